@@ -1,0 +1,124 @@
+using Qkvm.Core.Machine;
+using Qkvm.Core.Memory;
+using Qkvm.Core.State;
+
+namespace Qkvm.Core.Accel;
+
+/// <summary>What runs the guest's instructions: "kvm" or "tcg".</summary>
+public interface IAccelerator : IDisposable
+{
+    string Name { get; }
+
+    /// <summary>The kernel's PIC, IOAPIC and local APICs, where the accelerator brings them (KVM); null: the board builds its own.</summary>
+    IKernelIrqChip? IrqChip { get; }
+
+    /// <summary>Before the first vCPU: what guests see. The accelerator follows the views' changes.</summary>
+    void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock);
+
+    IVCpu CreateVCpu(int index, CpuSetup setup);
+}
+
+/// <summary>How -cpu and -smp shape one vCPU.</summary>
+/// <param name="Model">-cpu's model name; "max" or "host" for all there is.</param>
+/// <param name="Features">feature name and whether it is switched on: +x, -x, x=on.</param>
+public sealed record CpuSetup(string Model, IReadOnlyList<KeyValuePair<string, bool>> Features,
+    int ApicId, int Sockets, int Cores, int Threads, int PhysicalAddressBits = 40);
+
+/// <summary>Interrupt controllers in the kernel.</summary>
+public interface IKernelIrqChip
+{
+    void SetGsi(int gsi, bool level);
+    void SendMsi(ulong address, uint data);
+    void Exchange(StateStream state);
+    void Reset();
+}
+
+public enum CpuSignal { Init, StartUp, Nmi, Smi }
+
+/// <summary>What a local APIC (or the board) can do to a vCPU, from any thread.</summary>
+public interface IVCpuSignals
+{
+    /// <summary>The local APIC's <see cref="ILocalApic.HasInterrupt"/> may have become true: wake from HLT and look.</summary>
+    void InterruptPending();
+    void Signal(CpuSignal signal, byte vector = 0);
+}
+
+/// <summary>A vCPU's own local APIC, as the software CPU uses it. Its members take the machine lock themselves, but for
+/// <see cref="HasInterrupt"/>, which any thread may read at any time.</summary>
+public interface ILocalApic
+{
+    /// <summary>An interrupt above the processor priority is pending (or the 8259's INTR through LINT0).</summary>
+    bool HasInterrupt { get; }
+
+    /// <summary>Takes the interrupt: its vector, or -1 if it has gone.</summary>
+    int Acknowledge();
+
+    /// <summary>IA32_APIC_BASE, MSR 1Bh.</summary>
+    ulong BaseMsr { get; }
+
+    /// <summary>False: not possible, the CPU raises #GP.</summary>
+    bool WriteBaseMsr(ulong value);
+
+    /// <summary>The xAPIC page; offset 0..FFFh.</summary>
+    uint ReadMmio(uint offset);
+    void WriteMmio(uint offset, uint value);
+
+    /// <summary>x2APIC MSRs 800h..8FFh; false raises #GP.</summary>
+    bool ReadMsr(uint msr, out ulong value);
+    bool WriteMsr(uint msr, ulong value);
+
+    /// <summary>CR8: bits 7..4 of the task priority.</summary>
+    byte Cr8 { get; set; }
+
+    /// <summary>IA32_TSC_DEADLINE, MSR 6E0h: the guest TSC value at which the timer fires, 0 for none.</summary>
+    ulong TscDeadline { get; set; }
+}
+
+public enum ExitReason
+{
+    /// <summary>Kick was called.</summary>
+    Kicked,
+    /// <summary>Triple fault.</summary>
+    Shutdown,
+    /// <summary>The accelerator cannot go on; Message says why.</summary>
+    Failed,
+    /// <summary>A debugger's breakpoint or step.</summary>
+    Debug,
+}
+
+public readonly record struct VCpuExit(ExitReason Reason, string? Message = null);
+
+/// <summary>One virtual processor. Run is called on its own thread; the rest while it does not run, unless stated.</summary>
+public interface IVCpu : IVCpuSignals
+{
+    int Index { get; }
+
+    /// <summary>Set before the first Run, where the board built the interrupt controllers.</summary>
+    ILocalApic? Apic { get; set; }
+
+    /// <summary>Executes, or sleeps in HLT, until the machine is needed. Registers of devices are accessed inside.</summary>
+    VCpuExit Run();
+
+    /// <summary>From any thread: leave Run soon (once).</summary>
+    void Kick();
+
+    /// <summary>Power-on state; all but the boot processor then wait for INIT and SIPI.</summary>
+    void Reset();
+
+    void Exchange(StateStream state);
+
+    /// <summary>In HLT or waiting for SIPI; any thread.</summary>
+    bool IsHalted { get; }
+
+    /// <summary>The guest's time stamp counter now, and its frequency; any thread.</summary>
+    ulong TimeStampCounter { get; }
+    ulong TimeStampHertz { get; }
+
+    /// <summary>The state as QEMU's `info registers` prints it.</summary>
+    string DumpRegisters();
+
+    ulong InstructionPointer { get; }
+
+    /// <summary>Guest virtual to physical without side effects.</summary>
+    bool TryTranslate(ulong linear, out ulong physical);
+}

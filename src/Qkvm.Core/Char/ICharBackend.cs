@@ -1,0 +1,39 @@
+namespace Qkvm.Core.Char;
+
+public enum CharEvent { Opened, Closed, Break, MuxIn, MuxOut }
+
+/// <summary>The host side of a character device: stdio, pty, socket, file … All under the machine lock; nothing blocks.</summary>
+public interface ICharBackend
+{
+    string Id { get; }
+
+    /// <summary>"stdio", "pty:/dev/pts/3" or "telnet:127.0.0.1:3333,server=on", for `info chardev`.</summary>
+    string Description { get; }
+
+    /// <summary>Somebody listens at the other end.</summary>
+    bool IsOpen { get; }
+
+    /// <summary>Takes as many bytes as its buffer holds and returns their number. Discards all while not open.</summary>
+    int Write(ReadOnlySpan<byte> data);
+
+    /// <summary>Attaches the one frontend (a mux takes several), or detaches with null.</summary>
+    void Connect(ICharFrontend? frontend);
+
+    /// <summary>The frontend has <see cref="ICharFrontend.Room"/> again after it had none.</summary>
+    void AcceptInput();
+}
+
+/// <summary>The guest side: a UART, a console, a monitor. All under the machine lock.</summary>
+public interface ICharFrontend
+{
+    /// <summary>Bytes it can take now; 0 makes the backend wait for <see cref="ICharBackend.AcceptInput"/>.</summary>
+    int Room { get; }
+
+    /// <summary>At most <see cref="Room"/> bytes.</summary>
+    void Receive(ReadOnlySpan<byte> data);
+
+    void Event(CharEvent what) { }
+
+    /// <summary>After a short Write: the backend has room again.</summary>
+    void Writable() { }
+}

@@ -1,0 +1,30 @@
+namespace Qkvm.Core.Display;
+
+/// <summary>A screen that a device paints: VNC and screendump ask for it when they need a picture.</summary>
+public interface IDisplaySource
+{
+    /// <summary>Paints the present picture, resizing the buffer to the mode. Under the machine lock, at most some 60 times a second.</summary>
+    void Paint(FrameBuffer target);
+}
+
+/// <summary>A picture of 32-bit pixels 0x00RRGGBB, rows from top to bottom without padding.</summary>
+public sealed class FrameBuffer
+{
+    public int Width { get; private set; }
+    public int Height { get; private set; }
+
+    /// <summary>Width * Height pixels.</summary>
+    public Span<uint> Pixels => _pixels.AsSpan(0, Width * Height);
+
+    uint[] _pixels = [];
+
+    public Span<uint> Row(int y) => _pixels.AsSpan(y * Width, Width);
+
+    public void Resize(int width, int height)
+    {
+        if (width == Width && height == Height) return;
+        if (_pixels.Length < width * height) _pixels = new uint[width * height];
+        (Width, Height) = (width, height);
+        Pixels.Clear();
+    }
+}

@@ -1,0 +1,62 @@
+using Qkvm.Core.Block;
+using Qkvm.Core.Char;
+using Qkvm.Core.Devices;
+using Qkvm.Core.Display;
+using Qkvm.Core.Input;
+using Qkvm.Core.Irq;
+using Qkvm.Core.Memory;
+using Qkvm.Core.Net;
+using Qkvm.Core.Pci;
+using Qkvm.Core.Time;
+using Qkvm.Host;
+
+namespace Qkvm.Core.Machine;
+
+public enum ShutdownCause { GuestShutdown, GuestReset, GuestPanic, HostQuit, HostSignal, HostError }
+
+/// <summary>What pc, q35 and microvm offer their devices.</summary>
+public interface IBoard
+{
+    MachineLock Lock { get; }
+    AddressSpace Memory { get; }
+    AddressSpace Ports { get; }
+    IVirtualClock Clock { get; }
+
+    /// <summary>A wire of its own to a global system interrupt (ISA IRQs are 0 to 15); wires to one number are OR-ed.</summary>
+    IrqLine Irq(int gsi);
+
+    IMsiTarget Msi { get; }
+
+    /// <summary>The root PCI bus (pci.0 or pcie.0).</summary>
+    PciBus Pci { get; }
+
+    /// <summary>The bus of this id ("pci.0", "ide.0"), or null.</summary>
+    object? FindBus(string id);
+
+    /// <summary>From any thread: runs on the main loop under the lock.</summary>
+    void Post(Action work);
+
+    EventLoop Loop { get; }
+
+    void RequestShutdown(ShutdownCause cause, int exitCode = 0);
+    void RequestReset(ShutdownCause cause = ShutdownCause.GuestReset);
+
+    /// <summary>Stops the vCPUs, as `stop` does, with a reason for `info status` ("paused", "io-error", "guest-panicked").</summary>
+    void RequestPause(string reason);
+
+    /// <summary>Registers an option ROM or another file for the firmware: "genroms/linuxboot.bin", "bootorder" …</summary>
+    void AddFirmwareFile(string name, ReadOnlyMemory<byte> contents);
+
+    /// <summary>The firmware file of this name ("vgabios-stdvga.bin"): from -L, or embedded. Null if there is none.</summary>
+    byte[]? FindFirmware(string name);
+
+    // Backends by the names that options give them; a missing or already used one throws ConfigurationException.
+    BlockBackend TakeDrive(string id, string owner);
+    ICharBackend TakeChardev(string id, string owner);
+    INetBackend TakeNetdev(string id, string owner);
+
+    InputRouter Input { get; }
+
+    /// <summary>Makes a display known to VNC and screendump; the first is the primary.</summary>
+    void AddDisplay(IDisplaySource display);
+}

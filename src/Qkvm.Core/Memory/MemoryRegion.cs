@@ -1,0 +1,111 @@
+using Qkvm.Host;
+
+namespace Qkvm.Core.Memory;
+
+public enum RegionKind { Container, Ram, Rom, Io, Alias }
+
+/// <summary>A node of the memory tree, after the model of QEMU's docs/devel/memory.rst: containers hold children at
+/// addresses with priorities, aliases show a window of another region, RAM, ROM and register banks are the leaves.</summary>
+/// <remarks>Any change travels up to the address spaces that show the region, which build a new view at once (or at the
+/// end of their batch). Changed under the machine lock.</remarks>
+public sealed class MemoryRegion
+{
+    readonly List<MemoryRegion> _children = [];                    // by descending priority, the newest first among equals
+    readonly List<Action> _observers = [];
+    bool _enabled = true;
+
+    MemoryRegion(string name, ulong size, RegionKind kind)
+    {
+        Name = name;
+        Size = size;
+        Kind = kind;
+    }
+
+    public static MemoryRegion Container(string name, ulong size) => new(name, size, RegionKind.Container);
+
+    public static MemoryRegion OfRam(string name, GuestRam ram, ulong ramOffset, ulong size) =>
+        new(name, size, RegionKind.Ram) { Ram = ram, RamOffset = ramOffset };
+
+    /// <summary>RAM that the guest cannot write; writes go to <paramref name="writes"/> or nowhere.</summary>
+    public static MemoryRegion Rom(string name, GuestRam ram, ulong ramOffset, ulong size, IRegisterBank? writes = null) =>
+        new(name, size, RegionKind.Rom) { Ram = ram, RamOffset = ramOffset, Bank = writes };
+
+    public static MemoryRegion Io(string name, ulong size, IRegisterBank bank, AccessSizes sizes) =>
+        new(name, size, RegionKind.Io) { Bank = bank, Sizes = sizes };
+
+    public static MemoryRegion Alias(string name, MemoryRegion target, ulong targetOffset, ulong size)
+    {
+        var alias = new MemoryRegion(name, size, RegionKind.Alias) { Target = target, TargetOffset = targetOffset };
+        target._observers.Add(alias.NotifyChanged);
+        return alias;
+    }
+
+    public string Name { get; }
+    public ulong Size { get; }
+    public RegionKind Kind { get; }
+    public GuestRam? Ram { get; private init; }
+    public ulong RamOffset { get; private init; }
+    public IRegisterBank? Bank { get; private init; }
+    public AccessSizes Sizes { get; private init; }
+    public MemoryRegion? Target { get; private init; }
+
+    /// <summary>Where in the target an alias begins; changing it moves the window.</summary>
+    public ulong TargetOffset { get; private set; }
+
+    /// <summary>Offset in the container; meaningful while <see cref="Parent"/> is set.</summary>
+    public ulong Address { get; private set; }
+    public int Priority { get; private set; }
+    public MemoryRegion? Parent { get; private set; }
+    public IReadOnlyList<MemoryRegion> Children => _children;
+
+    /// <summary>A RAM region that reads but cannot be written, as PAM makes it.</summary>
+    public bool ReadOnly { get; init; }
+
+    public bool Enabled
+    {
+        get => _enabled;
+        set { if (_enabled == value) return; _enabled = value; NotifyChanged(); }
+    }
+
+    /// <summary>Puts a region into this container; of overlapping ones the higher priority shows, then the later.</summary>
+    public void Map(ulong at, MemoryRegion region, int priority = 0)
+    {
+        if (region.Parent != null) throw new InvalidOperationException($"{region.Name} is mapped already");
+        region.Parent = this;
+        region.Address = at;
+        region.Priority = priority;
+        int place = _children.FindIndex(c => c.Priority <= priority);
+        _children.Insert(place < 0 ? _children.Count : place, region);
+        NotifyChanged();
+    }
+
+    public void Unmap(MemoryRegion region)
+    {
+        if (!_children.Remove(region)) return;
+        region.Parent = null;
+        NotifyChanged();
+    }
+
+    /// <summary>Moves a mapped region inside its container.</summary>
+    public void MoveTo(ulong address)
+    {
+        if (Address == address) return;
+        Address = address;
+        NotifyChanged();
+    }
+
+    public void MoveWindow(ulong targetOffset)
+    {
+        if (TargetOffset == targetOffset) return;
+        TargetOffset = targetOffset;
+        NotifyChanged();
+    }
+
+    internal void Observe(Action changed) => _observers.Add(changed);
+
+    void NotifyChanged()
+    {
+        foreach (Action observer in _observers) observer();
+        Parent?.NotifyChanged();
+    }
+}

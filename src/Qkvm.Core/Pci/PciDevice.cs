@@ -1,0 +1,163 @@
+using Qkvm.Core.Devices;
+using Qkvm.Core.Irq;
+using Qkvm.Core.Memory;
+using Qkvm.Core.State;
+
+namespace Qkvm.Core.Pci;
+
+public enum BarKind { Memory32, Memory64, Prefetchable64, Prefetchable32, Io }
+
+/// <summary>A function on a PCI bus. Constructors define identity, BARs and capabilities; <see cref="Dma"/>,
+/// <see cref="IntX"/> and <see cref="Msi"/> exist from plugging on.</summary>
+/// <remarks>Derived classes implement <see cref="ResetDevice"/> and <see cref="ExchangeDevice"/> for their own state
+/// alone; configuration space, BARs and the INTx wire are handled here.</remarks>
+public abstract class PciDevice(PciIdentity identity, string name) : IDevice
+{
+    const int Bars = 7, RomBar = 6;                                // six and the expansion ROM
+
+    readonly MemoryRegion?[] _regions = new MemoryRegion?[Bars];
+    readonly BarKind[] _kinds = new BarKind[Bars];
+
+    public string Name { get; } = name;
+    public PciConfig Config { get; } = new(identity);
+    public PciIdentity Identity { get; } = identity;
+    public PciBus Bus { get; private set; } = null!;
+
+    /// <summary>Slot &lt;&lt; 3 | function.</summary>
+    public int DevFn { get; private set; } = -1;
+
+    /// <summary>Guest memory; closed while Bus Master Enable is clear.</summary>
+    public Dma Dma { get; private set; } = null!;
+
+    /// <summary>INTA#, as the Interrupt Pin register says; silent while Interrupt Disable is set.</summary>
+    public IrqLine IntX { get; private set; } = IrqLine.Unconnected("intx");
+
+    public IMsiTarget Msi => Bus.Msi;
+
+    /// <summary>MSI-X, where the device has defined it.</summary>
+    public MsiX? MsiX { get; protected set; }
+
+    /// <summary>For -device …,multifunction=on and bootindex; from the common properties.</summary>
+    public bool IsMultifunction { get; set; }
+    public ulong BootIndex { get; set; } = ulong.MaxValue;
+
+    /// <summary>Regions behind the BARs, index 6 the expansion ROM.</summary>
+    public IReadOnlyList<MemoryRegion?> BarRegions => _regions;
+
+    protected abstract void ResetDevice();
+    protected abstract void ExchangeDevice(StateStream state);
+
+    /// <summary>After the guest wrote configuration bytes; BARs and Dma are up to date.</summary>
+    protected virtual void OnConfigWritten(int offset, int size) { }
+
+    /// <summary>Before the guest reads configuration bytes.</summary>
+    protected virtual void OnConfigRead(int offset, int size) { }
+
+    public void Reset()
+    {
+        IntX.Set(false);
+        Config.Reset();
+        if (IsMultifunction) Config[PciConfig.HeaderType] |= 0x80;
+        MsiX?.Reset();
+        Apply();
+        ResetDevice();
+    }
+
+    public void Exchange(StateStream state)
+    {
+        Config.Exchange(state);
+        bool level = IntX.Level;
+        state.Field("intx", ref level);
+        MsiX?.Exchange(state.Group("msix"));
+        if (state.IsLoading)
+        {
+            IntX.Restore(level);
+            Bus?.Restore(this, level);
+            Apply();
+        }
+        ExchangeDevice(state.Group("device"));
+    }
+
+    /// <summary>Defines BAR 0 to 5; the region's size is a power of two (of at least 16 bytes, 4 for I/O).</summary>
+    protected void Bar(int index, MemoryRegion region, BarKind kind)
+    {
+        if (!System.Numerics.BitOperations.IsPow2(region.Size)) throw new ArgumentException($"{Name}: BAR {index} of {region.Size} bytes");
+        _regions[index] = region;
+        _kinds[index] = kind;
+        int offset = PciConfig.Bar0 + index * 4;
+        uint type = kind switch { BarKind.Io => 1, BarKind.Memory64 => 4, BarKind.Prefetchable64 => 12, BarKind.Prefetchable32 => 8, _ => 0u };
+        ulong mask = ~(region.Size - 1);
+        Config.Define32(offset, type, (uint)mask & (kind == BarKind.Io ? ~3u : ~15u));
+        if (kind is BarKind.Memory64 or BarKind.Prefetchable64) Config.Define32(offset + 4, 0, (uint)(mask >> 32));
+    }
+
+    /// <summary>Defines the expansion ROM (section 6.2.5.2).</summary>
+    public void ExpansionRom(MemoryRegion region)
+    {
+        _regions[RomBar] = region;
+        Config.Define32(PciConfig.RomAddress, 0, (uint)~(region.Size - 1) | 1);
+    }
+
+    internal void Plug(PciBus bus, int devFn, Dma dma, IrqLine intX)
+    {
+        (Bus, DevFn, Dma, IntX) = (bus, devFn, dma, intX);
+        Apply();
+    }
+
+    internal uint ReadConfig(int offset, int size)
+    {
+        OnConfigRead(offset, size);
+        uint value = 0;
+        for (int i = 0; i < size; i++) value |= (uint)Config[offset + i] << (i * 8);
+        return value;
+    }
+
+    internal void WriteConfig(int offset, int size, uint value)
+    {
+        for (int i = 0; i < size; i++) Config.GuestWrite(offset + i, (byte)(value >> (i * 8)));
+        bool remap = Overlaps(offset, size, PciConfig.Command, 2) || Overlaps(offset, size, PciConfig.Bar0, 24)
+            || Overlaps(offset, size, PciConfig.RomAddress, 4);
+        if (remap) Apply();
+        MsiX?.ConfigWritten();
+        OnConfigWritten(offset, size);
+    }
+
+    static bool Overlaps(int a, int aSize, int b, int bSize) => a < b + bSize && b < a + aSize;
+
+    /// <summary>Makes bus mastering and the regions' places follow the registers.</summary>
+    void Apply()
+    {
+        if (Bus == null) return;
+        ushort command = Config.Get16(PciConfig.Command);
+        Dma.Enabled = (command & PciConfig.BusMaster) != 0;
+        Bus.SetInterruptDisable(this, (command & PciConfig.InterruptDisable) != 0);
+        for (int i = 0; i < Bars; i++)
+            if (_regions[i] is { } region) Place(region, i, command);
+    }
+
+    void Place(MemoryRegion region, int index, ushort command)
+    {
+        bool io = index != RomBar && _kinds[index] == BarKind.Io;
+        ulong address;
+        bool enabled = (command & (io ? PciConfig.IoSpace : PciConfig.MemorySpace)) != 0;
+        if (index == RomBar)
+        {
+            uint rom = Config.Get32(PciConfig.RomAddress);
+            enabled &= (rom & 1) != 0;
+            address = rom & ~(region.Size - 1);
+        }
+        else
+        {
+            address = Config.Get32(PciConfig.Bar0 + index * 4);
+            if (_kinds[index] is BarKind.Memory64 or BarKind.Prefetchable64) address |= (ulong)Config.Get32(PciConfig.Bar0 + index * 4 + 4) << 32;
+            address &= ~(region.Size - 1);
+        }
+        MemoryRegion space = io ? Bus.IoSpace : Bus.MemorySpace;
+        // An address of zero, or one from sizing (all ones), is not decoded.
+        enabled &= address != 0 && address < space.Size && region.Size <= space.Size - address
+            && !(!io && address + region.Size == 1UL << 32);
+        if (!enabled) { if (region.Parent != null) space.Unmap(region); }
+        else if (region.Parent == null) space.Map(address, region, 1);
+        else region.MoveTo(address);
+    }
+}

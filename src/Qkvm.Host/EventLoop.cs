@@ -1,0 +1,119 @@
+using System.Collections.Concurrent;
+
+namespace Qkvm.Host;
+
+[Flags]
+public enum FdEvents : uint { None = 0, Readable = 1, Writable = 4, Error = 8, HangUp = 16 }
+
+/// <summary>The main loop: epoll over descriptors, an eventfd for posted work, and one deadline.</summary>
+/// <remarks>Callbacks run on the loop's thread inside <paramref name="enter"/>, which takes the machine lock; descriptors
+/// must be non-blocking.</remarks>
+public sealed unsafe class EventLoop : IDisposable
+{
+    const int CtlAdd = 1, CtlDel = 2, CtlMod = 3, NonBlockCloexec = 0x80800, Cloexec = 0x80000;
+
+    readonly int _epoll = Libc.epoll_create1(Cloexec);
+    readonly int _wake = Libc.eventfd(0, NonBlockCloexec);
+    readonly ConcurrentQueue<Action> _posted = new();
+    readonly Dictionary<int, Action<FdEvents>> _watches = [];
+    readonly Action<Action> _enter;
+    int _wakeRequested;
+    volatile bool _stop;
+
+    /// <param name="enter">Runs an action under the lock that all callbacks need.</param>
+    public EventLoop(Action<Action> enter)
+    {
+        _enter = enter;
+        if (_epoll < 0 || _wake < 0) throw new HostException("cannot create the event loop", Libc.Errno);
+        Control(CtlAdd, _wake, FdEvents.Readable);
+    }
+
+    /// <summary>Called before each wait: runs what is due, returns nanoseconds until the next deadline, or -1 for none.</summary>
+    public Func<long> Timers { get; set; } = () => -1;
+
+    /// <summary>From any thread: runs the work on the loop, under the lock, in order.</summary>
+    public void Post(Action work)
+    {
+        _posted.Enqueue(work);
+        Wake();
+    }
+
+    /// <summary>From any thread: makes the loop look at its timers again.</summary>
+    public void Wake()
+    {
+        if (Interlocked.Exchange(ref _wakeRequested, 1) != 0) return;
+        ulong one = 1;
+        Libc.write(_wake, &one, 8);
+    }
+
+    /// <summary>Watches a descriptor (level triggered) or changes what is watched. Under the lock.</summary>
+    public void Watch(int fd, FdEvents events, Action<FdEvents> callback)
+    {
+        bool known = _watches.ContainsKey(fd);
+        _watches[fd] = callback;
+        Control(known ? CtlMod : CtlAdd, fd, events);
+    }
+
+    /// <summary>Stops watching; call it before the descriptor is closed. Under the lock.</summary>
+    public void Unwatch(int fd)
+    {
+        if (_watches.Remove(fd)) Control(CtlDel, fd, FdEvents.None);
+    }
+
+    /// <summary>Runs until <see cref="Stop"/>.</summary>
+    public void Run()
+    {
+        EpollEvent* events = stackalloc EpollEvent[64];
+        long next = -1;
+        Action timers = () => { RunPosted(); next = Timers(); };
+        int count = 0;
+        Action dispatch = () => { for (int i = 0; i < count; i++) Dispatch(events[i]); };
+        while (!_stop)
+        {
+            _enter(timers);
+            if (_stop) break;
+            var timeout = new Timespec { Seconds = next / 1_000_000_000, Nanoseconds = next % 1_000_000_000 };
+            count = Libc.epoll_pwait2(_epoll, events, 64, next < 0 ? null : &timeout, null);
+            if (count > 0) _enter(dispatch);
+        }
+    }
+
+    public void Stop()
+    {
+        _stop = true;
+        Volatile.Write(ref _wakeRequested, 0);
+        Wake();
+    }
+
+    public void Dispose()
+    {
+        Libc.close(_epoll);
+        Libc.close(_wake);
+    }
+
+    void RunPosted()
+    {
+        for (int budget = _posted.Count; budget > 0 && _posted.TryDequeue(out Action? work); budget--) work();
+        if (!_posted.IsEmpty) Wake();
+    }
+
+    void Dispatch(EpollEvent e)
+    {
+        int fd = (int)e.Data;
+        if (fd != _wake)
+        {
+            if (_watches.TryGetValue(fd, out Action<FdEvents>? callback)) callback((FdEvents)e.Events);
+            return;
+        }
+        ulong drained;
+        Libc.read(_wake, &drained, 8);
+        Volatile.Write(ref _wakeRequested, 0);
+    }
+
+    void Control(int operation, int fd, FdEvents events)
+    {
+        var change = new EpollEvent { Events = (uint)events, Data = (uint)fd };
+        if (Libc.epoll_ctl(_epoll, operation, fd, &change) < 0 && operation != CtlDel)
+            throw new HostException($"cannot watch descriptor {fd}", Libc.Errno);
+    }
+}

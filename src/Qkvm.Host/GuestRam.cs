@@ -1,0 +1,142 @@
+using System.Buffers;
+using System.Runtime.CompilerServices;
+
+namespace Qkvm.Host;
+
+/// <summary>A block of guest memory: one shared memfd mapping, page aligned, zero at first, never moved.</summary>
+/// <remarks>Accelerators use <see cref="Pointer"/>; all others use the checked accessors. Whoever writes through
+/// <see cref="Span"/> or <see cref="Memory"/> calls <see cref="MarkWritten"/> afterwards, so that translated code and
+/// dirty logs see it; the Write methods do that themselves.</remarks>
+public sealed unsafe class GuestRam : IDisposable
+{
+    public const int PageShift = 12, PageSize = 1 << PageShift;
+
+    /// <summary>Page flag: an accelerator has decoded code from this page.</summary>
+    public const byte CodePage = 1;
+
+    /// <summary>Page flag: a dirty log wants to hear of the next write.</summary>
+    public const byte WatchedPage = 2;
+
+    const int WindowShift = 30;                                    // windows overlap: any buffer up to 1 GiB fits one
+
+    readonly byte* _pageFlags;
+    readonly Window[] _windows;
+
+    public GuestRam(string name, ulong size)
+    {
+        if (size == 0 || size % PageSize != 0) throw new ArgumentException($"{name}: {size} is no multiple of 4096 bytes");
+        Name = name;
+        Size = size;
+        Fd = Libc.memfd_create(name, Libc.MfdCloexec);
+        if (Fd < 0 || Libc.ftruncate(Fd, (long)size) < 0) throw new HostException($"cannot allocate {size >> 20} MiB of guest memory", Libc.Errno);
+        void* mapped = Libc.mmap(null, (nuint)size, Libc.ProtRead | Libc.ProtWrite,
+            Libc.MapShared | Libc.MapNoReserve, Fd, 0);
+        if (mapped == (void*)-1) throw new HostException($"cannot map {size >> 20} MiB of guest memory", Libc.Errno);
+        Pointer = (byte*)mapped;
+        _pageFlags = (byte*)Libc.mmap(null, (nuint)(size >> PageShift), Libc.ProtRead | Libc.ProtWrite,
+            Libc.MapPrivate | Libc.MapAnonymous | Libc.MapNoReserve, -1, 0);
+        if (_pageFlags == (void*)-1) throw new HostException("cannot map page flags", Libc.Errno);
+        _windows = new Window[(int)((size - 1) >> WindowShift) + 1];
+        for (int i = 0; i < _windows.Length; i++)
+        {
+            ulong start = (ulong)i << WindowShift;
+            _windows[i] = new Window(Pointer + start, (int)Math.Min(size - start, int.MaxValue));
+        }
+    }
+
+    public string Name { get; }
+
+    /// <summary>Bytes.</summary>
+    public ulong Size { get; }
+
+    public int Fd { get; }
+
+    /// <summary>The host address of offset 0; valid until Dispose.</summary>
+    public byte* Pointer { get; private set; }
+
+    /// <summary>One byte a page: <see cref="CodePage"/> and <see cref="WatchedPage"/>; for accelerators.</summary>
+    public byte* PageFlags => _pageFlags;
+
+    /// <summary>A flagged page was written by a device or a monitor: (this block, page index). Any thread.</summary>
+    public event Action<GuestRam, ulong>? FlaggedPageWritten;
+
+    public Span<byte> Span(ulong offset, int length)
+    {
+        Check(offset, length);
+        return new Span<byte>(Pointer + offset, length);          // SAFETY: checked against Size; the mapping outlives all users
+    }
+
+    /// <summary>The same bytes as memory that may wait for I/O. At most 1 GiB; allocates nothing.</summary>
+    public Memory<byte> Memory(ulong offset, int length)
+    {
+        Check(offset, length);
+        return _windows[(int)(offset >> WindowShift)].Slice((int)(offset & ((1UL << WindowShift) - 1)), length);
+    }
+
+    /// <summary>Reads 1, 2, 4 or 8 bytes, little endian; aligned accesses are atomic.</summary>
+    public ulong Read(ulong offset, int size)
+    {
+        Check(offset, size);
+        byte* at = Pointer + offset;
+        return size switch
+        {
+            1 => Volatile.Read(ref *at),
+            2 => Volatile.Read(ref *(ushort*)at),
+            4 => Volatile.Read(ref *(uint*)at),
+            8 => Volatile.Read(ref *(ulong*)at),
+            _ => throw new ArgumentOutOfRangeException(nameof(size)),
+        };
+    }
+
+    /// <summary>Writes 1, 2, 4 or 8 bytes, little endian; aligned accesses are atomic.</summary>
+    public void Write(ulong offset, int size, ulong value)
+    {
+        Check(offset, size);
+        byte* at = Pointer + offset;
+        switch (size)
+        {
+            case 1: Volatile.Write(ref *at, (byte)value); break;
+            case 2: Volatile.Write(ref *(ushort*)at, (ushort)value); break;
+            case 4: Volatile.Write(ref *(uint*)at, (uint)value); break;
+            case 8: Volatile.Write(ref *(ulong*)at, value); break;
+            default: throw new ArgumentOutOfRangeException(nameof(size));
+        }
+        MarkWritten(offset, (ulong)size);
+    }
+
+    /// <summary>Tells accelerators and dirty logs that these bytes changed.</summary>
+    public void MarkWritten(ulong offset, ulong length)
+    {
+        if (length == 0) return;
+        for (ulong page = offset >> PageShift, last = (offset + length - 1) >> PageShift; page <= last; page++)
+            if (_pageFlags[page] != 0) FlaggedPageWritten?.Invoke(this, page);
+    }
+
+    public void Dispose()
+    {
+        if (Pointer == null) return;
+        Libc.munmap(Pointer, (nuint)Size);
+        Libc.munmap(_pageFlags, (nuint)(Size >> PageShift));
+        Libc.close(Fd);
+        Pointer = null;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    void Check(ulong offset, int length)
+    {
+        if (length < 0 || offset > Size || (ulong)length > Size - offset) OutOfRange(offset, length);
+    }
+
+    void OutOfRange(ulong offset, int length) =>
+        throw new ArgumentOutOfRangeException(nameof(offset), $"{Name}: {length} bytes at {offset:x} of {Size:x}");
+
+    /// <summary>Up to 2 GiB of the block as managed memory that is pinned by nature.</summary>
+    sealed class Window(byte* start, int length) : MemoryManager<byte>
+    {
+        public Memory<byte> Slice(int at, int count) => CreateMemory(at, count);
+        public override Span<byte> GetSpan() => new(start, length);
+        public override MemoryHandle Pin(int elementIndex = 0) => new(start + elementIndex);
+        public override void Unpin() { }
+        protected override void Dispose(bool disposing) { }
+    }
+}

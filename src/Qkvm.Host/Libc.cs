@@ -1,0 +1,76 @@
+using System.Runtime.InteropServices;
+
+namespace Qkvm.Host;
+
+/// <summary>The C library calls that the BCL lacks. Each returns -1 and sets errno on failure, as in section 2 of the man pages.</summary>
+public static unsafe partial class Libc
+{
+    const string Library = "libc";
+
+    public const int ProtNone = 0, ProtRead = 1, ProtWrite = 2, ProtExec = 4;
+    public const int MapShared = 1, MapPrivate = 2, MapFixed = 0x10, MapAnonymous = 0x20, MapNoReserve = 0x4000;
+    public const uint MfdCloexec = 1;
+    public const int EIntr = 4, EAgain = 11, EInval = 22;
+
+    public static int Errno => Marshal.GetLastPInvokeError();
+
+    /// <summary>The host's text for an errno, as strerror gives it: "No such file or directory".</summary>
+    public static string Message(int errno) => Marshal.GetPInvokeErrorMessage(errno);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial void* mmap(void* address, nuint length, int protection, int flags, int fd, long offset);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int munmap(void* address, nuint length);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int madvise(void* address, nuint length, int advice);
+
+    [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int memfd_create(string name, uint flags);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int ftruncate(int fd, long length);
+
+    [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int open(string path, int flags, int mode);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int close(int fd);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial nint read(int fd, void* buffer, nuint length);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial nint write(int fd, void* buffer, nuint length);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int eventfd(uint initial, int flags);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int epoll_create1(int flags);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int epoll_ctl(int epoll, int operation, int fd, EpollEvent* change);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int epoll_wait(int epoll, EpollEvent* events, int capacity, int milliseconds);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int epoll_pwait2(int epoll, EpollEvent* events, int capacity, Timespec* timeout, void* mask);
+}
+
+/// <summary>struct epoll_event; packed on x86-64.</summary>
+[StructLayout(LayoutKind.Sequential, Pack = 1)]
+public struct EpollEvent
+{
+    public uint Events;
+    public ulong Data;
+}
+
+/// <summary>struct timespec on x86-64.</summary>
+public struct Timespec
+{
+    public long Seconds;
+    public long Nanoseconds;
+}
