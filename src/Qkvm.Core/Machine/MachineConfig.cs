@@ -1,0 +1,205 @@
+namespace Qkvm.Core.Machine;
+
+/// <summary>What the command line asked for, expanded: every short form (-hda, -cdrom, -net, -serial, -monitor …) has
+/// become the same backend and device records that -blockdev, -chardev, -netdev and -device make. Boards build from it.</summary>
+public sealed record MachineConfig
+{
+    /// <summary>The machine's full name; the alias "pc" has been resolved.</summary>
+    public string MachineType { get; init; } = "pc-i440fx-7.2";
+
+    /// <summary>-machine's other options, in order: hpet=off, vmport=on, kernel-irqchip=split, usb=on …</summary>
+    public IReadOnlyList<OptionPair> MachineOptions { get; init; } = [];
+
+    /// <summary>In the order to try.</summary>
+    public IReadOnlyList<AcceleratorConfig> Accelerators { get; init; } = [new("tcg")];
+
+    public MemoryConfig Memory { get; init; } = new(128UL << 20);
+    public CpuConfig Cpu { get; init; } = new();
+    public CpuTopology Topology { get; init; } = new();
+    public FirmwareConfig Firmware { get; init; } = new();
+
+    /// <summary>-kernel, -initrd, -append; null boots from disks.</summary>
+    public KernelConfig? Kernel { get; init; }
+
+    public BootConfig Boot { get; init; } = new();
+    public RtcConfig Rtc { get; init; } = new();
+
+    /// <summary>-name; empty for none.</summary>
+    public string Name { get; init; } = "";
+    public Guid Uuid { get; init; }
+
+    public bool NoReboot { get; init; }
+    public bool NoShutdown { get; init; }
+
+    /// <summary>-S.</summary>
+    public bool StartPaused { get; init; }
+    public bool Hpet { get; init; } = true;
+    public bool Acpi { get; init; } = true;
+
+    /// <summary>-vga's kind: "std", "virtio", "none" … Its device is among <see cref="Devices"/> already.</summary>
+    public string Vga { get; init; } = "std";
+
+    /// <summary>-nographic: the firmware is told that there is no screen.</summary>
+    public bool NoGraphic { get; init; }
+
+    /// <summary>In the order of creation, defaults (-vga, network card, CD-ROM …) included.</summary>
+    public IReadOnlyList<DeviceConfig> Devices { get; init; } = [];
+
+    public IReadOnlyList<DriveConfig> Drives { get; init; } = [];
+
+    /// <summary>-blockdev, in order; a drive with a file makes its nodes by itself.</summary>
+    public IReadOnlyList<BlockdevConfig> Blockdevs { get; init; } = [];
+    public IReadOnlyList<ChardevConfig> Chardevs { get; init; } = [];
+    public IReadOnlyList<NetdevConfig> Netdevs { get; init; } = [];
+    public IReadOnlyList<ObjectConfig> Objects { get; init; } = [];
+
+    /// <summary>The chardev of each COM port in order; null for a port that is left out (-serial none).</summary>
+    public IReadOnlyList<string?> Serials { get; init; } = [];
+
+    /// <summary>The chardev of each printer port in order.</summary>
+    public IReadOnlyList<string?> Parallels { get; init; } = [];
+
+    /// <summary>-debugcon's chardev (port E9h).</summary>
+    public string? DebugCon { get; init; }
+
+    public IReadOnlyList<MonitorConfig> Monitors { get; init; } = [];
+    public IReadOnlyList<DisplayConfig> Displays { get; init; } = [];
+    public IReadOnlyList<GlobalConfig> Globals { get; init; } = [];
+    public IReadOnlyList<SmbiosConfig> Smbios { get; init; } = [];
+    public IReadOnlyList<FwCfgConfig> FwCfg { get; init; } = [];
+
+    /// <summary>-watchdog-action, -action watchdog=: "reset" by default.</summary>
+    public string WatchdogAction { get; init; } = "reset";
+
+    /// <summary>-action panic=: "shutdown", "pause" or "none".</summary>
+    public string PanicAction { get; init; } = "shutdown";
+
+    /// <summary>-incoming's address, or null.</summary>
+    public string? Incoming { get; init; }
+
+    /// <summary>-loadvm's tag, or null.</summary>
+    public string? LoadVm { get; init; }
+
+    /// <summary>-gdb's chardev ("tcp::1234" expanded), or null.</summary>
+    public string? GdbChardev { get; init; }
+
+    public string? PidFile { get; init; }
+    public bool Daemonize { get; init; }
+
+    /// <summary>-d's items, and -D's file or null for stderr.</summary>
+    public IReadOnlyList<string> LogItems { get; init; } = [];
+    public string? LogFile { get; init; }
+
+    /// <summary>The last value that -machine gives an option, or null.</summary>
+    public string? MachineOption(string name)
+    {
+        string? value = null;
+        foreach (OptionPair option in MachineOptions)
+            if (option.Name == name) value = option.Value;
+        return value;
+    }
+}
+
+/// <summary>One name=value as the user wrote it, short forms (a bare name, no-name) resolved.</summary>
+public readonly record struct OptionPair(string Name, string Value);
+
+public sealed record AcceleratorConfig(string Name)
+{
+    /// <summary>thread=multi, tb-size=64 …</summary>
+    public IReadOnlyList<OptionPair> Options { get; init; } = [];
+}
+
+/// <summary>-m size=,slots=,maxmem=; bytes.</summary>
+public sealed record MemoryConfig(ulong Size, ulong MaxSize = 0, int Slots = 0);
+
+/// <summary>-cpu model,+feature,-feature,property=value.</summary>
+public sealed record CpuConfig(string Model = "qemu64")
+{
+    /// <summary>Feature name and whether it is switched on.</summary>
+    public IReadOnlyList<KeyValuePair<string, bool>> Features { get; init; } = [];
+
+    /// <summary>phys-bits=, vendor=, model-id=, hv-… with values.</summary>
+    public IReadOnlyList<OptionPair> Properties { get; init; } = [];
+}
+
+/// <summary>-smp: MaxCpus = Sockets * Dies * Cores * Threads; Cpus of them are present.</summary>
+public sealed record CpuTopology(int Cpus = 1, int Sockets = 1, int Dies = 1, int Cores = 1, int Threads = 1, int MaxCpus = 1);
+
+/// <summary>-bios (null for the machine's own) and the directories of -L, first wins.</summary>
+public sealed record FirmwareConfig(string? Bios = null)
+{
+    public IReadOnlyList<string> SearchPaths { get; init; } = [];
+}
+
+public sealed record KernelConfig(string File, string? Initrd = null, string Append = "");
+
+/// <summary>-boot. Order is letters of a (floppy), c (disk), d (CD-ROM), n (network).</summary>
+public sealed record BootConfig(string Order = "cad", string? Once = null, bool Menu = false, bool Strict = false)
+{
+    public string? Splash { get; init; }
+
+    /// <summary>Milliseconds.</summary>
+    public ushort? SplashTime { get; init; }
+
+    /// <summary>Milliseconds until the firmware reboots when nothing boots; -1 for never.</summary>
+    public int? RebootTimeout { get; init; }
+}
+
+public enum RtcBase { Utc, LocalTime, Date }
+public enum RtcClock { Host, RealTime, Virtual }
+
+/// <summary>-rtc. Date is the RTC's reading at the start for <see cref="RtcBase.Date"/>.</summary>
+public sealed record RtcConfig(RtcBase Base = RtcBase.Utc, DateTime Date = default, RtcClock Clock = RtcClock.Host);
+
+/// <summary>-device, or the device that a short form stands for.</summary>
+/// <param name="Owner">Whose it is, for messages: "-device virtio-net-pci,id=net0" or "-cdrom debian.iso".</param>
+public sealed record DeviceConfig(string Driver, string? Id, IReadOnlyList<OptionPair> Properties, string Owner);
+
+/// <summary>-drive with its device already split off: a backend that a device takes by its id.</summary>
+/// <param name="File">What to open; null for an empty drive.</param>
+/// <param name="Format">"raw", "qcow2" …; null to probe.</param>
+public sealed record DriveConfig(string Id, string? File, string? Format, string Owner)
+{
+    public bool ReadOnly { get; init; }
+    public bool Snapshot { get; init; }
+    public bool IsCdrom { get; init; }
+    public string? Serial { get; init; }
+
+    /// <summary>cache=, aio=, discard=, detect-zeroes=, werror=, rerror= and the rest as given.</summary>
+    public IReadOnlyList<OptionPair> Options { get; init; } = [];
+}
+
+/// <summary>-blockdev; nested members are dotted: file.filename.</summary>
+public sealed record BlockdevConfig(string NodeName, string Driver, IReadOnlyList<OptionPair> Options, string Owner);
+
+/// <summary>-chardev and what -serial, -monitor, -parallel … expand to. Backend: "stdio", "pty", "socket", "file" …</summary>
+public sealed record ChardevConfig(string Id, string Backend, IReadOnlyList<OptionPair> Options, string Owner)
+{
+    /// <summary>mux=on: several frontends share it.</summary>
+    public bool Mux { get; init; }
+}
+
+/// <summary>-netdev; Type: "user", "tap", "socket" …</summary>
+public sealed record NetdevConfig(string Id, string Type, IReadOnlyList<OptionPair> Options, string Owner);
+
+/// <summary>-object; Type: "iothread", "rng-random", "memory-backend-ram" …</summary>
+public sealed record ObjectConfig(string Type, string Id, IReadOnlyList<OptionPair> Options, string Owner);
+
+/// <summary>A monitor on a chardev: HMP, or QMP where Control.</summary>
+public sealed record MonitorConfig(string Chardev, bool Control, bool Pretty = false);
+
+/// <summary>-display and -vnc; Kind: "none", "vnc", "curses" …</summary>
+public sealed record DisplayConfig(string Kind, IReadOnlyList<OptionPair> Options, string Owner)
+{
+    /// <summary>The address of -vnc: ":1", "unix:/path".</summary>
+    public string Address { get; init; } = "";
+}
+
+/// <summary>-global driver.property=value.</summary>
+public sealed record GlobalConfig(string Driver, string Property, string Value);
+
+/// <summary>-smbios type=N,field=value … or file=.</summary>
+public sealed record SmbiosConfig(int? Type, string? File, IReadOnlyList<OptionPair> Fields);
+
+/// <summary>-fw_cfg name=,file= or string=.</summary>
+public sealed record FwCfgConfig(string Name, string? File, string? Text);
