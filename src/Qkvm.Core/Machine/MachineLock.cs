@@ -5,13 +5,15 @@ namespace Qkvm.Core.Machine;
 public sealed class MachineLock
 {
     readonly Lock _lock = new();
+    int _depth;                                                    // of the holder
 
     public bool IsHeld => _lock.IsHeldByCurrentThread;
 
     public Scope Hold()
     {
         _lock.Enter();
-        return new Scope(_lock);
+        _depth++;
+        return new Scope(this);
     }
 
     public void Run(Action action)
@@ -19,8 +21,23 @@ public sealed class MachineLock
         using (Hold()) action();
     }
 
-    public readonly ref struct Scope(Lock held)
+    /// <summary>Waits for other threads with the lock let go, however often this one holds it.</summary>
+    public void RunReleased(Action wait)
     {
-        public void Dispose() => held.Exit();
+        int depth = IsHeld ? _depth : 0;
+        for (int i = 0; i < depth; i++) Leave();
+        try { wait(); }
+        finally { for (int i = 0; i < depth; i++) Hold(); }
+    }
+
+    void Leave()
+    {
+        _depth--;
+        _lock.Exit();
+    }
+
+    public readonly ref struct Scope(MachineLock held)
+    {
+        public void Dispose() => held.Leave();
     }
 }

@@ -33,9 +33,9 @@ public sealed class MemoryRegion
     public static MemoryRegion Io(string name, ulong size, IRegisterBank bank, AccessSizes sizes) =>
         new(name, size, RegionKind.Io) { Bank = bank, Sizes = sizes };
 
-    public static MemoryRegion Alias(string name, MemoryRegion target, ulong targetOffset, ulong size)
+    public static MemoryRegion Alias(string name, MemoryRegion target, ulong targetOffset, ulong size, bool readOnly = false)
     {
-        var alias = new MemoryRegion(name, size, RegionKind.Alias) { Target = target, TargetOffset = targetOffset };
+        var alias = new MemoryRegion(name, size, RegionKind.Alias) { Target = target, TargetOffset = targetOffset, ReadOnly = readOnly };
         target._observers.Add(alias.NotifyChanged);
         return alias;
     }

@@ -1,0 +1,97 @@
+using Qkvm.Core.Machine;
+
+namespace Qkvm.Core.Accel;
+
+/// <summary>Runs the vCPUs, each on a thread of its own, and stops them together.</summary>
+/// <remarks>A vCPU is inside <see cref="IVCpu.Run"/> or parked. Resume lets all run; Pause kicks them and waits until all are
+/// parked. One that leaves Run for another reason than a kick is reported and parks until the next Resume.</remarks>
+public sealed class VCpuRunner : IDisposable
+{
+    readonly IReadOnlyList<IVCpu> _cpus;
+    readonly MachineLock _machineLock;
+    readonly Action<IVCpu, VCpuExit> _onExit;
+    readonly Thread[] _threads;
+    readonly object _gate = new();                                 // guards what follows; never held while taking the machine lock
+    bool _run;
+    bool _quit;
+    long _generation;                                              // counts Resumes
+    int _active;
+
+    /// <param name="onExit">On the vCPU's thread, after it parked, without any lock.</param>
+    public VCpuRunner(IReadOnlyList<IVCpu> cpus, MachineLock machineLock, Action<IVCpu, VCpuExit> onExit)
+    {
+        _cpus = cpus;
+        _machineLock = machineLock;
+        _onExit = onExit;
+        _threads = new Thread[cpus.Count];
+        for (int i = 0; i < _threads.Length; i++)
+        {
+            IVCpu cpu = cpus[i];
+            _threads[i] = new Thread(() => Loop(cpu), maxStackSize: 4 << 20) { Name = $"CPU {i}/{cpu.Index}", IsBackground = true };
+            _threads[i].Start();
+        }
+    }
+
+    public bool IsRunning
+    {
+        get { lock (_gate) return _run; }
+    }
+
+    public void Resume()
+    {
+        lock (_gate)
+        {
+            if (_run || _quit) return;
+            _run = true;
+            _generation++;
+            Monitor.PulseAll(_gate);
+        }
+    }
+
+    /// <summary>Returns with all vCPUs parked. Not from a vCPU's thread. Lets go of the machine lock meanwhile.</summary>
+    public void Pause()
+    {
+        lock (_gate) _run = false;
+        foreach (IVCpu cpu in _cpus) cpu.Kick();
+        _machineLock.RunReleased(() =>
+        {
+            lock (_gate)
+                while (_active > 0) Monitor.Wait(_gate);
+        });
+    }
+
+    public void Dispose()
+    {
+        Pause();
+        lock (_gate)
+        {
+            _quit = true;
+            Monitor.PulseAll(_gate);
+        }
+        _machineLock.RunReleased(() => { foreach (Thread thread in _threads) thread.Join(); });
+    }
+
+    void Loop(IVCpu cpu)
+    {
+        long seen = 0;
+        while (true)
+        {
+            lock (_gate)
+            {
+                while (!_quit && !(_run && seen != _generation)) Monitor.Wait(_gate);
+                if (_quit) return;
+                seen = _generation;
+                _active++;
+            }
+            VCpuExit exit;
+            do exit = cpu.Run();
+            while (exit.Reason == ExitReason.Kicked && Volatile.Read(ref _run));
+            lock (_gate)
+            {
+                _active--;
+                Monitor.PulseAll(_gate);
+            }
+            if (exit.Reason != ExitReason.Kicked) _onExit(cpu, exit);
+        }
+    }
+}

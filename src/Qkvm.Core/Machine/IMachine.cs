@@ -1,0 +1,79 @@
+using Qkvm.Core.Accel;
+using Qkvm.Core.Devices;
+using Qkvm.Core.State;
+
+namespace Qkvm.Core.Machine;
+
+public enum MachineEventKind { Stop, Resume, Reset, Shutdown, PowerDown, Suspend, Wakeup, GuestPanicked, Watchdog, DeviceDeleted, RtcChange }
+
+/// <summary>What QMP reports of the machine itself.</summary>
+/// <param name="Cause">For Reset and Shutdown.</param>
+public readonly record struct MachineEvent(MachineEventKind Kind, ShutdownCause Cause = ShutdownCause.HostQuit);
+
+/// <summary>A machine as monitors, debuggers and migration handle it. All members: main loop, under the machine lock.</summary>
+/// <remarks>Pausing lets go of the lock until the last vCPU has stopped: call it at the top of a command, never from
+/// register code, which has <see cref="IBoard.RequestPause"/> and its sisters.</remarks>
+public interface IMachine
+{
+    MachineConfig Config { get; }
+    IBoard Board { get; }
+    IAccelerator Accelerator { get; }
+    IReadOnlyList<IVCpu> Cpus { get; }
+    RunState State { get; }
+
+    /// <summary>Under the machine lock, after the state changed.</summary>
+    event Action<MachineEvent>? Event;
+
+    /// <summary>A vCPU hit a breakpoint or finished a step; the machine is in <see cref="RunState.Debug"/>.</summary>
+    event Action<IVCpu>? DebugStop;
+
+    /// <summary>Returns with all vCPUs and the clock stopped.</summary>
+    void Pause(RunState state = RunState.Paused);
+
+    /// <summary>Goes on; does nothing to a machine that runs or was shut down.</summary>
+    void Resume();
+
+    /// <summary>system_reset: at once; a running machine goes on running.</summary>
+    void Reset(ShutdownCause cause = ShutdownCause.HostQuit);
+
+    /// <summary>system_powerdown: presses the power button.</summary>
+    void PowerDown();
+
+    /// <summary>Ends the program once the loop is left.</summary>
+    void Quit(int exitCode = 0);
+
+    /// <summary>NMI to all vCPUs (the `nmi` command).</summary>
+    void InjectNmi();
+
+    /// <summary>The devices as `info qtree` shows them: the main system bus.</summary>
+    QBus Tree { get; }
+
+    /// <summary>device_add; throws ConfigurationException.</summary>
+    void AddDevice(DeviceConfig device);
+
+    /// <summary>device_del; throws ConfigurationException for an unknown id or a device that cannot go.</summary>
+    void RemoveDevice(string id);
+
+    /// <summary>Saves or loads everything but RAM, of a paused machine: clock, board, devices, vCPUs.</summary>
+    void Exchange(StateStream state);
+}
+
+/// <summary>A bus of the device tree. Type: "PCI", "ISA", "IDE", "System" …</summary>
+public sealed class QBus(string name, string type)
+{
+    public string Name { get; } = name;
+    public string Type { get; } = type;
+    public List<QDevice> Devices { get; } = [];
+}
+
+/// <summary>A device of the tree: driver name, id, property values as users write them.</summary>
+public sealed class QDevice(string driver, string? id, IDevice? device, IReadOnlyList<OptionPair> properties)
+{
+    public string Driver { get; } = driver;
+    public string? Id { get; } = id;
+
+    /// <summary>Null for what exists only as a line of the tree.</summary>
+    public IDevice? Device { get; } = device;
+    public IReadOnlyList<OptionPair> Properties { get; } = properties;
+    public List<QBus> Buses { get; } = [];
+}

@@ -1,0 +1,44 @@
+using Qkvm.Core.Block;
+using Qkvm.Core.Char;
+using Qkvm.Core.Devices;
+using Qkvm.Core.Net;
+
+namespace Qkvm.Core.Machine;
+
+/// <summary>The host sides that options named, until a device takes each. A chardev with mux=on is taken several times.</summary>
+public sealed class MachineBackends
+{
+    readonly Dictionary<string, string> _owners = new(StringComparer.Ordinal);   // "drive:id" to who took it
+
+    public Dictionary<string, BlockBackend> Drives { get; } = new(StringComparer.Ordinal);
+    public Dictionary<string, ICharBackend> Chardevs { get; } = new(StringComparer.Ordinal);
+    public Dictionary<string, INetBackend> Netdevs { get; } = new(StringComparer.Ordinal);
+    public HashSet<string> SharedChardevs { get; } = new(StringComparer.Ordinal);
+
+    public BlockBackend TakeDrive(string id, string owner) => Take(Drives, "drive", id, owner);
+
+    public ICharBackend TakeChardev(string id, string owner) =>
+        SharedChardevs.Contains(id) ? Chardevs[id] : Take(Chardevs, "chardev", id, owner);
+
+    public INetBackend TakeNetdev(string id, string owner) => Take(Netdevs, "netdev", id, owner);
+
+    /// <summary>Who took it, or null.</summary>
+    public string? OwnerOfDrive(string id) => _owners.GetValueOrDefault($"drive:{id}");
+    public string? OwnerOfChardev(string id) => _owners.GetValueOrDefault($"chardev:{id}");
+    public string? OwnerOfNetdev(string id) => _owners.GetValueOrDefault($"netdev:{id}");
+
+    /// <summary>Gives everything back that an unplugged device had taken.</summary>
+    public void Release(string owner)
+    {
+        foreach (string key in _owners.Where(pair => pair.Value == owner).Select(pair => pair.Key).ToArray()) _owners.Remove(key);
+    }
+
+    T Take<T>(Dictionary<string, T> all, string kind, string id, string owner)
+    {
+        if (!all.TryGetValue(id, out T? found))
+            throw new ConfigurationException($"{owner}: Property '{kind}' can't find value '{id}'");
+        if (!_owners.TryAdd($"{kind}:{id}", owner))
+            throw new ConfigurationException($"{owner}: {kind} '{id}' is in use by {_owners[$"{kind}:{id}"]} already");
+        return found;
+    }
+}

@@ -1,0 +1,135 @@
+using Qkvm.Core.Irq;
+using Qkvm.Core.Memory;
+using Qkvm.Core.Pci;
+using Qkvm.Core.State;
+using Qkvm.Core.Time;
+
+namespace Qkvm.Hw.Pci;
+
+/// <summary>Power management function: ACPI's fixed registers, the general purpose events, the SMI command port and the SMBus
+/// host. Spec: Intel 82371AB (PIIX4), order 290562, chapter 7 and section 9.4.</summary>
+/// <remarks>Deviations: power management blocks beyond PM1 and the timer are absent; there is no SMM: the SMI command port
+/// itself turns ACPI on (F1h) and off (F0h), as firmware's SMI handler would; GPE0 is at AFE0h as QEMU places it.</remarks>
+public sealed class Piix4Pm : PciDevice
+{
+    public static readonly PciIdentity Chip = new(0x8086, 0x7113, 0x068000, Revision: 3);
+
+    public const byte AcpiEnable = 0xF1, AcpiDisable = 0xF0;
+    public const ulong SmiCommandPort = 0xB2, GpePort = 0xAFE0;
+
+    // Configuration registers
+    const int PmBase = 0x40, DeviceActivityB = 0x58, PmRegMisc = 0x80, SmbBase = 0x90, SmbHostConfig = 0xD2;
+    const byte ApmcEnable = 2;                                     // DEVACTB bit 25: firmware takes SMM as set up already
+
+    readonly MemoryRegion _pmRegion, _smbRegion;
+    readonly SmiCommand _smiCommand;
+    readonly GpeBlock _gpe;
+
+    /// <param name="sci">ISA IRQ 9.</param>
+    public Piix4Pm(IVirtualClock clock, AddressSpace ports, IrqLine sci, Action softOff) : base(Chip, "PIIX4_PM")
+    {
+        Config.Define16(PciConfig.Status, 0x0280);
+        Config.Define32(PmBase, 1, 0xFFC0);
+        Config.Define(DeviceActivityB + 3, ApmcEnable, 0xFF);
+        Config.Define(PmRegMisc, 0, 1);
+        Config.Define32(SmbBase, 0xB101, 0xFFF0);
+        Config.Define(SmbHostConfig, 0x09, 0x0F);
+        for (int offset = 0x44; offset < DeviceActivityB + 3; offset++) Config.Define(offset, 0, 0xFF);
+        for (int offset = 0x5C; offset < PmRegMisc; offset++) Config.Define(offset, offset == 0x63 ? (byte)0x60 : (byte)0, 0xFF);
+        _gpe = new GpeBlock(() => Acpi!.Update());
+        Acpi = new AcpiRegisters(clock, sci, softOff, () => _gpe.IsPending);
+        Smbus = new PiixSmbus();
+        _smiCommand = new SmiCommand(Acpi);
+        _pmRegion = MemoryRegion.Io("acpi-pm", 64, Acpi, AccessSizes.UpToDword);
+        _smbRegion = MemoryRegion.Io("pm-smbus", 16, Smbus, AccessSizes.Bytes);
+        ports.Map(SmiCommandPort, MemoryRegion.Io("apm-io", 2, _smiCommand, AccessSizes.Bytes));
+        ports.Map(GpePort, MemoryRegion.Io("acpi-gpe0", 4, _gpe, AccessSizes.Bytes));
+    }
+
+    public AcpiRegisters Acpi { get; }
+    public PiixSmbus Smbus { get; }
+
+    protected override void ResetDevice()
+    {
+        Acpi.Reset();
+        Smbus.Reset();
+        _smiCommand.Reset();
+        _gpe.Reset();
+        Apply();
+    }
+
+    protected override void ExchangeDevice(StateStream state)
+    {
+        _gpe.Exchange(state.Group("gpe"));
+        Acpi.Exchange(state.Group("acpi"));
+        Smbus.Exchange(state.Group("smbus"));
+        _smiCommand.Exchange(state.Group("apm"));
+        if (state.IsLoading) Apply();
+    }
+
+    protected override void OnConfigWritten(int offset, int size) => Apply();
+
+    /// <summary>Section 7.1.16 "PMBA" and 7.1.38 "PMREGMISC"; 7.2 for the SMBus.</summary>
+    void Apply()
+    {
+        if (Bus == null) return;
+        Place(_pmRegion, Config.Get16(PmBase) & 0xFFC0u, (Config[PmRegMisc] & 1) != 0);
+        Place(_smbRegion, Config.Get16(SmbBase) & 0xFFF0u, (Config[SmbHostConfig] & 1) != 0);
+    }
+
+    void Place(MemoryRegion region, ulong address, bool enabled)
+    {
+        if (!enabled || address == 0) { if (region.Parent != null) Bus.IoSpace.Unmap(region); }
+        else if (region.Parent == null) Bus.IoSpace.Map(address, region, 1);
+        else region.MoveTo(address);
+    }
+
+    /// <summary>APMC and APMS, section 5.2 "Advanced Power Management Registers".</summary>
+    sealed class SmiCommand(AcpiRegisters acpi) : IRegisterBank
+    {
+        byte _control, _status;
+
+        public void Reset() => _control = _status = 0;
+
+        public ulong Read(ulong offset, int size) => offset == 0 ? _control : _status;
+
+        public void Write(ulong offset, int size, ulong value)
+        {
+            if (offset != 0) { _status = (byte)value; return; }
+            _control = (byte)value;
+            if (value is AcpiEnable or AcpiDisable) acpi.SetEnabled(value == AcpiEnable);
+        }
+
+        public void Exchange(StateStream state)
+        {
+            state.Field("control", ref _control);
+            state.Field("status", ref _status);
+        }
+    }
+
+    /// <summary>General purpose event block 0. ACPI 3.0, section 4.7.4.1: two status bytes, two enable bytes.</summary>
+    sealed class GpeBlock(Action changed) : IRegisterBank
+    {
+        ushort _status, _enable;
+
+        public bool IsPending => (_status & _enable) != 0;
+
+        public void Reset() => _status = _enable = 0;
+
+        public ulong Read(ulong offset, int size) => (byte)((_status | (uint)_enable << 16) >> (int)(offset * 8));
+
+        public void Write(ulong offset, int size, ulong value)
+        {
+            int shift = (int)(offset & 1) * 8;
+            if (offset < 2) _status &= (ushort)~((uint)value << shift);
+            else _enable = (ushort)(_enable & ~(0xFF << shift) | (int)value << shift);
+            changed();
+        }
+
+        public void Exchange(StateStream state)
+        {
+            state.Field("status", ref _status);
+            state.Field("enable", ref _enable);
+        }
+    }
+}
