@@ -22,7 +22,8 @@ public sealed class Hpet : IDevice, IRegisterBank
     const int Timers = 3, NanosecondsPerTick = 10;
     const ulong CapabilitiesValue = (ulong)NanosecondsPerTick * 1_000_000 << 32 | 0x8086A201; // femtoseconds; Intel, 64 bits, legacy route, 3 timers
     const int PitIrq = 0, RtcIrq = 8;
-    const long MinimumWait = 20_000;                               // nanoseconds between matches of a period however short
+    const ulong MinimumWait = 2_000;                               // ticks between matches of a period however short
+    const ulong MaxTicks = long.MaxValue / NanosecondsPerTick / 2; // longer than a machine runs
 
     readonly IVirtualClock _clock;
     readonly uint _routes;
@@ -121,7 +122,7 @@ public sealed class Hpet : IDevice, IRegisterBank
             case TimerComparator: timer.WriteComparator(timer.WrittenValue & ~mask | value); break;
             default: return;
         }
-        Schedule(index);
+        Schedule(index, register % TimerStride == TimerComparator);
         DriveAll();
     }
 
@@ -175,24 +176,24 @@ public sealed class Hpet : IDevice, IRegisterBank
         DriveAll();
     }
 
-    void Schedule(int index)
+    /// <param name="comparatorWritten">One behind the counter then matches at once, else when the counter comes round.</param>
+    void Schedule(int index, bool comparatorWritten = false)
     {
         HpetTimer timer = _timers[index];
         if (!IsEnabled || !timer.IsEnabled) { Arm(index, TickClock.Never); return; }
-        ulong ticks = Math.Min(timer.TicksToMatch(Counter), long.MaxValue / NanosecondsPerTick / 2);
-        Arm(index, (ClockTicks + (long)ticks) * NanosecondsPerTick);
+        if (!comparatorWritten && _due[index] <= _clock.Nanoseconds) return; // a match that the host is late with
+        ulong ticks = comparatorWritten ? timer.TicksToMatch(Counter) : timer.TicksAhead(Counter);
+        Arm(index, ticks > MaxTicks ? TickClock.Never : (ClockTicks + (long)ticks) * NanosecondsPerTick);
     }
 
     void Match(int index)
     {
         HpetTimer timer = _timers[index];
         Arm(index, TickClock.Never);
-        if (timer.TicksToMatch(Counter) > 0) { Schedule(index); return; } // it was capped
         if (timer.Advance(Counter))
         {
-            long wait = (long)Math.Min(timer.TicksToMatch(Counter), long.MaxValue / NanosecondsPerTick / 2) * NanosecondsPerTick;
-            long minimum = (long)Math.Min(timer.Period, MinimumWait / NanosecondsPerTick) * NanosecondsPerTick;
-            Arm(index, ClockTicks * NanosecondsPerTick + Math.Max(wait, minimum));
+            ulong wait = Math.Max(timer.TicksToMatch(Counter), Math.Min(timer.Period, MinimumWait));
+            Arm(index, wait > MaxTicks ? TickClock.Never : (ClockTicks + (long)wait) * NanosecondsPerTick);
         }
         int route = RouteOf(index);
         if (timer.IsLevel)

@@ -57,6 +57,9 @@ public sealed class HpetTimer
         return (ulong)Math.Max(0, (long)(_comparator - counter));
     }
 
+    /// <summary>Counter ticks until the comparator is reached, round the counter's end if need be.</summary>
+    public ulong TicksAhead(ulong counter) => Is32 ? (uint)_comparator - (uint)counter : _comparator - counter;
+
     /// <summary>After a match: moves a periodic comparator past the counter. False: no further match is to come.</summary>
     public bool Advance(ulong counter)
     {
