@@ -51,8 +51,8 @@ public sealed class IdeBusMaster : IRegisterBank
     {
         Command => _command,
         Status => _status,
-        >= Table => _table >> (int)(offset - Table) * 8,
-        _ => 0xFF,
+        >= Table => _table >> ((int)(offset - Table) * 8),
+        _ => 0xFFUL,
     };
 
     public void Write(ulong offset, int size, ulong value)
@@ -60,11 +60,14 @@ public sealed class IdeBusMaster : IRegisterBank
         switch (offset)
         {
             case Command: WriteCommand((byte)value); break;
-            case Status: _status = (byte)(value & DriveFlags | _status & Active | _status & (Error | Interrupt) & ~(byte)value); break;
+            case Status:                                           // Error and Interrupt clear by writing ones
+                byte kept = (byte)(_status & (Active | Error | Interrupt) & ~((byte)value & (Error | Interrupt)));
+                _status = (byte)((byte)value & DriveFlags | kept);
+                break;
             case >= Table:
                 int shift = (int)(offset - Table) * 8;
                 uint mask = (size == 4 ? uint.MaxValue : (1u << (size * 8)) - 1) << shift;
-                _table = (_table & ~mask | (uint)value << shift & mask) & ~3u;
+                _table = (_table & ~mask | ((uint)value << shift) & mask) & ~3u;
                 break;
         }
     }
