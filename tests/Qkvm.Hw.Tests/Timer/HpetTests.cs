@@ -87,8 +87,8 @@ public class HpetTests
     {
         Write(Configuration, 1);
         Write(Timer0, 16 << 9 | 0x4C | mode32);
-        _hpet.Write(Timer0 + Comparator, 4, 5000);
-        _hpet.Write(Timer0 + Comparator, 4, 10_000);
+        _hpet.Write(Timer0 + Comparator, mode32 != 0 ? 4 : 8, 5000);
+        _hpet.Write(Timer0 + Comparator, mode32 != 0 ? 4 : 8, 10_000);
         _clock.Advance(50_000 - 1);
         Assert.Equal(0, _edges[16]);
         _clock.Advance(1);
