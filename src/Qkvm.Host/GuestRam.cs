@@ -112,6 +112,17 @@ public sealed unsafe class GuestRam : IDisposable
             if (_pageFlags[page] != 0) FlaggedPageWritten?.Invoke(this, page);
     }
 
+    /// <summary>Gives whole pages back to the host; they read as zeros afterwards.</summary>
+    public void Discard(ulong offset, ulong length)
+    {
+        const int Remove = 9;                                      // MADV_REMOVE: frees the pages of the file itself
+        if (offset % PageSize != 0 || length % PageSize != 0 || offset > Size || length > Size - offset)
+            throw new ArgumentOutOfRangeException(nameof(offset), $"{Name}: {length:x} bytes at {offset:x} of {Size:x}");
+        if (length == 0) return;
+        if (Libc.madvise(Pointer + offset, (nuint)length, Remove) < 0) return;   // SAFETY: checked; a refusal costs memory alone
+        MarkWritten(offset, length);
+    }
+
     public void Dispose()
     {
         if (Pointer == null) return;

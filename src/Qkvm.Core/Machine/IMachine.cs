@@ -1,6 +1,8 @@
 using Qkvm.Core.Accel;
 using Qkvm.Core.Devices;
+using Qkvm.Core.Display;
 using Qkvm.Core.State;
+using Qkvm.Host;
 
 namespace Qkvm.Core.Machine;
 
@@ -53,6 +55,12 @@ public interface IMachine
 
     /// <summary>device_del; throws ConfigurationException for an unknown id or a device that cannot go.</summary>
     void RemoveDevice(string id);
+
+    /// <summary>Screens, the primary first.</summary>
+    IReadOnlyList<IDisplaySource> Displays => [];
+
+    /// <summary>The RAM that migration and snapshots carry beside the state.</summary>
+    IReadOnlyList<GuestRam> RamBlocks => [];
 
     /// <summary>Saves or loads everything but RAM, of a paused machine: clock, board, devices, vCPUs.</summary>
     void Exchange(StateStream state);

@@ -83,6 +83,15 @@ public sealed class Dma(AddressSpace memory)
         return true;
     }
 
+    /// <summary>Gives a page of RAM back to the host, which then reads as zeros; false for anything but writable RAM.</summary>
+    public bool TryDiscardPage(ulong address)
+    {
+        if (!Enabled || !memory.TryGetRam(address, true, out GuestRam ram, out ulong offset, out ulong length)) return false;
+        if (length < GuestRam.PageSize || offset % GuestRam.PageSize != 0) return false;
+        ram.Discard(offset, GuestRam.PageSize);
+        return true;
+    }
+
     /// <summary>Announces bytes that were written through <see cref="TryMap"/>.</summary>
     public void MarkWritten(ulong address, ulong length)
     {

@@ -1,0 +1,139 @@
+using Qkvm.Core.State;
+
+namespace Qkvm.Core.Virtio;
+
+/// <summary>What all transports share: status, feature negotiation and the queues. Virtio 1.2, sections 2.1, 2.2 and 3.1.</summary>
+public sealed class VirtioControl
+{
+    readonly Virtqueue[] _queues;
+    readonly ulong _ringFeatures;
+    byte _status;
+    ulong _features;
+    bool _started;
+    bool _broken;
+    byte _generation;
+
+    /// <param name="ringFeatures">What the transport and its rings add to the device's features.</param>
+    public VirtioControl(VirtioDevice device, IVirtioTransport transport, ulong ringFeatures)
+    {
+        Device = device;
+        Transport = transport;
+        _ringFeatures = ringFeatures;
+        _queues = new Virtqueue[device.QueueSizes.Count];
+        for (int i = 0; i < _queues.Length; i++) _queues[i] = new SplitQueue(new QueueSetup(i, device.QueueSizes[i]), this);
+        device.Control = this;
+    }
+
+    public VirtioDevice Device { get; }
+    public IVirtioTransport Transport { get; }
+    public IReadOnlyList<Virtqueue> Queues => _queues;
+    public ulong OfferedFeatures => Device.OfferedFeatures | _ringFeatures;
+
+    /// <summary>What the driver accepted.</summary>
+    public ulong Features => _features;
+    public byte Status => _status;
+
+    /// <summary>Counts changes of the configuration structure.</summary>
+    public byte Generation => _generation;
+    public bool IsStarted => _started;
+
+    /// <summary>The driver broke a rule: nothing moves until it resets the device.</summary>
+    public bool IsBroken => _broken;
+
+    /// <summary>What broke it, for monitors.</summary>
+    public string? FailReason { get; private set; }
+
+    bool IsLegacyDriver => (_features & VirtioFeatures.Version1) == 0;
+
+    /// <summary>Section 2.2: bits that were not offered are refused when FEATURES_OK is written; later writes are ignored.</summary>
+    public void WriteFeatures(ulong features)
+    {
+        if ((_status & (VirtioStatus.FeaturesOk | VirtioStatus.DriverOk)) == 0) _features = features;
+    }
+
+    /// <param name="legacy">Written through the legacy interface, which knows no FEATURES_OK.</param>
+    public void WriteStatus(byte value, bool legacy)
+    {
+        if (value == 0) { Reset(); return; }
+        bool newlyOk = (value & ~_status & VirtioStatus.FeaturesOk) != 0;
+        if (legacy) _features &= OfferedFeatures & ~VirtioFeatures.Version1;
+        else if (newlyOk && ((_features & ~OfferedFeatures) != 0 || IsLegacyDriver)) value &= unchecked((byte)~VirtioStatus.FeaturesOk);
+        _status = (byte)(value & ~VirtioStatus.NeedsReset | _status & VirtioStatus.NeedsReset);
+        bool negotiated = legacy || (_status & VirtioStatus.FeaturesOk) != 0;
+        if ((_status & VirtioStatus.DriverOk) != 0 && negotiated) Start();
+    }
+
+    /// <summary>The driver's kick. Legacy drivers may kick before DRIVER_OK (section 3.1.2).</summary>
+    public void Kick(int queue, bool legacy)
+    {
+        if ((uint)queue >= (uint)_queues.Length || _broken || !_queues[queue].Setup.Enabled) return;
+        if (!_started && legacy && _status != 0)
+        {
+            _features &= OfferedFeatures & ~VirtioFeatures.Version1;
+            Start();
+        }
+        if (_started) Device.Kick(_queues[queue]);
+    }
+
+    /// <summary>The configuration structure changed.</summary>
+    public void ConfigChanged()
+    {
+        _generation++;
+        if ((_status & VirtioStatus.DriverOk) != 0) Transport.InterruptConfig();
+    }
+
+    /// <summary>Section 2.1.2: the driver must reset the device before it goes on.</summary>
+    public void Fail(string reason)
+    {
+        if (_broken) return;
+        _broken = true;
+        FailReason = reason;
+        if (IsLegacyDriver) return;                                // section 2.1: the bit is unknown to it
+        _status |= VirtioStatus.NeedsReset;
+        if ((_status & VirtioStatus.DriverOk) != 0) Transport.InterruptConfig();
+    }
+
+    public void Reset()
+    {
+        if (_started) Device.Stop();
+        (_status, _features, _started, _broken, _generation, FailReason) = (0, 0, false, false, 0, null);
+        foreach (Virtqueue queue in _queues)
+        {
+            queue.Reset();
+            queue.Setup.Reset();
+        }
+        Device.Reset();
+    }
+
+    public void Exchange(StateStream state)
+    {
+        if (state.IsLoading && _started)
+        {
+            Device.Stop();
+            _started = false;
+        }
+        bool started = _started;
+        state.Field("status", ref _status);
+        state.Field("features", ref _features);
+        state.Field("started", ref started);
+        state.Field("broken", ref _broken);
+        state.Field("generation", ref _generation);
+        for (int i = 0; i < _queues.Length; i++)
+        {
+            StateStream group = state.Group("queue", i);
+            _queues[i].Setup.Exchange(group);
+            _queues[i].Exchange(group);
+        }
+        if (state.IsLoading && (_features & ~OfferedFeatures) != 0 && started)
+            throw new InvalidStateException($"{Device.Name}: features {_features:x} were accepted, {OfferedFeatures:x} are offered");
+        if (state.IsLoading && started) Start();
+        Device.Exchange(state.Group("device"));
+    }
+
+    void Start()
+    {
+        if (_started || _broken) return;
+        _started = true;
+        Device.Start(_queues, _features);
+    }
+}

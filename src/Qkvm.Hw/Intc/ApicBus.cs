@@ -1,0 +1,75 @@
+using Qkvm.Core.Irq;
+using Qkvm.Core.Memory;
+
+namespace Qkvm.Hw.Intc;
+
+/// <summary>Carries interrupt messages from IOAPIC, MSI and local APICs to the local APICs. Intel SDM volume 3,
+/// sections 11.6.2 (destinations) and 11.11 (MSI formats).</summary>
+/// <remarks>As a register bank it is the MSI window FEE00000h-FEEFFFFFh, for processors that write there outside their own
+/// APIC page. Deviations: lowest priority arbitration prefers the lowest APIC ID among equals.</remarks>
+/// <param name="acknowledgePic">The 8259's interrupt acknowledge, for ExtINT; null: no 8259.</param>
+public sealed class ApicBus(Func<int>? acknowledgePic = null) : IMsiTarget, IRegisterBank
+{
+    const ulong MsiWindow = 0xFEE00000, MsiWindowMask = 0xFFFFFFFF_FFF00000;
+    const uint RedirectionHint = 8, LogicalDestination = 4;        // MSI address
+    const uint TriggerLevel = 0x8000;                              // MSI data
+
+    readonly List<LocalApic> _locals = [];
+    readonly List<IoApic> _ioApics = [];
+
+    internal void Attach(LocalApic local) => _locals.Add(local);
+    internal void Attach(IoApic ioApic) => _ioApics.Add(ioApic);
+
+    public IReadOnlyList<LocalApic> LocalApics => _locals;
+
+    /// <summary>The 8259's INTR: it is wired to LINT0 of every local APIC.</summary>
+    public void SetIntr(bool level)
+    {
+        for (int i = 0; i < _locals.Count; i++) _locals[i].SetLint0(level);
+    }
+
+    /// <summary>The NMI wire: LINT1 of every local APIC.</summary>
+    public void SetNmi(bool level)
+    {
+        for (int i = 0; i < _locals.Count; i++) _locals[i].SetLint1(level);
+    }
+
+    public void Send(ulong address, uint data)
+    {
+        if ((address & MsiWindowMask) != MsiWindow) return;
+        bool logical = (address & LogicalDestination) != 0;
+        var mode = (DeliveryMode)(data >> 8 & 7);
+        if (mode == DeliveryMode.Fixed && logical && (address & RedirectionHint) != 0) mode = DeliveryMode.LowestPriority;
+        Deliver(new InterruptMessage((byte)data, mode, (uint)(address >> 12) & 0xFF, logical, (data & TriggerLevel) != 0));
+    }
+
+    public ulong Read(ulong offset, int size) => ulong.MaxValue;
+    public void Write(ulong offset, int size, ulong value) => Send(MsiWindow + offset, (uint)value);
+
+    public void Deliver(in InterruptMessage message)
+    {
+        LocalApic? lowest = null;
+        for (int i = 0; i < _locals.Count; i++)
+        {
+            LocalApic local = _locals[i];
+            if (!local.Matches(message)) continue;
+            if (message.Mode != DeliveryMode.LowestPriority) local.Accept(message.Mode, message.Vector, message.IsLevel);
+            else if (local.IsSoftwareEnabled && (lowest == null || local.ProcessorPriority < lowest.ProcessorPriority)) lowest = local;
+        }
+        lowest?.Accept(DeliveryMode.Fixed, message.Vector, message.IsLevel);
+    }
+
+    /// <summary>To all but one, or (null) to all.</summary>
+    internal void DeliverToAll(LocalApic? except, DeliveryMode mode, byte vector, bool isLevel)
+    {
+        for (int i = 0; i < _locals.Count; i++)
+            if (_locals[i] != except) _locals[i].Accept(mode, vector, isLevel);
+    }
+
+    internal void EndOfInterrupt(int vector)
+    {
+        for (int i = 0; i < _ioApics.Count; i++) _ioApics[i].EndOfInterrupt(vector);
+    }
+
+    internal int AcknowledgePic() => acknowledgePic?.Invoke() ?? -1;
+}

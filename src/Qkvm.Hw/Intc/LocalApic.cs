@@ -1,0 +1,253 @@
+using Qkvm.Core.Accel;
+using Qkvm.Core.Devices;
+using Qkvm.Core.Machine;
+using Qkvm.Core.State;
+using Qkvm.Core.Time;
+
+namespace Qkvm.Hw.Intc;
+
+/// <summary>One processor's local APIC: xAPIC page and x2APIC registers. Spec: Intel SDM volume 3, chapter 11 (order
+/// 325384); names are the manual's.</summary>
+/// <remarks>This part keeps the pending and serviced interrupts and the local wires; LocalApic.Registers.cs is the software
+/// interface. Public members of <see cref="ILocalApic"/> take the machine lock; all others are called under it.
+/// Deviations: after power-on the boot processor's LINT0 accepts the 8259 (as firmware sets it up on a real PC);
+/// the APIC ID cannot be changed; the boot processor flag cannot be written; no thermal or performance interrupt occurs.</remarks>
+public sealed partial class LocalApic : IDevice, ILocalApic
+{
+    readonly IVCpu _cpu;
+    readonly ApicBus _bus;
+    readonly MachineLock _lock;
+    readonly LocalApicTimer _timer;
+    readonly uint _id;
+    readonly bool _isBootProcessor;
+    readonly ulong _addressMask;
+
+    readonly VectorSet _irr = new(), _isr = new(), _tmr = new();
+    readonly uint[] _lvt = new uint[LvtCount];
+    ulong _base;
+    ulong _icr;
+    uint _ldr, _dfr, _svr, _esr, _errors;
+    byte _tpr;
+    bool _lint0, _lint1;                                           // the wires' levels
+    bool _extInt;                                                  // an ExtINT message waits
+    volatile bool _hasInterrupt;                                   // derived
+
+    public LocalApic(IVCpu cpu, int apicId, bool isBootProcessor, ApicBus bus, IVirtualClock clock, MachineLock machineLock,
+        int physicalAddressBits = 40)
+    {
+        (_cpu, _id, _isBootProcessor, _bus, _lock) = (cpu, (uint)apicId, isBootProcessor, bus, machineLock);
+        _addressMask = (1UL << physicalAddressBits) - 1 & ~0xFFFUL;
+        _timer = new LocalApicTimer(clock, cpu, () => Raise(LvtTimer));
+        Name = $"apic{cpu.Index}";
+        bus.Attach(this);
+        Reset();
+    }
+
+    public string Name { get; }
+    public uint Id => _id;
+    public bool IsEnabled => (_base & BaseEnable) != 0;
+    public bool IsX2Apic => (_base & BaseX2Apic) != 0;
+    public bool IsSoftwareEnabled => IsEnabled && (_svr & SvrEnable) != 0;
+
+    /// <summary>PPR, section 11.8.3.1.</summary>
+    public byte ProcessorPriority
+    {
+        get
+        {
+            int serving = Math.Max(0, _isr.Highest) & 0xF0;
+            return (_tpr & 0xF0) >= serving ? _tpr : (byte)serving;
+        }
+    }
+
+    public bool HasInterrupt => _hasInterrupt;
+
+    public void Reset()
+    {
+        _base = DefaultBase | BaseEnable | (_isBootProcessor ? BaseBootProcessor : 0);
+        _lint0 = _lint1 = false;
+        ResetRegisters();
+        if (_isBootProcessor) _lvt[LvtLint0] = (uint)DeliveryMode.ExtInt << 8;
+        Update();
+    }
+
+    public int Acknowledge()
+    {
+        using MachineLock.Scope held = _lock.Hold();
+        int vector = Deliverable();
+        if (vector >= 0)
+        {
+            _irr[vector] = false;
+            _isr[vector] = true;
+        }
+        else if (IsExtIntPending)
+        {
+            _extInt = false;
+            vector = _bus.AcknowledgePic();
+        }
+        Update();
+        return vector;
+    }
+
+    /// <summary>LINT0: the 8259's INTR.</summary>
+    public void SetLint0(bool level) => SetLint(LvtLint0, ref _lint0, level);
+
+    /// <summary>LINT1: the NMI wire.</summary>
+    public void SetLint1(bool level) => SetLint(LvtLint1, ref _lint1, level);
+
+    /// <summary>Section 11.6.2.</summary>
+    public bool Matches(in InterruptMessage message)
+    {
+        if (!IsEnabled) return false;
+        uint target = message.Destination;
+        if (target == (message.IsWide ? uint.MaxValue : 0xFF)) return true;
+        if (!message.IsLogical) return target == _id;
+        if (IsX2Apic) return target >> 16 == _ldr >> 16 && (target & _ldr & 0xFFFF) != 0;
+        uint logicalId = _ldr >> 24;
+        return _dfr >> 28 == DfrFlat ? (target & logicalId) != 0 : target >> 4 == logicalId >> 4 && (target & logicalId & 0xF) != 0;
+    }
+
+    /// <summary>An interrupt message or a local interrupt reaches this APIC. Section 11.8.</summary>
+    public void Accept(DeliveryMode mode, byte vector, bool isLevel)
+    {
+        if (!IsEnabled) return;
+        switch (mode)
+        {
+            case DeliveryMode.Fixed or DeliveryMode.LowestPriority:
+                if (!IsSoftwareEnabled) return;
+                if (vector < FirstLegalVector) { Error(ReceiveIllegalVector); return; }
+                _irr[vector] = true;
+                _tmr[vector] = isLevel;
+                break;
+            case DeliveryMode.Nmi: _cpu.Signal(CpuSignal.Nmi); return;
+            case DeliveryMode.Smi: _cpu.Signal(CpuSignal.Smi); return;
+            case DeliveryMode.Init:
+                ResetRegisters();
+                Update();
+                _cpu.Signal(CpuSignal.Init);
+                return;
+            case DeliveryMode.StartUp: _cpu.Signal(CpuSignal.StartUp, vector); return;
+            case DeliveryMode.ExtInt: _extInt = true; break;
+        }
+        Update();
+    }
+
+    public void Exchange(StateStream state)
+    {
+        state.Field("base", ref _base);
+        state.Field("tpr", ref _tpr);
+        state.Field("ldr", ref _ldr);
+        state.Field("dfr", ref _dfr);
+        state.Field("svr", ref _svr);
+        state.Field("esr", ref _esr);
+        state.Field("errors", ref _errors);
+        state.Field("icr", ref _icr);
+        state.Field("lint0", ref _lint0);
+        state.Field("lint1", ref _lint1);
+        state.Field("ext-int", ref _extInt);
+        for (int i = 0; i < LvtCount; i++) state.Group("lvt", i).Field("value", ref _lvt[i]);
+        _irr.Exchange(state.Group("irr"));
+        _isr.Exchange(state.Group("isr"));
+        _tmr.Exchange(state.Group("tmr"));
+        _timer.Exchange(state.Group("timer"));
+        if (!state.IsLoading) return;
+        if (!IsLegalBase(_base)) throw new InvalidStateException($"{Name}: impossible base");
+        for (int i = 0; i < LvtCount; i++) _lvt[i] &= LvtWritable[i] | LvtRemoteIrr;
+        _hasInterrupt = Pending();                                 // the processor looks before it sleeps
+    }
+
+    /// <summary>What INIT makes of it; mode, base and wires stay (section 11.4.7.3).</summary>
+    void ResetRegisters()
+    {
+        _tpr = 0;
+        _esr = _errors = 0;
+        _icr = 0;
+        _ldr = IsX2Apic ? X2ApicLogicalId : 0;
+        _dfr = uint.MaxValue;
+        _svr = 0xFF;
+        _extInt = false;
+        Array.Fill(_lvt, LvtMasked);
+        _irr.Clear();
+        _isr.Clear();
+        _tmr.Clear();
+        _timer.Reset();
+    }
+
+    uint X2ApicLogicalId => _id >> 4 << 16 | 1u << (int)(_id & 0xF);
+
+    bool IsExtIntPending => _extInt || _lint0 && (!IsEnabled
+        || (_lvt[LvtLint0] & (LvtMasked | LvtDeliveryMode)) == (uint)DeliveryMode.ExtInt << 8);
+
+    /// <summary>The vector that the processor may take now, or -1.</summary>
+    int Deliverable()
+    {
+        if (!IsSoftwareEnabled) return -1;
+        int vector = _irr.Highest;
+        return vector >= 0 && vector >> 4 > ProcessorPriority >> 4 ? vector : -1;
+    }
+
+    bool Pending() => Deliverable() >= 0 || IsExtIntPending;
+
+    void Update()
+    {
+        bool pending = Pending();
+        if (pending == _hasInterrupt) return;
+        _hasInterrupt = pending;
+        if (pending) _cpu.InterruptPending();
+    }
+
+    void SetLint(int index, ref bool wire, bool level)
+    {
+        bool rises = level && !wire;
+        wire = level;
+        var mode = (DeliveryMode)(_lvt[index] >> 8 & 7);
+        if (mode == DeliveryMode.ExtInt || !IsEnabled) Update();
+        else if (mode == DeliveryMode.Fixed && (_lvt[index] & LvtLevel) != 0) RaiseLevel(index, level);
+        else if (rises) Raise(index);
+    }
+
+    /// <summary>A level triggered local wire interrupts again after each EOI while it is high.</summary>
+    void RaiseLevel(int index, bool level)
+    {
+        if (!level || (_lvt[index] & (LvtMasked | LvtRemoteIrr)) != 0) return;
+        _lvt[index] |= LvtRemoteIrr;
+        Accept(DeliveryMode.Fixed, (byte)_lvt[index], isLevel: true);
+    }
+
+    /// <summary>A local interrupt, as its vector table entry says. Section 11.5.1.</summary>
+    void Raise(int index)
+    {
+        uint entry = _lvt[index];
+        if ((entry & LvtMasked) == 0) Accept((DeliveryMode)(entry >> 8 & 7), (byte)entry, isLevel: false);
+    }
+
+    /// <summary>Section 11.8.5.</summary>
+    void EndOfInterrupt()
+    {
+        int vector = _isr.Highest;
+        if (vector < 0) return;
+        _isr[vector] = false;
+        if (_tmr[vector])
+        {
+            _bus.EndOfInterrupt(vector);
+            EndOfLevel(LvtLint0, _lint0, vector);
+            EndOfLevel(LvtLint1, _lint1, vector);
+        }
+        Update();
+    }
+
+    void EndOfLevel(int index, bool wire, int vector)
+    {
+        if ((_lvt[index] & LvtRemoteIrr) == 0 || (byte)_lvt[index] != vector) return;
+        _lvt[index] &= ~LvtRemoteIrr;
+        RaiseLevel(index, wire);
+    }
+
+    /// <summary>Section 11.5.3; bits show in ESR after software wrote it.</summary>
+    void Error(uint bit)
+    {
+        bool isNew = (_errors & bit) == 0;
+        _errors |= bit;
+        // An error entry with an illegal vector would report itself forever.
+        if (isNew && (byte)_lvt[LvtError] >= FirstLegalVector) Raise(LvtError);
+    }
+}

@@ -1,0 +1,283 @@
+using System.Buffers.Binary;
+using Qkvm.Core.Block;
+using Qkvm.Core.State;
+
+namespace Qkvm.Hw.Storage;
+
+/// <summary>CD/DVD-ROM drive with the PACKET interface. ATA/ATAPI-7 volume 2 (T13/1532D), section 6.24 and MMC-4.</summary>
+/// <remarks>Deviations: data discs of one track alone; no audio, no raw sectors, no writing.</remarks>
+public sealed partial class AtapiDrive : IdeDrive
+{
+    enum Phase : byte { Idle, Packet, Reply, ReadPio, ReadDma, ReplyDma, Identify }
+
+    const int PacketLength = 12, DiscSector = 2048, BufferDiscSectors = BufferLength / DiscSector;
+
+    // Interrupt reason, in the Sector Count register
+    const byte CommandData = 1, ToHost = 2;
+
+    readonly string _serial, _model, _version;
+    Phase _phase;
+    int _length, _sent;                                            // of the bytes in the buffer
+    long _sector;
+    int _left;                                                     // disc sectors that are not in the buffer yet
+    bool _useDma;
+    int _byteCountLimit;
+    byte _transferMode;
+    byte _senseKey, _senseCode, _senseQualifier;
+    bool _trayOpen, _locked;
+    bool _attention;                                               // the medium may have changed
+    byte _mediaEvent;                                              // for GET EVENT STATUS NOTIFICATION
+
+    public AtapiDrive(string name, BlockBackend backend, string serial, string model = "QEMU DVD-ROM", string version = "2.5+")
+        : base(name, backend)
+    {
+        (_serial, _model, _version) = (serial, model, version);
+        backend.MediumChanged += OnMediumChanged;
+        Reset();
+    }
+
+    public bool IsTrayOpen => _trayOpen;
+    public bool IsLocked => _locked;
+
+    /// <summary>The user presses the eject button: a guest that locked the tray is asked for it.</summary>
+    public void RequestEject() => _mediaEvent = EjectRequest;
+
+    bool HasDisc => !_trayOpen && Backend.HasMedium;
+    long TotalSectors => HasDisc ? Backend.Length / DiscSector : 0;
+
+    protected override void SetSignature()
+    {
+        (SectorCount, LbaLow, LbaMid, LbaHigh) = (1, 1, 0x14, 0xEB);
+        Status = 0;                                                // no DRDY until a command: that tells it from a disk
+        (_phase, _length, _sent, _sector, _left, _useDma, _byteCountLimit) = (Phase.Idle, 0, 0, 0, 0, false, 0);
+    }
+
+    protected override void ResetDrive()
+    {
+        _transferMode = 0x45;
+        (_senseKey, _senseCode, _senseQualifier) = (0, 0, 0);
+        (_trayOpen, _locked, _attention, _mediaEvent) = (false, false, false, 0);
+    }
+
+    protected override void ExchangeDrive(StateStream state)
+    {
+        byte phase = (byte)_phase;
+        state.Field("phase", ref phase);
+        _phase = (Phase)phase;
+        state.Field("length", ref _length);
+        state.Field("sent", ref _sent);
+        state.Field("sector", ref _sector);
+        state.Field("left", ref _left);
+        state.Field("use-dma", ref _useDma);
+        state.Field("byte-count-limit", ref _byteCountLimit);
+        state.Field("transfer-mode", ref _transferMode);
+        state.Field("sense-key", ref _senseKey);
+        state.Field("sense-code", ref _senseCode);
+        state.Field("sense-qualifier", ref _senseQualifier);
+        state.Field("tray-open", ref _trayOpen);
+        state.Field("locked", ref _locked);
+        state.Field("attention", ref _attention);
+        state.Field("media-event", ref _mediaEvent);
+        if (_phase > Phase.Identify || _length is < 0 or > BufferLength || _sent < 0 || _sent > _length || _sector < 0 || _left < 0
+            || _byteCountLimit is < 0 or > 0xFFFE)
+            throw new InvalidStateException($"{Name}: impossible transfer of {_left} sectors at {_sector}");
+    }
+
+    /// <summary>DEVICE RESET works in any state.</summary>
+    public override void WriteCommand(byte command)
+    {
+        const byte DeviceReset = 0x08;
+        if (command == DeviceReset) SoftReset();
+        else base.WriteCommand(command);
+    }
+
+    protected override void Execute(byte command)
+    {
+        switch (command)
+        {
+            case 0xA0:                                             // PACKET
+                _useDma = (Features & 1) != 0;
+                int limit = LbaMid | LbaHigh << 8;
+                _byteCountLimit = limit is 0 or 0xFFFF ? 0xFFFE : limit;
+                _phase = Phase.Packet;
+                SectorCount = CommandData;
+                BeginBlock(0, PacketLength, hostWrites: true);
+                break;
+            case 0xA1:                                             // IDENTIFY PACKET DEVICE
+                _phase = Phase.Identify;
+                Buffer.AsSpan(0, SectorSize).Clear();
+                WriteIdentify(Buffer.AsSpan(0, SectorSize));
+                BeginBlock(0, SectorSize, hostWrites: false);
+                SetInterrupt(true);
+                break;
+            case 0xEC or 0x20:                                     // IDENTIFY DEVICE, READ SECTOR(S): "I am a packet device"
+                SetSignature();
+                Fail(Abrt);
+                break;
+            case 0xEF when Features == 0x03 && IsMode(SectorCount):   // SET FEATURES: transfer mode
+                _transferMode = SectorCount;
+                Finish(Drdy | Dsc);
+                break;
+            case 0xEF when Features is 0x66 or 0xCC:
+            case 0xE0 or 0xE1 or 0xE2 or 0xE3 or 0xE6:             // power management
+                Finish(Drdy | Dsc);
+                break;
+            case 0xE5:
+                SectorCount = 0xFF;
+                Finish(Drdy | Dsc);
+                break;
+            default: Fail(Abrt); break;
+        }
+    }
+
+    protected override void BlockDone()
+    {
+        switch (_phase)
+        {
+            case Phase.Packet:
+                ExecutePacket(Buffer.AsSpan(0, PacketLength).ToArray());
+                break;
+            case Phase.Reply or Phase.ReadPio:
+                _sent += BlockLength;
+                if (_sent < _length) OfferBlock();
+                else if (_left > 0) ReadChunk();
+                else Succeed();
+                break;
+            default:
+                _phase = Phase.Idle;
+                break;
+        }
+    }
+
+    protected override void IoDone(int errno)
+    {
+        bool wasDma = _phase == Phase.ReadDma;
+        if (errno != 0)
+        {
+            if (wasDma) EndDma(0);
+            Check(MediumError, 0x11);                              // unrecovered read error
+        }
+        else if (wasDma)
+        {
+            EndDma(DmaLength);
+            Succeed();
+        }
+        else OfferBlock();
+    }
+
+    public override void RunDma(ScatterList memory)
+    {
+        if (_phase == Phase.ReadDma)
+        {
+            Submit(BlockOperation.Read, _sector * DiscSector, memory.Slice(0, DmaLength));
+            return;
+        }
+        memory.Slice(0, _length).CopyFrom(Buffer.AsSpan(0, _length));
+        EndDma(_length);
+        Succeed();
+    }
+
+    public override void DmaRefused(bool tooShort)
+    {
+        EndDma(0);
+        Check(AbortedCommand, 0);
+    }
+
+    void OnMediumChanged()
+    {
+        _trayOpen = false;
+        _attention = Backend.HasMedium;
+        _mediaEvent = Backend.HasMedium ? NewMedia : MediaRemoval;
+    }
+
+    /// <summary>Sends the first bytes of the buffer, as many as the initiator allows.</summary>
+    void Reply(int length, int allocated)
+    {
+        _length = Math.Min(length, allocated);
+        (_sent, _left) = (0, 0);
+        if (_length == 0) Succeed();
+        else if (_useDma)
+        {
+            _phase = Phase.ReplyDma;
+            SectorCount = ToHost;
+            BeginDma(_length, toMemory: true);
+        }
+        else
+        {
+            _phase = Phase.Reply;
+            OfferBlock();
+        }
+    }
+
+    void Read(uint first, uint count)
+    {
+        if (!HasDisc) { Check(NotReady, MediumNotPresent); return; }
+        if ((ulong)first + count > (ulong)TotalSectors) { Check(IllegalRequest, LbaOutOfRange); return; }
+        if (count == 0) { Succeed(); return; }
+        _sector = first;
+        if (_useDma)
+        {
+            _phase = Phase.ReadDma;
+            SectorCount = ToHost;
+            BeginDma((long)count * DiscSector, toMemory: true);
+            return;
+        }
+        _phase = Phase.ReadPio;
+        _left = (int)Math.Min(count, int.MaxValue);
+        ReadChunk();
+    }
+
+    void ReadChunk()
+    {
+        int sectors = Math.Min(_left, BufferDiscSectors);
+        (_length, _sent) = (sectors * DiscSector, 0);
+        long at = _sector * DiscSector;
+        _sector += sectors;
+        _left -= sectors;
+        Submit(BlockOperation.Read, at, BufferPart(_length));
+    }
+
+    /// <summary>The byte count limit of the command bounds a block; LBA mid and high then hold the block's length.</summary>
+    void OfferBlock()
+    {
+        int length = Math.Min(_length - _sent, _byteCountLimit);
+        if (length < _length - _sent && (length & 1) != 0 && length > 1) length--;   // only the last block may be odd
+        (LbaMid, LbaHigh) = ((byte)length, (byte)(length >> 8));
+        SectorCount = ToHost;
+        BeginBlock(_sent, length, hostWrites: false);
+        SetInterrupt(true);
+    }
+
+    void Succeed()
+    {
+        _phase = Phase.Idle;
+        (_senseKey, _senseCode, _senseQualifier) = (0, 0, 0);
+        SectorCount = CommandData | ToHost;
+        Finish(Drdy | Dsc);
+    }
+
+    /// <summary>CHECK CONDITION: the sense key stands in the Error register too.</summary>
+    void Check(byte key, byte code, byte qualifier = 0)
+    {
+        _phase = Phase.Idle;
+        (_senseKey, _senseCode, _senseQualifier) = (key, code, qualifier);
+        SectorCount = CommandData | ToHost;
+        Fail((byte)(key << 4 | (key == IllegalRequest || key == AbortedCommand ? Abrt : 0)));
+    }
+
+    static bool IsMode(byte mode) =>
+        (mode >> 3) switch { 0 => (mode & 7) <= 1, 1 => (mode & 7) <= 4, 4 => (mode & 7) <= 2, 8 => (mode & 7) <= 5, _ => false };
+
+    void WriteIdentify(Span<byte> data)
+    {
+        AtaIdentify.Set(data, 0, 0x85C0);                          // ATAPI, CD-ROM, removable, accelerated DRQ, 12-byte packets
+        AtaIdentify.SetText(data, 10, 10, _serial);
+        AtaIdentify.SetText(data, 23, 4, _version);
+        AtaIdentify.SetText(data, 27, 20, _model);
+        AtaIdentify.Set(data, 48, 1);
+        AtaIdentify.Set(data, 49, 0x0B00);                         // DMA, LBA, IORDY
+        AtaIdentify.SetTransferModes(data, _transferMode);
+        AtaIdentify.Set(data, 64, 3);                              // PIO 3 and 4
+        AtaIdentify.Set(data, 80, 0x1E);                           // ATA-1 to ATA-4
+    }
+}

@@ -1,0 +1,102 @@
+using Qkvm.Core.Block;
+using Qkvm.Core.Devices;
+using Qkvm.Core.Machine;
+
+namespace Qkvm.Hw.Storage;
+
+/// <summary>The drives that users plug into an IDE bus.</summary>
+public static class IdeModels
+{
+    const int SerialLength = 20, ModelLength = 40, VersionLength = 8;
+    const ulong AnyUnit = uint.MaxValue;
+
+    static readonly Property[] Common =
+    [
+        new("bus", PropertyKind.Bus, null, "ide.0 or ide.1"), Property.Drive(), Property.Number("unit", AnyUnit, help: "0 master, 1 slave"),
+        Property.Text("serial"), Property.Text("model"), Property.Text("ver"), Property.Number("bootindex", ulong.MaxValue),
+    ];
+
+    public static readonly DeviceModel HardDisk = new("ide-hd", "IDE",
+        [
+            .. Common, Property.OnOffAuto("write-cache"), Property.Number("wwn", 0), Property.Number("rotation_rate", 0, max: ushort.MaxValue),
+            Property.Size("logical_block_size", 0), Property.Size("physical_block_size", 0),
+        ], CreateHardDisk)
+    {
+        Category = DeviceCategory.Storage,
+        Description = "virtual IDE disk",
+    };
+
+    public static readonly DeviceModel CdRom = new("ide-cd", "IDE", Common, CreateCdRom)
+    {
+        Category = DeviceCategory.Storage,
+        Description = "virtual IDE CD-ROM",
+    };
+
+    /// <summary>QM00001 for the first place of the first bus, as QEMU counts.</summary>
+    static string DefaultSerial(IdeChannel channel, int unit) =>
+        $"QM{(channel.Id.EndsWith('1') ? 3 : 1) + unit:00000}";
+
+    static IDevice CreateHardDisk(Properties values, IBoard board)
+    {
+        if (values.Text("drive") is not { } id)
+            throw new ConfigurationException($"{values.Owner}: drive property not set; give drive=ID of a -drive if=none,id=ID,… or -blockdev");
+        (IdeChannel channel, int unit) = FindPlace(values, board);
+        BlockBackend backend = board.TakeDrive(id, values.Owner);
+        if (!backend.HasMedium) throw new ConfigurationException($"{values.Owner}: device needs media, but drive '{id}' is empty; give it file=");
+        if (backend.IsReadOnly) throw new ConfigurationException($"{values.Owner}: drive '{id}' is read-only, which an IDE disk cannot be; remove readonly=on or use virtio-blk-pci");
+        if (values.Size("logical_block_size") is not (0 or 512))
+            throw new ConfigurationException($"{values.Owner}: logical_block_size must be 512 for IDE");
+        ulong physical = values.Size("physical_block_size");
+        if (physical != 0 && (physical is < 512 or > 2 << 20 || !System.Numerics.BitOperations.IsPow2(physical)))
+            throw new ConfigurationException($"{values.Owner}: physical_block_size={physical} must be a power of 2 between 512 and 2097152");
+        var options = new AtaOptions(Serial(values, backend, channel, unit), Text(values, "model", "QEMU HARDDISK", ModelLength),
+            Text(values, "ver", "2.5+", VersionLength), values.OnOffAuto("write-cache") ?? true, values.Number("wwn"),
+            (ushort)values.Number("rotation_rate"), physical == 0 ? 512 : (int)physical);
+        var drive = new AtaDrive("ide-hd", backend, options);
+        channel.Attach(drive, unit, values.Owner);
+        return drive;
+    }
+
+    static IDevice CreateCdRom(Properties values, IBoard board)
+    {
+        (IdeChannel channel, int unit) = FindPlace(values, board);
+        BlockBackend backend = values.Text("drive") is { } id ? board.TakeDrive(id, values.Owner) : new BlockBackend("", board.Post);
+        var drive = new AtapiDrive("ide-cd", backend, Serial(values, backend, channel, unit),
+            Text(values, "model", "QEMU DVD-ROM", ModelLength), Text(values, "ver", "2.5+", VersionLength));
+        channel.Attach(drive, unit, values.Owner);
+        return drive;
+    }
+
+    /// <summary>The bus by name, or the first with room; and the unit, or the first that is free.</summary>
+    static (IdeChannel Channel, int Unit) FindPlace(Properties values, IBoard board)
+    {
+        IdeChannel? channel;
+        if (values.Text("bus") is { } bus)
+        {
+            channel = board.FindBus(bus) as IdeChannel
+                ?? throw new ConfigurationException($"{values.Owner}: bus '{bus}' is no IDE bus of this machine; ide.0 and ide.1 are, on the pc machine");
+        }
+        else
+        {
+            channel = null;
+            for (int i = 0; i < 2 && channel is not { HasRoom: true }; i++) channel = board.FindBus($"ide.{i}") as IdeChannel;
+            if (channel is not { HasRoom: true })
+                throw new ConfigurationException($"{values.Owner}: no IDE bus has room for another drive; the pc machine takes four");
+        }
+        ulong unit = values.Number("unit");
+        if (unit != AnyUnit && unit >= IdeChannel.Drives)
+            throw new ConfigurationException($"{values.Owner}: unit={unit} is not 0 (master) or 1 (slave)");
+        if (unit != AnyUnit) return (channel, (int)unit);
+        return (channel, channel[0] == null ? 0 : 1);
+    }
+
+    static string Serial(Properties values, BlockBackend backend, IdeChannel channel, int unit) =>
+        values.Has("serial") ? Text(values, "serial", "", SerialLength) : backend.Serial ?? DefaultSerial(channel, unit);
+
+    static string Text(Properties values, string name, string automatic, int length)
+    {
+        string text = values.Text(name) ?? automatic;
+        return text.Length <= length ? text
+            : throw new ConfigurationException($"{values.Owner}: {name} '{text}' is longer than {length} characters");
+    }
+}

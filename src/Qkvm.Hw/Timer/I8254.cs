@@ -1,0 +1,103 @@
+using Qkvm.Core.Devices;
+using Qkvm.Core.Irq;
+using Qkvm.Core.Memory;
+using Qkvm.Core.State;
+using Qkvm.Core.Time;
+
+namespace Qkvm.Hw.Timer;
+
+/// <summary>Programmable Interval Timer. Spec: Intel 8254 data sheet, order 231164; names are the sheet's.</summary>
+/// <remarks>The board maps it at port 40h, 4 bytes. Nothing ticks: OUT is a function of the time since loading. Counter 0
+/// drives IRQ 0, counter 2 the speaker. Deviations: a new count takes effect at once, also in modes 2 and 3; writing half
+/// a count does not stop mode 0.</remarks>
+public sealed class I8254 : IDevice, IRegisterBank
+{
+    public const uint Hertz = 1_193_182;
+
+    const int ControlWordRegister = 3;                             // A1,A0 = 11; 0..2 are the counters
+    const int Speaker = 2;
+    const long MaxBacklog = Hertz;                                 // edges further in the past are given up
+
+    readonly I8254Counter[] _counters = [new(), new(), new()];
+    readonly TickClock _clock;
+    readonly IrqLine _irq0;
+    readonly IVmTimer _edge;
+    long _nextEdge;
+
+    public I8254(IVirtualClock clock, IrqLine irq0)
+    {
+        _clock = new TickClock(clock, Hertz);
+        _irq0 = irq0;
+        // Not at Now: a late host timer must lose no edge.
+        _edge = clock.CreateTimer(() => DriveIrq(Math.Max(_nextEdge, _clock.Now - MaxBacklog)));
+        Reset();
+    }
+
+    public string Name => "i8254";
+
+    public void Reset()
+    {
+        for (int i = 0; i < _counters.Length; i++) _counters[i].Reset(gate: i != Speaker);
+        DriveIrq(_clock.Now);
+    }
+
+    public ulong Read(ulong offset, int size) =>
+        offset == ControlWordRegister ? (byte)0xFF : _counters[offset].Read(_clock.Now); // write-only on the chip
+
+    public void Write(ulong offset, int size, ulong value)
+    {
+        byte data = (byte)value;
+        bool isCommand = offset == ControlWordRegister;
+        int counter = isCommand ? data >> 6 : (int)offset;
+        bool changed = isCommand ? Command(data) : _counters[counter].Write(data, _clock.Now);
+        if (changed && counter == 0) DriveIrq(_clock.Now);
+    }
+
+    /// <summary>Port 61h, bit 5.</summary>
+    public bool SpeakerOut => _counters[Speaker].Wave(_clock.Now).Out;
+
+    /// <summary>Port 61h, bit 0.</summary>
+    public bool SpeakerGate
+    {
+        get => _counters[Speaker].Gate;
+        set => _counters[Speaker].SetGate(value, _clock.Now);
+    }
+
+    public void Exchange(StateStream state)
+    {
+        for (int i = 0; i < _counters.Length; i++) _counters[i].Exchange(state.Group("counter", i));
+        bool level = _irq0.Level;
+        state.Field("irq0", ref level);
+        state.Field("next-edge", ref _nextEdge);
+        if (!state.IsLoading) return;
+        _irq0.Restore(level);                                      // not Set: this edge was delivered before saving
+        _clock.Arm(_edge, _nextEdge);
+    }
+
+    /// <summary>Returns whether the waveform changed. Latching changes none and must not skip a pending edge.</summary>
+    bool Command(byte word)
+    {
+        const byte ReadBack = 0xC0, NotCount = 0x20, NotStatus = 0x10, RwMask = 0x30;
+        if (word >= ReadBack)
+        {
+            for (int i = 0; i < _counters.Length; i++)
+                if ((word & 2 << i) != 0)
+                    _counters[i].Latch((word & NotCount) == 0, (word & NotStatus) == 0, _clock.Now);
+            return false;
+        }
+        if ((word & RwMask) == 0)
+        {
+            _counters[word >> 6].Latch(count: true, status: false, _clock.Now);
+            return false;
+        }
+        _counters[word >> 6].Program(word);
+        return true;
+    }
+
+    void DriveIrq(long tick)
+    {
+        (bool level, _nextEdge) = _counters[0].Wave(tick);
+        _irq0.Set(level);
+        _clock.Arm(_edge, _nextEdge);
+    }
+}

@@ -1,0 +1,201 @@
+using System.Buffers.Binary;
+using System.Numerics;
+using System.Text;
+using Qkvm.Core.Block;
+using Qkvm.Core.Devices;
+using Qkvm.Core.Machine;
+using Qkvm.Core.State;
+using Qkvm.Core.Virtio;
+
+namespace Qkvm.Hw.Virtio;
+
+/// <summary>What shapes a virtio block device.</summary>
+/// <param name="Serial">Up to 20 bytes, for VIRTIO_BLK_T_GET_ID.</param>
+/// <param name="MinIo">Bytes, 0 for unknown; so is <paramref name="OptimalIo"/>.</param>
+public sealed record VirtioBlkOptions(string Serial = "", int Queues = 1, int QueueSize = 256, bool WriteCache = true,
+    bool ConfigWce = true, bool Discard = true, bool WriteZeroes = true, int LogicalBlock = 512, int PhysicalBlock = 512,
+    uint MinIo = 0, uint OptimalIo = 0);
+
+/// <summary>Block device. Virtio 1.2, section 5.2. Any number of requests is in flight, limited by the queues.</summary>
+/// <remarks>Deviations: no SCSI passthrough, zoned storage or secure erase; one segment per discard and write-zeroes
+/// request, as its configuration says; I/O errors are always reported to the guest.</remarks>
+public sealed class VirtioBlk : VirtioDevice
+{
+    public static readonly DeviceModel[] Models = VirtioPciModels.Family("virtio-blk-pci", "virtio disk", DeviceCategory.Storage,
+        0x010000,
+        [
+            Property.Drive(), Property.Text("serial"), Property.OnOffAuto("write-cache"), Property.Bool("config-wce", true),
+            Property.Number("num-queues", AutoQueues), Property.Number("queue-size", 256),
+            Property.Bool("discard", true), Property.Bool("write-zeroes", true),
+            Property.Size("logical_block_size", 0), Property.Size("physical_block_size", 0),
+            Property.Size("min_io_size", 0), Property.Size("opt_io_size", 0), Property.Number("class", 0),
+        ],
+        values => QueuesOf(values) + 1, FromProperties);
+
+    // Feature bits, 5.2.3
+    const ulong SegMax = 1 << 2, Geometry = 1 << 4, ReadOnly = 1 << 5, BlkSize = 1 << 6, Flush = 1 << 9, Topology = 1 << 10,
+        ConfigWce = 1 << 11, Mq = 1 << 12, DiscardFeature = 1 << 13, WriteZeroesFeature = 1 << 14;
+
+    // struct virtio_blk_config, 5.2.4
+    const int Capacity = 0, SegMaxField = 12, Cylinders = 16, Heads = 18, Sectors = 19, BlkSizeField = 20,
+        PhysicalBlockExp = 24, MinIoSize = 26, OptIoSize = 28, Writeback = 32, NumQueues = 34, MaxDiscardSectors = 36,
+        MaxDiscardSeg = 40, DiscardSectorAlignment = 44, MaxWriteZeroesSectors = 48, MaxWriteZeroesSeg = 52,
+        WriteZeroesMayUnmap = 56, ConfigLength = 60;
+
+    internal const int SectorSize = 512, IdLength = 20;
+    internal const uint MaxSectors = 4194303;                      // of one discard or write-zeroes request
+    const ulong AutoQueues = 65535;
+
+    readonly VirtioBlkOptions _options;
+    readonly int[] _queueSizes;
+    readonly Stack<VirtioBlkRequest> _free = new();
+    ulong _features;                                               // not migrated: the transport saves it
+    bool _writeCache;
+
+    public VirtioBlk(string name, BlockBackend backend, VirtioBlkOptions options) : base(name, 2, ConfigLength)
+    {
+        Backend = backend;
+        _options = options;
+        _queueSizes = new int[options.Queues];
+        Array.Fill(_queueSizes, options.QueueSize);
+        backend.MediumChanged += OnMediumChanged;
+        FillConfig();
+        Reset();
+    }
+
+    public BlockBackend Backend { get; }
+
+    internal ReadOnlySpan<char> Serial => _options.Serial;
+    internal int LogicalBlock => _options.LogicalBlock;
+    internal bool AllowsDiscard => _options.Discard;
+    internal bool AllowsWriteZeroes => _options.WriteZeroes;
+
+    /// <summary>Each write is on stable storage before it completes: the cache is off, or the driver cannot flush it (5.2.6.2).</summary>
+    internal bool IsWriteThrough => !_writeCache || (_features & (Flush | ConfigWce)) == 0;
+
+    public override IReadOnlyList<int> QueueSizes => _queueSizes;
+
+    public override ulong OfferedFeatures =>
+        SegMax | Geometry | BlkSize | Flush | Topology
+        | (_options.ConfigWce ? ConfigWce : 0)
+        | (_options.Queues > 1 ? Mq : 0)
+        | (Backend.IsReadOnly ? ReadOnly : 0)
+        | (_options.Discard && !Backend.IsReadOnly ? DiscardFeature : 0)
+        | (_options.WriteZeroes && !Backend.IsReadOnly ? WriteZeroesFeature : 0);
+
+    public override void ReadConfig(int offset, Span<byte> data)
+    {
+        ConfigSpace[Writeback] = _writeCache ? (byte)1 : (byte)0;
+        base.ReadConfig(offset, data);
+    }
+
+    public override void WriteConfig(int offset, ReadOnlySpan<byte> data)
+    {
+        if ((Control.Features & ConfigWce) == 0 || offset > Writeback || offset + data.Length <= Writeback) return;
+        _writeCache = (data[Writeback - offset] & 1) != 0;
+    }
+
+    public override void Start(IReadOnlyList<Virtqueue> queues, ulong features) => _features = features;
+
+    public override void Stop() => Backend.Drain();
+
+    public override void Kick(Virtqueue queue)
+    {
+        do
+        {
+            queue.DisableKicks();
+            while (queue.TryPop(out DescriptorChain? chain)) Execute(queue, chain);
+        }
+        while (queue.EnableKicks());
+    }
+
+    public override void Reset() => (_features, _writeCache) = (0, _options.WriteCache);
+
+    public override void Exchange(StateStream state) => state.Field("write-cache", ref _writeCache);
+
+    internal void Finished(VirtioBlkRequest request) => _free.Push(request);
+
+    void Execute(Virtqueue queue, DescriptorChain chain)
+    {
+        if (chain.ReadableLength < VirtioBlkRequest.HeaderLength || chain.WritableLength < 1)
+        {
+            queue.Unpop(chain);
+            Control.Fail("a block request without its header or status byte");
+            return;
+        }
+        VirtioBlkRequest request = _free.Count > 0 ? _free.Pop() : new VirtioBlkRequest(this);
+        request.Begin(queue, chain);
+    }
+
+    void OnMediumChanged()
+    {
+        FillConfig();
+        Control.ConfigChanged();
+    }
+
+    void FillConfig()
+    {
+        Span<byte> config = ConfigSpace;
+        long sectors = Backend.Length / SectorSize;
+        uint logical = (uint)_options.LogicalBlock;
+        BinaryPrimitives.WriteInt64LittleEndian(config[Capacity..], sectors / (logical / SectorSize) * (logical / SectorSize));
+        BinaryPrimitives.WriteInt32LittleEndian(config[SegMaxField..], Math.Max(1, _options.QueueSize - 2));
+        BinaryPrimitives.WriteUInt16LittleEndian(config[Cylinders..], (ushort)Math.Clamp(sectors / (16 * 63), 2, 16383));
+        config[Heads] = 16;
+        config[Sectors] = 63;
+        BinaryPrimitives.WriteUInt32LittleEndian(config[BlkSizeField..], logical);
+        config[PhysicalBlockExp] = (byte)BitOperations.Log2((uint)_options.PhysicalBlock / logical);
+        BinaryPrimitives.WriteUInt16LittleEndian(config[MinIoSize..], (ushort)(_options.MinIo / logical));
+        BinaryPrimitives.WriteUInt32LittleEndian(config[OptIoSize..], _options.OptimalIo / logical);
+        BinaryPrimitives.WriteUInt16LittleEndian(config[NumQueues..], (ushort)_options.Queues);
+        BinaryPrimitives.WriteUInt32LittleEndian(config[MaxDiscardSectors..], MaxSectors);
+        BinaryPrimitives.WriteUInt32LittleEndian(config[MaxDiscardSeg..], 1);
+        BinaryPrimitives.WriteUInt32LittleEndian(config[DiscardSectorAlignment..], logical / SectorSize);
+        BinaryPrimitives.WriteUInt32LittleEndian(config[MaxWriteZeroesSectors..], MaxSectors);
+        BinaryPrimitives.WriteUInt32LittleEndian(config[MaxWriteZeroesSeg..], 1);
+        config[WriteZeroesMayUnmap] = 1;
+    }
+
+    static int QueuesOf(Properties values)
+    {
+        ulong queues = values.Number("num-queues");
+        if (queues == AutoQueues) return 1;
+        return queues is >= 1 and <= 64 ? (int)queues
+            : throw new ConfigurationException($"{values.Owner}: num-queues={queues} is impossible; give 1 to 64");
+    }
+
+    static VirtioBlk FromProperties(string name, Properties values, IBoard board)
+    {
+        if (values.Text("drive") is not { } id)
+            throw new ConfigurationException($"{values.Owner}: drive property not set; give drive=ID of a -drive if=none,id=ID,… or -blockdev");
+        BlockBackend backend = board.TakeDrive(id, values.Owner);
+        if (!backend.HasMedium) throw new ConfigurationException($"{values.Owner}: device needs media, but drive '{id}' is empty; give it file=");
+        ulong queueSize = values.Number("queue-size");
+        if (queueSize is < 2 or > 1024 || !BitOperations.IsPow2(queueSize))
+            throw new ConfigurationException($"{values.Owner}: queue-size={queueSize} must be a power of 2, 2 to 1024");
+        string serial = values.Text("serial") ?? backend.Serial ?? "";
+        if (Encoding.UTF8.GetByteCount(serial) > IdLength)
+            throw new ConfigurationException($"{values.Owner}: serial '{serial}' is longer than {IdLength} bytes");
+        int logical = BlockSize("logical_block_size", 512), physical = BlockSize("physical_block_size", logical);
+        if (physical < logical)
+            throw new ConfigurationException($"{values.Owner}: physical_block_size {physical} is smaller than logical_block_size {logical}");
+        return new VirtioBlk(name, backend, new VirtioBlkOptions(serial, QueuesOf(values), (int)queueSize,
+            values.OnOffAuto("write-cache") ?? true, values.Bool("config-wce"), values.Bool("discard"), values.Bool("write-zeroes"),
+            logical, physical, IoSize("min_io_size"), IoSize("opt_io_size")));
+
+        int BlockSize(string property, int automatic)
+        {
+            ulong size = values.Size(property);
+            if (size == 0) return automatic;
+            return size is >= 512 and <= 2 << 20 && BitOperations.IsPow2(size) ? (int)size
+                : throw new ConfigurationException($"{values.Owner}: {property}={size} must be a power of 2 between 512 and 2097152");
+        }
+
+        uint IoSize(string property)
+        {
+            ulong size = values.Size(property);
+            return size % (ulong)logical == 0 && size / (ulong)logical <= ushort.MaxValue ? (uint)size
+                : throw new ConfigurationException($"{values.Owner}: {property}={size} must be a multiple of {logical}, at most 65535 blocks");
+        }
+    }
+}

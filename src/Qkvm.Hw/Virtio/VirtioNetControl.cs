@@ -1,0 +1,78 @@
+using System.Buffers.Binary;
+using Qkvm.Core.Virtio;
+
+namespace Qkvm.Hw.Virtio;
+
+/// <summary>The control queue of a network device: class, command, data, and one byte of answer. Virtio 1.2, section 5.1.6.5.</summary>
+sealed class VirtioNetControl(VirtioNet card, VirtioNetFilter filter)
+{
+    const byte Ok = 0, Error = 1;
+    const byte ReceiveMode = 0, MacClass = 1, VlanClass = 2, AnnounceClass = 3;
+    const byte TableSet = 0, AddressSet = 1, VlanAdd = 0, VlanRemove = 1, AnnounceAck = 0;
+    const int HeaderLength = 2;
+    const int LargestCommand = 64 * 1024;                          // more than any table we could keep
+
+    byte[] _command = new byte[256];
+
+    public void Process(Virtqueue queue)
+    {
+        // Each pass is bounded by what the driver had queued; it is synchronous with the driver, so one ring is plenty.
+        for (int budget = queue.Setup.Size; budget > 0 && queue.TryPop(out DescriptorChain? chain); budget--)
+        {
+            if (chain.ReadableLength < HeaderLength || chain.WritableLength < 1)
+            {
+                queue.Unpop(chain);
+                card.Control.Fail("a control command without its header or answer");
+                return;
+            }
+            byte answer = Read(chain) is { Length: > 0 } command && Execute(command) ? Ok : Error;
+            chain.Writable.Slice(0, 1).CopyFrom([answer]);
+            queue.Push(chain, 1);
+            queue.Signal();
+        }
+        queue.EnableKicks();
+    }
+
+    ReadOnlySpan<byte> Read(DescriptorChain chain)
+    {
+        if (chain.ReadableLength > LargestCommand) return default;
+        int length = (int)chain.ReadableLength;
+        if (length > _command.Length) _command = new byte[LargestCommand];
+        chain.Readable.CopyTo(_command);
+        return _command.AsSpan(0, length);
+    }
+
+    bool Execute(ReadOnlySpan<byte> command)
+    {
+        ReadOnlySpan<byte> data = command[HeaderLength..];
+        switch (command[0], command[1])
+        {
+            case (ReceiveMode, _): return data.Length == 1 && filter.SetMode(command[1], data[0] != 0);
+            case (MacClass, AddressSet):
+                if (data.Length != MacAddress.Length) return false;
+                card.SetMac(data);
+                return true;
+            case (MacClass, TableSet):
+                return TakeTable(ref data, out ReadOnlySpan<byte> unicast) && TakeTable(ref data, out ReadOnlySpan<byte> multicast)
+                    && filter.SetTables(unicast, multicast);
+            case (VlanClass, VlanAdd or VlanRemove):
+                return data.Length == 2 && filter.SetVlan(BinaryPrimitives.ReadUInt16LittleEndian(data), command[1] == VlanAdd);
+            case (AnnounceClass, AnnounceAck):
+                card.AcknowledgeAnnounce();
+                return true;
+            default: return false;
+        }
+    }
+
+    /// <summary>struct virtio_net_ctrl_mac: a count, then as many addresses.</summary>
+    static bool TakeTable(ref ReadOnlySpan<byte> data, out ReadOnlySpan<byte> table)
+    {
+        table = default;
+        if (data.Length < 4) return false;
+        uint entries = BinaryPrimitives.ReadUInt32LittleEndian(data);
+        if (entries > (uint)(data.Length - 4) / MacAddress.Length) return false;
+        table = data.Slice(4, (int)entries * MacAddress.Length);
+        data = data[(4 + table.Length)..];
+        return true;
+    }
+}

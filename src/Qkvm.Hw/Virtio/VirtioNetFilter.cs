@@ -1,0 +1,111 @@
+using System.Buffers.Binary;
+using Qkvm.Core.State;
+
+namespace Qkvm.Hw.Virtio;
+
+/// <summary>Which frames a virtio network device passes to its driver. Virtio 1.2, sections 5.1.6.5.1 to 5.1.6.5.3.</summary>
+sealed class VirtioNetFilter
+{
+    const int MacLength = MacAddress.Length, TableEntries = 64, Vlans = 4096;
+    const ushort VlanTag = 0x8100;
+
+    readonly byte[] _table = new byte[TableEntries * MacLength];   // unicast entries, then multicast
+    readonly byte[] _vlans = new byte[Vlans / 8];
+    bool _promiscuous, _allMulticast, _allUnicast, _noMulticast, _noUnicast, _noBroadcast;
+    bool _unicastOverflow, _multicastOverflow;
+    int _unicast, _multicast;
+
+    /// <summary>Promiscuous, for drivers that know no control queue.</summary>
+    public void Reset()
+    {
+        Array.Clear(_table);
+        Array.Fill(_vlans, (byte)0xFF);
+        (_promiscuous, _allMulticast, _allUnicast) = (true, false, false);
+        (_noMulticast, _noUnicast, _noBroadcast) = (false, false, false);
+        (_unicastOverflow, _multicastOverflow, _unicast, _multicast) = (false, false, 0, 0);
+    }
+
+    /// <summary>Filtering by VLAN begins with a negotiated CTRL_VLAN: then nothing tagged passes until it was added.</summary>
+    public void SetVlanFiltering(bool on) => Array.Fill(_vlans, on ? (byte)0 : (byte)0xFF);
+
+    /// <summary>VIRTIO_NET_CTRL_RX; false for a command that does not exist.</summary>
+    public bool SetMode(byte command, bool on)
+    {
+        switch (command)
+        {
+            case 0: _promiscuous = on; return true;
+            case 1: _allMulticast = on; return true;
+            case 2: _allUnicast = on; return true;
+            case 3: _noMulticast = on; return true;
+            case 4: _noUnicast = on; return true;
+            case 5: _noBroadcast = on; return true;
+            default: return false;
+        }
+    }
+
+    /// <summary>VIRTIO_NET_CTRL_MAC_TABLE_SET: two counted tables; one that does not fit passes everything of its kind.</summary>
+    public bool SetTables(ReadOnlySpan<byte> unicast, ReadOnlySpan<byte> multicast)
+    {
+        _unicastOverflow = unicast.Length > _table.Length;
+        _unicast = _unicastOverflow ? 0 : unicast.Length / MacLength;
+        if (!_unicastOverflow) unicast.CopyTo(_table);
+        _multicastOverflow = multicast.Length > _table.Length - _unicast * MacLength;
+        _multicast = _multicastOverflow ? 0 : multicast.Length / MacLength;
+        if (!_multicastOverflow) multicast.CopyTo(_table.AsSpan(_unicast * MacLength));
+        return true;
+    }
+
+    public bool SetVlan(ushort id, bool pass)
+    {
+        if (id >= Vlans) return false;
+        byte bit = (byte)(1 << (id & 7));
+        if (pass) _vlans[id >> 3] |= bit;
+        else _vlans[id >> 3] &= (byte)~bit;
+        return true;
+    }
+
+    /// <param name="frame">At least 14 bytes.</param>
+    public bool Passes(ReadOnlySpan<byte> frame, ReadOnlySpan<byte> mac)
+    {
+        if (_promiscuous) return true;
+        if (frame.Length >= 16 && BinaryPrimitives.ReadUInt16BigEndian(frame[12..]) == VlanTag)
+        {
+            int id = BinaryPrimitives.ReadUInt16BigEndian(frame[14..]) & 0xFFF;
+            if ((_vlans[id >> 3] & 1 << (id & 7)) == 0) return false;
+        }
+        ReadOnlySpan<byte> target = frame[..MacLength];
+        if ((target[0] & 1) != 0)
+        {
+            if (target.IndexOfAnyExcept((byte)0xFF) < 0) return !_noBroadcast;
+            if (_noMulticast) return false;
+            return _allMulticast || _multicastOverflow || IsListed(target, _unicast, _multicast);
+        }
+        if (_noUnicast) return false;
+        return _allUnicast || _unicastOverflow || target.SequenceEqual(mac) || IsListed(target, 0, _unicast);
+    }
+
+    public void Exchange(StateStream state)
+    {
+        state.Block("mac-table", _table);
+        state.Block("vlans", _vlans);
+        state.Field("promiscuous", ref _promiscuous);
+        state.Field("all-multicast", ref _allMulticast);
+        state.Field("all-unicast", ref _allUnicast);
+        state.Field("no-multicast", ref _noMulticast);
+        state.Field("no-unicast", ref _noUnicast);
+        state.Field("no-broadcast", ref _noBroadcast);
+        state.Field("unicast-overflow", ref _unicastOverflow);
+        state.Field("multicast-overflow", ref _multicastOverflow);
+        state.Field("unicast-entries", ref _unicast);
+        state.Field("multicast-entries", ref _multicast);
+        if (_unicast < 0 || _multicast < 0 || _unicast > TableEntries || _multicast > TableEntries - _unicast)
+            throw new InvalidStateException($"virtio-net: {_unicast} + {_multicast} addresses");
+    }
+
+    bool IsListed(ReadOnlySpan<byte> target, int first, int count)
+    {
+        for (int i = first; i < first + count; i++)
+            if (target.SequenceEqual(_table.AsSpan(i * MacLength, MacLength))) return true;
+        return false;
+    }
+}

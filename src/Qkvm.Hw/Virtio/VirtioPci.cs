@@ -1,0 +1,198 @@
+using System.Numerics;
+using Qkvm.Core.Devices;
+using Qkvm.Core.Memory;
+using Qkvm.Core.Pci;
+using Qkvm.Core.State;
+using Qkvm.Core.Virtio;
+
+namespace Qkvm.Hw.Virtio;
+
+/// <summary>How a virtio function shows itself.</summary>
+/// <param name="Vectors">MSI-X vectors; 0 for none, INTx then.</param>
+public sealed record VirtioPciOptions(uint ClassCode, int Vectors, bool Legacy = true, bool Modern = true,
+    bool IndirectDescriptors = true, bool EventIndex = true);
+
+/// <summary>Virtio over PCI: modern, legacy, or both (transitional). Virtio 1.2, section 4.1.</summary>
+/// <remarks>BAR 0 holds the legacy registers in I/O space, BAR 1 the MSI-X table, BAR 4 the modern structures, as QEMU
+/// lays them out. Deviations: no packed rings, no queue reset, no notification data, no shared memory.</remarks>
+public sealed class VirtioPci : PciDevice, IVirtioTransport
+{
+    const ushort RedHat = 0x1AF4, ModernBase = 0x1040;
+    const int MsiXBar = 1, ModernBar = 4;
+    const uint PendingBits = 0x800;
+    const byte VendorCapability = 0x09;
+
+    // struct virtio_pci_cap, 4.1.4, and the types of its cfg_type
+    const int CapLength = 2, CapType = 3, CapBar = 4, CapOffset = 8, CapSize = 12, CapData = 16;
+    const byte CommonType = 1, NotifyType = 2, IsrType = 3, DeviceType = 4, ConfigAccessType = 5;
+
+    const byte QueueInterrupt = 1, ConfigInterrupt = 2;            // ISR status, 4.1.4.5
+
+    readonly VirtioPciModern? _modern;
+    readonly int _configAccess;
+    byte _isr;
+    ushort _configVector = QueueSetup.NoVector;
+    ushort _legacySelect;
+
+    public VirtioPci(string name, VirtioDevice device, VirtioPciOptions options)
+        : base(IdentityOf(device, options), name)
+    {
+        Device = device;
+        ulong ring = VirtioFeatures.AnyLayout | (options.Modern ? VirtioFeatures.Version1 : 0)
+            | (options.IndirectDescriptors ? VirtioFeatures.IndirectDescriptors : 0)
+            | (options.EventIndex ? VirtioFeatures.EventIndex : 0);
+        Control = new VirtioControl(device, this, ring);
+        if (options.Vectors > 0)
+        {
+            MsiX = new MsiX(this, options.Vectors, MsiXBar, 0, PendingBits);
+            MemoryRegion vectors = MemoryRegion.Container($"{name}-msix", 0x1000);
+            vectors.Map(0, MsiX.TableRegion);
+            vectors.Map(PendingBits, MsiX.PendingRegion);
+            Bar(MsiXBar, vectors, BarKind.Memory32);
+        }
+        if (options.Legacy)
+        {
+            ulong size = BitOperations.RoundUpToPowerOf2((ulong)(VirtioPciLegacy.MaxHeader + device.ConfigSize));
+            Bar(0, MemoryRegion.Io($"{name}-legacy", size, new VirtioPciLegacy(this), AccessSizes.UpToDword), BarKind.Io);
+        }
+        if (options.Modern)
+        {
+            _modern = new VirtioPciModern(this);
+            var sizes = new AccessSizes(1, 8, 1, 4);
+            Bar(ModernBar, MemoryRegion.Io($"{name}-modern", VirtioPciModern.Size, _modern, sizes), BarKind.Prefetchable64);
+            Capability(CommonType, VirtioPciModern.Common, VirtioPciModern.StructureSize);
+            Capability(IsrType, VirtioPciModern.Isr, VirtioPciModern.StructureSize);
+            Capability(DeviceType, VirtioPciModern.DeviceConfig, VirtioPciModern.StructureSize);
+            int notify = Capability(NotifyType, VirtioPciModern.Notify, VirtioPciModern.StructureSize, extra: 4);
+            Config.Define32(notify + CapData, VirtioPciModern.NotifyMultiplier);
+            _configAccess = Capability(ConfigAccessType, 0, 0, extra: 4);
+            Config.Define(_configAccess + CapBar, 0, 0xFF);
+            Config.Define32(_configAccess + CapOffset, 0, uint.MaxValue);
+            Config.Define32(_configAccess + CapSize, 0, uint.MaxValue);
+            Config.Define32(_configAccess + CapData, 0, uint.MaxValue);
+        }
+    }
+
+    public VirtioDevice Device { get; }
+    public VirtioControl Control { get; }
+
+    /// <summary>The vector of configuration changes; a vector that does not exist reads back as none.</summary>
+    internal ushort ConfigVector { get => _configVector; set => _configVector = Existing(value); }
+
+    /// <summary>The legacy interface's "Queue Select".</summary>
+    internal ref ushort LegacyQueueSelect => ref _legacySelect;
+
+    internal void SetQueueVector(QueueSetup setup, ushort vector) => setup.Vector = Existing(vector);
+
+    void IVirtioTransport.InterruptQueue(Virtqueue queue) => Interrupt(QueueInterrupt, queue.Setup.Vector);
+
+    void IVirtioTransport.InterruptConfig() => Interrupt(ConfigInterrupt, _configVector);
+
+    /// <summary>Reading the ISR status acknowledges INTx.</summary>
+    internal byte TakeIsr()
+    {
+        byte value = _isr;
+        _isr = 0;
+        IntX.Set(false);
+        return value;
+    }
+
+    /// <summary>Status 0: as after power-on, but for configuration space.</summary>
+    internal void ResetFunction()
+    {
+        Control.Reset();
+        ClearInterrupts();
+    }
+
+    internal void WriteStatus(byte value, bool legacy)
+    {
+        // Legacy drivers were written for devices that needed no Bus Master Enable.
+        if (legacy && (value & VirtioStatus.DriverOk) != 0 && !Dma.Enabled)
+            Bus.WriteConfig(DevFn, PciConfig.Command, 2, (uint)(Config.Get16(PciConfig.Command) | PciConfig.BusMaster));
+        Control.WriteStatus(value, legacy);
+        if (value == 0) ClearInterrupts();
+    }
+
+    protected override void ResetDevice()
+    {
+        ResetFunction();
+        _modern?.Reset();
+        _legacySelect = 0;
+    }
+
+    protected override void ExchangeDevice(StateStream state)
+    {
+        state.Field("isr", ref _isr);
+        state.Field("config-vector", ref _configVector);
+        state.Field("legacy-queue-select", ref _legacySelect);
+        _modern?.Exchange(state.Group("modern"));
+        Control.Exchange(state.Group("virtio"));
+    }
+
+    /// <summary>The window into the BARs for those who cannot reach them, 4.1.4.9.</summary>
+    protected override void OnConfigRead(int offset, int size)
+    {
+        if (!IsConfigAccess(offset, size, out ulong at, out int width)) return;
+        Config.Set32(_configAccess + CapData, (uint)_modern!.Read(at, width));
+    }
+
+    protected override void OnConfigWritten(int offset, int size)
+    {
+        if (!IsConfigAccess(offset, size, out ulong at, out int width)) return;
+        uint value = Config.Get32(_configAccess + CapData);
+        _modern!.Write(at, width, width == 4 ? value : value & ((1u << (width * 8)) - 1));
+    }
+
+    bool IsConfigAccess(int offset, int size, out ulong at, out int width)
+    {
+        (at, width) = (0, 0);
+        if (_configAccess == 0 || offset + size <= _configAccess + CapData || offset >= _configAccess + CapData + 4) return false;
+        at = Config.Get32(_configAccess + CapOffset);
+        uint length = Config.Get32(_configAccess + CapSize);
+        width = (int)(length & 7);
+        return Config[_configAccess + CapBar] == ModernBar && length is 1 or 2 or 4
+            && at % length == 0 && at < VirtioPciModern.Size;
+    }
+
+    void Interrupt(byte cause, ushort vector)
+    {
+        if (MsiX is { IsEnabled: true } msiX)
+        {
+            if (vector != QueueSetup.NoVector) msiX.Notify(vector);
+            return;
+        }
+        _isr |= cause;
+        IntX.Set(true);
+    }
+
+    void ClearInterrupts()
+    {
+        _isr = 0;
+        _configVector = QueueSetup.NoVector;
+        IntX.Set(false);
+    }
+
+    ushort Existing(ushort vector) => vector < (MsiX?.Vectors ?? 0) ? vector : QueueSetup.NoVector;
+
+    int Capability(byte type, uint offset, uint size, int extra = 0)
+    {
+        int at = Config.AddCapability(VendorCapability, 16 + extra);
+        Config.Define(at + CapLength, (byte)(16 + extra));
+        Config.Define(at + CapType, type);
+        Config.Define(at + CapBar, ModernBar);
+        Config.Define32(at + CapOffset, offset);
+        Config.Define32(at + CapSize, size);
+        return at;
+    }
+
+    /// <summary>Section 4.1.2: transitional ids below 0x1040 with revision 0, and the virtio id as subsystem id.</summary>
+    static PciIdentity IdentityOf(VirtioDevice device, VirtioPciOptions options)
+    {
+        if (!options.Legacy && !options.Modern)
+            throw new ConfigurationException($"{device.Name}: disable-legacy=on and disable-modern=on leave no interface; give one of them alone");
+        if (!options.Legacy) return new PciIdentity(RedHat, (ushort)(ModernBase + device.DeviceId), options.ClassCode, 1);
+        ushort id = device.DeviceId switch { 1 => 0x1000, 2 => 0x1001, 5 => 0x1002, 3 => 0x1003, 8 => 0x1004, 4 => 0x1005, 9 => 0x1009,
+            _ => throw new ConfigurationException($"{device.Name}: this device has no legacy interface; remove disable-legacy=off") };
+        return new PciIdentity(RedHat, id, options.ClassCode, 0, RedHat, device.DeviceId);
+    }
+}

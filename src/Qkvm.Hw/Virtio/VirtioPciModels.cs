@@ -1,0 +1,56 @@
+using Qkvm.Core.Devices;
+using Qkvm.Core.Machine;
+using Qkvm.Core.Virtio;
+
+namespace Qkvm.Hw.Virtio;
+
+/// <summary>Makes the three models that users know of each virtio PCI device: plain, -transitional, -non-transitional.</summary>
+static class VirtioPciModels
+{
+    /// <summary>"vectors" as users leave it: the device's own default.</summary>
+    const ulong DefaultVectors = uint.MaxValue;
+
+    /// <param name="name">QEMU's name: "virtio-blk-pci".</param>
+    /// <param name="defaultVectors">MSI-X vectors by properties; null: the device has none and takes no such property.</param>
+    public static DeviceModel[] Family(string name, string description, DeviceCategory category, uint classCode,
+        Property[] own, Func<Properties, int>? defaultVectors, Func<string, Properties, IBoard, VirtioDevice> create)
+    {
+        Property[] ring = [Property.Bool("event_idx", true), Property.Bool("indirect_desc", true)];
+        Property[] vectors = defaultVectors == null ? [] : [Property.Number("vectors", DefaultVectors, help: "MSI-X vectors, 0 for INTx")];
+        Property[] either = [Property.OnOffAuto("disable-legacy"), Property.Bool("disable-modern", false)];
+        Property[] shared = [.. own, .. ring, .. vectors, .. DeviceModel.PciProperties];
+        return
+        [
+            Model(name, [.. shared, .. either], (Legacy: true, Modern: true), [name[..^"-pci".Length]]),
+            Model($"{name}-transitional", shared, (Legacy: true, Modern: true), []),
+            Model($"{name}-non-transitional", shared, (Legacy: false, Modern: true), []),
+        ];
+
+        DeviceModel Model(string modelName, Property[] properties, (bool Legacy, bool Modern) interfaces, string[] aliases) =>
+            new(modelName, "PCI", properties, (values, board) =>
+            {
+                var options = new VirtioPciOptions(ClassOf(values), VectorsOf(values), interfaces.Legacy, interfaces.Modern,
+                    values.Bool("indirect_desc"), values.Bool("event_idx"));
+                if (modelName == name)
+                    options = options with { Legacy = values.OnOffAuto("disable-legacy") != true, Modern = !values.Bool("disable-modern") };
+                return new VirtioPci(modelName, create(modelName, values, board), options);
+            })
+            {
+                Category = category,
+                Description = description,
+                Aliases = aliases,
+            };
+
+        uint ClassOf(Properties values) =>
+            own.Any(p => p.Name == "class") && values.Number("class") != 0 ? (uint)values.Number("class") << 8 : classCode;
+
+        int VectorsOf(Properties values)
+        {
+            if (defaultVectors == null) return 0;
+            ulong wanted = values.Number("vectors");
+            if (wanted == DefaultVectors) return defaultVectors(values);
+            return wanted <= 128 ? (int)wanted
+                : throw new ConfigurationException($"{values.Owner}: vectors={wanted} is too many; the table has room for 128");
+        }
+    }
+}

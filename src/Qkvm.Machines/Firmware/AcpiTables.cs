@@ -1,0 +1,155 @@
+using Qkvm.Hw.Pci;
+
+namespace Qkvm.Machines.Firmware;
+
+/// <summary>All ACPI tables of the PC, as the files that the firmware places and links: "etc/acpi/tables", "etc/acpi/rsdp" and
+/// the loader script. Spec: ACPI 6.3, section 5.2; HPET: IA-PC HPET 1.0a, section 3.2.4.</summary>
+public static class AcpiTables
+{
+    public const string TablesFile = "etc/acpi/tables", RsdpFile = "etc/acpi/rsdp", LoaderFile = "etc/table-loader";
+    public const ulong LocalApicAddress = 0xFEE0_0000, IoApicAddress = 0xFEC0_0000, HpetAddress = 0xFED0_0000;
+
+    // Where SeaBIOS puts the power management block, and the FADT's offsets into it
+    const uint PmBase = 0x600, Pm1Control = PmBase + 4, PmTimer = PmBase + 8;
+    const int SciInterrupt = 9;
+    const int FacsAlignment = 64, RsdpAlignment = 16;
+
+    // Offsets of pointers in the FADT and of the RSDP's fields
+    const int FadtFacs = 36, FadtDsdt = 40, FadtXDsdt = 140;
+    const int RsdpChecksum = 8, RsdpRsdt = 16, RsdpXsdt = 24, RsdpExtendedChecksum = 32, RsdpSize = 36, RsdpFirstPart = 20;
+
+    public sealed record Files(byte[] Tables, byte[] Rsdp, byte[] Loader);
+
+    public static Files Build(AcpiPlatform platform)
+    {
+        var linker = new TableLoader();
+        linker.AddAllocate(RsdpFile, RsdpAlignment, LoaderZone.FSegment);
+        linker.AddAllocate(TablesFile, FacsAlignment, LoaderZone.High);
+        var blob = new List<byte>();
+
+        int facs = Append(blob, Facs());
+        int dsdt = AppendTable(blob, linker, Dsdt.Build(platform));
+        byte[] fadtBytes = Fadt(platform);
+        Point(fadtBytes, FadtFacs, facs, 4);
+        Point(fadtBytes, FadtDsdt, dsdt, 4);
+        Point(fadtBytes, FadtXDsdt, dsdt, 8);
+        int fadt = Append(blob, fadtBytes);
+        linker.AddPointerTo(TablesFile, TablesFile, fadt + FadtFacs, 4);
+        linker.AddPointerTo(TablesFile, TablesFile, fadt + FadtDsdt, 4);
+        linker.AddPointerTo(TablesFile, TablesFile, fadt + FadtXDsdt, 8);
+        AddTableChecksum(linker, fadt, fadtBytes.Length);
+
+        var tables = new List<int> { fadt, AppendTable(blob, linker, Madt(platform)) };
+        if (platform.Hpet) tables.Add(AppendTable(blob, linker, Hpet()));
+        tables.Add(AppendTable(blob, linker, Waet()));
+
+        int rsdt = AppendRoot(blob, linker, "RSDT", 4, tables);
+        int xsdt = AppendRoot(blob, linker, "XSDT", 8, tables);
+        return new Files([.. blob], Rsdp(linker, rsdt, xsdt), linker.ToArray());
+    }
+
+    static int Append(List<byte> blob, byte[] table)
+    {
+        int at = blob.Count;
+        blob.AddRange(table);
+        return at;
+    }
+
+    static int AppendTable(List<byte> blob, TableLoader linker, byte[] table)
+    {
+        int at = Append(blob, table);
+        AddTableChecksum(linker, at, table.Length);
+        return at;
+    }
+
+    static void AddTableChecksum(TableLoader linker, int at, int length) =>
+        linker.AddChecksumOf(TablesFile, at + AcpiTable.ChecksumOffset, at, length);
+
+    /// <summary>RSDT and XSDT: offsets into the file, which the loader turns into addresses.</summary>
+    static int AppendRoot(List<byte> blob, TableLoader linker, string signature, byte pointerSize, List<int> tables)
+    {
+        var root = new AcpiTable(signature, 1);
+        foreach (int offset in tables)
+            _ = pointerSize == 4 ? root.U32((uint)offset) : root.U64((ulong)offset);
+        byte[] bytes = root.ToArray();
+        int at = Append(blob, bytes);
+        for (int i = 0; i < tables.Count; i++)
+            linker.AddPointerTo(TablesFile, TablesFile, at + AcpiTable.HeaderSize + i * pointerSize, pointerSize);
+        AddTableChecksum(linker, at, bytes.Length);
+        return at;
+    }
+
+    static byte[] Rsdp(TableLoader linker, int rsdt, int xsdt)
+    {
+        byte[] rsdp = AcpiTable.Headerless().Text("RSD PTR ", 8).U8(0).Text("BOCHS ", 6).U8(2)
+            .U32((uint)rsdt).U32(RsdpSize).U64((ulong)xsdt).U8(0).Zeros(3).ToArray();
+        linker.AddPointerTo(TablesFile, RsdpFile, RsdpRsdt, 4);
+        linker.AddPointerTo(TablesFile, RsdpFile, RsdpXsdt, 8);
+        linker.AddChecksumOf(RsdpFile, RsdpChecksum, 0, RsdpFirstPart);
+        linker.AddChecksumOf(RsdpFile, RsdpExtendedChecksum, 0, RsdpSize);
+        return rsdp;
+    }
+
+    static void Point(byte[] table, int at, int target, int size) => Aml.Number((ulong)target, size).CopyTo(table, at);
+
+    static byte[] Facs() => AcpiTable.Headerless().Text("FACS", 4).U32(64).Zeros(56).ToArray();
+
+    /// <summary>Section 5.2.9, as of revision 3.</summary>
+    static byte[] Fadt(AcpiPlatform platform)
+    {
+        const uint Wbinvd = 1 << 0, C1 = 1 << 2, SleepButton = 1 << 5, RtcS4 = 1 << 7, ResetRegister = 1 << 10, ApicCluster = 1 << 18;
+        const ushort LegacyDevices = 1, Keyboard8042 = 2;
+        const byte Io = 1, IntModelApic = 1, CenturyByte = 0x32, ResetValue = 6;
+        const ushort NoC2 = 0xFFF, NoC3 = 0xFFF, ResetPort = 0xCF9;
+        uint flags = Wbinvd | C1 | SleepButton | RtcS4 | ResetRegister | (platform.ApicIds.Count > 8 ? ApicCluster : 0);
+        uint gpe = (uint)Piix4Pm.GpePort;
+        return new AcpiTable("FACP", 3)
+            .U32(0).U32(0)                                         // FACS and DSDT, linked
+            .U8(IntModelApic).U8(0).U16(SciInterrupt)
+            .U32((uint)Piix4Pm.SmiCommandPort).U8(Piix4Pm.AcpiEnable).U8(Piix4Pm.AcpiDisable).U8(0).U8(0)
+            .U32(PmBase).U32(0).U32(Pm1Control).U32(0).U32(0).U32(PmTimer).U32(gpe).U32(0)
+            .U8(4).U8(2).U8(0).U8(4).U8(4).U8(0).U8(0).U8(0)       // lengths: PM1_EVT, PM1_CNT, PM2, PM_TMR, GPE0, GPE1
+            .U16(NoC2).U16(NoC3).U16(0).U16(0).U8(0).U8(0).U8(0).U8(0).U8(CenturyByte)
+            .U16(LegacyDevices | Keyboard8042).U8(0).U32(flags)
+            .Address(Io, 8, ResetPort, 1).U8(ResetValue).Zeros(3)
+            .U64(0).U64(0)                                         // X_FACS stays 0 beside FIRMWARE_CTRL; X_DSDT is linked
+            .Address(Io, 32, PmBase, 2).Address(0, 0, 0).Address(Io, 16, Pm1Control, 2).Address(0, 0, 0)
+            .Address(0, 0, 0).Address(Io, 32, PmTimer, 3).Address(Io, 32, gpe, 1).Address(0, 0, 0)
+            .ToArray();
+    }
+
+    /// <summary>Section 5.2.12.</summary>
+    static byte[] Madt(AcpiPlatform platform)
+    {
+        const uint PcAtCompatible = 1, Enabled = 1;
+        const ushort LevelActiveHigh = 0x0D;
+        var madt = new AcpiTable("APIC", 3).U32((uint)LocalApicAddress).U32(PcAtCompatible);
+        bool x2 = false;
+        for (int i = 0; i < platform.ApicIds.Count; i++)
+        {
+            uint id = platform.ApicIds[i], flags = i < platform.PresentCpus ? Enabled : 0;
+            if (id < 255) madt.U8(0).U8(8).U8((byte)i).U8((byte)id).U32(flags);
+            else
+            {
+                x2 = true;
+                madt.U8(9).U8(16).U16(0).U32(id).U32(flags).U32((uint)i);
+            }
+        }
+        madt.U8(1).U8(12).U8(0).U8(0).U32((uint)IoApicAddress).U32(0);
+        madt.U8(2).U8(10).U8(0).U8(0).U32(2).U16(0);               // the timer is on the I/O APIC's pin 2
+        foreach (byte irq in (ReadOnlySpan<byte>)[5, 9, 10, 11])   // PCI's, and the SCI
+            madt.U8(2).U8(10).U8(0).U8(irq).U32(irq).U16(LevelActiveHigh);
+        if (x2) madt.U8(10).U8(12).U16(0).U32(uint.MaxValue).U8(1).Zeros(3);
+        else madt.U8(4).U8(6).U8(0xFF).U16(0).U8(1);               // LINT1 of all processors is NMI
+        return madt.ToArray();
+    }
+
+    static byte[] Hpet()
+    {
+        const uint EventTimerBlockId = 0x8086A201;                 // vendor, legacy replacement, 64 bit, 3 timers, revision
+        return new AcpiTable("HPET", 1).U32(EventTimerBlockId).Address(0, 0, HpetAddress).U8(0).U16(0).U8(0).ToArray();
+    }
+
+    /// <summary>Windows ACPI Emulated devices Table: the PM timer reads reliably at the first try.</summary>
+    static byte[] Waet() => new AcpiTable("WAET", 1).U32(2).ToArray();
+}

@@ -1,0 +1,144 @@
+using System.Buffers.Binary;
+using System.Text;
+
+namespace Qkvm.Machines.Firmware;
+
+public enum AmlRegionSpace : byte { SystemMemory = 0, SystemIo = 1, PciConfig = 2 }
+
+public enum AmlAccess : byte { Any = 0, Byte = 1, Word = 2, Dword = 3 }
+
+/// <summary>A piece of ACPI machine language: terms are made from terms, so a table reads like its source. Spec: ACPI 6.3,
+/// chapter 20 "ACPI Machine Language Specification".</summary>
+public readonly struct Aml(byte[] code)
+{
+    const byte Extended = 0x5B;                                    // ExtOpPrefix
+
+    public byte[] Code { get; } = code;
+
+    public static readonly Aml Local0 = new([0x60]), Local1 = new([0x61]), Arg0 = new([0x68]), Arg1 = new([0x69]);
+
+    /// <summary>The result of an operator is not stored.</summary>
+    static readonly Aml NoTarget = new([0x00]);
+
+    // Data, section 20.2.3
+
+    public static implicit operator Aml(int value) => Integer((ulong)value);
+
+    public static Aml Integer(ulong value) => value switch
+    {
+        0 => new([0x00]),
+        1 => new([0x01]),
+        <= byte.MaxValue => new([0x0A, (byte)value]),
+        <= ushort.MaxValue => new([0x0B, .. Number(value, 2)]),
+        <= uint.MaxValue => new([0x0C, .. Number(value, 4)]),
+        _ => new([0x0E, .. Number(value, 8)]),
+    };
+
+    public static Aml Text(string value) => new([0x0D, .. Encoding.ASCII.GetBytes(value), 0]);
+
+    public static Aml Buffer(ReadOnlySpan<byte> data) => new([0x11, .. Sized([.. Integer((ulong)data.Length).Code, .. data])]);
+
+    public static Aml Package(params ReadOnlySpan<Aml> elements) => new([0x12, .. Sized([(byte)elements.Length, .. Join(elements)])]);
+
+    /// <summary>A compressed identifier such as PNP0A03; section 19.3.4.</summary>
+    public static Aml EisaId(string id)
+    {
+        int vendor = (id[0] - '@') << 10 | (id[1] - '@') << 5 | (id[2] - '@');
+        uint number = (uint)vendor << 16 | Convert.ToUInt16(id[3..], 16);
+        return new([0x0C, .. Number(BinaryPrimitives.ReverseEndianness(number), 4)]);
+    }
+
+    // Names, section 20.2.2
+
+    /// <summary>Refers to a name: PRQ0, \_SB.PCI0.</summary>
+    public static Aml Ref(string path) => new(Path(path));
+
+    public static Aml Name(string path, Aml value) => new([0x08, .. Path(path), .. value.Code]);
+
+    // Containers, section 20.2.5
+
+    public static Aml Scope(string path, params ReadOnlySpan<Aml> terms) => new([0x10, .. Sized([.. Path(path), .. Join(terms)])]);
+
+    public static Aml Device(string name, params ReadOnlySpan<Aml> terms) =>
+        new([Extended, 0x82, .. Sized([.. Path(name), .. Join(terms)])]);
+
+    public static Aml Processor(string name, byte id) =>
+        new([Extended, 0x83, .. Sized([.. Path(name), id, .. Number(0, 4), 0])]);
+
+    public static Aml Method(string name, int arguments, params ReadOnlySpan<Aml> terms) =>
+        new([0x14, .. Sized([.. Path(name), (byte)arguments, .. Join(terms)])]);
+
+    public static Aml OperationRegion(string name, AmlRegionSpace space, Aml offset, Aml length) =>
+        new([Extended, 0x80, .. Path(name), (byte)space, .. offset.Code, .. length.Code]);
+
+    /// <summary>Fields in their order; a null name is a gap.</summary>
+    public static Aml Field(string region, AmlAccess access, params ReadOnlySpan<(string? Name, int Bits)> fields)
+    {
+        var list = new List<byte>();
+        foreach (var (name, bits) in fields)
+        {
+            list.AddRange(name is null ? [0x00] : Segment(name));
+            list.AddRange(PackageLength(bits));
+        }
+        return new([Extended, 0x81, .. Sized([.. Path(region), (byte)access, .. list])]);
+    }
+
+    /// <summary>Names 4 bytes of a buffer.</summary>
+    public static Aml CreateDwordField(Aml buffer, int offset, string name) =>
+        new([0x8A, .. buffer.Code, .. Integer((ulong)offset).Code, .. Path(name)]);
+
+    // Statements and operators, section 20.2.5.3 and 20.2.5.4
+
+    /// <summary>Calls a method with its arguments.</summary>
+    public static Aml Call(string method, params ReadOnlySpan<Aml> arguments) => new([.. Path(method), .. Join(arguments)]);
+
+    public static Aml Return(Aml value) => new([0xA4, .. value.Code]);
+    public static Aml Store(Aml value, Aml target) => new([0x70, .. value.Code, .. target.Code]);
+    public static Aml If(Aml condition, params ReadOnlySpan<Aml> terms) => new([0xA0, .. Sized([.. condition.Code, .. Join(terms)])]);
+    public static Aml And(Aml a, Aml b) => Binary(0x7B, a, b, NoTarget);
+    public static Aml And(Aml a, Aml b, Aml target) => Binary(0x7B, a, b, target);
+    public static Aml Or(Aml a, Aml b, Aml target) => Binary(0x7D, a, b, target);
+
+    public static byte[] Join(params ReadOnlySpan<Aml> terms)
+    {
+        var code = new MemoryStream();
+        foreach (Aml term in terms) code.Write(term.Code);
+        return code.ToArray();
+    }
+
+    static Aml Binary(byte opcode, Aml a, Aml b, Aml target) => new([opcode, .. a.Code, .. b.Code, .. target.Code]);
+
+    static byte[] Path(string path)
+    {
+        int root = path.Length - path.TrimStart('\\', '^').Length;
+        string[] segments = path.Length == root ? [] : path[root..].Split('.');
+        byte[] prefix = segments.Length switch { 0 => [0x00], 1 => [], 2 => [0x2E], var n => [0x2F, (byte)n] };
+        return [.. Encoding.ASCII.GetBytes(path[..root]), .. prefix, .. segments.SelectMany(Segment)];
+    }
+
+    static byte[] Segment(string name) => Encoding.ASCII.GetBytes(name.PadRight(4, '_'));
+
+    /// <summary>Prepends the length, which counts its own bytes.</summary>
+    static byte[] Sized(byte[] body)
+    {
+        int total = body.Length + 1;
+        if (total > 0x3F) total = body.Length + (body.Length + 2 <= 0xFFF ? 2 : body.Length + 3 <= 0xF_FFFF ? 3 : 4);
+        return [.. PackageLength(total), .. body];
+    }
+
+    /// <summary>PkgLength, section 20.2.4: 6 bits in one byte, or 4 bits and up to three bytes.</summary>
+    static byte[] PackageLength(int length) => length switch
+    {
+        <= 0x3F => [(byte)length],
+        <= 0xFFF => [(byte)(0x40 | length & 15), (byte)(length >> 4)],
+        <= 0xF_FFFF => [(byte)(0x80 | length & 15), (byte)(length >> 4), (byte)(length >> 12)],
+        _ => [(byte)(0xC0 | length & 15), (byte)(length >> 4), (byte)(length >> 12), (byte)(length >> 20)],
+    };
+
+    internal static byte[] Number(ulong value, int bytes)
+    {
+        Span<byte> data = stackalloc byte[8];
+        BinaryPrimitives.WriteUInt64LittleEndian(data, value);
+        return data[..bytes].ToArray();
+    }
+}

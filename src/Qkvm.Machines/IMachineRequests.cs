@@ -1,0 +1,11 @@
+using Qkvm.Core.Machine;
+
+namespace Qkvm.Machines;
+
+/// <summary>What a board passes on to the machine's run control; from any thread, never waiting.</summary>
+public interface IMachineRequests
+{
+    void RequestShutdown(ShutdownCause cause, int exitCode);
+    void RequestReset(ShutdownCause cause);
+    void RequestPause(string reason);
+}

@@ -1,0 +1,205 @@
+using Qkvm.Core.Accel;
+using Qkvm.Core.Devices;
+using Qkvm.Core.Display;
+using Qkvm.Core.Machine;
+using Qkvm.Core.State;
+using Qkvm.Core.Time;
+using Qkvm.Host;
+using Qkvm.Machines.Pc;
+
+namespace Qkvm.Machines;
+
+/// <summary>A machine under control: starts and stops the vCPUs and the clock, carries resets and shutdowns out.</summary>
+/// <remarks>Device code requests; the main loop acts. What waits for vCPUs happens there alone.</remarks>
+public sealed class Machine : IMachine, IMachineRequests, IDisposable
+{
+    readonly PcBoard _board;
+    readonly VirtualClock _clock;
+    readonly EventLoop _loop;
+    readonly MachineLock _lock;
+    readonly MachineBackends _backends;
+    readonly VCpuRunner _runner;
+    readonly TextWriter _messages;
+    int _resetRequested;
+    bool _quitting;
+
+    /// <param name="catalogue">All devices that -device can name.</param>
+    /// <param name="messages">Where a machine that cannot go on says why.</param>
+    public Machine(MachineEnvironment environment, MachineConfig config, IAccelerator accelerator,
+        IReadOnlyList<DeviceModel> catalogue, MachineBackends backends, TextWriter messages)
+    {
+        (_clock, _loop, _lock) = (environment.Clock, environment.Loop, environment.Lock);
+        (Config, Accelerator, _backends, _messages) = (config, accelerator, backends, messages);
+        using (_lock.Hold())
+        {
+            _board = new PcBoard(config, accelerator, backends, catalogue, _clock, _loop, _lock, this);
+            _board.Reset();
+            ResetCpus();
+            _runner = new VCpuRunner(_board.Cpus, _lock, OnVCpuExit);
+        }
+    }
+
+    public MachineConfig Config { get; }
+    public IAccelerator Accelerator { get; }
+    public IBoard Board => _board;
+    public IReadOnlyList<IVCpu> Cpus => _board.Cpus;
+    public QBus Tree => _board.Tree;
+    public IReadOnlyList<GuestRam> RamBlocks => _board.RamBlocks;
+    public IReadOnlyList<IDisplaySource> Displays => _board.Displays;
+    public RunState State { get; private set; } = RunState.PreLaunch;
+
+    /// <summary>For the program, once the loop is left.</summary>
+    public int ExitCode { get; private set; }
+
+    public event Action<MachineEvent>? Event;
+    public event Action<IVCpu>? DebugStop;
+
+    /// <summary>Runs the main loop until the machine ends; the exit code.</summary>
+    public int Run()
+    {
+        _lock.Run(() =>
+        {
+            if (Config.Incoming != null) State = RunState.InMigrate;
+            else if (!Config.StartPaused) Resume();
+        });
+        if (!_quitting) _loop.Run();
+        return ExitCode;
+    }
+
+    public void Pause(RunState state = RunState.Paused)
+    {
+        if (State != RunState.Running) return;
+        StopRunning();
+        State = state;
+        Event?.Invoke(new MachineEvent(MachineEventKind.Stop));
+    }
+
+    public void Resume()
+    {
+        if (State is RunState.Running or RunState.Shutdown or RunState.InternalError or RunState.GuestPanicked || _quitting) return;
+        State = RunState.Running;
+        _clock.Start();
+        Event?.Invoke(new MachineEvent(MachineEventKind.Resume));
+        _runner.Resume();
+    }
+
+    public void Reset(ShutdownCause cause = ShutdownCause.HostQuit)
+    {
+        bool wasRunning = State == RunState.Running;
+        _runner.Pause();
+        foreach (var backend in _backends.Drives.Values) backend.Drain();
+        _board.Reset();
+        ResetCpus();
+        if (!wasRunning && State != RunState.InMigrate) State = RunState.PreLaunch;
+        Event?.Invoke(new MachineEvent(MachineEventKind.Reset, cause));
+        if (wasRunning) _runner.Resume();
+    }
+
+    public void PowerDown()
+    {
+        _board.PressPowerButton();
+        Event?.Invoke(new MachineEvent(MachineEventKind.PowerDown));
+    }
+
+    public void Quit(int exitCode = 0)
+    {
+        if (_quitting) return;
+        if (State == RunState.Running) StopRunning();
+        _quitting = true;
+        ExitCode = exitCode;
+        _loop.Stop();
+    }
+
+    public void InjectNmi()
+    {
+        foreach (IVCpu cpu in Cpus) cpu.Signal(CpuSignal.Nmi);
+    }
+
+    public void AddDevice(DeviceConfig device) => _board.AddDevice(device);
+
+    public void RemoveDevice(string id)
+    {
+        _board.RemoveDevice(id);
+        Event?.Invoke(new MachineEvent(MachineEventKind.DeviceDeleted));
+    }
+
+    public void Exchange(StateStream state)
+    {
+        _clock.Exchange(state.Group("clock"));
+        for (int i = 0; i < Cpus.Count; i++) Cpus[i].Exchange(state.Group("cpu", i));
+        _board.Exchange(state.Group("board"));
+    }
+
+    // Requests: from any thread
+
+    public void RequestShutdown(ShutdownCause cause, int exitCode) => _loop.Post(() => Shutdown(cause, exitCode));
+
+    public void RequestReset(ShutdownCause cause)
+    {
+        if (Interlocked.Exchange(ref _resetRequested, 1) != 0) return;
+        _loop.Post(() =>
+        {
+            Volatile.Write(ref _resetRequested, 0);
+            if (Config.NoReboot && cause == ShutdownCause.GuestReset) Shutdown(cause, 0);
+            else if (State == RunState.Running) Reset(cause);
+        });
+    }
+
+    public void RequestPause(string reason) => _loop.Post(() => Pause(RunStates.Parse(reason)));
+
+    public void Dispose()
+    {
+        using (_lock.Hold())
+        {
+            if (State == RunState.Running) StopRunning();
+            _runner.Dispose();
+        }
+        Accelerator.Dispose();
+        _board.Dispose();
+    }
+
+    void Shutdown(ShutdownCause cause, int exitCode)
+    {
+        if (_quitting || State == RunState.Shutdown && cause is ShutdownCause.GuestShutdown or ShutdownCause.GuestReset) return;
+        Event?.Invoke(new MachineEvent(MachineEventKind.Shutdown, cause));
+        if (Config.NoShutdown && cause is ShutdownCause.GuestShutdown or ShutdownCause.GuestReset) Pause(RunState.Shutdown);
+        else Quit(exitCode);
+    }
+
+    /// <summary>Afterwards no vCPU runs, time stands still and all disk requests are complete.</summary>
+    void StopRunning()
+    {
+        _runner.Pause();
+        _clock.Stop();
+        foreach (var backend in _backends.Drives.Values) backend.Drain();
+    }
+
+    void ResetCpus()
+    {
+        foreach (IVCpu cpu in Cpus) cpu.Reset();
+    }
+
+    void OnVCpuExit(IVCpu cpu, VCpuExit exit)
+    {
+        switch (exit.Reason)
+        {
+            case ExitReason.Shutdown:
+                RequestReset(ShutdownCause.GuestReset);
+                break;
+            case ExitReason.Debug:
+                _loop.Post(() =>
+                {
+                    Pause(RunState.Debug);
+                    DebugStop?.Invoke(cpu);
+                });
+                break;
+            default:
+                _loop.Post(() =>
+                {
+                    _messages.WriteLine($"{Accelerator.Name}: CPU {cpu.Index} cannot go on: {exit.Message}");
+                    Pause(RunState.InternalError);
+                });
+                break;
+        }
+    }
+}

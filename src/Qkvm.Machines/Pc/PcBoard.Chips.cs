@@ -1,0 +1,68 @@
+using Qkvm.Core.Irq;
+using Qkvm.Core.Machine;
+using Qkvm.Core.Memory;
+using Qkvm.Core.Pci;
+using Qkvm.Hw.Isa;
+using Qkvm.Hw.Pci;
+using Qkvm.Hw.Timer;
+using Qkvm.Machines.Firmware;
+
+namespace Qkvm.Machines.Pc;
+
+/// <summary>The chips that every PC has, and their places.</summary>
+public sealed partial class PcBoard
+{
+    // Ports
+    const ulong PitPort = 0x40, SystemControlPortB = 0x61, RtcPort = 0x70;
+
+    // Interrupts
+    const int TimerIrq = 0, RtcIrq = 8, SciIrq = 9, PrimaryIdeIrq = 14, SecondaryIdeIrq = 15;
+    const uint HpetRoutes = 1 << 2;
+
+    Piix3 _isaBridge = null!;                                      // made by MakeIsaChips, always
+    Piix4Pm _powerManagement = null!;
+    Mc146818 _rtc = null!;
+
+    void MakeIsaChips()
+    {
+        var pciNode = new QBus(Pci.Id, "PCI");
+        var isaNode = new QBus("isa.0", "ISA");
+        _isaBridge = new Piix3([.. Enumerable.Range(0, 16).Select(Irq)], () => RequestReset());
+        PciHostPorts host = Own("i440FX-pcihost", Tree, new PciHostPorts(Pci, Ports, _isaBridge));
+        Tree.Devices[^1].Buses.Add(pciNode);
+        Plug("i440FX", pciNode, new I440Fx(Memory, _memory.RamRegion, _memory.Pci), 0, 0);
+        Plug("PIIX3", pciNode, _isaBridge, IsaSlot, 0);
+        pciNode.Devices[^1].Buses.Add(isaNode);
+        _powerManagement = new Piix4Pm(Clock, Ports, Irq(SciIrq), () => RequestShutdown(ShutdownCause.GuestShutdown));
+        Plug("PIIX4_PM", pciNode, _powerManagement, IsaSlot, PmFunction);
+
+        // The timers' outputs go through the HPET, which can take their places.
+        IrqLine pitOut = Irq(TimerIrq), rtcOut = Irq(RtcIrq);
+        if (_config.Hpet)
+        {
+            Hpet hpet = Own("hpet", Tree, new Hpet(Clock, Irq, HpetRoutes));
+            Memory.Map(AcpiTables.HpetAddress, MemoryRegion.Io("hpet", Hpet.RegionSize, hpet, Hpet.Sizes), 1);
+            pitOut = new IrqLine("pit", hpet.SetPit);
+            rtcOut = new IrqLine("rtc", hpet.SetRtc);
+        }
+        I8254 pit = Own("isa-pit", isaNode, new I8254(Clock, pitOut));
+        Ports.Map(PitPort, MemoryRegion.Io("pit", 4, pit, AccessSizes.Bytes));
+        SystemControlPort control = Own("isa-pcspk", isaNode, new SystemControlPort(pit, Clock));
+        Ports.Map(SystemControlPortB, MemoryRegion.Io("pcspk", 1, control, AccessSizes.ByteOnly));
+        _rtc = Own("mc146818rtc", isaNode, new Mc146818(Clock, rtcOut, StartDate(_config.Rtc)));
+        Ports.Map(RtcPort, MemoryRegion.Io("rtc", 2, _rtc, AccessSizes.Bytes));
+    }
+
+    void Plug(string driver, QBus node, PciDevice function, int slot, int functionNumber)
+    {
+        Own(driver, node, function);
+        Pci.Plug(function, slot << 3 | functionNumber);
+    }
+
+    static DateTime StartDate(RtcConfig rtc) => rtc.Base switch
+    {
+        RtcBase.Utc => DateTime.UtcNow,
+        RtcBase.LocalTime => DateTime.Now,
+        _ => rtc.Date,
+    };
+}

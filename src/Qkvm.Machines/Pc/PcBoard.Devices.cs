@@ -1,0 +1,128 @@
+using Qkvm.Core.Block;
+using Qkvm.Core.Devices;
+using Qkvm.Core.Machine;
+using Qkvm.Core.Pci;
+using Qkvm.Machines.Firmware;
+
+namespace Qkvm.Machines.Pc;
+
+/// <summary>The devices that the configuration asks for.</summary>
+public sealed partial class PcBoard
+{
+    const string PanicDevice = "pvpanic";
+
+    static readonly (ushort Port, int Irq)[] ComPorts = [(0x3F8, 4), (0x2F8, 3), (0x3E8, 4), (0x2E8, 3)];
+    static readonly (ushort Port, int Irq)[] PrinterPorts = [(0x378, 7), (0x278, 5), (0x3BC, 7)];
+
+    readonly List<(ushort Port, int Irq)> _serials = [];
+    readonly List<(ushort Port, int Irq)> _parallels = [];
+    readonly BlockBackend?[] _ideDisks = new BlockBackend?[4];
+
+    /// <summary>device_add.</summary>
+    public void AddDevice(DeviceConfig config)
+    {
+        if (config.Id is { } id && FindNode(Tree, id, out _) is not null)
+            throw new ConfigurationException($"{config.Owner}: Duplicate device ID '{id}'");
+        DeviceFactory.Made made = _factory.Create(config);
+        Adopt(made, config);
+        made.Device.Reset();
+    }
+
+    /// <summary>device_del.</summary>
+    public void RemoveDevice(string id)
+    {
+        QDevice node = FindNode(Tree, id, out QBus? bus) ?? throw new ConfigurationException($"device_del: Device '{id}' not found");
+        if (node.Device is not PciDevice function)
+            throw new ConfigurationException($"device_del: Bus '{bus!.Name}' does not support hotplugging");
+        Pci.Unplug(function);
+        _devices.Remove(function);
+        bus!.Devices.Remove(node);
+        _backends.Release(_owners.Remove(id, out string? owner) ? owner : id);
+    }
+
+    readonly Dictionary<string, string> _owners = new(StringComparer.Ordinal); // id to who took the backends
+
+    void MakeDevices()
+    {
+        foreach (DeviceConfig config in _config.Devices)
+        {
+            if (config.Id is { } id && FindNode(Tree, id, out _) is not null)
+                throw new ConfigurationException($"{config.Owner}: Duplicate ID '{id}' for device");
+            Adopt(_factory.Create(config), config);
+        }
+        for (int i = 0; i < _config.Serials.Count; i++)
+            if (_config.Serials[i] is { } chardev) MakePort("isa-serial", "-serial", i, chardev, ComPorts, _serials);
+        for (int i = 0; i < _config.Parallels.Count; i++)
+            if (_config.Parallels[i] is { } chardev && _factory.Knows("isa-parallel"))
+                MakePort("isa-parallel", "-parallel", i, chardev, PrinterPorts, _parallels);
+        if (_config.DebugCon is { } debug)
+            Make(new DeviceConfig("isa-debugcon", null, [new("chardev", debug)], "-debugcon"));
+    }
+
+    void MakePort(string driver, string option, int index, string chardev, (ushort, int)[] places, List<(ushort, int)> made)
+    {
+        if (index >= places.Length) throw new ConfigurationException($"{option}: the pc machine has {places.Length} such ports");
+        Make(new DeviceConfig(driver, null, [new("index", $"{index}"), new("chardev", chardev)], $"{option} {chardev}"));
+        made.Add(places[index]);
+    }
+
+    void Make(DeviceConfig config) => Adopt(_factory.Create(config), config);
+
+    void Adopt(DeviceFactory.Made made, DeviceConfig config)
+    {
+        // What sits on a controller's bus is reset and saved by the controller.
+        if (made.Model.Bus is "PCI" or "ISA" or "System" or "") _devices.Add(made.Device);
+        NodeFor(made).Devices.Add(new QDevice(made.Model.Name, config.Id, made.Device, made.Values));
+        if (config.Id is { } id) _owners[id] = config.Owner;
+        if (made.Device is PciDevice function)
+        {
+            if (function.BootIndex != ulong.MaxValue) _bootOrder.Add(function.BootIndex, BootOrder.PathOf(function));
+        }
+        else if (made.Model.Bus == "IDE") AdoptIdeDrive(made);
+    }
+
+    QBus NodeFor(DeviceFactory.Made made)
+    {
+        string name = made.Model.Bus switch
+        {
+            "PCI" => Pci.Id,
+            "ISA" => "isa.0",
+            "IDE" => $"ide.{IdePlace(made.Device) / 2}",
+            _ => Tree.Name,
+        };
+        return FindBus(Tree, name) ?? Tree;
+    }
+
+    ushort? PanicPort() => _config.Devices.FirstOrDefault(d => d.Driver == PanicDevice) is { } panic
+        ? (ushort)(Properties.TryParseNumber(panic.Properties.LastOrDefault(p => p.Name == "ioport").Value, out ulong port) ? port : 0x505)
+        : null;
+
+    void DescribeInCmos()
+    {
+        PcCmos.Describe(_rtc, _memory, _config.Topology.Cpus);
+        PcCmos.SetBootOrder(_rtc, _config.Boot.Once ?? _config.Boot.Order);
+        PcCmos.DescribeDisks(_rtc, _ideDisks);
+    }
+
+    static QBus? FindBus(QBus from, string name)
+    {
+        if (from.Name == name) return from;
+        foreach (QDevice device in from.Devices)
+            foreach (QBus bus in device.Buses)
+                if (FindBus(bus, name) is { } found) return found;
+        return null;
+    }
+
+    static QDevice? FindNode(QBus from, string id, out QBus? bus)
+    {
+        foreach (QDevice device in from.Devices)
+        {
+            bus = from;
+            if (device.Id == id) return device;
+            foreach (QBus child in device.Buses)
+                if (FindNode(child, id, out bus) is { } found) return found;
+        }
+        bus = null;
+        return null;
+    }
+}

@@ -1,0 +1,164 @@
+using Qkvm.Core.Accel;
+using Qkvm.Core.Block;
+using Qkvm.Core.Char;
+using Qkvm.Core.Devices;
+using Qkvm.Core.Display;
+using Qkvm.Core.Input;
+using Qkvm.Core.Irq;
+using Qkvm.Core.Machine;
+using Qkvm.Core.Memory;
+using Qkvm.Core.Net;
+using Qkvm.Core.Pci;
+using Qkvm.Core.State;
+using Qkvm.Core.Time;
+using Qkvm.Host;
+using Qkvm.Hw.Pci;
+using Qkvm.Machines.Firmware;
+
+namespace Qkvm.Machines.Pc;
+
+/// <summary>The i440FX PC: wires its chips, makes the configured devices, describes all to the firmware.</summary>
+public sealed partial class PcBoard : IBoard, IDisposable
+{
+    const ulong PortSpace = 0x10000;
+    const int IdeFunction = 1, PmFunction = 3, IsaSlot = 1;
+
+    readonly MachineConfig _config;
+    readonly MachineBackends _backends;
+    readonly IMachineRequests _requests;
+    readonly PcMemory _memory;
+    readonly PcInterrupts _interrupts;
+    readonly FwCfg _fwCfg;
+    readonly DeviceFactory _factory;
+    readonly BootOrder _bootOrder = new();
+    readonly List<IDevice> _devices = [];                          // on the board's own buses; in the order of reset
+    readonly List<IVCpu> _cpus = [];
+    readonly List<IDisplaySource> _displays = [];
+    readonly Dictionary<string, object> _buses = new(StringComparer.Ordinal);
+    bool _wasReset;
+
+    public PcBoard(MachineConfig config, IAccelerator accelerator, MachineBackends backends, IReadOnlyList<DeviceModel> catalogue,
+        IVirtualClock clock, EventLoop loop, MachineLock machineLock, IMachineRequests requests)
+    {
+        (_config, _backends, _requests, Clock, Loop, Lock) = (config, backends, requests, clock, loop, machineLock);
+        _memory = new PcMemory(config.Memory.Size, FirmwareImages.FindBios(config.Firmware), machineLock);
+        Ports = new AddressSpace("I/O", MemoryRegion.Container("io", PortSpace), machineLock);
+        using (Memory.Batch())
+        using (Ports.Batch())
+        {
+            _interrupts = new PcInterrupts(accelerator.IrqChip, Memory, Ports);
+            Pci = MakePciBus();
+            _fwCfg = Own("fw_cfg_io", Tree, new FwCfg(Memory, Ports));
+            MakeIsaChips();
+        }
+        accelerator.Attach(Memory, Ports, machineLock);
+        MakeCpus(accelerator);
+
+        var firmware = new PcFirmware(config, _memory, _fwCfg);
+        firmware.AddNumbers(accelerator.Name == "kvm");
+        _factory = new DeviceFactory(this, catalogue, config.Globals);
+        MakeDevices();
+        firmware.AddTables(_serials, _parallels, PanicPort());
+        firmware.AddKernel(_bootOrder);
+        firmware.AddBootOrder(_bootOrder);
+        firmware.AddUserFiles();
+        DescribeInCmos();
+    }
+
+    // What devices see
+
+    public MachineLock Lock { get; }
+    public AddressSpace Memory => _memory.Space;
+    public AddressSpace Ports { get; }
+    public IVirtualClock Clock { get; }
+    public EventLoop Loop { get; }
+    public IMsiTarget Msi => _interrupts.Msi;
+    public PciBus Pci { get; }
+    public InputRouter Input { get; } = new();
+
+    public IrqLine Irq(int gsi) => _interrupts.NewWire(gsi);
+    public object? FindBus(string id) => _buses.GetValueOrDefault(id);
+    public void Post(Action work) => Loop.Post(work);
+    public void RequestShutdown(ShutdownCause cause, int exitCode = 0) => _requests.RequestShutdown(cause, exitCode);
+    public void RequestReset(ShutdownCause cause = ShutdownCause.GuestReset) => _requests.RequestReset(cause);
+    public void RequestPause(string reason) => _requests.RequestPause(reason);
+    public void AddFirmwareFile(string name, ReadOnlyMemory<byte> contents) => _fwCfg.AddFile(name, contents);
+    public byte[]? FindFirmware(string name) => FirmwareImages.Find(_config.Firmware, name);
+    public BlockBackend TakeDrive(string id, string owner) => _backends.TakeDrive(id, owner);
+    public ICharBackend TakeChardev(string id, string owner) => _backends.TakeChardev(id, owner);
+    public INetBackend TakeNetdev(string id, string owner) => _backends.TakeNetdev(id, owner);
+    public void AddDisplay(IDisplaySource display) => _displays.Add(display);
+
+    // What the machine sees
+
+    public IReadOnlyList<IVCpu> Cpus => _cpus;
+    public IReadOnlyList<IDisplaySource> Displays => _displays;
+    public IReadOnlyList<GuestRam> RamBlocks => [_memory.Ram];
+    public FwCfg FirmwareConfiguration => _fwCfg;
+    public QBus Tree { get; } = new("main-system-bus", "System");
+
+    public void PressPowerButton() => _powerManagement.Acpi.PressPowerButton();
+
+    /// <summary>All chips and devices; the vCPUs are the machine's.</summary>
+    public void Reset()
+    {
+        using (Memory.Batch())
+        using (Ports.Batch())
+        {
+            foreach (IDevice device in _devices) device.Reset();
+            _interrupts.Reset();
+        }
+        if (_wasReset && _config.Boot.Once != null) PcCmos.SetBootOrder(_rtc, _config.Boot.Order);
+        _wasReset = true;
+    }
+
+    public void Exchange(StateStream state)
+    {
+        var seen = new Dictionary<string, int>(StringComparer.Ordinal);
+        using (Memory.Batch())
+        using (Ports.Batch())
+        {
+            foreach (IDevice device in _devices)
+            {
+                int occurrence = seen.GetValueOrDefault(device.Name);
+                seen[device.Name] = occurrence + 1;
+                device.Exchange(state.Group(device.Name, occurrence));
+            }
+            _interrupts.Exchange(state.Group("interrupts"));
+        }
+    }
+
+    public void Dispose()
+    {
+        _memory.Dispose();
+    }
+
+    PciBus MakePciBus()
+    {
+        var bus = new PciBus("pci.0", _memory.Pci, Ports.Root, Memory, Msi, Piix3.RouteSlot,
+            [.. Enumerable.Range(0, Piix3.Inputs).Select<int, Action<bool>>(i => active => _isaBridge!.SetInput(i, active))]);
+        _buses[bus.Id] = bus;
+        return bus;
+    }
+
+    void MakeCpus(IAccelerator accelerator)
+    {
+        CpuTopology topology = _config.Topology;
+        for (int i = 0; i < topology.Cpus; i++)
+        {
+            uint apicId = topology.ApicId(i);
+            IVCpu cpu = accelerator.CreateVCpu(i, new CpuSetup(_config.Cpu.Model, _config.Cpu.Features, (int)apicId,
+                topology.Sockets, topology.Dies * topology.Cores, topology.Threads));
+            _interrupts.Attach(cpu, apicId, Clock, Lock);
+            _cpus.Add(cpu);
+        }
+    }
+
+    /// <summary>Takes a chip of the board into the list of devices and the tree.</summary>
+    T Own<T>(string driver, QBus bus, T device) where T : IDevice
+    {
+        _devices.Add(device);
+        bus.Devices.Add(new QDevice(driver, null, device, []));
+        return device;
+    }
+}

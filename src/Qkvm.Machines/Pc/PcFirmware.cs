@@ -1,0 +1,122 @@
+using System.Buffers.Binary;
+using System.Text;
+using Qkvm.Core.Devices;
+using Qkvm.Core.Machine;
+using Qkvm.Machines.Firmware;
+
+namespace Qkvm.Machines.Pc;
+
+/// <summary>Fills fw_cfg for the PC's firmware: numbers, memory map, tables, kernel, boot order.</summary>
+sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg)
+{
+    const string Product = "Standard PC (i440FX + PIIX, 1996)";
+    const ulong KvmReserved = 0xFEFF_C000, KvmReservedSize = 0x4000; // KVM's identity map and TSS on Intel processors
+    const ulong OneGiB = 1UL << 30;
+    const uint Usable = 1, Reserved = 2;
+
+    // etc/system-states: one byte each for S0 to S5; bit 7: supported, the rest SLP_TYP
+    static ReadOnlySpan<byte> SystemStates => [0x80, 0, 0, 1, 2, 0x80];
+
+    public void AddNumbers(bool kvm)
+    {
+        CpuTopology topology = config.Topology;
+        fwCfg.Add(FwCfgKey.Uuid, config.Uuid.ToByteArray(bigEndian: true));
+        fwCfg.Add64(FwCfgKey.RamSize, memory.Below + memory.Above);
+        fwCfg.Add16(FwCfgKey.NoGraphic, config.NoGraphic ? (ushort)1 : (ushort)0);
+        fwCfg.Add16(FwCfgKey.CpuCount, (ushort)topology.Cpus);
+        ushort idLimit = (ushort)(topology.ApicId(topology.MaxCpus - 1) + 1);
+        fwCfg.Add16(FwCfgKey.MaxCpus, idLimit);
+        fwCfg.Add(FwCfgKey.Numa, new byte[(1 + idLimit) * sizeof(ulong)]);
+        fwCfg.Add16(FwCfgKey.BootMenu, config.Boot.Menu ? (ushort)1 : (ushort)0);
+        fwCfg.Add32(FwCfgKey.Irq0Override, 1);
+        fwCfg.AddFile("etc/system-states", SystemStates.ToArray());
+        if (config.Boot.SplashTime is { } splash) fwCfg.AddFile("etc/boot-menu-wait", BitConverter.GetBytes(splash));
+        fwCfg.AddFile("etc/boot-fail-wait", BitConverter.GetBytes(config.Boot.RebootTimeout ?? -1));
+        AddMemoryMap(kvm);
+    }
+
+    public void AddTables(IReadOnlyList<(ushort Port, int Irq)> serials, IReadOnlyList<(ushort Port, int Irq)> parallels, ushort? panicPort)
+    {
+        if (config.Acpi)
+        {
+            AcpiTables.Files acpi = AcpiTables.Build(new AcpiPlatform
+            {
+                ApicIds = [.. Enumerable.Range(0, config.Topology.MaxCpus).Select(config.Topology.ApicId)],
+                PresentCpus = config.Topology.Cpus,
+                PciHole = (uint)memory.Below,
+                PciHole64 = (PcMemory.FourGiB + memory.Above + OneGiB - 1) & ~(OneGiB - 1),
+                Hpet = config.Hpet,
+                Serials = serials,
+                Parallels = parallels,
+                PanicPort = panicPort,
+            });
+            fwCfg.AddFile(AcpiTables.TablesFile, acpi.Tables);
+            fwCfg.AddFile(AcpiTables.RsdpFile, acpi.Rsdp);
+            fwCfg.AddFile(AcpiTables.LoaderFile, acpi.Loader);
+        }
+        var (anchor, tables) = SmbiosTables.Build(new SmbiosPlatform(Product, config.MachineType, config.Uuid, config.Topology,
+            config.Cpu.Model, memory.Below, memory.Above), config.Smbios);
+        fwCfg.AddFile(SmbiosTables.AnchorFile, anchor);
+        fwCfg.AddFile(SmbiosTables.TablesFile, tables);
+    }
+
+    /// <summary>-kernel: a bzImage or a Multiboot image, started by an option ROM that comes first in the boot order.</summary>
+    public void AddKernel(BootOrder order)
+    {
+        if (config.Kernel is not { } wanted) return;
+        byte[] kernel = ReadFile(wanted.File, "-kernel");
+        string rom = "linuxboot.bin";
+        if (LinuxImage.Refusal(kernel) is not null && MultibootImage.FindHeader(kernel) >= 0)
+        {
+            MultibootImage.Load(fwCfg, wanted.File, kernel, wanted.Append, wanted.Initrd, memory.Below);
+            rom = "multiboot.bin";
+        }
+        else
+            LinuxImage.Load(fwCfg, wanted.File, kernel, wanted.Append, wanted.Initrd,
+                wanted.Initrd is null ? null : ReadFile(wanted.Initrd, "-initrd"), memory.Below);
+        byte[] contents = FirmwareImages.Find(config.Firmware, rom)
+            ?? throw new ConfigurationException($"-kernel {wanted.File}: this build embeds no {rom}; give a directory with it: -L DIRECTORY");
+        fwCfg.AddFile($"genroms/{rom}", contents);
+        order.Add(0, $"/rom@genroms/{rom}");
+    }
+
+    public void AddUserFiles()
+    {
+        foreach (FwCfgConfig item in config.FwCfg)
+            fwCfg.AddFile(item.Name, item.File != null ? ReadFile(item.File, $"-fw_cfg name={item.Name}") : Encoding.UTF8.GetBytes(item.Text ?? ""));
+    }
+
+    public void AddBootOrder(BootOrder order)
+    {
+        byte[] contents = order.ToArray(config.Boot.Strict);
+        if (contents.Length > 0) fwCfg.AddFile("bootorder", contents);
+    }
+
+    /// <summary>etc/e820: entries of address, length and type, as INT 15h AX=E820h has them.</summary>
+    void AddMemoryMap(bool kvm)
+    {
+        var map = new List<byte>();
+        Add(0, memory.Below, Usable);
+        if (memory.Above > 0) Add(PcMemory.FourGiB, memory.Above, Usable);
+        if (kvm) Add(KvmReserved, KvmReservedSize, Reserved);
+        fwCfg.AddFile("etc/e820", map.ToArray());
+
+        void Add(ulong address, ulong length, uint type)
+        {
+            Span<byte> entry = stackalloc byte[20];
+            BinaryPrimitives.WriteUInt64LittleEndian(entry, address);
+            BinaryPrimitives.WriteUInt64LittleEndian(entry[8..], length);
+            BinaryPrimitives.WriteUInt32LittleEndian(entry[16..], type);
+            map.AddRange(entry);
+        }
+    }
+
+    static byte[] ReadFile(string file, string option)
+    {
+        try { return File.ReadAllBytes(file); }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new ConfigurationException($"{option}: could not open '{file}': {e.Message}", e);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+using Qkvm.Core.Devices;
+using Qkvm.Core.Machine;
+using Qkvm.Core.Memory;
+using Qkvm.Host;
+
+namespace Qkvm.Machines.Pc;
+
+/// <summary>The PC's memory: RAM below and above 4 GiB, PCI wherever RAM is not, the firmware below 4 GiB and, its end, below
+/// 1 MiB.</summary>
+/// <remarks>RAM of 3.5 GiB or more is split at 3 GiB, less is left in one piece.</remarks>
+public sealed class PcMemory : IDisposable
+{
+    public const ulong FourGiB = 1UL << 32;
+
+    const ulong SpaceSize = 1UL << 52;
+    const ulong OnePieceLimit = 0xE000_0000, Split = 0xC000_0000;
+    const ulong OneMiB = 1 << 20, IsaBiosSize = 128 << 10;
+    const ulong Smallest = 1 << 20;
+
+    public PcMemory(ulong size, byte[] bios, MachineLock machineLock)
+    {
+        if (size < Smallest || size % GuestRam.PageSize != 0)
+            throw new ConfigurationException($"-m: {size} bytes; RAM is a multiple of 4 KiB, at least 1 MiB");
+        Below = size >= OnePieceLimit ? Split : size;
+        Above = size - Below;
+        Ram = new GuestRam("pc.ram", size);
+        Bios = new GuestRam("pc.bios", (ulong)bios.Length);
+        bios.CopyTo(Bios.Span(0, bios.Length));
+
+        RamRegion = MemoryRegion.OfRam("pc.ram", Ram, 0, size);
+        Pci = MemoryRegion.Container("pci", SpaceSize);
+        var root = MemoryRegion.Container("system", SpaceSize);
+        root.Map(0, Pci, -1);
+        root.Map(0, MemoryRegion.Alias("ram-below-4g", RamRegion, 0, Below));
+        if (Above > 0) root.Map(FourGiB, MemoryRegion.Alias("ram-above-4g", RamRegion, Below, Above));
+
+        var rom = MemoryRegion.Rom("pc.bios", Bios, 0, Bios.Size);
+        ulong isa = Math.Min(Bios.Size, IsaBiosSize);
+        Pci.Map(FourGiB - Bios.Size, rom);
+        Pci.Map(OneMiB - isa, MemoryRegion.Alias("isa-bios", rom, Bios.Size - isa, isa), 1);
+        Space = new AddressSpace("memory", root, machineLock);
+    }
+
+    /// <summary>Bytes from address 0 on, and from 4 GiB on.</summary>
+    public ulong Below { get; }
+    public ulong Above { get; }
+
+    public GuestRam Ram { get; }
+    public GuestRam Bios { get; }
+    public MemoryRegion RamRegion { get; }
+
+    /// <summary>PCI's memory space: addresses are the CPU's.</summary>
+    public MemoryRegion Pci { get; }
+    public AddressSpace Space { get; }
+
+    public void Dispose()
+    {
+        Ram.Dispose();
+        Bios.Dispose();
+    }
+}

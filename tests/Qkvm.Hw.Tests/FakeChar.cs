@@ -1,0 +1,27 @@
+using Qkvm.Core.Char;
+
+namespace Qkvm.Hw.Tests;
+
+/// <summary>A character backend that keeps what it gets and takes at most <see cref="Space"/> bytes.</summary>
+public sealed class FakeChar : ICharBackend
+{
+    public List<byte> Output { get; } = [];
+    public int Space { get; set; } = int.MaxValue;
+    public int AcceptCalls { get; private set; }
+    public ICharFrontend? Frontend { get; private set; }
+    public string Id => "fake";
+    public string Description => "fake";
+    public bool IsOpen => true;
+    public string Text => string.Concat(Output.Select(b => (char)b));
+
+    public int Write(ReadOnlySpan<byte> data)
+    {
+        int count = Math.Min(Space, data.Length);
+        Space -= count;
+        Output.AddRange(data[..count]);
+        return count;
+    }
+
+    public void Connect(ICharFrontend? frontend) => Frontend = frontend;
+    public void AcceptInput() => AcceptCalls++;
+}

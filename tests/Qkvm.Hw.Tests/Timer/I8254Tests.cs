@@ -1,0 +1,145 @@
+using Qkvm.Core.Irq;
+using Qkvm.Hw.Isa;
+using Qkvm.Hw.Timer;
+using Qkvm.Testing;
+using static Qkvm.Core.Time.TickClock;
+
+namespace Qkvm.Hw.Tests.Timer;
+
+/// <summary>Against the 8254 data sheet.</summary>
+public class I8254Tests
+{
+    readonly FakeClock _clock = new();
+    int _edges;
+
+    static I8254Counter Programmed(int mode, int count, int extra = 0)
+    {
+        var counter = new I8254Counter();
+        counter.Program((byte)(0x30 | mode << 1 | extra));
+        counter.Write((byte)count, now: 0);
+        counter.Write((byte)(count >> 8), now: 0);
+        return counter;
+    }
+
+    static int ReadCount(I8254Counter counter, long now) => counter.Read(now) | counter.Read(now) << 8;
+
+    [Theory]
+    [InlineData(0, 1)] [InlineData(0, 1000)] [InlineData(2, 2)] [InlineData(2, 7)] [InlineData(3, 2)]
+    [InlineData(3, 8)] [InlineData(3, 9)] [InlineData(4, 1)] [InlineData(4, 100)]
+    public void Next_edge_is_the_first_tick_at_which_OUT_changes(int mode, int count)
+    {
+        I8254Counter counter = Programmed(mode, count);
+        for (long tick = 0; tick < 3 * count; tick++)
+        {
+            (bool level, long nextEdge) = counter.Wave(tick);
+            long later = tick + 1;
+            while (later <= tick + 2 * count && counter.Wave(later).Out == level) later++;
+            Assert.Equal(later <= tick + 2 * count ? later : Never, nextEdge);
+        }
+    }
+
+    [Theory]
+    [InlineData(0, 5, "000001111111")]
+    [InlineData(2, 4, "111011101110")]
+    [InlineData(3, 4, "110011001100")]
+    [InlineData(3, 5, "111001110011")]
+    [InlineData(4, 3, "111011111111")]
+    public void OUT_follows_the_modes_timing_diagram(int mode, int count, string levels)
+    {
+        I8254Counter counter = Programmed(mode, count);
+        Assert.Equal(levels, string.Concat(Enumerable.Range(0, levels.Length).Select(t => counter.Wave(t).Out ? '1' : '0')));
+    }
+
+    [Theory]
+    [InlineData(1, 3, "1100011111")] [InlineData(5, 3, "1111101111")]
+    public void A_rising_GATE_triggers_modes_1_and_5(int mode, int count, string levels)
+    {
+        I8254Counter counter = Programmed(mode, count);
+        counter.SetGate(false, 0);
+        Assert.True(counter.Wave(0).Out && counter.Wave(1).Out);
+        counter.SetGate(true, 2);
+        Assert.Equal(levels[2..], string.Concat(Enumerable.Range(2, levels.Length - 2).Select(t => counter.Wave(t).Out ? '1' : '0')));
+    }
+
+    [Fact]
+    public void GATE_suspends_mode_0_and_restarts_mode_2()
+    {
+        I8254Counter mode0 = Programmed(0, 10), mode2 = Programmed(2, 10);
+        mode0.SetGate(false, 4);
+        mode2.SetGate(false, 9);
+        Assert.Equal(6, ReadCount(mode0, 100));
+        Assert.True(mode2.Wave(50).Out);
+        mode0.SetGate(true, 100);
+        mode2.SetGate(true, 100);
+        Assert.Equal((false, 106L), mode0.Wave(105));
+        Assert.Equal((true, 109L), mode2.Wave(100));
+    }
+
+    [Theory]
+    [InlineData(0, 0x1234, 0x234, 0x1000)] [InlineData(0, 5, 6, 0xFFFF)] [InlineData(2, 10, 12, 8)] [InlineData(3, 10, 1, 8)]
+    [InlineData(2, 0, 1, 0xFFFF)]
+    public void Counts_run_down(int mode, int count, long ticks, int expected) => Assert.Equal(expected, ReadCount(Programmed(mode, count), ticks));
+
+    [Theory]
+    [InlineData(0x1000, 1, 0x0999)] [InlineData(0x0000, 1, 0x9999)] [InlineData(0x0005, 6, 0x9999)]
+    public void BCD_counts_in_four_decades(int count, long ticks, int expected) => Assert.Equal(expected, ReadCount(Programmed(0, count, extra: 1), ticks));
+
+    [Fact]
+    public void Read_back_latches_status_before_count_and_a_second_latch_is_ignored()
+    {
+        I8254Counter counter = Programmed(2, 0x1000);
+        counter.Latch(count: true, status: true, now: 0x10);
+        counter.Latch(count: true, status: true, now: 0x20);
+        Assert.Equal(0xB4, counter.Read(0x30));                    // OUT high, RW 3, mode 2
+        Assert.Equal(0xFF0, ReadCount(counter, 0x30));
+        Assert.Equal(0xFD0, ReadCount(counter, 0x30));
+    }
+
+    [Fact]
+    public void Status_tells_that_no_count_was_written_yet()
+    {
+        var counter = new I8254Counter();
+        counter.Program(0x34);
+        counter.Latch(count: false, status: true, now: 0);
+        Assert.Equal(0xF4, counter.Read(0));
+    }
+
+    I8254 Device() => new(_clock, new IrqLine("irq0", level => _edges += level ? 1 : 0));
+
+    [Fact]
+    public void Counter_0_interrupts_at_its_rate_and_polling_loses_no_edge()
+    {
+        I8254 pit = Device();
+        _edges = 0;
+        pit.Write(3, 1, 0x34);
+        pit.Write(0, 1, 1193 & 0xFF);
+        pit.Write(0, 1, 1193 >> 8);
+        for (int i = 0; i < 10_000; i++)
+        {
+            _clock.Advance(10_000);
+            pit.Write(3, 1, 0);
+            pit.Read(0, 1);
+            pit.Read(0, 1);
+        }
+        Assert.Equal(100_000_000L * I8254.Hertz / 1_000_000_000 / 1193, _edges);
+    }
+
+    [Fact]
+    public void Port_61_gates_and_shows_counter_2_and_toggles_refresh()
+    {
+        I8254 pit = Device();
+        var port = new SystemControlPort(pit, _clock);
+        pit.Write(3, 1, 0xB0);
+        pit.Write(2, 1, 100);
+        pit.Write(2, 1, 0);
+        _clock.Advance(1_000_000);
+        Assert.Equal(0UL, port.Read(0, 1) & 0x20);                 // the gate is low: nothing counts
+        port.Write(0, 1, 1);
+        Assert.Equal(1UL, port.Read(0, 1) & 0x21);
+        _clock.Advance(100 * 1_000_000_000L / I8254.Hertz + 1000);
+        Assert.Equal(0x21UL, port.Read(0, 1) & 0x21);
+        ulong refresh = port.Read(0, 1) & 0x10;
+        _clock.Advance(15_086);
+        Assert.NotEqual(refresh, port.Read(0, 1) & 0x10);
+    }
+}
