@@ -1,5 +1,5 @@
-using Qkvm.Host;
 using Qkvm.Core.Devices;
+using Qkvm.Host;
 
 namespace Qkvm.Backends.Block.File;
 
@@ -7,7 +7,7 @@ namespace Qkvm.Backends.Block.File;
 /// on byte 200 + n for one that is forbidden to others. All are read locks; a conflict is found by asking for the
 /// opposite byte.</summary>
 /// <param name="required">locking=on: a file system without such locks is an error.</param>
-public sealed class FileLocks(HostFile file, string owner, bool required)
+public sealed class FileLocks(HostFile file, bool required)
 {
     const long UsedBase = 100, ForbiddenBase = 200;
 
@@ -54,7 +54,7 @@ public sealed class FileLocks(HostFile file, string owner, bool required)
     {
         long result = file.SetLock(Libc.FRdLck, at, 1);
         if (result < 0 && required)
-            throw new ConfigurationException($"{owner}: locking=on: cannot lock '{file.Path}': {Libc.Message((int)-result)}; locking=off does without");
+            throw new ConfigurationException($"locking=on: cannot lock '{file.Path}': {Libc.Message((int)-result)}; locking=off does without");
         return result >= 0;
     }
 
@@ -71,7 +71,7 @@ public sealed class FileLocks(HostFile file, string owner, bool required)
     {
         if (file.IsLockedByOthers(at, 1) <= 0) return;
         throw new ConfigurationException(
-            $"{owner}: Failed to get {what} lock: the image is in use{LockHolder.Describe(file.Status, at)}\n" +
+            $"Failed to get {what} lock: the image is in use{LockHolder.Describe(file.Status, at)}\n" +
             $"Is another process using the image [{file.Path}]? End it first; readers may share with force-share=on.");
     }
 }
