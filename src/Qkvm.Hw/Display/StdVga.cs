@@ -22,7 +22,7 @@ public sealed class StdVga : PciDevice, IDisplaySource
             Property.OnOffAuto("edid"),
             Property.Number("xres", 0), Property.Number("yres", 0), Property.Number("xmax", 0), Property.Number("ymax", 0),
             Property.Bool("mmio", true),
-            .. DeviceModel.PciProperties,
+            .. DeviceModel.PciProperties.Where(p => p.Name != "romfile"), Property.Text("romfile", "vgabios-stdvga.bin", "video BIOS, empty for none"),
         ], (properties, board) => new StdVga(properties, board))
     {
         Category = DeviceCategory.Display,

@@ -1,4 +1,4 @@
-namespace Qkvm.Cli;
+namespace Qkvm.Core.Devices;
 
 /// <summary>"did you mean": the nearest of the known names.</summary>
 public static class Suggestion
