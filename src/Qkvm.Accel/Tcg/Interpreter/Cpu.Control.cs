@@ -1,3 +1,5 @@
+using Flag = Qkvm.Accel.Tcg.Interpreter.Rflags;
+
 namespace Qkvm.Accel.Tcg.Interpreter;
 
 /// <summary>Control registers, EFER, XCR0 and debug registers: what may be written, and what follows. Intel SDM vol. 3,
@@ -10,7 +12,7 @@ public sealed unsafe partial class Cpu
     const ulong Dr6Writable = 0xE00F, Dr6Fixed = 0xFFFF0FF0, Dr6GeneralDetect = 0x2000;
     const ulong Dr7Writable = 0xFFFF23FF, Dr7Fixed = 0x400, Dr7GeneralDetect = 0x2000;
 
-    int Iopl => (int)(State->RflagsSystem >> 12) & 3;
+    internal int Iopl => (int)(State->RflagsSystem >> 12) & 3;
 
     bool UsesPaePaging(ulong cr0, ulong cr4) =>
         (cr0 & Cr0.Pg) != 0 && (cr4 & Cr4.Pae) != 0 && (State->Efer & Efer.Lme) == 0;
@@ -66,8 +68,10 @@ public sealed unsafe partial class Cpu
 
     void ApplyCr3(ulong value)
     {
+        bool same = State->Cr3 == value;
         State->Cr3 = value;
-        FlushTlb(false);
+        if (same) FlushTlb(false);
+        else ModeChanged();                                        // flushes
     }
 
     /// <summary>PAE paging loads four pointers with CR3; reserved bits in a present one fault. Section 4.4.1.</summary>
@@ -116,7 +120,7 @@ public sealed unsafe partial class Cpu
     }
 
     /// <summary>MOV from a control register.</summary>
-    ulong ReadCr(int number) => number switch
+    internal ulong ReadCr(int number) => number switch
     {
         0 => State->Cr0,
         2 => State->Cr2,
@@ -126,7 +130,7 @@ public sealed unsafe partial class Cpu
         _ => throw Ud(),
     };
 
-    void WriteCr(int number, ulong value)
+    internal void WriteCr(int number, ulong value)
     {
         switch (number)
         {
@@ -147,7 +151,7 @@ public sealed unsafe partial class Cpu
     byte _cr8;
 
     /// <summary>The register that a number means, after the checks that all MOVs of debug registers share.</summary>
-    int CheckDebugRegister(int number)
+    internal int CheckDebugRegister(int number)
     {
         bool extensions = (State->Cr4 & Cr4.De) != 0;
         if (number > 7 || number is 4 or 5 && extensions) throw Ud();
@@ -155,13 +159,13 @@ public sealed unsafe partial class Cpu
         if ((State->Dr[7] & Dr7GeneralDetect) != 0)
         {
             State->Dr[6] |= Dr6GeneralDetect;
-            State->RflagsSystem |= Interpreter.Rflags.Rf;          // a fault: its frame has RF set
+            State->RflagsSystem |= Flag.Rf;          // a fault: its frame has RF set
             throw Fault(Vector.Debug);
         }
         return number is 4 or 5 ? number + 2 : number;
     }
 
-    void WriteDr(int number, ulong value)
+    internal void WriteDr(int number, ulong value)
     {
         number = CheckDebugRegister(number);
         if (number >= 6 && value >> 32 != 0) throw Gp();
@@ -183,5 +187,5 @@ public sealed unsafe partial class Cpu
     }
 
     /// <summary>Changes those flags that the mask names.</summary>
-    void SetFlags(ulong value, ulong mask) => Rflags = Rflags & ~mask | value & mask;
+    void SetFlags(ulong value, ulong mask) => AllFlags = AllFlags & ~mask | value & mask;
 }

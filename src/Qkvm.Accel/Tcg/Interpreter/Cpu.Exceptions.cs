@@ -43,7 +43,7 @@ public sealed unsafe partial class Cpu
     }
 
     /// <summary>INT n, INT3, INTO, INT1: an exception on the way in is raised by the instruction itself.</summary>
-    void RaiseInterrupt(int vector, bool privileged, ulong nextRip) =>
+    internal void RaiseInterrupt(int vector, bool privileged, ulong nextRip) =>
         Enter(vector, null, privileged ? Event.External : Event.Software, nextRip);
 
     // Intel SDM vol. 3, table 6-4.
@@ -58,7 +58,7 @@ public sealed unsafe partial class Cpu
     {
         bool isFault = kind == Event.Exception
             && vector is not (Vector.Debug or Vector.Nmi or Vector.Breakpoint or Vector.Overflow or Vector.DoubleFault);
-        return isFault ? Rflags | Flag.Rf : Rflags;
+        return isFault ? AllFlags | Flag.Rf : AllFlags;
     }
 
     void Enter(int vector, uint? errorCode, Event kind, ulong returnRip)
@@ -74,8 +74,8 @@ public sealed unsafe partial class Cpu
         uint external = kind == Event.Software ? 0u : 1u;
         if ((uint)vector * 4 + 3 > State->IdtrLimit) throw Gp((uint)vector << 3 | 2 | external);
         uint pointer = ReadSystem<uint>((uint)(State->IdtrBase + (uint)vector * 4));
-        PushRealFrame(Rflags, returnRip);
-        Rflags &= ~(Flag.If | Flag.Tf | Flag.Ac | Flag.Rf);
+        PushRealFrame(AllFlags, returnRip);
+        AllFlags &= ~(Flag.If | Flag.Tf | Flag.Ac | Flag.Rf);
         SetRealSegment(Seg.Cs, (ushort)(pointer >> 16));
         Redirect(pointer & 0xFFFF);
     }
@@ -90,16 +90,16 @@ public sealed unsafe partial class Cpu
     }
 
     /// <summary>INT n in virtual-8086 mode. Section 20.3, table 20-2.</summary>
-    void RaiseVirtual8086Interrupt(int vector, ulong nextRip)
+    internal void RaiseVirtual8086Interrupt(int vector, ulong nextRip)
     {
         bool trusted = Iopl == 3;
         if ((State->Cr4 & Cr4.Vme) != 0 && !IsInterruptTrapped(vector))
         {
             uint pointer = ReadLinear<uint>((uint)vector * 4);
-            ulong flags = Rflags;
+            ulong flags = AllFlags;
             if (!trusted) flags = flags & ~Flag.If | Flag.Iopl | ((flags & Flag.Vif) != 0 ? Flag.If : 0);
             PushRealFrame(flags, nextRip);
-            Rflags &= ~(Flag.Tf | Flag.Rf | (trusted ? Flag.If : Flag.Vif));
+            AllFlags &= ~(Flag.Tf | Flag.Rf | (trusted ? Flag.If : Flag.Vif));
             SetRealSegment(Seg.Cs, (ushort)(pointer >> 16));
             Redirect(pointer & 0xFFFF);
             return;
@@ -176,7 +176,7 @@ public sealed unsafe partial class Cpu
 
         ulong cleared = Flag.Tf | Flag.Vm | Flag.Rf | Flag.Nt;
         if ((gate.Type & 1) == 0) cleared |= Flag.If;
-        Rflags &= ~cleared;
+        AllFlags &= ~cleared;
         if (isVirtual)
         {
             SetNullSegment(Seg.Es, 0);
@@ -223,6 +223,9 @@ public sealed unsafe partial class Cpu
     void SetCode(ushort selector, in Descriptor code, int cpl)
     {
         SetSegment(Seg.Cs, (ushort)(selector & 0xFFFC | cpl), code);
-        SetCpl(cpl);
+        State->Cpl = cpl;
     }
+
+    /// <summary>The address of the next instruction.</summary>
+    internal ulong NextRip(Insn* i) => Is64Bit ? State->Rip + i->Length : (uint)(State->Rip + i->Length);
 }

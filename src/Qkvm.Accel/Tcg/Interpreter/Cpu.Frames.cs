@@ -3,9 +3,6 @@ namespace Qkvm.Accel.Tcg.Interpreter;
 /// <summary>Frames of calls, interrupts and returns: RSP changes only when all of a frame has been read or written.</summary>
 public sealed unsafe partial class Cpu
 {
-    /// <summary>Which bits of RSP address the stack.</summary>
-    ulong StackMask => Is64Bit ? ulong.MaxValue : (State->Ss.Access & Segment.Big) != 0 ? uint.MaxValue : 0xFFFF;
-
     /// <summary>Sets the part of RSP that addresses the stack; ESP clears the upper half.</summary>
     void SetStackPointer(ulong value, ulong mask) => Rsp = mask == 0xFFFF ? Rsp & ~mask | value & mask : value & mask;
 
@@ -50,7 +47,7 @@ public sealed unsafe partial class Cpu
         /// <param name="flat">The frame belongs to 64-bit code.</param>
         /// <param name="cpl">Privilege of the accesses.</param>
         /// <param name="error">Error code of #SS, should the frame not fit.</param>
-        public PushFrame(Cpu cpu, in Segment stack, ulong rsp, bool flat, int cpl, uint error)
+        public PushFrame(Cpu cpu, Segment stack, ulong rsp, bool flat, int cpl, uint error)
         {
             (_cpu, _stack, _rsp, _cpl, _error) = (cpu, stack, rsp, cpl, error);
             _mask = flat ? ulong.MaxValue : (stack.Access & Segment.Big) != 0 ? uint.MaxValue : 0xFFFF;

@@ -4,7 +4,7 @@ namespace Qkvm.Accel.Tcg.Interpreter;
 public sealed unsafe partial class Cpu
 {
     /// <summary>IOPL, or else the task's I/O permission bitmap.</summary>
-    void CheckPort(ushort port, int size)
+    internal void CheckPort(ushort port, int size)
     {
         if (!IsProtected || !IsVirtual8086 && Cpl <= Iopl) return;
         if ((State->Tr.Access & 8) == 0 || State->Tr.Limit < IoMapBase + 1) throw Gp();

@@ -9,7 +9,7 @@ public sealed unsafe partial class Cpu
 
     /// <param name="size">Operand size in bytes.</param>
     /// <param name="release">Bytes of parameters to drop.</param>
-    void ReturnFar(int size, uint release)
+    internal void ReturnFar(int size, uint release)
     {
         var frame = new PopFrame(this);
         ulong rip = frame.Pop(size);
@@ -29,7 +29,7 @@ public sealed unsafe partial class Cpu
 
     /// <param name="size">Operand size in bytes.</param>
     /// <param name="nextRip">Where this task goes on, should it return to another.</param>
-    void ReturnFromInterrupt(int size, ulong nextRip)
+    internal void ReturnFromInterrupt(int size, ulong nextRip)
     {
         if (!IsProtected)
         {
@@ -117,7 +117,7 @@ public sealed unsafe partial class Cpu
         var fs = (ushort)frame.Pop(4);
         var gs = (ushort)frame.Pop(4);
         SetFlags(flags, ReturnedFlags | Flag.If | Flag.Iopl | Flag.Rf | Flag.Vm | Flag.Ac | Flag.Vif | Flag.Vip | Flag.Id);
-        SetCpl(3);
+        State->Cpl = 3;
         SetRealSegment(Seg.Cs, code);
         SetRealSegment(Seg.Ss, stack);
         SetRealSegment(Seg.Es, es);

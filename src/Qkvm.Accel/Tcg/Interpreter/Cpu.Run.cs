@@ -104,7 +104,7 @@ public sealed unsafe partial class Cpu
     }
 
     /// <summary>One instruction, for single steps, breakpoints and interrupt shadows.</summary>
-    void RunOne()
+    internal void RunOne()
     {
         if (_codeSize != 8) CheckFetch();
         Insn* insn = FindBlock(State->Rip + _codeBase)->First;
@@ -124,7 +124,7 @@ public sealed unsafe partial class Cpu
         if (State->Rip > State->Cs.Limit) throw Gp();
     }
 
-    void DeliverFault(GuestFault fault)
+    internal void DeliverFault(GuestFault fault)
     {
         _leave = 0;
         State->InterruptShadow = 0;

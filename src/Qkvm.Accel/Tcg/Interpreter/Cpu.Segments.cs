@@ -139,7 +139,7 @@ public sealed unsafe partial class Cpu
     }
 
     /// <summary>LAR and LSL: whether the descriptor may be looked at. Tables in Intel SDM vol. 2, LAR and LSL.</summary>
-    bool TryInspect(ushort selector, bool limit, out Descriptor descriptor)
+    internal bool TryInspect(ushort selector, bool limit, out Descriptor descriptor)
     {
         descriptor = default;
         if (IsNull(selector) || !TryReadDescriptor(selector, out descriptor)) return false;
@@ -157,7 +157,7 @@ public sealed unsafe partial class Cpu
     }
 
     /// <summary>VERR and VERW.</summary>
-    bool CanAccess(ushort selector, bool write)
+    internal bool CanAccess(ushort selector, bool write)
     {
         if (IsNull(selector) || !TryReadDescriptor(selector, out Descriptor descriptor)) return false;
         if (write ? !descriptor.IsWritableData : !descriptor.IsReadable) return false;

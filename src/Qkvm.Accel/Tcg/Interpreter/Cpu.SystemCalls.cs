@@ -8,7 +8,7 @@ public sealed unsafe partial class Cpu
 {
     const ushort Ring3 = 3 << 5;
 
-    void SystemCall(ulong nextRip)
+    internal void SystemCall(ulong nextRip)
     {
         if ((State->Efer & Efer.Sce) == 0 || !IsProtected || !Is64Bit && !IsAmd) throw Ud();
         var selector = (ushort)(State->Star >> 32 & 0xFFFC);
@@ -16,52 +16,52 @@ public sealed unsafe partial class Cpu
         if (IsLongMode)
         {
             Rcx = nextRip;
-            State->Gpr[11] = Rflags & ~Flag.Rf;
-            Rflags &= ~(State->FMask | Flag.Rf);
+            State->Gpr[11] = AllFlags & ~Flag.Rf;
+            AllFlags &= ~(State->FMask | Flag.Rf);
             SetFlatSegment(Seg.Cs, selector, FlatAccess | Segment.Code | Segment.Long);
         }
         else
         {
             Rcx = (uint)nextRip;
-            Rflags &= ~(Flag.Vm | Flag.If | Flag.Rf);
+            AllFlags &= ~(Flag.Vm | Flag.If | Flag.Rf);
             SetFlatSegment(Seg.Cs, selector, FlatAccess | Segment.Code | Segment.Big);
         }
         SetFlatSegment(Seg.Ss, (ushort)(selector + 8), FlatAccess | Segment.Big);
-        SetCpl(0);
+        State->Cpl = 0;
         Redirect(target);
     }
 
-    void SystemReturn(int size)
+    internal void SystemReturn(int size)
     {
         if ((State->Efer & Efer.Sce) == 0 || !IsProtected || !Is64Bit && !IsAmd) throw Ud();
         if (Cpl != 0) throw Gp();
         if (size == 8 && !IsCanonical(Rcx)) throw Gp();
         var selector = (ushort)(State->Star >> 48 | 3);
-        if (IsLongMode) Rflags = State->Gpr[11] & 0x3C7FD7 | 2;
-        else Rflags |= Flag.If;
+        if (IsLongMode) AllFlags = State->Gpr[11] & 0x3C7FD7 | 2;
+        else AllFlags |= Flag.If;
         ulong target = size == 8 ? Rcx : (uint)Rcx;
         if (size == 8) SetFlatSegment(Seg.Cs, (ushort)(selector + 16), FlatAccess | Segment.Code | Segment.Long | Ring3);
         else SetFlatSegment(Seg.Cs, selector, FlatAccess | Segment.Code | Segment.Big | Ring3);
         SetFlatSegment(Seg.Ss, (ushort)((selector & 0xFFFC) + 8 | 3), FlatAccess | Segment.Big | Ring3);
-        SetCpl(3);
+        State->Cpl = 3;
         Redirect(target);
     }
 
-    void SystemEnter()
+    internal void SystemEnter()
     {
         if (IsAmd && IsLongMode) throw Ud();
         if (!IsProtected || (State->SysenterCs & 0xFFFC) == 0) throw Gp();
         var selector = (ushort)(State->SysenterCs & 0xFFFC);
         bool isLong = IsLongMode;
-        Rflags &= ~(Flag.Vm | Flag.If | Flag.Rf);
+        AllFlags &= ~(Flag.Vm | Flag.If | Flag.Rf);
         SetFlatSegment(Seg.Cs, selector, (ushort)(FlatAccess | Segment.Code | (isLong ? Segment.Long : Segment.Big)));
         SetFlatSegment(Seg.Ss, (ushort)(selector + 8), FlatAccess | Segment.Big);
-        SetCpl(0);
+        State->Cpl = 0;
         Rsp = isLong ? State->SysenterEsp : (uint)State->SysenterEsp;
         Redirect(isLong ? State->SysenterEip : (uint)State->SysenterEip);
     }
 
-    void SystemExit(int size)
+    internal void SystemExit(int size)
     {
         if (IsAmd && IsLongMode) throw Ud();
         if (!IsProtected || (State->SysenterCs & 0xFFFC) == 0 || Cpl != 0) throw Gp();
@@ -70,7 +70,7 @@ public sealed unsafe partial class Cpu
         var mode = size == 8 ? Segment.Long : Segment.Big;
         SetFlatSegment(Seg.Cs, selector, (ushort)(FlatAccess | Segment.Code | mode | Ring3));
         SetFlatSegment(Seg.Ss, (ushort)(selector + 8), FlatAccess | Segment.Big | Ring3);
-        SetCpl(3);
+        State->Cpl = 3;
         (Rsp, ulong target) = size == 8 ? (Rcx, Rdx) : ((uint)Rcx, (uint)Rdx);
         Redirect(target);
     }

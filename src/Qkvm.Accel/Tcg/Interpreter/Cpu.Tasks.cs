@@ -68,7 +68,7 @@ public sealed unsafe partial class Cpu
         bool loadsCr3 = wide && (State->Cr0 & Cr0.Pg) != 0;
         if (loadsCr3) CheckCr3(state.Cr3);
 
-        ulong flags = Rflags;
+        ulong flags = AllFlags;
         if (cause == TaskSwitch.Return) flags &= ~Flag.Nt;
         SaveTask(nextRip, flags);
         bool nests = cause is TaskSwitch.Call or TaskSwitch.Interrupt;
@@ -86,10 +86,11 @@ public sealed unsafe partial class Cpu
         if (loadsCr3) ApplyCr3(state.Cr3);
         WriteDr7(State->Dr[7] & ~Dr7LocalEnables);
         Redirect(state.Eip);
-        Rflags = state.Eflags & (Flag.Arithmetic | Flag.Tf | Flag.If | Flag.Df | Flag.Iopl | Flag.Nt | Flag.Rf | Flag.Vm
+        AllFlags = state.Eflags & (Flag.Arithmetic | Flag.Tf | Flag.If | Flag.Df | Flag.Iopl | Flag.Nt | Flag.Rf | Flag.Vm
             | Flag.Ac | Flag.Vif | Flag.Vip | Flag.Id);
         for (int i = 0; i < 8; i++) State->Gpr[i] = state.Gpr[i];
         LoadTaskSegments(ref state, external);
+        ModeChanged();
         if (state.Eip > State->Cs.Limit) throw Gp(external);
         if (state.Trap)
         {
@@ -152,7 +153,7 @@ public sealed unsafe partial class Cpu
     void LoadTaskSegments(ref TaskState state, uint external)
     {
         bool isVirtual = IsVirtual8086;
-        SetCpl(isVirtual ? 3 : state.Segments[Seg.Cs] & 3);
+        State->Cpl = isVirtual ? 3 : state.Segments[Seg.Cs] & 3;
         for (int i = 0; i < Seg.Count; i++)
             if (isVirtual) SetRealSegment(i, state.Segments[i]);
             else SetNullSegment(i, state.Segments[i]);

@@ -5,7 +5,7 @@ namespace Qkvm.Accel.Tcg.Interpreter;
 /// <summary>Far JMP and CALL, directly and through gates. Intel SDM vol. 2, CALL and JMP; vol. 3, section 5.8.</summary>
 public sealed unsafe partial class Cpu
 {
-    void JumpFar(ushort selector, ulong offset, ulong nextRip)
+    internal void JumpFar(ushort selector, ulong offset, ulong nextRip)
     {
         if (IsRealAddressing)
         {
@@ -26,7 +26,7 @@ public sealed unsafe partial class Cpu
     /// <param name="offset">Ignored by gates and tasks.</param>
     /// <param name="size">Operand size in bytes.</param>
     /// <param name="nextRip">Where to return.</param>
-    void CallFar(ushort selector, ulong offset, int size, ulong nextRip)
+    internal void CallFar(ushort selector, ulong offset, int size, ulong nextRip)
     {
         PushFrame frame;
         if (IsRealAddressing)

@@ -120,7 +120,7 @@ static unsafe partial class SystemOps
     {
         CheckXsaveEnabled(cpu);
         if ((uint)cpu.Rcx == 0) SetPair(cpu, cpu.State->Xcr0);
-        else if ((uint)cpu.Rcx == 1 && cpu.HasXinuse) SetPair(cpu, cpu.State->Xcr0 & cpu.XstateInUse);
+        else if ((uint)cpu.Rcx == 1 && cpu.HasXinuse) SetPair(cpu, cpu.State->Xcr0);
         else throw cpu.Gp();
     }
 

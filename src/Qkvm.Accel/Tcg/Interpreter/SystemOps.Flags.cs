@@ -52,7 +52,7 @@ static unsafe partial class SystemOps
 
     static void Pushf(Cpu cpu, Insn* i)
     {
-        ulong flags = cpu.Rflags & ~(Flag.Vm | Flag.Rf);
+        ulong flags = cpu.AllFlags & ~(Flag.Vm | Flag.Rf);
         if (cpu.IsVirtual8086 && cpu.Iopl < 3)
         {
             if (i->OperandSize != 2 || (cpu.State->Cr4 & Cr4.Vme) == 0) throw cpu.Gp();

@@ -111,7 +111,7 @@ static unsafe partial class SystemOps
         CheckProtected(cpu);
         bool found = cpu.TryInspect(LoadWord(cpu, i, i->Reg1), false, out Descriptor descriptor);
         if (found) SetGpr(cpu, i->Reg0, i->OperandSize, descriptor.LoadedRights);
-        SetZero(cpu, found);
+        cpu.SetZero(found);
     }
 
     static void Lsl(Cpu cpu, Insn* i)
@@ -119,19 +119,19 @@ static unsafe partial class SystemOps
         CheckProtected(cpu);
         bool found = cpu.TryInspect(LoadWord(cpu, i, i->Reg1), true, out Descriptor descriptor);
         if (found) SetGpr(cpu, i->Reg0, i->OperandSize, descriptor.Limit);
-        SetZero(cpu, found);
+        cpu.SetZero(found);
     }
 
     static void Verr(Cpu cpu, Insn* i)
     {
         CheckProtected(cpu);
-        SetZero(cpu, cpu.CanAccess(LoadWord(cpu, i, i->Reg0), false));
+        cpu.SetZero(cpu.CanAccess(LoadWord(cpu, i, i->Reg0), false));
     }
 
     static void Verw(Cpu cpu, Insn* i)
     {
         CheckProtected(cpu);
-        SetZero(cpu, cpu.CanAccess(LoadWord(cpu, i, i->Reg0), true));
+        cpu.SetZero(cpu.CanAccess(LoadWord(cpu, i, i->Reg0), true));
     }
 
     static void Arpl(Cpu cpu, Insn* i)
@@ -141,11 +141,8 @@ static unsafe partial class SystemOps
         int rpl = (int)cpu.State->Gpr[i->Reg1] & 3;
         bool raises = (selector & 3) < rpl;
         if (raises) StoreWord(cpu, i, (ushort)(selector & 0xFFFC | rpl));
-        SetZero(cpu, raises);
+        cpu.SetZero(raises);
     }
-
-    static void SetZero(Cpu cpu, bool value) =>
-        cpu.ArithmeticFlags = value ? cpu.ArithmeticFlags | Rflags.Zf : cpu.ArithmeticFlags & ~Rflags.Zf;
 }
 
 public sealed unsafe partial class Cpu
