@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using Qkvm.Accel.Tcg.Model;
+using Qkvm.Core.Accel;
 using Qkvm.Core.Memory;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
@@ -10,8 +11,10 @@ public sealed unsafe partial class Cpu : IDisposable
     readonly CodeMaps _code;
     bool _disposed;
 
-    internal Cpu(int index, AddressSpace memory, AddressSpace ports, CodeMaps code, Cpuid cpuid)
+    /// <param name="cpuid">Null: a single "max".</param>
+    internal Cpu(int index, AddressSpace memory, AddressSpace ports, CodeMaps code, Cpuid? cpuid = null)
     {
+        cpuid ??= CpuModels.Resolve(new CpuSetup("max", [], index, 1, 1, 1));
         (Index, Memory, Ports, _code, _cpuid) = (index, memory, ports, code, cpuid);
         _decodable = cpuid.DecodableFeatures();
         _physicalMask = (1UL << cpuid.PhysicalBits) - 1;
