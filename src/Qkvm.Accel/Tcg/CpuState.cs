@@ -35,6 +35,9 @@ public unsafe struct CpuState
     /// <summary>The instruction that runs, until it is done; then the next.</summary>
     public ulong Rip;
 
+    /// <summary>Always 0, and number 17 of the registers: what <see cref="Interpreter.Insn.None"/> reads.</summary>
+    public ulong Zero;
+
     /// <summary>All but CF PF AF ZF SF OF, which are kept lazily; bit 1 is always set.</summary>
     public ulong RflagsSystem;
 
