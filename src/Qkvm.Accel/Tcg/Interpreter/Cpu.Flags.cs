@@ -41,8 +41,8 @@ public sealed unsafe partial class Cpu
         }
     }
 
-    /// <summary>All of RFLAGS. Here in Cpu the class of its bits needs an alias: Flag.</summary>
-    public ulong Rflags
+    /// <summary>All of RFLAGS.</summary>
+    public ulong AllFlags
     {
         get => State->RflagsSystem | ArithmeticFlags | 2;
         set
