@@ -35,14 +35,22 @@ public unsafe struct CpuState
     /// <summary>The instruction that runs, until it is done; then the next.</summary>
     public ulong Rip;
 
+    /// <summary>Always 0, and number 17 of the registers: what <see cref="Interpreter.Insn.None"/> reads.</summary>
+    public ulong Zero;
+
     /// <summary>All but CF PF AF ZF SF OF, which are kept lazily; bit 1 is always set.</summary>
     public ulong RflagsSystem;
 
-    // The last flag setter, sign-extended to 64 bits: ZF, SF and PF follow from the result; CF, OF and AF from the
-    // carry-out vector of the operation, whose bit i is the carry out of bit i.
+    // The last flag setter, in a form all widths share. ZF: result is 0. SF: bit 63 of result ^ patch. PF: low byte of
+    // result ^ patch has even parity. CF: bit 63 of carries, OF: bit 63 ^ bit 62, AF: bit 3; other bits mean nothing.
+
+    /// <summary>Sign-extended from the operation's width.</summary>
     public ulong FlagsResult;
+
+    /// <summary>The vector of carries (borrows) out of each bit, shifted up so that the operand's top bit is bit 63; bit 3 as it was.</summary>
     public ulong FlagsCarries;
-    /// <summary>Flags that do not follow from the two (popf, sahf, bit tests): XOR-ed over what follows from them.</summary>
+
+    /// <summary>Not 0 only where ZF contradicts SF or PF, as POPF may want.</summary>
     public ulong FlagsPatch;
 
     /// <summary>ES CS SS DS FS GS.</summary>

@@ -16,7 +16,8 @@ public unsafe struct Insn
 
     /// <summary>Second immediate (ENTER, far pointers' selector), or a group's own datum: a thunk's address or index.</summary>
     public ulong Extra;
-    public int Displacement;
+    /// <summary>Sign-extended; for RIP-relative operands counted from the start of the instruction.</summary>
+    public long Displacement;
     public Code Code;
 
     /// <summary>Bytes, 1 to 15.</summary>
@@ -32,8 +33,9 @@ public unsafe struct Insn
     /// vector registers their own number. Op0 is the destination's, in Intel's operand order.</summary>
     public byte Reg0, Reg1, Reg2;
 
-    // The memory operand: [Segment: Base + Index << Shift + Displacement]; NoRegister where absent. RIP-relative: Base = Rip.
-    public const byte Rip = 16;
+    // The memory operand: [Segment: Base + Index << Shift + Displacement]. Base and Index are numbers for CpuState.Gpr, where
+    // Rip (RIP-relative) and None (absent, always zero) follow the sixteen, so that no address needs a branch.
+    public const byte Rip = 16, None = 17;
     public byte Base, Index, Shift, Segment;
 
     /// <summary>Which operand is the memory one: 0, 1, 2, or NoRegister.</summary>
@@ -52,4 +54,6 @@ public enum InsnFlags : byte
     Repne = 4,
     /// <summary>Ends a block: jumps, or changes mode, mapping, interrupt state or code.</summary>
     EndsBlock = 8,
+    /// <summary>Set by the decoder: privilege, mode, mapping or interrupt state may differ afterwards, and the loop looks again.</summary>
+    System = 16,
 }
