@@ -5,13 +5,7 @@ namespace Qkvm.Host;
 public static unsafe partial class Libc
 {
     [LibraryImport(Library, SetLastError = true)]
-    public static partial int ioctl(int fd, nuint request, nint argument);
-
-    [LibraryImport(Library, SetLastError = true)]
-    public static partial int ioctl(int fd, nuint request, void* argument);
-
-    [LibraryImport(Library, SetLastError = true)]
-    public static partial int mprotect(void* address, nuint length, int protection);
+    public static partial int ioctl(int fd, ulong request, nint argument);
 
     [LibraryImport(Library)]
     public static partial int gettid();

@@ -4,8 +4,7 @@ namespace Qkvm.Host;
 
 public static unsafe partial class Libc
 {
-    public const int ORdOnly = 0, OWrOnly = 1, ORdWr = 2, OCreat = 0x40, ONoCtty = 0x100, OTrunc = 0x200, OAppend = 0x400,
-        ONonBlock = 0x800, OCloexec = 0x80000;
+    public const int ONoCtty = 0x100;
 
     [LibraryImport(Library, SetLastError = true)]
     public static partial int isatty(int fd);

@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
 using Qkvm.Accel.Kvm;
-using Qkvm.Accel.Tcg.Interpreter;
+using Qkvm.Accel.Tcg;
 using Qkvm.Backends.Block;
 using Qkvm.Backends.Char;
 using Qkvm.Backends.Net;

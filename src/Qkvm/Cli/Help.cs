@@ -1,4 +1,4 @@
-using Qkvm.Accel.Tcg.Interpreter;
+using Qkvm.Accel.Tcg.Model;
 using Qkvm.Control.Hmp;
 using Qkvm.Core.Devices;
 using Qkvm.Machines;
@@ -58,7 +58,7 @@ static class Help
                 return true;
             case "cpu" when wanted:
                 output.WriteLine("Available CPUs:");
-                foreach (string line in CpuModels.List) output.WriteLine(line);
+                foreach (CpuModel model in CpuModels.All) output.WriteLine($"  {model.Name}");
                 return true;
             case "device": return PrintDevice(argument, wanted, output);
             case "chardev" when wanted:
