@@ -44,7 +44,8 @@ public class ChipStateTests
         });
 
     [Theory]
-    [InlineData(0x20050u, false)] [InlineData(0x00050u, false)] [InlineData(0x40050u, false)] [InlineData(0x20050u, true)]
+    [InlineData(0x20050u, false)] [InlineData(0x00050u, false)] [InlineData(0x40050u, false)]
+    [InlineData(0x20050u, true)]
     public void Local_APIC(uint timer, bool x2Apic) => DeviceSuite.Check(
         bench => new LocalApic(new FakeVCpu(1, bench.Clock), 1, false, new ApicBus(), bench.Clock, new MachineLock()),
         device =>
@@ -105,7 +106,8 @@ public class ChipStateTests
         });
 
     [Fact]
-    public void Port_92() => DeviceSuite.Check(_ => new Port92(_ => { }, () => { }), device => Write((Port92)device, (0, 2)));
+    public void Port_92() => DeviceSuite.Check(_ => new Port92(_ => { }, () => { }),
+        device => Write((Port92)device, (0, 2)));
 
     [Fact]
     public void UART() => DeviceSuite.Check(

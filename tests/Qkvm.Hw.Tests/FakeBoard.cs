@@ -14,7 +14,8 @@ using Qkvm.Testing;
 
 namespace Qkvm.Hw.Tests;
 
-/// <summary>Enough of a machine for ISA devices: spaces, clock, wires, one character backend, and a log of requests.</summary>
+/// <summary>Enough of a machine for ISA devices: spaces, clock, wires, one character backend, and a log of
+/// requests.</summary>
 public sealed class FakeBoard(DeviceBench bench) : IBoard
 {
     public static Properties Defaults(DeviceModel model, params (string Name, string Value)[] given)

@@ -62,5 +62,6 @@ public static class DeviceSuite
     static string Save(IDevice device) => StateNode.Save(device.Exchange).ToString();
 
     static string Without(string state, string[] names) =>
-        string.Join('\n', state.Split('\n').Where(line => !names.Any(name => line.StartsWith($"{name} ", StringComparison.Ordinal))));
+        string.Join('\n', state.Split('\n').Where(line => !names.Any(name => line.StartsWith($"{name} ",
+            StringComparison.Ordinal))));
 }

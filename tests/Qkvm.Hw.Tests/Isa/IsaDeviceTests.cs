@@ -10,7 +10,8 @@ public class IsaDeviceTests
 {
     readonly FakeBoard _board = new(new DeviceBench(new FakeClock()));
 
-    IDevice Create(DeviceModel model, params (string, string)[] given) => model.Create(FakeBoard.Defaults(model, given), _board);
+    IDevice Create(DeviceModel model, params (string, string)[] given) =>
+        model.Create(FakeBoard.Defaults(model, given), _board);
 
     [Theory]
     [InlineData(0, 1)] [InlineData(1, 3)] [InlineData(0x10, 0x21)]
@@ -92,7 +93,8 @@ public class IsaDeviceTests
     }
 
     [Theory]
-    [InlineData(0, 0, 0x0100u, 0x800u, 0xFAu)] [InlineData(0, 1, 0x0101u, 0x801u, 0xCEu)] [InlineData(1, 0, 0x0103u, 0x83u, 0xFAu)]
+    [InlineData(0, 0, 0x0100u, 0x800u, 0xFAu)] [InlineData(0, 1, 0x0101u, 0x801u, 0xCEu)]
+    [InlineData(1, 0, 0x0103u, 0x83u, 0xFAu)]
     [InlineData(1, 2, 0x0105u, 0x85u, 0xFAu)] [InlineData(1, 3, 0u, 0u, 0u)]
     public void The_PCI_test_device_announces_its_tests(int bar, byte test, uint first, uint offset, uint data)
     {
