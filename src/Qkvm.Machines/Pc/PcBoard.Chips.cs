@@ -4,6 +4,7 @@ using Qkvm.Core.Memory;
 using Qkvm.Core.Pci;
 using Qkvm.Hw.Isa;
 using Qkvm.Hw.Pci;
+using Qkvm.Hw.Storage;
 using Qkvm.Hw.Timer;
 using Qkvm.Machines.Firmware;
 
@@ -21,6 +22,7 @@ public sealed partial class PcBoard
 
     Piix3 _isaBridge = null!;                                      // made by MakeIsaChips, always
     Piix4Pm _powerManagement = null!;
+    Piix3Ide _ide = null!;
     Mc146818 _rtc = null!;
 
     void MakeIsaChips()
@@ -28,13 +30,21 @@ public sealed partial class PcBoard
         var pciNode = new QBus(Pci.Id, "PCI");
         var isaNode = new QBus("isa.0", "ISA");
         _isaBridge = new Piix3([.. Enumerable.Range(0, 16).Select(Irq)], () => RequestReset());
-        PciHostPorts host = Own("i440FX-pcihost", Tree, new PciHostPorts(Pci, Ports, _isaBridge));
+        Own("i440FX-pcihost", Tree, new PciHostPorts(Pci, Ports, _isaBridge));
         Tree.Devices[^1].Buses.Add(pciNode);
         Plug("i440FX", pciNode, new I440Fx(Memory, _memory.RamRegion, _memory.Pci), 0, 0);
         Plug("PIIX3", pciNode, _isaBridge, IsaSlot, 0);
         pciNode.Devices[^1].Buses.Add(isaNode);
         _powerManagement = new Piix4Pm(Clock, Ports, Irq(SciIrq), () => RequestShutdown(ShutdownCause.GuestShutdown));
         Plug("PIIX4_PM", pciNode, _powerManagement, IsaSlot, PmFunction);
+
+        _ide = new Piix3Ide(Ports, Irq(PrimaryIdeIrq), Irq(SecondaryIdeIrq));
+        Plug("piix3-ide", pciNode, _ide, IsaSlot, IdeFunction);
+        foreach (IdeChannel channel in _ide.Channels)
+        {
+            pciNode.Devices[^1].Buses.Add(new QBus(channel.Id, "IDE"));
+            _buses[channel.Id] = channel;
+        }
 
         // The timers' outputs go through the HPET, which can take their places.
         IrqLine pitOut = Irq(TimerIrq), rtcOut = Irq(RtcIrq);

@@ -2,6 +2,7 @@ using Qkvm.Core.Block;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Pci;
+using Qkvm.Hw.Storage;
 using Qkvm.Machines.Firmware;
 
 namespace Qkvm.Machines.Pc;
@@ -16,6 +17,7 @@ public sealed partial class PcBoard
 
     readonly List<(ushort Port, int Irq)> _serials = [];
     readonly List<(ushort Port, int Irq)> _parallels = [];
+    readonly Dictionary<string, string> _owners = new(StringComparer.Ordinal); // id to who took the backends
     readonly BlockBackend?[] _ideDisks = new BlockBackend?[4];
 
     /// <summary>device_add.</summary>
@@ -39,8 +41,6 @@ public sealed partial class PcBoard
         bus!.Devices.Remove(node);
         _backends.Release(_owners.Remove(id, out string? owner) ? owner : id);
     }
-
-    readonly Dictionary<string, string> _owners = new(StringComparer.Ordinal); // id to who took the backends
 
     void MakeDevices()
     {
@@ -70,8 +70,7 @@ public sealed partial class PcBoard
 
     void Adopt(DeviceFactory.Made made, DeviceConfig config)
     {
-        // What sits on a controller's bus is reset and saved by the controller.
-        if (made.Model.Bus is "PCI" or "ISA" or "System" or "") _devices.Add(made.Device);
+        _devices.Add(made.Device);
         NodeFor(made).Devices.Add(new QDevice(made.Model.Name, config.Id, made.Device, made.Values));
         if (config.Id is { } id) _owners[id] = config.Owner;
         if (made.Device is PciDevice function)
@@ -91,6 +90,22 @@ public sealed partial class PcBoard
             _ => Tree.Name,
         };
         return FindBus(Tree, name) ?? Tree;
+    }
+
+    void AdoptIdeDrive(DeviceFactory.Made made)
+    {
+        int place = IdePlace(made.Device);
+        if (Properties.TryParseNumber(made.Properties.Text("bootindex"), out ulong index) && index != ulong.MaxValue)
+            _bootOrder.Add(index, BootOrder.PathOfIde(_ide, place / IdeChannel.Drives, place % IdeChannel.Drives));
+        if (made.Model.Name == "ide-hd" && made.Properties.Text("drive") is { } drive) _ideDisks[place] = _backends.Drives[drive];
+    }
+
+    /// <summary>Channel * 2 + unit.</summary>
+    int IdePlace(IDevice drive)
+    {
+        for (int place = 0; place < _ideDisks.Length; place++)
+            if (_ide.Channels[place / IdeChannel.Drives][place % IdeChannel.Drives] == drive) return place;
+        throw new InvalidOperationException($"{drive.Name} is on no channel");
     }
 
     ushort? PanicPort() => _config.Devices.FirstOrDefault(d => d.Driver == PanicDevice) is { } panic

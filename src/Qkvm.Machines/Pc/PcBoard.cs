@@ -21,7 +21,7 @@ namespace Qkvm.Machines.Pc;
 public sealed partial class PcBoard : IBoard, IDisposable
 {
     const ulong PortSpace = 0x10000;
-    const int IdeFunction = 1, PmFunction = 3, IsaSlot = 1;
+    const int IsaSlot = 1, IdeFunction = 1, PmFunction = 3;
 
     readonly MachineConfig _config;
     readonly MachineBackends _backends;
@@ -31,7 +31,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
     readonly FwCfg _fwCfg;
     readonly DeviceFactory _factory;
     readonly BootOrder _bootOrder = new();
-    readonly List<IDevice> _devices = [];                          // on the board's own buses; in the order of reset
+    readonly List<IDevice> _devices = [];                          // in the order of reset
     readonly List<IVCpu> _cpus = [];
     readonly List<IDisplaySource> _displays = [];
     readonly Dictionary<string, object> _buses = new(StringComparer.Ordinal);
@@ -128,10 +128,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
         }
     }
 
-    public void Dispose()
-    {
-        _memory.Dispose();
-    }
+    public void Dispose() => _memory.Dispose();
 
     PciBus MakePciBus()
     {
