@@ -14,7 +14,7 @@ public sealed class PcMemory : IDisposable
 
     const ulong SpaceSize = 1UL << 52;
     const ulong OnePieceLimit = 0xE000_0000, Split = 0xC000_0000;
-    const ulong OneMiB = 1 << 20, IsaBiosSize = 128 << 10;
+    const ulong OneMiB = 1 << 20, LegacyHole = 0xA0000, IsaBiosSize = 128 << 10;
     const ulong Smallest = 1 << 20;
 
     public PcMemory(ulong size, byte[] bios, MachineLock machineLock)
@@ -34,6 +34,8 @@ public sealed class PcMemory : IDisposable
         root.Map(0, MemoryRegion.Alias("ram-below-4g", RamRegion, 0, Below));
         if (Above > 0) root.Map(FourGiB, MemoryRegion.Alias("ram-above-4g", RamRegion, Below, Above));
 
+        // What PCI leaves empty in the first megabyte floats high; without this, RAM would show through the closed segments.
+        Pci.Map(LegacyHole, MemoryRegion.Io("pci-empty", OneMiB - LegacyHole, new FloatingBus(), AccessSizes.UpToQword), -1);
         var rom = MemoryRegion.Rom("pc.bios", Bios, 0, Bios.Size);
         ulong isa = Math.Min(Bios.Size, IsaBiosSize);
         Pci.Map(FourGiB - Bios.Size, rom);
@@ -57,5 +59,11 @@ public sealed class PcMemory : IDisposable
     {
         Ram.Dispose();
         Bios.Dispose();
+    }
+
+    sealed class FloatingBus : IRegisterBank
+    {
+        public ulong Read(ulong offset, int size) => ulong.MaxValue;
+        public void Write(ulong offset, int size, ulong value) { }
     }
 }

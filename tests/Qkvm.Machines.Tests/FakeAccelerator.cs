@@ -1,0 +1,73 @@
+using Qkvm.Core.Accel;
+using Qkvm.Core.Machine;
+using Qkvm.Core.Memory;
+using Qkvm.Core.State;
+
+namespace Qkvm.Machines.Tests;
+
+/// <summary>vCPUs that execute nothing: they wait until they are kicked, or leave with what the test says.</summary>
+sealed class FakeAccelerator : IAccelerator
+{
+    public string Name => "fake";
+    public IKernelIrqChip? IrqChip => null;
+    public List<FakeCpu> Cpus { get; } = [];
+
+    public void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock) { }
+
+    public IVCpu CreateVCpu(int index, CpuSetup setup)
+    {
+        var cpu = new FakeCpu(index, setup);
+        Cpus.Add(cpu);
+        return cpu;
+    }
+
+    public void Dispose() { }
+}
+
+sealed class FakeCpu(int index, CpuSetup setup) : IVCpu
+{
+    readonly SemaphoreSlim _wake = new(0);
+    readonly Queue<VCpuExit> _exits = new();
+    int _entered;
+
+    public CpuSetup Setup { get; } = setup;
+    public int Resets { get; private set; }
+    public List<CpuSignal> Signals { get; } = [];
+
+    /// <summary>Times that Run was entered.</summary>
+    public int Entered => Volatile.Read(ref _entered);
+
+    public int Index { get; } = index;
+    public ILocalApic? Apic { get; set; }
+    public bool IsHalted => true;
+    public ulong TimeStampCounter => 0;
+    public ulong TimeStampHertz => 1_000_000_000;
+    public ulong InstructionPointer => 0xFFF0;
+
+    public VCpuExit Run()
+    {
+        Interlocked.Increment(ref _entered);
+        _wake.Wait();
+        lock (_exits) return _exits.Dequeue();
+    }
+
+    public void Kick() => Leave(new VCpuExit(ExitReason.Kicked));
+
+    public void Leave(VCpuExit exit)
+    {
+        lock (_exits) _exits.Enqueue(exit);
+        _wake.Release();
+    }
+
+    public void Reset() => Resets++;
+    public void InterruptPending() { }
+    public void Signal(CpuSignal signal, byte vector = 0) => Signals.Add(signal);
+    public void Exchange(StateStream state) { }
+    public string DumpRegisters() => "";
+
+    public bool TryTranslate(ulong linear, out ulong physical)
+    {
+        physical = linear;
+        return true;
+    }
+}

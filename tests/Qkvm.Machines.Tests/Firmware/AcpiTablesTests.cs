@@ -1,0 +1,204 @@
+using System.Buffers.Binary;
+using System.Diagnostics;
+using System.Text;
+using Qkvm.Machines.Firmware;
+
+namespace Qkvm.Machines.Tests.Firmware;
+
+/// <summary>Needs Debian's acpica-tools.</summary>
+[AttributeUsage(AttributeTargets.Method)]
+public sealed class IaslFactAttribute : FactAttribute
+{
+    public const string Compiler = "/usr/bin/iasl";
+
+    public IaslFactAttribute()
+    {
+        if (!File.Exists(Compiler)) Skip = "iasl is not installed";
+    }
+}
+
+public class AcpiTablesTests
+{
+    const ulong TablesAt = 0x7FFE_0000, RsdpAt = 0xF_5A40;
+
+    static readonly AcpiPlatform Platform = new()
+    {
+        ApicIds = [0, 1, 2, 3],
+        PresentCpus = 2,
+        PciHole = 0x8000_0000,
+        PciHole64 = 0x1_0000_0000,
+        Serials = [(0x3F8, 4), (0x2F8, 3)],
+        Parallels = [(0x378, 7)],
+        PanicPort = 0x505,
+    };
+
+    readonly Dictionary<string, (ulong At, byte[] Bytes)> _files = Load(AcpiTables.Build(Platform));
+
+    /// <summary>Does what the firmware does with the loader script.</summary>
+    static Dictionary<string, (ulong At, byte[] Bytes)> Load(AcpiTables.Files built)
+    {
+        var contents = new Dictionary<string, byte[]> { [AcpiTables.TablesFile] = built.Tables, [AcpiTables.RsdpFile] = built.Rsdp };
+        var files = new Dictionary<string, (ulong At, byte[] Bytes)>();
+        Assert.Equal(0, built.Loader.Length % 128);
+        for (int at = 0; at < built.Loader.Length; at += 128)
+        {
+            ReadOnlySpan<byte> command = built.Loader.AsSpan(at, 128);
+            string file = Text(command.Slice(4, 56));
+            switch (BinaryPrimitives.ReadUInt32LittleEndian(command))
+            {
+                case 1:
+                    bool high = command[64] == 1;
+                    ulong address = high ? TablesAt : RsdpAt;
+                    Assert.Equal(0u, address % BinaryPrimitives.ReadUInt32LittleEndian(command[60..]));
+                    files.Add(file, (address, contents[file]));
+                    break;
+                case 2:
+                    var (target, source) = (files[file].Bytes, files[Text(command.Slice(60, 56))]);
+                    int offset = (int)BinaryPrimitives.ReadUInt32LittleEndian(command[116..]);
+                    if (command[120] == 4)
+                        BinaryPrimitives.WriteUInt32LittleEndian(target.AsSpan(offset), BinaryPrimitives.ReadUInt32LittleEndian(target.AsSpan(offset)) + (uint)source.At);
+                    else
+                        BinaryPrimitives.WriteUInt64LittleEndian(target.AsSpan(offset), BinaryPrimitives.ReadUInt64LittleEndian(target.AsSpan(offset)) + source.At);
+                    break;
+                case 3:
+                    byte[] bytes = files[file].Bytes;
+                    int checksum = (int)BinaryPrimitives.ReadUInt32LittleEndian(command[60..]);
+                    int start = (int)BinaryPrimitives.ReadUInt32LittleEndian(command[64..]);
+                    int length = (int)BinaryPrimitives.ReadUInt32LittleEndian(command[68..]);
+                    bytes[checksum] = (byte)-Sum(bytes.AsSpan(start, length));
+                    break;
+                default:
+                    Assert.Fail("an unknown loader command");
+                    break;
+            }
+        }
+        return files;
+    }
+
+    [Fact]
+    public void The_RSDP_leads_to_all_tables_and_every_checksum_is_right()
+    {
+        byte[] rsdp = _files[AcpiTables.RsdpFile].Bytes;
+        Assert.Equal("RSD PTR ", Encoding.ASCII.GetString(rsdp, 0, 8));
+        Assert.Equal(0, Sum(rsdp.AsSpan(0, 20)));
+        Assert.Equal(0, Sum(rsdp));
+        string[] expected = ["FACP", "APIC", "HPET", "WAET"];
+        Assert.Equal(expected, Children(Table(U32(rsdp, 16)), "RSDT", 4));
+        Assert.Equal(expected, Children(Table(U64(rsdp, 24)), "XSDT", 8));
+
+        ReadOnlySpan<byte> fadt = Find("FACP");
+        Assert.Equal(244, fadt.Length);
+        Assert.Equal("FACS", Encoding.ASCII.GetString(At(U32(fadt, 36))[..4]));
+        Assert.Equal(0u, U32(fadt, 36) % 64);
+        Assert.Equal("DSDT", Encoding.ASCII.GetString(Table(U32(fadt, 40))[..4]));
+        Assert.Equal(U32(fadt, 40), U64(fadt, 140));
+        Assert.Equal(0, Sum(Table(U32(fadt, 40))));
+    }
+
+    [Fact]
+    public void The_FADT_names_the_power_management_ports()
+    {
+        ReadOnlySpan<byte> fadt = Find("FACP");
+        Assert.Equal(9, BinaryPrimitives.ReadUInt16LittleEndian(fadt[46..]));
+        Assert.Equal((0xB2u, (byte)0xF1, (byte)0xF0), (U32(fadt, 48), fadt[52], fadt[53]));
+        Assert.Equal((0x600u, 0x604u, 0x608u, 0xAFE0u), (U32(fadt, 56), U32(fadt, 64), U32(fadt, 76), U32(fadt, 80)));
+        Assert.Equal((4, 2, 4, 4), (fadt[88], fadt[89], fadt[91], fadt[92]));
+        Assert.Equal(((byte)1, 0xCF9ul, (byte)6), (fadt[116], U64(fadt, 120), fadt[128]));
+    }
+
+    [Fact]
+    public void The_MADT_lists_processors_the_IOAPIC_and_the_overrides()
+    {
+        ReadOnlySpan<byte> madt = Find("APIC");
+        var entries = new List<string>();
+        for (int at = 44; at < madt.Length; at += madt[at + 1]) entries.Add(Convert.ToHexString(madt.Slice(at, madt[at + 1])));
+        string[] expected =
+        [
+            "0008000001000000", "0008010101000000", "0008020200000000", "0008030300000000",
+            "010C00000000C0FE00000000",
+            "020A0000020000000000", "020A0005050000000D00", "020A0009090000000D00", "020A000A0A0000000D00", "020A000B0B0000000D00",
+            "0406FF000001",
+        ];
+        Assert.Equal(expected, entries);
+    }
+
+    [Fact]
+    public void An_APIC_id_of_255_or_more_makes_an_x2APIC_entry()
+    {
+        var built = AcpiTables.Build(Platform with { ApicIds = [0, 256], PresentCpus = 2 });
+        Assert.Contains("0910000000010000" + "01000000" + "01000000", Convert.ToHexString(built.Tables));
+    }
+
+    [IaslFact]
+    public void The_disassembler_understands_the_DSDT_and_its_source_compiles_to_the_same_code()
+    {
+        string directory = Directory.CreateTempSubdirectory().FullName;
+        try
+        {
+            byte[] dsdt = Table(U32(Find("FACP"), 40)).ToArray();
+            File.WriteAllBytes(Path.Combine(directory, "dsdt.aml"), dsdt);
+            Run(IaslFactAttribute.Compiler, directory, "-d", "dsdt.aml");
+            string source = File.ReadAllText(Path.Combine(directory, "dsdt.dsl"));
+            foreach (string name in (string[])["Device (PCI0)", "Device (LNKA)", "Device (COM2)", "Device (HPET)", "Device (PEVT)", "Name (_PRT", "Name (\\_S5", "Method (_SRS, 1"])
+                Assert.Contains(name, source);
+            string report = Run(IaslFactAttribute.Compiler, directory, "-p", "again", "dsdt.dsl");
+            Assert.Contains("0 Errors", report);
+            Assert.Equal(dsdt[36..], File.ReadAllBytes(Path.Combine(directory, "again.aml"))[36..]);
+        }
+        finally { Directory.Delete(directory, recursive: true); }
+    }
+
+    static string Run(string program, string directory, params string[] arguments)
+    {
+        using var process = Process.Start(new ProcessStartInfo(program, arguments)
+        {
+            WorkingDirectory = directory, RedirectStandardOutput = true, RedirectStandardError = true,
+        })!;
+        Task<string> errors = process.StandardError.ReadToEndAsync();
+        string output = process.StandardOutput.ReadToEnd() + errors.Result;
+        process.WaitForExit();
+        Assert.True(process.ExitCode == 0, output);
+        return output;
+    }
+
+    string[] Children(ReadOnlySpan<byte> root, string signature, int size)
+    {
+        Assert.Equal(signature, Encoding.ASCII.GetString(root[..4]));
+        Assert.Equal(0, Sum(root));
+        var names = new List<string>();
+        for (int at = 36; at < root.Length; at += size)
+        {
+            ReadOnlySpan<byte> table = Table(size == 4 ? U32(root, at) : U64(root, at));
+            Assert.Equal(0, Sum(table));
+            names.Add(Encoding.ASCII.GetString(table[..4]));
+        }
+        return [.. names];
+    }
+
+    ReadOnlySpan<byte> Find(string signature)
+    {
+        ReadOnlySpan<byte> root = Table(U32(_files[AcpiTables.RsdpFile].Bytes, 16));
+        for (int at = 36; at < root.Length; at += 4)
+            if (Encoding.ASCII.GetString(Table(U32(root, at))[..4]) == signature) return Table(U32(root, at));
+        throw new InvalidOperationException(signature);
+    }
+
+    ReadOnlySpan<byte> Table(ulong address)
+    {
+        ReadOnlySpan<byte> table = At(address);
+        return table[..(int)U32(table, 4)];
+    }
+
+    ReadOnlySpan<byte> At(ulong address) => _files[AcpiTables.TablesFile].Bytes.AsSpan((int)(address - TablesAt));
+
+    static byte Sum(ReadOnlySpan<byte> bytes)
+    {
+        byte sum = 0;
+        foreach (byte value in bytes) sum += value;
+        return sum;
+    }
+
+    static string Text(ReadOnlySpan<byte> field) => Encoding.ASCII.GetString(field).TrimEnd('\0');
+    static uint U32(ReadOnlySpan<byte> bytes, int at) => BinaryPrimitives.ReadUInt32LittleEndian(bytes[at..]);
+    static ulong U64(ReadOnlySpan<byte> bytes, int at) => BinaryPrimitives.ReadUInt64LittleEndian(bytes[at..]);
+}
