@@ -187,10 +187,8 @@ public sealed class BlockFactory(Action<string> warn) : IAsyncDisposable
             nested ??= BlockdevOptions.FromPairs([]);
             if (!nested.Has("driver") && info.BackingFormat is { } format) nested = nested.With("driver", format);
             string path = RelativeTo(info.Name, fileName);
-            string identity = Identity(info.Name);
-            if (around.Seen.Contains(identity) || Identity(path) == identity)
-                throw new ConfigurationException($"Backing file '{path}' creates an infinite loop");
-            below = below with { Chain = [.. around.Seen, identity] };
+            below = below with { Chain = [.. around.Chain ?? [], Identity(info.Name)] };
+            if (below.Chain.Contains(Identity(path))) throw new ConfigurationException($"Backing file '{path}' creates an infinite loop");
             return OpenOver(OpenPath(path, nested.Nested("file"), below), nested.Without("file"), below);
         }
         catch (ConfigurationException e)

@@ -24,8 +24,6 @@ struct Surroundings
     public string[]? Chain { get; init; }
     public int Depth { get; init; }
 
-    public readonly string[] Seen => Chain ?? [];
-
     /// <summary>The same with a node's own options.</summary>
     public readonly Surroundings For(BlockdevOptions options)
     {

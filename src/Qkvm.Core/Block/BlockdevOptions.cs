@@ -4,7 +4,8 @@ using Qkvm.Core.Devices;
 namespace Qkvm.Core.Block;
 
 /// <summary>What a user said about a block node: a tree of texts, as -blockdev and QMP's blockdev-add give it.</summary>
-/// <remarks>Dotted keys nest: <c>file.filename=a.img</c> is <c>filename</c> inside <c>file</c>. Immutable.</remarks>
+/// <remarks>Dotted keys nest: <c>file.filename=a.img</c> is <c>filename</c> inside <c>file</c>. A key
+/// may have both a text and nested values, as in <c>file=a.img,file.locking=off</c>. Immutable.</remarks>
 public sealed class BlockdevOptions
 {
     const int MaxDepth = 64;
@@ -68,7 +69,7 @@ public sealed class BlockdevOptions
 
     public bool Has(string key) => _values.ContainsKey(key);
 
-    /// <summary>The value as text; null where there is none, or a nested one.</summary>
+    /// <summary>The value as text; null where there is none.</summary>
     public string? Text(string key) => _values.GetValueOrDefault(key).Text;
 
     public BlockdevOptions? Nested(string key) => _values.GetValueOrDefault(key).Nested;
@@ -116,14 +117,11 @@ public sealed class BlockdevOptions
             if (++depth > MaxDepth) throw new ConfigurationException("block options nest too deeply");
             string name = key[..dot];
             at._values.TryGetValue(name, out Value value);
-            if (value.Text != null) throw new ConfigurationException($"'{name}' has a value and '{key}' as well: give one of them");
             BlockdevOptions nested = value.Nested?.Copy() ?? new BlockdevOptions();
-            at._values[name] = new Value(null, nested);
+            at._values[name] = value with { Nested = nested };
             at = nested;
         }
-        if (at._values.TryGetValue(key, out Value old) && old.Nested != null)
-            throw new ConfigurationException($"'{key}' has a value and '{key}.{old.Nested.Keys.First()}' as well: give one of them");
-        at._values[key] = new Value(text, null);
+        at._values[key] = at._values.GetValueOrDefault(key) with { Text = text };
     }
 
     readonly record struct Value(string? Text, BlockdevOptions? Nested);

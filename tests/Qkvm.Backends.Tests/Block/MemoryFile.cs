@@ -41,6 +41,7 @@ sealed class MemoryFile(byte[] contents) : BlockDriver, IGrowable
         lock (_lock)
         {
             if (WritesUntilError-- <= 0) throw new BlockException("memory: injected", FailedErrno);
+            if (offset > 1 << 30) throw new BlockException("memory: too large", 27);
             if (KeepsLog) Log.Add((offset, data));
             Apply(ref _data, offset, data);
         }

@@ -102,6 +102,7 @@ public sealed class FileDriver : BlockNode, IGrowable
     public override ValueTask DisposeAsync()
     {
         if (Interlocked.Exchange(ref _disposed, 1) != 0) return default;
+        _locks?.Release();
         _file.Dispose();
         foreach (AlignedBuffer buffer in _bounce) ((IDisposable)buffer).Dispose();
         return default;

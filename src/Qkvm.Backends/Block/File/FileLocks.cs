@@ -40,6 +40,14 @@ public sealed class FileLocks(HostFile file, bool required)
         _held = wanted;
     }
 
+    /// <summary>Drops all. Closing is not enough where a child process has the file open until its exec.</summary>
+    public void Release()
+    {
+        ImageUse held = _held;
+        _held = default;
+        Drop(held);
+    }
+
     bool Take(ImageUse wanted)
     {
         for (int i = 0; i < Permissions.Length; i++)
