@@ -157,6 +157,9 @@ public sealed unsafe partial class Cpu
         || State->WaitForSipi == 0 && (State->NmiPending != 0 && State->NmiBlocked == 0
             || (State->RflagsSystem & Interpreter.Rflags.If) != 0 && Apic is { HasInterrupt: true });
 
+    /// <summary>What the loop does between blocks, for tests that drive a vCPU by hand.</summary>
+    internal void AnswerCalls() => TakeNotices();
+
     void TakeNotices()
     {
         lock (_callLock)

@@ -12,7 +12,7 @@ public sealed unsafe partial class Cpu
     /// instruction is complete.</summary>
     int DecodeInto(Block* block, byte* bytes, int available, ulong linear, int limit = MaxBlockLength)
     {
-        Decoder decoder = _decoders[_codeSize >> 2] ??= Decoder.Create(_codeSize * 8, _reader);
+        Decoder decoder = _decoders[_codeSize >> 2] ??= Decoder.Create(_codeSize * 8, _reader, DecoderOptions);
         _reader.Start(bytes, available);
         decoder.IP = linear;
         int count = 0, used = 0;

@@ -1,5 +1,5 @@
 using System.Numerics;
-using System.Runtime.CompilerServices;
+using Flag = Qkvm.Accel.Tcg.Interpreter.Rflags;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
 
@@ -27,27 +27,27 @@ public sealed unsafe partial class Cpu
             ulong carries = State->FlagsCarries, result = State->FlagsResult, shown = result ^ State->FlagsPatch;
             var flags = carries >> 63 | (carries & 8) << 1 | (carries ^ carries << 1) >> 63 << 11 | shown >> 63 << 7;
             flags |= (ulong)(~BitOperations.PopCount((byte)shown) & 1) << 2;
-            return result == 0 ? flags | Rflags.Zf : flags;
+            return result == 0 ? flags | Flag.Zf : flags;
         }
         set
         {
             var carry = value << 63;
             State->FlagsCarries = carry | (carry >> 1 ^ (value >> 11 & 1) << 62) | value >> 1 & 8;
             var sign = value << 56 & Top;
-            var zero = (value & Rflags.Zf) != 0;
+            var zero = (value & Flag.Zf) != 0;
             var odd = ~value >> 2 & 1;
             State->FlagsResult = zero ? 0 : sign | 2 | odd ^ 1;
             State->FlagsPatch = zero ? sign | odd : 0;
         }
     }
 
-    /// <summary>All of RFLAGS. (Not named Rflags, which is the class of its bits.)</summary>
+    /// <summary>All of RFLAGS.</summary>
     public ulong AllFlags
     {
         get => State->RflagsSystem | ArithmeticFlags | 2;
         set
         {
-            State->RflagsSystem = value & ~Rflags.Arithmetic | 2;
+            State->RflagsSystem = value & ~Flag.Arithmetic | 2;
             ArithmeticFlags = value;
         }
     }
@@ -79,6 +79,6 @@ public sealed unsafe partial class Cpu
     /// <summary>Sets ZF, keeps the others.</summary>
     public void SetZero(bool zero)
     {
-        if (Zero != zero) ArithmeticFlags ^= Rflags.Zf;
+        if (Zero != zero) ArithmeticFlags ^= Flag.Zf;
     }
 }

@@ -61,6 +61,9 @@ public sealed unsafe partial class Cpu
         if (((linear ^ last) & ~PageMask) != 0) Fill(last, true, CurrentSet, Seg.Ds);
     }
 
+    /// <summary>Faults as an instruction fetch at the current privilege would.</summary>
+    internal void ProbeFetch(ulong linear) => Fill(linear, false, State->Cpl == 3 ? TlbSet.UserFetch : TlbSet.SupervisorFetch, Seg.Cs);
+
     public void ReadBytes(ulong linear, Span<byte> data)
     {
         fixed (byte* to = data)

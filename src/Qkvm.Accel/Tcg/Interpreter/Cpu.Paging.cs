@@ -13,10 +13,10 @@ public sealed unsafe partial class Cpu
     const uint ErrorPresent = 1, ErrorWrite = 2, ErrorUser = 4, ErrorReserved = 8, ErrorFetch = 16, ErrorKey = 32;
     const int KeyShift = 59;
 
-    ulong _physicalMask = (1UL << 40) - 1;
+    readonly ulong _physicalMask;
 
     /// <summary>Pages of 1 GiB exist (CPUID 80000001h EDX bit 26).</summary>
-    bool _hasGigabytePages = true;
+    readonly bool _hasGigabytePages;
 
     /// <summary>Guest linear to physical as a supervisor read, without side effects.</summary>
     public bool TryTranslate(ulong linear, out ulong physical)

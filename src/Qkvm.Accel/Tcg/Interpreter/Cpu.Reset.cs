@@ -1,4 +1,6 @@
 using System.Runtime.InteropServices;
+using Qkvm.Accel.Tcg.Model;
+using Qkvm.Core.Accel;
 using Qkvm.Core.Memory;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
@@ -9,9 +11,27 @@ public sealed unsafe partial class Cpu : IDisposable
     readonly CodeMaps _code;
     bool _disposed;
 
-    internal Cpu(int index, AddressSpace memory, AddressSpace ports, CodeMaps code)
+    /// <param name="cpuid">Null: a single "max".</param>
+    internal Cpu(int index, AddressSpace memory, AddressSpace ports, CodeMaps code, Cpuid? cpuid = null)
     {
-        (Index, Memory, Ports, _code) = (index, memory, ports, code);
+        cpuid ??= CpuModels.Resolve(new CpuSetup("max", [], index, 1, 1, 1));
+        (Index, Memory, Ports, _code, _cpuid) = (index, memory, ports, code, cpuid);
+        _decodable = cpuid.DecodableFeatures();
+        _physicalMask = (1UL << cpuid.PhysicalBits) - 1;
+        _hasGigabytePages = cpuid.Has("pdpe1gb");
+        _hasTscAdjust = cpuid.Has("tsc-adjust");
+        _hasTscDeadline = cpuid.Has("tsc-deadline");
+        _hasXsaves = cpuid.Has("xsaves");
+        IsAmd = cpuid.Model.Vendor == CpuModel.Amd;
+        HasSmap = cpuid.Has("smap");
+        HasInvpcid = cpuid.Has("invpcid");
+        HasMonitor = cpuid.Has("monitor");
+        HasRdpid = cpuid.Has("rdpid");
+        HasRdtscp = cpuid.Has("rdtscp");
+        HasXinuse = cpuid.Has("xgetbv1");
+        Xcr0Supported = cpuid.Xcr0Mask;
+        Cr4Supported = Cr4BitsOf(cpuid);
+        EferSupported = EferBitsOf(cpuid);
         *State = default;
         _tlb = _tlbEntries + TlbSet.Supervisor * TlbSet.Size;
         _systemTlb = _tlb;

@@ -48,4 +48,26 @@ public sealed unsafe partial class Cpu
 
     /// <summary>Writes below the top without moving it; follow by <see cref="Drop"/> of a negative count.</summary>
     public void Poke<T>(ulong below, T value) where T : unmanaged => Write(Seg.Ss, StackPointer - below & StackMask, value);
+
+    /// <summary>PUSH in 64-bit mode, where a stack of flat addresses needs no check that the TLB does not make.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal void Push64(ulong value)
+    {
+        ulong to = State->Gpr[4] - 8;
+        TlbEntry* entry = Entry(_tlb, to);
+        ulong inside = to - entry->WriteTag;
+        if (inside <= PageSize - 8) *(ulong*)(entry->Host + inside) = value;
+        else WriteMissed(to, value, Seg.Ss, CurrentSet);
+        State->Gpr[4] = to;
+    }
+
+    /// <summary>What POP in 64-bit mode reads.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal ulong Top64()
+    {
+        ulong from = State->Gpr[4];
+        TlbEntry* entry = Entry(_tlb, from);
+        ulong inside = from - entry->ReadTag;
+        return inside <= PageSize - 8 ? *(ulong*)(entry->Host + inside) : ReadMissed<ulong>(from, Seg.Ss, CurrentSet);
+    }
 }

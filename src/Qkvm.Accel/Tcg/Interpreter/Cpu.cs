@@ -26,7 +26,7 @@ public sealed unsafe partial class Cpu
     public bool Is64Bit => (State->Efer & Efer.Lma) != 0 && (State->Cs.Access & Segment.Long) != 0;
     public bool IsLongMode => (State->Efer & Efer.Lma) != 0;
     public bool IsProtected => (State->Cr0 & Cr0.Pe) != 0;
-    public bool IsVirtual8086 => (State->RflagsSystem & Rflags.Vm) != 0;
+    public bool IsVirtual8086 => (State->RflagsSystem & Interpreter.Rflags.Vm) != 0;
     public int Cpl => State->Cpl;
 
     /// <summary>The exception to throw: <c>throw Fault(Vector.GeneralProtection, 0)</c>.</summary>
