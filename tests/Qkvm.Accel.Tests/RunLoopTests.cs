@@ -39,13 +39,13 @@ public sealed unsafe class RunLoopTests
         machine.Cpu.ModeChanged();
         machine.Place(0x7C00, 16, c =>
         {
-            Label text = c.CreateLabel(), next = c.CreateLabel(), done = c.CreateLabel();
+            Label next = c.CreateLabel(), done = c.CreateLabel();
             c.xor(ax, ax);
             c.mov(ds, ax);
             c.mov(ss, ax);
             c.mov(sp, 0x7C00);
             c.cld();
-            c.lea(si, __word_ptr[text]);
+            c.mov(si, 0x7D00);
             c.Label(ref next);
             c.lodsb();
             c.test(al, al);
@@ -54,9 +54,8 @@ public sealed unsafe class RunLoopTests
             c.jmp(next);
             c.Label(ref done);
             c.hlt();
-            c.Label(ref text);
-            c.db((byte)'h', (byte)'i', 0);
         });
+        machine.Memory.Write(0x7D00, "hi\0"u8);
         machine.RunToHalt(0x7C00);
         Assert.Equal([(0xE9UL, 1, (ulong)'h'), (0xE9UL, 1, (ulong)'i')], machine.Ports.Writes);
     }
