@@ -42,7 +42,7 @@ public unsafe class SystemSegmentTests
         using SystemMachine m = new M().Protected32();
         m.Cpu.Rax = (ulong)selector;
         m.Run(a => a.mov(ss, ax));
-        if (vector == 0) Assert.Equal((result, 1), (m.S->Ss.Selector, m.S->InterruptShadow));
+        if (vector == 0) Assert.Equal((result, CpuState.StackShadow), (m.S->Ss.Selector, m.S->InterruptShadow));
         else Assert.Equal((vector, (ulong)result), (m.HandlerVector, m.Top(0, 4)));
     }
 
