@@ -12,7 +12,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 size=2G
 start=2048 # first sector of the partition; the gap before it takes GRUB's core image
-packages=linux-image-amd64,grub-pc,systemd-sysv,udev,dbus,kmod,e2fsprogs,ifupdown,isc-dhcp-client,iproute2
+packages=linux-image-amd64,lz4,grub-pc,systemd-sysv,udev,dbus,kmod,e2fsprogs,ifupdown,isc-dhcp-client,iproute2
 packages+=,iputils-ping,netbase,pciutils,util-linux,ca-certificates,less,nano
 
 need mmdebstrap:mmdebstrap mke2fs:e2fsprogs sfdisk:fdisk uuidgen:uuid-runtime
@@ -28,39 +28,41 @@ uuid=$(uuidgen)
 
 # Files of the image that must be there before the kernel and GRUB are configured.
 mkdir "$work/etc"
-mkdir -p "$work"/etc/{initramfs-tools/conf.d,default/grub.d,network}
+mkdir -p "$work"/etc/{initramfs-tools/{conf.d,hooks},default/grub.d,network,systemd/network}
 cat >"$work/etc/fstab" <<END
 UUID=$uuid / ext4 errors=remount-ro 0 1
 END
 echo debian >"$work/etc/hostname"
 printf '127.0.0.1 localhost\n127.0.1.1 debian\n::1 localhost\n' >"$work/etc/hosts"
+# The first Ethernet card is eth0, whatever slot it sits in: Debian's documented way to keep the kernel's names. It is
+# hot-plugged, so that the login does not wait for DHCP. (systemd-networkd needs no name, but pulls in
+# cfg80211, a megabyte of wireless drivers.)
+ln -s /dev/null "$work/etc/systemd/network/99-default.link"
 cat >"$work/etc/network/interfaces" <<'END'
 auto lo
 iface lo inet loopback
 
-# The first Ethernet card, whatever slot it sits in. Hot-plug, so that the login does not wait for DHCP.
-allow-hotplug /en*/1=lan
-iface lan inet dhcp
+allow-hotplug eth0
+iface eth0 inet dhcp
 END
 # An initramfs with the drivers for disks alone is a fifth of the usual one, and LZ4 unpacks with the fewest
-# instructions, which counts where every one is emulated.
+# instructions, which counts where every one is emulated. The drivers come in through a hook, not through the file
+# "modules", which would load them all whether their hardware is there or not; so udev picks.
 cat >"$work/etc/initramfs-tools/conf.d/lean" <<'END'
 MODULES=list
 COMPRESS=lz4
 END
-cat >"$work/etc/initramfs-tools/modules" <<'END'
-ata_piix
-ata_generic
-ahci
-sd_mod
-sr_mod
-nvme
-virtio_pci
-virtio_blk
-virtio_scsi
-virtio_net
-ext4
+cat >"$work/etc/initramfs-tools/hooks/disks" <<'END'
+#!/bin/sh
+[ "$1" = prereqs ] && exit
+. /usr/share/initramfs-tools/hook-functions
+manual_add_modules ata_piix ata_generic ahci sd_mod sr_mod nvme virtio_pci virtio_blk virtio_scsi ext4
 END
+chmod 755 "$work/etc/initramfs-tools/hooks/disks"
+# The screen stays in VGA text mode: painting 160x50 characters into a frame buffer takes more than half of all
+# instructions that user space executes until the login.
+mkdir "$work/etc/modprobe.d"
+echo 'blacklist bochs' >"$work/etc/modprobe.d/text-console.conf"
 cat >"$work/etc/default/grub.d/serial.cfg" <<'END'
 GRUB_TIMEOUT=1
 GRUB_TERMINAL="serial console"
@@ -76,14 +78,16 @@ mmdebstrap --quiet --variant=minbase --architectures=amd64 --include="$packages"
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
     --skip=download/empty --skip=essential/unlink \
     --setup-hook='mkdir -p "$1/var/cache/apt/archives"' --setup-hook="sync-in '$debs' /var/cache/apt/archives" \
-    --essential-hook="cp -r '$work/etc' \"\$1\"" \
+    --essential-hook="cp -a '$work/etc' \"\$1\"" \
     --essential-hook='echo grub-pc grub-pc/install_devices_empty boolean true | chroot "$1" debconf-set-selections' \
     --customize-hook="sync-out /var/cache/apt/archives '$debs'" \
     "$suite" "$root"
 rm -rf "$debs/partial" "$debs/lock"
 
 step "configure it"
+rm -f "$root/etc/resolv.conf" # this machine's, lent for the installation; the guest's DHCP client writes its own
 chroot "$root" passwd -qd root
+chroot "$root" systemctl -q mask ifupdown-pre # waits for every driver, in vain: eth0 comes up when its event comes
 # Housekeeping that would only compete with what one wants to see in a demo.
 chroot "$root" systemctl -q mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
     e2scrub_reap.service fstrim.timer systemd-tmpfiles-clean.timer

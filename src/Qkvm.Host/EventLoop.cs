@@ -17,6 +17,7 @@ public sealed unsafe class EventLoop : IDisposable
     readonly ConcurrentQueue<Action> _posted = new();
     readonly Dictionary<int, Action<FdEvents>> _watches = [];
     readonly Action<Action> _enter;
+    readonly Dictionary<int, FdEvents> _always = [];               // regular files, which epoll refuses: they never wait
     int _wakeRequested;
     volatile bool _stop;
 
@@ -51,13 +52,13 @@ public sealed unsafe class EventLoop : IDisposable
     {
         bool known = _watches.ContainsKey(fd);
         _watches[fd] = callback;
-        Control(known ? CtlMod : CtlAdd, fd, events);
+        if (_always.ContainsKey(fd) || !Control(known ? CtlMod : CtlAdd, fd, events)) _always[fd] = events;
     }
 
     /// <summary>Stops watching; call it before the descriptor is closed. Under the lock.</summary>
     public void Unwatch(int fd)
     {
-        if (_watches.Remove(fd)) Control(CtlDel, fd, FdEvents.None);
+        if (_watches.Remove(fd) && !_always.Remove(fd)) Control(CtlDel, fd, FdEvents.None);
     }
 
     /// <summary>Runs until <see cref="Stop"/>.</summary>
@@ -68,10 +69,13 @@ public sealed unsafe class EventLoop : IDisposable
         Action timers = () => { RunPosted(); next = Timers(); };
         int count = 0;
         Action dispatch = () => { for (int i = 0; i < count; i++) Dispatch(events[i]); };
+        Action dispatchAlways = () => { foreach ((int fd, FdEvents ready) in _always.ToArray()) if (_watches.TryGetValue(fd, out Action<FdEvents>? callback)) callback(ready); };
         while (!_stop)
         {
             _enter(timers);
             if (_stop) break;
+            if (_always.Count > 0) _enter(dispatchAlways);
+            if (_always.Count > 0) next = 0;
             var timeout = new Timespec { Seconds = next / 1_000_000_000, Nanoseconds = next % 1_000_000_000 };
             count = Libc.epoll_pwait2(_epoll, events, 64, next < 0 ? null : &timeout, null);
             if (count > 0) _enter(dispatch);
@@ -110,10 +114,12 @@ public sealed unsafe class EventLoop : IDisposable
         Volatile.Write(ref _wakeRequested, 0);
     }
 
-    void Control(int operation, int fd, FdEvents events)
+    /// <returns>False for a descriptor that cannot be waited for.</returns>
+    bool Control(int operation, int fd, FdEvents events)
     {
+        const int NotPermitted = 1;
         var change = new EpollEvent { Events = (uint)events, Data = (uint)fd };
-        if (Libc.epoll_ctl(_epoll, operation, fd, &change) < 0 && operation != CtlDel)
-            throw new HostException($"cannot watch descriptor {fd}", Libc.Errno);
+        if (Libc.epoll_ctl(_epoll, operation, fd, &change) == 0 || operation == CtlDel) return true;
+        return Libc.Errno == NotPermitted ? false : throw new HostException($"cannot watch descriptor {fd}", Libc.Errno);
     }
 }

@@ -16,9 +16,3 @@ public static unsafe class HostEntropy
         }
     }
 }
-
-public static unsafe partial class Libc
-{
-    [LibraryImport(Library, SetLastError = true)]
-    public static partial nint getrandom(void* buffer, nuint length, uint flags);
-}

@@ -24,6 +24,12 @@ public static unsafe partial class Libc
     public static partial int munmap(void* address, nuint length);
 
     [LibraryImport(Library, SetLastError = true)]
+    public static partial int mprotect(void* address, nuint length, int protection);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial nint getrandom(void* buffer, nuint length, uint flags);
+
+    [LibraryImport(Library, SetLastError = true)]
     public static partial int madvise(void* address, nuint length, int advice);
 
     [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]

@@ -23,7 +23,7 @@ public sealed class DeviceFactory(IBoard board, IReadOnlyList<DeviceModel> catal
     public Made Create(DeviceConfig config)
     {
         DeviceModel model = Find(catalogue, config.Driver)
-            ?? throw new ConfigurationException($"{config.Owner}: '{config.Driver}' is not a valid device model name");
+            ?? throw new ConfigurationException($"{config.Owner}: '{config.Driver}' is not a valid device model name{Suggestion.For(config.Driver, catalogue.SelectMany(m => m.Aliases.Append(m.Name)))}");
         Dictionary<string, string?> values = Resolve(model, config);
         var properties = new Properties(config.Owner, values);
         IDevice device = model.Create(properties, board);
@@ -43,7 +43,7 @@ public sealed class DeviceFactory(IBoard board, IReadOnlyList<DeviceModel> catal
         {
             if (Declared(model, pair.Name) is { } property) values[property.Name] = Checked(property, pair.Value, config.Owner);
             else if (pair.Name == "bus") CheckBus(model, pair.Value, config.Owner);
-            else throw new ConfigurationException($"{config.Owner}: Property '{model.Name}.{pair.Name}' not found");
+            else throw new ConfigurationException($"{config.Owner}: Property '{model.Name}.{pair.Name}' not found{Suggestion.For(pair.Name, model.Properties.Select(p => p.Name))}");
         }
         return values;
     }

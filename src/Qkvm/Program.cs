@@ -1,1 +1,27 @@
-Console.WriteLine("qkvm");
+using Qkvm.Cli;
+using Qkvm.Core.Devices;
+using Qkvm.Core.Machine;
+using Qkvm.Host;
+
+namespace Qkvm;
+
+static class Program
+{
+    static int Main(string[] arguments)
+    {
+        try
+        {
+            IReadOnlyList<GivenOption> options = CommandLineParser.Parse(arguments);
+            if (Help.TryPrint(options, Console.Out)) return 0;
+            Refusal.Check(options);
+            MachineConfig config = Expander.Expand(options);
+            using var session = new Session(config);
+            return session.Run();
+        }
+        catch (Exception e) when (e is ConfigurationException or HostException)
+        {
+            Console.Error.WriteLine($"qkvm: {e.Message}");
+            return 1;
+        }
+    }
+}

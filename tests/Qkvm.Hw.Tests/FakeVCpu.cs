@@ -17,7 +17,8 @@ public sealed class FakeVCpu(int index, FakeClock clock) : IVCpu
     public ulong InstructionPointer => 0;
 
     public void InterruptPending() => Wakeups++;
-    public void Signal(CpuSignal signal, byte vector = 0) => Signals.Add(signal == CpuSignal.StartUp ? $"StartUp {vector:x}" : signal.ToString());
+    public void Signal(CpuSignal signal, byte vector = 0) =>
+        Signals.Add(signal == CpuSignal.StartUp ? $"StartUp {vector:x}" : signal.ToString());
     public VCpuExit Run() => new(ExitReason.Kicked);
     public void Kick() { }
     public void Reset() { }

@@ -29,6 +29,7 @@ public sealed class TapBackend : INetBackend, IDisposable
     readonly Action<FdEvents> _onReadable;
     INetFrontend? _frontend;
     bool _watching;
+    bool _gone;                                                    // the interface was deleted under us
     bool _disposed;
 
     /// <param name="owner">The option, for messages: "-netdev tap,id=net0".</param>
@@ -36,7 +37,7 @@ public sealed class TapBackend : INetBackend, IDisposable
     {
         _options = options;
         _loop = loop;
-        _onReadable = _ => Receive();
+        _onReadable = OnReadable;
         _tap = options.Fd is { } fd ? TapOpening.Inherit(owner, fd) : TapOpening.Open(owner, options.InterfaceName);
         if (options.Fd != null || !NetScript.IsGiven(options.Script)) return;
         try
@@ -86,6 +87,14 @@ public sealed class TapBackend : INetBackend, IDisposable
         _tap.Dispose();
     }
 
+    void OnReadable(FdEvents events)
+    {
+        if ((events & FdEvents.Readable) != 0) Receive();
+        if ((events & (FdEvents.Error | FdEvents.HangUp)) == 0) return;
+        Watch(false);
+        _gone = true;
+    }
+
     void Receive()
     {
         for (int budget = ReceiveBurst; budget > 0; budget--)
@@ -99,7 +108,7 @@ public sealed class TapBackend : INetBackend, IDisposable
 
     void Watch(bool on)
     {
-        if (_watching == on || _disposed) return;
+        if (_watching == on || _gone || _disposed) return;
         _watching = on;
         if (on) _loop.Watch(_tap.Fd, FdEvents.Readable, _onReadable);
         else _loop.Unwatch(_tap.Fd);

@@ -48,6 +48,9 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
     /// <summary>What it is called in `info block`: the file name.</summary>
     public string Description { get; set; } = "";
 
+    /// <summary>write-cache=on: data may wait for a flush. Off (writethrough): each write ends with one.</summary>
+    public bool WriteCache { get; set; } = true;
+
     public int InFlight => Volatile.Read(ref _inFlight);
 
     /// <summary>The medium was put in or taken out. Under the machine lock.</summary>
@@ -94,6 +97,8 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
                     BlockOperation.Discard => root.DiscardAsync(request.Offset, request.Length),
                     _ => root.WriteZeroesAsync(request.Offset, request.Length, request.MayUnmap),
                 }).ConfigureAwait(false);
+            if (errno == 0 && !WriteCache && (request.Operation is BlockOperation.Write or BlockOperation.WriteZeroes))
+                await Root!.FlushAsync().ConfigureAwait(false);
         }
         catch (BlockException e) { errno = e.Errno; }
         catch (IOException) { errno = EIo; }

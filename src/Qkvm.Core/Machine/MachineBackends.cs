@@ -13,12 +13,13 @@ public sealed class MachineBackends
     public Dictionary<string, BlockBackend> Drives { get; } = new(StringComparer.Ordinal);
     public Dictionary<string, ICharBackend> Chardevs { get; } = new(StringComparer.Ordinal);
     public Dictionary<string, INetBackend> Netdevs { get; } = new(StringComparer.Ordinal);
-    public HashSet<string> SharedChardevs { get; } = new(StringComparer.Ordinal);
+    /// <summary>What gives each of several frontends a port of its own, by the chardev's id.</summary>
+    public Dictionary<string, Func<ICharBackend>> Muxes { get; } = new(StringComparer.Ordinal);
 
     public BlockBackend TakeDrive(string id, string owner) => Take(Drives, "drive", id, owner);
 
     public ICharBackend TakeChardev(string id, string owner) =>
-        SharedChardevs.Contains(id) ? Chardevs[id] : Take(Chardevs, "chardev", id, owner);
+        Muxes.TryGetValue(id, out Func<ICharBackend>? addPort) ? addPort() : Take(Chardevs, "chardev", id, owner);
 
     public INetBackend TakeNetdev(string id, string owner) => Take(Netdevs, "netdev", id, owner);
 

@@ -15,7 +15,8 @@ public static class IsaSerial
 
     public static readonly DeviceModel Model = new("isa-serial", "ISA",
         [
-            Property.Chardev(), Property.Number("index", Automatic, help: "COM port, 0 to 3"), Property.Number("iobase", Automatic),
+            Property.Chardev(), Property.Number("index", Automatic, help: "COM port, 0 to 3"),
+            Property.Number("iobase", Automatic),
             Property.Number("irq", Automatic), Property.Number("baudbase", 115200), Property.Bool("wakeup", false),
         ], Create) { Category = DeviceCategory.Input };
 
@@ -30,9 +31,11 @@ public static class IsaSerial
         ulong iobase = properties.Number("iobase"), irq = properties.Number("irq");
         if (iobase == Automatic) iobase = Bases[(int)index];
         if (irq == Automatic) irq = Irqs[(int)index];
-        if (iobase > 0x10000 - Ports) throw new ConfigurationException($"{properties.Owner}: iobase: {iobase:x} is beyond the I/O ports, 0 to fff8");
+        if (iobase > 0x10000 - Ports)
+            throw new ConfigurationException($"{properties.Owner}: iobase: {iobase:x} is beyond I/O port fff8");
         if (irq > 15) throw new ConfigurationException($"{properties.Owner}: irq: {irq} is no ISA interrupt, 0 to 15");
-        var uart = new Uart16550A($"serial{index}", board.Clock, board.Irq((int)irq), board.TakeChardev(chardev, properties.Owner));
+        var uart = new Uart16550A($"serial{index}", board.Clock, board.Irq((int)irq),
+            board.TakeChardev(chardev, properties.Owner));
         board.Ports.Map(iobase, MemoryRegion.Io(uart.Name, Ports, uart, AccessSizes.Bytes));
         return uart;
     }

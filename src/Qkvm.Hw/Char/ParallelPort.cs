@@ -20,7 +20,8 @@ public sealed class ParallelPort : IDevice, IRegisterBank, ICharFrontend
 
     public static readonly DeviceModel Model = new("isa-parallel", "ISA",
         [
-            Property.Chardev(), Property.Number("index", Automatic, help: "LPT port, 0 to 2"), Property.Number("iobase", Automatic),
+            Property.Chardev(), Property.Number("index", Automatic, help: "LPT port, 0 to 2"),
+            Property.Number("iobase", Automatic),
             Property.Number("irq", 7, max: 15),
         ], Create) { Category = DeviceCategory.Input };
 
@@ -105,9 +106,11 @@ public sealed class ParallelPort : IDevice, IRegisterBank, ICharFrontend
             throw new ConfigurationException($"{properties.Owner}: it needs a character device: chardev=ID");
         ulong iobase = properties.Number("iobase"), irq = properties.Number("irq");
         if (iobase == Automatic) iobase = Bases[(int)index];
-        if (iobase > 0x10000 - Ports) throw new ConfigurationException($"{properties.Owner}: iobase: {iobase:x} is beyond the I/O ports, 0 to fff8");
+        if (iobase > 0x10000 - Ports)
+            throw new ConfigurationException($"{properties.Owner}: iobase: {iobase:x} is beyond I/O port fff8");
         if (irq > 15) throw new ConfigurationException($"{properties.Owner}: irq: {irq} is no ISA interrupt, 0 to 15");
-        var port = new ParallelPort($"parallel{index}", board.Irq((int)irq), board.TakeChardev(chardev, properties.Owner));
+        var port = new ParallelPort($"parallel{index}", board.Irq((int)irq),
+            board.TakeChardev(chardev, properties.Owner));
         // Base 3BCh has four ports before the display's registers.
         board.Ports.Map(iobase, MemoryRegion.Io(port.Name, (iobase & 7) == 0 ? Ports : 4UL, port, AccessSizes.Bytes));
         return port;

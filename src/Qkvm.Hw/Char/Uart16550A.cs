@@ -9,21 +9,24 @@ namespace Qkvm.Hw.Char;
 
 /// <summary>Universal asynchronous receiver and transmitter with FIFOs. Spec: National PC16550D data sheet, June 1995;
 /// register names are the sheet's.</summary>
-/// <remarks>8 byte-wide ports. Deviations: the transmitter sends at once, as fast as the backend takes it; the modem lines are
-/// fixed at carrier detect, data set ready and clear to send; OUT2 does not gate the interrupt; a break is not bound to its
-/// place in the FIFO.</remarks>
+/// <remarks>8 byte-wide ports. Deviations: the transmitter sends at once, as fast as the backend takes it; the modem
+/// lines are fixed at carrier detect, data set ready and clear to send; OUT2 does not gate the interrupt; a break is
+/// not bound to its place in the FIFO.</remarks>
 public sealed class Uart16550A : IDevice, IRegisterBank, ICharFrontend
 {
-    const int Data = 0, InterruptEnable = 1, InterruptIdentification = 2, LineControl = 3, ModemControl = 4, LineStatus = 5,
+    const int Data = 0, InterruptEnable = 1, InterruptIdentification = 2, LineControl = 3, ModemControl = 4,
+        LineStatus = 5,
         ModemStatus = 6, Scratch = 7;
 
     const byte IerReceived = 0x01, IerTransmitterEmpty = 0x02, IerLineStatus = 0x04, IerModemStatus = 0x08;
-    const byte IirModemStatus = 0x00, IirNone = 0x01, IirTransmitterEmpty = 0x02, IirReceived = 0x04, IirLineStatus = 0x06, IirTimeout = 0x0C,
+    const byte IirModemStatus = 0x00, IirNone = 0x01, IirTransmitterEmpty = 0x02, IirReceived = 0x04,
+        IirLineStatus = 0x06, IirTimeout = 0x0C,
         IirFifos = 0xC0;
     const byte FcrEnable = 0x01, FcrClearReceiver = 0x02, FcrClearTransmitter = 0x04, FcrWritable = 0xC9;
     const byte LcrDlab = 0x80, LcrParity = 0x08, LcrStop = 0x04;
     const byte McrLoop = 0x10, McrWritable = 0x1F;
-    const byte LsrDataReady = 0x01, LsrOverrun = 0x02, LsrBreak = 0x10, LsrErrors = 0x1E, LsrThrEmpty = 0x20, LsrTransmitterEmpty = 0x40;
+    const byte LsrDataReady = 0x01, LsrOverrun = 0x02, LsrBreak = 0x10, LsrErrors = 0x1E, LsrThrEmpty = 0x20,
+        LsrTransmitterEmpty = 0x40;
     const byte MsrTrailingRing = 0x04, MsrDeltas = 0x0F, MsrRing = 0x40, MsrConnected = 0xB0; // DCD, DSR, CTS
     const int FifoSize = 16, TimeoutCharacters = 4, BaudBase = 115_200;
     static ReadOnlySpan<byte> TriggerLevels => [1, 4, 8, 14];
@@ -259,7 +262,8 @@ public sealed class Uart16550A : IDevice, IRegisterBank, ICharFrontend
 
     void UpdateIrq() => _irq.Set(Identification() != IirNone);
 
-    /// <summary>Loop mode: RTS, DTR, OUT1 and OUT2 appear as CTS, DSR, RI and DCD ("Modem Control Register", bit 4).</summary>
+    /// <summary>Loop mode: RTS, DTR, OUT1 and OUT2 appear as CTS, DSR, RI and DCD ("Modem Control Register", bit
+    /// 4).</summary>
     void UpdateModemLines()
     {
         byte lines = IsLoop ? (byte)((_mcr & 0x02) << 3 | (_mcr & 0x01) << 5 | (_mcr & 0x0C) << 4) : MsrConnected;

@@ -9,19 +9,24 @@ namespace Qkvm.Hw.Input;
 /// <summary>Keyboard controller with PS/2 keyboard and mouse. Spec: IBM PS/2 Hardware Interface Technical Reference,
 /// "Keyboard/Auxiliary Device Controller".</summary>
 /// <remarks>The board maps <see cref="Data"/> at port 60h and <see cref="Command"/> at port 64h, one byte each.
-/// Deviations: bytes travel in no time, so the input buffer is never full; there are no time-outs and parity errors.</remarks>
+/// Deviations: bytes travel in no time, so the input buffer is never full; there are no time-outs and parity
+/// errors.</remarks>
 public sealed class I8042 : IDevice
 {
     // Status register
     const byte OutputFull = 0x01, SystemFlag = 0x04, LastWasCommand = 0x08, Unlocked = 0x10, AuxiliaryOutputFull = 0x20;
     // Command byte
-    const byte KeyboardInterrupt = 0x01, AuxiliaryInterrupt = 0x02, KeyboardDisabled = 0x10, AuxiliaryDisabled = 0x20, TranslateCodes = 0x40;
+    const byte KeyboardInterrupt = 0x01, AuxiliaryInterrupt = 0x02, KeyboardDisabled = 0x10, AuxiliaryDisabled = 0x20,
+        TranslateCodes = 0x40;
     // Output port
     const byte NotReset = 0x01, A20 = 0x02, OutputPortOnes = 0xCC, KeyboardFull = 0x10, AuxiliaryFull = 0x20;
     // Controller commands
-    const byte FirstReadRam = 0x20, LastReadRam = 0x3F, FirstWriteRam = 0x60, LastWriteRam = 0x7F, DisableAuxiliary = 0xA7, EnableAuxiliary = 0xA8,
-        TestAuxiliary = 0xA9, SelfTest = 0xAA, TestKeyboard = 0xAB, DisableKeyboard = 0xAD, EnableKeyboard = 0xAE, ReadInputPort = 0xC0,
-        ReadOutputPort = 0xD0, WriteOutputPort = 0xD1, WriteKeyboardOutput = 0xD2, WriteAuxiliaryOutput = 0xD3, WriteAuxiliary = 0xD4,
+    const byte FirstReadRam = 0x20, LastReadRam = 0x3F, FirstWriteRam = 0x60, LastWriteRam = 0x7F,
+        DisableAuxiliary = 0xA7, EnableAuxiliary = 0xA8,
+        TestAuxiliary = 0xA9, SelfTest = 0xAA, TestKeyboard = 0xAB, DisableKeyboard = 0xAD, EnableKeyboard = 0xAE,
+        ReadInputPort = 0xC0,
+        ReadOutputPort = 0xD0, WriteOutputPort = 0xD1, WriteKeyboardOutput = 0xD2, WriteAuxiliaryOutput = 0xD3,
+        WriteAuxiliary = 0xD4,
         DisableA20 = 0xDD, EnableA20 = 0xDF, ReadTestInputs = 0xE0, FirstPulse = 0xF0;
     const byte SelfTestPassed = 0x55, LineTestPassed = 0x00, InputPort = 0x80;
     const int RamSize = 32;
@@ -30,7 +35,8 @@ public sealed class I8042 : IDevice
     readonly Action<bool> _setA20;
     readonly Action _resetMachine;
     readonly byte[] _ram = new byte[RamSize];                      // byte 0 is the command byte
-    readonly ByteQueue _replies = new(16);                         // of the controller itself, waiting for the output buffer
+    // of the controller itself, waiting for the output buffer
+    readonly ByteQueue _replies = new(16);
     byte _status, _output, _pendingCommand;
     bool _a20, _break;
 
@@ -92,7 +98,8 @@ public sealed class I8042 : IDevice
         Fill();
     }
 
-    bool IsKeyboardRequest => (_status & (OutputFull | AuxiliaryOutputFull)) == OutputFull && (_ram[0] & KeyboardInterrupt) != 0;
+    bool IsKeyboardRequest => (_status & (OutputFull | AuxiliaryOutputFull)) == OutputFull
+        && (_ram[0] & KeyboardInterrupt) != 0;
     bool IsAuxiliaryRequest => (_status & AuxiliaryOutputFull) != 0 && (_ram[0] & AuxiliaryInterrupt) != 0;
 
     byte ReadData()
@@ -134,7 +141,8 @@ public sealed class I8042 : IDevice
         switch (command)
         {
             case >= FirstReadRam and <= LastReadRam: Reply(_ram[command - FirstReadRam]); break;
-            case (>= FirstWriteRam and <= LastWriteRam) or WriteOutputPort or WriteKeyboardOutput or WriteAuxiliaryOutput or WriteAuxiliary:
+            case (>= FirstWriteRam and <= LastWriteRam) or WriteOutputPort or WriteKeyboardOutput
+                or WriteAuxiliaryOutput or WriteAuxiliary:
                 _pendingCommand = command;
                 break;
             case DisableAuxiliary: _ram[0] |= AuxiliaryDisabled; break;
@@ -184,13 +192,15 @@ public sealed class I8042 : IDevice
 
     void Reply(byte value) => _replies.TryPush(value);
 
-    /// <summary>Moves the next byte into the empty output buffer: a reply, else from the keyboard, else from the mouse.</summary>
+    /// <summary>Moves the next byte into the empty output buffer: a reply, else from the keyboard, else from the
+    /// mouse.</summary>
     void Fill()
     {
         if ((_status & OutputFull) == 0)
         {
             if (_replies.Count > 0) Output(_replies.Pop(), auxiliary: false);
-            else if (!TakeKey() && Mouse.HasData && (_ram[0] & AuxiliaryDisabled) == 0) Output(Mouse.Read(), auxiliary: true);
+            else if (!TakeKey() && Mouse.HasData && (_ram[0] & AuxiliaryDisabled) == 0)
+                Output(Mouse.Read(), auxiliary: true);
         }
         UpdateIrqs();
     }

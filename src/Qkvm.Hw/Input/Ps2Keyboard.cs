@@ -3,13 +3,16 @@ using Qkvm.Core.State;
 
 namespace Qkvm.Hw.Input;
 
-/// <summary>A 102-key PS/2 keyboard. Spec: IBM PS/2 Hardware Interface Technical Reference, "Keyboard (101- and 102-key)".</summary>
+/// <summary>A 102-key PS/2 keyboard. Spec: IBM PS/2 Hardware Interface Technical Reference, "Keyboard (101- and
+/// 102-key)".</summary>
 /// <remarks>Deviations: keys do not repeat by themselves (the host's do); no power-on self-test report.</remarks>
 public sealed class Ps2Keyboard : IKeyboardSink
 {
     // Commands and replies
-    const byte SetLeds = 0xED, Echo = 0xEE, SelectSet = 0xF0, ReadId = 0xF2, SetTypematic = 0xF3, EnableScanning = 0xF4, DisableScanning = 0xF5,
-        SetDefaults = 0xF6, FirstSetAllKeys = 0xF7, LastSetAllKeys = 0xFA, FirstSetKeyType = 0xFB, LastSetKeyType = 0xFD, Resend = 0xFE, ResetAll = 0xFF;
+    const byte SetLeds = 0xED, Echo = 0xEE, SelectSet = 0xF0, ReadId = 0xF2, SetTypematic = 0xF3, EnableScanning = 0xF4,
+        DisableScanning = 0xF5,
+        SetDefaults = 0xF6, FirstSetAllKeys = 0xF7, LastSetAllKeys = 0xFA, FirstSetKeyType = 0xFB,
+        LastSetKeyType = 0xFD, Resend = 0xFE, ResetAll = 0xFF;
     const byte Acknowledge = 0xFA, TestPassed = 0xAA, Id1 = 0xAB, Id2 = 0x83;
     const byte DefaultTypematic = 0x2B;
     const int BufferSize = 16, LongestKey = 8;
@@ -62,7 +65,8 @@ public sealed class Ps2Keyboard : IKeyboardSink
             case KeyCode.Ctrl or KeyCode.CtrlR: _ctrl = down; break;
             case KeyCode.Shift or KeyCode.ShiftR: _shift = down; break;
         }
-        if (!_scanning || key == KeyCode.None || _keys.Room < LongestKey) return; // the buffer overruns: the key is lost
+        // the buffer overruns: the key is lost
+        if (!_scanning || key == KeyCode.None || _keys.Room < LongestKey) return;
         if (key == KeyCode.Print && _alt) key = KeyCode.SysRq;
         if (_set == 3) Put(ScanCodes.Set3(key), extended: false, down);
         else if (key == KeyCode.Pause) PutPause(down);
@@ -172,11 +176,13 @@ public sealed class Ps2Keyboard : IKeyboardSink
         Put(down ? print : shift, extended: true, down);
     }
 
-    /// <summary>Pause is Ctrl and Num Lock pressed and released at once; with Ctrl it is Break, an extended Scroll Lock.</summary>
+    /// <summary>Pause is Ctrl and Num Lock pressed and released at once; with Ctrl it is Break, an extended Scroll
+    /// Lock.</summary>
     void PutPause(bool down)
     {
         if (!down) return;
-        byte first = _ctrl ? Code((byte)KeyCode.ScrollLock) : Code((byte)KeyCode.Ctrl), second = Code((byte)KeyCode.NumLock);
+        byte first = _ctrl ? Code((byte)KeyCode.ScrollLock) : Code((byte)KeyCode.Ctrl),
+            second = Code((byte)KeyCode.NumLock);
         if (_ctrl)
         {
             Put(first, extended: true, down: true);

@@ -4,13 +4,17 @@ using Qkvm.Core.State;
 namespace Qkvm.Hw.Input;
 
 /// <summary>A PS/2 mouse with wheel: standard, IntelliMouse and IntelliMouse Explorer packets. Spec: IBM PS/2 Hardware
-/// Interface Technical Reference, "Auxiliary Devices"; Microsoft's "Mouse wheel support" for the sample rate knocks.</summary>
-/// <remarks>Deviations: movements are reported as they come, not at the sample rate; 2:1 scaling is only remembered.</remarks>
+/// Interface Technical Reference, "Auxiliary Devices"; Microsoft's "Mouse wheel support" for the sample rate
+/// knocks.</summary>
+/// <remarks>Deviations: movements are reported as they come, not at the sample rate; 2:1 scaling is only
+/// remembered.</remarks>
 public sealed class Ps2Mouse : IPointerSink
 {
     // Commands and replies
-    const byte SetScaling1 = 0xE6, SetScaling2 = 0xE7, SetResolution = 0xE8, GetStatus = 0xE9, SetStream = 0xEA, Poll = 0xEB, ResetWrap = 0xEC,
-        SetWrap = 0xEE, SetRemote = 0xF0, ReadType = 0xF2, SetSample = 0xF3, EnableReporting = 0xF4, DisableReporting = 0xF5, SetDefaults = 0xF6,
+    const byte SetScaling1 = 0xE6, SetScaling2 = 0xE7, SetResolution = 0xE8, GetStatus = 0xE9, SetStream = 0xEA,
+        Poll = 0xEB, ResetWrap = 0xEC,
+        SetWrap = 0xEE, SetRemote = 0xF0, ReadType = 0xF2, SetSample = 0xF3, EnableReporting = 0xF4,
+        DisableReporting = 0xF5, SetDefaults = 0xF6,
         Resend = 0xFE, ResetAll = 0xFF;
     const byte Acknowledge = 0xFA, TestPassed = 0xAA, Standard = 0, IntelliMouse = 3, Explorer = 4;
     const byte StatusRemote = 0x40, StatusEnabled = 0x20, StatusScaling2 = 0x10;
@@ -97,7 +101,8 @@ public sealed class Ps2Mouse : IPointerSink
         state.Field("reported-buttons", ref _reportedButtons);
         _packets.Exchange(state, "packets");
         _replies.Exchange(state, "replies");
-        if (_type is not (Standard or IntelliMouse or Explorer) || Math.Abs((long)_dx) > MaxPending || Math.Abs((long)_dy) > MaxPending
+        if (_type is not (Standard or IntelliMouse or Explorer) || Math.Abs((long)_dx) > MaxPending
+            || Math.Abs((long)_dy) > MaxPending
             || Math.Abs((long)_dz) > MaxPending)
             throw new InvalidStateException("ps2-mouse: impossible state");
     }
@@ -138,7 +143,8 @@ public sealed class Ps2Mouse : IPointerSink
         switch (command)
         {
             case GetStatus:
-                Reply((byte)((_remote ? StatusRemote : 0) | (_reporting ? StatusEnabled : 0) | (_scaling2 ? StatusScaling2 : 0)
+                Reply((byte)((_remote ? StatusRemote : 0) | (_reporting ? StatusEnabled : 0) | (_scaling2
+                    ? StatusScaling2 : 0)
                     | (_buttons & 1) << 2 | (_buttons & 4) >> 1 | (_buttons & 2) >> 1));
                 Reply(_resolution);
                 Reply(_sampleRate);
@@ -169,13 +175,15 @@ public sealed class Ps2Mouse : IPointerSink
 
     void Report()
     {
-        while (_reporting && !_remote && _packets.Room >= PacketSize && (_dx != 0 || _dy != 0 || _dz != 0 || _buttons != _reportedButtons))
+        while (_reporting && !_remote && _packets.Room >= PacketSize
+            && (_dx != 0 || _dy != 0 || _dz != 0 || _buttons != _reportedButtons))
             PutPacket(_packets);
     }
 
     void PutPacket(ByteQueue target)
     {
-        int x = Math.Clamp(_dx, -MaxStep, MaxStep), y = Math.Clamp(_dy, -MaxStep, MaxStep), z = Math.Clamp(_dz, -MaxWheel, MaxWheel);
+        int x = Math.Clamp(_dx, -MaxStep, MaxStep), y = Math.Clamp(_dy, -MaxStep, MaxStep),
+            z = Math.Clamp(_dz, -MaxWheel, MaxWheel);
         (_dx, _dy) = (_dx - x, _dy - y);
         _reportedButtons = _buttons;
         target.TryPush((byte)(AlwaysOne | _buttons & 7 | (x < 0 ? NegativeX : 0) | (y < 0 ? NegativeY : 0)));

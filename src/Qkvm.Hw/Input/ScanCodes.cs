@@ -2,8 +2,8 @@ using Qkvm.Core.Input;
 
 namespace Qkvm.Hw.Input;
 
-/// <summary>Scan code sets 1, 2 and 3 and the 8042's translation. Spec: IBM PS/2 Hardware Interface Technical Reference,
-/// "Keyboard (101- and 102-key)".</summary>
+/// <summary>Scan code sets 1, 2 and 3 and the 8042's translation. Spec: IBM PS/2 Hardware Interface Technical
+/// Reference, "Keyboard (101- and 102-key)".</summary>
 public static class ScanCodes
 {
     public const byte Extended = 0xE0, PausePrefix = 0xE1, Break = 0xF0, Set1Break = 0x80;
@@ -37,14 +37,20 @@ public static class ScanCodes
     /// <summary>Set 3 has one code for each key and no prefixes.</summary>
     public static byte Set3(KeyCode key) => key switch
     {
-        KeyCode.Esc => 0x08, KeyCode.CapsLock => 0x14, KeyCode.Ctrl => 0x11, KeyCode.Alt => 0x19, KeyCode.Backslash => 0x5C,
-        KeyCode.F1 => 0x07, KeyCode.F2 => 0x0F, KeyCode.F3 => 0x17, KeyCode.F4 => 0x1F, KeyCode.F5 => 0x27, KeyCode.F6 => 0x2F,
-        KeyCode.F7 => 0x37, KeyCode.F8 => 0x3F, KeyCode.F9 => 0x47, KeyCode.F10 => 0x4F, KeyCode.F11 => 0x56, KeyCode.F12 => 0x5E,
+        KeyCode.Esc => 0x08, KeyCode.CapsLock => 0x14, KeyCode.Ctrl => 0x11, KeyCode.Alt => 0x19,
+        KeyCode.Backslash => 0x5C,
+        KeyCode.F1 => 0x07, KeyCode.F2 => 0x0F, KeyCode.F3 => 0x17, KeyCode.F4 => 0x1F, KeyCode.F5 => 0x27,
+        KeyCode.F6 => 0x2F,
+        KeyCode.F7 => 0x37, KeyCode.F8 => 0x3F, KeyCode.F9 => 0x47, KeyCode.F10 => 0x4F, KeyCode.F11 => 0x56,
+        KeyCode.F12 => 0x5E,
         KeyCode.Print or KeyCode.SysRq => 0x57, KeyCode.ScrollLock => 0x5F, KeyCode.Pause => 0x62, KeyCode.Less => 0x13,
-        KeyCode.Insert => 0x67, KeyCode.Home => 0x6E, KeyCode.PgUp => 0x6F, KeyCode.Delete => 0x64, KeyCode.End => 0x65, KeyCode.PgDn => 0x6D,
-        KeyCode.Up => 0x63, KeyCode.Left => 0x61, KeyCode.Down => 0x60, KeyCode.Right => 0x6A, KeyCode.AltR => 0x39, KeyCode.CtrlR => 0x58,
+        KeyCode.Insert => 0x67, KeyCode.Home => 0x6E, KeyCode.PgUp => 0x6F, KeyCode.Delete => 0x64, KeyCode.End => 0x65,
+        KeyCode.PgDn => 0x6D,
+        KeyCode.Up => 0x63, KeyCode.Left => 0x61, KeyCode.Down => 0x60, KeyCode.Right => 0x6A, KeyCode.AltR => 0x39,
+        KeyCode.CtrlR => 0x58,
         KeyCode.MetaL => 0x8B, KeyCode.MetaR => 0x8C, KeyCode.Compose => 0x8D,
-        KeyCode.NumLock => 0x76, KeyCode.KpDivide => 0x77, KeyCode.KpMultiply => 0x7E, KeyCode.KpSubtract => 0x84, KeyCode.KpAdd => 0x7C,
+        KeyCode.NumLock => 0x76, KeyCode.KpDivide => 0x77, KeyCode.KpMultiply => 0x7E, KeyCode.KpSubtract => 0x84,
+        KeyCode.KpAdd => 0x7C,
         KeyCode.KpEnter => 0x79,
         _ => Set2((byte)key),
     };

@@ -5,8 +5,8 @@ namespace Qkvm.Hw.Intc;
 
 /// <summary>Carries interrupt messages from IOAPIC, MSI and local APICs to the local APICs. Intel SDM volume 3,
 /// sections 11.6.2 (destinations) and 11.11 (MSI formats).</summary>
-/// <remarks>As a register bank it is the MSI window FEE00000h-FEEFFFFFh, for processors that write there outside their own
-/// APIC page. Deviations: lowest priority arbitration prefers the lowest APIC ID among equals.</remarks>
+/// <remarks>As a register bank it is the MSI window FEE00000h-FEEFFFFFh, for processors that write there outside their
+/// own APIC page. Deviations: lowest priority arbitration prefers the lowest APIC ID among equals.</remarks>
 /// <param name="acknowledgePic">The 8259's interrupt acknowledge, for ExtINT; null: no 8259.</param>
 public sealed class ApicBus(Func<int>? acknowledgePic = null) : IMsiTarget, IRegisterBank
 {
@@ -39,8 +39,10 @@ public sealed class ApicBus(Func<int>? acknowledgePic = null) : IMsiTarget, IReg
         if ((address & MsiWindowMask) != MsiWindow) return;
         bool logical = (address & LogicalDestination) != 0;
         var mode = (DeliveryMode)(data >> 8 & 7);
-        if (mode == DeliveryMode.Fixed && logical && (address & RedirectionHint) != 0) mode = DeliveryMode.LowestPriority;
-        Deliver(new InterruptMessage((byte)data, mode, (uint)(address >> 12) & 0xFF, logical, (data & TriggerLevel) != 0));
+        if (mode == DeliveryMode.Fixed && logical && (address & RedirectionHint) != 0)
+            mode = DeliveryMode.LowestPriority;
+        Deliver(new InterruptMessage((byte)data, mode, (uint)(address >> 12) & 0xFF, logical,
+            (data & TriggerLevel) != 0));
     }
 
     public ulong Read(ulong offset, int size) => ulong.MaxValue;
@@ -53,8 +55,10 @@ public sealed class ApicBus(Func<int>? acknowledgePic = null) : IMsiTarget, IReg
         {
             LocalApic local = _locals[i];
             if (!local.Matches(message)) continue;
-            if (message.Mode != DeliveryMode.LowestPriority) local.Accept(message.Mode, message.Vector, message.IsLevel);
-            else if (local.IsSoftwareEnabled && (lowest == null || local.ProcessorPriority < lowest.ProcessorPriority)) lowest = local;
+            if (message.Mode != DeliveryMode.LowestPriority)
+                local.Accept(message.Mode, message.Vector, message.IsLevel);
+            else if (local.IsSoftwareEnabled && (lowest == null || local.ProcessorPriority < lowest.ProcessorPriority))
+                lowest = local;
         }
         lowest?.Accept(DeliveryMode.Fixed, message.Vector, message.IsLevel);
     }

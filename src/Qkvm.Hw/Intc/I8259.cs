@@ -5,14 +5,18 @@ using Qkvm.Core.State;
 
 namespace Qkvm.Hw.Intc;
 
-/// <summary>Programmable Interrupt Controller. Spec: Intel 8259A data sheet, order 231468; names are the sheet's.</summary>
-/// <remarks>Deviations: only 8086 mode; an edge request stays latched when its input falls before the acknowledge.</remarks>
+/// <summary>Programmable Interrupt Controller. Spec: Intel 8259A data sheet, order 231468; names are the
+/// sheet's.</summary>
+/// <remarks>Deviations: only 8086 mode; an edge request stays latched when its input falls before the
+/// acknowledge.</remarks>
 public sealed class I8259(string name, IrqLine output, byte edgeLevelWritable) : IRegisterBank
 {
-    const int CommandPort = 0;                                     // A0 = 0: ICW1, OCW2, OCW3, IRR or ISR; A0 = 1: the rest
+    // A0 = 0: ICW1, OCW2, OCW3, IRR or ISR; A0 = 1: the rest
+    const int CommandPort = 0;
     const byte Icw1 = 0x10, Icw1NeedsIcw4 = 0x01, Icw1Single = 0x02, Icw1Level = 0x08;
     const byte Icw4AutoEoi = 0x02, Icw4SpecialFullyNested = 0x10;
-    const byte Ocw3 = 0x08, Ocw3Poll = 0x04, Ocw3ReadRegister = 0x02, Ocw3ReadIsr = 0x01, Ocw3SetSpecialMask = 0x40, Ocw3SpecialMask = 0x20;
+    const byte Ocw3 = 0x08, Ocw3Poll = 0x04, Ocw3ReadRegister = 0x02, Ocw3ReadIsr = 0x01, Ocw3SetSpecialMask = 0x40,
+        Ocw3SpecialMask = 0x20;
 
     byte _inputs;
     byte _irr, _isr, _imr;

@@ -6,7 +6,8 @@ using Qkvm.Core.State;
 namespace Qkvm.Hw.Intc;
 
 /// <summary>The PC's two 8259A in cascade: the slave's INT is the master's input 2.</summary>
-/// <remarks>Ports: <see cref="Master"/> 20h-21h, <see cref="Slave"/> A0h-A1h, <see cref="EdgeLevelControl"/> 4D0h-4D1h.</remarks>
+/// <remarks>Ports: <see cref="Master"/> 20h-21h, <see cref="Slave"/> A0h-A1h, <see cref="EdgeLevelControl"/>
+/// 4D0h-4D1h.</remarks>
 public sealed class I8259Pair : IDevice
 {
     const int CascadeInput = 2, SpuriousInput = 7;
@@ -16,7 +17,8 @@ public sealed class I8259Pair : IDevice
     public I8259Pair(IrqLine intr)
     {
         Master = new I8259("i8259-master", intr, MasterEdgeLevelWritable);
-        Slave = new I8259("i8259-slave", new IrqLine("i8259-cascade", level => Master.SetIrq(CascadeInput, level)), SlaveEdgeLevelWritable);
+        Slave = new I8259("i8259-slave", new IrqLine("i8259-cascade", level => Master.SetIrq(CascadeInput, level)),
+            SlaveEdgeLevelWritable);
         EdgeLevelControl = new EdgeLevelControlRegisters(this);
     }
 
@@ -39,7 +41,8 @@ public sealed class I8259Pair : IDevice
         else Slave.SetIrq(irq - 8, level);
     }
 
-    /// <summary>The processor's interrupt acknowledge cycles: the vector. A request that has gone gives IRQ 7 or 15.</summary>
+    /// <summary>The processor's interrupt acknowledge cycles: the vector. A request that has gone gives IRQ 7 or
+    /// 15.</summary>
     public int Acknowledge()
     {
         int input = Master.HighestRequest();

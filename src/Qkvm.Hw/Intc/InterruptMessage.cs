@@ -6,4 +6,5 @@ public enum DeliveryMode { Fixed = 0, LowestPriority = 1, Smi = 2, Nmi = 4, Init
 /// <summary>What travels between IOAPIC, MSI sources and local APICs.</summary>
 /// <param name="Destination">APIC IDs or a logical set of them.</param>
 /// <param name="IsWide">A 32-bit destination, as x2APIC's ICR sends it; else 8 bits.</param>
-public readonly record struct InterruptMessage(byte Vector, DeliveryMode Mode, uint Destination, bool IsLogical, bool IsLevel, bool IsWide = false);
+public readonly record struct InterruptMessage(byte Vector, DeliveryMode Mode, uint Destination, bool IsLogical,
+    bool IsLevel, bool IsWide = false);

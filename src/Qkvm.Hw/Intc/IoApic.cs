@@ -7,7 +7,8 @@ namespace Qkvm.Hw.Intc;
 /// <summary>I/O Advanced Programmable Interrupt Controller. Spec: Intel 82093AA data sheet, order 290566; version 20h
 /// with the EOI register at 40h as later chip sets have it.</summary>
 /// <remarks>The board maps it at FEC00000h, 1000h bytes, 4-byte accesses, and wires IRQ 0 to input 2.
-/// Deviations: messages are delivered at once, so Delivery Status always reads idle; INTPOL is kept but inputs are active high.</remarks>
+/// Deviations: messages are delivered at once, so Delivery Status always reads idle; INTPOL is kept but inputs are
+/// active high.</remarks>
 public sealed class IoApic : IDevice, IRegisterBank
 {
     public const int Inputs = 24;
@@ -74,7 +75,8 @@ public sealed class IoApic : IDevice, IRegisterBank
         for (int input = 0; input < Inputs; input++)
         {
             ulong entry = _table[input];
-            if ((entry & (LevelTriggered | RemoteIrr)) != (LevelTriggered | RemoteIrr) || (byte)entry != vector) continue;
+            if ((entry & (LevelTriggered | RemoteIrr)) != (LevelTriggered | RemoteIrr) || (byte)entry != vector)
+                continue;
             _table[input] &= ~RemoteIrr;
             ServeLevel(input);
         }
@@ -132,6 +134,7 @@ public sealed class IoApic : IDevice, IRegisterBank
             if ((entry & RemoteIrr) != 0) return;
             _table[input] |= RemoteIrr;
         }
-        _bus.Deliver(new InterruptMessage((byte)entry, mode, (uint)(entry >> 56), (entry & LogicalDestination) != 0, level));
+        _bus.Deliver(new InterruptMessage((byte)entry, mode, (uint)(entry >> 56), (entry & LogicalDestination) != 0,
+            level));
     }
 }

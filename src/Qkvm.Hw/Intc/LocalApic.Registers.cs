@@ -6,7 +6,8 @@ namespace Qkvm.Hw.Intc;
 public sealed partial class LocalApic
 {
     // Register indices
-    const int IdRegister = 0x02, VersionRegister = 0x03, Tpr = 0x08, Apr = 0x09, Ppr = 0x0A, Eoi = 0x0B, Rrd = 0x0C, Ldr = 0x0D, Dfr = 0x0E,
+    const int IdRegister = 0x02, VersionRegister = 0x03, Tpr = 0x08, Apr = 0x09, Ppr = 0x0A, Eoi = 0x0B, Rrd = 0x0C,
+        Ldr = 0x0D, Dfr = 0x0E,
         Svr = 0x0F, IsrFirst = 0x10, TmrFirst = 0x18, IrrFirst = 0x20, Esr = 0x28, IcrLow = 0x30, IcrHigh = 0x31,
         LvtFirst = 0x32, InitialCount = 0x38, CurrentCount = 0x39, DivideConfiguration = 0x3E, SelfIpi = 0x3F;
     const uint VersionValue = (LvtCount - 1) << 16 | 0x14;
@@ -17,7 +18,8 @@ public sealed partial class LocalApic
 
     // Local vector table, section 11.5.1
     const int LvtTimer = 0, LvtThermal = 1, LvtPerformance = 2, LvtLint0 = 3, LvtLint1 = 4, LvtError = 5, LvtCount = 6;
-    const uint LvtDeliveryMode = 0x700, LvtRemoteIrr = 1 << 14, LvtLevel = 1 << 15, LvtMasked = 1 << 16, LvtReadOnly = 0x5000;
+    const uint LvtDeliveryMode = 0x700, LvtRemoteIrr = 1 << 14, LvtLevel = 1 << 15, LvtMasked = 1 << 16,
+        LvtReadOnly = 0x5000;
     static ReadOnlySpan<uint> LvtWritable => [0x700FF, 0x107FF, 0x107FF, 0x1A7FF, 0x1A7FF, 0x100FF];
 
     const uint SvrEnable = 0x100, SvrWritable = 0x3FF, DfrFlat = 0xF;
@@ -210,12 +212,18 @@ public sealed partial class LocalApic
         var mode = (DeliveryMode)(command >> 8 & 7);
         byte vector = (byte)command;
         bool level = (command & IcrLevel) != 0;
-        if (mode == DeliveryMode.Init && level && (command & IcrAssert) == 0) return; // INIT level de-assert: for old buses only
-        if (mode is DeliveryMode.Fixed or DeliveryMode.LowestPriority && vector < FirstLegalVector) { Error(SendIllegalVector); return; }
+        // INIT level de-assert: for old buses only
+        if (mode == DeliveryMode.Init && level && (command & IcrAssert) == 0) return;
+        if (mode is DeliveryMode.Fixed or DeliveryMode.LowestPriority && vector < FirstLegalVector)
+        {
+            Error(SendIllegalVector);
+            return;
+        }
         switch ((int)(command >> 18 & 3))
         {
             case ShorthandNone:
-                _bus.Deliver(new InterruptMessage(vector, mode, destination, (command & IcrLogical) != 0, level, IsX2Apic));
+                _bus.Deliver(new InterruptMessage(vector, mode, destination, (command & IcrLogical) != 0, level,
+                    IsX2Apic));
                 break;
             case ShorthandSelf: Accept(mode, vector, level); break;
             case ShorthandAll: _bus.DeliverToAll(null, mode, vector, level); break;

@@ -8,10 +8,11 @@ namespace Qkvm.Hw.Intc;
 
 /// <summary>One processor's local APIC: xAPIC page and x2APIC registers. Spec: Intel SDM volume 3, chapter 11 (order
 /// 325384); names are the manual's.</summary>
-/// <remarks>This part keeps the pending and serviced interrupts and the local wires; LocalApic.Registers.cs is the software
-/// interface. Public members of <see cref="ILocalApic"/> take the machine lock; all others are called under it.
-/// Deviations: after power-on the boot processor's LINT0 accepts the 8259 (as firmware sets it up on a real PC);
-/// the APIC ID cannot be changed; the boot processor flag cannot be written; no thermal or performance interrupt occurs.</remarks>
+/// <remarks>This part keeps the pending and serviced interrupts and the local wires; LocalApic.Registers.cs is the
+/// software interface. Public members of <see cref="ILocalApic"/> take the machine lock; all others are called under
+/// it. Deviations: after power-on the boot processor's LINT0 accepts the 8259 (as firmware sets it up on a real PC);
+/// the APIC ID cannot be changed; the boot processor flag cannot be written; no thermal or performance interrupt
+/// occurs.</remarks>
 public sealed partial class LocalApic : IDevice, ILocalApic
 {
     readonly IVCpu _cpu;
@@ -32,7 +33,8 @@ public sealed partial class LocalApic : IDevice, ILocalApic
     bool _extInt;                                                  // an ExtINT message waits
     volatile bool _hasInterrupt;                                   // derived
 
-    public LocalApic(IVCpu cpu, int apicId, bool isBootProcessor, ApicBus bus, IVirtualClock clock, MachineLock machineLock,
+    public LocalApic(IVCpu cpu, int apicId, bool isBootProcessor, ApicBus bus, IVirtualClock clock,
+        MachineLock machineLock,
         int physicalAddressBits = 40)
     {
         (_cpu, _id, _isBootProcessor, _bus, _lock) = (cpu, (uint)apicId, isBootProcessor, bus, machineLock);
@@ -103,7 +105,8 @@ public sealed partial class LocalApic : IDevice, ILocalApic
         if (!message.IsLogical) return target == _id;
         if (IsX2Apic) return target >> 16 == _ldr >> 16 && (target & _ldr & 0xFFFF) != 0;
         uint logicalId = _ldr >> 24;
-        return _dfr >> 28 == DfrFlat ? (target & logicalId) != 0 : target >> 4 == logicalId >> 4 && (target & logicalId & 0xF) != 0;
+        return _dfr >> 28 == DfrFlat ? (target & logicalId) != 0 : target >> 4 == logicalId >> 4
+            && (target & logicalId & 0xF) != 0;
     }
 
     /// <summary>An interrupt message or a local interrupt reaches this APIC. Section 11.8.</summary>

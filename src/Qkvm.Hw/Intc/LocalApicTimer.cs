@@ -12,7 +12,8 @@ public enum LocalApicTimerMode { OneShot = 0, Periodic = 1, TscDeadline = 2, Res
 public sealed class LocalApicTimer
 {
     const long Never = long.MaxValue, NanosecondsPerSecond = 1_000_000_000;
-    const long MinimumPeriod = 20_000;                             // nanoseconds between wake-ups for a period however short
+    // nanoseconds between wake-ups for a period however short
+    const long MinimumPeriod = 20_000;
 
     readonly IVirtualClock _clock;
     readonly IVCpu _cpu;
@@ -111,7 +112,8 @@ public sealed class LocalApicTimer
         state.Field("start", ref _start);
         state.Field("due", ref _due);
         if (!state.IsLoading) return;
-        if (_mode > 3 || (_divide & ~0x0B) != 0 || _start < 0 || _due < 0) throw new InvalidStateException("apic: impossible timer");
+        if (_mode > 3 || (_divide & ~0x0B) != 0 || _start < 0 || _due < 0)
+            throw new InvalidStateException("apic: impossible timer");
         Arm(_due);
     }
 
@@ -127,7 +129,8 @@ public sealed class LocalApicTimer
     {
         _due = due;
         if (due == Never) _timer.Cancel();
-        else _timer.ArmAt(Mode == LocalApicTimerMode.Periodic ? Math.Max(due, _clock.Nanoseconds + Math.Min(Period, MinimumPeriod)) : due);
+        else _timer.ArmAt(Mode == LocalApicTimerMode.Periodic
+            ? Math.Max(due, _clock.Nanoseconds + Math.Min(Period, MinimumPeriod)) : due);
     }
 
     void ArmCount()

@@ -3,12 +3,14 @@ using Qkvm.Core.State;
 
 namespace Qkvm.Hw.Isa;
 
-/// <summary>DMA controller: four channels' registers. Spec: Intel 8237A data sheet, order 231466; names are the sheet's.</summary>
+/// <summary>DMA controller: four channels' registers. Spec: Intel 8237A data sheet, order 231466; names are the
+/// sheet's.</summary>
 /// <param name="stride">Ports from one register to the next: 1, or 2 for the 16-bit controller.</param>
 public sealed class I8237(int stride) : IRegisterBank
 {
     const int Channels = 4, ChannelRegisters = Channels * 2;
-    const int StatusCommand = 8, Request = 9, SingleMask = 10, Mode = 11, ClearFlipFlop = 12, MasterClear = 13, ClearMask = 14, AllMask = 15;
+    const int StatusCommand = 8, Request = 9, SingleMask = 10, Mode = 11, ClearFlipFlop = 12, MasterClear = 13,
+        ClearMask = 14, AllMask = 15;
 
     readonly ushort[] _base = new ushort[ChannelRegisters];        // even: base address, odd: base word count
     readonly ushort[] _current = new ushort[ChannelRegisters];

@@ -7,7 +7,8 @@ using Qkvm.Core.State;
 
 namespace Qkvm.Hw.Isa;
 
-/// <summary>pc-testdev: what kvm-unit-tests drive: a port that echoes, memory behind register accesses, and interrupt lines.</summary>
+/// <summary>pc-testdev: what kvm-unit-tests drive: a port that echoes, memory behind register accesses, and interrupt
+/// lines.</summary>
 /// <remarks>Deviations: the port that flushes a guest page's host mapping does nothing.</remarks>
 public sealed class PcTestDev : IDevice
 {
@@ -25,10 +26,12 @@ public sealed class PcTestDev : IDevice
         for (int i = 0; i < Irqs; i++) _irqs[i] = board.Irq(i);
         var echo = new Bytes(_echo);
         board.Ports.Map(EchoPort, MemoryRegion.Io("pc-testdev-ioport", EchoSize, echo, AccessSizes.UpToDword));
-        board.Ports.Map(FlushPort, MemoryRegion.Io("pc-testdev-flush-page", EchoSize, new Bytes([]), AccessSizes.UpToDword));
+        board.Ports.Map(FlushPort, MemoryRegion.Io("pc-testdev-flush-page", EchoSize, new Bytes([]),
+            AccessSizes.UpToDword));
         board.Ports.Map(ByteEchoPort, MemoryRegion.Io("pc-testdev-ioport-byte", EchoSize, echo, AccessSizes.Bytes));
         board.Ports.Map(IrqPorts, MemoryRegion.Io("pc-testdev-irq-line", Irqs, new Lines(_irqs), AccessSizes.Bytes));
-        board.Memory.Map(MemoryBase, MemoryRegion.Io("pc-testdev-iomem", MemorySize, new Bytes(_memory), AccessSizes.UpToQword), 1);
+        board.Memory.Map(MemoryBase, MemoryRegion.Io("pc-testdev-iomem", MemorySize, new Bytes(_memory),
+            AccessSizes.UpToQword), 1);
     }
 
     public string Name => Model.Name;
@@ -66,7 +69,8 @@ public sealed class PcTestDev : IDevice
 
         public void Write(ulong offset, int size, ulong value)
         {
-            for (int i = 0; i < size && (int)offset + i < store.Length; i++) store[(int)offset + i] = (byte)(value >> (i * 8));
+            for (int i = 0; i < size && (int)offset + i < store.Length; i++)
+                store[(int)offset + i] = (byte)(value >> (i * 8));
         }
     }
 

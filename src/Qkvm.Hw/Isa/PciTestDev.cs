@@ -11,7 +11,8 @@ namespace Qkvm.Hw.Isa;
 /// <remarks>Deviations: the eventfd tests count their writes like the plain one.</remarks>
 public sealed class PciTestDev : PciDevice
 {
-    public static readonly DeviceModel Model = new("pci-testdev", "PCI", [Property.Size("membar", 0, "size of an empty BAR 2, 0 for none")],
+    public static readonly DeviceModel Model = new("pci-testdev", "PCI",
+        [Property.Size("membar", 0, "size of an empty BAR 2, 0 for none")],
         static (properties, _) => new PciTestDev(properties.Size("membar"), properties.Owner));
 
     const ulong MemoryTestSize = 2048, PortTestSize = 128, MinimumBar = 16;
@@ -19,14 +20,18 @@ public sealed class PciTestDev : PciDevice
 
     readonly TestBar _memory = new("mmio", 0, MemoryTestSize), _ports = new("portio", Tests, PortTestSize);
 
-    public PciTestDev(ulong memoryBar, string owner) : base(new PciIdentity(0x1B36, 0x0005, 0x00FF00, HasInterruptPin: false), Model.Name)
+    public PciTestDev(ulong memoryBar, string owner)
+        : base(new PciIdentity(0x1B36, 0x0005, 0x00FF00, HasInterruptPin: false), Model.Name)
     {
-        Bar(0, MemoryRegion.Io("pci-testdev-mmio", MemoryTestSize * 2, _memory, AccessSizes.UpToDword), BarKind.Memory32);
+        Bar(0, MemoryRegion.Io("pci-testdev-mmio", MemoryTestSize * 2, _memory, AccessSizes.UpToDword),
+            BarKind.Memory32);
         Bar(1, MemoryRegion.Io("pci-testdev-portio", PortTestSize * 2, _ports, AccessSizes.UpToDword), BarKind.Io);
         if (memoryBar == 0) return;
         if (!BitOperations.IsPow2(memoryBar) || memoryBar < MinimumBar)
-            throw new ConfigurationException($"{owner}: membar: {memoryBar} is not a power of two of at least {MinimumBar}");
-        Bar(2, MemoryRegion.Io("pci-testdev-membar", memoryBar, new TestBar("membar", 0, 0), AccessSizes.UpToQword), BarKind.Prefetchable64);
+            throw new ConfigurationException(
+                $"{owner}: membar: {memoryBar} is not a power of two of at least {MinimumBar}");
+        Bar(2, MemoryRegion.Io("pci-testdev-membar", memoryBar, new TestBar("membar", 0, 0), AccessSizes.UpToQword),
+            BarKind.Prefetchable64);
     }
 
     protected override void ResetDevice()
@@ -45,7 +50,8 @@ public sealed class PciTestDev : PciDevice
     sealed class TestBar(string kind, int firstTest, ulong testSize) : IRegisterBank
     {
         // Header
-        const int TestOffset = 0, Width = 1, OffsetOffset = 4, DataOffset = 8, CountOffset = 12, NameOffset = 16, HeaderSize = 64;
+        const int TestOffset = 0, Width = 1, OffsetOffset = 4, DataOffset = 8, CountOffset = 12, NameOffset = 16,
+            HeaderSize = 64;
         const int WildcardTest = 1, DataMatchTest = 2, NoTest = -1;
         const byte MatchingData = 0xFA, OtherData = 0xCE;
         static readonly string[] Names = ["no-eventfd", "wildcard-eventfd", "datamatch-eventfd"];
@@ -63,7 +69,8 @@ public sealed class PciTestDev : PciDevice
         public ulong Read(ulong offset, int size)
         {
             ulong value = 0;
-            for (int i = 0; i < size && offset + (ulong)i < HeaderSize; i++) value |= (ulong)_header[(int)offset + i] << (i * 8);
+            for (int i = 0; i < size && offset + (ulong)i < HeaderSize; i++)
+                value |= (ulong)_header[(int)offset + i] << (i * 8);
             return value;
         }
 

@@ -4,7 +4,8 @@ using Qkvm.Core.State;
 
 namespace Qkvm.Hw.Isa;
 
-/// <summary>Port 92h: system control port A with A20 gate and fast reset. Spec: Intel 82371AB (PIIX4), section 4.2.6.</summary>
+/// <summary>Port 92h: system control port A with A20 gate and fast reset. Spec: Intel 82371AB (PIIX4), section
+/// 4.2.6.</summary>
 /// <param name="setA20">The A20 gate: true opens it.</param>
 public sealed class Port92(Action<bool> setA20, Action resetMachine) : IDevice, IRegisterBank
 {

@@ -6,21 +6,25 @@ using Qkvm.Core.Time;
 
 namespace Qkvm.Hw.Timer;
 
-/// <summary>High Precision Event Timers: one block of three. Spec: IA-PC HPET 1.0a; names are the specification's.</summary>
-/// <remarks>The board maps it at FED00000h, 400h bytes with <see cref="Sizes"/>, and leads the 8254's and the real-time clock's
-/// outputs through <see cref="SetPit"/> and <see cref="SetRtc"/>: legacy replacement puts timers 0 and 1 in their places.
-/// Deviations: no FSB delivery; a comparator written behind the counter matches at once, and a one-shot matches once.</remarks>
+/// <summary>High Precision Event Timers: one block of three. Spec: IA-PC HPET 1.0a; names are the
+/// specification's.</summary>
+/// <remarks>The board maps it at FED00000h, 400h bytes with <see cref="Sizes"/>, and leads the 8254's and the real-time
+/// clock's outputs through <see cref="SetPit"/> and <see cref="SetRtc"/>: legacy replacement puts timers 0 and 1 in
+/// their places. Deviations: no FSB delivery; a comparator written behind the counter matches at once, and a one-shot
+/// matches once.</remarks>
 public sealed class Hpet : IDevice, IRegisterBank
 {
     public const ulong RegionSize = 0x400;
     public static readonly AccessSizes Sizes = new(4, 8, 4, 8);
 
     // Section 2.3.3, quadword registers
-    const ulong Capabilities = 0x000, Configuration = 0x010, InterruptStatus = 0x020, MainCounter = 0x0F0, FirstTimer = 0x100, TimerStride = 0x20;
+    const ulong Capabilities = 0x000, Configuration = 0x010, InterruptStatus = 0x020, MainCounter = 0x0F0,
+        FirstTimer = 0x100, TimerStride = 0x20;
     const ulong TimerConfiguration = 0x00, TimerComparator = 0x08;
     const ulong Enable = 1, LegacyReplacement = 2;
     const int Timers = 3, NanosecondsPerTick = 10;
-    const ulong CapabilitiesValue = (ulong)NanosecondsPerTick * 1_000_000 << 32 | 0x8086A201; // femtoseconds; Intel, 64 bits, legacy route, 3 timers
+    // femtoseconds; Intel, 64 bits, legacy route, 3 timers
+    const ulong CapabilitiesValue = (ulong)NanosecondsPerTick * 1_000_000 << 32 | 0x8086A201;
     const int PitIrq = 0, RtcIrq = 8;
     const ulong MinimumWait = 2_000;                               // ticks between matches of a period however short
     const ulong MaxTicks = long.MaxValue / NanosecondsPerTick / 2; // longer than a machine runs
@@ -35,7 +39,8 @@ public sealed class Hpet : IDevice, IRegisterBank
     uint _status;
     ulong _halted;                                                 // the counter while disabled
     long _started;                                                 // clock tick at which an enabled counter was zero
-    bool _pit, _rtc;                                               // the levels that pass while legacy replacement is off
+    // the levels that pass while legacy replacement is off
+    bool _pit, _rtc;
 
     /// <param name="irq">A wire to a global system interrupt.</param>
     /// <param name="routes">INT_ROUTE_CAP: the interrupts that timers can be routed to.</param>
@@ -176,7 +181,8 @@ public sealed class Hpet : IDevice, IRegisterBank
         DriveAll();
     }
 
-    /// <param name="comparatorWritten">One behind the counter then matches at once, else when the counter comes round.</param>
+    /// <param name="comparatorWritten">One behind the counter then matches at once, else when the counter comes
+    /// round.</param>
     void Schedule(int index, bool comparatorWritten = false)
     {
         HpetTimer timer = _timers[index];

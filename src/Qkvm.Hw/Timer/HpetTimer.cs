@@ -6,8 +6,10 @@ namespace Qkvm.Hw.Timer;
 public sealed class HpetTimer
 {
     // Timer configuration and capability
-    const ulong LevelType = 1 << 1, InterruptEnable = 1 << 2, PeriodicType = 1 << 3, PeriodicCapable = 1 << 4, Size64 = 1 << 5,
-        ValueSet = 1 << 6, Mode32 = 1 << 8, RouteMask = 0x3E00, Writable = LevelType | InterruptEnable | PeriodicType | ValueSet | Mode32 | RouteMask;
+    const ulong LevelType = 1 << 1, InterruptEnable = 1 << 2, PeriodicType = 1 << 3, PeriodicCapable = 1 << 4,
+        Size64 = 1 << 5,
+        ValueSet = 1 << 6, Mode32 = 1 << 8, RouteMask = 0x3E00,
+        Writable = LevelType | InterruptEnable | PeriodicType | ValueSet | Mode32 | RouteMask;
 
     ulong _configuration;
     ulong _comparator;
@@ -60,7 +62,8 @@ public sealed class HpetTimer
     /// <summary>Counter ticks until the comparator is reached, round the counter's end if need be.</summary>
     public ulong TicksAhead(ulong counter) => Is32 ? (uint)_comparator - (uint)counter : _comparator - counter;
 
-    /// <summary>After a match: moves a periodic comparator past the counter. False: no further match is to come.</summary>
+    /// <summary>After a match: moves a periodic comparator past the counter. False: no further match is to
+    /// come.</summary>
     public bool Advance(ulong counter)
     {
         if (!IsPeriodic || _period == 0) return false;

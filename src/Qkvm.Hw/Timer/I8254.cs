@@ -7,9 +7,9 @@ using Qkvm.Core.Time;
 namespace Qkvm.Hw.Timer;
 
 /// <summary>Programmable Interval Timer. Spec: Intel 8254 data sheet, order 231164; names are the sheet's.</summary>
-/// <remarks>The board maps it at port 40h, 4 bytes. Nothing ticks: OUT is a function of the time since loading. Counter 0
-/// drives IRQ 0, counter 2 the speaker. Deviations: a new count takes effect at once, also in modes 2 and 3; writing half
-/// a count does not stop mode 0.</remarks>
+/// <remarks>The board maps it at port 40h, 4 bytes. Nothing ticks: OUT is a function of the time since loading. Counter
+/// 0 drives IRQ 0, counter 2 the speaker. Deviations: a new count takes effect at once, also in modes 2 and 3; writing
+/// half a count does not stop mode 0.</remarks>
 public sealed class I8254 : IDevice, IRegisterBank
 {
     public const uint Hertz = 1_193_182;

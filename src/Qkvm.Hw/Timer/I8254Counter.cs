@@ -77,7 +77,8 @@ public sealed class I8254Counter
         }
         if (_latchedBytes > 0)
         {
-            byte part = (_control & RwMask) == RwMsb || _latchedBytes == 1 && (_control & RwMask) == RwMask ? (byte)(_latch >> 8) : (byte)_latch;
+            byte part = (_control & RwMask) == RwMsb
+                || _latchedBytes == 1 && (_control & RwMask) == RwMask ? (byte)(_latch >> 8) : (byte)_latch;
             _latchedBytes--;
             return part;
         }

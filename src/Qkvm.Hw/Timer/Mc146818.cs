@@ -6,9 +6,11 @@ using Qkvm.Core.Time;
 
 namespace Qkvm.Hw.Timer;
 
-/// <summary>Real-time clock with 128 bytes of CMOS RAM. Spec: Motorola MC146818A data sheet; names are the sheet's.</summary>
-/// <remarks>The board maps it at port 70h, 2 bytes. Time is a start time plus the machine's clock. CMOS RAM and time survive
-/// Reset as the battery lets them. Deviations: no daylight saving, no square wave; an update takes no time.</remarks>
+/// <summary>Real-time clock with 128 bytes of CMOS RAM. Spec: Motorola MC146818A data sheet; names are the
+/// sheet's.</summary>
+/// <remarks>The board maps it at port 70h, 2 bytes. Time is a start time plus the machine's clock. CMOS RAM and time
+/// survive Reset as the battery lets them. Deviations: no daylight saving, no square wave; an update takes no
+/// time.</remarks>
 public sealed class Mc146818 : IDevice, IRegisterBank
 {
     public const int CmosSize = 128;
@@ -17,10 +19,12 @@ public sealed class Mc146818 : IDevice, IRegisterBank
     const byte NmiMask = 0x80;
 
     // "Address Map"; the century is the PC's
-    const int Seconds = 0, SecondsAlarm = 1, Minutes = 2, MinutesAlarm = 3, Hours = 4, HoursAlarm = 5, DayOfWeek = 6, DayOfMonth = 7,
+    const int Seconds = 0, SecondsAlarm = 1, Minutes = 2, MinutesAlarm = 3, Hours = 4, HoursAlarm = 5, DayOfWeek = 6,
+        DayOfMonth = 7,
         Month = 8, Year = 9, RegisterA = 10, RegisterB = 11, RegisterC = 12, RegisterD = 13, Century = 0x32;
     const byte UpdateInProgress = 0x80, DividerMask = 0x70, DividerReset = 0x60, RateMask = 0x0F;       // register A
-    const byte Set = 0x80, PeriodicEnable = 0x40, AlarmEnable = 0x20, UpdateEndedEnable = 0x10, SquareWave = 0x08, Binary = 0x04, Hours24 = 0x02;
+    const byte Set = 0x80, PeriodicEnable = 0x40, AlarmEnable = 0x20, UpdateEndedEnable = 0x10, SquareWave = 0x08,
+        Binary = 0x04, Hours24 = 0x02;
     const byte InterruptRequest = 0x80, PeriodicFlag = 0x40, AlarmFlag = 0x20, UpdateEndedFlag = 0x10;  // register C
     const byte ValidRamAndTime = 0x80;                             // register D
     const byte AnyTime = 0xC0, Afternoon = 0x80;                   // alarm bytes that match always; 12-hour mode
@@ -33,7 +37,8 @@ public sealed class Mc146818 : IDevice, IRegisterBank
     readonly IVmTimer _periodic, _update;
     readonly byte[] _cmos = new byte[CmosSize];
     byte _index;
-    long _origin;                                                  // the date, in DateTime ticks, at the machine's time zero
+    // the date, in DateTime ticks, at the machine's time zero
+    long _origin;
     long _seenSecond;                                              // up to which update and alarm flags are set
     long _seenPeriod;                                              // likewise, in ticks of the time base
 
@@ -109,7 +114,8 @@ public sealed class Mc146818 : IDevice, IRegisterBank
                 if (!IsStopped) TakeTime(NowTicks % TicksPerSecond);
                 break;
             case RegisterA: Control(ref _cmos[RegisterA], (byte)(data & ~UpdateInProgress)); break;
-            case RegisterB: Control(ref _cmos[RegisterB], (data & Set) != 0 ? (byte)(data & ~UpdateEndedEnable) : data); break;
+            case RegisterB: Control(ref _cmos[RegisterB],
+                (data & Set) != 0 ? (byte)(data & ~UpdateEndedEnable) : data); break;
             case RegisterC or RegisterD: break;                    // read-only
             default: _cmos[index] = data; break;
         }
@@ -151,7 +157,8 @@ public sealed class Mc146818 : IDevice, IRegisterBank
     {
         RaiseFlags();
         bool wasStopped = IsStopped, wasReset = IsDividerReset;
-        if (!wasStopped) ShowTime();                               // what stays in the registers if this stops the clock
+        // what stays in the registers if this stops the clock
+        if (!wasStopped) ShowTime();
         register = value;
         // After a divider reset the first update follows in half a second.
         if (wasStopped && !IsStopped) TakeTime(wasReset ? TicksPerSecond / 2 : NowTicks % TicksPerSecond);
@@ -178,7 +185,8 @@ public sealed class Mc146818 : IDevice, IRegisterBank
         int year = Math.Clamp(Decode(_cmos[Century]) * 100 + Decode(_cmos[Year]), 1, 9998);
         int month = Math.Clamp(Decode(_cmos[Month]), 1, 12);
         int day = Math.Clamp(Decode(_cmos[DayOfMonth]), 1, DateTime.DaysInMonth(year, month));
-        int hour = Math.Min(DecodeHour(_cmos[Hours]), 23), minute = Math.Min(Decode(_cmos[Minutes]), 59), second = Math.Min(Decode(_cmos[Seconds]), 59);
+        int hour = Math.Min(DecodeHour(_cmos[Hours]), 23), minute = Math.Min(Decode(_cmos[Minutes]), 59),
+            second = Math.Min(Decode(_cmos[Seconds]), 59);
         long ticks = new DateTime(year, month, day, hour, minute, second).Ticks + fraction;
         _origin = Math.Max(0, ticks - _clock.Nanoseconds / 100);
         Forget();
@@ -245,13 +253,16 @@ public sealed class Mc146818 : IDevice, IRegisterBank
         Arm();
     }
 
-    /// <summary>Wakes for the next periodic interrupt where it is enabled, and at each second while that sets a flag.</summary>
+    /// <summary>Wakes for the next periodic interrupt where it is enabled, and at each second while that sets a
+    /// flag.</summary>
     void Arm()
     {
         long period = Period;
-        bool wantsPeriod = period != 0 && (_cmos[RegisterB] & PeriodicEnable) != 0 && (_cmos[RegisterC] & PeriodicFlag) == 0;
+        bool wantsPeriod = period != 0 && (_cmos[RegisterB] & PeriodicEnable) != 0
+            && (_cmos[RegisterC] & PeriodicFlag) == 0;
         _periodicClock.Arm(_periodic, wantsPeriod ? (_periodicClock.Now / period + 1) * period : TickClock.Never);
-        bool wantsSecond = !IsStopped && (_cmos[RegisterC] & (UpdateEndedFlag | AlarmFlag)) != (UpdateEndedFlag | AlarmFlag);
+        bool wantsSecond = !IsStopped
+            && (_cmos[RegisterC] & (UpdateEndedFlag | AlarmFlag)) != (UpdateEndedFlag | AlarmFlag);
         if (!wantsSecond) _update.Cancel();
         else _update.ArmAt(((NowTicks / TicksPerSecond + 1) * TicksPerSecond - _origin) * 100);
     }

@@ -26,12 +26,15 @@ public class Uart16550ATests
     byte Read(ulong register) => (byte)_uart.Read(register, 1);
 
     [Theory]
-    [InlineData(Ier, 0x00)] [InlineData(Iir, 0x01)] [InlineData(Lcr, 0x00)] [InlineData(Mcr, 0x00)] [InlineData(Lsr, 0x60)]
+    [InlineData(Ier, 0x00)] [InlineData(Iir, 0x01)] [InlineData(Lcr, 0x00)] [InlineData(Mcr, 0x00)]
+    [InlineData(Lsr, 0x60)]
     [InlineData(Msr, 0xB0)] [InlineData(Scr, 0x00)]
-    public void Registers_start_with_the_reset_values(ulong register, byte value) => Assert.Equal(value, Read(register));
+    public void Registers_start_with_the_reset_values(ulong register, byte value) =>
+        Assert.Equal(value, Read(register));
 
     [Theory]
-    [InlineData(Ier, 0xFF, 0x0F)] [InlineData(Lcr, 0x7F, 0x7F)] [InlineData(Mcr, 0xFF, 0x1F)] [InlineData(Scr, 0xA5, 0xA5)] [InlineData(Lsr, 0, 0x60)]
+    [InlineData(Ier, 0xFF, 0x0F)] [InlineData(Lcr, 0x7F, 0x7F)] [InlineData(Mcr, 0xFF, 0x1F)]
+    [InlineData(Scr, 0xA5, 0xA5)] [InlineData(Lsr, 0, 0x60)]
     public void Registers_keep_their_writable_bits(ulong register, byte written, byte read)
     {
         Write(register, written);
@@ -158,7 +161,8 @@ public class Uart16550ATests
     }
 
     [Theory]
-    [InlineData(0x01, 0x20)] [InlineData(0x02, 0x10)] [InlineData(0x04, 0x40)] [InlineData(0x08, 0x80)] [InlineData(0x0A, 0x90)]
+    [InlineData(0x01, 0x20)] [InlineData(0x02, 0x10)] [InlineData(0x04, 0x40)] [InlineData(0x08, 0x80)]
+    [InlineData(0x0A, 0x90)]
     public void Loop_mode_shows_the_outputs_as_inputs(byte mcr, byte msr)
     {
         Write(Mcr, (byte)(0x10 | mcr));

@@ -18,7 +18,8 @@ public class I8042Tests
     {
         _irq1 = new IrqLine("irq1", level => _edges1 += level ? 1 : 0);
         _irq12 = new IrqLine("irq12", level => _edges12 += level ? 1 : 0);
-        _controller = new I8042(_irq1, _irq12, open => _log.Add(open ? "A20 on" : "A20 off"), () => _log.Add("reset"), _input);
+        _controller = new I8042(_irq1, _irq12, open => _log.Add(open ? "A20 on" : "A20 off"), () => _log.Add("reset"),
+            _input);
     }
 
     void Command(byte value) => _controller.Command.Write(0, 1, value);
@@ -42,7 +43,8 @@ public class I8042Tests
     }
 
     [Theory]
-    [InlineData(0xAA, "55")] [InlineData(0xAB, "00")] [InlineData(0xA9, "00")] [InlineData(0x20, "03")] [InlineData(0xC0, "80")]
+    [InlineData(0xAA, "55")] [InlineData(0xAB, "00")] [InlineData(0xA9, "00")] [InlineData(0x20, "03")]
+    [InlineData(0xC0, "80")]
     [InlineData(0xD0, "cf")] [InlineData(0xE0, "00")]
     public void Controller_commands_answer(byte command, string reply)
     {
@@ -51,7 +53,8 @@ public class I8042Tests
     }
 
     [Theory]
-    [InlineData(0xFE, "reset")] [InlineData(0xF0, "reset")] [InlineData(0xFF, "")] [InlineData(0xDD, "A20 off")] [InlineData(0xDF, "A20 on")]
+    [InlineData(0xFE, "reset")] [InlineData(0xF0, "reset")] [InlineData(0xFF, "")] [InlineData(0xDD, "A20 off")]
+    [InlineData(0xDF, "A20 on")]
     public void Pulses_reset_and_A20_commands_gate(byte command, string effect)
     {
         Command(command);
@@ -68,9 +71,12 @@ public class I8042Tests
     }
 
     [Theory]
-    [InlineData("ed", "fa")] [InlineData("ed 02", "fa fa")] [InlineData("ee", "ee")] [InlineData("f2", "fa ab 83")] [InlineData("f3 20", "fa fa")]
-    [InlineData("f4", "fa")] [InlineData("f5", "fa")] [InlineData("f6", "fa")] [InlineData("ff", "fa aa")] [InlineData("f0 00", "fa fa 02")]
-    [InlineData("f0 01 f0 00", "fa fa fa fa 01")] [InlineData("f0 07", "fa fe")] [InlineData("01", "fe")] [InlineData("ed f4", "fa fa")]
+    [InlineData("ed", "fa")] [InlineData("ed 02", "fa fa")] [InlineData("ee", "ee")] [InlineData("f2", "fa ab 83")]
+    [InlineData("f3 20", "fa fa")]
+    [InlineData("f4", "fa")] [InlineData("f5", "fa")] [InlineData("f6", "fa")] [InlineData("ff", "fa aa")]
+    [InlineData("f0 00", "fa fa 02")]
+    [InlineData("f0 01 f0 00", "fa fa fa fa 01")] [InlineData("f0 07", "fa fe")] [InlineData("01", "fe")]
+    [InlineData("ed f4", "fa fa")]
     public void Keyboard_commands_answer(string sent, string replies)
     {
         foreach (string part in sent.Split(' ')) Data(Convert.ToByte(part, 16));
@@ -95,7 +101,8 @@ public class I8042Tests
     [InlineData(KeyCode.Less, "56 d6", "61 f0 61", "13 f0 13")]
     [InlineData(KeyCode.Print, "e0 2a e0 37 e0 b7 e0 aa", "e0 12 e0 7c e0 f0 7c e0 f0 12", "57 f0 57")]
     [InlineData(KeyCode.Pause, "e1 1d 45 e1 9d c5", "e1 14 77 e1 f0 14 f0 77", "62 f0 62")]
-    public void Keys_send_the_codes_of_each_set_and_the_controller_translates_set_2(KeyCode key, string set1, string set2, string set3)
+    public void Keys_send_the_codes_of_each_set_and_the_controller_translates_set_2(KeyCode key, string set1,
+        string set2, string set3)
     {
         Data(0xF0); Data(1);
         Drain();
@@ -165,10 +172,12 @@ public class I8042Tests
 
     [Theory]
     [InlineData("ff", "[fa] [aa] [00]")] [InlineData("f2", "[fa] [00]")] [InlineData("e9", "[fa] [00] [02] [64]")]
-    [InlineData("e8 03 e9", "[fa] [fa] [fa] [00] [03] [64]")] [InlineData("f4 e7 f0 e9", "[fa] [fa] [fa] [fa] [70] [02] [64]")]
+    [InlineData("e8 03 e9", "[fa] [fa] [fa] [00] [03] [64]")]
+    [InlineData("f4 e7 f0 e9", "[fa] [fa] [fa] [fa] [70] [02] [64]")]
     [InlineData("f3 c8 f3 64 f3 50 f2", "[fa] [fa] [fa] [fa] [fa] [fa] [fa] [03]")]
     [InlineData("f3 c8 f3 c8 f3 50 f2", "[fa] [fa] [fa] [fa] [fa] [fa] [fa] [04]")]
-    [InlineData("ee 42 ec e6", "[fa] [42] [fa] [fa]")] [InlineData("e1", "[fe]")] [InlineData("eb", "[fa] [08] [00] [00]")]
+    [InlineData("ee 42 ec e6", "[fa] [42] [fa] [fa]")] [InlineData("e1", "[fe]")]
+    [InlineData("eb", "[fa] [08] [00] [00]")]
     public void Mouse_commands_answer(string sent, string replies)
     {
         var all = new List<string>();
@@ -190,7 +199,8 @@ public class I8042Tests
     [InlineData("f3 c8 f3 c8 f3 50", 0, 0, -1, MouseButtons.Side, "[08] [00] [00] [1f]")]
     public void Movements_become_packets(string knock, int x, int y, int wheel, MouseButtons buttons, string packets)
     {
-        foreach (string part in knock.Split(' ', StringSplitOptions.RemoveEmptyEntries)) Mouse(Convert.ToByte(part, 16));
+        foreach (string part in knock.Split(' ', StringSplitOptions.RemoveEmptyEntries))
+            Mouse(Convert.ToByte(part, 16));
         Mouse(0xF4);
         Drain();
         _input.Pointer(x, y, wheel, buttons);

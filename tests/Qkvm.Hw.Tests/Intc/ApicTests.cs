@@ -8,8 +8,10 @@ namespace Qkvm.Hw.Tests.Intc;
 /// <summary>Against the Intel SDM, volume 3, chapter 11, and the 82093AA data sheet.</summary>
 public class ApicTests
 {
-    const uint Eoi = 0xB0, Tpr = 0x80, Ppr = 0xA0, Ldr = 0xD0, Dfr = 0xE0, Svr = 0xF0, Isr = 0x100, Irr = 0x200, Esr = 0x280, IcrLow = 0x300,
-        IcrHigh = 0x310, LvtTimer = 0x320, Lint0 = 0x350, Lint1 = 0x360, LvtError = 0x370, InitialCount = 0x380, CurrentCount = 0x390, Divide = 0x3E0;
+    const uint Eoi = 0xB0, Tpr = 0x80, Ppr = 0xA0, Ldr = 0xD0, Dfr = 0xE0, Svr = 0xF0, Isr = 0x100, Irr = 0x200,
+        Esr = 0x280, IcrLow = 0x300,
+        IcrHigh = 0x310, LvtTimer = 0x320, Lint0 = 0x350, Lint1 = 0x360, LvtError = 0x370, InitialCount = 0x380,
+        CurrentCount = 0x390, Divide = 0x3E0;
     const ulong BaseX2Apic = 0xC00;
 
     readonly FakeClock _clock = new();
@@ -68,7 +70,8 @@ public class ApicTests
     }
 
     [Theory]
-    [InlineData(0x00, true)] [InlineData(0x3F, true)] [InlineData(0x40, false)] [InlineData(0x4F, false)] [InlineData(0x50, false)]
+    [InlineData(0x00, true)] [InlineData(0x3F, true)] [InlineData(0x40, false)] [InlineData(0x4F, false)]
+    [InlineData(0x50, false)]
     public void The_task_priority_holds_back_its_class_and_below(uint tpr, bool passes)
     {
         Apic.WriteMmio(Tpr, tpr);
@@ -145,13 +148,15 @@ public class ApicTests
     }
 
     [Theory]
-    [InlineData(0, 0x00000000u)] [InlineData(1, 0x00170020u)] [InlineData(0x10, 0x00010000u)] [InlineData(0x3F, 0u)] [InlineData(0x40, 0u)]
+    [InlineData(0, 0x00000000u)] [InlineData(1, 0x00170020u)] [InlineData(0x10, 0x00010000u)] [InlineData(0x3F, 0u)]
+    [InlineData(0x40, 0u)]
     public void The_IOAPIC_starts_with_these_registers(int index, uint value) => Assert.Equal(value, IoApicRead(index));
 
     [Fact]
     public void The_8259_interrupts_through_LINT0()
     {
-        foreach ((ulong port, byte value) in ((ulong, byte)[])[(0, 0x11), (1, 0x08), (1, 0x04), (1, 0x01)]) _pic.Master.Write(port, 1, value);
+        foreach ((ulong port, byte value) in ((ulong, byte)[])[(0, 0x11), (1, 0x08), (1, 0x04), (1, 0x01)])
+            _pic.Master.Write(port, 1, value);
         Apic.WriteMmio(Lint0, 0x10700);
         _pic.SetIrq(0, true);
         Assert.False(Apic.HasInterrupt);
@@ -166,7 +171,8 @@ public class ApicTests
     public void After_power_on_the_8259_reaches_the_boot_processor_alone()
     {
         foreach (LocalApic apic in _apics) apic.Reset();
-        foreach ((ulong port, byte value) in ((ulong, byte)[])[(0, 0x11), (1, 0x08), (1, 0x04), (1, 0x01)]) _pic.Master.Write(port, 1, value);
+        foreach ((ulong port, byte value) in ((ulong, byte)[])[(0, 0x11), (1, 0x08), (1, 0x04), (1, 0x01)])
+            _pic.Master.Write(port, 1, value);
         _pic.SetIrq(1, true);
         Assert.Equal([true, false, false], _apics.Select(a => a.HasInterrupt));
         Assert.Equal(9, Apic.Acknowledge());
@@ -203,7 +209,8 @@ public class ApicTests
     }
 
     [Theory]
-    [InlineData(0x11, "0")] [InlineData(0x13, "01")] [InlineData(0x21, "2")] [InlineData(0x31, "")] [InlineData(0xFF, "012")]
+    [InlineData(0x11, "0")] [InlineData(0x13, "01")] [InlineData(0x21, "2")] [InlineData(0x31, "")]
+    [InlineData(0xFF, "012")]
     public void Cluster_destinations_name_a_cluster_and_a_set(byte destination, string reached)
     {
         foreach (LocalApic apic in _apics) apic.WriteMmio(Dfr, 0x0FFFFFFF);
@@ -229,7 +236,8 @@ public class ApicTests
     }
 
     [Theory]
-    [InlineData(0xB, 1)] [InlineData(0x0, 2)] [InlineData(0x1, 4)] [InlineData(0x2, 8)] [InlineData(0x3, 16)] [InlineData(0x8, 32)]
+    [InlineData(0xB, 1)] [InlineData(0x0, 2)] [InlineData(0x1, 4)] [InlineData(0x2, 8)] [InlineData(0x3, 16)]
+    [InlineData(0x8, 32)]
     [InlineData(0x9, 64)] [InlineData(0xA, 128)]
     public void The_timer_counts_down_once_at_the_divided_rate(uint divide, long divisor)
     {
@@ -349,7 +357,8 @@ public class ApicTests
     }
 
     [Theory]
-    [InlineData(0x00000001_00000041UL, "1")] [InlineData(0xFFFFFFFF_00000041UL, "012")] [InlineData(0x00000005_00000841UL, "02")]
+    [InlineData(0x00000001_00000041UL, "1")] [InlineData(0xFFFFFFFF_00000041UL, "012")]
+    [InlineData(0x00000005_00000841UL, "02")]
     [InlineData(0x00010005_00000841UL, "")]
     public void X2APIC_commands_carry_32_bit_destinations(ulong command, string reached)
     {

@@ -31,7 +31,8 @@ public class I8259Tests
     }
 
     [Theory]
-    [InlineData(0, 0x20)] [InlineData(1, 0x21)] [InlineData(7, 0x27)] [InlineData(8, 0x28)] [InlineData(12, 0x2C)] [InlineData(15, 0x2F)]
+    [InlineData(0, 0x20)] [InlineData(1, 0x21)] [InlineData(7, 0x27)] [InlineData(8, 0x28)] [InlineData(12, 0x2C)]
+    [InlineData(15, 0x2F)]
     public void An_edge_raises_INTR_and_the_acknowledge_gives_base_plus_input(int irq, int vector)
     {
         Pulse(irq);

@@ -7,7 +7,8 @@ namespace Qkvm.Hw.Tests.Timer;
 /// <summary>Against the IA-PC HPET specification 1.0a.</summary>
 public class HpetTests
 {
-    const ulong Capabilities = 0, Configuration = 0x10, Status = 0x20, Counter = 0xF0, Timer0 = 0x100, Timer2 = 0x140, Comparator = 8;
+    const ulong Capabilities = 0, Configuration = 0x10, Status = 0x20, Counter = 0xF0, Timer0 = 0x100, Timer2 = 0x140,
+        Comparator = 8;
 
     readonly FakeClock _clock = new();
     readonly Dictionary<int, IrqLine> _lines = [];

@@ -47,7 +47,8 @@ public class I8254Tests
     public void OUT_follows_the_modes_timing_diagram(int mode, int count, string levels)
     {
         I8254Counter counter = Programmed(mode, count);
-        Assert.Equal(levels, string.Concat(Enumerable.Range(0, levels.Length).Select(t => counter.Wave(t).Out ? '1' : '0')));
+        Assert.Equal(levels, string.Concat(Enumerable.Range(0, levels.Length).Select(t =>
+            counter.Wave(t).Out ? '1' : '0')));
     }
 
     [Theory]
@@ -58,7 +59,8 @@ public class I8254Tests
         counter.SetGate(false, 0);
         Assert.True(counter.Wave(0).Out && counter.Wave(1).Out);
         counter.SetGate(true, 2);
-        Assert.Equal(levels[2..], string.Concat(Enumerable.Range(2, levels.Length - 2).Select(t => counter.Wave(t).Out ? '1' : '0')));
+        Assert.Equal(levels[2..], string.Concat(Enumerable.Range(2, levels.Length - 2).Select(t =>
+            counter.Wave(t).Out ? '1' : '0')));
     }
 
     [Fact]
@@ -76,13 +78,16 @@ public class I8254Tests
     }
 
     [Theory]
-    [InlineData(0, 0x1234, 0x234, 0x1000)] [InlineData(0, 5, 6, 0xFFFF)] [InlineData(2, 10, 12, 8)] [InlineData(3, 10, 1, 8)]
+    [InlineData(0, 0x1234, 0x234, 0x1000)] [InlineData(0, 5, 6, 0xFFFF)] [InlineData(2, 10, 12, 8)]
+    [InlineData(3, 10, 1, 8)]
     [InlineData(2, 0, 1, 0xFFFF)]
-    public void Counts_run_down(int mode, int count, long ticks, int expected) => Assert.Equal(expected, ReadCount(Programmed(mode, count), ticks));
+    public void Counts_run_down(int mode, int count, long ticks, int expected) =>
+        Assert.Equal(expected, ReadCount(Programmed(mode, count), ticks));
 
     [Theory]
     [InlineData(0x1000, 1, 0x0999)] [InlineData(0x0000, 1, 0x9999)] [InlineData(0x0005, 6, 0x9999)]
-    public void BCD_counts_in_four_decades(int count, long ticks, int expected) => Assert.Equal(expected, ReadCount(Programmed(0, count, extra: 1), ticks));
+    public void BCD_counts_in_four_decades(int count, long ticks, int expected) =>
+        Assert.Equal(expected, ReadCount(Programmed(0, count, extra: 1), ticks));
 
     [Fact]
     public void Read_back_latches_status_before_count_and_a_second_latch_is_ignored()

@@ -14,7 +14,8 @@ public class Mc146818Tests
     int _edges;
 
     public Mc146818Tests() =>
-        _rtc = new Mc146818(_clock, new IrqLine("irq8", level => _edges += level ? 1 : 0), new DateTime(2024, 2, 28, 23, 59, 58));
+        _rtc = new Mc146818(_clock, new IrqLine("irq8", level => _edges += level ? 1 : 0),
+            new DateTime(2024, 2, 28, 23, 59, 58));
 
     void Write(int index, byte value)
     {
@@ -47,7 +48,8 @@ public class Mc146818Tests
         Write(11, 0x82);
         _clock.Advance(10 * Second);
         Assert.Equal("20 24 02 28 04 23 59 58", Shown);
-        foreach ((int index, byte value) in ((int, byte)[])[(0x32, 0x19), (9, 0x99), (8, 0x12), (7, 0x31), (4, 0x23), (2, 0x59), (0, 0x59)]) Write(index, value);
+        foreach ((int index, byte value) in ((int, byte)[])[(0x32, 0x19), (9, 0x99), (8, 0x12), (7, 0x31), (4, 0x23),
+            (2, 0x59), (0, 0x59)]) Write(index, value);
         Write(11, 0x02);
         Assert.Equal(new DateTime(1999, 12, 31, 23, 59, 59), _rtc.Now);
         _clock.Advance(Second);
@@ -55,7 +57,8 @@ public class Mc146818Tests
     }
 
     [Theory]
-    [InlineData(8, 0x00)] [InlineData(8, 0xFF)] [InlineData(7, 0x99)] [InlineData(4, 0xFF)] [InlineData(0, 0xFF)] [InlineData(0x32, 0xFF)]
+    [InlineData(8, 0x00)] [InlineData(8, 0xFF)] [InlineData(7, 0x99)] [InlineData(4, 0xFF)] [InlineData(0, 0xFF)]
+    [InlineData(0x32, 0xFF)]
     public void Impossible_dates_are_brought_into_range(int index, byte value)
     {
         Write(index, value);
@@ -112,7 +115,8 @@ public class Mc146818Tests
     }
 
     [Theory]
-    [InlineData(0x00, 0x00, 0x00, 2)] [InlineData(0xC0, 0xC0, 0xFF, 1)] [InlineData(0x05, 0xFF, 0xFF, 7)] [InlineData(0x00, 0x01, 0xFF, 62)]
+    [InlineData(0x00, 0x00, 0x00, 2)] [InlineData(0xC0, 0xC0, 0xFF, 1)] [InlineData(0x05, 0xFF, 0xFF, 7)]
+    [InlineData(0x00, 0x01, 0xFF, 62)]
     public void The_alarm_matches_time_and_wildcards(byte seconds, byte minutes, byte hours, int after)
     {
         Write(1, seconds);

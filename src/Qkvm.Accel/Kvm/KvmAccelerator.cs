@@ -1,0 +1,74 @@
+using Qkvm.Core.Accel;
+using Qkvm.Core.Devices;
+using Qkvm.Core.Machine;
+using Qkvm.Core.Memory;
+using Qkvm.Host;
+
+namespace Qkvm.Accel.Kvm;
+
+/// <summary>The kernel runs the guest. Documentation/virt/kvm/api.rst.</summary>
+public sealed class KvmAccelerator : IAccelerator
+{
+    // Three pages that Intel processors need below 4 GiB, where no PC has memory; and one page before them.
+    static readonly nint TssAddress = unchecked((nint)0xFFFBD000);
+    const ulong IdentityMapAddress = 0xFFFBC000;
+    const int MaxSlots = 500;
+
+    readonly int _device, _machine;
+    readonly List<KvmVCpu> _cpus = [];
+    AddressSpace? _memory, _ports;
+
+    /// <exception cref="ConfigurationException">/dev/kvm cannot be used; the message says what helps.</exception>
+    public unsafe KvmAccelerator()
+    {
+        _device = KvmDevice.Open();
+        try
+        {
+            Require(KvmApi.ExtensionUserMemory, "user memory");
+            Require(KvmApi.ExtensionIrqChip, "interrupt controllers in the kernel");
+            Require(KvmApi.ExtensionImmediateExit, "immediate exits (Linux 4.12)");
+            Require(KvmApi.ExtensionReadOnlyMemory, "read-only memory");
+            _machine = KvmApi.Call(_device, KvmApi.CreateVm, 0, "cannot create a machine");
+            ulong identity = IdentityMapAddress;
+            KvmApi.Call(_machine, KvmApi.SetIdentityMapAddress, &identity, "cannot set the identity map");
+            KvmApi.Call(_machine, KvmApi.SetTssAddress, TssAddress, "cannot set the TSS address");
+            IrqChip = new KvmIrqChip(_machine);
+        }
+        catch (HostException e)
+        {
+            Libc.close(_device);
+            throw new ConfigurationException($"{e.Message}; use -accel tcg", e);
+        }
+    }
+
+    public string Name => "kvm";
+    public IKernelIrqChip? IrqChip { get; }
+
+    public void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock)
+    {
+        (_memory, _ports) = (memory, ports);
+        new KvmMemory(_machine, MaxSlots).Follow(memory);
+    }
+
+    public IVCpu CreateVCpu(int index, CpuSetup setup)
+    {
+        if (_memory == null || _ports == null) throw new InvalidOperationException("Attach comes first");
+        var cpu = new KvmVCpu(_device, _machine, index, setup, _memory, _ports);
+        _cpus.Add(cpu);
+        return cpu;
+    }
+
+    public void Dispose()
+    {
+        foreach (KvmVCpu cpu in _cpus) cpu.Dispose();
+        Libc.close(_machine);
+        Libc.close(_device);
+    }
+
+    void Require(int extension, string what)
+    {
+        if (Libc.ioctl(_device, KvmApi.CheckExtension, extension) > 0) return;
+        Libc.close(_device);
+        throw new ConfigurationException($"-accel kvm: this kernel lacks {what}; use -accel tcg");
+    }
+}

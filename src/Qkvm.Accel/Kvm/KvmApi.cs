@@ -1,0 +1,144 @@
+using System.Runtime.InteropServices;
+using Qkvm.Host;
+
+namespace Qkvm.Accel.Kvm;
+
+/// <summary>The kernel's interface: request numbers and structures of Documentation/virt/kvm/api.rst, x86-64.</summary>
+static unsafe class KvmApi
+{
+    public const int Version = 12;
+
+    // On /dev/kvm
+    public const uint GetApiVersion = 0xAE00, CreateVm = 0xAE01, CheckExtension = 0xAE03, GetVCpuMmapSize = 0xAE04, GetSupportedCpuid = 0xC008AE05;
+
+    // On a machine
+    public const uint CreateVCpu = 0xAE41, SetUserMemoryRegion = 0x4020AE46, SetTssAddress = 0xAE47, SetIdentityMapAddress = 0x4008AE48,
+        CreateIrqChip = 0xAE60, IrqLine = 0x4008AE61, GetIrqChip = 0xC208AE62, SetIrqChip = 0x8208AE63, SignalMsi = 0x4020AEA5,
+        SetClock = 0x4030AE7B, GetClock = 0x8030AE7C;
+
+    // On a vCPU
+    public const uint Run = 0xAE80, GetRegs = 0x8090AE81, SetRegs = 0x4090AE82, GetSregs = 0x8138AE83, SetSregs = 0x4138AE84, Translate = 0xC018AE85,
+        GetMsrs = 0xC008AE88, SetMsrs = 0x4008AE89, GetLapic = 0x8400AE8E, SetLapic = 0x4400AE8F, SetCpuid2 = 0x4008AE90, GetMpState = 0x8004AE98,
+        SetMpState = 0x4004AE99, Nmi = 0xAE9A, GetVCpuEvents = 0x8040AE9F, SetVCpuEvents = 0x4040AEA0, GetDebugRegs = 0x8080AEA1,
+        SetDebugRegs = 0x4080AEA2, GetTscKhz = 0xAEA3, GetXsave = 0x9000AEA4, SetXsave = 0x5000AEA5, GetXcrs = 0x8188AEA6, SetXcrs = 0x4188AEA7;
+
+    public const int ExtensionIrqChip = 0, ExtensionUserMemory = 3, ExtensionReadOnlyMemory = 81, ExtensionImmediateExit = 136;
+
+    public static int Call(int fd, uint request, nint argument, string what)
+    {
+        int result = Libc.ioctl(fd, request, argument);
+        return result >= 0 ? result : throw new HostException($"-accel kvm: {what}", Libc.Errno);
+    }
+
+    public static int Call(int fd, uint request, void* argument, string what) => Call(fd, request, (nint)argument, what);
+}
+
+[StructLayout(LayoutKind.Sequential)]
+struct KvmMemoryRegion
+{
+    public const uint ReadOnly = 2;
+    public uint Slot, Flags;
+    public ulong GuestAddress, Size, HostAddress;
+}
+
+[StructLayout(LayoutKind.Sequential)]
+struct KvmIrqLevel
+{
+    public uint Irq, Level;
+}
+
+[StructLayout(LayoutKind.Sequential)]
+unsafe struct KvmMsi
+{
+    public uint AddressLow, AddressHigh, Data, Flags;
+    public fixed byte Pad[16];
+}
+
+/// <summary>struct kvm_irqchip: which chip, and its registers.</summary>
+[StructLayout(LayoutKind.Sequential)]
+unsafe struct KvmIrqChipState
+{
+    public uint Chip, Pad;
+    public fixed byte Registers[512];
+}
+
+/// <summary>struct kvm_regs: RAX RBX RCX RDX RSI RDI RSP RBP R8 … R15 RIP RFLAGS.</summary>
+[StructLayout(LayoutKind.Sequential)]
+unsafe struct KvmRegs
+{
+    public ulong Rax, Rbx, Rcx, Rdx, Rsi, Rdi, Rsp, Rbp;
+    public fixed ulong High[8];
+    public ulong Rip, Rflags;
+}
+
+[StructLayout(LayoutKind.Sequential)]
+struct KvmSegment
+{
+    public ulong Base;
+    public uint Limit;
+    public ushort Selector;
+    public byte Type, Present, Dpl, Db, S, L, G, Avl, Unusable, Padding;
+}
+
+[StructLayout(LayoutKind.Sequential)]
+unsafe struct KvmTable
+{
+    public ulong Base;
+    public ushort Limit;
+    public fixed ushort Padding[3];
+}
+
+[StructLayout(LayoutKind.Sequential)]
+unsafe struct KvmSregs
+{
+    public KvmSegment Cs, Ds, Es, Fs, Gs, Ss, Tr, Ldt;
+    public KvmTable Gdt, Idt;
+    public ulong Cr0, Cr2, Cr3, Cr4, Cr8, Efer, ApicBase;
+    public fixed ulong InterruptBitmap[4];
+}
+
+[StructLayout(LayoutKind.Sequential)]
+struct KvmTranslation
+{
+    public ulong LinearAddress, PhysicalAddress;
+    public byte Valid, Writeable, UserMode;
+    public uint Pad;
+    public byte Pad2;
+}
+
+[StructLayout(LayoutKind.Sequential)]
+unsafe struct KvmCpuidEntry
+{
+    public uint Function, Index, Flags, Eax, Ebx, Ecx, Edx;
+    public fixed uint Padding[3];
+}
+
+[StructLayout(LayoutKind.Sequential)]
+struct KvmMsrEntry
+{
+    public uint Index, Reserved;
+    public ulong Data;
+}
+
+/// <summary>The head of struct kvm_run, and the parts of its union that are used.</summary>
+[StructLayout(LayoutKind.Explicit)]
+unsafe struct KvmRun
+{
+    public const uint ExitIo = 2, ExitDebug = 4, ExitHlt = 5, ExitMmio = 6, ExitIrqWindow = 7, ExitShutdown = 8, ExitFailEntry = 9,
+        ExitInterrupted = 10, ExitInternalError = 17, ExitSystemEvent = 24;
+
+    [FieldOffset(1)] public byte ImmediateExit;
+    [FieldOffset(8)] public uint ExitReason;
+    [FieldOffset(32)] public byte IoDirection;                     // 1: out
+    [FieldOffset(33)] public byte IoSize;
+    [FieldOffset(34)] public ushort IoPort;
+    [FieldOffset(36)] public uint IoCount;
+    [FieldOffset(40)] public ulong IoDataOffset;
+    [FieldOffset(32)] public ulong MmioAddress;
+    [FieldOffset(40)] public fixed byte MmioData[8];
+    [FieldOffset(48)] public uint MmioLength;
+    [FieldOffset(52)] public byte MmioIsWrite;
+    [FieldOffset(32)] public ulong HardwareReason;
+    [FieldOffset(32)] public uint SubError;
+    [FieldOffset(32)] public uint SystemEventType;
+}

@@ -1,0 +1,196 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using System.Text;
+using Qkvm.Core.Accel;
+using Qkvm.Core.Memory;
+using Qkvm.Core.State;
+using Qkvm.Host;
+
+namespace Qkvm.Accel.Kvm;
+
+/// <summary>A vCPU of the kernel. It sleeps in HLT, takes interrupts and answers INIT and SIPI by itself.</summary>
+sealed unsafe class KvmVCpu : IVCpu, IDisposable
+{
+    const int EIntr = 4, EAgain = 11, EFault = 14;
+
+    readonly int _fd;
+    readonly KvmRun* _run;
+    readonly nuint _runSize;
+    readonly AddressSpace _memory, _ports;
+    readonly StateNode _powerOn;
+    int _kicked;                                                   // not migrated: a request to the thread, not state
+    int _thread;
+
+    public KvmVCpu(int device, int machine, int index, CpuSetup setup, AddressSpace memory, AddressSpace ports)
+    {
+        KickSignal.Prepare();
+        (Index, _memory, _ports) = (index, memory, ports);
+        _fd = KvmApi.Call(machine, KvmApi.CreateVCpu, setup.ApicId, $"cannot create vCPU {index}");
+        _runSize = (nuint)KvmApi.Call(device, KvmApi.GetVCpuMmapSize, 0, "cannot size the vCPU's page");
+        void* mapped = Libc.mmap(null, _runSize, Libc.ProtRead | Libc.ProtWrite, Libc.MapShared, _fd, 0);
+        if (mapped == (void*)-1) throw new HostException($"-accel kvm: cannot map vCPU {index}", Libc.Errno);
+        _run = (KvmRun*)mapped;
+        byte* cpuid = KvmCpuid.Build(device, setup);
+        KvmApi.Call(_fd, KvmApi.SetCpuid2, cpuid, "cannot set CPUID");
+        NativeMemory.Free(cpuid);
+        int kilohertz = Libc.ioctl(_fd, KvmApi.GetTscKhz, 0);
+        TimeStampHertz = kilohertz > 0 ? (ulong)kilohertz * 1000 : (ulong)Stopwatch.Frequency;
+        _powerOn = StateNode.Save(Exchange);
+    }
+
+    public int Index { get; }
+    public ILocalApic? Apic { get; set; }
+    public ulong TimeStampHertz { get; }
+    public ulong TimeStampCounter => KvmMsrs.Read(_fd, KvmMsrs.TimeStampCounter);
+    public ulong InstructionPointer => Get<KvmRegs>(KvmApi.GetRegs).Rip;
+    public bool IsHalted => Get<uint>(KvmApi.GetMpState) is 1 or 3; // uninitialized, halted
+
+    public VCpuExit Run()
+    {
+        Volatile.Write(ref _thread, Libc.gettid());
+        while (true)
+        {
+            _run->ImmediateExit = 0;
+            if (Interlocked.Exchange(ref _kicked, 0) != 0) return new VCpuExit(ExitReason.Kicked);
+            if (Libc.ioctl(_fd, KvmApi.Run, 0) < 0)
+            {
+                int errno = Libc.Errno;
+                if (errno is EIntr or EAgain) continue;
+                return new VCpuExit(ExitReason.Failed, $"KVM_RUN: {Libc.Message(errno)}");
+            }
+            switch (_run->ExitReason)
+            {
+                case KvmRun.ExitIo: Io(); break;
+                case KvmRun.ExitMmio: Mmio(); break;
+                case KvmRun.ExitInterrupted or KvmRun.ExitIrqWindow or KvmRun.ExitHlt: break;
+                case KvmRun.ExitShutdown: return new VCpuExit(ExitReason.Shutdown);
+                case KvmRun.ExitDebug: return new VCpuExit(ExitReason.Debug);
+                case KvmRun.ExitSystemEvent: return new VCpuExit(ExitReason.Shutdown);
+                case KvmRun.ExitFailEntry:
+                    return new VCpuExit(ExitReason.Failed, $"the processor refused the guest's state (reason {_run->HardwareReason:x})");
+                case KvmRun.ExitInternalError:
+                    return new VCpuExit(ExitReason.Failed, $"KVM internal error, suberror {_run->SubError} (1: an instruction it cannot emulate)");
+                default: return new VCpuExit(ExitReason.Failed, $"KVM exit {_run->ExitReason}");
+            }
+        }
+    }
+
+    public void Kick()
+    {
+        Volatile.Write(ref _kicked, 1);
+        _run->ImmediateExit = 1;
+        int thread = Volatile.Read(ref _thread);
+        if (thread != 0) KickSignal.Send(thread);
+    }
+
+    public void InterruptPending() { }                             // the kernel's local APIC knows by itself
+
+    public void Signal(CpuSignal signal, byte vector = 0)
+    {
+        if (signal == CpuSignal.Nmi) KvmApi.Call(_fd, KvmApi.Nmi, 0, "cannot inject an NMI");
+    }
+
+    public void Reset() => _powerOn.Load(Exchange);
+
+    public void Exchange(StateStream state)
+    {
+        // The local APIC's base and the mode must be there before what depends on them.
+        Block<KvmSregs>(state, "sregs", KvmApi.GetSregs, KvmApi.SetSregs);
+        Block<KvmRegs>(state, "regs", KvmApi.GetRegs, KvmApi.SetRegs);
+        Block(state, "xcrs", KvmApi.GetXcrs, KvmApi.SetXcrs, 392);
+        Block(state, "xsave", KvmApi.GetXsave, KvmApi.SetXsave, 4096);
+        KvmMsrs.Exchange(_fd, state.Group("msrs"));
+        Block(state, "debugregs", KvmApi.GetDebugRegs, KvmApi.SetDebugRegs, 128);
+        Block(state, "lapic", KvmApi.GetLapic, KvmApi.SetLapic, 1024);
+        Block(state, "events", KvmApi.GetVCpuEvents, KvmApi.SetVCpuEvents, 64);
+        Block<uint>(state, "mp-state", KvmApi.GetMpState, KvmApi.SetMpState);
+    }
+
+    public bool TryTranslate(ulong linear, out ulong physical)
+    {
+        var translation = new KvmTranslation { LinearAddress = linear };
+        KvmApi.Call(_fd, KvmApi.Translate, &translation, "cannot translate an address");
+        physical = translation.PhysicalAddress;
+        return translation.Valid != 0;
+    }
+
+    public string DumpRegisters()
+    {
+        KvmRegs r = Get<KvmRegs>(KvmApi.GetRegs);
+        KvmSregs s = Get<KvmSregs>(KvmApi.GetSregs);
+        var text = new StringBuilder();
+        text.Append($"RAX={r.Rax:x16} RBX={r.Rbx:x16} RCX={r.Rcx:x16} RDX={r.Rdx:x16}\nRSI={r.Rsi:x16} RDI={r.Rdi:x16} RBP={r.Rbp:x16} RSP={r.Rsp:x16}\n");
+        text.Append($"R8 ={r.High[0]:x16} R9 ={r.High[1]:x16} R10={r.High[2]:x16} R11={r.High[3]:x16}\nR12={r.High[4]:x16} R13={r.High[5]:x16} R14={r.High[6]:x16} R15={r.High[7]:x16}\n");
+        text.Append($"RIP={r.Rip:x16} RFL={r.Rflags:x8} CPL={s.Ss.Dpl} HLT={(IsHalted ? 1 : 0)}\n");
+        Segment(text, "ES ", s.Es);
+        Segment(text, "CS ", s.Cs);
+        Segment(text, "SS ", s.Ss);
+        Segment(text, "DS ", s.Ds);
+        Segment(text, "FS ", s.Fs);
+        Segment(text, "GS ", s.Gs);
+        Segment(text, "LDT", s.Ldt);
+        Segment(text, "TR ", s.Tr);
+        text.Append($"GDT=     {s.Gdt.Base:x16} {s.Gdt.Limit:x8}\nIDT=     {s.Idt.Base:x16} {s.Idt.Limit:x8}\n");
+        text.Append($"CR0={s.Cr0:x8} CR2={s.Cr2:x16} CR3={s.Cr3:x16} CR4={s.Cr4:x8}\nEFER={s.Efer:x16}\n");
+        return text.ToString();
+    }
+
+    public void Dispose()
+    {
+        Libc.munmap(_run, _runSize);
+        Libc.close(_fd);
+    }
+
+    void Io()
+    {
+        byte* data = (byte*)_run + _run->IoDataOffset;
+        int size = _run->IoSize;
+        for (uint i = 0; i < _run->IoCount; i++, data += size)
+        {
+            if (_run->IoDirection != 0) _ports.Write(_run->IoPort, size, Load(data, size));
+            else Store(data, size, _ports.Read(_run->IoPort, size));
+        }
+    }
+
+    void Mmio()
+    {
+        int size = (int)Math.Min(_run->MmioLength, 8);
+        if (_run->MmioIsWrite != 0) _memory.Write(_run->MmioAddress, size, Load(_run->MmioData, size));
+        else Store(_run->MmioData, size, _memory.Read(_run->MmioAddress, size));
+    }
+
+    static ulong Load(byte* data, int size)
+    {
+        ulong value = 0;
+        for (int i = 0; i < size; i++) value |= (ulong)data[i] << (i * 8);
+        return value;
+    }
+
+    static void Store(byte* data, int size, ulong value)
+    {
+        for (int i = 0; i < size; i++) data[i] = (byte)(value >> (i * 8));
+    }
+
+    static void Segment(StringBuilder text, string name, in KvmSegment s)
+    {
+        uint access = (uint)(s.Type | s.S << 4 | s.Dpl << 5 | s.Present << 7 | s.Avl << 12 | s.L << 13 | s.Db << 14 | s.G << 15) << 8;
+        text.Append($"{name}={s.Selector:x4} {s.Base:x16} {s.Limit:x8} {access:x8}\n");
+    }
+
+    T Get<T>(uint request) where T : unmanaged
+    {
+        T value = default;
+        KvmApi.Call(_fd, request, &value, "cannot read a vCPU");
+        return value;
+    }
+
+    void Block<T>(StateStream state, string name, uint get, uint set) where T : unmanaged => Block(state, name, get, set, sizeof(T));
+
+    void Block(StateStream state, string name, uint get, uint set, int size)
+    {
+        byte* block = stackalloc byte[size];
+        KvmApi.Call(_fd, get, block, $"cannot read {name} of a vCPU");
+        state.Block(name, new Span<byte>(block, size));
+        if (state.IsLoading) KvmApi.Call(_fd, set, block, $"cannot write {name} of a vCPU");
+    }
+}

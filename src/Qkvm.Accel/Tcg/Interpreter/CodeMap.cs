@@ -1,0 +1,197 @@
+using System.Runtime.InteropServices;
+using Qkvm.Host;
+
+namespace Qkvm.Accel.Tcg.Interpreter;
+
+/// <summary>Which bytes of one RAM block any vCPU has decoded: a bitmap for each page that holds code. The flag
+/// <see cref="GuestRam.CodePage"/> sends stores and DMA here; only those that hit decoded bytes cost anything.</summary>
+/// <remarks>Order: a decoder marks, then reads; a writer writes, then looks. Dropping clears the marks and then tells every
+/// vCPU, so that whatever was decoded before has a notice on its way.</remarks>
+sealed unsafe class CodeMap : IDisposable
+{
+    /// <summary>Page flag: some vCPU may have a write tag for the page, so that its stores go unnoticed.</summary>
+    public const byte WriteTagged = 0x80;
+
+    const int WordsPerPage = GuestRam.PageSize / 64;
+
+    readonly CodeMaps _owner;
+    readonly ulong** _bitmaps;
+
+    public CodeMap(CodeMaps owner, GuestRam ram, int index)
+    {
+        (_owner, Ram, Index) = (owner, ram, index);
+        _bitmaps = (ulong**)NativeMemory.AllocZeroed((nuint)(ram.Size >> GuestRam.PageShift), (nuint)sizeof(ulong*));
+        ram.FlaggedPageWritten += OnFlaggedPageWritten;
+    }
+
+    public GuestRam Ram { get; }
+    public int Index { get; }
+
+    public byte Flags(byte* host) => Volatile.Read(ref Ram.PageFlags[Page(host)]);
+
+    /// <summary>Before a write tag: true if stores to the page need not be noticed.</summary>
+    public bool TryTagWrites(byte* host) =>
+        (Or(ref Ram.PageFlags[Page(host)], WriteTagged) & (GuestRam.CodePage | GuestRam.WatchedPage)) == 0;
+
+    /// <summary>Marks bytes within a page as decoded, before they are read for good. True: write tags may exist and must be
+    /// dropped everywhere.</summary>
+    public bool Mark(byte* host, int length)
+    {
+        ulong page = Page(host);
+        ulong* bitmap = _bitmaps[page];
+        if (bitmap == null) bitmap = Allocate(page);
+        int from = (int)((nuint)host & GuestRam.PageSize - 1);
+        for (int word = from >> 6; word <= from + length - 1 >> 6; word++) Interlocked.Or(ref bitmap[word], Bits(from, length, word));
+        byte before = Or(ref Ram.PageFlags[page], GuestRam.CodePage);
+        if ((before & WriteTagged) == 0) return false;
+        And(ref Ram.PageFlags[page], unchecked((byte)~WriteTagged));
+        return true;
+    }
+
+    /// <summary>A vCPU has written bytes within a flagged page. True: decoded code was hit.</summary>
+    public bool Written(byte* host, int length)
+    {
+        Interlocked.MemoryBarrier();
+        ulong page = Page(host);
+        byte flags = Ram.PageFlags[page];
+        if ((flags & GuestRam.WatchedPage) != 0)
+        {
+            Ram.MarkWritten((ulong)(host - Ram.Pointer), (ulong)length);
+            return (flags & GuestRam.CodePage) != 0;
+        }
+        ulong* bitmap = _bitmaps[page];
+        if ((flags & GuestRam.CodePage) == 0 || bitmap == null) return false;
+        int from = (int)((nuint)host & GuestRam.PageSize - 1);
+        for (int word = from >> 6; word <= from + length - 1 >> 6; word++)
+            if ((Volatile.Read(ref bitmap[word]) & Bits(from, length, word)) != 0)
+            {
+                Drop(page);
+                return true;
+            }
+        return false;
+    }
+
+    /// <summary>Forgets everything decoded from the page that holds this byte, in every vCPU.</summary>
+    public void Drop(byte* host) => Drop(Page(host));
+
+    public void Dispose()
+    {
+        Ram.FlaggedPageWritten -= OnFlaggedPageWritten;
+        for (ulong page = 0; page < Ram.Size >> GuestRam.PageShift; page++) NativeMemory.Free(_bitmaps[page]);
+        NativeMemory.Free(_bitmaps);
+    }
+
+    void OnFlaggedPageWritten(GuestRam ram, ulong page)
+    {
+        Interlocked.MemoryBarrier();
+        if ((ram.PageFlags[page] & GuestRam.CodePage) != 0) Drop(page);
+    }
+
+    void Drop(ulong page)
+    {
+        And(ref Ram.PageFlags[page], unchecked((byte)~GuestRam.CodePage));
+        ulong* bitmap = _bitmaps[page];
+        if (bitmap != null) for (int i = 0; i < WordsPerPage; i++) Interlocked.Exchange(ref bitmap[i], 0);
+        _owner.Post(new CodeNotice(CodeNoticeKind.Drop, (nuint)(Ram.Pointer + (page << GuestRam.PageShift)), Index), null);
+    }
+
+    ulong* Allocate(ulong page)
+    {
+        ulong* made = (ulong*)NativeMemory.AllocZeroed(WordsPerPage, sizeof(ulong));
+        nint winner = Interlocked.CompareExchange(ref ((nint*)_bitmaps)[page], (nint)made, 0);
+        if (winner == 0) return made;
+        NativeMemory.Free(made);
+        return (ulong*)winner;
+    }
+
+    ulong Page(byte* host) => (ulong)(host - Ram.Pointer) >> GuestRam.PageShift;
+
+    /// <summary>The bits of a range that fall into one word.</summary>
+    static ulong Bits(int from, int length, int word)
+    {
+        int low = Math.Max(from - word * 64, 0), high = Math.Min(from + length - word * 64, 64);
+        return ulong.MaxValue >> (64 - (high - low)) << low;
+    }
+
+    static byte Or(ref byte flags, byte bits)
+    {
+        byte seen = Volatile.Read(ref flags);
+        while ((seen & bits) != bits)
+        {
+            byte was = Interlocked.CompareExchange(ref flags, (byte)(seen | bits), seen);
+            if (was == seen) break;
+            seen = was;
+        }
+        return seen;
+    }
+
+    static void And(ref byte flags, byte bits)
+    {
+        byte seen = Volatile.Read(ref flags);
+        while ((seen & bits) != seen)
+        {
+            byte was = Interlocked.CompareExchange(ref flags, (byte)(seen & bits), seen);
+            if (was == seen) break;
+            seen = was;
+        }
+    }
+}
+
+enum CodeNoticeKind
+{
+    /// <summary>Blocks decoded from the page are void.</summary>
+    Drop,
+    /// <summary>The page holds code now: no write tags.</summary>
+    Untag,
+    /// <summary>The memory tree changed: no translation holds.</summary>
+    View,
+}
+
+readonly record struct CodeNotice(CodeNoticeKind Kind, nuint HostPage, int Map);
+
+/// <summary>The code maps of all RAM blocks, and the vCPUs that hear of changes.</summary>
+sealed class CodeMaps : IDisposable
+{
+    readonly Lock _lock = new();
+    volatile CodeMap[] _maps = [];
+    volatile Cpu[] _cpus = [];
+
+    public CodeMap this[int index] => _maps[index];
+
+    public CodeMap Of(GuestRam ram)
+    {
+        foreach (CodeMap map in _maps)
+            if (map.Ram == ram) return map;
+        lock (_lock)
+        {
+            foreach (CodeMap map in _maps)
+                if (map.Ram == ram) return map;
+            var made = new CodeMap(this, ram, _maps.Length);
+            _maps = [.. _maps, made];
+            return made;
+        }
+    }
+
+    public void Add(Cpu cpu)
+    {
+        lock (_lock) _cpus = [.. _cpus, cpu];
+    }
+
+    public void Remove(Cpu cpu)
+    {
+        lock (_lock) _cpus = Array.FindAll(_cpus, other => other != cpu);
+    }
+
+    /// <summary>Tells every vCPU but one.</summary>
+    public void Post(CodeNotice notice, Cpu? except)
+    {
+        foreach (Cpu cpu in _cpus)
+            if (cpu != except) cpu.Notify(notice);
+    }
+
+    public void Dispose()
+    {
+        foreach (CodeMap map in _maps) map.Dispose();
+        _maps = [];
+    }
+}

@@ -1,0 +1,196 @@
+using Qkvm.Core.Accel;
+
+namespace Qkvm.Accel.Tcg.Interpreter;
+
+/// <summary>What calls a vCPU out of its inner loop: other threads, its local APIC, its own state.</summary>
+public sealed unsafe partial class Cpu
+{
+    // Bits of _attention.
+    const int CallKick = 1, CallInterrupt = 2, CallSignal = 4, CallNotice = 8, CallStep = 16, CallHalt = 32, CallShutdown = 64;
+
+    volatile int _attention;
+    readonly SemaphoreSlim _wake = new(0, 1);
+    readonly Lock _callLock = new();
+    readonly List<CodeNotice> _notices = [], _taken = [];
+
+    public ILocalApic? Apic { get; set; }
+
+    /// <summary>Set by -d; null costs nothing.</summary>
+    public ICpuTrace? Trace { get; set; }
+
+    public bool IsHalted => Volatile.Read(ref State->Halted) != 0 || Volatile.Read(ref State->WaitForSipi) != 0;
+
+    /// <summary>From any thread: leave Run once.</summary>
+    public void Kick() => Call(CallKick);
+
+    /// <summary>From any thread: the local APIC may have an interrupt.</summary>
+    public void InterruptPending() => Call(CallInterrupt);
+
+    public void Signal(CpuSignal signal, byte vector)
+    {
+        switch (signal)
+        {
+            case CpuSignal.Init: Volatile.Write(ref State->InitPending, 1); break;
+            case CpuSignal.StartUp:
+                Volatile.Write(ref State->SipiVector, vector);
+                Volatile.Write(ref State->SipiPending, 1);
+                break;
+            case CpuSignal.Nmi: Volatile.Write(ref State->NmiPending, 1); break;
+            case CpuSignal.Smi: Volatile.Write(ref State->SmiPending, 1); break;
+        }
+        Call(CallSignal);
+    }
+
+    /// <summary>Three faults on top of each other: Run ends with Shutdown.</summary>
+    public void TripleFault() => Interlocked.Or(ref _attention, CallShutdown);
+
+    internal void Notify(CodeNotice notice)
+    {
+        lock (_callLock)
+        {
+            if (_notices.Count == 0 || _notices[^1] != notice) _notices.Add(notice);
+        }
+        Call(CallNotice);
+    }
+
+    void Call(int reason)
+    {
+        Interlocked.Or(ref _attention, reason);
+        if (_sleeping) Wake();
+    }
+
+    volatile bool _sleeping;
+
+    void Wake()
+    {
+        lock (_callLock)
+            if (_wake.CurrentCount == 0) _wake.Release();
+    }
+
+    /// <summary>Answers all calls; a result ends Run. May run one instruction, and may fault.</summary>
+    VCpuExit? Attend()
+    {
+        while (true)
+        {
+            int calls = Interlocked.Exchange(ref _attention, 0);
+            if ((calls & CallNotice) != 0) TakeNotices();
+            if ((calls & CallShutdown) != 0) return new VCpuExit(ExitReason.Shutdown);
+            if ((calls & CallKick) != 0)
+            {
+                if ((calls & ~CallKick) != 0) Interlocked.Or(ref _attention, calls & ~(CallKick | CallNotice));
+                return new VCpuExit(ExitReason.Kicked);
+            }
+            if (State->InitPending != 0) TakeInit();
+            if (State->WaitForSipi != 0)
+            {
+                if (State->SipiPending == 0) { Sleep(); continue; }
+                TakeSipi();
+            }
+            State->SipiPending = 0;                                 // only a processor that waits for it obeys
+            State->SmiPending = 0;                                  // no system management mode
+            if (_dataBreakpointHit)
+            {
+                _dataBreakpointHit = false;
+                throw Fault(Vector.Debug);
+            }
+            if (State->InterruptShadow == 0) TakeInterrupt();
+            if (State->Halted != 0) { Sleep(); continue; }
+            if (NeedsStep) Step();
+            return null;
+        }
+    }
+
+    bool NeedsStep => State->InterruptShadow != 0 || (State->RflagsSystem & (Interpreter.Rflags.Tf | Interpreter.Rflags.Rf)) != 0 || _breaksOnCode;
+
+    void TakeInit()
+    {
+        State->InitPending = 0;
+        ResetRegisters(isInit: true);
+        State->WaitForSipi = 1;
+        ModeChanged();
+    }
+
+    /// <summary>Intel SDM vol. 3, section 8.4.4: real mode at vector &lt;&lt; 12.</summary>
+    void TakeSipi()
+    {
+        (State->SipiPending, State->WaitForSipi, State->Halted) = (0, 0, 0);
+        State->Cs.Selector = (ushort)(State->SipiVector << 8);
+        State->Cs.Base = (ulong)State->SipiVector << 12;
+        State->Rip = 0;
+        ModeChanged();
+    }
+
+    /// <summary>NMI first, then the local APIC's.</summary>
+    void TakeInterrupt()
+    {
+        if (State->NmiPending != 0 && State->NmiBlocked == 0)
+        {
+            State->NmiPending = 0;
+            State->NmiBlocked = 1;
+            DeliverExternal(Vector.Nmi);
+            return;
+        }
+        if ((State->RflagsSystem & Interpreter.Rflags.If) == 0 || Apic is not { HasInterrupt: true } apic) return;
+        int vector = apic.Acknowledge();
+        if (vector >= 0) DeliverExternal(vector);
+    }
+
+    void DeliverExternal(int vector)
+    {
+        State->Halted = 0;
+        Trace?.Interrupt(this, vector);
+        Deliver(vector, null, software: false, external: true);
+        _leave = 0;
+        ModeChanged();
+    }
+
+    /// <summary>Until anybody calls.</summary>
+    void Sleep()
+    {
+        _sleeping = true;
+        Interlocked.MemoryBarrier();
+        if (_attention == 0 && !HasWakeReason) _wake.Wait();
+        _sleeping = false;
+    }
+
+    bool HasWakeReason => State->InitPending != 0 || State->WaitForSipi != 0 && State->SipiPending != 0
+        || State->WaitForSipi == 0 && (State->NmiPending != 0 && State->NmiBlocked == 0
+            || (State->RflagsSystem & Interpreter.Rflags.If) != 0 && Apic is { HasInterrupt: true });
+
+    /// <summary>What the loop does between blocks, for tests that drive a vCPU by hand.</summary>
+    internal void AnswerCalls() => TakeNotices();
+
+    void TakeNotices()
+    {
+        lock (_callLock)
+        {
+            _taken.AddRange(_notices);
+            _notices.Clear();
+        }
+        foreach (CodeNotice notice in _taken)
+            switch (notice.Kind)
+            {
+                case CodeNoticeKind.Drop:
+                    if (_codePages.TryGetValue(notice.HostPage, out nint page)) ((CodePage*)page)->Generation++;
+                    NewEpoch();
+                    break;
+                case CodeNoticeKind.Untag:
+                    // Stores through the tag went unnoticed until now.
+                    if (UntagWrites(notice.HostPage)) _code[notice.Map].Drop((byte*)notice.HostPage);
+                    break;
+                case CodeNoticeKind.View:
+                    Array.Clear(_ranges);
+                    FlushTlb(global: true);
+                    break;
+            }
+        _taken.Clear();
+    }
+}
+
+/// <summary>What -d int, cpu_reset and exec want to hear.</summary>
+public interface ICpuTrace
+{
+    void Exception(Cpu cpu, int vector, uint? errorCode);
+    void Interrupt(Cpu cpu, int vector);
+    void Reset(Cpu cpu);
+}

@@ -1,0 +1,61 @@
+using Iced.Intel;
+using Qkvm.Accel.Tcg.Model;
+
+namespace Qkvm.Accel.Tcg.Interpreter;
+
+/// <summary>The model: what CPUID shows, and what therefore exists.</summary>
+public sealed unsafe partial class Cpu
+{
+    readonly Cpuid _cpuid;
+    readonly bool[] _decodable;
+
+    /// <summary>What -cpu made of this processor.</summary>
+    public Cpuid Model => _cpuid;
+
+    public void Cpuid(uint leaf, uint subleaf, out uint eax, out uint ebx, out uint ecx, out uint edx) =>
+        (eax, ebx, ecx, edx) = _cpuid.Query(leaf, subleaf, State->Cr4, State->Xcr0, Apic?.BaseMsr ?? 0x800);
+
+    internal bool IsAmd { get; }
+    internal bool HasSmap { get; }
+    internal bool HasInvpcid { get; }
+    internal bool HasMonitor { get; }
+    internal bool HasRdpid { get; }
+    internal bool HasRdtscp { get; }
+    internal bool HasXinuse { get; }
+
+    /// <summary>XINUSE: components that are not in their initial state. Without tracking, all may be.</summary>
+    internal ulong XstateInUse => Xcr0Supported;
+    internal ulong Xcr0Supported { get; }
+    internal ulong Cr4Supported { get; }
+    internal ulong EferSupported { get; }
+
+    uint ProcessorSignature => _cpuid.Signature;
+
+    bool IsSupported(Code code)
+    {
+        foreach (CpuidFeature feature in code.CpuidFeatures())
+            if (!_decodable[(int)feature]) return false;
+        return true;
+    }
+
+    /// <summary>Where the processor lacks TZCNT, LZCNT or WBNOINVD, their prefix is ignored.</summary>
+    DecoderOptions DecoderOptions => (_cpuid.Has("bmi1") ? 0 : DecoderOptions.NoMPFX_0FBC) | (_cpuid.Has("abm") ? 0 : DecoderOptions.NoMPFX_0FBD)
+        | (_cpuid.Has("wbnoinvd") ? 0 : DecoderOptions.NoWbnoinvd);
+
+    static ulong Cr4BitsOf(Cpuid cpuid)
+    {
+        ulong bits = Cr4.Mce | Cr4.Pce;
+        foreach ((string feature, ulong bit) in Cr4Features)
+            if (cpuid.Has(feature)) bits |= bit;
+        return bits;
+    }
+
+    static readonly (string, ulong)[] Cr4Features =
+    [
+        ("vme", Cr4.Vme | Cr4.Pvi), ("tsc", Cr4.Tsd), ("de", Cr4.De), ("pse", Cr4.Pse), ("pae", Cr4.Pae), ("pge", Cr4.Pge),
+        ("fxsr", Cr4.Osfxsr), ("sse", Cr4.Osxmmexcpt), ("umip", Cr4.Umip), ("la57", Cr4.La57), ("fsgsbase", Cr4.Fsgsbase),
+        ("pcid", Cr4.Pcide), ("xsave", Cr4.Osxsave), ("smep", Cr4.Smep), ("smap", Cr4.Smap), ("pku", Cr4.Pke),
+    ];
+
+    static ulong EferBitsOf(Cpuid cpuid) => (cpuid.Has("syscall") ? Efer.Sce : 0) | (cpuid.Has("lm") ? Efer.Lme : 0) | (cpuid.Has("nx") ? Efer.Nx : 0);
+}

@@ -1,0 +1,195 @@
+namespace Qkvm.Accel.Tcg.Interpreter;
+
+/// <summary>Model-specific registers. Intel SDM vol. 4, chapter 2; AMD APM vol. 2, appendix A. Unknown ones raise #GP.</summary>
+/// <remarks>Deviations: MTRRs, machine checks and performance status are storage without effect.</remarks>
+public sealed unsafe partial class Cpu
+{
+    static class Msr
+    {
+        public const uint McAddress = 0, McType = 1, Tsc = 0x10, PlatformId = 0x17, ApicBase = 0x1B, FeatureControl = 0x3A, TscAdjust = 0x3B,
+            MicrocodeRevision = 0x8B, MtrrCap = 0xFE, SysenterCs = 0x174, SysenterEsp = 0x175, SysenterEip = 0x176,
+            McgCap = 0x179, McgStatus = 0x17A, McgControl = 0x17B, PerfStatus = 0x198, MiscEnable = 0x1A0, DebugControl = 0x1D9,
+            LastBranchFrom = 0x1DB, LastInterruptTo = 0x1DE, MtrrPhysical = 0x200, Pat = 0x277, MtrrDefault = 0x2FF, McBank = 0x400,
+            TscDeadline = 0x6E0, X2Apic = 0x800, X2ApicEnd = 0x8FF, Xss = 0xDA0,
+            Efer = 0xC0000080, Star = 0xC0000081, LStar = 0xC0000082, CStar = 0xC0000083, FMask = 0xC0000084,
+            FsBase = 0xC0000100, GsBase = 0xC0000101, KernelGsBase = 0xC0000102, TscAux = 0xC0000103,
+            SysCfg = 0xC0010010, Hwcr = 0xC0010015, TopMem = 0xC001001A, TopMem2 = 0xC001001D, NbConfig = 0xC001001F,
+            InterruptPending = 0xC0010055, VmCr = 0xC0010114, OsvwLength = 0xC0010140, OsvwStatus = 0xC0010141,
+            LsConfig = 0xC0011020, IcConfig = 0xC0011021, DcConfig = 0xC0011022, DeConfig = 0xC0011029;
+    }
+
+    const int MtrrCount = 8, McBanks = 10, McRegistersPerBank = 4;
+    const ulong FixedMtrrs = 0x100, WriteCombining = 0x400, McControlPresent = 0x100;
+    const ulong ResetPat = 0x0007040600070406;
+
+    static readonly uint[] FixedMtrrNumbers = [0x250, 0x258, 0x259, 0x268, 0x269, 0x26A, 0x26B, 0x26C, 0x26D, 0x26E, 0x26F];
+
+    /// <summary>AMD's configuration registers, which operating systems read and modify unasked.</summary>
+    static readonly uint[] AmdNumbers = [Msr.SysCfg, Msr.Hwcr, Msr.TopMem, Msr.TopMem2, Msr.NbConfig, Msr.InterruptPending, Msr.VmCr,
+        Msr.LsConfig, Msr.IcConfig, Msr.DcConfig, Msr.DeConfig];
+
+    readonly ulong[] _mtrrPhysical = new ulong[MtrrCount * 2];
+    readonly ulong[] _mtrrFixed = new ulong[FixedMtrrNumbers.Length];
+    readonly ulong[] _mcBanks = new ulong[McBanks * McRegistersPerBank];
+    readonly ulong[] _amd = new ulong[AmdNumbers.Length];
+    ulong _mtrrDefault, _featureControl, _mcgStatus, _mcgControl, _debugControl, _tscDeadline;
+
+    /// <summary>False raises #GP.</summary>
+    public bool ReadMsr(uint msr, out ulong value)
+    {
+        value = 0;
+        CpuState* state = State;
+        switch (msr)
+        {
+            case Msr.McAddress or Msr.McType or Msr.PlatformId: break;
+            case Msr.Tsc: value = ReadTsc(); break;
+            case Msr.ApicBase: value = Apic?.BaseMsr ?? 0xFEE00000; break;
+            case Msr.FeatureControl: value = _featureControl; break;
+            case Msr.TscAdjust when _hasTscAdjust: value = state->TscAdjust; break;
+            case Msr.MicrocodeRevision: value = IsAmd ? 0x01000065 : 1UL << 32; break;
+            case Msr.MtrrCap: value = MtrrCount | FixedMtrrs | WriteCombining; break;
+            case Msr.SysenterCs: value = state->SysenterCs; break;
+            case Msr.SysenterEsp: value = state->SysenterEsp; break;
+            case Msr.SysenterEip: value = state->SysenterEip; break;
+            case Msr.McgCap: value = McBanks | McControlPresent; break;
+            case Msr.McgStatus: value = _mcgStatus; break;
+            case Msr.McgControl: value = _mcgControl; break;
+            case Msr.PerfStatus: value = 1000 | 4UL << 40; break;   // as QEMU: a bus of 100 MHz, times ten
+            case Msr.MiscEnable: value = state->MiscEnable; break;
+            case Msr.DebugControl: value = _debugControl; break;
+            case >= Msr.LastBranchFrom and <= Msr.LastInterruptTo: break;
+            case Msr.Pat: value = state->Pat; break;
+            case Msr.MtrrDefault: value = _mtrrDefault; break;
+            case >= Msr.MtrrPhysical and < Msr.MtrrPhysical + MtrrCount * 2: value = _mtrrPhysical[msr - Msr.MtrrPhysical]; break;
+            case >= Msr.McBank and < Msr.McBank + McBanks * McRegistersPerBank: value = _mcBanks[msr - Msr.McBank]; break;
+            case Msr.TscDeadline when _hasTscDeadline: value = Apic?.TscDeadline ?? _tscDeadline; break;
+            case >= Msr.X2Apic and <= Msr.X2ApicEnd: return Apic is { } apic && apic.ReadMsr(msr, out value);
+            case Msr.Xss when _hasXsaves: value = state->Xss; break;
+            case Msr.Efer: value = state->Efer; break;
+            case Msr.Star: value = state->Star; break;
+            case Msr.LStar: value = state->LStar; break;
+            case Msr.CStar: value = state->CStar; break;
+            case Msr.FMask: value = state->FMask; break;
+            case Msr.FsBase: value = state->Fs.Base; break;
+            case Msr.GsBase: value = state->Gs.Base; break;
+            case Msr.KernelGsBase: value = state->KernelGsBase; break;
+            case Msr.TscAux when HasRdtscp: value = state->TscAux; break;
+            case Msr.OsvwLength or Msr.OsvwStatus when IsAmd: break;
+            default:
+                if (Array.IndexOf(FixedMtrrNumbers, msr) is var range and >= 0) value = _mtrrFixed[range];
+                else if (IsAmd && Array.IndexOf(AmdNumbers, msr) is var amd and >= 0) value = _amd[amd];
+                else return false;
+                break;
+        }
+        return true;
+    }
+
+    /// <summary>False raises #GP.</summary>
+    public bool WriteMsr(uint msr, ulong value)
+    {
+        CpuState* state = State;
+        switch (msr)
+        {
+            case Msr.Tsc: SetTsc(value); break;
+            case Msr.ApicBase:
+                if (Apic is not { } owner || !owner.WriteBaseMsr(value)) return false;
+                FlushTlb(global: true);                             // the register page may have moved
+                break;
+            case Msr.FeatureControl: _featureControl = value; break;
+            case Msr.TscAdjust when _hasTscAdjust:
+                state->TscOffset += value - state->TscAdjust;
+                state->TscAdjust = value;
+                break;
+            case Msr.MicrocodeRevision: break;
+            case Msr.SysenterCs: state->SysenterCs = (uint)value; break;
+            case Msr.SysenterEsp: return SetAddress(ref state->SysenterEsp, value);
+            case Msr.SysenterEip: return SetAddress(ref state->SysenterEip, value);
+            case Msr.McgStatus: _mcgStatus = value; break;
+            case Msr.McgControl:
+                if (value is not (0 or ulong.MaxValue)) return false;
+                _mcgControl = value;
+                break;
+            case Msr.MiscEnable: state->MiscEnable = value; break;
+            case Msr.DebugControl: _debugControl = value & 3; break;
+            case Msr.Pat:
+                for (int i = 0; i < 64; i += 8) if (!IsMemoryType((byte)(value >> i), pat: true)) return false;
+                state->Pat = value;
+                break;
+            case Msr.MtrrDefault:
+                if ((value & ~0xCFFUL) != 0 || !IsMemoryType((byte)value, pat: false)) return false;
+                _mtrrDefault = value;
+                break;
+            case >= Msr.MtrrPhysical and < Msr.MtrrPhysical + MtrrCount * 2:
+                if (!IsMtrr(msr - Msr.MtrrPhysical, value)) return false;
+                _mtrrPhysical[msr - Msr.MtrrPhysical] = value;
+                break;
+            case >= Msr.McBank and < Msr.McBank + McBanks * McRegistersPerBank:
+                uint register = msr - Msr.McBank;
+                if (register % McRegistersPerBank == 0 ? value is not (0 or ulong.MaxValue) : value != 0) return false;
+                _mcBanks[register] = value;
+                break;
+            case Msr.TscDeadline when _hasTscDeadline:
+                if (Apic is { } timer) timer.TscDeadline = value;
+                else _tscDeadline = value;
+                break;
+            case >= Msr.X2Apic and <= Msr.X2ApicEnd: return Apic is { } apic && apic.WriteMsr(msr, value);
+            case Msr.Xss when _hasXsaves: return value == 0;
+            case Msr.Efer: SetEfer(value); break;
+            case Msr.Star: state->Star = value; break;
+            case Msr.LStar: return SetAddress(ref state->LStar, value);
+            case Msr.CStar: return SetAddress(ref state->CStar, value);
+            case Msr.FMask:
+                if (value >> 32 != 0) return false;
+                state->FMask = value;
+                break;
+            case Msr.FsBase: return SetAddress(ref state->Fs.Base, value);
+            case Msr.GsBase: return SetAddress(ref state->Gs.Base, value);
+            case Msr.KernelGsBase: return SetAddress(ref state->KernelGsBase, value);
+            case Msr.TscAux when HasRdtscp:
+                if (value >> 32 != 0) return false;
+                state->TscAux = value;
+                break;
+            default:
+                if (Array.IndexOf(FixedMtrrNumbers, msr) is var range and >= 0)
+                {
+                    for (int i = 0; i < 64; i += 8) if (!IsMemoryType((byte)(value >> i), pat: false)) return false;
+                    _mtrrFixed[range] = value;
+                }
+                else if (IsAmd && Array.IndexOf(AmdNumbers, msr) is var amd and >= 0) _amd[amd] = value;
+                else return false;
+                break;
+        }
+        return true;
+    }
+
+    /// <summary>UC, WC, WT, WP, WB; the PAT has UC- too.</summary>
+    static bool IsMemoryType(byte type, bool pat) => type is 0 or 1 or 4 or 5 or 6 || pat && type == 7;
+
+    bool IsMtrr(uint register, ulong value)
+    {
+        bool isMask = (register & 1) != 0;
+        if ((value & ~_physicalMask) != 0) return false;
+        return isMask ? (value & 0x7FF) == 0 : (value & 0xF00) == 0 && IsMemoryType((byte)value, pat: false);
+    }
+
+    bool SetAddress(ref ulong register, ulong value)
+    {
+        if (!IsCanonical(value)) return false;
+        register = value;
+        return true;
+    }
+
+    void ResetMsrs()
+    {
+        Array.Clear(_mtrrPhysical);
+        Array.Clear(_mtrrFixed);
+        Array.Clear(_mcBanks);
+        Array.Clear(_amd);
+        (_mtrrDefault, _featureControl, _mcgStatus, _mcgControl, _debugControl, _tscDeadline) = (0, 0, 0, ulong.MaxValue, 0, 0);
+        for (int bank = 0; bank < McBanks; bank++) _mcBanks[bank * McRegistersPerBank] = ulong.MaxValue;
+        State->Pat = ResetPat;
+        State->MiscEnable = 1;                                     // fast strings
+        SetTsc(0);
+        State->TscAdjust = 0;
+    }
+}

@@ -1,0 +1,179 @@
+using System.Runtime.CompilerServices;
+using Qkvm.Core.Accel;
+
+namespace Qkvm.Accel.Tcg.Interpreter;
+
+/// <summary>The run loop. Inner: blocks, as long as nothing calls. Outer: faults, interrupts, halts, single steps.</summary>
+public sealed unsafe partial class Cpu
+{
+    // Of _leave, read after each instruction.
+    const int Jumped = 1, LeaveBlock = 2;
+
+    int _leave;
+    ulong _codeBase;
+    ulong _instructions;
+
+    /// <summary>Instructions executed since power-on; repeated string instructions count once.</summary>
+    public ulong Instructions => _instructions;
+
+    /// <summary>A near jump: RIP becomes this, checked against CS.limit or for canonical form first.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public void JumpTo(ulong rip)
+    {
+        if (_is64Bit ? !IsCanonical(rip) : rip > State->Cs.Limit) throw Gp();
+        State->Rip = rip;
+        _leave |= Jumped;
+    }
+
+    /// <summary>RIP has its final value: the loop adds no length.</summary>
+    public void Redirect(ulong rip)
+    {
+        State->Rip = rip;
+        _leave |= Jumped;
+    }
+
+    /// <summary>For an interrupted string instruction: it is run again after the loop has looked around.</summary>
+    public void RunAgain() => _leave |= Jumped | LeaveBlock;
+
+    /// <summary>Something waits outside the inner loop; long instructions look at this between chunks.</summary>
+    public bool IsCalled => _attention != 0;
+
+    /// <summary>Runs until the machine is needed.</summary>
+    public VCpuExit Run()
+    {
+        ModeChanged();
+        while (true)
+        {
+            try
+            {
+                if (_attention != 0 && Attend() is { } exit) return exit;
+                RunBlocks();
+            }
+            catch (GuestFault fault)
+            {
+                DeliverFault(fault);
+            }
+        }
+    }
+
+    /// <summary>Blocks, one after the other, until somebody calls.</summary>
+    void RunBlocks()
+    {
+        CpuState* state = State;
+        Block* previous = _none;
+        while (_attention == 0)
+        {
+            if (_codeSize != 8) CheckFetch();
+            ulong linear = state->Rip + _codeBase, key = _key;
+            Block* block;
+            if (previous->NextLinear == linear && previous->NextKey == key) block = previous->Next;
+            else
+            {
+                block = FindBlock(linear);
+                if (block->IsTransient) { previous = _none; goto run; }
+                if (_key == key) Link(previous, linear, key, block);
+            }
+            previous = block;
+        run:
+            Insn* insn = block->First, end = block->End;
+            _instructions += (ulong)block->Count;
+            do
+            {
+                insn->Run(this, insn);
+                if (_leave != 0) goto left;
+                state->Rip += insn->Length;
+            }
+            while (++insn != end);
+            insn--;
+            if ((insn->Flags & InsnFlags.System) != 0) ModeChanged();
+            continue;
+        left:
+            int leave = _leave;
+            _leave = 0;
+            if ((leave & Jumped) == 0) state->Rip += insn->Length;
+            if ((insn->Flags & InsnFlags.System) != 0) ModeChanged();
+            if ((leave & LeaveBlock) != 0) FinishLateWrite();
+        }
+    }
+
+    static void Link(Block* from, ulong linear, ulong key, Block* to)
+    {
+        from->NextLinear = linear;
+        from->NextKey = key;
+        from->Next = to;
+    }
+
+    /// <summary>One instruction, for single steps, breakpoints and interrupt shadows.</summary>
+    internal void RunOne()
+    {
+        if (_codeSize != 8) CheckFetch();
+        Insn* insn = FindBlock(State->Rip + _codeBase)->First;
+        _instructions++;
+        insn->Run(this, insn);
+        int leave = _leave;
+        _leave = 0;
+        if ((leave & Jumped) == 0) State->Rip += insn->Length;
+        if ((leave & LeaveBlock) != 0) FinishLateWrite();
+        ModeChanged();
+    }
+
+    /// <summary>Outside 64-bit mode EIP is 32 bits wide and stays below CS.limit. Deviation: looked at when a block begins.</summary>
+    void CheckFetch()
+    {
+        State->Rip = (uint)State->Rip;
+        if (State->Rip > State->Cs.Limit) throw Gp();
+    }
+
+    internal void DeliverFault(GuestFault fault)
+    {
+        _leave = 0;
+        State->InterruptShadow = 0;
+        Trace?.Exception(this, fault.Number, fault.ErrorCode);
+        Deliver(fault.Number, fault.ErrorCode, software: false, external: false);
+        _leave = 0;
+        ModeChanged();
+    }
+
+    // The last TryHost for writing in a page with code: looked at again when the write is done.
+    int _lateWriteMap, _lateWriteSize;
+    byte* _lateWriteHost;
+
+    void FinishLateWrite()
+    {
+        if (_lateWriteSize == 0) return;
+        _code[_lateWriteMap].Written(_lateWriteHost, _lateWriteSize);
+        _lateWriteSize = 0;
+    }
+
+    /// <summary>After anything that may change privilege, mode, paging or the interrupt flag: refreshes what is derived from it.</summary>
+    public void ModeChanged()
+    {
+        CpuState* state = State;
+        ulong cr0 = state->Cr0, cr4 = state->Cr4, efer = state->Efer, flags = state->RflagsSystem;
+        bool isLong = (efer & Efer.Lma) != 0;
+        _is64Bit = isLong && (state->Cs.Access & Segment.Long) != 0;
+        _codeSize = _is64Bit ? 8 : (state->Cs.Access & Segment.Big) != 0 ? 4 : 2;
+        _codeBase = _is64Bit ? 0 : state->Cs.Base;
+        _checksRights = (cr0 & Cr0.Pe) != 0 && (flags & Interpreter.Rflags.Vm) == 0;
+        _canonicalShift = (cr4 & Cr4.La57) != 0 ? 7 : 16;
+        ulong paging = cr0 & (Cr0.Pg | Cr0.Wp) ^ cr4 << 32 ^ efer & (Efer.Lma | Efer.Nx) ^ (ulong)state->Pkru << 24 ^ (ulong)state->A20Masked << 1;
+        if (paging != _pagingSeen || state->Cr3 != _cr3Seen)
+        {
+            bool sameMode = paging == _pagingSeen;
+            (_pagingSeen, _cr3Seen) = (paging, state->Cr3);
+            FlushTlb(global: !sameMode);
+        }
+        int set = state->Cpl == 3 ? TlbSet.User : (flags & Interpreter.Rflags.Ac) != 0 ? TlbSet.SupervisorAc : TlbSet.Supervisor;
+        _tlb = _tlbEntries + set * TlbSet.Size;
+        SetKey();
+        if (state->Dr[7] != _dr7Seen) BreakpointsChanged();
+        int call = 0;
+        if (state->InterruptShadow != 0 || (flags & (Interpreter.Rflags.Tf | Interpreter.Rflags.Rf)) != 0 || _breaksOnCode) call = CallStep;
+        if (state->Halted != 0 || state->WaitForSipi != 0) call |= CallHalt;
+        if ((flags & Interpreter.Rflags.If) != 0 && Apic is { HasInterrupt: true }) call |= CallInterrupt;
+        if (call != 0) Interlocked.Or(ref _attention, call);
+    }
+
+    bool _checksRights;
+    ulong _pagingSeen = ulong.MaxValue, _cr3Seen;
+}

@@ -1,0 +1,108 @@
+using Iced.Intel;
+
+namespace Qkvm.Accel.Tcg.Interpreter;
+
+// CPUID, time stamps, MONITOR, caches, fences, and what raises #UD.
+static unsafe partial class SystemOps
+{
+    static bool SelectOthers(Code code, Insn* i)
+    {
+        switch (code)
+        {
+            case Code.Cpuid: return Set(i, &CpuId, 4);
+            case Code.Rdtsc: return Set(i, &Rdtsc, 4);
+            case Code.Rdtscp: return Set(i, &Rdtscp, 4);
+            case Code.Rdpid_r32 or Code.Rdpid_r64: return Set(i, &Rdpid, 8);
+            case Code.Rdpmc: return Set(i, &Rdpmc, 4);
+            case Code.Monitorw or Code.Monitord or Code.Monitorq: return Set(i, &Monitor, 0);
+            case Code.Mwait: return End(i, &Mwait);
+            case Code.Clflush_m8 or Code.Clflushopt_m8 or Code.Clwb_m8: return Set(i, &TouchLine, 1);
+            case Code.Prefetch_m8 or Code.Prefetchw_m8 or Code.Prefetchwt1_m8 or Code.Prefetchnta_m8 or Code.Prefetcht0_m8
+                or Code.Prefetcht1_m8 or Code.Prefetcht2_m8 or Code.Prefetchreserved3_m8 or Code.Prefetchreserved4_m8
+                or Code.Prefetchreserved5_m8 or Code.Prefetchreserved6_m8 or Code.Prefetchreserved7_m8 or Code.Prefetchit0_m8
+                or Code.Prefetchit1_m8 or Code.Cldemote_m8:
+                return Set(i, &Nothing, 0);
+            case Code.Pause: return End(i, &Pause);
+            case Code.Lfence or Code.Lfence_E9 or Code.Lfence_EA or Code.Lfence_EB or Code.Lfence_EC or Code.Lfence_ED
+                or Code.Lfence_EE or Code.Lfence_EF or Code.Sfence or Code.Sfence_F9 or Code.Sfence_FA or Code.Sfence_FB
+                or Code.Sfence_FC or Code.Sfence_FD or Code.Sfence_FE or Code.Sfence_FF:
+                return Set(i, &Nothing, 0);
+            case Code.Mfence or Code.Mfence_F1 or Code.Mfence_F2 or Code.Mfence_F3 or Code.Mfence_F4 or Code.Mfence_F5
+                or Code.Mfence_F6 or Code.Mfence_F7:
+                return Set(i, &Fence, 0);
+            case Code.Serialize: return End(i, &Fence);
+            case Code.Ud0 or Code.Ud0_r16_rm16 or Code.Ud0_r32_rm32 or Code.Ud0_r64_rm64 or Code.Ud1_r16_rm16
+                or Code.Ud1_r32_rm32 or Code.Ud1_r64_rm64 or Code.Ud2 or Code.Rsm or Code.Vmcall or Code.Vmmcall
+                or Code.Mov_r32_tr or Code.Mov_tr_r32:
+                return End(i, &Undefined);
+            default: return false;
+        }
+    }
+
+    static void CpuId(Cpu cpu, Insn* i)
+    {
+        cpu.Cpuid((uint)cpu.Rax, (uint)cpu.Rcx, out uint eax, out uint ebx, out uint ecx, out uint edx);
+        (cpu.Rax, cpu.Rbx, cpu.Rcx, cpu.Rdx) = (eax, ebx, ecx, edx);
+    }
+
+    static void CheckTimeStamp(Cpu cpu)
+    {
+        if (cpu.Cpl != 0 && (cpu.State->Cr4 & Cr4.Tsd) != 0) throw cpu.Gp();
+    }
+
+    static void Rdtsc(Cpu cpu, Insn* i)
+    {
+        CheckTimeStamp(cpu);
+        SetPair(cpu, cpu.ReadTsc());
+    }
+
+    static void Rdtscp(Cpu cpu, Insn* i)
+    {
+        if (!cpu.HasRdtscp) throw cpu.Ud();
+        CheckTimeStamp(cpu);
+        SetPair(cpu, cpu.ReadTsc());
+        cpu.Rcx = (uint)cpu.State->TscAux;
+    }
+
+    static void Rdpid(Cpu cpu, Insn* i)
+    {
+        if (!cpu.HasRdpid) throw cpu.Ud();
+        cpu.State->Gpr[i->Reg0] = (uint)cpu.State->TscAux;
+    }
+
+    /// <summary>Four counters that stand still, as every processor since the K7 has at least so many.</summary>
+    static void Rdpmc(Cpu cpu, Insn* i)
+    {
+        const int counters = 4;
+        if (cpu.Cpl != 0 && (cpu.State->Cr4 & Cr4.Pce) == 0) throw cpu.Gp();
+        if ((uint)cpu.Rcx >= counters) throw cpu.Gp();
+        SetPair(cpu, 0);
+    }
+
+    static void Monitor(Cpu cpu, Insn* i)
+    {
+        CheckMonitor(cpu);
+        if ((uint)cpu.Rcx != 0) throw cpu.Gp();
+        cpu.Read<byte>(i->Segment, i->AddressSize == 8 ? cpu.Rax : i->AddressSize == 4 ? (uint)cpu.Rax : (ushort)cpu.Rax);
+    }
+
+    /// <summary>Wakes at once, which it may: "implementation-dependent events".</summary>
+    static void Mwait(Cpu cpu, Insn* i)
+    {
+        CheckMonitor(cpu);
+        if ((uint)cpu.Rcx > 1) throw cpu.Gp();
+        Thread.Yield();
+    }
+
+    static void CheckMonitor(Cpu cpu)
+    {
+        if (!cpu.HasMonitor || cpu.Cpl != 0) throw cpu.Ud();
+    }
+
+    /// <summary>Cache line flushes fault like loads.</summary>
+    static void TouchLine(Cpu cpu, Insn* i) => cpu.Load<byte>(i);
+
+    static void Fence(Cpu cpu, Insn* i) => Interlocked.MemoryBarrier();
+
+    static void Pause(Cpu cpu, Insn* i) => Thread.SpinWait(1);
+}

@@ -1,0 +1,49 @@
+using System.Runtime.InteropServices;
+
+namespace Qkvm.Accel.Tcg.Interpreter;
+
+/// <summary>One linear page of 4 KiB in the software TLB. A hit is <c>linear - tag &lt;= 4096 - size</c>, which rejects
+/// page crossings too.</summary>
+[StructLayout(LayoutKind.Sequential, Size = 32)]
+unsafe struct TlbEntry
+{
+    /// <summary>Not canonical in any paging mode.</summary>
+    public const ulong Invalid = 1UL << 63;
+
+    // Flags of Known.
+    public const ulong Read = 1, Write = 2, Global = 4, Large = 8, WritableRam = 16, Flags = 0xFFF;
+
+    /// <summary>The page if loads (or, in the execute sets, fetches) may go straight to <see cref="Host"/>.</summary>
+    public ulong ReadTag;
+
+    /// <summary>The page if stores may: never for pages with decoded code, watched pages, ROM and registers.</summary>
+    public ulong WriteTag;
+
+    /// <summary>The page in host memory; null for registers.</summary>
+    public byte* Host;
+
+    /// <summary>The page whose translation this entry holds, and what is permitted; 0 if none.</summary>
+    public ulong Known;
+}
+
+/// <summary>What only the slow path needs of a <see cref="TlbEntry"/>.</summary>
+struct TlbDetail
+{
+    /// <summary>The physical page.</summary>
+    public ulong Physical;
+
+    /// <summary>Index in <see cref="CodeMaps"/>, -1 for registers.</summary>
+    public int Map;
+}
+
+/// <summary>The sets of TLB entries: one for each way in which rights are judged, so that changes of privilege flush nothing.</summary>
+static class TlbSet
+{
+    public const int User = 0, Supervisor = 1, SupervisorAc = 2, UserFetch = 3, SupervisorFetch = 4, Count = 5;
+
+    /// <summary>Entries of a set.</summary>
+    public const int Size = 1024;
+
+    public static bool IsUser(int set) => set is User or UserFetch;
+    public static bool IsFetch(int set) => set >= UserFetch;
+}

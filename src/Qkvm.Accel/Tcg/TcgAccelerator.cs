@@ -1,0 +1,48 @@
+using Qkvm.Accel.Tcg.Interpreter;
+using Qkvm.Accel.Tcg.Model;
+using Qkvm.Core.Accel;
+using Qkvm.Core.Machine;
+using Qkvm.Core.Memory;
+
+namespace Qkvm.Accel.Tcg;
+
+/// <summary>The software CPU as an accelerator: vCPUs over one memory, which tell each other of decoded code.</summary>
+public sealed class TcgAccelerator : IAccelerator
+{
+    readonly CodeMaps _code = new();
+    readonly List<Cpu> _cpus = [];
+    AddressSpace? _memory, _ports;
+
+    public string Name => "tcg";
+
+    /// <summary>None: the board's own controllers are used.</summary>
+    public IKernelIrqChip? IrqChip => null;
+
+    /// <summary>Features of -cpu that do not exist here, for a warning as QEMU prints it.</summary>
+    public IReadOnlyList<string> MissingFeatures { get; private set; } = [];
+
+    public void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock)
+    {
+        (_memory, _ports) = (memory, ports);
+        memory.ViewChanged += OnViewChanged;
+    }
+
+    public IVCpu CreateVCpu(int index, CpuSetup setup)
+    {
+        if (_memory == null || _ports == null) throw new InvalidOperationException("Attach comes before the first vCPU");
+        Cpuid cpuid = CpuModels.Resolve(setup);
+        MissingFeatures = cpuid.Missing;
+        var cpu = new Cpu(index, _memory, _ports, _code, cpuid);
+        _cpus.Add(cpu);
+        return new InterpretedVCpu(cpu);
+    }
+
+    public void Dispose()
+    {
+        if (_memory != null) _memory.ViewChanged -= OnViewChanged;
+        foreach (Cpu cpu in _cpus) cpu.Dispose();
+        _code.Dispose();
+    }
+
+    void OnViewChanged(FlatView old, FlatView now) => _code.Post(new CodeNotice(CodeNoticeKind.View, 0, -1), null);
+}

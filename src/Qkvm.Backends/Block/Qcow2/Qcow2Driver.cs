@@ -1,0 +1,213 @@
+using Qkvm.Core.Block;
+using Qkvm.Core.Devices;
+
+namespace Qkvm.Backends.Block.Qcow2;
+
+/// <summary>Format <c>qcow2</c>, versions 2 and 3, over a file and perhaps a backing node.
+/// Spec: QEMU docs/interop/qcow2.txt.</summary>
+/// <remarks>A request holds its guest clusters: shared while it reads or writes in place, exclusively while it changes
+/// where they lie. So no cluster is freed or moved under a request, and data I/O needs no lock on the metadata.
+/// Deviations: refcounts are exact even with lazy_refcounts=on; an external data file and encryption are refused.</remarks>
+public sealed class Qcow2Driver : BlockNode
+{
+    readonly BlockDriver _file;
+    readonly BlockDriver? _backing;
+    readonly Qcow2Store _store;
+    readonly Qcow2Layout _layout;
+    readonly Qcow2Writer _writer;
+    readonly CompressedClusters _compressed;
+    readonly RangeLock _clusters = new();
+    int _disposed;
+
+    /// <summary>Opens an image; the header was read before, to find the backing file. The backing node is read-only.</summary>
+    public Qcow2Driver(BlockDriver file, Qcow2ImageInfo info, NodeOptions options, BlockDriver? backing) : base(options)
+    {
+        (_file, _backing) = (file, backing);
+        Info = info;
+        Qcow2Header header = info.Header;
+        header.CheckFeatures(info.Extensions, IsReadOnly, info.Name);
+        if (!IsReadOnly && file.IsReadOnly) throw new ConfigurationException($"Could not open '{info.Name}': its file node is read-only; give read-only=on");
+        _store = new Qcow2Store(file, header, info.Name, IsReadOnly);
+        _layout = _store.Layout;
+        _compressed = new CompressedClusters(_store);
+        _writer = new Qcow2Writer(_store, this, header.Version >= 3, backing != null);
+        try
+        {
+            _store.Load();
+            if (!IsReadOnly) PrepareForWriting(info);
+        }
+        catch (BlockException e) { throw new ConfigurationException($"Could not open '{info.Name}': {e.Message}", e); }
+    }
+
+    public override string FormatName => "qcow2";
+    public override string FileName => Info.Name;
+    public override long Length => _store.Header.Size & ~511L;
+
+    /// <summary>What the header says.</summary>
+    public Qcow2ImageInfo Info { get; }
+
+    public override IEnumerable<(string Role, BlockDriver Node)> Children =>
+        _backing == null ? [("file", _file)] : [("file", _file), ("backing", _backing)];
+
+    /// <summary>Internal snapshots: id, name, date, size of the saved machine state.</summary>
+    public IEnumerable<(string Id, string Name, DateTimeOffset Date, uint VmStateSize)> Snapshots =>
+        _store.Snapshots.Select(s => (s.Id, s.Name, DateTimeOffset.FromUnixTimeSeconds(s.Seconds), s.VmStateSize));
+
+    public override async ValueTask FlushAsync()
+    {
+        lock (_store.Sync) _store.Flush();
+        await _file.FlushAsync().ConfigureAwait(false);
+    }
+
+    public override async ValueTask DisposeAsync()
+    {
+        if (Interlocked.Exchange(ref _disposed, 1) != 0) return;
+        try
+        {
+            if (!IsReadOnly && !_store.IsCorrupt)
+                lock (_store.Sync)
+                {
+                    _store.Flush();
+                    _store.Flush();                                // refcounts that the first one lowered
+                }
+        }
+        finally
+        {
+            await _file.DisposeAsync().ConfigureAwait(false);
+            if (_backing != null) await _backing.DisposeAsync().ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Allocates every cluster; for new images.</summary>
+    internal void Preallocate()
+    {
+        lock (_store.Sync) _writer.AllocateAll();
+    }
+
+    protected override async ValueTask ReadCore(long offset, ScatterList buffers)
+    {
+        LinkedListNode<RangeLock.Hold> hold = await HoldAsync(offset, buffers.Length, exclusive: false).ConfigureAwait(false);
+        try { await ReadMappedAsync(offset, buffers).ConfigureAwait(false); }
+        finally { _clusters.Release(hold); }
+    }
+
+    protected override async ValueTask WriteCore(long offset, ScatterList buffers)
+    {
+        LinkedListNode<RangeLock.Hold> hold = await HoldAsync(offset, buffers.Length, exclusive: false).ConfigureAwait(false);
+        try
+        {
+            long done = await _writer.WriteInPlaceAsync(offset, buffers).ConfigureAwait(false);
+            if (done == buffers.Length) return;
+            offset += done;
+            buffers = buffers.Slice(done, buffers.Length - done);
+        }
+        finally { _clusters.Release(hold); }
+
+        hold = await HoldAsync(offset, buffers.Length, exclusive: true).ConfigureAwait(false);
+        try { await _writer.WriteAsync(offset, buffers).ConfigureAwait(false); }
+        finally { _clusters.Release(hold); }
+    }
+
+    protected override async ValueTask DiscardCore(long offset, long length)
+    {
+        LinkedListNode<RangeLock.Hold> hold = await HoldAsync(offset, length, exclusive: true).ConfigureAwait(false);
+        try
+        {
+            for (long end = offset + length; NextRun(ref offset, end, out long run, out bool isWhole); offset += run)
+                if (isWhole)
+                    lock (_store.Sync) _writer.Discard(offset, run);
+        }
+        finally { _clusters.Release(hold); }
+    }
+
+    protected override async ValueTask WriteZeroesCore(long offset, long length, bool mayUnmap)
+    {
+        LinkedListNode<RangeLock.Hold> hold = await HoldAsync(offset, length, exclusive: true).ConfigureAwait(false);
+        try
+        {
+            for (long end = offset + length; NextRun(ref offset, end, out long run, out bool isWhole); offset += run)
+            {
+                bool done = false;
+                if (isWhole)
+                    lock (_store.Sync) done = _writer.WriteZeroes(offset, run, mayUnmap);
+                if (!done) await _writer.WritePlainZeroesAsync(offset, run).ConfigureAwait(false);
+            }
+        }
+        finally { _clusters.Release(hold); }
+    }
+
+    /// <summary>Reads guest bytes whose clusters the caller holds.</summary>
+    internal async ValueTask ReadMappedAsync(long offset, ScatterList buffers)
+    {
+        for (long done = 0; done < buffers.Length;)
+        {
+            Extent extent;
+            lock (_store.Sync) extent = _store.Mapping.Find(offset + done, buffers.Length - done);
+            ScatterList part = buffers.Slice(done, extent.Length);
+            switch (extent.Kind)
+            {
+                case ExtentKind.Data: await _file.ReadAsync(extent.HostOffset, part).ConfigureAwait(false); break;
+                case ExtentKind.Compressed: await _compressed.ReadAsync(extent.Entry, offset + done, part).ConfigureAwait(false); break;
+                case ExtentKind.Unallocated when _backing != null: await ReadBackingAsync(offset + done, part).ConfigureAwait(false); break;
+                default: part.Clear(); break;
+            }
+            done += extent.Length;
+        }
+    }
+
+    /// <summary>Whether the range reads as zeros without looking at any data. Under the store's lock.</summary>
+    internal bool IsKnownZero(long offset, long length)
+    {
+        while (length > 0)
+        {
+            Extent extent = _store.Mapping.Find(offset, length);
+            bool isZero = extent.Kind == ExtentKind.Zero
+                          || (extent.Kind == ExtentKind.Unallocated && (_backing == null || offset >= _backing.Length));
+            if (!isZero) return false;
+            offset += extent.Length;
+            length -= extent.Length;
+        }
+        return true;
+    }
+
+    async ValueTask ReadBackingAsync(long offset, ScatterList buffers)
+    {
+        long inside = Math.Clamp(_backing!.Length - offset, 0, buffers.Length);
+        if (inside > 0) await _backing.ReadAsync(offset, buffers.Slice(0, inside)).ConfigureAwait(false);
+        buffers.Slice(inside, buffers.Length - inside).Clear();    // a shorter backing file goes on in zeros
+    }
+
+    void PrepareForWriting(Qcow2ImageInfo info)
+    {
+        Qcow2Header header = info.Header;
+        if ((header.Incompatible & Qcow2Features.Dirty) != 0)
+        {
+            if (info.Extensions.HasBitmaps)
+                throw new ConfigurationException($"Could not open '{info.Name}': it was not closed cleanly and has bitmaps; run qemu-img check -r all");
+            Qcow2Repair.RebuildRefcounts(_store);
+            _store.Flush();
+            _store.FlushFile();
+            _store.SetFeature(Qcow2Header.IncompatibleAt, header.Incompatible &= ~Qcow2Features.Dirty);
+        }
+        if (header.Autoclear != 0) _store.SetFeature(Qcow2Header.AutoclearAt, header.Autoclear = 0);
+    }
+
+    ValueTask<LinkedListNode<RangeLock.Hold>> HoldAsync(long offset, long length, bool exclusive) =>
+        _clusters.AcquireAsync(offset >> _layout.ClusterBits, ((offset + length - 1) >> _layout.ClusterBits) + 1, exclusive);
+
+    /// <summary>Cuts a range into a partial cluster, whole clusters, a partial cluster. The end of the disk ends a cluster.</summary>
+    bool NextRun(ref long offset, long end, out long length, out bool isWhole)
+    {
+        length = end - offset;
+        isWhole = false;
+        if (length <= 0) return false;
+        long skip = _layout.OffsetInCluster(offset), tail = end == Length ? 0 : _layout.OffsetInCluster(end);
+        if (skip != 0) length = Math.Min(length, _layout.ClusterSize - skip);
+        else if (length - tail > 0)
+        {
+            length -= tail;
+            isWhole = true;
+        }
+        return true;
+    }
+}

@@ -1,0 +1,40 @@
+using Qkvm.Core.Char;
+using Qkvm.Core.Devices;
+
+namespace Qkvm.Backends.Char;
+
+/// <summary>Output into a file, no input.</summary>
+public sealed class FileChar : ICharBackend, IDisposable
+{
+    readonly FileStream _file;
+
+    public FileChar(string id, string path, bool append, string owner)
+    {
+        Id = id;
+        Description = $"file:{path}";
+        try
+        {
+            // Unbuffered: what a guest printed is in the file when it dies.
+            _file = new FileStream(path, append ? FileMode.Append : FileMode.Create, FileAccess.Write, FileShare.ReadWrite, bufferSize: 0);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new ConfigurationException($"{owner}: cannot write '{path}': {e.Message}", e);
+        }
+    }
+
+    public string Id { get; }
+    public string Description { get; }
+    public bool IsOpen => true;
+
+    public int Write(ReadOnlySpan<byte> data)
+    {
+        try { _file.Write(data); }
+        catch (IOException) { return data.Length; }                // a full disk must not stop the guest
+        return data.Length;
+    }
+
+    public void Connect(ICharFrontend? frontend) => frontend?.Event(CharEvent.Opened);
+    public void AcceptInput() { }
+    public void Dispose() => _file.Dispose();
+}

@@ -1,0 +1,32 @@
+using Qkvm.Host;
+
+namespace Qkvm.Backends.Char;
+
+/// <summary>A pseudo terminal that others open by its path.</summary>
+public sealed class PtyChar : StreamChar, IDisposable
+{
+    static readonly TimeSpan LookAgain = TimeSpan.FromSeconds(1);
+
+    readonly int _master;
+    readonly Timer _look;
+
+    public PtyChar(string id, EventLoop loop) : base(id, loop)
+    {
+        (_master, SlavePath) = TerminalMode.OpenPseudoTerminal();
+        // A master whose slave is closed reports a hang-up without pause: so it is left alone, and looked at each second.
+        _look = new Timer(_ => loop.Post(() => { if (!IsOpen) Opened(); }));
+        Opened();
+    }
+
+    public string SlavePath { get; }
+    public override string Description => $"pty:{SlavePath}";
+    protected override int InputFd => _master;
+    protected override int OutputFd => _master;
+    protected override void OnHangUp() => _look.Change(LookAgain, Timeout.InfiniteTimeSpan);
+
+    public void Dispose()
+    {
+        _look.Dispose();
+        Libc.close(_master);
+    }
+}

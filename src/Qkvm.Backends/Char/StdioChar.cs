@@ -1,0 +1,41 @@
+using Qkvm.Host;
+
+namespace Qkvm.Backends.Char;
+
+/// <summary>The terminal (or pipe) that the program was started on. A terminal is made raw while it is in use and put back
+/// by <see cref="Dispose"/>, which the program calls on every way out.</summary>
+public sealed class StdioChar : StreamChar, IDisposable
+{
+    readonly int _input = FdStream.Reopen(0, Libc.ORdOnly);
+    readonly int _output = FdStream.Reopen(1, Libc.OWrOnly);
+    readonly TerminalMode? _terminal;
+    bool _inputEnded;
+
+    /// <param name="signals">signal=on: ctrl-c ends the program instead of going to the guest.</param>
+    public StdioChar(string id, EventLoop loop, bool signals) : base(id, loop)
+    {
+        _terminal = TerminalMode.MakeRaw(0, signals);
+        Opened();
+    }
+
+    public override string Description => "stdio";
+
+    /// <summary>Somebody types here.</summary>
+    public bool IsTerminal => _terminal != null;
+
+    protected override int InputFd => _inputEnded ? -1 : _input;
+    protected override int OutputFd => _output;
+
+    protected override int ReadSome(Span<byte> buffer)
+    {
+        int n = base.ReadSome(buffer);
+        if (n != 0) return n;
+        Loop.Unwatch(_input);                                      // the end of a pipe ends input; output goes on
+        _inputEnded = true;
+        return -EAgain;
+    }
+
+    protected override void OnHangUp() { }
+
+    public void Dispose() => _terminal?.Restore();
+}

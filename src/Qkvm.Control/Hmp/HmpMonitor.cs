@@ -1,0 +1,107 @@
+using System.Text;
+using Qkvm.Core.Accel;
+using Qkvm.Core.Char;
+using Qkvm.Core.Machine;
+
+namespace Qkvm.Control.Hmp;
+
+/// <summary>The human monitor on a character backend.</summary>
+/// <param name="version">The program's version, for the banner.</param>
+public sealed class HmpMonitor : ICharFrontend, IMonitor
+{
+    const string Prompt = "(qemu) ";                               // scripts look for it
+    const int RequestLine = 8;
+
+    static readonly string[] HttpVerbs = ["GET ", "POST ", "HEAD ", "PUT ", "OPTIONS "];
+
+    readonly ICharBackend _backend;
+    readonly LineEditor _editor;
+    readonly string _version;
+    readonly StringBuilder _firstBytes = new();
+    readonly Queue<byte[]> _pending = new();
+    readonly bool _muxed;
+    bool _greeted, _refused;
+
+    public HmpMonitor(ICharBackend backend, IMachine machine, MachineBackends backends, MonitorCatalogue catalogue, string version, bool muxed)
+    {
+        (_backend, Machine, Backends, Catalogue, _version, _muxed) = (backend, machine, backends, catalogue, version, muxed);
+        Cpu = machine.Cpus[0];
+        _editor = new LineEditor(Prompt, Write, catalogue.Complete);
+        backend.Connect(this);
+    }
+
+    public IMachine Machine { get; }
+    public MachineBackends Backends { get; }
+    public MonitorCatalogue Catalogue { get; }
+    public IVCpu Cpu { get; set; }
+    public IReadOnlyList<string> History => _editor.History;
+
+    int ICharFrontend.Room => 256;
+
+    public void Write(string text)
+    {
+        byte[] data = Encoding.UTF8.GetBytes(text.Replace("\r\n", "\n", StringComparison.Ordinal).Replace("\n", "\r\n", StringComparison.Ordinal));
+        int done = _pending.Count > 0 ? 0 : _backend.Write(data);
+        if (done < data.Length && _pending.Count < 1024) _pending.Enqueue(data[done..]);
+    }
+
+    void ICharFrontend.Writable()
+    {
+        while (_pending.TryPeek(out byte[]? data))
+        {
+            int done = _backend.Write(data);
+            _pending.Dequeue();
+            if (done == data.Length) continue;
+            byte[][] rest = [data[done..], .. _pending];
+            _pending.Clear();
+            foreach (byte[] piece in rest) _pending.Enqueue(piece);
+            return;
+        }
+    }
+
+    void ICharFrontend.Event(CharEvent what)
+    {
+        switch (what)
+        {
+            case CharEvent.Opened when !_muxed: Greet(); break;
+            case CharEvent.MuxIn:
+                if (_greeted) _editor.ShowPrompt();
+                else Greet();
+                break;
+            case CharEvent.MuxOut: Write("\r\n"); break;
+            case CharEvent.Closed:
+                _pending.Clear();
+                _firstBytes.Clear();
+                _refused = false;
+                break;
+        }
+    }
+
+    void ICharFrontend.Receive(ReadOnlySpan<byte> data)
+    {
+        foreach (byte b in data)
+        {
+            if (_refused || LooksLikeHttp(b)) return;
+            if (_editor.Take(b) is not { } line) continue;
+            Catalogue.Execute(this, line);
+            _editor.ShowPrompt();
+        }
+    }
+
+    void Greet()
+    {
+        _greeted = true;
+        Write($"qkvm {_version} monitor - type 'help' for more information\r\n");
+        _editor.ShowPrompt();
+    }
+
+    /// <summary>A page in a browser can POST to a port on this machine: what begins like HTTP gets no monitor.</summary>
+    bool LooksLikeHttp(byte b)
+    {
+        if (_firstBytes.Length >= RequestLine) return false;
+        _firstBytes.Append((char)b);
+        string start = _firstBytes.ToString();
+        _refused = Array.Exists(HttpVerbs, verb => start.StartsWith(verb, StringComparison.Ordinal));
+        return _refused;
+    }
+}

@@ -1,0 +1,153 @@
+using System.Buffers;
+
+namespace Qkvm.Host;
+
+/// <summary>An open file or block device: positional vectored I/O on managed memory without copies.</summary>
+/// <remarks>Calls return what the system call returned, or a negative errno. They may run on many threads at once.</remarks>
+public sealed unsafe class HostFile : IDisposable
+{
+    int _fd;
+
+    HostFile(int fd, string path, bool isDirect)
+    {
+        _fd = fd;
+        Path = path;
+        IsDirect = isDirect;
+        FileStatus status;
+        if (Libc.fstat(fd, &status) < 0) throw new HostException($"cannot examine '{path}'", Libc.Errno);
+        Status = status;
+    }
+
+    public string Path { get; }
+    public bool IsDirect { get; }
+    public FileStatus Status { get; }
+
+    /// <summary>Null and an errno where the host refuses.</summary>
+    public static HostFile? Open(string path, int flags, out int errno)
+    {
+        int fd;
+        do fd = Libc.open(path, flags | Libc.OCloexec, 0x1A4);     // rw-r--r--
+        while (fd < 0 && Libc.Errno == Libc.EIntr);
+        errno = fd < 0 ? Libc.Errno : 0;
+        return fd < 0 ? null : new HostFile(fd, path, (flags & Libc.ODirect) != 0);
+    }
+
+    /// <summary>Facts about a path that need not be readable; false and an errno where there is nothing.</summary>
+    public static bool TryStatus(string path, out FileStatus status, out int errno)
+    {
+        FileStatus found;
+        errno = Libc.stat(path, &found) < 0 ? Libc.Errno : 0;
+        status = found;
+        return errno == 0;
+    }
+
+    /// <summary>Bytes: the end of the file or the size of the device.</summary>
+    public long Length()
+    {
+        if (!Status.IsBlockDevice) return Result(Libc.lseek(_fd, 0, Libc.SeekEnd));
+        ulong size;
+        return Libc.ioctl(_fd, Libc.BlkGetSize64, &size) < 0 ? -Libc.Errno : (long)size;
+    }
+
+    /// <summary>The logical sector size of a block device, or 0.</summary>
+    public int SectorSize()
+    {
+        int size;
+        return Status.IsBlockDevice && Libc.ioctl(_fd, Libc.BlkSszGet, &size) >= 0 ? size : 0;
+    }
+
+    public long Read(long offset, ReadOnlySpan<Memory<byte>> pieces) => Transfer(offset, pieces, isWrite: false);
+
+    public long Write(long offset, ReadOnlySpan<Memory<byte>> pieces) => Transfer(offset, pieces, isWrite: true);
+
+    public long DataSync() => Result(Libc.fdatasync(_fd));
+
+    public long Allocate(int mode, long offset, long length) => Result(Libc.fallocate(_fd, mode, offset, length));
+
+    public long Truncate(long length) => Result(Libc.ftruncate(_fd, length));
+
+    /// <summary>BLKDISCARD or BLKZEROOUT over a range of a block device.</summary>
+    public long DeviceRange(ulong request, long offset, long length)
+    {
+        ulong* range = stackalloc ulong[2] { (ulong)offset, (ulong)length };
+        return Result(Libc.ioctl(_fd, request, range));
+    }
+
+    /// <summary>Takes or drops an open-file-description lock.</summary>
+    public long SetLock(short type, long start, long length)
+    {
+        var range = new Flock { Type = type, Start = start, Length = length };
+        return Result(Libc.fcntl(_fd, Libc.FOfdSetLk, &range));
+    }
+
+    /// <summary>1 where somebody else's lock stands against an exclusive one, 0 where none does.</summary>
+    public long IsLockedByOthers(long start, long length)
+    {
+        var range = new Flock { Type = Libc.FWrLck, Start = start, Length = length };
+        long result = Result(Libc.fcntl(_fd, Libc.FOfdGetLk, &range));
+        return result < 0 ? result : range.Type == Libc.FUnlck ? 0 : 1;
+    }
+
+    /// <summary>Whether O_DIRECT takes these pieces: addresses and lengths are multiples of the alignment.</summary>
+    public static bool IsAligned(ReadOnlySpan<Memory<byte>> pieces, int alignment)
+    {
+        foreach (Memory<byte> piece in pieces)
+        {
+            if (piece.Length % alignment != 0) return false;
+            using MemoryHandle pin = piece.Pin();
+            if ((nuint)pin.Pointer % (nuint)alignment != 0) return false;
+        }
+        return true;
+    }
+
+    public void Dispose()
+    {
+        int fd = Interlocked.Exchange(ref _fd, -1);
+        if (fd >= 0) Libc.close(fd);
+    }
+
+    static long Result(long value) => value < 0 ? -Libc.Errno : value;
+
+    long Transfer(long offset, ReadOnlySpan<Memory<byte>> pieces, bool isWrite)
+    {
+        int count = Math.Min(pieces.Length, Libc.IovMax);
+        Iovec* vector = stackalloc Iovec[count];
+        MemoryHandle[] pins = ArrayPool<MemoryHandle>.Shared.Rent(count);
+        int pinned = 0;
+        try
+        {
+            for (; pinned < count; pinned++)                       // SAFETY: pinned until the system call returned
+            {
+                pins[pinned] = pieces[pinned].Pin();
+                vector[pinned] = new Iovec { Base = pins[pinned].Pointer, Length = (nuint)pieces[pinned].Length };
+            }
+            while (true)
+            {
+                long done = isWrite ? Libc.pwritev(_fd, vector, count, offset) : Libc.preadv(_fd, vector, count, offset);
+                if (done >= 0) return done;
+                if (Libc.Errno != Libc.EIntr) return -Libc.Errno;
+            }
+        }
+        finally
+        {
+            for (int i = 0; i < pinned; i++) pins[i].Dispose();
+            ArrayPool<MemoryHandle>.Shared.Return(pins, clearArray: true);
+        }
+    }
+}
+
+/// <summary>Memory aligned for O_DIRECT.</summary>
+public sealed unsafe class AlignedBuffer(int length, int alignment) : MemoryManager<byte>
+{
+    byte* _start = (byte*)System.Runtime.InteropServices.NativeMemory.AlignedAlloc((nuint)length, (nuint)alignment);
+
+    public override Span<byte> GetSpan() => new(_start, length);
+    public override MemoryHandle Pin(int elementIndex = 0) => new(_start + elementIndex);
+    public override void Unpin() { }
+
+    protected override void Dispose(bool disposing)
+    {
+        System.Runtime.InteropServices.NativeMemory.AlignedFree(_start);
+        _start = null;
+    }
+}

@@ -1,0 +1,81 @@
+using System.Runtime.InteropServices;
+
+namespace Qkvm.Host;
+
+/// <summary>Positional file I/O, locks and device sizes.</summary>
+public static unsafe partial class Libc
+{
+    public const int ORdOnly = 0, OWrOnly = 1, ORdWr = 2, OCreat = 0x40, OExcl = 0x80, ONonBlock = 0x800, ODirect = 0x4000, OCloexec = 0x80000;
+    public const int SeekEnd = 2;
+    public const int FallocKeepSize = 1, FallocPunchHole = 2, FallocZeroRange = 0x10;
+    public const int FOfdGetLk = 36, FOfdSetLk = 37;
+    public const short FRdLck = 0, FWrLck = 1, FUnlck = 2;
+    public const ulong BlkGetSize64 = 0x80081272, BlkSszGet = 0x1268, BlkDiscard = 0x1277, BlkZeroOut = 0x127F;
+    public const int IovMax = 1024;
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial nint preadv(int fd, Iovec* pieces, int count, long offset);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial nint pwritev(int fd, Iovec* pieces, int count, long offset);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int fdatasync(int fd);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int fallocate(int fd, int mode, long offset, long length);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial long lseek(int fd, long offset, int whence);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int fcntl(int fd, int command, Flock* range);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int ioctl(int fd, ulong request, void* argument);
+
+    [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int stat(string path, FileStatus* status);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int fstat(int fd, FileStatus* status);
+}
+
+/// <summary>struct iovec.</summary>
+public unsafe struct Iovec
+{
+    public void* Base;
+    public nuint Length;
+}
+
+/// <summary>struct flock on x86-64.</summary>
+[StructLayout(LayoutKind.Explicit, Size = 32)]
+public struct Flock
+{
+    [FieldOffset(0)] public short Type;
+    [FieldOffset(2)] public short Whence;
+    [FieldOffset(8)] public long Start;
+    [FieldOffset(16)] public long Length;
+    [FieldOffset(24)] public int Pid;
+}
+
+/// <summary>struct stat on x86-64: what is used of it.</summary>
+[StructLayout(LayoutKind.Explicit, Size = 144)]
+public struct FileStatus
+{
+    const uint TypeMask = 0xF000, Directory = 0x4000, Block = 0x6000, Character = 0x2000, Regular = 0x8000;
+
+    [FieldOffset(0)] public ulong Device;
+    [FieldOffset(8)] public ulong Inode;
+    [FieldOffset(24)] public uint Mode;
+    [FieldOffset(28)] public uint Owner;
+    [FieldOffset(32)] public uint Group;
+    [FieldOffset(48)] public long Size;
+    [FieldOffset(64)] public long Blocks512;
+
+    public readonly bool IsDirectory => (Mode & TypeMask) == Directory;
+    public readonly bool IsBlockDevice => (Mode & TypeMask) == Block;
+    public readonly bool IsCharacterDevice => (Mode & TypeMask) == Character;
+    public readonly bool IsRegularFile => (Mode & TypeMask) == Regular;
+    public readonly uint Permissions => Mode & 0xFFF;
+}

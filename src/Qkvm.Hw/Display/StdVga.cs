@@ -1,0 +1,121 @@
+using Qkvm.Core.Devices;
+using Qkvm.Core.Display;
+using Qkvm.Core.Machine;
+using Qkvm.Core.Memory;
+using Qkvm.Core.Pci;
+using Qkvm.Core.State;
+using Qkvm.Host;
+
+namespace Qkvm.Hw.Display;
+
+/// <summary>QEMU's standard VGA on PCI: VGA, Bochs VBE, linear framebuffer. Spec: QEMU docs/specs/standard-vga.txt.</summary>
+public sealed class StdVga : PciDevice, IDisplaySource
+{
+    const ulong MmioSize = 0x1000;
+    const ulong MmioVga = 0x400, MmioVgaSize = 0x20, MmioVgaFirstPort = 0x3C0;
+    const ulong MmioDispi = 0x500;
+    const ulong MmioExtended = 0x600;
+
+    public static readonly DeviceModel Model = new("VGA", "PCI",
+        [
+            Property.Number("vgamem_mb", 16, 1, 256, "video memory in MiB, a power of two"),
+            Property.OnOffAuto("edid"),
+            Property.Number("xres", 0), Property.Number("yres", 0), Property.Number("xmax", 0), Property.Number("ymax", 0),
+            Property.Bool("mmio", true),
+            .. DeviceModel.PciProperties.Where(p => p.Name != "romfile"), Property.Text("romfile", "vgabios-stdvga.bin", "video BIOS, empty for none"),
+        ], (properties, board) => new StdVga(properties, board))
+    {
+        Category = DeviceCategory.Display,
+        Description = "standard VGA",
+    };
+
+    readonly VgaRegisters _registers = new();
+    readonly BochsDispi _dispi;
+    readonly VgaMemory _window;
+    readonly VgaPainter _painter;
+    readonly GuestRam _ram;
+
+    public StdVga(Properties properties, IBoard board)
+        : base(new PciIdentity(0x1234, 0x1111, 0x030000, Revision: 2, HasInterruptPin: false), "VGA")
+    {
+        ulong size = properties.Number("vgamem_mb") << 20;
+        if (!System.Numerics.BitOperations.IsPow2(size) || size is < (1 << 20) or > (256 << 20))
+            throw new ConfigurationException($"{properties.Owner}: vgamem_mb={size >> 20}: expects a power of two from 1 to 256");
+        _ram = new GuestRam("vga.vram", size);
+        _dispi = new BochsDispi((uint)size, OnModeChanged);
+        _window = new VgaMemory(_registers, _ram);
+        _painter = new VgaPainter(_registers, _dispi, _ram);
+
+        Bar(0, MemoryRegion.OfRam("vga.vram", _ram, 0, size), BarKind.Prefetchable32);
+        if (properties.Bool("mmio")) Bar(2, Mmio(), BarKind.Memory32);
+        board.Ports.Map(VgaRegisters.FirstPort, MemoryRegion.Io("vga", VgaRegisters.PortCount, _registers, AccessSizes.Bytes));
+        // The data port is at 1CFh for x86 guests and at 1D0h for those that want it aligned.
+        board.Ports.Map(BochsDispi.IndexPort, MemoryRegion.Io("vbe", 3, _dispi, new AccessSizes(1, 4, 1, 2)));
+        board.Pci.MemorySpace.Map(VgaMemory.Window, MemoryRegion.Io("vga-lowmem", VgaMemory.WindowSize, _window, AccessSizes.Bytes), 1);
+        board.AddDisplay(this);
+        Reset();
+    }
+
+    public void Paint(FrameBuffer target) => _painter.Paint(target);
+
+    protected override void ResetDevice()
+    {
+        _registers.Reset();
+        _dispi.Reset();
+        _window.Reset();
+    }
+
+    protected override void ExchangeDevice(StateStream state)
+    {
+        _registers.Exchange(state.Group("registers"));
+        _dispi.Exchange(state.Group("dispi"));
+        _window.Exchange(state.Group("window"));
+        if (state.IsLoading) OnModeChanged();
+    }
+
+    void OnModeChanged()
+    {
+        _window.Bank = _dispi.IsEnabled ? _dispi.BankOffset : 0;
+        _registers.WidePalette = _dispi.HasWideDac;
+        if (!_dispi.TakeClearRequest()) return;
+        int length = (int)Math.Min(_ram.Size, (ulong)_dispi.Pitch * (ulong)_dispi.Height);
+        _ram.Span(0, length).Clear();
+        _ram.MarkWritten(0, (ulong)length);
+        // VBE modes use the window as one linear bank: chain-4 with all planes.
+        _registers.Graphics[VgaRegisters.Miscellaneous] = (byte)(_registers.Graphics[VgaRegisters.Miscellaneous] & ~0x0C | 5);
+        _registers.Sequencer[VgaRegisters.MemoryMode] |= 8;
+        _registers.Sequencer[VgaRegisters.MapMask] = 15;
+    }
+
+    MemoryRegion Mmio()
+    {
+        var container = MemoryRegion.Container("vga.mmio", MmioSize);
+        container.Map(MmioVga, MemoryRegion.Io("vga.mmio-ports", MmioVgaSize, new Shifted(_registers, MmioVgaFirstPort - VgaRegisters.FirstPort), AccessSizes.Bytes));
+        container.Map(MmioDispi, MemoryRegion.Io("vga.mmio-dispi", 0x16, new DispiRegisters(_dispi), new AccessSizes(1, 4, 2, 2)));
+        container.Map(MmioExtended, MemoryRegion.Io("vga.mmio-extended", 8, new Extended(), new AccessSizes(1, 4, 4, 4)));
+        return container;
+    }
+
+    /// <summary>A bank seen from another first offset.</summary>
+    sealed class Shifted(IRegisterBank bank, ulong shift) : IRegisterBank
+    {
+        public ulong Read(ulong offset, int size) => bank.Read(offset + shift, size);
+        public void Write(ulong offset, int size, ulong value) => bank.Write(offset + shift, size, value);
+    }
+
+    /// <summary>All DISPI registers side by side, 16 bits each.</summary>
+    sealed class DispiRegisters(BochsDispi dispi) : IRegisterBank
+    {
+        public ulong Read(ulong offset, int size) => dispi.ReadRegister((int)offset / 2);
+        public void Write(ulong offset, int size, ulong value) => dispi.WriteRegister((int)offset / 2, (ushort)value);
+    }
+
+    /// <summary>The size of this block, and the byte order: little endian alone.</summary>
+    sealed class Extended : IRegisterBank
+    {
+        const uint LittleEndian = 0x1E1E1E1E;
+
+        public ulong Read(ulong offset, int size) => offset == 0 ? 8 : LittleEndian;
+        public void Write(ulong offset, int size, ulong value) { } // big endian is not offered
+    }
+}

@@ -1,0 +1,49 @@
+using Qkvm.Backends.Block;
+using Qkvm.Core.Block;
+
+namespace Qkvm.Backends.Tests.Block;
+
+/// <summary>A directory for one test, and short ways to open images in it.</summary>
+sealed class Scratch : IDisposable
+{
+    readonly string _directory = Directory.CreateTempSubdirectory("qkvm-block-").FullName;
+
+    public List<string> Warnings { get; } = [];
+
+    public string this[string name] => Path.Combine(_directory, name);
+
+    public BlockFactory Factory() => new(Warnings.Add);
+
+    public BlockDriver Open(string name, string options = "format=qcow2") => Factory().OpenDrive($"-drive file={name}", Options($"{options},file={this[name]}")).Root!;
+
+    public static BlockdevOptions Options(string text) =>
+        BlockdevOptions.FromPairs(text.Split(',', StringSplitOptions.RemoveEmptyEntries)
+            .Select(pair => pair.Split('=', 2)).Select(pair => KeyValuePair.Create(pair[0], pair[1])));
+
+    public void Dispose() => Directory.Delete(_directory, recursive: true);
+}
+
+/// <summary>What the tests do with nodes.</summary>
+static class BlockDriverExtensions
+{
+    public static async Task<byte[]> Read(this BlockDriver node, long offset, int length)
+    {
+        var data = new byte[length];
+        Random.Shared.NextBytes(data);
+        await node.ReadAsync(offset, new ScatterList(data));
+        return data;
+    }
+
+    public static async Task Write(this BlockDriver node, long offset, byte[] data)
+    {
+        int middle = data.Length / 3;
+        await node.WriteAsync(offset, new ScatterList([data.AsMemory(0, middle), Memory<byte>.Empty, data.AsMemory(middle)]));
+    }
+
+    public static byte[] Pattern(int seed, int length)
+    {
+        var data = new byte[length];
+        new Random(seed).NextBytes(data);
+        return data;
+    }
+}

@@ -1,0 +1,54 @@
+using Qkvm.Core.Block;
+using Qkvm.Core.Char;
+using Qkvm.Core.Devices;
+using Qkvm.Core.Display;
+using Qkvm.Core.Input;
+using Qkvm.Core.Irq;
+using Qkvm.Core.Machine;
+using Qkvm.Core.Memory;
+using Qkvm.Core.Net;
+using Qkvm.Core.Pci;
+using Qkvm.Core.Time;
+using Qkvm.Host;
+using Qkvm.Testing;
+
+namespace Qkvm.Hw.Tests;
+
+/// <summary>Enough of a machine for ISA devices: spaces, clock, wires, one character backend, and a log of
+/// requests.</summary>
+public sealed class FakeBoard(DeviceBench bench) : IBoard
+{
+    public static Properties Defaults(DeviceModel model, params (string Name, string Value)[] given)
+    {
+        Dictionary<string, string?> values = model.Properties.ToDictionary(p => p.Name, p => p.Default);
+        foreach (var (name, value) in given) values[name] = value;
+        return new Properties($"-device {model.Name}", values);
+    }
+
+    static readonly MachineLock s_lock = new();
+
+    public List<string> Requests { get; } = [];
+    public Dictionary<int, IrqLine> Irqs { get; } = [];
+    public FakeChar Chardev { get; } = new();
+    public MachineLock Lock => s_lock;
+    public AddressSpace Memory { get; } = new("memory", MemoryRegion.Container("memory", 1UL << 40), s_lock);
+    public AddressSpace Ports { get; } = new("I/O", MemoryRegion.Container("io", 1 << 16), s_lock);
+    public IVirtualClock Clock => bench.Clock;
+    public InputRouter Input { get; } = new();
+    public IMsiTarget Msi => throw new NotSupportedException();
+    public PciBus Pci => throw new NotSupportedException();
+    public EventLoop Loop => throw new NotSupportedException();
+
+    public IrqLine Irq(int gsi) => Irqs[gsi] = bench.Wire($"gsi{gsi}");
+    public object? FindBus(string id) => null;
+    public void Post(Action work) => work();
+    public void RequestShutdown(ShutdownCause cause, int exitCode = 0) => Requests.Add($"{cause} {exitCode}");
+    public void RequestReset(ShutdownCause cause = ShutdownCause.GuestReset) => Requests.Add("reset");
+    public void RequestPause(string reason) => Requests.Add(reason);
+    public void AddFirmwareFile(string name, ReadOnlyMemory<byte> contents) { }
+    public byte[]? FindFirmware(string name) => null;
+    public BlockBackend TakeDrive(string id, string owner) => throw new NotSupportedException();
+    public ICharBackend TakeChardev(string id, string owner) => Chardev;
+    public INetBackend TakeNetdev(string id, string owner) => throw new NotSupportedException();
+    public void AddDisplay(IDisplaySource display) { }
+}

@@ -1,0 +1,264 @@
+using System.Buffers.Binary;
+using Qkvm.Core.Net;
+using Qkvm.Core.Virtio;
+using Qkvm.Hw.Virtio;
+using Qkvm.Testing;
+
+namespace Qkvm.Hw.Tests.Virtio;
+
+public sealed class VirtioNetTests : IDisposable
+{
+    const int Receive = 0, Transmit = 1, Control = 2;
+    const ulong Data = 0x200000, Command = 0x210000, Answer = 0x211000;
+    const ulong MrgRxBuf = 1 << 15;
+    static readonly byte[] Mac = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
+
+    readonly PciBench _bench = new();
+    readonly Wire _wire = new();
+    readonly VirtioNet _card;
+    readonly VirtioGuest _guest;
+
+    public VirtioNetTests()
+    {
+        _card = new VirtioNet("net", _wire, Mac, new VirtioNetOptions(), _bench.Pump.Post);
+        _guest = new VirtioGuest(_bench, _card);
+    }
+
+    public void Dispose() => _bench.Dispose();
+
+    static byte[] Frame(int length, params byte[] target)
+    {
+        var frame = new byte[length];
+        for (int i = 0; i < length; i++) frame[i] = (byte)i;
+        (target.Length == 6 ? target : Mac).CopyTo(frame, 0);
+        return frame;
+    }
+
+    [Fact]
+    public void A_frame_is_sent_without_its_header()
+    {
+        _guest.Start();
+        byte[] frame = Frame(60);
+        _bench.Memory.Space.Write(Data + 12, frame);
+        _guest.Request(Transmit, (Data, 12), (Data + 12, 20), (Data + 32, 40));
+        Assert.Equal([frame], _wire.Sent);
+        Assert.Equal(0u, _guest.Queues[Transmit].TakeUsed()!.Value.Written);
+    }
+
+    [Fact]
+    public void A_received_frame_comes_behind_a_header_that_counts_one_buffer()
+    {
+        _guest.Start();
+        _guest.Request(Receive, (Data, -1526));
+        _card.Receive(Frame(60));
+        Assert.Equal((0u, 72u), _guest.Queues[Receive].TakeUsed());
+        Assert.Equal([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0], _bench.Memory.Bytes(Data, 12));
+        Assert.Equal(Frame(60), _bench.Memory.Bytes(Data + 12, 60));
+    }
+
+    [Fact]
+    public void A_large_frame_is_spread_over_several_buffers()
+    {
+        _guest.Start();
+        for (int i = 0; i < 4; i++) _guest.Request(Receive, (Data + (ulong)i * 0x1000, -100));
+        _card.Receive(Frame(250));
+        GuestQueue queue = _guest.Queues[Receive];
+        Assert.Equal((0u, 100u), queue.TakeUsed());
+        Assert.Equal((1u, 100u), queue.TakeUsed());
+        Assert.Equal((2u, 62u), queue.TakeUsed());
+        Assert.Null(queue.TakeUsed());
+        Assert.Equal(3, _bench.Memory.Bytes(Data + 10, 1)[0]);
+        byte[] got = [.. _bench.Memory.Bytes(Data + 12, 88), .. _bench.Memory.Bytes(Data + 0x1000, 100), .. _bench.Memory.Bytes(Data + 0x2000, 62)];
+        Assert.Equal(Frame(250), got);
+    }
+
+    [Fact]
+    public void A_frame_that_does_not_fit_is_dropped_and_its_buffers_stay()
+    {
+        _guest.Start();
+        _guest.Request(Receive, (Data, -100));
+        _card.Receive(Frame(250));
+        Assert.Equal(0, _guest.Queues[Receive].UsedIndex);
+        _card.Receive(Frame(60));
+        Assert.Equal(1, _guest.Queues[Receive].UsedIndex);
+    }
+
+    [Fact]
+    public void Without_mergeable_buffers_a_frame_takes_one_buffer_or_none()
+    {
+        _guest.Start(~MrgRxBuf);
+        _guest.Request(Receive, (Data, -100));
+        _guest.Request(Receive, (Data + 0x1000, -1526));
+        _card.Receive(Frame(250));
+        Assert.Equal(0, _guest.Queues[Receive].UsedIndex);
+    }
+
+    [Fact]
+    public void The_backend_waits_until_the_guest_gives_a_buffer()
+    {
+        _guest.Start();
+        Assert.False(_card.CanReceive);
+        int before = _wire.Accepts;
+        _guest.Request(Receive, (Data, -1526));
+        Assert.True(_card.CanReceive);
+        Assert.True(_wire.Accepts > before);
+        _card.Receive(Frame(60));
+        Assert.False(_card.CanReceive);
+    }
+
+    [Fact]
+    public void Its_configuration_tells_address_and_link()
+    {
+        _guest.Start();
+        for (uint i = 0; i < 6; i++) Assert.Equal(Mac[i], _guest.Config(i, 1));
+        Assert.Equal(1u, _guest.Config(6, 2));
+        _card.SetLink(false);
+        Assert.Equal(0u, _guest.Config(6, 2));
+        Assert.Equal(2, _guest.Isr);
+    }
+
+    [Fact]
+    public void With_the_link_down_nothing_passes()
+    {
+        _guest.Start();
+        _card.SetLink(false);
+        _guest.Request(Receive, (Data, -1526));
+        _card.Receive(Frame(60));
+        _guest.Request(Transmit, (Data + 0x1000, 72));
+        Assert.Equal(0, _guest.Queues[Receive].UsedIndex);
+        Assert.Equal(1, _guest.Queues[Transmit].UsedIndex);
+        Assert.Empty(_wire.Sent);
+    }
+
+    [Theory]
+    [InlineData(false, "52:54:00:12:34:56", true)]
+    [InlineData(false, "52:54:00:00:00:01", false)]
+    [InlineData(true, "52:54:00:00:00:01", true)]
+    [InlineData(false, "ff:ff:ff:ff:ff:ff", true)]
+    [InlineData(false, "33:33:00:00:00:01", true)]
+    [InlineData(false, "33:33:00:00:00:02", false)]
+    [InlineData(false, "02:00:00:00:00:07", true)]
+    public void Frames_are_filtered_by_mode_and_tables(bool promiscuous, string target, bool passes)
+    {
+        _guest.Start();
+        Assert.Equal(0, Send(0, 0, promiscuous ? (byte)1 : (byte)0));
+        Assert.Equal(0, Send(1, 0, [1, 0, 0, 0, 2, 0, 0, 0, 0, 7, 1, 0, 0, 0, 0x33, 0x33, 0, 0, 0, 1]));
+        _guest.Request(Receive, (Data, -1526));
+        _card.Receive(Frame(60, Convert.FromHexString(target.Replace(":", ""))));
+        Assert.Equal(passes ? 1 : 0, _guest.Queues[Receive].UsedIndex);
+    }
+
+    [Fact]
+    public void Tagged_frames_pass_for_the_VLANs_that_were_added()
+    {
+        _guest.Start();
+        Send(0, 0, 0);
+        byte[] frame = Frame(60);
+        (frame[12], frame[13], frame[14], frame[15]) = (0x81, 0, 0, 5);
+        _guest.Request(Receive, (Data, -1526));
+        _card.Receive(frame);
+        Assert.Equal(0, _guest.Queues[Receive].UsedIndex);
+        Assert.Equal(0, Send(2, 0, 5, 0));
+        _card.Receive(frame);
+        Assert.Equal(1, _guest.Queues[Receive].UsedIndex);
+    }
+
+    [Fact]
+    public void The_driver_sets_another_address()
+    {
+        _guest.Start();
+        Assert.Equal(0, Send(1, 1, 2, 0, 0, 0, 0, 9));
+        Assert.Equal(9u, _guest.Config(5, 1));
+    }
+
+    [Theory]
+    [InlineData("0909")]                                           // no such class
+    [InlineData("0006" + "01")]                                    // no such mode
+    [InlineData("0000")]                                           // no data
+    [InlineData("0100" + "FFFFFFFF")]                              // a table of 4 G entries
+    [InlineData("0100" + "02000000" + "020000000001")]             // shorter than it says
+    [InlineData("0101" + "0102")]                                  // half an address
+    [InlineData("0200" + "0010")]                                  // VLAN 4096
+    [InlineData("0400" + "0000")]                                  // no pairs of queues
+    [InlineData("0400" + "FFFF")]                                  // 65535 pairs
+    public void A_bad_command_is_answered_with_an_error(string command)
+    {
+        _guest.Start();
+        byte[] bytes = Convert.FromHexString(command);
+        Assert.Equal(1, Send(bytes[0], bytes[1], bytes[2..]));
+        Assert.Equal(0, _guest.Status & VirtioStatus.NeedsReset);
+    }
+
+    [Fact]
+    public void A_table_that_does_not_fit_lets_all_pass()
+    {
+        _guest.Start();
+        Send(0, 0, 0);
+        var command = new byte[4 + 65 * 6 + 4];
+        BinaryPrimitives.WriteInt32LittleEndian(command, 65);
+        Assert.Equal(0, Send(1, 0, command));
+        _guest.Request(Receive, (Data, -1526));
+        _card.Receive(Frame(60, 2, 0, 0, 0, 0, 77));
+        Assert.Equal(1, _guest.Queues[Receive].UsedIndex);
+    }
+
+    [Fact]
+    public void Frames_too_short_for_Ethernet_are_swallowed()
+    {
+        _guest.Start();
+        _guest.Request(Transmit, (Data, 20));
+        Assert.Equal(1, _guest.Queues[Transmit].UsedIndex);
+        Assert.Empty(_wire.Sent);
+    }
+
+    [Theory]
+    [InlineData(Transmit, 11)]
+    [InlineData(Control, 1)]
+    public void A_request_shorter_than_its_header_needs_a_reset(int queue, int length)
+    {
+        _guest.Start();
+        _guest.Request(queue, (Data, length));
+        Assert.Equal(VirtioStatus.NeedsReset, _guest.Status & VirtioStatus.NeedsReset);
+    }
+
+    [Fact]
+    public void A_receive_buffer_shorter_than_the_header_needs_a_reset()
+    {
+        _guest.Start();
+        _guest.Request(Receive, (Data, -11));
+        _card.Receive(Frame(60));
+        Assert.Equal(VirtioStatus.NeedsReset, _guest.Status & VirtioStatus.NeedsReset);
+    }
+
+    [Fact]
+    public void Reset_makes_the_card_new_and_its_state_survives_saving()
+    {
+        _guest.Start();
+        Send(0, 0, 0);
+        Send(1, 1, 2, 0, 0, 0, 0, 9);
+        using var bench = new PciBench();
+        var fresh = new VirtioGuest(bench, new VirtioNet("net", new Wire(), Mac, new VirtioNetOptions(), bench.Pump.Post)).Function;
+        StateAssert.SurvivesSaveAndLoad(_guest.Function, fresh);
+        fresh.Reset();
+        StateAssert.ResetEqualsNew(_guest.Function, fresh);
+    }
+
+    byte Send(byte kind, byte command, params byte[] data)
+    {
+        _bench.Memory.Space.Write(Command, [kind, command, .. data]);
+        _bench.Memory.Space.Write(Answer, 1, 0xEE);
+        _guest.Request(Control, (Command, 2 + data.Length), (Answer, -1));
+        return _bench.Memory.Bytes(Answer, 1)[0];
+    }
+
+    sealed class Wire : INetBackend
+    {
+        public string Id => "net0";
+        public string Description => "wire";
+        public List<byte[]> Sent { get; } = [];
+        public int Accepts { get; private set; }
+        public void Send(ReadOnlySpan<byte> frame) => Sent.Add(frame.ToArray());
+        public void Connect(INetFrontend? frontend) { }
+        public void AcceptInput() => Accepts++;
+    }
+}

@@ -1,0 +1,23 @@
+using Xunit;
+
+namespace Qkvm.Testing;
+
+/// <summary>A test that needs something of the host: where it is missing the test is skipped and says why.</summary>
+public abstract class ConditionalFactAttribute : FactAttribute
+{
+    protected ConditionalFactAttribute(string? whyNot)
+    {
+        if (whyNot != null) Skip = whyNot;
+    }
+}
+
+/// <summary>Needs root and /dev/net/tun, to make tap interfaces in a network namespace of its own.</summary>
+public sealed class TapFactAttribute() : ConditionalFactAttribute(WhyNot())
+{
+    static string? WhyNot()
+    {
+        if (!Environment.IsPrivilegedProcess) return "needs root, to create a network namespace";
+        if (!File.Exists("/dev/net/tun")) return "needs /dev/net/tun";
+        return File.Exists("/usr/sbin/ip") || File.Exists("/sbin/ip") ? null : "needs the ip command (iproute2)";
+    }
+}
