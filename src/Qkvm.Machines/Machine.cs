@@ -160,10 +160,21 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
 
     void Shutdown(ShutdownCause cause, int exitCode)
     {
+        if (cause == ShutdownCause.GuestPanic && !Panicked()) return;
         if (_quitting || State == RunState.Shutdown && cause is ShutdownCause.GuestShutdown or ShutdownCause.GuestReset) return;
         Event?.Invoke(new MachineEvent(MachineEventKind.Shutdown, cause));
         if (Config.NoShutdown && cause is ShutdownCause.GuestShutdown or ShutdownCause.GuestReset) Pause(RunState.Shutdown);
         else Quit(exitCode);
+    }
+
+    /// <summary>-action panic=; whether the machine ends.</summary>
+    bool Panicked()
+    {
+        Event?.Invoke(new MachineEvent(MachineEventKind.GuestPanicked, ShutdownCause.GuestPanic));
+        if (Config.PanicAction == "none") return false;
+        if (Config.PanicAction != "pause" && !Config.NoShutdown) return true;
+        Pause(RunState.GuestPanicked);
+        return false;
     }
 
     /// <summary>Afterwards no vCPU runs, time stands still and all disk requests are complete.</summary>
