@@ -1,0 +1,55 @@
+using Iced.Intel;
+
+namespace Qkvm.Accel.Tcg.Interpreter;
+
+/// <summary>A decoded instruction as the interpreter runs it; in unmanaged memory, many to a block.</summary>
+public unsafe struct Insn
+{
+    public const byte NoRegister = 0xFF;
+
+    /// <summary>Executes it. RIP points at this instruction on entry; the handler leaves it there, unless it jumps through
+    /// <c>Cpu.Jump*</c>: the loop adds <see cref="Length"/> afterwards. May throw <see cref="GuestFault"/> before any change.</summary>
+    public delegate*<Cpu, Insn*, void> Run;
+
+    /// <summary>Sign- or zero-extended as the instruction wants it; near branches: the displacement.</summary>
+    public ulong Immediate;
+
+    /// <summary>Second immediate (ENTER, far pointers' selector), or a group's own datum: a thunk's address or index.</summary>
+    public ulong Extra;
+    public int Displacement;
+    public Code Code;
+
+    /// <summary>Bytes, 1 to 15.</summary>
+    public byte Length;
+
+    /// <summary>Operand size in bytes: 1, 2, 4, 8.</summary>
+    public byte OperandSize;
+
+    /// <summary>Address size in bytes: 2, 4, 8.</summary>
+    public byte AddressSize;
+
+    /// <summary>Register operands: GPR number; high-byte registers are 16 + (0..3) for AH CH DH BH; segment, control, debug and
+    /// vector registers their own number. Op0 is the destination's, in Intel's operand order.</summary>
+    public byte Reg0, Reg1, Reg2;
+
+    // The memory operand: [Segment: Base + Index << Shift + Displacement]; NoRegister where absent. RIP-relative: Base = Rip.
+    public const byte Rip = 16;
+    public byte Base, Index, Shift, Segment;
+
+    /// <summary>Which operand is the memory one: 0, 1, 2, or NoRegister.</summary>
+    public byte MemoryOperand;
+    public InsnFlags Flags;
+
+    public readonly bool HasMemory => MemoryOperand != NoRegister;
+}
+
+[Flags]
+public enum InsnFlags : byte
+{
+    None = 0,
+    Lock = 1,
+    Rep = 2,
+    Repne = 4,
+    /// <summary>Ends a block: jumps, or changes mode, mapping, interrupt state or code.</summary>
+    EndsBlock = 8,
+}
