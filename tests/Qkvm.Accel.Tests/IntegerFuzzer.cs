@@ -63,7 +63,7 @@ sealed unsafe class IntegerFuzzer(int seed, int bits, ulong scratch)
         Insn insn = default;
         insn.Length = 1;
         if (!IntegerOps.TrySelect(x, &insn)) return false;
-        if (x.SegmentPrefix is Register.FS or Register.GS) return false;
+        if (x.SegmentPrefix is Register.FS or Register.GS || bits == 32 && x.SegmentPrefix == Register.CS) return false;
         // Not on every host, random, not of the group's own making, or without an operand in reach.
         return x.Mnemonic is not (Mnemonic.Rdrand or Mnemonic.Rdseed or Mnemonic.Movdiri or Mnemonic.Reservednop)
             && !(x.Mnemonic == Mnemonic.Bswap && x.Op0Register.GetSize() == 2)
