@@ -51,6 +51,9 @@ public sealed unsafe partial class Cpu
     readonly Dictionary<nuint, nint> _codePages = [];
     int _arenaUsed;
 
+    /// <summary>Statistics.</summary>
+    public int BlocksDecoded { get; private set; }
+
     /// <summary>Epoch, code size and privilege: what a linear address needs beside itself to name a block.</summary>
     ulong _key;
     int _codeSize = 2;
@@ -118,6 +121,7 @@ public sealed unsafe partial class Cpu
         Block** bucket = _buckets + Hash(host);
         block->NextInBucket = *bucket;
         *bucket = block;
+        BlocksDecoded++;
         _arenaUsed += sizeof(Block) + block->Count * sizeof(Insn);
         return block;
     }

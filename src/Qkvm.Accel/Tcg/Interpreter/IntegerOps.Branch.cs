@@ -151,7 +151,8 @@ static unsafe partial class IntegerOps
     /// <summary>Size of a relative branch's target, 0 if it is none; sets <see cref="Insn.Extra"/>.</summary>
     static int BranchSize(in Instruction x, Insn* i)
     {
-        i->Extra = i->Immediate + i->Length;
-        return x.Op0Kind switch { OpKind.NearBranch16 => 2, OpKind.NearBranch32 => 4, OpKind.NearBranch64 => 8, _ => 0 };
+        int size = x.Op0Kind switch { OpKind.NearBranch16 => 2, OpKind.NearBranch32 => 4, OpKind.NearBranch64 => 8, _ => 0 };
+        if (size != 0) i->Extra = i->Immediate + i->Length;        // a far one's selector stays
+        return size;
     }
 }
