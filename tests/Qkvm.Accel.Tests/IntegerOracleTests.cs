@@ -13,10 +13,11 @@ public sealed unsafe class IntegerOracleTests
     const ulong CodeStart = 0x200000, CodeStep = 16;
 
     [Theory]
-    [InlineData(64, 1, 200_000)]
-    [InlineData(32, 2, 60_000)]
-    public void The_interpreter_computes_what_the_host_computes(int bits, int seed, int count)
+    [InlineData(64, 1, 200_000, 135)]
+    [InlineData(32, 2, 60_000, 135)]
+    public void The_interpreter_computes_what_the_host_computes(int bits, int seed, int count, int mnemonics)
     {
+        var seen = new HashSet<Mnemonic>();
         using var oracle = new HostOracle(bits);
         using var machine = new GuestMachine();
         using var scratch = new GuestRam("scratch", HostOracle.ScratchSize);
@@ -31,6 +32,7 @@ public sealed unsafe class IntegerOracleTests
         for (int n = 0; n < count; n++)
         {
             fuzzer.Next(oracle.Scratch);
+            seen.Add(fuzzer.Instruction.Mnemonic);
             ulong at = CodeStart + (ulong)n * CodeStep;
             fuzzer.Bytes.CopyTo(new Span<byte>(machine.Ram.Pointer + at, 15));
             Prepare(fuzzer, oracle, machine.Cpu, at);
@@ -39,6 +41,7 @@ public sealed unsafe class IntegerOracleTests
             Compare(fuzzer, oracle, machine.Cpu, scratch, at, report, n);
         }
         Assert.True(report.Count == 0, report.ToString());
+        Assert.True(seen.Count >= mnemonics, $"only {seen.Count} mnemonics: {string.Join(' ', seen.Order())}");
     }
 
     static void MapLow4GiB(GuestMachine machine)
