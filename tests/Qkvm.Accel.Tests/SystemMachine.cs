@@ -252,8 +252,16 @@ sealed unsafe class SystemMachine : IDisposable
 
     public void Place(params byte[] code)
     {
-        ulong at = (Cpu.Is64Bit ? 0 : S->Cs.Base) + S->Rip;
+        ulong at = ((Cpu.Is64Bit ? 0 : S->Cs.Base) + S->Rip) & (_ram.Size - 1);
         for (int i = 0; i < code.Length; i++) Write(at + (ulong)i, code[i], 1);
+        TakeNotices();
+    }
+
+    /// <summary>Lets the CPU hear that code has changed, and do nothing else.</summary>
+    void TakeNotices()
+    {
+        Cpu.Kick();
+        Cpu.Run();
     }
 
     public void Run(params byte[] code)
@@ -284,5 +292,11 @@ sealed class PortLog : IRegisterBank
     public List<(ulong Port, int Size, ulong Value)> Writes { get; } = [];
     public ulong Next { get; set; } = 1;
     public ulong Read(ulong offset, int size) => Next++;
-    public void Write(ulong offset, int size, ulong value) => Writes.Add((offset, size, value));
+    public Action? OnWrite { get; set; }
+
+    public void Write(ulong offset, int size, ulong value)
+    {
+        Writes.Add((offset, size, value));
+        OnWrite?.Invoke();
+    }
 }

@@ -69,8 +69,9 @@ public unsafe struct CpuState
     /// <summary>0..3.</summary>
     public int Cpl;
 
-    /// <summary>Interrupts are held off for one instruction (STI, MOV SS, POP SS).</summary>
+    /// <summary>Interrupts are held off for one instruction: 0, or why.</summary>
     public byte InterruptShadow;
+    public const byte StiShadow = 1, StackShadow = 2;
     public byte Halted;
     public byte WaitForSipi;
     public byte NmiBlocked;

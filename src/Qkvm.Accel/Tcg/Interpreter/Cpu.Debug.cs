@@ -18,6 +18,7 @@ public sealed unsafe partial class Cpu
         ulong flags = State->RflagsSystem;
         if (_breaksOnCode && (flags & Rf) == 0) CheckCodeBreakpoints();
         State->InterruptShadow = 0;
+        _hasEnteredHandler = false;
         if ((flags & Rf) == 0) RunOne();
         else
         {
@@ -33,7 +34,8 @@ public sealed unsafe partial class Cpu
                 throw;
             }
         }
-        if ((flags & Tf) != 0)
+        // INT n cleared TF itself; after MOV SS and POP SS the trap waits with the interrupts.
+        if ((flags & Tf) != 0 && !_hasEnteredHandler && State->InterruptShadow != CpuState.StackShadow)
         {
             State->Dr[6] |= Dr6SingleStep;
             _dataBreakpointHit = false;

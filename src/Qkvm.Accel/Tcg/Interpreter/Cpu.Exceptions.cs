@@ -61,10 +61,14 @@ public sealed unsafe partial class Cpu
         return isFault ? AllFlags | Flag.Rf : AllFlags;
     }
 
+    /// <summary>Some handler was entered; the single step trap asks.</summary>
+    bool _hasEnteredHandler;                                       // not migrated: lives within one instruction
+
     void Enter(int vector, uint? errorCode, Event kind, ulong returnRip)
     {
         if (!IsProtected) EnterReal(vector, kind, returnRip);
         else EnterThroughGate(vector, errorCode, kind, returnRip);
+        _hasEnteredHandler = true;
         if (vector == Vector.Debug && kind != Event.Software) WriteDr7(State->Dr[7] & ~Dr7GeneralDetect);
     }
 
@@ -99,6 +103,7 @@ public sealed unsafe partial class Cpu
             ulong flags = AllFlags;
             if (!trusted) flags = flags & ~Flag.If | Flag.Iopl | ((flags & Flag.Vif) != 0 ? Flag.If : 0);
             PushRealFrame(flags, nextRip);
+            _hasEnteredHandler = true;
             AllFlags &= ~(Flag.Tf | Flag.Rf | (trusted ? Flag.If : Flag.Vif));
             SetRealSegment(Seg.Cs, (ushort)(pointer >> 16));
             Redirect(pointer & 0xFFFF);

@@ -36,7 +36,7 @@ static unsafe partial class SystemOps
         ulong flags = cpu.State->RflagsSystem;
         if (MayChangeInterrupts(cpu))
         {
-            if ((flags & Flag.If) == 0) cpu.State->InterruptShadow = 1;
+            if ((flags & Flag.If) == 0) cpu.State->InterruptShadow = CpuState.StiShadow;
             cpu.State->RflagsSystem |= Flag.If;
         }
         else if (HasVirtualInterrupts(cpu) && (flags & Flag.Vip) == 0) cpu.State->RflagsSystem |= Flag.Vif;

@@ -80,7 +80,7 @@ static unsafe partial class SystemOps
     static void MovToStack(Cpu cpu, Insn* i)
     {
         cpu.LoadSegment(Seg.Ss, LoadWord(cpu, i, i->Reg1));
-        cpu.State->InterruptShadow = 1;
+        cpu.State->InterruptShadow = CpuState.StackShadow;
     }
 
     static void PushSegment(Cpu cpu, Insn* i) => cpu.PushSized(cpu.State->Segment(i->Reg0).Selector, i->OperandSize);
@@ -90,7 +90,7 @@ static unsafe partial class SystemOps
     static void PopStack(Cpu cpu, Insn* i)
     {
         cpu.PopSegment(Seg.Ss, i->OperandSize);
-        cpu.State->InterruptShadow = 1;
+        cpu.State->InterruptShadow = CpuState.StackShadow;
     }
 
     static void LoadFarPointer(Cpu cpu, Insn* i)
