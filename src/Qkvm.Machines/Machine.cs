@@ -23,6 +23,7 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
     int _resetRequested;
     bool _quitting;
 
+    /// <param name="accelerator">Its maker disposes of it, after the machine.</param>
     /// <param name="catalogue">All devices that -device can name.</param>
     /// <param name="messages">Where a machine that cannot go on says why.</param>
     public Machine(MachineEnvironment environment, MachineConfig config, IAccelerator accelerator,
@@ -154,7 +155,6 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
             if (State == RunState.Running) StopRunning();
             _runner.Dispose();
         }
-        Accelerator.Dispose();
         _board.Dispose();
     }
 
