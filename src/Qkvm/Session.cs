@@ -64,7 +64,8 @@ sealed class Session : IDisposable
     public void Dispose()
     {
         foreach (PosixSignalRegistration signal in _signals) signal.Dispose();
-        for (int i = _opened.Count - 1; i >= 0; i--) _opened[i].Dispose();
+        using (_environment.Lock.Hold())
+            for (int i = _opened.Count - 1; i >= 0; i--) _opened[i].Dispose();
         foreach (BlockBackend drive in _backends.Drives.Values)
             if (!_config.Blockdevs.Any(b => b.NodeName == drive.Id)) drive.DisposeAsync().AsTask().GetAwaiter().GetResult();
         _blocks.DisposeAsync().AsTask().GetAwaiter().GetResult();
