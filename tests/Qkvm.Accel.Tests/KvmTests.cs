@@ -99,7 +99,7 @@ public sealed class KvmTests : IDisposable
     {
         using var kvm = new KvmAccelerator();
         IVCpu cpu = Create(kvm);
-        Place("0F 01 1E 00 20 CC");                                // lidt [2000h], which is zero: limit 0; int3
+        Place("0F 01 1E 00 20 0F 20 C0 0C 01 0F 22 C0 CC");      // lidt [2000h], which is zero; cr0.pe = 1; int3
         Assert.Equal(ExitReason.Shutdown, cpu.Run().Reason);
     }
 
