@@ -94,15 +94,6 @@ public sealed class KvmTests : IDisposable
         static string Without(string state) => string.Join('\n', state.Split('\n').Where(l => !l.StartsWith("msrs.tsc") && !l.StartsWith("msrs.kvm") && !l.StartsWith("lapic")));
     }
 
-    [KvmFact]
-    public void A_triple_fault_is_a_shutdown()
-    {
-        using var kvm = new KvmAccelerator();
-        IVCpu cpu = Create(kvm);
-        Place("0F 01 1E 00 20 0F 20 C0 0C 01 0F 22 C0 CC");      // lidt [2000h], which is zero; cr0.pe = 1; int3
-        Assert.Equal(ExitReason.Shutdown, cpu.Run().Reason);
-    }
-
     void Run(string code)
     {
         using var kvm = new KvmAccelerator();
