@@ -20,14 +20,19 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
     readonly MachineBackends _backends;
     readonly VCpuRunner _runner;
     readonly TextWriter _messages;
+    readonly Action<IVCpu, string>? _onCpuReset;
     int _resetRequested;
     bool _quitting;
 
+    /// <param name="accelerator">Its maker disposes of it, after the machine.</param>
     /// <param name="catalogue">All devices that -device can name.</param>
     /// <param name="messages">Where a machine that cannot go on says why.</param>
+    /// <param name="onCpuReset">Hears of each vCPU before it is reset, and why: -d cpu_reset.</param>
     public Machine(MachineEnvironment environment, MachineConfig config, IAccelerator accelerator,
-        IReadOnlyList<DeviceModel> catalogue, MachineBackends backends, TextWriter messages)
+        IReadOnlyList<DeviceModel> catalogue, MachineBackends backends, TextWriter messages,
+        Action<IVCpu, string>? onCpuReset = null)
     {
+        _onCpuReset = onCpuReset;
         (_clock, _loop, _lock) = (environment.Clock, environment.Loop, environment.Lock);
         (Config, Accelerator, _backends, _messages) = (config, accelerator, backends, messages);
         using (_lock.Hold())
@@ -154,7 +159,6 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
             if (State == RunState.Running) StopRunning();
             _runner.Dispose();
         }
-        Accelerator.Dispose();
         _board.Dispose();
     }
 
@@ -187,7 +191,11 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
 
     void ResetCpus()
     {
-        foreach (IVCpu cpu in Cpus) cpu.Reset();
+        foreach (IVCpu cpu in Cpus)
+        {
+            _onCpuReset?.Invoke(cpu, "CPU Reset");
+            cpu.Reset();
+        }
     }
 
     void OnVCpuExit(IVCpu cpu, VCpuExit exit)
@@ -195,6 +203,7 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
         switch (exit.Reason)
         {
             case ExitReason.Shutdown:
+                _onCpuReset?.Invoke(cpu, "Triple fault");
                 RequestReset(ShutdownCause.GuestReset);
                 break;
             case ExitReason.Debug:

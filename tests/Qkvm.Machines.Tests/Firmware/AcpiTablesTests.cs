@@ -141,7 +141,7 @@ public class AcpiTablesTests
             string source = File.ReadAllText(Path.Combine(directory, "dsdt.dsl"));
             foreach (string name in (string[])["Device (PCI0)", "Device (LNKA)", "Device (COM2)", "Device (HPET)", "Device (PEVT)", "Name (_PRT", "Name (\\_S5", "Method (_SRS, 1"])
                 Assert.Contains(name, source);
-            string report = Run(IaslFactAttribute.Compiler, directory, "-p", "again", "dsdt.dsl");
+            string report = Run(IaslFactAttribute.Compiler, directory, "-oa", "-p", "again", "dsdt.dsl");
             Assert.Contains("0 Errors", report);
             Run(IaslFactAttribute.Compiler, directory, "-d", "again.aml");
             Assert.Equal(Body(source), Body(File.ReadAllText(Path.Combine(directory, "again.dsl"))));
@@ -149,7 +149,8 @@ public class AcpiTablesTests
         finally { Directory.Delete(directory, recursive: true); }
     }
 
-    static string Body(string source) => source[source.IndexOf('{', StringComparison.Ordinal)..];
+    /// <summary>The compiler leaves the root's backslash out where a name starts at the root anyway.</summary>
+    static string Body(string source) => source[source.IndexOf('{', StringComparison.Ordinal)..].Replace("\\_", "_");
 
     static string Run(string program, string directory, params string[] arguments)
     {
