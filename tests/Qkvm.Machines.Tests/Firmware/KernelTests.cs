@@ -151,7 +151,7 @@ public class KernelTests
     static byte[] Elf(int bits)
     {
         byte[] image = new byte[0x1100];
-        "\x7fELF"u8.CopyTo(image);
+        "\u007fELF"u8.CopyTo(image);
         image[4] = bits == 64 ? (byte)2 : (byte)1;
         image[18] = 3;
         Put(24, 0xC020_0010);
