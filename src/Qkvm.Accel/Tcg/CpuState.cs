@@ -82,8 +82,14 @@ public unsafe struct CpuState
     public byte SmiPending;
     public byte A20Masked;
 
+    /// <summary>Aligns what follows to 64 bytes, as FXRSTOR and XRSTOR want it.</summary>
+    public fixed byte Padding[62];
+
     /// <summary>x87, MXCSR, XMM and YMM in the standard format of XSAVE: legacy region 0, header 512, AVX 576.</summary>
     public XsaveArea Xsave;
+
+    /// <summary>A memory operand on its way. Not architectural.</summary>
+    public fixed byte VectorScratch[64];
 
     public ref Segment Segment(int index) => ref ((Segment*)System.Runtime.CompilerServices.Unsafe.AsPointer(ref Es))[index];
 }

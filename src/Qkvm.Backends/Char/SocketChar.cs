@@ -79,10 +79,13 @@ public sealed class SocketChar : StreamChar, IDisposable
         else if (_options.ReconnectSeconds > 0) _reconnect.Change(_options.ReconnectSeconds * 1000, Timeout.Infinite);
     }
 
+    /// <summary>Under the machine lock.</summary>
     public void Dispose()
     {
         _reconnect.Dispose();
+        Detach();
         _peer?.Dispose();
+        if (_listener != null) Loop.Unwatch((int)_listener.Handle);
         _listener?.Dispose();
         if (_options is { Server: true, Path: { } path }) File.Delete(path);
     }

@@ -22,6 +22,7 @@ public sealed unsafe partial class Cpu
     internal bool HasRdpid { get; }
     internal bool HasRdtscp { get; }
     internal bool HasXinuse { get; }
+    internal bool HasXsavec { get; }
 
     /// <summary>XINUSE: components that are not in their initial state. Without tracking, all may be.</summary>
     internal ulong XstateInUse => Xcr0Supported;

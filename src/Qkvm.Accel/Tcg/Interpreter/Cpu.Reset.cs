@@ -29,6 +29,7 @@ public sealed unsafe partial class Cpu : IDisposable
         HasRdpid = cpuid.Has("rdpid");
         HasRdtscp = cpuid.Has("rdtscp");
         HasXinuse = cpuid.Has("xgetbv1");
+        HasXsavec = cpuid.Has("xsavec");
         Xcr0Supported = cpuid.Xcr0Mask;
         Cr4Supported = Cr4BitsOf(cpuid);
         EferSupported = EferBitsOf(cpuid);

@@ -152,7 +152,7 @@ static unsafe partial class IntegerOps
     static int BranchSize(in Instruction x, Insn* i)
     {
         int size = x.Op0Kind switch { OpKind.NearBranch16 => 2, OpKind.NearBranch32 => 4, OpKind.NearBranch64 => 8, _ => 0 };
-        if (size != 0) i->Extra = i->Immediate + i->Length;        // far branches keep their selector there
+        if (size != 0) i->Extra = i->Immediate + i->Length;        // a far one's selector stays
         return size;
     }
 }

@@ -162,8 +162,8 @@ static unsafe partial class IntegerOps
             ulong result, carry;
             if (sizeof(T) == 2)
             {
-                // Counts above 16 are undefined; the processors shift on through a, b, a.
-                ulong whole = a << 32 | b << 16 | a;
+                // Counts above 16 are undefined; AMD's processors shift the source in once more, Intel's the destination.
+                ulong whole = a << 32 | b << 16 | b;
                 result = whole << count >> 32 & 0xFFFF;
                 carry = whole >> (48 - count) & 1;
             }
@@ -184,7 +184,7 @@ static unsafe partial class IntegerOps
             ulong result, carry;
             if (sizeof(T) == 2)
             {
-                ulong whole = a << 32 | b << 16 | a;
+                ulong whole = b << 32 | b << 16 | a;
                 result = whole >> count & 0xFFFF;
                 carry = whole >> (count - 1) & 1;
             }

@@ -1,0 +1,61 @@
+using Iced.Intel;
+
+namespace Qkvm.Accel.Tcg.Thunks;
+
+/// <summary>Thunks by instruction, each emitted once for all vCPUs. Registers are parameters, so that opcodes and immediate
+/// bytes alone tell thunks apart: there are some ten thousands, far below <see cref="CodeArena.Limit"/>.</summary>
+sealed unsafe class ThunkCache
+{
+    readonly Dictionary<ulong, Thunk> _thunks = [];
+    readonly CodeArena _arena = new("thunks");
+    readonly Lock _lock = new();
+
+    /// <summary>For an instruction on vector registers.</summary>
+    public Thunk Vector(in Instruction x)
+    {
+        ulong key = Key(x);
+        lock (_lock)
+        {
+            if (_thunks.TryGetValue(key, out Thunk thunk)) return thunk;
+            var writer = new VectorThunkWriter();
+            byte[] code = writer.Write(x);
+            thunk = new Thunk((nint)_arena.Add(code), writer.Traits, writer.MemorySize);
+            _thunks.Add(key, thunk);
+            return thunk;
+        }
+    }
+
+    /// <summary>For an x87 instruction; its stack registers count as part of the opcode.</summary>
+    public Thunk X87(in Instruction x)
+    {
+        ulong key = Key(x);
+        for (int i = 0; i < x.OpCount; i++)
+            if (x.GetOpKind(i) == OpKind.Register) key |= (ulong)(x.GetOpRegister(i).GetNumber() + 1) << 32 + i * 8;
+        lock (_lock)
+        {
+            if (_thunks.TryGetValue(key, out Thunk thunk)) return thunk;
+            byte[] code = X87ThunkWriter.Write(x, out ThunkTraits traits, out byte size);
+            thunk = new Thunk((nint)_arena.Add(code), traits, size);
+            _thunks.Add(key, thunk);
+            return thunk;
+        }
+    }
+
+    /// <summary>A function of this machine code: position-independent, System V calling convention.</summary>
+    public byte* Add(ReadOnlySpan<byte> code)
+    {
+        lock (_lock) return _arena.Add(code);
+    }
+
+    static ulong Key(in Instruction x)
+    {
+        ulong key = (ulong)x.Code;
+        for (int i = 0; i < x.OpCount; i++)
+        {
+            OpKind kind = x.GetOpKind(i);
+            if (kind == OpKind.Immediate8) key |= (ulong)x.Immediate8 << 16;
+            else if (kind == OpKind.Memory) key |= 1UL << 24;
+        }
+        return key;
+    }
+}
