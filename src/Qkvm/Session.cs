@@ -3,6 +3,7 @@ using Qkvm.Accel.Kvm;
 using Qkvm.Accel.Tcg;
 using Qkvm.Backends.Block;
 using Qkvm.Backends.Char;
+using Qkvm.Backends.Display;
 using Qkvm.Backends.Net;
 using Qkvm.Control.Hmp;
 using Qkvm.Core.Accel;
@@ -53,6 +54,7 @@ sealed class Session : IDisposable
         if (accelerator is TcgAccelerator { MissingFeatures: { Count: > 0 } missing }) Warn($"-cpu: the software CPU lacks {string.Join(", ", missing)}; the guest will not see them");
         using (_environment.Lock.Hold())
         {
+            foreach (DisplayConfig display in _config.Displays) OpenDisplay(display);
             foreach (MonitorConfig monitor in _config.Monitors) OpenMonitor(monitor);
         }
         if (_config.PidFile is { } pidFile) WritePid(pidFile);
@@ -178,6 +180,13 @@ sealed class Session : IDisposable
         options.Close();
         INetBackend backend = Keep(new TapBackend(config.Owner, tap, _environment.Loop));
         _backends.Netdevs[config.Id] = backend;
+    }
+
+    void OpenDisplay(DisplayConfig config)
+    {
+        string title = _config.Name.Length > 0 ? $"qkvm ({_config.Name})" : "qkvm";
+        _backends.RemoteDisplays.Add(Keep(VncServer.Create(config, _machine!.Displays.FirstOrDefault(), _machine.Board.Input, _environment.Loop,
+            title, Console.WriteLine)));
     }
 
     void OpenMonitor(MonitorConfig config)

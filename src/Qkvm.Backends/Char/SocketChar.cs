@@ -197,7 +197,7 @@ public sealed class SocketChar : StreamChar, IDisposable
     }
 
     /// <summary>A socket file that nobody listens on any more is in the way; one in use stays.</summary>
-    static void RemoveStale(string path)
+    internal static void RemoveStale(string path)
     {
         if (!File.Exists(path)) return;
         using var probe = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
