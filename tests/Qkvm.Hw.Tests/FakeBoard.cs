@@ -31,12 +31,13 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public Dictionary<int, IrqLine> Irqs { get; } = [];
     public FakeChar Chardev { get; } = new();
     public MachineLock Lock => s_lock;
-    public AddressSpace Memory { get; } = new("memory", MemoryRegion.Container("memory", 1UL << 40), s_lock);
-    public AddressSpace Ports { get; } = new("I/O", MemoryRegion.Container("io", 1 << 16), s_lock);
+    public AddressSpace Memory { get; init; } = new("memory", MemoryRegion.Container("memory", 1UL << 40), s_lock);
+    public AddressSpace Ports { get; init; } = new("I/O", MemoryRegion.Container("io", 1 << 16), s_lock);
     public IVirtualClock Clock => bench.Clock;
     public InputRouter Input { get; } = new();
     public IMsiTarget Msi => throw new NotSupportedException();
-    public PciBus Pci => throw new NotSupportedException();
+    public PciBus? Bus { get; init; }
+    public PciBus Pci => Bus ?? throw new NotSupportedException();
     public EventLoop Loop => throw new NotSupportedException();
 
     public IrqLine Irq(int gsi) => Irqs[gsi] = bench.Wire($"gsi{gsi}");

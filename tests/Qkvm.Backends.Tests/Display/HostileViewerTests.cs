@@ -1,0 +1,148 @@
+namespace Qkvm.Backends.Tests.Display;
+
+/// <summary>Viewers that lie, flood, stall or talk garbage: they end, or are borne, and nobody else suffers.</summary>
+public class HostileViewerTests
+{
+    static void AssertOthersAreServed(VncBench bench)
+    {
+        using VncViewer honest = bench.ConnectAndStart();
+        honest.RequestAndRead(incremental: false);
+        Assert.Equal(bench.Screen(), honest.Picture);
+    }
+
+    [Theory]
+    [InlineData("GET / HTTP/1.1\r\n")] [InlineData("RFB 004.001\n")] [InlineData("RFB 003.00x\n")] [InlineData("RFB 003.0080")]
+    public void A_stranger_is_hung_up_on(string greeting)
+    {
+        using var bench = new VncBench();
+        using VncViewer viewer = bench.Connect();
+        viewer.Receive(12);
+        viewer.Send(System.Text.Encoding.ASCII.GetBytes(greeting));
+        viewer.AssertHungUp();
+        AssertOthersAreServed(bench);
+    }
+
+    [Fact]
+    public void A_security_type_that_was_not_offered_is_refused_with_a_reason()
+    {
+        using var bench = new VncBench();
+        using VncViewer viewer = bench.Connect();
+        viewer.Receive(12);
+        viewer.Send("RFB 003.008\n"u8.ToArray());
+        viewer.Receive(2);
+        viewer.Send(2);
+        Assert.Equal(1, viewer.Dword());
+        Assert.Contains("None", System.Text.Encoding.ASCII.GetString(viewer.Receive(viewer.Dword())));
+        viewer.AssertHungUp();
+    }
+
+    [Theory]
+    [InlineData("")] [InlineData("RFB 003")] [InlineData("RFB 003.008\n")] [InlineData("RFB 003.008\n\u0001")] [InlineData("RFB 003.003\n")]
+    public void Half_a_handshake_ends(string start)
+    {
+        using var bench = new VncBench(handshakeLimit: TimeSpan.FromMilliseconds(300));
+        using VncViewer viewer = bench.Connect();
+        viewer.Send(System.Text.Encoding.Latin1.GetBytes(start));
+        viewer.AssertHungUp();
+    }
+
+    [Fact]
+    public void A_viewer_that_introduced_itself_may_be_silent()
+    {
+        using var bench = new VncBench(handshakeLimit: TimeSpan.FromMilliseconds(100));
+        using VncViewer viewer = bench.ConnectAndStart(), late = bench.Connect();
+        late.AssertHungUp();                                       // its limit has passed, and so has the first one's
+        viewer.RequestAndRead(incremental: false);
+    }
+
+    [Fact]
+    public void Tens_of_thousands_of_encodings_are_read_and_those_that_are_known_count()
+    {
+        using var bench = new VncBench();
+        bench.DrawEverything();
+        using VncViewer viewer = bench.ConnectAndStart();
+        for (int round = 0; round < 3; round++) viewer.SetEncodings([.. Enumerable.Range(1000, 65_534), 5]);
+        viewer.RequestAndRead(incremental: false);
+        Assert.Equal(5, viewer.Rectangles[0].Encoding);
+        Assert.Equal(bench.Screen(), viewer.Picture);
+    }
+
+    [Fact]
+    public void Cut_text_is_skipped()
+    {
+        using var bench = new VncBench();
+        bench.DrawEverything();
+        using VncViewer viewer = bench.ConnectAndStart();
+        viewer.Send([6, 0, 0, 0, 0, 0x0F, 0xFF, 0xFF, .. new byte[0xFFFFF]]);
+        viewer.RequestAndRead(incremental: false);
+        Assert.Equal(bench.Screen(), viewer.Picture);
+    }
+
+    [Theory]
+    [InlineData(new byte[] { 6, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF })]         // cut text without end
+    [InlineData(new byte[] { 6, 0, 0, 0, 0x00, 0x10, 0x00, 0x01 })]
+    [InlineData(new byte[] { 77 })]                                         // no such message
+    [InlineData(new byte[] { 255, 9 })]                                     // no such submessage
+    [InlineData(new byte[] { 0, 0, 0, 0, 24, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0 })]   // pixels of 24 bits
+    [InlineData(new byte[] { 0, 0, 0, 0, 32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 200, 8, 0, 0, 0, 0 })]  // a shift beyond the pixel
+    [InlineData(new byte[] { 0, 0, 0, 0, 8, 8, 0, 1, 0xFF, 0xFF, 0, 7, 0, 3, 0, 3, 6, 0, 0, 0 })]      // colours beyond the pixel
+    [InlineData(new byte[] { 0, 0, 0, 0, 32, 24, 0, 1, 0, 0, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0 })]     // no red at all
+    public void A_broken_message_ends_the_connection(byte[] message)
+    {
+        using var bench = new VncBench();
+        using VncViewer viewer = bench.ConnectAndStart();
+        viewer.Send(message);
+        viewer.AssertHungUp();
+        AssertOthersAreServed(bench);
+    }
+
+    [Fact]
+    public void Requests_beyond_the_screen_are_cut_to_it()
+    {
+        using var bench = new VncBench();
+        bench.DrawEverything();
+        using VncViewer viewer = bench.ConnectAndStart();
+        viewer.Request(false, 0xFFFF, 0xFFFF, 0xFFFF, 0xFFFF);
+        viewer.Request(false, 0, 0, 0xFFFF, 0xFFFF);
+        viewer.ReadUpdate();
+        Assert.All(viewer.Rectangles, r => Assert.True(r.X + r.Width <= 70 && r.Y + r.Height <= 37));
+        Assert.Equal(bench.Screen(), viewer.Picture);
+    }
+
+    [Fact]
+    public void A_viewer_that_asks_and_never_reads_costs_one_update_and_holds_up_nobody()
+    {
+        using var bench = new VncBench(1600, 1200);
+        bench.DrawEverything();
+        using VncViewer deaf = bench.ConnectAndStart();
+        for (int i = 0; i < 2000; i++) deaf.Request(incremental: false);
+        AssertOthersAreServed(bench);
+        long before = bench.Ask(() => GC.GetTotalMemory(true));
+        for (int i = 0; i < 2000; i++) deaf.Request(incremental: false);
+        for (int i = 0; i < 3; i++)
+        {
+            bench.DrawEverything(i);
+            AssertOthersAreServed(bench);
+        }
+        Assert.InRange(bench.Ask(() => GC.GetTotalMemory(true)) - before, long.MinValue, 32 << 20);
+        deaf.ReadUpdate();                                         // it may still change its mind
+    }
+
+    [Fact]
+    public void Random_bytes_after_the_handshake_do_no_harm()
+    {
+        using var bench = new VncBench();
+        var random = new Random(5);
+        for (int round = 0; round < 50; round++)
+        {
+            using VncViewer viewer = bench.ConnectAndStart();
+            var noise = new byte[random.Next(1, 3000)];
+            random.NextBytes(noise);
+            noise[0] = (byte)random.Next(7);
+            try { viewer.Send(noise); }
+            catch (System.Net.Sockets.SocketException) { }         // it was hung up on in the middle
+        }
+        bench.DrawEverything();
+        AssertOthersAreServed(bench);
+    }
+}
