@@ -100,7 +100,8 @@ public sealed class LocalApicTimer
         if (Mode == LocalApicTimerMode.TscDeadline) return;
         _initialCount = initialCount;
         _start = _clock.Nanoseconds;
-        ArmCount();
+        // However short the count, and although the clock moves on meanwhile: it always ends.
+        Arm(initialCount == 0 ? Never : _start + Period);
     }
 
     public void Exchange(StateStream state)
