@@ -6,7 +6,7 @@ namespace Qkvm.Guest.Tests;
 static class Surroundings
 {
     /// <summary>Guards against a hang; says nothing about speed.</summary>
-    public static readonly TimeSpan Patience = TimeSpan.FromMinutes(5);
+    public static readonly TimeSpan Patience = TimeSpan.FromMinutes(3);
 
     public static string Root { get; } = FindRoot();
     public static string Kernel { get; } = InCache("tiny/vmlinuz");
