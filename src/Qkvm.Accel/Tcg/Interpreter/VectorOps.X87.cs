@@ -134,6 +134,7 @@ static unsafe partial class VectorOps
     /// <summary>Registers keep their contents.</summary>
     static void Initialize(Cpu cpu)
     {
+        cpu.SetX87Top(0);
         new Span<byte>(cpu.State->Xsave.Bytes, XsaveArea.Mxcsr).Clear();
         cpu.X87Control = ControlInitial;
     }
@@ -149,6 +150,7 @@ static unsafe partial class VectorOps
     static void Emms(Cpu cpu, Insn* i)
     {
         cpu.CheckMmx();
+        cpu.SetX87Top(0);
         cpu.State->Xsave.Bytes[XsaveArea.Ftw] = 0;
     }
 }
