@@ -6,8 +6,7 @@ out=${1:?usage: $0 OUT_DIR}
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../images/lib.sh"
 
-need nasm:nasm
-[ -e /usr/share/seabios/bios-256k.bin ] || need /usr/share/seabios/bios-256k.bin:seabios
+need nasm:nasm /usr/share/seabios/bios-256k.bin:seabios
 mkdir -p "$out"
 
 # set_checksum FILE START LENGTH AT: make the bytes from START sum up to 0 (mod 256) by means of the byte AT.

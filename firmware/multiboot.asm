@@ -119,8 +119,9 @@ flat:   mov     ax, 0x10
         fw_cfg_routines
 
         align   8, db 0
+; The segments are marked accessed already: the processor would set that bit, and the ROM is write-protected by now.
 gdt:    dq      0
-        dq      0x00CF9A000000FFFF      ; 0x08: code, base 0, limit 4 GiB, 32 bit
-        dq      0x00CF92000000FFFF      ; 0x10: data, the same
+        dq      0x00CF9B000000FFFF      ; 0x08: code, base 0, limit 4 GiB, 32 bit
+        dq      0x00CF93000000FFFF      ; 0x10: data, the same
 .end:
         rom_tail

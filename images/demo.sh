@@ -59,8 +59,7 @@ cat >"$work/etc/initramfs-tools/hooks/disks" <<'END'
 manual_add_modules ata_piix ata_generic ahci sd_mod sr_mod nvme virtio_pci virtio_blk virtio_scsi ext4
 END
 chmod 755 "$work/etc/initramfs-tools/hooks/disks"
-# The screen stays in VGA text mode: painting 160x50 characters into a frame buffer takes more than half of all
-# instructions that user space executes until the login.
+# The screen stays in VGA text mode, which -display curses can show too. (The boot takes as long either way.)
 mkdir "$work/etc/modprobe.d"
 echo 'blacklist bochs' >"$work/etc/modprobe.d/text-console.conf"
 cat >"$work/etc/default/grub.d/serial.cfg" <<'END'

@@ -7,14 +7,31 @@ mkdir -p "$cache"
 step() { echo "$(basename "$0"): $*" >&2; }
 fail() { echo "$(basename "$0"): $*" >&2; exit 1; }
 
-# need COMMAND:PACKAGE...: install the packages whose command is missing.
+# need WHAT:PACKAGE...: install the packages whose WHAT, a command or a file's full path, is missing.
 need() {
     local pair missing=()
-    for pair; do PATH=$PATH:/usr/sbin:/sbin command -v "${pair%:*}" >/dev/null || missing+=("${pair#*:}"); done
+    for pair; do
+        case $pair in
+        /*) [ -e "${pair%:*}" ] || missing+=("${pair#*:}") ;;
+        *) PATH=$PATH:/usr/sbin:/sbin command -v "${pair%:*}" >/dev/null || missing+=("${pair#*:}") ;;
+        esac
+    done
     [ ${#missing[@]} = 0 ] && return
-    [ "$(id -u)" = 0 ] || fail "missing: run as root, or first: apt-get install ${missing[*]}"
+    command -v apt-get >/dev/null || fail "missing what Debian's packages ${missing[*]} contain; please install it"
     step "install ${missing[*]}"
-    apt-get install -qy --no-install-recommends "${missing[@]}" >/dev/null
+    install_packages "${missing[@]}" 2>/dev/null || { as_root apt-get update -q >/dev/null && install_packages "${missing[@]}"; }
+}
+
+install_packages() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@" >/dev/null
+}
+
+# as_root COMMAND...: run it as root, by sudo if need be.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"
+    elif command -v sudo >/dev/null; then sudo "$@"
+    else fail "needs root: run as root, or first: $*"
+    fi
 }
 
 # download ARCH DIR PACKAGE...: fetch Debian 12 packages, without their dependencies, into DIR; a linux-image

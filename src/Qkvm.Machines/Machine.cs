@@ -20,14 +20,19 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
     readonly MachineBackends _backends;
     readonly VCpuRunner _runner;
     readonly TextWriter _messages;
+    readonly Action<IVCpu, string>? _onCpuReset;
     int _resetRequested;
     bool _quitting;
 
+    /// <param name="accelerator">Its maker disposes of it, after the machine.</param>
     /// <param name="catalogue">All devices that -device can name.</param>
     /// <param name="messages">Where a machine that cannot go on says why.</param>
+    /// <param name="onCpuReset">Hears of each vCPU before it is reset, and why: -d cpu_reset.</param>
     public Machine(MachineEnvironment environment, MachineConfig config, IAccelerator accelerator,
-        IReadOnlyList<DeviceModel> catalogue, MachineBackends backends, TextWriter messages)
+        IReadOnlyList<DeviceModel> catalogue, MachineBackends backends, TextWriter messages,
+        Action<IVCpu, string>? onCpuReset = null)
     {
+        _onCpuReset = onCpuReset;
         (_clock, _loop, _lock) = (environment.Clock, environment.Loop, environment.Lock);
         (Config, Accelerator, _backends, _messages) = (config, accelerator, backends, messages);
         using (_lock.Hold())
@@ -154,16 +159,26 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
             if (State == RunState.Running) StopRunning();
             _runner.Dispose();
         }
-        Accelerator.Dispose();
         _board.Dispose();
     }
 
     void Shutdown(ShutdownCause cause, int exitCode)
     {
+        if (cause == ShutdownCause.GuestPanic && !Panicked()) return;
         if (_quitting || State == RunState.Shutdown && cause is ShutdownCause.GuestShutdown or ShutdownCause.GuestReset) return;
         Event?.Invoke(new MachineEvent(MachineEventKind.Shutdown, cause));
         if (Config.NoShutdown && cause is ShutdownCause.GuestShutdown or ShutdownCause.GuestReset) Pause(RunState.Shutdown);
         else Quit(exitCode);
+    }
+
+    /// <summary>-action panic=; whether the machine ends.</summary>
+    bool Panicked()
+    {
+        Event?.Invoke(new MachineEvent(MachineEventKind.GuestPanicked, ShutdownCause.GuestPanic));
+        if (Config.PanicAction == "none") return false;
+        if (Config.PanicAction != "pause" && !Config.NoShutdown) return true;
+        Pause(RunState.GuestPanicked);
+        return false;
     }
 
     /// <summary>Afterwards no vCPU runs, time stands still and all disk requests are complete.</summary>
@@ -176,7 +191,11 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
 
     void ResetCpus()
     {
-        foreach (IVCpu cpu in Cpus) cpu.Reset();
+        foreach (IVCpu cpu in Cpus)
+        {
+            _onCpuReset?.Invoke(cpu, "CPU Reset");
+            cpu.Reset();
+        }
     }
 
     void OnVCpuExit(IVCpu cpu, VCpuExit exit)
@@ -184,6 +203,7 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
         switch (exit.Reason)
         {
             case ExitReason.Shutdown:
+                _onCpuReset?.Invoke(cpu, "Triple fault");
                 RequestReset(ShutdownCause.GuestReset);
                 break;
             case ExitReason.Debug:

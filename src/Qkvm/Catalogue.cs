@@ -1,6 +1,7 @@
 using Qkvm.Core.Devices;
 using Qkvm.Hw.Char;
 using Qkvm.Hw.Display;
+using Qkvm.Hw.Isa;
 using Qkvm.Hw.Storage;
 using Qkvm.Hw.Virtio;
 
@@ -19,5 +20,11 @@ static class Catalogue
         .. VirtioBalloon.Models,
         StdVga.Model,
         IsaSerial.Model,
+        ParallelPort.Model,
+        Debugcon.Model,
+        IsaDebugExit.Model,
+        Pvpanic.Model,
+        PcTestDev.Model,
+        PciTestDev.Model,
     ];
 }

@@ -3,6 +3,7 @@ using Qkvm.Accel.Kvm;
 using Qkvm.Accel.Tcg;
 using Qkvm.Backends.Block;
 using Qkvm.Backends.Char;
+using Qkvm.Backends.Display;
 using Qkvm.Backends.Net;
 using Qkvm.Control.Hmp;
 using Qkvm.Core.Accel;
@@ -27,6 +28,7 @@ sealed class Session : IDisposable
     readonly List<PosixSignalRegistration> _signals = [];
     readonly List<HmpMonitor> _monitors = [];
     Machine? _machine;
+    CpuLog? _log;
 
     public Session(MachineConfig config)
     {
@@ -37,6 +39,7 @@ sealed class Session : IDisposable
     /// <returns>The exit code.</returns>
     public int Run()
     {
+        ThreadPool.SetMinThreads(16, 16);                          // block requests wait in the kernel, not on a core
         RefuseWhatIsNotBuilt();
         // Nothing is changed on disk or host before all that only reads has succeeded.
         foreach (BlockdevConfig blockdev in _config.Blockdevs) OpenBlockdev(blockdev);
@@ -47,9 +50,11 @@ sealed class Session : IDisposable
             foreach (ChardevConfig chardev in _config.Chardevs) OpenChardev(chardev);
             foreach (NetdevConfig netdev in _config.Netdevs) OpenNetdev(netdev);
         }
-        _machine = Keep(new Machine(_environment, _config, accelerator, Catalogue.Devices, _backends, Console.Error));
+        _machine = Keep(new Machine(_environment, _config, accelerator, Catalogue.Devices, _backends, Console.Error, Log("cpu_reset") is { } log ? log.OnReset : null));
+        if (accelerator is TcgAccelerator { MissingFeatures: { Count: > 0 } missing }) Warn($"-cpu: the software CPU lacks {string.Join(", ", missing)}; the guest will not see them");
         using (_environment.Lock.Hold())
         {
+            foreach (DisplayConfig display in _config.Displays) OpenDisplay(display);
             foreach (MonitorConfig monitor in _config.Monitors) OpenMonitor(monitor);
         }
         if (_config.PidFile is { } pidFile) WritePid(pidFile);
@@ -61,7 +66,8 @@ sealed class Session : IDisposable
     public void Dispose()
     {
         foreach (PosixSignalRegistration signal in _signals) signal.Dispose();
-        for (int i = _opened.Count - 1; i >= 0; i--) _opened[i].Dispose();
+        using (_environment.Lock.Hold())
+            for (int i = _opened.Count - 1; i >= 0; i--) _opened[i].Dispose();
         foreach (BlockBackend drive in _backends.Drives.Values)
             if (!_config.Blockdevs.Any(b => b.NodeName == drive.Id)) drive.DisposeAsync().AsTask().GetAwaiter().GetResult();
         _blocks.DisposeAsync().AsTask().GetAwaiter().GetResult();
@@ -96,6 +102,18 @@ sealed class Session : IDisposable
             throw new ConfigurationException($"-m {_config.Memory.Size >> 20}M: this host has {hostMemory >> 20} MiB; give the guest less");
     }
 
+    /// <summary>The log if -d names the item, else null.</summary>
+    CpuLog? Log(string item)
+    {
+        if (!_config.LogItems.Contains(item)) return null;
+        if (_log != null) return _log;
+        try { return _log = new CpuLog(_config.LogFile is { } path ? Keep(new StreamWriter(path) { AutoFlush = true }) : Console.Error); }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new ConfigurationException($"-D {_config.LogFile}: {e.Message}", e);
+        }
+    }
+
     IAccelerator ChooseAccelerator()
     {
         for (int i = 0; ; i++)
@@ -105,7 +123,7 @@ sealed class Session : IDisposable
                 return _config.Accelerators[i].Name switch
                 {
                     "kvm" => new KvmAccelerator(),
-                    _ => new TcgAccelerator(),
+                    _ => new TcgAccelerator { Trace = Log("int") },
                 };
             }
             catch (ConfigurationException e) when (i + 1 < _config.Accelerators.Count)
@@ -162,6 +180,13 @@ sealed class Session : IDisposable
         options.Close();
         INetBackend backend = Keep(new TapBackend(config.Owner, tap, _environment.Loop));
         _backends.Netdevs[config.Id] = backend;
+    }
+
+    void OpenDisplay(DisplayConfig config)
+    {
+        string title = _config.Name.Length > 0 ? $"qkvm ({_config.Name})" : "qkvm";
+        _backends.RemoteDisplays.Add(Keep(VncServer.Create(config, _machine!.Displays.FirstOrDefault(), _machine.Board.Input, _environment.Loop,
+            title, Console.WriteLine)));
     }
 
     void OpenMonitor(MonitorConfig config)

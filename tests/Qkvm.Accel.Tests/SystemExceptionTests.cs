@@ -372,4 +372,46 @@ public unsafe class SystemExceptionTests
         m.Run(a => a.@int(0x80));
         Assert.Equal((0x9B, 0x93), (m.AccessByte(M.Code0), m.AccessByte(M.Data0)));
     }
+
+    /// <summary>Handlers leave the loop by a write to a port.</summary>
+    static SystemMachine Stepping(params byte[] code)
+    {
+        SystemMachine m = new M().Protected32();
+        m.Ports.OnWrite = m.Cpu.Kick;
+        foreach (uint vector in new uint[] { 1, 0x80 }) m.Write(M.Handlers + vector * 16, 0x80E6, 2);
+        m.Place(code);
+        m.S->RflagsSystem |= Tf;
+        m.Cpu.ModeChanged();
+        m.Cpu.Run();
+        return m;
+    }
+
+    [Fact]
+    public void A_single_step_traps_behind_the_instruction()
+    {
+        using SystemMachine m = Stepping(0xFC);
+        Assert.Equal((1, M.Code + 1, 0x4000ul), (m.HandlerVector, m.Top(0, 4), m.S->Dr[6] & 0x4000));
+        Assert.Equal(Tf | 2, m.Top(2, 4));
+    }
+
+    [Fact]
+    public void An_int_under_single_step_runs_its_handler_without_a_trap()
+    {
+        using SystemMachine m = Stepping(0xCD, 0x80);
+        Assert.Equal((0x80, M.Code + 2), (m.HandlerVector, m.Top(0, 4)));
+    }
+
+    [Fact]
+    public void The_trap_waits_for_the_instruction_behind_a_load_of_the_stack_segment()
+    {
+        using SystemMachine m = new M().Protected32();
+        m.Ports.OnWrite = m.Cpu.Kick;
+        m.Write(M.Handlers + 16, 0x80E6, 2);
+        m.Place(0x8E, 0xD0, 0xFC);
+        m.Cpu.Rax = M.Data0;
+        m.S->RflagsSystem |= Tf;
+        m.Cpu.ModeChanged();
+        m.Cpu.Run();
+        Assert.Equal((1, M.Code + 3), (m.HandlerVector, m.Top(0, 4)));
+    }
 }

@@ -292,5 +292,11 @@ sealed class PortLog : IRegisterBank
     public List<(ulong Port, int Size, ulong Value)> Writes { get; } = [];
     public ulong Next { get; set; } = 1;
     public ulong Read(ulong offset, int size) => Next++;
-    public void Write(ulong offset, int size, ulong value) => Writes.Add((offset, size, value));
+    public Action? OnWrite { get; set; }
+
+    public void Write(ulong offset, int size, ulong value)
+    {
+        Writes.Add((offset, size, value));
+        OnWrite?.Invoke();
+    }
 }

@@ -17,7 +17,7 @@ public unsafe class SystemTransferTests
     public void Iret_in_real_mode_pops_three_words()
     {
         using SystemMachine m = new M().Real();
-        m.PushAll(2, 0x7FD7, 0x1234, 0x5678);
+        m.PushAll(2, 0xFFFF, 0x1234, 0x5678);
         m.Run(a => a.iret());
         Assert.Equal((0x1234, 0x12340ul, 0x5678ul, 0x1000ul), (m.S->Cs.Selector, m.S->Cs.Base, m.S->Rip, m.Rsp));
         Assert.Equal(0x7FD7ul, m.Cpu.AllFlags);

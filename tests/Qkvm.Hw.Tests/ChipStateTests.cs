@@ -62,10 +62,12 @@ public class ChipStateTests
             apic.SetLint0(true);
         });
 
-    [Fact]
-    public void I8254() => DeviceSuite.Check(
+    [Theory]
+    [InlineData(0x34)] [InlineData(0x30)]
+    public void I8254(byte controlWord) => DeviceSuite.Check(
         bench => new I8254(bench.Clock, bench.Wire("irq0")),
-        device => Write((I8254)device, (3, 0x34), (0, 0xA9), (0, 4), (3, 0xB6), (2, 7), (3, 0xC2)));
+        device => Write((I8254)device, (3, controlWord), (0, 0xA9), (0, 4), (0, 0xA9), (0, 0xF4), (3, 0xB6), (2, 7),
+            (3, 0xC2)));
 
     [Fact]
     public void Port_61() => DeviceSuite.Check(

@@ -19,7 +19,7 @@ sealed unsafe class KvmVCpu : IVCpu, IDisposable
     readonly AddressSpace _memory, _ports;
     readonly StateNode _powerOn;
     int _kicked;                                                   // not migrated: a request to the thread, not state
-    int _thread;
+    int _thread;                                                   // not migrated: who is inside Run, 0 for nobody
 
     public KvmVCpu(int device, int machine, int index, CpuSetup setup, AddressSpace memory, AddressSpace ports)
     {
@@ -43,11 +43,19 @@ sealed unsafe class KvmVCpu : IVCpu, IDisposable
     public ulong TimeStampHertz { get; }
     public ulong TimeStampCounter => KvmMsrs.Read(_fd, KvmMsrs.TimeStampCounter);
     public ulong InstructionPointer => Get<KvmRegs>(KvmApi.GetRegs).Rip;
-    public bool IsHalted => Get<uint>(KvmApi.GetMpState) is 1 or 3; // uninitialized, halted
+
+    /// <summary>While it runs the kernel alone knows; then it counts as not halted.</summary>
+    public bool IsHalted => Volatile.Read(ref _thread) == 0 && Get<uint>(KvmApi.GetMpState) is 1 or 3; // uninitialized, halted
 
     public VCpuExit Run()
     {
         Volatile.Write(ref _thread, Libc.gettid());
+        try { return RunLoop(); }
+        finally { Volatile.Write(ref _thread, 0); }
+    }
+
+    VCpuExit RunLoop()
+    {
         while (true)
         {
             _run->ImmediateExit = 0;

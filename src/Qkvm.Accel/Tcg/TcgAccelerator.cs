@@ -21,6 +21,9 @@ public sealed class TcgAccelerator : IAccelerator
     /// <summary>Features of -cpu that do not exist here, for a warning as QEMU prints it.</summary>
     public IReadOnlyList<string> MissingFeatures { get; private set; } = [];
 
+    /// <summary>Hears of interrupts and exceptions of the vCPUs made from now on: -d int.</summary>
+    public ICpuTrace? Trace { get; set; }
+
     public void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock)
     {
         (_memory, _ports) = (memory, ports);
@@ -32,7 +35,7 @@ public sealed class TcgAccelerator : IAccelerator
         if (_memory == null || _ports == null) throw new InvalidOperationException("Attach comes before the first vCPU");
         Cpuid cpuid = CpuModels.Resolve(setup);
         MissingFeatures = cpuid.Missing;
-        var cpu = new Cpu(index, _memory, _ports, _code, cpuid);
+        var cpu = new Cpu(index, _memory, _ports, _code, cpuid) { Trace = Trace };
         _cpus.Add(cpu);
         return new InterpretedVCpu(cpu);
     }

@@ -27,6 +27,7 @@ public sealed class PtyChar : StreamChar, IDisposable
     public void Dispose()
     {
         _look.Dispose();
+        Detach();
         Libc.close(_master);
     }
 }

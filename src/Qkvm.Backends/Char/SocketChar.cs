@@ -79,10 +79,13 @@ public sealed class SocketChar : StreamChar, IDisposable
         else if (_options.ReconnectSeconds > 0) _reconnect.Change(_options.ReconnectSeconds * 1000, Timeout.Infinite);
     }
 
+    /// <summary>Under the machine lock.</summary>
     public void Dispose()
     {
         _reconnect.Dispose();
+        Detach();
         _peer?.Dispose();
+        if (_listener != null) Loop.Unwatch((int)_listener.Handle);
         _listener?.Dispose();
         if (_options is { Server: true, Path: { } path }) File.Delete(path);
     }
@@ -194,7 +197,7 @@ public sealed class SocketChar : StreamChar, IDisposable
     }
 
     /// <summary>A socket file that nobody listens on any more is in the way; one in use stays.</summary>
-    static void RemoveStale(string path)
+    internal static void RemoveStale(string path)
     {
         if (!File.Exists(path)) return;
         using var probe = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);

@@ -72,13 +72,20 @@ public abstract class StreamChar(string id, EventLoop loop) : ICharBackend
         Frontend?.Event(CharEvent.Opened);
     }
 
-    protected void HangUp()
+    /// <summary>Stops watching, before the stream is closed for good. Nobody is told.</summary>
+    protected void Detach()
     {
         if (!IsOpen) return;
         IsOpen = false;
         _outputCount = 0;
         if (InputFd >= 0) Loop.Unwatch(InputFd);
         if (OutputFd >= 0 && OutputFd != InputFd) Loop.Unwatch(OutputFd);
+    }
+
+    protected void HangUp()
+    {
+        if (!IsOpen) return;
+        Detach();
         OnHangUp();
         Frontend?.Event(CharEvent.Closed);
         if (!_frontendWaits) return;

@@ -1,6 +1,7 @@
 using Qkvm.Core.Accel;
 using Qkvm.Core.Block;
 using Qkvm.Core.Char;
+using Qkvm.Core.Display;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
 using Qkvm.Core.Net;
@@ -37,6 +38,11 @@ static class InfoCommands
         new("network", "", "show the network state", (m, _) =>
         {
             foreach ((string id, INetBackend netdev) in m.Backends.Netdevs) m.Write($"{id}: {netdev.Description}\n");
+        }),
+        new("vnc", "", "show the vnc server status", (m, _) =>
+        {
+            if (m.Backends.RemoteDisplays.Count == 0) m.Write("None\n");
+            foreach (IRemoteDisplay display in m.Backends.RemoteDisplays) m.Write(display.Describe());
         }),
         new("qtree", "", "show device tree", (m, _) => Tree(m, m.Machine.Tree, 0)),
         new("pci", "", "show PCI info", (m, _) => { foreach (PciDevice device in m.Machine.Board.Pci.Devices) Pci(m, device); }),

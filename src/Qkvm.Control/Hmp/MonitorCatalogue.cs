@@ -14,7 +14,7 @@ public sealed class MonitorCatalogue
         Info = [.. info.OrderBy(c => c.Name, StringComparer.Ordinal)];
     }
 
-    public static MonitorCatalogue Standard => new([.. RunCommands.All, .. MemoryCommands.All, .. InputCommands.All], InfoCommands.All);
+    public static MonitorCatalogue Standard => new([.. RunCommands.All, .. MemoryCommands.All, .. InputCommands.All, .. DisplayCommands.All], InfoCommands.All);
 
     public MonitorCommand[] Commands { get; }
     public MonitorCommand[] Info { get; }

@@ -7,6 +7,13 @@ public interface IDisplaySource
     void Paint(FrameBuffer target);
 }
 
+/// <summary>A server that shows the screens to viewers elsewhere.</summary>
+public interface IRemoteDisplay
+{
+    /// <summary>Its entry of `info vnc`, with QEMU's words.</summary>
+    string Describe();
+}
+
 /// <summary>A picture of 32-bit pixels 0x00RRGGBB, rows from top to bottom without padding.</summary>
 public sealed class FrameBuffer
 {

@@ -1,6 +1,7 @@
 using Qkvm.Core.Block;
 using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
+using Qkvm.Core.Display;
 using Qkvm.Core.Net;
 
 namespace Qkvm.Core.Machine;
@@ -15,6 +16,9 @@ public sealed class MachineBackends
     public Dictionary<string, INetBackend> Netdevs { get; } = new(StringComparer.Ordinal);
     /// <summary>What gives each of several frontends a port of its own, by the chardev's id.</summary>
     public Dictionary<string, Func<ICharBackend>> Muxes { get; } = new(StringComparer.Ordinal);
+
+    /// <summary>In the order of the options.</summary>
+    public List<IRemoteDisplay> RemoteDisplays { get; } = [];
 
     public BlockBackend TakeDrive(string id, string owner) => Take(Drives, "drive", id, owner);
 

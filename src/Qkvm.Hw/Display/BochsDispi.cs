@@ -3,8 +3,8 @@ using Qkvm.Core.State;
 
 namespace Qkvm.Hw.Display;
 
-/// <summary>The Bochs VBE interface: index at port 1CEh, data at 1CFh. Spec: Bochs VBE Extensions, "DISPI interface", version
-/// B0C5h; and QEMU's docs/specs/standard-vga.txt for the same registers in BAR 2.</summary>
+/// <summary>The Bochs VBE interface: index at port 1CEh, data at 1CFh or 1D0h. Spec: Bochs VBE Extensions, "DISPI interface",
+/// version B0C5h; and QEMU's docs/specs/standard-vga.txt for the same registers in BAR 2.</summary>
 /// <param name="memorySize">Bytes of video memory.</param>
 /// <param name="changed">The mode or the bank changed.</param>
 public sealed class BochsDispi(uint memorySize, Action changed) : IRegisterBank
@@ -12,8 +12,8 @@ public sealed class BochsDispi(uint memorySize, Action changed) : IRegisterBank
     public const ulong IndexPort = 0x1CE;
 
     // Registers
-    const int Id = 0, XResolution = 1, YResolution = 2, BitsPerPixel = 3, EnableRegister = 4, Bank = 5, VirtualWidth = 6, VirtualHeight = 7,
-        XOffset = 8, YOffset = 9, VideoMemory64K = 0xA, Count = 0xB;
+    const int Id = 0, XResolution = 1, YResolution = 2, BitsPerPixel = 3, EnableRegister = 4, Bank = 5, VirtualWidth = 6,
+        VirtualHeight = 7, XOffset = 8, YOffset = 9, VideoMemory64K = 0xA, Count = 0xB;
     const ushort Enabled = 1, GetCapabilities = 2, WideDac = 0x20, KeepMemory = 0x80;
     const ushort OldestId = 0xB0C0, NewestId = 0xB0C5;
     const ushort MaxX = 16000, MaxY = 12000, MaxBits = 32;
@@ -28,9 +28,13 @@ public sealed class BochsDispi(uint memorySize, Action changed) : IRegisterBank
     public int Bits => _registers[BitsPerPixel];
     public uint BankOffset => (uint)_registers[Bank] << 16;
 
-    /// <summary>Bytes from one line to the next, and where the picture begins.</summary>
-    public uint Pitch => Bits == 4 ? (uint)_registers[VirtualWidth] / 2 : _registers[VirtualWidth] * (uint)((Bits + 7) / 8);
-    public uint Start => _registers[YOffset] * Pitch + (Bits == 4 ? (uint)_registers[XOffset] / 2 : _registers[XOffset] * (uint)((Bits + 7) / 8));
+    /// <summary>Bytes from one line to the next, the four planes of a 4-bit mode together.</summary>
+    public uint Pitch => BytesOf(_registers[VirtualWidth]);
+
+    /// <summary>Where the picture begins.</summary>
+    public uint Start => _registers[YOffset] * Pitch + BytesOf(_registers[XOffset]);
+
+    uint BytesOf(uint pixels) => Bits == 4 ? pixels / 8 * 4 : pixels * (uint)((Bits + 7) / 8);
 
     /// <summary>Set once the guest asks for the old picture to be cleared.</summary>
     public bool TakeClearRequest()
@@ -84,11 +88,15 @@ public sealed class BochsDispi(uint memorySize, Action changed) : IRegisterBank
     {
         switch (index)
         {
-            case Id: if (value is >= OldestId and <= NewestId) _registers[Id] = value; return;
-            case XResolution or YResolution or BitsPerPixel or VirtualWidth or XOffset or YOffset or Bank: _registers[index] = value; break;
+            case Id:
+                if (value is >= OldestId and <= NewestId) _registers[Id] = value;
+                return;
+            case XResolution or YResolution or BitsPerPixel or VirtualWidth or XOffset or YOffset or Bank:
+                _registers[index] = value;
+                break;
             case EnableRegister:
                 bool starts = (value & Enabled) != 0 && !IsEnabled;
-                if (starts) (_registers[VirtualWidth], _registers[XOffset], _registers[YOffset]) = (_registers[XResolution], 0, 0);
+                if (starts) (_registers[VirtualWidth], _registers[XOffset], _registers[YOffset]) = (0, 0, 0);
                 _clear = starts && (value & KeepMemory) == 0;
                 _registers[Bank] = 0;
                 _registers[EnableRegister] = value;
@@ -99,21 +107,19 @@ public sealed class BochsDispi(uint memorySize, Action changed) : IRegisterBank
         changed();
     }
 
-    /// <summary>Keeps the mode within the video memory, whatever was written or loaded.</summary>
+    /// <summary>Keeps the mode within the video memory, whatever was written or loaded. While the interface is off the
+    /// resolution may be written in any order.</summary>
     void Constrain()
     {
-        if (_registers[BitsPerPixel] is not (4 or 8 or 15 or 16 or 24 or 32)) _registers[BitsPerPixel] = 32;
-        uint bits = (uint)(Bits == 15 ? 16 : Bits);
-        uint width = Math.Clamp(((uint)_registers[XResolution] + 7) & ~7u, 8, MaxX);
-        uint virtualWidth = Math.Max(width, _registers[VirtualWidth] & ~7u);
-        virtualWidth = Math.Min(virtualWidth, MaxX);
-        uint maxHeight = Math.Max(1, memorySize / Math.Max(1, virtualWidth * bits / 8));
-        uint height = Math.Clamp(_registers[YResolution], 1, Math.Min(MaxY, maxHeight));
-        _registers[XResolution] = (ushort)width;
-        _registers[YResolution] = (ushort)height;
-        _registers[VirtualWidth] = (ushort)virtualWidth;
-        _registers[VirtualHeight] = (ushort)Math.Min(ushort.MaxValue, maxHeight);
-        _registers[Bank] = (ushort)Math.Min(_registers[Bank], (memorySize >> 16) - 1);
-        if (Start + (ulong)height * Pitch > memorySize) (_registers[XOffset], _registers[YOffset]) = (0, 0);
+        _registers[Bank] &= (ushort)((memorySize >> 16) - 1);      // a power of two of banks
+        if (!IsEnabled) return;
+        if (Bits is not (4 or 8 or 15 or 16 or 24 or 32)) _registers[BitsPerPixel] = 32;
+        uint width = Math.Clamp(_registers[XResolution] & ~7u, 8, MaxX);
+        uint virtualWidth = Math.Clamp(_registers[VirtualWidth] & ~7u, width, MaxX);
+        (_registers[XResolution], _registers[VirtualWidth]) = ((ushort)width, (ushort)virtualWidth);
+        uint maxHeight = Math.Min(memorySize / Pitch, ushort.MaxValue);
+        _registers[YResolution] = (ushort)Math.Clamp(_registers[YResolution], 1, Math.Min(MaxY, maxHeight));
+        _registers[VirtualHeight] = (ushort)maxHeight;
+        if (Start + (ulong)Pitch * _registers[YResolution] > memorySize) (_registers[XOffset], _registers[YOffset]) = (0, 0);
     }
 }

@@ -9,6 +9,8 @@ using Qkvm.Host;
 namespace Qkvm.Hw.Display;
 
 /// <summary>QEMU's standard VGA on PCI: VGA, Bochs VBE, linear framebuffer. Spec: QEMU docs/specs/standard-vga.txt.</summary>
+/// <remarks>Deviations: the EDID block in BAR 2 is absent (edid=, xres=, yres=, xmax=, ymax= have no effect), so that guests
+/// choose from their own lists of modes; the framebuffer is little endian alone.</remarks>
 public sealed class StdVga : PciDevice, IDisplaySource
 {
     const ulong MmioSize = 0x1000;
@@ -22,7 +24,8 @@ public sealed class StdVga : PciDevice, IDisplaySource
             Property.OnOffAuto("edid"),
             Property.Number("xres", 0), Property.Number("yres", 0), Property.Number("xmax", 0), Property.Number("ymax", 0),
             Property.Bool("mmio", true),
-            .. DeviceModel.PciProperties.Where(p => p.Name != "romfile"), Property.Text("romfile", "vgabios-stdvga.bin", "video BIOS, empty for none"),
+            .. DeviceModel.PciProperties.Where(p => p.Name != "romfile"),
+            Property.Text("romfile", "vgabios-stdvga.bin", "video BIOS, empty for none"),
         ], (properties, board) => new StdVga(properties, board))
     {
         Category = DeviceCategory.Display,
@@ -48,7 +51,8 @@ public sealed class StdVga : PciDevice, IDisplaySource
 
         Bar(0, MemoryRegion.OfRam("vga.vram", _ram, 0, size), BarKind.Prefetchable32);
         if (properties.Bool("mmio")) Bar(2, Mmio(), BarKind.Memory32);
-        board.Ports.Map(VgaRegisters.FirstPort, MemoryRegion.Io("vga", VgaRegisters.PortCount, _registers, AccessSizes.Bytes));
+        foreach (var (port, count) in VgaRegisters.Ports)
+            board.Ports.Map(port, MemoryRegion.Io("vga", count, new Shifted(_registers, port - VgaRegisters.FirstPort), AccessSizes.Bytes));
         // The data port is at 1CFh for x86 guests and at 1D0h for those that want it aligned.
         board.Ports.Map(BochsDispi.IndexPort, MemoryRegion.Io("vbe", 3, _dispi, new AccessSizes(1, 4, 1, 2)));
         board.Pci.MemorySpace.Map(VgaMemory.Window, MemoryRegion.Io("vga-lowmem", VgaMemory.WindowSize, _window, AccessSizes.Bytes), 1);
@@ -70,27 +74,35 @@ public sealed class StdVga : PciDevice, IDisplaySource
         _registers.Exchange(state.Group("registers"));
         _dispi.Exchange(state.Group("dispi"));
         _window.Exchange(state.Group("window"));
-        if (state.IsLoading) OnModeChanged();
+        if (state.IsLoading) ShowMode();
+    }
+
+    void ShowMode()
+    {
+        _window.Bank = _dispi.IsEnabled ? _dispi.BankOffset : 0;
+        _window.IsLinear = _dispi.IsEnabled && _dispi.Bits != 4;
+        _registers.WidePalette = _dispi.HasWideDac;
     }
 
     void OnModeChanged()
     {
-        _window.Bank = _dispi.IsEnabled ? _dispi.BankOffset : 0;
-        _registers.WidePalette = _dispi.HasWideDac;
-        if (!_dispi.TakeClearRequest()) return;
+        ShowMode();
+        bool clear = _dispi.TakeClearRequest();
+        if (!_dispi.IsEnabled) return;
+        // VBE modes show 64 KiB of the memory at A0000h, and are graphics.
+        ref byte miscellaneous = ref _registers.Graphics[VgaRegisters.Miscellaneous];
+        miscellaneous = (byte)(miscellaneous & ~0x0C | 5);
+        if (!clear) return;
         int length = (int)Math.Min(_ram.Size, (ulong)_dispi.Pitch * (ulong)_dispi.Height);
         _ram.Span(0, length).Clear();
         _ram.MarkWritten(0, (ulong)length);
-        // VBE modes use the window as one linear bank: chain-4 with all planes.
-        _registers.Graphics[VgaRegisters.Miscellaneous] = (byte)(_registers.Graphics[VgaRegisters.Miscellaneous] & ~0x0C | 5);
-        _registers.Sequencer[VgaRegisters.MemoryMode] |= 8;
-        _registers.Sequencer[VgaRegisters.MapMask] = 15;
     }
 
     MemoryRegion Mmio()
     {
         var container = MemoryRegion.Container("vga.mmio", MmioSize);
-        container.Map(MmioVga, MemoryRegion.Io("vga.mmio-ports", MmioVgaSize, new Shifted(_registers, MmioVgaFirstPort - VgaRegisters.FirstPort), AccessSizes.Bytes));
+        var ports = new Shifted(_registers, MmioVgaFirstPort - VgaRegisters.FirstPort);
+        container.Map(MmioVga, MemoryRegion.Io("vga.mmio-ports", MmioVgaSize, ports, AccessSizes.Bytes));
         container.Map(MmioDispi, MemoryRegion.Io("vga.mmio-dispi", 0x16, new DispiRegisters(_dispi), new AccessSizes(1, 4, 2, 2)));
         container.Map(MmioExtended, MemoryRegion.Io("vga.mmio-extended", 8, new Extended(), new AccessSizes(1, 4, 4, 4)));
         return container;

@@ -6,6 +6,8 @@ namespace Qkvm.Hw.Display;
 
 /// <summary>The window at A0000h to BFFFFh: planes, latches, write modes. Spec: as <see cref="VgaRegisters"/>, "Graphics
 /// Controller". The four planes lie interleaved in video memory: byte a of plane p at 4a + p; chain-4 addresses are its own.</summary>
+/// <remarks>Deviations: chain-4 and odd/even addresses are packed (the chip leaves gaps in its planes), and such writes ignore
+/// write mode, rotation, logic and bit mask, as QEMU does. A read loads the latches in every mode.</remarks>
 public sealed class VgaMemory(VgaRegisters registers, GuestRam ram) : IRegisterBank
 {
     public const ulong Window = 0xA0000, WindowSize = 0x20000;
@@ -17,10 +19,14 @@ public sealed class VgaMemory(VgaRegisters registers, GuestRam ram) : IRegisterB
     /// <summary>Offset of the 64 KiB bank that VBE shows in the window.</summary>
     public uint Bank { get; set; }
 
+    /// <summary>A VBE mode of packed pixels: chain-4 with all planes, whatever the sequencer says.</summary>
+    public bool IsLinear { get; set; }
+
     public void Reset()
     {
         _latch = 0;
         Bank = 0;
+        IsLinear = false;
     }
 
     public void Exchange(StateStream state) => state.Field("latch", ref _latch);
@@ -29,8 +35,8 @@ public sealed class VgaMemory(VgaRegisters registers, GuestRam ram) : IRegisterB
     {
         if (!TryPlace((uint)offset, out uint address)) return 0xFF;
         byte[] graphics = registers.Graphics;
-        if ((registers.Sequencer[VgaRegisters.MemoryMode] & Chain4) != 0) return At(address);
-        if ((graphics[VgaRegisters.GraphicsMode] & OddEven) != 0) return At(OddEvenPlace(address));
+        if (IsChained) return Load(address);
+        if ((graphics[VgaRegisters.GraphicsMode] & OddEven) != 0) return Load(OddEvenPlace(address));
         _latch = address * 4UL + 4 <= ram.Size ? (uint)ram.Read(address * 4UL, 4) : 0;
         if ((graphics[VgaRegisters.GraphicsMode] & ReadCompare) == 0) return (byte)(_latch >> (graphics[VgaRegisters.ReadMapSelect] & 3) * 8);
         uint differs = (_latch ^ Spread(graphics[VgaRegisters.ColorCompare])) & Spread(graphics[VgaRegisters.ColorDontCare]);
@@ -44,9 +50,9 @@ public sealed class VgaMemory(VgaRegisters registers, GuestRam ram) : IRegisterB
         if (!TryPlace((uint)offset, out uint address)) return;
         byte[] graphics = registers.Graphics;
         byte mask = registers.Sequencer[VgaRegisters.MapMask], data = (byte)value;
-        if ((registers.Sequencer[VgaRegisters.MemoryMode] & Chain4) != 0)
+        if (IsChained)
         {
-            if ((mask & 1 << (int)(address & 3)) != 0) Put(address, data);
+            if (IsLinear || (mask & 1 << (int)(address & 3)) != 0) Put(address, data);
         }
         else if ((graphics[VgaRegisters.GraphicsMode] & OddEven) != 0)
         {
@@ -117,7 +123,14 @@ public sealed class VgaMemory(VgaRegisters registers, GuestRam ram) : IRegisterB
 
     uint OddEvenPlace(uint address) => (address & ~1u) << 1 | (uint)(registers.Graphics[VgaRegisters.ReadMapSelect] & 2) | address & 1;
 
-    byte At(uint place) => place < ram.Size ? (byte)ram.Read(place, 1) : (byte)0xFF;
+    bool IsChained => IsLinear || (registers.Sequencer[VgaRegisters.MemoryMode] & Chain4) != 0;
+
+    byte Load(uint place)
+    {
+        if (place >= ram.Size) return 0xFF;
+        _latch = (uint)ram.Read(place & ~3u, 4);
+        return (byte)(_latch >> (int)(place & 3) * 8);
+    }
 
     void Put(uint place, byte data)
     {

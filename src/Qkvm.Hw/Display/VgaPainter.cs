@@ -4,18 +4,28 @@ using Qkvm.Host;
 
 namespace Qkvm.Hw.Display;
 
-/// <summary>Turns registers and video memory into a picture: text, planar and packed pixels. Reads only.</summary>
+/// <summary>Turns registers and video memory into a picture: text, planar, CGA and packed pixels of VGA, and the linear
+/// modes of VBE. Reads only. Spec: as <see cref="VgaRegisters"/>, "CRT Controller" and "Attribute Controller".</summary>
+/// <remarks>The picture has the dots of the screen: a low resolution is doubled as the chip doubles it. Deviations: nothing
+/// blinks, no panning by pixels or bytes, no overscan; text ignores the split screen.</remarks>
 sealed class VgaPainter(VgaRegisters registers, BochsDispi dispi, GuestRam ram)
 {
-    const int MaxWidth = 2048, MaxHeight = 2048;
+    const int MaxPixels = 1 << 24;                                 // of a VBE picture: what is below is left out
+    const int PlaneMask = 0x3FFFC;                                 // four planes of 64 KiB; addresses wrap
+    const byte GraphicsMode = 1;                                   // Miscellaneous
+    const byte EightDots = 1, HalfClock = 8;                       // Clocking Mode
+    const byte DoubleScan = 0x80;                                  // Maximum Scan Line
+    const byte RowScanAsBit13 = 1, RowScanAsBit14 = 2, ByteMode = 0x40; // CRTC Mode Control, the first two inverted
+    const byte CursorOff = 0x20;
+    const byte Blinking = 8, LineGraphics = 4, PaletteBits5And4 = 0x80; // Attribute Mode Control
 
     readonly uint[] _colors = new uint[256];
 
     public void Paint(FrameBuffer target)
     {
-        if (dispi.IsEnabled) PaintLinear(target);
-        else if (!registers.IsScreenOn) Blank(target);
-        else if ((registers.Graphics[VgaRegisters.Miscellaneous] & 1) != 0) PaintGraphics(target);
+        if (!registers.IsScreenOn) Blank(target);
+        else if (dispi.IsEnabled) PaintLinear(target);
+        else if ((registers.Graphics[VgaRegisters.Miscellaneous] & GraphicsMode) != 0) PaintGraphics(target);
         else PaintText(target);
     }
 
@@ -26,15 +36,18 @@ sealed class VgaPainter(VgaRegisters registers, BochsDispi dispi, GuestRam ram)
     }
 
     byte[] Crtc => registers.Crtc;
-
+    int Columns => Crtc[VgaRegisters.HorizontalDisplayEnd] + 1;
     int Lines => 1 + (Crtc[VgaRegisters.VerticalDisplayEnd] | (Crtc[VgaRegisters.Overflow] & 2) << 7 | (Crtc[VgaRegisters.Overflow] & 0x40) << 3);
-
     int StartAddress => Crtc[VgaRegisters.StartAddressHigh] << 8 | Crtc[VgaRegisters.StartAddressLow];
+    int RowHeight => (Crtc[VgaRegisters.MaximumScanLine] & 31) + 1;
+    int LineScale => (Crtc[VgaRegisters.MaximumScanLine] & DoubleScan) != 0 ? 2 : 1;
+    int DotScale => (registers.Sequencer[VgaRegisters.ClockingMode] & HalfClock) != 0 ? 2 : 1;
 
-    /// <summary>The scan line at which the picture starts again from address 0 (split screen).</summary>
+    /// <summary>The scan line after which the picture starts again from address 0 (split screen).</summary>
     int SplitLine => Crtc[VgaRegisters.LineCompare] | (Crtc[VgaRegisters.Overflow] & 0x10) << 4 | (Crtc[VgaRegisters.MaximumScanLine] & 0x40) << 3;
 
-    byte Byte(long place) => (ulong)place < ram.Size ? ram.Span((ulong)place, 1)[0] : (byte)0;
+    /// <summary>A byte of each plane.</summary>
+    uint Planes(int place) => (uint)ram.Read((ulong)(place & PlaneMask), 4);
 
     /// <summary>The sixteen colours of the attribute controller.</summary>
     void AttributeColors()
@@ -43,143 +56,185 @@ sealed class VgaPainter(VgaRegisters registers, BochsDispi dispi, GuestRam ram)
         for (int i = 0; i < 16; i++)
         {
             int index = registers.Attribute[i];
-            index = (mode & 0x80) != 0 ? (select & 15) << 4 | index & 15 : (select & 12) << 4 | index & 63;
+            index = (mode & PaletteBits5And4) != 0 ? (select & 15) << 4 | index & 15 : (select & 12) << 4 | index & 63;
             _colors[i] = registers.Color(index);
         }
+    }
+
+    void AllColors()
+    {
+        for (int i = 0; i < 256; i++) _colors[i] = registers.Color(i);
     }
 
     void PaintText(FrameBuffer target)
     {
         AttributeColors();
-        int columns = Crtc[VgaRegisters.HorizontalDisplayEnd] + 1, cellHeight = (Crtc[VgaRegisters.MaximumScanLine] & 31) + 1;
-        int cellWidth = (registers.Sequencer[VgaRegisters.ClockingMode] & 1) != 0 ? 8 : 9;
-        int lines = Lines;
-        if ((Crtc[VgaRegisters.MaximumScanLine] & 0x80) != 0) lines /= 2;
-        int rows = Math.Max(1, lines / cellHeight), pitch = Crtc[VgaRegisters.Offset] * 2;
-        if (columns * cellWidth > MaxWidth || rows * cellHeight > MaxHeight) { Blank(target); return; }
-        target.Resize(columns * cellWidth, rows * cellHeight);
+        int columns = Columns, cellHeight = RowHeight, rows = Math.Max(1, Lines / LineScale / cellHeight), pitch = Crtc[VgaRegisters.Offset] * 2;
+        int cellWidth = (registers.Sequencer[VgaRegisters.ClockingMode] & EightDots) != 0 ? 8 : 9;
+        target.Resize(columns * cellWidth * DotScale, rows * cellHeight * LineScale);
         int cursor = Crtc[VgaRegisters.CursorHigh] << 8 | Crtc[VgaRegisters.CursorLow];
-        bool hidden = (Crtc[VgaRegisters.CursorStart] & 0x20) != 0;
-        int firstLine = Crtc[VgaRegisters.CursorStart] & 31, lastLine = Math.Min(Crtc[VgaRegisters.CursorEnd] & 31, cellHeight - 1);
+        if ((Crtc[VgaRegisters.CursorStart] & CursorOff) != 0) cursor = -1;
         for (int row = 0; row < rows; row++)
             for (int column = 0; column < columns; column++)
             {
                 int cell = StartAddress + row * pitch + column;
-                byte code = Byte(cell * 4L), attribute = Byte(cell * 4L + 1);
-                Cell(target, column * cellWidth, row * cellHeight, cellWidth, cellHeight, code, attribute);
-                if (cell != cursor || hidden) continue;
-                for (int y = firstLine; y <= lastLine; y++)
-                    target.Row(row * cellHeight + y).Slice(column * cellWidth, cellWidth).Fill(_colors[attribute & 15]);
+                uint planes = Planes(cell * 4);
+                Cell(target, column * cellWidth, row * cellHeight, cellWidth, (byte)planes, (byte)(planes >> 8), cell == cursor);
             }
+        for (int y = target.Height - 1; y >= 0; y--) Widen(target, y, columns * cellWidth);
     }
 
-    void Cell(FrameBuffer target, int left, int top, int width, int height, byte code, byte attribute)
+    void Cell(FrameBuffer target, int left, int top, int width, byte code, byte attribute, bool isCursor)
     {
         // "Character Map Select": bit 3 of the attribute chooses between two fonts of 8 KiB in plane 2.
-        byte map = registers.Sequencer[VgaRegisters.CharacterMap];
+        byte map = registers.Sequencer[VgaRegisters.CharacterMap], mode = registers.Attribute[VgaRegisters.ModeControl];
         int a = (map >> 2 & 3) | (map >> 5 & 1) << 2, b = (map & 3) | (map >> 4 & 1) << 2;
-        int font = FontOffset((attribute & 8) != 0 ? a : b) + code * 32;
-        bool blink = (registers.Attribute[VgaRegisters.ModeControl] & 8) != 0;
-        uint ink = _colors[attribute & 15], paper = _colors[attribute >> 4 & (blink ? 7 : 15)];
-        bool extendLine = (registers.Attribute[VgaRegisters.ModeControl] & 4) != 0 && code is >= 0xC0 and <= 0xDF;
-        for (int y = 0; y < height; y++)
+        int glyph = FontOffset((attribute & 8) != 0 ? a : b) + code * 32;
+        uint ink = _colors[attribute & 15], paper = _colors[attribute >> 4 & ((mode & Blinking) != 0 ? 7 : 15)];
+        bool extend = (mode & LineGraphics) != 0 && code is >= 0xC0 and <= 0xDF;
+        int firstLine = Crtc[VgaRegisters.CursorStart] & 31, lastLine = Crtc[VgaRegisters.CursorEnd] & 31;
+        for (int y = 0; y < RowHeight; y++)
         {
-            byte bits = Byte((font + y) * 4L + 2);
+            int bits = (byte)(Planes((glyph + y) * 4) >> 16) << 1;
+            if (extend) bits |= bits >> 1 & 1;
+            if (isCursor && y >= firstLine && y <= lastLine) bits = 0x1FF;
             Span<uint> pixels = target.Row(top + y).Slice(left, width);
-            for (int x = 0; x < 8; x++) pixels[x] = (bits & 0x80 >> x) != 0 ? ink : paper;
-            if (width == 9) pixels[8] = extendLine && (bits & 1) != 0 ? ink : paper;
+            for (int x = 0; x < width; x++) pixels[x] = (bits & 0x100 >> x) != 0 ? ink : paper;
         }
     }
 
+    /// <summary>Maps 0 to 3 lie 16 KiB apart, 4 to 7 in the gaps.</summary>
     static int FontOffset(int map) => (map & 3) * 0x4000 + (map >> 2) * 0x2000;
+
+    /// <summary>Brings a text line that was painted small at the top left to the dots of the screen, from below upwards.</summary>
+    void Widen(FrameBuffer target, int y, int width)
+    {
+        if (LineScale == 2) target.Row(y / 2)[..width].CopyTo(target.Row(y));
+        if (DotScale == 2) Double(target.Row(y));
+    }
+
+    /// <summary>Spreads the left half over the line.</summary>
+    static void Double(Span<uint> pixels)
+    {
+        for (int x = pixels.Length - 1; x >= 0; x--) pixels[x] = pixels[x / 2];
+    }
 
     void PaintGraphics(FrameBuffer target)
     {
         int shift = registers.Graphics[VgaRegisters.GraphicsMode] >> 5 & 3;
-        bool packed = (shift & 2) != 0;
-        int width = (Crtc[VgaRegisters.HorizontalDisplayEnd] + 1) * 8, lines = Lines;
-        if (packed) width /= 2;
-        if (!packed && (registers.Sequencer[VgaRegisters.ClockingMode] & 8) != 0) width = Math.Max(8, width); // half clock: as wide as the guest thinks
-        int repeat = ((Crtc[VgaRegisters.MaximumScanLine] & 0x80) != 0 ? 2 : 1) * ((Crtc[VgaRegisters.MaximumScanLine] & 31) + 1);
-        // CGA's interleaved lines come from address bits replaced by row scan bits, "Mode Control", bits 0 and 1.
-        bool interleaved = (Crtc[0x17] & 1) == 0;
-        if (interleaved) repeat = Math.Max(1, repeat / 2);
-        int height = Math.Max(1, lines / repeat);
-        if (width > MaxWidth || height > MaxHeight) { Blank(target); return; }
-        target.Resize(width, height);
-        if (packed) { for (int i = 0; i < 256; i++) _colors[i] = registers.Color(i); }
+        bool packed = (shift & 2) != 0, halved = packed || DotScale == 2; // packed pixels take two dots each
+        target.Resize(Columns * 8 * (packed ? 1 : DotScale), Lines);
+        if (packed) AllColors();
         else AttributeColors();
-        long pitch = Crtc[VgaRegisters.Offset] * 8L, start = StartAddress * 4L;
         int split = SplitLine;
-        for (int y = 0; y < height; y++)
+        for (int y = 0; y < target.Height; y++)
         {
-            bool below = y * repeat > split;
-            int line = below ? y - split / repeat - 1 : y;
-            long row = (below ? 0 : start) + (interleaved ? (line / 2) * pitch + (line & 1) * 0x2000 * 4L : line * pitch);
-            if (packed) PackedRow(target.Row(y), row);
-            else if ((shift & 1) != 0) CgaRow(target.Row(y), row);
-            else PlanarRow(target.Row(y), row);
+            Span<uint> row = target.Row(y), pixels = halved ? row[..(row.Length / 2)] : row;
+            int at = y > split ? LineAddress(y - split - 1, 0) : LineAddress(y, StartAddress * 4);
+            if (packed) PackedRow(pixels, at);
+            else if (shift == 1) CgaRow(pixels, at);
+            else PlanarRow(pixels, at);
+            if (halved) Double(row);
         }
     }
 
-    void PackedRow(Span<uint> pixels, long at)
+    /// <summary>Where a scan line begins. CGA's and Hercules' lines lie apart: address bits 13 and 14 come from the row scan
+    /// counter; in word mode odd and even bytes share an address here, which halves the distance.</summary>
+    int LineAddress(int y, int start)
     {
-        for (int x = 0; x < pixels.Length; x++) pixels[x] = _colors[Byte(at + x)];
+        y /= LineScale;
+        int rowScan = y % RowHeight, at = start + y / RowHeight * Crtc[VgaRegisters.Offset] * 8;
+        byte mode = Crtc[VgaRegisters.CrtcMode];
+        int bit13 = (mode & ByteMode) != 0 ? 15 : 14;
+        if ((mode & RowScanAsBit13) == 0) at = at & ~(1 << bit13) | (rowScan & 1) << bit13;
+        if ((mode & RowScanAsBit14) == 0) at = at & ~(2 << bit13) | (rowScan >> 1 & 1) << (bit13 + 1);
+        return at;
     }
 
-    void PlanarRow(Span<uint> pixels, long at)
+    void PackedRow(Span<uint> pixels, int at)
+    {
+        uint four = 0;
+        for (int x = 0; x < pixels.Length; x++, four >>= 8)
+        {
+            if (x % 4 == 0) four = Planes(at + x);
+            pixels[x] = _colors[(byte)four];
+        }
+    }
+
+    void PlanarRow(Span<uint> pixels, int at)
     {
         byte enabled = registers.Attribute[VgaRegisters.ColorPlaneEnable];
+        uint planes = 0;
         for (int x = 0; x < pixels.Length; x++)
         {
-            long place = at + x / 8 * 4L;
-            int bit = 7 - x % 8, color = 0;
-            for (int plane = 0; plane < 4; plane++) color |= (Byte(place + plane) >> bit & 1) << plane;
-            pixels[x] = _colors[color & enabled & 15];
+            if (x % 8 == 0) planes = Planes(at + x / 2);
+            uint bits = planes >> (7 - x % 8) & 0x01010101;
+            pixels[x] = _colors[(bits | bits >> 7 | bits >> 14 | bits >> 21) & enabled & 15];
         }
     }
 
-    /// <summary>Two bits a pixel, bytes alternating between planes 0 and 1.</summary>
-    void CgaRow(Span<uint> pixels, long at)
+    /// <summary>Two bits a pixel from planes 0 and 1, a byte of each in turn; planes 2 and 3 add the upper two.</summary>
+    void CgaRow(Span<uint> pixels, int at)
     {
+        byte enabled = registers.Attribute[VgaRegisters.ColorPlaneEnable];
+        uint planes = 0;
         for (int x = 0; x < pixels.Length; x++)
         {
-            int unit = x / 4;
-            byte bits = Byte(at + unit / 2 * 4L + unit % 2);
-            pixels[x] = _colors[bits >> (6 - x % 4 * 2) & 3];
+            if (x % 8 == 0) planes = Planes(at + x / 2);
+            uint bits = planes >> (x % 8 / 4 * 8 + 6 - x % 4 * 2);
+            pixels[x] = _colors[(bits & 3 | bits >> 14 & 12) & enabled & 15];
         }
     }
 
     void PaintLinear(FrameBuffer target)
     {
-        target.Resize(dispi.Width, dispi.Height);
         int bits = dispi.Bits;
-        if (bits <= 8) for (int i = 0; i < 256; i++) _colors[i] = registers.Color(i);
+        target.Resize(dispi.Width, Math.Min(dispi.Height, MaxPixels / dispi.Width));
         if (bits == 4) AttributeColors();
+        else if (bits == 8) AllColors();
         for (int y = 0; y < target.Height; y++)
         {
             ulong at = dispi.Start + (ulong)y * dispi.Pitch;
-            int length = bits == 4 ? target.Width / 2 : target.Width * ((bits + 7) / 8);
-            if (bits == 4) { PlanarRow(target.Row(y), (long)at * 4); continue; }
-            if (at + (ulong)length > ram.Size) return;
-            LinearRow(target.Row(y), ram.Span(at, length), bits);
+            if (bits == 4) LinearPlanes(target.Row(y), at);
+            else LinearRow(target.Row(y), ram.Span(at, target.Width * ((bits + 7) / 8)), bits);
+        }
+    }
+
+    void LinearPlanes(Span<uint> pixels, ulong at)
+    {
+        byte enabled = registers.Attribute[VgaRegisters.ColorPlaneEnable];
+        uint planes = 0;
+        for (int x = 0; x < pixels.Length; x++)
+        {
+            if (x % 8 == 0) planes = (uint)ram.Read(at + (ulong)x / 2, 4);
+            uint bits = planes >> (7 - x % 8) & 0x01010101;
+            pixels[x] = _colors[(bits | bits >> 7 | bits >> 14 | bits >> 21) & enabled & 15];
         }
     }
 
     void LinearRow(Span<uint> pixels, ReadOnlySpan<byte> source, int bits)
     {
-        for (int x = 0; x < pixels.Length; x++)
-            pixels[x] = bits switch
-            {
-                8 => _colors[source[x]],
-                15 => From15(BinaryPrimitives.ReadUInt16LittleEndian(source[(x * 2)..])),
-                16 => From16(BinaryPrimitives.ReadUInt16LittleEndian(source[(x * 2)..])),
-                24 => source[x * 3] | (uint)source[x * 3 + 1] << 8 | (uint)source[x * 3 + 2] << 16,
-                _ => BinaryPrimitives.ReadUInt32LittleEndian(source[(x * 4)..]) & 0xFFFFFF,
-            };
+        switch (bits)
+        {
+            case 8:
+                for (int x = 0; x < pixels.Length; x++) pixels[x] = _colors[source[x]];
+                break;
+            case 15:
+                for (int x = 0; x < pixels.Length; x++) pixels[x] = From15(BinaryPrimitives.ReadUInt16LittleEndian(source[(x * 2)..]));
+                break;
+            case 16:
+                for (int x = 0; x < pixels.Length; x++) pixels[x] = From16(BinaryPrimitives.ReadUInt16LittleEndian(source[(x * 2)..]));
+                break;
+            case 24:
+                for (int x = 0; x < pixels.Length; x++) pixels[x] = source[x * 3] | (uint)source[x * 3 + 1] << 8 | (uint)source[x * 3 + 2] << 16;
+                break;
+            default:
+                for (int x = 0; x < pixels.Length; x++) pixels[x] = BinaryPrimitives.ReadUInt32LittleEndian(source[(x * 4)..]) & 0xFFFFFF;
+                break;
+        }
     }
 
     static uint From15(uint c) => Wide5(c >> 10) << 16 | Wide5(c >> 5) << 8 | Wide5(c);
     static uint From16(uint c) => Wide5(c >> 11) << 16 | ((c >> 5 & 63) << 2 | (c >> 9 & 3)) << 8 | Wide5(c);
-    static uint Wide5(uint c) => (c & 31) << 3 | (c & 31) >> 2;
+    static uint Wide5(uint c) => (c & 31) << 3 | (c >> 2 & 7);
 }

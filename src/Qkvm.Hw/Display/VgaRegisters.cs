@@ -6,10 +6,13 @@ namespace Qkvm.Hw.Display;
 /// <summary>The registers of IBM's VGA at ports 3B0h to 3DFh. Spec: IBM Personal System/2 Hardware Interface Technical
 /// Reference, "Video Graphics Array"; names are its.</summary>
 /// <remarks>Deviations: no timing; Input Status 1 toggles display enable and vertical retrace at each read, so that loops
-/// that wait for either end.</remarks>
+/// that wait for either end. The attribute palette can be written whether or not Palette Address Source is set.</remarks>
 public sealed class VgaRegisters : IRegisterBank
 {
     public const ulong FirstPort = 0x3B0, PortCount = 0x30;
+
+    /// <summary>The ports that answer at all; those between belong to others (a printer port at 3BCh).</summary>
+    public static readonly (ulong Port, ulong Count)[] Ports = [(0x3B4, 2), (0x3BA, 1), (0x3C0, 0x10), (0x3D4, 2), (0x3DA, 1)];
 
     // Ports
     const int CrtcIndexMono = 0x3B4, CrtcDataMono = 0x3B5, StatusMono = 0x3BA, AttributeIndex = 0x3C0, AttributeRead = 0x3C1,
@@ -24,7 +27,8 @@ public sealed class VgaRegisters : IRegisterBank
         ColorDontCare = 7, BitMask = 8;
     // CRT controller
     public const int HorizontalDisplayEnd = 1, Overflow = 7, MaximumScanLine = 9, CursorStart = 0xA, CursorEnd = 0xB, StartAddressHigh = 0xC,
-        StartAddressLow = 0xD, CursorHigh = 0xE, CursorLow = 0xF, VerticalRetraceEnd = 0x11, VerticalDisplayEnd = 0x12, Offset = 0x13, LineCompare = 0x18;
+        StartAddressLow = 0xD, CursorHigh = 0xE, CursorLow = 0xF, VerticalRetraceEnd = 0x11, VerticalDisplayEnd = 0x12, Offset = 0x13,
+        CrtcMode = 0x17, LineCompare = 0x18;
     // Attribute controller
     public const int ModeControl = 0x10, ColorPlaneEnable = 0x12, ColorSelect = 0x14;
 
@@ -47,7 +51,7 @@ public sealed class VgaRegisters : IRegisterBank
 
     public VgaRegisters() => Reset();
 
-    /// <summary>The palette's components have 8 bits instead of 6 (VBE).</summary>
+    /// <summary>The palette's components have 8 bits instead of 6; follows the VBE registers.</summary>
     public bool WidePalette { get; set; }
 
     public byte PelMaskValue => _pelMask;
@@ -81,7 +85,7 @@ public sealed class VgaRegisters : IRegisterBank
             case SequencerIndex: return _sequencerIndex;
             case SequencerData: return Sequencer[_sequencerIndex & 7];
             case PelMask: return _pelMask;
-            case PelReadIndex: return _pelReading ? (byte)0 : (byte)3;
+            case PelReadIndex: return _pelReading ? (byte)3 : (byte)0; // "PEL Address Read Mode": both bits set
             case PelWriteIndex: return _pelWrite;
             case PelData: return ReadPalette();
             case FeatureRead: return _feature;
@@ -156,9 +160,6 @@ public sealed class VgaRegisters : IRegisterBank
         state.Field("pel-write", ref _pelWrite);
         state.Field("pel-part", ref _pelPart);
         state.Field("pel-reading", ref _pelReading);
-        bool wide = WidePalette;
-        state.Field("wide-palette", ref wide);
-        WidePalette = wide;
         if (_pelPart > 2 || _sequencerIndex > 7 || _graphicsIndex > 15) throw new InvalidStateException("VGA: impossible index");
     }
 

@@ -87,7 +87,7 @@ public static class MultibootImage
 
     static Image ReadElf(string file, byte[] kernel)
     {
-        if (kernel.Length < 52 || !kernel.AsSpan(0, 4).SequenceEqual("\x7fELF"u8)) throw Bad(file, "neither address fields nor an ELF header");
+        if (kernel.Length < 52 || !kernel.AsSpan(0, 4).SequenceEqual("\u007fELF"u8)) throw Bad(file, "neither address fields nor an ELF header");
         if (kernel[4] == Elf64) throw Bad(file, "an x86-64 ELF image; give a 32-bit one");
         const ushort Intel386 = 3;
         if (BinaryPrimitives.ReadUInt16LittleEndian(kernel.AsSpan(ElfMachine)) != Intel386) throw Bad(file, "an ELF image for another processor");

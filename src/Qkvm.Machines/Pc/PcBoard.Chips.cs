@@ -2,6 +2,7 @@ using Qkvm.Core.Irq;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
 using Qkvm.Core.Pci;
+using Qkvm.Hw.Input;
 using Qkvm.Hw.Isa;
 using Qkvm.Hw.Pci;
 using Qkvm.Hw.Storage;
@@ -11,13 +12,15 @@ using Qkvm.Machines.Firmware;
 namespace Qkvm.Machines.Pc;
 
 /// <summary>The chips that every PC has, and their places.</summary>
+/// <remarks>Deviations: address line 20 cannot be gated.</remarks>
 public sealed partial class PcBoard
 {
     // Ports
-    const ulong PitPort = 0x40, SystemControlPortB = 0x61, RtcPort = 0x70;
+    const ulong PitPort = 0x40, SystemControlPortB = 0x61, RtcPort = 0x70, KeyboardDataPort = 0x60, KeyboardCommandPort = 0x64,
+        SystemControlPortA = 0x92, DmaMasterPort = 0x00, DmaPagePort = 0x80, DmaSlavePort = 0xC0;
 
     // Interrupts
-    const int TimerIrq = 0, RtcIrq = 8, SciIrq = 9, PrimaryIdeIrq = 14, SecondaryIdeIrq = 15;
+    const int TimerIrq = 0, KeyboardIrq = 1, RtcIrq = 8, SciIrq = 9, MouseIrq = 12, PrimaryIdeIrq = 14, SecondaryIdeIrq = 15;
     const uint HpetRoutes = 1 << 2;
 
     Piix3 _isaBridge = null!;                                      // made by MakeIsaChips, always
@@ -61,7 +64,20 @@ public sealed partial class PcBoard
         Ports.Map(SystemControlPortB, MemoryRegion.Io("pcspk", 1, control, AccessSizes.ByteOnly));
         _rtc = Own("mc146818rtc", isaNode, new Mc146818(Clock, rtcOut, StartDate(_config.Rtc)));
         Ports.Map(RtcPort, MemoryRegion.Io("rtc", 2, _rtc, AccessSizes.Bytes));
+
+        I8042 keyboard = Own("i8042", isaNode, new I8042(Irq(KeyboardIrq), Irq(MouseIrq), GateA20, () => RequestReset(), Input));
+        Ports.Map(KeyboardDataPort, MemoryRegion.Io("i8042-data", 1, keyboard.Data, AccessSizes.ByteOnly));
+        Ports.Map(KeyboardCommandPort, MemoryRegion.Io("i8042-cmd", 1, keyboard.Command, AccessSizes.ByteOnly));
+        Port92 port92 = Own("port92", isaNode, new Port92(GateA20, () => RequestReset()));
+        Ports.Map(SystemControlPortA, MemoryRegion.Io("port92", 1, port92, AccessSizes.ByteOnly));
+        I8237Pair dma = Own("i8257", isaNode, new I8237Pair());
+        Ports.Map(DmaMasterPort, MemoryRegion.Io("dma", 16, dma.Master, AccessSizes.Bytes));
+        Ports.Map(DmaSlavePort, MemoryRegion.Io("dma", 32, dma.Slave, AccessSizes.Bytes));
+        Ports.Map(DmaPagePort, MemoryRegion.Io("dma-page", 16, dma.Pages, AccessSizes.Bytes));
     }
+
+    /// <summary>The gate is kept in its registers alone: address line 20 is always open.</summary>
+    static void GateA20(bool open) { }
 
     void Plug(string driver, QBus node, PciDevice function, int slot, int functionNumber)
     {

@@ -93,7 +93,8 @@ public sealed partial class PcBoard : IBoard, IDisposable
 
     public IReadOnlyList<IVCpu> Cpus => _cpus;
     public IReadOnlyList<IDisplaySource> Displays => _displays;
-    public IReadOnlyList<GuestRam> RamBlocks => [_memory.Ram];
+    public IReadOnlyList<GuestRam> RamBlocks =>
+        [_memory.Ram, .. Pci.Devices.SelectMany(d => d.BarRegions).Where(r => r is { Kind: RegionKind.Ram }).Select(r => r!.Ram!)];
     public FwCfg FirmwareConfiguration => _fwCfg;
     public QBus Tree { get; } = new("main-system-bus", "System");
 

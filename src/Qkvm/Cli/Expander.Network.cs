@@ -79,6 +79,21 @@ public sealed partial class Expander
         if (_hubBackends.Count != _hubCards.Count && _hubCards.Count > 0)
             throw new ConfigurationException($"{_hubCards[0].Owner}: has no backend; add one, for example -net tap");
         for (int i = 0; i < _hubCards.Count; i++) AddCard(_hubCards[i].Model, _hubBackends[i], _hubCards[i].Options, _hubCards[i].Owner);
+        NumberCards();
         _config = _config with { Netdevs = [.. _netdevs] };
+    }
+
+    /// <summary>Cards without mac= get QEMU's addresses in order: 52:54:00:12:34:56, :57 …</summary>
+    void NumberCards()
+    {
+        byte last = 0x56;
+        for (int i = 0; i < _devices.Count; i++)
+        {
+            DeviceConfig device = _devices[i];
+            if (!device.Driver.StartsWith("virtio-net", StringComparison.Ordinal)) continue;
+            if (!device.Properties.Any(p => p.Name == "mac"))
+                _devices[i] = device with { Properties = [.. device.Properties, new("mac", $"52:54:00:12:34:{last:x2}")] };
+            last++;
+        }
     }
 }

@@ -29,14 +29,14 @@ public sealed class Qcow2CrashTests
             promises.Add((file.Log.Count, (byte[])model.Clone()));
         }
 
-        for (int trial = 0; trial < 25; trial++)
+        for (int trial = 0; trial < 15; trial++)
         {
             int end = random.Next(1, file.Log.Count + 1);
             File.WriteAllBytes(scratch["a.qcow2"], Replay(start, file.Log, end, random));
             (int code, string output) = QemuTools.Run("qemu-img", "check", scratch["a.qcow2"]);
             Assert.True(code is 0 or 3, $"seed {seed}, {end} of {file.Log.Count} writes: {code}\n{output}");
         }
-        foreach ((int at, byte[] then) in promises.Skip(1))
+        foreach ((int at, byte[] then) in promises.Skip(1).Where((_, i) => i % 3 == 0))
         {
             File.WriteAllBytes(scratch["a.qcow2"], Replay(start, file.Log, at, random));
             await using BlockDriver survivor = scratch.Open("a.qcow2");

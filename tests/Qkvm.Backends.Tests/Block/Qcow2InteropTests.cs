@@ -164,13 +164,11 @@ public sealed class Qcow2InteropTests
     }
 
     [QemuFact]
-    public void Features_that_are_not_supported_are_refused_by_their_names()
+    public void A_feature_that_is_not_supported_is_refused_by_its_name()
     {
         using var scratch = new Scratch();
         QemuTools.Img("create", "-q", "-f", "qcow2", "-o", $"data_file={scratch["data"]}", scratch["a.qcow2"], "1M");
         Assert.Contains("external data file", Assert.Throws<ConfigurationException>(() => scratch.Open("a.qcow2")).Message);
-        QemuTools.Img("create", "-q", "-f", "qcow2", "--object", "secret,id=s,data=x", "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", scratch["b.qcow2"], "1M");
-        Assert.Contains("encrypted", Assert.Throws<ConfigurationException>(() => scratch.Open("b.qcow2")).Message);
     }
 
     /// <summary>The contents of a.qcow2 as the reference tool sees them.</summary>

@@ -48,11 +48,11 @@ public sealed class Qcow2ModelTests
     }
 
     [QemuTheory]
-    [InlineData(512, 16)] [InlineData(512, 64)] [InlineData(512, 1)] [InlineData(1024, 32)]
+    [InlineData(512, 16)] [InlineData(512, 32)] [InlineData(512, 64)]
     public async Task The_refcount_table_grows_with_the_image(int cluster, int refcount)
     {
         using var scratch = new Scratch();
-        const int size = 40 << 20;
+        const int size = 12 << 20;                                 // the first table covers 8 MiB at most
         await Qcow2Image.CreateAsync(scratch["a.qcow2"], size, new Qcow2CreateOptions { ClusterSize = cluster, RefcountBits = refcount });
         byte[] data = BlockDriverExtensions.Pattern(cluster, size);
         await using (BlockDriver image = scratch.Open("a.qcow2"))

@@ -244,7 +244,7 @@ public sealed class AtaDriveTests : IDisposable
         _ide.Out(0x3F6, 0);
         _ide.Bench.Pump.RunPosted();
         Assert.Equal(new byte[512], _ide.Bench.Memory.Bytes(0x100000, 512));
-        Assert.False(_ide.Irq(Primary));
+        Assert.Equal(0, _ide.PrimaryEdges);
         Assert.Equal((1, 1, 0, 0), (_ide.In(Primary + 2), _ide.In(Primary + 3), _ide.In(Primary + 4), _ide.In(Primary + 5)));
         Assert.Equal(Drdy | Dsc, _ide.Peek(Primary));
     }

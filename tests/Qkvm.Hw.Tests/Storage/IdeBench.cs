@@ -20,7 +20,7 @@ sealed class IdeBench : IDisposable
         Disc = new MemoryDisk(discSectors * 2048L);
         new Random(7).NextBytes(Disk.Bytes);
         new Random(8).NextBytes(Disc.Bytes);
-        Ide = Bench.Plug(new Piix3Ide(Bench.Memory.Ports, new IrqLine("irq14", l => _irq[0] = l), new IrqLine("irq15", l => _irq[1] = l)), 1);
+        Ide = Bench.Plug(new Piix3Ide(Bench.Memory.Ports, new IrqLine("irq14", l => { _irq[0] = l; if (l) PrimaryEdges++; }), new IrqLine("irq15", l => _irq[1] = l)), 1);
         DiskBackend = Backend(Disk);
         DiscBackend = Backend(Disc);
         HardDisk = new AtaDrive("ide-hd", DiskBackend, new AtaOptions("QM00001"));
@@ -41,6 +41,9 @@ sealed class IdeBench : IDisposable
 
     public AddressSpace Ports => Bench.Memory.Ports;
     public AddressSpace Memory => Bench.Memory.Space;
+
+    /// <summary>How often IRQ 14 has risen.</summary>
+    public int PrimaryEdges { get; private set; }
 
     public bool Irq(ulong channel) => _irq[channel == Primary ? 0 : 1];
 

@@ -18,6 +18,9 @@ public sealed unsafe partial class Cpu
     /// <summary>Set by -d; null costs nothing.</summary>
     public ICpuTrace? Trace { get; set; }
 
+    /// <summary>"CPU 0 IP=0010:ffffffff81000000 SP=… CR2=…", for logs.</summary>
+    public string Where => $"CPU {Index} IP={State->Cs.Selector:x4}:{State->Rip:x16} SP={State->Ss.Selector:x4}:{Rsp:x16} CR2={State->Cr2:x16}";
+
     public bool IsHalted => Volatile.Read(ref State->Halted) != 0 || Volatile.Read(ref State->WaitForSipi) != 0;
 
     /// <summary>From any thread: leave Run once.</summary>

@@ -62,7 +62,7 @@ public sealed unsafe partial class Cpu
     }
 
     /// <summary>Some handler was entered; the single step trap asks.</summary>
-    bool _hasEnteredHandler;
+    bool _hasEnteredHandler;                                       // not migrated: lives within one instruction
 
     void Enter(int vector, uint? errorCode, Event kind, ulong returnRip)
     {

@@ -33,9 +33,9 @@ public sealed unsafe partial class Cpu
     {
         if (!IsProtected)
         {
-            ulong kept = Flag.Vm | Flag.Vif | Flag.Vip;
-            if (size == 2) kept |= ~0xFFFFUL;
-            ReturnReal(size, Flag.Arithmetic | 0xFFFF | Flag.Rf | Flag.Ac | Flag.Id, kept);
+            ulong mask = ReturnedFlags | Flag.If | Flag.Iopl;
+            if (size != 2) mask |= Flag.Rf | Flag.Ac | Flag.Id;
+            ReturnReal(size, mask);
         }
         else if (IsVirtual8086) ReturnVirtual8086(size);
         else if ((State->RflagsSystem & Flag.Nt) != 0)
@@ -64,7 +64,7 @@ public sealed unsafe partial class Cpu
         return mask;
     }
 
-    void ReturnReal(int size, ulong loaded, ulong kept)
+    void ReturnReal(int size, ulong mask)
     {
         var frame = new PopFrame(this);
         ulong rip = frame.Pop(size);
@@ -73,7 +73,7 @@ public sealed unsafe partial class Cpu
         if (rip > State->Cs.Limit) throw Gp();
         frame.Commit();
         SetRealSegment(Seg.Cs, selector);
-        SetFlags(flags, loaded & ~kept);
+        SetFlags(flags, mask);
         Redirect(rip);
     }
 
@@ -84,7 +84,7 @@ public sealed unsafe partial class Cpu
         {
             ulong mask = ReturnedFlags | Flag.If;
             if (size == 4) mask |= Flag.Rf | Flag.Ac | Flag.Id;
-            ReturnReal(size, mask, 0);
+            ReturnReal(size, mask);
             return;
         }
         if (size != 2 || (State->Cr4 & Cr4.Vme) == 0) throw Gp();

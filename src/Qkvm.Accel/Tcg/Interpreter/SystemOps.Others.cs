@@ -22,7 +22,7 @@ static unsafe partial class SystemOps
                 or Code.Prefetchreserved5_m8 or Code.Prefetchreserved6_m8 or Code.Prefetchreserved7_m8 or Code.Prefetchit0_m8
                 or Code.Prefetchit1_m8 or Code.Cldemote_m8:
                 return Set(i, &Nothing, 0);
-            case Code.Pause: return End(i, &Pause);
+            case Code.Pause: return Set(i, &Pause, 0);
             case Code.Lfence or Code.Lfence_E9 or Code.Lfence_EA or Code.Lfence_EB or Code.Lfence_EC or Code.Lfence_ED
                 or Code.Lfence_EE or Code.Lfence_EF or Code.Sfence or Code.Sfence_F9 or Code.Sfence_FA or Code.Sfence_FB
                 or Code.Sfence_FC or Code.Sfence_FD or Code.Sfence_FE or Code.Sfence_FF:

@@ -1,0 +1,43 @@
+# make           build out/qkvm, one executable that needs nothing but glibc
+# make run       boot the demo disk (Debian 12) to its login on this terminal
+# make test      run all tests; last line: N passed, N failed, N skipped
+# make bench     compare with qemu-system-x86_64; IMAGE=disk.qcow2 adds that disk's way to its login
+# make clean     remove what was built; the guests in .cache stay
+# Packages that are missing are installed with apt-get (as root or by sudo).
+
+export DOTNET_CLI_TELEMETRY_OPTOUT := 1
+export DOTNET_NOLOGO := 1
+export DOTNET_SYSTEM_GLOBALIZATION_INVARIANT := 1
+export DOTNET_CLI_UI_LANGUAGE := en
+
+sources := $(shell find src -type f) Directory.Build.props Directory.Packages.props
+firmware := artifacts/firmware/bios-256k.bin
+
+.PHONY: build run test bench clean
+build: out/qkvm
+
+$(firmware): $(wildcard firmware/*)
+	@scripts/setup.sh build
+	@firmware/build.sh artifacts/firmware
+	@touch $@
+
+out/qkvm: $(sources) $(firmware)
+	@scripts/setup.sh build
+	dotnet publish src/Qkvm -c Release -r linux-x64 -v q -nodeReuse:false
+	@install -D artifacts/publish/Qkvm/release_linux-x64/qkvm $@
+	@ls -lh $@ | awk '{ print $$9 ": " $$5 }'
+
+run: out/qkvm
+	@scripts/setup.sh run
+	@scripts/run.sh
+
+test: out/qkvm
+	@scripts/setup.sh test
+	@QKVM=$(CURDIR)/out/qkvm scripts/test.sh $(PROJECTS)
+
+bench: out/qkvm
+	@scripts/setup.sh bench
+	@scripts/bench.sh $(IMAGE)
+
+clean:
+	rm -rf artifacts out

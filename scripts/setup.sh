@@ -1,0 +1,26 @@
+#!/bin/bash
+# scripts/setup.sh build|run|test|bench: checks for the .NET SDK and installs, with apt-get, what that job needs.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/../images/lib.sh"
+
+has_sdk() { command -v dotnet >/dev/null && dotnet --list-sdks | grep -Eq '^(9|[1-9][0-9])\.'; }
+
+has_sdk || fail "needs the .NET SDK, 9.0 or later, as 'dotnet' on the PATH. To get it without root:
+    curl -sSL https://dot.net/v1/dotnet-install.sh | bash -s -- --channel 9.0
+    export PATH=\$HOME/.dotnet:\$PATH
+  (that wants 'curl ca-certificates'), or follow https://learn.microsoft.com/dotnet/core/install/linux-debian"
+
+# Native AOT links with clang or gcc; SeaBIOS and the assembled option ROMs go into the executable.
+command -v clang >/dev/null || need gcc:gcc /usr/include/stdlib.h:libc6-dev
+need objcopy:binutils /usr/include/zlib.h:zlib1g-dev nasm:nasm /usr/share/seabios/bios-256k.bin:seabios
+
+case ${1:?usage: $0 build|run|test|bench} in
+build) ;;
+run) need mmdebstrap:mmdebstrap mke2fs:e2fsprogs sfdisk:fdisk uuidgen:uuid-runtime qemu-img:qemu-utils ;;
+test) need qemu-img:qemu-utils iasl:acpica-tools ip:iproute2 script:bsdutils ld:binutils mmdebstrap:mmdebstrap \
+    cpio:cpio depmod:kmod ;;
+bench) need qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mmdebstrap:mmdebstrap cpio:cpio depmod:kmod ;;
+*) fail "$1: expected build, run, test or bench" ;;
+esac

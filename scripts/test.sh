@@ -1,0 +1,60 @@
+#!/bin/bash
+# scripts/test.sh [PROJECT...]: builds and runs the tests, all or those of the named projects (Qkvm.Hw.Tests), one project
+# after the other. Ends with "N passed, N failed, N skipped"; exit status 1 if any failed.
+set -uo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/../images/lib.sh"
+cd "$here/.."
+
+limit=900                       # seconds for one project: guards against a hang, says nothing about speed
+results=artifacts/test-results
+mkdir -p "$results"
+rm -f "$results"/*
+
+# logged NAME COMMAND...: show the output only if it fails. A file and no pipe: the build leaves servers behind that
+# would keep a pipe open.
+logged() {
+    local log=$results/$1.log
+    shift
+    "$@" >"$log" 2>&1 </dev/null || { cat "$log"; return 1; }
+}
+
+step "make the bare-metal guests"
+tests/guests/build.sh .cache/guests || fail "cannot assemble tests/guests"
+if [ ! -e .cache/tiny/initrd.cpio.gz ] || [ images/tiny-init -nt .cache/tiny/initrd.cpio.gz ]; then
+    images/tiny.sh .cache/tiny || step "no tiny Linux guest: the tests that boot it will be skipped"
+fi
+
+if [ $# = 0 ]; then
+    set -- $(cd tests && ls -d ./*.Tests | sed 's|^\./||')
+    step "build the solution"
+    logged build dotnet build Qemu.Net.sln -c Release --nologo -v q -nodeReuse:false || fail "the build failed"
+else
+    for project; do
+        step "build $project"
+        logged "build-$project" dotnet build "tests/$project" -c Release --nologo -v q -nodeReuse:false || fail "the build failed"
+    done
+fi
+
+passed=0 failed=0 skipped=0
+for project; do
+    step "$project"
+    log=$results/$project.log
+    timeout "$limit" dotnet test "artifacts/bin/$project/release/$project.dll" --nologo >"$log" 2>&1 </dev/null
+    status=$?
+    grep -vE '^$|^Test run for|^VSTest version|^Starting test exec|^A total of' "$log"
+    # "Passed!  - Failed:     0, Passed:    17, Skipped:     0, Total:    17, Duration: …"
+    counts=$(sed -nE 's/.*- Failed: *([0-9]+), Passed: *([0-9]+), Skipped: *([0-9]+),.*/\1 \2 \3/p' "$log" | tail -n 1)
+    if [ -n "$counts" ]; then
+        read -r f p s <<<"$counts"
+        failed=$((failed + f)) passed=$((passed + p)) skipped=$((skipped + s))
+    fi
+    if [ "$status" != 0 ] && [ "${f:-0}" = 0 ] || [ -z "$counts" ]; then
+        step "$project ended with status $status$([ "$status" = 124 ] && echo ": not done after $limit seconds")"
+        failed=$((failed + 1))
+    fi
+    f=0
+done
+echo "$passed passed, $failed failed, $skipped skipped" | tee "$results/summary"
+[ "$failed" = 0 ]

@@ -1,0 +1,236 @@
+using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
+using System.Text;
+using Qkvm.Backends.Char;
+using Qkvm.Core.Devices;
+using Qkvm.Core.Display;
+using Qkvm.Core.Input;
+using Qkvm.Core.Machine;
+using Qkvm.Host;
+
+namespace Qkvm.Backends.Display;
+
+/// <summary>Shows a screen to viewers of the remote framebuffer protocol. Spec: RFC 6143.</summary>
+/// <remarks>Main loop, under the machine lock. It paints only while some viewer waits for an update and can take one: at
+/// most 30 times a second, less often while nothing changes. Deviations: no passwords, no encryption, no clipboard.</remarks>
+public sealed class VncServer : IRemoteDisplay, IDisposable
+{
+    const int MaxClients = 64;
+    const int FastMilliseconds = 33, SlowMilliseconds = 132;
+
+    readonly VncAddress _address;
+    readonly IDisplaySource? _source;
+    readonly EventLoop _loop;
+    readonly List<Socket> _listeners = [];
+    readonly List<VncClient> _clients = [];
+    readonly Timer _timer;
+    readonly Action _tick;
+    readonly FrameBuffer _painted = new();
+    bool _isScheduled;
+    long _lastPaint = -FastMilliseconds;
+    int _interval = FastMilliseconds;
+
+    /// <param name="source">Null for a machine without a screen.</param>
+    /// <param name="name">The title for viewers' windows.</param>
+    /// <param name="handshakeLimit">How long a viewer may take to introduce itself.</param>
+    VncServer(VncAddress address, IDisplaySource? source, InputRouter input, EventLoop loop, string name, TimeSpan handshakeLimit)
+    {
+        (_address, _source, Input, _loop, Name, HandshakeLimit) = (address, source, input, loop, name, handshakeLimit);
+        _tick = Tick;
+        _timer = new Timer(_ => _loop.Post(_tick));
+        if (address.Path is { } path) ListenAt(path);
+        else ListenAtFirstFree();
+        foreach (Socket listener in _listeners)
+        {
+            listener.Blocking = false;
+            loop.Watch((int)listener.Handle, FdEvents.Readable, _ => Accept(listener));
+        }
+    }
+
+    /// <exception cref="ConfigurationException">A bad address or option, or a busy port.</exception>
+    /// <param name="print">Prints a line for the user: which port of a range it became.</param>
+    public static VncServer Create(DisplayConfig config, IDisplaySource? source, InputRouter input, EventLoop loop, string name,
+        Action<string> print, TimeSpan? handshakeLimit = null)
+    {
+        VncAddress address = VncAddress.Parse(config);
+        var server = new VncServer(address, source, input, loop, name, handshakeLimit ?? TimeSpan.FromSeconds(10));
+        if (address.IsRange) print($"VNC server running on {server.LocalEndPoint}");
+        return server;
+    }
+
+    /// <summary>The picture that viewers see.</summary>
+    internal FrameBuffer Picture { get; } = new();
+    internal InputRouter Input { get; }
+    internal string Name { get; }
+    internal TimeSpan HandshakeLimit { get; }
+
+    /// <summary>Where it listens first: "::1:5900" or a path.</summary>
+    public string LocalEndPoint => Text(_listeners[0].LocalEndPoint);
+
+    public string Describe()
+    {
+        var text = new StringBuilder($"{_address.Id}:\n");
+        foreach (Socket listener in _listeners) text.Append($"  Server: {Describe(listener.LocalEndPoint)}\n    Auth: none (Sub: none)\n");
+        foreach (VncClient client in _clients)
+            text.Append($"  Client: {Describe(client.RemoteEndPoint)}\n    x509_dname: none\n    sasl_username: none\n");
+        return text.ToString();
+    }
+
+    public void Dispose()
+    {
+        _timer.Dispose();
+        foreach (VncClient client in _clients.ToArray()) client.Close();
+        foreach (Socket listener in _listeners)
+        {
+            _loop.Unwatch((int)listener.Handle);
+            listener.Dispose();
+        }
+        if (_address.Path is { } path) File.Delete(path);
+    }
+
+    // For clients
+
+    /// <summary>A viewer introduced itself: makes room for it, or returns false where it may not watch.</summary>
+    internal bool Admit(VncClient newcomer, bool shared)
+    {
+        switch (_address.Sharing)
+        {
+            case VncSharing.ForceShared when !shared: return false;
+            case VncSharing.AllowExclusive when !shared:
+                foreach (VncClient other in _clients.ToArray())
+                    if (other != newcomer) other.Close();
+                break;
+            case VncSharing.AllowExclusive when _clients.Exists(c => c.IsExclusive): return false;
+        }
+        if (Picture.Width == 0 || Now - _lastPaint >= FastMilliseconds) Paint();
+        return true;
+    }
+
+    internal void Leave(VncClient client) => _clients.Remove(client);
+
+    /// <summary>A viewer waits for an update, or did something that soon shows.</summary>
+    internal void Schedule(bool soon)
+    {
+        if (soon) _interval = FastMilliseconds;
+        if (_isScheduled && !soon || !_clients.Exists(c => c.CanTakeUpdate)) return;
+        _isScheduled = true;
+        _timer.Change(Math.Clamp(_lastPaint + _interval - Now, 0, SlowMilliseconds), Timeout.Infinite);
+    }
+
+    static long Now => Stopwatch.GetTimestamp() * 1000 / Stopwatch.Frequency;
+
+    void Tick()
+    {
+        _isScheduled = false;
+        if (!_clients.Exists(c => c.CanTakeUpdate)) return;
+        _interval = Paint() ? FastMilliseconds : Math.Min(_interval * 2, SlowMilliseconds);
+        for (int i = _clients.Count - 1; i >= 0; i--) _clients[i].TryUpdate(); // one that hangs up leaves the list
+        Schedule(soon: false);
+    }
+
+    /// <summary>Brings <see cref="Picture"/> up to date and marks the tiles that changed; returns whether any did.</summary>
+    bool Paint()
+    {
+        _lastPaint = Now;
+        if (_source != null) _source.Paint(_painted);
+        else _painted.Resize(720, 400);
+        bool resized = _painted.Width != Picture.Width || _painted.Height != Picture.Height;
+        if (resized)
+        {
+            Picture.Resize(_painted.Width, _painted.Height);
+            foreach (VncClient client in _clients) client.OnResized();
+        }
+        bool changed = resized;
+        for (int y = 0; y < Picture.Height; y++)
+        {
+            Span<uint> now = _painted.Row(y), before = Picture.Row(y);
+            if (now.SequenceEqual(before)) continue;
+            changed = true;
+            for (int x = 0; x < now.Length; x += Hextile.TileSize)
+            {
+                int width = Math.Min(Hextile.TileSize, now.Length - x);
+                if (now.Slice(x, width).SequenceEqual(before.Slice(x, width))) continue;
+                foreach (VncClient client in _clients) client.MarkTile(x / Hextile.TileSize, y / Hextile.TileSize);
+            }
+            now.CopyTo(before);
+        }
+        return changed;
+    }
+
+    void Accept(Socket listener)
+    {
+        Socket peer;
+        try { peer = listener.Accept(); }
+        catch (SocketException) { return; }                        // gone before we looked
+        if (_clients.Count >= MaxClients) { peer.Dispose(); return; }
+        peer.Blocking = false;
+        if (_address.Path == null) peer.NoDelay = true;
+        var client = new VncClient(this, peer, _loop);
+        _clients.Add(client);
+        client.Greet();
+    }
+
+    // Listening
+
+    void ListenAt(string path)
+    {
+        try
+        {
+            SocketChar.RemoveStale(path);
+            var listener = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+            _listeners.Add(listener);
+            listener.Bind(new UnixDomainSocketEndPoint(path));
+            listener.Listen();
+        }
+        catch (Exception e) when (e is SocketException or ArgumentException or IOException or UnauthorizedAccessException)
+        {
+            throw new ConfigurationException($"{_address.Owner}: cannot listen on {path}: {e.Message}", e);
+        }
+    }
+
+    void ListenAtFirstFree()
+    {
+        IPAddress[] addresses = _address.Resolve();
+        for (int display = _address.Display; display <= _address.Last; display++)
+            if (TryListen(addresses, VncAddress.FirstPort + display)) return;
+        int first = VncAddress.FirstPort + _address.Display, last = VncAddress.FirstPort + _address.Last;
+        string ports = first == last ? $"port {first} is" : $"ports {first} to {last} are all";
+        throw new ConfigurationException($"{_address.Owner}: {ports} in use by another program; choose another display, "
+            + $"or let qkvm find a free one: -vnc {_address.Host}:{_address.Display},to=99");
+    }
+
+    /// <returns>False where the port is taken on one of the addresses.</returns>
+    bool TryListen(IPAddress[] addresses, int port)
+    {
+        SocketException? failure = null;
+        foreach (IPAddress address in addresses)
+        {
+            Socket? listener = null;
+            try
+            {
+                listener = new Socket(address.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
+                if (address.AddressFamily == AddressFamily.InterNetworkV6) listener.DualMode = address.Equals(IPAddress.IPv6Any);
+                listener.Bind(new IPEndPoint(address, port));
+                listener.Listen();
+                _listeners.Add(listener);
+            }
+            catch (SocketException e)
+            {
+                listener?.Dispose();
+                failure = e;
+                if (e.SocketErrorCode != SocketError.AddressAlreadyInUse) continue; // a host without this address family
+                foreach (Socket opened in _listeners) opened.Dispose();
+                _listeners.Clear();
+                return false;
+            }
+        }
+        if (_listeners.Count > 0) return true;
+        throw new ConfigurationException($"{_address.Owner}: cannot listen on port {port}: {failure?.Message}", failure);
+    }
+
+    static string Text(EndPoint? endPoint) => endPoint is IPEndPoint ip ? $"{ip.Address}:{ip.Port}" : $":{endPoint}";
+
+    static string Describe(EndPoint? endPoint) =>
+        $"{Text(endPoint)} ({(endPoint is IPEndPoint ip ? ip.AddressFamily == AddressFamily.InterNetworkV6 ? "ipv6" : "ipv4" : "unix")})";
+}

@@ -1,0 +1,280 @@
+using System.Text;
+using Qkvm.Core.Accel;
+using Qkvm.Core.Devices;
+using Qkvm.Core.Machine;
+using Qkvm.Core.Memory;
+using Qkvm.Core.Pci;
+using Qkvm.Core.State;
+using Qkvm.Machines.Firmware;
+
+namespace Qkvm.Machines.Tests;
+
+public class MachineTests
+{
+    static readonly DeviceModel Card = new("test-card", "PCI", [.. DeviceModel.PciProperties, Property.Number("size", 4, max: 8), Property.Bool("fast", false)],
+        (values, _) => new TestCard(values.Number("size")));
+
+    sealed class TestCard(ulong size) : PciDevice(new PciIdentity(0x1AF4, 0x1001, 0x010000), "test-card")
+    {
+        public ulong Size { get; } = size;
+        public ulong Register { get; private set; }
+        public void Set(ulong value) => Register = value;
+        protected override void ResetDevice() => Register = 0;
+        protected override void ExchangeDevice(StateStream state)
+        {
+            ulong register = Register;
+            state.Field("register", ref register);
+            Register = register;
+        }
+    }
+
+    static DeviceConfig Device(string? id, params OptionPair[] properties) => new("test-card", id, properties, $"-device test-card,id={id}");
+
+    [Fact]
+    public void Machine_runs_pauses_and_ends_as_it_is_told()
+    {
+        using var pc = new TestMachine(c => c with { Topology = new CpuTopology(2, Cores: 2, MaxCpus: 2) });
+        Assert.Equal(RunState.PreLaunch, pc.Machine.State);
+        Thread loop = pc.StartLoop();
+        pc.OnLoop(() => pc.Machine.Resume());
+        Assert.True(SpinWait.SpinUntil(() => pc.Accelerator.Cpus.TrueForAll(c => c.Entered >= 1), TimeSpan.FromSeconds(30)));
+        pc.OnLoop(() => pc.Machine.Pause());
+        pc.OnLoop(() => Assert.Equal(RunState.Paused, pc.Machine.State));
+        pc.OnLoop(() => pc.Machine.Resume());
+        pc.OnLoop(() => pc.Machine.Reset());
+        pc.OnLoop(() => Assert.Equal(RunState.Running, pc.Machine.State));
+        pc.Board.RequestShutdown(ShutdownCause.GuestShutdown, 3);
+        loop.Join();
+        Assert.Equal(3, pc.Machine.ExitCode);
+        Assert.Equal([MachineEventKind.Resume, MachineEventKind.Stop, MachineEventKind.Resume, MachineEventKind.Reset, MachineEventKind.Shutdown], pc.Events);
+    }
+
+    [Fact]
+    public void A_triple_fault_resets_the_machine()
+    {
+        using var pc = new TestMachine();
+        Thread loop = pc.StartLoop();
+        pc.OnLoop(() => pc.Machine.Resume());
+        int resets = pc.Accelerator.Cpus[0].Resets;
+        pc.Accelerator.Cpus[0].Leave(new VCpuExit(ExitReason.Shutdown));
+        Assert.True(SpinWait.SpinUntil(() => pc.Accelerator.Cpus[0].Entered >= 2, TimeSpan.FromSeconds(30)));
+        pc.OnLoop(() => pc.Machine.Quit());
+        loop.Join();
+        Assert.Equal(resets + 1, pc.Accelerator.Cpus[0].Resets);
+    }
+
+    [Fact]
+    public void With_no_reboot_a_reset_of_the_guest_ends_the_machine()
+    {
+        using var pc = new TestMachine(c => c with { NoReboot = true });
+        Thread loop = pc.StartLoop();
+        pc.OnLoop(() => pc.Machine.Resume());
+        pc.Board.RequestReset();
+        loop.Join();
+        Assert.Equal([MachineEventKind.Resume, MachineEventKind.Shutdown], pc.Events);
+    }
+
+    [Fact]
+    public void With_no_shutdown_soft_off_leaves_a_stopped_machine_that_does_not_resume()
+    {
+        using var pc = new TestMachine(c => c with { NoShutdown = true });
+        Thread loop = pc.StartLoop();
+        pc.OnLoop(() => pc.Machine.Resume());
+        pc.Board.RequestShutdown(ShutdownCause.GuestShutdown);
+        pc.OnLoop(() => Assert.Equal(RunState.Shutdown, pc.Machine.State));
+        pc.OnLoop(() => { pc.Machine.Resume(); Assert.Equal(RunState.Shutdown, pc.Machine.State); });
+        pc.OnLoop(() => { pc.Machine.Reset(); pc.Machine.Resume(); Assert.Equal(RunState.Running, pc.Machine.State); });
+        pc.OnLoop(() => pc.Machine.Quit());
+        loop.Join();
+    }
+
+    [Fact]
+    public void A_processor_that_cannot_go_on_stops_the_machine_with_a_message()
+    {
+        using var pc = new TestMachine();
+        Thread loop = pc.StartLoop();
+        pc.OnLoop(() => pc.Machine.Resume());
+        pc.Accelerator.Cpus[0].Leave(new VCpuExit(ExitReason.Failed, "entry failed"));
+        Assert.True(SpinWait.SpinUntil(() => pc.Machine.State == RunState.InternalError, TimeSpan.FromSeconds(30)));
+        Assert.Contains("entry failed", pc.Messages.ToString());
+        pc.OnLoop(() => pc.Machine.Quit());
+        loop.Join();
+    }
+
+    [Fact]
+    public void Soft_off_through_the_guest_s_ports_ends_the_machine()
+    {
+        using var pc = new TestMachine();
+        Thread loop = pc.StartLoop();
+        pc.OnLoop(() => pc.Machine.Resume());
+        pc.WriteConfig(1, 3, 0x40, 4, 0x601);
+        pc.WriteConfig(1, 3, 0x80, 1, 1);
+        pc.Board.Ports.Write(0x604, 2, 0x2000);
+        loop.Join();
+        Assert.Contains(MachineEventKind.Shutdown, pc.Events);
+    }
+
+    [Fact]
+    public void Processors_get_the_APIC_ids_of_their_topology()
+    {
+        using var pc = new TestMachine(c => c with { Topology = new CpuTopology(6, Sockets: 2, Cores: 3, MaxCpus: 6) });
+        Assert.Equal([0, 1, 2, 4, 5, 6], pc.Accelerator.Cpus.Select(c => c.Setup.ApicId));
+        Assert.All(pc.Accelerator.Cpus, c => Assert.NotNull(c.Apic));
+    }
+
+    [Fact]
+    public void Devices_are_plugged_where_addr_says_or_at_the_first_free_slot()
+    {
+        using var pc = new TestMachine(c => c with { Devices = [Device("a"), Device("b", new OptionPair("addr", "0x10")), Device("c", new("addr", "5.1"), new("multifunction", "on"))] }, [Card]);
+        Assert.Equal(["test-card", "test-card", "test-card"], new[] { 2 << 3, 16 << 3, 5 << 3 | 1 }.Select(f => pc.Board.Pci[f]?.Name));
+    }
+
+    [Theory]
+    [InlineData("size", "9", "size=9")]
+    [InlineData("size", "x", "'size'")]
+    [InlineData("fast", "maybe", "'fast'")]
+    [InlineData("slow", "on", "test-card.slow")]
+    [InlineData("addr", "20", "addr=20")]
+    [InlineData("addr", "1", "taken by PIIX3")]
+    [InlineData("bus", "usb.0", "'usb.0'")]
+    [InlineData("bus", "ide.0", "'ide.0'")]
+    public void A_wrong_property_is_named_with_its_option(string name, string value, string named)
+    {
+        var error = Assert.Throws<ConfigurationException>(() => new TestMachine(c => c with { Devices = [Device("a", new OptionPair(name, value))] }, [Card]));
+        Assert.StartsWith("-device test-card,id=a:", error.Message);
+        Assert.Contains(named, error.Message);
+    }
+
+    [Fact]
+    public void An_unknown_model_and_a_second_use_of_an_id_are_refused()
+    {
+        Assert.Contains("'test-card' is not a valid device model name",
+            Assert.Throws<ConfigurationException>(() => new TestMachine(c => c with { Devices = [Device("a")] })).Message);
+        Assert.Contains("'a'", Assert.Throws<ConfigurationException>(
+            () => new TestMachine(c => c with { Devices = [Device("a"), Device("a")] }, [Card])).Message);
+    }
+
+    [Fact]
+    public void Boot_indices_make_the_boot_order()
+    {
+        using var pc = new TestMachine(c => c with
+        {
+            Boot = new BootConfig(Strict: true),
+            Devices = [Device("a", new OptionPair("bootindex", "2")), Device("b", new("bootindex", "1"), new("addr", "7.2"), new("multifunction", "on"))],
+        }, [Card]);
+        Assert.Equal("/pci@i0cf8/scsi@7,2/disk@0,0\n/pci@i0cf8/scsi@2/disk@0,0\nHALT\0",
+            Encoding.ASCII.GetString(pc.Board.FirmwareConfiguration.Files["bootorder"].Span));
+    }
+
+    [Fact]
+    public void Globals_give_defaults_that_the_device_overrides()
+    {
+        using var pc = new TestMachine(c => c with
+        {
+            Globals = [new GlobalConfig("test-card", "size", "7")],
+            Devices = [Device("a"), Device("b", new OptionPair("size", "3"))],
+        }, [Card]);
+        Assert.Equal([7ul, 3ul], new[] { 2, 3 }.Select(slot => ((TestCard)pc.Board.Pci[slot << 3]!).Size));
+    }
+
+    [Fact]
+    public void A_device_comes_and_goes_while_the_machine_exists()
+    {
+        using var pc = new TestMachine(null, [Card]);
+        using (pc.Board.Lock.Hold())
+        {
+            pc.Machine.AddDevice(Device("hot"));
+            Assert.Equal("test-card", pc.Board.Pci[2 << 3]?.Name);
+            pc.Machine.RemoveDevice("hot");
+            Assert.Null(pc.Board.Pci[2 << 3]);
+            Assert.Throws<ConfigurationException>(() => pc.Machine.RemoveDevice("hot"));
+        }
+    }
+
+    [Fact]
+    public void Saved_and_loaded_state_is_the_same_state()
+    {
+        using var first = new TestMachine(c => c with { Devices = [Device("a"), Device("b")] }, [Card]);
+        using var second = new TestMachine(c => c with { Devices = [Device("a"), Device("b")] }, [Card]);
+        ((TestCard)first.Board.Pci[2 << 3]!).Set(11);
+        ((TestCard)first.Board.Pci[3 << 3]!).Set(12);
+        first.WriteConfig(0, 0, 0x59, 1, 0x30);
+        first.WriteConfig(1, 0, 0x60, 1, 10);
+        first.Board.Ports.Write(0x43, 1, 0x34);
+        first.Board.Ports.Write(0x21, 1, 0xFB);
+        StateNode saved = Locked(first, () => StateNode.Save(first.Machine.Exchange));
+        StateNode again = Locked(second, () =>
+        {
+            saved.Load(second.Machine.Exchange);
+            return StateNode.Save(second.Machine.Exchange);
+        });
+        Assert.Equal(saved.ToString(), again.ToString());
+        Assert.Equal((11ul, 12ul), (((TestCard)second.Board.Pci[2 << 3]!).Register, ((TestCard)second.Board.Pci[3 << 3]!).Register));
+        Assert.True(second.Board.Memory.TryGetRam(0xF0000, write: true, out _, out _, out _));
+    }
+
+    [Fact]
+    public void Reset_equals_new()
+    {
+        using var pc = new TestMachine(c => c with { Rtc = new RtcConfig(RtcBase.Date, new DateTime(2024, 2, 29)) });
+        StateNode before = Locked(pc, () => StateNode.Save(s => pc.Board.Exchange(s)));
+        pc.WriteConfig(0, 0, 0x5A, 1, 0x33);
+        pc.WriteConfig(1, 0, 0x60, 1, 10);
+        pc.WriteConfig(1, 1, 0x20, 4, 0xC000);
+        pc.Board.Ports.Write(0x510, 2, 0x19);
+        pc.Board.Ports.Write(0x20, 1, 0x11);
+        pc.Board.Ports.Write(0xB2, 1, 0xF1);
+        Locked(pc, () => { pc.Machine.Reset(); return 0; });
+        Assert.Equal(before.ToString(), Locked(pc, () => StateNode.Save(s => pc.Board.Exchange(s))).ToString());
+    }
+
+    [Fact]
+    public void The_firmware_finds_its_files_and_numbers()
+    {
+        using var pc = new TestMachine(c => c with
+        {
+            Memory = new MemoryConfig(4UL << 30),
+            Topology = new CpuTopology(2, Cores: 4, MaxCpus: 4),
+            FwCfg = [new FwCfgConfig("opt/test", null, "hello")],
+        });
+        FwCfg fwCfg = pc.Board.FirmwareConfiguration;
+        foreach (string name in (string[])["etc/acpi/rsdp", "etc/acpi/tables", "etc/table-loader", "etc/e820", "etc/smbios/smbios-anchor", "etc/smbios/smbios-tables", "etc/system-states", "etc/boot-fail-wait"])
+            Assert.Contains(name, fwCfg.Files.Keys);
+        Assert.Equal("hello", Encoding.ASCII.GetString(fwCfg.Files["opt/test"].Span));
+        Assert.Equal((4L << 30, 2, 4), (BitConverter.ToInt64(fwCfg.Item(FwCfgKey.RamSize).Span), BitConverter.ToInt16(fwCfg.Item(FwCfgKey.CpuCount).Span), BitConverter.ToInt16(fwCfg.Item(FwCfgKey.MaxCpus).Span)));
+        byte[] map = fwCfg.Files["etc/e820"].ToArray();
+        Assert.Equal(40, map.Length);
+        Assert.Equal((0UL, 3UL << 30, 1u), (BitConverter.ToUInt64(map, 0), BitConverter.ToUInt64(map, 8), BitConverter.ToUInt32(map, 16)));
+        Assert.Equal((4UL << 30, 1UL << 30), (BitConverter.ToUInt64(map, 20), BitConverter.ToUInt64(map, 28)));
+    }
+
+    [Fact]
+    public void The_build_embeds_the_firmware()
+    {
+        Assert.Equal(256 << 10, FirmwareImages.FindBios(new FirmwareConfig()).Length);
+        foreach (string name in (string[])["vgabios-stdvga.bin", "linuxboot.bin", "multiboot.bin"])
+        {
+            byte[] rom = FirmwareImages.Find(new FirmwareConfig(), name)!;
+            Assert.Equal((0x55, 0xAA), (rom[0], rom[1]));
+        }
+        Assert.Null(FirmwareImages.Find(new FirmwareConfig(), "no-such.bin"));
+    }
+
+    [Fact]
+    public void A_timer_interrupt_reaches_both_the_8259_and_pin_2_of_the_IOAPIC()
+    {
+        using var pc = new TestMachine();
+        pc.Board.Memory.Write(0xFEC0_0000, 4, 0x10 + 2 * 2);
+        pc.Board.Memory.Write(0xFEC0_0010, 4, 0x0000_8030);        // level triggered, vector 30h
+        using (pc.Board.Lock.Hold()) pc.Board.Irq(0).Set(true);
+        pc.Board.Ports.Write(0x20, 1, 0x0A);                       // OCW3: read IRR
+        Assert.Equal(1u, pc.Board.Ports.Read(0x20, 1) & 1);
+        pc.Board.Memory.Write(0xFEC0_0000, 4, 0x10 + 2 * 2);
+        Assert.Equal(0x4000u, pc.Board.Memory.Read(0xFEC0_0010, 4) & 0x4000); // remote IRR
+    }
+
+    static T Locked<T>(TestMachine pc, Func<T> work)
+    {
+        using (pc.Board.Lock.Hold()) return work();
+    }
+}
