@@ -89,7 +89,7 @@ static unsafe partial class VectorOps
         byte* memory = i->OperandSize != 0 ? Source(cpu, i) : null;
         if ((traits & ThunkTraits.Mmx) != 0) cpu.EnterMmx();
         ulong flags = (traits & ThunkTraits.Mxcsr) != 0 ? Compute(cpu, i, memory) : Call(state, i, memory, null);
-        if ((traits & ThunkTraits.WritesFlags) != 0) cpu.ArithmeticFlags = flags;
+        if ((traits & ThunkTraits.WritesFlags) != 0) cpu.ArithmeticFlags = Thunk.EFlags(flags);
     }
 
     /// <summary>Into the scratch, and from there to memory.</summary>

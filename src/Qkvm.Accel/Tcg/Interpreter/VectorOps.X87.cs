@@ -70,7 +70,7 @@ static unsafe partial class VectorOps
         byte* area = state->Xsave.Bytes;
         ulong flags = (traits & (ThunkTraits.ReadsFlags | ThunkTraits.WritesFlags)) != 0 ? cpu.ArithmeticFlags | 2 : 2;
         flags = ((delegate* unmanaged[SuppressGCTransition]<byte*, byte*, ulong, ulong>)i->Extra)(area, memory, flags);
-        if ((traits & ThunkTraits.WritesFlags) != 0) cpu.ArithmeticFlags = flags;
+        if ((traits & ThunkTraits.WritesFlags) != 0) cpu.ArithmeticFlags = Thunk.EFlags(flags);
         *(ushort*)(area + OpcodeAt) = 0;
         *(ulong*)(area + InstructionPointerAt) = state->Rip;
         *(ulong*)(area + DataPointerAt) = memory != null ? cpu.EffectiveOffset(i) : 0;
