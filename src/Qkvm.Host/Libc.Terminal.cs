@@ -118,9 +118,12 @@ public static unsafe class FdStream
     }
 
     /// <summary>A description of its own for an inherited descriptor, non-blocking without disturbing who shares it;
-    /// the descriptor itself where that cannot be (sockets).</summary>
+    /// the descriptor itself where that cannot be (sockets) or must not: a regular file, whose position and append mode
+    /// are shared with who redirected to it, and which never blocks.</summary>
     public static int Reopen(int fd, int flags)
     {
+        const int SeekCurrent = 1;
+        if (Libc.lseek(fd, 0, SeekCurrent) >= 0) return fd;
         int own = Libc.open($"/proc/self/fd/{fd}", flags | Libc.ONonBlock | Libc.OCloexec | Libc.ONoCtty, 0);
         if (own >= 0) return own;
         const int GetFlags = 3, SetFlags = 4;

@@ -79,7 +79,7 @@ public sealed class FileLocks(HostFile file, bool required)
     {
         if (file.IsLockedByOthers(at, 1) <= 0) return;
         throw new ConfigurationException(
-            $"Failed to get {what} lock: the image is in use{LockHolder.Describe(file.Status, at)}\n" +
-            $"Is another process using the image [{file.Path}]? End it first; readers may share with force-share=on.");
+            $"Failed to get {what} lock: the image is in use{LockHolder.Describe(file.Status, at)}: {file.Path}; " +
+            "end that first, or where both only read give force-share=on");
     }
 }

@@ -1,0 +1,75 @@
+using Qkvm.Testing;
+
+namespace Qkvm.Guest.Tests;
+
+/// <summary>The program under test and the guests that it boots.</summary>
+static class Surroundings
+{
+    /// <summary>Guards against a hang; says nothing about speed.</summary>
+    public static readonly TimeSpan Patience = TimeSpan.FromMinutes(5);
+
+    public static string Root { get; } = FindRoot();
+    public static string Kernel { get; } = InCache("tiny/vmlinuz");
+    public static string Initrd { get; } = InCache("tiny/initrd.cpio.gz");
+    public static string BootSector { get; } = InCache("guests/bootsector.img");
+    public static string MultibootElf { get; } = InCache("guests/multiboot.elf");
+    public static string MultibootFlat { get; } = InCache("guests/multiboot.bin");
+
+    /// <summary>$QKVM, or the newer of what `make` and `dotnet build` made.</summary>
+    public static string Program { get; } = Environment.GetEnvironmentVariable("QKVM") is { Length: > 0 } named ? named
+        : new[] { "out/qkvm", "artifacts/bin/Qkvm/release/qkvm", "artifacts/bin/Qkvm/debug/qkvm" }.Select(path => Path.Combine(Root, path))
+            .Where(File.Exists).MaxBy(File.GetLastWriteTimeUtc) ?? Path.Combine(Root, "out/qkvm");
+
+    public static string? WithoutProgram => File.Exists(Program) ? null : $"needs {Program}: make builds it";
+
+    public static string? WithoutGuests => WithoutProgram
+        ?? (File.Exists(BootSector) ? null : $"needs {BootSector}: tests/guests/build.sh .cache/guests makes it");
+
+    /// <param name="gibibytes">Of memory that the host must have free for the guest.</param>
+    public static string? WithoutTiny(int gibibytes = 0) => WithoutProgram
+        ?? (File.Exists(Initrd) ? null : $"needs {Initrd}: images/tiny.sh .cache/tiny makes it")
+        ?? (GC.GetGCMemoryInfo().TotalAvailableMemoryBytes >> 30 >= gibibytes ? null : $"needs a host with {gibibytes} GiB of memory");
+
+    public static string? WithoutKvm
+    {
+        get
+        {
+            if (WithoutGuests is { } why) return why;
+            try { File.Open("/dev/kvm", FileMode.Open, FileAccess.ReadWrite).Dispose(); }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException) { return $"needs /dev/kvm: {e.Message}"; }
+            return null;
+        }
+    }
+
+    /// <summary>Whether a program is installed; the reason to skip otherwise.</summary>
+    public static string? Without(string program, string package) =>
+        (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Any(directory => File.Exists(Path.Combine(directory, program)))
+            ? null : $"needs {program} (Debian: {package})";
+
+    static string InCache(string path) => Path.Combine(Root, ".cache", path);
+
+    static string FindRoot()
+    {
+        string? directory = AppContext.BaseDirectory;
+        while (directory != null && !File.Exists(Path.Combine(directory, "Qemu.Net.sln"))) directory = Path.GetDirectoryName(directory);
+        return directory ?? throw new DirectoryNotFoundException($"no Qemu.Net.sln above {AppContext.BaseDirectory}");
+    }
+}
+
+/// <summary>Needs the program.</summary>
+sealed class ProgramFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutProgram);
+
+/// <summary>Needs the program, and qemu-img and qemu-io to make images and to hold them.</summary>
+sealed class ImageFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutProgram ?? Surroundings.Without("qemu-io", "qemu-utils"));
+
+/// <summary>Needs the bare-metal guests.</summary>
+sealed class GuestFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutGuests);
+
+/// <summary>Needs the tiny Linux guest.</summary>
+sealed class TinyFactAttribute(int gibibytes = 0) : ConditionalFactAttribute(Surroundings.WithoutTiny(gibibytes));
+
+/// <summary>Needs a /dev/kvm that opens.</summary>
+sealed class KvmFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutKvm);
+
+/// <summary>Needs script, which gives a program a terminal.</summary>
+sealed class TerminalFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutGuests ?? Surroundings.Without("script", "bsdutils"));
