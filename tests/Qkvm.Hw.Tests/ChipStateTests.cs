@@ -87,6 +87,7 @@ public class ChipStateTests
         {
             var hpet = (Hpet)device;
             hpet.SetRtc(true);
+            hpet.SetRtc(false);
             hpet.Write(0x100, 8, 16 << 9 | 0x4C);
             hpet.Write(0x108, 8, 100_000);
             hpet.Write(0x140, 8, 17 << 9 | 6);

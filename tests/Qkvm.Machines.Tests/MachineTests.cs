@@ -6,6 +6,7 @@ using Qkvm.Core.Memory;
 using Qkvm.Core.Pci;
 using Qkvm.Core.State;
 using Qkvm.Machines.Firmware;
+using Qkvm.Testing;
 
 namespace Qkvm.Machines.Tests;
 

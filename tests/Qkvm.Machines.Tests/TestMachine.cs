@@ -1,6 +1,7 @@
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 using Qkvm.Machines.Pc;
+using Qkvm.Testing;
 
 namespace Qkvm.Machines.Tests;
 

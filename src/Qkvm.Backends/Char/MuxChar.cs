@@ -17,7 +17,8 @@ public sealed class MuxChar(ICharBackend inner, Action quit, Action sync) : ICha
 
     public string Id => inner.Id;
 
-    int ICharFrontend.Room => _focus < 0 ? 1 : Math.Max(1, _ports[_focus].Frontend?.Room ?? 1);
+    /// <summary>Escape sequences must get through even when the guest reads nothing: keys wait in the ports' own queues.</summary>
+    int ICharFrontend.Room => _focus < 0 ? 0 : Math.Max(1, _ports[_focus].QueueRoom);
 
     /// <summary>A further place to plug a frontend; the newest gets the keyboard first, as in QEMU the first does.</summary>
     public ICharBackend AddPort()
@@ -54,7 +55,7 @@ public sealed class MuxChar(ICharBackend inner, Action quit, Action sync) : ICha
 
     void Forward(byte b)
     {
-        if (_focus >= 0 && _ports[_focus].Frontend is { Room: > 0 } frontend) frontend.Receive([b]);
+        if (_focus >= 0) _ports[_focus].Enqueue(b);
     }
 
     void Command(byte key)
@@ -112,12 +113,33 @@ public sealed class MuxChar(ICharBackend inner, Action quit, Action sync) : ICha
 
     sealed class Port(MuxChar mux) : ICharBackend
     {
+        const int QueueSize = 1024;                                // a pasted line; what exceeds it is lost, as on a real line
+
+        readonly Queue<byte> _waiting = new();
+
         public ICharFrontend? Frontend { get; private set; }
+        public int QueueRoom => QueueSize - _waiting.Count;
+
+        public void Enqueue(byte b)
+        {
+            if (QueueRoom > 0) _waiting.Enqueue(b);
+            Deliver();
+        }
+
+        void Deliver()
+        {
+            while (_waiting.Count > 0 && Frontend is { Room: > 0 } frontend) frontend.Receive([_waiting.Dequeue()]);
+        }
         public string Id => mux.Id;
         public string Description => $"mux:{mux.Id}";
         public bool IsOpen => true;
         public int Write(ReadOnlySpan<byte> data) => mux.Write(data);
-        public void AcceptInput() => mux.AcceptInput();
+
+        public void AcceptInput()
+        {
+            Deliver();
+            mux.AcceptInput();
+        }
 
         public void Connect(ICharFrontend? frontend)
         {

@@ -41,7 +41,7 @@ public sealed class VirtioControl
     public bool IsBroken => _broken;
 
     /// <summary>What broke it, for monitors.</summary>
-    public string? FailReason { get; private set; }
+    public string? FailReason { get; private set; }                // not migrated: for this host's user
 
     bool IsLegacyDriver => (_features & VirtioFeatures.Version1) == 0;
 
@@ -126,13 +126,17 @@ public sealed class VirtioControl
         }
         if (state.IsLoading && (_features & ~OfferedFeatures) != 0 && started)
             throw new InvalidStateException($"{Device.Name}: features {_features:x} were accepted, {OfferedFeatures:x} are offered");
-        if (state.IsLoading && started) Start();
+        if (state.IsLoading && started) Begin();                   // a broken device too: its driver will reset it
         Device.Exchange(state.Group("device"));
     }
 
     void Start()
     {
-        if (_started || _broken) return;
+        if (!_started && !_broken) Begin();
+    }
+
+    void Begin()
+    {
         _started = true;
         Device.Start(_queues, _features);
     }

@@ -30,7 +30,7 @@ public abstract class VirtioDevice(string name, ushort deviceId, int configSize)
     }
 
     /// <summary>The configuration structure, little endian.</summary>
-    protected byte[] ConfigSpace { get; } = new byte[configSize];
+    protected byte[] ConfigSpace { get; } = new byte[configSize];  // not migrated: constant, or a device's own fields
 
     /// <summary>The driver reads; the range is inside the structure.</summary>
     public virtual void ReadConfig(int offset, Span<byte> data) => ConfigSpace.AsSpan(offset, data.Length).CopyTo(data);

@@ -39,7 +39,7 @@ public sealed class Hpet : IDevice, IRegisterBank
     uint _status;
     ulong _halted;                                                 // the counter while disabled
     long _started;                                                 // clock tick at which an enabled counter was zero
-    // the levels that pass while legacy replacement is off
+    // The inputs' levels, which pass while legacy replacement is off; no reset of ours changes them.
     bool _pit, _rtc;
 
     /// <param name="irq">A wire to a global system interrupt.</param>
@@ -69,7 +69,6 @@ public sealed class Hpet : IDevice, IRegisterBank
         _configuration = _halted = 0;
         _started = 0;
         _status = 0;
-        _pit = _rtc = false;
         for (int i = 0; i < Timers; i++)
         {
             _timers[i].Reset();

@@ -36,9 +36,9 @@ public sealed class I8254Counter
     public void Reset(bool gate)
     {
         _gate = gate;
-        _reload = _count = Modulus;
-        _start = _held = 0;
         Program(RwMask | 3 << 1);
+        _reload = _count = Modulus;
+        _start = 0;
     }
 
     public void Program(byte controlWord)

@@ -45,7 +45,7 @@ public sealed class VirtioNet : VirtioDevice, INetFrontend
     readonly INetBackend? _backend;
     readonly byte[] _permanentMac;
     readonly int[] _queueSizes;
-    readonly byte[] _frame = new byte[LargestFrame];
+    readonly byte[] _frame = new byte[LargestFrame];               // not migrated: used inside Send alone
     readonly List<DescriptorChain> _merged = [];
     readonly VirtioNetFilter _filter = new();
     readonly VirtioNetControl _control;

@@ -12,7 +12,7 @@ sealed class VirtioNetControl(VirtioNet card, VirtioNetFilter filter)
     const int HeaderLength = 2;
     const int LargestCommand = 64 * 1024;                          // more than any table we could keep
 
-    byte[] _command = new byte[256];
+    byte[] _command = new byte[256];                               // not migrated: used inside Process alone
 
     public void Process(Virtqueue queue)
     {

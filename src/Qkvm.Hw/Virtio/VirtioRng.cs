@@ -37,7 +37,7 @@ public sealed class VirtioRng : VirtioDevice
     readonly IVmTimer _nextPeriod;
     readonly long _limit, _period;
     readonly FillRandom _fill;
-    readonly byte[] _bytes = new byte[MostPerRequest];
+    readonly byte[] _bytes = new byte[MostPerRequest];             // not migrated: used inside Kick alone
     Virtqueue? _queue;                                             // not migrated: null while stopped
     long _left;
     long _periodEnd;

@@ -71,7 +71,11 @@ public sealed class FwCfg : IDevice, IRegisterBank
         BuildDirectory();
     }
 
-    public void Reset() => Select(0);
+    public void Reset()
+    {
+        Select(0);
+        _dma.Reset();
+    }
 
     public ulong Read(ulong offset, int size)
     {

@@ -42,6 +42,8 @@ sealed class FwCfgDma(FwCfg items, Dma memory) : IRegisterBank
         }
     }
 
+    public void Reset() => _address = 0;
+
     public void Exchange(StateStream state) => state.Field("address", ref _address);
 
     static ulong Swap(ulong value, int size) => BinaryPrimitives.ReverseEndianness(value) >> (8 - size) * 8;

@@ -9,13 +9,15 @@ public class MuxCharTests
     readonly Terminal _terminal = new();
     readonly Reader _serial = new(), _monitor = new();
     readonly MuxChar _mux;
+    readonly ICharBackend[] _ports;
     int _quits, _syncs;
 
     public MuxCharTests()
     {
         _mux = new MuxChar(_terminal, () => _quits++, () => _syncs++);
-        _mux.AddPort().Connect(_serial);
-        _mux.AddPort().Connect(_monitor);
+        _ports = [_mux.AddPort(), _mux.AddPort()];
+        _ports[0].Connect(_serial);
+        _ports[1].Connect(_monitor);
     }
 
     [Fact]
@@ -51,11 +53,24 @@ public class MuxCharTests
     }
 
     [Fact]
-    public void A_frontend_without_room_loses_what_is_typed_and_the_escape_still_works()
+    public void Keys_wait_for_a_frontend_without_room_and_the_escape_still_works()
     {
         _serial.RoomLeft = 0;
         Type("abc\u0001x");
         Assert.Equal(("", 1), (_serial.Text, _quits));
+        _serial.RoomLeft = 100;
+        _ports[0].AcceptInput();
+        Assert.Equal("abc", _serial.Text);
+    }
+
+    [Fact]
+    public void A_frontend_that_never_reads_bounds_the_queue()
+    {
+        _serial.RoomLeft = 0;
+        Type(new string('x', 100_000) + "\u0001x");
+        _serial.RoomLeft = 100_000;
+        _ports[0].AcceptInput();
+        Assert.Equal((1024, 1), (_serial.Text.Length, _quits));
     }
 
     void Type(string keys) => _terminal.Frontend!.Receive(Encoding.Latin1.GetBytes(keys));

@@ -58,7 +58,7 @@ public sealed unsafe partial class Cpu
     {
         Fill(linear, true, CurrentSet, Seg.Ds);
         ulong last = Wrap(linear + (ulong)(size - 1));
-        if (((linear ^ last) & ~PageMask) != 0) Fill(last, true, CurrentSet, Seg.Ds);
+        if (((linear ^ last) & ~PageMask) != 0) Fill(last & ~PageMask, true, CurrentSet, Seg.Ds);
     }
 
     /// <summary>Faults as an instruction fetch at the current privilege would.</summary>

@@ -40,7 +40,7 @@ public sealed unsafe partial class Cpu
     {
         Fill(linear, true, CurrentSet, segment);
         ulong last = Wrap(linear + (ulong)(size - 1));
-        if (((linear ^ last) & ~PageMask) != 0) Fill(last, true, CurrentSet, segment);
+        if (((linear ^ last) & ~PageMask) != 0) Fill(last & ~PageMask, true, CurrentSet, segment);
     }
 
     /// <summary>Linear address of the memory operand, checked for a write of this size.</summary>

@@ -63,21 +63,25 @@ public sealed unsafe partial class Cpu
         else X87Status &= unchecked((ushort)~X87Summary);
     }
 
-    /// <summary>MMX registers are the x87's by number, ST registers by the distance from TOP: TOP becomes 0, all are valid.</summary>
-    internal void EnterMmx()
+    /// <summary>The registers keep their numbers, and the area counts them from TOP: they change places in it.</summary>
+    internal void SetX87Top(int top)
     {
         const int registers = 8, size = 16;
         byte* area = State->Xsave.Bytes;
-        int top = X87Status >> 11 & 7;
-        if (top != 0)
-        {
-            byte* copy = stackalloc byte[registers * size];
-            Buffer.MemoryCopy(area + XsaveArea.St0, copy, registers * size, registers * size);
-            for (int i = 0; i < registers; i++)
-                Buffer.MemoryCopy(copy + (i - top & 7) * size, area + XsaveArea.St0 + i * size, size, size);
-            X87Status &= unchecked((ushort)~X87Top);
-        }
-        area[XsaveArea.Ftw] = 0xFF;
+        int turn = top - (X87Status >> 11 & 7);
+        if (turn == 0) return;
+        byte* copy = stackalloc byte[registers * size];
+        Buffer.MemoryCopy(area + XsaveArea.St0, copy, registers * size, registers * size);
+        for (int i = 0; i < registers; i++)
+            Buffer.MemoryCopy(copy + (i + turn & 7) * size, area + XsaveArea.St0 + i * size, size, size);
+        X87Status = (ushort)(X87Status & ~X87Top | top << 11);
+    }
+
+    /// <summary>MMX registers are the x87's by number: TOP becomes 0, all are valid.</summary>
+    internal void EnterMmx()
+    {
+        SetX87Top(0);
+        State->Xsave.Bytes[XsaveArea.Ftw] = 0xFF;
     }
 
     /// <summary>The linear address of the memory operand, checked against its segment.</summary>

@@ -97,7 +97,9 @@ static unsafe partial class VectorOps
         }
         *(ulong*)(area + InstructionPointerAt) = instruction;
         *(ulong*)(area + DataPointerAt) = data;
-        cpu.X87Status = *(ushort*)(image + step);
+        ushort status = *(ushort*)(image + step);
+        cpu.SetX87Top(status >> 11 & 7);
+        cpu.X87Status = status;
         uint tags = *(ushort*)(image + step * 2);
         byte valid = 0;
         for (int n = 0; n < 8; n++)

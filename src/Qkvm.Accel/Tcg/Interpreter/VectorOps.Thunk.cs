@@ -29,6 +29,7 @@ static unsafe partial class VectorOps
         i->Reg1 = MustAlign(x) ? (byte)(thunk.MemorySize - 1) : (byte)0;
         i->Reg2 = (byte)thunk.Traits;
         bool isAvx = (thunk.Traits & ThunkTraits.Vex) != 0;
+        if ((thunk.Traits & ~ThunkTraits.Vex) == ThunkTraits.Mxcsr) return isAvx ? &Floating<AvxFamily> : &Floating<SseFamily>;
         if ((thunk.Traits & ~ThunkTraits.Vex) != 0) return isAvx ? &General<AvxFamily> : &General<SseFamily>;
         if (thunk.MemorySize != 0) return isAvx ? &Load<AvxFamily> : &Load<SseFamily>;
         return isAvx ? &Registers<AvxFamily> : &Registers<SseFamily>;
@@ -60,6 +61,12 @@ static unsafe partial class VectorOps
         Call(cpu.State, i, Source(cpu, i), null);
     }
 
+    static void Floating<TFamily>(Cpu cpu, Insn* i) where TFamily : struct, IVectorFamily
+    {
+        TFamily.Check(cpu);
+        Compute(cpu, i, i->OperandSize != 0 ? Source(cpu, i) : null);
+    }
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     static byte* Source(Cpu cpu, Insn* i)
     {
@@ -82,7 +89,7 @@ static unsafe partial class VectorOps
         byte* memory = i->OperandSize != 0 ? Source(cpu, i) : null;
         if ((traits & ThunkTraits.Mmx) != 0) cpu.EnterMmx();
         ulong flags = (traits & ThunkTraits.Mxcsr) != 0 ? Compute(cpu, i, memory) : Call(state, i, memory, null);
-        if ((traits & ThunkTraits.WritesFlags) != 0) cpu.ArithmeticFlags = flags;
+        if ((traits & ThunkTraits.WritesFlags) != 0) cpu.ArithmeticFlags = Thunk.EFlags(flags);
     }
 
     /// <summary>Into the scratch, and from there to memory.</summary>
@@ -123,6 +130,7 @@ static unsafe partial class VectorOps
     }
 
     /// <summary>With the guest's MXCSR. The usual one may stay in the host's register: it differs in flags only.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     static ulong Compute(Cpu cpu, Insn* i, byte* memory)
     {
         CpuState* state = cpu.State;

@@ -70,7 +70,7 @@ static unsafe partial class VectorOps
         byte* area = state->Xsave.Bytes;
         ulong flags = (traits & (ThunkTraits.ReadsFlags | ThunkTraits.WritesFlags)) != 0 ? cpu.ArithmeticFlags | 2 : 2;
         flags = ((delegate* unmanaged[SuppressGCTransition]<byte*, byte*, ulong, ulong>)i->Extra)(area, memory, flags);
-        if ((traits & ThunkTraits.WritesFlags) != 0) cpu.ArithmeticFlags = flags;
+        if ((traits & ThunkTraits.WritesFlags) != 0) cpu.ArithmeticFlags = Thunk.EFlags(flags);
         *(ushort*)(area + OpcodeAt) = 0;
         *(ulong*)(area + InstructionPointerAt) = state->Rip;
         *(ulong*)(area + DataPointerAt) = memory != null ? cpu.EffectiveOffset(i) : 0;
@@ -134,6 +134,7 @@ static unsafe partial class VectorOps
     /// <summary>Registers keep their contents.</summary>
     static void Initialize(Cpu cpu)
     {
+        cpu.SetX87Top(0);
         new Span<byte>(cpu.State->Xsave.Bytes, XsaveArea.Mxcsr).Clear();
         cpu.X87Control = ControlInitial;
     }
@@ -149,6 +150,7 @@ static unsafe partial class VectorOps
     static void Emms(Cpu cpu, Insn* i)
     {
         cpu.CheckMmx();
+        cpu.SetX87Top(0);
         cpu.State->Xsave.Bytes[XsaveArea.Ftw] = 0;
     }
 }

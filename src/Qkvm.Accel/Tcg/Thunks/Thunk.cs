@@ -9,7 +9,7 @@ enum ThunkTraits : byte
     /// <summary>Computes with floating-point numbers: takes and leaves MXCSR.</summary>
     Mxcsr = 1,
 
-    /// <summary>Returns EFLAGS.</summary>
+    /// <summary>Returns flags, as LAHF and SETO leave them in AX.</summary>
     WritesFlags = 2,
 
     /// <summary>Takes EFLAGS.</summary>
@@ -26,7 +26,11 @@ enum ThunkTraits : byte
 }
 
 /// <summary>One instruction as a host function.</summary>
-/// <param name="Address">Vector instructions: ulong f(op0, op1, op2, op3, memory, mxcsr), all pointers; returns EFLAGS.
-/// x87: ulong f(FXSAVE area, memory, EFLAGS); returns EFLAGS.</param>
+/// <param name="Address">Vector instructions: ulong f(op0, op1, op2, op3, memory, mxcsr), all pointers; returns flags.
+/// x87: ulong f(FXSAVE area, memory, EFLAGS); returns flags, for <see cref="EFlags"/>.</param>
 /// <param name="MemorySize">Bytes of the memory operand, or 0.</param>
-readonly record struct Thunk(nint Address, ThunkTraits Traits, byte MemorySize);
+readonly record struct Thunk(nint Address, ThunkTraits Traits, byte MemorySize)
+{
+    /// <summary>Arithmetic flags at their places in EFLAGS.</summary>
+    public static ulong EFlags(ulong returned) => (byte)(returned >> 8) | (returned & 1) << 11;
+}

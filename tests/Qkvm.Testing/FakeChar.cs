@@ -1,6 +1,6 @@
 using Qkvm.Core.Char;
 
-namespace Qkvm.Hw.Tests;
+namespace Qkvm.Testing;
 
 /// <summary>A character backend that keeps what it gets and takes at most <see cref="Space"/> bytes.</summary>
 public sealed class FakeChar : ICharBackend

@@ -3,13 +3,13 @@ using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
 using Qkvm.Core.State;
 
-namespace Qkvm.Machines.Tests;
+namespace Qkvm.Testing;
 
 /// <summary>vCPUs that execute nothing: they wait until they are kicked, or leave with what the test says.</summary>
-sealed class FakeAccelerator : IAccelerator
+public sealed class FakeAccelerator : IAccelerator
 {
     public string Name => "fake";
-    public IKernelIrqChip? IrqChip => null;
+    public IKernelIrqChip? IrqChip { get; init; }
     public List<FakeCpu> Cpus { get; } = [];
 
     public void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock) { }
@@ -24,7 +24,7 @@ sealed class FakeAccelerator : IAccelerator
     public void Dispose() { }
 }
 
-sealed class FakeCpu(int index, CpuSetup setup) : IVCpu
+public sealed class FakeCpu(int index, CpuSetup setup) : IVCpu
 {
     readonly SemaphoreSlim _wake = new(0);
     readonly Queue<VCpuExit> _exits = new();
@@ -33,6 +33,9 @@ sealed class FakeCpu(int index, CpuSetup setup) : IVCpu
     public CpuSetup Setup { get; } = setup;
     public int Resets { get; private set; }
     public List<CpuSignal> Signals { get; } = [];
+
+    /// <summary>How often the local APIC called.</summary>
+    public int Interrupts { get; private set; }
 
     /// <summary>Times that Run was entered.</summary>
     public int Entered => Volatile.Read(ref _entered);
@@ -60,7 +63,7 @@ sealed class FakeCpu(int index, CpuSetup setup) : IVCpu
     }
 
     public void Reset() => Resets++;
-    public void InterruptPending() { }
+    public void InterruptPending() => Interrupts++;
     public void Signal(CpuSignal signal, byte vector = 0) => Signals.Add(signal);
     public void Exchange(StateStream state) { }
     public string DumpRegisters() => "";

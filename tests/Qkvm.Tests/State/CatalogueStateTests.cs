@@ -1,0 +1,168 @@
+using Qkvm.Core.Devices;
+using Qkvm.Core.Memory;
+using Qkvm.Core.Pci;
+using Qkvm.Core.State;
+using Qkvm.Core.Virtio;
+using Qkvm.Hw.Virtio;
+using Qkvm.Testing;
+
+namespace Qkvm.Tests.State;
+
+/// <summary>What all devices of the catalogue and all chips of the board promise: Reset equals new; a state that was saved,
+/// loaded and saved again is the same; loading raises no edge, and leaves no field behind. A new line of the catalogue is
+/// covered by itself.</summary>
+public class CatalogueStateTests
+{
+    const long SomeTime = 345_678_901;
+    const ulong MemoryBars = 0xC000_0000, BarDistance = 0x0800_0000, IoBars = 0xC000, IoDistance = 0x400;
+    const ulong Ring = 0x10_0000, Buffers = 0x20_0000;
+
+    // What a reset leaves as it is: the battery's memory, and what the monitor asked of a balloon
+    static readonly string[] Kept = ["mc146818rtc.cmos", "mc146818rtc.origin", "mc146818rtc.seen-second"];
+
+    /// <summary>All devices, each used in two ways.</summary>
+    public static TheoryData<string, int> Models
+    {
+        get
+        {
+            var models = new TheoryData<string, int>();
+            foreach (DeviceModel model in Catalogue.Devices)
+                for (int way = 0; way < 2; way++) models.Add(model.Name, way);
+            return models;
+        }
+    }
+
+    [Theory, MemberData(nameof(Models))]
+    public void A_device_keeps_its_state(string name, int way)
+    {
+        DeviceModel model = Catalogue.Devices.Single(m => m.Name == name);
+        var clock = new FakeClock();
+        using var bare = new StateBench(clock);
+        using var used = new StateBench(clock, model);
+        string fresh = DeviceState(used);
+        Use(used, bare, way);
+        clock.Advance(SomeTime);
+        used.Settle();
+        if (fresh.Length > 0) Assert.NotEqual(fresh, DeviceState(used));
+        Check(clock, used, () => new StateBench(clock, model));
+    }
+
+    [Theory]
+    [InlineData(1, false)] [InlineData(2, false)] [InlineData(3, true)] [InlineData(4, true)] [InlineData(5, true)]
+    public void The_chips_of_the_board_keep_their_state(int seed, bool ownIrqChips)
+    {
+        var clock = new FakeClock();
+        using var used = new StateBench(clock, null, ownIrqChips);
+        new RandomGuest(used.Board, seed).Run(5000);
+        clock.Advance(SomeTime);
+        used.Settle();
+        Check(clock, used, () => new StateBench(clock, null, ownIrqChips));
+    }
+
+    static void Check(FakeClock clock, StateBench used, Func<StateBench> make)
+    {
+        StateNode state = used.Save();
+        using StateBench loaded = make();
+        int events = loaded.Wires.Events, posted = loaded.Accelerator.Cpus[0].Signals.Count;
+        loaded.Load(used, state);
+        Assert.Equal(events, loaded.Wires.Events);
+        Assert.Equal(posted, loaded.Accelerator.Cpus[0].Signals.Count);
+        Assert.Equal(state.ToString(), loaded.Save().ToString());
+        foreach (var ((path, one), (_, other)) in used.Devices.Zip(loaded.Devices))
+            Assert.Equal("", string.Join('\n', Differences(path, FieldWalk.Values(one), FieldWalk.Values(other)).Select(d => d[..Math.Min(200, d.Length)])));
+
+        clock.Advance(SomeTime);
+        used.Settle();
+        loaded.Settle();
+        Assert.Equal(used.Save().ToString(), loaded.Save().ToString());
+
+        used.Board.Reset();
+        using StateBench fresh = make();
+        Assert.Equal(WithoutKept(fresh.Save()), WithoutKept(used.Save()));
+    }
+
+    /// <summary>Brings a device into a state unlike a new one's.</summary>
+    static void Use(StateBench bench, StateBench bare, int way)
+    {
+        var guest = new RandomGuest(bench.Board, way);
+        if (bench.Device is PciDevice function)
+        {
+            Map(function);
+            guest.Run(function, 2000);
+            Map(function);
+            if (function is VirtioPci virtio) Negotiate(bench, virtio, way);
+        }
+        else
+        {
+            guest.RunNew(bench.Board.Ports, bare.Board.Ports.View, 2000);
+            guest.RunNew(bench.Board.Memory, bare.Board.Memory.View, 2000);
+            guest.Run(5000);                                       // a drive has no registers of its own
+        }
+    }
+
+    static void Map(PciDevice function)
+    {
+        for (int i = 0; i < 6; i++)
+        {
+            if (function.BarRegions[i] is not { } region) continue;
+            int register = PciConfig.Bar0 + i * 4;
+            bool isIo = (function.Config.Get32(register) & 1) != 0;
+            ulong address = isIo ? IoBars + (ulong)i * IoDistance : MemoryBars + (ulong)i * BarDistance;
+            Assert.True(region.Size <= (isIo ? IoDistance : BarDistance), $"{region.Name}: BAR {i} has {region.Size} bytes");
+            function.Bus.WriteConfig(function.DevFn, register, 4, (uint)address);
+        }
+        function.Bus.WriteConfig(function.DevFn, PciConfig.Command, 2, PciConfig.IoSpace | PciConfig.MemorySpace | PciConfig.BusMaster);
+        Assert.Contains(function.BarRegions, r => r?.Parent != null);
+    }
+
+    /// <summary>A modern driver's way to DRIVER_OK, with a request in each queue that suits some devices, and breaks others. Virtio 1.2, sections 3.1.1 and 4.1.4.3.</summary>
+    static void Negotiate(StateBench bench, VirtioPci function, int way)
+    {
+        const int FeatureSelect = 8, Feature = 12, Status = 20, Select = 22, Size = 24, Vector = 26, Enable = 28, Address = 32,
+            Notify = 0x3000;
+        AddressSpace memory = bench.Board.Memory;
+        ulong bar = function.BarRegions[4]!.Address;
+        Put(Status, 1, 0);
+        Put(Status, 1, VirtioStatus.Acknowledge | VirtioStatus.Driver);
+        for (uint half = 0; half < 2; half++)
+        {
+            Put(FeatureSelect, 4, half);
+            Put(Feature, 4, (uint)(function.Control.OfferedFeatures >> (int)(32 * half)));
+        }
+        Put(Status, 1, VirtioStatus.Acknowledge | VirtioStatus.Driver | VirtioStatus.FeaturesOk);
+        int queues = function.Control.Queues.Count;
+        for (int i = 0; i < queues; i++)
+        {
+            var queue = new GuestQueue(memory, Ring + (ulong)i * 0x8000, 8);
+            Put(Select, 2, (uint)i);
+            Put(Size, 2, 8);
+            Put(Vector, 2, 0);
+            Put(Address, 4, (uint)queue.Descriptors);
+            Put(Address + 8, 4, (uint)queue.Available);
+            Put(Address + 16, 4, (uint)queue.Used);
+            Put(Enable, 2, 1);
+        }
+        Put(Status, 1, VirtioStatus.Acknowledge | VirtioStatus.Driver | VirtioStatus.FeaturesOk | VirtioStatus.DriverOk);
+        Assert.True(function.Control.IsStarted);
+        for (int i = 0; i < queues; i++)
+        {
+            var queue = new GuestQueue(memory, Ring + (ulong)i * 0x8000, 8);
+            if (way == 0) queue.Add((Buffers, 64), (Buffers + 0x1000, -1024));
+            else queue.Add(i % 2 == 0 ? (Buffers + 0x1000, -1024) : (Buffers, 64));
+            Put(Notify + i * 4, 2, (uint)i);
+        }
+
+        void Put(int register, int size, uint value) => memory.Write(bar + (ulong)register, size, value);
+    }
+
+    static string DeviceState(StateBench bench) => StateNode.Save(bench.Device!.Exchange).ToString();
+
+    static string WithoutKept(StateNode state) => string.Join('\n', state.ToString().Split('\n')
+        .Where(line => !Kept.Any(name => line.StartsWith(name + " ", StringComparison.Ordinal))));
+
+    static IEnumerable<string> Differences(string device, SortedDictionary<string, string> one, SortedDictionary<string, string> other) =>
+        from path in one.Keys.Union(other.Keys)
+        let values = (one.GetValueOrDefault(path), other.GetValueOrDefault(path))
+        where values.Item1 != values.Item2
+        select $"{device}{path}: {values.Item1} was loaded as {values.Item2}";
+}

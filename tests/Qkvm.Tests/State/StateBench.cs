@@ -1,0 +1,115 @@
+using Qkvm.Core.Block;
+using Qkvm.Core.Devices;
+using Qkvm.Core.Machine;
+using Qkvm.Core.Net;
+using Qkvm.Core.State;
+using Qkvm.Host;
+using Qkvm.Machines;
+using Qkvm.Machines.Pc;
+using Qkvm.Testing;
+
+namespace Qkvm.Tests.State;
+
+/// <summary>A PC whose vCPUs execute nothing, with one device of the catalogue and a back end for each that it asks for.</summary>
+sealed class StateBench : IMachineRequests, IDisposable
+{
+    const long DiskSize = 1 << 20;
+
+    readonly MachineLock _lock = new();
+    readonly EventLoop _loop;
+    readonly Pump _pump = new();
+
+    /// <param name="ownIrqChips">The board's own interrupt controllers; else <see cref="Wires"/> listens in their place.</param>
+    /// <param name="everything">All devices of the catalogue that find room together.</param>
+    public StateBench(FakeClock clock, DeviceModel? model = null, bool ownIrqChips = false, bool everything = false)
+    {
+        Clock = clock;
+        _loop = new EventLoop(_lock.Run);
+        DeviceModel[] models = everything ? Catalogue.Devices : model == null ? [] : [model];
+        Accelerator = new FakeAccelerator { IrqChip = ownIrqChips ? null : Wires };
+        var config = new MachineConfig
+        {
+            Memory = new MemoryConfig(16 << 20),
+            Rtc = new RtcConfig(RtcBase.Date, new DateTime(2024, 2, 29)),
+            Devices = [.. models.Select((m, i) => new DeviceConfig(m.Name, $"device{i}", [.. Wanted(m, i)], $"-device {m.Name}"))],
+        };
+        Board = new PcBoard(config, Accelerator, Backends, Catalogue.Devices, clock, _loop, _lock, this);
+        Board.Reset();
+    }
+
+    public FakeClock Clock { get; }
+    public MachineBackends Backends { get; } = new();
+    public RecordingIrqChip Wires { get; } = new();
+    public FakeAccelerator Accelerator { get; }
+    public PcBoard Board { get; }
+
+    /// <summary>The device under test, or null.</summary>
+    public IDevice? Device => All(Board.Tree).FirstOrDefault(d => d.Id == "device0")?.Device;
+
+    /// <summary>Chips and devices, by their place in the tree.</summary>
+    public IEnumerable<(string Path, IDevice Device)> Devices =>
+        All(Board.Tree).Select((d, i) => ($"{i}:{d.Driver}", d.Device!)).Where(d => d.Item2 != null);
+
+    /// <summary>Waits for the disks, as pausing does.</summary>
+    public void Settle()
+    {
+        using (_lock.Hold())
+            foreach (BlockBackend disk in Backends.Drives.Values) disk.Drain();
+        _pump.RunPosted();
+    }
+
+    public StateNode Save()
+    {
+        using (_lock.Hold()) return StateNode.Save(Board.Exchange);
+    }
+
+    /// <summary>State and memory of another bench.</summary>
+    public void Load(StateBench other, StateNode state)
+    {
+        foreach (var (mine, theirs) in Board.RamBlocks.Zip(other.Board.RamBlocks))
+            theirs.Span(0, (int)theirs.Size).CopyTo(mine.Span(0, (int)mine.Size));
+        using (_lock.Hold()) state.Load(Board.Exchange);
+    }
+
+    public void RequestShutdown(ShutdownCause cause, int exitCode) { }
+    public void RequestReset(ShutdownCause cause) { }
+    public void RequestPause(string reason) { }
+
+    public void Dispose()
+    {
+        Board.Dispose();
+        _loop.Dispose();
+    }
+
+    /// <summary>A back end of its own for each property that names one.</summary>
+    IEnumerable<OptionPair> Wanted(DeviceModel model, int index)
+    {
+        foreach (Property property in model.Properties)
+        {
+            string id = $"{property.Name}{index}";
+            switch (property.Kind)
+            {
+                case PropertyKind.Drive:
+                    var disk = new BlockBackend(id, _pump.Post);
+                    disk.Insert(new MemoryDisk(DiskSize));
+                    Backends.Drives[id] = disk;
+                    break;
+                case PropertyKind.Chardev: Backends.Chardevs[id] = new FakeChar(); break;
+                case PropertyKind.Netdev: Backends.Netdevs[id] = new FakeNet(); break;
+                default: continue;
+            }
+            yield return new OptionPair(property.Name, id);
+        }
+    }
+
+    static IEnumerable<QDevice> All(QBus bus) => bus.Devices.SelectMany(d => d.Buses.SelectMany(All).Prepend(d));
+
+    sealed class FakeNet : INetBackend
+    {
+        public string Id => "net";
+        public string Description => "fake";
+        public void Send(ReadOnlySpan<byte> frame) { }
+        public void Connect(INetFrontend? frontend) { }
+        public void AcceptInput() { }
+    }
+}
