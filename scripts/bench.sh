@@ -14,7 +14,8 @@ ours=out/qkvm theirs=qemu-system-x86_64
 [ -e .cache/tiny/initrd.cpio.gz ] || images/tiny.sh .cache/tiny || fail "no tiny Linux guest"
 
 now() { date +%s%N; }
-ms() { printf '%d.%03d s' $(($1 / 1000)) $(($1 % 1000)); }
+shown() { if [ -n "$1" ]; then printf '%d.%03d s' $(($1 / 1000)) $(($1 % 1000)); else echo failed; fi; }
+ratio() { [ -z "$1" ] || [ -z "$2" ] || awk "BEGIN { printf \"%.2f x\", $2 / ($1 > 0 ? $1 : 1) }"; }
 
 # best COMMAND...: the shortest of $runs runs in milliseconds, or nothing if one fails.
 best() {
@@ -28,7 +29,7 @@ best() {
     echo "$shortest"
 }
 
-# until TEXT COMMAND...: run the command until it prints the text; fails where it never does.
+# until_printed TEXT COMMAND...: run the command until it prints the text; fails where it never does.
 until_printed() {
     local text=$1 output pid status
     shift
@@ -50,9 +51,7 @@ compare() {
     shift
     a=$(best "${@/EMULATOR/$ours}")
     b=$(best "${@/EMULATOR/$theirs}")
-    printf '%-34s %12s %12s %9s\n' "$what" "${a:+$(ms "$a")}${a:-failed}" "${b:+$(ms "$b")}${b:-failed}" \
-        "$([ -n "$a" ] && [ -n "$b" ] && [ "$a" -gt 0 ] && awk "BEGIN { printf \"%.2f x\", $b / $a }")" |
-        sed -E 's/( s)[0-9]+/\1/g'
+    printf '%-34s %12s %12s %9s\n' "$what" "$(shown "$a")" "$(shown "$b")" "$(ratio "$a" "$b")"
 }
 
 usable() { [ "$1" = tcg ] || { [ -r /dev/kvm ] && [ -w /dev/kvm ]; }; }
