@@ -9,6 +9,7 @@ namespace Qkvm.Backends.Char;
 public sealed class MuxChar(ICharBackend inner, Action quit, Action sync) : ICharFrontend
 {
     const byte Escape = 1;                                         // ctrl-a
+    const int HeldLimit = 4096;                                    // typed ahead of a frontend without room
 
     readonly List<Port> _ports = [];
     int _focus = -1;
@@ -17,7 +18,8 @@ public sealed class MuxChar(ICharBackend inner, Action quit, Action sync) : ICha
 
     public string Id => inner.Id;
 
-    int ICharFrontend.Room => _focus < 0 ? 1 : Math.Max(1, _ports[_focus].Frontend?.Room ?? 1);
+    /// <summary>More than the frontend's own: so the escape is heard while a guest does not listen.</summary>
+    int ICharFrontend.Room => _focus < 0 ? 1 : HeldLimit - _ports[_focus].Held.Count;
 
     /// <summary>A further place to plug a frontend; the newest gets the keyboard first, as in QEMU the first does.</summary>
     public ICharBackend AddPort()
@@ -54,7 +56,9 @@ public sealed class MuxChar(ICharBackend inner, Action quit, Action sync) : ICha
 
     void Forward(byte b)
     {
-        if (_focus >= 0 && _ports[_focus].Frontend is { Room: > 0 } frontend) frontend.Receive([b]);
+        if (_focus < 0) return;
+        _ports[_focus].Held.Enqueue(b);
+        _ports[_focus].Deliver();
     }
 
     void Command(byte key)
@@ -112,19 +116,37 @@ public sealed class MuxChar(ICharBackend inner, Action quit, Action sync) : ICha
 
     sealed class Port(MuxChar mux) : ICharBackend
     {
+        bool _delivering;
+
         public ICharFrontend? Frontend { get; private set; }
+
+        /// <summary>Typed, in order, while the frontend had no room.</summary>
+        public Queue<byte> Held { get; } = new();
         public string Id => mux.Id;
         public string Description => $"mux:{mux.Id}";
         public bool IsOpen => true;
         public int Write(ReadOnlySpan<byte> data) => mux.Write(data);
-        public void AcceptInput() => mux.AcceptInput();
+
+        public void AcceptInput()
+        {
+            Deliver();
+            mux.AcceptInput();
+        }
+
+        public void Deliver()
+        {
+            if (_delivering) return;
+            _delivering = true;
+            while (Frontend is { Room: > 0 } frontend && Held.TryDequeue(out byte b)) frontend.Receive([b]);
+            _delivering = false;
+        }
 
         public void Connect(ICharFrontend? frontend)
         {
             Frontend = frontend;
             frontend?.Event(CharEvent.Opened);
             if (frontend != null && mux._focus >= 0 && mux._ports[mux._focus] == this) frontend.Event(CharEvent.MuxIn);
-            mux.AcceptInput();
+            AcceptInput();
         }
     }
 

@@ -9,12 +9,14 @@ public class MuxCharTests
     readonly Terminal _terminal = new();
     readonly Reader _serial = new(), _monitor = new();
     readonly MuxChar _mux;
+    readonly ICharBackend _port;
     int _quits, _syncs;
 
     public MuxCharTests()
     {
         _mux = new MuxChar(_terminal, () => _quits++, () => _syncs++);
-        _mux.AddPort().Connect(_serial);
+        _port = _mux.AddPort();
+        _port.Connect(_serial);
         _mux.AddPort().Connect(_monitor);
     }
 
@@ -51,11 +53,17 @@ public class MuxCharTests
     }
 
     [Fact]
-    public void A_frontend_without_room_loses_what_is_typed_and_the_escape_still_works()
+    public void A_frontend_without_room_gets_later_what_is_typed_and_the_escape_still_works()
     {
         _serial.RoomLeft = 0;
         Type("abc\u0001x");
         Assert.Equal(("", 1), (_serial.Text, _quits));
+        _serial.RoomLeft = 2;
+        _port.AcceptInput();
+        Assert.Equal("ab", _serial.Text);
+        _serial.RoomLeft = 10;
+        _port.AcceptInput();
+        Assert.Equal("abc", _serial.Text);
     }
 
     void Type(string keys) => _terminal.Frontend!.Receive(Encoding.Latin1.GetBytes(keys));
@@ -84,7 +92,12 @@ public class MuxCharTests
         public string Text { get; private set; } = "";
         public List<CharEvent> Events { get; } = [];
         public int Room => RoomLeft;
-        public void Receive(ReadOnlySpan<byte> data) => Text += Encoding.Latin1.GetString(data);
         public void Event(CharEvent what) => Events.Add(what);
+
+        public void Receive(ReadOnlySpan<byte> data)
+        {
+            Text += Encoding.Latin1.GetString(data);
+            RoomLeft -= data.Length;
+        }
     }
 }
