@@ -146,7 +146,7 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
         {
             Volatile.Write(ref _resetRequested, 0);
             if (Config.NoReboot && cause == ShutdownCause.GuestReset) Shutdown(cause, 0);
-            else if (State == RunState.Running) Reset(cause);
+            else if (State is RunState.Running or RunState.Paused or RunState.IoError or RunState.Debug) Reset(cause);
         });
     }
 

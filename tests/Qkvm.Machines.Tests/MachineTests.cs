@@ -267,6 +267,7 @@ public class MachineTests
         using var pc = new TestMachine();
         pc.Board.Memory.Write(0xFEC0_0000, 4, 0x10 + 2 * 2);
         pc.Board.Memory.Write(0xFEC0_0010, 4, 0x0000_8030);        // level triggered, vector 30h
+        pc.Board.Ports.Write(0x43, 1, 0x30);                       // mode 0: OUT of the PIT, high after power-on, falls
         using (pc.Board.Lock.Hold()) pc.Board.Irq(0).Set(true);
         pc.Board.Ports.Write(0x20, 1, 0x0A);                       // OCW3: read IRR
         Assert.Equal(1u, pc.Board.Ports.Read(0x20, 1) & 1);

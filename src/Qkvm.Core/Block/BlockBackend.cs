@@ -84,27 +84,35 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
 
     async Task RunAsync(BlockRequest request)
     {
-        int errno = 0;
+        int errno = EIo;                                           // whatever goes wrong, the request completes
         try
         {
-            if (Root is not { } root) errno = ENoMedium;
-            else
-                await (request.Operation switch
-                {
-                    BlockOperation.Read => root.ReadAsync(request.Offset, request.Buffers),
-                    BlockOperation.Write => root.WriteAsync(request.Offset, request.Buffers),
-                    BlockOperation.Flush => root.FlushAsync(),
-                    BlockOperation.Discard => root.DiscardAsync(request.Offset, request.Length),
-                    _ => root.WriteZeroesAsync(request.Offset, request.Length, request.MayUnmap),
-                }).ConfigureAwait(false);
-            if (errno == 0 && !WriteCache && (request.Operation is BlockOperation.Write or BlockOperation.WriteZeroes))
-                await Root!.FlushAsync().ConfigureAwait(false);
+            if (Root is { } root) await ExecuteAsync(root, request).ConfigureAwait(false);
+            else throw new BlockException("no medium", ENoMedium);
+            errno = 0;
         }
         catch (BlockException e) { errno = e.Errno; }
         catch (IOException) { errno = EIo; }
-        request.Errno = errno;
-        _completed.Enqueue(request);
-        if (Interlocked.Exchange(ref _completionPosted, 1) == 0) post(RunCompletions);
+        finally
+        {
+            request.Errno = errno;
+            _completed.Enqueue(request);
+            if (Interlocked.Exchange(ref _completionPosted, 1) == 0) post(RunCompletions);
+        }
+    }
+
+    async ValueTask ExecuteAsync(BlockDriver root, BlockRequest request)
+    {
+        await (request.Operation switch
+        {
+            BlockOperation.Read => root.ReadAsync(request.Offset, request.Buffers),
+            BlockOperation.Write => root.WriteAsync(request.Offset, request.Buffers),
+            BlockOperation.Flush => root.FlushAsync(),
+            BlockOperation.Discard => root.DiscardAsync(request.Offset, request.Length),
+            _ => root.WriteZeroesAsync(request.Offset, request.Length, request.MayUnmap),
+        }).ConfigureAwait(false);
+        if (!WriteCache && (request.Operation is BlockOperation.Write or BlockOperation.WriteZeroes))
+            await root.FlushAsync().ConfigureAwait(false);
     }
 
     void RunCompletions()

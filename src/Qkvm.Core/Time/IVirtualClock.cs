@@ -28,7 +28,8 @@ public readonly struct TickClock(IVirtualClock clock, uint hertz)
     /// <summary>Rounds up where Now rounds down: never early.</summary>
     public void Arm(IVmTimer timer, long tick)
     {
-        if (tick == Never) timer.Cancel();
-        else timer.ArmAt((long)(((Int128)tick * 1_000_000_000 + hertz - 1) / hertz));
+        Int128 due = ((Int128)tick * 1_000_000_000 + hertz - 1) / hertz;
+        if (due >= long.MaxValue) timer.Cancel();                  // beyond the end of time
+        else timer.ArmAt((long)due);
     }
 }

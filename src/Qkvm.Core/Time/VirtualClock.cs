@@ -9,7 +9,8 @@ public sealed class VirtualClock(Action deadlineMoved) : IVirtualClock
 {
     const int MaxExpirationsAtOnce = 256;                          // a guest's period of one tick must not stop the main loop
 
-    readonly PriorityQueue<(Timer Timer, long Generation), long> _queue = new();
+    readonly List<Timer> _armed = [];                              // in no order: a machine has a few dozen
+    long _awaited = long.MaxValue;                                 // the deadline that the main loop knows of
     readonly Lock _origin = new();
     long _pausedAt;                                                // virtual nanoseconds while paused
     long _started;                                                 // host nanoseconds at virtual zero
@@ -50,10 +51,9 @@ public sealed class VirtualClock(Action deadlineMoved) : IVirtualClock
     {
         for (int i = 0; i < MaxExpirationsAtOnce; i++)
         {
-            long left = UntilNext();
-            if (left != 0) return left;
-            (Timer timer, long generation) = _queue.Dequeue();
-            timer.Expire(generation);
+            if (Next() is not { } next || !_running) break;
+            if (next.Due > Nanoseconds) break;
+            next.Expire();
         }
         return UntilNext();
     }
@@ -72,44 +72,54 @@ public sealed class VirtualClock(Action deadlineMoved) : IVirtualClock
 
     long UntilNext()
     {
-        while (_queue.TryPeek(out var top, out long due))
-        {
-            if (top.Timer.IsCurrent(top.Generation)) return _running ? Math.Max(0, due - Nanoseconds) : -1;
-            _queue.Dequeue();
-        }
-        return -1;
+        Timer? next = _running ? Next() : null;
+        _awaited = next?.Due ?? long.MaxValue;
+        return next == null ? -1 : Math.Max(0, next.Due - Nanoseconds);
+    }
+
+    Timer? Next()
+    {
+        Timer? next = null;
+        for (int i = 0; i < _armed.Count; i++)
+            if (next == null || _armed[i].Due < next.Due) next = _armed[i];
+        return next;
     }
 
     static long HostNow() => (long)((Int128)Stopwatch.GetTimestamp() * 1_000_000_000 / Stopwatch.Frequency);
 
     sealed class Timer(VirtualClock clock, Action onExpired) : IVmTimer
     {
-        long _generation;                                          // odd: armed; queue entries of other generations are stale
-        long _due;
+        int _place = -1;                                           // among the armed ones
 
-        public bool IsArmed => (_generation & 1) != 0;
+        public long Due { get; private set; }
 
-        public bool IsCurrent(long generation) => generation == _generation;
+        public bool IsArmed => _place >= 0;
 
         public void ArmAt(long nanoseconds)
         {
-            if (IsArmed && _due == nanoseconds) return;
-            _generation += IsArmed ? 2 : 1;
-            _due = nanoseconds;
-            bool first = !clock._queue.TryPeek(out _, out long top) || nanoseconds < top;
-            clock._queue.Enqueue((this, _generation), nanoseconds);
-            if (first) clock.DeadlineMoved();
+            Due = nanoseconds;
+            if (!IsArmed)
+            {
+                _place = clock._armed.Count;
+                clock._armed.Add(this);
+            }
+            if (nanoseconds >= clock._awaited) return;
+            clock._awaited = nanoseconds;
+            clock.DeadlineMoved();
         }
 
         public void Cancel()
         {
-            if (IsArmed) _generation++;
+            if (!IsArmed) return;
+            Timer last = clock._armed[^1];
+            (clock._armed[_place], last._place) = (last, _place);
+            clock._armed.RemoveAt(clock._armed.Count - 1);
+            _place = -1;
         }
 
-        public void Expire(long generation)
+        public void Expire()
         {
-            if (!IsCurrent(generation)) return;
-            _generation++;
+            Cancel();
             onExpired();
         }
     }

@@ -71,6 +71,10 @@ public interface IVirtioTransport
 /// any more until a reset. Popped chains are the queue's own, and go back to it by Fill, Push or Unpop.</remarks>
 public abstract class Virtqueue(QueueSetup setup)
 {
+    /// <summary>Chains that a device takes in one kick at most, several times the largest ring: a driver that gives more
+    /// meanwhile must not keep the machine's lock.</summary>
+    public const int Burst = 4096;
+
     public QueueSetup Setup { get; } = setup;
     public int Index => Setup.Index;
 

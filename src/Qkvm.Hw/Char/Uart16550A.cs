@@ -228,6 +228,12 @@ public sealed class Uart16550A : IDevice, IRegisterBank, ICharFrontend
     void WriteFifoControl(byte data)
     {
         bool toggles = ((data ^ _fcr) & FcrEnable) != 0;
+        _fcr = (data & FcrEnable) != 0 ? (byte)(data & FcrWritable) : (byte)0;
+        if ((data & FcrClearTransmitter) != 0 || toggles)
+        {
+            if (_transmitter.Count > 0) _thrEmptyPending = true;
+            _transmitter.Clear();
+        }
         if (toggles || (data & FcrClearReceiver) != 0)
         {
             _receiver.Clear();
@@ -235,12 +241,6 @@ public sealed class Uart16550A : IDevice, IRegisterBank, ICharFrontend
             ArmTimeout(TickClock.Never);
             _backend?.AcceptInput();
         }
-        if (toggles || (data & FcrClearTransmitter) != 0)
-        {
-            if (_transmitter.Count > 0) _thrEmptyPending = true;
-            _transmitter.Clear();
-        }
-        _fcr = (data & FcrEnable) != 0 ? (byte)(data & FcrWritable) : (byte)0;
     }
 
     byte Status() => (byte)(_errors | (_receiver.Count > 0 ? LsrDataReady : 0)

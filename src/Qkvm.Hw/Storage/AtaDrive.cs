@@ -76,7 +76,8 @@ public sealed partial class AtaDrive : IdeDrive
         state.Field("standby", ref _standby);
         state.Field("transfer-mode", ref _transferMode);
         if (_phase > Phase.DataIn || _left is < 0 or > 65536 || _chunk is < 0 or > BufferSectors || _chunkDone < 0 || _chunkDone > _chunk
-            || _multiple > MaxMultiple || _lba < 0 || _lba > TotalSectors || _blockSectors is < 0 or > MaxMultiple || _heads > 16)
+            || _multiple > MaxMultiple || _lba < 0 || _lba > TotalSectors || _blockSectors is < 0 or > MaxMultiple || _heads is 0 or > 16
+            || _sectorsPerTrack == 0)
             throw new InvalidStateException($"{Name}: impossible transfer of {_left} sectors at {_lba}");
     }
 
@@ -109,7 +110,7 @@ public sealed partial class AtaDrive : IdeDrive
             bool wasDma = _phase is Phase.Dma or Phase.DmaFlush;
             byte error = _isWrite || _phase == Phase.Flush ? Abrt : Unc;
             _phase = Phase.Idle;
-            if (wasDma) EndDma(0);
+            if (wasDma) EndDma(_isWrite ? 0 : DmaLength);
             Fail(error);
             return;
         }

@@ -154,7 +154,7 @@ public sealed partial class AtapiDrive : IdeDrive
         bool wasDma = _phase == Phase.ReadDma;
         if (errno != 0)
         {
-            if (wasDma) EndDma(0);
+            if (wasDma) EndDma(DmaLength);
             Check(MediumError, 0x11);                              // unrecovered read error
         }
         else if (wasDma)
@@ -172,8 +172,9 @@ public sealed partial class AtapiDrive : IdeDrive
             Submit(BlockOperation.Read, _sector * DiscSector, memory.Slice(0, DmaLength));
             return;
         }
-        memory.Slice(0, _length).CopyFrom(Buffer.AsSpan(0, _length));
-        EndDma(_length);
+        int length = (int)Math.Min(_length, memory.Length);
+        memory.Slice(0, length).CopyFrom(Buffer.AsSpan(0, length));
+        EndDma(length);
         Succeed();
     }
 

@@ -27,7 +27,7 @@ public sealed class IdeBusMaster : IRegisterBank
     byte _command, _status;
     uint _table;
     bool _hasMore;                                                 // the table is longer than the transfer
-    bool _running;                                                 // not migrated: nothing is in flight while saving
+    IdeDrive? _running;                                            // not migrated: nothing is in flight while saving
 
     /// <param name="dma">The function's way to memory, once it is plugged.</param>
     public IdeBusMaster(IdeChannel channel, Func<Dma> dma)
@@ -77,10 +77,11 @@ public sealed class IdeBusMaster : IRegisterBank
         if ((_status & Active) != 0) Run(drive);
     }
 
-    internal void DriveFinished(long written)
+    /// <param name="drive">Not the one whose transfer runs: its command was cancelled before it began.</param>
+    internal void DriveFinished(IdeDrive drive, long written)
     {
-        if (!_running) return;
-        _running = false;
+        if (_running != drive) return;
+        _running = null;
         Dma dma = _dma();
         foreach ((ulong address, uint length) in _regions)
         {
@@ -111,7 +112,7 @@ public sealed class IdeBusMaster : IRegisterBank
 
     void Run(IdeDrive drive)
     {
-        if (_running) return;
+        if (_running != null) return;
         if (drive.DmaToMemory != ((_command & ToMemory) != 0) || !CollectRegions(drive.DmaLength, drive.DmaToMemory, out long length))
         {
             _status = (byte)(_status & ~Active | Error);
@@ -124,7 +125,7 @@ public sealed class IdeBusMaster : IRegisterBank
             drive.DmaRefused(tooShort: true);
             return;
         }
-        _running = true;
+        _running = drive;
         drive.RunDma(new ScatterList(_segments, 0, 0, length));
     }
 

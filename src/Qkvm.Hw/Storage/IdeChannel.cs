@@ -104,7 +104,7 @@ public sealed class IdeChannel : IIdePort, IRegisterBank
 
     void IIdePort.DmaReady(IdeDrive drive) => BusMaster?.DriveReady(drive);
 
-    void IIdePort.DmaFinished(IdeDrive drive, long written) => BusMaster?.DriveFinished(written);
+    void IIdePort.DmaFinished(IdeDrive drive, long written) => BusMaster?.DriveFinished(drive, written);
 
     /// <summary>The selected drive, if it waits for a DMA transfer.</summary>
     internal IdeDrive? WaitingForDma => Selected is { WantsDma: true } drive ? drive : null;

@@ -238,6 +238,7 @@ public abstract class IdeDrive : IDevice
     }
 
     /// <summary>The transfer is over; the drive's ending status and interrupt follow.</summary>
+    /// <param name="written">Bytes of memory that may have changed, also where the transfer failed.</param>
     protected void EndDma(long written)
     {
         _dmaWanted = false;
@@ -287,15 +288,15 @@ public abstract class IdeDrive : IDevice
     /// <summary>Waits until nothing can write to guest memory any more, and forgets the command.</summary>
     void Cancel()
     {
+        (bool wasDma, long written) = (_dmaWanted, _busy && _dmaToMemory ? _dmaLength : 0);
         if (_busy)
         {
             _cancelled = true;
             Backend.Drain();
             _cancelled = false;
         }
-        bool wasDma = _dmaWanted;
         (_dmaWanted, _dmaToMemory, _dmaLength, _blockStart, _at, _end, _hostWrites) = (false, false, 0, 0, 0, 0, false);
-        if (wasDma) Port?.DmaFinished(this, 0);
+        if (wasDma) Port?.DmaFinished(this, written);
     }
 
     void RequestDone(int errno)

@@ -92,15 +92,15 @@ public sealed class VirtioBalloon : VirtioDevice
     public override void Kick(Virtqueue queue)
     {
         if (queue.Index == Stats) { ReadStatistics(queue); return; }
-        bool any = false;
-        for (int budget = queue.Setup.Size; budget > 0 && queue.TryPop(out DescriptorChain? chain); budget--)
-        {
-            if (queue.Index == Inflate) Release(chain);            // deflated pages come back by being touched
-            queue.Push(chain, 0);
-            any = true;
-        }
-        if (any) queue.Signal();
-        queue.EnableKicks();
+        int budget = Virtqueue.Burst;
+        do
+            for (; budget > 0 && queue.TryPop(out DescriptorChain? chain); budget--)
+            {
+                if (queue.Index == Inflate) Release(chain);        // deflated pages come back by being touched
+                queue.Push(chain, 0);
+            }
+        while (queue.EnableKicks() && budget > 0);
+        if (budget < Virtqueue.Burst) queue.Signal();
     }
 
     public override void Reset()

@@ -101,12 +101,13 @@ public sealed class VirtioBlk : VirtioDevice
 
     public override void Kick(Virtqueue queue)
     {
+        int budget = Virtqueue.Burst;
         do
         {
             queue.DisableKicks();
-            while (queue.TryPop(out DescriptorChain? chain)) Execute(queue, chain);
+            for (; budget > 0 && queue.TryPop(out DescriptorChain? chain); budget--) Execute(queue, chain);
         }
-        while (queue.EnableKicks());
+        while (queue.EnableKicks() && budget > 0);
     }
 
     public override void Reset() => (_features, _writeCache) = (0, _options.WriteCache);

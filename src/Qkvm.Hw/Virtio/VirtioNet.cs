@@ -49,11 +49,11 @@ public sealed class VirtioNet : VirtioDevice, INetFrontend
     readonly List<DescriptorChain> _merged = [];
     readonly VirtioNetFilter _filter = new();
     readonly VirtioNetControl _control;
-    readonly Action _continueTransmit;
+    readonly Action _begin, _continueTransmit;
     readonly Action<Action> _post;
     Virtqueue? _receive, _transmit;                                // not migrated: null while stopped
     ulong _features;                                               // not migrated: the transport saves it
-    bool _transmitPosted;                                          // not migrated: Start begins anew
+    bool _transmitPosted;                                          // not migrated: Start looks for what is left
     bool _linkUp = true;                                           // not migrated: the monitor's
     bool _announce;
 
@@ -69,7 +69,7 @@ public sealed class VirtioNet : VirtioDevice, INetFrontend
         _queueSizes = options.ControlQueue
             ? [options.ReceiveQueueSize, options.TransmitQueueSize, 64] : [options.ReceiveQueueSize, options.TransmitQueueSize];
         _control = new VirtioNetControl(this, _filter);
-        _continueTransmit = ContinueTransmit;
+        (_begin, _continueTransmit) = (Begin, ContinueTransmit);
         Reset();
         backend?.Connect(this);
     }
@@ -130,7 +130,7 @@ public sealed class VirtioNet : VirtioDevice, INetFrontend
         _features = features;
         (_receive, _transmit) = (queues[Receive0], queues[Transmit0]);
         _filter.SetVlanFiltering((features & CtrlVlan) != 0);
-        _backend?.AcceptInput();
+        _post(_begin);                                             // not now: a state that is being loaded must not move
     }
 
     public override void Stop() => (_receive, _transmit) = (null, null);
@@ -258,6 +258,13 @@ public sealed class VirtioNet : VirtioDevice, INetFrontend
         }
         queue.Push(chain, 0);
         return true;
+    }
+
+    void Begin()
+    {
+        if (_receive == null) return;
+        _backend?.AcceptInput();
+        if (_transmit is { HasAvailable: true } queue) Transmit(queue);
     }
 
     void ContinueTransmit()

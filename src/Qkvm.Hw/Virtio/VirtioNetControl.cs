@@ -16,21 +16,28 @@ sealed class VirtioNetControl(VirtioNet card, VirtioNetFilter filter)
 
     public void Process(Virtqueue queue)
     {
-        // Each pass is bounded by what the driver had queued; it is synchronous with the driver, so one ring is plenty.
-        for (int budget = queue.Setup.Size; budget > 0 && queue.TryPop(out DescriptorChain? chain); budget--)
+        int budget = Virtqueue.Burst;
+        do
+            if (!Process(queue, ref budget)) return;
+        while (queue.EnableKicks() && budget > 0);
+    }
+
+    bool Process(Virtqueue queue, ref int budget)
+    {
+        for (; budget > 0 && queue.TryPop(out DescriptorChain? chain); budget--)
         {
             if (chain.ReadableLength < HeaderLength || chain.WritableLength < 1)
             {
                 queue.Unpop(chain);
                 card.Control.Fail("a control command without its header or answer");
-                return;
+                return false;
             }
             byte answer = Read(chain) is { Length: > 0 } command && Execute(command) ? Ok : Error;
             chain.Writable.Slice(0, 1).CopyFrom([answer]);
             queue.Push(chain, 1);
             queue.Signal();
         }
-        queue.EnableKicks();
+        return true;
     }
 
     ReadOnlySpan<byte> Read(DescriptorChain chain)

@@ -20,14 +20,14 @@ public class CatalogueStateTests
     // What a reset leaves as it is: the battery's memory, and what the monitor asked of a balloon
     static readonly string[] Kept = ["mc146818rtc.cmos", "mc146818rtc.origin", "mc146818rtc.seen-second"];
 
-    /// <summary>All devices, each used in two ways.</summary>
+    /// <summary>All devices, each used in three ways.</summary>
     public static TheoryData<string, int> Models
     {
         get
         {
             var models = new TheoryData<string, int>();
             foreach (DeviceModel model in Catalogue.Devices)
-                for (int way = 0; way < 2; way++) models.Add(model.Name, way);
+                for (int way = 0; way < 3; way++) models.Add(model.Name, way);
             return models;
         }
     }
@@ -41,6 +41,7 @@ public class CatalogueStateTests
         using var used = new StateBench(clock, model);
         string fresh = DeviceState(used);
         Use(used, bare, way);
+        used.Type("typed"u8);
         clock.Advance(SomeTime);
         used.Settle();
         if (fresh.Length > 0) Assert.NotEqual(fresh, DeviceState(used));
@@ -147,8 +148,10 @@ public class CatalogueStateTests
         for (int i = 0; i < queues; i++)
         {
             var queue = new GuestQueue(memory, Ring + (ulong)i * 0x8000, 8);
-            if (way == 0) queue.Add((Buffers, 64), (Buffers + 0x1000, -1024));
-            else queue.Add(i % 2 == 0 ? (Buffers + 0x1000, -1024) : (Buffers, 64));
+            (ulong, int) readable = (Buffers, 64), writable = (Buffers + 0x1000, -1024);
+            for (int request = 0; request < 2; request++)
+                if (way == 0 || way == 2 && i > 1) queue.Add(readable, writable);
+                else queue.Add(i % 2 == 0 ? writable : readable);
             Put(Notify + i * 4, 2, (uint)i);
         }
 

@@ -1,4 +1,5 @@
 using Qkvm.Core.Block;
+using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
@@ -71,6 +72,14 @@ sealed class StateBench : IMachineRequests, IDisposable
         using (_lock.Hold()) state.Load(Board.Exchange);
     }
 
+    /// <summary>Each character device gets as much as it takes.</summary>
+    public void Type(ReadOnlySpan<byte> text)
+    {
+        using (_lock.Hold())
+            foreach (ICharBackend backend in Backends.Chardevs.Values)
+                if (((FakeChar)backend).Frontend is { } frontend) frontend.Receive(text[..Math.Min(frontend.Room, text.Length)]);
+    }
+
     public void RequestShutdown(ShutdownCause cause, int exitCode) { }
     public void RequestReset(ShutdownCause cause) { }
     public void RequestPause(string reason) { }
@@ -106,10 +115,17 @@ sealed class StateBench : IMachineRequests, IDisposable
 
     sealed class FakeNet : INetBackend
     {
+        INetFrontend? _frontend;
+
         public string Id => "net";
         public string Description => "fake";
         public void Send(ReadOnlySpan<byte> frame) { }
-        public void Connect(INetFrontend? frontend) { }
-        public void AcceptInput() { }
+        public void Connect(INetFrontend? frontend) => _frontend = frontend;
+
+        /// <summary>There is always a frame to come.</summary>
+        public void AcceptInput()
+        {
+            if (_frontend is { CanReceive: true } card) card.Receive(new byte[60]);
+        }
     }
 }

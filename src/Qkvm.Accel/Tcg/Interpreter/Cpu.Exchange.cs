@@ -41,6 +41,7 @@ public sealed unsafe partial class Cpu
         state.Field("sipi-vector", ref s->SipiVector);
         state.Field("smi-pending", ref s->SmiPending);
         state.Field("a20-masked", ref s->A20Masked);
+        state.Field("data-breakpoint-hit", ref _dataBreakpointHit);
         state.Block("xsave", new Span<byte>(s->Xsave.Bytes, sizeof(XsaveArea)));
         if (!state.IsLoading) return;
         AllFlags = flags;
@@ -48,6 +49,7 @@ public sealed unsafe partial class Cpu
         Validate();
         ModeChanged();
         FlushTlb(global: true);
+        Call(CallSignal);                                          // what is pending was signalled to another
     }
 
     static void Exchange(StateStream state, ref Segment segment)

@@ -125,7 +125,7 @@ public sealed unsafe partial class Cpu
                 break;
             case >= Msr.McBank and < Msr.McBank + McBanks * McRegistersPerBank:
                 uint register = msr - Msr.McBank;
-                if (register % McRegistersPerBank == 0 ? value is not (0 or ulong.MaxValue) : value != 0) return false;
+                if (register % McRegistersPerBank != 0 && value != 0) return false;
                 _mcBanks[register] = value;
                 break;
             case Msr.TscDeadline when _hasTscDeadline:

@@ -94,6 +94,7 @@ public sealed unsafe partial class Cpu : IDisposable
         (state->Cr2, state->Cr3, state->Cr4, state->Efer) = (0, 0, 0, 0);
         for (int i = 0; i < 4; i++) state->Dr[i] = 0;
         (state->Dr[6], state->Dr[7]) = (0xFFFF0FF0, 0x400);
+        (_cr8, _dataBreakpointHit) = (0, false);
         (state->Cpl, state->InterruptShadow, state->Halted, state->NmiBlocked, state->NmiPending) = (0, 0, 0, 0, 0);
         if (isInit) return;
         state->Xcr0 = 1;
