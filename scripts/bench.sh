@@ -1,7 +1,7 @@
 #!/bin/bash
 # scripts/bench.sh [IMAGE]: times start-up, the tiny Linux guest and, if given, a disk image to its login prompt, under
 # out/qkvm and under qemu-system-x86_64 in turns. RUNS=N repeats (default 3, the best counts); SMP=N and MEM=SIZE are the
-# guest's; LIMIT=SECONDS gives a boot up (default 300). The image is not written to.
+# guest's; LIMIT=SECONDS gives a boot up (default 300); ACCELS="tcg kvm" are tried. The image is not written to.
 set -uo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -58,7 +58,7 @@ usable() { [ "$1" = tcg ] || { [ -r /dev/kvm ] && [ -w /dev/kvm ]; }; }
 
 printf '%-34s %12s %12s %9s\n' "best of $runs" qkvm qemu "speed-up"
 compare "start-up (-version)" EMULATOR -version
-for accel in tcg kvm; do
+for accel in ${ACCELS:-tcg kvm}; do
     usable "$accel" || { echo "$accel: /dev/kvm cannot be opened"; continue; }
     cpu=max
     [ "$accel" = tcg ] || cpu=host
