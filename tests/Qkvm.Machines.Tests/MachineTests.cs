@@ -265,6 +265,7 @@ public class MachineTests
     public void A_timer_interrupt_reaches_both_the_8259_and_pin_2_of_the_IOAPIC()
     {
         using var pc = new TestMachine();
+        pc.Board.Ports.Write(0x43, 1, 0x30);                       // the timer's own output low: mode 0, no count yet
         pc.Board.Memory.Write(0xFEC0_0000, 4, 0x10 + 2 * 2);
         pc.Board.Memory.Write(0xFEC0_0010, 4, 0x0000_8030);        // level triggered, vector 30h
         pc.Board.Ports.Write(0x43, 1, 0x30);                       // mode 0: OUT of the PIT, high after power-on, falls
