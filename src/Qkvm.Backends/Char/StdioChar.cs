@@ -3,17 +3,19 @@ using Qkvm.Host;
 namespace Qkvm.Backends.Char;
 
 /// <summary>The terminal (or pipe) that the program was started on. A terminal is made raw while it is in use and put back
-/// by <see cref="Dispose"/>, which the program calls on every way out.</summary>
+/// by <see cref="Dispose"/>, which the program calls on every way out, or by the keeper if it cannot.</summary>
 public sealed class StdioChar : StreamChar, IDisposable
 {
     readonly int _input = FdStream.Reopen(0, Libc.ORdOnly);
     readonly int _output = FdStream.Reopen(1, Libc.OWrOnly);
+    readonly TerminalKeeper? _keeper;
     readonly TerminalMode? _terminal;
     bool _inputEnded;
 
     /// <param name="signals">signal=on: ctrl-c ends the program instead of going to the guest.</param>
     public StdioChar(string id, EventLoop loop, bool signals) : base(id, loop)
     {
+        if (!Console.IsInputRedirected) _keeper = TerminalKeeper.Start();
         _terminal = TerminalMode.MakeRaw(0, signals);
         Opened();
     }
@@ -37,5 +39,9 @@ public sealed class StdioChar : StreamChar, IDisposable
 
     protected override void OnHangUp() { }
 
-    public void Dispose() => _terminal?.Restore();
+    public void Dispose()
+    {
+        _terminal?.Restore();
+        _keeper?.Dispose();
+    }
 }
