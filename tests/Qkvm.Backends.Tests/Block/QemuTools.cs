@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Qkvm.Testing;
 
 namespace Qkvm.Backends.Tests.Block;
 
@@ -42,10 +43,7 @@ static class QemuTools
 }
 
 /// <summary>A test that needs the reference tools.</summary>
-sealed class QemuFactAttribute : FactAttribute
-{
-    public QemuFactAttribute() => Skip = QemuTools.Missing;
-}
+sealed class QemuFactAttribute() : ConditionalFactAttribute(QemuTools.Missing);
 
 sealed class QemuTheoryAttribute : TheoryAttribute
 {

@@ -2,19 +2,15 @@ using System.Buffers.Binary;
 using System.Diagnostics;
 using System.Text;
 using Qkvm.Machines.Firmware;
+using Qkvm.Testing;
 
 namespace Qkvm.Machines.Tests.Firmware;
 
 /// <summary>Needs Debian's acpica-tools.</summary>
 [AttributeUsage(AttributeTargets.Method)]
-public sealed class IaslFactAttribute : FactAttribute
+public sealed class IaslFactAttribute() : ConditionalFactAttribute(File.Exists(Compiler) ? null : "iasl is not installed")
 {
     public const string Compiler = "/usr/bin/iasl";
-
-    public IaslFactAttribute()
-    {
-        if (!File.Exists(Compiler)) Skip = "iasl is not installed";
-    }
 }
 
 public class AcpiTablesTests
