@@ -24,6 +24,12 @@ public sealed class TcgAccelerator : IAccelerator
     /// <summary>Hears of interrupts and exceptions of the vCPUs made from now on: -d int.</summary>
     public ICpuTrace? Trace { get; set; }
 
+    /// <summary>vCPUs made from now on run translated code where their mode allows it; otherwise all is interpreted.</summary>
+    public bool Translates { get; set; } = Environment.GetEnvironmentVariable("QKVM_INTERPRET") == null;
+
+    /// <summary>Each instruction goes through both, and a difference is told on stderr: -d lockstep.</summary>
+    public bool Lockstep { get; set; } = Environment.GetEnvironmentVariable("QKVM_LOCKSTEP") != null;
+
     public void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock)
     {
         (_memory, _ports) = (memory, ports);
@@ -35,7 +41,7 @@ public sealed class TcgAccelerator : IAccelerator
         if (_memory == null || _ports == null) throw new InvalidOperationException("Attach comes before the first vCPU");
         Cpuid cpuid = CpuModels.Resolve(setup);
         MissingFeatures = cpuid.Missing;
-        var cpu = new Cpu(index, _memory, _ports, _code, cpuid) { Trace = Trace, Translates = Environment.GetEnvironmentVariable("QKVM_INTERPRET") == null, Lockstep = Environment.GetEnvironmentVariable("QKVM_LOCKSTEP") != null };
+        var cpu = new Cpu(index, _memory, _ports, _code, cpuid) { Trace = Trace, Translates = Translates, Lockstep = Lockstep };
         _cpus.Add(cpu);
         return new InterpretedVCpu(cpu);
     }

@@ -52,7 +52,7 @@ sealed class OpInfo
 
     /// <summary>A register in the r/m field may be replaced by memory that holds it.</summary>
     public bool TakesMemory;
-    public bool IsVex;
+    public bool IsVex, IsShift;
 
     static readonly OpInfo?[] s_infos = new OpInfo?[IcedConstants.CodeEnumCount];
 
@@ -64,15 +64,17 @@ sealed class OpInfo
         public static readonly int CodeEnumCount = Enum.GetValues<Code>().Length;
     }
 
-    static OpInfo Find(in Instruction x)
+    static OpInfo Find(in Instruction example)
     {
         var info = new OpInfo();
+        Instruction x = WithoutIdiom(example);
         OpCodeInfo op = x.Code.ToOpCode();
         InstructionInfo access = new InstructionInfoFactory().GetInfo(x);
         const RflagsBits arithmetic = (RflagsBits)AllFlags;
         info.Reads = (byte)(x.RflagsRead & arithmetic);
         info.Changes = (byte)(x.RflagsModified & arithmetic);
-        info.Kills = KillsFlags(x) ? info.Changes : (byte)0;
+        info.IsShift = Shifts(x.Mnemonic);
+        info.Kills = KillsFlags(x, info.IsShift) ? info.Changes : (byte)0;
         info.IsVex = x.Encoding == EncodingKind.VEX;
         for (int i = 0; i < x.OpCount; i++)
         {
@@ -96,13 +98,35 @@ sealed class OpInfo
         return info;
     }
 
-    /// <summary>Shifts by a count that may be 0 leave flags alone then.</summary>
-    static bool KillsFlags(in Instruction x)
+    /// <summary>The form as such: equal registers that make XOR read nothing, and a count of 0 that makes SHL change nothing, are taken away.</summary>
+    static Instruction WithoutIdiom(in Instruction example)
     {
-        if (x.Mnemonic is not (Mnemonic.Shl or Mnemonic.Sal or Mnemonic.Shr or Mnemonic.Sar or Mnemonic.Rol or Mnemonic.Ror or Mnemonic.Rcl
-            or Mnemonic.Rcr or Mnemonic.Shld or Mnemonic.Shrd)) return x.Mnemonic is not (Mnemonic.Cmpsb or Mnemonic.Cmpsw or Mnemonic.Cmpsd
-            or Mnemonic.Cmpsq or Mnemonic.Scasb or Mnemonic.Scasw or Mnemonic.Scasd or Mnemonic.Scasq);
-        return x.Code.ToString().EndsWith("_1", StringComparison.Ordinal);
+        Instruction x = example;
+        for (int i = 1; i < x.OpCount; i++)
+            if (x.GetOpKind(i) == OpKind.Register && x.GetOpKind(i - 1) == OpKind.Register && x.GetOpRegister(i) == x.GetOpRegister(i - 1)
+                && (x.GetOpRegister(i).IsGPR() || x.GetOpRegister(i).IsVectorRegister()))
+                x.SetOpRegister(i, x.GetOpRegister(i).GetNumber() == 0 ? x.GetOpRegister(i) + 1 : x.GetOpRegister(i) - 1);
+        for (int i = 0; i < x.OpCount; i++)
+            if (x.GetOpKind(i) == OpKind.Immediate8) x.Immediate8 = 1;
+        return x;
+    }
+
+    /// <summary>Shifts by a count that may be 0 leave flags alone then.</summary>
+    static bool KillsFlags(in Instruction x, bool isShift) => isShift ? x.Code.ToString().EndsWith("_1", StringComparison.Ordinal)
+        : x.Mnemonic is not (Mnemonic.Cmpsb or Mnemonic.Cmpsw or Mnemonic.Cmpsd or Mnemonic.Cmpsq or Mnemonic.Scasb or Mnemonic.Scasw
+            or Mnemonic.Scasd or Mnemonic.Scasq);
+
+    static bool Shifts(Mnemonic mnemonic) => mnemonic is Mnemonic.Shl or Mnemonic.Sal or Mnemonic.Shr or Mnemonic.Sar or Mnemonic.Rol or Mnemonic.Ror
+        or Mnemonic.Rcl or Mnemonic.Rcr or Mnemonic.Shld or Mnemonic.Shrd;
+
+    /// <summary>Flags that this instruction surely gives a new value.</summary>
+    public int KilledBy(in Instruction x)
+    {
+        if (!IsShift) return Kills;
+        int count = x.OpCount - 1;
+        if (x.GetOpKind(count) != OpKind.Immediate8) return Kills;
+        int mask = x.Op0Kind == OpKind.Register && x.Op0Register.GetSize() == 8 || x.Op0Kind == OpKind.Memory && x.MemorySize.GetSize() == 8 ? 63 : 31;
+        return (x.Immediate8 & mask) != 0 ? Changes : 0;
     }
 
     static OpField FieldOf(string kind)

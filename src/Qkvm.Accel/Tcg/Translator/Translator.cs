@@ -163,7 +163,7 @@ sealed unsafe partial class Translator : IDisposable
     {
         if (!_flagsSaved) return;
         OpInfo info = step.Info;
-        bool keeps = info.Changes != 0 && (step.LiveAfter & ~info.Kills) != 0;
+        bool keeps = info.Changes != 0 && (step.LiveAfter & ~info.KilledBy(step.X)) != 0;
         if (info.Reads != 0 || keeps)
         {
             _e.RestoreFlags(&_jit->Flags);

@@ -230,7 +230,7 @@ sealed unsafe class Unit
                 live |= step.LiveAtTarget;
             }
             step.LiveAfter = (byte)live;
-            live = step.Treatment == Treatment.Interpret ? AllFlags : live & ~step.Info.Kills | step.Info.Reads;
+            live = step.Treatment == Treatment.Interpret ? AllFlags : live & ~step.Info.KilledBy(step.X) | step.Info.Reads;
             step.LiveBefore = (byte)live;
         }
     }
@@ -253,7 +253,7 @@ sealed unsafe class Unit
             OpInfo info = OpInfo.Of(x);
             if (info.Treatment == Treatment.Interpret || x.Code == Code.INVALID || !_cpu.IsSupported(x.Code)) break;
             read |= info.Reads & ~killed;
-            killed |= info.Kills;
+            killed |= info.KilledBy(x);
             if ((read | killed) == AllFlags) return read;
             offset += x.Length;
             if (x.FlowControl == FlowControl.Next) continue;
