@@ -138,10 +138,9 @@ public sealed unsafe partial class Cpu
 
     void Fill(Slot* slot, ulong page, ulong addend)
     {
-        if (_jit->JournalAt == _jit->JournalEnd) ForgetSlots();
+        if (slot->Tag == Slot.Empty) *_jit->JournalAt++ = (uint)slot;
         slot->Tag = page;
         slot->Addend = addend;
-        *_jit->JournalAt++ = (uint)slot;
     }
 
     /// <summary>RIP and flags as translated code keeps them.</summary>

@@ -8,7 +8,7 @@ using Engine = Qkvm.Accel.Tcg.Translator.Translator;
 /// is used up, all are forgotten.</summary>
 public sealed unsafe partial class Cpu
 {
-    const int RegionData = 24 << 20, RegionCode = 32 << 20, TranslationBuckets = 1 << 16, JournalEntries = 1 << 16;
+    const int RegionData = 24 << 20, RegionCode = 32 << 20, TranslationBuckets = 1 << 16;
 
     // Low bits of Translation.Key; the mode's number follows.
     const uint FlagsInMemory = 1, Careful = 2;
@@ -218,10 +218,10 @@ public sealed unsafe partial class Cpu
     void StartTranslator()
     {
         _translations = (Translation**)NativeMemory.AllocZeroed(TranslationBuckets, (nuint)sizeof(Translation*));
-        _slotJournal = (uint*)NativeMemory.Alloc(JournalEntries, sizeof(uint));
+        _slotJournal = (uint*)NativeMemory.Alloc((nuint)(RegionData / (sizeof(Slot) + sizeof(ExitRecord))), sizeof(uint));
         _jit->JournalAt = _slotJournal;
-        _jit->JournalEnd = _slotJournal + JournalEntries;
         _jit->HostMxcsr = 0x1F80;
+        _jit->X87Area = _region.Allocate(1024, 64);
         _engine = new Engine(this, _region, State, _jit);
         _region.Keep();
     }

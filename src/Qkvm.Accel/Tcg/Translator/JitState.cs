@@ -25,8 +25,8 @@ unsafe struct JitState
     /// <summary>TLB entries of the current set.</summary>
     public void* Tlb;
 
-    /// <summary>Slots filled since the last flush: 32-bit addresses.</summary>
-    public uint* JournalAt, JournalEnd;
+    /// <summary>End of the list of slots that are not empty: 32-bit addresses. There is room for all slots.</summary>
+    public uint* JournalAt;
 
     /// <summary>Where the trampoline goes.</summary>
     public ulong Entry;
@@ -47,11 +47,8 @@ unsafe struct JitState
     /// <summary>Statistics.</summary>
     public ulong FastMisses;
 
-    /// <summary>Aligns what follows to 64 bytes.</summary>
-    public fixed byte Padding[24];
-
-    /// <summary>x87 state on its way, for XSAVE and XRSTOR.</summary>
-    public fixed byte X87Area[1024];
+    /// <summary>x87 state on its way, for XSAVE and XRSTOR: aligned to 64 bytes.</summary>
+    public byte* X87Area;
 }
 
 /// <summary>Tag and addend of one site: an access hits if its linear address lies in the page <see cref="Tag"/>, and its host address

@@ -81,7 +81,7 @@ sealed unsafe partial class Translator
         return stubs;
     }
 
-    const int ReadTagAt = 0, WriteTagAt = 8, HostAt = 16, KnownAt = 24;
+    const int ReadTagAt = 0, WriteTagAt = 8, HostAt = 16, AddendAt = 8;
 
     void EmitPushes() => _e.Bytes([0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57]);    // push rbx rbp r12 r13 r14 r15
     void EmitPops() => _e.Bytes([0x41, 0x5F, 0x41, 0x5E, 0x41, 0x5D, 0x41, 0x5C, 0x5D, 0x5B, 0xC3]);
@@ -106,20 +106,21 @@ sealed unsafe partial class Translator
         uint absent = _e.JumpIf(NotEqual);
         _e.Op(true, Load, Rax, Rax, None, 0, HostAt);
         _e.Op(true, SubLoad, Rax, Rcx);
-        _e.Op(true, Load, R10, R11, None, 0, RecordSlotAt);
-        _e.Op(true, Store, Rax, R10, None, 0, 8);
+        _e.Op(true, Load, R11, R11, None, 0, RecordSlotAt);
+        _e.Op(true, Store, Rax, R11, None, 0, AddendAt);
+        // A slot that is not empty is in the journal already.
+        _e.Op(true, Load, Rax, R11, None, 0, 0);
+        _e.Op(true, Store, Rcx, R11, None, 0, 0);
+        _e.Op(true, 0xD1, 4, Rax);                                  // shl rax: overflows for Empty only
+        uint listed = _e.JumpIf(NotOverflow);
         _e.LoadFrom(Rax, &_jit->JournalAt);
-        _e.Op(true, CompareLoad, Rax, &_jit->JournalEnd);
-        uint full = _e.JumpIf(Equal);
-        _e.Op(true, Store, Rcx, R10, None, 0, 0);
-        _e.Op(false, Store, R10, Rax, None, 0, 0);
+        _e.Op(false, Store, R11, Rax, None, 0, 0);
         _e.Op(true, Lea, Rax, Rax, None, 0, sizeof(uint));
         _e.StoreTo(&_jit->JournalAt, Rax);
+        _e.PatchHere(listed);
         _e.LoadFrom(Rax, &_jit->Saved0);
         _e.LoadFrom(Rcx, &_jit->Saved1);
         _e.Byte(0xC3);
-        _e.PatchHere(full);
-        _e.Move(R10, Rcx);
         _e.PatchHere(crosses);
         _e.PatchHere(absent);
         _e.LoadFrom(Rax, &_jit->Saved0);
