@@ -67,7 +67,7 @@ sealed unsafe class IntegerFuzzer(int seed, int bits, ulong scratch)
         // Not on every host, random, not of the group's own making, or without an operand in reach.
         return x.Mnemonic is not (Mnemonic.Rdrand or Mnemonic.Rdseed or Mnemonic.Movdiri or Mnemonic.Reservednop)
             && !(x.Mnemonic == Mnemonic.Bswap && x.Op0Register.GetSize() == 2)
-            && x.Code != Code.Clzerow
+            && !(x.Mnemonic == Mnemonic.Clzero && (x.Code == Code.Clzerow || x.Length > 3))     // with F3h some processors refuse it
             && !(x.Mnemonic == Mnemonic.Enter && (x.Immediate16 > 0x400 || (x.Immediate8_2nd & 31) > 8));
     }
 
