@@ -180,7 +180,7 @@ public sealed unsafe partial class Cpu
                     NewEpoch();
                     break;
                 case CodeNoticeKind.Untag:
-                    ForgetSlots();
+                    ForgetStores(notice.HostPage);
                     // Stores through the tag went unnoticed until now.
                     if (UntagWrites(notice.HostPage)) _code[notice.Map].Drop((byte*)notice.HostPage);
                     break;

@@ -181,7 +181,6 @@ public sealed unsafe partial class Cpu
     void NewEpoch()
     {
         _epoch++;
-        ForgetFastPaths();
         SetKey();
     }
 

@@ -55,9 +55,10 @@ public sealed unsafe partial class Cpu
 
     public void SetCr3(ulong value)
     {
-        if ((State->Cr4 & Cr4.Pcide) != 0) value &= ~Cr3NoFlush;
+        bool keep = (State->Cr4 & Cr4.Pcide) != 0 && (value & Cr3NoFlush) != 0;
+        if (keep) value &= ~Cr3NoFlush;
         CheckCr3(value);
-        ApplyCr3(value);
+        ApplyCr3(value, keep);
     }
 
     void CheckCr3(ulong value)
@@ -66,12 +67,11 @@ public sealed unsafe partial class Cpu
         if (UsesPaePaging(State->Cr0, State->Cr4)) CheckPageDirectoryPointers(value);
     }
 
-    void ApplyCr3(ulong value)
+    void ApplyCr3(ulong value, bool keep = false)
     {
-        bool same = State->Cr3 == value;
-        State->Cr3 = value;
-        if (same) FlushTlb(false);
-        else ModeChanged();                                        // flushes
+        _cr3Seen = State->Cr3 = value;
+        SwitchContext(keep);
+        ModeChanged();
     }
 
     /// <summary>PAE paging loads four pointers with CR3; reserved bits in a present one fault. Section 4.4.1.</summary>

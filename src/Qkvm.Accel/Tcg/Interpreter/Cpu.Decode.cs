@@ -33,7 +33,8 @@ public sealed unsafe partial class Cpu
         return used;
     }
 
-    void Translate(in Instruction instruction, Insn* insn)
+    /// <summary>The interpreter's form of an instruction; what is at <paramref name="insn"/> is all zero.</summary>
+    internal void Translate(in Instruction instruction, Insn* insn)
     {
         Code code = instruction.Code;
         insn->Code = code;

@@ -122,5 +122,5 @@ public sealed unsafe partial class Cpu
     public bool IsCanonical(ulong linear) => (ulong)((long)(linear << _canonicalShift) >> _canonicalShift) == linear;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    static TlbEntry* Entry(TlbEntry* set, ulong linear) => (TlbEntry*)((byte*)set + (linear >> 7 & (TlbSet.Size - 1) * 32));
+    internal static TlbEntry* Entry(TlbEntry* set, ulong linear) => (TlbEntry*)((byte*)set + (linear >> 7 & (TlbSet.Size - 1) * 32));
 }

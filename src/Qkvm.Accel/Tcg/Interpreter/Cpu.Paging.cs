@@ -65,15 +65,14 @@ public sealed unsafe partial class Cpu
     void Install(TlbEntry* entry, ulong page, ulong physical, ulong known)
     {
         TlbDetail* detail = Detail(entry);
-        if (entry->Known == 0) Remember(entry);
         byte* host = HostOf(physical, out CodeMap? map, out bool writable);
         if (host != null && (IsApicPage(physical) || HostOf(physical + PageMask, out _, out _) != host + PageMask)) host = null;
         if (host != null && writable) known |= TlbEntry.WritableRam;
         detail->Physical = physical;
         detail->Map = host == null ? -1 : map!.Index;
+        Remember(entry, page, known);
         entry->Host = host;
         entry->Known = page | known;
-        _hasLargePages |= (known & TlbEntry.Large) != 0;
         entry->ReadTag = host != null && (known & TlbEntry.Read) != 0 && !WatchesPage(page) ? page : TlbEntry.Invalid;
         entry->WriteTag = TlbEntry.Invalid;
     }

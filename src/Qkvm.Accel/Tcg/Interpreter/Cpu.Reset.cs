@@ -39,9 +39,8 @@ public sealed unsafe partial class Cpu : IDisposable
         _region = new CodeRegion(JitAt + sizeof(JitState), RegionData, RegionCode);
         State = (CpuState*)_region.State;
         _jit = (JitState*)(_region.State + JitAt);
-        _tlb = _tlbEntries + TlbSet.Supervisor * TlbSet.Size;
-        _systemTlb = _tlb;
-        ClearAllEntries();
+        _context = _contexts[0];
+        UseContext(_context);
         code.Add(this);
         Reset();
     }
@@ -71,11 +70,10 @@ public sealed unsafe partial class Cpu : IDisposable
         NativeMemory.Free(_slots);
         NativeMemory.Free(_transients);
         NativeMemory.Free(_none);
-        NativeMemory.Free(_journal);
-        NativeMemory.AlignedFree(_tlbEntries);
-        NativeMemory.AlignedFree(_tlbDetails);
+        foreach (TlbContext context in _contexts) context.Dispose();
         NativeMemory.Free(_translations);
-        NativeMemory.Free(_slotJournal);
+        NativeMemory.Free(_lower);
+        NativeMemory.Free(_upper);
         _engine?.Dispose();
         _region.Dispose();
         foreach (nint page in _codePages.Values) NativeMemory.Free((void*)page);

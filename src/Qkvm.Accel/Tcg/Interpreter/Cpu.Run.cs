@@ -114,15 +114,24 @@ public sealed unsafe partial class Cpu
     internal void RunOne()
     {
         if (_codeSize != 8) CheckFetch();
-        Insn* insn = FindBlock(State->Rip + _codeBase)->First;
+        RunDecoded(FindBlock(State->Rip + _codeBase)->First);
+        ModeChanged();
+    }
+
+    void RunDecoded(Insn* insn)
+    {
         _instructions++;
-        if ((insn->Flags & InsnFlags.Vectors) != 0) StoreX87();
+        if ((insn->Flags & InsnFlags.Vectors) != 0)
+        {
+            StoreX87();
+            _modeMayDiffer = true;                                  // MXCSR and FCW are part of it
+        }
         insn->Run(this, insn);
         int leave = _leave;
         _leave = 0;
         if ((leave & Jumped) == 0) State->Rip += insn->Length;
         if ((leave & LeaveBlock) != 0) FinishLateWrite();
-        ModeChanged();
+        if ((insn->Flags & InsnFlags.System) != 0) ModeChanged();
     }
 
     /// <summary>Outside 64-bit mode EIP is 32 bits wide and stays below CS.limit. Deviation: looked at when a block begins.</summary>
@@ -167,14 +176,15 @@ public sealed unsafe partial class Cpu
         ulong paging = cr0 & (Cr0.Pg | Cr0.Wp) ^ cr4 << 32 ^ efer & (Efer.Lma | Efer.Nx) ^ (ulong)state->Pkru << 24 ^ (ulong)state->A20Masked << 1;
         if (paging != _pagingSeen || state->Cr3 != _cr3Seen)
         {
-            bool sameMode = paging == _pagingSeen;
             (_pagingSeen, _cr3Seen) = (paging, state->Cr3);
-            FlushTlb(global: !sameMode);
+            FlushTlb(global: true);
         }
         int set = state->Cpl == 3 ? TlbSet.User : (flags & Interpreter.Rflags.Ac) != 0 ? TlbSet.SupervisorAc : TlbSet.Supervisor;
         _tlb = _tlbEntries + set * TlbSet.Size;
         SetKey();
+        _modeMayDiffer = true;
         _jit->Tlb = _tlb;
+        _jit->FetchTlb = _tlbEntries + (state->Cpl == 3 ? TlbSet.UserFetch : TlbSet.SupervisorFetch) * TlbSet.Size;
         _jit->Wide = (byte)((state->Cr4 & Cr4.Osxsave) != 0 && (state->Xcr0 & 6) == 6 ? 1 : 0);
         _translatable = CanTranslate();
         if (state->Dr[7] != _dr7Seen) BreakpointsChanged();

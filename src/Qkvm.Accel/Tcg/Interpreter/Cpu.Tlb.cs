@@ -1,110 +1,132 @@
-using System.Runtime.InteropServices;
-
 namespace Qkvm.Accel.Tcg.Interpreter;
 
-/// <summary>The software TLB's upkeep. What was filled is kept in a journal, so that a flush touches no more than that.</summary>
-/// <remarks>Process context identifiers: translations of one only are held. Each load of CR3 drops all but the global ones,
-/// which the architecture permits (Intel SDM vol. 3, section 4.10.4.1).</remarks>
+/// <summary>The software TLB's upkeep: contexts for the process-context identifiers used last, and what of translated code goes
+/// with them.</summary>
 public sealed unsafe partial class Cpu
 {
-    const int JournalSize = TlbSet.Count * TlbSet.Size;
+    /// <summary>As many as Linux uses at a time, and some.</summary>
+    const int MaxContexts = 8;
 
-    readonly TlbEntry* _tlbEntries = (TlbEntry*)NativeMemory.AlignedAlloc(TlbSet.Count * TlbSet.Size * (nuint)sizeof(TlbEntry), 64);
-    readonly TlbDetail* _tlbDetails = (TlbDetail*)NativeMemory.AlignedAlloc(TlbSet.Count * TlbSet.Size * (nuint)sizeof(TlbDetail), 64);
-    readonly ushort* _journal = (ushort*)NativeMemory.Alloc(JournalSize, sizeof(ushort));
-    int _journalCount;
-    bool _hasLargePages;
+    readonly List<TlbContext> _contexts = [new TlbContext()];
+    TlbContext _context;
+    TlbEntry* _tlbEntries;
+    TlbDetail* _tlbDetails;
+    ulong _switches;
 
     /// <summary>Part of every block look-up's key: a new epoch forgets which linear address leads to which block.</summary>
     ulong _epoch;
 
-    /// <summary>Drops translations; with <paramref name="global"/> the global ones too.</summary>
+    /// <summary>Drops translations; with <paramref name="global"/> the global ones and all contexts too.</summary>
     public void FlushTlb(bool global)
     {
-        int kept = 0;
-        for (int i = 0; i < _journalCount; i++)
+        if (global)
         {
-            TlbEntry* entry = _tlbEntries + _journal[i];
-            if (!global && (entry->Known & TlbEntry.Global) != 0) _journal[kept++] = _journal[i];
-            else Clear(entry);
+            foreach (TlbContext context in _contexts)
+            {
+                context.Flush(true);
+                context.Identifier = TlbContext.NoIdentifier;
+            }
+            _context.Identifier = CurrentIdentifier;
+            ForgetContext(true);
+            return;
         }
-        _journalCount = kept;
-        if (kept == 0) _hasLargePages = false;
-        NewEpoch();
+        bool upper = _context.HasPrivateUpper;
+        _context.Flush(false);
+        ForgetContext(upper);
     }
 
-    /// <summary>INVLPG: whatever translates this address, in any set. A large page goes as a whole.</summary>
+    /// <summary>INVLPG: whatever translates this address, in any set and context.</summary>
     public void FlushTlbPage(ulong linear)
     {
-        const int GigabyteShift = 30;
-        ulong page = linear & ~PageMask;
-        for (int set = 0; set < TlbSet.Count; set++)
-        {
-            TlbEntry* entry = Entry(_tlbEntries + set * TlbSet.Size, linear);
-            if (entry->Known != 0 && (entry->Known & ~TlbEntry.Flags) == page) Invalidate(entry);
-        }
-        if (_hasLargePages)
-            for (int i = 0; i < _journalCount; i++)
-            {
-                TlbEntry* entry = _tlbEntries + _journal[i];
-                if ((entry->Known & TlbEntry.Large) != 0 && (entry->Known ^ linear) >> GigabyteShift == 0) Invalidate(entry);
-            }
+        bool large = false;
+        foreach (TlbContext context in _contexts)
+            if (context.Identifier != TlbContext.NoIdentifier) large |= context.FlushPage(linear);
+        if (!large) ForgetPage(linear & ~PageMask);
+        else if ((long)linear < 0) ForgetUpper();
+        else ForgetLower();
         NewEpoch();
     }
 
-    /// <summary>INVPCID types 0 and 1, and CR3 loads: one identifier. All are treated as the current one.</summary>
-    public void FlushTlbContext(ushort pcid)
+    /// <summary>INVPCID type 1: one identifier, but for global translations.</summary>
+    public void FlushTlbContext(ushort identifier)
     {
-        _ = pcid;
+        foreach (TlbContext context in _contexts)
+            if (context != _context && context.Identifier == identifier) context.Flush(false);
+        if (_context.Identifier == identifier) FlushTlb(global: false);
+    }
+
+    /// <summary>INVPCID type 3: all identifiers, but for global translations.</summary>
+    public void FlushTlbContexts()
+    {
+        foreach (TlbContext context in _contexts)
+            if (context != _context) context.Flush(false);
         FlushTlb(global: false);
     }
 
-    public void FlushTlbPageContext(ulong linear, ushort pcid)
+    int CurrentIdentifier => (State->Cr4 & Cr4.Pcide) != 0 ? (int)(State->Cr3 & PageMask) : 0;
+
+    /// <summary>CR3 has been loaded. Intel SDM vol. 3, section 4.10.4.1.</summary>
+    /// <param name="keep">Bit 63 of the value was set: the identifier's translations still hold.</param>
+    void SwitchContext(bool keep)
     {
-        _ = pcid;
-        FlushTlbPage(linear);
+        int identifier = CurrentIdentifier;
+        bool upper = _context.HasPrivateUpper;
+        if (identifier != _context.Identifier || (State->Cr4 & Cr4.Pcide) == 0) UseContext(FindContext(identifier));
+        upper |= _context.HasPrivateUpper;
+        if (!keep) _context.Flush(false);
+        ForgetContext(upper);
+    }
+
+    TlbContext FindContext(int identifier)
+    {
+        TlbContext oldest = _context;
+        foreach (TlbContext context in _contexts)
+        {
+            if (context.Identifier == identifier) return context;
+            if (oldest == _context || context != _context && context.LastUse < oldest.LastUse) oldest = context;
+        }
+        if (_contexts.Count < MaxContexts) _contexts.Add(oldest = new TlbContext());
+        oldest.Flush(true);
+        oldest.Identifier = identifier;
+        return oldest;
+    }
+
+    void UseContext(TlbContext context)
+    {
+        _context = context;
+        context.LastUse = ++_switches;
+        long set = _tlbEntries == null ? TlbSet.Supervisor * TlbSet.Size : _tlb - _tlbEntries;
+        long systemSet = _tlbEntries == null ? TlbSet.Supervisor * TlbSet.Size : _systemTlb - _tlbEntries;
+        _tlbEntries = context.Entries;
+        _tlbDetails = context.Details;
+        _tlb = _tlbEntries + set;
+        _systemTlb = _tlbEntries + systemSet;
+    }
+
+    /// <summary>Other translations hold from now on than did before.</summary>
+    void ForgetContext(bool upper)
+    {
+        ForgetLower();
+        if (upper) ForgetUpper();
+        NewEpoch();
     }
 
     TlbDetail* Detail(TlbEntry* entry) => _tlbDetails + (entry - _tlbEntries);
 
-    void Remember(TlbEntry* entry)
+    void Remember(TlbEntry* entry, ulong page, ulong known)
     {
-        if (_journalCount == JournalSize) FlushTlb(global: true);
-        _journal[_journalCount++] = (ushort)(entry - _tlbEntries);
+        if (entry->Known == 0 && !_context.Remember(entry))
+        {
+            _context.Flush(true);
+            _context.Remember(entry);
+        }
+        _context.Note(page, known);
     }
 
-    /// <summary>Empties an entry that stays in the journal: Known keeps a flag but no rights.</summary>
-    static void Invalidate(TlbEntry* entry)
-    {
-        Clear(entry);
-        entry->Known = TlbEntry.Flags & ~(TlbEntry.Read | TlbEntry.Write | TlbEntry.Global | TlbEntry.Large | TlbEntry.WritableRam);
-    }
-
-    static void Clear(TlbEntry* entry)
-    {
-        (entry->ReadTag, entry->WriteTag) = (TlbEntry.Invalid, TlbEntry.Invalid);
-        entry->Host = null;
-        entry->Known = 0;
-    }
-
-    void ClearAllEntries()
-    {
-        for (int i = 0; i < JournalSize; i++) Clear(_tlbEntries + i);
-        _journalCount = 0;
-        NewEpoch();
-    }
-
-    /// <summary>Drops the write tags of a page that holds code from now on. True if there were any.</summary>
     bool UntagWrites(nuint hostPage)
     {
         bool found = false;
-        for (int i = 0; i < _journalCount; i++)
-        {
-            TlbEntry* entry = _tlbEntries + _journal[i];
-            if ((nuint)entry->Host != hostPage || entry->WriteTag == TlbEntry.Invalid) continue;
-            entry->WriteTag = TlbEntry.Invalid;
-            found = true;
-        }
+        foreach (TlbContext context in _contexts) found |= context.UntagWrites(hostPage);
         return found;
     }
 }

@@ -57,7 +57,8 @@ public sealed unsafe partial class Cpu
                 return Refill(record, rip);
             case ExitKind.Interpret:
                 UnpackState(rip);
-                RunOne();
+                if (record->Insn == null) RunOne();
+                else RunDecoded(record->Insn);
                 return false;
             default:
                 UnpackState(rip);
@@ -85,7 +86,11 @@ public sealed unsafe partial class Cpu
             else
             {
                 _engine!.Patch(record->Host, target->Entry);
-                if (record->Kind == ExitKind.CrossPage) Fill(record->Slot, rip & ~PageMask, 0);
+                if (record->Kind == ExitKind.CrossPage)
+                {
+                    Fill(record, rip & ~PageMask, 0);
+                    (record->Entry, record->HostPage) = (target->Entry, (nuint)target->Host & ~(nuint)PageMask);
+                }
                 Links++;
             }
         }
@@ -108,7 +113,7 @@ public sealed unsafe partial class Cpu
             {
                 if ((write ? entry->WriteTag : entry->ReadTag) == page)
                 {
-                    Fill(record->Slot, page, (ulong)entry->Host - page);
+                    Fill(record, page, (ulong)entry->Host - page);
                     Enter(record->Host, _engine!.Common.EnterWithVectors);
                     return true;
                 }
@@ -136,11 +141,14 @@ public sealed unsafe partial class Cpu
         return true;
     }
 
-    void Fill(Slot* slot, ulong page, ulong addend)
+    void Fill(ExitRecord* record, ulong page, ulong addend)
     {
-        if (slot->Tag == Slot.Empty) *_jit->JournalAt++ = (uint)slot;
-        slot->Tag = page;
-        slot->Addend = addend;
+        record->Slot = new Slot { Tag = page, Addend = addend };
+        byte list = (byte)((long)page < 0 ? UpperList : LowerList);
+        if ((record->Listed & list) != 0) return;
+        record->Listed |= list;
+        if (list == LowerList) *_jit->LowerAt++ = (uint)record;
+        else *_jit->UpperAt++ = (uint)record;
     }
 
     /// <summary>RIP and flags as translated code keeps them.</summary>

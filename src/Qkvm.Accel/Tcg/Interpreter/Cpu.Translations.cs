@@ -16,9 +16,7 @@ public sealed unsafe partial class Cpu
 
     readonly Dictionary<uint, Mode> _modes = [];
     readonly Dictionary<nuint, nint> _translatedPages = [];
-    readonly List<nint> _jumpsUsed = [];
     Translation** _translations;
-    uint* _slotJournal;
     int _forgets;
 
     /// <summary>Statistics of the translator.</summary>
@@ -37,7 +35,7 @@ public sealed unsafe partial class Cpu
         Translation* found = FindTranslation(rip, flagsInMemory: true, careful: false);
         if (found == null) return 0;
         jump = CurrentMode().Jumps + JumpEntry.IndexOf(rip);
-        if (jump->Target == JumpEntry.Empty) _jumpsUsed.Add((nint)jump);
+        ListJump(jump, (long)rip < 0);
         *jump = new JumpEntry { Target = rip, Code = found->Entry };
         return found->Entry;
     }
@@ -69,7 +67,7 @@ public sealed unsafe partial class Cpu
             if (map.Mark(page + unit.From, length))
             {
                 UntagWrites((nuint)page);
-                ForgetSlots();
+                ForgetStores((nuint)page);
                 _code.Post(new CodeNotice(CodeNoticeKind.Untag, (nuint)page, map.Index), this);
             }
             if (new ReadOnlySpan<byte>(page + unit.From, length).SequenceEqual(new ReadOnlySpan<byte>(_engine.Page + unit.From, length))) break;
@@ -123,8 +121,10 @@ public sealed unsafe partial class Cpu
     void ForgetTranslations()
     {
         _forgets++;
-        _jumpsUsed.Clear();
-        _jit->JournalAt = _slotJournal;
+        _lowerJumps.Clear();
+        _upperJumps.Clear();
+        _jit->LowerAt = _lower;
+        _jit->UpperAt = _upper;
         _modes.Clear();
         _mode = null;
         _translatedPages.Clear();
@@ -133,26 +133,93 @@ public sealed unsafe partial class Cpu
         _engine!.Forget();
     }
 
-    /// <summary>No translation of addresses holds any more, in data or in code.</summary>
-    void ForgetFastPaths()
+    // Of ExitRecord.Listed.
+    const byte LowerList = 1, UpperList = 2;
+
+    uint* _lower, _upper;
+    readonly List<nint> _lowerJumps = [], _upperJumps = [];
+
+    /// <summary>No translation of the lower half of the address space holds any more, in data or in code. Outside 64-bit mode
+    /// that is all there is.</summary>
+    void ForgetLower()
     {
-        ForgetSlots();
-        foreach (nint jump in _jumpsUsed) ((JumpEntry*)jump)->Target = JumpEntry.Empty;
-        _jumpsUsed.Clear();
+        _jit->LowerAt = Forget(_lower, _jit->LowerAt, LowerList);
+        Forget(_lowerJumps, upper: false);
     }
 
-    void ForgetSlots()
+    void ForgetUpper()
     {
-        for (uint* at = _slotJournal; at < _jit->JournalAt; at++) ((Slot*)(nuint)(*at))->Tag = Slot.Empty;
-        _jit->JournalAt = _slotJournal;
+        _jit->UpperAt = Forget(_upper, _jit->UpperAt, UpperList);
+        Forget(_upperJumps, upper: true);
+    }
+
+    static uint* Forget(uint* list, uint* end, byte which)
+    {
+        for (uint* at = list; at < end; at++)
+        {
+            var record = (ExitRecord*)(nuint)(*at);
+            if (((long)record->Slot.Tag < 0) == (which == UpperList)) record->Slot.Tag = Slot.Empty;
+            record->Listed &= (byte)~which;
+        }
+        return list;
+    }
+
+    /// <summary>An entry of a jump table is about to be filled; it is listed already if what it holds is of the same half.</summary>
+    void ListJump(JumpEntry* jump, bool upper)
+    {
+        const int most = 1 << 17;
+        if (jump->Target != JumpEntry.Empty && (long)jump->Target < 0 == upper) return;
+        List<nint> list = upper ? _upperJumps : _lowerJumps;
+        if (list.Count >= most) Forget(list, upper);
+        list.Add((nint)jump);
+    }
+
+    static void Forget(List<nint> jumps, bool upper)
+    {
+        foreach (nint jump in jumps)
+        {
+            var entry = (JumpEntry*)jump;
+            if ((long)entry->Target < 0 == upper) entry->Target = JumpEntry.Empty;
+        }
+        jumps.Clear();
+    }
+
+    /// <summary>No translation of this linear page holds any more.</summary>
+    void ForgetPage(ulong page)
+    {
+        bool isUpper = (long)page < 0;
+        uint* end = isUpper ? _jit->UpperAt : _jit->LowerAt;
+        for (uint* at = isUpper ? _upper : _lower; at < end; at++)
+        {
+            var record = (ExitRecord*)(nuint)(*at);
+            if (record->Slot.Tag == page) record->Slot.Tag = Slot.Empty;
+        }
+        foreach (nint jump in isUpper ? _upperJumps : _lowerJumps)
+            if ((((JumpEntry*)jump)->Target & ~PageMask) == page) ((JumpEntry*)jump)->Target = isUpper ? JumpEntry.NoneUpper : JumpEntry.NoneLower;
+    }
+
+    /// <summary>No store goes straight to this page any more.</summary>
+    void ForgetStores(nuint hostPage)
+    {
+        for (uint* at = _lower; at < _jit->LowerAt; at++) ForgetStore((ExitRecord*)(nuint)(*at), hostPage);
+        for (uint* at = _upper; at < _jit->UpperAt; at++) ForgetStore((ExitRecord*)(nuint)(*at), hostPage);
+    }
+
+    static void ForgetStore(ExitRecord* record, nuint hostPage)
+    {
+        if (record->IsWrite != 0 && record->Slot.Tag + record->Slot.Addend == hostPage) record->Slot.Tag = Slot.Empty;
     }
 
     Mode? _mode;
+    bool _modeMayDiffer;
     uint _modeBits = uint.MaxValue;
 
     /// <summary>What the processor's state means for translated code.</summary>
     Mode CurrentMode()
     {
+        // Outside 64-bit mode any segment register counts.
+        if (_mode != null && !_modeMayDiffer && _is64Bit) return _mode;
+        _modeMayDiffer = false;
         uint bits = ModeBits();
         if (_mode != null && bits == _modeBits) return _mode;
         _modeBits = bits;
@@ -218,8 +285,8 @@ public sealed unsafe partial class Cpu
     void StartTranslator()
     {
         _translations = (Translation**)NativeMemory.AllocZeroed(TranslationBuckets, (nuint)sizeof(Translation*));
-        _slotJournal = (uint*)NativeMemory.Alloc((nuint)(RegionData / (sizeof(Slot) + sizeof(ExitRecord))), sizeof(uint));
-        _jit->JournalAt = _slotJournal;
+        _jit->LowerAt = _lower = (uint*)NativeMemory.Alloc((nuint)(RegionData / sizeof(ExitRecord)), sizeof(uint));
+        _jit->UpperAt = _upper = (uint*)NativeMemory.Alloc((nuint)(RegionData / sizeof(ExitRecord)), sizeof(uint));
         _jit->HostMxcsr = 0x1F80;
         _jit->X87Area = _region.Allocate(1024, 64);
         _engine = new Engine(this, _region, State, _jit);

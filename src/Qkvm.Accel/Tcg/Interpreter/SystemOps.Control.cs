@@ -174,9 +174,10 @@ static unsafe partial class SystemOps
         if (type == 0 && !cpu.IsCanonical(linear)) throw cpu.Gp();
         switch (type)
         {
-            case 0: cpu.FlushTlbPageContext(linear, (ushort)context); break;
+            case 0: cpu.FlushTlbPage(linear); break;
             case 1: cpu.FlushTlbContext((ushort)context); break;
-            default: cpu.FlushTlb(type == 2); break;
+            case 2: cpu.FlushTlb(global: true); break;
+            default: cpu.FlushTlbContexts(); break;
         }
     }
 

@@ -42,7 +42,7 @@ static class TlbSet
     public const int User = 0, Supervisor = 1, SupervisorAc = 2, UserFetch = 3, SupervisorFetch = 4, Count = 5;
 
     /// <summary>Entries of a set.</summary>
-    public const int Size = 1024;
+    public const int Size = 2048;
 
     public static bool IsUser(int set) => set is User or UserFetch;
     public static bool IsFetch(int set) => set >= UserFetch;

@@ -89,7 +89,7 @@ sealed unsafe class Emitter
         Patch(Hole(), target);
     }
 
-    public const int Overflow = 0, NotOverflow = 1, Below = 2, AboveOrEqual = 3, Equal = 4, NotEqual = 5, BelowOrEqual = 6, Above = 7;
+    public const int Overflow = 0, NotOverflow = 1, Below = 2, AboveOrEqual = 3, Equal = 4, NotEqual = 5, BelowOrEqual = 6, Above = 7, Sign = 8;
 
     void Rex(bool wide, int reg, int index, int rm, bool always = false)
     {

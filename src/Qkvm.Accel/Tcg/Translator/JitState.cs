@@ -22,11 +22,12 @@ unsafe struct JitState
     /// <summary>A linear address: the one that missed, or the target of an indirect jump.</summary>
     public ulong ExitValue;
 
-    /// <summary>TLB entries of the current set.</summary>
-    public void* Tlb;
+    /// <summary>TLB entries of the current set, for data and for code.</summary>
+    public void* Tlb, FetchTlb;
 
-    /// <summary>End of the list of slots that are not empty: 32-bit addresses. There is room for all slots.</summary>
-    public uint* JournalAt;
+    /// <summary>Ends of the lists of records whose slots hold an address of the lower, of the upper half: 32-bit addresses.
+    /// There is room for all records.</summary>
+    public uint* LowerAt, UpperAt;
 
     /// <summary>Where the trampoline goes.</summary>
     public ulong Entry;
@@ -86,9 +87,14 @@ enum ExitKind : byte
 [StructLayout(LayoutKind.Sequential)]
 unsafe struct ExitRecord
 {
+    /// <summary>Of misses and of jumps to other pages.</summary>
+    public Slot Slot;
+
     /// <summary>Of a miss: where the fast look-up goes if it fails, first the way out, later a translation without groups.</summary>
     public ulong Fallback;
-    public Slot* Slot;
+
+    /// <summary>Of a jump to another page: the entry there and the host page it belongs to, 0 until they are known.</summary>
+    public ulong Entry, HostPage;
     public Translation* Owner;
 
     /// <summary>Of a miss: the highest offset in a page at which the access fits.</summary>
@@ -108,12 +114,11 @@ unsafe struct ExitRecord
     /// <summary>The target is entered with flags in memory.</summary>
     public byte FlagsInMemory;
 
-    /// <summary>Of instructions for the interpreter.</summary>
-    public Interpreter.Insn* Insn;
+    /// <summary>In which lists of filled slots this one is: 1 lower, 2 upper.</summary>
+    public byte Listed;
 
-    // What followed last.
-    public ulong NextRip, NextEpoch;
-    public Translation* Next;
+    /// <summary>Of instructions for the interpreter that end a block.</summary>
+    public Interpreter.Insn* Insn;
     public byte Segment, Size;
 }
 

@@ -35,6 +35,9 @@ unsafe struct JumpEntry
 
     /// <summary>No instruction is there.</summary>
     public const ulong Empty = 1UL << 63;
+
+    /// <summary>Nor there, but the entry is on a half's list.</summary>
+    public const ulong NoneLower = 1UL << 62, NoneUpper = 1UL << 63 | 1;
     public ulong Target;
     public ulong Code;
 

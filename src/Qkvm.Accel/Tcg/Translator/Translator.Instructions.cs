@@ -23,7 +23,7 @@ sealed unsafe partial class Translator
             case Treatment.Leave: EmitLeave(i); return true;
             case Treatment.Divide: EmitDivide(i); return true;
             case Treatment.LoadControl: return EmitLoadControl(i);
-            case Treatment.Interpret: return EmitInterpret(step.Offset);
+            case Treatment.Interpret: return EmitInterpret(step.Offset, step.X);
             default: return EmitJump(i);
         }
     }
@@ -284,7 +284,19 @@ sealed unsafe partial class Translator
     ExitRecord* InterpretRecord(int offset) => NewRecord(ExitKind.Interpret, offset);
 
     /// <summary>The block ends; the interpreter runs the instruction.</summary>
-    bool EmitInterpret(int offset)
+    bool EmitInterpret(int offset, in Instruction x)
+    {
+        ExitRecord* record = InterpretRecord(offset);
+        if (record == null) return false;
+        record->Insn = (Insn*)_region.Allocate(sizeof(Insn), 8);
+        if (record->Insn == null) return false;
+        _cpu.Translate(x, record->Insn);
+        EmitExit(record, _flagsSaved ? _common.ExitSaved : _common.Exit);
+        return true;
+    }
+
+    /// <summary>The block ends before an instruction that goes on in the next page.</summary>
+    bool EmitCrossing(int offset)
     {
         ExitRecord* record = InterpretRecord(offset);
         if (record == null) return false;
@@ -296,6 +308,6 @@ sealed unsafe partial class Translator
     bool EmitInterpretOne(int i)
     {
         _unit.CutAfter(i);
-        return EmitInterpret(_unit.Steps[i].Offset);
+        return EmitInterpret(_unit.Steps[i].Offset, _unit.Steps[i].X);
     }
 }

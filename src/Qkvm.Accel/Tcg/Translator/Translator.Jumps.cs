@@ -67,7 +67,7 @@ sealed unsafe partial class Translator
             ExitRecord* cross = NewRecord(ExitKind.CrossPage, target);
             if (cross == null) return false;
             EmitCross(cross, saveFlags: false);
-            return cross->Slot != null;
+            return true;
         }
         ExitRecord* record = NewRecord(ExitKind.Direct, target);
         if (record == null) return false;
@@ -81,18 +81,15 @@ sealed unsafe partial class Translator
     void EmitCross(ExitRecord* record, bool saveFlags)
     {
         if (saveFlags) _e.SaveFlags(&_jit->Flags);
-        record->Slot = (Slot*)_region.Allocate(sizeof(Slot), sizeof(Slot));
-        if (record->Slot == null) return;
-        record->Slot->Tag = Slot.Empty;
         record->FlagsInMemory = 1;
         _e.LoadFrom(R10, &_jit->RipBase);
         _e.Op(_mode.Is64, Lea, R10, R10, None, 0, record->Offset & -PageSize);
-        _e.Op(true, CompareLoad, R10, &record->Slot->Tag);
+        _e.Op(true, CompareLoad, R10, &record->Slot.Tag);
         uint wrong = _e.JumpIf(NotEqual);
         _e.StoreTo(&_jit->RipBase, R10);
         record->Host = _e.Jump();
         _e.PatchHere(wrong);
-        EmitExit(record, _common.ExitSaved);
+        EmitExit(record, _common.MissCross);
     }
 
     bool EmitJumpIf(in Step step, int condition) =>

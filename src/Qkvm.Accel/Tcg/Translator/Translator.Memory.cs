@@ -22,12 +22,10 @@ sealed unsafe partial class Translator
         ref Group group = ref _unit.Groups[number];
         ref Step step = ref _unit.Steps[position];
         FreeFlags(step.LiveBefore);
-        group.Slot = (Slot*)_region.Allocate(sizeof(Slot), sizeof(Slot));
         ExitRecord* record = NewRecord(ExitKind.Miss, step.Offset);
-        if (group.Slot == null || record == null) return false;
-        group.Slot->Tag = Slot.Empty;
+        if (record == null) return false;
+        group.Slot = &record->Slot;
         int span = (int)(group.High - group.Low);
-        record->Slot = group.Slot;
         record->Limit = (uint)(PageSize - span);
         record->Host = _e.Here;
         record->IsWrite = (byte)(group.IsWrite ? 1 : 0);

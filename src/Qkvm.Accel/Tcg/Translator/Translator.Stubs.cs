@@ -73,6 +73,8 @@ sealed unsafe partial class Translator
 
         stubs.MissRead = EmitMiss(ReadTagAt);
         stubs.MissWrite = EmitMiss(WriteTagAt);
+        _common.ExitSaved = stubs.ExitSaved;
+        stubs.MissCross = EmitMissCross();
 
         stubs.LoadX87 = _e.Here;
         EmitXsave(restore: true);
@@ -81,7 +83,7 @@ sealed unsafe partial class Translator
         return stubs;
     }
 
-    const int ReadTagAt = 0, WriteTagAt = 8, HostAt = 16, AddendAt = 8;
+    const int ReadTagAt = 0, WriteTagAt = 8, HostAt = 16, TagAt = 0, AddendAt = 8;
 
     void EmitPushes() => _e.Bytes([0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57]);    // push rbx rbp r12 r13 r14 r15
     void EmitPops() => _e.Bytes([0x41, 0x5F, 0x41, 0x5E, 0x41, 0x5D, 0x41, 0x5C, 0x5D, 0x5B, 0xC3]);
@@ -96,28 +98,15 @@ sealed unsafe partial class Translator
         _e.Arithmetic(false, And, Rax, PageSize - 1);
         _e.Op(false, CompareLoad, Rax, R11, None, 0, RecordLimitAt);
         uint crosses = _e.JumpIf(Above);
-        _e.Move(Rax, R10);
-        _e.Shift(true, Shr, Rax, 7);
-        _e.Arithmetic(false, And, Rax, (TlbSet.Size - 1) * sizeof(TlbEntry));
-        _e.Op(true, AddLoad, Rax, &_jit->Tlb);
+        EmitLookUp(R10, &_jit->Tlb);
         _e.Move(Rcx, R10);
         _e.Arithmetic(true, And, Rcx, -PageSize);
         _e.Op(true, CompareLoad, Rcx, Rax, None, 0, tagAt);
         uint absent = _e.JumpIf(NotEqual);
         _e.Op(true, Load, Rax, Rax, None, 0, HostAt);
         _e.Op(true, SubLoad, Rax, Rcx);
-        _e.Op(true, Load, R11, R11, None, 0, RecordSlotAt);
         _e.Op(true, Store, Rax, R11, None, 0, AddendAt);
-        // A slot that is not empty is in the journal already.
-        _e.Op(true, Load, Rax, R11, None, 0, 0);
-        _e.Op(true, Store, Rcx, R11, None, 0, 0);
-        _e.Op(true, 0xD1, 4, Rax);                                  // shl rax: overflows for Empty only
-        uint listed = _e.JumpIf(NotOverflow);
-        _e.LoadFrom(Rax, &_jit->JournalAt);
-        _e.Op(false, Store, R11, Rax, None, 0, 0);
-        _e.Op(true, Lea, Rax, Rax, None, 0, sizeof(uint));
-        _e.StoreTo(&_jit->JournalAt, Rax);
-        _e.PatchHere(listed);
+        EmitListing();
         _e.LoadFrom(Rax, &_jit->Saved0);
         _e.LoadFrom(Rcx, &_jit->Saved1);
         _e.Byte(0xC3);
@@ -130,9 +119,73 @@ sealed unsafe partial class Translator
         return start;
     }
 
+    /// <summary>A jump to another page, whose linear address is in R10: goes on if it leads to the same host page as last time.</summary>
+    uint EmitMissCross()
+    {
+        uint start = _e.Here;
+        _e.StoreTo(&_jit->Saved0, Rax);
+        _e.StoreTo(&_jit->Saved1, Rcx);
+        EmitLookUp(R10, &_jit->FetchTlb);
+        _e.Op(true, CompareLoad, R10, Rax, None, 0, ReadTagAt);
+        uint absent = _e.JumpIf(NotEqual);
+        _e.Op(true, Load, Rax, Rax, None, 0, HostAt);
+        _e.Op(true, CompareLoad, Rax, R11, None, 0, RecordHostPageAt);
+        uint other = _e.JumpIf(NotEqual);
+        _e.Move(Rcx, R10);
+        EmitListing();
+        _e.LoadFrom(Rax, &_jit->Saved0);
+        _e.LoadFrom(Rcx, &_jit->Saved1);
+        _e.StoreTo(&_jit->RipBase, R10);
+        _e.Op(false, 0xFF, 4, R11, None, 0, RecordEntryAt);         // jmp [r11 + Entry]
+        _e.PatchHere(absent);
+        _e.PatchHere(other);
+        _e.LoadFrom(Rax, &_jit->Saved0);
+        _e.LoadFrom(Rcx, &_jit->Saved1);
+        _e.Jump(_common.ExitSaved);
+        return start;
+    }
+
+    /// <summary>RAX: the TLB entry for an address.</summary>
+    void EmitLookUp(int linear, void** set)
+    {
+        _e.Move(Rax, linear);
+        _e.Shift(true, Shr, Rax, 7);
+        _e.Arithmetic(false, And, Rax, (TlbSet.Size - 1) * sizeof(TlbEntry));
+        _e.Op(true, AddLoad, Rax, set);
+    }
+
+    /// <summary>The slot of the record in R11 gets RCX as its tag and goes on the list of filled ones. Changes RAX.</summary>
+    void EmitListing()
+    {
+        _e.Op(true, Store, Rcx, R11, None, 0, TagAt);
+        _e.Bytes([0x48, 0x85, 0xC9]);                               // test rcx, rcx
+        uint upper = _e.JumpIf(Sign);
+        EmitListing(1, (void**)&_jit->LowerAt);
+        uint done = _e.Jump();
+        _e.PatchHere(upper);
+        EmitListing(2, (void**)&_jit->UpperAt);
+        _e.PatchHere(done);
+    }
+
+    void EmitListing(byte list, void** end)
+    {
+        _e.Op(false, 0xF6, 0, R11, None, 0, RecordListedAt);        // test byte [r11 + Listed], list
+        _e.Byte(list);
+        uint listed = _e.JumpIf(NotEqual);
+        _e.Op(false, 0x80, Or, R11, None, 0, RecordListedAt);
+        _e.Byte(list);
+        _e.LoadFrom(Rax, (ulong*)end);
+        _e.Op(false, Store, R11, Rax, None, 0, 0);
+        _e.Op(true, Lea, Rax, Rax, None, 0, sizeof(uint));
+        _e.StoreTo((ulong*)end, Rax);
+        _e.PatchHere(listed);
+    }
+
     static readonly int RecordLimitAt = OffsetOf(r => (nint)(&r->Limit));
-    static readonly int RecordSlotAt = OffsetOf(r => (nint)(&r->Slot));
     static readonly int RecordFallbackAt = OffsetOf(r => (nint)(&r->Fallback));
+    static readonly int RecordEntryAt = OffsetOf(r => (nint)(&r->Entry));
+    static readonly int RecordHostPageAt = OffsetOf(r => (nint)(&r->HostPage));
+    static readonly int RecordListedAt = OffsetOf(r => (nint)(&r->Listed));
 
     delegate nint Field(ExitRecord* record);
 

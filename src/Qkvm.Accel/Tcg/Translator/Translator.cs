@@ -110,7 +110,7 @@ sealed unsafe partial class Translator : IDisposable
         if (_unit.Count == 0 || !Closes(_unit.Steps[_unit.Count - 1]))
         {
             int next = _unit.Count == 0 ? offset : _unit.Steps[_unit.Count - 1].Next;
-            if (!(_unit.EndsAtCrossing && next < Unit.PageSize ? EmitInterpret(next) : EmitDirect(next, LiveAfterLast()))) return false;
+            if (!(_unit.EndsAtCrossing && next < Unit.PageSize ? EmitCrossing(next) : EmitDirect(next, LiveAfterLast()))) return false;
         }
         for (int s = 0; s < _stubs.Count; s++) EmitStub(_stubs[s]);
         block->StaleStub = _e.Here;
@@ -138,8 +138,9 @@ sealed unsafe partial class Translator : IDisposable
 
     ExitRecord* NewRecord(ExitKind kind, int offset)
     {
-        var record = (ExitRecord*)_region.Allocate(sizeof(ExitRecord), 8);
+        var record = (ExitRecord*)_region.Allocate(sizeof(ExitRecord), 16);
         if (record == null) return null;
+        record->Slot.Tag = Slot.Empty;
         (record->Kind, record->Offset, record->Fallback) = (kind, offset, _common.ExitSaved);
         record->Owner = _block;
         return record;
@@ -184,6 +185,9 @@ struct Stubs
 
     /// <summary>Called with a linear address in R10, a record in R11.</summary>
     public uint MissRead, MissWrite;
+
+    /// <summary>Gone to with a linear page in R10, a record in R11, flags in memory.</summary>
+    public uint MissCross;
     public uint LoadVectors;
 
     /// <summary>From C#: void f(): x87 registers from and to JitState.X87Area.</summary>
