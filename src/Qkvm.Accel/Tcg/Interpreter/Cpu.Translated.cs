@@ -55,6 +55,8 @@ public sealed unsafe partial class Cpu
                 return true;
             case ExitKind.Miss:
                 return Refill(record, rip);
+            case ExitKind.SecondPage:
+                return CheckSecondPage(record, rip);
             case ExitKind.Interpret:
                 UnpackState(rip);
                 if (record->Insn == null) RunOne();
@@ -138,6 +140,23 @@ public sealed unsafe partial class Cpu
         if (forgets == _forgets) record->Fallback = careful->Entry;
         _jit->VectorsLoaded = 0;
         Enter(careful->Entry, _engine!.Common.Enter);
+        return true;
+    }
+
+    /// <summary>The second half of an instruction: if it is in another host page by now, the block is void.</summary>
+    bool CheckSecondPage(ExitRecord* record, ulong rip)
+    {
+        UnpackState(rip);                                          // finding may fault
+        ulong page = Wrap((rip & ~PageMask) + PageSize);
+        TlbEntry* entry = Fill(page, false, State->Cpl == 3 ? TlbSet.UserFetch : TlbSet.SupervisorFetch, Seg.Cs);
+        if ((nuint)entry->Host != record->HostPage)
+        {
+            Drop(record->Owner);
+            return false;
+        }
+        Fill(record, page, 0);
+        _jit->VectorsLoaded = 0;
+        Enter(record->Host, _engine!.Common.Enter);
         return true;
     }
 

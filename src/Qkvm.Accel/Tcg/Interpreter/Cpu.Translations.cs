@@ -16,6 +16,9 @@ public sealed unsafe partial class Cpu
 
     readonly Dictionary<uint, Mode> _modes = [];
     readonly Dictionary<nuint, nint> _translatedPages = [];
+
+    /// <summary>Blocks of one instruction, by the page that it goes on in.</summary>
+    readonly Dictionary<nuint, List<nint>> _crossings = [];
     Translation** _translations;
     int _forgets;
 
@@ -50,34 +53,28 @@ public sealed unsafe partial class Cpu
         uint key = (uint)mode.Number << ModeShift | (flagsInMemory ? FlagsInMemory : 0) | (careful ? Careful : 0);
         for (Translation* block = _translations[Hash(host)]; block != null; block = block->NextInBucket)
             if (block->Host == host && block->Key == key) return block;
-        return Translate(host, mode, key, _code[Detail(entry)->Map]);
+        return Translate(rip, entry, mode, key);
     }
 
-    Translation* Translate(byte* host, Mode mode, uint key, CodeMap map)
+    Translation* Translate(ulong rip, TlbEntry* entry, Mode mode, uint key)
     {
-        int offset = (int)((nuint)host & PageMask);
-        byte* page = host - offset;
+        byte* page = entry->Host, host = page + (rip & PageMask);
+        int offset = (int)(rip & PageMask);
         bool careful = (key & Careful) != 0;
-        Unit unit = _engine!.Unit;
-        while (true)
+        nuint second = 0;
+        PlanPart(mode, offset, careful, page, _code[Detail(entry)->Map]);
+        if (_engine!.Unit.Count == 0)
         {
-            Buffer.MemoryCopy(page, _engine.Page, PageSize, PageSize);
-            unit.Plan(mode, offset, careful, Lockstep ? 1 : Unit.MaxSteps);
-            int length = Math.Max(unit.To - unit.From, 1);
-            if (map.Mark(page + unit.From, length))
-            {
-                UntagWrites((nuint)page);
-                ForgetStores((nuint)page);
-                _code.Post(new CodeNotice(CodeNoticeKind.Untag, (nuint)page, map.Index), this);
-            }
-            if (new ReadOnlySpan<byte>(page + unit.From, length).SequenceEqual(new ReadOnlySpan<byte>(_engine.Page + unit.From, length))) break;
+            TlbEntry* next = Fill(Wrap((rip & ~PageMask) + PageSize), false, State->Cpl == 3 ? TlbSet.UserFetch : TlbSet.SupervisorFetch, Seg.Cs);
+            if (next->Host == null || !PlanCrossing(mode, offset, careful, page, next->Host, _code[Detail(next)->Map])) return null;
+            second = (nuint)next->Host;
         }
         for (int attempt = 0; ; attempt++)
         {
             var block = (Translation*)_region.Allocate(sizeof(Translation), 8);
             if (block != null)
             {
-                (block->Key, block->Offset) = (key, (ushort)offset);
+                (block->Key, block->Offset, block->SecondPage) = (key, (ushort)offset, second);
                 block->Host = host;
                 if (_engine.Emit(block, mode, offset, (key & FlagsInMemory) != 0, careful))
                 {
@@ -89,8 +86,52 @@ public sealed unsafe partial class Cpu
             ForgetTranslations();
             mode = CurrentMode();
             key = (uint)mode.Number << ModeShift | key & (FlagsInMemory | Careful);
-            unit.Plan(mode, offset, careful);
+            if (second == 0) _engine.Unit.Plan(mode, offset, careful);
+            else _engine.Unit.Plan(mode, offset, careful, 1, 2 * PageSize);
         }
+    }
+
+    /// <summary>Plans from what is in a page. The bytes are marked as code, then read again: a write in between is seen either way.</summary>
+    void PlanPart(Mode mode, int offset, bool careful, byte* page, CodeMap map)
+    {
+        Unit unit = _engine!.Unit;
+        int length;
+        do
+        {
+            Buffer.MemoryCopy(page, _engine.Page, PageSize, PageSize);
+            unit.Plan(mode, offset, careful, Lockstep ? 1 : Unit.MaxSteps);
+            length = Math.Max(unit.To - unit.From, 1);
+            MarkCode(map, page + unit.From, length);
+        }
+        while (!new ReadOnlySpan<byte>(page + unit.From, length).SequenceEqual(new ReadOnlySpan<byte>(_engine.Page + unit.From, length)));
+    }
+
+    /// <summary>Plans an instruction whose first bytes are in one page, the rest in another. False: it is longer than 15 bytes.</summary>
+    bool PlanCrossing(Mode mode, int offset, bool careful, byte* page, byte* next, CodeMap nextMap)
+    {
+        Unit unit = _engine!.Unit;
+        byte* copy = _engine.Page;
+        int first = PageSize - offset;
+        do
+        {
+            Buffer.MemoryCopy(page + offset, copy + offset, first, first);
+            Buffer.MemoryCopy(next, copy + PageSize, PageSize, MaxInstruction);
+            unit.Plan(mode, offset, careful, 1, 2 * PageSize);
+            if (unit.Count == 0 || unit.Steps[0].Next <= PageSize) return false;
+            MarkCode(nextMap, next, unit.Steps[0].Next - PageSize);
+        }
+        while (!new ReadOnlySpan<byte>(page + offset, first).SequenceEqual(new ReadOnlySpan<byte>(copy + offset, first))
+            || !new ReadOnlySpan<byte>(next, MaxInstruction).SequenceEqual(new ReadOnlySpan<byte>(copy + PageSize, MaxInstruction)));
+        return true;
+    }
+
+    void MarkCode(CodeMap map, byte* from, int length)
+    {
+        if (!map.Mark(from, length)) return;
+        nuint page = (nuint)from & ~(nuint)PageMask;
+        UntagWrites(page);
+        ForgetStores(page);
+        _code.Post(new CodeNotice(CodeNoticeKind.Untag, page, map.Index), this);
     }
 
     void Enlist(Translation* block, byte* page)
@@ -101,21 +142,31 @@ public sealed unsafe partial class Cpu
         _translatedPages.TryGetValue((nuint)page, out nint first);
         block->NextInPage = (Translation*)first;
         _translatedPages[(nuint)page] = (nint)block;
+        if (block->SecondPage != 0)
+        {
+            if (!_crossings.TryGetValue(block->SecondPage, out List<nint>? crossings)) _crossings.Add(block->SecondPage, crossings = []);
+            crossings.Add((nint)block);
+        }
         Translations++;
     }
 
     /// <summary>The code of a page has changed: its blocks are void, whoever jumps to them.</summary>
     void DropTranslations(nuint hostPage)
     {
-        if (!_translatedPages.Remove(hostPage, out nint first)) return;
-        for (var block = (Translation*)first; block != null; block = block->NextInPage)
-        {
-            Translation** link = _translations + Hash(block->Host);
-            while (*link != block) link = &(*link)->NextInBucket;
-            *link = block->NextInBucket;
-            block->IsStale = true;
-            _engine!.Redirect(block->Entry, block->StaleStub);
-        }
+        if (_translatedPages.Remove(hostPage, out nint first))
+            for (var block = (Translation*)first; block != null; block = block->NextInPage) Drop(block);
+        if (_crossings.Remove(hostPage, out List<nint>? crossings))
+            foreach (nint block in crossings) Drop((Translation*)block);
+    }
+
+    void Drop(Translation* block)
+    {
+        if (block->IsStale) return;
+        Translation** link = _translations + Hash(block->Host);
+        while (*link != block) link = &(*link)->NextInBucket;
+        *link = block->NextInBucket;
+        block->IsStale = true;
+        _engine!.Redirect(block->Entry, block->StaleStub);
     }
 
     void ForgetTranslations()
@@ -128,6 +179,7 @@ public sealed unsafe partial class Cpu
         _modes.Clear();
         _mode = null;
         _translatedPages.Clear();
+        _crossings.Clear();
         new Span<nint>(_translations, TranslationBuckets).Clear();
         _region.Forget();
         _engine!.Forget();

@@ -81,6 +81,8 @@ enum ExitKind : byte
     Stale,
     /// <summary>x87 registers are wanted in the host's.</summary>
     LoadX87,
+    /// <summary>The instruction goes on in a page that may not be the one it was translated from.</summary>
+    SecondPage,
 }
 
 /// <summary>One way out of emitted code. RIP is JitState.RipBase + <see cref="Offset"/>.</summary>
@@ -93,7 +95,7 @@ unsafe struct ExitRecord
     /// <summary>Of a miss: where the fast look-up goes if it fails, first the way out, later a translation without groups.</summary>
     public ulong Fallback;
 
-    /// <summary>Of a jump to another page: the entry there and the host page it belongs to, 0 until they are known.</summary>
+    /// <summary>Of what reaches another page: where to go on, and that host page, 0 until they are known.</summary>
     public ulong Entry, HostPage;
     public Translation* Owner;
 
@@ -134,8 +136,8 @@ unsafe struct Translation
     public uint Entry;
     public Translation* NextInBucket, NextInPage;
 
-    /// <summary>As NextInPage, for the page that the last instruction reaches into.</summary>
-    public Translation* NextInSecondPage;
+    /// <summary>The host page that the instruction goes on in; 0: none.</summary>
+    public nuint SecondPage;
 
     /// <summary>A way out with nothing but this block's address: what a stale entry jumps to.</summary>
     public uint StaleStub;

@@ -295,15 +295,6 @@ sealed unsafe partial class Translator
         return true;
     }
 
-    /// <summary>The block ends before an instruction that goes on in the next page.</summary>
-    bool EmitCrossing(int offset)
-    {
-        ExitRecord* record = InterpretRecord(offset);
-        if (record == null) return false;
-        EmitExit(record, _flagsSaved ? _common.ExitSaved : _common.Exit);
-        return true;
-    }
-
     /// <summary>In the middle of a block: what follows is reached by another one.</summary>
     bool EmitInterpretOne(int i)
     {

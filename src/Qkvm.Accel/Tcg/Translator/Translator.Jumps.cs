@@ -92,6 +92,22 @@ sealed unsafe partial class Translator
         EmitExit(record, _common.MissCross);
     }
 
+    /// <summary>The block's only instruction goes on in the next page, which must be the one that it was translated from.</summary>
+    bool EmitSecondPage(int offset)
+    {
+        ExitRecord* record = NewRecord(ExitKind.SecondPage, offset);
+        if (record == null) return false;
+        FreeFlags(_unit.Steps[0].LiveBefore);
+        record->HostPage = _block->SecondPage;
+        _e.LoadFrom(R10, &_jit->RipBase);
+        _e.Op(_mode.Is64, Lea, R10, R10, None, 0, PageSize);
+        _e.Op(true, CompareLoad, R10, &record->Slot.Tag);
+        _stubs.Add(new Stub { Kind = StubKind.SecondPage, Hole = _e.JumpIf(NotEqual), Record = record });
+        record->Host = _e.Here;
+        record->Entry = _e.Here;
+        return true;
+    }
+
     bool EmitJumpIf(in Step step, int condition) =>
         step.Target > step.Offset ? EmitSideExit(step, condition) : EmitBackward(step, condition);
 

@@ -28,6 +28,9 @@ sealed unsafe partial class Translator
                 _e.Call(stub.Record->IsWrite != 0 ? _common.MissWrite : _common.MissRead);
                 _e.Jump(stub.Record->Host);
                 break;
+            case StubKind.SecondPage:
+                EmitExit(stub.Record, _common.MissSecondPage);
+                break;
             case StubKind.Cross:
                 EmitCross(stub.Record, stub.SaveFlags);
                 break;
@@ -74,7 +77,8 @@ sealed unsafe partial class Translator
         stubs.MissRead = EmitMiss(ReadTagAt);
         stubs.MissWrite = EmitMiss(WriteTagAt);
         _common.ExitSaved = stubs.ExitSaved;
-        stubs.MissCross = EmitMissCross();
+        stubs.MissCross = EmitMissCross(moves: true);
+        stubs.MissSecondPage = EmitMissCross(moves: false);
 
         stubs.LoadX87 = _e.Here;
         EmitXsave(restore: true);
@@ -119,8 +123,9 @@ sealed unsafe partial class Translator
         return start;
     }
 
-    /// <summary>A jump to another page, whose linear address is in R10: goes on if it leads to the same host page as last time.</summary>
-    uint EmitMissCross()
+    /// <summary>The next instruction, or the rest of it, is in another page, whose linear address is in R10: goes on if that is
+    /// the same host page as last time.</summary>
+    uint EmitMissCross(bool moves)
     {
         uint start = _e.Here;
         _e.StoreTo(&_jit->Saved0, Rax);
@@ -135,7 +140,7 @@ sealed unsafe partial class Translator
         EmitListing();
         _e.LoadFrom(Rax, &_jit->Saved0);
         _e.LoadFrom(Rcx, &_jit->Saved1);
-        _e.StoreTo(&_jit->RipBase, R10);
+        if (moves) _e.StoreTo(&_jit->RipBase, R10);
         _e.Op(false, 0xFF, 4, R11, None, 0, RecordEntryAt);         // jmp [r11 + Entry]
         _e.PatchHere(absent);
         _e.PatchHere(other);

@@ -44,7 +44,7 @@ sealed unsafe partial class Translator : IDisposable
 
     enum StubKind : byte
     {
-        Exit, Miss, Cross,
+        Exit, Miss, Cross, SecondPage,
     }
 
     public Translator(Cpu cpu, CodeRegion region, CpuState* state, JitState* jit)
@@ -52,7 +52,7 @@ sealed unsafe partial class Translator : IDisposable
         (_cpu, _region) = (cpu, region);
         _state = state;
         _jit = jit;
-        _page = (byte*)System.Runtime.InteropServices.NativeMemory.AlignedAlloc(Unit.PageSize, 64);
+        _page = (byte*)System.Runtime.InteropServices.NativeMemory.AlignedAlloc(2 * Unit.PageSize, 64);
         _unit = new Unit(cpu, _page);
         Restart();
         _common = EmitCommon();
@@ -61,7 +61,7 @@ sealed unsafe partial class Translator : IDisposable
 
     readonly int _kept;
 
-    /// <summary>The copy of the guest's page that blocks are made from.</summary>
+    /// <summary>The copy of the guest's page that blocks are made from, and of what follows it.</summary>
     public byte* Page => _page;
     public Unit Unit => _unit;
     public Stubs Common => _common;
@@ -98,6 +98,7 @@ sealed unsafe partial class Translator : IDisposable
         block->Offset = (ushort)offset;
         block->LiveFlags = _unit.Count == 0 ? (byte)OpInfo.AllFlags : _unit.Steps[0].LiveBefore;
         block->LiveAfter = LiveAfterLast();
+        if (_unit.Count == 1 && _unit.Steps[0].Next > PageSize && !EmitSecondPage(offset)) return false;
         int vectors = FirstOf(Treatment.Vector, Treatment.LoadControl), x87 = FirstOf(Treatment.X87, Treatment.LoadControl);
         for (int i = 0; i < _unit.Count; i++)
         {
@@ -110,7 +111,7 @@ sealed unsafe partial class Translator : IDisposable
         if (_unit.Count == 0 || !Closes(_unit.Steps[_unit.Count - 1]))
         {
             int next = _unit.Count == 0 ? offset : _unit.Steps[_unit.Count - 1].Next;
-            if (!(_unit.EndsAtCrossing && next < Unit.PageSize ? EmitCrossing(next) : EmitDirect(next, LiveAfterLast()))) return false;
+            if (!EmitDirect(next, LiveAfterLast())) return false;
         }
         for (int s = 0; s < _stubs.Count; s++) EmitStub(_stubs[s]);
         block->StaleStub = _e.Here;
@@ -187,7 +188,7 @@ struct Stubs
     public uint MissRead, MissWrite;
 
     /// <summary>Gone to with a linear page in R10, a record in R11, flags in memory.</summary>
-    public uint MissCross;
+    public uint MissCross, MissSecondPage;
     public uint LoadVectors;
 
     /// <summary>From C#: void f(): x87 registers from and to JitState.X87Area.</summary>

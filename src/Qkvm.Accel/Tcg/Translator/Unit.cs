@@ -89,6 +89,7 @@ sealed unsafe class Unit
     /// <summary>Bytes that the translation depends on.</summary>
     public int From, To;
     public Mode Mode { get; private set; } = null!;
+    int _available;
 
     /// <param name="page">A copy of the guest's page, to work on.</param>
     public Unit(Cpu cpu, byte* page)
@@ -99,9 +100,11 @@ sealed unsafe class Unit
 
     /// <summary>Decodes from a place in the page and plans.</summary>
     /// <param name="careful">No groups, no hoisting: each access is checked just before it happens.</param>
-    public void Plan(Mode mode, int offset, bool careful, int limit = MaxSteps)
+    /// <param name="available">Bytes in the page; more than its size, to plan the one instruction that goes on in the next.</param>
+    public void Plan(Mode mode, int offset, bool careful, int limit = MaxSteps, int available = PageSize)
     {
         Mode = mode;
+        _available = available;
         _decoder = _decoders[mode.CodeSize >> 3] ??= Decoder.Create(mode.CodeSize * 8, _reader, _cpu.DecoderOptions);
         (Count, AccessCount, GroupCount, EndsAtCrossing) = (0, 0, 0, false);
         (From, To) = (offset, offset);
@@ -134,7 +137,7 @@ sealed unsafe class Unit
 
     bool TryDecode(int offset, out Instruction x)
     {
-        _reader.Start(_page + offset, Math.Max(PageSize - offset, 0));
+        _reader.Start(_page + offset, Math.Max(_available - offset, 0));
         _decoder.IP = (ulong)offset;
         _decoder.Decode(out x);
         if (_decoder.LastError == DecoderError.NoMoreBytes) return false;
