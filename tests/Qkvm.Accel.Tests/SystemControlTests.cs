@@ -152,7 +152,7 @@ public unsafe class SystemControlTests
     public void A_new_cr3_drops_translations_but_global_ones()
     {
         using SystemMachine m = new M().Long64();
-        m.S->Cr4 |= Cr4.Pge;
+        m.Cpu.SetCr4(m.S->Cr4 | Cr4.Pge);
         m.SetPage(0x20000, 0x20000 | 0x103);
         Assert.Equal(0, m.Cpu.ReadLinear<byte>(0x20000) + m.Cpu.ReadLinear<byte>(0x21000));
         m.Write(M.Tables + 0x3000 + 0x20 * 8, 0, 8);

@@ -64,6 +64,7 @@ public sealed unsafe partial class Cpu : IDisposable
     {
         if (_disposed) return;
         _disposed = true;
+        if (Lockstep) Console.Error.WriteLine($"lockstep: CPU {Index}: {Compared} instructions compared, {Differences} differ");
         _code.Remove(this);
         Qkvm.Host.Libc.munmap(_arena, ArenaSize);
         NativeMemory.Free(_buckets);

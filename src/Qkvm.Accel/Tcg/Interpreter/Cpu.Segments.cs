@@ -5,7 +5,7 @@ public sealed unsafe partial class Cpu
 {
     const ushort RealAccess = Segment.Present | Segment.System | Segment.Writable | Segment.Accessed;
     const ushort Virtual8086Access = RealAccess | 3 << 5;
-    const ushort FlatAccess = 0x8000 | RealAccess;
+    internal const ushort FlatAccess = 0x8000 | RealAccess;
 
     /// <summary>Segments are bases alone: real-address or virtual-8086 mode.</summary>
     bool IsRealAddressing => !IsProtected || IsVirtual8086;

@@ -6,7 +6,7 @@ namespace Qkvm.Accel.Tcg.Interpreter;
 /// 64-bit mode) or lacks it (SYSENTER in long mode).</summary>
 public sealed unsafe partial class Cpu
 {
-    const ushort Ring3 = 3 << 5;
+    internal const ushort Ring3 = 3 << 5;
 
     internal void SystemCall(ulong nextRip)
     {

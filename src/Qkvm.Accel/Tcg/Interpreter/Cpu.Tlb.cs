@@ -101,6 +101,11 @@ public sealed unsafe partial class Cpu
         _tlbDetails = context.Details;
         _tlb = _tlbEntries + set;
         _systemTlb = _tlbEntries + systemSet;
+        _jit->UserTlb = _tlbEntries + TlbSet.User * TlbSet.Size;
+        _jit->SupervisorTlb = _tlbEntries + TlbSet.Supervisor * TlbSet.Size;
+        _jit->SupervisorAcTlb = _tlbEntries + TlbSet.SupervisorAc * TlbSet.Size;
+        _jit->UserFetchTlb = _tlbEntries + TlbSet.UserFetch * TlbSet.Size;
+        _jit->SupervisorFetchTlb = _tlbEntries + TlbSet.SupervisorFetch * TlbSet.Size;
     }
 
     /// <summary>Other translations hold from now on than did before.</summary>

@@ -35,12 +35,22 @@ public sealed unsafe partial class Cpu
         }
     }
 
-    void Enter(uint code, uint through) => ((delegate* unmanaged<ulong, void>)(nint)through)(code);
+    void Enter(uint code, uint through)
+    {
+        bool interruptible = (State->RflagsSystem & Interpreter.Rflags.If) != 0;
+        _jit->InterruptWaits = (byte)(!interruptible && (Apic is { HasInterrupt: true } || State->NmiPending != 0) ? 1 : 0);
+        ((delegate* unmanaged<ulong, void>)(nint)through)(code);
+    }
 
     /// <summary>After an exit: goes on in translated code, or leaves RIP and flags to the loop (false).</summary>
     bool TryContinue()
     {
         ExitRecord* record = _jit->Exit;
+        if (_jit->ModeStale != 0)
+        {
+            _jit->ModeStale = 0;
+            ModeChanged();
+        }
         ulong rip = WrapLinear(_jit->RipBase + (ulong)(long)record->Offset);
         switch (record->Kind)
         {

@@ -275,11 +275,26 @@ public sealed unsafe partial class Cpu
         uint bits = ModeBits();
         if (_mode != null && bits == _modeBits) return _mode;
         _modeBits = bits;
-        if (!_modes.TryGetValue(bits, out _mode)) _modes.Add(bits, _mode = MakeMode(bits));
+        _mode = TryModeOf(bits);
+        if (_mode == null)
+        {
+            ForgetTranslations();
+            _mode = TryModeOf(bits) ?? throw new InvalidOperationException("no room for a jump table in an empty code cache");
+        }
         return _mode;
     }
 
-    const uint ModeIs64 = 1, ModeUser = 2, ModeAc = 4, ModeSse = 8, ModeAvx = 0x10, ModeX87 = 0x20, ModeStack = 0x40;
+    /// <summary>Null: there is no room for one more.</summary>
+    internal Mode? TryModeOf(uint bits)
+    {
+        if (_modes.TryGetValue(bits, out Mode? known)) return known;
+        Mode? mode = MakeMode(bits);
+        if (mode != null) _modes.Add(bits, mode);
+        return mode;
+    }
+
+    internal const uint ModeIs64 = 1, ModeUser = 2, ModeAc = 4, ModeSse = 8, ModeAvx = 0x10, ModeX87 = 0x20, ModeStack = 0x40, ModeSystemCall = 0x80,
+        ModeFiveLevels = 1 << 24;
     const int ModeOpen = 8, ModeFlat = 16;
 
     uint ModeBits()
@@ -296,6 +311,8 @@ public sealed unsafe partial class Cpu
             if ((s->Cr4 & Cr4.Osxsave) != 0 && (s->Xcr0 & 6) == 6) bits |= ModeAvx;
         }
         if (fpu && (_jit->X87Loaded != 0 || (X87Control & x87Masks) == x87Masks && (X87Status & X87Summary) == 0)) bits |= ModeX87;
+        if ((s->Efer & Efer.Sce) != 0) bits |= ModeSystemCall;
+        if ((s->Cr4 & Cr4.La57) != 0) bits |= ModeFiveLevels;
         if (_is64Bit) return bits | ModeIs64 | ModeStack;
         for (int i = 0; i < Seg.Count; i++)
         {
@@ -308,18 +325,14 @@ public sealed unsafe partial class Cpu
         return bits;
     }
 
-    Mode MakeMode(uint bits)
+    Mode? MakeMode(uint bits)
     {
         var jumps = (JumpEntry*)_region.Allocate(JumpEntry.Count * sizeof(JumpEntry), 64);
-        if (jumps == null)
-        {
-            ForgetTranslations();
-            jumps = (JumpEntry*)_region.Allocate(JumpEntry.Count * sizeof(JumpEntry), 64);
-        }
+        if (jumps == null) return null;
         for (int i = 0; i < JumpEntry.Count; i++) jumps[i].Target = JumpEntry.Empty;
         return new Mode
         {
-            CodeSize = (bits & ModeIs64) != 0 ? 8 : 4, Number = _modes.Count, HasSse = (bits & ModeSse) != 0, HasAvx = (bits & ModeAvx) != 0,
+            Bits = bits, CodeSize = (bits & ModeIs64) != 0 ? 8 : 4, Number = _modes.Count, HasSse = (bits & ModeSse) != 0, HasAvx = (bits & ModeAvx) != 0,
             HasX87 = (bits & ModeX87) != 0, HasStack = (bits & ModeStack) != 0, OpenSegments = (byte)(bits >> ModeOpen & 0x3F),
             FlatSegments = (byte)(bits >> ModeFlat & 0x3F), Jumps = jumps,
         };

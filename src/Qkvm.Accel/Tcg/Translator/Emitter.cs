@@ -11,7 +11,7 @@ sealed unsafe class Emitter
     public const int None = -1;
 
     // Opcodes of one byte that many emit: reg, r/m.
-    public const byte AddLoad = 0x03, OrLoad = 0x0B, AndLoad = 0x23, SubLoad = 0x2B, XorLoad = 0x33, CompareLoad = 0x3B, Store = 0x89, Load = 0x8B, Lea = 0x8D;
+    public const byte AddLoad = 0x03, OrLoad = 0x0B, AndLoad = 0x23, SubLoad = 0x2B, AndStore = 0x21, XorLoad = 0x33, CompareLoad = 0x3B, Store = 0x89, Load = 0x8B, Lea = 0x8D;
 
     // Groups of 81h and 83h.
     public const int Add = 0, Or = 1, And = 4, Sub = 5, Xor = 6, Compare = 7;
@@ -213,6 +213,36 @@ sealed unsafe class Emitter
         Byte(0xC6);
         ModRmAbsolute(0, address, 1);
         Byte(value);
+    }
+
+    public void Store32(void* address, int value)
+    {
+        Byte(0xC7);
+        ModRmAbsolute(0, address, sizeof(int));
+        Int(value);
+    }
+
+    /// <summary>test dword [address], value.</summary>
+    public void Test32(void* address, int value)
+    {
+        Byte(0xF7);
+        ModRmAbsolute(0, address, sizeof(int));
+        Int(value);
+    }
+
+    public void Not32(int register)
+    {
+        Rex(false, 0, 0, register);
+        Byte(0xF7);
+        Byte(0xD0 | register & 7);
+    }
+
+    /// <summary>movzx register, word [address].</summary>
+    public void MoveZeroExtended16(int register, void* address)
+    {
+        Rex(false, register, 0, 0);
+        Bytes([0x0F, 0xB7]);
+        ModRmAbsolute(register, address, 0);
     }
 
     public void Shift(bool wide, int operation, int register, int count)

@@ -25,6 +25,9 @@ unsafe struct JitState
     /// <summary>TLB entries of the current set, for data and for code.</summary>
     public void* Tlb, FetchTlb;
 
+    /// <summary>All sets of the current context.</summary>
+    public void* UserTlb, SupervisorTlb, SupervisorAcTlb, UserFetchTlb, SupervisorFetchTlb;
+
     /// <summary>Ends of the lists of records whose slots hold an address of the lower, of the upper half: 32-bit addresses.
     /// There is room for all records.</summary>
     public uint* LowerAt, UpperAt;
@@ -43,6 +46,9 @@ unsafe struct JitState
 
     /// <summary>1: an interrupt waits for IF.</summary>
     public byte InterruptWaits;
+
+    /// <summary>1: emitted code has changed the privilege or RFLAGS.AC.</summary>
+    public byte ModeStale;
     public uint HostMxcsr;
 
     /// <summary>Statistics.</summary>

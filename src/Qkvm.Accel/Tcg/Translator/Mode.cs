@@ -23,6 +23,12 @@ sealed unsafe class Mode
     /// <summary>From linear addresses to entries: <see cref="JumpEntry"/> × <see cref="JumpEntry.Count"/>.</summary>
     public required JumpEntry* Jumps;
 
+    /// <summary>All of this, as <see cref="Cpu"/> computes it.</summary>
+    public required uint Bits;
+
+    public bool IsUser => (Bits & Cpu.ModeUser) != 0;
+    public bool HasSystemCall => (Bits & Cpu.ModeSystemCall) != 0;
+    public bool HasFiveLevels => (Bits & Cpu.ModeFiveLevels) != 0;
     public bool Is64 => CodeSize == 8;
     public bool IsOpen(int segment) => Is64 || (OpenSegments >> segment & 1) != 0;
     public bool HasBase(int segment) => Is64 ? segment >= Seg.Fs : (FlatSegments >> segment & 1) == 0;

@@ -19,6 +19,10 @@ enum Treatment : byte
     MoveOffset,
     /// <summary>LDMXCSR and FLDCW: native if all exceptions are masked.</summary>
     LoadControl,
+    ClearInterrupt, SetInterrupt, PushFlags, SwapGs, ReadSegment,
+
+    /// <summary>SYSCALL, SYSRET, STAC and CLAC: the block ends, the mode is another.</summary>
+    SystemCall, SystemReturn, SetAc,
 }
 
 /// <summary>Which field of the encoding names an operand.</summary>
@@ -168,6 +172,17 @@ sealed class OpInfo
 
     static Treatment Classify(in Instruction x, OpCodeInfo op)
     {
+        switch (x.Code)
+        {
+            case Code.Cli: return Treatment.ClearInterrupt;
+            case Code.Sti: return Treatment.SetInterrupt;
+            case Code.Pushfd or Code.Pushfq: return Treatment.PushFlags;
+            case Code.Swapgs: return Treatment.SwapGs;
+            case Code.Mov_r32m16_Sreg or Code.Mov_r64m16_Sreg: return Treatment.ReadSegment;
+            case Code.Syscall: return Treatment.SystemCall;
+            case Code.Sysretq: return Treatment.SystemReturn;
+            case Code.Stac or Code.Clac: return Treatment.SetAc;
+        }
         switch (x.FlowControl)
         {
             case FlowControl.UnconditionalBranch:

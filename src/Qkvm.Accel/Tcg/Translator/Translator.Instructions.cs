@@ -24,6 +24,7 @@ sealed unsafe partial class Translator
             case Treatment.Divide: EmitDivide(i); return true;
             case Treatment.LoadControl: return EmitLoadControl(i);
             case Treatment.Interpret: return EmitInterpret(step.Offset, step.X);
+            case >= Treatment.ClearInterrupt: return EmitSystem(i);
             default: return EmitJump(i);
         }
     }

@@ -23,14 +23,14 @@ sealed unsafe partial class Translator
                 _e.StoreTo(&_jit->Saved1, R10);
                 PushReturn(i);
                 _e.LoadFrom(R10, &_jit->Saved1);
-                return EmitIndirect();
+                return EmitIndirect(_mode);
             case Treatment.JumpIndirect:
                 LoadTarget(i);
-                return EmitIndirect();
+                return EmitIndirect(_mode);
             default:
                 Word(Load, R10, Locate(step.StackAccess, i, false));
                 MoveStack(_mode.CodeSize + (step.X.OpCount > 0 ? step.X.Immediate16 : 0));
-                return EmitIndirect();
+                return EmitIndirect(_mode);
         }
     }
 
@@ -167,8 +167,8 @@ sealed unsafe partial class Translator
         return true;
     }
 
-    /// <summary>To the linear address in R10.</summary>
-    bool EmitIndirect()
+    /// <summary>To the linear address in R10, in this mode.</summary>
+    bool EmitIndirect(Mode mode)
     {
         FreeFlagsKeepingR10();
         ExitRecord* record = NewRecord(ExitKind.Indirect, 0);
@@ -180,11 +180,11 @@ sealed unsafe partial class Translator
         _e.Op(false, XorLoad, R11, R10);
         _e.Arithmetic(false, And, R11, JumpEntry.Count - 1);
         _e.Shift(false, Shl, R11, 4);
-        _e.Op(true, CompareLoad, R10, R11, None, 0, (int)_mode.Jumps);
+        _e.Op(true, CompareLoad, R10, R11, None, 0, (int)mode.Jumps);
         _stubs.Add(new Stub { Kind = StubKind.Exit, Hole = _e.JumpIf(NotEqual), Record = record });
         _e.Arithmetic(true, And, R10, -PageSize);
         _e.StoreTo(&_jit->RipBase, R10);
-        _e.Op(false, 0xFF, 4, R11, None, 0, (int)_mode.Jumps + 8);
+        _e.Op(false, 0xFF, 4, R11, None, 0, (int)mode.Jumps + 8);
         _addend = null;
         return true;
     }

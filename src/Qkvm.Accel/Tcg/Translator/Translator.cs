@@ -122,7 +122,7 @@ sealed unsafe partial class Translator : IDisposable
     }
 
     static bool Closes(in Step step) => step.Treatment is Treatment.Interpret or Treatment.Jump or Treatment.JumpIndirect or Treatment.Call
-        or Treatment.CallIndirect or Treatment.Return;
+        or Treatment.CallIndirect or Treatment.Return or Treatment.SystemCall or Treatment.SystemReturn;
 
     byte LiveAfterLast() => _unit.Count == 0 ? (byte)OpInfo.AllFlags : _unit.Steps[_unit.Count - 1].LiveAfter;
 

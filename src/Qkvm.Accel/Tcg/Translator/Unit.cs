@@ -89,7 +89,7 @@ sealed unsafe class Unit
     /// <summary>Bytes that the translation depends on.</summary>
     public int From, To;
     public Mode Mode { get; private set; } = null!;
-    int _available;
+    int _available, _limit;
 
     /// <param name="page">A copy of the guest's page, to work on.</param>
     public Unit(Cpu cpu, byte* page)
@@ -104,7 +104,7 @@ sealed unsafe class Unit
     public void Plan(Mode mode, int offset, bool careful, int limit = MaxSteps, int available = PageSize)
     {
         Mode = mode;
-        _available = available;
+        (_available, _limit) = (available, limit);
         _decoder = _decoders[mode.CodeSize >> 3] ??= Decoder.Create(mode.CodeSize * 8, _reader, _cpu.DecoderOptions);
         (Count, AccessCount, GroupCount, EndsAtCrossing) = (0, 0, 0, false);
         (From, To) = (offset, offset);
@@ -148,6 +148,7 @@ sealed unsafe class Unit
 
     static bool Ends(in Step step) => step.Treatment is Treatment.Interpret or Treatment.Jump or Treatment.JumpIndirect or Treatment.Call
         or Treatment.CallIndirect or Treatment.Return
+        || step.Treatment is Treatment.SystemCall or Treatment.SystemReturn or Treatment.SetAc
         || step.Treatment is Treatment.JumpIf or Treatment.JumpIfCxZero or Treatment.Loop && step.Target <= step.Offset;
 
     /// <summary>The form's treatment, unless mode or operands forbid it.</summary>
@@ -165,8 +166,15 @@ sealed unsafe class Unit
             case Treatment.Push when hasMemory: treatment = Treatment.PushMemory; break;
             case Treatment.Pop when hasMemory: return Treatment.Interpret;
             case Treatment.BitString when !hasMemory: treatment = Treatment.Native; break;
+            case Treatment.ReadSegment when hasMemory: return Treatment.Interpret;
+            case Treatment.ClearInterrupt or Treatment.SetInterrupt when Mode.IsUser: return Treatment.Interpret;
+            case Treatment.SetInterrupt when IsLast(step): return Treatment.Interpret;
+            case Treatment.SwapGs when !Mode.Is64 || Mode.IsUser: return Treatment.Interpret;
+            case Treatment.SystemCall when !Mode.Is64 || !Mode.HasSystemCall: return Treatment.Interpret;
+            case Treatment.SystemReturn when !Mode.Is64 || !Mode.HasSystemCall || Mode.IsUser || Mode.HasFiveLevels: return Treatment.Interpret;
+            case Treatment.SetAc when !Mode.Is64 || Mode.IsUser || !_cpu.HasSmap: return Treatment.Interpret;
         }
-        if (treatment is Treatment.Push or Treatment.PushImmediate or Treatment.PushMemory or Treatment.Pop or Treatment.Leave or Treatment.Call
+        if (treatment is Treatment.Push or Treatment.PushFlags or Treatment.PushImmediate or Treatment.PushMemory or Treatment.Pop or Treatment.Leave or Treatment.Call
             or Treatment.CallIndirect or Treatment.Return && (!Mode.HasStack || StackSize(x) != Mode.CodeSize)) return Treatment.Interpret;
         if (treatment is Treatment.Jump or Treatment.JumpIf or Treatment.JumpIndirect or Treatment.JumpIfCxZero or Treatment.Loop && BranchSize(x) != Mode.CodeSize)
             return Treatment.Interpret;
@@ -176,6 +184,9 @@ sealed unsafe class Unit
         if (hasMemory && treatment != Treatment.Nop && AddressSize(x) == 2) return Treatment.Interpret;
         return treatment;
     }
+
+    /// <summary>The block cannot hold another instruction.</summary>
+    bool IsLast(in Step step) => Count >= _limit - 1 || step.Next >= PageSize;
 
     static bool HasMemory(in Instruction x)
     {
@@ -233,7 +244,7 @@ sealed unsafe class Unit
                 live |= step.LiveAtTarget;
             }
             step.LiveAfter = (byte)live;
-            live = step.Treatment == Treatment.Interpret ? AllFlags : live & ~step.Info.KilledBy(step.X) | step.Info.Reads;
+            live = step.Treatment is Treatment.Interpret or >= Treatment.SystemCall ? AllFlags : live & ~step.Info.KilledBy(step.X) | step.Info.Reads;
             step.LiveBefore = (byte)live;
         }
     }
@@ -241,7 +252,7 @@ sealed unsafe class Unit
     int LiveAtEnd(in Step last) => last.Treatment switch
     {
         Treatment.Jump or Treatment.Call => LiveAt(last.Target, 2),
-        Treatment.JumpIndirect or Treatment.CallIndirect or Treatment.Return or Treatment.Interpret => AllFlags,
+        Treatment.JumpIndirect or Treatment.CallIndirect or Treatment.Return or Treatment.Interpret or >= Treatment.SystemCall => AllFlags,
         _ => LiveAt(last.Next, 2),
     };
 
@@ -254,7 +265,7 @@ sealed unsafe class Unit
         {
             if (offset is < 0 or >= PageSize || !TryDecode(offset, out Instruction x)) break;
             OpInfo info = OpInfo.Of(x);
-            if (info.Treatment == Treatment.Interpret || x.Code == Code.INVALID || !_cpu.IsSupported(x.Code)) break;
+            if (info.Treatment is Treatment.Interpret or >= Treatment.SystemCall || x.Code == Code.INVALID || !_cpu.IsSupported(x.Code)) break;
             read |= info.Reads & ~killed;
             killed |= info.KilledBy(x);
             if ((read | killed) == AllFlags) return read;
@@ -298,7 +309,8 @@ sealed unsafe class Unit
     {
         switch (step.Treatment)
         {
-            case Treatment.Push or Treatment.PushImmediate or Treatment.PushMemory or Treatment.Call or Treatment.CallIndirect: return -Mode.CodeSize;
+            case Treatment.Push or Treatment.PushFlags or Treatment.PushImmediate or Treatment.PushMemory or Treatment.Call or Treatment.CallIndirect:
+                return -Mode.CodeSize;
             case Treatment.Pop: return Mode.CodeSize;
         }
         ref readonly Instruction x = ref step.X;
@@ -351,7 +363,7 @@ sealed unsafe class Unit
         var stack = new Access { Base = Rsp, Index = Access.None, Segment = -1, FaultSegment = Seg.Ss, Size = word, BitIndex = -1, IsShort = !Mode.Is64 };
         switch (step.Treatment)
         {
-            case Treatment.Push or Treatment.PushImmediate or Treatment.PushMemory or Treatment.Call or Treatment.CallIndirect:
+            case Treatment.Push or Treatment.PushFlags or Treatment.PushImmediate or Treatment.PushMemory or Treatment.Call or Treatment.CallIndirect:
                 (stack.Displacement, stack.IsWrite) = (delta - word, true);
                 break;
             case Treatment.Pop or Treatment.Return:
