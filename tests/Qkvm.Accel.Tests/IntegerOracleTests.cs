@@ -7,15 +7,17 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>Random integer instructions in the interpreter and on the host: registers, defined flags and memory must agree.</summary>
+/// <summary>Random integer instructions in the interpreter, in the translator and on the host: registers, defined flags and memory must agree.</summary>
 public sealed unsafe class IntegerOracleTests
 {
     const ulong CodeStart = 0x200000, CodeStep = 16;
 
     [Theory]
-    [InlineData(64, 1, 200_000, 135)]
-    [InlineData(32, 2, 60_000, 135)]
-    public void The_interpreter_computes_what_the_host_computes(int bits, int seed, int count, int mnemonics)
+    [InlineData(64, 1, 200_000, 135, false)]
+    [InlineData(32, 2, 60_000, 135, false)]
+    [InlineData(64, 3, 200_000, 135, true)]
+    [InlineData(32, 4, 60_000, 135, true)]
+    public void The_software_CPU_computes_what_the_host_computes(int bits, int seed, int count, int mnemonics, bool translated)
     {
         var seen = new HashSet<Mnemonic>();
         using var oracle = new HostOracle(bits);
@@ -23,6 +25,7 @@ public sealed unsafe class IntegerOracleTests
         using var scratch = new GuestRam("scratch", HostOracle.ScratchSize);
         machine.Root.Map((ulong)oracle.Scratch, MemoryRegion.OfRam("scratch", scratch, 0, scratch.Size));
         MapLow4GiB(machine);
+        machine.Cpu.Translates = machine.Cpu.Lockstep = translated;
         machine.Flat(bits);
         new Span<byte>(machine.Ram.Pointer + CodeStart, (int)(machine.Ram.Size - CodeStart)).Fill(0xF4);
         new Random(seed).NextBytes(new Span<byte>(oracle.Scratch, HostOracle.ScratchSize));
@@ -70,7 +73,10 @@ public sealed unsafe class IntegerOracleTests
         bool isRepeat = x.HasRepPrefix || x.HasRepnePrefix;
         try
         {
-            do cpu.RunOne();
+            do
+            {
+                if (!cpu.TryRunOneTranslated()) cpu.RunOne();
+            }
             while (isRepeat && cpu.State->Rip == before);
             return true;
         }

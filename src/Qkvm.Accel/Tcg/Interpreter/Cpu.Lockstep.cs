@@ -31,12 +31,8 @@ public sealed unsafe partial class Cpu
             }
             before = *State;
             ulong interpreted = _instructions;
-            PackState();
-            _jit->VectorsLoaded = 0;
             _hasEnteredHandler = false;
-            Enter(block->Entry, _engine!.Common.Enter);
-            while (TryContinue()) { }
-            StoreX87();
+            RunBlock(block);
             if (_hasEnteredHandler || _instructions != interpreted) continue;
             ulong flags = AllFlags;
             translated = *State;
@@ -46,6 +42,25 @@ public sealed unsafe partial class Cpu
             Compared++;
             Compare(x, &before, &translated, flags, block->LiveAfter);
         }
+    }
+
+    /// <summary>With <see cref="Lockstep"/>: one instruction as the translator makes it. False: it makes none here.</summary>
+    internal bool TryRunOneTranslated()
+    {
+        if (!_translatable) return false;
+        Translation* block = FindTranslation(State->Rip, flagsInMemory: true, careful: false);
+        if (block == null) return false;
+        RunBlock(block);
+        return true;
+    }
+
+    void RunBlock(Translation* block)
+    {
+        PackState();
+        _jit->VectorsLoaded = 0;
+        Enter(block->Entry, _engine!.Common.Enter);
+        while (TryContinue()) { }
+        StoreX87();
     }
 
     readonly Dictionary<nint, (bool, Instruction)> _candidates = [];

@@ -86,10 +86,12 @@ public sealed unsafe partial class Cpu
             ForgetTranslations();
             mode = CurrentMode();
             key = (uint)mode.Number << ModeShift | key & (FlagsInMemory | Careful);
-            if (second == 0) _engine.Unit.Plan(mode, offset, careful);
+            if (second == 0) _engine.Unit.Plan(mode, offset, careful, StepLimit);
             else _engine.Unit.Plan(mode, offset, careful, 1, 2 * PageSize);
         }
     }
+
+    int StepLimit => Lockstep ? 1 : Unit.MaxSteps;
 
     /// <summary>Plans from what is in a page. The bytes are marked as code, then read again: a write in between is seen either way.</summary>
     void PlanPart(Mode mode, int offset, bool careful, byte* page, CodeMap map)
@@ -99,7 +101,7 @@ public sealed unsafe partial class Cpu
         do
         {
             Buffer.MemoryCopy(page, _engine.Page, PageSize, PageSize);
-            unit.Plan(mode, offset, careful, Lockstep ? 1 : Unit.MaxSteps);
+            unit.Plan(mode, offset, careful, StepLimit);
             length = Math.Max(unit.To - unit.From, 1);
             MarkCode(map, page + unit.From, length);
         }

@@ -31,16 +31,18 @@ unsafe ref struct Form
         for (; ; at++)
         {
             byte prefix = bytes[at];
+            if (is64 && (prefix & 0xF0) == 0x40)
+            {
+                rex = prefix;
+                continue;
+            }
             if (prefix == 0x66) form.OperandPrefix = true;
             else if (prefix is 0xF2 or 0xF3) form.Repeat = prefix;
             else if (prefix == 0xF0) form.Lock = true;
             else if (prefix is not (0x67 or 0x2E or 0x36 or 0x3E or 0x26 or 0x64 or 0x65)) break;
+            rex = 0;                                                // a REX prefix counts just before the opcode
         }
-        if (is64 && (bytes[at] & 0xF0) == 0x40)
-        {
-            rex = bytes[at++];
-            form.HadRex = true;
-        }
+        form.HadRex = rex != 0;
         form.Wide = (rex & 8) != 0;
         int r = rex >> 2 & 1, b = rex & 1;
         if (bytes[at] is 0xC4 or 0xC5 && (is64 || (bytes[at + 1] & 0xC0) == 0xC0))
@@ -66,6 +68,7 @@ unsafe ref struct Form
             at += form.Map == 1 ? 1 : 2;
         }
         form.Opcode = bytes[at++];
+        if (!is64 && form.Map == 0 && form.Opcode == 0x82) form.Opcode = 0x80;         // the same, which 64-bit code lacks
         if (hasModRm)
         {
             int modRm = bytes[at++];

@@ -58,6 +58,9 @@ sealed class OpInfo
     public bool TakesMemory;
     public bool IsVex, IsShift;
 
+    /// <summary>Outside 64-bit code VEX.W is ignored.</summary>
+    public bool IgnoresWide;
+
     static readonly OpInfo?[] s_infos = new OpInfo?[IcedConstants.CodeEnumCount];
 
     /// <summary>Any thread: those who race find out the same.</summary>
@@ -79,6 +82,7 @@ sealed class OpInfo
         info.Changes = (byte)(x.RflagsModified & arithmetic);
         info.IsShift = Shifts(x.Mnemonic);
         info.Kills = KillsFlags(x, info.IsShift) ? info.Changes : (byte)0;
+        info.IgnoresWide = op.IsWIG32;
         info.IsVex = x.Encoding == EncodingKind.VEX;
         for (int i = 0; i < x.OpCount; i++)
         {
@@ -230,16 +234,22 @@ sealed class OpInfo
                 || kind.StartsWith("k_", StringComparison.Ordinal) || kind.Contains("zmm", StringComparison.Ordinal) || kind.Contains("reg_mem", StringComparison.Ordinal)
                 || kind is "mem_mpx" or "mem_mib") return Treatment.Interpret;
         }
-        foreach (CpuidFeature feature in x.CpuidFeatures)
+        foreach (CpuidFeature feature in x.Code.CpuidFeatures())
             switch (feature)
             {
                 case CpuidFeature.FPU or CpuidFeature.FPU287 or CpuidFeature.FPU387 or CpuidFeature.MMX: return Treatment.X87;
             }
-        if (UsesMmx(op)) return Treatment.X87;
-        if (UsesVectors(x, op)) return Treatment.Vector;
+        bool mmx = UsesMmx(op), vectors = UsesVectors(x, op);
+        if (mmx && vectors || ConvertsMmx(mnemonic)) return Treatment.Interpret;
+        if (mmx) return Treatment.X87;
+        if (vectors) return Treatment.Vector;
         if (mnemonic is Mnemonic.Bt or Mnemonic.Bts or Mnemonic.Btr or Mnemonic.Btc && x.Op1Kind == OpKind.Register) return Treatment.BitString;
         return IsInteger(x) ? Treatment.Native : Treatment.Interpret;
     }
+
+    /// <summary>From memory to MMX registers, with MXCSR.</summary>
+    static bool ConvertsMmx(Mnemonic mnemonic) => mnemonic is Mnemonic.Cvtpi2ps or Mnemonic.Cvtpi2pd or Mnemonic.Cvtps2pi or Mnemonic.Cvtpd2pi
+        or Mnemonic.Cvttps2pi or Mnemonic.Cvttpd2pi;
 
     static bool UsesMmx(OpCodeInfo op)
     {
