@@ -2,7 +2,8 @@
 # images/demo.sh OUTPUT.qcow2
 # Makes the demo disk: Debian 12 with its generic kernel, systemd and GRUB in a partitioned disk, as an installer would
 # leave it. It boots to a login prompt on the screen and on the first serial port, from an IDE or a virtio disk.
-# Log in as root, without a password. Needs root (chroot), but neither loop devices nor KVM.
+# Log in as root, without a password. Needs root (chroot), but neither loop devices nor KVM. SIZE=4G makes the disk another
+# size; EXTRA=stress-ng,gcc adds packages.
 set -euo pipefail
 
 out=${1:?usage: $0 OUTPUT.qcow2}
@@ -10,10 +11,10 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 [ "$(id -u)" = 0 ] || fail "run as root: a chroot is set up"
 
-size=2G
+size=${SIZE:-2G}
 start=2048 # first sector of the partition; the gap before it takes GRUB's core image
 packages=linux-image-amd64,lz4,grub-pc,systemd-sysv,udev,dbus,kmod,e2fsprogs,ifupdown,isc-dhcp-client,iproute2
-packages+=,iputils-ping,netbase,pciutils,util-linux,ca-certificates,less,nano
+packages+=,iputils-ping,netbase,pciutils,util-linux,ca-certificates,less,nano${EXTRA:+,$EXTRA}
 
 need mmdebstrap:mmdebstrap mke2fs:e2fsprogs sfdisk:fdisk uuidgen:uuid-runtime
 qemu_img=${QEMU_IMG:-qemu-img}
