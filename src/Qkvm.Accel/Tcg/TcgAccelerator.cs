@@ -30,6 +30,16 @@ public sealed class TcgAccelerator : IAccelerator
     /// <summary>Each instruction goes through both, and a difference is told on stderr: -d lockstep.</summary>
     public bool Lockstep { get; set; } = Environment.GetEnvironmentVariable("QKVM_LOCKSTEP") != null;
 
+    /// <summary>Bytes for translations of all vCPUs together.</summary>
+    public long CodeCacheLimit { get; set; } = 192 << 20;
+
+    /// <summary>vCPUs share the limit evenly; each has its own translations.</summary>
+    int CodeCacheOf(CpuSetup setup)
+    {
+        const int least = 16 << 20;
+        return (int)Math.Clamp(CodeCacheLimit / (setup.Sockets * setup.Cores * setup.Threads), least, Cpu.DefaultCodeCache);
+    }
+
     public void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock)
     {
         (_memory, _ports) = (memory, ports);
@@ -41,7 +51,7 @@ public sealed class TcgAccelerator : IAccelerator
         if (_memory == null || _ports == null) throw new InvalidOperationException("Attach comes before the first vCPU");
         Cpuid cpuid = CpuModels.Resolve(setup);
         MissingFeatures = cpuid.Missing;
-        var cpu = new Cpu(index, _memory, _ports, _code, cpuid) { Trace = Trace, Translates = Translates, Lockstep = Lockstep };
+        var cpu = new Cpu(index, _memory, _ports, _code, cpuid, CodeCacheOf(setup)) { Trace = Trace, Translates = Translates, Lockstep = Lockstep };
         _cpus.Add(cpu);
         return new InterpretedVCpu(cpu);
     }

@@ -15,7 +15,8 @@ public sealed unsafe partial class Cpu : IDisposable
     static int JitAt => sizeof(CpuState) + 63 & -64;
 
     /// <param name="cpuid">Null: a single "max".</param>
-    internal Cpu(int index, AddressSpace memory, AddressSpace ports, CodeMaps code, Cpuid? cpuid = null)
+    /// <param name="codeCache">Bytes for translations and what is known of them.</param>
+    internal Cpu(int index, AddressSpace memory, AddressSpace ports, CodeMaps code, Cpuid? cpuid = null, int codeCache = DefaultCodeCache)
     {
         cpuid ??= CpuModels.Resolve(new CpuSetup("max", [], index, 1, 1, 1));
         (Index, Memory, Ports, _code, _cpuid) = (index, memory, ports, code, cpuid);
@@ -36,7 +37,8 @@ public sealed unsafe partial class Cpu : IDisposable
         Xcr0Supported = cpuid.Xcr0Mask;
         Cr4Supported = Cr4BitsOf(cpuid);
         EferSupported = EferBitsOf(cpuid);
-        _region = new CodeRegion(JitAt + sizeof(JitState), RegionData, RegionCode);
+        int data = (codeCache >> 3) * DataEighths & -(int)PageSize;
+        _region = new CodeRegion(JitAt + sizeof(JitState), data, codeCache - data & -(int)PageSize);
         State = (CpuState*)_region.State;
         _jit = (JitState*)(_region.State + JitAt);
         _context = _contexts[0];

@@ -69,8 +69,8 @@ public sealed unsafe partial class Cpu
                 return CheckSecondPage(record, rip);
             case ExitKind.Interpret:
                 UnpackState(rip);
-                if (record->Insn == null) RunOne();
-                else RunDecoded(record->Insn);
+                if (*ExitRecord.InsnOf(record) is var insn && insn == null) RunOne();
+                else RunDecoded(insn);
                 return false;
             default:
                 UnpackState(rip);
@@ -88,20 +88,21 @@ public sealed unsafe partial class Cpu
         }
         UnpackState(rip);                                          // finding may fault
         if (Lockstep) return false;
-        bool flagsInMemory = record->Kind == ExitKind.Stale ? (record->Owner->Key & FlagsInMemory) != 0 : record->FlagsInMemory != 0;
+        var stale = record->Kind == ExitKind.Stale ? (Translation*)record : null;
+        uint key = stale != null ? stale->Key : record->FlagsInMemory != 0 ? FlagsInMemory : 0;
         int forgets = _forgets;
-        Translation* target = FindTranslation(rip, flagsInMemory, careful: record->Kind == ExitKind.Stale && (record->Owner->Key & Careful) != 0);
+        Translation* target = FindTranslation(rip, (key & FlagsInMemory) != 0, (key & Careful) != 0);
         if (target == null) return false;
         if (forgets == _forgets)
         {
-            if (record->Kind == ExitKind.Stale) _engine!.Redirect(record->Owner->Entry, target->Entry);
+            if (stale != null) _engine!.Redirect(stale->Entry, target->Entry);
             else
             {
                 _engine!.Patch(record->Host, target->Entry);
                 if (record->Kind == ExitKind.CrossPage)
                 {
                     Fill(record, rip & ~PageMask, 0);
-                    (record->Entry, record->HostPage) = (target->Entry, (nuint)target->Host & ~(nuint)PageMask);
+                    (record->Target, record->HostPage) = (target->Entry, (nuint)target->Host & ~(nuint)PageMask);
                 }
                 Links++;
             }
@@ -147,7 +148,7 @@ public sealed unsafe partial class Cpu
         int forgets = _forgets;
         Translation* careful = FindTranslation(rip, flagsInMemory: true, careful: true);
         if (careful == null) return false;
-        if (forgets == _forgets) record->Fallback = careful->Entry;
+        if (forgets == _forgets) record->Target = careful->Entry;
         _jit->VectorsLoaded = 0;
         Enter(careful->Entry, _engine!.Common.Enter);
         return true;

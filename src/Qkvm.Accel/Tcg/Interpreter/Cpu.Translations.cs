@@ -8,10 +8,16 @@ using Engine = Qkvm.Accel.Tcg.Translator.Translator;
 /// is used up, all are forgotten.</summary>
 public sealed unsafe partial class Cpu
 {
-    const int RegionData = 24 << 20, RegionCode = 32 << 20, TranslationBuckets = 1 << 16;
+    const int TranslationBuckets = 1 << 16;
+
+    /// <summary>Of the code cache, this part is data: what is known of blocks and of their ways out.</summary>
+    const int DataEighths = 3;
+
+    /// <summary>Bytes for translations and what belongs to them, unless told otherwise.</summary>
+    public const int DefaultCodeCache = 96 << 20;
 
     // Low bits of Translation.Key; the mode's number follows.
-    const uint FlagsInMemory = 1, Careful = 2;
+    internal const uint FlagsInMemory = 1, Careful = 2;
     const int ModeShift = 2;
 
     readonly Dictionary<uint, Mode> _modes = [];
@@ -74,7 +80,7 @@ public sealed unsafe partial class Cpu
             var block = (Translation*)_region.Allocate(sizeof(Translation), 8);
             if (block != null)
             {
-                (block->Key, block->Offset, block->SecondPage) = (key, (ushort)offset, second);
+                (block->Key, block->Offset, block->SecondPage) = (key, offset, second);
                 block->Host = host;
                 if (_engine.Emit(block, mode, offset, (key & FlagsInMemory) != 0, careful))
                 {
@@ -168,7 +174,7 @@ public sealed unsafe partial class Cpu
         while (*link != block) link = &(*link)->NextInBucket;
         *link = block->NextInBucket;
         block->IsStale = true;
-        _engine!.Redirect(block->Entry, block->StaleStub);
+        _engine!.Invalidate(block);
     }
 
     void ForgetTranslations()
@@ -352,8 +358,8 @@ public sealed unsafe partial class Cpu
     void StartTranslator()
     {
         _translations = (Translation**)NativeMemory.AllocZeroed(TranslationBuckets, (nuint)sizeof(Translation*));
-        _jit->LowerAt = _lower = (uint*)NativeMemory.Alloc((nuint)(RegionData / sizeof(ExitRecord)), sizeof(uint));
-        _jit->UpperAt = _upper = (uint*)NativeMemory.Alloc((nuint)(RegionData / sizeof(ExitRecord)), sizeof(uint));
+        _jit->LowerAt = _lower = (uint*)NativeMemory.Alloc((nuint)(_region.DataSize / ExitRecord.SizeOf(ExitKind.Miss)), sizeof(uint));
+        _jit->UpperAt = _upper = (uint*)NativeMemory.Alloc((nuint)(_region.DataSize / ExitRecord.SizeOf(ExitKind.Miss)), sizeof(uint));
         _jit->HostMxcsr = 0x1F80;
         _jit->X87Area = _region.Allocate(1024, 64);
         _engine = new Engine(this, _region, State, _jit);

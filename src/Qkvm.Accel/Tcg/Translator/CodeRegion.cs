@@ -38,6 +38,8 @@ sealed unsafe class CodeRegion : IDisposable
     public byte* Writable { get; }
     public int CodeSize { get; }
 
+    public int DataSize => _dataSize;
+
     /// <summary>Bytes of data handed out.</summary>
     public int DataUsed => _dataUsed;
 

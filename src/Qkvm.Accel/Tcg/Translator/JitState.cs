@@ -91,28 +91,11 @@ enum ExitKind : byte
     SecondPage,
 }
 
-/// <summary>One way out of emitted code. RIP is JitState.RipBase + <see cref="Offset"/>.</summary>
+/// <summary>One way out of emitted code. RIP is JitState.RipBase + <see cref="Offset"/>. What follows the first fields is there
+/// for some kinds only: <see cref="SizeOf"/>.</summary>
 [StructLayout(LayoutKind.Sequential)]
 unsafe struct ExitRecord
 {
-    /// <summary>Of misses and of jumps to other pages.</summary>
-    public Slot Slot;
-
-    /// <summary>Of a miss: where the fast look-up goes if it fails, first the way out, later a translation without groups.</summary>
-    public ulong Fallback;
-
-    /// <summary>Of what reaches another page: where to go on, and that host page, 0 until they are known.</summary>
-    public ulong Entry, HostPage;
-    public Translation* Owner;
-
-    /// <summary>Of a miss: the highest offset in a page at which the access fits.</summary>
-    public uint Limit;
-
-    /// <summary>Host address to go on at (misses), or of the 32-bit displacement to patch (jumps).</summary>
-    public uint Host;
-
-    /// <summary>In the page; of jumps: the target's, which may lie outside.</summary>
-    public int Offset;
     public ExitKind Kind;
     public byte IsWrite;
 
@@ -125,29 +108,65 @@ unsafe struct ExitRecord
     /// <summary>In which lists of filled slots this one is: 1 lower, 2 upper.</summary>
     public byte Listed;
 
-    /// <summary>Of instructions for the interpreter that end a block.</summary>
-    public Interpreter.Insn* Insn;
-    public byte Segment, Size;
+    /// <summary>Of a miss: the highest offset in a page at which the access fits.</summary>
+    public ushort Limit;
+
+    /// <summary>In the page; of jumps: the target's, which may lie outside.</summary>
+    public int Offset;
+
+    /// <summary>Host address to go on at (misses), or of the 32-bit displacement to patch (jumps).</summary>
+    public uint Host;
+
+    /// <summary>Of a miss: where the fast look-up goes if it fails, first the way out, later a translation without groups. Of
+    /// what reaches another page: where to go on there.</summary>
+    public ulong Target;
+
+    /// <summary>Of misses and of what reaches another page.</summary>
+    public Slot Slot;
+
+    /// <summary>Of what reaches another page: that host page, 0 until it is known.</summary>
+    public ulong HostPage;
+
+    /// <summary>Of an instruction that goes on in another page.</summary>
+    public Translation* Owner;
+
+    /// <summary>Of instructions for the interpreter that end a block: shares its place with <see cref="Target"/>.</summary>
+    public static Interpreter.Insn** InsnOf(ExitRecord* record) => (Interpreter.Insn**)&record->Target;
+
+    public static int SizeOf(ExitKind kind)
+    {
+        ExitRecord record;
+        return (int)(kind switch
+        {
+            ExitKind.Interpret => (byte*)&record.Slot - (byte*)&record,
+            ExitKind.Miss => (byte*)&record.HostPage - (byte*)&record,
+            ExitKind.CrossPage => (byte*)&record.Owner - (byte*)&record,
+            ExitKind.SecondPage => sizeof(ExitRecord),
+            _ => (byte*)&record.Target - (byte*)&record,
+        });
+    }
 }
 
 /// <summary>A translated run of guest instructions, entered at its start only.</summary>
 [StructLayout(LayoutKind.Sequential)]
 unsafe struct Translation
 {
-    /// <summary>The first instruction in host memory: with <see cref="Key"/> what names the block.</summary>
-    public byte* Host;
+    // As ExitRecord begins: a block is the record of its own way out when it is void.
+    public ExitKind Kind;
+    public byte LiveFlags, LiveAfter;
+    public bool IsStale;
     public uint Key;
+
+    /// <summary>At the same place as ExitRecord's.</summary>
+    public int Offset;
 
     /// <summary>Executable address.</summary>
     public uint Entry;
+
+    /// <summary>The first instruction in host memory: with <see cref="Key"/> what names the block.</summary>
+    public byte* Host;
     public Translation* NextInBucket, NextInPage;
 
     /// <summary>The host page that the instruction goes on in; 0: none.</summary>
     public nuint SecondPage;
-
-    /// <summary>A way out with nothing but this block's address: what a stale entry jumps to.</summary>
-    public uint StaleStub;
-    public ushort Offset;
-    public byte LiveFlags, LiveAfter;
-    public bool IsStale;
 }

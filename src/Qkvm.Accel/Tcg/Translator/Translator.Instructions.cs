@@ -291,9 +291,10 @@ sealed unsafe partial class Translator
     {
         ExitRecord* record = InterpretRecord(offset);
         if (record == null) return false;
-        record->Insn = (Insn*)_region.Allocate(sizeof(Insn), 8);
-        if (record->Insn == null) return false;
-        _cpu.Translate(x, record->Insn);
+        var insn = (Insn*)_region.Allocate(sizeof(Insn), 8);
+        if (insn == null) return false;
+        _cpu.Translate(x, insn);
+        *ExitRecord.InsnOf(record) = insn;
         EmitExit(record, _flagsSaved ? _common.ExitSaved : _common.Exit);
         return true;
     }

@@ -104,7 +104,7 @@ sealed unsafe partial class Translator
         _e.Op(true, CompareLoad, R10, &record->Slot.Tag);
         _stubs.Add(new Stub { Kind = StubKind.SecondPage, Hole = _e.JumpIf(NotEqual), Record = record });
         record->Host = _e.Here;
-        record->Entry = _e.Here;
+        record->Target = _e.Here;
         return true;
     }
 

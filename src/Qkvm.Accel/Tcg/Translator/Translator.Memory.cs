@@ -26,11 +26,10 @@ sealed unsafe partial class Translator
         if (record == null) return false;
         group.Slot = &record->Slot;
         int span = (int)(group.High - group.Low);
-        record->Limit = (uint)(PageSize - span);
+        record->Limit = (ushort)(PageSize - span);
         record->Host = _e.Here;
         record->IsWrite = (byte)(group.IsWrite ? 1 : 0);
         record->IsSimple = (byte)(group.Count == 1 && group.Position == group.First ? 1 : 0);
-        (record->Segment, record->Size) = (group.Pattern.FaultSegment, (byte)Math.Min(span, 255));
         EmitLinear(group, position);
         _e.Op(true, SubLoad, R10, &group.Slot->Tag);
         _e.Arithmetic(true, Compare, R10, PageSize - span);

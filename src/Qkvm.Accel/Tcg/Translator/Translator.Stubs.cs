@@ -87,7 +87,7 @@ sealed unsafe partial class Translator
         return stubs;
     }
 
-    const int ReadTagAt = 0, WriteTagAt = 8, HostAt = 16, TagAt = 0, AddendAt = 8;
+    const int ReadTagAt = 0, WriteTagAt = 8, HostAt = 16;
 
     void EmitPushes() => _e.Bytes([0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57]);    // push rbx rbp r12 r13 r14 r15
     void EmitPops() => _e.Bytes([0x41, 0x5F, 0x41, 0x5E, 0x41, 0x5D, 0x41, 0x5C, 0x5D, 0x5B, 0xC3]);
@@ -100,6 +100,7 @@ sealed unsafe partial class Translator
         _e.StoreTo(&_jit->Saved1, Rcx);
         _e.Move32(Rax, R10);
         _e.Arithmetic(false, And, Rax, PageSize - 1);
+        _e.Byte(0x66);
         _e.Op(false, CompareLoad, Rax, R11, None, 0, RecordLimitAt);
         uint crosses = _e.JumpIf(Above);
         EmitLookUp(R10, &_jit->Tlb);
@@ -119,7 +120,7 @@ sealed unsafe partial class Translator
         _e.LoadFrom(Rax, &_jit->Saved0);
         _e.LoadFrom(Rcx, &_jit->Saved1);
         _e.Bytes([0x48, 0x8D, 0x64, 0x24, 0x08]);                   // lea rsp, [rsp + 8]
-        _e.Op(false, 0xFF, 4, R11, None, 0, RecordFallbackAt);      // jmp [r11 + Fallback]
+        _e.Op(false, 0xFF, 4, R11, None, 0, RecordTargetAt);        // jmp [r11 + Target]
         return start;
     }
 
@@ -141,7 +142,7 @@ sealed unsafe partial class Translator
         _e.LoadFrom(Rax, &_jit->Saved0);
         _e.LoadFrom(Rcx, &_jit->Saved1);
         if (moves) _e.StoreTo(&_jit->RipBase, R10);
-        _e.Op(false, 0xFF, 4, R11, None, 0, RecordEntryAt);         // jmp [r11 + Entry]
+        _e.Op(false, 0xFF, 4, R11, None, 0, RecordTargetAt);        // jmp [r11 + Target]
         _e.PatchHere(absent);
         _e.PatchHere(other);
         _e.LoadFrom(Rax, &_jit->Saved0);
@@ -187,10 +188,10 @@ sealed unsafe partial class Translator
     }
 
     static readonly int RecordLimitAt = OffsetOf(r => (nint)(&r->Limit));
-    static readonly int RecordFallbackAt = OffsetOf(r => (nint)(&r->Fallback));
-    static readonly int RecordEntryAt = OffsetOf(r => (nint)(&r->Entry));
+    static readonly int RecordTargetAt = OffsetOf(r => (nint)(&r->Target));
     static readonly int RecordHostPageAt = OffsetOf(r => (nint)(&r->HostPage));
     static readonly int RecordListedAt = OffsetOf(r => (nint)(&r->Listed));
+    static readonly int TagAt = OffsetOf(r => (nint)(&r->Slot.Tag)), AddendAt = OffsetOf(r => (nint)(&r->Slot.Addend));
 
     delegate nint Field(ExitRecord* record);
 

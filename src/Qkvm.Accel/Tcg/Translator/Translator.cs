@@ -75,12 +75,26 @@ sealed unsafe partial class Translator : IDisposable
     public void Patch(uint hole, uint entry) => _e.Patch(hole, entry);
 
     /// <summary>Replaces a block's first bytes by a jump.</summary>
-    public void Redirect(uint entry, uint to)
+    public void Redirect(uint entry, uint to) => Redirect((byte*)(nint)entry, to);
+
+    void Redirect(byte* at, uint to)
     {
-        byte* at = _region.Writable + (entry - (uint)(nint)_region.Executable);
-        *at = 0xE9;
-        *(int*)(at + 1) = (int)(to - (entry + 5));
+        byte* writable = _region.Writable + (at - _region.Executable);
+        *writable = 0xE9;
+        *(int*)(writable + 1) = (int)(to - ((uint)(nint)at + 5));
     }
+
+    /// <summary>Replaces a block's first bytes by its way out: mov r11d, record; jmp.</summary>
+    public void Invalidate(Translation* block)
+    {
+        byte* at = (byte*)(nint)block->Entry, writable = _region.Writable + (at - _region.Executable);
+        (writable[0], writable[1]) = (0x41, 0xBB);
+        *(uint*)(writable + 2) = (uint)block;
+        bool saved = (block->Key & Cpu.FlagsInMemory) != 0;
+        Redirect(at + LengthOfMove, saved ? _common.ExitSaved : _common.Exit);
+    }
+
+    const int LengthOfMove = 6, LengthOfWayOut = LengthOfMove + 5;
 
     /// <summary>Forgets all code but the common stubs.</summary>
     public void Forget() => Restart(_kept);
@@ -94,8 +108,9 @@ sealed unsafe partial class Translator : IDisposable
         _addend = null;
         _stubs.Clear();
         _start = _e.Here;
+        block->Kind = ExitKind.Stale;
         block->Entry = _start;
-        block->Offset = (ushort)offset;
+        block->Offset = offset;
         block->LiveFlags = _unit.Count == 0 ? (byte)OpInfo.AllFlags : _unit.Steps[0].LiveBefore;
         block->LiveAfter = LiveAfterLast();
         if (_unit.Count == 1 && _unit.Steps[0].Next > PageSize && !EmitSecondPage(offset)) return false;
@@ -114,10 +129,7 @@ sealed unsafe partial class Translator : IDisposable
             if (!EmitDirect(next, LiveAfterLast())) return false;
         }
         for (int s = 0; s < _stubs.Count; s++) EmitStub(_stubs[s]);
-        block->StaleStub = _e.Here;
-        ExitRecord* stale = NewRecord(ExitKind.Stale, offset);
-        if (stale == null) return false;
-        EmitExit(stale, _common.Exit);
+        while (_e.Here < _start + LengthOfWayOut) _e.Byte(0xCC);
         return true;
     }
 
@@ -139,11 +151,11 @@ sealed unsafe partial class Translator : IDisposable
 
     ExitRecord* NewRecord(ExitKind kind, int offset)
     {
-        var record = (ExitRecord*)_region.Allocate(sizeof(ExitRecord), 16);
+        var record = (ExitRecord*)_region.Allocate(ExitRecord.SizeOf(kind), 8);
         if (record == null) return null;
-        record->Slot.Tag = Slot.Empty;
-        (record->Kind, record->Offset, record->Fallback) = (kind, offset, _common.ExitSaved);
-        record->Owner = _block;
+        (record->Kind, record->Offset) = (kind, offset);
+        if (kind is ExitKind.Miss or ExitKind.CrossPage or ExitKind.SecondPage) (record->Slot.Tag, record->Target) = (Slot.Empty, _common.ExitSaved);
+        if (kind == ExitKind.SecondPage) record->Owner = _block;
         return record;
     }
 
