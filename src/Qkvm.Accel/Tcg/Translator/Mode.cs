@@ -37,7 +37,7 @@ sealed unsafe class Mode
 /// <summary>Where an indirect jump to a linear address goes.</summary>
 unsafe struct JumpEntry
 {
-    public const int Count = 4096;
+    public const int Count = 1 << 14;
 
     /// <summary>No instruction is there.</summary>
     public const ulong Empty = 1UL << 63;

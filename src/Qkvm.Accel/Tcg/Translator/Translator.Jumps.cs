@@ -85,11 +85,9 @@ sealed unsafe partial class Translator
         _e.LoadFrom(R10, &_jit->RipBase);
         _e.Op(_mode.Is64, Lea, R10, R10, None, 0, record->Offset & -PageSize);
         _e.Op(true, CompareLoad, R10, &record->Slot.Tag);
-        uint wrong = _e.JumpIf(NotEqual);
+        _stubs.Add(new Stub { Kind = StubKind.MissCross, Hole = _e.JumpIf(NotEqual), Record = record });
         _e.StoreTo(&_jit->RipBase, R10);
         record->Host = _e.Jump();
-        _e.PatchHere(wrong);
-        EmitExit(record, _common.MissCross);
     }
 
     /// <summary>The block's only instruction goes on in the next page, which must be the one that it was translated from.</summary>

@@ -28,6 +28,9 @@ sealed unsafe partial class Translator
                 _e.Call(stub.Record->IsWrite != 0 ? _common.MissWrite : _common.MissRead);
                 _e.Jump(stub.Record->Host);
                 break;
+            case StubKind.MissCross:
+                EmitExit(stub.Record, _common.MissCross);
+                break;
             case StubKind.SecondPage:
                 EmitExit(stub.Record, _common.MissSecondPage);
                 break;

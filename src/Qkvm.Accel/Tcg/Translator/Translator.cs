@@ -16,7 +16,10 @@ sealed unsafe partial class Translator : IDisposable
     readonly CpuState* _state;
     readonly JitState* _jit;
     readonly CodeRegion _region;
-    readonly Emitter _e = new();
+
+    /// <summary>What runs each time, and the ways out, which would only thin it out; one of them is <see cref="_e"/>.</summary>
+    readonly Emitter _hot = new(), _cold = new();
+    Emitter _e;
     readonly Unit _unit;
     readonly byte* _page;
     readonly List<Stub> _stubs = [];
@@ -44,7 +47,7 @@ sealed unsafe partial class Translator : IDisposable
 
     enum StubKind : byte
     {
-        Exit, Miss, Cross, SecondPage,
+        Exit, Miss, Cross, MissCross, SecondPage,
     }
 
     public Translator(Cpu cpu, CodeRegion region, CpuState* state, JitState* jit)
@@ -54,6 +57,7 @@ sealed unsafe partial class Translator : IDisposable
         _jit = jit;
         _page = (byte*)System.Runtime.InteropServices.NativeMemory.AlignedAlloc(2 * Unit.PageSize, 64);
         _unit = new Unit(cpu, _page);
+        _e = _hot;
         Restart();
         _common = EmitCommon();
         _kept = (int)(_e.Here - (uint)(nint)region.Executable);
@@ -65,11 +69,16 @@ sealed unsafe partial class Translator : IDisposable
     public byte* Page => _page;
     public Unit Unit => _unit;
     public Stubs Common => _common;
-    public int CodeUsed => (int)(_e.Here - (uint)(nint)_region.Executable);
+    public int CodeUsed => (int)(_hot.Here + _cold.Here - 2 * (uint)(nint)_region.Executable) - ColdAt;
+    int ColdAt => _region.CodeSize / 2;
 
     public void Dispose() => System.Runtime.InteropServices.NativeMemory.AlignedFree(_page);
 
-    void Restart(int used = 0) => _e.Start(_region.Writable + used, _region.Writable + _region.CodeSize, _region.Executable + used);
+    void Restart(int used = 0)
+    {
+        _hot.Start(_region.Writable + used, _region.Writable + ColdAt, _region.Executable + used);
+        _cold.Start(_region.Writable + ColdAt, _region.Writable + _region.CodeSize, _region.Executable + ColdAt);
+    }
 
     /// <summary>Makes a jump's displacement lead to an entry.</summary>
     public void Patch(uint hole, uint entry) => _e.Patch(hole, entry);
@@ -102,7 +111,8 @@ sealed unsafe partial class Translator : IDisposable
     /// <summary>Translates; false: no room is left.</summary>
     public bool Emit(Translation* block, Mode mode, int offset, bool flagsSaved, bool careful)
     {
-        if (_e.Room < LargestBlock) return false;
+        if (_hot.Room < LargestBlock || _cold.Room < LargestBlock) return false;
+        _e = _hot;
         (_mode, _flagsSaved) = (mode, flagsSaved);
         _block = block;
         _addend = null;
@@ -128,8 +138,9 @@ sealed unsafe partial class Translator : IDisposable
             int next = _unit.Count == 0 ? offset : _unit.Steps[_unit.Count - 1].Next;
             if (!EmitDirect(next, LiveAfterLast())) return false;
         }
-        for (int s = 0; s < _stubs.Count; s++) EmitStub(_stubs[s]);
         while (_e.Here < _start + LengthOfWayOut) _e.Byte(0xCC);
+        _e = _cold;
+        for (int s = 0; s < _stubs.Count; s++) EmitStub(_stubs[s]);
         return true;
     }
 
