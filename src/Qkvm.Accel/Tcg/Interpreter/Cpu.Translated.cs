@@ -120,6 +120,7 @@ public sealed unsafe partial class Cpu
         ulong linear = _jit->ExitValue, page = linear & ~PageMask;
         bool write = record->IsWrite != 0, isSimple = record->IsSimple != 0;
         TlbMisses++;
+        if (record->Misses == ExitRecord.MostMisses && !LetRoam(record, rip)) return false;
         if ((linear & PageMask) <= record->Limit)
         {
             if (TryFill(linear, write, CurrentSet, out TlbEntry* entry, out uint error))
@@ -171,9 +172,44 @@ public sealed unsafe partial class Cpu
         return true;
     }
 
+    const int MostRoaming = 1 << 20;
+
+    /// <summary>Instructions, by host address, whose checks look into the TLB.</summary>
+    readonly HashSet<nuint> _roaming = [];
+
+    /// <summary>By record: all sites' misses until it had missed as often as it is let, last time.</summary>
+    readonly Dictionary<nint, ulong> _missed = [];
+
+    /// <summary>A site that finds another page each time is translated anew. False: the block cannot even be finished.</summary>
+    bool LetRoam(ExitRecord* record, ulong rip)
+    {
+        Translation* block = record->Owner;
+        byte* site = block->Host - block->Offset + record->Offset;
+        record->Misses = 0;
+        if (Roams(site) || !MissesOften(record)) return true;
+        if (_roaming.Count >= MostRoaming) _roaming.Clear();
+        _roaming.Add((nuint)site);
+        Drop(block);
+        if (record->Host >= block->Entry + Engine.LengthOfWayOut) return true;
+        UnpackState(rip);
+        return false;
+    }
+
+    /// <summary>A miss costs little in a loop, where all of it is in the caches, and looking into the TLB costs each execution
+    /// some; a miss is dear among those of many other sites, so those are the ones that are spared it.</summary>
+    bool MissesOften(ExitRecord* record)
+    {
+        const ulong others = 32 * ExitRecord.MostMisses;
+        bool isKnown = _missed.TryGetValue((nint)record, out ulong last);
+        _missed[(nint)record] = _jit->FastMisses;
+        return isKnown && _jit->FastMisses - last > others;
+    }
+
+    internal bool Roams(byte* site) => _roaming.Contains((nuint)site);
+
     void Fill(ExitRecord* record, ulong page, ulong addend)
     {
-        record->Slot = new Slot { Tag = page, Addend = addend };
+        *record->Slot = new Slot { Tag = page, Addend = addend };
         byte list = (byte)((long)page < 0 ? UpperList : LowerList);
         if ((record->Listed & list) != 0) return;
         record->Listed |= list;

@@ -188,6 +188,7 @@ public sealed unsafe partial class Cpu
         _mode = null;
         _translatedPages.Clear();
         _crossings.Clear();
+        _missed.Clear();
         new Span<nint>(_translations, TranslationBuckets).Clear();
         _region.Forget();
         _engine!.Forget();
@@ -218,7 +219,7 @@ public sealed unsafe partial class Cpu
         for (uint* at = list; at < end; at++)
         {
             var record = (ExitRecord*)(nuint)(*at);
-            if (((long)record->Slot.Tag < 0) == (which == UpperList)) record->Slot.Tag = Slot.Empty;
+            if (((long)record->Slot->Tag < 0) == (which == UpperList)) record->Slot->Tag = Slot.Empty;
             record->Listed &= (byte)~which;
         }
         return list;
@@ -252,7 +253,7 @@ public sealed unsafe partial class Cpu
         for (uint* at = isUpper ? _upper : _lower; at < end; at++)
         {
             var record = (ExitRecord*)(nuint)(*at);
-            if (record->Slot.Tag == page) record->Slot.Tag = Slot.Empty;
+            if (record->Slot->Tag == page) record->Slot->Tag = Slot.Empty;
         }
         foreach (nint jump in isUpper ? _upperJumps : _lowerJumps)
             if ((((JumpEntry*)jump)->Target & ~PageMask) == page) ((JumpEntry*)jump)->Target = isUpper ? JumpEntry.NoneUpper : JumpEntry.NoneLower;
@@ -267,7 +268,7 @@ public sealed unsafe partial class Cpu
 
     static void ForgetStore(ExitRecord* record, nuint hostPage)
     {
-        if (record->IsWrite != 0 && record->Slot.Tag + record->Slot.Addend == hostPage) record->Slot.Tag = Slot.Empty;
+        if (record->IsWrite != 0 && record->Slot->Tag + record->Slot->Addend == hostPage) record->Slot->Tag = Slot.Empty;
     }
 
     Mode? _mode;

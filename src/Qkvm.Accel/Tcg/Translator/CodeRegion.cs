@@ -11,7 +11,7 @@ sealed unsafe class CodeRegion : IDisposable
     readonly byte* _base;
     readonly nuint _size;
     readonly int _dataSize;
-    int _dataUsed;
+    int _dataUsed, _slotsFrom;
     int _dataKept;
 
     /// <param name="stateSize">Bytes at the start, zeroed, that stay for good.</param>
@@ -30,6 +30,7 @@ sealed unsafe class CodeRegion : IDisposable
         Check(Libc.mmap(Executable, (nuint)codeSize, Libc.ProtRead | Libc.ProtExec, Libc.MapShared | Libc.MapFixed, fd, 0));
         Writable = (byte*)Check(Libc.mmap(null, (nuint)codeSize, Libc.ProtRead | Libc.ProtWrite, Libc.MapShared, fd, 0));
         Libc.close(fd);                                             // the mappings stay
+        _slotsFrom = dataSize;
         _dataUsed = _dataKept = stateSize + PageSize - 1 & -PageSize;
     }
 
@@ -41,15 +42,26 @@ sealed unsafe class CodeRegion : IDisposable
     public int DataSize => _dataSize;
 
     /// <summary>Bytes of data handed out.</summary>
-    public int DataUsed => _dataUsed;
+    public int DataUsed => _dataUsed + _dataSize - _slotsFrom;
 
     /// <summary>Zeroed data; null when there is no more.</summary>
     public byte* Allocate(int size, int alignment)
     {
         int at = _dataUsed + alignment - 1 & -alignment;
-        if (at + size > _dataSize) return null;
+        if (at + size > _slotsFrom) return null;
         _dataUsed = at + size;
         return _base + at;
+    }
+
+    /// <summary>An empty slot; null when there is no more data.</summary>
+    public Slot* AllocateSlot()
+    {
+        int at = _slotsFrom - sizeof(Slot);
+        if (at < _dataUsed) return null;
+        _slotsFrom = at;
+        var slot = (Slot*)(_base + at);
+        slot->Tag = Slot.Empty;
+        return slot;
     }
 
     /// <summary>What has been allocated so far outlives <see cref="Forget"/>.</summary>
@@ -60,9 +72,10 @@ sealed unsafe class CodeRegion : IDisposable
     {
         const int dontNeed = 4;
         int from = _dataKept + PageSize - 1 & -PageSize;
-        new Span<byte>(_base + _dataKept, Math.Min(from, _dataUsed) - Math.Min(_dataKept, _dataUsed)).Clear();
-        if (_dataUsed > from) Libc.madvise(_base + from, (nuint)(_dataUsed - from), dontNeed);
+        new Span<byte>(_base + _dataKept, from - _dataKept).Clear();
+        Libc.madvise(_base + from, (nuint)(_dataSize - from), dontNeed);
         _dataUsed = _dataKept;
+        _slotsFrom = _dataSize;
     }
 
     public void Dispose()

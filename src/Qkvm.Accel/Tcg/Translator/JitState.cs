@@ -51,7 +51,7 @@ unsafe struct JitState
     public byte ModeStale;
     public uint HostMxcsr;
 
-    /// <summary>Statistics.</summary>
+    /// <summary>Checks that failed and whose page was found in the TLB.</summary>
     public ulong FastMisses;
 
     /// <summary>x87 state on its way, for XSAVE and XRSTOR: aligned to 64 bytes.</summary>
@@ -108,6 +108,10 @@ unsafe struct ExitRecord
     /// <summary>In which lists of filled slots this one is: 1 lower, 2 upper.</summary>
     public byte Listed;
 
+    /// <summary>How often a check failed and its page was found in the TLB; at <see cref="MostMisses"/> somebody asks why.</summary>
+    public byte Misses;
+    public const byte MostMisses = 255;
+
     /// <summary>Of a miss: the highest offset in a page at which the access fits.</summary>
     public ushort Limit;
 
@@ -121,14 +125,14 @@ unsafe struct ExitRecord
     /// what reaches another page: where to go on there.</summary>
     public ulong Target;
 
-    /// <summary>Of misses and of what reaches another page.</summary>
-    public Slot Slot;
+    /// <summary>Of misses and of what reaches another page. A block's slots lie together, apart from all that runs seldom.</summary>
+    public Slot* Slot;
+
+    /// <summary>Of misses, and of an instruction that goes on in another page.</summary>
+    public Translation* Owner;
 
     /// <summary>Of what reaches another page: that host page, 0 until it is known.</summary>
     public ulong HostPage;
-
-    /// <summary>Of an instruction that goes on in another page.</summary>
-    public Translation* Owner;
 
     /// <summary>Of instructions for the interpreter that end a block: shares its place with <see cref="Target"/>.</summary>
     public static Interpreter.Insn** InsnOf(ExitRecord* record) => (Interpreter.Insn**)&record->Target;
@@ -140,8 +144,7 @@ unsafe struct ExitRecord
         {
             ExitKind.Interpret => (byte*)&record.Slot - (byte*)&record,
             ExitKind.Miss => (byte*)&record.HostPage - (byte*)&record,
-            ExitKind.CrossPage => (byte*)&record.Owner - (byte*)&record,
-            ExitKind.SecondPage => sizeof(ExitRecord),
+            ExitKind.CrossPage or ExitKind.SecondPage => sizeof(ExitRecord),
             _ => (byte*)&record.Target - (byte*)&record,
         });
     }

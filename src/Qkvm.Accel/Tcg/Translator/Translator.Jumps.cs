@@ -84,7 +84,7 @@ sealed unsafe partial class Translator
         record->FlagsInMemory = 1;
         _e.LoadFrom(R10, &_jit->RipBase);
         _e.Op(_mode.Is64, Lea, R10, R10, None, 0, record->Offset & -PageSize);
-        _e.Op(true, CompareLoad, R10, &record->Slot.Tag);
+        _e.Op(true, CompareLoad, R10, &record->Slot->Tag);
         _stubs.Add(new Stub { Kind = StubKind.MissCross, Hole = _e.JumpIf(NotEqual), Record = record });
         _e.StoreTo(&_jit->RipBase, R10);
         record->Host = _e.Jump();
@@ -99,7 +99,7 @@ sealed unsafe partial class Translator
         record->HostPage = _block->SecondPage;
         _e.LoadFrom(R10, &_jit->RipBase);
         _e.Op(_mode.Is64, Lea, R10, R10, None, 0, PageSize);
-        _e.Op(true, CompareLoad, R10, &record->Slot.Tag);
+        _e.Op(true, CompareLoad, R10, &record->Slot->Tag);
         _stubs.Add(new Stub { Kind = StubKind.SecondPage, Hole = _e.JumpIf(NotEqual), Record = record });
         record->Host = _e.Here;
         record->Target = _e.Here;

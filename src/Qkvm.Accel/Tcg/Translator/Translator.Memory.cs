@@ -24,22 +24,51 @@ sealed unsafe partial class Translator
         FreeFlags(step.LiveBefore);
         ExitRecord* record = NewRecord(ExitKind.Miss, step.Offset);
         if (record == null) return false;
-        group.Slot = &record->Slot;
+        group.Slot = record->Slot;
         int span = (int)(group.High - group.Low);
         record->Limit = (ushort)(PageSize - span);
         record->Host = _e.Here;
         record->IsWrite = (byte)(group.IsWrite ? 1 : 0);
         record->IsSimple = (byte)(group.Count == 1 && group.Position == group.First ? 1 : 0);
+        group.Roams = _cpu.Roams(_block->Host - _block->Offset + step.Offset);
         EmitLinear(group, position);
-        _e.Op(true, SubLoad, R10, &group.Slot->Tag);
-        _e.Arithmetic(true, Compare, R10, PageSize - span);
+        if (group.Roams) EmitProbe(group, PageSize - span);
+        else
+        {
+            _e.Op(true, SubLoad, R10, &group.Slot->Tag);
+            _e.Arithmetic(true, Compare, R10, PageSize - span);
+        }
         _stubs.Add(new Stub { Kind = StubKind.Miss, Hole = _e.JumpIf(Above), Record = record, Group = number, Target = position });
+        if (group.Roams) EmitProbed(group);
         if (group.MustAlign)
         {
             _e.Bytes([0x41, 0xF6, 0xC2, (byte)(group.Pattern.Size - 1)]);       // test r10b, size - 1
             _stubs.Add(new Stub { Kind = StubKind.Exit, Hole = _e.JumpIf(NotEqual), Record = InterpretRecord(step.Offset) });
         }
         return true;
+    }
+
+    /// <summary>R10: the offset in the page of the TLB entry that R11 leads to; compared with the last one that fits.</summary>
+    void EmitProbe(in Group group, int last)
+    {
+        _e.Move(R11, R10);
+        _e.Shift(true, Shr, R11, 7);
+        _e.Arithmetic(false, And, R11, (TlbSet.Size - 1) * sizeof(TlbEntry));
+        _e.Op(true, AddLoad, R11, &_jit->Tlb);
+        _e.Op(true, SubLoad, R10, R11, None, 0, group.IsWrite ? WriteTagAt : ReadTagAt);
+        _e.Arithmetic(true, Compare, R10, last);
+    }
+
+    /// <summary>The addend goes to the slot and stays in R11; R10 remains the offset in the page.</summary>
+    void EmitProbed(in Group group)
+    {
+        if (group.MustAlign) _e.StoreTo(&_jit->Saved2, R10);
+        _e.Op(true, Load, R10, R11, None, 0, group.IsWrite ? WriteTagAt : ReadTagAt);
+        _e.Op(true, Load, R11, R11, None, 0, HostAt);
+        _e.Op(true, SubLoad, R11, R10);
+        _e.StoreTo(&group.Slot->Addend, R11);
+        if (group.MustAlign) _e.LoadFrom(R10, &_jit->Saved2);
+        _addend = group.Slot;
     }
 
     /// <summary>R10: the linear address at which a group begins, seen from a step. Changes R11 and flags.</summary>

@@ -25,6 +25,11 @@ sealed unsafe partial class Translator
             case StubKind.Miss:
                 EmitLinear(_unit.Groups[stub.Group], stub.Target);
                 _e.MoveImmediate(R11, (ulong)stub.Record);
+                if (_unit.Groups[stub.Group].Roams)
+                {
+                    _e.Op(false, 0xFF, 4, R11, None, 0, RecordTargetAt);                // jmp [r11 + Target]
+                    break;
+                }
                 _e.Call(stub.Record->IsWrite != 0 ? _common.MissWrite : _common.MissRead);
                 _e.Jump(stub.Record->Host);
                 break;
@@ -77,9 +82,9 @@ sealed unsafe partial class Translator
         _e.PatchHere(skip);
         EmitPops();
 
+        _common.ExitSaved = stubs.ExitSaved;
         stubs.MissRead = EmitMiss(ReadTagAt);
         stubs.MissWrite = EmitMiss(WriteTagAt);
-        _common.ExitSaved = stubs.ExitSaved;
         stubs.MissCross = EmitMissCross(moves: true);
         stubs.MissSecondPage = EmitMissCross(moves: false);
 
@@ -90,7 +95,7 @@ sealed unsafe partial class Translator
         return stubs;
     }
 
-    const int ReadTagAt = 0, WriteTagAt = 8, HostAt = 16;
+    const int ReadTagAt = 0, WriteTagAt = 8, HostAt = 16, AddendAt = 8;
 
     void EmitPushes() => _e.Bytes([0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57]);    // push rbx rbp r12 r13 r14 r15
     void EmitPops() => _e.Bytes([0x41, 0x5F, 0x41, 0x5E, 0x41, 0x5D, 0x41, 0x5C, 0x5D, 0x5B, 0xC3]);
@@ -99,6 +104,9 @@ sealed unsafe partial class Translator
     uint EmitMiss(int tagAt)
     {
         uint start = _e.Here;
+        _e.Op(false, 0x80, Compare, R11, None, 0, RecordMissesAt);  // cmp byte [r11 + Misses], most
+        _e.Byte(ExitRecord.MostMisses);
+        uint roams = _e.JumpIf(Equal);
         _e.StoreTo(&_jit->Saved0, Rax);
         _e.StoreTo(&_jit->Saved1, Rcx);
         _e.Move32(Rax, R10);
@@ -113,11 +121,18 @@ sealed unsafe partial class Translator
         uint absent = _e.JumpIf(NotEqual);
         _e.Op(true, Load, Rax, Rax, None, 0, HostAt);
         _e.Op(true, SubLoad, Rax, Rcx);
-        _e.Op(true, Store, Rax, R11, None, 0, AddendAt);
+        _e.Op(true, Load, R10, R11, None, 0, RecordSlotAt);
+        _e.Op(true, Store, Rax, R10, None, 0, AddendAt);
+        _e.Op(true, Store, Rcx, R10, None, 0, 0);
+        _e.Op(false, 0xFE, 0, R11, None, 0, RecordMissesAt);        // inc byte [r11 + Misses]
+        _e.Op(true, 0xFF, 0, &_jit->FastMisses);                    // inc qword [FastMisses]
         EmitListing();
         _e.LoadFrom(Rax, &_jit->Saved0);
         _e.LoadFrom(Rcx, &_jit->Saved1);
         _e.Byte(0xC3);
+        _e.PatchHere(roams);
+        _e.Bytes([0x48, 0x8D, 0x64, 0x24, 0x08]);                   // lea rsp, [rsp + 8]
+        _e.Jump(_common.ExitSaved);
         _e.PatchHere(crosses);
         _e.PatchHere(absent);
         _e.LoadFrom(Rax, &_jit->Saved0);
@@ -141,6 +156,8 @@ sealed unsafe partial class Translator
         _e.Op(true, CompareLoad, Rax, R11, None, 0, RecordHostPageAt);
         uint other = _e.JumpIf(NotEqual);
         _e.Move(Rcx, R10);
+        _e.Op(true, Load, Rax, R11, None, 0, RecordSlotAt);
+        _e.Op(true, Store, Rcx, Rax, None, 0, 0);
         EmitListing();
         _e.LoadFrom(Rax, &_jit->Saved0);
         _e.LoadFrom(Rcx, &_jit->Saved1);
@@ -163,10 +180,9 @@ sealed unsafe partial class Translator
         _e.Op(true, AddLoad, Rax, set);
     }
 
-    /// <summary>The slot of the record in R11 gets RCX as its tag and goes on the list of filled ones. Changes RAX.</summary>
+    /// <summary>The record in R11 goes on the list of filled ones for the page in RCX. Changes RAX.</summary>
     void EmitListing()
     {
-        _e.Op(true, Store, Rcx, R11, None, 0, TagAt);
         _e.Bytes([0x48, 0x85, 0xC9]);                               // test rcx, rcx
         uint upper = _e.JumpIf(Sign);
         EmitListing(1, (void**)&_jit->LowerAt);
@@ -194,7 +210,8 @@ sealed unsafe partial class Translator
     static readonly int RecordTargetAt = OffsetOf(r => (nint)(&r->Target));
     static readonly int RecordHostPageAt = OffsetOf(r => (nint)(&r->HostPage));
     static readonly int RecordListedAt = OffsetOf(r => (nint)(&r->Listed));
-    static readonly int TagAt = OffsetOf(r => (nint)(&r->Slot.Tag)), AddendAt = OffsetOf(r => (nint)(&r->Slot.Addend));
+    static readonly int RecordMissesAt = OffsetOf(r => (nint)(&r->Misses));
+    static readonly int RecordSlotAt = OffsetOf(r => (nint)(&r->Slot));
 
     delegate nint Field(ExitRecord* record);
 

@@ -103,7 +103,7 @@ sealed unsafe partial class Translator : IDisposable
         Redirect(at + LengthOfMove, saved ? _common.ExitSaved : _common.Exit);
     }
 
-    const int LengthOfMove = 6, LengthOfWayOut = LengthOfMove + 5;
+    internal const int LengthOfMove = 6, LengthOfWayOut = LengthOfMove + 5;
 
     /// <summary>Forgets all code but the common stubs.</summary>
     public void Forget() => Restart(_kept);
@@ -165,8 +165,13 @@ sealed unsafe partial class Translator : IDisposable
         var record = (ExitRecord*)_region.Allocate(ExitRecord.SizeOf(kind), 8);
         if (record == null) return null;
         (record->Kind, record->Offset) = (kind, offset);
-        if (kind is ExitKind.Miss or ExitKind.CrossPage or ExitKind.SecondPage) (record->Slot.Tag, record->Target) = (Slot.Empty, _common.ExitSaved);
-        if (kind == ExitKind.SecondPage) record->Owner = _block;
+        if (kind is ExitKind.Miss or ExitKind.CrossPage or ExitKind.SecondPage)
+        {
+            record->Slot = _region.AllocateSlot();
+            if (record->Slot == null) return null;
+            record->Target = _common.ExitSaved;
+            record->Owner = _block;
+        }
         return record;
     }
 

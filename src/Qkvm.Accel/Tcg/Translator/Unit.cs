@@ -64,6 +64,9 @@ unsafe struct Group
     public bool IsWrite, MustAlign;
     public int Count;
     public Slot* Slot;
+
+    /// <summary>Its page changes so often that the check looks into the TLB.</summary>
+    public bool Roams;
 }
 
 /// <summary>What emission plans for one block: its instructions, the flags' liveness, the groups of accesses.</summary>
