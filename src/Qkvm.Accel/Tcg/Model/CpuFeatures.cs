@@ -90,6 +90,14 @@ public static class CpuFeatures
         return words;
     }
 
+    /// <summary>Whether the kernel has enabled YMM state: by the size of an XSAVE area that holds what XCR0 enables (SDM
+    /// volume 1, section 13.2). Avx.IsSupported is no measure: it is false in code compiled ahead for x86-64-v2.</summary>
+    static bool SavesUpperHalves(uint ecx)
+    {
+        const uint osxsave = 1 << 27, endOfYmmState = 832;
+        return (ecx & osxsave) != 0 && (uint)X86Base.CpuId(0xD, 0).Ebx >= endOfYmmState;
+    }
+
     static uint[] HostWords()
     {
         var words = new uint[(int)CpuidWord.Count];
@@ -100,7 +108,7 @@ public static class CpuFeatures
             (_, int ebx, ecx, edx) = X86Base.CpuId(7, 0);
             (words[(int)CpuidWord.Leaf7Ebx], words[(int)CpuidWord.Leaf7Ecx], words[(int)CpuidWord.Leaf7Edx]) = ((uint)ebx, (uint)ecx, (uint)edx);
         }
-        if (!Avx.IsSupported)                                       // the kernel must save the upper halves, too
+        if (!SavesUpperHalves(words[(int)CpuidWord.Leaf1Ecx]))
         {
             uint[] ymm = Parse("avx fma f16c avx2 vaes vpclmulqdq");
             for (int i = 0; i < words.Length; i++) words[i] &= ~ymm[i];
