@@ -54,6 +54,8 @@ long_mode:
         lidt    [idtr]
         mov     eax, TSS
         ltr     ax
+        xor     eax, eax
+        lldt    ax
         mov     eax, 0xD                ; x87, SSE and, where it is, AVX
         xor     ecx, ecx
         cpuid

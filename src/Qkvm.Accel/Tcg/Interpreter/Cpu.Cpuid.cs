@@ -41,7 +41,8 @@ public sealed unsafe partial class Cpu
 
     /// <summary>Where the processor lacks TZCNT, LZCNT or WBNOINVD, their prefix is ignored.</summary>
     internal DecoderOptions DecoderOptions => (_cpuid.Has("bmi1") ? 0 : DecoderOptions.NoMPFX_0FBC) | (_cpuid.Has("abm") ? 0 : DecoderOptions.NoMPFX_0FBD)
-        | (_cpuid.Has("wbnoinvd") ? 0 : DecoderOptions.NoWbnoinvd);
+        | (_cpuid.Has("wbnoinvd") ? 0 : DecoderOptions.NoWbnoinvd)
+        | (_cpuid.Model.Vendor == CpuModel.Amd ? DecoderOptions.AMD : 0);
 
     static ulong Cr4BitsOf(Cpuid cpuid)
     {

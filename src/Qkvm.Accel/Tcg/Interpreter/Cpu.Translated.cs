@@ -51,7 +51,8 @@ public sealed unsafe partial class Cpu
             _jit->ModeStale = 0;
             ModeChanged();
         }
-        ulong rip = WrapLinear(_jit->RipBase + (ulong)(long)record->Offset);
+        ulong rip = _jit->RipBase + (ulong)(long)record->Offset;
+        if (!_is64Bit) rip = (uint)rip;
         switch (record->Kind)
         {
             case ExitKind.Direct or ExitKind.CrossPage or ExitKind.Stale:

@@ -1,4 +1,4 @@
-using System.Runtime.Intrinsics.X86;
+using System.Numerics;
 using Iced.Intel;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
@@ -54,14 +54,25 @@ static unsafe partial class IntegerOps
         }
     }
 
+    /// <summary>Bit by bit: .NET's own intrinsic exists only where code is compiled on the machine it runs on.</summary>
     readonly struct Pdep : IBmi
     {
-        public static ulong Apply<T>(CpuState* s, ulong a, ulong b) where T : unmanaged => Bmi2.X64.ParallelBitDeposit(a, b);
+        public static ulong Apply<T>(CpuState* s, ulong a, ulong b) where T : unmanaged
+        {
+            ulong result = 0;
+            for (; b != 0; b &= b - 1, a >>= 1) result |= (ulong)-(long)(a & 1) & b & (ulong)-(long)b;
+            return result;
+        }
     }
 
     readonly struct Pext : IBmi
     {
-        public static ulong Apply<T>(CpuState* s, ulong a, ulong b) where T : unmanaged => Bmi2.X64.ParallelBitExtract(a, b);
+        public static ulong Apply<T>(CpuState* s, ulong a, ulong b) where T : unmanaged
+        {
+            ulong result = 0;
+            for (int i = 0; b != 0; b &= b - 1, i++) result |= (a >> BitOperations.TrailingZeroCount(b) & 1) << i;
+            return result;
+        }
     }
 
     readonly struct Sarx : IBmi

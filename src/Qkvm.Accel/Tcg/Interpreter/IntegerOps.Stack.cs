@@ -60,7 +60,7 @@ static unsafe partial class IntegerOps
         ulong mask = cpu.StackMask, sp = cpu.Rsp - (ulong)sizeof(T) & mask;
         int level = (int)i->Extra & 31;
         cpu.Write(Seg.Ss, sp, cpu.GetReg<T>(5));
-        ulong frame = sp, bp = cpu.Rbp;
+        ulong frame = cpu.Rsp & ~mask | sp, bp = cpu.Rbp;          // FrameTemp is all of ESP, on 16-bit stacks too
         for (int n = 1; n < level; n++)
         {
             bp -= (ulong)sizeof(T);

@@ -138,7 +138,8 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup)
         foreach (CpuidFeature always in (CpuidFeature[])[CpuidFeature.INTEL8086, CpuidFeature.INTEL8086_ONLY, CpuidFeature.INTEL186, CpuidFeature.INTEL286,
             CpuidFeature.INTEL286_ONLY, CpuidFeature.INTEL386, CpuidFeature.INTEL386_ONLY, CpuidFeature.INTEL386_A0_ONLY, CpuidFeature.INTEL486,
             CpuidFeature.INTEL486_A_ONLY, CpuidFeature.X64, CpuidFeature.FPU, CpuidFeature.FPU287, CpuidFeature.FPU387,
-            CpuidFeature.CPUID, CpuidFeature.MULTIBYTENOP, CpuidFeature.PAUSE, CpuidFeature.PREFETCHW, CpuidFeature.PREFETCHWT1, CpuidFeature.RDPMC,
+            CpuidFeature.CPUID, CpuidFeature.MULTIBYTENOP, CpuidFeature.PAUSE, CpuidFeature.PREFETCHW, CpuidFeature.PREFETCHWT1, CpuidFeature.PREFETCHITI,
+            CpuidFeature.RDPMC,
             CpuidFeature.CET_IBT, CpuidFeature.CET_SS, CpuidFeature.MPX, CpuidFeature.HLE, CpuidFeature.MSR, CpuidFeature.TSC, CpuidFeature.SMM, CpuidFeature.CLDEMOTE])
             has[(int)always] = true;
         foreach ((CpuidFeature feature, string name) in Needed) has[(int)feature] = Has(name);
