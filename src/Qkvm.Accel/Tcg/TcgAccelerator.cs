@@ -35,7 +35,7 @@ public sealed class TcgAccelerator : IAccelerator
         if (_memory == null || _ports == null) throw new InvalidOperationException("Attach comes before the first vCPU");
         Cpuid cpuid = CpuModels.Resolve(setup);
         MissingFeatures = cpuid.Missing;
-        var cpu = new Cpu(index, _memory, _ports, _code, cpuid) { Trace = Trace };
+        var cpu = new Cpu(index, _memory, _ports, _code, cpuid) { Trace = Trace, Translates = Environment.GetEnvironmentVariable("QKVM_INTERPRET") == null, Lockstep = Environment.GetEnvironmentVariable("QKVM_LOCKSTEP") != null };
         _cpus.Add(cpu);
         return new InterpretedVCpu(cpu);
     }

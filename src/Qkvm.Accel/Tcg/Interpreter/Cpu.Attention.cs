@@ -8,7 +8,8 @@ public sealed unsafe partial class Cpu
     // Bits of _attention.
     const int CallKick = 1, CallInterrupt = 2, CallSignal = 4, CallNotice = 8, CallStep = 16, CallHalt = 32, CallShutdown = 64;
 
-    volatile int _attention;
+    /// <summary>Bits of those calls; translated code looks at it too.</summary>
+    ref int _attention => ref _jit->Attention;
     readonly SemaphoreSlim _wake = new(0, 1);
     readonly Lock _callLock = new();
     readonly List<CodeNotice> _notices = [], _taken = [];
@@ -175,9 +176,11 @@ public sealed unsafe partial class Cpu
             {
                 case CodeNoticeKind.Drop:
                     if (_codePages.TryGetValue(notice.HostPage, out nint page)) ((CodePage*)page)->Generation++;
+                    DropTranslations(notice.HostPage);
                     NewEpoch();
                     break;
                 case CodeNoticeKind.Untag:
+                    ForgetSlots();
                     // Stores through the tag went unnoticed until now.
                     if (UntagWrites(notice.HostPage)) _code[notice.Map].Drop((byte*)notice.HostPage);
                     break;

@@ -36,7 +36,7 @@ public sealed unsafe partial class Cpu
         public uint Generation;
     }
 
-    struct Slot
+    struct LinearSlot
     {
         public ulong Linear, Key;
         public Block* Block;
@@ -44,7 +44,7 @@ public sealed unsafe partial class Cpu
 
     readonly byte* _arena = (byte*)Libc.mmap(null, ArenaSize, Libc.ProtRead | Libc.ProtWrite, Libc.MapPrivate | Libc.MapAnonymous | Libc.MapNoReserve, -1, 0);
     readonly Block** _buckets = (Block**)NativeMemory.AllocZeroed(Buckets, (nuint)sizeof(Block*));
-    readonly Slot* _slots = (Slot*)NativeMemory.AllocZeroed(Slots, (nuint)sizeof(Slot));
+    readonly LinearSlot* _slots = (LinearSlot*)NativeMemory.AllocZeroed(Slots, (nuint)sizeof(LinearSlot));
     readonly Block* _transients = (Block*)NativeMemory.AllocZeroed(Transients, (nuint)(sizeof(Block) + sizeof(Insn)));
     /// <summary>Stands before the first block, so that links need no check for null.</summary>
     readonly Block* _none = (Block*)NativeMemory.AllocZeroed((nuint)sizeof(Block));
@@ -61,7 +61,7 @@ public sealed unsafe partial class Cpu
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     Block* FindBlock(ulong linear)
     {
-        Slot* slot = _slots + ((linear ^ linear >> 13) & Slots - 1);
+        LinearSlot* slot = _slots + ((linear ^ linear >> 13) & Slots - 1);
         return slot->Linear == linear && slot->Key == _key ? slot->Block : FindBlockSlowly(linear);
     }
 
@@ -83,8 +83,8 @@ public sealed unsafe partial class Cpu
         }
         if (block == null) block = Decode(host, linear, _code[Detail(entry)->Map]);
         if (block->IsTransient) return DecodeTransient(linear, set);
-        Slot* slot = _slots + ((linear ^ linear >> 13) & Slots - 1);
-        *slot = new Slot { Linear = linear, Key = _key, Block = block };
+        LinearSlot* slot = _slots + ((linear ^ linear >> 13) & Slots - 1);
+        *slot = new LinearSlot { Linear = linear, Key = _key, Block = block };
         return block;
     }
 
@@ -181,6 +181,7 @@ public sealed unsafe partial class Cpu
     void NewEpoch()
     {
         _epoch++;
+        ForgetFastPaths();
         SetKey();
     }
 

@@ -32,7 +32,7 @@ public sealed unsafe partial class Cpu
 
     uint ProcessorSignature => _cpuid.Signature;
 
-    bool IsSupported(Code code)
+    internal bool IsSupported(Code code)
     {
         foreach (CpuidFeature feature in code.CpuidFeatures())
             if (!_decodable[(int)feature]) return false;
@@ -40,7 +40,7 @@ public sealed unsafe partial class Cpu
     }
 
     /// <summary>Where the processor lacks TZCNT, LZCNT or WBNOINVD, their prefix is ignored.</summary>
-    DecoderOptions DecoderOptions => (_cpuid.Has("bmi1") ? 0 : DecoderOptions.NoMPFX_0FBC) | (_cpuid.Has("abm") ? 0 : DecoderOptions.NoMPFX_0FBD)
+    internal DecoderOptions DecoderOptions => (_cpuid.Has("bmi1") ? 0 : DecoderOptions.NoMPFX_0FBC) | (_cpuid.Has("abm") ? 0 : DecoderOptions.NoMPFX_0FBD)
         | (_cpuid.Has("wbnoinvd") ? 0 : DecoderOptions.NoWbnoinvd);
 
     static ulong Cr4BitsOf(Cpuid cpuid)

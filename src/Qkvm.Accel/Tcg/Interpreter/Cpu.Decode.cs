@@ -52,7 +52,8 @@ public sealed unsafe partial class Cpu
         if (code == Code.INVALID || !IsSupported(code)) Refuse(insn);
         else if (IntegerOps.TrySelect(instruction, insn)) { }
         else if (SystemOps.TrySelect(instruction, insn)) { if (!IsHarmless(code)) insn->Flags |= InsnFlags.EndsBlock | InsnFlags.System; }
-        else if (!VectorOps.TrySelect(instruction, insn)) Refuse(insn);
+        else if (VectorOps.TrySelect(instruction, insn)) insn->Flags |= InsnFlags.Vectors;
+        else Refuse(insn);
         if (ChangesRights(code)) insn->Flags |= InsnFlags.EndsBlock | InsnFlags.System;
     }
 

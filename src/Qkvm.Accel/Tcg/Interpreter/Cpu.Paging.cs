@@ -46,6 +46,22 @@ public sealed unsafe partial class Cpu
         return entry;
     }
 
+    /// <summary>As <see cref="Fill"/>; false instead of #PF (with its error code) or of a fault for an address that is not canonical.</summary>
+    bool TryFill(ulong linear, bool write, int set, out TlbEntry* entry, out uint error)
+    {
+        entry = Entry(_tlbEntries + set * TlbSet.Size, linear);
+        error = 0;
+        ulong page = linear & ~PageMask, need = write ? TlbEntry.Write : TlbEntry.Read;
+        if ((entry->Known & ~TlbEntry.Flags) != page || (entry->Known & need) == 0)
+        {
+            if (_is64Bit && !IsCanonical(linear)) return false;
+            if (!Walk(linear, write, set, true, out ulong physical, out ulong known, out error)) return false;
+            Install(entry, page, physical, known);
+        }
+        if (write && entry->WriteTag != page) TagWrites(entry, page);
+        return true;
+    }
+
     void Install(TlbEntry* entry, ulong page, ulong physical, ulong known)
     {
         TlbDetail* detail = Detail(entry);

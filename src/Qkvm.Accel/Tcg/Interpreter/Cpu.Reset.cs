@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using Qkvm.Accel.Tcg.Model;
+using Qkvm.Accel.Tcg.Translator;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Memory;
 
@@ -10,6 +11,8 @@ public sealed unsafe partial class Cpu : IDisposable
 {
     readonly CodeMaps _code;
     bool _disposed;
+
+    static int JitAt => sizeof(CpuState) + 63 & -64;
 
     /// <param name="cpuid">Null: a single "max".</param>
     internal Cpu(int index, AddressSpace memory, AddressSpace ports, CodeMaps code, Cpuid? cpuid = null)
@@ -33,7 +36,9 @@ public sealed unsafe partial class Cpu : IDisposable
         Xcr0Supported = cpuid.Xcr0Mask;
         Cr4Supported = Cr4BitsOf(cpuid);
         EferSupported = EferBitsOf(cpuid);
-        *State = default;
+        _region = new CodeRegion(JitAt + sizeof(JitState), RegionData, RegionCode);
+        State = (CpuState*)_region.State;
+        _jit = (JitState*)(_region.State + JitAt);
         _tlb = _tlbEntries + TlbSet.Supervisor * TlbSet.Size;
         _systemTlb = _tlb;
         ClearAllEntries();
@@ -46,6 +51,7 @@ public sealed unsafe partial class Cpu : IDisposable
     /// <summary>Power-on state; all but the boot processor wait for INIT and SIPI.</summary>
     public void Reset()
     {
+        _jit->X87Loaded = 0;
         *State = default;
         ResetRegisters(isInit: false);
         State->WaitForSipi = (byte)(Index == 0 ? 0 : 1);
@@ -68,7 +74,10 @@ public sealed unsafe partial class Cpu : IDisposable
         NativeMemory.Free(_journal);
         NativeMemory.AlignedFree(_tlbEntries);
         NativeMemory.AlignedFree(_tlbDetails);
-        NativeMemory.AlignedFree(State);
+        NativeMemory.Free(_translations);
+        NativeMemory.Free(_slotJournal);
+        _engine?.Dispose();
+        _region.Dispose();
         foreach (nint page in _codePages.Values) NativeMemory.Free((void*)page);
         _wake.Dispose();
     }

@@ -46,8 +46,14 @@ public sealed unsafe partial class Cpu
         {
             try
             {
-                if (_attention != 0 && Attend() is { } exit) return exit;
-                RunBlocks();
+                if (_attention != 0 && Attend() is { } exit)
+                {
+                    StoreX87();
+                    return exit;
+                }
+                if (_translatable && Lockstep) RunLockstep();
+                else if (_translatable) RunTranslated();
+                else RunBlocks();
             }
             catch (GuestFault fault)
             {
@@ -61,7 +67,8 @@ public sealed unsafe partial class Cpu
     {
         CpuState* state = State;
         Block* previous = _none;
-        while (_attention == 0)
+        StoreX87();
+        while (_attention == 0 && !_translatable)
         {
             if (_codeSize != 8) CheckFetch();
             ulong linear = state->Rip + _codeBase, key = _key;
@@ -109,6 +116,7 @@ public sealed unsafe partial class Cpu
         if (_codeSize != 8) CheckFetch();
         Insn* insn = FindBlock(State->Rip + _codeBase)->First;
         _instructions++;
+        if ((insn->Flags & InsnFlags.Vectors) != 0) StoreX87();
         insn->Run(this, insn);
         int leave = _leave;
         _leave = 0;
@@ -166,6 +174,9 @@ public sealed unsafe partial class Cpu
         int set = state->Cpl == 3 ? TlbSet.User : (flags & Interpreter.Rflags.Ac) != 0 ? TlbSet.SupervisorAc : TlbSet.Supervisor;
         _tlb = _tlbEntries + set * TlbSet.Size;
         SetKey();
+        _jit->Tlb = _tlb;
+        _jit->Wide = (byte)((state->Cr4 & Cr4.Osxsave) != 0 && (state->Xcr0 & 6) == 6 ? 1 : 0);
+        _translatable = CanTranslate();
         if (state->Dr[7] != _dr7Seen) BreakpointsChanged();
         int call = 0;
         if (state->InterruptShadow != 0 || (flags & (Interpreter.Rflags.Tf | Interpreter.Rflags.Rf)) != 0 || _breaksOnCode) call = CallStep;

@@ -9,7 +9,7 @@ namespace Qkvm.Accel.Tcg.Interpreter;
 public sealed unsafe partial class Cpu
 {
     /// <summary>Unmanaged, 64-byte aligned, never moved.</summary>
-    public readonly CpuState* State = (CpuState*)NativeMemory.AlignedAlloc((nuint)sizeof(CpuState), 64);
+    public readonly CpuState* State;
 
     readonly GuestFault _fault = new();
 

@@ -56,4 +56,6 @@ public enum InsnFlags : byte
     EndsBlock = 8,
     /// <summary>Set by the decoder: privilege, mode, mapping or interrupt state may differ afterwards, and the loop looks again.</summary>
     System = 16,
+    /// <summary>Touches x87, MMX or vector registers.</summary>
+    Vectors = 32,
 }

@@ -1,0 +1,186 @@
+using System.Runtime.InteropServices;
+using Qkvm.Accel.Tcg.Translator;
+
+namespace Qkvm.Accel.Tcg.Interpreter;
+using Engine = Qkvm.Accel.Tcg.Translator.Translator;
+
+/// <summary>The run loop's faster half: translated code, and what it leaves for.</summary>
+public sealed unsafe partial class Cpu
+{
+    readonly CodeRegion _region;
+    readonly JitState* _jit;
+    Engine? _engine;
+
+    /// <summary>The mode is one that the translator knows, and it is wanted.</summary>
+    bool _translatable;
+
+    /// <summary>Translate, where possible; otherwise all is interpreted. Set before the vCPU runs.</summary>
+    public bool Translates { get; set; }
+
+    /// <summary>Code runs from here as long as nobody calls and the mode can be translated. RIP and flags are right before and after.</summary>
+    void RunTranslated()
+    {
+        while (_attention == 0 && _translatable)
+        {
+            uint code = FindCode(State->Rip);
+            if (code == 0)
+            {
+                RunOne();
+                continue;
+            }
+            PackState();
+            _jit->VectorsLoaded = 0;
+            Enter(code, _engine!.Common.Enter);
+            while (TryContinue()) { }
+        }
+    }
+
+    void Enter(uint code, uint through) => ((delegate* unmanaged<ulong, void>)(nint)through)(code);
+
+    /// <summary>After an exit: goes on in translated code, or leaves RIP and flags to the loop (false).</summary>
+    bool TryContinue()
+    {
+        ExitRecord* record = _jit->Exit;
+        ulong rip = WrapLinear(_jit->RipBase + (ulong)(long)record->Offset);
+        switch (record->Kind)
+        {
+            case ExitKind.Direct or ExitKind.CrossPage or ExitKind.Stale:
+                return Link(record, rip);
+            case ExitKind.Indirect:
+                UnpackState(_is64Bit ? _jit->ExitValue : (uint)_jit->ExitValue);
+                return false;
+            case ExitKind.LoadX87:
+                LoadX87();
+                Enter(record->Host, _engine!.Common.EnterWithVectors);
+                return true;
+            case ExitKind.Miss:
+                return Refill(record, rip);
+            case ExitKind.Interpret:
+                UnpackState(rip);
+                RunOne();
+                return false;
+            default:
+                UnpackState(rip);
+                return false;
+        }
+    }
+
+    /// <summary>Finds a direct jump's target, remembers it in the code, and goes there.</summary>
+    bool Link(ExitRecord* record, ulong rip)
+    {
+        if (_attention != 0)
+        {
+            UnpackState(rip);
+            return false;
+        }
+        UnpackState(rip);                                          // finding may fault
+        if (Lockstep) return false;
+        bool flagsInMemory = record->Kind == ExitKind.Stale ? (record->Owner->Key & FlagsInMemory) != 0 : record->FlagsInMemory != 0;
+        int forgets = _forgets;
+        Translation* target = FindTranslation(rip, flagsInMemory, careful: record->Kind == ExitKind.Stale && (record->Owner->Key & Careful) != 0);
+        if (target == null) return false;
+        if (forgets == _forgets)
+        {
+            if (record->Kind == ExitKind.Stale) _engine!.Redirect(record->Owner->Entry, target->Entry);
+            else
+            {
+                _engine!.Patch(record->Host, target->Entry);
+                if (record->Kind == ExitKind.CrossPage) Fill(record->Slot, rip & ~PageMask, 0);
+                Links++;
+            }
+        }
+        _jit->RipBase = rip & ~PageMask;
+        _jit->VectorsLoaded = 0;
+        Enter(target->Entry, _engine!.Common.Enter);
+        return true;
+    }
+
+    /// <summary>A check failed: the slot is filled if direct access is possible. Otherwise an access that stands for itself is
+    /// interpreted or faults, and a group is taken apart.</summary>
+    bool Refill(ExitRecord* record, ulong rip)
+    {
+        ulong linear = _jit->ExitValue, page = linear & ~PageMask;
+        bool write = record->IsWrite != 0, isSimple = record->IsSimple != 0;
+        TlbMisses++;
+        if ((linear & PageMask) <= record->Limit)
+        {
+            if (TryFill(linear, write, CurrentSet, out TlbEntry* entry, out uint error))
+            {
+                if ((write ? entry->WriteTag : entry->ReadTag) == page)
+                {
+                    Fill(record->Slot, page, (ulong)entry->Host - page);
+                    Enter(record->Host, _engine!.Common.EnterWithVectors);
+                    return true;
+                }
+            }
+            else if (isSimple && IsCanonical(linear))
+            {
+                UnpackState(rip);
+                State->Cr2 = linear;
+                DeliverFault(_fault.With(Vector.PageFault, error));
+                return false;
+            }
+        }
+        UnpackState(rip);
+        if (isSimple)
+        {
+            RunOne();
+            return false;
+        }
+        int forgets = _forgets;
+        Translation* careful = FindTranslation(rip, flagsInMemory: true, careful: true);
+        if (careful == null) return false;
+        if (forgets == _forgets) record->Fallback = careful->Entry;
+        _jit->VectorsLoaded = 0;
+        Enter(careful->Entry, _engine!.Common.Enter);
+        return true;
+    }
+
+    void Fill(Slot* slot, ulong page, ulong addend)
+    {
+        if (_jit->JournalAt == _jit->JournalEnd) ForgetSlots();
+        slot->Tag = page;
+        slot->Addend = addend;
+        *_jit->JournalAt++ = (uint)slot;
+    }
+
+    /// <summary>RIP and flags as translated code keeps them.</summary>
+    void PackState()
+    {
+        ulong flags = ArithmeticFlags;
+        _jit->Flags = (uint)((flags & 0xD5 | 2) << 8 | flags >> 11 & 1);
+        _jit->RipBase = State->Rip & ~PageMask;
+    }
+
+    void UnpackState(ulong rip)
+    {
+        State->Rip = rip;
+        uint flags = _jit->Flags;
+        ArithmeticFlags = flags >> 8 & 0xD5 | (flags & 1) << 11;
+    }
+
+    /// <summary>The x87 registers go to the host's, where they stay while C# runs: it uses none of them.</summary>
+    void LoadX87()
+    {
+        const int x87 = 160, header = 512;
+        byte* area = _jit->X87Area;
+        Buffer.MemoryCopy(State->Xsave.Bytes, area, x87, x87);
+        new Span<byte>(area + header, 64).Clear();
+        area[header] = 1;                                           // XSTATE_BV: x87
+        ((delegate* unmanaged<void>)(nint)_engine!.Common.LoadX87)();
+        _jit->X87Loaded = 1;
+    }
+
+    /// <summary>And back, for instructions of the interpreter, and before the machine looks. The last instruction and operand are not kept.</summary>
+    void StoreX87()
+    {
+        const int pointers = 6, mxcsr = 24, registers = 32, end = 160;
+        if (_jit->X87Loaded == 0) return;
+        ((delegate* unmanaged<void>)(nint)_engine!.Common.StoreX87)();
+        byte* area = _jit->X87Area;
+        new Span<byte>(area + pointers, mxcsr - pointers).Clear();
+        Buffer.MemoryCopy(area, State->Xsave.Bytes, mxcsr, mxcsr);
+        Buffer.MemoryCopy(area + registers, State->Xsave.Bytes + registers, end - registers, end - registers);
+        _jit->X87Loaded = 0;
+    }
+}

@@ -1,0 +1,42 @@
+using Qkvm.Accel.Tcg.Interpreter;
+
+namespace Qkvm.Accel.Tcg.Translator;
+
+/// <summary>What of the processor's state is built into translated code. Blocks of different modes never meet.</summary>
+sealed unsafe class Mode
+{
+    /// <summary>4: 32-bit code, 8: 64-bit code.</summary>
+    public required int CodeSize;
+
+    /// <summary>Number among the vCPU's modes: part of each block's key.</summary>
+    public required int Number;
+
+    /// <summary>SSE and x87 instructions fault neither by CR0 and CR4 nor by unmasked exceptions; AVX likewise.</summary>
+    public required bool HasSse, HasAvx, HasX87;
+
+    /// <summary>For 32-bit code, by segment: readable, writable and without a limit; with base 0.</summary>
+    public required byte OpenSegments, FlatSegments;
+
+    /// <summary>The stack is 32 bits wide, open and flat; in 64-bit code always.</summary>
+    public required bool HasStack;
+
+    /// <summary>From linear addresses to entries: <see cref="JumpEntry"/> × <see cref="JumpEntry.Count"/>.</summary>
+    public required JumpEntry* Jumps;
+
+    public bool Is64 => CodeSize == 8;
+    public bool IsOpen(int segment) => Is64 || (OpenSegments >> segment & 1) != 0;
+    public bool HasBase(int segment) => Is64 ? segment >= Seg.Fs : (FlatSegments >> segment & 1) == 0;
+}
+
+/// <summary>Where an indirect jump to a linear address goes.</summary>
+unsafe struct JumpEntry
+{
+    public const int Count = 4096;
+
+    /// <summary>No instruction is there.</summary>
+    public const ulong Empty = 1UL << 63;
+    public ulong Target;
+    public ulong Code;
+
+    public static uint IndexOf(ulong target) => ((uint)target ^ (uint)target >> 12) & Count - 1;
+}

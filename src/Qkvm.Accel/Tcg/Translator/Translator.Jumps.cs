@@ -1,0 +1,188 @@
+using Iced.Intel;
+using Qkvm.Accel.Tcg.Interpreter;
+using static Qkvm.Accel.Tcg.Translator.Emitter;
+
+namespace Qkvm.Accel.Tcg.Translator;
+
+// Jumps, calls and returns; links between blocks.
+sealed unsafe partial class Translator
+{
+    bool EmitJump(int i)
+    {
+        ref Step step = ref _unit.Steps[i];
+        switch (step.Treatment)
+        {
+            case Treatment.Jump: return EmitDirect(step.Target, step.LiveAfter, step.Target <= step.Offset);
+            case Treatment.JumpIf: return EmitJumpIf(step, (int)step.X.ConditionCode - (int)ConditionCode.o);
+            case Treatment.JumpIfCxZero or Treatment.Loop: return EmitCounter(step);
+            case Treatment.Call:
+                PushReturn(i);
+                return EmitDirect(step.Target, step.LiveAfter, step.Target <= step.Offset);
+            case Treatment.CallIndirect:
+                LoadTarget(i);
+                _e.StoreTo(&_jit->Saved1, R10);
+                PushReturn(i);
+                _e.LoadFrom(R10, &_jit->Saved1);
+                return EmitIndirect();
+            case Treatment.JumpIndirect:
+                LoadTarget(i);
+                return EmitIndirect();
+            default:
+                Word(Load, R10, Locate(step.StackAccess, i, false));
+                MoveStack(_mode.CodeSize + (step.X.OpCount > 0 ? step.X.Immediate16 : 0));
+                return EmitIndirect();
+        }
+    }
+
+    void LoadTarget(int i)
+    {
+        ref Step step = ref _unit.Steps[i];
+        if (step.Access >= 0) Word(Load, R10, Locate(step.Access, i, false));
+        else LoadGuest(R10, Unit.GuestNumber(step.X.Op0Register));
+    }
+
+    void PushReturn(int i)
+    {
+        ref Step step = ref _unit.Steps[i];
+        _e.LoadFrom(R10, &_jit->RipBase);
+        _e.Op(_mode.Is64, Lea, R10, R10, None, 0, step.Next);
+        Word(Store, R10, Locate(step.StackAccess, i, true));
+        MoveStack(-_mode.CodeSize);
+    }
+
+    /// <summary>To a place in this page or another, with these flags alive there.</summary>
+    bool EmitDirect(int target, byte live, bool polls = false)
+    {
+        bool isLocal = target is >= 0 and < PageSize;
+        if (polls || !isLocal) FreeFlags(live);
+        if (polls)
+        {
+            ExitRecord* poll = NewRecord(ExitKind.Poll, target);
+            if (poll == null) return false;
+            _e.Arithmetic32(Compare, &_jit->Attention, 0);
+            _stubs.Add(new Stub { Kind = StubKind.Exit, Hole = _e.JumpIf(NotEqual), Record = poll, SaveFlags = false });
+        }
+        if (!isLocal)
+        {
+            ExitRecord* cross = NewRecord(ExitKind.CrossPage, target);
+            if (cross == null) return false;
+            EmitCross(cross, saveFlags: false);
+            return cross->Slot != null;
+        }
+        ExitRecord* record = NewRecord(ExitKind.Direct, target);
+        if (record == null) return false;
+        record->FlagsInMemory = (byte)(_flagsSaved || live == 0 ? 1 : 0);
+        record->Host = _e.Jump();
+        _stubs.Add(new Stub { Kind = StubKind.Exit, Hole = record->Host, Record = record, SaveFlags = !_flagsSaved });
+        return true;
+    }
+
+    /// <summary>Holds while the slot's tag is the linear page it was linked for. Flags are free, unless they are to be saved here.</summary>
+    void EmitCross(ExitRecord* record, bool saveFlags)
+    {
+        if (saveFlags) _e.SaveFlags(&_jit->Flags);
+        record->Slot = (Slot*)_region.Allocate(sizeof(Slot), sizeof(Slot));
+        if (record->Slot == null) return;
+        record->Slot->Tag = Slot.Empty;
+        record->FlagsInMemory = 1;
+        _e.LoadFrom(R10, &_jit->RipBase);
+        _e.Op(_mode.Is64, Lea, R10, R10, None, 0, record->Offset & -PageSize);
+        _e.Op(true, CompareLoad, R10, &record->Slot->Tag);
+        uint wrong = _e.JumpIf(NotEqual);
+        _e.StoreTo(&_jit->RipBase, R10);
+        record->Host = _e.Jump();
+        _e.PatchHere(wrong);
+        EmitExit(record, _common.ExitSaved);
+    }
+
+    bool EmitJumpIf(in Step step, int condition) =>
+        step.Target > step.Offset ? EmitSideExit(step, condition) : EmitBackward(step, condition);
+
+    bool EmitSideExit(in Step step, int condition)
+    {
+        bool isLocal = step.Target is >= 0 and < PageSize;
+        ExitRecord* record = NewRecord(isLocal ? ExitKind.Direct : ExitKind.CrossPage, step.Target);
+        if (record == null) return false;
+        uint hole = _e.JumpIf(condition);
+        if (isLocal)
+        {
+            record->FlagsInMemory = (byte)(_flagsSaved || step.LiveAtTarget == 0 ? 1 : 0);
+            record->Host = hole;
+            _stubs.Add(new Stub { Kind = StubKind.Exit, Hole = hole, Record = record, SaveFlags = !_flagsSaved });
+        }
+        else _stubs.Add(new Stub { Kind = StubKind.Cross, Hole = hole, Record = record, SaveFlags = !_flagsSaved });
+        return true;
+    }
+
+    /// <summary>A loop's end: the way back polls. What comes after it is another block.</summary>
+    bool EmitBackward(in Step step, int condition)
+    {
+        uint leaves = _e.JumpIf(condition ^ 1);
+        bool saved = _flagsSaved;
+        if (!EmitDirect(step.Target, step.LiveAtTarget, polls: true)) return false;
+        _flagsSaved = saved;
+        _e.PatchHere(leaves);
+        return true;
+    }
+
+    /// <summary>JRCXZ and LOOP, which read and change no flags.</summary>
+    bool EmitCounter(in Step step)
+    {
+        if (step.Treatment == Treatment.Loop) _e.Op(_mode.Is64, Lea, Rcx, Rcx, None, 0, -1);
+        bool saved = _flagsSaved;
+        if (!_mode.Is64) _e.Byte(0x67);
+        _e.Bytes([0xE3, 0]);                                        // jrcxz
+        byte* distance = _e.Writable - 1;
+        uint from = _e.Here;
+        uint other = _e.Jump();
+        *distance = (byte)(_e.Here - from);
+        bool isLoop = step.Treatment == Treatment.Loop;
+        if (isLoop)
+        {
+            // RCX is 0: on. Otherwise: back.
+            uint on = _e.Jump();
+            _e.PatchHere(other);
+            if (!EmitDirect(step.Target, step.LiveAtTarget, step.Target <= step.Offset)) return false;
+            _e.PatchHere(on);
+        }
+        else
+        {
+            if (!EmitDirect(step.Target, step.LiveAtTarget, step.Target <= step.Offset)) return false;
+            _e.PatchHere(other);
+        }
+        _flagsSaved = saved;
+        return true;
+    }
+
+    /// <summary>To the linear address in R10.</summary>
+    bool EmitIndirect()
+    {
+        FreeFlagsKeepingR10();
+        ExitRecord* record = NewRecord(ExitKind.Indirect, 0);
+        if (record == null) return false;
+        _e.Arithmetic32(Compare, &_jit->Attention, 0);
+        _stubs.Add(new Stub { Kind = StubKind.Exit, Hole = _e.JumpIf(NotEqual), Record = record });
+        _e.Move32(R11, R10);
+        _e.Shift(false, Shr, R11, 12);
+        _e.Op(false, XorLoad, R11, R10);
+        _e.Arithmetic(false, And, R11, JumpEntry.Count - 1);
+        _e.Shift(false, Shl, R11, 4);
+        _e.Op(true, CompareLoad, R10, R11, None, 0, (int)_mode.Jumps);
+        _stubs.Add(new Stub { Kind = StubKind.Exit, Hole = _e.JumpIf(NotEqual), Record = record });
+        _e.Arithmetic(true, And, R10, -PageSize);
+        _e.StoreTo(&_jit->RipBase, R10);
+        _e.Op(false, 0xFF, 4, R11, None, 0, (int)_mode.Jumps + 8);
+        _addend = null;
+        return true;
+    }
+
+    void FreeFlagsKeepingR10()
+    {
+        if (_flagsSaved) return;
+        _e.Move(R11, R10);
+        _e.SaveFlags(&_jit->Flags);
+        _e.Move(R10, R11);
+        _flagsSaved = true;
+        _addend = null;
+    }
+}

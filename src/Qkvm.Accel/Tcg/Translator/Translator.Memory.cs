@@ -1,0 +1,168 @@
+using Qkvm.Accel.Tcg.Interpreter;
+using static Qkvm.Accel.Tcg.Translator.Emitter;
+
+namespace Qkvm.Accel.Tcg.Translator;
+
+// Checks and addresses. A check is "lea r10, address; sub r10, tag; cmp r10, 1000h - size; ja miss"; the access itself adds the
+// addend of the same slot and changes no flags.
+sealed unsafe partial class Translator
+{
+    const int PageSize = Unit.PageSize;
+
+    /// <summary>Where a memory operand is, for an instruction to use at once.</summary>
+    struct Place
+    {
+        public int Base, Index, Shift, Displacement;
+    }
+
+    ulong* SegmentBase(int segment) => &((Segment*)&_state->Es)[segment].Base;
+
+    bool EmitCheck(int number, int position)
+    {
+        ref Group group = ref _unit.Groups[number];
+        ref Step step = ref _unit.Steps[position];
+        FreeFlags(step.LiveBefore);
+        group.Slot = (Slot*)_region.Allocate(sizeof(Slot), sizeof(Slot));
+        ExitRecord* record = NewRecord(ExitKind.Miss, step.Offset);
+        if (group.Slot == null || record == null) return false;
+        group.Slot->Tag = Slot.Empty;
+        int span = (int)(group.High - group.Low);
+        record->Slot = group.Slot;
+        record->Limit = (uint)(PageSize - span);
+        record->Host = _e.Here;
+        record->IsWrite = (byte)(group.IsWrite ? 1 : 0);
+        record->IsSimple = (byte)(group.Count == 1 && group.Position == group.First ? 1 : 0);
+        (record->Segment, record->Size) = (group.Pattern.FaultSegment, (byte)Math.Min(span, 255));
+        EmitLinear(group, position);
+        _e.Op(true, SubLoad, R10, &group.Slot->Tag);
+        _e.Arithmetic(true, Compare, R10, PageSize - span);
+        _stubs.Add(new Stub { Kind = StubKind.Miss, Hole = _e.JumpIf(Above), Record = record, Group = number, Target = position });
+        if (group.MustAlign)
+        {
+            _e.Bytes([0x41, 0xF6, 0xC2, (byte)(group.Pattern.Size - 1)]);       // test r10b, size - 1
+            _stubs.Add(new Stub { Kind = StubKind.Exit, Hole = _e.JumpIf(NotEqual), Record = InterpretRecord(step.Offset) });
+        }
+        return true;
+    }
+
+    /// <summary>R10: the linear address at which a group begins, seen from a step. Changes R11 and flags.</summary>
+    void EmitLinear(in Group group, int position)
+    {
+        Access pattern = group.Pattern;
+        long displacement = group.Low - (pattern.Base == GuestRsp ? _unit.Steps[position].StackDelta : 0);
+        EmitOffset(pattern, displacement);
+        if (pattern.BitIndex >= 0)
+        {
+            int shift = pattern.Size switch { 2 => 4, 4 => 5, _ => 6 }, scale = shift - 3;
+            bool wide = pattern.Size == 8;
+            LoadGuest(R11, pattern.BitIndex);
+            if (pattern.Size == 2) _e.Bytes([0x4D, 0x0F, 0xBF, 0xDB]);          // movsx r11, r11w
+            else if (!wide) _e.Bytes([0x4D, 0x63, 0xDB]);                       // movsxd r11, r11d
+            _e.Shift(true, Sar, R11, shift);
+            _e.Op(!pattern.IsShort, Lea, R10, R10, R11, scale, 0);
+        }
+        if (pattern.Segment >= 0) _e.Op(_mode.Is64, AddLoad, R10, SegmentBase(pattern.Segment));
+        _addend = null;
+    }
+
+    /// <summary>R10: the offset of a memory operand; keeps flags.</summary>
+    void EmitOffset(in Access access, long displacement)
+    {
+        int start = access.Base switch
+        {
+            Access.None => None,
+            Access.Rip => LoadScratch(R10, &_jit->RipBase),
+            _ => Host(access.Base) is var host and not None ? host : LoadScratch(R10, Home(access.Base)),
+        };
+        int index = access.Index == Access.None ? None : Host(access.Index) is var register and not None ? register : LoadScratch(R11, Home(access.Index));
+        if (start == None && index == None)
+        {
+            _e.MoveImmediate(R10, access.IsShort ? (uint)displacement : (ulong)displacement);
+            return;
+        }
+        _e.Op(!access.IsShort, Lea, R10, start, index, access.Shift, (int)displacement);
+    }
+
+    int LoadScratch(int scratch, ulong* from)
+    {
+        if (scratch == R11) _addend = null;
+        _e.LoadFrom(scratch, from);
+        return scratch;
+    }
+
+    /// <summary>A guest register's 64 bits.</summary>
+    void LoadGuest(int to, int guest)
+    {
+        if (to == R11) _addend = null;
+        if (Host(guest) is var host and not None) _e.Move(to, host);
+        else _e.LoadFrom(to, Home(guest));
+    }
+
+    void LoadAddend(Slot* slot)
+    {
+        if (_addend == slot) return;
+        _e.LoadFrom(R11, &slot->Addend);
+        _addend = slot;
+    }
+
+    /// <summary>The host address of an access that has been checked. Uses R11, and R10 unless told to keep it; keeps flags.</summary>
+    Place Locate(int number, int stepNumber, bool keepR10)
+    {
+        ref Access access = ref _unit.Accesses[number];
+        Slot* slot = _unit.Groups[access.Group].Slot;
+        long displacement = access.Displacement - (access.Base == GuestRsp ? _unit.Steps[stepNumber].StackDelta : 0);
+        int host = access.Base is Access.None or Access.Rip ? None : Host(access.Base);
+        int index = access.Index == Access.None ? None : Host(access.Index);
+        bool isPlain = host != None && (access.Index == Access.None || index != None) && access.Segment < 0 && !access.IsShort;
+        if (isPlain)
+        {
+            LoadAddend(slot);
+            if (index == None) return new Place { Base = host, Index = R11, Displacement = (int)displacement };
+            int sum = keepR10 ? R11 : R10;
+            _e.Op(true, Lea, sum, host, R11, 0, 0);
+            if (sum == R11) _addend = null;
+            return new Place { Base = sum, Index = index, Shift = access.Shift, Displacement = (int)displacement };
+        }
+        if (keepR10) _e.StoreTo(&_jit->Saved2, R10);
+        EmitOffset(access, displacement);
+        if (access.Segment >= 0)
+        {
+            LoadScratch(R11, SegmentBase(access.Segment));
+            _e.Op(_mode.Is64, Lea, R10, R10, R11, 0, 0);
+        }
+        LoadAddend(slot);
+        if (!keepR10) return new Place { Base = R10, Index = R11 };
+        _e.Op(true, Lea, R11, R10, R11, 0, 0);
+        _addend = null;
+        _e.LoadFrom(R10, &_jit->Saved2);
+        return new Place { Base = R11, Index = None };
+    }
+
+    /// <summary>mov register, [place] of the code's word size, or the reverse.</summary>
+    void Word(byte opcode, int register, in Place place) =>
+        _e.Op(_mode.Is64, opcode, register, place.Base, place.Index, place.Shift, place.Displacement);
+
+    void MoveStack(int change) => _e.Op(_mode.Is64, Lea, HostRsp, HostRsp, None, 0, change);
+
+    void EnsureVectors(int i)
+    {
+        FreeFlags(_unit.Steps[i].LiveBefore);
+        _e.CompareByte(&_jit->VectorsLoaded, 0);
+        uint skip = _e.JumpIf(NotEqual);
+        _e.Call(_common.LoadVectors);
+        _e.PatchHere(skip);
+        _addend = null;
+    }
+
+    bool EnsureX87(int i)
+    {
+        FreeFlags(_unit.Steps[i].LiveBefore);
+        ExitRecord* record = NewRecord(ExitKind.LoadX87, _unit.Steps[i].Offset);
+        if (record == null) return false;
+        _e.CompareByte(&_jit->X87Loaded, 0);
+        _stubs.Add(new Stub { Kind = StubKind.Exit, Hole = _e.JumpIf(Equal), Record = record });
+        record->Host = _e.Here;
+        _addend = null;
+        return true;
+    }
+}

@@ -1,0 +1,215 @@
+using Qkvm.Accel.Tcg.Interpreter;
+using static Qkvm.Accel.Tcg.Translator.Emitter;
+
+namespace Qkvm.Accel.Tcg.Translator;
+
+// Ways in and out, and what happens on a miss.
+sealed unsafe partial class Translator
+{
+    static ReadOnlySpan<byte> HostOwned => [Rax, Rcx, Rdx, Rbx, Rbp, Rsi, Rdi, R8, R12, R13, R14, R15];
+
+    void EmitExit(ExitRecord* record, uint through)
+    {
+        _e.MoveImmediate(R11, (ulong)record);
+        _e.Jump(through);
+    }
+
+    void EmitStub(in Stub stub)
+    {
+        _e.PatchHere(stub.Hole);
+        switch (stub.Kind)
+        {
+            case StubKind.Exit:
+                EmitExit(stub.Record, stub.SaveFlags ? _common.Exit : _common.ExitSaved);
+                break;
+            case StubKind.Miss:
+                EmitLinear(_unit.Groups[stub.Group], stub.Target);
+                _e.MoveImmediate(R11, (ulong)stub.Record);
+                _e.Call(stub.Record->IsWrite != 0 ? _common.MissWrite : _common.MissRead);
+                _e.Jump(stub.Record->Host);
+                break;
+            case StubKind.Cross:
+                EmitCross(stub.Record, stub.SaveFlags);
+                break;
+        }
+    }
+
+    Stubs EmitCommon()
+    {
+        var stubs = new Stubs { LoadVectors = _e.Here };
+        EmitLoadVectors();
+        _e.Byte(0xC3);
+
+        stubs.EnterWithVectors = _e.Here;
+        EmitPushes();
+        _e.CompareByte(&_jit->VectorsLoaded, 0);
+        uint skip = _e.JumpIf(Equal);
+        EmitLoadVectors();
+        _e.PatchHere(skip);
+        uint join = _e.Jump();
+        stubs.Enter = _e.Here;
+        EmitPushes();
+        _e.PatchHere(join);
+        _e.StoreTo(&_jit->Entry, Rdi);
+        foreach (byte register in HostOwned) _e.LoadFrom(register, Home(register));
+        _e.LoadFrom(HostRsp, Home(GuestRsp));
+        _e.RestoreFlags(&_jit->Flags);
+        _e.Op(false, 0xFF, 4, &_jit->Entry);                        // jmp [Entry]
+
+        stubs.Exit = _e.Here;
+        _e.StoreTo(&_jit->Saved0, R10);
+        _e.SaveFlags(&_jit->Flags);
+        _e.LoadFrom(R10, &_jit->Saved0);
+        stubs.ExitSaved = _e.Here;
+        _e.StoreTo(&_jit->Exit, R11);
+        _e.StoreTo(&_jit->ExitValue, R10);
+        foreach (byte register in HostOwned) _e.StoreTo(Home(register), register);
+        _e.StoreTo(Home(GuestRsp), HostRsp);
+        _e.CompareByte(&_jit->VectorsLoaded, 0);
+        skip = _e.JumpIf(Equal);
+        EmitStoreVectors();
+        _e.PatchHere(skip);
+        EmitPops();
+
+        stubs.MissRead = EmitMiss(ReadTagAt);
+        stubs.MissWrite = EmitMiss(WriteTagAt);
+
+        stubs.LoadX87 = _e.Here;
+        EmitXsave(restore: true);
+        stubs.StoreX87 = _e.Here;
+        EmitXsave(restore: false);
+        return stubs;
+    }
+
+    const int ReadTagAt = 0, WriteTagAt = 8, HostAt = 16, KnownAt = 24;
+
+    void EmitPushes() => _e.Bytes([0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57]);    // push rbx rbp r12 r13 r14 r15
+    void EmitPops() => _e.Bytes([0x41, 0x5F, 0x41, 0x5E, 0x41, 0x5D, 0x41, 0x5C, 0x5D, 0x5B, 0xC3]);
+
+    /// <summary>Fills the slot from the TLB's current set, or goes to the record's fallback.</summary>
+    uint EmitMiss(int tagAt)
+    {
+        uint start = _e.Here;
+        _e.StoreTo(&_jit->Saved0, Rax);
+        _e.StoreTo(&_jit->Saved1, Rcx);
+        _e.Move32(Rax, R10);
+        _e.Arithmetic(false, And, Rax, PageSize - 1);
+        _e.Op(false, CompareLoad, Rax, R11, None, 0, RecordLimitAt);
+        uint crosses = _e.JumpIf(Above);
+        _e.Move(Rax, R10);
+        _e.Shift(true, Shr, Rax, 7);
+        _e.Arithmetic(false, And, Rax, (TlbSet.Size - 1) * sizeof(TlbEntry));
+        _e.Op(true, AddLoad, Rax, &_jit->Tlb);
+        _e.Move(Rcx, R10);
+        _e.Arithmetic(true, And, Rcx, -PageSize);
+        _e.Op(true, CompareLoad, Rcx, Rax, None, 0, tagAt);
+        uint absent = _e.JumpIf(NotEqual);
+        _e.Op(true, Load, Rax, Rax, None, 0, HostAt);
+        _e.Op(true, SubLoad, Rax, Rcx);
+        _e.Op(true, Load, R10, R11, None, 0, RecordSlotAt);
+        _e.Op(true, Store, Rax, R10, None, 0, 8);
+        _e.LoadFrom(Rax, &_jit->JournalAt);
+        _e.Op(true, CompareLoad, Rax, &_jit->JournalEnd);
+        uint full = _e.JumpIf(Equal);
+        _e.Op(true, Store, Rcx, R10, None, 0, 0);
+        _e.Op(false, Store, R10, Rax, None, 0, 0);
+        _e.Op(true, Lea, Rax, Rax, None, 0, sizeof(uint));
+        _e.StoreTo(&_jit->JournalAt, Rax);
+        _e.LoadFrom(Rax, &_jit->Saved0);
+        _e.LoadFrom(Rcx, &_jit->Saved1);
+        _e.Byte(0xC3);
+        _e.PatchHere(full);
+        _e.Move(R10, Rcx);
+        _e.PatchHere(crosses);
+        _e.PatchHere(absent);
+        _e.LoadFrom(Rax, &_jit->Saved0);
+        _e.LoadFrom(Rcx, &_jit->Saved1);
+        _e.Bytes([0x48, 0x8D, 0x64, 0x24, 0x08]);                   // lea rsp, [rsp + 8]
+        _e.Op(false, 0xFF, 4, R11, None, 0, RecordFallbackAt);      // jmp [r11 + Fallback]
+        return start;
+    }
+
+    static readonly int RecordLimitAt = OffsetOf(r => (nint)(&r->Limit));
+    static readonly int RecordSlotAt = OffsetOf(r => (nint)(&r->Slot));
+    static readonly int RecordFallbackAt = OffsetOf(r => (nint)(&r->Fallback));
+
+    delegate nint Field(ExitRecord* record);
+
+    static int OffsetOf(Field field)
+    {
+        ExitRecord record;
+        return (int)(field(&record) - (nint)(&record));
+    }
+
+    byte* Xsave(int at) => (byte*)&_state->Xsave + at;
+
+    /// <summary>XMM0 to XMM15, their upper halves if the guest uses them, MXCSR.</summary>
+    void EmitLoadVectors()
+    {
+        _e.Bytes([0x0F, 0xAE]);
+        _e.ModRmAbsolute(2, Xsave(XsaveArea.Mxcsr), 0);             // ldmxcsr
+        _e.CompareByte(&_jit->Wide, 0);
+        uint wide = _e.JumpIf(NotEqual);
+        for (int i = 0; i < 16; i++) MoveXmm(0x10, i);
+        _e.StoreByte(&_jit->VectorsLoaded, 1);
+        uint done = _e.Jump();
+        _e.PatchHere(wide);
+        for (int i = 0; i < 16; i++)
+        {
+            Vex(i, 0, 1, 0, 0, 0x10, Xsave(XsaveArea.Xmm0 + i * 16), 0);                   // vmovups xmm
+            Vex(i, i, 3, 1, 1, 0x18, Xsave(XsaveArea.YmmHigh0 + i * 16), 1);               // vinsertf128 ymm, ymm, m128, 1
+            _e.Byte(1);
+        }
+        _e.StoreByte(&_jit->VectorsLoaded, 1);
+        _e.PatchHere(done);
+    }
+
+    void EmitStoreVectors()
+    {
+        _e.Bytes([0x0F, 0xAE]);
+        _e.ModRmAbsolute(3, Xsave(XsaveArea.Mxcsr), 0);             // stmxcsr
+        _e.Bytes([0x0F, 0xAE]);
+        _e.ModRmAbsolute(2, &_jit->HostMxcsr, 0);
+        _e.CompareByte(&_jit->Wide, 0);
+        uint wide = _e.JumpIf(NotEqual);
+        for (int i = 0; i < 16; i++) MoveXmm(0x11, i);
+        uint done = _e.Jump();
+        _e.PatchHere(wide);
+        for (int i = 0; i < 16; i++)
+        {
+            Vex(i, 0, 1, 0, 0, 0x11, Xsave(XsaveArea.Xmm0 + i * 16), 0);                   // vmovups m128, xmm
+            Vex(i, 0, 3, 1, 1, 0x19, Xsave(XsaveArea.YmmHigh0 + i * 16), 1);               // vextractf128 m128, ymm, 1
+            _e.Byte(1);
+        }
+        _e.Bytes([0xC5, 0xF8, 0x77]);                               // vzeroupper
+        _e.PatchHere(done);
+    }
+
+    /// <summary>movups.</summary>
+    void MoveXmm(int opcode, int register)
+    {
+        if (register >= 8) _e.Byte(0x44);
+        _e.Bytes([0x0F, (byte)opcode]);
+        _e.ModRmAbsolute(register, Xsave(XsaveArea.Xmm0 + register * 16), 0);
+    }
+
+    void Vex(int register, int second, int map, int implied, int length, int opcode, void* address, int immediate)
+    {
+        _e.Byte(0xC4);
+        _e.Byte((register < 8 ? 0x80 : 0) | 0x60 | map);
+        _e.Byte((~second & 15) << 3 | length << 2 | implied);
+        _e.Byte(opcode);
+        _e.ModRmAbsolute(register, address, immediate);
+    }
+
+    /// <summary>XSAVE or XRSTOR of the x87 component, as a C function.</summary>
+    void EmitXsave(bool restore)
+    {
+        _e.MoveImmediate(Rax, 1);
+        _e.MoveImmediate(Rdx, 0);
+        _e.Bytes([0x48, 0x0F, 0xAE]);
+        _e.ModRmAbsolute(restore ? 5 : 4, _jit->X87Area, 0);
+        if (!restore) _e.Bytes([0xDB, 0xE3]);                       // fninit
+        _e.Byte(0xC3);
+    }
+}

@@ -1,0 +1,191 @@
+using Iced.Intel;
+using Qkvm.Accel.Tcg.Interpreter;
+using static Qkvm.Accel.Tcg.Translator.Emitter;
+
+namespace Qkvm.Accel.Tcg.Translator;
+
+/// <summary>Turns planned blocks into host code.</summary>
+/// <remarks>Guest RAX to R8 and R12 to R15 live in the same host registers, guest RSP in R9; guest R9, R10 and R11 in
+/// <see cref="CpuState"/>. R10 and R11 are scratch. Arithmetic flags are in EFLAGS or, after a check that had to save them, in
+/// <see cref="JitState.Flags"/>. Partial, by subject: memory, instructions, jumps, stubs.</remarks>
+sealed unsafe partial class Translator : IDisposable
+{
+    const int GuestRsp = 4, HostRsp = R9, LargestBlock = 48 << 10;
+
+    readonly Cpu _cpu;
+    readonly CpuState* _state;
+    readonly JitState* _jit;
+    readonly CodeRegion _region;
+    readonly Emitter _e = new();
+    readonly Unit _unit;
+    readonly byte* _page;
+    readonly List<Stub> _stubs = [];
+    Stubs _common;
+    Mode _mode = null!;
+    Translation* _block;
+
+    /// <summary>Flags are in <see cref="JitState.Flags"/>.</summary>
+    bool _flagsSaved;
+
+    /// <summary>The slot whose addend R11 holds.</summary>
+    Slot* _addend;
+    uint _start;
+
+    /// <summary>Out-of-line code that a block still wants.</summary>
+    struct Stub
+    {
+        public StubKind Kind;
+        public uint Hole;
+        public ExitRecord* Record;
+        public int Group;
+        public bool SaveFlags;
+        public int Target;
+    }
+
+    enum StubKind : byte
+    {
+        Exit, Miss, Cross,
+    }
+
+    public Translator(Cpu cpu, CodeRegion region, CpuState* state, JitState* jit)
+    {
+        (_cpu, _region) = (cpu, region);
+        _state = state;
+        _jit = jit;
+        _page = (byte*)System.Runtime.InteropServices.NativeMemory.AlignedAlloc(Unit.PageSize, 64);
+        _unit = new Unit(cpu, _page);
+        Restart();
+        _common = EmitCommon();
+        _kept = (int)(_e.Here - (uint)(nint)region.Executable);
+    }
+
+    readonly int _kept;
+
+    /// <summary>The copy of the guest's page that blocks are made from.</summary>
+    public byte* Page => _page;
+    public Unit Unit => _unit;
+    public Stubs Common => _common;
+    public int CodeUsed => (int)(_e.Here - (uint)(nint)_region.Executable);
+
+    public void Dispose() => System.Runtime.InteropServices.NativeMemory.AlignedFree(_page);
+
+    void Restart(int used = 0) => _e.Start(_region.Writable + used, _region.Writable + _region.CodeSize, _region.Executable + used);
+
+    /// <summary>Makes a jump's displacement lead to an entry.</summary>
+    public void Patch(uint hole, uint entry) => _e.Patch(hole, entry);
+
+    /// <summary>Replaces a block's first bytes by a jump.</summary>
+    public void Redirect(uint entry, uint to)
+    {
+        byte* at = _region.Writable + (entry - (uint)(nint)_region.Executable);
+        *at = 0xE9;
+        *(int*)(at + 1) = (int)(to - (entry + 5));
+    }
+
+    /// <summary>Forgets all code but the common stubs.</summary>
+    public void Forget() => Restart(_kept);
+
+    /// <summary>Translates; false: no room is left.</summary>
+    public bool Emit(Translation* block, Mode mode, int offset, bool flagsSaved, bool careful)
+    {
+        if (_e.Room < LargestBlock) return false;
+        (_mode, _flagsSaved) = (mode, flagsSaved);
+        _block = block;
+        _addend = null;
+        _stubs.Clear();
+        _start = _e.Here;
+        block->Entry = _start;
+        block->Offset = (ushort)offset;
+        block->LiveFlags = _unit.Count == 0 ? (byte)OpInfo.AllFlags : _unit.Steps[0].LiveBefore;
+        block->LiveAfter = LiveAfterLast();
+        int vectors = FirstOf(Treatment.Vector, Treatment.LoadControl), x87 = FirstOf(Treatment.X87, Treatment.LoadControl);
+        for (int i = 0; i < _unit.Count; i++)
+        {
+            for (int g = 0; g < _unit.GroupCount; g++)
+                if (_unit.Groups[g].Position == i && !EmitCheck(g, i)) return false;
+            if (i == vectors) EnsureVectors(i);
+            if (i == x87 && !EnsureX87(i)) return false;
+            if (!EmitStep(i)) return false;
+        }
+        if (_unit.Count == 0 || !Closes(_unit.Steps[_unit.Count - 1]))
+        {
+            int next = _unit.Count == 0 ? offset : _unit.Steps[_unit.Count - 1].Next;
+            if (!(_unit.EndsAtCrossing && next < Unit.PageSize ? EmitInterpret(next) : EmitDirect(next, LiveAfterLast()))) return false;
+        }
+        for (int s = 0; s < _stubs.Count; s++) EmitStub(_stubs[s]);
+        block->StaleStub = _e.Here;
+        ExitRecord* stale = NewRecord(ExitKind.Stale, offset);
+        if (stale == null) return false;
+        EmitExit(stale, _common.Exit);
+        return true;
+    }
+
+    static bool Closes(in Step step) => step.Treatment is Treatment.Interpret or Treatment.Jump or Treatment.JumpIndirect or Treatment.Call
+        or Treatment.CallIndirect or Treatment.Return;
+
+    byte LiveAfterLast() => _unit.Count == 0 ? (byte)OpInfo.AllFlags : _unit.Steps[_unit.Count - 1].LiveAfter;
+
+    int FirstOf(Treatment one, Treatment other)
+    {
+        for (int i = 0; i < _unit.Count; i++)
+        {
+            ref Step step = ref _unit.Steps[i];
+            if (step.Treatment == one) return i;
+            if (step.Treatment == other && (step.X.Code == Code.Fldcw_m2byte) == (one == Treatment.X87)) return i;
+        }
+        return -1;
+    }
+
+    ExitRecord* NewRecord(ExitKind kind, int offset)
+    {
+        var record = (ExitRecord*)_region.Allocate(sizeof(ExitRecord), 8);
+        if (record == null) return null;
+        (record->Kind, record->Offset, record->Fallback) = (kind, offset, _common.ExitSaved);
+        record->Owner = _block;
+        return record;
+    }
+
+    /// <summary>Host register of a guest's; -1: it is in memory.</summary>
+    static int Host(int guest) => guest switch { GuestRsp => HostRsp, 9 or 10 or 11 => None, _ => guest };
+
+    ulong* Home(int guest) => _state->Gpr + guest;
+
+    /// <summary>Before code that changes EFLAGS: what is still wanted goes to memory.</summary>
+    void FreeFlags(byte live)
+    {
+        if (live == 0 || _flagsSaved) return;
+        _e.SaveFlags(&_jit->Flags);
+        _flagsSaved = true;
+    }
+
+    /// <summary>Before an instruction that reads flags, or changes some and keeps others.</summary>
+    void WantFlags(in Step step)
+    {
+        if (!_flagsSaved) return;
+        OpInfo info = step.Info;
+        bool keeps = info.Changes != 0 && (step.LiveAfter & ~info.Kills) != 0;
+        if (info.Reads != 0 || keeps)
+        {
+            _e.RestoreFlags(&_jit->Flags);
+            _flagsSaved = false;
+        }
+        else if (info.Changes != 0) _flagsSaved = false;
+    }
+}
+
+/// <summary>Entry points that all blocks share; executable addresses.</summary>
+struct Stubs
+{
+    /// <summary>From C#: void f(target).</summary>
+    public uint Enter, EnterWithVectors;
+
+    /// <summary>Leaves with the record in R11 and a value in R10; flags are in EFLAGS, or already saved.</summary>
+    public uint Exit, ExitSaved;
+
+    /// <summary>Called with a linear address in R10, a record in R11.</summary>
+    public uint MissRead, MissWrite;
+    public uint LoadVectors;
+
+    /// <summary>From C#: void f(): x87 registers from and to JitState.X87Area.</summary>
+    public uint LoadX87, StoreX87;
+}

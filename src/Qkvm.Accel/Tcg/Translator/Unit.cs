@@ -1,0 +1,453 @@
+using Iced.Intel;
+using Qkvm.Accel.Tcg.Interpreter;
+
+namespace Qkvm.Accel.Tcg.Translator;
+
+/// <summary>One guest instruction of the block in work.</summary>
+unsafe struct Step
+{
+    public Instruction X;
+    public OpInfo Info;
+    public Treatment Treatment;
+
+    /// <summary>Its place in the page.</summary>
+    public int Offset;
+
+    /// <summary>Of direct jumps: the target's place, relative to the page.</summary>
+    public int Target;
+
+    /// <summary>Arithmetic flags whose value before it somebody may still read.</summary>
+    public byte LiveBefore, LiveAfter;
+
+    /// <summary>Of conditional jumps: those read at the target.</summary>
+    public byte LiveAtTarget;
+
+    /// <summary>What pushes and pops since the last other change of RSP have added to it.</summary>
+    public int StackDelta;
+
+    /// <summary>Its memory accesses, -1: none. The second is a push.</summary>
+    public int Access, StackAccess;
+    public readonly int Next => Offset + X.Length;
+}
+
+/// <summary>A memory operand, by guest registers.</summary>
+struct Access
+{
+    /// <summary>A register number, or <see cref="Rip"/>, <see cref="None"/>.</summary>
+    public const int Rip = 16, None = 17;
+    public int Base, Index, Shift;
+
+    /// <summary>Seg.Fs, Seg.Gs or any that has a base; -1: none is added.</summary>
+    public int Segment;
+
+    /// <summary>The architectural segment, for faults.</summary>
+    public byte FaultSegment;
+
+    /// <summary>The offset is truncated to 32 bits.</summary>
+    public bool IsShort;
+    public long Displacement;
+    public int Size;
+    public bool IsWrite, MustAlign;
+
+    /// <summary>A bit string: this register's bits above the operand's width choose the element. -1: none.</summary>
+    public int BitIndex;
+    public int Group;
+}
+
+/// <summary>Accesses through the same registers, which one check lets pass.</summary>
+unsafe struct Group
+{
+    /// <summary>The step before which the check stands, and the first access's.</summary>
+    public int Position, First;
+    public Access Pattern;
+    public long Low, High;
+    public bool IsWrite, MustAlign;
+    public int Count;
+    public Slot* Slot;
+}
+
+/// <summary>What emission plans for one block: its instructions, the flags' liveness, the groups of accesses.</summary>
+sealed unsafe class Unit
+{
+    public const int MaxSteps = 48, PageSize = 4096, MaxSpan = 512;
+    const int Rsp = 4, AllFlags = OpInfo.AllFlags;
+
+    readonly byte* _page;
+    readonly PageReader _reader = new();
+    readonly Cpu _cpu;
+    readonly Decoder[] _decoders = new Decoder[2];
+    Decoder _decoder = null!;
+
+    public readonly Step[] Steps = new Step[MaxSteps];
+    public readonly Access[] Accesses = new Access[2 * MaxSteps];
+    public readonly Group[] Groups = new Group[2 * MaxSteps];
+    public int Count, AccessCount, GroupCount;
+
+    /// <summary>The step that crosses into the next page or could not be read: the block ends before it.</summary>
+    public bool EndsAtCrossing;
+
+    /// <summary>Bytes that the translation depends on.</summary>
+    public int From, To;
+    public Mode Mode { get; private set; } = null!;
+
+    /// <param name="page">A copy of the guest's page, to work on.</param>
+    public Unit(Cpu cpu, byte* page)
+    {
+        _cpu = cpu;
+        _page = page;
+    }
+
+    /// <summary>Decodes from a place in the page and plans.</summary>
+    /// <param name="careful">No groups, no hoisting: each access is checked just before it happens.</param>
+    public void Plan(Mode mode, int offset, bool careful, int limit = MaxSteps)
+    {
+        Mode = mode;
+        _decoder = _decoders[mode.CodeSize >> 3] ??= Decoder.Create(mode.CodeSize * 8, _reader, _cpu.DecoderOptions);
+        (Count, AccessCount, GroupCount, EndsAtCrossing) = (0, 0, 0, false);
+        (From, To) = (offset, offset);
+        Decode(offset, limit);
+        FindLiveFlags();
+        PlanAccesses(careful);
+    }
+
+    void Decode(int offset, int limit)
+    {
+        while (Count < limit)
+        {
+            ref Step step = ref Steps[Count];
+            if (!TryDecode(offset, out step.X))
+            {
+                EndsAtCrossing = true;
+                return;
+            }
+            step.Info = OpInfo.Of(step.X);
+            step.Offset = offset;
+            step.Treatment = Treat(step);
+            (step.Access, step.StackAccess) = (-1, -1);
+            if (step.Treatment is Treatment.Jump or Treatment.JumpIf or Treatment.Call or Treatment.JumpIfCxZero or Treatment.Loop)
+                step.Target = Mode.Is64 ? (int)(long)step.X.NearBranchTarget : (int)(uint)step.X.NearBranchTarget;
+            offset = step.Next;
+            Count++;
+            if (Ends(step) || offset >= PageSize) return;
+        }
+    }
+
+    bool TryDecode(int offset, out Instruction x)
+    {
+        _reader.Start(_page + offset, Math.Max(PageSize - offset, 0));
+        _decoder.IP = (ulong)offset;
+        _decoder.Decode(out x);
+        if (_decoder.LastError == DecoderError.NoMoreBytes) return false;
+        From = Math.Min(From, offset);
+        To = Math.Max(To, offset + x.Length);
+        return true;
+    }
+
+    static bool Ends(in Step step) => step.Treatment is Treatment.Interpret or Treatment.Jump or Treatment.JumpIndirect or Treatment.Call
+        or Treatment.CallIndirect or Treatment.Return
+        || step.Treatment is Treatment.JumpIf or Treatment.JumpIfCxZero or Treatment.Loop && step.Target <= step.Offset;
+
+    /// <summary>The form's treatment, unless mode or operands forbid it.</summary>
+    Treatment Treat(in Step step)
+    {
+        ref readonly Instruction x = ref step.X;
+        Treatment treatment = step.Info.Treatment;
+        if (x.Code == Code.INVALID || treatment == Treatment.Interpret || !_cpu.IsSupported(x.Code)) return Treatment.Interpret;
+        bool hasMemory = HasMemory(x);
+        switch (treatment)
+        {
+            case Treatment.Vector or Treatment.LoadControl when !(step.Info.IsVex ? Mode.HasAvx : Mode.HasSse): return Treatment.Interpret;
+            case Treatment.X87 when !Mode.HasX87: return Treatment.Interpret;
+            case Treatment.LoadControl when !Mode.HasX87: return Treatment.Interpret;
+            case Treatment.Push when hasMemory: treatment = Treatment.PushMemory; break;
+            case Treatment.Pop when hasMemory: return Treatment.Interpret;
+            case Treatment.BitString when !hasMemory: treatment = Treatment.Native; break;
+        }
+        if (treatment is Treatment.Push or Treatment.PushImmediate or Treatment.PushMemory or Treatment.Pop or Treatment.Leave or Treatment.Call
+            or Treatment.CallIndirect or Treatment.Return && (!Mode.HasStack || StackSize(x) != Mode.CodeSize)) return Treatment.Interpret;
+        if (treatment is Treatment.Jump or Treatment.JumpIf or Treatment.JumpIndirect or Treatment.JumpIfCxZero or Treatment.Loop && BranchSize(x) != Mode.CodeSize)
+            return Treatment.Interpret;
+        if (treatment is Treatment.JumpIfCxZero or Treatment.Loop && CounterSize(x) != Mode.CodeSize) return Treatment.Interpret;
+        if (x.HasLockPrefix && !hasMemory) return Treatment.Interpret;
+        if (hasMemory && treatment is not (Treatment.Nop or Treatment.Lea) && !Mode.IsOpen(SegmentOf(x))) return Treatment.Interpret;
+        if (hasMemory && treatment != Treatment.Nop && AddressSize(x) == 2) return Treatment.Interpret;
+        return treatment;
+    }
+
+    static bool HasMemory(in Instruction x)
+    {
+        for (int i = 0; i < x.OpCount; i++)
+            if (x.GetOpKind(i) == OpKind.Memory) return true;
+        return false;
+    }
+
+    static int StackSize(in Instruction x) => x.Mnemonic == Mnemonic.Leave ? x.Code == Code.Leaveq ? 8 : 4
+        : x.Mnemonic is Mnemonic.Ret ? x.Code is Code.Retnq or Code.Retnq_imm16 ? 8 : x.Code is Code.Retnd or Code.Retnd_imm16 ? 4 : 2
+        : Math.Abs(x.StackPointerIncrement);
+
+    static int BranchSize(in Instruction x) => x.Op0Kind switch
+    {
+        OpKind.NearBranch16 => 2,
+        OpKind.NearBranch32 => 4,
+        OpKind.NearBranch64 => 8,
+        OpKind.Register => x.Op0Register.GetSize(),
+        _ => x.MemorySize.GetSize(),
+    };
+
+    static int CounterSize(in Instruction x) => x.Code switch
+    {
+        Code.Jcxz_rel8_16 or Code.Jcxz_rel8_32 => 2,
+        Code.Jecxz_rel8_16 or Code.Jecxz_rel8_32 or Code.Jecxz_rel8_64 => 4,
+        Code.Jrcxz_rel8_16 or Code.Jrcxz_rel8_64 => 8,
+        Code.Loop_rel8_32_ECX or Code.Loop_rel8_16_ECX or Code.Loop_rel8_64_ECX => 4,
+        Code.Loop_rel8_64_RCX or Code.Loop_rel8_16_RCX => 8,
+        _ => 0,                                                    // LOOPE, LOOPNE and 16-bit counters
+    };
+
+    static int SegmentOf(in Instruction x) => x.MemorySegment switch
+    {
+        Register.ES => Seg.Es, Register.CS => Seg.Cs, Register.SS => Seg.Ss, Register.FS => Seg.Fs, Register.GS => Seg.Gs, _ => Seg.Ds,
+    };
+
+    int AddressSize(in Instruction x)
+    {
+        if (x.IsIPRelativeMemoryOperand) return x.MemoryBase == Register.EIP ? 4 : 8;
+        if (x.MemoryBase != Register.None) return x.MemoryBase.GetSize();
+        if (x.MemoryIndex != Register.None) return x.MemoryIndex.GetSize();
+        return x.MemoryDisplSize == 0 ? Mode.CodeSize : x.MemoryDisplSize;
+    }
+
+    /// <summary>Backwards: which flags each instruction must leave as it finds them.</summary>
+    void FindLiveFlags()
+    {
+        int live = Count == 0 ? 0 : LiveAtEnd(Steps[Count - 1]);
+        for (int i = Count - 1; i >= 0; i--)
+        {
+            ref Step step = ref Steps[i];
+            if (step.Treatment is Treatment.JumpIf or Treatment.JumpIfCxZero or Treatment.Loop)
+            {
+                step.LiveAtTarget = (byte)LiveAt(step.Target, 2);
+                live |= step.LiveAtTarget;
+            }
+            step.LiveAfter = (byte)live;
+            live = step.Treatment == Treatment.Interpret ? AllFlags : live & ~step.Info.Kills | step.Info.Reads;
+            step.LiveBefore = (byte)live;
+        }
+    }
+
+    int LiveAtEnd(in Step last) => last.Treatment switch
+    {
+        Treatment.Jump or Treatment.Call => LiveAt(last.Target, 2),
+        Treatment.JumpIndirect or Treatment.CallIndirect or Treatment.Return or Treatment.Interpret => AllFlags,
+        _ => LiveAt(last.Next, 2),
+    };
+
+    /// <summary>Flags that code at a place may read before it sets them.</summary>
+    int LiveAt(int offset, int branches)
+    {
+        const int reach = 8;
+        int read = 0, killed = 0;
+        for (int i = 0; i < reach; i++)
+        {
+            if (offset is < 0 or >= PageSize || !TryDecode(offset, out Instruction x)) break;
+            OpInfo info = OpInfo.Of(x);
+            if (info.Treatment == Treatment.Interpret || x.Code == Code.INVALID || !_cpu.IsSupported(x.Code)) break;
+            read |= info.Reads & ~killed;
+            killed |= info.Kills;
+            if ((read | killed) == AllFlags) return read;
+            offset += x.Length;
+            if (x.FlowControl == FlowControl.Next) continue;
+            if (x.FlowControl == FlowControl.ConditionalBranch && branches > 0)
+                return read | ~killed & (LiveAt((int)(long)x.NearBranchTarget, branches - 1) | LiveAt(offset, branches - 1)) & AllFlags;
+            if (x.FlowControl != FlowControl.UnconditionalBranch) break;
+            offset = (int)(long)x.NearBranchTarget;
+        }
+        return read | ~killed & AllFlags;
+    }
+
+    void PlanAccesses(bool careful)
+    {
+        Span<int> lastWrite = stackalloc int[17];
+        lastWrite.Fill(-1);
+        int delta = 0, lastExit = -1;
+        for (int i = 0; i < Count; i++)
+        {
+            ref Step step = ref Steps[i];
+            step.StackDelta = delta;
+            if (step.Treatment is not (Treatment.Interpret or Treatment.Nop or Treatment.Lea)) AddAccesses(i, ref step, lastWrite, lastExit, delta, careful);
+            if (step.Treatment is Treatment.JumpIf or Treatment.JumpIfCxZero or Treatment.Loop) lastExit = i;
+            if (StackChange(step) is { } change)
+            {
+                delta += change;
+                if (step.Treatment == Treatment.Pop && GuestNumber(step.X.Op0Register) is var popped and not Rsp) lastWrite[popped] = i;
+                else if (step.Treatment == Treatment.Pop) (lastWrite[Rsp], delta) = (i, 0);
+                continue;
+            }
+            int written = Written(step);
+            for (int r = 0; r < 16; r++)
+                if ((written >> r & 1) != 0) lastWrite[r] = i;
+            if ((written >> Rsp & 1) != 0) delta = 0;
+        }
+    }
+
+    /// <summary>By how much RSP moves, if that is all that happens to it.</summary>
+    int? StackChange(in Step step)
+    {
+        switch (step.Treatment)
+        {
+            case Treatment.Push or Treatment.PushImmediate or Treatment.PushMemory or Treatment.Call or Treatment.CallIndirect: return -Mode.CodeSize;
+            case Treatment.Pop: return Mode.CodeSize;
+        }
+        ref readonly Instruction x = ref step.X;
+        if (x.OpCount == 0 || x.Op0Kind != OpKind.Register || x.Op0Register != (Mode.Is64 ? Register.RSP : Register.ESP)) return null;
+        if (x.Mnemonic is Mnemonic.Add or Mnemonic.Sub && x.Op1Kind is OpKind.Immediate8to32 or OpKind.Immediate8to64 or OpKind.Immediate32 or OpKind.Immediate32to64)
+            return x.Mnemonic == Mnemonic.Add ? (int)x.GetImmediate(1) : -(int)x.GetImmediate(1);
+        return null;
+    }
+
+    /// <summary>General registers changed, by number.</summary>
+    static int Written(in Step step)
+    {
+        int written = step.Info.ImplicitWrites;
+        ref readonly Instruction x = ref step.X;
+        for (int i = 0; i < x.OpCount && i < step.Info.Writes.Length; i++)
+            if (step.Info.Writes[i] && x.GetOpKind(i) == OpKind.Register && x.GetOpRegister(i).IsGPR()) written |= 1 << GuestNumber(x.GetOpRegister(i));
+        if (step.Treatment == Treatment.Leave) written |= 1 << Rsp | 1 << 5;
+        if (step.Treatment == Treatment.Loop) written |= 2;
+        if (step.Treatment == Treatment.Return) written |= 1 << Rsp;
+        return written;
+    }
+
+    /// <summary>The operand of LEA.</summary>
+    public Access Address(in Step step) => Operand(step);
+
+    /// <summary>The block ends with this step.</summary>
+    public void CutAfter(int step)
+    {
+        Count = step + 1;
+        Steps[step].Treatment = Treatment.Interpret;
+    }
+
+    /// <summary>0 to 15; AH to BH count as the registers they are part of.</summary>
+    public static int GuestNumber(Register register)
+    {
+        if (!register.IsGPR8()) return register.GetNumber();
+        int number = register - Register.AL;                       // AL CL DL BL AH CH DH BH SPL BPL SIL DIL R8L …
+        return number < 4 ? number : number < 8 ? number - 4 : number - 4;
+    }
+
+    void AddAccesses(int i, ref Step step, Span<int> lastWrite, int lastExit, int delta, bool careful)
+    {
+        int word = Mode.CodeSize;
+        if (HasMemory(step.X))
+        {
+            Access access = Operand(step);
+            if (access.Base == Rsp) access.Displacement += delta;
+            step.Access = Add(access, i, lastWrite, lastExit, careful);
+        }
+        var stack = new Access { Base = Rsp, Index = Access.None, Segment = -1, FaultSegment = Seg.Ss, Size = word, BitIndex = -1, IsShort = !Mode.Is64 };
+        switch (step.Treatment)
+        {
+            case Treatment.Push or Treatment.PushImmediate or Treatment.PushMemory or Treatment.Call or Treatment.CallIndirect:
+                (stack.Displacement, stack.IsWrite) = (delta - word, true);
+                break;
+            case Treatment.Pop or Treatment.Return:
+                stack.Displacement = delta;
+                break;
+            case Treatment.Leave:
+                stack.Base = 5;
+                break;
+            default: return;
+        }
+        step.StackAccess = Add(stack, i, lastWrite, lastExit, careful);
+    }
+
+    Access Operand(in Step step)
+    {
+        ref readonly Instruction x = ref step.X;
+        int segment = SegmentOf(x), size = Math.Max(x.MemorySize.GetSize(), 1);
+        var access = new Access
+        {
+            Base = Access.None, Index = Access.None, Segment = Mode.HasBase(segment) ? segment : -1, FaultSegment = (byte)segment, Size = size,
+            Displacement = AddressSize(x) == 4 ? (int)x.MemoryDisplacement64 : (long)x.MemoryDisplacement64, IsWrite = step.Info.StoresMemory, BitIndex = -1,
+            MustAlign = step.Info.MustAlign && size == 16 || step.Info.MustAlign && size == 32,
+            IsShort = AddressSize(x) == 4,
+        };
+        if (x.IsIPRelativeMemoryOperand)
+        {
+            access.Base = Access.Rip;
+            access.Displacement = (long)x.IPRelativeMemoryAddress;
+        }
+        else
+        {
+            if (x.MemoryBase != Register.None) access.Base = x.MemoryBase.GetNumber();
+            if (x.MemoryIndex != Register.None) (access.Index, access.Shift) = (x.MemoryIndex.GetNumber(), System.Numerics.BitOperations.Log2((uint)x.MemoryIndexScale));
+        }
+        if (step.Treatment == Treatment.BitString) access.BitIndex = GuestNumber(x.Op1Register);
+        return access;
+    }
+
+    int Add(Access access, int step, Span<int> lastWrite, int lastExit, bool careful)
+    {
+        int defined = 0;
+        if (access.Base < 16) defined = lastWrite[access.Base] + 1;
+        if (access.Index < 16) defined = Math.Max(defined, lastWrite[access.Index] + 1);
+        if (access.BitIndex >= 0) defined = Math.Max(defined, lastWrite[access.BitIndex] + 1);
+        access.Group = careful ? -1 : FindGroup(access, defined, lastExit);
+        if (access.Group < 0)
+        {
+            int position = step;
+            if (!careful && Steps[step].LiveBefore != 0)
+            {
+                int earliest = access.IsWrite ? Math.Max(defined, lastExit + 1) : defined;
+                for (int p = step - 1; p >= earliest; p--)
+                    if (Steps[p].LiveBefore == 0)
+                    {
+                        position = p;
+                        break;
+                    }
+            }
+            access.Group = GroupCount;
+            Groups[GroupCount++] = new Group
+            {
+                Position = position, First = step, Pattern = access, Low = access.Displacement, High = access.Displacement + access.Size,
+                IsWrite = access.IsWrite, MustAlign = access.MustAlign, Count = 1,
+            };
+        }
+        Accesses[AccessCount] = access;
+        return AccessCount++;
+    }
+
+    int FindGroup(in Access access, int defined, int lastExit)
+    {
+        if (access.MustAlign || access.BitIndex >= 0) return -1;
+        for (int g = GroupCount - 1; g >= 0 && g >= GroupCount - 6; g--)
+        {
+            ref Group group = ref Groups[g];
+            ref Access pattern = ref group.Pattern;
+            if (pattern.Base != access.Base || pattern.Index != access.Index || pattern.Shift != access.Shift || pattern.Segment != access.Segment
+                || pattern.IsShort != access.IsShort || group.MustAlign || pattern.BitIndex >= 0 || group.Position < defined) continue;
+            if (access.IsWrite && !group.IsWrite && group.Position <= lastExit) continue;
+            long low = Math.Min(group.Low, access.Displacement), high = Math.Max(group.High, access.Displacement + access.Size);
+            if (high - low > MaxSpan) continue;
+            (group.Low, group.High) = (low, high);
+            group.IsWrite |= access.IsWrite;
+            group.Count++;
+            return g;
+        }
+        return -1;
+    }
+
+    sealed class PageReader : CodeReader
+    {
+        byte* _at, _end;
+
+        public void Start(byte* bytes, int count)
+        {
+            _at = bytes;
+            _end = bytes + count;
+        }
+
+        public override int ReadByte() => _at < _end ? *_at++ : -1;
+    }
+}
