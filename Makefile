@@ -1,6 +1,7 @@
 # make           build out/qkvm, one executable that needs nothing but glibc
 # make run       boot the demo disk (Debian 12) to its login on this terminal
 # make test      run all tests; last line: N passed, N failed, N skipped
+# make fuzz-cpu  random code on the software CPU and on this processor until something differs; SECONDS=600 SEED=…
 # make bench     compare with qemu-system-x86_64; IMAGE=disk.qcow2 adds that disk's way to its login
 # make clean     remove what was built; the guests in .cache stay
 # Packages that are missing are installed with apt-get (as root or by sudo).
@@ -13,7 +14,7 @@ export DOTNET_CLI_UI_LANGUAGE := en
 sources := $(shell find src -type f) Directory.Build.props Directory.Packages.props
 firmware := artifacts/firmware/bios-256k.bin
 
-.PHONY: build run test bench clean
+.PHONY: build run test fuzz-cpu bench clean
 build: out/qkvm
 
 $(firmware): $(wildcard firmware/*)
@@ -34,6 +35,12 @@ run: out/qkvm
 test: out/qkvm
 	@scripts/setup.sh test
 	@QKVM=$(CURDIR)/out/qkvm scripts/test.sh $(PROJECTS)
+
+SECONDS ?= 600
+fuzz-cpu:
+	@scripts/setup.sh build
+	@dotnet build tests/Qkvm.Accel.Tests -c Release --nologo -v q -nodeReuse:false
+	@dotnet artifacts/bin/Qkvm.Accel.Tests/release/Qkvm.Accel.Tests.dll fuzz $(SECONDS) $(SEED)
 
 bench: out/qkvm
 	@scripts/setup.sh bench

@@ -50,6 +50,9 @@ sealed unsafe class HostOracle : IDisposable
     /// <summary>The linear address of the instruction under test.</summary>
     public ulong InstructionAddress => (ulong)Executable + SlotOffset;
 
+    /// <summary>A jump to here ends what the instruction under test began.</summary>
+    public ulong ExitAddress => (ulong)Executable + ExitOffset;
+
     /// <summary>Memory for operands, page aligned.</summary>
     public byte* Scratch { get; }
 

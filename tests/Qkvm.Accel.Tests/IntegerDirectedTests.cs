@@ -118,6 +118,22 @@ public sealed unsafe class IntegerDirectedTests : IDisposable
     }
 
     [Fact]
+    public void Pusha_faults_at_the_first_register_that_has_no_room()
+    {
+        const ulong top = 0x300000, table = GuestMachine.Tables + 0x1000;
+        using GuestMachine machine = new GuestMachine().Flat(32);
+        machine.Memory.Write(GuestMachine.Tables, 4, table | 3);
+        for (uint page = 0; page < top >> 12; page++) machine.Memory.Write(table + page * 4, 4, page << 12 | 3);
+        machine.Memory.Write(table + ((top >> 12) - 1) * 4, 4, 0);
+        machine.Paging(PagingMode.Legacy);
+        machine.Memory.Write(0x10000, [0x60]);
+        machine.Cpu.State->Rip = 0x10000;
+        machine.Cpu.Rsp = top;
+        var fault = Assert.Throws<GuestFault>(machine.Cpu.RunOne);
+        Assert.Equal((Vector.PageFault, top - 4, top), (fault.Number, machine.S->Cr2, machine.Cpu.Rsp));
+    }
+
+    [Fact]
     public void Near_branches_with_sixteen_bit_operands_truncate_the_target()
     {
         Flat16();

@@ -8,7 +8,7 @@ sealed unsafe class IntegerFuzzer(int seed, int bits, ulong scratch)
 {
     const int Middle = HostOracle.ScratchSize / 2;
 
-    readonly Random _random = new(seed);
+    Random _random = new(seed);
     readonly byte[] _bytes = new byte[15];
     readonly int _registers = bits == 64 ? 16 : 8;
 
@@ -16,10 +16,20 @@ sealed unsafe class IntegerFuzzer(int seed, int bits, ulong scratch)
     public readonly ulong[] Gpr = new ulong[16];
     public ulong Flags;
 
+    /// <summary>Starts over, as if made with this seed.</summary>
+    public void Reseed(int seed) => _random = new Random(seed);
+
     public ReadOnlySpan<byte> Bytes => _bytes.AsSpan(0, Instruction.Length);
 
     /// <summary>The next instruction of the integer group that cannot fault.</summary>
     public void Next(byte* memory)
+    {
+        do Choose();
+        while (!ChooseRegisters(memory));
+    }
+
+    /// <summary>The next instruction of the integer group that goes on to the one after it, whatever its operands are.</summary>
+    public void Choose()
     {
         do
         {
@@ -27,7 +37,7 @@ sealed unsafe class IntegerFuzzer(int seed, int bits, ulong scratch)
             var decoder = Decoder.Create(bits, new ByteArrayCodeReader(_bytes));
             decoder.Decode(out Instruction);
         }
-        while (!IsWanted(Instruction) || !ChooseRegisters(memory));
+        while (!IsWanted(Instruction));
     }
 
     void Roll()

@@ -7,11 +7,11 @@ namespace Qkvm.Accel.Tests;
 public enum VectorGroup { Vector, X87 }
 
 /// <summary>Random x87, MMX, SSE and AVX instructions and states under which they do not fault.</summary>
-sealed unsafe class VectorFuzzer(int seed, VectorGroup group, ulong scratch)
+sealed unsafe class VectorFuzzer(int seed, VectorGroup group, ulong scratch, int bits = 64)
 {
     const int Middle = HostOracle.ScratchSize / 2;
 
-    readonly Random _random = new(seed);
+    Random _random = new(seed);
     readonly byte[] _bytes = new byte[15];
     readonly HashSet<CpuidFeature> _features = HostFeatures();
 
@@ -19,17 +19,27 @@ sealed unsafe class VectorFuzzer(int seed, VectorGroup group, ulong scratch)
     public readonly ulong[] Gpr = new ulong[16];
     public ulong Flags;
 
+    /// <summary>Starts over, as if made with this seed.</summary>
+    public void Reseed(int seed) => _random = new Random(seed);
+
     public ReadOnlySpan<byte> Bytes => _bytes.AsSpan(0, Instruction.Length);
 
     public void Next()
     {
+        do Choose();
+        while (!ChooseRegisters());
+    }
+
+    /// <summary>The next instruction of the group, whatever its operands are.</summary>
+    public void Choose()
+    {
         do
         {
             Roll();
-            var decoder = Decoder.Create(64, new ByteArrayCodeReader(_bytes));
+            var decoder = Decoder.Create(bits, new ByteArrayCodeReader(_bytes));
             decoder.Decode(out Instruction);
         }
-        while (!IsWanted(Instruction) || !ChooseRegisters());
+        while (!IsWanted(Instruction));
     }
 
     void Roll()
@@ -50,7 +60,7 @@ sealed unsafe class VectorFuzzer(int seed, VectorGroup group, ulong scratch)
         }
         int prefix = _random.Next(4);
         if (prefix > 0) _bytes[at++] = (byte)(prefix == 1 ? 0x66 : 0xF0 + prefix);
-        if (_random.Next(2) == 0) _bytes[at++] = (byte)(0x40 | _random.Next(16));
+        if (bits == 64 && _random.Next(2) == 0) _bytes[at++] = (byte)(0x40 | _random.Next(16));
         _bytes[at++] = 0x0F;
         if (kind >= 7) _bytes[at++] = (byte)(kind == 7 ? 0x3A : 0x38);
     }
@@ -111,7 +121,7 @@ sealed unsafe class VectorFuzzer(int seed, VectorGroup group, ulong scratch)
     }
 
     /// <summary>The strictest that the form may want, where it wants any.</summary>
-    static int Alignment(in Instruction x)
+    public static int Alignment(in Instruction x)
     {
         int size = x.MemorySize.GetSize();
         bool isAlignedMove = x.Mnemonic is Mnemonic.Vmovaps or Mnemonic.Vmovapd or Mnemonic.Vmovdqa or Mnemonic.Vmovntps or Mnemonic.Vmovntpd

@@ -103,7 +103,7 @@ public sealed unsafe class VectorOracleTests
     }
 
     /// <summary>XSAVE leaves out what is in its initial state.</summary>
-    static void Complete(byte* image)
+    internal static void Complete(byte* image)
     {
         ulong present = *(ulong*)(image + 512);
         if ((present & 1) == 0)

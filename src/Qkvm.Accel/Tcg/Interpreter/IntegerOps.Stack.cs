@@ -38,9 +38,10 @@ static unsafe partial class IntegerOps
         }
     }
 
+    /// <summary>From AX to DI, so that a page fault names the first that has no room: Intel SDM vol. 2, "PUSHA".</summary>
     static void Pusha<T>(Cpu cpu, Insn* i) where T : unmanaged
     {
-        for (byte register = 8; register-- > 0;) cpu.Poke((ulong)((register + 1) * sizeof(T)), cpu.GetReg<T>(register));
+        for (byte register = 0; register < 8; register++) cpu.Poke((ulong)((register + 1) * sizeof(T)), cpu.GetReg<T>(register));
         cpu.StackPointer -= (ulong)(8 * sizeof(T));
     }
 
