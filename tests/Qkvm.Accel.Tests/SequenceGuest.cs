@@ -25,8 +25,8 @@ sealed unsafe class SequenceGuest : IDisposable
     readonly Timer _watchdog;
 
     /// <param name="bits">64, or 32: protected mode.</param>
-    /// <param name="tier">Chooses how the CPU is to run, if there is a choice.</param>
-    public SequenceGuest(int bits, Action<Cpu>? tier)
+    /// <param name="translated">On the translator; or on the interpreter.</param>
+    public SequenceGuest(int bits, bool translated)
     {
         _bits = bits;
         Map(SequenceArena.Code, _code);
@@ -39,7 +39,7 @@ sealed unsafe class SequenceGuest : IDisposable
         FillKernel();
         _machine.Flat(bits == 64 ? 64 : 32);
         EnablePaging();
-        tier?.Invoke(_machine.Cpu);
+        _machine.Cpu.Translates = translated;
     }
 
     public CpuState* State => _machine.S;

@@ -51,11 +51,6 @@ sealed unsafe class CodeMap : IDisposable
     /// <summary>A vCPU has written bytes within a flagged page. True: decoded code was hit.</summary>
     public bool Written(byte* host, int length)
     {
-        if (length < 5) return false;
-        return WrittenReal(host, length);
-    }
-    bool WrittenReal(byte* host, int length)
-    {
         Interlocked.MemoryBarrier();
         ulong page = Page(host);
         byte flags = Ram.PageFlags[page];

@@ -133,7 +133,8 @@ public sealed unsafe partial class Cpu
                     return true;
                 }
             }
-            else if (isSimple && IsCanonical(linear))
+            // An operand of 16 bytes and more may have to be aligned, and #GP goes before #PF: the interpreter knows.
+            else if (isSimple && IsCanonical(linear) && ((linear & 15) == 0 || record->Limit > PageSize - 16))
             {
                 UnpackState(rip);
                 State->Cr2 = linear;
