@@ -23,8 +23,8 @@ static unsafe partial class VectorOps
         if (run == null) run = SelectMove(x, i);
         if (run == null) run = SelectElements(x, i);
         if (run == null && IsX87(x.Code)) run = SelectX87(x, i);
-        if (run == null && HasVectorRegister(x)) run = SelectInteger(x);
-        if (run == null && HasVectorRegister(x)) run = SelectThunk(x, i);
+        if (run == null && UsesVectors(x)) run = SelectInteger(x);
+        if (run == null && UsesVectors(x)) run = SelectThunk(x, i);
         if (run == null) return false;
         i->Run = run;
         return true;
@@ -37,11 +37,13 @@ static unsafe partial class VectorOps
         return false;
     }
 
-    static bool HasVectorRegister(in Instruction x)
+    static bool UsesVectors(in Instruction x)
     {
         for (int i = 0; i < x.OpCount; i++)
             if (x.GetOpKind(i) == OpKind.Register && IsVector(x.GetOpRegister(i))) return true;
-        return false;
+        // From memory to a general register.
+        return x.Mnemonic is Mnemonic.Cvtss2si or Mnemonic.Cvttss2si or Mnemonic.Cvtsd2si or Mnemonic.Cvttsd2si
+            or Mnemonic.Vcvtss2si or Mnemonic.Vcvttss2si or Mnemonic.Vcvtsd2si or Mnemonic.Vcvttsd2si;
     }
 
     static bool IsVector(Register register) => register.IsXMM() || register.IsYMM() || register.IsMM();
