@@ -29,6 +29,7 @@ sealed class Session : IDisposable
     readonly List<HmpMonitor> _monitors = [];
     Machine? _machine;
     CpuLog? _log;
+    TextWriter? _logOutput;
 
     public Session(MachineConfig config)
     {
@@ -103,15 +104,45 @@ sealed class Session : IDisposable
     }
 
     /// <summary>The log if -d names the item, else null.</summary>
-    CpuLog? Log(string item)
+    CpuLog? Log(string item) => _config.LogItems.Contains(item) ? _log ??= new CpuLog(LogOutput()) : null;
+
+    /// <summary>-D's file, or stderr.</summary>
+    TextWriter LogOutput()
     {
-        if (!_config.LogItems.Contains(item)) return null;
-        if (_log != null) return _log;
-        try { return _log = new CpuLog(_config.LogFile is { } path ? Keep(new StreamWriter(path) { AutoFlush = true }) : Console.Error); }
+        if (_logOutput != null) return _logOutput;
+        try { return _logOutput = _config.LogFile is { } path ? Keep(new StreamWriter(path) { AutoFlush = true }) : Console.Error; }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             throw new ConfigurationException($"-D {_config.LogFile}: {e.Message}", e);
         }
+    }
+
+    TcgAccelerator SoftwareCpu(IReadOnlyList<OptionPair> options)
+    {
+        var tcg = new TcgAccelerator { Trace = Log("int"), Lockstep = _config.LogItems.Contains("lockstep") };
+        string[] code = [.. _config.LogItems.Where(CodeLog.Items.Contains)];
+        if (code.Length > 0 || _config.PerfMap)
+        {
+            TextWriter? map = _config.PerfMap ? Keep(new StreamWriter($"/tmp/perf-{Environment.ProcessId}.map") { AutoFlush = true }) : null;
+            tcg.CodeTrace = new CodeLog(code.Length > 0 ? LogOutput() : TextWriter.Null, code, map);
+        }
+        foreach (OptionPair option in options)
+            switch (option.Name)
+            {
+                case "thread" when option.Value is "multi" or "single":
+                case "split-wx":
+                    break;                                          // one thread for each vCPU, code never writable: always so
+                case "tb-size" when int.TryParse(option.Value, out int size) && size is >= 16 and <= 4096:
+                    tcg.CodeCacheLimit = (long)size << 20;
+                    break;
+                case "one-insn-per-tb" when option.Value is "on" or "off":
+                    tcg.OneInstruction = option.Value == "on";
+                    break;
+                default:
+                    throw new ConfigurationException($"-accel tcg,{option.Name}={option.Value}: there are thread=single|multi, tb-size=16..4096 (MiB), "
+                        + "one-insn-per-tb=on|off and split-wx=on|off");
+            }
+        return tcg;
     }
 
     IAccelerator ChooseAccelerator()
@@ -123,7 +154,7 @@ sealed class Session : IDisposable
                 return _config.Accelerators[i].Name switch
                 {
                     "kvm" => new KvmAccelerator(),
-                    _ => new TcgAccelerator { Trace = Log("int") },
+                    _ => SoftwareCpu(_config.Accelerators[i].Options),
                 };
             }
             catch (ConfigurationException e) when (i + 1 < _config.Accelerators.Count)

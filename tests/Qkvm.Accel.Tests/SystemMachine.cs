@@ -1,3 +1,5 @@
+using Qkvm.Accel.Tcg.Model;
+using Qkvm.Core.Accel;
 using Iced.Intel;
 using Qkvm.Accel.Tcg;
 using Qkvm.Accel.Tcg.Interpreter;
@@ -23,14 +25,15 @@ sealed unsafe class SystemMachine : IDisposable
     readonly GuestRam _ram = new("ram", 0x200000);
     readonly CodeMaps _maps = new();
 
-    public SystemMachine()
+    public SystemMachine(string model = "max")
     {
         var machineLock = new MachineLock();
         var memory = MemoryRegion.Container("memory", 1UL << 52);
         var ports = MemoryRegion.Container("ports", 0x10000);
         memory.Map(0, MemoryRegion.OfRam("ram", _ram, 0, _ram.Size));
         ports.Map(0, MemoryRegion.Io("ports", 0x10000, Ports, AccessSizes.UpToQword));
-        Cpu = new Cpu(0, new AddressSpace("memory", memory, machineLock), new AddressSpace("io", ports, machineLock), _maps);
+        Cpu = new Cpu(0, new AddressSpace("memory", memory, machineLock), new AddressSpace("io", ports, machineLock), _maps,
+            CpuModels.Resolve(new CpuSetup(model, [], 0, 1, 1, 1)));
         FillGdt();
         for (ulong vector = 0; vector < 256; vector++) Write(Handlers + vector * 16, 0xF4, 1);
         S->GdtrBase = Gdt;

@@ -251,12 +251,23 @@ public unsafe class SystemTransferTests
     [Fact]
     public void Jmp_through_memory_reaches_64_bit_offsets()
     {
-        using SystemMachine m = new M().Long64();
+        using SystemMachine m = new M("Skylake-Client").Long64();
         m.Write(M.Data, 0xFFFF_FF80_0001_2000, 8);
         m.Write(M.Data + 8, M.Code64, 2);
         m.Cpu.Rbx = M.Data;
         m.Run(0x48, 0xFF, 0x2B);                                                    // jmp far [rbx], REX.W
         Assert.Equal((M.Code64, 0xFFFF_FF80_0001_2000), (m.S->Cs.Selector, m.S->Rip));
+    }
+
+    /// <summary>AMD APM vol. 3, "JMP (Far)": there is no m16:64.</summary>
+    [Fact]
+    public void On_AMDs_processors_far_pointers_in_memory_stay_32_bits_wide()
+    {
+        using SystemMachine m = new M("EPYC").Long64();
+        m.Write(M.Data, Target | (ulong)M.Code64 << 32, 8);
+        m.Cpu.Rbx = M.Data;
+        m.Run(0x48, 0xFF, 0x2B);                                                    // jmp far [rbx], REX.W
+        Assert.Equal((M.Code64, Target), (m.S->Cs.Selector, m.S->Rip));
     }
 
     [Fact]

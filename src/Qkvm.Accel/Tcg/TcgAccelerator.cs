@@ -7,7 +7,7 @@ using Qkvm.Core.Memory;
 namespace Qkvm.Accel.Tcg;
 
 /// <summary>The software CPU as an accelerator: vCPUs over one memory, which tell each other of decoded code.</summary>
-public sealed class TcgAccelerator : IAccelerator
+public sealed class TcgAccelerator : IAccelerator, ITranslating
 {
     readonly CodeMaps _code = new();
     readonly List<Cpu> _cpus = [];
@@ -24,11 +24,20 @@ public sealed class TcgAccelerator : IAccelerator
     /// <summary>Hears of interrupts and exceptions of the vCPUs made from now on: -d int.</summary>
     public ICpuTrace? Trace { get; set; }
 
+    /// <summary>Hears of code that the vCPUs made from now on meet.</summary>
+    public ICodeTrace? CodeTrace { get; set; }
+
+    /// <summary>Blocks of one instruction: -accel tcg,one-insn-per-tb=on.</summary>
+    public bool OneInstruction { get; set; }
+
+    /// <summary>Read while the vCPUs run: each figure is right by itself.</summary>
+    public IReadOnlyList<TranslatorStatistics> Statistics => [.. _cpus.Select(cpu => cpu.Statistics)];
+
     /// <summary>vCPUs made from now on run translated code where their mode allows it; otherwise all is interpreted.</summary>
     public bool Translates { get; set; } = Environment.GetEnvironmentVariable("QKVM_INTERPRET") == null;
 
     /// <summary>Each instruction goes through both, and a difference is told on stderr: -d lockstep.</summary>
-    public bool Lockstep { get; set; } = Environment.GetEnvironmentVariable("QKVM_LOCKSTEP") != null;
+    public bool Lockstep { get; set; }
 
     /// <summary>Bytes for translations of all vCPUs together.</summary>
     public long CodeCacheLimit { get; set; } = 192 << 20;
@@ -51,7 +60,10 @@ public sealed class TcgAccelerator : IAccelerator
         if (_memory == null || _ports == null) throw new InvalidOperationException("Attach comes before the first vCPU");
         Cpuid cpuid = CpuModels.Resolve(setup);
         MissingFeatures = cpuid.Missing;
-        var cpu = new Cpu(index, _memory, _ports, _code, cpuid, CodeCacheOf(setup)) { Trace = Trace, Translates = Translates, Lockstep = Lockstep };
+        var cpu = new Cpu(index, _memory, _ports, _code, cpuid, CodeCacheOf(setup))
+        {
+            Trace = Trace, CodeTrace = CodeTrace, Translates = Translates, Lockstep = Lockstep, OneInstruction = OneInstruction,
+        };
         _cpus.Add(cpu);
         return new InterpretedVCpu(cpu);
     }

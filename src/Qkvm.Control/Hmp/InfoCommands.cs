@@ -53,11 +53,29 @@ static class InfoCommands
             m.Write("\naddress-space: I/O\n");
             Region(m, m.Machine.Board.Ports.Root, 0, 1);
         }),
+        new("jit", "", "show dynamic compiler info", (m, _) => Translator(m)),
         new("history", "", "show the command line history", (m, _) =>
         {
             for (int i = 0; i < m.History.Count; i++) m.Write($"{i}: '{m.History[i]}'\n");
         }),
     ];
+
+    static void Translator(IMonitor monitor)
+    {
+        if (monitor.Machine.Accelerator is not ITranslating translator) throw new MonitorException("JIT information is only available with accel=tcg");
+        int index = 0;
+        foreach (TranslatorStatistics s in translator.Statistics)
+        {
+            monitor.Write($"CPU #{index++}: translation buffer state\n");
+            monitor.Write($"gen code size       {s.CodeBytes}/{s.CodeLimit}\n");
+            monitor.Write($"gen data size       {s.DataBytes}/{s.DataLimit}\n");
+            monitor.Write($"TB count            {s.Blocks}\n");
+            monitor.Write($"TB flush count      {s.Evictions}\n");
+            monitor.Write($"direct jump count   {s.Links}\n");
+            monitor.Write($"site misses         {s.FastMisses}\n");
+            monitor.Write($"TLB misses          {s.Misses}\n");
+        }
+    }
 
     static void Registers(IMonitor monitor, MonitorArguments arguments)
     {

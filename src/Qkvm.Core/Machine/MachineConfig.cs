@@ -90,6 +90,9 @@ public sealed record MachineConfig
     public IReadOnlyList<string> LogItems { get; init; } = [];
     public string? LogFile { get; init; }
 
+    /// <summary>-perfmap: symbols of translated code for Linux perf.</summary>
+    public bool PerfMap { get; init; }
+
     /// <summary>The last value that -machine gives an option, or null.</summary>
     public string? MachineOption(string name)
     {

@@ -58,6 +58,7 @@ public sealed partial class Expander
             case "fw_cfg": AddFwCfg(argument, owner); break;
             case "d": _config = _config with { LogItems = [.. _config.LogItems, .. argument.Split(',')] }; break;
             case "D": _config = _config with { LogFile = argument }; break;
+            case "perfmap": _config = _config with { PerfMap = true }; break;
             case "pidfile": _config = _config with { PidFile = argument }; break;
             case "daemonize": _config = _config with { Daemonize = true }; break;
             case "incoming": _config = _config with { Incoming = argument }; break;

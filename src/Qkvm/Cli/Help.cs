@@ -119,7 +119,13 @@ static class LogItems
 {
     public static readonly (string Name, string Description)[] All =
     [
-        ("cpu_reset", "show CPU state before CPU resets"),
+        ("out_asm", "show generated host assembly code for each translated block"),
+        ("in_asm", "show guest assembly code for each block"),
+        ("op", "show how each instruction of a translated block is treated"),
         ("int", "show interrupts/exceptions in short format"),
+        ("exec", "show the address of each instruction before it runs (slow: nothing is translated)"),
+        ("cpu", "show CPU registers before each instruction (slow: nothing is translated)"),
+        ("cpu_reset", "show CPU state before CPU resets"),
+        ("lockstep", "run each instruction on the translator and on the interpreter, show what differs"),
     ];
 }

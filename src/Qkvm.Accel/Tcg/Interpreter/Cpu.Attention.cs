@@ -19,6 +19,8 @@ public sealed unsafe partial class Cpu
     /// <summary>Set by -d; null costs nothing.</summary>
     public ICpuTrace? Trace { get; set; }
 
+    public ICodeTrace? CodeTrace { get; init; }
+
     /// <summary>"CPU 0 IP=0010:ffffffff81000000 SP=… CR2=…", for logs.</summary>
     public string Where => $"CPU {Index} IP={State->Cs.Selector:x4}:{State->Rip:x16} SP={State->Ss.Selector:x4}:{Rsp:x16} CR2={State->Cr2:x16}";
 

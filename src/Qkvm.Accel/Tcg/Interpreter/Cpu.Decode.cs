@@ -30,6 +30,7 @@ public sealed unsafe partial class Cpu
         block->Count = count;
         block->End = insn;
         block->CodeSize = (byte)_codeSize;
+        if (used > 0) CodeTrace?.Decoded(linear - _codeBase, _codeSize * 8, new ReadOnlySpan<byte>(bytes, used));
         return used;
     }
 

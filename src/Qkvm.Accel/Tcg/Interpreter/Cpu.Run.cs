@@ -51,7 +51,8 @@ public sealed unsafe partial class Cpu
                     StoreX87();
                     return exit;
                 }
-                if (_translatable && Lockstep) RunLockstep();
+                if (CodeTrace is { WantsSteps: true }) RunTraced();
+                else if (_translatable && Lockstep) RunLockstep();
                 else if (_translatable) RunTranslated();
                 else RunBlocks();
             }
@@ -59,6 +60,16 @@ public sealed unsafe partial class Cpu
             {
                 DeliverFault(fault);
             }
+        }
+    }
+
+    void RunTraced()
+    {
+        StoreX87();
+        while (_attention == 0)
+        {
+            CodeTrace!.Step(this);
+            RunOne();
         }
     }
 

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using Qkvm.Accel.Tcg.Translator;
+using Qkvm.Core.Accel;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
 using Engine = Qkvm.Accel.Tcg.Translator.Translator;
@@ -33,7 +34,8 @@ public sealed unsafe partial class Cpu
     public long Links { get; private set; }
     public long TlbMisses { get; private set; }
     public int Evictions => _forgets;
-    public int CodeBytes => _engine?.CodeUsed ?? 0;
+    public TranslatorStatistics Statistics => new(Translations, _engine?.CodeUsed ?? 0, _region.CodeSize, _region.DataUsed, _region.DataSize, Evictions, Links,
+        (long)_jit->FastMisses, TlbMisses);
 
     /// <summary>Where code for this RIP is, entered with flags in memory; 0: it must be interpreted. May fault.</summary>
     uint FindCode(ulong rip)
@@ -85,6 +87,7 @@ public sealed unsafe partial class Cpu
                 if (_engine.Emit(block, mode, offset, (key & FlagsInMemory) != 0, careful))
                 {
                     Enlist(block, page);
+                    if (CodeTrace != null) Tell(block, rip);
                     return block;
                 }
             }
@@ -97,7 +100,17 @@ public sealed unsafe partial class Cpu
         }
     }
 
-    int StepLimit => Lockstep ? 1 : Unit.MaxSteps;
+    /// <summary>Blocks of one instruction: -accel tcg,one-insn-per-tb=on.</summary>
+    public bool OneInstruction { get; init; }
+
+    int StepLimit => Lockstep || OneInstruction ? 1 : Unit.MaxSteps;
+
+    void Tell(Translation* block, ulong rip)
+    {
+        Unit unit = _engine!.Unit;
+        CodeTrace!.Decoded(rip, _codeSize * 8, new ReadOnlySpan<byte>(_engine.Page + block->Offset, unit.Count == 0 ? 0 : unit.Steps[unit.Count - 1].Next - block->Offset));
+        CodeTrace.Translated(rip, unit.Describe, block->Entry, new ReadOnlySpan<byte>((byte*)block->Entry, _engine.LengthOfLast));
+    }
 
     /// <summary>Plans from what is in a page. The bytes are marked as code, then read again: a write in between is seen either way.</summary>
     void PlanPart(Mode mode, int offset, bool careful, byte* page, CodeMap map)

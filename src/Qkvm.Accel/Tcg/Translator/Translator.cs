@@ -108,6 +108,9 @@ sealed unsafe partial class Translator : IDisposable
     /// <summary>Forgets all code but the common stubs.</summary>
     public void Forget() => Restart(_kept);
 
+    /// <summary>Bytes of the block emitted last, without what runs seldom.</summary>
+    public int LengthOfLast { get; private set; }
+
     /// <summary>Translates; false: no room is left.</summary>
     public bool Emit(Translation* block, Mode mode, int offset, bool flagsSaved, bool careful)
     {
@@ -139,6 +142,7 @@ sealed unsafe partial class Translator : IDisposable
             if (!EmitDirect(next, LiveAfterLast())) return false;
         }
         while (_e.Here < _start + LengthOfWayOut) _e.Byte(0xCC);
+        LengthOfLast = (int)(_e.Here - _start);
         _e = _cold;
         for (int s = 0; s < _stubs.Count; s++) EmitStub(_stubs[s]);
         return true;

@@ -101,6 +101,21 @@ sealed unsafe class Unit
         _page = page;
     }
 
+    /// <summary>The plan as text: treatment, flags that somebody may still read, checks of memory and what they stand for.</summary>
+    public string Describe()
+    {
+        var text = new System.Text.StringBuilder();
+        for (int i = 0; i < Count; i++)
+        {
+            ref Step step = ref Steps[i];
+            for (int g = 0; g < GroupCount; g++)
+                if (Groups[g].Position == i)
+                    text.Append($"      check {(Groups[g].IsWrite ? "write" : "read")} of {Groups[g].Count}{(Groups[g].Roams ? ", roams" : "")}\n");
+            text.Append($" {step.Offset:x3}  {step.Treatment,-14} {step.X.Code,-24} live {(RflagsBits)step.LiveAfter}\n");
+        }
+        return text.ToString();
+    }
+
     /// <summary>Decodes from a place in the page and plans.</summary>
     /// <param name="careful">No groups, no hoisting: each access is checked just before it happens.</param>
     /// <param name="available">Bytes in the page; more than its size, to plan the one instruction that goes on in the next.</param>
