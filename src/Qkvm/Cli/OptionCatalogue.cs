@@ -112,7 +112,7 @@ public static class OptionCatalogue
             new("object", "TYPENAME[,PROP1=VALUE1,...]", "create a new object"),
             new("d", "item1,...", "enable logging of specified items ('-d help' for a list)"),
             new("D", "logfile", "output log to logfile (default stderr)"),
-            new("perfmap", "", "write /tmp/perf-${pid}.map: symbols of translated code for Linux perf"),
+            new("perfmap", null, "write /tmp/perf-${pid}.map: symbols of translated code for Linux perf"),
             new("msg", "[timestamp[=on|off]][,guest-name=[on|off]]", "control error message format"),
             new("overcommit", "[mem-lock=on|off][cpu-pm=on|off]", "run qkvm with overcommit hints"),
             new("sandbox", "on[,obsolete=allow|deny][,elevateprivileges=allow|deny|children][,spawn=allow|deny][,resourcecontrol=allow|deny]", "enable seccomp mode 2 system call filter", Later),

@@ -34,6 +34,8 @@ public sealed unsafe partial class Cpu
             _hasEnteredHandler = false;
             RunBlock(block);
             if (_hasEnteredHandler || _instructions != interpreted) continue;
+            // A site that asked to be translated anew has run nothing.
+            if (block->IsStale && State->Rip == before.Rip) continue;
             ulong flags = AllFlags;
             translated = *State;
             *State = before;
