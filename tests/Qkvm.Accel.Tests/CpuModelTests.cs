@@ -65,8 +65,10 @@ public sealed unsafe class CpuModelTests
         Assert.Equal(0u, Query(cpuid, 1).Ecx & 1 << 27);
         Assert.NotEqual(0u, Query(cpuid, 1, cr4: Cr4.Osxsave).Ecx & 1 << 27);
         Assert.Equal(576u, Query(cpuid, 0xD, xcr0: 3).Ebx);
-        Assert.Equal(cpuid.Has("avx") ? 832u : 576u, Query(cpuid, 0xD, xcr0: cpuid.Xcr0Mask).Ebx);
-        Assert.Equal(40u | 48 << 8, Query(cpuid, 0x80000008).Eax);
+        uint vectors = cpuid.Has("avx") ? 832u : 576u;
+        Assert.Equal(vectors, Query(cpuid, 0xD, xcr0: cpuid.Xcr0Mask & 7).Ebx);
+        Assert.Equal(2696u, Query(cpuid, 0xD, xcr0: cpuid.Xcr0Mask).Ebx);              // with PKRU
+        Assert.Equal(40u | 57 << 8, Query(cpuid, 0x80000008).Eax);               // with la57
     }
 
     [Fact]

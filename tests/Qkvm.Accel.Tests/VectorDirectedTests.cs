@@ -329,6 +329,32 @@ public sealed unsafe class VectorDirectedTests : IDisposable
         Assert.Equal(before[576..832], new Span<byte>(Area + 576, 256).ToArray());
     }
 
+    // Intel SDM vol. 1, sections 13.4.3 and 13.5.7: component 9, in each format at its own place.
+    [Theory]
+    [InlineData(false, 7u, 2688)]
+    [InlineData(true, 7u, 832)]
+    [InlineData(true, 3u, 576)]
+    public void PKRU_is_saved_and_comes_back(bool compacted, uint others, int at)
+    {
+        const uint keys = 0x5555_5554, component = 1 << 9;
+        S->Pkru = keys;
+        Assert.Equal(-1, Run(a =>
+        {
+            a.mov(eax, others | component);
+            a.xor(edx, edx);
+            if (compacted) a.xsaves(__[Data]);
+            else a.xsave(__[Data]);
+        }));
+        Assert.Equal((ulong)keys, *(ulong*)Memory(Data + (ulong)at));
+        Assert.Equal(component, *(uint*)Memory(Data + 512) & component);
+        S->Pkru = 0;
+        Assert.Equal(-1, Run(a => { a.mov(eax, component); a.xor(edx, edx); a.xrstor(__[Data]); }));
+        Assert.Equal(keys, S->Pkru);
+        *(uint*)Memory(Data + 512) &= ~component;
+        Assert.Equal(-1, Run(a => { a.mov(eax, component); a.xor(edx, edx); a.xrstor(__[Data]); }));
+        Assert.Equal(0u, S->Pkru);
+    }
+
     [Fact]
     public void Initial_components_are_not_written_and_are_restored_as_initial()
     {

@@ -119,6 +119,14 @@ public sealed unsafe partial class Cpu
         ModeChanged();
     }
 
+    /// <summary>The rights that protection keys leave; translations have them built in.</summary>
+    public void SetPkru(uint value)
+    {
+        if (State->Pkru == value) return;
+        State->Pkru = value;
+        FlushTlb(true);
+    }
+
     /// <summary>MOV from a control register.</summary>
     internal ulong ReadCr(int number) => number switch
     {

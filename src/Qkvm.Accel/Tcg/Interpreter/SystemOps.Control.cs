@@ -120,7 +120,7 @@ static unsafe partial class SystemOps
     {
         CheckXsaveEnabled(cpu);
         if ((uint)cpu.Rcx == 0) SetPair(cpu, cpu.State->Xcr0);
-        else if ((uint)cpu.Rcx == 1 && cpu.HasXinuse) SetPair(cpu, cpu.State->Xcr0);
+        else if ((uint)cpu.Rcx == 1 && cpu.HasXinuse) SetPair(cpu, cpu.State->Xcr0 & VectorOps.ComponentsInUse(cpu));
         else throw cpu.Gp();
     }
 
@@ -148,9 +148,7 @@ static unsafe partial class SystemOps
     {
         CheckProtectionKeys(cpu);
         if ((uint)cpu.Rdx != 0) throw cpu.Gp();
-        if (cpu.State->Pkru == (uint)cpu.Rax) return;
-        cpu.State->Pkru = (uint)cpu.Rax;
-        cpu.FlushTlb(true);
+        cpu.SetPkru((uint)cpu.Rax);
     }
 
     static void Invlpg(Cpu cpu, Insn* i)

@@ -6,7 +6,7 @@ using unsafe Handler = delegate*<Cpu, Insn*, void>;
 // MXCSR, and saving and restoring all of it. Intel SDM vol. 1, sections 10.5 and 13.7 to 13.12.
 static unsafe partial class VectorOps
 {
-    const ulong X87State = 1, SseState = 2, AvxState = 4;
+    const ulong X87State = 1, SseState = 2, AvxState = 4, PkruState = 1 << 9;
     const uint MxcsrInitial = 0x1F80, MxcsrValid = 0xFFFF;
     const ushort ControlInitial = 0x37F;
     const int LegacySize = 512, XsaveHeaderSize = 64, CompactedBit = 63;
@@ -140,7 +140,7 @@ static unsafe partial class VectorOps
     static ulong AskedComponents(Cpu cpu) => ((ulong)(uint)cpu.Rdx << 32 | (uint)cpu.Rax) & cpu.State->Xcr0;
 
     /// <summary>XINUSE: components that differ from their initial configuration.</summary>
-    static ulong ComponentsInUse(Cpu cpu)
+    internal static ulong ComponentsInUse(Cpu cpu)
     {
         byte* area = cpu.State->Xsave.Bytes;
         int registers = RegisterCount(cpu) * 16;
@@ -148,13 +148,17 @@ static unsafe partial class VectorOps
         if (*(ushort*)area != ControlInitial || IsAnySet(area + 2, XsaveArea.Mxcsr - 2) || IsAnySet(area + XsaveArea.St0, 128)) inUse |= X87State;
         if (IsAnySet(area + XsaveArea.Xmm0, registers)) inUse |= SseState;
         if (IsAnySet(area + XsaveArea.YmmHigh0, registers)) inUse |= AvxState;
+        if (cpu.State->Pkru != 0) inUse |= PkruState;
         return inUse;
     }
 
     static bool IsAnySet(byte* at, int count) => new ReadOnlySpan<byte>(at, count).ContainsAnyExcept((byte)0);
 
-    /// <summary>XSAVE, XSAVEOPT (which here writes whatever is in use), XSAVEC and XSAVES. With AVX as the only extended
-    /// component, compacted and standard offsets agree.</summary>
+    /// <summary>PKRU's place: in the compacted format it follows what XCOMP_BV says is there.</summary>
+    static ulong PkruAt(bool isCompacted, ulong components) => !isCompacted ? Model.Cpuid.PkruStandard
+        : (components & AvxState) != 0 ? (ulong)XsaveArea.YmmHigh0 + 256 : (ulong)XsaveArea.YmmHigh0;
+
+    /// <summary>XSAVE, XSAVEOPT (which here writes whatever is in use), XSAVEC and XSAVES. AVX is at the same place in both formats.</summary>
     static void Xsave(Cpu cpu, Insn* i)
     {
         CheckXsave(cpu, i);
@@ -170,6 +174,7 @@ static unsafe partial class VectorOps
 
         byte* area = cpu.State->Xsave.Bytes, image = stackalloc byte[LegacySize];
         MakeLegacy(cpu, i, image);
+        if ((written & PkruState) != 0) cpu.WriteLinear(linear + PkruAt(isCompacted, asked), (ulong)cpu.State->Pkru);
         if ((written & AvxState) != 0) cpu.WriteBytes(linear + XsaveArea.YmmHigh0, new ReadOnlySpan<byte>(area + XsaveArea.YmmHigh0, registers));
         if ((written & X87State) != 0)
         {
@@ -201,6 +206,8 @@ static unsafe partial class VectorOps
         if ((mxcsr & ~MxcsrValid) != 0) throw cpu.Gp();
         if ((restored & AvxState) != 0) cpu.ReadBytes(linear + XsaveArea.YmmHigh0, new Span<byte>(image + XsaveArea.YmmHigh0, registers));
 
+        if ((asked & PkruState) != 0)
+            cpu.SetPkru((restored & PkruState) != 0 ? (uint)cpu.ReadLinear<ulong>(linear + PkruAt(isCompacted, format)) : 0);
         byte* area = cpu.State->Xsave.Bytes;
         if (loadsMxcsr || (asked & SseState) != 0) Mxcsr(cpu) = mxcsr;
         if ((restored & X87State) != 0) RestoreX87(cpu, i, image);

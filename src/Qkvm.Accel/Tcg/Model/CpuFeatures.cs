@@ -36,13 +36,13 @@ public static class CpuFeatures
     const string Own = "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ss ht "
         + "cx16 pcid x2apic movbe popcnt tsc-deadline xsave rdrand hypervisor pni "
         + "fsgsbase tsc-adjust bmi1 smep bmi2 erms invpcid rdseed adx smap clflushopt clwb umip pku la57 rdpid movdiri fsrm "
-        + "syscall nx pdpe1gb rdtscp lm lahf-lm cmp-legacy cr8legacy abm 3dnowprefetch invtsc clzero wbnoinvd xsaveopt xsavec xgetbv1 arat";
+        + "syscall nx pdpe1gb rdtscp lm lahf-lm cmp-legacy cr8legacy abm 3dnowprefetch invtsc clzero wbnoinvd xsaveopt xsavec xgetbv1 xsaves arat";
 
     /// <summary>What the host's own instructions are needed for.</summary>
     const string OfHost = "ssse3 sse4.1 sse4.2 pclmulqdq aes avx fma f16c avx2 sha-ni gfni vaes vpclmulqdq";
 
     /// <summary>Supported, but not part of "max": what guests gain nothing from, or what stops migration.</summary>
-    const string Reserved = "pku la57 invtsc cmp-legacy ht";
+    const string Reserved = "invtsc cmp-legacy ht";
 
     public static uint[] Supported()
     {

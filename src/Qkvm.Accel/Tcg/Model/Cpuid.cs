@@ -30,7 +30,7 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup)
     public bool Has(string feature) => CpuFeatures.TryFind(feature, out CpuidWord word, out int bit) && Has(word, bit);
 
     /// <summary>Bits of XCR0 that may be set.</summary>
-    public ulong Xcr0Mask => !Has("xsave") ? 0 : Has("avx") ? 7u : 3u;
+    public ulong Xcr0Mask => !Has("xsave") ? 0 : (Has("avx") ? 7u : 3u) | (Has("pku") ? Pkru : 0u);
 
     uint this[CpuidWord word] => words[(int)word];
     int LogicalPerPackage => setup.Cores * setup.Threads;
@@ -120,12 +120,21 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup)
     {
         _ when Xcr0Mask == 0 => default,
         0 => new((uint)Xcr0Mask, Size(xcr0), Size(Xcr0Mask), 0),
-        1 => new(this[CpuidWord.LeafD1Eax], Has("xsavec") ? Size(xcr0) : 0, 0, 0),
+        1 => new(this[CpuidWord.LeafD1Eax], Has("xsavec") ? CompactedSize(xcr0) : 0, 0, 0),
         2 when Has("avx") => new(YmmHigh, LegacyXsave, 0, 0),
+        9 when Has("pku") => new(PkruSize, PkruStandard, 0, 0),
         _ => default,
     };
 
-    static uint Size(ulong components) => (components & 4) != 0 ? LegacyXsave + YmmHigh : LegacyXsave;
+    const uint Avx = 1 << 2, Pkru = 1 << 9, PkruSize = 8;
+
+    /// <summary>Where Intel's processors have PKRU in the standard format: after AVX-512, whether there is that or not.</summary>
+    public const uint PkruStandard = 2688;
+
+    static uint Size(ulong components) => (components & Pkru) != 0 ? PkruStandard + PkruSize : (components & Avx) != 0 ? LegacyXsave + YmmHigh : LegacyXsave;
+
+    static uint CompactedSize(ulong components) =>
+        LegacyXsave + ((components & Avx) != 0 ? YmmHigh : 0) + ((components & Pkru) != 0 ? PkruSize : 0);
 
     static CpuidResult Text(uint eax, string text, int b, int c, int d) => new(eax, Dword(text, b), Dword(text, c), Dword(text, d));
     static CpuidResult Text(string text, int at) => new(Dword(text, at), Dword(text, at + 4), Dword(text, at + 8), Dword(text, at + 12));
