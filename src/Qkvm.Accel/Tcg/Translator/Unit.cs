@@ -274,11 +274,18 @@ sealed unsafe class Unit
         _ => LiveAt(last.Next, 2),
     };
 
+    int LiveAt(int offset, int branches) => LiveAt(offset, branches, stackalloc int[MostBranches + 1]);
+
+    const int MostBranches = 2;
+
     /// <summary>Flags that code at a place may read before it sets them.</summary>
-    int LiveAt(int offset, int branches)
+    /// <param name="branches">How many conditional jumps are looked behind.</param>
+    /// <param name="begun">Where those looks began: what leads back there is a loop, which by itself reads no more.</param>
+    int LiveAt(int offset, int branches, Span<int> begun)
     {
         const int reach = 8;
         int read = 0, killed = 0;
+        begun[branches] = offset;
         for (int i = 0; i < reach; i++)
         {
             if (offset is < 0 or >= PageSize || !TryDecode(offset, out Instruction x)) break;
@@ -289,8 +296,15 @@ sealed unsafe class Unit
             if ((read | killed) == AllFlags) return read;
             offset += x.Length;
             if (x.FlowControl == FlowControl.Next) continue;
-            if (x.FlowControl == FlowControl.ConditionalBranch && branches > 0)
-                return read | ~killed & (LiveAt((int)(long)x.NearBranchTarget, branches - 1) | LiveAt(offset, branches - 1)) & AllFlags;
+            if (x.FlowControl == FlowControl.ConditionalBranch)
+            {
+                int target = (int)(long)x.NearBranchTarget;
+                bool isLoop = begun[branches..].Contains(target);
+                if (branches == 0 && !isLoop) break;
+                int taken = isLoop ? 0 : LiveAt(target, branches - 1, begun);
+                if (branches == 0) continue;
+                return read | ~killed & (taken | LiveAt(offset, branches - 1, begun)) & AllFlags;
+            }
             if (x.FlowControl != FlowControl.UnconditionalBranch) break;
             offset = (int)(long)x.NearBranchTarget;
         }
