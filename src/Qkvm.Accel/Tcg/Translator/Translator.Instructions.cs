@@ -80,9 +80,15 @@ sealed unsafe partial class Translator
         bool hasMemory = step.Access >= 0;
         if (high != None && hasMemory) return EmitHighByte(i, ref form, high);
         if (high != None && (reg == HostRsp || rm == HostRsp || regHome != None || rmHome != None)) return EmitInterpretOne(i);
+        if (VvvvIsWritten(x) && (regHome != None || vvvvHome != None))
+        {
+            if (x.Mnemonic == Mnemonic.Mulx) EmitMulx(i, ref form, reg, regHome, vvvvHome, rm, rmHome);
+            else EmitLowestBit(i, ref form, vvvvHome, rm, rmHome);
+            return true;
+        }
         if (vvvvHome != None)
         {
-            if (hasMemory || VvvvIsWritten(x)) return EmitInterpretOne(i);
+            if (hasMemory) return EmitInterpretOne(i);
             LoadGuest(R11, vvvvHome);
             form.Vvvv = R11;
         }
@@ -133,6 +139,45 @@ sealed unsafe partial class Translator
         || x.Mnemonic is Mnemonic.Bsf or Mnemonic.Bsr or Mnemonic.Shld or Mnemonic.Shrd;
 
     static bool VvvvIsWritten(in Instruction x) => x.Mnemonic is Mnemonic.Mulx or Mnemonic.Blsi or Mnemonic.Blsmsk or Mnemonic.Blsr;
+
+    /// <summary>MULX with results that live in memory. Where both are the same register, it is the high half that stays.</summary>
+    void EmitMulx(int i, ref Form form, int high, int highHome, int lowHome, int source, int sourceHome)
+    {
+        ref Step step = ref _unit.Steps[i];
+        if (step.Access >= 0)
+        {
+            Place place = Locate(step.Access, i, keepR10: false);
+            _e.Op(form.Wide, Load, source = R10, place.Base, place.Index, place.Shift, place.Displacement);
+        }
+        else if (sourceHome != None) LoadGuest(source = R10, sourceHome);
+        if (lowHome != None) form.Vvvv = R10;
+        if (highHome != None)
+        {
+            high = R11;
+            _addend = null;
+        }
+        form.EmitRegisters(_e, high, source);
+        if (lowHome != None) _e.StoreTo(Home(lowHome), R10);
+        if (highHome != None) _e.StoreTo(Home(highHome), R11);
+    }
+
+    /// <summary>BLSI, BLSMSK and BLSR with a result that lives in memory.</summary>
+    void EmitLowestBit(int i, ref Form form, int home, int source, int sourceHome)
+    {
+        ref Step step = ref _unit.Steps[i];
+        form.Vvvv = R10;
+        if (step.Access >= 0)
+        {
+            Place place = Locate(step.Access, i, keepR10: false);
+            form.EmitMemory(_e, form.Reg, place.Base, place.Index, place.Shift, place.Displacement);
+        }
+        else
+        {
+            if (sourceHome != None) LoadGuest(source = R10, sourceHome);
+            form.EmitRegisters(_e, form.Reg, source);
+        }
+        _e.StoreTo(Home(home), R10);
+    }
 
     /// <summary>AH to BH with a memory operand whose address needs a REX prefix: the register's two bytes change places around it.</summary>
     bool EmitHighByte(int i, ref Form form, int guest)
