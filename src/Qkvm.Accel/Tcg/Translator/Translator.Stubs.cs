@@ -224,14 +224,21 @@ sealed unsafe partial class Translator
     byte* Xsave(int at) => (byte*)&_state->Xsave + at;
 
     /// <summary>XMM0 to XMM15, their upper halves if the guest uses them, MXCSR.</summary>
+    /// <remarks>Upper halves that are all zero must be so in the host's eyes too: writing zeros would leave them in use, and each SSE
+    /// instruction would have to keep them, which costs half the speed.</remarks>
     void EmitLoadVectors()
     {
         _e.Bytes([0x0F, 0xAE]);
         _e.ModRmAbsolute(2, Xsave(XsaveArea.Mxcsr), 0);             // ldmxcsr
         _e.CompareByte(&_jit->Wide, 0);
+        uint narrow = _e.JumpIf(Equal);
+        Vex(0, 0, 1, 0, 1, 0x10, Xsave(XsaveArea.YmmHigh0), 0);     // vmovups ymm
+        for (int i = 2; i < 16; i += 2) Vex(0, 0, 1, 0, 1, 0x56, Xsave(XsaveArea.YmmHigh0 + i * 16), 0);       // vorps ymm
+        _e.Bytes([0xC4, 0xE2, 0x7D, 0x17, 0xC0]);                   // vptest ymm0, ymm0
         uint wide = _e.JumpIf(NotEqual);
+        _e.Bytes([0xC5, 0xF8, 0x77]);                               // vzeroupper
+        _e.PatchHere(narrow);
         for (int i = 0; i < 16; i++) MoveXmm(0x10, i);
-        _e.StoreByte(&_jit->VectorsLoaded, 1);
         uint done = _e.Jump();
         _e.PatchHere(wide);
         for (int i = 0; i < 16; i++)
@@ -240,8 +247,8 @@ sealed unsafe partial class Translator
             Vex(i, i, 3, 1, 1, 0x18, Xsave(XsaveArea.YmmHigh0 + i * 16), 1);               // vinsertf128 ymm, ymm, m128, 1
             _e.Byte(1);
         }
-        _e.StoreByte(&_jit->VectorsLoaded, 1);
         _e.PatchHere(done);
+        _e.StoreByte(&_jit->VectorsLoaded, 1);
     }
 
     void EmitStoreVectors()
