@@ -55,9 +55,17 @@ public sealed unsafe partial class Cpu
         lock (_callLock)
         {
             if (_notices.Count == 0 || _notices[^1] != notice) _notices.Add(notice);
+            if (_sleeping && _notices.Count < MostNotices)
+            {
+                Interlocked.Or(ref _attention, CallNotice);         // in time when it wakes: asleep it runs no code and stores nothing
+                return;
+            }
         }
         Call(CallNotice);
     }
+
+    /// <summary>So many are let gather before a vCPU is woken for them.</summary>
+    const int MostNotices = 4096;
 
     void Call(int reason)
     {

@@ -81,7 +81,7 @@ public sealed unsafe partial class Cpu
     {
         if ((entry->Known & TlbEntry.WritableRam) == 0 || WatchesPage(page)) return;
         CodeMap map = _code[Detail(entry)->Map];
-        if ((map.Flags(entry->Host) & (GuestRam.CodePage | GuestRam.WatchedPage)) == 0 && map.TryTagWrites(entry->Host))
+        if ((map.Flags(entry->Host) & (GuestRam.CodePage | GuestRam.WatchedPage)) == 0 && map.TryTagWrites(entry->Host, Index))
             entry->WriteTag = page;
     }
 

@@ -41,8 +41,8 @@ public static class CpuFeatures
     /// <summary>What the host's own instructions are needed for.</summary>
     const string OfHost = "ssse3 sse4.1 sse4.2 pclmulqdq aes avx fma f16c avx2 sha-ni gfni vaes vpclmulqdq";
 
-    /// <summary>Supported, but not part of "max": what guests gain nothing from, or what stops migration.</summary>
-    const string Reserved = "invtsc cmp-legacy ht";
+    /// <summary>Supported, but not part of "max": what guests gain nothing from.</summary>
+    const string Reserved = "cmp-legacy ht";
 
     public static uint[] Supported()
     {

@@ -32,6 +32,10 @@ unsafe struct JitState
     /// There is room for all records.</summary>
     public uint* LowerAt, UpperAt;
 
+    /// <summary>By the low bits of a host page's number: 1 if a slot for stores may lead there. Of <see cref="StorePagesCount"/> bytes.</summary>
+    public byte* StorePages;
+    public const int StorePagesCount = 1 << 16;
+
     /// <summary>Where the trampoline goes.</summary>
     public ulong Entry;
 
