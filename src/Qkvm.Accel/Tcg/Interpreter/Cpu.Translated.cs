@@ -64,6 +64,8 @@ public sealed unsafe partial class Cpu
                 LoadX87();
                 Enter(record->Host, _engine!.Common.EnterWithVectors);
                 return true;
+            case ExitKind.Yield:
+                return Yield(record, rip);
             case ExitKind.Miss:
                 return Refill(record, rip);
             case ExitKind.SecondPage:
@@ -77,6 +79,19 @@ public sealed unsafe partial class Cpu
                 UnpackState(rip);
                 return false;
         }
+    }
+
+    bool Yield(ExitRecord* record, ulong rip)
+    {
+        _jit->PausesLeft = JitState.PausesPerYield;
+        if (_attention != 0)
+        {
+            UnpackState(rip);
+            return false;
+        }
+        Thread.Yield();
+        Enter(record->Host, _engine!.Common.EnterWithVectors);
+        return true;
     }
 
     /// <summary>Finds a direct jump's target, remembers it in the code, and goes there.</summary>

@@ -55,6 +55,10 @@ unsafe struct JitState
     public byte ModeStale;
     public uint HostMxcsr;
 
+    /// <summary>PAUSE instructions until the host is told that this vCPU waits for another.</summary>
+    public int PausesLeft;
+    public const int PausesPerYield = 128;
+
     /// <summary>Checks that failed and whose page was found in the TLB.</summary>
     public ulong FastMisses;
 
@@ -87,6 +91,8 @@ enum ExitKind : byte
     Miss,
     /// <summary>Somebody calls.</summary>
     Poll,
+    /// <summary>The guest spins: another vCPU may need the host's processor. Goes on at <see cref="ExitRecord.Host"/>.</summary>
+    Yield,
     /// <summary>The block's code has changed.</summary>
     Stale,
     /// <summary>x87 registers are wanted in the host's.</summary>

@@ -19,7 +19,7 @@ enum Treatment : byte
     MoveOffset,
     /// <summary>LDMXCSR and FLDCW: native if all exceptions are masked.</summary>
     LoadControl,
-    ClearInterrupt, SetInterrupt, PushFlags, SwapGs, ReadSegment,
+    ClearInterrupt, SetInterrupt, PushFlags, SwapGs, ReadSegment, Pause,
 
     /// <summary>SYSCALL, SYSRET, STAC and CLAC: the block ends, the mode is another.</summary>
     SystemCall, SystemReturn, SetAc,
@@ -182,6 +182,7 @@ sealed class OpInfo
             case Code.Sti: return Treatment.SetInterrupt;
             case Code.Pushfd or Code.Pushfq: return Treatment.PushFlags;
             case Code.Swapgs: return Treatment.SwapGs;
+            case Code.Pause: return Treatment.Pause;
             case Code.Mov_r32m16_Sreg or Code.Mov_r64m16_Sreg: return Treatment.ReadSegment;
             case Code.Syscall: return Treatment.SystemCall;
             case Code.Sysretq: return Treatment.SystemReturn;
@@ -223,7 +224,7 @@ sealed class OpInfo
             case Code.Ldmxcsr_m32 or Code.VEX_Vldmxcsr_m32 or Code.Fldcw_m2byte: return Treatment.LoadControl;
         }
         Mnemonic mnemonic = x.Mnemonic;
-        if (mnemonic is Mnemonic.Nop or Mnemonic.Endbr64 or Mnemonic.Endbr32 or Mnemonic.Pause or Mnemonic.Prefetchnta or Mnemonic.Prefetcht0
+        if (mnemonic is Mnemonic.Nop or Mnemonic.Endbr64 or Mnemonic.Endbr32 or Mnemonic.Prefetchnta or Mnemonic.Prefetcht0
             or Mnemonic.Prefetcht1 or Mnemonic.Prefetcht2 or Mnemonic.Prefetchw or Mnemonic.Prefetchwt1 or Mnemonic.Prefetch) return Treatment.Nop;
         if (x.IsStackInstruction || NeedsInterpreter(mnemonic)) return Treatment.Interpret;
         for (int i = 0; i < x.OpCount; i++)
