@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Qkvm.Core.Accel;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
@@ -158,14 +159,28 @@ public sealed unsafe partial class Cpu
         ModeChanged();
     }
 
-    /// <summary>Until anybody calls.</summary>
+    /// <summary>Until anybody calls. Calls that come soon after one another are waited for awake, since waking a thread takes as
+    /// long as many of them do; a vCPU with little to do sleeps at once.</summary>
     void Sleep()
     {
+        long start = Stopwatch.GetTimestamp(), end = start + _awake;
+        while (_awake != 0 && Stopwatch.GetTimestamp() < end)
+        {
+            if (_attention != 0 || HasWakeReason) return;
+            Thread.SpinWait(8);
+        }
         _sleeping = true;
         Interlocked.MemoryBarrier();
         if (_attention == 0 && !HasWakeReason) _wake.Wait();
         _sleeping = false;
+        bool wasShort = Stopwatch.GetTimestamp() - start < s_longestAwake;
+        _awake = wasShort ? Math.Min(Math.Max(2 * _awake, s_longestAwake / 8), s_longestAwake) : 0;
     }
+
+    static readonly long s_longestAwake = Stopwatch.Frequency / 10_000;
+
+    /// <summary>How long the next halt is waited awake, in ticks of the host's clock.</summary>
+    long _awake;
 
     bool HasWakeReason => State->InitPending != 0 || State->WaitForSipi != 0 && State->SipiPending != 0
         || State->WaitForSipi == 0 && (State->NmiPending != 0 && State->NmiBlocked == 0

@@ -189,7 +189,6 @@ public sealed unsafe partial class Cpu
         for (int bank = 0; bank < McBanks; bank++) _mcBanks[bank * McRegistersPerBank] = ulong.MaxValue;
         State->Pat = ResetPat;
         State->MiscEnable = 1;                                     // fast strings
-        SetTsc(0);
-        State->TscAdjust = 0;
+        ResetTsc();
     }
 }

@@ -12,8 +12,14 @@ public sealed unsafe partial class Cpu
     /// <summary>Any thread.</summary>
     public ulong ReadTsc() => HostTsc() + Volatile.Read(ref State->TscOffset);
 
+    /// <summary>What the host's clock showed when this process began: counters of all vCPUs start together.</summary>
+    static readonly ulong s_origin = HostTsc();
+
     static ulong HostTsc() => Stopwatch.Frequency == (long)TscHertz ? (ulong)Stopwatch.GetTimestamp()
         : (ulong)((UInt128)(ulong)Stopwatch.GetTimestamp() * TscHertz / (ulong)Stopwatch.Frequency);
+
+    /// <summary>At power-on and reset. Deviation: a reset lets the counter go on, so that no vCPU is behind another.</summary>
+    void ResetTsc() => (State->TscOffset, State->TscAdjust) = (0 - s_origin, 0);
 
     /// <summary>As WRMSR: TSC_ADJUST moves along. Intel SDM vol. 3, section 17.17.3.</summary>
     void SetTsc(ulong value)
