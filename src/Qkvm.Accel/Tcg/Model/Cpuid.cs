@@ -210,6 +210,7 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
             CpuidFeature.CET_IBT, CpuidFeature.CET_SS, CpuidFeature.MPX, CpuidFeature.HLE, CpuidFeature.SMM, CpuidFeature.CLDEMOTE])
             has[(int)always] = true;
         foreach ((CpuidFeature feature, string name) in Needed) has[(int)feature] = Has(name);
+        has[(int)CpuidFeature.VMX] = has[(int)CpuidFeature.SVM] = HasKvm;  // VMCALL and VMMCALL; nothing else of these is built
         return has;
     }
 
