@@ -38,7 +38,7 @@ sealed class CpuOptions(string name, CpuModel model)
             else if (property == "migratable") TakeMigratable(on);
         SwitchKvm();
         uint[] wanted = IsMax ? CpuFeatures.Maximum(_migratable) : CpuFeatures.Parse(_model.Features);
-        if (_extras.Kvm) wanted[(int)CpuidWord.Kvm] = CpuFeatures.Parse(CpuFeatures.KvmDefaults)[(int)CpuidWord.Kvm];
+        wanted[(int)CpuidWord.Kvm] = _extras.Kvm ? CpuFeatures.Parse(CpuFeatures.KvmDefaults)[(int)CpuidWord.Kvm] : 0;
         _words = [.. wanted];
         for (int i = 0; i < _words.Length; i++) _words[i] &= _supported[i];
         foreach ((string property, bool on) in setup.Features) Switch(property, on);
