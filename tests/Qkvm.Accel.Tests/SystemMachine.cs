@@ -275,6 +275,17 @@ sealed unsafe class SystemMachine : IDisposable
         Step();
     }
 
+    /// <summary>Runs through the vCPU's own loop until a handler, which leaves it by a write to a port, or OUT in the code itself.</summary>
+    public void Go(bool translated)
+    {
+        for (ulong vector = 0; vector < 256; vector++) Write(Handlers + vector * 16, 0x80E6, 2);
+        Ports.OnWrite = Cpu.Kick;
+        Cpu.Translates = translated;
+        Cpu.ModeChanged();
+        Assert.Equal(ExitReason.Kicked, Cpu.Run().Reason);
+        S->Rip -= HandlerVector is >= 0 and < 256 ? 2u : 0;        // back at the handler
+    }
+
     public void Step(int steps = 1)
     {
         for (int i = 0; i < steps; i++)
