@@ -181,6 +181,9 @@ sealed class CodeMaps : IDisposable
         lock (_lock) _cpus = [.. _cpus, cpu];
     }
 
+    /// <summary>The vCPU with this APIC ID.</summary>
+    public Cpu? Find(int apicId) => Array.Find(_cpus, cpu => cpu.Model.ApicId == apicId);
+
     public void Remove(Cpu cpu)
     {
         lock (_lock) _cpus = Array.FindAll(_cpus, other => other != cpu);

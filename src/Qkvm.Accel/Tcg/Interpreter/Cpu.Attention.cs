@@ -103,12 +103,14 @@ public sealed unsafe partial class Cpu
             }
             State->SipiPending = 0;                                 // only a processor that waits for it obeys
             State->SmiPending = 0;                                  // no system management mode
-            if (_dataBreakpointHit)
+            if (_eoiElided) SettleEoi();
+            if (_dataBreakpointHit && State->InterruptShadow != CpuState.StackShadow)
             {
                 _dataBreakpointHit = false;
                 throw Fault(Vector.Debug);
             }
             if (State->InterruptShadow == 0) TakeInterrupt();
+            if (State->Halted != 0 && (EndsWait || TakeKick())) EndHalt();
             if (State->Halted != 0) { Sleep(); continue; }
             if (NeedsStep) Step();
             return null;
@@ -128,7 +130,8 @@ public sealed unsafe partial class Cpu
     /// <summary>Intel SDM vol. 3, section 8.4.4: real mode at vector &lt;&lt; 12.</summary>
     void TakeSipi()
     {
-        (State->SipiPending, State->WaitForSipi, State->Halted) = (0, 0, 0);
+        (State->SipiPending, State->WaitForSipi) = (0, 0);
+        EndHalt();
         State->Cs.Selector = (ushort)(State->SipiVector << 8);
         State->Cs.Base = (ulong)State->SipiVector << 12;
         State->Rip = 0;
@@ -146,13 +149,16 @@ public sealed unsafe partial class Cpu
             return;
         }
         if ((State->RflagsSystem & Interpreter.Rflags.If) == 0 || Apic is not { HasInterrupt: true } apic) return;
+        if (_eoiElided) SettleEoi();
         int vector = apic.Acknowledge();
-        if (vector >= 0) DeliverExternal(vector);
+        if (vector < 0) return;
+        OfferEoi(apic);
+        DeliverExternal(vector);
     }
 
     void DeliverExternal(int vector)
     {
-        State->Halted = 0;
+        EndHalt();
         Trace?.Interrupt(this, vector);
         Deliver(vector, null, software: false, external: true);
         _leave = 0;
@@ -171,7 +177,8 @@ public sealed unsafe partial class Cpu
         }
         _sleeping = true;
         Interlocked.MemoryBarrier();
-        if (_attention == 0 && !HasWakeReason) _wake.Wait();
+        if (_waitsForStore) Nap();
+        else if (_attention == 0 && !HasWakeReason) _wake.Wait();
         _sleeping = false;
         bool wasShort = Stopwatch.GetTimestamp() - start < s_longestAwake;
         _awake = wasShort ? Math.Min(Math.Max(2 * _awake, s_longestAwake / 8), s_longestAwake) : 0;
@@ -183,7 +190,7 @@ public sealed unsafe partial class Cpu
     long _awake;
 
     bool HasWakeReason => State->InitPending != 0 || State->WaitForSipi != 0 && State->SipiPending != 0
-        || State->WaitForSipi == 0 && (State->NmiPending != 0 && State->NmiBlocked == 0
+        || State->WaitForSipi == 0 && (_kicked || State->NmiPending != 0 && State->NmiBlocked == 0
             || (State->RflagsSystem & Interpreter.Rflags.If) != 0 && Apic is { HasInterrupt: true });
 
     /// <summary>What the loop does between blocks, for tests that drive a vCPU by hand.</summary>

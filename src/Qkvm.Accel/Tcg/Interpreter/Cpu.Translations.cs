@@ -271,7 +271,8 @@ public sealed unsafe partial class Cpu
         for (uint* at = isUpper ? _upper : _lower; at < end; at++)
         {
             var record = (ExitRecord*)(nuint)(*at);
-            if (record->Slot->Tag == page) record->Slot->Tag = Slot.Empty;
+            // Whatever data a pointer carries (see Untag).
+            if (((record->Slot->Tag ^ page) & ~PointerData) == 0) record->Slot->Tag = Slot.Empty;
         }
         foreach (nint jump in isUpper ? _upperJumps : _lowerJumps)
             if ((((JumpEntry*)jump)->Target & ~PageMask) == page) ((JumpEntry*)jump)->Target = isUpper ? JumpEntry.NoneUpper : JumpEntry.NoneLower;
@@ -372,7 +373,7 @@ public sealed unsafe partial class Cpu
     /// <summary>Long mode, or protected mode with a flat code segment of 32 bits.</summary>
     bool CanTranslate()
     {
-        if (!Translates) return false;
+        if (!Translates || _checksAlignment) return false;
         bool known = _is64Bit || _codeSize == 4 && IsProtected && !IsVirtual8086 && State->Cs.Base == 0 && State->Cs.Limit == uint.MaxValue;
         if (known && _engine == null) StartTranslator();
         return known;
