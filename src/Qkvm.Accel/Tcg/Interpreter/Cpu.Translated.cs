@@ -66,6 +66,8 @@ public sealed unsafe partial class Cpu
                 return true;
             case ExitKind.Miss:
                 return Refill(record, rip);
+            case ExitKind.StringMiss:
+                return RefillString(record, rip);
             case ExitKind.SecondPage:
                 return CheckSecondPage(record, rip);
             case ExitKind.Interpret:
@@ -155,6 +157,36 @@ public sealed unsafe partial class Cpu
         _jit->VectorsLoaded = 0;
         Enter(careful->Entry, _engine!.Common.Enter);
         return true;
+    }
+
+    /// <summary>A string instruction's next element is not in the TLB: it goes on if direct access is possible once it is. Its
+    /// registers say what is done, as for faults and for the interpreter.</summary>
+    bool RefillString(ExitRecord* record, ulong rip)
+    {
+        ulong linear = _jit->ExitValue;
+        bool write = record->IsWrite != 0;
+        TlbMisses++;
+        if ((linear & PageMask) <= record->Limit)
+        {
+            if (TryFill(linear, write, CurrentSet, out TlbEntry* entry, out uint error))
+            {
+                if ((write ? entry->WriteTag : entry->ReadTag) == (linear & ~PageMask))
+                {
+                    Enter(record->Host, _engine!.Common.EnterWithVectors);
+                    return true;
+                }
+            }
+            else if (IsCanonical(linear))
+            {
+                UnpackState(rip);
+                State->Cr2 = linear;
+                DeliverFault(_fault.With(Vector.PageFault, error));
+                return false;
+            }
+        }
+        UnpackState(rip);
+        RunOne();
+        return false;
     }
 
     /// <summary>The second half of an instruction: if it is in another host page by now, the block is void.</summary>

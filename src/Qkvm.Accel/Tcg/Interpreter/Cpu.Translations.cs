@@ -316,7 +316,7 @@ public sealed unsafe partial class Cpu
     }
 
     internal const uint ModeIs64 = 1, ModeUser = 2, ModeAc = 4, ModeSse = 8, ModeAvx = 0x10, ModeX87 = 0x20, ModeStack = 0x40, ModeSystemCall = 0x80,
-        ModeFiveLevels = 1 << 24;
+        ModeFiveLevels = 1 << 24, ModeDown = 1 << 14;
     const int ModeOpen = 8, ModeFlat = 16;
 
     uint ModeBits()
@@ -335,6 +335,7 @@ public sealed unsafe partial class Cpu
         if (fpu && (_jit->X87Loaded != 0 || (X87Control & x87Masks) == x87Masks && (X87Status & X87Summary) == 0)) bits |= ModeX87;
         if ((s->Efer & Efer.Sce) != 0) bits |= ModeSystemCall;
         if ((s->Cr4 & Cr4.La57) != 0) bits |= ModeFiveLevels;
+        if (!GoesUp) bits |= ModeDown;
         if (_is64Bit) return bits | ModeIs64 | ModeStack;
         for (int i = 0; i < Seg.Count; i++)
         {

@@ -54,6 +54,9 @@ unsafe struct JitState
     /// <summary>Checks that failed and whose page was found in the TLB.</summary>
     public ulong FastMisses;
 
+    /// <summary>Of a repeated string instruction: registers put aside, what is left of its count, where its source is in host memory.</summary>
+    public ulong StringRax, StringRcx, StringRest, StringSource;
+
     /// <summary>x87 state on its way, for XSAVE and XRSTOR: aligned to 64 bytes.</summary>
     public byte* X87Area;
 }
@@ -81,6 +84,8 @@ enum ExitKind : byte
     Interpret,
     /// <summary>A memory check failed for <see cref="JitState.ExitValue"/>.</summary>
     Miss,
+    /// <summary>A string instruction found no entry in the TLB for <see cref="JitState.ExitValue"/>.</summary>
+    StringMiss,
     /// <summary>Somebody calls.</summary>
     Poll,
     /// <summary>The block's code has changed.</summary>
@@ -112,7 +117,7 @@ unsafe struct ExitRecord
     public byte Misses;
     public const byte MostMisses = 255;
 
-    /// <summary>Of a miss: the highest offset in a page at which the access fits.</summary>
+    /// <summary>Of an access that misses: the highest offset in a page at which the access fits.</summary>
     public ushort Limit;
 
     /// <summary>In the page; of jumps: the target's, which may lie outside.</summary>

@@ -29,6 +29,7 @@ sealed unsafe class Mode
     public bool IsUser => (Bits & Cpu.ModeUser) != 0;
     public bool HasSystemCall => (Bits & Cpu.ModeSystemCall) != 0;
     public bool HasFiveLevels => (Bits & Cpu.ModeFiveLevels) != 0;
+    public bool GoesDown => (Bits & Cpu.ModeDown) != 0;
     public bool Is64 => CodeSize == 8;
     public bool IsOpen(int segment) => Is64 || (OpenSegments >> segment & 1) != 0;
     public bool HasBase(int segment) => Is64 ? segment >= Seg.Fs : (FlatSegments >> segment & 1) == 0;

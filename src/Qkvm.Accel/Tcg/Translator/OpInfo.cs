@@ -19,10 +19,12 @@ enum Treatment : byte
     MoveOffset,
     /// <summary>LDMXCSR and FLDCW: native if all exceptions are masked.</summary>
     LoadControl,
+    /// <summary>MOVS STOS LODS CMPS SCAS, and those with REP that the host repeats.</summary>
+    String, RepeatedString,
     ClearInterrupt, SetInterrupt, PushFlags, SwapGs, ReadSegment,
 
-    /// <summary>SYSCALL, SYSRET, STAC and CLAC: the block ends, the mode is another.</summary>
-    SystemCall, SystemReturn, SetAc,
+    /// <summary>SYSCALL, SYSRET, STAC and CLAC, STD and CLD: the block ends, the mode is another.</summary>
+    SystemCall, SystemReturn, SetAc, SetDirection,
 }
 
 /// <summary>Which field of the encoding names an operand.</summary>
@@ -100,6 +102,8 @@ sealed class OpInfo
         }
         info.ImplicitWrites = Implicit(x.Mnemonic, x.OpCount);
         info.MustAlign = MustBeAligned(x);
+        if (StringForm.KindOf(x.Code) is { } strings)
+            (info.StoresMemory, info.LoadsMemory) = (strings is StringKind.Move or StringKind.Store, strings != StringKind.Store);
         info.TakesMemory = x.Mnemonic is not (Mnemonic.Bt or Mnemonic.Bts or Mnemonic.Btr or Mnemonic.Btc or Mnemonic.Xchg or Mnemonic.Xadd
             or Mnemonic.Cmpxchg);
         info.Treatment = Classify(x, op);
@@ -130,7 +134,7 @@ sealed class OpInfo
     /// <summary>Flags that this instruction surely gives a new value.</summary>
     public int KilledBy(in Instruction x)
     {
-        if (!IsShift) return Kills;
+        if (!IsShift) return Treatment == Treatment.String && !x.HasRepPrefix && !x.HasRepnePrefix ? Changes : Kills;
         int count = x.OpCount - 1;
         if (x.GetOpKind(count) != OpKind.Immediate8) return Kills;
         int mask = x.Op0Kind == OpKind.Register && x.Op0Register.GetSize() == 8 || x.Op0Kind == OpKind.Memory && x.MemorySize.GetSize() == 8 ? 63 : 31;
@@ -186,6 +190,7 @@ sealed class OpInfo
             case Code.Syscall: return Treatment.SystemCall;
             case Code.Sysretq: return Treatment.SystemReturn;
             case Code.Stac or Code.Clac: return Treatment.SetAc;
+            case Code.Std or Code.Cld: return Treatment.SetDirection;
         }
         switch (x.FlowControl)
         {
@@ -222,6 +227,7 @@ sealed class OpInfo
                 or Code.Mov_moffs16_AX or Code.Mov_moffs32_EAX or Code.Mov_moffs64_RAX: return Treatment.MoveOffset;
             case Code.Ldmxcsr_m32 or Code.VEX_Vldmxcsr_m32 or Code.Fldcw_m2byte: return Treatment.LoadControl;
         }
+        if (StringForm.KindOf(x.Code) != null) return Treatment.String;
         Mnemonic mnemonic = x.Mnemonic;
         if (mnemonic is Mnemonic.Nop or Mnemonic.Endbr64 or Mnemonic.Endbr32 or Mnemonic.Pause or Mnemonic.Prefetchnta or Mnemonic.Prefetcht0
             or Mnemonic.Prefetcht1 or Mnemonic.Prefetcht2 or Mnemonic.Prefetchw or Mnemonic.Prefetchwt1 or Mnemonic.Prefetch) return Treatment.Nop;

@@ -10,7 +10,7 @@ sealed unsafe partial class Translator
     bool EmitStep(int i)
     {
         ref Step step = ref _unit.Steps[i];
-        WantFlags(step);
+        if (step.Treatment != Treatment.RepeatedString) WantFlags(step);
         switch (step.Treatment)
         {
             case Treatment.Native or Treatment.Vector or Treatment.X87 or Treatment.BitString or Treatment.MoveOffset: return EmitNative(i);
@@ -23,6 +23,8 @@ sealed unsafe partial class Translator
             case Treatment.Leave: EmitLeave(i); return true;
             case Treatment.Divide: EmitDivide(i); return true;
             case Treatment.LoadControl: return EmitLoadControl(i);
+            case Treatment.String: EmitString(i); return true;
+            case Treatment.RepeatedString: return EmitRepeatedString(i);
             case Treatment.Interpret: return EmitInterpret(step.Offset, step.X);
             case >= Treatment.ClearInterrupt: return EmitSystem(i);
             default: return EmitJump(i);

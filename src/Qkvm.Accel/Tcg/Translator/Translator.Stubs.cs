@@ -42,6 +42,9 @@ sealed unsafe partial class Translator
             case StubKind.Cross:
                 EmitCross(stub.Record, stub.SaveFlags);
                 break;
+            default:
+                EmitStringStub(stub);
+                break;
         }
     }
 

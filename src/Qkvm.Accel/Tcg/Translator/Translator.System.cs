@@ -7,7 +7,7 @@ namespace Qkvm.Accel.Tcg.Translator;
 // Privileged instructions that kernels run often. Whatever is out of the ordinary goes to the interpreter.
 sealed unsafe partial class Translator
 {
-    const int If = (int)Rflags.If, Ac = (int)Rflags.Ac, Tf = (int)Rflags.Tf, Rf = (int)Rflags.Rf, Arithmetic = (int)Rflags.Arithmetic;
+    const int If = (int)Rflags.If, Ac = (int)Rflags.Ac, Tf = (int)Rflags.Tf, Rf = (int)Rflags.Rf, Arithmetic = (int)Rflags.Arithmetic, Df = (int)Rflags.Df;
 
     bool EmitSystem(int i)
     {
@@ -35,6 +35,7 @@ sealed unsafe partial class Translator
                 return true;
             case Treatment.SystemCall: return EmitSystemCall(step);
             case Treatment.SystemReturn: return EmitSystemReturn(step);
+            case Treatment.SetDirection: return EmitSetDirection(step);
             default: return EmitSetAc(step);
         }
     }
@@ -103,7 +104,7 @@ sealed unsafe partial class Translator
     /// <summary>In 64-bit mode, as <see cref="Cpu.SystemCall"/>.</summary>
     bool EmitSystemCall(in Step step)
     {
-        Mode? kernel = _cpu.TryModeOf(_mode.Bits & ~(Cpu.ModeUser | Cpu.ModeAc));
+        Mode? kernel = _cpu.TryModeOf(_mode.Bits & ~(Cpu.ModeUser | Cpu.ModeAc | Cpu.ModeDown));
         if (kernel == null) return false;
         FreeFlags(OpInfo.AllFlags);
         EmitAllFlags();
@@ -123,11 +124,11 @@ sealed unsafe partial class Translator
         _e.Store32(&_state->Cpl, 0);
         EmitChangeMode(&_jit->SupervisorTlb, &_jit->SupervisorFetchTlb);
         _e.LoadFrom(R10, &_state->LStar);
-        // A kernel that keeps AC runs in another mode.
-        ExitRecord* keepsAc = NewRecord(ExitKind.Indirect, 0);
-        if (keepsAc == null) return false;
-        _e.Test32(&_state->RflagsSystem, Ac);
-        ExitIf(NotEqual, keepsAc);
+        // A kernel that keeps AC or DF runs in another mode.
+        ExitRecord* keeps = NewRecord(ExitKind.Indirect, 0);
+        if (keeps == null) return false;
+        _e.Test32(&_state->RflagsSystem, Ac | Df);
+        ExitIf(NotEqual, keeps);
         return EmitIndirect(kernel);
     }
 
@@ -135,7 +136,7 @@ sealed unsafe partial class Translator
     bool EmitSystemReturn(in Step step)
     {
         const int returned = 0x3C7FD7;
-        Mode? user = _cpu.TryModeOf(_mode.Bits & ~Cpu.ModeAc | Cpu.ModeUser);
+        Mode? user = _cpu.TryModeOf(_mode.Bits & ~(Cpu.ModeAc | Cpu.ModeDown) | Cpu.ModeUser);
         ExitRecord* slow = InterpretRecord(step.Offset);
         if (user == null || slow == null) return false;
         FreeFlags(step.LiveBefore);
@@ -146,7 +147,7 @@ sealed unsafe partial class Translator
         ExitIf(Above, slow);
         _e.CompareByte(&_jit->InterruptWaits, 0);
         ExitIf(NotEqual, slow);
-        _e.Test32(Home(11), Tf | Ac);
+        _e.Test32(Home(11), Tf | Ac | Df);
         ExitIf(NotEqual, slow);
         _e.LoadFrom(R10, Home(11));
         _e.Move32(R11, R10);
@@ -188,6 +189,20 @@ sealed unsafe partial class Translator
         _e.LoadFrom(R10, fetch);
         _e.StoreTo(&_jit->FetchTlb, R10);
         _e.StoreByte(&_jit->ModeStale, 1);
+    }
+
+    /// <summary>STD and CLD.</summary>
+    bool EmitSetDirection(in Step step)
+    {
+        bool sets = step.X.Code == Code.Std;
+        FreeFlags(OpInfo.AllFlags);
+        Mode? other = _cpu.TryModeOf(_mode.Bits ^ Cpu.ModeDown);
+        if (other == null) return false;
+        _e.Arithmetic32(sets ? Or : And, &_state->RflagsSystem, sets ? Df : ~Df);
+        _e.StoreByte(&_jit->ModeStale, 1);
+        _e.LoadFrom(R10, &_jit->RipBase);
+        _e.Op(_mode.Is64, Lea, R10, R10, None, 0, step.Next);
+        return EmitIndirect(other);
     }
 
     /// <summary>STAC and CLAC.</summary>

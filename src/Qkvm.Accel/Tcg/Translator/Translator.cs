@@ -47,7 +47,7 @@ sealed unsafe partial class Translator : IDisposable
 
     enum StubKind : byte
     {
-        Exit, Miss, Cross, MissCross, SecondPage,
+        Exit, Miss, Cross, MissCross, SecondPage, StringMiss, StringAgain, StringZero,
     }
 
     public Translator(Cpu cpu, CodeRegion region, CpuState* state, JitState* jit)

@@ -70,7 +70,7 @@ unsafe struct Group
 }
 
 /// <summary>What emission plans for one block: its instructions, the flags' liveness, the groups of accesses.</summary>
-sealed unsafe class Unit
+sealed unsafe partial class Unit
 {
     public const int MaxSteps = 48, PageSize = 4096, MaxSpan = 512;
     const int Rsp = 4, AllFlags = OpInfo.AllFlags;
@@ -166,7 +166,7 @@ sealed unsafe class Unit
 
     static bool Ends(in Step step) => step.Treatment is Treatment.Interpret or Treatment.Jump or Treatment.JumpIndirect or Treatment.Call
         or Treatment.CallIndirect or Treatment.Return
-        || step.Treatment is Treatment.SystemCall or Treatment.SystemReturn or Treatment.SetAc
+        || step.Treatment is Treatment.SystemCall or Treatment.SystemReturn or Treatment.SetAc or Treatment.SetDirection
         || step.Treatment is Treatment.JumpIf or Treatment.JumpIfCxZero or Treatment.Loop && step.Target <= step.Offset;
 
     /// <summary>The form's treatment, unless mode or operands forbid it.</summary>
@@ -191,6 +191,8 @@ sealed unsafe class Unit
             case Treatment.SystemCall when !Mode.Is64 || !Mode.HasSystemCall: return Treatment.Interpret;
             case Treatment.SystemReturn when !Mode.Is64 || !Mode.HasSystemCall || Mode.IsUser || Mode.HasFiveLevels: return Treatment.Interpret;
             case Treatment.SetAc when !Mode.Is64 || Mode.IsUser || !_cpu.HasSmap: return Treatment.Interpret;
+            case Treatment.SetDirection: return Mode.GoesDown == (x.Code == Code.Std) ? Treatment.Nop : treatment;
+            case Treatment.String: return TreatString(x);
         }
         if (treatment is Treatment.Push or Treatment.PushFlags or Treatment.PushImmediate or Treatment.PushMemory or Treatment.Pop or Treatment.Leave or Treatment.Call
             or Treatment.CallIndirect or Treatment.Return && (!Mode.HasStack || StackSize(x) != Mode.CodeSize)) return Treatment.Interpret;
@@ -236,7 +238,7 @@ sealed unsafe class Unit
         _ => 0,                                                    // LOOPE, LOOPNE and 16-bit counters
     };
 
-    static int SegmentOf(in Instruction x) => x.MemorySegment switch
+    internal static int SegmentOf(in Instruction x) => x.MemorySegment switch
     {
         Register.ES => Seg.Es, Register.CS => Seg.Cs, Register.SS => Seg.Ss, Register.FS => Seg.Fs, Register.GS => Seg.Gs, _ => Seg.Ds,
     };
@@ -361,6 +363,7 @@ sealed unsafe class Unit
             if (step.Info.Writes[i] && x.GetOpKind(i) == OpKind.Register && x.GetOpRegister(i).IsGPR()) written |= 1 << GuestNumber(x.GetOpRegister(i));
         if (step.Treatment == Treatment.Leave) written |= 1 << Rsp | 1 << 5;
         if (step.Treatment == Treatment.Loop) written |= 2;
+        if (step.Treatment is Treatment.String or Treatment.RepeatedString) written |= WrittenByString(x);
         if (step.Treatment == Treatment.Return) written |= 1 << Rsp;
         return written;
     }
@@ -404,6 +407,9 @@ sealed unsafe class Unit
             case Treatment.Leave:
                 stack.Base = 5;
                 break;
+            case Treatment.String:
+                AddStringAccesses(i, ref step, lastWrite, lastExit, careful);
+                return;
             default: return;
         }
         step.StackAccess = Add(stack, i, lastWrite, lastExit, careful);
