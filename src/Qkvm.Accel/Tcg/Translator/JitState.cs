@@ -13,7 +13,7 @@ unsafe struct JitState
     /// <summary>The guest's arithmetic flags where they are not in EFLAGS: OF in the low byte (0 or 1), then LAHF's byte.</summary>
     public uint Flags;
 
-    /// <summary>RIP without its lowest 12 linear bits: RIP is this plus the instruction's place in its page.</summary>
+    /// <summary>RIP is this plus the instruction's place in its linear page; outside 64-bit mode modulo 4 GiB.</summary>
     public ulong RipBase;
 
     /// <summary>Why emitted code was left.</summary>
@@ -84,6 +84,8 @@ enum ExitKind : byte
     Interpret,
     /// <summary>A memory check failed for <see cref="JitState.ExitValue"/>.</summary>
     Miss,
+    /// <summary>An offset may lie beyond the limit of its segment.</summary>
+    Limit,
     /// <summary>A string instruction found no entry in the TLB for <see cref="JitState.ExitValue"/>.</summary>
     StringMiss,
     /// <summary>Somebody calls.</summary>
@@ -104,8 +106,10 @@ unsafe struct ExitRecord
     public ExitKind Kind;
     public byte IsWrite;
 
-    /// <summary>The check stands for one access, of the instruction it precedes.</summary>
+    /// <summary>Not 0: the check stands for one access, of the instruction it precedes. <see cref="FaultsInside"/>: a page fault may name
+    /// another byte of it than the first.</summary>
     public byte IsSimple;
+    public const byte FaultsInside = 2;
 
     /// <summary>The target is entered with flags in memory.</summary>
     public byte FlagsInMemory;
@@ -170,6 +174,9 @@ unsafe struct Translation
 
     /// <summary>Executable address.</summary>
     public uint Entry;
+
+    /// <summary>As <see cref="JitState.RipBase"/>, of blocks whose place in CS is fixed; else 0.</summary>
+    public uint RipBase;
 
     /// <summary>The first instruction in host memory: with <see cref="Key"/> what names the block.</summary>
     public byte* Host;

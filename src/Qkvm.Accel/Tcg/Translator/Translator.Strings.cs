@@ -69,6 +69,7 @@ sealed unsafe partial class Translator
         }
         _e.StoreTo(&_jit->StringRcx, Rcx);
         EmitRoom(form);
+        if (!EmitStringBounds(i, form, scratch)) return false;
         if (shift != 0) _e.Shift(false, Shr, Rcx, shift);
         LoadCount(scratch, form.AddressSize);
         _e.Op(true, CompareLoad, Rcx, scratch);
@@ -148,6 +149,48 @@ sealed unsafe partial class Translator
         _e.Arithmetic(false, Add, Rcx, PageSize);
     }
 
+    /// <summary>No chunk reaches the last byte of a segment, nor makes SI or DI wrap: what is left then is the interpreter's.</summary>
+    bool EmitStringBounds(int i, in StringForm form, int scratch)
+    {
+        bool isWord = form.AddressSize == 2;
+        Bound source = form.HasSource ? _mode.BoundOf(form.Segment) : Bound.None, destination = _mode.BoundOf(Seg.Es);
+        if (!isWord && source == Bound.None && destination == Bound.None) return true;
+        ExitRecord* record = InterpretRecord(_unit.Steps[i].Offset);
+        if (record == null) return false;
+        if (form.HasSource) EmitStringBound(form, Rsi, form.Segment, scratch, record);
+        EmitStringBound(form, Rdi, Seg.Es, scratch, record);
+        _e.Arithmetic(false, Compare, Rcx, form.Size);
+        _stubs.Add(new Stub { Kind = StubKind.StringBound, Hole = _e.JumpIf(Below), Record = record, Group = scratch });
+        return true;
+    }
+
+    void EmitStringBound(in StringForm form, int register, int segment, int scratch, ExitRecord* record)
+    {
+        bool isWord = form.AddressSize == 2;
+        Bound bound = _mode.BoundOf(segment);
+        if (isWord)
+        {
+            _e.MoveZeroExtended16(scratch, register);
+            _e.Arithmetic(false, Xor, scratch, ushort.MaxValue);
+            Least();
+        }
+        if (bound == Bound.None || isWord && bound == Bound.Word) return;
+        uint* limit = &((Segment*)&_state->Es)[segment].Limit;
+        if (isWord) _e.MoveZeroExtended16(scratch, register);
+        else _e.Move32(scratch, register);
+        _e.Op(false, CompareLoad, scratch, limit);
+        _stubs.Add(new Stub { Kind = StubKind.StringBound, Hole = _e.JumpIf(Above), Record = record, Group = scratch });
+        _e.Negate32(scratch);
+        _e.Op(false, AddLoad, scratch, limit);
+        Least();
+
+        void Least()
+        {
+            _e.Op(false, CompareLoad, Rcx, scratch);
+            _e.MoveIf(Above, Rcx, scratch);
+        }
+    }
+
     /// <summary>R10: the host address of the element that RSI or RDI points to.</summary>
     bool EmitStringProbe(int i, in StringForm form, int register)
     {
@@ -214,6 +257,11 @@ sealed unsafe partial class Translator
             case StubKind.StringAgain:
                 _e.Arithmetic32(Compare, &_jit->Attention, 0);
                 _e.Patch(_e.JumpIf(Equal), (uint)stub.Target);
+                EmitExit(stub.Record, _common.ExitSaved);
+                break;
+            case StubKind.StringBound:
+                if (stub.Group == Rax) _e.LoadFrom(Rax, &_jit->StringRax);
+                _e.LoadFrom(Rcx, &_jit->StringRcx);
                 EmitExit(stub.Record, _common.ExitSaved);
                 break;
             default:

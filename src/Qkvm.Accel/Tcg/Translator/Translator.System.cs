@@ -31,7 +31,7 @@ sealed unsafe partial class Translator
                 _addend = null;
                 return true;
             case Treatment.ReadSegment:
-                EmitReadSegment(step);
+                EmitReadSegment(i);
                 return true;
             case Treatment.SystemCall: return EmitSystemCall(step);
             case Treatment.SystemReturn: return EmitSystemReturn(step);
@@ -86,16 +86,22 @@ sealed unsafe partial class Translator
         FreeFlags(OpInfo.AllFlags);
         EmitAllFlags();
         _e.Arithmetic(false, And, R10, ~(Rf | (int)Rflags.Vm));
-        Word(Store, R10, Locate(step.StackAccess, i, keepR10: true));
-        MoveStack(-_mode.CodeSize);
+        int word = Unit.OperandSize(step.X);
+        Word(word, Store, R10, Locate(step.StackAccess, i, keepR10: true));
+        MoveStack(-word);
     }
 
-    void EmitReadSegment(in Step step)
+    void EmitReadSegment(int i)
     {
-        int segment = step.X.Op1Register switch
+        ref Step step = ref _unit.Steps[i];
+        int segment = Unit.NumberOfSegment(step.X.Op1Register);
+        if (step.Access >= 0 || step.X.Code == Code.Mov_rm16_Sreg)
         {
-            Register.ES => Seg.Es, Register.CS => Seg.Cs, Register.SS => Seg.Ss, Register.DS => Seg.Ds, Register.FS => Seg.Fs, _ => Seg.Gs,
-        };
+            _e.MoveZeroExtended16(R10, &((Segment*)&_state->Es)[segment].Selector);
+            if (step.Access >= 0) Word(2, Store, R10, Locate(step.Access, i, true));
+            else SetWord(Unit.GuestNumber(step.X.Op0Register));
+            return;
+        }
         int guest = Unit.GuestNumber(step.X.Op0Register), to = Host(guest) is var host and not None ? host : R10;
         _e.MoveZeroExtended16(to, &((Segment*)&_state->Es)[segment].Selector);
         if (to == R10) _e.StoreTo(Home(guest), R10);
@@ -196,12 +202,11 @@ sealed unsafe partial class Translator
     {
         bool sets = step.X.Code == Code.Std;
         FreeFlags(OpInfo.AllFlags);
-        Mode? other = _cpu.TryModeOf(_mode.Bits ^ Cpu.ModeDown);
+        Mode? other = _cpu.TryModeOf(_mode.Bits ^ Cpu.ModeDown, _mode.CodeBase, _mode.CodeLimit);
         if (other == null) return false;
         _e.Arithmetic32(sets ? Or : And, &_state->RflagsSystem, sets ? Df : ~Df);
         _e.StoreByte(&_jit->ModeStale, 1);
-        _e.LoadFrom(R10, &_jit->RipBase);
-        _e.Op(_mode.Is64, Lea, R10, R10, None, 0, step.Next);
+        LoadLinear(step.Next);
         return EmitIndirect(other);
     }
 

@@ -66,10 +66,10 @@ sealed unsafe partial class Unit
     Treatment TreatString(in Instruction x)
     {
         var form = new StringForm(x);
-        if (form.HasSource && !Mode.IsOpen(form.Segment) || form.HasDestination && !Mode.IsOpen(Seg.Es)) return Treatment.Interpret;
-        if (!form.IsRepeated) return form.AddressSize >= 4 ? Treatment.String : Treatment.Interpret;
+        if (form.HasSource && !Mode.CanAccess(form.Segment) || form.HasDestination && !Mode.CanAccess(Seg.Es)) return Treatment.Interpret;
+        if (!form.IsRepeated) return Treatment.String;
         // Downwards, and what nobody repeats.
-        if (Mode.GoesDown || form.Kind == StringKind.Load || form.AddressSize != Mode.CodeSize) return Treatment.Interpret;
+        if (Mode.GoesDown || form.Kind == StringKind.Load || Mode.Is64 && form.AddressSize == 4) return Treatment.Interpret;
         return Treatment.RepeatedString;
     }
 
@@ -78,7 +78,7 @@ sealed unsafe partial class Unit
         var form = new StringForm(step.X);
         var access = new Access
         {
-            Index = Access.None, Size = form.Size, BitIndex = -1, IsShort = form.AddressSize == 4,
+            Index = Access.None, Size = form.Size, BitIndex = -1, IsShort = form.AddressSize == 4, IsWord = form.AddressSize == 2,
         };
         if (form.HasSource)
         {
