@@ -259,12 +259,7 @@ public sealed unsafe partial class Cpu
         for (int bank = 0; bank < McBanks; bank++) _mcBanks[bank * McRegistersPerBank] = ulong.MaxValue;
         State->Pat = ResetPat;
         State->MiscEnable = 1;                                     // fast strings
-<<<<<<< HEAD
-        ResetTsc();
-=======
         ResetKvm();
-        SetTsc(0);
-        State->TscAdjust = 0;
->>>>>>> features
+        ResetTsc();
     }
 }

@@ -17,6 +17,9 @@ sealed unsafe partial class Translator
 
     ulong* SegmentBase(int segment) => &((Segment*)&_state->Es)[segment].Base;
 
+    byte IsSimple(in Group group) => (byte)(group.Count != 1 || group.Position != group.First ? 0
+        : _unit.Steps[group.First].Treatment == Treatment.PushAll ? ExitRecord.FaultsInside : 1);
+
     bool EmitCheck(int number, int position)
     {
         ref Group group = ref _unit.Groups[number];
@@ -29,9 +32,9 @@ sealed unsafe partial class Translator
         record->Limit = (ushort)(PageSize - span);
         record->Host = _e.Here;
         record->IsWrite = (byte)(group.IsWrite ? 1 : 0);
-        record->IsSimple = (byte)(group.Count == 1 && group.Position == group.First ? 1 : 0);
+        record->IsSimple = IsSimple(group);
         group.Roams = _cpu.Roams(_block->Host - _block->Offset + step.Offset);
-        EmitLinear(group, position);
+        if (!EmitBounded(ref group, position)) return false;
         if (group.Roams) EmitProbe(group, PageSize - span);
         else
         {
@@ -74,6 +77,18 @@ sealed unsafe partial class Translator
     /// <summary>R10: the linear address at which a group begins, seen from a step. Changes R11 and flags.</summary>
     void EmitLinear(in Group group, int position)
     {
+        EmitGroupOffset(group, position);
+        AddBase(group.Pattern);
+    }
+
+    void AddBase(in Access access)
+    {
+        if (access.Segment >= 0) _e.Op(_mode.Is64, AddLoad, R10, SegmentBase(access.Segment));
+        _addend = null;
+    }
+
+    void EmitGroupOffset(in Group group, int position)
+    {
         Access pattern = group.Pattern;
         long displacement = group.Low - (pattern.Base == GuestRsp ? _unit.Steps[position].StackDelta : 0);
         EmitOffset(pattern, displacement);
@@ -86,9 +101,8 @@ sealed unsafe partial class Translator
             else if (!wide) _e.Bytes([0x4D, 0x63, 0xDB]);                       // movsxd r11, r11d
             _e.Shift(true, Sar, R11, shift);
             _e.Op(!pattern.IsShort, Lea, R10, R10, R11, scale, 0);
+            _addend = null;
         }
-        if (pattern.Segment >= 0) _e.Op(_mode.Is64, AddLoad, R10, SegmentBase(pattern.Segment));
-        _addend = null;
     }
 
     /// <summary>R10: the offset of a memory operand; keeps flags.</summary>
@@ -103,10 +117,11 @@ sealed unsafe partial class Translator
         int index = access.Index == Access.None ? None : Host(access.Index) is var register and not None ? register : LoadScratch(R11, Home(access.Index));
         if (start == None && index == None)
         {
-            _e.MoveImmediate(R10, access.IsShort ? (uint)displacement : (ulong)displacement);
+            _e.MoveImmediate(R10, access.IsWord ? (ushort)displacement : access.IsShort ? (uint)displacement : (ulong)displacement);
             return;
         }
         _e.Op(!access.IsShort, Lea, R10, start, index, access.Shift, (int)displacement);
+        if (access.IsWord) _e.MoveZeroExtended16(R10, R10);
     }
 
     int LoadScratch(int scratch, ulong* from)
@@ -139,7 +154,7 @@ sealed unsafe partial class Translator
         long displacement = access.Displacement - (access.Base == GuestRsp ? _unit.Steps[stepNumber].StackDelta : 0);
         int host = access.Base is Access.None or Access.Rip ? None : Host(access.Base);
         int index = access.Index == Access.None ? None : Host(access.Index);
-        bool isPlain = host != None && (access.Index == Access.None || index != None) && access.Segment < 0 && !access.IsShort;
+        bool isPlain = host != None && (access.Index == Access.None || index != None) && access.Segment < 0 && !access.IsShort && !access.IsWord;
         if (isPlain)
         {
             LoadAddend(slot);
@@ -164,11 +179,18 @@ sealed unsafe partial class Translator
         return new Place { Base = R11, Index = None };
     }
 
-    /// <summary>mov register, [place] of the code's word size, or the reverse.</summary>
-    void Word(byte opcode, int register, in Place place) =>
-        _e.Op(_mode.Is64, opcode, register, place.Base, place.Index, place.Shift, place.Displacement);
+    /// <summary>mov register, [place] of 2, 4 or 8 bytes, or the reverse.</summary>
+    void Word(int size, byte opcode, int register, in Place place)
+    {
+        if (size == 2) _e.Byte(0x66);
+        _e.Op(size == 8, opcode, register, place.Base, place.Index, place.Shift, place.Displacement);
+    }
 
-    void MoveStack(int change) => _e.Op(_mode.Is64, Lea, HostRsp, HostRsp, None, 0, change);
+    void MoveStack(int change)
+    {
+        if (_mode.StackSize == 2) _e.Byte(0x66);
+        _e.Op(_mode.StackSize == 8, Lea, HostRsp, HostRsp, None, 0, change);
+    }
 
     void EnsureVectors(int i)
     {

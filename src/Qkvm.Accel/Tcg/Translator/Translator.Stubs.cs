@@ -34,13 +34,16 @@ sealed unsafe partial class Translator
                 _e.Jump(stub.Record->Host);
                 break;
             case StubKind.MissCross:
-                EmitExit(stub.Record, _common.MissCross);
+                EmitExit(stub.Record, _mode.CodeBase != 0 ? _common.MissCrossSegmented : _common.MissCross);
                 break;
             case StubKind.SecondPage:
                 EmitExit(stub.Record, _common.MissSecondPage);
                 break;
             case StubKind.Cross:
                 EmitCross(stub.Record, stub.SaveFlags);
+                break;
+            default:
+                EmitStringStub(stub);
                 break;
         }
     }
@@ -86,6 +89,7 @@ sealed unsafe partial class Translator
         stubs.MissRead = EmitMiss(ReadTagAt);
         stubs.MissWrite = EmitMiss(WriteTagAt);
         stubs.MissCross = EmitMissCross(moves: true);
+        stubs.MissCrossSegmented = EmitMissCross(moves: true, isSegmented: true);
         stubs.MissSecondPage = EmitMissCross(moves: false);
 
         stubs.LoadX87 = _e.Here;
@@ -156,7 +160,7 @@ sealed unsafe partial class Translator
 
     /// <summary>The next instruction, or the rest of it, is in another page, whose linear address is in R10: goes on if that is
     /// the same host page as last time.</summary>
-    uint EmitMissCross(bool moves)
+    uint EmitMissCross(bool moves, bool isSegmented = false)
     {
         uint start = _e.Here;
         _e.StoreTo(&_jit->Saved0, Rax);
@@ -173,6 +177,7 @@ sealed unsafe partial class Translator
         EmitListing();
         _e.LoadFrom(Rax, &_jit->Saved0);
         _e.LoadFrom(Rcx, &_jit->Saved1);
+        if (isSegmented) _e.Op(false, SubLoad, R10, &_state->Cs.Base);
         if (moves) _e.StoreTo(&_jit->RipBase, R10);
         _e.Op(false, 0xFF, 4, R11, None, 0, RecordTargetAt);        // jmp [r11 + Target]
         _e.PatchHere(absent);

@@ -47,7 +47,7 @@ sealed unsafe partial class Translator : IDisposable
 
     enum StubKind : byte
     {
-        Exit, Miss, Cross, MissCross, SecondPage,
+        Exit, Miss, Cross, MissCross, SecondPage, StringMiss, StringAgain, StringZero, StringBound,
     }
 
     public Translator(Cpu cpu, CodeRegion region, CpuState* state, JitState* jit)
@@ -220,7 +220,7 @@ struct Stubs
     public uint MissRead, MissWrite;
 
     /// <summary>Gone to with a linear page in R10, a record in R11, flags in memory.</summary>
-    public uint MissCross, MissSecondPage;
+    public uint MissCross, MissCrossSegmented, MissSecondPage;
     public uint LoadVectors;
 
     /// <summary>From C#: void f(): x87 registers from and to JitState.X87Area.</summary>

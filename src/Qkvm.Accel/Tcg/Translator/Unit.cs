@@ -43,8 +43,8 @@ struct Access
     /// <summary>The architectural segment, for faults.</summary>
     public byte FaultSegment;
 
-    /// <summary>The offset is truncated to 32 bits.</summary>
-    public bool IsShort;
+    /// <summary>The offset is truncated to 32 bits, to 16.</summary>
+    public bool IsShort, IsWord;
     public long Displacement;
     public int Size;
     public bool IsWrite, MustAlign;
@@ -70,7 +70,7 @@ unsafe struct Group
 }
 
 /// <summary>What emission plans for one block: its instructions, the flags' liveness, the groups of accesses.</summary>
-sealed unsafe class Unit
+sealed unsafe partial class Unit
 {
     public const int MaxSteps = 48, PageSize = 4096, MaxSpan = 512;
     const int Rsp = 4, AllFlags = OpInfo.AllFlags;
@@ -78,7 +78,7 @@ sealed unsafe class Unit
     readonly byte* _page;
     readonly PageReader _reader = new();
     readonly Cpu _cpu;
-    readonly Decoder[] _decoders = new Decoder[2];
+    readonly Decoder[] _decoders = new Decoder[3];
     Decoder _decoder = null!;
 
     public readonly Step[] Steps = new Step[MaxSteps];
@@ -93,6 +93,7 @@ sealed unsafe class Unit
     public int From, To;
     public Mode Mode { get; private set; } = null!;
     int _available, _limit;
+    uint _ripBase;
 
     /// <param name="page">A copy of the guest's page, to work on.</param>
     public Unit(Cpu cpu, byte* page)
@@ -117,13 +118,14 @@ sealed unsafe class Unit
     }
 
     /// <summary>Decodes from a place in the page and plans.</summary>
+    /// <param name="ripBase">Where in CS the page begins, if that is fixed.</param>
     /// <param name="careful">No groups, no hoisting: each access is checked just before it happens.</param>
     /// <param name="available">Bytes in the page; more than its size, to plan the one instruction that goes on in the next.</param>
-    public void Plan(Mode mode, int offset, bool careful, int limit = MaxSteps, int available = PageSize)
+    public void Plan(Mode mode, uint ripBase, int offset, bool careful, int limit = MaxSteps, int available = PageSize)
     {
         Mode = mode;
-        (_available, _limit) = (available, limit);
-        _decoder = _decoders[mode.CodeSize >> 3] ??= Decoder.Create(mode.CodeSize * 8, _reader, _cpu.DecoderOptions);
+        (_available, _limit, _ripBase) = (available, limit, ripBase);
+        _decoder = _decoders[mode.CodeSize >> 2] ??= Decoder.Create(mode.CodeSize * 8, _reader, _cpu.DecoderOptions);
         (Count, AccessCount, GroupCount, EndsAtCrossing) = (0, 0, 0, false);
         (From, To) = (offset, offset);
         Decode(offset, limit);
@@ -141,12 +143,13 @@ sealed unsafe class Unit
                 EndsAtCrossing = true;
                 return;
             }
+            if (IsBeyondLimit(offset + step.X.Length - 1)) return;
             step.Info = OpInfo.Of(step.X);
             step.Offset = offset;
             step.Treatment = Treat(step);
             (step.Access, step.StackAccess) = (-1, -1);
             if (step.Treatment is Treatment.Jump or Treatment.JumpIf or Treatment.Call or Treatment.JumpIfCxZero or Treatment.Loop)
-                step.Target = Mode.Is64 ? (int)(long)step.X.NearBranchTarget : (int)(uint)step.X.NearBranchTarget;
+                step.Target = TargetOf(step.X);
             offset = step.Next;
             Count++;
             if (Ends(step) || offset >= PageSize) return;
@@ -166,7 +169,7 @@ sealed unsafe class Unit
 
     static bool Ends(in Step step) => step.Treatment is Treatment.Interpret or Treatment.Jump or Treatment.JumpIndirect or Treatment.Call
         or Treatment.CallIndirect or Treatment.Return
-        || step.Treatment is Treatment.SystemCall or Treatment.SystemReturn or Treatment.SetAc
+        || step.Treatment is Treatment.SystemCall or Treatment.SystemReturn or Treatment.SetAc or Treatment.SetDirection
         || step.Treatment is Treatment.JumpIf or Treatment.JumpIfCxZero or Treatment.Loop && step.Target <= step.Offset;
 
     /// <summary>The form's treatment, unless mode or operands forbid it.</summary>
@@ -182,24 +185,26 @@ sealed unsafe class Unit
             case Treatment.X87 when !Mode.HasX87: return Treatment.Interpret;
             case Treatment.LoadControl when !Mode.HasX87: return Treatment.Interpret;
             case Treatment.Push when hasMemory: treatment = Treatment.PushMemory; break;
-            case Treatment.Pop when hasMemory: return Treatment.Interpret;
+            case Treatment.Pop when hasMemory: treatment = Treatment.PopMemory; break;
             case Treatment.BitString when !hasMemory: treatment = Treatment.Native; break;
-            case Treatment.ReadSegment when hasMemory: return Treatment.Interpret;
+            case Treatment.LoadSegment or Treatment.PopSegment or Treatment.LoadPointer when !CanLoadSegment(x): return Treatment.Interpret;
+            case Treatment.PushFlags when Mode.IsReal && Mode.IsUser: return Treatment.Interpret;
             case Treatment.ClearInterrupt or Treatment.SetInterrupt when Mode.IsUser: return Treatment.Interpret;
             case Treatment.SetInterrupt when IsLast(step): return Treatment.Interpret;
             case Treatment.SwapGs when !Mode.Is64 || Mode.IsUser: return Treatment.Interpret;
             case Treatment.SystemCall when !Mode.Is64 || !Mode.HasSystemCall: return Treatment.Interpret;
             case Treatment.SystemReturn when !Mode.Is64 || !Mode.HasSystemCall || Mode.IsUser || Mode.HasFiveLevels: return Treatment.Interpret;
             case Treatment.SetAc when !Mode.Is64 || Mode.IsUser || !_cpu.HasSmap: return Treatment.Interpret;
+            case Treatment.SetDirection: return Mode.GoesDown == (x.Code == Code.Std) ? Treatment.Nop : treatment;
+            case Treatment.String: return TreatString(x);
         }
-        if (treatment is Treatment.Push or Treatment.PushFlags or Treatment.PushImmediate or Treatment.PushMemory or Treatment.Pop or Treatment.Leave or Treatment.Call
-            or Treatment.CallIndirect or Treatment.Return && (!Mode.HasStack || StackSize(x) != Mode.CodeSize)) return Treatment.Interpret;
-        if (treatment is Treatment.Jump or Treatment.JumpIf or Treatment.JumpIndirect or Treatment.JumpIfCxZero or Treatment.Loop && BranchSize(x) != Mode.CodeSize)
-            return Treatment.Interpret;
-        if (treatment is Treatment.JumpIfCxZero or Treatment.Loop && CounterSize(x) != Mode.CodeSize) return Treatment.Interpret;
+        if (UsesStack(treatment) && !Mode.HasStack) return Treatment.Interpret;
+        if (!CanBranch(x, treatment)) return Treatment.Interpret;
         if (x.HasLockPrefix && !hasMemory) return Treatment.Interpret;
-        if (hasMemory && treatment is not (Treatment.Nop or Treatment.Lea) && !Mode.IsOpen(SegmentOf(x))) return Treatment.Interpret;
-        if (hasMemory && treatment != Treatment.Nop && AddressSize(x) == 2) return Treatment.Interpret;
+        // Real-address and virtual-8086 mode know no VEX prefix.
+        if (step.Info.IsVex && Mode.IsReal) return Treatment.Interpret;
+        if (hasMemory && treatment is not (Treatment.Nop or Treatment.Lea) && !Mode.CanAccess(SegmentOf(x))) return Treatment.Interpret;
+        if (treatment == Treatment.BitString && AddressSize(x) == 2) return Treatment.Interpret;
         return treatment;
     }
 
@@ -213,30 +218,7 @@ sealed unsafe class Unit
         return false;
     }
 
-    static int StackSize(in Instruction x) => x.Mnemonic == Mnemonic.Leave ? x.Code == Code.Leaveq ? 8 : 4
-        : x.Mnemonic is Mnemonic.Ret ? x.Code is Code.Retnq or Code.Retnq_imm16 ? 8 : x.Code is Code.Retnd or Code.Retnd_imm16 ? 4 : 2
-        : Math.Abs(x.StackPointerIncrement);
-
-    static int BranchSize(in Instruction x) => x.Op0Kind switch
-    {
-        OpKind.NearBranch16 => 2,
-        OpKind.NearBranch32 => 4,
-        OpKind.NearBranch64 => 8,
-        OpKind.Register => x.Op0Register.GetSize(),
-        _ => x.MemorySize.GetSize(),
-    };
-
-    static int CounterSize(in Instruction x) => x.Code switch
-    {
-        Code.Jcxz_rel8_16 or Code.Jcxz_rel8_32 => 2,
-        Code.Jecxz_rel8_16 or Code.Jecxz_rel8_32 or Code.Jecxz_rel8_64 => 4,
-        Code.Jrcxz_rel8_16 or Code.Jrcxz_rel8_64 => 8,
-        Code.Loop_rel8_32_ECX or Code.Loop_rel8_16_ECX or Code.Loop_rel8_64_ECX => 4,
-        Code.Loop_rel8_64_RCX or Code.Loop_rel8_16_RCX => 8,
-        _ => 0,                                                    // LOOPE, LOOPNE and 16-bit counters
-    };
-
-    static int SegmentOf(in Instruction x) => x.MemorySegment switch
+    internal static int SegmentOf(in Instruction x) => x.MemorySegment switch
     {
         Register.ES => Seg.Es, Register.CS => Seg.Cs, Register.SS => Seg.Ss, Register.FS => Seg.Fs, Register.GS => Seg.Gs, _ => Seg.Ds,
     };
@@ -296,9 +278,10 @@ sealed unsafe class Unit
             if ((read | killed) == AllFlags) return read;
             offset += x.Length;
             if (x.FlowControl == FlowControl.Next) continue;
+            if (!CanBranch(x, info.Treatment)) break;
             if (x.FlowControl == FlowControl.ConditionalBranch)
             {
-                int target = (int)(long)x.NearBranchTarget;
+                int target = TargetOf(x);
                 bool isLoop = begun[branches..].Contains(target);
                 if (branches == 0 && !isLoop) break;
                 int taken = isLoop ? 0 : LiveAt(target, branches - 1, begun);
@@ -306,14 +289,14 @@ sealed unsafe class Unit
                 return read | ~killed & (taken | LiveAt(offset, branches - 1, begun)) & AllFlags;
             }
             if (x.FlowControl != FlowControl.UnconditionalBranch) break;
-            offset = (int)(long)x.NearBranchTarget;
+            offset = TargetOf(x);
         }
         return read | ~killed & AllFlags;
     }
 
     void PlanAccesses(bool careful)
     {
-        Span<int> lastWrite = stackalloc int[17];
+        Span<int> lastWrite = stackalloc int[Access.None + 1 + Seg.Count];
         lastWrite.Fill(-1);
         int delta = 0, lastExit = -1;
         for (int i = 0; i < Count; i++)
@@ -322,7 +305,9 @@ sealed unsafe class Unit
             step.StackDelta = delta;
             if (step.Treatment is not (Treatment.Interpret or Treatment.Nop or Treatment.Lea)) AddAccesses(i, ref step, lastWrite, lastExit, delta, careful);
             if (step.Treatment is Treatment.JumpIf or Treatment.JumpIfCxZero or Treatment.Loop) lastExit = i;
-            if (StackChange(step) is { } change)
+            if (WrittenSegment(step) is { } segment) lastWrite[Access.None + 1 + segment] = i;
+            // SP wraps where ESP does not.
+            if (StackChange(step) is { } change && Mode.StackSize != 2)
             {
                 delta += change;
                 if (step.Treatment == Treatment.Pop && GuestNumber(step.X.Op0Register) is var popped and not Rsp) lastWrite[popped] = i;
@@ -341,9 +326,9 @@ sealed unsafe class Unit
     {
         switch (step.Treatment)
         {
-            case Treatment.Push or Treatment.PushFlags or Treatment.PushImmediate or Treatment.PushMemory or Treatment.Call or Treatment.CallIndirect:
-                return -Mode.CodeSize;
-            case Treatment.Pop: return Mode.CodeSize;
+            case Treatment.Pop or Treatment.PopMemory or Treatment.PopSegment: return OperandSize(step.X);
+            case Treatment.Return: return null;
+            case var other when Pushes(other): return -OperandSize(step.X);
         }
         ref readonly Instruction x = ref step.X;
         if (x.OpCount == 0 || x.Op0Kind != OpKind.Register || x.Op0Register != (Mode.Is64 ? Register.RSP : Register.ESP)) return null;
@@ -359,9 +344,11 @@ sealed unsafe class Unit
         ref readonly Instruction x = ref step.X;
         for (int i = 0; i < x.OpCount && i < step.Info.Writes.Length; i++)
             if (step.Info.Writes[i] && x.GetOpKind(i) == OpKind.Register && x.GetOpRegister(i).IsGPR()) written |= 1 << GuestNumber(x.GetOpRegister(i));
-        if (step.Treatment == Treatment.Leave) written |= 1 << Rsp | 1 << 5;
+        if (UsesStack(step.Treatment)) written |= 1 << Rsp;
+        if (step.Treatment == Treatment.PopAll) written |= 0xFF;
+        if (step.Treatment == Treatment.Leave) written |= 1 << 5;
         if (step.Treatment == Treatment.Loop) written |= 2;
-        if (step.Treatment == Treatment.Return) written |= 1 << Rsp;
+        if (step.Treatment is Treatment.String or Treatment.RepeatedString) written |= WrittenByString(x);
         return written;
     }
 
@@ -385,28 +372,17 @@ sealed unsafe class Unit
 
     void AddAccesses(int i, ref Step step, Span<int> lastWrite, int lastExit, int delta, bool careful)
     {
-        int word = Mode.CodeSize;
+        if (step.Treatment == Treatment.String) AddStringAccesses(i, ref step, lastWrite, lastExit, careful);
+        // POP reads before it writes.
+        if (step.Treatment == Treatment.PopMemory) AddStackAccess(i, ref step, lastWrite, lastExit, delta, careful);
         if (HasMemory(step.X))
         {
             Access access = Operand(step);
-            if (access.Base == Rsp) access.Displacement += delta;
+            // The operand of POP is addressed with RSP already moved.
+            if (access.Base == Rsp) access.Displacement += delta + (step.Treatment == Treatment.PopMemory ? OperandSize(step.X) : 0);
             step.Access = Add(access, i, lastWrite, lastExit, careful);
         }
-        var stack = new Access { Base = Rsp, Index = Access.None, Segment = -1, FaultSegment = Seg.Ss, Size = word, BitIndex = -1, IsShort = !Mode.Is64 };
-        switch (step.Treatment)
-        {
-            case Treatment.Push or Treatment.PushFlags or Treatment.PushImmediate or Treatment.PushMemory or Treatment.Call or Treatment.CallIndirect:
-                (stack.Displacement, stack.IsWrite) = (delta - word, true);
-                break;
-            case Treatment.Pop or Treatment.Return:
-                stack.Displacement = delta;
-                break;
-            case Treatment.Leave:
-                stack.Base = 5;
-                break;
-            default: return;
-        }
-        step.StackAccess = Add(stack, i, lastWrite, lastExit, careful);
+        if (step.Treatment != Treatment.PopMemory && UsesStack(step.Treatment)) AddStackAccess(i, ref step, lastWrite, lastExit, delta, careful);
     }
 
     Access Operand(in Step step)
@@ -416,9 +392,9 @@ sealed unsafe class Unit
         var access = new Access
         {
             Base = Access.None, Index = Access.None, Segment = Mode.HasBase(segment) ? segment : -1, FaultSegment = (byte)segment, Size = size,
-            Displacement = AddressSize(x) == 4 ? (int)x.MemoryDisplacement64 : (long)x.MemoryDisplacement64, IsWrite = step.Info.StoresMemory, BitIndex = -1,
+            Displacement = AddressSize(x) switch { 2 => (short)x.MemoryDisplacement64, 4 => (int)x.MemoryDisplacement64, _ => (long)x.MemoryDisplacement64 }, IsWrite = step.Info.StoresMemory, BitIndex = -1,
             MustAlign = step.Info.MustAlign && size == 16 || step.Info.MustAlign && size == 32,
-            IsShort = AddressSize(x) == 4,
+            IsShort = AddressSize(x) == 4, IsWord = AddressSize(x) == 2,
         };
         if (x.IsIPRelativeMemoryOperand)
         {
@@ -440,6 +416,7 @@ sealed unsafe class Unit
         if (access.Base < 16) defined = lastWrite[access.Base] + 1;
         if (access.Index < 16) defined = Math.Max(defined, lastWrite[access.Index] + 1);
         if (access.BitIndex >= 0) defined = Math.Max(defined, lastWrite[access.BitIndex] + 1);
+        if (access.Segment >= 0) defined = Math.Max(defined, lastWrite[Access.None + 1 + access.Segment] + 1);
         access.Group = careful ? -1 : FindGroup(access, defined, lastExit);
         if (access.Group < 0)
         {
@@ -473,7 +450,7 @@ sealed unsafe class Unit
             ref Group group = ref Groups[g];
             ref Access pattern = ref group.Pattern;
             if (pattern.Base != access.Base || pattern.Index != access.Index || pattern.Shift != access.Shift || pattern.Segment != access.Segment
-                || pattern.IsShort != access.IsShort || group.MustAlign || pattern.BitIndex >= 0 || group.Position < defined) continue;
+                || pattern.IsShort != access.IsShort || pattern.IsWord != access.IsWord || !SharesBound(pattern, access) || group.MustAlign || pattern.BitIndex >= 0 || group.Position < defined) continue;
             if (access.IsWrite && !group.IsWrite && group.Position <= lastExit) continue;
             long low = Math.Min(group.Low, access.Displacement), high = Math.Max(group.High, access.Displacement + access.Size);
             if (high - low > MaxSpan) continue;
