@@ -65,5 +65,6 @@ public sealed unsafe partial class Cpu
         ("mce", Cr4.Mce), ("pks", Cr4.Pks), ("lam", Cr4.LamSup),
     ];
 
-    static ulong EferBitsOf(Cpuid cpuid) => (cpuid.Has("syscall") ? Efer.Sce : 0) | (cpuid.Has("lm") ? Efer.Lme : 0) | (cpuid.Has("nx") ? Efer.Nx : 0);
+    static ulong EferBitsOf(Cpuid cpuid) => (cpuid.Has("syscall") ? Efer.Sce : 0) | (cpuid.Has("lm") ? Efer.Lme : 0) | (cpuid.Has("nx") ? Efer.Nx : 0)
+        | (cpuid.Has("auto-ibrs") ? Efer.Aibrse : 0);
 }

@@ -4,7 +4,7 @@ namespace Qkvm.Accel.Tcg.Model;
 
 /// <summary>The registers of CPUID that hold feature bits.</summary>
 public enum CpuidWord { Leaf1Edx, Leaf1Ecx, Leaf7Ebx, Leaf7Ecx, Leaf7Edx, Leaf80000001Edx, Leaf80000001Ecx, Leaf80000007Edx, Leaf80000008Ebx, LeafD1Eax, Leaf6Eax,
-    Leaf71Eax, Kvm, Count }
+    Leaf71Eax, Kvm, Leaf80000021Eax, Count }
 
 /// <summary>Feature bits by QEMU's names. Intel SDM vol. 2, CPUID; AMD APM vol. 3, appendix E.</summary>
 public static class CpuFeatures
@@ -36,6 +36,8 @@ public static class CpuFeatures
         ["kvmclock", "kvm-nopiodelay|kvm_nopiodelay", "kvm-mmu|kvm_mmu", "", "kvm-asyncpf|kvm_asyncpf", "kvm-steal-time|kvm_steal_time", "kvm-pv-eoi|kvm_pv_eoi",
             "kvm-pv-unhalt|kvm_pv_unhalt", "", "kvm-pv-tlb-flush", "kvm-asyncpf-vmexit", "kvm-pv-ipi", "kvm-poll-control|kvm_poll_control", "kvm-pv-sched-yield",
             "kvm-asyncpf-int|kvm_asyncpf_int", "kvm-msi-ext-dest-id", "", "", "", "", "", "", "", "", "kvmclock-stable-bit", "", "", "", "", "", "", ""],
+        ["no-nested-data-bp", "", "lfence-always-serializing", "", "", "", "null-sel-clr-base", "", "auto-ibrs", "", "", "", "", "", "", "",
+            "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", ""],
     ];
 
     /// <summary>Names that QEMU knows of words that no model here shows: SVM's, IA32_ARCH_CAPABILITIES, SGX's, Centaur's.</summary>
@@ -51,7 +53,11 @@ public static class CpuFeatures
         + "cx16 monitor pcid x2apic movbe popcnt tsc-deadline xsave rdrand hypervisor pni "
         + "fsgsbase tsc-adjust bmi1 smep bmi2 erms invpcid rdseed adx smap clflushopt clwb umip pku pks la57 rdpid movdiri fsrm lam serialize "
         + "syscall nx pdpe1gb rdtscp lm lahf-lm cmp-legacy cr8legacy abm 3dnowprefetch invtsc clzero wbnoinvd xsaveopt xsavec xgetbv1 xsaves arat "
-        + KvmDefaults;
+        + Immunity + " " + KvmDefaults;
+
+    /// <summary>Nothing runs speculatively here that a guest could learn from; guests that are told spare themselves precautions, of
+    /// which those around each indirect call cost most.</summary>
+    const string Immunity = "auto-ibrs lfence-always-serializing null-sel-clr-base no-nested-data-bp amd-no-ssb";
 
     /// <summary>Shown with kvm=on. A port needs no delay; interrupts and locks have their short ways.</summary>
     public const string KvmDefaults = "kvmclock kvm-nopiodelay kvm-pv-eoi kvm-pv-unhalt kvmclock-stable-bit";

@@ -82,6 +82,7 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
             case Extended + 5: return new(0x01FF01FF, 0x01FF01FF, 0x40020140, 0x40020140);
             case Extended + 6: return new(0, 0x42004200, 0x02008140, extras.HasL3Cache ? 0x00808140u : 0);
             case Extended + 7: return new(0, 0, 0, this[CpuidWord.Leaf80000007Edx]);
+            case Extended + 0x21: return new(this[CpuidWord.Leaf80000021Eax], 0, 0, 0);
             case Extended + 8:
                 uint virtualBits = Has("la57") ? 57u : 48u;
                 uint cores = LogicalPerPackage > 1 ? (uint)(PackageBits << 12 | LogicalPerPackage - 1) : 0;
@@ -107,7 +108,7 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
         get
         {
             if (IsExtendedLevelFixed) return Model.ExtendedLevel;
-            uint wanted = this[CpuidWord.Leaf80000008Ebx] != 0 ? 8u : this[CpuidWord.Leaf80000007Edx] != 0 ? 7u
+            uint wanted = this[CpuidWord.Leaf80000021Eax] != 0 ? 0x21u : this[CpuidWord.Leaf80000008Ebx] != 0 ? 8u : this[CpuidWord.Leaf80000007Edx] != 0 ? 7u
                 : (this[CpuidWord.Leaf80000001Edx] | this[CpuidWord.Leaf80000001Ecx]) != 0 ? 1u : 0u;
             return wanted == 0 ? Model.ExtendedLevel : Math.Max(Model.ExtendedLevel, Extended + wanted);
         }
