@@ -270,7 +270,7 @@ public sealed unsafe partial class Cpu
 
     void Fill(ExitRecord* record, ulong page, ulong addend)
     {
-        *record->Slot = new Slot { Tag = page, Addend = addend };
+        *record->Slot = new Slot { Tag = page, Addend = addend, Page = page + addend };
         if (record->IsWrite != 0) *StoresTo((nuint)(page + addend)) = 1;
         byte list = (byte)((long)page < 0 ? UpperList : LowerList);
         if ((record->Listed & list) != 0) return;

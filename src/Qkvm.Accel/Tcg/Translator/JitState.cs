@@ -78,6 +78,9 @@ struct Slot
     public const ulong Empty = 1UL << 63;
     public ulong Tag;
     public ulong Addend;
+
+    /// <summary>Tag and addend together: the page in host memory.</summary>
+    public ulong Page;
 }
 
 enum ExitKind : byte

@@ -13,6 +13,7 @@ sealed unsafe partial class Translator
         if (_mode.IsSegmented && step.Treatment is Treatment.CallIndirect or Treatment.JumpIndirect or Treatment.Return) return EmitIndirectSegmented(i);
         switch (step.Treatment)
         {
+            case Treatment.Jump when _unit.IsLoop: return EmitLoop(step, -1);
             case Treatment.Jump: return EmitDirect(step.Target, step.LiveAfter, step.Target <= step.Offset);
             case Treatment.JumpIf: return EmitJumpIf(step, (int)step.X.ConditionCode - (int)ConditionCode.o);
             case Treatment.JumpIfCxZero or Treatment.Loop: return EmitCounter(step);
@@ -132,11 +133,26 @@ sealed unsafe partial class Translator
     /// <summary>A loop's end: the way back polls. What comes after it is another block.</summary>
     bool EmitBackward(in Step step, int condition)
     {
+        if (_unit.IsLoop) return EmitLoop(step, condition);
         uint leaves = _e.JumpIf(condition ^ 1);
         bool saved = _flagsSaved;
         if (!EmitDirect(step.Target, step.LiveAtTarget, polls: true)) return false;
         _flagsSaved = saved;
         _e.PatchHere(leaves);
+        return true;
+    }
+
+    /// <summary>Back to the loop's start in this block.</summary>
+    /// <param name="condition">-1: always.</param>
+    bool EmitLoop(in Step step, int condition)
+    {
+        ExitRecord* poll = NewRecord(ExitKind.Poll, step.Target);
+        if (poll == null) return false;
+        uint leaves = condition < 0 ? 0 : _e.JumpIf(condition ^ 1);
+        _e.Arithmetic32(Compare, &_jit->Attention, 0);
+        _e.Patch(_e.JumpIf(Equal), _loop);
+        _stubs.Add(new Stub { Kind = StubKind.Exit, Hole = _e.Jump(), Record = poll, SaveFlags = false });
+        if (condition >= 0) _e.PatchHere(leaves);
         return true;
     }
 

@@ -17,7 +17,7 @@ sealed unsafe partial class Translator
 
     ulong* SegmentBase(int segment) => &((Segment*)&_state->Es)[segment].Base;
 
-    byte IsSimple(in Group group) => (byte)(group.Count != 1 || group.Position != group.First ? 0
+    byte IsSimple(in Group group) => (byte)(group.Count != 1 || group.Position != group.First || group.IsInvariant ? 0
         : _unit.Steps[group.First].Treatment == Treatment.PushAll ? ExitRecord.FaultsInside : 1);
 
     bool EmitCheck(int number, int position)
@@ -43,6 +43,7 @@ sealed unsafe partial class Translator
         }
         _stubs.Add(new Stub { Kind = StubKind.Miss, Hole = _e.JumpIf(Above), Record = record, Group = number, Target = position });
         if (group.Roams) EmitProbed(group);
+        _checked = group.Roams ? -1 : number;
         if (group.MustAlign)
         {
             _e.Bytes([0x41, 0xF6, 0xC2, (byte)(group.Pattern.Size - 1)]);       // test r10b, size - 1
@@ -127,6 +128,7 @@ sealed unsafe partial class Translator
     int LoadScratch(int scratch, ulong* from)
     {
         if (scratch == R11) _addend = null;
+        else _checked = -1;
         _e.LoadFrom(scratch, from);
         return scratch;
     }
@@ -135,6 +137,7 @@ sealed unsafe partial class Translator
     void LoadGuest(int to, int guest)
     {
         if (to == R11) _addend = null;
+        else _checked = -1;
         if (Host(guest) is var host and not None) _e.Move(to, host);
         else _e.LoadFrom(to, Home(guest));
     }
@@ -155,6 +158,20 @@ sealed unsafe partial class Translator
         int host = access.Base is Access.None or Access.Rip ? None : Host(access.Base);
         int index = access.Index == Access.None ? None : Host(access.Index);
         bool isPlain = host != None && (access.Index == Access.None || index != None) && access.Segment < 0 && !access.IsShort && !access.IsWord;
+        bool isIndexOnly = access.Base == Access.None && index != None && access.Segment < 0 && !access.IsShort && !access.IsWord;
+        bool isChecked = _checked == access.Group && !keepR10 && access.BitIndex < 0;
+        _checked = -1;
+        if (isIndexOnly)
+        {
+            LoadAddend(slot);
+            return new Place { Base = R11, Index = index, Shift = access.Shift, Displacement = (int)displacement };
+        }
+        if (isChecked && !isPlain)
+        {
+            _e.LoadFrom(R11, &slot->Page);
+            _addend = null;
+            return new Place { Base = R10, Index = R11, Displacement = (int)(access.Displacement - _unit.Groups[access.Group].Low) };
+        }
         if (isPlain)
         {
             LoadAddend(slot);
@@ -194,6 +211,7 @@ sealed unsafe partial class Translator
 
     void EnsureVectors(int i)
     {
+        _checked = -1;
         FreeFlags(_unit.Steps[i].LiveBefore);
         _e.CompareByte(&_jit->VectorsLoaded, 0);
         uint skip = _e.JumpIf(NotEqual);
@@ -204,6 +222,7 @@ sealed unsafe partial class Translator
 
     bool EnsureX87(int i)
     {
+        _checked = -1;
         FreeFlags(_unit.Steps[i].LiveBefore);
         ExitRecord* record = NewRecord(ExitKind.LoadX87, _unit.Steps[i].Offset);
         if (record == null) return false;

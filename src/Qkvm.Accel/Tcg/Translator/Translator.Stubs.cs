@@ -100,7 +100,7 @@ sealed unsafe partial class Translator
     }
 
     const int PageShift = 12;
-    const int ReadTagAt = 0, WriteTagAt = 8, HostAt = 16, AddendAt = 8;
+    const int ReadTagAt = 0, WriteTagAt = 8, HostAt = 16, AddendAt = 8, PageAt = 16;
 
     void EmitPushes() => _e.Bytes([0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57]);    // push rbx rbp r12 r13 r14 r15
     void EmitPops() => _e.Bytes([0x41, 0x5F, 0x41, 0x5E, 0x41, 0x5D, 0x41, 0x5C, 0x5D, 0x5B, 0xC3]);
@@ -129,6 +129,8 @@ sealed unsafe partial class Translator
         _e.Op(true, SubLoad, Rax, Rcx);
         _e.Op(true, Load, R10, R11, None, 0, RecordSlotAt);
         _e.Op(true, Store, Rax, R10, None, 0, AddendAt);
+        _e.Op(true, Lea, Rax, Rax, Rcx, 0, 0);
+        _e.Op(true, Store, Rax, R10, None, 0, PageAt);
         _e.Op(true, Store, Rcx, R10, None, 0, 0);
         _e.Op(false, 0xFE, 0, R11, None, 0, RecordMissesAt);        // inc byte [r11 + Misses]
         _e.Op(true, 0xFF, 0, &_jit->FastMisses);                    // inc qword [FastMisses]

@@ -28,6 +28,9 @@ unsafe struct Step
     /// <summary>Its memory accesses, -1: none. The second is a push.</summary>
     public int Access, StackAccess;
     public readonly int Next => Offset + X.Length;
+
+    /// <summary>The place that the block goes on at: a jump's target where it is followed.</summary>
+    public int Following;
 }
 
 /// <summary>A memory operand, by guest registers.</summary>
@@ -67,6 +70,9 @@ unsafe struct Group
 
     /// <summary>Its page changes so often that the check looks into the TLB.</summary>
     public bool Roams;
+
+    /// <summary>Nothing in the loop changes its address: it is checked once, before.</summary>
+    public bool IsInvariant;
 }
 
 /// <summary>What emission plans for one block: its instructions, the flags' liveness, the groups of accesses.</summary>
@@ -85,6 +91,9 @@ sealed unsafe partial class Unit
     public readonly Access[] Accesses = new Access[2 * MaxSteps];
     public readonly Group[] Groups = new Group[2 * MaxSteps];
     public int Count, AccessCount, GroupCount;
+
+    /// <summary>The block ends by going back to its start, where no flags are alive.</summary>
+    public bool IsLoop;
 
     /// <summary>The step that crosses into the next page or could not be read: the block ends before it.</summary>
     public bool EndsAtCrossing;
@@ -130,6 +139,8 @@ sealed unsafe partial class Unit
         (From, To) = (offset, offset);
         Decode(offset, limit);
         FindLiveFlags();
+        IsLoop = !careful && limit > 1 && Mode.Is64 && Count > 0 && Steps[Count - 1] is { Treatment: Treatment.JumpIf or Treatment.Jump } last
+            && last.Target == Steps[0].Offset && Steps[0].LiveBefore == 0;
         PlanAccesses(careful);
     }
 
@@ -150,11 +161,21 @@ sealed unsafe partial class Unit
             (step.Access, step.StackAccess) = (-1, -1);
             if (step.Treatment is Treatment.Jump or Treatment.JumpIf or Treatment.Call or Treatment.JumpIfCxZero or Treatment.Loop)
                 step.Target = TargetOf(step.X);
-            offset = step.Next;
+            offset = step.Following = step.Next;
             Count++;
+            if (step.Treatment == Treatment.Jump && Count < limit / 2 && Mode.CodeSize > 2 && step.Target >= offset && step.Target < PageSize
+                && CanFollow(step.Target))
+            {
+                step.Treatment = Treatment.Nop;
+                offset = step.Following = step.Target;
+                continue;
+            }
             if (Ends(step) || offset >= PageSize) return;
         }
     }
+
+    /// <summary>An instruction is there that the block can go on with.</summary>
+    bool CanFollow(int target) => TryDecode(target, out Instruction x) && !IsBeyondLimit(target + x.Length - 1);
 
     bool TryDecode(int offset, out Instruction x)
     {
@@ -253,7 +274,7 @@ sealed unsafe partial class Unit
     {
         Treatment.Jump or Treatment.Call => LiveAt(last.Target, 2),
         Treatment.JumpIndirect or Treatment.CallIndirect or Treatment.Return or Treatment.Interpret or >= Treatment.SystemCall => AllFlags,
-        _ => LiveAt(last.Next, 2),
+        _ => LiveAt(last.Following, 2),
     };
 
     int LiveAt(int offset, int branches) => LiveAt(offset, branches, stackalloc int[MostBranches + 1]);
@@ -319,7 +340,27 @@ sealed unsafe partial class Unit
                 if ((written >> r & 1) != 0) lastWrite[r] = i;
             if ((written >> Rsp & 1) != 0) delta = 0;
         }
+        if (!IsLoop) return;
+        if (delta != 0) lastWrite[Rsp] = Count;
+        FindInvariants(lastWrite);
     }
+
+    /// <summary>Which groups of a loop may be checked before it: their address stays, and stores among them happen in any case.</summary>
+    void FindInvariants(ReadOnlySpan<int> lastWrite)
+    {
+        int firstExit = 0;
+        while (firstExit < Count && Steps[firstExit].Treatment is not (Treatment.JumpIf or Treatment.JumpIfCxZero or Treatment.Loop)) firstExit++;
+        for (int g = 0; g < GroupCount; g++)
+        {
+            ref Group group = ref Groups[g];
+            ref Access pattern = ref group.Pattern;
+            bool changes = IsWritten(pattern.Base, lastWrite) || IsWritten(pattern.Index, lastWrite) || pattern.BitIndex >= 0
+                || pattern.Segment >= 0 && lastWrite[Access.None + 1 + pattern.Segment] >= 0;
+            group.IsInvariant = !changes && !(group.IsWrite && group.First > firstExit) && Steps[group.First].Treatment is not (Treatment.PushAll or Treatment.PopAll);
+        }
+    }
+
+    static bool IsWritten(int register, ReadOnlySpan<int> lastWrite) => register < 16 && lastWrite[register] >= 0;
 
     /// <summary>By how much RSP moves, if that is all that happens to it.</summary>
     int? StackChange(in Step step)
@@ -444,13 +485,13 @@ sealed unsafe partial class Unit
 
     int FindGroup(in Access access, int defined, int lastExit)
     {
-        if (access.MustAlign || access.BitIndex >= 0) return -1;
+        if (access.BitIndex >= 0) return -1;
         for (int g = GroupCount - 1; g >= 0 && g >= GroupCount - 6; g--)
         {
             ref Group group = ref Groups[g];
             ref Access pattern = ref group.Pattern;
             if (pattern.Base != access.Base || pattern.Index != access.Index || pattern.Shift != access.Shift || pattern.Segment != access.Segment
-                || pattern.IsShort != access.IsShort || pattern.IsWord != access.IsWord || !SharesBound(pattern, access) || group.MustAlign || pattern.BitIndex >= 0 || group.Position < defined) continue;
+                || pattern.IsShort != access.IsShort || pattern.IsWord != access.IsWord || !SharesBound(pattern, access) || !SharesAlignment(group, access) || pattern.BitIndex >= 0 || group.Position < defined) continue;
             if (access.IsWrite && !group.IsWrite && group.Position <= lastExit) continue;
             long low = Math.Min(group.Low, access.Displacement), high = Math.Max(group.High, access.Displacement + access.Size);
             if (high - low > MaxSpan) continue;
@@ -461,6 +502,10 @@ sealed unsafe partial class Unit
         }
         return -1;
     }
+
+    /// <summary>What must be aligned is so together or not at all.</summary>
+    static bool SharesAlignment(in Group group, in Access access) => !group.MustAlign && !access.MustAlign
+        || group.MustAlign && (access.Displacement - group.Low) % group.Pattern.Size == 0 && (!access.MustAlign || access.Size == group.Pattern.Size);
 
     sealed class PageReader : CodeReader
     {
