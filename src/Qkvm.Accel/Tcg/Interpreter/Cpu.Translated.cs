@@ -60,6 +60,8 @@ public sealed unsafe partial class Cpu
             case ExitKind.Indirect:
                 UnpackState(_is64Bit ? _jit->ExitValue : (uint)(_jit->ExitValue - _codeBase));
                 return false;
+            case ExitKind.Return:
+                return GoToReturn(_jit->ExitValue);
             case ExitKind.LoadX87:
                 LoadX87();
                 Enter(record->Host, _engine!.Common.EnterWithVectors);

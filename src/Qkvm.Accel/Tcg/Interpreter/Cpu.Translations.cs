@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics.X86;
 using Qkvm.Accel.Tcg.Translator;
 using Qkvm.Core.Accel;
 using Qkvm.Host;
@@ -211,6 +212,8 @@ public sealed unsafe partial class Cpu
         _forgets++;
         _lowerJumps.Clear();
         _upperJumps.Clear();
+        _lowerReturns.Clear();
+        _upperReturns.Clear();
         _jit->LowerAt = _lower;
         _jit->UpperAt = _upper;
         _modes.Clear();
@@ -227,7 +230,7 @@ public sealed unsafe partial class Cpu
     const byte LowerList = 1, UpperList = 2;
 
     uint* _lower, _upper;
-    readonly List<nint> _lowerJumps = [], _upperJumps = [];
+    readonly List<nint> _lowerJumps = [], _upperJumps = [], _lowerReturns = [], _upperReturns = [];
 
     /// <summary>No translation of the lower half of the address space holds any more, in data or in code. Outside 64-bit mode
     /// that is all there is.</summary>
@@ -235,12 +238,14 @@ public sealed unsafe partial class Cpu
     {
         _jit->LowerAt = Forget(_lower, _jit->LowerAt, LowerList);
         Forget(_lowerJumps, upper: false);
+        ForgetReturns(_lowerReturns);
     }
 
     void ForgetUpper()
     {
         _jit->UpperAt = Forget(_upper, _jit->UpperAt, UpperList);
         Forget(_upperJumps, upper: true);
+        ForgetReturns(_upperReturns);
     }
 
     static uint* Forget(uint* list, uint* end, byte which)
@@ -257,12 +262,13 @@ public sealed unsafe partial class Cpu
     /// <summary>An entry of a jump table is about to be filled; it is listed already if what it holds is of the same half.</summary>
     void ListJump(JumpEntry* jump, bool upper)
     {
-        const int most = 1 << 17;
         if (jump->Target != JumpEntry.Empty && (long)jump->Target < 0 == upper) return;
         List<nint> list = upper ? _upperJumps : _lowerJumps;
-        if (list.Count >= most) Forget(list, upper);
+        if (list.Count >= MostListed) Forget(list, upper);
         list.Add((nint)jump);
     }
+
+    const int MostListed = 1 << 17;
 
     static void Forget(List<nint> jumps, bool upper)
     {
@@ -272,6 +278,33 @@ public sealed unsafe partial class Cpu
             if ((long)entry->Target < 0 == upper) entry->Target = JumpEntry.Empty;
         }
         jumps.Clear();
+    }
+
+    /// <summary>As <see cref="FindCode"/>, for a target that is entered with flags in EFLAGS.</summary>
+    /// <returns>False: it is for the run loop.</returns>
+    bool GoToReturn(ulong rip)
+    {
+        UnpackState(rip);                                           // finding may fault
+        if (_attention != 0 || Lockstep) return false;
+        Translation* found = FindTranslation(rip, flagsInMemory: false, careful: false);
+        if (found == null) return false;
+        ReturnEntry* entry = CurrentMode().Returns + ReturnEntry.IndexOf(rip);
+        List<nint> list = (long)rip < 0 ? _upperReturns : _lowerReturns;
+        if (list.Count >= MostListed) ForgetReturns(list);
+        list.Add((nint)entry);
+        (entry->Negated, entry->Page) = (0 - rip, rip & ~PageMask);
+        _engine!.EmitArrival(entry, found->Entry);
+        _jit->RipBase = rip & ~PageMask;
+        _jit->VectorsLoaded = 0;
+        Enter(found->Entry, _engine!.Common.Enter);
+        return true;
+    }
+
+    /// <summary>An entry that was filled again for the other half is on both lists, and goes with either.</summary>
+    static void ForgetReturns(List<nint> entries)
+    {
+        foreach (nint entry in entries) ((ReturnEntry*)entry)->Clear();
+        entries.Clear();
     }
 
     /// <summary>No translation of this linear page holds any more.</summary>
@@ -287,6 +320,8 @@ public sealed unsafe partial class Cpu
         }
         foreach (nint jump in isUpper ? _upperJumps : _lowerJumps)
             if ((((JumpEntry*)jump)->Target & ~PageMask) == page) ((JumpEntry*)jump)->Target = isUpper ? JumpEntry.NoneUpper : JumpEntry.NoneLower;
+        foreach (nint entry in isUpper ? _upperReturns : _lowerReturns)
+            if (((ReturnEntry*)entry)->Page == page) ((ReturnEntry*)entry)->Clear();
     }
 
     /// <summary>No store goes straight to this page any more.</summary>
@@ -391,13 +426,30 @@ public sealed unsafe partial class Cpu
         var jumps = (JumpEntry*)_region.Allocate(count * sizeof(JumpEntry), 64);
         if (jumps == null) return null;
         for (int i = 0; i < count; i++) jumps[i].Target = JumpEntry.Empty;
+        ReturnEntry* returns = null;
+        if ((bits & ModeIs64) != 0 && s_hostHasBmi2)
+        {
+            returns = (ReturnEntry*)_region.Allocate(ReturnEntry.Count * sizeof(ReturnEntry), 64);
+            if (returns == null) return null;
+            uint arrivals = _engine!.AllocateArrivals(ReturnEntry.Count);
+            if (arrivals == 0) return null;
+            for (uint i = 0; i < ReturnEntry.Count; i++)
+            {
+                returns[i].Index = i;
+                returns[i].Code = arrivals + i * Engine.ArrivalSize;
+                returns[i].Clear();
+            }
+        }
         return new Mode
         {
             Bits = bits, CodeSize = (bits & ModeIs64) != 0 ? 8 : (bits & ModeCode16) != 0 ? 2 : 4, CodeBase = codeBase, CodeLimit = codeLimit,
             Number = _modes.Count, HasSse = (bits & ModeSse) != 0, HasAvx = (bits & ModeAvx) != 0, HasX87 = (bits & ModeX87) != 0,
-            Jumps = jumps, JumpCount = count,
+            Jumps = jumps, JumpCount = count, Returns = returns,
         };
     }
+
+    /// <summary>Bmi2.IsSupported is no measure: it is false in code compiled ahead for x86-64-v2.</summary>
+    static readonly bool s_hostHasBmi2 = X86Base.CpuId(0, 0).Eax >= 7 && (X86Base.CpuId(7, 0).Ebx & 1 << 8) != 0;
 
     bool CanTranslate()
     {
@@ -412,6 +464,7 @@ public sealed unsafe partial class Cpu
         _jit->LowerAt = _lower = (uint*)NativeMemory.Alloc((nuint)(_region.DataSize / ExitRecord.SizeOf(ExitKind.Miss)), sizeof(uint));
         _jit->UpperAt = _upper = (uint*)NativeMemory.Alloc((nuint)(_region.DataSize / ExitRecord.SizeOf(ExitKind.Miss)), sizeof(uint));
         _jit->StorePages = _region.Allocate(JitState.StorePagesCount, 64);
+        _jit->ReturnMask = (ReturnEntry.Count - 1) << ReturnEntry.Shift;
         _jit->HostMxcsr = 0x1F80;
         _jit->X87Area = _region.Allocate(1024, 64);
         _engine = new Engine(this, _region, State, _jit);

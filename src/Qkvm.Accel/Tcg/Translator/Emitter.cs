@@ -32,6 +32,9 @@ sealed unsafe class Emitter
     /// <summary>The executable address of what comes next.</summary>
     public uint Here => (uint)(nint)(_at + _toExecutable);
     public byte* Writable => _at;
+
+    /// <summary>Makes less room; the executable address of what is left out.</summary>
+    public uint TakeFromEnd(int bytes) => (uint)(nint)((_end -= bytes) + _toExecutable);
     public long Room => _end - _at;
 
     public void Byte(int value) => *_at++ = (byte)value;
@@ -150,6 +153,26 @@ sealed unsafe class Emitter
         else if (mode == 0x80) Int(displacement);
     }
 
+    /// <summary>PDEP to, from, [mask]: the low bits of one register go where the mask has ones. Changes no flags.</summary>
+    public void Deposit(int to, int from, void* mask)
+    {
+        Byte(0xC4);
+        Byte((to < 8 ? 0x80 : 0) | 0x62);
+        Byte(0x83 | (~from & 15) << 3);
+        Byte(0xF5);
+        ModRmAbsolute(to, mask, 0);
+    }
+
+    /// <summary>JRCXZ over what follows; its distance is set by <see cref="Land"/>.</summary>
+    public byte* JumpIfRcxZero()
+    {
+        Bytes([0xE3, 0]);
+        return _at - 1;
+    }
+
+    /// <summary>A short jump's distance, from just behind it to here.</summary>
+    public void Land(byte* distance) => *distance = (byte)(_at - (distance + 1));
+
     public void Move(int to, int from) => Op(true, Load, to, from);
     public void Move32(int to, int from) => Op(false, Load, to, from);
     public void LoadFrom(int to, void* address) => Op(true, Load, to, address);
@@ -228,6 +251,14 @@ sealed unsafe class Emitter
         Byte(0xF7);
         ModRmAbsolute(0, address, sizeof(int));
         Int(value);
+    }
+
+    /// <summary>Changes no flags.</summary>
+    public void Not(int register)
+    {
+        Rex(true, 0, 0, register);
+        Byte(0xF7);
+        Byte(0xD0 | register & 7);
     }
 
     public void Not32(int register)

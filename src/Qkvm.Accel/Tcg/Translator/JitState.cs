@@ -36,6 +36,9 @@ unsafe struct JitState
     public byte* StorePages;
     public const int StorePagesCount = 1 << 16;
 
+    /// <summary>For PDEP: where the index of a <see cref="ReturnEntry"/> goes.</summary>
+    public ulong ReturnMask;
+
     /// <summary>Where the trampoline goes.</summary>
     public ulong Entry;
 
@@ -91,6 +94,8 @@ enum ExitKind : byte
     CrossPage,
     /// <summary>RIP is <see cref="JitState.ExitValue"/>.</summary>
     Indirect,
+    /// <summary>Likewise, where flags have been kept in EFLAGS.</summary>
+    Return,
     /// <summary>The instruction is for the interpreter.</summary>
     Interpret,
     /// <summary>A memory check failed for <see cref="JitState.ExitValue"/>.</summary>

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Qkvm.Accel.Tcg.Interpreter;
 
 namespace Qkvm.Accel.Tcg.Translator;
@@ -19,6 +20,9 @@ sealed unsafe class Mode
 
     /// <summary>From linear addresses to entries.</summary>
     public required JumpEntry* Jumps;
+
+    /// <summary>Likewise, for look-ups that keep flags: <see cref="ReturnEntry"/> × <see cref="ReturnEntry.Count"/>. Null: not here.</summary>
+    public required ReturnEntry* Returns;
 
     /// <summary>A power of two; few where many code segments may each have a mode of their own.</summary>
     public required int JumpCount;
@@ -61,6 +65,34 @@ enum Bound : byte
     Limit,
     /// <summary>Rights, or a segment that grows downwards: for the interpreter.</summary>
     Closed,
+}
+
+/// <summary>Where an indirect jump to a linear address goes with flags in EFLAGS. What compares must change none, so it adds and
+/// looks for 0.</summary>
+[StructLayout(LayoutKind.Sequential)]
+unsafe struct ReturnEntry
+{
+    public const int Count = 1 << 13;
+
+    /// <summary>By how far PDEP moves an address's low bits to index bytes.</summary>
+    public const int Shift = 5;
+
+    /// <summary>0 minus the address.</summary>
+    public ulong Negated;
+
+    public ulong Page;
+
+    /// <summary>A piece of code of this entry's own that sets <see cref="JitState.RipBase"/> and goes to the block: a number there,
+    /// and none loaded from here, keeps one return from waiting for another.</summary>
+    public ulong Code;
+
+    /// <summary>This entry's own.</summary>
+    public ulong Index;
+
+    /// <summary>It matches nothing whose look-up leads here.</summary>
+    public void Clear() => Negated = 0 - (Index ^ 1);
+
+    public static uint IndexOf(ulong target) => (uint)target & Count - 1;
 }
 
 /// <summary>Where an indirect jump to a linear address goes.</summary>

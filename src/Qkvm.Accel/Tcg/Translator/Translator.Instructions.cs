@@ -382,6 +382,7 @@ sealed unsafe partial class Translator
     /// <summary>The block ends; the interpreter runs the instruction.</summary>
     bool EmitInterpret(int offset, in Instruction x)
     {
+        FlushStack();
         ExitRecord* record = InterpretRecord(offset);
         if (record == null) return false;
         var insn = (Insn*)_region.Allocate(sizeof(Insn), 8);

@@ -19,7 +19,9 @@ sealed unsafe partial class Translator
             case Treatment.JumpIfCxZero or Treatment.Loop: return EmitCounter(step);
             case Treatment.Call:
                 PushReturn(i);
-                return EmitDirect(step.Target, step.LiveAfter, step.Target <= step.Offset);
+                FlushStack();
+                // Endless calls end at the stack's end, if it has one: no need to look whether somebody calls.
+                return EmitDirect(step.Target, step.LiveAfter, !_mode.Is64 && step.Target <= step.Offset);
             case Treatment.CallIndirect:
                 LoadTarget(i);
                 _e.StoreTo(&_jit->Saved1, R10);
@@ -60,6 +62,8 @@ sealed unsafe partial class Translator
     bool EmitDirect(int target, byte live, bool polls = false)
     {
         bool isLocal = target is >= 0 and < PageSize;
+        bool keepsFlags = !isLocal && !polls && !_flagsSaved && live != 0 && _mode.Is64;
+        if (keepsFlags) live = 0;
         if (polls || !isLocal) FreeFlags(live);
         if (polls)
         {
@@ -72,12 +76,13 @@ sealed unsafe partial class Translator
         {
             ExitRecord* cross = NewRecord(ExitKind.CrossPage, target);
             if (cross == null) return false;
-            EmitCross(cross, saveFlags: false);
+            if (keepsFlags) EmitCrossKeepingFlags(cross);
+            else EmitCross(cross, saveFlags: false);
             return true;
         }
         ExitRecord* record = NewRecord(ExitKind.Direct, target);
         if (record == null) return false;
-        record->FlagsInMemory = (byte)(_flagsSaved || live == 0 ? 1 : 0);
+        record->FlagsInMemory = (byte)(_flagsSaved ? 1 : 0);
         record->Host = _e.Jump();
         _stubs.Add(new Stub { Kind = StubKind.Exit, Hole = record->Host, Record = record, SaveFlags = !_flagsSaved });
         return true;
@@ -92,7 +97,25 @@ sealed unsafe partial class Translator
         _e.Op(true, CompareLoad, R10, &record->Slot->Tag);
         _stubs.Add(new Stub { Kind = StubKind.MissCross, Hole = _e.JumpIf(NotEqual), Record = record });
         if (_mode.CodeBase != 0) _e.MoveImmediate(R10, _block->RipBase + (uint)(record->Offset & -PageSize));
+        else _e.LoadFrom(R10, &record->Slot->Tag);                  // anew: the next block need not wait for this one's base
         _e.StoreTo(&_jit->RipBase, R10);
+        record->Host = _e.Jump();
+    }
+
+    /// <summary>Likewise, with nothing that changes a flag.</summary>
+    void EmitCrossKeepingFlags(ExitRecord* record)
+    {
+        _e.StoreTo(&_jit->Saved1, Rcx);
+        _e.LoadFrom(Rcx, &_jit->RipBase);
+        _e.LoadFrom(R10, &record->Slot->Tag);
+        _e.Not(R10);
+        _e.Op(true, Lea, Rcx, Rcx, R10, 0, (record->Offset & -PageSize) + 1);
+        byte* same = _e.JumpIfRcxZero();
+        _stubs.Add(new Stub { Kind = StubKind.MissCrossKeepingFlags, Hole = _e.Jump(), Record = record });
+        _e.Land(same);
+        _e.Not(R10);
+        _e.StoreTo(&_jit->RipBase, R10);
+        _e.LoadFrom(Rcx, &_jit->Saved1);
         record->Host = _e.Jump();
     }
 
@@ -122,7 +145,7 @@ sealed unsafe partial class Translator
         uint hole = _e.JumpIf(condition);
         if (isLocal)
         {
-            record->FlagsInMemory = (byte)(_flagsSaved || step.LiveAtTarget == 0 ? 1 : 0);
+            record->FlagsInMemory = (byte)(_flagsSaved ? 1 : 0);
             record->Host = hole;
             _stubs.Add(new Stub { Kind = StubKind.Exit, Hole = hole, Record = record, SaveFlags = !_flagsSaved });
         }
@@ -190,6 +213,8 @@ sealed unsafe partial class Translator
     /// <summary>To the linear address in R10, in this mode.</summary>
     bool EmitIndirect(Mode mode)
     {
+        FlushStack();
+        if (!_flagsSaved && mode.Returns != null) return EmitIndirectKeepingFlags(mode);
         FreeFlagsKeepingR10();
         ExitRecord* record = NewRecord(ExitKind.Indirect, 0);
         if (record == null) return false;
@@ -208,6 +233,44 @@ sealed unsafe partial class Translator
         _e.Op(false, 0xFF, 4, R11, None, 0, (int)mode.Jumps + 8);
         _addend = null;
         return true;
+    }
+
+    /// <summary>Likewise, with nothing that changes a flag, so that none need be saved: most of the time nobody reads them again.</summary>
+    bool EmitIndirectKeepingFlags(Mode mode)
+    {
+        ExitRecord* record = NewRecord(ExitKind.Return, 0);
+        if (record == null) return false;
+        int table = (int)mode.Returns;
+        _e.StoreTo(&_jit->Saved1, Rcx);
+        _e.Deposit(R11, R10, &_jit->ReturnMask);
+        _e.Op(true, Load, Rcx, R11, None, 0, table);
+        _e.Op(true, Lea, Rcx, Rcx, R10, 0, 0);
+        byte* found = _e.JumpIfRcxZero();
+        uint leaves = _e.Here;
+        _stubs.Add(new Stub { Kind = StubKind.Return, Hole = _e.Jump(), Record = record });
+        _e.Land(found);
+        _e.Op(false, Load, Rcx, &_jit->Attention);
+        byte* quiet = _e.JumpIfRcxZero();
+        _e.Jump(leaves);
+        _e.Land(quiet);
+        _e.LoadFrom(Rcx, &_jit->Saved1);
+        _e.Op(false, 0xFF, 4, R11, None, 0, table + 2 * sizeof(ulong));
+        _addend = null;
+        return true;
+    }
+
+    /// <summary>Bytes of code of a <see cref="ReturnEntry"/>'s own.</summary>
+    public const int ArrivalSize = 32;
+
+    /// <summary>The executable address of so many of those, from the end, since a block may be in work; 0: no room is left.</summary>
+    public uint AllocateArrivals(int count) => _cold.Room < LargestBlock + count * ArrivalSize ? 0 : _cold.TakeFromEnd(count * ArrivalSize);
+
+    public void EmitArrival(ReturnEntry* entry, uint block)
+    {
+        _arrival.Start(_region.Writable + ((byte*)entry->Code - _region.Executable), _region.Writable + _region.CodeSize, (byte*)entry->Code);
+        _arrival.MoveImmediate(R10, entry->Page);
+        _arrival.StoreTo(&_jit->RipBase, R10);
+        _arrival.Jump(block);
     }
 
     void FreeFlagsKeepingR10()

@@ -154,7 +154,7 @@ sealed unsafe partial class Translator
     {
         ref Access access = ref _unit.Accesses[number];
         Slot* slot = _unit.Groups[access.Group].Slot;
-        long displacement = access.Displacement - (access.Base == GuestRsp ? _unit.Steps[stepNumber].StackDelta : 0);
+        long displacement = access.Displacement - (access.Base == GuestRsp ? _unit.Steps[stepNumber].StackDelta - _stackMoves : 0);
         int host = access.Base is Access.None or Access.Rip ? None : Host(access.Base);
         int index = access.Index == Access.None ? None : Host(access.Index);
         bool isPlain = host != None && (access.Index == Access.None || index != None) && access.Segment < 0 && !access.IsShort && !access.IsWord;
@@ -205,8 +205,14 @@ sealed unsafe partial class Translator
 
     void MoveStack(int change)
     {
-        if (_mode.StackSize == 2) _e.Byte(0x66);
-        _e.Op(_mode.StackSize == 8, Lea, HostRsp, HostRsp, None, 0, change);
+        if (_mode.StackSize == 2)
+        {
+            _e.Byte(0x66);
+            _e.Op(false, Lea, HostRsp, HostRsp, None, 0, change);
+            return;
+        }
+        _stackMoves += change;
+        if (!_defersStack) FlushStack();
     }
 
     void EnsureVectors(int i)

@@ -33,11 +33,24 @@ sealed unsafe partial class Translator
                 _e.Call(stub.Record->IsWrite != 0 ? _common.MissWrite : _common.MissRead);
                 _e.Jump(stub.Record->Host);
                 break;
+            case StubKind.Return:
+                _e.LoadFrom(Rcx, &_jit->Saved1);
+                EmitExit(stub.Record, _common.Exit);
+                break;
             case StubKind.MissCross:
                 EmitExit(stub.Record, _mode.CodeBase != 0 ? _common.MissCrossSegmented : _common.MissCross);
                 break;
+            case StubKind.MissCrossKeepingFlags:
+                _e.LoadFrom(Rcx, &_jit->Saved1);
+                _e.SaveFlags(&_jit->Flags);
+                LoadLinear(stub.Record->Offset & -PageSize);
+                EmitExit(stub.Record, _common.MissCrossKeepingFlags);
+                break;
             case StubKind.SecondPage:
                 EmitExit(stub.Record, _common.MissSecondPage);
+                break;
+            case StubKind.Cross when stub.SaveFlags && _mode.Is64:
+                EmitCrossKeepingFlags(stub.Record);
                 break;
             case StubKind.Cross:
                 EmitCross(stub.Record, stub.SaveFlags);
@@ -90,6 +103,7 @@ sealed unsafe partial class Translator
         stubs.MissWrite = EmitMiss(WriteTagAt);
         stubs.MissCross = EmitMissCross(moves: true);
         stubs.MissCrossSegmented = EmitMissCross(moves: true, isSegmented: true);
+        stubs.MissCrossKeepingFlags = EmitMissCross(moves: true, keepsFlags: true);
         stubs.MissSecondPage = EmitMissCross(moves: false);
 
         stubs.LoadX87 = _e.Here;
@@ -162,7 +176,7 @@ sealed unsafe partial class Translator
 
     /// <summary>The next instruction, or the rest of it, is in another page, whose linear address is in R10: goes on if that is
     /// the same host page as last time.</summary>
-    uint EmitMissCross(bool moves, bool isSegmented = false)
+    uint EmitMissCross(bool moves, bool keepsFlags = false, bool isSegmented = false)
     {
         uint start = _e.Here;
         _e.StoreTo(&_jit->Saved0, Rax);
@@ -181,6 +195,7 @@ sealed unsafe partial class Translator
         _e.LoadFrom(Rcx, &_jit->Saved1);
         if (isSegmented) _e.Op(false, SubLoad, R10, &_state->Cs.Base);
         if (moves) _e.StoreTo(&_jit->RipBase, R10);
+        if (keepsFlags) _e.RestoreFlags(&_jit->Flags);
         _e.Op(false, 0xFF, 4, R11, None, 0, RecordTargetAt);        // jmp [r11 + Target]
         _e.PatchHere(absent);
         _e.PatchHere(other);

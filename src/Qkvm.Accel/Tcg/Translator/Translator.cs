@@ -19,6 +19,9 @@ sealed unsafe partial class Translator : IDisposable
 
     /// <summary>What runs each time, and the ways out, which would only thin it out; one of them is <see cref="_e"/>.</summary>
     readonly Emitter _hot = new(), _cold = new();
+
+    /// <summary>For pieces that are written anew.</summary>
+    readonly Emitter _arrival = new();
     Emitter _e;
     readonly Unit _unit;
     readonly byte* _page;
@@ -35,6 +38,10 @@ sealed unsafe partial class Translator : IDisposable
 
     /// <summary>The group whose check has just left its offset in the page in R10; -1: none.</summary>
     int _checked;
+
+    /// <summary>What RSP has yet to be moved by: pushes and pops in a row move it once.</summary>
+    int _stackMoves;
+    bool _defersStack;
 
     /// <summary>Of a loop: where it goes back to, behind the checks of what stays.</summary>
     uint _loop;
@@ -53,7 +60,7 @@ sealed unsafe partial class Translator : IDisposable
 
     enum StubKind : byte
     {
-        Exit, Miss, Cross, MissCross, SecondPage, StringMiss, StringAgain, StringZero, StringBound,
+        Exit, Miss, Cross, MissCross, SecondPage, StringMiss, StringAgain, StringZero, StringBound, Return, MissCrossKeepingFlags,
     }
 
     public Translator(Cpu cpu, CodeRegion region, CpuState* state, JitState* jit)
@@ -125,6 +132,7 @@ sealed unsafe partial class Translator : IDisposable
         (_mode, _flagsSaved) = (mode, flagsSaved);
         _block = block;
         _addend = null;
+        (_stackMoves, _defersStack) = (0, false);
         _stubs.Clear();
         _start = _e.Here;
         block->Kind = ExitKind.Stale;
@@ -142,12 +150,17 @@ sealed unsafe partial class Translator : IDisposable
         for (int i = 0; i < _unit.Count; i++)
         {
             _checked = -1;
+            bool isStack = i != vectors && i != x87 && MovesStack(i);
+            if (_stackMoves != 0 && !isStack && !IgnoresStack(i, vectors, x87)) FlushStack();
+            _defersStack = isStack;
             for (int g = 0; g < _unit.GroupCount; g++)
                 if (_unit.Groups[g].Position == i && !_unit.Groups[g].IsInvariant && !EmitCheck(g, i)) return false;
             if (i == vectors) EnsureVectors(i);
             if (i == x87 && !EnsureX87(i)) return false;
             if (!EmitStep(i)) return false;
         }
+        _defersStack = false;
+        FlushStack();
         if (_unit.Count == 0 || !Closes(_unit.Steps[_unit.Count - 1]))
         {
             int next = _unit.Count == 0 ? offset : _unit.Steps[_unit.Count - 1].Following;
@@ -170,6 +183,36 @@ sealed unsafe partial class Translator : IDisposable
         _addend = null;
         (_flagsSaved, _loop) = (false, _e.Here);
         return true;
+    }
+
+    /// <summary>Pushes and pops of registers and numbers.</summary>
+    bool MovesStack(int i)
+    {
+        ref Step step = ref _unit.Steps[i];
+        return _mode.StackSize != 2 && step.Treatment is Treatment.Push or Treatment.Pop or Treatment.PushImmediate
+            && (step.X.Op0Kind != OpKind.Register || Unit.GuestNumber(step.X.Op0Register) != GuestRsp) && !IsCheckedAt(i);
+    }
+
+    /// <summary>Neither uses RSP nor leaves the block.</summary>
+    bool IgnoresStack(int i, int vectors, int x87)
+    {
+        ref Step step = ref _unit.Steps[i];
+        if (i == vectors || i == x87 || IsCheckedAt(i)) return false;
+        if (step.Treatment == Treatment.Return) return _mode.StackSize != 2 && !_mode.IsSegmented;
+        return step.Treatment == Treatment.Nop || step.Treatment == Treatment.Native && step.Access < 0 && !_unit.NamesStack(step);
+    }
+
+    bool IsCheckedAt(int i)
+    {
+        for (int g = 0; g < _unit.GroupCount; g++)
+            if (_unit.Groups[g].Position == i && !_unit.Groups[g].IsInvariant) return true;
+        return false;
+    }
+
+    void FlushStack()
+    {
+        if (_stackMoves != 0) _e.Op(_mode.StackSize == 8, Lea, HostRsp, HostRsp, None, 0, _stackMoves);
+        _stackMoves = 0;
     }
 
     static bool Closes(in Step step) => step.Treatment is Treatment.Interpret or Treatment.Jump or Treatment.JumpIndirect or Treatment.Call
@@ -245,7 +288,7 @@ struct Stubs
     public uint MissRead, MissWrite;
 
     /// <summary>Gone to with a linear page in R10, a record in R11, flags in memory.</summary>
-    public uint MissCross, MissCrossSegmented, MissSecondPage;
+    public uint MissCross, MissCrossKeepingFlags, MissCrossSegmented, MissSecondPage;
     public uint LoadVectors;
 
     /// <summary>From C#: void f(): x87 registers from and to JitState.X87Area.</summary>

@@ -393,6 +393,14 @@ sealed unsafe partial class Unit
         return written;
     }
 
+    /// <summary>RSP or a part of it is an operand.</summary>
+    public bool NamesStack(in Step step)
+    {
+        for (int i = 0; i < step.X.OpCount; i++)
+            if (step.X.GetOpKind(i) == OpKind.Register && step.X.GetOpRegister(i).IsGPR() && GuestNumber(step.X.GetOpRegister(i)) == Rsp) return true;
+        return false;
+    }
+
     /// <summary>The operand of LEA.</summary>
     public Access Address(in Step step) => Operand(step);
 
