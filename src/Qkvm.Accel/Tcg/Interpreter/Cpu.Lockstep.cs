@@ -91,7 +91,7 @@ public sealed unsafe partial class Cpu
         decoder.Decode(out x);
         if (x.Code == Code.INVALID) return false;
         OpInfo info = OpInfo.Of(x);
-        return info.Treatment != Treatment.Interpret && !(info.StoresMemory && info.LoadsMemory) && x.Mnemonic is not (Mnemonic.Xchg or Mnemonic.Rdtsc);
+        return info.Treatment != Treatment.Interpret && !(info.StoresMemory && info.LoadsMemory) && x.Mnemonic is not (Mnemonic.Xchg or Mnemonic.Rdtsc or Mnemonic.Rdtscp);
     }
 
     void Compare(in Instruction x, CpuState* before, CpuState* translated, ulong flags, byte live)

@@ -60,6 +60,8 @@ public sealed unsafe partial class Cpu
             case ExitKind.Indirect:
                 UnpackState(_is64Bit ? _jit->ExitValue : (uint)(_jit->ExitValue - _codeBase));
                 return false;
+            case ExitKind.ReadTsc or ExitKind.ReadTscAux:
+                return ReadTsc(record, rip);
             case ExitKind.Return:
                 return GoToReturn(_jit->ExitValue);
             case ExitKind.LoadX87:
@@ -85,6 +87,21 @@ public sealed unsafe partial class Cpu
                 UnpackState(rip);
                 return false;
         }
+    }
+
+    bool ReadTsc(ExitRecord* record, ulong rip)
+    {
+        if ((State->Cr4 & Cr4.Tsd) != 0 && State->Cpl != 0)
+        {
+            UnpackState(rip);
+            RunOne();
+            return false;
+        }
+        ulong value = ReadTsc();
+        (State->Gpr[0], State->Gpr[2]) = ((uint)value, value >> 32);
+        if (record->Kind == ExitKind.ReadTscAux) State->Gpr[1] = (uint)State->TscAux;
+        Enter(record->Host, _engine!.Common.EnterWithVectors);
+        return true;
     }
 
     bool Yield(ExitRecord* record, ulong rip)

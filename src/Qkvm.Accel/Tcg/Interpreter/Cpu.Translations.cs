@@ -28,6 +28,8 @@ public sealed unsafe partial class Cpu
 
     /// <summary>Blocks of one instruction, by the page that it goes on in.</summary>
     readonly Dictionary<nuint, List<nint>> _crossings = [];
+    const int RecentModes = 16;
+    readonly Mode?[] _recentModes = new Mode?[RecentModes];
     Translation** _translations;
     int _forgets;
 
@@ -217,6 +219,7 @@ public sealed unsafe partial class Cpu
         _jit->LowerAt = _lower;
         _jit->UpperAt = _upper;
         _modes.Clear();
+        Array.Clear(_recentModes);
         _mode = null;
         _translatedPages.Clear();
         _crossings.Clear();
@@ -366,14 +369,16 @@ public sealed unsafe partial class Cpu
     /// <summary>Null: there is no room for one more.</summary>
     internal Mode? TryModeOf(ulong bits, uint codeBase = 0, uint codeLimit = uint.MaxValue)
     {
-        if (_modes.TryGetValue((bits, codeBase, codeLimit), out Mode? known)) return known;
+        ref Mode? recent = ref _recentModes[(bits ^ bits >> 1 ^ bits >> 6 ^ codeBase >> 4) & RecentModes - 1];
+        if (recent != null && recent.Bits == bits && recent.CodeBase == codeBase && recent.CodeLimit == codeLimit) return recent;
+        if (_modes.TryGetValue((bits, codeBase, codeLimit), out Mode? known)) return recent = known;
         Mode? mode = MakeMode(bits, codeBase, codeLimit);
         if (mode != null) _modes.Add((bits, codeBase, codeLimit), mode);
         return mode;
     }
 
     internal const ulong ModeIs64 = 1, ModeUser = 2, ModeAc = 4, ModeSse = 8, ModeAvx = 0x10, ModeX87 = 0x20, ModeSystemCall = 0x80,
-        ModeFiveLevels = 1 << 24, ModeDown = 1 << 14, ModeCode16 = 1 << 15, ModeReal = 1 << 22, ModeSmallStack = 1 << 23;
+        ModeFiveLevels = 1 << 24, ModeBases = 1 << 28, ModeDown = 1 << 14, ModeCode16 = 1 << 15, ModeReal = 1 << 22, ModeSmallStack = 1 << 23;
 
     // Bits by segment: without a limit; with base 0; with the limit FFFFh; with another.
     internal const int ModeOpen = 8, ModeFlat = 16, ModeWord = 32, ModeLimited = 40;
@@ -394,6 +399,7 @@ public sealed unsafe partial class Cpu
         if (fpu && (_jit->X87Loaded != 0 || (X87Control & x87Masks) == x87Masks && (X87Status & X87Summary) == 0)) bits |= ModeX87;
         if ((s->Efer & Efer.Sce) != 0) bits |= ModeSystemCall;
         if ((s->Cr4 & Cr4.La57) != 0) bits |= ModeFiveLevels;
+        if ((s->Cr4 & Cr4.Fsgsbase) != 0) bits |= ModeBases;
         if (!GoesUp) bits |= ModeDown;
         if (_is64Bit) return bits | ModeIs64;
         bool isReal = IsRealAddressing;

@@ -98,6 +98,8 @@ enum ExitKind : byte
     Return,
     /// <summary>The instruction is for the interpreter.</summary>
     Interpret,
+    /// <summary>RDTSC, RDTSCP: goes on at <see cref="ExitRecord.Host"/>.</summary>
+    ReadTsc, ReadTscAux,
     /// <summary>A memory check failed for <see cref="JitState.ExitValue"/>.</summary>
     Miss,
     /// <summary>An offset may lie beyond the limit of its segment.</summary>

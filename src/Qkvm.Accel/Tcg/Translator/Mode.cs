@@ -32,6 +32,8 @@ sealed unsafe class Mode
 
     public bool IsUser => (Bits & Cpu.ModeUser) != 0;
     public bool HasSystemCall => (Bits & Cpu.ModeSystemCall) != 0;
+    /// <summary>RDFSBASE and its like exist.</summary>
+    public bool HasBases => (Bits & Cpu.ModeBases) != 0;
     public bool HasFiveLevels => (Bits & Cpu.ModeFiveLevels) != 0;
     public bool GoesDown => (Bits & Cpu.ModeDown) != 0;
     public bool Is64 => CodeSize == 8;

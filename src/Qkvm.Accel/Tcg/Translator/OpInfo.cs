@@ -25,7 +25,7 @@ enum Treatment : byte
     LoadSegment, PopSegment, LoadPointer,
     /// <summary>MOVS STOS LODS CMPS SCAS, and those with REP that the host repeats.</summary>
     String, RepeatedString,
-    ClearInterrupt, SetInterrupt, PushFlags, SwapGs, ReadSegment, Pause,
+    ClearInterrupt, SetInterrupt, PushFlags, SwapGs, ReadSegment, Pause, ReadTsc, Base,
 
     /// <summary>SYSCALL, SYSRET, STAC and CLAC, STD and CLD: the block ends, the mode is another.</summary>
     SystemCall, SystemReturn, SetAc, SetDirection,
@@ -165,6 +165,8 @@ sealed class OpInfo
         {
             Mnemonic.Mul or Mnemonic.Div or Mnemonic.Idiv or Mnemonic.Cmpxchg8b or Mnemonic.Cmpxchg16b => rax | rdx,
             Mnemonic.Imul when operands == 1 => rax | rdx,
+            Mnemonic.Rdtsc => rax | rdx,
+            Mnemonic.Rdtscp => rax | rcx | rdx,
             Mnemonic.Cwd or Mnemonic.Cdq or Mnemonic.Cqo => rdx,
             Mnemonic.Cbw or Mnemonic.Cwde or Mnemonic.Cdqe or Mnemonic.Cmpxchg or Mnemonic.Lahf => rax,
             Mnemonic.Pcmpestri or Mnemonic.Pcmpistri or Mnemonic.Pcmpestri64 or Mnemonic.Vpcmpestri or Mnemonic.Vpcmpistri
@@ -195,6 +197,10 @@ sealed class OpInfo
             case Code.Pushfw or Code.Pushfd or Code.Pushfq: return Treatment.PushFlags;
             case Code.Swapgs: return Treatment.SwapGs;
             case Code.Pause: return Treatment.Pause;
+            case Code.Rdtsc or Code.Rdtscp: return Treatment.ReadTsc;
+            case Code.Rdfsbase_r32 or Code.Rdfsbase_r64 or Code.Rdgsbase_r32 or Code.Rdgsbase_r64 or Code.Wrfsbase_r32 or Code.Wrfsbase_r64
+                or Code.Wrgsbase_r32 or Code.Wrgsbase_r64: return Treatment.Base;
+            case Code.Serialize: return Treatment.Nop;
             case Code.Mov_rm16_Sreg or Code.Mov_r32m16_Sreg or Code.Mov_r64m16_Sreg: return Treatment.ReadSegment;
             case Code.Syscall: return Treatment.SystemCall;
             case Code.Sysretq: return Treatment.SystemReturn;

@@ -273,9 +273,9 @@ sealed unsafe partial class Translator
         _arrival.Jump(block);
     }
 
-    void FreeFlagsKeepingR10()
+    void FreeFlagsKeepingR10(byte live = OpInfo.AllFlags)
     {
-        if (_flagsSaved) return;
+        if (live == 0 || _flagsSaved) return;
         _e.Move(R11, R10);
         _e.SaveFlags(&_jit->Flags);
         _e.Move(R10, R11);

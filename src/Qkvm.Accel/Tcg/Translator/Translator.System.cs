@@ -34,6 +34,8 @@ sealed unsafe partial class Translator
                 EmitReadSegment(i);
                 return true;
             case Treatment.Pause: return EmitPause(step);
+            case Treatment.ReadTsc: return EmitReadTsc(step);
+            case Treatment.Base: return EmitBase(step);
             case Treatment.SystemCall: return EmitSystemCall(step);
             case Treatment.SystemReturn: return EmitSystemReturn(step);
             case Treatment.SetDirection: return EmitSetDirection(step);
@@ -161,10 +163,7 @@ sealed unsafe partial class Translator
         ExitRecord* slow = InterpretRecord(step.Offset);
         if (user == null || slow == null) return false;
         FreeFlags(step.LiveBefore);
-        _e.Move(R10, Rcx);
-        _e.Shift(true, Sar, R10, 47);
-        _e.Op(true, Lea, R10, R10, None, 0, 1);
-        _e.Arithmetic(true, Compare, R10, 1);
+        EmitIsCanonical(Rcx);
         ExitIf(Above, slow);
         _e.CompareByte(&_jit->InterruptWaits, 0);
         ExitIf(NotEqual, slow);

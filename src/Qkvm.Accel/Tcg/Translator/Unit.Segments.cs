@@ -97,10 +97,14 @@ sealed unsafe partial class Unit
     };
 
     /// <summary>The segment register whose base a step changes.</summary>
+    /// <summary>Of RDFSBASE and its like.</summary>
+    public static int SegmentOfBase(Mnemonic mnemonic) => mnemonic is Mnemonic.Rdfsbase or Mnemonic.Wrfsbase ? Seg.Fs : Seg.Gs;
+
     static int? WrittenSegment(in Step step) => step.Treatment switch
     {
         Treatment.LoadSegment or Treatment.PopSegment or Treatment.LoadPointer => LoadedSegment(step.X),
         Treatment.SwapGs => Seg.Gs,
+        Treatment.Base => SegmentOfBase(step.X.Mnemonic),
         _ => null,
     };
 

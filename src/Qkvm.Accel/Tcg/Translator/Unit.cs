@@ -214,7 +214,8 @@ sealed unsafe partial class Unit
             case Treatment.SetInterrupt when IsLast(step): return Treatment.Interpret;
             case Treatment.SwapGs when !Mode.Is64 || Mode.IsUser: return Treatment.Interpret;
             case Treatment.SystemCall when !Mode.Is64 || !Mode.HasSystemCall: return Treatment.Interpret;
-            case Treatment.SystemReturn when !Mode.Is64 || !Mode.HasSystemCall || Mode.IsUser || Mode.HasFiveLevels: return Treatment.Interpret;
+            case Treatment.SystemReturn when !Mode.Is64 || !Mode.HasSystemCall || Mode.IsUser: return Treatment.Interpret;
+            case Treatment.Base when !Mode.Is64 || !Mode.HasBases: return Treatment.Interpret;
             case Treatment.SetAc when !Mode.Is64 || Mode.IsUser || !_cpu.HasSmap: return Treatment.Interpret;
             case Treatment.SetDirection: return Mode.GoesDown == (x.Code == Code.Std) ? Treatment.Nop : treatment;
             case Treatment.String: return TreatString(x);
