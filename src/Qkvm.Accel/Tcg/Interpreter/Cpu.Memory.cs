@@ -122,5 +122,10 @@ public sealed unsafe partial class Cpu
     public bool IsCanonical(ulong linear) => (ulong)((long)(linear << _canonicalShift) >> _canonicalShift) == linear;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    /// <summary>In a set for data.</summary>
     internal static TlbEntry* Entry(TlbEntry* set, ulong linear) => (TlbEntry*)((byte*)set + (linear >> 7 & (TlbSet.Size - 1) * 32));
+
+    /// <summary>In any set.</summary>
+    internal static TlbEntry* Entry(TlbEntry* entries, int set, ulong linear) =>
+        entries + TlbSet.Start(set) + (linear >> 12 & (ulong)((TlbSet.IsFetch(set) ? TlbSet.FetchSize : TlbSet.Size) - 1));
 }

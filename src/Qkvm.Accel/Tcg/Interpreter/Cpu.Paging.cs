@@ -33,7 +33,7 @@ public sealed unsafe partial class Cpu
     [MethodImpl(MethodImplOptions.NoInlining)]
     TlbEntry* Fill(ulong linear, bool write, int set, int segment)
     {
-        TlbEntry* entry = Entry(_tlbEntries + set * TlbSet.Size, linear);
+        TlbEntry* entry = Entry(_tlbEntries, set, linear);
         ulong page = linear & ~PageMask, need = write ? TlbEntry.Write : TlbEntry.Read;
         if ((entry->Known & ~TlbEntry.Flags) != page || (entry->Known & need) == 0)
         {
@@ -52,7 +52,7 @@ public sealed unsafe partial class Cpu
     /// <summary>As <see cref="Fill"/>; false instead of #PF (with its error code) or of a fault for an address that is not canonical.</summary>
     bool TryFill(ulong linear, bool write, int set, out TlbEntry* entry, out uint error)
     {
-        entry = Entry(_tlbEntries + set * TlbSet.Size, linear);
+        entry = Entry(_tlbEntries, set, linear);
         error = 0;
         ulong page = linear & ~PageMask, need = write ? TlbEntry.Write : TlbEntry.Read;
         if ((entry->Known & ~TlbEntry.Flags) != page || (entry->Known & need) == 0)
@@ -85,7 +85,10 @@ public sealed unsafe partial class Cpu
         if ((entry->Known & TlbEntry.WritableRam) == 0 || WatchesPage(page)) return;
         CodeMap map = _code[Detail(entry)->Map];
         if ((map.Flags(entry->Host) & (GuestRam.CodePage | GuestRam.WatchedPage)) == 0 && map.TryTagWrites(entry->Host, Index))
+        {
             entry->WriteTag = page;
+            *TagsOf((nuint)entry->Host) = 1;
+        }
     }
 
     /// <summary>Translates one page; with <paramref name="commit"/> accessed and dirty bits are set.</summary>

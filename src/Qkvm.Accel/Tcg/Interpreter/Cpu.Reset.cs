@@ -82,6 +82,7 @@ public sealed unsafe partial class Cpu : IDisposable
         foreach (TlbContext context in _contexts) context.Dispose();
         NativeMemory.Free(_translations);
         NativeMemory.Free(_lower);
+        NativeMemory.Free(_tagPages);
         NativeMemory.Free(_upper);
         _engine?.Dispose();
         _region.Dispose();

@@ -196,11 +196,11 @@ public sealed unsafe partial class Cpu
         _checksAlignment = state->Cpl == 3 && (flags & aligned) != 0 && (cr0 & Cr0.Am) != 0;
         (_untagsLower, _untagsUpper) = UntagsOf(state->Cr3, cr4);
         int set = _checksAlignment ? TlbSet.UserAligned : state->Cpl == 3 ? TlbSet.User : (flags & Interpreter.Rflags.Ac) != 0 ? TlbSet.SupervisorAc : TlbSet.Supervisor;
-        _tlb = _tlbEntries + set * TlbSet.Size;
+        _tlb = _tlbEntries + TlbSet.Start(set);
         SetKey();
         _modeMayDiffer = true;
         _jit->Tlb = _tlb;
-        _jit->FetchTlb = _tlbEntries + (state->Cpl == 3 ? TlbSet.UserFetch : TlbSet.SupervisorFetch) * TlbSet.Size;
+        _jit->FetchTlb = _tlbEntries + TlbSet.Start(state->Cpl == 3 ? TlbSet.UserFetch : TlbSet.SupervisorFetch);
         _jit->Wide = (byte)((state->Cr4 & Cr4.Osxsave) != 0 && (state->Xcr0 & 6) == 6 ? 1 : 0);
         _translatable = CanTranslate();
         if (state->Dr[7] != _dr7Seen) BreakpointsChanged();

@@ -1,4 +1,6 @@
+using System.Runtime.InteropServices;
 using Qkvm.Accel.Tcg.Translator;
+using Qkvm.Host;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
 
@@ -29,6 +31,7 @@ public sealed unsafe partial class Cpu
                 context.Identifier = TlbContext.NoIdentifier;
             }
             _context.Identifier = CurrentIdentifier;
+            new Span<byte>(_tagPages, TagPagesCount).Clear();
             ForgetContext(true);
             return;
         }
@@ -97,17 +100,17 @@ public sealed unsafe partial class Cpu
     {
         _context = context;
         context.LastUse = ++_switches;
-        long set = _tlbEntries == null ? TlbSet.Supervisor * TlbSet.Size : _tlb - _tlbEntries;
-        long systemSet = _tlbEntries == null ? TlbSet.Supervisor * TlbSet.Size : _systemTlb - _tlbEntries;
+        long set = _tlbEntries == null ? TlbSet.Start(TlbSet.Supervisor) : _tlb - _tlbEntries;
+        long systemSet = _tlbEntries == null ? TlbSet.Start(TlbSet.Supervisor) : _systemTlb - _tlbEntries;
         _tlbEntries = context.Entries;
         _tlbDetails = context.Details;
         _tlb = _tlbEntries + set;
         _systemTlb = _tlbEntries + systemSet;
-        _jit->UserTlb = _tlbEntries + TlbSet.User * TlbSet.Size;
-        _jit->SupervisorTlb = _tlbEntries + TlbSet.Supervisor * TlbSet.Size;
-        _jit->SupervisorAcTlb = _tlbEntries + TlbSet.SupervisorAc * TlbSet.Size;
-        _jit->UserFetchTlb = _tlbEntries + TlbSet.UserFetch * TlbSet.Size;
-        _jit->SupervisorFetchTlb = _tlbEntries + TlbSet.SupervisorFetch * TlbSet.Size;
+        _jit->UserTlb = _tlbEntries + TlbSet.Start(TlbSet.User);
+        _jit->SupervisorTlb = _tlbEntries + TlbSet.Start(TlbSet.Supervisor);
+        _jit->SupervisorAcTlb = _tlbEntries + TlbSet.Start(TlbSet.SupervisorAc);
+        _jit->UserFetchTlb = _tlbEntries + TlbSet.Start(TlbSet.UserFetch);
+        _jit->SupervisorFetchTlb = _tlbEntries + TlbSet.Start(TlbSet.SupervisorFetch);
     }
 
     /// <summary>Other translations hold from now on than did before.</summary>
@@ -121,6 +124,13 @@ public sealed unsafe partial class Cpu
         }
         NewEpoch();
     }
+
+    const int TagPagesCount = 1 << 16;
+
+    /// <summary>By the low bits of a host page's number: 1 if some context may have a write tag for it.</summary>
+    readonly byte* _tagPages = (byte*)NativeMemory.AllocZeroed(TagPagesCount);
+
+    byte* TagsOf(nuint hostPage) => _tagPages + (hostPage >> GuestRam.PageShift & TagPagesCount - 1);
 
     TlbDetail* Detail(TlbEntry* entry) => _tlbDetails + (entry - _tlbEntries);
 
@@ -136,6 +146,7 @@ public sealed unsafe partial class Cpu
 
     bool UntagWrites(nuint hostPage)
     {
+        if (*TagsOf(hostPage) == 0) return false;
         bool found = false;
         foreach (TlbContext context in _contexts) found |= context.UntagWrites(hostPage);
         return found;

@@ -39,14 +39,21 @@ struct TlbDetail
 /// <summary>The sets of TLB entries: one for each way in which rights are judged, so that changes of privilege flush nothing.</summary>
 static class TlbSet
 {
-    public const int User = 0, Supervisor = 1, SupervisorAc = 2, UserFetch = 3, SupervisorFetch = 4;
+    public const int User = 0, Supervisor = 1, SupervisorAc = 2;
 
     /// <summary>As <see cref="User"/>, with alignment checks: its entries have no tags, so that each access comes by.</summary>
-    public const int UserAligned = 5, Count = 6;
+    public const int UserAligned = 3;
+    public const int UserFetch = 4, SupervisorFetch = 5, Count = 6;
 
-    /// <summary>Entries of a set.</summary>
-    public const int Size = 2048;
+    /// <summary>Entries of a set for data, of one for fetches: code is translated once, data is looked up again and again.</summary>
+    public const int Size = 1 << 14, FetchSize = 1 << 11;
+
+    /// <summary>Entries of all sets.</summary>
+    public const int Total = UserFetch * Size + (Count - UserFetch) * FetchSize;
+
+    /// <summary>Where a set begins among them.</summary>
+    public static int Start(int set) => set < UserFetch ? set * Size : UserFetch * Size + (set - UserFetch) * FetchSize;
 
     public static bool IsUser(int set) => set is User or UserFetch or UserAligned;
-    public static bool IsFetch(int set) => set is UserFetch or SupervisorFetch;
+    public static bool IsFetch(int set) => set >= UserFetch;
 }

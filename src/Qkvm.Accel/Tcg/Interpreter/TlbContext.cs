@@ -8,9 +8,9 @@ sealed unsafe class TlbContext : IDisposable
 {
     /// <summary>Of a context that holds nothing.</summary>
     public const int NoIdentifier = -1;
-    const int EntryCount = TlbSet.Count * TlbSet.Size, Regions = 1024, LargeShift = 21, GigabyteShift = 30;
+    const int EntryCount = TlbSet.Total, Regions = 1024, LargeShift = 21, GigabyteShift = 30;
 
-    readonly ushort* _journal = (ushort*)NativeMemory.Alloc(EntryCount, sizeof(ushort));
+    readonly int* _journal = (int*)NativeMemory.Alloc(EntryCount, sizeof(int));
     int _count;
 
     /// <summary>By address modulo: regions of 2 MiB that may lie in a large page.</summary>
@@ -45,7 +45,7 @@ sealed unsafe class TlbContext : IDisposable
     public bool Remember(TlbEntry* entry)
     {
         if (_count == EntryCount) return false;
-        _journal[_count++] = (ushort)(entry - Entries);
+        _journal[_count++] = (int)(entry - Entries);
         return true;
     }
 
@@ -83,7 +83,7 @@ sealed unsafe class TlbContext : IDisposable
         ulong page = linear & ~TlbEntry.Flags;
         for (int set = 0; set < TlbSet.Count; set++)
         {
-            TlbEntry* entry = Cpu.Entry(Entries + set * TlbSet.Size, linear);
+            TlbEntry* entry = Cpu.Entry(Entries, set, linear);
             if (entry->Known != 0 && (entry->Known & ~TlbEntry.Flags) == page) Invalidate(entry);
         }
         if (!_hasLarge || (_large[linear >> LargeShift + 6 & Regions / 64 - 1] >> (int)(linear >> LargeShift & 63) & 1) == 0) return false;

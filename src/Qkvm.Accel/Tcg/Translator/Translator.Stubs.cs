@@ -133,7 +133,7 @@ sealed unsafe partial class Translator
         _e.Byte(0x66);
         _e.Op(false, CompareLoad, Rax, R11, None, 0, RecordLimitAt);
         uint crosses = _e.JumpIf(Above);
-        EmitLookUp(R10, &_jit->Tlb);
+        EmitLookUp(R10, &_jit->Tlb, TlbSet.Size);
         _e.Move(Rcx, R10);
         _e.Arithmetic(true, And, Rcx, -PageSize);
         _e.Op(true, CompareLoad, Rcx, Rax, None, 0, tagAt);
@@ -181,7 +181,7 @@ sealed unsafe partial class Translator
         uint start = _e.Here;
         _e.StoreTo(&_jit->Saved0, Rax);
         _e.StoreTo(&_jit->Saved1, Rcx);
-        EmitLookUp(R10, &_jit->FetchTlb);
+        EmitLookUp(R10, &_jit->FetchTlb, TlbSet.FetchSize);
         _e.Op(true, CompareLoad, R10, Rax, None, 0, ReadTagAt);
         uint absent = _e.JumpIf(NotEqual);
         _e.Op(true, Load, Rax, Rax, None, 0, HostAt);
@@ -206,11 +206,11 @@ sealed unsafe partial class Translator
     }
 
     /// <summary>RAX: the TLB entry for an address.</summary>
-    void EmitLookUp(int linear, void** set)
+    void EmitLookUp(int linear, void** set, int size)
     {
         _e.Move(Rax, linear);
         _e.Shift(true, Shr, Rax, 7);
-        _e.Arithmetic(false, And, Rax, (TlbSet.Size - 1) * sizeof(TlbEntry));
+        _e.Arithmetic(false, And, Rax, (size - 1) * sizeof(TlbEntry));
         _e.Op(true, AddLoad, Rax, set);
     }
 
