@@ -10,6 +10,8 @@ sealed unsafe partial class Translator
     bool EmitJump(int i)
     {
         ref Step step = ref _unit.Steps[i];
+        (_jumpsFrom, _stackMoved) = (step.Offset, step.Treatment is Treatment.Return ? _mode.CodeSize + (step.X.OpCount > 0 ? step.X.Immediate16 : 0)
+            : step.Treatment is Treatment.CallIndirect ? -_mode.CodeSize : 0);
         switch (step.Treatment)
         {
             case Treatment.Jump: return EmitDirect(step.Target, step.LiveAfter, step.Target <= step.Offset);
@@ -165,12 +167,16 @@ sealed unsafe partial class Translator
         return true;
     }
 
+    /// <summary>Of the indirect jump at hand, and by how much it has moved the stack: should its target be no address, it is undone.</summary>
+    int _jumpsFrom, _stackMoved;
+
     /// <summary>To the linear address in R10, in this mode.</summary>
     bool EmitIndirect(Mode mode)
     {
         FreeFlagsKeepingR10();
-        ExitRecord* record = NewRecord(ExitKind.Indirect, 0);
+        ExitRecord* record = NewRecord(ExitKind.Indirect, _jumpsFrom);
         if (record == null) return false;
+        record->Limit = ExitRecord.Moved(_stackMoved);
         _e.Arithmetic32(Compare, &_jit->Attention, 0);
         _stubs.Add(new Stub { Kind = StubKind.Exit, Hole = _e.JumpIf(NotEqual), Record = record });
         _e.Move32(R11, R10);
