@@ -96,6 +96,51 @@ public class ApicTests
     }
 
     [Fact]
+    public void An_elided_EOI_ends_the_interrupt_when_it_is_settled()
+    {
+        _bus.Send(0xFEE00000, 0x51);
+        Assert.Equal(0x51, Apic.Acknowledge());
+        Assert.True(Apic.TryElideEoi());
+        int wakeups = _cpus[0].Wakeups;
+        _bus.Send(0xFEE00000, 0x52);                                // cannot be taken, but somebody must look
+        Assert.Equal((wakeups + 1, false, true), (_cpus[0].Wakeups, Apic.HasInterrupt, Apic.HasWaiting));
+        Apic.SettleEoi(isEnded: true);
+        Assert.True(Apic.HasInterrupt);
+        Assert.Equal(0x52, Apic.Acknowledge());
+        Assert.Equal(0x40000u, Apic.ReadMmio(Isr + 0x20));
+    }
+
+    [Fact]
+    public void An_EOI_that_was_elided_may_come_after_all_and_counts_once()
+    {
+        _bus.Send(0xFEE00000, 0x51);
+        Apic.Acknowledge();
+        Assert.True(Apic.TryElideEoi());
+        Apic.WriteMmio(Eoi, 0);
+        _bus.Send(0xFEE00000, 0x52);
+        Assert.Equal(0x52, Apic.Acknowledge());
+        Apic.SettleEoi(isEnded: true);
+        Assert.Equal(0x40000u, Apic.ReadMmio(Isr + 0x20));
+    }
+
+    [Fact]
+    public void What_others_wait_for_or_a_wire_holds_needs_its_EOI()
+    {
+        Assert.False(Apic.TryElideEoi());
+        _bus.Send(0xFEE00000, 0x51);
+        _bus.Send(0xFEE00000, 0x61);
+        Apic.Acknowledge();
+        Assert.False(Apic.TryElideEoi());                           // 51h waits
+        Apic.WriteMmio(Eoi, 0);
+        Apic.Acknowledge();
+        Apic.WriteMmio(Eoi, 0);
+        Redirect(5, 0x8030, 0);
+        _ioApic.SetIrq(5, true);
+        Assert.Equal(0x30, Apic.Acknowledge());
+        Assert.False(Apic.TryElideEoi());                           // level triggered
+    }
+
+    [Fact]
     public void An_IOAPIC_edge_is_sent_once()
     {
         Redirect(4, 0x30, 1);

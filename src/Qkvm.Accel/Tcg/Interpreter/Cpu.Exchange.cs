@@ -89,7 +89,6 @@ public sealed unsafe partial class Cpu
         state.Field("debug-control", ref _debugControl);
         state.Field("kvm-wall-clock", ref _kvmWallClock);
         state.Field("kvm-system-time", ref _kvmSystemTime);
-        state.Field("kvm-clock-version", ref _kvmClockVersion);
         state.Field("kvm-eoi", ref _kvmEoi);
         state.Field("kvm-eoi-elided", ref _eoiElided);
         ExchangeArray(state, "mtrr-physical", _mtrrPhysical);

@@ -15,9 +15,6 @@ public sealed unsafe partial class Cpu
 
     ulong _kvmWallClock, _kvmSystemTime, _kvmEoi;
 
-    /// <summary>As many updates of the clock's page, twice: odd while one is being written.</summary>
-    uint _kvmClockVersion;
-
     /// <summary>Another vCPU has asked to end a HLT, this one or the next.</summary>
     volatile bool _kicked;
 
@@ -75,14 +72,14 @@ public sealed unsafe partial class Cpu
         ulong at = _kvmSystemTime & ~KvmEnabled, now = HostNanoseconds();
         ulong tsc = (TscHertz == Nanoseconds ? now : (ulong)((UInt128)now * TscHertz / Nanoseconds)) + State->TscOffset;
         (uint multiplier, sbyte shift) = KvmScale(TscHertz);
-        _kvmClockVersion += 2;
-        Memory.Write(at, 4, _kvmClockVersion - 1);
+        uint version = (uint)Memory.Read(at, 4) | 1;                // odd while the rest is being written
+        Memory.Write(at, 4, version);
         Memory.Write(at + 8, 8, tsc);
         Memory.Write(at + 16, 8, now - s_kvmZero);
         Memory.Write(at + 24, 4, multiplier);
         Memory.Write(at + 28, 1, (byte)shift);
         Memory.Write(at + 29, 1, _isKvmClockStable ? stable : 0u);
-        Memory.Write(at, 4, _kvmClockVersion);
+        Memory.Write(at, 4, version + 1);
     }
 
     /// <summary>From ticks to nanoseconds: ticks shifted left, times the multiplier, over 2 to the 32.</summary>

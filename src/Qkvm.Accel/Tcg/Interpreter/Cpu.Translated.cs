@@ -57,6 +57,11 @@ public sealed unsafe partial class Cpu
         {
             case ExitKind.Direct or ExitKind.CrossPage or ExitKind.Stale:
                 return Link(record, rip);
+            case ExitKind.Indirect or ExitKind.Return when _is64Bit && !IsCanonical(_jit->ExitValue):
+                Rsp -= (ulong)(long)record->StackMoved;
+                UnpackState(rip);
+                RunOne();                                           // faults
+                return false;
             case ExitKind.Indirect:
                 UnpackState(_is64Bit ? _jit->ExitValue : (uint)(_jit->ExitValue - _codeBase));
                 return false;

@@ -141,8 +141,14 @@ unsafe struct ExitRecord
     public byte Misses;
     public const byte MostMisses = 255;
 
-    /// <summary>Of an access that misses: the highest offset in a page at which the access fits.</summary>
+    /// <summary>Of an access that misses: the highest offset in a page at which the access fits. Of an indirect jump: see <see cref="Moved"/>.</summary>
     public ushort Limit;
+
+    const int LeastMoved = -8;
+
+    /// <summary>By how much an indirect jump has moved the stack, as <see cref="Limit"/> holds it.</summary>
+    public static ushort Moved(int change) => (ushort)(change - LeastMoved);
+    public readonly int StackMoved => Limit + LeastMoved;
 
     /// <summary>In the page; of jumps: the target's, which may lie outside.</summary>
     public int Offset;

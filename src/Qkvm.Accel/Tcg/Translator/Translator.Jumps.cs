@@ -10,6 +10,8 @@ sealed unsafe partial class Translator
     bool EmitJump(int i)
     {
         ref Step step = ref _unit.Steps[i];
+        (_jumpsFrom, _stackMoved) = (step.Offset, step.Treatment is Treatment.Return ? _mode.CodeSize + (step.X.OpCount > 0 ? step.X.Immediate16 : 0)
+            : step.Treatment is Treatment.CallIndirect ? -_mode.CodeSize : 0);
         if (_mode.IsSegmented && step.Treatment is Treatment.CallIndirect or Treatment.JumpIndirect or Treatment.Return) return EmitIndirectSegmented(i);
         switch (step.Treatment)
         {
@@ -210,14 +212,18 @@ sealed unsafe partial class Translator
         return true;
     }
 
+    /// <summary>Of the indirect jump at hand, and by how much it has moved the stack: should its target be no address, it is undone.</summary>
+    int _jumpsFrom, _stackMoved;
+
     /// <summary>To the linear address in R10, in this mode.</summary>
     bool EmitIndirect(Mode mode)
     {
         FlushStack();
         if (!_flagsSaved && mode.Returns != null) return EmitIndirectKeepingFlags(mode);
         FreeFlagsKeepingR10();
-        ExitRecord* record = NewRecord(ExitKind.Indirect, 0);
+        ExitRecord* record = NewRecord(ExitKind.Indirect, _jumpsFrom);
         if (record == null) return false;
+        record->Limit = ExitRecord.Moved(_stackMoved);
         _e.Arithmetic32(Compare, &_jit->Attention, 0);
         _stubs.Add(new Stub { Kind = StubKind.Exit, Hole = _e.JumpIf(NotEqual), Record = record });
         _e.Move32(R11, R10);
@@ -238,8 +244,9 @@ sealed unsafe partial class Translator
     /// <summary>Likewise, with nothing that changes a flag, so that none need be saved: most of the time nobody reads them again.</summary>
     bool EmitIndirectKeepingFlags(Mode mode)
     {
-        ExitRecord* record = NewRecord(ExitKind.Return, 0);
+        ExitRecord* record = NewRecord(ExitKind.Return, _jumpsFrom);
         if (record == null) return false;
+        record->Limit = ExitRecord.Moved(_stackMoved);
         int table = (int)mode.Returns;
         _e.StoreTo(&_jit->Saved1, Rcx);
         _e.Deposit(R11, R10, &_jit->ReturnMask);
