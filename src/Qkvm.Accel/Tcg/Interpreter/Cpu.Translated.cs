@@ -64,6 +64,8 @@ public sealed unsafe partial class Cpu
                 LoadX87();
                 Enter(record->Host, _engine!.Common.EnterWithVectors);
                 return true;
+            case ExitKind.Yield:
+                return Yield(record, rip);
             case ExitKind.Miss:
                 return Refill(record, rip);
             case ExitKind.Limit:
@@ -81,6 +83,19 @@ public sealed unsafe partial class Cpu
                 UnpackState(rip);
                 return false;
         }
+    }
+
+    bool Yield(ExitRecord* record, ulong rip)
+    {
+        _jit->PausesLeft = JitState.PausesPerYield;
+        if (_attention != 0)
+        {
+            UnpackState(rip);
+            return false;
+        }
+        Thread.Yield();
+        Enter(record->Host, _engine!.Common.EnterWithVectors);
+        return true;
     }
 
     /// <summary>Finds a direct jump's target, remembers it in the code, and goes there.</summary>
@@ -122,7 +137,7 @@ public sealed unsafe partial class Cpu
     /// interpreted or faults, and a group is taken apart.</summary>
     bool Refill(ExitRecord* record, ulong rip)
     {
-        ulong linear = _jit->ExitValue, page = linear & ~PageMask;
+        ulong tagged = _jit->ExitValue, linear = Untag(tagged), page = linear & ~PageMask;
         bool write = record->IsWrite != 0;
         TlbMisses++;
         if (record->Misses == ExitRecord.MostMisses && !LetRoam(record, rip)) return false;
@@ -130,9 +145,10 @@ public sealed unsafe partial class Cpu
         {
             if (TryFill(linear, write, CurrentSet, out TlbEntry* entry, out uint error))
             {
-                if ((write ? entry->WriteTag : entry->ReadTag) == page)
+                // What looks into the TLB finds no tagged pointer there.
+                if ((write ? entry->WriteTag : entry->ReadTag) == page && (tagged == linear || !Roams(SiteOf(record))))
                 {
-                    Fill(record, page, (ulong)entry->Host - page);
+                    Fill(record, tagged & ~PageMask, (ulong)entry->Host - (tagged & ~PageMask));
                     Enter(record->Host, _engine!.Common.EnterWithVectors);
                     return true;
                 }
@@ -226,9 +242,9 @@ public sealed unsafe partial class Cpu
     bool LetRoam(ExitRecord* record, ulong rip)
     {
         Translation* block = record->Owner;
-        byte* site = block->Host - block->Offset + record->Offset;
+        byte* site = SiteOf(record);
         record->Misses = 0;
-        if (Roams(site) || !MissesOften(record)) return true;
+        if (_untagsLower != 0 || _untagsUpper != 0 || Roams(site) || !MissesOften(record)) return true;
         if (_roaming.Count >= MostRoaming) _roaming.Clear();
         _roaming.Add((nuint)site);
         Drop(block);
@@ -236,6 +252,9 @@ public sealed unsafe partial class Cpu
         UnpackState(rip);
         return false;
     }
+
+    /// <summary>Where the instruction of a failed check is in host memory.</summary>
+    static byte* SiteOf(ExitRecord* record) => record->Owner->Host - record->Owner->Offset + record->Offset;
 
     /// <summary>A miss costs little in a loop, where all of it is in the caches, and looking into the TLB costs each execution
     /// some; a miss is dear among those of many other sites, so those are the ones that are spared it.</summary>
@@ -252,6 +271,7 @@ public sealed unsafe partial class Cpu
     void Fill(ExitRecord* record, ulong page, ulong addend)
     {
         *record->Slot = new Slot { Tag = page, Addend = addend };
+        if (record->IsWrite != 0) *StoresTo((nuint)(page + addend)) = 1;
         byte list = (byte)((long)page < 0 ? UpperList : LowerList);
         if ((record->Listed & list) != 0) return;
         record->Listed |= list;

@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using Qkvm.Accel.Tcg.Translator;
 using Qkvm.Core.Accel;
+using Qkvm.Host;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
 using Engine = Qkvm.Accel.Tcg.Translator.Translator;
@@ -159,11 +160,15 @@ public sealed unsafe partial class Cpu
 
     void MarkCode(CodeMap map, byte* from, int length)
     {
-        if (!map.Mark(from, length)) return;
+        byte tags = map.Mark(from, length);
+        if (tags == 0) return;
         nuint page = (nuint)from & ~(nuint)PageMask;
-        UntagWrites(page);
-        ForgetStores(page);
-        _code.Post(new CodeNotice(CodeNoticeKind.Untag, page, map.Index), this);
+        if ((tags & CodeMap.TagOf(Index)) != 0)
+        {
+            UntagWrites(page);
+            ForgetStores(page);
+        }
+        _code.Post(new CodeNotice(CodeNoticeKind.Untag, page, map.Index), this, tags);
     }
 
     void Enlist(Translation* block, byte* page)
@@ -277,7 +282,8 @@ public sealed unsafe partial class Cpu
         for (uint* at = isUpper ? _upper : _lower; at < end; at++)
         {
             var record = (ExitRecord*)(nuint)(*at);
-            if (record->Slot->Tag == page) record->Slot->Tag = Slot.Empty;
+            // Whatever data a pointer carries (see Untag).
+            if (((record->Slot->Tag ^ page) & ~PointerData) == 0) record->Slot->Tag = Slot.Empty;
         }
         foreach (nint jump in isUpper ? _upperJumps : _lowerJumps)
             if ((((JumpEntry*)jump)->Target & ~PageMask) == page) ((JumpEntry*)jump)->Target = isUpper ? JumpEntry.NoneUpper : JumpEntry.NoneLower;
@@ -286,9 +292,13 @@ public sealed unsafe partial class Cpu
     /// <summary>No store goes straight to this page any more.</summary>
     void ForgetStores(nuint hostPage)
     {
+        if (_engine == null || *StoresTo(hostPage) == 0) return;
         for (uint* at = _lower; at < _jit->LowerAt; at++) ForgetStore((ExitRecord*)(nuint)(*at), hostPage);
         for (uint* at = _upper; at < _jit->UpperAt; at++) ForgetStore((ExitRecord*)(nuint)(*at), hostPage);
     }
+
+    /// <summary>Whether slots for stores may lead to this page.</summary>
+    byte* StoresTo(nuint hostPage) => _jit->StorePages + (hostPage >> GuestRam.PageShift & JitState.StorePagesCount - 1);
 
     static void ForgetStore(ExitRecord* record, nuint hostPage)
     {
@@ -391,8 +401,9 @@ public sealed unsafe partial class Cpu
 
     bool CanTranslate()
     {
-        if (Translates && _engine == null) StartTranslator();
-        return Translates;
+        bool can = Translates && !_checksAlignment;
+        if (can && _engine == null) StartTranslator();
+        return can;
     }
 
     void StartTranslator()
@@ -400,6 +411,7 @@ public sealed unsafe partial class Cpu
         _translations = (Translation**)NativeMemory.AllocZeroed(TranslationBuckets, (nuint)sizeof(Translation*));
         _jit->LowerAt = _lower = (uint*)NativeMemory.Alloc((nuint)(_region.DataSize / ExitRecord.SizeOf(ExitKind.Miss)), sizeof(uint));
         _jit->UpperAt = _upper = (uint*)NativeMemory.Alloc((nuint)(_region.DataSize / ExitRecord.SizeOf(ExitKind.Miss)), sizeof(uint));
+        _jit->StorePages = _region.Allocate(JitState.StorePagesCount, 64);
         _jit->HostMxcsr = 0x1F80;
         _jit->X87Area = _region.Allocate(1024, 64);
         _engine = new Engine(this, _region, State, _jit);

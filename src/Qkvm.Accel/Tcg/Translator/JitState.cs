@@ -32,6 +32,10 @@ unsafe struct JitState
     /// There is room for all records.</summary>
     public uint* LowerAt, UpperAt;
 
+    /// <summary>By the low bits of a host page's number: 1 if a slot for stores may lead there. Of <see cref="StorePagesCount"/> bytes.</summary>
+    public byte* StorePages;
+    public const int StorePagesCount = 1 << 16;
+
     /// <summary>Where the trampoline goes.</summary>
     public ulong Entry;
 
@@ -50,6 +54,10 @@ unsafe struct JitState
     /// <summary>1: emitted code has changed the privilege or RFLAGS.AC.</summary>
     public byte ModeStale;
     public uint HostMxcsr;
+
+    /// <summary>PAUSE instructions until the host is told that this vCPU waits for another.</summary>
+    public int PausesLeft;
+    public const int PausesPerYield = 128;
 
     /// <summary>Checks that failed and whose page was found in the TLB.</summary>
     public ulong FastMisses;
@@ -90,6 +98,8 @@ enum ExitKind : byte
     StringMiss,
     /// <summary>Somebody calls.</summary>
     Poll,
+    /// <summary>The guest spins: another vCPU may need the host's processor. Goes on at <see cref="ExitRecord.Host"/>.</summary>
+    Yield,
     /// <summary>The block's code has changed.</summary>
     Stale,
     /// <summary>x87 registers are wanted in the host's.</summary>

@@ -25,7 +25,7 @@ enum Treatment : byte
     LoadSegment, PopSegment, LoadPointer,
     /// <summary>MOVS STOS LODS CMPS SCAS, and those with REP that the host repeats.</summary>
     String, RepeatedString,
-    ClearInterrupt, SetInterrupt, PushFlags, SwapGs, ReadSegment,
+    ClearInterrupt, SetInterrupt, PushFlags, SwapGs, ReadSegment, Pause,
 
     /// <summary>SYSCALL, SYSRET, STAC and CLAC, STD and CLD: the block ends, the mode is another.</summary>
     SystemCall, SystemReturn, SetAc, SetDirection,
@@ -194,6 +194,7 @@ sealed class OpInfo
             case Code.Sti: return Treatment.SetInterrupt;
             case Code.Pushfw or Code.Pushfd or Code.Pushfq: return Treatment.PushFlags;
             case Code.Swapgs: return Treatment.SwapGs;
+            case Code.Pause: return Treatment.Pause;
             case Code.Mov_rm16_Sreg or Code.Mov_r32m16_Sreg or Code.Mov_r64m16_Sreg: return Treatment.ReadSegment;
             case Code.Syscall: return Treatment.SystemCall;
             case Code.Sysretq: return Treatment.SystemReturn;
@@ -248,7 +249,7 @@ sealed class OpInfo
         }
         if (StringForm.KindOf(x.Code) != null) return Treatment.String;
         Mnemonic mnemonic = x.Mnemonic;
-        if (mnemonic is Mnemonic.Nop or Mnemonic.Endbr64 or Mnemonic.Endbr32 or Mnemonic.Pause or Mnemonic.Prefetchnta or Mnemonic.Prefetcht0
+        if (mnemonic is Mnemonic.Nop or Mnemonic.Endbr64 or Mnemonic.Endbr32 or Mnemonic.Prefetchnta or Mnemonic.Prefetcht0
             or Mnemonic.Prefetcht1 or Mnemonic.Prefetcht2 or Mnemonic.Prefetchw or Mnemonic.Prefetchwt1 or Mnemonic.Prefetch) return Treatment.Nop;
         if (x.IsStackInstruction || NeedsInterpreter(mnemonic)) return Treatment.Interpret;
         for (int i = 0; i < x.OpCount; i++)

@@ -99,6 +99,7 @@ sealed unsafe partial class Translator
         return stubs;
     }
 
+    const int PageShift = 12;
     const int ReadTagAt = 0, WriteTagAt = 8, HostAt = 16, AddendAt = 8;
 
     void EmitPushes() => _e.Bytes([0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57]);    // push rbx rbp r12 r13 r14 r15
@@ -124,6 +125,7 @@ sealed unsafe partial class Translator
         _e.Op(true, CompareLoad, Rcx, Rax, None, 0, tagAt);
         uint absent = _e.JumpIf(NotEqual);
         _e.Op(true, Load, Rax, Rax, None, 0, HostAt);
+        if (tagAt == WriteTagAt) EmitNoteStores();
         _e.Op(true, SubLoad, Rax, Rcx);
         _e.Op(true, Load, R10, R11, None, 0, RecordSlotAt);
         _e.Op(true, Store, Rax, R10, None, 0, AddendAt);
@@ -144,6 +146,16 @@ sealed unsafe partial class Translator
         _e.Bytes([0x48, 0x8D, 0x64, 0x24, 0x08]);                   // lea rsp, [rsp + 8]
         _e.Op(false, 0xFF, 4, R11, None, 0, RecordTargetAt);        // jmp [r11 + Target]
         return start;
+    }
+
+    /// <summary>A slot for stores will lead to the host page in RAX. Changes R10.</summary>
+    void EmitNoteStores()
+    {
+        _e.Move(R10, Rax);
+        _e.Shift(true, Shr, R10, PageShift);
+        _e.Bytes([0x45, 0x0F, 0xB7, 0xD2]);                         // movzx r10d, r10w
+        _e.Op(false, 0xC6, 0, R10, None, 0, (int)_jit->StorePages); // mov byte [r10 + StorePages], 1
+        _e.Byte(1);
     }
 
     /// <summary>The next instruction, or the rest of it, is in another page, whose linear address is in R10: goes on if that is

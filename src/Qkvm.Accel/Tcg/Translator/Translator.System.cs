@@ -33,11 +33,26 @@ sealed unsafe partial class Translator
             case Treatment.ReadSegment:
                 EmitReadSegment(i);
                 return true;
+            case Treatment.Pause: return EmitPause(step);
             case Treatment.SystemCall: return EmitSystemCall(step);
             case Treatment.SystemReturn: return EmitSystemReturn(step);
             case Treatment.SetDirection: return EmitSetDirection(step);
             default: return EmitSetAc(step);
         }
+    }
+
+    /// <summary>The host's own, so that locks change hands; and now and then the host's scheduler is asked.</summary>
+    bool EmitPause(in Step step)
+    {
+        ExitRecord* record = NewRecord(ExitKind.Yield, step.Offset);
+        if (record == null) return false;
+        FreeFlags(step.LiveBefore);
+        _e.Bytes([0xF3, 0x90]);                                     // pause
+        _e.Arithmetic32(Sub, &_jit->PausesLeft, 1);
+        ExitIf(Sign, record);
+        record->Host = _e.Here;
+        _addend = null;
+        return true;
     }
 
     /// <summary>The next instruction is in the same block, where nothing looks for interrupts: that is STI's shadow.</summary>
