@@ -82,7 +82,7 @@ public sealed unsafe partial class Cpu
         while (_attention == 0 && !_translatable)
         {
             if (_codeSize != 8) CheckFetch();
-            ulong linear = state->Rip + _codeBase, key = _key;
+            ulong linear = LinearOf(state->Rip), key = _key;
             Block* block;
             if (previous->NextLinear == linear && previous->NextKey == key) block = previous->Next;
             else
@@ -125,7 +125,7 @@ public sealed unsafe partial class Cpu
     internal void RunOne()
     {
         if (_codeSize != 8) CheckFetch();
-        RunDecoded(FindBlock(State->Rip + _codeBase)->First);
+        RunDecoded(FindBlock(LinearOf(State->Rip))->First);
         ModeChanged();
     }
 

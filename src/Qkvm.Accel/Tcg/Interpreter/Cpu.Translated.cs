@@ -224,7 +224,7 @@ public sealed unsafe partial class Cpu
                     return true;
                 }
             }
-            else if (IsCanonical(linear))
+            else if (record->IsSimple != 0 && IsCanonical(linear))
             {
                 UnpackState(rip);
                 State->Cr2 = linear;

@@ -199,6 +199,8 @@ sealed unsafe partial class Translator
         if (record == null) return false;
         bool writes = register == Rdi && form.Writes;
         record->IsWrite = (byte)(writes ? 1 : 0);
+        // Elsewhere a limit may be what it fails.
+        record->IsSimple = (byte)(_mode.BoundOf(register == Rsi ? form.Segment : Seg.Es) == Bound.None ? 1 : 0);
         record->Limit = (ushort)(PageSize - form.Size);
         record->Host = _e.Here;
         EmitStringLinear(form, register);
