@@ -47,6 +47,7 @@ public sealed unsafe partial class Cpu
         AllFlags = flags;
         s->TscOffset = tsc - HostTsc();
         Validate();
+        FindVectorsInUse();
         ModeChanged();
         FlushTlb(global: true);
         Call(CallSignal);                                          // what is pending was signalled to another

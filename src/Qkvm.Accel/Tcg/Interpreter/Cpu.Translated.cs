@@ -119,7 +119,7 @@ public sealed unsafe partial class Cpu
     bool Refill(ExitRecord* record, ulong rip)
     {
         ulong linear = _jit->ExitValue, page = linear & ~PageMask;
-        bool write = record->IsWrite != 0, isSimple = record->IsSimple != 0;
+        bool write = record->IsWrite != 0, isSimple = record->IsSimple != 0, isMasked = record->IsSimple == ExitRecord.Masked;
         TlbMisses++;
         if (record->Misses == ExitRecord.MostMisses && !LetRoam(record, rip)) return false;
         if ((linear & PageMask) <= record->Limit)
@@ -134,7 +134,7 @@ public sealed unsafe partial class Cpu
                 }
             }
             // An operand of 16 bytes and more may have to be aligned, and #GP goes before #PF: the interpreter knows.
-            else if (isSimple && IsCanonical(linear) && ((linear & 15) == 0 || record->Limit > PageSize - 16))
+            else if (isSimple && !isMasked && IsCanonical(linear) && ((linear & 15) == 0 || record->Limit > PageSize - 16))
             {
                 UnpackState(rip);
                 State->Cr2 = linear;

@@ -316,7 +316,7 @@ public sealed unsafe partial class Cpu
     }
 
     internal const uint ModeIs64 = 1, ModeUser = 2, ModeAc = 4, ModeSse = 8, ModeAvx = 0x10, ModeX87 = 0x20, ModeStack = 0x40, ModeSystemCall = 0x80,
-        ModeFiveLevels = 1 << 24;
+        ModeFiveLevels = 1 << 24, ModeAvx512 = 1u << 31;
     const int ModeOpen = 8, ModeFlat = 16;
 
     uint ModeBits()
@@ -330,7 +330,7 @@ public sealed unsafe partial class Cpu
         if (fpu && (s->Cr4 & Cr4.Osfxsr) != 0 && (*(uint*)(s->Xsave.Bytes + XsaveArea.Mxcsr) & mxcsrMasks) == mxcsrMasks)
         {
             bits |= ModeSse;
-            if ((s->Cr4 & Cr4.Osxsave) != 0 && (s->Xcr0 & 6) == 6) bits |= ModeAvx;
+            if ((s->Cr4 & Cr4.Osxsave) != 0 && (s->Xcr0 & 6) == 6) bits |= ModeAvx | ((s->Xcr0 & Avx512State) == Avx512State ? ModeAvx512 : 0);
         }
         if (fpu && (_jit->X87Loaded != 0 || (X87Control & x87Masks) == x87Masks && (X87Status & X87Summary) == 0)) bits |= ModeX87;
         if ((s->Efer & Efer.Sce) != 0) bits |= ModeSystemCall;

@@ -3,10 +3,10 @@ using System.Runtime.Intrinsics.X86;
 namespace Qkvm.Accel.Tcg.Model;
 
 /// <summary>The registers of CPUID that hold feature bits.</summary>
-public enum CpuidWord { Leaf1Edx, Leaf1Ecx, Leaf7Ebx, Leaf7Ecx, Leaf7Edx, Leaf80000001Edx, Leaf80000001Ecx, Leaf80000007Edx, Leaf80000008Ebx, LeafD1Eax, Leaf6Eax, Count }
+public enum CpuidWord { Leaf1Edx, Leaf1Ecx, Leaf7Ebx, Leaf7Ecx, Leaf7Edx, Leaf80000001Edx, Leaf80000001Ecx, Leaf80000007Edx, Leaf80000008Ebx, LeafD1Eax, Leaf6Eax, Leaf71Eax, Count }
 
 /// <summary>Feature bits by QEMU's names. Intel SDM vol. 2, CPUID; AMD APM vol. 3, appendix E.</summary>
-public static class CpuFeatures
+public static partial class CpuFeatures
 {
     /// <summary>Per word the names of bits 0 to 31; "a|b" has two, "" none.</summary>
     static readonly string[][] Names =
@@ -30,6 +30,7 @@ public static class CpuFeatures
             "", "", "", "", "", "", "", "", "amd-ssbd", "virt-ssbd", "amd-no-ssb", "", "", "", "", ""],
         ["xsaveopt", "xsavec", "xgetbv1", "xsaves", "xfd", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", ""],
         ["", "", "arat", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", ""],
+        ["", "", "", "", "avx-vnni", "avx512-bf16", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", ""],
     ];
 
     /// <summary>What the interpreter does by itself, on any host.</summary>
@@ -39,7 +40,7 @@ public static class CpuFeatures
         + "syscall nx pdpe1gb rdtscp lm lahf-lm cmp-legacy cr8legacy abm 3dnowprefetch invtsc clzero wbnoinvd xsaveopt xsavec xgetbv1 xsaves arat";
 
     /// <summary>What the host's own instructions are needed for.</summary>
-    const string OfHost = "ssse3 sse4.1 sse4.2 pclmulqdq aes avx fma f16c avx2 sha-ni gfni vaes vpclmulqdq";
+    const string OfHost = "ssse3 sse4.1 sse4.2 pclmulqdq aes avx fma f16c avx2 sha-ni gfni vaes vpclmulqdq avx-vnni avx512f " + OfAvx512;
 
     /// <summary>Supported, but not part of "max": what guests gain nothing from, or what stops migration.</summary>
     const string Reserved = "invtsc cmp-legacy ht";
@@ -65,6 +66,7 @@ public static class CpuFeatures
             for (bit = 0; bit < 32; bit++)
                 if (Array.IndexOf(Names[(int)word][bit].Split('|'), name) >= 0 && name.Length > 0) return true;
         bit = 0;
+        if (name.Contains('_', StringComparison.Ordinal)) return TryFind(name.Replace('_', '-'), out word, out bit);
         return false;
     }
 
@@ -90,14 +92,6 @@ public static class CpuFeatures
         return words;
     }
 
-    /// <summary>Whether the kernel has enabled YMM state: by the size of an XSAVE area that holds what XCR0 enables (SDM
-    /// volume 1, section 13.2). Avx.IsSupported is no measure: it is false in code compiled ahead for x86-64-v2.</summary>
-    static bool SavesUpperHalves(uint ecx)
-    {
-        const uint osxsave = 1 << 27, endOfYmmState = 832;
-        return (ecx & osxsave) != 0 && (uint)X86Base.CpuId(0xD, 0).Ebx >= endOfYmmState;
-    }
-
     static uint[] HostWords()
     {
         var words = new uint[(int)CpuidWord.Count];
@@ -105,14 +99,11 @@ public static class CpuFeatures
         (words[(int)CpuidWord.Leaf1Ecx], words[(int)CpuidWord.Leaf1Edx]) = ((uint)ecx, (uint)edx);
         if (X86Base.CpuId(0, 0).Eax >= 7)
         {
-            (_, int ebx, ecx, edx) = X86Base.CpuId(7, 0);
+            (int subleaves, int ebx, ecx, edx) = X86Base.CpuId(7, 0);
+            if (subleaves >= 1) words[(int)CpuidWord.Leaf71Eax] = (uint)X86Base.CpuId(7, 1).Eax;
             (words[(int)CpuidWord.Leaf7Ebx], words[(int)CpuidWord.Leaf7Ecx], words[(int)CpuidWord.Leaf7Edx]) = ((uint)ebx, (uint)ecx, (uint)edx);
         }
-        if (!SavesUpperHalves(words[(int)CpuidWord.Leaf1Ecx]))
-        {
-            uint[] ymm = Parse("avx fma f16c avx2 vaes vpclmulqdq");
-            for (int i = 0; i < words.Length; i++) words[i] &= ~ymm[i];
-        }
+        TakeUnusable(words);
         return words;
     }
 }

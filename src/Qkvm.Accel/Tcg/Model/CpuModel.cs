@@ -142,6 +142,7 @@ public static class CpuModels
             else if ((supported[(int)word] & mask) != 0) words[(int)word] |= mask;
             else missing.Add(feature);
         }
+        CpuFeatures.TakeOrphans(words);
         return new Cpuid(model, words, setup) { Missing = missing };
     }
 

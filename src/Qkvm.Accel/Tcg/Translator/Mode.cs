@@ -14,6 +14,12 @@ sealed unsafe class Mode
     /// <summary>SSE and x87 instructions fault neither by CR0 and CR4 nor by unmasked exceptions; AVX likewise.</summary>
     public required bool HasSse, HasAvx, HasX87;
 
+    /// <summary>AVX-512 likewise.</summary>
+    public bool HasAvx512 => (Bits & Cpu.ModeAvx512) != 0;
+
+    /// <summary>Instructions of this form on vector registers can be translated.</summary>
+    public bool Runs(OpInfo info) => info.IsAvx512 ? HasAvx512 : info.IsVex ? HasAvx : HasSse;
+
     /// <summary>For 32-bit code, by segment: readable, writable and without a limit; with base 0.</summary>
     public required byte OpenSegments, FlatSegments;
 

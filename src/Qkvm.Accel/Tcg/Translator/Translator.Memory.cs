@@ -29,7 +29,7 @@ sealed unsafe partial class Translator
         record->Limit = (ushort)(PageSize - span);
         record->Host = _e.Here;
         record->IsWrite = (byte)(group.IsWrite ? 1 : 0);
-        record->IsSimple = (byte)(group.Count == 1 && group.Position == group.First ? 1 : 0);
+        record->IsSimple = (byte)(group.Count == 1 && group.Position == group.First ? group.Pattern.IsMasked ? ExitRecord.Masked : 1 : 0);
         group.Roams = _cpu.Roams(_block->Host - _block->Offset + step.Offset);
         EmitLinear(group, position);
         if (group.Roams) EmitProbe(group, PageSize - span);
@@ -173,9 +173,10 @@ sealed unsafe partial class Translator
     void EnsureVectors(int i)
     {
         FreeFlags(_unit.Steps[i].LiveBefore);
-        _e.CompareByte(&_jit->VectorsLoaded, 0);
-        uint skip = _e.JumpIf(NotEqual);
-        _e.Call(_common.LoadVectors);
+        bool all = UsesAvx512();
+        _e.CompareByte(&_jit->VectorsLoaded, all ? AllLoaded : 0);
+        uint skip = _e.JumpIf(all ? Equal : NotEqual);
+        _e.Call(all ? _common.LoadAll : _common.LoadVectors);
         _e.PatchHere(skip);
         _addend = null;
     }
