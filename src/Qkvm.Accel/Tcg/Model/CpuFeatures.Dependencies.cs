@@ -27,6 +27,14 @@ public static partial class CpuFeatures
         }
     }
 
+    /// <summary>What a feature needs and these lack; null: nothing.</summary>
+    public static string? Lacking(uint[] words, CpuidWord word, int bit)
+    {
+        foreach ((string dependents, string needed) in Dependencies)
+            if ((Parse(dependents)[(int)word] >> bit & 1) != 0 && TryFind(needed, out CpuidWord other, out int at) && (words[(int)other] >> at & 1) == 0) return needed;
+        return null;
+    }
+
     /// <summary>What the host's kernel has not enabled the registers for, or what the thunks cannot do without.</summary>
     static void TakeUnusable(uint[] host)
     {

@@ -143,6 +143,9 @@ public static class CpuModels
             else missing.Add(feature);
         }
         CpuFeatures.TakeOrphans(words);
+        foreach ((string feature, bool on) in setup.Features)
+            if (on && !missing.Contains(feature) && CpuFeatures.TryFind(feature, out CpuidWord word, out int bit) && (words[(int)word] >> bit & 1) == 0
+                && CpuFeatures.Lacking(words, word, bit) is { } needed) missing.Add($"{feature} (without {needed})");
         return new Cpuid(model, words, setup) { Missing = missing };
     }
 
