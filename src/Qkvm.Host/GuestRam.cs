@@ -1,9 +1,10 @@
 using System.Buffers;
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics.X86;
 
 namespace Qkvm.Host;
 
-/// <summary>A block of guest memory: one shared memfd mapping, page aligned, zero at first, never moved.</summary>
+/// <summary>A block of guest memory: one private mapping, aligned to a huge page where it is as large, zero at first, never moved.</summary>
 /// <remarks>Accelerators use <see cref="Pointer"/>; all others use the checked accessors. Whoever writes through
 /// <see cref="Span"/> or <see cref="Memory"/> calls <see cref="MarkWritten"/> afterwards, so that translated code and
 /// dirty logs see it; the Write methods do that themselves.</remarks>
@@ -17,22 +18,26 @@ public sealed unsafe class GuestRam : IDisposable
     /// <summary>Page flag: a dirty log wants to hear of the next write.</summary>
     public const byte WatchedPage = 2;
 
+    const uint HugePage = 2 << 20;
+    const int AdviseHugePages = 14, AdviseDontNeed = 4;
     const int WindowShift = 30;                                    // windows overlap: any buffer up to 1 GiB fits one
 
     readonly byte* _pageFlags;
     readonly Window[] _windows;
+    readonly void* _mapping;
+    readonly nuint _reserved;
 
     public GuestRam(string name, ulong size)
     {
         if (size == 0 || size % PageSize != 0) throw new ArgumentException($"{name}: {size} is no multiple of 4096 bytes");
         Name = name;
         Size = size;
-        Fd = Libc.memfd_create(name, Libc.MfdCloexec);
-        if (Fd < 0 || Libc.ftruncate(Fd, (long)size) < 0) throw new HostException($"cannot allocate {size >> 20} MiB of guest memory", Libc.Errno);
-        void* mapped = Libc.mmap(null, (nuint)size, Libc.ProtRead | Libc.ProtWrite,
-            Libc.MapShared | Libc.MapNoReserve, Fd, 0);
-        if (mapped == (void*)-1) throw new HostException($"cannot map {size >> 20} MiB of guest memory", Libc.Errno);
-        Pointer = (byte*)mapped;
+        // Anonymous memory and no file: its faults cost less, and hosts give it huge pages.
+        _reserved = (nuint)size + (size >= HugePage ? HugePage : 0);
+        _mapping = Libc.mmap(null, _reserved, Libc.ProtRead | Libc.ProtWrite, Libc.MapPrivate | Libc.MapAnonymous | Libc.MapNoReserve, -1, 0);
+        if (_mapping == (void*)-1) throw new HostException($"cannot allocate {size >> 20} MiB of guest memory", Libc.Errno);
+        Pointer = size >= HugePage ? (byte*)(((nuint)_mapping + HugePage - 1) & ~(nuint)(HugePage - 1)) : (byte*)_mapping;
+        if (size >= HugePage && !IsHostVirtual) Libc.madvise(Pointer, (nuint)size, AdviseHugePages);
         _pageFlags = (byte*)Libc.mmap(null, (nuint)(size >> PageShift), Libc.ProtRead | Libc.ProtWrite,
             Libc.MapPrivate | Libc.MapAnonymous | Libc.MapNoReserve, -1, 0);
         if (_pageFlags == (void*)-1) throw new HostException("cannot map page flags", Libc.Errno);
@@ -44,12 +49,13 @@ public sealed unsafe class GuestRam : IDisposable
         }
     }
 
+    /// <summary>In a virtual machine huge pages rest on small ones: they cost their zeroing and save nothing.</summary>
+    static bool IsHostVirtual => (X86Base.CpuId(1, 0).Ecx & 1 << 31) != 0;
+
     public string Name { get; }
 
     /// <summary>Bytes.</summary>
     public ulong Size { get; }
-
-    public int Fd { get; }
 
     /// <summary>The host address of offset 0; valid until Dispose.</summary>
     public byte* Pointer { get; private set; }
@@ -115,20 +121,18 @@ public sealed unsafe class GuestRam : IDisposable
     /// <summary>Gives whole pages back to the host; they read as zeros afterwards.</summary>
     public void Discard(ulong offset, ulong length)
     {
-        const int Remove = 9;                                      // MADV_REMOVE: frees the pages of the file itself
         if (offset % PageSize != 0 || length % PageSize != 0 || offset > Size || length > Size - offset)
             throw new ArgumentOutOfRangeException(nameof(offset), $"{Name}: {length:x} bytes at {offset:x} of {Size:x}");
         if (length == 0) return;
-        if (Libc.madvise(Pointer + offset, (nuint)length, Remove) < 0) return;   // SAFETY: checked; a refusal costs memory alone
+        if (Libc.madvise(Pointer + offset, (nuint)length, AdviseDontNeed) < 0) return;   // SAFETY: checked; a refusal costs memory alone
         MarkWritten(offset, length);
     }
 
     public void Dispose()
     {
         if (Pointer == null) return;
-        Libc.munmap(Pointer, (nuint)Size);
+        Libc.munmap(_mapping, _reserved);
         Libc.munmap(_pageFlags, (nuint)(Size >> PageShift));
-        Libc.close(Fd);
         Pointer = null;
     }
 

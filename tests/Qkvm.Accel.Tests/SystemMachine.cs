@@ -25,7 +25,7 @@ sealed unsafe class SystemMachine : IDisposable
     readonly GuestRam _ram = new("ram", 0x200000);
     readonly CodeMaps _maps = new();
 
-    public SystemMachine(string model = "max")
+    public SystemMachine(string model = "max", params (string, bool)[] features)
     {
         var machineLock = new MachineLock();
         var memory = MemoryRegion.Container("memory", 1UL << 52);
@@ -33,7 +33,7 @@ sealed unsafe class SystemMachine : IDisposable
         memory.Map(0, MemoryRegion.OfRam("ram", _ram, 0, _ram.Size));
         ports.Map(0, MemoryRegion.Io("ports", 0x10000, Ports, AccessSizes.UpToQword));
         Cpu = new Cpu(0, new AddressSpace("memory", memory, machineLock), new AddressSpace("io", ports, machineLock), _maps,
-            CpuModels.Resolve(new CpuSetup(model, [], 0, 1, 1, 1)));
+            CpuModels.Resolve(new CpuSetup(model, [.. features.Select(f => KeyValuePair.Create(f.Item1, f.Item2))], 0, 1, 1, 1)));
         FillGdt();
         for (ulong vector = 0; vector < 256; vector++) Write(Handlers + vector * 16, 0xF4, 1);
         S->GdtrBase = Gdt;
@@ -117,6 +117,8 @@ sealed unsafe class SystemMachine : IDisposable
     {
         for (int vector = 0; vector < 256; vector++) SetGate32(vector, Code0, 0xEE);
         (S->IdtrBase, S->IdtrLimit) = (Idt, 0x7FF);
+        SetDescriptor(TssSelector, Descriptor((uint)Tss, 0x7FF, 0x89, 0));
+        SetDescriptor(LdtSelector, Descriptor((uint)Ldt, 0xFF, 0x82, 0));
         S->Cr0 = Cr0.Pe | Cr0.Et;
         SetCs(Code0);
         foreach (int segment in new[] { Seg.Ds, Seg.Es, Seg.Fs, Seg.Gs, Seg.Ss }) Cpu.LoadSegment(segment, Data0);
@@ -271,6 +273,17 @@ sealed unsafe class SystemMachine : IDisposable
     {
         Place(code);
         Step();
+    }
+
+    /// <summary>Runs through the vCPU's own loop until a handler, which leaves it by a write to a port, or OUT in the code itself.</summary>
+    public void Go(bool translated)
+    {
+        for (ulong vector = 0; vector < 256; vector++) Write(Handlers + vector * 16, 0x80E6, 2);
+        Ports.OnWrite = Cpu.Kick;
+        Cpu.Translates = translated;
+        Cpu.ModeChanged();
+        Assert.Equal(ExitReason.Kicked, Cpu.Run().Reason);
+        S->Rip -= HandlerVector is >= 0 and < 256 ? 2u : 0;        // back at the handler
     }
 
     public void Step(int steps = 1)

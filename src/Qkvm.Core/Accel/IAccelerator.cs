@@ -22,7 +22,11 @@ public interface IAccelerator : IDisposable
 /// <param name="Model">-cpu's model name; "max" or "host" for all there is.</param>
 /// <param name="Features">feature name and whether it is switched on: +x, -x, x=on.</param>
 public sealed record CpuSetup(string Model, IReadOnlyList<KeyValuePair<string, bool>> Features,
-    int ApicId, int Sockets, int Cores, int Threads, int PhysicalAddressBits = 40);
+    int ApicId, int Sockets, int Cores, int Threads, int PhysicalAddressBits = 40)
+{
+    /// <summary>-cpu's properties with values other than on and off: vendor=, level= …</summary>
+    public IReadOnlyList<OptionPair> Properties { get; init; } = [];
+}
 
 /// <summary>Interrupt controllers in the kernel.</summary>
 public interface IKernelIrqChip
@@ -52,6 +56,16 @@ public interface ILocalApic
 
     /// <summary>Takes the interrupt: its vector, or -1 if it has gone.</summary>
     int Acknowledge();
+
+    /// <summary>Whether the interrupt just taken may end without an EOI: nothing else is pending or served, and no wire waits for its
+    /// end. The APIC then calls the vCPU when anything new waits, until <see cref="SettleEoi"/>.</summary>
+    bool TryElideEoi() => false;
+
+    /// <summary>Something waits, whether it can be taken now or not.</summary>
+    bool HasWaiting => HasInterrupt;
+
+    /// <summary>The interrupt whose EOI was elided has ended, or will end by an EOI after all.</summary>
+    void SettleEoi(bool isEnded) { }
 
     /// <summary>IA32_APIC_BASE, MSR 1Bh.</summary>
     ulong BaseMsr { get; }

@@ -32,6 +32,7 @@ public sealed partial class LocalApic : IDevice, ILocalApic
     bool _lint0, _lint1;                                           // the wires' levels
     bool _extInt;                                                  // an ExtINT message waits
     volatile bool _hasInterrupt;                                   // derived
+    bool _eoiElided;                                               // not migrated: costs the guest an EOI, or one is made up for it
 
     public LocalApic(IVCpu cpu, int apicId, bool isBootProcessor, ApicBus bus, IVirtualClock clock,
         MachineLock machineLock,
@@ -88,6 +89,28 @@ public sealed partial class LocalApic : IDevice, ILocalApic
         }
         Update();
         return vector;
+    }
+
+    public bool TryElideEoi()
+    {
+        using MachineLock.Scope held = _lock.Hold();
+        int vector = _isr.Highest;
+        if (vector < 0 || _tmr[vector] || _isr.Count != 1 || HasWaitingLocked) return false;
+        return _eoiElided = true;
+    }
+
+    public bool HasWaiting
+    {
+        get { using (_lock.Hold()) return HasWaitingLocked; }
+    }
+
+    bool HasWaitingLocked => _irr.Highest >= 0 || IsExtIntPending;
+
+    public void SettleEoi(bool isEnded)
+    {
+        using MachineLock.Scope held = _lock.Hold();
+        if (_eoiElided && isEnded) EndOfInterrupt();
+        _eoiElided = false;
     }
 
     /// <summary>LINT0: the 8259's INTR.</summary>
@@ -167,7 +190,7 @@ public sealed partial class LocalApic : IDevice, ILocalApic
         _ldr = IsX2Apic ? X2ApicLogicalId : 0;
         _dfr = uint.MaxValue;
         _svr = 0xFF;
-        _extInt = false;
+        _extInt = _eoiElided = false;
         Array.Fill(_lvt, LvtMasked);
         _irr.Clear();
         _isr.Clear();
@@ -193,6 +216,7 @@ public sealed partial class LocalApic : IDevice, ILocalApic
     void Update()
     {
         bool pending = Pending();
+        if (_eoiElided && !pending && HasWaitingLocked) _cpu.InterruptPending();
         if (pending == _hasInterrupt) return;
         _hasInterrupt = pending;
         if (pending) _cpu.InterruptPending();
@@ -227,6 +251,7 @@ public sealed partial class LocalApic : IDevice, ILocalApic
     void EndOfInterrupt()
     {
         int vector = _isr.Highest;
+        _eoiElided = false;
         if (vector < 0) return;
         _isr[vector] = false;
         if (_tmr[vector])

@@ -32,6 +32,9 @@ public sealed class VectorSet
         }
     }
 
+    /// <summary>How many are in the set.</summary>
+    public int Count => _words.Sum(BitOperations.PopCount);
+
     public void Clear() => Array.Clear(_words);
 
     public void Exchange(StateStream state)

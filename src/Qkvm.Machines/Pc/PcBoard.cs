@@ -146,7 +146,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
         {
             uint apicId = topology.ApicId(i);
             IVCpu cpu = accelerator.CreateVCpu(i, new CpuSetup(_config.Cpu.Model, _config.Cpu.Features, (int)apicId,
-                topology.Sockets, topology.Dies * topology.Cores, topology.Threads));
+                topology.Sockets, topology.Dies * topology.Cores, topology.Threads) { Properties = _config.Cpu.Properties });
             _interrupts.Attach(cpu, apicId, Clock, Lock);
             _cpus.Add(cpu);
         }

@@ -122,7 +122,7 @@ public sealed partial class Expander
         int d = dies ?? 1, t = threads ?? 1;
         int known = max ?? cpus ?? (sockets ?? 1) * d * (cores ?? 1) * t;
         int c = cores ?? Math.Max(1, known / ((sockets ?? 1) * d * t));
-        if (cores == null && sockets == null) (c, sockets) = (1, Math.Max(1, known / (d * t)));
+        if (cores == null && sockets == null) (c, sockets) = (Math.Max(1, known / (d * t)), 1);
         int s = sockets ?? Math.Max(1, known / (d * c * t));
         if (threads == null && cores != null && sockets != null) t = Math.Max(1, known / (s * d * c));
         int n = cpus ?? known, total = s * d * c * t;

@@ -57,8 +57,7 @@ static class Help
                 output.WriteLine("Accelerators supported in qkvm:\nkvm\ntcg");
                 return true;
             case "cpu" when wanted:
-                output.WriteLine("Available CPUs:");
-                foreach (CpuModel model in CpuModels.All) output.WriteLine($"  {model.Name}");
+                output.Write(CpuModels.Help());
                 return true;
             case "device": return PrintDevice(argument, wanted, output);
             case "chardev" when wanted:

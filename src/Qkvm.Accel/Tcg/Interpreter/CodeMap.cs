@@ -9,8 +9,12 @@ namespace Qkvm.Accel.Tcg.Interpreter;
 /// vCPU, so that whatever was decoded before has a notice on its way.</remarks>
 sealed unsafe class CodeMap : IDisposable
 {
-    /// <summary>Page flag: some vCPU may have a write tag for the page, so that its stores go unnoticed.</summary>
-    public const byte WriteTagged = 0x80;
+    /// <summary>Page flags: a vCPU may have a write tag for the page, so that its stores go unnoticed. vCPUs share these bits.</summary>
+    const int FirstWriteTagged = 2, WriteTaggedBits = 6;
+
+    const byte WriteTagged = (1 << WriteTaggedBits) - 1 << FirstWriteTagged;
+
+    public static byte TagOf(int cpu) => (byte)(1 << FirstWriteTagged + cpu % WriteTaggedBits);
 
     const int WordsPerPage = GuestRam.PageSize / 64;
 
@@ -30,12 +34,12 @@ sealed unsafe class CodeMap : IDisposable
     public byte Flags(byte* host) => Volatile.Read(ref Ram.PageFlags[Page(host)]);
 
     /// <summary>Before a write tag: true if stores to the page need not be noticed.</summary>
-    public bool TryTagWrites(byte* host) =>
-        (Or(ref Ram.PageFlags[Page(host)], WriteTagged) & (GuestRam.CodePage | GuestRam.WatchedPage)) == 0;
+    public bool TryTagWrites(byte* host, int cpu) =>
+        (Or(ref Ram.PageFlags[Page(host)], TagOf(cpu)) & (GuestRam.CodePage | GuestRam.WatchedPage)) == 0;
 
-    /// <summary>Marks bytes within a page as decoded, before they are read for good. True: write tags may exist and must be
-    /// dropped everywhere.</summary>
-    public bool Mark(byte* host, int length)
+    /// <summary>Marks bytes within a page as decoded, before they are read for good.</summary>
+    /// <returns>Which vCPUs may have write tags, which they must drop: as <see cref="TagOf"/>.</returns>
+    public byte Mark(byte* host, int length)
     {
         ulong page = Page(host);
         ulong* bitmap = _bitmaps[page];
@@ -43,9 +47,9 @@ sealed unsafe class CodeMap : IDisposable
         int from = (int)((nuint)host & GuestRam.PageSize - 1);
         for (int word = from >> 6; word <= from + length - 1 >> 6; word++) Interlocked.Or(ref bitmap[word], Bits(from, length, word));
         byte before = Or(ref Ram.PageFlags[page], GuestRam.CodePage);
-        if ((before & WriteTagged) == 0) return false;
+        if ((before & WriteTagged) == 0) return 0;
         And(ref Ram.PageFlags[page], unchecked((byte)~WriteTagged));
-        return true;
+        return (byte)(before & WriteTagged);
     }
 
     /// <summary>A vCPU has written bytes within a flagged page. True: decoded code was hit.</summary>
@@ -177,16 +181,20 @@ sealed class CodeMaps : IDisposable
         lock (_lock) _cpus = [.. _cpus, cpu];
     }
 
+    /// <summary>The vCPU with this APIC ID.</summary>
+    public Cpu? Find(int apicId) => Array.Find(_cpus, cpu => cpu.Model.ApicId == apicId);
+
     public void Remove(Cpu cpu)
     {
         lock (_lock) _cpus = Array.FindAll(_cpus, other => other != cpu);
     }
 
     /// <summary>Tells every vCPU but one.</summary>
-    public void Post(CodeNotice notice, Cpu? except)
+    /// <param name="tags">Of those, the ones that may have write tags: as <see cref="CodeMap.TagOf"/>.</param>
+    public void Post(CodeNotice notice, Cpu? except, byte tags = byte.MaxValue)
     {
         foreach (Cpu cpu in _cpus)
-            if (cpu != except) cpu.Notify(notice);
+            if (cpu != except && (CodeMap.TagOf(cpu.Index) & tags) != 0) cpu.Notify(notice);
     }
 
     public void Dispose()

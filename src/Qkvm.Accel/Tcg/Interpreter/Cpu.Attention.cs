@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Qkvm.Core.Accel;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
@@ -55,9 +56,17 @@ public sealed unsafe partial class Cpu
         lock (_callLock)
         {
             if (_notices.Count == 0 || _notices[^1] != notice) _notices.Add(notice);
+            if (_sleeping && _notices.Count < MostNotices)
+            {
+                Interlocked.Or(ref _attention, CallNotice);         // in time when it wakes: asleep it runs no code and stores nothing
+                return;
+            }
         }
         Call(CallNotice);
     }
+
+    /// <summary>So many are let gather before a vCPU is woken for them.</summary>
+    const int MostNotices = 4096;
 
     void Call(int reason)
     {
@@ -94,12 +103,14 @@ public sealed unsafe partial class Cpu
             }
             State->SipiPending = 0;                                 // only a processor that waits for it obeys
             State->SmiPending = 0;                                  // no system management mode
-            if (_dataBreakpointHit)
+            if (_eoiElided) SettleEoi();
+            if (_dataBreakpointHit && State->InterruptShadow != CpuState.StackShadow)
             {
                 _dataBreakpointHit = false;
                 throw Fault(Vector.Debug);
             }
             if (State->InterruptShadow == 0) TakeInterrupt();
+            if (State->Halted != 0 && (EndsWait || TakeKick())) EndHalt();
             if (State->Halted != 0) { Sleep(); continue; }
             if (NeedsStep) Step();
             return null;
@@ -119,7 +130,8 @@ public sealed unsafe partial class Cpu
     /// <summary>Intel SDM vol. 3, section 8.4.4: real mode at vector &lt;&lt; 12.</summary>
     void TakeSipi()
     {
-        (State->SipiPending, State->WaitForSipi, State->Halted) = (0, 0, 0);
+        (State->SipiPending, State->WaitForSipi) = (0, 0);
+        EndHalt();
         State->Cs.Selector = (ushort)(State->SipiVector << 8);
         State->Cs.Base = (ulong)State->SipiVector << 12;
         State->Rip = 0;
@@ -137,30 +149,48 @@ public sealed unsafe partial class Cpu
             return;
         }
         if ((State->RflagsSystem & Interpreter.Rflags.If) == 0 || Apic is not { HasInterrupt: true } apic) return;
+        if (_eoiElided) SettleEoi();
         int vector = apic.Acknowledge();
-        if (vector >= 0) DeliverExternal(vector);
+        if (vector < 0) return;
+        OfferEoi(apic);
+        DeliverExternal(vector);
     }
 
     void DeliverExternal(int vector)
     {
-        State->Halted = 0;
+        EndHalt();
         Trace?.Interrupt(this, vector);
         Deliver(vector, null, software: false, external: true);
         _leave = 0;
         ModeChanged();
     }
 
-    /// <summary>Until anybody calls.</summary>
+    /// <summary>Until anybody calls. Calls that come soon after one another are waited for awake, since waking a thread takes as
+    /// long as many of them do; a vCPU with little to do sleeps at once.</summary>
     void Sleep()
     {
+        long start = Stopwatch.GetTimestamp(), end = start + _awake;
+        while (_awake != 0 && Stopwatch.GetTimestamp() < end)
+        {
+            if (_attention != 0 || HasWakeReason) return;
+            Thread.SpinWait(8);
+        }
         _sleeping = true;
         Interlocked.MemoryBarrier();
-        if (_attention == 0 && !HasWakeReason) _wake.Wait();
+        if (_waitsForStore) Nap();
+        else if (_attention == 0 && !HasWakeReason) _wake.Wait();
         _sleeping = false;
+        bool wasShort = Stopwatch.GetTimestamp() - start < s_longestAwake;
+        _awake = wasShort ? Math.Min(Math.Max(2 * _awake, s_longestAwake / 8), s_longestAwake) : 0;
     }
 
+    static readonly long s_longestAwake = Stopwatch.Frequency / 10_000;
+
+    /// <summary>How long the next halt is waited awake, in ticks of the host's clock.</summary>
+    long _awake;
+
     bool HasWakeReason => State->InitPending != 0 || State->WaitForSipi != 0 && State->SipiPending != 0
-        || State->WaitForSipi == 0 && (State->NmiPending != 0 && State->NmiBlocked == 0
+        || State->WaitForSipi == 0 && (_kicked || State->NmiPending != 0 && State->NmiBlocked == 0
             || (State->RflagsSystem & Interpreter.Rflags.If) != 0 && Apic is { HasInterrupt: true });
 
     /// <summary>What the loop does between blocks, for tests that drive a vCPU by hand.</summary>

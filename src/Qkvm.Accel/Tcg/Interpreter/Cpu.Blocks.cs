@@ -106,13 +106,7 @@ public sealed unsafe partial class Cpu
                 block->IsTransient = true;
                 length = 1;
             }
-            bool untag = map.Mark(host, length);
-            if (untag)
-            {
-                nuint page = (nuint)host & ~(nuint)PageMask;
-                UntagWrites(page);
-                _code.Post(new CodeNotice(CodeNoticeKind.Untag, page, map.Index), this);
-            }
+            MarkCode(map, host, length);
             if (new ReadOnlySpan<byte>(host, length).SequenceEqual(new ReadOnlySpan<byte>(bytes, length))) break;
         }
         block->Host = host;

@@ -63,7 +63,8 @@ public sealed unsafe partial class Cpu
 
     void CheckCr3(ulong value)
     {
-        if (IsLongMode && (value & ~_physicalMask) != 0) throw Gp();
+        ulong lam = HasLam ? Cr3.LamU48 | Cr3.LamU57 : 0;
+        if (IsLongMode && (value & ~(_physicalMask | lam)) != 0) throw Gp();
         if (UsesPaePaging(State->Cr0, State->Cr4)) CheckPageDirectoryPointers(value);
     }
 
@@ -94,7 +95,7 @@ public sealed unsafe partial class Cpu
         const ulong reloads = Cr4.Pae | Cr4.Pge | Cr4.Pse | Cr4.Smep;
         if ((changed & reloads) != 0 && UsesPaePaging(State->Cr0, value)) CheckPageDirectoryPointers(State->Cr3);
         State->Cr4 = value;
-        const ulong flushes = reloads | Cr4.Smap | Cr4.Pcide | Cr4.La57 | Cr4.Pke;
+        const ulong flushes = reloads | Cr4.Smap | Cr4.Pcide | Cr4.La57 | Cr4.Pke | Cr4.Pks | Cr4.LamSup;
         if ((changed & flushes) != 0) FlushTlb(true);
         if (changed != 0) ModeChanged();
     }

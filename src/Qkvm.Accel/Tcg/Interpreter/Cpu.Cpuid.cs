@@ -17,6 +17,10 @@ public sealed unsafe partial class Cpu
 
     internal bool IsAmd { get; }
     internal bool HasSmap { get; }
+    internal bool HasLam { get; }
+
+    /// <summary>LAHF and SAHF exist in 64-bit mode.</summary>
+    internal bool HasLahf { get; }
     internal bool HasInvpcid { get; }
     internal bool HasMonitor { get; }
     internal bool HasRdpid { get; }
@@ -34,6 +38,7 @@ public sealed unsafe partial class Cpu
 
     internal bool IsSupported(Code code)
     {
+        if (code is Code.Lahf or Code.Sahf && _codeSize == 8 && !HasLahf) return false;
         foreach (CpuidFeature feature in code.CpuidFeatures())
             if (!_decodable[(int)feature]) return false;
         return true;
@@ -42,11 +47,11 @@ public sealed unsafe partial class Cpu
     /// <summary>Where the processor lacks TZCNT, LZCNT or WBNOINVD, their prefix is ignored.</summary>
     internal DecoderOptions DecoderOptions => (_cpuid.Has("bmi1") ? 0 : DecoderOptions.NoMPFX_0FBC) | (_cpuid.Has("abm") ? 0 : DecoderOptions.NoMPFX_0FBD)
         | (_cpuid.Has("wbnoinvd") ? 0 : DecoderOptions.NoWbnoinvd)
-        | (_cpuid.Model.Vendor == CpuModel.Amd ? DecoderOptions.AMD : 0);
+        | (_cpuid.Model.IsAmd ? DecoderOptions.AMD : 0);
 
     static ulong Cr4BitsOf(Cpuid cpuid)
     {
-        ulong bits = Cr4.Mce | Cr4.Pce;
+        ulong bits = Cr4.Pce;
         foreach ((string feature, ulong bit) in Cr4Features)
             if (cpuid.Has(feature)) bits |= bit;
         return bits;
@@ -57,7 +62,9 @@ public sealed unsafe partial class Cpu
         ("vme", Cr4.Vme | Cr4.Pvi), ("tsc", Cr4.Tsd), ("de", Cr4.De), ("pse", Cr4.Pse), ("pae", Cr4.Pae), ("pge", Cr4.Pge),
         ("fxsr", Cr4.Osfxsr), ("sse", Cr4.Osxmmexcpt), ("umip", Cr4.Umip), ("la57", Cr4.La57), ("fsgsbase", Cr4.Fsgsbase),
         ("pcid", Cr4.Pcide), ("xsave", Cr4.Osxsave), ("smep", Cr4.Smep), ("smap", Cr4.Smap), ("pku", Cr4.Pke),
+        ("mce", Cr4.Mce), ("pks", Cr4.Pks), ("lam", Cr4.LamSup),
     ];
 
-    static ulong EferBitsOf(Cpuid cpuid) => (cpuid.Has("syscall") ? Efer.Sce : 0) | (cpuid.Has("lm") ? Efer.Lme : 0) | (cpuid.Has("nx") ? Efer.Nx : 0);
+    static ulong EferBitsOf(Cpuid cpuid) => (cpuid.Has("syscall") ? Efer.Sce : 0) | (cpuid.Has("lm") ? Efer.Lme : 0) | (cpuid.Has("nx") ? Efer.Nx : 0)
+        | (cpuid.Has("auto-ibrs") ? Efer.Aibrse : 0);
 }

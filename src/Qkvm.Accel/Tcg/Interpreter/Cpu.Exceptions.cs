@@ -69,7 +69,9 @@ public sealed unsafe partial class Cpu
         if (!IsProtected) EnterReal(vector, kind, returnRip);
         else EnterThroughGate(vector, errorCode, kind, returnRip);
         _hasEnteredHandler = true;
-        if (vector == Vector.Debug && kind != Event.Software) WriteDr7(State->Dr[7] & ~Dr7GeneralDetect);
+        if (vector != Vector.Debug || kind == Event.Software) return;
+        WriteDr7(State->Dr[7] & ~Dr7GeneralDetect);
+        _debugControl &= ~(DebugControlLbr | DebugControlBtf);
     }
 
     /// <summary>Real-address mode: the table of far pointers at the IDTR's base. Section 20.1.4.</summary>

@@ -32,7 +32,8 @@ public sealed unsafe partial class Cpu
         state.Field("pkru", ref s->Pkru);
         state.Field("cpl", ref s->Cpl);
         state.Field("interrupt-shadow", ref s->InterruptShadow);
-        state.Field("halted", ref s->Halted);
+        byte halted = _waitsForStore ? (byte)0 : s->Halted;         // MWAIT may end at any time
+        state.Field("halted", ref halted);
         state.Field("wait-for-sipi", ref s->WaitForSipi);
         state.Field("nmi-blocked", ref s->NmiBlocked);
         state.Field("nmi-pending", ref s->NmiPending);
@@ -45,6 +46,8 @@ public sealed unsafe partial class Cpu
         state.Block("xsave", new Span<byte>(s->Xsave.Bytes, sizeof(XsaveArea)));
         if (!state.IsLoading) return;
         AllFlags = flags;
+        s->Halted = halted;
+        _waitsForStore = false;
         s->TscOffset = tsc - HostTsc();
         Validate();
         FindVectorsInUse();
@@ -85,6 +88,11 @@ public sealed unsafe partial class Cpu
         state.Field("mcg-status", ref _mcgStatus);
         state.Field("mcg-control", ref _mcgControl);
         state.Field("debug-control", ref _debugControl);
+        state.Field("kvm-wall-clock", ref _kvmWallClock);
+        state.Field("kvm-system-time", ref _kvmSystemTime);
+        state.Field("kvm-clock-version", ref _kvmClockVersion);
+        state.Field("kvm-eoi", ref _kvmEoi);
+        state.Field("kvm-eoi-elided", ref _eoiElided);
         ExchangeArray(state, "mtrr-physical", _mtrrPhysical);
         ExchangeArray(state, "mtrr-fixed", _mtrrFixed);
         ExchangeArray(state, "mc", _mcBanks);

@@ -62,7 +62,8 @@ public sealed unsafe partial class Cpu
             ulong sp = _rsp - (ulong)size & _mask, linear = sp;
             if (_mask == ulong.MaxValue)
             {
-                if (!_cpu.IsCanonical(sp) || !_cpu.IsCanonical(sp + (ulong)size - 1)) throw _cpu.Fault(Vector.StackFault, _error);
+                linear = _cpu.Untag(sp);
+                if (!_cpu.IsCanonical(linear) || !_cpu.IsCanonical(linear + (ulong)size - 1)) throw _cpu.Fault(Vector.StackFault, _error);
             }
             else
             {

@@ -51,6 +51,7 @@ public sealed unsafe partial class Cpu
     internal bool TryRunOneTranslated()
     {
         if (!_translatable) return false;
+        _modeMayDiffer = true;
         Translation* block = FindTranslation(State->Rip, flagsInMemory: true, careful: false);
         if (block == null) return false;
         RunBlock(block);
@@ -85,7 +86,7 @@ public sealed unsafe partial class Cpu
 
     bool IsCandidate(Translation* block, out Instruction x)
     {
-        int length = (int)Math.Min(16, PageSize - (State->Rip & PageMask));
+        int length = (int)Math.Min(16, PageSize - (LinearOf(State->Rip) & PageMask));
         var decoder = Decoder.Create(_codeSize * 8, new ByteArrayCodeReader(new ReadOnlySpan<byte>(block->Host, length).ToArray()), DecoderOptions);
         decoder.IP = State->Rip;
         decoder.Decode(out x);

@@ -31,7 +31,7 @@ public sealed unsafe partial class Cpu
         ulong* gpr = state->Gpr;
         ulong linear = gpr[i->Base] + (gpr[i->Index] << i->Shift) + (ulong)i->Displacement;
         if (i->Segment >= Seg.Fs) linear += i->Segment == Seg.Fs ? state->Fs.Base : state->Gs.Base;
-        return linear;
+        return (_untagsLower | _untagsUpper) == 0 ? linear : Untag(linear);
     }
 
     /// <summary>The memory operand of the instruction; at most 64 bytes.</summary>
@@ -113,8 +113,8 @@ public sealed unsafe partial class Cpu
     {
         if (!_is64Bit) return LinearSegmented(segment, offset, size, write);
         if (segment >= Seg.Fs) offset += State->Segment(segment).Base;
-        if (!IsCanonical(offset) || !IsCanonical(offset + (ulong)(size - 1))) throw SegmentFault(segment);
-        return offset;
+        if (IsCanonical(offset) && IsCanonical(offset + (ulong)(size - 1))) return offset;
+        return LinearUntagged(segment, offset, size);
     }
 
     /// <summary>Bits 63 to 47 (56 with five levels) are equal.</summary>

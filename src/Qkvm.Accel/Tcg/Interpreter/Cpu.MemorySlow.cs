@@ -34,7 +34,9 @@ public sealed unsafe partial class Cpu
     /// <summary>The bytes in host memory, if they lie within one page of RAM; throws #PF (or #GP) if they may not be accessed.
     /// With <paramref name="write"/> decoded code in them is dropped, now and once more after the instruction. Null for
     /// anything else: use ReadLinear and WriteLinear.</summary>
-    public byte* TryHost(ulong linear, int size, bool write)
+    public byte* TryHost(ulong linear, int size, bool write) => _checksAlignment ? null : HostOfLinear(linear, size, write);
+
+    byte* HostOfLinear(ulong linear, int size, bool write)
     {
         TlbEntry* entry = Entry(_tlb, linear);
         ulong inside = linear - (write ? entry->WriteTag : entry->ReadTag);
@@ -119,6 +121,8 @@ public sealed unsafe partial class Cpu
     T ReadMissed<T>(ulong linear, int segment, int set) where T : unmanaged
     {
         T value;
+        linear = Untag(linear);
+        if (set == TlbSet.UserAligned) CheckAlignment(linear, sizeof(T), segment, write: false);
         int first = (int)Math.Min((ulong)sizeof(T), PageSize - (linear & PageMask));
         ReadPart(linear, (byte*)&value, first, set, segment);
         if (first < sizeof(T)) ReadPart(Wrap(linear + (ulong)first), (byte*)&value + first, sizeof(T) - first, set, segment);
@@ -128,6 +132,8 @@ public sealed unsafe partial class Cpu
     [MethodImpl(MethodImplOptions.NoInlining)]
     void WriteMissed<T>(ulong linear, T value, int segment, int set) where T : unmanaged
     {
+        linear = Untag(linear);
+        if (set == TlbSet.UserAligned) CheckAlignment(linear, sizeof(T), segment, write: true);
         int first = (int)Math.Min((ulong)sizeof(T), PageSize - (linear & PageMask));
         if (first == sizeof(T))
         {
@@ -209,6 +215,7 @@ public sealed unsafe partial class Cpu
     ulong ReadRegister(ulong physical, int size)
     {
         if (!IsApicPage(physical)) return Memory.Read(physical, size);
+        if (_eoiElided) SettleEoi();
         uint offset = (uint)(physical & PageMask);
         ulong value = Apic!.ReadMmio(offset & ~3u);
         if (size == 8) value |= (ulong)Apic.ReadMmio((offset & ~3u) + 4 & 0xFFF) << 32;

@@ -38,6 +38,7 @@ public sealed unsafe partial class Cpu
     /// <summary>Throws what a write would throw.</summary>
     internal void PrepareWrite(ulong linear, int size, int segment)
     {
+        if (_checksAlignment) CheckAlignment(linear, size, segment, write: true);
         Fill(linear, true, CurrentSet, segment);
         ulong last = Wrap(linear + (ulong)(size - 1));
         if (((linear ^ last) & ~PageMask) != 0) Fill(last & ~PageMask, true, CurrentSet, segment);
@@ -53,6 +54,6 @@ public sealed unsafe partial class Cpu
         ulong inside = linear - entry->WriteTag;
         if (inside <= (ulong)(PageSize - size)) return entry->Host + inside;
         PrepareWrite(linear, size, segment);
-        return TryHost(linear, size, write: true);
+        return HostOfLinear(linear, size, write: true);
     }
 }

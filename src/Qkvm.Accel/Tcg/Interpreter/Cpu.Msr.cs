@@ -10,7 +10,7 @@ public sealed unsafe partial class Cpu
             MicrocodeRevision = 0x8B, MtrrCap = 0xFE, SysenterCs = 0x174, SysenterEsp = 0x175, SysenterEip = 0x176,
             McgCap = 0x179, McgStatus = 0x17A, McgControl = 0x17B, PerfStatus = 0x198, MiscEnable = 0x1A0, DebugControl = 0x1D9,
             LastBranchFrom = 0x1DB, LastInterruptTo = 0x1DE, MtrrPhysical = 0x200, Pat = 0x277, MtrrDefault = 0x2FF, McBank = 0x400,
-            TscDeadline = 0x6E0, X2Apic = 0x800, X2ApicEnd = 0x8FF, Xss = 0xDA0,
+            TscDeadline = 0x6E0, Pkrs = 0x6E1, X2Apic = 0x800, X2ApicEnd = 0x8FF, Xss = 0xDA0,
             Efer = 0xC0000080, Star = 0xC0000081, LStar = 0xC0000082, CStar = 0xC0000083, FMask = 0xC0000084,
             FsBase = 0xC0000100, GsBase = 0xC0000101, KernelGsBase = 0xC0000102, TscAux = 0xC0000103,
             SysCfg = 0xC0010010, Hwcr = 0xC0010015, TopMem = 0xC001001A, TopMem2 = 0xC001001D, NbConfig = 0xC001001F,
@@ -38,6 +38,7 @@ public sealed unsafe partial class Cpu
     public bool ReadMsr(uint msr, out ulong value)
     {
         value = 0;
+        if (!HasMsr(msr)) return false;
         CpuState* state = State;
         switch (msr)
         {
@@ -45,7 +46,7 @@ public sealed unsafe partial class Cpu
             case Msr.Tsc: value = ReadTsc(); break;
             case Msr.ApicBase: value = Apic?.BaseMsr ?? 0xFEE00000; break;
             case Msr.FeatureControl: value = _featureControl; break;
-            case Msr.TscAdjust when _hasTscAdjust: value = state->TscAdjust; break;
+            case Msr.TscAdjust: value = state->TscAdjust; break;
             case Msr.MicrocodeRevision: value = IsAmd ? 0x01000065 : 1UL << 32; break;
             case Msr.MtrrCap: value = MtrrCount | FixedMtrrs | WriteCombining; break;
             case Msr.SysenterCs: value = state->SysenterCs; break;
@@ -62,9 +63,12 @@ public sealed unsafe partial class Cpu
             case Msr.MtrrDefault: value = _mtrrDefault; break;
             case >= Msr.MtrrPhysical and < Msr.MtrrPhysical + MtrrCount * 2: value = _mtrrPhysical[msr - Msr.MtrrPhysical]; break;
             case >= Msr.McBank and < Msr.McBank + McBanks * McRegistersPerBank: value = _mcBanks[msr - Msr.McBank]; break;
-            case Msr.TscDeadline when _hasTscDeadline: value = Apic?.TscDeadline ?? _tscDeadline; break;
-            case >= Msr.X2Apic and <= Msr.X2ApicEnd: return Apic is { } apic && apic.ReadMsr(msr, out value);
-            case Msr.Xss when _hasXsaves: value = state->Xss; break;
+            case Msr.Pkrs: value = state->Pkrs; break;
+            case Msr.TscDeadline: value = Apic?.TscDeadline ?? _tscDeadline; break;
+            case >= Msr.X2Apic and <= Msr.X2ApicEnd:
+                if (_eoiElided) SettleEoi();
+                return Apic is { } apic && apic.ReadMsr(msr, out value);
+            case Msr.Xss: value = state->Xss; break;
             case Msr.Efer: value = state->Efer; break;
             case Msr.Star: value = state->Star; break;
             case Msr.LStar: value = state->LStar; break;
@@ -73,10 +77,11 @@ public sealed unsafe partial class Cpu
             case Msr.FsBase: value = state->Fs.Base; break;
             case Msr.GsBase: value = state->Gs.Base; break;
             case Msr.KernelGsBase: value = state->KernelGsBase; break;
-            case Msr.TscAux when HasRdtscp: value = state->TscAux; break;
+            case Msr.TscAux: value = state->TscAux; break;
             case Msr.OsvwLength or Msr.OsvwStatus when IsAmd: break;
             default:
                 if (Array.IndexOf(FixedMtrrNumbers, msr) is var range and >= 0) value = _mtrrFixed[range];
+                else if (_cpuid.HasKvm && TryReadKvmMsr(msr, out value)) return true;
                 else if (IsAmd && Array.IndexOf(AmdNumbers, msr) is var amd and >= 0) value = _amd[amd];
                 else return false;
                 break;
@@ -87,18 +92,22 @@ public sealed unsafe partial class Cpu
     /// <summary>False raises #GP.</summary>
     public bool WriteMsr(uint msr, ulong value)
     {
+        if (!HasMsr(msr)) return false;
         CpuState* state = State;
         switch (msr)
         {
             case Msr.Tsc: SetTsc(value); break;
             case Msr.ApicBase:
+                const ulong x2Apic = 1 << 10;
+                if ((value & x2Apic) != 0 && (_msrs & MsrFeatures.X2Apic) == 0) return false;
                 if (Apic is not { } owner || !owner.WriteBaseMsr(value)) return false;
                 FlushTlb(global: true);                             // the register page may have moved
                 break;
             case Msr.FeatureControl: _featureControl = value; break;
-            case Msr.TscAdjust when _hasTscAdjust:
+            case Msr.TscAdjust:
                 state->TscOffset += value - state->TscAdjust;
                 state->TscAdjust = value;
+                UpdateKvmClock();
                 break;
             case Msr.MicrocodeRevision: break;
             case Msr.SysenterCs: state->SysenterCs = (uint)value; break;
@@ -110,7 +119,7 @@ public sealed unsafe partial class Cpu
                 _mcgControl = value;
                 break;
             case Msr.MiscEnable: state->MiscEnable = value; break;
-            case Msr.DebugControl: _debugControl = value & 3; break;
+            case Msr.DebugControl: _debugControl = value & (DebugControlLbr | DebugControlBtf); break;
             case Msr.Pat:
                 for (int i = 0; i < 64; i += 8) if (!IsMemoryType((byte)(value >> i), pat: true)) return false;
                 state->Pat = value;
@@ -128,12 +137,18 @@ public sealed unsafe partial class Cpu
                 if (register % McRegistersPerBank != 0 && value != 0) return false;
                 _mcBanks[register] = value;
                 break;
-            case Msr.TscDeadline when _hasTscDeadline:
+            case Msr.Pkrs:
+                if (value >> 32 != 0) return false;
+                if (state->Pkrs == value) break;
+                state->Pkrs = value;
+                FlushTlb(global: true);                             // translations have the rights built in
+                break;
+            case Msr.TscDeadline:
                 if (Apic is { } timer) timer.TscDeadline = value;
                 else _tscDeadline = value;
                 break;
             case >= Msr.X2Apic and <= Msr.X2ApicEnd: return Apic is { } apic && apic.WriteMsr(msr, value);
-            case Msr.Xss when _hasXsaves: return value == 0;
+            case Msr.Xss: return value == 0;
             case Msr.Efer: SetEfer(value); break;
             case Msr.Star: state->Star = value; break;
             case Msr.LStar: return SetAddress(ref state->LStar, value);
@@ -145,7 +160,7 @@ public sealed unsafe partial class Cpu
             case Msr.FsBase: return SetAddress(ref state->Fs.Base, value);
             case Msr.GsBase: return SetAddress(ref state->Gs.Base, value);
             case Msr.KernelGsBase: return SetAddress(ref state->KernelGsBase, value);
-            case Msr.TscAux when HasRdtscp:
+            case Msr.TscAux:
                 if (value >> 32 != 0) return false;
                 state->TscAux = value;
                 break;
@@ -155,12 +170,67 @@ public sealed unsafe partial class Cpu
                     for (int i = 0; i < 64; i += 8) if (!IsMemoryType((byte)(value >> i), pat: false)) return false;
                     _mtrrFixed[range] = value;
                 }
+                else if (_cpuid.HasKvm && TryWriteKvmMsr(msr, value)) return true;
                 else if (IsAmd && Array.IndexOf(AmdNumbers, msr) is var amd and >= 0) _amd[amd] = value;
                 else return false;
                 break;
         }
         return true;
     }
+
+    /// <summary>Features that registers go with.</summary>
+    [Flags]
+    enum MsrFeatures
+    {
+        None = 0, MachineChecks = 1, Tsc = 2, Apic = 4, TscAdjust = 8, Sysenter = 0x10, Mtrr = 0x20, McBanks = 0x40, Pat = 0x80, TscDeadline = 0x100,
+        Pks = 0x200, Xsaves = 0x400, Efer = 0x800, Syscall = 0x1000, Long = 0x2000, TscAux = 0x4000, X2Apic = 0x8000,
+    }
+
+    readonly MsrFeatures _msrs;
+
+    static MsrFeatures MsrFeaturesOf(Model.Cpuid cpuid)
+    {
+        var all = MsrFeatures.None;
+        foreach ((string names, MsrFeatures feature) in s_msrFeatures)
+            if (names.Split(' ').Any(cpuid.Has)) all |= feature;
+        return all;
+    }
+
+    /// <summary>Any of the names is enough.</summary>
+    static readonly (string, MsrFeatures)[] s_msrFeatures =
+    [
+        ("mce mca", MsrFeatures.MachineChecks), ("tsc", MsrFeatures.Tsc), ("apic", MsrFeatures.Apic), ("tsc-adjust", MsrFeatures.TscAdjust), ("sep", MsrFeatures.Sysenter),
+        ("mtrr", MsrFeatures.Mtrr), ("mca", MsrFeatures.McBanks), ("pat", MsrFeatures.Pat), ("tsc-deadline", MsrFeatures.TscDeadline), ("pks", MsrFeatures.Pks),
+        ("xsaves", MsrFeatures.Xsaves), ("syscall nx lm", MsrFeatures.Efer), ("syscall", MsrFeatures.Syscall), ("lm", MsrFeatures.Long), ("rdtscp rdpid", MsrFeatures.TscAux),
+        ("x2apic", MsrFeatures.X2Apic),
+    ];
+
+    /// <summary>False: CPUID does not show the feature that the register belongs to.</summary>
+    bool HasMsr(uint msr)
+    {
+        MsrFeatures needed = msr switch
+        {
+            Msr.McAddress or Msr.McType => MsrFeatures.MachineChecks,
+            Msr.Tsc => MsrFeatures.Tsc,
+            Msr.ApicBase => MsrFeatures.Apic,
+            Msr.TscAdjust => MsrFeatures.TscAdjust,
+            >= Msr.SysenterCs and <= Msr.SysenterEip => MsrFeatures.Sysenter,
+            Msr.MtrrCap or Msr.MtrrDefault or >= Msr.MtrrPhysical and < Msr.MtrrPhysical + MtrrCount * 2 or >= FirstFixedMtrr and <= LastFixedMtrr => MsrFeatures.Mtrr,
+            >= Msr.McgCap and <= Msr.McgControl or >= Msr.McBank and < Msr.McBank + McBanks * McRegistersPerBank => MsrFeatures.McBanks,
+            Msr.Pat => MsrFeatures.Pat,
+            Msr.TscDeadline => MsrFeatures.TscDeadline,
+            Msr.Pkrs => MsrFeatures.Pks,
+            Msr.Xss => MsrFeatures.Xsaves,
+            Msr.Efer => MsrFeatures.Efer,
+            Msr.Star => MsrFeatures.Syscall,
+            >= Msr.LStar and <= Msr.FMask or >= Msr.FsBase and <= Msr.KernelGsBase => MsrFeatures.Long,
+            Msr.TscAux => MsrFeatures.TscAux,
+            _ => MsrFeatures.None,
+        };
+        return (_msrs & needed) == needed;
+    }
+
+    const uint FirstFixedMtrr = 0x250, LastFixedMtrr = 0x26F;
 
     /// <summary>UC, WC, WT, WP, WB; the PAT has UC- too.</summary>
     static bool IsMemoryType(byte type, bool pat) => type is 0 or 1 or 4 or 5 or 6 || pat && type == 7;
@@ -189,7 +259,7 @@ public sealed unsafe partial class Cpu
         for (int bank = 0; bank < McBanks; bank++) _mcBanks[bank * McRegistersPerBank] = ulong.MaxValue;
         State->Pat = ResetPat;
         State->MiscEnable = 1;                                     // fast strings
-        SetTsc(0);
-        State->TscAdjust = 0;
+        ResetKvm();
+        ResetTsc();
     }
 }

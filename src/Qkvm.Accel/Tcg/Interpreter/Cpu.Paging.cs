@@ -18,6 +18,9 @@ public sealed unsafe partial class Cpu
     /// <summary>Pages of 1 GiB exist (CPUID 80000001h EDX bit 26).</summary>
     readonly bool _hasGigabytePages;
 
+    /// <summary>Pages of 4 MiB have physical addresses of more than 32 bits.</summary>
+    readonly bool _hasLargePages36;
+
     /// <summary>Guest linear to physical as a supervisor read, without side effects.</summary>
     public bool TryTranslate(ulong linear, out ulong physical)
     {
@@ -40,9 +43,9 @@ public sealed unsafe partial class Cpu
                 State->Cr2 = linear;
                 throw Fault(Vector.PageFault, error);
             }
-            Install(entry, page, physical, known);
+            Install(entry, page, physical, known, set);
         }
-        if (write && entry->WriteTag != page) TagWrites(entry, page);
+        if (write && entry->WriteTag != page && set != TlbSet.UserAligned) TagWrites(entry, page);
         return entry;
     }
 
@@ -56,13 +59,13 @@ public sealed unsafe partial class Cpu
         {
             if (_is64Bit && !IsCanonical(linear)) return false;
             if (!Walk(linear, write, set, true, out ulong physical, out ulong known, out error)) return false;
-            Install(entry, page, physical, known);
+            Install(entry, page, physical, known, set);
         }
-        if (write && entry->WriteTag != page) TagWrites(entry, page);
+        if (write && entry->WriteTag != page && set != TlbSet.UserAligned) TagWrites(entry, page);
         return true;
     }
 
-    void Install(TlbEntry* entry, ulong page, ulong physical, ulong known)
+    void Install(TlbEntry* entry, ulong page, ulong physical, ulong known, int set)
     {
         TlbDetail* detail = Detail(entry);
         byte* host = HostOf(physical, out CodeMap? map, out bool writable);
@@ -73,7 +76,7 @@ public sealed unsafe partial class Cpu
         Remember(entry, page, known);
         entry->Host = host;
         entry->Known = page | known;
-        entry->ReadTag = host != null && (known & TlbEntry.Read) != 0 && !WatchesPage(page) ? page : TlbEntry.Invalid;
+        entry->ReadTag = host != null && (known & TlbEntry.Read) != 0 && set != TlbSet.UserAligned && !WatchesPage(page) ? page : TlbEntry.Invalid;
         entry->WriteTag = TlbEntry.Invalid;
     }
 
@@ -81,7 +84,7 @@ public sealed unsafe partial class Cpu
     {
         if ((entry->Known & TlbEntry.WritableRam) == 0 || WatchesPage(page)) return;
         CodeMap map = _code[Detail(entry)->Map];
-        if ((map.Flags(entry->Host) & (GuestRam.CodePage | GuestRam.WatchedPage)) == 0 && map.TryTagWrites(entry->Host))
+        if ((map.Flags(entry->Host) & (GuestRam.CodePage | GuestRam.WatchedPage)) == 0 && map.TryTagWrites(entry->Host, Index))
             entry->WriteTag = page;
     }
 
@@ -150,9 +153,9 @@ public sealed unsafe partial class Cpu
         {
             mayRead = user ? isUserPage : !isUserPage || set == TlbSet.SupervisorAc || (cr4 & Cr4.Smap) == 0;
             mayWrite = mayRead && ((rights & EntryWritable) != 0 || !user && !isProtected);
-            if (isLong && (cr4 & Cr4.Pke) != 0 && isUserPage)
+            if (isLong && (cr4 & (isUserPage ? Cr4.Pke : Cr4.Pks)) != 0)
             {
-                uint key = State->Pkru >> (int)(entries[level] >> KeyShift & 15) * 2;
+                uint key = (isUserPage ? State->Pkru : (uint)State->Pkrs) >> (int)(entries[level] >> KeyShift & 15) * 2;
                 bool readable = (key & 1) == 0, writable = readable && ((key & 2) == 0 || !user && !isProtected);
                 if (mayRead && (!readable || write && mayWrite && !writable)) error |= ErrorKey;
                 (mayRead, mayWrite) = (mayRead && readable, mayWrite && writable);
@@ -177,7 +180,7 @@ public sealed unsafe partial class Cpu
     /// <summary>Tables 4-14 to 4-20; bit 63 is reserved unless EFER.NXE is set.</summary>
     ulong ReservedBits(int level, bool isLarge, bool isLong, bool isPae, bool hasNx)
     {
-        if (!isPae) return isLarge ? 1UL << 21 | (~_physicalMask >> 32 & 0xFF) << 13 : 0UL;
+        if (!isPae) return isLarge ? 1UL << 21 | (_hasLargePages36 ? (~_physicalMask >> 32 & 0xFF) << 13 : 0x1FE000) : 0UL;
         ulong reserved = ~_physicalMask & (isLong ? 0x000F_FFFF_FFFF_FFFFUL : 0x7FFF_FFFF_FFFF_FFFFUL);
         if (!isLong && level == 3) return reserved | EntryNoExecute | 0x1E6;
         if (!hasNx) reserved |= EntryNoExecute;

@@ -141,6 +141,7 @@ public sealed unsafe partial class Cpu
         int leave = _leave;
         _leave = 0;
         if ((leave & Jumped) == 0) State->Rip += insn->Length;
+        else _hasBranched = (insn->Flags & InsnFlags.EndsBlock) != 0;
         if ((leave & LeaveBlock) != 0) FinishLateWrite();
         if ((insn->Flags & InsnFlags.System) != 0) ModeChanged();
     }
@@ -156,6 +157,7 @@ public sealed unsafe partial class Cpu
     {
         _leave = 0;
         State->InterruptShadow = 0;
+        EndHalt();                                                  // a trap after HLT
         Trace?.Exception(this, fault.Number, fault.ErrorCode);
         Deliver(fault.Number, fault.ErrorCode, software: false, external: false);
         _leave = 0;
@@ -190,7 +192,10 @@ public sealed unsafe partial class Cpu
             (_pagingSeen, _cr3Seen) = (paging, state->Cr3);
             FlushTlb(global: true);
         }
-        int set = state->Cpl == 3 ? TlbSet.User : (flags & Interpreter.Rflags.Ac) != 0 ? TlbSet.SupervisorAc : TlbSet.Supervisor;
+        const ulong aligned = Interpreter.Rflags.Ac;
+        _checksAlignment = state->Cpl == 3 && (flags & aligned) != 0 && (cr0 & Cr0.Am) != 0;
+        (_untagsLower, _untagsUpper) = UntagsOf(state->Cr3, cr4);
+        int set = _checksAlignment ? TlbSet.UserAligned : state->Cpl == 3 ? TlbSet.User : (flags & Interpreter.Rflags.Ac) != 0 ? TlbSet.SupervisorAc : TlbSet.Supervisor;
         _tlb = _tlbEntries + set * TlbSet.Size;
         SetKey();
         _modeMayDiffer = true;
@@ -203,9 +208,13 @@ public sealed unsafe partial class Cpu
         if (state->InterruptShadow != 0 || (flags & (Interpreter.Rflags.Tf | Interpreter.Rflags.Rf)) != 0 || _breaksOnCode) call = CallStep;
         if (state->Halted != 0 || state->WaitForSipi != 0) call |= CallHalt;
         if ((flags & Interpreter.Rflags.If) != 0 && Apic is { HasInterrupt: true }) call |= CallInterrupt;
+        if (_dataBreakpointHit) call |= CallStep;
         if (call != 0) Interlocked.Or(ref _attention, call);
     }
 
     bool _checksRights;
+
+    /// <summary>CPL 3, EFLAGS.AC and CR0.AM: accesses must be aligned.</summary>
+    bool _checksAlignment;
     ulong _pagingSeen = ulong.MaxValue, _cr3Seen;
 }

@@ -28,6 +28,7 @@ public sealed unsafe partial class Cpu
         }
         SetFlatSegment(Seg.Ss, (ushort)(selector + 8), FlatAccess | Segment.Big);
         State->Cpl = 0;
+        StepAfterCall();
         Redirect(target);
     }
 
@@ -45,6 +46,7 @@ public sealed unsafe partial class Cpu
         SetFlatSegment(Seg.Ss, (ushort)((selector & 0xFFFC) + 8 | 3), FlatAccess | Segment.Big | Ring3);
         State->Cpl = 3;
         Redirect(target);
+        StepAfterReturn();
     }
 
     internal void SystemEnter()

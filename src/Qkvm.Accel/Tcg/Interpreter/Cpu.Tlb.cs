@@ -1,3 +1,5 @@
+using Qkvm.Accel.Tcg.Translator;
+
 namespace Qkvm.Accel.Tcg.Interpreter;
 
 /// <summary>The software TLB's upkeep: contexts for the process-context identifiers used last, and what of translated code goes
@@ -112,7 +114,11 @@ public sealed unsafe partial class Cpu
     void ForgetContext(bool upper)
     {
         ForgetLower();
-        if (upper) ForgetUpper();
+        if (upper)
+        {
+            ForgetUpper();
+            if (_engine != null) new Span<byte>(_jit->StorePages, JitState.StorePagesCount).Clear();
+        }
         NewEpoch();
     }
 

@@ -58,14 +58,20 @@ public sealed unsafe partial class Cpu
             case ExitKind.Direct or ExitKind.CrossPage or ExitKind.Stale:
                 return Link(record, rip);
             case ExitKind.Indirect:
-                UnpackState(_is64Bit ? _jit->ExitValue : (uint)_jit->ExitValue);
+                UnpackState(_is64Bit ? _jit->ExitValue : (uint)(_jit->ExitValue - _codeBase));
                 return false;
             case ExitKind.LoadX87:
                 LoadX87();
                 Enter(record->Host, _engine!.Common.EnterWithVectors);
                 return true;
+            case ExitKind.Yield:
+                return Yield(record, rip);
             case ExitKind.Miss:
                 return Refill(record, rip);
+            case ExitKind.Limit:
+                return TakeApart(record, rip);
+            case ExitKind.StringMiss:
+                return RefillString(record, rip);
             case ExitKind.SecondPage:
                 return CheckSecondPage(record, rip);
             case ExitKind.Interpret:
@@ -77,6 +83,19 @@ public sealed unsafe partial class Cpu
                 UnpackState(rip);
                 return false;
         }
+    }
+
+    bool Yield(ExitRecord* record, ulong rip)
+    {
+        _jit->PausesLeft = JitState.PausesPerYield;
+        if (_attention != 0)
+        {
+            UnpackState(rip);
+            return false;
+        }
+        Thread.Yield();
+        Enter(record->Host, _engine!.Common.EnterWithVectors);
+        return true;
     }
 
     /// <summary>Finds a direct jump's target, remembers it in the code, and goes there.</summary>
@@ -102,13 +121,13 @@ public sealed unsafe partial class Cpu
                 _engine!.Patch(record->Host, target->Entry);
                 if (record->Kind == ExitKind.CrossPage)
                 {
-                    Fill(record, rip & ~PageMask, 0);
+                    Fill(record, LinearOf(rip) & ~PageMask, 0);
                     (record->Target, record->HostPage) = (target->Entry, (nuint)target->Host & ~(nuint)PageMask);
                 }
                 Links++;
             }
         }
-        _jit->RipBase = rip & ~PageMask;
+        _jit->RipBase = RipBaseOf(rip);
         _jit->VectorsLoaded = 0;
         Enter(target->Entry, _engine!.Common.Enter);
         return true;
@@ -118,23 +137,70 @@ public sealed unsafe partial class Cpu
     /// interpreted or faults, and a group is taken apart.</summary>
     bool Refill(ExitRecord* record, ulong rip)
     {
-        ulong linear = _jit->ExitValue, page = linear & ~PageMask;
-        bool write = record->IsWrite != 0, isSimple = record->IsSimple != 0, isMasked = record->IsSimple == ExitRecord.Masked;
+        ulong tagged = _jit->ExitValue, linear = Untag(tagged), page = linear & ~PageMask;
+        bool write = record->IsWrite != 0;
         TlbMisses++;
         if (record->Misses == ExitRecord.MostMisses && !LetRoam(record, rip)) return false;
         if ((linear & PageMask) <= record->Limit)
         {
             if (TryFill(linear, write, CurrentSet, out TlbEntry* entry, out uint error))
             {
-                if ((write ? entry->WriteTag : entry->ReadTag) == page)
+                // What looks into the TLB finds no tagged pointer there.
+                if ((write ? entry->WriteTag : entry->ReadTag) == page && (tagged == linear || !Roams(SiteOf(record))))
                 {
-                    Fill(record, page, (ulong)entry->Host - page);
+                    Fill(record, tagged & ~PageMask, (ulong)entry->Host - (tagged & ~PageMask));
                     Enter(record->Host, _engine!.Common.EnterWithVectors);
                     return true;
                 }
             }
             // An operand of 16 bytes and more may have to be aligned, and #GP goes before #PF: the interpreter knows.
-            else if (isSimple && !isMasked && IsCanonical(linear) && ((linear & 15) == 0 || record->Limit > PageSize - 16))
+            else if (record->IsSimple == 1 && IsCanonical(linear) && ((linear & 15) == 0 || record->Limit > PageSize - 16))
+            {
+                UnpackState(rip);
+                State->Cr2 = linear;
+                DeliverFault(_fault.With(Vector.PageFault, error));
+                return false;
+            }
+        }
+        return TakeApart(record, rip);
+    }
+
+    /// <summary>What direct access cannot do: the interpreter runs the instruction, or the group's accesses are checked one by one.</summary>
+    bool TakeApart(ExitRecord* record, ulong rip)
+    {
+        UnpackState(rip);
+        if (record->IsSimple != 0)
+        {
+            RunOne();
+            return false;
+        }
+        int forgets = _forgets;
+        Translation* careful = FindTranslation(rip, flagsInMemory: true, careful: true);
+        if (careful == null) return false;
+        if (forgets == _forgets && record->Kind == ExitKind.Miss) record->Target = careful->Entry;
+        _jit->VectorsLoaded = 0;
+        Enter(careful->Entry, _engine!.Common.Enter);
+        return true;
+    }
+
+    /// <summary>A string instruction's next element is not in the TLB: it goes on if direct access is possible once it is. Its
+    /// registers say what is done, as for faults and for the interpreter.</summary>
+    bool RefillString(ExitRecord* record, ulong rip)
+    {
+        ulong linear = _jit->ExitValue;
+        bool write = record->IsWrite != 0;
+        TlbMisses++;
+        if ((linear & PageMask) <= record->Limit)
+        {
+            if (TryFill(linear, write, CurrentSet, out TlbEntry* entry, out uint error))
+            {
+                if ((write ? entry->WriteTag : entry->ReadTag) == (linear & ~PageMask))
+                {
+                    Enter(record->Host, _engine!.Common.EnterWithVectors);
+                    return true;
+                }
+            }
+            else if (IsCanonical(linear))
             {
                 UnpackState(rip);
                 State->Cr2 = linear;
@@ -143,25 +209,15 @@ public sealed unsafe partial class Cpu
             }
         }
         UnpackState(rip);
-        if (isSimple)
-        {
-            RunOne();
-            return false;
-        }
-        int forgets = _forgets;
-        Translation* careful = FindTranslation(rip, flagsInMemory: true, careful: true);
-        if (careful == null) return false;
-        if (forgets == _forgets) record->Target = careful->Entry;
-        _jit->VectorsLoaded = 0;
-        Enter(careful->Entry, _engine!.Common.Enter);
-        return true;
+        RunOne();
+        return false;
     }
 
     /// <summary>The second half of an instruction: if it is in another host page by now, the block is void.</summary>
     bool CheckSecondPage(ExitRecord* record, ulong rip)
     {
         UnpackState(rip);                                          // finding may fault
-        ulong page = Wrap((rip & ~PageMask) + PageSize);
+        ulong page = Wrap((LinearOf(rip) & ~PageMask) + PageSize);
         TlbEntry* entry = Fill(page, false, State->Cpl == 3 ? TlbSet.UserFetch : TlbSet.SupervisorFetch, Seg.Cs);
         if ((nuint)entry->Host != record->HostPage)
         {
@@ -186,9 +242,9 @@ public sealed unsafe partial class Cpu
     bool LetRoam(ExitRecord* record, ulong rip)
     {
         Translation* block = record->Owner;
-        byte* site = block->Host - block->Offset + record->Offset;
+        byte* site = SiteOf(record);
         record->Misses = 0;
-        if (Roams(site) || !MissesOften(record)) return true;
+        if (_untagsLower != 0 || _untagsUpper != 0 || Roams(site) || !MissesOften(record)) return true;
         if (_roaming.Count >= MostRoaming) _roaming.Clear();
         _roaming.Add((nuint)site);
         Drop(block);
@@ -196,6 +252,9 @@ public sealed unsafe partial class Cpu
         UnpackState(rip);
         return false;
     }
+
+    /// <summary>Where the instruction of a failed check is in host memory.</summary>
+    static byte* SiteOf(ExitRecord* record) => record->Owner->Host - record->Owner->Offset + record->Offset;
 
     /// <summary>A miss costs little in a loop, where all of it is in the caches, and looking into the TLB costs each execution
     /// some; a miss is dear among those of many other sites, so those are the ones that are spared it.</summary>
@@ -211,7 +270,8 @@ public sealed unsafe partial class Cpu
 
     void Fill(ExitRecord* record, ulong page, ulong addend)
     {
-        *record->Slot = new Slot { Tag = page, Addend = addend };
+        *record->Slot = new Slot { Tag = page, Addend = addend, Page = page + addend };
+        if (record->IsWrite != 0) *StoresTo((nuint)(page + addend)) = 1;
         byte list = (byte)((long)page < 0 ? UpperList : LowerList);
         if ((record->Listed & list) != 0) return;
         record->Listed |= list;
@@ -224,7 +284,7 @@ public sealed unsafe partial class Cpu
     {
         ulong flags = ArithmeticFlags;
         _jit->Flags = (uint)((flags & 0xD5 | 2) << 8 | flags >> 11 & 1);
-        _jit->RipBase = State->Rip & ~PageMask;
+        _jit->RipBase = RipBaseOf(State->Rip);
     }
 
     void UnpackState(ulong rip)

@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using Qkvm.Accel.Tcg.Translator;
 using Qkvm.Core.Accel;
+using Qkvm.Host;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
 using Engine = Qkvm.Accel.Tcg.Translator.Translator;
@@ -21,7 +22,7 @@ public sealed unsafe partial class Cpu
     internal const uint FlagsInMemory = 1, Careful = 2;
     const int ModeShift = 2;
 
-    readonly Dictionary<uint, Mode> _modes = [];
+    readonly Dictionary<(ulong Bits, uint Base, uint Limit), Mode> _modes = [];
     readonly Dictionary<nuint, nint> _translatedPages = [];
 
     /// <summary>Blocks of one instruction, by the page that it goes on in.</summary>
@@ -41,40 +42,51 @@ public sealed unsafe partial class Cpu
     uint FindCode(ulong rip)
     {
         Mode mode = CurrentMode();
-        JumpEntry* jump = mode.Jumps + JumpEntry.IndexOf(rip);
-        if (jump->Target == rip) return (uint)jump->Code;
+        ulong linear = LinearOf(rip);
+        JumpEntry* jump = mode.Jumps + JumpEntry.IndexOf(linear, mode.JumpCount);
+        if (jump->Target == linear) return (uint)jump->Code;
         Translation* found = FindTranslation(rip, flagsInMemory: true, careful: false);
         if (found == null) return 0;
-        jump = CurrentMode().Jumps + JumpEntry.IndexOf(rip);
-        ListJump(jump, (long)rip < 0);
-        *jump = new JumpEntry { Target = rip, Code = found->Entry };
+        jump = CurrentMode().Jumps + JumpEntry.IndexOf(linear, mode.JumpCount);
+        ListJump(jump, (long)linear < 0);
+        *jump = new JumpEntry { Target = linear, Code = found->Entry };
         return found->Entry;
     }
 
     Translation* FindTranslation(ulong rip, bool flagsInMemory, bool careful)
     {
         Mode mode = CurrentMode();
+        if (mode.IsSegmented) CheckFetch();
         int set = State->Cpl == 3 ? TlbSet.UserFetch : TlbSet.SupervisorFetch;
-        TlbEntry* entry = Fill(rip, false, set, Seg.Cs);
+        ulong linear = LinearOf(rip);
+        TlbEntry* entry = Fill(linear, false, set, Seg.Cs);
         if (entry->Host == null) return null;
-        byte* host = entry->Host + (rip & PageMask);
+        byte* host = entry->Host + (linear & PageMask);
+        uint ripBase = mode.IsSegmented ? (uint)RipBaseOf(rip) : 0;
         uint key = (uint)mode.Number << ModeShift | (flagsInMemory ? FlagsInMemory : 0) | (careful ? Careful : 0);
         for (Translation* block = _translations[Hash(host)]; block != null; block = block->NextInBucket)
-            if (block->Host == host && block->Key == key) return block;
-        return Translate(rip, entry, mode, key);
+            if (block->Host == host && block->Key == key && block->RipBase == ripBase) return block;
+        return Translate(rip, entry, mode, key, ripBase);
     }
 
-    Translation* Translate(ulong rip, TlbEntry* entry, Mode mode, uint key)
+    /// <summary>The linear address of an instruction.</summary>
+    ulong LinearOf(ulong rip) => _is64Bit ? rip : (uint)(rip + _codeBase);
+
+    /// <summary>RIP at the start of this instruction's page, as <see cref="JitState.RipBase"/> has it. Outside 64-bit mode modulo 4 GiB.</summary>
+    ulong RipBaseOf(ulong rip) => _is64Bit ? rip & ~PageMask : (uint)((LinearOf(rip) & ~PageMask) - _codeBase);
+
+    Translation* Translate(ulong rip, TlbEntry* entry, Mode mode, uint key, uint ripBase)
     {
-        byte* page = entry->Host, host = page + (rip & PageMask);
-        int offset = (int)(rip & PageMask);
+        int offset = (int)(LinearOf(rip) & PageMask);
+        byte* page = entry->Host, host = page + offset;
         bool careful = (key & Careful) != 0;
         nuint second = 0;
-        PlanPart(mode, offset, careful, page, _code[Detail(entry)->Map]);
+        PlanPart(mode, ripBase, offset, careful, page, _code[Detail(entry)->Map]);
         if (_engine!.Unit.Count == 0)
         {
-            TlbEntry* next = Fill(Wrap((rip & ~PageMask) + PageSize), false, State->Cpl == 3 ? TlbSet.UserFetch : TlbSet.SupervisorFetch, Seg.Cs);
-            if (next->Host == null || !PlanCrossing(mode, offset, careful, page, next->Host, _code[Detail(next)->Map])) return null;
+            if (!_engine.Unit.EndsAtCrossing) return null;
+            TlbEntry* next = Fill(Wrap((LinearOf(rip) & ~PageMask) + PageSize), false, State->Cpl == 3 ? TlbSet.UserFetch : TlbSet.SupervisorFetch, Seg.Cs);
+            if (next->Host == null || !PlanCrossing(mode, ripBase, offset, careful, page, next->Host, _code[Detail(next)->Map])) return null;
             second = (nuint)next->Host;
         }
         for (int attempt = 0; ; attempt++)
@@ -82,7 +94,7 @@ public sealed unsafe partial class Cpu
             var block = (Translation*)_region.Allocate(sizeof(Translation), 8);
             if (block != null)
             {
-                (block->Key, block->Offset, block->SecondPage) = (key, offset, second);
+                (block->Key, block->Offset, block->RipBase, block->SecondPage) = (key, offset, ripBase, second);
                 block->Host = host;
                 if (_engine.Emit(block, mode, offset, (key & FlagsInMemory) != 0, careful))
                 {
@@ -95,8 +107,8 @@ public sealed unsafe partial class Cpu
             ForgetTranslations();
             mode = CurrentMode();
             key = (uint)mode.Number << ModeShift | key & (FlagsInMemory | Careful);
-            if (second == 0) _engine.Unit.Plan(mode, offset, careful, StepLimit);
-            else _engine.Unit.Plan(mode, offset, careful, 1, 2 * PageSize);
+            if (second == 0) _engine.Unit.Plan(mode, ripBase, offset, careful, StepLimit);
+            else _engine.Unit.Plan(mode, ripBase, offset, careful, 1, 2 * PageSize);
         }
     }
 
@@ -113,14 +125,14 @@ public sealed unsafe partial class Cpu
     }
 
     /// <summary>Plans from what is in a page. The bytes are marked as code, then read again: a write in between is seen either way.</summary>
-    void PlanPart(Mode mode, int offset, bool careful, byte* page, CodeMap map)
+    void PlanPart(Mode mode, uint ripBase, int offset, bool careful, byte* page, CodeMap map)
     {
         Unit unit = _engine!.Unit;
         int length;
         do
         {
             Buffer.MemoryCopy(page, _engine.Page, PageSize, PageSize);
-            unit.Plan(mode, offset, careful, StepLimit);
+            unit.Plan(mode, ripBase, offset, careful, StepLimit);
             length = Math.Max(unit.To - unit.From, 1);
             MarkCode(map, page + unit.From, length);
         }
@@ -128,7 +140,7 @@ public sealed unsafe partial class Cpu
     }
 
     /// <summary>Plans an instruction whose first bytes are in one page, the rest in another. False: it is longer than 15 bytes.</summary>
-    bool PlanCrossing(Mode mode, int offset, bool careful, byte* page, byte* next, CodeMap nextMap)
+    bool PlanCrossing(Mode mode, uint ripBase, int offset, bool careful, byte* page, byte* next, CodeMap nextMap)
     {
         Unit unit = _engine!.Unit;
         byte* copy = _engine.Page;
@@ -137,7 +149,7 @@ public sealed unsafe partial class Cpu
         {
             Buffer.MemoryCopy(page + offset, copy + offset, first, first);
             Buffer.MemoryCopy(next, copy + PageSize, PageSize, MaxInstruction);
-            unit.Plan(mode, offset, careful, 1, 2 * PageSize);
+            unit.Plan(mode, ripBase, offset, careful, 1, 2 * PageSize);
             if (unit.Count == 0 || unit.Steps[0].Next <= PageSize) return false;
             MarkCode(nextMap, next, unit.Steps[0].Next - PageSize);
         }
@@ -148,11 +160,15 @@ public sealed unsafe partial class Cpu
 
     void MarkCode(CodeMap map, byte* from, int length)
     {
-        if (!map.Mark(from, length)) return;
+        byte tags = map.Mark(from, length);
+        if (tags == 0) return;
         nuint page = (nuint)from & ~(nuint)PageMask;
-        UntagWrites(page);
-        ForgetStores(page);
-        _code.Post(new CodeNotice(CodeNoticeKind.Untag, page, map.Index), this);
+        if ((tags & CodeMap.TagOf(Index)) != 0)
+        {
+            UntagWrites(page);
+            ForgetStores(page);
+        }
+        _code.Post(new CodeNotice(CodeNoticeKind.Untag, page, map.Index), this, tags);
     }
 
     void Enlist(Translation* block, byte* page)
@@ -266,7 +282,8 @@ public sealed unsafe partial class Cpu
         for (uint* at = isUpper ? _upper : _lower; at < end; at++)
         {
             var record = (ExitRecord*)(nuint)(*at);
-            if (record->Slot->Tag == page) record->Slot->Tag = Slot.Empty;
+            // Whatever data a pointer carries (see Untag).
+            if (((record->Slot->Tag ^ page) & ~PointerData) == 0) record->Slot->Tag = Slot.Empty;
         }
         foreach (nint jump in isUpper ? _upperJumps : _lowerJumps)
             if ((((JumpEntry*)jump)->Target & ~PageMask) == page) ((JumpEntry*)jump)->Target = isUpper ? JumpEntry.NoneUpper : JumpEntry.NoneLower;
@@ -275,9 +292,13 @@ public sealed unsafe partial class Cpu
     /// <summary>No store goes straight to this page any more.</summary>
     void ForgetStores(nuint hostPage)
     {
+        if (_engine == null || *StoresTo(hostPage) == 0) return;
         for (uint* at = _lower; at < _jit->LowerAt; at++) ForgetStore((ExitRecord*)(nuint)(*at), hostPage);
         for (uint* at = _upper; at < _jit->UpperAt; at++) ForgetStore((ExitRecord*)(nuint)(*at), hostPage);
     }
+
+    /// <summary>Whether slots for stores may lead to this page.</summary>
+    byte* StoresTo(nuint hostPage) => _jit->StorePages + (hostPage >> GuestRam.PageShift & JitState.StorePagesCount - 1);
 
     static void ForgetStore(ExitRecord* record, nuint hostPage)
     {
@@ -286,7 +307,7 @@ public sealed unsafe partial class Cpu
 
     Mode? _mode;
     bool _modeMayDiffer;
-    uint _modeBits = uint.MaxValue;
+    ulong _modeBits = ulong.MaxValue;
 
     /// <summary>What the processor's state means for translated code.</summary>
     Mode CurrentMode()
@@ -294,37 +315,40 @@ public sealed unsafe partial class Cpu
         // Outside 64-bit mode any segment register counts.
         if (_mode != null && !_modeMayDiffer && _is64Bit) return _mode;
         _modeMayDiffer = false;
-        uint bits = ModeBits();
-        if (_mode != null && bits == _modeBits) return _mode;
+        ulong bits = ModeBits();
+        uint start = (uint)_codeBase, limit = _is64Bit ? uint.MaxValue : State->Cs.Limit;
+        if (_mode != null && bits == _modeBits && start == _mode.CodeBase && limit == _mode.CodeLimit) return _mode;
         _modeBits = bits;
-        _mode = TryModeOf(bits);
+        _mode = TryModeOf(bits, start, limit);
         if (_mode == null)
         {
             ForgetTranslations();
-            _mode = TryModeOf(bits) ?? throw new InvalidOperationException("no room for a jump table in an empty code cache");
+            _mode = TryModeOf(bits, start, limit) ?? throw new InvalidOperationException("no room for a jump table in an empty code cache");
         }
         return _mode;
     }
 
     /// <summary>Null: there is no room for one more.</summary>
-    internal Mode? TryModeOf(uint bits)
+    internal Mode? TryModeOf(ulong bits, uint codeBase = 0, uint codeLimit = uint.MaxValue)
     {
-        if (_modes.TryGetValue(bits, out Mode? known)) return known;
-        Mode? mode = MakeMode(bits);
-        if (mode != null) _modes.Add(bits, mode);
+        if (_modes.TryGetValue((bits, codeBase, codeLimit), out Mode? known)) return known;
+        Mode? mode = MakeMode(bits, codeBase, codeLimit);
+        if (mode != null) _modes.Add((bits, codeBase, codeLimit), mode);
         return mode;
     }
 
-    internal const uint ModeIs64 = 1, ModeUser = 2, ModeAc = 4, ModeSse = 8, ModeAvx = 0x10, ModeX87 = 0x20, ModeStack = 0x40, ModeSystemCall = 0x80,
-        ModeFiveLevels = 1 << 24, ModeAvx512 = 1u << 31;
-    const int ModeOpen = 8, ModeFlat = 16;
+    internal const ulong ModeIs64 = 1, ModeUser = 2, ModeAc = 4, ModeSse = 8, ModeAvx = 0x10, ModeX87 = 0x20, ModeSystemCall = 0x80,
+        ModeFiveLevels = 1 << 24, ModeAvx512 = 1 << 25, ModeDown = 1 << 14, ModeCode16 = 1 << 15, ModeReal = 1 << 22, ModeSmallStack = 1 << 23;
 
-    uint ModeBits()
+    // Bits by segment: without a limit; with base 0; with the limit FFFFh; with another.
+    internal const int ModeOpen = 8, ModeFlat = 16, ModeWord = 32, ModeLimited = 40;
+
+    ulong ModeBits()
     {
         const uint mxcsrMasks = 0x1F80;
         const ushort x87Masks = 0x3F;
         CpuState* s = State;
-        uint bits = s->Cpl == 3 ? ModeUser : 0u;
+        ulong bits = s->Cpl == 3 ? ModeUser : 0;
         if (s->Cpl != 3 && (s->RflagsSystem & Interpreter.Rflags.Ac) != 0) bits |= ModeAc;
         bool fpu = (s->Cr0 & (Interpreter.Cr0.Em | Interpreter.Cr0.Ts)) == 0;
         if (fpu && (s->Cr4 & Cr4.Osfxsr) != 0 && (*(uint*)(s->Xsave.Bytes + XsaveArea.Mxcsr) & mxcsrMasks) == mxcsrMasks)
@@ -335,38 +359,51 @@ public sealed unsafe partial class Cpu
         if (fpu && (_jit->X87Loaded != 0 || (X87Control & x87Masks) == x87Masks && (X87Status & X87Summary) == 0)) bits |= ModeX87;
         if ((s->Efer & Efer.Sce) != 0) bits |= ModeSystemCall;
         if ((s->Cr4 & Cr4.La57) != 0) bits |= ModeFiveLevels;
-        if (_is64Bit) return bits | ModeIs64 | ModeStack;
+        if (!GoesUp) bits |= ModeDown;
+        if (_is64Bit) return bits | ModeIs64;
+        bool isReal = IsRealAddressing;
+        if (isReal) bits |= ModeReal;
+        if (_codeSize == 2) bits |= ModeCode16;
+        if ((s->Ss.Access & Segment.Big) == 0) bits |= ModeSmallStack;
         for (int i = 0; i < Seg.Count; i++)
         {
             ref Segment segment = ref s->Segment(i);
-            const uint kind = Segment.Present | Segment.System | Segment.Code | Segment.ExpandDown | Segment.Writable;
-            if (segment.Limit == uint.MaxValue && (segment.Access & kind) == (Segment.Present | Segment.System | Segment.Writable)) bits |= 1u << ModeOpen + i;
-            if (segment.Base == 0) bits |= 1u << ModeFlat + i;
+            if (!isReal && segment.Base == 0) bits |= 1UL << ModeFlat + i;
+            if (!IsPlain(segment, isReal)) continue;
+            bits |= 1UL << i + (segment.Limit switch { uint.MaxValue => ModeOpen, ushort.MaxValue => ModeWord, _ => ModeLimited });
         }
-        if ((bits >> ModeOpen + Seg.Ss & bits >> ModeFlat + Seg.Ss & 1) != 0 && (s->Ss.Access & Segment.Big) != 0) bits |= ModeStack;
         return bits;
     }
 
-    Mode? MakeMode(uint bits)
+    /// <summary>It takes both reads and writes up to its limit.</summary>
+    static bool IsPlain(in Segment segment, bool isReal)
     {
-        var jumps = (JumpEntry*)_region.Allocate(JumpEntry.Count * sizeof(JumpEntry), 64);
+        const uint kind = Segment.Present | Segment.System | Segment.Code | Segment.ExpandDown | Segment.Writable;
+        // Real-address mode looks at no rights, but at the direction in which a segment left from before grows.
+        return isReal ? (segment.Access & Segment.Present) != 0 && (segment.Access & (Segment.Code | Segment.ExpandDown)) != Segment.ExpandDown
+            : (segment.Access & kind) == (Segment.Present | Segment.System | Segment.Writable);
+    }
+
+    Mode? MakeMode(ulong bits, uint codeBase, uint codeLimit)
+    {
+        bool isFlat = (bits & ModeCode16) == 0 && codeBase == 0 && codeLimit == uint.MaxValue;
+        int count = isFlat ? JumpEntry.Count : JumpEntry.FewCount;
+        var jumps = (JumpEntry*)_region.Allocate(count * sizeof(JumpEntry), 64);
         if (jumps == null) return null;
-        for (int i = 0; i < JumpEntry.Count; i++) jumps[i].Target = JumpEntry.Empty;
+        for (int i = 0; i < count; i++) jumps[i].Target = JumpEntry.Empty;
         return new Mode
         {
-            Bits = bits, CodeSize = (bits & ModeIs64) != 0 ? 8 : 4, Number = _modes.Count, HasSse = (bits & ModeSse) != 0, HasAvx = (bits & ModeAvx) != 0,
-            HasX87 = (bits & ModeX87) != 0, HasStack = (bits & ModeStack) != 0, OpenSegments = (byte)(bits >> ModeOpen & 0x3F),
-            FlatSegments = (byte)(bits >> ModeFlat & 0x3F), Jumps = jumps,
+            Bits = bits, CodeSize = (bits & ModeIs64) != 0 ? 8 : (bits & ModeCode16) != 0 ? 2 : 4, CodeBase = codeBase, CodeLimit = codeLimit,
+            Number = _modes.Count, HasSse = (bits & ModeSse) != 0, HasAvx = (bits & ModeAvx) != 0, HasX87 = (bits & ModeX87) != 0,
+            Jumps = jumps, JumpCount = count,
         };
     }
 
-    /// <summary>Long mode, or protected mode with a flat code segment of 32 bits.</summary>
     bool CanTranslate()
     {
-        if (!Translates) return false;
-        bool known = _is64Bit || _codeSize == 4 && IsProtected && !IsVirtual8086 && State->Cs.Base == 0 && State->Cs.Limit == uint.MaxValue;
-        if (known && _engine == null) StartTranslator();
-        return known;
+        bool can = Translates && !_checksAlignment;
+        if (can && _engine == null) StartTranslator();
+        return can;
     }
 
     void StartTranslator()
@@ -374,6 +411,7 @@ public sealed unsafe partial class Cpu
         _translations = (Translation**)NativeMemory.AllocZeroed(TranslationBuckets, (nuint)sizeof(Translation*));
         _jit->LowerAt = _lower = (uint*)NativeMemory.Alloc((nuint)(_region.DataSize / ExitRecord.SizeOf(ExitKind.Miss)), sizeof(uint));
         _jit->UpperAt = _upper = (uint*)NativeMemory.Alloc((nuint)(_region.DataSize / ExitRecord.SizeOf(ExitKind.Miss)), sizeof(uint));
+        _jit->StorePages = _region.Allocate(JitState.StorePagesCount, 64);
         _jit->HostMxcsr = 0x1F80;
         _jit->X87Area = _region.Allocate(1024, 64);
         _engine = new Engine(this, _region, State, _jit);

@@ -2,18 +2,31 @@ using System.Diagnostics;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
 
-/// <summary>The time stamp counter: the host's monotonic clock, 1 GHz, on all vCPUs the same until the guest writes it.</summary>
+/// <summary>The time stamp counter: the host's monotonic clock, by default at 1 GHz, on all vCPUs the same until the guest writes it.</summary>
 public sealed unsafe partial class Cpu
 {
-    public const ulong TscHertz = 1_000_000_000;
+    const ulong Nanoseconds = 1_000_000_000;
 
-    readonly bool _hasTscAdjust, _hasTscDeadline, _hasXsaves;
+    /// <summary>-cpu's tsc-frequency=.</summary>
+    public ulong TscHertz { get; }
 
     /// <summary>Any thread.</summary>
     public ulong ReadTsc() => HostTsc() + Volatile.Read(ref State->TscOffset);
 
-    static ulong HostTsc() => Stopwatch.Frequency == (long)TscHertz ? (ulong)Stopwatch.GetTimestamp()
-        : (ulong)((UInt128)(ulong)Stopwatch.GetTimestamp() * TscHertz / (ulong)Stopwatch.Frequency);
+    /// <summary>What the host's clock showed when this process began: counters of all vCPUs start together.</summary>
+    static readonly ulong s_origin = HostNanoseconds();
+
+    ulong HostTsc()
+    {
+        ulong nanoseconds = HostNanoseconds() - s_origin;
+        return TscHertz == Nanoseconds ? nanoseconds : (ulong)((UInt128)nanoseconds * TscHertz / Nanoseconds);
+    }
+
+    static ulong HostNanoseconds() => Stopwatch.Frequency == (long)Nanoseconds ? (ulong)Stopwatch.GetTimestamp()
+        : (ulong)((UInt128)(ulong)Stopwatch.GetTimestamp() * Nanoseconds / (ulong)Stopwatch.Frequency);
+
+    /// <summary>At power-on and reset. Deviation: a reset lets the counter go on, so that no vCPU is behind another.</summary>
+    void ResetTsc() => (State->TscOffset, State->TscAdjust) = (0, 0);
 
     /// <summary>As WRMSR: TSC_ADJUST moves along. Intel SDM vol. 3, section 17.17.3.</summary>
     void SetTsc(ulong value)
@@ -21,5 +34,6 @@ public sealed unsafe partial class Cpu
         ulong delta = value - ReadTsc();
         State->TscOffset += delta;
         State->TscAdjust += delta;
+        UpdateKvmClock();
     }
 }

@@ -100,6 +100,7 @@ public sealed unsafe partial class Cpu
     byte* VectorCopy(Insn* i, ulong linear, int size)
     {
         byte* scratch = State->VectorScratch;
+        if (_checksAlignment) CheckAlignment(linear, size, i->Segment, write: false);
         int first = (int)Math.Min((ulong)size, PageSize - (linear & PageMask));
         ReadPart(linear, scratch, first, CurrentSet, i->Segment);
         if (first < size) ReadPart(Wrap(linear + (ulong)first), scratch + first, size - first, CurrentSet, i->Segment);

@@ -52,10 +52,16 @@ public static class Cr4
 {
     public const ulong Vme = 1, Pvi = 2, Tsd = 4, De = 8, Pse = 0x10, Pae = 0x20, Mce = 0x40, Pge = 0x80, Pce = 0x100, Osfxsr = 0x200,
         Osxmmexcpt = 0x400, Umip = 0x800, La57 = 0x1000, Vmxe = 0x2000, Fsgsbase = 0x10000, Pcide = 0x20000, Osxsave = 0x40000,
-        Smep = 0x100000, Smap = 0x200000, Pke = 0x400000, Cet = 0x800000, Pks = 0x1000000;
+        Smep = 0x100000, Smap = 0x200000, Pke = 0x400000, Cet = 0x800000, Pks = 0x1000000, LamSup = 0x10000000;
+}
+
+public static class Cr3
+{
+    /// <summary>Of pointers into the lower half, bits 62 to 57 or 62 to 48 are data.</summary>
+    public const ulong LamU57 = 1UL << 61, LamU48 = 1UL << 62;
 }
 
 public static class Efer
 {
-    public const ulong Sce = 1, Lme = 0x100, Lma = 0x400, Nx = 0x800, Ffxsr = 0x4000;
+    public const ulong Sce = 1, Lme = 0x100, Lma = 0x400, Nx = 0x800, Ffxsr = 0x4000, Aibrse = 1 << 21;
 }

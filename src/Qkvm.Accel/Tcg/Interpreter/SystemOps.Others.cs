@@ -30,9 +30,10 @@ static unsafe partial class SystemOps
             case Code.Mfence or Code.Mfence_F1 or Code.Mfence_F2 or Code.Mfence_F3 or Code.Mfence_F4 or Code.Mfence_F5
                 or Code.Mfence_F6 or Code.Mfence_F7:
                 return Set(i, &Fence, 0);
+            case Code.Vmcall or Code.Vmmcall: return End(i, &Hypercall);
             case Code.Serialize: return End(i, &Fence);
             case Code.Ud0 or Code.Ud0_r16_rm16 or Code.Ud0_r32_rm32 or Code.Ud0_r64_rm64 or Code.Ud1_r16_rm16
-                or Code.Ud1_r32_rm32 or Code.Ud1_r64_rm64 or Code.Ud2 or Code.Rsm or Code.Vmcall or Code.Vmmcall
+                or Code.Ud1_r32_rm32 or Code.Ud1_r64_rm64 or Code.Ud2 or Code.Rsm
                 or Code.Mov_r32_tr or Code.Mov_tr_r32:
                 return End(i, &Undefined);
             default: return false;
@@ -43,6 +44,13 @@ static unsafe partial class SystemOps
     {
         cpu.Cpuid((uint)cpu.Rax, (uint)cpu.Rcx, out uint eax, out uint ebx, out uint ecx, out uint edx);
         (cpu.Rax, cpu.Rbx, cpu.Rcx, cpu.Rdx) = (eax, ebx, ecx, edx);
+    }
+
+    /// <summary>Both vendors' forms do, as KVM makes them.</summary>
+    static void Hypercall(Cpu cpu, Insn* i)
+    {
+        if (!cpu.Model.HasKvm) throw cpu.Ud();
+        cpu.Hypercall();
     }
 
     static void CheckTimeStamp(Cpu cpu)
@@ -83,15 +91,14 @@ static unsafe partial class SystemOps
     {
         CheckMonitor(cpu);
         if ((uint)cpu.Rcx != 0) throw cpu.Gp();
-        cpu.Read<byte>(i->Segment, i->AddressSize == 8 ? cpu.Rax : i->AddressSize == 4 ? (uint)cpu.Rax : (ushort)cpu.Rax);
+        cpu.ArmMonitor(i->Segment, i->AddressSize == 8 ? cpu.Rax : i->AddressSize == 4 ? (uint)cpu.Rax : (ushort)cpu.Rax);
     }
 
-    /// <summary>Wakes at once, which it may: "implementation-dependent events".</summary>
     static void Mwait(Cpu cpu, Insn* i)
     {
         CheckMonitor(cpu);
         if ((uint)cpu.Rcx > 1) throw cpu.Gp();
-        Thread.Yield();
+        cpu.WaitForStore(((uint)cpu.Rcx & 1) != 0);
     }
 
     static void CheckMonitor(Cpu cpu)

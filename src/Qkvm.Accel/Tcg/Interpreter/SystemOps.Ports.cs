@@ -41,6 +41,7 @@ static unsafe partial class SystemOps
     {
         cpu.CheckPort(port, i->OperandSize);
         ulong value = cpu.PortIn(port, i->OperandSize);
+        cpu.CheckPortBreakpoints(port, i->OperandSize);
         if (i->OperandSize == 1) cpu.Rax = cpu.Rax & ~0xFFUL | (byte)value;
         else SetGpr(cpu, 0, i->OperandSize, value);
     }
@@ -49,6 +50,7 @@ static unsafe partial class SystemOps
     {
         cpu.CheckPort(port, i->OperandSize);
         cpu.PortOut(port, i->OperandSize, i->OperandSize switch { 1 => (byte)cpu.Rax, 2 => (ushort)cpu.Rax, _ => (uint)cpu.Rax });
+        cpu.CheckPortBreakpoints(port, i->OperandSize);
     }
 
     /// <summary>Elements that one visit of a repeated INS or OUTS moves before interrupts are looked at.</summary>
@@ -65,6 +67,7 @@ static unsafe partial class SystemOps
             cpu.ProbeWrite(linear, sizeof(T));                     // the device must not lose what memory cannot take
             ulong value = cpu.PortIn(port, sizeof(T));
             cpu.WriteLinear(linear, *(T*)&value);
+            cpu.CheckPortBreakpoints(port, sizeof(T));
             loop.Advance(ref cpu.Rdi);
         }
         loop.End();
@@ -80,6 +83,7 @@ static unsafe partial class SystemOps
             ulong value = 0;
             *(T*)&value = cpu.Read<T>(i->Segment, cpu.Rsi & loop.Mask);
             cpu.PortOut(port, sizeof(T), value);
+            cpu.CheckPortBreakpoints(port, sizeof(T));
             loop.Advance(ref cpu.Rsi);
         }
         loop.End();
@@ -110,7 +114,7 @@ static unsafe partial class SystemOps
         {
             index = Merge(index, index + _step);
             if (_repeats) _cpu.Rcx = Merge(_cpu.Rcx, _cpu.Rcx - 1);
-            _left--;
+            _left = _cpu.HasTrap ? 0 : _left - 1;
         }
 
         /// <summary>Runs the instruction again if there is more to do.</summary>

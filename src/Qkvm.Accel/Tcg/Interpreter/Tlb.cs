@@ -39,11 +39,14 @@ struct TlbDetail
 /// <summary>The sets of TLB entries: one for each way in which rights are judged, so that changes of privilege flush nothing.</summary>
 static class TlbSet
 {
-    public const int User = 0, Supervisor = 1, SupervisorAc = 2, UserFetch = 3, SupervisorFetch = 4, Count = 5;
+    public const int User = 0, Supervisor = 1, SupervisorAc = 2, UserFetch = 3, SupervisorFetch = 4;
+
+    /// <summary>As <see cref="User"/>, with alignment checks: its entries have no tags, so that each access comes by.</summary>
+    public const int UserAligned = 5, Count = 6;
 
     /// <summary>Entries of a set.</summary>
     public const int Size = 2048;
 
-    public static bool IsUser(int set) => set is User or UserFetch;
-    public static bool IsFetch(int set) => set >= UserFetch;
+    public static bool IsUser(int set) => set is User or UserFetch or UserAligned;
+    public static bool IsFetch(int set) => set is UserFetch or SupervisorFetch;
 }

@@ -3,7 +3,8 @@ using System.Runtime.Intrinsics.X86;
 namespace Qkvm.Accel.Tcg.Model;
 
 /// <summary>The registers of CPUID that hold feature bits.</summary>
-public enum CpuidWord { Leaf1Edx, Leaf1Ecx, Leaf7Ebx, Leaf7Ecx, Leaf7Edx, Leaf80000001Edx, Leaf80000001Ecx, Leaf80000007Edx, Leaf80000008Ebx, LeafD1Eax, Leaf6Eax, Leaf71Eax, Count }
+public enum CpuidWord { Leaf1Edx, Leaf1Ecx, Leaf7Ebx, Leaf7Ecx, Leaf7Edx, Leaf80000001Edx, Leaf80000001Ecx, Leaf80000007Edx, Leaf80000008Ebx, LeafD1Eax, Leaf6Eax,
+    Leaf71Eax, Kvm, Leaf80000021Eax, Count }
 
 /// <summary>Feature bits by QEMU's names. Intel SDM vol. 2, CPUID; AMD APM vol. 3, appendix E.</summary>
 public static partial class CpuFeatures
@@ -30,21 +31,54 @@ public static partial class CpuFeatures
             "", "", "", "", "", "", "", "", "amd-ssbd", "virt-ssbd", "amd-no-ssb", "", "", "", "", ""],
         ["xsaveopt", "xsavec", "xgetbv1", "xsaves", "xfd", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", ""],
         ["", "", "arat", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", ""],
-        ["", "", "", "", "avx-vnni", "avx512-bf16", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", ""],
+        ["", "", "", "", "avx-vnni", "avx512-bf16", "", "", "", "", "fzrm", "fsrs", "fsrc", "", "", "", "", "", "", "", "", "amx-fp16", "", "avx-ifma", "", "",
+            "lam", "", "", "", "", ""],
+        ["kvmclock", "kvm-nopiodelay|kvm_nopiodelay", "kvm-mmu|kvm_mmu", "", "kvm-asyncpf|kvm_asyncpf", "kvm-steal-time|kvm_steal_time", "kvm-pv-eoi|kvm_pv_eoi",
+            "kvm-pv-unhalt|kvm_pv_unhalt", "", "kvm-pv-tlb-flush", "kvm-asyncpf-vmexit", "kvm-pv-ipi", "kvm-poll-control|kvm_poll_control", "kvm-pv-sched-yield",
+            "kvm-asyncpf-int|kvm_asyncpf_int", "kvm-msi-ext-dest-id", "", "", "", "", "", "", "", "", "kvmclock-stable-bit", "", "", "", "", "", "", ""],
+        ["no-nested-data-bp", "", "lfence-always-serializing", "", "", "", "null-sel-clr-base", "", "auto-ibrs", "", "", "", "", "", "", "",
+            "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", ""],
     ];
+
+    /// <summary>Names that QEMU knows of words that no model here shows: SVM's, IA32_ARCH_CAPABILITIES, SGX's, Centaur's.</summary>
+    const string Absent = "npt lbrv svm-lock svm_lock nrip-save nrip_save tsc-scale tsc_scale vmcb-clean vmcb_clean flushbyasid decodeassists pause-filter pause_filter "
+        + "pfthreshold avic v-vmsave-vmload vgif svme-addr-chk rdctl-no ibrs-all rsba skip-l1dfl-vmentry ssb-no mds-no pschange-mc-no tsx-ctrl taa-no "
+        + "split-lock-detect sgx1 sgx2 sgx-debug sgx-exinfo sgx-kss sgx-mode64 sgx-provisionkey sgx-tokenkey xstore xstore-en xcrypt xcrypt-en ace2 ace2-en phe "
+        + "phe-en pmm pmm-en full-width-write intel-pt-lip kvm-hint-dedicated kvm-pv-enforce-cpuid";
+
+    public static bool IsOfAbsentWord(string name) => Array.IndexOf(Absent.Split(' '), name) >= 0;
 
     /// <summary>What the interpreter does by itself, on any host.</summary>
     const string Own = "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ss ht "
-        + "cx16 pcid x2apic movbe popcnt tsc-deadline xsave rdrand hypervisor pni "
-        + "fsgsbase tsc-adjust bmi1 smep bmi2 erms invpcid rdseed adx smap clflushopt clwb umip pku la57 rdpid movdiri fsrm "
-        + "syscall nx pdpe1gb rdtscp lm lahf-lm cmp-legacy cr8legacy abm 3dnowprefetch invtsc clzero wbnoinvd xsaveopt xsavec xgetbv1 xsaves arat";
+        + "cx16 monitor pcid x2apic movbe popcnt tsc-deadline xsave rdrand hypervisor pni "
+        + "fsgsbase tsc-adjust bmi1 smep bmi2 erms invpcid rdseed adx smap clflushopt clwb umip pku pks la57 rdpid movdiri fsrm lam serialize "
+        + "syscall nx pdpe1gb rdtscp lm lahf-lm cmp-legacy cr8legacy abm 3dnowprefetch invtsc clzero wbnoinvd xsaveopt xsavec xgetbv1 xsaves arat "
+        + Immunity + " " + KvmDefaults;
+
+    /// <summary>Nothing runs speculatively here that a guest could learn from; guests that are told spare themselves precautions, of
+    /// which those around each indirect call cost most.</summary>
+    const string Immunity = "auto-ibrs lfence-always-serializing null-sel-clr-base no-nested-data-bp amd-no-ssb";
+
+    /// <summary>Shown with kvm=on. A port needs no delay; interrupts and locks have their short ways.</summary>
+    public const string KvmDefaults = "kvmclock kvm-nopiodelay kvm-pv-eoi kvm-pv-unhalt kvmclock-stable-bit";
+
+    /// <summary>Features that are nothing without another.</summary>
+    static readonly (string Needed, string Dependent)[] s_dependencies =
+    [
+        ("pae", "lm nx pdpe1gb"), ("fxsr", "sse"), ("sse", "sse2"), ("sse2", "pni pclmulqdq aes sha-ni gfni"), ("pni", "ssse3"), ("ssse3", "sse4.1"), ("sse4.1", "sse4.2"),
+        ("xsave", "avx xsaveopt xsavec xgetbv1 xsaves pku"), ("avx", "avx2 fma f16c vaes vpclmulqdq avx-vnni avx-ifma"),
+        ("avx2", "avx512f"), ("avx512f", OfAvx512), ("avx512bw", "avx512vbmi avx512vbmi2 avx512bitalg avx512-fp16"),
+        ("lm", "pcid la57 fsgsbase lam pku pks lahf-lm cx16"), ("apic", "x2apic tsc-deadline arat"),
+        ("kvmclock", "kvmclock-stable-bit"),
+    ];
 
     /// <summary>What the host's own instructions are needed for.</summary>
     const string OfHost = "ssse3 sse4.1 sse4.2 pclmulqdq aes avx fma f16c avx2 sha-ni gfni vaes vpclmulqdq avx-vnni avx512f " + OfAvx512;
 
-    /// <summary>Supported, but not part of "max": what guests gain nothing from, or what stops migration.</summary>
-    const string Reserved = "invtsc cmp-legacy ht";
+    /// <summary>Supported, but not part of "max": what guests gain nothing from.</summary>
+    const string Reserved = "cmp-legacy ht";
 
+    /// <summary>All that can be switched on; the words of KVM's leaf count where it is shown.</summary>
     public static uint[] Supported()
     {
         uint[] words = Parse(Own);
@@ -53,9 +87,10 @@ public static partial class CpuFeatures
         return words;
     }
 
-    public static uint[] Maximum()
+    /// <param name="migratable">Without what stops migration.</param>
+    public static uint[] Maximum(bool migratable = true)
     {
-        uint[] words = Supported(), reserved = Parse(Reserved);
+        uint[] words = Supported(), reserved = Parse(migratable ? Reserved : Reserved.Replace("invtsc", ""));
         for (int i = 0; i < words.Length; i++) words[i] &= ~reserved[i];
         return words;
     }
@@ -66,9 +101,29 @@ public static partial class CpuFeatures
             for (bit = 0; bit < 32; bit++)
                 if (Array.IndexOf(Names[(int)word][bit].Split('|'), name) >= 0 && name.Length > 0) return true;
         bit = 0;
-        if (name.Contains('_', StringComparison.Ordinal)) return TryFind(name.Replace('_', '-'), out word, out bit);
-        return false;
+        return name.Contains('_', StringComparison.Ordinal) && TryFind(name.Replace('_', '-'), out word, out bit);
     }
+
+    public static string NameOf(CpuidWord word, int bit) => Names[(int)word][bit].Split('|')[0];
+
+    /// <summary>Clears what needs something else that is clear, and names it.</summary>
+    public static IReadOnlyList<string> DropDependent(uint[] words)
+    {
+        var dropped = new List<string>();
+        foreach (var (needed, dependent) in s_dependencies)
+        {
+            if (Has(words, needed)) continue;
+            foreach (string name in dependent.Split(' '))
+                if (Has(words, name) && TryFind(name, out CpuidWord word, out int bit))
+                {
+                    words[(int)word] &= ~(1u << bit);
+                    dropped.Add(name);
+                }
+        }
+        return dropped;
+    }
+
+    static bool Has(uint[] words, string name) => TryFind(name, out CpuidWord word, out int bit) && (words[(int)word] >> bit & 1) != 0;
 
     /// <summary>Every first name, sorted: `-cpu help`.</summary>
     public static string[] All()
@@ -103,7 +158,7 @@ public static partial class CpuFeatures
             if (subleaves >= 1) words[(int)CpuidWord.Leaf71Eax] = (uint)X86Base.CpuId(7, 1).Eax;
             (words[(int)CpuidWord.Leaf7Ebx], words[(int)CpuidWord.Leaf7Ecx], words[(int)CpuidWord.Leaf7Edx]) = ((uint)ebx, (uint)ecx, (uint)edx);
         }
-        TakeUnusable(words);
+        DropUnusable(words);
         return words;
     }
 }

@@ -9,7 +9,7 @@ namespace Qkvm.Accel.Tcg.Model;
 public readonly record struct CpuidResult(uint Eax, uint Ebx, uint Ecx, uint Edx);
 
 /// <summary>What CPUID shows on one vCPU: a model with its features switched, in a place of the topology.</summary>
-public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup)
+public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExtras extras)
 {
     const uint Hypervisor = 0x40000000, Extended = 0x80000000;
     const uint LegacyXsave = 576;
@@ -19,6 +19,14 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup)
 
     /// <summary>Features that were asked for and do not exist here.</summary>
     public IReadOnlyList<string> Missing { get; init; } = [];
+
+    /// <summary>-cpu said level=, xlevel=: no feature raises them.</summary>
+    public bool IsLevelFixed { get; init; }
+    public bool IsExtendedLevelFixed { get; init; }
+
+    /// <summary>KVM's leaves, registers and hypercalls are there.</summary>
+    public bool HasKvm => extras.Kvm;
+    public ulong TscHertz => extras.TscHertz;
 
     public int PhysicalBits => setup.PhysicalAddressBits;
     public int ApicId => setup.ApicId;
@@ -42,8 +50,8 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup)
     /// <summary>Leaf and subleaf; OSXSAVE, OSPKE and the XSAVE size follow the guest's CR4 and XCR0.</summary>
     public CpuidResult Query(uint leaf, uint subleaf, ulong cr4, ulong xcr0, ulong apicBase)
     {
-        uint level = Math.Max(Model.Level, Has("xsave") ? 0xDu : words[(int)CpuidWord.Leaf7Ebx] != 0 ? 7u : 0u);
-        uint limit = leaf >= Extended ? Model.ExtendedLevel : leaf >= Hypervisor ? Hypervisor + 1 : level;
+        uint level = Level, extendedLevel = ExtendedLevel;
+        uint limit = leaf >= Extended ? extendedLevel : leaf >= Hypervisor ? HypervisorLevel : level;
         if (leaf > limit) leaf = level;
         switch (leaf)
         {
@@ -51,29 +59,79 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup)
             case 1: return Features(cr4, apicBase);
             case 2: return new(1, 0, 0x4D, 0x2C307D);
             case 4: return Cache(subleaf);
+            case 5: return Has("monitor") ? new(CacheLine, CacheLine, MonitorExtensions, 0) : default;
             case 6: return new(this[CpuidWord.Leaf6Eax], 0, 0, 0);
             case 7 when subleaf == 0:
-                return new(this[CpuidWord.Leaf71Eax] != 0 ? 1u : 0, this[CpuidWord.Leaf7Ebx], this[CpuidWord.Leaf7Ecx] | ((cr4 & Interpreter.Cr4.Pke) != 0 ? 0x10u : 0), this[CpuidWord.Leaf7Edx]);
+                return new(this[CpuidWord.Leaf71Eax] != 0 ? 1u : 0u, this[CpuidWord.Leaf7Ebx], this[CpuidWord.Leaf7Ecx] | ((cr4 & Interpreter.Cr4.Pke) != 0 ? 0x10u : 0), this[CpuidWord.Leaf7Edx]);
             case 7 when subleaf == 1: return new(this[CpuidWord.Leaf71Eax], 0, 0, 0);
-            case 0xB: return Topology(subleaf);
+            case 0xB when extras.HasTopology: return Topology(subleaf);
             case 0xD: return XsaveArea(subleaf, xcr0);
-            case Hypervisor: return Text(Hypervisor + 1, "TCGTCGTCGTCG", 0, 4, 8);
-            case Extended: return Text(Model.ExtendedLevel, Model.Vendor, 0, 8, 4);
+            case 0x15: return Crystal();
+            case 0x16: return new((uint)(TscHertz / 1_000_000), (uint)(TscHertz / 1_000_000), BusMegahertz, 0);
+            case Hypervisor when HasKvm: return Text(HypervisorLevel, "KVMKVMKVM\0\0\0", 0, 4, 8);
+            case Hypervisor + 1 when HasKvm: return new(KvmFeatures, 0, 0, 0);
+            case Hypervisor + 0x10 when HasKvm: return new((uint)(TscHertz / 1000), (uint)(TimerHertz / 1000), 0, 0);
+            case Hypervisor when extras.ShowsTcg: return Text(Hypervisor + 1, "TCGTCGTCGTCG", 0, 4, 8);
+            case Extended: return Text(extendedLevel, Model.Vendor, 0, 8, 4);
             case Extended + 1:
                 // AMD repeats the common bits of leaf 1.
-                uint common = Model.Vendor == CpuModel.Amd ? this[CpuidWord.Leaf1Edx] & 0x0183F3FF : 0;
-                uint legacy = LogicalPerPackage > 1 && Model.Vendor == CpuModel.Amd ? 2u : 0;
+                uint common = Model.IsAmd ? this[CpuidWord.Leaf1Edx] & 0x0183F3FF : 0;
+                uint legacy = LogicalPerPackage > 1 && Model.IsAmd ? 2u : 0;
                 return new(Signature, 0, this[CpuidWord.Leaf80000001Ecx] | legacy, this[CpuidWord.Leaf80000001Edx] | common);
             case Extended + 2 or Extended + 3 or Extended + 4: return Text(Model.Text.PadRight(48, '\0'), (int)(leaf - Extended - 2) * 16);
             case Extended + 5: return new(0x01FF01FF, 0x01FF01FF, 0x40020140, 0x40020140);
-            case Extended + 6: return new(0, 0x42004200, 0x02008140, 0x00808140);
+            case Extended + 6: return new(0, 0x42004200, 0x02008140, extras.HasL3Cache ? 0x00808140u : 0);
             case Extended + 7: return new(0, 0, 0, this[CpuidWord.Leaf80000007Edx]);
+            case Extended + 0x21: return new(this[CpuidWord.Leaf80000021Eax], 0, 0, 0);
             case Extended + 8:
                 uint virtualBits = Has("la57") ? 57u : 48u;
                 uint cores = LogicalPerPackage > 1 ? (uint)(PackageBits << 12 | LogicalPerPackage - 1) : 0;
                 return new((uint)PhysicalBits | (Has("lm") ? virtualBits << 8 : 32u << 8), this[CpuidWord.Leaf80000008Ebx], cores, 0);
             default: return default;
         }
+    }
+
+    /// <summary>Highest basic leaf: the model's, or that of the highest feature.</summary>
+    uint Level
+    {
+        get
+        {
+            if (IsLevelFixed) return Model.Level;
+            uint wanted = Has("xsave") ? 0xDu : (this[CpuidWord.Leaf7Ebx] | this[CpuidWord.Leaf7Ecx] | this[CpuidWord.Leaf7Edx] | this[CpuidWord.Leaf71Eax]) != 0 ? 7u
+                : this[CpuidWord.Leaf6Eax] != 0 ? 6u : Has("monitor") ? 5u : 0u;
+            return Math.Max(Model.Level, wanted);
+        }
+    }
+
+    uint ExtendedLevel
+    {
+        get
+        {
+            if (IsExtendedLevelFixed) return Model.ExtendedLevel;
+            uint wanted = this[CpuidWord.Leaf80000021Eax] != 0 ? 0x21u : this[CpuidWord.Leaf80000008Ebx] != 0 ? 8u : this[CpuidWord.Leaf80000007Edx] != 0 ? 7u
+                : (this[CpuidWord.Leaf80000001Edx] | this[CpuidWord.Leaf80000001Ecx]) != 0 ? 1u : 0u;
+            return wanted == 0 ? Model.ExtendedLevel : Math.Max(Model.ExtendedLevel, Extended + wanted);
+        }
+    }
+
+    uint HypervisorLevel => HasKvm && extras.HasFrequencies ? Hypervisor + 0x10 : Hypervisor + 1;
+
+    /// <summary>Bit 3 says that the clock has its newer registers too.</summary>
+    uint KvmFeatures => this[CpuidWord.Kvm] | (this[CpuidWord.Kvm] & 1) << 3;
+
+    /// <summary>MWAIT's extensions are enumerated, and interrupts wake it though they are masked. No substates: guests prefer HLT.</summary>
+    const uint MonitorExtensions = 3;
+    const uint BusMegahertz = 100;
+
+    /// <summary>What the local APIC's timer counts by.</summary>
+    const ulong TimerHertz = 1_000_000_000;
+
+    /// <summary>TSC : crystal = EBX : EAX. Linux takes the crystal for the local APIC's clock too.</summary>
+    CpuidResult Crystal()
+    {
+        ulong common = TimerHertz, rest = TscHertz;
+        while (rest != 0) (common, rest) = (rest, common % rest);
+        return new((uint)(TimerHertz / common), (uint)(TscHertz / common), (uint)TimerHertz, 0);
     }
 
     CpuidResult Features(ulong cr4, ulong apicBase)
@@ -100,7 +158,7 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup)
             0 => (1u, 1u, 8u, 64u, setup.Threads),
             1 => (2u, 1u, 8u, 64u, setup.Threads),
             2 => (3u, 2u, 16u, 4096u, setup.Threads),
-            3 => (3u, 3u, 16u, 16384u, LogicalPerPackage),
+            3 when extras.HasL3Cache => (3u, 3u, 16u, 16384u, LogicalPerPackage),
             _ => default,
         };
         if (type == 0) return default;
@@ -160,12 +218,13 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup)
         var has = new bool[(int)CpuidFeature.XOP + 512];
         foreach (CpuidFeature always in (CpuidFeature[])[CpuidFeature.INTEL8086, CpuidFeature.INTEL8086_ONLY, CpuidFeature.INTEL186, CpuidFeature.INTEL286,
             CpuidFeature.INTEL286_ONLY, CpuidFeature.INTEL386, CpuidFeature.INTEL386_ONLY, CpuidFeature.INTEL386_A0_ONLY, CpuidFeature.INTEL486,
-            CpuidFeature.INTEL486_A_ONLY, CpuidFeature.X64, CpuidFeature.FPU, CpuidFeature.FPU287, CpuidFeature.FPU387,
+            CpuidFeature.INTEL486_A_ONLY, CpuidFeature.X64,
             CpuidFeature.CPUID, CpuidFeature.MULTIBYTENOP, CpuidFeature.PAUSE, CpuidFeature.PREFETCHW, CpuidFeature.PREFETCHWT1, CpuidFeature.PREFETCHITI,
             CpuidFeature.RDPMC,
-            CpuidFeature.CET_IBT, CpuidFeature.CET_SS, CpuidFeature.MPX, CpuidFeature.HLE, CpuidFeature.MSR, CpuidFeature.TSC, CpuidFeature.SMM, CpuidFeature.CLDEMOTE])
+            CpuidFeature.CET_IBT, CpuidFeature.CET_SS, CpuidFeature.MPX, CpuidFeature.HLE, CpuidFeature.SMM, CpuidFeature.CLDEMOTE])
             has[(int)always] = true;
         foreach ((CpuidFeature feature, string name) in Needed) has[(int)feature] = Has(name);
+        has[(int)CpuidFeature.VMX] = has[(int)CpuidFeature.SVM] = HasKvm;  // VMCALL and VMMCALL; nothing else of these is built
         return has;
     }
 
@@ -186,6 +245,7 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup)
         (CpuidFeature.FSGSBASE, "fsgsbase"), (CpuidFeature.INVPCID, "invpcid"), (CpuidFeature.RDTSCP, "rdtscp"), (CpuidFeature.RDPID, "rdpid"),
         (CpuidFeature.SMAP, "smap"), (CpuidFeature.CLFSH, "clflush"), (CpuidFeature.CLFLUSHOPT, "clflushopt"), (CpuidFeature.CLWB, "clwb"),
         (CpuidFeature.CLZERO, "clzero"), (CpuidFeature.WBNOINVD, "wbnoinvd"), (CpuidFeature.MOVDIRI, "movdiri"), (CpuidFeature.PKU, "pku"),
-        (CpuidFeature.MONITOR, "monitor"), (CpuidFeature.SEP, "sep"), (CpuidFeature.SYSCALL, "syscall"),
+        (CpuidFeature.FPU, "fpu"), (CpuidFeature.FPU287, "fpu"), (CpuidFeature.FPU387, "fpu"), (CpuidFeature.MSR, "msr"), (CpuidFeature.TSC, "tsc"),
+        (CpuidFeature.SERIALIZE, "serialize"), (CpuidFeature.MONITOR, "monitor"), (CpuidFeature.SEP, "sep"), (CpuidFeature.SYSCALL, "syscall"),
     ];
 }

@@ -238,6 +238,30 @@ sealed unsafe class Emitter
         Byte(0xD0 | register & 7);
     }
 
+    public void Negate32(int register)
+    {
+        Rex(false, 0, 0, register);
+        Byte(0xF7);
+        Byte(0xD8 | register & 7);
+    }
+
+    /// <summary>cmovcc, 64 bits.</summary>
+    public void MoveIf(int condition, int to, int from)
+    {
+        Rex(true, to, 0, from);
+        Byte(0x0F);
+        Byte(0x40 | condition);
+        Byte(0xC0 | (to & 7) << 3 | from & 7);
+    }
+
+    /// <summary>movzx register, word register.</summary>
+    public void MoveZeroExtended16(int to, int from)
+    {
+        Rex(false, to, 0, from);
+        Bytes([0x0F, 0xB7]);
+        Byte(0xC0 | (to & 7) << 3 | from & 7);
+    }
+
     /// <summary>movzx register, word [address].</summary>
     public void MoveZeroExtended16(int register, void* address)
     {

@@ -27,9 +27,11 @@ unsafe ref partial struct Form
     public bool HasModRm;
     public ReadOnlySpan<byte> Immediate;
 
-    public static Form Parse(byte* bytes, int length, bool is64, bool hasModRm)
+    /// <param name="codeSize">2, 4 or 8, as <see cref="Mode.CodeSize"/>.</param>
+    public static Form Parse(byte* bytes, int length, int codeSize, bool hasModRm)
     {
         var form = new Form { HasModRm = hasModRm };
+        bool is64 = codeSize == 8, hasWordAddress = codeSize == 2;
         int at = 0, rex = 0;
         for (; ; at++)
         {
@@ -42,7 +44,8 @@ unsafe ref partial struct Form
             if (prefix == 0x66) form.OperandPrefix = true;
             else if (prefix is 0xF2 or 0xF3) form.Repeat = prefix;
             else if (prefix == 0xF0) form.Lock = true;
-            else if (prefix is not (0x67 or 0x2E or 0x36 or 0x3E or 0x26 or 0x64 or 0x65)) break;
+            else if (prefix == 0x67) hasWordAddress = codeSize == 4;
+            else if (prefix is not (0x2E or 0x36 or 0x3E or 0x26 or 0x64 or 0x65)) break;
             rex = 0;                                                // a REX prefix counts just before the opcode
         }
         form.HadRex = rex != 0;
@@ -82,7 +85,8 @@ unsafe ref partial struct Form
             int modRm = bytes[at++];
             (form.Reg, form.Rm) = (modRm >> 3 & 7 | r << 3, modRm & 7 | b << 3);
             int mode = modRm >> 6;
-            if (mode != 3)
+            if (mode != 3 && hasWordAddress) at += mode == 1 ? 1 : mode == 2 || (modRm & 7) == 6 ? 2 : 0;
+            else if (mode != 3)
             {
                 bool hasSib = (modRm & 7) == 4;
                 int sib = hasSib ? bytes[at++] : 0;

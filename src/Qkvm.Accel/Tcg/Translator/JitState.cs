@@ -13,7 +13,7 @@ unsafe struct JitState
     /// <summary>The guest's arithmetic flags where they are not in EFLAGS: OF in the low byte (0 or 1), then LAHF's byte.</summary>
     public uint Flags;
 
-    /// <summary>RIP without its lowest 12 linear bits: RIP is this plus the instruction's place in its page.</summary>
+    /// <summary>RIP is this plus the instruction's place in its linear page; outside 64-bit mode modulo 4 GiB.</summary>
     public ulong RipBase;
 
     /// <summary>Why emitted code was left.</summary>
@@ -31,6 +31,10 @@ unsafe struct JitState
     /// <summary>Ends of the lists of records whose slots hold an address of the lower, of the upper half: 32-bit addresses.
     /// There is room for all records.</summary>
     public uint* LowerAt, UpperAt;
+
+    /// <summary>By the low bits of a host page's number: 1 if a slot for stores may lead there. Of <see cref="StorePagesCount"/> bytes.</summary>
+    public byte* StorePages;
+    public const int StorePagesCount = 1 << 16;
 
     /// <summary>Where the trampoline goes.</summary>
     public ulong Entry;
@@ -55,8 +59,15 @@ unsafe struct JitState
     public byte ModeStale;
     public uint HostMxcsr;
 
+    /// <summary>PAUSE instructions until the host is told that this vCPU waits for another.</summary>
+    public int PausesLeft;
+    public const int PausesPerYield = 128;
+
     /// <summary>Checks that failed and whose page was found in the TLB.</summary>
     public ulong FastMisses;
+
+    /// <summary>Of a repeated string instruction: registers put aside, what is left of its count, where its source is in host memory.</summary>
+    public ulong StringRax, StringRcx, StringRest, StringSource;
 
     /// <summary>x87 state on its way, for XSAVE and XRSTOR: aligned to 64 bytes.</summary>
     public byte* X87Area;
@@ -71,6 +82,9 @@ struct Slot
     public const ulong Empty = 1UL << 63;
     public ulong Tag;
     public ulong Addend;
+
+    /// <summary>Tag and addend together: the page in host memory.</summary>
+    public ulong Page;
 }
 
 enum ExitKind : byte
@@ -85,8 +99,14 @@ enum ExitKind : byte
     Interpret,
     /// <summary>A memory check failed for <see cref="JitState.ExitValue"/>.</summary>
     Miss,
+    /// <summary>An offset may lie beyond the limit of its segment.</summary>
+    Limit,
+    /// <summary>A string instruction found no entry in the TLB for <see cref="JitState.ExitValue"/>.</summary>
+    StringMiss,
     /// <summary>Somebody calls.</summary>
     Poll,
+    /// <summary>The guest spins: another vCPU may need the host's processor. Goes on at <see cref="ExitRecord.Host"/>.</summary>
+    Yield,
     /// <summary>The block's code has changed.</summary>
     Stale,
     /// <summary>x87 registers are wanted in the host's.</summary>
@@ -103,10 +123,10 @@ unsafe struct ExitRecord
     public ExitKind Kind;
     public byte IsWrite;
 
-    /// <summary>Not 0: the check stands for one access, of the instruction it precedes; <see cref="Masked"/>: which need not fault
-    /// where the check fails.</summary>
+    /// <summary>Not 0: the check stands for one access, of the instruction it precedes. <see cref="FaultsInside"/>: a page fault may name
+    /// another byte of it than the first.</summary>
     public byte IsSimple;
-    public const byte Masked = 2;
+    public const byte FaultsInside = 2;
 
     /// <summary>The target is entered with flags in memory.</summary>
     public byte FlagsInMemory;
@@ -118,7 +138,7 @@ unsafe struct ExitRecord
     public byte Misses;
     public const byte MostMisses = 255;
 
-    /// <summary>Of a miss: the highest offset in a page at which the access fits.</summary>
+    /// <summary>Of an access that misses: the highest offset in a page at which the access fits.</summary>
     public ushort Limit;
 
     /// <summary>In the page; of jumps: the target's, which may lie outside.</summary>
@@ -171,6 +191,9 @@ unsafe struct Translation
 
     /// <summary>Executable address.</summary>
     public uint Entry;
+
+    /// <summary>As <see cref="JitState.RipBase"/>, of blocks whose place in CS is fixed; else 0.</summary>
+    public uint RipBase;
 
     /// <summary>The first instruction in host memory: with <see cref="Key"/> what names the block.</summary>
     public byte* Host;

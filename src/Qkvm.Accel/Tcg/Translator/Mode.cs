@@ -5,8 +5,11 @@ namespace Qkvm.Accel.Tcg.Translator;
 /// <summary>What of the processor's state is built into translated code. Blocks of different modes never meet.</summary>
 sealed unsafe class Mode
 {
-    /// <summary>4: 32-bit code, 8: 64-bit code.</summary>
+    /// <summary>2: 16-bit code, 4: 32-bit code, 8: 64-bit code.</summary>
     public required int CodeSize;
+
+    /// <summary>Of CS: its base and the last offset in it. In 64-bit code there is neither.</summary>
+    public required uint CodeBase, CodeLimit;
 
     /// <summary>Number among the vCPU's modes: part of each block's key.</summary>
     public required int Number;
@@ -20,30 +23,56 @@ sealed unsafe class Mode
     /// <summary>Instructions of this form on vector registers can be translated.</summary>
     public bool Runs(OpInfo info) => info.IsAvx512 ? HasAvx512 : info.IsVex ? HasAvx : HasSse;
 
-    /// <summary>For 32-bit code, by segment: readable, writable and without a limit; with base 0.</summary>
-    public required byte OpenSegments, FlatSegments;
-
-    /// <summary>The stack is 32 bits wide, open and flat; in 64-bit code always.</summary>
-    public required bool HasStack;
-
-    /// <summary>From linear addresses to entries: <see cref="JumpEntry"/> × <see cref="JumpEntry.Count"/>.</summary>
+    /// <summary>From linear addresses to entries.</summary>
     public required JumpEntry* Jumps;
 
-    /// <summary>All of this, as <see cref="Cpu"/> computes it.</summary>
-    public required uint Bits;
+    /// <summary>A power of two; few where many code segments may each have a mode of their own.</summary>
+    public required int JumpCount;
+
+    /// <summary>What else there is, as <see cref="Cpu"/> computes it.</summary>
+    public required ulong Bits;
 
     public bool IsUser => (Bits & Cpu.ModeUser) != 0;
     public bool HasSystemCall => (Bits & Cpu.ModeSystemCall) != 0;
     public bool HasFiveLevels => (Bits & Cpu.ModeFiveLevels) != 0;
+    public bool GoesDown => (Bits & Cpu.ModeDown) != 0;
     public bool Is64 => CodeSize == 8;
-    public bool IsOpen(int segment) => Is64 || (OpenSegments >> segment & 1) != 0;
-    public bool HasBase(int segment) => Is64 ? segment >= Seg.Fs : (FlatSegments >> segment & 1) == 0;
+
+    /// <summary>RIP is not the linear address, or must stay below a limit. The place of each block in CS is fixed then.</summary>
+    public bool IsSegmented => CodeSize == 2 || CodeBase != 0 || CodeLimit != uint.MaxValue;
+
+    /// <summary>Real-address or virtual-8086 mode: loading a segment register changes its base only, so whether bases are 0 is no
+    /// part of the mode.</summary>
+    public bool IsReal => (Bits & Cpu.ModeReal) != 0;
+
+    /// <summary>Bytes of the stack pointer in use.</summary>
+    public int StackSize => Is64 ? 8 : (Bits & Cpu.ModeSmallStack) != 0 ? 2 : 4;
+    public bool HasStack => CanAccess(Seg.Ss);
+    public bool CanAccess(int segment) => BoundOf(segment) != Bound.Closed;
+    public bool HasBase(int segment) => Is64 ? segment >= Seg.Fs : (Bits >> Cpu.ModeFlat + segment & 1) == 0;
+
+    public Bound BoundOf(int segment) => Is64 || (Bits >> Cpu.ModeOpen + segment & 1) != 0 ? Bound.None
+        : (Bits >> Cpu.ModeWord + segment & 1) != 0 ? Bound.Word
+        : (Bits >> Cpu.ModeLimited + segment & 1) != 0 ? Bound.Limit : Bound.Closed;
+}
+
+/// <summary>What holds accesses through a segment register.</summary>
+enum Bound : byte
+{
+    /// <summary>Nothing: no limit, and both reads and writes are permitted.</summary>
+    None,
+    /// <summary>The limit is FFFFh, as in real-address mode.</summary>
+    Word,
+    /// <summary>Some limit.</summary>
+    Limit,
+    /// <summary>Rights, or a segment that grows downwards: for the interpreter.</summary>
+    Closed,
 }
 
 /// <summary>Where an indirect jump to a linear address goes.</summary>
 unsafe struct JumpEntry
 {
-    public const int Count = 1 << 14;
+    public const int Count = 1 << 14, FewCount = 1 << 10;
 
     /// <summary>No instruction is there.</summary>
     public const ulong Empty = 1UL << 63;
@@ -53,5 +82,5 @@ unsafe struct JumpEntry
     public ulong Target;
     public ulong Code;
 
-    public static uint IndexOf(ulong target) => ((uint)target ^ (uint)target >> 12) & Count - 1;
+    public static uint IndexOf(ulong target, int count) => ((uint)target ^ (uint)target >> 12) & (uint)count - 1;
 }

@@ -19,10 +19,16 @@ enum Treatment : byte
     MoveOffset,
     /// <summary>LDMXCSR and FLDCW: native if all exceptions are masked.</summary>
     LoadControl,
-    ClearInterrupt, SetInterrupt, PushFlags, SwapGs, ReadSegment,
+    /// <summary>POP to memory, PUSHA, POPA, PUSH of a segment register.</summary>
+    PopMemory, PushAll, PopAll, PushSegment,
+    /// <summary>MOV and POP to a segment register, LDS and its like, where that is but a base.</summary>
+    LoadSegment, PopSegment, LoadPointer,
+    /// <summary>MOVS STOS LODS CMPS SCAS, and those with REP that the host repeats.</summary>
+    String, RepeatedString,
+    ClearInterrupt, SetInterrupt, PushFlags, SwapGs, ReadSegment, Pause,
 
-    /// <summary>SYSCALL, SYSRET, STAC and CLAC: the block ends, the mode is another.</summary>
-    SystemCall, SystemReturn, SetAc,
+    /// <summary>SYSCALL, SYSRET, STAC and CLAC, STD and CLD: the block ends, the mode is another.</summary>
+    SystemCall, SystemReturn, SetAc, SetDirection,
 }
 
 /// <summary>Which field of the encoding names an operand.</summary>
@@ -61,6 +67,9 @@ sealed class OpInfo
     /// <summary>Encoded with EVEX, or works on a mask register.</summary>
     public bool IsAvx512;
 
+    /// <summary>The operand size that the form wants, 16, 32 or 64; 0 where a prefix for it says nothing or something else.</summary>
+    public int OperandSize;
+
     /// <summary>Outside 64-bit code VEX.W is ignored.</summary>
     public bool IgnoresWide;
 
@@ -88,6 +97,7 @@ sealed class OpInfo
         info.IgnoresWide = op.IsWIG32;
         info.IsVex = x.Encoding == EncodingKind.VEX;
         info.IsAvx512 = Interpreter.VectorOps.IsEvex(x);
+        info.OperandSize = op.MandatoryPrefix == MandatoryPrefix.P66 ? 0 : op.OperandSize;
         for (int i = 0; i < x.OpCount; i++)
         {
             string kind = op.GetOpKind(i).ToString();
@@ -104,6 +114,8 @@ sealed class OpInfo
         }
         info.ImplicitWrites = Implicit(x.Mnemonic, x.OpCount);
         info.MustAlign = MustBeAligned(x);
+        if (StringForm.KindOf(x.Code) is { } strings)
+            (info.StoresMemory, info.LoadsMemory) = (strings is StringKind.Move or StringKind.Store, strings != StringKind.Store);
         info.TakesMemory = x.Mnemonic is not (Mnemonic.Bt or Mnemonic.Bts or Mnemonic.Btr or Mnemonic.Btc or Mnemonic.Xchg or Mnemonic.Xadd
             or Mnemonic.Cmpxchg);
         info.Treatment = Classify(x, op);
@@ -135,7 +147,7 @@ sealed class OpInfo
     /// <summary>Flags that this instruction surely gives a new value.</summary>
     public int KilledBy(in Instruction x)
     {
-        if (!IsShift) return Kills;
+        if (!IsShift) return Treatment == Treatment.String && !x.HasRepPrefix && !x.HasRepnePrefix ? Changes : Kills;
         int count = x.OpCount - 1;
         if (x.GetOpKind(count) != OpKind.Immediate8) return Kills;
         int mask = x.Op0Kind == OpKind.Register && x.Op0Register.GetSize() == 8 || x.Op0Kind == OpKind.Memory && x.MemorySize.GetSize() == 8 ? 63 : 31;
@@ -186,12 +198,14 @@ sealed class OpInfo
         {
             case Code.Cli: return Treatment.ClearInterrupt;
             case Code.Sti: return Treatment.SetInterrupt;
-            case Code.Pushfd or Code.Pushfq: return Treatment.PushFlags;
+            case Code.Pushfw or Code.Pushfd or Code.Pushfq: return Treatment.PushFlags;
             case Code.Swapgs: return Treatment.SwapGs;
-            case Code.Mov_r32m16_Sreg or Code.Mov_r64m16_Sreg: return Treatment.ReadSegment;
+            case Code.Pause: return Treatment.Pause;
+            case Code.Mov_rm16_Sreg or Code.Mov_r32m16_Sreg or Code.Mov_r64m16_Sreg: return Treatment.ReadSegment;
             case Code.Syscall: return Treatment.SystemCall;
             case Code.Sysretq: return Treatment.SystemReturn;
             case Code.Stac or Code.Clac: return Treatment.SetAc;
+            case Code.Std or Code.Cld: return Treatment.SetDirection;
         }
         switch (x.FlowControl)
         {
@@ -200,7 +214,7 @@ sealed class OpInfo
             case FlowControl.IndirectBranch:
                 return x.IsJmpNearIndirect ? Treatment.JumpIndirect : Treatment.Interpret;
             case FlowControl.ConditionalBranch:
-                return x.IsJccShortOrNear ? Treatment.JumpIf : x.IsJcxShort ? Treatment.JumpIfCxZero : x.IsLoop ? Treatment.Loop : Treatment.Interpret;
+                return x.IsJccShortOrNear ? Treatment.JumpIf : x.IsJcxShort ? Treatment.JumpIfCxZero : x.IsLoop || x.IsLoopcc ? Treatment.Loop : Treatment.Interpret;
             case FlowControl.Call:
                 return x.IsCallNear ? Treatment.Call : Treatment.Interpret;
             case FlowControl.IndirectCall:
@@ -217,20 +231,32 @@ sealed class OpInfo
         {
             case Code.Pushw_imm8 or Code.Pushd_imm8 or Code.Pushq_imm8 or Code.Push_imm16 or Code.Pushd_imm32 or Code.Pushq_imm32:
                 return Treatment.PushImmediate;
-            case Code.Push_r32 or Code.Push_r64: return Treatment.Push;
-            case Code.Push_rm32 or Code.Push_rm64: return Treatment.Push;
-            case Code.Pop_r32 or Code.Pop_r64: return Treatment.Pop;
-            case Code.Pop_rm32 or Code.Pop_rm64: return Treatment.Pop;
-            case Code.Leaved or Code.Leaveq: return Treatment.Leave;
+            case Code.Push_r16 or Code.Push_r32 or Code.Push_r64: return Treatment.Push;
+            case Code.Push_rm16 or Code.Push_rm32 or Code.Push_rm64: return Treatment.Push;
+            case Code.Pop_r16 or Code.Pop_r32 or Code.Pop_r64: return Treatment.Pop;
+            case Code.Pop_rm16 or Code.Pop_rm32 or Code.Pop_rm64: return Treatment.Pop;
+            case Code.Leavew or Code.Leaved or Code.Leaveq: return Treatment.Leave;
+            case Code.Pushaw or Code.Pushad: return Treatment.PushAll;
+            case Code.Popaw or Code.Popad: return Treatment.PopAll;
+            case Code.Pushw_ES or Code.Pushw_CS or Code.Pushw_SS or Code.Pushw_DS or Code.Pushw_FS or Code.Pushw_GS
+                or Code.Pushd_ES or Code.Pushd_CS or Code.Pushd_SS or Code.Pushd_DS or Code.Pushd_FS or Code.Pushd_GS
+                or Code.Pushq_FS or Code.Pushq_GS: return Treatment.PushSegment;
+            case Code.Popw_ES or Code.Popw_DS or Code.Popw_FS or Code.Popw_GS or Code.Popd_ES or Code.Popd_DS or Code.Popd_FS or Code.Popd_GS:
+                return Treatment.PopSegment;
+            case Code.Mov_Sreg_rm16 or Code.Mov_Sreg_r32m16: return Treatment.LoadSegment;
+            case Code.Les_r16_m1616 or Code.Les_r32_m1632 or Code.Lds_r16_m1616 or Code.Lds_r32_m1632 or Code.Lfs_r16_m1616 or Code.Lfs_r32_m1632
+                or Code.Lgs_r16_m1616 or Code.Lgs_r32_m1632: return Treatment.LoadPointer;
             case Code.Lea_r16_m or Code.Lea_r32_m or Code.Lea_r64_m: return Treatment.Lea;
-            case Code.Div_rm32 or Code.Div_rm64 or Code.Idiv_rm32 or Code.Idiv_rm64: return Treatment.Divide;
+            case Code.Div_rm8 or Code.Div_rm16 or Code.Div_rm32 or Code.Div_rm64 or Code.Idiv_rm8 or Code.Idiv_rm16 or Code.Idiv_rm32 or Code.Idiv_rm64:
+                return Treatment.Divide;
             case Code.Mov_AL_moffs8 or Code.Mov_AX_moffs16 or Code.Mov_EAX_moffs32 or Code.Mov_RAX_moffs64 or Code.Mov_moffs8_AL
                 or Code.Mov_moffs16_AX or Code.Mov_moffs32_EAX or Code.Mov_moffs64_RAX: return Treatment.MoveOffset;
             case Code.Ldmxcsr_m32 or Code.VEX_Vldmxcsr_m32 or Code.Fldcw_m2byte: return Treatment.LoadControl;
         }
         if (Interpreter.VectorOps.IsEvex(x)) return Treatment.Vector;
+        if (StringForm.KindOf(x.Code) != null) return Treatment.String;
         Mnemonic mnemonic = x.Mnemonic;
-        if (mnemonic is Mnemonic.Nop or Mnemonic.Endbr64 or Mnemonic.Endbr32 or Mnemonic.Pause or Mnemonic.Prefetchnta or Mnemonic.Prefetcht0
+        if (mnemonic is Mnemonic.Nop or Mnemonic.Endbr64 or Mnemonic.Endbr32 or Mnemonic.Prefetchnta or Mnemonic.Prefetcht0
             or Mnemonic.Prefetcht1 or Mnemonic.Prefetcht2 or Mnemonic.Prefetchw or Mnemonic.Prefetchwt1 or Mnemonic.Prefetch) return Treatment.Nop;
         if (x.IsStackInstruction || NeedsInterpreter(mnemonic)) return Treatment.Interpret;
         for (int i = 0; i < x.OpCount; i++)

@@ -10,7 +10,7 @@ sealed unsafe partial class Translator
     bool EmitStep(int i)
     {
         ref Step step = ref _unit.Steps[i];
-        WantFlags(step);
+        if (step.Treatment != Treatment.RepeatedString) WantFlags(step);
         switch (step.Treatment)
         {
             case Treatment.Native or Treatment.Vector or Treatment.X87 or Treatment.BitString or Treatment.MoveOffset: return EmitNative(i);
@@ -20,9 +20,12 @@ sealed unsafe partial class Translator
             case Treatment.PushImmediate: EmitPushImmediate(i); return true;
             case Treatment.PushMemory: EmitPushMemory(i); return true;
             case Treatment.Pop: EmitPop(i); return true;
+            case >= Treatment.PopMemory and <= Treatment.LoadPointer: EmitSegmented(i); return true;
             case Treatment.Leave: EmitLeave(i); return true;
             case Treatment.Divide: EmitDivide(i); return true;
             case Treatment.LoadControl: return EmitLoadControl(i);
+            case Treatment.String: EmitString(i); return true;
+            case Treatment.RepeatedString: return EmitRepeatedString(i);
             case Treatment.Interpret: return EmitInterpret(step.Offset, step.X);
             case >= Treatment.ClearInterrupt: return EmitSystem(i);
             default: return EmitJump(i);
@@ -35,7 +38,8 @@ sealed unsafe partial class Translator
         ref Step step = ref _unit.Steps[i];
         ref readonly Instruction x = ref step.X;
         OpInfo info = step.Info;
-        Form form = Form.Parse(_page + step.Offset, x.Length, _mode.Is64, info.HasModRm);
+        Form form = Form.Parse(_page + step.Offset, x.Length, _mode.CodeSize, info.HasModRm);
+        if (_mode.CodeSize == 2 && info.OperandSize != 0) form.OperandPrefix = info.OperandSize == 16;
         if (step.Treatment == Treatment.MoveOffset)
         {
             // A0h to A3h have no form that takes a register for the address: 8Ah, 8Bh, 88h, 89h do.
@@ -206,7 +210,12 @@ sealed unsafe partial class Translator
         int start = access.Base switch { Access.None => None, Access.Rip => LoadScratch(R10, &_jit->RipBase), _ => InRegister(access.Base, R10) };
         int index = access.Index == Access.None ? None : InRegister(access.Index, R11);
         bool wide = size == 8 && !access.IsShort;
-        if (start == None && index == None) _e.MoveImmediate(target, wide ? (ulong)access.Displacement : (uint)access.Displacement);
+        if (access.IsWord)
+        {
+            EmitOffset(access, access.Displacement);
+            if (size >= 4 && target != R10) _e.Move32(target, R10);
+        }
+        else if (start == None && index == None) _e.MoveImmediate(target, wide ? (ulong)access.Displacement : (uint)access.Displacement);
         else _e.Op(wide, Lea, target, start, index, access.Shift, (int)access.Displacement);
         if (size == 2)
         {
@@ -230,48 +239,87 @@ sealed unsafe partial class Translator
     {
         ref Step step = ref _unit.Steps[i];
         int guest = Unit.GuestNumber(step.X.Op0Register), register = InRegister(guest, R10);
-        Word(Store, register, Locate(step.StackAccess, i, register == R10));
-        MoveStack(-_mode.CodeSize);
+        int word = Unit.OperandSize(step.X);
+        Word(word, Store, register, Locate(step.StackAccess, i, register == R10));
+        MoveStack(-word);
     }
 
     void EmitPushImmediate(int i)
     {
         ref Step step = ref _unit.Steps[i];
-        Place place = Locate(step.StackAccess, i, false);
-        _e.Op(_mode.Is64, 0xC7, 0, place.Base, place.Index, place.Shift, place.Displacement);
-        _e.Int((int)step.X.GetImmediate(0));
-        MoveStack(-_mode.CodeSize);
+        StoreImmediate(i, (int)step.X.GetImmediate(0));
+        MoveStack(-Unit.OperandSize(step.X));
+    }
+
+    /// <summary>To the stack.</summary>
+    void StoreImmediate(int i, int value)
+    {
+        ref Step step = ref _unit.Steps[i];
+        int word = Unit.OperandSize(step.X);
+        Word(word, 0xC7, 0, Locate(step.StackAccess, i, false));
+        if (word == 2)
+        {
+            _e.Byte(value);
+            _e.Byte(value >> 8);
+        }
+        else _e.Int(value);
     }
 
     void EmitPushMemory(int i)
     {
         ref Step step = ref _unit.Steps[i];
-        Word(Load, R10, Locate(step.Access, i, false));
-        Word(Store, R10, Locate(step.StackAccess, i, true));
-        MoveStack(-_mode.CodeSize);
+        int word = Unit.OperandSize(step.X);
+        Word(word, Load, R10, Locate(step.Access, i, false));
+        Word(word, Store, R10, Locate(step.StackAccess, i, true));
+        MoveStack(-word);
     }
 
     void EmitPop(int i)
     {
         ref Step step = ref _unit.Steps[i];
-        int guest = Unit.GuestNumber(step.X.Op0Register), to = Host(guest);
+        int guest = Unit.GuestNumber(step.X.Op0Register), to = Host(guest), word = Unit.OperandSize(step.X);
         Place place = Locate(step.StackAccess, i, false);
-        Word(Load, to == None ? R10 : to, place);
+        if (word == 2)
+        {
+            // SP itself is written when ESP has moved.
+            Word(2, Load, R10, place);
+            MoveStack(2);
+            SetWord(guest);
+            return;
+        }
+        Word(word, Load, to == None ? R10 : to, place);
         if (to == None) _e.StoreTo(Home(guest), R10);
-        if (guest != GuestRsp) MoveStack(_mode.CodeSize);
+        if (guest != GuestRsp) MoveStack(word);
+    }
+
+    /// <summary>The low 16 bits of a guest register become those of R10.</summary>
+    void SetWord(int guest)
+    {
+        _e.Byte(0x66);
+        if (Host(guest) is var host and not None) _e.Op(false, Load, host, R10);
+        else _e.Op(false, Store, R10, Home(guest));
     }
 
     void EmitLeave(int i)
     {
-        Word(Load, R10, Locate(_unit.Steps[i].StackAccess, i, false));
-        _e.Op(_mode.Is64, Lea, HostRsp, Rbp, None, 0, _mode.CodeSize);
-        _e.Move(Rbp, R10);
+        ref Step step = ref _unit.Steps[i];
+        int word = Unit.OperandSize(step.X);
+        Word(word, Load, R10, Locate(step.StackAccess, i, false));
+        if (_mode.StackSize == 2) _e.Byte(0x66);
+        _e.Op(_mode.StackSize == 8, Lea, HostRsp, Rbp, None, 0, word);
+        if (word == 2) SetWord(5);
+        else _e.Move(Rbp, R10);
     }
 
     /// <summary>Cases that fault, or might, go to the interpreter: no host exception may happen here.</summary>
     void EmitDivide(int i)
     {
         ref Step step = ref _unit.Steps[i];
+        if (step.X.Code is Code.Div_rm8 or Code.Idiv_rm8 or Code.Div_rm16 or Code.Idiv_rm16)
+        {
+            EmitDivideSmall(i);
+            return;
+        }
         bool wide = step.X.Code is Code.Div_rm64 or Code.Idiv_rm64, isSigned = step.X.Code is Code.Idiv_rm32 or Code.Idiv_rm64;
         FreeFlags(step.LiveBefore);
         if (step.Access >= 0)
@@ -324,7 +372,7 @@ sealed unsafe partial class Translator
         _e.Arithmetic(false, And, R11, masks);
         _e.Arithmetic(false, Compare, R11, masks);
         ExitIf(NotEqual, InterpretRecord(step.Offset));
-        Form form = Form.Parse(_page + step.Offset, step.X.Length, _mode.Is64, true);
+        Form form = Form.Parse(_page + step.Offset, step.X.Length, _mode.CodeSize, true);
         form.EmitMemory(_e, form.Reg, R10, None, 0, 0);
         return true;
     }

@@ -10,8 +10,10 @@ sealed unsafe partial class Translator
     bool EmitJump(int i)
     {
         ref Step step = ref _unit.Steps[i];
+        if (_mode.IsSegmented && step.Treatment is Treatment.CallIndirect or Treatment.JumpIndirect or Treatment.Return) return EmitIndirectSegmented(i);
         switch (step.Treatment)
         {
+            case Treatment.Jump when _unit.IsLoop: return EmitLoop(step, -1);
             case Treatment.Jump: return EmitDirect(step.Target, step.LiveAfter, step.Target <= step.Offset);
             case Treatment.JumpIf: return EmitJumpIf(step, (int)step.X.ConditionCode - (int)ConditionCode.o);
             case Treatment.JumpIfCxZero or Treatment.Loop: return EmitCounter(step);
@@ -28,7 +30,7 @@ sealed unsafe partial class Translator
                 LoadTarget(i);
                 return EmitIndirect(_mode);
             default:
-                Word(Load, R10, Locate(step.StackAccess, i, false));
+                Word(_mode.CodeSize, Load, R10, Locate(step.StackAccess, i, false));
                 MoveStack(_mode.CodeSize + (step.X.OpCount > 0 ? step.X.Immediate16 : 0));
                 return EmitIndirect(_mode);
         }
@@ -37,17 +39,21 @@ sealed unsafe partial class Translator
     void LoadTarget(int i)
     {
         ref Step step = ref _unit.Steps[i];
-        if (step.Access >= 0) Word(Load, R10, Locate(step.Access, i, false));
+        if (step.Access >= 0) Word(_mode.CodeSize, Load, R10, Locate(step.Access, i, false));
         else LoadGuest(R10, Unit.GuestNumber(step.X.Op0Register));
     }
 
     void PushReturn(int i)
     {
         ref Step step = ref _unit.Steps[i];
-        _e.LoadFrom(R10, &_jit->RipBase);
-        _e.Op(_mode.Is64, Lea, R10, R10, None, 0, step.Next);
-        Word(Store, R10, Locate(step.StackAccess, i, true));
-        MoveStack(-_mode.CodeSize);
+        int word = Unit.OperandSize(step.X);
+        if (_mode.IsSegmented) StoreImmediate(i, (int)_block->RipBase + step.Next);
+        else
+        {
+            LoadLinear(step.Next);
+            Word(word, Store, R10, Locate(step.StackAccess, i, true));
+        }
+        MoveStack(-word);
     }
 
     /// <summary>To a place in this page or another, with these flags alive there.</summary>
@@ -82,10 +88,10 @@ sealed unsafe partial class Translator
     {
         if (saveFlags) _e.SaveFlags(&_jit->Flags);
         record->FlagsInMemory = 1;
-        _e.LoadFrom(R10, &_jit->RipBase);
-        _e.Op(_mode.Is64, Lea, R10, R10, None, 0, record->Offset & -PageSize);
+        LoadLinear(record->Offset & -PageSize);
         _e.Op(true, CompareLoad, R10, &record->Slot->Tag);
         _stubs.Add(new Stub { Kind = StubKind.MissCross, Hole = _e.JumpIf(NotEqual), Record = record });
+        if (_mode.CodeBase != 0) _e.MoveImmediate(R10, _block->RipBase + (uint)(record->Offset & -PageSize));
         _e.StoreTo(&_jit->RipBase, R10);
         record->Host = _e.Jump();
     }
@@ -97,8 +103,7 @@ sealed unsafe partial class Translator
         if (record == null) return false;
         FreeFlags(_unit.Steps[0].LiveBefore);
         record->HostPage = _block->SecondPage;
-        _e.LoadFrom(R10, &_jit->RipBase);
-        _e.Op(_mode.Is64, Lea, R10, R10, None, 0, PageSize);
+        LoadLinear(PageSize);
         _e.Op(true, CompareLoad, R10, &record->Slot->Tag);
         _stubs.Add(new Stub { Kind = StubKind.SecondPage, Hole = _e.JumpIf(NotEqual), Record = record });
         record->Host = _e.Here;
@@ -128,6 +133,7 @@ sealed unsafe partial class Translator
     /// <summary>A loop's end: the way back polls. What comes after it is another block.</summary>
     bool EmitBackward(in Step step, int condition)
     {
+        if (_unit.IsLoop) return EmitLoop(step, condition);
         uint leaves = _e.JumpIf(condition ^ 1);
         bool saved = _flagsSaved;
         if (!EmitDirect(step.Target, step.LiveAtTarget, polls: true)) return false;
@@ -136,12 +142,28 @@ sealed unsafe partial class Translator
         return true;
     }
 
+    /// <summary>Back to the loop's start in this block.</summary>
+    /// <param name="condition">-1: always.</param>
+    bool EmitLoop(in Step step, int condition)
+    {
+        ExitRecord* poll = NewRecord(ExitKind.Poll, step.Target);
+        if (poll == null) return false;
+        uint leaves = condition < 0 ? 0 : _e.JumpIf(condition ^ 1);
+        _e.Arithmetic32(Compare, &_jit->Attention, 0);
+        _e.Patch(_e.JumpIf(Equal), _loop);
+        _stubs.Add(new Stub { Kind = StubKind.Exit, Hole = _e.Jump(), Record = poll, SaveFlags = false });
+        if (condition >= 0) _e.PatchHere(leaves);
+        return true;
+    }
+
     /// <summary>JRCXZ and LOOP, which read and change no flags.</summary>
     bool EmitCounter(in Step step)
     {
-        if (step.Treatment == Treatment.Loop) _e.Op(_mode.Is64, Lea, Rcx, Rcx, None, 0, -1);
+        int size = Unit.CounterSize(step.X);
+        if (size == 2 || step.X.IsLoopcc) return EmitCounterOrFlag(step);
+        if (step.Treatment == Treatment.Loop) _e.Op(size == 8, Lea, Rcx, Rcx, None, 0, -1);
         bool saved = _flagsSaved;
-        if (!_mode.Is64) _e.Byte(0x67);
+        if (size == 4) _e.Byte(0x67);
         _e.Bytes([0xE3, 0]);                                        // jrcxz
         byte* distance = _e.Writable - 1;
         uint from = _e.Here;
@@ -176,11 +198,12 @@ sealed unsafe partial class Translator
         _e.Move32(R11, R10);
         _e.Shift(false, Shr, R11, 12);
         _e.Op(false, XorLoad, R11, R10);
-        _e.Arithmetic(false, And, R11, JumpEntry.Count - 1);
+        _e.Arithmetic(false, And, R11, mode.JumpCount - 1);
         _e.Shift(false, Shl, R11, 4);
         _e.Op(true, CompareLoad, R10, R11, None, 0, (int)mode.Jumps);
         _stubs.Add(new Stub { Kind = StubKind.Exit, Hole = _e.JumpIf(NotEqual), Record = record });
         _e.Arithmetic(true, And, R10, -PageSize);
+        if (mode.CodeBase != 0) _e.Arithmetic(false, Sub, R10, (int)mode.CodeBase);
         _e.StoreTo(&_jit->RipBase, R10);
         _e.Op(false, 0xFF, 4, R11, None, 0, (int)mode.Jumps + 8);
         _addend = null;

@@ -17,6 +17,9 @@ sealed unsafe partial class Translator
 
     ulong* SegmentBase(int segment) => &((Segment*)&_state->Es)[segment].Base;
 
+    byte IsSimple(in Group group) => (byte)(group.Count != 1 || group.Position != group.First || group.IsInvariant ? 0
+        : _unit.Steps[group.First].Treatment == Treatment.PushAll || group.Pattern.IsMasked ? ExitRecord.FaultsInside : 1);
+
     bool EmitCheck(int number, int position)
     {
         ref Group group = ref _unit.Groups[number];
@@ -29,9 +32,9 @@ sealed unsafe partial class Translator
         record->Limit = (ushort)(PageSize - span);
         record->Host = _e.Here;
         record->IsWrite = (byte)(group.IsWrite ? 1 : 0);
-        record->IsSimple = (byte)(group.Count == 1 && group.Position == group.First ? group.Pattern.IsMasked ? ExitRecord.Masked : 1 : 0);
+        record->IsSimple = IsSimple(group);
         group.Roams = _cpu.Roams(_block->Host - _block->Offset + step.Offset);
-        EmitLinear(group, position);
+        if (!EmitBounded(ref group, position)) return false;
         if (group.Roams) EmitProbe(group, PageSize - span);
         else
         {
@@ -40,6 +43,7 @@ sealed unsafe partial class Translator
         }
         _stubs.Add(new Stub { Kind = StubKind.Miss, Hole = _e.JumpIf(Above), Record = record, Group = number, Target = position });
         if (group.Roams) EmitProbed(group);
+        _checked = group.Roams ? -1 : number;
         if (group.MustAlign)
         {
             _e.Bytes([0x41, 0xF6, 0xC2, (byte)(group.Pattern.Size - 1)]);       // test r10b, size - 1
@@ -74,6 +78,18 @@ sealed unsafe partial class Translator
     /// <summary>R10: the linear address at which a group begins, seen from a step. Changes R11 and flags.</summary>
     void EmitLinear(in Group group, int position)
     {
+        EmitGroupOffset(group, position);
+        AddBase(group.Pattern);
+    }
+
+    void AddBase(in Access access)
+    {
+        if (access.Segment >= 0) _e.Op(_mode.Is64, AddLoad, R10, SegmentBase(access.Segment));
+        _addend = null;
+    }
+
+    void EmitGroupOffset(in Group group, int position)
+    {
         Access pattern = group.Pattern;
         long displacement = group.Low - (pattern.Base == GuestRsp ? _unit.Steps[position].StackDelta : 0);
         EmitOffset(pattern, displacement);
@@ -86,9 +102,8 @@ sealed unsafe partial class Translator
             else if (!wide) _e.Bytes([0x4D, 0x63, 0xDB]);                       // movsxd r11, r11d
             _e.Shift(true, Sar, R11, shift);
             _e.Op(!pattern.IsShort, Lea, R10, R10, R11, scale, 0);
+            _addend = null;
         }
-        if (pattern.Segment >= 0) _e.Op(_mode.Is64, AddLoad, R10, SegmentBase(pattern.Segment));
-        _addend = null;
     }
 
     /// <summary>R10: the offset of a memory operand; keeps flags.</summary>
@@ -103,15 +118,17 @@ sealed unsafe partial class Translator
         int index = access.Index == Access.None ? None : Host(access.Index) is var register and not None ? register : LoadScratch(R11, Home(access.Index));
         if (start == None && index == None)
         {
-            _e.MoveImmediate(R10, access.IsShort ? (uint)displacement : (ulong)displacement);
+            _e.MoveImmediate(R10, access.IsWord ? (ushort)displacement : access.IsShort ? (uint)displacement : (ulong)displacement);
             return;
         }
         _e.Op(!access.IsShort, Lea, R10, start, index, access.Shift, (int)displacement);
+        if (access.IsWord) _e.MoveZeroExtended16(R10, R10);
     }
 
     int LoadScratch(int scratch, ulong* from)
     {
         if (scratch == R11) _addend = null;
+        else _checked = -1;
         _e.LoadFrom(scratch, from);
         return scratch;
     }
@@ -120,6 +137,7 @@ sealed unsafe partial class Translator
     void LoadGuest(int to, int guest)
     {
         if (to == R11) _addend = null;
+        else _checked = -1;
         if (Host(guest) is var host and not None) _e.Move(to, host);
         else _e.LoadFrom(to, Home(guest));
     }
@@ -139,7 +157,21 @@ sealed unsafe partial class Translator
         long displacement = access.Displacement - (access.Base == GuestRsp ? _unit.Steps[stepNumber].StackDelta : 0);
         int host = access.Base is Access.None or Access.Rip ? None : Host(access.Base);
         int index = access.Index == Access.None ? None : Host(access.Index);
-        bool isPlain = host != None && (access.Index == Access.None || index != None) && access.Segment < 0 && !access.IsShort;
+        bool isPlain = host != None && (access.Index == Access.None || index != None) && access.Segment < 0 && !access.IsShort && !access.IsWord;
+        bool isIndexOnly = access.Base == Access.None && index != None && access.Segment < 0 && !access.IsShort && !access.IsWord;
+        bool isChecked = _checked == access.Group && !keepR10 && access.BitIndex < 0;
+        _checked = -1;
+        if (isIndexOnly)
+        {
+            LoadAddend(slot);
+            return new Place { Base = R11, Index = index, Shift = access.Shift, Displacement = (int)displacement };
+        }
+        if (isChecked && !isPlain)
+        {
+            _e.LoadFrom(R11, &slot->Page);
+            _addend = null;
+            return new Place { Base = R10, Index = R11, Displacement = (int)(access.Displacement - _unit.Groups[access.Group].Low) };
+        }
         if (isPlain)
         {
             LoadAddend(slot);
@@ -164,14 +196,22 @@ sealed unsafe partial class Translator
         return new Place { Base = R11, Index = None };
     }
 
-    /// <summary>mov register, [place] of the code's word size, or the reverse.</summary>
-    void Word(byte opcode, int register, in Place place) =>
-        _e.Op(_mode.Is64, opcode, register, place.Base, place.Index, place.Shift, place.Displacement);
+    /// <summary>mov register, [place] of 2, 4 or 8 bytes, or the reverse.</summary>
+    void Word(int size, byte opcode, int register, in Place place)
+    {
+        if (size == 2) _e.Byte(0x66);
+        _e.Op(size == 8, opcode, register, place.Base, place.Index, place.Shift, place.Displacement);
+    }
 
-    void MoveStack(int change) => _e.Op(_mode.Is64, Lea, HostRsp, HostRsp, None, 0, change);
+    void MoveStack(int change)
+    {
+        if (_mode.StackSize == 2) _e.Byte(0x66);
+        _e.Op(_mode.StackSize == 8, Lea, HostRsp, HostRsp, None, 0, change);
+    }
 
     void EnsureVectors(int i)
     {
+        _checked = -1;
         FreeFlags(_unit.Steps[i].LiveBefore);
         bool all = UsesAvx512();
         _e.CompareByte(&_jit->VectorsLoaded, all ? AllLoaded : 0);
@@ -183,6 +223,7 @@ sealed unsafe partial class Translator
 
     bool EnsureX87(int i)
     {
+        _checked = -1;
         FreeFlags(_unit.Steps[i].LiveBefore);
         ExitRecord* record = NewRecord(ExitKind.LoadX87, _unit.Steps[i].Offset);
         if (record == null) return false;

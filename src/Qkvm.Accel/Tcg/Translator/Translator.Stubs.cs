@@ -34,13 +34,16 @@ sealed unsafe partial class Translator
                 _e.Jump(stub.Record->Host);
                 break;
             case StubKind.MissCross:
-                EmitExit(stub.Record, _common.MissCross);
+                EmitExit(stub.Record, _mode.CodeBase != 0 ? _common.MissCrossSegmented : _common.MissCross);
                 break;
             case StubKind.SecondPage:
                 EmitExit(stub.Record, _common.MissSecondPage);
                 break;
             case StubKind.Cross:
                 EmitCross(stub.Record, stub.SaveFlags);
+                break;
+            default:
+                EmitStringStub(stub);
                 break;
         }
     }
@@ -94,6 +97,7 @@ sealed unsafe partial class Translator
         stubs.MissRead = EmitMiss(ReadTagAt);
         stubs.MissWrite = EmitMiss(WriteTagAt);
         stubs.MissCross = EmitMissCross(moves: true);
+        stubs.MissCrossSegmented = EmitMissCross(moves: true, isSegmented: true);
         stubs.MissSecondPage = EmitMissCross(moves: false);
 
         stubs.LoadX87 = _e.Here;
@@ -103,7 +107,8 @@ sealed unsafe partial class Translator
         return stubs;
     }
 
-    const int ReadTagAt = 0, WriteTagAt = 8, HostAt = 16, AddendAt = 8;
+    const int PageShift = 12;
+    const int ReadTagAt = 0, WriteTagAt = 8, HostAt = 16, AddendAt = 8, PageAt = 16;
 
     void EmitPushes() => _e.Bytes([0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57]);    // push rbx rbp r12 r13 r14 r15
     void EmitPops() => _e.Bytes([0x41, 0x5F, 0x41, 0x5E, 0x41, 0x5D, 0x41, 0x5C, 0x5D, 0x5B, 0xC3]);
@@ -128,9 +133,12 @@ sealed unsafe partial class Translator
         _e.Op(true, CompareLoad, Rcx, Rax, None, 0, tagAt);
         uint absent = _e.JumpIf(NotEqual);
         _e.Op(true, Load, Rax, Rax, None, 0, HostAt);
+        if (tagAt == WriteTagAt) EmitNoteStores();
         _e.Op(true, SubLoad, Rax, Rcx);
         _e.Op(true, Load, R10, R11, None, 0, RecordSlotAt);
         _e.Op(true, Store, Rax, R10, None, 0, AddendAt);
+        _e.Op(true, Lea, Rax, Rax, Rcx, 0, 0);
+        _e.Op(true, Store, Rax, R10, None, 0, PageAt);
         _e.Op(true, Store, Rcx, R10, None, 0, 0);
         _e.Op(false, 0xFE, 0, R11, None, 0, RecordMissesAt);        // inc byte [r11 + Misses]
         _e.Op(true, 0xFF, 0, &_jit->FastMisses);                    // inc qword [FastMisses]
@@ -150,9 +158,19 @@ sealed unsafe partial class Translator
         return start;
     }
 
+    /// <summary>A slot for stores will lead to the host page in RAX. Changes R10.</summary>
+    void EmitNoteStores()
+    {
+        _e.Move(R10, Rax);
+        _e.Shift(true, Shr, R10, PageShift);
+        _e.Bytes([0x45, 0x0F, 0xB7, 0xD2]);                         // movzx r10d, r10w
+        _e.Op(false, 0xC6, 0, R10, None, 0, (int)_jit->StorePages); // mov byte [r10 + StorePages], 1
+        _e.Byte(1);
+    }
+
     /// <summary>The next instruction, or the rest of it, is in another page, whose linear address is in R10: goes on if that is
     /// the same host page as last time.</summary>
-    uint EmitMissCross(bool moves)
+    uint EmitMissCross(bool moves, bool isSegmented = false)
     {
         uint start = _e.Here;
         _e.StoreTo(&_jit->Saved0, Rax);
@@ -169,6 +187,7 @@ sealed unsafe partial class Translator
         EmitListing();
         _e.LoadFrom(Rax, &_jit->Saved0);
         _e.LoadFrom(Rcx, &_jit->Saved1);
+        if (isSegmented) _e.Op(false, SubLoad, R10, &_state->Cs.Base);
         if (moves) _e.StoreTo(&_jit->RipBase, R10);
         _e.Op(false, 0xFF, 4, R11, None, 0, RecordTargetAt);        // jmp [r11 + Target]
         _e.PatchHere(absent);

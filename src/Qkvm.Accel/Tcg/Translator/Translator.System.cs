@@ -7,7 +7,7 @@ namespace Qkvm.Accel.Tcg.Translator;
 // Privileged instructions that kernels run often. Whatever is out of the ordinary goes to the interpreter.
 sealed unsafe partial class Translator
 {
-    const int If = (int)Rflags.If, Ac = (int)Rflags.Ac, Tf = (int)Rflags.Tf, Rf = (int)Rflags.Rf, Arithmetic = (int)Rflags.Arithmetic;
+    const int If = (int)Rflags.If, Ac = (int)Rflags.Ac, Tf = (int)Rflags.Tf, Rf = (int)Rflags.Rf, Arithmetic = (int)Rflags.Arithmetic, Df = (int)Rflags.Df;
 
     bool EmitSystem(int i)
     {
@@ -31,12 +31,28 @@ sealed unsafe partial class Translator
                 _addend = null;
                 return true;
             case Treatment.ReadSegment:
-                EmitReadSegment(step);
+                EmitReadSegment(i);
                 return true;
+            case Treatment.Pause: return EmitPause(step);
             case Treatment.SystemCall: return EmitSystemCall(step);
             case Treatment.SystemReturn: return EmitSystemReturn(step);
+            case Treatment.SetDirection: return EmitSetDirection(step);
             default: return EmitSetAc(step);
         }
+    }
+
+    /// <summary>The host's own, so that locks change hands; and now and then the host's scheduler is asked.</summary>
+    bool EmitPause(in Step step)
+    {
+        ExitRecord* record = NewRecord(ExitKind.Yield, step.Offset);
+        if (record == null) return false;
+        FreeFlags(step.LiveBefore);
+        _e.Bytes([0xF3, 0x90]);                                     // pause
+        _e.Arithmetic32(Sub, &_jit->PausesLeft, 1);
+        ExitIf(Sign, record);
+        record->Host = _e.Here;
+        _addend = null;
+        return true;
     }
 
     /// <summary>The next instruction is in the same block, where nothing looks for interrupts: that is STI's shadow.</summary>
@@ -85,16 +101,22 @@ sealed unsafe partial class Translator
         FreeFlags(OpInfo.AllFlags);
         EmitAllFlags();
         _e.Arithmetic(false, And, R10, ~(Rf | (int)Rflags.Vm));
-        Word(Store, R10, Locate(step.StackAccess, i, keepR10: true));
-        MoveStack(-_mode.CodeSize);
+        int word = Unit.OperandSize(step.X);
+        Word(word, Store, R10, Locate(step.StackAccess, i, keepR10: true));
+        MoveStack(-word);
     }
 
-    void EmitReadSegment(in Step step)
+    void EmitReadSegment(int i)
     {
-        int segment = step.X.Op1Register switch
+        ref Step step = ref _unit.Steps[i];
+        int segment = Unit.NumberOfSegment(step.X.Op1Register);
+        if (step.Access >= 0 || step.X.Code == Code.Mov_rm16_Sreg)
         {
-            Register.ES => Seg.Es, Register.CS => Seg.Cs, Register.SS => Seg.Ss, Register.DS => Seg.Ds, Register.FS => Seg.Fs, _ => Seg.Gs,
-        };
+            _e.MoveZeroExtended16(R10, &((Segment*)&_state->Es)[segment].Selector);
+            if (step.Access >= 0) Word(2, Store, R10, Locate(step.Access, i, true));
+            else SetWord(Unit.GuestNumber(step.X.Op0Register));
+            return;
+        }
         int guest = Unit.GuestNumber(step.X.Op0Register), to = Host(guest) is var host and not None ? host : R10;
         _e.MoveZeroExtended16(to, &((Segment*)&_state->Es)[segment].Selector);
         if (to == R10) _e.StoreTo(Home(guest), R10);
@@ -103,7 +125,7 @@ sealed unsafe partial class Translator
     /// <summary>In 64-bit mode, as <see cref="Cpu.SystemCall"/>.</summary>
     bool EmitSystemCall(in Step step)
     {
-        Mode? kernel = _cpu.TryModeOf(_mode.Bits & ~(Cpu.ModeUser | Cpu.ModeAc));
+        Mode? kernel = _cpu.TryModeOf(_mode.Bits & ~(Cpu.ModeUser | Cpu.ModeAc | Cpu.ModeDown));
         if (kernel == null) return false;
         FreeFlags(OpInfo.AllFlags);
         EmitAllFlags();
@@ -123,11 +145,11 @@ sealed unsafe partial class Translator
         _e.Store32(&_state->Cpl, 0);
         EmitChangeMode(&_jit->SupervisorTlb, &_jit->SupervisorFetchTlb);
         _e.LoadFrom(R10, &_state->LStar);
-        // A kernel that keeps AC runs in another mode.
-        ExitRecord* keepsAc = NewRecord(ExitKind.Indirect, 0);
-        if (keepsAc == null) return false;
-        _e.Test32(&_state->RflagsSystem, Ac);
-        ExitIf(NotEqual, keepsAc);
+        // A kernel that keeps AC or DF runs in another mode.
+        ExitRecord* keeps = NewRecord(ExitKind.Indirect, 0);
+        if (keeps == null) return false;
+        _e.Test32(&_state->RflagsSystem, Ac | Df);
+        ExitIf(NotEqual, keeps);
         return EmitIndirect(kernel);
     }
 
@@ -135,7 +157,7 @@ sealed unsafe partial class Translator
     bool EmitSystemReturn(in Step step)
     {
         const int returned = 0x3C7FD7;
-        Mode? user = _cpu.TryModeOf(_mode.Bits & ~Cpu.ModeAc | Cpu.ModeUser);
+        Mode? user = _cpu.TryModeOf(_mode.Bits & ~(Cpu.ModeAc | Cpu.ModeDown) | Cpu.ModeUser);
         ExitRecord* slow = InterpretRecord(step.Offset);
         if (user == null || slow == null) return false;
         FreeFlags(step.LiveBefore);
@@ -146,7 +168,7 @@ sealed unsafe partial class Translator
         ExitIf(Above, slow);
         _e.CompareByte(&_jit->InterruptWaits, 0);
         ExitIf(NotEqual, slow);
-        _e.Test32(Home(11), Tf | Ac);
+        _e.Test32(Home(11), Tf | Ac | Df);
         ExitIf(NotEqual, slow);
         _e.LoadFrom(R10, Home(11));
         _e.Move32(R11, R10);
@@ -188,6 +210,19 @@ sealed unsafe partial class Translator
         _e.LoadFrom(R10, fetch);
         _e.StoreTo(&_jit->FetchTlb, R10);
         _e.StoreByte(&_jit->ModeStale, 1);
+    }
+
+    /// <summary>STD and CLD.</summary>
+    bool EmitSetDirection(in Step step)
+    {
+        bool sets = step.X.Code == Code.Std;
+        FreeFlags(OpInfo.AllFlags);
+        Mode? other = _cpu.TryModeOf(_mode.Bits ^ Cpu.ModeDown, _mode.CodeBase, _mode.CodeLimit);
+        if (other == null) return false;
+        _e.Arithmetic32(sets ? Or : And, &_state->RflagsSystem, sets ? Df : ~Df);
+        _e.StoreByte(&_jit->ModeStale, 1);
+        LoadLinear(step.Next);
+        return EmitIndirect(other);
     }
 
     /// <summary>STAC and CLAC.</summary>

@@ -32,6 +32,12 @@ sealed unsafe partial class Translator : IDisposable
 
     /// <summary>The slot whose addend R11 holds.</summary>
     Slot* _addend;
+
+    /// <summary>The group whose check has just left its offset in the page in R10; -1: none.</summary>
+    int _checked;
+
+    /// <summary>Of a loop: where it goes back to, behind the checks of what stays.</summary>
+    uint _loop;
     uint _start;
 
     /// <summary>Out-of-line code that a block still wants.</summary>
@@ -47,7 +53,7 @@ sealed unsafe partial class Translator : IDisposable
 
     enum StubKind : byte
     {
-        Exit, Miss, Cross, MissCross, SecondPage,
+        Exit, Miss, Cross, MissCross, SecondPage, StringMiss, StringAgain, StringZero, StringBound,
     }
 
     public Translator(Cpu cpu, CodeRegion region, CpuState* state, JitState* jit)
@@ -128,23 +134,41 @@ sealed unsafe partial class Translator : IDisposable
         block->LiveAfter = LiveAfterLast();
         if (_unit.Count == 1 && _unit.Steps[0].Next > PageSize && !EmitSecondPage(offset)) return false;
         int vectors = FirstOf(Treatment.Vector, Treatment.LoadControl), x87 = FirstOf(Treatment.X87, Treatment.LoadControl);
+        if (_unit.IsLoop)
+        {
+            if (!EmitLoopStart(vectors >= 0, x87 >= 0)) return false;
+            vectors = x87 = -1;
+        }
         for (int i = 0; i < _unit.Count; i++)
         {
+            _checked = -1;
             for (int g = 0; g < _unit.GroupCount; g++)
-                if (_unit.Groups[g].Position == i && !EmitCheck(g, i)) return false;
+                if (_unit.Groups[g].Position == i && !_unit.Groups[g].IsInvariant && !EmitCheck(g, i)) return false;
             if (i == vectors) EnsureVectors(i);
             if (i == x87 && !EnsureX87(i)) return false;
             if (!EmitStep(i)) return false;
         }
         if (_unit.Count == 0 || !Closes(_unit.Steps[_unit.Count - 1]))
         {
-            int next = _unit.Count == 0 ? offset : _unit.Steps[_unit.Count - 1].Next;
+            int next = _unit.Count == 0 ? offset : _unit.Steps[_unit.Count - 1].Following;
             if (!EmitDirect(next, LiveAfterLast())) return false;
         }
         while (_e.Here < _start + LengthOfWayOut) _e.Byte(0xCC);
         LengthOfLast = (int)(_e.Here - _start);
         _e = _cold;
         for (int s = 0; s < _stubs.Count; s++) EmitStub(_stubs[s]);
+        return true;
+    }
+
+    /// <summary>What need not be done again each time round. No flags are alive there.</summary>
+    bool EmitLoopStart(bool vectors, bool x87)
+    {
+        for (int g = 0; g < _unit.GroupCount; g++)
+            if (_unit.Groups[g].IsInvariant && !EmitCheck(g, 0)) return false;
+        if (vectors) EnsureVectors(0);
+        if (x87 && !EnsureX87(0)) return false;
+        _addend = null;
+        (_flagsSaved, _loop) = (false, _e.Here);
         return true;
     }
 
@@ -202,6 +226,7 @@ sealed unsafe partial class Translator : IDisposable
         {
             _e.RestoreFlags(&_jit->Flags);
             _flagsSaved = false;
+            _checked = -1;
         }
         else if (info.Changes != 0) _flagsSaved = false;
     }
@@ -220,7 +245,7 @@ struct Stubs
     public uint MissRead, MissWrite;
 
     /// <summary>Gone to with a linear page in R10, a record in R11, flags in memory.</summary>
-    public uint MissCross, MissSecondPage;
+    public uint MissCross, MissCrossSegmented, MissSecondPage;
 
     /// <summary>Called: the registers that AVX knows, or ZMM and mask registers too.</summary>
     public uint LoadVectors, LoadAll;

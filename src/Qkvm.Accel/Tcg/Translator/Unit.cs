@@ -28,6 +28,9 @@ unsafe struct Step
     /// <summary>Its memory accesses, -1: none. The second is a push.</summary>
     public int Access, StackAccess;
     public readonly int Next => Offset + X.Length;
+
+    /// <summary>The place that the block goes on at: a jump's target where it is followed.</summary>
+    public int Following;
 }
 
 /// <summary>A memory operand, by guest registers.</summary>
@@ -43,8 +46,8 @@ struct Access
     /// <summary>The architectural segment, for faults.</summary>
     public byte FaultSegment;
 
-    /// <summary>The offset is truncated to 32 bits.</summary>
-    public bool IsShort;
+    /// <summary>The offset is truncated to 32 bits, to 16.</summary>
+    public bool IsShort, IsWord;
     public long Displacement;
     public int Size;
     public bool IsWrite, MustAlign;
@@ -70,10 +73,13 @@ unsafe struct Group
 
     /// <summary>Its page changes so often that the check looks into the TLB.</summary>
     public bool Roams;
+
+    /// <summary>Nothing in the loop changes its address: it is checked once, before.</summary>
+    public bool IsInvariant;
 }
 
 /// <summary>What emission plans for one block: its instructions, the flags' liveness, the groups of accesses.</summary>
-sealed unsafe class Unit
+sealed unsafe partial class Unit
 {
     public const int MaxSteps = 48, PageSize = 4096, MaxSpan = 512;
     const int Rsp = 4, AllFlags = OpInfo.AllFlags;
@@ -81,13 +87,16 @@ sealed unsafe class Unit
     readonly byte* _page;
     readonly PageReader _reader = new();
     readonly Cpu _cpu;
-    readonly Decoder[] _decoders = new Decoder[2];
+    readonly Decoder[] _decoders = new Decoder[3];
     Decoder _decoder = null!;
 
     public readonly Step[] Steps = new Step[MaxSteps];
     public readonly Access[] Accesses = new Access[2 * MaxSteps];
     public readonly Group[] Groups = new Group[2 * MaxSteps];
     public int Count, AccessCount, GroupCount;
+
+    /// <summary>The block ends by going back to its start, where no flags are alive.</summary>
+    public bool IsLoop;
 
     /// <summary>The step that crosses into the next page or could not be read: the block ends before it.</summary>
     public bool EndsAtCrossing;
@@ -96,6 +105,7 @@ sealed unsafe class Unit
     public int From, To;
     public Mode Mode { get; private set; } = null!;
     int _available, _limit;
+    uint _ripBase;
 
     /// <param name="page">A copy of the guest's page, to work on.</param>
     public Unit(Cpu cpu, byte* page)
@@ -120,17 +130,20 @@ sealed unsafe class Unit
     }
 
     /// <summary>Decodes from a place in the page and plans.</summary>
+    /// <param name="ripBase">Where in CS the page begins, if that is fixed.</param>
     /// <param name="careful">No groups, no hoisting: each access is checked just before it happens.</param>
     /// <param name="available">Bytes in the page; more than its size, to plan the one instruction that goes on in the next.</param>
-    public void Plan(Mode mode, int offset, bool careful, int limit = MaxSteps, int available = PageSize)
+    public void Plan(Mode mode, uint ripBase, int offset, bool careful, int limit = MaxSteps, int available = PageSize)
     {
         Mode = mode;
-        (_available, _limit) = (available, limit);
-        _decoder = _decoders[mode.CodeSize >> 3] ??= Decoder.Create(mode.CodeSize * 8, _reader, _cpu.DecoderOptions);
+        (_available, _limit, _ripBase) = (available, limit, ripBase);
+        _decoder = _decoders[mode.CodeSize >> 2] ??= Decoder.Create(mode.CodeSize * 8, _reader, _cpu.DecoderOptions);
         (Count, AccessCount, GroupCount, EndsAtCrossing) = (0, 0, 0, false);
         (From, To) = (offset, offset);
         Decode(offset, limit);
         FindLiveFlags();
+        IsLoop = !careful && limit > 1 && Mode.Is64 && Count > 0 && Steps[Count - 1] is { Treatment: Treatment.JumpIf or Treatment.Jump } last
+            && last.Target == Steps[0].Offset && Steps[0].LiveBefore == 0;
         PlanAccesses(careful);
     }
 
@@ -144,17 +157,28 @@ sealed unsafe class Unit
                 EndsAtCrossing = true;
                 return;
             }
+            if (IsBeyondLimit(offset + step.X.Length - 1)) return;
             step.Info = OpInfo.Of(step.X);
             step.Offset = offset;
             step.Treatment = Treat(step);
             (step.Access, step.StackAccess) = (-1, -1);
             if (step.Treatment is Treatment.Jump or Treatment.JumpIf or Treatment.Call or Treatment.JumpIfCxZero or Treatment.Loop)
-                step.Target = Mode.Is64 ? (int)(long)step.X.NearBranchTarget : (int)(uint)step.X.NearBranchTarget;
-            offset = step.Next;
+                step.Target = TargetOf(step.X);
+            offset = step.Following = step.Next;
             Count++;
+            if (step.Treatment == Treatment.Jump && Count < limit / 2 && Mode.CodeSize > 2 && step.Target >= offset && step.Target < PageSize
+                && CanFollow(step.Target))
+            {
+                step.Treatment = Treatment.Nop;
+                offset = step.Following = step.Target;
+                continue;
+            }
             if (Ends(step) || offset >= PageSize) return;
         }
     }
+
+    /// <summary>An instruction is there that the block can go on with.</summary>
+    bool CanFollow(int target) => TryDecode(target, out Instruction x) && !IsBeyondLimit(target + x.Length - 1);
 
     bool TryDecode(int offset, out Instruction x)
     {
@@ -169,7 +193,7 @@ sealed unsafe class Unit
 
     static bool Ends(in Step step) => step.Treatment is Treatment.Interpret or Treatment.Jump or Treatment.JumpIndirect or Treatment.Call
         or Treatment.CallIndirect or Treatment.Return
-        || step.Treatment is Treatment.SystemCall or Treatment.SystemReturn or Treatment.SetAc
+        || step.Treatment is Treatment.SystemCall or Treatment.SystemReturn or Treatment.SetAc or Treatment.SetDirection
         || step.Treatment is Treatment.JumpIf or Treatment.JumpIfCxZero or Treatment.Loop && step.Target <= step.Offset;
 
     /// <summary>The form's treatment, unless mode or operands forbid it.</summary>
@@ -185,24 +209,26 @@ sealed unsafe class Unit
             case Treatment.X87 when !Mode.HasX87: return Treatment.Interpret;
             case Treatment.LoadControl when !Mode.HasX87: return Treatment.Interpret;
             case Treatment.Push when hasMemory: treatment = Treatment.PushMemory; break;
-            case Treatment.Pop when hasMemory: return Treatment.Interpret;
+            case Treatment.Pop when hasMemory: treatment = Treatment.PopMemory; break;
             case Treatment.BitString when !hasMemory: treatment = Treatment.Native; break;
-            case Treatment.ReadSegment when hasMemory: return Treatment.Interpret;
+            case Treatment.LoadSegment or Treatment.PopSegment or Treatment.LoadPointer when !CanLoadSegment(x): return Treatment.Interpret;
+            case Treatment.PushFlags when Mode.IsReal && Mode.IsUser: return Treatment.Interpret;
             case Treatment.ClearInterrupt or Treatment.SetInterrupt when Mode.IsUser: return Treatment.Interpret;
             case Treatment.SetInterrupt when IsLast(step): return Treatment.Interpret;
             case Treatment.SwapGs when !Mode.Is64 || Mode.IsUser: return Treatment.Interpret;
             case Treatment.SystemCall when !Mode.Is64 || !Mode.HasSystemCall: return Treatment.Interpret;
             case Treatment.SystemReturn when !Mode.Is64 || !Mode.HasSystemCall || Mode.IsUser || Mode.HasFiveLevels: return Treatment.Interpret;
             case Treatment.SetAc when !Mode.Is64 || Mode.IsUser || !_cpu.HasSmap: return Treatment.Interpret;
+            case Treatment.SetDirection: return Mode.GoesDown == (x.Code == Code.Std) ? Treatment.Nop : treatment;
+            case Treatment.String: return TreatString(x);
         }
-        if (treatment is Treatment.Push or Treatment.PushFlags or Treatment.PushImmediate or Treatment.PushMemory or Treatment.Pop or Treatment.Leave or Treatment.Call
-            or Treatment.CallIndirect or Treatment.Return && (!Mode.HasStack || StackSize(x) != Mode.CodeSize)) return Treatment.Interpret;
-        if (treatment is Treatment.Jump or Treatment.JumpIf or Treatment.JumpIndirect or Treatment.JumpIfCxZero or Treatment.Loop && BranchSize(x) != Mode.CodeSize)
-            return Treatment.Interpret;
-        if (treatment is Treatment.JumpIfCxZero or Treatment.Loop && CounterSize(x) != Mode.CodeSize) return Treatment.Interpret;
+        if (UsesStack(treatment) && !Mode.HasStack) return Treatment.Interpret;
+        if (!CanBranch(x, treatment)) return Treatment.Interpret;
         if (x.HasLockPrefix && !hasMemory) return Treatment.Interpret;
-        if (hasMemory && treatment is not (Treatment.Nop or Treatment.Lea) && !Mode.IsOpen(SegmentOf(x))) return Treatment.Interpret;
-        if (hasMemory && treatment != Treatment.Nop && AddressSize(x) == 2) return Treatment.Interpret;
+        // Real-address and virtual-8086 mode know no VEX prefix.
+        if (step.Info.IsVex && Mode.IsReal) return Treatment.Interpret;
+        if (hasMemory && treatment is not (Treatment.Nop or Treatment.Lea) && !Mode.CanAccess(SegmentOf(x))) return Treatment.Interpret;
+        if (treatment == Treatment.BitString && AddressSize(x) == 2) return Treatment.Interpret;
         return treatment;
     }
 
@@ -216,30 +242,7 @@ sealed unsafe class Unit
         return false;
     }
 
-    static int StackSize(in Instruction x) => x.Mnemonic == Mnemonic.Leave ? x.Code == Code.Leaveq ? 8 : 4
-        : x.Mnemonic is Mnemonic.Ret ? x.Code is Code.Retnq or Code.Retnq_imm16 ? 8 : x.Code is Code.Retnd or Code.Retnd_imm16 ? 4 : 2
-        : Math.Abs(x.StackPointerIncrement);
-
-    static int BranchSize(in Instruction x) => x.Op0Kind switch
-    {
-        OpKind.NearBranch16 => 2,
-        OpKind.NearBranch32 => 4,
-        OpKind.NearBranch64 => 8,
-        OpKind.Register => x.Op0Register.GetSize(),
-        _ => x.MemorySize.GetSize(),
-    };
-
-    static int CounterSize(in Instruction x) => x.Code switch
-    {
-        Code.Jcxz_rel8_16 or Code.Jcxz_rel8_32 => 2,
-        Code.Jecxz_rel8_16 or Code.Jecxz_rel8_32 or Code.Jecxz_rel8_64 => 4,
-        Code.Jrcxz_rel8_16 or Code.Jrcxz_rel8_64 => 8,
-        Code.Loop_rel8_32_ECX or Code.Loop_rel8_16_ECX or Code.Loop_rel8_64_ECX => 4,
-        Code.Loop_rel8_64_RCX or Code.Loop_rel8_16_RCX => 8,
-        _ => 0,                                                    // LOOPE, LOOPNE and 16-bit counters
-    };
-
-    static int SegmentOf(in Instruction x) => x.MemorySegment switch
+    internal static int SegmentOf(in Instruction x) => x.MemorySegment switch
     {
         Register.ES => Seg.Es, Register.CS => Seg.Cs, Register.SS => Seg.Ss, Register.FS => Seg.Fs, Register.GS => Seg.Gs, _ => Seg.Ds,
     };
@@ -274,7 +277,7 @@ sealed unsafe class Unit
     {
         Treatment.Jump or Treatment.Call => LiveAt(last.Target, 2),
         Treatment.JumpIndirect or Treatment.CallIndirect or Treatment.Return or Treatment.Interpret or >= Treatment.SystemCall => AllFlags,
-        _ => LiveAt(last.Next, 2),
+        _ => LiveAt(last.Following, 2),
     };
 
     int LiveAt(int offset, int branches) => LiveAt(offset, branches, stackalloc int[MostBranches + 1]);
@@ -299,9 +302,10 @@ sealed unsafe class Unit
             if ((read | killed) == AllFlags) return read;
             offset += x.Length;
             if (x.FlowControl == FlowControl.Next) continue;
+            if (!CanBranch(x, info.Treatment)) break;
             if (x.FlowControl == FlowControl.ConditionalBranch)
             {
-                int target = (int)(long)x.NearBranchTarget;
+                int target = TargetOf(x);
                 bool isLoop = begun[branches..].Contains(target);
                 if (branches == 0 && !isLoop) break;
                 int taken = isLoop ? 0 : LiveAt(target, branches - 1, begun);
@@ -309,14 +313,14 @@ sealed unsafe class Unit
                 return read | ~killed & (taken | LiveAt(offset, branches - 1, begun)) & AllFlags;
             }
             if (x.FlowControl != FlowControl.UnconditionalBranch) break;
-            offset = (int)(long)x.NearBranchTarget;
+            offset = TargetOf(x);
         }
         return read | ~killed & AllFlags;
     }
 
     void PlanAccesses(bool careful)
     {
-        Span<int> lastWrite = stackalloc int[17];
+        Span<int> lastWrite = stackalloc int[Access.None + 1 + Seg.Count];
         lastWrite.Fill(-1);
         int delta = 0, lastExit = -1;
         for (int i = 0; i < Count; i++)
@@ -325,7 +329,9 @@ sealed unsafe class Unit
             step.StackDelta = delta;
             if (step.Treatment is not (Treatment.Interpret or Treatment.Nop or Treatment.Lea)) AddAccesses(i, ref step, lastWrite, lastExit, delta, careful);
             if (step.Treatment is Treatment.JumpIf or Treatment.JumpIfCxZero or Treatment.Loop) lastExit = i;
-            if (StackChange(step) is { } change)
+            if (WrittenSegment(step) is { } segment) lastWrite[Access.None + 1 + segment] = i;
+            // SP wraps where ESP does not.
+            if (StackChange(step) is { } change && Mode.StackSize != 2)
             {
                 delta += change;
                 if (step.Treatment == Treatment.Pop && GuestNumber(step.X.Op0Register) is var popped and not Rsp) lastWrite[popped] = i;
@@ -337,16 +343,36 @@ sealed unsafe class Unit
                 if ((written >> r & 1) != 0) lastWrite[r] = i;
             if ((written >> Rsp & 1) != 0) delta = 0;
         }
+        if (!IsLoop) return;
+        if (delta != 0) lastWrite[Rsp] = Count;
+        FindInvariants(lastWrite);
     }
+
+    /// <summary>Which groups of a loop may be checked before it: their address stays, and stores among them happen in any case.</summary>
+    void FindInvariants(ReadOnlySpan<int> lastWrite)
+    {
+        int firstExit = 0;
+        while (firstExit < Count && Steps[firstExit].Treatment is not (Treatment.JumpIf or Treatment.JumpIfCxZero or Treatment.Loop)) firstExit++;
+        for (int g = 0; g < GroupCount; g++)
+        {
+            ref Group group = ref Groups[g];
+            ref Access pattern = ref group.Pattern;
+            bool changes = IsWritten(pattern.Base, lastWrite) || IsWritten(pattern.Index, lastWrite) || pattern.BitIndex >= 0
+                || pattern.Segment >= 0 && lastWrite[Access.None + 1 + pattern.Segment] >= 0;
+            group.IsInvariant = !changes && !(group.IsWrite && group.First > firstExit) && Steps[group.First].Treatment is not (Treatment.PushAll or Treatment.PopAll);
+        }
+    }
+
+    static bool IsWritten(int register, ReadOnlySpan<int> lastWrite) => register < 16 && lastWrite[register] >= 0;
 
     /// <summary>By how much RSP moves, if that is all that happens to it.</summary>
     int? StackChange(in Step step)
     {
         switch (step.Treatment)
         {
-            case Treatment.Push or Treatment.PushFlags or Treatment.PushImmediate or Treatment.PushMemory or Treatment.Call or Treatment.CallIndirect:
-                return -Mode.CodeSize;
-            case Treatment.Pop: return Mode.CodeSize;
+            case Treatment.Pop or Treatment.PopMemory or Treatment.PopSegment: return OperandSize(step.X);
+            case Treatment.Return: return null;
+            case var other when Pushes(other): return -OperandSize(step.X);
         }
         ref readonly Instruction x = ref step.X;
         if (x.OpCount == 0 || x.Op0Kind != OpKind.Register || x.Op0Register != (Mode.Is64 ? Register.RSP : Register.ESP)) return null;
@@ -362,9 +388,11 @@ sealed unsafe class Unit
         ref readonly Instruction x = ref step.X;
         for (int i = 0; i < x.OpCount && i < step.Info.Writes.Length; i++)
             if (step.Info.Writes[i] && x.GetOpKind(i) == OpKind.Register && x.GetOpRegister(i).IsGPR()) written |= 1 << GuestNumber(x.GetOpRegister(i));
-        if (step.Treatment == Treatment.Leave) written |= 1 << Rsp | 1 << 5;
+        if (UsesStack(step.Treatment)) written |= 1 << Rsp;
+        if (step.Treatment == Treatment.PopAll) written |= 0xFF;
+        if (step.Treatment == Treatment.Leave) written |= 1 << 5;
         if (step.Treatment == Treatment.Loop) written |= 2;
-        if (step.Treatment == Treatment.Return) written |= 1 << Rsp;
+        if (step.Treatment is Treatment.String or Treatment.RepeatedString) written |= WrittenByString(x);
         return written;
     }
 
@@ -388,28 +416,17 @@ sealed unsafe class Unit
 
     void AddAccesses(int i, ref Step step, Span<int> lastWrite, int lastExit, int delta, bool careful)
     {
-        int word = Mode.CodeSize;
+        if (step.Treatment == Treatment.String) AddStringAccesses(i, ref step, lastWrite, lastExit, careful);
+        // POP reads before it writes.
+        if (step.Treatment == Treatment.PopMemory) AddStackAccess(i, ref step, lastWrite, lastExit, delta, careful);
         if (HasMemory(step.X))
         {
             Access access = Operand(step);
-            if (access.Base == Rsp) access.Displacement += delta;
+            // The operand of POP is addressed with RSP already moved.
+            if (access.Base == Rsp) access.Displacement += delta + (step.Treatment == Treatment.PopMemory ? OperandSize(step.X) : 0);
             step.Access = Add(access, i, lastWrite, lastExit, careful);
         }
-        var stack = new Access { Base = Rsp, Index = Access.None, Segment = -1, FaultSegment = Seg.Ss, Size = word, BitIndex = -1, IsShort = !Mode.Is64 };
-        switch (step.Treatment)
-        {
-            case Treatment.Push or Treatment.PushFlags or Treatment.PushImmediate or Treatment.PushMemory or Treatment.Call or Treatment.CallIndirect:
-                (stack.Displacement, stack.IsWrite) = (delta - word, true);
-                break;
-            case Treatment.Pop or Treatment.Return:
-                stack.Displacement = delta;
-                break;
-            case Treatment.Leave:
-                stack.Base = 5;
-                break;
-            default: return;
-        }
-        step.StackAccess = Add(stack, i, lastWrite, lastExit, careful);
+        if (step.Treatment != Treatment.PopMemory && UsesStack(step.Treatment)) AddStackAccess(i, ref step, lastWrite, lastExit, delta, careful);
     }
 
     Access Operand(in Step step)
@@ -419,10 +436,10 @@ sealed unsafe class Unit
         var access = new Access
         {
             Base = Access.None, Index = Access.None, Segment = Mode.HasBase(segment) ? segment : -1, FaultSegment = (byte)segment, Size = size,
-            Displacement = AddressSize(x) == 4 ? (int)x.MemoryDisplacement64 : (long)x.MemoryDisplacement64, IsWrite = step.Info.StoresMemory, BitIndex = -1,
+            Displacement = AddressSize(x) switch { 2 => (short)x.MemoryDisplacement64, 4 => (int)x.MemoryDisplacement64, _ => (long)x.MemoryDisplacement64 }, IsWrite = step.Info.StoresMemory, BitIndex = -1,
             MustAlign = step.Info.MustAlign && size is 16 or 32 or 64,
             IsMasked = x.HasOpMask && Thunks.EvexForm.AccessOf(x) != Thunks.EvexAccess.Whole,
-            IsShort = AddressSize(x) == 4,
+            IsShort = AddressSize(x) == 4, IsWord = AddressSize(x) == 2,
         };
         if (x.IsIPRelativeMemoryOperand)
         {
@@ -444,6 +461,7 @@ sealed unsafe class Unit
         if (access.Base < 16) defined = lastWrite[access.Base] + 1;
         if (access.Index < 16) defined = Math.Max(defined, lastWrite[access.Index] + 1);
         if (access.BitIndex >= 0) defined = Math.Max(defined, lastWrite[access.BitIndex] + 1);
+        if (access.Segment >= 0) defined = Math.Max(defined, lastWrite[Access.None + 1 + access.Segment] + 1);
         access.Group = careful ? -1 : FindGroup(access, defined, lastExit);
         if (access.Group < 0)
         {
@@ -471,13 +489,13 @@ sealed unsafe class Unit
 
     int FindGroup(in Access access, int defined, int lastExit)
     {
-        if (access.MustAlign || access.BitIndex >= 0) return -1;
+        if (access.BitIndex >= 0) return -1;
         for (int g = GroupCount - 1; g >= 0 && g >= GroupCount - 6; g--)
         {
             ref Group group = ref Groups[g];
             ref Access pattern = ref group.Pattern;
             if (pattern.Base != access.Base || pattern.Index != access.Index || pattern.Shift != access.Shift || pattern.Segment != access.Segment
-                || pattern.IsShort != access.IsShort || group.MustAlign || pattern.BitIndex >= 0 || group.Position < defined) continue;
+                || pattern.IsShort != access.IsShort || pattern.IsWord != access.IsWord || !SharesBound(pattern, access) || !SharesAlignment(group, access) || pattern.BitIndex >= 0 || group.Position < defined) continue;
             if (access.IsWrite && !group.IsWrite && group.Position <= lastExit) continue;
             long low = Math.Min(group.Low, access.Displacement), high = Math.Max(group.High, access.Displacement + access.Size);
             if (high - low > MaxSpan) continue;
@@ -488,6 +506,10 @@ sealed unsafe class Unit
         }
         return -1;
     }
+
+    /// <summary>What must be aligned is so together or not at all.</summary>
+    static bool SharesAlignment(in Group group, in Access access) => !group.MustAlign && !access.MustAlign
+        || group.MustAlign && (access.Displacement - group.Low) % group.Pattern.Size == 0 && (!access.MustAlign || access.Size == group.Pattern.Size);
 
     sealed class PageReader : CodeReader
     {
