@@ -34,7 +34,20 @@ public sealed unsafe class CpuModelTests
         Assert.False(Resolve("qemu64").Has("popcnt"));
         Assert.True(Resolve("qemu64", features: ("popcnt", true)).Has("popcnt"));
         Assert.False(Resolve("max", features: ("sse4_1", false)).Has("sse4.1"));
-        Assert.Equal(["avx512f"], Resolve("qemu64", features: ("avx512f", true)).Missing);
+        Assert.Equal(["svm"], Resolve("qemu64", features: ("svm", true)).Missing);
+        Assert.Equal(["avx512er"], Resolve("max", features: ("avx512er", true)).Missing);
+        Assert.True(Resolve("max", features: ("avx2", false)).Has("xsave"));
+        Assert.False(Resolve("max", features: ("xsave", false)).Has("avx2"));
+    }
+
+    [Fact]
+    public void FeaturesNeedWhatTheyDependOn()
+    {
+        Assert.False(Resolve("qemu64", features: ("xsaveopt", true)).Has("xsaveopt"));
+        Assert.True(Resolve("qemu64", 1, 1, 0, ("xsaveopt", true), ("xsave", true)).Has("xsaveopt"));
+        Assert.False(Resolve("max", features: ("avx2", false)).Has("avx512f"));
+        Assert.False(Resolve("max", features: ("avx512f", false)).Has("avx512vl"));
+        Assert.False(Resolve("max", features: ("avx512_bf16", false)).Has("avx512-bf16"));
     }
 
     [Fact]

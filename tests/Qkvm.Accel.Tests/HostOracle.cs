@@ -8,7 +8,7 @@ namespace Qkvm.Accel.Tests;
 /// <summary>This very processor as the judge: runs one unprivileged instruction natively, with registers, flags and (if
 /// wanted) x87 and vector state from <see cref="State"/>, and puts there what it leaves. All of it lies below 2 GiB.</summary>
 /// <remarks>The caller keeps instructions from faulting and from jumping. RSP should point into <see cref="Scratch"/>.</remarks>
-sealed unsafe class HostOracle : IDisposable
+sealed unsafe partial class HostOracle : IDisposable
 {
     public const int ScratchSize = 0x4000, PageSize = 0x1000;
     const int Map32Bit = 0x40, CodeSize = 0x1000, DataSize = 0x8000, SlotOffset = 0x400, ExitOffset = 0x500, Enter32Offset = 0x800;
@@ -27,7 +27,7 @@ sealed unsafe class HostOracle : IDisposable
         [FieldOffset(0)] public fixed ulong Gpr[16];
         [FieldOffset(128)] public ulong Flags;
 
-        /// <summary>In the standard format of XSAVE; used if the oracle was made for vectors.</summary>
+        /// <summary>In the host's standard format of XSAVE; used if the oracle was made for vectors.</summary>
         [FieldOffset(0x200)] public fixed byte Xsave[0xC00];
     }
 
@@ -190,10 +190,9 @@ sealed unsafe class HostOracle : IDisposable
         a.xsave(__byte_ptr[Data(0x200)]);
     }
 
-    /// <summary>x87, SSE, AVX.</summary>
     static void Components(Assembler a)
     {
-        a.mov(eax, 7);
+        a.mov(eax, (uint)Saved);
         a.xor(edx, edx);
     }
 

@@ -131,6 +131,12 @@ sealed partial class SequenceFuzzer
     /// <summary>All of its indices become 0.</summary>
     bool PrepareGather(in Instruction x)
     {
+        if (x.Encoding == EncodingKind.EVEX)
+        {
+            Register all = Register.ZMM0 + x.MemoryIndex.GetNumber();
+            Append(Instruction.Create(Code.EVEX_Vpxord_zmm_k1z_zmm_zmmm512b32, all, all, all));
+            return true;
+        }
         Register index = Register.XMM0 + x.MemoryIndex.GetNumber();
         Append(Instruction.Create(Code.VEX_Vpxor_xmm_xmm_xmmm128, index, index, index));
         return true;

@@ -22,7 +22,7 @@ sealed unsafe partial class SequenceFuzzer
     readonly int _bits, _count;
     readonly bool _isLong;
     readonly IntegerFuzzer _integer;
-    readonly VectorFuzzer _vector, _x87;
+    readonly VectorFuzzer _vector, _x87, _avx512;
     readonly InstructionInfoFactory _info = new();
     readonly Value[] _known = new Value[16];
     readonly bool[] _frozen = new bool[16];
@@ -31,12 +31,16 @@ sealed unsafe partial class SequenceFuzzer
     ulong _undefined;
     int _written;
 
+    /// <summary>Of a hundred plain instructions, how many are of AVX-512.</summary>
+    int _avx512Share;
+
     public SequenceFuzzer(int bits)
     {
         (_bits, _isLong, _count) = (bits, bits == 64, bits == 64 ? 16 : 8);
         _integer = new IntegerFuzzer(0, bits, 0);
         _vector = new VectorFuzzer(0, VectorGroup.Vector, 0, bits);
         _x87 = new VectorFuzzer(0, VectorGroup.X87, 0, bits);
+        _avx512 = new VectorFuzzer(0, VectorGroup.Avx512, 0, bits);
     }
 
     /// <summary>What the sequence expects of registers: see <see cref="Initial"/>.</summary>
@@ -48,6 +52,9 @@ sealed unsafe partial class SequenceFuzzer
         _integer.Reseed(seed);
         _vector.Reseed(seed);
         _x87.Reseed(seed);
+        _avx512.Reseed(seed);
+        // Half of all sequences have none, so that what the others cost them shows.
+        _avx512Share = HostOracle.HasAvx512 && Chance(50) ? _random.Next(3, 22) : 0;
         for (int i = 0; i < _count; i++)
             _known[i] = i is Rsp || Chance(i == 5 ? 70 : 40) ? new Value(Kind.Pointer) : Chance(30) ? new Value(Kind.Small) : default;
         _known.CopyTo(_initial, 0);
@@ -124,6 +131,11 @@ sealed unsafe partial class SequenceFuzzer
             {
                 _integer.Choose();
                 x = _integer.Instruction;
+            }
+            else if (kind >= 90 - _avx512Share && kind < 90)
+            {
+                _avx512.Choose();
+                x = _avx512.Instruction;
             }
             else if (kind < 90)
             {

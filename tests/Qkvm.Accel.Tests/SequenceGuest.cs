@@ -45,6 +45,9 @@ sealed unsafe class SequenceGuest : IDisposable
     public CpuState* State => _machine.S;
     public Span<byte> Scratch => new(_scratch.Pointer, SequenceArena.ScratchSize);
 
+    /// <summary>Vector state was written from outside.</summary>
+    public void VectorsChanged() => _machine.Cpu.FindVectorsInUse();
+
     /// <summary>How long a sequence may run.</summary>
     public TimeSpan Patience { get; set; } = DefaultPatience;
 

@@ -181,6 +181,7 @@ sealed unsafe class SequenceJudge : IDisposable
         CpuState* s = _guest.State;
         for (int i = 0; i < 16; i++) s->Gpr[i] = input.Gpr[i];
         input.Xsave.AsSpan(0, sizeof(XsaveArea)).CopyTo(new Span<byte>(s->Xsave.Bytes, sizeof(XsaveArea)));
+        _guest.VectorsChanged();
         return _guest.Run(start, input.Flags);
     }
 
@@ -189,7 +190,7 @@ sealed unsafe class SequenceJudge : IDisposable
         HostOracle.Registers* s = _oracle.State;
         for (int i = 0; i < 16; i++) s->Gpr[i] = input.Gpr[i];
         s->Flags = input.Flags | Rflags.If | 2;
-        input.Xsave.CopyTo(new Span<byte>(s->Xsave, XsaveSize));
+        fixed (byte* image = input.Xsave) _oracle.LoadVectors(image);
         return _oracle.Run(start);
     }
 
@@ -214,13 +215,19 @@ sealed unsafe class SequenceJudge : IDisposable
         if (_translated && mine.Number != SequenceArena.Done) undefined |= Rflags.Arithmetic;
         ulong difference = (_guest.FlagsAfter ^ theirs->Flags) & (Rflags.Arithmetic | Rflags.Df) & ~undefined;
         if (difference != 0) text.Append($"  flags {_guest.FlagsAfter & 0xFFF:x}, on the host {theirs->Flags & 0xFFF:x}; {difference:x} differ\n");
-        byte* left = _guest.State->Xsave.Bytes, right = theirs->Xsave;
-        VectorOracleTests.Complete(right);
+        byte* left = _guest.State->Xsave.Bytes, right = stackalloc byte[sizeof(XsaveArea)];
+        _oracle.UnloadVectors(right);
         Same(text, "x87 control", left, right, 0, 5);
         Same(text, "MXCSR", left, right, XsaveArea.Mxcsr, 4);
         for (int i = 0; i < 8; i++) Same(text, $"ST{i}", left, right, XsaveArea.St0 + i * 16, 10);
         for (int i = 0; i < count; i++) Same(text, $"XMM{i}", left, right, XsaveArea.Xmm0 + i * 16, 16);
         for (int i = 0; i < count; i++) Same(text, $"YMM{i} high", left, right, XsaveArea.YmmHigh0 + i * 16, 16);
+        if (HostOracle.HasAvx512)
+        {
+            for (int i = 0; i < 8; i++) Same(text, $"k{i}", left, right, XsaveArea.Opmask0 + i * 8, 8);
+            for (int i = 0; i < count; i++) Same(text, $"ZMM{i} high", left, right, XsaveArea.ZmmHigh0 + i * 32, 32);
+            for (int i = 16; i < count * 2; i++) Same(text, $"ZMM{i}", left, right, XsaveArea.Zmm16 + (i - 16) * 64, 64);
+        }
         if (!SequenceOracle.Scratch.SequenceEqual(_guest.Scratch))
         {
             int where = SequenceOracle.Scratch.CommonPrefixLength(_guest.Scratch), shown = Math.Min(16, SequenceArena.ScratchSize - where);

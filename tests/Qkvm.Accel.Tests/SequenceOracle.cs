@@ -62,6 +62,8 @@ sealed unsafe partial class SequenceOracle : IDisposable
     }
 
     public HostOracle.Registers* State => _host.State;
+    public void LoadVectors(byte* image) => _host.LoadVectors(image);
+    public void UnloadVectors(byte* image) => _host.UnloadVectors(image);
     public static Span<byte> Scratch => new((byte*)SequenceArena.Scratch, SequenceArena.ScratchSize);
     public static Span<byte> Code => new((byte*)SequenceArena.Code, SequenceArena.CodeSize);
 

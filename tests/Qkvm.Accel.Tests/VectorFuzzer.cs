@@ -4,10 +4,10 @@ using Qkvm.Accel.Tcg.Interpreter;
 namespace Qkvm.Accel.Tests;
 
 /// <summary>What random instructions are taken from.</summary>
-public enum VectorGroup { Vector, X87 }
+public enum VectorGroup { Vector, X87, Avx512 }
 
-/// <summary>Random x87, MMX, SSE and AVX instructions and states under which they do not fault.</summary>
-sealed unsafe class VectorFuzzer(int seed, VectorGroup group, ulong scratch, int bits = 64)
+/// <summary>Random x87, MMX, SSE, AVX and AVX-512 instructions and states under which they do not fault.</summary>
+sealed unsafe partial class VectorFuzzer(int seed, VectorGroup group, ulong scratch, int bits = 64)
 {
     const int Middle = HostOracle.ScratchSize / 2;
 
@@ -51,6 +51,11 @@ sealed unsafe class VectorFuzzer(int seed, VectorGroup group, ulong scratch, int
             _bytes[0] = (byte)(0xD8 + _random.Next(8));
             return;
         }
+        if (group == VectorGroup.Avx512)
+        {
+            RollAvx512();
+            return;
+        }
         int kind = _random.Next(10);
         if (kind < 3)
         {
@@ -82,7 +87,7 @@ sealed unsafe class VectorFuzzer(int seed, VectorGroup group, ulong scratch, int
     }
 
     /// <summary>VSIB registers that must differ.</summary>
-    static bool IsSelfDefeating(in Instruction x) => x.IsVsib
+    static bool IsSelfDefeating(in Instruction x) => x.Encoding == EncodingKind.EVEX ? ClashesWithIndex(x) : x.IsVsib
         && (x.Op0Register.GetNumber() == x.MemoryIndex.GetNumber() || x.Op0Register.GetNumber() == x.Op2Register.GetNumber()
             || x.Op2Register.GetNumber() == x.MemoryIndex.GetNumber());
 
@@ -126,10 +131,11 @@ sealed unsafe class VectorFuzzer(int seed, VectorGroup group, ulong scratch, int
         int size = x.MemorySize.GetSize();
         bool isAlignedMove = x.Mnemonic is Mnemonic.Vmovaps or Mnemonic.Vmovapd or Mnemonic.Vmovdqa or Mnemonic.Vmovntps or Mnemonic.Vmovntpd
             or Mnemonic.Vmovntdq or Mnemonic.Vmovntdqa;
+        if (x.Encoding == EncodingKind.EVEX) return Tcg.Thunks.EvexThunkWriter.MustAlign(x.Mnemonic) ? size : 1;
         return x.Encoding == EncodingKind.VEX ? isAlignedMove ? size : 1 : size == 16 ? 16 : 1;
     }
 
-    /// <summary>Fills an XSAVE image (x87, SSE, AVX) with interesting numbers, and for gathers with near indices.</summary>
+    /// <summary>Fills an XSAVE image of the guest's layout with interesting numbers, and for gathers with near indices.</summary>
     public void FillVectors(byte* image, bool unmasked)
     {
         *(ushort*)image = (ushort)(_random.Next(3) == 0 ? 0x37F : 0x7F | _random.Next(16) << 8);
@@ -145,8 +151,13 @@ sealed unsafe class VectorFuzzer(int seed, VectorGroup group, ulong scratch, int
             FillVector(image + 160 + i * 16);
             FillVector(image + 576 + i * 16);
         }
-        *(ulong*)(image + 512) = 7;
+        if (HostOracle.HasAvx512) FillAvx512(image);
         if (!Instruction.IsVsib) return;
+        if (Instruction.Encoding == EncodingKind.EVEX)
+        {
+            FillIndices(image);
+            return;
+        }
         bool isWide = Instruction.Mnemonic is Mnemonic.Vpgatherqd or Mnemonic.Vpgatherqq or Mnemonic.Vgatherqps or Mnemonic.Vgatherqpd;
         int index = Instruction.MemoryIndex.GetNumber();
         for (int n = 0; n < 8; n++)

@@ -85,11 +85,14 @@ public unsafe struct CpuState
     /// <summary>Aligns what follows to 64 bytes, as FXRSTOR and XRSTOR want it.</summary>
     public fixed byte Padding[62];
 
-    /// <summary>x87, MXCSR, XMM and YMM in the standard format of XSAVE: legacy region 0, header 512, AVX 576.</summary>
+    /// <summary>x87, MXCSR, vector and mask registers in the standard format of XSAVE, components where Intel's processors have them.</summary>
     public XsaveArea Xsave;
 
     /// <summary>A memory operand on its way. Not architectural.</summary>
     public fixed byte VectorScratch[64];
+
+    /// <summary>Operands of an AVX-512 instruction while it runs: <see cref="Thunks.EvexFrame"/>. Not architectural.</summary>
+    public fixed byte EvexOperands[Thunks.EvexFrame.Size];
 
     public ref Segment Segment(int index) => ref ((Segment*)System.Runtime.CompilerServices.Unsafe.AsPointer(ref Es))[index];
 }
@@ -98,6 +101,7 @@ public unsafe struct CpuState
 [StructLayout(LayoutKind.Sequential, Size = 2688)]
 public unsafe struct XsaveArea
 {
-    public const int Fcw = 0, Fsw = 2, Ftw = 4, Mxcsr = 24, MxcsrMask = 28, St0 = 32, Xmm0 = 160, Header = 512, YmmHigh0 = 576;
+    public const int Fcw = 0, Fsw = 2, Ftw = 4, Mxcsr = 24, MxcsrMask = 28, St0 = 32, Xmm0 = 160, Header = 512, YmmHigh0 = 576,
+        Opmask0 = 1088, ZmmHigh0 = 1152, Zmm16 = 1664;
     public fixed byte Bytes[2688];
 }

@@ -114,8 +114,9 @@ public sealed unsafe partial class Cpu
     /// <summary>XSETBV. Intel SDM vol. 1, section 13.3.</summary>
     public void SetXcr0(ulong value)
     {
-        const ulong x87 = 1, sse = 2, avx = 4;
+        const ulong x87 = 1, sse = 2, avx = 4, avx512 = 0xE0;
         if ((value & ~Xcr0Supported) != 0 || (value & x87) == 0 || (value & (sse | avx)) == avx) throw Gp();
+        if ((value & avx512) != 0 && (value & (avx512 | avx)) != (avx512 | avx)) throw Gp();
         State->Xcr0 = value;
         ModeChanged();
     }

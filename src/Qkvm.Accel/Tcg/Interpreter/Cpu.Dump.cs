@@ -85,12 +85,30 @@ public sealed unsafe partial class Cpu
             byte* st = area + XsaveArea.St0 + (i - (status >> 11 & 7) & 7) * 16;
             text.Append($"FPR{i}={*(ulong*)st:x16} {*(ushort*)(st + 8):x4}").Append((i & 1) != 0 ? '\n' : ' ');
         }
+        if ((State->Xcr0 & Avx512State) == Avx512State)
+        {
+            DumpAvx512(text, registers == 16 ? 32 : 8);
+            return;
+        }
         bool isWide = (State->Xcr0 & 4) != 0;
         for (int i = 0; i < registers; i++)
         {
             ulong* low = (ulong*)(area + XsaveArea.Xmm0 + i * 16), high = (ulong*)(area + XsaveArea.YmmHigh0 + i * 16);
             if (isWide) text.Append($"YMM{i:d2}={high[1]:x16} {high[0]:x16} {low[1]:x16} {low[0]:x16}\n");
             else text.Append($"XMM{i:d2}={low[1]:x16} {low[0]:x16}").Append((i & 1) != 0 ? '\n' : ' ');
+        }
+    }
+
+    void DumpAvx512(StringBuilder text, int registers)
+    {
+        const int opmasks = 8, perLine = 4, qwords = 8;
+        for (int i = 0; i < opmasks; i++) text.Append($"Opmask{i:d2}={*VectorOps.Opmask(State, i):x16}").Append(i % perLine == perLine - 1 ? '\n' : ' ');
+        ulong* value = stackalloc ulong[qwords];
+        for (int i = 0; i < registers; i++)
+        {
+            VectorOps.CopyOut512(State, i, (byte*)value);
+            text.Append($"ZMM{i:d2}=");
+            for (int q = qwords - 1; q >= 0; q--) text.Append($"{value[q]:x16}").Append(q == 0 ? '\n' : ' ');
         }
     }
 }

@@ -50,6 +50,7 @@ public sealed unsafe partial class Cpu
         _waitsForStore = false;
         s->TscOffset = tsc - HostTsc();
         Validate();
+        FindVectorsInUse();
         ModeChanged();
         FlushTlb(global: true);
         Call(CallSignal);                                          // what is pending was signalled to another

@@ -39,6 +39,7 @@ public sealed unsafe partial class Cpu
             ulong flags = AllFlags;
             translated = *State;
             *State = before;
+            FindVectorsInUse();
             ModeChanged();
             RunOne();
             Compared++;
@@ -96,7 +97,8 @@ public sealed unsafe partial class Cpu
 
     void Compare(in Instruction x, CpuState* before, CpuState* translated, ulong flags, byte live)
     {
-        const int vectors = XsaveArea.Xmm0, vectorsLength = 256, upperLength = 256;
+        const int vectors = XsaveArea.Xmm0, vectorsLength = 256;
+        int upperLength = sizeof(XsaveArea) - XsaveArea.YmmHigh0;
         // At a jump, what is alive differs between its two ways.
         ulong compared = x.FlowControl != FlowControl.Next ? 0 : MaskOf((RflagsBits)live & ~x.RflagsUndefined);
         if (OpInfo.Of(x).Kills == 0 && OpInfo.Of(x).Changes != 0) compared = 0;             // shifts by a count in a register

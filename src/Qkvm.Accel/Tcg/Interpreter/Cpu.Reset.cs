@@ -41,6 +41,7 @@ public sealed unsafe partial class Cpu : IDisposable
         HasXinuse = cpuid.Has("xgetbv1");
         HasXsavec = cpuid.Has("xsavec");
         Xcr0Supported = cpuid.Xcr0Mask;
+        HasAvx512 = cpuid.Has("avx512f");
         Cr4Supported = Cr4BitsOf(cpuid);
         EferSupported = EferBitsOf(cpuid);
         int data = (codeCache >> 3) * DataEighths & -(int)PageSize;
@@ -61,6 +62,7 @@ public sealed unsafe partial class Cpu : IDisposable
         _jit->X87Loaded = 0;
         *State = default;
         ResetRegisters(isInit: false);
+        FindVectorsInUse();
         State->WaitForSipi = (byte)(Index == 0 ? 0 : 1);
         Interlocked.And(ref _attention, CallNotice);
         ModeChanged();

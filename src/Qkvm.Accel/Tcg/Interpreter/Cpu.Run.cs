@@ -201,7 +201,7 @@ public sealed unsafe partial class Cpu
         _modeMayDiffer = true;
         _jit->Tlb = _tlb;
         _jit->FetchTlb = _tlbEntries + TlbSet.Start(state->Cpl == 3 ? TlbSet.UserFetch : TlbSet.SupervisorFetch);
-        _jit->Wide = (byte)((state->Cr4 & Cr4.Osxsave) != 0 && (state->Xcr0 & 6) == 6 ? 1 : 0);
+        SetWidth();
         _translatable = CanTranslate();
         if (state->Dr[7] != _dr7Seen) BreakpointsChanged();
         int call = 0;

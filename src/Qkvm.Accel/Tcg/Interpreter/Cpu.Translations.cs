@@ -378,7 +378,7 @@ public sealed unsafe partial class Cpu
     }
 
     internal const ulong ModeIs64 = 1, ModeUser = 2, ModeAc = 4, ModeSse = 8, ModeAvx = 0x10, ModeX87 = 0x20, ModeSystemCall = 0x80,
-        ModeFiveLevels = 1 << 24, ModeBases = 1 << 28, ModeDown = 1 << 14, ModeCode16 = 1 << 15, ModeReal = 1 << 22, ModeSmallStack = 1 << 23;
+        ModeFiveLevels = 1 << 24, ModeAvx512 = 1 << 25, ModeBases = 1 << 28, ModeDown = 1 << 14, ModeCode16 = 1 << 15, ModeReal = 1 << 22, ModeSmallStack = 1 << 23;
 
     // Bits by segment: without a limit; with base 0; with the limit FFFFh; with another.
     internal const int ModeOpen = 8, ModeFlat = 16, ModeWord = 32, ModeLimited = 40;
@@ -394,7 +394,7 @@ public sealed unsafe partial class Cpu
         if (fpu && (s->Cr4 & Cr4.Osfxsr) != 0 && (*(uint*)(s->Xsave.Bytes + XsaveArea.Mxcsr) & mxcsrMasks) == mxcsrMasks)
         {
             bits |= ModeSse;
-            if ((s->Cr4 & Cr4.Osxsave) != 0 && (s->Xcr0 & 6) == 6) bits |= ModeAvx;
+            if ((s->Cr4 & Cr4.Osxsave) != 0 && (s->Xcr0 & 6) == 6) bits |= ModeAvx | ((s->Xcr0 & Avx512State) == Avx512State ? ModeAvx512 : 0);
         }
         if (fpu && (_jit->X87Loaded != 0 || (X87Control & x87Masks) == x87Masks && (X87Status & X87Summary) == 0)) bits |= ModeX87;
         if ((s->Efer & Efer.Sce) != 0) bits |= ModeSystemCall;

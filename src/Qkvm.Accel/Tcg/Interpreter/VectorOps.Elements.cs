@@ -94,6 +94,7 @@ static unsafe partial class VectorOps
     {
         *Low(state, number) = *(System.Runtime.Intrinsics.Vector128<byte>*)from;
         *High(state, number) = *(System.Runtime.Intrinsics.Vector128<byte>*)(from + 16);
+        *Highest(state, number) = default;
     }
 
     static void LoadElement(Cpu cpu, Insn* i, ulong offset, byte* to)

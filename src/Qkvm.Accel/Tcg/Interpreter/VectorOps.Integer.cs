@@ -92,6 +92,7 @@ static unsafe partial class VectorOps
         CpuState* state = cpu.State;
         *Low(state, i->Reg0) = TOp.Of(*Low(state, i->Reg1), *Low(state, i->Reg2));
         *High(state, i->Reg0) = TOp.Of(*High(state, i->Reg1), *High(state, i->Reg2));
+        *Highest(state, i->Reg0) = default;
     }
 
     static void WideOnMemory<TOp>(Cpu cpu, Insn* i) where TOp : struct, IBinary
@@ -101,6 +102,7 @@ static unsafe partial class VectorOps
         var memory = cpu.Load<Vector256<byte>>(i);
         *Low(state, i->Reg0) = TOp.Of(*Low(state, i->Reg1), memory.GetLower());
         *High(state, i->Reg0) = TOp.Of(*High(state, i->Reg1), memory.GetUpper());
+        *Highest(state, i->Reg0) = default;
     }
 
     static void Mask<TFamily, T>(Cpu cpu, Insn* i) where TFamily : struct, IVectorFamily where T : unmanaged

@@ -139,6 +139,7 @@ static unsafe partial class VectorOps
     {
         cpu.CheckAvx();
         new Span<byte>(High(cpu.State, 0), RegisterCount(cpu) * 16).Clear();
+        new Span<byte>(Highest(cpu.State, 0), RegisterCount(cpu) * 32).Clear();
     }
 
     static void ZeroAll(Cpu cpu, Insn* i)

@@ -139,26 +139,7 @@ static unsafe partial class VectorOps
 
     static ulong AskedComponents(Cpu cpu) => ((ulong)(uint)cpu.Rdx << 32 | (uint)cpu.Rax) & cpu.State->Xcr0;
 
-    /// <summary>XINUSE: components that differ from their initial configuration.</summary>
-    internal static ulong ComponentsInUse(Cpu cpu)
-    {
-        byte* area = cpu.State->Xsave.Bytes;
-        int registers = RegisterCount(cpu) * 16;
-        ulong inUse = 0;
-        if (*(ushort*)area != ControlInitial || IsAnySet(area + 2, XsaveArea.Mxcsr - 2) || IsAnySet(area + XsaveArea.St0, 128)) inUse |= X87State;
-        if (IsAnySet(area + XsaveArea.Xmm0, registers)) inUse |= SseState;
-        if (IsAnySet(area + XsaveArea.YmmHigh0, registers)) inUse |= AvxState;
-        if (cpu.State->Pkru != 0) inUse |= PkruState;
-        return inUse;
-    }
-
-    static bool IsAnySet(byte* at, int count) => new ReadOnlySpan<byte>(at, count).ContainsAnyExcept((byte)0);
-
-    /// <summary>PKRU's place: in the compacted format it follows what XCOMP_BV says is there.</summary>
-    static ulong PkruAt(bool isCompacted, ulong components) => !isCompacted ? Model.Cpuid.PkruStandard
-        : (components & AvxState) != 0 ? (ulong)XsaveArea.YmmHigh0 + 256 : (ulong)XsaveArea.YmmHigh0;
-
-    /// <summary>XSAVE, XSAVEOPT (which here writes whatever is in use), XSAVEC and XSAVES. AVX is at the same place in both formats.</summary>
+    /// <summary>XSAVE, XSAVEOPT (which here writes whatever is in use), XSAVEC and XSAVES.</summary>
     static void Xsave(Cpu cpu, Insn* i)
     {
         CheckXsave(cpu, i);
@@ -172,10 +153,9 @@ static unsafe partial class VectorOps
         ulong header = inUse & asked;
         if (!isCompacted) header |= cpu.ReadLinear<ulong>(linear + LegacySize) & ~asked;
 
-        byte* area = cpu.State->Xsave.Bytes, image = stackalloc byte[LegacySize];
+        byte* image = stackalloc byte[LegacySize];
         MakeLegacy(cpu, i, image);
-        if ((written & PkruState) != 0) cpu.WriteLinear(linear + PkruAt(isCompacted, asked), (ulong)cpu.State->Pkru);
-        if ((written & AvxState) != 0) cpu.WriteBytes(linear + XsaveArea.YmmHigh0, new ReadOnlySpan<byte>(area + XsaveArea.YmmHigh0, registers));
+        SaveComponents(cpu, linear, written, isCompacted, asked);
         if ((written & X87State) != 0)
         {
             cpu.WriteBytes(linear, new ReadOnlySpan<byte>(image, XsaveArea.Mxcsr));
@@ -194,7 +174,7 @@ static unsafe partial class VectorOps
         ulong asked = AskedComponents(cpu);
         int size = LegacySize + XsaveHeaderSize, registers = RegisterCount(cpu) * 16;
         ulong linear = AlignedArea(cpu, i, size, 64, write: false);
-        byte* image = stackalloc byte[XsaveArea.YmmHigh0 + 256];
+        byte* image = stackalloc byte[(asked & Avx512States) != 0 ? sizeof(XsaveArea) : XsaveArea.YmmHigh0 + 256];
         cpu.ReadBytes(linear, new Span<byte>(image, size));
         ulong present = *(ulong*)(image + LegacySize), format = *(ulong*)(image + LegacySize + 8);
         bool isCompacted = format >> CompactedBit != 0;
@@ -204,18 +184,17 @@ static unsafe partial class VectorOps
         bool loadsMxcsr = isCompacted ? (restored & SseState) != 0 : (asked & (SseState | AvxState)) != 0;
         uint mxcsr = loadsMxcsr ? *(uint*)(image + XsaveArea.Mxcsr) : MxcsrInitial;
         if ((mxcsr & ~MxcsrValid) != 0) throw cpu.Gp();
-        if ((restored & AvxState) != 0) cpu.ReadBytes(linear + XsaveArea.YmmHigh0, new Span<byte>(image + XsaveArea.YmmHigh0, registers));
+        ReadComponents(cpu, linear, restored, isCompacted, format, image);
 
         if ((asked & PkruState) != 0)
-            cpu.SetPkru((restored & PkruState) != 0 ? (uint)cpu.ReadLinear<ulong>(linear + PkruAt(isCompacted, format)) : 0);
+            cpu.SetPkru((restored & PkruState) != 0 ? (uint)cpu.ReadLinear<ulong>(linear + PlaceOf(PkruState, isCompacted, format)) : 0);
         byte* area = cpu.State->Xsave.Bytes;
         if (loadsMxcsr || (asked & SseState) != 0) Mxcsr(cpu) = mxcsr;
         if ((restored & X87State) != 0) RestoreX87(cpu, i, image);
         if ((cleared & X87State) != 0) ClearX87(cpu);
         if ((restored & SseState) != 0) CopyRegisters(cpu, image + XsaveArea.Xmm0, area + XsaveArea.Xmm0);
         if ((cleared & SseState) != 0) new Span<byte>(area + XsaveArea.Xmm0, registers).Clear();
-        if ((restored & AvxState) != 0) CopyRegisters(cpu, image + XsaveArea.YmmHigh0, area + XsaveArea.YmmHigh0);
-        if ((cleared & AvxState) != 0) new Span<byte>(area + XsaveArea.YmmHigh0, registers).Clear();
+        TakeComponents(cpu, restored, cleared, image);
     }
 
     /// <summary>Intel SDM vol. 1, section 13.8: what raises #GP.</summary>

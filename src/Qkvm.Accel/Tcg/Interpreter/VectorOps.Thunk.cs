@@ -7,7 +7,7 @@ namespace Qkvm.Accel.Tcg.Interpreter;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
 // Instructions that the host runs itself. Insn.Extra is the thunk, Immediate the offsets of its four operands in CpuState,
-// OperandSize the memory operand's size, Reg1 its alignment mask, Reg2 the traits.
+// OperandSize the memory operand's size, Reg1 its alignment mask, Reg2 the traits, Reg0 the vector register that VEX clears above.
 static unsafe partial class VectorOps
 {
     const uint MxcsrFlags = 0x3F, MxcsrMasks = 0x1F80, MxcsrControl = 0xFFC0, BeforeComputing = 7;
@@ -28,11 +28,27 @@ static unsafe partial class VectorOps
         i->OperandSize = thunk.MemorySize;
         i->Reg1 = MustAlign(x) ? (byte)(thunk.MemorySize - 1) : (byte)0;
         i->Reg2 = (byte)thunk.Traits;
+        i->Reg0 = x.Encoding == EncodingKind.VEX ? WrittenVector(x) : Insn.NoRegister;
         bool isAvx = (thunk.Traits & ThunkTraits.Vex) != 0;
         if ((thunk.Traits & ~ThunkTraits.Vex) == ThunkTraits.Mxcsr) return isAvx ? &Floating<AvxFamily> : &Floating<SseFamily>;
         if ((thunk.Traits & ~ThunkTraits.Vex) != 0) return isAvx ? &General<AvxFamily> : &General<SseFamily>;
         if (thunk.MemorySize != 0) return isAvx ? &Load<AvxFamily> : &Load<SseFamily>;
         return isAvx ? &Registers<AvxFamily> : &Registers<SseFamily>;
+    }
+
+    /// <summary>The destination, if it is a vector register.</summary>
+    static byte WrittenVector(in Instruction x)
+    {
+        if (VectorThunkWriter.IsStringMask(x.Mnemonic)) return 0;
+        return x.Op0Kind == OpKind.Register && x.Op0Register.IsVectorRegister() && !VectorThunkWriter.IsStringCompare(x.Mnemonic)
+            && new InstructionInfoFactory().GetInfo(x).GetOpAccess(0) is not (OpAccess.Read or OpAccess.None) ? (byte)x.Op0Register.GetNumber() : Insn.NoRegister;
+    }
+
+    /// <summary>What VEX does beyond the thunk's 256 bits.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    static void ClearHighest<TFamily>(CpuState* state, Insn* i) where TFamily : struct, IVectorFamily
+    {
+        if (TFamily.ClearsUpper && i->Reg0 != Insn.NoRegister) *Highest(state, i->Reg0) = default;
     }
 
     static ulong OffsetOf(Register register)
@@ -53,18 +69,21 @@ static unsafe partial class VectorOps
     {
         TFamily.Check(cpu);
         Call(cpu.State, i, null, null);
+        ClearHighest<TFamily>(cpu.State, i);
     }
 
     static void Load<TFamily>(Cpu cpu, Insn* i) where TFamily : struct, IVectorFamily
     {
         TFamily.Check(cpu);
         Call(cpu.State, i, Source(cpu, i), null);
+        ClearHighest<TFamily>(cpu.State, i);
     }
 
     static void Floating<TFamily>(Cpu cpu, Insn* i) where TFamily : struct, IVectorFamily
     {
         TFamily.Check(cpu);
         Compute(cpu, i, i->OperandSize != 0 ? Source(cpu, i) : null);
+        ClearHighest<TFamily>(cpu.State, i);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -89,6 +108,7 @@ static unsafe partial class VectorOps
         byte* memory = i->OperandSize != 0 ? Source(cpu, i) : null;
         if ((traits & ThunkTraits.Mmx) != 0) cpu.EnterMmx();
         ulong flags = (traits & ThunkTraits.Mxcsr) != 0 ? Compute(cpu, i, memory) : Call(state, i, memory, null);
+        ClearHighest<TFamily>(state, i);
         if ((traits & ThunkTraits.WritesFlags) != 0) cpu.ArithmeticFlags = Thunk.EFlags(flags);
     }
 
@@ -149,7 +169,7 @@ static unsafe partial class VectorOps
         Vector128<byte>* upper = destination + VectorThunkWriter.UpperHalf / 16;
         (Vector128<byte> oldLow, Vector128<byte> oldHigh) = (*destination, *upper);
         ulong flags = Call(state, i, memory, &running);
-        ((delegate* unmanaged[SuppressGCTransition]<uint, void>)s_setHostMxcsr)(MxcsrMasks);
+        SetHostMxcsr();
         uint raised = running & MxcsrFlags, unmasked = raised & ~(before >> 7);
         if ((unmasked & BeforeComputing) != 0) raised &= BeforeComputing;
         *mxcsr = before | raised;

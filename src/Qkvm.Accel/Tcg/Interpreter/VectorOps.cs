@@ -6,7 +6,7 @@ using Qkvm.Accel.Tcg.Thunks;
 namespace Qkvm.Accel.Tcg.Interpreter;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
-/// <summary>Instructions on x87, MMX, XMM and YMM registers: which handler runs one. Moves and the commonest integer operations
+/// <summary>Instructions on x87, MMX and vector registers: which handler runs one. Moves and the commonest integer operations
 /// are C#; whatever else computes is run by the host itself, through a thunk.</summary>
 static unsafe partial class VectorOps
 {
@@ -18,7 +18,12 @@ static unsafe partial class VectorOps
     /// <summary>False: not of this group.</summary>
     public static bool TrySelect(in Instruction x, Insn* i)
     {
-        if (x.Encoding is not (EncodingKind.Legacy or EncodingKind.VEX)) return false;
+        if (x.Encoding is not (EncodingKind.Legacy or EncodingKind.VEX or EncodingKind.EVEX)) return false;
+        if (IsEvex(x))
+        {
+            i->Run = SelectEvex(x, i);
+            return true;
+        }
         Handler run = SelectState(x, i);
         if (run == null) run = SelectMove(x, i);
         if (run == null) run = SelectElements(x, i);
@@ -64,10 +69,13 @@ static unsafe partial class VectorOps
             Vector256<byte> wide = Unsafe.BitCast<T, Vector256<byte>>(value);
             *Low(state, number) = wide.GetLower();
             *High(state, number) = wide.GetUpper();
+            *Highest(state, number) = default;
             return;
         }
         *Low(state, number) = Unsafe.BitCast<T, Vector128<byte>>(value);
-        if (TFamily.ClearsUpper) *High(state, number) = default;
+        if (!TFamily.ClearsUpper) return;
+        *High(state, number) = default;
+        *Highest(state, number) = default;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

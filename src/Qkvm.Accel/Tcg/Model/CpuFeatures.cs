@@ -7,7 +7,7 @@ public enum CpuidWord { Leaf1Edx, Leaf1Ecx, Leaf7Ebx, Leaf7Ecx, Leaf7Edx, Leaf80
     Leaf71Eax, Kvm, Leaf80000021Eax, Count }
 
 /// <summary>Feature bits by QEMU's names. Intel SDM vol. 2, CPUID; AMD APM vol. 3, appendix E.</summary>
-public static class CpuFeatures
+public static partial class CpuFeatures
 {
     /// <summary>Per word the names of bits 0 to 31; "a|b" has two, "" none.</summary>
     static readonly string[][] Names =
@@ -66,13 +66,14 @@ public static class CpuFeatures
     static readonly (string Needed, string Dependent)[] s_dependencies =
     [
         ("pae", "lm nx pdpe1gb"), ("fxsr", "sse"), ("sse", "sse2"), ("sse2", "pni pclmulqdq aes sha-ni gfni"), ("pni", "ssse3"), ("ssse3", "sse4.1"), ("sse4.1", "sse4.2"),
-        ("xsave", "avx xsaveopt xsavec xgetbv1 xsaves pku"), ("avx", "avx2 fma f16c vaes vpclmulqdq avx512f avx-vnni avx-ifma"),
+        ("xsave", "avx xsaveopt xsavec xgetbv1 xsaves pku"), ("avx", "avx2 fma f16c vaes vpclmulqdq avx-vnni avx-ifma"),
+        ("avx2", "avx512f"), ("avx512f", OfAvx512), ("avx512bw", "avx512vbmi avx512vbmi2 avx512bitalg avx512-fp16"),
         ("lm", "pcid la57 fsgsbase lam pku pks lahf-lm cx16"), ("apic", "x2apic tsc-deadline arat"),
         ("kvmclock", "kvmclock-stable-bit"),
     ];
 
     /// <summary>What the host's own instructions are needed for.</summary>
-    const string OfHost = "ssse3 sse4.1 sse4.2 pclmulqdq aes avx fma f16c avx2 sha-ni gfni vaes vpclmulqdq";
+    const string OfHost = "ssse3 sse4.1 sse4.2 pclmulqdq aes avx fma f16c avx2 sha-ni gfni vaes vpclmulqdq avx-vnni avx512f " + OfAvx512;
 
     /// <summary>Supported, but not part of "max": what guests gain nothing from.</summary>
     const string Reserved = "cmp-legacy ht";
@@ -100,7 +101,7 @@ public static class CpuFeatures
             for (bit = 0; bit < 32; bit++)
                 if (Array.IndexOf(Names[(int)word][bit].Split('|'), name) >= 0 && name.Length > 0) return true;
         bit = 0;
-        return false;
+        return name.Contains('_', StringComparison.Ordinal) && TryFind(name.Replace('_', '-'), out word, out bit);
     }
 
     public static string NameOf(CpuidWord word, int bit) => Names[(int)word][bit].Split('|')[0];
@@ -146,14 +147,6 @@ public static class CpuFeatures
         return words;
     }
 
-    /// <summary>Whether the kernel has enabled YMM state: by the size of an XSAVE area that holds what XCR0 enables (SDM
-    /// volume 1, section 13.2). Avx.IsSupported is no measure: it is false in code compiled ahead for x86-64-v2.</summary>
-    static bool SavesUpperHalves(uint ecx)
-    {
-        const uint osxsave = 1 << 27, endOfYmmState = 832;
-        return (ecx & osxsave) != 0 && (uint)X86Base.CpuId(0xD, 0).Ebx >= endOfYmmState;
-    }
-
     static uint[] HostWords()
     {
         var words = new uint[(int)CpuidWord.Count];
@@ -161,14 +154,11 @@ public static class CpuFeatures
         (words[(int)CpuidWord.Leaf1Ecx], words[(int)CpuidWord.Leaf1Edx]) = ((uint)ecx, (uint)edx);
         if (X86Base.CpuId(0, 0).Eax >= 7)
         {
-            (_, int ebx, ecx, edx) = X86Base.CpuId(7, 0);
+            (int subleaves, int ebx, ecx, edx) = X86Base.CpuId(7, 0);
+            if (subleaves >= 1) words[(int)CpuidWord.Leaf71Eax] = (uint)X86Base.CpuId(7, 1).Eax;
             (words[(int)CpuidWord.Leaf7Ebx], words[(int)CpuidWord.Leaf7Ecx], words[(int)CpuidWord.Leaf7Edx]) = ((uint)ebx, (uint)ecx, (uint)edx);
         }
-        if (!SavesUpperHalves(words[(int)CpuidWord.Leaf1Ecx]))
-        {
-            uint[] ymm = Parse("avx fma f16c avx2 vaes vpclmulqdq");
-            for (int i = 0; i < words.Length; i++) words[i] &= ~ymm[i];
-        }
+        DropUnusable(words);
         return words;
     }
 }

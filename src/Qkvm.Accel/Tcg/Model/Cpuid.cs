@@ -12,7 +12,7 @@ public readonly record struct CpuidResult(uint Eax, uint Ebx, uint Ecx, uint Edx
 public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExtras extras)
 {
     const uint Hypervisor = 0x40000000, Extended = 0x80000000;
-    const uint LegacyXsave = 576, YmmHigh = 256;
+    const uint LegacyXsave = 576;
     const int CacheLine = 64;
 
     public CpuModel Model { get; } = model;
@@ -38,7 +38,7 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
     public bool Has(string feature) => CpuFeatures.TryFind(feature, out CpuidWord word, out int bit) && Has(word, bit);
 
     /// <summary>Bits of XCR0 that may be set.</summary>
-    public ulong Xcr0Mask => !Has("xsave") ? 0 : (Has("avx") ? 7u : 3u) | (Has("pku") ? Pkru : 0u);
+    public ulong Xcr0Mask => !Has("xsave") ? 0 : (Has("avx") ? 7u : 3u) | (Has("avx512f") ? Avx512 : 0u) | (Has("pku") ? Pkru : 0u);
 
     uint this[CpuidWord word] => words[(int)word];
     int LogicalPerPackage => setup.Cores * setup.Threads;
@@ -175,25 +175,38 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
     };
 
     /// <summary>Standard format: components at Intel's offsets.</summary>
-    CpuidResult XsaveArea(uint subleaf, ulong xcr0) => subleaf switch
+    CpuidResult XsaveArea(uint subleaf, ulong xcr0)
     {
-        _ when Xcr0Mask == 0 => default,
-        0 => new((uint)Xcr0Mask, Size(xcr0), Size(Xcr0Mask), 0),
-        1 => new(this[CpuidWord.LeafD1Eax], Has("xsavec") ? CompactedSize(xcr0) : 0, 0, 0),
-        2 when Has("avx") => new(YmmHigh, LegacyXsave, 0, 0),
-        9 when Has("pku") => new(PkruSize, PkruStandard, 0, 0),
-        _ => default,
-    };
+        if (Xcr0Mask == 0) return default;
+        if (subleaf == 0) return new((uint)Xcr0Mask, Size(xcr0), Size(Xcr0Mask), 0);
+        if (subleaf == 1) return new(this[CpuidWord.LeafD1Eax], Has("xsavec") ? CompactedSize(xcr0) : 0, 0, 0);
+        foreach ((int bit, uint at, uint size) in Components)
+            if (bit == subleaf && (Xcr0Mask >> bit & 1) != 0) return new(size, at, 0, 0);
+        return default;
+    }
 
-    const uint Avx = 1 << 2, Pkru = 1 << 9, PkruSize = 8;
+    const uint Avx512 = 7 << 5, Pkru = 1 << 9;
 
     /// <summary>Where Intel's processors have PKRU in the standard format: after AVX-512, whether there is that or not.</summary>
     public const uint PkruStandard = 2688;
 
-    static uint Size(ulong components) => (components & Pkru) != 0 ? PkruStandard + PkruSize : (components & Avx) != 0 ? LegacyXsave + YmmHigh : LegacyXsave;
+    static readonly (int Bit, uint At, uint Size)[] Components = [(2, LegacyXsave, 256), (5, 1088, 64), (6, 1152, 512), (7, 1664, 1024), (9, PkruStandard, 8)];
 
-    static uint CompactedSize(ulong components) =>
-        LegacyXsave + ((components & Avx) != 0 ? YmmHigh : 0) + ((components & Pkru) != 0 ? PkruSize : 0);
+    static uint Size(ulong components)
+    {
+        uint end = LegacyXsave;
+        foreach ((int bit, uint at, uint size) in Components)
+            if ((components >> bit & 1) != 0) end = at + size;
+        return end;
+    }
+
+    static uint CompactedSize(ulong components)
+    {
+        uint end = LegacyXsave;
+        foreach ((int bit, _, uint size) in Components)
+            if ((components >> bit & 1) != 0) end += size;
+        return end;
+    }
 
     static CpuidResult Text(uint eax, string text, int b, int c, int d) => new(eax, Dword(text, b), Dword(text, c), Dword(text, d));
     static CpuidResult Text(string text, int at) => new(Dword(text, at), Dword(text, at + 4), Dword(text, at + 8), Dword(text, at + 12));
@@ -223,6 +236,11 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
         (CpuidFeature.BMI2, "bmi2"), (CpuidFeature.ADX, "adx"), (CpuidFeature.MOVBE, "movbe"), (CpuidFeature.RDRAND, "rdrand"), (CpuidFeature.RDSEED, "rdseed"),
         (CpuidFeature.AES, "aes"), (CpuidFeature.PCLMULQDQ, "pclmulqdq"), (CpuidFeature.AVX, "avx"), (CpuidFeature.AVX2, "avx2"), (CpuidFeature.FMA, "fma"),
         (CpuidFeature.F16C, "f16c"), (CpuidFeature.SHA, "sha-ni"), (CpuidFeature.GFNI, "gfni"), (CpuidFeature.VAES, "vaes"), (CpuidFeature.VPCLMULQDQ, "vpclmulqdq"),
+        (CpuidFeature.AVX512F, "avx512f"), (CpuidFeature.AVX512DQ, "avx512dq"), (CpuidFeature.AVX512_IFMA, "avx512ifma"), (CpuidFeature.AVX512CD, "avx512cd"),
+        (CpuidFeature.AVX512BW, "avx512bw"), (CpuidFeature.AVX512VL, "avx512vl"), (CpuidFeature.AVX512_VBMI, "avx512vbmi"),
+        (CpuidFeature.AVX512_VBMI2, "avx512vbmi2"), (CpuidFeature.AVX512_VNNI, "avx512vnni"), (CpuidFeature.AVX512_BITALG, "avx512bitalg"),
+        (CpuidFeature.AVX512_VPOPCNTDQ, "avx512-vpopcntdq"), (CpuidFeature.AVX512_VP2INTERSECT, "avx512-vp2intersect"),
+        (CpuidFeature.AVX512_BF16, "avx512-bf16"), (CpuidFeature.AVX512_FP16, "avx512-fp16"), (CpuidFeature.AVX_VNNI, "avx-vnni"),
         (CpuidFeature.XSAVE, "xsave"), (CpuidFeature.XSAVEOPT, "xsaveopt"), (CpuidFeature.XSAVEC, "xsavec"), (CpuidFeature.XSAVES, "xsaves"),
         (CpuidFeature.FSGSBASE, "fsgsbase"), (CpuidFeature.INVPCID, "invpcid"), (CpuidFeature.RDTSCP, "rdtscp"), (CpuidFeature.RDPID, "rdpid"),
         (CpuidFeature.SMAP, "smap"), (CpuidFeature.CLFSH, "clflush"), (CpuidFeature.CLFLUSHOPT, "clflushopt"), (CpuidFeature.CLWB, "clwb"),

@@ -7,6 +7,7 @@ namespace Qkvm.Accel.Tcg.Thunks;
 sealed unsafe class ThunkCache
 {
     readonly Dictionary<ulong, Thunk> _thunks = [];
+    readonly Dictionary<ulong, nint> _evex = [];
     readonly CodeArena _arena = new("thunks");
     readonly Lock _lock = new();
 
@@ -22,6 +23,21 @@ sealed unsafe class ThunkCache
             thunk = new Thunk((nint)_arena.Add(code), writer.Traits, writer.MemorySize);
             _thunks.Add(key, thunk);
             return thunk;
+        }
+    }
+
+    /// <summary>For an instruction of AVX-512; masks, rounding and broadcasts count as part of the opcode.</summary>
+    public EvexForm* Evex(in Instruction x)
+    {
+        ulong key = Key(x) | (x.HasOpMask ? 1UL << 32 : 0) | (x.ZeroingMasking ? 1UL << 33 : 0) | (x.IsBroadcast ? 1UL << 34 : 0)
+            | (x.SuppressAllExceptions ? 1UL << 35 : 0) | (ulong)x.RoundingControl << 36;
+        lock (_lock)
+        {
+            if (_evex.TryGetValue(key, out nint known)) return (EvexForm*)known;
+            var form = (EvexForm*)System.Runtime.InteropServices.NativeMemory.AllocZeroed((nuint)sizeof(EvexForm));
+            form->Run = (delegate* unmanaged[SuppressGCTransition]<byte*, ulong>)_arena.Add(EvexThunkWriter.Write(x, ref *form));
+            _evex.Add(key, (nint)form);
+            return form;
         }
     }
 

@@ -136,10 +136,11 @@ sealed class VectorThunkWriter
 
     static readonly string[] s_integer =
         ["P", "VP", "AES", "VAES", "SHA", "GF2P8", "VGF2P8", "MOV", "VMOV", "UNPCK", "VUNPCK", "AND", "VAND", "OR", "VOR", "XOR", "VXOR", "SHUF",
-            "VSHUF", "BLEND", "VBLEND", "INSERT", "VINSERT", "EXTRACT", "VEXTRACT", "VBROADCAST", "VTEST", "LDDQU", "VLDDQU"];
+            "VSHUF", "BLEND", "VBLEND", "INSERT", "VINSERT", "EXTRACT", "VEXTRACT", "VBROADCAST", "VTEST", "LDDQU", "VLDDQU",
+        "K", "VALIGN", "VCOMPRESS", "VEXPAND", "VDBPSADBW"];
 
     /// <summary>What is not listed computes: loading MXCSR for too many costs time only.</summary>
-    static bool UsesMxcsr(Mnemonic mnemonic)
+    public static bool UsesMxcsr(Mnemonic mnemonic)
     {
         string name = mnemonic.ToString();
         foreach (string prefix in s_integer)

@@ -131,7 +131,8 @@ sealed unsafe class Emitter
         Int((int)((long)address - (Here + sizeof(int) + (uint)immediate)));
     }
 
-    public void ModRmMemory(int reg, int @base, int index, int shift, int displacement)
+    /// <param name="scalesShort">Displacements of one byte count operands: none is made.</param>
+    public void ModRmMemory(int reg, int @base, int index, int shift, int displacement, bool scalesShort = false)
     {
         const int needsSib = 4, needsDisplacement = 5, noIndex = 4;
         int field = (reg & 7) << 3;
@@ -142,7 +143,7 @@ sealed unsafe class Emitter
             Int(displacement);
             return;
         }
-        int mode = displacement == 0 && (@base & 7) != needsDisplacement ? 0 : displacement == (sbyte)displacement ? 0x40 : 0x80;
+        int mode = displacement == 0 && (@base & 7) != needsDisplacement ? 0 : displacement == (sbyte)displacement && !scalesShort ? 0x40 : 0x80;
         if (index != None || (@base & 7) == needsSib)
         {
             Byte(mode | field | needsSib);

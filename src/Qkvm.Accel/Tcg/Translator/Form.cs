@@ -4,7 +4,7 @@ namespace Qkvm.Accel.Tcg.Translator;
 
 /// <summary>An instruction's encoding taken apart, to be put together again with other registers and another memory operand.
 /// Intel SDM vol. 2, sections 2.1 to 2.3.</summary>
-unsafe ref struct Form
+unsafe ref partial struct Form
 {
     public bool Lock, OperandPrefix, Wide, HadRex;
 
@@ -15,9 +15,12 @@ unsafe ref struct Form
     public int Map;
     public int Opcode;
 
-    // VEX: length, implied prefix.
-    public bool IsVex;
+    // VEX and EVEX: length, implied prefix.
+    public bool IsVex, IsEvex;
     public int Length, Implied, Vvvv;
+
+    /// <summary>Of EVEX: z, b and aaa where the prefix has them.</summary>
+    int _masking;
 
     /// <summary>As encoded, extensions included.</summary>
     public int Reg, Rm;
@@ -65,6 +68,11 @@ unsafe ref struct Form
             }
             (form.Vvvv, form.Length, form.Implied) = (~last >> 3 & 15, last >> 2 & 1, last & 3);
         }
+        else if (bytes[at] == 0x62 && (is64 || (bytes[at + 1] & 0xC0) == 0xC0))
+        {
+            form.ParseEvex(bytes + at, is64, out r, out b);
+            at += 4;
+        }
         else if (bytes[at] == 0x0F)
         {
             form.Map = bytes[at + 1] == 0x38 ? 2 : bytes[at + 1] == 0x3A ? 3 : 1;
@@ -95,6 +103,11 @@ unsafe ref struct Form
     public readonly void EmitStart(Emitter to, int reg, int index, int rm)
     {
         int r = reg >> 3 & 1, x = index > 0 ? index >> 3 & 1 : 0, b = rm > 0 ? rm >> 3 & 1 : 0;
+        if (IsEvex)
+        {
+            EmitEvex(to, reg, index, rm);
+            return;
+        }
         if (IsVex)
         {
             to.Byte(0xC4);
@@ -124,7 +137,7 @@ unsafe ref struct Form
     public readonly void EmitMemory(Emitter to, int reg, int @base, int index, int shift, int displacement)
     {
         EmitStart(to, reg, index, @base);
-        to.ModRmMemory(reg, @base, index, shift, displacement);
+        to.ModRmMemory(reg, @base, index, shift, displacement, scalesShort: IsEvex);
         to.Bytes(Immediate);
     }
 

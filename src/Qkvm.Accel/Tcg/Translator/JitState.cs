@@ -45,11 +45,15 @@ unsafe struct JitState
     /// <summary>A register put aside for a moment.</summary>
     public ulong Saved0, Saved1, Saved2;
 
-    /// <summary>The guest's vector registers are (1) in the host's; the x87 registers likewise.</summary>
+    /// <summary>The guest's vector registers are in the host's: 1 as far as AVX knows them, 2 all, mask registers too. Of the x87
+    /// registers: 1.</summary>
     public byte VectorsLoaded, X87Loaded;
 
-    /// <summary>1: YMM registers move with the XMM registers.</summary>
+    /// <summary>1: YMM registers move with the XMM registers, 2: ZMM registers, for their upper halves are not 0.</summary>
     public byte Wide;
+
+    /// <summary>0: the upper 256 bits of ZMM0 to 15 are all 0; mask registers and ZMM16 to 31 are.</summary>
+    public byte UppersInUse, MasksInUse;
 
     /// <summary>1: an interrupt waits for IF.</summary>
     public byte InterruptWaits;

@@ -18,6 +18,12 @@ sealed unsafe class Mode
     /// <summary>SSE and x87 instructions fault neither by CR0 and CR4 nor by unmasked exceptions; AVX likewise.</summary>
     public required bool HasSse, HasAvx, HasX87;
 
+    /// <summary>AVX-512 likewise.</summary>
+    public bool HasAvx512 => (Bits & Cpu.ModeAvx512) != 0;
+
+    /// <summary>Instructions of this form on vector registers can be translated.</summary>
+    public bool Runs(OpInfo info) => info.IsAvx512 ? HasAvx512 : info.IsVex ? HasAvx : HasSse;
+
     /// <summary>From linear addresses to entries.</summary>
     public required JumpEntry* Jumps;
 

@@ -64,6 +64,9 @@ sealed class OpInfo
     public bool TakesMemory;
     public bool IsVex, IsShift;
 
+    /// <summary>Encoded with EVEX, or works on a mask register.</summary>
+    public bool IsAvx512;
+
     /// <summary>The operand size that the form wants, 16, 32 or 64; 0 where a prefix for it says nothing or something else.</summary>
     public int OperandSize;
 
@@ -93,6 +96,7 @@ sealed class OpInfo
         info.Kills = KillsFlags(x, info.IsShift) ? info.Changes : (byte)0;
         info.IgnoresWide = op.IsWIG32;
         info.IsVex = x.Encoding == EncodingKind.VEX;
+        info.IsAvx512 = Interpreter.VectorOps.IsEvex(x);
         info.OperandSize = op.MandatoryPrefix == MandatoryPrefix.P66 ? 0 : op.OperandSize;
         for (int i = 0; i < x.OpCount; i++)
         {
@@ -122,6 +126,7 @@ sealed class OpInfo
     static Instruction WithoutIdiom(in Instruction example)
     {
         Instruction x = example;
+        (x.OpMask, x.ZeroingMasking) = (Register.None, false);
         for (int i = 1; i < x.OpCount; i++)
             if (x.GetOpKind(i) == OpKind.Register && x.GetOpKind(i - 1) == OpKind.Register && x.GetOpRegister(i) == x.GetOpRegister(i - 1)
                 && (x.GetOpRegister(i).IsGPR() || x.GetOpRegister(i).IsVectorRegister()))
@@ -179,6 +184,7 @@ sealed class OpInfo
     static bool MustBeAligned(in Instruction x)
     {
         if (x.Mnemonic == Mnemonic.Cmpxchg16b) return true;
+        if (x.Encoding == EncodingKind.EVEX) return Thunks.EvexThunkWriter.MustAlign(x.Mnemonic);
         if (x.Encoding == EncodingKind.VEX)
             return x.Mnemonic is Mnemonic.Vmovaps or Mnemonic.Vmovapd or Mnemonic.Vmovdqa or Mnemonic.Vmovntps or Mnemonic.Vmovntpd
                 or Mnemonic.Vmovntdq or Mnemonic.Vmovntdqa;
@@ -226,7 +232,7 @@ sealed class OpInfo
             default:
                 return Treatment.Interpret;
         }
-        if (x.Encoding is not (EncodingKind.Legacy or EncodingKind.VEX) || op.IsPrivileged || op.IsInputOutput || x.IsVsib) return Treatment.Interpret;
+        if (x.Encoding is not (EncodingKind.Legacy or EncodingKind.VEX or EncodingKind.EVEX) || op.IsPrivileged || op.IsInputOutput || x.IsVsib) return Treatment.Interpret;
         switch (x.Code)
         {
             case Code.Pushw_imm8 or Code.Pushd_imm8 or Code.Pushq_imm8 or Code.Push_imm16 or Code.Pushd_imm32 or Code.Pushq_imm32:
@@ -253,6 +259,7 @@ sealed class OpInfo
                 or Code.Mov_moffs16_AX or Code.Mov_moffs32_EAX or Code.Mov_moffs64_RAX: return Treatment.MoveOffset;
             case Code.Ldmxcsr_m32 or Code.VEX_Vldmxcsr_m32 or Code.Fldcw_m2byte: return Treatment.LoadControl;
         }
+        if (Interpreter.VectorOps.IsEvex(x)) return Treatment.Vector;
         if (StringForm.KindOf(x.Code) != null) return Treatment.String;
         Mnemonic mnemonic = x.Mnemonic;
         if (mnemonic is Mnemonic.Nop or Mnemonic.Endbr64 or Mnemonic.Endbr32 or Mnemonic.Prefetchnta or Mnemonic.Prefetcht0

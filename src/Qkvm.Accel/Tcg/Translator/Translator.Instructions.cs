@@ -50,7 +50,7 @@ sealed unsafe partial class Translator
         else if (!_mode.Is64 && !info.HasModRm && form.Map == 0 && form.Opcode is >= 0x40 and < 0x50)
             (form.Reg, form.Opcode, form.HasModRm) = (form.Opcode >> 3 & 1, 0xFF, true);   // INC and DEC, whose bytes are prefixes now
         // Outside 64-bit code VEX.W says nothing of general registers.
-        if (!_mode.Is64 && form.IsVex && (step.Treatment == Treatment.Native || info.IgnoresWide)) form.Wide = false;
+        if (!_mode.Is64 && (form.IsVex || form.IsEvex) && (step.Treatment == Treatment.Native || info.IgnoresWide)) form.Wide = false;
         // Where the guest has no BMI or ABM, a prefix must not make TZCNT or LZCNT of BSF and BSR.
         if (x.Mnemonic is Mnemonic.Bsf or Mnemonic.Bsr) form.Repeat = 0;
         int reg = form.Reg, rm = form.Rm, high = None;

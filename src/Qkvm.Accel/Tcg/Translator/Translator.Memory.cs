@@ -18,7 +18,7 @@ sealed unsafe partial class Translator
     ulong* SegmentBase(int segment) => &((Segment*)&_state->Es)[segment].Base;
 
     byte IsSimple(in Group group) => (byte)(group.Count != 1 || group.Position != group.First || group.IsInvariant ? 0
-        : _unit.Steps[group.First].Treatment == Treatment.PushAll ? ExitRecord.FaultsInside : 1);
+        : _unit.Steps[group.First].Treatment == Treatment.PushAll || group.Pattern.IsMasked ? ExitRecord.FaultsInside : 1);
 
     bool EmitCheck(int number, int position)
     {
@@ -219,9 +219,10 @@ sealed unsafe partial class Translator
     {
         _checked = -1;
         FreeFlags(_unit.Steps[i].LiveBefore);
-        _e.CompareByte(&_jit->VectorsLoaded, 0);
-        uint skip = _e.JumpIf(NotEqual);
-        _e.Call(_common.LoadVectors);
+        bool all = UsesAvx512();
+        _e.CompareByte(&_jit->VectorsLoaded, all ? AllLoaded : 0);
+        uint skip = _e.JumpIf(all ? Equal : NotEqual);
+        _e.Call(all ? _common.LoadAll : _common.LoadVectors);
         _e.PatchHere(skip);
         _addend = null;
     }

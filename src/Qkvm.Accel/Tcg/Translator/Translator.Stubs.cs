@@ -66,17 +66,25 @@ sealed unsafe partial class Translator
         var stubs = new Stubs { LoadVectors = _e.Here };
         EmitLoadVectors();
         _e.Byte(0xC3);
+        stubs.LoadAll = EmitLoadAll(stubs.LoadVectors);
 
         stubs.EnterWithVectors = _e.Here;
         EmitPushes();
         _e.CompareByte(&_jit->VectorsLoaded, 0);
         uint skip = _e.JumpIf(Equal);
-        EmitLoadVectors();
-        _e.PatchHere(skip);
+        _e.CompareByte(&_jit->VectorsLoaded, AllLoaded);
+        uint all = _e.JumpIf(Equal);
+        _e.Call(stubs.LoadVectors);
         uint join = _e.Jump();
+        _e.PatchHere(all);
+        _e.StoreByte(&_jit->VectorsLoaded, 0);
+        _e.Call(stubs.LoadAll);
+        _e.PatchHere(skip);
+        uint joinAll = _e.Jump();
         stubs.Enter = _e.Here;
         EmitPushes();
         _e.PatchHere(join);
+        _e.PatchHere(joinAll);
         _e.StoreTo(&_jit->Entry, Rdi);
         foreach (byte register in HostOwned) _e.LoadFrom(register, Home(register));
         _e.LoadFrom(HostRsp, Home(GuestRsp));
@@ -264,8 +272,8 @@ sealed unsafe partial class Translator
     {
         _e.Bytes([0x0F, 0xAE]);
         _e.ModRmAbsolute(2, Xsave(XsaveArea.Mxcsr), 0);             // ldmxcsr
-        _e.CompareByte(&_jit->Wide, 0);
-        uint narrow = _e.JumpIf(Equal);
+        _e.CompareByte(&_jit->Wide, 1);
+        uint narrow = _e.JumpIf(Below), whole = _e.JumpIf(Above);
         Vex(0, 0, 1, 0, 1, 0x10, Xsave(XsaveArea.YmmHigh0), 0);     // vmovups ymm
         for (int i = 2; i < 16; i += 2) Vex(0, 0, 1, 0, 1, 0x56, Xsave(XsaveArea.YmmHigh0 + i * 16), 0);       // vorps ymm
         _e.Bytes([0xC4, 0xE2, 0x7D, 0x17, 0xC0]);                   // vptest ymm0, ymm0
@@ -282,7 +290,11 @@ sealed unsafe partial class Translator
             _e.Byte(1);
         }
         _e.PatchHere(done);
-        _e.StoreByte(&_jit->VectorsLoaded, 1);
+        _e.StoreByte(&_jit->VectorsLoaded, AvxLoaded);
+        done = _e.Jump();
+        _e.PatchHere(whole);
+        EmitLoadWhole();
+        _e.PatchHere(done);
     }
 
     void EmitStoreVectors()
@@ -291,10 +303,15 @@ sealed unsafe partial class Translator
         _e.ModRmAbsolute(3, Xsave(XsaveArea.Mxcsr), 0);             // stmxcsr
         _e.Bytes([0x0F, 0xAE]);
         _e.ModRmAbsolute(2, &_jit->HostMxcsr, 0);
+        _e.CompareByte(&_jit->VectorsLoaded, AllLoaded);
+        uint all = _e.JumpIf(Equal);
         _e.CompareByte(&_jit->Wide, 0);
         uint wide = _e.JumpIf(NotEqual);
         for (int i = 0; i < 16; i++) MoveXmm(0x11, i);
         uint done = _e.Jump();
+        _e.PatchHere(all);
+        EmitStoreAll();
+        uint doneAll = _e.Jump();
         _e.PatchHere(wide);
         for (int i = 0; i < 16; i++)
         {
@@ -304,6 +321,7 @@ sealed unsafe partial class Translator
         }
         _e.Bytes([0xC5, 0xF8, 0x77]);                               // vzeroupper
         _e.PatchHere(done);
+        _e.PatchHere(doneAll);
     }
 
     /// <summary>movups.</summary>

@@ -289,7 +289,9 @@ struct Stubs
 
     /// <summary>Gone to with a linear page in R10, a record in R11, flags in memory.</summary>
     public uint MissCross, MissCrossKeepingFlags, MissCrossSegmented, MissSecondPage;
-    public uint LoadVectors;
+
+    /// <summary>Called: the registers that AVX knows, or ZMM and mask registers too.</summary>
+    public uint LoadVectors, LoadAll;
 
     /// <summary>From C#: void f(): x87 registers from and to JitState.X87Area.</summary>
     public uint LoadX87, StoreX87;

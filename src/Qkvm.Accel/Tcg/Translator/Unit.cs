@@ -52,6 +52,9 @@ struct Access
     public int Size;
     public bool IsWrite, MustAlign;
 
+    /// <summary>A mask says which bytes there must be: where not all can be accessed, the interpreter looks.</summary>
+    public bool IsMasked;
+
     /// <summary>A bit string: this register's bits above the operand's width choose the element. -1: none.</summary>
     public int BitIndex;
     public int Group;
@@ -202,7 +205,7 @@ sealed unsafe partial class Unit
         bool hasMemory = HasMemory(x);
         switch (treatment)
         {
-            case Treatment.Vector or Treatment.LoadControl when !(step.Info.IsVex ? Mode.HasAvx : Mode.HasSse): return Treatment.Interpret;
+            case Treatment.Vector or Treatment.LoadControl when !Mode.Runs(step.Info): return Treatment.Interpret;
             case Treatment.X87 when !Mode.HasX87: return Treatment.Interpret;
             case Treatment.LoadControl when !Mode.HasX87: return Treatment.Interpret;
             case Treatment.Push when hasMemory: treatment = Treatment.PushMemory; break;
@@ -443,7 +446,8 @@ sealed unsafe partial class Unit
         {
             Base = Access.None, Index = Access.None, Segment = Mode.HasBase(segment) ? segment : -1, FaultSegment = (byte)segment, Size = size,
             Displacement = AddressSize(x) switch { 2 => (short)x.MemoryDisplacement64, 4 => (int)x.MemoryDisplacement64, _ => (long)x.MemoryDisplacement64 }, IsWrite = step.Info.StoresMemory, BitIndex = -1,
-            MustAlign = step.Info.MustAlign && size == 16 || step.Info.MustAlign && size == 32,
+            MustAlign = step.Info.MustAlign && size is 16 or 32 or 64,
+            IsMasked = x.HasOpMask && Thunks.EvexForm.AccessOf(x) != Thunks.EvexAccess.Whole,
             IsShort = AddressSize(x) == 4, IsWord = AddressSize(x) == 2,
         };
         if (x.IsIPRelativeMemoryOperand)
