@@ -158,19 +158,6 @@ public sealed unsafe partial class Cpu
         return true;
     }
 
-    void MarkCode(CodeMap map, byte* from, int length)
-    {
-        byte tags = map.Mark(from, length);
-        if (tags == 0) return;
-        nuint page = (nuint)from & ~(nuint)PageMask;
-        if ((tags & CodeMap.TagOf(Index)) != 0)
-        {
-            UntagWrites(page);
-            ForgetStores(page);
-        }
-        _code.Post(new CodeNotice(CodeNoticeKind.Untag, page, map.Index), this, tags);
-    }
-
     void Enlist(Translation* block, byte* page)
     {
         Translation** bucket = _translations + Hash(block->Host);
