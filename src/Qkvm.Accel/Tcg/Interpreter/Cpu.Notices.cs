@@ -97,6 +97,24 @@ public sealed unsafe partial class Cpu
         }
     }
 
+    /// <summary>Where code is, by what the page tables say now. Who reads a new entry sees what was written before it: so code that
+    /// was dropped before that is not found any more.</summary>
+    TlbEntry* FillForFetch(ulong linear)
+    {
+        TlbEntry* entry;
+        do entry = Fill(linear, false, State->Cpl == 3 ? TlbSet.UserFetch : TlbSet.SupervisorFetch, Seg.Cs);
+        while (TookNotices());
+        return entry;
+    }
+
+    bool TookNotices()
+    {
+        if ((Volatile.Read(ref _attention) & CallNotice) == 0) return false;
+        Interlocked.And(ref _attention, ~CallNotice);
+        TakeNotices();
+        return true;
+    }
+
     /// <summary>What the loop does between blocks, for tests that drive a vCPU by hand.</summary>
     internal void AnswerCalls() => TakeNotices();
 

@@ -57,9 +57,8 @@ public sealed unsafe partial class Cpu
     {
         Mode mode = CurrentMode();
         if (mode.IsSegmented) CheckFetch();
-        int set = State->Cpl == 3 ? TlbSet.UserFetch : TlbSet.SupervisorFetch;
         ulong linear = LinearOf(rip);
-        TlbEntry* entry = Fill(linear, false, set, Seg.Cs);
+        TlbEntry* entry = FillForFetch(linear);
         if (entry->Host == null) return null;
         byte* host = entry->Host + (linear & PageMask);
         uint ripBase = mode.IsSegmented ? (uint)RipBaseOf(rip) : 0;
