@@ -75,7 +75,7 @@ public sealed unsafe class SharedMemoryTests
         foreach (ulong start in new[] { First, Second })
             tier.Place(start, c =>
             {
-                Label loop = c.CreateLabel(), take = c.CreateLabel(), taken = c.CreateLabel();
+                Label loop = c.CreateLabel(), take = c.CreateLabel();
                 c.mov(rbx, at);
                 c.mov(ecx, Rounds);
                 c.Label(ref loop);
@@ -85,7 +85,6 @@ public sealed unsafe class SharedMemoryTests
                 c.xchg(__dword_ptr[rbx], eax);
                 c.test(eax, eax);
                 c.jnz(take);
-                c.Label(ref taken);
                 c.inc(__qword_ptr[Cell]);
                 c.mov(__dword_ptr[rbx], 0);
                 c.dec(ecx);
@@ -103,7 +102,7 @@ public sealed unsafe class SharedMemoryTests
         foreach (ulong start in new[] { First, Second })
             tier.Place(start, c =>
             {
-                Label loop = c.CreateLabel(), again = c.CreateLabel(), torn = c.CreateLabel(), whole = c.CreateLabel();
+                Label loop = c.CreateLabel(), again = c.CreateLabel(), whole = c.CreateLabel();
                 c.mov(rsi, Cell);
                 c.mov(edi, Rounds);
                 c.xor(r8d, r8d);
@@ -123,8 +122,6 @@ public sealed unsafe class SharedMemoryTests
                 c.Label(ref whole);
                 c.dec(edi);
                 c.jnz(loop);
-                c.Label(ref torn);
-                c.nop();
                 c.hlt();
             });
         tier.RunAll(First, Second);

@@ -83,7 +83,7 @@ public sealed unsafe class ShootDownTests
     /// <summary>Sees a generation between two looks at the one that is valid; RDI counts those that are older or spoilt.</summary>
     static void PlaceWorker(TierMachine tier, bool runsCode) => tier.Place(Worker, c =>
     {
-        Label loop = c.CreateLabel(), good = c.CreateLabel();
+        Label loop = c.CreateLabel();
         c.xor(esi, esi);
         c.xor(edi, edi);
         c.mov(rbx, TierMachine.Linear(Page));
@@ -101,12 +101,11 @@ public sealed unsafe class ShootDownTests
         c.movzx(edx, dl);
         c.add(rdi, rdx);
         c.test(edx, edx);
-        c.cmovnz(r14, rax);
+        c.cmovnz(r14, rax);                                          // for the message
         c.cmovnz(r15, rcx);
         c.cmovnz(r13, rsi);
         c.cmp(__dword_ptr[Stop], 0);
         c.je(loop);
-        c.Label(ref good);
         c.cli();
         c.hlt();
     });
