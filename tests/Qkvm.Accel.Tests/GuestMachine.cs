@@ -17,8 +17,12 @@ sealed unsafe class GuestMachine : IDisposable
     readonly GuestRam _rom = new("rom", 0x10000);
     readonly TcgAccelerator _accelerator = new();
 
-    public GuestMachine(int cpus = 1, string model = "max", params (string, bool)[] features)
+    public GuestMachine(int cpus = 1, string model = "max", params (string, bool)[] features) : this(cpus, 0, model, features) { }
+
+    /// <param name="codeCache">Bytes for translations; 0: as many as usual.</param>
+    public GuestMachine(int cpus, long codeCache, string model = "max", params (string, bool)[] features)
     {
+        if (codeCache != 0) _accelerator.CodeCacheLimit = codeCache;
         var root = MemoryRegion.Container("memory", 1UL << 40);
         var ports = MemoryRegion.Container("ports", 0x10000);
         root.Map(0, MemoryRegion.OfRam("ram", Ram, 0, Ram.Size));
@@ -89,15 +93,15 @@ sealed unsafe class GuestMachine : IDisposable
         return code;
     }
 
-    /// <summary>Runs from RIP until HLT stops it; fails if it takes a minute.</summary>
-    public void RunToHalt(ulong rip, int index = 0)
+    /// <summary>Runs from RIP until HLT stops it; fails if it takes so long that something hangs.</summary>
+    public void RunToHalt(ulong rip, int index = 0, int seconds = 60)
     {
         IVCpu vcpu = VCpus[index];
         ((InterpretedVCpu)vcpu).Cpu.State->Rip = rip;
         VCpuExit exit = default;
         var thread = new Thread(() => exit = vcpu.Run());
         thread.Start();
-        for (int i = 0; i < 60_000 && !vcpu.IsHalted && thread.IsAlive; i++) Thread.Sleep(1);
+        for (int i = 0; i < seconds * 1000 && !vcpu.IsHalted && thread.IsAlive; i++) Thread.Sleep(1);
         vcpu.Kick();
         thread.Join();
         Assert.Equal(new VCpuExit(ExitReason.Kicked), exit);

@@ -75,5 +75,5 @@ public sealed class TcgAccelerator : IAccelerator, ITranslating
         _code.Dispose();
     }
 
-    void OnViewChanged(FlatView old, FlatView now) => _code.Post(new CodeNotice(CodeNoticeKind.View, 0, -1), null);
+    void OnViewChanged(FlatView old, FlatView now) => _code.Post(new CodeNotice(CodeNoticeKind.View, 0, -1));
 }

@@ -3,8 +3,8 @@ using System.Runtime.CompilerServices;
 namespace Qkvm.Accel.Tcg.Interpreter;
 
 /// <summary>A memory operand under LOCK. RAM within a page: the host's own locked instructions; what crosses pages or is no
-/// RAM goes under one lock, which only such accesses take. Intel SDM vol. 3, section 9.1.2.</summary>
-/// <remarks>Deviation: a locked access that crosses pages is atomic against other such accesses only.</remarks>
+/// RAM goes under one lock, which stores over two pages take too. Intel SDM vol. 3, section 9.1.2.</summary>
+/// <remarks>Deviation: a locked access that crosses pages is atomic against other accesses that cross pages only.</remarks>
 unsafe ref struct AtomicCell<T> where T : unmanaged
 {
     readonly Cpu _cpu;
@@ -24,14 +24,41 @@ unsafe ref struct AtomicCell<T> where T : unmanaged
         _entered = true;
     }
 
-    public readonly T Read() => _host != null ? *(T*)_host : _cpu.ReadLinear<T>(_linear);
+    public T Read() => _host != null ? *(T*)_host : ReadSlowly();
+
+    /// <summary>Another vCPU may have taken the page away since it was looked up: the lock is not to stay with who faults.</summary>
+    T ReadSlowly()
+    {
+        try
+        {
+            return _cpu.ReadLinear<T>(_linear);
+        }
+        catch
+        {
+            Release();
+            throw;
+        }
+    }
+
+    void WriteSlowly(T value)
+    {
+        try
+        {
+            _cpu.WriteLinear(_linear, value);
+        }
+        catch
+        {
+            Release();
+            throw;
+        }
+    }
 
     /// <summary>False if another CPU changed the value meanwhile.</summary>
-    public readonly bool TryReplace(T old, T value)
+    public bool TryReplace(T old, T value)
     {
         if (_host == null)
         {
-            _cpu.WriteLinear(_linear, value);
+            WriteSlowly(value);
             return true;
         }
         if (sizeof(T) == 1) return Same(ref Unsafe.AsRef<byte>(_host), Unsafe.BitCast<T, byte>(value), Unsafe.BitCast<T, byte>(old));

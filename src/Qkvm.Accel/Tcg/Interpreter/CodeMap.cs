@@ -5,26 +5,29 @@ namespace Qkvm.Accel.Tcg.Interpreter;
 
 /// <summary>Which bytes of one RAM block any vCPU has decoded: a bitmap for each page that holds code. The flag
 /// <see cref="GuestRam.CodePage"/> sends stores and DMA here; only those that hit decoded bytes cost anything.</summary>
-/// <remarks>Order: a decoder marks, then reads; a writer writes, then looks. Dropping clears the marks and then tells every
-/// vCPU, so that whatever was decoded before has a notice on its way.</remarks>
+/// <remarks>Order: a decoder marks, waits until no other vCPU stores to the page unseen (<see cref="Cpu.MarkCode"/>), then reads; a
+/// writer writes, then looks. Dropping clears the marks and then tells every vCPU, so that whatever was decoded before has a
+/// notice on its way.</remarks>
 sealed unsafe class CodeMap : IDisposable
 {
-    /// <summary>Page flags: a vCPU may have a write tag for the page, so that its stores go unnoticed. vCPUs share these bits.</summary>
-    const int FirstWriteTagged = 2, WriteTaggedBits = 6;
+    /// <summary>With more vCPUs, some share a bit: <see cref="TagOf"/>.</summary>
+    public const int MostTags = 64;
 
-    const byte WriteTagged = (1 << WriteTaggedBits) - 1 << FirstWriteTagged;
-
-    public static byte TagOf(int cpu) => (byte)(1 << FirstWriteTagged + cpu % WriteTaggedBits);
+    public static ulong TagOf(int cpu) => 1UL << cpu % MostTags;
 
     const int WordsPerPage = GuestRam.PageSize / 64;
 
     readonly CodeMaps _owner;
     readonly ulong** _bitmaps;
 
+    /// <summary>By page: vCPUs that may have a write tag, so that their stores go unnoticed.</summary>
+    readonly ulong* _tags;
+
     public CodeMap(CodeMaps owner, GuestRam ram, int index)
     {
         (_owner, Ram, Index) = (owner, ram, index);
         _bitmaps = (ulong**)NativeMemory.AllocZeroed((nuint)(ram.Size >> GuestRam.PageShift), (nuint)sizeof(ulong*));
+        _tags = (ulong*)NativeMemory.AllocZeroed((nuint)(ram.Size >> GuestRam.PageShift), sizeof(ulong));
         ram.FlaggedPageWritten += OnFlaggedPageWritten;
     }
 
@@ -34,22 +37,31 @@ sealed unsafe class CodeMap : IDisposable
     public byte Flags(byte* host) => Volatile.Read(ref Ram.PageFlags[Page(host)]);
 
     /// <summary>Before a write tag: true if stores to the page need not be noticed.</summary>
-    public bool TryTagWrites(byte* host, int cpu) =>
-        (Or(ref Ram.PageFlags[Page(host)], TagOf(cpu)) & (GuestRam.CodePage | GuestRam.WatchedPage)) == 0;
+    public bool TryTagWrites(byte* host, int cpu)
+    {
+        ulong page = Page(host);
+        Interlocked.Or(ref _tags[page], TagOf(cpu));                // before the flag is read, as Mark sets that before it reads tags
+        return (Volatile.Read(ref Ram.PageFlags[page]) & (GuestRam.CodePage | GuestRam.WatchedPage)) == 0;
+    }
+
+    /// <summary>By the vCPU itself: it has no write tag any more. One that shares its bit cannot know.</summary>
+    public void Untagged(byte* host, int cpu)
+    {
+        if (!_owner.SharesTags) Interlocked.And(ref _tags[Page(host)], ~TagOf(cpu));
+    }
 
     /// <summary>Marks bytes within a page as decoded, before they are read for good.</summary>
     /// <returns>Which vCPUs may have write tags, which they must drop: as <see cref="TagOf"/>.</returns>
-    public byte Mark(byte* host, int length)
+    public ulong Mark(byte* host, int length)
     {
         ulong page = Page(host);
         ulong* bitmap = _bitmaps[page];
         if (bitmap == null) bitmap = Allocate(page);
         int from = (int)((nuint)host & GuestRam.PageSize - 1);
         for (int word = from >> 6; word <= from + length - 1 >> 6; word++) Interlocked.Or(ref bitmap[word], Bits(from, length, word));
-        byte before = Or(ref Ram.PageFlags[page], GuestRam.CodePage);
-        if ((before & WriteTagged) == 0) return 0;
-        And(ref Ram.PageFlags[page], unchecked((byte)~WriteTagged));
-        return (byte)(before & WriteTagged);
+        Or(ref Ram.PageFlags[page], GuestRam.CodePage);
+        Interlocked.MemoryBarrier();
+        return Volatile.Read(ref _tags[page]);
     }
 
     /// <summary>A vCPU has written bytes within a flagged page. True: decoded code was hit.</summary>
@@ -83,6 +95,7 @@ sealed unsafe class CodeMap : IDisposable
         Ram.FlaggedPageWritten -= OnFlaggedPageWritten;
         for (ulong page = 0; page < Ram.Size >> GuestRam.PageShift; page++) NativeMemory.Free(_bitmaps[page]);
         NativeMemory.Free(_bitmaps);
+        NativeMemory.Free(_tags);
     }
 
     void OnFlaggedPageWritten(GuestRam ram, ulong page)
@@ -96,7 +109,7 @@ sealed unsafe class CodeMap : IDisposable
         And(ref Ram.PageFlags[page], unchecked((byte)~GuestRam.CodePage));
         ulong* bitmap = _bitmaps[page];
         if (bitmap != null) for (int i = 0; i < WordsPerPage; i++) Interlocked.Exchange(ref bitmap[i], 0);
-        _owner.Post(new CodeNotice(CodeNoticeKind.Drop, (nuint)(Ram.Pointer + (page << GuestRam.PageShift)), Index), null);
+        _owner.Post(new CodeNotice(CodeNoticeKind.Drop, (nuint)(Ram.Pointer + (page << GuestRam.PageShift)), Index));
     }
 
     ulong* Allocate(ulong page)
@@ -117,7 +130,7 @@ sealed unsafe class CodeMap : IDisposable
         return ulong.MaxValue >> (64 - (high - low)) << low;
     }
 
-    static byte Or(ref byte flags, byte bits)
+    static void Or(ref byte flags, byte bits)
     {
         byte seen = Volatile.Read(ref flags);
         while ((seen & bits) != bits)
@@ -126,7 +139,6 @@ sealed unsafe class CodeMap : IDisposable
             if (was == seen) break;
             seen = was;
         }
-        return seen;
     }
 
     static void And(ref byte flags, byte bits)
@@ -176,6 +188,16 @@ sealed class CodeMaps : IDisposable
         }
     }
 
+    /// <summary>There are so many vCPUs that two have the same tag.</summary>
+    public bool SharesTags => _cpus.Length > CodeMap.MostTags;
+
+    /// <summary>Those that may have write tags, but one.</summary>
+    public IEnumerable<Cpu> Tagged(ulong tags, Cpu except)
+    {
+        foreach (Cpu cpu in _cpus)
+            if (cpu != except && (CodeMap.TagOf(cpu.Index) & tags) != 0) yield return cpu;
+    }
+
     public void Add(Cpu cpu)
     {
         lock (_lock) _cpus = [.. _cpus, cpu];
@@ -189,12 +211,10 @@ sealed class CodeMaps : IDisposable
         lock (_lock) _cpus = Array.FindAll(_cpus, other => other != cpu);
     }
 
-    /// <summary>Tells every vCPU but one.</summary>
-    /// <param name="tags">Of those, the ones that may have write tags: as <see cref="CodeMap.TagOf"/>.</param>
-    public void Post(CodeNotice notice, Cpu? except, byte tags = byte.MaxValue)
+    /// <summary>Tells every vCPU.</summary>
+    public void Post(CodeNotice notice)
     {
-        foreach (Cpu cpu in _cpus)
-            if (cpu != except && (CodeMap.TagOf(cpu.Index) & tags) != 0) cpu.Notify(notice);
+        foreach (Cpu cpu in _cpus) cpu.Notify(notice);
     }
 
     public void Dispose()

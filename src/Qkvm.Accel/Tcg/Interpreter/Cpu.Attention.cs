@@ -13,7 +13,6 @@ public sealed unsafe partial class Cpu
     ref int _attention => ref _jit->Attention;
     readonly SemaphoreSlim _wake = new(0, 1);
     readonly Lock _callLock = new();
-    readonly List<CodeNotice> _notices = [], _taken = [];
 
     public ILocalApic? Apic { get; set; }
 
@@ -50,23 +49,6 @@ public sealed unsafe partial class Cpu
 
     /// <summary>Three faults on top of each other: Run ends with Shutdown.</summary>
     public void TripleFault() => Interlocked.Or(ref _attention, CallShutdown);
-
-    internal void Notify(CodeNotice notice)
-    {
-        lock (_callLock)
-        {
-            if (_notices.Count == 0 || _notices[^1] != notice) _notices.Add(notice);
-            if (_sleeping && _notices.Count < MostNotices)
-            {
-                Interlocked.Or(ref _attention, CallNotice);         // in time when it wakes: asleep it runs no code and stores nothing
-                return;
-            }
-        }
-        Call(CallNotice);
-    }
-
-    /// <summary>So many are let gather before a vCPU is woken for them.</summary>
-    const int MostNotices = 4096;
 
     void Call(int reason)
     {
@@ -176,9 +158,10 @@ public sealed unsafe partial class Cpu
             Thread.SpinWait(8);
         }
         _sleeping = true;
-        Interlocked.MemoryBarrier();
+        StoresNothing();
         if (_waitsForStore) Nap();
         else if (_attention == 0 && !HasWakeReason) _wake.Wait();
+        StoresAgain();
         _sleeping = false;
         bool wasShort = Stopwatch.GetTimestamp() - start < s_longestAwake;
         _awake = wasShort ? Math.Min(Math.Max(2 * _awake, s_longestAwake / 8), s_longestAwake) : 0;
@@ -192,37 +175,6 @@ public sealed unsafe partial class Cpu
     bool HasWakeReason => State->InitPending != 0 || State->WaitForSipi != 0 && State->SipiPending != 0
         || State->WaitForSipi == 0 && (_kicked || State->NmiPending != 0 && State->NmiBlocked == 0
             || (State->RflagsSystem & Interpreter.Rflags.If) != 0 && Apic is { HasInterrupt: true });
-
-    /// <summary>What the loop does between blocks, for tests that drive a vCPU by hand.</summary>
-    internal void AnswerCalls() => TakeNotices();
-
-    void TakeNotices()
-    {
-        lock (_callLock)
-        {
-            _taken.AddRange(_notices);
-            _notices.Clear();
-        }
-        foreach (CodeNotice notice in _taken)
-            switch (notice.Kind)
-            {
-                case CodeNoticeKind.Drop:
-                    if (_codePages.TryGetValue(notice.HostPage, out nint page)) ((CodePage*)page)->Generation++;
-                    DropTranslations(notice.HostPage);
-                    NewEpoch();
-                    break;
-                case CodeNoticeKind.Untag:
-                    ForgetStores(notice.HostPage);
-                    // Stores through the tag went unnoticed until now.
-                    if (UntagWrites(notice.HostPage)) _code[notice.Map].Drop((byte*)notice.HostPage);
-                    break;
-                case CodeNoticeKind.View:
-                    Array.Clear(_ranges);
-                    FlushTlb(global: true);
-                    break;
-            }
-        _taken.Clear();
-    }
 }
 
 /// <summary>What -d int, cpu_reset and exec want to hear.</summary>

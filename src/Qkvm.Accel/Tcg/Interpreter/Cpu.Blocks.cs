@@ -69,7 +69,7 @@ public sealed unsafe partial class Cpu
     Block* FindBlockSlowly(ulong linear)
     {
         int set = State->Cpl == 3 ? TlbSet.UserFetch : TlbSet.SupervisorFetch;
-        TlbEntry* entry = Fill(linear, false, set, Seg.Cs);
+        TlbEntry* entry = FillForFetch(linear);
         if (entry->Host == null) return DecodeTransient(linear, set);
         byte* host = entry->Host + (linear & PageMask);
         Block** bucket = _buckets + Hash(host);

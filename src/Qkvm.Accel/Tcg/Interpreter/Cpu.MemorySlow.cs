@@ -143,8 +143,12 @@ public sealed unsafe partial class Cpu
         ulong second = Wrap(linear + (ulong)first);
         Fill(linear, true, set, segment);                           // both may fault: before any byte is written
         Fill(second, true, set, segment);
-        WritePart(linear, (byte*)&value, first, set, segment);
-        WritePart(second, (byte*)&value + first, sizeof(T) - first, set, segment);
+        // A plain store gives back what XCHG took: it must not fall between that one's load and store.
+        lock (BusLock.Instance)
+        {
+            WritePart(linear, (byte*)&value, first, set, segment);
+            WritePart(second, (byte*)&value + first, sizeof(T) - first, set, segment);
+        }
     }
 
     /// <summary>Bytes within one page.</summary>

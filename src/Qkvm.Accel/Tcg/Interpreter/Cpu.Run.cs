@@ -41,6 +41,19 @@ public sealed unsafe partial class Cpu
     /// <summary>Runs until the machine is needed.</summary>
     public VCpuExit Run()
     {
+        StoresAgain();
+        try
+        {
+            return RunUntilNeeded();
+        }
+        finally
+        {
+            StoresNothing();
+        }
+    }
+
+    VCpuExit RunUntilNeeded()
+    {
         ModeChanged();
         while (true)
         {

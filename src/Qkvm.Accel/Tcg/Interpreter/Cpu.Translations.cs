@@ -60,9 +60,8 @@ public sealed unsafe partial class Cpu
     {
         Mode mode = CurrentMode();
         if (mode.IsSegmented) CheckFetch();
-        int set = State->Cpl == 3 ? TlbSet.UserFetch : TlbSet.SupervisorFetch;
         ulong linear = LinearOf(rip);
-        TlbEntry* entry = Fill(linear, false, set, Seg.Cs);
+        TlbEntry* entry = FillForFetch(linear);
         if (entry->Host == null) return null;
         byte* host = entry->Host + (linear & PageMask);
         uint ripBase = mode.IsSegmented ? (uint)RipBaseOf(rip) : 0;
@@ -159,19 +158,6 @@ public sealed unsafe partial class Cpu
         while (!new ReadOnlySpan<byte>(page + offset, first).SequenceEqual(new ReadOnlySpan<byte>(copy + offset, first))
             || !new ReadOnlySpan<byte>(next, MaxInstruction).SequenceEqual(new ReadOnlySpan<byte>(copy + PageSize, MaxInstruction)));
         return true;
-    }
-
-    void MarkCode(CodeMap map, byte* from, int length)
-    {
-        byte tags = map.Mark(from, length);
-        if (tags == 0) return;
-        nuint page = (nuint)from & ~(nuint)PageMask;
-        if ((tags & CodeMap.TagOf(Index)) != 0)
-        {
-            UntagWrites(page);
-            ForgetStores(page);
-        }
-        _code.Post(new CodeNotice(CodeNoticeKind.Untag, page, map.Index), this, tags);
     }
 
     void Enlist(Translation* block, byte* page)

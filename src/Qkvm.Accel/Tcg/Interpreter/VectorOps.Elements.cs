@@ -137,12 +137,16 @@ static unsafe partial class VectorOps
         ulong start = state->Gpr[i->Base] + (ulong)i->Displacement;
         for (int n = 0; n < count; n++)
         {
-            if (!IsActive(mask, n, size)) continue;
+            if (!IsActive(mask, n, size))
+            {
+                new Span<byte>(mask + n * size, size).Clear();
+                continue;
+            }
             long at = indexSize == 4 ? *(int*)(index + n * 4) : *(long*)(index + n * 8);
+            CopyIn(state, i->Reg2, mask);                           // what was passed over is clear too, as on processors
             LoadElement(cpu, i, start + ((ulong)at << i->Shift), result + n * size);
             new Span<byte>(mask + n * size, size).Clear();
             CopyIn(state, i->Reg0, result);
-            CopyIn(state, i->Reg2, mask);
         }
         new Span<byte>(result + count * size, MaximalVector - count * size).Clear();
         new Span<byte>(mask, MaximalVector).Clear();
