@@ -11,7 +11,7 @@ using Engine = Qkvm.Accel.Tcg.Translator.Translator;
 /// is used up, all are forgotten.</summary>
 public sealed unsafe partial class Cpu
 {
-    const int TranslationBuckets = 1 << 16;
+    const int TranslationBucketBits = 18, TranslationBuckets = 1 << TranslationBucketBits;
 
     /// <summary>Of the code cache, this part is data: what is known of blocks and of their ways out.</summary>
     const int DataEighths = 3;
@@ -66,10 +66,12 @@ public sealed unsafe partial class Cpu
         byte* host = entry->Host + (linear & PageMask);
         uint ripBase = mode.IsSegmented ? (uint)RipBaseOf(rip) : 0;
         uint key = (uint)mode.Number << ModeShift | (flagsInMemory ? FlagsInMemory : 0) | (careful ? Careful : 0);
-        for (Translation* block = _translations[Hash(host)]; block != null; block = block->NextInBucket)
+        for (Translation* block = _translations[Bucket(host)]; block != null; block = block->NextInBucket)
             if (block->Host == host && block->Key == key && block->RipBase == ripBase) return block;
         return Translate(rip, entry, mode, key, ripBase);
     }
+
+    static nuint Bucket(byte* host) => (nuint)host * unchecked((nuint)0x9E3779B97F4A7C15) >> 64 - TranslationBucketBits;
 
     /// <summary>The linear address of an instruction.</summary>
     ulong LinearOf(ulong rip) => _is64Bit ? rip : (uint)(rip + _codeBase);
@@ -162,7 +164,7 @@ public sealed unsafe partial class Cpu
 
     void Enlist(Translation* block, byte* page)
     {
-        Translation** bucket = _translations + Hash(block->Host);
+        Translation** bucket = _translations + Bucket(block->Host);
         block->NextInBucket = *bucket;
         *bucket = block;
         _translatedPages.TryGetValue((nuint)page, out nint first);
@@ -188,7 +190,7 @@ public sealed unsafe partial class Cpu
     void Drop(Translation* block)
     {
         if (block->IsStale) return;
-        Translation** link = _translations + Hash(block->Host);
+        Translation** link = _translations + Bucket(block->Host);
         while (*link != block) link = &(*link)->NextInBucket;
         *link = block->NextInBucket;
         block->IsStale = true;
