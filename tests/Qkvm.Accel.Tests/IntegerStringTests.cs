@@ -51,6 +51,29 @@ public sealed unsafe class IntegerStringTests : IDisposable
     }
 
     [Fact]
+    public void A_move_downwards_onto_its_own_source_repeats_the_pattern()
+    {
+        const ulong end = Source + 0x2000;
+        for (uint i = 0; i < 3; i++) Ram[end - i] = (byte)(i + 1);
+        Start(a => a.rep.movsb(), end, end - 3, 0x1F00);
+        Cpu.State->RflagsSystem |= Rflags.Df;
+        Finish();
+        for (uint i = 0; i < 0x1F03; i++) Assert.Equal((byte)(i % 3 + 1), Ram[end - i]);
+    }
+
+    [Fact]
+    public void A_page_fault_in_a_move_downwards_leaves_the_registers_at_the_element_that_faulted()
+    {
+        Unmap(Absent);
+        Start(a => a.rep.movsb(), Source + 0x1000, Absent + 0x1800, 0x1000);
+        Cpu.State->RflagsSystem |= Rflags.Df;
+        var fault = Assert.Throws<GuestFault>(Finish);
+        Assert.Equal(Vector.PageFault, fault.Number);
+        // 801h bytes lie above the page that is absent.
+        Assert.Equal((0x1000UL - 0x801, Source + 0x1000 - 0x801, Absent + 0xFFF), (Cpu.Rcx, Cpu.Rsi, Cpu.State->Cr2));
+    }
+
+    [Fact]
     public void A_page_fault_in_mid_string_leaves_the_registers_at_the_element_that_faulted()
     {
         Unmap(Absent);

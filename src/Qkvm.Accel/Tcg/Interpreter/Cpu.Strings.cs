@@ -34,4 +34,16 @@ public sealed unsafe partial class Cpu
         if ((State->RflagsSystem & Flag.Tf) != 0) count = Math.Min(count, 1);
         return (int)Math.Min(count, bytes / (ulong)sizeof(T));
     }
+
+    /// <summary>As <see cref="Run"/>, downwards, the element at the offset included.</summary>
+    internal int RunDown<T>(int segment, ulong offset, ulong count, int addressSize, bool write, out ulong linear) where T : unmanaged
+    {
+        linear = Linear(segment, offset, sizeof(T), write);
+        ulong inside = linear & PageMask, size = (ulong)sizeof(T);
+        if (inside + size > PageSize) return 0;
+        if (addressSize != 8) inside = Math.Min(inside, offset);
+        if (!_is64Bit && (State->Segment(segment).Access & (Segment.Code | Segment.ExpandDown)) == Segment.ExpandDown) return 0;
+        if ((State->RflagsSystem & Flag.Tf) != 0) count = Math.Min(count, 1);
+        return (int)Math.Min(count, inside / size + 1);
+    }
 }

@@ -38,7 +38,7 @@ static unsafe partial class IntegerOps
         bool up = cpu.GoesUp;
         for (ulong count; (count = cpu.GetSized(Cx, size)) != 0;)
         {
-            int done = up ? MoveChunk<T>(cpu, i, count) : 0;
+            int done = up ? MoveChunk<T>(cpu, i, count) : MoveChunkDown<T>(cpu, i, count);
             if (done == 0)
             {
                 Movs<T>(cpu, i);
@@ -72,6 +72,27 @@ static unsafe partial class IntegerOps
         else Buffer.MemoryCopy(source, destination, bytes, bytes);
         cpu.Advance(Si, size, bytes);
         cpu.Advance(Di, size, bytes);
+        return fit;
+    }
+
+    /// <summary>As <see cref="MoveChunk"/>, from the elements at SI and DI downwards.</summary>
+    static int MoveChunkDown<T>(Cpu cpu, Insn* i, ulong count) where T : unmanaged
+    {
+        int size = i->AddressSize;
+        int fit = cpu.RunDown<T>(i->Segment, cpu.GetSized(Si, size), count, size, false, out ulong from);
+        if (fit == 0) return 0;
+        fit = cpu.RunDown<T>(Seg.Es, cpu.GetSized(Di, size), (ulong)fit, size, true, out ulong to);
+        if (fit == 0) return 0;
+        int bytes = fit * sizeof(T), below = bytes - sizeof(T);
+        byte* source = cpu.TryHost(from - (ulong)below, bytes, false);
+        if (source == null) return 0;
+        byte* destination = cpu.TryHost(to - (ulong)below, bytes, true);
+        if (destination == null) return 0;
+        if (destination < source && destination + bytes > source)
+            for (int n = fit - 1; n >= 0; n--) ((T*)destination)[n] = ((T*)source)[n];
+        else Buffer.MemoryCopy(source, destination, bytes, bytes);
+        cpu.Advance(Si, size, -bytes);
+        cpu.Advance(Di, size, -bytes);
         return fit;
     }
 
