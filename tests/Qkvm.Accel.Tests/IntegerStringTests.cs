@@ -65,12 +65,12 @@ public sealed unsafe class IntegerStringTests : IDisposable
     public void A_page_fault_in_a_move_downwards_leaves_the_registers_at_the_element_that_faulted()
     {
         Unmap(Absent);
-        Start(a => a.rep.movsb(), Source + 0x1000, Absent + 0x1800, 0x1000);
+        Start(a => a.rep.movsb(), Source + 0x1000, Absent + 0x200800, 0x1000);
         Cpu.State->RflagsSystem |= Rflags.Df;
         var fault = Assert.Throws<GuestFault>(Finish);
         Assert.Equal(Vector.PageFault, fault.Number);
         // 801h bytes lie above the page that is absent.
-        Assert.Equal((0x1000UL - 0x801, Source + 0x1000 - 0x801, Absent + 0xFFF), (Cpu.Rcx, Cpu.Rsi, Cpu.State->Cr2));
+        Assert.Equal((0x1000UL - 0x801, Source + 0x1000 - 0x801, Absent + 0x1FFFFF), (Cpu.Rcx, Cpu.Rsi, Cpu.State->Cr2));
     }
 
     [Fact]

@@ -84,10 +84,11 @@ static unsafe partial class IntegerOps
         fit = cpu.RunDown<T>(Seg.Es, cpu.GetSized(Di, size), (ulong)fit, size, true, out ulong to);
         if (fit == 0) return 0;
         int bytes = fit * sizeof(T), below = bytes - sizeof(T);
+        // The first element, which lies highest, is the one that faults.
+        if (cpu.TryHost(from, sizeof(T), false) == null || cpu.TryHost(to, sizeof(T), true) == null) return 0;
         byte* source = cpu.TryHost(from - (ulong)below, bytes, false);
-        if (source == null) return 0;
         byte* destination = cpu.TryHost(to - (ulong)below, bytes, true);
-        if (destination == null) return 0;
+        if (source == null || destination == null) return 0;
         if (destination < source && destination + bytes > source)
             for (int n = fit - 1; n >= 0; n--) ((T*)destination)[n] = ((T*)source)[n];
         else Buffer.MemoryCopy(source, destination, bytes, bytes);
