@@ -75,7 +75,7 @@ unsafe struct JitState
 struct Slot
 {
     /// <summary>No linear address is in such a page: it lies in no canonical half.</summary>
-    public const ulong Empty = 1UL << 63;
+    public static ulong Empty => Interpreter.NoAddress.Upper;
     public ulong Tag;
     public ulong Addend;
 
@@ -140,7 +140,8 @@ unsafe struct ExitRecord
     /// <summary>In the page; of jumps: the target's, which may lie outside.</summary>
     public int Offset;
 
-    /// <summary>Host address to go on at (misses), or of the 32-bit displacement to patch (jumps).</summary>
+    /// <summary>Host address to go on at (misses), or of the 32-bit displacement to patch (jumps); of indirect jumps, what undoes
+    /// their change of RSP.</summary>
     public uint Host;
 
     /// <summary>Of a miss: where the fast look-up goes if it fails, first the way out, later a translation without groups. Of

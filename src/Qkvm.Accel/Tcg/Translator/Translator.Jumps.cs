@@ -25,14 +25,15 @@ sealed unsafe partial class Translator
                 _e.StoreTo(&_jit->Saved1, R10);
                 PushReturn(i);
                 _e.LoadFrom(R10, &_jit->Saved1);
-                return EmitIndirect(_mode);
+                return EmitIndirect(_mode, i, Unit.OperandSize(step.X));
             case Treatment.JumpIndirect:
                 LoadTarget(i);
-                return EmitIndirect(_mode);
+                return EmitIndirect(_mode, i);
             default:
                 Word(_mode.CodeSize, Load, R10, Locate(step.StackAccess, i, false));
-                MoveStack(_mode.CodeSize + (step.X.OpCount > 0 ? step.X.Immediate16 : 0));
-                return EmitIndirect(_mode);
+                int popped = _mode.CodeSize + (step.X.OpCount > 0 ? step.X.Immediate16 : 0);
+                MoveStack(popped);
+                return EmitIndirect(_mode, i, -popped);
         }
     }
 
@@ -188,11 +189,14 @@ sealed unsafe partial class Translator
     }
 
     /// <summary>To the linear address in R10, in this mode.</summary>
-    bool EmitIndirect(Mode mode)
+    /// <param name="step">The jump, to be run again if the target is no address; -1: that has been looked at.</param>
+    /// <param name="undo">What to add to RSP for that.</param>
+    bool EmitIndirect(Mode mode, int step = -1, int undo = 0)
     {
         FreeFlagsKeepingR10();
-        ExitRecord* record = NewRecord(ExitKind.Indirect, 0);
+        ExitRecord* record = NewRecord(ExitKind.Indirect, step < 0 ? 0 : _unit.Steps[step].Offset);
         if (record == null) return false;
+        (record->IsSimple, record->Host) = ((byte)(step < 0 ? 0 : 1), (uint)undo);
         _e.Arithmetic32(Compare, &_jit->Attention, 0);
         _stubs.Add(new Stub { Kind = StubKind.Exit, Hole = _e.JumpIf(NotEqual), Record = record });
         _e.Move32(R11, R10);
