@@ -57,10 +57,11 @@ public sealed unsafe partial class Cpu
         {
             case ExitKind.Direct or ExitKind.CrossPage or ExitKind.Stale:
                 return Link(record, rip);
-            case ExitKind.Indirect or ExitKind.Return when _is64Bit && !IsCanonical(_jit->ExitValue):
-                Rsp -= (ulong)(long)record->StackMoved;
+            case ExitKind.Indirect or ExitKind.Return when record->IsSimple != 0 && _is64Bit && !IsCanonical(_jit->ExitValue):
+                // The jump faults, not what it leads to.
                 UnpackState(rip);
-                RunOne();                                           // faults
+                Rsp += (ulong)(int)record->Host;
+                RunOne();
                 return false;
             case ExitKind.Indirect:
                 UnpackState(_is64Bit ? _jit->ExitValue : (uint)(_jit->ExitValue - _codeBase));

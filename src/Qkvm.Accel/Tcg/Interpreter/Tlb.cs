@@ -7,8 +7,8 @@ namespace Qkvm.Accel.Tcg.Interpreter;
 [StructLayout(LayoutKind.Sequential, Size = 32)]
 unsafe struct TlbEntry
 {
-    /// <summary>Not canonical in any paging mode.</summary>
-    public const ulong Invalid = 1UL << 63;
+    /// <summary>Of tags: none.</summary>
+    public static ulong Invalid => NoAddress.Upper;
 
     // Flags of Known.
     public const ulong Read = 1, Write = 2, Global = 4, Large = 8, WritableRam = 16, Flags = 0xFFF;

@@ -82,7 +82,7 @@ unsafe struct JitState
 struct Slot
 {
     /// <summary>No linear address is in such a page: it lies in no canonical half.</summary>
-    public const ulong Empty = 1UL << 63;
+    public static ulong Empty => Interpreter.NoAddress.Upper;
     public ulong Tag;
     public ulong Addend;
 
@@ -145,19 +145,14 @@ unsafe struct ExitRecord
     public byte Misses;
     public const byte MostMisses = 255;
 
-    /// <summary>Of an access that misses: the highest offset in a page at which the access fits. Of an indirect jump: see <see cref="Moved"/>.</summary>
+    /// <summary>Of an access that misses: the highest offset in a page at which the access fits.</summary>
     public ushort Limit;
-
-    const int LeastMoved = -8;
-
-    /// <summary>By how much an indirect jump has moved the stack, as <see cref="Limit"/> holds it.</summary>
-    public static ushort Moved(int change) => (ushort)(change - LeastMoved);
-    public readonly int StackMoved => Limit + LeastMoved;
 
     /// <summary>In the page; of jumps: the target's, which may lie outside.</summary>
     public int Offset;
 
-    /// <summary>Host address to go on at (misses), or of the 32-bit displacement to patch (jumps).</summary>
+    /// <summary>Host address to go on at (misses), or of the 32-bit displacement to patch (jumps); of indirect jumps, what undoes
+    /// their change of RSP.</summary>
     public uint Host;
 
     /// <summary>Of a miss: where the fast look-up goes if it fails, first the way out, later a translation without groups. Of

@@ -109,10 +109,11 @@ unsafe struct JumpEntry
     public const int Count = 1 << 14, FewCount = 1 << 10;
 
     /// <summary>No instruction is there.</summary>
-    public const ulong Empty = 1UL << 63;
+    public static ulong Empty => Interpreter.NoAddress.Upper;
 
     /// <summary>Nor there, but the entry is on a half's list.</summary>
-    public const ulong NoneLower = 1UL << 62, NoneUpper = 1UL << 63 | 1;
+    public static ulong NoneLower => Interpreter.NoAddress.Lower;
+    public static ulong NoneUpper => Interpreter.NoAddress.OtherUpper;
     public ulong Target;
     public ulong Code;
 

@@ -10,8 +10,6 @@ sealed unsafe partial class Translator
     bool EmitJump(int i)
     {
         ref Step step = ref _unit.Steps[i];
-        (_jumpsFrom, _stackMoved) = (step.Offset, step.Treatment is Treatment.Return ? _mode.CodeSize + (step.X.OpCount > 0 ? step.X.Immediate16 : 0)
-            : step.Treatment is Treatment.CallIndirect ? -_mode.CodeSize : 0);
         if (_mode.IsSegmented && step.Treatment is Treatment.CallIndirect or Treatment.JumpIndirect or Treatment.Return) return EmitIndirectSegmented(i);
         switch (step.Treatment)
         {
@@ -29,14 +27,15 @@ sealed unsafe partial class Translator
                 _e.StoreTo(&_jit->Saved1, R10);
                 PushReturn(i);
                 _e.LoadFrom(R10, &_jit->Saved1);
-                return EmitIndirect(_mode);
+                return EmitIndirect(_mode, i, Unit.OperandSize(step.X));
             case Treatment.JumpIndirect:
                 LoadTarget(i);
-                return EmitIndirect(_mode);
+                return EmitIndirect(_mode, i);
             default:
                 Word(_mode.CodeSize, Load, R10, Locate(step.StackAccess, i, false));
-                MoveStack(_mode.CodeSize + (step.X.OpCount > 0 ? step.X.Immediate16 : 0));
-                return EmitIndirect(_mode);
+                int popped = _mode.CodeSize + (step.X.OpCount > 0 ? step.X.Immediate16 : 0);
+                MoveStack(popped);
+                return EmitIndirect(_mode, i, -popped);
         }
     }
 
@@ -212,18 +211,23 @@ sealed unsafe partial class Translator
         return true;
     }
 
-    /// <summary>Of the indirect jump at hand, and by how much it has moved the stack: should its target be no address, it is undone.</summary>
-    int _jumpsFrom, _stackMoved;
+    ExitRecord* NewIndirectRecord(ExitKind kind, int step, int undo)
+    {
+        ExitRecord* record = NewRecord(kind, step < 0 ? 0 : _unit.Steps[step].Offset);
+        if (record != null) (record->IsSimple, record->Host) = ((byte)(step < 0 ? 0 : 1), (uint)undo);
+        return record;
+    }
 
     /// <summary>To the linear address in R10, in this mode.</summary>
-    bool EmitIndirect(Mode mode)
+    /// <param name="step">The jump, to be run again if the target is no address; -1: that has been looked at.</param>
+    /// <param name="undo">What to add to RSP for that.</param>
+    bool EmitIndirect(Mode mode, int step = -1, int undo = 0)
     {
         FlushStack();
-        if (!_flagsSaved && mode.Returns != null) return EmitIndirectKeepingFlags(mode);
+        if (!_flagsSaved && mode.Returns != null) return EmitIndirectKeepingFlags(mode, step, undo);
         FreeFlagsKeepingR10();
-        ExitRecord* record = NewRecord(ExitKind.Indirect, _jumpsFrom);
+        ExitRecord* record = NewIndirectRecord(ExitKind.Indirect, step, undo);
         if (record == null) return false;
-        record->Limit = ExitRecord.Moved(_stackMoved);
         _e.Arithmetic32(Compare, &_jit->Attention, 0);
         _stubs.Add(new Stub { Kind = StubKind.Exit, Hole = _e.JumpIf(NotEqual), Record = record });
         _e.Move32(R11, R10);
@@ -242,11 +246,10 @@ sealed unsafe partial class Translator
     }
 
     /// <summary>Likewise, with nothing that changes a flag, so that none need be saved: most of the time nobody reads them again.</summary>
-    bool EmitIndirectKeepingFlags(Mode mode)
+    bool EmitIndirectKeepingFlags(Mode mode, int step, int undo)
     {
-        ExitRecord* record = NewRecord(ExitKind.Return, _jumpsFrom);
+        ExitRecord* record = NewIndirectRecord(ExitKind.Return, step, undo);
         if (record == null) return false;
-        record->Limit = ExitRecord.Moved(_stackMoved);
         int table = (int)mode.Returns;
         _e.StoreTo(&_jit->Saved1, Rcx);
         _e.Deposit(R11, R10, &_jit->ReturnMask);
