@@ -1,5 +1,4 @@
 using System.Runtime.InteropServices;
-using System.Runtime.Intrinsics.X86;
 using Qkvm.Accel.Tcg.Translator;
 using Qkvm.Core.Accel;
 using Qkvm.Host;
@@ -54,6 +53,26 @@ public sealed unsafe partial class Cpu
         ListJump(jump, (long)linear < 0);
         *jump = new JumpEntry { Target = linear, Code = found->Entry };
         return found->Entry;
+    }
+
+    /// <summary>As <see cref="FindCode"/>, for a target that is entered with flags in EFLAGS.</summary>
+    /// <returns>False: it is for the run loop.</returns>
+    bool GoToReturn(ulong rip)
+    {
+        UnpackState(rip);                                           // finding may fault
+        if (_attention != 0 || Lockstep) return false;
+        Translation* found = FindTranslation(rip, flagsInMemory: false, careful: false);
+        if (found == null) return false;
+        ReturnEntry* entry = CurrentMode().Returns + ReturnEntry.IndexOf(rip);
+        List<nint> list = (long)rip < 0 ? _upperReturns : _lowerReturns;
+        if (list.Count >= MostListed) ForgetReturns(list);
+        list.Add((nint)entry);
+        (entry->Negated, entry->Page) = (0 - rip, rip & ~PageMask);
+        _engine!.EmitArrival(entry, found->Entry);
+        _jit->RipBase = rip & ~PageMask;
+        _jit->VectorsLoaded = 0;
+        Enter(found->Entry, _engine!.Common.Enter);
+        return true;
     }
 
     Translation* FindTranslation(ulong rip, bool flagsInMemory, bool careful)
@@ -216,234 +235,6 @@ public sealed unsafe partial class Cpu
         _region.Forget();
         _engine!.Forget();
     }
-
-    // Of ExitRecord.Listed.
-    const byte LowerList = 1, UpperList = 2;
-
-    uint* _lower, _upper;
-    readonly List<nint> _lowerJumps = [], _upperJumps = [], _lowerReturns = [], _upperReturns = [];
-
-    /// <summary>No translation of the lower half of the address space holds any more, in data or in code. Outside 64-bit mode
-    /// that is all there is.</summary>
-    void ForgetLower()
-    {
-        _jit->LowerAt = Forget(_lower, _jit->LowerAt, LowerList);
-        Forget(_lowerJumps, upper: false);
-        ForgetReturns(_lowerReturns);
-    }
-
-    void ForgetUpper()
-    {
-        _jit->UpperAt = Forget(_upper, _jit->UpperAt, UpperList);
-        Forget(_upperJumps, upper: true);
-        ForgetReturns(_upperReturns);
-    }
-
-    static uint* Forget(uint* list, uint* end, byte which)
-    {
-        for (uint* at = list; at < end; at++)
-        {
-            var record = (ExitRecord*)(nuint)(*at);
-            if (((long)record->Slot->Tag < 0) == (which == UpperList)) record->Slot->Tag = Slot.Empty;
-            record->Listed &= (byte)~which;
-        }
-        return list;
-    }
-
-    /// <summary>An entry of a jump table is about to be filled; it is listed already if what it holds is of the same half.</summary>
-    void ListJump(JumpEntry* jump, bool upper)
-    {
-        if (jump->Target != JumpEntry.Empty && (long)jump->Target < 0 == upper) return;
-        List<nint> list = upper ? _upperJumps : _lowerJumps;
-        if (list.Count >= MostListed) Forget(list, upper);
-        list.Add((nint)jump);
-    }
-
-    const int MostListed = 1 << 17;
-
-    static void Forget(List<nint> jumps, bool upper)
-    {
-        foreach (nint jump in jumps)
-        {
-            var entry = (JumpEntry*)jump;
-            if ((long)entry->Target < 0 == upper) entry->Target = JumpEntry.Empty;
-        }
-        jumps.Clear();
-    }
-
-    /// <summary>As <see cref="FindCode"/>, for a target that is entered with flags in EFLAGS.</summary>
-    /// <returns>False: it is for the run loop.</returns>
-    bool GoToReturn(ulong rip)
-    {
-        UnpackState(rip);                                           // finding may fault
-        if (_attention != 0 || Lockstep) return false;
-        Translation* found = FindTranslation(rip, flagsInMemory: false, careful: false);
-        if (found == null) return false;
-        ReturnEntry* entry = CurrentMode().Returns + ReturnEntry.IndexOf(rip);
-        List<nint> list = (long)rip < 0 ? _upperReturns : _lowerReturns;
-        if (list.Count >= MostListed) ForgetReturns(list);
-        list.Add((nint)entry);
-        (entry->Negated, entry->Page) = (0 - rip, rip & ~PageMask);
-        _engine!.EmitArrival(entry, found->Entry);
-        _jit->RipBase = rip & ~PageMask;
-        _jit->VectorsLoaded = 0;
-        Enter(found->Entry, _engine!.Common.Enter);
-        return true;
-    }
-
-    /// <summary>An entry that was filled again for the other half is on both lists, and goes with either.</summary>
-    static void ForgetReturns(List<nint> entries)
-    {
-        foreach (nint entry in entries) ((ReturnEntry*)entry)->Clear();
-        entries.Clear();
-    }
-
-    /// <summary>No translation of this linear page holds any more.</summary>
-    void ForgetPage(ulong page)
-    {
-        bool isUpper = (long)page < 0;
-        uint* end = isUpper ? _jit->UpperAt : _jit->LowerAt;
-        for (uint* at = isUpper ? _upper : _lower; at < end; at++)
-        {
-            var record = (ExitRecord*)(nuint)(*at);
-            // Whatever data a pointer carries (see Untag).
-            if (((record->Slot->Tag ^ page) & ~PointerData) == 0) record->Slot->Tag = Slot.Empty;
-        }
-        foreach (nint jump in isUpper ? _upperJumps : _lowerJumps)
-            if ((((JumpEntry*)jump)->Target & ~PageMask) == page) ((JumpEntry*)jump)->Target = isUpper ? JumpEntry.NoneUpper : JumpEntry.NoneLower;
-        foreach (nint entry in isUpper ? _upperReturns : _lowerReturns)
-            if (((ReturnEntry*)entry)->Page == page) ((ReturnEntry*)entry)->Clear();
-    }
-
-    /// <summary>No store goes straight to this page any more.</summary>
-    void ForgetStores(nuint hostPage)
-    {
-        if (_engine == null || *StoresTo(hostPage) == 0) return;
-        for (uint* at = _lower; at < _jit->LowerAt; at++) ForgetStore((ExitRecord*)(nuint)(*at), hostPage);
-        for (uint* at = _upper; at < _jit->UpperAt; at++) ForgetStore((ExitRecord*)(nuint)(*at), hostPage);
-    }
-
-    /// <summary>Whether slots for stores may lead to this page.</summary>
-    byte* StoresTo(nuint hostPage) => _jit->StorePages + (hostPage >> GuestRam.PageShift & JitState.StorePagesCount - 1);
-
-    static void ForgetStore(ExitRecord* record, nuint hostPage)
-    {
-        if (record->IsWrite != 0 && record->Slot->Tag + record->Slot->Addend == hostPage) record->Slot->Tag = Slot.Empty;
-    }
-
-    Mode? _mode;
-    bool _modeMayDiffer;
-    ulong _modeBits = ulong.MaxValue;
-
-    /// <summary>What the processor's state means for translated code.</summary>
-    Mode CurrentMode()
-    {
-        // Outside 64-bit mode any segment register counts.
-        if (_mode != null && !_modeMayDiffer && _is64Bit) return _mode;
-        _modeMayDiffer = false;
-        ulong bits = ModeBits();
-        uint start = (uint)_codeBase, limit = _is64Bit ? uint.MaxValue : State->Cs.Limit;
-        if (_mode != null && bits == _modeBits && start == _mode.CodeBase && limit == _mode.CodeLimit) return _mode;
-        _modeBits = bits;
-        _mode = TryModeOf(bits, start, limit);
-        if (_mode == null)
-        {
-            ForgetTranslations();
-            _mode = TryModeOf(bits, start, limit) ?? throw new InvalidOperationException("no room for a jump table in an empty code cache");
-        }
-        return _mode;
-    }
-
-    /// <summary>Null: there is no room for one more.</summary>
-    internal Mode? TryModeOf(ulong bits, uint codeBase = 0, uint codeLimit = uint.MaxValue)
-    {
-        ref Mode? recent = ref _recentModes[(bits ^ bits >> 1 ^ bits >> 6 ^ codeBase >> 4) & RecentModes - 1];
-        if (recent != null && recent.Bits == bits && recent.CodeBase == codeBase && recent.CodeLimit == codeLimit) return recent;
-        if (_modes.TryGetValue((bits, codeBase, codeLimit), out Mode? known)) return recent = known;
-        Mode? mode = MakeMode(bits, codeBase, codeLimit);
-        if (mode != null) _modes.Add((bits, codeBase, codeLimit), mode);
-        return mode;
-    }
-
-    internal const ulong ModeIs64 = 1, ModeUser = 2, ModeAc = 4, ModeSse = 8, ModeAvx = 0x10, ModeX87 = 0x20, ModeSystemCall = 0x80,
-        ModeFiveLevels = 1 << 24, ModeAvx512 = 1 << 25, ModeBases = 1 << 28, ModeDown = 1 << 14, ModeCode16 = 1 << 15, ModeReal = 1 << 22, ModeSmallStack = 1 << 23;
-
-    // Bits by segment: without a limit; with base 0; with the limit FFFFh; with another.
-    internal const int ModeOpen = 8, ModeFlat = 16, ModeWord = 32, ModeLimited = 40;
-
-    ulong ModeBits()
-    {
-        const uint mxcsrMasks = 0x1F80;
-        const ushort x87Masks = 0x3F;
-        CpuState* s = State;
-        ulong bits = s->Cpl == 3 ? ModeUser : 0;
-        if (s->Cpl != 3 && (s->RflagsSystem & Interpreter.Rflags.Ac) != 0) bits |= ModeAc;
-        bool fpu = (s->Cr0 & (Interpreter.Cr0.Em | Interpreter.Cr0.Ts)) == 0;
-        if (fpu && (s->Cr4 & Cr4.Osfxsr) != 0 && (*(uint*)(s->Xsave.Bytes + XsaveArea.Mxcsr) & mxcsrMasks) == mxcsrMasks)
-        {
-            bits |= ModeSse;
-            if ((s->Cr4 & Cr4.Osxsave) != 0 && (s->Xcr0 & 6) == 6) bits |= ModeAvx | ((s->Xcr0 & Avx512State) == Avx512State ? ModeAvx512 : 0);
-        }
-        if (fpu && (_jit->X87Loaded != 0 || (X87Control & x87Masks) == x87Masks && (X87Status & X87Summary) == 0)) bits |= ModeX87;
-        if ((s->Efer & Efer.Sce) != 0) bits |= ModeSystemCall;
-        if ((s->Cr4 & Cr4.La57) != 0) bits |= ModeFiveLevels;
-        if ((s->Cr4 & Cr4.Fsgsbase) != 0) bits |= ModeBases;
-        if (!GoesUp) bits |= ModeDown;
-        if (_is64Bit) return bits | ModeIs64;
-        bool isReal = IsRealAddressing;
-        if (isReal) bits |= ModeReal;
-        if (_codeSize == 2) bits |= ModeCode16;
-        if ((s->Ss.Access & Segment.Big) == 0) bits |= ModeSmallStack;
-        for (int i = 0; i < Seg.Count; i++)
-        {
-            ref Segment segment = ref s->Segment(i);
-            if (!isReal && segment.Base == 0) bits |= 1UL << ModeFlat + i;
-            if (!IsPlain(segment, isReal)) continue;
-            bits |= 1UL << i + (segment.Limit switch { uint.MaxValue => ModeOpen, ushort.MaxValue => ModeWord, _ => ModeLimited });
-        }
-        return bits;
-    }
-
-    /// <summary>It takes both reads and writes up to its limit.</summary>
-    static bool IsPlain(in Segment segment, bool isReal)
-    {
-        const uint kind = Segment.Present | Segment.System | Segment.Code | Segment.ExpandDown | Segment.Writable;
-        // Real-address mode looks at no rights, but at the direction in which a segment left from before grows.
-        return isReal ? (segment.Access & Segment.Present) != 0 && (segment.Access & (Segment.Code | Segment.ExpandDown)) != Segment.ExpandDown
-            : (segment.Access & kind) == (Segment.Present | Segment.System | Segment.Writable);
-    }
-
-    Mode? MakeMode(ulong bits, uint codeBase, uint codeLimit)
-    {
-        bool isFlat = (bits & ModeCode16) == 0 && codeBase == 0 && codeLimit == uint.MaxValue;
-        int count = isFlat ? JumpEntry.Count : JumpEntry.FewCount;
-        var jumps = (JumpEntry*)_region.Allocate(count * sizeof(JumpEntry), 64);
-        if (jumps == null) return null;
-        for (int i = 0; i < count; i++) jumps[i].Target = JumpEntry.Empty;
-        ReturnEntry* returns = null;
-        if ((bits & ModeIs64) != 0 && s_hostHasBmi2)
-        {
-            returns = (ReturnEntry*)_region.Allocate(ReturnEntry.Count * sizeof(ReturnEntry), 64);
-            if (returns == null) return null;
-            uint arrivals = _engine!.AllocateArrivals(ReturnEntry.Count);
-            if (arrivals == 0) return null;
-            for (uint i = 0; i < ReturnEntry.Count; i++)
-            {
-                returns[i].Index = i;
-                returns[i].Code = arrivals + i * Engine.ArrivalSize;
-                returns[i].Clear();
-            }
-        }
-        return new Mode
-        {
-            Bits = bits, CodeSize = (bits & ModeIs64) != 0 ? 8 : (bits & ModeCode16) != 0 ? 2 : 4, CodeBase = codeBase, CodeLimit = codeLimit,
-            Number = _modes.Count, HasSse = (bits & ModeSse) != 0, HasAvx = (bits & ModeAvx) != 0, HasX87 = (bits & ModeX87) != 0,
-            Jumps = jumps, JumpCount = count, Returns = returns,
-        };
-    }
-
-    /// <summary>Bmi2.IsSupported is no measure: it is false in code compiled ahead for x86-64-v2.</summary>
-    static readonly bool s_hostHasBmi2 = X86Base.CpuId(0, 0).Eax >= 7 && (X86Base.CpuId(7, 0).Ebx & 1 << 8) != 0;
 
     bool CanTranslate()
     {
