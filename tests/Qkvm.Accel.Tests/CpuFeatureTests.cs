@@ -56,11 +56,13 @@ public sealed unsafe class CpuFeatureTests
         Code64("lahf-lm", 0x9F), Code64("lahf-lm", 0x9E), new("abm", m => Result(m, 0x8000, 0xF3, 0x0F, 0xBD, 0xC1) == 16), Code("clzero", 0x0F, 0x01, 0xFC),
         Code("xsaveopt", 0x0F, 0xAE, 0x33), Code("xsavec", 0x0F, 0xC7, 0x23), new("xgetbv1", m => { m.Cpu.Rcx = 1; return Execute(m, [0x0F, 0x01, 0xD0], keepsRcx: true) < 0; }),
         Code("xsaves", 0x0F, 0xC7, 0x2B), Register("xsaves", 0xDA0),
+        Extended("auto-ibrs", Efer.Aibrse), new("auto-ibrs", m => TakesEfer(m, Efer.Aibrse)),
     ];
 
     /// <summary>Hints, promises and names: nothing works with them that does not work without. CR8 by a LOCK prefix is a form that
     /// only AMD's decoder knows.</summary>
     const string NoWitness = "ss ht hypervisor erms fsrm cmp-legacy cr8legacy 3dnowprefetch invtsc wbnoinvd arat kvm-nopiodelay kvmclock-stable-bit "
+        + "null-sel-clr-base amd-no-ssb no-nested-data-bp lfence-always-serializing "
         + CpuFeatures.KvmDefaults;
 
     public static TheoryData<string> Models() => [.. CpuModels.All.Select(model => model.Name)];
@@ -155,6 +157,21 @@ public sealed unsafe class CpuFeatureTests
         }
         catch (GuestFault)
         {
+            return false;
+        }
+    }
+
+    static bool TakesEfer(SystemMachine m, ulong bit)
+    {
+        const uint efer = 0xC0000080;
+        if (!m.Cpu.ReadMsr(efer, out ulong old)) return false;
+        try
+        {
+            return m.Cpu.WriteMsr(efer, old | bit) && m.Cpu.ReadMsr(efer, out ulong value) && value == (old | bit);
+        }
+        catch (GuestFault fault)
+        {
+            Assert.Equal(Vector.GeneralProtection, fault.Number);
             return false;
         }
     }

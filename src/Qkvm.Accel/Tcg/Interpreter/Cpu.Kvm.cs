@@ -59,9 +59,8 @@ public sealed unsafe partial class Cpu
 
     // Clock
 
-    /// <summary>Nanoseconds since the process began to count: on all vCPUs the same.</summary>
-    static ulong KvmNanoseconds() => HostNanoseconds() - s_kvmZero;
-    static readonly ulong s_kvmZero = HostNanoseconds();
+    /// <summary>Nanoseconds since the time stamp counters began: on all vCPUs the same.</summary>
+    static ulong KvmNanoseconds() => HostNanoseconds() - s_origin;
 
     /// <summary>struct pvclock_vcpu_time_info, if the guest has said where. Time = system_time + (TSC - tsc_timestamp) scaled, and
     /// both run off the same clock here, so that one update holds until the guest moves its TSC.</summary>
@@ -70,12 +69,12 @@ public sealed unsafe partial class Cpu
         const byte stable = 1;
         if (!_hasKvmClock || (_kvmSystemTime & KvmEnabled) == 0) return;
         ulong at = _kvmSystemTime & ~KvmEnabled, now = HostNanoseconds();
-        ulong tsc = (TscHertz == Nanoseconds ? now : (ulong)((UInt128)now * TscHertz / Nanoseconds)) + State->TscOffset;
+        ulong tsc = HostTsc(now) + State->TscOffset;
         (uint multiplier, sbyte shift) = KvmScale(TscHertz);
         uint version = (uint)Memory.Read(at, 4) | 1;                // odd while the rest is being written
         Memory.Write(at, 4, version);
         Memory.Write(at + 8, 8, tsc);
-        Memory.Write(at + 16, 8, now - s_kvmZero);
+        Memory.Write(at + 16, 8, now - s_origin);
         Memory.Write(at + 24, 4, multiplier);
         Memory.Write(at + 28, 1, (byte)shift);
         Memory.Write(at + 29, 1, _isKvmClockStable ? stable : 0u);

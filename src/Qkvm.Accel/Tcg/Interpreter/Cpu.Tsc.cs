@@ -16,9 +16,12 @@ public sealed unsafe partial class Cpu
     /// <summary>What the host's clock showed when this process began: counters of all vCPUs start together.</summary>
     static readonly ulong s_origin = HostNanoseconds();
 
-    ulong HostTsc()
+    ulong HostTsc() => HostTsc(HostNanoseconds());
+
+    /// <summary>The counter, before the guest's offset, at a time of the host's clock.</summary>
+    ulong HostTsc(ulong hostNanoseconds)
     {
-        ulong nanoseconds = HostNanoseconds() - s_origin;
+        ulong nanoseconds = hostNanoseconds - s_origin;
         return TscHertz == Nanoseconds ? nanoseconds : (ulong)((UInt128)nanoseconds * TscHertz / Nanoseconds);
     }
 

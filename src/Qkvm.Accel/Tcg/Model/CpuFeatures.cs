@@ -87,10 +87,9 @@ public static partial class CpuFeatures
         return words;
     }
 
-    /// <param name="migratable">Without what stops migration.</param>
-    public static uint[] Maximum(bool migratable = true)
+    public static uint[] Maximum()
     {
-        uint[] words = Supported(), reserved = Parse(migratable ? Reserved : Reserved.Replace("invtsc", ""));
+        uint[] words = Supported(), reserved = Parse(Reserved);
         for (int i = 0; i < words.Length; i++) words[i] &= ~reserved[i];
         return words;
     }

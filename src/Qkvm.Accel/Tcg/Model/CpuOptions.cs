@@ -14,7 +14,7 @@ sealed class CpuOptions(string name, CpuModel model)
     readonly uint[] _supported = CpuFeatures.Supported();
     readonly List<string> _missing = [];
     uint[] _words = [];
-    bool _checks, _enforces, _level, _extendedLevel, _migratable = true;
+    bool _checks, _enforces, _level, _extendedLevel;
     int? _physicalBits;
     readonly CpuidExtras _extras = new();
 
@@ -35,9 +35,9 @@ sealed class CpuOptions(string name, CpuModel model)
     {
         foreach ((string property, bool on) in setup.Features)
             if (property == "kvm") _extras.Kvm = on;               // first: the features of its leaf depend on it
-            else if (property == "migratable") TakeMigratable(on);
+            else if (property == "migratable") TakeMigratable();
         SwitchKvm();
-        uint[] wanted = IsMax ? CpuFeatures.Maximum(_migratable) : CpuFeatures.Parse(_model.Features);
+        uint[] wanted = IsMax ? CpuFeatures.Maximum() : CpuFeatures.Parse(_model.Features);
         wanted[(int)CpuidWord.Kvm] = _extras.Kvm ? CpuFeatures.Parse(CpuFeatures.KvmDefaults)[(int)CpuidWord.Kvm] : 0;
         _words = [.. wanted];
         for (int i = 0; i < _words.Length; i++) _words[i] &= _supported[i];
@@ -60,10 +60,10 @@ sealed class CpuOptions(string name, CpuModel model)
         if (!_extras.Kvm) _supported[(int)CpuidWord.Kvm] = 0;
     }
 
-    void TakeMigratable(bool on)
+    /// <summary>Changes nothing: max has all of its features either way.</summary>
+    void TakeMigratable()
     {
         if (!IsMax) throw Refuse("migratable", "only max and host have it");
-        _migratable = on;
     }
 
     void Switch(string property, bool on)
