@@ -28,6 +28,22 @@ public sealed class ApicBus(Func<int>? acknowledgePic = null) : IMsiTarget, IReg
         for (int i = 0; i < _locals.Count; i++) _locals[i].SetLint0(level);
     }
 
+    /// <summary>A processor listens to <see cref="SetIntr"/>.</summary>
+    public bool TakesIntr => _locals.Exists(static local => local.TakesExtInt);
+
+    /// <summary>A processor has taken an interrupt.</summary>
+    public event Action? Taken;
+
+    internal void Take() => Taken?.Invoke();
+
+    /// <summary>Such a message has been accepted and not been taken.</summary>
+    internal bool IsWaiting(in InterruptMessage message)
+    {
+        for (int i = 0; i < _locals.Count; i++)
+            if (_locals[i].Matches(message) && _locals[i].IsWaiting(message.Vector)) return true;
+        return false;
+    }
+
     /// <summary>The NMI wire: LINT1 of every local APIC.</summary>
     public void SetNmi(bool level)
     {

@@ -43,6 +43,9 @@ public sealed class I8259(string name, IrqLine output, byte edgeLevelWritable) :
     public byte Isr => _isr;
     public byte Imr => _imr;
 
+    /// <summary>A request that is not masked has not been acknowledged.</summary>
+    public bool IsWaiting(int input) => _expected == 0 && (_irr & ~_imr & 1 << input) != 0;
+
     byte LevelTriggered => (_icw1 & Icw1Level) != 0 ? (byte)0xFF : _edgeLevel;
 
     /// <summary>A slave's requests of higher priority pass while its master serves an earlier one of it.</summary>

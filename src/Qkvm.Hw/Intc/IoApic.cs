@@ -84,6 +84,16 @@ public sealed class IoApic : IDevice, IRegisterBank
 
     /// <summary>The redirection table's entry, for `info pic`.</summary>
     public ulong Entry(int input) => _table[input];
+
+    /// <summary>An edge of this input has been sent and no processor has taken it.</summary>
+    public bool IsWaiting(int input)
+    {
+        ulong entry = _table[input];
+        var mode = (DeliveryMode)(entry >> 8 & 7);
+        return (entry & (Masked | LevelTriggered)) == 0 && mode is DeliveryMode.Fixed or DeliveryMode.LowestPriority
+            && _bus.IsWaiting(Message(entry, mode));
+    }
+
     public bool Input(int input) => (_inputs & 1u << input) != 0;
 
     public void Exchange(StateStream state)
@@ -134,7 +144,9 @@ public sealed class IoApic : IDevice, IRegisterBank
             if ((entry & RemoteIrr) != 0) return;
             _table[input] |= RemoteIrr;
         }
-        _bus.Deliver(new InterruptMessage((byte)entry, mode, (uint)(entry >> 56), (entry & LogicalDestination) != 0,
-            level));
+        _bus.Deliver(Message(entry, mode));
     }
+
+    static InterruptMessage Message(ulong entry, DeliveryMode mode) =>
+        new((byte)entry, mode, (uint)(entry >> 56), (entry & LogicalDestination) != 0, (entry & LevelTriggered) != 0);
 }

@@ -88,6 +88,7 @@ public sealed partial class LocalApic : IDevice, ILocalApic
             vector = _bus.AcknowledgePic();
         }
         Update();
+        _bus.Take();
         return vector;
     }
 
@@ -200,8 +201,13 @@ public sealed partial class LocalApic : IDevice, ILocalApic
 
     uint X2ApicLogicalId => _id >> 4 << 16 | 1u << (int)(_id & 0xF);
 
-    bool IsExtIntPending => _extInt || _lint0 && (!IsEnabled
-        || (_lvt[LvtLint0] & (LvtMasked | LvtDeliveryMode)) == (uint)DeliveryMode.ExtInt << 8);
+    bool IsExtIntPending => _extInt || _lint0 && TakesExtInt;
+
+    /// <summary>LINT0 is the 8259's way to the processor.</summary>
+    public bool TakesExtInt => !IsEnabled || (_lvt[LvtLint0] & (LvtMasked | LvtDeliveryMode)) == (uint)DeliveryMode.ExtInt << 8;
+
+    /// <summary>The vector is in IRR.</summary>
+    public bool IsWaiting(byte vector) => IsSoftwareEnabled && _irr[vector];
 
     /// <summary>The vector that the processor may take now, or -1.</summary>
     int Deliverable()

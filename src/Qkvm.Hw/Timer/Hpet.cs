@@ -10,7 +10,7 @@ namespace Qkvm.Hw.Timer;
 /// specification's.</summary>
 /// <remarks>The board maps it at FED00000h, 400h bytes with <see cref="Sizes"/>, and leads the 8254's and the real-time
 /// clock's outputs through <see cref="SetPit"/> and <see cref="SetRtc"/>: legacy replacement puts timers 0 and 1 in
-/// their places. Deviations: no FSB delivery; a comparator written behind the counter matches at once, and a one-shot
+/// their places. Ticks of timer 0 in the 8254's place are made up for as its are. Deviations: no FSB delivery; a comparator written behind the counter matches at once, and a one-shot
 /// matches once.</remarks>
 public sealed class Hpet : IDevice, IRegisterBank
 {
@@ -27,6 +27,7 @@ public sealed class Hpet : IDevice, IRegisterBank
     const ulong CapabilitiesValue = (ulong)NanosecondsPerTick * 1_000_000 << 32 | 0x8086A201;
     const int PitIrq = 0, RtcIrq = 8;
     const ulong MinimumWait = 2_000;                               // ticks between matches of a period however short
+    const ulong MaxBacklog = 1_000_000_000 / NanosecondsPerTick;    // interrupts further in the past are given up
     const ulong MaxTicks = long.MaxValue / NanosecondsPerTick / 2; // longer than a machine runs
 
     readonly IVirtualClock _clock;
@@ -35,6 +36,8 @@ public sealed class Hpet : IDevice, IRegisterBank
     readonly HpetTimer[] _timers = [new(), new(), new()];
     readonly IVmTimer[] _alarms = new IVmTimer[Timers];
     readonly long[] _due = new long[Timers];
+    readonly TickFeedback _ticks;
+    ulong _owed;                                                   // ticks of timer 0 that the guest had no time for
     ulong _configuration;
     uint _status;
     ulong _halted;                                                 // the counter while disabled
@@ -44,9 +47,11 @@ public sealed class Hpet : IDevice, IRegisterBank
 
     /// <param name="irq">A wire to a global system interrupt.</param>
     /// <param name="routes">INT_ROUTE_CAP: the interrupts that timers can be routed to.</param>
-    public Hpet(IVirtualClock clock, Func<int, IrqLine> irq, uint routes)
+    /// <param name="ticks">About IRQ 0.</param>
+    public Hpet(IVirtualClock clock, Func<int, IrqLine> irq, uint routes, TickFeedback? ticks = null)
     {
-        (_clock, _routes) = (clock, routes);
+        (_clock, _routes, _ticks) = (clock, routes, ticks ?? TickFeedback.None());
+        _ticks.Taken += TickTaken;
         for (int i = 0; i < _lines.Length; i++)
             if ((routes >> i & 1) != 0 || i is PitIrq or RtcIrq) _lines[i] = irq(i);
         for (int i = 0; i < Timers; i++)
@@ -69,6 +74,7 @@ public sealed class Hpet : IDevice, IRegisterBank
         _configuration = _halted = 0;
         _started = 0;
         _status = 0;
+        _owed = 0;
         for (int i = 0; i < Timers; i++)
         {
             _timers[i].Reset();
@@ -138,6 +144,7 @@ public sealed class Hpet : IDevice, IRegisterBank
         state.Field("started", ref _started);
         state.Field("pit", ref _pit);
         state.Field("rtc", ref _rtc);
+        state.Field("owed", ref _owed);
         for (int i = 0; i < Timers; i++)
         {
             StateStream group = state.Group("timer", i);
@@ -185,6 +192,7 @@ public sealed class Hpet : IDevice, IRegisterBank
     void Schedule(int index, bool comparatorWritten = false)
     {
         HpetTimer timer = _timers[index];
+        if (index == 0 && (comparatorWritten || !IsOwing)) _owed = 0;
         if (!IsEnabled || !timer.IsEnabled) { Arm(index, TickClock.Never); return; }
         if (!comparatorWritten && _due[index] <= _clock.Nanoseconds) return; // a match that the host is late with
         ulong ticks = comparatorWritten ? timer.TicksToMatch(Counter) : timer.TicksAhead(Counter);
@@ -195,6 +203,7 @@ public sealed class Hpet : IDevice, IRegisterBank
     {
         HpetTimer timer = _timers[index];
         Arm(index, TickClock.Never);
+        ulong passed = timer.PeriodsPassed(Counter);
         if (timer.Advance(Counter))
         {
             ulong wait = Math.Max(timer.TicksToMatch(Counter), Math.Min(timer.Period, MinimumWait));
@@ -206,12 +215,38 @@ public sealed class Hpet : IDevice, IRegisterBank
             _status |= 1u << index;
             Drive(route);
         }
-        else if (_lines[route] is { } line)
+        else if (index == 0 && IsOwing)
         {
-            line.Set(false);
-            line.Set(true);
-            Drive(route);
+            _owed = Math.Min(_owed + passed, Math.Max(1, MaxBacklog / Math.Max(1, timer.Period)));
+            PayTick();
         }
+        else Pulse(route);
+    }
+
+    /// <summary>Timer 0 ticks in the 8254's place.</summary>
+    bool IsOwing => IsEnabled && IsLegacyReplacement && _timers[0] is { IsEnabled: true, IsPeriodic: true, IsLevel: false };
+
+    void PayTick()
+    {
+        if (_owed == 0 || _ticks.IsWaiting) return;
+        _owed--;
+        Pulse(PitIrq);
+        if (!_ticks.IsWaiting) _owed = 0;                          // nobody listens
+    }
+
+    void TickTaken()
+    {
+        if (!IsOwing) return;
+        if (_due[0] <= _clock.Nanoseconds) Match(0);
+        else PayTick();
+    }
+
+    void Pulse(int route)
+    {
+        if (_lines[route] is not { } line) return;
+        line.Set(false);
+        line.Set(true);
+        Drive(route);
     }
 
     void Arm(int index, long due)

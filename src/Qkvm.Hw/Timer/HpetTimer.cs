@@ -75,6 +75,13 @@ public sealed class HpetTimer
 
     public ulong Period => _period;
 
+    /// <summary>How many matches have come up by this counter since the last one that <see cref="Advance"/> saw.</summary>
+    public ulong PeriodsPassed(ulong counter)
+    {
+        if (!IsPeriodic || _period == 0) return 1;
+        return (Is32 ? (uint)counter - (uint)_comparator : counter - _comparator) / _period + 1;
+    }
+
     public void Exchange(StateStream state)
     {
         state.Field("configuration", ref _configuration);

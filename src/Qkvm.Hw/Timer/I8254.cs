@@ -8,7 +8,8 @@ namespace Qkvm.Hw.Timer;
 
 /// <summary>Programmable Interval Timer. Spec: Intel 8254 data sheet, order 231164; names are the sheet's.</summary>
 /// <remarks>The board maps it at port 40h, 4 bytes. Nothing ticks: OUT is a function of the time since loading. Counter
-/// 0 drives IRQ 0, counter 2 the speaker. Deviations: a new count takes effect at once, also in modes 2 and 3; writing
+/// 0 drives IRQ 0, counter 2 the speaker. A tick that comes while the one before still waits for a processor is held
+/// until that has been taken. Deviations: a new count takes effect at once, also in modes 2 and 3; writing
 /// half a count does not stop mode 0.</remarks>
 public sealed class I8254 : IDevice, IRegisterBank
 {
@@ -17,19 +18,22 @@ public sealed class I8254 : IDevice, IRegisterBank
     const int ControlWordRegister = 3;                             // A1,A0 = 11; 0..2 are the counters
     const int Speaker = 2;
     const long MaxBacklog = Hertz;                                 // edges further in the past are given up
+    const int MaxEdgesAtOnce = 64;                                 // a count of 2 must not hold the machine lock
 
     readonly I8254Counter[] _counters = [new(), new(), new()];
     readonly TickClock _clock;
     readonly IrqLine _irq0;
+    readonly TickFeedback _ticks;
     readonly IVmTimer _edge;
     long _nextEdge;
 
-    public I8254(IVirtualClock clock, IrqLine irq0)
+    public I8254(IVirtualClock clock, IrqLine irq0, TickFeedback? ticks = null)
     {
         _clock = new TickClock(clock, Hertz);
         _irq0 = irq0;
-        // Not at Now: a late host timer must lose no edge.
-        _edge = clock.CreateTimer(() => DriveIrq(Math.Max(_nextEdge, _clock.Now - MaxBacklog)));
+        _ticks = ticks ?? TickFeedback.None();
+        _ticks.Taken += CatchUp;
+        _edge = clock.CreateTimer(CatchUp);
         Reset();
     }
 
@@ -98,6 +102,26 @@ public sealed class I8254 : IDevice, IRegisterBank
     {
         (bool level, _nextEdge) = _counters[0].Wave(tick);
         _irq0.Set(level);
+        _clock.Arm(_edge, _nextEdge);
+    }
+
+    /// <summary>Goes through the edges that are due, each at its own time and not at Now: a late host timer must lose none.</summary>
+    void CatchUp()
+    {
+        long now = _clock.Now;
+        if (_nextEdge > now) return;
+        long tick = Math.Max(_nextEdge, now - MaxBacklog);
+        for (int i = 0; i < MaxEdgesAtOnce && tick <= now; i++)
+        {
+            (bool level, long next) = _counters[0].Wave(tick);
+            if (level && !_irq0.Level && _ticks.IsWaiting)
+            {
+                _clock.Arm(_edge, _counters[0].Wave(now).NextEdge); // in case that nobody will say
+                return;
+            }
+            _irq0.Set(level);
+            tick = _nextEdge = next;
+        }
         _clock.Arm(_edge, _nextEdge);
     }
 }

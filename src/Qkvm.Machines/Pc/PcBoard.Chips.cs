@@ -53,12 +53,12 @@ public sealed partial class PcBoard
         IrqLine pitOut = Irq(TimerIrq), rtcOut = Irq(RtcIrq);
         if (_config.Hpet)
         {
-            Hpet hpet = Own("hpet", Tree, new Hpet(Clock, Irq, HpetRoutes));
+            Hpet hpet = Own("hpet", Tree, new Hpet(Clock, Irq, HpetRoutes, _interrupts.TimerTicks));
             Memory.Map(AcpiTables.HpetAddress, MemoryRegion.Io("hpet", Hpet.RegionSize, hpet, Hpet.Sizes), 1);
             pitOut = new IrqLine("pit", hpet.SetPit);
             rtcOut = new IrqLine("rtc", hpet.SetRtc);
         }
-        I8254 pit = Own("isa-pit", isaNode, new I8254(Clock, pitOut));
+        I8254 pit = Own("isa-pit", isaNode, new I8254(Clock, pitOut, _interrupts.TimerTicks));
         Ports.Map(PitPort, MemoryRegion.Io("pit", 4, pit, AccessSizes.Bytes));
         SystemControlPort control = Own("isa-pcspk", isaNode, new SystemControlPort(pit, Clock));
         Ports.Map(SystemControlPortB, MemoryRegion.Io("pcspk", 1, control, AccessSizes.ByteOnly));

@@ -30,6 +30,7 @@ sealed class PcInterrupts
     {
         _kernel = kernel;
         _router = new GsiRouter(Inputs, Drive);
+        TimerTicks = new TickFeedback(IsTimerWaiting);
         if (kernel != null)
         {
             Msi = new KernelMsi(kernel);
@@ -38,6 +39,7 @@ sealed class PcInterrupts
         _pic = new I8259Pair(new IrqLine("intr", level => _bus!.SetIntr(level)));
         _bus = new ApicBus(_pic.Acknowledge);
         _ioApic = new IoApic(_bus);
+        _bus.Taken += TimerTicks.Take;
         Msi = _bus;
         ports.Map(MasterPort, MemoryRegion.Io("pic", 2, _pic.Master, AccessSizes.Bytes));
         ports.Map(SlavePort, MemoryRegion.Io("pic", 2, _pic.Slave, AccessSizes.Bytes));
@@ -47,6 +49,9 @@ sealed class PcInterrupts
     }
 
     public IMsiTarget Msi { get; }
+
+    /// <summary>About IRQ 0. The kernel's controllers do not tell.</summary>
+    public TickFeedback TimerTicks { get; }
     public I8259Pair? Pic => _pic;
     public IoApic? IoApic => _ioApic;
     public IReadOnlyList<LocalApic> LocalApics => _localApics;
@@ -82,6 +87,8 @@ sealed class PcInterrupts
         for (int i = 0; i < _localApics.Count; i++) _localApics[i].Exchange(state.Group("apic", i));
         if (state.IsLoading) _router.Restore();
     }
+
+    bool IsTimerWaiting() => _bus != null && (_pic!.Master.IsWaiting(Timer) && _bus.TakesIntr || _ioApic!.IsWaiting(TimerPin));
 
     void Drive(int gsi, bool level)
     {

@@ -52,6 +52,43 @@ public class ApicTests
         return (uint)_ioApic.Read(0x10, 4);
     }
 
+    /// <summary>How many ticks of 250 Hz a processor gets that was away for 40 ms.</summary>
+    int TicksAfterAbsence(Action<bool> wire, Func<bool> isWaiting, Action end)
+    {
+        var ticks = new TickFeedback(isWaiting);
+        _bus.Taken += ticks.Take;
+        var pit = new Qkvm.Hw.Timer.I8254(_clock, new IrqLine("irq0", wire), ticks);
+        pit.Write(3, 1, 0x34);
+        pit.Write(0, 1, 4773 & 0xFF);
+        pit.Write(0, 1, 4773 >> 8);
+        while (Apic.HasInterrupt) Take();
+        _clock.Advance(41_000_000);
+        int taken = 0;
+        for (; Apic.HasInterrupt; taken++) Take();
+        return taken;
+
+        void Take()
+        {
+            Assert.Equal(0x30, Apic.Acknowledge());
+            end();
+        }
+    }
+
+    [Fact]
+    public void Timer_ticks_that_would_be_lost_in_IRR_wait_until_it_is_free()
+    {
+        Redirect(2, 0x30, 0);
+        Assert.Equal(10, TicksAfterAbsence(level => _ioApic.SetIrq(2, level), () => _ioApic.IsWaiting(2), () => Apic.WriteMmio(Eoi, 0)));
+    }
+
+    [Fact]
+    public void Timer_ticks_that_would_be_lost_in_the_8259_wait_until_it_is_free()
+    {
+        foreach ((ulong port, ulong value) in ((ulong, ulong)[])[(0, 0x11), (1, 0x30), (1, 4), (1, 1), (1, 0xFE)]) _pic.Master.Write(port, 1, value);
+        Assert.Equal(10, TicksAfterAbsence(level => _pic.SetIrq(0, level), () => _pic.Master.IsWaiting(0) && _bus.TakesIntr,
+            () => _pic.Master.Write(0, 1, 0x20)));
+    }
+
     [Fact]
     public void An_interrupt_moves_from_IRR_to_ISR_and_EOI_ends_it()
     {

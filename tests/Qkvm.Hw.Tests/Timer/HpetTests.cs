@@ -51,6 +51,38 @@ public class HpetTests
         Assert.Equal(0x7_00001770UL, Read(Counter));
     }
 
+    [Theory]
+    [InlineData(41_000_000, 10, 10)]
+    [InlineData(60_000_000_000, 250, 251)]
+    public void In_the_8254s_place_missed_ticks_come_as_soon_as_a_processor_takes_them(long nanoseconds, int least, int most)
+    {
+        bool waiting = false;
+        int edges = 0;
+        var ticks = new TickFeedback(() => waiting);
+        var hpet = new Hpet(_clock, gsi => new IrqLine($"gsi{gsi}", level =>
+        {
+            if (gsi != 0 || !level) return;
+            Assert.False(waiting);
+            waiting = true;
+            edges++;
+        }), routes: 0x00FF0104, ticks);
+        hpet.Write(Timer0, 8, 1 << 6 | 8 | 4);
+        hpet.Write(Timer0 + Comparator, 8, 400_000);
+        hpet.Write(Timer0 + Comparator, 8, 400_000);
+        hpet.Write(Configuration, 8, 3);
+        _clock.Advance(nanoseconds);
+        Assert.Equal(1, edges);
+        while (waiting)
+        {
+            waiting = false;
+            ticks.Take();
+        }
+        Assert.InRange(edges, least, most);
+        int before = edges;
+        _clock.Advance(4_000_000);
+        Assert.Equal(before + 1, edges);
+    }
+
     [Fact]
     public void A_one_shot_edge_matches_once()
     {

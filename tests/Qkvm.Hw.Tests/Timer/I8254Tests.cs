@@ -129,6 +129,63 @@ public class I8254Tests
         Assert.Equal(100_000_000L * I8254.Hertz / 1_000_000_000 / 1193, _edges);
     }
 
+    /// <summary>At 250 Hz, with a processor that takes no tick until it is told to.</summary>
+    (I8254 Pit, Func<bool> Take) Busy()
+    {
+        bool waiting = false;
+        var ticks = new TickFeedback(() => waiting);
+        var pit = new I8254(_clock, new IrqLine("irq0", level =>
+        {
+            if (!level || waiting) return;
+            _edges++;
+            waiting = true;
+        }), ticks);
+        pit.Write(3, 1, 0x34);
+        pit.Write(0, 1, 4773 & 0xFF);
+        pit.Write(0, 1, 4773 >> 8);
+        waiting = false;
+        _edges = 0;
+        return (pit, () =>
+        {
+            if (!waiting) return false;
+            waiting = false;
+            ticks.Take();
+            return true;
+        });
+    }
+
+    [Fact]
+    public void Ticks_that_no_processor_had_time_for_come_as_soon_as_it_has()
+    {
+        var (_, take) = Busy();
+        _clock.Advance(41_000_000);
+        Assert.Equal(1, _edges);
+        while (take()) { }
+        Assert.Equal(10, _edges);
+        _clock.Advance(4_000_000);
+        Assert.Equal(11, _edges);
+    }
+
+    [Fact]
+    public void Of_ticks_long_past_those_of_the_last_second_come()
+    {
+        var (_, take) = Busy();
+        _clock.Advance(60_000_000_000);
+        while (take()) { }
+        Assert.InRange(_edges, 250, 252);
+    }
+
+    [Fact]
+    public void A_new_count_forgets_the_ticks_that_were_missed()
+    {
+        var (pit, take) = Busy();
+        _clock.Advance(41_000_000);
+        pit.Write(0, 1, 4773 & 0xFF);
+        pit.Write(0, 1, 4773 >> 8);
+        while (take()) { }
+        Assert.Equal(1, _edges);
+    }
+
     [Fact]
     public void Port_61_gates_and_shows_counter_2_and_toggles_refresh()
     {
