@@ -107,18 +107,10 @@ public sealed unsafe class MonitorTests
         Assert.Equal(vector, m.HandlerVector);
     }
 
-    sealed class PendingInterrupt : ILocalApic
+    sealed class PendingInterrupt : FakeApic
     {
         public volatile bool Waits;
-        public bool HasInterrupt => Waits;
-        public int Acknowledge() => 0x30;
-        public ulong BaseMsr => 0xFEE00900;
-        public bool WriteBaseMsr(ulong value) => false;
-        public uint ReadMmio(uint offset) => 0;
-        public void WriteMmio(uint offset, uint value) { }
-        public bool ReadMsr(uint msr, out ulong value) { value = 0; return false; }
-        public bool WriteMsr(uint msr, ulong value) => false;
-        public byte Cr8 { get; set; }
-        public ulong TscDeadline { get; set; }
+        public override bool HasInterrupt => Waits;
+        public override int Acknowledge() => 0x30;
     }
 }

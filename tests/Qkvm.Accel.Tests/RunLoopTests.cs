@@ -227,7 +227,7 @@ public sealed unsafe class RunLoopTests
     public void AnInterruptWakesHltAndHonoursTheShadowOfSti()
     {
         using GuestMachine machine = RealMode();
-        var apic = new FakeApic { Vector = 0x30 };
+        var apic = new CountingApic { Vector = 0x30 };
         machine.VCpu.Apic = apic;
         machine.Memory.Write(0x30 * 4, 4, 0x2000);
         machine.Place(0x2000, 16, c => { c.mov(bx, ax); c.iret(); });
@@ -358,25 +358,16 @@ public sealed unsafe class RunLoopTests
     }
 
     /// <summary>One interrupt, once.</summary>
-    sealed class FakeApic : ILocalApic
+    sealed class CountingApic : FakeApic
     {
         public int Vector { get; init; }
         public int Acknowledged { get; private set; }
-        public bool HasInterrupt => Acknowledged == 0;
+        public override bool HasInterrupt => Acknowledged == 0;
 
-        public int Acknowledge()
+        public override int Acknowledge()
         {
             Acknowledged++;
             return Vector;
         }
-
-        public ulong BaseMsr => 0xFEE00900;
-        public bool WriteBaseMsr(ulong value) => false;
-        public uint ReadMmio(uint offset) => 0;
-        public void WriteMmio(uint offset, uint value) { }
-        public bool ReadMsr(uint msr, out ulong value) { value = 0; return false; }
-        public bool WriteMsr(uint msr, ulong value) => false;
-        public byte Cr8 { get; set; }
-        public ulong TscDeadline { get; set; }
     }
 }

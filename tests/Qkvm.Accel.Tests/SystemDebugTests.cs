@@ -422,23 +422,15 @@ public sealed unsafe class SystemDebugTests
         }
     }
 
-    sealed class OneInterrupt : ILocalApic
+    sealed class OneInterrupt : FakeApic
     {
-        public bool HasInterrupt { get; private set; } = true;
+        bool _waits = true;
+        public override bool HasInterrupt => _waits;
 
-        public int Acknowledge()
+        public override int Acknowledge()
         {
-            HasInterrupt = false;
+            _waits = false;
             return 0x30;
         }
-
-        public ulong BaseMsr => 0xFEE00900;
-        public bool WriteBaseMsr(ulong value) => false;
-        public uint ReadMmio(uint offset) => 0;
-        public void WriteMmio(uint offset, uint value) { }
-        public bool ReadMsr(uint msr, out ulong value) { value = 0; return false; }
-        public bool WriteMsr(uint msr, ulong value) => false;
-        public byte Cr8 { get; set; }
-        public ulong TscDeadline { get; set; }
     }
 }
