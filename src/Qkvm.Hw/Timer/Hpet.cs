@@ -27,7 +27,7 @@ public sealed class Hpet : IDevice, IRegisterBank
     const ulong CapabilitiesValue = (ulong)NanosecondsPerTick * 1_000_000 << 32 | 0x8086A201;
     const int PitIrq = 0, RtcIrq = 8;
     const ulong MinimumWait = 2_000;                               // ticks between matches of a period however short
-    const ulong MaxBacklog = 1_000_000_000 / NanosecondsPerTick;    // interrupts further in the past are given up
+    const ulong MaxTicksBehind = 10;                               // as the 8254's
     const ulong MaxTicks = long.MaxValue / NanosecondsPerTick / 2; // longer than a machine runs
 
     readonly IVirtualClock _clock;
@@ -217,7 +217,7 @@ public sealed class Hpet : IDevice, IRegisterBank
         }
         else if (index == 0 && IsOwing)
         {
-            _owed = Math.Min(_owed + passed, Math.Max(1, MaxBacklog / Math.Max(1, timer.Period)));
+            _owed = Math.Min(_owed + passed, MaxTicksBehind);
             PayTick();
         }
         else Pulse(route);

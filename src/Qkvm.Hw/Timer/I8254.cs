@@ -17,7 +17,7 @@ public sealed class I8254 : IDevice, IRegisterBank
 
     const int ControlWordRegister = 3;                             // A1,A0 = 11; 0..2 are the counters
     const int Speaker = 2;
-    const long MaxBacklog = Hertz;                                 // edges further in the past are given up
+    const int MaxTicksBehind = 10;                                 // older ones are given up; as many as Linux's check at boot waits for
     const int MaxEdgesAtOnce = 64;                                 // a count of 2 must not hold the machine lock
 
     readonly I8254Counter[] _counters = [new(), new(), new()];
@@ -110,7 +110,7 @@ public sealed class I8254 : IDevice, IRegisterBank
     {
         long now = _clock.Now;
         if (_nextEdge > now) return;
-        long tick = Math.Max(_nextEdge, now - MaxBacklog);
+        long tick = Math.Max(_nextEdge, now - MaxTicksBehind * (long)_counters[0].Count);
         for (int i = 0; i < MaxEdgesAtOnce && tick <= now; i++)
         {
             (bool level, long next) = _counters[0].Wave(tick);

@@ -53,7 +53,7 @@ public class HpetTests
 
     [Theory]
     [InlineData(41_000_000, 10, 10)]
-    [InlineData(60_000_000_000, 250, 251)]
+    [InlineData(60_000_000_000, 10, 11)]
     public void In_the_8254s_place_missed_ticks_come_as_soon_as_a_processor_takes_them(long nanoseconds, int least, int most)
     {
         bool waiting = false;
