@@ -54,6 +54,9 @@ public static unsafe partial class Libc
     public static partial int eventfd(uint initial, int flags);
 
     [LibraryImport(Library, SetLastError = true)]
+    public static partial int poll(PollFd* descriptors, nuint count, int milliseconds);
+
+    [LibraryImport(Library, SetLastError = true)]
     public static partial int epoll_create1(int flags);
 
     [LibraryImport(Library, SetLastError = true)]
@@ -64,6 +67,14 @@ public static unsafe partial class Libc
 
     [LibraryImport(Library, SetLastError = true)]
     public static partial int epoll_pwait2(int epoll, EpollEvent* events, int capacity, Timespec* timeout, void* mask);
+}
+
+/// <summary>struct pollfd.</summary>
+[StructLayout(LayoutKind.Sequential)]
+public struct PollFd
+{
+    public int Fd;
+    public short Events, Occurred;
 }
 
 /// <summary>struct epoll_event; packed on x86-64.</summary>

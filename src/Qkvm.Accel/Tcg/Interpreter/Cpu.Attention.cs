@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Qkvm.Core.Accel;
+using Qkvm.Host;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
 
@@ -11,7 +12,7 @@ public sealed unsafe partial class Cpu
 
     /// <summary>Bits of those calls; translated code looks at it too.</summary>
     ref int _attention => ref _jit->Attention;
-    readonly SemaphoreSlim _wake = new(0, 1);
+    readonly WakeEvent _wake = new();
     readonly Lock _callLock = new();
 
     public ILocalApic? Apic { get; set; }
@@ -53,16 +54,10 @@ public sealed unsafe partial class Cpu
     void Call(int reason)
     {
         Interlocked.Or(ref _attention, reason);
-        if (_sleeping) Wake();
+        if (_sleeping) _wake.Set();
     }
 
     volatile bool _sleeping;
-
-    void Wake()
-    {
-        lock (_callLock)
-            if (_wake.CurrentCount == 0) _wake.Release();
-    }
 
     /// <summary>Answers all calls; a result ends Run. May run one instruction, and may fault.</summary>
     VCpuExit? Attend()

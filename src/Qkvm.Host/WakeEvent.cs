@@ -1,0 +1,34 @@
+namespace Qkvm.Host;
+
+/// <summary>What one thread sleeps on until another wakes it: an eventfd. .NET's own give their time away by sched_yield before
+/// they sleep, and on a busy host get it back milliseconds later.</summary>
+public sealed unsafe class WakeEvent : IDisposable
+{
+    const int Cloexec = 0x80000, NonBlock = 0x800, Readable = 1;
+
+    readonly int _fd = Libc.eventfd(0, Cloexec | NonBlock);
+
+    public WakeEvent()
+    {
+        if (_fd < 0) throw new HostException("no eventfd", Libc.Errno);
+    }
+
+    /// <summary>Any thread. The sleeper wakes, or does not fall asleep next time.</summary>
+    public void Set()
+    {
+        ulong one = 1;
+        Libc.write(_fd, &one, sizeof(ulong));
+    }
+
+    /// <summary>Until <see cref="Set"/>; it may return without.</summary>
+    /// <param name="milliseconds">At most as long; -1: for ever.</param>
+    public void Wait(int milliseconds = -1)
+    {
+        var wanted = new PollFd { Fd = _fd, Events = Readable };
+        Libc.poll(&wanted, 1, milliseconds);
+        ulong count;
+        Libc.read(_fd, &count, sizeof(ulong));
+    }
+
+    public void Dispose() => Libc.close(_fd);
+}
