@@ -8,8 +8,8 @@ namespace Qkvm.Accel.Tcg.Interpreter;
 /// with them.</summary>
 public sealed unsafe partial class Cpu
 {
-    /// <summary>As many as Linux uses at a time, and some.</summary>
-    const int MaxContexts = 8;
+    /// <summary>Each takes 3 MB; four cost boots nothing beside eight.</summary>
+    const int MaxContexts = 4;
 
     readonly List<TlbContext> _contexts = [new TlbContext()];
     TlbContext _context;

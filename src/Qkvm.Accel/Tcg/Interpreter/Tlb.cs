@@ -46,7 +46,7 @@ static class TlbSet
     public const int UserFetch = 4, SupervisorFetch = 5, Count = 6;
 
     /// <summary>Entries of a set for data, of one for fetches: code is translated once, data is looked up again and again.</summary>
-    public const int Size = 1 << 13, FetchSize = 1 << 11;
+    public const int Size = 1 << 14, FetchSize = 1 << 11;
 
     /// <summary>Entries of all sets.</summary>
     public const int Total = UserFetch * Size + (Count - UserFetch) * FetchSize;
