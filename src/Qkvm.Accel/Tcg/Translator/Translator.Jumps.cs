@@ -188,11 +188,9 @@ sealed unsafe partial class Translator
         if (step.Treatment == Treatment.Loop) _e.Op(size == 8, Lea, Rcx, Rcx, None, 0, -1);
         bool saved = _flagsSaved;
         if (size == 4) _e.Byte(0x67);
-        _e.Bytes([0xE3, 0]);                                        // jrcxz
-        byte* distance = _e.Writable - 1;
-        uint from = _e.Here;
+        byte* zero = _e.JumpIfRcxZero();
         uint other = _e.Jump();
-        *distance = (byte)(_e.Here - from);
+        _e.Land(zero);
         bool isLoop = step.Treatment == Treatment.Loop;
         if (isLoop)
         {

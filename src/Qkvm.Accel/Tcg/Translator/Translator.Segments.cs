@@ -103,11 +103,9 @@ sealed unsafe partial class Translator
             _e.MoveZeroExtended16(Rcx, Rcx);
         }
         if (size == 4) _e.Byte(0x67);
-        _e.Bytes([0xE3, 0]);                                        // jrcxz
-        byte* distance = _e.Writable - 1;
-        uint from = _e.Here;
+        byte* zero = _e.JumpIfRcxZero();
         uint counts = _e.Jump();
-        *distance = (byte)(_e.Here - from);
+        _e.Land(zero);
         if (size == 2) _e.Move(Rcx, R10);
         uint on = 0, differs = 0;
         if (isLoop) on = _e.Jump();

@@ -113,12 +113,10 @@ sealed unsafe partial class Translator
     {
         uint decided = _e.JumpIf(form.WhileEqual ? NotEqual : Equal);
         _e.LoadFrom(Rcx, &_jit->StringRest);
-        _e.Bytes([0xE3, 0]);                                        // jrcxz
-        byte* distance = _e.Writable - 1;
-        uint from = _e.Here;
+        byte* atEnd = _e.JumpIfRcxZero();
         if (form.AddressSize == 2) LoadRest(2);
         _stubs.Add(new Stub { Kind = StubKind.StringAgain, Hole = _e.Jump(), Record = poll, Target = (int)top });
-        *distance = (byte)(_e.Here - from);
+        _e.Land(atEnd);
         _e.PatchHere(decided);
         _e.LoadFrom(R11, &_jit->StringRest);
         _e.Op(true, Lea, Rcx, Rcx, R11, 0, 0);
