@@ -94,14 +94,17 @@ sealed unsafe class GuestMachine : IDisposable
     }
 
     /// <summary>Runs from RIP until HLT stops it; fails if it takes so long that something hangs.</summary>
-    public void RunToHalt(ulong rip, int index = 0, int seconds = 60)
+    /// <param name="masked">Halts that an interrupt may end do not count.</param>
+    public void RunToHalt(ulong rip, int index = 0, int seconds = 60, bool masked = false)
     {
         IVCpu vcpu = VCpus[index];
-        ((InterpretedVCpu)vcpu).Cpu.State->Rip = rip;
+        CpuState* state = ((InterpretedVCpu)vcpu).Cpu.State;
+        state->Rip = rip;
+        bool IsMasked() => !masked || (Volatile.Read(ref state->RflagsSystem) & Rflags.If) == 0;
         VCpuExit exit = default;
         var thread = new Thread(() => exit = vcpu.Run());
         thread.Start();
-        for (int i = 0; i < seconds * 1000 && !vcpu.IsHalted && thread.IsAlive; i++) Thread.Sleep(1);
+        for (int i = 0; i < seconds * 1000 && !(IsMasked() && vcpu.IsHalted && IsMasked()) && thread.IsAlive; i++) Thread.Sleep(1);
         vcpu.Kick();
         thread.Join();
         Assert.Equal(new VCpuExit(ExitReason.Kicked), exit);

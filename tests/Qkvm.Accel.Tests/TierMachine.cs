@@ -96,7 +96,7 @@ sealed unsafe class TierMachine : IDisposable
     }
 
     public int Place(ulong at, Action<Assembler> program) => Machine.Place(at, 64, program).Length;
-    public void Run(ulong rip = Code) => Machine.RunToHalt(rip);
+    public void Run(ulong rip = Code, bool masked = false) => Machine.RunToHalt(rip, masked: masked);
 
     /// <summary>Runs all vCPUs at once, each until its HLT.</summary>
     public void RunAll(params ulong[] starts)
