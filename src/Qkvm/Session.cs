@@ -12,6 +12,7 @@ using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
+using Qkvm.Core.Time;
 using Qkvm.Machines;
 
 namespace Qkvm;
@@ -19,6 +20,9 @@ namespace Qkvm;
 /// <summary>One run: opens the backends, builds the machine over them, runs it, and puts everything back on each way out.</summary>
 sealed class Session : IDisposable
 {
+    /// <summary>Under -d lockstep: about as much slower as the guest is, so that its clock ticks are not most of what it does.</summary>
+    const int LockstepSlowdown = 100;
+
     readonly MachineConfig _config;
     readonly MachineEnvironment _environment = new();
     readonly MachineBackends _backends = new();
@@ -120,6 +124,7 @@ sealed class Session : IDisposable
     TcgAccelerator SoftwareCpu(IReadOnlyList<OptionPair> options)
     {
         var tcg = new TcgAccelerator { Trace = Log("int"), Lockstep = _config.LogItems.Contains("lockstep") };
+        if (tcg.Lockstep) HostClock.Slowdown = LockstepSlowdown;
         string[] code = [.. _config.LogItems.Where(CodeLog.Items.Contains)];
         if (code.Length > 0 || _config.PerfMap)
         {

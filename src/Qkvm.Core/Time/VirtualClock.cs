@@ -1,9 +1,8 @@
-using System.Diagnostics;
 using Qkvm.Core.State;
 
 namespace Qkvm.Core.Time;
 
-/// <summary>The machine's clock over the host's monotonic clock, with its timers. The main loop calls
+/// <summary>The machine's clock over <see cref="HostClock"/>, with its timers. The main loop calls
 /// <see cref="RunExpired"/>. All but <see cref="Nanoseconds"/> is under the machine lock.</summary>
 public sealed class VirtualClock(Action deadlineMoved) : IVirtualClock
 {
@@ -18,7 +17,7 @@ public sealed class VirtualClock(Action deadlineMoved) : IVirtualClock
 
     public long Nanoseconds
     {
-        get { lock (_origin) return _running ? HostNow() - _started : _pausedAt; }
+        get { lock (_origin) return _running ? HostClock.Nanoseconds - _started : _pausedAt; }
     }
 
     public bool IsRunning => _running;
@@ -28,7 +27,7 @@ public sealed class VirtualClock(Action deadlineMoved) : IVirtualClock
         lock (_origin)
         {
             if (_running) return;
-            _started = HostNow() - _pausedAt;
+            _started = HostClock.Nanoseconds - _pausedAt;
             _running = true;
         }
         deadlineMoved();
@@ -39,14 +38,14 @@ public sealed class VirtualClock(Action deadlineMoved) : IVirtualClock
         lock (_origin)
         {
             if (!_running) return;
-            _pausedAt = HostNow() - _started;
+            _pausedAt = HostClock.Nanoseconds - _started;
             _running = false;
         }
     }
 
     public IVmTimer CreateTimer(Action onExpired) => new Timer(this, onExpired);
 
-    /// <summary>Runs due timers; returns nanoseconds to the next one, or -1 for none.</summary>
+    /// <summary>Runs due timers; returns the host's nanoseconds to the next one, or -1 for none.</summary>
     public long RunExpired()
     {
         for (int i = 0; i < MaxExpirationsAtOnce; i++)
@@ -66,7 +65,7 @@ public sealed class VirtualClock(Action deadlineMoved) : IVirtualClock
         lock (_origin)
         {
             _pausedAt = now;
-            _started = HostNow() - now;
+            _started = HostClock.Nanoseconds - now;
         }
     }
 
@@ -74,7 +73,7 @@ public sealed class VirtualClock(Action deadlineMoved) : IVirtualClock
     {
         Timer? next = _running ? Next() : null;
         _awaited = next?.Due ?? long.MaxValue;
-        return next == null ? -1 : Math.Max(0, next.Due - Nanoseconds);
+        return next == null ? -1 : Math.Clamp(next.Due - Nanoseconds, 0, long.MaxValue / HostClock.Slowdown) * HostClock.Slowdown;
     }
 
     Timer? Next()
@@ -84,8 +83,6 @@ public sealed class VirtualClock(Action deadlineMoved) : IVirtualClock
             if (next == null || _armed[i].Due < next.Due) next = _armed[i];
         return next;
     }
-
-    static long HostNow() => (long)((Int128)Stopwatch.GetTimestamp() * 1_000_000_000 / Stopwatch.Frequency);
 
     sealed class Timer(VirtualClock clock, Action onExpired) : IVmTimer
     {

@@ -125,6 +125,6 @@ static class LogItems
         ("exec", "show the address of each instruction before it runs (slow: nothing is translated)"),
         ("cpu", "show CPU registers before each instruction (slow: nothing is translated)"),
         ("cpu_reset", "show CPU state before CPU resets"),
-        ("lockstep", "run each instruction on the translator and on the interpreter, show what differs"),
+        ("lockstep", "run each instruction on the translator and on the interpreter, show what differs; the guest's time is 100 times slower"),
     ];
 }

@@ -59,9 +59,6 @@ public sealed unsafe partial class Cpu
 
     // Clock
 
-    /// <summary>Nanoseconds since the time stamp counters began: on all vCPUs the same.</summary>
-    static ulong KvmNanoseconds() => HostNanoseconds() - s_origin;
-
     /// <summary>struct pvclock_vcpu_time_info, if the guest has said where. Time = system_time + (TSC - tsc_timestamp) scaled, and
     /// both run off the same clock here, so that one update holds until the guest moves its TSC.</summary>
     void UpdateKvmClock()
@@ -74,7 +71,7 @@ public sealed unsafe partial class Cpu
         uint version = (uint)Memory.Read(at, 4) | 1;                // odd while the rest is being written
         Memory.Write(at, 4, version);
         Memory.Write(at + 8, 8, tsc);
-        Memory.Write(at + 16, 8, now - s_origin);
+        Memory.Write(at + 16, 8, now);
         Memory.Write(at + 24, 4, multiplier);
         Memory.Write(at + 28, 1, (byte)shift);
         Memory.Write(at + 29, 1, _isKvmClockStable ? stable : 0u);
@@ -98,7 +95,7 @@ public sealed unsafe partial class Cpu
     void WriteWallClock(ulong at)
     {
         const ulong ticksPerSecond = 10_000_000, nanosecondsPerTick = 100;
-        ulong ticks = (ulong)(DateTime.UtcNow - DateTime.UnixEpoch).Ticks, since = KvmNanoseconds() / nanosecondsPerTick, zero = ticks - since;
+        ulong ticks = (ulong)(DateTime.UtcNow - DateTime.UnixEpoch).Ticks, since = HostNanoseconds() / nanosecondsPerTick, zero = ticks - since;
         uint version = (uint)Memory.Read(at, 4) | 1;
         Memory.Write(at, 4, version);
         Memory.Write(at + 4, 4, (uint)(zero / ticksPerSecond));

@@ -1,4 +1,4 @@
-using System.Diagnostics;
+using Qkvm.Core.Time;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
 
@@ -13,20 +13,12 @@ public sealed unsafe partial class Cpu
     /// <summary>Any thread.</summary>
     public ulong ReadTsc() => HostTsc() + Volatile.Read(ref State->TscOffset);
 
-    /// <summary>What the host's clock showed when this process began: counters of all vCPUs start together.</summary>
-    static readonly ulong s_origin = HostNanoseconds();
-
     ulong HostTsc() => HostTsc(HostNanoseconds());
 
     /// <summary>The counter, before the guest's offset, at a time of the host's clock.</summary>
-    ulong HostTsc(ulong hostNanoseconds)
-    {
-        ulong nanoseconds = hostNanoseconds - s_origin;
-        return TscHertz == Nanoseconds ? nanoseconds : (ulong)((UInt128)nanoseconds * TscHertz / Nanoseconds);
-    }
+    ulong HostTsc(ulong nanoseconds) => TscHertz == Nanoseconds ? nanoseconds : (ulong)((UInt128)nanoseconds * TscHertz / Nanoseconds);
 
-    static ulong HostNanoseconds() => Stopwatch.Frequency == (long)Nanoseconds ? (ulong)Stopwatch.GetTimestamp()
-        : (ulong)((UInt128)(ulong)Stopwatch.GetTimestamp() * Nanoseconds / (ulong)Stopwatch.Frequency);
+    static ulong HostNanoseconds() => (ulong)HostClock.Nanoseconds;
 
     /// <summary>At power-on and reset. Deviation: a reset lets the counter go on, so that no vCPU is behind another.</summary>
     void ResetTsc() => (State->TscOffset, State->TscAdjust) = (0, 0);
