@@ -331,6 +331,21 @@ public unsafe class SystemTransferTests
     }
 
     [Theory]
+    [InlineData(8, 0x48, 0xFF, 0x1B)]                                               // call far [rbx]
+    [InlineData(8, 0x66, 0x48, 0xFF, 0x1B)]
+    [InlineData(4, 0xFF, 0x1B)]
+    public void AMDs_far_calls_with_REX_W_read_32_bits_and_push_64(int size, params int[] code)
+    {
+        using SystemMachine m = new M().Long64();
+        m.Write(M.Data, (ulong)M.Code64 << 32 | (uint)Target, 8);
+        m.Cpu.Rbx = M.Data;
+        ulong before = m.Rsp;
+        m.Run([.. code.Select(b => (byte)b)]);
+        Assert.Equal(((ulong)Target, M.Code64, before - 2 * (uint)size), (m.S->Rip, m.S->Cs.Selector, m.Rsp));
+        Assert.Equal((M.Code + (uint)code.Length, (ulong)M.Code64), (m.Top(0, size), m.Top(1, size)));
+    }
+
+    [Theory]
     [InlineData(M.Code0, 0x8C, 13, M.Gate)]                                         // DPL below CPL
     [InlineData(M.Code0, 0x6C, 11, M.Gate)]                                         // absent gate
     [InlineData(0, 0xEC, 13, 0)]

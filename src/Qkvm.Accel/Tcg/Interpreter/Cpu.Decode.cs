@@ -22,7 +22,7 @@ public sealed unsafe partial class Cpu
             decoder.Decode(out Instruction instruction);
             if (decoder.LastError == DecoderError.NoMoreBytes) break;
             *insn = default;
-            Translate(instruction, insn);
+            Translate(instruction, bytes + used, insn);
             count++;
             used += instruction.Length;
             if ((insn++->Flags & InsnFlags.EndsBlock) != 0) break;
@@ -35,7 +35,8 @@ public sealed unsafe partial class Cpu
     }
 
     /// <summary>The interpreter's form of an instruction; what is at <paramref name="insn"/> is all zero.</summary>
-    internal void Translate(in Instruction instruction, Insn* insn)
+    /// <param name="bytes">The instruction.</param>
+    internal void Translate(in Instruction instruction, byte* bytes, Insn* insn)
     {
         Code code = instruction.Code;
         insn->Code = code;
@@ -51,12 +52,21 @@ public sealed unsafe partial class Cpu
         bool hasImmediate = false;
         for (int i = 0; i < instruction.OpCount; i++) TranslateOperand(instruction, i, insn, ref hasImmediate);
         insn->OperandSize = OperandSize(instruction);
+        if (code == Code.Call_m1632 && _codeSize == 8 && HasRexW(bytes)) insn->Flags |= InsnFlags.RexW;
         if (code == Code.INVALID || !IsSupported(code)) Refuse(insn);
         else if (IntegerOps.TrySelect(instruction, insn)) { }
         else if (SystemOps.TrySelect(instruction, insn)) { if (!IsHarmless(code)) insn->Flags |= InsnFlags.EndsBlock | InsnFlags.System; }
         else if (VectorOps.TrySelect(instruction, insn)) insn->Flags |= InsnFlags.Vectors;
         else Refuse(insn);
         if (ChangesRights(code)) insn->Flags |= InsnFlags.EndsBlock | InsnFlags.System;
+    }
+
+    /// <summary>Of an instruction with opcode FFh, which no prefix is.</summary>
+    static bool HasRexW(byte* bytes)
+    {
+        byte last = 0;
+        for (; *bytes != 0xFF; bytes++) last = *bytes;
+        return (last & 0xF8) == 0x48;
     }
 
     static void Refuse(Insn* insn)

@@ -58,4 +58,6 @@ public enum InsnFlags : byte
     System = 16,
     /// <summary>Touches x87, MMX or vector registers.</summary>
     Vectors = 32,
+    /// <summary>A far call with REX.W whose pointer has 32 bits all the same.</summary>
+    RexW = 64,
 }

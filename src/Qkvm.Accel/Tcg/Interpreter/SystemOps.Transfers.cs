@@ -63,7 +63,8 @@ static unsafe partial class SystemOps
     static void CallIndirect(Cpu cpu, Insn* i)
     {
         ulong offset = cpu.LoadFarPointer(i, out ushort selector);
-        cpu.CallFar(selector, offset, i->OperandSize, cpu.NextRip(i));
+        int pushed = (i->Flags & InsnFlags.RexW) != 0 ? 8 : i->OperandSize;         // AMD's: the pointer has 32 bits, the stack 64
+        cpu.CallFar(selector, offset, pushed, cpu.NextRip(i));
     }
 
     static void Retf(Cpu cpu, Insn* i) => cpu.ReturnFar(i->OperandSize, (uint)i->Immediate);

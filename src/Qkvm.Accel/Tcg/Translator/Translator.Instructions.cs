@@ -387,7 +387,7 @@ sealed unsafe partial class Translator
         if (record == null) return false;
         var insn = (Insn*)_region.Allocate(sizeof(Insn), 8);
         if (insn == null) return false;
-        _cpu.Translate(x, insn);
+        _cpu.Translate(x, _page + offset, insn);
         *ExitRecord.InsnOf(record) = insn;
         EmitExit(record, _flagsSaved ? _common.ExitSaved : _common.Exit);
         return true;
