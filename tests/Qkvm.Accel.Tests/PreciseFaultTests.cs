@@ -38,6 +38,35 @@ public sealed unsafe class PreciseFaultTests
         Assert.Equal(Mark + 5, tier.Read(TierMachine.Frame(Pages) - 32));
     }
 
+    /// <summary>They share no check, however the distance between them comes out in 64 bits.</summary>
+    [Theory]
+    [InlineData(0x98FFD82981EED040, Vector.GeneralProtection)]
+    [InlineData(0xC000000040000000, Vector.GeneralProtection)]
+    [InlineData(0xBFFFFFFFC0000000, Vector.GeneralProtection)]
+    [InlineData(0x7FFFFFFFFFFFFFFF, Vector.GeneralProtection)]
+    [InlineData(0x8000000000000000, Vector.GeneralProtection)]
+    [InlineData(0xFFFFFFFFFFFFFFFF, Vector.PageFault)]
+    public void Absolute_addresses_far_apart_fault_each_for_itself(ulong far, int vector)
+    {
+        foreach (bool translated in (bool[])[true, false])
+            foreach (ulong near in (ulong[])[TierMachine.Linear(1), far])
+            {
+                ulong other = near == far ? TierMachine.Linear(1) : far;
+                using TierMachine tier = Mapped(translated);
+                tier.Place(TierMachine.Code, c =>
+                {
+                    c.db([0xA2, .. BitConverter.GetBytes(near)]);                   // mov [near], al
+                    c.db([0xA2, .. BitConverter.GetBytes(other)]);
+                    c.hlt();
+                });
+                tier.Cpu.Rax = 0x5A;
+                tier.Run();
+                bool isFirst = near == far;
+                Assert.Equal((vector, TierMachine.Code + (isFirst ? 0u : 9u)), (tier.Vector, tier.FaultRip));
+                Assert.Equal(isFirst ? Mark : Mark & ~0xFFUL | 0x5A, tier.Read(TierMachine.Frame(1)));
+            }
+    }
+
     [Theory, MemberData(nameof(Tiers))]
     public void Pushes_fault_with_the_stack_pointer_they_found(bool translated)
     {

@@ -193,9 +193,12 @@ sealed unsafe partial class Unit
             if (pattern.Base != access.Base || pattern.Index != access.Index || pattern.Shift != access.Shift || pattern.Segment != access.Segment
                 || pattern.IsShort != access.IsShort || pattern.IsWord != access.IsWord || !SharesBound(pattern, access) || !SharesAlignment(group, access) || pattern.BitIndex >= 0 || group.Position < defined) continue;
             if (access.IsWrite && !group.IsWrite && group.Position <= lastExit) continue;
-            long low = Math.Min(group.Low, access.Displacement), high = Math.Max(group.High, access.Displacement + access.Size);
-            if (high - low > MaxSpan) continue;
-            (group.Low, group.High) = (low, high);
+            // Relative to the group, since absolute addresses may be further apart than a long tells.
+            long distance = access.Displacement - group.Low;
+            if (distance is < -MaxSpan or > MaxSpan) continue;
+            long before = Math.Min(0, distance), after = Math.Max(group.High - group.Low, distance + access.Size);
+            if (after - before > MaxSpan) continue;
+            (group.Low, group.High) = (group.Low + before, group.Low + after);
             group.IsWrite |= access.IsWrite;
             group.Count++;
             return g;
