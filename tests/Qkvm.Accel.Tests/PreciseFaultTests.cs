@@ -67,6 +67,48 @@ public sealed unsafe class PreciseFaultTests
             }
     }
 
+    /// <summary>Seen from where flags are free for its check, an operand may be further away than 2 GiB.</summary>
+    [Theory, MemberData(nameof(Tiers))]
+    public void Displacements_of_the_stack_pointer_add_up(bool translated)
+    {
+        const ulong tables = GuestMachine.Tables, lower = tables + 0x1000, window = (TierMachine.Window >> 30) * 8, last = 511 * 8;
+        const int displacement = 0x7FFFFFF8;
+        using TierMachine tier = Mapped(translated);
+        tier.UseFaultStack(0x9000);
+        // 4 GiB below the operand is a page.
+        tier.Write(tables + last, tier.Read(tables));
+        tier.Write(lower + last, tier.Read(lower + window));
+        tier.Place(TierMachine.Code, c =>
+        {
+            c.cmp(rax, rdx);
+            for (int i = 0; i < 3; i++) c.pop(rcx);
+            c.mov(__[rsp + displacement], bl);
+            c.setc(al);
+        });
+        ulong start = tier.Cpu.Rsp = TierMachine.Linear(1) + 0x100;
+        tier.Run();
+        Assert.Equal((Vector.PageFault, start + 24, start + 24 + displacement), (tier.Vector, tier.FaultRsp, tier.Cpu.State->Cr2));
+    }
+
+    [Theory]
+    [InlineData(0x7FFFFFFF)]
+    [InlineData(-0x80000000L)]
+    public void Displacements_of_RIP_reach_2_GiB(long displacement)
+    {
+        foreach (bool translated in (bool[])[true, false])
+        {
+            using TierMachine tier = Mapped(translated);
+            tier.Place(TierMachine.Code + 0x800, c =>
+            {
+                c.db([0x48, 0x8D, 0x05, .. BitConverter.GetBytes((int)displacement)]);  // lea rax, [rip + displacement]
+                c.db([0x8A, 0x1D, .. BitConverter.GetBytes((int)displacement)]);        // mov bl, [rip + displacement]
+            });
+            tier.Run(TierMachine.Code + 0x800);
+            ulong after = TierMachine.Code + 0x807 + (ulong)displacement;
+            Assert.Equal((Vector.PageFault, after, after + 6), (tier.Vector, tier.Cpu.Rax, tier.Cpu.State->Cr2));
+        }
+    }
+
     [Theory, MemberData(nameof(Tiers))]
     public void Pushes_fault_with_the_stack_pointer_they_found(bool translated)
     {

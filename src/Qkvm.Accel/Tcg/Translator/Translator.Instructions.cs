@@ -216,7 +216,7 @@ sealed unsafe partial class Translator
             if (size >= 4 && target != R10) _e.Move32(target, R10);
         }
         else if (start == None && index == None) _e.MoveImmediate(target, wide ? (ulong)access.Displacement : (uint)access.Displacement);
-        else _e.Op(wide, Lea, target, start, index, access.Shift, (int)access.Displacement);
+        else EmitSum(wide, target, start, index, access.Shift, access.Displacement);
         if (size == 2)
         {
             if (to != None)

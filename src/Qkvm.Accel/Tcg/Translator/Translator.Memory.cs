@@ -121,8 +121,16 @@ sealed unsafe partial class Translator
             _e.MoveImmediate(R10, access.IsWord ? (ushort)displacement : access.IsShort ? (uint)displacement : (ulong)displacement);
             return;
         }
-        _e.Op(!access.IsShort, Lea, R10, start, index, access.Shift, (int)displacement);
+        EmitSum(!access.IsShort, R10, start, index, access.Shift, displacement);
         if (access.IsWord) _e.MoveZeroExtended16(R10, R10);
+    }
+
+    /// <summary>LEA with a displacement that may take 33 bits: one relative to RIP, or to RSP at another place in the block.</summary>
+    void EmitSum(bool wide, int to, int start, int index, int shift, long displacement)
+    {
+        int first = (int)Math.Clamp(displacement, int.MinValue, int.MaxValue);
+        _e.Op(wide, Lea, to, start, index, shift, first);
+        if (displacement != first) _e.Op(wide, Lea, to, to, None, 0, (int)(displacement - first));
     }
 
     int LoadScratch(int scratch, ulong* from)
@@ -157,7 +165,8 @@ sealed unsafe partial class Translator
         long displacement = access.Displacement - (access.Base == GuestRsp ? _unit.Steps[stepNumber].StackDelta - _stackMoves : 0);
         int host = access.Base is Access.None or Access.Rip ? None : Host(access.Base);
         int index = access.Index == Access.None ? None : Host(access.Index);
-        bool isPlain = host != None && (access.Index == Access.None || index != None) && access.Segment < 0 && !access.IsShort && !access.IsWord;
+        bool isPlain = host != None && (access.Index == Access.None || index != None) && access.Segment < 0 && !access.IsShort && !access.IsWord
+            && displacement == (int)displacement;
         bool isIndexOnly = access.Base == Access.None && index != None && access.Segment < 0 && !access.IsShort && !access.IsWord;
         bool isChecked = _checked == access.Group && !keepR10 && access.BitIndex < 0;
         _checked = -1;

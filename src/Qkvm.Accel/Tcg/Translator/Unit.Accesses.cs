@@ -53,7 +53,7 @@ sealed unsafe partial class Unit
 
     static bool IsWritten(int register, ReadOnlySpan<int> lastWrite) => register < 16 && lastWrite[register] >= 0;
 
-    /// <summary>By how much RSP moves, if that is all that happens to it.</summary>
+    /// <summary>By how much RSP moves, if that is all that happens to it, and little enough for the sum over a block.</summary>
     int? StackChange(in Step step)
     {
         switch (step.Treatment)
@@ -64,9 +64,10 @@ sealed unsafe partial class Unit
         }
         ref readonly Instruction x = ref step.X;
         if (x.OpCount == 0 || x.Op0Kind != OpKind.Register || x.Op0Register != (Mode.Is64 ? Register.RSP : Register.ESP)) return null;
-        if (x.Mnemonic is Mnemonic.Add or Mnemonic.Sub && x.Op1Kind is OpKind.Immediate8to32 or OpKind.Immediate8to64 or OpKind.Immediate32 or OpKind.Immediate32to64)
-            return x.Mnemonic == Mnemonic.Add ? (int)x.GetImmediate(1) : -(int)x.GetImmediate(1);
-        return null;
+        if (x.Mnemonic is not (Mnemonic.Add or Mnemonic.Sub) || x.Op1Kind is not (OpKind.Immediate8to32 or OpKind.Immediate8to64 or OpKind.Immediate32 or OpKind.Immediate32to64))
+            return null;
+        var change = (int)x.GetImmediate(1);
+        return change is < -MostStackChange or > MostStackChange ? null : x.Mnemonic == Mnemonic.Add ? change : -change;
     }
 
     /// <summary>General registers changed, by number.</summary>

@@ -7,6 +7,7 @@ namespace Qkvm.Accel.Tcg.Translator;
 sealed unsafe partial class Unit
 {
     public const int MaxSteps = 48, PageSize = 4096, MaxSpan = 512;
+    const int MostStackChange = 1 << 20;
     const int Rsp = 4, AllFlags = OpInfo.AllFlags;
 
     readonly byte* _page;
