@@ -12,7 +12,7 @@ public sealed unsafe partial class Cpu
     ulong _modeBits = ulong.MaxValue;
 
     /// <summary>What the processor's state means for translated code.</summary>
-    Mode CurrentMode()
+    internal Mode CurrentMode()
     {
         // Outside 64-bit mode any segment register counts.
         if (_mode != null && !_modeMayDiffer && _is64Bit) return _mode;

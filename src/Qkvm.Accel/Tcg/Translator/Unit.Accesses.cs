@@ -71,7 +71,7 @@ sealed unsafe partial class Unit
     }
 
     /// <summary>General registers changed, by number.</summary>
-    static int Written(in Step step)
+    internal static int Written(in Step step)
     {
         int written = step.Info.ImplicitWrites;
         ref readonly Instruction x = ref step.X;
