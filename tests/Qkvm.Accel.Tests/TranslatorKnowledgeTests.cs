@@ -78,7 +78,7 @@ public sealed unsafe class TranslatorKnowledgeTests
     static bool IsWritten(OpAccess access) => access is OpAccess.Write or OpAccess.CondWrite or OpAccess.ReadWrite or OpAccess.ReadCondWrite;
 
     /// <summary>Prefixes and an opcode of any of the maps, the rest random.</summary>
-    static void Fill(Span<byte> code, Random random, int bits)
+    internal static void Fill(Span<byte> code, Random random, int bits)
     {
         random.NextBytes(code);
         int at = 0;

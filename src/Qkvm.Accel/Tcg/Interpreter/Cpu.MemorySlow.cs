@@ -82,7 +82,9 @@ public sealed unsafe partial class Cpu
     public void WriteBytes(ulong linear, ReadOnlySpan<byte> data)
     {
         if (data.Length == 0) return;
-        for (ulong at = linear & ~PageMask, end = linear + (ulong)data.Length; at < end; at += PageSize) Fill(Wrap(Math.Max(at, linear)), true, CurrentSet, Seg.Ds);
+        // By number: the next page may be the first of the address space.
+        for (ulong page = 0; page <= ((linear & PageMask) + (ulong)(data.Length - 1)) / PageSize; page++)
+            Fill(Wrap(page == 0 ? linear : (linear & ~PageMask) + page * PageSize), true, CurrentSet, Seg.Ds);
         fixed (byte* from = data)
             for (int done = 0; done < data.Length;)
             {

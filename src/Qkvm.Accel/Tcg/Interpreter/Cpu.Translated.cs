@@ -179,7 +179,7 @@ public sealed unsafe partial class Cpu
                 }
             }
             // An operand of 16 bytes and more may have to be aligned, and #GP goes before #PF: the interpreter knows.
-            else if (record->IsSimple == 1 && IsCanonical(linear) && ((linear & 15) == 0 || record->Limit > PageSize - 16))
+            else if (record->IsSimple == 1 && IsCanonical(linear) && (record->Limit > PageSize - 16 || (linear & (ulong)(PageSize - 1 - record->Limit)) == 0))
             {
                 UnpackState(rip);
                 State->Cr2 = linear;
