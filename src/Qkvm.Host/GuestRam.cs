@@ -63,8 +63,8 @@ public sealed unsafe class GuestRam : IDisposable
     /// <summary>One byte a page: <see cref="CodePage"/> and <see cref="WatchedPage"/>; for accelerators.</summary>
     public byte* PageFlags => _pageFlags;
 
-    /// <summary>A flagged page was written by a device or a monitor: (this block, page index). Any thread.</summary>
-    public event Action<GuestRam, ulong>? FlaggedPageWritten;
+    /// <summary>In a flagged page a device or a monitor has written: (this block, offset, bytes), all within the page. Any thread.</summary>
+    public event Action<GuestRam, ulong, int>? FlaggedPageWritten;
 
     public Span<byte> Span(ulong offset, int length)
     {
@@ -115,7 +115,11 @@ public sealed unsafe class GuestRam : IDisposable
     {
         if (length == 0) return;
         for (ulong page = offset >> PageShift, last = (offset + length - 1) >> PageShift; page <= last; page++)
-            if (_pageFlags[page] != 0) FlaggedPageWritten?.Invoke(this, page);
+        {
+            if (_pageFlags[page] == 0) continue;
+            ulong from = Math.Max(offset, page << PageShift), end = Math.Min(offset + length, (page + 1) << PageShift);
+            FlaggedPageWritten?.Invoke(this, from, (int)(end - from));
+        }
     }
 
     /// <summary>Gives whole pages back to the host; they read as zeros afterwards.</summary>

@@ -7,7 +7,9 @@ namespace Qkvm.Accel.Tcg.Interpreter;
 /// <see cref="GuestRam.CodePage"/> sends stores and DMA here; only those that hit decoded bytes cost anything.</summary>
 /// <remarks>Order: a decoder marks, waits until no other vCPU stores to the page unseen (<see cref="Cpu.MarkCode"/>), then reads; a
 /// writer writes, then looks. Dropping clears the marks and then tells every vCPU, so that whatever was decoded before has a
-/// notice on its way.</remarks>
+/// notice on its way. At first only what was decoded from the bytes written goes: boot loaders write the number of each interrupt
+/// that they call for into the instruction. A page that is written often without being decoded in between loses all, and is data
+/// again.</remarks>
 sealed unsafe class CodeMap : IDisposable
 {
     /// <summary>With more vCPUs, some share a bit: <see cref="TagOf"/>.</summary>
@@ -16,6 +18,10 @@ sealed unsafe class CodeMap : IDisposable
     public static ulong TagOf(int cpu) => 1UL << cpu % MostTags;
 
     const int WordsPerPage = GuestRam.PageSize / 64;
+
+    /// <summary>Of a page's bitmap: a word behind its bits counts how often a part was dropped since code was last decoded there.</summary>
+    const int DropsAt = WordsPerPage;
+    const int MostParts = 64, LongestPart = 64;
 
     readonly CodeMaps _owner;
     readonly ulong** _bitmaps;
@@ -59,6 +65,7 @@ sealed unsafe class CodeMap : IDisposable
         if (bitmap == null) bitmap = Allocate(page);
         int from = (int)((nuint)host & GuestRam.PageSize - 1);
         for (int word = from >> 6; word <= from + length - 1 >> 6; word++) Interlocked.Or(ref bitmap[word], Bits(from, length, word));
+        Volatile.Write(ref bitmap[DropsAt], 0);
         Or(ref Ram.PageFlags[page], GuestRam.CodePage);
         Interlocked.MemoryBarrier();
         return Volatile.Read(ref _tags[page]);
@@ -75,13 +82,19 @@ sealed unsafe class CodeMap : IDisposable
             Ram.MarkWritten((ulong)(host - Ram.Pointer), (ulong)length);
             return (flags & GuestRam.CodePage) != 0;
         }
+        return (flags & GuestRam.CodePage) != 0 && DropHit(page, (int)((nuint)host & GuestRam.PageSize - 1), length);
+    }
+
+    /// <summary>What was decoded from these bytes, if anything was, is forgotten.</summary>
+    bool DropHit(ulong page, int from, int length)
+    {
         ulong* bitmap = _bitmaps[page];
-        if ((flags & GuestRam.CodePage) == 0 || bitmap == null) return false;
-        int from = (int)((nuint)host & GuestRam.PageSize - 1);
+        if (bitmap == null) return false;
         for (int word = from >> 6; word <= from + length - 1 >> 6; word++)
             if ((Volatile.Read(ref bitmap[word]) & Bits(from, length, word)) != 0)
             {
-                Drop(page);
+                if (length <= LongestPart && Interlocked.Increment(ref bitmap[DropsAt]) <= MostParts) DropPart(page, bitmap, from, length);
+                else Drop(page);
                 return true;
             }
         return false;
@@ -98,23 +111,32 @@ sealed unsafe class CodeMap : IDisposable
         NativeMemory.Free(_tags);
     }
 
-    void OnFlaggedPageWritten(GuestRam ram, ulong page)
+    void OnFlaggedPageWritten(GuestRam ram, ulong offset, int length)
     {
         Interlocked.MemoryBarrier();
-        if ((ram.PageFlags[page] & GuestRam.CodePage) != 0) Drop(page);
+        ulong page = offset >> GuestRam.PageShift;
+        if ((ram.PageFlags[page] & GuestRam.CodePage) != 0) DropHit(page, (int)(offset & GuestRam.PageSize - 1), length);
     }
 
     void Drop(ulong page)
     {
         And(ref Ram.PageFlags[page], unchecked((byte)~GuestRam.CodePage));
         ulong* bitmap = _bitmaps[page];
-        if (bitmap != null) for (int i = 0; i < WordsPerPage; i++) Interlocked.Exchange(ref bitmap[i], 0);
-        _owner.Post(new CodeNotice(CodeNoticeKind.Drop, (nuint)(Ram.Pointer + (page << GuestRam.PageShift)), Index));
+        if (bitmap != null) for (int i = 0; i <= DropsAt; i++) Interlocked.Exchange(ref bitmap[i], 0);
+        _owner.Post(new CodeNotice(CodeNoticeKind.Drop, HostPage(page), Index, 0, GuestRam.PageSize));
     }
+
+    void DropPart(ulong page, ulong* bitmap, int from, int length)
+    {
+        for (int word = from >> 6; word <= from + length - 1 >> 6; word++) Interlocked.And(ref bitmap[word], ~Bits(from, length, word));
+        _owner.Post(new CodeNotice(CodeNoticeKind.Drop, HostPage(page), Index, from, length));
+    }
+
+    nuint HostPage(ulong page) => (nuint)(Ram.Pointer + (page << GuestRam.PageShift));
 
     ulong* Allocate(ulong page)
     {
-        ulong* made = (ulong*)NativeMemory.AllocZeroed(WordsPerPage, sizeof(ulong));
+        ulong* made = (ulong*)NativeMemory.AllocZeroed(WordsPerPage + 1, sizeof(ulong));
         nint winner = Interlocked.CompareExchange(ref ((nint*)_bitmaps)[page], (nint)made, 0);
         if (winner == 0) return made;
         NativeMemory.Free(made);
@@ -155,7 +177,7 @@ sealed unsafe class CodeMap : IDisposable
 
 enum CodeNoticeKind
 {
-    /// <summary>Blocks decoded from the page are void.</summary>
+    /// <summary>Blocks decoded from these bytes of the page are void.</summary>
     Drop,
     /// <summary>The page holds code now: no write tags.</summary>
     Untag,
@@ -163,7 +185,7 @@ enum CodeNoticeKind
     View,
 }
 
-readonly record struct CodeNotice(CodeNoticeKind Kind, nuint HostPage, int Map);
+readonly record struct CodeNotice(CodeNoticeKind Kind, nuint HostPage, int Map, int From = 0, int Length = 0);
 
 /// <summary>The code maps of all RAM blocks, and the vCPUs that hear of changes.</summary>
 sealed class CodeMaps : IDisposable

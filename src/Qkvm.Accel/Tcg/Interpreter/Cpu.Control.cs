@@ -49,7 +49,8 @@ public sealed unsafe partial class Cpu
             bool active = (value & Cr0.Pg) != 0 && (State->Efer & Efer.Lme) != 0;
             State->Efer = active ? State->Efer | Efer.Lma : State->Efer & ~Efer.Lma;
         }
-        if ((changed & (Cr0.Pg | Cr0.Wp | Cr0.Pe)) != 0) FlushTlb(true);
+        // PE changes without paging only, where addresses mean the same before and after: boot loaders do it for each BIOS call.
+        if ((changed & (Cr0.Pg | Cr0.Wp)) != 0) FlushTlb(true);
         if (changed != 0) ModeChanged();
     }
 

@@ -131,7 +131,7 @@ public sealed unsafe partial class Cpu
             if (notice.Kind == CodeNoticeKind.Drop)
             {
                 if (_codePages.TryGetValue(notice.HostPage, out nint page)) ((CodePage*)page)->Generation++;
-                DropTranslations(notice.HostPage);
+                DropTranslations(notice.HostPage, notice.From, notice.From + notice.Length);
                 NewEpoch();
             }
             else

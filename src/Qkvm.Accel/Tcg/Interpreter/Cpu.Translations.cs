@@ -119,6 +119,7 @@ public sealed unsafe partial class Cpu
             {
                 (block->Key, block->Offset, block->RipBase, block->SecondPage) = (key, offset, ripBase, second);
                 block->Host = host;
+                (block->From, block->To) = ((ushort)_engine.Unit.From, (ushort)Math.Clamp(_engine.Unit.To, offset + 1, PageSize));
                 if (_engine.Emit(block, mode, offset, (key & FlagsInMemory) != 0, careful))
                 {
                     Enlist(block, page);
@@ -197,11 +198,22 @@ public sealed unsafe partial class Cpu
         Translations++;
     }
 
-    /// <summary>The code of a page has changed: its blocks are void, whoever jumps to them.</summary>
-    void DropTranslations(nuint hostPage)
+    /// <summary>Bytes of a page have changed: blocks that depend on them are void, whoever jumps to them.</summary>
+    void DropTranslations(nuint hostPage, int from, int to)
     {
         if (_translatedPages.Remove(hostPage, out nint first))
-            for (var block = (Translation*)first; block != null; block = block->NextInPage) Drop(block);
+        {
+            Translation* left = null, next;
+            for (var block = (Translation*)first; block != null; block = next)
+            {
+                next = block->NextInPage;
+                if (block->From < to && from < block->To) Drop(block);
+                if (block->IsStale) continue;
+                block->NextInPage = left;
+                left = block;
+            }
+            if (left != null) _translatedPages.Add(hostPage, (nint)left);
+        }
         if (_crossings.Remove(hostPage, out List<nint>? crossings))
             foreach (nint block in crossings) Drop((Translation*)block);
     }

@@ -203,6 +203,9 @@ unsafe struct Translation
     /// <summary>As <see cref="JitState.RipBase"/>, of blocks whose place in CS is fixed; else 0.</summary>
     public uint RipBase;
 
+    /// <summary>The bytes of the page that it was made from, those looked at for flags included.</summary>
+    public ushort From, To;
+
     /// <summary>The first instruction in host memory: with <see cref="Key"/> what names the block.</summary>
     public byte* Host;
     public Translation* NextInBucket, NextInPage;
