@@ -38,6 +38,48 @@ public sealed unsafe class SelfModifyingTests
         Assert.Equal((ulong)Rounds * (Rounds + 1) / 2, tier.Cpu.Rbx);
     }
 
+    /// <summary>By the program itself, and by a device.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Only_what_was_decoded_from_the_bytes_written_is_translated_again(bool byItself)
+    {
+        const int runs = 40;
+        const ulong function = Code + 0x800;
+        using var tier = new TierMachine(translated: true);
+        tier.Place(function, c => { c.mov(eax, 0); c.ret(); });
+        tier.Place(Code, c =>
+        {
+            if (byItself) c.mov(__dword_ptr[function + 1], ecx);
+            for (int i = 0; i < 10; i++)
+            {
+                Label next = c.CreateLabel();
+                c.test(ecx, 1 << i);
+                c.jz(next);
+                c.inc(rbx);
+                c.Label(ref next);
+                c.nop();
+            }
+            // Whoever calls directly looks at the function for the flags that it reads.
+            c.mov(rdx, function);
+            c.call(rdx);
+            c.hlt();
+        });
+        long most = 0;
+        for (int run = 0; run < 3 * runs; run++)
+        {
+            int i = run % runs + 1;
+            tier.Cpu.Rcx = (ulong)i;
+            if (!byItself) tier.Machine.Memory.Write(function + 1, 4, (ulong)i);
+            long before = tier.Cpu.Translations;
+            tier.Run();
+            Assert.Equal((uint)i, (uint)tier.Cpu.Rax);
+            // Paths that no run before has taken are new.
+            if (run >= 2 * runs) most = Math.Max(most, tier.Cpu.Translations - before);
+        }
+        Assert.InRange(most, 1, 3);
+    }
+
     [Theory, MemberData(nameof(Tiers))]
     public void A_function_elsewhere_on_the_page_is_rewritten_while_it_is_linked(bool translated)
     {
