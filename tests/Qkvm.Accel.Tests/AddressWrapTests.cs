@@ -29,4 +29,20 @@ public sealed unsafe class AddressWrapTests
         Assert.Equal(Code.Mov_r32_rm32, tier.FaultCode);
         Assert.True(tier.FaultRip > TierMachine.Code);
     }
+
+    [Theory, MemberData(nameof(Tiers))]
+    public void A_bit_string_wraps_at_4_GiB(bool translated)
+    {
+        const ulong at = 0x300000;
+        using var tier = new TierMachine(translated);
+        tier.Place(TierMachine.Code, c =>
+        {
+            c.bts(__dword_ptr[eax], ecx);
+            c.bts(__qword_ptr[eax + 4], rdx);
+            c.hlt();
+        });
+        (tier.Cpu.Rax, tier.Cpu.Rcx, tier.Cpu.Rdx) = (0xFFFFFFFC, (at + 4) * 8 + 3, ((1UL << 32) + at) * 8 + 5);
+        tier.Run();
+        Assert.Equal((-1, 0x28UL), (tier.Vector, tier.Read(at)));
+    }
 }

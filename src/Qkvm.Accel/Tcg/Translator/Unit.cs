@@ -155,7 +155,8 @@ sealed unsafe partial class Unit
         // Real-address and virtual-8086 mode know no VEX prefix.
         if (step.Info.IsVex && Mode.IsReal) return Treatment.Interpret;
         if (hasMemory && treatment is not (Treatment.Nop or Treatment.Lea) && !Mode.CanAccess(SegmentOf(x))) return Treatment.Interpret;
-        if (treatment == Treatment.BitString && AddressSize(x) == 2) return Treatment.Interpret;
+        // The host adds the bits' part of the address last, behind whatever wraps.
+        if (treatment == Treatment.BitString && (AddressSize(x) == 2 || !Mode.Is64 && Mode.HasBase(SegmentOf(x)))) return Treatment.Interpret;
         return treatment;
     }
 
