@@ -45,4 +45,49 @@ public sealed unsafe class AddressWrapTests
         tier.Run();
         Assert.Equal((-1, 0x28UL), (tier.Vector, tier.Read(at)));
     }
+
+    /// <summary>Bits that name registers 8 to 15 say nothing there.</summary>
+    [Theory, MemberData(nameof(Tiers))]
+    public void Registers_above_7_exist_in_64_bit_code_only(bool translated)
+    {
+        using GuestMachine machine = new GuestMachine(1).Flat(32);
+        CpuState* s = machine.S;
+        s->Cr4 |= Cr4.Osfxsr | Cr4.Osxmmexcpt | Cr4.Osxsave;
+        s->Xcr0 = machine.Cpu.Xcr0Supported;
+        machine.Cpu.Translates = translated;
+        machine.Cpu.ModeChanged();
+        byte* xmm = s->Xsave.Bytes + XsaveArea.Xmm0;
+        for (int i = 0; i < 16; i++) *(ulong*)(xmm + i * 16) = 1UL << i;
+        machine.Place(0x10000, 32, c =>
+        {
+            c.db(0xC4, 0xC1, 0x31, 0xFE, 0xC2);                     // vpaddd xmm0, xmm1, xmm2
+            c.hlt();
+        });
+        machine.RunToHalt(0x10000);
+        Assert.Equal(6UL, *(ulong*)xmm);
+    }
+
+    [Theory, MemberData(nameof(Tiers))]
+    public void Mask_registers_above_7_do_not_exist(bool translated)
+    {
+        using GuestMachine machine = new GuestMachine(1).Flat(32);
+        if (!machine.Cpu.HasAvx512) return;
+        CpuState* s = machine.S;
+        s->Cr4 |= Cr4.Osfxsr | Cr4.Osxmmexcpt | Cr4.Osxsave;
+        s->Xcr0 = machine.Cpu.Xcr0Supported;
+        (s->IdtrBase, s->IdtrLimit, s->GdtrBase, s->GdtrLimit) = (0x2000, 0xFF, 0x1000, 0x17);
+        machine.Memory.Write(0x1008, 8, 0x00CF9B000000FFFF);
+        machine.Memory.Write(0x2000 + 6 * 8, 8, 0x4000 | 8 << 16 | 0x8EUL << 40);
+        machine.Memory.Write(0x4000, [0xF4]);
+        machine.Cpu.Translates = translated;
+        machine.Cpu.ModeChanged();
+        s->Gpr[4] = 0x9000;
+        machine.Place(0x10000, 32, c =>
+        {
+            c.db(0xC4, 0xE1, 0x2C, 0x41, 0xCB);                     // kandw k1, k2 or k10, k3
+            c.db(0xC4, 0xC1, 0x78, 0x90, 0xCB);                     // kmovw k1, k3 or k11
+            c.hlt();
+        });
+        machine.RunToHalt(0x10000);
+    }
 }
