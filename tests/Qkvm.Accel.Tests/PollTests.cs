@@ -10,6 +10,71 @@ namespace Qkvm.Accel.Tests;
 /// <summary>Whoever calls a vCPU is heard, however the guest goes round; and what happens to a block while it is left.</summary>
 public sealed unsafe class PollTests
 {
+    [Fact]
+    public void Calls_that_go_round()
+    {
+        using var tier = new TierMachine(translated: true);
+        tier.Place(TierMachine.Code, c =>
+        {
+            Label loop = c.CreateLabel();
+            c.Label(ref loop);
+            c.lea(rsp, __[rsp + 8]);
+            c.call(loop);
+        });
+        AssertStops(tier.Machine, TierMachine.Code);
+    }
+
+    /// <summary>The caller lies in another page, and flags may be read there.</summary>
+    [Fact]
+    public void Calls_to_another_page_that_go_round()
+    {
+        using var tier = new TierMachine(translated: true);
+        tier.Place(TierMachine.Code + 0x1000, c =>
+        {
+            c.test(rax, rax);
+            c.call(TierMachine.Code);
+        });
+        tier.Place(TierMachine.Code, c =>
+        {
+            c.lea(rsp, __[rsp + 8]);
+            c.jmp(TierMachine.Code + 0x1000);
+        });
+        AssertStops(tier.Machine, TierMachine.Code);
+    }
+
+    /// <summary>Three jumps, each forward by a third of the address space.</summary>
+    [Theory]
+    [InlineData(new byte[] { 0xE9 })]
+    [InlineData(new byte[] { 0x0F, 0x84 })]
+    public void Jumps_forward_that_go_round_4_GiB(byte[] jump)
+    {
+        using GuestMachine machine = new GuestMachine(1).Flat(32);
+        uint[] at = [0x10000, 0x55410100, 0xAA810200];
+        // Pages of 4 MiB, all the same.
+        foreach (uint linear in at) machine.Memory.Write(GuestMachine.Tables + (linear >> 22) * 4, 4, 0x83);
+        machine.Paging(PagingMode.Legacy);
+        machine.Cpu.Translates = true;
+        for (int i = 0; i < at.Length; i++)
+        {
+            uint after = at[i] + 2 + (uint)jump.Length + 4, target = at[(i + 1) % at.Length];
+            machine.Memory.Write(at[i] & 0x3FFFFF, [0x39, 0xC0, .. jump, .. BitConverter.GetBytes(target - after)]);      // cmp eax, eax; j
+        }
+        AssertStops(machine, at[0]);
+    }
+
+    static void AssertStops(GuestMachine machine, ulong rip)
+    {
+        machine.S->Rip = rip;
+        VCpuExit exit = default;
+        var thread = new Thread(() => exit = machine.VCpu.Run()) { IsBackground = true };
+        thread.Start();
+        Thread.Sleep(500);
+        machine.VCpu.Kick();
+        // Nothing could be freed while it runs.
+        if (!thread.Join(TimeSpan.FromSeconds(60))) Environment.FailFast("the vCPU does not stop");
+        Assert.Equal(new VCpuExit(ExitReason.Kicked), exit);
+    }
+
     /// <summary>A page table in a device's registers, which writes to the block's page while the jump out of the block is linked.</summary>
     [Fact]
     public void A_block_is_dropped_while_a_jump_out_of_it_is_linked()
