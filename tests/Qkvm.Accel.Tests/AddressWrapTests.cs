@@ -46,6 +46,24 @@ public sealed unsafe class AddressWrapTests
         Assert.Equal((-1, 0x28UL), (tier.Vector, tier.Read(at)));
     }
 
+    [Theory, MemberData(nameof(Tiers))]
+    public void Jumps_reach_2_GiB_from_anywhere_in_a_page(bool translated)
+    {
+        const ulong from = TierMachine.Code + 0x800;
+        foreach (byte[] jump in (byte[][])[[0xE9], [0xE8], [0x0F, 0x84]])
+            foreach (int distance in (int[])[int.MaxValue, int.MinValue])
+            {
+                using var tier = new TierMachine(translated);
+                tier.Place(from - 3, c =>
+                {
+                    c.cmp(rax, rax);
+                    c.db([.. jump, .. BitConverter.GetBytes(distance)]);
+                });
+                tier.Run(from - 3);
+                Assert.Equal((Vector.PageFault, from + (ulong)jump.Length + 4 + (ulong)distance), (tier.Vector, tier.Cpu.State->Cr2));
+            }
+    }
+
     /// <summary>Bits that name registers 8 to 15 say nothing there.</summary>
     [Theory, MemberData(nameof(Tiers))]
     public void Registers_above_7_exist_in_64_bit_code_only(bool translated)
