@@ -54,4 +54,34 @@ public sealed unsafe class ControlWordTests
         }
         Assert.Equal((-1, 0UL), (tier.Vector, tier.Cpu.Rcx));
     }
+
+    static readonly Dictionary<string, Action<Assembler>> s_privileged = new()
+    {
+        ["cli"] = c => c.cli(), ["sti"] = c => c.sti(), ["swapgs"] = c => c.swapgs(), ["sysretq"] = c => c.sysretq(),
+    };
+
+    public static IEnumerable<object[]> Privileged => from tier in new[] { true, false } from name in s_privileged.Keys from ring in new[] { 1, 2 }
+        select new object[] { tier, name, ring };
+
+    [Theory, MemberData(nameof(Privileged))]
+    public void Rings_1_and_2_may_not_do_what_ring_0_may(bool translated, string name, int ring)
+    {
+        using var tier = new TierMachine(translated);
+        tier.UseFaultStack(0x9000);
+        tier.Write(0x3004, 0x9000);
+        tier.Place(TierMachine.Code, c =>
+        {
+            s_privileged[name](c);
+            c.nop();
+            c.ud2();
+        });
+        CpuState* s = tier.Cpu.State;
+        s->Efer |= Efer.Sce;
+        s->Cpl = ring;
+        (s->Cs.Selector, s->Cs.Access) = ((ushort)(8 | ring), (ushort)(s->Cs.Access | ring << 5));
+        (s->Ss.Selector, s->Ss.Access) = ((ushort)(16 | ring), (ushort)(s->Ss.Access | ring << 5));
+        tier.Cpu.ModeChanged();
+        tier.Run();
+        Assert.Equal((Vector.GeneralProtection, TierMachine.Code), (tier.Vector, tier.FaultRip));
+    }
 }
