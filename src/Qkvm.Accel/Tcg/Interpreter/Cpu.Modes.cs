@@ -41,7 +41,7 @@ public sealed unsafe partial class Cpu
         return mode;
     }
 
-    internal const ulong ModeIs64 = 1, ModeUser = 2, ModeAc = 4, ModeSse = 8, ModeAvx = 0x10, ModeX87 = 0x20, ModeSystemCall = 0x80,
+    internal const ulong ModeIs64 = 1, ModeUser = 2, ModeAc = 4, ModeSse = 8, ModeAvx = 0x10, ModeX87 = 0x20, ModeMiddle = 0x40, ModeSystemCall = 0x80,
         ModeFiveLevels = 1 << 24, ModeAvx512 = 1 << 25, ModeBases = 1 << 28, ModeDown = 1 << 14, ModeCode16 = 1 << 15, ModeReal = 1 << 22, ModeSmallStack = 1 << 23;
 
     // Bits by segment: without a limit; with base 0; with the limit FFFFh; with another.
@@ -52,7 +52,7 @@ public sealed unsafe partial class Cpu
         const uint mxcsrMasks = 0x1F80;
         const ushort x87Masks = 0x3F;
         CpuState* s = State;
-        ulong bits = s->Cpl == 3 ? ModeUser : 0;
+        ulong bits = s->Cpl switch { 3 => ModeUser, 0 => 0, _ => ModeMiddle };
         if (s->Cpl != 3 && (s->RflagsSystem & Interpreter.Rflags.Ac) != 0) bits |= ModeAc;
         bool fpu = (s->Cr0 & (Interpreter.Cr0.Em | Interpreter.Cr0.Ts)) == 0;
         if (fpu && (s->Cr4 & Cr4.Osfxsr) != 0 && (*(uint*)(s->Xsave.Bytes + XsaveArea.Mxcsr) & mxcsrMasks) == mxcsrMasks)

@@ -135,10 +135,11 @@ public sealed unsafe partial class Cpu
         if (Lockstep) return false;
         var stale = record->Kind == ExitKind.Stale ? (Translation*)record : null;
         uint key = stale != null ? stale->Key : record->FlagsInMemory != 0 ? FlagsInMemory : 0;
-        int forgets = _forgets;
+        int forgets = _forgets, drops = _drops;
         Translation* target = FindTranslation(rip, (key & FlagsInMemory) != 0, (key & Careful) != 0);
         if (target == null) return false;
-        if (forgets == _forgets)
+        // A block that was dropped meanwhile has a way out where the jump may have been.
+        if (forgets == _forgets && drops == _drops)
         {
             if (stale != null) _engine!.Redirect(stale->Entry, target->Entry);
             else

@@ -30,7 +30,7 @@ public sealed unsafe partial class Cpu
     const int RecentModes = 16;
     readonly Mode?[] _recentModes = new Mode?[RecentModes];
     Translation** _translations;
-    int _forgets;
+    int _forgets, _drops;
 
     /// <summary>Statistics of the translator.</summary>
     public long Translations { get; private set; }
@@ -225,6 +225,7 @@ public sealed unsafe partial class Cpu
         while (*link != block) link = &(*link)->NextInBucket;
         *link = block->NextInBucket;
         block->IsStale = true;
+        _drops++;
         _engine!.Invalidate(block);
     }
 

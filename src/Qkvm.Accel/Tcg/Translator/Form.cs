@@ -67,6 +67,8 @@ unsafe ref partial struct Form
                 at += 3;
             }
             (form.Vvvv, form.Length, form.Implied) = (~last >> 3 & 15, last >> 2 & 1, last & 3);
+            // There are eight registers there, whatever those bits say.
+            if (!is64) (form.Vvvv, b) = (form.Vvvv & 7, 0);
         }
         else if (bytes[at] == 0x62 && (is64 || (bytes[at + 1] & 0xC0) == 0xC0))
         {

@@ -37,6 +37,9 @@ sealed unsafe class Mode
     public required ulong Bits;
 
     public bool IsUser => (Bits & Cpu.ModeUser) != 0;
+
+    /// <summary>CPL 0.</summary>
+    public bool IsInnermost => (Bits & (Cpu.ModeUser | Cpu.ModeMiddle)) == 0;
     public bool HasSystemCall => (Bits & Cpu.ModeSystemCall) != 0;
     /// <summary>RDFSBASE and its like exist.</summary>
     public bool HasBases => (Bits & Cpu.ModeBases) != 0;

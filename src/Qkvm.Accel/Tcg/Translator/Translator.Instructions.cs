@@ -351,7 +351,8 @@ sealed unsafe partial class Translator
 
     void ExitIf(int condition, ExitRecord* record) => _stubs.Add(new Stub { Kind = StubKind.Exit, Hole = _e.JumpIf(condition), Record = record });
 
-    /// <summary>LDMXCSR and FLDCW run here only if they mask all exceptions.</summary>
+    /// <summary>LDMXCSR and FLDCW run here only if they mask all exceptions. They load a copy: another vCPU may change the operand
+    /// after it was looked at.</summary>
     bool EmitLoadControl(int i)
     {
         ref Step step = ref _unit.Steps[i];
@@ -361,6 +362,7 @@ sealed unsafe partial class Translator
         _e.Op(true, Lea, R10, place.Base, place.Index, place.Shift, place.Displacement);
         if (isX87) _e.Bytes([0x45, 0x0F, 0xB7, 0x1A]);              // movzx r11d, word [r10]
         else _e.Op(false, Load, R11, R10, None, 0, 0);
+        _e.StoreTo(&_jit->Saved2, R11);
         _addend = null;
         int masks = isX87 ? 0x3F : 0x1F80;
         if (!isX87)
@@ -373,7 +375,7 @@ sealed unsafe partial class Translator
         _e.Arithmetic(false, Compare, R11, masks);
         ExitIf(NotEqual, InterpretRecord(step.Offset));
         Form form = Form.Parse(_page + step.Offset, step.X.Length, _mode.CodeSize, true);
-        form.EmitMemory(_e, form.Reg, R10, None, 0, 0);
+        form.EmitAbsolute(_e, form.Reg, &_jit->Saved2);
         return true;
     }
 

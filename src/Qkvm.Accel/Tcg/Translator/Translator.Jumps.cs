@@ -20,8 +20,7 @@ sealed unsafe partial class Translator
             case Treatment.Call:
                 PushReturn(i);
                 FlushStack();
-                // Endless calls end at the stack's end, if it has one: no need to look whether somebody calls.
-                return EmitDirect(step.Target, step.LiveAfter, !_mode.Is64 && step.Target <= step.Offset);
+                return EmitDirect(step.Target, step.LiveAfter, step.Target <= step.Offset);
             case Treatment.CallIndirect:
                 LoadTarget(i);
                 _e.StoreTo(&_jit->Saved1, R10);
@@ -63,10 +62,12 @@ sealed unsafe partial class Translator
     bool EmitDirect(int target, byte live, bool polls = false)
     {
         bool isLocal = target is >= 0 and < PageSize;
-        bool keepsFlags = !isLocal && !polls && !_flagsSaved && live != 0 && _mode.Is64;
+        bool keepsFlags = !isLocal && !_flagsSaved && live != 0 && _mode.Is64;
+        // Addresses of 32 bits wrap: there a few jumps forward go round as well.
+        polls |= !isLocal && !_mode.Is64;
         if (keepsFlags) live = 0;
         if (polls || !isLocal) FreeFlags(live);
-        if (polls)
+        if (polls && !keepsFlags)
         {
             ExitRecord* poll = NewRecord(ExitKind.Poll, target);
             if (poll == null) return false;
@@ -77,7 +78,7 @@ sealed unsafe partial class Translator
         {
             ExitRecord* cross = NewRecord(ExitKind.CrossPage, target);
             if (cross == null) return false;
-            if (keepsFlags) EmitCrossKeepingFlags(cross);
+            if (keepsFlags) EmitCrossKeepingFlags(cross, polls);
             else EmitCross(cross, saveFlags: false);
             return true;
         }
@@ -104,7 +105,7 @@ sealed unsafe partial class Translator
     }
 
     /// <summary>Likewise, with nothing that changes a flag.</summary>
-    void EmitCrossKeepingFlags(ExitRecord* record)
+    void EmitCrossKeepingFlags(ExitRecord* record, bool polls)
     {
         _e.StoreTo(&_jit->Saved1, Rcx);
         _e.LoadFrom(Rcx, &_jit->RipBase);
@@ -114,6 +115,13 @@ sealed unsafe partial class Translator
         byte* same = _e.JumpIfRcxZero();
         _stubs.Add(new Stub { Kind = StubKind.MissCrossKeepingFlags, Hole = _e.Jump(), Record = record });
         _e.Land(same);
+        if (polls)
+        {
+            _e.Op(false, Load, Rcx, &_jit->Attention);
+            byte* quiet = _e.JumpIfRcxZero();
+            _stubs.Add(new Stub { Kind = StubKind.Return, Hole = _e.Jump(), Record = record });
+            _e.Land(quiet);
+        }
         _e.Not(R10);
         _e.StoreTo(&_jit->RipBase, R10);
         _e.LoadFrom(Rcx, &_jit->Saved1);
@@ -136,7 +144,7 @@ sealed unsafe partial class Translator
     }
 
     bool EmitJumpIf(in Step step, int condition) =>
-        step.Target > step.Offset ? EmitSideExit(step, condition) : EmitBackward(step, condition);
+        step.Target > step.Offset && (_mode.Is64 || step.Target < PageSize) ? EmitSideExit(step, condition) : EmitBackward(step, condition);
 
     bool EmitSideExit(in Step step, int condition)
     {
@@ -154,7 +162,7 @@ sealed unsafe partial class Translator
         return true;
     }
 
-    /// <summary>A loop's end: the way back polls. What comes after it is another block.</summary>
+    /// <summary>The way there polls.</summary>
     bool EmitBackward(in Step step, int condition)
     {
         if (_unit.IsLoop) return EmitLoop(step, condition);

@@ -101,7 +101,7 @@ sealed unsafe partial class Translator
             if (pattern.Size == 2) _e.Bytes([0x4D, 0x0F, 0xBF, 0xDB]);          // movsx r11, r11w
             else if (!wide) _e.Bytes([0x4D, 0x63, 0xDB]);                       // movsxd r11, r11d
             _e.Shift(true, Sar, R11, shift);
-            _e.Op(!pattern.IsShort, Lea, R10, R10, R11, scale, 0);
+            _e.Op(true, Lea, R10, R10, R11, scale, 0);
             _addend = null;
         }
     }

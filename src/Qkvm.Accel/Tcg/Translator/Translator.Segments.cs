@@ -29,6 +29,13 @@ sealed unsafe partial class Translator
     {
         EmitGroupOffset(group, position);
         ref Access pattern = ref group.Pattern;
+        if (pattern.BitIndex >= 0 && pattern.IsShort)
+        {
+            // Where the sum wraps at 4 GiB, the host's instruction would not.
+            _e.Move32(R11, R10);
+            _e.Op(true, CompareLoad, R11, R10);
+            ExitIf(NotEqual, InterpretRecord(_unit.Steps[position].Offset));
+        }
         Bound bound = _mode.BoundOf(pattern.FaultSegment);
         int span = (int)(group.High - group.Low);
         // Accesses that are truncated one by one lie together only if none wraps.

@@ -50,7 +50,7 @@ sealed unsafe partial class Translator
                 EmitExit(stub.Record, _common.MissSecondPage);
                 break;
             case StubKind.Cross when stub.SaveFlags && _mode.Is64:
-                EmitCrossKeepingFlags(stub.Record);
+                EmitCrossKeepingFlags(stub.Record, polls: false);
                 break;
             case StubKind.Cross:
                 EmitCross(stub.Record, stub.SaveFlags);

@@ -127,7 +127,7 @@ sealed unsafe partial class Translator
     /// <summary>In 64-bit mode, as <see cref="Cpu.SystemCall"/>.</summary>
     bool EmitSystemCall(in Step step)
     {
-        Mode? kernel = _cpu.TryModeOf(_mode.Bits & ~(Cpu.ModeUser | Cpu.ModeAc | Cpu.ModeDown));
+        Mode? kernel = _cpu.TryModeOf(_mode.Bits & ~(Cpu.ModeUser | Cpu.ModeMiddle | Cpu.ModeAc | Cpu.ModeDown));
         if (kernel == null) return false;
         FreeFlags(OpInfo.AllFlags);
         EmitAllFlags();

@@ -43,6 +43,9 @@ sealed unsafe partial class Translator : IDisposable
     int _stackMoves;
     bool _defersStack;
 
+    /// <summary>A record of the block in work found no room: what is emitted must not run.</summary>
+    bool _lacksRecords;
+
     /// <summary>Of a loop: where it goes back to, behind the checks of what stays.</summary>
     uint _loop;
     uint _start;
@@ -132,7 +135,7 @@ sealed unsafe partial class Translator : IDisposable
         (_mode, _flagsSaved) = (mode, flagsSaved);
         _block = block;
         _addend = null;
-        (_stackMoves, _defersStack) = (0, false);
+        (_stackMoves, _defersStack, _lacksRecords) = (0, false, false);
         _stubs.Clear();
         _start = _e.Here;
         block->Kind = ExitKind.Stale;
@@ -166,6 +169,7 @@ sealed unsafe partial class Translator : IDisposable
             int next = _unit.Count == 0 ? offset : _unit.Steps[_unit.Count - 1].Following;
             if (!EmitDirect(next, LiveAfterLast())) return false;
         }
+        if (_lacksRecords) return false;
         while (_e.Here < _start + LengthOfWayOut) _e.Byte(0xCC);
         LengthOfLast = (int)(_e.Here - _start);
         _e = _cold;
@@ -231,14 +235,17 @@ sealed unsafe partial class Translator : IDisposable
         return -1;
     }
 
+    /// <summary>Null: there is no room, and <see cref="Emit"/> will fail. Smaller ones may still find some.</summary>
     ExitRecord* NewRecord(ExitKind kind, int offset)
     {
         var record = (ExitRecord*)_region.Allocate(ExitRecord.SizeOf(kind), 8);
+        _lacksRecords |= record == null;
         if (record == null) return null;
         (record->Kind, record->Offset) = (kind, offset);
         if (kind is ExitKind.Miss or ExitKind.CrossPage or ExitKind.SecondPage)
         {
             record->Slot = _region.AllocateSlot();
+            _lacksRecords |= record->Slot == null;
             if (record->Slot == null) return null;
             record->Target = _common.ExitSaved;
             record->Owner = _block;

@@ -187,6 +187,8 @@ sealed unsafe partial class Unit
     int FindGroup(in Access access, int defined, int lastExit)
     {
         if (access.BitIndex >= 0) return -1;
+        // Offsets wrap at 4 GiB, linear addresses do not: what lies together by its offsets may be far apart.
+        if (Mode.Is64 && access.IsShort && access.Segment >= 0) return -1;
         for (int g = GroupCount - 1; g >= 0 && g >= GroupCount - 6; g--)
         {
             ref Group group = ref Groups[g];

@@ -62,6 +62,8 @@ sealed unsafe partial class Unit
         switch (treatment)
         {
             case Treatment.Jump or Treatment.JumpIf or Treatment.JumpIfCxZero or Treatment.Loop or Treatment.Call:
+                // From far within a page one of 2 GiB goes further than places are counted.
+                if (Mode.Is64 && (long)x.NearBranchTarget is < int.MinValue or > int.MaxValue) return false;
                 if (!Mode.IsSegmented) return BranchSize(x) == Mode.CodeSize;
                 return _ripBase + (uint)TargetOf(x) <= Mode.CodeLimit;
             case Treatment.JumpIndirect or Treatment.CallIndirect:

@@ -139,13 +139,13 @@ sealed unsafe partial class Unit
             case Treatment.BitString when !hasMemory: treatment = Treatment.Native; break;
             case Treatment.LoadSegment or Treatment.PopSegment or Treatment.LoadPointer when !CanLoadSegment(x): return Treatment.Interpret;
             case Treatment.PushFlags when Mode.IsReal && Mode.IsUser: return Treatment.Interpret;
-            case Treatment.ClearInterrupt or Treatment.SetInterrupt when Mode.IsUser: return Treatment.Interpret;
+            case Treatment.ClearInterrupt or Treatment.SetInterrupt when !Mode.IsInnermost: return Treatment.Interpret;
             case Treatment.SetInterrupt when IsLast(step): return Treatment.Interpret;
-            case Treatment.SwapGs when !Mode.Is64 || Mode.IsUser: return Treatment.Interpret;
+            case Treatment.SwapGs when !Mode.Is64 || !Mode.IsInnermost: return Treatment.Interpret;
             case Treatment.SystemCall when !Mode.Is64 || !Mode.HasSystemCall: return Treatment.Interpret;
-            case Treatment.SystemReturn when !Mode.Is64 || !Mode.HasSystemCall || Mode.IsUser: return Treatment.Interpret;
+            case Treatment.SystemReturn when !Mode.Is64 || !Mode.HasSystemCall || !Mode.IsInnermost: return Treatment.Interpret;
             case Treatment.Base when !Mode.Is64 || !Mode.HasBases: return Treatment.Interpret;
-            case Treatment.SetAc when !Mode.Is64 || Mode.IsUser || !_cpu.HasSmap: return Treatment.Interpret;
+            case Treatment.SetAc when !Mode.Is64 || !Mode.IsInnermost || !_cpu.HasSmap: return Treatment.Interpret;
             case Treatment.SetDirection: return Mode.GoesDown == (x.Code == Code.Std) ? Treatment.Nop : treatment;
             case Treatment.String: return TreatString(x);
         }
@@ -155,7 +155,8 @@ sealed unsafe partial class Unit
         // Real-address and virtual-8086 mode know no VEX prefix.
         if (step.Info.IsVex && Mode.IsReal) return Treatment.Interpret;
         if (hasMemory && treatment is not (Treatment.Nop or Treatment.Lea) && !Mode.CanAccess(SegmentOf(x))) return Treatment.Interpret;
-        if (treatment == Treatment.BitString && AddressSize(x) == 2) return Treatment.Interpret;
+        // The host adds the bits' part of the address last, behind whatever wraps.
+        if (treatment == Treatment.BitString && (AddressSize(x) == 2 || !Mode.Is64 && Mode.HasBase(SegmentOf(x)))) return Treatment.Interpret;
         return treatment;
     }
 
