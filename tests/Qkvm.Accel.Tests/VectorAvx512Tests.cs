@@ -8,52 +8,13 @@ using static Iced.Intel.AssemblerRegisters;
 namespace Qkvm.Accel.Tests;
 
 /// <summary>AVX-512 besides computing: what may fault, what enables it, how its state is saved.</summary>
-public sealed unsafe class VectorAvx512Tests : IDisposable
+public sealed unsafe class VectorAvx512Tests : VectorProgram
 {
-    const ulong At = 0x10000, Data = 0x40000, Absent = 0x200000;
-    const int Ok = -1, Nm = Vector.DeviceNotAvailable, Ud = Vector.InvalidOpcode, Gp = Vector.GeneralProtection, Pf = Vector.PageFault;
+    const int Nm = Vector.DeviceNotAvailable, Ud = Vector.InvalidOpcode, Gp = Vector.GeneralProtection, Pf = Vector.PageFault;
 
-    readonly GuestMachine _machine = new();
-    ulong _start = At;
-
-    public VectorAvx512Tests()
-    {
-        _machine.Flat(64);
-        _machine.Memory.Write(GuestMachine.Tables + 0x2000 + 8, 8, 0UL);                // Absent: the second 2 MiB
-        S->Cr0 |= Cr0.Ne | Cr0.Mp;
-        S->Cr4 |= Cr4.Osfxsr | Cr4.Osxmmexcpt | Cr4.Osxsave;
-        S->Xcr0 = _machine.Cpu.Xcr0Supported;
-        *(ushort*)Area = 0x37F;
-        _machine.Cpu.ModeChanged();
-    }
-
-    CpuState* S => _machine.Cpu.State;
-    byte* Area => S->Xsave.Bytes;
-    ref uint Mxcsr => ref *(uint*)(Area + XsaveArea.Mxcsr);
-    byte* Memory(ulong at) => _machine.Ram.Pointer + at;
     ulong* K => (ulong*)(Area + XsaveArea.Opmask0);
     int* Xmm(int number) => (int*)(Area + XsaveArea.Xmm0 + number * 16);
     int* Zmm16(int number) => (int*)(Area + XsaveArea.Zmm16 + (number - 16) * 64);
-
-    public void Dispose() => _machine.Dispose();
-
-    /// <summary>Runs the program, each at a place of its own; the vector of the fault that ended it, or -1.</summary>
-    int Run(Action<Assembler> program)
-    {
-        _start += 0x200;
-        int length = _machine.Place(_start, 64, program).Length;
-        S->Rip = _start;
-        _machine.Cpu.FindVectorsInUse();
-        try
-        {
-            while (S->Rip < _start + (ulong)length) _machine.Cpu.RunOne();
-            return Ok;
-        }
-        catch (GuestFault fault)
-        {
-            return fault.Number;
-        }
-    }
 
     [Avx512Fact]
     public void What_control_registers_forbid_is_refused_as_the_manual_says()

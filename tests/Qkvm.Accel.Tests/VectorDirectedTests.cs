@@ -6,48 +6,9 @@ using static Iced.Intel.AssemblerRegisters;
 namespace Qkvm.Accel.Tests;
 
 /// <summary>What instructions on vector registers do besides computing: exceptions, alignment, faults, saved state.</summary>
-public sealed unsafe class VectorDirectedTests : IDisposable
+public sealed unsafe class VectorDirectedTests : VectorProgram
 {
-    const ulong At = 0x10000, Data = 0x40000, Absent = 0x200000;
-
-    readonly GuestMachine _machine = new();
-    ulong _start = At;
-
-    public VectorDirectedTests()
-    {
-        _machine.Flat(64);
-        _machine.Memory.Write(GuestMachine.Tables + 0x2000 + 8, 8, 0UL);                // Absent: the second 2 MiB
-        S->Cr0 |= Cr0.Ne | Cr0.Mp;
-        S->Cr4 |= Cr4.Osfxsr | Cr4.Osxmmexcpt | Cr4.Osxsave;
-        S->Xcr0 = _machine.Cpu.Xcr0Supported;
-        *(ushort*)Area = 0x37F;
-        _machine.Cpu.ModeChanged();
-    }
-
-    CpuState* S => _machine.Cpu.State;
-    byte* Area => S->Xsave.Bytes;
-    ref uint Mxcsr => ref *(uint*)(Area + XsaveArea.Mxcsr);
-    byte* Memory(ulong at) => _machine.Ram.Pointer + at;
     double* Xmm(int number) => (double*)(Area + XsaveArea.Xmm0 + number * 16);
-
-    public void Dispose() => _machine.Dispose();
-
-    /// <summary>Runs the program, each at a place of its own; the vector of the fault that ended it, or -1.</summary>
-    int Run(Action<Assembler> program)
-    {
-        _start += 0x200;
-        int length = _machine.Place(_start, 64, program).Length;
-        S->Rip = _start;
-        try
-        {
-            while (S->Rip < _start + (ulong)length) _machine.Cpu.RunOne();
-            return -1;
-        }
-        catch (GuestFault fault)
-        {
-            return fault.Number;
-        }
-    }
 
     [Fact]
     public void Fxrstor_and_memory_operands_find_their_alignment()
