@@ -7,7 +7,7 @@ namespace Qkvm.Accel.Tcg.Thunks;
 /// <remarks>Not thread-safe.</remarks>
 sealed unsafe class CodeArena(string name)
 {
-    public const int Limit = 64 << 20;
+    public const int Limit = 256 << 20;
     const int ChunkSize = 1 << 18, Alignment = 16;
 
     byte* _writable, _executable;

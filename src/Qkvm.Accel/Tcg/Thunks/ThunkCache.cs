@@ -3,7 +3,8 @@ using Iced.Intel;
 namespace Qkvm.Accel.Tcg.Thunks;
 
 /// <summary>Thunks by instruction, each emitted once for all vCPUs. Registers are parameters, so that opcodes and immediate
-/// bytes alone tell thunks apart: there are some ten thousands, far below <see cref="CodeArena.Limit"/>.</summary>
+/// bytes alone tell thunks apart: programs use some thousands; a hostile one may make some hundred thousands of EVEX with their
+/// immediates, which is below <see cref="CodeArena.Limit"/>.</summary>
 sealed unsafe class ThunkCache
 {
     readonly Dictionary<ulong, Thunk> _thunks = [];
