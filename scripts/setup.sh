@@ -5,10 +5,10 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../images/lib.sh"
 
-has_sdk() { command -v dotnet >/dev/null && dotnet --list-sdks | grep -Eq '^(9|[1-9][0-9])\.'; }
+has_sdk() { command -v dotnet >/dev/null && dotnet --list-sdks | grep -Eq '^[1-9][0-9]\.'; }
 
-has_sdk || fail "needs the .NET SDK, 9.0 or later, as 'dotnet' on the PATH. To get it without root:
-    curl -sSL https://dot.net/v1/dotnet-install.sh | bash -s -- --channel 9.0
+has_sdk || fail "needs the .NET SDK, 10.0 or later, as 'dotnet' on the PATH. To get it without root:
+    curl -sSL https://dot.net/v1/dotnet-install.sh | bash -s -- --channel 10.0
     export PATH=\$HOME/.dotnet:\$PATH
   (that wants 'curl ca-certificates'), or follow https://learn.microsoft.com/dotnet/core/install/linux-debian"
 
