@@ -1,4 +1,4 @@
-# make           build out/qkvm, one executable that needs nothing but glibc
+# make           build out/qkvm, one executable that needs nothing but glibc 2.17 or later
 # make run       boot the demo disk (Debian 12) to its login on this terminal
 # make test      run all tests; last line: N passed, N failed, N skipped
 # make fuzz-cpu  random code on the software CPU and on this processor until something differs; SECONDS=600 SEED=…

@@ -76,8 +76,7 @@ public sealed unsafe class EventLoop : IDisposable
             if (_stop) break;
             if (_always.Count > 0) _enter(dispatchAlways);
             if (_always.Count > 0) next = 0;
-            var timeout = new Timespec { Seconds = next / 1_000_000_000, Nanoseconds = next % 1_000_000_000 };
-            count = Libc.epoll_pwait2(_epoll, events, 64, next < 0 ? null : &timeout, null);
+            count = Wait(events, 64, next);
             if (count > 0) _enter(dispatch);
         }
     }
@@ -99,6 +98,18 @@ public sealed unsafe class EventLoop : IDisposable
     {
         for (int budget = _posted.Count; budget > 0 && _posted.TryDequeue(out Action? work); budget--) work();
         if (!_posted.IsEmpty) Wake();
+    }
+
+    /// <param name="nanoseconds">-1: as long as nothing happens.</param>
+    /// <returns>The number of events; 0 when the time is over, -1 after a signal.</returns>
+    int Wait(EpollEvent* events, int capacity, long nanoseconds)
+    {
+        // epoll_wait counts milliseconds, and kernels before 5.11 have no epoll_pwait2.
+        const short Readable = 1;
+        var ready = new PollFd { Fd = _epoll, Events = Readable };
+        var timeout = new Timespec { Seconds = nanoseconds / 1_000_000_000, Nanoseconds = nanoseconds % 1_000_000_000 };
+        int found = Libc.ppoll(&ready, 1, nanoseconds < 0 ? null : &timeout, null);
+        return found > 0 ? Libc.epoll_wait(_epoll, events, capacity, 0) : found;
     }
 
     void Dispatch(EpollEvent e)

@@ -33,12 +33,6 @@ public static unsafe partial class Libc
 
     [LibraryImport(Library, SetLastError = true)]
     public static partial int ioctl(int fd, ulong request, void* argument);
-
-    [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
-    public static partial int stat(string path, FileStatus* status);
-
-    [LibraryImport(Library, SetLastError = true)]
-    public static partial int fstat(int fd, FileStatus* status);
 }
 
 /// <summary>struct iovec.</summary>

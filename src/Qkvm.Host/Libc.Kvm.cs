@@ -8,13 +8,7 @@ public static unsafe partial class Libc
     public static partial int ioctl(int fd, ulong request, nint argument);
 
     [LibraryImport(Library)]
-    public static partial int gettid();
-
-    [LibraryImport(Library)]
     public static partial int getpid();
-
-    [LibraryImport(Library, SetLastError = true)]
-    public static partial int tgkill(int process, int thread, int signal);
 
     [LibraryImport(Library, SetLastError = true)]
     public static partial int sigaction(int signal, SignalAction* action, SignalAction* old);

@@ -27,13 +27,7 @@ public static unsafe partial class Libc
     public static partial int mprotect(void* address, nuint length, int protection);
 
     [LibraryImport(Library, SetLastError = true)]
-    public static partial nint getrandom(void* buffer, nuint length, uint flags);
-
-    [LibraryImport(Library, SetLastError = true)]
     public static partial int madvise(void* address, nuint length, int advice);
-
-    [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
-    public static partial int memfd_create(string name, uint flags);
 
     [LibraryImport(Library, SetLastError = true)]
     public static partial int ftruncate(int fd, long length);
@@ -57,6 +51,9 @@ public static unsafe partial class Libc
     public static partial int poll(PollFd* descriptors, nuint count, int milliseconds);
 
     [LibraryImport(Library, SetLastError = true)]
+    public static partial int ppoll(PollFd* descriptors, nuint count, Timespec* timeout, void* mask);
+
+    [LibraryImport(Library, SetLastError = true)]
     public static partial int epoll_create1(int flags);
 
     [LibraryImport(Library, SetLastError = true)]
@@ -64,9 +61,6 @@ public static unsafe partial class Libc
 
     [LibraryImport(Library, SetLastError = true)]
     public static partial int epoll_wait(int epoll, EpollEvent* events, int capacity, int milliseconds);
-
-    [LibraryImport(Library, SetLastError = true)]
-    public static partial int epoll_pwait2(int epoll, EpollEvent* events, int capacity, Timespec* timeout, void* mask);
 }
 
 /// <summary>struct pollfd.</summary>

@@ -1,0 +1,29 @@
+using System.Runtime.InteropServices;
+
+namespace Qkvm.Host;
+
+/// <summary>System calls whose functions glibc 2.17 lacks, by their numbers on x86-64. They return what the functions do.</summary>
+public static unsafe partial class Libc
+{
+    const int Stat = 4, Fstat = 5, GetTid = 186, TgKill = 234, GetRandom = 318, MemfdCreate = 319;
+
+    public static int stat(string path, FileStatus* status) => (int)syscall(Stat, path, (nint)status, 0);
+
+    public static int fstat(int fd, FileStatus* status) => (int)syscall(Fstat, fd, (nint)status, 0);
+
+    public static int gettid() => (int)syscall(GetTid, 0, 0, 0);
+
+    public static int tgkill(int process, int thread, int signal) => (int)syscall(TgKill, process, thread, signal);
+
+    /// <remarks>Since Linux 3.17.</remarks>
+    public static nint getrandom(void* buffer, nuint length, uint flags) => syscall(GetRandom, (nint)buffer, (nint)length, (nint)flags);
+
+    /// <remarks>Since Linux 3.17.</remarks>
+    public static int memfd_create(string name, uint flags) => (int)syscall(MemfdCreate, name, (nint)flags, 0);
+
+    [LibraryImport(Library, SetLastError = true)]
+    private static partial nint syscall(nint number, nint first, nint second, nint third);
+
+    [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial nint syscall(nint number, string first, nint second, nint third);
+}
