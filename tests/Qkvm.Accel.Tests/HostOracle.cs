@@ -7,12 +7,18 @@ namespace Qkvm.Accel.Tests;
 
 /// <summary>This very processor as the judge: runs one unprivileged instruction natively, with registers, flags and (if
 /// wanted) x87 and vector state from <see cref="State"/>, and puts there what it leaves. All of it lies below 2 GiB.</summary>
-/// <remarks>The caller keeps instructions from faulting and from jumping. RSP should point into <see cref="Scratch"/>.</remarks>
+/// <remarks>The caller keeps instructions from faulting and from jumping. RSP should point into <see cref="Scratch"/>. Flags, modes and
+/// control words may be anything when the instruction is done: the way out stores state without reading DF, aligns all that it touches
+/// for AC, waits for no x87 exception, and takes the host's own RFLAGS, MXCSR and x87 state back before anything else runs. TF would trap
+/// in it: <see cref="SequenceOracle"/> knows how to go on.</remarks>
 sealed unsafe partial class HostOracle : IDisposable
 {
     public const int ScratchSize = 0x4000, PageSize = 0x1000;
-    const int Map32Bit = 0x40, CodeSize = 0x1000, DataSize = 0x8000, SlotOffset = 0x400, ExitOffset = 0x500, Enter32Offset = 0x800;
-    const int StateAt = 0, HostStackAt = 0xF00, HostVectorsAt = 0x4000, LowStackTop = 0x3F00;
+    const int Map32Bit = 0x40, DataSize = 0x8000, SlotOffset = 0x400, ExitOffset = 0x500, Enter32Offset = 0x800, ExtraOffset = 0x1000;
+    const int StateAt = 0, SharedAt = 0xE00, HostStackAt = 0xF00, HostVectorsAt = 0x4000, LowStackTop = 0x3F00;
+
+    /// <summary>Bytes from <see cref="Executable"/> on that are the oracle's own code, and its caller's at <see cref="AddCode"/>.</summary>
+    public const int CodeSize = 0x2000;
     const ushort UserCode32 = 0x23, UserCode64 = 0x33, UserData = 0x2B;
 
     readonly int _fd;
@@ -58,6 +64,16 @@ sealed unsafe partial class HostOracle : IDisposable
 
     public Registers* State => (Registers*)(_data + StateAt);
 
+    /// <summary>256 bytes below 2 GiB for whoever runs code here.</summary>
+    public byte* Shared => _data + SharedAt;
+
+    /// <summary>More 64-bit code beside the oracle's.</summary>
+    public byte* AddCode(int offset, int room, Action<Assembler> code)
+    {
+        Place(64, ExtraOffset + offset, room, code);
+        return Executable + ExtraOffset + offset;
+    }
+
     /// <summary>Runs the instruction; <see cref="State"/> is input and output.</summary>
     public void Run(ReadOnlySpan<byte> instruction)
     {
@@ -65,7 +81,9 @@ sealed unsafe partial class HostOracle : IDisposable
         byte* after = _code + SlotOffset + instruction.Length;
         *after = 0xE9;                                              // jmp rel32
         *(int*)(after + 1) = ExitOffset - (SlotOffset + instruction.Length + 5);
+        SignalSet before = Hold();
         ((delegate* unmanaged<void>)Executable)();
+        EndOfHolding(before);
     }
 
     public void Dispose()
