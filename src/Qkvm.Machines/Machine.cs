@@ -1,4 +1,5 @@
 using Qkvm.Core.Accel;
+using Qkvm.Core.Block;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Display;
 using Qkvm.Core.Machine;
@@ -23,6 +24,7 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
     readonly Action<IVCpu, string>? _onCpuReset;
     int _resetRequested;
     bool _quitting;
+    bool _resetting;                                               // a reset waits for the disks
 
     /// <param name="accelerator">Its maker disposes of it, after the machine.</param>
     /// <param name="catalogue">All devices that -device can name.</param>
@@ -37,7 +39,8 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
         (Config, Accelerator, _backends, _messages) = (config, accelerator, backends, messages);
         using (_lock.Hold())
         {
-            _board = new PcBoard(config, accelerator, backends, catalogue, _clock, _loop, _lock, this);
+            _board = new PcBoard(config, accelerator, backends, catalogue, _clock, _loop, _lock,
+                environment.IoThreads.Find, this);
             _board.Reset();
             ResetCpus();
             _runner = new VCpuRunner(_board.Cpus, _lock, OnVCpuExit);
@@ -85,19 +88,36 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
         State = RunState.Running;
         _clock.Start();
         Event?.Invoke(new MachineEvent(MachineEventKind.Resume));
-        _runner.Resume();
+        if (!_resetting) _runner.Resume();
     }
 
     public void Reset(ShutdownCause cause = ShutdownCause.HostQuit)
     {
+        if (_resetting) return;
         bool wasRunning = State == RunState.Running;
         _runner.Pause();
-        foreach (var backend in _backends.Drives.Values) backend.Drain();
-        _board.Reset();
-        ResetCpus();
-        if (!wasRunning && State != RunState.InMigrate) State = RunState.PreLaunch;
-        Event?.Invoke(new MachineEvent(MachineEventKind.Reset, cause));
-        if (wasRunning) _runner.Resume();
+        _resetting = true;
+        WhenDisksAreIdle(() =>
+        {
+            _resetting = false;
+            if (_quitting) return;
+            _board.Reset();
+            ResetCpus();
+            if (!wasRunning && State is not (RunState.InMigrate or RunState.Running)) State = RunState.PreLaunch;
+            Event?.Invoke(new MachineEvent(MachineEventKind.Reset, cause));
+            if (State == RunState.Running) _runner.Resume();
+        });
+    }
+
+    public void WhenDisksAreIdle(Action action)
+    {
+        foreach (BlockBackend drive in _backends.Drives.Values)
+        {
+            if (drive.InFlight == 0) continue;
+            drive.WhenIdle(() => WhenDisksAreIdle(action));
+            return;
+        }
+        action();
     }
 
     public void PowerDown()
@@ -181,12 +201,11 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
         return false;
     }
 
-    /// <summary>Afterwards no vCPU runs, time stands still and all disk requests are complete.</summary>
+    /// <summary>Afterwards no vCPU runs and time stands still. Requests to disks may still complete.</summary>
     void StopRunning()
     {
         _runner.Pause();
         _clock.Stop();
-        foreach (var backend in _backends.Drives.Values) backend.Drain();
     }
 
     void ResetCpus()

@@ -18,6 +18,11 @@ public sealed class MachineEnvironment : IDisposable
     public MachineLock Lock { get; } = new();
     public EventLoop Loop { get; }
     public VirtualClock Clock { get; }
+    public IoThreads IoThreads { get; } = new();
 
-    public void Dispose() => Loop.Dispose();
+    public void Dispose()
+    {
+        IoThreads.Dispose();
+        Loop.Dispose();
+    }
 }

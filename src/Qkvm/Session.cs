@@ -49,6 +49,8 @@ sealed class Session : IDisposable
         // Nothing is changed on disk or host before all that only reads has succeeded.
         foreach (BlockdevConfig blockdev in _config.Blockdevs) OpenBlockdev(blockdev);
         foreach (DriveConfig drive in _config.Drives) OpenDrive(drive);
+        foreach (ObjectConfig made in _config.Objects)
+            if (made.Type == "iothread") MakeIoThread(made);
         IAccelerator accelerator = Keep(ChooseAccelerator());
         using (_environment.Lock.Hold())
         {
@@ -71,12 +73,30 @@ sealed class Session : IDisposable
     public void Dispose()
     {
         foreach (PosixSignalRegistration signal in _signals) signal.Dispose();
+        if (!SettleDisks()) return;
+        _environment.IoThreads.Dispose();                          // before the memory that they write to
         using (_environment.Lock.Hold())
             for (int i = _opened.Count - 1; i >= 0; i--) _opened[i].Dispose();
         foreach (BlockBackend drive in _backends.Drives.Values)
             if (!_config.Blockdevs.Any(b => b.NodeName == drive.Id)) drive.DisposeAsync().AsTask().GetAwaiter().GetResult();
         _blocks.DisposeAsync().AsTask().GetAwaiter().GetResult();
         _environment.Dispose();
+    }
+
+    /// <summary>Waits for requests in flight. False: a disk does not answer, and the process must end around
+    /// it.</summary>
+    bool SettleDisks()
+    {
+        const int Patience = 5000;                                 // milliseconds
+        foreach (BlockBackend drive in _backends.Drives.Values)
+        {
+            if (drive.Drain(Patience)) continue;
+            Warn($"drive '{drive.Id}' does not answer; what the guest wrote to it last may be lost");
+            foreach (IDisposable opened in _opened)
+                if (opened is ICharBackend) opened.Dispose();      // terminals get their modes back
+            return false;
+        }
+        return true;
     }
 
     T Keep<T>(T opened)
@@ -97,7 +117,7 @@ sealed class Session : IDisposable
                 || (option.Name is "usb" && option.Value is "on") || (option.Name is "memory-backend" && !_config.Objects.Any(o => o.Id == option.Value)))
                 throw new ConfigurationException($"-machine {option.Name}={option.Value}: is not built yet; leave it out");
         foreach (ObjectConfig made in _config.Objects)
-            if (made.Type is not ("memory-backend-ram" or "rng-random" or "rng-builtin"))
+            if (made.Type is not ("iothread" or "memory-backend-ram" or "rng-random" or "rng-builtin"))
                 throw new ConfigurationException($"{made.Owner}: objects of type '{made.Type}' are not built yet");
         foreach (string item in _config.LogItems)
             if (!Cli.LogItems.All.Any(known => known.Name == item))
@@ -169,6 +189,14 @@ sealed class Session : IDisposable
         }
     }
 
+    void MakeIoThread(ObjectConfig config)
+    {
+        var options = new OptionReader(config.Options, config.Owner);
+        int poll = options.Int("poll-max-ns", (int)IoThreads.DefaultPoll);
+        options.Close();
+        _environment.IoThreads.Add(config.Id ?? throw new ConfigurationException($"{config.Owner}: Parameter 'id' is missing"), poll, config.Owner);
+    }
+
     void OpenBlockdev(BlockdevConfig blockdev)
     {
         BlockDriver node = _blocks.AddNode(blockdev.Owner, BlockdevOptions.FromPairs(
@@ -233,11 +261,17 @@ sealed class Session : IDisposable
         _monitors.Add(new HmpMonitor(backend, _machine!, _backends, MonitorCatalogue.Standard, ProgramVersion.Text, muxed));
     }
 
-    /// <summary>ctrl-a s: what guests wrote reaches the disks.</summary>
+    /// <summary>ctrl-a s: what guests wrote reaches the disks, while the machine goes on.</summary>
     void FlushDisks()
     {
         foreach (BlockBackend drive in _backends.Drives.Values)
-            if (drive.Root is { IsReadOnly: false } root) root.FlushAsync().AsTask().GetAwaiter().GetResult();
+            if (drive.Root is { IsReadOnly: false } root) Task.Run(() => FlushAsync(drive.Id, root));
+    }
+
+    static async Task FlushAsync(string id, BlockDriver root)
+    {
+        try { await root.FlushAsync(); }
+        catch (BlockException e) { Warn($"drive '{id}': {e.Message}"); }
     }
 
     static void WritePid(string path)

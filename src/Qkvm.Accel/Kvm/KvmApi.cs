@@ -13,7 +13,7 @@ static unsafe class KvmApi
 
     // On a machine
     public const uint CreateVCpu = 0xAE41, SetUserMemoryRegion = 0x4020AE46, SetTssAddress = 0xAE47, SetIdentityMapAddress = 0x4008AE48,
-        CreateIrqChip = 0xAE60, IrqLine = 0x4008AE61, GetIrqChip = 0xC208AE62, SetIrqChip = 0x8208AE63, SignalMsi = 0x4020AEA5,
+        CreateIrqChip = 0xAE60, IrqLine = 0x4008AE61, GetIrqChip = 0xC208AE62, SetIrqChip = 0x8208AE63, SignalMsi = 0x4020AEA5, IoEventFd = 0x4040AE79,
         SetClock = 0x4030AE7B, GetClock = 0x8030AE7C;
 
     // On a vCPU
@@ -22,7 +22,7 @@ static unsafe class KvmApi
         SetMpState = 0x4004AE99, Nmi = 0xAE9A, GetVCpuEvents = 0x8040AE9F, SetVCpuEvents = 0x4040AEA0, GetDebugRegs = 0x8080AEA1,
         SetDebugRegs = 0x4080AEA2, GetTscKhz = 0xAEA3, GetXsave = 0x9000AEA4, SetXsave = 0x5000AEA5, GetXcrs = 0x8188AEA6, SetXcrs = 0x4188AEA7;
 
-    public const int ExtensionIrqChip = 0, ExtensionUserMemory = 3, ExtensionReadOnlyMemory = 81, ExtensionImmediateExit = 136;
+    public const int ExtensionIrqChip = 0, ExtensionUserMemory = 3, ExtensionIoEventFdAnyLength = 122, ExtensionReadOnlyMemory = 81, ExtensionImmediateExit = 136;
 
     public static int Call(int fd, uint request, nint argument, string what)
     {
@@ -45,6 +45,16 @@ struct KvmMemoryRegion
 struct KvmIrqLevel
 {
     public uint Irq, Level;
+}
+
+/// <summary>struct kvm_ioeventfd.</summary>
+[StructLayout(LayoutKind.Sequential)]
+unsafe struct KvmIoEvent
+{
+    public ulong Value, Address;
+    public int Length, Fd;
+    public uint Flags;
+    public fixed byte Pad[36];
 }
 
 [StructLayout(LayoutKind.Sequential)]

@@ -24,10 +24,13 @@ static class RunCommands
             string id = a.Word("device");
             BlockBackend drive = m.Backends.Drives.TryGetValue(id, out BlockBackend? found) ? found : throw new MonitorException($"Device '{id}' not found");
             if (!drive.HasMedium) return;
-            drive.Drain();
-            BlockDriver root = drive.Root!;
-            drive.Insert(null);
-            root.DisposeAsync().AsTask().GetAwaiter().GetResult();
+            // When it is idle, and closed by a worker thread: a disk that does not answer holds up the command alone.
+            drive.WhenIdle(() =>
+            {
+                if (drive.Root is not { } root) return;
+                drive.Insert(null);
+                Task.Run(async () => await root.DisposeAsync());
+            });
         }),
     ];
 }

@@ -30,7 +30,7 @@ static class VirtioPciModels
             new(modelName, "PCI", properties, (values, board) =>
             {
                 var options = new VirtioPciOptions(ClassOf(values), VectorsOf(values), interfaces.Legacy, interfaces.Modern,
-                    values.Bool("indirect_desc"), values.Bool("event_idx"));
+                    values.Bool("indirect_desc"), values.Bool("event_idx")) { Lock = board.Lock };
                 if (modelName == name)
                     options = options with { Legacy = values.OnOffAuto("disable-legacy") != true, Modern = !values.Bool("disable-modern") };
                 return new VirtioPci(modelName, create(modelName, values, board), options);

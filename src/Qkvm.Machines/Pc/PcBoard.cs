@@ -26,6 +26,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
     readonly MachineConfig _config;
     readonly MachineBackends _backends;
     readonly IMachineRequests _requests;
+    readonly Func<string?, string, IoLoop> _loopOf;
     readonly PcMemory _memory;
     readonly PcInterrupts _interrupts;
     readonly FwCfg _fwCfg;
@@ -37,10 +38,12 @@ public sealed partial class PcBoard : IBoard, IDisposable
     readonly Dictionary<string, object> _buses = new(StringComparer.Ordinal);
     bool _wasReset;
 
+    /// <param name="loopOf">The loop of an iothread's id, or of none; the second is whose wish it is, for
+    /// messages.</param>
     public PcBoard(MachineConfig config, IAccelerator accelerator, MachineBackends backends, IReadOnlyList<DeviceModel> catalogue,
-        IVirtualClock clock, EventLoop loop, MachineLock machineLock, IMachineRequests requests)
+        IVirtualClock clock, EventLoop loop, MachineLock machineLock, Func<string?, string, IoLoop> loopOf, IMachineRequests requests)
     {
-        (_config, _backends, _requests, Clock, Loop, Lock) = (config, backends, requests, clock, loop, machineLock);
+        (_config, _backends, _requests, _loopOf, Clock, Loop, Lock) = (config, backends, requests, loopOf, clock, loop, machineLock);
         _memory = new PcMemory(config.Memory.Size, FirmwareImages.FindBios(config.Firmware), machineLock);
         Ports = new AddressSpace("I/O", MemoryRegion.Container("io", PortSpace), machineLock);
         using (Memory.Batch())
@@ -72,11 +75,21 @@ public sealed partial class PcBoard : IBoard, IDisposable
     public AddressSpace Ports { get; }
     public IVirtualClock Clock { get; }
     public EventLoop Loop { get; }
+    public IoLoop LoopOf(string? iothread, string owner) => _loopOf(iothread, owner);
     public IMsiTarget Msi => _interrupts.Msi;
     public PciBus Pci { get; }
     public InputRouter Input { get; } = new();
 
     public IrqLine Irq(int gsi) => _interrupts.NewWire(gsi);
+
+    public bool IsGuestAsleep()
+    {
+        if (_interrupts.Pic == null) return false;                 // the kernel's processors do not tell
+        for (int i = 0; i < _cpus.Count; i++)
+            if (!_cpus[i].IsHalted) return false;
+        return true;
+    }
+
     public object? FindBus(string id) => _buses.GetValueOrDefault(id);
     public void Post(Action work) => Loop.Post(work);
     public void RequestShutdown(ShutdownCause cause, int exitCode = 0) => _requests.RequestShutdown(cause, exitCode);

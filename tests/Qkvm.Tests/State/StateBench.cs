@@ -34,7 +34,8 @@ sealed class StateBench : IMachineRequests, IDisposable
             Rtc = new RtcConfig(RtcBase.Date, new DateTime(2024, 2, 29)),
             Devices = [.. models.Select((m, i) => new DeviceConfig(m.Name, $"device{i}", [.. Wanted(m, i)], $"-device {m.Name}"))],
         };
-        Board = new PcBoard(config, Accelerator, Backends, Catalogue.Devices, clock, _loop, _lock, this);
+        Board = new PcBoard(config, Accelerator, Backends, Catalogue.Devices, clock, _loop, _lock,
+            (_, _) => new PumpLoop(_pump), this);
         Board.Reset();
     }
 
@@ -55,7 +56,8 @@ sealed class StateBench : IMachineRequests, IDisposable
     public void Settle()
     {
         using (_lock.Hold())
-            foreach (BlockBackend disk in Backends.Drives.Values) disk.Drain();
+            do _pump.RunPosted();
+            while (Backends.Drives.Values.Any(disk => disk.InFlight > 0));
         _pump.RunPosted();
     }
 

@@ -7,7 +7,7 @@ namespace Qkvm.Backends.Block.File;
 
 /// <summary>Protocols <c>file</c> and <c>host_device</c>: a file or block device of the host by preadv and pwritev.</summary>
 /// <remarks>Guest memory goes to the kernel without copies; only misaligned pieces under cache.direct pass a buffer.</remarks>
-public sealed class FileDriver : BlockNode, IGrowable
+public sealed partial class FileDriver : BlockNode, IGrowable
 {
     const int BounceSize = 1 << 20;
 
@@ -25,6 +25,7 @@ public sealed class FileDriver : BlockNode, IGrowable
     public FileDriver(HostFile file, NodeOptions options, bool noFlush = false, FileLocks? locking = null) : base(options)
     {
         _file = file;
+        _transfers = new LoopStep<Transfer>.Pool(home => new Transfer(this, home));
         _noFlush = noFlush;
         _locks = locking;
         _length = Check(file.Length(), "size");
@@ -47,6 +48,12 @@ public sealed class FileDriver : BlockNode, IGrowable
 
     protected override ValueTask ReadCore(long offset, ScatterList buffers)
     {
+        ReadBuffers(offset, buffers);
+        return default;
+    }
+
+    void ReadBuffers(long offset, ScatterList buffers)
+    {
         Memory<byte>[] pieces = ArrayPool<Memory<byte>>.Shared.Rent(IoVector.Capacity);
         try
         {
@@ -54,7 +61,6 @@ public sealed class FileDriver : BlockNode, IGrowable
                  offset += length)
                 if (IsAligned(offset, length, batch)) ReadAll(offset, batch, length, pieces);
                 else ReadBounced(offset, batch);
-            return default;
         }
         finally { ArrayPool<Memory<byte>>.Shared.Return(pieces, clearArray: true); }
     }
