@@ -159,7 +159,7 @@ sealed unsafe class SequenceJudge : IDisposable
             SequenceEnd host = RunHost(inputs[run], start);
             if (_scrambles) _oracle.Describe(sequence, isUndefined: false);
             Steps += _oracle.Steps;
-            if (IsOfHypervisor(host))
+            if (IsOfHypervisor(mine, host))
             {
                 Unjudged++;
                 return null;
@@ -203,10 +203,10 @@ sealed unsafe class SequenceJudge : IDisposable
     }
 
     /// <summary>After an interrupt or a trap, some hypervisors' hosts cannot return to an RSP that is not canonical.</summary>
-    bool IsOfHypervisor(SequenceEnd host)
+    bool IsOfHypervisor(SequenceEnd mine, SequenceEnd host)
     {
         long rsp = (long)_oracle.State->Gpr[4];
-        return host.Number == Vector.GeneralProtection && rsp << 16 >> 16 != rsp;
+        return host != mine && (host.Number is Vector.GeneralProtection or Vector.InvalidOpcode) && rsp << 16 >> 16 != rsp;
     }
 
     SequenceEnd RunGuest(Input input, ulong start)
@@ -294,10 +294,12 @@ sealed unsafe class SequenceJudge : IDisposable
         return isComparison && end.Number != SequenceArena.Done ? Rflags.Arithmetic : last.Undefined;
     }
 
-    /// <summary>The x87's status word, but what is undefined in it as another has it.</summary>
+    /// <summary>The x87's status word, but what is undefined in it as another has it. With an exception pending, even comparisons have not
+    /// defined anything.</summary>
     static ushort MergeX87(ushort status, ushort other, SequenceItem? last)
     {
-        int undefined = last?.UndefinedX87 ?? 0;
+        const int pending = 0x80;
+        int undefined = (status & pending) != 0 ? UndefinedResults.Conditions : last?.UndefinedX87 ?? 0;
         return (ushort)(status & ~undefined | other & undefined);
     }
 
