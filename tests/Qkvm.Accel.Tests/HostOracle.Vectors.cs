@@ -13,8 +13,11 @@ sealed unsafe partial class HostOracle
 {
     const ulong Avx512 = 0xE0;
 
-    /// <summary>x87, SSE, AVX and, where there is that, AVX-512.</summary>
-    static ulong Saved { get; } = HasAvx512 ? 7 | Avx512 : 7;
+    /// <summary>Without it, FXSAVE takes its place.</summary>
+    public static bool HasXsave { get; } = (X86Base.CpuId(1, 0).Ecx & 1 << 27) != 0;
+
+    /// <summary>x87, SSE and, where there are those, AVX and AVX-512.</summary>
+    static ulong Saved { get; } = HasAvx512 ? 7 | Avx512 : Avx.IsSupported ? 7u : 3u;
 
     public static bool HasAvx512 => (HostState.Xcr0 & Avx512) == Avx512;
 
@@ -42,7 +45,7 @@ sealed unsafe partial class HostOracle
     public void UnloadVectors(byte* image)
     {
         byte* from = State->Xsave;
-        ulong present = *(ulong*)(from + XsaveArea.Header);
+        ulong present = HasXsave ? *(ulong*)(from + XsaveArea.Header) : Saved;
         new Span<byte>(image, sizeof(XsaveArea)).Clear();
         Buffer.MemoryCopy(from, image, LegacySize, LegacySize);
         if ((present & 1) == 0)
