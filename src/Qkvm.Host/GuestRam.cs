@@ -1,6 +1,5 @@
 using System.Buffers;
 using System.Runtime.CompilerServices;
-using System.Runtime.Intrinsics.X86;
 
 namespace Qkvm.Host;
 
@@ -37,7 +36,8 @@ public sealed unsafe class GuestRam : IDisposable
         _mapping = Libc.mmap(null, _reserved, Libc.ProtRead | Libc.ProtWrite, Libc.MapPrivate | Libc.MapAnonymous | Libc.MapNoReserve, -1, 0);
         if (_mapping == (void*)-1) throw new HostException($"cannot allocate {size >> 20} MiB of guest memory", Libc.Errno);
         Pointer = size >= HugePage ? (byte*)(((nuint)_mapping + HugePage - 1) & ~(nuint)(HugePage - 1)) : (byte*)_mapping;
-        if (size >= HugePage && !IsHostVirtual) Libc.madvise(Pointer, (nuint)size, AdviseHugePages);
+        // In a virtual machine they rest on small ones: they cost their zeroing and save nothing.
+        if (size >= HugePage && !HostFeatures.IsVirtual) Libc.madvise(Pointer, (nuint)size, AdviseHugePages);
         _pageFlags = (byte*)Libc.mmap(null, (nuint)(size >> PageShift), Libc.ProtRead | Libc.ProtWrite,
             Libc.MapPrivate | Libc.MapAnonymous | Libc.MapNoReserve, -1, 0);
         if (_pageFlags == (void*)-1) throw new HostException("cannot map page flags", Libc.Errno);
@@ -48,9 +48,6 @@ public sealed unsafe class GuestRam : IDisposable
             _windows[i] = new Window(Pointer + start, (int)Math.Min(size - start, int.MaxValue));
         }
     }
-
-    /// <summary>In a virtual machine huge pages rest on small ones: they cost their zeroing and save nothing.</summary>
-    static bool IsHostVirtual => (X86Base.CpuId(1, 0).Ecx & 1 << 31) != 0;
 
     public string Name { get; }
 

@@ -11,6 +11,7 @@ static class Program
     {
         try
         {
+            if (HostFeatures.Complaint is { } complaint) throw new ConfigurationException(complaint);
             IReadOnlyList<GivenOption> options = CommandLineParser.Parse(arguments);
             if (Help.TryPrint(options, Console.Out)) return 0;
             Refusal.Check(options);

@@ -1,6 +1,7 @@
 using System.Runtime.Intrinsics.X86;
 using Qkvm.Accel.Tcg;
 using Qkvm.Accel.Tcg.Thunks;
+using Qkvm.Host;
 using Qkvm.Testing;
 
 namespace Qkvm.Accel.Tests;
@@ -19,7 +20,7 @@ sealed unsafe partial class HostOracle
     /// <summary>x87, SSE and, where there are those, AVX and AVX-512.</summary>
     static ulong Saved { get; } = HasAvx512 ? 7 | Avx512 : Avx.IsSupported ? 7u : 3u;
 
-    public static bool HasAvx512 => (HostState.Xcr0 & Avx512) == Avx512;
+    public static bool HasAvx512 => HostFeatures.Current.Has("avx512f");
 
     /// <summary>Components, their sizes, their places in the guest's layout and in this processor's.</summary>
     static readonly (int Bit, int Size, int Mine, int Host)[] s_places =

@@ -33,7 +33,7 @@ sealed unsafe class SystemMachine : IDisposable
         memory.Map(0, MemoryRegion.OfRam("ram", _ram, 0, _ram.Size));
         ports.Map(0, MemoryRegion.Io("ports", 0x10000, Ports, AccessSizes.UpToQword));
         Cpu = new Cpu(0, new AddressSpace("memory", memory, machineLock), new AddressSpace("io", ports, machineLock), _maps,
-            CpuModels.Resolve(new CpuSetup(model, [.. features.Select(f => KeyValuePair.Create(f.Item1, f.Item2))], 0, 1, 1, 1)));
+            CpuModels.Resolve(new CpuSetup(model, GuestMachine.Features(model, features), 0, 1, 1, 1)));
         FillGdt();
         for (ulong vector = 0; vector < 256; vector++) Write(Handlers + vector * 16, 0xF4, 1);
         S->GdtrBase = Gdt;

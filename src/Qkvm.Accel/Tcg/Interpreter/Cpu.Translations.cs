@@ -262,9 +262,8 @@ public sealed unsafe partial class Cpu
         _jit->LowerAt = _lower = (uint*)NativeMemory.Alloc((nuint)(_region.DataSize / ExitRecord.SizeOf(ExitKind.Miss)), sizeof(uint));
         _jit->UpperAt = _upper = (uint*)NativeMemory.Alloc((nuint)(_region.DataSize / ExitRecord.SizeOf(ExitKind.Miss)), sizeof(uint));
         _jit->StorePages = _region.Allocate(JitState.StorePagesCount, 64);
-        _jit->ReturnMask = (ReturnEntry.Count - 1) << ReturnEntry.Shift;
         _jit->HostMxcsr = 0x1F80;
-        _jit->X87Area = _region.Allocate(1024, 64);
+        _jit->X87Area = _region.Allocate(512, 64);
         _engine = new Engine(this, _region, State, _jit);
         _region.Keep();
     }

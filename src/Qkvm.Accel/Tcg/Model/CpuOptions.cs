@@ -1,8 +1,8 @@
 using System.Globalization;
-using System.Runtime.Intrinsics.X86;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
+using Qkvm.Host;
 
 namespace Qkvm.Accel.Tcg.Model;
 
@@ -171,11 +171,7 @@ sealed class CpuOptions(string name, CpuModel model)
         return hertz is >= least and <= most ? (ulong)hertz : throw Refuse($"{property}={value}", "expects 1 MHz to 100 GHz");
     }
 
-    static int HostPhysicalBits()
-    {
-        const int addressSizes = unchecked((int)0x80000008), extended = unchecked((int)0x80000000);
-        return (uint)X86Base.CpuId(extended, 0).Eax >= unchecked((uint)addressSizes) ? Math.Clamp(X86Base.CpuId(addressSizes, 0).Eax & 0xFF, 32, 52) : 36;
-    }
+    static int HostPhysicalBits() => Math.Clamp(HostFeatures.PhysicalBits, 32, 52);
 
     ConfigurationException Refuse(string what, string why) => new($"-cpu {name}: {what}: {why}");
 }

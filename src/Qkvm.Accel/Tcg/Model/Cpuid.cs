@@ -228,6 +228,14 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
         return has;
     }
 
+    /// <summary>The feature by -cpu's name; null where there is none.</summary>
+    internal static string? NameOf(CpuidFeature feature)
+    {
+        foreach ((CpuidFeature known, string name) in Needed)
+            if (known == feature) return name;
+        return null;
+    }
+
     static readonly (CpuidFeature, string)[] Needed =
     [
         (CpuidFeature.CMOV, "cmov"), (CpuidFeature.CX8, "cx8"), (CpuidFeature.CMPXCHG16B, "cx16"), (CpuidFeature.MMX, "mmx"), (CpuidFeature.FXSR, "fxsr"),
