@@ -95,7 +95,7 @@ public sealed unsafe partial class Cpu
         ExchangeArray(state, "mtrr-physical", _mtrrPhysical);
         ExchangeArray(state, "mtrr-fixed", _mtrrFixed);
         ExchangeArray(state, "mc", _mcBanks);
-        ExchangeArray(state, "amd", _amd);
+        ExchangeArray(state, "vendor", _vendorValues);
     }
 
     static void ExchangeArray(StateStream state, string name, ulong[] values)

@@ -26,6 +26,9 @@ public sealed unsafe partial class Cpu : IDisposable
         _hasLargePages36 = cpuid.Has("pse36");
         _msrs = MsrFeaturesOf(cpuid);
         IsAmd = cpuid.Model.IsAmd;
+        _vendorMsrs = VendorMsrs.Of(cpuid);
+        _vendorValues = new ulong[CountOf(_vendorMsrs)];
+        _baseShift = cpuid.Has("la57") ? 7 : 16;
         TscHertz = cpuid.TscHertz;
         HasSmap = cpuid.Has("smap");
         _hasKvmClock = cpuid.Has("kvmclock");

@@ -219,10 +219,10 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
         foreach (CpuidFeature always in (CpuidFeature[])[CpuidFeature.INTEL8086, CpuidFeature.INTEL8086_ONLY, CpuidFeature.INTEL186, CpuidFeature.INTEL286,
             CpuidFeature.INTEL286_ONLY, CpuidFeature.INTEL386, CpuidFeature.INTEL386_ONLY, CpuidFeature.INTEL386_A0_ONLY, CpuidFeature.INTEL486,
             CpuidFeature.INTEL486_A_ONLY, CpuidFeature.X64,
-            CpuidFeature.CPUID, CpuidFeature.MULTIBYTENOP, CpuidFeature.PAUSE, CpuidFeature.PREFETCHW, CpuidFeature.PREFETCHWT1, CpuidFeature.PREFETCHITI,
-            CpuidFeature.RDPMC,
-            CpuidFeature.CET_IBT, CpuidFeature.CET_SS, CpuidFeature.MPX, CpuidFeature.HLE, CpuidFeature.SMM, CpuidFeature.CLDEMOTE])
+            CpuidFeature.CPUID, CpuidFeature.PAUSE,
+            CpuidFeature.MPX, CpuidFeature.HLE, CpuidFeature.SMM])
             has[(int)always] = true;
+        has[(int)CpuidFeature.RDPMC] = Model.Family >= 6 || Model.Family == 5 && Has("mmx");
         foreach ((CpuidFeature feature, string name) in Needed) has[(int)feature] = Has(name);
         has[(int)CpuidFeature.VMX] = has[(int)CpuidFeature.SVM] = HasKvm;  // VMCALL and VMMCALL; nothing else of these is built
         return has;
