@@ -93,6 +93,7 @@ public sealed unsafe partial class Cpu
             case Msr.ApicBase:
                 const ulong x2Apic = 1 << 10;
                 if ((value & x2Apic) != 0 && (_msrs & MsrFeatures.X2Apic) == 0) return false;
+                if ((value & ~_physicalMask) != 0) return false;
                 if (Apic is not { } owner || !owner.WriteBaseMsr(value)) return false;
                 FlushTlb(global: true);                             // the register page may have moved
                 break;

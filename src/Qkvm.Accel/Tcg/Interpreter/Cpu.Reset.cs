@@ -117,7 +117,8 @@ public sealed unsafe partial class Cpu : IDisposable
         (state->Pkru, state->Pkrs) = isInit ? (state->Pkru, state->Pkrs) : (0, 0);
         for (int i = 0; i < 4; i++) state->Dr[i] = 0;
         (state->Dr[6], state->Dr[7]) = (0xFFFF0FF0, 0x400);
-        (_cr8, _dataBreakpointHit, _waitsForStore) = (0, false, false);
+        (_cr8, _dataBreakpointHit, _waitsForStore, _isFrozen) = (0, false, false, false);
+        EndError();
         _monitored = null;
         (state->Cpl, state->InterruptShadow, state->Halted, state->NmiBlocked, state->NmiPending) = (0, 0, 0, 0, 0);
         if (isInit) return;

@@ -177,6 +177,11 @@ public sealed unsafe partial class Cpu
     {
         _leave = 0;
         State->InterruptShadow = 0;
+        if (fault.Number == FrozenByError)
+        {
+            Freeze();
+            return;
+        }
         EndHalt();                                                  // a trap after HLT
         Trace?.Exception(this, fault.Number, fault.ErrorCode);
         Deliver(fault.Number, fault.ErrorCode, software: false, external: false);
