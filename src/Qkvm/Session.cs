@@ -56,6 +56,7 @@ sealed class Session : IDisposable
             foreach (NetdevConfig netdev in _config.Netdevs) OpenNetdev(netdev);
         }
         _machine = Keep(new Machine(_environment, _config, accelerator, Catalogue.Devices, _backends, Console.Error, Log("cpu_reset") is { } log ? log.OnReset : null));
+        if (accelerator is KvmAccelerator { MissingFeatures: { Count: > 0 } lacking }) Warn($"-cpu: KVM here lacks {string.Join(", ", lacking)}; the guest will not see them");
         if (accelerator is TcgAccelerator { MissingFeatures: { Count: > 0 } missing }) Warn($"-cpu: the software CPU lacks {string.Join(", ", missing)}; the guest will not see them");
         using (_environment.Lock.Hold())
         {
@@ -147,6 +148,7 @@ sealed class Session : IDisposable
                     throw new ConfigurationException($"-accel tcg,{option.Name}={option.Value}: there are thread=single|multi, tb-size=16..4096 (MiB), "
                         + "one-insn-per-tb=on|off and split-wx=on|off");
             }
+        tcg.Warn = Warn;
         return tcg;
     }
 

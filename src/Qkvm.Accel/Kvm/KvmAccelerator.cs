@@ -1,3 +1,4 @@
+using Qkvm.Accel.Tcg.Model;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
@@ -17,6 +18,8 @@ public sealed class KvmAccelerator : IAccelerator
     readonly int _device, _machine;
     readonly List<KvmVCpu> _cpus = [];
     AddressSpace? _memory, _ports;
+    KvmMemory? _slots;
+    CpuidLeaf[]? _supported;
 
     /// <exception cref="ConfigurationException">/dev/kvm cannot be used; the message says what helps.</exception>
     public unsafe KvmAccelerator()
@@ -44,19 +47,28 @@ public sealed class KvmAccelerator : IAccelerator
     public string Name => "kvm";
     public IKernelIrqChip? IrqChip { get; }
 
+    /// <summary>Features of -cpu that do not exist here.</summary>
+    public IReadOnlyList<string> MissingFeatures { get; private set; } = [];
+
     public void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock)
     {
         (_memory, _ports) = (memory, ports);
-        new KvmMemory(_machine, MaxSlots).Follow(memory);
+        _slots = new KvmMemory(_machine, MaxSlots);
+        _slots.Follow(memory);
     }
 
     public IVCpu CreateVCpu(int index, CpuSetup setup)
     {
-        if (_memory == null || _ports == null) throw new InvalidOperationException("Attach comes first");
-        var cpu = new KvmVCpu(_device, _machine, index, setup, _memory, _ports);
+        if (_memory == null || _ports == null || _slots == null) throw new InvalidOperationException("Attach comes first");
+        _supported ??= KvmCpuid.Supported(_device);
+        Cpuid cpuid = KvmCpuid.Resolve(setup, _supported, KvmCpuid.HostBrand(), Libc.ioctl(_machine, KvmApi.CheckExtension, KvmApi.ExtensionTscDeadline) > 0);
+        MissingFeatures = cpuid.Missing;
+        var cpu = new KvmVCpu(_device, _machine, index, setup.ApicId, KvmCpuid.Make(cpuid, _supported), _memory, _ports, _slots);
         _cpus.Add(cpu);
         return cpu;
     }
+
+    public void SetA20(bool open) => _slots?.SetA20(open);
 
     public void Dispose()
     {

@@ -62,11 +62,19 @@ public sealed class TcgAccelerator : IAccelerator, ITranslating
         MissingFeatures = cpuid.Missing;
         var cpu = new Cpu(index, _memory, _ports, _code, cpuid, CodeCacheOf(setup))
         {
-            Trace = Trace, CodeTrace = CodeTrace, Translates = Translates, Lockstep = Lockstep, OneInstruction = OneInstruction,
+            Trace = Trace, CodeTrace = CodeTrace, Translates = Translates, Lockstep = Lockstep, OneInstruction = OneInstruction, Warn = Warn,
         };
         _cpus.Add(cpu);
         return new InterpretedVCpu(cpu);
     }
+
+    public void SetA20(bool open)
+    {
+        foreach (Cpu cpu in _cpus) cpu.SetA20(open);
+    }
+
+    /// <summary>Hears once of firmware that halts for ever.</summary>
+    public Action<string>? Warn { get; set; }
 
     public void Dispose()
     {

@@ -35,12 +35,13 @@ public sealed partial class PcBoard : IBoard, IDisposable
     readonly List<IVCpu> _cpus = [];
     readonly List<IDisplaySource> _displays = [];
     readonly Dictionary<string, object> _buses = new(StringComparer.Ordinal);
+    readonly IAccelerator _accelerator;
     bool _wasReset;
 
     public PcBoard(MachineConfig config, IAccelerator accelerator, MachineBackends backends, IReadOnlyList<DeviceModel> catalogue,
         IVirtualClock clock, EventLoop loop, MachineLock machineLock, IMachineRequests requests)
     {
-        (_config, _backends, _requests, Clock, Loop, Lock) = (config, backends, requests, clock, loop, machineLock);
+        (_config, _accelerator, _backends, _requests, Clock, Loop, Lock) = (config, accelerator, backends, requests, clock, loop, machineLock);
         _memory = new PcMemory(config.Memory.Size, FirmwareImages.FindBios(config.Firmware), machineLock);
         Ports = new AddressSpace("I/O", MemoryRegion.Container("io", PortSpace), machineLock);
         using (Memory.Batch())
@@ -148,6 +149,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
             IVCpu cpu = accelerator.CreateVCpu(i, new CpuSetup(_config.Cpu.Model, _config.Cpu.Features, (int)apicId,
                 topology.Sockets, topology.Dies * topology.Cores, topology.Threads) { Properties = _config.Cpu.Properties });
             _interrupts.Attach(cpu, apicId, Clock, Lock);
+            cpu.CoprocessorErrors = _coprocessor;
             _cpus.Add(cpu);
         }
     }

@@ -267,7 +267,8 @@ sealed class OpInfo
         if (Interpreter.VectorOps.IsEvex(x)) return Treatment.Vector;
         if (StringForm.KindOf(x.Code) != null) return Treatment.String;
         Mnemonic mnemonic = x.Mnemonic;
-        if (mnemonic is Mnemonic.Nop or Mnemonic.Endbr64 or Mnemonic.Endbr32 or Mnemonic.Prefetchnta or Mnemonic.Prefetcht0
+        if (mnemonic is Mnemonic.Nop or Mnemonic.Endbr64 or Mnemonic.Endbr32 or Mnemonic.Reservednop or Mnemonic.Rdsspd or Mnemonic.Rdsspq
+            or Mnemonic.Cldemote or Mnemonic.Prefetchnta or Mnemonic.Prefetcht0
             or Mnemonic.Prefetcht1 or Mnemonic.Prefetcht2 or Mnemonic.Prefetchw or Mnemonic.Prefetchwt1 or Mnemonic.Prefetch) return Treatment.Nop;
         if (x.IsStackInstruction || NeedsInterpreter(mnemonic)) return Treatment.Interpret;
         for (int i = 0; i < x.OpCount; i++)
