@@ -54,7 +54,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
         accelerator.Attach(Memory, Ports, machineLock);
         MakeCpus(accelerator);
 
-        var firmware = new PcFirmware(config, _memory, _fwCfg);
+        var firmware = new PcFirmware(config, _memory, _fwCfg, requests.Warn);
         firmware.AddNumbers(accelerator.Name == "kvm");
         _factory = new DeviceFactory(this, catalogue, config.Globals);
         MakeDevices();
