@@ -109,6 +109,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
             foreach (IDevice device in _devices) device.Reset();
             _interrupts.Reset();
         }
+        Input.Reset();
         if (_wasReset && _config.Boot.Once != null) PcCmos.SetBootOrder(_rtc, _config.Boot.Order);
         _wasReset = true;
     }

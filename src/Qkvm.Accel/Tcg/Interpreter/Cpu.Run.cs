@@ -159,7 +159,7 @@ public sealed unsafe partial class Cpu
         if ((insn->Flags & InsnFlags.System) != 0) ModeChanged();
     }
 
-    /// <summary>Outside 64-bit mode EIP is 32 bits wide and stays below CS.limit. Deviation: looked at when a block begins.</summary>
+    /// <summary>Outside 64-bit mode EIP is 32 bits wide and stays below CS.limit. Deviation: the limit is looked at when a block begins.</summary>
     void CheckFetch()
     {
         State->Rip = (uint)State->Rip;
