@@ -150,6 +150,7 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
         });
     }
 
+    public void Warn(string line) => _messages.WriteLine($"qkvm: {line}");
     public void RequestPause(string reason) => _loop.Post(() => Pause(RunStates.Parse(reason)));
 
     public void Dispose()

@@ -67,6 +67,7 @@ public sealed class SocketChar : StreamChar, IDisposable
     {
         if (!_options.Telnet) return data.Length;
         int kept = _telnet.Filter(data, out int breaks);
+        if (_telnet.Answers.Count > 0) _peer?.Send(_telnet.Answers.ToArray(), SocketFlags.None, out _);
         for (int i = 0; i < breaks; i++) Frontend?.Event(CharEvent.Break);
         return kept;
     }

@@ -31,6 +31,9 @@ public sealed record VncAddress(string? Path, string Host, int Display, int Last
     /// <summary>A range was given: the user must be told which port it became.</summary>
     public bool IsRange { get; private init; }
 
+    /// <summary>lock-key-sync: a viewer's Caps Lock and Num Lock become the guest's.</summary>
+    public bool SyncsLocks { get; private init; } = true;
+
     bool? Ipv4 { get; init; }
     bool? Ipv6 { get; init; }
 
@@ -49,6 +52,7 @@ public sealed record VncAddress(string? Path, string Host, int Display, int Last
         };
         string id = options.Text("id") ?? "default";
         bool? ipv4 = options.OptionalBool("ipv4"), ipv6 = options.OptionalBool("ipv6");
+        bool syncsLocks = options.OptionalBool("lock-key-sync") ?? true;
         options.Text("audiodev");                                  // sound is not carried; guests may name a device for it
         options.Close();
         const string Expected = "expects host:display (port 5900 + display), such as localhost:0 or :1, or unix:/path, or none";
@@ -56,7 +60,7 @@ public sealed record VncAddress(string? Path, string Host, int Display, int Last
         {
             string path = config.Address["unix:".Length..];
             if (path.Length == 0) throw new ConfigurationException($"{config.Owner}: {Expected}");
-            return new VncAddress(path, "", 0, 0, config.Owner) { Sharing = sharing, Id = id };
+            return new VncAddress(path, "", 0, 0, config.Owner) { Sharing = sharing, Id = id, SyncsLocks = syncsLocks };
         }
         int colon = config.Address.LastIndexOf(':');
         if (colon < 0) throw new ConfigurationException($"{config.Owner}: no vnc port specified; {Expected}");
@@ -65,7 +69,7 @@ public sealed record VncAddress(string? Path, string Host, int Display, int Last
         // QEMU's to= is the last display to try.
         int last = to == null ? display : DisplayNumber(to, "to", config.Owner);
         if (last < display) throw new ConfigurationException($"{config.Owner}: to={to}: lies before display {display}");
-        return new VncAddress(null, host, display, last, config.Owner) { Sharing = sharing, Id = id, IsRange = to != null, Ipv4 = ipv4, Ipv6 = ipv6 };
+        return new VncAddress(null, host, display, last, config.Owner) { Sharing = sharing, Id = id, SyncsLocks = syncsLocks, IsRange = to != null, Ipv4 = ipv4, Ipv6 = ipv6 };
     }
 
     static void RefuseWhatIsNotBuilt(OptionReader options, string owner)
@@ -77,7 +81,7 @@ public sealed record VncAddress(string? Path, string Host, int Display, int Last
         foreach (string name in new[] { "password-secret", "tls-creds", "tls-authz", "sasl-authz", "display", "head", "power-control" })
             if (options.Text(name) is { } value && value is not ("off" or "no"))
                 throw new ConfigurationException($"{owner}: {name}={value}: is not built yet; leave it out");
-        foreach (string name in new[] { "non-adaptive", "lock-key-sync", "key-delay-ms" }) options.Text(name); // no effect here
+        foreach (string name in new[] { "non-adaptive", "key-delay-ms" }) options.Text(name); // no effect here
     }
 
     static int DisplayNumber(string text, string what, string owner) =>

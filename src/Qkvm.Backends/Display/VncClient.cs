@@ -2,6 +2,7 @@ using System.Net;
 using System.Net.Sockets;
 using System.Text;
 using Qkvm.Core.Display;
+using Qkvm.Core.Input;
 using Qkvm.Host;
 
 namespace Qkvm.Backends.Display;
@@ -14,7 +15,8 @@ sealed partial class VncClient
     enum Phase { Version, Security, Init, Normal, Closed }
 
     const int MaxUpdateBytes = 16 << 20, MaxRectangles = 60_000;
-    const int Raw = 0, HextileEncoding = 5, DesktopSize = -223, PointerTypeChange = -257, ExtendedKeys = -258;
+    const int Raw = 0, HextileEncoding = 5, DesktopSize = -223, PointerTypeChange = -257, ExtendedKeys = -258,
+        LedState = -261, VmwareLedState = 0x574D_5668;
 
     readonly VncServer _server;
     readonly Socket _socket;
@@ -30,6 +32,9 @@ sealed partial class VncClient
     PixelFormat _format = PixelFormat.TryParse(PixelFormat.ServerFormat)!;
     bool _useHextile, _canResize, _canChangePointer, _hasExtendedKeys;
     bool _mapPending, _keysPending, _pointerPending, _pointerIsAbsolute;
+    int _lightsEncoding;                                           // 0: it does not want them
+    bool _lightsPending;
+    KeyboardLocks _lights;                                         // as it knows them
 
     // The screen as the viewer knows it
     int _width, _height, _tilesAcross, _tilesDown;
@@ -97,6 +102,8 @@ sealed partial class VncClient
         bool absolute = _server.Input.PointerIsAbsolute;
         if (_canChangePointer && (_pointerPending || absolute != _pointerIsAbsolute)) Rectangle(absolute ? 1 : 0, 0, 0, 0, PointerTypeChange);
         (_pointerPending, _pointerIsAbsolute) = (false, absolute);
+        KeyboardLocks lights = _server.Input.Locks;
+        if (_lightsEncoding != 0 && (_lightsPending || lights != _lights)) SendLights(lights);
         FrameBuffer picture = _server.Picture;
         if (_canResize && (picture.Width != _width || picture.Height != _height))
         {
@@ -112,6 +119,14 @@ sealed partial class VncClient
             _isWaiting = false;
         }
         Flush();
+
+        void SendLights(KeyboardLocks now)
+        {
+            Rectangle(0, 0, 0, 0, _lightsEncoding);
+            if (_lightsEncoding == LedState) _output.Byte((byte)now);
+            else _output.Dword((int)now);
+            (_lights, _lightsPending) = (now, false);
+        }
 
         void Rectangle(int x, int y, int width, int height, int encoding)
         {

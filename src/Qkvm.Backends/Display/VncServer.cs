@@ -62,6 +62,9 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
     /// <summary>The picture that viewers see.</summary>
     internal FrameBuffer Picture { get; } = new();
     internal InputRouter Input { get; }
+
+    /// <summary>lock-key-sync: the guest's locks follow the viewers'.</summary>
+    internal bool SyncsLocks => _address.SyncsLocks;
     internal string Name { get; }
     internal TimeSpan HandshakeLimit { get; }
 

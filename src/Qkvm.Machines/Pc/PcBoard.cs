@@ -55,7 +55,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
         accelerator.Attach(Memory, Ports, machineLock);
         MakeCpus(accelerator);
 
-        var firmware = new PcFirmware(config, _memory, _fwCfg);
+        var firmware = new PcFirmware(config, _memory, _fwCfg, requests.Warn);
         firmware.AddNumbers(accelerator.Name == "kvm");
         _factory = new DeviceFactory(this, catalogue, config.Globals);
         MakeDevices();
@@ -110,6 +110,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
             foreach (IDevice device in _devices) device.Reset();
             _interrupts.Reset();
         }
+        Input.Reset();
         if (_wasReset && _config.Boot.Once != null) PcCmos.SetBootOrder(_rtc, _config.Boot.Order);
         _wasReset = true;
     }

@@ -69,7 +69,7 @@ public sealed class KeyValueList
         bool first = true;
         while (at < text.Length || (first && implied != null))
         {
-            string item = NextItem(text, ref at, out int equals);
+            string item = CommaList.Next(text, ref at, out int equals);
             if (equals >= 0) _pairs.Add(new OptionPair(item[..equals], item[(equals + 1)..]));
             else if (first && implied != null) _pairs.Add(new OptionPair(implied, item));
             else if (item is "help" or "?") _pairs.Add(new OptionPair(item, "on"));
@@ -77,25 +77,6 @@ public sealed class KeyValueList
             else if (item.Length > 0) _pairs.Add(new OptionPair(item, "on"));
             first = false;
         }
-    }
-
-    /// <summary>Up to a single comma; the place of its first '=' or -1.</summary>
-    static string NextItem(string text, ref int at, out int equals)
-    {
-        var item = new System.Text.StringBuilder();
-        equals = -1;
-        for (; at < text.Length; at++)
-        {
-            if (text[at] == ',')
-            {
-                if (at + 1 >= text.Length || text[at + 1] != ',') break;
-                at++;
-            }
-            if (text[at] == '=' && equals < 0) equals = item.Length;
-            item.Append(text[at]);
-        }
-        at++;
-        return item.ToString();
     }
 
     void ParseJson(string text)

@@ -17,6 +17,7 @@ public sealed class Qcow2Driver : BlockNode
     readonly Qcow2Writer _writer;
     readonly CompressedClusters _compressed;
     readonly RangeLock _clusters = new();
+    volatile bool _isUntouched = true;                             // as it was on disk when it was opened
     int _disposed;
 
     /// <summary>Opens an image; the header was read before, to find the backing file. The backing node is read-only.</summary>
@@ -34,7 +35,8 @@ public sealed class Qcow2Driver : BlockNode
         try
         {
             _store.Load();
-            if (!IsReadOnly) PrepareForWriting(info);
+            if (!IsReadOnly && IsDirty && info.Extensions.HasBitmaps)
+                throw new ConfigurationException($"Could not open '{info.Name}': it was not closed cleanly and has bitmaps; run qemu-img check -r all");
         }
         catch (BlockException e) { throw new ConfigurationException($"Could not open '{info.Name}': {e.Message}", e); }
     }
@@ -81,6 +83,7 @@ public sealed class Qcow2Driver : BlockNode
     /// <summary>Allocates every cluster; for new images.</summary>
     internal void Preallocate()
     {
+        PrepareForWriting();
         lock (_store.Sync) _writer.AllocateAll();
     }
 
@@ -93,6 +96,7 @@ public sealed class Qcow2Driver : BlockNode
 
     protected override async ValueTask WriteCore(long offset, ScatterList buffers)
     {
+        PrepareForWriting();
         LinkedListNode<RangeLock.Hold> hold = await HoldAsync(offset, buffers.Length, exclusive: false).ConfigureAwait(false);
         try
         {
@@ -110,6 +114,7 @@ public sealed class Qcow2Driver : BlockNode
 
     protected override async ValueTask DiscardCore(long offset, long length)
     {
+        PrepareForWriting();
         LinkedListNode<RangeLock.Hold> hold = await HoldAsync(offset, length, exclusive: true).ConfigureAwait(false);
         try
         {
@@ -122,6 +127,7 @@ public sealed class Qcow2Driver : BlockNode
 
     protected override async ValueTask WriteZeroesCore(long offset, long length, bool mayUnmap)
     {
+        PrepareForWriting();
         LinkedListNode<RangeLock.Hold> hold = await HoldAsync(offset, length, exclusive: true).ConfigureAwait(false);
         try
         {
@@ -177,19 +183,35 @@ public sealed class Qcow2Driver : BlockNode
         buffers.Slice(inside, buffers.Length - inside).Clear();    // a shorter backing file goes on in zeros
     }
 
-    void PrepareForWriting(Qcow2ImageInfo info)
+    bool IsDirty => (Info.Header.Incompatible & Qcow2Features.Dirty) != 0;
+
+    /// <summary>Before the first change, and not at opening, so that an image that nobody writes to stays what it was: counts
+    /// what lazy refcounts left uncounted, and clears the autoclear bits, since what they vouch for (bitmaps) will not be kept
+    /// up to date. "Header", autoclear_features: "before the image is written to".</summary>
+    void PrepareForWriting()
     {
-        Qcow2Header header = info.Header;
-        if ((header.Incompatible & Qcow2Features.Dirty) != 0)
+        if (!_isUntouched) return;
+        lock (_store.Sync)
         {
-            if (info.Extensions.HasBitmaps)
-                throw new ConfigurationException($"Could not open '{info.Name}': it was not closed cleanly and has bitmaps; run qemu-img check -r all");
-            Qcow2Repair.RebuildRefcounts(_store);
-            _store.Flush();
-            _store.FlushFile();
-            _store.SetFeature(Qcow2Header.IncompatibleAt, header.Incompatible &= ~Qcow2Features.Dirty);
+            if (!_isUntouched || IsReadOnly) return;
+            _store.CheckWritable();
+            Qcow2Header header = Info.Header;
+            if (IsDirty)
+            {
+                Qcow2Repair.RebuildRefcounts(_store);
+                _store.Flush();
+                _store.FlushFile();
+                _store.SetFeature(Qcow2Header.IncompatibleAt, header.Incompatible & ~Qcow2Features.Dirty);
+                header.Incompatible &= ~Qcow2Features.Dirty;
+            }
+            if (header.Autoclear != 0)
+            {
+                _store.SetFeature(Qcow2Header.AutoclearAt, 0);
+                _store.FlushFile();                                // before any data
+                header.Autoclear = 0;
+            }
+            _isUntouched = false;
         }
-        if (header.Autoclear != 0) _store.SetFeature(Qcow2Header.AutoclearAt, header.Autoclear = 0);
     }
 
     ValueTask<LinkedListNode<RangeLock.Hold>> HoldAsync(long offset, long length, bool exclusive) =>
