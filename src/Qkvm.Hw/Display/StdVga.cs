@@ -18,18 +18,18 @@ public sealed class StdVga : PciDevice, IDisplaySource
     const ulong MmioDispi = 0x500;
     const ulong MmioExtended = 0x600;
 
-    public static readonly DeviceModel Model = new("VGA", "PCI",
+    public static readonly DeviceModel Model = new("VGA", BusKind.Pci,
         [
             Property.Number("vgamem_mb", 16, 1, 256, "video memory in MiB, a power of two"),
             Property.OnOffAuto("edid"),
             Property.Number("xres", 0), Property.Number("yres", 0), Property.Number("xmax", 0), Property.Number("ymax", 0),
             Property.Bool("mmio", true),
-            .. DeviceModel.PciProperties.Where(p => p.Name != "romfile"),
             Property.Text("romfile", "vgabios-stdvga.bin", "video BIOS, empty for none"),
         ], (properties, board) => new StdVga(properties, board))
     {
         Category = DeviceCategory.Display,
         Description = "standard VGA",
+        Replaces = DefaultDevice.Vga,
     };
 
     readonly VgaRegisters _registers = new();

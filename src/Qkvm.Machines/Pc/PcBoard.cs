@@ -37,10 +37,11 @@ public sealed partial class PcBoard : IBoard, IDisposable
     readonly Dictionary<string, object> _buses = new(StringComparer.Ordinal);
     bool _wasReset;
 
-    public PcBoard(MachineConfig config, IAccelerator accelerator, MachineBackends backends, IReadOnlyList<DeviceModel> catalogue,
-        IVirtualClock clock, EventLoop loop, MachineLock machineLock, IMachineRequests requests)
+    public PcBoard(BoardParts parts)
     {
-        (_config, _backends, _requests, Clock, Loop, Lock) = (config, backends, requests, clock, loop, machineLock);
+        (MachineConfig config, IAccelerator accelerator, _backends, Catalogue<DeviceModel> catalogue, Clock, Loop,
+            MachineLock machineLock, _requests) = parts;
+        (_config, Lock) = (config, machineLock);
         _memory = new PcMemory(config.Memory.Size, FirmwareImages.FindBios(config.Firmware), machineLock);
         Ports = new AddressSpace("I/O", MemoryRegion.Container("io", PortSpace), machineLock);
         using (Memory.Batch())
@@ -55,7 +56,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
         MakeCpus(accelerator);
 
         var firmware = new PcFirmware(config, _memory, _fwCfg);
-        firmware.AddNumbers(accelerator.Name == "kvm");
+        firmware.AddNumbers(accelerator.IrqChip != null);
         _factory = new DeviceFactory(this, catalogue, config.Globals);
         MakeDevices();
         firmware.AddTables(_serials, _parallels, PanicPort());
@@ -87,6 +88,8 @@ public sealed partial class PcBoard : IBoard, IDisposable
     public BlockBackend TakeDrive(string id, string owner) => _backends.TakeDrive(id, owner);
     public ICharBackend TakeChardev(string id, string owner) => _backends.TakeChardev(id, owner);
     public INetBackend TakeNetdev(string id, string owner) => _backends.TakeNetdev(id, owner);
+    public T FindObject<T>(string id, string what, string owner) where T : class =>
+        _backends.FindObject<T>(id, what, owner);
     public void AddDisplay(IDisplaySource display) => _displays.Add(display);
 
     // What the machine sees
@@ -95,10 +98,12 @@ public sealed partial class PcBoard : IBoard, IDisposable
     public IReadOnlyList<IDisplaySource> Displays => _displays;
     public IReadOnlyList<GuestRam> RamBlocks =>
         [_memory.Ram, .. Pci.Devices.SelectMany(d => d.BarRegions).Where(r => r is { Kind: RegionKind.Ram }).Select(r => r!.Ram!)];
+    public GuestRam Ram => _memory.Ram;
     public FwCfg FirmwareConfiguration => _fwCfg;
     public QBus Tree { get; } = new("main-system-bus", "System");
 
-    public void PressPowerButton() => _powerManagement.Acpi.PressPowerButton();
+    /// <summary>Nothing happens on a machine without ACPI.</summary>
+    public void PressPowerButton() => _powerManagement?.Acpi.PressPowerButton();
 
     /// <summary>All chips and devices; the vCPUs are the machine's.</summary>
     public void Reset()
