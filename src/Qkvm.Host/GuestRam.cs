@@ -18,7 +18,8 @@ public sealed unsafe class GuestRam : IDisposable
     public const byte WatchedPage = 2;
 
     const uint HugePage = 2 << 20;
-    const int AdviseHugePages = 14, AdviseDontNeed = 4;
+    const int AdviseHugePages = 14, AdviseDontNeed = 4, AdviseMergeable = 12, AdviseDontDump = 16,
+        AdvisePopulateWrite = 23;
     const int WindowShift = 30;                                    // windows overlap: any buffer up to 1 GiB fits one
 
     readonly byte* _pageFlags;
@@ -128,6 +129,17 @@ public sealed unsafe class GuestRam : IDisposable
         if (Libc.madvise(Pointer + offset, (nuint)length, AdviseDontNeed) < 0) return;   // SAFETY: checked; a refusal costs memory alone
         MarkWritten(offset, length);
     }
+
+    /// <summary>Core dumps of the process go without it.</summary>
+    public void ExcludeFromDumps() => Libc.madvise(Pointer, (nuint)Size,
+        AdviseDontDump); // SAFETY: the whole block; a refusal makes dumps larger
+
+    /// <summary>The kernel may let equal pages of this and other processes be one. False where it cannot.</summary>
+    public bool AllowMerging() => Libc.madvise(Pointer, (nuint)Size, AdviseMergeable) == 0; // SAFETY: the whole block
+
+    /// <summary>Makes all pages exist now. False where the host has too few.</summary>
+    public bool Populate() => Libc.madvise(Pointer, (nuint)Size,
+        AdvisePopulateWrite) == 0; // SAFETY: the whole block; contents stay
 
     public void Dispose()
     {

@@ -10,6 +10,19 @@ namespace Qkvm.Accel.Kvm;
 /// <summary>The kernel runs the guest. Documentation/virt/kvm/api.rst.</summary>
 public sealed class KvmAccelerator : IAccelerator
 {
+    public static readonly AcceleratorModel Model = new("kvm",
+        [
+            Property.Enum("kernel-irqchip", "on", ["on", "off", "split"], "off and split are not built yet"),
+        ],
+        static (properties, machine) =>
+        {
+            string irqChip = machine.KernelIrqChip ?? properties.Required("kernel-irqchip");
+            if (Options.ParseBool(irqChip) != true)
+                throw properties.Error($"kernel-irqchip={irqChip} is not built yet; the interrupt controllers are "
+                    + "the kernel's: leave it out or give on");
+            return new KvmAccelerator();
+        }) { Description = "the kernel runs the guest on the processor itself" };
+
     // Three pages that Intel processors need below 4 GiB, where no PC has memory; and one page before them.
     static readonly nint TssAddress = unchecked((nint)0xFFFBD000);
     const ulong IdentityMapAddress = 0xFFFBC000;
@@ -44,7 +57,7 @@ public sealed class KvmAccelerator : IAccelerator
         }
     }
 
-    public string Name => "kvm";
+    public string Name => Model.Name;
     public IKernelIrqChip? IrqChip { get; }
 
     /// <summary>Features of -cpu that do not exist here.</summary>

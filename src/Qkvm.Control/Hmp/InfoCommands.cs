@@ -23,7 +23,8 @@ static class InfoCommands
         new("version", "", "show the version of qkvm", (m, _) => m.Write($"{ProgramVersion.Text}\n")),
         new("name", "", "show the current VM name", (m, _) => { if (m.Machine.Config.Name.Length > 0) m.Write(m.Machine.Config.Name + "\n"); }),
         new("uuid", "", "show the current VM UUID", (m, _) => m.Write(m.Machine.Config.Uuid + "\n")),
-        new("kvm", "", "show KVM information", (m, _) => m.Write($"kvm support: {(m.Machine.Accelerator.Name == "kvm" ? "enabled" : "disabled")}\n")),
+        new("kvm", "", "show KVM information", (m, _) =>
+            m.Write($"kvm support: {(m.Machine.Accelerator.IrqChip != null ? "enabled" : "disabled")}\n")),
         new("cpus", "", "show infos for each CPU", (m, _) =>
         {
             foreach (IVCpu cpu in m.Machine.Cpus)

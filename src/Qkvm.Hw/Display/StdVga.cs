@@ -18,7 +18,7 @@ public sealed class StdVga : PciDevice, IDisplaySource
     const ulong MmioDispi = 0x500;
     const ulong MmioExtended = 0x600;
 
-    public static readonly DeviceModel Model = new("VGA", "PCI",
+    public static readonly DeviceModel Model = new("VGA", BusKind.Pci,
         [
             Property.Number("vgamem_mb", 16, 1, 256, "video memory in MiB, a power of two"),
             Property.Bool("edid", true, "identify a monitor to the guest"),
@@ -27,12 +27,12 @@ public sealed class StdVga : PciDevice, IDisplaySource
             Property.Number("xmax", 0, 0, ushort.MaxValue, "name no wider resolutions, 0 for no bound"),
             Property.Number("ymax", 0, 0, ushort.MaxValue, "name no higher resolutions, 0 for no bound"),
             Property.Bool("mmio", true),
-            .. DeviceModel.PciProperties.Where(p => p.Name != "romfile"),
             Property.Text("romfile", "vgabios-stdvga.bin", "video BIOS, empty for none"),
         ], (properties, board) => new StdVga(properties, board))
     {
         Category = DeviceCategory.Display,
         Description = "standard VGA",
+        Replaces = DefaultDevice.Vga,
     };
 
     readonly VgaRegisters _registers = new();

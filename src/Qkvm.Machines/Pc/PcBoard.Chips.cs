@@ -26,7 +26,7 @@ public sealed partial class PcBoard
     const uint HpetRoutes = 1 << 2;
 
     Piix3 _isaBridge = null!;                                      // made by MakeIsaChips, always
-    Piix4Pm _powerManagement = null!;
+    Piix4Pm? _powerManagement;                                     // none without ACPI
     Piix3Ide _ide = null!;
     Mc146818 _rtc = null!;
     CoprocessorErrors _coprocessor = null!;
@@ -41,8 +41,12 @@ public sealed partial class PcBoard
         Plug("i440FX", pciNode, new I440Fx(Memory, _memory.RamRegion, _memory.Pci), 0, 0);
         Plug("PIIX3", pciNode, _isaBridge, IsaSlot, 0);
         pciNode.Devices[^1].Buses.Add(isaNode);
-        _powerManagement = new Piix4Pm(Clock, Ports, Irq(SciIrq), () => RequestShutdown(ShutdownCause.GuestShutdown));
-        Plug("PIIX4_PM", pciNode, _powerManagement, IsaSlot, PmFunction);
+        if (_config.Acpi)
+        {
+            _powerManagement = new Piix4Pm(Clock, Ports, Irq(SciIrq), () =>
+                RequestShutdown(ShutdownCause.GuestShutdown));
+            Plug("PIIX4_PM", pciNode, _powerManagement, IsaSlot, PmFunction);
+        }
 
         _ide = new Piix3Ide(Ports, Irq(PrimaryIdeIrq), Irq(SecondaryIdeIrq));
         Plug("piix3-ide", pciNode, _ide, IsaSlot, IdeFunction);

@@ -27,8 +27,9 @@ sealed class VncBench : IDisplaySource, IKeyboardSink, IPointerSink, IDisposable
         {
             Input.Add((IKeyboardSink)this);
             Input.Add((IPointerSink)this);
-            Server = VncServer.Create(new DisplayConfig("vnc", [new("share", share), new("lock-key-sync", lockKeySync ? "on" : "off")], "-vnc") { Address = $"unix:{Path}" }, this, Input, Loop,
-                "a name", _ => { }, handshakeLimit);
+            Server = VncServer.Create(new Properties(VncServer.Model, Options.Of("-vnc", new("vnc", $"unix:{Path}"),
+                new("share", share), new("lock-key-sync", lockKeySync ? "on" : "off"))),
+                new DisplayParts(this, Input, Loop, "a name", _ => { }), handshakeLimit);
         }
         _thread = new Thread(Loop.Run) { IsBackground = true };
         _thread.Start();

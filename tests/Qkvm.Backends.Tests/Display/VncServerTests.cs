@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using Qkvm.Backends.Display;
+using Qkvm.Core.Display;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Input;
 using Qkvm.Core.Machine;
@@ -249,7 +250,9 @@ public class VncServerTests
     // Addresses
 
     static VncServer Listen(VncBench bench, string address, List<string> printed, params OptionPair[] options) => bench.Ask(() =>
-        VncServer.Create(new DisplayConfig("vnc", options, $"-vnc {address}") { Address = address }, bench, bench.Input, bench.Loop, "", printed.Add));
+        VncServer.Create(new Properties(VncServer.Model, Options.Of($"-vnc {address}",
+            [new("vnc", address), .. options])),
+            new DisplayParts(bench, bench.Input, bench.Loop, "", printed.Add)));
 
     [Theory]
     [InlineData("bad", "no vnc port")] [InlineData(":x", "'x'")] [InlineData("localhost:70000", "'70000'")] [InlineData("unix:", "unix:/path")]

@@ -1,3 +1,4 @@
+using Qkvm.Backends.Block.File;
 using Qkvm.Core.Block;
 using Qkvm.Core.Devices;
 
@@ -10,6 +11,21 @@ namespace Qkvm.Backends.Block.Qcow2;
 /// Deviations: refcounts are exact even with lazy_refcounts=on; an external data file and encryption are refused.</remarks>
 public sealed class Qcow2Driver : BlockNode
 {
+    const string NoEffect = "taken, no effect";                    // tuning that this driver does not need
+
+    public static readonly BlockDriverModel Model = new("qcow2",
+        [
+            Property.Node("file", "the image"), Property.Node("backing",
+                "what the image lies over; the header says so by default"),
+            .. new[]
+            {
+                "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot", "pass-discard-other",
+                "overlap-check", "cache-size",
+                "l2-cache-size", "l2-cache-entry-size", "refcount-cache-size", "cache-clean-interval",
+            }.Select(name => Property.Text(name, help: NoEffect)),
+        ],
+        Create) { Description = "QEMU's copy-on-write images" };
+
     readonly BlockDriver _file;
     readonly BlockDriver? _backing;
     readonly Qcow2Store _store;
@@ -41,7 +57,24 @@ public sealed class Qcow2Driver : BlockNode
         catch (BlockException e) { throw new ConfigurationException($"Could not open '{info.Name}': {e.Message}", e); }
     }
 
-    public override string FormatName => "qcow2";
+    static Qcow2Driver Create(Properties properties, NodeParts parts)
+    {
+        string name = BlockFactory.NameOf(parts.File);
+        if (BlockFactory.Probe(parts.File) is var found && found != Model.Name)
+            throw new ConfigurationException($"Could not open '{name}': Image is not in qcow2 format; it looks like "
+                + $"'{found ?? "raw"}'");
+        BlockFactory.Lock(parts.File, ImageUse.Format(parts.Around.ReadOnly), parts.Around);
+        Qcow2ImageInfo info = Qcow2ImageInfo.Read(parts.File, name);
+        BlockDriver? backing = parts.Factory.OpenBacking(info, parts);
+        try { return new Qcow2Driver(parts.File, info, parts.Node, backing); }
+        catch
+        {
+            parts.Factory.DisposeUnnamed(backing);
+            throw;
+        }
+    }
+
+    public override string FormatName => Model.Name;
     public override string FileName => Info.Name;
     public override long Length => _store.Header.Size & ~511L;
 

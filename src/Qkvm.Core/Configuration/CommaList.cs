@@ -1,6 +1,6 @@
 using System.Text;
 
-namespace Qkvm.Core.Devices;
+namespace Qkvm.Core.Configuration;
 
 /// <summary>Lists as users type them: items between single commas, where two commas stand for one of an item.</summary>
 public static class CommaList
