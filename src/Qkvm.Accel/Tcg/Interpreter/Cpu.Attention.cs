@@ -183,12 +183,13 @@ public sealed unsafe partial class Cpu
 
     bool _hasWarned;                                               // not migrated: a message, not state
 
-    /// <summary>HLT in the BIOS's part of memory with IF clear: only an NMI would end it.</summary>
+    /// <summary>HLT of the boot processor in the BIOS's part of memory with IF clear: only an NMI would end it. Firmware leaves the others
+    /// there until INIT.</summary>
     void WarnOfHalt()
     {
         const ulong first = 0xC0000, last = 0xFFFFF, rom = 0xFF000000;
         ulong linear = LinearOf(State->Rip);
-        if (State->Halted == 0 || State->WaitForSipi != 0 || _waitsForStore || _isFrozen || (State->RflagsSystem & Interpreter.Rflags.If) != 0
+        if (Index != 0 || State->Halted == 0 || _waitsForStore || _isFrozen || (State->RflagsSystem & Interpreter.Rflags.If) != 0
             || linear is not (>= first and <= last or >= rom and <= uint.MaxValue) || Warn == null) return;
         _hasWarned = true;
         Warn($"the firmware halted CPU {Index} at {State->Cs.Selector:x4}:{State->Rip:x} with interrupts off: it waits for ever");
