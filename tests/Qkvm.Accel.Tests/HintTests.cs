@@ -50,10 +50,7 @@ public sealed unsafe class HintTests
                 ulong rsp = m.Rsp;
                 for (int i = 0; i < 16; i++) if (i != 4) m.S->Gpr[i] = 0x1234567890ABCDEF * (ulong)(i + 1);
                 ulong end = m.S->Rip + (ulong)code.Length + 2;
-                m.Ports.OnWrite = m.Cpu.Kick;
-                m.Cpu.Translates = translated;
-                m.Cpu.ModeChanged();
-                m.Cpu.Run();
+                m.Go(translated);
                 if (m.S->Rip == M.Handlers || m.HandlerVector is > 0 and < 32 || m.S->Rip != end) Assert.Fail($"{Convert.ToHexString(prefix)} 0F {opcode:X2}: stopped at {m.S->Rip:x}");
                 Assert.Equal(rsp, m.Rsp);
                 for (int i = 0; i < 16; i++) if (i != 4) Assert.Equal(0x1234567890ABCDEF * (ulong)(i + 1), m.S->Gpr[i]);

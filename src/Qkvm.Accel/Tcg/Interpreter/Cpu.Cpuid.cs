@@ -54,13 +54,12 @@ public sealed unsafe partial class Cpu
         return op.Encoding == EncodingKind.Legacy && op.Table == OpCodeTableKind.T0F && op.OpCode is 0x0D or >= 0x18 and <= 0x1F;
     }
 
-    /// <summary>Intel's since the P6 have all. AMD's want memory for 0F 0D, and one of three features: APM vol. 3, PREFETCH.</summary>
+    /// <summary>Intel's since the P6 have all. AMD's want memory for 0F 0D, which all with 3DNow! or 64 bits have: APM vol. 3, PREFETCH.
+    /// That 3DNow! itself is not shown here does not take it from the models that had it.</summary>
     bool HasHint(Code code)
     {
         if (_cpuid.Model.Family < 6) return false;
-        if (!IsAmd || code.ToOpCode().OpCode != 0x0D) return true;
-        bool hasMemory = code.Mnemonic() != Mnemonic.Reservednop;
-        return hasMemory && (_cpuid.Has("3dnowprefetch") || _cpuid.Has("3dnow") || _cpuid.Has("lm"));
+        return !IsAmd || code.ToOpCode().OpCode != 0x0D || code.Mnemonic() != Mnemonic.Reservednop;
     }
 
     /// <summary>Where the processor lacks TZCNT, LZCNT or WBNOINVD, their prefix is ignored.</summary>

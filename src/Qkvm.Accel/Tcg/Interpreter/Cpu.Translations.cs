@@ -108,6 +108,8 @@ public sealed unsafe partial class Cpu
         if (_engine!.Unit.Count == 0)
         {
             if (!_engine.Unit.EndsAtCrossing) return null;
+            // What lies beyond CS.limit is not fetched: #GP, and no #PF of the next page.
+            if (!_is64Bit && rip + (ulong)(PageSize - offset) > State->Cs.Limit) return null;
             TlbEntry* next = Fill(Wrap((LinearOf(rip) & ~PageMask) + PageSize), false, State->Cpl == 3 ? TlbSet.UserFetch : TlbSet.SupervisorFetch, Seg.Cs);
             if (next->Host == null || !PlanCrossing(mode, ripBase, offset, careful, page, next->Host, _code[Detail(next)->Map])) return null;
             second = (nuint)next->Host;
