@@ -48,4 +48,4 @@ list "Keyboard and mouse" src/Qkvm.Hw/Input
 list "Screen" src/Qkvm.Hw/Display src/Qkvm.Backends/Display
 list "Disks and CD-ROM" src/Qkvm.Hw/Storage
 list "Virtio" src/Qkvm.Hw/Virtio
-list "Images and other backends" src/Qkvm.Backends/Block src/Qkvm.Backends/Char src/Qkvm.Backends/Net src/Qkvm.Host src/Qkvm.Control src/Qkvm/
+list "Images and other backends" src/Qkvm.Backends/Block src/Qkvm.Backends/Char src/Qkvm.Backends/Net src/Qkvm.Backends/Objects src/Qkvm.Host src/Qkvm.Control src/Qkvm/
