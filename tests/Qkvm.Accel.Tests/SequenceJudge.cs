@@ -262,6 +262,12 @@ sealed unsafe class SequenceJudge : IDisposable
             EnterMmx(left = entered);
             EnterMmx(right);
         }
+        if (mine.Number != SequenceArena.Done && last != null)
+            for (int i = 0; i < count; i++)
+            {
+                if (UndefinedResults.MayKeepUpper(last.Instruction, i, 16)) Copy(XsaveArea.YmmHigh0 + i * 16, 16);
+                if (UndefinedResults.MayKeepUpper(last.Instruction, i, 32)) Copy(XsaveArea.ZmmHigh0 + i * 32, 32);
+            }
         *(ushort*)(right + XsaveArea.Fsw) = MergeX87(*(ushort*)(right + XsaveArea.Fsw), *(ushort*)(left + XsaveArea.Fsw), last);
         Same(text, "x87 control", left, right, 0, 5);
         Same(text, "MXCSR", left, right, XsaveArea.Mxcsr, 4);
@@ -281,7 +287,9 @@ sealed unsafe class SequenceJudge : IDisposable
                 + $"{Convert.ToHexString(SequenceOracle.Scratch.Slice(where, shown))}\n");
         }
         if (!SequenceOracle.Code.Slice(at, length).SequenceEqual(_guest.CodeAt(sequence.Start, length))) text.Append("  code\n");
-        return text.ToString();
+        return text.Length > 0 && mine == host ? $"  end: {mine}\n{text}" : text.ToString();
+
+        void Copy(int offset, int size) => Buffer.MemoryCopy(left + offset, right + offset, size, size);
     }
 
     /// <summary>Of the flags. Faults are precise: all before the instruction, nothing of it.</summary>

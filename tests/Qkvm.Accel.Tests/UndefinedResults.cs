@@ -65,6 +65,13 @@ static class UndefinedResults
         _ => C0 | C2 | C3,
     };
 
+    /// <summary>A gather with VEX that faults: what of its mask and destination lies above the vector. Intel SDM vol. 2, VPGATHERDD,
+    /// clears it before the first element, AMD's processors after the last.</summary>
+    /// <param name="from">Bytes from the register's start.</param>
+    public static bool MayKeepUpper(in Instruction x, int register, int from) => x.IsVsib
+        && x.Code.Encoding() == EncodingKind.VEX && from >= x.Op0Register.GetSize() && from >= x.Op2Register.GetSize()
+        && (register == x.Op0Register.GetNumber() || register == x.Op2Register.GetNumber());
+
     /// <summary>An MMX store that faults may have set TOP to 0 and all tags to valid: Intel's processors have, AMD's have not.</summary>
     public static bool MayEnterMmx(in Instruction x) => x.Op0Kind is OpKind.Memory or OpKind.MemorySegDI or OpKind.MemorySegEDI or OpKind.MemorySegRDI
         && (x.Op1Register.IsMM() || x.Op2Register.IsMM());
