@@ -8,4 +8,7 @@ public interface IMachineRequests
     void RequestShutdown(ShutdownCause cause, int exitCode);
     void RequestReset(ShutdownCause cause);
     void RequestPause(string reason);
+
+    /// <summary>Under the lock.</summary>
+    void Raise(MachineEvent happened);
 }

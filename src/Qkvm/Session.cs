@@ -5,6 +5,8 @@ using Qkvm.Backends.Block;
 using Qkvm.Backends.Char;
 using Qkvm.Backends.Display;
 using Qkvm.Backends.Net;
+using Qkvm.Control;
+using Qkvm.Control.Commands;
 using Qkvm.Control.Hmp;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Block;
@@ -230,7 +232,7 @@ sealed class Session : IDisposable
         if (config.Control) throw new ConfigurationException($"-mon chardev={config.Chardev},mode=control: QMP is not built yet; use mode=readline");
         ICharBackend backend = _backends.TakeChardev(config.Chardev, "-monitor");
         bool muxed = _backends.Muxes.ContainsKey(config.Chardev);
-        _monitors.Add(new HmpMonitor(backend, _machine!, _backends, MonitorCatalogue.Standard, ProgramVersion.Text, muxed));
+        _monitors.Add(new HmpMonitor(backend, new CommandContext(_machine!, _backends, CommandCatalogue.Standard), ProgramVersion.Text, muxed));
     }
 
     /// <summary>ctrl-a s: what guests wrote reaches the disks.</summary>
@@ -258,7 +260,7 @@ sealed class Session : IDisposable
                 _environment.Loop.Post(() =>
                 {
                     Console.Error.WriteLine($"qkvm: terminating on signal {signal}\r");
-                    _machine!.Quit();
+                    _machine!.Quit(ShutdownCause.HostSignal);
                 });
             }));
     }

@@ -68,14 +68,8 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
     /// <summary>Where it listens first: "::1:5900" or a path.</summary>
     public string LocalEndPoint => Text(_listeners[0].LocalEndPoint);
 
-    public string Describe()
-    {
-        var text = new StringBuilder($"{_address.Id}:\n");
-        foreach (Socket listener in _listeners) text.Append($"  Server: {Describe(listener.LocalEndPoint)}\n    Auth: none (Sub: none)\n");
-        foreach (VncClient client in _clients)
-            text.Append($"  Client: {Describe(client.RemoteEndPoint)}\n    x509_dname: none\n    sasl_username: none\n");
-        return text.ToString();
-    }
+    public RemoteDisplayInfo Query() => new(_address.Id, "none", [.. _listeners.Select(l => Describe(l.LocalEndPoint))],
+        [.. _clients.Select(c => Describe(c.RemoteEndPoint))]);
 
     public void Dispose()
     {
@@ -231,6 +225,7 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
 
     static string Text(EndPoint? endPoint) => endPoint is IPEndPoint ip ? $"{ip.Address}:{ip.Port}" : $":{endPoint}";
 
-    static string Describe(EndPoint? endPoint) =>
-        $"{Text(endPoint)} ({(endPoint is IPEndPoint ip ? ip.AddressFamily == AddressFamily.InterNetworkV6 ? "ipv6" : "ipv4" : "unix")})";
+    static EndPointInfo Describe(EndPoint? endPoint) => endPoint is IPEndPoint ip
+        ? new EndPointInfo(ip.Address.ToString(), $"{ip.Port}", ip.AddressFamily == AddressFamily.InterNetworkV6 ? "ipv6" : "ipv4")
+        : new EndPointInfo("", $"{endPoint}", "unix");
 }

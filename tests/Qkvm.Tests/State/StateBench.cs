@@ -83,6 +83,7 @@ sealed class StateBench : IMachineRequests, IDisposable
     public void RequestShutdown(ShutdownCause cause, int exitCode) { }
     public void RequestReset(ShutdownCause cause) { }
     public void RequestPause(string reason) { }
+    public void Raise(MachineEvent happened) { }
 
     public void Dispose()
     {
