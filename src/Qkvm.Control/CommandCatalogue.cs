@@ -13,7 +13,7 @@ public sealed class CommandCatalogue
         // The machine
         QueryStatus.Command, QueryVersion.Command, QueryName.Command, QueryUuid.Command, QueryKvm.Command,
         RunControl.Stop, RunControl.Continue, RunControl.Reset, RunControl.PowerDown, RunControl.Quit, RunControl.InjectNmi,
-        QueryCommands.Command, HelpCommands.Help, HelpCommands.History,
+        NegotiateCapabilities.Command, HumanMonitorCommand.Command, QueryCommands.Command, HelpCommands.Help, HelpCommands.History,
 
         // Processors and memory
         QueryCpus.Command, SelectCpu.Command, Registers.Command, Jit.Command, MemoryTree.Command,

@@ -14,6 +14,12 @@ public sealed class CommandContext(IMachine machine, MachineBackends backends, C
     /// <summary>The vCPU that `cpu N` chose; the first one in QMP.</summary>
     public IVCpu Cpu { get; set; } = machine.Cpus[0];
 
+    /// <summary>QMP's greeting is over.</summary>
+    public bool IsNegotiated { get; set; }
+
+    /// <summary>The client may send exec-oob.</summary>
+    public bool AllowsOutOfBand { get; set; }
+
     /// <summary>All devices of the tree, with the bus that each sits on.</summary>
     public IEnumerable<(QBus Bus, QDevice Device)> Devices => Below(Machine.Tree);
 

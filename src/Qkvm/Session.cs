@@ -8,6 +8,7 @@ using Qkvm.Backends.Net;
 using Qkvm.Control;
 using Qkvm.Control.Commands;
 using Qkvm.Control.Hmp;
+using Qkvm.Control.Qmp;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Block;
 using Qkvm.Core.Char;
@@ -32,7 +33,7 @@ sealed class Session : IDisposable
     readonly BlockFactory _blocks = new(Warn);
     readonly List<IDisposable> _opened = [];                       // closed in reverse order
     readonly List<PosixSignalRegistration> _signals = [];
-    readonly List<HmpMonitor> _monitors = [];
+    readonly List<ICharFrontend> _monitors = [];
     Machine? _machine;
     CpuLog? _log;
     TextWriter? _logOutput;
@@ -229,10 +230,15 @@ sealed class Session : IDisposable
 
     void OpenMonitor(MonitorConfig config)
     {
-        if (config.Control) throw new ConfigurationException($"-mon chardev={config.Chardev},mode=control: QMP is not built yet; use mode=readline");
         ICharBackend backend = _backends.TakeChardev(config.Chardev, "-monitor");
+        var context = new CommandContext(_machine!, _backends, CommandCatalogue.Standard);
+        if (config.Control)
+        {
+            _monitors.Add(new QmpSession(backend, context, config.Pretty));
+            return;
+        }
         bool muxed = _backends.Muxes.ContainsKey(config.Chardev);
-        _monitors.Add(new HmpMonitor(backend, new CommandContext(_machine!, _backends, CommandCatalogue.Standard), ProgramVersion.Text, muxed));
+        _monitors.Add(new HmpMonitor(backend, context, ProgramVersion.Text, muxed));
     }
 
     /// <summary>ctrl-a s: what guests wrote reaches the disks.</summary>

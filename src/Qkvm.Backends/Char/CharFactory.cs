@@ -61,9 +61,9 @@ public sealed class CharFactory(EventLoop loop, Action<string> print)
         int port = path == null && fd < 0 ? options.Port("port") : options.Int("port", 0);
         bool noDelay = !options.Bool("delay", true) || options.Bool("nodelay", true);
         if (options.Bool("websocket", false)) throw new ConfigurationException($"{options.Owner}: websocket is not built yet");
-        options.Text("to");
+        int? to = options.Text("to") is null ? null : options.Port("to");
         return new SocketOptions(path, host, port, server, server && wait, options.Bool("telnet", false),
-            options.OptionalBool("ipv4"), options.OptionalBool("ipv6"), noDelay, options.Int("reconnect", 0), fd);
+            options.OptionalBool("ipv4"), options.OptionalBool("ipv6"), noDelay, options.Int("reconnect", 0), fd, to);
     }
 }
 

@@ -8,7 +8,8 @@ static class RunControl
     public static readonly Command Reset = Plain("system_reset", "system_reset", "reset the system", context => context.Machine.Reset());
     public static readonly Command PowerDown = Plain("system_powerdown", "system_powerdown", "send system power down event",
         context => context.Machine.PowerDown());
-    public static readonly Command Quit = Plain("quit", "quit|q", "quit the emulator", context => context.Machine.Quit());
+    public static readonly Command Quit = Plain("quit", "quit|q", "quit the emulator",
+        context => context.Machine.Board.RequestShutdown(Core.Machine.ShutdownCause.HostQuit)); // the answer goes out first
     public static readonly Command InjectNmi = Plain("inject-nmi", "nmi", "inject an NMI", context => context.Machine.InjectNmi());
 
     static Command<Nothing, Nothing> Plain(string name, string human, string help, Action<CommandContext> run) =>

@@ -86,7 +86,7 @@ sealed class ControlBench : IDisposable
 
     public void Dispose()
     {
-        OnLoop(() => Machine.Quit());
+        Environment.Loop.Post(() => Machine.Quit());               // the test may have ended it already
         _loop.Join();
         Machine.Dispose();
         _accelerator.Dispose();
