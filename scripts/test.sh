@@ -7,10 +7,12 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../images/lib.sh"
 cd "$here/.."
 
-limit=900                       # seconds for one project: guards against a hang, says nothing about speed
+# Seconds, against hangs; they say nothing about speed. In these no test of a project begins or ends: what runs then is named and
+# ended. And in these the whole project is not done.
+quiet=300 limit=900
 results=artifacts/test-results
 mkdir -p "$results"
-rm -f "$results"/*
+rm -rf "${results:?}"/*
 
 # logged NAME COMMAND...: show the output only if it fails. A file and no pipe: the build leaves servers behind that
 # would keep a pipe open.
@@ -37,13 +39,21 @@ else
     done
 fi
 
+# unended PROJECT: the tests that had begun, and not ended, when the project was.
+unended() {
+    sed -nE 's/.* DisplayName="([^"]*)".* Completed="False".*/\1/p' "$results/$1"/*/Sequence_*.xml 2>/dev/null
+}
+
 passed=0 failed=0 skipped=0
 for project; do
     step "$project"
     log=$results/$project.log
-    timeout "$limit" dotnet test "artifacts/bin/$project/release/$project.dll" --nologo >"$log" 2>&1 </dev/null
+    rm -rf "$results/$project"
+    timeout "$limit" dotnet test "artifacts/bin/$project/release/$project.dll" --nologo --results-directory "$results/$project" \
+        --blame-hang-timeout "${quiet}s" --blame-hang-dump-type none >"$log" 2>&1 </dev/null
     status=$?
-    grep -vE '^$|^Test run for|^VSTest version|^Starting test exec|^A total of' "$log"
+    find "$results/$project" -name '*.dmp' -delete 2>/dev/null      # which come nevertheless
+    grep -vE '^$|^Test run for|^VSTest version|^Starting test exec|^A total of|^Attachments:|Sequence_|hangdump' "$log"
     # "Passed!  - Failed:     0, Passed:    17, Skipped:     0, Total:    17, Duration: …"
     counts=$(sed -nE 's/.*- Failed: *([0-9]+), Passed: *([0-9]+), Skipped: *([0-9]+),.*/\1 \2 \3/p' "$log" | tail -n 1)
     if [ -n "$counts" ]; then
@@ -52,6 +62,7 @@ for project; do
     fi
     if [ "$status" != 0 ] && [ "${f:-0}" = 0 ] || [ -z "$counts" ]; then
         step "$project ended with status $status$([ "$status" = 124 ] && echo ": not done after $limit seconds")"
+        unended "$project" | while read -r test; do step "did not end: $test"; done
         failed=$((failed + 1))
     fi
     f=0

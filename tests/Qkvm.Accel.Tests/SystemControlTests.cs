@@ -178,7 +178,7 @@ public unsafe class SystemControlTests
     [Theory]
     [InlineData(4ul, 0ul, 0ul, 13)]
     [InlineData(0ul, 1ul, 0ul, 13)]                                                 // PCID without CR4.PCIDE
-    [InlineData(0ul, 0ul, 0x8000_0000_0000ul, 13)]
+    [InlineData(0ul, 0ul, 0x0100_0000_0000_0000ul, 13)]
     [InlineData(0ul, 0x1000ul, 0ul, 13)]
     [InlineData(2ul, 0ul, 0ul, -1)]
     [InlineData(3ul, 0ul, 0ul, -1)]
