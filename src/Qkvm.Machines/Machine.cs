@@ -34,7 +34,7 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
         Action<IVCpu, string>? onCpuReset = null, MachineModel? model = null)
     {
         _onCpuReset = onCpuReset;
-        (_clock, _loop, _lock) = (environment.Clock, environment.Loop, environment.Lock);
+        (_clock, _loop, _lock, Events) = (environment.Clock, environment.Loop, environment.Lock, environment.Events);
         (Config, Accelerator, _backends, _messages) = (config, accelerator, backends, messages);
         using (_lock.Hold())
         {
@@ -51,6 +51,7 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
     public IAccelerator Accelerator { get; }
     public IBoard Board => _board;
     public IReadOnlyList<IVCpu> Cpus => _board.Cpus;
+    public int ThreadOf(IVCpu cpu) => _runner.ThreadOf(cpu.Index);
     public QBus Tree => _board.Tree;
     public IReadOnlyList<GuestRam> RamBlocks => _board.RamBlocks;
     public IReadOnlyList<IDisplaySource> Displays => _board.Displays;
@@ -59,7 +60,7 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
     /// <summary>For the program, once the loop is left.</summary>
     public int ExitCode { get; private set; }
 
-    public event Action<MachineEvent>? Event;
+    public EventBus Events { get; }
     public event Action<IVCpu>? DebugStop;
 
     /// <summary>Runs the main loop until the machine ends; the exit code.</summary>
@@ -79,7 +80,15 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
         if (State != RunState.Running) return;
         StopRunning();
         State = state;
-        Event?.Invoke(new MachineEvent(MachineEventKind.Stop));
+        Events.Raise(new StopEvent());
+    }
+
+    public void WhileStill(Action look)
+    {
+        if (State != RunState.Running) { look(); return; }
+        _runner.Pause();
+        try { look(); }
+        finally { _runner.Resume(); }
     }
 
     public void Resume()
@@ -87,11 +96,11 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
         if (State is RunState.Running or RunState.Shutdown or RunState.InternalError or RunState.GuestPanicked || _quitting) return;
         State = RunState.Running;
         _clock.Start();
-        Event?.Invoke(new MachineEvent(MachineEventKind.Resume));
+        Events.Raise(new ResumeEvent());
         _runner.Resume();
     }
 
-    public void Reset(ShutdownCause cause = ShutdownCause.HostQuit)
+    public void Reset(ShutdownCause cause = ShutdownCause.HostReset)
     {
         bool wasRunning = State == RunState.Running;
         _runner.Pause();
@@ -99,19 +108,20 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
         _board.Reset();
         ResetCpus();
         if (!wasRunning && State != RunState.InMigrate) State = RunState.PreLaunch;
-        Event?.Invoke(new MachineEvent(MachineEventKind.Reset, cause));
+        Events.Raise(new ResetEvent(cause));
         if (wasRunning) _runner.Resume();
     }
 
     public void PowerDown()
     {
         _board.PressPowerButton();
-        Event?.Invoke(new MachineEvent(MachineEventKind.PowerDown));
+        Events.Raise(new PowerDownEvent());
     }
 
-    public void Quit(int exitCode = 0)
+    public void Quit(ShutdownCause cause = ShutdownCause.HostQuit, int exitCode = 0)
     {
         if (_quitting) return;
+        Events.Raise(new ShutdownEvent(cause));
         if (State == RunState.Running) StopRunning();
         _quitting = true;
         ExitCode = exitCode;
@@ -128,7 +138,7 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
     public void RemoveDevice(string id)
     {
         _board.RemoveDevice(id);
-        Event?.Invoke(new MachineEvent(MachineEventKind.DeviceDeleted));
+        Events.Raise(new DeviceDeletedEvent(id, $"/machine/peripheral/{id}"));
     }
 
     public void Exchange(StateStream state)
@@ -153,7 +163,9 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
         });
     }
 
+    public void Raise(MachineEvent happened) => Events.Raise(happened);
     public void Warn(string line) => _messages.WriteLine($"qkvm: {line}");
+
     public void RequestPause(string reason) => _loop.Post(() => Pause(RunStates.Parse(reason)));
 
     public void Dispose()
@@ -170,19 +182,21 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
     {
         if (cause == ShutdownCause.GuestPanic && !Panicked()) return;
         if (_quitting || State == RunState.Shutdown && cause is ShutdownCause.GuestShutdown or ShutdownCause.GuestReset) return;
-        Event?.Invoke(new MachineEvent(MachineEventKind.Shutdown, cause));
-        if (Config.NoShutdown && cause is ShutdownCause.GuestShutdown or ShutdownCause.GuestReset) Pause(RunState.Shutdown);
-        else Quit(exitCode);
+        if (Config.NoShutdown && cause is ShutdownCause.GuestShutdown or ShutdownCause.GuestReset)
+        {
+            Events.Raise(new ShutdownEvent(cause));
+            Pause(RunState.Shutdown);
+        }
+        else Quit(cause, exitCode);
     }
 
     /// <summary>-action panic=; whether the machine ends.</summary>
     bool Panicked()
     {
-        Event?.Invoke(new MachineEvent(MachineEventKind.GuestPanicked, ShutdownCause.GuestPanic));
-        if (Config.PanicAction == "none") return false;
-        if (Config.PanicAction != "pause" && !Config.NoShutdown) return true;
-        Pause(RunState.GuestPanicked);
-        return false;
+        bool goesOn = Config.PanicAction == "none", pauses = Config.PanicAction == "pause" || Config.NoShutdown;
+        Events.Raise(new GuestPanickedEvent(goesOn ? "run" : pauses ? "pause" : "poweroff"));
+        if (!goesOn && pauses) Pause(RunState.GuestPanicked);
+        return !goesOn && !pauses;
     }
 
     /// <summary>Afterwards no vCPU runs, time stands still and all disk requests are complete.</summary>

@@ -18,6 +18,7 @@ public sealed class MachineEnvironment : IDisposable
     public MachineLock Lock { get; } = new();
     public EventLoop Loop { get; }
     public VirtualClock Clock { get; }
+    public EventBus Events { get; } = new();
 
     public void Dispose() => Loop.Dispose();
 }

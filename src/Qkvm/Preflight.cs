@@ -28,9 +28,6 @@ static class Preflight
         foreach (NetdevConfig netdev in config.Netdevs) Of(Catalogue.Netdevs, netdev.Type, netdev.Options);
         foreach (DisplayConfig display in config.Displays) Of(Catalogue.Displays, display.Kind, display.Options);
         foreach (DeviceConfig device in config.Devices) CheckDevice(device, config.Globals);
-        foreach (MonitorConfig monitor in config.Monitors)
-            if (monitor.Control) throw new ConfigurationException($"{monitor.Owner}: QMP is not built yet; use "
-                + "mode=readline");
     }
 
     static void CheckDevice(DeviceConfig device, IReadOnlyList<GlobalConfig> globals)

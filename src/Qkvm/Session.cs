@@ -2,7 +2,10 @@ using System.Runtime.InteropServices;
 using Qkvm.Accel.Kvm;
 using Qkvm.Accel.Tcg;
 using Qkvm.Backends.Char;
+using Qkvm.Control;
+using Qkvm.Control.Commands;
 using Qkvm.Control.Hmp;
+using Qkvm.Control.Qmp;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Char;
 using Qkvm.Core.Display;
@@ -26,7 +29,7 @@ sealed class Session : IDisposable
     readonly BackendHost _host;
     readonly List<IDisposable> _opened = [];                       // closed in reverse order, before the backends
     readonly List<PosixSignalRegistration> _signals = [];
-    readonly List<HmpMonitor> _monitors = [];
+    readonly List<ICharFrontend> _monitors = [];
     Machine? _machine;
     CpuLog? _log;
     TextWriter? _logOutput;
@@ -168,9 +171,14 @@ sealed class Session : IDisposable
     void OpenMonitor(MonitorConfig config)
     {
         ICharBackend backend = _host.Backends.TakeChardev(config.Chardev, config.Owner);
+        var context = new CommandContext(_machine!, _host.Backends, CommandCatalogue.Standard);
+        if (config.Control)
+        {
+            _monitors.Add(new QmpSession(backend, context, config.Pretty));
+            return;
+        }
         bool muxed = _host.Backends.Muxes.ContainsKey(config.Chardev);
-        _monitors.Add(new HmpMonitor(backend, _machine!, _host.Backends, MonitorCatalogue.Standard, ProgramVersion.Text,
-            muxed));
+        _monitors.Add(new HmpMonitor(backend, context, ProgramVersion.Text, muxed));
     }
 
     static void WritePid(string path)
@@ -191,7 +199,7 @@ sealed class Session : IDisposable
                 _environment.Loop.Post(() =>
                 {
                     Console.Error.WriteLine($"qkvm: terminating on signal {signal}\r");
-                    _machine!.Quit();
+                    _machine!.Quit(ShutdownCause.HostSignal);
                 });
             }));
     }

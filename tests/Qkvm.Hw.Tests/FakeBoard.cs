@@ -28,6 +28,7 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public FakeChar Chardev { get; } = new();
     public MachineLock Lock => s_lock;
     public AddressSpace Memory { get; init; } = new("memory", MemoryRegion.Container("memory", 1UL << 40), s_lock);
+    public ulong MemorySize => 1 << 20;
     public AddressSpace Ports { get; init; } = new("I/O", MemoryRegion.Container("io", 1 << 16), s_lock);
     public IVirtualClock Clock => bench.Clock;
     public InputRouter Input { get; } = new();
@@ -42,6 +43,7 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public void RequestShutdown(ShutdownCause cause, int exitCode = 0) => Requests.Add($"{cause} {exitCode}");
     public void RequestReset(ShutdownCause cause = ShutdownCause.GuestReset) => Requests.Add("reset");
     public void RequestPause(string reason) => Requests.Add(reason);
+    public void Raise(MachineEvent happened) => Requests.Add(happened.ToString());
     public void AddFirmwareFile(string name, ReadOnlyMemory<byte> contents) { }
     public byte[]? FindFirmware(string name) => null;
     public BlockBackend TakeDrive(string id, string owner) => throw new NotSupportedException();

@@ -48,7 +48,8 @@ public class MachineTests
         pc.Board.RequestShutdown(ShutdownCause.GuestShutdown, 3);
         loop.Join();
         Assert.Equal(3, pc.Machine.ExitCode);
-        Assert.Equal([MachineEventKind.Resume, MachineEventKind.Stop, MachineEventKind.Resume, MachineEventKind.Reset, MachineEventKind.Shutdown], pc.Events);
+        Assert.Equal([new ResumeEvent(), new StopEvent(), new ResumeEvent(), new ResetEvent(false, ShutdownCause.HostReset),
+            new ShutdownEvent(true, ShutdownCause.GuestShutdown)], pc.Events);
     }
 
     [Fact]
@@ -73,7 +74,7 @@ public class MachineTests
         pc.OnLoop(() => pc.Machine.Resume());
         pc.Board.RequestReset();
         loop.Join();
-        Assert.Equal([MachineEventKind.Resume, MachineEventKind.Shutdown], pc.Events);
+        Assert.Equal([new ResumeEvent(), new ShutdownEvent(true, ShutdownCause.GuestReset)], pc.Events);
     }
 
     [Fact]
@@ -113,7 +114,7 @@ public class MachineTests
         pc.WriteConfig(1, 3, 0x80, 1, 1);
         pc.Board.Ports.Write(0x604, 2, 0x2000);
         loop.Join();
-        Assert.Contains(MachineEventKind.Shutdown, pc.Events);
+        Assert.Contains(new ShutdownEvent(true, ShutdownCause.GuestShutdown), pc.Events);
     }
 
     [Fact]
@@ -189,7 +190,7 @@ public class MachineTests
             Assert.Equal("test-card", pc.Board.Pci[2 << 3]?.Name);
             pc.Machine.RemoveDevice("hot");
             Assert.Null(pc.Board.Pci[2 << 3]);
-            Assert.Throws<ConfigurationException>(() => pc.Machine.RemoveDevice("hot"));
+            Assert.Throws<CommandException>(() => pc.Machine.RemoveDevice("hot"));
         }
     }
 

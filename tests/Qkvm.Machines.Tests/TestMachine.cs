@@ -21,13 +21,13 @@ sealed class TestMachine : IDisposable
         var config = new MachineConfig { Firmware = new FirmwareConfig(_bios), StartPaused = true };
         Machine = new Machine(_environment, configure?.Invoke(config) ?? config, Accelerator,
             new Catalogue<DeviceModel>("valid device model name", catalogue ?? []), new MachineBackends(), Messages);
-        Machine.Event += e => Events.Add(e.Kind);
+        Machine.Events.Raised += Events.Add;
         Board = (PcBoard)Machine.Board;
     }
 
     public FakeAccelerator Accelerator { get; } = new();
     public StringWriter Messages { get; } = new();
-    public List<MachineEventKind> Events { get; } = [];
+    public List<MachineEvent> Events { get; } = [];
     public Machine Machine { get; }
     public PcBoard Board { get; }
 

@@ -1,5 +1,6 @@
 using Qkvm.Core.Char;
 using Qkvm.Host;
+using Qkvm.Host.Sockets;
 
 namespace Qkvm.Backends.Char;
 
@@ -22,14 +23,12 @@ public sealed class PtyChar : StreamChar, IDisposable
     {
         (_master, SlavePath) = TerminalMode.OpenPseudoTerminal();
         // A master whose slave is closed reports a hang-up without pause: so it is left alone, and looked at each second.
-        _look = new Timer(_ => loop.Post(() => { if (!IsOpen) Opened(); }));
-        Opened();
+        _look = new Timer(_ => loop.Post(() => { if (!IsOpen) Open(); }));
+        Open();
     }
 
     public string SlavePath { get; }
     public override string Description => $"pty:{SlavePath}";
-    protected override int InputFd => _master;
-    protected override int OutputFd => _master;
     protected override void OnHangUp() => _look.Change(LookAgain, Timeout.InfiniteTimeSpan);
 
     public void Dispose()
@@ -38,4 +37,6 @@ public sealed class PtyChar : StreamChar, IDisposable
         Detach();
         Libc.close(_master);
     }
+
+    void Open() => Open(new DescriptorTransport(_master, _master, endsOnlyInput: false));
 }

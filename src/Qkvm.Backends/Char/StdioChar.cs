@@ -1,6 +1,7 @@
 using Qkvm.Core.Char;
 using Qkvm.Core.Machine;
 using Qkvm.Host;
+using Qkvm.Host.Sockets;
 
 namespace Qkvm.Backends.Char;
 
@@ -21,36 +22,22 @@ public sealed class StdioChar : StreamChar, IDisposable
     public static StdioChar? In(MachineBackends backends) => backends.Chardevs.Values.Select(c => c.Stream)
         .OfType<StdioChar>().FirstOrDefault();
 
-    readonly int _input = FdStream.Reopen(0, Libc.ORdOnly);
-    readonly int _output = FdStream.Reopen(1, Libc.OWrOnly);
     readonly TerminalKeeper? _keeper;
     readonly TerminalMode? _terminal;
-    bool _inputEnded;
 
     /// <param name="signals">signal=on: ctrl-c ends the program instead of going to the guest.</param>
     public StdioChar(string id, EventLoop loop, bool signals) : base(id, loop)
     {
+        int input = FdStream.Reopen(0, Libc.ORdOnly), output = FdStream.Reopen(1, Libc.OWrOnly);
         if (!Console.IsInputRedirected) _keeper = TerminalKeeper.Start();
         _terminal = TerminalMode.MakeRaw(0, signals);
-        Opened();
+        Open(new DescriptorTransport(input, output, endsOnlyInput: true));
     }
 
     public override string Description => "stdio";
 
     /// <summary>Somebody types here.</summary>
     public bool IsTerminal => _terminal != null;
-
-    protected override int InputFd => _inputEnded ? -1 : _input;
-    protected override int OutputFd => _output;
-
-    protected override int ReadSome(Span<byte> buffer)
-    {
-        int n = base.ReadSome(buffer);
-        if (n != 0) return n;
-        Loop.Unwatch(_input);                                      // the end of a pipe ends input; output goes on
-        _inputEnded = true;
-        return -EAgain;
-    }
 
     protected override void OnHangUp() { }
 

@@ -1,5 +1,6 @@
 using Qkvm.Core.Char;
 using Qkvm.Host;
+using Qkvm.Host.Sockets;
 
 namespace Qkvm.Backends.Char;
 
@@ -25,14 +26,11 @@ public sealed class TtyChar : StreamChar, IDisposable
         _fd = Libc.open(path, Libc.ORdWr | Libc.ONonBlock | Libc.ONoCtty | Libc.OCloexec, 0);
         if (_fd < 0) throw new ConfigurationException($"{owner}: cannot open '{path}': {Libc.Message(Libc.Errno)}");
         _terminal = TerminalMode.MakeRaw(_fd, signals: false);
-        Opened();
+        // A device that epoll knows no readiness of, such as /dev/null, is never read.
+        Open(new DescriptorTransport(_terminal == null ? -1 : _fd, _fd, endsOnlyInput: false));
     }
 
     public override string Description => $"serial:{_path}";
-
-    /// <summary>A device that epoll knows no readiness of, such as /dev/null, is never read.</summary>
-    protected override int InputFd => _terminal == null ? -1 : _fd;
-    protected override int OutputFd => _fd;
 
     protected override void OnHangUp() { }
 

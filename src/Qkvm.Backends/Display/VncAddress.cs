@@ -1,5 +1,4 @@
-using System.Net;
-using System.Net.Sockets;
+using Qkvm.Host.Sockets;
 
 namespace Qkvm.Backends.Display;
 
@@ -90,20 +89,7 @@ public sealed record VncAddress(string? Path, string Host, int Display, int Last
         int.TryParse(text, out int number) && number is >= 0 and <= ushort.MaxValue - FirstPort ? number
             : throw new ConfigurationException($"{owner}: {what} '{text}' is no number from 0 to {ushort.MaxValue - FirstPort}; port 5900 is display 0");
 
-    /// <summary>The addresses to listen on, the one to show first.</summary>
-    public IPAddress[] Resolve()
-    {
-        if (Host.Length == 0) return [Ipv6 != false && Ipv4 != true && Socket.OSSupportsIPv6 ? IPAddress.IPv6Any : IPAddress.Any];
-        IEnumerable<IPAddress> all = Host == "localhost" ? [IPAddress.IPv6Loopback, IPAddress.Loopback]
-            : IPAddress.TryParse(Host, out IPAddress? literal) ? [literal] : Lookup();
-        IPAddress[] fitting = [.. all.Where(a => a.AddressFamily == AddressFamily.InterNetwork ? Ipv4 ?? Ipv6 != true
-            : (Ipv6 ?? Ipv4 != true) && Socket.OSSupportsIPv6)];
-        return fitting.Length > 0 ? fitting : throw new ConfigurationException($"{Owner}: host '{Host}' has no fitting address");
-    }
-
-    IPAddress[] Lookup()
-    {
-        try { return Dns.GetHostAddresses(Host); }
-        catch (SocketException e) { throw new ConfigurationException($"{Owner}: host '{Host}': {e.Message}", e); }
-    }
+    /// <summary>The same as a socket's address.</summary>
+    public SocketAddress Address => Path != null ? new UnixAddress(Path)
+        : new InternetAddress(Host, FirstPort + Display, FirstPort + Last, Ipv4, Ipv6);
 }

@@ -34,9 +34,9 @@ public sealed partial class PcBoard
     /// <summary>device_del.</summary>
     public void RemoveDevice(string id)
     {
-        QDevice node = FindNode(Tree, id, out QBus? bus) ?? throw new ConfigurationException($"device_del: Device '{id}' not found");
+        QDevice node = FindNode(Tree, id, out QBus? bus) ?? throw CommandException.DeviceNotFound(id);
         if (node.Device is not PciDevice function)
-            throw new ConfigurationException($"device_del: Bus '{bus!.Name}' does not support hotplugging");
+            throw new CommandException($"Bus '{bus!.Name}' does not support hotplugging");
         Pci.Unplug(function);
         _devices.Remove(function);
         bus!.Devices.Remove(node);

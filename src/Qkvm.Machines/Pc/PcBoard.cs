@@ -70,6 +70,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
     public MachineLock Lock { get; }
     public AddressSpace Memory => _memory.Space;
     public AddressSpace Ports { get; }
+    public ulong MemorySize => _config.Memory.Size;
     public IVirtualClock Clock { get; }
     public EventLoop Loop { get; }
     public IMsiTarget Msi => _interrupts.Msi;
@@ -82,6 +83,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
     public void RequestShutdown(ShutdownCause cause, int exitCode = 0) => _requests.RequestShutdown(cause, exitCode);
     public void RequestReset(ShutdownCause cause = ShutdownCause.GuestReset) => _requests.RequestReset(cause);
     public void RequestPause(string reason) => _requests.RequestPause(reason);
+    public void Raise(MachineEvent happened) => _requests.Raise(happened);
     public void AddFirmwareFile(string name, ReadOnlyMemory<byte> contents) => _fwCfg.AddFile(name, contents);
     public byte[]? FindFirmware(string name) => FirmwareImages.Find(_config.Firmware, name);
     public BlockBackend TakeDrive(string id, string owner) => _backends.TakeDrive(id, owner);

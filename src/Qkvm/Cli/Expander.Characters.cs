@@ -7,7 +7,10 @@ namespace Qkvm.Cli;
 
 public sealed partial class Expander
 {
-    readonly List<(string Text, string Owner)> _serials = [], _parallels = [], _monitors = [];
+    enum MonitorKind { Human, Control, PrettyControl }
+
+    readonly List<(string Text, string Owner)> _serials = [], _parallels = [];
+    readonly List<(string Text, MonitorKind Kind, string Owner)> _monitors = [];
     readonly List<ChardevConfig> _chardevs = [];
     readonly List<MonitorConfig> _monitorConfigs = [];
 
@@ -52,14 +55,16 @@ public sealed partial class Expander
         if (_parallels.Count == 0 && !_noDefaults
             && !_replaced.HasFlag(DefaultDevice.Parallel)) _parallels.Add((onTerminal ? "null" : "vc:80Cx24C",
                 "default parallel port"));
-        if (_monitors.Count == 0 && _monitorConfigs.Count == 0 && !_noDefaults && !onTerminal) _monitors.Add(("vc:80Cx24C", "default monitor"));
+        if (_monitors.Count == 0 && _monitorConfigs.Count == 0 && !_noDefaults && !onTerminal)
+            _monitors.Add(("vc:80Cx24C", MonitorKind.Human, "default monitor"));
 
         var serials = _serials.Select((s, i) => s.Text == "none" ? null : CharacterOf(s.Text, $"serial{i}", s.Owner)).ToArray();
         var parallels = _parallels.Select((p, i) => p.Text == "none" ? null : CharacterOf(p.Text, $"parallel{i}", p.Owner)).ToArray();
         for (int i = 0; i < _monitors.Count; i++)
             if (_monitors[i].Text != "none")
                 _monitorConfigs.Add(new MonitorConfig(CharacterOf(_monitors[i].Text, $"compat_monitor{i}",
-                    _monitors[i].Owner), false, Owner: _monitors[i].Owner));
+                    _monitors[i].Owner), _monitors[i].Kind != MonitorKind.Human,
+                    _monitors[i].Kind == MonitorKind.PrettyControl, _monitors[i].Owner));
         _config = _config with { Serials = serials, Parallels = parallels, Chardevs = [.. _chardevs], Monitors = [.. _monitorConfigs] };
     }
 

@@ -55,7 +55,9 @@ public sealed partial class Expander
             case "chardev": AddChardev(argument, owner); break;
             case "serial": _serials.Add((argument, owner)); break;
             case "parallel": _parallels.Add((argument, owner)); break;
-            case "monitor": _monitors.Add((argument, owner)); break;
+            case "monitor": _monitors.Add((argument, MonitorKind.Human, owner)); break;
+            case "qmp": _monitors.Add((argument, MonitorKind.Control, owner)); break;
+            case "qmp-pretty": _monitors.Add((argument, MonitorKind.PrettyControl, owner)); break;
             case "debugcon": _config = _config with { DebugCon = CharacterOf(argument, "debugcon", owner) }; break;
             case "mon": AddMonitor(argument, owner); break;
 

@@ -1,5 +1,5 @@
 using Qkvm.Accel.Tcg.Model;
-using Qkvm.Control.Hmp;
+using Qkvm.Control.Commands;
 using Qkvm.Core.Devices;
 
 namespace Qkvm.Cli;

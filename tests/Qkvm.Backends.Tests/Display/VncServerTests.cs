@@ -286,7 +286,10 @@ public class VncServerTests
         VncServer server = Listen(bench, $"127.0.0.1:{display}", printed, new OptionPair("to", $"{display + 50}"), new OptionPair("password", "off"));
         Assert.Equal([$"VNC server running on {server.LocalEndPoint}"], printed);
         Assert.NotEqual($"127.0.0.1:{port}", server.LocalEndPoint);
-        Assert.Equal($"default:\n  Server: {server.LocalEndPoint} (ipv4)\n    Auth: none (Sub: none)\n", bench.Ask(server.Describe));
+        RemoteDisplayInfo shown = bench.Ask(server.Query);
+        Assert.Equal(("default", "none", 0), (shown.Id, shown.Auth, shown.Clients.Count));
+        EndPointInfo at = Assert.Single(shown.Servers);
+        Assert.Equal((server.LocalEndPoint, "ipv4"), ($"{at.Host}:{at.Service}", at.Family));
         bench.Ask(() => { server.Dispose(); return 0; });
     }
 }

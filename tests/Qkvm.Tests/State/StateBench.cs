@@ -85,6 +85,7 @@ sealed class StateBench : IMachineRequests, IDisposable
     public void RequestShutdown(ShutdownCause cause, int exitCode) { }
     public void RequestReset(ShutdownCause cause) { }
     public void RequestPause(string reason) { }
+    public void Raise(MachineEvent happened) { }
     public void Warn(string line) { }
 
     public void Dispose()

@@ -1,46 +1,13 @@
-using Qkvm.Core.Accel;
-using Qkvm.Core.Machine;
+using System.Text;
 
 namespace Qkvm.Control.Hmp;
 
-/// <summary>What a command works with.</summary>
-public interface IMonitor
-{
-    IMachine Machine { get; }
-    MachineBackends Backends { get; }
-
-    /// <summary>The vCPU that `cpu N` chose.</summary>
-    IVCpu Cpu { get; set; }
-
-    /// <summary>Commands and `info` items, for help and completion.</summary>
-    MonitorCatalogue Catalogue { get; }
-
-    /// <summary>What was typed on this monitor, the oldest first.</summary>
-    IReadOnlyList<string> History { get; }
-
-    void Write(string text);
-}
-
-/// <summary>A command of the human monitor, or an item of `info`.</summary>
-/// <param name="Name">"quit|q": alternatives are separated by a bar.</param>
-/// <param name="Arguments">As help shows them.</param>
-/// <param name="Run">Main loop, under the machine lock. Throws <see cref="MonitorException"/> or
-/// <see cref="Core.Devices.ConfigurationException"/> for mistakes of the user.</param>
-public sealed record MonitorCommand(string Name, string Arguments, string Help, Action<IMonitor, MonitorArguments> Run)
-{
-    public string[] Names { get; } = Name.Split('|');
-
-    public string HelpLine => $"{Name}{(Arguments.Length > 0 ? " " + Arguments : Name.Contains(' ') ? "" : " ")} -- {Help}";
-}
-
-/// <summary>What was typed wrongly: printed on the monitor.</summary>
-public sealed class MonitorException(string message) : Exception(message);
-
 /// <summary>The words after a command; quoted ones keep their spaces.</summary>
-public sealed class MonitorArguments(string command, IReadOnlyList<string> words)
+public sealed class MonitorArguments(IMonitor monitor, string command, IReadOnlyList<string> words)
 {
     int _next;
 
+    public IMonitor Monitor { get; } = monitor;
     public int Left => words.Count - _next;
 
     /// <summary>The next word; one that is missing is an error naming it.</summary>
@@ -58,22 +25,23 @@ public sealed class MonitorArguments(string command, IReadOnlyList<string> words
 
     public ulong Number(string what) => Expression.Evaluate(Word(what), null) ?? throw new MonitorException($"{command}: invalid number for {what}");
 
-    public ulong Address(string what, IVCpu cpu) =>
-        Expression.Evaluate(Word(what), cpu) ?? throw new MonitorException($"{command}: invalid expression for {what}");
+    /// <summary>A number or an expression with $pc.</summary>
+    public ulong Address(string what) =>
+        Expression.Evaluate(Word(what), Monitor.Context.Cpu) ?? throw new MonitorException($"{command}: invalid expression for {what}");
 
     /// <summary>"/4xw" in front of an address: count, format, size.</summary>
     public string? Format() => _next < words.Count && words[_next].StartsWith('/') ? words[_next++][1..] : null;
 
     public void End()
     {
-        if (Left > 0) throw new MonitorException($"{command}: extraneous characters at the end of line");
+        if (Left > 0) throw new MonitorException($"{command}: extraneous characters at the end of line\nTry \"help {command}\" for more information");
     }
 
     /// <summary>Splits a line at blanks, quotes kept together.</summary>
     public static List<string> Split(string line)
     {
         var words = new List<string>();
-        var word = new System.Text.StringBuilder();
+        var word = new StringBuilder();
         bool quoted = false, any = false;
         for (int i = 0; i < line.Length; i++)
         {

@@ -1,39 +1,7 @@
+using Qkvm.Control.Hmp;
 using Qkvm.Core.Input;
 
-namespace Qkvm.Control.Hmp;
-
-/// <summary>Commands that press keys and move the mouse.</summary>
-static class InputCommands
-{
-    static readonly TimeSpan DefaultHold = TimeSpan.FromMilliseconds(100);
-
-    public static readonly MonitorCommand[] All =
-    [
-        new("sendkey", "keys [hold_ms]", "send keys to the VM (e.g. 'sendkey ctrl-alt-f1', default hold time=100 ms)", SendKey),
-        new("mouse_move", "dx dy [dz]", "send mouse move events", (m, a) =>
-            m.Machine.Board.Input.Pointer(Signed(a, "dx"), Signed(a, "dy"), a.Left > 0 ? Signed(a, "dz") : 0, MouseButtons.None)),
-        new("mouse_button", "state", "change mouse button state (1=L, 2=M, 4=R)", (m, a) =>
-        {
-            ulong state = a.Number("state");
-            MouseButtons buttons = ((state & 1) != 0 ? MouseButtons.Left : 0) | ((state & 2) != 0 ? MouseButtons.Middle : 0) | ((state & 4) != 0 ? MouseButtons.Right : 0);
-            m.Machine.Board.Input.Pointer(0, 0, 0, buttons);
-        }),
-    ];
-
-    static int Signed(MonitorArguments arguments, string what) =>
-        int.TryParse(arguments.Word(what), out int value) ? value : throw new MonitorException($"{what}: number expected");
-
-    static void SendKey(IMonitor monitor, MonitorArguments arguments)
-    {
-        KeyCode[] keys = [.. arguments.Word("keys").Split('-').Select(KeyNames.Find)];
-        TimeSpan hold = arguments.Left > 0 ? TimeSpan.FromMilliseconds(Math.Min(arguments.Number("hold_ms"), 10_000)) : DefaultHold;
-        InputRouter input = monitor.Machine.Board.Input;
-        foreach (KeyCode key in keys) input.Key(key, true);
-        // The keys come up later; the monitor does not wait for them.
-        var board = monitor.Machine.Board;
-        _ = Task.Delay(hold).ContinueWith(_ => board.Post(() => { foreach (KeyCode key in Enumerable.Reverse(keys)) input.Key(key, false); }), TaskScheduler.Default);
-    }
-}
+namespace Qkvm.Control.Commands;
 
 /// <summary>sendkey's names.</summary>
 static class KeyNames
