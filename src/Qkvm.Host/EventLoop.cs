@@ -30,6 +30,7 @@ public sealed unsafe class EventLoop : IoLoop, IDisposable
     int _wakeRequested;
     int _asleep;                                                   // or about to look a last time before it is
     volatile bool _stop;
+    bool _isDisposed;
 
     /// <param name="enter">Runs an action under the lock that all callbacks need; null for none.</param>
     /// <param name="pollNanoseconds">How long it may look at its <see cref="IPolled"/> sources before it sleeps, if
@@ -130,6 +131,8 @@ public sealed unsafe class EventLoop : IoLoop, IDisposable
 
     public void Dispose()
     {
+        if (_isDisposed) return;
+        _isDisposed = true;
         _ring?.Dispose();
         Libc.close(_epoll);
         Libc.close(_wake);

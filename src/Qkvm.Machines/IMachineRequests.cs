@@ -8,4 +8,10 @@ public interface IMachineRequests
     void RequestShutdown(ShutdownCause cause, int exitCode);
     void RequestReset(ShutdownCause cause);
     void RequestPause(string reason);
+
+    /// <summary>Under the lock.</summary>
+    void Raise(MachineEvent happened);
+
+    /// <summary>A line for the user: something is not as asked for, and the machine goes on without it.</summary>
+    void Warn(string line);
 }

@@ -29,18 +29,21 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
     /// <param name="accelerator">Its maker disposes of it, after the machine.</param>
     /// <param name="catalogue">All devices that -device can name.</param>
     /// <param name="messages">Where a machine that cannot go on says why.</param>
+    /// <param name="model">What the board is; the i440FX PC by default.</param>
     /// <param name="onCpuReset">Hears of each vCPU before it is reset, and why: -d cpu_reset.</param>
     public Machine(MachineEnvironment environment, MachineConfig config, IAccelerator accelerator,
-        IReadOnlyList<DeviceModel> catalogue, MachineBackends backends, TextWriter messages,
-        Action<IVCpu, string>? onCpuReset = null)
+        Catalogue<DeviceModel> catalogue, MachineBackends backends, TextWriter messages,
+        Action<IVCpu, string>? onCpuReset = null, MachineModel? model = null)
     {
         _onCpuReset = onCpuReset;
-        (_clock, _loop, _lock) = (environment.Clock, environment.Loop, environment.Lock);
+        (_clock, _loop, _lock, Events) = (environment.Clock, environment.Loop, environment.Lock, environment.Events);
         (Config, Accelerator, _backends, _messages) = (config, accelerator, backends, messages);
         using (_lock.Hold())
         {
-            _board = new PcBoard(config, accelerator, backends, catalogue, _clock, _loop, _lock,
-                environment.IoThreads.Find, this);
+            model ??= PcMachine.Model;
+            var parts = new BoardParts(config, accelerator, backends, catalogue, _clock, _loop, _lock,
+                () => environment.DataThread.Loop, this);
+            _board = model.Create(new Properties(model, config.MachineOptions), parts);
             _board.Reset();
             ResetCpus();
             _runner = new VCpuRunner(_board.Cpus, _lock, OnVCpuExit);
@@ -51,6 +54,7 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
     public IAccelerator Accelerator { get; }
     public IBoard Board => _board;
     public IReadOnlyList<IVCpu> Cpus => _board.Cpus;
+    public int ThreadOf(IVCpu cpu) => _runner.ThreadOf(cpu.Index);
     public QBus Tree => _board.Tree;
     public IReadOnlyList<GuestRam> RamBlocks => _board.RamBlocks;
     public IReadOnlyList<IDisplaySource> Displays => _board.Displays;
@@ -59,7 +63,7 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
     /// <summary>For the program, once the loop is left.</summary>
     public int ExitCode { get; private set; }
 
-    public event Action<MachineEvent>? Event;
+    public EventBus Events { get; }
     public event Action<IVCpu>? DebugStop;
 
     /// <summary>Runs the main loop until the machine ends; the exit code.</summary>
@@ -79,7 +83,15 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
         if (State != RunState.Running) return;
         StopRunning();
         State = state;
-        Event?.Invoke(new MachineEvent(MachineEventKind.Stop));
+        Events.Raise(new StopEvent());
+    }
+
+    public void WhileStill(Action look)
+    {
+        if (State != RunState.Running) { look(); return; }
+        _runner.Pause();
+        try { look(); }
+        finally { _runner.Resume(); }
     }
 
     public void Resume()
@@ -87,11 +99,11 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
         if (State is RunState.Running or RunState.Shutdown or RunState.InternalError or RunState.GuestPanicked || _quitting) return;
         State = RunState.Running;
         _clock.Start();
-        Event?.Invoke(new MachineEvent(MachineEventKind.Resume));
+        Events.Raise(new ResumeEvent());
         if (!_resetting) _runner.Resume();
     }
 
-    public void Reset(ShutdownCause cause = ShutdownCause.HostQuit)
+    public void Reset(ShutdownCause cause = ShutdownCause.HostReset)
     {
         if (_resetting) return;
         bool wasRunning = State == RunState.Running;
@@ -104,7 +116,7 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
             _board.Reset();
             ResetCpus();
             if (!wasRunning && State is not (RunState.InMigrate or RunState.Running)) State = RunState.PreLaunch;
-            Event?.Invoke(new MachineEvent(MachineEventKind.Reset, cause));
+            Events.Raise(new ResetEvent(cause));
             if (State == RunState.Running) _runner.Resume();
         });
     }
@@ -123,12 +135,13 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
     public void PowerDown()
     {
         _board.PressPowerButton();
-        Event?.Invoke(new MachineEvent(MachineEventKind.PowerDown));
+        Events.Raise(new PowerDownEvent());
     }
 
-    public void Quit(int exitCode = 0)
+    public void Quit(ShutdownCause cause = ShutdownCause.HostQuit, int exitCode = 0)
     {
         if (_quitting) return;
+        Events.Raise(new ShutdownEvent(cause));
         if (State == RunState.Running) StopRunning();
         _quitting = true;
         ExitCode = exitCode;
@@ -145,7 +158,7 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
     public void RemoveDevice(string id)
     {
         _board.RemoveDevice(id);
-        Event?.Invoke(new MachineEvent(MachineEventKind.DeviceDeleted));
+        Events.Raise(new DeviceDeletedEvent(id, $"/machine/peripheral/{id}"));
     }
 
     public void Exchange(StateStream state)
@@ -170,6 +183,9 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
         });
     }
 
+    public void Raise(MachineEvent happened) => Events.Raise(happened);
+    public void Warn(string line) => _messages.WriteLine($"qkvm: {line}");
+
     public void RequestPause(string reason) => _loop.Post(() => Pause(RunStates.Parse(reason)));
 
     public void Dispose()
@@ -186,19 +202,21 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
     {
         if (cause == ShutdownCause.GuestPanic && !Panicked()) return;
         if (_quitting || State == RunState.Shutdown && cause is ShutdownCause.GuestShutdown or ShutdownCause.GuestReset) return;
-        Event?.Invoke(new MachineEvent(MachineEventKind.Shutdown, cause));
-        if (Config.NoShutdown && cause is ShutdownCause.GuestShutdown or ShutdownCause.GuestReset) Pause(RunState.Shutdown);
-        else Quit(exitCode);
+        if (Config.NoShutdown && cause is ShutdownCause.GuestShutdown or ShutdownCause.GuestReset)
+        {
+            Events.Raise(new ShutdownEvent(cause));
+            Pause(RunState.Shutdown);
+        }
+        else Quit(cause, exitCode);
     }
 
     /// <summary>-action panic=; whether the machine ends.</summary>
     bool Panicked()
     {
-        Event?.Invoke(new MachineEvent(MachineEventKind.GuestPanicked, ShutdownCause.GuestPanic));
-        if (Config.PanicAction == "none") return false;
-        if (Config.PanicAction != "pause" && !Config.NoShutdown) return true;
-        Pause(RunState.GuestPanicked);
-        return false;
+        bool goesOn = Config.PanicAction == "none", pauses = Config.PanicAction == "pause" || Config.NoShutdown;
+        Events.Raise(new GuestPanickedEvent(goesOn ? "run" : pauses ? "pause" : "poweroff"));
+        if (!goesOn && pauses) Pause(RunState.GuestPanicked);
+        return !goesOn && !pauses;
     }
 
     /// <summary>Afterwards no vCPU runs and time stands still. Requests to disks may still complete.</summary>

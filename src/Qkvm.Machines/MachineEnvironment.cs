@@ -18,11 +18,14 @@ public sealed class MachineEnvironment : IDisposable
     public MachineLock Lock { get; } = new();
     public EventLoop Loop { get; }
     public VirtualClock Clock { get; }
-    public IoThreads IoThreads { get; } = new();
+    public EventBus Events { get; } = new();
+
+    /// <summary>Moves the data of devices that name no -object iothread.</summary>
+    public IoThread DataThread { get; } = new("data");
 
     public void Dispose()
     {
-        IoThreads.Dispose();
+        DataThread.Dispose();
         Loop.Dispose();
     }
 }

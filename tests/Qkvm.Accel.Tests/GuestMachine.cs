@@ -1,6 +1,7 @@
 using Iced.Intel;
 using Qkvm.Accel.Tcg;
 using Qkvm.Accel.Tcg.Interpreter;
+using Qkvm.Accel.Tcg.Model;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
@@ -38,9 +39,13 @@ sealed unsafe class GuestMachine : IDisposable
         var machineLock = new MachineLock();
         Memory = new AddressSpace("memory", root, machineLock);
         _accelerator.Attach(Memory, new AddressSpace("io", ports, machineLock), machineLock);
-        var setup = new CpuSetup(model, [.. features.Select(f => KeyValuePair.Create(f.Item1, f.Item2))], 0, 1, cpus, 1) { Properties = properties };
+        var setup = new CpuSetup(model, Features(model, features), 0, 1, cpus, 1) { Properties = properties };
         VCpus = [.. Enumerable.Range(0, cpus).Select(i => _accelerator.CreateVCpu(i, setup with { ApicId = i }))];
     }
+
+    /// <summary>"max" with all that is our own, on whatever host.</summary>
+    public static KeyValuePair<string, bool>[] Features(string model, (string Name, bool On)[] features) =>
+        [.. (model == "max" ? CpuFeatures.Copied.Split(' ') : []).Select(name => KeyValuePair.Create(name, true)), .. features.Select(f => KeyValuePair.Create(f.Name, f.On))];
 
     public MemoryRegion Root { get; }
     public AddressSpace Memory { get; }

@@ -15,7 +15,7 @@ sealed unsafe partial class HostOracle : IDisposable
 {
     public const int ScratchSize = 0x4000, PageSize = 0x1000;
     const int Map32Bit = 0x40, DataSize = 0x8000, SlotOffset = 0x400, ExitOffset = 0x500, Enter32Offset = 0x800, ExtraOffset = 0x1000;
-    const int StateAt = 0, SharedAt = 0xE00, HostStackAt = 0xF00, HostVectorsAt = 0x4000, LowStackTop = 0x3F00;
+    const int StateAt = 0, XsaveAt = 0x200, SharedAt = 0xE00, HostStackAt = 0xF00, HostVectorsAt = 0x4000, LowStackTop = 0x3F00;
 
     /// <summary>Bytes from <see cref="Executable"/> on that are the oracle's own code, and its caller's at <see cref="AddCode"/>.</summary>
     public const int CodeSize = 0x2000;
@@ -34,7 +34,7 @@ sealed unsafe partial class HostOracle : IDisposable
         [FieldOffset(128)] public ulong Flags;
 
         /// <summary>In the host's standard format of XSAVE; used if the oracle was made for vectors.</summary>
-        [FieldOffset(0x200)] public fixed byte Xsave[0xC00];
+        [FieldOffset(XsaveAt)] public fixed byte Xsave[0xC00];
     }
 
     public HostOracle(int bits = 64, bool vectors = false)
@@ -176,18 +176,12 @@ sealed unsafe partial class HostOracle : IDisposable
         foreach (AssemblerRegister64 kept in (AssemblerRegister64[])[rbx, rbp, r12, r13, r14, r15]) a.push(kept);
         a.pushfq();
         a.mov(__qword_ptr[Data(HostStackAt)], rsp);
-        if (!_vectors) return;
-        Components(a);
-        a.xsave(__byte_ptr[Data(HostVectorsAt)]);
+        if (_vectors) Save(a, HostVectorsAt);
     }
 
     void RestoreHost(Assembler a)
     {
-        if (_vectors)
-        {
-            Components(a);
-            a.xrstor(__byte_ptr[Data(HostVectorsAt)]);
-        }
+        if (_vectors) Restore(a, HostVectorsAt);
         a.mov(rsp, __qword_ptr[Data(HostStackAt)]);
         a.popfq();
         foreach (AssemblerRegister64 kept in (AssemblerRegister64[])[r15, r14, r13, r12, rbp, rbx]) a.pop(kept);
@@ -196,16 +190,26 @@ sealed unsafe partial class HostOracle : IDisposable
 
     void LoadVectors(Assembler a)
     {
-        if (!_vectors) return;
-        Components(a);
-        a.xrstor(__byte_ptr[Data(0x200)]);
+        if (_vectors) Restore(a, XsaveAt);
     }
 
     void SaveVectors(Assembler a)
     {
-        if (!_vectors) return;
+        if (_vectors) Save(a, XsaveAt);
+    }
+
+    void Save(Assembler a, int offset)
+    {
         Components(a);
-        a.xsave(__byte_ptr[Data(0x200)]);
+        if (HasXsave) a.xsave(__byte_ptr[Data(offset)]);
+        else a.fxsave(__byte_ptr[Data(offset)]);
+    }
+
+    void Restore(Assembler a, int offset)
+    {
+        Components(a);
+        if (HasXsave) a.xrstor(__byte_ptr[Data(offset)]);
+        else a.fxrstor(__byte_ptr[Data(offset)]);
     }
 
     static void Components(Assembler a)

@@ -16,7 +16,7 @@ sealed unsafe class SequenceGuest : IDisposable
     const int HandlerStep = 16;
     const ushort KernelCode = 0x10, KernelData = 0x18, UserCode32 = 0x23, UserData = 0x2B, UserCode64 = 0x33;    // as on Linux
     const ulong Flags = Rflags.If | 2;
-    public static readonly TimeSpan DefaultPatience = TimeSpan.FromSeconds(2);
+    public static readonly TimeSpan DefaultPatience = TimeSpan.FromSeconds(20);
 
     readonly int _bits;
     readonly GuestMachine _machine;

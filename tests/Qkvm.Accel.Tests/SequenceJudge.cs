@@ -159,7 +159,7 @@ sealed unsafe class SequenceJudge : IDisposable
             SequenceEnd host = RunHost(inputs[run], start);
             if (_scrambles) _oracle.Describe(sequence, isUndefined: false);
             Steps += _oracle.Steps;
-            if (IsOfHypervisor(host))
+            if (IsOfHypervisor(mine, host))
             {
                 Unjudged++;
                 return null;
@@ -203,10 +203,10 @@ sealed unsafe class SequenceJudge : IDisposable
     }
 
     /// <summary>After an interrupt or a trap, some hypervisors' hosts cannot return to an RSP that is not canonical.</summary>
-    bool IsOfHypervisor(SequenceEnd host)
+    bool IsOfHypervisor(SequenceEnd mine, SequenceEnd host)
     {
         long rsp = (long)_oracle.State->Gpr[4];
-        return host.Number == Vector.GeneralProtection && rsp << 16 >> 16 != rsp;
+        return host != mine && (host.Number is Vector.GeneralProtection or Vector.InvalidOpcode) && rsp << 16 >> 16 != rsp;
     }
 
     SequenceEnd RunGuest(Input input, ulong start)
@@ -262,6 +262,12 @@ sealed unsafe class SequenceJudge : IDisposable
             EnterMmx(left = entered);
             EnterMmx(right);
         }
+        if (mine.Number != SequenceArena.Done && last != null)
+            for (int i = 0; i < count; i++)
+            {
+                if (UndefinedResults.MayKeepUpper(last.Instruction, i, 16)) Copy(XsaveArea.YmmHigh0 + i * 16, 16);
+                if (UndefinedResults.MayKeepUpper(last.Instruction, i, 32)) Copy(XsaveArea.ZmmHigh0 + i * 32, 32);
+            }
         *(ushort*)(right + XsaveArea.Fsw) = MergeX87(*(ushort*)(right + XsaveArea.Fsw), *(ushort*)(left + XsaveArea.Fsw), last);
         Same(text, "x87 control", left, right, 0, 5);
         Same(text, "MXCSR", left, right, XsaveArea.Mxcsr, 4);
@@ -281,7 +287,9 @@ sealed unsafe class SequenceJudge : IDisposable
                 + $"{Convert.ToHexString(SequenceOracle.Scratch.Slice(where, shown))}\n");
         }
         if (!SequenceOracle.Code.Slice(at, length).SequenceEqual(_guest.CodeAt(sequence.Start, length))) text.Append("  code\n");
-        return text.ToString();
+        return text.Length > 0 && mine == host ? $"  end: {mine}\n{text}" : text.ToString();
+
+        void Copy(int offset, int size) => Buffer.MemoryCopy(left + offset, right + offset, size, size);
     }
 
     /// <summary>Of the flags. Faults are precise: all before the instruction, nothing of it.</summary>
@@ -294,10 +302,12 @@ sealed unsafe class SequenceJudge : IDisposable
         return isComparison && end.Number != SequenceArena.Done ? Rflags.Arithmetic : last.Undefined;
     }
 
-    /// <summary>The x87's status word, but what is undefined in it as another has it.</summary>
+    /// <summary>The x87's status word, but what is undefined in it as another has it. With an exception pending, even comparisons have not
+    /// defined anything.</summary>
     static ushort MergeX87(ushort status, ushort other, SequenceItem? last)
     {
-        int undefined = last?.UndefinedX87 ?? 0;
+        const int pending = 0x80;
+        int undefined = (status & pending) != 0 ? UndefinedResults.Conditions : last?.UndefinedX87 ?? 0;
         return (ushort)(status & ~undefined | other & undefined);
     }
 

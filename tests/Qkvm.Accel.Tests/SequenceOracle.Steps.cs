@@ -95,7 +95,7 @@ sealed unsafe partial class SequenceOracle
         a.and(eax, ecx);
         a.mov(r8, __[rdx + ContextVectors]);
         a.xor(__word_ptr[r8 + StatusWord], ax);
-        a.or(__qword_ptr[r8 + PresentComponents], 1);
+        if (HostOracle.HasXsave) a.or(__qword_ptr[r8 + PresentComponents], 1);
         a.Label(ref done);
         a.or(__qword_ptr[rdx + ContextFlags], (int)Rflags.Tf);
         a.ret();

@@ -18,12 +18,8 @@ namespace Qkvm.Hw.Tests;
 /// requests.</summary>
 public sealed class FakeBoard(DeviceBench bench) : IBoard
 {
-    public static Properties Defaults(DeviceModel model, params (string Name, string Value)[] given)
-    {
-        Dictionary<string, string?> values = model.Properties.ToDictionary(p => p.Name, p => p.Default);
-        foreach (var (name, value) in given) values[name] = value;
-        return new Properties($"-device {model.Name}", values);
-    }
+    public static Properties Defaults(DeviceModel model, params (string Name, string Value)[] given) =>
+        new(model, Options.Of($"-device {model.Name}", given.Select(g => new OptionPair(g.Name, g.Value))));
 
     static readonly MachineLock s_lock = new();
 
@@ -32,6 +28,7 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public FakeChar Chardev { get; } = new();
     public MachineLock Lock => s_lock;
     public AddressSpace Memory { get; init; } = new("memory", MemoryRegion.Container("memory", 1UL << 40), s_lock);
+    public ulong MemorySize => 1 << 20;
     public AddressSpace Ports { get; init; } = new("I/O", MemoryRegion.Container("io", 1 << 16), s_lock);
     public IVirtualClock Clock => bench.Clock;
     public InputRouter Input { get; } = new();
@@ -49,10 +46,12 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public void RequestShutdown(ShutdownCause cause, int exitCode = 0) => Requests.Add($"{cause} {exitCode}");
     public void RequestReset(ShutdownCause cause = ShutdownCause.GuestReset) => Requests.Add("reset");
     public void RequestPause(string reason) => Requests.Add(reason);
+    public void Raise(MachineEvent happened) => Requests.Add(happened.ToString());
     public void AddFirmwareFile(string name, ReadOnlyMemory<byte> contents) { }
     public byte[]? FindFirmware(string name) => null;
     public BlockBackend TakeDrive(string id, string owner) => throw new NotSupportedException();
     public ICharBackend TakeChardev(string id, string owner) => Chardev;
     public INetBackend TakeNetdev(string id, string owner) => throw new NotSupportedException();
+    public T FindObject<T>(string id, string what, string owner) where T : class => throw new NotSupportedException();
     public void AddDisplay(IDisplaySource display) { }
 }

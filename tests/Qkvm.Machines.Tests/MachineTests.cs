@@ -12,7 +12,8 @@ namespace Qkvm.Machines.Tests;
 
 public class MachineTests
 {
-    static readonly DeviceModel Card = new("test-card", "PCI", [.. DeviceModel.PciProperties, Property.Number("size", 4, max: 8), Property.Bool("fast", false)],
+    static readonly DeviceModel Card = new("test-card", BusKind.Pci, [Property.Number("size", 4, max: 8),
+        Property.Bool("fast", false)],
         (values, _) => new TestCard(values.Number("size")));
 
     sealed class TestCard(ulong size) : PciDevice(new PciIdentity(0x1AF4, 0x1001, 0x010000), "test-card")
@@ -47,7 +48,8 @@ public class MachineTests
         pc.Board.RequestShutdown(ShutdownCause.GuestShutdown, 3);
         loop.Join();
         Assert.Equal(3, pc.Machine.ExitCode);
-        Assert.Equal([MachineEventKind.Resume, MachineEventKind.Stop, MachineEventKind.Resume, MachineEventKind.Reset, MachineEventKind.Shutdown], pc.Events);
+        Assert.Equal([new ResumeEvent(), new StopEvent(), new ResumeEvent(), new ResetEvent(false, ShutdownCause.HostReset),
+            new ShutdownEvent(true, ShutdownCause.GuestShutdown)], pc.Events);
     }
 
     [Fact]
@@ -72,7 +74,7 @@ public class MachineTests
         pc.OnLoop(() => pc.Machine.Resume());
         pc.Board.RequestReset();
         loop.Join();
-        Assert.Equal([MachineEventKind.Resume, MachineEventKind.Shutdown], pc.Events);
+        Assert.Equal([new ResumeEvent(), new ShutdownEvent(true, ShutdownCause.GuestReset)], pc.Events);
     }
 
     [Fact]
@@ -112,7 +114,7 @@ public class MachineTests
         pc.WriteConfig(1, 3, 0x80, 1, 1);
         pc.Board.Ports.Write(0x604, 2, 0x2000);
         loop.Join();
-        Assert.Contains(MachineEventKind.Shutdown, pc.Events);
+        Assert.Contains(new ShutdownEvent(true, ShutdownCause.GuestShutdown), pc.Events);
     }
 
     [Fact]
@@ -188,7 +190,7 @@ public class MachineTests
             Assert.Equal("test-card", pc.Board.Pci[2 << 3]?.Name);
             pc.Machine.RemoveDevice("hot");
             Assert.Null(pc.Board.Pci[2 << 3]);
-            Assert.Throws<ConfigurationException>(() => pc.Machine.RemoveDevice("hot"));
+            Assert.Throws<CommandException>(() => pc.Machine.RemoveDevice("hot"));
         }
     }
 

@@ -19,14 +19,15 @@ sealed class TestMachine : IDisposable
         for (int i = 0; i < bios.Length; i++) bios[i] = (byte)(i >> 8 ^ i);
         File.WriteAllBytes(_bios, bios);
         var config = new MachineConfig { Firmware = new FirmwareConfig(_bios), StartPaused = true };
-        Machine = new Machine(_environment, configure?.Invoke(config) ?? config, Accelerator, catalogue ?? [], new MachineBackends(), Messages);
-        Machine.Event += e => Events.Add(e.Kind);
+        Machine = new Machine(_environment, configure?.Invoke(config) ?? config, Accelerator,
+            new Catalogue<DeviceModel>("valid device model name", catalogue ?? []), new MachineBackends(), Messages);
+        Machine.Events.Raised += Events.Add;
         Board = (PcBoard)Machine.Board;
     }
 
     public FakeAccelerator Accelerator { get; } = new();
     public StringWriter Messages { get; } = new();
-    public List<MachineEventKind> Events { get; } = [];
+    public List<MachineEvent> Events { get; } = [];
     public Machine Machine { get; }
     public PcBoard Board { get; }
 

@@ -1,10 +1,12 @@
 using System.Net.Sockets;
 using System.Text;
 using Qkvm.Backends.Display;
+using Qkvm.Control;
 using Qkvm.Control.Hmp;
 using Qkvm.Core.Block;
 using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
+using Qkvm.Core.Display;
 using Qkvm.Core.Machine;
 using Qkvm.Machines;
 using Qkvm.Testing;
@@ -23,7 +25,7 @@ public sealed class HangingDiskTests : IDisposable
     readonly MachineBackends _backends = new();
     readonly FakeAccelerator _accelerator = new();
     readonly MemoryDisk _virtio = new(1 << 20), _ide = new(1 << 20);
-    readonly FakeChar _serial = new(), _monitor = new();
+    readonly FakeChar _serial = new(), _monitor = new(), _second = new();
     readonly string _vnc = Path.Combine(Path.GetTempPath(), $"vnc-{Guid.NewGuid():N}");
     readonly VncServer _server;
     readonly Machine _machine;
@@ -40,16 +42,17 @@ public sealed class HangingDiskTests : IDisposable
             Serials = ["s"],
             Devices =
             [
-                new DeviceConfig("virtio-blk-pci", "disk", [new("drive", "v"), new("addr", "4")], "-device virtio-blk-pci"),
-                new DeviceConfig("ide-cd", "cd", [new("drive", "i"), new("bus", "ide.0"), new("unit", "0")], "-device ide-cd"),
+                new DeviceConfig("virtio-blk-pci", "disk", [new OptionPair("drive", "v"), new("addr", "4")], "-device virtio-blk-pci"),
+                new DeviceConfig("ide-cd", "cd", [new OptionPair("drive", "i"), new("bus", "ide.0"), new("unit", "0")], "-device ide-cd"),
             ],
         };
         _machine = new Machine(_environment, config, _accelerator, Catalogue.Devices, _backends, TextWriter.Null);
         using (_environment.Lock.Hold())
         {
-            _server = VncServer.Create(new DisplayConfig("vnc", [], "-vnc") { Address = $"unix:{_vnc}" }, null, _machine.Board.Input, _environment.Loop, "",
-                static _ => { });
-            _ = new HmpMonitor(_monitor, _machine, _backends, MonitorCatalogue.Standard, "1", false);
+            _server = VncServer.Create(new Properties(VncServer.Model, Options.Of("-vnc", new OptionPair("vnc", $"unix:{_vnc}"))),
+                new DisplayParts(null, _machine.Board.Input, _environment.Loop, "", static _ => { }));
+            foreach (FakeChar monitor in (FakeChar[])[_monitor, _second])
+                _ = new HmpMonitor(monitor, new CommandContext(_machine, _backends, CommandCatalogue.Standard), "1", false);
         }
         _main = new Thread(() => _machine.Run());
         _main.Start();
@@ -64,7 +67,7 @@ public sealed class HangingDiskTests : IDisposable
         _virtio.Release();
         _ide.Release();
         foreach (BlockBackend drive in _backends.Drives.Values) drive.Drain();
-        _environment.IoThreads.Dispose();
+        _environment.DataThread.Dispose();
         using (_environment.Lock.Hold()) _server.Dispose();
         _machine.Dispose();
         _environment.Dispose();
@@ -123,7 +126,7 @@ public sealed class HangingDiskTests : IDisposable
     [Fact]
     public void A_medium_leaves_when_its_requests_have_ended()
     {
-        Ask("eject -f i");
+        Type("eject -f i", _second);
         Assert.Contains("VM status: running", Ask("info status"), StringComparison.Ordinal);
         Assert.True(_backends.Drives["i"].HasMedium);
         _ide.Release();
@@ -213,10 +216,11 @@ public sealed class HangingDiskTests : IDisposable
         done.Wait(Hang);
     }
 
-    void Type(string line) => _environment.Loop.Post(() =>
+    void Type(string line, FakeChar? monitor = null) => _environment.Loop.Post(() =>
     {
+        ICharFrontend frontend = (monitor ?? _monitor).Frontend!;
         foreach (byte b in Encoding.ASCII.GetBytes(line + "\n"))
-            if (((ICharFrontend)_monitor.Frontend!).Room > 0) _monitor.Frontend!.Receive([b]);
+            if (frontend.Room > 0) frontend.Receive([b]);
     });
 
     /// <summary>What a command prints; fails where the monitor does not come back.</summary>

@@ -1,4 +1,7 @@
+using Qkvm.Core.Char;
+using Qkvm.Core.Machine;
 using Qkvm.Host;
+using Qkvm.Host.Sockets;
 
 namespace Qkvm.Backends.Char;
 
@@ -6,36 +9,35 @@ namespace Qkvm.Backends.Char;
 /// by <see cref="Dispose"/>, which the program calls on every way out, or by the keeper if it cannot.</summary>
 public sealed class StdioChar : StreamChar, IDisposable
 {
-    readonly int _input = FdStream.Reopen(0, Libc.ORdOnly);
-    readonly int _output = FdStream.Reopen(1, Libc.OWrOnly);
+    public static readonly CharModel Model = new("stdio", [Property.Bool("signal", false, "ctrl-c ends the program")],
+        static (properties, host) =>
+    {
+        if (In(host.Backends) is { } other)
+            throw properties.Error($"stdio is in use by chardev '{other.Id}' already; share it with -chardev "
+                + "stdio,id=X,mux=on or -serial mon:stdio");
+        return new StdioChar(properties.Required("id"), host.Loop, properties.Bool("signal"));
+    }) { Description = "the terminal that the program was started on" };
+
+    /// <summary>The one that uses the terminal, or null.</summary>
+    public static StdioChar? In(MachineBackends backends) => backends.Chardevs.Values.Select(c => c.Stream)
+        .OfType<StdioChar>().FirstOrDefault();
+
     readonly TerminalKeeper? _keeper;
     readonly TerminalMode? _terminal;
-    bool _inputEnded;
 
     /// <param name="signals">signal=on: ctrl-c ends the program instead of going to the guest.</param>
     public StdioChar(string id, EventLoop loop, bool signals) : base(id, loop)
     {
+        int input = FdStream.Reopen(0, Libc.ORdOnly), output = FdStream.Reopen(1, Libc.OWrOnly);
         if (!Console.IsInputRedirected) _keeper = TerminalKeeper.Start();
         _terminal = TerminalMode.MakeRaw(0, signals);
-        Opened();
+        Open(new DescriptorTransport(input, output, endsOnlyInput: true));
     }
 
     public override string Description => "stdio";
 
     /// <summary>Somebody types here.</summary>
     public bool IsTerminal => _terminal != null;
-
-    protected override int InputFd => _inputEnded ? -1 : _input;
-    protected override int OutputFd => _output;
-
-    protected override int ReadSome(Span<byte> buffer)
-    {
-        int n = base.ReadSome(buffer);
-        if (n != 0) return n;
-        Loop.Unwatch(_input);                                      // the end of a pipe ends input; output goes on
-        _inputEnded = true;
-        return -EAgain;
-    }
 
     protected override void OnHangUp() { }
 

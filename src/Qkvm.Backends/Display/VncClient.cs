@@ -1,24 +1,24 @@
-using System.Net;
-using System.Net.Sockets;
 using System.Text;
 using Qkvm.Core.Display;
+using Qkvm.Core.Input;
 using Qkvm.Host;
+using Qkvm.Host.Sockets;
 
 namespace Qkvm.Backends.Display;
 
 /// <summary>One viewer: its connection, what it can decode, and which tiles it has not seen yet. Spec: RFC 6143, section 7.</summary>
 /// <remarks>Nothing that a viewer sends or fails to read makes memory grow: input is parsed in a fixed buffer, and no update
 /// is made while the last one is still under way.</remarks>
-sealed partial class VncClient
+sealed partial class VncClient : IConnectionUser
 {
     enum Phase { Version, Security, Init, Normal, Closed }
 
-    const int MaxUpdateBytes = 16 << 20, MaxRectangles = 60_000;
-    const int Raw = 0, HextileEncoding = 5, DesktopSize = -223, PointerTypeChange = -257, ExtendedKeys = -258;
+    const int MaxUpdateBytes = 16 << 20, MaxPending = MaxUpdateBytes * 2, MaxRectangles = 60_000;
+    const int Raw = 0, HextileEncoding = 5, DesktopSize = -223, PointerTypeChange = -257, ExtendedKeys = -258,
+        LedState = -261, VmwareLedState = 0x574D_5668;
 
     readonly VncServer _server;
-    readonly Socket _socket;
-    readonly EventLoop _loop;
+    readonly Connection _connection;
     readonly Timer _handshake;
     readonly VncOutput _output = new();
     readonly byte[] _input = new byte[4096];
@@ -30,6 +30,9 @@ sealed partial class VncClient
     PixelFormat _format = PixelFormat.TryParse(PixelFormat.ServerFormat)!;
     bool _useHextile, _canResize, _canChangePointer, _hasExtendedKeys;
     bool _mapPending, _keysPending, _pointerPending, _pointerIsAbsolute;
+    int _lightsEncoding;                                           // 0: it does not want them
+    bool _lightsPending;
+    KeyboardLocks _lights;                                         // as it knows them
 
     // The screen as the viewer knows it
     int _width, _height, _tilesAcross, _tilesDown;
@@ -37,25 +40,27 @@ sealed partial class VncClient
     bool _isWaiting;
     int _left, _top, _right, _bottom;                              // the part it waits for
 
-    public VncClient(VncServer server, Socket socket, EventLoop loop)
+    public VncClient(VncServer server, StreamSocket socket, EventLoop loop)
     {
-        (_server, _socket, _loop) = (server, socket, loop);
-        RemoteEndPoint = socket.RemoteEndPoint;
+        _server = server;
+        PeerName = socket.PeerName;
+        _connection = new Connection(socket, loop, this, MaxPending);
         _handshake = new Timer(_ => loop.Post(GiveUpHandshake), null, server.HandshakeLimit, Timeout.InfiniteTimeSpan);
     }
 
-    public EndPoint? RemoteEndPoint { get; }
+    public SocketName PeerName { get; }
 
     /// <summary>It asked for the screen alone.</summary>
     public bool IsExclusive { get; private set; }
 
     /// <summary>It waits for an update, and has read the last one.</summary>
-    public bool CanTakeUpdate => _isWaiting && _output.Count == 0;
+    public bool CanTakeUpdate => _isWaiting && _connection.Pending == 0;
 
     public void Greet()
     {
         _output.Bytes("RFB 003.008\n"u8);
         Flush();
+        _connection.AcceptInput();
     }
 
     public void Close()
@@ -64,8 +69,7 @@ sealed partial class VncClient
         _phase = Phase.Closed;
         _isWaiting = false;
         _handshake.Dispose();
-        _loop.Unwatch((int)_socket.Handle);
-        _socket.Dispose();
+        _connection.Dispose();
         ReleaseKeys();
         _server.Leave(this);
     }
@@ -97,6 +101,8 @@ sealed partial class VncClient
         bool absolute = _server.Input.PointerIsAbsolute;
         if (_canChangePointer && (_pointerPending || absolute != _pointerIsAbsolute)) Rectangle(absolute ? 1 : 0, 0, 0, 0, PointerTypeChange);
         (_pointerPending, _pointerIsAbsolute) = (false, absolute);
+        KeyboardLocks lights = _server.Input.Locks;
+        if (_lightsEncoding != 0 && (_lightsPending || lights != _lights)) SendLights(lights);
         FrameBuffer picture = _server.Picture;
         if (_canResize && (picture.Width != _width || picture.Height != _height))
         {
@@ -112,6 +118,14 @@ sealed partial class VncClient
             _isWaiting = false;
         }
         Flush();
+
+        void SendLights(KeyboardLocks now)
+        {
+            Rectangle(0, 0, 0, 0, _lightsEncoding);
+            if (_lightsEncoding == LedState) _output.Byte((byte)now);
+            else _output.Dword((int)now);
+            (_lights, _lightsPending) = (now, false);
+        }
 
         void Rectangle(int x, int y, int width, int height, int encoding)
         {
@@ -174,36 +188,26 @@ sealed partial class VncClient
         if (_phase < Phase.Normal) Close();
     }
 
-    /// <summary>Sends what the socket takes now, and watches for what can go on.</summary>
+    /// <summary>Hands what was made over to the connection. A viewer that lets more than two whole updates wait has gone mad.</summary>
     void Flush()
     {
-        if (_phase == Phase.Closed) return;
-        while (_output.Count > 0)
-        {
-            int n = _socket.Send(_output.Pending, SocketFlags.None, out SocketError error);
-            if (error == SocketError.WouldBlock) break;
-            if (error != SocketError.Success) { Close(); return; }
-            _output.Sent(n);
-        }
-        _loop.Watch((int)_socket.Handle, FdEvents.Readable | (_output.Count > 0 ? FdEvents.Writable : FdEvents.None), OnReady);
+        if (_connection.Write(_output.Pending) < _output.Count) Close();
+        _output.Clear();
     }
 
-    void OnReady(FdEvents events)
+    int IConnectionUser.Room => _input.Length - _inputCount;
+    void IConnectionUser.Closed() => Close();
+    void IConnectionUser.Writable() { }
+
+    void IConnectionUser.Sent()
     {
-        if ((events & FdEvents.Writable) != 0)
-        {
-            Flush();
-            if (CanTakeUpdate) _server.Schedule(soon: false);
-        }
-        if (_phase != Phase.Closed && (events & ~FdEvents.Writable) != 0) Receive();
+        if (CanTakeUpdate) _server.Schedule(soon: false);
     }
 
-    void Receive()
+    void IConnectionUser.Receive(Span<byte> data)
     {
-        int n = _socket.Receive(_input.AsSpan(_inputCount), SocketFlags.None, out SocketError error);
-        if (error == SocketError.WouldBlock) return;
-        if (error != SocketError.Success || n == 0) { Close(); return; }
-        _inputCount += n;
+        data.CopyTo(_input.AsSpan(_inputCount));
+        _inputCount += data.Length;
         int at = 0, used;
         do
         {

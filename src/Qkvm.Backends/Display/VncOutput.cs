@@ -2,17 +2,16 @@ using System.Buffers.Binary;
 
 namespace Qkvm.Backends.Display;
 
-/// <summary>Bytes on their way to a viewer, big endian. It grows to what one update needs, which <see cref="VncClient"/>
-/// bounds; nothing is added while the last update is still under way.</summary>
+/// <summary>A message to a viewer while it is made, big endian. It grows to what one update needs, which <see cref="VncClient"/> bounds.</summary>
 sealed class VncOutput
 {
     const int Small = 64 * 1024;
 
     byte[] _bytes = new byte[4096];
-    int _start, _end;
+    int _count;
 
-    public int Count => _end - _start;
-    public ReadOnlySpan<byte> Pending => _bytes.AsSpan(_start, Count);
+    public int Count => _count;
+    public ReadOnlySpan<byte> Pending => _bytes.AsSpan(0, _count);
 
     public void Byte(int value) => Take(1)[0] = (byte)value;
     public void Word(int value) => BinaryPrimitives.WriteUInt16BigEndian(Take(2), (ushort)value);
@@ -22,22 +21,21 @@ sealed class VncOutput
     /// <summary>The next bytes, to be filled in.</summary>
     public Span<byte> Take(int count)
     {
-        if (_bytes.Length - _end < count) Array.Resize(ref _bytes, Math.Max(_bytes.Length * 2, _end + count));
-        _end += count;
-        return _bytes.AsSpan(_end - count, count);
+        if (_bytes.Length - _count < count) Array.Resize(ref _bytes, Math.Max(_bytes.Length * 2, _count + count));
+        _count += count;
+        return _bytes.AsSpan(_count - count, count);
     }
 
     /// <summary>Gives back the last bytes taken.</summary>
-    public void Return(int count) => _end -= count;
+    public void Return(int count) => _count -= count;
 
     /// <summary>Writes over a word at an offset from <see cref="Pending"/>'s start.</summary>
-    public void Patch(int at, int value) => BinaryPrimitives.WriteUInt16BigEndian(_bytes.AsSpan(_start + at), (ushort)value);
+    public void Patch(int at, int value) => BinaryPrimitives.WriteUInt16BigEndian(_bytes.AsSpan(at), (ushort)value);
 
-    public void Sent(int count)
+    /// <summary>All has been handed over.</summary>
+    public void Clear()
     {
-        _start += count;
-        if (_start < _end) return;
-        _start = _end = 0;
+        _count = 0;
         if (_bytes.Length > Small) _bytes = new byte[Small];
     }
 }

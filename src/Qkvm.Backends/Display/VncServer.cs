@@ -1,13 +1,11 @@
 using System.Diagnostics;
-using System.Net;
 using System.Net.Sockets;
-using System.Text;
-using Qkvm.Backends.Char;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Display;
 using Qkvm.Core.Input;
 using Qkvm.Core.Machine;
 using Qkvm.Host;
+using Qkvm.Host.Sockets;
 
 namespace Qkvm.Backends.Display;
 
@@ -16,13 +14,16 @@ namespace Qkvm.Backends.Display;
 /// most 30 times a second, less often while nothing changes. Deviations: no passwords, no encryption, no clipboard.</remarks>
 public sealed class VncServer : IRemoteDisplay, IDisposable
 {
+    public static readonly DisplayModel Model = new("vnc", VncAddress.Declared, static (properties, parts) =>
+        Create(properties, parts));
+
     const int MaxClients = 64;
     const int FastMilliseconds = 33, SlowMilliseconds = 132;
 
     readonly VncAddress _address;
     readonly IDisplaySource? _source;
     readonly EventLoop _loop;
-    readonly List<Socket> _listeners = [];
+    readonly Listener _listener;
     readonly List<VncClient> _clients = [];
     readonly Timer _timer;
     readonly Action _tick;
@@ -39,54 +40,39 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
         (_address, _source, Input, _loop, Name, HandshakeLimit) = (address, source, input, loop, name, handshakeLimit);
         _tick = Tick;
         _timer = new Timer(_ => _loop.Post(_tick));
-        if (address.Path is { } path) ListenAt(path);
-        else ListenAtFirstFree();
-        foreach (Socket listener in _listeners)
-        {
-            listener.Blocking = false;
-            loop.Watch((int)listener.Handle, FdEvents.Readable, _ => Accept(listener));
-        }
+        _listener = Listen();
+        _listener.Start();
     }
 
     /// <exception cref="ConfigurationException">A bad address or option, or a busy port.</exception>
-    /// <param name="print">Prints a line for the user: which port of a range it became.</param>
-    public static VncServer Create(DisplayConfig config, IDisplaySource? source, InputRouter input, EventLoop loop, string name,
-        Action<string> print, TimeSpan? handshakeLimit = null)
+    public static VncServer Create(Properties properties, DisplayParts parts, TimeSpan? handshakeLimit = null)
     {
-        VncAddress address = VncAddress.Parse(config);
-        var server = new VncServer(address, source, input, loop, name, handshakeLimit ?? TimeSpan.FromSeconds(10));
-        if (address.IsRange) print($"VNC server running on {server.LocalEndPoint}");
+        VncAddress address = VncAddress.Parse(properties);
+        var server = new VncServer(address, parts.Source, parts.Input, parts.Loop, parts.Title, handshakeLimit
+            ?? TimeSpan.FromSeconds(10));
+        if (address.IsRange) parts.Print($"VNC server running on {server.LocalEndPoint}"); // which one it became
         return server;
     }
 
     /// <summary>The picture that viewers see.</summary>
     internal FrameBuffer Picture { get; } = new();
     internal InputRouter Input { get; }
+
+    /// <summary>lock-key-sync: the guest's locks follow the viewers'.</summary>
+    internal bool SyncsLocks => _address.SyncsLocks;
     internal string Name { get; }
     internal TimeSpan HandshakeLimit { get; }
 
     /// <summary>Where it listens first: "::1:5900" or a path.</summary>
-    public string LocalEndPoint => Text(_listeners[0].LocalEndPoint);
+    public string LocalEndPoint => _listener.Names[0] is { Family: not "unix" } name ? $"{name.Host}:{name.Service}" : $"{_listener.Names[0]}";
 
-    public string Describe()
-    {
-        var text = new StringBuilder($"{_address.Id}:\n");
-        foreach (Socket listener in _listeners) text.Append($"  Server: {Describe(listener.LocalEndPoint)}\n    Auth: none (Sub: none)\n");
-        foreach (VncClient client in _clients)
-            text.Append($"  Client: {Describe(client.RemoteEndPoint)}\n    x509_dname: none\n    sasl_username: none\n");
-        return text.ToString();
-    }
+    public RemoteDisplayInfo Query() => new(_address.Id, "none", [.. _listener.Names.Select(Describe)], [.. _clients.Select(c => Describe(c.PeerName))]);
 
     public void Dispose()
     {
         _timer.Dispose();
         foreach (VncClient client in _clients.ToArray()) client.Close();
-        foreach (Socket listener in _listeners)
-        {
-            _loop.Unwatch((int)listener.Handle);
-            listener.Dispose();
-        }
-        if (_address.Path is { } path) File.Delete(path);
+        _listener.Dispose();
     }
 
     // For clients
@@ -158,79 +144,30 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
         return changed;
     }
 
-    void Accept(Socket listener)
+    void Accept(StreamSocket peer)
     {
-        Socket peer;
-        try { peer = listener.Accept(); }
-        catch (SocketException) { return; }                        // gone before we looked
         if (_clients.Count >= MaxClients) { peer.Dispose(); return; }
-        peer.Blocking = false;
-        if (_address.Path == null) peer.NoDelay = true;
+        if (_address.Path == null) peer.SetNoDelay(true);
         var client = new VncClient(this, peer, _loop);
         _clients.Add(client);
         client.Greet();
     }
 
-    // Listening
-
-    void ListenAt(string path)
+    Listener Listen()
     {
-        try
+        try { return new Listener(_address.Address, _loop, Accept); }
+        catch (HostException e) when (e.Errno == Libc.EAddrInUse && _address.Path == null)
         {
-            SocketChar.RemoveStale(path);
-            var listener = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-            _listeners.Add(listener);
-            listener.Bind(new UnixDomainSocketEndPoint(path));
-            listener.Listen();
+            int first = VncAddress.FirstPort + _address.Display, last = VncAddress.FirstPort + _address.Last;
+            string ports = first == last ? $"port {first} is" : $"ports {first} to {last} are all";
+            throw new ConfigurationException($"{_address.Owner}: {ports} in use by another program; choose another display, "
+                + $"or let qkvm find a free one: -vnc {_address.Host}:{_address.Display},to=99", e);
         }
-        catch (Exception e) when (e is SocketException or ArgumentException or IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is HostException or SocketException or IOException or UnauthorizedAccessException)
         {
-            throw new ConfigurationException($"{_address.Owner}: cannot listen on {path}: {e.Message}", e);
+            throw new ConfigurationException($"{_address.Owner}: {e.Message}", e);
         }
     }
 
-    void ListenAtFirstFree()
-    {
-        IPAddress[] addresses = _address.Resolve();
-        for (int display = _address.Display; display <= _address.Last; display++)
-            if (TryListen(addresses, VncAddress.FirstPort + display)) return;
-        int first = VncAddress.FirstPort + _address.Display, last = VncAddress.FirstPort + _address.Last;
-        string ports = first == last ? $"port {first} is" : $"ports {first} to {last} are all";
-        throw new ConfigurationException($"{_address.Owner}: {ports} in use by another program; choose another display, "
-            + $"or let qkvm find a free one: -vnc {_address.Host}:{_address.Display},to=99");
-    }
-
-    /// <returns>False where the port is taken on one of the addresses.</returns>
-    bool TryListen(IPAddress[] addresses, int port)
-    {
-        SocketException? failure = null;
-        foreach (IPAddress address in addresses)
-        {
-            Socket? listener = null;
-            try
-            {
-                listener = new Socket(address.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
-                if (address.AddressFamily == AddressFamily.InterNetworkV6) listener.DualMode = address.Equals(IPAddress.IPv6Any);
-                listener.Bind(new IPEndPoint(address, port));
-                listener.Listen();
-                _listeners.Add(listener);
-            }
-            catch (SocketException e)
-            {
-                listener?.Dispose();
-                failure = e;
-                if (e.SocketErrorCode != SocketError.AddressAlreadyInUse) continue; // a host without this address family
-                foreach (Socket opened in _listeners) opened.Dispose();
-                _listeners.Clear();
-                return false;
-            }
-        }
-        if (_listeners.Count > 0) return true;
-        throw new ConfigurationException($"{_address.Owner}: cannot listen on port {port}: {failure?.Message}", failure);
-    }
-
-    static string Text(EndPoint? endPoint) => endPoint is IPEndPoint ip ? $"{ip.Address}:{ip.Port}" : $":{endPoint}";
-
-    static string Describe(EndPoint? endPoint) =>
-        $"{Text(endPoint)} ({(endPoint is IPEndPoint ip ? ip.AddressFamily == AddressFamily.InterNetworkV6 ? "ipv6" : "ipv4" : "unix")})";
+    static EndPointInfo Describe(SocketName name) => new(name.Host, name.Service, name.Family);
 }

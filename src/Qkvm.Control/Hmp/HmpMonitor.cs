@@ -1,7 +1,5 @@
 using System.Text;
-using Qkvm.Core.Accel;
 using Qkvm.Core.Char;
-using Qkvm.Core.Machine;
 
 namespace Qkvm.Control.Hmp;
 
@@ -19,24 +17,22 @@ public sealed class HmpMonitor : ICharFrontend, IMonitor
     readonly string _version;
     readonly StringBuilder _firstBytes = new();
     readonly Queue<byte[]> _pending = new();
+    readonly Queue<byte> _typedAhead = new();
     readonly bool _muxed;
-    bool _greeted, _refused;
+    bool _greeted, _refused, _busy;
 
-    public HmpMonitor(ICharBackend backend, IMachine machine, MachineBackends backends, MonitorCatalogue catalogue, string version, bool muxed)
+    public HmpMonitor(ICharBackend backend, CommandContext context, string version, bool muxed)
     {
-        (_backend, Machine, Backends, Catalogue, _version, _muxed) = (backend, machine, backends, catalogue, version, muxed);
-        Cpu = machine.Cpus[0];
-        _editor = new LineEditor(Prompt, Write, catalogue.Complete);
+        (_backend, Context, _version, _muxed) = (backend, context, version, muxed);
+        _editor = new LineEditor(Prompt, Write, head => CommandLine.Complete(context.Catalogue, head));
         backend.Connect(this);
     }
 
-    public IMachine Machine { get; }
-    public MachineBackends Backends { get; }
-    public MonitorCatalogue Catalogue { get; }
-    public IVCpu Cpu { get; set; }
+    public CommandContext Context { get; }
     public IReadOnlyList<string> History => _editor.History;
 
-    int ICharFrontend.Room => 256;
+    /// <summary>While a command has not answered yet, what is typed waits.</summary>
+    int ICharFrontend.Room => _busy ? 0 : 256;
 
     public void Write(string text)
     {
@@ -71,6 +67,7 @@ public sealed class HmpMonitor : ICharFrontend, IMonitor
             case CharEvent.MuxOut: Write("\r\n"); break;
             case CharEvent.Closed:
                 _pending.Clear();
+                _typedAhead.Clear();
                 _firstBytes.Clear();
                 _refused = false;
                 break;
@@ -79,13 +76,32 @@ public sealed class HmpMonitor : ICharFrontend, IMonitor
 
     void ICharFrontend.Receive(ReadOnlySpan<byte> data)
     {
-        foreach (byte b in data)
+        foreach (byte b in data) _typedAhead.Enqueue(b);
+        TakeTyped();
+    }
+
+    void TakeTyped()
+    {
+        while (!_busy && _typedAhead.TryDequeue(out byte b))
         {
-            if (_refused || LooksLikeHttp(b)) return;
+            if (_refused || LooksLikeHttp(b)) { _typedAhead.Clear(); return; }
             if (_editor.Take(b) is not { } line) continue;
-            Catalogue.Execute(this, line);
+            ValueTask command = CommandLine.ExecuteAsync(this, line);
+            if (!command.IsCompleted) { Finish(command); continue; }
+            command.GetAwaiter().GetResult();
             _editor.ShowPrompt();
         }
+    }
+
+    /// <summary>A command that answers later: its prompt follows the answer. A fault of ours ends the program, as anywhere.</summary>
+    async void Finish(ValueTask command)
+    {
+        _busy = true;
+        await command.ConfigureAwait(false);
+        _busy = false;
+        _editor.ShowPrompt();
+        TakeTyped();
+        _backend.AcceptInput();
     }
 
     void Greet()

@@ -1,4 +1,5 @@
 using Qkvm.Core.Machine;
+using Qkvm.Host;
 
 namespace Qkvm.Core.Accel;
 
@@ -11,6 +12,7 @@ public sealed class VCpuRunner : IDisposable
     readonly MachineLock _machineLock;
     readonly Action<IVCpu, VCpuExit> _onExit;
     readonly Thread[] _threads;
+    readonly int[] _threadIds;
     readonly object _gate = new();                                 // guards what follows; never held while taking the machine lock
     bool _run;
     bool _quit;
@@ -24,13 +26,20 @@ public sealed class VCpuRunner : IDisposable
         _machineLock = machineLock;
         _onExit = onExit;
         _threads = new Thread[cpus.Count];
+        _threadIds = new int[cpus.Count];
         for (int i = 0; i < _threads.Length; i++)
         {
+            int index = i;
             IVCpu cpu = cpus[i];
-            _threads[i] = new Thread(() => Loop(cpu), maxStackSize: 4 << 20) { Name = $"CPU {i}/{cpu.Index}", IsBackground = true };
+            _threads[i] = new Thread(() => Loop(cpu, index), maxStackSize: 4 << 20) { Name = $"CPU {i}/{cpu.Index}", IsBackground = true };
             _threads[i].Start();
         }
+        lock (_gate)
+            while (Array.IndexOf(_threadIds, 0) >= 0) Monitor.Wait(_gate);
     }
+
+    /// <summary>The host's number of the thread that runs this vCPU.</summary>
+    public int ThreadOf(int index) => _threadIds[index];
 
     public bool IsRunning
     {
@@ -71,9 +80,14 @@ public sealed class VCpuRunner : IDisposable
         _machineLock.RunReleased(() => { foreach (Thread thread in _threads) thread.Join(); });
     }
 
-    void Loop(IVCpu cpu)
+    void Loop(IVCpu cpu, int index)
     {
         long seen = 0;
+        lock (_gate)
+        {
+            _threadIds[index] = Libc.gettid();
+            Monitor.PulseAll(_gate);
+        }
         while (true)
         {
             lock (_gate)

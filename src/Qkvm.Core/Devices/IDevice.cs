@@ -13,4 +13,17 @@ public interface IDevice
 
     /// <summary>Names each mutable field once: saves or loads. Ends by validating what was loaded.</summary>
     void Exchange(StateStream state);
+
+    /// <summary>What it is beside a device, such as an <see cref="IBalloon"/>; null if it is no such thing.</summary>
+    T? Facet<T>() where T : class => this as T;
+}
+
+/// <summary>A device through which the guest gives memory back.</summary>
+public interface IBalloon
+{
+    /// <summary>Bytes that the guest has given away.</summary>
+    ulong Given { get; }
+
+    /// <summary>Asks the guest to give this many bytes away; whole pages of 4 KiB.</summary>
+    void Ask(ulong bytes);
 }

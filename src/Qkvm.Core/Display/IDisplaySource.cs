@@ -10,9 +10,18 @@ public interface IDisplaySource
 /// <summary>A server that shows the screens to viewers elsewhere.</summary>
 public interface IRemoteDisplay
 {
-    /// <summary>Its entry of `info vnc`, with QEMU's words.</summary>
-    string Describe();
+    /// <summary>Where it listens and who watches. Under the machine lock.</summary>
+    RemoteDisplayInfo Query();
 }
+
+/// <summary>One end of a connection, as query-vnc names it.</summary>
+/// <param name="Host">Empty for a UNIX socket.</param>
+/// <param name="Service">The port, or a UNIX socket's path.</param>
+/// <param name="Family">"ipv4", "ipv6" or "unix".</param>
+public sealed record EndPointInfo(string Host, string Service, string Family);
+
+/// <param name="Auth">"none", "vnc" …</param>
+public sealed record RemoteDisplayInfo(string Id, string Auth, IReadOnlyList<EndPointInfo> Servers, IReadOnlyList<EndPointInfo> Clients);
 
 /// <summary>A picture of 32-bit pixels 0x00RRGGBB, rows from top to bottom without padding.</summary>
 public sealed class FrameBuffer

@@ -12,14 +12,15 @@ using Qkvm.Host;
 
 namespace Qkvm.Core.Machine;
 
-public enum ShutdownCause { GuestShutdown, GuestReset, GuestPanic, HostQuit, HostSignal, HostError }
-
 /// <summary>What pc, q35 and microvm offer their devices.</summary>
 public interface IBoard
 {
     MachineLock Lock { get; }
     AddressSpace Memory { get; }
     AddressSpace Ports { get; }
+
+    /// <summary>Bytes of RAM, as -m says.</summary>
+    ulong MemorySize { get; }
     IVirtualClock Clock { get; }
 
     /// <summary>A wire of its own to a global system interrupt (ISA IRQs are 0 to 15); wires to one number are OR-ed.</summary>
@@ -52,6 +53,9 @@ public interface IBoard
     /// <summary>Stops the vCPUs, as `stop` does, with a reason for `info status` ("paused", "io-error", "guest-panicked").</summary>
     void RequestPause(string reason);
 
+    /// <summary>Tells QMP and whoever else listens. Under the lock.</summary>
+    void Raise(MachineEvent happened);
+
     /// <summary>Registers an option ROM or another file for the firmware: "genroms/linuxboot.bin", "bootorder" …</summary>
     void AddFirmwareFile(string name, ReadOnlyMemory<byte> contents);
 
@@ -62,6 +66,10 @@ public interface IBoard
     BlockBackend TakeDrive(string id, string owner);
     ICharBackend TakeChardev(string id, string owner);
     INetBackend TakeNetdev(string id, string owner);
+
+    /// <summary>What -object made, which any number may use.</summary>
+    /// <param name="what">As messages call it: "source of entropy".</param>
+    T FindObject<T>(string id, string what, string owner) where T : class;
 
     InputRouter Input { get; }
 

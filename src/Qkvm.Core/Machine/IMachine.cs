@@ -6,12 +6,6 @@ using Qkvm.Host;
 
 namespace Qkvm.Core.Machine;
 
-public enum MachineEventKind { Stop, Resume, Reset, Shutdown, PowerDown, Suspend, Wakeup, GuestPanicked, Watchdog, DeviceDeleted, RtcChange }
-
-/// <summary>What QMP reports of the machine itself.</summary>
-/// <param name="Cause">For Reset and Shutdown.</param>
-public readonly record struct MachineEvent(MachineEventKind Kind, ShutdownCause Cause = ShutdownCause.HostQuit);
-
 /// <summary>A machine as monitors, debuggers and migration handle it. All members: main loop, under the machine lock.</summary>
 /// <remarks>Pausing lets go of the lock until the last vCPU has stopped: call it at the top of a command, never from
 /// register code, which has <see cref="IBoard.RequestPause"/> and its sisters.</remarks>
@@ -21,10 +15,12 @@ public interface IMachine
     IBoard Board { get; }
     IAccelerator Accelerator { get; }
     IReadOnlyList<IVCpu> Cpus { get; }
+
+    /// <summary>The host's number of the thread that runs this vCPU.</summary>
+    int ThreadOf(IVCpu cpu);
     RunState State { get; }
 
-    /// <summary>Under the machine lock, after the state changed.</summary>
-    event Action<MachineEvent>? Event;
+    EventBus Events { get; }
 
     /// <summary>A vCPU hit a breakpoint or finished a step; the machine is in <see cref="RunState.Debug"/>.</summary>
     event Action<IVCpu>? DebugStop;
@@ -33,18 +29,21 @@ public interface IMachine
     /// <see cref="WhenDisksAreIdle"/>.</summary>
     void Pause(RunState state = RunState.Paused);
 
+    /// <summary>Keeps the vCPUs still for the time of a look at them. Nobody is told, and the clock goes on.</summary>
+    void WhileStill(Action look);
+
     /// <summary>Goes on; does nothing to a machine that runs or was shut down.</summary>
     void Resume();
 
     /// <summary>system_reset: as soon as the disks are idle, which is mostly at once; a running machine goes on
     /// running.</summary>
-    void Reset(ShutdownCause cause = ShutdownCause.HostQuit);
+    void Reset(ShutdownCause cause = ShutdownCause.HostReset);
 
     /// <summary>system_powerdown: presses the power button.</summary>
     void PowerDown();
 
     /// <summary>Ends the program once the loop is left.</summary>
-    void Quit(int exitCode = 0);
+    void Quit(ShutdownCause cause = ShutdownCause.HostQuit, int exitCode = 0);
 
     /// <summary>NMI to all vCPUs (the `nmi` command).</summary>
     void InjectNmi();
@@ -55,7 +54,7 @@ public interface IMachine
     /// <summary>device_add; throws ConfigurationException.</summary>
     void AddDevice(DeviceConfig device);
 
-    /// <summary>device_del; throws ConfigurationException for an unknown id or a device that cannot go.</summary>
+    /// <summary>device_del; throws CommandException for an unknown id or a device that cannot go.</summary>
     void RemoveDevice(string id);
 
     /// <summary>Screens, the primary first.</summary>

@@ -1,14 +1,19 @@
+using System.Text.Json.Serialization;
+
 namespace Qkvm.Core.Machine;
 
 /// <summary>What the machine is doing, with QEMU's distinctions.</summary>
+[JsonConverter(typeof(NamedEnum<RunState>))]
 public enum RunState
 {
     /// <summary>Built, never started (-S).</summary>
-    PreLaunch, Running, Paused,
+    [JsonStringEnumMemberName("prelaunch")] PreLaunch, Running, Paused,
     /// <summary>The guest switched itself off under -no-shutdown, or reset under -no-reboot with it.</summary>
     Shutdown,
     IoError, InternalError, GuestPanicked, Watchdog, Debug, Suspended,
-    InMigrate, PostMigrate, FinishMigrate, SaveVm, RestoreVm,
+    [JsonStringEnumMemberName("inmigrate")] InMigrate,
+    [JsonStringEnumMemberName("postmigrate")] PostMigrate,
+    FinishMigrate, SaveVm, RestoreVm,
 }
 
 public static class RunStates

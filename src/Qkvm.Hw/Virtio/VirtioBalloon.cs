@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using Qkvm.Core.Devices;
+using Qkvm.Core.Machine;
 using Qkvm.Core.State;
 using Qkvm.Core.Virtio;
 
@@ -7,11 +8,16 @@ namespace Qkvm.Hw.Virtio;
 
 /// <summary>Traditional memory balloon. Virtio 1.2, section 5.5: the guest gives pages, and the host forgets them.</summary>
 /// <remarks>Page numbers outside RAM are ignored. Deviations: no page poison, free page hints or reporting.</remarks>
-public sealed class VirtioBalloon : VirtioDevice
+public sealed class VirtioBalloon : VirtioDevice, IBalloon
 {
     public static readonly DeviceModel[] Models = VirtioPciModels.Family("virtio-balloon-pci", "virtio memory balloon",
         DeviceCategory.Misc, 0x00FF00, [Property.Bool("deflate-on-oom", false)], null,
-        (name, values, _) => new VirtioBalloon(name, values.Bool("deflate-on-oom")));
+        (name, values, board) =>
+        {
+            var balloon = new VirtioBalloon(name, values.Bool("deflate-on-oom"));
+            balloon.ActualChanged += () => board.Raise(new BalloonChangeEvent(board.MemorySize - balloon.Given));
+            return balloon;
+        });
 
     const ulong StatsVq = 1 << 1, DeflateOnOom = 1 << 2;           // 5.5.3
     const int NumPages = 0, Actual = 4, ConfigLength = 8;          // struct virtio_balloon_config
@@ -42,6 +48,9 @@ public sealed class VirtioBalloon : VirtioDevice
 
     /// <summary>Pages of 4 KiB that the guest has given away, as it says.</summary>
     public uint ActualPages => _actual;
+
+    public ulong Given => (ulong)_actual << PageShift;
+    public void Ask(ulong bytes) => SetTarget((uint)(bytes >> PageShift));
 
     /// <summary>Raised when the guest reports another <see cref="ActualPages"/>.</summary>
     public event Action? ActualChanged;

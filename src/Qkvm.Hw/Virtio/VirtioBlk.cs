@@ -25,8 +25,9 @@ public sealed class VirtioBlk : VirtioDevice
     public static readonly DeviceModel[] Models = VirtioPciModels.Family("virtio-blk-pci", "virtio disk", DeviceCategory.Storage,
         0x010000,
         [
-            Property.Drive(), Property.Text("iothread", help: "an -object iothread that moves the data"), Property.Text("serial"), Property.OnOffAuto("write-cache"), Property.Bool("config-wce", true),
-            Property.Number("num-queues", AutoQueues), Property.Number("queue-size", 256),
+            Property.Drive(), Property.Object("iothread", "an -object iothread that moves the data"),
+            Property.Text("serial"), Property.OnOffAuto("write-cache"), Property.Bool("config-wce", true),
+            Property.Automatic("num-queues", 1, MostQueues), Property.Number("queue-size", 256),
             Property.Bool("discard", true), Property.Bool("write-zeroes", true),
             Property.Size("logical_block_size", 0), Property.Size("physical_block_size", 0),
             Property.Size("min_io_size", 0), Property.Size("opt_io_size", 0), Property.Number("class", 0),
@@ -45,7 +46,7 @@ public sealed class VirtioBlk : VirtioDevice
 
     internal const int SectorSize = 512, IdLength = 20;
     internal const uint MaxSectors = 4194303;                      // of one discard or write-zeroes request
-    const ulong AutoQueues = 65535;
+    const ulong MostQueues = 64;
 
     readonly VirtioBlkOptions _options;
     readonly int[] _queueSizes;
@@ -149,13 +150,7 @@ public sealed class VirtioBlk : VirtioDevice
         config[WriteZeroesMayUnmap] = 1;
     }
 
-    static int QueuesOf(Properties values)
-    {
-        ulong queues = values.Number("num-queues");
-        if (queues == AutoQueues) return 1;
-        return queues is >= 1 and <= 64 ? (int)queues
-            : throw new ConfigurationException($"{values.Owner}: num-queues={queues} is impossible; give 1 to 64");
-    }
+    static int QueuesOf(Properties values) => (int)(values.NumberOrAuto("num-queues") ?? 1);
 
     static VirtioBlk FromProperties(string name, Properties values, IBoard board)
     {

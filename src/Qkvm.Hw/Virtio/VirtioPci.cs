@@ -21,7 +21,7 @@ public sealed record VirtioPciOptions(uint ClassCode, int Vectors, bool Legacy =
 /// <summary>Virtio over PCI: modern, legacy, or both (transitional). Virtio 1.2, section 4.1.</summary>
 /// <remarks>BAR 0 holds the legacy registers in I/O space, BAR 1 the MSI-X table, BAR 4 the modern structures, as QEMU
 /// lays them out. Deviations: no packed rings, no queue reset, no notification data, no shared memory.</remarks>
-public sealed class VirtioPci : PciDevice, IVirtioTransport
+public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
 {
     const ushort RedHat = 0x1AF4, ModernBase = 0x1040;
     const int MsiXBar = 1, ModernBar = 4;
@@ -85,6 +85,8 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport
     }
 
     public VirtioDevice Device { get; }
+
+    T? IDevice.Facet<T>() where T : class => Device as T ?? this as T;
     public VirtioControl Control { get; }
 
     /// <summary>The vector of configuration changes; a vector that does not exist reads back as none.</summary>

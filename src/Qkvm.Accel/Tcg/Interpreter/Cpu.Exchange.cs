@@ -44,7 +44,9 @@ public sealed unsafe partial class Cpu
         state.Field("a20-masked", ref s->A20Masked);
         state.Field("data-breakpoint-hit", ref _dataBreakpointHit);
         state.Block("xsave", new Span<byte>(s->Xsave.Bytes, sizeof(XsaveArea)));
+        state.Field("x87-error", ref _tellsError);
         if (!state.IsLoading) return;
+        _isA20Closed = s->A20Masked != 0;
         AllFlags = flags;
         s->Halted = halted;
         _waitsForStore = false;
@@ -95,7 +97,7 @@ public sealed unsafe partial class Cpu
         ExchangeArray(state, "mtrr-physical", _mtrrPhysical);
         ExchangeArray(state, "mtrr-fixed", _mtrrFixed);
         ExchangeArray(state, "mc", _mcBanks);
-        ExchangeArray(state, "amd", _amd);
+        ExchangeArray(state, "vendor", _vendorValues);
     }
 
     static void ExchangeArray(StateStream state, string name, ulong[] values)

@@ -1,0 +1,65 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using System.Text.Json.Serialization.Metadata;
+using Qkvm.Control.Commands;
+
+namespace Qkvm.Control;
+
+/// <summary>All commands: a new one is one line here. Execution, help, completion, query-commands and the schema read it.</summary>
+public sealed class CommandCatalogue
+{
+    public static readonly Command[] All =
+    [
+        // The machine
+        QueryStatus.Command, QueryVersion.Command, QueryName.Command, QueryUuid.Command, QueryKvm.Command,
+        RunControl.Stop, RunControl.Continue, RunControl.Reset, RunControl.PowerDown, RunControl.Quit, RunControl.InjectNmi,
+        NegotiateCapabilities.Command, HumanMonitorCommand.Command, QueryCommands.Command, HelpCommands.Help, HelpCommands.History,
+
+        // Processors and memory
+        QueryCpus.Command, SelectCpu.Command, Registers.Command, Jit.Command, MemoryTree.Command,
+        MemoryDump.Virtual, MemoryDump.Physical, PrintExpression.Command, TranslateAddress.Command, Checksum.Command,
+        SaveMemory.Virtual, SaveMemory.Physical, PortAccess.In, PortAccess.Out,
+        Balloon.Query, Balloon.Set,
+
+        // Devices
+        DeviceTree.Command, QueryPci.Command, DeviceDelete.Command, QueryBlock.Command, Eject.Command,
+        QueryChardev.Command, Network.Command, QueryVnc.Command, QueryVnc.Servers, ScreenDump.Command,
+        SendKey.Command, MouseInput.Move, MouseInput.Button,
+    ];
+
+    public static readonly CommandCatalogue Standard = new(All);
+
+    readonly Dictionary<string, Command> _byName;
+    readonly Lazy<JsonSerializerOptions> _json;
+
+    public CommandCatalogue(IReadOnlyList<Command> commands)
+    {
+        Commands = commands;
+        _byName = commands.Where(c => c.Name != null).ToDictionary(c => c.Name!, StringComparer.Ordinal);
+        _json = new Lazy<JsonSerializerOptions>(() => new JsonSerializerOptions
+        {
+            PropertyNamingPolicy = JsonNamingPolicy.KebabCaseLower,
+            DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
+            RespectRequiredConstructorParameters = true,
+            RespectNullableAnnotations = true,
+            TypeInfoResolver = JsonTypeInfoResolver.Combine([NothingJson.Default, EventJson.Default, .. commands.Select(c => c.Json).Distinct()]),
+        });
+        Human = [.. commands.Where(c => c.Form is { IsInfo: false }).OrderBy(c => c.Form!.Name, StringComparer.Ordinal)];
+        Info = [.. commands.Where(c => c.Form is { IsInfo: true }).OrderBy(c => c.Form!.Name, StringComparer.Ordinal)];
+    }
+
+    public IReadOnlyList<Command> Commands { get; }
+
+    /// <summary>What the human monitor knows, and its items of `info`; by name.</summary>
+    public IReadOnlyList<Command> Human { get; }
+    public IReadOnlyList<Command> Info { get; }
+
+    /// <summary>How records become JSON: QMP's names, what is null left out.</summary>
+    public JsonSerializerOptions Json => _json.Value;
+
+    /// <summary>QMP's command of this name, or null.</summary>
+    public Command? Find(string name) => _byName.GetValueOrDefault(name);
+}
+
+[JsonSerializable(typeof(Nothing))]
+sealed partial class NothingJson : JsonSerializerContext;

@@ -1,0 +1,43 @@
+using Qkvm.Core.Accel;
+using Qkvm.Core.Devices;
+using Qkvm.Core.Machine;
+
+namespace Qkvm.Control;
+
+/// <summary>What a command works with; each monitor has its own.</summary>
+public sealed class CommandContext(IMachine machine, MachineBackends backends, CommandCatalogue catalogue)
+{
+    public IMachine Machine { get; } = machine;
+    public MachineBackends Backends { get; } = backends;
+    public CommandCatalogue Catalogue { get; } = catalogue;
+
+    /// <summary>The vCPU that `cpu N` chose; the first one in QMP.</summary>
+    public IVCpu Cpu { get; set; } = machine.Cpus[0];
+
+    /// <summary>QMP's greeting is over.</summary>
+    public bool IsNegotiated { get; set; }
+
+    /// <summary>The client may send exec-oob.</summary>
+    public bool AllowsOutOfBand { get; set; }
+
+    /// <summary>All devices of the tree, with the bus that each sits on.</summary>
+    public IEnumerable<(QBus Bus, QDevice Device)> Devices => Below(Machine.Tree);
+
+    /// <summary>The first device that is such a thing, or null.</summary>
+    public T? Find<T>() where T : class => Devices.Select(d => d.Device.Device?.Facet<T>()).FirstOrDefault(found => found != null);
+
+    /// <summary>What awaits this goes on on the main loop, under the machine lock, wherever the work itself ended.</summary>
+    public async ValueTask<T> BackOnLoop<T>(ValueTask<T> running)
+    {
+        if (running.IsCompleted) return running.GetAwaiter().GetResult();
+        Task<T> task = running.AsTask();
+        await ((Task)task).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        var back = new TaskCompletionSource();                     // its continuation runs inside the posted action
+        Machine.Board.Post(back.SetResult);
+        await back.Task.ConfigureAwait(false);
+        return task.GetAwaiter().GetResult();
+    }
+
+    static IEnumerable<(QBus, QDevice)> Below(QBus bus) =>
+        bus.Devices.SelectMany(d => d.Buses.SelectMany(Below).Prepend((bus, d)));
+}

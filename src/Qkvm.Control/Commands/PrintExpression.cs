@@ -1,0 +1,13 @@
+namespace Qkvm.Control.Commands;
+
+static class PrintExpression
+{
+    public static readonly Command Command = new HumanCommand("print|p", "/fmt expr", "print expression value (use $pc for the instruction pointer)",
+        (monitor, words) =>
+        {
+            DumpFormat format = DumpFormat.Parse(words.Format() ?? "d", 'd') with { Size = 8 };
+            ulong value = words.Address("expr");
+            words.End();
+            monitor.Write(format.Text(value) + "\n");
+        });
+}

@@ -1,0 +1,152 @@
+using System.Text.Json;
+using Qkvm.Control;
+using Qkvm.Core.Machine;
+
+namespace Qkvm.Tests.Control;
+
+/// <summary>Commands by both their names: QMP's records and what the human monitor prints of them.</summary>
+public sealed class CommandTests : IDisposable
+{
+    readonly ControlBench _bench = new();
+
+    public void Dispose() => _bench.Dispose();
+
+    [Theory]
+    [InlineData("query-status", """{"status":"prelaunch","singlestep":false,"running":false}""")]
+    [InlineData("query-name", """{"name":"bench"}""")]
+    [InlineData("query-uuid", """{"UUID":"00000000-0000-0000-0000-000000000000"}""")]
+    [InlineData("query-kvm", """{"enabled":false,"present":true}""")]
+    [InlineData("query-balloon", """{"actual":16777216}""")]
+    [InlineData("query-vnc", """{"enabled":false}""")]
+    [InlineData("query-vnc-servers", "[]")]
+    [InlineData("query-chardev", """[{"label":"serial0","filename":"fake","frontend-open":true}]""")]
+    [InlineData("query-block", """
+        [{"device":"disk","qdev":"-device virtio-blk-pci","type":"unknown","removable":false,"locked":false,"inserted":{"file":"disk.img","ro":false,"drv":"memory","cache":{"writeback":true,"direct":false,"no-flush":false},"image":{"filename":"disk.img","format":"memory","virtual-size":1048576}}}]
+        """)]
+    [InlineData("stop", "{}")] [InlineData("cont", "{}")] [InlineData("system_powerdown", "{}")]
+    public void A_command_answers_with_its_record(string name, string json) => Assert.Equal(json.Trim(), _bench.Query(name).GetRawText());
+
+    [Fact]
+    public void Each_vCPU_has_a_thread_of_the_host_and_a_place()
+    {
+        JsonElement cpus = _bench.Query("query-cpus-fast");
+        Assert.Equal(2, cpus.GetArrayLength());
+        foreach (JsonElement cpu in cpus.EnumerateArray())
+            Assert.True(Directory.Exists($"/proc/self/task/{cpu.GetProperty("thread-id").GetInt32()}"), cpu.GetRawText());
+        Assert.Equal("""{"socket-id":0,"core-id":1,"thread-id":0}""", cpus[1].GetProperty("props").GetRawText());
+    }
+
+    [Fact]
+    public void The_PCI_devices_are_those_of_the_bus()
+    {
+        JsonElement devices = _bench.Query("query-pci")[0].GetProperty("devices");
+        JsonElement disk = Assert.Single(devices.EnumerateArray(), d => d.GetProperty("qdev_id").GetString() == "disk0");
+        Assert.Equal("""{"class":256,"desc":"SCSI controller"}""", disk.GetProperty("class_info").GetRawText());
+        Assert.Equal(0x1AF4, disk.GetProperty("id").GetProperty("vendor").GetInt32());
+        Assert.Contains(disk.GetProperty("regions").EnumerateArray(), r => r.GetProperty("bar").GetInt32() == 4 && r.GetProperty("mem_type_64").GetBoolean());
+    }
+
+    [Theory]
+    [InlineData("balloon", null, "Parameter 'value' is missing")]
+    [InlineData("balloon", "{}", "Parameter 'value' is missing")]
+    [InlineData("balloon", """{"value":"x"}""", "Invalid parameter type for 'value', expected: integer")]
+    [InlineData("balloon", """{"value":1.5}""", "Invalid parameter type for 'value', expected: integer")]
+    [InlineData("balloon", """{"value":1,"foo":2}""", "Parameter 'foo' is unexpected")]
+    [InlineData("stop", """{"foo":1}""", "Parameter 'foo' is unexpected")]
+    [InlineData("eject", """{"device":"disk","force":1}""", "Invalid parameter type for 'force', expected: boolean")]
+    [InlineData("screendump", """{"filename":"/nowhere/x","format":"tiff"}""", "Invalid parameter 'format'")]
+    [InlineData("device_del", """{"id":"port0"}""", "Bus 'isa.0' does not support hotplugging")]
+    public void What_does_not_fit_is_a_generic_error(string name, string? arguments, string message)
+    {
+        var error = Assert.Throws<CommandException>(() => _bench.Query(name, arguments));
+        Assert.Equal((ErrorClass.GenericError, message), (error.Class, error.Message));
+    }
+
+    [Theory]
+    [InlineData("device_del", """{"id":"nope"}""", ErrorClass.DeviceNotFound, "Device 'nope' not found")]
+    [InlineData("eject", """{"device":"nope"}""", ErrorClass.DeviceNotFound, "Device 'nope' not found")]
+    public void Errors_have_a_class(string name, string arguments, ErrorClass expected, string message)
+    {
+        var error = Assert.Throws<CommandException>(() => _bench.Query(name, arguments));
+        Assert.Equal((expected, message), (error.Class, error.Message));
+    }
+
+    [Fact]
+    public void Without_a_balloon_it_is_not_active()
+    {
+        _bench.Query("device_del", """{"id":"balloon0"}""");
+        Assert.Equal(ErrorClass.DeviceNotActive, Assert.Throws<CommandException>(() => _bench.Query("query-balloon")).Class);
+        Assert.Equal("Error: No balloon device has been activated\n", _bench.Human("info balloon"));
+    }
+
+    [Fact]
+    public void Events_carry_their_data()
+    {
+        var events = new List<MachineEvent>();
+        _bench.Machine.Events.Raised += events.Add;
+        _bench.Query("cont");
+        _bench.Human("info registers");                            // a look is no stop
+        _bench.Query("stop");
+        _bench.Query("system_reset");
+        _bench.Query("device_del", """{"id":"disk0"}""");
+        Assert.Equal([new ResumeEvent(), new StopEvent(), new ResetEvent(false, ShutdownCause.HostReset),
+            new DeviceDeletedEvent("disk0", "/machine/peripheral/disk0")], events);
+    }
+
+    [Theory]
+    [InlineData("info status", "VM status: paused (prelaunch)\n")]
+    [InlineData("info name", "bench\n")]
+    [InlineData("info kvm", "kvm support: disabled\n")]
+    [InlineData("info vnc", "None\n")]
+    [InlineData("info balloon", "balloon: actual=16\n")]
+    [InlineData("info block", "disk: disk.img (memory)\n    Attached to:      -device virtio-blk-pci\n    Cache mode:       writeback\n")]
+    [InlineData("info chardev", "serial0: filename=fake\n")]
+    [InlineData("info history", "0: 'stop'\n")]
+    [InlineData("p 16+0x10", "32\n")]
+    [InlineData("p/x 255", "0x00000000000000ff\n")]
+    [InlineData("xp/2xw 0", "0000000000000000: 0x00000000 0x00000000\n")]
+    [InlineData("sum 0 4096", "00000\n")]
+    [InlineData("foo", "unknown command: 'foo'\n")]
+    [InlineData("info foo", "unknown command: 'info foo'\n")]
+    [InlineData("cont now", "cont|c: extraneous characters at the end of line\nTry \"help cont|c\" for more information\n")]
+    [InlineData("eject", "eject: device expected\n")]
+    [InlineData("eject nope", "Error: Device 'nope' not found\n")]
+    [InlineData("info jit", "Error: JIT information is only available with accel=tcg\n")]
+    public void The_human_monitor_prints(string line, string printed) => Assert.Equal(printed, _bench.Human(line));
+
+    [Fact]
+    public void Each_command_of_the_human_monitor_without_arguments_answers()
+    {
+        foreach (Command command in CommandCatalogue.Standard.Info.Concat(CommandCatalogue.Standard.Human))
+        {
+            HumanForm form = command.Form!;
+            if (form.Arguments.Length > 0 && !form.IsInfo || form.Names.Contains("quit")) continue;
+            string printed = _bench.Human(form.IsInfo ? $"info {form.Names[0]}" : form.Names[0]);
+            Assert.DoesNotContain("unknown command", printed);
+        }
+    }
+
+    [Fact]
+    public void What_an_eject_waits_for_holds_nothing_up()
+    {
+        Assert.Equal("", _bench.Human("eject -f disk"));
+        Assert.Equal("disk: [not inserted]\n", _bench.Human("info block"));
+        Assert.False(_bench.Query("query-block")[0].TryGetProperty("inserted", out _));
+    }
+
+    [Fact]
+    public void Every_command_is_described_and_listed_once()
+    {
+        CommandCatalogue catalogue = CommandCatalogue.Standard;
+        string[] names = [.. _bench.Query("query-commands").EnumerateArray().Select(c => c.GetProperty("name").GetString()!)];
+        Assert.Equal(names.Distinct(), names);
+        Assert.True(names.Length > 15, $"{names.Length} commands");
+        foreach (Command command in catalogue.Commands.Where(c => c.Name != null))
+        {
+            Assert.NotNull(catalogue.Json.GetTypeInfo(command.Arguments!));
+            Assert.NotNull(catalogue.Json.GetTypeInfo(command.Result!));
+        }
+        string[] human = [.. catalogue.Human.SelectMany(c => c.Form!.Names)];
+        Assert.Equal(human.Distinct(), human);
+    }
+}
