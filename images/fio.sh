@@ -1,7 +1,7 @@
 #!/bin/bash
 # images/fio.sh OUTPUT_DIR
-# Makes OUTPUT_DIR/initrd.cpio, a second part for the initrd of images/tiny.sh: Debian 12's fio with its libraries, and a
-# program /fio-init that runs it on /dev/vda and powers off. Nothing is installed. Needs no root.
+# Makes OUTPUT_DIR/initrd.cpio, a second part for the initrd of images/tiny.sh: Debian 12's fio with its libraries, and
+# a program /fio-init that runs it on /dev/vda and powers off. Nothing is installed. Needs no root.
 set -euo pipefail
 
 out=${1:?usage: $0 OUTPUT_DIR}

@@ -1,7 +1,7 @@
 #!/bin/bash
-# scripts/bench-storage.sh [OTHER_QKVM]: 4 KiB random reads of fio at depth 32 on a virtio disk, in a Debian guest on the
-# software CPU, under out/qkvm, another qkvm and qemu-system-x86_64 in turns: raw and preallocated qcow2, in tmpfs and on
-# disk. The median of RUNS (default 3) counts; SECONDS_EACH (default 5), SMP (default 1), DEPTH (default 32).
+# scripts/bench-storage.sh [OTHER_QKVM]: 4 KiB random reads of fio at depth 32 on a virtio disk, in a Debian guest on
+# the software CPU, under out/qkvm, another qkvm and qemu-system-x86_64 in turns: raw and preallocated qcow2, in tmpfs
+# and on disk. The median of RUNS (default 3) counts; SECONDS_EACH (default 5), SMP (default 1), DEPTH (default 32).
 set -uo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)

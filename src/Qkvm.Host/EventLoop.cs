@@ -21,7 +21,8 @@ public sealed unsafe class EventLoop : IoLoop, IDisposable
     readonly EpollEvent[] _ready = GC.AllocateArray<EpollEvent>(64, pinned: true);
     readonly Action _runDue, _dispatch, _dispatchAlways;
     PollPatience _patience;
-    readonly Dictionary<int, FdEvents> _always = [];               // regular files, which epoll refuses: they never wait
+    // regular files, which epoll refuses: they never wait
+    readonly Dictionary<int, FdEvents> _always = [];
     IPolled[] _polled = [];                                        // replaced whole
     IoRing? _ring;
     bool _ringTried;
@@ -44,7 +45,8 @@ public sealed unsafe class EventLoop : IoLoop, IDisposable
         Control(CtlAdd, _wake, FdEvents.Readable);
     }
 
-    /// <summary>Called before each wait: runs what is due, returns nanoseconds until the next deadline, or -1 for none.</summary>
+    /// <summary>Called before each wait: runs what is due, returns nanoseconds until the next deadline, or -1 for
+    /// none.</summary>
     public Func<long> Timers { get; set; } = () => -1;
 
     /// <summary>Made when the loop's thread first asks for it: only that thread may use it.</summary>
@@ -237,6 +239,7 @@ public sealed unsafe class EventLoop : IoLoop, IDisposable
         const int NotPermitted = 1;
         var change = new EpollEvent { Events = (uint)events, Data = (uint)fd };
         if (Libc.epoll_ctl(_epoll, operation, fd, &change) == 0 || operation == CtlDel) return true;
-        return Libc.Errno == NotPermitted ? false : throw new HostException($"cannot watch descriptor {fd}", Libc.Errno);
+        return Libc.Errno == NotPermitted ? false
+            : throw new HostException($"cannot watch descriptor {fd}", Libc.Errno);
     }
 }

@@ -3,7 +3,8 @@ using System.Buffers;
 namespace Qkvm.Host;
 
 /// <summary>An open file or block device: positional vectored I/O on managed memory without copies.</summary>
-/// <remarks>Calls return what the system call returned, or a negative errno. They may run on many threads at once.</remarks>
+/// <remarks>Calls return what the system call returned, or a negative errno. They may run on many threads at
+/// once.</remarks>
 public sealed unsafe class HostFile : IDisposable
 {
     int _fd;

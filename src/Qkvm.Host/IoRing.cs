@@ -66,14 +66,16 @@ public sealed unsafe class IoRing : IDisposable
     /// <summary>Prepares a transfer, which starts with the next <see cref="Submit"/>. False where the ring is full or
     /// the pieces are too
     /// many: nothing is done then.</summary>
-    public bool TryTransfer(HostFile file, bool isWrite, long offset, ReadOnlySpan<Memory<byte>> pieces, out ValueTask<int> result)
+    public bool TryTransfer(HostFile file, bool isWrite, long offset, ReadOnlySpan<Memory<byte>> pieces,
+        out ValueTask<int> result)
     {
         result = default;
         if (pieces.Length > MaxPieces || !_free.TryPop(out Operation? operation)) return false;
         Iovec* vector = operation.Pin(pieces);
         result = Prepare(operation, new RingSubmission
         {
-            Operation = isWrite ? RingSubmission.WriteVector : RingSubmission.ReadVector, Fd = file.Fd, Offset = (ulong)offset,
+            Operation = isWrite ? RingSubmission.WriteVector
+                : RingSubmission.ReadVector, Fd = file.Fd, Offset = (ulong)offset,
             Address = (ulong)vector, Length = (uint)pieces.Length,
         });
         return true;
@@ -84,7 +86,9 @@ public sealed unsafe class IoRing : IDisposable
     {
         result = default;
         if (!_free.TryPop(out Operation? operation)) return false;
-        result = Prepare(operation, new RingSubmission { Operation = RingSubmission.Sync, Fd = file.Fd, OperationFlags = RingSubmission.SyncData });
+        result = Prepare(operation,
+            new RingSubmission { Operation = RingSubmission.Sync, Fd = file.Fd,
+            OperationFlags = RingSubmission.SyncData });
         return true;
     }
 
@@ -182,7 +186,8 @@ public sealed unsafe class IoRing : IDisposable
 
         public ValueTaskSourceStatus GetStatus(short token) => _source.GetStatus(token);
 
-        public void OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
+        public void OnCompleted(Action<object?> continuation, object? state, short token,
+            ValueTaskSourceOnCompletedFlags flags) =>
             _source.OnCompleted(continuation, state, token, flags);
     }
 }

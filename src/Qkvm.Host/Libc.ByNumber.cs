@@ -2,7 +2,8 @@ using System.Runtime.InteropServices;
 
 namespace Qkvm.Host;
 
-/// <summary>System calls whose functions glibc 2.17 lacks, by their numbers on x86-64. They return what the functions do.</summary>
+/// <summary>System calls whose functions glibc 2.17 lacks, by their numbers on x86-64. They return what the functions
+/// do.</summary>
 public static unsafe partial class Libc
 {
     const int Stat = 4, Fstat = 5, GetTid = 186, TgKill = 234, GetRandom = 318, MemfdCreate = 319, PReadV2 = 327,
@@ -17,7 +18,8 @@ public static unsafe partial class Libc
     public static int tgkill(int process, int thread, int signal) => (int)syscall(TgKill, process, thread, signal);
 
     /// <remarks>Since Linux 3.17.</remarks>
-    public static nint getrandom(void* buffer, nuint length, uint flags) => syscall(GetRandom, (nint)buffer, (nint)length, (nint)flags);
+    public static nint getrandom(void* buffer, nuint length, uint flags) =>
+        syscall(GetRandom, (nint)buffer, (nint)length, (nint)flags);
 
     /// <remarks>Since Linux 3.17.</remarks>
     public static int memfd_create(string name, uint flags) => (int)syscall(MemfdCreate, name, (nint)flags, 0);
@@ -27,7 +29,8 @@ public static unsafe partial class Libc
         syscall(PReadV2, fd, (nint)pieces, count, (nint)offset, 0, flags);
 
     /// <remarks>Since Linux 5.1, as is the next. io_uring_setup(2).</remarks>
-    internal static int io_uring_setup(uint entries, RingParameters* parameters) => (int)syscall(IoUringSetup, (nint)entries, (nint)parameters, 0);
+    internal static int io_uring_setup(uint entries, RingParameters* parameters) =>
+        (int)syscall(IoUringSetup, (nint)entries, (nint)parameters, 0);
 
     /// <remarks>io_uring_enter(2), without a signal mask.</remarks>
     internal static int io_uring_enter(int ring, uint submit, uint wait, uint flags) =>
@@ -37,7 +40,8 @@ public static unsafe partial class Libc
     private static partial nint syscall(nint number, nint first, nint second, nint third);
 
     [LibraryImport(Library, SetLastError = true)]
-    private static partial nint syscall(nint number, nint first, nint second, nint third, nint fourth, nint fifth, nint sixth);
+    private static partial nint syscall(nint number, nint first, nint second, nint third, nint fourth, nint fifth,
+        nint sixth);
 
     [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial nint syscall(nint number, string first, nint second, nint third);

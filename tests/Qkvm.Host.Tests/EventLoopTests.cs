@@ -36,7 +36,8 @@ public sealed class EventLoopTests : IDisposable
         _loop.Watch(fd, FdEvents.Readable, events =>
         {
             _seen.Add($"{events & FdEvents.Readable}");
-            _loop.Unwatch(fd);                                     // the byte stays: level triggered, it would call again
+            // the byte stays: level triggered, it would call again
+            _loop.Unwatch(fd);
             _loop.Post(() => _loop.Post(_loop.Stop));
         });
         _loop.Run();
@@ -46,7 +47,8 @@ public sealed class EventLoopTests : IDisposable
     [Fact]
     public void A_regular_file_is_always_ready()
     {
-        using var file = new FileStream(Path.GetTempFileName(), FileMode.Open, FileAccess.Read, FileShare.Read, 0, FileOptions.DeleteOnClose);
+        using var file = new FileStream(Path.GetTempFileName(), FileMode.Open, FileAccess.Read, FileShare.Read, 0,
+            FileOptions.DeleteOnClose);
         _loop.Watch((int)file.SafeFileHandle.DangerousGetHandle(), FdEvents.Readable, _ => _loop.Stop());
         _loop.Run();
     }
@@ -96,7 +98,9 @@ public sealed class EventLoopTests : IDisposable
         {
             if (++seen == 2 * Posts) _loop.Stop();
         }
-        Thread[] posters = [.. Enumerable.Range(0, 2).Select(_ => new Thread(() => { for (int i = 0; i < Posts; i++) _loop.Post(Count); }))];
+        Thread[] posters =
+            [.. Enumerable.Range(0, 2)
+            .Select(_ => new Thread(() => { for (int i = 0; i < Posts; i++) _loop.Post(Count); }))];
         foreach (Thread poster in posters) poster.Start();
         _loop.Run();
         Assert.Equal(2 * Posts, seen);

@@ -42,17 +42,22 @@ public sealed class HangingDiskTests : IDisposable
             Serials = ["s"],
             Devices =
             [
-                new DeviceConfig("virtio-blk-pci", "disk", [new OptionPair("drive", "v"), new("addr", "4")], "-device virtio-blk-pci"),
-                new DeviceConfig("ide-cd", "cd", [new OptionPair("drive", "i"), new("bus", "ide.0"), new("unit", "0")], "-device ide-cd"),
+                new DeviceConfig("virtio-blk-pci", "disk", [new OptionPair("drive", "v"), new("addr", "4")],
+                    "-device virtio-blk-pci"),
+                new DeviceConfig("ide-cd", "cd", [new OptionPair("drive", "i"), new("bus", "ide.0"), new("unit", "0")],
+                    "-device ide-cd"),
             ],
         };
         _machine = new Machine(_environment, config, _accelerator, Catalogue.Devices, _backends, TextWriter.Null);
         using (_environment.Lock.Hold())
         {
-            _server = VncServer.Create(new Properties(VncServer.Model, Options.Of("-vnc", new OptionPair("vnc", $"unix:{_vnc}"))),
+            _server =
+                VncServer.Create(new Properties(VncServer.Model,
+                Options.Of("-vnc", new OptionPair("vnc", $"unix:{_vnc}"))),
                 new DisplayParts(null, _machine.Board.Input, _environment.Loop, "", static _ => { }));
             foreach (FakeChar monitor in (FakeChar[])[_monitor, _second])
-                _ = new HmpMonitor(monitor, new CommandContext(_machine, _backends, CommandCatalogue.Standard), "1", false);
+                _ = new HmpMonitor(monitor, new CommandContext(_machine, _backends, CommandCatalogue.Standard), "1",
+                    false);
         }
         _main = new Thread(() => _machine.Run());
         _main.Start();
@@ -80,7 +85,9 @@ public sealed class HangingDiskTests : IDisposable
         Assert.Contains("VM status: running", Ask("info status"), StringComparison.Ordinal);
         _machine.Board.Ports.Write(0x3F8, 1, 'A');
         Assert.Equal("A", _serial.Text);
-        using var viewer = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified) { ReceiveTimeout = (int)Hang.TotalMilliseconds };
+        using var viewer =
+            new Socket(AddressFamily.Unix, SocketType.Stream,
+            ProtocolType.Unspecified) { ReceiveTimeout = (int)Hang.TotalMilliseconds };
         viewer.Connect(new UnixDomainSocketEndPoint(_vnc));
         var greeting = new byte[12];
         Assert.Equal(12, viewer.Receive(greeting));
@@ -177,10 +184,12 @@ public sealed class HangingDiskTests : IDisposable
         for (int tries = 0; tries < 3; tries++)
         {
             // TEST UNIT READY takes the unit attention away; then READ(10) of one block.
-            foreach (byte[] packet in (byte[][])[[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], [0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]])
+            foreach (byte[] packet in (byte[][])[[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+                [0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]])
             {
                 _machine.Board.Ports.Write(at + 7, 1, 0xA0);
-                for (int i = 0; i < 12; i += 2) _machine.Board.Ports.Write(at, 2, (ulong)(packet[i] | packet[i + 1] << 8));
+                for (int i = 0; i < 12; i += 2)
+                    _machine.Board.Ports.Write(at, 2, (ulong)(packet[i] | packet[i + 1] << 8));
             }
             if (_backends.Drives["i"].InFlight == 1) return;
         }

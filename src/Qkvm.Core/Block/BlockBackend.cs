@@ -44,7 +44,8 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
         MediumChanged?.Invoke();
     }
 
-    /// <summary>Starts a request; Complete follows later on the main loop, never inside this call. Under the machine lock.</summary>
+    /// <summary>Starts a request; Complete follows later on the main loop, never inside this call. Under the machine
+    /// lock.</summary>
     public void Submit(BlockRequest request) => (_main ??= new BlockQueue(this, post)).Submit(request);
 
     /// <summary>Runs the action under the machine lock as soon as no request is in flight: now, or later on the main

@@ -57,7 +57,8 @@ public sealed class BlockQueue
         ValueTask result;
         try
         {
-            if (!root.TryStart(request.Operation, request.Offset, request.Buffers, _loop!.Ring, out result)) return false;
+            if (!root.TryStart(request.Operation, request.Offset, request.Buffers, _loop!.Ring, out result))
+                return false;
         }
         catch (Exception e) { result = ValueTask.FromException(e); }
         request.WhenDone(result, _arrived);

@@ -9,7 +9,8 @@ namespace Qkvm.Core.Virtio;
 /// the last ones; one whose processors all sleep has nothing to give.</remarks>
 struct SignalPatience
 {
-    const long Shortest = 8_000, Longest = 40_000, Most = 200_000; // nanoseconds: of a pause; since the first buffer was used
+    // nanoseconds: of a pause; since the first buffer was used
+    const long Shortest = 8_000, Longest = 40_000, Most = 200_000;
     const int LongestBackoff = 64;
 
     long _since, _lastWork;                                        // host nanoseconds; 0: nobody waits
@@ -39,7 +40,8 @@ struct SignalPatience
             _interval += (Math.Min(now - _lastWork, Longest) - _interval) / 8;
             (_lastWork, _paid) = (now, true);
         }
-        if (!sleeps && now - _lastWork < Math.Clamp(2 * _interval, Shortest, Longest) && now - _since < Most) return false;
+        if (!sleeps && now - _lastWork < Math.Clamp(2 * _interval, Shortest, Longest) && now - _since < Most)
+            return false;
         _since = 0;
         if (_paid) _backoff = 0;
         else if (!sleeps) _skip = _backoff = Math.Min(LongestBackoff, Math.Max(4, _backoff * 2));

@@ -67,7 +67,8 @@ public sealed class ApicBus(Func<int>? acknowledgePic = null) : IMsiTarget, IReg
             LocalApic local = _locals[i];
             if (!local.Matches(message)) continue;
             if (message.Mode == DeliveryMode.Fixed) local.Post(message.Vector);
-            else if (local.IsSoftwareEnabled && (lowest == null || local.ProcessorPriority < lowest.ProcessorPriority)) lowest = local;
+            else if (local.IsSoftwareEnabled && (lowest == null || local.ProcessorPriority < lowest.ProcessorPriority))
+                lowest = local;
         }
         lowest?.Post(message.Vector);
         return true;
@@ -82,7 +83,8 @@ public sealed class ApicBus(Func<int>? acknowledgePic = null) : IMsiTarget, IReg
         var mode = (DeliveryMode)(data >> 8 & 7);
         if (mode == DeliveryMode.Fixed && logical && (address & RedirectionHint) != 0)
             mode = DeliveryMode.LowestPriority;
-        message = new InterruptMessage((byte)data, mode, (uint)(address >> 12) & 0xFF, logical, (data & TriggerLevel) != 0);
+        message = new InterruptMessage((byte)data, mode, (uint)(address >> 12) & 0xFF, logical,
+            (data & TriggerLevel) != 0);
         return true;
     }
 

@@ -34,7 +34,8 @@ public sealed partial class LocalApic : IDevice, ILocalApic
     volatile bool _hasInterrupt;                                   // derived
     readonly uint[] _posted = new uint[8];                         // not migrated: taken into IRR before saving
     volatile int _hasPosted;                                       // not migrated: as above
-    bool _eoiElided;                                               // not migrated: costs the guest an EOI, or one is made up for it
+    // not migrated: costs the guest an EOI, or one is made up for it
+    bool _eoiElided;
 
     public LocalApic(IVCpu cpu, int apicId, bool isBootProcessor, ApicBus bus, IVirtualClock clock,
         MachineLock machineLock,
@@ -238,10 +239,12 @@ public sealed partial class LocalApic : IDevice, ILocalApic
     bool IsExtIntPending => _extInt || _lint0 && TakesExtInt;
 
     /// <summary>LINT0 is the 8259's way to the processor.</summary>
-    public bool TakesExtInt => !IsEnabled || (_lvt[LvtLint0] & (LvtMasked | LvtDeliveryMode)) == (uint)DeliveryMode.ExtInt << 8;
+    public bool TakesExtInt =>
+        !IsEnabled || (_lvt[LvtLint0] & (LvtMasked | LvtDeliveryMode)) == (uint)DeliveryMode.ExtInt << 8;
 
     /// <summary>The vector is in IRR.</summary>
-    public bool IsWaiting(byte vector) => IsSoftwareEnabled && (_irr[vector] || (_posted[vector >> 5] & 1u << (vector & 31)) != 0);
+    public bool IsWaiting(byte vector) => IsSoftwareEnabled
+        && (_irr[vector] || (_posted[vector >> 5] & 1u << (vector & 31)) != 0);
 
     /// <summary>The vector that the processor may take now, or -1.</summary>
     int Deliverable()

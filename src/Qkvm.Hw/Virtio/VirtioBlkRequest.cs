@@ -5,7 +5,8 @@ using Qkvm.Core.Virtio;
 
 namespace Qkvm.Hw.Virtio;
 
-/// <summary>One request of a virtio block device, from its chain to its status byte. Virtio 1.2, section 5.2.6.</summary>
+/// <summary>One request of a virtio block device, from its chain to its status byte. Virtio 1.2, section
+/// 5.2.6.</summary>
 sealed class VirtioBlkRequest(VirtioBlkQueue home) : BlockRequest
 {
     public const int HeaderLength = 16;                            // struct virtio_blk_req: type, reserved, sector
@@ -31,7 +32,8 @@ sealed class VirtioBlkRequest(VirtioBlkQueue home) : BlockRequest
         switch (type)
         {
             case In: Transfer(BlockOperation.Read, sector, chain.Writable.Slice(0, chain.WritableLength - 1)); break;
-            case Out: Transfer(BlockOperation.Write, sector, chain.Readable.Slice(HeaderLength, chain.ReadableLength - HeaderLength)); break;
+            case Out: Transfer(BlockOperation.Write, sector,
+                chain.Readable.Slice(HeaderLength, chain.ReadableLength - HeaderLength)); break;
             case FlushType: Operation = BlockOperation.Flush; home.Submit(this); break;
             case GetId: SendId(); break;
             case DiscardType when Disk.AllowsDiscard: Clear(BlockOperation.Discard); break;
@@ -65,7 +67,8 @@ sealed class VirtioBlkRequest(VirtioBlkQueue home) : BlockRequest
 
     void Clear(BlockOperation operation)
     {
-        if (_chain.ReadableLength != HeaderLength + SegmentLength) { Finish(Unsupported); return; }   // one segment, as max_*_seg says
+        // one segment, as max_*_seg says
+        if (_chain.ReadableLength != HeaderLength + SegmentLength) { Finish(Unsupported); return; }
         Span<byte> segment = stackalloc byte[SegmentLength];
         _chain.Readable.Slice(HeaderLength, SegmentLength).CopyTo(segment);
         ulong sector = BinaryPrimitives.ReadUInt64LittleEndian(segment);
@@ -74,7 +77,8 @@ sealed class VirtioBlkRequest(VirtioBlkQueue home) : BlockRequest
         bool mayUnmap = operation == BlockOperation.WriteZeroes && (flags & Unmap) != 0;
         if (flags != 0 && !mayUnmap || (flags & ~Unmap) != 0) { Finish(Unsupported); return; }
         ulong length = (ulong)count * VirtioBlk.SectorSize;
-        if (count > VirtioBlk.MaxSectors || !IsOnDisk(sector, length) || Disk.Backend.IsReadOnly) { Finish(IoError); return; }
+        if (count > VirtioBlk.MaxSectors || !IsOnDisk(sector, length) || Disk.Backend.IsReadOnly)
+            { Finish(IoError); return; }
         Operation = operation;
         Offset = (long)sector * VirtioBlk.SectorSize;
         Length = (long)length;

@@ -48,13 +48,18 @@ public sealed class LoopRequestTests : IDisposable
         var model = new byte[size];
         for (int round = 0; round < 30; round++)
         {
-            Request[] writes = [.. Enumerable.Range(0, 8).Select(i => new Request(BlockOperation.Write, (long)(i * 8 + random.Next(4)) * (size / 64 & ~4095), 4096 * random.Next(1, 4), random.Next()))];
+            Request[] writes =
+                [.. Enumerable.Range(0, 8)
+                .Select(i =>
+                new Request(BlockOperation.Write, (long)(i * 8 + random.Next(4)) * (size / 64 & ~4095),
+                4096 * random.Next(1, 4), random.Next()))];
             Run(backend, writes);
             foreach (Request write in writes) write.Data.Span.CopyTo(model.AsSpan((int)write.Offset));
             Run(backend, new Request(BlockOperation.Flush, 0, 0, 0));
             Request[] reads = [.. writes.Select(w => new Request(BlockOperation.Read, w.Offset, w.Data.Length, 0))];
             Run(backend, reads);
-            foreach (Request read in reads) Assert.Equal(model.AsSpan((int)read.Offset, read.Data.Length), read.Data.Span);
+            foreach (Request read in reads)
+                Assert.Equal(model.AsSpan((int)read.Offset, read.Data.Length), read.Data.Span);
         }
         Close(backend);
     }

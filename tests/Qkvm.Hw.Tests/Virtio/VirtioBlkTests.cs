@@ -23,7 +23,8 @@ public sealed class VirtioBlkTests : IDisposable
     public VirtioBlkTests()
     {
         _backend = Backend(_bench, _disk);
-        _guest = new VirtioGuest(_bench, new VirtioBlk("disk", _backend, new VirtioBlkOptions("SN-1"), _bench.Loop, _bench.Pump.Post));
+        _guest = new VirtioGuest(_bench,
+            new VirtioBlk("disk", _backend, new VirtioBlkOptions("SN-1"), _bench.Loop, _bench.Pump.Post));
     }
 
     public void Dispose() => _bench.Dispose();
@@ -154,7 +155,8 @@ public sealed class VirtioBlkTests : IDisposable
     [InlineData(Discard, ulong.MaxValue, 1u, 0u, IoError)]
     [InlineData(Discard, 0UL, 1u, 1u, Unsupported)]
     [InlineData(WriteZeroes, 0UL, 1u, 2u, Unsupported)]
-    public void Segments_off_the_disk_or_with_unknown_flags_fail(uint type, ulong sector, uint count, uint flags, byte expected)
+    public void Segments_off_the_disk_or_with_unknown_flags_fail(uint type, ulong sector, uint count, uint flags,
+        byte expected)
     {
         _guest.Start();
         Segment(sector, count, flags);
@@ -185,7 +187,8 @@ public sealed class VirtioBlkTests : IDisposable
         using var bench = new PciBench();
         BlockBackend backend = Backend(bench, new MemoryDisk(DiskSize));
         backend.IsReadOnly = true;
-        var guest = new VirtioGuest(bench, new VirtioBlk("disk", backend, new VirtioBlkOptions(), bench.Loop, bench.Pump.Post));
+        var guest =
+            new VirtioGuest(bench, new VirtioBlk("disk", backend, new VirtioBlkOptions(), bench.Loop, bench.Pump.Post));
         guest.Start();
         Assert.NotEqual(0UL, guest.Offered & 1 << 5);
         bench.Memory.Space.Write(Header, 4, Out);
@@ -201,7 +204,8 @@ public sealed class VirtioBlkTests : IDisposable
     public void A_request_without_header_or_status_needs_a_reset(int readable, int writable)
     {
         _guest.Start();
-        (ulong, int)[] buffers = [.. readable > 0 ? new[] { (Header, readable) } : [], .. writable > 0 ? new[] { (StatusByte, -writable) } : []];
+        (ulong, int)[] buffers = [.. readable > 0 ? new[] { (Header, readable) } : [], .. writable > 0
+            ? new[] { (StatusByte, -writable) } : []];
         _guest.Request(0, buffers);
         _bench.Pump.RunPosted();
         Assert.Equal(VirtioStatus.NeedsReset, _guest.Status & VirtioStatus.NeedsReset);
@@ -283,7 +287,10 @@ public sealed class VirtioBlkTests : IDisposable
         _guest.Config(32, 1, 0);
         Run(Out, 0, (Data, 512));
         using var bench = new PciBench();
-        var fresh = new VirtioGuest(bench, new VirtioBlk("disk", Backend(bench, new MemoryDisk(DiskSize)), new VirtioBlkOptions("SN-1"), bench.Loop, bench.Pump.Post)).Function;
+        var fresh =
+            new VirtioGuest(bench,
+            new VirtioBlk("disk", Backend(bench, new MemoryDisk(DiskSize)), new VirtioBlkOptions("SN-1"), bench.Loop,
+            bench.Pump.Post)).Function;
         StateAssert.SurvivesSaveAndLoad(_guest.Function, fresh);
         fresh.Reset();
         StateAssert.ResetEqualsNew(_guest.Function, fresh);

@@ -58,7 +58,8 @@ public sealed partial class FileDriver
         if (ring == null) return false;
         LinkedListNode<RangeLock.Hold>? hold = null;
         if (isWrite && _file.IsDirect
-            && !_directWrites.TryShare(offset / _alignment, (offset + buffers.Length) / _alignment, out hold)) return false;
+            && !_directWrites.TryShare(offset / _alignment, (offset + buffers.Length) / _alignment,
+            out hold)) return false;
         if (!ring.TryTransfer(_file, isWrite, offset, pieces, out ValueTask<int> transfer))
         {
             if (hold != null) _directWrites.Release(hold);
