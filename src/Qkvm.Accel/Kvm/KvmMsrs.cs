@@ -10,10 +10,13 @@ static unsafe class KvmMsrs
 
     static readonly (uint Index, string Name)[] All =
     [
-        (TimeStampCounter, "tsc"), (0x3B, "tsc-adjust"), (0x174, "sysenter-cs"), (0x175, "sysenter-esp"), (0x176, "sysenter-eip"), (0x277, "pat"),
-        (0x1A0, "misc-enable"), (0x2FF, "mtrr-default"), (0xC0000081, "star"), (0xC0000082, "lstar"), (0xC0000083, "cstar"),
+        (TimeStampCounter, "tsc"), (0x3B, "tsc-adjust"), (0x174, "sysenter-cs"), (0x175, "sysenter-esp"),
+            (0x176, "sysenter-eip"), (0x277, "pat"),
+        (0x1A0, "misc-enable"), (0x2FF, "mtrr-default"), (0xC0000081, "star"), (0xC0000082, "lstar"),
+            (0xC0000083, "cstar"),
         (0xC0000084, "fmask"), (0xC0000102, "kernel-gs-base"), (0xC0000103, "tsc-aux"),
-        (0x4B564D00, "kvm-wall-clock"), (0x4B564D01, "kvm-system-time"), (0x4B564D02, "kvm-async-pf"), (0x4B564D03, "kvm-steal-time"), (0x4B564D04, "kvm-eoi"),
+        (0x4B564D00, "kvm-wall-clock"), (0x4B564D01, "kvm-system-time"), (0x4B564D02, "kvm-async-pf"),
+            (0x4B564D03, "kvm-steal-time"), (0x4B564D04, "kvm-eoi"),
         (0x6E0, "tsc-deadline"),
     ];
 

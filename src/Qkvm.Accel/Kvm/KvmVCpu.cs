@@ -22,7 +22,8 @@ sealed unsafe class KvmVCpu : IVCpu, IDisposable
     int _kicked;                                                   // not migrated: a request to the thread, not state
     int _thread;                                                   // not migrated: who is inside Run, 0 for nobody
 
-    public KvmVCpu(int device, int machine, int index, int apicId, CpuidLeaf[] cpuid, AddressSpace memory, AddressSpace ports, KvmMemory slots)
+    public KvmVCpu(int device, int machine, int index, int apicId, CpuidLeaf[] cpuid, AddressSpace memory,
+        AddressSpace ports, KvmMemory slots)
     {
         KickSignal.Prepare();
         (Index, _memory, _ports, _slots) = (index, memory, ports, slots);
@@ -46,7 +47,8 @@ sealed unsafe class KvmVCpu : IVCpu, IDisposable
     public ulong InstructionPointer => Get<KvmRegs>(KvmApi.GetRegs).Rip;
 
     /// <summary>While it runs the kernel alone knows; then it counts as not halted.</summary>
-    public bool IsHalted => Volatile.Read(ref _thread) == 0 && Get<uint>(KvmApi.GetMpState) is 1 or 3; // uninitialized, halted
+    // uninitialized, halted
+    public bool IsHalted => Volatile.Read(ref _thread) == 0 && Get<uint>(KvmApi.GetMpState) is 1 or 3;
 
     public VCpuExit Run()
     {
@@ -76,9 +78,11 @@ sealed unsafe class KvmVCpu : IVCpu, IDisposable
                 case KvmRun.ExitDebug: return new VCpuExit(ExitReason.Debug);
                 case KvmRun.ExitSystemEvent: return new VCpuExit(ExitReason.Shutdown);
                 case KvmRun.ExitFailEntry:
-                    return new VCpuExit(ExitReason.Failed, $"the processor refused the guest's state (reason {_run->HardwareReason:x})");
+                    return new VCpuExit(ExitReason.Failed, "the processor refused the guest's state (reason " +
+                        $"{_run->HardwareReason:x})");
                 case KvmRun.ExitInternalError:
-                    return new VCpuExit(ExitReason.Failed, $"KVM internal error, suberror {_run->SubError} (1: an instruction it cannot emulate)");
+                    return new VCpuExit(ExitReason.Failed, $"KVM internal error, suberror {_run->SubError} (1: an " +
+                        "instruction it cannot emulate)");
                 default: return new VCpuExit(ExitReason.Failed, $"KVM exit {_run->ExitReason}");
             }
         }
@@ -128,8 +132,10 @@ sealed unsafe class KvmVCpu : IVCpu, IDisposable
         KvmRegs r = Get<KvmRegs>(KvmApi.GetRegs);
         KvmSregs s = Get<KvmSregs>(KvmApi.GetSregs);
         var text = new StringBuilder();
-        text.Append($"RAX={r.Rax:x16} RBX={r.Rbx:x16} RCX={r.Rcx:x16} RDX={r.Rdx:x16}\nRSI={r.Rsi:x16} RDI={r.Rdi:x16} RBP={r.Rbp:x16} RSP={r.Rsp:x16}\n");
-        text.Append($"R8 ={r.High[0]:x16} R9 ={r.High[1]:x16} R10={r.High[2]:x16} R11={r.High[3]:x16}\nR12={r.High[4]:x16} R13={r.High[5]:x16} R14={r.High[6]:x16} R15={r.High[7]:x16}\n");
+        text.Append($"RAX={r.Rax:x16} RBX={r.Rbx:x16} RCX={r.Rcx:x16} RDX={r.Rdx:x16}\nRSI={r.Rsi:x16} " +
+            $"RDI={r.Rdi:x16} RBP={r.Rbp:x16} RSP={r.Rsp:x16}\n");
+        text.Append($"R8 ={r.High[0]:x16} R9 ={r.High[1]:x16} R10={r.High[2]:x16} R11={r.High[3]:x16}\n" +
+            $"R12={r.High[4]:x16} R13={r.High[5]:x16} R14={r.High[6]:x16} R15={r.High[7]:x16}\n");
         text.Append($"RIP={r.Rip:x16} RFL={r.Rflags:x8} CPL={s.Ss.Dpl} HLT={(IsHalted ? 1 : 0)}\n");
         Segment(text, "ES ", s.Es);
         Segment(text, "CS ", s.Cs);
@@ -183,7 +189,9 @@ sealed unsafe class KvmVCpu : IVCpu, IDisposable
 
     static void Segment(StringBuilder text, string name, in KvmSegment s)
     {
-        uint access = (uint)(s.Type | s.S << 4 | s.Dpl << 5 | s.Present << 7 | s.Avl << 12 | s.L << 13 | s.Db << 14 | s.G << 15) << 8;
+        uint access =
+            (uint)(s.Type | s.S << 4 | s.Dpl << 5 | s.Present << 7 | s.Avl << 12 | s.L << 13 | s.Db << 14 | s.G
+            << 15) << 8;
         text.Append($"{name}={s.Selector:x4} {s.Base:x16} {s.Limit:x8} {access:x8}\n");
     }
 
@@ -194,7 +202,8 @@ sealed unsafe class KvmVCpu : IVCpu, IDisposable
         return value;
     }
 
-    void Block<T>(StateStream state, string name, uint get, uint set) where T : unmanaged => Block(state, name, get, set, sizeof(T));
+    void Block<T>(StateStream state, string name, uint get, uint set) where T
+        : unmanaged => Block(state, name, get, set, sizeof(T));
 
     void Block(StateStream state, string name, uint get, uint set, int size)
     {

@@ -2,7 +2,8 @@ using System.Text;
 
 namespace Qkvm.Core.State;
 
-/// <summary>A saved state as a tree of named values: what <see cref="Save"/> makes and <see cref="Load"/> takes.</summary>
+/// <summary>A saved state as a tree of named values: what <see cref="Save"/> makes and <see cref="Load"/>
+/// takes.</summary>
 public sealed class StateNode
 {
     readonly SortedDictionary<string, ulong> _numbers = new(StringComparer.Ordinal);
@@ -36,8 +37,10 @@ public sealed class StateNode
 
     void Print(StringBuilder text, string prefix)
     {
-        foreach (var (name, value) in _numbers) text.Append(prefix).Append(name).Append(" = ").Append(value.ToString("x")).Append('\n');
-        foreach (var (name, value) in _blocks) text.Append(prefix).Append(name).Append(" = ").Append(Convert.ToHexString(value)).Append('\n');
+        foreach (var (name, value) in _numbers)
+            text.Append(prefix).Append(name).Append(" = ").Append(value.ToString("x")).Append('\n');
+        foreach (var (name, value) in _blocks)
+            text.Append(prefix).Append(name).Append(" = ").Append(Convert.ToHexString(value)).Append('\n');
         foreach (var (name, group) in _groups) group.Print(text, prefix + name + ".");
     }
 
@@ -67,14 +70,16 @@ public sealed class StateNode
         public override void Block(string name, Span<byte> data)
         {
             if (!node._blocks.TryGetValue(name, out byte[]? found)) return;
-            if (found.Length != data.Length) throw new InvalidStateException($"{name}: {found.Length} bytes instead of {data.Length}");
+            if (found.Length != data.Length)
+                throw new InvalidStateException($"{name}: {found.Length} bytes instead of {data.Length}");
             found.CopyTo(data);
         }
 
         public override void Blob(string name, ref byte[] data, int limit)
         {
             if (!node._blocks.TryGetValue(name, out byte[]? found)) return;
-            if (found.Length > limit) throw new InvalidStateException($"{name}: {found.Length} bytes, at most {limit} are allowed");
+            if (found.Length > limit)
+                throw new InvalidStateException($"{name}: {found.Length} bytes, at most {limit} are allowed");
             data = (byte[])found.Clone();
         }
     }

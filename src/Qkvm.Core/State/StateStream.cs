@@ -24,11 +24,16 @@ public abstract class StateStream
         value = raw != 0;
     }
 
-    public void Field(string name, ref byte value) { ulong raw = value; Field(name, ref raw); value = Narrow(name, raw, byte.MaxValue, (byte)raw); }
-    public void Field(string name, ref ushort value) { ulong raw = value; Field(name, ref raw); value = Narrow(name, raw, ushort.MaxValue, (ushort)raw); }
-    public void Field(string name, ref uint value) { ulong raw = value; Field(name, ref raw); value = Narrow(name, raw, uint.MaxValue, (uint)raw); }
-    public void Field(string name, ref int value) { ulong raw = (ulong)(long)value; Field(name, ref raw); value = (int)raw; }
-    public void Field(string name, ref long value) { ulong raw = (ulong)value; Field(name, ref raw); value = (long)raw; }
+    public void Field(string name, ref byte value) { ulong raw = value; Field(name, ref raw);
+        value = Narrow(name, raw, byte.MaxValue, (byte)raw); }
+    public void Field(string name, ref ushort value) { ulong raw = value; Field(name, ref raw);
+        value = Narrow(name, raw, ushort.MaxValue, (ushort)raw); }
+    public void Field(string name, ref uint value) { ulong raw = value; Field(name, ref raw);
+        value = Narrow(name, raw, uint.MaxValue, (uint)raw); }
+    public void Field(string name, ref int value) { ulong raw = (ulong)(long)value; Field(name, ref raw);
+        value = (int)raw; }
+    public void Field(string name, ref long value) { ulong raw = (ulong)value; Field(name, ref raw); value = (long)raw;
+        }
 
     static T Narrow<T>(string name, ulong raw, ulong limit, T value) =>
         raw <= limit ? value : throw new InvalidStateException($"{name}: {raw:x} is too large");

@@ -5,10 +5,12 @@ namespace Qkvm.Accel.Tcg.Interpreter;
 /// <summary>The state as QEMU's `info registers` prints it.</summary>
 public sealed unsafe partial class Cpu
 {
-    static readonly string[] SystemTypes = ["Reserved", "TSS16-avl", "LDT", "TSS16-busy", "CallGate16", "TaskGate", "IntGate16", "TrapGate16",
-        "Reserved", "TSS32-avl", "Reserved", "TSS32-busy", "CallGate32", "Reserved", "IntGate32", "TrapGate32"];
-    static readonly string[] LongSystemTypes = ["<hiword>", "Reserved", "LDT", "Reserved", "Reserved", "Reserved", "Reserved", "Reserved",
-        "Reserved", "TSS64-avl", "Reserved", "TSS64-busy", "CallGate64", "Reserved", "IntGate64", "TrapGate64"];
+    static readonly string[] SystemTypes =
+        ["Reserved", "TSS16-avl", "LDT", "TSS16-busy", "CallGate16", "TaskGate", "IntGate16", "TrapGate16", "Reserved",
+        "TSS32-avl", "Reserved", "TSS32-busy", "CallGate32", "Reserved", "IntGate32", "TrapGate32"];
+    static readonly string[] LongSystemTypes =
+        ["<hiword>", "Reserved", "LDT", "Reserved", "Reserved", "Reserved", "Reserved", "Reserved", "Reserved",
+        "TSS64-avl", "Reserved", "TSS64-busy", "CallGate64", "Reserved", "IntGate64", "TrapGate64"];
 
     public string DumpRegisters()
     {
@@ -16,8 +18,10 @@ public sealed unsafe partial class Cpu
         ulong* r = State->Gpr;
         ulong flags = AllFlags;
         string letters = string.Concat("DOSZAPC".Select((letter, i) =>
-            (flags & ((ulong[])[Rflags.Df, Rflags.Of, Rflags.Sf, Rflags.Zf, Rflags.Af, Rflags.Pf, Rflags.Cf])[i]) != 0 ? letter : '-'));
-        string tail = $"[{letters}] CPL={Cpl} II={State->InterruptShadow} A20={1 - State->A20Masked} SMM=0 HLT={State->Halted}\n";
+            (flags & ((ulong[])[Rflags.Df, Rflags.Of, Rflags.Sf, Rflags.Zf, Rflags.Af, Rflags.Pf, Rflags.Cf])[i]) != 0
+                ? letter : '-'));
+        string tail = $"[{letters}] CPL={Cpl} II={State->InterruptShadow} A20={1 - State->A20Masked} SMM=0 " +
+            $"HLT={State->Halted}\n";
         bool wide = Is64Bit;
         if (wide)
         {
@@ -39,13 +43,17 @@ public sealed unsafe partial class Cpu
         Dump(text, "TR", State->Tr, wide);
         if (IsLongMode)
         {
-            text.Append($"GDT=     {State->GdtrBase:x16} {State->GdtrLimit:x8}\nIDT=     {State->IdtrBase:x16} {State->IdtrLimit:x8}\n");
-            text.Append($"CR0={(uint)State->Cr0:x8} CR2={State->Cr2:x16} CR3={State->Cr3:x16} CR4={(uint)State->Cr4:x8}\n");
+            text.Append($"GDT=     {State->GdtrBase:x16} {State->GdtrLimit:x8}\nIDT=     {State->IdtrBase:x16} " +
+                $"{State->IdtrLimit:x8}\n");
+            text.Append($"CR0={(uint)State->Cr0:x8} CR2={State->Cr2:x16} CR3={State->Cr3:x16} " +
+                $"CR4={(uint)State->Cr4:x8}\n");
         }
         else
         {
-            text.Append($"GDT=     {(uint)State->GdtrBase:x8} {State->GdtrLimit:x8}\nIDT=     {(uint)State->IdtrBase:x8} {State->IdtrLimit:x8}\n");
-            text.Append($"CR0={(uint)State->Cr0:x8} CR2={(uint)State->Cr2:x8} CR3={(uint)State->Cr3:x8} CR4={(uint)State->Cr4:x8}\n");
+            text.Append($"GDT=     {(uint)State->GdtrBase:x8} {State->GdtrLimit:x8}\nIDT=     " +
+                $"{(uint)State->IdtrBase:x8} {State->IdtrLimit:x8}\n");
+            text.Append($"CR0={(uint)State->Cr0:x8} CR2={(uint)State->Cr2:x8} CR3={(uint)State->Cr3:x8} " +
+                $"CR4={(uint)State->Cr4:x8}\n");
         }
         for (int i = 0; i < 4; i++) text.Append($"DR{i}={State->Dr[i]:x16} ");
         text.Append($"\nDR6={State->Dr[6]:x16} DR7={State->Dr[7]:x16}\nEFER={State->Efer:x16}\n");
@@ -65,7 +73,8 @@ public sealed unsafe partial class Cpu
             else
             {
                 bool big = (access & Segment.Big) != 0, code = (access & Segment.Code) != 0;
-                text.Append(code ? (access & Segment.Long) != 0 ? "CS64" : big ? "CS32" : "CS16" : big || IsLongMode ? "DS  " : "DS16");
+                text.Append(code ? (access & Segment.Long) != 0 ? "CS64" : big ? "CS32" : "CS16" : big || IsLongMode
+                    ? "DS  " : "DS16");
                 text.Append(" [").Append((access & Segment.ExpandDown) == 0 ? '-' : code ? 'C' : 'E');
                 text.Append((access & Segment.Writable) == 0 ? '-' : code ? 'R' : 'W');
                 text.Append((access & Segment.Accessed) == 0 ? '-' : 'A').Append(']');
@@ -78,7 +87,8 @@ public sealed unsafe partial class Cpu
     {
         byte* area = State->Xsave.Bytes;
         int status = *(ushort*)(area + XsaveArea.Fsw);
-        text.Append($"FCW={*(ushort*)(area + XsaveArea.Fcw):x4} FSW={status & ~0x3800:x4} [ST={status >> 11 & 7}] FTW={area[XsaveArea.Ftw]:x2} ");
+        text.Append($"FCW={*(ushort*)(area + XsaveArea.Fcw):x4} FSW={status & ~0x3800:x4} [ST={status >> 11 & 7}] " +
+            $"FTW={area[XsaveArea.Ftw]:x2} ");
         text.Append($"MXCSR={*(uint*)(area + XsaveArea.Mxcsr):x8}\n");
         for (int i = 0; i < 8; i++)
         {
@@ -102,7 +112,9 @@ public sealed unsafe partial class Cpu
     void DumpAvx512(StringBuilder text, int registers)
     {
         const int opmasks = 8, perLine = 4, qwords = 8;
-        for (int i = 0; i < opmasks; i++) text.Append($"Opmask{i:d2}={*VectorOps.Opmask(State, i):x16}").Append(i % perLine == perLine - 1 ? '\n' : ' ');
+        for (int i = 0; i < opmasks; i++)
+            text.Append($"Opmask{i:d2}={*VectorOps.Opmask(State, i):x16}")
+                .Append(i % perLine == perLine - 1 ? '\n' : ' ');
         ulong* value = stackalloc ulong[qwords];
         for (int i = 0; i < registers; i++)
         {

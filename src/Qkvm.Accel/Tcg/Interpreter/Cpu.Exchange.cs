@@ -5,7 +5,8 @@ namespace Qkvm.Accel.Tcg.Interpreter;
 /// <summary>Saving and loading: each mutable field of the architecture once.</summary>
 public sealed unsafe partial class Cpu
 {
-    static readonly string[] GprNames = ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
+    static readonly string[] GprNames = ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10",
+        "r11", "r12", "r13", "r14", "r15"];
     static readonly string[] SegmentNames = ["es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"];
 
     public void Exchange(StateStream state)
@@ -111,9 +112,12 @@ public sealed unsafe partial class Cpu
         const uint MxcsrMask = 0xFFFF;
         uint mxcsr = *(uint*)(State->Xsave.Bytes + XsaveArea.Mxcsr);
         if (State->Cpl is < 0 or > 3) throw new InvalidStateException($"cpl: {State->Cpl} is no privilege level");
-        if ((State->Xcr0 & ~(Xcr0Supported | 1)) != 0) throw new InvalidStateException($"xcr0: this processor lacks {State->Xcr0:x}");
-        if ((State->Cr4 & ~Cr4Supported) != 0) throw new InvalidStateException($"cr4: this processor lacks {State->Cr4:x}");
-        if ((State->Efer & ~(EferSupported | Efer.Lma)) != 0) throw new InvalidStateException($"efer: this processor lacks {State->Efer:x}");
+        if ((State->Xcr0 & ~(Xcr0Supported | 1)) != 0)
+            throw new InvalidStateException($"xcr0: this processor lacks {State->Xcr0:x}");
+        if ((State->Cr4 & ~Cr4Supported) != 0)
+            throw new InvalidStateException($"cr4: this processor lacks {State->Cr4:x}");
+        if ((State->Efer & ~(EferSupported | Efer.Lma)) != 0)
+            throw new InvalidStateException($"efer: this processor lacks {State->Efer:x}");
         if ((mxcsr & ~MxcsrMask) != 0) throw new InvalidStateException($"mxcsr: {mxcsr:x} has reserved bits");
     }
 }
