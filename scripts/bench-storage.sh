@@ -22,7 +22,8 @@ cp "$work"/disk.* "$memory"
 
 # rate EMULATOR IMAGE: reads a second, or nothing.
 rate() {
-    timeout 300 "$1" -accel tcg -cpu max -smp "$smp" -m 1G -nodefaults -display none -serial stdio -monitor none -no-reboot \
+    timeout 300 "$1" -accel tcg -cpu max -smp "$smp" -m 1G -nodefaults -display none -serial stdio \
+        -monitor none -no-reboot \
         -kernel .cache/tiny/vmlinuz -initrd "$work/initrd" \
         -append "console=ttyS0 quiet panic=-1 rdinit=/fio-init fio.seconds=$seconds fio.depth=$depth" \
         -drive "file=$2,format=${2##*.},if=none,id=d" -device virtio-blk-pci,drive=d </dev/null 2>/dev/null |

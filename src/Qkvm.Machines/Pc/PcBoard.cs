@@ -76,7 +76,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
     public IVirtualClock Clock { get; }
     public EventLoop Loop { get; }
     public IoLoop LoopOf(string? iothread, string owner) =>
-        iothread == null ? _dataLoop() : FindObject<IoThread>(iothread, "iothread", owner).Loop;
+        iothread == null ? _dataLoop() : FindObject<IoThread>(iothread, "thread that moves data", owner).Loop;
     public IMsiTarget Msi => _interrupts.Msi;
     public PciBus Pci { get; }
     public InputRouter Input { get; } = new();
