@@ -49,12 +49,14 @@ public sealed unsafe class EventLoop : IoLoop, IDisposable
     /// none.</summary>
     public Func<long> Timers { get; set; } = () => -1;
 
-    /// <summary>Made when the loop's thread first asks for it: only that thread may use it.</summary>
+    /// <summary>Made when the loop's thread first asks for it: only that thread may use it, others get
+    /// none.</summary>
     public override IoRing? Ring
     {
         get
         {
-            if (_ringTried || Current != this) return _ring;
+            if (Current != this) return null;
+            if (_ringTried) return _ring;
             _ringTried = true;
             _ring = IoRing.Create();
             if (_ring != null) Watch(_ring.Fd, FdEvents.Readable, _ => _ring.Reap());

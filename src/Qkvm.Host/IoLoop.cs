@@ -11,7 +11,7 @@ public abstract class IoLoop
     public static IoLoop? Current { get => t_current; protected set => t_current = value; }
 
     /// <summary>Where requests to files complete on this loop without a thread that waits; null where the kernel has
-    /// none.</summary>
+    /// none, and on other threads.</summary>
     public virtual IoRing? Ring => null;
 
     /// <summary>From any thread: runs the work on the loop, in order.</summary>

@@ -75,8 +75,7 @@ public sealed class BlockQueue
         ValueTask result;
         try
         {
-            if (!root.TryStart(request.Operation, request.Offset, request.Buffers,
-                IsOnLoop ? _loop!.Ring : null, out result))
+            if (!root.TryStart(request.Operation, request.Offset, request.Buffers, _loop!.Ring, out result))
                 return false;
         }
         catch (Exception e) { result = ValueTask.FromException(e); }

@@ -8,7 +8,8 @@ namespace Qkvm.Core.Virtio;
 /// <remarks>The driver's kick rings <see cref="Doorbell"/>; the loop, which looks at the queue by itself while it is
 /// awake, calls <see cref="Process"/>, or the processor that rings does (<see cref="ServingPlace"/>). What a chain asks
 /// for may take time: it counts from <see cref="Began"/> to <see cref="Ended"/>. Neither takes the machine lock, so
-/// whoever holds it may wait for the gate. Interrupts wait a few microseconds for more to report, as long as that has paid: an interrupt costs a guest more
+/// whoever holds it may wait for the gate.
+/// Interrupts wait a few microseconds for more to report, as long as that has paid: an interrupt costs a guest more
 /// than a request.</remarks>
 public abstract class LoopQueue : IPolled
 {
@@ -96,19 +97,18 @@ public abstract class LoopQueue : IPolled
         lock (_gate)
         {
             if (_queue is not { } queue) return false;
-            long now = Stopwatch.GetTimestamp();
-            if (_place.LoopRests(now) != _kicksOn) SwitchKicks(queue);
+            if (_kicksOn) queue.DisableKicks();
+            _kicksOn = false;
             any = _stopped == null && Process(queue, Virtqueue.Burst);
-            _place.Looked(now, any);
             if (_hasSignal && _queue != null && _patience.IsOver(any, _device.IsGuestAsleep()))
             {
                 _hasSignal = false;
                 queue.Signal();
             }
-            yields = _hasSignal && _kicksOn;
+            yields = !any && _hasSignal && _patience.MayYield;
             any |= _hasSignal;
         }
-        if (yields) Thread.Yield();                                // the processor that serves may want this core
+        if (yields) Thread.Yield();
         return any;
     }
 
@@ -117,7 +117,6 @@ public abstract class LoopQueue : IPolled
         lock (_gate)
         {
             if (_queue is not { } queue || _stopped != null) return false;
-            _place.Sleeps();
             _kicksOn = true;
             return queue.EnableKicks();
         }
@@ -137,7 +136,7 @@ public abstract class LoopQueue : IPolled
         try
         {
             if (_queue is not { } queue || _stopped != null || !_kicksOn) return false;
-            if (!_place.IsHere(Stopwatch.GetTimestamp())) return false;
+            if (!_place.IsHere(Stopwatch.GetTimestamp(), _patience.IsVain)) return false;
             Process(queue, Most);
             if (_hasSignal && _patience.IsOverHere())
             {
@@ -147,13 +146,6 @@ public abstract class LoopQueue : IPolled
             return !queue.EnableKicks() && !_hasSignal;
         }
         finally { _gate.Exit(); }
-    }
-
-    void SwitchKicks(Virtqueue queue)
-    {
-        _kicksOn = !_kicksOn;
-        if (_kicksOn) queue.EnableKicks();
-        else queue.DisableKicks();
     }
 
     void OnRung()

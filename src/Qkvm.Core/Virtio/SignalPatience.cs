@@ -11,7 +11,7 @@ struct SignalPatience
 {
     // nanoseconds: of a pause; since the first buffer was used
     const long Shortest = 8_000, Longest = 40_000, Most = 200_000;
-    const int LongestBackoff = 1024;
+    const int LongestBackoff = 256;
     const int Many = 16;
 
     long _since, _lastWork;                                        // host nanoseconds; 0: nobody waits
@@ -19,6 +19,12 @@ struct SignalPatience
     bool _paid;                                                    // chains came while it waited
     int _rings;                                                    // served where they rang, since the first
     int _skip, _backoff;                                           // signals that go at once, after waiting in vain
+
+    /// <summary>It waits for more from a processor that has served, which may want this core.</summary>
+    public readonly bool MayYield => _since != 0 && _rings > 0;
+
+    /// <summary>To wait for more was in vain, and is not tried now.</summary>
+    public readonly bool IsVain => _skip > 0;
 
     /// <param name="worked">Chains came since the last call.</param>
     /// <param name="sleeps">All processors of the guest wait for an interrupt.</param>
@@ -38,7 +44,7 @@ struct SignalPatience
             return false;
         }
         if (worked) Worked(now);
-        // A processor that serves goes on more slowly, and may have been interrupted by this very thread.
+        // A processor that has served goes on more slowly, and this very thread may have interrupted it.
         long enough = _rings > 0 ? Most : Math.Clamp(2 * _interval, Shortest, Longest);
         if (!sleeps && now - _lastWork < enough && now - _since < Most) return false;
         End(isCheap: sleeps && _rings == 0);
