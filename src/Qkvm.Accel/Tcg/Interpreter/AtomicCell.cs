@@ -1,6 +1,6 @@
 using System.Runtime.CompilerServices;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 /// <summary>A memory operand under LOCK. RAM within a page: the host's own locked instructions; what crosses pages or
 /// is no RAM goes under one lock, which stores over two pages take too. Intel SDM vol. 3, section 9.1.2.</summary>

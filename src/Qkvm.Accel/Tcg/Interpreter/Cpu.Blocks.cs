@@ -2,7 +2,7 @@ using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Qkvm.Host;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 /// <summary>The decode cache: blocks of instructions, keyed by the host address of their bytes and the code size. They
 /// live in an arena; when it is full all are forgotten.</summary>

@@ -1,6 +1,6 @@
 using Qkvm.Core.Accel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 /// <summary>x87 errors in the PC's way, with CR0.NE clear. Intel SDM vol. 1, section 8.7 and appendix D.</summary>
 /// <remarks>As on the P6: FERR# is active from the waiting instruction behind the error on. Deviation: FXRSTOR and

@@ -1,6 +1,6 @@
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 /// <summary>From bytes to <see cref="Insn"/>: Iced decodes, the groups of operations choose the handler.</summary>
 public sealed unsafe partial class Cpu

@@ -1,4 +1,4 @@
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 /// <summary>Frames of calls, interrupts and returns: RSP changes only when all of a frame has been read or
 /// written.</summary>

@@ -1,6 +1,6 @@
 using System.Runtime.CompilerServices;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 /// <summary>Read-modify-write of the memory operand: faults as a write before it reads.</summary>
 public sealed unsafe partial class Cpu

@@ -1,4 +1,4 @@
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 /// <summary>MONITOR and MWAIT. Intel SDM vol. 3, section 9.10.</summary>
 /// <remarks>No store is noticed as such: the line is compared with what it was, at growing intervals. MWAIT may end for

@@ -1,4 +1,4 @@
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 /// <summary>Who may use I/O ports. Intel SDM vol. 1, section 19.5.</summary>
 public sealed unsafe partial class Cpu

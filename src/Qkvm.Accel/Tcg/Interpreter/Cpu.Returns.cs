@@ -1,6 +1,6 @@
-using Flag = Qkvm.Accel.Tcg.Interpreter.Rflags;
+using Flag = Qkvm.Accel.Tcg.Rflags;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 /// <summary>Far RET and IRET. Intel SDM vol. 2, IRET and RET.</summary>
 public sealed unsafe partial class Cpu

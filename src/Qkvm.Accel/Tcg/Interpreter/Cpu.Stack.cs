@@ -1,6 +1,6 @@
 using System.Runtime.CompilerServices;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 /// <summary>The stack. Its address size is 64 bits in 64-bit mode, else 32 or 16 as SS.B says, whatever the operand's
 /// size.

@@ -1,7 +1,7 @@
 using System.Runtime.CompilerServices;
-using Flag = Qkvm.Accel.Tcg.Interpreter.Rflags;
+using Flag = Qkvm.Accel.Tcg.Rflags;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 /// <summary>Services of the string instructions: index registers of the address size, and how far one may go at
 /// once.</summary>

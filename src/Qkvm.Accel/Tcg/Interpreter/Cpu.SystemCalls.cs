@@ -1,6 +1,6 @@
-using Flag = Qkvm.Accel.Tcg.Interpreter.Rflags;
+using Flag = Qkvm.Accel.Tcg.Rflags;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 /// <summary>SYSCALL, SYSRET, SYSENTER and SYSEXIT. Intel SDM vol. 2; AMD APM vol. 3 where only AMD has a form (SYSCALL
 /// outside 64-bit mode) or lacks it (SYSENTER in long mode).</summary>

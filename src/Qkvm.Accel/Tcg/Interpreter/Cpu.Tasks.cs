@@ -1,6 +1,6 @@
-using Flag = Qkvm.Accel.Tcg.Interpreter.Rflags;
+using Flag = Qkvm.Accel.Tcg.Rflags;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 /// <summary>Hardware task switches, not in IA-32e mode. Intel SDM vol. 3, chapter 7.</summary>
 public sealed unsafe partial class Cpu

@@ -1,6 +1,6 @@
-using Flag = Qkvm.Accel.Tcg.Interpreter.Rflags;
+using Flag = Qkvm.Accel.Tcg.Rflags;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 /// <summary>Far JMP and CALL, directly and through gates. Intel SDM vol. 2, CALL and JMP; vol. 3, section
 /// 5.8.</summary>

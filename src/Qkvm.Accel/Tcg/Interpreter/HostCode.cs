@@ -1,6 +1,6 @@
 using Qkvm.Accel.Tcg.Thunks;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 /// <summary>Two host instructions that C# has no name for, as callable code: DIV of 128 bits and LOCK
 /// CMPXCHG16B.</summary>

@@ -1,6 +1,6 @@
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 /// <summary>A decoded instruction as the interpreter runs it; in unmanaged memory, many to a block.</summary>
 public unsafe struct Insn

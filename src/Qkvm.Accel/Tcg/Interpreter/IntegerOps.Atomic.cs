@@ -1,6 +1,6 @@
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
 /// <summary>XCHG XADD CMPXCHG CMPXCHG8B CMPXCHG16B. XCHG with memory is locked with or without the prefix; the others

@@ -1,4 +1,4 @@
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 /// <summary>DAA DAS AAA AAS AAM AAD, outside 64-bit mode. Intel SDM vol. 2.</summary>
 static unsafe partial class IntegerOps

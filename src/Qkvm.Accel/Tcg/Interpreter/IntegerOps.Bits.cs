@@ -1,7 +1,7 @@
 using System.Numerics;
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
 /// <summary>What BT, BTS, BTR and BTC do to the bit.</summary>

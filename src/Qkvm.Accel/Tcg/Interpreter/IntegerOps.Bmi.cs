@@ -1,7 +1,7 @@
 using System.Numerics;
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
 /// <summary>An operation of BMI1 or BMI2 on two sources. Each sets the flags it defines; PF and AF are

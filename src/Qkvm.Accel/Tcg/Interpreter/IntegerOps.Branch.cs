@@ -1,7 +1,7 @@
 using System.Runtime.CompilerServices;
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
 /// <summary>Near JMP CALL RET Jcc LOOPcc JCXZ. Outside 64-bit mode the target is truncated to the operand size.

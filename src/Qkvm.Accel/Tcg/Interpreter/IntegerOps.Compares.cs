@@ -1,6 +1,6 @@
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
 /// <summary>CMPS and SCAS with and without REPE and REPNE. A fault in mid-string leaves the flags from

@@ -1,6 +1,6 @@
 using System.Runtime.CompilerServices;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 /// <summary>One of the sixteen conditions, for handlers that are compiled for each. SDM vol. 1, appendix B.</summary>
 interface ICondition

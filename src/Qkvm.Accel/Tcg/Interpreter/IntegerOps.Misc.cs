@@ -1,6 +1,6 @@
 using Qkvm.Host;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 /// <summary>NOP and ENDBR, flag instructions, XLAT, SALC, RDRAND and RDSEED, CLZERO.</summary>
 static unsafe partial class IntegerOps

@@ -2,7 +2,7 @@ using System.Buffers.Binary;
 using System.Runtime.CompilerServices;
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
 /// <summary>MOV MOVZX MOVSX MOVSXD MOVBE MOVNTI MOVDIRI LEA CMOVcc SETcc BSWAP, CBW to CQO.</summary>

@@ -1,6 +1,6 @@
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
 /// <summary>MUL IMUL DIV IDIV. Intel SDM vol. 2. Multiplications leave SF, ZF and PF of the low half, which are

@@ -1,7 +1,7 @@
 using System.Runtime.CompilerServices;
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
 /// <summary>A shift or rotate by a count that is masked already and not 0.</summary>

@@ -1,7 +1,7 @@
 using System.Runtime.CompilerServices;
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
 /// <summary>Instructions on general registers, flags, stack and strings: which handler runs one.</summary>

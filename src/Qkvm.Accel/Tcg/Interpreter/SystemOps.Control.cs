@@ -1,6 +1,6 @@
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 // Control, debug and model-specific registers, TLB and caches, HLT.
 static unsafe partial class SystemOps

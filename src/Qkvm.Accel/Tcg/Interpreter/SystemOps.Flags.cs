@@ -1,7 +1,7 @@
 using Iced.Intel;
-using Flag = Qkvm.Accel.Tcg.Interpreter.Rflags;
+using Flag = Qkvm.Accel.Tcg.Rflags;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 // CLI, STI, PUSHF, POPF, CLAC, STAC.
 static unsafe partial class SystemOps

@@ -1,6 +1,6 @@
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 // CPUID, time stamps, MONITOR, caches, fences, and what raises #UD.
 static unsafe partial class SystemOps

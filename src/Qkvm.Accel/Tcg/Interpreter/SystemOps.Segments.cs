@@ -1,6 +1,6 @@
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 // MOV, PUSH and POP of segment registers, LDS to LGS, FS and GS bases.
 static unsafe partial class SystemOps

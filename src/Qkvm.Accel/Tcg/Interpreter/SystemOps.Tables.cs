@@ -1,6 +1,6 @@
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 // Descriptor tables and selectors.
 static unsafe partial class SystemOps

@@ -1,6 +1,6 @@
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 // Far JMP, CALL and RET, INT, IRET, SYSCALL and kin.
 static unsafe partial class SystemOps

@@ -1,6 +1,6 @@
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 /// <summary>Instructions about privilege, modes, segments, interrupts and ports: which handler runs each.</summary>
 /// <remarks>The operand size of an <see cref="Insn"/> is set here from the form, for all of them.</remarks>

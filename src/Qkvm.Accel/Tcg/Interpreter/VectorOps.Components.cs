@@ -1,4 +1,4 @@
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 // State components beyond the legacy region: where they are in an XSAVE area. Intel SDM vol. 1, sections 13.4.2, 13.4.3
 // and 13.5.

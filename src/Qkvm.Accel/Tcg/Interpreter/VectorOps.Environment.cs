@@ -1,4 +1,4 @@
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 // The x87 environment in memory. Intel SDM vol. 1, figures 8-9 to 8-12.
 static unsafe partial class VectorOps

@@ -2,7 +2,7 @@ using System.Runtime.Intrinsics;
 using Iced.Intel;
 using Qkvm.Accel.Tcg.Thunks;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
 // AVX-512, instructions on mask registers included: operands go into a frame, the host runs the instruction on it.

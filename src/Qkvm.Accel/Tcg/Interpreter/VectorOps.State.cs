@@ -1,6 +1,6 @@
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
 // MXCSR, and saving and restoring all of it. Intel SDM vol. 1, sections 10.5 and 13.7 to 13.12.

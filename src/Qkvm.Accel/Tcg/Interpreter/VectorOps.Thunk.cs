@@ -3,7 +3,7 @@ using System.Runtime.Intrinsics;
 using Iced.Intel;
 using Qkvm.Accel.Tcg.Thunks;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
 // Instructions that the host runs itself. Insn.Extra is the thunk, Immediate the offsets of its four operands in

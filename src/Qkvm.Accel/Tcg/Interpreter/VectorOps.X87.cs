@@ -1,7 +1,7 @@
 using Iced.Intel;
 using Qkvm.Accel.Tcg.Thunks;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
 // The x87: control instructions here, all that computes through thunks.

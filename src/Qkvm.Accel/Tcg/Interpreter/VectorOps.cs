@@ -3,7 +3,7 @@ using System.Runtime.Intrinsics;
 using Iced.Intel;
 using Qkvm.Accel.Tcg.Thunks;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
 /// <summary>Instructions on x87, MMX and vector registers: which handler runs one. Moves and the commonest integer

@@ -1,6 +1,6 @@
 using System.Runtime.CompilerServices;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 /// <summary>Operands of 1, 2, 4 and 8 bytes as 64-bit values; every branch here is decided when T is.</summary>
 static unsafe class Width

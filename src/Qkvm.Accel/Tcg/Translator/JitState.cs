@@ -7,7 +7,7 @@ namespace Qkvm.Accel.Tcg.Translator;
 [StructLayout(LayoutKind.Sequential)]
 unsafe struct JitState
 {
-    /// <summary>Not 0: leave emitted code at the next poll. Bits of <see cref="Interpreter.Cpu"/>.</summary>
+    /// <summary>Not 0: leave emitted code at the next poll. Bits of <see cref="Cpu"/>.</summary>
     public int Attention;
 
     /// <summary>The guest's arithmetic flags where they are not in EFLAGS: OF in the low byte (0 or 1), then LAHF's
@@ -85,7 +85,7 @@ unsafe struct JitState
 struct Slot
 {
     /// <summary>No linear address is in such a page: it lies in no canonical half.</summary>
-    public static ulong Empty => Interpreter.NoAddress.Upper;
+    public static ulong Empty => NoAddress.Upper;
     public ulong Tag;
     public ulong Addend;
 
@@ -177,7 +177,7 @@ unsafe struct ExitRecord
 
     /// <summary>Of instructions for the interpreter that end a block: shares its place with
     /// <see cref="Target"/>.</summary>
-    public static Interpreter.Insn** InsnOf(ExitRecord* record) => (Interpreter.Insn**)&record->Target;
+    public static Insn** InsnOf(ExitRecord* record) => (Insn**)&record->Target;
 
     public static int SizeOf(ExitKind kind)
     {

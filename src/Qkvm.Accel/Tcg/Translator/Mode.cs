@@ -1,5 +1,4 @@
 using System.Runtime.InteropServices;
-using Qkvm.Accel.Tcg.Interpreter;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
@@ -117,11 +116,11 @@ unsafe struct JumpEntry
     public const int Count = 1 << 14, FewCount = 1 << 10;
 
     /// <summary>No instruction is there.</summary>
-    public static ulong Empty => Interpreter.NoAddress.Upper;
+    public static ulong Empty => NoAddress.Upper;
 
     /// <summary>Nor there, but the entry is on a half's list.</summary>
-    public static ulong NoneLower => Interpreter.NoAddress.Lower;
-    public static ulong NoneUpper => Interpreter.NoAddress.OtherUpper;
+    public static ulong NoneLower => NoAddress.Lower;
+    public static ulong NoneUpper => NoAddress.OtherUpper;
     public ulong Target;
     public ulong Code;
 

@@ -1,5 +1,4 @@
 using Iced.Intel;
-using Qkvm.Accel.Tcg.Interpreter;
 
 namespace Qkvm.Accel.Tcg.Translator;
 

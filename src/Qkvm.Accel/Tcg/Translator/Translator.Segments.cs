@@ -1,5 +1,4 @@
 using Iced.Intel;
-using Qkvm.Accel.Tcg.Interpreter;
 using static Qkvm.Accel.Tcg.Translator.Emitter;
 
 namespace Qkvm.Accel.Tcg.Translator;

@@ -1,4 +1,3 @@
-using Qkvm.Accel.Tcg.Interpreter;
 using static Qkvm.Accel.Tcg.Translator.Emitter;
 
 namespace Qkvm.Accel.Tcg.Translator;

@@ -1,5 +1,4 @@
 using Iced.Intel;
-using Qkvm.Accel.Tcg.Interpreter;
 using Qkvm.Accel.Tcg.Thunks;
 using static Qkvm.Accel.Tcg.Translator.Emitter;
 
