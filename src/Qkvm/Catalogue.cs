@@ -43,6 +43,7 @@ static class Catalogue
         Debugcon.Model,
         IsaDebugExit.Model,
         Pvpanic.Model,
+        PvpanicPci.Model,
         PcTestDev.Model,
         PciTestDev.Model,
     ], Missing.Devices);
