@@ -57,6 +57,7 @@ static class Catalogue
         PtyChar.Model,
         SocketChar.Model,
         TtyChar.Model,
+        PipeChar.Model,
     ], Missing.Chardevs);
 
     public static readonly Catalogue<NetModel> Netdevs = new("network backend",
