@@ -71,6 +71,8 @@ static class Catalogue
         Qcow2Driver.Model,
         FileDriver.Model,
         FileDriver.HostDevice,
+        NullDriver.Model,
+        NullDriver.Aio,
     ], Missing.BlockDrivers);
 
     public static readonly Catalogue<ObjectModel> Objects = new("type of object",
