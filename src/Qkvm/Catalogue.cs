@@ -80,6 +80,7 @@ static class Catalogue
         MemoryBackendRam.Model,
         RngRandom.Model,
         RngBuiltin.Model,
+        Secret.Model,
     ], Missing.Objects);
 
     public static readonly Catalogue<MachineModel> Machines = new("machine type",
