@@ -1,3 +1,4 @@
+using Qkvm.Accel.Tcg.Model;
 using Qkvm.Backends.Block;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Char;
@@ -63,13 +64,19 @@ static class Missing
             isa-ipmi-bt isa-ipmi-kcs ivshmem-doorbell ivshmem-plain kvm-pci-assign kvaser_pci loader max31785 mctp-usb
             mioe3680_pci nvdimm pc-dimm pca954x pci-ipmi-bt pci-ipmi-kcs pcm3680_pci port92 ctucan_pci pvpanic-pci
             qemu-s390-pci smbus-ipmi smbus-eeprom tpm-crb tpm-tis tpm-tis-device vmcoreinfo vmgenid xen-platform
-            xen-pvdevice mc146818rtc i8042
+            xen-pvdevice mc146818rtc i8042 acpi-erst AMDVI-PCI hv-syndbg i2c-ddc vmbus-bridge x-pci-proxy-dev
+            virtio-pmem virtio-iommu-device vhost-user-fs-device vhost-user-gpio-device vhost-user-i2c-device
+            vhost-user-rng vhost-user-vsock-device vhost-user-vsock-pci-non-transitional vhost-vsock-device
             """),
     ];
 
     public static IEnumerable<DeviceModel> Devices() =>
-        DeviceNames.SelectMany(group => Words(group.Names).Distinct().Select(name =>
-            DeviceModel.Missing(name, $"; {group.Remedy}")));
+    [
+        .. DeviceNames.SelectMany(group => Words(group.Names).Distinct().Select(name =>
+            DeviceModel.Missing(name, $"; {group.Remedy}"))),
+        .. CpuModels.All.Select(m => m.Name).Concat(CpuModels.Aliases.Keys).Append("host").Distinct().Select(name =>
+            DeviceModel.Missing($"{name}-x86_64-cpu", "; give -smp all that there are to be")),
+    ];
 
     public static IEnumerable<CharModel> Chardevs() =>
         Words("braille chardev console dbus hub memory msmouse mux parallel parport pipe qemu-vdagent ringbuf "
@@ -102,10 +109,10 @@ static class Missing
             .Select(name => ObjectModel.Missing(name, "is not built yet; use memory-backend-ram")),
         ObjectModel.Missing("rng-egd", "is not built yet; use rng-random"),
         .. Words("""
-            authz-list authz-listfile authz-pam authz-simple can-bus can-host-socketcan colo-compare cryptodev-backend
+            authz-list authz-list-file authz-pam authz-simple can-bus can-host-socketcan colo-compare cryptodev-backend
             cryptodev-backend-builtin cryptodev-vhost-user dbus-vmstate filter-buffer filter-dump filter-mirror
             filter-redirector filter-replay filter-rewriter input-barrier input-linux iothread main-loop
-            pr-manager-helper secret secret_keyring sev-guest thread-context throttle-group tls-cipher-suites
+            pr-manager-helper qtest secret secret_keyring sev-guest thread-context throttle-group tls-cipher-suites
             tls-creds-anon tls-creds-psk tls-creds-x509 vfio-user-server x-remote-object
             """).Select(name => ObjectModel.Missing(name)),
     ];
