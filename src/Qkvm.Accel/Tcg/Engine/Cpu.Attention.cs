@@ -4,6 +4,7 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>What calls a vCPU out of its inner loop: other threads, its local APIC, its own state.</summary>
 public sealed unsafe partial class Cpu
 {

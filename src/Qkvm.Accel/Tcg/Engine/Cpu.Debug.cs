@@ -1,5 +1,6 @@
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>Single steps and breakpoints. Intel SDM vol. 3, chapter 17.</summary>
 /// <remarks>Pages with data breakpoints never get TLB tags, so that their accesses come by here.
 /// Deviation: an interrupt between the rounds of a repeated string instruction pushes RF clear, so that a breakpoint on

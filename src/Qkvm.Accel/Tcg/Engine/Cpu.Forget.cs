@@ -3,6 +3,8 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: translations, records and slots lie in the vCPU's CodeRegion; all are forgotten before their room is used
+// again.
 /// <summary>What translated code knows of addresses, and how it is made to forget it.</summary>
 public sealed unsafe partial class Cpu
 {

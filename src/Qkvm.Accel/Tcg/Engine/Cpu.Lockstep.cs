@@ -3,6 +3,7 @@ using Qkvm.Accel.Tcg.Translator;
 
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>-d lockstep: each instruction through the translator, then through the interpreter from the same state;
 /// differences are told on stderr. For whoever changes the translator.</summary>
 /// <remarks>Instructions that change memory which they have read go through the interpreter only, as do those that

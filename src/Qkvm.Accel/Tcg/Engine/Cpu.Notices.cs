@@ -2,6 +2,7 @@ using Qkvm.Accel.Tcg.Translator;
 
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: arrays of one entry a page of the RAM, freed after all vCPUs; who asks for a page has an address in that RAM.
 /// <summary>What vCPUs tell each other of pages that hold code.</summary>
 /// <remarks>A vCPU with a write tag stores to a page without anybody noticing. So who decodes from it asks for the tags
 /// to be given up, and waits for the answer before it reads: a store after that is noticed, one before it is read.

@@ -3,6 +3,7 @@ using Qkvm.Core.Accel;
 
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>The run loop. Inner: blocks, as long as nothing calls. Outer: faults, interrupts, halts, single
 /// steps.</summary>
 public sealed unsafe partial class Cpu

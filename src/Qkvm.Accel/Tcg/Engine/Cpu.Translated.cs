@@ -4,6 +4,8 @@ using Qkvm.Accel.Tcg.Translator;
 namespace Qkvm.Accel.Tcg;
 using Engine = Qkvm.Accel.Tcg.Translator.Translator;
 
+// SAFETY: translations, records and slots lie in the vCPU's CodeRegion; all are forgotten before their room is used
+// again.
 /// <summary>The run loop's faster half: translated code, and what it leaves for.</summary>
 public sealed unsafe partial class Cpu
 {

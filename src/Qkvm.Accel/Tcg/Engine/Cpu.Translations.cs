@@ -6,6 +6,8 @@ using Qkvm.Host;
 namespace Qkvm.Accel.Tcg;
 using Engine = Qkvm.Accel.Tcg.Translator.Translator;
 
+// SAFETY: translations, records and slots lie in the vCPU's CodeRegion; all are forgotten before their room is used
+// again.
 /// <summary>The blocks translated for this vCPU. Keyed by the host address of their first byte and by mode; when memory
 /// for them is used up, all are forgotten.</summary>
 public sealed unsafe partial class Cpu

@@ -2,6 +2,7 @@ using Qkvm.Core.Time;
 
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>The time stamp counter: the host's monotonic clock, by default at 1 GHz, on all vCPUs the same until the
 /// guest writes it.</summary>
 public sealed unsafe partial class Cpu

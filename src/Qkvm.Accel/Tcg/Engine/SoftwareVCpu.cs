@@ -3,6 +3,7 @@ using Qkvm.Core.State;
 
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: reads the vCPU's own state, which is freed when this is disposed of.
 /// <summary>A vCPU that the software CPU runs.</summary>
 public sealed class SoftwareVCpu(Cpu cpu) : IVCpu
 {

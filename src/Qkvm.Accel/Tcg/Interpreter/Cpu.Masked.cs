@@ -2,6 +2,7 @@ using System.Numerics;
 
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>What AVX-512 needs beyond AVX: whether it may run, memory operands of which only some bytes exist, and
 /// which parts of its state are in use.</summary>
 public sealed unsafe partial class Cpu

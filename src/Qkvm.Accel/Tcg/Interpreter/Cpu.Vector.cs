@@ -2,6 +2,7 @@ using System.Runtime.CompilerServices;
 
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>What instructions on x87, MMX and vector registers share: whether they may run, and their memory
 /// operands.</summary>
 public sealed unsafe partial class Cpu

@@ -3,6 +3,7 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: arrays of one entry a page of the RAM, freed after all vCPUs; who asks for a page has an address in that RAM.
 /// <summary>Which bytes of one RAM block any vCPU has decoded: a bitmap for each page that holds code. The flag
 /// <see cref="GuestRam.CodePage"/> sends stores and DMA here; only those that hit decoded bytes cost
 /// anything.</summary>

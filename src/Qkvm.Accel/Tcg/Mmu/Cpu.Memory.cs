@@ -2,6 +2,8 @@ using System.Runtime.CompilerServices;
 
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: a hit's host address is within the page of RAM that the TLB's entry holds, which the machine keeps as long as
+// its vCPUs.
 /// <summary>Guest memory for instruction handlers: the paths that hit the TLB, inlined into each handler. What misses
 /// is in Cpu.MemorySlow.</summary>
 public sealed unsafe partial class Cpu

@@ -4,6 +4,8 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: a hit's host address is within the page of RAM that the TLB's entry holds, which the machine keeps as long as
+// its vCPUs.
 /// <summary>Accesses that miss the TLB's tags: page walks, page crossings, registers of devices, ROM, code
 /// pages.</summary>
 public sealed unsafe partial class Cpu

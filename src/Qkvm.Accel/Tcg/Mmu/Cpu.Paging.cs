@@ -3,6 +3,8 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: a hit's host address is within the page of RAM that the TLB's entry holds, which the machine keeps as long as
+// its vCPUs.
 /// <summary>Paging: 32-bit with PSE, PAE, four and five levels. Intel SDM vol. 3, chapter 4.</summary>
 /// <remarks>Deviations: PAE's PDPTEs are read at each walk, as AMD does, not when CR3 is loaded; the processor caches
 /// no intermediate entries; accessed bits are set only once the whole translation is permitted.</remarks>

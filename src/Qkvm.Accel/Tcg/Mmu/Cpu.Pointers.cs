@@ -1,5 +1,6 @@
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>What is asked of addresses beyond translation: data in pointers (linear-address masking, Intel SDM vol. 1,
 /// section
 /// 3.3.7.1, and vol. 3, section 4.4) and alignment checks (vol. 3, section 6.15, interrupt 17).</summary>

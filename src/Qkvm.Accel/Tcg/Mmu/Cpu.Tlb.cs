@@ -4,6 +4,7 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: arrays of EntryCount entries, freed with the context; indices are masked to them.
 /// <summary>The software TLB's upkeep: contexts for the process-context identifiers used last, and what of translated
 /// code goes with them.</summary>
 public sealed unsafe partial class Cpu

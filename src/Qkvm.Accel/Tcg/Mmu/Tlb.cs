@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: Host is a page of RAM, which the machine keeps as long as its vCPUs.
 /// <summary>One linear page of 4 KiB in the software TLB. A hit is <c>linear - tag &lt;= 4096 - size</c>, which rejects
 /// page crossings too.</summary>
 [StructLayout(LayoutKind.Sequential, Size = 32)]

@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: arrays of EntryCount entries, freed with the context; indices are masked to them.
 /// <summary>The translations of one process-context identifier (Intel SDM vol. 3, section 4.10.1), global ones among
 /// them. What was filled is kept in a journal, so that a flush touches no more than that.</summary>
 sealed unsafe class TlbContext : IDisposable

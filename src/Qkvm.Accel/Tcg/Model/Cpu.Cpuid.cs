@@ -3,6 +3,7 @@ using Qkvm.Accel.Tcg.Model;
 
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>The model: what CPUID shows, and what therefore exists.</summary>
 public sealed unsafe partial class Cpu
 {

@@ -2,6 +2,7 @@ using Qkvm.Core.Accel;
 
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>KVM's paravirtual interface, for -cpu …,kvm=on: clock, kicks, interrupts without EOI. Linux,
 /// Documentation/virt/kvm/x86: cpuid.rst, msr.rst, hypercalls.rst.</summary>
 public sealed unsafe partial class Cpu

@@ -1,5 +1,6 @@
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>Model-specific registers. Intel SDM vol. 4, chapter 2; AMD APM vol. 2, appendix A. Unknown ones raise
 /// #GP.</summary>
 /// <remarks>Deviations: MTRRs, machine checks and what else <see cref="Model.VendorMsrs"/> lists are storage without

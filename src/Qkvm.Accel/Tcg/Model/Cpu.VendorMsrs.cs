@@ -2,6 +2,7 @@ using Qkvm.Accel.Tcg.Model;
 
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>Registers that only this model's maker has: <see cref="VendorMsrs"/>.</summary>
 public sealed unsafe partial class Cpu
 {

@@ -2,6 +2,7 @@ using Flag = Qkvm.Accel.Tcg.Rflags;
 
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>Control registers, EFER, XCR0 and debug registers: what may be written, and what follows. Intel SDM vol. 3,
 /// sections 2.2.1, 2.5, 2.6, 4.1.2, 4.10.4 and 17.2.</summary>
 public sealed unsafe partial class Cpu

@@ -2,6 +2,7 @@ using System.Text;
 
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>The state as QEMU's `info registers` prints it.</summary>
 public sealed unsafe partial class Cpu
 {

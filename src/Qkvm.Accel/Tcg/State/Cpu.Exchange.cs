@@ -2,6 +2,7 @@ using Qkvm.Core.State;
 
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>Saving and loading: each mutable field of the architecture once.</summary>
 public sealed unsafe partial class Cpu
 {

@@ -3,6 +3,7 @@ using Flag = Qkvm.Accel.Tcg.Rflags;
 
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>The arithmetic flags: kept as the last result and its carries, read when somebody asks.
 /// Intel SDM vol. 1, section 3.4.3.1.</summary>
 public sealed unsafe partial class Cpu

@@ -3,6 +3,7 @@ using Qkvm.Accel.Tcg.Translator;
 namespace Qkvm.Accel.Tcg;
 using Engine = Qkvm.Accel.Tcg.Translator.Translator;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>The processor's state as far as it is built into translated code.</summary>
 public sealed unsafe partial class Cpu
 {

@@ -6,6 +6,7 @@ using Qkvm.Core.Memory;
 
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>Making, resetting and freeing a vCPU.</summary>
 public sealed unsafe partial class Cpu : IDisposable
 {

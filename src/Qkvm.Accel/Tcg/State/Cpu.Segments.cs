@@ -1,5 +1,6 @@
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>Segment registers and descriptor tables. Intel SDM vol. 3, chapters 3 and 5.</summary>
 public sealed unsafe partial class Cpu
 {

@@ -3,6 +3,7 @@ using Iced.Intel;
 
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>One interpreted vCPU: its state and the services that instruction handlers use. Partial, by subject:
 /// Cpu.Memory (linear and physical access, TLB), Cpu.Paging, Cpu.Flags, Cpu.Run (decode cache, loop), Cpu.Segments,
 /// Cpu.Exceptions, Cpu.Msr …</summary>

@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: lies in the vCPU's own region, freed after its thread has ended; its places are named by offsets within it.
 /// <summary>A segment register with its hidden part. Intel SDM vol. 3, section 3.4.3.</summary>
 public struct Segment
 {

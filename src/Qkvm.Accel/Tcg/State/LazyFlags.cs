@@ -2,6 +2,7 @@ using System.Runtime.CompilerServices;
 
 namespace Qkvm.Accel.Tcg;
 
+// SAFETY: the state is the vCPU's own, which outlives every instruction.
 /// <summary>How operations leave their flags in <see cref="CpuState"/>.</summary>
 static unsafe class LazyFlags
 {

@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
+// SAFETY: these structures lie in the vCPU's CodeRegion; what they point at is forgotten before it is freed.
 /// <summary>What emitted code and the run loop tell each other; follows <see cref="CpuState"/> in the region. Nothing
 /// of it is architectural.</summary>
 [StructLayout(LayoutKind.Sequential)]

@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
+// SAFETY: entries point at translations, which are emptied before translations are freed.
 /// <summary>What of the processor's state is built into translated code. Blocks of different modes never
 /// meet.</summary>
 sealed unsafe class Mode

@@ -4,6 +4,8 @@ using static Qkvm.Accel.Tcg.Translator.Emitter;
 namespace Qkvm.Accel.Tcg.Translator;
 
 // Instructions that do not jump.
+// SAFETY: what is emitted goes into room that was asked for (LargestBlock) and accesses the vCPU's own region, or RAM
+// after a check.
 sealed unsafe partial class Translator
 {
     bool EmitStep(int i)

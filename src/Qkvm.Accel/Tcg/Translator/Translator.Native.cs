@@ -4,6 +4,8 @@ using static Qkvm.Accel.Tcg.Translator.Emitter;
 namespace Qkvm.Accel.Tcg.Translator;
 
 // Instructions that the host runs as they are, but for the names of their registers.
+// SAFETY: what is emitted goes into room that was asked for (LargestBlock) and accesses the vCPU's own region, or RAM
+// after a check.
 sealed unsafe partial class Translator
 {
     /// <summary>The general registers of an instruction, by the fields of its encoding.</summary>

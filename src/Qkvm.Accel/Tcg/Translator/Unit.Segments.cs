@@ -3,6 +3,7 @@ using Iced.Intel;
 namespace Qkvm.Accel.Tcg.Translator;
 
 // What depends on sizes of operands, addresses and stack, and on segments.
+// SAFETY: reads the copy of the guest's page, of two pages' size, at offsets that decoding has checked.
 sealed unsafe partial class Unit
 {
     static bool Pushes(Treatment treatment) =>

@@ -2,6 +2,7 @@ using Iced.Intel;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
+// SAFETY: reads the copy of the guest's page, of two pages' size, at offsets that decoding has checked.
 enum StringKind : byte
 {
     Move, Store, Load, Compare, Scan,
