@@ -158,7 +158,7 @@ public sealed unsafe class PagingTests
         Assert.Equal(error, Try(machine, linear, access));
     }
 
-    /// <summary>Section 4.7: the PK flag tells of the key alone, also where the entries forbid the access too.</summary>
+    /// <summary>Section 4.7: the PK flag tells of the key alone, though the entries too forbid the access.</summary>
     [Theory]
     [InlineData(3, U, 2u, 0x27u)]
     [InlineData(3, U | W, 2u, 0x27u)]

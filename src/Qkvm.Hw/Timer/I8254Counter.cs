@@ -117,7 +117,8 @@ public sealed class I8254Counter
     {
         if (status && !_statusLatched)
         {
-            _status = (byte)(_control | (Wave(now).Out ? StatusOut : 0) | (_loaded && now >= _takeover ? 0 : StatusNullCount));
+            bool isCounted = _loaded && now >= _takeover;
+            _status = (byte)(_control | (Wave(now).Out ? StatusOut : 0) | (isCounted ? 0 : StatusNullCount));
             _statusLatched = true;
         }
         if (!count || _latchedBytes > 0) return;

@@ -124,7 +124,7 @@ public class VncKeyTests
                 viewer.Send(255, 0, 0, down, 0, 0, 0, (byte)c, 0, 0, 0, 0x10);
     }));
 
-    /// <summary>key-delay-ms is 10 unless given: keys of a viewer reach the guest one by one, in its own time.</summary>
+    /// <summary>key-delay-ms is 10 unless given: keys reach the guest one by one, in its own time.</summary>
     [Fact]
     public void Key_events_come_ten_milliseconds_apart()
     {

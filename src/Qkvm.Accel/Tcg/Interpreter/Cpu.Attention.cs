@@ -51,8 +51,8 @@ public sealed unsafe partial class Cpu
         Call(CallSignal);
     }
 
-    /// <summary>One waits while another is handled (Intel SDM vol. 3, section 6.7.1). Else two may: a processor would have
-    /// taken the first between two instructions, sooner than we look.</summary>
+    /// <summary>One waits while another is handled (Intel SDM vol. 3, section 6.7.1). Else two may: a processor would
+    /// have taken the first between two instructions, sooner than we look.</summary>
     void AddNmi()
     {
         byte waiting;
