@@ -16,6 +16,7 @@ public sealed class KvmAccelerator : IAccelerator
 
     readonly int _device, _machine;
     readonly List<KvmVCpu> _cpus = [];
+    readonly KvmMemory _slots;
     AddressSpace? _memory, _ports;
 
     /// <exception cref="ConfigurationException">/dev/kvm cannot be used; the message says what helps.</exception>
@@ -33,6 +34,7 @@ public sealed class KvmAccelerator : IAccelerator
             KvmApi.Call(_machine, KvmApi.SetIdentityMapAddress, &identity, "cannot set the identity map");
             KvmApi.Call(_machine, KvmApi.SetTssAddress, TssAddress, "cannot set the TSS address");
             IrqChip = new KvmIrqChip(_machine);
+            _slots = new KvmMemory(_machine, MaxSlots);
         }
         catch (HostException e)
         {
@@ -47,7 +49,7 @@ public sealed class KvmAccelerator : IAccelerator
     public void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock)
     {
         (_memory, _ports) = (memory, ports);
-        new KvmMemory(_machine, MaxSlots).Follow(memory);
+        _slots.Follow(memory);
     }
 
     public IVCpu CreateVCpu(int index, CpuSetup setup)
@@ -57,6 +59,9 @@ public sealed class KvmAccelerator : IAccelerator
         _cpus.Add(cpu);
         return cpu;
     }
+
+    public void LogWrites(bool on) => _slots.LogWrites(on);
+    public void CollectWrites(Action<GuestRam, ulong> written) => _slots.CollectWrites(written);
 
     public void Dispose()
     {

@@ -16,6 +16,12 @@ public interface IAccelerator : IDisposable
     void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock);
 
     IVCpu CreateVCpu(int index, CpuSetup setup);
+
+    /// <summary>Begins or ends noticing what vCPUs write to pages with <see cref="Host.GuestRam.WatchedPage"/>. While they stand.</summary>
+    void LogWrites(bool on) { }
+
+    /// <summary>Pages get that flag again; and those are told, by block and number, whose writes the kernel noticed by itself. While the vCPUs stand.</summary>
+    void CollectWrites(Action<Host.GuestRam, ulong> written) { }
 }
 
 /// <summary>How -cpu and -smp shape one vCPU.</summary>
@@ -128,8 +134,12 @@ public interface IVCpu : IVCpuSignals
     ulong TimeStampCounter { get; }
     ulong TimeStampHertz { get; }
 
-    /// <summary>The state as QEMU's `info registers` prints it.</summary>
-    string DumpRegisters();
+    /// <summary>A copy of all registers. Only while no vCPU runs, or by the vCPU itself.</summary>
+    CpuRegisters ReadRegisters();
+
+    /// <summary>Puts all registers back, changed by a debugger or loaded. As <see cref="ReadRegisters"/>.</summary>
+    /// <exception cref="InvalidStateException">This processor cannot be in such a state.</exception>
+    void WriteRegisters(CpuRegisters registers);
 
     ulong InstructionPointer { get; }
 
