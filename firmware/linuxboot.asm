@@ -2,9 +2,10 @@
 ;
 ; The emulator has split the bzImage into its real-mode part ("setup") and the kernel proper, has chosen all addresses,
 ; and has filled in the setup header's fields that belong to a boot loader (type_of_loader, loadflags, heap_end_ptr,
-; ramdisk_image, ramdisk_size, cmd_line_ptr). Here remains what only the guest's CPU can do.
+; ramdisk_image, ramdisk_size, cmd_line_ptr), as the kernel's version of the protocol has them. The command line lies where
+; the heap ends. Here remains what only the guest's CPU can do.
 ;
-; [BOOT] Linux, Documentation/x86/boot.rst, "Running the Kernel", protocol 2.01 or later (for heap_end_ptr)
+; [BOOT] Linux, Documentation/x86/boot.rst, "Running the Kernel"
 
 %include "rom.inc"
 
@@ -25,8 +26,13 @@ boot:   use_own_stack
         ; [BOOT] "At entry, ds = es = ss should point to the beginning of the real-mode kernel code, sp should be set up
         ; properly, normally pointing to the top of the heap, and all interrupts should be disabled"; it also asks for
         ; fs and gs, and the entry is 0x20 paragraphs further on.
+        mov     ax, CMDLINE_ADDR
+        call    number
+        mov     ebx, eax
         mov     ax, SETUP_ADDR
         call    number
+        sub     bx, ax                  ; the end of the heap; 64 KiB become 0
+        sub     bx, 16                  ; room for the far jump below
         shr     eax, 4
         cli
         mov     ds, ax
@@ -34,8 +40,7 @@ boot:   use_own_stack
         mov     fs, ax
         mov     gs, ax
         mov     ss, ax
-        mov     sp, [0x224]             ; heap_end_ptr: the end of the heap, less 0x200; room for the far jump below
-        add     sp, 0x200 - 16
+        mov     sp, bx
         add     ax, 0x20
         push    ax
         push    word 0

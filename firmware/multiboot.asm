@@ -1,10 +1,11 @@
 ; Boots a Multiboot 1 kernel that the emulator offers in fw_cfg (its -kernel option, when the file has the header).
 ;
-; The emulator has laid out the kernel's segments as one block for KERNEL_ADDR, and a block with the Multiboot
-; information structure at its start for INITRD_ADDR, below 640 KiB so that real mode reaches it; command line, module
-; list and modules lie in either block, with addresses already filled in. The memory map is filled in here, because the
+; The emulator has laid out the kernel's segments as one block for KERNEL_ADDR, its modules as one for SETUP_ADDR, and a
+; block with the Multiboot information structure at its start for INITRD_ADDR, below 640 KiB so that real mode reaches it;
+; command line and module list lie behind it, with addresses already filled in. The memory map is filled in here, because the
 ; BIOS alone knows what it has kept for itself: the emulator sets flags bits 0 and 6 and points mmap_addr to room for
-; 32 entries of 24 bytes below 640 KiB.
+; 32 entries of 24 bytes below 640 KiB. The kernel comes last, when the BIOS and our stack are needed no longer: it may lie
+; anywhere but over the information, behind whose 120 bytes is room for the DMA descriptor that fetches it.
 ;
 ; [MB] Multiboot Specification 0.6.96, 3.2 "Machine state" and 3.3 "Boot information format"
 
@@ -14,6 +15,7 @@ MBI_MEM_LOWER   equ 4
 MBI_MEM_UPPER   equ 8
 MBI_MMAP_LENGTH equ 44
 MBI_MMAP_ADDR   equ 48
+MBI_DESCRIPTOR  equ 120                 ; ours
 
         rom_header "Multiboot kernel (direct boot)"
 
@@ -24,8 +26,8 @@ boot:   use_own_stack
         jnz     .load
         int     0x18                    ; [BBS] nothing to boot here: try the next device
 .load:
-        load    KERNEL
         load    INITRD
+        load    SETUP                   ; size 0 when there are no modules
 
         mov     ax, INITRD_ADDR
         call    number
@@ -79,6 +81,20 @@ boot:   use_own_stack
         movzx   edi, di
         mov     [bx + MBI_MMAP_LENGTH], edi
 
+        ; The descriptor for the kernel, all big-endian: control, length, address.
+        mov     eax, KERNEL_DATA << 16 | 1 << 3 | 1 << 1        ; select it, read
+        bswap   eax
+        mov     [bx + MBI_DESCRIPTOR], eax
+        mov     ax, KERNEL_SIZE
+        call    number
+        bswap   eax
+        mov     [bx + MBI_DESCRIPTOR + 4], eax
+        mov     dword [bx + MBI_DESCRIPTOR + 8], 0
+        mov     ax, KERNEL_ADDR
+        call    number
+        bswap   eax
+        mov     [bx + MBI_DESCRIPTOR + 12], eax
+
         mov     ax, KERNEL_ENTRY
         call    number
         mov     ebx, eax
@@ -110,6 +126,17 @@ flat:   mov     ax, 0x10
         mov     fs, ax
         mov     gs, ax
         mov     ss, ax
+        ; [FW_CFG] The kernel: the descriptor's address, its lower half last.
+        xor     eax, eax
+        mov     dx, 0x514
+        out     dx, eax
+        lea     eax, [esi + MBI_DESCRIPTOR]
+        bswap   eax
+        mov     dx, 0x518
+        out     dx, eax
+.wait:  mov     eax, [esi + MBI_DESCRIPTOR]
+        test    eax, eax                ; 0 when done
+        jnz     .wait
         mov     ecx, ebx
         mov     ebx, esi
         mov     eax, 0x2BADB002

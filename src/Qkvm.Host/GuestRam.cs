@@ -1,6 +1,5 @@
 using System.Buffers;
 using System.Runtime.CompilerServices;
-using System.Runtime.Intrinsics.X86;
 
 namespace Qkvm.Host;
 
@@ -19,7 +18,8 @@ public sealed unsafe class GuestRam : IDisposable
     public const byte WatchedPage = 2;
 
     const uint HugePage = 2 << 20;
-    const int AdviseHugePages = 14, AdviseDontNeed = 4;
+    const int AdviseHugePages = 14, AdviseDontNeed = 4, AdviseMergeable = 12, AdviseDontDump = 16,
+        AdvisePopulateWrite = 23;
     const int WindowShift = 30;                                    // windows overlap: any buffer up to 1 GiB fits one
 
     readonly byte* _pageFlags;
@@ -37,7 +37,8 @@ public sealed unsafe class GuestRam : IDisposable
         _mapping = Libc.mmap(null, _reserved, Libc.ProtRead | Libc.ProtWrite, Libc.MapPrivate | Libc.MapAnonymous | Libc.MapNoReserve, -1, 0);
         if (_mapping == (void*)-1) throw new HostException($"cannot allocate {size >> 20} MiB of guest memory", Libc.Errno);
         Pointer = size >= HugePage ? (byte*)(((nuint)_mapping + HugePage - 1) & ~(nuint)(HugePage - 1)) : (byte*)_mapping;
-        if (size >= HugePage && !IsHostVirtual) Libc.madvise(Pointer, (nuint)size, AdviseHugePages);
+        // In a virtual machine they rest on small ones: they cost their zeroing and save nothing.
+        if (size >= HugePage && !HostFeatures.IsVirtual) Libc.madvise(Pointer, (nuint)size, AdviseHugePages);
         _pageFlags = (byte*)Libc.mmap(null, (nuint)(size >> PageShift), Libc.ProtRead | Libc.ProtWrite,
             Libc.MapPrivate | Libc.MapAnonymous | Libc.MapNoReserve, -1, 0);
         if (_pageFlags == (void*)-1) throw new HostException("cannot map page flags", Libc.Errno);
@@ -48,9 +49,6 @@ public sealed unsafe class GuestRam : IDisposable
             _windows[i] = new Window(Pointer + start, (int)Math.Min(size - start, int.MaxValue));
         }
     }
-
-    /// <summary>In a virtual machine huge pages rest on small ones: they cost their zeroing and save nothing.</summary>
-    static bool IsHostVirtual => (X86Base.CpuId(1, 0).Ecx & 1 << 31) != 0;
 
     public string Name { get; }
 
@@ -151,6 +149,17 @@ public sealed unsafe class GuestRam : IDisposable
         if (Libc.madvise(Pointer + offset, (nuint)length, AdviseDontNeed) < 0) return;   // SAFETY: checked; a refusal costs memory alone
         MarkWritten(offset, length);
     }
+
+    /// <summary>Core dumps of the process go without it.</summary>
+    public void ExcludeFromDumps() => Libc.madvise(Pointer, (nuint)Size,
+        AdviseDontDump); // SAFETY: the whole block; a refusal makes dumps larger
+
+    /// <summary>The kernel may let equal pages of this and other processes be one. False where it cannot.</summary>
+    public bool AllowMerging() => Libc.madvise(Pointer, (nuint)Size, AdviseMergeable) == 0; // SAFETY: the whole block
+
+    /// <summary>Makes all pages exist now. False where the host has too few.</summary>
+    public bool Populate() => Libc.madvise(Pointer, (nuint)Size,
+        AdvisePopulateWrite) == 0; // SAFETY: the whole block; contents stay
 
     public void Dispose()
     {

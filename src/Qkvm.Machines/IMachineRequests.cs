@@ -11,4 +11,7 @@ public interface IMachineRequests
 
     /// <summary>Under the lock.</summary>
     void Raise(MachineEvent happened);
+
+    /// <summary>A line for the user: something is not as asked for, and the machine goes on without it.</summary>
+    void Warn(string line);
 }

@@ -27,17 +27,20 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
     /// <param name="accelerator">Its maker disposes of it, after the machine.</param>
     /// <param name="catalogue">All devices that -device can name.</param>
     /// <param name="messages">Where a machine that cannot go on says why.</param>
+    /// <param name="model">What the board is; the i440FX PC by default.</param>
     /// <param name="onCpuReset">Hears of each vCPU before it is reset, and why: -d cpu_reset.</param>
     public Machine(MachineEnvironment environment, MachineConfig config, IAccelerator accelerator,
-        IReadOnlyList<DeviceModel> catalogue, MachineBackends backends, TextWriter messages,
-        Action<IVCpu, string>? onCpuReset = null)
+        Catalogue<DeviceModel> catalogue, MachineBackends backends, TextWriter messages,
+        Action<IVCpu, string>? onCpuReset = null, MachineModel? model = null)
     {
         _onCpuReset = onCpuReset;
         (_clock, _loop, _lock, Events) = (environment.Clock, environment.Loop, environment.Lock, environment.Events);
         (Config, Accelerator, _backends, _messages) = (config, accelerator, backends, messages);
         using (_lock.Hold())
         {
-            _board = new PcBoard(config, accelerator, backends, catalogue, _clock, _loop, _lock, this);
+            model ??= PcMachine.Model;
+            var parts = new BoardParts(config, accelerator, backends, catalogue, _clock, _loop, _lock, this);
+            _board = model.Create(new Properties(model, config.MachineOptions), parts);
             _board.Reset();
             ResetCpus();
             _runner = new VCpuRunner(_board.Cpus, _lock, OnVCpuExit);
@@ -161,6 +164,7 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
     }
 
     public void Raise(MachineEvent happened) => Events.Raise(happened);
+    public void Warn(string line) => _messages.WriteLine($"qkvm: {line}");
 
     public void RequestPause(string reason) => _loop.Post(() => Pause(RunStates.Parse(reason)));
 

@@ -1,16 +1,35 @@
+using Qkvm.Accel.Kvm;
+using Qkvm.Accel.Tcg;
+using Qkvm.Backends.Block;
+using Qkvm.Backends.Block.File;
+using Qkvm.Backends.Block.Qcow2;
+using Qkvm.Backends.Block.Raw;
+using Qkvm.Backends.Char;
+using Qkvm.Backends.Display;
+using Qkvm.Backends.Net;
+using Qkvm.Backends.Objects;
+using Qkvm.Core.Accel;
+using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
+using Qkvm.Core.Display;
+using Qkvm.Core.Machine;
+using Qkvm.Core.Net;
 using Qkvm.Hw.Char;
 using Qkvm.Hw.Display;
 using Qkvm.Hw.Isa;
 using Qkvm.Hw.Storage;
 using Qkvm.Hw.Virtio;
+using Qkvm.Machines;
+using Qkvm.Machines.Pc;
 
 namespace Qkvm;
 
-/// <summary>Every device that -device can name: a new one is one line here. Help, "did you mean" and creation read it.</summary>
+/// <summary>Everything that users can name: a new one is one line here. Help, "did you mean" and creation read it. What
+/// QEMU has
+/// beside these stands in <see cref="Missing"/>.</summary>
 static class Catalogue
 {
-    public static readonly DeviceModel[] Devices =
+    public static readonly Catalogue<DeviceModel> Devices = new("valid device model name",
     [
         IdeModels.HardDisk,
         IdeModels.CdRom,
@@ -26,5 +45,65 @@ static class Catalogue
         Pvpanic.Model,
         PcTestDev.Model,
         PciTestDev.Model,
-    ];
+    ], Missing.Devices);
+
+    public static readonly Catalogue<CharModel> Chardevs = new("valid char driver name",
+    [
+        NullChar.Model,
+        NullChar.VirtualConsole,
+        StdioChar.Model,
+        FileChar.Model,
+        PtyChar.Model,
+        SocketChar.Model,
+        TtyChar.Model,
+    ], Missing.Chardevs);
+
+    public static readonly Catalogue<NetModel> Netdevs = new("network backend",
+    [
+        TapBackend.Model,
+    ], Missing.Netdevs);
+
+    public static readonly Catalogue<BlockDriverModel> BlockDrivers = new("block driver",
+    [
+        RawDriver.Model,
+        Qcow2Driver.Model,
+        FileDriver.Model,
+        FileDriver.HostDevice,
+    ], Missing.BlockDrivers);
+
+    public static readonly Catalogue<ObjectModel> Objects = new("type of object",
+    [
+        MemoryBackendRam.Model,
+        RngRandom.Model,
+        RngBuiltin.Model,
+    ], Missing.Objects);
+
+    public static readonly Catalogue<MachineModel> Machines = new("machine type",
+    [
+        PcMachine.Model,
+    ], Missing.Machines);
+
+    public static readonly Catalogue<AcceleratorModel> Accelerators = new("accelerator",
+    [
+        KvmAccelerator.Model,
+        TcgAccelerator.Model,
+    ], Missing.Accelerators);
+
+    public static readonly Catalogue<DisplayModel> Displays = new("display",
+    [
+        NoDisplay.Model,
+        VncServer.Model,
+    ], Missing.Displays);
+
+    // What short forms of options stand for
+
+    /// <summary>-vga.</summary>
+    public static readonly (string Name, DeviceModel? Model)[] VideoCards = [("std", StdVga.Model), ("none", null)];
+
+    /// <summary>-drive if=: the disk and, where there is one, the CD-ROM drive of the interface.</summary>
+    public static readonly (string Name, DeviceModel Disk, DeviceModel? Cdrom)[] DriveInterfaces =
+        [("ide", IdeModels.HardDisk, IdeModels.CdRom), ("virtio", VirtioBlk.Models[0], null)];
+
+    /// <summary>-net nic,model= and -nic model= beside device names.</summary>
+    public static readonly (string Name, DeviceModel Model)[] NetworkCards = [("virtio", VirtioNet.Models[0])];
 }

@@ -65,7 +65,7 @@ public sealed unsafe class AddressWrapTests
     }
 
     /// <summary>Bits that name registers 8 to 15 say nothing there.</summary>
-    [Theory, MemberData(nameof(Tiers))]
+    [HostTheory("avx"), MemberData(nameof(Tiers))]
     public void Registers_above_7_exist_in_64_bit_code_only(bool translated)
     {
         using GuestMachine machine = new GuestMachine(1).Flat(32);

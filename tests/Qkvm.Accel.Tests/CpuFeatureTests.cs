@@ -27,7 +27,7 @@ public sealed unsafe class CpuFeatureTests
     static readonly Witness[] s_witnesses =
     [
         Code("fpu", 0xD9, 0xE8), Control4("vme", Cr4.Vme | Cr4.Pvi), Control4("de", Cr4.De), Control4("pse", Cr4.Pse), Code("tsc", 0x0F, 0x31), Register("tsc", 0x10),
-        Control4("tsc", Cr4.Tsd), new("msr", m => { m.Cpu.Rcx = 0x8B; return Execute(m, [0x0F, 0x32], keepsRcx: true) < 0; }), Control4("pae", Cr4.Pae),
+        Control4("tsc", Cr4.Tsd), new("msr", m => { m.Cpu.Rcx = m.Cpu.Model.Has("tsc") ? 0x10u : 0x8B; return Execute(m, [0x0F, 0x32], keepsRcx: true) < 0; }), Control4("pae", Cr4.Pae),
         Control4("mce", Cr4.Mce), Code("cx8", 0x0F, 0xC7, 0x0B), Register("apic", 0x1B), Register("sep", 0x174), Register("mtrr", 0xFE), Register("mtrr", 0x250),
         Register("mtrr", 0x200), Register("mtrr", 0x2FF), Control4("pge", Cr4.Pge), Register("mca", 0x179), Register("mca", 0x400), Code("cmov", 0x0F, 0x44, 0xC1),
         Register("pat", 0x277), new("pse36", TakesHighLargePages), Code("clflush", 0x0F, 0xAE, 0x3B), Code("mmx", 0x0F, 0xFC, 0xC1), Code("fxsr", 0x0F, 0xAE, 0x03),

@@ -101,7 +101,7 @@ public sealed unsafe class CpuModelTests
     [InlineData(0x201, 0x10000000000, false)]                       // above 40 physical bits
     [InlineData(0x250, 0x0606060606060606, true)]
     [InlineData(0x250, 0x0707070707070707, false)]
-    [InlineData(0xC0000082, 0x800000000000, false)]                 // not canonical
+    [InlineData(0xC0000082, 0x0100000000000000, false)]                // not canonical
     [InlineData(0xC0000100, 0x7FFFFFFFFFFF, true)]
     [InlineData(0xCE, 0, false)]                                    // unknown
     public void RegistersTakeWhatIsValid(uint msr, ulong value, bool valid)

@@ -7,7 +7,7 @@ abstract class FakeApic : ILocalApic
 {
     public abstract bool HasInterrupt { get; }
     public abstract int Acknowledge();
-    public ulong BaseMsr => 0xFEE00900;
+    public virtual ulong BaseMsr => 0xFEE00900;
     public bool WriteBaseMsr(ulong value) => false;
     public uint ReadMmio(uint offset) => 0;
     public void WriteMmio(uint offset, uint value) { }

@@ -1,6 +1,7 @@
 using Iced.Intel;
 using Qkvm.Accel.Tcg;
 using Qkvm.Accel.Tcg.Interpreter;
+using Qkvm.Accel.Tcg.Model;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
@@ -19,8 +20,13 @@ sealed unsafe class GuestMachine : IDisposable
 
     public GuestMachine(int cpus = 1, string model = "max", params (string, bool)[] features) : this(cpus, 0, model, features) { }
 
+    /// <summary>One vCPU of the usual model that CPUID calls another maker's.</summary>
+    public GuestMachine(string vendor) : this(1, 0, "max", [], [new OptionPair("vendor", vendor)]) { }
+
     /// <param name="codeCache">Bytes for translations; 0: as many as usual.</param>
-    public GuestMachine(int cpus, long codeCache, string model = "max", params (string, bool)[] features)
+    public GuestMachine(int cpus, long codeCache, string model = "max", params (string, bool)[] features) : this(cpus, codeCache, model, features, []) { }
+
+    GuestMachine(int cpus, long codeCache, string model, (string, bool)[] features, OptionPair[] properties)
     {
         if (codeCache != 0) _accelerator.CodeCacheLimit = codeCache;
         var root = MemoryRegion.Container("memory", 1UL << 40);
@@ -33,9 +39,13 @@ sealed unsafe class GuestMachine : IDisposable
         var machineLock = new MachineLock();
         Memory = new AddressSpace("memory", root, machineLock);
         _accelerator.Attach(Memory, new AddressSpace("io", ports, machineLock), machineLock);
-        var setup = new CpuSetup(model, [.. features.Select(f => KeyValuePair.Create(f.Item1, f.Item2))], 0, 1, cpus, 1);
+        var setup = new CpuSetup(model, Features(model, features), 0, 1, cpus, 1) { Properties = properties };
         VCpus = [.. Enumerable.Range(0, cpus).Select(i => _accelerator.CreateVCpu(i, setup with { ApicId = i }))];
     }
+
+    /// <summary>"max" with all that is our own, on whatever host.</summary>
+    public static KeyValuePair<string, bool>[] Features(string model, (string Name, bool On)[] features) =>
+        [.. (model == "max" ? CpuFeatures.Copied.Split(' ') : []).Select(name => KeyValuePair.Create(name, true)), .. features.Select(f => KeyValuePair.Create(f.Name, f.On))];
 
     public MemoryRegion Root { get; }
     public AddressSpace Memory { get; }

@@ -1,6 +1,7 @@
 using System.Runtime.Intrinsics.X86;
 using Qkvm.Accel.Tcg;
 using Qkvm.Accel.Tcg.Thunks;
+using Qkvm.Host;
 using Qkvm.Testing;
 
 namespace Qkvm.Accel.Tests;
@@ -13,10 +14,13 @@ sealed unsafe partial class HostOracle
 {
     const ulong Avx512 = 0xE0;
 
-    /// <summary>x87, SSE, AVX and, where there is that, AVX-512.</summary>
-    static ulong Saved { get; } = HasAvx512 ? 7 | Avx512 : 7;
+    /// <summary>Without it, FXSAVE takes its place.</summary>
+    public static bool HasXsave { get; } = (X86Base.CpuId(1, 0).Ecx & 1 << 27) != 0;
 
-    public static bool HasAvx512 => (HostState.Xcr0 & Avx512) == Avx512;
+    /// <summary>x87, SSE and, where there are those, AVX and AVX-512.</summary>
+    static ulong Saved { get; } = HasAvx512 ? 7 | Avx512 : Avx.IsSupported ? 7u : 3u;
+
+    public static bool HasAvx512 => HostFeatures.Current.Has("avx512f");
 
     /// <summary>Components, their sizes, their places in the guest's layout and in this processor's.</summary>
     static readonly (int Bit, int Size, int Mine, int Host)[] s_places =
@@ -42,7 +46,7 @@ sealed unsafe partial class HostOracle
     public void UnloadVectors(byte* image)
     {
         byte* from = State->Xsave;
-        ulong present = *(ulong*)(from + XsaveArea.Header);
+        ulong present = HasXsave ? *(ulong*)(from + XsaveArea.Header) : Saved;
         new Span<byte>(image, sizeof(XsaveArea)).Clear();
         Buffer.MemoryCopy(from, image, LegacySize, LegacySize);
         if ((present & 1) == 0)

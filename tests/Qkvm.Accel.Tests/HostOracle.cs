@@ -7,12 +7,18 @@ namespace Qkvm.Accel.Tests;
 
 /// <summary>This very processor as the judge: runs one unprivileged instruction natively, with registers, flags and (if
 /// wanted) x87 and vector state from <see cref="State"/>, and puts there what it leaves. All of it lies below 2 GiB.</summary>
-/// <remarks>The caller keeps instructions from faulting and from jumping. RSP should point into <see cref="Scratch"/>.</remarks>
+/// <remarks>The caller keeps instructions from faulting and from jumping. RSP should point into <see cref="Scratch"/>. Flags, modes and
+/// control words may be anything when the instruction is done: the way out stores state without reading DF, aligns all that it touches
+/// for AC, waits for no x87 exception, and takes the host's own RFLAGS, MXCSR and x87 state back before anything else runs. TF would trap
+/// in it: <see cref="SequenceOracle"/> knows how to go on.</remarks>
 sealed unsafe partial class HostOracle : IDisposable
 {
     public const int ScratchSize = 0x4000, PageSize = 0x1000;
-    const int Map32Bit = 0x40, CodeSize = 0x1000, DataSize = 0x8000, SlotOffset = 0x400, ExitOffset = 0x500, Enter32Offset = 0x800;
-    const int StateAt = 0, HostStackAt = 0xF00, HostVectorsAt = 0x4000, LowStackTop = 0x3F00;
+    const int Map32Bit = 0x40, DataSize = 0x8000, SlotOffset = 0x400, ExitOffset = 0x500, Enter32Offset = 0x800, ExtraOffset = 0x1000;
+    const int StateAt = 0, XsaveAt = 0x200, SharedAt = 0xE00, HostStackAt = 0xF00, HostVectorsAt = 0x4000, LowStackTop = 0x3F00;
+
+    /// <summary>Bytes from <see cref="Executable"/> on that are the oracle's own code, and its caller's at <see cref="AddCode"/>.</summary>
+    public const int CodeSize = 0x2000;
     const ushort UserCode32 = 0x23, UserCode64 = 0x33, UserData = 0x2B;
 
     readonly int _fd;
@@ -28,7 +34,7 @@ sealed unsafe partial class HostOracle : IDisposable
         [FieldOffset(128)] public ulong Flags;
 
         /// <summary>In the host's standard format of XSAVE; used if the oracle was made for vectors.</summary>
-        [FieldOffset(0x200)] public fixed byte Xsave[0xC00];
+        [FieldOffset(XsaveAt)] public fixed byte Xsave[0xC00];
     }
 
     public HostOracle(int bits = 64, bool vectors = false)
@@ -58,6 +64,16 @@ sealed unsafe partial class HostOracle : IDisposable
 
     public Registers* State => (Registers*)(_data + StateAt);
 
+    /// <summary>256 bytes below 2 GiB for whoever runs code here.</summary>
+    public byte* Shared => _data + SharedAt;
+
+    /// <summary>More 64-bit code beside the oracle's.</summary>
+    public byte* AddCode(int offset, int room, Action<Assembler> code)
+    {
+        Place(64, ExtraOffset + offset, room, code);
+        return Executable + ExtraOffset + offset;
+    }
+
     /// <summary>Runs the instruction; <see cref="State"/> is input and output.</summary>
     public void Run(ReadOnlySpan<byte> instruction)
     {
@@ -65,7 +81,9 @@ sealed unsafe partial class HostOracle : IDisposable
         byte* after = _code + SlotOffset + instruction.Length;
         *after = 0xE9;                                              // jmp rel32
         *(int*)(after + 1) = ExitOffset - (SlotOffset + instruction.Length + 5);
+        SignalSet before = Hold();
         ((delegate* unmanaged<void>)Executable)();
+        EndOfHolding(before);
     }
 
     public void Dispose()
@@ -158,18 +176,12 @@ sealed unsafe partial class HostOracle : IDisposable
         foreach (AssemblerRegister64 kept in (AssemblerRegister64[])[rbx, rbp, r12, r13, r14, r15]) a.push(kept);
         a.pushfq();
         a.mov(__qword_ptr[Data(HostStackAt)], rsp);
-        if (!_vectors) return;
-        Components(a);
-        a.xsave(__byte_ptr[Data(HostVectorsAt)]);
+        if (_vectors) Save(a, HostVectorsAt);
     }
 
     void RestoreHost(Assembler a)
     {
-        if (_vectors)
-        {
-            Components(a);
-            a.xrstor(__byte_ptr[Data(HostVectorsAt)]);
-        }
+        if (_vectors) Restore(a, HostVectorsAt);
         a.mov(rsp, __qword_ptr[Data(HostStackAt)]);
         a.popfq();
         foreach (AssemblerRegister64 kept in (AssemblerRegister64[])[r15, r14, r13, r12, rbp, rbx]) a.pop(kept);
@@ -178,16 +190,26 @@ sealed unsafe partial class HostOracle : IDisposable
 
     void LoadVectors(Assembler a)
     {
-        if (!_vectors) return;
-        Components(a);
-        a.xrstor(__byte_ptr[Data(0x200)]);
+        if (_vectors) Restore(a, XsaveAt);
     }
 
     void SaveVectors(Assembler a)
     {
-        if (!_vectors) return;
+        if (_vectors) Save(a, XsaveAt);
+    }
+
+    void Save(Assembler a, int offset)
+    {
         Components(a);
-        a.xsave(__byte_ptr[Data(0x200)]);
+        if (HasXsave) a.xsave(__byte_ptr[Data(offset)]);
+        else a.fxsave(__byte_ptr[Data(offset)]);
+    }
+
+    void Restore(Assembler a, int offset)
+    {
+        Components(a);
+        if (HasXsave) a.xrstor(__byte_ptr[Data(offset)]);
+        else a.fxrstor(__byte_ptr[Data(offset)]);
     }
 
     static void Components(Assembler a)

@@ -224,7 +224,7 @@ public sealed unsafe class IntegerDirectedTests : IDisposable
         Assert.Equal((0x0100_0000_0000UL, 5UL), (Cpu.Rax, *(ulong*)(Ram + Data + 0xFFD)));
     }
 
-    [Fact]
+    [HostFact("cx16")]
     public void Cmpxchg16b_wants_alignment_and_a_failing_cmpxchg_wants_write_access()
     {
         _machine.Flat(64);

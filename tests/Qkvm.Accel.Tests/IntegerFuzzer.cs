@@ -1,5 +1,6 @@
 using Iced.Intel;
 using Qkvm.Accel.Tcg.Interpreter;
+using Qkvm.Host;
 
 namespace Qkvm.Accel.Tests;
 
@@ -74,6 +75,7 @@ sealed unsafe class IntegerFuzzer(int seed, int bits, ulong scratch)
         insn.Length = 1;
         if (!IntegerOps.TrySelect(x, &insn)) return false;
         if (x.SegmentPrefix is Register.FS or Register.GS || bits == 32 && x.SegmentPrefix == Register.CS) return false;
+        if (x.Mnemonic == Mnemonic.Cmpxchg16b && !HostFeatures.Current.Has("cx16") || x.Mnemonic == Mnemonic.Crc32 && !HostFeatures.Current.Has("sse4.2")) return false;
         // Not on every host, random, not of the group's own making, or without an operand in reach.
         return x.Mnemonic is not (Mnemonic.Rdrand or Mnemonic.Rdseed or Mnemonic.Movdiri or Mnemonic.Reservednop)
             && !(x.Mnemonic == Mnemonic.Bswap && x.Op0Register.GetSize() == 2)

@@ -12,11 +12,15 @@ public sealed unsafe class IntegerOracleTests
 {
     const ulong CodeStart = 0x200000, CodeStep = 16;
 
+    [Code32Theory]
+    [InlineData(2, 60_000, 135, false)]
+    [InlineData(4, 60_000, 135, true)]
+    public void So_it_does_in_32_bit_code(int seed, int count, int mnemonics, bool translated) =>
+        The_software_CPU_computes_what_the_host_computes(32, seed, count, mnemonics, translated);
+
     [Theory]
     [InlineData(64, 1, 200_000, 135, false)]
-    [InlineData(32, 2, 60_000, 135, false)]
     [InlineData(64, 3, 200_000, 135, true)]
-    [InlineData(32, 4, 60_000, 135, true)]
     public void The_software_CPU_computes_what_the_host_computes(int bits, int seed, int count, int mnemonics, bool translated)
     {
         var seen = new HashSet<Mnemonic>();
@@ -32,7 +36,7 @@ public sealed unsafe class IntegerOracleTests
         Native(oracle).CopyTo(Interpreted(scratch));
         var fuzzer = new IntegerFuzzer(seed, bits, (ulong)oracle.Scratch);
         var report = new Failures(seed);
-        for (int n = 0; n < count; n++)
+        for (int n = 0; n < HostNeeds.Share(count); n++)
         {
             fuzzer.Next(oracle.Scratch);
             seen.Add(fuzzer.Instruction.Mnemonic);
@@ -44,7 +48,7 @@ public sealed unsafe class IntegerOracleTests
             Compare(fuzzer, oracle, machine.Cpu, scratch, at, report, n);
         }
         Assert.True(report.Count == 0, report.ToString());
-        Assert.True(seen.Count >= mnemonics, $"only {seen.Count} mnemonics: {string.Join(' ', seen.Order())}");
+        Assert.True(seen.Count >= HostNeeds.Kinds(mnemonics), $"only {seen.Count} mnemonics: {string.Join(' ', seen.Order())}");
     }
 
     static void MapLow4GiB(GuestMachine machine)
@@ -95,9 +99,12 @@ public sealed unsafe class IntegerOracleTests
     {
         ref Instruction x = ref fuzzer.Instruction;
         int bits = x.Op0Kind == OpKind.Register ? x.Op0Register.GetSize() * 8 : x.MemorySize.GetSize() * 8;
-        ulong undefined = UndefinedFlags.Of(x, ShiftCount(x, fuzzer.Gpr[1], bits), bits);
+        int count = ShiftCount(x, fuzzer.Gpr[1], bits);
+        ulong undefined = UndefinedResults.Flags(x, count, bits);
+        bool isResultUndefined = UndefinedResults.IsResult(x, count, bits, isZero: (cpu.AllFlags & Rflags.Zf) != 0);
+        int excepted = isResultUndefined && x.Op0Kind == OpKind.Register ? x.Op0Register.GetFullRegister().GetNumber() : -1;
         for (int i = 0; i < 16; i++)
-            if (cpu.State->Gpr[i] != oracle.State->Gpr[i])
+            if (i != excepted && cpu.State->Gpr[i] != oracle.State->Gpr[i])
                 report.Add(fuzzer, n, $"register {i}: {cpu.State->Gpr[i]:x}, on the host {oracle.State->Gpr[i]:x}");
         const ulong compared = Rflags.Arithmetic | Rflags.Df;
         ulong difference = (cpu.AllFlags ^ oracle.State->Flags) & compared & ~undefined;
@@ -105,7 +112,7 @@ public sealed unsafe class IntegerOracleTests
         if (cpu.State->Rip != at + (ulong)x.Length) report.Add(fuzzer, n, "RIP");
         if (Native(oracle).SequenceEqual(Interpreted(scratch))) return;
         int where = Native(oracle).CommonPrefixLength(Interpreted(scratch));
-        report.Add(fuzzer, n, $"memory at +{where:x}");
+        if (!isResultUndefined || x.Op0Kind == OpKind.Register) report.Add(fuzzer, n, $"memory at +{where:x}");
         Native(oracle).CopyTo(Interpreted(scratch));
     }
 

@@ -52,7 +52,7 @@ sealed unsafe class ModeFuzzer(int bits, bool isReal, ushort[] selectors)
     void Add(in Instruction x)
     {
         _items.Add(new SequenceItem(x));
-        bool defines = UndefinedFlags.Of(x, 40, 8) != 0;
+        bool defines = UndefinedResults.Flags(x, 40, 8) != 0;
         if (defines) _items.Add(new SequenceItem(Instruction.Create(Code.Cmp_rm8_imm8, Register.AL + _random.Next(8), _random.Next(-128, 128))));
     }
 

@@ -1,6 +1,7 @@
 using Iced.Intel;
 using Qkvm.Accel.Tcg;
 using Qkvm.Accel.Tcg.Interpreter;
+using Qkvm.Host;
 using static Iced.Intel.AssemblerRegisters;
 using M = Qkvm.Accel.Tests.SystemMachine;
 
@@ -41,7 +42,8 @@ public sealed unsafe class PointerTests
         a.rep.movsb();
         a.mov(rcx, r8);
         a.bts(__dword_ptr[rbx + 48], ecx);
-        a.cmpxchg16b(__xmmword_ptr[rbx + 128]);
+        if (HostFeatures.Current.Has("cx16")) a.cmpxchg16b(__xmmword_ptr[rbx + 128]);
+        else a.cmpxchg8b(__qword_ptr[rbx + 128]);
         a.dec(ecx);
         a.jnz(again);
         a.@out(0x80, al);

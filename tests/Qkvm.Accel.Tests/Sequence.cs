@@ -23,8 +23,14 @@ sealed class SequenceItem(Instruction instruction)
     /// <summary>Flags that are undefined before it runs.</summary>
     public ulong Undefined;
 
+    /// <summary>C0 to C3 of the x87 that are.</summary>
+    public ushort UndefinedX87;
+
     public ulong Address;
     public int Length;
+
+    /// <summary>Without what places it.</summary>
+    public SequenceItem Copy() => new(Instruction) { Aim = Aim, FromEnd = FromEnd, Undefined = Undefined, UndefinedX87 = UndefinedX87 };
 }
 
 /// <summary>Instructions that can be laid out at any address, and thinned out.</summary>
@@ -63,8 +69,9 @@ sealed class Sequence(int bits)
     {
         if (index >= Items.Count - 1) return null;
         SequenceItem gone = Items[index], next = Items[index + 1];
-        if ((gone.Undefined & ~next.Undefined) != 0) return null;   // defines flags that may be read later
-        var copies = Items.ToDictionary(item => item, item => new SequenceItem(item.Instruction) { Aim = item.Aim, FromEnd = item.FromEnd, Undefined = item.Undefined });
+        // What defines flags that may be read later stays.
+        if ((gone.Undefined & ~next.Undefined) != 0 || (gone.UndefinedX87 & ~next.UndefinedX87) != 0) return null;
+        var copies = Items.ToDictionary(item => item, item => item.Copy());
         foreach (SequenceItem item in Items)
             if (item.Target is { } target)
             {

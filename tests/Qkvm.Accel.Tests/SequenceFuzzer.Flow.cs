@@ -6,7 +6,7 @@ namespace Qkvm.Accel.Tests;
 /// <summary>Jumps, loops, calls, and instructions that the fuzzers of single ones leave out.</summary>
 sealed partial class SequenceFuzzer
 {
-    sealed record Function(List<SequenceItem> Items, int Written, ulong Undefined, int Popped);
+    sealed record Function(List<SequenceItem> Items, int Written, ulong Undefined, ushort UndefinedX87, int Popped);
 
     static readonly string[] s_conditions = ["o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns", "p", "np", "l", "ge", "le", "g"];
     static readonly Code[] s_near = Jumps("rel32"), s_short = Jumps("rel8");
@@ -50,21 +50,22 @@ sealed partial class SequenceFuzzer
     void Skip(SequenceItem jump)
     {
         Value[] known = [.. _known];
-        ulong undefined = _undefined;
+        (ulong undefined, ushort undefinedX87) = (_undefined, _undefinedX87);
         Body(_random.Next(1, 5));
         for (int i = 0; i < _count; i++)
             if (_known[i] != known[i]) _known[i] = default;
         _undefined |= undefined;
+        _undefinedX87 |= undefinedX87;
         jump.Target = Landing();
     }
 
     /// <summary>Something for a jump to aim at: the next instruction does not exist yet.</summary>
     SequenceItem Landing()
     {
-        var landing = new SequenceItem(Instruction.Create(Chance(70) ? Code.Nopd : Code.Cmc)) { Undefined = _undefined };
-        if (landing.Instruction.Code == Code.Cmc && (_undefined & Rflags.Cf) != 0) landing = new SequenceItem(Instruction.Create(Code.Clc)) { Undefined = _undefined };
-        if (landing.Instruction.Code == Code.Clc) _undefined &= ~Rflags.Cf;
-        _items.Add(landing);
+        Code code = Chance(70) ? Code.Nopd : (_undefined & Rflags.Cf) == 0 ? Code.Cmc : Code.Clc;
+        var landing = new SequenceItem(Instruction.Create(code));
+        Add(landing);
+        if (code == Code.Clc) _undefined &= ~Rflags.Cf;
         return landing;
     }
 
@@ -84,6 +85,7 @@ sealed partial class SequenceFuzzer
         if (counter == Rsp) counter = 3;
         Append(Instruction.Create(Code.Mov_r32_imm32, Dword(counter), (uint)_random.Next(1, 7)));
         if (_undefined != 0) DefineFlags(_items[^1].Instruction);
+        _undefinedX87 = UndefinedResults.Conditions;                // as the body may leave them
         SequenceItem head = Landing();
         for (int i = 0; i < _count; i++) _frozen[i] = _known[i].Kind != Kind.Any;
         _frozen[counter] = true;
@@ -111,7 +113,7 @@ sealed partial class SequenceFuzzer
         for (int n = _random.Next(3); n > 0; n--)
         {
             _items = [];
-            (_undefined, _written) = (0, 0);
+            (_undefined, _undefinedX87, _written) = (0, UndefinedResults.Conditions, 0);
             Array.Clear(_known);
             _known[Rsp] = new Value(Kind.Pointer, Unknown);
             Array.Clear(_frozen);
@@ -119,9 +121,9 @@ sealed partial class SequenceFuzzer
             Body(_random.Next(1, 6));
             int popped = Chance(30) ? _random.Next(1, 5) * 8 : 0;
             int written = _written;
-            _items.Add(new SequenceItem(popped == 0 ? Instruction.Create(_isLong ? Code.Retnq : Code.Retnd)
-                : Instruction.Create(_isLong ? Code.Retnq_imm16 : Code.Retnd_imm16, popped)) { Undefined = _undefined });
-            _functions.Add(new Function(_items, written, _undefined, popped));
+            Add(new SequenceItem(popped == 0 ? Instruction.Create(_isLong ? Code.Retnq : Code.Retnd)
+                : Instruction.Create(_isLong ? Code.Retnq_imm16 : Code.Retnd_imm16, popped)));
+            _functions.Add(new Function(_items, written, _undefined, _undefinedX87, popped));
         }
         Array.Clear(_frozen);
         known.CopyTo(_known, 0);
@@ -138,17 +140,17 @@ sealed partial class SequenceFuzzer
         SequenceItem entry = function.Items[0];
         if (_undefined != 0) DefineFlags(Instruction.Create(Code.Nopd));
         Value stack = _known[Rsp];
-        if (Chance(60)) _items.Add(new SequenceItem(Instruction.CreateBranch(_isLong ? Code.Call_rel32_64 : Code.Call_rel32_32, 0)) { Aim = Aim.Branch, Target = entry });
+        if (Chance(60)) Add(new SequenceItem(Instruction.CreateBranch(_isLong ? Code.Call_rel32_64 : Code.Call_rel32_32, 0)) { Aim = Aim.Branch, Target = entry });
         else
         {
             int register = Address(entry);
             if (register == Rsp) register = Rsp;
-            _items.Add(new SequenceItem(Instruction.Create(_isLong ? Code.Call_rm64 : Code.Call_rm32, Wide(register))));
+            Add(new SequenceItem(Instruction.Create(_isLong ? Code.Call_rm64 : Code.Call_rm32, Wide(register))));
         }
         for (int i = 0; i < _count; i++)
             if ((function.Written >> i & 1) != 0 && i != Rsp) _known[i] = default;
         SetPointer(Rsp, stack, function.Popped);
-        _undefined = function.Undefined;
+        (_undefined, _undefinedX87) = (function.Undefined, function.UndefinedX87);
     }
 
     /// <summary>Puts an instruction's address into a register.</summary>
@@ -185,8 +187,7 @@ sealed partial class SequenceFuzzer
             }
         }
         Value kept = _known[Rsp];
-        jump.Undefined = _undefined;
-        _items.Add(jump);
+        Add(jump);
         _known[Rsp] = kept;
         Skip(address);
     }
@@ -225,8 +226,10 @@ sealed partial class SequenceFuzzer
     void PushFlags()
     {
         if (_frozen[Rsp] || !PreparePointer(Rsp)) return;
-        int image = (int)(_random.Next() & (long)(Rflags.Arithmetic | Rflags.Df) | (long)Rflags.If | 2);
-        Append(Instruction.Create(_isLong ? Code.Pushq_imm32 : Code.Pushd_imm32, image));
+        ulong image = (ulong)_random.Next() & (Rflags.Arithmetic | Rflags.Df) | Rflags.If | 2;
+        if (Chance(20)) image |= Rflags.Id;
+        if (Chance(6)) image |= Rflags.Tf;
+        Append(Instruction.Create(_isLong ? Code.Pushq_imm32 : Code.Pushd_imm32, (int)image));
         Append(Instruction.Create(_isLong ? Code.Popfq : Code.Popfd));
         _undefined = 0;
     }

@@ -12,8 +12,7 @@ sealed partial class SequenceFuzzer
     bool TryAppendAimed(Instruction x)
     {
         if (WritesFrozen(x) || x.Mnemonic == Mnemonic.Clzero) return false;
-        // More than 16 bits of 16 leave anything: Intel SDM vol. 2, SHLD.
-        if (x.Mnemonic is Mnemonic.Shld or Mnemonic.Shrd && (x.Op0Kind == OpKind.Register ? x.Op0Register.GetSize() : x.MemorySize.GetSize()) == 2) return false;
+        if (HasUndefinedResult(x)) return false;
         // A register that is still of use is rarely overwritten.
         int written = WrittenBy(x);
         if (!x.IsStackInstruction && !x.IsStringInstruction && Chance(80))
@@ -37,6 +36,7 @@ sealed partial class SequenceFuzzer
         if (x.IsVsib && !PrepareGather(x)) return false;
         if (hasMemory && !Aimed(ref x)) return false;
         if (x.Mnemonic is Mnemonic.Div or Mnemonic.Idiv && !Chance(8) && !PrepareDivision(x)) return false;
+        if (x.Mnemonic is Mnemonic.Bsf or Mnemonic.Bsr && !PrepareScan(x)) return false;
         if (!Encoder.Create(_bits, s_nowhere).TryEncode(x, SequenceArena.Code, out _, out _)) return false;
         Append(x);
         return true;
@@ -120,6 +120,25 @@ sealed partial class SequenceFuzzer
         else if (x.Mnemonic == Mnemonic.Div) Append(Instruction.Create(Code.Xor_r32_rm32, Register.EDX, Register.EDX));
         else Append(Instruction.Create(size switch { 2 => Code.Cwd, 4 => Code.Cdq, _ => Code.Cqo }));
         return true;
+    }
+
+    /// <summary>Scans are not to find nothing.</summary>
+    bool PrepareScan(in Instruction x)
+    {
+        bool isMemory = x.Op1Kind == OpKind.Memory;
+        int size = isMemory ? x.MemorySize.GetSize() : x.Op1Register.GetSize(), bit = 1 << _random.Next(7);
+        if (!isMemory && x.Op1Register.GetFullRegister().GetNumber() is var number && (_frozen[number] || _known[number].Kind == Kind.Pointer)) return false;
+        Code or = size switch { 2 => Code.Or_rm16_imm8, 4 => Code.Or_rm32_imm8, _ => Code.Or_rm64_imm8 };
+        Append(isMemory ? Instruction.Create(or, Operand(x), bit) : Instruction.Create(or, x.Op1Register, bit));
+        return true;
+    }
+
+    /// <summary>Or may have: the count is not known. Only of operands of 16 bits.</summary>
+    static bool HasUndefinedResult(in Instruction x)
+    {
+        const int mask = 31, bits = 16;
+        if (x.Mnemonic is not (Mnemonic.Shld or Mnemonic.Shrd) || (x.Op0Kind == OpKind.Register ? x.Op0Register.GetSize() : x.MemorySize.GetSize()) * 8 != bits) return false;
+        return x.Op2Kind != OpKind.Immediate8 || UndefinedResults.IsResult(x, x.Immediate8 & mask, bits, isZero: false);
     }
 
     static MemoryOperand Operand(in Instruction x) =>

@@ -4,7 +4,8 @@ using Qkvm.Accel.Tcg.Interpreter;
 namespace Qkvm.Accel.Tests;
 
 /// <summary>Random sequences whose memory operands stay (nearly always) in the scratch memory. While it appends instructions it
-/// knows which registers point there, which hold small numbers, and which flags are undefined.</summary>
+/// knows which registers point there, which hold small numbers, and which flags are undefined: before something reads those, it defines
+/// them, so that nothing undefined spreads.</summary>
 /// <remarks>Here: what is known, and appending. SequenceFuzzer.Operands aims memory operands, SequenceFuzzer.Flow makes
 /// control flow.</remarks>
 sealed unsafe partial class SequenceFuzzer
@@ -29,6 +30,7 @@ sealed unsafe partial class SequenceFuzzer
     Random _random = new();
     List<SequenceItem> _items = [];
     ulong _undefined;
+    ushort _undefinedX87;
     int _written;
 
     /// <summary>Of a hundred plain instructions, how many are of AVX-512.</summary>
@@ -63,7 +65,7 @@ sealed unsafe partial class SequenceFuzzer
         _modified = null;
         MakeFunctions();
         _items = [];
-        _undefined = 0;
+        (_undefined, _undefinedX87) = (0, 0);
         int length = _random.Next(4, 41);
         while (_items.Count < length) Step();
         Append(new SequenceItem(Instruction.CreateBranch(_isLong ? Code.Jmp_rel32_64 : Code.Jmp_rel32_32, SequenceArena.Exit)));
@@ -160,15 +162,20 @@ sealed unsafe partial class SequenceFuzzer
         Instruction x = item.Instruction;
         ulong read = Flags(x.RflagsRead);
         if ((_undefined & read) != 0) DefineFlags(x);
-        item.Undefined = _undefined;
-        _items.Add(item);
+        if (x.Mnemonic == Mnemonic.Fnstsw && _undefinedX87 != 0)
+        {
+            Add(new SequenceItem(Instruction.Create(Code.Fxam)));
+            _undefinedX87 = 0;
+        }
+        Add(item);
+        if (UndefinedResults.IsX87(x)) _undefinedX87 = UndefinedResults.X87(x);
         bool isShift = x.Mnemonic is Mnemonic.Shl or Mnemonic.Sal or Mnemonic.Shr or Mnemonic.Sar or Mnemonic.Rol or Mnemonic.Ror or Mnemonic.Rcl
             or Mnemonic.Rcr or Mnemonic.Shld or Mnemonic.Shrd;
         // REP with a count of 0 compares nothing.
         bool maySkip = isShift || x.HasRepPrefix || x.HasRepnePrefix;
         if (!maySkip) _undefined &= ~Flags(x.RflagsWritten | x.RflagsCleared | x.RflagsSet);
         int bits = (x.Op0Kind == OpKind.Register ? x.Op0Register.GetSize() : x.MemorySize.GetSize()) * 8;
-        _undefined |= !isShift ? UndefinedFlags.Of(x, 0, bits)
+        _undefined |= !isShift ? UndefinedResults.Flags(x, 0, bits)
             : Rflags.Af | Rflags.Of | (bits < 32 ? Rflags.Cf : 0) | (x.Mnemonic is Mnemonic.Shld or Mnemonic.Shrd ? Rflags.Arithmetic : 0);
         Value stack = _known[Rsp];
         int written = WrittenBy(x);
@@ -178,6 +185,13 @@ sealed unsafe partial class SequenceFuzzer
         if (x.Mnemonic is Mnemonic.Push or Mnemonic.Pop or Mnemonic.Pushf or Mnemonic.Pushfd or Mnemonic.Pushfq or Mnemonic.Popf or Mnemonic.Popfd
             or Mnemonic.Popfq && x.Op0Register.GetFullRegister() != Register.RSP)
             SetPointer(Rsp, stack, x.StackPointerIncrement);
+    }
+
+    /// <summary>Adds it to the sequence, with what is undefined where it runs.</summary>
+    void Add(SequenceItem item)
+    {
+        (item.Undefined, item.UndefinedX87) = (_undefined, _undefinedX87);
+        _items.Add(item);
     }
 
     void SetPointer(int register, Value from, int change)
@@ -221,7 +235,7 @@ sealed unsafe partial class SequenceFuzzer
             3 => Instruction.Create(Code.Neg_rm32, a),
             _ => Instruction.Create(Code.Add_rm32_imm8, a, _random.Next(-128, 128)),
         };
-        _items.Add(new SequenceItem(x) { Undefined = _undefined });
+        Add(new SequenceItem(x));
         _undefined = 0;
         if (isFree) _written |= 1 << number;
     }

@@ -16,19 +16,21 @@ sealed unsafe class SequenceGuest : IDisposable
     const int HandlerStep = 16;
     const ushort KernelCode = 0x10, KernelData = 0x18, UserCode32 = 0x23, UserData = 0x2B, UserCode64 = 0x33;    // as on Linux
     const ulong Flags = Rflags.If | 2;
-    public static readonly TimeSpan DefaultPatience = TimeSpan.FromSeconds(2);
+    public static readonly TimeSpan DefaultPatience = TimeSpan.FromSeconds(20);
 
     readonly int _bits;
-    readonly GuestMachine _machine = new();
+    readonly GuestMachine _machine;
     readonly GuestRam _code = new("code", SequenceArena.CodeSize), _scratch = new("scratch", SequenceArena.ScratchSize),
         _exit = new("exit", SequenceArena.PageSize);
     readonly Timer _watchdog;
 
     /// <param name="bits">64, or 32: protected mode.</param>
     /// <param name="translated">On the translator; or on the interpreter.</param>
-    public SequenceGuest(int bits, bool translated)
+    /// <param name="vendor">As CPUID tells it; null: the usual one.</param>
+    public SequenceGuest(int bits, bool translated, string? vendor = null)
     {
         _bits = bits;
+        _machine = vendor == null ? new GuestMachine() : new GuestMachine(vendor);
         Map(SequenceArena.Code, _code);
         Map(SequenceArena.Scratch, _scratch);
         Map(SequenceArena.Exit, _exit);
@@ -59,7 +61,7 @@ sealed unsafe class SequenceGuest : IDisposable
     /// <summary>Writes code as a device would.</summary>
     public void Write(ulong address, ReadOnlySpan<byte> code) => _machine.Memory.Write(address, code.ToArray());
 
-    /// <summary>Runs until the exit or a fault. Registers are input and output; <paramref name="flags"/> arithmetic only.</summary>
+    /// <summary>Runs until the exit or a fault. Registers are input and output; <paramref name="flags"/> are arithmetic.</summary>
     public SequenceEnd Run(ulong start, ulong flags)
     {
         int size = _bits / 8;
@@ -177,7 +179,7 @@ sealed unsafe class SequenceGuest : IDisposable
         if (_bits == 32) _machine.Paging(PagingMode.Legacy);
         State->Cs.Selector = KernelCode;
         State->Ss.Selector = KernelData;
-        State->Cr0 |= Cr0.Ne | Cr0.Mp;
+        State->Cr0 |= Cr0.Ne | Cr0.Mp | Cr0.Am;                     // as on Linux
         State->Cr4 |= Cr4.Osfxsr | Cr4.Osxmmexcpt | Cr4.Osxsave;
         State->Xcr0 = _machine.Cpu.Xcr0Supported;
         State->Ds = State->Es = State->Ss with { Selector = UserData, Access = 0xC0F3 };

@@ -11,18 +11,20 @@ sealed unsafe class SequenceJudge : IDisposable
     const int Runs = 3, XsaveSize = 0xC00, WarmRuns = 1200, LongestMinimising = 10_000;
 
     readonly int _bits;
-    readonly bool _translated;
+    readonly bool _translated, _scrambles;
     readonly SequenceOracle _oracle;
     readonly SequenceGuest _guest;
     readonly SequenceFuzzer _fuzzer;
     readonly byte[] _pool = new byte[SequenceArena.ScratchSize * 2];
 
     /// <param name="translated">On the translator; or on the interpreter.</param>
-    public SequenceJudge(int bits, bool translated)
+    /// <param name="scrambles">On the host all that is undefined is made random: see <see cref="SequenceOracle.Scrambles"/>.</param>
+    /// <param name="vendor">Of the guest's processor; null: the usual one.</param>
+    public SequenceJudge(int bits, bool translated, bool scrambles = false, string? vendor = null)
     {
-        (_bits, _translated) = (bits, translated);
-        _oracle = new SequenceOracle(bits);
-        _guest = new SequenceGuest(bits, translated);
+        (_bits, _translated, _scrambles) = (bits, translated, scrambles);
+        _oracle = new SequenceOracle(bits) { Scrambles = scrambles };
+        _guest = new SequenceGuest(bits, translated, vendor);
         _fuzzer = new SequenceFuzzer(bits);
         new Random(bits).NextBytes(_pool);
     }
@@ -33,6 +35,9 @@ sealed unsafe class SequenceJudge : IDisposable
 
     /// <summary>Runs that ended with a fault that the host agreed with.</summary>
     public long Faults { get; private set; }
+
+    /// <summary>Instructions that the host ran step by step.</summary>
+    public long Steps { get; private set; }
 
     /// <summary>Runs that were compared.</summary>
     public long Compared { get; private set; }
@@ -54,6 +59,18 @@ sealed unsafe class SequenceJudge : IDisposable
     public string? Check(int seed)
     {
         Sequence sequence = _fuzzer.Next(seed);
+        return Check(sequence, seed);
+    }
+
+    /// <summary>One sequence, with inputs that follow from a number; RSP points into the scratch memory.</summary>
+    public string? CheckOther(Sequence sequence, int seed)
+    {
+        _fuzzer.Next(seed);
+        return Check(sequence, seed);
+    }
+
+    string? Check(Sequence sequence, int seed)
+    {
         var random = new Random(~seed);
         ulong start = SequenceArena.Code + (ulong)random.Next(SequenceArena.CodeSize - 0x1000);
         if (!sequence.Place(start)) return null;
@@ -138,7 +155,15 @@ sealed unsafe class SequenceJudge : IDisposable
                 Unjudged++;
                 return null;
             }
+            if (_scrambles) _oracle.Describe(sequence, isUndefined: true);
             SequenceEnd host = RunHost(inputs[run], start);
+            if (_scrambles) _oracle.Describe(sequence, isUndefined: false);
+            Steps += _oracle.Steps;
+            if (IsOfHypervisor(mine, host))
+            {
+                Unjudged++;
+                return null;
+            }
             Compared++;
             if (mine.Number != SequenceArena.Done) Faults++;
             string difference = Compare(sequence, mine, host, at, length);
@@ -163,7 +188,8 @@ sealed unsafe class SequenceJudge : IDisposable
     /// <summary>Within the sequence, with accesses only within the arena, and nothing that processors disagree on.</summary>
     static bool IsOurs(Sequence sequence, SequenceEnd end)
     {
-        if (end.Number == SequenceArena.Done) return true;
+        // With TF set, the jump to the exit may be the last.
+        if (end.Number == SequenceArena.Done || end.Rip == SequenceArena.Exit) return true;
         if (end.Number == Vector.PageFault && end.Address - SequenceArena.Base >= SequenceArena.Size) return false;
         foreach (SequenceItem item in sequence.Items)
             if (item.Address == end.Rip) return !Differs(item.Instruction.Mnemonic, end.Number);
@@ -174,6 +200,13 @@ sealed unsafe class SequenceJudge : IDisposable
         static bool Differs(Mnemonic faulted, int vector) =>
             faulted is Mnemonic.Popa or Mnemonic.Popad or Mnemonic.Maskmovq or Mnemonic.Maskmovdqu or Mnemonic.Vmaskmovdqu
             || vector == Vector.GeneralProtection && faulted.ToString().StartsWith("Sha", StringComparison.Ordinal);
+    }
+
+    /// <summary>After an interrupt or a trap, some hypervisors' hosts cannot return to an RSP that is not canonical.</summary>
+    bool IsOfHypervisor(SequenceEnd mine, SequenceEnd host)
+    {
+        long rsp = (long)_oracle.State->Gpr[4];
+        return host != mine && (host.Number is Vector.GeneralProtection or Vector.InvalidOpcode) && rsp << 16 >> 16 != rsp;
     }
 
     SequenceEnd RunGuest(Input input, ulong start)
@@ -210,13 +243,32 @@ sealed unsafe class SequenceJudge : IDisposable
         int count = _bits == 64 ? 16 : 8;
         for (int i = 0; i < count; i++)
             if (_guest.State->Gpr[i] != theirs->Gpr[i]) text.Append($"  register {i}: {_guest.State->Gpr[i]:x}, on the host {theirs->Gpr[i]:x}\n");
-        ulong undefined = UndefinedAt(sequence, mine);
+        SequenceItem? last = sequence.Items.Find(item => item.Address == mine.Rip) ?? sequence.Items.Find(item => item.Instruction.NearBranch64 == SequenceArena.Exit);
+        ulong undefined = UndefinedAt(last, mine);
         // What translated code is about to overwrite it does not keep: a fault's frame may hold older flags.
         if (_translated && mine.Number != SequenceArena.Done) undefined |= Rflags.Arithmetic;
-        ulong difference = (_guest.FlagsAfter ^ theirs->Flags) & (Rflags.Arithmetic | Rflags.Df) & ~undefined;
-        if (difference != 0) text.Append($"  flags {_guest.FlagsAfter & 0xFFF:x}, on the host {theirs->Flags & 0xFFF:x}; {difference:x} differ\n");
+        // The host's TF may be the one that steps, and some hypervisors' hosts lose NT in an interrupt.
+        ulong compared = Rflags.Arithmetic | Rflags.Df | Rflags.Ac | Rflags.Id | (_scrambles ? 0 : Rflags.Tf);
+        ulong difference = (_guest.FlagsAfter ^ theirs->Flags) & compared & ~undefined;
+        if (difference != 0) text.Append($"  flags {_guest.FlagsAfter:x}, on the host {theirs->Flags:x}; {difference:x} differ\n");
         byte* left = _guest.State->Xsave.Bytes, right = stackalloc byte[sizeof(XsaveArea)];
         _oracle.UnloadVectors(right);
+        byte* entered = stackalloc byte[sizeof(XsaveArea)];
+        if (mine.Number == Vector.PageFault && last != null && UndefinedResults.MayEnterMmx(last.Instruction))
+        {
+            // As if both had. The host may be one that has, or one that has not.
+            if (_scrambles && mine.Rip % 2 == 0) EnterMmx(right);
+            *(XsaveArea*)entered = *(XsaveArea*)left;
+            EnterMmx(left = entered);
+            EnterMmx(right);
+        }
+        if (mine.Number != SequenceArena.Done && last != null)
+            for (int i = 0; i < count; i++)
+            {
+                if (UndefinedResults.MayKeepUpper(last.Instruction, i, 16)) Copy(XsaveArea.YmmHigh0 + i * 16, 16);
+                if (UndefinedResults.MayKeepUpper(last.Instruction, i, 32)) Copy(XsaveArea.ZmmHigh0 + i * 32, 32);
+            }
+        *(ushort*)(right + XsaveArea.Fsw) = MergeX87(*(ushort*)(right + XsaveArea.Fsw), *(ushort*)(left + XsaveArea.Fsw), last);
         Same(text, "x87 control", left, right, 0, 5);
         Same(text, "MXCSR", left, right, XsaveArea.Mxcsr, 4);
         for (int i = 0; i < 8; i++) Same(text, $"ST{i}", left, right, XsaveArea.St0 + i * 16, 10);
@@ -235,18 +287,40 @@ sealed unsafe class SequenceJudge : IDisposable
                 + $"{Convert.ToHexString(SequenceOracle.Scratch.Slice(where, shown))}\n");
         }
         if (!SequenceOracle.Code.Slice(at, length).SequenceEqual(_guest.CodeAt(sequence.Start, length))) text.Append("  code\n");
-        return text.ToString();
+        return text.Length > 0 && mine == host ? $"  end: {mine}\n{text}" : text.ToString();
+
+        void Copy(int offset, int size) => Buffer.MemoryCopy(left + offset, right + offset, size, size);
     }
 
-    static ulong UndefinedAt(Sequence sequence, SequenceEnd end)
+    /// <summary>Of the flags. Faults are precise: all before the instruction, nothing of it.</summary>
+    static ulong UndefinedAt(SequenceItem? last, SequenceEnd end)
     {
-        // Faults are precise: all before the instruction, nothing of it.
-        foreach (SequenceItem item in sequence.Items)
-            // After a fault, CMPS and SCAS leave the flags they found, says Intel SDM vol. 2, REP; other processors those of the last round.
-            if (item.Address == end.Rip)
-                return item.Instruction.Mnemonic is Mnemonic.Cmpsb or Mnemonic.Cmpsw or Mnemonic.Cmpsd or Mnemonic.Cmpsq or Mnemonic.Scasb or Mnemonic.Scasw
-                    or Mnemonic.Scasd or Mnemonic.Scasq ? Rflags.Arithmetic : item.Undefined;
-        return sequence.Items.Find(item => item.Instruction.NearBranch64 == SequenceArena.Exit)?.Undefined ?? 0;
+        if (last == null) return 0;
+        // After a fault, CMPS and SCAS leave the flags they found, says Intel SDM vol. 2, REP; other processors those of the last round.
+        bool isComparison = last.Instruction.Mnemonic is Mnemonic.Cmpsb or Mnemonic.Cmpsw or Mnemonic.Cmpsd or Mnemonic.Cmpsq or Mnemonic.Scasb
+            or Mnemonic.Scasw or Mnemonic.Scasd or Mnemonic.Scasq;
+        return isComparison && end.Number != SequenceArena.Done ? Rflags.Arithmetic : last.Undefined;
+    }
+
+    /// <summary>The x87's status word, but what is undefined in it as another has it. With an exception pending, even comparisons have not
+    /// defined anything.</summary>
+    static ushort MergeX87(ushort status, ushort other, SequenceItem? last)
+    {
+        const int pending = 0x80;
+        int undefined = (status & pending) != 0 ? UndefinedResults.Conditions : last?.UndefinedX87 ?? 0;
+        return (ushort)(status & ~undefined | other & undefined);
+    }
+
+    /// <summary>TOP becomes 0, tags valid: registers keep their numbers, which the image counts from TOP. Intel SDM vol. 1, section 9.5.1.</summary>
+    static void EnterMmx(byte* image)
+    {
+        const int registers = 8, size = 16, topShift = 11, topMask = 7 << topShift;
+        ref ushort status = ref *(ushort*)(image + XsaveArea.Fsw);
+        int top = status >> topShift & 7;
+        var before = new ReadOnlySpan<byte>(image + XsaveArea.St0, registers * size).ToArray();
+        for (int i = 0; i < registers; i++) before.AsSpan((i - top & 7) * size, size).CopyTo(new Span<byte>(image + XsaveArea.St0 + i * size, size));
+        status &= unchecked((ushort)~topMask);
+        image[XsaveArea.Ftw] = 0xFF;
     }
 
     static void Same(StringBuilder text, string what, byte* mine, byte* host, int at, int count)

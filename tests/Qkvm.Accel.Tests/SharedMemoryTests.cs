@@ -95,7 +95,7 @@ public sealed unsafe class SharedMemoryTests
         Assert.Equal(2UL * Rounds, tier.Read(Cell));
     }
 
-    [Theory, InlineData(true), InlineData(false)]
+    [HostTheory("cx16"), InlineData(true), InlineData(false)]
     public void Sixteen_bytes_are_exchanged_as_one(bool translated)
     {
         using TierMachine tier = TwoCpus(translated);

@@ -31,9 +31,10 @@ sealed unsafe class SystemMachine : IDisposable
         var memory = MemoryRegion.Container("memory", 1UL << 52);
         var ports = MemoryRegion.Container("ports", 0x10000);
         memory.Map(0, MemoryRegion.OfRam("ram", _ram, 0, _ram.Size));
+        memory.Map(0xFEE00000, MemoryRegion.Io("messages", 0x100000, Messages, AccessSizes.UpToDword));
         ports.Map(0, MemoryRegion.Io("ports", 0x10000, Ports, AccessSizes.UpToQword));
         Cpu = new Cpu(0, new AddressSpace("memory", memory, machineLock), new AddressSpace("io", ports, machineLock), _maps,
-            CpuModels.Resolve(new CpuSetup(model, [.. features.Select(f => KeyValuePair.Create(f.Item1, f.Item2))], 0, 1, 1, 1)));
+            CpuModels.Resolve(new CpuSetup(model, GuestMachine.Features(model, features), 0, 1, 1, 1)));
         FillGdt();
         for (ulong vector = 0; vector < 256; vector++) Write(Handlers + vector * 16, 0xF4, 1);
         S->GdtrBase = Gdt;
@@ -42,6 +43,9 @@ sealed unsafe class SystemMachine : IDisposable
 
     public Cpu Cpu { get; }
     public PortLog Ports { get; } = new();
+
+    /// <summary>The window of interrupt messages.</summary>
+    public PortLog Messages { get; } = new();
     public CpuState* S => Cpu.State;
     public ref ulong Rsp => ref Cpu.Rsp;
 

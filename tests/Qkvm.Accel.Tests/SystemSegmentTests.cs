@@ -262,7 +262,7 @@ public unsafe class SystemSegmentTests
         m.Cpu.Rbx = M.Data + 0x100;
         m.Run(a => a.sidt(__[rbx]));
         Assert.Equal((0xFFFul, 0xFFFF_FF80_0000_2000), (m.Read(M.Data + 0x100, 2), m.Read(M.Data + 0x102, 8)));
-        m.Write(M.Data + 0x102, 0x8000_0000_0000, 8);
+        m.Write(M.Data + 0x102, 0x0100_0000_0000_0000, 8);
         m.Run(a => a.lidt(__[rbx]));
         Assert.Equal((13, 0ul), (m.HandlerVector, m.Top(0, 8)));
     }
@@ -333,7 +333,7 @@ public unsafe class SystemSegmentTests
         Assert.Equal(0x7777ul, m.S->Fs.Base);
         m.Run(a => a.rdgsbase(rcx));
         Assert.Equal(0x1234_5678_9ABCul, m.Cpu.Rcx);
-        m.Cpu.Rax = 0x8000_0000_0000;
+        m.Cpu.Rax = 0x0100_0000_0000_0000;
         m.Run(a => a.wrgsbase(rax));
         Assert.Equal((13, 0ul), (m.HandlerVector, m.Top(0, 8)));
     }

@@ -14,7 +14,7 @@ public sealed unsafe class WildCodeTests
     public void It_does_to_its_memory_what_the_interpreter_does()
     {
         int first = int.Parse(Environment.GetEnvironmentVariable("QKVM_FUZZ_SEED") ?? "1");
-        int count = int.Parse(Environment.GetEnvironmentVariable("QKVM_FUZZ_COUNT") ?? Sequences.ToString());
+        int count = int.Parse(Environment.GetEnvironmentVariable("QKVM_FUZZ_COUNT") ?? HostNeeds.Share(Sequences).ToString());
         using WildGuest translated = new(true), interpreted = new(false);
         var fuzzer = new WildFuzzer();
         var reports = new List<string>();

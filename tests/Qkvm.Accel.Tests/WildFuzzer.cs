@@ -37,7 +37,7 @@ sealed class WildFuzzer
             Aim(ref x, start + (ulong)code.Count);
             code.AddRange(_bytes[..x.Length]);
             // Flags that are undefined are not for others to read.
-            if (UndefinedFlags.Of(x, 40, 8) != 0) code.AddRange([0x3C, (byte)_random.Next(256)]);
+            if (UndefinedResults.Flags(x, 40, 8) != 0) code.AddRange([0x3C, (byte)_random.Next(256)]);
             Forget(x);
         }
         code.AddRange([0x0F, 0x0B]);

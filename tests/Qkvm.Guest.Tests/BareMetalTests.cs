@@ -38,6 +38,23 @@ public sealed class BareMetalTests
     [GuestFact]
     public void A_flat_multiboot_kernel_is_loaded_where_its_header_says() => Multiboot(Surroundings.MultibootFlat);
 
+    [GuestFact]
+    public void A_multiboot_kernel_in_low_memory_arrives_whole_and_starts_in_text_mode()
+    {
+        using GuestProcess guest = Start("-m", "128M", "-kernel", Surroundings.Guest("multiboot-low.bin"), "-append", "one two");
+        guest.Expect("multiboot ok flags=00001247");               // and of the screen: text
+        Assert.Equal(DebugExit, guest.WaitExit());
+        Assert.Contains("the kernel asks for a video mode", guest.Errors);
+    }
+
+    [GuestFact]
+    public void A_zImage_of_protocol_2_00_gets_its_command_line()
+    {
+        using GuestProcess guest = Start("-m", "64M", "-kernel", Surroundings.Guest("zimage.bin"), "-append", "one two");
+        guest.Expect("zimage ok one two");
+        Assert.Equal(DebugExit, guest.WaitExit());
+    }
+
     static void BootSector(params string[] options)
     {
         using GuestProcess guest = Start(options);

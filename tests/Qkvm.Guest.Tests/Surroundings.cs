@@ -12,8 +12,11 @@ static class Surroundings
     public static string Kernel { get; } = InCache("tiny/vmlinuz");
     public static string Initrd { get; } = InCache("tiny/initrd.cpio.gz");
     public static string BootSector { get; } = InCache("guests/bootsector.img");
-    public static string MultibootElf { get; } = InCache("guests/multiboot.elf");
-    public static string MultibootFlat { get; } = InCache("guests/multiboot.bin");
+    public static string MultibootElf { get; } = Guest("multiboot.elf");
+    public static string MultibootFlat { get; } = Guest("multiboot.bin");
+
+    /// <summary>One of the bare-metal guests, by its file's name.</summary>
+    public static string Guest(string name) => InCache($"guests/{name}");
 
     /// <summary>$QKVM, or the newer of what `make` and `dotnet build` made.</summary>
     public static string Program { get; } = Environment.GetEnvironmentVariable("QKVM") is { Length: > 0 } named ? named

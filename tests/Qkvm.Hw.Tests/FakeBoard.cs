@@ -18,12 +18,8 @@ namespace Qkvm.Hw.Tests;
 /// requests.</summary>
 public sealed class FakeBoard(DeviceBench bench) : IBoard
 {
-    public static Properties Defaults(DeviceModel model, params (string Name, string Value)[] given)
-    {
-        Dictionary<string, string?> values = model.Properties.ToDictionary(p => p.Name, p => p.Default);
-        foreach (var (name, value) in given) values[name] = value;
-        return new Properties($"-device {model.Name}", values);
-    }
+    public static Properties Defaults(DeviceModel model, params (string Name, string Value)[] given) =>
+        new(model, Options.Of($"-device {model.Name}", given.Select(g => new OptionPair(g.Name, g.Value))));
 
     static readonly MachineLock s_lock = new();
 
@@ -53,5 +49,6 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public BlockBackend TakeDrive(string id, string owner) => throw new NotSupportedException();
     public ICharBackend TakeChardev(string id, string owner) => Chardev;
     public INetBackend TakeNetdev(string id, string owner) => throw new NotSupportedException();
+    public T FindObject<T>(string id, string what, string owner) where T : class => throw new NotSupportedException();
     public void AddDisplay(IDisplaySource display) { }
 }

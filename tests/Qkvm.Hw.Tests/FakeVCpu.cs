@@ -11,6 +11,7 @@ public sealed class FakeVCpu(int index, FakeClock clock) : IVCpu
     public int Wakeups { get; private set; }
     public int Index { get; } = index;
     public ILocalApic? Apic { get; set; }
+    public bool HasTscDeadline { get; set; } = true;
     public bool IsHalted => false;
     public ulong TimeStampCounter => (ulong)clock.Nanoseconds * 2;
     public ulong TimeStampHertz => 2_000_000_000;

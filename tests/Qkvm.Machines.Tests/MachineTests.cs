@@ -12,7 +12,8 @@ namespace Qkvm.Machines.Tests;
 
 public class MachineTests
 {
-    static readonly DeviceModel Card = new("test-card", "PCI", [.. DeviceModel.PciProperties, Property.Number("size", 4, max: 8), Property.Bool("fast", false)],
+    static readonly DeviceModel Card = new("test-card", BusKind.Pci, [Property.Number("size", 4, max: 8),
+        Property.Bool("fast", false)],
         (values, _) => new TestCard(values.Number("size")));
 
     sealed class TestCard(ulong size) : PciDevice(new PciIdentity(0x1AF4, 0x1001, 0x010000), "test-card")

@@ -19,7 +19,8 @@ sealed class TestMachine : IDisposable
         for (int i = 0; i < bios.Length; i++) bios[i] = (byte)(i >> 8 ^ i);
         File.WriteAllBytes(_bios, bios);
         var config = new MachineConfig { Firmware = new FirmwareConfig(_bios), StartPaused = true };
-        Machine = new Machine(_environment, configure?.Invoke(config) ?? config, Accelerator, catalogue ?? [], new MachineBackends(), Messages);
+        Machine = new Machine(_environment, configure?.Invoke(config) ?? config, Accelerator,
+            new Catalogue<DeviceModel>("valid device model name", catalogue ?? []), new MachineBackends(), Messages);
         Machine.Events.Raised += Events.Add;
         Board = (PcBoard)Machine.Board;
     }

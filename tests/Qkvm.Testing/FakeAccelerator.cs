@@ -21,6 +21,10 @@ public sealed class FakeAccelerator : IAccelerator
         return cpu;
     }
 
+    /// <summary>The A20 gate.</summary>
+    public bool IsA20Open { get; private set; } = true;
+
+    public void SetA20(bool open) => IsA20Open = open;
     public void Dispose() { }
 }
 
@@ -42,6 +46,7 @@ public sealed class FakeCpu(int index, CpuSetup setup) : IVCpu
 
     public int Index { get; } = index;
     public ILocalApic? Apic { get; set; }
+    public ICoprocessorErrors? CoprocessorErrors { get; set; }
     public bool IsHalted => true;
     public ulong TimeStampCounter => 0;
     public ulong TimeStampHertz => 1_000_000_000;

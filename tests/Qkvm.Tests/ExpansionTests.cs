@@ -66,7 +66,7 @@ public class ExpansionTests
 
     [Theory]
     [InlineData("-devcie help", "-devcie: invalid option; did you mean '-device'?")]
-    [InlineData("-m 2Q", "-m 2Q: '2Q' is not a size; write for example 512M or 2G")]
+    [InlineData("-m 2Q", "-m 2Q: size=2Q is not a size; write for example 512M or 2G")]
     [InlineData("-m", "-m: requires an argument: -m [size=]megs[,slots=n,maxmem=size]")]
     [InlineData("-smp 4,cores=3,sockets=1,threads=1", "-smp 4,cores=3,sockets=1,threads=1: product of sockets (1) * dies (1) * cores (3) * threads (1) is 3, not 4 CPUs")]
     [InlineData("-smp 0", "-smp 0: cpus=0: expects a number from 1 to 255")]
@@ -77,7 +77,7 @@ public class ExpansionTests
     [InlineData("-netdev tpa,id=x", "-netdev tpa,id=x: 'tpa' is not a network backend; did you mean 'tap'?")]
     [InlineData("-netdev tap", "-netdev tap: needs id=")]
     [InlineData("-append x", "-append: only allowed with -kernel")]
-    [InlineData("-accel kmv", "-accel kmv: 'kmv' is not an accelerator; did you mean 'kvm'?; there are kvm and tcg")]
+    [InlineData("-accel kmv", "-accel kmv: 'kmv' is not an accelerator; did you mean 'kvm'?")]
     [InlineData("-boot x", "-boot x: 'x' is no boot device: use a (floppy), c (disk), d (CD-ROM), n (network)")]
     [InlineData("-uuid 1", "-uuid 1: not a UUID; write 12345678-1234-1234-1234-123456789abc")]
     [InlineData("-device virtio-rng-pci,id=1x", "-device virtio-rng-pci,id=1x: id '1x': identifiers consist of letters, digits, '-', '.', '_', starting with a letter")]
@@ -99,8 +99,8 @@ public class ExpansionTests
         var text = new StringBuilder();
         void Line(string what, string value) => text.Append(what).Append(": ").Append(value).Append('\n');
         static string Pairs(IEnumerable<OptionPair> pairs) => string.Join(' ', pairs.Select(p => $"{p.Name}={p.Value}"));
-        Line("machine", $"{c.MachineType} {Pairs(c.MachineOptions)}".Trim());
-        foreach (AcceleratorConfig a in c.Accelerators) Line("accel", $"{a.Name} {Pairs(a.Options)}".Trim());
+        Line("machine", $"{c.MachineType} {Pairs(c.MachineOptions.Rest)}".Trim());
+        foreach (AcceleratorConfig a in c.Accelerators) Line("accel", $"{a.Name} {Pairs(a.Options.Rest)}".Trim());
         Line("memory", $"{c.Memory.Size >> 20} MiB, max {c.Memory.MaxSize >> 20}, slots {c.Memory.Slots}");
         Line("cpu", $"{c.Cpu.Model} {string.Join(' ', c.Cpu.Features.Select(f => (f.Value ? "+" : "-") + f.Key))} {Pairs(c.Cpu.Properties)}".Trim());
         Line("smp", c.Topology.ToString());
@@ -112,18 +112,21 @@ public class ExpansionTests
         string flags = string.Join(' ', new[] { (c.NoReboot, "no-reboot"), (c.NoShutdown, "no-shutdown"), (c.StartPaused, "paused"), (!c.Hpet, "no-hpet"), (!c.Acpi, "no-acpi"), (c.NoGraphic, "nographic"), (c.Daemonize, "daemonize") }
             .Where(f => f.Item1).Select(f => f.Item2));
         if (flags.Length > 0) Line("flags", flags);
-        foreach (ObjectConfig o in c.Objects) Line("object", $"{o.Type} {o.Id} {Pairs(o.Options)}".Trim());
-        foreach (BlockdevConfig b in c.Blockdevs) Line("blockdev", $"{b.NodeName} {b.Driver} {Pairs(b.Options)}".Trim());
+        foreach (ObjectConfig o in c.Objects) Line("object", $"{o.Type} {o.Id} {Pairs(o.Options.Rest)}".Trim());
+        foreach (BlockdevConfig b in c.Blockdevs) Line("blockdev",
+            $"{b.NodeName} {b.Driver} {Pairs(b.Options.Rest)}".Trim());
         foreach (DriveConfig d in c.Drives)
-            Line("drive", $"{d.Id} file={d.File} format={d.Format}{(d.ReadOnly ? " read-only" : "")}{(d.Snapshot ? " snapshot" : "")}{(d.IsCdrom ? " cdrom" : "")} {Pairs(d.Options)}".Trim());
-        foreach (NetdevConfig n in c.Netdevs) Line("netdev", $"{n.Id} {n.Type} {Pairs(n.Options)}".Trim());
-        foreach (ChardevConfig ch in c.Chardevs) Line("chardev", $"{ch.Id} {ch.Backend}{(ch.Mux ? " mux" : "")} {Pairs(ch.Options)}".Trim());
-        foreach (DeviceConfig d in c.Devices) Line("device", $"{d.Driver} {(d.Id == null ? "" : $"id={d.Id} ")}{Pairs(d.Properties)}".Trim());
+            Line("drive", $"{d.Id} file={d.File} format={d.Format}{(d.ReadOnly ? " read-only" : "")}{(d.Snapshot ? " snapshot" : "")}{(d.IsCdrom ? " cdrom" : "")} {Pairs(d.Options.Rest)}".Trim());
+        foreach (NetdevConfig n in c.Netdevs) Line("netdev", $"{n.Id} {n.Type} {Pairs(n.Options.Rest)}".Trim());
+        foreach (ChardevConfig ch in c.Chardevs) Line("chardev",
+            $"{ch.Id} {ch.Backend}{(ch.Mux ? " mux" : "")} {Pairs(ch.Options.Rest)}".Trim());
+        foreach (DeviceConfig d in c.Devices) Line("device",
+            $"{d.Driver} {(d.Id == null ? "" : $"id={d.Id} ")}{Pairs(d.Properties.Rest)}".Trim());
         for (int i = 0; i < c.Serials.Count; i++) Line($"serial {i}", c.Serials[i] ?? "none");
         for (int i = 0; i < c.Parallels.Count; i++) Line($"parallel {i}", c.Parallels[i] ?? "none");
         if (c.DebugCon is { } debugCon) Line("debugcon", debugCon);
         foreach (MonitorConfig m in c.Monitors) Line("monitor", $"{m.Chardev}{(m.Control ? " control" : "")}");
-        foreach (DisplayConfig d in c.Displays) Line("display", $"{d.Kind} {d.Address} {Pairs(d.Options)}".Trim());
+        foreach (DisplayConfig d in c.Displays) Line("display", $"{d.Kind} {d.Address} {Pairs(d.Options.Rest)}".Trim());
         foreach (GlobalConfig g in c.Globals) Line("global", $"{g.Driver}.{g.Property}={g.Value}");
         foreach (SmbiosConfig s in c.Smbios) Line("smbios", $"type {s.Type} {Pairs(s.Fields)}");
         foreach (FwCfgConfig f in c.FwCfg) Line("fw_cfg", $"{f.Name} {f.File}{f.Text}");

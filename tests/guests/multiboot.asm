@@ -1,12 +1,20 @@
 ; A Multiboot 1 kernel that prints what it was given on COM1 and on the debug console (port 0xE9), and then ends the
 ; emulator through isa-debug-exit (iobase 0x501), exit status 33, or halts:
 ;   multiboot ok flags=0000024F lower=0000027F upper=0001FB80 map=00000090 mods=00000000 cmdline=…
-; Built twice: as ELF, and as a flat file whose header says by itself where to load it (flags bit 16).
+; Built three times: as ELF, as a flat file whose header says by itself where to load it (flags bit 16), and as one that fills
+; low memory from 8000h to E000h, looks whether all of it has arrived, and asks for a video mode (flags bit 2).
         bits    32
 
+%ifndef LOAD
+LOAD    equ     0x100000
+%endif
 %ifidn __?OUTPUT_FORMAT?__, bin
-        org     0x100000
+        org     LOAD
+%if LOAD < 0x100000
+FLAGS   equ     1 << 16 | 1 << 2 | 1 << 1
+%else
 FLAGS   equ     1 << 16 | 1 << 1
+%endif
 %else
 FLAGS   equ     1 << 1                  ; bit 1: wants mem_lower, mem_upper and the memory map
         global  start
@@ -18,12 +26,20 @@ image:  jmp     start
         align   4
 header: dd      MAGIC, FLAGS, -(MAGIC + FLAGS)
         dd      header, image, image_end, image_end + 4096, start
+        dd      0, 1024, 768, 32        ; the video mode, with flags bit 2
 
 start:  cld
         mov     esp, image_end + 4096   ; the stack is the "bss", so that clearing it is seen to be done or not
         mov     esi, bad
         cmp     eax, 0x2BADB002
         jne     .say
+%if LOAD < 0x100000
+        mov     edi, filling
+        mov     ecx, filling.end - filling
+        mov     al, 0xA5
+        repe scasb
+        jne     .say
+%endif
         mov     esi, ok
 .say:   call    print
         mov     edi, fields
@@ -94,6 +110,11 @@ fields  db      0,  " flags=", 0
         db      20, " mods=", 0
         db      0xFF, " cmdline=", 0
 newline db      13, 10, 0
+%if LOAD < 0x100000
+filling:
+        times   0x5000 - ($ - image) db 0xA5
+.end:
+%endif
         align   4
 image_end:
 %ifnidn __?OUTPUT_FORMAT?__, bin

@@ -1,3 +1,4 @@
+using Qkvm.Accel.Tcg.Model;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
@@ -9,6 +10,19 @@ namespace Qkvm.Accel.Kvm;
 /// <summary>The kernel runs the guest. Documentation/virt/kvm/api.rst.</summary>
 public sealed class KvmAccelerator : IAccelerator
 {
+    public static readonly AcceleratorModel Model = new("kvm",
+        [
+            Property.Enum("kernel-irqchip", "on", ["on", "off", "split"], "off and split are not built yet"),
+        ],
+        static (properties, machine) =>
+        {
+            string irqChip = machine.KernelIrqChip ?? properties.Required("kernel-irqchip");
+            if (Options.ParseBool(irqChip) != true)
+                throw properties.Error($"kernel-irqchip={irqChip} is not built yet; the interrupt controllers are "
+                    + "the kernel's: leave it out or give on");
+            return new KvmAccelerator();
+        }) { Description = "the kernel runs the guest on the processor itself" };
+
     // Three pages that Intel processors need below 4 GiB, where no PC has memory; and one page before them.
     static readonly nint TssAddress = unchecked((nint)0xFFFBD000);
     const ulong IdentityMapAddress = 0xFFFBC000;
@@ -18,6 +32,7 @@ public sealed class KvmAccelerator : IAccelerator
     readonly List<KvmVCpu> _cpus = [];
     readonly KvmMemory _slots;
     AddressSpace? _memory, _ports;
+    CpuidLeaf[]? _supported;
 
     /// <exception cref="ConfigurationException">/dev/kvm cannot be used; the message says what helps.</exception>
     public unsafe KvmAccelerator()
@@ -43,8 +58,11 @@ public sealed class KvmAccelerator : IAccelerator
         }
     }
 
-    public string Name => "kvm";
+    public string Name => Model.Name;
     public IKernelIrqChip? IrqChip { get; }
+
+    /// <summary>Features of -cpu that do not exist here.</summary>
+    public IReadOnlyList<string> MissingFeatures { get; private set; } = [];
 
     public void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock)
     {
@@ -55,13 +73,17 @@ public sealed class KvmAccelerator : IAccelerator
     public IVCpu CreateVCpu(int index, CpuSetup setup)
     {
         if (_memory == null || _ports == null) throw new InvalidOperationException("Attach comes first");
-        var cpu = new KvmVCpu(_device, _machine, index, setup, _memory, _ports);
+        _supported ??= KvmCpuid.Supported(_device);
+        Cpuid cpuid = KvmCpuid.Resolve(setup, _supported, KvmCpuid.HostBrand(), Libc.ioctl(_machine, KvmApi.CheckExtension, KvmApi.ExtensionTscDeadline) > 0);
+        MissingFeatures = cpuid.Missing;
+        var cpu = new KvmVCpu(_device, _machine, index, setup.ApicId, KvmCpuid.Make(cpuid, _supported), _memory, _ports, _slots);
         _cpus.Add(cpu);
         return cpu;
     }
 
     public void LogWrites(bool on) => _slots.LogWrites(on);
     public void CollectWrites(Action<GuestRam, ulong> written) => _slots.CollectWrites(written);
+    public void SetA20(bool open) => _slots.SetA20(open);
 
     public void Dispose()
     {

@@ -22,7 +22,8 @@ static unsafe class KvmApi
         SetMpState = 0x4004AE99, Nmi = 0xAE9A, GetVCpuEvents = 0x8040AE9F, SetVCpuEvents = 0x4040AEA0, GetDebugRegs = 0x8080AEA1,
         SetDebugRegs = 0x4080AEA2, GetTscKhz = 0xAEA3, GetXsave = 0x9000AEA4, SetXsave = 0x5000AEA5, GetXcrs = 0x8188AEA6, SetXcrs = 0x4188AEA7;
 
-    public const int ExtensionIrqChip = 0, ExtensionUserMemory = 3, ExtensionReadOnlyMemory = 81, ExtensionImmediateExit = 136;
+    public const int ExtensionIrqChip = 0, ExtensionUserMemory = 3, ExtensionReadOnlyMemory = 81, ExtensionImmediateExit = 136,
+        ExtensionTscDeadline = 72;
 
     public static int Call(int fd, uint request, nint argument, string what)
     {

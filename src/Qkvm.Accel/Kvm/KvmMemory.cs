@@ -6,13 +6,30 @@ namespace Qkvm.Accel.Kvm;
 /// <summary>Keeps the kernel's memory slots equal to an address space's view: RAM as it is, ROM read-only, the rest exits.</summary>
 sealed unsafe class KvmMemory(int machine, int maxSlots)
 {
-    readonly record struct Slot(ulong Start, ulong Size, GuestRam Ram, ulong Offset, bool ReadOnly);
+    internal readonly record struct Slot(ulong Start, ulong Size, GuestRam Ram, ulong Offset, bool ReadOnly);
 
     readonly Dictionary<Slot, uint> _slots = [];
     readonly HashSet<(GuestRam Ram, ulong Page)> _written = [];    // in slots that have gone since they were asked
     bool _logs;
 
     readonly Stack<uint> _free = new(Enumerable.Range(0, maxSlots).Select(i => (uint)i).Reverse());
+
+    const ulong Megabyte = 1 << 20;
+
+    FlatView? _view;
+    volatile bool _isA20Closed;
+
+    /// <summary>Where a processor finds this address. With the gate closed the second megabyte is the first, for RAM by the slots and for
+    /// registers here; higher ones, which nothing that closes the gate looks at, are not masked.</summary>
+    public ulong Masked(ulong address) => _isA20Closed && address >> 20 == 1 ? address - Megabyte : address;
+
+    /// <summary>The A20 gate; under the machine lock.</summary>
+    public void SetA20(bool open)
+    {
+        if (_isA20Closed != open) return;
+        _isA20Closed = !open;
+        if (_view is { } view) Update(view);
+    }
 
     public void Follow(AddressSpace memory)
     {
@@ -22,7 +39,8 @@ sealed unsafe class KvmMemory(int machine, int maxSlots)
 
     void Update(FlatView view)
     {
-        HashSet<Slot> wanted = [.. Wanted(view)];
+        _view = view;
+        HashSet<Slot> wanted = [.. _isA20Closed ? Wrapped(Wanted(view)) : Wanted(view)];
         // First the old ones away: the kernel refuses overlaps.
         foreach ((Slot slot, uint number) in _slots.Where(s => !wanted.Contains(s.Key)).ToArray())
         {
@@ -77,7 +95,24 @@ sealed unsafe class KvmMemory(int machine, int maxSlots)
                 yield return (ulong)i * 64 + (ulong)System.Numerics.BitOperations.TrailingZeroCount(word);
     }
 
-    static IEnumerable<Slot> Wanted(FlatView view)
+    /// <summary>The slots with the second megabyte taken out and the first there once more.</summary>
+    internal static IEnumerable<Slot> Wrapped(IEnumerable<Slot> slots)
+    {
+        foreach (Slot slot in slots)
+        {
+            foreach ((ulong from, ulong to) in new[] { (0ul, Megabyte), (2 * Megabyte, ulong.MaxValue) })
+                if (Cut(slot, from, to) is { } kept) yield return kept;
+            if (Cut(slot, 0, Megabyte) is { } low) yield return low with { Start = low.Start + Megabyte };
+        }
+    }
+
+    static Slot? Cut(Slot slot, ulong from, ulong to)
+    {
+        ulong start = Math.Max(slot.Start, from), end = Math.Min(slot.Start + slot.Size, to);
+        return start < end ? slot with { Start = start, Size = end - start, Offset = slot.Offset + (start - slot.Start) } : null;
+    }
+
+    internal static IEnumerable<Slot> Wanted(FlatView view)
     {
         var ranges = view.Ranges.ToArray();
         foreach (FlatRange range in ranges)

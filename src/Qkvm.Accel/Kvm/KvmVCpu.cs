@@ -16,22 +16,23 @@ sealed unsafe class KvmVCpu : IVCpu, IDisposable
     readonly KvmRun* _run;
     readonly nuint _runSize;
     readonly AddressSpace _memory, _ports;
+    readonly KvmMemory _slots;
     readonly StateNode _powerOn;
     int _kicked;                                                   // not migrated: a request to the thread, not state
     int _thread;                                                   // not migrated: who is inside Run, 0 for nobody
 
-    public KvmVCpu(int device, int machine, int index, CpuSetup setup, AddressSpace memory, AddressSpace ports)
+    public KvmVCpu(int device, int machine, int index, int apicId, CpuidLeaf[] cpuid, AddressSpace memory, AddressSpace ports, KvmMemory slots)
     {
         KickSignal.Prepare();
-        (Index, _memory, _ports) = (index, memory, ports);
-        _fd = KvmApi.Call(machine, KvmApi.CreateVCpu, setup.ApicId, $"cannot create vCPU {index}");
+        (Index, _memory, _ports, _slots) = (index, memory, ports, slots);
+        _fd = KvmApi.Call(machine, KvmApi.CreateVCpu, apicId, $"cannot create vCPU {index}");
         _runSize = (nuint)KvmApi.Call(device, KvmApi.GetVCpuMmapSize, 0, "cannot size the vCPU's page");
         void* mapped = Libc.mmap(null, _runSize, Libc.ProtRead | Libc.ProtWrite, Libc.MapShared, _fd, 0);
         if (mapped == (void*)-1) throw new HostException($"-accel kvm: cannot map vCPU {index}", Libc.Errno);
         _run = (KvmRun*)mapped;
-        byte* cpuid = KvmCpuid.Build(device, setup);
-        KvmApi.Call(_fd, KvmApi.SetCpuid2, cpuid, "cannot set CPUID");
-        NativeMemory.Free(cpuid);
+        byte* leaves = KvmCpuid.Write(cpuid);
+        KvmApi.Call(_fd, KvmApi.SetCpuid2, leaves, "cannot set CPUID");
+        NativeMemory.Free(leaves);
         int kilohertz = Libc.ioctl(_fd, KvmApi.GetTscKhz, 0);
         TimeStampHertz = kilohertz > 0 ? (ulong)kilohertz * 1000 : (ulong)Stopwatch.Frequency;
         _powerOn = StateNode.Save(Exchange);
@@ -141,8 +142,9 @@ sealed unsafe class KvmVCpu : IVCpu, IDisposable
     void Mmio()
     {
         int size = (int)Math.Min(_run->MmioLength, 8);
-        if (_run->MmioIsWrite != 0) _memory.Write(_run->MmioAddress, size, Load(_run->MmioData, size));
-        else Store(_run->MmioData, size, _memory.Read(_run->MmioAddress, size));
+        ulong address = _slots.Masked(_run->MmioAddress);
+        if (_run->MmioIsWrite != 0) _memory.Write(address, size, Load(_run->MmioData, size));
+        else Store(_run->MmioData, size, _memory.Read(address, size));
     }
 
     static ulong Load(byte* data, int size)

@@ -16,6 +16,13 @@ public sealed class InterpretedVCpu(Cpu cpu) : IVCpu
         set => Cpu.Apic = value;
     }
 
+    public ICoprocessorErrors? CoprocessorErrors
+    {
+        get => Cpu.CoprocessorErrors;
+        set => Cpu.CoprocessorErrors = value;
+    }
+
+    public bool HasTscDeadline => Cpu.Model.Has("tsc-deadline");
     public bool IsHalted => Cpu.IsHalted;
     public ulong TimeStampCounter => Cpu.ReadTsc();
     public ulong TimeStampHertz => Cpu.TscHertz;

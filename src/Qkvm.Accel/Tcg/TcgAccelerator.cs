@@ -9,11 +9,24 @@ namespace Qkvm.Accel.Tcg;
 /// <summary>The software CPU as an accelerator: vCPUs over one memory, which tell each other of decoded code.</summary>
 public sealed class TcgAccelerator : IAccelerator, ITranslating
 {
+    public static readonly AcceleratorModel Model = new("tcg",
+        [
+            Property.Enum("thread", "multi", ["single", "multi"], "taken, no effect: one thread for each vCPU"),
+            Property.Bool("split-wx", true, "taken, no effect: code is never writable"),
+            Property.Number("tb-size", 192, 16, 4096, "MiB for translations"),
+            Property.Bool("one-insn-per-tb", false, "blocks of one instruction"),
+        ],
+        static (properties, _) => new TcgAccelerator
+        {
+            CodeCacheLimit = (long)properties.Number("tb-size") << 20,
+            OneInstruction = properties.Bool("one-insn-per-tb"),
+        }) { Description = "the software CPU" };
+
     readonly CodeMaps _code = new();
     readonly List<Cpu> _cpus = [];
     AddressSpace? _memory, _ports;
 
-    public string Name => "tcg";
+    public string Name => Model.Name;
 
     /// <summary>None: the board's own controllers are used.</summary>
     public IKernelIrqChip? IrqChip => null;
@@ -62,11 +75,19 @@ public sealed class TcgAccelerator : IAccelerator, ITranslating
         MissingFeatures = cpuid.Missing;
         var cpu = new Cpu(index, _memory, _ports, _code, cpuid, CodeCacheOf(setup))
         {
-            Trace = Trace, CodeTrace = CodeTrace, Translates = Translates, Lockstep = Lockstep, OneInstruction = OneInstruction,
+            Trace = Trace, CodeTrace = CodeTrace, Translates = Translates, Lockstep = Lockstep, OneInstruction = OneInstruction, Warn = Warn,
         };
         _cpus.Add(cpu);
         return new InterpretedVCpu(cpu);
     }
+
+    public void SetA20(bool open)
+    {
+        foreach (Cpu cpu in _cpus) cpu.SetA20(open);
+    }
+
+    /// <summary>Hears once of firmware that halts for ever.</summary>
+    public Action<string>? Warn { get; set; }
 
     public void Dispose()
     {

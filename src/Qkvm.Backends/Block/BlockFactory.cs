@@ -15,21 +15,11 @@ public sealed record OpenedDrive(BlockDriver? Root, bool WriteCache, bool ReadOn
 /// <summary>Makes block nodes of what -drive and -blockdev say, and keeps those that have names.</summary>
 /// <remarks>Named nodes belong to the factory, others to their parents; disposing twice does no harm. Deviation: image
 /// locks are taken when a node gets its first user, by read-only=, not by the needs of the device.</remarks>
+/// <param name="drivers">All that driver= and format= can name.</param>
 /// <param name="warn">Takes a line for the user.</param>
-public sealed class BlockFactory(Action<string> warn) : IAsyncDisposable
+public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<string> warn) : IAsyncDisposable
 {
     const int MaxChain = 200;
-
-    static readonly string[] CommonKeys = ["driver", "node-name", "read-only", "auto-read-only", "discard", "detect-zeroes", "cache", "force-share"];
-    static readonly string[] FileKeys = ["filename", "locking", "aio", "aio-max-batch", "drop-cache", "x-check-cache-dropped"];
-    static readonly string[] RawKeys = ["file", "offset", "size"];
-
-    /// <summary>Tuning that this driver does not need is taken and has no effect.</summary>
-    static readonly string[] Qcow2Keys =
-    [
-        "file", "backing", "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot", "pass-discard-other", "overlap-check",
-        "cache-size", "l2-cache-size", "l2-cache-entry-size", "refcount-cache-size", "cache-clean-interval",
-    ];
 
     readonly Dictionary<string, BlockDriver> _named = new(StringComparer.Ordinal);
     readonly List<BlockDriver> _opened = [];
@@ -42,13 +32,13 @@ public sealed class BlockFactory(Action<string> warn) : IAsyncDisposable
     public BlockDriver? Find(string nodeName) => _named.GetValueOrDefault(nodeName);
 
     /// <summary>-blockdev and blockdev-add: driver and node-name are needed.</summary>
-    /// <param name="owner">The option as typed, for messages: <c>-blockdev driver=raw,…</c>.</param>
-    public BlockDriver AddNode(string owner, BlockdevOptions options) => Named(owner, () =>
+    public BlockDriver AddNode(Options options) => Named(options, () =>
     {
-        if (options.Text("driver") == null) throw new ConfigurationException("Parameter 'driver' is missing");
-        if (options.Text("node-name") == null) throw new ConfigurationException("'node-name' must be specified for the root node");
-        return Open(options, default(Surroundings) with { Cache = CacheMode.Default, AsUser = true, Owner = owner });
-    });
+        if (options.Text("driver") == null) throw options.Error("Parameter 'driver' is missing");
+        if (options.Text("node-name") == null) throw options.Error("'node-name' must be specified for the root node");
+        return Open(options, null, default(Surroundings) with { Cache = CacheMode.Default, AsUser = true,
+            Owner = options.Owner });
+    }, static node => node);
 
     /// <summary>blockdev-del: closes a named node.</summary>
     public async ValueTask RemoveNodeAsync(string nodeName)
@@ -58,37 +48,40 @@ public sealed class BlockFactory(Action<string> warn) : IAsyncDisposable
         await node.DisposeAsync().ConfigureAwait(false);
     }
 
-    /// <summary>-drive: its block options, without if=, media=, id= and other keys of the device side. Beside those of
-    /// -blockdev it takes file= and format=, cache=, readonly=, snapshot=.</summary>
-    /// <param name="owner">The option as typed, for messages: <c>-drive file=a.img</c>.</param>
-    public OpenedDrive OpenDrive(string owner, BlockdevOptions options) => Named(owner, () =>
+    /// <summary>-drive: its block options, without if=, media=, id= and other names of the device side. Beside those of
+    /// -blockdev it takes file= and format=, cache=, aio=, readonly=, snapshot=.</summary>
+    public OpenedDrive OpenDrive(Options options) => Named(options, () =>
     {
         CacheMode cache = CacheMode.Of(options, CacheMode.Default);
-        bool isSnapshot = options.Bool("snapshot", false);
-        bool readOnly = options.Bool("readonly", options.Bool("read-only", false));
-        if (options.Text("format") is { } format) options = options.With("driver", format);
-        foreach (string key in (string[])["format", "snapshot", "readonly", "read-only", "cache"]) options = options.Without(key);
+        bool isSnapshot = options.Bool("snapshot") ?? false;
+        bool readOnly = options.Bool("readonly") ?? options.Bool("read-only") ?? false;
+        string? driver = options.Text("driver"), format = options.Text("format") ?? driver;
         string? fileName = options.Text("file") ?? options.Text("filename");
-        if (fileName == "" || (fileName == null && options.Nested("file") == null && !options.Has("driver")))
+        if (fileName == "" || (fileName == null && options.Nested("file") == null && format == null))
             return new OpenedDrive(null, cache.Writeback, readOnly, "");
 
-        var surroundings = new Surroundings { Cache = cache, ReadOnly = readOnly || isSnapshot, AsUser = true, Owner = owner };
+        var surroundings = new Surroundings { Cache = cache, ReadOnly = readOnly || isSnapshot, AsUser = true,
+            Owner = options.Owner };
         BlockDriver root;
-        if (fileName == null || Find(fileName) != null) root = Open(options, surroundings);
+        if (fileName == null || Find(fileName) != null) root = Open(options, format, surroundings);
         else if (fileName.StartsWith("json:", StringComparison.Ordinal))
-            root = Open(BlockdevOptions.FromJson(fileName[5..]), surroundings);
+            root = Open(Options.ParseJson(fileName[5..], options.Owner), null, surroundings);
+        else if (format != null && drivers.Find(format) is { IsProtocol: true })
+        {
+            options.Add("filename", fileName);
+            root = Open(options, format, surroundings);
+        }
         else
         {
-            bool isProtocol = options.Text("driver") is "file" or "host_device";
-            BlockdevOptions own = options.Nested("file") ?? BlockdevOptions.FromPairs([]);
-            options = options.Without("file").Without("filename");
-            root = isProtocol ? Open(options.With("filename", fileName), surroundings)
-                : OpenOver(OpenPath(fileName, own, surroundings.For(options) with { Discard = true }), options, surroundings);
+            Options own = options.Nested("file") ?? new Options(options.Owner);
+            if (options.Text("aio") is { } aio) own.Add("aio", aio);
+            root = OpenOver(OpenPath(fileName, own, surroundings.For(options) with { Discard = true }), options, format,
+                surroundings);
         }
         if (isSnapshot) root = Overlay(root, options);
         string description = fileName ?? (root as BlockNode)?.FileName ?? "";
         return new OpenedDrive(root, cache.Writeback, readOnly, description);
-    });
+    }, static drive => drive.Root);
 
     public async ValueTask DisposeAsync()
     {
@@ -98,24 +91,21 @@ public sealed class BlockFactory(Action<string> warn) : IAsyncDisposable
     }
 
     /// <summary>A node of an options tree.</summary>
-    BlockDriver Open(BlockdevOptions options, Surroundings around)
+    /// <param name="driver">Named elsewhere than in the options; null for there.</param>
+    BlockDriver Open(Options options, string? driver, Surroundings around)
     {
         around = around.For(options);
-        string? driver = options.Text("driver");
-        if (driver is "file" or "host_device")
-        {
-            CheckKeys(options, driver, FileKeys);
-            string path = options.Text("filename") ?? throw new ConfigurationException($"driver={driver} needs filename=");
-            FileDriver file = OpenFile(path, driver, options, around);
-            if (!around.IsChild) Lock(file, ImageUse.Raw(file.IsReadOnly), around with { ReadOnly = file.IsReadOnly });
-            return Register(file, options);
-        }
-        if (driver is not (null or "raw" or "qcow2")) throw UnknownDriver(driver);
-        return OpenOver(OpenChild(options, "file", around with { IsChild = true, Discard = true }), options, around);
+        driver ??= options.Text("driver");
+        if (driver == null || drivers.Get(driver, options.Owner) is not { IsProtocol: true } protocol)
+            return OpenOver(OpenChild(options, "file", around with { IsChild = true, Discard = true }), options, driver,
+                around);
+        BlockDriver file = Make(protocol, options, around, null);
+        if (!around.IsChild) Lock(file, ImageUse.Raw(file.IsReadOnly), around with { ReadOnly = file.IsReadOnly });
+        return file;
     }
 
     /// <summary>A format node over its file, guessed where the user names none.</summary>
-    BlockDriver OpenOver(BlockDriver file, BlockdevOptions options, Surroundings around)
+    BlockDriver OpenOver(BlockDriver file, Options options, string? driver, Surroundings around)
     {
         try
         {
@@ -125,16 +115,12 @@ public sealed class BlockFactory(Action<string> warn) : IAsyncDisposable
                 if (!around.AutoReadOnly) throw new ConfigurationException($"'{NameOf(file)}' is read-only; give read-only=on here as well");
                 around = around with { ReadOnly = true };
             }
-            string? driver = options.Text("driver");
-            bool isGuess = driver == null;
-            driver ??= Probe(file) ?? "raw";
-            if (driver == "raw" && isGuess && !around.ReadOnly) WarnOfGuess(NameOf(file), around);
-            return driver switch
-            {
-                "raw" => OpenRaw(file, options, around, isGuess),
-                "qcow2" => OpenQcow2(file, options, around),
-                _ => throw (isGuess ? Foreign(NameOf(file), driver) : UnknownDriver(driver)),
-            };
+            driver ??= options.Text("driver");
+            if (driver != null) return Make(drivers.Get(driver, options.Owner), options, around, file);
+            string guess = Probe(file) ?? RawDriver.Model.Name;
+            if (guess == RawDriver.Model.Name && !around.ReadOnly) WarnOfGuess(NameOf(file), around);
+            return Make(drivers.Find(guess) ?? throw Foreign(NameOf(file), guess), options, around, file,
+                isGuess: true);
         }
         catch
         {
@@ -143,53 +129,34 @@ public sealed class BlockFactory(Action<string> warn) : IAsyncDisposable
         }
     }
 
-    BlockDriver OpenRaw(BlockDriver file, BlockdevOptions options, Surroundings around, bool isGuess)
+    /// <summary>A node of a driver, known by its name from now on.</summary>
+    BlockDriver Make(BlockDriverModel driver, Options options, Surroundings around, BlockDriver? file,
+        bool isGuess = false)
     {
-        CheckKeys(options, "raw", RawKeys);
-        Lock(file, ImageUse.Raw(around.ReadOnly), around);
-        long offset = options.Size("offset") ?? 0;
-        long? size = options.Size("size");
-        if (offset > file.Length || size > file.Length - offset)
-            throw new ConfigurationException($"offset={offset} and size={size} do not lie inside the {file.Length} bytes of '{NameOf(file)}'");
-        if (size is { } bytes && bytes % 512 != 0) throw new ConfigurationException("Specified size is not multiple of 512");
-        return Register(new RawDriver(file, around.Node(NewName(options)), offset, size, isGuess && !around.ReadOnly), options);
-    }
-
-    BlockDriver OpenQcow2(BlockDriver file, BlockdevOptions options, Surroundings around)
-    {
-        CheckKeys(options, "qcow2", Qcow2Keys);
-        string name = NameOf(file);
-        if (Probe(file) is not "qcow2" and var other)
-            throw new ConfigurationException($"Could not open '{name}': Image is not in qcow2 format; it looks like '{other ?? "raw"}'");
-        Lock(file, ImageUse.Format(around.ReadOnly), around);
-        Qcow2ImageInfo info = Qcow2ImageInfo.Read(file, name);
-        BlockDriver? backing = OpenBacking(info, options, around);
-        try { return Register(new Qcow2Driver(file, info, around.Node(NewName(options)), backing), options); }
-        catch
-        {
-            DisposeUnnamed(backing);
-            throw;
-        }
+        string? name = options.Text("node-name");
+        var parts = new NodeParts(this, options, around, around.Node(name ?? NewName()), file, isGuess);
+        return Register(driver.Create(new Properties(driver, options), parts), name);
     }
 
     /// <summary>backing=NODE, backing=null, backing.…, or what the header says.</summary>
-    BlockDriver? OpenBacking(Qcow2ImageInfo info, BlockdevOptions options, Surroundings around)
+    internal BlockDriver? OpenBacking(Qcow2ImageInfo info, NodeParts parts)
     {
+        (Options options, Surroundings around) = (parts.Options, parts.Around);
         Surroundings below = around with { IsChild = true, ReadOnly = true, Discard = false, AsUser = false, Depth = around.Depth + 1 };
         if (options.IsNull("backing") || options.Text("backing") == "") return null;
-        BlockdevOptions? nested = options.Nested("backing");
+        Options? nested = options.Nested("backing");
         if (options.Text("backing") != null) return OpenChild(options, "backing", below);
         if (nested != null && (nested.Has("file") || nested.Has("filename"))) return OpenChild(options, "backing", below with { AsUser = true });
         if (info.BackingFile is not { } fileName) return null;
         try
         {
             if (around.Depth >= MaxChain) throw new ConfigurationException($"the chain of backing files is longer than {MaxChain}");
-            nested ??= BlockdevOptions.FromPairs([]);
-            if (!nested.Has("driver") && info.BackingFormat is { } format) nested = nested.With("driver", format);
+            nested ??= new Options(options.Owner);
             string path = RelativeTo(info.Name, fileName);
             below = below with { Chain = [.. around.Chain ?? [], Identity(info.Name)] };
             if (below.Chain.Contains(Identity(path))) throw new ConfigurationException($"Backing file '{path}' creates an infinite loop");
-            return OpenOver(OpenPath(path, nested.Nested("file"), below), nested.Without("file"), below);
+            Options own = nested.Nested("file") ?? new Options(options.Owner);
+            return OpenOver(OpenPath(path, own, below), nested, nested.Text("driver") ?? info.BackingFormat, below);
         }
         catch (ConfigurationException e)
         {
@@ -198,13 +165,11 @@ public sealed class BlockFactory(Action<string> warn) : IAsyncDisposable
     }
 
     /// <summary>A child by name or by its own options.</summary>
-    BlockDriver OpenChild(BlockdevOptions options, string key, Surroundings around)
+    BlockDriver OpenChild(Options options, string key, Surroundings around)
     {
         if (options.Nested(key) is { } nested)
-        {
-            if (!nested.Has("driver") && nested.Text("filename") is { } path) return OpenPath(path, nested.Without("filename"), around);
-            return Open(nested, around);
-        }
+            return !nested.Has("driver") && nested.Text("filename") is { } path ? OpenPath(path, nested, around)
+                : Open(nested, null, around);
         string name = options.Text(key) ?? throw new ConfigurationException($"driver={options.Text("driver")} needs {key}=NODE or {key}.filename=PATH");
         BlockDriver node = Find(name) ?? throw new ConfigurationException($"Cannot find device='{name}' nor node-name='{name}'");
         if (!around.ReadOnly && !_usedAsChild.Add(name)) throw new ConfigurationException($"node '{name}' is in use already");
@@ -212,7 +177,7 @@ public sealed class BlockFactory(Action<string> warn) : IAsyncDisposable
     }
 
     /// <summary>A file name as users type them: plain or with file: in front.</summary>
-    FileDriver OpenPath(string path, BlockdevOptions? options, Surroundings around)
+    BlockDriver OpenPath(string path, Options options, Surroundings around)
     {
         int colon = path.IndexOf(':'), slash = path.IndexOf('/');
         if (colon > 0 && (slash < 0 || colon < slash))
@@ -220,54 +185,40 @@ public sealed class BlockFactory(Action<string> warn) : IAsyncDisposable
             string protocol = path[..colon];
             if (protocol == "json" && !around.AsUser)
                 throw new ConfigurationException("a json: file name is only taken from the command line, never from an image");
-            if (protocol != "file")
+            if (protocol != FileDriver.Model.Name)
                 throw new ConfigurationException($"Unknown protocol '{protocol}'; for a file of that name give file:{path} or ./{path}");
-            path = path[5..];
+            path = path[(colon + 1)..];
         }
-        options ??= BlockdevOptions.FromPairs([]);
-        string driver = options.Text("driver") ?? (HostFile.TryStatus(path, out FileStatus status, out _) && status.IsBlockDevice ? "host_device" : "file");
-        CheckKeys(options, driver, FileKeys);
-        return (FileDriver)Register(OpenFile(path, driver, options, around.For(options)), options);
-    }
-
-    FileDriver OpenFile(string path, string driver, BlockdevOptions options, Surroundings around)
-    {
-        if (options.Text("aio") is not (null or "threads" or "native" or "io_uring") and var aio)
-            throw new ConfigurationException($"Parameter 'aio' does not accept value '{aio}'; there are threads, native and io_uring");
-        HostFile file = HostImage.Open(path, driver, ref around.ReadOnly, around.AutoReadOnly, around.Cache.Direct);
-        FileLocks? locks = options.Text("locking") switch
-        {
-            null or "auto" => new FileLocks(file, required: false),
-            "on" => new FileLocks(file, required: true),
-            "off" => null,
-            string other => throw new ConfigurationException($"Parameter 'locking' does not accept value '{other}'; there are on, off and auto"),
-        };
-        return new FileDriver(file, around.Node(NewName(options)), around.Cache.NoFlush, locks);
+        BlockDriverModel driver = options.Text("driver") is { } name ? drivers.Get(name, options.Owner)
+            : HostFile.TryStatus(path, out FileStatus status, out _) && status.IsBlockDevice ? FileDriver.HostDevice
+                : FileDriver.Model;
+        options.Add("filename", path);
+        return Make(driver, options, around.For(options), null);
     }
 
     /// <summary>snapshot=on: writes go to a file that vanishes with the process.</summary>
-    BlockDriver Overlay(BlockDriver root, BlockdevOptions options)
+    BlockDriver Overlay(BlockDriver root, Options options)
     {
         string directory = Environment.GetEnvironmentVariable("TMPDIR") is { Length: > 0 } given ? given : "/var/tmp";
         string path = Path.Combine(directory, $"vl.{Guid.NewGuid():N}");
         HostFile host = HostFile.Open(path, Libc.ORdWr | Libc.OCreat | Libc.OExcl, out int errno)
                         ?? throw new ConfigurationException($"Could not create the temporary overlay '{path}': {Libc.Message(errno)}; set TMPDIR to a directory with room");
         System.IO.File.Delete(path);
-        var file = new FileDriver(host, new NodeOptions(NewName(null)) { Discard = true }, noFlush: true);
+        var file = new FileDriver(host, new NodeOptions(NewName()) { Discard = true }, noFlush: true);
         Qcow2Image.FormatAsync(file, path, root.Length, new Qcow2CreateOptions()).GetAwaiter().GetResult();
-        var node = new NodeOptions(NewName(null)) { Discard = options.Text("discard") is "unmap" or "on" };
+        var node = new NodeOptions(NewName()) { Discard = options.Text("discard") is "unmap" or "on" };
         return new Qcow2Driver(file, Qcow2ImageInfo.Read(file, path), node, root);
     }
 
-    void Lock(BlockDriver file, ImageUse use, Surroundings around)
+    internal static void Lock(BlockDriver file, ImageUse use, in Surroundings around)
     {
         if (around.ForceShare && !around.ReadOnly) throw new ConfigurationException("force-share=on can only be used with read-only images");
         (file as FileDriver)?.Lock(around.ForceShare ? ImageUse.Shared : use);
     }
 
-    BlockDriver Register(BlockDriver node, BlockdevOptions options)
+    BlockDriver Register(BlockDriver node, string? name)
     {
-        if (options.Text("node-name") is not { } name) return node;
+        if (name == null) return node;
         if (_named.TryAdd(name, node)) _opened.Add(node);
         else
         {
@@ -277,9 +228,9 @@ public sealed class BlockFactory(Action<string> warn) : IAsyncDisposable
         return node;
     }
 
-    string NewName(BlockdevOptions? options) => options?.Text("node-name") ?? $"#block{_nextNode++}";
+    string NewName() => $"#block{_nextNode++}";
 
-    void DisposeUnnamed(BlockDriver? node)
+    internal void DisposeUnnamed(BlockDriver? node)
     {
         if (node != null && !_opened.Contains(node)) node.DisposeAsync().AsTask().GetAwaiter().GetResult();
     }
@@ -287,7 +238,7 @@ public sealed class BlockFactory(Action<string> warn) : IAsyncDisposable
     void WarnOfGuess(string name, Surroundings around) =>
         warn($"{around.Owner}: '{name}' looks like a raw image; say format=raw, or the guest may not write another format's header to it");
 
-    static string? Probe(BlockDriver file)
+    internal static string? Probe(BlockDriver file)
     {
         var head = new byte[ImageProbe.HeadSize];
         int inside = (int)Math.Min(head.Length, file.Length);
@@ -298,18 +249,7 @@ public sealed class BlockFactory(Action<string> warn) : IAsyncDisposable
     static ConfigurationException Foreign(string name, string format) => new(
         $"'{name}' is a {format} image, which is not supported yet; convert it: qemu-img convert -O qcow2 '{name}' '{Path.ChangeExtension(name, "qcow2")}'");
 
-    static ConfigurationException UnknownDriver(string driver) => new(
-        $"Unknown driver '{driver}'; there are raw, qcow2, file and host_device. Images of other formats can be converted: " +
-        "qemu-img convert -O qcow2 OLD NEW");
-
-    static void CheckKeys(BlockdevOptions options, string driver, string[] own)
-    {
-        foreach (string key in options.Keys)
-            if (!CommonKeys.Contains(key) && !own.Contains(key))
-                throw new ConfigurationException($"Block {(driver is "file" or "host_device" ? "protocol" : "format")} '{driver}' does not support the option '{key}'");
-    }
-
-    static string NameOf(BlockDriver node) => (node as BlockNode)?.FileName ?? node.NodeName;
+    internal static string NameOf(BlockDriver node) => (node as BlockNode)?.FileName ?? node.NodeName;
 
     /// <summary>A backing file's name counts from the directory of the image that names it.</summary>
     static string RelativeTo(string image, string name)
@@ -322,10 +262,23 @@ public sealed class BlockFactory(Action<string> warn) : IAsyncDisposable
     static string Identity(string path) =>
         HostFile.TryStatus(path, out FileStatus status, out _) ? $"{status.Device}:{status.Inode}" : path;
 
-    static T Named<T>(string owner, Func<T> open)
+    /// <summary>Runs what opens nodes: errors get the option in front, and what nobody took of it is refused.</summary>
+    T Named<T>(Options options, Func<T> open, Func<T, BlockDriver?> root)
     {
-        try { return open(); }
-        catch (ConfigurationException e) { throw new ConfigurationException($"{owner}: {e.Message}", e); }
-        catch (BlockException e) { throw new ConfigurationException($"{owner}: {e.Message}", e); }
+        try
+        {
+            T opened = open();
+            try { options.Close(); }
+            catch
+            {
+                DisposeUnnamed(root(opened));
+                throw;
+            }
+            return opened;
+        }
+        // Options and their properties say whose they are themselves.
+        catch (ConfigurationException e) when (!e.Message.StartsWith($"{options.Owner}: ",
+            StringComparison.Ordinal)) { throw options.Error(e.Message, e); }
+        catch (BlockException e) { throw options.Error(e.Message, e); }
     }
 }

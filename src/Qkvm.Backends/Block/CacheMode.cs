@@ -9,15 +9,14 @@ public readonly record struct CacheMode(bool Direct, bool NoFlush, bool Writebac
     public static readonly CacheMode Default = new(false, false, true);
 
     /// <summary>cache=MODE, and cache.direct=, cache.no-flush=, cache.writeback= where those are given instead.</summary>
-    public static CacheMode Of(BlockdevOptions options, CacheMode inherited)
+    public static CacheMode Of(Options options, CacheMode inherited)
     {
         if (options.Text("cache") is { } name) return Named(name);
         if (options.Nested("cache") is not { } cache) return inherited;
-        foreach (string key in cache.Keys)
-            if (key is not ("direct" or "no-flush" or "writeback"))
-                throw new ConfigurationException($"Unknown option 'cache.{key}'; there are cache.direct, cache.no-flush and cache.writeback");
-        return new CacheMode(cache.Bool("direct", inherited.Direct), cache.Bool("no-flush", inherited.NoFlush),
-            cache.Bool("writeback", inherited.Writeback));
+        var mode = new CacheMode(cache.Bool("direct") ?? inherited.Direct, cache.Bool("no-flush") ?? inherited.NoFlush,
+            cache.Bool("writeback") ?? inherited.Writeback);
+        cache.Close();
+        return mode;
     }
 
     static CacheMode Named(string name) => name switch

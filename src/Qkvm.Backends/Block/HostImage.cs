@@ -1,4 +1,4 @@
-using Qkvm.Core.Devices;
+using Qkvm.Backends.Block.File;
 using Qkvm.Host;
 
 namespace Qkvm.Backends.Block;
@@ -7,7 +7,7 @@ namespace Qkvm.Backends.Block;
 static class HostImage
 {
     /// <param name="readOnly">Becomes true where only reading is allowed and auto-read-only=on accepts that.</param>
-    public static HostFile Open(string path, string driver, ref bool readOnly, bool autoReadOnly, bool direct)
+    public static HostFile Open(string path, BlockDriverModel driver, ref bool readOnly, bool autoReadOnly, bool direct)
     {
         if (HostFile.TryStatus(path, out FileStatus status, out _)) CheckType(path, driver, status);
         int flags = direct ? Libc.ODirect : 0;
@@ -20,13 +20,15 @@ static class HostImage
         return file ?? throw new ConfigurationException($"Could not open '{path}': {Libc.Message(errno)}{Explain(path, status, errno, direct, readOnly)}");
     }
 
-    static void CheckType(string path, string driver, in FileStatus status)
+    static void CheckType(string path, BlockDriverModel driver, in FileStatus status)
     {
-        if (driver == "host_device" && !status.IsBlockDevice && !status.IsCharacterDevice)
-            throw new ConfigurationException($"'host_device' driver requires '{path}' to be either a character or block device");
-        if (driver == "file" && !status.IsRegularFile)
-            throw new ConfigurationException($"'file' driver requires '{path}' to be a regular file; it is " +
-                (status.IsDirectory ? "a directory" : status.IsBlockDevice ? "a block device: give driver=host_device" : "something else"));
+        if (driver == FileDriver.HostDevice && !status.IsBlockDevice && !status.IsCharacterDevice)
+            throw new ConfigurationException($"'{driver.Name}' driver requires '{path}' to be either a character or "
+                + "block device");
+        if (driver == FileDriver.Model && !status.IsRegularFile)
+            throw new ConfigurationException($"'{driver.Name}' driver requires '{path}' to be a regular file; it is " +
+                (status.IsDirectory ? "a directory" : status.IsBlockDevice ? "a block device: give driver="
+                    + FileDriver.HostDevice.Name : "something else"));
     }
 
     static string Explain(string path, in FileStatus status, int errno, bool direct, bool readOnly) => errno switch

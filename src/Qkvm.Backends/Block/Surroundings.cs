@@ -25,13 +25,13 @@ struct Surroundings
     public int Depth { get; init; }
 
     /// <summary>The same with a node's own options.</summary>
-    public readonly Surroundings For(BlockdevOptions options)
+    public readonly Surroundings For(Options options)
     {
         Surroundings own = this;
         own.Cache = CacheMode.Of(options, Cache);
-        own.ReadOnly = options.Bool("read-only", ReadOnly);
-        own.AutoReadOnly = options.Bool("auto-read-only", AutoReadOnly);
-        own.ForceShare = options.Bool("force-share", ForceShare);
+        own.ReadOnly = options.Bool("read-only") ?? ReadOnly;
+        own.AutoReadOnly = options.Bool("auto-read-only") ?? AutoReadOnly;
+        own.ForceShare = options.Bool("force-share") ?? ForceShare;
         own.Discard = options.Text("discard") switch
         {
             null => Discard,

@@ -6,6 +6,13 @@ namespace Qkvm.Backends.Char;
 /// <summary>Output into a file, no input.</summary>
 public sealed class FileChar : ICharBackend, IDisposable
 {
+    public static readonly CharModel Model = new("file", [Property.Text("path"), Property.Bool("append", false)],
+        static (properties, _) => new FileChar(properties.Required("id"), properties.Required("path"),
+            properties.Bool("append"), properties.Owner))
+    {
+        Description = "output into a file",
+    };
+
     readonly FileStream _file;
 
     public FileChar(string id, string path, bool append, string owner)

@@ -5,10 +5,11 @@ namespace Qkvm.Backends.Char;
 
 /// <summary>Several frontends on one backend, one of which has the keyboard: -nographic's ctrl-a.</summary>
 /// <param name="quit">ctrl-a x.</param>
+/// <param name="escape">The byte that commands begin with: 1 is ctrl-a.</param>
 /// <param name="sync">ctrl-a s: flush the disks.</param>
-public sealed class MuxChar(ICharBackend inner, Action quit, Action sync) : ICharFrontend
+public sealed class MuxChar(ICharBackend inner, Action quit, Action sync, byte escape = MuxChar.CtrlA) : ICharFrontend
 {
-    const byte Escape = 1;                                         // ctrl-a
+    public const byte CtrlA = 1;
 
     readonly List<Port> _ports = [];
     int _focus = -1;
@@ -38,7 +39,7 @@ public sealed class MuxChar(ICharBackend inner, Action quit, Action sync) : ICha
         foreach (byte b in data)
         {
             if (_escaped) { _escaped = false; Command(b); }
-            else if (b == Escape) _escaped = true;
+            else if (b == escape) _escaped = true;
             else Forward(b);
         }
     }
@@ -60,9 +61,13 @@ public sealed class MuxChar(ICharBackend inner, Action quit, Action sync) : ICha
 
     void Command(byte key)
     {
+        if (key == escape)
+        {
+            Forward(key);
+            return;
+        }
         switch ((char)key)
         {
-            case (char)Escape: Forward(Escape); break;
             case 'h' or '?': Say(Help); break;
             case 'x':
                 Say("\r\nqkvm: terminated by ctrl-a x\r\n");
@@ -79,9 +84,17 @@ public sealed class MuxChar(ICharBackend inner, Action quit, Action sync) : ICha
         }
     }
 
-    const string Help = "\r\nC-a h    print this help\r\nC-a x    exit emulator\r\nC-a s    save disk data back to file (if -snapshot)\r\n"
-        + "C-a t    toggle console timestamps\r\nC-a b    send break (magic sysrq)\r\nC-a c    switch between console and monitor\r\n"
-        + "C-a C-a  sends C-a\r\n";
+    string Help
+    {
+        get
+        {
+            string key = escape is > 0 and < 27 ? $"C-{(char)('a' + escape - 1)}" : $"{(char)escape}";
+            return $"\r\n{key} h    print this help\r\n{key} x    exit emulator\r\n{key} s    save disk data back to "
+                + "file (if -snapshot)\r\n"
+                + $"{key} t    toggle console timestamps\r\n{key} b    send break (magic sysrq)\r\n"
+                + $"{key} c    switch between console and monitor\r\n{key} {key}  sends {key}\r\n";
+        }
+    }
 
     void Focus(int port)
     {

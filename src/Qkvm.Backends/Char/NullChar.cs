@@ -5,6 +5,18 @@ namespace Qkvm.Backends.Char;
 /// <summary>Takes everything, gives nothing; also stands in for "none" and for a virtual console without a screen.</summary>
 public sealed class NullChar(string id, string description = "null") : ICharBackend
 {
+    public static readonly CharModel Model = new("null", [], static (properties, _) =>
+        new NullChar(properties.Required("id")))
+    {
+        Description = "takes all, gives nothing",
+    };
+
+    /// <summary>A text console inside a window: there is none yet, so what it would show goes nowhere.</summary>
+    public static readonly CharModel VirtualConsole = new("vc",
+        [.. new[] { "width", "height", "cols", "rows" }.Select(name => Property.Text(name, help: "taken, no effect"))],
+        static (properties, _) => new NullChar(properties.Required("id"),
+            VirtualConsole!.Name)) { Description = "a console in a window: takes all, shows nothing yet" };
+
     public string Id { get; } = id;
     public string Description { get; } = description;
     public bool IsOpen => true;

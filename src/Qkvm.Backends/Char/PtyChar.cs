@@ -1,3 +1,4 @@
+using Qkvm.Core.Char;
 using Qkvm.Host;
 using Qkvm.Host.Sockets;
 
@@ -6,6 +7,13 @@ namespace Qkvm.Backends.Char;
 /// <summary>A pseudo terminal that others open by its path.</summary>
 public sealed class PtyChar : StreamChar, IDisposable
 {
+    public static readonly CharModel Model = new("pty", [], static (properties, host) =>
+    {
+        var pty = new PtyChar(properties.Required("id"), host.Loop);
+        host.Print($"char device redirected to {pty.SlavePath} (label {pty.Id})");
+        return pty;
+    }) { Description = "a pseudo terminal" };
+
     static readonly TimeSpan LookAgain = TimeSpan.FromSeconds(1);
 
     readonly int _master;

@@ -1,6 +1,5 @@
 using System.Net.Sockets;
 using Qkvm.Core.Char;
-using Qkvm.Core.Devices;
 using Qkvm.Host;
 using Qkvm.Host.Sockets;
 
@@ -13,6 +12,19 @@ namespace Qkvm.Backends.Char;
 public sealed record SocketOptions(string? Path, string Host, int Port, bool Server, bool Wait, bool Telnet,
     bool? Ipv4 = null, bool? Ipv6 = null, bool NoDelay = true, int ReconnectSeconds = 0, int Fd = -1, int? To = null)
 {
+    public static SocketOptions Of(Properties properties)
+    {
+        string? path = properties.Text("path");
+        int? fd = (int?)properties.NumberOrAuto("fd"), port = (int?)properties.NumberOrAuto("port");
+        if (path == null && fd == null && port == null) throw properties.Error("needs path= or port=");
+        bool server = properties.Bool("server");
+        return new SocketOptions(path, properties.Required("host"), port ?? 0, server, server
+            && properties.OnOffAuto("wait") != false,
+            properties.Bool("telnet"), properties.OnOffAuto("ipv4"), properties.OnOffAuto("ipv6"),
+            NoDelay: !(properties.OnOffAuto("delay") ?? properties.OnOffAuto("nodelay") == false),
+            (int)properties.Number("reconnect"), fd ?? -1, (int?)properties.NumberOrAuto("to"));
+    }
+
     public SocketAddress Address => Fd >= 0 ? new DescriptorAddress(Fd) : Path != null ? new UnixAddress(Path)
         : new InternetAddress(Host, Port, To, Ipv4, Ipv6);
 }
@@ -20,6 +32,27 @@ public sealed record SocketOptions(string? Path, string Host, int Port, bool Ser
 /// <summary>A TCP or UNIX socket, server or client, plain or telnet. A server takes one client at a time.</summary>
 public sealed class SocketChar : StreamChar, IDisposable
 {
+    public static readonly CharModel Model = new("socket",
+        [
+            Property.Text("path", help: "of a UNIX socket"), Property.Text("host", ""),
+            Property.Automatic("port", max: ushort.MaxValue),
+            Property.Automatic("to", max: ushort.MaxValue, help: "the last port to try"),
+            Property.Automatic("fd", max: int.MaxValue, help: "an inherited descriptor"),
+            Property.Bool("server", false),
+            Property.OnOffAuto("wait", "a server waits for its first client; on by default"),
+            Property.Bool("telnet", false),
+            Property.OnOffAuto("ipv4"), Property.OnOffAuto("ipv6"), Property.OnOffAuto("delay"),
+            Property.OnOffAuto("nodelay"),
+            Property.Number("reconnect", 0, max: int.MaxValue / 1000,
+                help: "seconds until a client tries again, 0 for never"),
+            Property.Missing("websocket", "off"), Property.Missing("tls-creds"),
+        ],
+        static (properties, host) => new SocketChar(properties.Required("id"), SocketOptions.Of(properties), host.Loop,
+            properties.Owner))
+    {
+        Description = "a TCP or UNIX socket",
+    };
+
     readonly SocketOptions _options;
     readonly Telnet _telnet = new();
     readonly Listener? _listener;
@@ -76,6 +109,7 @@ public sealed class SocketChar : StreamChar, IDisposable
     {
         if (!_options.Telnet) return data.Length;
         int kept = _telnet.Filter(data, out int breaks);
+        if (_telnet.Answers.Count > 0) base.Write(_telnet.Answers.ToArray()); // behind what waits already
         for (int i = 0; i < breaks; i++) Frontend?.Event(CharEvent.Break);
         return kept;
     }

@@ -1,3 +1,5 @@
+using Qkvm.Core.Char;
+using Qkvm.Core.Machine;
 using Qkvm.Host;
 using Qkvm.Host.Sockets;
 
@@ -7,6 +9,19 @@ namespace Qkvm.Backends.Char;
 /// by <see cref="Dispose"/>, which the program calls on every way out, or by the keeper if it cannot.</summary>
 public sealed class StdioChar : StreamChar, IDisposable
 {
+    public static readonly CharModel Model = new("stdio", [Property.Bool("signal", false, "ctrl-c ends the program")],
+        static (properties, host) =>
+    {
+        if (In(host.Backends) is { } other)
+            throw properties.Error($"stdio is in use by chardev '{other.Id}' already; share it with -chardev "
+                + "stdio,id=X,mux=on or -serial mon:stdio");
+        return new StdioChar(properties.Required("id"), host.Loop, properties.Bool("signal"));
+    }) { Description = "the terminal that the program was started on" };
+
+    /// <summary>The one that uses the terminal, or null.</summary>
+    public static StdioChar? In(MachineBackends backends) => backends.Chardevs.Values.Select(c => c.Stream)
+        .OfType<StdioChar>().FirstOrDefault();
+
     readonly TerminalKeeper? _keeper;
     readonly TerminalMode? _terminal;
 

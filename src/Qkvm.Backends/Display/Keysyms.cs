@@ -2,10 +2,10 @@ using Qkvm.Core.Input;
 
 namespace Qkvm.Backends.Display;
 
-/// <summary>X keysyms to keys of a US keyboard: both the plain and the shifted character name the key; the viewer sends the
-/// shift keys themselves. Spec: RFC 6143, section 7.5.4, and X11's keysymdef.h.</summary>
+/// <summary>X keysyms to keys of a US keyboard: both the plain and the shifted character name the key. Spec: RFC 6143, section 7.5.4, and X11's keysymdef.h.</summary>
 static class Keysyms
 {
+    const uint Unicode = 0x0100_0000;                              // and a character: Latin ones have shorter names too
     const uint KeypadFirst = 0xFFAA, KeypadLast = 0xFFB9, F1 = 0xFFBE, F12 = 0xFFC9;
 
     static ReadOnlySpan<char> Plain => "1234567890-=qwertyuiop[]asdfghjkl;'`\\zxcvbnm,./ ";
@@ -53,6 +53,27 @@ static class Keysyms
             _ => KeyCode.None,
         };
     }
+
+    /// <summary>Whether it is a character of a US keyboard, no letter and no space, and whether that wants a shift key
+    /// there.</summary>
+    public static bool IsSymbol(uint keysym, out bool isShifted)
+    {
+        isShifted = false;
+        if (keysym is <= ' ' or >= 0x7F || char.IsAsciiLetter((char)keysym)) return false;
+        isShifted = Shifted.Contains((char)keysym);
+        return true;
+    }
+
+    /// <summary>Whether it is on one of the keypad's keys that have two meanings, and which it has: the number (KP_0 to KP_9,
+    /// KP_Decimal) or the movement (KP_Home to KP_Delete).</summary>
+    public static bool IsKeypad(uint keysym, out bool isNumber)
+    {
+        isNumber = keysym is 0xFFAE or >= 0xFFB0 and <= 0xFFB9;
+        return isNumber || keysym is >= 0xFF95 and <= 0xFF9F;
+    }
+
+    /// <summary>The shorter of a character's two names; the other members know no other.</summary>
+    public static uint Short(uint keysym) => keysym is > Unicode and < Unicode + 0x100 ? keysym - Unicode : keysym;
 
     /// <summary>The scan code of a QEMU extended key event: set 1, bit 7 for the E0 prefix.</summary>
     public static KeyCode FromScanCode(uint code)

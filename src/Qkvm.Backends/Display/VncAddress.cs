@@ -1,6 +1,3 @@
-using Qkvm.Backends.Char;
-using Qkvm.Core.Devices;
-using Qkvm.Core.Machine;
 using Qkvm.Host.Sockets;
 
 namespace Qkvm.Backends.Display;
@@ -30,53 +27,62 @@ public sealed record VncAddress(string? Path, string Host, int Display, int Last
     /// <summary>A range was given: the user must be told which port it became.</summary>
     public bool IsRange { get; private init; }
 
+    /// <summary>lock-key-sync: a viewer's Caps Lock and Num Lock become the guest's.</summary>
+    public bool SyncsLocks { get; private init; } = true;
+
     bool? Ipv4 { get; init; }
     bool? Ipv6 { get; init; }
 
+    static readonly string[] ThroughSsh = ["password", "sasl", "tls", "password-secret", "tls-creds", "tls-authz",
+        "sasl-authz"];
+
+    /// <summary>What -vnc takes.</summary>
+    internal static readonly Property[] Declared =
+    [
+        Property.Text("vnc", help: "host:display, unix:path or none"), Property.Text("to", help: "last display to try"),
+        Property.Text("id", "default"), Property.Enum("share", "allow-exclusive",
+            ["allow-exclusive", "force-shared", "ignore"]),
+        Property.OnOffAuto("ipv4"), Property.OnOffAuto("ipv6"),
+        Property.Text("audiodev", help: "taken, no effect: sound is not carried"),
+        Property.Text("non-adaptive", help: "taken, no effect"),
+        Property.Bool("lock-key-sync", true, "bring the guest's locks into step with the viewer's"),
+        Property.Text("key-delay-ms", help: "taken, no effect"),
+        .. ThroughSsh.Select(name => Property.Missing(name, "off",
+            "leave it out, listen on localhost or unix:/path, and reach it through ssh")),
+        .. new[] { "reverse", "websocket", "acl", "lossy", "display", "head", "power-control" }.Select(name =>
+            Property.Missing(name, "off")),
+    ];
+
     /// <exception cref="ConfigurationException">A bad address or option.</exception>
-    public static VncAddress Parse(DisplayConfig config)
+    public static VncAddress Parse(Properties options)
     {
-        var options = new OptionReader(config.Options, config.Owner);
-        RefuseWhatIsNotBuilt(options, config.Owner);
+        string owner = options.Owner, address = options.Text("vnc") ?? "";
         string? to = options.Text("to");
         VncSharing sharing = options.Text("share") switch
         {
-            null or "allow-exclusive" => VncSharing.AllowExclusive,
             "force-shared" => VncSharing.ForceShared,
             "ignore" => VncSharing.Ignore,
-            string other => throw new ConfigurationException($"{config.Owner}: share={other}: expects allow-exclusive, force-shared or ignore"),
+            _ => VncSharing.AllowExclusive,
         };
-        string id = options.Text("id") ?? "default";
-        bool? ipv4 = options.OptionalBool("ipv4"), ipv6 = options.OptionalBool("ipv6");
-        options.Text("audiodev");                                  // sound is not carried; guests may name a device for it
-        options.Close();
+        string id = options.Required("id");
+        bool? ipv4 = options.OnOffAuto("ipv4"), ipv6 = options.OnOffAuto("ipv6");
+        bool syncsLocks = options.Bool("lock-key-sync");
         const string Expected = "expects host:display (port 5900 + display), such as localhost:0 or :1, or unix:/path, or none";
-        if (config.Address.StartsWith("unix:", StringComparison.Ordinal))
+        if (address.StartsWith("unix:", StringComparison.Ordinal))
         {
-            string path = config.Address["unix:".Length..];
-            if (path.Length == 0) throw new ConfigurationException($"{config.Owner}: {Expected}");
-            return new VncAddress(path, "", 0, 0, config.Owner) { Sharing = sharing, Id = id };
+            string path = address["unix:".Length..];
+            if (path.Length == 0) throw new ConfigurationException($"{owner}: {Expected}");
+            return new VncAddress(path, "", 0, 0, owner) { Sharing = sharing, Id = id, SyncsLocks = syncsLocks };
         }
-        int colon = config.Address.LastIndexOf(':');
-        if (colon < 0) throw new ConfigurationException($"{config.Owner}: no vnc port specified; {Expected}");
-        string host = config.Address[..colon].Trim('[', ']');
-        int display = DisplayNumber(config.Address[(colon + 1)..], "the display", config.Owner);
+        int colon = address.LastIndexOf(':');
+        if (colon < 0) throw new ConfigurationException($"{owner}: no vnc port specified; {Expected}");
+        string host = address[..colon].Trim('[', ']');
+        int display = DisplayNumber(address[(colon + 1)..], "the display", owner);
         // QEMU's to= is the last display to try.
-        int last = to == null ? display : DisplayNumber(to, "to", config.Owner);
-        if (last < display) throw new ConfigurationException($"{config.Owner}: to={to}: lies before display {display}");
-        return new VncAddress(null, host, display, last, config.Owner) { Sharing = sharing, Id = id, IsRange = to != null, Ipv4 = ipv4, Ipv6 = ipv6 };
-    }
-
-    static void RefuseWhatIsNotBuilt(OptionReader options, string owner)
-    {
-        foreach (string name in new[] { "password", "sasl", "tls", "reverse", "websocket", "acl", "lossy" })
-            if (options.Text(name) is { } value && value is not ("off" or "no"))
-                throw new ConfigurationException($"{owner}: {name}={value}: is not built yet; leave it out"
-                    + (name is "password" or "sasl" or "tls" ? ", listen on localhost or unix:/path, and reach it through ssh" : ""));
-        foreach (string name in new[] { "password-secret", "tls-creds", "tls-authz", "sasl-authz", "display", "head", "power-control" })
-            if (options.Text(name) is { } value && value is not ("off" or "no"))
-                throw new ConfigurationException($"{owner}: {name}={value}: is not built yet; leave it out");
-        foreach (string name in new[] { "non-adaptive", "lock-key-sync", "key-delay-ms" }) options.Text(name); // no effect here
+        int last = to == null ? display : DisplayNumber(to, "to", owner);
+        if (last < display) throw new ConfigurationException($"{owner}: to={to}: lies before display {display}");
+        return new VncAddress(null, host, display, last, owner) { Sharing = sharing, Id = id, SyncsLocks = syncsLocks,
+            IsRange = to != null, Ipv4 = ipv4, Ipv6 = ipv6 };
     }
 
     static int DisplayNumber(string text, string what, string owner) =>
@@ -84,5 +90,6 @@ public sealed record VncAddress(string? Path, string Host, int Display, int Last
             : throw new ConfigurationException($"{owner}: {what} '{text}' is no number from 0 to {ushort.MaxValue - FirstPort}; port 5900 is display 0");
 
     /// <summary>The same as a socket's address.</summary>
-    public SocketAddress Address => Path != null ? new UnixAddress(Path) : new InternetAddress(Host, FirstPort + Display, FirstPort + Last, Ipv4, Ipv6);
+    public SocketAddress Address => Path != null ? new UnixAddress(Path)
+        : new InternetAddress(Host, FirstPort + Display, FirstPort + Last, Ipv4, Ipv6);
 }

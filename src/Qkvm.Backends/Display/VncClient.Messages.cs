@@ -13,7 +13,6 @@ sealed partial class VncClient
     // Messages
     const byte SetPixelFormat = 0, SetEncodings = 2, FramebufferUpdateRequest = 3, KeyEvent = 4, PointerEvent = 5, ClientCutText = 6, Qemu = 255;
 
-    readonly HashSet<KeyCode> _pressed = [];
     int _encodingsLeft, _textLeft;
     bool _encodingChosen;
     int _pointerX = -1, _pointerY;
@@ -122,9 +121,10 @@ sealed partial class VncClient
             case SetEncodings:
                 _encodingsLeft = BinaryPrimitives.ReadUInt16BigEndian(data[2..]);
                 _useHextile = _encodingChosen = _canResize = _canChangePointer = _hasExtendedKeys = false;
+                _lightsEncoding = 0;
                 break;
             case FramebufferUpdateRequest: TakeRequest(data); break;
-            case KeyEvent: Press(Keysyms.Find(BinaryPrimitives.ReadUInt32BigEndian(data[4..])), data[1] != 0); break;
+            case KeyEvent: TakeKey(Keysyms.Short(BinaryPrimitives.ReadUInt32BigEndian(data[4..])), data[1] != 0); break;
             case PointerEvent: MovePointer(data[1], BinaryPrimitives.ReadUInt16BigEndian(data[2..]), BinaryPrimitives.ReadUInt16BigEndian(data[4..])); break;
             case ClientCutText:
                 uint length = BinaryPrimitives.ReadUInt32BigEndian(data[4..]);
@@ -132,9 +132,8 @@ sealed partial class VncClient
                 _textLeft = (int)length;
                 break;
             case Qemu:
-                KeyCode key = Keysyms.FromScanCode(BinaryPrimitives.ReadUInt32BigEndian(data[8..]));
-                if (key == KeyCode.None) key = Keysyms.Find(BinaryPrimitives.ReadUInt32BigEndian(data[4..]));
-                Press(key, BinaryPrimitives.ReadUInt16BigEndian(data[2..]) != 0);
+                TakeScanCode(Keysyms.Short(BinaryPrimitives.ReadUInt32BigEndian(data[4..])), BinaryPrimitives.ReadUInt32BigEndian(data[8..]),
+                    BinaryPrimitives.ReadUInt16BigEndian(data[2..]) != 0);
                 break;
         }
     }
@@ -148,6 +147,7 @@ sealed partial class VncClient
             case Raw or HextileEncoding when !_encodingChosen: (_useHextile, _encodingChosen) = (encoding == HextileEncoding, true); break;
             case DesktopSize: _canResize = true; break;
             case PointerTypeChange: _canChangePointer = _pointerPending = true; break;
+            case LedState or VmwareLedState when _lightsEncoding == 0: (_lightsEncoding, _lightsPending) = (encoding, true); break;
             case ExtendedKeys:
                 _keysPending |= !_hasExtendedKeys;
                 _hasExtendedKeys = true;
@@ -168,25 +168,6 @@ sealed partial class VncClient
         (_right, _bottom) = _isWaiting ? (Math.Max(right, _right), Math.Max(bottom, _bottom)) : (right, bottom);
         _isWaiting = true;
         _server.Schedule(soon: false);
-    }
-
-    void Press(KeyCode key, bool down)
-    {
-        if (key == KeyCode.None) return;
-        if (down) _pressed.Add(key);
-        else _pressed.Remove(key);
-        _server.Input.Key(key, down);
-        _server.Schedule(soon: true);
-    }
-
-    /// <summary>A viewer that left holds no key and no button.</summary>
-    void ReleaseKeys()
-    {
-        foreach (KeyCode key in _pressed) _server.Input.Key(key, false);
-        _pressed.Clear();
-        if (_buttons == 0) return;
-        if (_server.Input.PointerIsAbsolute) _server.Input.Pointer(Scale(_pointerX, _width), Scale(_pointerY, _height), 0, MouseButtons.None);
-        else _server.Input.Pointer(0, 0, 0, MouseButtons.None);
     }
 
     void MovePointer(byte buttons, int x, int y)

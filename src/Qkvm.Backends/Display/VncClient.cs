@@ -1,5 +1,6 @@
 using System.Text;
 using Qkvm.Core.Display;
+using Qkvm.Core.Input;
 using Qkvm.Host;
 using Qkvm.Host.Sockets;
 
@@ -13,7 +14,8 @@ sealed partial class VncClient : IConnectionUser
     enum Phase { Version, Security, Init, Normal, Closed }
 
     const int MaxUpdateBytes = 16 << 20, MaxPending = MaxUpdateBytes * 2, MaxRectangles = 60_000;
-    const int Raw = 0, HextileEncoding = 5, DesktopSize = -223, PointerTypeChange = -257, ExtendedKeys = -258;
+    const int Raw = 0, HextileEncoding = 5, DesktopSize = -223, PointerTypeChange = -257, ExtendedKeys = -258,
+        LedState = -261, VmwareLedState = 0x574D_5668;
 
     readonly VncServer _server;
     readonly Connection _connection;
@@ -28,6 +30,9 @@ sealed partial class VncClient : IConnectionUser
     PixelFormat _format = PixelFormat.TryParse(PixelFormat.ServerFormat)!;
     bool _useHextile, _canResize, _canChangePointer, _hasExtendedKeys;
     bool _mapPending, _keysPending, _pointerPending, _pointerIsAbsolute;
+    int _lightsEncoding;                                           // 0: it does not want them
+    bool _lightsPending;
+    KeyboardLocks _lights;                                         // as it knows them
 
     // The screen as the viewer knows it
     int _width, _height, _tilesAcross, _tilesDown;
@@ -96,6 +101,8 @@ sealed partial class VncClient : IConnectionUser
         bool absolute = _server.Input.PointerIsAbsolute;
         if (_canChangePointer && (_pointerPending || absolute != _pointerIsAbsolute)) Rectangle(absolute ? 1 : 0, 0, 0, 0, PointerTypeChange);
         (_pointerPending, _pointerIsAbsolute) = (false, absolute);
+        KeyboardLocks lights = _server.Input.Locks;
+        if (_lightsEncoding != 0 && (_lightsPending || lights != _lights)) SendLights(lights);
         FrameBuffer picture = _server.Picture;
         if (_canResize && (picture.Width != _width || picture.Height != _height))
         {
@@ -111,6 +118,14 @@ sealed partial class VncClient : IConnectionUser
             _isWaiting = false;
         }
         Flush();
+
+        void SendLights(KeyboardLocks now)
+        {
+            Rectangle(0, 0, 0, 0, _lightsEncoding);
+            if (_lightsEncoding == LedState) _output.Byte((byte)now);
+            else _output.Dword((int)now);
+            (_lights, _lightsPending) = (now, false);
+        }
 
         void Rectangle(int x, int y, int width, int height, int encoding)
         {

@@ -14,6 +14,9 @@ namespace Qkvm.Backends.Display;
 /// most 30 times a second, less often while nothing changes. Deviations: no passwords, no encryption, no clipboard.</remarks>
 public sealed class VncServer : IRemoteDisplay, IDisposable
 {
+    public static readonly DisplayModel Model = new("vnc", VncAddress.Declared, static (properties, parts) =>
+        Create(properties, parts));
+
     const int MaxClients = 64;
     const int FastMilliseconds = 33, SlowMilliseconds = 132;
 
@@ -42,19 +45,21 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
     }
 
     /// <exception cref="ConfigurationException">A bad address or option, or a busy port.</exception>
-    /// <param name="print">Prints a line for the user: which port of a range it became.</param>
-    public static VncServer Create(DisplayConfig config, IDisplaySource? source, InputRouter input, EventLoop loop, string name,
-        Action<string> print, TimeSpan? handshakeLimit = null)
+    public static VncServer Create(Properties properties, DisplayParts parts, TimeSpan? handshakeLimit = null)
     {
-        VncAddress address = VncAddress.Parse(config);
-        var server = new VncServer(address, source, input, loop, name, handshakeLimit ?? TimeSpan.FromSeconds(10));
-        if (address.IsRange) print($"VNC server running on {server.LocalEndPoint}");
+        VncAddress address = VncAddress.Parse(properties);
+        var server = new VncServer(address, parts.Source, parts.Input, parts.Loop, parts.Title, handshakeLimit
+            ?? TimeSpan.FromSeconds(10));
+        if (address.IsRange) parts.Print($"VNC server running on {server.LocalEndPoint}"); // which one it became
         return server;
     }
 
     /// <summary>The picture that viewers see.</summary>
     internal FrameBuffer Picture { get; } = new();
     internal InputRouter Input { get; }
+
+    /// <summary>lock-key-sync: the guest's locks follow the viewers'.</summary>
+    internal bool SyncsLocks => _address.SyncsLocks;
     internal string Name { get; }
     internal TimeSpan HandshakeLimit { get; }
 

@@ -1,4 +1,4 @@
-using Qkvm.Core.Devices;
+using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
 using Qkvm.Host;
 
@@ -19,6 +19,26 @@ public sealed record TapOptions(string Id, string? InterfaceName = null, string 
 /// as on a wire.</remarks>
 public sealed class TapBackend : INetBackend, IDisposable
 {
+    public static readonly NetModel Model = new("tap",
+        [
+            Property.Text("ifname", help: "the interface; the kernel numbers one by default"),
+            Property.Text("script", TapOptions.DefaultScript, "runs when the interface is there; no for none"),
+            Property.Text("downscript", TapOptions.DefaultDownScript, "runs before it goes; no for none"),
+            Property.Automatic("fd", max: int.MaxValue, help: "an open tap descriptor"),
+            Property.Missing("vhost", "off"), Property.Missing("queues", "1"), Property.Missing("br"),
+            Property.Missing("helper"),
+            Property.Missing("fds"), Property.Missing("vhostfd"), Property.Missing("vhostforce", "off"),
+            Property.Missing("sndbuf"), Property.Missing("vnet_hdr", "off"),
+        ],
+        Create) { Description = "an interface of the host" };
+
+    static TapBackend Create(Properties properties, IBackendHost host)
+    {
+        return new TapBackend(properties.Owner, new TapOptions(properties.Required("id"), properties.Text("ifname"),
+            properties.Required("script"),
+            properties.Required("downscript"), (int?)properties.NumberOrAuto("fd")), host.Loop);
+    }
+
     const int LargestFrame = 65536;
     const int ReceiveBurst = 64;                                   // frames at once, before others get their turn
 

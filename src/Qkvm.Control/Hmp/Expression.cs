@@ -30,6 +30,6 @@ public static class Expression
     static ulong? Term(string text, IVCpu? cpu)
     {
         if (text.StartsWith('$')) return cpu != null && text is "$pc" or "$rip" or "$eip" ? cpu!.InstructionPointer : null;
-        return Core.Devices.Properties.TryParseNumber(text, out ulong value) ? value : null;
+        return Properties.TryParseNumber(text, out ulong value) ? value : null;
     }
 }

@@ -22,6 +22,10 @@ public interface IAccelerator : IDisposable
 
     /// <summary>Pages get that flag again; and those are told, by block and number, whose writes the kernel noticed by itself. While the vCPUs stand.</summary>
     void CollectWrites(Action<Host.GuestRam, ulong> written) { }
+
+    /// <summary>The A20M# pin of all processors: while the gate is closed, bit 20 of their physical addresses is zero. Devices' own
+    /// accesses are not concerned. Under the machine lock; a vCPU that closes it by an OUT finds it closed at the next instruction.</summary>
+    void SetA20(bool open);
 }
 
 /// <summary>How -cpu and -smp shape one vCPU.</summary>
@@ -115,6 +119,12 @@ public interface IVCpu : IVCpuSignals
 
     /// <summary>Set before the first Run, where the board built the interrupt controllers.</summary>
     ILocalApic? Apic { get; set; }
+
+    /// <summary>Where x87 errors are told with CR0.NE clear; what ignores it tells nobody. Set before the first Run.</summary>
+    ICoprocessorErrors? CoprocessorErrors { get => null; set { } }
+
+    /// <summary>CPUID shows the local APIC timer's TSC-deadline mode.</summary>
+    bool HasTscDeadline => true;
 
     /// <summary>Executes, or sleeps in HLT, until the machine is needed. Registers of devices are accessed inside.</summary>
     VCpuExit Run();

@@ -10,6 +10,9 @@ public interface ICharBackend
     /// <summary>"stdio", "pty:/dev/pts/3" or "telnet:127.0.0.1:3333,server=on", for `info chardev`.</summary>
     string Description { get; }
 
+    /// <summary>What really reads and writes, where this one only looks on.</summary>
+    ICharBackend Stream => this;
+
     /// <summary>Somebody listens at the other end.</summary>
     bool IsOpen { get; }
 

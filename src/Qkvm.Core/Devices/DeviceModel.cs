@@ -4,28 +4,35 @@ namespace Qkvm.Core.Devices;
 
 public enum DeviceCategory { Controller, Storage, Network, Input, Display, Misc, Bridge }
 
+/// <summary>What a machine has by default, unless -device names a device that takes its place.</summary>
+[Flags]
+public enum DefaultDevice { None = 0, Serial = 1, Parallel = 2, Cdrom = 4, Vga = 8 }
+
 /// <summary>A device that users can name with -device: what the catalogue lists. Option parsing, <c>-device help</c> and
 /// <c>info qtree</c> all read this record.</summary>
-/// <param name="Name">QEMU's name.</param>
-/// <param name="Bus">The kind of bus it sits on: "PCI", "ISA", "IDE", "virtio-bus" …</param>
-/// <param name="Create">Makes the device. A <see cref="Pci.PciDevice"/> is then plugged by the machine at its
-/// <c>addr</c>; any other attaches itself to ports, memory or its bus here.</param>
-public sealed record DeviceModel(string Name, string Bus, Property[] Properties,
-    Func<Properties, IBoard, IDevice> Create)
+public sealed record DeviceModel : Model<IBoard, IDevice>
 {
+    /// <param name="name">QEMU's name.</param>
+    /// <param name="bus">What it sits on, which brings properties of its own.</param>
+    /// <param name="own">The device's properties; one that the bus has too replaces the bus's.</param>
+    /// <param name="create">Makes the device. A <see cref="Pci.PciDevice"/> is then plugged by the machine at its
+    /// <c>addr</c>; any other attaches itself to ports, memory or its bus here.</param>
+    public DeviceModel(string name, BusKind bus, Property[] own, Func<Properties, IBoard, IDevice> create)
+        : base(name, [.. own, .. bus.Properties.Where(p => !Array.Exists(own, o => o.Name == p.Name))], create) =>
+            Bus = bus;
+
+    /// <summary>A device that QEMU has and we have not.</summary>
+    public static DeviceModel Missing(string name, string remedy = "") =>
+        new(name, BusKind.None, [], static (_, _) =>
+            throw new InvalidOperationException("not built")) { NotBuilt = "is not built yet" + remedy };
+
+    public BusKind Bus { get; }
     public DeviceCategory Category { get; init; } = DeviceCategory.Misc;
-    public string Description { get; init; } = "";
 
-    /// <summary>Other names for the same model, such as virtio-blk for virtio-blk-pci.</summary>
-    public string[] Aliases { get; init; } = [];
+    /// <summary>Default devices that are not made where -device names this one.</summary>
+    public DefaultDevice Replaces { get; init; }
 
-    /// <summary>What every PCI device takes beside its own properties.</summary>
-    public static readonly Property[] PciProperties =
-    [
-        new("addr", PropertyKind.PciAddress, null, "slot and optional function: 0x4.0x1"),
-        Property.Bool("multifunction", false),
-        Property.Text("romfile", null, "option ROM file, empty for none"),
-        Property.Bool("rombar", true),
-        Property.Number("bootindex", ulong.MaxValue, help: "place in the boot order, 0 first"),
-    ];
+    public override string HelpLine => $"name \"{Name}\", bus "
+        + $"{Bus.Name}{(Aliases.Length > 0 ? $", alias \"{Aliases[0]}\"" : "")}"
+        + (Description.Length > 0 ? $", desc \"{Description}\"" : "");
 }

@@ -3,7 +3,24 @@ namespace Qkvm.Core.Input;
 [Flags]
 public enum MouseButtons : byte { None = 0, Left = 1, Right = 2, Middle = 4, Side = 8, Extra = 16 }
 
-public interface IKeyboardSink { void Key(KeyCode key, bool down); }
+/// <summary>The bits of a PS/2 keyboard's lights.</summary>
+[Flags]
+public enum KeyboardLocks : byte { None = 0, Scroll = 1, Num = 2, Caps = 4 }
+
+/// <summary>A guest's keyboard. Under the machine lock.</summary>
+public interface IKeyboardSink
+{
+    void Key(KeyCode key, bool down);
+
+    /// <summary>It has room for another key; without, the key would be lost.</summary>
+    bool HasRoom { get; }
+
+    /// <summary>The lights, as the guest has set them.</summary>
+    KeyboardLocks Lights { get; }
+
+    /// <summary>Room or lights may have changed.</summary>
+    event Action? Changed;
+}
 
 public interface IPointerSink
 {
@@ -18,23 +35,87 @@ public interface IPointerSink
 /// Under the machine lock.</summary>
 public sealed class InputRouter
 {
+    const int MaxWaiting = 1024;
+
     readonly List<IKeyboardSink> _keyboards = [];
     readonly List<IPointerSink> _pointers = [];
+    readonly Queue<(KeyCode Key, bool Down)> _waiting = new();
+    readonly HashSet<KeyCode> _held = [];
+    KeyboardLocks _lights;
 
-    public void Add(IKeyboardSink keyboard) => _keyboards.Insert(0, keyboard);
+    public void Add(IKeyboardSink keyboard)
+    {
+        _keyboards.Insert(0, keyboard);
+        keyboard.Changed += OnKeyboardChanged;
+    }
+
     public void Add(IPointerSink pointer) => _pointers.Insert(0, pointer);
-    public void Remove(IKeyboardSink keyboard) => _keyboards.Remove(keyboard);
+
+    public void Remove(IKeyboardSink keyboard)
+    {
+        keyboard.Changed -= OnKeyboardChanged;
+        _keyboards.Remove(keyboard);
+    }
+
     public void Remove(IPointerSink pointer) => _pointers.Remove(pointer);
 
     public bool PointerIsAbsolute => _pointers.Count > 0 && _pointers[0].IsAbsolute;
 
+    /// <summary>The locks that the guest has or will have when it has taken the keys that were pressed. Its lights tell, but
+    /// they come later than the next key.</summary>
+    public KeyboardLocks Locks { get; private set; }
+
+    /// <summary>A key goes down or up. Keys that come faster than the guest takes them wait, so that none stays down for
+    /// ever because its release was lost.</summary>
     public void Key(KeyCode key, bool down)
     {
-        if (_keyboards.Count > 0) _keyboards[0].Key(key, down);
+        if (_keyboards.Count == 0) return;
+        if (down)
+        {
+            if (_waiting.Count >= MaxWaiting) return;
+            if (_held.Add(key)) Locks ^= LockOf(key);              // the first press, not its repetitions
+        }
+        else if (!_held.Remove(key) && _waiting.Count >= MaxWaiting) return;
+        _waiting.Enqueue((key, down));
+        Deliver();
+    }
+
+    /// <summary>The machine is reset: it never hears of keys that it has not taken.</summary>
+    public void Reset()
+    {
+        _waiting.Clear();
+        Locks = _lights = KeyboardLocks.None;
     }
 
     public void Pointer(int x, int y, int wheel, MouseButtons buttons)
     {
         if (_pointers.Count > 0) _pointers[0].Pointer(x, y, wheel, buttons);
+    }
+
+    static KeyboardLocks LockOf(KeyCode key) => key switch
+    {
+        KeyCode.CapsLock => KeyboardLocks.Caps,
+        KeyCode.NumLock => KeyboardLocks.Num,
+        KeyCode.ScrollLock => KeyboardLocks.Scroll,
+        _ => KeyboardLocks.None,
+    };
+
+    void Deliver()
+    {
+        while (_waiting.Count > 0 && _keyboards[0].HasRoom)
+        {
+            var (key, down) = _waiting.Dequeue();
+            _keyboards[0].Key(key, down);
+        }
+    }
+
+    /// <summary>Lights that change are right; the others may be yet to change.</summary>
+    void OnKeyboardChanged()
+    {
+        if (_keyboards.Count == 0) return;
+        KeyboardLocks lights = _keyboards[0].Lights, changed = lights ^ _lights;
+        Locks = Locks & ~changed | lights & changed;
+        _lights = lights;
+        Deliver();
     }
 }

@@ -59,6 +59,10 @@ public interface IBoard
     ICharBackend TakeChardev(string id, string owner);
     INetBackend TakeNetdev(string id, string owner);
 
+    /// <summary>What -object made, which any number may use.</summary>
+    /// <param name="what">As messages call it: "source of entropy".</param>
+    T FindObject<T>(string id, string what, string owner) where T : class;
+
     InputRouter Input { get; }
 
     /// <summary>Makes a display known to VNC and screendump; the first is the primary.</summary>

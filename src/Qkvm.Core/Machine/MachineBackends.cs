@@ -14,6 +14,10 @@ public sealed class MachineBackends
     public Dictionary<string, BlockBackend> Drives { get; } = new(StringComparer.Ordinal);
     public Dictionary<string, ICharBackend> Chardevs { get; } = new(StringComparer.Ordinal);
     public Dictionary<string, INetBackend> Netdevs { get; } = new(StringComparer.Ordinal);
+
+    /// <summary>What -object made.</summary>
+    public Dictionary<string, object> Objects { get; } = new(StringComparer.Ordinal);
+
     /// <summary>What gives each of several frontends a port of its own, by the chardev's id.</summary>
     public Dictionary<string, Func<ICharBackend>> Muxes { get; } = new(StringComparer.Ordinal);
 
@@ -26,6 +30,11 @@ public sealed class MachineBackends
         Muxes.TryGetValue(id, out Func<ICharBackend>? addPort) ? addPort() : Take(Chardevs, "chardev", id, owner);
 
     public INetBackend TakeNetdev(string id, string owner) => Take(Netdevs, "netdev", id, owner);
+
+    /// <summary>The object of that id, which any number may use.</summary>
+    /// <param name="what">As messages call it: "source of entropy".</param>
+    public T FindObject<T>(string id, string what, string owner) where T : class => Objects.GetValueOrDefault(id) as T
+        ?? throw new ConfigurationException($"{owner}: {(Objects.ContainsKey(id) ? $"object '{id}' is no {what}" : $"there is no object '{id}'; give -object …,id={id}")}");
 
     /// <summary>Who took it, or null.</summary>
     public string? OwnerOfDrive(string id) => _owners.GetValueOrDefault($"drive:{id}");

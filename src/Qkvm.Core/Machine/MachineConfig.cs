@@ -5,13 +5,17 @@ namespace Qkvm.Core.Machine;
 public sealed record MachineConfig
 {
     /// <summary>The machine's full name; the alias "pc" has been resolved.</summary>
-    public string MachineType { get; init; } = "pc-i440fx-7.2";
+    public string MachineType { get; init; } = "";
 
-    /// <summary>-machine's other options, in order: hpet=off, vmport=on, kernel-irqchip=split, usb=on …</summary>
-    public IReadOnlyList<OptionPair> MachineOptions { get; init; } = [];
+    /// <summary>-machine's other options: hpet=off, vmport=on, usb=on …</summary>
+    public Options MachineOptions { get; init; } = new("-machine");
+
+    /// <summary>-machine kernel-irqchip=, which is the accelerator's: "on", "off", "split"; null where not
+    /// given.</summary>
+    public string? KernelIrqChip { get; init; }
 
     /// <summary>In the order to try.</summary>
-    public IReadOnlyList<AcceleratorConfig> Accelerators { get; init; } = [new("tcg")];
+    public IReadOnlyList<AcceleratorConfig> Accelerators { get; init; } = [];
 
     public MemoryConfig Memory { get; init; } = new(128UL << 20);
     public CpuConfig Cpu { get; init; } = new();
@@ -28,18 +32,33 @@ public sealed record MachineConfig
     public string Name { get; init; } = "";
     public Guid Uuid { get; init; }
 
+    /// <summary>-name process=: what ps and top show; null leaves it.</summary>
+    public string? ProcessName { get; init; }
+
+    /// <summary>-msg timestamp= and guest-name=: what stands in front of each line on stderr.</summary>
+    public bool HasTimestamps { get; init; }
+    public bool NamesGuest { get; init; }
+
+    /// <summary>-overcommit mem-lock=on: all memory stays in RAM.</summary>
+    public bool LocksMemory { get; init; }
+
+    /// <summary>-echr: the byte that commands to a shared terminal begin with; ctrl-a.</summary>
+    public byte Escape { get; init; } = 1;
+
     public bool NoReboot { get; init; }
     public bool NoShutdown { get; init; }
 
     /// <summary>-S.</summary>
     public bool StartPaused { get; init; }
+
+    /// <summary>-no-hpet and -no-acpi; -machine hpet= and acpi= say the same.</summary>
     public bool Hpet { get; init; } = true;
     public bool Acpi { get; init; } = true;
 
     /// <summary>-vga's kind: "std", "virtio", "none" … Its device is among <see cref="Devices"/> already.</summary>
     public string Vga { get; init; } = "std";
 
-    /// <summary>-nographic: the firmware is told that there is no screen.</summary>
+    /// <summary>-nographic, -machine graphics=off: the firmware is told that there is no screen.</summary>
     public bool NoGraphic { get; init; }
 
     /// <summary>In the order of creation, defaults (-vga, network card, CD-ROM …) included.</summary>
@@ -92,28 +111,20 @@ public sealed record MachineConfig
 
     /// <summary>-perfmap: symbols of translated code for Linux perf.</summary>
     public bool PerfMap { get; init; }
-
-    /// <summary>The last value that -machine gives an option, or null.</summary>
-    public string? MachineOption(string name)
-    {
-        string? value = null;
-        foreach (OptionPair option in MachineOptions)
-            if (option.Name == name) value = option.Value;
-        return value;
-    }
 }
 
-/// <summary>One name=value as the user wrote it, short forms (a bare name, no-name) resolved.</summary>
-public readonly record struct OptionPair(string Name, string Value);
-
-public sealed record AcceleratorConfig(string Name)
+/// <param name="Options">thread=multi, tb-size=64 …</param>
+public sealed record AcceleratorConfig(string Name, Options Options)
 {
-    /// <summary>thread=multi, tb-size=64 …</summary>
-    public IReadOnlyList<OptionPair> Options { get; init; } = [];
+    public AcceleratorConfig(string name) : this(name, new Options($"-accel {name}")) { }
 }
 
 /// <summary>-m size=,slots=,maxmem=; bytes.</summary>
-public sealed record MemoryConfig(ulong Size, ulong MaxSize = 0, int Slots = 0);
+public sealed record MemoryConfig(ulong Size, ulong MaxSize = 0, int Slots = 0)
+{
+    /// <summary>-mem-prealloc: all pages exist before the guest runs.</summary>
+    public bool IsPreallocated { get; init; }
+}
 
 /// <summary>-cpu model,+feature,-feature,property=value.</summary>
 public sealed record CpuConfig(string Model = "qemu64")
@@ -155,45 +166,62 @@ public enum RtcClock { Host, RealTime, Virtual }
 public sealed record RtcConfig(RtcBase Base = RtcBase.Utc, DateTime Date = default, RtcClock Clock = RtcClock.Host);
 
 /// <summary>-device, or the device that a short form stands for.</summary>
-/// <param name="Owner">Whose it is, for messages: "-device virtio-net-pci,id=net0" or "-cdrom debian.iso".</param>
-public sealed record DeviceConfig(string Driver, string? Id, IReadOnlyList<OptionPair> Properties, string Owner);
+public sealed record DeviceConfig(string Driver, string? Id, Options Properties)
+{
+    /// <param name="owner">Whose it is, for messages: "-device virtio-net-pci,id=net0" or "-cdrom debian.iso".</param>
+    public DeviceConfig(string driver, string? id, IEnumerable<OptionPair> properties, string owner)
+        : this(driver, id, Options.Of(owner, properties)) { }
+
+    public string Owner => Properties.Owner;
+}
 
 /// <summary>-drive with its device already split off: a backend that a device takes by its id.</summary>
 /// <param name="File">What to open; null for an empty drive.</param>
 /// <param name="Format">"raw", "qcow2" …; null to probe.</param>
-public sealed record DriveConfig(string Id, string? File, string? Format, string Owner)
+/// <param name="Options">cache=, aio=, discard=, detect-zeroes=, werror=, rerror= and the rest as given.</param>
+public sealed record DriveConfig(string Id, string? File, string? Format, Options Options)
 {
+    public string Owner => Options.Owner;
     public bool ReadOnly { get; init; }
     public bool Snapshot { get; init; }
     public bool IsCdrom { get; init; }
     public string? Serial { get; init; }
-
-    /// <summary>cache=, aio=, discard=, detect-zeroes=, werror=, rerror= and the rest as given.</summary>
-    public IReadOnlyList<OptionPair> Options { get; init; } = [];
 }
 
-/// <summary>-blockdev; nested members are dotted: file.filename.</summary>
-public sealed record BlockdevConfig(string NodeName, string Driver, IReadOnlyList<OptionPair> Options, string Owner);
+/// <summary>-blockdev, without driver= and node-name=.</summary>
+public sealed record BlockdevConfig(string NodeName, string Driver, Options Options);
 
 /// <summary>-chardev and what -serial, -monitor, -parallel … expand to. Backend: "stdio", "pty", "socket", "file" …</summary>
-public sealed record ChardevConfig(string Id, string Backend, IReadOnlyList<OptionPair> Options, string Owner)
+public sealed record ChardevConfig(string Id, string Backend, Options Options)
 {
+    public string Owner => Options.Owner;
+
     /// <summary>mux=on: several frontends share it.</summary>
     public bool Mux { get; init; }
 }
 
 /// <summary>-netdev; Type: "user", "tap", "socket" …</summary>
-public sealed record NetdevConfig(string Id, string Type, IReadOnlyList<OptionPair> Options, string Owner);
+public sealed record NetdevConfig(string Id, string Type, Options Options)
+{
+
+    public string Owner => Options.Owner;
+}
 
 /// <summary>-object; Type: "iothread", "rng-random", "memory-backend-ram" …</summary>
-public sealed record ObjectConfig(string Type, string Id, IReadOnlyList<OptionPair> Options, string Owner);
+public sealed record ObjectConfig(string Type, string Id, Options Options)
+{
+    public string Owner => Options.Owner;
+}
 
 /// <summary>A monitor on a chardev: HMP, or QMP where Control.</summary>
-public sealed record MonitorConfig(string Chardev, bool Control, bool Pretty = false);
+/// <param name="Owner">The option as typed, for messages.</param>
+public sealed record MonitorConfig(string Chardev, bool Control, bool Pretty = false, string Owner = "-monitor");
 
 /// <summary>-display and -vnc; Kind: "none", "vnc", "curses" …</summary>
-public sealed record DisplayConfig(string Kind, IReadOnlyList<OptionPair> Options, string Owner)
+public sealed record DisplayConfig(string Kind, Options Options)
 {
+    public string Owner => Options.Owner;
+
     /// <summary>The address of -vnc: ":1", "unix:/path".</summary>
     public string Address { get; init; } = "";
 }

@@ -39,7 +39,7 @@ public abstract class PciDevice(PciIdentity identity, string name) : IDevice
 
     /// <summary>For -device …,multifunction=on and bootindex; from the common properties.</summary>
     public bool IsMultifunction { get; set; }
-    public ulong BootIndex { get; set; } = ulong.MaxValue;
+    public ulong? BootIndex { get; set; }
 
     /// <summary>Regions behind the BARs, index 6 the expansion ROM.</summary>
     public IReadOnlyList<MemoryRegion?> BarRegions => _regions;

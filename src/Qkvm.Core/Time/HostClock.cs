@@ -18,7 +18,8 @@ public static class HostClock
     {
         get
         {
-            long ticks = Stopwatch.GetTimestamp() - s_origin;
+            long origin = s_origin;                                 // first: whoever asks first also sets it
+            long ticks = Stopwatch.GetTimestamp() - origin;
             long nanoseconds = Stopwatch.Frequency == Second ? ticks : (long)((Int128)ticks * Second / Stopwatch.Frequency);
             return Slowdown == 1 ? nanoseconds : nanoseconds / Slowdown;
         }

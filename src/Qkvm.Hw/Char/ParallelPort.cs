@@ -15,15 +15,14 @@ public sealed class ParallelPort : IDevice, IRegisterBank, ICharFrontend
     const int Data = 0, Status = 1, Control = 2, Ports = 8;
     const byte NotBusy = 0x80, NotAcknowledge = 0x40, Online = 0x10, NotError = 0x08;
     const byte Strobe = 0x01, Initialize = 0x04, Select = 0x08, InterruptEnable = 0x10, ControlOnes = 0xC0;
-    const ulong Automatic = uint.MaxValue;
     static ReadOnlySpan<ushort> Bases => [0x378, 0x278, 0x3BC];
 
-    public static readonly DeviceModel Model = new("isa-parallel", "ISA",
+    public static readonly DeviceModel Model = new("isa-parallel", BusKind.Isa,
         [
-            Property.Chardev(), Property.Number("index", Automatic, help: "LPT port, 0 to 2"),
-            Property.Number("iobase", Automatic),
+            Property.Chardev(), Property.Automatic("index", max: 2, help: "LPT port, 0 to 2"),
+            Property.Automatic("iobase", max: 0xFFFF),
             Property.Number("irq", 7, max: 15),
-        ], Create) { Category = DeviceCategory.Input };
+        ], Create) { Category = DeviceCategory.Input, Replaces = DefaultDevice.Parallel };
 
     readonly IrqLine _irq;
     readonly ICharBackend? _backend;
@@ -97,23 +96,26 @@ public sealed class ParallelPort : IDevice, IRegisterBank, ICharFrontend
 
     static IDevice Create(Properties properties, IBoard board)
     {
-        ulong index = properties.Number("index");
-        if (index == Automatic)
-            for (index = 0; index < (ulong)Bases.Length && board.Ports.View.TryFind(Bases[(int)index], out _);) index++;
+        ulong index = properties.NumberOrAuto("index") ?? FreeIndex(board);
         if (index >= (ulong)Bases.Length)
             throw new ConfigurationException($"{properties.Owner}: index: there are 3 ISA parallel ports, 0 to 2");
         if (properties.Text("chardev") is not { } chardev)
             throw new ConfigurationException($"{properties.Owner}: it needs a character device: chardev=ID");
-        ulong iobase = properties.Number("iobase"), irq = properties.Number("irq");
-        if (iobase == Automatic) iobase = Bases[(int)index];
+        ulong iobase = properties.NumberOrAuto("iobase") ?? Bases[(int)index], irq = properties.Number("irq");
         if (iobase > 0x10000 - Ports)
             throw new ConfigurationException($"{properties.Owner}: iobase: {iobase:x} is beyond I/O port fff8");
-        if (irq > 15) throw new ConfigurationException($"{properties.Owner}: irq: {irq} is no ISA interrupt, 0 to 15");
         var port = new ParallelPort($"parallel{index}", board.Irq((int)irq),
             board.TakeChardev(chardev, properties.Owner));
         // Base 3BCh has four ports before the display's registers.
         board.Ports.Map(iobase, MemoryRegion.Io(port.Name, (iobase & 7) == 0 ? Ports : 4UL, port, AccessSizes.Bytes));
         return port;
+    }
+
+    static ulong FreeIndex(IBoard board)
+    {
+        ulong index = 0;
+        while (index < (ulong)Bases.Length && board.Ports.View.TryFind(Bases[(int)index], out _)) index++;
+        return index;
     }
 
     void Print()

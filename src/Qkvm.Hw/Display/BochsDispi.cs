@@ -9,7 +9,9 @@ namespace Qkvm.Hw.Display;
 /// <param name="changed">The mode or the bank changed.</param>
 public sealed class BochsDispi(uint memorySize, Action changed) : IRegisterBank
 {
-    public const ulong IndexPort = 0x1CE;
+    /// <summary>The data port is at 1CFh for most guests and at 1D0h for those that want it aligned; the last port is the
+    /// upper half of words there.</summary>
+    public const ulong IndexPort = 0x1CE, PortCount = 4;
 
     // Registers
     const int Id = 0, XResolution = 1, YResolution = 2, BitsPerPixel = 3, EnableRegister = 4, Bank = 5, VirtualWidth = 6,
@@ -62,13 +64,18 @@ public sealed class BochsDispi(uint memorySize, Action changed) : IRegisterBank
         Constrain();
     }
 
-    /// <param name="offset">0: index, 1 or 2: data.</param>
-    public ulong Read(ulong offset, int size) => offset == 0 ? _index : ReadRegister(_index);
+    /// <param name="offset">0: index, 1 or 2: data, 3: nothing of its own.</param>
+    public ulong Read(ulong offset, int size) => offset switch
+    {
+        0 => _index,
+        1 or 2 => ReadRegister(_index),
+        _ => 0xFF,
+    };
 
     public void Write(ulong offset, int size, ulong value)
     {
         if (offset == 0) _index = (ushort)value;
-        else WriteRegister(_index, (ushort)value);
+        else if (offset < 3) WriteRegister(_index, (ushort)value);
     }
 
     public ushort ReadRegister(int index)

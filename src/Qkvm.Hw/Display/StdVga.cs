@@ -9,27 +9,30 @@ using Qkvm.Host;
 namespace Qkvm.Hw.Display;
 
 /// <summary>QEMU's standard VGA on PCI: VGA, Bochs VBE, linear framebuffer. Spec: QEMU docs/specs/standard-vga.txt.</summary>
-/// <remarks>Deviations: the EDID block in BAR 2 is absent (edid=, xres=, yres=, xmax=, ymax= have no effect), so that guests
-/// choose from their own lists of modes; the framebuffer is little endian alone.</remarks>
+/// <remarks>Deviations: the framebuffer is little endian alone; resolutions beyond 4095 cannot be preferred.</remarks>
 public sealed class StdVga : PciDevice, IDisplaySource
 {
     const ulong MmioSize = 0x1000;
+    const ulong MmioEdid = 0, MmioEdidSize = 0x400;
     const ulong MmioVga = 0x400, MmioVgaSize = 0x20, MmioVgaFirstPort = 0x3C0;
     const ulong MmioDispi = 0x500;
     const ulong MmioExtended = 0x600;
 
-    public static readonly DeviceModel Model = new("VGA", "PCI",
+    public static readonly DeviceModel Model = new("VGA", BusKind.Pci,
         [
             Property.Number("vgamem_mb", 16, 1, 256, "video memory in MiB, a power of two"),
-            Property.OnOffAuto("edid"),
-            Property.Number("xres", 0), Property.Number("yres", 0), Property.Number("xmax", 0), Property.Number("ymax", 0),
+            Property.Bool("edid", true, "identify a monitor to the guest"),
+            Property.Number("xres", 0, 0, Edid.MaxResolution, "pixels across that the monitor prefers, 0 for 1280"),
+            Property.Number("yres", 0, 0, Edid.MaxResolution, "lines that it prefers, 0 for 800"),
+            Property.Number("xmax", 0, 0, ushort.MaxValue, "name no wider resolutions, 0 for no bound"),
+            Property.Number("ymax", 0, 0, ushort.MaxValue, "name no higher resolutions, 0 for no bound"),
             Property.Bool("mmio", true),
-            .. DeviceModel.PciProperties.Where(p => p.Name != "romfile"),
             Property.Text("romfile", "vgabios-stdvga.bin", "video BIOS, empty for none"),
         ], (properties, board) => new StdVga(properties, board))
     {
         Category = DeviceCategory.Display,
         Description = "standard VGA",
+        Replaces = DefaultDevice.Vga,
     };
 
     readonly VgaRegisters _registers = new();
@@ -50,11 +53,10 @@ public sealed class StdVga : PciDevice, IDisplaySource
         _painter = new VgaPainter(_registers, _dispi, _ram);
 
         Bar(0, MemoryRegion.OfRam("vga.vram", _ram, 0, size), BarKind.Prefetchable32);
-        if (properties.Bool("mmio")) Bar(2, Mmio(), BarKind.Memory32);
+        if (properties.Bool("mmio")) Bar(2, Mmio(properties), BarKind.Memory32);
         foreach (var (port, count) in VgaRegisters.Ports)
             board.Ports.Map(port, MemoryRegion.Io("vga", count, new Shifted(_registers, port - VgaRegisters.FirstPort), AccessSizes.Bytes));
-        // The data port is at 1CFh for x86 guests and at 1D0h for those that want it aligned.
-        board.Ports.Map(BochsDispi.IndexPort, MemoryRegion.Io("vbe", 3, _dispi, new AccessSizes(1, 4, 1, 2)));
+        board.Ports.Map(BochsDispi.IndexPort, MemoryRegion.Io("vbe", BochsDispi.PortCount, _dispi, new AccessSizes(1, 4, 1, 2)));
         board.Pci.MemorySpace.Map(VgaMemory.Window, MemoryRegion.Io("vga-lowmem", VgaMemory.WindowSize, _window, AccessSizes.Bytes), 1);
         board.AddDisplay(this);
         Reset();
@@ -98,14 +100,30 @@ public sealed class StdVga : PciDevice, IDisplaySource
         _ram.MarkWritten(0, (ulong)length);
     }
 
-    MemoryRegion Mmio()
+    MemoryRegion Mmio(Properties properties)
     {
         var container = MemoryRegion.Container("vga.mmio", MmioSize);
+        if (properties.Bool("edid"))
+            container.Map(MmioEdid, MemoryRegion.Io("vga.mmio-edid", MmioEdidSize, new Blob(Identify(properties)), AccessSizes.Bytes));
         var ports = new Shifted(_registers, MmioVgaFirstPort - VgaRegisters.FirstPort);
         container.Map(MmioVga, MemoryRegion.Io("vga.mmio-ports", MmioVgaSize, ports, AccessSizes.Bytes));
         container.Map(MmioDispi, MemoryRegion.Io("vga.mmio-dispi", 0x16, new DispiRegisters(_dispi), new AccessSizes(1, 4, 2, 2)));
         container.Map(MmioExtended, MemoryRegion.Io("vga.mmio-extended", 8, new Extended(), new AccessSizes(1, 4, 4, 4)));
         return container;
+    }
+
+    static byte[] Identify(Properties properties)
+    {
+        return Edid.Build(Number("xres", 1280), Number("yres", 800), Number("xmax", 0), Number("ymax", 0));
+
+        int Number(string name, int usual) => properties.Number(name) is > 0 and var given ? (int)given : usual;
+    }
+
+    /// <summary>Bytes to read, zeros behind them.</summary>
+    sealed class Blob(byte[] bytes) : IRegisterBank
+    {
+        public ulong Read(ulong offset, int size) => offset < (ulong)bytes.Length ? bytes[offset] : 0u;
+        public void Write(ulong offset, int size, ulong value) { } // read-only
     }
 
     /// <summary>A bank seen from another first offset.</summary>

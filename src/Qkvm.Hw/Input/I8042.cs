@@ -203,6 +203,7 @@ public sealed class I8042 : IDevice
                 Output(Mouse.Read(), auxiliary: true);
         }
         UpdateIrqs();
+        Keyboard.Settle();
     }
 
     bool TakeKey()

@@ -32,8 +32,9 @@ public sealed class Ps2Keyboard : IKeyboardSink
 
     public bool HasData => _replies.Count + _keys.Count > 0;
 
-    /// <summary>Bit 0 scroll lock, 1 num lock, 2 caps lock.</summary>
-    public byte Leds => _leds;
+    public bool HasRoom => !_scanning || _keys.Room >= LongestKey;
+    public KeyboardLocks Lights => (KeyboardLocks)_leds;
+    public event Action? Changed;
 
     public void Reset()
     {
@@ -46,6 +47,9 @@ public sealed class Ps2Keyboard : IKeyboardSink
 
     /// <summary>The next byte to the controller; replies go before keys.</summary>
     public byte Read() => _last = _replies.Count > 0 ? _replies.Pop() : _keys.Pop();
+
+    /// <summary>The controller is done with what it was doing, and new keys may come.</summary>
+    public void Settle() => Changed?.Invoke();
 
     /// <summary>A byte from the controller: a command or its argument.</summary>
     public void Write(byte data)

@@ -20,7 +20,11 @@ public sealed partial class LocalApic
     const int LvtTimer = 0, LvtThermal = 1, LvtPerformance = 2, LvtLint0 = 3, LvtLint1 = 4, LvtError = 5, LvtCount = 6;
     const uint LvtDeliveryMode = 0x700, LvtRemoteIrr = 1 << 14, LvtLevel = 1 << 15, LvtMasked = 1 << 16,
         LvtReadOnly = 0x5000;
-    static ReadOnlySpan<uint> LvtWritable => [0x700FF, 0x107FF, 0x107FF, 0x1A7FF, 0x1A7FF, 0x100FF];
+    static ReadOnlySpan<uint> LvtBits => [0x700FF, 0x107FF, 0x107FF, 0x1A7FF, 0x1A7FF, 0x100FF];
+    const uint LvtTscDeadline = 1 << 18;
+
+    /// <summary>The timer's mode bit 18 is reserved where CPUID shows no TSC-deadline mode, section 11.5.4.</summary>
+    uint LvtWritable(int index) => index == LvtTimer && !_cpu.HasTscDeadline ? LvtBits[index] & ~LvtTscDeadline : LvtBits[index];
 
     const uint SvrEnable = 0x100, SvrWritable = 0x3FF, DfrFlat = 0xF;
     const byte FirstLegalVector = 16;
@@ -118,12 +122,12 @@ public sealed partial class LocalApic
     }
 
     /// <summary>Reserved bits fault in x2APIC mode, section 11.12.1.3.</summary>
-    static ulong X2ApicWritable(int index) => index switch
+    ulong X2ApicWritable(int index) => index switch
     {
         Tpr or SelfIpi => 0xFF,
         Eoi or Esr => 0,
         Svr => SvrWritable,
-        >= LvtFirst and < LvtFirst + LvtCount => LvtWritable[index - LvtFirst] | LvtReadOnly,
+        >= LvtFirst and < LvtFirst + LvtCount => LvtWritable(index - LvtFirst) | LvtReadOnly,
         DivideConfiguration => 0x0B,
         _ => uint.MaxValue,
     };
@@ -198,7 +202,7 @@ public sealed partial class LocalApic
 
     void WriteLvt(int index, uint value)
     {
-        uint entry = value & LvtWritable[index] | _lvt[index] & LvtRemoteIrr;
+        uint entry = value & LvtWritable(index) | _lvt[index] & LvtRemoteIrr;
         if ((_svr & SvrEnable) == 0) entry |= LvtMasked;
         if ((entry & LvtLevel) == 0) entry &= ~LvtRemoteIrr;
         _lvt[index] = entry;

@@ -178,7 +178,7 @@ public sealed partial class LocalApic : IDevice, ILocalApic
         _timer.Exchange(state.Group("timer"));
         if (!state.IsLoading) return;
         if (!IsLegalBase(_base)) throw new InvalidStateException($"{Name}: impossible base");
-        for (int i = 0; i < LvtCount; i++) _lvt[i] &= LvtWritable[i] | LvtRemoteIrr;
+        for (int i = 0; i < LvtCount; i++) _lvt[i] &= LvtWritable(i) | LvtRemoteIrr;
         _hasInterrupt = Pending();                                 // the processor looks before it sleeps
     }
 
@@ -233,7 +233,11 @@ public sealed partial class LocalApic : IDevice, ILocalApic
         bool rises = level && !wire;
         wire = level;
         var mode = (DeliveryMode)(_lvt[index] >> 8 & 7);
-        if (mode == DeliveryMode.ExtInt || !IsEnabled) Update();
+        if (!IsEnabled && index == LvtLint1)
+        {
+            if (rises) _cpu.Signal(CpuSignal.Nmi);                 // section 11.4.3: the pins are INTR and NMI again
+        }
+        else if (mode == DeliveryMode.ExtInt || !IsEnabled) Update();
         else if (mode == DeliveryMode.Fixed && (_lvt[index] & LvtLevel) != 0) RaiseLevel(index, level);
         else if (rises) Raise(index);
     }

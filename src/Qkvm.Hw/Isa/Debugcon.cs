@@ -10,7 +10,7 @@ namespace Qkvm.Hw.Isa;
 /// <remarks>What the backend has no room for is lost.</remarks>
 public sealed class Debugcon : IDevice, IRegisterBank, ICharFrontend
 {
-    public static readonly DeviceModel Model = new("isa-debugcon", "ISA",
+    public static readonly DeviceModel Model = new("isa-debugcon", BusKind.Isa,
         [Property.Chardev(), Property.Number("iobase", 0xE9, max: 0xFFFF),
             Property.Number("readback", 0xE9, max: 0xFF)],
         static (properties, board) =>

@@ -8,7 +8,7 @@ namespace Qkvm.Hw.Isa;
 /// <summary>QEMU's isa-debug-exit: a write of v ends the process with status 2v + 1.</summary>
 public sealed class IsaDebugExit(IBoard board) : IDevice, IRegisterBank
 {
-    public static readonly DeviceModel Model = new("isa-debug-exit", "ISA",
+    public static readonly DeviceModel Model = new("isa-debug-exit", BusKind.Isa,
         [Property.Number("iobase", 0x501, max: 0xFFFF), Property.Number("iosize", 2, min: 1, max: 0x10000)],
         static (properties, board) =>
         {

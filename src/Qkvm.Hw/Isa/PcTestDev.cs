@@ -15,7 +15,8 @@ public sealed class PcTestDev : IDevice
     const ulong EchoPort = 0xE0, FlushPort = 0xE4, ByteEchoPort = 0xE8, IrqPorts = 0x2000, MemoryBase = 0xFF000000;
     const int MemorySize = 0x10000, EchoSize = 4, Irqs = 24;
 
-    public static readonly DeviceModel Model = new("pc-testdev", "ISA", [], static (_, board) => new PcTestDev(board));
+    public static readonly DeviceModel Model = new("pc-testdev", BusKind.Isa, [], static (_, board) =>
+        new PcTestDev(board));
 
     readonly byte[] _echo = new byte[EchoSize];
     readonly byte[] _memory = new byte[MemorySize];

@@ -11,7 +11,7 @@ namespace Qkvm.Hw.Isa;
 /// <remarks>Deviations: the eventfd tests count their writes like the plain one.</remarks>
 public sealed class PciTestDev : PciDevice
 {
-    public static readonly DeviceModel Model = new("pci-testdev", "PCI",
+    public static readonly DeviceModel Model = new("pci-testdev", BusKind.Pci,
         [Property.Size("membar", 0, "size of an empty BAR 2, 0 for none")],
         static (properties, _) => new PciTestDev(properties.Size("membar"), properties.Owner));
 

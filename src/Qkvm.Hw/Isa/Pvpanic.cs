@@ -11,7 +11,7 @@ public sealed class Pvpanic(IBoard board, byte events) : IDevice, IRegisterBank
 {
     const byte Panicked = 1, CrashLoaded = 2;
 
-    public static readonly DeviceModel Model = new("pvpanic", "ISA",
+    public static readonly DeviceModel Model = new("pvpanic", BusKind.Isa,
         [Property.Number("ioport", 0x505, max: 0xFFFF), Property.Number("events", Panicked | CrashLoaded, max: 0xFF)],
         static (properties, board) =>
         {

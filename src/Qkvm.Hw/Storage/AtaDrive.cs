@@ -153,8 +153,11 @@ public sealed partial class AtaDrive : IdeDrive
         (_isWrite, _flushAfter) = (isWrite, isWrite && !_writeCache);
         _left = isExtended ? SectorCount | HobSectorCount << 8 : SectorCount;
         if (_left == 0) _left = isExtended ? 65536 : 256;
-        if (!TryReadAddress(out _lba) || _lba + _left > TotalSectors)
+        bool isAddress = TryReadAddress(out _lba);
+        if (!isAddress || _lba + _left > TotalSectors)
         {
+            // "the address of the sector where the first unrecoverable error occurred"
+            if (isAddress) StoreAddress(Math.Max(_lba, TotalSectors));
             (_lba, _left) = (0, 0);
             Fail(Idnf);
             return false;

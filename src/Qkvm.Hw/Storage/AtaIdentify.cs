@@ -23,13 +23,14 @@ static class AtaIdentify
         data[511] = (byte)-sum;
     }
 
-    /// <summary>Words 63 and 88: modes that are supported, and the one that is selected.</summary>
+    /// <summary>Words 63, 64 and 88: modes that are supported, and the one that is selected.</summary>
     public static void SetTransferModes(Span<byte> data, byte mode)
     {
         const int MultiwordDma = 63, UltraDma = 88, AllMultiword = 0x07, AllUltra = 0x3F;
         Set(data, MultiwordDma, AllMultiword | ((mode & 0xF8) == 0x20 ? 0x100 << (mode & 7) : 0));
         Set(data, UltraDma, AllUltra | ((mode & 0xF8) == 0x40 ? 0x100 << (mode & 7) : 0));
         Set(data, 53, 0x07);                                       // words 54-58, 64-70 and 88 are valid
+        Set(data, 64, 0x03);                                       // PIO modes 3 and 4
         for (int word = 65; word <= 68; word++) Set(data, word, 120);   // cycle times in nanoseconds
     }
 }

@@ -14,11 +14,13 @@ public sealed partial class AtapiDrive
     const byte NewMedia = 2, MediaRemoval = 3, EjectRequest = 1;   // media events
     const int MaxReply = 512;
     const ushort ProfileCdRom = 0x08, ProfileDvdRom = 0x10;
+    const int LeadInFrames = 150;                                  // times on the disc begin two seconds before sector 0
     const long CdRomSectors = 360_000;                             // 80 minutes: above is a DVD
 
     const byte TestUnitReady = 0x00, RequestSense = 0x03, Inquiry = 0x12, ModeSense6 = 0x1A, StartStopUnit = 0x1B,
         PreventAllow = 0x1E, ReadCapacity = 0x25, Read10 = 0x28, Seek10 = 0x2B, ReadToc = 0x43, GetConfiguration = 0x46,
         GetEventStatus = 0x4A, ReadDiscInformation = 0x51, ModeSense10 = 0x5A, Read12 = 0xA8, ReadDvdStructure = 0xAD,
+        ReadCdMsf = 0xB9,
         SetCdSpeed = 0xBB, MechanismStatus = 0xBD, ReadCd = 0xBE;
 
     void ExecutePacket(ReadOnlySpan<byte> packet)
@@ -44,6 +46,7 @@ public sealed partial class AtapiDrive
             case Read10: Read(Word32(packet, 2), Word16(packet, 7)); break;
             case Read12: Read(Word32(packet, 2), Word32(packet, 6)); break;
             case ReadCd: ReadRaw(packet); break;
+            case ReadCdMsf: ReadRawByTime(packet); break;
             case Seek10:
                 if (!HasDisc) Check(NotReady, MediumNotPresent);
                 else if (Word32(packet, 2) >= (ulong)TotalSectors) Check(IllegalRequest, LbaOutOfRange);
@@ -126,20 +129,6 @@ public sealed partial class AtapiDrive
         Reply(8, 8);
     }
 
-    void ReadRaw(ReadOnlySpan<byte> packet)
-    {
-        uint count = (uint)packet[6] << 16 | Word16(packet, 7);
-        switch (packet[9] & 0xF8)
-        {
-            case 0x00: IfReady(Succeed); break;                    // no data wanted
-            case 0x10: Read(Word32(packet, 2), count); break;      // user data
-            default:
-                if (count == 0) IfReady(Succeed);
-                else Check(IllegalRequest, InvalidField);
-                break;
-        }
-    }
-
     /// <summary>One data track, then the lead-out.</summary>
     void SendToc(ReadOnlySpan<byte> packet)
     {
@@ -194,32 +183,36 @@ public sealed partial class AtapiDrive
     /// <summary>Minutes, seconds and frames, two seconds after the start of the disc.</summary>
     static (byte Minutes, byte Seconds, byte Frames) Time(long sector)
     {
-        sector += 150;
+        sector += LeadInFrames;
         return ((byte)Math.Min(sector / (75 * 60), 255), (byte)(sector / 75 % 60), (byte)(sector % 75));
     }
 
+    /// <summary>Current and default values alike; nothing can be changed, so that all masks of changeable bits are 0.</summary>
     void SendModePage(byte control, int allocated, bool isLong)
     {
-        const byte ErrorRecovery = 0x01, Capabilities = 0x2A, AllPages = 0x3F;
+        const byte ErrorRecovery = 0x01, AudioControl = 0x0E, Capabilities = 0x2A, AllPages = 0x3F;
+        const int Changeable = 1, Saved = 3;
         int page = control & 0x3F, header = isLong ? 8 : 4, at = header;
-        if (control >> 6 == 3) { Check(IllegalRequest, SavingNotSupported); return; }
-        if (page is not (ErrorRecovery or Capabilities or AllPages)) { Check(IllegalRequest, InvalidField); return; }
-        if (page is ErrorRecovery or AllPages)
+        if (control >> 6 == Saved) { Check(IllegalRequest, SavingNotSupported); return; }
+        if (page is not (ErrorRecovery or AudioControl or Capabilities or AllPages)) { Check(IllegalRequest, InvalidField); return; }
+        Span<byte> data = Begin(ErrorRecovery, 6);
+        if (!data.IsEmpty) data[3] = 5;                            // retries
+        data = Begin(AudioControl, 14);                            // MMC-3, "CD audio control mode page"
+        if (!data.IsEmpty)
         {
-            (Buffer[at], Buffer[at + 1], Buffer[at + 3]) = (ErrorRecovery, 6, 5);
-            at += 8;
+            data[2] = 0x04;                                        // IMMED: reports at once
+            (data[8], data[9], data[10], data[11]) = (1, 0xFF, 2, 0xFF);   // left and right channel, loudest
         }
-        if (page is Capabilities or AllPages)
+        data = Begin(Capabilities, 18);
+        if (!data.IsEmpty)
         {
-            Span<byte> data = Buffer.AsSpan(at, 20);
-            (data[0], data[1], data[2]) = (Capabilities, 18, 0x3B);   // reads CD-R, CD-RW, DVD-ROM, DVD-R
+            data[2] = 0x3B;                                        // reads CD-R, CD-RW, DVD-ROM, DVD-R
             data[4] = 0x70;                                        // mode 2 forms, multisession
             data[6] = (byte)(0x29 | (_locked ? 2 : 0));            // tray, eject, lock
             BinaryPrimitives.WriteUInt16BigEndian(data[8..], 706); // kB/s: 4x
             BinaryPrimitives.WriteUInt16BigEndian(data[10..], 2);
             BinaryPrimitives.WriteUInt16BigEndian(data[12..], 512);
             BinaryPrimitives.WriteUInt16BigEndian(data[14..], 706);
-            at += 20;
         }
         byte medium = _trayOpen ? (byte)0x71 : HasDisc ? (byte)0x01 : (byte)0x70;
         if (isLong)
@@ -229,6 +222,16 @@ public sealed partial class AtapiDrive
         }
         else (Buffer[0], Buffer[1]) = ((byte)(at - 1), medium);
         Reply(at, allocated);
+
+        // The page's place where it is wanted and has values to tell, behind its code and length.
+        Span<byte> Begin(byte code, byte length)
+        {
+            if (page != code && page != AllPages) return default;
+            (Buffer[at], Buffer[at + 1]) = (code, length);
+            Span<byte> whole = Buffer.AsSpan(at, length + 2);
+            at += length + 2;
+            return control >> 6 == Changeable ? default : whole;
+        }
     }
 
     void SendConfiguration(ReadOnlySpan<byte> packet)

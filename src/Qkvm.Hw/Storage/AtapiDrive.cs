@@ -5,10 +5,10 @@ using Qkvm.Core.State;
 namespace Qkvm.Hw.Storage;
 
 /// <summary>CD/DVD-ROM drive with the PACKET interface. ATA/ATAPI-7 volume 2 (T13/1532D), section 6.24 and MMC-4.</summary>
-/// <remarks>Deviations: data discs of one track alone; no audio, no raw sectors, no writing.</remarks>
+/// <remarks>Deviations: data discs of one track in mode 1 alone; no audio, no subchannels, no writing.</remarks>
 public sealed partial class AtapiDrive : IdeDrive
 {
-    enum Phase : byte { Idle, Packet, Reply, ReadPio, ReadDma, ReplyDma, Identify }
+    enum Phase : byte { Idle, Packet, Reply, ReadPio, ReadDma, ReplyDma, Identify, RawDma }
 
     const int PacketLength = 12, DiscSector = 2048, BufferDiscSectors = BufferLength / DiscSector;
 
@@ -20,6 +20,9 @@ public sealed partial class AtapiDrive : IdeDrive
     int _length, _sent;                                            // of the bytes in the buffer
     long _sector;
     int _left;                                                     // disc sectors that are not in the buffer yet
+    CdParts _parts;                                                // of a raw sector; none: the user data alone
+    ScatterList _rawTarget;                                        // not migrated: machines are saved between transfers
+    long _rawDone;                                                 // not migrated: as above
     bool _useDma;
     int _byteCountLimit;
     byte _transferMode;
@@ -50,6 +53,7 @@ public sealed partial class AtapiDrive : IdeDrive
         (SectorCount, LbaLow, LbaMid, LbaHigh) = (1, 1, 0x14, 0xEB);
         Status = 0;                                                // no DRDY until a command: that tells it from a disk
         (_phase, _length, _sent, _sector, _left, _useDma, _byteCountLimit) = (Phase.Idle, 0, 0, 0, 0, false, 0);
+        (_parts, _rawTarget) = (CdParts.None, default);
     }
 
     protected override void ResetDrive()
@@ -68,6 +72,9 @@ public sealed partial class AtapiDrive : IdeDrive
         state.Field("sent", ref _sent);
         state.Field("sector", ref _sector);
         state.Field("left", ref _left);
+        byte parts = (byte)_parts;
+        state.Field("parts", ref parts);
+        _parts = (CdParts)parts;
         state.Field("use-dma", ref _useDma);
         state.Field("byte-count-limit", ref _byteCountLimit);
         state.Field("transfer-mode", ref _transferMode);
@@ -78,7 +85,7 @@ public sealed partial class AtapiDrive : IdeDrive
         state.Field("locked", ref _locked);
         state.Field("attention", ref _attention);
         state.Field("media-event", ref _mediaEvent);
-        if (_phase > Phase.Identify || _length is < 0 or > BufferLength || _sent < 0 || _sent > _length || _sector < 0 || _left < 0
+        if (_phase > Phase.RawDma || CdSector.LengthOf(_parts) < 0 || _length is < 0 or > BufferLength || _sent < 0 || _sent > _length || _sector < 0 || _left < 0
             || _byteCountLimit is < 0 or > 0xFFFE)
             throw new InvalidStateException($"{Name}: impossible transfer of {_left} sectors at {_sector}");
     }
@@ -151,10 +158,10 @@ public sealed partial class AtapiDrive : IdeDrive
 
     protected override void IoDone(int errno)
     {
-        bool wasDma = _phase == Phase.ReadDma;
+        bool wasDma = _phase == Phase.ReadDma, isRawDma = _phase == Phase.RawDma;
         if (errno != 0)
         {
-            if (wasDma) EndDma(DmaLength);
+            if (wasDma || isRawDma) EndDma(DmaLength);
             Check(MediumError, 0x11);                              // unrecovered read error
         }
         else if (wasDma)
@@ -162,7 +169,12 @@ public sealed partial class AtapiDrive : IdeDrive
             EndDma(DmaLength);
             Succeed();
         }
-        else OfferBlock();
+        else if (isRawDma) PassRawDma();
+        else
+        {
+            if (_parts != CdParts.None) ExpandBuffer();
+            OfferBlock();
+        }
     }
 
     public override void RunDma(ScatterList memory)
@@ -170,6 +182,12 @@ public sealed partial class AtapiDrive : IdeDrive
         if (_phase == Phase.ReadDma)
         {
             Submit(BlockOperation.Read, _sector * DiscSector, memory.Slice(0, DmaLength));
+            return;
+        }
+        if (_phase == Phase.RawDma)
+        {
+            (_rawTarget, _rawDone) = (memory, 0);
+            ReadChunk();
             return;
         }
         int length = (int)Math.Min(_length, memory.Length);
@@ -210,27 +228,27 @@ public sealed partial class AtapiDrive : IdeDrive
         }
     }
 
-    void Read(uint first, uint count)
+    /// <param name="parts">None for the user data alone.</param>
+    void Read(uint first, uint count, CdParts parts = CdParts.None)
     {
         if (!HasDisc) { Check(NotReady, MediumNotPresent); return; }
         if ((ulong)first + count > (ulong)TotalSectors) { Check(IllegalRequest, LbaOutOfRange); return; }
         if (count == 0) { Succeed(); return; }
-        _sector = first;
+        (_sector, _parts, _left) = (first, parts, (int)Math.Min(count, int.MaxValue));
         if (_useDma)
         {
-            _phase = Phase.ReadDma;
+            _phase = parts == CdParts.None ? Phase.ReadDma : Phase.RawDma;
             SectorCount = ToHost;
-            BeginDma((long)count * DiscSector, toMemory: true);
+            BeginDma((long)count * SectorLength, toMemory: true);
             return;
         }
         _phase = Phase.ReadPio;
-        _left = (int)Math.Min(count, int.MaxValue);
         ReadChunk();
     }
 
     void ReadChunk()
     {
-        int sectors = Math.Min(_left, BufferDiscSectors);
+        int sectors = Math.Min(_left, Math.Min(BufferDiscSectors, BufferLength / SectorLength));
         (_length, _sent) = (sectors * DiscSector, 0);
         long at = _sector * DiscSector;
         _sector += sectors;
@@ -278,7 +296,6 @@ public sealed partial class AtapiDrive : IdeDrive
         AtaIdentify.Set(data, 48, 1);
         AtaIdentify.Set(data, 49, 0x0B00);                         // DMA, LBA, IORDY
         AtaIdentify.SetTransferModes(data, _transferMode);
-        AtaIdentify.Set(data, 64, 3);                              // PIO 3 and 4
         AtaIdentify.Set(data, 80, 0x1E);                           // ATA-1 to ATA-4
     }
 }

@@ -8,27 +8,27 @@ namespace Qkvm.Hw.Storage;
 public static class IdeModels
 {
     const int SerialLength = 20, ModelLength = 40, VersionLength = 8;
-    const ulong AnyUnit = uint.MaxValue;
 
     static readonly Property[] Common =
     [
-        new("bus", PropertyKind.Bus, null, "ide.0 or ide.1"), Property.Drive(), Property.Number("unit", AnyUnit, help: "0 master, 1 slave"),
-        Property.Text("serial"), Property.Text("model"), Property.Text("ver"), Property.Number("bootindex", ulong.MaxValue),
+        Property.Drive(), Property.Text("serial"), Property.Text("model"), Property.Text("ver"),
     ];
 
-    public static readonly DeviceModel HardDisk = new("ide-hd", "IDE",
+    public static readonly DeviceModel HardDisk = new("ide-hd", BusKind.Ide,
         [
             .. Common, Property.OnOffAuto("write-cache"), Property.Number("wwn", 0), Property.Number("rotation_rate", 0, max: ushort.MaxValue),
             Property.Size("logical_block_size", 0), Property.Size("physical_block_size", 0),
         ], CreateHardDisk)
     {
         Category = DeviceCategory.Storage,
+        Replaces = DefaultDevice.Cdrom,
         Description = "virtual IDE disk",
     };
 
-    public static readonly DeviceModel CdRom = new("ide-cd", "IDE", Common, CreateCdRom)
+    public static readonly DeviceModel CdRom = new("ide-cd", BusKind.Ide, Common, CreateCdRom)
     {
         Category = DeviceCategory.Storage,
+        Replaces = DefaultDevice.Cdrom,
         Description = "virtual IDE CD-ROM",
     };
 
@@ -52,7 +52,7 @@ public static class IdeModels
         var options = new AtaOptions(Serial(values, backend, channel, unit), Text(values, "model", "QEMU HARDDISK", ModelLength),
             Text(values, "ver", "2.5+", VersionLength), values.OnOffAuto("write-cache") ?? true, values.Number("wwn"),
             (ushort)values.Number("rotation_rate"), physical == 0 ? 512 : (int)physical);
-        var drive = new AtaDrive("ide-hd", backend, options);
+        var drive = new AtaDrive(HardDisk.Name, backend, options);
         channel.Attach(drive, unit, values.Owner);
         return drive;
     }
@@ -61,7 +61,7 @@ public static class IdeModels
     {
         (IdeChannel channel, int unit) = FindPlace(values, board);
         BlockBackend backend = values.Text("drive") is { } id ? board.TakeDrive(id, values.Owner) : new BlockBackend("", board.Post);
-        var drive = new AtapiDrive("ide-cd", backend, Serial(values, backend, channel, unit),
+        var drive = new AtapiDrive(CdRom.Name, backend, Serial(values, backend, channel, unit),
             Text(values, "model", "QEMU DVD-ROM", ModelLength), Text(values, "ver", "2.5+", VersionLength));
         channel.Attach(drive, unit, values.Owner);
         return drive;
@@ -83,11 +83,7 @@ public static class IdeModels
             if (channel is not { HasRoom: true })
                 throw new ConfigurationException($"{values.Owner}: no IDE bus has room for another drive; the pc machine takes four");
         }
-        ulong unit = values.Number("unit");
-        if (unit != AnyUnit && unit >= IdeChannel.Drives)
-            throw new ConfigurationException($"{values.Owner}: unit={unit} is not 0 (master) or 1 (slave)");
-        if (unit != AnyUnit) return (channel, (int)unit);
-        return (channel, channel[0] == null ? 0 : 1);
+        return (channel, (int?)values.NumberOrAuto("unit") ?? (channel[0] == null ? 0 : 1));
     }
 
     static string Serial(Properties values, BlockBackend backend, IdeChannel channel, int unit) =>

@@ -9,8 +9,7 @@ namespace Qkvm.Hw.Timer;
 /// <summary>Programmable Interval Timer. Spec: Intel 8254 data sheet, order 231164; names are the sheet's.</summary>
 /// <remarks>The board maps it at port 40h, 4 bytes. Nothing ticks: OUT is a function of the time since loading. Counter
 /// 0 drives IRQ 0, counter 2 the speaker. A tick that comes while the one before still waits for a processor is held
-/// until that has been taken. Deviations: a new count takes effect at once, also in modes 2 and 3; writing
-/// half a count does not stop mode 0.</remarks>
+/// until that has been taken. Deviations: a new count takes effect at once, also in modes 2 and 3.</remarks>
 public sealed class I8254 : IDevice, IRegisterBank
 {
     public const uint Hertz = 1_193_182;

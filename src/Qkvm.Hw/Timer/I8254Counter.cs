@@ -50,7 +50,7 @@ public sealed class I8254Counter
         _held = 0;
     }
 
-    /// <summary>Returns whether a count was completed.</summary>
+    /// <summary>Returns whether OUT may have changed.</summary>
     public bool Write(byte data, long now)
     {
         int count;
@@ -60,13 +60,28 @@ public sealed class I8254Counter
             case RwMsb: count = data << 8; break;
             default:
                 _expectMsb = !_expectMsb;
-                if (_expectMsb) { _low = data; return false; }
+                if (_expectMsb)
+                {
+                    _low = data;
+                    return Disable(now);
+                }
                 count = data << 8 | _low;
                 break;
         }
         Load(count, now);
         return true;
     }
+
+    /// <summary>The first byte of two stops mode 0, OUT low at once; it does nothing else in other modes. "Mode 0", "Mode 4".</summary>
+    bool Disable(long now)
+    {
+        if (Mode != 0) return false;
+        if (_running) _held = now - _start;
+        _running = false;
+        return true;
+    }
+
+    bool IsDisabled => _expectMsb && Mode == 0;
 
     public byte Read(long now)
     {
@@ -111,7 +126,7 @@ public sealed class I8254Counter
     {
         if (level == _gate) return;
         _gate = level;
-        if (!_loaded) return;
+        if (!_loaded || IsDisabled) return;
         switch (Mode)
         {
             case 0 or 4 when level: Begin(now - _held); break;
@@ -135,6 +150,7 @@ public sealed class I8254Counter
     public (bool Out, long NextEdge) Wave(long now)
     {
         int mode = Mode;
+        if (IsDisabled) return (false, Never);
         if (!_running) return (mode != 0 || _loaded && _held >= _count, Never);
         long n = _count, t = now - _start, high = (n + 1) / 2, cycle = now - t % n;
         if (mode is 2 or 3 && n == 1) return (true, Never);        // an illegal count

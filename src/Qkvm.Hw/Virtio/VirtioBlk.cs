@@ -25,7 +25,7 @@ public sealed class VirtioBlk : VirtioDevice
         0x010000,
         [
             Property.Drive(), Property.Text("serial"), Property.OnOffAuto("write-cache"), Property.Bool("config-wce", true),
-            Property.Number("num-queues", AutoQueues), Property.Number("queue-size", 256),
+            Property.Automatic("num-queues", 1, MostQueues), Property.Number("queue-size", 256),
             Property.Bool("discard", true), Property.Bool("write-zeroes", true),
             Property.Size("logical_block_size", 0), Property.Size("physical_block_size", 0),
             Property.Size("min_io_size", 0), Property.Size("opt_io_size", 0), Property.Number("class", 0),
@@ -44,7 +44,7 @@ public sealed class VirtioBlk : VirtioDevice
 
     internal const int SectorSize = 512, IdLength = 20;
     internal const uint MaxSectors = 4194303;                      // of one discard or write-zeroes request
-    const ulong AutoQueues = 65535;
+    const ulong MostQueues = 64;
 
     readonly VirtioBlkOptions _options;
     readonly int[] _queueSizes;
@@ -157,13 +157,7 @@ public sealed class VirtioBlk : VirtioDevice
         config[WriteZeroesMayUnmap] = 1;
     }
 
-    static int QueuesOf(Properties values)
-    {
-        ulong queues = values.Number("num-queues");
-        if (queues == AutoQueues) return 1;
-        return queues is >= 1 and <= 64 ? (int)queues
-            : throw new ConfigurationException($"{values.Owner}: num-queues={queues} is impossible; give 1 to 64");
-    }
+    static int QueuesOf(Properties values) => (int)(values.NumberOrAuto("num-queues") ?? 1);
 
     static VirtioBlk FromProperties(string name, Properties values, IBoard board)
     {

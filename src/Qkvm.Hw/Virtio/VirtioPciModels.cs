@@ -7,8 +7,7 @@ namespace Qkvm.Hw.Virtio;
 /// <summary>Makes the three models that users know of each virtio PCI device: plain, -transitional, -non-transitional.</summary>
 static class VirtioPciModels
 {
-    /// <summary>"vectors" as users leave it: the device's own default.</summary>
-    const ulong DefaultVectors = uint.MaxValue;
+    const ulong MostVectors = 128;                                 // room of the table
 
     /// <param name="name">QEMU's name: "virtio-blk-pci".</param>
     /// <param name="defaultVectors">MSI-X vectors by properties; null: the device has none and takes no such property.</param>
@@ -16,9 +15,10 @@ static class VirtioPciModels
         Property[] own, Func<Properties, int>? defaultVectors, Func<string, Properties, IBoard, VirtioDevice> create)
     {
         Property[] ring = [Property.Bool("event_idx", true), Property.Bool("indirect_desc", true)];
-        Property[] vectors = defaultVectors == null ? [] : [Property.Number("vectors", DefaultVectors, help: "MSI-X vectors, 0 for INTx")];
+        Property[] vectors = defaultVectors == null ? []
+            : [Property.Automatic("vectors", max: MostVectors, help: "MSI-X vectors, 0 for INTx")];
         Property[] either = [Property.OnOffAuto("disable-legacy"), Property.Bool("disable-modern", false)];
-        Property[] shared = [.. own, .. ring, .. vectors, .. DeviceModel.PciProperties];
+        Property[] shared = [.. own, .. ring, .. vectors];
         return
         [
             Model(name, [.. shared, .. either], (Legacy: true, Modern: true), [name[..^"-pci".Length]]),
@@ -27,7 +27,7 @@ static class VirtioPciModels
         ];
 
         DeviceModel Model(string modelName, Property[] properties, (bool Legacy, bool Modern) interfaces, string[] aliases) =>
-            new(modelName, "PCI", properties, (values, board) =>
+            new(modelName, BusKind.Pci, properties, (values, board) =>
             {
                 var options = new VirtioPciOptions(ClassOf(values), VectorsOf(values), interfaces.Legacy, interfaces.Modern,
                     values.Bool("indirect_desc"), values.Bool("event_idx"));
@@ -44,13 +44,7 @@ static class VirtioPciModels
         uint ClassOf(Properties values) =>
             own.Any(p => p.Name == "class") && values.Number("class") != 0 ? (uint)values.Number("class") << 8 : classCode;
 
-        int VectorsOf(Properties values)
-        {
-            if (defaultVectors == null) return 0;
-            ulong wanted = values.Number("vectors");
-            if (wanted == DefaultVectors) return defaultVectors(values);
-            return wanted <= 128 ? (int)wanted
-                : throw new ConfigurationException($"{values.Owner}: vectors={wanted} is too many; the table has room for 128");
-        }
+        int VectorsOf(Properties values) =>
+            defaultVectors == null ? 0 : (int?)values.NumberOrAuto("vectors") ?? defaultVectors(values);
     }
 }

@@ -9,22 +9,23 @@ namespace Qkvm.Hw.Virtio;
 
 /// <summary>Entropy device. Virtio 1.2, section 5.4.</summary>
 /// <remarks>max-bytes in period (milliseconds) limits what a guest takes; requests wait for the next period then.
-/// Deviations: the source is always the host kernel's generator.</remarks>
+/// Without rng= the source is the host kernel's generator.</remarks>
 public sealed class VirtioRng : VirtioDevice
 {
     public static readonly DeviceModel[] Models = VirtioPciModels.Family("virtio-rng-pci", "virtio random number generator",
         DeviceCategory.Misc, 0x00FF00,
         [
+            Property.Object("rng", "the source: -object rng-random,id=…"),
             Property.Number("max-bytes", long.MaxValue, 1, long.MaxValue, "most bytes in a period"),
             Property.Number("period", 65536, 1, uint.MaxValue, "milliseconds"),
         ],
         _ => 2,
         (name, values, board) =>
         {
-            ulong limit = values.Number("max-bytes"), period = values.Number("period");
-            if (limit is 0 or > long.MaxValue) throw new ConfigurationException($"{values.Owner}: max-bytes={limit} must be 1 to {long.MaxValue}");
-            if (period is 0 or > uint.MaxValue) throw new ConfigurationException($"{values.Owner}: period={period} must be 1 to {uint.MaxValue} milliseconds");
-            return new VirtioRng(name, board.Clock, (long)limit, (long)period, HostEntropy.Fill);
+            IEntropySource? source = values.Text("rng") is { } id ? board.FindObject<IEntropySource>(id,
+                "source of entropy", values.Owner) : null;
+            return new VirtioRng(name, board.Clock, (long)values.Number("max-bytes"), (long)values.Number("period"),
+                source == null ? HostEntropy.Fill : source.Fill);
         });
 
     // Overlapping descriptors make one chain of 4 GiB from few pages: a request gets this much at most.

@@ -12,21 +12,24 @@ using Qkvm.Machines.Firmware;
 namespace Qkvm.Machines.Pc;
 
 /// <summary>The chips that every PC has, and their places.</summary>
-/// <remarks>Deviations: address line 20 cannot be gated.</remarks>
+/// <remarks>Deviations: the keyboard controller and port 92h drive one A20 gate, and who writes last decides; the 82371AB opens it while
+/// either does, and firmware leaves port 92h open.</remarks>
 public sealed partial class PcBoard
 {
     // Ports
     const ulong PitPort = 0x40, SystemControlPortB = 0x61, RtcPort = 0x70, KeyboardDataPort = 0x60, KeyboardCommandPort = 0x64,
-        SystemControlPortA = 0x92, DmaMasterPort = 0x00, DmaPagePort = 0x80, DmaSlavePort = 0xC0;
+        SystemControlPortA = 0x92, DmaMasterPort = 0x00, DmaPagePort = 0x80, DmaSlavePort = 0xC0,
+        CoprocessorPort = 0xF0;
 
     // Interrupts
-    const int TimerIrq = 0, KeyboardIrq = 1, RtcIrq = 8, SciIrq = 9, MouseIrq = 12, PrimaryIdeIrq = 14, SecondaryIdeIrq = 15;
+    const int TimerIrq = 0, KeyboardIrq = 1, RtcIrq = 8, SciIrq = 9, MouseIrq = 12, CoprocessorIrq = 13, PrimaryIdeIrq = 14, SecondaryIdeIrq = 15;
     const uint HpetRoutes = 1 << 2;
 
     Piix3 _isaBridge = null!;                                      // made by MakeIsaChips, always
-    Piix4Pm _powerManagement = null!;
+    Piix4Pm? _powerManagement;                                     // none without ACPI
     Piix3Ide _ide = null!;
     Mc146818 _rtc = null!;
+    CoprocessorErrors _coprocessor = null!;
 
     void MakeIsaChips()
     {
@@ -38,8 +41,12 @@ public sealed partial class PcBoard
         Plug("i440FX", pciNode, new I440Fx(Memory, _memory.RamRegion, _memory.Pci), 0, 0);
         Plug("PIIX3", pciNode, _isaBridge, IsaSlot, 0);
         pciNode.Devices[^1].Buses.Add(isaNode);
-        _powerManagement = new Piix4Pm(Clock, Ports, Irq(SciIrq), () => RequestShutdown(ShutdownCause.GuestShutdown));
-        Plug("PIIX4_PM", pciNode, _powerManagement, IsaSlot, PmFunction);
+        if (_config.Acpi)
+        {
+            _powerManagement = new Piix4Pm(Clock, Ports, Irq(SciIrq), () =>
+                RequestShutdown(ShutdownCause.GuestShutdown));
+            Plug("PIIX4_PM", pciNode, _powerManagement, IsaSlot, PmFunction);
+        }
 
         _ide = new Piix3Ide(Ports, Irq(PrimaryIdeIrq), Irq(SecondaryIdeIrq));
         Plug("piix3-ide", pciNode, _ide, IsaSlot, IdeFunction);
@@ -70,14 +77,17 @@ public sealed partial class PcBoard
         Ports.Map(KeyboardCommandPort, MemoryRegion.Io("i8042-cmd", 1, keyboard.Command, AccessSizes.ByteOnly));
         Port92 port92 = Own("port92", isaNode, new Port92(GateA20, () => RequestReset()));
         Ports.Map(SystemControlPortA, MemoryRegion.Io("port92", 1, port92, AccessSizes.ByteOnly));
+        _coprocessor = new CoprocessorErrors(Irq(CoprocessorIrq), Lock);
+        _devices.Add(_coprocessor);
+        Ports.Map(CoprocessorPort, MemoryRegion.Io("coprocessor", 1, _coprocessor, AccessSizes.ByteOnly));
         I8237Pair dma = Own("i8257", isaNode, new I8237Pair());
         Ports.Map(DmaMasterPort, MemoryRegion.Io("dma", 16, dma.Master, AccessSizes.Bytes));
         Ports.Map(DmaSlavePort, MemoryRegion.Io("dma", 32, dma.Slave, AccessSizes.Bytes));
         Ports.Map(DmaPagePort, MemoryRegion.Io("dma-page", 16, dma.Pages, AccessSizes.Bytes));
     }
 
-    /// <summary>The gate is kept in its registers alone: address line 20 is always open.</summary>
-    static void GateA20(bool open) { }
+    /// <summary>Also while the chips are made, before there are processors: open.</summary>
+    void GateA20(bool open) => _accelerator.SetA20(open);
 
     void Plug(string driver, QBus node, PciDevice function, int slot, int functionNumber)
     {

@@ -2,6 +2,8 @@ using Qkvm.Core.Block;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Pci;
+using Qkvm.Hw.Char;
+using Qkvm.Hw.Isa;
 using Qkvm.Hw.Storage;
 using Qkvm.Machines.Firmware;
 
@@ -10,14 +12,13 @@ namespace Qkvm.Machines.Pc;
 /// <summary>The devices that the configuration asks for.</summary>
 public sealed partial class PcBoard
 {
-    const string PanicDevice = "pvpanic";
-
     static readonly (ushort Port, int Irq)[] ComPorts = [(0x3F8, 4), (0x2F8, 3), (0x3E8, 4), (0x2E8, 3)];
     static readonly (ushort Port, int Irq)[] PrinterPorts = [(0x378, 7), (0x278, 5), (0x3BC, 7)];
 
     readonly List<(ushort Port, int Irq)> _serials = [];
     readonly List<(ushort Port, int Irq)> _parallels = [];
     readonly Dictionary<string, string> _owners = new(StringComparer.Ordinal); // id to who took the backends
+    Properties? _panic;                                            // the first one's, for ACPI
     readonly BlockBackend?[] _ideDisks = new BlockBackend?[4];
 
     /// <summary>device_add.</summary>
@@ -51,18 +52,20 @@ public sealed partial class PcBoard
             Adopt(_factory.Create(config), config);
         }
         for (int i = 0; i < _config.Serials.Count; i++)
-            if (_config.Serials[i] is { } chardev) MakePort("isa-serial", "-serial", i, chardev, ComPorts, _serials);
+            if (_config.Serials[i] is { } chardev) MakePort(IsaSerial.Model, "-serial", i, chardev, ComPorts, _serials);
         for (int i = 0; i < _config.Parallels.Count; i++)
-            if (_config.Parallels[i] is { } chardev && _factory.Knows("isa-parallel"))
-                MakePort("isa-parallel", "-parallel", i, chardev, PrinterPorts, _parallels);
+            if (_config.Parallels[i] is { } chardev) MakePort(ParallelPort.Model, "-parallel", i, chardev, PrinterPorts,
+                _parallels);
         if (_config.DebugCon is { } debug)
-            Make(new DeviceConfig("isa-debugcon", null, [new("chardev", debug)], "-debugcon"));
+            Make(new DeviceConfig(Debugcon.Model.Name, null, [new("chardev", debug)], "-debugcon"));
     }
 
-    void MakePort(string driver, string option, int index, string chardev, (ushort, int)[] places, List<(ushort, int)> made)
+    void MakePort(DeviceModel model, string option, int index, string chardev, (ushort, int)[] places,
+        List<(ushort, int)> made)
     {
         if (index >= places.Length) throw new ConfigurationException($"{option}: the pc machine has {places.Length} such ports");
-        Make(new DeviceConfig(driver, null, [new("index", $"{index}"), new("chardev", chardev)], $"{option} {chardev}"));
+        Make(new DeviceConfig(model.Name, null, [new("index", $"{index}"), new("chardev", chardev)],
+            $"{option} {chardev}"));
         made.Add(places[index]);
     }
 
@@ -73,31 +76,28 @@ public sealed partial class PcBoard
         _devices.Add(made.Device);
         NodeFor(made).Devices.Add(new QDevice(made.Model.Name, config.Id, made.Device, made.Values));
         if (config.Id is { } id) _owners[id] = config.Owner;
+        if (made.Model == Pvpanic.Model) _panic ??= made.Properties;
         if (made.Device is PciDevice function)
         {
-            if (function.BootIndex != ulong.MaxValue) _bootOrder.Add(function.BootIndex, BootOrder.PathOf(function));
+            if (function.BootIndex is { } index) _bootOrder.Add(index, BootOrder.PathOf(function));
         }
-        else if (made.Model.Bus == "IDE") AdoptIdeDrive(made);
+        else if (made.Model.Bus == BusKind.Ide) AdoptIdeDrive(made);
     }
 
     QBus NodeFor(DeviceFactory.Made made)
     {
-        string name = made.Model.Bus switch
-        {
-            "PCI" => Pci.Id,
-            "ISA" => "isa.0",
-            "IDE" => $"ide.{IdePlace(made.Device) / 2}",
-            _ => Tree.Name,
-        };
+        string name = made.Model.Bus == BusKind.Pci ? Pci.Id : made.Model.Bus == BusKind.Isa ? "isa.0"
+            : made.Model.Bus == BusKind.Ide ? $"ide.{IdePlace(made.Device) / 2}" : Tree.Name;
         return FindBus(Tree, name) ?? Tree;
     }
 
     void AdoptIdeDrive(DeviceFactory.Made made)
     {
         int place = IdePlace(made.Device);
-        if (Properties.TryParseNumber(made.Properties.Text("bootindex"), out ulong index) && index != ulong.MaxValue)
+        if (made.Properties.NumberOrAuto("bootindex") is { } index)
             _bootOrder.Add(index, BootOrder.PathOfIde(_ide, place / IdeChannel.Drives, place % IdeChannel.Drives));
-        if (made.Model.Name == "ide-hd" && made.Properties.Text("drive") is { } drive) _ideDisks[place] = _backends.Drives[drive];
+        if (made.Model == IdeModels.HardDisk && made.Properties.Text("drive") is { } drive) _ideDisks[place] =
+            _backends.Drives[drive];
     }
 
     /// <summary>Channel * 2 + unit.</summary>
@@ -108,9 +108,7 @@ public sealed partial class PcBoard
         throw new InvalidOperationException($"{drive.Name} is on no channel");
     }
 
-    ushort? PanicPort() => _config.Devices.FirstOrDefault(d => d.Driver == PanicDevice) is { } panic
-        ? (ushort)(Properties.TryParseNumber(panic.Properties.LastOrDefault(p => p.Name == "ioport").Value, out ulong port) ? port : 0x505)
-        : null;
+    ushort? PanicPort() => _panic is { } panic ? (ushort)panic.Number("ioport") : null;
 
     void DescribeInCmos()
     {

@@ -35,28 +35,28 @@ public sealed partial class PcBoard : IBoard, IDisposable
     readonly List<IVCpu> _cpus = [];
     readonly List<IDisplaySource> _displays = [];
     readonly Dictionary<string, object> _buses = new(StringComparer.Ordinal);
+    readonly IAccelerator _accelerator;
     bool _wasReset;
 
-    public PcBoard(MachineConfig config, IAccelerator accelerator, MachineBackends backends, IReadOnlyList<DeviceModel> catalogue,
-        IVirtualClock clock, EventLoop loop, MachineLock machineLock, IMachineRequests requests)
+    public PcBoard(BoardParts parts)
     {
-        (_config, _backends, _requests, Clock, Loop, Lock) = (config, backends, requests, clock, loop, machineLock);
-        _memory = new PcMemory(config.Memory.Size, FirmwareImages.FindBios(config.Firmware), machineLock);
-        Ports = new AddressSpace("I/O", MemoryRegion.Container("io", PortSpace), machineLock);
+        (_config, _accelerator, _backends, Catalogue<DeviceModel> catalogue, Clock, Loop, Lock, _requests) = parts;
+        _memory = new PcMemory(_config.Memory.Size, FirmwareImages.FindBios(_config.Firmware), Lock);
+        Ports = new AddressSpace("I/O", MemoryRegion.Container("io", PortSpace), Lock);
         using (Memory.Batch())
         using (Ports.Batch())
         {
-            _interrupts = new PcInterrupts(accelerator.IrqChip, Memory, Ports);
+            _interrupts = new PcInterrupts(_accelerator.IrqChip, Memory, Ports);
             Pci = MakePciBus();
             _fwCfg = Own("fw_cfg_io", Tree, new FwCfg(Memory, Ports));
             MakeIsaChips();
         }
-        accelerator.Attach(Memory, Ports, machineLock);
-        MakeCpus(accelerator);
+        _accelerator.Attach(Memory, Ports, Lock);
+        MakeCpus(_accelerator);
 
-        var firmware = new PcFirmware(config, _memory, _fwCfg);
-        firmware.AddNumbers(accelerator.Name == "kvm");
-        _factory = new DeviceFactory(this, catalogue, config.Globals);
+        var firmware = new PcFirmware(_config, _memory, _fwCfg, _requests.Warn);
+        firmware.AddNumbers(_accelerator.IrqChip != null);
+        _factory = new DeviceFactory(this, catalogue, _config.Globals);
         MakeDevices();
         firmware.AddTables(_serials, _parallels, PanicPort());
         firmware.AddKernel(_bootOrder);
@@ -89,6 +89,8 @@ public sealed partial class PcBoard : IBoard, IDisposable
     public BlockBackend TakeDrive(string id, string owner) => _backends.TakeDrive(id, owner);
     public ICharBackend TakeChardev(string id, string owner) => _backends.TakeChardev(id, owner);
     public INetBackend TakeNetdev(string id, string owner) => _backends.TakeNetdev(id, owner);
+    public T FindObject<T>(string id, string what, string owner) where T : class =>
+        _backends.FindObject<T>(id, what, owner);
     public void AddDisplay(IDisplaySource display) => _displays.Add(display);
 
     // What the machine sees
@@ -97,10 +99,12 @@ public sealed partial class PcBoard : IBoard, IDisposable
     public IReadOnlyList<IDisplaySource> Displays => _displays;
     public IReadOnlyList<GuestRam> RamBlocks =>
         [_memory.Ram, .. Pci.Devices.SelectMany(d => d.BarRegions).Where(r => r is { Kind: RegionKind.Ram }).Select(r => r!.Ram!)];
+    public GuestRam Ram => _memory.Ram;
     public FwCfg FirmwareConfiguration => _fwCfg;
     public QBus Tree { get; } = new("main-system-bus", "System");
 
-    public void PressPowerButton() => _powerManagement.Acpi.PressPowerButton();
+    /// <summary>Nothing happens on a machine without ACPI.</summary>
+    public void PressPowerButton() => _powerManagement?.Acpi.PressPowerButton();
 
     /// <summary>All chips and devices; the vCPUs are the machine's.</summary>
     public void Reset()
@@ -111,6 +115,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
             foreach (IDevice device in _devices) device.Reset();
             _interrupts.Reset();
         }
+        Input.Reset();
         if (_wasReset && _config.Boot.Once != null) PcCmos.SetBootOrder(_rtc, _config.Boot.Order);
         _wasReset = true;
     }
@@ -146,6 +151,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
             IVCpu cpu = accelerator.CreateVCpu(i, new CpuSetup(_config.Cpu.Model, _config.Cpu.Features, (int)apicId,
                 topology.Sockets, topology.Dies * topology.Cores, topology.Threads) { Properties = _config.Cpu.Properties });
             _interrupts.Attach(cpu, apicId, Clock, Lock);
+            cpu.CoprocessorErrors = _coprocessor;
             _cpus.Add(cpu);
         }
     }

@@ -7,11 +7,12 @@ using Qkvm.Machines.Firmware;
 namespace Qkvm.Machines.Pc;
 
 /// <summary>Fills fw_cfg for the PC's firmware: numbers, memory map, tables, kernel, boot order.</summary>
-sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg)
+sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, Action<string> warn)
 {
     const string Product = "Standard PC (i440FX + PIIX, 1996)";
     const ulong KvmReserved = 0xFEFF_C000, KvmReservedSize = 0x4000; // KVM's identity map and TSS on Intel processors
     const ulong OneGiB = 1UL << 30;
+    const ulong FirmwareReserve = 0x28000;                         // ACPI tables and the BIOS' memory, at the top of low RAM
     const uint Usable = 1, Reserved = 2;
 
     // etc/system-states: one byte each for S0 to S5; bit 7: supported, the rest SLP_TYP
@@ -60,20 +61,22 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg)
         fwCfg.AddFile(SmbiosTables.TablesFile, tables);
     }
 
-    /// <summary>-kernel: a bzImage or a Multiboot image, started by an option ROM that comes first in the boot order.</summary>
+    /// <summary>-kernel: a Linux kernel or a Multiboot image, started by an option ROM that comes first in the boot order.</summary>
     public void AddKernel(BootOrder order)
     {
         if (config.Kernel is not { } wanted) return;
         byte[] kernel = ReadFile(wanted.File, "-kernel");
         string rom = "linuxboot.bin";
-        if (LinuxImage.Refusal(kernel) is not null && MultibootImage.FindHeader(kernel) >= 0)
+        ulong memoryEnd = memory.Below > FirmwareReserve ? memory.Below - FirmwareReserve : 0;
+        bool isLinux = LinuxImage.HasMagic(kernel) && LinuxImage.Refusal(kernel) is null;
+        if (!isLinux && MultibootImage.FindHeader(kernel) >= 0)
         {
-            MultibootImage.Load(fwCfg, wanted.File, kernel, wanted.Append, wanted.Initrd, memory.Below);
+            MultibootImage.Load(fwCfg, wanted.File, kernel, wanted.Append, wanted.Initrd, memoryEnd, warn);
             rom = "multiboot.bin";
         }
         else
             LinuxImage.Load(fwCfg, wanted.File, kernel, wanted.Append, wanted.Initrd,
-                wanted.Initrd is null ? null : ReadFile(wanted.Initrd, "-initrd"), memory.Below);
+                wanted.Initrd is null ? null : ReadFile(wanted.Initrd, "-initrd"), memoryEnd);
         byte[] contents = FirmwareImages.Find(config.Firmware, rom)
             ?? throw new ConfigurationException($"-kernel {wanted.File}: this build embeds no {rom}; give a directory with it: -L DIRECTORY");
         fwCfg.AddFile($"genroms/{rom}", contents);

@@ -1,4 +1,6 @@
+using Qkvm.Backends.Display;
 using Qkvm.Core.Devices;
+using Qkvm.Core.Display;
 using Qkvm.Core.Machine;
 
 namespace Qkvm.Cli;
@@ -9,51 +11,48 @@ public sealed partial class Expander
     const string DefaultVnc = "localhost:0,to=99";
 
     readonly List<DisplayConfig> _displays = [];
-    bool _displayChosen, _vgaByDevice;
-    string? _vga;
+    bool _displayChosen;
+    (string Name, DeviceModel? Model, string Owner)? _vga;
 
     void AddDisplay(string text, string owner)
     {
         _displayChosen = true;
-        int comma = text.IndexOf(','), equals = text.IndexOf('=');
-        if (text.StartsWith("vnc=", StringComparison.Ordinal)) { AddVnc(text["vnc=".Length..], owner); return; }
-        string kind = comma < 0 ? text : text[..comma];
-        switch (kind)
-        {
-            case "none": break;
-            case "vnc": throw new ConfigurationException($"{owner}: needs an address: -display vnc=:0");
-            case "gtk" or "sdl" or "curses" or "egl-headless" or "spice-app" or "dbus" or "cocoa":
-                throw new ConfigurationException($"{owner}: a {kind} window is not built yet; use -display vnc=:0 with a VNC viewer, or -nographic");
-            default:
-                throw new ConfigurationException($"{owner}: '{kind}' is not a display{Suggestion.For(kind, ["none", "vnc", "gtk", "sdl", "curses"])}");
-        }
+        Options options = Options.Parse(text, owner, "type");
+        if (options.Has(VncServer.Model.Name)) { AddVnc(text, owner); return; }
+        DisplayModel model = Catalogue.Displays.Known(options.Text("type") ?? "", owner);
+        if (model == VncServer.Model) throw new ConfigurationException($"{owner}: needs an address: -display vnc=:0");
+        if (model != NoDisplay.Model) _displays.Add(new DisplayConfig(model.Name, options));
+        else options.Close();
     }
 
     void AddVnc(string text, string owner)
     {
         _displayChosen = true;
-        var list = new KeyValueList(text, owner, "address");
-        string address = list.Take("address") ?? "";
+        Options options = Options.Parse(text, owner, VncServer.Model.Name);
+        string address = options.Text(VncServer.Model.Name) ?? "";
         if (address == "none") return;
-        _displays.Add(new DisplayConfig("vnc", list.Rest, owner) { Address = address });
+        _displays.Add(new DisplayConfig(VncServer.Model.Name, options) { Address = address });
     }
 
-    static string TakeVga(string kind, string owner) => kind switch
+    void TakeVga(string kind, string owner)
     {
-        "std" or "none" => kind,
-        "virtio" or "cirrus" or "vmware" or "qxl" or "xenfb" => throw new ConfigurationException($"{owner}: this card is not built yet; use -vga std"),
-        _ => throw new ConfigurationException($"{owner}: '{kind}' is not a video card{Suggestion.For(kind, ["std", "none", "virtio", "cirrus", "vmware", "qxl"])}"),
-    };
+        int at = Array.FindIndex(Catalogue.VideoCards, c => c.Name == kind);
+        if (at >= 0) _vga = (kind, Catalogue.VideoCards[at].Model, owner);
+        else if (kind is "virtio" or "cirrus" or "vmware" or "qxl" or "xenfb" or "tcx" or "cg3")
+            throw new ConfigurationException($"{owner}: this card is not built yet; use -vga std");
+        else throw new ConfigurationException($"{owner}: '{kind}' is not a video "
+            + $"card{Suggestion.For(kind, [.. Catalogue.VideoCards.Select(c => c.Name), "virtio", "cirrus", "vmware", "qxl"])}");
+    }
 
     void FinishDisplays()
     {
-        if (!_displayChosen && !_noGraphic)
-        {
-            var list = new KeyValueList(DefaultVnc, "default display", "address");
-            _displays.Add(new DisplayConfig("vnc", list.Pairs.Skip(1).ToArray(), "default display") { Address = list.Take("address")! });
-        }
-        string vga = _vga ?? (_noDefaults || _vgaByDevice ? "none" : "std");
-        if (vga == "std") _devices.Insert(0, new DeviceConfig("VGA", null, IsI440Fx ? [new("addr", "0x2")] : [new("addr", "0x1")], _vga == null ? "default video card" : "-vga std"));
-        _config = _config with { Vga = vga, Displays = [.. _displays], NoGraphic = _noGraphic };
+        if (!_displayChosen && !_noGraphic) AddVnc(DefaultVnc, "default display");
+        (string Name, DeviceModel? Model, string Owner) vga = _vga
+            ?? (_noDefaults || _replaced.HasFlag(DefaultDevice.Vga) ? ("none", null, "")
+                : (Catalogue.VideoCards[0].Name, Catalogue.VideoCards[0].Model, "default video card"));
+        if (vga.Model is { } card)
+            _devices.Insert(_onBoard++, new DeviceConfig(card.Name, null, _machine == null ? []
+                : [new("addr", _machine.Defaults.VideoAddress)], vga.Owner));
+        _config = _config with { Vga = vga.Name, Displays = [.. _displays], NoGraphic = _noGraphic };
     }
 }

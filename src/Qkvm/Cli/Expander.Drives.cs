@@ -12,14 +12,13 @@ public sealed partial class Expander
     readonly SortedDictionary<int, string> _idePlaces = [];        // bus * 2 + unit → owner
     readonly Dictionary<string, int> _nextUnit = [];
     bool _snapshot;
-    bool _defaultCdrom = true;
 
     /// <summary>-drive and the short forms that stand for it.</summary>
-    sealed record DriveSpec
+    sealed record DriveSpec(Options Options)
     {
         public string? File { get; init; }
         public string? Format { get; init; }
-        public string Interface { get; init; } = "ide";
+        public string Interface { get; init; } = Ide;
         public int? Index { get; init; }
         public bool IsCdrom { get; init; }
         public bool ReadOnly { get; init; }
@@ -27,79 +26,105 @@ public sealed partial class Expander
         public string? Id { get; init; }
         public string? Serial { get; init; }
         public string? Address { get; init; }
-        public IReadOnlyList<OptionPair> Options { get; init; } = [];
-        public required string Owner { get; init; }
+        public string Owner => Options.Owner;
     }
 
+    const string Ide = "ide", Virtio = "virtio", NoInterface = "none";
+
+    /// <summary>What -drive takes beside what block drivers take.</summary>
     static readonly string[] DriveOptions =
     [
-        "cache", "aio", "discard", "detect-zeroes", "werror", "rerror", "cache.direct", "cache.no-flush", "cache.writeback",
-        "copy-on-read", "locking", "throttling.bps-total", "throttling.iops-total", "file.locking", "file.driver", "file.filename", "driver", "node-name", "auto-read-only", "force-share",
+        "format", "aio", "werror", "rerror", "media", "if", "index", "bus", "unit", "file", "readonly", "snapshot",
+        "id", "serial", "addr",
     ];
 
     void AddDrive(string text, string owner)
     {
-        var list = new KeyValueList(text, owner);
-        string media = list.Take("media") ?? "disk";
-        if (media is not ("disk" or "cdrom")) throw new ConfigurationException($"{owner}: media={media}: expects disk or cdrom");
-        string interfaceName = list.Take("if") ?? "ide";
-        int? index = list.TakeInt("index", 0, 255), bus = list.TakeInt("bus", 0, 255), unit = list.TakeInt("unit", 0, 255);
-        if (index != null && (bus != null || unit != null)) throw new ConfigurationException($"{owner}: index= and bus=,unit= name the place twice: give one of them");
+        Options options = Options.Parse(text, owner);
+        CheckNames(options);
+        string media = options.Text("media") ?? "disk";
+        if (media is not ("disk" or "cdrom")) throw options.Error($"media={media}: expects disk or cdrom");
+        string interfaceName = options.Text("if") ?? Ide;
+        int? index = options.Int("index", 0, 255), bus = options.Int("bus", 0, 255), unit = options.Int("unit", 0, 255);
+        if (index != null && (bus != null || unit != null)) throw options.Error("index= and bus=,unit= name the "
+            + "place twice: give one of them");
         if (bus != null || unit != null) index = (bus ?? 0) * UnitsPerBus(interfaceName) + (unit ?? 0);
-        var spec = new DriveSpec
+        bool? readOnly = options.Bool("readonly"), alsoReadOnly = options.Bool("read-only");
+        RefusePolicy(options, "werror");
+        RefusePolicy(options, "rerror");
+        string? id = options.Text("id");
+        CheckId(id, owner);
+        AddDrive(new DriveSpec(options)
         {
-            File = list.Take("file"),
-            Format = list.Take("format"),
+            File = options.Text("file"),
+            Format = options.Text("format"),
             Interface = interfaceName,
             Index = index,
             IsCdrom = media == "cdrom",
-            ReadOnly = list.TakeBool("readonly") ?? list.TakeBool("read-only") ?? false,
-            Snapshot = list.TakeBool("snapshot"),
-            Id = list.Take("id"),
-            Serial = list.Take("serial"),
-            Address = list.Take("addr"),
-            Owner = owner,
-        };
-        list.TakeBool("read-only");
-        CheckId(spec.Id, owner);
-        IReadOnlyList<OptionPair> rest = list.Rest;
-        list.Close(DriveOptions);
-        AddDrive(spec with { Options = rest });
+            ReadOnly = readOnly ?? alsoReadOnly ?? false,
+            Snapshot = options.Bool("snapshot"),
+            Id = id,
+            Serial = options.Text("serial"),
+            Address = options.Text("addr"),
+        });
     }
 
-    static int UnitsPerBus(string interfaceName) => interfaceName switch { "ide" => IdeUnitsPerBus, "scsi" => 7, _ => int.MaxValue };
+    /// <summary>Misspelt names are told before anything is opened.</summary>
+    static void CheckNames(Options options)
+    {
+        string[] known = [.. DriveOptions, .. Catalogue.BlockDrivers.Models.SelectMany(m => m.Properties)
+            .Select(p => p.Name).Distinct()];
+        foreach (string name in options.Names)
+            if (!known.Contains(name)) throw options.Error($"invalid parameter '{name}'{Suggestion.For(name, known)}");
+    }
+
+    /// <summary>What to do about errors of the host's disk: the guest hears of them, always.</summary>
+    static void RefusePolicy(Options options, string name)
+    {
+        if (options.Text(name) is { } policy and not "report") throw options.Error($"{name}={policy} is not built "
+            + $"yet; {name}=report is what there is");
+    }
+
+    static int UnitsPerBus(string interfaceName) => interfaceName switch { Ide => IdeUnitsPerBus, "scsi" => 7, _ =>
+        int.MaxValue };
 
     void AddDrive(DriveSpec spec)
     {
-        string kind = spec.IsCdrom ? "cd" : "hd";
         switch (spec.Interface)
         {
-            case "ide":
+            case Ide:
                 int place = spec.Index ?? Enumerable.Range(0, IdeBuses * IdeUnitsPerBus).FirstOrDefault(i => !_idePlaces.ContainsKey(i), -1);
                 if (place < 0 || place >= IdeBuses * IdeUnitsPerBus)
                     throw new ConfigurationException($"{spec.Owner}: IDE has places for index 0 to 3; use if=virtio for more disks");
                 if (_idePlaces.TryGetValue(place, out string? other))
                     throw new ConfigurationException($"{spec.Owner}: index={place} (bus={place / 2}, unit={place % 2}) is taken by {other}");
                 _idePlaces[place] = spec.Owner;
-                string ideId = spec.Id ?? $"ide{place / 2}-{kind}{place % 2}";
-                AddBackend(spec, ideId);
-                _devices.Add(new DeviceConfig($"ide-{kind}", null,
-                    [new("bus", $"ide.{place / 2}"), new("unit", $"{place % 2}"), new("drive", ideId), .. SerialOf(spec)], spec.Owner));
+                string ideId = spec.Id ?? $"ide{place / 2}-{(spec.IsCdrom ? "cd" : "hd")}{place % 2}";
+                AddFrontend(spec, ideId, [new("bus", $"ide.{place / 2}"), new("unit", $"{place % 2}")]);
                 break;
-            case "virtio":
-                string virtioId = spec.Id ?? $"virtio{NextUnit("virtio", spec.Index)}";
-                AddBackend(spec, virtioId);
-                _devices.Add(new DeviceConfig("virtio-blk-pci", null,
-                    [new("drive", virtioId), .. SerialOf(spec), .. spec.Address == null ? Array.Empty<OptionPair>() : [new("addr", spec.Address)]], spec.Owner));
+            case Virtio:
+                AddFrontend(spec, spec.Id ?? $"virtio{NextUnit(Virtio, spec.Index)}", []);
                 break;
-            case "none":
-                AddBackend(spec, spec.Id ?? $"none{NextUnit("none", spec.Index)}");
+            case NoInterface:
+                AddBackend(spec, spec.Id ?? $"none{NextUnit(NoInterface, spec.Index)}");
                 break;
             case "scsi" or "floppy" or "pflash" or "mtd" or "sd" or "xen":
                 throw new ConfigurationException($"{spec.Owner}: if={spec.Interface} is not built yet; use if=virtio, if=ide or if=none");
             default:
-                throw new ConfigurationException($"{spec.Owner}: unsupported bus type '{spec.Interface}'{Suggestion.For(spec.Interface, ["ide", "virtio", "none"])}");
+                throw new ConfigurationException($"{spec.Owner}: unsupported bus type "
+                    + $"'{spec.Interface}'{Suggestion.For(spec.Interface, [.. Catalogue.DriveInterfaces.Select(i => i.Name), NoInterface])}");
         }
+    }
+
+    /// <summary>The backend, and the device that the interface stands for.</summary>
+    void AddFrontend(DriveSpec spec, string id, OptionPair[] place)
+    {
+        AddBackend(spec, id);
+        (_, DeviceModel disk, DeviceModel? cdrom) = Catalogue.DriveInterfaces.First(i => i.Name == spec.Interface);
+        List<OptionPair> properties = [.. place, new("drive", id)];
+        if (spec.Serial != null) properties.Add(new("serial", spec.Serial));
+        if (spec.Address != null) properties.Add(new("addr", spec.Address));
+        _devices.Add(new DeviceConfig((spec.IsCdrom ? cdrom ?? disk : disk).Name, null, properties, spec.Owner));
     }
 
     int NextUnit(string kind, int? index)
@@ -109,35 +134,33 @@ public sealed partial class Expander
         return unit;
     }
 
-    static IEnumerable<OptionPair> SerialOf(DriveSpec spec) => spec.Serial == null ? [] : [new("serial", spec.Serial)];
-
     void AddBackend(DriveSpec spec, string id)
     {
         if (_drives.Exists(d => d.Id == id)) throw new ConfigurationException($"{spec.Owner}: duplicate id '{id}' for drive");
-        _drives.Add(new DriveConfig(id, string.IsNullOrEmpty(spec.File) ? null : spec.File, spec.Format, spec.Owner)
+        _drives.Add(new DriveConfig(id, string.IsNullOrEmpty(spec.File) ? null : spec.File, spec.Format, spec.Options)
         {
             ReadOnly = spec.ReadOnly || spec.IsCdrom,
             Snapshot = spec.Snapshot ?? false,
             IsCdrom = spec.IsCdrom,
             Serial = spec.Serial,
-            Options = spec.Options,
         });
     }
 
     void AddBlockdev(string text, string owner)
     {
-        var list = new KeyValueList(text, owner, "driver");
-        string driver = list.Take("driver") ?? throw new ConfigurationException($"{owner}: names no driver: -blockdev driver=qcow2,node-name=…,file=…");
-        string node = list.Take("node-name") ?? throw new ConfigurationException($"{owner}: needs node-name=");
-        if (_blockdevs.Exists(b => b.NodeName == node)) throw new ConfigurationException($"{owner}: node-name={node} exists already");
-        _blockdevs.Add(new BlockdevConfig(node, driver, list.Rest, owner));
+        Options options = Options.Parse(text, owner, "driver");
+        string driver = options.Text("driver")
+            ?? throw options.Error("names no driver: -blockdev driver=qcow2,node-name=…,file=…");
+        string node = options.Required("node-name");
+        if (_blockdevs.Exists(b => b.NodeName == node)) throw options.Error($"node-name={node} exists already");
+        _blockdevs.Add(new BlockdevConfig(node, Catalogue.BlockDrivers.Known(driver, owner).Name, options));
     }
 
     void FinishDrives()
     {
-        const int CdromPlace = 2;
-        if (!_noDefaults && _defaultCdrom && !_idePlaces.ContainsKey(CdromPlace) && IsI440Fx)
-            AddDrive(new DriveSpec { Index = CdromPlace, IsCdrom = true, Owner = "default CD-ROM" });
+        if (!_noDefaults && !_replaced.HasFlag(DefaultDevice.Cdrom) && _machine?.Defaults.CdromPlace is { } place
+            && !_idePlaces.ContainsKey(place))
+            AddDrive(new DriveSpec(new Options("default CD-ROM")) { Index = place, IsCdrom = true });
         if (_snapshot)
             for (int i = 0; i < _drives.Count; i++)
                 if (_drives[i] is { File: not null, ReadOnly: false }) _drives[i] = _drives[i] with { Snapshot = true };

@@ -1,27 +1,23 @@
 using System.Globalization;
-using Qkvm.Core.Devices;
+using Qkvm.Accel.Kvm;
+using Qkvm.Accel.Tcg;
 using Qkvm.Core.Machine;
+using Qkvm.Machines;
+using Qkvm.Machines.Pc;
 
 namespace Qkvm.Cli;
 
 public sealed partial class Expander
 {
-    static readonly string[] AcceleratorNames = ["kvm", "tcg"];
-    static readonly string[] ForeignAccelerators = ["xen", "hax", "hvf", "whpx", "nvmm", "qtest"];
-
     readonly List<AcceleratorConfig> _accelerators = [];
-    string _machine = "pc";
+    Options _machineOptions = new("-machine pc");
+    MachineModel? _machine;                                        // null for one that nobody knows
+    string _machineName = PcMachine.Model.Name;
+    CpuConfig? _cpu;
     string? _kernel, _initrd, _append;
     string? _bios;
+    ulong? _memory;                                                // bytes, where -m gives them
     readonly List<string> _searchPaths = [];
-
-    /// <summary>Full machine name by what users type. Versioned names other than 7.2 are accepted as their newest.</summary>
-    public static readonly (string Name, string? Alias, string Description)[] Machines =
-    [
-        ("pc-i440fx-7.2", "pc", "Standard PC (i440FX + PIIX, 1996) (default)"),
-    ];
-
-    bool IsI440Fx => !_machine.Contains("q35", StringComparison.Ordinal) && _machine is not ("none" or "microvm" or "isapc");
 
     void TakeMachineOption(string name, string argument, string owner)
     {
@@ -29,11 +25,19 @@ public sealed partial class Expander
         {
             case "machine" or "M": TakeMachine(argument, owner); break;
             case "accel": TakeAccelerator(argument, owner); break;
-            case "enable-kvm": _accelerators.Add(new AcceleratorConfig("kvm")); break;
-            case "cpu": _config = _config with { Cpu = TakeCpu(argument, owner) }; break;
+            case "enable-kvm": _accelerators.Add(new AcceleratorConfig(KvmAccelerator.Model.Name,
+                new Options(owner))); break;
+            case "cpu": _config = _config with { Cpu = _cpu = TakeCpu(argument, owner) }; break;
             case "smp": _config = _config with { Topology = TakeTopology(argument, owner) }; break;
-            case "m": _config = _config with { Memory = TakeMemory(argument, owner) }; break;
-            case "name": _config = _config with { Name = new KeyValueList(argument, owner, "guest").Take("guest") ?? "" }; break;
+            case "m": TakeMemory(argument, owner); break;
+            case "mem-prealloc": _config = _config with { Memory = _config.Memory
+                with { IsPreallocated = true } }; break;
+            case "name": TakeName(argument, owner); break;
+            case "msg": TakeMessages(argument, owner); break;
+            case "overcommit": TakeOvercommit(argument, owner); break;
+            case "audiodev": TakeAudiodev(argument, owner); break;
+            case "k": TakeKeyboard(argument, owner); break;
+            case "echr": TakeEscape(argument, owner); break;
             case "uuid":
                 _config = _config with
                 {
@@ -70,26 +74,24 @@ public sealed partial class Expander
 
     void TakeMachine(string text, string owner)
     {
-        var list = new KeyValueList(text, owner, "type");
-        if (list.Take("type") is { Length: > 0 } type) _machine = type;
-        if (list.Take("accel") is { } accelerators)
-            foreach (string name in accelerators.Split(':')) AddAccelerator(name, [], owner);
-        _config = _config with { MachineOptions = [.. _config.MachineOptions, .. list.Rest] };
+        Options given = Options.Parse(text, owner, "type");
+        if (given.Text("type") is { Length: > 0 } type) _machineName = type;
+        // Later ones add to earlier ones. Users write kernel_irqchip for kernel-irqchip.
+        _machineOptions = Options.Of(owner, [.. _machineOptions.Rest, .. given.Rest.Select(p => p
+            with { Name = p.Name.Replace('_', '-') })]);
+        if (_machineOptions.Text("accel") is { } accelerators)
+            foreach (string name in accelerators.Split(':')) AddAccelerator(name, new Options(owner));
+        _config = _config with { KernelIrqChip = _machineOptions.Text("kernel-irqchip") ?? _config.KernelIrqChip };
     }
 
     void TakeAccelerator(string text, string owner)
     {
-        var list = new KeyValueList(text, owner, "accel");
-        AddAccelerator(list.Take("accel") ?? "", list.Rest, owner);
+        Options options = Options.Parse(text, owner, "accel");
+        AddAccelerator(options.Text("accel") ?? "", options);
     }
 
-    void AddAccelerator(string name, IReadOnlyList<OptionPair> options, string owner)
-    {
-        if (Array.IndexOf(ForeignAccelerators, name) >= 0) return; // in a list to try, another host's entry is just not usable here
-        if (Array.IndexOf(AcceleratorNames, name) < 0)
-            throw new ConfigurationException($"{owner}: '{name}' is not an accelerator{Suggestion.For(name, AcceleratorNames)}; there are kvm and tcg");
-        _accelerators.Add(new AcceleratorConfig(name) { Options = options });
-    }
+    void AddAccelerator(string name, Options options) =>
+        _accelerators.Add(new AcceleratorConfig(Catalogue.Accelerators.Known(name, options.Owner).Name, options));
 
     static CpuConfig TakeCpu(string text, string owner)
     {
@@ -113,11 +115,13 @@ public sealed partial class Expander
     static CpuTopology TakeTopology(string text, string owner)
     {
         const int Most = 255;
-        var list = new KeyValueList(text, owner, "cpus");
-        int? cpus = list.TakeInt("cpus", 1, Most), sockets = list.TakeInt("sockets", 1, Most), dies = list.TakeInt("dies", 1, Most);
-        int? cores = list.TakeInt("cores", 1, Most), threads = list.TakeInt("threads", 1, Most), max = list.TakeInt("maxcpus", 1, Most);
-        list.TakeInt("clusters", 1, 1);
-        list.Close();
+        Options options = Options.Parse(text, owner, "cpus");
+        int? cpus = options.Int("cpus", 1, Most), sockets = options.Int("sockets", 1, Most),
+            dies = options.Int("dies", 1, Most);
+        int? cores = options.Int("cores", 1, Most), threads = options.Int("threads", 1, Most),
+            max = options.Int("maxcpus", 1, Most);
+        options.Int("clusters", 1, 1);
+        options.Close();
         // What is missing follows from the rest, cores before sockets before threads, as since QEMU 6.2.
         int d = dies ?? 1, t = threads ?? 1;
         int known = max ?? cpus ?? (sockets ?? 1) * d * (cores ?? 1) * t;
@@ -132,50 +136,114 @@ public sealed partial class Expander
         return new CpuTopology(n, s, d, c, t, max ?? total);
     }
 
-    static MemoryConfig TakeMemory(string text, string owner)
+    void TakeMemory(string text, string owner)
     {
         const ulong Megabyte = 1 << 20;
-        var list = new KeyValueList(text, owner, "size");
-        ulong size = Sizes.Parse(list.Take("size") ?? "128", Megabyte, owner);
-        ulong max = list.Take("maxmem") is { } m ? Sizes.Parse(m, Megabyte, owner) : 0;
-        int slots = list.TakeInt("slots", 0, 256) ?? 0;
-        list.Close();
+        Options options = Options.Parse(text, owner, "size");
+        ulong size = (ulong?)options.Size("size", Megabyte) ?? 128 * Megabyte;
+        ulong max = (ulong?)options.Size("maxmem", Megabyte) ?? 0;
+        int slots = options.Int("slots", 0, 256) ?? 0;
+        options.Close();
         if (size < Megabyte) throw new ConfigurationException($"{owner}: {size} bytes of memory are too little; write for example -m 512M");
         if (max != 0 && max < size) throw new ConfigurationException($"{owner}: maxmem is less than the size");
-        return new MemoryConfig((size + 8191) / 8192 * 8192, max, slots);
+        _memory = (size + 8191) / 8192 * 8192;
+        _config = _config with { Memory = _config.Memory with { Size = _memory.Value, MaxSize = max, Slots = slots } };
+    }
+
+    void TakeName(string text, string owner)
+    {
+        Options options = Options.Parse(text, owner, "guest");
+        _config = _config with { Name = options.Text("guest") ?? _config.Name, ProcessName = options.Text("process")
+            ?? _config.ProcessName };
+        options.Bool("debug-threads");                             // threads have names in any case
+        options.Close();
+    }
+
+    void TakeMessages(string text, string owner)
+    {
+        Options options = Options.Parse(text, owner);
+        _config = _config with { HasTimestamps = options.Bool("timestamp") ?? _config.HasTimestamps,
+            NamesGuest = options.Bool("guest-name") ?? _config.NamesGuest };
+        options.Close();
+    }
+
+    void TakeOvercommit(string text, string owner)
+    {
+        Options options = Options.Parse(text, owner);
+        _config = _config with { LocksMemory = options.Bool("mem-lock") ?? _config.LocksMemory };
+        if (options.Bool("cpu-pm") == true) throw options.Error("cpu-pm=on is not built yet; leave it out");
+        options.Close();
+    }
+
+    /// <summary>There is no sound card yet: only the driver that plays nothing does what it says.</summary>
+    static void TakeAudiodev(string text, string owner)
+    {
+        string[] known = ["none", "alsa", "coreaudio", "dbus", "dsound", "jack", "oss", "pa", "pipewire", "sdl",
+            "sndio", "spice", "wav"];
+        Options options = Options.Parse(text, owner, "driver");
+        string driver = options.Text("driver") ?? "";
+        if (!known.Contains(driver)) throw options.Error($"'{driver}' is not an audio "
+            + $"driver{Suggestion.For(driver, known)}");
+        if (driver != known[0]) throw options.Error($"'{driver}' is not built yet, as there is no sound card; use "
+            + "driver=none");
+        CheckId(options.Required("id"), owner);
+        foreach (string tuning in new[] { "timer-period", "in", "out" })
+        {
+            options.Text(tuning);
+            foreach (string name in options.Nested(tuning)?.Names.ToArray() ?? []) options.Nested(tuning)!.Text(name);
+        }
+        options.Close();
+    }
+
+    static void TakeKeyboard(string layout, string owner)
+    {
+        if (layout != "en-us") throw new ConfigurationException($"{owner}: the layout '{layout}' is not built yet; "
+            + "en-us is what there is");
+    }
+
+    /// <summary>A character by its number, decimal or 0x hexadecimal.</summary>
+    void TakeEscape(string text, string owner)
+    {
+        if (!Properties.TryParseNumber(text, out ulong code) || code is 0 or > 127)
+            throw new ConfigurationException($"{owner}: expects a character's number from 1 to 127, such as 0x14 for "
+                + "ctrl-t");
+        _config = _config with { Escape = (byte)code };
     }
 
     static BootConfig TakeBoot(string text, string owner)
     {
-        var list = new KeyValueList(text, owner, "order");
-        string order = list.Take("order") ?? "cad";
-        string? once = list.Take("once");
+        Options options = Options.Parse(text, owner, "order");
+        string order = options.Text("order") ?? "cad";
+        string? once = options.Text("once");
         foreach (char letter in order + once)
             if (letter is < 'a' or > 'p') throw new ConfigurationException($"{owner}: '{letter}' is no boot device: use a (floppy), c (disk), d (CD-ROM), n (network)");
-        var boot = new BootConfig(order, once, list.TakeBool("menu") ?? false, list.TakeBool("strict") ?? false)
+        var boot = new BootConfig(order, once, options.Bool("menu") ?? false, options.Bool("strict") ?? false)
         {
-            Splash = list.Take("splash"),
-            SplashTime = (ushort?)list.TakeInt("splash-time", 0, 65535),
-            RebootTimeout = list.Take("reboot-timeout") is { } timeout ? int.TryParse(timeout, out int ms) && ms is >= -1 and <= 65535 ? ms
+            Splash = options.Text("splash"),
+            SplashTime = (ushort?)options.Int("splash-time", 0, 65535),
+            RebootTimeout = options.Text("reboot-timeout") is { } timeout ? int.TryParse(timeout, out int ms)
+                && ms is >= -1 and <= 65535 ? ms
                 : throw new ConfigurationException($"{owner}: reboot-timeout={timeout}: expects -1 to 65535 milliseconds") : null,
         };
-        list.Close();
+        options.Close();
         return boot;
     }
 
     static RtcConfig TakeRtc(string text, string owner)
     {
-        var list = new KeyValueList(text, owner);
-        string start = list.Take("base") ?? "utc";
-        RtcClock clock = list.Take("clock") switch
+        Options options = Options.Parse(text, owner);
+        string start = options.Text("base") ?? "utc";
+        RtcClock clock = options.Text("clock") switch
         {
             null or "host" => RtcClock.Host,
             "rt" => RtcClock.RealTime,
             "vm" => RtcClock.Virtual,
             string other => throw new ConfigurationException($"{owner}: clock={other}: expects host, rt or vm"),
         };
-        if (list.Take("driftfix") is { } fix and not ("none" or "slew")) throw new ConfigurationException($"{owner}: driftfix={fix}: expects none or slew");
-        list.Close();
+        if (options.Text("driftfix") is { } fix
+            and not ("none" or "slew")) throw new ConfigurationException($"{owner}: driftfix={fix}: expects none or "
+                + "slew");
+        options.Close();
         if (start == "utc") return new RtcConfig(RtcBase.Utc, default, clock);
         if (start == "localtime") return new RtcConfig(RtcBase.LocalTime, default, clock);
         string[] forms = ["yyyy-MM-dd'T'HH:mm:ss", "yyyy-MM-dd"];
@@ -186,31 +254,39 @@ public sealed partial class Expander
 
     void TakeAction(string text, string owner)
     {
-        var list = new KeyValueList(text, owner);
-        if (list.Take("reboot") is { } reboot) _config = _config with { NoReboot = OneOf(reboot, "shutdown", "reset", owner) };
-        if (list.Take("shutdown") is { } shutdown) _config = _config with { NoShutdown = OneOf(shutdown, "pause", "poweroff", owner) };
-        if (list.Take("panic") is { } panic) _config = _config with { PanicAction = panic };
-        if (list.Take("watchdog") is { } watchdog) _config = _config with { WatchdogAction = watchdog };
-        list.Close();
+        Options options = Options.Parse(text, owner);
+        if (options.Text("reboot") is { } reboot) _config = _config
+            with { NoReboot = OneOf(reboot, "shutdown", "reset", owner) };
+        if (options.Text("shutdown") is { } shutdown) _config = _config
+            with { NoShutdown = OneOf(shutdown, "pause", "poweroff", owner) };
+        if (options.Text("panic") is { } panic) _config = _config
+            with { PanicAction = OneOf(options, "panic", panic, "pause", "shutdown", "none") };
+        if (options.Text("watchdog") is { } watchdog)
+            _config = _config with { WatchdogAction = OneOf(options, "watchdog", watchdog, "reset", "shutdown",
+                "poweroff", "pause", "debug", "none", "inject-nmi") };
+        options.Close();
     }
+
+    static string OneOf(Options options, string name, string value, params string[] known) =>
+        known.Contains(value) ? value : throw options.Error($"{name}={value}: expects {string.Join(", ", known)}");
 
     static bool OneOf(string value, string yes, string no, string owner) => value == yes || (value == no ? false
         : throw new ConfigurationException($"{owner}: '{value}': expects {yes} or {no}"));
 
     void AddSmbios(string text, string owner)
     {
-        var list = new KeyValueList(text, owner);
-        int? type = list.TakeInt("type", 0, 255);
-        string? file = list.Take("file");
+        Options options = Options.Parse(text, owner);
+        int? type = options.Int("type", 0, 255);
+        string? file = options.Text("file");
         if (type == null && file == null) throw new ConfigurationException($"{owner}: needs type= or file=");
-        _config = _config with { Smbios = [.. _config.Smbios, new SmbiosConfig(type, file, list.Rest)] };
+        _config = _config with { Smbios = [.. _config.Smbios, new SmbiosConfig(type, file, [.. options.Rest])] };
     }
 
     void AddFwCfg(string text, string owner)
     {
-        var list = new KeyValueList(text, owner, "name");
-        string? name = list.Take("name"), file = list.Take("file"), content = list.Take("string");
-        list.Close();
+        Options options = Options.Parse(text, owner, "name");
+        string? name = options.Text("name"), file = options.Text("file"), content = options.Text("string");
+        options.Close();
         if (string.IsNullOrEmpty(name) || (file == null) == (content == null))
             throw new ConfigurationException($"{owner}: expects name=opt/…, and file= or string=");
         _config = _config with { FwCfg = [.. _config.FwCfg, new FwCfgConfig(name, file, content)] };
@@ -220,20 +296,19 @@ public sealed partial class Expander
     {
         if (_kernel == null && (_initrd ?? _append) != null)
             throw new ConfigurationException($"{(_initrd != null ? $"-initrd {_initrd}" : "-append")}: only allowed with -kernel");
-        if (_accelerators.Count == 0) _accelerators.Add(new AcceleratorConfig("tcg"));
+        if (_accelerators.Count == 0) _accelerators.Add(new AcceleratorConfig(TcgAccelerator.Model.Name));
+        if (_memory == null && _machineOptions.Text("memory-backend") is { } id
+            && _config.Objects.FirstOrDefault(o => o.Id == id)?.Options.Size("size") is { } size)
+            _config = _config with { Memory = _config.Memory with { Size = (ulong)size } };
+        if (_cpu == null && _program.Contains("i386", StringComparison.Ordinal)) _config = _config
+            with { Cpu = new CpuConfig("qemu32") };
         _config = _config with
         {
-            MachineType = ResolveMachine(),
+            MachineType = _machine?.Name ?? _machineName,
+            MachineOptions = _machineOptions,
             Accelerators = [.. _accelerators],
             Kernel = _kernel == null ? null : new KernelConfig(_kernel, _initrd, _append ?? ""),
             Firmware = new FirmwareConfig(_bios) { SearchPaths = [.. _searchPaths] },
         };
-    }
-
-    string ResolveMachine()
-    {
-        foreach (var (name, alias, _) in Machines)
-            if (_machine == name || _machine == alias) return name;
-        return _machine is "q35" ? "pc-q35-7.2" : _machine;        // refused where it is built, with the list of machines
     }
 }

@@ -8,14 +8,23 @@ namespace Qkvm.Cli;
 /// <remarks>Partial, by subject: Machine, Drives, Characters, Network, Displays.</remarks>
 public sealed partial class Expander
 {
+    readonly string _program;
+    readonly Action<string> _warn;
     MachineConfig _config = new();
     readonly List<DeviceConfig> _devices = [];
+    int _onBoard;                                                  // how many of them the board brings, at the front
     bool _noDefaults, _noGraphic;
+    DefaultDevice _replaced;                                       // by what -device names
 
+    Expander(string program, Action<string> warn) => (_program, _warn) = (program, warn);
+
+    /// <param name="program">The name that the program was called by: qemu-system-i386 has another default CPU.</param>
+    /// <param name="warn">Hears of what is taken and has no effect; null drops it.</param>
     /// <exception cref="ConfigurationException">Names the option, what is wrong and what would be right.</exception>
-    public static MachineConfig Expand(IReadOnlyList<GivenOption> options)
+    public static MachineConfig Expand(IReadOnlyList<GivenOption> options, string program = "qkvm",
+        Action<string>? warn = null)
     {
-        var expander = new Expander();
+        var expander = new Expander(program, warn ?? (_ => { }));
         foreach (GivenOption option in options) expander.Take(option);
         return expander.Finish();
     }
@@ -25,11 +34,12 @@ public sealed partial class Expander
         string argument = option.Argument ?? "", owner = option.ToString();
         switch (option.Name)
         {
-            case "": AddDrive(new DriveSpec { File = argument, Index = 0, Owner = $"disk '{argument}'" }); break;
+            case "": AddDrive(new DriveSpec(new Options($"disk '{argument}'")) { File = argument, Index = 0 }); break;
             case "hda" or "hdb" or "hdc" or "hdd":
-                AddDrive(new DriveSpec { File = argument, Index = option.Name[2] - 'a', Owner = owner });
+                AddDrive(new DriveSpec(new Options(owner)) { File = argument, Index = option.Name[2] - 'a' });
                 break;
-            case "cdrom": AddDrive(new DriveSpec { File = argument, Index = 2, IsCdrom = true, Owner = owner }); break;
+            case "cdrom": AddDrive(new DriveSpec(new Options(owner)) { File = argument, Index = 2,
+                IsCdrom = true }); break;
             case "drive": AddDrive(argument, owner); break;
             case "blockdev": AddBlockdev(argument, owner); break;
             case "snapshot": _snapshot = true; break;
@@ -54,7 +64,7 @@ public sealed partial class Expander
             case "display": AddDisplay(argument, owner); break;
             case "vnc": AddVnc(argument, owner); break;
             case "nographic": _noGraphic = true; break;
-            case "vga": _vga = TakeVga(argument, owner); break;
+            case "vga": TakeVga(argument, owner); break;
 
             case "nodefaults": _noDefaults = true; break;
             default: TakeMachineOption(option.Name, argument, owner); break;
@@ -63,29 +73,41 @@ public sealed partial class Expander
 
     void AddDevice(string text, string owner)
     {
-        var list = new KeyValueList(text, owner, "driver");
-        string driver = list.Take("driver") ?? throw new ConfigurationException($"{owner}: names no driver: -device driver[,prop=value…]");
-        string? id = list.Take("id");
+        Options options = Options.Parse(text, owner, "driver");
+        string driver = options.Text("driver")
+            ?? throw new ConfigurationException($"{owner}: names no driver: -device driver[,prop=value…]");
+        string? id = options.Text("id");
         CheckId(id, owner);
-        _devices.Add(new DeviceConfig(driver, id, list.Rest, $"-device {driver}{(id == null ? "" : $",id={id}")}"));
-        if (driver is "ide-cd" or "scsi-cd") _defaultCdrom = false;
-        if (driver is "VGA" or "virtio-vga" or "virtio-gpu-pci" or "qxl-vga" or "cirrus-vga" or "vmware-svga" or "bochs-display" or "secondary-vga") _vgaByDevice = true;
-        if (driver == "isa-serial") _serialByDevice = true;
+        string brief = $"-device {driver}{(id == null ? "" : $",id={id}")}";
+        _devices.Add(new DeviceConfig(driver, id, options.Rest, brief));
+        _replaced |= Catalogue.Devices.Find(driver)?.Replaces ?? DefaultDevice.None;
     }
 
+    /// <summary>driver.property=value, or driver=…,property=…,value=….</summary>
     void AddGlobal(string text, string owner)
     {
         int dot = text.IndexOf('.'), equals = text.IndexOf('=');
-        if (dot <= 0 || equals < dot) throw new ConfigurationException($"{owner}: expects driver.property=value");
-        _config = _config with { Globals = [.. _config.Globals, new GlobalConfig(text[..dot], text[(dot + 1)..equals], text[(equals + 1)..])] };
+        GlobalConfig global;
+        if (text.StartsWith("driver=", StringComparison.Ordinal))
+        {
+            Options options = Options.Parse(text, owner);
+            global = new GlobalConfig(options.Required("driver"), options.Required("property"),
+                options.Required("value"));
+            options.Close();
+        }
+        else if (dot > 0 && equals > dot) global = new GlobalConfig(text[..dot], text[(dot + 1)..equals],
+            text[(equals + 1)..]);
+        else throw new ConfigurationException($"{owner}: expects driver.property=value");
+        _config = _config with { Globals = [.. _config.Globals, global] };
     }
 
     void AddObject(string text, string owner)
     {
-        var list = new KeyValueList(text, owner, "qom-type");
-        string type = list.Take("qom-type") ?? throw new ConfigurationException($"{owner}: names no type");
-        string id = list.Take("id") ?? throw new ConfigurationException($"{owner}: needs id=");
-        _config = _config with { Objects = [.. _config.Objects, new ObjectConfig(type, id, list.Rest, owner)] };
+        Options options = Options.Parse(text, owner, "qom-type");
+        string type = options.Text("qom-type") ?? throw new ConfigurationException($"{owner}: names no type");
+        string id = options.Required("id");
+        CheckId(id, owner);
+        _config = _config with { Objects = [.. _config.Objects, new ObjectConfig(type, id, options)] };
     }
 
     static void CheckId(string? id, string owner)
@@ -97,6 +119,7 @@ public sealed partial class Expander
 
     MachineConfig Finish()
     {
+        _machine = Catalogue.Machines.Known(_machineName);
         FinishDisplays();
         FinishCharacters();
         FinishDrives();

@@ -1,7 +1,6 @@
 using Qkvm.Accel.Tcg.Model;
 using Qkvm.Control.Commands;
 using Qkvm.Core.Devices;
-using Qkvm.Machines;
 
 namespace Qkvm.Cli;
 
@@ -45,33 +44,23 @@ static class Help
         bool wanted = argument is "help" or "?";
         switch (option)
         {
-            case "machine" or "M" when wanted:
-                output.WriteLine("Supported machines are:");
-                foreach (var (name, alias, description) in Expander.Machines)
-                {
-                    if (alias != null) output.WriteLine($"{alias,-20} {description} (alias of {name})");
-                    output.WriteLine($"{name,-20} {description}");
-                }
-                return true;
-            case "accel" when wanted:
-                output.WriteLine("Accelerators supported in qkvm:\nkvm\ntcg");
-                return true;
+            case "machine" or "M": return Print(Catalogue.Machines, "Supported machines are:", option, argument,
+                output);
+            case "accel": return Print(Catalogue.Accelerators, "Accelerators supported in qkvm:", option, argument,
+                output);
             case "cpu" when wanted:
                 output.Write(CpuModels.Help());
                 return true;
-            case "device": return PrintDevice(argument, wanted, output);
-            case "chardev" when wanted:
-                output.WriteLine("Available chardev backend types:\n  file\n  null\n  pty\n  socket\n  stdio");
-                return true;
-            case "netdev" or "nic" when wanted:
-                output.WriteLine("Available netdev backend types:\ntap");
-                return true;
-            case "blockdev" when wanted:
-                output.WriteLine("Available block drivers:\nfile\nhost_device\nraw\nqcow2");
-                return true;
-            case "display" when wanted:
-                output.WriteLine("Available display backend types:\nnone\nvnc");
-                return true;
+            case "device" when wanted: PrintDevices(output); return true;
+            case "device": return Print(Catalogue.Devices, "", option, argument, output);
+            case "chardev": return Print(Catalogue.Chardevs, "Available chardev backend types:", option, argument,
+                output);
+            case "netdev" or "nic": return Print(Catalogue.Netdevs, "Available netdev backend types:", option, argument,
+                output);
+            case "blockdev": return Print(Catalogue.BlockDrivers, "Available block drivers:", option, argument, output);
+            case "object": return Print(Catalogue.Objects, "Available types of objects:", option, argument, output);
+            case "display": return Print(Catalogue.Displays, "Available display backend types:", option, argument,
+                output);
             case "vga" when wanted:
                 output.WriteLine("none                 no graphic card\nstd                  standard VGA (default)");
                 return true;
@@ -83,33 +72,30 @@ static class Help
         }
     }
 
-    static bool PrintDevice(string argument, bool wanted, TextWriter output)
+    /// <summary>"help" lists a kind, "NAME,help" the properties of one; false for anything else.</summary>
+    static bool Print<TModel>(Catalogue<TModel> catalogue, string heading, string option, string argument,
+        TextWriter output) where TModel : Model
     {
-        if (wanted)
+        if (argument is "help" or "?")
         {
-            foreach (var category in Catalogue.Devices.GroupBy(m => m.Category).OrderBy(g => g.Key))
-            {
-                output.WriteLine($"{category.Key} devices:");
-                foreach (DeviceModel model in category.OrderBy(m => m.Name, StringComparer.Ordinal))
-                {
-                    string alias = model.Aliases.Length > 0 ? $", alias \"{model.Aliases[0]}\"" : "";
-                    output.WriteLine($"name \"{model.Name}\", bus {model.Bus}{alias}{(model.Description.Length > 0 ? $", desc \"{model.Description}\"" : "")}");
-                }
-                output.WriteLine();
-            }
+            catalogue.WriteHelp(output, heading);
             return true;
         }
         string[] parts = argument.Split(',');
         if (!parts.Skip(1).Any(p => p is "help" or "?")) return false;
-        DeviceModel found = DeviceFactory.Find(Catalogue.Devices, parts[0])
-            ?? throw new ConfigurationException($"-device {argument}: '{parts[0]}' is not a valid device model name{Suggestion.For(parts[0], Catalogue.Devices.Select(m => m.Name))}");
-        output.WriteLine($"{found.Name} options:");
-        foreach (Property property in found.Properties.OrderBy(p => p.Name, StringComparer.Ordinal))
-        {
-            string kind = property.Values is { } values ? string.Join('|', values) : property.Kind.ToString().ToLowerInvariant();
-            output.WriteLine($"  {property.Name + "=<" + kind + ">",-32}{(property.Help.Length > 0 ? " - " + property.Help : "")}{(property.Default is { } value ? $" (default: {value})" : "")}");
-        }
+        catalogue.Get(parts[0][(parts[0].IndexOf('=') + 1)..], $"-{option} {argument}").WriteHelp(output);
         return true;
+    }
+
+    static void PrintDevices(TextWriter output)
+    {
+        foreach (var category in Catalogue.Devices.Models.GroupBy(m => m.Category).OrderBy(g => g.Key))
+        {
+            output.WriteLine($"{category.Key} devices:");
+            foreach (DeviceModel model in category.OrderBy(m => m.Name,
+                StringComparer.Ordinal)) output.WriteLine(model.HelpLine);
+            output.WriteLine();
+        }
     }
 }
 

@@ -9,6 +9,7 @@ static class Refusal
     {
         foreach (GivenOption option in options)
             if (OptionCatalogue.All.FirstOrDefault(o => o.Name == option.Name)?.NotYet is { } why)
-                throw new ConfigurationException($"{option}: -{option.Name} {why}; leave it out");
+                throw new ConfigurationException(option.Argument == null ? $"{option} {why}; leave it out"
+                    : $"{option}: the option -{option.Name} {why}; leave it out");
     }
 }

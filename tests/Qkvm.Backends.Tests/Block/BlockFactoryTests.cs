@@ -41,11 +41,11 @@ public sealed class BlockFactoryTests : IDisposable
     }
 
     [Theory]
-    [InlineData("format=floppy", "Unknown driver 'floppy'")]
+    [InlineData("format=floppy", "'floppy' is not a block driver")]
     [InlineData("format=raw,cache=quick", "Invalid cache option 'quick'")]
     [InlineData("format=raw,discard=maybe", "'discard'")]
     [InlineData("format=raw,detect-zeroes=unmap", "detect-zeroes to unmap")]
-    [InlineData("format=raw,colour=red", "does not support the option 'colour'")]
+    [InlineData("format=raw,colour=red", "Property 'raw.colour' not found")]
     [InlineData("format=raw,offset=4M", "offset=4194304")]
     [InlineData("format=raw,size=100", "multiple of 512")]
     [InlineData("format=raw,readonly=perhaps", "'on' or 'off'")]
@@ -62,8 +62,8 @@ public sealed class BlockFactoryTests : IDisposable
         await Qcow2Image.CreateAsync(_scratch["a.qcow2"], 1 << 20, new Qcow2CreateOptions { BackingFile = "json:{\"driver\":\"file\",\"filename\":\"/etc/passwd\"}" });
         Assert.Contains("only taken from the command line", Error($"file={_scratch["a.qcow2"]}"));
         File.WriteAllBytes(_scratch["a.img"], new byte[1 << 20]);
-        OpenedDrive drive = new BlockFactory(_scratch.Warnings.Add).OpenDrive("-drive", BlockdevOptions.FromPairs(
-            [new("file", $$$"""json:{"driver":"raw","file":{"driver":"file","filename":"{{{_scratch["a.img"]}}}"}}""")]));
+        OpenedDrive drive = _scratch.Factory().OpenDrive(Options.Of("-drive",
+            new OptionPair("file", $$$"""json:{"driver":"raw","file":{"driver":"file","filename":"{{{_scratch["a.img"]}}}"}}""")));
         Assert.Equal(1 << 20, drive.Root!.Length);
     }
 
@@ -113,8 +113,8 @@ public sealed class BlockFactoryTests : IDisposable
     {
         await Qcow2Image.CreateAsync(_scratch["a.qcow2"], 1 << 20, new Qcow2CreateOptions { BackingFile = "missing" });
         await using BlockFactory factory = _scratch.Factory();
-        BlockDriver node = factory.AddNode("-blockdev", BlockdevOptions.FromJson(
-            $$$"""{"driver":"qcow2","node-name":"n","read-only":true,"backing":null,"file":{"cache":{"direct":false},"driver":"file","filename":"{{{_scratch["a.qcow2"]}}}"} }"""));
+        BlockDriver node = factory.AddNode(Options.ParseJson(
+            $$$"""{"driver":"qcow2","node-name":"n","read-only":true,"backing":null,"file":{"cache":{"direct":false},"driver":"file","filename":"{{{_scratch["a.qcow2"]}}}"} }""", "-blockdev"));
         Assert.True(node.IsReadOnly);
         Assert.Equal(new byte[512], await node.Read(0, 512));
         await factory.RemoveNodeAsync("n");
@@ -139,7 +139,8 @@ public sealed class BlockFactoryTests : IDisposable
     public async Task Cache_modes_keep_the_data_and_say_whether_writes_may_wait(string cache, bool writeCache)
     {
         await Qcow2Image.CreateAsync(_scratch["a.qcow2"], 1 << 20, new Qcow2CreateOptions { ClusterSize = 4096 });
-        OpenedDrive drive = _scratch.Factory().OpenDrive("-drive", Scratch.Options($"file={_scratch["a.qcow2"]},cache={cache},format=qcow2"));
+        OpenedDrive drive = _scratch.Factory()
+            .OpenDrive(Scratch.Options($"file={_scratch["a.qcow2"]},cache={cache},format=qcow2", "-drive"));
         Assert.Equal(writeCache, drive.WriteCache);
         var model = new byte[1 << 20];
         var random = new Random(1);
@@ -165,7 +166,9 @@ public sealed class BlockFactoryTests : IDisposable
     }
 
     string Error(string options) =>
-        Assert.Throws<ConfigurationException>(() => _scratch.Factory().OpenDrive($"-drive {options}", Scratch.Options(options))).Message;
+        Assert.Throws<ConfigurationException>(() => _scratch.Factory()
+            .OpenDrive(Scratch.Options(options, $"-drive {options}"))).Message;
 
-    static BlockDriver Add(BlockFactory factory, string options) => factory.AddNode($"-blockdev {options}", Scratch.Options(options));
+    static BlockDriver Add(BlockFactory factory, string options) =>
+        factory.AddNode(Scratch.Options(options, $"-blockdev {options}"));
 }

@@ -121,8 +121,8 @@ public sealed class Qcow2InteropTests
             Assert.All(await reader.Read(0, 500 << 10), value => Assert.Equal(0x77, value));
         await using (var image = (Qcow2Driver)scratch.Open("a.qcow2"))
         {
-            Assert.False(image.Info.IsDirty);
             await image.Write(1 << 20, BlockDriverExtensions.Pattern(1, 100 << 10));
+            Assert.False(image.Info.IsDirty);
         }
         Assert.Contains("No errors", QemuTools.Img("check", path));
     }
@@ -139,6 +139,46 @@ public sealed class Qcow2InteropTests
         Assert.Equal(before, File.ReadAllBytes(path)[104..300]);
         Assert.Equal(new byte[8], File.ReadAllBytes(path)[88..96]); // autoclear: whoever wrote without knowing bitmaps says so
         QemuTools.Img("info", path);
+    }
+
+    /// <summary>Only the first write clears autoclear bits and the dirty bit: until then every byte and the time stay.</summary>
+    [QemuTheory]
+    [InlineData("bitmaps")] [InlineData("unknown")] [InlineData("dirty")] [InlineData("snapshots")]
+    public async Task An_image_that_nobody_writes_to_stays_as_it_was(string kind)
+    {
+        using var scratch = new Scratch();
+        string path = scratch["a.qcow2"];
+        QemuTools.Img("create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=on", path, Size.ToString());
+        QemuTools.Io(path, "write -P 5 0 200k");
+        if (kind == "bitmaps") QemuTools.Img("bitmap", "--add", path, "changes");
+        if (kind == "snapshots") QemuTools.Img("snapshot", "-c", "one", path);
+        byte[] bytes = File.ReadAllBytes(path);
+        if (kind == "unknown") bytes[88] = 0x80;                   // autoclear bit 63
+        if (kind == "dirty") bytes[79] = 1;
+        File.WriteAllBytes(path, bytes);
+        var time = new DateTime(2001, 2, 3, 4, 5, 6, DateTimeKind.Utc);
+        File.SetLastWriteTimeUtc(path, time);
+        await using (BlockDriver image = scratch.Open("a.qcow2"))
+        {
+            Assert.All(await image.Read(0, 200 << 10), value => Assert.Equal(5, value));
+            await image.FlushAsync();
+        }
+        Assert.Equal(time, File.GetLastWriteTimeUtc(path));
+        Assert.Equal(bytes, File.ReadAllBytes(path));
+
+        foreach (string change in (string[])["write", "zeroes", "discard"])
+        {
+            File.WriteAllBytes(path, bytes);
+            await using (BlockDriver image = scratch.Open("a.qcow2", "discard=unmap"))
+                if (change == "write") await image.Write(0, BlockDriverExtensions.Pattern(1, 4096));
+                else if (change == "zeroes") await image.WriteZeroesAsync(0, 65536, mayUnmap: true);
+                else await image.DiscardAsync(0, 65536);
+            byte[] after = File.ReadAllBytes(path);
+            Assert.Equal(new byte[8], after[88..96]);
+            Assert.Equal(0, after[79] & 1);
+            // Bitmaps that nobody kept up to date are void, and their clusters are leaks by now.
+            Assert.Equal(kind == "bitmaps" ? 3 : 0, QemuTools.Run("qemu-img", "check", path).Code);
+        }
     }
 
     [QemuTheory]

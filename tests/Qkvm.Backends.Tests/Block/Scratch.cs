@@ -1,4 +1,7 @@
 using Qkvm.Backends.Block;
+using Qkvm.Backends.Block.File;
+using Qkvm.Backends.Block.Qcow2;
+using Qkvm.Backends.Block.Raw;
 using Qkvm.Core.Block;
 
 namespace Qkvm.Backends.Tests.Block;
@@ -12,13 +15,16 @@ sealed class Scratch : IDisposable
 
     public string this[string name] => Path.Combine(_directory, name);
 
-    public BlockFactory Factory() => new(Warnings.Add);
+    static readonly Catalogue<BlockDriverModel> Drivers = new("block driver",
+        [RawDriver.Model, Qcow2Driver.Model, FileDriver.Model, FileDriver.HostDevice]);
 
-    public BlockDriver Open(string name, string options = "format=qcow2") => Factory().OpenDrive($"-drive file={name}", Options($"{options},file={this[name]}")).Root!;
+    public BlockFactory Factory() => new(Drivers, Warnings.Add);
 
-    public static BlockdevOptions Options(string text) =>
-        BlockdevOptions.FromPairs(text.Split(',', StringSplitOptions.RemoveEmptyEntries)
-            .Select(pair => pair.Split('=', 2)).Select(pair => KeyValuePair.Create(pair[0], pair[1])));
+    public BlockDriver Open(string name, string options = "format=qcow2") => Factory()
+        .OpenDrive(Options($"{options},file={this[name]}", $"-drive file={name}")).Root!;
+
+    public static Options Options(string text, string owner) =>
+        Qkvm.Core.Configuration.Options.Parse(text.TrimStart(','), owner);
 
     public void Dispose() => Directory.Delete(_directory, recursive: true);
 }

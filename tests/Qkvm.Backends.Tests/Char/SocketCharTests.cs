@@ -82,10 +82,13 @@ public sealed class SocketCharTests : IDisposable
     public void A_telnet_client_is_greeted_and_its_255_is_doubled()
     {
         SocketChar server = Server(telnet: true);
+        using (_lock.Hold()) new Echo().Attach(server);
         using Socket client = Client();
         Assert.Equal(Encoding.Latin1.GetString(Telnet.Greeting), Receive(client, Telnet.Greeting.Length));
         using (_lock.Hold()) server.Write([1, 255, 2]);
         Assert.Equal("\u0001\u00FF\u00FF\u0002", Receive(client, 4));
+        client.Send([255, 251, 31]);                               // WILL window size: DONT
+        Assert.Equal("\u00FF\u00FE\u001F", Receive(client, 3));
     }
 
     [Fact]

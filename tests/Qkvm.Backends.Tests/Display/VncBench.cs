@@ -17,7 +17,7 @@ sealed class VncBench : IDisplaySource, IKeyboardSink, IPointerSink, IDisposable
     readonly Thread _thread;
     readonly FrameBuffer _screen = new();
 
-    public VncBench(int width = 70, int height = 37, string share = "allow-exclusive", bool absolute = true, TimeSpan? handshakeLimit = null)
+    public VncBench(int width = 70, int height = 37, string share = "allow-exclusive", bool absolute = true, TimeSpan? handshakeLimit = null, bool lockKeySync = true)
     {
         IsAbsolute = absolute;
         Loop = new EventLoop(_lock.Run);
@@ -27,8 +27,9 @@ sealed class VncBench : IDisplaySource, IKeyboardSink, IPointerSink, IDisposable
         {
             Input.Add((IKeyboardSink)this);
             Input.Add((IPointerSink)this);
-            Server = VncServer.Create(new DisplayConfig("vnc", [new("share", share)], "-vnc") { Address = $"unix:{Path}" }, this, Input, Loop,
-                "a name", _ => { }, handshakeLimit);
+            Server = VncServer.Create(new Properties(VncServer.Model, Options.Of("-vnc", new("vnc", $"unix:{Path}"),
+                new("share", share), new("lock-key-sync", lockKeySync ? "on" : "off"))),
+                new DisplayParts(this, Input, Loop, "a name", _ => { }), handshakeLimit);
         }
         _thread = new Thread(Loop.Run) { IsBackground = true };
         _thread.Start();
@@ -51,6 +52,17 @@ sealed class VncBench : IDisplaySource, IKeyboardSink, IPointerSink, IDisposable
     }
 
     public void Key(KeyCode key, bool down) => Keys.Add((key, down));
+    public bool HasRoom => true;
+    public KeyboardLocks Lights { get; private set; }
+    public event Action? Changed;
+
+    /// <summary>The guest sets its keyboard's lights.</summary>
+    public void Light(KeyboardLocks lights) => _lock.Run(() =>
+    {
+        Lights = lights;
+        Changed?.Invoke();
+    });
+
     public void Pointer(int x, int y, int wheel, MouseButtons buttons) => Moves.Add((x, y, wheel, buttons));
 
     public (KeyCode, bool) NextKey() => Keys.TryTake(out var key, Hang) ? key : throw new TimeoutException("no key came");

@@ -67,6 +67,17 @@ sealed class VncViewer : IDisposable
         Picture = new uint[Width * Height];
     }
 
+    /// <summary>Of the keyboard, as the server told last.</summary>
+    public int Lights { get; private set; } = -1;
+
+    public void Key(uint keysym, bool down) => Send(4, (byte)(down ? 1 : 0), 0, 0, (byte)(keysym >> 24), (byte)(keysym >> 16), (byte)(keysym >> 8), (byte)keysym);
+
+    public void Type(params uint[] keysyms)
+    {
+        foreach (uint keysym in keysyms) Key(keysym, true);
+        foreach (uint keysym in keysyms.Reverse()) Key(keysym, false);
+    }
+
     public void SetEncodings(params int[] encodings)
     {
         var message = new byte[4 + encodings.Length * 4];
@@ -110,6 +121,8 @@ sealed class VncViewer : IDisposable
                 case 5: Hextile(x, y, width, height); break;
                 case -223: (Width, Height, Picture) = (width, height, new uint[width * height]); break;
                 case -257 or -258: break;
+                case -261: Lights = Receive(1)[0]; break;
+                case 0x574D5668: Lights = Dword(); break;
                 default: throw new InvalidDataException($"encoding {encoding} was not offered");
             }
         }

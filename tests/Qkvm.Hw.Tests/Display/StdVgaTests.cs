@@ -49,6 +49,38 @@ public sealed class StdVgaTests : IDisposable
     }
 
     [Fact]
+    public void BAR_2_begins_with_the_monitors_identification()
+    {
+        Assert.Equal((0xFFFF_FF00u, 0x00FF_FFFFu), (_vga.Read(VgaBench.Mmio, 4), _vga.Read(VgaBench.Mmio + 4, 4)));
+        Assert.Equal((1280, 800), Preferred(_vga));
+        Assert.Equal(0u, _vga.Read(VgaBench.Mmio + 0x80, 4));
+        _vga.Write(VgaBench.Mmio, 0x55);
+        Assert.Equal(0u, _vga.Read(VgaBench.Mmio));                // read-only
+        using var wide = new VgaBench(16, ("xres", "1600"), ("yres", "900"), ("xmax", "800"));
+        Assert.Equal((1600, 900), Preferred(wide));
+        Assert.Equal(0x21u, wide.Read(VgaBench.Mmio + 35));        // 640x480 and 800x600 alone
+        using var none = new VgaBench(16, ("edid", "off"));
+        Assert.Equal(0xFFFF_FFFFu, none.Read(VgaBench.Mmio + 4, 4));
+
+        static (int, int) Preferred(VgaBench vga) => (Pixels(vga, 56), Pixels(vga, 59));
+        static int Pixels(VgaBench vga, ulong at) => (int)(vga.Read(VgaBench.Mmio + at) | vga.Read(VgaBench.Mmio + at + 2) >> 4 << 8);
+    }
+
+    /// <summary>"Index 1CEh, data 1CFh and 1D0h", words.</summary>
+    [Theory]
+    [InlineData(0x1CF)] [InlineData(0x1D0)]
+    public void The_VBE_data_port_has_16_bits_at_both_of_its_places(int port)
+    {
+        _vga.Out(0x1CE, 1, 2);
+        _vga.Out((ulong)port, 0x0512, 2);
+        Assert.Equal(0x0512u, _vga.In(0x1CF, 2));
+        Assert.Equal(0x0512u, _vga.In((ulong)port, 2));
+        _vga.Out(0x1CE, 0x0300_0002, 4);                           // index and data at once
+        Assert.Equal(0x0300u, _vga.In((ulong)port, 2));
+        Assert.Equal(0xFFu, _vga.In(0x1D2));
+    }
+
+    [Fact]
     public void The_palette_reads_back_from_its_own_index_and_tells_which_way_it_goes()
     {
         _vga.Dac(7, 1, 2, 3);

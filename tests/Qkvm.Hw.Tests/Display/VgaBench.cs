@@ -13,10 +13,10 @@ sealed class VgaBench : IDisposable
 
     readonly PciBench _bench = new();
 
-    public VgaBench(int megabytes = 16)
+    public VgaBench(int megabytes = 16, params (string Name, string Value)[] given)
     {
         var board = new FakeBoard(new DeviceBench(_bench.Clock)) { Memory = _bench.Memory.Space, Ports = _bench.Memory.Ports, Bus = _bench.Bus };
-        Card = _bench.Plug(new StdVga(FakeBoard.Defaults(StdVga.Model, ("vgamem_mb", $"{megabytes}")), board), 2);
+        Card = _bench.Plug(new StdVga(FakeBoard.Defaults(StdVga.Model, [("vgamem_mb", $"{megabytes}"), .. given]), board), 2);
         _bench.Bus.WriteConfig(Card.DevFn, 0x10, 4, (uint)Linear);
         _bench.Bus.WriteConfig(Card.DevFn, 0x18, 4, (uint)Mmio);
     }

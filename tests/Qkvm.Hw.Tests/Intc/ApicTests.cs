@@ -450,4 +450,59 @@ public class ApicTests
         Assert.True(Apic.ReadMsr(0x830, out ulong readBack));
         Assert.Equal(command, readBack);
     }
+
+    /// <summary>Section 11.5.4: bit 18 of the timer's entry is reserved where CPUID shows no TSC-deadline mode.</summary>
+    [Theory]
+    [InlineData(true, 0x40031u)]
+    [InlineData(false, 0x00031u)]
+    public void The_deadline_mode_exists_with_its_feature_alone(bool hasDeadline, uint kept)
+    {
+        _cpus[0].HasTscDeadline = hasDeadline;
+        Apic.WriteMmio(LvtTimer, 0x40031);
+        Assert.Equal(kept, Apic.ReadMmio(LvtTimer));
+        Assert.True(Apic.WriteBaseMsr(Apic.BaseMsr | BaseX2Apic));
+        Assert.Equal(hasDeadline, Apic.WriteMsr(0x832, 0x40031));
+    }
+
+    /// <summary>Section 11.4.3: a disabled APIC's pins are INTR and NMI.</summary>
+    [Fact]
+    public void A_disabled_apic_passes_its_pins_on()
+    {
+        Apic.WriteMmio(Lint1, 0x10400);                                 // masked: while it is enabled nothing comes
+        Apic.SetLint1(true);
+        Apic.SetLint1(false);
+        Assert.Empty(_cpus[0].Signals);
+        Assert.True(Apic.WriteBaseMsr(Apic.BaseMsr & ~0x800ul));
+        Apic.SetLint1(true);
+        Apic.SetLint1(false);
+        Assert.Equal(["Nmi"], _cpus[0].Signals);
+        Apic.SetLint0(true);
+        Assert.True(Apic.HasInterrupt);
+        Apic.SetLint0(false);
+        Assert.False(Apic.HasInterrupt);
+        Apic.Accept(DeliveryMode.Fixed, 0x50, isLevel: false);
+        Assert.False(Apic.HasInterrupt);
+        Assert.Equal(uint.MaxValue, Apic.ReadMmio(Svr));
+    }
+
+    /// <summary>Table 11-5 and figure 11-27: EN and EXTD.</summary>
+    [Theory]
+    [InlineData(0x000ul, 0x800ul, true)]
+    [InlineData(0x000ul, 0xC00ul, false)]
+    [InlineData(0x000ul, 0x400ul, false)]
+    [InlineData(0x800ul, 0x000ul, true)]
+    [InlineData(0x800ul, 0xC00ul, true)]
+    [InlineData(0x800ul, 0x400ul, false)]
+    [InlineData(0xC00ul, 0x000ul, true)]
+    [InlineData(0xC00ul, 0x800ul, false)]
+    [InlineData(0xC00ul, 0x400ul, false)]
+    [InlineData(0xC00ul, 0xC00ul, true)]
+    public void Modes_change_as_the_manual_allows(ulong from, ulong to, bool legal)
+    {
+        const ulong modes = 0xC00;
+        ulong rest = Apic.BaseMsr & ~modes;
+        if (from != 0x800) Assert.True(Apic.WriteBaseMsr(rest | (from == 0 ? 0 : modes)));
+        Assert.Equal(legal, Apic.WriteBaseMsr(rest | to));
+        Assert.Equal(legal ? to : from, Apic.BaseMsr & modes);
+    }
 }

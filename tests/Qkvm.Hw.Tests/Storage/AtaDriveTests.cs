@@ -34,6 +34,7 @@ public sealed class AtaDriveTests : IDisposable
         Assert.Equal((4, 16, 63), (Word(data, 1), Word(data, 3), Word(data, 6)));
         Assert.Equal(4096, Word(data, 60) | Word(data, 61) << 16);
         Assert.Equal(4096, Word(data, 100) | Word(data, 101) << 16);
+        Assert.Equal((2, 3), (Word(data, 53) & 2, Word(data, 64)));   // words 64 to 70 are valid; PIO 3 and 4
         Assert.Equal(Drdy | Dsc, _ide.Peek(Primary));
     }
 
@@ -112,6 +113,9 @@ public sealed class AtaDriveTests : IDisposable
             _ide.Lba28(Primary, command, lba, count);
             Assert.Equal(Err, _ide.WaitIrq(Primary) & (Err | Drq));
             Assert.Equal(0x10, _ide.In(Primary + 1));
+            // "the address of the sector where the first unrecoverable error occurred"
+            long first = _ide.In(Primary + 3) | _ide.In(Primary + 4) << 8 | _ide.In(Primary + 5) << 16 | (_ide.In(Primary + 6) & 15) << 24;
+            Assert.Equal(Math.Max(lba, 4096), first);
         }
         _ide.Lba48(Primary, 0x25, 0xFFFFFFFFFFFF, 0xFFFF);
         Assert.Equal(Err, _ide.WaitIrq(Primary) & (Err | Drq));

@@ -1,4 +1,5 @@
 using System.Text;
+using Qkvm.Hw.Storage;
 using Qkvm.Testing;
 using static Qkvm.Hw.Tests.Storage.IdeBench;
 
@@ -127,6 +128,68 @@ public sealed class AtapiDriveTests : IDisposable
         Assert.Equal(8, _ide.Reply().Length);
         _ide.Packet(false, 0xFFFE, 0x51, 0, 0, 0, 0, 0, 0, 0, 34);
         Assert.Equal(34, _ide.Reply().Length);
+    }
+
+    /// <summary>MMC-3, "CD audio control mode page"; SPC-3, "MODE SENSE", page control.</summary>
+    [Fact]
+    public void The_audio_page_is_there_alone_and_among_all_and_nothing_is_changeable()
+    {
+        _ide.Packet(false, 0xFFFE, 0x5A, 0, 0x0E, 0, 0, 0, 0, 0, 255);
+        byte[] mode = _ide.Reply();
+        Assert.Equal([0x0E, 14, 4, 0, 0, 0, 0, 0, 1, 0xFF, 2, 0xFF, 0, 0, 0, 0], mode[8..]);
+        _ide.Packet(false, 0xFFFE, 0x1A, 0, 0x0E, 0, 255);
+        Assert.Equal(mode[8..], _ide.Reply()[4..]);
+        _ide.Packet(false, 0xFFFE, 0x5A, 0, 0x3F, 0, 0, 0, 0, 0, 255);
+        mode = _ide.Reply();
+        Assert.Equal((mode.Length - 2, 0x01, 0x0E, 0x2A), (mode[1], mode[8], mode[16], mode[32]));
+        _ide.Packet(false, 0xFFFE, 0x5A, 0, 0x7F, 0, 0, 0, 0, 0, 255); // changeable values
+        byte[] masks = _ide.Reply();
+        Assert.Equal(mode.Length, masks.Length);
+        foreach (int page in (int[])[8, 16, 32])
+        {
+            Assert.Equal(mode[page..(page + 2)], masks[page..(page + 2)]);
+            Assert.All(masks[(page + 2)..(page + 2 + masks[page + 1])], b => Assert.Equal(0, b));
+        }
+    }
+
+    [Theory]
+    [InlineData(0xF8, 0, 2352)] [InlineData(0xB8, 0, 2352)] [InlineData(0x10, 16, 2048)] [InlineData(0x18, 16, 2336)] [InlineData(0x30, 12, 2052)]
+    [InlineData(0x20, 12, 4)] [InlineData(0xA0, 0, 16)] [InlineData(0x80, 0, 12)] [InlineData(0x58, 16, 2336)]
+    public void Raw_sectors_come_with_the_parts_that_are_wanted(int parts, int from, int length)
+    {
+        const int First = 75, Count = 130;                         // more than the buffer holds
+        byte[] expected = [.. Enumerable.Range(First, Count).SelectMany(s => Raw(s)[from..(from + length)])];
+        _ide.Packet(false, 2352, 0xBE, 0, 0, 0, 0, First, 0, 0, Count, (byte)parts);
+        Assert.Equal(expected, _ide.Reply());
+        _ide.Packet(false, 0xFFFE, 0xB9, 8, 0, 0, 3, 0, 0, 4, 55, (byte)parts); // 00:03:00 to 00:04:55, mode 1 expected
+        Assert.Equal(expected, _ide.Reply());
+
+        for (int at = 0; at < 10; at++) _ide.Memory.Write(0x200000 + (ulong)at * 0x8000, new byte[0x8000]);
+        _ide.Regions([.. Enumerable.Range(0, (expected.Length + 0x7FFF) / 0x8000).Select(i => (0x200000u + (uint)i * 0x8000, Math.Min(0x8000, (expected.Length - i * 0x8000 + 1) & ~1)))]);
+        _ide.StartDma(Secondary, toMemory: true);
+        _ide.Packet(true, 0, 0xBE, 0, 0, 0, 0, First, 0, 0, Count, (byte)parts);
+        Assert.Equal(0, _ide.WaitIrq(Secondary) & Err);
+        byte[] memory = new byte[expected.Length];
+        _ide.Memory.Read(0x200000, memory);
+        Assert.Equal(expected, memory);
+
+        byte[] Raw(int sector)
+        {
+            byte[] raw = new byte[2352];
+            int time = sector + 150;
+            CdSector.Build(raw, Disc(sector, 1), ((byte)(time / 75 / 60), (byte)(time / 75 % 60), (byte)(time % 75)));
+            return raw;
+        }
+    }
+
+    [Theory]
+    [InlineData(0, 0x90, 0, 0x24)] [InlineData(0, 0x08, 0, 0x24)] [InlineData(0, 0xFA, 0, 0x24)] [InlineData(0, 0xF8, 1, 0x24)] [InlineData(4, 0xF8, 0, 0x64)]
+    [InlineData(12, 0xF8, 0, 0x64)]
+    public void Raw_sectors_that_are_not_on_the_disc_are_refused(int type, int parts, int subChannel, int code)
+    {
+        _ide.Packet(false, 0xFFFE, 0xBE, (byte)type, 0, 0, 0, 0, 0, 0, 1, (byte)parts, (byte)subChannel);
+        Assert.Equal(Err, _ide.WaitIrq(Secondary) & (Err | Drq));
+        Assert.Equal((5, code), Sense());
     }
 
     [Fact]

@@ -204,4 +204,33 @@ public class I8254Tests
         _clock.Advance(15_086);
         Assert.NotEqual(refresh, port.Read(0, 1) & 0x10);
     }
+
+    /// <summary>"Mode 0": the first byte of two disables counting and sets OUT low; the second loads. GATE changes nothing between.</summary>
+    [Fact]
+    public void Half_a_count_stops_mode_0()
+    {
+        I8254Counter counter = Programmed(0, 10);
+        Assert.True(counter.Wave(20).Out);
+        Assert.True(counter.Write(5, now: 20));
+        Assert.Equal((false, Never), counter.Wave(20));
+        counter.SetGate(false, 25);
+        counter.SetGate(true, 30);
+        Assert.Equal((false, Never), counter.Wave(1000));
+        counter.Write(0, now: 1000);
+        Assert.Equal((false, 1005L), counter.Wave(1000));
+        Assert.True(counter.Wave(1005).Out);
+
+        I8254Counter early = Programmed(0, 10);
+        early.Write(3, now: 4);
+        Assert.Equal(6, early.Read(50) | early.Read(50) << 8);          // it stands
+    }
+
+    [Theory]
+    [InlineData(2)] [InlineData(3)] [InlineData(4)]
+    public void Half_a_count_leaves_the_other_modes_alone(int mode)
+    {
+        I8254Counter counter = Programmed(mode, 10), other = Programmed(mode, 10);
+        Assert.False(counter.Write(5, now: 3));
+        for (long tick = 3; tick < 30; tick++) Assert.Equal(other.Wave(tick), counter.Wave(tick));
+    }
 }

@@ -12,6 +12,7 @@ public class KernelTests
     const ulong MiB = 1 << 20;
     const int SetupSize = 5 * 512;
 
+    readonly List<string> _warnings = [];
     readonly FwCfg _fwCfg = new(Space("memory"), Space("ports"));
 
     static AddressSpace Space(string name) => new(name, MemoryRegion.Container(name, 0x10000), new MachineLock());
@@ -51,9 +52,9 @@ public class KernelTests
     }
 
     [Theory]
-    [InlineData(128, 0x7FFF_FFFFu, 0, 128 * MiB - 0x28000)]       // below the firmware's tables
+    [InlineData(128, 0x7FFF_FFFFu, 0, 128 * MiB)]                 // the end of memory
     [InlineData(2048, 0x37FF_FFFFu, 0, 0x37FF_FFFFul)]            // where the kernel says
-    [InlineData(2048, 0x37FF_FFFFu, 2, 2048 * MiB - 0x28000)]     // anywhere, by XLF_CAN_BE_LOADED_ABOVE_4G
+    [InlineData(2048, 0x37FF_FFFFu, 2, 2048 * MiB)]               // anywhere, by XLF_CAN_BE_LOADED_ABOVE_4G
     public void The_initrd_goes_as_high_as_it_may(ulong mebibytes, uint initrdMax, ushort flags, ulong limit)
     {
         LinuxImage.Load(_fwCfg, "vmlinuz", BzImage(initrdMax: initrdMax, extendedFlags: flags), "", "initrd", new byte[5000], mebibytes * MiB);
@@ -63,19 +64,87 @@ public class KernelTests
     }
 
     [Theory]
-    [InlineData("empty")] [InlineData("text")] [InlineData("old")] [InlineData("low")] [InlineData("cut")]
-    public void What_is_no_bzImage_is_refused_with_the_reason(string kind)
+    [InlineData("empty")] [InlineData("text")] [InlineData("large")] [InlineData("cut")] [InlineData("setup")]
+    public void What_is_no_Linux_kernel_is_refused_with_the_reason(string kind)
     {
         byte[] kernel = kind switch
         {
             "empty" => [],
             "text" => Encoding.ASCII.GetBytes(new string('x', 4096)),
-            "old" => BzImage(protocol: 0x200),
-            "low" => BzImage(loadFlags: 0),
+            "large" => [.. BzImage(loadFlags: 0), .. new byte[0x80000]], // a zImage that reaches beyond 90000h
+            "setup" => LongSetup(),
             _ => BzImage()[..1024],
         };
         var error = Assert.Throws<ConfigurationException>(() => LinuxImage.Load(_fwCfg, "/boot/it", kernel, "", null, null, 128 * MiB));
-        Assert.StartsWith("-kernel /boot/it: not a Linux bzImage (", error.Message);
+        Assert.StartsWith("-kernel /boot/it: not a Linux kernel (", error.Message);
+
+        static byte[] LongSetup()
+        {
+            byte[] image = [.. BzImage(), .. new byte[0x10000]];
+            image[0x1F1] = 64;
+            return image;
+        }
+    }
+
+    /// <summary>boot.rst, "The kernel command line", "Sample boot configuration", and the fields' own versions.</summary>
+    [Theory]
+    [InlineData(0x000, 0, 0x90000u, 0x10000u)] [InlineData(0x200, 0, 0x90000u, 0x10000u)] [InlineData(0x200, 1, 0x90000u, 0x100000u)]
+    [InlineData(0x201, 0, 0x90000u, 0x10000u)] [InlineData(0x201, 1, 0x90000u, 0x100000u)] [InlineData(0x202, 0, 0x90000u, 0x10000u)]
+    [InlineData(0x202, 1, 0x10000u, 0x100000u)] [InlineData(0x20F, 1, 0x10000u, 0x100000u)]
+    public void Each_version_of_the_protocol_is_loaded_by_its_own_rules(int version, byte loadFlags, uint realMode, uint address)
+    {
+        byte[] kernel = BzImage((ushort)version, loadFlags);
+        kernel.AsSpan(0x20, 4).Fill(0x11);
+        (kernel[0x1FE], kernel[0x1FF]) = (0x55, 0xAA);
+        if (version == 0) kernel.AsSpan(0x202, 4).Clear();
+        LinuxImage.Load(_fwCfg, "vmlinuz", kernel, "root=/dev/hda", version == 0 ? null : "initrd", version == 0 ? null : new byte[5000], 64 * MiB);
+        byte[] setup = _fwCfg.Item(FwCfgKey.SetupData).ToArray();
+        uint line = Number(FwCfgKey.CommandLineAddress), heapEnd = line - realMode;
+        Assert.Equal((realMode, address), (Number(FwCfgKey.SetupAddress), Number(FwCfgKey.KernelAddress)));
+        Assert.Equal(realMode == 0x10000 ? 0x10000u : 0x9800u, heapEnd);
+        Assert.Equal(version >= 0x200 ? 0xB0 : kernel[0x210], setup[0x210]);
+        Assert.Equal(version >= 0x201 ? 0x80 : 0, setup[0x211] & 0x80);
+        if (version >= 0x201) Assert.Equal(heapEnd - 0x200, BinaryPrimitives.ReadUInt16LittleEndian(setup.AsSpan(0x224)));
+        if (version >= 0x202)
+        {
+            Assert.Equal(line, U32(setup, 0x228));
+            Assert.Equal(0x11111111u, U32(setup, 0x20));
+        }
+        else
+        {
+            Assert.Equal(0x9800_A33Fu, U32(setup, 0x20));          // magic, offset
+            Assert.Equal(0u, U32(setup, 0x228));                   // not the loader's in those versions
+            Assert.Equal(version == 0 ? 0 : 0x9800 + 14, BinaryPrimitives.ReadUInt16LittleEndian(setup.AsSpan(0x212)));
+        }
+        if (version >= 0x200) Assert.Equal((Number(FwCfgKey.InitrdAddress), 5000u), (U32(setup, 0x218), U32(setup, 0x21C)));
+    }
+
+    [Fact]
+    public void A_kernel_older_than_the_protocol_takes_no_initrd()
+    {
+        byte[] kernel = BzImage();
+        kernel.AsSpan(0x202, 4).Clear();
+        (kernel[0x1FE], kernel[0x1FF]) = (0x55, 0xAA);
+        Assert.StartsWith("-initrd i:", Assert.Throws<ConfigurationException>(
+            () => LinuxImage.Load(_fwCfg, "k", kernel, "", "i", new byte[1], 64 * MiB)).Message);
+    }
+
+    /// <summary>boot.rst, "init_size": the memory that the kernel needs before it looks at the memory map.</summary>
+    [Fact]
+    public void The_initrd_lies_behind_what_the_kernel_unpacks_to()
+    {
+        byte[] kernel = BzImage();
+        BinaryPrimitives.WriteUInt64LittleEndian(kernel.AsSpan(0x258), 16 * MiB);
+        BinaryPrimitives.WriteUInt32LittleEndian(kernel.AsSpan(0x230), 2 << 20);
+        kernel[0x234] = 1;
+        BinaryPrimitives.WriteUInt32LittleEndian(kernel.AsSpan(0x260), 40 << 20);
+        LinuxImage.Load(_fwCfg, "k", kernel, "", "i", new byte[4 * MiB], 64 * MiB);
+        Assert.InRange((ulong)Number(FwCfgKey.InitrdAddress), 56 * MiB, 60 * MiB);
+        Assert.Contains("-initrd i", Refused(new byte[9 * MiB], 64));
+        Assert.Contains("needs the memory up to 57 MiB", Refused(null, 48));
+
+        string Refused(byte[]? initrd, ulong mebibytes) => Assert.Throws<ConfigurationException>(
+            () => LinuxImage.Load(_fwCfg, "k", kernel, "", "i", initrd, mebibytes * MiB)).Message;
     }
 
     [Fact]
@@ -90,35 +159,86 @@ public class KernelTests
     [Fact]
     public void A_Multiboot_image_with_address_fields_is_laid_out_with_its_modules_and_information()
     {
-        string module = Path.GetTempFileName();
+        string module = Path.Combine(Path.GetTempPath(), $"qkvm,{Guid.NewGuid()}"), typed = module.Replace(",", ",,", StringComparison.Ordinal);
         try
         {
             File.WriteAllBytes(module, [7, 8, 9]);
-            MultibootImage.Load(_fwCfg, "kernel", AddressFieldsImage(), "arg", $"{module} one two", 64 * MiB);
+            LoadMultiboot(AddressFieldsImage(), "arg", $"{typed} one,,two three,{typed}");
             byte[] block = _fwCfg.Item(FwCfgKey.KernelData).ToArray(), information = _fwCfg.Item(FwCfgKey.InitrdData).ToArray();
-            uint at = Number(FwCfgKey.InitrdAddress), load = Number(FwCfgKey.KernelAddress);
+            byte[] modules = _fwCfg.Item(FwCfgKey.SetupData).ToArray();
+            uint at = Number(FwCfgKey.InitrdAddress), load = Number(FwCfgKey.KernelAddress), modulesAt = Number(FwCfgKey.SetupAddress);
             Assert.Equal((0x10_0000u, 0x10_0020u), (load, Number(FwCfgKey.KernelEntry)));
             Assert.Equal(0x1BADB002u, U32(block, 0));
             Assert.Equal(0u, U32(block, 0x100));                   // bss
             Assert.True(at + information.Length <= 0xA0000);
-            Assert.Equal(0x41u, U32(information, 0) & 0x41);       // the ROM fills memory sizes and map in
+            Assert.Equal(0x41u, U32(information, 0) & 0x1041);     // the ROM fills memory sizes and map in
             Assert.Equal("kernel arg", TextAt(information, U32(information, 16) - at));
-            Assert.Equal(1u, U32(information, 20));
+            Assert.Equal(2u, U32(information, 20));
             int list = (int)(U32(information, 24) - at);
             uint start = U32(information, list), end = U32(information, list + 4);
             Assert.Equal((0u, 3u), (start % 4096, end - start));
-            Assert.Equal([7, 8, 9], block.AsSpan((int)(start - load), 3).ToArray());
-            Assert.Equal($"{module} one two", TextAt(information, U32(information, list + 8) - at));
+            Assert.Equal([7, 8, 9], modules.AsSpan((int)(start - modulesAt), 3).ToArray());
+            Assert.Equal($"{module} one,two three", TextAt(information, U32(information, list + 8) - at));
+            Assert.Equal(module, TextAt(information, U32(information, list + 24) - at));
             Assert.True(U32(information, 48) - at + 32 * 24 <= information.Length);
+            Assert.Empty(_warnings);
         }
         finally { File.Delete(module); }
+    }
+
+    /// <summary>Section 3.3: "The bootloader … must take care not to overwrite" what it loaded. Bss included; the end of low
+    /// memory (the EBDA), the stack of the ROM and the BIOS' variables left alone.</summary>
+    [Theory]
+    [InlineData(0x100000, 0x5000)] [InlineData(0x8000, 0x6000)] [InlineData(0x9000, 0x1000)] [InlineData(0x9010, 0x10)]
+    [InlineData(0x1000, 0x9000)] [InlineData(0x8000, 0x90000)] [InlineData(0x9E000, 0x1C00)] [InlineData(0, 0x9000)] [InlineData(0x7000, 0x97000)]
+    public void Kernel_modules_and_information_never_overlap(uint load, uint size)
+    {
+        string module = Path.GetTempFileName();
+        try
+        {
+            File.WriteAllBytes(module, new byte[5000]);
+            LoadMultiboot(AddressFieldsImage(load, size), new string('a', 3000), $"{module},{module}");
+            byte[] information = _fwCfg.Item(FwCfgKey.InitrdData).ToArray();
+            uint at = Number(FwCfgKey.InitrdAddress), list = U32(information, 24) - at;
+            var taken = new List<(uint Start, uint End)>
+            {
+                (load, load + size), (at, at + (uint)information.Length), (0x7000, 0x7C00),
+                (U32(information, (int)list), U32(information, (int)list + 4)), (U32(information, (int)list + 16), U32(information, (int)list + 20)),
+            };
+            Assert.Equal((load, size), (Number(FwCfgKey.KernelAddress), Number(FwCfgKey.KernelSize)));
+            Assert.InRange(at, 0x600u, 0x9FC00u - (uint)information.Length);
+            Assert.All(taken[3..], m => Assert.True(m.Start >= 0x10_0000));
+            if (load < 0x7C00) taken.RemoveAt(2);                  // the kernel comes last, when the stack is needed no longer
+            foreach (var a in taken)
+                foreach (var b in taken)
+                    Assert.True(a == b || a.End <= b.Start || b.End <= a.Start, $"{a} over {b}");
+        }
+        finally { File.Delete(module); }
+    }
+
+    [Theory]
+    [InlineData(0x9000, 0x97000, "no memory")] [InlineData(0xA0000, 0x1000, "no memory")] [InlineData(0x1000, 0x9EC00, "below 640 KiB")]
+    [InlineData(0x3FF_0000, 0x20000, "larger -m")]
+    public void A_Multiboot_kernel_where_no_memory_is_is_refused(uint load, uint size, string why) =>
+        Assert.Contains(why, Assert.Throws<ConfigurationException>(() => LoadMultiboot(AddressFieldsImage(load, size))).Message);
+
+    [Fact]
+    public void A_Multiboot_kernel_that_asks_for_a_video_mode_is_told_of_the_text_mode()
+    {
+        LoadMultiboot(AddressFieldsImage(flags: 7));
+        byte[] information = _fwCfg.Item(FwCfgKey.InitrdData).ToArray();
+        Assert.Contains("text mode", Assert.Single(_warnings));
+        Assert.Equal(0x1000u, U32(information, 0) & 0x1800);
+        Assert.Equal((0xB8000u, 0u, 160u, 80u, 25u), (U32(information, 88), U32(information, 92), U32(information, 96), U32(information, 100), U32(information, 104)));
+        Assert.Equal((16, 2), (information[108], information[109]));
+        Assert.Contains("require", Assert.Throws<ConfigurationException>(() => LoadMultiboot(AddressFieldsImage(flags: 8))).Message);
     }
 
     [Fact]
     public void A_Multiboot_ELF_image_is_laid_out_by_its_program_headers()
     {
         byte[] elf = Elf(32);
-        MultibootImage.Load(_fwCfg, "kernel", elf, "", null, 64 * MiB);
+        LoadMultiboot(elf);
         byte[] block = _fwCfg.Item(FwCfgKey.KernelData).ToArray();
         Assert.Equal((0x20_0000u, 0x20_0010u), (Number(FwCfgKey.KernelAddress), Number(FwCfgKey.KernelEntry))); // physical
         Assert.Equal(0x3000, block.Length);
@@ -133,17 +253,21 @@ public class KernelTests
     {
         byte[] elf = Elf(bits);
         if (bits == 32) BinaryPrimitives.WriteUInt32LittleEndian(elf.AsSpan(52 + 16), 0xFFFF_0000);
-        var error = Assert.Throws<ConfigurationException>(() => MultibootImage.Load(_fwCfg, "kernel", elf, "", null, 64 * MiB));
+        var error = Assert.Throws<ConfigurationException>(() => LoadMultiboot(elf));
         Assert.StartsWith("-kernel kernel:", error.Message);
         Assert.Contains(why, error.Message);
     }
 
-    static byte[] AddressFieldsImage()
+    void LoadMultiboot(byte[] kernel, string append = "", string? modules = null) =>
+        MultibootImage.Load(_fwCfg, "kernel", kernel, append, modules, 64 * MiB, _warnings.Add);
+
+    static byte[] AddressFieldsImage(uint load = 0x10_0000, uint size = 0x1000, uint flags = 0)
     {
-        const uint Flags = 0x10000, Load = 0x10_0000;
+        const uint AddressFields = 0x10000;
+        flags |= AddressFields;
         byte[] image = new byte[256];
         image.AsSpan().Fill(0x90);
-        uint[] header = [0x1BADB002, Flags, unchecked(0u - 0x1BADB002u - Flags), Load, Load, Load + 256, Load + 0x1000, Load + 0x20];
+        uint[] header = [0x1BADB002, flags, unchecked(0u - 0x1BADB002u - flags), load, load, load + Math.Min(size, 256), load + size, load + 0x20];
         for (int i = 0; i < header.Length; i++) BinaryPrimitives.WriteUInt32LittleEndian(image.AsSpan(i * 4), header[i]);
         return image;
     }

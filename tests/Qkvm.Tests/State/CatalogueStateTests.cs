@@ -26,7 +26,7 @@ public class CatalogueStateTests
         get
         {
             var models = new TheoryData<string, int>();
-            foreach (DeviceModel model in Catalogue.Devices)
+            foreach (DeviceModel model in Catalogue.Devices.Models)
                 for (int way = 0; way < 3; way++) models.Add(model.Name, way);
             return models;
         }
@@ -35,7 +35,7 @@ public class CatalogueStateTests
     [Theory, MemberData(nameof(Models))]
     public void A_device_keeps_its_state(string name, int way)
     {
-        DeviceModel model = Catalogue.Devices.Single(m => m.Name == name);
+        DeviceModel model = Catalogue.Devices.Models.Single(m => m.Name == name);
         var clock = new FakeClock();
         using var bare = new StateBench(clock);
         using var used = new StateBench(clock, model);

@@ -1,3 +1,4 @@
+using Qkvm.Backends.Objects;
 using Qkvm.Core.Block;
 using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
@@ -26,7 +27,7 @@ sealed class StateBench : IMachineRequests, IDisposable
     {
         Clock = clock;
         _loop = new EventLoop(_lock.Run);
-        DeviceModel[] models = everything ? Catalogue.Devices : model == null ? [] : [model];
+        DeviceModel[] models = everything ? [.. Catalogue.Devices.Models] : model == null ? [] : [model];
         Accelerator = new FakeAccelerator { IrqChip = ownIrqChips ? null : Wires };
         var config = new MachineConfig
         {
@@ -34,7 +35,8 @@ sealed class StateBench : IMachineRequests, IDisposable
             Rtc = new RtcConfig(RtcBase.Date, new DateTime(2024, 2, 29)),
             Devices = [.. models.Select((m, i) => new DeviceConfig(m.Name, $"device{i}", [.. Wanted(m, i)], $"-device {m.Name}"))],
         };
-        Board = new PcBoard(config, Accelerator, Backends, Catalogue.Devices, clock, _loop, _lock, this);
+        Board = new PcBoard(new BoardParts(config, Accelerator, Backends, Catalogue.Devices, clock, _loop, _lock,
+            this));
         Board.Reset();
     }
 
@@ -84,6 +86,7 @@ sealed class StateBench : IMachineRequests, IDisposable
     public void RequestReset(ShutdownCause cause) { }
     public void RequestPause(string reason) { }
     public void Raise(MachineEvent happened) { }
+    public void Warn(string line) { }
 
     public void Dispose()
     {
@@ -106,6 +109,7 @@ sealed class StateBench : IMachineRequests, IDisposable
                     break;
                 case PropertyKind.Chardev: Backends.Chardevs[id] = new FakeChar(); break;
                 case PropertyKind.Netdev: Backends.Netdevs[id] = new FakeNet(); break;
+                case PropertyKind.Object: Backends.Objects[id] = new RngBuiltin(); break;
                 default: continue;
             }
             yield return new OptionPair(property.Name, id);

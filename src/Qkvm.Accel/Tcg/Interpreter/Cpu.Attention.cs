@@ -48,6 +48,16 @@ public sealed unsafe partial class Cpu
         Call(CallSignal);
     }
 
+    /// <summary>From any thread; a gate that stays as it is costs nothing.</summary>
+    public void SetA20(bool open)
+    {
+        if (_isA20Closed != open) return;
+        _isA20Closed = !open;
+        Call(CallSignal);
+    }
+
+    volatile bool _isA20Closed;
+
     /// <summary>Three faults on top of each other: Run ends with Shutdown.</summary>
     public void TripleFault() => Interlocked.Or(ref _attention, CallShutdown);
 
@@ -71,6 +81,11 @@ public sealed unsafe partial class Cpu
             {
                 if ((calls & ~CallKick) != 0) Interlocked.Or(ref _attention, calls & ~(CallKick | CallNotice));
                 return new VCpuExit(ExitReason.Kicked);
+            }
+            if (_isA20Closed != (State->A20Masked != 0))
+            {
+                State->A20Masked = (byte)(_isA20Closed ? 1 : 0);
+                ModeChanged();                                      // which empties the TLB
             }
             if (State->InitPending != 0) TakeInit();
             if (State->WaitForSipi != 0)
@@ -146,6 +161,7 @@ public sealed unsafe partial class Cpu
     /// long as many of them do; a vCPU with little to do sleeps at once.</summary>
     void Sleep()
     {
+        if (!_hasWarned) WarnOfHalt();
         long start = Stopwatch.GetTimestamp(), end = start + _awake;
         while (_awake != 0 && Stopwatch.GetTimestamp() < end)
         {
@@ -160,6 +176,23 @@ public sealed unsafe partial class Cpu
         _sleeping = false;
         bool wasShort = Stopwatch.GetTimestamp() - start < s_longestAwake;
         _awake = wasShort ? Math.Min(Math.Max(2 * _awake, s_longestAwake / 8), s_longestAwake) : 0;
+    }
+
+    /// <summary>Hears once of firmware that halts for ever.</summary>
+    public Action<string>? Warn { get; init; }
+
+    bool _hasWarned;                                               // not migrated: a message, not state
+
+    /// <summary>HLT of the boot processor in the BIOS's part of memory with IF clear: only an NMI would end it. Firmware leaves the others
+    /// there until INIT.</summary>
+    void WarnOfHalt()
+    {
+        const ulong first = 0xC0000, last = 0xFFFFF, rom = 0xFF000000;
+        ulong linear = LinearOf(State->Rip);
+        if (Index != 0 || State->Halted == 0 || _waitsForStore || _isFrozen || (State->RflagsSystem & Interpreter.Rflags.If) != 0
+            || linear is not (>= first and <= last or >= rom and <= uint.MaxValue) || Warn == null) return;
+        _hasWarned = true;
+        Warn($"the firmware halted CPU {Index} at {State->Cs.Selector:x4}:{State->Rip:x} with interrupts off: it waits for ever");
     }
 
     static readonly long s_longestAwake = Stopwatch.Frequency / 10_000;

@@ -23,6 +23,9 @@ public sealed unsafe partial class Cpu
         public CodePage* Page;
         public uint Generation;
         public int Count;
+
+        /// <summary>Bytes of its instructions.</summary>
+        public ushort Size;
         public byte CodeSize;
 
         /// <summary>One instruction over two pages, or outside RAM: looked at anew each time.</summary>
@@ -124,24 +127,26 @@ public sealed unsafe partial class Cpu
     Block* DecodeTransient(ulong linear, int set)
     {
         byte* bytes = stackalloc byte[16];
-        int first = (int)Math.Min(MaxInstruction, PageSize - (linear & PageMask));
+        // What lies beyond CS.limit is not fetched.
+        int most = _is64Bit ? MaxInstruction : (int)Math.Min(MaxInstruction, (ulong)State->Cs.Limit - State->Rip + 1);
+        int first = (int)Math.Min((ulong)most, PageSize - (linear & PageMask));
         ReadPart(linear, bytes, first, set, Seg.Cs);
         Block* block = _transients + (linear >> 12) % Transients;
         int length = block->Count == 0 ? 0 : block->First->Length;
         ulong next = Wrap(linear + (ulong)first);
-        if (length > 0 && block->CodeSize == _codeSize && block->NextLinear == linear)
+        if (length > 0 && length <= most && block->CodeSize == _codeSize && block->NextLinear == linear)
         {
             if (length > first) ReadPart(next, bytes + first, length - first, set, Seg.Cs);
             if (new ReadOnlySpan<byte>(block->Bytes, length).SequenceEqual(new ReadOnlySpan<byte>(bytes, length))) return block;
         }
         block->First = (Insn*)(_transients + Transients) + (block - _transients);
         length = DecodeInto(block, bytes, first, linear, limit: 1);
-        if (length == 0 && first < MaxInstruction)
+        if (length == 0 && first < most)
         {
-            ReadPart(next, bytes + first, MaxInstruction - first, set, Seg.Cs);
-            length = DecodeInto(block, bytes, MaxInstruction, linear, limit: 1);
+            ReadPart(next, bytes + first, most - first, set, Seg.Cs);
+            length = DecodeInto(block, bytes, most, linear, limit: 1);
         }
-        if (length == 0) throw Gp();                               // longer than 15 bytes
+        if (length == 0) throw Gp();
         Buffer.MemoryCopy(bytes, block->Bytes, 16, MaxInstruction);
         block->NextLinear = linear;
         block->IsTransient = true;

@@ -39,9 +39,27 @@ public sealed unsafe partial class Cpu
     internal bool IsSupported(Code code)
     {
         if (code is Code.Lahf or Code.Sahf && _codeSize == 8 && !HasLahf) return false;
+        if (IsHint(code)) return HasHint(code);
         foreach (CpuidFeature feature in code.CpuidFeatures())
             if (!_decodable[(int)feature]) return false;
         return true;
+    }
+
+    /// <summary>0F 0D and 0F 18 to 0F 1F, all prefixes: prefetches, ENDBR, RDSSP and what is reserved. None depends on a feature: where it
+    /// is not the instruction of one, it is a NOP. Intel SDM vol. 2, NOP, RDSSP, ENDBR and table A-3.</summary>
+    static bool IsHint(Code code)
+    {
+        if (code.Mnemonic() is Mnemonic.Endbr32 or Mnemonic.Endbr64 or Mnemonic.Rdsspd or Mnemonic.Rdsspq) return true;
+        OpCodeInfo op = code.ToOpCode();
+        return op.Encoding == EncodingKind.Legacy && op.Table == OpCodeTableKind.T0F && op.OpCode is 0x0D or >= 0x18 and <= 0x1F;
+    }
+
+    /// <summary>Intel's since the P6 have all. AMD's want memory for 0F 0D, which all with 3DNow! or 64 bits have: APM vol. 3, PREFETCH.
+    /// That 3DNow! itself is not shown here does not take it from the models that had it.</summary>
+    bool HasHint(Code code)
+    {
+        if (_cpuid.Model.Family < 6) return false;
+        return !IsAmd || code.ToOpCode().OpCode != 0x0D || code.Mnemonic() != Mnemonic.Reservednop;
     }
 
     /// <summary>Where the processor lacks TZCNT, LZCNT or WBNOINVD, their prefix is ignored.</summary>

@@ -12,6 +12,9 @@ public sealed unsafe partial class Cpu
     // IA32_DEBUGCTL. LBR is kept and does nothing: the registers read as zero.
     const ulong DebugControlLbr = 1, DebugControlBtf = 2;
 
+    /// <summary>Others are reserved. Intel SDM vol. 4, table 2-2; AMD APM vol. 2, section 13.1.1.5.</summary>
+    ulong DebugControlKnown => IsAmd ? 0x3Fu : 0x1FFC3u;
+
     ulong _dr7Seen;
     bool _breaksOnCode, _watchesData, _watchesPorts;
 

@@ -27,7 +27,7 @@ public sealed unsafe partial class Cpu
             used += instruction.Length;
             if ((insn++->Flags & InsnFlags.EndsBlock) != 0) break;
         }
-        block->Count = count;
+        (block->Count, block->Size) = (count, (ushort)used);
         block->End = insn;
         block->CodeSize = (byte)_codeSize;
         if (used > 0) CodeTrace?.Decoded(linear - _codeBase, _codeSize * 8, new ReadOnlySpan<byte>(bytes, used));
@@ -53,7 +53,8 @@ public sealed unsafe partial class Cpu
         for (int i = 0; i < instruction.OpCount; i++) TranslateOperand(instruction, i, insn, ref hasImmediate);
         insn->OperandSize = OperandSize(instruction);
         if (code == Code.Call_m1632 && _codeSize == 8 && HasRexW(bytes)) insn->Flags |= InsnFlags.RexW;
-        if (code == Code.INVALID || !IsSupported(code)) Refuse(insn);
+        if (code == Code.INVALID && instruction.Length == MaxInstruction && IsTooLong(bytes)) RefuseTooLong(insn);
+        else if (code == Code.INVALID || !IsSupported(code)) Refuse(insn);
         else if (IntegerOps.TrySelect(instruction, insn)) { }
         else if (SystemOps.TrySelect(instruction, insn)) { if (!IsHarmless(code)) insn->Flags |= InsnFlags.EndsBlock | InsnFlags.System; }
         else if (VectorOps.TrySelect(instruction, insn)) insn->Flags |= InsnFlags.Vectors;
@@ -76,6 +77,38 @@ public sealed unsafe partial class Cpu
     }
 
     static void Undefined(Cpu cpu, Insn* insn) => throw cpu.Ud();
+
+    static void RefuseTooLong(Insn* insn)
+    {
+        Refuse(insn);
+        insn->Run = &TooLong;
+    }
+
+    /// <summary>Intel SDM vol. 3, section 6.15, interrupt 13; whatever the instruction would be.</summary>
+    static void TooLong(Cpu cpu, Insn* insn) => throw cpu.Gp();
+
+    /// <summary>Fifteen bytes that are no instruction: whether one would go on behind them. Prefixes that repeat or do
+    /// not change its length are taken away, so that the decoder sees what follows.</summary>
+    bool IsTooLong(byte* bytes)
+    {
+        byte* packed = stackalloc byte[MaxInstruction];
+        ReadOnlySpan<byte> known = [0x66, 0x67, 0xF0, 0xF2, 0xF3, 0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65];
+        int prefixes = 0, count = 0;
+        for (; prefixes < MaxInstruction; prefixes++)
+        {
+            byte prefix = bytes[prefixes];
+            // REX counts where it stands last.
+            if (_codeSize == 8 && (prefix & 0xF0) == 0x40 && (prefixes == MaxInstruction - 1 || known.Contains(bytes[prefixes + 1]) || (bytes[prefixes + 1] & 0xF0) == 0x40)) continue;
+            if (!known.Contains(prefix)) break;
+            if (prefix is 0x66 or 0x67 && !new ReadOnlySpan<byte>(packed, count).Contains(prefix)) packed[count++] = prefix;
+        }
+        Buffer.MemoryCopy(bytes + prefixes, packed + count, MaxInstruction - count, MaxInstruction - prefixes);
+        var reader = new ByteReader();
+        reader.Start(packed, count + MaxInstruction - prefixes);
+        Decoder decoder = Decoder.Create(_codeSize * 8, reader, DecoderOptions);
+        decoder.Decode(out _);
+        return decoder.LastError == DecoderError.NoMoreBytes;
+    }
 
     void TranslateOperand(in Instruction instruction, int number, Insn* insn, ref bool hasImmediate)
     {

@@ -70,6 +70,7 @@ public sealed unsafe partial class Cpu
         else EnterThroughGate(vector, errorCode, kind, returnRip);
         _hasEnteredHandler = true;
         if (vector != Vector.Debug || kind == Event.Software) return;
+        _dataBreakpointHit = false;                                // DR6 tells of all at once
         WriteDr7(State->Dr[7] & ~Dr7GeneralDetect);
         _debugControl &= ~(DebugControlLbr | DebugControlBtf);
     }

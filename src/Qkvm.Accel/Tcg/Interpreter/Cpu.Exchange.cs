@@ -22,11 +22,12 @@ public sealed unsafe partial class Cpu
         state.Field("sipi-vector", ref s->SipiVector);
         state.Field("smi-pending", ref s->SmiPending);
         state.Field("data-breakpoint-hit", ref _dataBreakpointHit);
+        state.Field("x87-error", ref _tellsError);
         state.Field("kvm-eoi-elided", ref _eoiElided);
         ExchangeArray(state, "mtrr-physical", _mtrrPhysical);
         ExchangeArray(state, "mtrr-fixed", _mtrrFixed);
         ExchangeArray(state, "mc", _mcBanks);
-        ExchangeArray(state, "amd", _amd);
+        ExchangeArray(state, "vendor", _vendorValues);
     }
 
     static void ExchangeArray(StateStream state, string name, ulong[] values)

@@ -121,8 +121,13 @@ public sealed unsafe partial class Cpu
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public bool IsCanonical(ulong linear) => (ulong)((long)(linear << _canonicalShift) >> _canonicalShift) == linear;
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    /// <summary>A base that a register takes: by the width that the processor supports, whatever is in use. Intel SDM vol. 1, section 3.3.7.1.</summary>
+    internal bool IsCanonicalBase(ulong linear) => (ulong)((long)(linear << _baseShift) >> _baseShift) == linear;
+
+    readonly int _baseShift;
+
     /// <summary>In a set for data.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static TlbEntry* Entry(TlbEntry* set, ulong linear) => (TlbEntry*)((byte*)set + (linear >> 7 & (TlbSet.Size - 1) * 32));
 
     /// <summary>In any set.</summary>

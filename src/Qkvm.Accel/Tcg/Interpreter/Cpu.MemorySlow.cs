@@ -218,8 +218,15 @@ public sealed unsafe partial class Cpu
     bool IsApicPage(ulong physical) =>
         Apic is { } apic && (apic.BaseMsr & 0xC00) == 0x800 && ((physical ^ apic.BaseMsr) & _physicalMask & ~PageMask) == 0;
 
+    /// <summary>The default page without an APIC in it: disabled, moved away or in x2APIC mode. A processor's own accesses there are no
+    /// messages and find nobody. Intel SDM vol. 3, sections 11.4.3 and 11.12.2.</summary>
+    bool IsEmptyApicPage(ulong physical) => (physical & ~PageMask) == DefaultApicPage && Apic != null && !IsApicPage(physical);
+
+    const ulong DefaultApicPage = 0xFEE00000;
+
     ulong ReadRegister(ulong physical, int size)
     {
+        if (IsEmptyApicPage(physical)) return ulong.MaxValue;
         if (!IsApicPage(physical)) return Memory.Read(physical, size);
         if (_eoiElided) SettleEoi();
         uint offset = (uint)(physical & PageMask);
@@ -230,6 +237,7 @@ public sealed unsafe partial class Cpu
 
     void WriteRegister(ulong physical, int size, ulong value)
     {
+        if (IsEmptyApicPage(physical)) return;
         if (!IsApicPage(physical)) Memory.Write(physical, size, value);
         else if ((physical & 3) == 0 && size >= 4) Apic!.WriteMmio((uint)(physical & PageMask), (uint)value);
     }

@@ -1,4 +1,3 @@
-using System.Runtime.Intrinsics.X86;
 using Qkvm.Accel.Tcg.Translator;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
@@ -97,7 +96,7 @@ public sealed unsafe partial class Cpu
         if (jumps == null) return null;
         for (int i = 0; i < count; i++) jumps[i].Target = JumpEntry.Empty;
         ReturnEntry* returns = null;
-        if ((bits & ModeIs64) != 0 && s_hostHasBmi2)
+        if ((bits & ModeIs64) != 0)
         {
             returns = (ReturnEntry*)_region.Allocate(ReturnEntry.Count * sizeof(ReturnEntry), 64);
             if (returns == null) return null;
@@ -117,7 +116,4 @@ public sealed unsafe partial class Cpu
             Jumps = jumps, JumpCount = count, Returns = returns,
         };
     }
-
-    /// <summary>Bmi2.IsSupported is no measure: it is false in code compiled ahead for x86-64-v2.</summary>
-    static readonly bool s_hostHasBmi2 = X86Base.CpuId(0, 0).Eax >= 7 && (X86Base.CpuId(7, 0).Ebx & 1 << 8) != 0;
 }

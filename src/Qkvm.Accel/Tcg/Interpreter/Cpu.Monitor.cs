@@ -39,7 +39,7 @@ public sealed unsafe partial class Cpu
     void EndHalt()
     {
         State->Halted = 0;
-        _waitsForStore = false;
+        _waitsForStore = _isFrozen = false;
         _monitored = null;
     }
 

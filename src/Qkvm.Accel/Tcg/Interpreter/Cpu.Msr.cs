@@ -1,37 +1,33 @@
 namespace Qkvm.Accel.Tcg.Interpreter;
 
 /// <summary>Model-specific registers. Intel SDM vol. 4, chapter 2; AMD APM vol. 2, appendix A. Unknown ones raise #GP.</summary>
-/// <remarks>Deviations: MTRRs, machine checks and performance status are storage without effect.</remarks>
+/// <remarks>Deviations: MTRRs, machine checks and what else <see cref="Model.VendorMsrs"/> lists are storage without effect.</remarks>
 public sealed unsafe partial class Cpu
 {
     static class Msr
     {
-        public const uint McAddress = 0, McType = 1, Tsc = 0x10, PlatformId = 0x17, ApicBase = 0x1B, FeatureControl = 0x3A, TscAdjust = 0x3B,
+        public const uint McAddress = 0, McType = 1, Tsc = 0x10, ApicBase = 0x1B, FeatureControl = 0x3A, TscAdjust = 0x3B,
             MicrocodeRevision = 0x8B, MtrrCap = 0xFE, SysenterCs = 0x174, SysenterEsp = 0x175, SysenterEip = 0x176,
-            McgCap = 0x179, McgStatus = 0x17A, McgControl = 0x17B, PerfStatus = 0x198, MiscEnable = 0x1A0, DebugControl = 0x1D9,
+            McgCap = 0x179, McgStatus = 0x17A, McgControl = 0x17B, MiscEnable = 0x1A0, DebugControl = 0x1D9,
             LastBranchFrom = 0x1DB, LastInterruptTo = 0x1DE, MtrrPhysical = 0x200, Pat = 0x277, MtrrDefault = 0x2FF, McBank = 0x400,
             TscDeadline = 0x6E0, Pkrs = 0x6E1, X2Apic = 0x800, X2ApicEnd = 0x8FF, Xss = 0xDA0,
             Efer = 0xC0000080, Star = 0xC0000081, LStar = 0xC0000082, CStar = 0xC0000083, FMask = 0xC0000084,
-            FsBase = 0xC0000100, GsBase = 0xC0000101, KernelGsBase = 0xC0000102, TscAux = 0xC0000103,
-            SysCfg = 0xC0010010, Hwcr = 0xC0010015, TopMem = 0xC001001A, TopMem2 = 0xC001001D, NbConfig = 0xC001001F,
-            InterruptPending = 0xC0010055, VmCr = 0xC0010114, OsvwLength = 0xC0010140, OsvwStatus = 0xC0010141,
-            LsConfig = 0xC0011020, IcConfig = 0xC0011021, DcConfig = 0xC0011022, DeConfig = 0xC0011029;
+            FsBase = 0xC0000100, GsBase = 0xC0000101, KernelGsBase = 0xC0000102, TscAux = 0xC0000103;
     }
 
     const int MtrrCount = 8, McBanks = 10, McRegistersPerBank = 4;
     const ulong FixedMtrrs = 0x100, WriteCombining = 0x400, McControlPresent = 0x100;
+    const ulong FeatureControlLock = 1;
+
+    // IA32_MISC_ENABLE: counters by CPUID are not there (7), nor branch traces and PEBS (11 and 12); these three are read only.
+    const ulong MiscEnableFastStrings = 1, MiscEnableNoBranchTraces = 3 << 11, MiscEnableMonitor = 1 << 18, MiscEnableFixed = 0x1880;
     const ulong ResetPat = 0x0007040600070406;
 
     static readonly uint[] FixedMtrrNumbers = [0x250, 0x258, 0x259, 0x268, 0x269, 0x26A, 0x26B, 0x26C, 0x26D, 0x26E, 0x26F];
 
-    /// <summary>AMD's configuration registers, which operating systems read and modify unasked.</summary>
-    static readonly uint[] AmdNumbers = [Msr.SysCfg, Msr.Hwcr, Msr.TopMem, Msr.TopMem2, Msr.NbConfig, Msr.InterruptPending, Msr.VmCr,
-        Msr.LsConfig, Msr.IcConfig, Msr.DcConfig, Msr.DeConfig];
-
     readonly ulong[] _mtrrPhysical = new ulong[MtrrCount * 2];
     readonly ulong[] _mtrrFixed = new ulong[FixedMtrrNumbers.Length];
     readonly ulong[] _mcBanks = new ulong[McBanks * McRegistersPerBank];
-    readonly ulong[] _amd = new ulong[AmdNumbers.Length];
     ulong _mtrrDefault, _featureControl, _mcgStatus, _mcgControl, _debugControl, _tscDeadline;
 
     /// <summary>False raises #GP.</summary>
@@ -42,7 +38,7 @@ public sealed unsafe partial class Cpu
         CpuState* state = State;
         switch (msr)
         {
-            case Msr.McAddress or Msr.McType or Msr.PlatformId: break;
+            case Msr.McAddress or Msr.McType: break;
             case Msr.Tsc: value = ReadTsc(); break;
             case Msr.ApicBase: value = Apic?.BaseMsr ?? 0xFEE00000; break;
             case Msr.FeatureControl: value = _featureControl; break;
@@ -55,10 +51,9 @@ public sealed unsafe partial class Cpu
             case Msr.McgCap: value = McBanks | McControlPresent; break;
             case Msr.McgStatus: value = _mcgStatus; break;
             case Msr.McgControl: value = _mcgControl; break;
-            case Msr.PerfStatus: value = 1000 | 4UL << 40; break;   // as QEMU: a bus of 100 MHz, times ten
             case Msr.MiscEnable: value = state->MiscEnable; break;
             case Msr.DebugControl: value = _debugControl; break;
-            case >= Msr.LastBranchFrom and <= Msr.LastInterruptTo: break;
+            case >= Msr.LastBranchFrom and <= Msr.LastInterruptTo when IsAmd: break;
             case Msr.Pat: value = state->Pat; break;
             case Msr.MtrrDefault: value = _mtrrDefault; break;
             case >= Msr.MtrrPhysical and < Msr.MtrrPhysical + MtrrCount * 2: value = _mtrrPhysical[msr - Msr.MtrrPhysical]; break;
@@ -78,12 +73,10 @@ public sealed unsafe partial class Cpu
             case Msr.GsBase: value = state->Gs.Base; break;
             case Msr.KernelGsBase: value = state->KernelGsBase; break;
             case Msr.TscAux: value = state->TscAux; break;
-            case Msr.OsvwLength or Msr.OsvwStatus when IsAmd: break;
             default:
                 if (Array.IndexOf(FixedMtrrNumbers, msr) is var range and >= 0) value = _mtrrFixed[range];
                 else if (_cpuid.HasKvm && TryReadKvmMsr(msr, out value)) return true;
-                else if (IsAmd && Array.IndexOf(AmdNumbers, msr) is var amd and >= 0) value = _amd[amd];
-                else return false;
+                else return ReadVendorMsr(msr, out value);
                 break;
         }
         return true;
@@ -100,10 +93,14 @@ public sealed unsafe partial class Cpu
             case Msr.ApicBase:
                 const ulong x2Apic = 1 << 10;
                 if ((value & x2Apic) != 0 && (_msrs & MsrFeatures.X2Apic) == 0) return false;
+                if ((value & ~_physicalMask) != 0) return false;
                 if (Apic is not { } owner || !owner.WriteBaseMsr(value)) return false;
                 FlushTlb(global: true);                             // the register page may have moved
                 break;
-            case Msr.FeatureControl: _featureControl = value; break;
+            case Msr.FeatureControl:
+                if ((_featureControl & FeatureControlLock) != 0) return false;
+                _featureControl = value;
+                break;
             case Msr.TscAdjust:
                 state->TscOffset += value - state->TscAdjust;
                 state->TscAdjust = value;
@@ -111,15 +108,18 @@ public sealed unsafe partial class Cpu
                 break;
             case Msr.MicrocodeRevision: break;
             case Msr.SysenterCs: state->SysenterCs = (uint)value; break;
-            case Msr.SysenterEsp: return SetAddress(ref state->SysenterEsp, value);
-            case Msr.SysenterEip: return SetAddress(ref state->SysenterEip, value);
+            case Msr.SysenterEsp: return SetEntry(ref state->SysenterEsp, value);
+            case Msr.SysenterEip: return SetEntry(ref state->SysenterEip, value);
             case Msr.McgStatus: _mcgStatus = value; break;
             case Msr.McgControl:
                 if (value is not (0 or ulong.MaxValue)) return false;
                 _mcgControl = value;
                 break;
-            case Msr.MiscEnable: state->MiscEnable = value; break;
-            case Msr.DebugControl: _debugControl = value & (DebugControlLbr | DebugControlBtf); break;
+            case Msr.MiscEnable: state->MiscEnable = value & ~MiscEnableFixed | state->MiscEnable & MiscEnableFixed; break;
+            case Msr.DebugControl:
+                if ((value & ~DebugControlKnown) != 0) return false;
+                _debugControl = value & (DebugControlLbr | DebugControlBtf);
+                break;
             case Msr.Pat:
                 for (int i = 0; i < 64; i += 8) if (!IsMemoryType((byte)(value >> i), pat: true)) return false;
                 state->Pat = value;
@@ -133,10 +133,7 @@ public sealed unsafe partial class Cpu
                 _mtrrPhysical[msr - Msr.MtrrPhysical] = value;
                 break;
             case >= Msr.McBank and < Msr.McBank + McBanks * McRegistersPerBank:
-                uint register = msr - Msr.McBank;
-                if (register % McRegistersPerBank != 0 && value != 0) return false;
-                _mcBanks[register] = value;
-                break;
+                return WriteMcBank(msr - Msr.McBank, value);
             case Msr.Pkrs:
                 if (value >> 32 != 0) return false;
                 if (state->Pkrs == value) break;
@@ -171,8 +168,7 @@ public sealed unsafe partial class Cpu
                     _mtrrFixed[range] = value;
                 }
                 else if (_cpuid.HasKvm && TryWriteKvmMsr(msr, value)) return true;
-                else if (IsAmd && Array.IndexOf(AmdNumbers, msr) is var amd and >= 0) _amd[amd] = value;
-                else return false;
+                else return WriteVendorMsr(msr, value);
                 break;
         }
         return true;
@@ -184,6 +180,7 @@ public sealed unsafe partial class Cpu
     {
         None = 0, MachineChecks = 1, Tsc = 2, Apic = 4, TscAdjust = 8, Sysenter = 0x10, Mtrr = 0x20, McBanks = 0x40, Pat = 0x80, TscDeadline = 0x100,
         Pks = 0x200, Xsaves = 0x400, Efer = 0x800, Syscall = 0x1000, Long = 0x2000, TscAux = 0x4000, X2Apic = 0x8000,
+        Intel = 0x10000, P6 = 0x20000,
     }
 
     readonly MsrFeatures _msrs;
@@ -193,6 +190,8 @@ public sealed unsafe partial class Cpu
         var all = MsrFeatures.None;
         foreach ((string names, MsrFeatures feature) in s_msrFeatures)
             if (names.Split(' ').Any(cpuid.Has)) all |= feature;
+        if (cpuid.Model.Vendor == Tcg.Model.CpuModel.Intel) all |= MsrFeatures.Intel;
+        if (cpuid.Model.Family >= 6) all |= MsrFeatures.P6;
         return all;
     }
 
@@ -214,6 +213,8 @@ public sealed unsafe partial class Cpu
             Msr.Tsc => MsrFeatures.Tsc,
             Msr.ApicBase => MsrFeatures.Apic,
             Msr.TscAdjust => MsrFeatures.TscAdjust,
+            Msr.FeatureControl or Msr.MiscEnable => MsrFeatures.Intel | MsrFeatures.P6,
+            Msr.MicrocodeRevision or Msr.DebugControl => MsrFeatures.P6,
             >= Msr.SysenterCs and <= Msr.SysenterEip => MsrFeatures.Sysenter,
             Msr.MtrrCap or Msr.MtrrDefault or >= Msr.MtrrPhysical and < Msr.MtrrPhysical + MtrrCount * 2 or >= FirstFixedMtrr and <= LastFixedMtrr => MsrFeatures.Mtrr,
             >= Msr.McgCap and <= Msr.McgControl or >= Msr.McBank and < Msr.McBank + McBanks * McRegistersPerBank => MsrFeatures.McBanks,
@@ -244,21 +245,24 @@ public sealed unsafe partial class Cpu
 
     bool SetAddress(ref ulong register, ulong value)
     {
-        if (!IsCanonical(value)) return false;
+        if (!IsCanonicalBase(value)) return false;
         register = value;
         return true;
     }
+
+    /// <summary>SYSENTER's: AMD's have 32 bits, as the instruction does not exist in its long mode. APM vol. 2, section 6.1.2.</summary>
+    bool SetEntry(ref ulong register, ulong value) => SetAddress(ref register, IsAmd ? (uint)value : value);
 
     void ResetMsrs()
     {
         Array.Clear(_mtrrPhysical);
         Array.Clear(_mtrrFixed);
         Array.Clear(_mcBanks);
-        Array.Clear(_amd);
+        ResetVendorMsrs();
         (_mtrrDefault, _featureControl, _mcgStatus, _mcgControl, _debugControl, _tscDeadline) = (0, 0, 0, ulong.MaxValue, 0, 0);
         for (int bank = 0; bank < McBanks; bank++) _mcBanks[bank * McRegistersPerBank] = ulong.MaxValue;
         State->Pat = ResetPat;
-        State->MiscEnable = 1;                                     // fast strings
+        State->MiscEnable = MiscEnableFastStrings | MiscEnableNoBranchTraces | (HasMonitor ? MiscEnableMonitor : 0);
         ResetKvm();
         ResetTsc();
     }

@@ -37,7 +37,7 @@ public sealed unsafe partial class Cpu
         ulong page = linear & ~PageMask, need = write ? TlbEntry.Write : TlbEntry.Read;
         if ((entry->Known & ~TlbEntry.Flags) != page || (entry->Known & need) == 0)
         {
-            if (_is64Bit && !IsCanonical(linear)) throw SegmentFault(segment);
+            if (!IsCanonical(linear)) throw SegmentFault(segment);
             if (!Walk(linear, write, set, true, out ulong physical, out ulong known, out uint error))
             {
                 State->Cr2 = linear;
@@ -57,7 +57,7 @@ public sealed unsafe partial class Cpu
         ulong page = linear & ~PageMask, need = write ? TlbEntry.Write : TlbEntry.Read;
         if ((entry->Known & ~TlbEntry.Flags) != page || (entry->Known & need) == 0)
         {
-            if (_is64Bit && !IsCanonical(linear)) return false;
+            if (!IsCanonical(linear)) return false;
             if (!Walk(linear, write, set, true, out ulong physical, out ulong known, out error)) return false;
             Install(entry, page, physical, known, set);
         }

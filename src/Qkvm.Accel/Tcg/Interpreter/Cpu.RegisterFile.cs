@@ -63,7 +63,7 @@ public sealed unsafe partial class Cpu
         (s->Pkru, s->Cpl, s->InterruptShadow) = (r.Pkru, r.Cpl, r.InterruptShadow);
         (s->Halted, s->WaitForSipi, s->NmiBlocked, s->NmiPending, s->A20Masked) =
             (Byte(r.IsHalted), Byte(r.WaitsForSipi), Byte(r.NmiBlocked), Byte(r.NmiPending), Byte(r.A20Masked));
-        _waitsForStore = false;
+        (_isA20Closed, _waitsForStore) = (r.A20Masked, false);
         r.Xsave.CopyTo(new Span<byte>(s->Xsave.Bytes, sizeof(XsaveArea)));
         FindVectorsInUse();
         ModeChanged();

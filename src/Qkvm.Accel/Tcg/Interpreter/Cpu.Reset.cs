@@ -26,6 +26,9 @@ public sealed unsafe partial class Cpu : IDisposable
         _hasLargePages36 = cpuid.Has("pse36");
         _msrs = MsrFeaturesOf(cpuid);
         IsAmd = cpuid.Model.IsAmd;
+        _vendorMsrs = VendorMsrs.Of(cpuid);
+        _vendorValues = new ulong[CountOf(_vendorMsrs)];
+        _baseShift = cpuid.Has("la57") ? 7 : 16;
         TscHertz = cpuid.TscHertz;
         HasSmap = cpuid.Has("smap");
         _hasKvmClock = cpuid.Has("kvmclock");
@@ -114,7 +117,8 @@ public sealed unsafe partial class Cpu : IDisposable
         (state->Pkru, state->Pkrs) = isInit ? (state->Pkru, state->Pkrs) : (0, 0);
         for (int i = 0; i < 4; i++) state->Dr[i] = 0;
         (state->Dr[6], state->Dr[7]) = (0xFFFF0FF0, 0x400);
-        (_cr8, _dataBreakpointHit, _waitsForStore) = (0, false, false);
+        (_cr8, _dataBreakpointHit, _waitsForStore, _isFrozen) = (0, false, false, false);
+        EndError();
         _monitored = null;
         (state->Cpl, state->InterruptShadow, state->Halted, state->NmiBlocked, state->NmiPending) = (0, 0, 0, 0, 0);
         if (isInit) return;

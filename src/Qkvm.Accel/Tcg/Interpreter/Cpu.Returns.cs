@@ -31,6 +31,7 @@ public sealed unsafe partial class Cpu
     /// <param name="nextRip">Where this task goes on, should it return to another.</param>
     internal void ReturnFromInterrupt(int size, ulong nextRip)
     {
+        State->NmiBlocked = 0;                                     // even if it faults: Intel SDM vol. 3, section 6.7.1
         if (!IsProtected)
         {
             ulong mask = ReturnedFlags | Flag.If | Flag.Iopl;
@@ -52,7 +53,6 @@ public sealed unsafe partial class Cpu
             if (size == 4 && (flags & Flag.Vm) != 0 && Cpl == 0 && !IsLongMode) ReturnToVirtual8086(rip, selector, flags, ref frame);
             else ReturnProtected(selector, rip, ref frame, size, 0, Is64Bit, flags, ReturnedFlagsMask(size));
         }
-        State->NmiBlocked = 0;
     }
 
     ulong ReturnedFlagsMask(int size)

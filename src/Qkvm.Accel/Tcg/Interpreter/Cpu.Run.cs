@@ -105,6 +105,11 @@ public sealed unsafe partial class Cpu
                 if (_key == key) Link(previous, linear, key, block);
             }
             previous = block;
+            if (_codeSize != 8 && state->Rip + block->Size - 1 > state->Cs.Limit)
+            {
+                RunOne();                                          // up to the one that goes beyond
+                continue;
+            }
         run:
             Insn* insn = block->First, end = block->End;
             _instructions += (ulong)block->Count;
@@ -138,7 +143,9 @@ public sealed unsafe partial class Cpu
     internal void RunOne()
     {
         if (_codeSize != 8) CheckFetch();
-        RunDecoded(FindBlock(LinearOf(State->Rip))->First);
+        Insn* insn = FindBlock(LinearOf(State->Rip))->First;
+        if (!_is64Bit && State->Rip + insn->Length - 1u > State->Cs.Limit) throw Gp();
+        RunDecoded(insn);
         ModeChanged();
     }
 
@@ -159,7 +166,7 @@ public sealed unsafe partial class Cpu
         if ((insn->Flags & InsnFlags.System) != 0) ModeChanged();
     }
 
-    /// <summary>Outside 64-bit mode EIP is 32 bits wide and stays below CS.limit. Deviation: looked at when a block begins.</summary>
+    /// <summary>Outside 64-bit mode EIP is 32 bits wide and stays below CS.limit; each block looks whether it ends there.</summary>
     void CheckFetch()
     {
         State->Rip = (uint)State->Rip;
@@ -170,6 +177,11 @@ public sealed unsafe partial class Cpu
     {
         _leave = 0;
         State->InterruptShadow = 0;
+        if (fault.Number == FrozenByError)
+        {
+            Freeze();
+            return;
+        }
         EndHalt();                                                  // a trap after HLT
         Trace?.Exception(this, fault.Number, fault.ErrorCode);
         Deliver(fault.Number, fault.ErrorCode, software: false, external: false);
@@ -222,6 +234,7 @@ public sealed unsafe partial class Cpu
         if (state->Halted != 0 || state->WaitForSipi != 0) call |= CallHalt;
         if ((flags & Interpreter.Rflags.If) != 0 && Apic is { HasInterrupt: true }) call |= CallInterrupt;
         if (_dataBreakpointHit) call |= CallStep;
+        if (state->NmiPending != 0 && state->NmiBlocked == 0) call |= CallSignal;
         if (call != 0) Interlocked.Or(ref _attention, call);
     }
 

@@ -123,6 +123,7 @@ public sealed unsafe partial class Cpu
         if ((selector & 4) != 0 || !TryReadDescriptor(selector, out Descriptor descriptor)) throw Gp(selector, 0);
         if (descriptor.SystemType != Descriptor.Ldt || !IsWholeSystemDescriptor(selector, descriptor)) throw Gp(selector, 0);
         if (!descriptor.IsPresent) throw SelectorFault(Vector.NotPresent, selector);
+        if (!IsCanonicalBase(descriptor.Base)) throw Gp(selector, 0);
         State->Ldtr = descriptor.ToSegment(selector);
     }
 
@@ -133,6 +134,7 @@ public sealed unsafe partial class Cpu
         bool available = descriptor.SystemType == Descriptor.Tss32 || descriptor.SystemType == Descriptor.Tss16 && !IsLongMode;
         if (!available || !IsWholeSystemDescriptor(selector, descriptor)) throw Gp(selector, 0);
         if (!descriptor.IsPresent) throw SelectorFault(Vector.NotPresent, selector);
+        if (!IsCanonicalBase(descriptor.Base)) throw Gp(selector, 0);
         WriteSystem<byte>(descriptor.Address + 5, (byte)(descriptor.AccessByte | Descriptor.Busy));
         State->Tr = descriptor.ToSegment(selector);
         State->Tr.Access |= Descriptor.Busy;

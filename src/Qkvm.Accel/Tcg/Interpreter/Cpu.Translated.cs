@@ -323,11 +323,10 @@ public sealed unsafe partial class Cpu
     /// <summary>The x87 registers go to the host's, where they stay while C# runs: it uses none of them.</summary>
     void LoadX87()
     {
-        const int x87 = 160, header = 512;
+        const int x87 = 160;
         byte* area = _jit->X87Area;
         Buffer.MemoryCopy(State->Xsave.Bytes, area, x87, x87);
-        new Span<byte>(area + header, 64).Clear();
-        area[header] = 1;                                           // XSTATE_BV: x87
+        *(uint*)(area + XsaveArea.Mxcsr) = _jit->HostMxcsr;         // which FXRSTOR loads too; XMM registers are not C#'s across a call
         ((delegate* unmanaged<void>)(nint)_engine!.Common.LoadX87)();
         _jit->X87Loaded = 1;
     }

@@ -108,6 +108,8 @@ public sealed unsafe partial class Cpu
         if (_engine!.Unit.Count == 0)
         {
             if (!_engine.Unit.EndsAtCrossing) return null;
+            // What lies beyond CS.limit is not fetched: #GP, and no #PF of the next page.
+            if (!_is64Bit && rip + (ulong)(PageSize - offset) > State->Cs.Limit) return null;
             TlbEntry* next = Fill(Wrap((LinearOf(rip) & ~PageMask) + PageSize), false, State->Cpl == 3 ? TlbSet.UserFetch : TlbSet.SupervisorFetch, Seg.Cs);
             if (next->Host == null || !PlanCrossing(mode, ripBase, offset, careful, page, next->Host, _code[Detail(next)->Map])) return null;
             second = (nuint)next->Host;
@@ -262,9 +264,8 @@ public sealed unsafe partial class Cpu
         _jit->LowerAt = _lower = (uint*)NativeMemory.Alloc((nuint)(_region.DataSize / ExitRecord.SizeOf(ExitKind.Miss)), sizeof(uint));
         _jit->UpperAt = _upper = (uint*)NativeMemory.Alloc((nuint)(_region.DataSize / ExitRecord.SizeOf(ExitKind.Miss)), sizeof(uint));
         _jit->StorePages = _region.Allocate(JitState.StorePagesCount, 64);
-        _jit->ReturnMask = (ReturnEntry.Count - 1) << ReturnEntry.Shift;
         _jit->HostMxcsr = 0x1F80;
-        _jit->X87Area = _region.Allocate(1024, 64);
+        _jit->X87Area = _region.Allocate(512, 64);
         _engine = new Engine(this, _region, State, _jit);
         _region.Keep();
     }

@@ -48,19 +48,28 @@ public sealed unsafe partial class Cpu
         if ((State->Cr0 & (Interpreter.Cr0.Em | Interpreter.Cr0.Ts)) != 0) throw Fault(Vector.DeviceNotAvailable);
     }
 
-    /// <summary>An unmasked exception waits. Deviation: with CR0.NE clear nothing drives IRQ 13; as if IGNNE# were active.</summary>
+    /// <summary>An unmasked exception waits.</summary>
     internal bool IsX87Pending => (X87Status & ~X87Control & X87Flags) != 0;
 
     internal void CheckX87Pending()
     {
-        if (IsX87Pending && (State->Cr0 & Interpreter.Cr0.Ne) != 0) throw Fault(Vector.X87);
+        if (!IsX87Pending)
+        {
+            if (_tellsError) EndError();
+        }
+        else if ((State->Cr0 & Interpreter.Cr0.Ne) != 0) throw Fault(Vector.X87);
+        else TellError();
     }
 
     /// <summary>FSW.ES and B after FCW or FSW was loaded.</summary>
     internal void SummarizeX87()
     {
         if (IsX87Pending) X87Status |= X87Summary;
-        else X87Status &= unchecked((ushort)~X87Summary);
+        else
+        {
+            X87Status &= unchecked((ushort)~X87Summary);
+            if (_tellsError) EndError();
+        }
     }
 
     /// <summary>The registers keep their numbers, and the area counts them from TOP: they change places in it.</summary>

@@ -1,12 +1,10 @@
-using Qkvm.Host;
+using Qkvm.Accel.Tcg.Thunks;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
 
 /// <summary>Two host instructions that C# has no name for, as callable code: DIV of 128 bits and LOCK CMPXCHG16B.</summary>
 static unsafe class HostCode
 {
-    const int DivideAt = 0, Exchange16At = 32;
-
     // mov rax,rsi; mov r8,rdx; mov rdx,rdi; div r8; mov [rcx],rdx; ret
     static ReadOnlySpan<byte> DivideBytes =>
         [0x48, 0x89, 0xF0, 0x49, 0x89, 0xD0, 0x48, 0x89, 0xFA, 0x49, 0xF7, 0xF0, 0x48, 0x89, 0x11, 0xC3];
@@ -19,29 +17,24 @@ static unsafe class HostCode
         0xF0, 0x48, 0x0F, 0xC7, 0x0F, 0x48, 0x89, 0x06, 0x48, 0x89, 0x56, 0x08, 0x0F, 0x94, 0xC0, 0x0F, 0xB6, 0xC0, 0x5B, 0xC3,
     ];
 
-    static readonly byte* s_page = Map();
+    static readonly byte* s_divide = new CodeArena("host code").Add(DivideBytes);
+
+    /// <summary>Written when first wanted: guests have it only where the host does.</summary>
+    static class Exchange16
+    {
+        public static readonly byte* Code = new CodeArena("host code").Add(Exchange16Bytes);
+    }
 
     /// <summary>The caller makes sure that <paramref name="high"/> is below the divisor.</summary>
     public static ulong Divide(ulong high, ulong low, ulong divisor, out ulong remainder)
     {
         ulong rest;
-        ulong quotient = ((delegate* unmanaged[SuppressGCTransition]<ulong, ulong, ulong, ulong*, ulong>)(s_page + DivideAt))(high, low, divisor, &rest);
+        ulong quotient = ((delegate* unmanaged[SuppressGCTransition]<ulong, ulong, ulong, ulong*, ulong>)s_divide)(high, low, divisor, &rest);
         remainder = rest;
         return quotient;
     }
 
     /// <summary>LOCK CMPXCHG16B on 16 aligned bytes; <paramref name="expected"/> receives what was there.</summary>
     public static bool CompareExchange16(byte* at, ulong* expected, ulong* desired) =>
-        ((delegate* unmanaged[SuppressGCTransition]<byte*, ulong*, ulong*, int>)(s_page + Exchange16At))(at, expected, desired) != 0;
-
-    static byte* Map()
-    {
-        const int size = 4096;
-        byte* page = (byte*)Libc.mmap(null, size, Libc.ProtRead | Libc.ProtWrite, Libc.MapPrivate | Libc.MapAnonymous, -1, 0);
-        if (page == (byte*)-1) throw new HostException("cannot map host code", Libc.Errno);
-        DivideBytes.CopyTo(new Span<byte>(page + DivideAt, size - DivideAt));
-        Exchange16Bytes.CopyTo(new Span<byte>(page + Exchange16At, size - Exchange16At));
-        if (Libc.mprotect(page, size, Libc.ProtRead | Libc.ProtExec) < 0) throw new HostException("cannot make host code executable", Libc.Errno);
-        return page;
-    }
+        ((delegate* unmanaged[SuppressGCTransition]<byte*, ulong*, ulong*, int>)Exchange16.Code)(at, expected, desired) != 0;
 }

@@ -185,7 +185,7 @@ static unsafe partial class IntegerOps
             case Mnemonic.Aad: return SelectAdjust(in x, i, &Aad);
             case Mnemonic.Rdrand or Mnemonic.Rdseed: return Size(in x) switch { 2 => &Random<ushort>, 4 => &Random<uint>, _ => &Random<ulong> };
             case Mnemonic.Clzero: return SelectClzero(in x, i);
-            case Mnemonic.Nop or Mnemonic.Endbr32 or Mnemonic.Endbr64 or Mnemonic.Reservednop: return &Nop;
+            case Mnemonic.Nop or Mnemonic.Endbr32 or Mnemonic.Endbr64 or Mnemonic.Reservednop or Mnemonic.Rdsspd or Mnemonic.Rdsspq: return &Nop;
             default: return null;
         }
     }

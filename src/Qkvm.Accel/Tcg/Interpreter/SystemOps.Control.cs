@@ -169,7 +169,7 @@ static unsafe partial class SystemOps
         ulong type = cpu.Is64Bit ? cpu.State->Gpr[i->Reg0] : (uint)cpu.State->Gpr[i->Reg0];
         if (type > 3 || context > 0xFFF) throw cpu.Gp();
         if (type < 2 && (cpu.State->Cr4 & Cr4.Pcide) == 0 && context != 0) throw cpu.Gp();
-        if (type == 0 && !cpu.IsCanonical(linear)) throw cpu.Gp();
+        if (type == 0 && !cpu.IsCanonicalBase(linear)) throw cpu.Gp();
         switch (type)
         {
             case 0: cpu.FlushTlbPage(linear); break;

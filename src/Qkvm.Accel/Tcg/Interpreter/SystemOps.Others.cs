@@ -78,13 +78,11 @@ static unsafe partial class SystemOps
         cpu.State->Gpr[i->Reg0] = (uint)cpu.State->TscAux;
     }
 
-    /// <summary>Four counters that stand still, as every processor since the K7 has at least so many.</summary>
     static void Rdpmc(Cpu cpu, Insn* i)
     {
-        const int counters = 4;
         if (cpu.Cpl != 0 && (cpu.State->Cr4 & Cr4.Pce) == 0) throw cpu.Gp();
-        if ((uint)cpu.Rcx >= counters) throw cpu.Gp();
-        SetPair(cpu, 0);
+        if (!cpu.ReadCounter((uint)cpu.Rcx, out ulong value)) throw cpu.Gp();
+        SetPair(cpu, value);
     }
 
     static void Monitor(Cpu cpu, Insn* i)

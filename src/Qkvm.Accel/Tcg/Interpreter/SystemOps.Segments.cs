@@ -117,7 +117,7 @@ static unsafe partial class SystemOps
     {
         CheckBase(cpu);
         ulong value = i->OperandSize == 4 ? (uint)cpu.State->Gpr[i->Reg0] : cpu.State->Gpr[i->Reg0];
-        if (!cpu.IsCanonical(value)) throw cpu.Gp();
+        if (!cpu.IsCanonicalBase(value)) throw cpu.Gp();
         cpu.State->Segment((int)i->Extra).Base = value;
     }
 

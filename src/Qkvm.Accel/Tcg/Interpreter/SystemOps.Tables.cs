@@ -74,7 +74,7 @@ static unsafe partial class SystemOps
     {
         CheckPrivileged(cpu);
         (ushort limit, ulong start) = cpu.LoadPseudoDescriptor(i);
-        if (i->OperandSize == 8 && !cpu.IsCanonical(start)) throw cpu.Gp();
+        if (i->OperandSize == 8 && !cpu.IsCanonicalBase(start)) throw cpu.Gp();
         return (limit, i->OperandSize == 2 ? start & 0xFFFFFF : start);
     }
 

@@ -112,7 +112,8 @@ static unsafe partial class VectorOps
         if ((traits & ThunkTraits.WritesFlags) != 0) cpu.ArithmeticFlags = Thunk.EFlags(flags);
     }
 
-    /// <summary>Into the scratch, and from there to memory.</summary>
+    /// <summary>Into the scratch, and from there to memory. An MMX store that faults has not touched the x87 state, as on AMD's
+    /// processors; Intel's have set TOP to 0 by then. The translator's likewise: its check of the page goes first.</summary>
     static void Store(Cpu cpu, Insn* i, ThunkTraits traits)
     {
         CpuState* state = cpu.State;

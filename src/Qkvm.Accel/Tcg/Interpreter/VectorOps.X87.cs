@@ -5,7 +5,7 @@ namespace Qkvm.Accel.Tcg.Interpreter;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
 // The x87: control instructions here, all that computes through thunks.
-// Deviations: FOP, FCS and FDS are 0. With CR0.NE clear pending exceptions are ignored: there is no IRQ 13.
+// Deviations: FOP, FCS and FDS are 0.
 static unsafe partial class VectorOps
 {
     const int OpcodeAt = 6, InstructionPointerAt = 8, DataPointerAt = 16;
@@ -137,6 +137,7 @@ static unsafe partial class VectorOps
         cpu.SetX87Top(0);
         new Span<byte>(cpu.State->Xsave.Bytes, XsaveArea.Mxcsr).Clear();
         cpu.X87Control = ControlInitial;
+        cpu.SummarizeX87();
     }
 
     static void ClearExceptions(Cpu cpu, Insn* i)
@@ -144,6 +145,7 @@ static unsafe partial class VectorOps
         const ushort kept = 0x7F00;
         cpu.CheckX87Available();
         cpu.X87Status &= kept;
+        cpu.SummarizeX87();
     }
 
     /// <summary>MMX state becomes empty x87 state.</summary>

@@ -1,4 +1,4 @@
-using System.Runtime.Intrinsics.X86;
+using Qkvm.Host;
 
 namespace Qkvm.Accel.Tcg.Model;
 
@@ -7,7 +7,7 @@ public enum CpuidWord { Leaf1Edx, Leaf1Ecx, Leaf7Ebx, Leaf7Ecx, Leaf7Edx, Leaf80
     Leaf71Eax, Kvm, Leaf80000021Eax, Count }
 
 /// <summary>Feature bits by QEMU's names. Intel SDM vol. 2, CPUID; AMD APM vol. 3, appendix E.</summary>
-public static partial class CpuFeatures
+public static class CpuFeatures
 {
     /// <summary>Per word the names of bits 0 to 31; "a|b" has two, "" none.</summary>
     static readonly string[][] Names =
@@ -50,7 +50,7 @@ public static partial class CpuFeatures
 
     /// <summary>What the interpreter does by itself, on any host.</summary>
     const string Own = "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ss ht "
-        + "cx16 monitor pcid x2apic movbe popcnt tsc-deadline xsave rdrand hypervisor pni "
+        + "monitor pcid x2apic movbe popcnt tsc-deadline xsave rdrand hypervisor "
         + "fsgsbase tsc-adjust bmi1 smep bmi2 erms invpcid rdseed adx smap clflushopt clwb umip pku pks la57 rdpid movdiri fsrm lam serialize "
         + "syscall nx pdpe1gb rdtscp lm lahf-lm cmp-legacy cr8legacy abm 3dnowprefetch invtsc clzero wbnoinvd xsaveopt xsavec xgetbv1 xsaves arat "
         + Immunity + " " + KvmDefaults;
@@ -72,8 +72,14 @@ public static partial class CpuFeatures
         ("kvmclock", "kvmclock-stable-bit"),
     ];
 
+    const string OfAvx512 = "avx512dq avx512ifma avx512cd avx512bw avx512vl avx512vbmi avx512vbmi2 avx512vnni avx512bitalg avx512-vpopcntdq "
+        + "avx512-vp2intersect avx512-bf16 avx512-fp16";
+
     /// <summary>What the host's own instructions are needed for.</summary>
-    const string OfHost = "ssse3 sse4.1 sse4.2 pclmulqdq aes avx fma f16c avx2 sha-ni gfni vaes vpclmulqdq avx-vnni avx512f " + OfAvx512;
+    const string OfHost = "pni ssse3 sse4.1 sse4.2 pclmulqdq aes avx fma f16c avx2 sha-ni gfni vaes vpclmulqdq avx-vnni cx16 avx512f " + OfAvx512;
+
+    /// <summary>Of our own, but only as fast as guests expect where the host's instruction can be copied: elsewhere not part of "max".</summary>
+    internal const string Copied = "movbe popcnt bmi1 bmi2 abm adx lahf-lm";
 
     /// <summary>Supported, but not part of "max": what guests gain nothing from.</summary>
     const string Reserved = "cmp-legacy ht";
@@ -89,8 +95,8 @@ public static partial class CpuFeatures
 
     public static uint[] Maximum()
     {
-        uint[] words = Supported(), reserved = Parse(Reserved);
-        for (int i = 0; i < words.Length; i++) words[i] &= ~reserved[i];
+        uint[] words = Supported(), reserved = Parse(Reserved), host = HostWords(), copied = Parse(Copied);
+        for (int i = 0; i < words.Length; i++) words[i] &= ~reserved[i] & ~(copied[i] & ~host[i]);
         return words;
     }
 
@@ -146,18 +152,11 @@ public static partial class CpuFeatures
         return words;
     }
 
+    /// <summary>What of the host's features can be used here: AVX-512 is nothing where parts are missing that thunks cannot do without.</summary>
     static uint[] HostWords()
     {
-        var words = new uint[(int)CpuidWord.Count];
-        (_, _, int ecx, int edx) = X86Base.CpuId(1, 0);
-        (words[(int)CpuidWord.Leaf1Ecx], words[(int)CpuidWord.Leaf1Edx]) = ((uint)ecx, (uint)edx);
-        if (X86Base.CpuId(0, 0).Eax >= 7)
-        {
-            (int subleaves, int ebx, ecx, edx) = X86Base.CpuId(7, 0);
-            if (subleaves >= 1) words[(int)CpuidWord.Leaf71Eax] = (uint)X86Base.CpuId(7, 1).Eax;
-            (words[(int)CpuidWord.Leaf7Ebx], words[(int)CpuidWord.Leaf7Ecx], words[(int)CpuidWord.Leaf7Edx]) = ((uint)ebx, (uint)ecx, (uint)edx);
-        }
-        DropUnusable(words);
-        return words;
+        bool hasAvx512 = Array.TrueForAll("avx512f avx512dq avx512cd avx512bw avx512vl".Split(' '), HostFeatures.Current.Has);
+        string[] without = hasAvx512 ? [] : $"avx512f {OfAvx512}".Split(' ');
+        return Parse(string.Join(' ', HostFeatures.All.Where(name => HostFeatures.Current.Has(name) && Array.IndexOf(without, name) < 0)));
     }
 }

@@ -11,7 +11,7 @@ public static class CpuModels
     const string Default = "qemu64";
 
     /// <summary>All that the software CPU can do, with QEMU's identity of it.</summary>
-    static CpuModel Max { get; } = new("max", CpuModel.Amd, "QEMU TCG CPU version 2.5+", 15, 107, 1, 0xd, 0x80000008u, "");
+    internal static CpuModel Max { get; } = new("max", CpuModel.Amd, "QEMU TCG CPU version 2.5+", 15, 107, 1, 0xd, 0x80000008u, "");
 
     static readonly Lazy<IReadOnlyList<CpuModel>> s_all = new(() => [.. Parse(CpuModelTable.Models), Max,
         new CpuModel("base", CpuModel.Amd, "", 6, 6, 3, 1, 0, "")]);
@@ -57,12 +57,14 @@ public static class CpuModels
     }
 
     /// <summary>What one vCPU shows, or a <see cref="ConfigurationException"/> that names -cpu.</summary>
-    public static Cpuid Resolve(CpuSetup setup)
+    public static Cpuid Resolve(CpuSetup setup) => Resolve(setup, CpuHost.Software());
+
+    internal static Cpuid Resolve(CpuSetup setup, CpuHost host)
     {
         string name = setup.Model.Length == 0 ? Default : setup.Model;
         CpuModel model = Find(name)
             ?? throw new ConfigurationException($"-cpu: unable to find CPU model '{name}'{Suggest(name, [.. All.Select(m => m.Name), .. Aliases.Keys])}; -cpu help lists them");
-        return new CpuOptions(name, model).Resolve(setup);
+        return new CpuOptions(name, model == Max ? host.Max : model, host).Resolve(setup);
     }
 
     /// <summary>The nearest known word, as a question; nothing if none is near.</summary>

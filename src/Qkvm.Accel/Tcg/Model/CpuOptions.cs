@@ -1,22 +1,22 @@
 using System.Globalization;
-using System.Runtime.Intrinsics.X86;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
+using Qkvm.Host;
 
 namespace Qkvm.Accel.Tcg.Model;
 
 /// <summary>What follows the model's name in -cpu: features switched by name, and properties. QEMU's names and meanings; what is
 /// not built is refused.</summary>
-sealed class CpuOptions(string name, CpuModel model)
+sealed class CpuOptions(string name, CpuModel model, CpuHost host)
 {
     CpuModel _model = model;
-    readonly uint[] _supported = CpuFeatures.Supported();
+    readonly uint[] _supported = [.. host.Supported];
     readonly List<string> _missing = [];
     uint[] _words = [];
-    bool _checks, _enforces, _level, _extendedLevel;
+    bool _checks = host.IsKvm, _enforces, _level, _extendedLevel;
     int? _physicalBits;
-    readonly CpuidExtras _extras = new();
+    readonly CpuidExtras _extras = new() { Kvm = host.IsKvm };
 
     /// <summary>Properties that may be given, and whose default is all there is: the value that changes nothing.</summary>
     static readonly Dictionary<string, bool> s_fixed = new()
@@ -37,18 +37,22 @@ sealed class CpuOptions(string name, CpuModel model)
             if (property == "kvm") _extras.Kvm = on;               // first: the features of its leaf depend on it
             else if (property == "migratable") TakeMigratable();
         SwitchKvm();
-        uint[] wanted = IsMax ? CpuFeatures.Maximum() : CpuFeatures.Parse(_model.Features);
-        wanted[(int)CpuidWord.Kvm] = _extras.Kvm ? CpuFeatures.Parse(CpuFeatures.KvmDefaults)[(int)CpuidWord.Kvm] : 0;
+        uint[] wanted = IsMax ? [.. host.Maximum] : CpuFeatures.Parse(_model.Features);
+        wanted[(int)CpuidWord.Kvm] = _extras.Kvm ? (IsMax && host.IsKvm ? host.Supported : host.Added)[(int)CpuidWord.Kvm] : 0;
         _words = [.. wanted];
-        for (int i = 0; i < _words.Length; i++) _words[i] &= _supported[i];
+        for (int i = 0; i < _words.Length; i++)
+        {
+            if (!IsMax && host.IsKvm) _words[i] = _words[i] & ~host.Removed[i] | (i != (int)CpuidWord.Kvm ? host.Added[i] : 0);
+            _words[i] &= _supported[i];
+        }
         foreach ((string property, bool on) in setup.Features) Switch(property, on);
         foreach (OptionPair property in setup.Properties) Set(property.Name, property.Value);
         var without = CpuFeatures.DropDependent(_words);
         if (_enforces || _checks) AddMissing(wanted);
         if (_enforces && _missing.Count > 0)
-            throw new ConfigurationException($"-cpu {name},enforce: the software CPU lacks {string.Join(", ", _missing)}");
+            throw new ConfigurationException($"-cpu {name},enforce: {host.Name} lacks {string.Join(", ", _missing)}");
         if (without.Count > 0 && (_enforces || _checks)) _missing.AddRange(without.Where(feature => !_missing.Contains(feature)));
-        return new Cpuid(_model, _words, setup with { PhysicalAddressBits = _physicalBits ?? setup.PhysicalAddressBits }, _extras)
+        return new Cpuid(_model, _words, setup with { PhysicalAddressBits = _physicalBits ?? Math.Min(setup.PhysicalAddressBits, host.PhysicalBits) }, _extras)
         {
             Missing = _missing, IsLevelFixed = _level, IsExtendedLevelFixed = _extendedLevel,
         };
@@ -146,7 +150,7 @@ sealed class CpuOptions(string name, CpuModel model)
     {
         for (int i = 0; i < wanted.Length; i++)
             for (int bit = 0; bit < 32; bit++)
-                if (((wanted[i] & ~_supported[i]) >> bit & 1) != 0 && CpuFeatures.NameOf((CpuidWord)i, bit) is { Length: > 0 } feature && !_missing.Contains(feature))
+                if (((wanted[i] & ~_supported[i] & ~host.Removed[i]) >> bit & 1) != 0 && CpuFeatures.NameOf((CpuidWord)i, bit) is { Length: > 0 } feature && !_missing.Contains(feature))
                     _missing.Add(feature);
     }
 
@@ -171,11 +175,7 @@ sealed class CpuOptions(string name, CpuModel model)
         return hertz is >= least and <= most ? (ulong)hertz : throw Refuse($"{property}={value}", "expects 1 MHz to 100 GHz");
     }
 
-    static int HostPhysicalBits()
-    {
-        const int addressSizes = unchecked((int)0x80000008), extended = unchecked((int)0x80000000);
-        return (uint)X86Base.CpuId(extended, 0).Eax >= unchecked((uint)addressSizes) ? Math.Clamp(X86Base.CpuId(addressSizes, 0).Eax & 0xFF, 32, 52) : 36;
-    }
+    static int HostPhysicalBits() => Math.Clamp(HostFeatures.PhysicalBits, 32, 52);
 
     ConfigurationException Refuse(string what, string why) => new($"-cpu {name}: {what}: {why}");
 }

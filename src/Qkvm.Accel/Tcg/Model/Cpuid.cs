@@ -82,6 +82,9 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
             case Extended + 5: return new(0x01FF01FF, 0x01FF01FF, 0x40020140, 0x40020140);
             case Extended + 6: return new(0, 0x42004200, 0x02008140, extras.HasL3Cache ? 0x00808140u : 0);
             case Extended + 7: return new(0, 0, 0, this[CpuidWord.Leaf80000007Edx]);
+            case Extended + 0x1D when Has("topoext"): return AmdCache(subleaf);
+            case Extended + 0x1E when Has("topoext"):
+                return new((uint)ApicId, (uint)(ApicId >> ThreadBits & 0xFF | setup.Threads - 1 << 8), 0, 0);
             case Extended + 0x21: return new(this[CpuidWord.Leaf80000021Eax], 0, 0, 0);
             case Extended + 8:
                 uint virtualBits = Has("la57") ? 57u : 48u;
@@ -108,7 +111,7 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
         get
         {
             if (IsExtendedLevelFixed) return Model.ExtendedLevel;
-            uint wanted = this[CpuidWord.Leaf80000021Eax] != 0 ? 0x21u : this[CpuidWord.Leaf80000008Ebx] != 0 ? 8u : this[CpuidWord.Leaf80000007Edx] != 0 ? 7u
+            uint wanted = this[CpuidWord.Leaf80000021Eax] != 0 ? 0x21u : Has("topoext") ? 0x1Eu : this[CpuidWord.Leaf80000008Ebx] != 0 ? 8u : this[CpuidWord.Leaf80000007Edx] != 0 ? 7u
                 : (this[CpuidWord.Leaf80000001Edx] | this[CpuidWord.Leaf80000001Ecx]) != 0 ? 1u : 0u;
             return wanted == 0 ? Model.ExtendedLevel : Math.Max(Model.ExtendedLevel, Extended + wanted);
         }
@@ -166,6 +169,24 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
         return new(type | level << 5 | 1u << 8 | ((1u << Width(sharing)) - 1) << 14 | coreIds << 26, CacheLine - 1 | ways - 1 << 22, sets - 1, 1);
     }
 
+    /// <summary>Cache properties of AMD's models. APM vol. 3, Fn8000_001D; the sizes of leaves 80000005h and 80000006h.</summary>
+    CpuidResult AmdCache(uint subleaf)
+    {
+        (uint type, uint level, uint ways, uint sets, int sharing) = subleaf switch
+        {
+            0 => (1u, 1u, 2u, 512u, setup.Threads),
+            1 => (2u, 1u, 2u, 512u, setup.Threads),
+            2 => (3u, 2u, 16u, 512u, setup.Threads),
+            3 when extras.HasL3Cache => (3u, 3u, 16u, 16384u, LogicalPerPackage),
+            _ => default,
+        };
+        return type == 0 ? default : new(type | level << 5 | 1u << 8 | (uint)(sharing - 1) << 14, CacheLine - 1 | ways - 1 << 22, sets - 1, 0);
+    }
+
+    /// <summary>Highest leaves, for those who list them.</summary>
+    internal uint BasicLevel => Level;
+    internal uint ExtendedLimit => ExtendedLevel;
+
     /// <summary>Extended topology: threads of a core, then logical processors of a package.</summary>
     CpuidResult Topology(uint subleaf) => subleaf switch
     {
@@ -219,13 +240,21 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
         foreach (CpuidFeature always in (CpuidFeature[])[CpuidFeature.INTEL8086, CpuidFeature.INTEL8086_ONLY, CpuidFeature.INTEL186, CpuidFeature.INTEL286,
             CpuidFeature.INTEL286_ONLY, CpuidFeature.INTEL386, CpuidFeature.INTEL386_ONLY, CpuidFeature.INTEL386_A0_ONLY, CpuidFeature.INTEL486,
             CpuidFeature.INTEL486_A_ONLY, CpuidFeature.X64,
-            CpuidFeature.CPUID, CpuidFeature.MULTIBYTENOP, CpuidFeature.PAUSE, CpuidFeature.PREFETCHW, CpuidFeature.PREFETCHWT1, CpuidFeature.PREFETCHITI,
-            CpuidFeature.RDPMC,
-            CpuidFeature.CET_IBT, CpuidFeature.CET_SS, CpuidFeature.MPX, CpuidFeature.HLE, CpuidFeature.SMM, CpuidFeature.CLDEMOTE])
+            CpuidFeature.CPUID, CpuidFeature.PAUSE,
+            CpuidFeature.MPX, CpuidFeature.HLE, CpuidFeature.SMM])
             has[(int)always] = true;
+        has[(int)CpuidFeature.RDPMC] = Model.Family >= 6 || Model.Family == 5 && Has("mmx");
         foreach ((CpuidFeature feature, string name) in Needed) has[(int)feature] = Has(name);
         has[(int)CpuidFeature.VMX] = has[(int)CpuidFeature.SVM] = HasKvm;  // VMCALL and VMMCALL; nothing else of these is built
         return has;
+    }
+
+    /// <summary>The feature by -cpu's name; null where there is none.</summary>
+    internal static string? NameOf(CpuidFeature feature)
+    {
+        foreach ((CpuidFeature known, string name) in Needed)
+            if (known == feature) return name;
+        return null;
     }
 
     static readonly (CpuidFeature, string)[] Needed =

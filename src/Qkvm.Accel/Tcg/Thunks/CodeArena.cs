@@ -19,6 +19,7 @@ sealed unsafe class CodeArena(string name)
         if (_used + code.Length > ChunkSize) Grow();
         byte* at = _executable + _used;
         code.CopyTo(new Span<byte>(_writable + _used, ChunkSize - _used));
+        EmittedCode.Check(at, code.Length);
         _used += code.Length + Alignment - 1 & -Alignment;
         return at;
     }

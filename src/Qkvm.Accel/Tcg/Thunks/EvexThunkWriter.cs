@@ -34,7 +34,7 @@ static class EvexThunkWriter
             form.Kinds[i] = (byte)kind;
         }
         bytes.Emit(x);
-        if ((form.Traits & ThunkTraits.WritesFlags) != 0) bytes.Emit(0x9F, 0x0F, 0x90, 0xC0);              // lahf; seto al
+        if ((form.Traits & ThunkTraits.WritesFlags) != 0) bytes.Emit(ThunkBytes.TakeFlags);
         for (int i = 0; i < x.OpCount; i++)
             if (form.Written[i] != 0) Store(bytes, i, (EvexOperand)form.Kinds[i]);
         if ((form.Traits & ThunkTraits.Mxcsr) != 0) bytes.Emit(0x0F, 0xAE, 0x9F, EvexFrame.Mxcsr & 0xFF, EvexFrame.Mxcsr >> 8, 0, 0);  // stmxcsr

@@ -1,4 +1,5 @@
 using Iced.Intel;
+using Qkvm.Host;
 
 namespace Qkvm.Accel.Tcg.Thunks;
 
@@ -18,6 +19,13 @@ sealed class ThunkBytes : CodeWriter
     {
         foreach (byte value in bytes) _bytes.Add(value);
     }
+
+    /// <summary>AX: flags, as <see cref="Thunk.EFlags"/> takes them. The rest of RAX changes.</summary>
+    public static ReadOnlySpan<byte> TakeFlags => s_hasLahf
+        ? [0x9F, 0x0F, 0x90, 0xC0]                                  // lahf; seto al
+        : [0x9C, 0x58, 0x88, 0xC4, 0x0F, 0x90, 0xC0];               // pushfq; pop rax; mov ah, al; seto al
+
+    static readonly bool s_hasLahf = HostFeatures.Current.Has("lahf-lm");
 
     public byte[] ToArray() => [.. _bytes];
 

@@ -44,7 +44,7 @@ sealed class VectorThunkWriter
         if (ReadsXmm0(x.Mnemonic) && !_isVex) Load(Register.XMM0, Register.RCX);
         if (isStringCompare) LoadStringLengths();
         _bytes.Emit(x);
-        if ((Traits & ThunkTraits.WritesFlags) != 0) _bytes.Emit(0x9F, 0x0F, 0x90, 0xC0);   // lahf; seto al
+        if ((Traits & ThunkTraits.WritesFlags) != 0) _bytes.Emit(ThunkBytes.TakeFlags);
         if (isStringCompare) StoreStringResult(x.Mnemonic);
         for (int i = 0; i < x.OpCount; i++)
             if (x.GetOpKind(i) == OpKind.Register && IsWritten(info.GetOpAccess(i))) StoreOperand(x.GetOpRegister(i), s_pointers[i]);

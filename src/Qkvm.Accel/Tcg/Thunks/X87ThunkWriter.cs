@@ -24,7 +24,7 @@ static class X87ThunkWriter
         bytes.Emit(0x48, 0x0F, 0xAE, 0x0F);                         // fxrstor64 [rdi]
         if ((traits & (ThunkTraits.ReadsFlags | ThunkTraits.WritesFlags)) != 0) bytes.Emit(0x52, 0x9D);     // push rdx; popfq
         bytes.Emit(x);
-        if ((traits & ThunkTraits.WritesFlags) != 0) bytes.Emit(0x9F, 0x0F, 0x90, 0xC0);   // lahf; seto al
+        if ((traits & ThunkTraits.WritesFlags) != 0) bytes.Emit(ThunkBytes.TakeFlags);
         bytes.Emit(0x48, 0x0F, 0xAE, 0x07);                         // fxsave64 [rdi]
         bytes.Emit(0xDB, 0xE3);                                     // fninit
         bytes.Emit(0x68, 0x80, 0x1F, 0, 0);                         // push 1F80h

@@ -1,3 +1,5 @@
+using Qkvm.Host;
+
 namespace Qkvm.Accel.Tcg.Translator;
 
 /// <summary>Writes host code. Registers are numbered as instructions encode them; addresses are executable ones, all below
@@ -18,6 +20,9 @@ sealed unsafe class Emitter
 
     // Of C1h and D3h.
     public const int Shl = 4, Shr = 5, Sar = 7;
+
+    /// <summary>LAHF and SAHF exist in 64-bit code: the first processors have dropped them there.</summary>
+    static readonly bool s_hasLahf = HostFeatures.Current.Has("lahf-lm");
 
     byte* _at, _end;
     nint _toExecutable;
@@ -154,14 +159,12 @@ sealed unsafe class Emitter
         else if (mode == 0x80) Int(displacement);
     }
 
-    /// <summary>PDEP to, from, [mask]: the low bits of one register go where the mask has ones. Changes no flags.</summary>
-    public void Deposit(int to, int from, void* mask)
+    /// <summary>The low 13 bits of one register, times 8, to another. Changes no flags.</summary>
+    public void IndexOf13Bits(int to, int from)
     {
-        Byte(0xC4);
-        Byte((to < 8 ? 0x80 : 0) | 0x62);
-        Byte(0x83 | (~from & 15) << 3);
-        Byte(0xF5);
-        ModRmAbsolute(to, mask, 0);
+        Byte(0x66);
+        Op(false, Lea, to, None, from, 3, 0);                       // LEA of 16 bits drops the rest
+        MoveZeroExtended16(to, to);
     }
 
     /// <summary>JRCXZ over what follows; its distance is set by <see cref="Land"/>.</summary>
@@ -313,18 +316,21 @@ sealed unsafe class Emitter
     public void SaveFlags(uint* flags)
     {
         Move(R10, Rax);
-        Bytes([0x0F, 0x90, 0xC0, 0x9F]);                            // seto al; lahf
+        if (s_hasLahf) Byte(0x9F);                                  // lahf
+        else Bytes([0x9C, 0x58, 0x88, 0xC4]);                       // pushfq; pop rax; mov ah, al
+        Bytes([0x0F, 0x90, 0xC0]);                                  // seto al
         Byte(0x66);
         Op(false, Store, Rax, flags);
         Move(Rax, R10);
     }
 
-    /// <summary>The reverse: OF by the addition that overflows.</summary>
+    /// <summary>The reverse: OF by the addition that overflows, or all by POPFQ, which takes as long as twenty others.</summary>
     public void RestoreFlags(uint* flags)
     {
         Move(R10, Rax);
         Op(false, Load, Rax, flags);
-        Bytes([0x04, 0x7F, 0x9E]);                                  // add al, 7Fh; sahf
+        if (s_hasLahf) Bytes([0x04, 0x7F, 0x9E]);                   // add al, 7Fh; sahf
+        else Bytes([0xC0, 0xE0, 3, 0x86, 0xE0, 0x50, 0x9D]);        // shl al, 3; xchg al, ah; push rax; popfq
         Move(Rax, R10);
     }
 }

@@ -36,9 +36,6 @@ unsafe struct JitState
     public byte* StorePages;
     public const int StorePagesCount = 1 << 16;
 
-    /// <summary>For PDEP: where the index of a <see cref="ReturnEntry"/> goes.</summary>
-    public ulong ReturnMask;
-
     /// <summary>Where the trampoline goes.</summary>
     public ulong Entry;
 
@@ -72,7 +69,7 @@ unsafe struct JitState
     /// <summary>Of a repeated string instruction: registers put aside, what is left of its count, where its source is in host memory.</summary>
     public ulong StringRax, StringRcx, StringRest, StringSource;
 
-    /// <summary>x87 state on its way, for XSAVE and XRSTOR: aligned to 64 bytes.</summary>
+    /// <summary>x87 state on its way, for FXSAVE and FXRSTOR: aligned to 16 bytes.</summary>
     public byte* X87Area;
 }
 

@@ -83,10 +83,11 @@ enum Bound : byte
 [StructLayout(LayoutKind.Sequential)]
 unsafe struct ReturnEntry
 {
+    /// <summary>As <see cref="Emitter.IndexOf13Bits"/> has it.</summary>
     public const int Count = 1 << 13;
 
-    /// <summary>By how far PDEP moves an address's low bits to index bytes.</summary>
-    public const int Shift = 5;
+    /// <summary>From an index of 8 bytes each to one of entries.</summary>
+    public const int IndexShift = 2;
 
     /// <summary>0 minus the address.</summary>
     public ulong Negated;

@@ -119,8 +119,13 @@ sealed class OpInfo
         info.TakesMemory = x.Mnemonic is not (Mnemonic.Bt or Mnemonic.Bts or Mnemonic.Btr or Mnemonic.Btc or Mnemonic.Xchg or Mnemonic.Xadd
             or Mnemonic.Cmpxchg);
         info.Treatment = Classify(x, op);
+        if (IsCopied(info.Treatment) && !Thunks.EmittedCode.Runs(x.Code)) info.Treatment = Treatment.Interpret;
         return info;
     }
+
+    /// <summary>The instruction itself becomes part of the code.</summary>
+    public static bool IsCopied(Treatment treatment) =>
+        treatment is Treatment.Native or Treatment.Vector or Treatment.X87 or Treatment.BitString or Treatment.LoadControl;
 
     /// <summary>The form as such: equal registers that make XOR read nothing, and a count of 0 that makes SHL change nothing, are taken away.</summary>
     static Instruction WithoutIdiom(in Instruction example)
@@ -262,7 +267,8 @@ sealed class OpInfo
         if (Interpreter.VectorOps.IsEvex(x)) return Treatment.Vector;
         if (StringForm.KindOf(x.Code) != null) return Treatment.String;
         Mnemonic mnemonic = x.Mnemonic;
-        if (mnemonic is Mnemonic.Nop or Mnemonic.Endbr64 or Mnemonic.Endbr32 or Mnemonic.Prefetchnta or Mnemonic.Prefetcht0
+        if (mnemonic is Mnemonic.Nop or Mnemonic.Endbr64 or Mnemonic.Endbr32 or Mnemonic.Reservednop or Mnemonic.Rdsspd or Mnemonic.Rdsspq
+            or Mnemonic.Cldemote or Mnemonic.Prefetchnta or Mnemonic.Prefetcht0
             or Mnemonic.Prefetcht1 or Mnemonic.Prefetcht2 or Mnemonic.Prefetchw or Mnemonic.Prefetchwt1 or Mnemonic.Prefetch) return Treatment.Nop;
         if (x.IsStackInstruction || NeedsInterpreter(mnemonic)) return Treatment.Interpret;
         for (int i = 0; i < x.OpCount; i++)

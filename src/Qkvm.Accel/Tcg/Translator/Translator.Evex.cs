@@ -26,7 +26,7 @@ sealed unsafe partial class Translator
         _e.PatchHere(loaded);
         _e.CompareByte(&_jit->VectorsLoaded, AllLoaded);
         uint done = _e.JumpIf(Equal);
-        EmitLoadUpperRegisters();
+        if (_cpu.HasAvx512) EmitLoadUpperRegisters();
         _e.PatchHere(done);
         _e.Byte(0xC3);
         return start;

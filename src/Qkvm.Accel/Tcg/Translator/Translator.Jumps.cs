@@ -258,8 +258,8 @@ sealed unsafe partial class Translator
         if (record == null) return false;
         int table = (int)mode.Returns;
         _e.StoreTo(&_jit->Saved1, Rcx);
-        _e.Deposit(R11, R10, &_jit->ReturnMask);
-        _e.Op(true, Load, Rcx, R11, None, 0, table);
+        _e.IndexOf13Bits(R11, R10);
+        _e.Op(true, Load, Rcx, None, R11, ReturnEntry.IndexShift, table);
         _e.Op(true, Lea, Rcx, Rcx, R10, 0, 0);
         byte* found = _e.JumpIfRcxZero();
         uint leaves = _e.Here;
@@ -270,7 +270,7 @@ sealed unsafe partial class Translator
         _e.Jump(leaves);
         _e.Land(quiet);
         _e.LoadFrom(Rcx, &_jit->Saved1);
-        _e.Op(false, 0xFF, 4, R11, None, 0, table + 2 * sizeof(ulong));
+        _e.Op(false, 0xFF, 4, None, R11, ReturnEntry.IndexShift, table + 2 * sizeof(ulong));
         _addend = null;
         return true;
     }

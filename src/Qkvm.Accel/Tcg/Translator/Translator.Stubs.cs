@@ -115,9 +115,9 @@ sealed unsafe partial class Translator
         stubs.MissSecondPage = EmitMissCross(moves: false);
 
         stubs.LoadX87 = _e.Here;
-        EmitXsave(restore: true);
+        EmitFxsave(restore: true);
         stubs.StoreX87 = _e.Here;
-        EmitXsave(restore: false);
+        EmitFxsave(restore: false);
         return stubs;
     }
 
@@ -263,6 +263,9 @@ sealed unsafe partial class Translator
         return (int)(field(&record) - (nint)(&record));
     }
 
+    /// <summary>The guest may use YMM registers, and so may this code. Of those who lack them no code has <see cref="JitState.Wide"/> set.</summary>
+    bool HasAvx => (_cpu.Xcr0Supported & 4) != 0;
+
     byte* Xsave(int at) => (byte*)&_state->Xsave + at;
 
     /// <summary>XMM0 to XMM15, their upper halves if the guest uses them, MXCSR.</summary>
@@ -272,6 +275,12 @@ sealed unsafe partial class Translator
     {
         _e.Bytes([0x0F, 0xAE]);
         _e.ModRmAbsolute(2, Xsave(XsaveArea.Mxcsr), 0);             // ldmxcsr
+        if (!HasAvx)
+        {
+            for (int i = 0; i < 16; i++) MoveXmm(0x10, i);
+            _e.StoreByte(&_jit->VectorsLoaded, AvxLoaded);
+            return;
+        }
         _e.CompareByte(&_jit->Wide, 1);
         uint narrow = _e.JumpIf(Below), whole = _e.JumpIf(Above);
         Vex(0, 0, 1, 0, 1, 0x10, Xsave(XsaveArea.YmmHigh0), 0);     // vmovups ymm
@@ -293,7 +302,7 @@ sealed unsafe partial class Translator
         _e.StoreByte(&_jit->VectorsLoaded, AvxLoaded);
         done = _e.Jump();
         _e.PatchHere(whole);
-        EmitLoadWhole();
+        if (_cpu.HasAvx512) EmitLoadWhole();
         _e.PatchHere(done);
     }
 
@@ -303,6 +312,11 @@ sealed unsafe partial class Translator
         _e.ModRmAbsolute(3, Xsave(XsaveArea.Mxcsr), 0);             // stmxcsr
         _e.Bytes([0x0F, 0xAE]);
         _e.ModRmAbsolute(2, &_jit->HostMxcsr, 0);
+        if (!HasAvx)
+        {
+            for (int i = 0; i < 16; i++) MoveXmm(0x11, i);
+            return;
+        }
         _e.CompareByte(&_jit->VectorsLoaded, AllLoaded);
         uint all = _e.JumpIf(Equal);
         _e.CompareByte(&_jit->Wide, 0);
@@ -310,7 +324,7 @@ sealed unsafe partial class Translator
         for (int i = 0; i < 16; i++) MoveXmm(0x11, i);
         uint done = _e.Jump();
         _e.PatchHere(all);
-        EmitStoreAll();
+        if (_cpu.HasAvx512) EmitStoreAll();
         uint doneAll = _e.Jump();
         _e.PatchHere(wide);
         for (int i = 0; i < 16; i++)
@@ -341,13 +355,11 @@ sealed unsafe partial class Translator
         _e.ModRmAbsolute(register, address, immediate);
     }
 
-    /// <summary>XSAVE or XRSTOR of the x87 component, as a C function.</summary>
-    void EmitXsave(bool restore)
+    /// <summary>FXSAVE64 or FXRSTOR64, as a C function: each processor has them, and not each has XSAVE.</summary>
+    void EmitFxsave(bool restore)
     {
-        _e.MoveImmediate(Rax, 1);
-        _e.MoveImmediate(Rdx, 0);
         _e.Bytes([0x48, 0x0F, 0xAE]);
-        _e.ModRmAbsolute(restore ? 5 : 4, _jit->X87Area, 0);
+        _e.ModRmAbsolute(restore ? 1 : 0, _jit->X87Area, 0);
         if (!restore) _e.Bytes([0xDB, 0xE3]);                       // fninit
         _e.Byte(0xC3);
     }

@@ -1,5 +1,6 @@
 using Iced.Intel;
 using Qkvm.Accel.Tcg.Interpreter;
+using Qkvm.Accel.Tcg.Thunks;
 using static Qkvm.Accel.Tcg.Translator.Emitter;
 
 namespace Qkvm.Accel.Tcg.Translator;
@@ -76,6 +77,7 @@ sealed unsafe partial class Translator : IDisposable
         _e = _hot;
         Restart();
         _common = EmitCommon();
+        EmittedCode.Check(region.Executable, (long)((byte*)(nint)_e.Here - region.Executable));
         _kept = (int)(_e.Here - (uint)(nint)region.Executable);
     }
 
@@ -173,7 +175,10 @@ sealed unsafe partial class Translator : IDisposable
         while (_e.Here < _start + LengthOfWayOut) _e.Byte(0xCC);
         LengthOfLast = (int)(_e.Here - _start);
         _e = _cold;
+        uint cold = _e.Here;
         for (int s = 0; s < _stubs.Count; s++) EmitStub(_stubs[s]);
+        EmittedCode.Check((byte*)(nint)_start, LengthOfLast);
+        EmittedCode.Check((byte*)(nint)cold, _e.Here - cold);
         return true;
     }
 

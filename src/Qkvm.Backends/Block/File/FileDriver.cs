@@ -9,6 +9,28 @@ namespace Qkvm.Backends.Block.File;
 /// <remarks>Guest memory goes to the kernel without copies; only misaligned pieces under cache.direct pass a buffer.</remarks>
 public sealed class FileDriver : BlockNode, IGrowable
 {
+    static readonly Property[] Declared =
+    [
+        Property.Text("filename", help: "path"), Property.Enum("locking", "auto", ["on", "off", "auto"],
+            "keep other programs out of the image"),
+        Property.Enum("aio", "threads", ["threads", "native", "io_uring"], "taken, no effect: threads in any case"),
+        Property.Text("aio-max-batch", help: "taken, no effect"), Property.Text("drop-cache", help: "taken, no effect"),
+        Property.Text("x-check-cache-dropped", help: "taken, no effect"),
+    ];
+
+    public static readonly BlockDriverModel Model = new("file", Declared, static (p, parts) => Create(Model!, p, parts))
+    {
+        IsProtocol = true,
+        Description = "a file of the host",
+    };
+
+    public static readonly BlockDriverModel HostDevice = new("host_device", Declared, static (p, parts) =>
+        Create(HostDevice!, p, parts))
+    {
+        IsProtocol = true,
+        Description = "a block device of the host",
+    };
+
     const int BounceSize = 1 << 20;
 
     readonly HostFile _file;
@@ -31,7 +53,17 @@ public sealed class FileDriver : BlockNode, IGrowable
         if (file.IsDirect) _alignment = ProbeAlignment();
     }
 
-    public override string FormatName => _file.Status.IsBlockDevice ? "host_device" : "file";
+    static FileDriver Create(BlockDriverModel model, Properties properties, NodeParts parts)
+    {
+        bool readOnly = parts.Around.ReadOnly;
+        HostFile file = HostImage.Open(properties.Required("filename"), model, ref readOnly, parts.Around.AutoReadOnly,
+            parts.Around.Cache.Direct);
+        FileLocks? locks = properties.Text("locking") == "off" ? null : new FileLocks(file,
+            required: properties.Text("locking") == "on");
+        return new FileDriver(file, parts.Node with { ReadOnly = readOnly }, parts.Around.Cache.NoFlush, locks);
+    }
+
+    public override string FormatName => _file.Status.IsBlockDevice ? HostDevice.Name : Model.Name;
     public override string FileName => _file.Path;
     public override long Length => Volatile.Read(ref _length);
     protected override long Limit => _mayGrow ? long.MaxValue : Length;

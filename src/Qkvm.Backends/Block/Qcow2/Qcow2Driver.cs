@@ -1,3 +1,4 @@
+using Qkvm.Backends.Block.File;
 using Qkvm.Core.Block;
 using Qkvm.Core.Devices;
 
@@ -10,6 +11,21 @@ namespace Qkvm.Backends.Block.Qcow2;
 /// Deviations: refcounts are exact even with lazy_refcounts=on; an external data file and encryption are refused.</remarks>
 public sealed class Qcow2Driver : BlockNode
 {
+    const string NoEffect = "taken, no effect";                    // tuning that this driver does not need
+
+    public static readonly BlockDriverModel Model = new("qcow2",
+        [
+            Property.Node("file", "the image"), Property.Node("backing",
+                "what the image lies over; the header says so by default"),
+            .. new[]
+            {
+                "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot", "pass-discard-other",
+                "overlap-check", "cache-size",
+                "l2-cache-size", "l2-cache-entry-size", "refcount-cache-size", "cache-clean-interval",
+            }.Select(name => Property.Text(name, help: NoEffect)),
+        ],
+        Create) { Description = "QEMU's copy-on-write images" };
+
     readonly BlockDriver _file;
     readonly BlockDriver? _backing;
     readonly Qcow2Store _store;
@@ -17,6 +33,7 @@ public sealed class Qcow2Driver : BlockNode
     readonly Qcow2Writer _writer;
     readonly CompressedClusters _compressed;
     readonly RangeLock _clusters = new();
+    volatile bool _isUntouched = true;                             // as it was on disk when it was opened
     int _disposed;
 
     /// <summary>Opens an image; the header was read before, to find the backing file. The backing node is read-only.</summary>
@@ -34,12 +51,30 @@ public sealed class Qcow2Driver : BlockNode
         try
         {
             _store.Load();
-            if (!IsReadOnly) PrepareForWriting(info);
+            if (!IsReadOnly && IsDirty && info.Extensions.HasBitmaps)
+                throw new ConfigurationException($"Could not open '{info.Name}': it was not closed cleanly and has bitmaps; run qemu-img check -r all");
         }
         catch (BlockException e) { throw new ConfigurationException($"Could not open '{info.Name}': {e.Message}", e); }
     }
 
-    public override string FormatName => "qcow2";
+    static Qcow2Driver Create(Properties properties, NodeParts parts)
+    {
+        string name = BlockFactory.NameOf(parts.File);
+        if (BlockFactory.Probe(parts.File) is var found && found != Model.Name)
+            throw new ConfigurationException($"Could not open '{name}': Image is not in qcow2 format; it looks like "
+                + $"'{found ?? "raw"}'");
+        BlockFactory.Lock(parts.File, ImageUse.Format(parts.Around.ReadOnly), parts.Around);
+        Qcow2ImageInfo info = Qcow2ImageInfo.Read(parts.File, name);
+        BlockDriver? backing = parts.Factory.OpenBacking(info, parts);
+        try { return new Qcow2Driver(parts.File, info, parts.Node, backing); }
+        catch
+        {
+            parts.Factory.DisposeUnnamed(backing);
+            throw;
+        }
+    }
+
+    public override string FormatName => Model.Name;
     public override string FileName => Info.Name;
     public override long Length => _store.Header.Size & ~511L;
 
@@ -81,6 +116,7 @@ public sealed class Qcow2Driver : BlockNode
     /// <summary>Allocates every cluster; for new images.</summary>
     internal void Preallocate()
     {
+        PrepareForWriting();
         lock (_store.Sync) _writer.AllocateAll();
     }
 
@@ -93,6 +129,7 @@ public sealed class Qcow2Driver : BlockNode
 
     protected override async ValueTask WriteCore(long offset, ScatterList buffers)
     {
+        PrepareForWriting();
         LinkedListNode<RangeLock.Hold> hold = await HoldAsync(offset, buffers.Length, exclusive: false).ConfigureAwait(false);
         try
         {
@@ -110,6 +147,7 @@ public sealed class Qcow2Driver : BlockNode
 
     protected override async ValueTask DiscardCore(long offset, long length)
     {
+        PrepareForWriting();
         LinkedListNode<RangeLock.Hold> hold = await HoldAsync(offset, length, exclusive: true).ConfigureAwait(false);
         try
         {
@@ -122,6 +160,7 @@ public sealed class Qcow2Driver : BlockNode
 
     protected override async ValueTask WriteZeroesCore(long offset, long length, bool mayUnmap)
     {
+        PrepareForWriting();
         LinkedListNode<RangeLock.Hold> hold = await HoldAsync(offset, length, exclusive: true).ConfigureAwait(false);
         try
         {
@@ -177,19 +216,35 @@ public sealed class Qcow2Driver : BlockNode
         buffers.Slice(inside, buffers.Length - inside).Clear();    // a shorter backing file goes on in zeros
     }
 
-    void PrepareForWriting(Qcow2ImageInfo info)
+    bool IsDirty => (Info.Header.Incompatible & Qcow2Features.Dirty) != 0;
+
+    /// <summary>Before the first change, and not at opening, so that an image that nobody writes to stays what it was: counts
+    /// what lazy refcounts left uncounted, and clears the autoclear bits, since what they vouch for (bitmaps) will not be kept
+    /// up to date. "Header", autoclear_features: "before the image is written to".</summary>
+    void PrepareForWriting()
     {
-        Qcow2Header header = info.Header;
-        if ((header.Incompatible & Qcow2Features.Dirty) != 0)
+        if (!_isUntouched) return;
+        lock (_store.Sync)
         {
-            if (info.Extensions.HasBitmaps)
-                throw new ConfigurationException($"Could not open '{info.Name}': it was not closed cleanly and has bitmaps; run qemu-img check -r all");
-            Qcow2Repair.RebuildRefcounts(_store);
-            _store.Flush();
-            _store.FlushFile();
-            _store.SetFeature(Qcow2Header.IncompatibleAt, header.Incompatible &= ~Qcow2Features.Dirty);
+            if (!_isUntouched || IsReadOnly) return;
+            _store.CheckWritable();
+            Qcow2Header header = Info.Header;
+            if (IsDirty)
+            {
+                Qcow2Repair.RebuildRefcounts(_store);
+                _store.Flush();
+                _store.FlushFile();
+                _store.SetFeature(Qcow2Header.IncompatibleAt, header.Incompatible & ~Qcow2Features.Dirty);
+                header.Incompatible &= ~Qcow2Features.Dirty;
+            }
+            if (header.Autoclear != 0)
+            {
+                _store.SetFeature(Qcow2Header.AutoclearAt, 0);
+                _store.FlushFile();                                // before any data
+                header.Autoclear = 0;
+            }
+            _isUntouched = false;
         }
-        if (header.Autoclear != 0) _store.SetFeature(Qcow2Header.AutoclearAt, header.Autoclear = 0);
     }
 
     ValueTask<LinkedListNode<RangeLock.Hold>> HoldAsync(long offset, long length, bool exclusive) =>

@@ -1,3 +1,4 @@
+using Qkvm.Backends.Block.File;
 using Qkvm.Core.Block;
 
 namespace Qkvm.Backends.Block.Raw;
@@ -5,6 +6,11 @@ namespace Qkvm.Backends.Block.Raw;
 /// <summary>Format <c>raw</c>: the bytes of its child, or a window of them (<c>offset=</c>, <c>size=</c>).</summary>
 public sealed class RawDriver : BlockNode, IGrowable
 {
+    public static readonly BlockDriverModel Model = new("raw",
+        [Property.Node("file", "what it lies over"), Property.Size("offset", 0, "first byte"),
+            Property.Size("size", help: "bytes; to the end by default")],
+        Create) { Description = "the bytes as they are" };
+
     const int SectorSize = 512;
 
     readonly BlockDriver _file;
@@ -26,7 +32,21 @@ public sealed class RawDriver : BlockNode, IGrowable
         _length = size ?? (Math.Max(0, file.Length - offset) + SectorSize - 1) / SectorSize * SectorSize;
     }
 
-    public override string FormatName => "raw";
+    static RawDriver Create(Properties properties, NodeParts parts)
+    {
+        BlockDriver file = parts.File;
+        BlockFactory.Lock(file, ImageUse.Raw(parts.Around.ReadOnly), parts.Around);
+        long offset = (long)properties.Size("offset");
+        long? size = (long?)properties.NumberOrAuto("size");
+        if (offset > file.Length || size > file.Length - offset)
+            throw properties.Error($"offset={offset} and size={size} do not lie inside the {file.Length} bytes of "
+                + $"'{BlockFactory.NameOf(file)}'");
+        if (size is { } bytes && bytes % SectorSize != 0) throw properties.Error("Specified size is not multiple of "
+            + "512");
+        return new RawDriver(file, parts.Node, offset, size, parts.IsGuess && !parts.Around.ReadOnly);
+    }
+
+    public override string FormatName => Model.Name;
     public override string FileName => (_file as BlockNode)?.FileName ?? _file.NodeName;
     public override IEnumerable<(string Role, BlockDriver Node)> Children => [("file", _file)];
 

@@ -1,19 +1,26 @@
-namespace Qkvm.Core.Devices;
+namespace Qkvm.Core.Configuration;
 
 /// <summary>"did you mean": the nearest of the known names.</summary>
 public static class Suggestion
 {
+    const int LongestWord = 100;                                   // the search costs the product of the lengths
+
     /// <returns>"; did you mean 'x'?", or nothing where no name is near.</returns>
-    public static string For(string wrong, IEnumerable<string> known, string prefix = "")
+    public static string For(string wrong, IEnumerable<string> known, string prefix = "") =>
+        Nearest(wrong, known) is { } best ? $"; did you mean '{prefix}{best}'?" : "";
+
+    /// <returns>The nearest name, or null where none is near.</returns>
+    public static string? Nearest(string wrong, IEnumerable<string> known)
     {
+        if (wrong.Length > LongestWord) return null;
         string? best = null;
-        int bestDistance = Math.Max(1, wrong.Length / 3) + 1;
+        int bestDistance = (wrong.Length < 3 ? 0 : Math.Max(1, wrong.Length / 3)) + 1; // any short name is near another
         foreach (string name in known)
         {
             int distance = Distance(wrong, name);
             if (distance < bestDistance) (best, bestDistance) = (name, distance);
         }
-        return best == null ? "" : $"; did you mean '{prefix}{best}'?";
+        return best;
     }
 
     /// <summary>Edits (insertions, deletions, replacements, swaps of neighbours) between two names, upper case aside.</summary>

@@ -1,0 +1,5 @@
+namespace Qkvm.Core.Configuration;
+
+/// <summary>One name=value as the user wrote it, short forms (a bare name, no-name) resolved; nested names are
+/// dotted.</summary>
+public readonly record struct OptionPair(string Name, string Value);

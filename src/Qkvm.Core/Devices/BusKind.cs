@@ -1,0 +1,24 @@
+namespace Qkvm.Core.Devices;
+
+/// <summary>A kind of bus, and what every device on one takes beside its own properties.</summary>
+public sealed record BusKind(string Name, params Property[] Properties)
+{
+    static readonly Property Bus = new("bus", PropertyKind.Bus, null, "the bus to sit on");
+    static readonly Property BootIndex = Property.Automatic("bootindex", max: int.MaxValue,
+        help: "place in the boot order, 0 first");
+
+    /// <summary>Of devices that sit on none.</summary>
+    public static readonly BusKind None = new("none");
+
+    public static readonly BusKind Isa = new("ISA", Bus);
+
+    public static readonly BusKind Ide = new("IDE", Bus, Property.Automatic("unit", max: 1, help: "0 master, 1 slave"),
+        BootIndex);
+
+    public static readonly BusKind Pci = new("PCI", Bus,
+        new Property("addr", PropertyKind.PciAddress, null, "slot and optional function: 0x4.0x1"),
+        Property.Bool("multifunction", false),
+        Property.Text("romfile", null, "option ROM file, empty for none"),
+        Property.Bool("rombar", true),
+        BootIndex);
+}

@@ -1,0 +1,22 @@
+using Qkvm.Core.Input;
+using Qkvm.Core.Machine;
+using Qkvm.Host;
+
+namespace Qkvm.Core.Display;
+
+/// <summary>What a display shows, and whom it tells.</summary>
+/// <param name="Source">The screen; null for a machine without.</param>
+/// <param name="Title">For windows and viewers.</param>
+/// <param name="Print">Prints a line for the user.</param>
+public sealed record DisplayParts(IDisplaySource? Source, InputRouter Input, EventLoop Loop, string Title,
+    Action<string> Print);
+
+/// <summary>A way to see the screen, as -display names it.</summary>
+public sealed record DisplayModel(string Name, Property[] Properties, Func<Properties, DisplayParts,
+    IRemoteDisplay?> Create)
+    : Model<DisplayParts, IRemoteDisplay?>(Name, Properties, Create)
+{
+    /// <summary>A display that QEMU has and we have not.</summary>
+    public static DisplayModel Missing(string name, string why) =>
+        new(name, [], static (_, _) => throw new InvalidOperationException("not built")) { NotBuilt = why };
+}

@@ -1,0 +1,29 @@
+using System.Runtime.InteropServices;
+
+namespace Qkvm.Host;
+
+/// <summary>This process as the host sees it.</summary>
+public static unsafe partial class HostProcess
+{
+    const int LockCurrent = 1, LockFuture = 2, SetThreadName = 15, NameLength = 15;
+
+    /// <summary>All memory, present and to come, stays in RAM: mlockall(2). 0, or the errno.</summary>
+    public static int LockMemory() => mlockall(LockCurrent | LockFuture) == 0 ? 0 : Libc.Errno;
+
+    /// <summary>The name that ps and top show: prctl(2), PR_SET_NAME; 15 bytes of it. Called on the main
+    /// thread.</summary>
+    public static void SetName(string name)
+    {
+        Span<byte> text = stackalloc byte[NameLength + 1];
+        text.Clear();
+        System.Text.Encoding.UTF8.GetEncoder().Convert(name, text[..NameLength], flush: true, out _, out _, out _);
+        fixed (byte* at = text) prctl(SetThreadName, (nuint)at, 0, 0,
+            0); // SAFETY: ends with a zero byte, read during the call alone
+    }
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int mlockall(int flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int prctl(int option, nuint argument, nuint third, nuint fourth, nuint fifth);
+}

@@ -1,0 +1,51 @@
+using Qkvm.Core.Accel;
+using Qkvm.Core.Devices;
+using Qkvm.Core.Machine;
+using Qkvm.Core.Time;
+using Qkvm.Host;
+using Qkvm.Machines.Pc;
+
+namespace Qkvm.Machines;
+
+/// <summary>What a board is built over.</summary>
+/// <param name="Devices">All that -device can name.</param>
+public sealed record BoardParts(MachineConfig Config, IAccelerator Accelerator, MachineBackends Backends,
+    Catalogue<DeviceModel> Devices,
+    IVirtualClock Clock, EventLoop Loop, MachineLock Lock, IMachineRequests Requests);
+
+/// <summary>What short forms of options mean on a machine.</summary>
+/// <param name="NetworkCard">What -nic and -net nic make without model=.</param>
+/// <param name="VideoAddress">The slot of -vga's card.</param>
+/// <param name="CdromPlace">Bus * 2 + unit of the default CD-ROM; null for none.</param>
+public sealed record MachineDefaults(string NetworkCard, string VideoAddress, int? CdromPlace = null);
+
+/// <summary>A machine as -machine names it: what it has by default, what it takes, how its board is made.</summary>
+public sealed record MachineModel : Model<BoardParts, PcBoard>
+{
+    /// <summary>What every machine takes; the command line reads them before there is one.</summary>
+    static readonly Property[] Common =
+    [
+        Property.Text("accel", help: "accelerators in the order to try: kvm:tcg"),
+        Property.Enum("kernel-irqchip", null, ["on", "off", "split"], "of KVM"),
+        Property.Object("memory-backend", "the guest's memory: -object memory-backend-ram,id=…"),
+        Property.Bool("dump-guest-core", true, "the guest's memory is part of core dumps"),
+        Property.OnOffAuto("mem-merge", "equal pages of memory may become one"),
+        Property.OnOffAuto("graphics", "the firmware is told that there is a screen"),
+    ];
+
+    public MachineModel(string name, MachineDefaults defaults, Property[] own, Func<Properties, BoardParts,
+        PcBoard> create)
+        : base(name, [.. own, .. Common], create) => Defaults = defaults;
+
+    /// <summary>A machine that QEMU has and we have not.</summary>
+    public static MachineModel Missing(string name, MachineDefaults defaults, params string[] aliases) =>
+        new(name, defaults, [], static (_, _) =>
+            throw new InvalidOperationException("not built")) { NotBuilt = "is not built yet; use pc",
+                Aliases = aliases };
+
+    public MachineDefaults Defaults { get; }
+
+    public override string HelpLine =>
+        string.Concat(Aliases.Select(alias => $"{alias,-20} {Description} (alias of {Name})\n"))
+            + $"{Name,-20} {Description}";
+}

@@ -1,0 +1,62 @@
+using Qkvm.Core.Machine;
+using Qkvm.Host;
+
+namespace Qkvm.Machines.Pc;
+
+/// <summary>The i440FX PC as -machine names it.</summary>
+public static class PcMachine
+{
+    public static readonly MachineModel Model = new("pc-i440fx-7.2", new MachineDefaults(NetworkCard: "e1000",
+        VideoAddress: "0x2", CdromPlace: 2),
+        [
+            Property.Bool("hpet", true, "high precision event timer"),
+            Property.OnOffAuto("acpi", "tables, and the PIIX4's power management"),
+            Property.Missing("usb", "off"), Property.Missing("smm", Property.Auto,
+                "give smm=off: the guest gets no system management mode"),
+            Property.Missing("vmport", Property.Auto), Property.Missing("nvdimm", "off"),
+            Property.Missing("hmat", "off"),
+            Property.Missing("pit", "on"), Property.Missing("i8042", "on"), Property.Missing("fd-bootchk", "on"),
+            Property.Missing("max-ram-below-4g"), Property.Missing("pflash0"), Property.Missing("pflash1"),
+            Property.Missing("pcspk-audiodev"),
+            Property.Missing("confidential-guest-support"), Property.Missing("memory-encryption"),
+            Property.Missing("suppress-vmdesc", "off"),
+        ],
+        Create)
+    {
+        Aliases = ["pc"],
+        Description = "Standard PC (i440FX + PIIX, 1996) (default)",
+    };
+
+    static PcBoard Create(Properties properties, BoardParts parts)
+    {
+        MachineConfig config = parts.Config;
+        MemoryBackend memory = properties.Text("memory-backend") is { } id
+            ? parts.Backends.FindObject<MemoryBackend>(id, "memory", properties.Owner)
+                : new MemoryBackend(config.Memory.Size);
+        if (memory.Size != config.Memory.Size)
+            throw properties.Error($"memory-backend={properties.Text("memory-backend")} has {memory.Size >> 20} MiB, "
+                + $"-m says {config.Memory.Size >> 20} MiB; give both the same");
+        var board = new PcBoard(parts with
+        {
+            Config = config with
+            {
+                MachineType = Model!.Name,
+                Hpet = config.Hpet && properties.Bool("hpet"),
+                Acpi = config.Acpi && properties.OnOffAuto("acpi") != false,
+                NoGraphic = config.NoGraphic || properties.OnOffAuto("graphics") == false,
+            },
+        });
+        Prepare(board.Ram, memory, properties, config.Memory.IsPreallocated);
+        return board;
+    }
+
+    static void Prepare(GuestRam ram, MemoryBackend memory, Properties properties, bool preallocated)
+    {
+        if (!(memory.IsDumped ?? properties.Bool("dump-guest-core"))) ram.ExcludeFromDumps();
+        if ((memory.IsMerged ?? properties.OnOffAuto("mem-merge")) == true && !ram.AllowMerging())
+            throw properties.Error("this host's kernel cannot merge pages (CONFIG_KSM); leave mem-merge=on out");
+        if ((preallocated || memory.IsPreallocated) && !ram.Populate())
+            throw new ConfigurationException($"-mem-prealloc: this host cannot give {ram.Size >> 20} MiB at once "
+                + "(Linux 5.14 is needed)");
+    }
+}

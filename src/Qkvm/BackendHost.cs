@@ -1,0 +1,111 @@
+using Qkvm.Backends.Block;
+using Qkvm.Backends.Char;
+using Qkvm.Core.Block;
+using Qkvm.Core.Char;
+using Qkvm.Core.Machine;
+using Qkvm.Core.Net;
+using Qkvm.Host;
+using Qkvm.Machines;
+
+namespace Qkvm;
+
+/// <summary>Makes backends from the catalogue's models, and closes in the end what it made, the newest first.</summary>
+/// <param name="quit">ctrl-a x on a shared terminal.</param>
+/// <param name="escape">What ctrl-a is to a shared terminal: -echr.</param>
+sealed class BackendHost(MachineEnvironment environment, Notices notices, Action quit, byte escape) : IBackendHost
+{
+    readonly List<IDisposable> _opened = [];
+    readonly BlockFactory _blocks = new(Catalogue.BlockDrivers, notices.Warn);
+
+    public EventLoop Loop => environment.Loop;
+    public MachineBackends Backends { get; } = new();
+
+    public void Add(ChardevConfig chardev)
+    {
+        CharModel model = Catalogue.Chardevs.Get(chardev.Backend, chardev.Owner);
+        chardev.Options.Add("id", chardev.Id);
+        var properties = new Properties(model, chardev.Options);
+        ICharBackend backend = Keep(model.Create(properties, this));
+        if (properties.Text("logfile") is { } log) backend = Keep(new LoggedChar(backend, log,
+            properties.Bool("logappend"), chardev.Owner));
+        Backends.Chardevs[chardev.Id] = backend;
+        if (chardev.Mux || properties.Bool("mux")) Backends.Muxes[chardev.Id] = new MuxChar(backend, quit, FlushDisks,
+            escape).AddPort;
+    }
+
+    public void Add(NetdevConfig netdev)
+    {
+        NetModel model = Catalogue.Netdevs.Get(netdev.Type, netdev.Owner);
+        netdev.Options.Add("id", netdev.Id);
+        Backends.Netdevs[netdev.Id] = Keep(model.Create(new Properties(model, netdev.Options), this));
+    }
+
+    public void Add(ObjectConfig made)
+    {
+        ObjectModel model = Catalogue.Objects.Get(made.Type, made.Owner);
+        if (Backends.Objects.ContainsKey(made.Id)) throw new ConfigurationException($"{made.Owner}: duplicate id "
+            + $"'{made.Id}' for object");
+        made.Options.Add("id", made.Id);
+        Backends.Objects[made.Id] = Keep(model.Create(new Properties(model, made.Options), this));
+    }
+
+    public void Add(BlockdevConfig node)
+    {
+        node.Options.Add("driver", node.Driver);
+        node.Options.Add("node-name", node.NodeName);
+        BlockDriver root = _blocks.AddNode(node.Options);
+        var backend = new BlockBackend(node.NodeName, Loop.Post) { IsReadOnly = root.IsReadOnly,
+            Description = node.NodeName };
+        backend.Insert(root);
+        Backends.Drives[node.NodeName] = backend;
+    }
+
+    public void Add(DriveConfig drive)
+    {
+        var backend = new BlockBackend(drive.Id, Loop.Post) { IsReadOnly = drive.ReadOnly, Serial = drive.Serial };
+        if (drive.File is { } file)
+        {
+            drive.Options.Add("file", file);
+            if (drive.Format is { } format) drive.Options.Add("format", format);
+            if (drive.ReadOnly) drive.Options.Add("readonly", "on");
+            if (drive.Snapshot) drive.Options.Add("snapshot", "on");
+            OpenedDrive opened = _blocks.OpenDrive(drive.Options);
+            backend.IsReadOnly = opened.ReadOnly;
+            backend.WriteCache = opened.WriteCache;
+            backend.Description = opened.Description;
+            backend.Insert(opened.Root);
+        }
+        Backends.Drives[drive.Id] = backend;
+    }
+
+    public void Print(string line) => Console.WriteLine(line);
+    public void Warn(string line) => notices.Warn(line);
+
+    /// <summary>Under the machine lock, after the machine: all but disks.</summary>
+    public void Close()
+    {
+        for (int i = _opened.Count - 1; i >= 0; i--) _opened[i].Dispose();
+        _opened.Clear();
+    }
+
+    /// <summary>Without the machine lock; nodes that drives share are closed once.</summary>
+    public void CloseDisks()
+    {
+        foreach (BlockBackend drive in Backends.Drives.Values)
+            if (_blocks.Find(drive.Id) == null) drive.DisposeAsync().AsTask().GetAwaiter().GetResult();
+        _blocks.DisposeAsync().AsTask().GetAwaiter().GetResult();
+    }
+
+    /// <summary>ctrl-a s: what guests wrote reaches the disks.</summary>
+    void FlushDisks()
+    {
+        foreach (BlockBackend drive in Backends.Drives.Values)
+            if (drive.Root is { IsReadOnly: false } root) root.FlushAsync().AsTask().GetAwaiter().GetResult();
+    }
+
+    T Keep<T>(T opened)
+    {
+        if (opened is IDisposable disposable) _opened.Add(disposable);
+        return opened;
+    }
+}

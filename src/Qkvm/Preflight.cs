@@ -1,0 +1,60 @@
+using Qkvm.Core.Devices;
+using Qkvm.Core.Machine;
+using Qkvm.Machines;
+
+namespace Qkvm;
+
+/// <summary>Refuses what cannot be made, by names and properties alone, before anything is opened or changed.</summary>
+static class Preflight
+{
+    const ulong MostMemory = (1UL << 40) - (4UL << 30);            // of 40 address bits, beside what PCI needs
+
+    /// <exception cref="ConfigurationException">Names the option, what is missing or wrong, and what would be
+    /// right.</exception>
+    public static void Check(MachineConfig config)
+    {
+        Of(Catalogue.Machines, config.MachineType, config.MachineOptions);
+        CheckMemory(config.Memory);
+        foreach (string item in config.LogItems)
+            if (!Cli.LogItems.All.Any(known => known.Name == item))
+                throw new ConfigurationException($"-d {item}: unknown log item"
+                    + $"{Suggestion.For(item, Cli.LogItems.All.Select(known => known.Name))}; '-d help' lists them");
+        CheckAccelerators(config.Accelerators);
+        foreach (ObjectConfig made in config.Objects) Of(Catalogue.Objects, made.Type, made.Options);
+        foreach (BlockdevConfig node in config.Blockdevs) Catalogue.BlockDrivers.Get(node.Driver, node.Options.Owner);
+        foreach (DriveConfig drive in config.Drives)
+            if (drive.Format is { } format) Catalogue.BlockDrivers.Get(format, drive.Owner);
+        foreach (ChardevConfig chardev in config.Chardevs) Of(Catalogue.Chardevs, chardev.Backend, chardev.Options);
+        foreach (NetdevConfig netdev in config.Netdevs) Of(Catalogue.Netdevs, netdev.Type, netdev.Options);
+        foreach (DisplayConfig display in config.Displays) Of(Catalogue.Displays, display.Kind, display.Options);
+        foreach (DeviceConfig device in config.Devices) CheckDevice(device, config.Globals);
+    }
+
+    static void CheckDevice(DeviceConfig device, IReadOnlyList<GlobalConfig> globals)
+    {
+        DeviceModel model = Catalogue.Devices.Get(device.Driver, device.Owner);
+        _ = new Properties(model, device.Properties, DeviceFactory.Globals(model, globals));
+    }
+
+    /// <summary>One of those to try must be there; the others are passed over.</summary>
+    static void CheckAccelerators(IReadOnlyList<AcceleratorConfig> wanted)
+    {
+        foreach (AcceleratorConfig accelerator in wanted)
+            if (Catalogue.Accelerators.Find(accelerator.Name) is { } model) _ = new Properties(model,
+                accelerator.Options);
+            else if (wanted.Count == 1) Catalogue.Accelerators.Get(accelerator.Name, accelerator.Options.Owner);
+    }
+
+    static void CheckMemory(MemoryConfig memory)
+    {
+        if (memory.Slots > 0 || memory.MaxSize > memory.Size)
+            throw new ConfigurationException("-m slots=,maxmem=: memory that is added later is not built yet; leave "
+                + "both out");
+        if (memory.Size > MostMemory)
+            throw new ConfigurationException($"-m {memory.Size >> 20}M: guests have 40 address bits, of which memory "
+                + $"can have {MostMemory >> 20} MiB");
+    }
+
+    static void Of<TModel>(Catalogue<TModel> catalogue, string name, Options options) where TModel : Model =>
+        _ = new Properties(catalogue.Get(name, options.Owner), options);
+}

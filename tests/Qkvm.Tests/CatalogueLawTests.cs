@@ -1,0 +1,56 @@
+using System.Text.RegularExpressions;
+
+namespace Qkvm.Tests;
+
+/// <summary>What users can name stands in its own file and in the catalogue; nobody else knows the name.</summary>
+public class CatalogueLawTests
+{
+    static readonly string[] Lists = ["Catalogue.cs", "Missing.cs"];
+
+    /// <summary>Names that are words of other meanings, too (kvm, file, socket …), are left out: backends, drivers,
+    /// displays.</summary>
+    static IEnumerable<Model> Models => [.. Catalogue.Devices.Models, .. Catalogue.Machines.Models,
+        .. Catalogue.Objects.Models];
+
+    [Fact]
+    public void No_file_names_what_another_one_makes()
+    {
+        var found = new List<string>();
+        foreach (string file in Sources.Files("src"))
+        {
+            if (Lists.Contains(Path.GetFileName(file))) continue;
+            string text = string.Join('\n', File.ReadLines(file).Select(line => line.Split("//")[0]));
+            foreach (Model model in Models)
+            {
+                bool isOwn = Regex.IsMatch(text, $"(new|Family|base)\\([^;]*\"{Regex.Escape(model.Name)}\"");
+                if (text.Contains($"\"{model.Name}\"") && !isOwn) found.Add($"{Path.GetFileName(file)}: {model.Name}");
+            }
+        }
+        Assert.Empty(found);
+    }
+
+    [Fact]
+    public void What_is_built_is_not_missing()
+    {
+        Assert.Empty(Missing.Devices().Where(m => Catalogue.Devices.Find(m.Name) != null).Select(m => m.Name));
+        Assert.Empty(Missing.Chardevs().Where(m => Catalogue.Chardevs.Find(m.Name) != null).Select(m => m.Name));
+        Assert.Empty(Missing.Netdevs().Where(m => Catalogue.Netdevs.Find(m.Name) != null).Select(m => m.Name));
+        Assert.Empty(Missing.BlockDrivers().Where(m => Catalogue.BlockDrivers.Find(m.Name) != null)
+            .Select(m => m.Name));
+        Assert.Empty(Missing.Objects().Where(m => Catalogue.Objects.Find(m.Name) != null).Select(m => m.Name));
+        Assert.Empty(Missing.Machines().Where(m => Catalogue.Machines.Find(m.Name) != null).Select(m => m.Name));
+    }
+
+    [Fact]
+    public void Every_model_declares_each_property_once()
+    {
+        Model[] all = [.. Models, .. Catalogue.Chardevs.Models, .. Catalogue.Netdevs.Models,
+            .. Catalogue.BlockDrivers.Models, .. Catalogue.Accelerators.Models, .. Catalogue.Displays.Models];
+        foreach (Model model in all)
+        {
+            Assert.Equal(model.Properties.Length, model.Properties.DistinctBy(p => p.Name).Count());
+            foreach (Property property in model.Properties.Where(p => p.Default != null))
+                Assert.Equal(property.Default, property.Checked(property.Default!, model.Name));
+        }
+    }
+}

@@ -1,0 +1,124 @@
+using System.Text;
+using Qkvm.Cli;
+using Qkvm.Core.Machine;
+using Qkvm.Testing;
+
+namespace Qkvm.Tests;
+
+/// <summary>What people type, as the documentation of many projects has it: taken, or refused with the one thing that
+/// is missing.
+/// A line that begins to work changes its line of the snapshot.</summary>
+public class CommandLineTests
+{
+    static string Lines => Path.Combine(AppContext.BaseDirectory, "command-lines.txt");
+
+    [Fact]
+    public Task Public_command_lines_are_taken_or_refused_with_one_reason()
+    {
+        var text = new StringBuilder();
+        int taken = 0, all = 0;
+        foreach (string line in File.ReadLines(Lines))
+        {
+            if (line.Length == 0 || line.StartsWith('#')) continue;
+            int colon = line.IndexOf(": ", StringComparison.Ordinal);
+            string verdict = Judge(line[(colon + 2)..]);
+            text.Append($"{line[..colon]}: {verdict}\n");
+            all++;
+            if (verdict.StartsWith("taken", StringComparison.Ordinal)) taken++;
+        }
+        return Verifier.Verify($"{taken} of {all} taken\n\n{text}");
+    }
+
+    [Theory]
+    [InlineData("-net nic -net tap", "-net nic: 'e1000' is not built yet; use virtio-net-pci")]
+    [InlineData("-netdev tap,id=n -net nic,netdev=n,model=virtio", "taken")]
+    [InlineData("-net nic,model=virtio", "taken; -net nic,model=virtio: has no backend: nothing is at the other end; add one, for example -net tap")]
+    [InlineData("-vnc vnc=unix:/tmp/x", "taken")]
+    [InlineData("-object rng-random,id=r -device virtio-rng-pci,rng=r", "taken")]
+    [InlineData("-monitor /dev/null -serial /dev/ttyS0", "taken")]
+    [InlineData("-M pc,kernel_irqchip=on", "taken")]
+    [InlineData("-M pc,usb=on", "-M pc,usb=on: usb=on is not built yet; leave it out")]
+    [InlineData("-M q35", "-M q35: 'pc-q35-7.2' is not built yet; use pc")]
+    [InlineData("-machine smm=on", "-machine smm=on: smm=on is not built yet; give smm=off: the guest gets no system management mode")]
+    [InlineData("-machine acpi=off,hpet=off,vmport=off,smm=off,mem-merge=off,dump-guest-core=off,graphics=on", "taken")]
+    [InlineData("-m 1G,slots=2,maxmem=4G", "-m slots=,maxmem=: memory that is added later is not built yet; leave both out")]
+    [InlineData("-audiodev nosuch,id=a", "-audiodev nosuch,id=a: 'nosuch' is not an audio driver")]
+    [InlineData("-audiodev none,id=a", "taken")]
+    [InlineData("-name a,colour=red", "-name a,colour=red: invalid parameter 'colour'")]
+    [InlineData("-overcommit mem-lock=off,cpu-pm=off", "taken")]
+    [InlineData("-overcommit cpu-pm=on", "-overcommit cpu-pm=on: cpu-pm=on is not built yet; leave it out")]
+    [InlineData("-msg timestamp=on,guest-name=off", "taken")]
+    [InlineData("-global driver=isa-debugcon,property=iobase,value=0x402", "taken")]
+    [InlineData("-chardev null,id=c -device isa-debugcon,chardev=c -global isa-debugcon.iobas=0x402", "-global isa-debugcon.iobas=0x402: Property 'isa-debugcon.iobas' not found; did you mean 'iobase'?")]
+    [InlineData("-device virtio-blk-pci,drive=d,logical_block_size=4k", "taken")]
+    [InlineData("-device nvme", "-device nvme: 'nvme' is not built yet; use virtio-blk-pci")]
+    [InlineData("-device virtio-serial-pci", "-device virtio-serial-pci: 'virtio-serial-pci' is not built yet; use isa-serial")]
+    [InlineData("-device sga", "-device sga: 'sga' is not built yet; use VGA")]
+    [InlineData("-drive file=x,werror=stop", "-drive file=x,werror=stop: werror=stop is not built yet; werror=report is what there is")]
+    [InlineData("-drive file=x,aio=native,cache=none,format=raw", "taken")]
+    [InlineData("-net user", "-net user: 'user' is not built yet; -nic none runs the guest without a network, and tap works, as root")]
+    [InlineData("-accel hvf", "-accel hvf: 'hvf' does not exist on this host")]
+    [InlineData("-accel hvf -accel tcg,tb-size=64", "taken")]
+    [InlineData("-accel tcg,tb-size=1", "-accel tcg,tb-size=1: tb-size=1 is not in 16 to 4096")]
+    [InlineData("-accel kvm,colour=red", "-accel kvm,colour=red: Property 'kvm.colour' not found")]
+    [InlineData("-usb", "-usb is not built yet; leave it out")]
+    [InlineData("-k de", "-k de: the layout 'de' is not built yet; en-us is what there is")]
+    [InlineData("-action panic=explode", "-action panic=explode: panic=explode: expects pause, shutdown, none")]
+    public void Options_work_or_are_refused_in_the_words_that_were_typed(string line, string verdict) =>
+        Assert.Equal(verdict, Judge(line));
+
+    [Fact]
+    public void A_disk_of_ones_own_on_IDE_leaves_no_default_CD_ROM_in_its_way()
+    {
+        MachineConfig config = Expander.Expand(CommandLineParser.Parse(
+            ["-drive", "file=x,if=none,id=d", "-device", "ide-hd,drive=d,bus=ide.1"]));
+        Assert.DoesNotContain(config.Devices, d => d.Driver == "ide-cd");
+    }
+
+    [Fact]
+    public void Memory_takes_its_size_from_its_object_where_m_is_silent()
+    {
+        MachineConfig config = Expander.Expand(CommandLineParser.Parse(
+            ["-machine", "memory-backend=r", "-object", """{"qom-type":"memory-backend-ram","id":"r","size":536870912}"""]));
+        Assert.Equal(512UL << 20, config.Memory.Size);
+    }
+
+    [Fact]
+    public void The_i386_name_has_its_own_default_CPU()
+    {
+        Assert.Equal("qemu32", Expander.Expand([], "qemu-system-i386").Cpu.Model);
+        Assert.Equal("qemu64", Expander.Expand([], "qemu-system-x86_64").Cpu.Model);
+    }
+
+    static string Judge(string line)
+    {
+        var warnings = new List<string>();
+        try
+        {
+            IReadOnlyList<GivenOption> options = CommandLineParser.Parse(Words(line));
+            Refusal.Check(options);
+            Preflight.Check(Expander.Expand(options, "qkvm", warnings.Add));
+            return string.Join("; ", warnings.Prepend("taken"));
+        }
+        catch (ConfigurationException e) { return e.Message; }
+    }
+
+    /// <summary>As a shell splits it: blanks between, quotes around.</summary>
+    static string[] Words(string line)
+    {
+        var words = new List<string>();
+        var word = new StringBuilder();
+        char quote = '\0';
+        foreach (char c in line + " ")
+        {
+            if (quote != 0 ? c == quote : c is '"' or '\'') quote = quote != 0 ? '\0' : c;
+            else if (c != ' ' || quote != 0) word.Append(c);
+            else if (word.Length > 0)
+            {
+                words.Add(word.ToString());
+                word.Clear();
+            }
+        }
+        return [.. words];
+    }
+}
