@@ -2,8 +2,8 @@
 ;
 ; The emulator has split the bzImage into its real-mode part ("setup") and the kernel proper, has chosen all addresses,
 ; and has filled in the setup header's fields that belong to a boot loader (type_of_loader, loadflags, heap_end_ptr,
-; ramdisk_image, ramdisk_size, cmd_line_ptr), as the kernel's version of the protocol has them. The command line lies where
-; the heap ends. Here remains what only the guest's CPU can do.
+; ramdisk_image, ramdisk_size, cmd_line_ptr), as the kernel's version of the protocol has them. The command line lies
+; where the heap ends. Here remains what only the guest's CPU can do.
 ;
 ; [BOOT] Linux, Documentation/x86/boot.rst, "Running the Kernel"
 

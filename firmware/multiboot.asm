@@ -1,11 +1,12 @@
 ; Boots a Multiboot 1 kernel that the emulator offers in fw_cfg (its -kernel option, when the file has the header).
 ;
 ; The emulator has laid out the kernel's segments as one block for KERNEL_ADDR, its modules as one for SETUP_ADDR, and a
-; block with the Multiboot information structure at its start for INITRD_ADDR, below 640 KiB so that real mode reaches it;
-; command line and module list lie behind it, with addresses already filled in. The memory map is filled in here, because the
-; BIOS alone knows what it has kept for itself: the emulator sets flags bits 0 and 6 and points mmap_addr to room for
-; 32 entries of 24 bytes below 640 KiB. The kernel comes last, when the BIOS and our stack are needed no longer: it may lie
-; anywhere but over the information, behind whose 120 bytes is room for the DMA descriptor that fetches it.
+; block with the Multiboot information structure at its start for INITRD_ADDR, below 640 KiB so that real mode reaches
+; it; command line and module list lie behind it, with addresses already filled in. The memory map is filled in here,
+; because the BIOS alone knows what it has kept for itself: the emulator sets flags bits 0 and 6 and points mmap_addr to
+; room for 32 entries of 24 bytes below 640 KiB. The kernel comes last, when the BIOS and our stack are needed no
+; longer: it may lie anywhere but over the information, behind whose 120 bytes is room for the DMA descriptor that
+; fetches it.
 ;
 ; [MB] Multiboot Specification 0.6.96, 3.2 "Machine state" and 3.3 "Boot information format"
 

@@ -2,8 +2,8 @@
 # images/demo.sh OUTPUT.qcow2
 # Makes the demo disk: Debian 12 with its generic kernel, systemd and GRUB in a partitioned disk, as an installer would
 # leave it. It boots to a login prompt on the screen and on the first serial port, from an IDE or a virtio disk.
-# Log in as root, without a password. Needs root (chroot), but neither loop devices nor KVM. SIZE=4G makes the disk another
-# size; EXTRA=stress-ng,gcc adds packages.
+# Log in as root, without a password. Needs root (chroot), but neither loop devices nor KVM. SIZE=4G makes the disk
+# another size; EXTRA=stress-ng,gcc adds packages.
 set -euo pipefail
 
 out=${1:?usage: $0 OUTPUT.qcow2}

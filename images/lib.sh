@@ -19,7 +19,8 @@ need() {
     [ ${#missing[@]} = 0 ] && return
     command -v apt-get >/dev/null || fail "missing what Debian's packages ${missing[*]} contain; please install it"
     step "install ${missing[*]}"
-    install_packages "${missing[@]}" 2>/dev/null || { as_root apt-get update -q >/dev/null && install_packages "${missing[@]}"; }
+    install_packages "${missing[@]}" 2>/dev/null ||
+        { as_root apt-get update -q >/dev/null && install_packages "${missing[@]}"; }
 }
 
 install_packages() {

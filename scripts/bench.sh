@@ -1,7 +1,7 @@
 #!/bin/bash
 # scripts/bench.sh [IMAGE]: times start-up, the tiny Linux guest and, if given, a disk image to its login prompt, under
-# out/qkvm and under qemu-system-x86_64 in turns. RUNS=N repeats (default 3, the best counts); SMP=N and MEM=SIZE are the
-# guest's; LIMIT=SECONDS gives a boot up (default 300); ACCELS="tcg kvm" are tried. The image is not written to.
+# out/qkvm and under qemu-system-x86_64 in turns. RUNS=N repeats (default 3, the best counts); SMP=N and MEM=SIZE are
+# the guest's; LIMIT=SECONDS gives a boot up (default 300); ACCELS="tcg kvm" are tried. The image is not written to.
 set -uo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -64,7 +64,9 @@ for accel in ${ACCELS:-tcg kvm}; do
     [ "$accel" = tcg ] || cpu=host
     guest=(-accel "$accel" -cpu "$cpu" -smp "$smp" -m "$mem" -display none -serial stdio -monitor none -no-reboot)
     compare "tiny Linux to userland, $accel" until_printed "TINY READY" EMULATOR "${guest[@]}" -nodefaults \
-        -kernel .cache/tiny/vmlinuz -initrd .cache/tiny/initrd.cpio.gz -append "console=ttyS0 quiet panic=-1 tiny=poweroff"
-    [ -z "$image" ] || compare "$(basename "$image") to its login, $accel" until_printed "login:" EMULATOR "${guest[@]}" \
+        -kernel .cache/tiny/vmlinuz -initrd .cache/tiny/initrd.cpio.gz \
+        -append "console=ttyS0 quiet panic=-1 tiny=poweroff"
+    [ -z "$image" ] || compare "$(basename "$image") to its login, $accel" \
+        until_printed "login:" EMULATOR "${guest[@]}" \
         -drive "file=$image,if=virtio" -snapshot
 done

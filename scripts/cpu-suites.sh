@@ -1,10 +1,12 @@
 #!/bin/sh
-# Public CPU test suites on the emulated processor. Usage: scripts/cpu-suites.sh SUITE FOLDER [QKVM] [options of tests/suites/*.py]
+# Public CPU test suites on the emulated processor. Usage: scripts/cpu-suites.sh SUITE FOLDER [QKVM] [options of
+# tests/suites/*.py]
 #   test386  a checkout of barotto/test386.asm: POST codes up to FF, and its arithmetic against its own reference
 #   fex      a checkout of FEX-Emu/FEX: unittests/ASM and unittests/32Bit_ASM, expected registers in each file
 #   kvmunit  a built checkout of kvm-unit-tests: processor events, tables, paging and MSRs in ring 0
 #   v86      a checkout of copy/v86: tests/nasm, each program also run on this machine's processor and compared
-# Needs nasm and python3; v86 also node and ld. Prints what failed, why others were skipped, and "N passed, N failed, N skipped".
+# Needs nasm and python3; v86 also node and ld. Prints what failed, why others were skipped, and "N passed, N failed, N
+# skipped".
 set -eu
 suites=$(dirname "$0")/../tests/suites
 [ $# -ge 2 ] || { sed -n 's/^# \{0,1\}//p' "$0" >&2; exit 1; }

@@ -1,5 +1,6 @@
 #!/bin/bash
-# scripts/deviations.sh: prints docs/deviations.md, made of the "Deviations:" comments in the sources. After a change of one:
+# scripts/deviations.sh: prints docs/deviations.md, made of the "Deviations:" comments in the sources. After a change of
+# one:
 #   scripts/deviations.sh >docs/deviations.md
 set -euo pipefail
 export LC_ALL=C
@@ -23,11 +24,12 @@ list() {
             comment = match($0, /^ *\/\/+ ?/)
             line = comment ? substr($0, RLENGTH + 1) : $0
             if (text != "" && !comment) flush()
-            if (match(line, /Deviations?: /)) { flush(); line = substr(line, RSTART + RLENGTH); inside = 1 }
-            else if (text == "") inside = 0
+            if (match(line, /Deviations?:( |$)/)) { flush(); line = substr(line, RSTART + RLENGTH); inside = begun = 1 }
+            else if (text == "" && !begun) inside = 0
             if (!inside) next
             ends = sub(/<\/(remarks|summary)>.*/, "", line)
             text = text (text == "" ? "" : " ") line
+            begun = line == ""
             if (ends) { flush(); inside = 0 }
         }
         END { flush() }'
@@ -36,8 +38,8 @@ list() {
 cat <<'HEAD'
 # Deviations
 
-What is knowingly unlike the chip, the format or the protocol, as the sources say it. What is not built at all stands in the
-[README](../README.md). `scripts/deviations.sh >docs/deviations.md` makes this page; a test compares.
+What is knowingly unlike the chip, the format or the protocol, as the sources say it. What is not built at all
+stands in the [README](../README.md). `scripts/deviations.sh >docs/deviations.md` makes this page; a test compares.
 HEAD
 list "The software CPU" src/Qkvm.Accel
 list "Interrupt controllers" src/Qkvm.Hw/Intc
@@ -48,4 +50,4 @@ list "Keyboard and mouse" src/Qkvm.Hw/Input
 list "Screen" src/Qkvm.Hw/Display src/Qkvm.Backends/Display
 list "Disks and CD-ROM" src/Qkvm.Hw/Storage
 list "Virtio" src/Qkvm.Hw/Virtio
-list "Images and other backends" src/Qkvm.Backends/Block src/Qkvm.Backends/Char src/Qkvm.Backends/Net src/Qkvm.Backends/Objects src/Qkvm.Host src/Qkvm.Control src/Qkvm/
+list "Images and other backends" src/Qkvm.Backends/{Block,Char,Net,Objects} src/Qkvm.Host src/Qkvm.Control src/Qkvm/

@@ -1,8 +1,9 @@
 #!/bin/bash
-# scripts/host-cpus.sh [CPU...]: out/qkvm on other processors than this machine's. QEMU's software CPU is the host: a Linux in
-# it runs qkvm, which boots the tiny Linux and in it tests/guests/workloads.c, whose checksums must be what they are here.
-# Prints a line for each of QEMU's models (-cpu), and exits with 1 if one fails; what both systems said is in artifacts/host-cpus.
-# Slow: an emulator in an emulator takes some minutes a model. LIMIT=SECONDS gives a model up (default 1800).
+# scripts/host-cpus.sh [CPU...]: out/qkvm on other processors than this machine's. QEMU's software CPU is the host: a
+# Linux in it runs qkvm, which boots the tiny Linux and in it tests/guests/workloads.c, whose checksums must be what
+# they are here. Prints a line for each of QEMU's models (-cpu), and exits with 1 if one fails; what both systems said
+# is in artifacts/host-cpus. Slow: an emulator in an emulator takes some minutes a model. LIMIT=SECONDS gives a model up
+# (default 1800).
 set -uo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -33,7 +34,8 @@ cp out/qkvm "$tiny/vmlinuz" "$work/host"
 for library in $(ldd out/qkvm | grep -o '/[^ ]*'); do install -D "$library" "$work/host$library"; done
 cat >"$work/host/prove" <<'END'
 #!/bin/sh
-exec /qkvm -accel tcg -cpu max -smp 2 -m 256M -nodefaults -display none -serial stdio -no-reboot \
+exec /qkvm -accel tcg -cpu max -smp 2 -m 256M -nodefaults -display none \
+        -serial stdio -no-reboot \
     -kernel /vmlinuz -initrd /guest.cpio.gz -append "console=ttyS0 quiet panic=-1 tiny=/workloads"
 END
 chmod +x "$work/host/prove"
@@ -43,7 +45,8 @@ total=$(grep -c '^WORKLOAD ' "$out/native") failed=0
 printf '%-16s %-6s %9s %8s\n' "host CPU" boots workloads seconds
 for cpu; do
     log=$out/$cpu.log start=$SECONDS boots=no
-    timeout "$limit" qemu-system-x86_64 -accel tcg -cpu "$cpu" -smp 2 -m 2G -nodefaults -display none -serial stdio -no-reboot \
+    timeout "$limit" qemu-system-x86_64 -accel tcg -cpu "$cpu" -smp 2 -m 2G -nodefaults -display none \
+        -serial stdio -no-reboot \
         -kernel "$tiny/vmlinuz" -initrd "$work/host.cpio.gz" -append "console=ttyS0 quiet panic=-1 tiny=/prove" \
         </dev/null >"$log" 2>&1
     took=$((SECONDS - start))

@@ -1,5 +1,6 @@
 #!/bin/bash
-# scripts/run.sh: boots the demo disk, which is made first if there is none, on this terminal. What is written to it stays.
+# scripts/run.sh: boots the demo disk, which is made first if there is none, on this terminal. What is written to it
+# stays.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)

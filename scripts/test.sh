@@ -1,14 +1,14 @@
 #!/bin/bash
-# scripts/test.sh [PROJECT...]: builds and runs the tests, all or those of the named projects (Qkvm.Hw.Tests), one project
-# after the other. Ends with "N passed, N failed, N skipped"; exit status 1 if any failed.
+# scripts/test.sh [PROJECT...]: builds and runs the tests, all or those of the named projects (Qkvm.Hw.Tests), one
+# project after the other. Ends with "N passed, N failed, N skipped"; exit status 1 if any failed.
 set -uo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../images/lib.sh"
 cd "$here/.."
 
-# Seconds, against hangs; they say nothing about speed. In these no test of a project begins or ends: what runs then is named and
-# ended. And in these the whole project is not done.
+# Seconds, against hangs; they say nothing about speed. In these no test of a project begins or ends: what runs then is
+# named and ended. And in these the whole project is not done.
 quiet=300 limit=900
 results=artifacts/test-results
 mkdir -p "$results"
@@ -31,11 +31,13 @@ fi
 if [ $# = 0 ]; then
     set -- $(cd tests && ls -d ./*.Tests | sed 's|^\./||')
     step "build the solution"
-    logged build dotnet build Qemu.Net.sln -c Release --nologo -v q -nodeReuse:false || fail "the build failed"
+    logged build dotnet build Qemu.Net.sln -c Release --nologo -v q -nodeReuse:false ||
+            fail "the build failed"
 else
     for project; do
         step "build $project"
-        logged "build-$project" dotnet build "tests/$project" -c Release --nologo -v q -nodeReuse:false || fail "the build failed"
+        logged "build-$project" dotnet build "tests/$project" -c Release --nologo -v q -nodeReuse:false ||
+            fail "the build failed"
     done
 fi
 
@@ -44,8 +46,8 @@ unended() {
     sed -nE 's/.* DisplayName="([^"]*)".* Completed="False".*/\1/p' "$results/$1"/*/Sequence_*.xml 2>/dev/null
 }
 
-# The software CPU's tests run once more as on a processor of each level of x86-64: PROJECT@MASK. The tables of all models
-# and hints say what guests see of what this processor has; they hold for no other.
+# The software CPU's tests run once more as on a processor of each level of x86-64: PROJECT@MASK. The tables of all
+# models and hints say what guests see of what this processor has; they hold for no other.
 runs=() passed=0 failed=0 skipped=0
 for project; do
     runs+=("$project")

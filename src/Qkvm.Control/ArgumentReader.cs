@@ -19,7 +19,8 @@ static class ArgumentReader
         try { return JsonSerializer.Deserialize(given, type)!; }
         catch (JsonException e)
         {
-            throw new CommandException($"Invalid parameter '{e.Path?.TrimStart('$', '.')}'", inner: e); // a kind of value that Check does not know
+            // a kind of value that Check does not know
+            throw new CommandException($"Invalid parameter '{e.Path?.TrimStart('$', '.')}'", inner: e);
         }
     }
 
@@ -63,12 +64,14 @@ static class ArgumentReader
         {
             if (given.ValueKind != JsonValueKind.Number) throw WrongType(path, "number");
         }
-        else if (given.ValueKind != JsonValueKind.Number || !(given.TryGetInt64(out _) || given.TryGetUInt64(out _))) throw WrongType(path, "integer");
+        else if (given.ValueKind != JsonValueKind.Number || !(given.TryGetInt64(out _) || given.TryGetUInt64(out _)))
+            throw WrongType(path, "integer");
     }
 
     static string Join(string path, string name) => path.Length == 0 ? name : $"{path}.{name}";
 
     static CommandException Missing(string path) => new($"Parameter '{path}' is missing");
 
-    static CommandException WrongType(string path, string expected) => new($"Invalid parameter type for '{path}', expected: {expected}");
+    static CommandException WrongType(string path, string expected) =>
+        new($"Invalid parameter type for '{path}', expected: {expected}");
 }

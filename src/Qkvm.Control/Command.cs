@@ -6,8 +6,10 @@ using Qkvm.Core.Machine;
 
 namespace Qkvm.Control;
 
-/// <summary>Something that can be asked of a machine: by name and a JSON object in QMP, by a typed line in the human monitor, or both.
-/// Stands in its own file beside its records; <see cref="CommandCatalogue"/> has a line for it, and all else is read from here.</summary>
+/// <summary>Something that can be asked of a machine: by name and a JSON object in QMP, by a typed line in the human
+/// monitor, or both.
+/// Stands in its own file beside its records; <see cref="CommandCatalogue"/> has a line for it, and all else is read
+/// from here.</summary>
 /// <param name="name">QMP's name; null for what only the human monitor knows.</param>
 public abstract class Command(string? name)
 {
@@ -19,26 +21,30 @@ public abstract class Command(string? name)
     /// <summary>How the human monitor shows it; null for what only QMP knows.</summary>
     public abstract HumanForm? Form { get; }
 
-    /// <summary>The records of arguments and result, for query-qmp-schema; null where QMP does not know the command.</summary>
+    /// <summary>The records of arguments and result, for query-qmp-schema; null where QMP does not know the
+    /// command.</summary>
     public abstract Type? Arguments { get; }
     public abstract Type? Result { get; }
 
     /// <summary>Where the descriptions of those records are found.</summary>
     public abstract IJsonTypeInfoResolver? Json { get; }
 
-    /// <summary>Runs it for QMP. Main loop, under the machine lock; a task that is not complete ends there too.</summary>
+    /// <summary>Runs it for QMP. Main loop, under the machine lock; a task that is not complete ends there
+    /// too.</summary>
     /// <param name="arguments">A JSON object, or default for none.</param>
     /// <exception cref="CommandException">Arguments that do not fit, or what the command itself says.</exception>
     public abstract ValueTask RunAsync(CommandContext context, JsonElement arguments, Utf8JsonWriter result);
 
-    /// <summary>Runs it for the human monitor and prints the result. As <see cref="RunAsync(CommandContext, JsonElement, Utf8JsonWriter)"/>.</summary>
+    /// <summary>Runs it for the human monitor and prints the result. As
+    /// <see cref="RunAsync(CommandContext, JsonElement, Utf8JsonWriter)"/>.</summary>
     public abstract ValueTask RunAsync(IMonitor monitor, MonitorArguments words);
 
     /// <summary>What a user did wrong, as a command's error; null for faults of ours.</summary>
     public static CommandException? ErrorOf(Exception e) => e switch
     {
         CommandException known => known,
-        ConfigurationException or IOException or UnauthorizedAccessException => new CommandException(e.Message, inner: e),
+        ConfigurationException or IOException or UnauthorizedAccessException =>
+            new CommandException(e.Message, inner: e),
         _ => null,
     };
 }
@@ -53,17 +59,21 @@ public abstract record HumanForm(string Name, string Arguments, string Help)
     public bool IsInfo { get; } = Name.StartsWith(Info, StringComparison.Ordinal);
 
     /// <summary>Without "info".</summary>
-    public string[] Names { get; } = (Name.StartsWith(Info, StringComparison.Ordinal) ? Name[Info.Length..] : Name).Split('|');
+    public string[] Names { get; } = (Name.StartsWith(Info, StringComparison.Ordinal) ? Name[Info.Length..] : Name)
+        .Split('|');
 
     public string HelpLine => $"{Name}{(Arguments.Length > 0 ? " " + Arguments : IsInfo ? "" : " ")} -- {Help}";
 }
 
-/// <param name="Parse">Takes the typed words; null for a command without arguments. Throws <see cref="MonitorException"/>.</param>
+/// <param name="Parse">Takes the typed words; null for a command without arguments. Throws
+/// <see cref="MonitorException"/>.</param>
 /// <param name="Print">Writes the result as QEMU does; null for a command that answers nothing.</param>
-public sealed record HumanForm<TArguments, TResult>(string Name, string Arguments, string Help, Func<MonitorArguments, TArguments>? Parse = null,
+public sealed record HumanForm<TArguments, TResult>(string Name, string Arguments, string Help,
+    Func<MonitorArguments, TArguments>? Parse = null,
     Action<IMonitor, TResult>? Print = null) : HumanForm(Name, Arguments, Help);
 
-/// <summary>Arguments of commands that take none, and the result of those that answer nothing: an empty object.</summary>
+/// <summary>Arguments of commands that take none, and the result of those that answer nothing: an empty
+/// object.</summary>
 public sealed record Nothing
 {
     public static readonly Nothing Value = new();

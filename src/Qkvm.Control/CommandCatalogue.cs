@@ -5,15 +5,18 @@ using Qkvm.Control.Commands;
 
 namespace Qkvm.Control;
 
-/// <summary>All commands: a new one is one line here. Execution, help, completion, query-commands and the schema read it.</summary>
+/// <summary>All commands: a new one is one line here. Execution, help, completion, query-commands and the schema read
+/// it.</summary>
 public sealed class CommandCatalogue
 {
     public static readonly Command[] All =
     [
         // The machine
         QueryStatus.Command, QueryVersion.Command, QueryName.Command, QueryUuid.Command, QueryKvm.Command,
-        RunControl.Stop, RunControl.Continue, RunControl.Reset, RunControl.PowerDown, RunControl.Quit, RunControl.InjectNmi,
-        NegotiateCapabilities.Command, HumanMonitorCommand.Command, QueryCommands.Command, HelpCommands.Help, HelpCommands.History,
+        RunControl.Stop, RunControl.Continue, RunControl.Reset, RunControl.PowerDown, RunControl.Quit,
+            RunControl.InjectNmi,
+        NegotiateCapabilities.Command, HumanMonitorCommand.Command, QueryCommands.Command, HelpCommands.Help,
+            HelpCommands.History,
 
         // Processors and memory
         QueryCpus.Command, SelectCpu.Command, Registers.Command, Jit.Command, MemoryTree.Command,
@@ -42,9 +45,12 @@ public sealed class CommandCatalogue
             DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
             RespectRequiredConstructorParameters = true,
             RespectNullableAnnotations = true,
-            TypeInfoResolver = JsonTypeInfoResolver.Combine([NothingJson.Default, EventJson.Default, .. commands.Select(c => c.Json).Distinct()]),
+            TypeInfoResolver =
+                JsonTypeInfoResolver.Combine([NothingJson.Default, EventJson.Default,
+                .. commands.Select(c => c.Json).Distinct()]),
         });
-        Human = [.. commands.Where(c => c.Form is { IsInfo: false }).OrderBy(c => c.Form!.Name, StringComparer.Ordinal)];
+        Human = [.. commands.Where(c => c.Form is { IsInfo: false })
+            .OrderBy(c => c.Form!.Name, StringComparer.Ordinal)];
         Info = [.. commands.Where(c => c.Form is { IsInfo: true }).OrderBy(c => c.Form!.Name, StringComparer.Ordinal)];
     }
 

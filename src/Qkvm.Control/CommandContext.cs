@@ -24,9 +24,11 @@ public sealed class CommandContext(IMachine machine, MachineBackends backends, C
     public IEnumerable<(QBus Bus, QDevice Device)> Devices => Below(Machine.Tree);
 
     /// <summary>The first device that is such a thing, or null.</summary>
-    public T? Find<T>() where T : class => Devices.Select(d => d.Device.Device?.Facet<T>()).FirstOrDefault(found => found != null);
+    public T? Find<T>() where T : class =>
+        Devices.Select(d => d.Device.Device?.Facet<T>()).FirstOrDefault(found => found != null);
 
-    /// <summary>What awaits this goes on on the main loop, under the machine lock, wherever the work itself ended.</summary>
+    /// <summary>What awaits this goes on on the main loop, under the machine lock, wherever the work itself
+    /// ended.</summary>
     public async ValueTask<T> BackOnLoop<T>(ValueTask<T> running)
     {
         if (running.IsCompleted) return running.GetAwaiter().GetResult();

@@ -6,7 +6,8 @@ using Qkvm.Core.Machine;
 namespace Qkvm.Control;
 
 /// <summary>A command as a method from one record to another.</summary>
-/// <typeparam name="TArguments">A record: constructor parameters without a default are required. Names become QMP's: CpuIndex is cpu-index.</typeparam>
+/// <typeparam name="TArguments">A record: constructor parameters without a default are required. Names become QMP's:
+/// CpuIndex is cpu-index.</typeparam>
 /// <typeparam name="TResult">A record, or a list of records.</typeparam>
 public sealed class Command<TArguments, TResult> : Command
     where TArguments : class
@@ -20,7 +21,8 @@ public sealed class Command<TArguments, TResult> : Command
         : this(name, json, (context, arguments) => new ValueTask<TResult>(run(context, arguments))) { }
 
     /// <summary>For what answers later: its client waits, the machine goes on.</summary>
-    public Command(string? name, IJsonTypeInfoResolver? json, Func<CommandContext, TArguments, ValueTask<TResult>> run) : base(name)
+    public Command(string? name, IJsonTypeInfoResolver? json, Func<CommandContext, TArguments, ValueTask<TResult>> run)
+        : base(name)
     {
         (Json, _run) = (json, run);
     }
@@ -35,7 +37,8 @@ public sealed class Command<TArguments, TResult> : Command
     public override async ValueTask RunAsync(CommandContext context, JsonElement arguments, Utf8JsonWriter result)
     {
         JsonSerializerOptions json = context.Catalogue.Json;
-        TArguments read = ArgumentReader.Read(arguments, (JsonTypeInfo<TArguments>)json.GetTypeInfo(typeof(TArguments)));
+        TArguments read =
+            ArgumentReader.Read(arguments, (JsonTypeInfo<TArguments>)json.GetTypeInfo(typeof(TArguments)));
         TResult value = await context.BackOnLoop(_run(context, read)).ConfigureAwait(false);
         JsonSerializer.Serialize(result, value, (JsonTypeInfo<TResult>)json.GetTypeInfo(typeof(TResult)));
     }
@@ -51,7 +54,8 @@ public sealed class Command<TArguments, TResult> : Command
 }
 
 /// <summary>A command of the human monitor alone: it shows what programs have no use for.</summary>
-public sealed class HumanCommand(string name, string arguments, string help, Action<IMonitor, MonitorArguments> run) : Command(null)
+public sealed class HumanCommand(string name, string arguments, string help, Action<IMonitor, MonitorArguments> run)
+    : Command(null)
 {
     sealed record Plain(string Name, string Arguments, string Help) : HumanForm(Name, Arguments, Help);
 

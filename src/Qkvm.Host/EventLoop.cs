@@ -6,8 +6,8 @@ namespace Qkvm.Host;
 public enum FdEvents : uint { None = 0, Readable = 1, Writable = 4, Error = 8, HangUp = 16 }
 
 /// <summary>The main loop: epoll over descriptors, an eventfd for posted work, and one deadline.</summary>
-/// <remarks>Callbacks run on the loop's thread inside <paramref name="enter"/>, which takes the machine lock; descriptors
-/// must be non-blocking.</remarks>
+/// <remarks>Callbacks run on the loop's thread inside <paramref name="enter"/>, which takes the machine lock;
+/// descriptors must be non-blocking.</remarks>
 public sealed unsafe class EventLoop : IDisposable
 {
     const int CtlAdd = 1, CtlDel = 2, CtlMod = 3, NonBlockCloexec = 0x80800, Cloexec = 0x80000;
@@ -17,7 +17,8 @@ public sealed unsafe class EventLoop : IDisposable
     readonly ConcurrentQueue<Action> _posted = new();
     readonly Dictionary<int, Action<FdEvents>> _watches = [];
     readonly Action<Action> _enter;
-    readonly Dictionary<int, FdEvents> _always = [];               // regular files, which epoll refuses: they never wait
+    // regular files, which epoll refuses: they never wait
+    readonly Dictionary<int, FdEvents> _always = [];
     int _wakeRequested;
     volatile bool _stop;
 
@@ -29,7 +30,8 @@ public sealed unsafe class EventLoop : IDisposable
         Control(CtlAdd, _wake, FdEvents.Readable);
     }
 
-    /// <summary>Called before each wait: runs what is due, returns nanoseconds until the next deadline, or -1 for none.</summary>
+    /// <summary>Called before each wait: runs what is due, returns nanoseconds until the next deadline, or -1 for
+    /// none.</summary>
     public Func<long> Timers { get; set; } = () => -1;
 
     /// <summary>From any thread: runs the work on the loop, under the lock, in order.</summary>
@@ -69,7 +71,9 @@ public sealed unsafe class EventLoop : IDisposable
         Action timers = () => { RunPosted(); next = Timers(); };
         int count = 0;
         Action dispatch = () => { for (int i = 0; i < count; i++) Dispatch(events[i]); };
-        Action dispatchAlways = () => { foreach ((int fd, FdEvents ready) in _always.ToArray()) if (_watches.TryGetValue(fd, out Action<FdEvents>? callback)) callback(ready); };
+        Action dispatchAlways = () =>
+            { foreach ((int fd, FdEvents ready) in _always.ToArray()) if (_watches.TryGetValue(fd,
+            out Action<FdEvents>? callback)) callback(ready); };
         while (!_stop)
         {
             _enter(timers);
@@ -131,6 +135,7 @@ public sealed unsafe class EventLoop : IDisposable
         const int NotPermitted = 1;
         var change = new EpollEvent { Events = (uint)events, Data = (uint)fd };
         if (Libc.epoll_ctl(_epoll, operation, fd, &change) == 0 || operation == CtlDel) return true;
-        return Libc.Errno == NotPermitted ? false : throw new HostException($"cannot watch descriptor {fd}", Libc.Errno);
+        return Libc.Errno == NotPermitted ? false
+            : throw new HostException($"cannot watch descriptor {fd}", Libc.Errno);
     }
 }

@@ -3,7 +3,8 @@ using System.Runtime.CompilerServices;
 
 namespace Qkvm.Host;
 
-/// <summary>A block of guest memory: one private mapping, aligned to a huge page where it is as large, zero at first, never moved.</summary>
+/// <summary>A block of guest memory: one private mapping, aligned to a huge page where it is as large, zero at first,
+/// never moved.</summary>
 /// <remarks>Accelerators use <see cref="Pointer"/>; all others use the checked accessors. Whoever writes through
 /// <see cref="Span"/> or <see cref="Memory"/> calls <see cref="MarkWritten"/> afterwards, so that translated code and
 /// dirty logs see it; the Write methods do that themselves.</remarks>
@@ -29,14 +30,19 @@ public sealed unsafe class GuestRam : IDisposable
 
     public GuestRam(string name, ulong size)
     {
-        if (size == 0 || size % PageSize != 0) throw new ArgumentException($"{name}: {size} is no multiple of 4096 bytes");
+        if (size == 0 || size % PageSize != 0)
+            throw new ArgumentException($"{name}: {size} is no multiple of 4096 bytes");
         Name = name;
         Size = size;
         // Anonymous memory and no file: its faults cost less, and hosts give it huge pages.
         _reserved = (nuint)size + (size >= HugePage ? HugePage : 0);
-        _mapping = Libc.mmap(null, _reserved, Libc.ProtRead | Libc.ProtWrite, Libc.MapPrivate | Libc.MapAnonymous | Libc.MapNoReserve, -1, 0);
-        if (_mapping == (void*)-1) throw new HostException($"cannot allocate {size >> 20} MiB of guest memory", Libc.Errno);
-        Pointer = size >= HugePage ? (byte*)(((nuint)_mapping + HugePage - 1) & ~(nuint)(HugePage - 1)) : (byte*)_mapping;
+        _mapping =
+            Libc.mmap(null, _reserved, Libc.ProtRead | Libc.ProtWrite,
+            Libc.MapPrivate | Libc.MapAnonymous | Libc.MapNoReserve, -1, 0);
+        if (_mapping == (void*)-1)
+            throw new HostException($"cannot allocate {size >> 20} MiB of guest memory", Libc.Errno);
+        Pointer = size >= HugePage ? (byte*)(((nuint)_mapping + HugePage - 1) & ~(nuint)(HugePage - 1))
+            : (byte*)_mapping;
         // In a virtual machine they rest on small ones: they cost their zeroing and save nothing.
         if (size >= HugePage && !HostFeatures.IsVirtual) Libc.madvise(Pointer, (nuint)size, AdviseHugePages);
         _pageFlags = (byte*)Libc.mmap(null, (nuint)(size >> PageShift), Libc.ProtRead | Libc.ProtWrite,
@@ -61,13 +67,15 @@ public sealed unsafe class GuestRam : IDisposable
     /// <summary>One byte a page: <see cref="CodePage"/> and <see cref="WatchedPage"/>; for accelerators.</summary>
     public byte* PageFlags => _pageFlags;
 
-    /// <summary>In a flagged page a device or a monitor has written: (this block, offset, bytes), all within the page. Any thread.</summary>
+    /// <summary>In a flagged page a device or a monitor has written: (this block, offset, bytes), all within the page.
+    /// Any thread.</summary>
     public event Action<GuestRam, ulong, int>? FlaggedPageWritten;
 
     public Span<byte> Span(ulong offset, int length)
     {
         Check(offset, length);
-        return new Span<byte>(Pointer + offset, length);          // SAFETY: checked against Size; the mapping outlives all users
+        // SAFETY: checked against Size; the mapping outlives all users
+        return new Span<byte>(Pointer + offset, length);
     }
 
     /// <summary>The same bytes as memory that may wait for I/O. At most 1 GiB; allocates nothing.</summary>
@@ -128,7 +136,8 @@ public sealed unsafe class GuestRam : IDisposable
         byte seen = Volatile.Read(ref flags);
         while (true)
         {
-            byte wanted = (byte)(on ? seen | WatchedPage : seen & ~WatchedPage), was = Interlocked.CompareExchange(ref flags, wanted, seen);
+            byte wanted = (byte)(on ? seen | WatchedPage : seen & ~WatchedPage),
+                was = Interlocked.CompareExchange(ref flags, wanted, seen);
             if (was == seen) return;
             seen = was;
         }
@@ -144,9 +153,11 @@ public sealed unsafe class GuestRam : IDisposable
     public void Discard(ulong offset, ulong length)
     {
         if (offset % PageSize != 0 || length % PageSize != 0 || offset > Size || length > Size - offset)
-            throw new ArgumentOutOfRangeException(nameof(offset), $"{Name}: {length:x} bytes at {offset:x} of {Size:x}");
+            throw new ArgumentOutOfRangeException(nameof(offset), $"{Name}: {length:x} bytes at {offset:x} of " +
+                $"{Size:x}");
         if (length == 0) return;
-        if (Libc.madvise(Pointer + offset, (nuint)length, AdviseDontNeed) < 0) return;   // SAFETY: checked; a refusal costs memory alone
+        // SAFETY: checked; a refusal costs memory alone
+        if (Libc.madvise(Pointer + offset, (nuint)length, AdviseDontNeed) < 0) return;
         MarkWritten(offset, length);
     }
 

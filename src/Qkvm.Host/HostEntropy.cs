@@ -10,7 +10,8 @@ public static unsafe class HostEntropy
         while (data.Length > 0)
         {
             nint count;
-            fixed (byte* at = data) count = Libc.getrandom(at, (nuint)data.Length, 0);   // SAFETY: at most data.Length bytes
+            // SAFETY: at most data.Length bytes
+            fixed (byte* at = data) count = Libc.getrandom(at, (nuint)data.Length, 0);
             if (count < 0 && Libc.Errno != Libc.EIntr) throw new HostException("cannot get random bytes", Libc.Errno);
             if (count > 0) data = data[(int)count..];
         }

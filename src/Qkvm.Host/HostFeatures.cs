@@ -2,12 +2,13 @@ using System.Runtime.Intrinsics.X86;
 
 namespace Qkvm.Host;
 
-/// <summary>What this processor can do beyond the first x86-64 (x86-64-v1: SSE2, CMOV, CMPXCHG8B, FXSAVE) and its kernel lets
-/// programs use. Whoever writes or copies an instruction that v1 lacks asks here; nobody asks CPUID by himself. Names are those of
+/// <summary>What this processor can do beyond the first x86-64 (x86-64-v1: SSE2, CMOV, CMPXCHG8B, FXSAVE) and its
+/// kernel lets programs use. Whoever writes or copies an instruction that v1 lacks asks here; nobody asks CPUID by
+/// himself. Names are those of
 /// -cpu. Intel SDM vol. 2, CPUID; AMD APM vol. 3, appendix E; the levels: x86-64 psABI, section 3.1.1.</summary>
-/// <remarks>For tests <see cref="Variable"/> takes features away, as if the host lacked them: items separated by commas, a level
-/// (v1, v2, v3, v4) first if any, which leaves what it names, then -NAME, which takes away, and +NAME, which gives back:
-/// "v2,+aes", "-avx,-xsave".</remarks>
+/// <remarks>For tests <see cref="Variable"/> takes features away, as if the host lacked them: items separated by
+/// commas, a level (v1, v2, v3, v4) first if any, which leaves what it names, then -NAME, which takes away, and +NAME,
+/// which gives back: "v2,+aes", "-avx,-xsave".</remarks>
 public sealed class HostFeatures
 {
     public const string Variable = "QKVM_HOST_FEATURES";
@@ -21,18 +22,27 @@ public sealed class HostFeatures
 
     static readonly Feature[] s_all =
     [
-        new("pni", Word.Leaf1Ecx, 0, 2), new("ssse3", Word.Leaf1Ecx, 9, 2, "pni"), new("cx16", Word.Leaf1Ecx, 13, 2), new("sse4.1", Word.Leaf1Ecx, 19, 2, "ssse3"),
-        new("sse4.2", Word.Leaf1Ecx, 20, 2, "sse4.1"), new("popcnt", Word.Leaf1Ecx, 23, 2), new("lahf-lm", Word.Leaf80000001Ecx, 0, 2),
-        new("movbe", Word.Leaf1Ecx, 22, 3), new("xsave", Word.Leaf1Ecx, 26, 3), new("avx", Word.Leaf1Ecx, 28, 3, "xsave"),
-        new("fma", Word.Leaf1Ecx, 12, 3, "avx"), new("f16c", Word.Leaf1Ecx, 29, 3, "avx"), new("bmi1", Word.Leaf7Ebx, 3, 3), new("avx2", Word.Leaf7Ebx, 5, 3, "avx"),
+        new("pni", Word.Leaf1Ecx, 0, 2), new("ssse3", Word.Leaf1Ecx, 9, 2, "pni"), new("cx16", Word.Leaf1Ecx, 13, 2),
+            new("sse4.1", Word.Leaf1Ecx, 19, 2, "ssse3"),
+        new("sse4.2", Word.Leaf1Ecx, 20, 2, "sse4.1"), new("popcnt", Word.Leaf1Ecx, 23, 2),
+            new("lahf-lm", Word.Leaf80000001Ecx, 0, 2),
+        new("movbe", Word.Leaf1Ecx, 22, 3), new("xsave", Word.Leaf1Ecx, 26, 3),
+            new("avx", Word.Leaf1Ecx, 28, 3, "xsave"),
+        new("fma", Word.Leaf1Ecx, 12, 3, "avx"), new("f16c", Word.Leaf1Ecx, 29, 3, "avx"),
+            new("bmi1", Word.Leaf7Ebx, 3, 3), new("avx2", Word.Leaf7Ebx, 5, 3, "avx"),
         new("bmi2", Word.Leaf7Ebx, 8, 3), new("abm", Word.Leaf80000001Ecx, 5, 3),
-        new("avx512f", Word.Leaf7Ebx, 16, 4, "avx2"), new("avx512dq", Word.Leaf7Ebx, 17, 4, "avx512f"), new("avx512cd", Word.Leaf7Ebx, 28, 4, "avx512f"),
+        new("avx512f", Word.Leaf7Ebx, 16, 4, "avx2"), new("avx512dq", Word.Leaf7Ebx, 17, 4, "avx512f"),
+            new("avx512cd", Word.Leaf7Ebx, 28, 4, "avx512f"),
         new("avx512bw", Word.Leaf7Ebx, 30, 4, "avx512f"), new("avx512vl", Word.Leaf7Ebx, 31, 4, "avx512f"),
-        new("pclmulqdq", Word.Leaf1Ecx, 1), new("aes", Word.Leaf1Ecx, 25), new("adx", Word.Leaf7Ebx, 19), new("sha-ni", Word.Leaf7Ebx, 29), new("gfni", Word.Leaf7Ecx, 8),
-        new("vaes", Word.Leaf7Ecx, 9, 0, "avx"), new("vpclmulqdq", Word.Leaf7Ecx, 10, 0, "avx"), new("avx-vnni", Word.Leaf71Eax, 4, 0, "avx"),
-        new("avx512ifma", Word.Leaf7Ebx, 21, 0, "avx512f"), new("avx512vbmi", Word.Leaf7Ecx, 1, 0, "avx512bw"), new("avx512vbmi2", Word.Leaf7Ecx, 6, 0, "avx512bw"),
+        new("pclmulqdq", Word.Leaf1Ecx, 1), new("aes", Word.Leaf1Ecx, 25), new("adx", Word.Leaf7Ebx, 19),
+            new("sha-ni", Word.Leaf7Ebx, 29), new("gfni", Word.Leaf7Ecx, 8),
+        new("vaes", Word.Leaf7Ecx, 9, 0, "avx"), new("vpclmulqdq", Word.Leaf7Ecx, 10, 0, "avx"),
+            new("avx-vnni", Word.Leaf71Eax, 4, 0, "avx"),
+        new("avx512ifma", Word.Leaf7Ebx, 21, 0, "avx512f"), new("avx512vbmi", Word.Leaf7Ecx, 1, 0, "avx512bw"),
+            new("avx512vbmi2", Word.Leaf7Ecx, 6, 0, "avx512bw"),
         new("avx512vnni", Word.Leaf7Ecx, 11, 0, "avx512f"), new("avx512bitalg", Word.Leaf7Ecx, 12, 0, "avx512bw"),
-        new("avx512-vpopcntdq", Word.Leaf7Ecx, 14, 0, "avx512f"), new("avx512-vp2intersect", Word.Leaf7Edx, 8, 0, "avx512f"),
+        new("avx512-vpopcntdq", Word.Leaf7Ecx, 14, 0, "avx512f"),
+            new("avx512-vp2intersect", Word.Leaf7Edx, 8, 0, "avx512f"),
         new("avx512-fp16", Word.Leaf7Edx, 23, 0, "avx512bw"), new("avx512-bf16", Word.Leaf71Eax, 5, 0, "avx512f"),
     ];
 
@@ -64,7 +74,8 @@ public sealed class HostFeatures
     public static IEnumerable<string> All => s_all.Select(feature => feature.Name);
 
     /// <exception cref="ArgumentException">There is no such name.</exception>
-    public bool Has(string name) => _names.Contains(name) || (IsKnown(name) ? false : throw new ArgumentException($"no host feature '{name}'"));
+    public bool Has(string name) => _names.Contains(name)
+        || (IsKnown(name) ? false : throw new ArgumentException($"no host feature '{name}'"));
 
     public static bool IsKnown(string name) => Array.Exists(s_all, feature => feature.Name == name);
 
@@ -81,7 +92,8 @@ public sealed class HostFeatures
         }
     }
 
-    /// <summary>Applies a mask, as <see cref="Variable"/> holds it, to what a host has; null or what is wrong with it.</summary>
+    /// <summary>Applies a mask, as <see cref="Variable"/> holds it, to what a host has; null or what is wrong with
+    /// it.</summary>
     public static string? TryMask(IReadOnlySet<string> present, string mask, out HostFeatures features)
     {
         HashSet<string> names = [.. present];
@@ -103,14 +115,16 @@ public sealed class HostFeatures
                 else if (!present.Contains(name)) return $"this processor lacks {name}";
                 else names.Add(name);
             }
-            else return $"'{item}' is no level (v1 to v{MostLevel}, first only), nor - or + and one of {string.Join(' ', All)}";
+            else return $"'{item}' is no level (v1 to v{MostLevel}, first only), nor - or + and one of " +
+                $"{string.Join(' ', All)}";
         }
         DropDependent(names);
         features = new HostFeatures(names);
         return null;
     }
 
-    static HashSet<string> OfLevel(int level) => [.. s_all.Where(feature => feature.Level > 0 && feature.Level <= level).Select(feature => feature.Name)];
+    static HashSet<string> OfLevel(int level) =>
+        [.. s_all.Where(feature => feature.Level > 0 && feature.Level <= level).Select(feature => feature.Name)];
 
     /// <summary>Needed ones stand first in the table.</summary>
     static void DropDependent(HashSet<string> names)
@@ -119,7 +133,8 @@ public sealed class HostFeatures
             if (feature.Needs != null && !names.Contains(feature.Needs)) names.Remove(feature.Name);
     }
 
-    /// <summary>What processor and kernel have. Registers that the kernel does not save are as good as absent: Intel SDM vol. 1, section
+    /// <summary>What processor and kernel have. Registers that the kernel does not save are as good as absent: Intel
+    /// SDM vol. 1, section
     /// 13.3, and section 15.2 for AVX-512.</summary>
     public static HashSet<string> Ask()
     {
@@ -134,7 +149,9 @@ public sealed class HostFeatures
         }
         if (Leaf(0x80000000).Eax >= 0x80000001) words[(int)Word.Leaf80000001Ecx] = Leaf(0x80000001).Ecx;
         ulong enabled = (words[(int)Word.Leaf1Ecx] & osxsave) != 0 ? ExtendedControl.Read() : 0;
-        HashSet<string> names = [.. s_all.Where(feature => (words[(int)feature.Word] >> feature.Bit & 1) != 0).Select(feature => feature.Name)];
+        HashSet<string> names =
+            [.. s_all.Where(feature => (words[(int)feature.Word] >> feature.Bit & 1) != 0)
+            .Select(feature => feature.Name)];
         if (enabled == 0) names.Remove("xsave");
         if ((enabled & avx) != avx) names.Remove("avx");
         if ((enabled & avx512) != avx512) names.Remove("avx512f");
@@ -159,10 +176,12 @@ static unsafe class ExtendedControl
     public static ulong Read()
     {
         const int page = 4096;
-        byte* at = (byte*)Libc.mmap(null, page, Libc.ProtRead | Libc.ProtWrite, Libc.MapPrivate | Libc.MapAnonymous, -1, 0);
+        byte* at = (byte*)Libc.mmap(null, page, Libc.ProtRead | Libc.ProtWrite, Libc.MapPrivate | Libc.MapAnonymous,
+            -1, 0);
         if (at == (byte*)-1) return 0;
         Code.CopyTo(new Span<byte>(at, page));
-        ulong value = Libc.mprotect(at, page, Libc.ProtRead | Libc.ProtExec) < 0 ? 0 : ((delegate* unmanaged<ulong>)at)();
+        ulong value = Libc.mprotect(at, page, Libc.ProtRead | Libc.ProtExec) < 0 ? 0
+            : ((delegate* unmanaged<ulong>)at)();
         Libc.munmap(at, page);
         return value;
     }

@@ -3,7 +3,8 @@ using System.Buffers;
 namespace Qkvm.Host;
 
 /// <summary>An open file or block device: positional vectored I/O on managed memory without copies.</summary>
-/// <remarks>Calls return what the system call returned, or a negative errno. They may run on many threads at once.</remarks>
+/// <remarks>Calls return what the system call returned, or a negative errno. They may run on many threads at
+/// once.</remarks>
 public sealed unsafe class HostFile : IDisposable
 {
     int _fd;
@@ -123,7 +124,8 @@ public sealed unsafe class HostFile : IDisposable
             }
             while (true)
             {
-                long done = isWrite ? Libc.pwritev(_fd, vector, count, offset) : Libc.preadv(_fd, vector, count, offset);
+                long done = isWrite ? Libc.pwritev(_fd, vector, count, offset)
+                    : Libc.preadv(_fd, vector, count, offset);
                 if (done >= 0) return done;
                 if (Libc.Errno != Libc.EIntr) return -Libc.Errno;
             }

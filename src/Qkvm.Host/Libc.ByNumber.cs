@@ -2,7 +2,8 @@ using System.Runtime.InteropServices;
 
 namespace Qkvm.Host;
 
-/// <summary>System calls whose functions glibc 2.17 lacks, by their numbers on x86-64. They return what the functions do.</summary>
+/// <summary>System calls whose functions glibc 2.17 lacks, by their numbers on x86-64. They return what the functions
+/// do.</summary>
 public static unsafe partial class Libc
 {
     const int Stat = 4, Fstat = 5, GetTid = 186, TgKill = 234, GetRandom = 318, MemfdCreate = 319;
@@ -16,7 +17,8 @@ public static unsafe partial class Libc
     public static int tgkill(int process, int thread, int signal) => (int)syscall(TgKill, process, thread, signal);
 
     /// <remarks>Since Linux 3.17.</remarks>
-    public static nint getrandom(void* buffer, nuint length, uint flags) => syscall(GetRandom, (nint)buffer, (nint)length, (nint)flags);
+    public static nint getrandom(void* buffer, nuint length, uint flags) =>
+        syscall(GetRandom, (nint)buffer, (nint)length, (nint)flags);
 
     /// <remarks>Since Linux 3.17.</remarks>
     public static int memfd_create(string name, uint flags) => (int)syscall(MemfdCreate, name, (nint)flags, 0);

@@ -56,7 +56,8 @@ public sealed unsafe class TerminalMode
 
     TerminalMode(int fd, Termios saved) => (_fd, _saved) = (fd, saved);
 
-    /// <summary>Characters pass as they are typed, without echo; newline output stays as it was. Null if it is no terminal.</summary>
+    /// <summary>Characters pass as they are typed, without echo; newline output stays as it was. Null if it is no
+    /// terminal.</summary>
     /// <param name="signals">Whether ctrl-c and ctrl-z still make signals; otherwise the guest gets them.</param>
     public static TerminalMode? MakeRaw(int fd, bool signals)
     {
@@ -81,7 +82,8 @@ public sealed unsafe class TerminalMode
     public static (int Master, string SlavePath) OpenPseudoTerminal()
     {
         int fd = Libc.posix_openpt(Libc.ORdWr | Libc.ONoCtty | Libc.OCloexec);
-        if (fd < 0 || Libc.grantpt(fd) < 0 || Libc.unlockpt(fd) < 0) throw new HostException("cannot open a pseudo terminal", Libc.Errno);
+        if (fd < 0 || Libc.grantpt(fd) < 0 || Libc.unlockpt(fd) < 0)
+            throw new HostException("cannot open a pseudo terminal", Libc.Errno);
         byte* name = stackalloc byte[128];
         if (Libc.ptsname_r(fd, name, 128) != 0) throw new HostException("cannot name the pseudo terminal", Libc.Errno);
         Termios settings;

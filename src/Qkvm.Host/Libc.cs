@@ -2,7 +2,8 @@ using System.Runtime.InteropServices;
 
 namespace Qkvm.Host;
 
-/// <summary>The C library calls that the BCL lacks. Each returns -1 and sets errno on failure, as in section 2 of the man pages.</summary>
+/// <summary>The C library calls that the BCL lacks. Each returns -1 and sets errno on failure, as in section 2 of the
+/// man pages.</summary>
 public static unsafe partial class Libc
 {
     const string Library = "libc";
@@ -10,7 +11,8 @@ public static unsafe partial class Libc
     public const int ProtNone = 0, ProtRead = 1, ProtWrite = 2, ProtExec = 4;
     public const int MapShared = 1, MapPrivate = 2, MapFixed = 0x10, MapAnonymous = 0x20, MapNoReserve = 0x4000;
     public const uint MfdCloexec = 1;
-    public const int EIntr = 4, ENxio = 6, EAgain = 11, EInval = 22, ENameTooLong = 36, EAddrInUse = 98, EAddrNotAvail = 99, EConnRefused = 111, EInProgress = 115;
+    public const int EIntr = 4, ENxio = 6, EAgain = 11, EInval = 22, ENameTooLong = 36, EAddrInUse = 98,
+        EAddrNotAvail = 99, EConnRefused = 111, EInProgress = 115;
 
     public static int Errno => Marshal.GetLastPInvokeError();
 

@@ -12,7 +12,8 @@ public sealed unsafe class TapDevice : IDisposable
     public const int NameLength = 15;
 
     const int OpenReadWriteNonBlockCloexec = 0x80802, GetFlags = 3, SetFlags = 4, NonBlock = 0x800;
-    const nuint SetInterface = 0x400454CA, GetInterface = 0x800454D2, SetOffload = 0x400454D0, GetHeaderSize = 0x800454D7;
+    const nuint SetInterface = 0x400454CA, GetInterface = 0x800454D2, SetOffload = 0x400454D0,
+        GetHeaderSize = 0x800454D7;
     const int InterfaceRequestLength = 40, FlagsOffset = 16;       // struct ifreq
     const ushort Tap = 0x0002, NoPacketInformation = 0x1000, VirtioHeader = 0x4000;
     const int MaxHeader = 64;
@@ -39,7 +40,8 @@ public sealed unsafe class TapDevice : IDisposable
         return fd;
     }
 
-    /// <summary>Makes the descriptor that interface, which is created if it does not exist. It owns the descriptor on success.</summary>
+    /// <summary>Makes the descriptor that interface, which is created if it does not exist. It owns the descriptor on
+    /// success.</summary>
     /// <param name="name">"tap%d" lets the kernel choose the number.</param>
     public static TapDevice? Configure(int fd, string name, out int errno)
     {
@@ -79,7 +81,8 @@ public sealed unsafe class TapDevice : IDisposable
     {
         Span<byte> target = _withHeader ?? frame;
         nint count;
-        fixed (byte* at = target) count = Libc.read(Fd, at, (nuint)target.Length);   // SAFETY: at most target.Length bytes
+        // SAFETY: at most target.Length bytes
+        fixed (byte* at = target) count = Libc.read(Fd, at, (nuint)target.Length);
         if (count <= _headerLength) return 0;
         if (_withHeader == null) return (int)count;
         int length = Math.Min((int)count - _headerLength, frame.Length);
@@ -98,14 +101,16 @@ public sealed unsafe class TapDevice : IDisposable
             frame.CopyTo(_withHeader.AsSpan(_headerLength));
             source = _withHeader.AsSpan(0, _headerLength + frame.Length);
         }
-        fixed (byte* at = source) return Libc.write(Fd, at, (nuint)source.Length) == source.Length;   // SAFETY: source.Length bytes
+        // SAFETY: source.Length bytes
+        fixed (byte* at = source) return Libc.write(Fd, at, (nuint)source.Length) == source.Length;
     }
 
     public void Dispose() => Libc.close(Fd);
 
     static int Ioctl(int fd, nuint request, Span<byte> argument)
     {
-        fixed (byte* at = argument) return Libc.DeviceControl(fd, request, at) < 0 ? Libc.Errno : 0;   // SAFETY: a whole struct ifreq
+        // SAFETY: a whole struct ifreq
+        fixed (byte* at = argument) return Libc.DeviceControl(fd, request, at) < 0 ? Libc.Errno : 0;
     }
 
     static string NameIn(ReadOnlySpan<byte> request)

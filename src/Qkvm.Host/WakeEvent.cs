@@ -1,7 +1,7 @@
 namespace Qkvm.Host;
 
-/// <summary>What one thread sleeps on until another wakes it: an eventfd. .NET's own give their time away by sched_yield before
-/// they sleep, and on a busy host get it back milliseconds later.</summary>
+/// <summary>What one thread sleeps on until another wakes it: an eventfd. .NET's own give their time away by
+/// sched_yield before they sleep, and on a busy host get it back milliseconds later.</summary>
 public sealed unsafe class WakeEvent : IDisposable
 {
     const int Cloexec = 0x80000, NonBlock = 0x800, Readable = 1;

@@ -5,7 +5,8 @@ namespace Qkvm.Hw;
 /// <summary>A chip's small FIFO of bytes.</summary>
 public sealed class ByteQueue(int capacity)
 {
-    readonly byte[] _bytes = new byte[capacity];                   // not migrated: Exchange moves what is queued to the front
+    // not migrated: Exchange moves what is queued to the front
+    readonly byte[] _bytes = new byte[capacity];
     int _first;                                                    // not migrated: 0 after loading
 
     public int Capacity => _bytes.Length;

@@ -3,7 +3,8 @@ using Qkvm.Core.Machine;
 
 namespace Qkvm.Machines;
 
-/// <summary>APIC ids from the topology: a bit field each for thread, core, die and package. Spec: Intel SDM volume 3, section
+/// <summary>APIC ids from the topology: a bit field each for thread, core, die and package. Spec: Intel SDM volume 3,
+/// section
 /// 9.9.1 "Hierarchical Mapping of Shared Resources".</summary>
 public static class CpuTopologies
 {

@@ -57,8 +57,12 @@ public sealed class DeviceFactory(IBoard board, Catalogue<DeviceModel> catalogue
     void AddRom(PciDevice function, string file, string owner)
     {
         byte[] contents = board.FindFirmware(file) ?? ReadFile(file, owner);
-        if (contents.Length > LargestRom) throw new ConfigurationException($"{owner}: romfile={file}: {contents.Length} bytes; at most 16 MiB are possible");
-        ulong size = System.Numerics.BitOperations.RoundUpToPowerOf2((ulong)Math.Max(contents.Length, Math.Max(SmallestRom, GuestRam.PageSize)));
+        if (contents.Length > LargestRom)
+            throw new ConfigurationException($"{owner}: romfile={file}: {contents.Length} bytes; at most 16 MiB are " +
+                "possible");
+        ulong size =
+            System.Numerics.BitOperations.RoundUpToPowerOf2((ulong)Math.Max(contents.Length,
+            Math.Max(SmallestRom, GuestRam.PageSize)));
         var ram = new GuestRam($"{function.Name}.rom", size);
         contents.CopyTo(ram.Span(0, contents.Length));
         function.ExpansionRom(MemoryRegion.Rom($"{function.Name}.rom", ram, 0, size));
@@ -82,10 +86,12 @@ public sealed class DeviceFactory(IBoard board, Catalogue<DeviceModel> catalogue
             if (parts.Length == 1) return slot << 3;
             if (TryHex(parts[1], 7, out int function)) return slot << 3 | function;
         }
-        throw new ConfigurationException($"{owner}: addr={address} is no PCI address; slot or slot.function is expected, 0x4 or 0x4.0x1");
+        throw new ConfigurationException($"{owner}: addr={address} is no PCI address; slot or slot.function is " +
+            "expected, 0x4 or 0x4.0x1");
 
         static bool TryHex(string text, int limit, out int value) =>
-            int.TryParse(text.StartsWith("0x", StringComparison.OrdinalIgnoreCase) ? text[2..] : text, NumberStyles.AllowHexSpecifier,
+            int.TryParse(text.StartsWith("0x", StringComparison.OrdinalIgnoreCase) ? text[2..]
+                : text, NumberStyles.AllowHexSpecifier,
                 CultureInfo.InvariantCulture, out value) && value <= limit;
     }
 }

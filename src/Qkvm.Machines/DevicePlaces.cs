@@ -21,7 +21,8 @@ static class DevicePlaces
         foreach (QDevice node in bus.Devices)
         {
             string place = $"{bus.Name}/{PlaceOn(node)}";
-            int before = seen.GetValueOrDefault(place);            // several of one driver, told apart by nothing but their order
+            // several of one driver, told apart by nothing but their order
+            int before = seen.GetValueOrDefault(place);
             seen[place] = before + 1;
             if (node.Device is { } device) places[device] = before == 0 ? place : $"{place}#{before}";
             foreach (QBus child in node.Buses) Add(child, places);

@@ -18,7 +18,8 @@ public sealed class GsiRouter(int inputs, Action<int, bool> drive)
 
     public bool Level(int gsi) => _levels[gsi];
 
-    /// <summary>After loading state: takes the wires' levels over without an edge; the controllers loaded their own.</summary>
+    /// <summary>After loading state: takes the wires' levels over without an edge; the controllers loaded their
+    /// own.</summary>
     public void Restore()
     {
         for (int gsi = 0; gsi < _levels.Length; gsi++) _levels[gsi] = Combined(gsi);

@@ -9,7 +9,8 @@ using Qkvm.Machines.Pc;
 
 namespace Qkvm.Machines;
 
-/// <summary>A machine under control: starts and stops the vCPUs and the clock, carries resets and shutdowns out.</summary>
+/// <summary>A machine under control: starts and stops the vCPUs and the clock, carries resets and shutdowns
+/// out.</summary>
 /// <remarks>Device code requests; the main loop acts. What waits for vCPUs happens there alone.</remarks>
 public sealed class Machine : IMachine, IMachineRequests, IDisposable
 {
@@ -93,7 +94,8 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
 
     public void Resume()
     {
-        if (State is RunState.Running or RunState.Shutdown or RunState.InternalError or RunState.GuestPanicked || _quitting) return;
+        if (State is RunState.Running or RunState.Shutdown or RunState.InternalError or RunState.GuestPanicked
+            || _quitting) return;
         State = RunState.Running;
         _clock.Start();
         Events.Raise(new ResumeEvent());
@@ -181,7 +183,8 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
     void Shutdown(ShutdownCause cause, int exitCode)
     {
         if (cause == ShutdownCause.GuestPanic && !Panicked()) return;
-        if (_quitting || State == RunState.Shutdown && cause is ShutdownCause.GuestShutdown or ShutdownCause.GuestReset) return;
+        if (_quitting || State == RunState.Shutdown && cause is ShutdownCause.GuestShutdown or ShutdownCause.GuestReset)
+            return;
         if (Config.NoShutdown && cause is ShutdownCause.GuestShutdown or ShutdownCause.GuestReset)
         {
             Events.Raise(new ShutdownEvent(cause));

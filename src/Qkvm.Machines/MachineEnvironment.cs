@@ -4,8 +4,8 @@ using Qkvm.Host;
 
 namespace Qkvm.Machines;
 
-/// <summary>What exists before the machine: its lock, main loop and clock. Backends are opened with them, then the machine is
-/// built over them.</summary>
+/// <summary>What exists before the machine: its lock, main loop and clock. Backends are opened with them, then the
+/// machine is built over them.</summary>
 public sealed class MachineEnvironment : IDisposable
 {
     public MachineEnvironment()

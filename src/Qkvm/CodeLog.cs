@@ -6,8 +6,8 @@ using Decoder = Iced.Intel.Decoder;
 
 namespace Qkvm;
 
-/// <summary>-d in_asm, op, out_asm, exec and cpu, in QEMU's shape; and a symbol for each translated block where Linux perf looks
-/// for it (tools/perf/Documentation/jit-interface.txt).</summary>
+/// <summary>-d in_asm, op, out_asm, exec and cpu, in QEMU's shape; and a symbol for each translated block where Linux
+/// perf looks for it (tools/perf/Documentation/jit-interface.txt).</summary>
 sealed class CodeLog(TextWriter output, IReadOnlyList<string> items, TextWriter? map) : ICodeTrace
 {
     public static readonly string[] Items = ["in_asm", "op", "out_asm", "exec", "cpu"];
@@ -26,7 +26,8 @@ sealed class CodeLog(TextWriter output, IReadOnlyList<string> items, TextWriter?
     public void Translated(ulong rip, Func<string> operations, ulong address, ReadOnlySpan<byte> code)
     {
         if (_operations) Write($"OP:\n ---- {rip:x16}\n{operations()}\n");
-        if (_out) Write($"OUT: [size={code.Length}]\n  -- guest addr 0x{rip:x16}\n{Disassembly(address, HostBits, code)}\n");
+        if (_out)
+            Write($"OUT: [size={code.Length}]\n  -- guest addr 0x{rip:x16}\n{Disassembly(address, HostBits, code)}\n");
         if (map == null) return;
         lock (map) map.Write($"{address:x} {code.Length:x} guest_{rip:x}\n");
     }

@@ -20,7 +20,8 @@ namespace Qkvm;
 /// way out.</summary>
 sealed class Session : IDisposable
 {
-    /// <summary>Under -d lockstep: about as much slower as the guest is, so that its clock ticks are not most of what it does.</summary>
+    /// <summary>Under -d lockstep: about as much slower as the guest is, so that its clock ticks are not most of what
+    /// it does.</summary>
     const int LockstepSlowdown = 100;
 
     readonly MachineConfig _config;
@@ -56,7 +57,8 @@ sealed class Session : IDisposable
             foreach (ChardevConfig chardev in _config.Chardevs) _host.Add(chardev);
             foreach (NetdevConfig netdev in _config.Netdevs) _host.Add(netdev);
         }
-        _machine = Keep(new Machine(_environment, _config, accelerator, Catalogue.Devices, _host.Backends, Console.Error,
+        _machine =
+            Keep(new Machine(_environment, _config, accelerator, Catalogue.Devices, _host.Backends, Console.Error,
             Log("cpu_reset") is { } log ? log.OnReset : null, model));
         using (_environment.Lock.Hold())
         {
@@ -118,7 +120,8 @@ sealed class Session : IDisposable
     TextWriter LogOutput()
     {
         if (_logOutput != null) return _logOutput;
-        try { return _logOutput = _config.LogFile is { } path ? Keep(new StreamWriter(path) { AutoFlush = true }) : Console.Error; }
+        try { return _logOutput = _config.LogFile is { } path ? Keep(new StreamWriter(path) { AutoFlush = true })
+            : Console.Error; }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             throw new ConfigurationException($"-D {_config.LogFile}: {e.Message}", e);
@@ -134,7 +137,8 @@ sealed class Session : IDisposable
         string[] code = [.. _config.LogItems.Where(CodeLog.Items.Contains)];
         tcg.Warn = _notices.Warn;
         if (code.Length == 0 && !_config.PerfMap) return;
-        TextWriter? map = _config.PerfMap ? Keep(new StreamWriter($"/tmp/perf-{Environment.ProcessId}.map") { AutoFlush = true }) : null;
+        TextWriter? map = _config.PerfMap
+            ? Keep(new StreamWriter($"/tmp/perf-{Environment.ProcessId}.map") { AutoFlush = true }) : null;
         tcg.CodeTrace = new CodeLog(code.Length > 0 ? LogOutput() : TextWriter.Null, code, map);
     }
 
@@ -210,6 +214,7 @@ sealed class Session : IDisposable
         if (StdioChar.In(_host.Backends) is not { IsTerminal: true } terminal) return;
         Console.Error.Write(_host.Backends.Muxes.ContainsKey(terminal.Id)
             ? "qkvm: ctrl-a x quits, ctrl-a c switches to the monitor, ctrl-a h helps\r\n"
-            : $"qkvm: ctrl-c goes to the guest; to quit use the guest's poweroff, a monitor's quit, or: kill {Environment.ProcessId}\r\n");
+            : "qkvm: ctrl-c goes to the guest; to quit use the guest's poweroff, a monitor's quit, or: kill " +
+            $"{Environment.ProcessId}\r\n");
     }
 }

@@ -8,12 +8,14 @@ using M = Qkvm.Accel.Tests.SystemMachine;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>A20M#: with the gate closed bit 20 of a processor's physical addresses is zero. Intel SDM vol. 3, section 20.1.1.</summary>
+/// <summary>A20M#: with the gate closed bit 20 of a processor's physical addresses is zero. Intel SDM vol. 3, section
+/// 20.1.1.</summary>
 public sealed unsafe class A20Tests
 {
     const byte Close = 0x90, Open = 0x91, End = 0x92;
 
-    /// <summary>Reads a byte at 1 MiB and above with the gate open, closed by an OUT, and open again; writes while it is closed.</summary>
+    /// <summary>Reads a byte at 1 MiB and above with the gate open, closed by an OUT, and open again; writes while it
+    /// is closed.</summary>
     [Theory]
     [InlineData(false, false)]
     [InlineData(true, false)]
@@ -42,7 +44,8 @@ public sealed unsafe class A20Tests
         Assert.Equal((0x44ul, 0x33ul), (m.Read(M.Data + 1, 1), m.Read(0x100000 + M.Data + 1, 1)));
     }
 
-    /// <summary>KVM's slots: the second megabyte is the first once more; what lies in registers there is masked at the exit.</summary>
+    /// <summary>KVM's slots: the second megabyte is the first once more; what lies in registers there is masked at the
+    /// exit.</summary>
     [Fact]
     public void Kvms_slots_wrap_below_two_megabytes()
     {
@@ -52,7 +55,8 @@ public sealed unsafe class A20Tests
         root.Map(0xC0000, MemoryRegion.OfRam("high", ram, 0xC0000, (4 << 20) - 0xC0000));
         var space = new AddressSpace("memory", root, new MachineLock());
         KvmMemory.Slot[] slots = [.. KvmMemory.Wrapped(KvmMemory.Wanted(space.View)).OrderBy(slot => slot.Start)];
-        Assert.Equal([(0ul, 0xA0000ul, 0ul), (0xC0000, 0x40000, 0xC0000), (0x100000, 0xA0000, 0), (0x1C0000, 0x40000, 0xC0000), (0x200000, 0x200000, 0x200000)],
+        Assert.Equal([(0ul, 0xA0000ul, 0ul), (0xC0000, 0x40000, 0xC0000), (0x100000, 0xA0000, 0),
+            (0x1C0000, 0x40000, 0xC0000), (0x200000, 0x200000, 0x200000)],
             slots.Select(slot => (slot.Start, slot.Size, slot.Offset)));
     }
 }

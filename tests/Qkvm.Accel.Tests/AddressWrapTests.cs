@@ -60,7 +60,8 @@ public sealed unsafe class AddressWrapTests
                     c.db([.. jump, .. BitConverter.GetBytes(distance)]);
                 });
                 tier.Run(from - 3);
-                Assert.Equal((Vector.PageFault, from + (ulong)jump.Length + 4 + (ulong)distance), (tier.Vector, tier.Cpu.State->Cr2));
+                Assert.Equal((Vector.PageFault, from + (ulong)jump.Length + 4 + (ulong)distance),
+                    (tier.Vector, tier.Cpu.State->Cr2));
             }
     }
 

@@ -3,7 +3,8 @@ using M = Qkvm.Accel.Tests.SystemMachine;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>The page of the local APIC, and what is there without it. Intel SDM vol. 3, sections 11.4.1, 11.4.3 and 11.12.2.</summary>
+/// <summary>The page of the local APIC, and what is there without it. Intel SDM vol. 3, sections 11.4.1, 11.4.3 and
+/// 11.12.2.</summary>
 public sealed unsafe class ApicPageTests
 {
     const ulong Svr = 0xFEE000F0;

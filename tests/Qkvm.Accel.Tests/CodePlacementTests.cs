@@ -11,7 +11,8 @@ public sealed unsafe class CodePlacementTests
 
     public static TheoryData<bool> Tiers => [true, false];
 
-    /// <summary>4 MiB of functions, each called twice per round, in an order that leaves none where it was needed last.</summary>
+    /// <summary>4 MiB of functions, each called twice per round, in an order that leaves none where it was needed
+    /// last.</summary>
     [Theory, MemberData(nameof(Tiers))]
     public void More_code_than_the_cache_holds_runs_right(bool translated)
     {
@@ -22,7 +23,8 @@ public sealed unsafe class CodePlacementTests
         for (int i = 0; i < count; i++)
         {
             // test ecx, ecx; jz +7; add rax, imm32; nop...; add [rsp - 8], eax; xor rax, imm8; ret
-            byte[] code = [0x85, 0xC9, 0x74, 0x06, 0x48, 0x05, (byte)i, (byte)(i >> 8), (byte)(i >> 16), 0, 0x89, 0x44, 0x24, 0xF8,
+            byte[] code = [0x85, 0xC9, 0x74, 0x06, 0x48, 0x05, (byte)i, (byte)(i >> 8), (byte)(i >> 16), 0, 0x89, 0x44,
+                0x24, 0xF8,
                 0x03, 0x54, 0x24, 0xF8, 0x48, 0x83, 0xF0, (byte)(i & 0x7F), 0xC3];
             tier.Machine.Memory.Write(functions + (ulong)i * size, code);
         }
@@ -63,7 +65,8 @@ public sealed unsafe class CodePlacementTests
     {
         using var tier = new TierMachine(translated);
         const int length = 3000;                                    // over three pages
-        byte[] code = [.. Enumerable.Range(0, length).SelectMany(i => new byte[] { 0x48, 0x83, 0xC0, (byte)(i & 0x7F) }), 0xF4];
+        byte[] code =
+            [.. Enumerable.Range(0, length).SelectMany(i => new byte[] { 0x48, 0x83, 0xC0, (byte)(i & 0x7F) }), 0xF4];
         tier.Machine.Memory.Write(Code + 0x123, code);
         tier.Cpu.Rax = 0;
         for (int i = 0; i < 2; i++) tier.Run(Code + 0x123);
@@ -71,7 +74,8 @@ public sealed unsafe class CodePlacementTests
         Assert.Equal(expected, tier.Cpu.Rax);
     }
 
-    /// <summary>Ten bytes of MOV RAX, imm64, in a loop, at every place across a page end; then the second page is another one.</summary>
+    /// <summary>Ten bytes of MOV RAX, imm64, in a loop, at every place across a page end; then the second page is
+    /// another one.</summary>
     [Theory, MemberData(nameof(Tiers))]
     public void An_instruction_over_a_page_end_follows_both_pages(bool translated)
     {
@@ -79,7 +83,8 @@ public sealed unsafe class CodePlacementTests
         {
             using var tier = new TierMachine(translated);
             tier.Map(0, TierMachine.Frame(0));
-            byte[] code = [0x48, 0xB8, 1, 2, 3, 4, 5, 6, 7, 8, 0x48, 0x01, 0xC2, 0xFF, 0xC9, 0x75, unchecked((byte)-17), 0xF4];
+            byte[] code = [0x48, 0xB8, 1, 2, 3, 4, 5, 6, 7, 8, 0x48, 0x01, 0xC2, 0xFF, 0xC9, 0x75, unchecked((byte)-17),
+                0xF4];
             ulong at = TierMachine.Linear(1) - (ulong)before;
             tier.Machine.Memory.Write(TierMachine.Frame(1) - (ulong)before, code.AsSpan(0, before));
             for (int i = 0; i < 2; i++)
@@ -96,17 +101,19 @@ public sealed unsafe class CodePlacementTests
             tier.Map(1, 0);
             tier.Cpu.FlushTlbPage(TierMachine.Linear(1));
             tier.Run(at);
-            Assert.Equal((Tcg.Vector.PageFault, at, TierMachine.Linear(1)), (tier.Vector, tier.FaultRip, tier.Cpu.State->Cr2));
+            Assert.Equal((Tcg.Vector.PageFault, at, TierMachine.Linear(1)),
+                (tier.Vector, tier.FaultRip, tier.Cpu.State->Cr2));
         }
     }
 
-    /// <summary>Code and data in a large page, which becomes 512 small ones, one of them elsewhere. Any address of the large page in INVLPG
-    /// is enough: Intel SDM vol. 3, section 4.10.4.1.</summary>
+    /// <summary>Code and data in a large page, which becomes 512 small ones, one of them elsewhere. Any address of the
+    /// large page in INVLPG is enough: Intel SDM vol. 3, section 4.10.4.1.</summary>
     [Theory, MemberData(nameof(Tiers))]
     public void A_large_page_that_is_split_is_seen_split(bool translated)
     {
         using var tier = new TierMachine(translated);
-        const ulong large = 0x600000, table = GuestMachine.Tables + 0x5000, moved = large + 0x7000, other = 0x240000, seen = 0x30000;
+        const ulong large = 0x600000, table = GuestMachine.Tables + 0x5000, moved = large + 0x7000, other = 0x240000,
+            seen = 0x30000;
         for (uint i = 0; i < 512; i++) tier.Write(table + i * 8, large + i * 0x1000 | 3);
         tier.Write(table + (moved - large) / 0x1000 * 8, other | 3);
         tier.Place(moved, c => { c.mov(eax, 1); c.ret(); });
@@ -136,6 +143,7 @@ public sealed unsafe class CodePlacementTests
         });
         tier.Run();
         Assert.Equal((2000UL + 2 * 2000, 2000UL + 2 * 2000), (tier.Cpu.Rsi, tier.Cpu.Rdi));
-        Assert.Equal((2002UL, 1UL), (tier.Machine.Memory.Read(moved + 0x800, 4), tier.Machine.Memory.Read(other + 0x800, 4)));
+        Assert.Equal((2002UL, 1UL),
+            (tier.Machine.Memory.Read(moved + 0x800, 4), tier.Machine.Memory.Read(other + 0x800, 4)));
     }
 }

@@ -5,7 +5,8 @@ using static Iced.Intel.AssemblerRegisters;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>What the host must not load: control words that another processor changes meanwhile; and what ring 0 alone may do.</summary>
+/// <summary>What the host must not load: control words that another processor changes meanwhile; and what ring 0 alone
+/// may do.</summary>
 public sealed unsafe class ControlWordTests
 {
     [Fact]
@@ -60,7 +61,8 @@ public sealed unsafe class ControlWordTests
         ["cli"] = c => c.cli(), ["sti"] = c => c.sti(), ["swapgs"] = c => c.swapgs(), ["sysretq"] = c => c.sysretq(),
     };
 
-    public static IEnumerable<object[]> Privileged => from tier in new[] { true, false } from name in s_privileged.Keys from ring in new[] { 1, 2 }
+    public static IEnumerable<object[]> Privileged =>
+        from tier in new[] { true, false } from name in s_privileged.Keys from ring in new[] { 1, 2 }
         select new object[] { tier, name, ring };
 
     [Theory, MemberData(nameof(Privileged))]

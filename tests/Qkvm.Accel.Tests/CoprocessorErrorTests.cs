@@ -5,7 +5,8 @@ using M = Qkvm.Accel.Tests.SystemMachine;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>x87 errors with CR0.NE clear: FERR#, IGNNE#, and the wait for IRQ 13. Intel SDM vol. 1, section 8.7 and appendix D.</summary>
+/// <summary>x87 errors with CR0.NE clear: FERR#, IGNNE#, and the wait for IRQ 13. Intel SDM vol. 1, section 8.7 and
+/// appendix D.</summary>
 public sealed unsafe class CoprocessorErrorTests
 {
     const int Irq13 = 0x75;
@@ -70,7 +71,9 @@ public sealed unsafe class CoprocessorErrorTests
         using (m)
         {
             // The handler: OUT F0h; FNSTSW AX; FNCLEX; IRET. It was entered at WAIT, and returns there.
-            for (int i = 0; i < 8; i++) m.Write(M.Handlers + Irq13 * 16 + (ulong)i, new byte[] { 0xE6, F0, 0xDF, 0xE0, 0xDB, 0xE2, 0xCF, 0x90 }[i], 1);
+            for (int i = 0; i < 8; i++)
+                m.Write(M.Handlers + Irq13 * 16 + (ulong)i,
+                    new byte[] { 0xE6, F0, 0xDF, 0xE0, 0xDB, 0xE2, 0xCF, 0x90 }[i], 1);
             m.Cpu.Run();
             Assert.Equal((1, false, false), (pins.Told, pins.Error, pins.IsIgnored));
             Assert.Equal(0x8084ul, m.Cpu.Rax & 0x80FF & 0xFF84);         // B, ES and ZE

@@ -8,10 +8,13 @@ namespace Qkvm.Accel.Tests;
 /// <summary>-cpu: CPUID and model-specific registers.</summary>
 public sealed unsafe class CpuModelTests
 {
-    static Cpuid Resolve(string model, int cores = 1, int threads = 1, int apicId = 0, params (string, bool)[] features) =>
-        CpuModels.Resolve(new CpuSetup(model, [.. features.Select(f => KeyValuePair.Create(f.Item1, f.Item2))], apicId, 1, cores, threads));
+    static Cpuid Resolve(string model, int cores = 1, int threads = 1, int apicId = 0,
+        params (string, bool)[] features) =>
+        CpuModels.Resolve(new CpuSetup(model, [.. features.Select(f => KeyValuePair.Create(f.Item1, f.Item2))], apicId,
+            1, cores, threads));
 
-    static CpuidResult Query(Cpuid cpuid, uint leaf, uint subleaf = 0, ulong cr4 = 0, ulong xcr0 = 1) => cpuid.Query(leaf, subleaf, cr4, xcr0, 0xFEE00900);
+    static CpuidResult Query(Cpuid cpuid, uint leaf, uint subleaf = 0, ulong cr4 = 0, ulong xcr0 = 1) =>
+        cpuid.Query(leaf, subleaf, cr4, xcr0, 0xFEE00900);
 
     [Theory]
     [InlineData("qemu64", "AuthenticAMD", 0x60FB1u)]
@@ -23,7 +26,8 @@ public sealed unsafe class CpuModelTests
     {
         Cpuid cpuid = Resolve(model);
         CpuidResult zero = Query(cpuid, 0);
-        byte[] text = [.. BitConverter.GetBytes(zero.Ebx), .. BitConverter.GetBytes(zero.Edx), .. BitConverter.GetBytes(zero.Ecx)];
+        byte[] text = [.. BitConverter.GetBytes(zero.Ebx), .. BitConverter.GetBytes(zero.Edx),
+            .. BitConverter.GetBytes(zero.Ecx)];
         Assert.Equal(vendor, System.Text.Encoding.ASCII.GetString(text));
         Assert.Equal(signature, Query(cpuid, 1).Eax);
     }
@@ -53,8 +57,10 @@ public sealed unsafe class CpuModelTests
     [Fact]
     public void UnknownNamesAreRefusedWithASuggestion()
     {
-        Assert.Contains("did you mean 'Haswell'?", Assert.Throws<ConfigurationException>(() => Resolve("haswel")).Message);
-        Assert.Contains("did you mean 'avx2'?", Assert.Throws<ConfigurationException>(() => Resolve("max", features: ("avx22", true))).Message);
+        Assert.Contains("did you mean 'Haswell'?",
+            Assert.Throws<ConfigurationException>(() => Resolve("haswel")).Message);
+        Assert.Contains("did you mean 'avx2'?",
+            Assert.Throws<ConfigurationException>(() => Resolve("max", features: ("avx22", true))).Message);
     }
 
     [Fact]

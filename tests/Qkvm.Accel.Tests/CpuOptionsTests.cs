@@ -20,7 +20,8 @@ public sealed class CpuOptionsTests
             int equals = part.IndexOf('=');
             if (part[0] is '+' or '-') features.Add(new(part[1..], part[0] == '+'));
             else if (equals < 0) features.Add(new(part, true));
-            else if (part[(equals + 1)..] is "on" or "off") features.Add(new(part[..equals], part.EndsWith("=on", StringComparison.Ordinal)));
+            else if (part[(equals + 1)..] is "on" or "off")
+                features.Add(new(part[..equals], part.EndsWith("=on", StringComparison.Ordinal)));
             else properties.Add(new OptionPair(part[..equals], part[(equals + 1)..]));
         }
         return CpuModels.Resolve(new CpuSetup(parts[0], features, 0, 1, 1, 1) { Properties = properties });
@@ -28,7 +29,8 @@ public sealed class CpuOptionsTests
 
     static CpuidResult Query(Cpuid cpuid, uint leaf, uint subleaf = 0) => cpuid.Query(leaf, subleaf, 0, 1, 0xFEE00900);
 
-    static string Text(params uint[] words) => System.Text.Encoding.ASCII.GetString([.. words.SelectMany(BitConverter.GetBytes)]).TrimEnd('\0');
+    static string Text(params uint[] words) =>
+        System.Text.Encoding.ASCII.GetString([.. words.SelectMany(BitConverter.GetBytes)]).TrimEnd('\0');
 
     static string Hypervisor(Cpuid cpuid)
     {
@@ -44,7 +46,8 @@ public sealed class CpuOptionsTests
     [InlineData("EPYC-IBPB", "EPYC-v2")]
     [InlineData("qemu64", "qemu64-v1")]
     [InlineData("Nehalem-v2", "Nehalem-v2")]
-    public void Names_without_version_mean_one(string name, string model) => Assert.Equal(model, Resolve(name).Model.Name);
+    public void Names_without_version_mean_one(string name, string model) =>
+        Assert.Equal(model, Resolve(name).Model.Name);
 
     [Fact]
     public void Versions_differ_as_in_qemu()
@@ -59,7 +62,8 @@ public sealed class CpuOptionsTests
     [Fact]
     public void Identity_can_be_given()
     {
-        Cpuid cpuid = Resolve("max,vendor=GenuineIntel,family=6,model=0x5e,stepping=3,model-id=My CPU,level=0x16,xlevel=0x80000004,phys-bits=46");
+        Cpuid cpuid = Resolve("max,vendor=GenuineIntel,family=6,model=0x5e,stepping=3,model-id=My " +
+            "CPU,level=0x16,xlevel=0x80000004,phys-bits=46");
         CpuidResult zero = Query(cpuid, 0);
         Assert.Equal((0x16u, "GenuineIntel"), (zero.Eax, Text(zero.Ebx, zero.Edx, zero.Ecx)));
         Assert.Equal(0x506E3u, Query(cpuid, 1).Eax);
@@ -83,7 +87,8 @@ public sealed class CpuOptionsTests
     [InlineData("max,host-cache-info=on", "not built")]
     [InlineData("qemu64,+hle,+rtm,enforce", "hle, rtm")]
     [InlineData("Haswel-v9", "unable to find CPU model")]
-    public void What_cannot_be_is_refused(string text, string why) => Assert.Contains(why, Assert.Throws<ConfigurationException>(() => Resolve(text)).Message);
+    public void What_cannot_be_is_refused(string text, string why) =>
+        Assert.Contains(why, Assert.Throws<ConfigurationException>(() => Resolve(text)).Message);
 
     [Theory]
     [InlineData("max,pmu=on")]
@@ -98,7 +103,9 @@ public sealed class CpuOptionsTests
     [Fact]
     public void Check_names_what_the_model_has_and_this_processor_lacks()
     {
-        string[] lacked = [.. "fma cx16 sse4.1 sse4.2 avx avx2 f16c pni ssse3 pclmulqdq aes".Split(' ').Where(name => !HostFeatures.Current.Has(name))];
+        string[] lacked =
+            [.. "fma cx16 sse4.1 sse4.2 avx avx2 f16c pni ssse3 pclmulqdq aes".Split(' ')
+            .Where(name => !HostFeatures.Current.Has(name))];
         Assert.Empty(Resolve("Haswell").Missing);
         Assert.Equal([.. ((string[])["hle", "rtm", .. lacked]).Order()], Resolve("Haswell,check").Missing.Order());
         Assert.Equal(["vmx-ept"], Resolve("max,+vmx-ept,-vmx-ept").Missing);
@@ -110,7 +117,8 @@ public sealed class CpuOptionsTests
     public void Features_go_with_those_that_they_need()
     {
         Cpuid cpuid = Resolve("max,-xsave");
-        foreach (string dependent in (string[])["avx", "avx2", "fma", "xsaves", "pku"]) Assert.False(cpuid.Has(dependent), dependent);
+        foreach (string dependent in (string[])["avx", "avx2", "fma", "xsaves", "pku"])
+            Assert.False(cpuid.Has(dependent), dependent);
         Assert.Equal(0ul, cpuid.Xcr0Mask);
         Assert.Equal(default, Query(cpuid, 0xD));
     }
@@ -118,12 +126,14 @@ public sealed class CpuOptionsTests
     [Fact]
     public void The_hypervisors_leaf_says_tcg_unless_told_otherwise()
     {
-        Assert.Equal(("TCGTCGTCGTCG", 0x40000001u), (Hypervisor(Resolve("max")), Query(Resolve("max"), 0x40000000).Eax));
+        Assert.Equal(("TCGTCGTCGTCG", 0x40000001u),
+            (Hypervisor(Resolve("max")), Query(Resolve("max"), 0x40000000).Eax));
         Assert.Equal("", Hypervisor(Resolve("max,tcg-cpuid=off")));
         Assert.Equal("KVMKVMKVM", Hypervisor(Resolve("max,kvm=on")));
         Assert.Equal(default, Query(Resolve("max"), 0x40000001));
         const uint clock = 1, noDelay = 2, newerClock = 8, eoi = 0x40, unhalt = 0x80, stable = 1 << 24;
-        Assert.Equal(clock | noDelay | newerClock | eoi | unhalt | stable, Query(Resolve("max,kvm=on"), 0x40000001).Eax);
+        Assert.Equal(clock | noDelay | newerClock | eoi | unhalt | stable,
+            Query(Resolve("max,kvm=on"), 0x40000001).Eax);
         Assert.Equal(noDelay | unhalt, Query(Resolve("max,kvm=on,-kvmclock,kvm-pv-eoi=off"), 0x40000001).Eax);
         Assert.Equal(["kvm-asyncpf"], Resolve("max,kvm=on,+kvm-asyncpf").Missing);
         Assert.Equal(["kvmclock"], Resolve("max,+kvmclock").Missing);
@@ -133,7 +143,8 @@ public sealed class CpuOptionsTests
     [InlineData("1000000000", 1_000_000_000ul, 1u, 1u)]
     [InlineData("2.5G", 2_500_000_000ul, 2u, 5u)]
     [InlineData("3000M", 3_000_000_000ul, 1u, 3u)]
-    public void The_frequency_of_the_time_stamp_counter_shows_in_its_leaves(string given, ulong hertz, uint denominator, uint numerator)
+    public void The_frequency_of_the_time_stamp_counter_shows_in_its_leaves(string given, ulong hertz, uint denominator,
+        uint numerator)
     {
         Cpuid cpuid = Resolve($"max,level=0x16,kvm=on,tsc-frequency={given}");
         Assert.Equal(hertz, cpuid.TscHertz);

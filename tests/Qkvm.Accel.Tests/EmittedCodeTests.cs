@@ -41,14 +41,17 @@ public sealed unsafe class EmittedCodeTests
 
     [Theory]
     [InlineData("480FAE0F480FAE07")]                                // fxrstor64, fxsave64
-    [InlineData("9C58F3900F40C10FC70F660F58C10F31")]                // pushfq, pop, pause, cmovo, cmpxchg8b, addpd, rdtsc
-    public void What_all_have_is_let_pass(string bytes) => Assert.Null(EmittedCode.Find(Convert.FromHexString(bytes), Masked("v1")));
+    // pushfq, pop, pause, cmovo, cmpxchg8b, addpd, rdtsc
+    [InlineData("9C58F3900F40C10FC70F660F58C10F31")]
+    public void What_all_have_is_let_pass(string bytes) =>
+        Assert.Null(EmittedCode.Find(Convert.FromHexString(bytes), Masked("v1")));
 
     [MaskedFact]
     public void Under_a_mask_nothing_else_is_emitted()
     {
         byte[] amx = [0xC4, 0xE2, 0x78, 0x49, 0xC0];                // tilerelease, which no level has
-        Assert.Contains(HostFeatures.Variable, Assert.Throws<InvalidOperationException>(() => { new CodeArena("test").Add(amx); }).Message);
+        Assert.Contains(HostFeatures.Variable,
+            Assert.Throws<InvalidOperationException>(() => { new CodeArena("test").Add(amx); }).Message);
     }
 
     /// <summary>Flags go to memory and come back where LAHF is missing, and where it is not.</summary>
@@ -57,7 +60,8 @@ public sealed unsafe class EmittedCodeTests
     {
         for (int flags = 0; flags < 64; flags++)
         {
-            ulong arithmetic = ((ulong)flags & 1) | ((ulong)flags >> 1 & 1) << 2 | ((ulong)flags >> 2 & 1) << 4 | ((ulong)flags >> 3 & 1) << 6 | ((ulong)flags >> 4 & 1) << 7
+            ulong arithmetic = ((ulong)flags & 1) | ((ulong)flags >> 1 & 1) << 2 | ((ulong)flags >> 2 & 1) << 4
+                | ((ulong)flags >> 3 & 1) << 6 | ((ulong)flags >> 4 & 1) << 7
                 | ((ulong)flags >> 5 & 1) << 11;
             using var tier = new TierMachine(translated: true);
             tier.Place(TierMachine.Code, c =>
@@ -78,4 +82,6 @@ public sealed unsafe class EmittedCodeTests
 }
 
 /// <summary>A test of the mask itself.</summary>
-public sealed class MaskedFactAttribute() : Qkvm.Testing.ConditionalFactAttribute(HostFeatures.IsMasked ? null : $"needs {HostFeatures.Variable}: scripts/test.sh runs this project once for each level");
+public sealed class MaskedFactAttribute()
+    : Qkvm.Testing.ConditionalFactAttribute(HostFeatures.IsMasked ? null : $"needs {HostFeatures.Variable}: " +
+    "scripts/test.sh runs this project once for each level");

@@ -9,7 +9,8 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>A machine of RAM, one register bank at <see cref="Registers"/> and vCPUs, driven through the accelerator.</summary>
+/// <summary>A machine of RAM, one register bank at <see cref="Registers"/> and vCPUs, driven through the
+/// accelerator.</summary>
 sealed unsafe class GuestMachine : IDisposable
 {
     public const ulong Registers = 0xF0000000, Rom = 0xF8000000, Tables = 0x100000;
@@ -18,13 +19,15 @@ sealed unsafe class GuestMachine : IDisposable
     readonly GuestRam _rom = new("rom", 0x10000);
     readonly TcgAccelerator _accelerator = new();
 
-    public GuestMachine(int cpus = 1, string model = "max", params (string, bool)[] features) : this(cpus, 0, model, features) { }
+    public GuestMachine(int cpus = 1, string model = "max", params (string, bool)[] features)
+        : this(cpus, 0, model, features) { }
 
     /// <summary>One vCPU of the usual model that CPUID calls another maker's.</summary>
     public GuestMachine(string vendor) : this(1, 0, "max", [], [new OptionPair("vendor", vendor)]) { }
 
     /// <param name="codeCache">Bytes for translations; 0: as many as usual.</param>
-    public GuestMachine(int cpus, long codeCache, string model = "max", params (string, bool)[] features) : this(cpus, codeCache, model, features, []) { }
+    public GuestMachine(int cpus, long codeCache, string model = "max", params (string, bool)[] features)
+        : this(cpus, codeCache, model, features, []) { }
 
     GuestMachine(int cpus, long codeCache, string model, (string, bool)[] features, OptionPair[] properties)
     {
@@ -45,7 +48,8 @@ sealed unsafe class GuestMachine : IDisposable
 
     /// <summary>"max" with all that is our own, on whatever host.</summary>
     public static KeyValuePair<string, bool>[] Features(string model, (string Name, bool On)[] features) =>
-        [.. (model == "max" ? CpuFeatures.Copied.Split(' ') : []).Select(name => KeyValuePair.Create(name, true)), .. features.Select(f => KeyValuePair.Create(f.Name, f.On))];
+        [.. (model == "max" ? CpuFeatures.Copied.Split(' ') : []).Select(name => KeyValuePair.Create(name, true)),
+            .. features.Select(f => KeyValuePair.Create(f.Name, f.On))];
 
     public MemoryRegion Root { get; }
     public AddressSpace Memory { get; }
@@ -65,7 +69,8 @@ sealed unsafe class GuestMachine : IDisposable
         s->Cr0 = Cr0.Pe | Cr0.Et;
         s->Cs = new Segment { Selector = 8, Limit = uint.MaxValue, Access = (ushort)(0x8000 | size | 0x9B | level) };
         for (int i = 0; i < Seg.Count; i++)
-            if (i != Seg.Cs) s->Segment(i) = new Segment { Selector = 16, Limit = uint.MaxValue, Access = (ushort)(0xC093 | level) };
+            if (i != Seg.Cs)
+                s->Segment(i) = new Segment { Selector = 16, Limit = uint.MaxValue, Access = (ushort)(0xC093 | level) };
         s->Cpl = cpl;
         s->WaitForSipi = 0;
         if (bits == 64) Paging(PagingMode.FourLevels, index);
@@ -73,7 +78,8 @@ sealed unsafe class GuestMachine : IDisposable
         return this;
     }
 
-    /// <summary>Switches paging on; tables at <see cref="Tables"/>, empty, or for the first CPU in long mode all of RAM one to one.</summary>
+    /// <summary>Switches paging on; tables at <see cref="Tables"/>, empty, or for the first CPU in long mode all of RAM
+    /// one to one.</summary>
     public void Paging(PagingMode mode, int index = 0)
     {
         Cpu cpu = ((InterpretedVCpu)VCpus[index]).Cpu;
@@ -114,7 +120,8 @@ sealed unsafe class GuestMachine : IDisposable
         VCpuExit exit = default;
         var thread = new Thread(() => exit = vcpu.Run());
         thread.Start();
-        for (int i = 0; i < seconds * 1000 && !(IsMasked() && vcpu.IsHalted && IsMasked()) && thread.IsAlive; i++) Thread.Sleep(1);
+        for (int i = 0; i < seconds * 1000 && !(IsMasked() && vcpu.IsHalted && IsMasked()) && thread.IsAlive; i++)
+            Thread.Sleep(1);
         vcpu.Kick();
         thread.Join();
         Assert.Equal(new VCpuExit(ExitReason.Kicked), exit);

@@ -4,7 +4,8 @@ using M = Qkvm.Accel.Tests.SystemMachine;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>The opcodes that are hints or reserved for them: 0F 0D and 0F 18 to 0F 1F. Intel SDM vol. 2, NOP, RDSSP and table A-3;
+/// <summary>The opcodes that are hints or reserved for them: 0F 0D and 0F 18 to 0F 1F. Intel SDM vol. 2, NOP, RDSSP and
+/// table A-3;
 /// AMD APM vol. 3, PREFETCH and table A-3.</summary>
 public sealed unsafe class HintTests
 {
@@ -17,7 +18,8 @@ public sealed unsafe class HintTests
         foreach (bool translated in (bool[])[false, true])
         {
             foreach (int bits in (int[])[16, 32, 64])
-                foreach (string model in (string[])["max", "EPYC", "Nehalem", "Skylake-Server"]) cases.Add(model, bits, translated);
+                foreach (string model in (string[])["max", "EPYC", "Nehalem", "Skylake-Server"])
+                    cases.Add(model, bits, translated);
             cases.Add("pentium2", 16, translated);
             cases.Add("pentium3", 32, translated);
             cases.Add("athlon", 32, translated);
@@ -33,25 +35,29 @@ public sealed unsafe class HintTests
     }
 
     /// <summary>What an opcode with any ModRM, SIB and displacement takes; the rest is NOP.</summary>
-    static byte[] Encode(byte[] prefixes, byte opcode, int modRm) => [.. prefixes, 0x0F, opcode, (byte)modRm, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90];
+    static byte[] Encode(byte[] prefixes, byte opcode, int modRm) =>
+        [.. prefixes, 0x0F, opcode, (byte)modRm, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90];
 
     [Theory, MemberData(nameof(Cases))]
     public void All_of_them_do_nothing(string model, int bits, bool translated)
     {
-        byte[][] prefixes = bits == 64 ? [[], [0x66], [0xF2], [0xF3], [0x48], [0xF3, 0x48], [0x66, 0x4F]] : [[], [0x66], [0xF2], [0xF3], [0x67], [0x2E]];
+        byte[][] prefixes = bits == 64 ? [[], [0x66], [0xF2], [0xF3], [0x48], [0xF3, 0x48], [0x66, 0x4F]]
+            : [[], [0x66], [0xF2], [0xF3], [0x67], [0x2E]];
         foreach (byte opcode in (byte[])[0x0D, 0x18, 0x19, 0x1A, 0x1B, 0x1C, 0x1D, 0x1E, 0x1F])
             foreach (byte[] prefix in prefixes)
             {
                 using SystemMachine m = Make(model, bits);
                 byte[] code = [];
                 for (int modRm = 0; modRm < 256; modRm++)
-                    if (opcode != 0x0D || modRm < 0xC0 || !m.Cpu.Model.Model.IsAmd) code = [.. code, .. Encode(prefix, opcode, modRm)];
+                    if (opcode != 0x0D || modRm < 0xC0 || !m.Cpu.Model.Model.IsAmd)
+                        code = [.. code, .. Encode(prefix, opcode, modRm)];
                 m.Place([.. code, 0xE6, EndPort]);
                 ulong rsp = m.Rsp;
                 for (int i = 0; i < 16; i++) if (i != 4) m.S->Gpr[i] = 0x1234567890ABCDEF * (ulong)(i + 1);
                 ulong end = m.S->Rip + (ulong)code.Length + 2;
                 m.Go(translated);
-                if (m.S->Rip == M.Handlers || m.HandlerVector is > 0 and < 32 || m.S->Rip != end) Assert.Fail($"{Convert.ToHexString(prefix)} 0F {opcode:X2}: stopped at {m.S->Rip:x}");
+                if (m.S->Rip == M.Handlers || m.HandlerVector is > 0 and < 32 || m.S->Rip != end)
+                    Assert.Fail($"{Convert.ToHexString(prefix)} 0F {opcode:X2}: stopped at {m.S->Rip:x}");
                 Assert.Equal(rsp, m.Rsp);
                 for (int i = 0; i < 16; i++) if (i != 4) Assert.Equal(0x1234567890ABCDEF * (ulong)(i + 1), m.S->Gpr[i]);
             }

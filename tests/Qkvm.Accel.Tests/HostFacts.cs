@@ -20,12 +20,15 @@ static class HostNeeds
     /// <summary>Of random tests: under a mask, of which there are several, each runs a part.</summary>
     public static int Share(int count) => HostFeatures.IsMasked ? count / Part : count;
 
-    /// <summary>How many kinds of instruction are to be met at least: on a lesser processor, or in less time, half of them.</summary>
-    public static int Kinds(int count) => HostFeatures.IsMasked || !HostFeatures.Current.Has("avx2") ? count / 2 : count;
+    /// <summary>How many kinds of instruction are to be met at least: on a lesser processor, or in less time, half of
+    /// them.</summary>
+    public static int Kinds(int count) => HostFeatures.IsMasked || !HostFeatures.Current.Has("avx2") ? count / 2
+        : count;
 
     public static string? WhyNot(string features)
     {
         string[] missing = [.. features.Split(' ').Where(name => !HostFeatures.Current.Has(name))];
-        return missing.Length == 0 ? null : $"needs a processor with {string.Join(", ", missing)}{(HostFeatures.IsMasked ? $", which {HostFeatures.Variable} hides" : "")}";
+        return missing.Length == 0 ? null : "needs a processor with " +
+            $"{string.Join(", ", missing)}{(HostFeatures.IsMasked ? $", which {HostFeatures.Variable} hides" : "")}";
     }
 }

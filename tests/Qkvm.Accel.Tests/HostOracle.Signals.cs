@@ -2,7 +2,8 @@ using System.Runtime.InteropServices;
 
 namespace Qkvm.Accel.Tests;
 
-// While the stack pointer, the segments and all else are a test's, no handler of the runtime may run: it has no stack then.
+// While the stack pointer, the segments and all else are a test's, no handler of the runtime may run: it has no stack
+// then.
 sealed unsafe partial class HostOracle
 {
     const int SetMask = 2;
@@ -10,7 +11,8 @@ sealed unsafe partial class HostOracle
     /// <summary>SIGILL SIGTRAP SIGBUS SIGFPE SIGSEGV: what an instruction may raise. They are not held back.</summary>
     public static ReadOnlySpan<int> Faults => [4, 5, 7, 8, 11];
 
-    /// <summary>SIGURG is not held back either: nobody else uses it, and where nobody handles it, it does nothing.</summary>
+    /// <summary>SIGURG is not held back either: nobody else uses it, and where nobody handles it, it does
+    /// nothing.</summary>
     public const int WatchdogSignal = 23;
 
     static readonly SignalSet s_held = AllBut([.. Faults, WatchdogSignal]);
@@ -19,7 +21,8 @@ sealed unsafe partial class HostOracle
     static SignalSet Hold()
     {
         SignalSet held = s_held, before;
-        if (sigprocmask(SetMask, &held, &before) < 0) throw new Qkvm.Host.HostException("sigprocmask", Qkvm.Host.Libc.Errno);
+        if (sigprocmask(SetMask, &held, &before) < 0)
+            throw new Qkvm.Host.HostException("sigprocmask", Qkvm.Host.Libc.Errno);
         return before;
     }
 

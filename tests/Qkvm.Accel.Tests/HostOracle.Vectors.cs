@@ -7,7 +7,9 @@ using Qkvm.Testing;
 namespace Qkvm.Accel.Tests;
 
 /// <summary>A test that needs AVX-512 of this processor.</summary>
-public sealed class Avx512FactAttribute() : ConditionalFactAttribute(HostOracle.HasAvx512 ? null : "needs a processor with AVX-512, and a kernel that enables it");
+public sealed class Avx512FactAttribute()
+    : ConditionalFactAttribute(HostOracle.HasAvx512 ? null : "needs a processor with AVX-512, and a kernel that " +
+    "enables it");
 
 // Vector state between the guest's layout, which is Intel's, and this processor's own.
 sealed unsafe partial class HostOracle
@@ -25,7 +27,8 @@ sealed unsafe partial class HostOracle
     /// <summary>Components, their sizes, their places in the guest's layout and in this processor's.</summary>
     static readonly (int Bit, int Size, int Mine, int Host)[] s_places =
     [
-        (2, 256, XsaveArea.YmmHigh0, HostPlace(2)), (5, 64, XsaveArea.Opmask0, HostPlace(5)), (6, 512, XsaveArea.ZmmHigh0, HostPlace(6)),
+        (2, 256, XsaveArea.YmmHigh0, HostPlace(2)), (5, 64, XsaveArea.Opmask0, HostPlace(5)),
+            (6, 512, XsaveArea.ZmmHigh0, HostPlace(6)),
         (7, 1024, XsaveArea.Zmm16, HostPlace(7)),
     ];
 

@@ -6,18 +6,23 @@ using static Iced.Intel.AssemblerRegisters;
 namespace Qkvm.Accel.Tests;
 
 /// <summary>This very processor as the judge: runs one unprivileged instruction natively, with registers, flags and (if
-/// wanted) x87 and vector state from <see cref="State"/>, and puts there what it leaves. All of it lies below 2 GiB.</summary>
-/// <remarks>The caller keeps instructions from faulting and from jumping. RSP should point into <see cref="Scratch"/>. Flags, modes and
-/// control words may be anything when the instruction is done: the way out stores state without reading DF, aligns all that it touches
-/// for AC, waits for no x87 exception, and takes the host's own RFLAGS, MXCSR and x87 state back before anything else runs. TF would trap
-/// in it: <see cref="SequenceOracle"/> knows how to go on.</remarks>
+/// wanted) x87 and vector state from <see cref="State"/>, and puts there what it leaves. All of it lies below 2
+/// GiB.</summary>
+/// <remarks>The caller keeps instructions from faulting and from jumping. RSP should point into <see cref="Scratch"/>.
+/// Flags, modes and control words may be anything when the instruction is done: the way out stores state without
+/// reading DF, aligns all that it touches for AC, waits for no x87 exception, and takes the host's own RFLAGS, MXCSR
+/// and x87 state back before anything else runs. TF would trap in it: <see cref="SequenceOracle"/> knows how to go
+/// on.</remarks>
 sealed unsafe partial class HostOracle : IDisposable
 {
     public const int ScratchSize = 0x4000, PageSize = 0x1000;
-    const int Map32Bit = 0x40, DataSize = 0x8000, SlotOffset = 0x400, ExitOffset = 0x500, Enter32Offset = 0x800, ExtraOffset = 0x1000;
-    const int StateAt = 0, XsaveAt = 0x200, SharedAt = 0xE00, HostStackAt = 0xF00, HostVectorsAt = 0x4000, LowStackTop = 0x3F00;
+    const int Map32Bit = 0x40, DataSize = 0x8000, SlotOffset = 0x400, ExitOffset = 0x500, Enter32Offset = 0x800,
+        ExtraOffset = 0x1000;
+    const int StateAt = 0, XsaveAt = 0x200, SharedAt = 0xE00, HostStackAt = 0xF00, HostVectorsAt = 0x4000,
+        LowStackTop = 0x3F00;
 
-    /// <summary>Bytes from <see cref="Executable"/> on that are the oracle's own code, and its caller's at <see cref="AddCode"/>.</summary>
+    /// <summary>Bytes from <see cref="Executable"/> on that are the oracle's own code, and its caller's at
+    /// <see cref="AddCode"/>.</summary>
     public const int CodeSize = 0x2000;
     const ushort UserCode32 = 0x23, UserCode64 = 0x33, UserData = 0x2B;
 
@@ -224,7 +229,8 @@ sealed unsafe partial class HostOracle : IDisposable
         code(assembler);
         using var stream = new MemoryStream();
         assembler.Assemble(new StreamCodeWriter(stream), (ulong)Executable + (ulong)offset);
-        if (stream.Length > room) throw new InvalidOperationException($"{stream.Length} bytes of code do not fit {room}");
+        if (stream.Length > room)
+            throw new InvalidOperationException($"{stream.Length} bytes of code do not fit {room}");
         stream.ToArray().CopyTo(new Span<byte>(_code + offset, room));
     }
 }

@@ -4,7 +4,8 @@ using M = Qkvm.Accel.Tests.SystemMachine;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>Too long, cut off, over the ends of pages and segments: what an instruction fetch faults with. Intel SDM vol. 3, section 6.15.</summary>
+/// <summary>Too long, cut off, over the ends of pages and segments: what an instruction fetch faults with. Intel SDM
+/// vol. 3, section 6.15.</summary>
 public sealed unsafe class InstructionLengthTests
 {
     const int Gp = 13, Ud = 6, Pf = 14, Bp = 3;
@@ -14,9 +15,12 @@ public sealed unsafe class InstructionLengthTests
 
     public static TheoryData<byte[], int> Lengths() => new()
     {
-        { Times(14, 0x66, 0x90, 0xCC), Bp }, { Times(15, 0x66, 0x90), Gp }, { Times(15, 0x2E, 0x90), Gp }, { Times(20, 0xF3, 0x90), Gp },
-        { Times(13, 0x66, 0x0F, 0xFF), Ud }, { Times(13, 0x2E, 0x0F, 0x0B), Ud }, { Times(14, 0x2E, 0x0F, 0x0B), Gp }, { Times(14, 0x66, 0x0F, 0x04), Gp },
-        { Times(14, 0xF0, 0x90), Ud }, { Times(15, 0xF0, 0x90), Gp },                  // LOCK is wrong there, but length goes first
+        { Times(14, 0x66, 0x90, 0xCC), Bp }, { Times(15, 0x66, 0x90), Gp }, { Times(15, 0x2E, 0x90), Gp },
+            { Times(20, 0xF3, 0x90), Gp },
+        { Times(13, 0x66, 0x0F, 0xFF), Ud }, { Times(13, 0x2E, 0x0F, 0x0B), Ud }, { Times(14, 0x2E, 0x0F, 0x0B), Gp },
+            { Times(14, 0x66, 0x0F, 0x04), Gp },
+        // LOCK is wrong there, but length goes first
+        { Times(14, 0xF0, 0x90), Ud }, { Times(15, 0xF0, 0x90), Gp },
         { Times(8, 0x3E, 0xF0, 0x81, 0x05, 0, 0, 0, 0, 0, 0, 0, 0), Gp },              // LOCK ADD m32, imm32: 19 bytes
     };
 
@@ -47,7 +51,8 @@ public sealed unsafe class InstructionLengthTests
         Assert.Equal(vector, m.HandlerVector);
     }
 
-    /// <summary>The page behind is not there: what needs a byte of it faults there, what is too long before does not.</summary>
+    /// <summary>The page behind is not there: what needs a byte of it faults there, what is too long before does
+    /// not.</summary>
     [Theory]
     [InlineData(15, new byte[0], Gp)]
     [InlineData(14, new byte[0], Pf)]
@@ -72,13 +77,17 @@ public sealed unsafe class InstructionLengthTests
         }
     }
 
-    /// <summary>Behind CS.limit nothing is fetched: the instruction that reaches over it faults, those before it run.</summary>
+    /// <summary>Behind CS.limit nothing is fetched: the instruction that reaches over it faults, those before it
+    /// run.</summary>
     [Theory]
     [InlineData(0x100, new byte[] { 0x40, 0x40, 0xB8, 1, 0, 0, 0 }, 0x103, 0x102)]
     [InlineData(0x100, new byte[] { 0x40, 0x40, 0xB8, 1, 0, 0, 0 }, 0x105, 0x102)]
     [InlineData(0x100, new byte[] { 0x40, 0x40, 0x40 }, 0x101, 0x102)]
-    [InlineData(0xFFE, new byte[] { 0x40, 0xB8, 1, 0, 0, 0 }, 0xFFF, 0xFFF)]        // and over a page, which is not asked for
-    [InlineData(0xFF0, new byte[] { 0x40, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66 }, 0xFF8, 0xFF1)]
+    // and over a page, which is not asked for
+    [InlineData(0xFFE, new byte[] { 0x40, 0xB8, 1, 0, 0, 0 }, 0xFFF, 0xFFF)]
+    [InlineData(0xFF0,
+        new byte[] { 0x40, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66 }, 0xFF8,
+        0xFF1)]
     public void The_end_of_a_segment(uint start, byte[] code, uint limit, uint faultsAt)
     {
         foreach (bool translated in (bool[])[false, true])

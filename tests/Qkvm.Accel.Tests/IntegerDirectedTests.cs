@@ -6,7 +6,8 @@ using static Iced.Intel.AssemblerRegisters;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>What random instructions do not reach: faults, branches, stacks of other sizes, locks over page ends.</summary>
+/// <summary>What random instructions do not reach: faults, branches, stacks of other sizes, locks over page
+/// ends.</summary>
 public sealed unsafe class IntegerDirectedTests : IDisposable
 {
     const ulong Stack = 0x203000, Data = 0x210000;
@@ -199,11 +200,13 @@ public sealed unsafe class IntegerDirectedTests : IDisposable
     {
         for (ulong flags = 0; flags < 64; flags++)
         {
-            ulong value = Pick(flags, 1, Rflags.Cf) | Pick(flags, 2, Rflags.Pf) | Pick(flags, 4, Rflags.Zf) | Pick(flags, 8, Rflags.Sf)
+            ulong value = Pick(flags, 1, Rflags.Cf) | Pick(flags, 2, Rflags.Pf) | Pick(flags, 4, Rflags.Zf)
+                | Pick(flags, 8, Rflags.Sf)
                 | Pick(flags, 16, Rflags.Of) | Pick(flags, 32, Rflags.Af);
             Cpu.ArithmeticFlags = value;
             Assert.Equal(value, Cpu.ArithmeticFlags);
-            bool c = (flags & 1) != 0, p = (flags & 2) != 0, z = (flags & 4) != 0, s = (flags & 8) != 0, o = (flags & 16) != 0;
+            bool c = (flags & 1) != 0, p = (flags & 2) != 0, z = (flags & 4) != 0, s = (flags & 8) != 0,
+                o = (flags & 16) != 0;
             bool[] holds = [o, c, z, c || z, s, p, s != o, s != o || z];
             for (int cc = 0; cc < 16; cc++) Assert.Equal(holds[cc >> 1] != ((cc & 1) != 0), Cpu.Condition(cc));
         }
@@ -278,7 +281,8 @@ public sealed unsafe class IntegerDirectedTests : IDisposable
     {
         _code = 0x8000;
         _machine.Flat(16);
-        for (int i = 0; i < Seg.Count; i++) (S->Segment(i).Limit, S->Segment(i).Access) = (0xFFFF, (ushort)(S->Segment(i).Access & ~Segment.Big));
+        for (int i = 0; i < Seg.Count; i++)
+            (S->Segment(i).Limit, S->Segment(i).Access) = (0xFFFF, (ushort)(S->Segment(i).Access & ~Segment.Big));
         Cpu.ModeChanged();
     }
 

@@ -29,7 +29,8 @@ sealed unsafe class IntegerFuzzer(int seed, int bits, ulong scratch)
         while (!ChooseRegisters(memory));
     }
 
-    /// <summary>The next instruction of the integer group that goes on to the one after it, whatever its operands are.</summary>
+    /// <summary>The next instruction of the integer group that goes on to the one after it, whatever its operands
+    /// are.</summary>
     public void Choose()
     {
         do
@@ -75,11 +76,13 @@ sealed unsafe class IntegerFuzzer(int seed, int bits, ulong scratch)
         insn.Length = 1;
         if (!IntegerOps.TrySelect(x, &insn)) return false;
         if (x.SegmentPrefix is Register.FS or Register.GS || bits == 32 && x.SegmentPrefix == Register.CS) return false;
-        if (x.Mnemonic == Mnemonic.Cmpxchg16b && !HostFeatures.Current.Has("cx16") || x.Mnemonic == Mnemonic.Crc32 && !HostFeatures.Current.Has("sse4.2")) return false;
+        if (x.Mnemonic == Mnemonic.Cmpxchg16b && !HostFeatures.Current.Has("cx16") || x.Mnemonic == Mnemonic.Crc32
+            && !HostFeatures.Current.Has("sse4.2")) return false;
         // Not on every host, random, not of the group's own making, or without an operand in reach.
         return x.Mnemonic is not (Mnemonic.Rdrand or Mnemonic.Rdseed or Mnemonic.Movdiri or Mnemonic.Reservednop)
             && !(x.Mnemonic == Mnemonic.Bswap && x.Op0Register.GetSize() == 2)
-            && !(x.Mnemonic == Mnemonic.Clzero && (x.Code == Code.Clzerow || x.Length > 3))     // with F3h some processors refuse it
+            // with F3h some processors refuse it
+            && !(x.Mnemonic == Mnemonic.Clzero && (x.Code == Code.Clzerow || x.Length > 3))
             && !(x.Mnemonic == Mnemonic.Enter && (x.Immediate16 > 0x400 || (x.Immediate8_2nd & 31) > 8));
     }
 
@@ -91,11 +94,13 @@ sealed unsafe class IntegerFuzzer(int seed, int bits, ulong scratch)
         Flags = 2 | (ulong)_random.NextInt64() & Rflags.Arithmetic;
         bool isString = x.IsStringInstruction;
         if (isString && _random.Next(3) == 0) Flags |= Rflags.Df;
-        if (x.Mnemonic is Mnemonic.Enter or Mnemonic.Leave) Gpr[5] = scratch + Middle + 512 + (ulong)_random.Next(64) * 8;
+        if (x.Mnemonic is Mnemonic.Enter or Mnemonic.Leave)
+            Gpr[5] = scratch + Middle + 512 + (ulong)_random.Next(64) * 8;
         if (isString && !ChooseString(x)) return false;
         for (int i = 0; i < x.OpCount; i++)
             if (x.GetOpKind(i) == OpKind.Memory && !ChooseAddress(ref x, memory)) return false;
-        if (x.Mnemonic is Mnemonic.Div or Mnemonic.Idiv) Gpr[2] = _random.Next(3) switch { 0 => 0, 1 => (ulong)((long)Gpr[0] >> 63), _ => Gpr[2] };
+        if (x.Mnemonic is Mnemonic.Div or Mnemonic.Idiv)
+            Gpr[2] = _random.Next(3) switch { 0 => 0, 1 => (ulong)((long)Gpr[0] >> 63), _ => Gpr[2] };
         if (x.Mnemonic == Mnemonic.Clzero) Gpr[0] = scratch + Middle + (ulong)_random.Next(1024);
         if (x.Mnemonic == Mnemonic.Aam && x.Immediate8 == 0) return false;
         if (bits == 32) for (int i = 0; i < 16; i++) Gpr[i] = i < 8 ? (uint)Gpr[i] : 0;
@@ -104,14 +109,16 @@ sealed unsafe class IntegerFuzzer(int seed, int bits, ulong scratch)
     }
 
     static bool Uses(in Instruction x, int gpr) =>
-        x.MemoryBase != Register.None && x.MemoryBase.GetNumber() == gpr || x.MemoryIndex != Register.None && x.MemoryIndex.GetNumber() == gpr;
+        x.MemoryBase != Register.None && x.MemoryBase.GetNumber() == gpr || x.MemoryIndex != Register.None
+            && x.MemoryIndex.GetNumber() == gpr;
 
     bool ChooseString(in Instruction x)
     {
         for (int i = 0; i < x.OpCount; i++)
             if (x.GetOpKind(i) is OpKind.MemorySegSI or OpKind.MemoryESDI) return false;
         Gpr[6] = scratch + Middle + (ulong)_random.Next(256);
-        Gpr[7] = _random.Next(2) == 0 ? Gpr[6] + (ulong)_random.Next(-32, 32) : scratch + Middle + (ulong)_random.Next(256);
+        Gpr[7] = _random.Next(2) == 0 ? Gpr[6] + (ulong)_random.Next(-32, 32)
+            : scratch + Middle + (ulong)_random.Next(256);
         Gpr[1] = (ulong)_random.Next(64);
         if (_random.Next(2) == 0) Gpr[0] = 0;
         return true;
@@ -126,7 +133,8 @@ sealed unsafe class IntegerFuzzer(int seed, int bits, ulong scratch)
         if (x.Mnemonic == Mnemonic.Lea) return true;
         ulong target = scratch + Middle + (ulong)_random.Next(1024);
         if (x.Mnemonic is Mnemonic.Cmpxchg16b) target &= ~15UL;
-        if (_random.Next(16) == 0) target = scratch + HostOracle.PageSize - (ulong)_random.Next(x.Mnemonic == Mnemonic.Cmpxchg16b ? 1 : 9);
+        if (_random.Next(16) == 0)
+            target = scratch + HostOracle.PageSize - (ulong)_random.Next(x.Mnemonic == Mnemonic.Cmpxchg16b ? 1 : 9);
         ulong displacement = x.MemoryDisplacement64;
         bool isBit = x.Mnemonic is Mnemonic.Bt or Mnemonic.Bts or Mnemonic.Btr or Mnemonic.Btc;
         if (isBit && x.Op1Kind == OpKind.Register)
@@ -134,7 +142,9 @@ sealed unsafe class IntegerFuzzer(int seed, int bits, ulong scratch)
             int bit = x.Op1Register.GetNumber();
             if (bit == number || index != Register.None && bit == index.GetNumber()) return false;
             long offset = _random.Next(-4096, 4096);
-            Gpr[bit] = x.Op1Register.GetSize() switch { 2 => Gpr[bit] & ~0xFFFFUL | (ushort)offset, 4 => Gpr[bit] & ~0xFFFFFFFFUL | (uint)offset, _ => (ulong)offset };
+            Gpr[bit] = x.Op1Register.GetSize()
+                switch { 2 => Gpr[bit] & ~0xFFFFUL | (ushort)offset, 4 => Gpr[bit] & ~0xFFFFFFFFUL | (uint)offset,
+                _ => (ulong)offset };
         }
         if (x.Mnemonic == Mnemonic.Xlatb)
         {
@@ -155,9 +165,11 @@ sealed unsafe class IntegerFuzzer(int seed, int bits, ulong scratch)
             scaled = Gpr[index.GetNumber()] * (ulong)x.MemoryIndexScale;
         }
         ulong value = target - displacement - scaled;
-        Gpr[number] = size == 4 && number != 4 ? (uint)value | (bits == 64 ? (ulong)_random.Next() << 32 : 0) : size == 4 ? (uint)value : value;
+        Gpr[number] = size == 4 && number != 4 ? (uint)value | (bits == 64 ? (ulong)_random.Next() << 32 : 0)
+            : size == 4 ? (uint)value : value;
         bool touchesAccumulator = number == 0 || index != Register.None && index.GetNumber() == 0;
-        if (x.Mnemonic is Mnemonic.Cmpxchg or Mnemonic.Cmpxchg8b or Mnemonic.Cmpxchg16b && !touchesAccumulator && _random.Next(2) == 0)
+        if (x.Mnemonic is Mnemonic.Cmpxchg or Mnemonic.Cmpxchg8b or Mnemonic.Cmpxchg16b && !touchesAccumulator
+            && _random.Next(2) == 0)
         {
             ulong* at = (ulong*)(memory + (target - scratch));
             Gpr[0] = *at;
@@ -167,7 +179,8 @@ sealed unsafe class IntegerFuzzer(int seed, int bits, ulong scratch)
         return true;
     }
 
-    ulong Small(int size) => size == 4 && bits == 64 ? (ulong)(uint)_random.Next(-64, 64) : (ulong)(long)_random.Next(-64, 64);
+    ulong Small(int size) => size == 4 && bits == 64 ? (ulong)(uint)_random.Next(-64, 64)
+        : (ulong)(long)_random.Next(-64, 64);
 
     /// <summary>Edge values as often as any.</summary>
     ulong Value() => _random.Next(6) switch

@@ -7,7 +7,8 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>Random integer instructions in the interpreter, in the translator and on the host: registers, defined flags and memory must agree.</summary>
+/// <summary>Random integer instructions in the interpreter, in the translator and on the host: registers, defined flags
+/// and memory must agree.</summary>
 public sealed unsafe class IntegerOracleTests
 {
     const ulong CodeStart = 0x200000, CodeStep = 16;
@@ -21,7 +22,8 @@ public sealed unsafe class IntegerOracleTests
     [Theory]
     [InlineData(64, 1, 200_000, 135, false)]
     [InlineData(64, 3, 200_000, 135, true)]
-    public void The_software_CPU_computes_what_the_host_computes(int bits, int seed, int count, int mnemonics, bool translated)
+    public void The_software_CPU_computes_what_the_host_computes(int bits, int seed, int count, int mnemonics,
+        bool translated)
     {
         var seen = new HashSet<Mnemonic>();
         using var oracle = new HostOracle(bits);
@@ -48,13 +50,16 @@ public sealed unsafe class IntegerOracleTests
             Compare(fuzzer, oracle, machine.Cpu, scratch, at, report, n);
         }
         Assert.True(report.Count == 0, report.ToString());
-        Assert.True(seen.Count >= HostNeeds.Kinds(mnemonics), $"only {seen.Count} mnemonics: {string.Join(' ', seen.Order())}");
+        Assert.True(seen.Count >= HostNeeds.Kinds(mnemonics), $"only {seen.Count} mnemonics: " +
+            $"{string.Join(' ', seen.Order())}");
     }
 
     static void MapLow4GiB(GuestMachine machine)
     {
         machine.Memory.Write(GuestMachine.Tables, 8, GuestMachine.Tables + 0x1000 | 7);
-        for (ulong i = 0; i < 4; i++) machine.Memory.Write(GuestMachine.Tables + 0x1000 + i * 8, 8, GuestMachine.Tables + 0x2000 + i * 0x1000 | 7);
+        for (ulong i = 0; i < 4; i++)
+            machine.Memory.Write(GuestMachine.Tables + 0x1000 + i * 8, 8,
+                GuestMachine.Tables + 0x2000 + i * 0x1000 | 7);
         for (ulong i = 0; i < 2048; i++) machine.Memory.Write(GuestMachine.Tables + 0x2000 + i * 8, 8, i << 21 | 0x87);
     }
 
@@ -84,7 +89,8 @@ public sealed unsafe class IntegerOracleTests
             while (isRepeat && cpu.State->Rip == before);
             return true;
         }
-        catch (GuestFault fault) when (fault.Number == Vector.DivideError && x.Mnemonic is Mnemonic.Div or Mnemonic.Idiv)
+        catch (GuestFault fault) when (fault.Number == Vector.DivideError
+            && x.Mnemonic is Mnemonic.Div or Mnemonic.Idiv)
         {
             if (cpu.State->Rip != before) report.Add(fuzzer, n, "#DE moved RIP");
         }
@@ -95,20 +101,23 @@ public sealed unsafe class IntegerOracleTests
         return false;
     }
 
-    static void Compare(IntegerFuzzer fuzzer, HostOracle oracle, Cpu cpu, GuestRam scratch, ulong at, Failures report, int n)
+    static void Compare(IntegerFuzzer fuzzer, HostOracle oracle, Cpu cpu, GuestRam scratch, ulong at, Failures report,
+        int n)
     {
         ref Instruction x = ref fuzzer.Instruction;
         int bits = x.Op0Kind == OpKind.Register ? x.Op0Register.GetSize() * 8 : x.MemorySize.GetSize() * 8;
         int count = ShiftCount(x, fuzzer.Gpr[1], bits);
         ulong undefined = UndefinedResults.Flags(x, count, bits);
         bool isResultUndefined = UndefinedResults.IsResult(x, count, bits, isZero: (cpu.AllFlags & Rflags.Zf) != 0);
-        int excepted = isResultUndefined && x.Op0Kind == OpKind.Register ? x.Op0Register.GetFullRegister().GetNumber() : -1;
+        int excepted = isResultUndefined && x.Op0Kind == OpKind.Register
+            ? x.Op0Register.GetFullRegister().GetNumber() : -1;
         for (int i = 0; i < 16; i++)
             if (i != excepted && cpu.State->Gpr[i] != oracle.State->Gpr[i])
                 report.Add(fuzzer, n, $"register {i}: {cpu.State->Gpr[i]:x}, on the host {oracle.State->Gpr[i]:x}");
         const ulong compared = Rflags.Arithmetic | Rflags.Df;
         ulong difference = (cpu.AllFlags ^ oracle.State->Flags) & compared & ~undefined;
-        if (difference != 0) report.Add(fuzzer, n, $"flags {cpu.AllFlags & compared:x}, on the host {oracle.State->Flags & compared:x}");
+        if (difference != 0)
+            report.Add(fuzzer, n, $"flags {cpu.AllFlags & compared:x}, on the host {oracle.State->Flags & compared:x}");
         if (cpu.State->Rip != at + (ulong)x.Length) report.Add(fuzzer, n, "RIP");
         if (Native(oracle).SequenceEqual(Interpreted(scratch))) return;
         int where = Native(oracle).CommonPrefixLength(Interpreted(scratch));
@@ -139,7 +148,8 @@ public sealed unsafe class IntegerOracleTests
             int seen = _codes.GetValueOrDefault(fuzzer.Instruction.Code);
             _codes[fuzzer.Instruction.Code] = seen + 1;
             if (seen > 0 || _codes.Count > Shown) return;
-            _text.Append($"#{number} {Convert.ToHexString(fuzzer.Bytes)} {fuzzer.Instruction.Code} {fuzzer.Instruction}: {what}; before: flags {fuzzer.Flags:x}");
+            _text.Append($"#{number} {Convert.ToHexString(fuzzer.Bytes)} {fuzzer.Instruction.Code} " +
+                $"{fuzzer.Instruction}: {what}; before: flags {fuzzer.Flags:x}");
             for (int i = 0; i < 16; i++) if (fuzzer.Gpr[i] != 0) _text.Append($" {i}={fuzzer.Gpr[i]:x}");
             _text.Append('\n');
         }

@@ -70,7 +70,8 @@ public sealed unsafe class IntegerStringTests : IDisposable
         var fault = Assert.Throws<GuestFault>(Finish);
         Assert.Equal(Vector.PageFault, fault.Number);
         // 801h bytes lie above the page that is absent.
-        Assert.Equal((0x1000UL - 0x801, Source + 0x1000 - 0x801, Absent + 0x1FFFFF), (Cpu.Rcx, Cpu.Rsi, Cpu.State->Cr2));
+        Assert.Equal((0x1000UL - 0x801, Source + 0x1000 - 0x801, Absent + 0x1FFFFF),
+            (Cpu.Rcx, Cpu.Rsi, Cpu.State->Cr2));
     }
 
     [Fact]

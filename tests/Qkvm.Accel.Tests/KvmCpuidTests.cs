@@ -6,13 +6,16 @@ using Qkvm.Core.Devices;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>-cpu under KVM, on what KVM_GET_SUPPORTED_CPUID tells on a machine: here an Intel Xeon of the Skylake family, without TSX.</summary>
+/// <summary>-cpu under KVM, on what KVM_GET_SUPPORTED_CPUID tells on a machine: here an Intel Xeon of the Skylake
+/// family, without TSX.</summary>
 public sealed class KvmCpuidTests
 {
     const string Brand = "Intel(R) Xeon(R) Gold 6130 CPU @ 2.10GHz";
 
-    static CpuidLeaf Leaf(uint function, uint eax, uint ebx, uint ecx, uint edx) => new(function, 0, false, new(eax, ebx, ecx, edx));
-    static CpuidLeaf Leaf(uint function, uint index, uint eax, uint ebx, uint ecx, uint edx) => new(function, index, true, new(eax, ebx, ecx, edx));
+    static CpuidLeaf Leaf(uint function, uint eax, uint ebx, uint ecx, uint edx) =>
+        new(function, 0, false, new(eax, ebx, ecx, edx));
+    static CpuidLeaf Leaf(uint function, uint index, uint eax, uint ebx, uint ecx, uint edx) =>
+        new(function, index, true, new(eax, ebx, ecx, edx));
 
     /// <summary>No leaf Bh, and a brand of zeros, as the kernel has them.</summary>
     static readonly CpuidLeaf[] s_skylake =
@@ -20,9 +23,11 @@ public sealed class KvmCpuidTests
         Leaf(0, 0x16, 0x756E6547, 0x6C65746E, 0x49656E69), Leaf(1, 0x50654, 0x800, 0xF6FA3203, 0x1F8BFBFF),
         Leaf(4, 0, 0x3C004121, 0x1C0003F, 0x3F, 0), Leaf(6, 4, 0, 0, 0), Leaf(7, 0, 0, 0xD19F27EB, 0x1C, 0xAC000400),
         Leaf(0xD, 0, 0x2E7, 0xA88, 0xA88, 0), Leaf(0xD, 1, 0xF, 0xA08, 0x100, 0), Leaf(0xD, 2, 0x100, 0x240, 0, 0),
-        Leaf(0xD, 5, 0x40, 0x440, 0, 0), Leaf(0xD, 6, 0x200, 0x480, 0, 0), Leaf(0xD, 7, 0x400, 0x680, 0, 0), Leaf(0xD, 9, 8, 0xA80, 0, 0),
+        Leaf(0xD, 5, 0x40, 0x440, 0, 0), Leaf(0xD, 6, 0x200, 0x480, 0, 0), Leaf(0xD, 7, 0x400, 0x680, 0, 0),
+            Leaf(0xD, 9, 8, 0xA80, 0, 0),
         Leaf(0x40000000, 0x40000001, 0x4B4D564B, 0x564B4D56, 0x4D), Leaf(0x40000001, 0x1007AFB, 0, 0, 0),
-        Leaf(0x80000000, 0x80000008, 0, 0, 0), Leaf(0x80000001, 0x50654, 0, 0x121, 0x2C100800), Leaf(0x80000002, 0, 0, 0, 0),
+        Leaf(0x80000000, 0x80000008, 0, 0, 0), Leaf(0x80000001, 0x50654, 0, 0x121, 0x2C100800),
+            Leaf(0x80000002, 0, 0, 0, 0),
         Leaf(0x80000008, 0x302E, 0xD000, 0, 0),
     ];
 
@@ -30,8 +35,10 @@ public sealed class KvmCpuidTests
     {
         string[] parts = text.Split(',');
         var features = parts.Skip(1).Select(p => p[0] is '+' or '-' ? KeyValuePair.Create(p[1..], p[0] == '+')
-            : p.Contains('=') ? KeyValuePair.Create(p[..p.IndexOf('=')], p.EndsWith("=on", StringComparison.Ordinal)) : KeyValuePair.Create(p, true)).ToArray();
-        return KvmCpuid.Resolve(new CpuSetup(parts[0], features, apicId, 1, cores, threads), s_skylake, Brand, hasDeadline: true);
+            : p.Contains('=') ? KeyValuePair.Create(p[..p.IndexOf('=')], p.EndsWith("=on", StringComparison.Ordinal))
+            : KeyValuePair.Create(p, true)).ToArray();
+        return KvmCpuid.Resolve(new CpuSetup(parts[0], features, apicId, 1, cores, threads), s_skylake, Brand,
+            hasDeadline: true);
     }
 
     static CpuidLeaf[] Make(Cpuid cpuid) => KvmCpuid.Make(cpuid, s_skylake);
@@ -42,7 +49,8 @@ public sealed class KvmCpuidTests
         return null;
     }
 
-    static string Text(params uint[] words) => Encoding.ASCII.GetString([.. words.SelectMany(BitConverter.GetBytes)]).TrimEnd('\0');
+    static string Text(params uint[] words) =>
+        Encoding.ASCII.GetString([.. words.SelectMany(BitConverter.GetBytes)]).TrimEnd('\0');
 
     static string BrandOf(CpuidLeaf[] leaves)
     {
@@ -62,14 +70,16 @@ public sealed class KvmCpuidTests
     {
         CpuidLeaf[] leaves = Make(Resolve(model));
         CpuidResult zero = At(leaves, 0)!.Value;
-        Assert.Equal((vendor, signature, brand), (Text(zero.Ebx, zero.Edx, zero.Ecx), At(leaves, 1)!.Value.Eax, BrandOf(leaves)));
+        Assert.Equal((vendor, signature, brand),
+            (Text(zero.Ebx, zero.Edx, zero.Ecx), At(leaves, 1)!.Value.Eax, BrandOf(leaves)));
     }
 
     [Fact]
     public void Features_are_the_models_as_far_as_the_kernel_has_them()
     {
         Assert.False(Resolve("qemu64").Has("avx2"));
-        Assert.True(Resolve("host").Has("avx512f") && Resolve("host").Has("hypervisor") && Resolve("host").Has("tsc-deadline") && Resolve("host").Has("arat"));
+        Assert.True(Resolve("host").Has("avx512f") && Resolve("host").Has("hypervisor")
+            && Resolve("host").Has("tsc-deadline") && Resolve("host").Has("arat"));
         Assert.False(Resolve("host,-avx2").Has("avx2"));
         Assert.True(Resolve("qemu64,+avx2,+avx,+xsave").Has("avx2"));
         Assert.True(Resolve("qemu64").Has("x2apic"));                    // as QEMU adds it for KVM
@@ -83,9 +93,12 @@ public sealed class KvmCpuidTests
         Assert.Equal(["hle", "rtm"], Resolve("Haswell").Missing.Order());
         Assert.Empty(Resolve("Haswell-noTSX").Missing);
         Assert.Empty(Resolve("qemu64").Missing);
-        Assert.Contains("KVM here lacks", Assert.Throws<ConfigurationException>(() => Resolve("Haswell,enforce")).Message);
-        Assert.Contains("unable to find CPU model 'nonsense'", Assert.Throws<ConfigurationException>(() => Resolve("nonsense")).Message);
-        Assert.Contains("there is no feature 'avx22'", Assert.Throws<ConfigurationException>(() => Resolve("host,+avx22")).Message);
+        Assert.Contains("KVM here lacks", Assert.Throws<ConfigurationException>(() => Resolve("Haswell,enforce"))
+            .Message);
+        Assert.Contains("unable to find CPU model 'nonsense'",
+            Assert.Throws<ConfigurationException>(() => Resolve("nonsense")).Message);
+        Assert.Contains("there is no feature 'avx22'",
+            Assert.Throws<ConfigurationException>(() => Resolve("host,+avx22")).Message);
     }
 
     [Fact]

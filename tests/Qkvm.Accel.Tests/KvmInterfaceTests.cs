@@ -74,7 +74,8 @@ public sealed unsafe class KvmInterfaceTests
         Assert.True(m.Cpu.WriteMsr(WallClock, Page + 0x100));
         Assert.NotEqual(0ul, m.Read(Page + 0x100, 4));
         Assert.Equal(0ul, m.Read(Page + 0x100, 4) & 1);
-        DateTime zero = DateTime.UnixEpoch.AddSeconds(m.Read(Page + 0x104, 4)).AddTicks((long)m.Read(Page + 0x108, 4) / 100);
+        DateTime zero = DateTime.UnixEpoch.AddSeconds(m.Read(Page + 0x104, 4))
+            .AddTicks((long)m.Read(Page + 0x108, 4) / 100);
         DateTime now = zero.AddTicks((long)Time(m) / 100);
         Assert.InRange((DateTime.UtcNow - now).TotalSeconds, -60, 60);
     }

@@ -29,7 +29,8 @@ public sealed class KvmTests : IDisposable
 
     readonly MachineLock _lock = new();
     readonly GuestRam _ram = new("ram", RamSize);
-    readonly MemoryRegion _root = MemoryRegion.Container("memory", 1UL << 40), _io = MemoryRegion.Container("io", 1 << 16);
+    readonly MemoryRegion _root = MemoryRegion.Container("memory", 1UL << 40),
+        _io = MemoryRegion.Container("io", 1 << 16);
     readonly Recorder _port = new(), _registers = new(), _end = new();
     readonly AddressSpace _memory, _ports;
 
@@ -91,7 +92,10 @@ public sealed class KvmTests : IDisposable
         Assert.Contains("EBX=00001234", cpu.DumpRegisters());
 
         // Clocks go on while the vCPU stands.
-        static string Without(string state) => string.Join('\n', state.Split('\n').Where(l => !l.StartsWith("registers.tsc") && !l.StartsWith("registers.msr.4b56") && !l.StartsWith("kvm.lapic")));
+        static string Without(string state) =>
+            string.Join('\n', state.Split('\n')
+            .Where(l => !l.StartsWith("registers.tsc") && !l.StartsWith("registers.msr.4b56")
+            && !l.StartsWith("kvm.lapic")));
     }
 
     void Run(string code)

@@ -4,7 +4,8 @@ using static Iced.Intel.AssemblerRegisters;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>Loops, whose checks of what stays come before them on the translator, and returns, which it remembers by address.</summary>
+/// <summary>Loops, whose checks of what stays come before them on the translator, and returns, which it remembers by
+/// address.</summary>
 public sealed unsafe class LoopTests
 {
     const ulong Absent = 0x40005000, Present = 0x40001000;
@@ -109,15 +110,18 @@ public sealed unsafe class LoopTests
             c.jnz(again);
             c.hlt();
         });
-        (tier.Cpu.Rbx, tier.Cpu.Rdi, tier.Cpu.Rdx, tier.Cpu.Rcx) = (TierMachine.Linear(2), TierMachine.Linear(3), TierMachine.EntryOf(2), 100);
+        (tier.Cpu.Rbx, tier.Cpu.Rdi, tier.Cpu.Rdx, tier.Cpu.Rcx) =
+            (TierMachine.Linear(2), TierMachine.Linear(3), TierMachine.EntryOf(2), 100);
         (tier.Cpu.Rax, tier.Cpu.State->Gpr[14]) = (0, 0);
-        (tier.Cpu.State->Gpr[12], tier.Cpu.State->Gpr[13]) = (TierMachine.Frame(7) | TierMachine.Present, TierMachine.Frame(2) | TierMachine.Present);
+        (tier.Cpu.State->Gpr[12], tier.Cpu.State->Gpr[13]) =
+            (TierMachine.Frame(7) | TierMachine.Present, TierMachine.Frame(2) | TierMachine.Present);
         tier.Run();
         // Each round leaves the caller that it entered by way of the other one.
         Assert.Equal(50UL * 2 + 50 * 1, tier.Cpu.State->Gpr[14]);
     }
 
-    /// <summary>Counts RCX up to 1000, with an access each round unless it is jumped over. The exception, or -1; the count.</summary>
+    /// <summary>Counts RCX up to 1000, with an access each round unless it is jumped over. The exception, or -1; the
+    /// count.</summary>
     static (int, ulong) Count(bool translated, ulong address, Action<Assembler, Label> unless, Action<Assembler> access)
     {
         using TierMachine tier = Mapped(translated);

@@ -3,11 +3,13 @@ using Qkvm.Accel.Tcg.Interpreter;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>Random code for 16-bit modes and for segments with bases and limits: addresses of any size, stacks that wrap, segment
-/// loads, jumps of both operand sizes. Memory operands go anywhere; all flags are defined where they are read.</summary>
+/// <summary>Random code for 16-bit modes and for segments with bases and limits: addresses of any size, stacks that
+/// wrap, segment loads, jumps of both operand sizes. Memory operands go anywhere; all flags are defined where they are
+/// read.</summary>
 sealed unsafe class ModeFuzzer(int bits, bool isReal, ushort[] selectors)
 {
-    static readonly string[] s_conditions = ["o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns", "p", "np", "l", "ge", "le", "g"];
+    static readonly string[] s_conditions =
+        ["o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns", "p", "np", "l", "ge", "le", "g"];
     static readonly Register[] s_segments = [Register.ES, Register.DS, Register.FS, Register.GS];
 
     readonly IntegerFuzzer _integer = new(0, bits, 0);
@@ -26,7 +28,8 @@ sealed unsafe class ModeFuzzer(int bits, bool isReal, ushort[] selectors)
         Body(3);
         bool isWide = Chance(50);
         int released = Chance(30) ? 2 * _random.Next(4) : 0;
-        _items.Add(new SequenceItem(released == 0 ? Instruction.Create(isWide ? Code.Retnd : Code.Retnw) : Instruction.Create(isWide ? Code.Retnd_imm16 : Code.Retnw_imm16, released)));
+        _items.Add(new SequenceItem(released == 0 ? Instruction.Create(isWide ? Code.Retnd : Code.Retnw)
+            : Instruction.Create(isWide ? Code.Retnd_imm16 : Code.Retnw_imm16, released)));
         _items = [];
         int length = _random.Next(4, 30);
         while (_items.Count < length)
@@ -53,7 +56,9 @@ sealed unsafe class ModeFuzzer(int bits, bool isReal, ushort[] selectors)
     {
         _items.Add(new SequenceItem(x));
         bool defines = UndefinedResults.Flags(x, 40, 8) != 0;
-        if (defines) _items.Add(new SequenceItem(Instruction.Create(Code.Cmp_rm8_imm8, Register.AL + _random.Next(8), _random.Next(-128, 128))));
+        if (defines)
+            _items.Add(new SequenceItem(Instruction.Create(Code.Cmp_rm8_imm8, Register.AL + _random.Next(8),
+                _random.Next(-128, 128))));
     }
 
     void Plain()
@@ -67,10 +72,13 @@ sealed unsafe class ModeFuzzer(int bits, bool isReal, ushort[] selectors)
             Instruction x = kind > 2 ? _integer.Instruction : kind > 0 ? _vector.Instruction : _x87.Instruction;
             if (x.Mnemonic is Mnemonic.Clzero or Mnemonic.Div or Mnemonic.Idiv && !Chance(10)) continue;
             // Undefined results, or what the processor may choose.
-            if (x.Mnemonic is Mnemonic.Shld or Mnemonic.Shrd or Mnemonic.Bsf or Mnemonic.Bsr or Mnemonic.Bswap or Mnemonic.Maskmovq or Mnemonic.Maskmovdqu
-                or Mnemonic.Vmaskmovdqu or Mnemonic.Rdrand or Mnemonic.Rdseed || x.IsVsib || x.IsStringInstruction) continue;
+            if (x.Mnemonic is Mnemonic.Shld or Mnemonic.Shrd or Mnemonic.Bsf or Mnemonic.Bsr or Mnemonic.Bswap
+                or Mnemonic.Maskmovq or Mnemonic.Maskmovdqu
+                or Mnemonic.Vmaskmovdqu or Mnemonic.Rdrand or Mnemonic.Rdseed || x.IsVsib
+                || x.IsStringInstruction) continue;
             if (x.Mnemonic == Mnemonic.Enter && Chance(70)) continue;
-            if (isReal && Chance(30)) x.SegmentPrefix = x.MemorySegment == Register.None ? Register.None : Register.ES + _random.Next(6);
+            if (isReal && Chance(30))
+                x.SegmentPrefix = x.MemorySegment == Register.None ? Register.None : Register.ES + _random.Next(6);
             if (x.HasLockPrefix && Chance(80) || !CanEncode(x)) continue;
             Add(x);
             return;
@@ -91,10 +99,12 @@ sealed unsafe class ModeFuzzer(int bits, bool isReal, ushort[] selectors)
         return landing;
     }
 
-    static Code Branch(string name, int size) => Enum.Parse<Code>(name.EndsWith("rel16", StringComparison.Ordinal) ? name : $"{name}_{size}");
+    static Code Branch(string name, int size) =>
+        Enum.Parse<Code>(name.EndsWith("rel16", StringComparison.Ordinal) ? name : $"{name}_{size}");
 
     void Jump(string name, int size, SequenceItem? target, out SequenceItem item) =>
-        _items.Add(item = new SequenceItem(Instruction.CreateBranch(Branch(name, size), 0)) { Aim = Aim.Branch, Target = target });
+        _items.Add(item = new SequenceItem(Instruction.CreateBranch(Branch(name, size), 0)) { Aim = Aim.Branch,
+            Target = target });
 
     int Size() => Chance(80) ? bits : 48 - bits;
 
@@ -117,23 +127,27 @@ sealed unsafe class ModeFuzzer(int bits, bool isReal, ushort[] selectors)
     void Loop()
     {
         int counter = Chance(70) ? bits : 48 - bits, size = Size();
-        Add(Instruction.Create(Code.Mov_r32_imm32, Register.ECX, _random.Next(1, 6) | (counter == 16 ? _random.Next() << 16 : 0)));
+        Add(Instruction.Create(Code.Mov_r32_imm32, Register.ECX,
+            _random.Next(1, 6) | (counter == 16 ? _random.Next() << 16 : 0)));
         SequenceItem head = Landing();
         for (int i = 0; i < 2; i++)
         {
             int before = _items.Count;
             Plain();
             // The counter must come to its end.
-            if (_items[before..].Exists(item => Changes(item.Instruction))) _items.RemoveRange(before, _items.Count - before);
+            if (_items[before..].Exists(item => Changes(item.Instruction)))
+                _items.RemoveRange(before, _items.Count - before);
         }
         string name = _random.Next(3) switch { 0 => "Loope", 1 => "Loopne", _ => "Loop" };
-        _items.Add(new SequenceItem(Instruction.CreateBranch(Enum.Parse<Code>($"{name}_rel8_{size}_{(counter == 16 ? "CX" : "ECX")}"), 0)) { Aim = Aim.Branch, Target = head });
+        Code code = Enum.Parse<Code>($"{name}_rel8_{size}_{(counter == 16 ? "CX" : "ECX")}");
+        _items.Add(new SequenceItem(Instruction.CreateBranch(code, 0)) { Aim = Aim.Branch, Target = head });
     }
 
     static bool Changes(in Instruction x)
     {
         foreach (UsedRegister used in new InstructionInfoFactory().GetInfo(x).GetUsedRegisters())
-            if (used.Register.IsGPR() && used.Register.GetFullRegister() == Register.RCX && used.Access is not (OpAccess.Read or OpAccess.CondRead)) return true;
+            if (used.Register.IsGPR() && used.Register.GetFullRegister() == Register.RCX
+                && used.Access is not (OpAccess.Read or OpAccess.CondRead)) return true;
         return false;
     }
 
@@ -149,14 +163,16 @@ sealed unsafe class ModeFuzzer(int bits, bool isReal, ushort[] selectors)
         }
     }
 
-    void Add(in Instruction x, Aim aim, SequenceItem? target) => _items.Add(new SequenceItem(x) { Aim = aim, Target = target });
+    void Add(in Instruction x, Aim aim, SequenceItem? target) =>
+        _items.Add(new SequenceItem(x) { Aim = aim, Target = target });
 
     void Indirect()
     {
         bool isWide = Chance(40);
         var address = new SequenceItem(Instruction.Create(Code.Mov_r32_imm32, Register.ESI, 0)) { Aim = Aim.Immediate };
         _items.Add(address);
-        if (Chance(60)) Add(Instruction.Create(isWide ? Code.Jmp_rm32 : Code.Jmp_rm16, isWide ? Register.ESI : Register.SI));
+        if (Chance(60))
+            Add(Instruction.Create(isWide ? Code.Jmp_rm32 : Code.Jmp_rm16, isWide ? Register.ESI : Register.SI));
         else
         {
             Add(Instruction.Create(isWide ? Code.Push_r32 : Code.Push_r16, isWide ? Register.ESI : Register.SI));
@@ -170,7 +186,8 @@ sealed unsafe class ModeFuzzer(int bits, bool isReal, ushort[] selectors)
     {
         bool isEdge = Chance(20);
         int sp = isEdge ? _random.Next(-4, 5) & 0xFFFF : _random.Next(0x1000, 0xF000) & -2;
-        Add(Chance(60) ? Instruction.Create(Code.Mov_r32_imm32, Register.ESP, sp) : Instruction.Create(Code.Mov_r16_imm16, Register.SP, sp));
+        Add(Chance(60) ? Instruction.Create(Code.Mov_r32_imm32, Register.ESP, sp)
+            : Instruction.Create(Code.Mov_r16_imm16, Register.SP, sp));
     }
 
     void Segment()
@@ -184,19 +201,23 @@ sealed unsafe class ModeFuzzer(int bits, bool isReal, ushort[] selectors)
             case 0:
                 Add(Instruction.Create(Chance(50) ? Code.Push_imm16 : Code.Pushd_imm32, selector));
                 Code push = _items[^1].Instruction.Code;
-                Add(Instruction.Create(Enum.Parse<Code>($"Pop{(push == Code.Push_imm16 ? "w" : "d")}_{segment}"), segment));
+                Add(Instruction.Create(Enum.Parse<Code>($"Pop{(push == Code.Push_imm16 ? "w" : "d")}_{segment}"),
+                    segment));
                 break;
             case 1:
                 Add(Instruction.Create(Enum.Parse<Code>($"Push{(Chance(50) ? "w" : "d")}_{segment}"), segment));
                 break;
             case 2:
-                Add(Instruction.Create(Chance(50) ? Code.Mov_rm16_Sreg : Code.Mov_r32m16_Sreg, Chance(50) ? Register.AX : Register.EAX, Register.ES + _random.Next(6)));
+                Add(Instruction.Create(Chance(50) ? Code.Mov_rm16_Sreg : Code.Mov_r32m16_Sreg, Chance(50) ? Register.AX
+                    : Register.EAX, Register.ES + _random.Next(6)));
                 if (!CanEncode(_items[^1].Instruction)) _items.RemoveAt(_items.Count - 1);
                 break;
             case 3 when isReal:
                 bool isWide = Chance(50);
                 string name = segment.ToString();
-                Add(Instruction.Create(Enum.Parse<Code>($"L{char.ToLowerInvariant(name[0])}s_r{(isWide ? "32_m1632" : "16_m1616")}"), (isWide ? Register.EAX : Register.AX) + _random.Next(3),
+                string operands = isWide ? "32_m1632" : "16_m1616";
+                Add(Instruction.Create(Enum.Parse<Code>($"L{char.ToLowerInvariant(name[0])}s_r{operands}"),
+                    (isWide ? Register.EAX : Register.AX) + _random.Next(3),
                     new MemoryOperand(Register.BX, Register.SI, 1, _random.Next(100), 1)));
                 goto default;
             default:
@@ -219,14 +240,18 @@ sealed unsafe class ModeFuzzer(int bits, bool isReal, ushort[] selectors)
                 Add(Instruction.Create(Code.Mov_r16_rm16, Register.BP, Register.SP));
                 Add(Instruction.Create(Chance(50) ? Code.Leavew : Code.Leaved));
                 break;
-            case 6: Add(Instruction.Create(Chance(50) ? Code.Pop_rm16 : Code.Pop_rm32, new MemoryOperand(Register.BP, Register.DI, 1, _random.Next(-100, 100), 1))); break;
-            case 7: Add(Instruction.Create(Chance(50) ? Code.Pop_rm16 : Code.Pop_rm32, new MemoryOperand(Register.ESP, Register.None, 1, _random.Next(100), 1))); break;
-            case 8: Add(Instruction.Create(Chance(50) ? Code.Push_rm16 : Code.Push_rm32, new MemoryOperand(Register.ESP, Register.None, 1, _random.Next(100), 1))); break;
+            case 6: Add(Instruction.Create(Chance(50) ? Code.Pop_rm16
+                : Code.Pop_rm32, new MemoryOperand(Register.BP, Register.DI, 1, _random.Next(-100, 100), 1))); break;
+            case 7: Add(Instruction.Create(Chance(50) ? Code.Pop_rm16
+                : Code.Pop_rm32, new MemoryOperand(Register.ESP, Register.None, 1, _random.Next(100), 1))); break;
+            case 8: Add(Instruction.Create(Chance(50) ? Code.Push_rm16
+                : Code.Push_rm32, new MemoryOperand(Register.ESP, Register.None, 1, _random.Next(100), 1))); break;
             default:
                 for (int n = _random.Next(1, 4); n > 0; n--)
                 {
                     bool isWide = Chance(40);
-                    Add(Instruction.Create(Chance(50) ? isWide ? Code.Push_r32 : Code.Push_r16 : isWide ? Code.Pop_r32 : Code.Pop_r16, (isWide ? Register.EAX : Register.AX) + _random.Next(8)));
+                    Add(Instruction.Create(Chance(50) ? isWide ? Code.Push_r32 : Code.Push_r16 : isWide ? Code.Pop_r32
+                        : Code.Pop_r16, (isWide ? Register.EAX : Register.AX) + _random.Next(8)));
                 }
                 break;
         }
@@ -237,19 +262,24 @@ sealed unsafe class ModeFuzzer(int bits, bool isReal, ushort[] selectors)
     {
         Register low = Register.AX + _random.Next(8), wide = Register.EAX + (low - Register.AX);
         if (Chance(50)) Add(Instruction.Create(Code.Movzx_r32_rm16, wide, low));
-        else Add(Instruction.Create(Code.Mov_r32_imm32, wide, _random.Next(Chance(20) ? 0x10 : 0x10000) ^ (Chance(10) ? 0xFFFF : 0)));
+        else Add(Instruction.Create(Code.Mov_r32_imm32, wide,
+            _random.Next(Chance(20) ? 0x10 : 0x10000) ^ (Chance(10) ? 0xFFFF : 0)));
     }
 
     void Strings()
     {
-        string[] names = ["Movsb_m8_m8", "Movsw_m16_m16", "Movsd_m32_m32", "Stosb_m8_AL", "Stosw_m16_AX", "Stosd_m32_EAX", "Lodsb_AL_m8", "Lodsw_AX_m16",
-            "Lodsd_EAX_m32", "Cmpsb_m8_m8", "Cmpsw_m16_m16", "Cmpsd_m32_m32", "Scasb_AL_m8", "Scasw_AX_m16", "Scasd_EAX_m32"];
+        string[] names = ["Movsb_m8_m8", "Movsw_m16_m16", "Movsd_m32_m32", "Stosb_m8_AL", "Stosw_m16_AX",
+            "Stosd_m32_EAX", "Lodsb_AL_m8", "Lodsw_AX_m16",
+            "Lodsd_EAX_m32", "Cmpsb_m8_m8", "Cmpsw_m16_m16", "Cmpsd_m32_m32", "Scasb_AL_m8", "Scasw_AX_m16",
+                "Scasd_EAX_m32"];
         var code = Enum.Parse<Code>(names[_random.Next(names.Length)]);
         int size = Chance(70) ? bits : 48 - bits;
         bool isRepeated = Chance(60);
         if (Chance(60)) Add(Instruction.Create(Code.Mov_r32_imm32, Register.EDI, _random.Next(0x10000)));
         if (Chance(60)) Add(Instruction.Create(Code.Mov_r32_imm32, Register.ESI, _random.Next(0x10000)));
-        if (isRepeated) Add(Instruction.Create(Code.Mov_r32_imm32, Register.ECX, _random.Next(Chance(50) ? 10 : 0x1800) | (size == 16 ? _random.Next() << 16 : 0)));
+        if (isRepeated)
+            Add(Instruction.Create(Code.Mov_r32_imm32, Register.ECX,
+                _random.Next(Chance(50) ? 10 : 0x1800) | (size == 16 ? _random.Next() << 16 : 0)));
         if (Chance(30)) Add(Instruction.Create(Chance(50) ? Code.Std : Code.Cld));
         var bytes = new List<byte>();
         if (isRepeated) bytes.Add((byte)(0xF2 + _random.Next(2)));
@@ -266,11 +296,20 @@ sealed unsafe class ModeFuzzer(int bits, bool isReal, ushort[] selectors)
         string name = code.ToString();
         return name[..4] switch
         {
-            "Movs" => name[4] switch { 'b' => Instruction.CreateMovsb(size), 'w' => Instruction.CreateMovsw(size), _ => Instruction.CreateMovsd(size) },
-            "Stos" => name[4] switch { 'b' => Instruction.CreateStosb(size), 'w' => Instruction.CreateStosw(size), _ => Instruction.CreateStosd(size) },
-            "Lods" => name[4] switch { 'b' => Instruction.CreateLodsb(size), 'w' => Instruction.CreateLodsw(size), _ => Instruction.CreateLodsd(size) },
-            "Cmps" => name[4] switch { 'b' => Instruction.CreateCmpsb(size), 'w' => Instruction.CreateCmpsw(size), _ => Instruction.CreateCmpsd(size) },
-            _ => name[4] switch { 'b' => Instruction.CreateScasb(size), 'w' => Instruction.CreateScasw(size), _ => Instruction.CreateScasd(size) },
+            "Movs" =>
+                name[4] switch { 'b' => Instruction.CreateMovsb(size), 'w' => Instruction.CreateMovsw(size),
+                _ => Instruction.CreateMovsd(size) },
+            "Stos" =>
+                name[4] switch { 'b' => Instruction.CreateStosb(size), 'w' => Instruction.CreateStosw(size),
+                _ => Instruction.CreateStosd(size) },
+            "Lods" =>
+                name[4] switch { 'b' => Instruction.CreateLodsb(size), 'w' => Instruction.CreateLodsw(size),
+                _ => Instruction.CreateLodsd(size) },
+            "Cmps" =>
+                name[4] switch { 'b' => Instruction.CreateCmpsb(size), 'w' => Instruction.CreateCmpsw(size),
+                _ => Instruction.CreateCmpsd(size) },
+            _ => name[4] switch { 'b' => Instruction.CreateScasb(size), 'w' => Instruction.CreateScasw(size),
+                _ => Instruction.CreateScasd(size) },
         };
     }
 

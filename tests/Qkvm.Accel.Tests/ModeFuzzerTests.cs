@@ -4,7 +4,8 @@ using Qkvm.Accel.Tcg.Interpreter;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>Random code in modes with segments, translated and interpreted: all state, memory and faults must agree.</summary>
+/// <summary>Random code in modes with segments, translated and interpreted: all state, memory and faults must
+/// agree.</summary>
 public sealed unsafe class ModeFuzzerTests
 {
     const int Shown = 3;
@@ -19,12 +20,14 @@ public sealed unsafe class ModeFuzzerTests
     {
         using var judge = new ModeJudge(mode);
         var reports = new List<string>();
-        int first = int.Parse(Environment.GetEnvironmentVariable("QKVM_FUZZ_SEED") ?? "1"), count = int.Parse(Environment.GetEnvironmentVariable("QKVM_FUZZ_COUNT") ?? "0");
+        int first = int.Parse(Environment.GetEnvironmentVariable("QKVM_FUZZ_SEED") ?? "1"),
+            count = int.Parse(Environment.GetEnvironmentVariable("QKVM_FUZZ_COUNT") ?? "0");
         sequences = count != 0 ? count : HostNeeds.Share(sequences);
         for (int seed = first; seed < first + sequences && reports.Count < Shown; seed++)
             if (judge.Check(seed) is { } report) reports.Add(report);
         Assert.True(reports.Count == 0, string.Join('\n', reports));
-        Assert.True(judge.Finished * 10 > sequences, $"only {judge.Finished} of {sequences} ran to their ends, {judge.Endless} without one, {judge.Strayed} elsewhere");
+        Assert.True(judge.Finished * 10 > sequences, $"only {judge.Finished} of {sequences} ran to their ends, " +
+            $"{judge.Endless} without one, {judge.Strayed} elsewhere");
     }
 }
 
@@ -80,7 +83,10 @@ sealed unsafe class ModeJudge : IDisposable
         _translated.Write(codeBase + start, bytes);
         int ended = _translated.Run();
         string difference = Compare(sequence, right, ended);
-        return difference == "" ? null : $"{_mode}, seed {seed}, CS base {codeBase:x}, vector {right} at {_interpreted.Frame(Math.Max(right, 0)).Ip:x}: {Convert.ToHexString(_memory, (int)(uint)(codeBase + _interpreted.Frame(Math.Max(right, 0)).Ip) & 0xFFFFF, 8)}\n{sequence}{difference}";
+        if (difference == "") return null;
+        uint ip = (uint)_interpreted.Frame(Math.Max(right, 0)).Ip;
+        string code = Convert.ToHexString(_memory, (int)(codeBase + ip) & 0xFFFFF, 8);
+        return $"{_mode}, seed {seed}, CS base {codeBase:x}, vector {right} at {ip:x}: {code}\n{sequence}{difference}";
     }
 
     string Compare(Sequence sequence, int right, int ended)
@@ -98,26 +104,32 @@ sealed unsafe class ModeJudge : IDisposable
         }
         if (right != ended) return $"  vector {ended} at {ip:x}, right {right}\n";
         if (ip != rightIp) text.Append($"  ended at {ip:x}, right {rightIp:x}\n");
-        bool finished = right == InvalidOpcode && sequence.Items.Exists(item => item.Address == ip && item.Instruction.Code == Iced.Intel.Code.Ud2);
+        bool finished = right == InvalidOpcode
+            && sequence.Items.Exists(item => item.Address == ip && item.Instruction.Code == Iced.Intel.Code.Ud2);
         if (finished) Finished++;
         CpuState* mine = _translated.State, other = _interpreted.State;
         for (int i = 0; i < 8; i++)
-            if ((uint)mine->Gpr[i] != (uint)other->Gpr[i]) text.Append($"  register {i}: {mine->Gpr[i]:x}, right {other->Gpr[i]:x}\n");
+            if ((uint)mine->Gpr[i] != (uint)other->Gpr[i])
+                text.Append($"  register {i}: {mine->Gpr[i]:x}, right {other->Gpr[i]:x}\n");
         for (int i = 0; i < Seg.Count; i++)
         {
             Segment a = mine->Segment(i), b = other->Segment(i);
             if (a.Base != b.Base || a.Limit != b.Limit || a.Selector != b.Selector || a.Access != b.Access)
-                text.Append($"  segment {i}: {a.Selector:x} {a.Base:x} {a.Limit:x} {a.Access:x}, right {b.Selector:x} {b.Base:x} {b.Limit:x} {b.Access:x}\n");
+                text.Append($"  segment {i}: {a.Selector:x} {a.Base:x} {a.Limit:x} {a.Access:x}, right " +
+                    $"{b.Selector:x} {b.Base:x} {b.Limit:x} {b.Access:x}\n");
         }
-        if (ModeGuest.HasErrorCode(right) && !(_mode <= FuzzedMode.Unreal) && _translated.ErrorCode != _interpreted.ErrorCode)
+        if (ModeGuest.HasErrorCode(right) && !(_mode <= FuzzedMode.Unreal)
+            && _translated.ErrorCode != _interpreted.ErrorCode)
             text.Append($"  error code {_translated.ErrorCode:x}, right {_interpreted.ErrorCode:x}\n");
         if (mine->Cr2 != other->Cr2) text.Append($"  CR2 {mine->Cr2:x}, right {other->Cr2:x}\n");
         // What translated code is about to overwrite it does not keep: a fault's frame may hold older flags.
         ulong compared = finished ? 0xFFFF : 0xFFFF & ~Rflags.Arithmetic;
-        ulong flags = _translated.FlagsAt(flagsAt) & compared, rightFlags = _interpreted.FlagsAt(rightFlagsAt) & compared;
+        ulong flags = _translated.FlagsAt(flagsAt) & compared,
+            rightFlags = _interpreted.FlagsAt(rightFlagsAt) & compared;
         if (flags != rightFlags) text.Append($"  flags {flags:x}, right {rightFlags:x}\n");
         var vectors = new ReadOnlySpan<byte>(mine->Xsave.Bytes + 32, 128 + 256);
-        if (!vectors.SequenceEqual(new ReadOnlySpan<byte>(other->Xsave.Bytes + 32, 128 + 256))) text.Append("  x87 or vector registers\n");
+        if (!vectors.SequenceEqual(new ReadOnlySpan<byte>(other->Xsave.Bytes + 32, 128 + 256)))
+            text.Append("  x87 or vector registers\n");
         ReadOnlySpan<byte> left = _translated.Ram, rightRam = _interpreted.Ram;
         for (int from = 0; from < left.Length;)
         {

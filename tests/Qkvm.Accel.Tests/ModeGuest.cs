@@ -5,12 +5,14 @@ namespace Qkvm.Accel.Tests;
 
 public enum FuzzedMode { Real, Unreal, Virtual8086, Protected16, Protected32 }
 
-/// <summary>A machine in one of the modes with segments, whose interrupt handlers tell their vector to a port.</summary>
+/// <summary>A machine in one of the modes with segments, whose interrupt handlers tell their vector to a
+/// port.</summary>
 sealed unsafe class ModeGuest : IDisposable
 {
     public const int Compared = 0x110000;
-    const ulong System = 0x600000, Gdt = System, Idt = System + 0x1000, Tss = System + 0x2000, Handlers = System + 0x4000, Stack = System + 0x8000,
-        PageTable = System + 0x10000, Directory = System + 0x11000, RealHandlers = 0xF0000;
+    const ulong System = 0x600000, Gdt = System, Idt = System + 0x1000, Tss = System + 0x2000,
+        Handlers = System + 0x4000, Stack = System + 0x8000, PageTable = System + 0x10000, Directory = System + 0x11000,
+        RealHandlers = 0xF0000;
     const int HandlerStep = 16, Vectors = 32;
     static readonly TimeSpan s_patience = TimeSpan.FromSeconds(2);
 
@@ -55,7 +57,8 @@ sealed unsafe class ModeGuest : IDisposable
         uint codeLimit = isReal ? 0xFFFFu : random.Next(3) switch { 0 => uint.MaxValue, 1 => 0x8FFFu, _ => 0xFFFFu };
         if (_mode == FuzzedMode.Protected32 && random.Next(4) == 0) (codeBase, codeLimit) = (0, uint.MaxValue);
         // Now and then so near to the end of 64 KiB that code runs into it.
-        ulong start = codeBase == 0 ? 0x14000 : codeBase == 0x10000 && random.Next(8) == 0 ? 0xFFC0u : (ulong)random.Next(0x100, 0x6000);
+        ulong start = codeBase == 0 ? 0x14000 : codeBase == 0x10000 && random.Next(8) == 0 ? 0xFFC0u
+            : (ulong)random.Next(0x100, 0x6000);
         if (codeBase == 0x10000 && codeLimit == 0x8FFF && start > 0x8000) start = 0x8FD0;
         for (int i = 0; i < 16; i++) s->Gpr[i] = i < 8 ? ModeFuzzer.Number(random) : 0;
         s->Gpr[4] = (ulong)random.Next(0x1000, 0xF000) & ~1UL | (random.Next(4) == 0 ? 0xABCD0000u : 0);
@@ -73,7 +76,8 @@ sealed unsafe class ModeGuest : IDisposable
         if (isReal)
             for (int i = 0; i < Seg.Count; i++)
             {
-                ushort selector = i == Seg.Cs ? (ushort)(codeBase >> 4) : i == Seg.Ss ? (ushort)0x5000 : Selectors(_mode)[random.Next(4)];
+                ushort selector = i == Seg.Cs ? (ushort)(codeBase >> 4) : i == Seg.Ss ? (ushort)0x5000
+                    : Selectors(_mode)[random.Next(4)];
                 s->Segment(i) = new Segment
                 {
                     Selector = selector, Base = (ulong)selector << 4, Access = (ushort)(isVirtual ? 0xF3 : 0x93),
@@ -90,7 +94,8 @@ sealed unsafe class ModeGuest : IDisposable
             }
             s->Cs = new Segment { Selector = 0x1B, Base = codeBase, Limit = codeLimit, Access = (ushort)(0xFB | size) };
         }
-        _machine.Cpu.AllFlags = 2 | (ulong)random.NextInt64() & Rflags.Arithmetic | (random.Next(5) == 0 ? Rflags.Df : 0) | (isVirtual ? Rflags.Vm : 0);
+        _machine.Cpu.AllFlags = 2 | (ulong)random.NextInt64() & Rflags.Arithmetic
+            | (random.Next(5) == 0 ? Rflags.Df : 0) | (isVirtual ? Rflags.Vm : 0);
         new Span<byte>(s->Xsave.Bytes, sizeof(XsaveArea)).Clear();
         random.NextBytes(new Span<byte>(s->Xsave.Bytes + XsaveArea.Xmm0, 128));
         *(ushort*)s->Xsave.Bytes = 0x37F;
@@ -154,7 +159,8 @@ sealed unsafe class ModeGuest : IDisposable
         for (uint vector = 0; vector < Vectors; vector++)
         {
             ulong handler = Handlers + vector * HandlerStep;
-            _machine.Memory.Write(Idt + vector * 8, 8, handler & 0xFFFF | 8 << 16 | 0xEE00UL << 32 | handler >> 16 << 48);
+            _machine.Memory.Write(Idt + vector * 8, 8,
+                handler & 0xFFFF | 8 << 16 | 0xEE00UL << 32 | handler >> 16 << 48);
             _machine.Memory.Write(handler, [0xE6, (byte)vector, 0xEB, 0xFE]);     // out vector,al; jmp to itself
         }
         for (int i = 0; i < _described.Length && !IsReal(_mode); i++)
@@ -169,9 +175,11 @@ sealed unsafe class ModeGuest : IDisposable
             if (isPaged) (start, limit) = (random.Next(2) == 0 ? 0 : start, 0xFFFFF);
             _described[i] = new Segment
             {
-                Base = start, Limit = isPaged ? uint.MaxValue : limit, Access = (ushort)(access | (isBig ? Segment.Big : 0) | (isPaged ? 0x8000 : 0)),
+                Base = start, Limit = isPaged ? uint.MaxValue
+                    : limit, Access = (ushort)(access | (isBig ? Segment.Big : 0) | (isPaged ? 0x8000 : 0)),
             };
-            ulong descriptor = limit & 0xFFFF | (ulong)(start & 0xFFFFFF) << 16 | (ulong)access << 40 | (ulong)(limit >> 16) << 48
+            ulong descriptor = limit & 0xFFFF | (ulong)(start & 0xFFFFFF) << 16 | (ulong)access << 40
+                | (ulong)(limit >> 16) << 48
                 | (isBig ? 1UL << 54 : 0) | (isPaged ? 1UL << 55 : 0) | (ulong)(start >> 24) << 56;
             _machine.Memory.Write(Gdt + (ulong)(Selectors(_mode)[i] & ~7), 8, descriptor);
         }

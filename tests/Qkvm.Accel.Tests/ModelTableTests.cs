@@ -8,15 +8,16 @@ using M = Qkvm.Accel.Tests.SystemMachine;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>For every CPU model: which model-specific registers answer, which reserved NOPs do nothing, and that what CPUID shows is
-/// what exists. Judged by Intel's SDM, volumes 2 and 4, and AMD's APM, volumes 2 and 3.</summary>
+/// <summary>For every CPU model: which model-specific registers answer, which reserved NOPs do nothing, and that what
+/// CPUID shows is what exists. Judged by Intel's SDM, volumes 2 and 4, and AMD's APM, volumes 2 and 3.</summary>
 public sealed unsafe class ModelTableTests
 {
     const int Ud = 6, Bp = 3;
 
     static string[] Models => [.. CpuModels.All.Select(model => model.Name).Order(StringComparer.Ordinal)];
 
-    /// <summary>Models that agree stand together: registers that can be read, then those that can be written with zero though not read.</summary>
+    /// <summary>Models that agree stand together: registers that can be read, then those that can be written with zero
+    /// though not read.</summary>
     [Fact]
     public Task Registers()
     {
@@ -24,18 +25,21 @@ public sealed unsafe class ModelTableTests
         foreach (string name in Models)
         {
             using var m = new M(name);
-            string table = $"  read: {Ranges(m, msr => m.Cpu.ReadMsr(msr, out _))}\n  write only: {Ranges(m, msr => !m.Cpu.ReadMsr(msr, out _) && m.Cpu.WriteMsr(msr, 0))}\n";
+            string table = $"  read: {Ranges(m, msr => m.Cpu.ReadMsr(msr, out _))}\n  write only: " +
+                $"{Ranges(m, msr => !m.Cpu.ReadMsr(msr, out _) && m.Cpu.WriteMsr(msr, 0))}\n";
             (tables.TryGetValue(table, out List<string>? names) ? names : tables[table] = []).Add(name);
         }
         var text = new StringBuilder();
-        foreach ((string table, List<string> names) in tables.OrderBy(t => t.Value[0], StringComparer.Ordinal)) text.Append($"{string.Join(' ', names)}\n{table}");
+        foreach ((string table, List<string> names) in tables.OrderBy(t => t.Value[0], StringComparer.Ordinal))
+            text.Append($"{string.Join(' ', names)}\n{table}");
         return Verifier.Verify(text.ToString());
     }
 
     static string Ranges(SystemMachine m, Func<uint, bool> answers)
     {
         var found = new List<string>();
-        foreach ((uint from, uint to) in new[] { (0u, 0xFFFu), (0x4B564D00u, 0x4B564DFFu), (0xC0000000u, 0xC00001FFu), (0xC0010000u, 0xC00112FFu) })
+        foreach ((uint from, uint to) in new[] { (0u, 0xFFFu), (0x4B564D00u, 0x4B564DFFu), (0xC0000000u, 0xC00001FFu),
+            (0xC0010000u, 0xC00112FFu) })
             for (uint msr = from; msr <= to; msr++)
             {
                 if (!answers(msr)) continue;
@@ -59,7 +63,11 @@ public sealed unsafe class ModelTableTests
             string table = "";
             foreach (byte opcode in opcodes)
             {
-                string line = string.Join(' ', ((int[])[0x08, 0xC8]).Select(modRm => VectorOf(name, translated, [0x0F, opcode, (byte)modRm]) switch { Bp => "nop", Ud => "#UD", var other => $"{other}" }));
+                string line =
+                    string.Join(' ', ((int[])[0x08, 0xC8])
+                    .Select(modRm =>
+                    VectorOf(name, translated, [0x0F, opcode, (byte)modRm])
+                    switch { Bp => "nop", Ud => "#UD", var other => $"{other}" }));
                 table += $"  0F {opcode:X2}: mem {line.Split(' ')[0]}, reg {line.Split(' ')[1]}\n";
             }
             (tables.TryGetValue(table, out List<string>? names) ? names : tables[table] = []).Add(name);
@@ -82,21 +90,34 @@ public sealed unsafe class ModelTableTests
         return m.HandlerVector;
     }
 
-    /// <summary>An instruction of a feature runs if CPUID shows the feature, and is undefined if not. EAX and EBX point to memory.</summary>
+    /// <summary>An instruction of a feature runs if CPUID shows the feature, and is undefined if not. EAX and EBX point
+    /// to memory.</summary>
     public static TheoryData<string, byte[]> Gated() => new()
     {
-        { "fpu", [0xD9, 0xE8] }, { "cx8", [0x0F, 0xC7, 0x0B] }, { "cmov", [0x0F, 0x44, 0xC8] }, { "mmx", [0x0F, 0xEF, 0xC0] }, { "fxsr", [0x0F, 0xAE, 0x03] },
-        { "sse", [0x0F, 0x57, 0xC0] }, { "sse2", [0x66, 0x0F, 0xEF, 0xC0] }, { "pni", [0xF2, 0x0F, 0x7C, 0xC0] }, { "ssse3", [0x66, 0x0F, 0x38, 0x1C, 0xC0] },
-        { "sse4.1", [0x66, 0x0F, 0x38, 0x17, 0xC0] }, { "sse4.2", [0xF2, 0x0F, 0x38, 0xF1, 0xC8] }, { "popcnt", [0xF3, 0x0F, 0xB8, 0xC8] },
-        { "aes", [0x66, 0x0F, 0x38, 0xDB, 0xC0] }, { "pclmulqdq", [0x66, 0x0F, 0x3A, 0x44, 0xC0, 0] }, { "movbe", [0x0F, 0x38, 0xF0, 0x0B] },
-        { "rdrand", [0x0F, 0xC7, 0xF1] }, { "rdseed", [0x0F, 0xC7, 0xF9] }, { "xsave", [0x0F, 0x01, 0xD0] }, { "tsc", [0x0F, 0x31] }, { "rdtscp", [0x0F, 0x01, 0xF9] },
-        { "monitor", [0x0F, 0x01, 0xC8] }, { "clflush", [0x0F, 0xAE, 0x3B] }, { "clflushopt", [0x66, 0x0F, 0xAE, 0x3B] }, { "clwb", [0x66, 0x0F, 0xAE, 0x33] },
-        { "adx", [0x66, 0x0F, 0x38, 0xF6, 0xC8] }, { "bmi1", [0xC4, 0xE2, 0x70, 0xF2, 0xC9] }, { "bmi2", [0xC4, 0xE2, 0x73, 0xF6, 0xC9] }, { "avx", [0xC5, 0xF8, 0x57, 0xC0] },
-        { "avx2", [0xC5, 0xFD, 0xEF, 0xC0] }, { "fma", [0xC4, 0xE2, 0x79, 0x98, 0xC0] }, { "f16c", [0xC4, 0xE2, 0x79, 0x13, 0xC0] },
-        { "sha-ni", [0x0F, 0x38, 0xC8, 0xC0] }, { "gfni", [0x66, 0x0F, 0x38, 0xCF, 0xC0] }, { "smap", [0x0F, 0x01, 0xCA] }, { "invpcid", [0x66, 0x0F, 0x38, 0x82, 0x0B] },
-        { "serialize", [0x0F, 0x01, 0xE8] }, { "clzero", [0x0F, 0x01, 0xFC] }, { "movdiri", [0x0F, 0x38, 0xF9, 0x0B] }, { "rdpid", [0xF3, 0x0F, 0xC7, 0xF9] },
-        { "svm", [0x0F, 0x01, 0xDD] }, { "vmx", [0x0F, 0x01, 0xC4] }, { "sse4a", [0xF2, 0x0F, 0x79, 0xC0] }, { "xop", [0x8F, 0xE8, 0x78, 0xA2, 0xC0, 0] },
-        { "fma4", [0xC4, 0xE3, 0x79, 0x69, 0xC0, 0] }, { "3dnow", [0x0F, 0x0F, 0xC0, 0x9E] }, { "waitpkg", [0x66, 0x0F, 0xAE, 0xF1] }, { "rtm", [0x0F, 0x01, 0xD6] },
+        { "fpu", [0xD9, 0xE8] }, { "cx8", [0x0F, 0xC7, 0x0B] }, { "cmov", [0x0F, 0x44, 0xC8] },
+            { "mmx", [0x0F, 0xEF, 0xC0] }, { "fxsr", [0x0F, 0xAE, 0x03] },
+        { "sse", [0x0F, 0x57, 0xC0] }, { "sse2", [0x66, 0x0F, 0xEF, 0xC0] }, { "pni", [0xF2, 0x0F, 0x7C, 0xC0] },
+            { "ssse3", [0x66, 0x0F, 0x38, 0x1C, 0xC0] },
+        { "sse4.1", [0x66, 0x0F, 0x38, 0x17, 0xC0] }, { "sse4.2", [0xF2, 0x0F, 0x38, 0xF1, 0xC8] },
+            { "popcnt", [0xF3, 0x0F, 0xB8, 0xC8] },
+        { "aes", [0x66, 0x0F, 0x38, 0xDB, 0xC0] }, { "pclmulqdq", [0x66, 0x0F, 0x3A, 0x44, 0xC0, 0] },
+            { "movbe", [0x0F, 0x38, 0xF0, 0x0B] },
+        { "rdrand", [0x0F, 0xC7, 0xF1] }, { "rdseed", [0x0F, 0xC7, 0xF9] }, { "xsave", [0x0F, 0x01, 0xD0] },
+            { "tsc", [0x0F, 0x31] }, { "rdtscp", [0x0F, 0x01, 0xF9] },
+        { "monitor", [0x0F, 0x01, 0xC8] }, { "clflush", [0x0F, 0xAE, 0x3B] },
+            { "clflushopt", [0x66, 0x0F, 0xAE, 0x3B] }, { "clwb", [0x66, 0x0F, 0xAE, 0x33] },
+        { "adx", [0x66, 0x0F, 0x38, 0xF6, 0xC8] }, { "bmi1", [0xC4, 0xE2, 0x70, 0xF2, 0xC9] },
+            { "bmi2", [0xC4, 0xE2, 0x73, 0xF6, 0xC9] }, { "avx", [0xC5, 0xF8, 0x57, 0xC0] },
+        { "avx2", [0xC5, 0xFD, 0xEF, 0xC0] }, { "fma", [0xC4, 0xE2, 0x79, 0x98, 0xC0] },
+            { "f16c", [0xC4, 0xE2, 0x79, 0x13, 0xC0] },
+        { "sha-ni", [0x0F, 0x38, 0xC8, 0xC0] }, { "gfni", [0x66, 0x0F, 0x38, 0xCF, 0xC0] },
+            { "smap", [0x0F, 0x01, 0xCA] }, { "invpcid", [0x66, 0x0F, 0x38, 0x82, 0x0B] },
+        { "serialize", [0x0F, 0x01, 0xE8] }, { "clzero", [0x0F, 0x01, 0xFC] }, { "movdiri", [0x0F, 0x38, 0xF9, 0x0B] },
+            { "rdpid", [0xF3, 0x0F, 0xC7, 0xF9] },
+        { "svm", [0x0F, 0x01, 0xDD] }, { "vmx", [0x0F, 0x01, 0xC4] }, { "sse4a", [0xF2, 0x0F, 0x79, 0xC0] },
+            { "xop", [0x8F, 0xE8, 0x78, 0xA2, 0xC0, 0] },
+        { "fma4", [0xC4, 0xE3, 0x79, 0x69, 0xC0, 0] }, { "3dnow", [0x0F, 0x0F, 0xC0, 0x9E] },
+            { "waitpkg", [0x66, 0x0F, 0xAE, 0xF1] }, { "rtm", [0x0F, 0x01, 0xD6] },
         { "umip", [0x0F, 0x01, 0xE0] },                                                // SMSW: exists without it
     };
 
@@ -125,10 +146,12 @@ public sealed unsafe class ModelTableTests
             void Rule(bool expected, uint msr) => Assert.Equal((name, msr, expected), (name, msr, Answers(msr)));
             bool amd = cpuid.Model.IsAmd, intel = cpuid.Model.Vendor == CpuModel.Intel, msrs = cpuid.Has("msr");
             int family = cpuid.Model.Family;
-            for (uint i = 0; i < 8; i++) Rule(amd && msrs, 0xC0010000 + i);             // APM vol. 2, appendix A: every AMD64 processor
+            // APM vol. 2, appendix A: every AMD64 processor
+            for (uint i = 0; i < 8; i++) Rule(amd && msrs, 0xC0010000 + i);
             Rule(amd && msrs && family >= 15, 0xC001001A);
             Rule(amd && msrs && family >= 16, 0xC0010064);
-            Rule(intel && msrs && family >= 6, 0x17);                                   // SDM vol. 4, table 2-2: from 06_01H on
+            // SDM vol. 4, table 2-2: from 06_01H on
+            Rule(intel && msrs && family >= 6, 0x17);
             Rule(intel && msrs && family == 6, 0xC1);
             Rule(intel && msrs && family == 15, 0x300);
             Rule(intel && msrs && family == 5, 0x11);
@@ -140,7 +163,8 @@ public sealed unsafe class ModelTableTests
             Rule(cpuid.Has("syscall"), 0xC0000081);
             Rule(cpuid.Has("lm"), 0xC0000100);
             Rule(cpuid.Has("rdtscp") || cpuid.Has("rdpid"), 0xC0000103);
-            Rule(false, 0xC0010200);                                                    // the counters that nothing here shows
+            // the counters that nothing here shows
+            Rule(false, 0xC0010200);
             Rule(false, 0x48);
             Rule(false, 0x480);
         }

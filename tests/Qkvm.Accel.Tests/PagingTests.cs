@@ -38,7 +38,8 @@ public sealed unsafe class PagingTests
         return machine;
     }
 
-    /// <summary>Maps linear 40201000h to physical 5000h through every level with these rights, the leaf having its own.</summary>
+    /// <summary>Maps linear 40201000h to physical 5000h through every level with these rights, the leaf having its
+    /// own.</summary>
     static ulong Map(GuestMachine machine, PagingMode mode, ulong upper, ulong leaf)
     {
         const ulong linear = 0x40201000;
@@ -67,7 +68,9 @@ public sealed unsafe class PagingTests
         ulong linear = Map(machine, mode, P | W | U, P | W | U);
         machine.Memory.Write(0x5123, 4, 0xCAFEBABE);
         int size = mode == PagingMode.Legacy ? 4 : 8;
-        ulong leafTable = T + 0x1000 * (ulong)(mode switch { PagingMode.Legacy => 1, PagingMode.Pae => 2, PagingMode.FourLevels => 3, _ => 4 });
+        ulong leafTable =
+            T + 0x1000
+            * (ulong)(mode switch { PagingMode.Legacy => 1, PagingMode.Pae => 2, PagingMode.FourLevels => 3, _ => 4 });
         ulong leaf = leafTable + (linear >> 12 & (size == 4 ? 0x3FFu : 0x1FFu)) * (ulong)size;
 
         Assert.True(machine.Cpu.TryTranslate(linear + 0x123, out ulong physical));

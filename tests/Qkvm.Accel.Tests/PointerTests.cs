@@ -91,7 +91,8 @@ public sealed unsafe class PointerTests
     [Fact]
     public void Supervisor_pointers_have_a_switch_of_their_own()
     {
-        const ulong high = 0xFFFF_FF80_0000_0000;                                  // the last entry of the top table maps the same
+        // the last entry of the top table maps the same
+        const ulong high = 0xFFFF_FF80_0000_0000;
         using SystemMachine m = Tagging(0, Cr4.LamSup);
         m.Cpu.Rbx = 0xAAAA_FF80_0000_0000 | M.Data;
         m.Write(M.Data, 77, 8);
@@ -144,10 +145,14 @@ public sealed unsafe class PointerTests
 
     public static TheoryData<byte[], bool> Misaligned() => new()
     {
-        { [0x66, 0x8B, 0x43, 0x01], true }, { [0x8B, 0x43, 0x02], true }, { [0x89, 0x43, 0x01], true }, { [0x8B, 0x43, 0x04], false }, { [0x8A, 0x43, 0x01], false },
-        { [0x01, 0x43, 0x03], true }, { [0xF0, 0x01, 0x43, 0x02], true }, { [0xF0, 0x01, 0x43, 0x04], false }, { [0xDD, 0x43, 0x04], true }, { [0xDD, 0x43, 0x08], false },
-        { [0xD9, 0x43, 0x02], true }, { [0xDB, 0x6B, 0x04], true }, { [0x0F, 0x10, 0x43, 0x01], false }, { [0xF3, 0x0F, 0x10, 0x43, 0x02], true },
-        { [0xA5], true }, { [0xF3, 0xA5], true }, { [0xFF, 0x73, 0x02], true }, { [0x0F, 0xC1, 0x43, 0x02], true }, { [0x0F, 0xB1, 0x43, 0x01], true },
+        { [0x66, 0x8B, 0x43, 0x01], true }, { [0x8B, 0x43, 0x02], true }, { [0x89, 0x43, 0x01], true },
+            { [0x8B, 0x43, 0x04], false }, { [0x8A, 0x43, 0x01], false },
+        { [0x01, 0x43, 0x03], true }, { [0xF0, 0x01, 0x43, 0x02], true }, { [0xF0, 0x01, 0x43, 0x04], false },
+            { [0xDD, 0x43, 0x04], true }, { [0xDD, 0x43, 0x08], false },
+        { [0xD9, 0x43, 0x02], true }, { [0xDB, 0x6B, 0x04], true }, { [0x0F, 0x10, 0x43, 0x01], false },
+            { [0xF3, 0x0F, 0x10, 0x43, 0x02], true },
+        { [0xA5], true }, { [0xF3, 0xA5], true }, { [0xFF, 0x73, 0x02], true }, { [0x0F, 0xC1, 0x43, 0x02], true },
+            { [0x0F, 0xB1, 0x43, 0x01], true },
     };
 
     [Theory, MemberData(nameof(Misaligned))]
@@ -211,10 +216,13 @@ public sealed unsafe class PointerTests
         foreach (bool translated in (bool[])[false, true])
         {
             using SystemMachine m = new M().Long64();
-            for (uint i = 0; i < 512; i++) m.Write(M.Tables + 0x3000 + i * 8, i * 0x1000 | 3 | (i == M.Data >> 12 ? 1UL << 59 : 2UL << 59), 8);
+            for (uint i = 0; i < 512; i++)
+                m.Write(M.Tables + 0x3000 + i * 8, i * 0x1000 | 3 | (i == M.Data >> 12 ? 1UL << 59 : 2UL << 59), 8);
             m.Cpu.SetCr4(m.S->Cr4 | Cr4.Pks);
             Assert.True(m.Cpu.WriteMsr(0x6E1, pkrs));
-            m.Place(a => { if (write) a.mov(__dword_ptr[M.Data], eax); else a.mov(eax, __dword_ptr[M.Data]); a.@out(0x80, al); });
+            m.Place(a =>
+                { if (write) a.mov(__dword_ptr[M.Data], eax); else a.mov(eax, __dword_ptr[M.Data]); a.@out(0x80, al);
+                });
             m.Go(translated);
             if (error < 0) Assert.Equal(M.Code, m.S->Rip & ~0xFFul);
             else Assert.Equal((14, (ulong)error), (m.HandlerVector, m.Top(0, 8)));

@@ -7,7 +7,8 @@ using static Iced.Intel.AssemblerRegisters;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>Whoever calls a vCPU is heard, however the guest goes round; and what happens to a block while it is left.</summary>
+/// <summary>Whoever calls a vCPU is heard, however the guest goes round; and what happens to a block while it is
+/// left.</summary>
 public sealed unsafe class PollTests
 {
     [Fact]
@@ -57,7 +58,8 @@ public sealed unsafe class PollTests
         for (int i = 0; i < at.Length; i++)
         {
             uint after = at[i] + 2 + (uint)jump.Length + 4, target = at[(i + 1) % at.Length];
-            machine.Memory.Write(at[i] & 0x3FFFFF, [0x39, 0xC0, .. jump, .. BitConverter.GetBytes(target - after)]);      // cmp eax, eax; j
+            // cmp eax, eax; j
+            machine.Memory.Write(at[i] & 0x3FFFFF, [0x39, 0xC0, .. jump, .. BitConverter.GetBytes(target - after)]);
         }
         AssertStops(machine, at[0]);
     }
@@ -75,14 +77,16 @@ public sealed unsafe class PollTests
         Assert.Equal(new VCpuExit(ExitReason.Kicked), exit);
     }
 
-    /// <summary>A page table in a device's registers, which writes to the block's page while the jump out of the block is linked.</summary>
+    /// <summary>A page table in a device's registers, which writes to the block's page while the jump out of the block
+    /// is linked.</summary>
     [Fact]
     public void A_block_is_dropped_while_a_jump_out_of_it_is_linked()
     {
         const ulong table = 0xF1000000, directory = GuestMachine.Tables + 0x3000;
         const int page = 0x20;
         // The blocks J1 and J2 share the block's place in the TLB.
-        const ulong block = TierMachine.Window + (2UL << 20) + page * TierMachine.Page, others = TierMachine.Window + (10UL << 20),
+        const ulong block = TierMachine.Window + (2UL << 20) + page * TierMachine.Page,
+            others = TierMachine.Window + (10UL << 20),
             j = others + 0x20000, n = others + 0x30000, physical = 0x400000;
         using var tier = new TierMachine(translated: true);
         var bank = new TableBank { Entry = physical | TierMachine.Present | 0x60 };

@@ -72,7 +72,8 @@ public sealed unsafe class PreciseFaultTests
     [Theory, MemberData(nameof(Tiers))]
     public void Displacements_of_the_stack_pointer_add_up(bool translated)
     {
-        const ulong tables = GuestMachine.Tables, lower = tables + 0x1000, window = (TierMachine.Window >> 30) * 8, last = 511 * 8;
+        const ulong tables = GuestMachine.Tables, lower = tables + 0x1000, window = (TierMachine.Window >> 30) * 8,
+            last = 511 * 8;
         const int displacement = 0x7FFFFFF8;
         using TierMachine tier = Mapped(translated);
         tier.UseFaultStack(0x9000);
@@ -88,7 +89,8 @@ public sealed unsafe class PreciseFaultTests
         });
         ulong start = tier.Cpu.Rsp = TierMachine.Linear(1) + 0x100;
         tier.Run();
-        Assert.Equal((Vector.PageFault, start + 24, start + 24 + displacement), (tier.Vector, tier.FaultRsp, tier.Cpu.State->Cr2));
+        Assert.Equal((Vector.PageFault, start + 24, start + 24 + displacement),
+            (tier.Vector, tier.FaultRsp, tier.Cpu.State->Cr2));
     }
 
     [Theory]
@@ -156,13 +158,15 @@ public sealed unsafe class PreciseFaultTests
         Expect(TierMachine.Linear(2), TierMachine.Linear(2) - source);
         tier.Map(2, TierMachine.Frame(2));
         Resume();
-        Assert.Equal((-1, 0UL, source + count, target + count), (tier.Vector, tier.Cpu.Rcx, tier.Cpu.Rsi, tier.Cpu.Rdi));
+        Assert.Equal((-1, 0UL, source + count, target + count),
+            (tier.Vector, tier.Cpu.Rcx, tier.Cpu.Rsi, tier.Cpu.Rdi));
         Assert.True(new Span<byte>(tier.Ram + TierMachine.Frame(0) + 0x123, (int)count)
             .SequenceEqual(new Span<byte>(tier.Ram + TierMachine.Frame(8) + 0x800, (int)count)));
 
         void Expect(ulong address, ulong done)
         {
-            Assert.Equal((Vector.PageFault, TierMachine.Code + 3, address), (tier.Vector, tier.FaultRip, tier.Cpu.State->Cr2));
+            Assert.Equal((Vector.PageFault, TierMachine.Code + 3, address),
+                (tier.Vector, tier.FaultRip, tier.Cpu.State->Cr2));
             Assert.Equal((source + done, target + done, count - done), (tier.Cpu.Rsi, tier.Cpu.Rdi, tier.Cpu.Rcx));
         }
 
@@ -174,15 +178,21 @@ public sealed unsafe class PreciseFaultTests
         }
     }
 
-    public static IEnumerable<object[]> Stores => from tier in new[] { true, false } from name in s_stores.Keys where name != "vmovups" || HostFeatures.Current.Has("avx") select new object[] { tier, name };
+    public static IEnumerable<object[]> Stores => from tier in new[] { true, false } from name in s_stores.Keys
+        where name != "vmovups" || HostFeatures.Current.Has("avx") select new object[] { tier, name };
 
     static readonly Dictionary<string, Action<Assembler>> s_stores = new()
     {
-        ["mov word"] = c => c.mov(__[rbx - 1], ax), ["mov dword"] = c => c.mov(__[rbx - 3], eax), ["mov qword"] = c => c.mov(__[rbx - 1], rax),
-        ["mov immediate"] = c => c.mov(__qword_ptr[rbx - 4], -1), ["add"] = c => c.add(__[rbx - 2], eax), ["lock add"] = c => c.@lock.add(__[rbx - 2], eax),
-        ["xchg"] = c => c.xchg(__[rbx - 5], rax), ["movups"] = c => c.movups(__[rbx - 8], xmm0), ["vmovups"] = c => c.vmovups(__[rbx - 31], ymm1),
-        ["fstp"] = c => c.fstp(__tbyte_ptr[rbx - 2]), ["fxsave"] = c => c.fxsave(__[rbx - 0x100]), ["fnsave"] = c => c.fnsave(__[rbx - 0x10]),
-        ["xsave"] = c => c.xsave(__[rbx - 0x200]), ["xsaveopt"] = c => c.xsaveopt(__[rbx - 0x200]), ["stosq"] = c => c.stosq(),
+        ["mov word"] = c => c.mov(__[rbx - 1], ax), ["mov dword"] = c => c.mov(__[rbx - 3], eax), ["mov qword"]
+        = c => c.mov(__[rbx - 1], rax),
+        ["mov immediate"] = c => c.mov(__qword_ptr[rbx - 4], -1), ["add"] = c => c.add(__[rbx - 2], eax), ["lock add"]
+        = c => c.@lock.add(__[rbx - 2], eax),
+        ["xchg"] = c => c.xchg(__[rbx - 5], rax), ["movups"] = c => c.movups(__[rbx - 8], xmm0), ["vmovups"]
+        = c => c.vmovups(__[rbx - 31], ymm1),
+        ["fstp"] = c => c.fstp(__tbyte_ptr[rbx - 2]), ["fxsave"] = c => c.fxsave(__[rbx - 0x100]), ["fnsave"]
+        = c => c.fnsave(__[rbx - 0x10]),
+        ["xsave"] = c => c.xsave(__[rbx - 0x200]), ["xsaveopt"] = c => c.xsaveopt(__[rbx - 0x200]), ["stosq"]
+        = c => c.stosq(),
     };
 
     /// <summary>Of the large ones only that is asked: they may write what they could before they fault.</summary>
@@ -223,7 +233,8 @@ public sealed unsafe class PreciseFaultTests
         tier.Cpu.Rsp = tier.FaultRsp;
         tier.Run();
         Assert.Equal((-1, 2000UL), (tier.Vector, tier.Cpu.Rsi));
-        Assert.Contains(Enumerable.Range(-1, 0x240 / 8 + 2), i => tier.Read(TierMachine.Frame(6) - (ulong)(i * 8)) != Mark);
+        Assert.Contains(Enumerable.Range(-1, 0x240 / 8 + 2),
+            i => tier.Read(TierMachine.Frame(6) - (ulong)(i * 8)) != Mark);
 
         void Check(bool second)
         {

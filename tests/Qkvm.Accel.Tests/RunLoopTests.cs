@@ -189,7 +189,8 @@ public sealed unsafe class RunLoopTests
     public void FeaturesThatCpuidHidesRaiseInvalidOpcode()
     {
         using GuestMachine machine = new GuestMachine(1, "qemu64").Flat(64);
-        machine.Memory.Write(Code, (ReadOnlySpan<byte>)[0xF3, 0x0F, 0xBC, 0xC1, 0xF4]);      // TZCNT EAX, ECX: without BMI1 a BSF
+        // TZCNT EAX, ECX: without BMI1 a BSF
+        machine.Memory.Write(Code, (ReadOnlySpan<byte>)[0xF3, 0x0F, 0xBC, 0xC1, 0xF4]);
         (machine.Cpu.Rax, machine.Cpu.Rcx) = (7, 0);
         machine.RunToHalt(Code);
         Assert.Equal(7UL, machine.Cpu.Rax);
@@ -331,8 +332,10 @@ public sealed unsafe class RunLoopTests
         Assert.Equal(0x1122334455667788UL, other.S->Gpr[12]);
         Assert.True(other.Cpu.Carry);
         Assert.True(other.Cpu.Is64Bit);
-        string[] first = saved.ToString().Split('\n'), second = StateNode.Save(other.VCpu.Exchange).ToString().Split('\n');
-        Assert.Equal(first.Where(line => !line.StartsWith("registers.tsc =")), second.Where(line => !line.StartsWith("registers.tsc =")));
+        string[] first = saved.ToString().Split('\n'),
+            second = StateNode.Save(other.VCpu.Exchange).ToString().Split('\n');
+        Assert.Equal(first.Where(line => !line.StartsWith("registers.tsc =")),
+            second.Where(line => !line.StartsWith("registers.tsc =")));
     }
 
     [Fact]
@@ -343,7 +346,9 @@ public sealed unsafe class RunLoopTests
         machine.RunToHalt(Code);
         machine.VCpu.Reset();
         using GuestMachine fresh = new();
-        static string Text(GuestMachine m) => string.Join('\n', StateNode.Save(m.VCpu.Exchange).ToString().Split('\n').Where(line => !line.StartsWith("registers.tsc =")));
+        static string Text(GuestMachine m) =>
+            string.Join('\n', StateNode.Save(m.VCpu.Exchange).ToString().Split('\n')
+            .Where(line => !line.StartsWith("registers.tsc =")));
         Assert.Equal(Text(fresh), Text(machine));
     }
 

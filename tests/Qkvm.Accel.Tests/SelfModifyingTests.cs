@@ -17,7 +17,8 @@ public sealed unsafe class SelfModifyingTests
     {
         using var tier = new TierMachine(translated);
         // mov [rip + 1], ecx writes the immediate of mov eax, imm32 right behind it.
-        tier.Machine.Memory.Write(Code, [0x89, 0x0D, 1, 0, 0, 0, 0xB8, 0, 0, 0, 0, 0x48, 0x01, 0xC3, 0xFF, 0xC9, 0x75, 0xEE, 0xF4]);
+        tier.Machine.Memory.Write(Code,
+            [0x89, 0x0D, 1, 0, 0, 0, 0xB8, 0, 0, 0, 0, 0x48, 0x01, 0xC3, 0xFF, 0xC9, 0x75, 0xEE, 0xF4]);
         (tier.Cpu.Rcx, tier.Cpu.Rbx) = (Rounds, 0);
         tier.Run();
         Assert.Equal((ulong)Rounds * (Rounds + 1) / 2, tier.Cpu.Rbx);
@@ -28,7 +29,8 @@ public sealed unsafe class SelfModifyingTests
     {
         using var tier = new TierMachine(translated);
         // As above, with NOPs and stores to other places between: 20 instructions later.
-        byte[] code = [0x89, 0x0D, 21, 0, 0, 0, .. Enumerable.Repeat((byte)0x90, 13), 0x48, 0x89, 0x0C, 0x24, 0x48, 0x83, 0xC6, 0x01,
+        byte[] code = [0x89, 0x0D, 21, 0, 0, 0, .. Enumerable.Repeat((byte)0x90, 13), 0x48, 0x89, 0x0C, 0x24, 0x48,
+            0x83, 0xC6, 0x01,
             0xB8, 0, 0, 0, 0, 0x48, 0x01, 0xC3, 0xFF, 0xC9, 0x75, unchecked((byte)-38), 0xF4];
         code[2] = (byte)(Array.IndexOf(code, (byte)0xB8) + 1 - 6);
         code[^2] = unchecked((byte)-(code.Length - 1));
@@ -111,7 +113,8 @@ public sealed unsafe class SelfModifyingTests
     public void A_page_mapped_twice_runs_at_both_addresses_and_changes_at_both(bool translated)
     {
         using var tier = new TierMachine(translated);
-        // The window's pages 1 and 3 are one page: what it returns tells where it runs, and what was written there last.
+        // The window's pages 1 and 3 are one page: what it returns tells where it runs, and what was written there
+        // last.
         tier.Map(1, TierMachine.Frame(0));
         tier.Map(3, TierMachine.Frame(0));
         // lea rax, [rip]; add rax, imm32; ret
@@ -134,7 +137,8 @@ public sealed unsafe class SelfModifyingTests
         });
         (tier.Cpu.Rcx, tier.Cpu.Rbx, tier.Cpu.Rdx) = (Rounds, 0, 0);
         tier.Run();
-        ulong sum = (ulong)Rounds * (Rounds + 1) / 2 + Rounds * 7UL, both = Rounds / 2 * (TierMachine.Linear(1) + TierMachine.Linear(3));
+        ulong sum = (ulong)Rounds * (Rounds + 1) / 2 + Rounds * 7UL,
+            both = Rounds / 2 * (TierMachine.Linear(1) + TierMachine.Linear(3));
         ulong first = tier.Cpu.Rbx, second = tier.Cpu.Rdx;
         Assert.Equal((sum + both, sum + both), (first, second));
     }
@@ -167,7 +171,8 @@ public sealed unsafe class SelfModifyingTests
         Assert.Equal(loop + 9, tier.CpuAt(1).State->Rip);
     }
 
-    /// <summary>Intel SDM vol. 3, section 9.1.3: the one writes code, then a flag; the other sees the flag, serializes, runs the code.</summary>
+    /// <summary>Intel SDM vol. 3, section 9.1.3: the one writes code, then a flag; the other sees the flag, serializes,
+    /// runs the code.</summary>
     [Theory, MemberData(nameof(Tiers))]
     public void Code_handed_over_with_a_flag_is_never_older_than_the_flag(bool translated)
     {

@@ -30,7 +30,8 @@ sealed class SequenceItem(Instruction instruction)
     public int Length;
 
     /// <summary>Without what places it.</summary>
-    public SequenceItem Copy() => new(Instruction) { Aim = Aim, FromEnd = FromEnd, Undefined = Undefined, UndefinedX87 = UndefinedX87 };
+    public SequenceItem Copy() =>
+        new(Instruction) { Aim = Aim, FromEnd = FromEnd, Undefined = Undefined, UndefinedX87 = UndefinedX87 };
 }
 
 /// <summary>Instructions that can be laid out at any address, and thinned out.</summary>
@@ -57,14 +58,16 @@ sealed class Sequence(int bits)
         foreach (SequenceItem item in Items)
         {
             int length = item.Length;
-            if (!Encode(item, writer, item.Target is { } target ? target.Address + (ulong)(item.FromEnd == 0 ? 0 : target.Length - item.FromEnd) : 0)) return false;
+            if (!Encode(item, writer, item.Target is { } target
+                ? target.Address + (ulong)(item.FromEnd == 0 ? 0 : target.Length - item.FromEnd) : 0)) return false;
             if (item.Length != length) throw new InvalidOperationException($"{item.Instruction} changed its length");
         }
         Bytes = [.. writer.Bytes];
         return true;
     }
 
-    /// <summary>Without one instruction; what aimed at it aims at the next. Null for the last, which everything ends with.</summary>
+    /// <summary>Without one instruction; what aimed at it aims at the next. Null for the last, which everything ends
+    /// with.</summary>
     public Sequence? Without(int index)
     {
         if (index >= Items.Count - 1) return null;
@@ -95,7 +98,8 @@ sealed class Sequence(int bits)
             var decoder = Decoder.Create(bits, new ByteArrayCodeReader(Bytes, at, Items[i].Length));
             decoder.IP = Items[i].Address;
             formatter.Format(decoder.Decode(), output);
-            text.Append($"  {Items[i].Address:x} {Convert.ToHexString(Bytes, at, Items[i].Length),-24} {output.ToStringAndReset()}\n");
+            text.Append($"  {Items[i].Address:x} {Convert.ToHexString(Bytes, at, Items[i].Length),-24} " +
+                $"{output.ToStringAndReset()}\n");
         }
         return text.ToString();
     }
@@ -109,7 +113,8 @@ sealed class Sequence(int bits)
             case Aim.Memory: x.MemoryDisplacement64 = target; break;
             case Aim.Immediate: x.Immediate32 = (uint)target; break;
         }
-        if (!Encoder.Create(bits, writer ?? Nowhere.Writer).TryEncode(x, item.Address, out uint length, out _)) return false;
+        if (!Encoder.Create(bits, writer ?? Nowhere.Writer).TryEncode(x, item.Address, out uint length, out _))
+            return false;
         item.Length = (int)length;
         return true;
     }

@@ -8,7 +8,8 @@ sealed partial class SequenceFuzzer
 {
     sealed record Function(List<SequenceItem> Items, int Written, ulong Undefined, ushort UndefinedX87, int Popped);
 
-    static readonly string[] s_conditions = ["o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns", "p", "np", "l", "ge", "le", "g"];
+    static readonly string[] s_conditions =
+        ["o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns", "p", "np", "l", "ge", "le", "g"];
     static readonly Code[] s_near = Jumps("rel32"), s_short = Jumps("rel8");
 
     readonly List<Function> _functions = [];
@@ -17,7 +18,8 @@ sealed partial class SequenceFuzzer
     /// <summary>The last instruction whose immediate may be anything.</summary>
     SequenceItem? _modified;
 
-    static Code[] Jumps(string form) => [.. s_conditions.SelectMany(_ => (string[])["64", "32"], (c, size) => Enum.Parse<Code>($"J{c}_{form}_{size}"))];
+    static Code[] Jumps(string form) =>
+        [.. s_conditions.SelectMany(_ => (string[])["64", "32"], (c, size) => Enum.Parse<Code>($"J{c}_{form}_{size}"))];
 
     Code Jump(int condition, bool isShort) => (isShort ? s_short : s_near)[condition * 2 + (_isLong ? 0 : 1)];
 
@@ -39,7 +41,8 @@ sealed partial class SequenceFuzzer
     {
         bool isCounter = Chance(10), isShort = isCounter || Chance(50);
         Code code = isCounter ? _isLong ? Chance(50) ? Code.Jrcxz_rel8_64 : Code.Jecxz_rel8_64 : Code.Jecxz_rel8_32
-            : Chance(12) ? isShort ? _isLong ? Code.Jmp_rel8_64 : Code.Jmp_rel8_32 : _isLong ? Code.Jmp_rel32_64 : Code.Jmp_rel32_32
+            : Chance(12) ? isShort ? _isLong ? Code.Jmp_rel8_64 : Code.Jmp_rel8_32 : _isLong ? Code.Jmp_rel32_64
+            : Code.Jmp_rel32_32
             : Jump(_random.Next(16), isShort);
         var jump = new SequenceItem(Instruction.CreateBranch(code, 0)) { Aim = Aim.Branch };
         Append(jump);
@@ -77,7 +80,8 @@ sealed partial class SequenceFuzzer
         _isInside = before;
     }
 
-    /// <summary>A few rounds, counted in a register that the body leaves alone, as it does with all that is known before.</summary>
+    /// <summary>A few rounds, counted in a register that the body leaves alone, as it does with all that is known
+    /// before.</summary>
     void Loop()
     {
         bool isLoop = Chance(40);
@@ -95,12 +99,14 @@ sealed partial class SequenceFuzzer
         if (isLoop)
             back = (_isLong, _random.Next(4)) switch
             {
-                (true, 0) => Code.Loope_rel8_64_RCX, (true, 1) => Code.Loopne_rel8_64_RCX, (true, 2) => Code.Loop_rel8_64_ECX, (true, _) => Code.Loop_rel8_64_RCX,
+                (true, 0) => Code.Loope_rel8_64_RCX, (true, 1) => Code.Loopne_rel8_64_RCX, (true, 2) =>
+                    Code.Loop_rel8_64_ECX, (true, _) => Code.Loop_rel8_64_RCX,
                 (_, 0) => Code.Loope_rel8_32_ECX, (_, 1) => Code.Loopne_rel8_32_ECX, _ => Code.Loop_rel8_32_ECX,
             };
         else
         {
-            Append(Instruction.Create(_isLong && Chance(50) ? Code.Dec_rm64 : Code.Dec_rm32, _items.Count % 2 == 0 || !_isLong ? Dword(counter) : Dword(counter)));
+            Append(Instruction.Create(_isLong && Chance(50) ? Code.Dec_rm64 : Code.Dec_rm32, _items.Count % 2 == 0
+                || !_isLong ? Dword(counter) : Dword(counter)));
             back = Jump(5, isShort: false);
         }
         Array.Clear(_frozen);
@@ -140,7 +146,9 @@ sealed partial class SequenceFuzzer
         SequenceItem entry = function.Items[0];
         if (_undefined != 0) DefineFlags(Instruction.Create(Code.Nopd));
         Value stack = _known[Rsp];
-        if (Chance(60)) Add(new SequenceItem(Instruction.CreateBranch(_isLong ? Code.Call_rel32_64 : Code.Call_rel32_32, 0)) { Aim = Aim.Branch, Target = entry });
+        if (Chance(60))
+            Add(new SequenceItem(Instruction.CreateBranch(_isLong ? Code.Call_rel32_64 : Code.Call_rel32_32, 0)) { Aim =
+                Aim.Branch, Target = entry });
         else
         {
             int register = Address(entry);
@@ -159,8 +167,10 @@ sealed partial class SequenceFuzzer
         int register = _random.Next(_count);
         if (register == Rsp) register = _isLong ? 11 : 0;
         Append(_isLong && Chance(50)
-            ? new SequenceItem(Instruction.Create(Code.Lea_r64_m, Wide(register), new MemoryOperand(Register.RIP, Register.None, 1, 0, 8))) { Aim = Aim.Memory, Target = of }
-            : new SequenceItem(Instruction.Create(Code.Mov_r32_imm32, Dword(register), 0)) { Aim = Aim.Immediate, Target = of });
+            ? new SequenceItem(Instruction.Create(Code.Lea_r64_m, Wide(register),
+            new MemoryOperand(Register.RIP, Register.None, 1, 0, 8))) { Aim = Aim.Memory, Target = of }
+            : new SequenceItem(Instruction.Create(Code.Mov_r32_imm32, Dword(register), 0)) { Aim = Aim.Immediate,
+            Target = of });
         return register;
     }
 
@@ -170,14 +180,16 @@ sealed partial class SequenceFuzzer
         int register = Address(null);
         SequenceItem address = _items[^1];
         SequenceItem jump;
-        if (Chance(70)) jump = new SequenceItem(Instruction.Create(_isLong ? Code.Jmp_rm64 : Code.Jmp_rm32, Wide(register)));
+        if (Chance(70))
+            jump = new SequenceItem(Instruction.Create(_isLong ? Code.Jmp_rm64 : Code.Jmp_rm32, Wide(register)));
         else
         {
             // Not over what makes the stack usable: the address is already in its register.
             _frozen[register] = true;
             bool isUsable = PreparePointer(Rsp);
             _frozen[register] = false;
-            if (!isUsable) jump = new SequenceItem(Instruction.Create(_isLong ? Code.Jmp_rm64 : Code.Jmp_rm32, Wide(register)));
+            if (!isUsable)
+                jump = new SequenceItem(Instruction.Create(_isLong ? Code.Jmp_rm64 : Code.Jmp_rm32, Wide(register)));
             else
             {
                 Value stack = _known[Rsp];
@@ -238,7 +250,8 @@ sealed partial class SequenceFuzzer
     void SetMxcsr()
     {
         int value = 0x1F80 | _random.Next(4) << 13 | _random.Next(64) | (Chance(30) ? 0x8040 : 0);
-        var at = new MemoryOperand(Register.None, Register.None, 1, (long)SequenceArena.Scratch + _random.Next(0x400, 0x4000), _isLong ? 8 : 4);
+        var at = new MemoryOperand(Register.None, Register.None, 1,
+            (long)SequenceArena.Scratch + _random.Next(0x400, 0x4000), _isLong ? 8 : 4);
         Append(Instruction.Create(Code.Mov_rm32_imm32, at, value));
         Append(Instruction.Create(Code.Ldmxcsr_m32, at));
     }
@@ -248,11 +261,13 @@ sealed partial class SequenceFuzzer
     {
         int number = _random.Next(_count);
         if (_known[number].Kind != Kind.Any || _frozen[number] || number == Rsp) return;
-        var modified = new SequenceItem(Instruction.Create(Code.Mov_r32_imm32, Dword(number), (uint)_random.Next(0x1000000)));
+        var modified =
+            new SequenceItem(Instruction.Create(Code.Mov_r32_imm32, Dword(number), (uint)_random.Next(0x1000000)));
         var at = new MemoryOperand(_isLong ? Register.RIP : Register.None, Register.None, 1, 0, _isLong ? 8 : 4);
         bool isWide = Chance(50);
         Append(new SequenceItem(isWide ? Instruction.Create(Code.Mov_rm32_r32, at, Dword(_random.Next(_count)))
-            : Instruction.Create(Code.Mov_rm8_imm8, at, _random.Next(-128, 128))) { Aim = Aim.Memory, Target = modified, FromEnd = isWide ? 4 : _random.Next(1, 5) });
+            : Instruction.Create(Code.Mov_rm8_imm8, at, _random.Next(-128, 128))) { Aim = Aim.Memory, Target = modified,
+            FromEnd = isWide ? 4 : _random.Next(1, 5) });
         for (int between = _random.Next(3); between > 0; between--)
         {
             _frozen[number] = true;

@@ -3,9 +3,9 @@ using Qkvm.Accel.Tcg.Interpreter;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>Random sequences whose memory operands stay (nearly always) in the scratch memory. While it appends instructions it
-/// knows which registers point there, which hold small numbers, and which flags are undefined: before something reads those, it defines
-/// them, so that nothing undefined spreads.</summary>
+/// <summary>Random sequences whose memory operands stay (nearly always) in the scratch memory. While it appends
+/// instructions it knows which registers point there, which hold small numbers, and which flags are undefined: before
+/// something reads those, it defines them, so that nothing undefined spreads.</summary>
 /// <remarks>Here: what is known, and appending. SequenceFuzzer.Operands aims memory operands, SequenceFuzzer.Flow makes
 /// control flow.</remarks>
 sealed unsafe partial class SequenceFuzzer
@@ -58,7 +58,8 @@ sealed unsafe partial class SequenceFuzzer
         // Half of all sequences have none, so that what the others cost them shows.
         _avx512Share = HostOracle.HasAvx512 && Chance(50) ? _random.Next(3, 22) : 0;
         for (int i = 0; i < _count; i++)
-            _known[i] = i is Rsp || Chance(i == 5 ? 70 : 40) ? new Value(Kind.Pointer) : Chance(30) ? new Value(Kind.Small) : default;
+            _known[i] = i is Rsp || Chance(i == 5 ? 70 : 40) ? new Value(Kind.Pointer) : Chance(30)
+                ? new Value(Kind.Small) : default;
         _known.CopyTo(_initial, 0);
         Array.Clear(_frozen);
         _functions.Clear();
@@ -68,7 +69,8 @@ sealed unsafe partial class SequenceFuzzer
         (_undefined, _undefinedX87) = (0, 0);
         int length = _random.Next(4, 41);
         while (_items.Count < length) Step();
-        Append(new SequenceItem(Instruction.CreateBranch(_isLong ? Code.Jmp_rel32_64 : Code.Jmp_rel32_32, SequenceArena.Exit)));
+        Append(new SequenceItem(Instruction.CreateBranch(_isLong ? Code.Jmp_rel32_64
+            : Code.Jmp_rel32_32, SequenceArena.Exit)));
         SequenceItem? patched = Chance(25) ? _modified : null;
         foreach (Function function in _functions) _items.AddRange(function.Items);
         return new Sequence(_bits) { Items = _items, Patched = patched };
@@ -82,7 +84,9 @@ sealed unsafe partial class SequenceFuzzer
         {
             gpr[i] = _initial[i].Kind switch
             {
-                Kind.Pointer => SequenceArena.Scratch + (ulong)(random.Next(3) == 0 ? random.Next(2, 7) * SequenceArena.PageSize - random.Next(4) * 64
+                Kind.Pointer =>
+                    SequenceArena.Scratch + (ulong)(random.Next(3) == 0
+                    ? random.Next(2, 7) * SequenceArena.PageSize - random.Next(4) * 64
                     : random.Next(0x1400, SequenceArena.ScratchSize - 0x1400) & -64),
                 Kind.Small => (ulong)random.Next(-64, 65),
                 _ => Number(random),
@@ -92,7 +96,8 @@ sealed unsafe partial class SequenceFuzzer
         // Now and then into a guard page.
         int guarded = random.Next(_count);
         if (random.Next(12) == 0 && _initial[guarded].Kind == Kind.Pointer)
-            gpr[guarded] = SequenceArena.Scratch + (ulong)(random.Next(2) == 0 ? 0 : SequenceArena.ScratchSize - random.Next(3) * 64);
+            gpr[guarded] = SequenceArena.Scratch
+                + (ulong)(random.Next(2) == 0 ? 0 : SequenceArena.ScratchSize - random.Next(3) * 64);
         return gpr;
     }
 
@@ -169,20 +174,23 @@ sealed unsafe partial class SequenceFuzzer
         }
         Add(item);
         if (UndefinedResults.IsX87(x)) _undefinedX87 = UndefinedResults.X87(x);
-        bool isShift = x.Mnemonic is Mnemonic.Shl or Mnemonic.Sal or Mnemonic.Shr or Mnemonic.Sar or Mnemonic.Rol or Mnemonic.Ror or Mnemonic.Rcl
+        bool isShift = x.Mnemonic is Mnemonic.Shl or Mnemonic.Sal or Mnemonic.Shr or Mnemonic.Sar or Mnemonic.Rol
+            or Mnemonic.Ror or Mnemonic.Rcl
             or Mnemonic.Rcr or Mnemonic.Shld or Mnemonic.Shrd;
         // REP with a count of 0 compares nothing.
         bool maySkip = isShift || x.HasRepPrefix || x.HasRepnePrefix;
         if (!maySkip) _undefined &= ~Flags(x.RflagsWritten | x.RflagsCleared | x.RflagsSet);
         int bits = (x.Op0Kind == OpKind.Register ? x.Op0Register.GetSize() : x.MemorySize.GetSize()) * 8;
         _undefined |= !isShift ? UndefinedResults.Flags(x, 0, bits)
-            : Rflags.Af | Rflags.Of | (bits < 32 ? Rflags.Cf : 0) | (x.Mnemonic is Mnemonic.Shld or Mnemonic.Shrd ? Rflags.Arithmetic : 0);
+            : Rflags.Af | Rflags.Of | (bits < 32 ? Rflags.Cf : 0)
+            | (x.Mnemonic is Mnemonic.Shld or Mnemonic.Shrd ? Rflags.Arithmetic : 0);
         Value stack = _known[Rsp];
         int written = WrittenBy(x);
         _written |= written;
         for (int i = 0; i < _count; i++)
             if ((written >> i & 1) != 0) _known[i] = default;
-        if (x.Mnemonic is Mnemonic.Push or Mnemonic.Pop or Mnemonic.Pushf or Mnemonic.Pushfd or Mnemonic.Pushfq or Mnemonic.Popf or Mnemonic.Popfd
+        if (x.Mnemonic is Mnemonic.Push or Mnemonic.Pop or Mnemonic.Pushf or Mnemonic.Pushfd or Mnemonic.Pushfq
+            or Mnemonic.Popf or Mnemonic.Popfd
             or Mnemonic.Popfq && x.Op0Register.GetFullRegister() != Register.RSP)
             SetPointer(Rsp, stack, x.StackPointerIncrement);
     }
@@ -197,7 +205,8 @@ sealed unsafe partial class SequenceFuzzer
     void SetPointer(int register, Value from, int change)
     {
         int delta = from.Delta + change;
-        _known[register] = from.Kind == Kind.Pointer && Math.Abs(delta) <= Farthest ? new Value(Kind.Pointer, delta) : default;
+        _known[register] = from.Kind == Kind.Pointer && Math.Abs(delta) <= Farthest ? new Value(Kind.Pointer, delta)
+            : default;
     }
 
     /// <summary>A bit for each general register that changes, RSP of pushes included.</summary>
@@ -205,7 +214,8 @@ sealed unsafe partial class SequenceFuzzer
     {
         int written = 0;
         foreach (UsedRegister used in _info.GetInfo(x).GetUsedRegisters())
-            if (used.Access is OpAccess.Write or OpAccess.ReadWrite or OpAccess.CondWrite or OpAccess.ReadCondWrite && used.Register.IsGPR())
+            if (used.Access is OpAccess.Write or OpAccess.ReadWrite or OpAccess.CondWrite or OpAccess.ReadCondWrite
+                && used.Register.IsGPR())
                 written |= 1 << used.Register.GetFullRegister().GetNumber();
         return written;
     }
@@ -218,7 +228,8 @@ sealed unsafe partial class SequenceFuzzer
         return false;
     }
 
-    /// <summary>One of several instructions that define all arithmetic flags; changes no register that matters.</summary>
+    /// <summary>One of several instructions that define all arithmetic flags; changes no register that
+    /// matters.</summary>
     void DefineFlags(in Instruction before)
     {
         int used = 0;
@@ -240,7 +251,8 @@ sealed unsafe partial class SequenceFuzzer
         if (isFree) _written |= 1 << number;
     }
 
-    static ulong Flags(RflagsBits bits) => ((bits & RflagsBits.CF) != 0 ? Rflags.Cf : 0) | ((bits & RflagsBits.PF) != 0 ? Rflags.Pf : 0)
+    static ulong Flags(RflagsBits bits) =>
+        ((bits & RflagsBits.CF) != 0 ? Rflags.Cf : 0) | ((bits & RflagsBits.PF) != 0 ? Rflags.Pf : 0)
         | ((bits & RflagsBits.AF) != 0 ? Rflags.Af : 0) | ((bits & RflagsBits.ZF) != 0 ? Rflags.Zf : 0)
         | ((bits & RflagsBits.SF) != 0 ? Rflags.Sf : 0) | ((bits & RflagsBits.OF) != 0 ? Rflags.Of : 0);
 

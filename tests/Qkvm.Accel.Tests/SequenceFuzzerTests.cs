@@ -7,7 +7,8 @@ namespace Qkvm.Accel.Tests;
 [CollectionDefinition(nameof(SequenceFuzzerTests), DisableParallelization = true)]
 public sealed class AloneInTheProcess;
 
-/// <summary>Random sequences through the vCPU's run loop and on the host: all state, memory and faults must agree.</summary>
+/// <summary>Random sequences through the vCPU's run loop and on the host: all state, memory and faults must
+/// agree.</summary>
 [Collection(nameof(SequenceFuzzerTests))]
 public sealed class SequenceFuzzerTests
 {
@@ -16,7 +17,8 @@ public sealed class SequenceFuzzerTests
     [Theory]
     [InlineData(1, 100_000, 500, true)]
     [InlineData(3, 100_000, 500, false)]
-    public void Sequences_leave_what_they_leave_on_the_host(int seed, int instructions, int mnemonics, bool translated) =>
+    public void Sequences_leave_what_they_leave_on_the_host(int seed, int instructions, int mnemonics,
+        bool translated) =>
         Compare(64, seed, instructions, mnemonics, translated);
 
     [Code32Theory]
@@ -28,7 +30,8 @@ public sealed class SequenceFuzzerTests
     [Theory]
     [InlineData(5, 40_000, 400, true)]
     [InlineData(6, 20_000, 400, false)]
-    public void Nothing_depends_on_what_this_processor_makes_of_undefined_results(int seed, int instructions, int mnemonics, bool translated) =>
+    public void Nothing_depends_on_what_this_processor_makes_of_undefined_results(int seed, int instructions,
+        int mnemonics, bool translated) =>
         Compare(64, seed, instructions, mnemonics, translated, scrambles: true);
 
     [Code32Theory]
@@ -36,7 +39,8 @@ public sealed class SequenceFuzzerTests
     public void Nor_does_anything_in_32_bit_code(int seed, int instructions, int mnemonics, bool translated) =>
         Compare(32, seed, instructions, mnemonics, translated, scrambles: true);
 
-    static void Compare(int bits, int seed, int instructions, int mnemonics, bool translated, bool scrambles = false) => OnItsOwnThread(() =>
+    static void Compare(int bits, int seed, int instructions, int mnemonics, bool translated, bool scrambles = false) =>
+        OnItsOwnThread(() =>
     {
         using var judge = new SequenceJudge(bits, translated, scrambles);
         var reports = new List<string>();
@@ -45,13 +49,14 @@ public sealed class SequenceFuzzerTests
         Assert.True(reports.Count == 0, string.Join('\n', reports));
         Assert.Equal(0, judge.Endless);
         Assert.True(judge.Mnemonics.Count >= HostNeeds.Kinds(mnemonics), $"only {judge.Mnemonics.Count} mnemonics");
-        Assert.True(judge.Compared > judge.Sequences * 2, $"{judge.Compared} runs of {judge.Sequences} sequences compared, {judge.Unjudged} left the arena");
+        Assert.True(judge.Compared > judge.Sequences * 2, $"{judge.Compared} runs of {judge.Sequences} sequences " +
+            $"compared, {judge.Unjudged} left the arena");
         // Those that end with a fault are shorter than they look, and loops longer.
         Assert.True(!scrambles || judge.Steps > judge.Instructions, $"{judge.Steps} steps");
     });
 
-    /// <summary>"fuzz SECONDS [SEED [BITS [VENDOR]]]": both modes in turn, or one, until the time is up; the guest's processor is of both
-    /// makers in turn, or of one. Exit status 1 if anything differed.</summary>
+    /// <summary>"fuzz SECONDS [SEED [BITS [VENDOR]]]": both modes in turn, or one, until the time is up; the guest's
+    /// processor is of both makers in turn, or of one. Exit status 1 if anything differed.</summary>
     public static int Main(string[] arguments)
     {
         if (arguments is not ["fuzz", var time, ..] || !double.TryParse(time, out double seconds))
@@ -77,7 +82,8 @@ public sealed class SequenceFuzzerTests
             {
                 // The translator three times out of four, random results for undefined ones once.
                 bool translated = round / 2 % 4 != 3, scrambles = round / 2 % 4 == 2;
-                using var judge = new SequenceJudge(only != 0 ? only : round % 2 == 0 ? 64 : 32, translated, scrambles, vendors[(round + round / 2) % vendors.Length]);
+                using var judge = new SequenceJudge(only != 0 ? only : round % 2 == 0 ? 64
+                    : 32, translated, scrambles, vendors[(round + round / 2) % vendors.Length]);
                 double end = Math.Min(seconds, clock.Elapsed.TotalSeconds + Math.Max(seconds / 10, 5));
                 while (clock.Elapsed.TotalSeconds < end && differences < Shown)
                 {
@@ -86,13 +92,16 @@ public sealed class SequenceFuzzerTests
                     Console.WriteLine(report);
                 }
                 (instructions, runs) = (instructions + judge.Instructions, runs + judge.Compared);
-                (faults, unjudged, endless) = (faults + judge.Faults, unjudged + judge.Unjudged, endless + judge.Endless);
+                (faults, unjudged, endless) =
+                    (faults + judge.Faults, unjudged + judge.Unjudged, endless + judge.Endless);
             }
         });
         double taken = clock.Elapsed.TotalSeconds;
-        Console.WriteLine($"{instructions} instructions in {taken:f0} s, {instructions / taken:f0} per second; {runs} runs compared, {faults} ended with a fault, "
+        Console.WriteLine($"{instructions} instructions in {taken:f0} s, {instructions / taken:f0} per second; " +
+            $"{runs} runs compared, {faults} ended with a fault, "
             + $"{unjudged} left the arena, {endless} did not end");
-        Console.WriteLine(differences == 0 ? "no difference" : $"{differences} differences{(differences == Shown ? ", stopped" : "")}");
+        Console.WriteLine(differences == 0 ? "no difference" : $"{differences} " +
+            $"differences{(differences == Shown ? ", stopped" : "")}");
         return differences == 0 ? 0 : 1;
     }
 

@@ -7,14 +7,17 @@ using static Iced.Intel.AssemblerRegisters;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>A guest that runs sequences in user mode at the addresses of <see cref="SequenceArena"/>, through the vCPU's own loop. A
-/// little kernel enters them by IRET and ends them by its interrupt handlers, so nothing here knows how the CPU works.</summary>
+/// <summary>A guest that runs sequences in user mode at the addresses of <see cref="SequenceArena"/>, through the
+/// vCPU's own loop. A little kernel enters them by IRET and ends them by its interrupt handlers, so nothing here knows
+/// how the CPU works.</summary>
 sealed unsafe class SequenceGuest : IDisposable
 {
-    const ulong Gdt = 0x1000, Idt = 0x2000, Tss = 0x3000, Handlers = 0x4000, Enter = 0x6000, Stack = 0x8000, Frame = 0x9000;
+    const ulong Gdt = 0x1000, Idt = 0x2000, Tss = 0x3000, Handlers = 0x4000, Enter = 0x6000, Stack = 0x8000,
+        Frame = 0x9000;
     const ulong Tables = 0x100000, ArenaTable = Tables + 0x3000;
     const int HandlerStep = 16;
-    const ushort KernelCode = 0x10, KernelData = 0x18, UserCode32 = 0x23, UserData = 0x2B, UserCode64 = 0x33;    // as on Linux
+    // as on Linux
+    const ushort KernelCode = 0x10, KernelData = 0x18, UserCode32 = 0x23, UserData = 0x2B, UserCode64 = 0x33;
     const ulong Flags = Rflags.If | 2;
     public static readonly TimeSpan DefaultPatience = TimeSpan.FromSeconds(20);
 
@@ -56,12 +59,14 @@ sealed unsafe class SequenceGuest : IDisposable
     /// <summary>What the sequence left of RFLAGS.</summary>
     public ulong FlagsAfter { get; private set; }
 
-    public ReadOnlySpan<byte> CodeAt(ulong address, int length) => new(_code.Pointer + (address - SequenceArena.Code), length);
+    public ReadOnlySpan<byte> CodeAt(ulong address, int length) =>
+        new(_code.Pointer + (address - SequenceArena.Code), length);
 
     /// <summary>Writes code as a device would.</summary>
     public void Write(ulong address, ReadOnlySpan<byte> code) => _machine.Memory.Write(address, code.ToArray());
 
-    /// <summary>Runs until the exit or a fault. Registers are input and output; <paramref name="flags"/> are arithmetic.</summary>
+    /// <summary>Runs until the exit or a fault. Registers are input and output; <paramref name="flags"/> are
+    /// arithmetic.</summary>
     public SequenceEnd Run(ulong start, ulong flags)
     {
         int size = _bits / 8;
@@ -90,7 +95,8 @@ sealed unsafe class SequenceGuest : IDisposable
         FlagsAfter = Pop(2);
         State->Gpr[4] = Pop(3);
         if (vector == SequenceArena.Done) return new SequenceEnd(vector, rip - 2);
-        return vector == Vector.PageFault ? new SequenceEnd(vector, rip, error, State->Cr2) : new SequenceEnd(vector, rip);
+        return vector == Vector.PageFault ? new SequenceEnd(vector, rip, error, State->Cr2)
+            : new SequenceEnd(vector, rip);
 
         ulong Pop(int index) => _machine.Memory.Read(frame + (ulong)(index * size), size);
 
@@ -117,7 +123,8 @@ sealed unsafe class SequenceGuest : IDisposable
 
     static bool HasErrorCode(int vector) => vector is 8 or (>= 10 and <= 14) or 17 or 21;
 
-    /// <summary>The kernel's first megabytes for the supervisor, the arena's pages for the user, nothing between them.</summary>
+    /// <summary>The kernel's first megabytes for the supervisor, the arena's pages for the user, nothing between
+    /// them.</summary>
     void FillTables()
     {
         const ulong user = 7, wide = 0x83;
@@ -141,7 +148,8 @@ sealed unsafe class SequenceGuest : IDisposable
                 Set(ArenaTable, at >> 12 & (isLong ? 0x1FFu : 0x3FFu), at | user);
         }
 
-        void Set(ulong table, ulong index, ulong value) => _machine.Memory.Write(table + index * (ulong)entry, entry, value);
+        void Set(ulong table, ulong index, ulong value) =>
+            _machine.Memory.Write(table + index * (ulong)entry, entry, value);
     }
 
     /// <summary>Descriptors, a task's ring 0 stack, and a handler for each vector that tells it to a port.</summary>

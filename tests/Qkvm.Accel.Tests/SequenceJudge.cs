@@ -5,7 +5,8 @@ using Qkvm.Accel.Tcg.Interpreter;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>Runs sequences in the guest and on the host, compares what they leave, and makes what differs small.</summary>
+/// <summary>Runs sequences in the guest and on the host, compares what they leave, and makes what differs
+/// small.</summary>
 sealed unsafe class SequenceJudge : IDisposable
 {
     const int Runs = 3, XsaveSize = 0xC00, WarmRuns = 1200, LongestMinimising = 10_000;
@@ -18,7 +19,8 @@ sealed unsafe class SequenceJudge : IDisposable
     readonly byte[] _pool = new byte[SequenceArena.ScratchSize * 2];
 
     /// <param name="translated">On the translator; or on the interpreter.</param>
-    /// <param name="scrambles">On the host all that is undefined is made random: see <see cref="SequenceOracle.Scrambles"/>.</param>
+    /// <param name="scrambles">On the host all that is undefined is made random: see
+    /// <see cref="SequenceOracle.Scrambles"/>.</param>
     /// <param name="vendor">Of the guest's processor; null: the usual one.</param>
     public SequenceJudge(int bits, bool translated, bool scrambles = false, string? vendor = null)
     {
@@ -45,8 +47,9 @@ sealed unsafe class SequenceJudge : IDisposable
     /// <summary>Runs that left the arena, so that the host could not be asked.</summary>
     public long Unjudged { get; private set; }
 
-    /// <summary>Sequences that the guest did not finish in time. A return address that the sequence itself overwrote may be why; on a
-    /// CPU other than the interpreter, that the interpreter finishes the same seed says that something is wrong.</summary>
+    /// <summary>Sequences that the guest did not finish in time. A return address that the sequence itself overwrote
+    /// may be why; on a CPU other than the interpreter, that the interpreter finishes the same seed says that something
+    /// is wrong.</summary>
     public long Endless { get; private set; }
 
     /// <summary>Mnemonics seen.</summary>
@@ -112,7 +115,8 @@ sealed unsafe class SequenceJudge : IDisposable
         {
             shrank = false;
             for (int i = sequence.Items.Count - 1; i >= 0 && clock.ElapsedMilliseconds < LongestMinimising; i--)
-                if (sequence.Without(i) is { } without && without.Place(start) && Differs(without, start, inputs, scratch, isHot) != null)
+                if (sequence.Without(i) is { } without && without.Place(start)
+                    && Differs(without, start, inputs, scratch, isHot) != null)
                     (sequence, shrank) = (without, true);
         }
         while (shrank);
@@ -185,7 +189,8 @@ sealed unsafe class SequenceJudge : IDisposable
         }
     }
 
-    /// <summary>Within the sequence, with accesses only within the arena, and nothing that processors disagree on.</summary>
+    /// <summary>Within the sequence, with accesses only within the arena, and nothing that processors disagree
+    /// on.</summary>
     static bool IsOurs(Sequence sequence, SequenceEnd end)
     {
         // With TF set, the jump to the exit may be the last.
@@ -195,18 +200,21 @@ sealed unsafe class SequenceJudge : IDisposable
             if (item.Address == end.Rip) return !Differs(item.Instruction.Mnemonic, end.Number);
         return false;
 
-        // Some let unaligned operands of SHA instructions pass, change registers before POPA reaches what it cannot read, or name the
-        // first byte of a masked store that writes only others.
+        // Some let unaligned operands of SHA instructions pass, change registers before POPA reaches what it cannot
+        // read, or name the first byte of a masked store that writes only others.
         static bool Differs(Mnemonic faulted, int vector) =>
-            faulted is Mnemonic.Popa or Mnemonic.Popad or Mnemonic.Maskmovq or Mnemonic.Maskmovdqu or Mnemonic.Vmaskmovdqu
+            faulted is Mnemonic.Popa or Mnemonic.Popad or Mnemonic.Maskmovq or Mnemonic.Maskmovdqu
+                or Mnemonic.Vmaskmovdqu
             || vector == Vector.GeneralProtection && faulted.ToString().StartsWith("Sha", StringComparison.Ordinal);
     }
 
-    /// <summary>After an interrupt or a trap, some hypervisors' hosts cannot return to an RSP that is not canonical.</summary>
+    /// <summary>After an interrupt or a trap, some hypervisors' hosts cannot return to an RSP that is not
+    /// canonical.</summary>
     bool IsOfHypervisor(SequenceEnd mine, SequenceEnd host)
     {
         long rsp = (long)_oracle.State->Gpr[4];
-        return host != mine && (host.Number is Vector.GeneralProtection or Vector.InvalidOpcode) && rsp << 16 >> 16 != rsp;
+        return host != mine && (host.Number is Vector.GeneralProtection or Vector.InvalidOpcode)
+            && rsp << 16 >> 16 != rsp;
     }
 
     SequenceEnd RunGuest(Input input, ulong start)
@@ -242,15 +250,18 @@ sealed unsafe class SequenceJudge : IDisposable
         HostOracle.Registers* theirs = _oracle.State;
         int count = _bits == 64 ? 16 : 8;
         for (int i = 0; i < count; i++)
-            if (_guest.State->Gpr[i] != theirs->Gpr[i]) text.Append($"  register {i}: {_guest.State->Gpr[i]:x}, on the host {theirs->Gpr[i]:x}\n");
-        SequenceItem? last = sequence.Items.Find(item => item.Address == mine.Rip) ?? sequence.Items.Find(item => item.Instruction.NearBranch64 == SequenceArena.Exit);
+            if (_guest.State->Gpr[i] != theirs->Gpr[i])
+                text.Append($"  register {i}: {_guest.State->Gpr[i]:x}, on the host {theirs->Gpr[i]:x}\n");
+        SequenceItem? last = sequence.Items.Find(item => item.Address == mine.Rip)
+            ?? sequence.Items.Find(item => item.Instruction.NearBranch64 == SequenceArena.Exit);
         ulong undefined = UndefinedAt(last, mine);
         // What translated code is about to overwrite it does not keep: a fault's frame may hold older flags.
         if (_translated && mine.Number != SequenceArena.Done) undefined |= Rflags.Arithmetic;
         // The host's TF may be the one that steps, and some hypervisors' hosts lose NT in an interrupt.
         ulong compared = Rflags.Arithmetic | Rflags.Df | Rflags.Ac | Rflags.Id | (_scrambles ? 0 : Rflags.Tf);
         ulong difference = (_guest.FlagsAfter ^ theirs->Flags) & compared & ~undefined;
-        if (difference != 0) text.Append($"  flags {_guest.FlagsAfter:x}, on the host {theirs->Flags:x}; {difference:x} differ\n");
+        if (difference != 0)
+            text.Append($"  flags {_guest.FlagsAfter:x}, on the host {theirs->Flags:x}; {difference:x} differ\n");
         byte* left = _guest.State->Xsave.Bytes, right = stackalloc byte[sizeof(XsaveArea)];
         _oracle.UnloadVectors(right);
         byte* entered = stackalloc byte[sizeof(XsaveArea)];
@@ -268,7 +279,8 @@ sealed unsafe class SequenceJudge : IDisposable
                 if (UndefinedResults.MayKeepUpper(last.Instruction, i, 16)) Copy(XsaveArea.YmmHigh0 + i * 16, 16);
                 if (UndefinedResults.MayKeepUpper(last.Instruction, i, 32)) Copy(XsaveArea.ZmmHigh0 + i * 32, 32);
             }
-        *(ushort*)(right + XsaveArea.Fsw) = MergeX87(*(ushort*)(right + XsaveArea.Fsw), *(ushort*)(left + XsaveArea.Fsw), last);
+        *(ushort*)(right + XsaveArea.Fsw) =
+            MergeX87(*(ushort*)(right + XsaveArea.Fsw), *(ushort*)(left + XsaveArea.Fsw), last);
         Same(text, "x87 control", left, right, 0, 5);
         Same(text, "MXCSR", left, right, XsaveArea.Mxcsr, 4);
         for (int i = 0; i < 8; i++) Same(text, $"ST{i}", left, right, XsaveArea.St0 + i * 16, 10);
@@ -278,15 +290,19 @@ sealed unsafe class SequenceJudge : IDisposable
         {
             for (int i = 0; i < 8; i++) Same(text, $"k{i}", left, right, XsaveArea.Opmask0 + i * 8, 8);
             for (int i = 0; i < count; i++) Same(text, $"ZMM{i} high", left, right, XsaveArea.ZmmHigh0 + i * 32, 32);
-            for (int i = 16; i < count * 2; i++) Same(text, $"ZMM{i}", left, right, XsaveArea.Zmm16 + (i - 16) * 64, 64);
+            for (int i = 16; i < count * 2; i++)
+                Same(text, $"ZMM{i}", left, right, XsaveArea.Zmm16 + (i - 16) * 64, 64);
         }
         if (!SequenceOracle.Scratch.SequenceEqual(_guest.Scratch))
         {
-            int where = SequenceOracle.Scratch.CommonPrefixLength(_guest.Scratch), shown = Math.Min(16, SequenceArena.ScratchSize - where);
-            text.Append($"  memory at {SequenceArena.Scratch + (ulong)where:x}: {Convert.ToHexString(_guest.Scratch.Slice(where, shown))}, on the host "
+            int where = SequenceOracle.Scratch.CommonPrefixLength(_guest.Scratch),
+                shown = Math.Min(16, SequenceArena.ScratchSize - where);
+            text.Append($"  memory at {SequenceArena.Scratch + (ulong)where:x}: " +
+                $"{Convert.ToHexString(_guest.Scratch.Slice(where, shown))}, on the host "
                 + $"{Convert.ToHexString(SequenceOracle.Scratch.Slice(where, shown))}\n");
         }
-        if (!SequenceOracle.Code.Slice(at, length).SequenceEqual(_guest.CodeAt(sequence.Start, length))) text.Append("  code\n");
+        if (!SequenceOracle.Code.Slice(at, length).SequenceEqual(_guest.CodeAt(sequence.Start, length)))
+            text.Append("  code\n");
         return text.Length > 0 && mine == host ? $"  end: {mine}\n{text}" : text.ToString();
 
         void Copy(int offset, int size) => Buffer.MemoryCopy(left + offset, right + offset, size, size);
@@ -296,14 +312,16 @@ sealed unsafe class SequenceJudge : IDisposable
     static ulong UndefinedAt(SequenceItem? last, SequenceEnd end)
     {
         if (last == null) return 0;
-        // After a fault, CMPS and SCAS leave the flags they found, says Intel SDM vol. 2, REP; other processors those of the last round.
-        bool isComparison = last.Instruction.Mnemonic is Mnemonic.Cmpsb or Mnemonic.Cmpsw or Mnemonic.Cmpsd or Mnemonic.Cmpsq or Mnemonic.Scasb
+        // After a fault, CMPS and SCAS leave the flags they found, says Intel SDM vol. 2, REP; other processors those
+        // of the last round.
+        bool isComparison = last.Instruction.Mnemonic is Mnemonic.Cmpsb or Mnemonic.Cmpsw or Mnemonic.Cmpsd
+            or Mnemonic.Cmpsq or Mnemonic.Scasb
             or Mnemonic.Scasw or Mnemonic.Scasd or Mnemonic.Scasq;
         return isComparison && end.Number != SequenceArena.Done ? Rflags.Arithmetic : last.Undefined;
     }
 
-    /// <summary>The x87's status word, but what is undefined in it as another has it. With an exception pending, even comparisons have not
-    /// defined anything.</summary>
+    /// <summary>The x87's status word, but what is undefined in it as another has it. With an exception pending, even
+    /// comparisons have not defined anything.</summary>
     static ushort MergeX87(ushort status, ushort other, SequenceItem? last)
     {
         const int pending = 0x80;
@@ -311,14 +329,16 @@ sealed unsafe class SequenceJudge : IDisposable
         return (ushort)(status & ~undefined | other & undefined);
     }
 
-    /// <summary>TOP becomes 0, tags valid: registers keep their numbers, which the image counts from TOP. Intel SDM vol. 1, section 9.5.1.</summary>
+    /// <summary>TOP becomes 0, tags valid: registers keep their numbers, which the image counts from TOP. Intel SDM
+    /// vol. 1, section 9.5.1.</summary>
     static void EnterMmx(byte* image)
     {
         const int registers = 8, size = 16, topShift = 11, topMask = 7 << topShift;
         ref ushort status = ref *(ushort*)(image + XsaveArea.Fsw);
         int top = status >> topShift & 7;
         var before = new ReadOnlySpan<byte>(image + XsaveArea.St0, registers * size).ToArray();
-        for (int i = 0; i < registers; i++) before.AsSpan((i - top & 7) * size, size).CopyTo(new Span<byte>(image + XsaveArea.St0 + i * size, size));
+        for (int i = 0; i < registers; i++)
+            before.AsSpan((i - top & 7) * size, size).CopyTo(new Span<byte>(image + XsaveArea.St0 + i * size, size));
         status &= unchecked((ushort)~topMask);
         image[XsaveArea.Ftw] = 0xFF;
     }
@@ -327,17 +347,20 @@ sealed unsafe class SequenceJudge : IDisposable
     {
         var left = new ReadOnlySpan<byte>(mine + at, count);
         var right = new ReadOnlySpan<byte>(host + at, count);
-        if (!left.SequenceEqual(right)) text.Append($"  {what}: {Convert.ToHexString(left)}, on the host {Convert.ToHexString(right)}\n");
+        if (!left.SequenceEqual(right))
+            text.Append($"  {what}: {Convert.ToHexString(left)}, on the host {Convert.ToHexString(right)}\n");
     }
 
     string Report(Sequence sequence, int seed, Input[] inputs, string difference)
     {
-        var text = new StringBuilder($"{_bits} bits, seed {seed} (again: fuzz 1 {seed} {_bits})\n{sequence}{difference}");
+        var text = new StringBuilder($"{_bits} bits, seed {seed} (again: fuzz 1 {seed} {_bits})\n" +
+            $"{sequence}{difference}");
         for (int run = 0; run < inputs.Length; run++)
         {
             text.Append($"inputs of run {run}: flags {inputs[run].Flags:x}");
             for (int i = 0; i < (_bits == 64 ? 16 : 8); i++) text.Append($" {i}={inputs[run].Gpr[i]:x}");
-            text.Append($" FCW, FSW {Convert.ToHexString(inputs[run].Xsave, 0, 4)} MXCSR {BitConverter.ToUInt32(inputs[run].Xsave, XsaveArea.Mxcsr):x}\n");
+            text.Append($" FCW, FSW {Convert.ToHexString(inputs[run].Xsave, 0, 4)} MXCSR " +
+                $"{BitConverter.ToUInt32(inputs[run].Xsave, XsaveArea.Mxcsr):x}\n");
         }
         return text.ToString();
     }

@@ -5,18 +5,21 @@ using static Iced.Intel.AssemblerRegisters;
 
 namespace Qkvm.Accel.Tests;
 
-// A stand-in for processors of other makers: before each instruction of a sequence, whatever is undefined there gets a random value. If a
-// judge finds no difference then, nothing of what a sequence leaves depends on what this processor makes of undefined results.
+// A stand-in for processors of other makers: before each instruction of a sequence, whatever is undefined there gets a
+// random value. If a judge finds no difference then, nothing of what a sequence leaves depends on what this processor
+// makes of undefined results.
 //
-// How: the sequence runs step by step, by TF. It stays where it is and as it is, so that addresses, return addresses and code that
-// changes itself are right. The handler of the trap finds in a table, by RIP, what is undefined before the instruction that comes next,
-// and turns random bits of that in the interrupted context: arithmetic flags, and C0 to C3 of the x87. What was undefined and has been
-// defined meanwhile is not in the table any more; a register that would be undefined no sequence makes (SequenceFuzzer). REP stops after
-// each element; flags that change between two of them the next overwrites. The sequence does not see the TF of stepping: the handler
-// takes it out of what PUSHF has pushed, and sets it again after POPF. If POPF sets it, that trap is the sequence's own.
+// How: the sequence runs step by step, by TF. It stays where it is and as it is, so that addresses, return addresses
+// and code that changes itself are right. The handler of the trap finds in a table, by RIP, what is undefined before
+// the instruction that comes next, and turns random bits of that in the interrupted context: arithmetic flags, and C0
+// to C3 of the x87. What was undefined and has been defined meanwhile is not in the table any more; a register that
+// would be undefined no sequence makes (SequenceFuzzer). REP stops after each element; flags that change between two of
+// them the next overwrites. The sequence does not see the TF of stepping: the handler takes it out of what PUSHF has
+// pushed, and sets it again after POPF. If POPF sets it, that trap is the sequence's own.
 sealed unsafe partial class SequenceOracle
 {
-    /// <summary>Of an entry of the table: what undefined arithmetic flags and, above, C0 to C3 leave room for.</summary>
+    /// <summary>Of an entry of the table: what undefined arithmetic flags and, above, C0 to C3 leave room
+    /// for.</summary>
     const int PushesFlags = 0x8000, PopsFlags = 0x4000, FlagsMask = 0xFFF, X87Shift = 16;
 
     // Of ucontext_t, and of the XSAVE image that it points to.
@@ -30,7 +33,8 @@ sealed unsafe partial class SequenceOracle
     /// <summary>Traps of the last run, each with another instruction to come.</summary>
     public long Steps => Tells->Steps;
 
-    /// <summary>What is undefined before each instruction of a sequence that lies at its place; or that nothing is.</summary>
+    /// <summary>What is undefined before each instruction of a sequence that lies at its place; or that nothing
+    /// is.</summary>
     public void Describe(Sequence sequence, bool isUndefined)
     {
         foreach (SequenceItem item in sequence.Items)
@@ -42,12 +46,13 @@ sealed unsafe partial class SequenceOracle
         }
     }
 
-    /// <summary>In the handler of SIGTRAP, outside the oracle's own code; goes to <paramref name="note"/> if a fault ends the sequence, to <paramref name="end"/>
-    /// if it is done.</summary>
+    /// <summary>In the handler of SIGTRAP, outside the oracle's own code; goes to <paramref name="note"/> if a fault
+    /// ends the sequence, to <paramref name="end"/> if it is done.</summary>
     void EmitStep(Assembler a, Label note, Label end)
     {
         const ulong factor = 6364136223846793005, increment = 1442695040888963407;      // Knuth's MMIX
-        Label pops = a.CreateLabel(), pushes = a.CreateLabel(), elsewhere = a.CreateLabel(), done = a.CreateLabel(), last = a.CreateLabel();
+        Label pops = a.CreateLabel(), pushes = a.CreateLabel(), elsewhere = a.CreateLabel(), done = a.CreateLabel(),
+            last = a.CreateLabel();
         a.cmp(__dword_ptr[Address(&Tells->IsStepping)], 0);
         a.je(note);
         a.cmp(__dword_ptr[rdx + ContextTrap], Tcg.Vector.Debug);
@@ -108,7 +113,8 @@ sealed unsafe partial class SequenceOracle
 
     uint* MapSteps()
     {
-        void* at = Libc.mmap(null, SequenceArena.CodeSize * sizeof(uint), Libc.ProtRead | Libc.ProtWrite, Libc.MapPrivate | Libc.MapAnonymous | Libc.MapNoReserve, -1, 0);
+        void* at = Libc.mmap(null, SequenceArena.CodeSize * sizeof(uint), Libc.ProtRead | Libc.ProtWrite,
+            Libc.MapPrivate | Libc.MapAnonymous | Libc.MapNoReserve, -1, 0);
         return at != (void*)-1 ? (uint*)at : throw new HostException("no memory for the oracle", Libc.Errno);
     }
 

@@ -7,7 +7,8 @@ using static Iced.Intel.AssemblerRegisters;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>How a sequence ended: <see cref="SequenceArena.Done"/>, or with a fault's vector at this instruction.</summary>
+/// <summary>How a sequence ended: <see cref="SequenceArena.Done"/>, or with a fault's vector at this
+/// instruction.</summary>
 /// <param name="Address">CR2 of a page fault.</param>
 readonly record struct SequenceEnd(int Number, ulong Rip, uint ErrorCode = 0, ulong Address = 0)
 {
@@ -15,7 +16,8 @@ readonly record struct SequenceEnd(int Number, ulong Rip, uint ErrorCode = 0, ul
         : $"fault {Number} at {Rip:x}" + (Number == Vector.PageFault ? $", error {ErrorCode:x}, CR2 {Address:x}" : "");
 }
 
-/// <summary>Addresses that host and guest share: code, scratch memory between guard pages, and where sequences end.</summary>
+/// <summary>Addresses that host and guest share: code, scratch memory between guard pages, and where sequences
+/// end.</summary>
 static class SequenceArena
 {
     public const ulong Base = 0x10000000, Code = Base + 0x1000, Scratch = Base + 0x50000, Exit = Base + 0x60000;
@@ -27,9 +29,10 @@ static class SequenceArena
 
 /// <summary>This very processor runs whole sequences. What they fault on comes back as a result.</summary>
 /// <remarks>Belongs to the thread that made it, which gets an alternate signal stack. One at a time in a process.
-/// A sequence may leave any flags and any RSP. The handler saves them; it clears in the interrupted context the flags that would trap
-/// again on the way out, which begins with an RSP of the oracle's: some hypervisors' hosts do not return to one that is not canonical. A
-/// trap in the oracle's own code was not the sequence's: it goes on there. SequenceOracle.Steps runs sequences step by step.</remarks>
+/// A sequence may leave any flags and any RSP. The handler saves them; it clears in the interrupted context the flags
+/// that would trap again on the way out, which begins with an RSP of the oracle's: some hypervisors' hosts do not
+/// return to one that is not canonical. A trap in the oracle's own code was not the sequence's: it goes on there.
+/// SequenceOracle.Steps runs sequences step by step.</remarks>
 sealed unsafe partial class SequenceOracle : IDisposable
 {
     const int MapFixedNoReplace = 0x100000, AltStackSize = 0x10000, SigTrap = 5, HandlerRoom = 0x2A0;
@@ -37,7 +40,8 @@ sealed unsafe partial class SequenceOracle : IDisposable
     const ulong NoRsp = 0xDEAD_0000_0000_0001, CleanFlags = 2, Trapping = Rflags.Tf | Rflags.Ac | Rflags.Df | Rflags.Rf;
 
     // Of ucontext_t: gregs[] starts at 40. asm/sigcontext.h.
-    const int ContextRsp = 40 + 15 * 8, ContextRip = 40 + 16 * 8, ContextFlags = 40 + 17 * 8, ContextError = 40 + 19 * 8, ContextTrap = 40 + 20 * 8, ContextCr2 = 40 + 22 * 8;
+    const int ContextRsp = 40 + 15 * 8, ContextRip = 40 + 16 * 8, ContextFlags = 40 + 17 * 8,
+        ContextError = 40 + 19 * 8, ContextTrap = 40 + 20 * 8, ContextCr2 = 40 + 22 * 8;
     static readonly int[] s_signals = [.. HostOracle.Faults, HostOracle.WatchdogSignal];
 
     readonly HostOracle _host;
@@ -53,8 +57,8 @@ sealed unsafe partial class SequenceOracle : IDisposable
         public ulong Rip, Error, Address, Flags, Rsp;
         public int IsRunning;
 
-        /// <summary>Of stepping: whether it does, whether the sequence has set TF itself, the entry of the instruction that runs, steps so
-        /// far, the last random number.</summary>
+        /// <summary>Of stepping: whether it does, whether the sequence has set TF itself, the entry of the instruction
+        /// that runs, steps so far, the last random number.</summary>
         public int IsStepping, OwnTrapFlag;
         public uint Entry;
         public long Steps;
@@ -92,13 +96,15 @@ sealed unsafe partial class SequenceOracle : IDisposable
 
     Told* Tells => (Told*)_host.Shared;
 
-    /// <summary>Runs until a jump to <see cref="SequenceArena.Exit"/> or a fault; <see cref="State"/> is input and output.</summary>
+    /// <summary>Runs until a jump to <see cref="SequenceArena.Exit"/> or a fault; <see cref="State"/> is input and
+    /// output.</summary>
     public SequenceEnd Run(ulong start)
     {
         Told* told = Tells;
         *told = new Told
         {
-            Vector = SequenceArena.Done, Rip = SequenceArena.Exit, IsRunning = 1, IsStepping = Scrambles ? 1 : 0, Rsp = NoRsp, Random = told->Random + start,
+            Vector = SequenceArena.Done, Rip = SequenceArena.Exit, IsRunning = 1, IsStepping = Scrambles ? 1
+                : 0, Rsp = NoRsp, Random = told->Random + start,
         };
         if (Scrambles) State->Flags |= Rflags.Tf;
         _watchdog.Change(Patience, Patience);
@@ -107,7 +113,8 @@ sealed unsafe partial class SequenceOracle : IDisposable
         _watchdog.Change(Timeout.Infinite, Timeout.Infinite);
         if (told->Rsp != NoRsp) (State->Flags, State->Gpr[4]) = (told->Flags, told->Rsp);
         bool isPageFault = told->Vector == Vector.PageFault;
-        return new SequenceEnd((int)told->Vector, told->Rip, isPageFault ? (uint)told->Error : 0, isPageFault ? told->Address : 0);
+        return new SequenceEnd((int)told->Vector, told->Rip, isPageFault ? (uint)told->Error : 0, isPageFault
+            ? told->Address : 0);
     }
 
     public void Dispose()
@@ -133,12 +140,14 @@ sealed unsafe partial class SequenceOracle : IDisposable
 
     static void Map(ulong at, int size, int protection, int flags)
     {
-        void* mapped = Libc.mmap((void*)at, (nuint)size, protection, Libc.MapPrivate | Libc.MapAnonymous | flags, -1, 0);
+        void* mapped = Libc.mmap((void*)at, (nuint)size, protection, Libc.MapPrivate | Libc.MapAnonymous | flags,
+            -1, 0);
         if (mapped != (void*)at) throw new HostException($"cannot map {at:x}", Libc.Errno);
     }
 
-    /// <summary>A handler that notes how a sequence ended and resumes at the exit, registers as they were. Faults of others go to whom
-    /// they went before; those of other threads are not on our stack. rdi, rsi, rdx: signal, siginfo_t, ucontext_t.</summary>
+    /// <summary>A handler that notes how a sequence ended and resumes at the exit, registers as they were. Faults of
+    /// others go to whom they went before; those of other threads are not on our stack. rdi, rsi, rdx: signal,
+    /// siginfo_t, ucontext_t.</summary>
     void Install(int index)
     {
         bool isWatchdog = s_signals[index] == HostOracle.WatchdogSignal;
@@ -148,7 +157,8 @@ sealed unsafe partial class SequenceOracle : IDisposable
         ulong otherHandler = (ulong)before.Handler;
         byte* at = _host.AddCode(index * HandlerRoom, HandlerRoom, a =>
         {
-            Label own = a.CreateLabel(), note = a.CreateLabel(), end = a.CreateLabel(), resume = a.CreateLabel(), fault = a.CreateLabel(), other = a.CreateLabel();
+            Label own = a.CreateLabel(), note = a.CreateLabel(), end = a.CreateLabel(), resume = a.CreateLabel(),
+                fault = a.CreateLabel(), other = a.CreateLabel();
             a.mov(rcx, rsp);
             a.mov(rax, (ulong)_alternate);
             a.sub(rcx, rax);
@@ -201,11 +211,12 @@ sealed unsafe partial class SequenceOracle : IDisposable
                 a.mov(__qword_ptr[Address(to)], rax);
             }
         });
-        // The watchdog waits for a handler's end, so that it finds what was interrupted, not the handler. No other signal does: the
-        // runtime's handlers do not come back.
+        // The watchdog waits for a handler's end, so that it finds what was interrupted, not the handler. No other
+        // signal does: the runtime's handlers do not come back.
         var action = new SignalAction
         {
-            Handler = at, Flags = SaSiginfo | SaOnstack | SaNodefer | SaRestart, Held = 1UL << HostOracle.WatchdogSignal - 1,
+            Handler = at, Flags = SaSiginfo | SaOnstack | SaNodefer | SaRestart,
+                Held = 1UL << HostOracle.WatchdogSignal - 1,
         };
         if (sigaction(s_signals[index], &action, null) < 0) throw new HostException("sigaction", Libc.Errno);
     }

@@ -17,14 +17,17 @@ public sealed unsafe class SequenceOracleTests
     /// <summary>Flags that POPF sets, what follows, and the vector that ends it.</summary>
     public static TheoryData<string, int> Ends => new()
     {
-        { "TF at the end", Vector.Debug }, { "TF", Vector.Debug }, { "TF and PUSHF", Vector.Debug }, { "AC", Vector.AlignmentCheck },
-        { "AC at the end", SequenceArena.Done }, { "DF, NT and ID", SequenceArena.Done }, { "MXCSR", Vector.Simd }, { "FCW", Vector.X87 },
+        { "TF at the end", Vector.Debug }, { "TF", Vector.Debug }, { "TF and PUSHF", Vector.Debug },
+            { "AC", Vector.AlignmentCheck },
+        { "AC at the end", SequenceArena.Done }, { "DF, NT and ID", SequenceArena.Done }, { "MXCSR", Vector.Simd },
+            { "FCW", Vector.X87 },
         { "RSP", Vector.StackFault },
     };
 
     [Theory]
     [MemberData(nameof(Ends))]
-    public void It_ends_and_leaves_what_it_leaves_in_the_guest(string what, int end) => SequenceFuzzerTests.OnItsOwnThread(() =>
+    public void It_ends_and_leaves_what_it_leaves_in_the_guest(string what, int end) =>
+        SequenceFuzzerTests.OnItsOwnThread(() =>
     {
         foreach (bool translated in (bool[])[false, true])
             foreach (bool scrambles in (bool[])[false, true])
@@ -34,7 +37,8 @@ public sealed unsafe class SequenceOracleTests
                 using var judge = new SequenceJudge(64, translated, scrambles);
                 string? report = judge.CheckOther(Make(what), seed: 1);
                 Assert.True(report == null, report);
-                Assert.Equal((Runs, end == SequenceArena.Done ? 0 : Runs, 0), (judge.Compared, judge.Faults, judge.Unjudged));
+                Assert.Equal((Runs, end == SequenceArena.Done ? 0 : Runs, 0),
+                    (judge.Compared, judge.Faults, judge.Unjudged));
             }
     });
 
@@ -66,21 +70,27 @@ public sealed unsafe class SequenceOracleTests
             "AC" => [.. PopFlags(Rflags.Ac), Instruction.Create(Code.Mov_r32_rm32, Register.EAX, s_odd), s_nop],
             "AC at the end" => [.. PopFlags(Rflags.Ac)],
             "DF, NT and ID" => [.. PopFlags(Rflags.Df | Rflags.Nt | Rflags.Id)],
-            "MXCSR" => [.. Load(Code.Ldmxcsr_m32, 0x1F00), Instruction.Create(Code.Pcmpeqd_xmm_xmmm128, Register.XMM1, Register.XMM1),
+            "MXCSR" =>
+                [.. Load(Code.Ldmxcsr_m32, 0x1F00),
+                Instruction.Create(Code.Pcmpeqd_xmm_xmmm128, Register.XMM1, Register.XMM1),
                 Instruction.Create(Code.Cvttsd2si_r32_xmmm64, Register.EAX, Register.XMM1)],
-            "FCW" => [Instruction.Create(Code.Fninit), .. Load(Code.Fldcw_m2byte, 0x37B), Instruction.Create(Code.Fld1), Instruction.Create(Code.Fldz),
+            "FCW" => [Instruction.Create(Code.Fninit), .. Load(Code.Fldcw_m2byte, 0x37B), Instruction.Create(Code.Fld1),
+                Instruction.Create(Code.Fldz),
                 Instruction.Create(Code.Fdivp_sti_st0, Register.ST1, Register.ST0), Instruction.Create(Code.Fld1)],
-            _ => [Instruction.Create(Code.Mov_r64_imm64, Register.RSP, 0x1234567812345678), Instruction.Create(Code.Push_r64, Register.RAX)],
+            _ => [Instruction.Create(Code.Mov_r64_imm64, Register.RSP, 0x1234567812345678),
+                Instruction.Create(Code.Push_r64, Register.RAX)],
         };
         return new Sequence(64)
         {
-            Items = [.. code.Select(x => new SequenceItem(x)), new(Instruction.CreateBranch(Code.Jmp_rel32_64, SequenceArena.Exit))],
+            Items = [.. code.Select(x => new SequenceItem(x)),
+                new(Instruction.CreateBranch(Code.Jmp_rel32_64, SequenceArena.Exit))],
         };
     }
 
     static Instruction[] PopFlags(ulong flags) =>
     [
-        Instruction.Create(Code.Mov_r32_imm32, Register.ESP, (uint)SequenceArena.Scratch + 0x800), Instruction.Create(Code.Pushq_imm32, (int)(Plain | flags)),
+        Instruction.Create(Code.Mov_r32_imm32, Register.ESP, (uint)SequenceArena.Scratch + 0x800),
+            Instruction.Create(Code.Pushq_imm32, (int)(Plain | flags)),
         Instruction.Create(Code.Popfq),
     ];
 

@@ -4,16 +4,18 @@ using static Iced.Intel.AssemblerRegisters;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>An interrupt that waits comes after the instruction behind STI, or behind a load of SS, on either tier: Intel SDM vol. 3,
-/// section 6.8.3.</summary>
+/// <summary>An interrupt that waits comes after the instruction behind STI, or behind a load of SS, on either tier:
+/// Intel SDM vol. 3, section 6.8.3.</summary>
 public sealed unsafe class ShadowTests
 {
     const uint Vector = 0x40;
     const ulong Handler = 0x28000;
 
-    public static IEnumerable<object[]> Shadows => from tier in new[] { true, false } from name in s_shadows.Keys select new object[] { tier, name };
+    public static IEnumerable<object[]> Shadows =>
+        from tier in new[] { true, false } from name in s_shadows.Keys select new object[] { tier, name };
 
-    /// <summary>Each is followed by INC EBX, in its shadow, and INC ECX, which is not; how many of EBX the handler finds done.</summary>
+    /// <summary>Each is followed by INC EBX, in its shadow, and INC ECX, which is not; how many of EBX the handler
+    /// finds done.</summary>
     static readonly Dictionary<string, (Action<Assembler> Code, bool HasShadow)> s_shadows = new()
     {
         ["sti"] = (c => c.sti(), true),

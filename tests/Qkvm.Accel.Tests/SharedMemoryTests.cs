@@ -10,12 +10,14 @@ public sealed unsafe class SharedMemoryTests
     const ulong First = TierMachine.Code, Second = 0x20000, Cell = 0x30000;
     const int Rounds = 20_000;
 
-    public static IEnumerable<object[]> Places => from tier in new[] { true, false } from at in s_places.Keys select new object[] { tier, at };
+    public static IEnumerable<object[]> Places =>
+        from tier in new[] { true, false } from at in s_places.Keys select new object[] { tier, at };
 
     /// <summary>Within a line, over two lines, over two pages that are not neighbours in RAM.</summary>
     static readonly Dictionary<string, ulong> s_places = new()
     {
-        ["line"] = TierMachine.Window + 0x40, ["lines"] = TierMachine.Window + 0x7C, ["pages"] = TierMachine.Linear(1) - 3,
+        ["line"] = TierMachine.Window + 0x40, ["lines"] = TierMachine.Window + 0x7C, ["pages"]
+        = TierMachine.Linear(1) - 3,
     };
 
     static TierMachine TwoCpus(bool translated)
@@ -32,7 +34,8 @@ public sealed unsafe class SharedMemoryTests
         for (int i = 7; i >= 0; i--)
         {
             ulong at = linear + (ulong)i, page = (at - TierMachine.Window) / TierMachine.Page;
-            value = value << 8 | tier.Machine.Memory.Read(TierMachine.Frame(page == 0 ? 0 : 9) + at % TierMachine.Page, 1);
+            value = value << 8
+                | tier.Machine.Memory.Read(TierMachine.Frame(page == 0 ? 0 : 9) + at % TierMachine.Page, 1);
         }
         return value;
     }

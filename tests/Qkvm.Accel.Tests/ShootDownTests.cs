@@ -5,11 +5,12 @@ using static Iced.Intel.AssemblerRegisters;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>One vCPU changes a page table entry and tells the other by an interrupt, which answers after INVLPG: nothing of the old
-/// translation may be seen after that, in data or in code, whatever the other was doing.</summary>
+/// <summary>One vCPU changes a page table entry and tells the other by an interrupt, which answers after INVLPG:
+/// nothing of the old translation may be seen after that, in data or in code, whatever the other was doing.</summary>
 public sealed unsafe class ShootDownTests
 {
-    const ulong Manager = TierMachine.Code, Worker = 0x20000, Handler = 0x28000, Answer = 0x30000, Valid = 0x31000, Stop = 0x32000;
+    const ulong Manager = TierMachine.Code, Worker = 0x20000, Handler = 0x28000, Answer = 0x30000, Valid = 0x31000,
+        Stop = 0x32000;
     const uint Vector = 0x40;
     const int Rounds = 1500, OldFrame = 0, NewFrame = 1, Page = 5;
     const byte Port = 0xE0;
@@ -32,19 +33,23 @@ public sealed unsafe class ShootDownTests
         tier.Map(Page, TierMachine.Frame(OldFrame));
         tier.Handle(Vector, Handler);
         // Both pages hold "mov eax, generation; ret", or the generation as data at the same place.
-        foreach (int frame in new[] { OldFrame, NewFrame }) tier.Machine.Memory.Write(TierMachine.Frame(frame), [0xB8, 0, 0, 0, 0, 0xC3]);
+        foreach (int frame in new[] { OldFrame, NewFrame })
+            tier.Machine.Memory.Write(TierMachine.Frame(frame), [0xB8, 0, 0, 0, 0, 0xC3]);
         PlaceManager(tier);
         PlaceHandler(tier);
         PlaceWorker(tier, runsCode);
         tier.CpuAt(1).State->RflagsSystem |= Rflags.If;
         tier.RunAll(Manager, Worker);
         CpuState* worker = tier.CpuAt(1).State;
-        Assert.True(worker->Gpr[7] == 0, $"{worker->Gpr[7]} stale: look {worker->Gpr[13]} of {worker->Gpr[6]} found {worker->Gpr[14]:x} where {worker->Gpr[15] - 1:x} was valid");                          // RDI: stale values seen
+        // RDI: stale values seen
+        Assert.True(worker->Gpr[7] == 0, $"{worker->Gpr[7]} stale: look {worker->Gpr[13]} of {worker->Gpr[6]} found " +
+            $"{worker->Gpr[14]:x} where {worker->Gpr[15] - 1:x} was valid");
         Assert.True(worker->Gpr[6] > 100, $"only {worker->Gpr[6]} looks");
         Assert.Equal((ulong)Rounds, tier.Read(Answer));
     }
 
-    /// <summary>Fills the free page with the next generation, maps it, interrupts, waits, and spoils the page it took away.</summary>
+    /// <summary>Fills the free page with the next generation, maps it, interrupts, waits, and spoils the page it took
+    /// away.</summary>
     static void PlaceManager(TierMachine tier) => tier.Place(Manager, c =>
     {
         Label next = c.CreateLabel(), wait = c.CreateLabel();
@@ -80,7 +85,8 @@ public sealed unsafe class ShootDownTests
         c.iretq();
     });
 
-    /// <summary>Sees a generation between two looks at the one that is valid; RDI counts those that are older or spoilt.</summary>
+    /// <summary>Sees a generation between two looks at the one that is valid; RDI counts those that are older or
+    /// spoilt.</summary>
     static void PlaceWorker(TierMachine tier, bool runsCode) => tier.Place(Worker, c =>
     {
         Label loop = c.CreateLabel();

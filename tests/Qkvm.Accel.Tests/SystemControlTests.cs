@@ -6,7 +6,8 @@ using M = Qkvm.Accel.Tests.SystemMachine;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>Control registers and modes, flags and privilege, ports. Intel SDM vol. 3, chapters 2, 4 and 9; vol. 1, chapter 19.</summary>
+/// <summary>Control registers and modes, flags and privilege, ports. Intel SDM vol. 3, chapters 2, 4 and 9; vol. 1,
+/// chapter 19.</summary>
 public unsafe class SystemControlTests
 {
     const ulong If = Rflags.If, Iopl = Rflags.Iopl;
@@ -54,7 +55,8 @@ public unsafe class SystemControlTests
 
     public static TheoryData<ulong, bool> Cr0Values() => new()
     {
-        { Cr0.Pe | Cr0.Pg | Cr0.Wp, true }, { Cr0.Pg, false }, { Cr0.Pe | Cr0.Nw, false }, { Cr0.Pe | Cr0.Nw | Cr0.Cd, false },
+        { Cr0.Pe | Cr0.Pg | Cr0.Wp, true }, { Cr0.Pg, false }, { Cr0.Pe | Cr0.Nw, false },
+            { Cr0.Pe | Cr0.Nw | Cr0.Cd, false },
         { 1UL << 32 | Cr0.Pe | Cr0.Pg, false }, { Cr0.Pe, false }, { Cr0.Pe | Cr0.Pg | 1 << 10, true },
     };
 
@@ -291,9 +293,12 @@ public unsafe class SystemControlTests
     public static TheoryData<byte[]> Privileged() => new()
     {
         new byte[] { 0xF4 }, new byte[] { 0x0F, 0x06 }, new byte[] { 0x0F, 0x08 }, new byte[] { 0x0F, 0x09 },
-        new byte[] { 0x0F, 0x20, 0xC0 }, new byte[] { 0x0F, 0x22, 0xC0 }, new byte[] { 0x0F, 0x21, 0xC0 }, new byte[] { 0x0F, 0x23, 0xC0 },
-        new byte[] { 0x0F, 0x30 }, new byte[] { 0x0F, 0x32 }, new byte[] { 0x0F, 0x01, 0x13 }, new byte[] { 0x0F, 0x01, 0x1B },
-        new byte[] { 0x0F, 0x00, 0xD0 }, new byte[] { 0x0F, 0x00, 0xD8 }, new byte[] { 0x0F, 0x01, 0xF0 }, new byte[] { 0x0F, 0x01, 0x3B },
+        new byte[] { 0x0F, 0x20, 0xC0 }, new byte[] { 0x0F, 0x22, 0xC0 }, new byte[] { 0x0F, 0x21, 0xC0 },
+            new byte[] { 0x0F, 0x23, 0xC0 },
+        new byte[] { 0x0F, 0x30 }, new byte[] { 0x0F, 0x32 }, new byte[] { 0x0F, 0x01, 0x13 },
+            new byte[] { 0x0F, 0x01, 0x1B },
+        new byte[] { 0x0F, 0x00, 0xD0 }, new byte[] { 0x0F, 0x00, 0xD8 }, new byte[] { 0x0F, 0x01, 0xF0 },
+            new byte[] { 0x0F, 0x01, 0x3B },
         new byte[] { 0xFA }, new byte[] { 0xFB }, new byte[] { 0x0F, 0x35 }, new byte[] { 0xE4, 0x10 },
     };
 
@@ -319,7 +324,8 @@ public unsafe class SystemControlTests
         if (cpl == 1) m.Ring(M.Code1, M.Data1, M.Stack1);
         if (cpl == 3) m.Ring3();
         m.S->RflagsSystem = 2 | (ulong)iopl << 12;
-        m.PushAll(4, If | (Iopl ^ (ulong)iopl << 12) | Rflags.Vm | Rflags.Rf | Rflags.Vif | Rflags.Vip | Rflags.Id | Rflags.Of);
+        m.PushAll(4, If | (Iopl ^ (ulong)iopl << 12) | Rflags.Vm | Rflags.Rf | Rflags.Vif | Rflags.Vip | Rflags.Id
+            | Rflags.Of);
         m.Run(0x9D);
         ulong expectedIopl = cpl == 0 ? Iopl ^ (ulong)iopl << 12 : (ulong)iopl << 12;
         Assert.Equal(2 | expectedIopl | (changes ? If : 0) | Rflags.Id | Rflags.Of, m.Cpu.AllFlags);

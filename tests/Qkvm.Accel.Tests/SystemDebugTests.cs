@@ -25,7 +25,8 @@ public sealed unsafe class SystemDebugTests
         {
             _m = m;
             bool is64 = m.Cpu.Is64Bit;
-            for (ulong vector = 0; vector < 256; vector++) m.Write(M.Handlers + vector * 16, (ulong)EndPort << 8 | 0xE6, 2);
+            for (ulong vector = 0; vector < 256; vector++)
+                m.Write(M.Handlers + vector * 16, (ulong)EndPort << 8 | 0xE6, 2);
             m.Write(M.Handlers + 16, is64 ? 0xCF48_40E6u : 0x90CF40E6u, 4);
             m.Ports.OnWrite = OnWrite;
         }
@@ -56,7 +57,8 @@ public sealed unsafe class SystemDebugTests
     /// <summary>Each form that the translator rewrites (OpInfo.Treatment), and some that it leaves alone.</summary>
     static void Forms(Assembler a)
     {
-        Label function = a.CreateLabel(), over = a.CreateLabel(), loop = a.CreateLabel(), more = a.CreateLabel(), counted = a.CreateLabel(), indirect = a.CreateLabel(),
+        Label function = a.CreateLabel(), over = a.CreateLabel(), loop = a.CreateLabel(), more = a.CreateLabel(),
+            counted = a.CreateLabel(), indirect = a.CreateLabel(),
             done = a.CreateLabel(), landed = a.CreateLabel();
         a.push(rbx);
         a.push(0x1234);
@@ -188,10 +190,12 @@ public sealed unsafe class SystemDebugTests
             if (collapsed.Count == 0 || collapsed[^1] != rip) collapsed.Add(rip);
         Assert.Equal(Sequence(), collapsed);
         Assert.All(tracer.Causes, cause => Assert.Equal(Bs, cause));
-        Assert.Equal([3, 2, 4], tracer.Rips.GroupBy(rip => rip).Where(g => g.Key > M.Code + 0x55 && g.Count() > 1).Select(g => g.Count()));
+        Assert.Equal([3, 2, 4], tracer.Rips.GroupBy(rip => rip).Where(g => g.Key > M.Code + 0x55 && g.Count() > 1)
+            .Select(g => g.Count()));
     }
 
-    /// <summary>POPFQ in translated code sets the flag: its next instruction is the first that traps; another POPFQ ends it.</summary>
+    /// <summary>POPFQ in translated code sets the flag: its next instruction is the first that traps; another POPFQ
+    /// ends it.</summary>
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
@@ -220,7 +224,8 @@ public sealed unsafe class SystemDebugTests
         Assert.Equal(2ul, m.Cpu.Rax & 0xFF);
     }
 
-    /// <summary>SYSCALL masks the flag, SYSRET brings it back and traps at once, as if SYSCALL had just completed.</summary>
+    /// <summary>SYSCALL masks the flag, SYSRET brings it back and traps at once, as if SYSCALL had just
+    /// completed.</summary>
     [Theory]
     [InlineData(false, false)]
     [InlineData(true, false)]
@@ -290,7 +295,8 @@ public sealed unsafe class SystemDebugTests
     /// <summary>Code, place of the trap. RBX = RSP - 8 = the watched quadword.</summary>
     public static TheoryData<byte[]> Writes() =>
     [
-        [0x53], [0x6A, 0x01], [0xFF, 0x33], [0x9C], [0xE8, 0, 0, 0, 0], [0xC6, 0x03, 1], [0x89, 0x43, 0x04], [0xFE, 0x03], [0xF0, 0x0F, 0xC1, 0x03], [0xAA], [0x0F, 0x11, 0x43, 0xF8],
+        [0x53], [0x6A, 0x01], [0xFF, 0x33], [0x9C], [0xE8, 0, 0, 0, 0], [0xC6, 0x03, 1], [0x89, 0x43, 0x04],
+            [0xFE, 0x03], [0xF0, 0x0F, 0xC1, 0x03], [0xAA], [0x0F, 0x11, 0x43, 0xF8],
         [0xDD, 0x13], [0x0F, 0xAB, 0x03], [0x87, 0x03], [0x8C, 0x1B], [0x0F, 0xAE, 0x1B],
     ];
 

@@ -14,8 +14,10 @@ public unsafe class SystemExceptionTests
 
     public static TheoryData<int, uint?> Exceptions() => new()
     {
-        { 0, null }, { 1, null }, { 2, null }, { 3, null }, { 4, null }, { 5, null }, { 6, null }, { 7, null }, { 8, 0 },
-        { 10, 0x28 }, { 11, 0x30 }, { 12, 0 }, { 13, 0x18 }, { 14, 7 }, { 16, null }, { 17, 0 }, { 18, null }, { 19, null }, { 21, 3 },
+        { 0, null }, { 1, null }, { 2, null }, { 3, null }, { 4, null }, { 5, null }, { 6, null }, { 7, null },
+            { 8, 0 },
+        { 10, 0x28 }, { 11, 0x30 }, { 12, 0 }, { 13, 0x18 }, { 14, 7 }, { 16, null }, { 17, 0 }, { 18, null },
+            { 19, null }, { 21, 3 },
     };
 
     [Theory, MemberData(nameof(Exceptions))]
@@ -211,7 +213,8 @@ public unsafe class SystemExceptionTests
     };
 
     [Theory, MemberData(nameof(BadGates))]
-    public void A_bad_gate_faults_with_its_error_code_and_ext_for_what_software_did_not_ask(int vector, ulong gate, int expected, uint error)
+    public void A_bad_gate_faults_with_its_error_code_and_ext_for_what_software_did_not_ask(int vector, ulong gate,
+        int expected, uint error)
     {
         using SystemMachine m = new M().Protected32();
         m.Write(M.Idt + (uint)vector * 8, gate, 8);

@@ -9,17 +9,19 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>A CPU with plain RAM, descriptor tables, stacks and handlers at known places; runs instruction by instruction.</summary>
+/// <summary>A CPU with plain RAM, descriptor tables, stacks and handlers at known places; runs instruction by
+/// instruction.</summary>
 sealed unsafe class SystemMachine : IDisposable
 {
-    public const ulong Gdt = 0x1000, Idt = 0x2000, Tss = 0x3000, OtherTss = 0x3800, Ldt = 0x4000, Handlers = 0x5000, Code = 0x10000,
-        Data = 0x18000, Tables = 0x40000;
+    public const ulong Gdt = 0x1000, Idt = 0x2000, Tss = 0x3000, OtherTss = 0x3800, Ldt = 0x4000, Handlers = 0x5000,
+        Code = 0x10000, Data = 0x18000, Tables = 0x40000;
     public const ulong Stack0 = 0x9000, Stack1 = 0xA000, Stack3 = 0xB000, StackIst = 0xC000;
 
     // Selectors of the GDT.
-    public const ushort Code0 = 0x08, Data0 = 0x10, Code64 = 0x18, Code3 = 0x2B, Data3 = 0x33, Code64User = 0x3B, TssSelector = 0x40,
-        LdtSelector = 0x50, Conforming = 0x60, Code16 = 0x68, Data16 = 0x70, AbsentCode = 0x78, AbsentData = 0x80, ExecuteOnly = 0x88,
-        ReadOnly = 0x90, Code1 = 0x99, Data1 = 0xA1, OtherTssSelector = 0xA8, Tss16Selector = 0xB0, Gate = 0xB8, Gate2 = 0xC8, Beyond = 0x208;
+    public const ushort Code0 = 0x08, Data0 = 0x10, Code64 = 0x18, Code3 = 0x2B, Data3 = 0x33, Code64User = 0x3B,
+        TssSelector = 0x40, LdtSelector = 0x50, Conforming = 0x60, Code16 = 0x68, Data16 = 0x70, AbsentCode = 0x78,
+        AbsentData = 0x80, ExecuteOnly = 0x88, ReadOnly = 0x90, Code1 = 0x99, Data1 = 0xA1, OtherTssSelector = 0xA8,
+        Tss16Selector = 0xB0, Gate = 0xB8, Gate2 = 0xC8, Beyond = 0x208;
     const uint GdtLimit = 0x1FF;
 
     readonly GuestRam _ram = new("ram", 0x200000);
@@ -33,7 +35,8 @@ sealed unsafe class SystemMachine : IDisposable
         memory.Map(0, MemoryRegion.OfRam("ram", _ram, 0, _ram.Size));
         memory.Map(0xFEE00000, MemoryRegion.Io("messages", 0x100000, Messages, AccessSizes.UpToDword));
         ports.Map(0, MemoryRegion.Io("ports", 0x10000, Ports, AccessSizes.UpToQword));
-        Cpu = new Cpu(0, new AddressSpace("memory", memory, machineLock), new AddressSpace("io", ports, machineLock), _maps,
+        Cpu = new Cpu(0, new AddressSpace("memory", memory, machineLock), new AddressSpace("io", ports, machineLock),
+            _maps,
             CpuModels.Resolve(new CpuSetup(model, GuestMachine.Features(model, features), 0, 1, 1, 1)));
         FillGdt();
         for (ulong vector = 0; vector < 256; vector++) Write(Handlers + vector * 16, 0xF4, 1);
@@ -58,7 +61,8 @@ sealed unsafe class SystemMachine : IDisposable
 
     /// <summary>An interrupt, trap or call gate.</summary>
     public static ulong GateTo(ushort selector, uint offset, int access, int parameters = 0) =>
-        offset & 0xFFFF | (ulong)selector << 16 | (ulong)parameters << 32 | (ulong)access << 40 | (ulong)(offset >> 16) << 48;
+        offset & 0xFFFF | (ulong)selector << 16 | (ulong)parameters << 32 | (ulong)access << 40 | (ulong)(offset >> 16)
+            << 48;
 
     void FillGdt()
     {
@@ -116,7 +120,8 @@ sealed unsafe class SystemMachine : IDisposable
         return this;
     }
 
-    /// <summary>Flat 32-bit protected mode in ring 0, without paging; all vectors are interrupt gates of DPL 3 to ring 0.</summary>
+    /// <summary>Flat 32-bit protected mode in ring 0, without paging; all vectors are interrupt gates of DPL 3 to ring
+    /// 0.</summary>
     public SystemMachine Protected32()
     {
         for (int vector = 0; vector < 256; vector++) SetGate32(vector, Code0, 0xEE);
@@ -140,7 +145,8 @@ sealed unsafe class SystemMachine : IDisposable
         return this;
     }
 
-    /// <summary>64-bit mode in ring 0; the first 2 MiB are mapped one to one for all, likewise at the top of the address space.</summary>
+    /// <summary>64-bit mode in ring 0; the first 2 MiB are mapped one to one for all, likewise at the top of the
+    /// address space.</summary>
     public SystemMachine Long64()
     {
         MapIdentity();
@@ -217,7 +223,8 @@ sealed unsafe class SystemMachine : IDisposable
     }
 
     void SetVirtual(int segment, ushort selector) =>
-        S->Segment(segment) = new Segment { Selector = selector, Base = (ulong)selector << 4, Limit = 0xFFFF, Access = 0xF3 };
+        S->Segment(segment) = new Segment { Selector = selector, Base = (ulong)selector << 4, Limit = 0xFFFF,
+            Access = 0xF3 };
 
     void SetCs(ushort selector)
     {
@@ -231,7 +238,8 @@ sealed unsafe class SystemMachine : IDisposable
     public void Write(ulong physical, ulong value, int size) => Cpu.Memory.Write(physical, size, value);
 
     /// <summary>The n-th element from the top of the stack.</summary>
-    public ulong Top(int number, int size) => Read((Cpu.Is64Bit ? 0 : S->Ss.Base) + (Rsp & Cpu.StackMask) + (ulong)(number * size), size);
+    public ulong Top(int number, int size) =>
+        Read((Cpu.Is64Bit ? 0 : S->Ss.Base) + (Rsp & Cpu.StackMask) + (ulong)(number * size), size);
 
     /// <summary>Puts values on the current stack, the last one on top.</summary>
     public void PushAll(int size, params ulong[] values)
@@ -279,7 +287,8 @@ sealed unsafe class SystemMachine : IDisposable
         Step();
     }
 
-    /// <summary>Runs through the vCPU's own loop until a handler, which leaves it by a write to a port, or OUT in the code itself.</summary>
+    /// <summary>Runs through the vCPU's own loop until a handler, which leaves it by a write to a port, or OUT in the
+    /// code itself.</summary>
     public void Go(bool translated)
     {
         for (ulong vector = 0; vector < 256; vector++) Write(Handlers + vector * 16, 0x80E6, 2);

@@ -35,9 +35,11 @@ public unsafe class SystemTaskTests
         m.Run(Far(0xEA, M.OtherTssSelector));
         Assert.Equal((3, Target, M.Stack3, M.OtherTssSelector), (m.Cpu.Cpl, m.S->Rip, m.Rsp, m.S->Tr.Selector));
         Assert.Equal((0x11111111ul, 0x77777777ul), (m.Cpu.Rcx, m.Cpu.Rdi));
-        Assert.Equal((M.Code3, M.Data3, 0, 0), (m.S->Cs.Selector, m.S->Ds.Selector, m.S->Gs.Selector, m.S->Ldtr.Selector));
+        Assert.Equal((M.Code3, M.Data3, 0, 0),
+            (m.S->Cs.Selector, m.S->Ds.Selector, m.S->Gs.Selector, m.S->Ldtr.Selector));
         Assert.Equal((M.Code + 7, Rflags.Cf | 2), (m.Read(M.Tss + 0x20, 4), m.Read(M.Tss + 0x24, 4)));
-        Assert.Equal((0xAAAAul, 0xDDDDul, (ulong)M.Code0), (m.Read(M.Tss + 0x28, 4), m.Read(M.Tss + 0x44, 4), m.Read(M.Tss + 0x4C, 2)));
+        Assert.Equal((0xAAAAul, 0xDDDDul, (ulong)M.Code0),
+            (m.Read(M.Tss + 0x28, 4), m.Read(M.Tss + 0x44, 4), m.Read(M.Tss + 0x4C, 2)));
         Assert.Equal((0x89, 0x8B), (m.AccessByte(M.TssSelector), m.AccessByte(M.OtherTssSelector)));
         Assert.NotEqual(0ul, m.S->Cr0 & Cr0.Ts);
         Assert.Equal(2ul, m.Cpu.AllFlags);
@@ -179,7 +181,8 @@ public unsafe class SystemTaskTests
         using SystemMachine m = new SystemMachine().Virtual8086();
         m.Run(0xF4);                                                                // hlt
         Assert.Equal((13, 0, false), (m.HandlerVector, m.Cpu.Cpl, m.Cpu.IsVirtual8086));
-        ulong[] frame = [0, 0, 0x1000, Rflags.Vm | Iopl3 | If | Rflags.Rf | 2, 0x1000, 0x1800, 0x2000, 0x2000, 0x2000, 0x2000];
+        ulong[] frame = [0, 0, 0x1000, Rflags.Vm | Iopl3 | If | Rflags.Rf | 2, 0x1000, 0x1800, 0x2000, 0x2000, 0x2000,
+            0x2000];
         for (int i = 0; i < frame.Length; i++) Assert.Equal(frame[i], m.Top(i, 4));
         Assert.Equal((0, 0, 0, 0), (m.S->Ds.Selector, m.S->Es.Access, m.S->Fs.Selector, m.S->Gs.Selector));
         m.Rsp += 4;

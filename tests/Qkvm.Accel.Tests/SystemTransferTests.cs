@@ -126,7 +126,8 @@ public unsafe class SystemTransferTests
             m.PushAll(4, selector, Target);
             ulong before = m.Rsp;
             m.Run(opcode);
-            Assert.Equal((vector, (ulong)error, M.Code, before - 16), (m.HandlerVector, m.Top(0, 4), m.Top(1, 4), m.Rsp));
+            Assert.Equal((vector, (ulong)error, M.Code, before - 16),
+                (m.HandlerVector, m.Top(0, 4), m.Top(1, 4), m.Rsp));
         }
     }
 
@@ -203,7 +204,8 @@ public unsafe class SystemTransferTests
     }
 
     static byte[] Far(byte opcode, ushort selector, uint offset = (uint)Target) =>
-        [opcode, (byte)offset, (byte)(offset >> 8), (byte)(offset >> 16), (byte)(offset >> 24), (byte)selector, (byte)(selector >> 8)];
+        [opcode, (byte)offset, (byte)(offset >> 8), (byte)(offset >> 16), (byte)(offset >> 24), (byte)selector,
+            (byte)(selector >> 8)];
 
     [Theory]
     [InlineData(M.Code0, 0, M.Code0)]
@@ -323,7 +325,8 @@ public unsafe class SystemTransferTests
         m.Write(M.Data, (ulong)M.Gate << 32, 8);
         m.Cpu.Rbx = M.Data;
         m.Run(0xFF, 0x1B);                                                          // call far [rbx]
-        Assert.Equal((0, 0xFFFF_FF80_0000_0000 | Target, 0, M.Stack0 - 32), (m.Cpu.Cpl, m.S->Rip, m.S->Ss.Selector, m.Rsp));
+        Assert.Equal((0, 0xFFFF_FF80_0000_0000 | Target, 0, M.Stack0 - 32),
+            (m.Cpu.Cpl, m.S->Rip, m.S->Ss.Selector, m.Rsp));
         ulong[] frame = [M.Code + 2, M.Code64User, M.Stack3, M.Data3];
         for (int i = 0; i < frame.Length; i++) Assert.Equal(frame[i], m.Top(i, 8));
         m.Run(0x48, 0xCB);
@@ -446,7 +449,8 @@ public unsafe class SystemTransferTests
         Assert.Equal((0x108, 0x110), (m.S->Cs.Selector, m.S->Ss.Selector));
         (m.Cpu.Rdx, m.Cpu.Rcx) = (M.Code, M.Stack3);
         m.Run(a => a.sysexit());
-        Assert.Equal((3, M.Code, M.Stack3, 0x11B, 0x123), (m.Cpu.Cpl, m.S->Rip, m.Rsp, (int)m.S->Cs.Selector, (int)m.S->Ss.Selector));
+        Assert.Equal((3, M.Code, M.Stack3, 0x11B, 0x123),
+            (m.Cpu.Cpl, m.S->Rip, m.Rsp, (int)m.S->Cs.Selector, (int)m.S->Ss.Selector));
     }
 
     [Fact]

@@ -4,8 +4,9 @@ using Qkvm.Accel.Tcg.Interpreter;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>A 64-bit kernel in ring 0 on one tier, for what both tiers must do alike. RAM is mapped one to one in large pages; a window
-/// of small pages at <see cref="Window"/> is for the test to fill. Exceptions end in a handler that halts.</summary>
+/// <summary>A 64-bit kernel in ring 0 on one tier, for what both tiers must do alike. RAM is mapped one to one in large
+/// pages; a window of small pages at <see cref="Window"/> is for the test to fill. Exceptions end in a handler that
+/// halts.</summary>
 sealed unsafe class TierMachine : IDisposable
 {
     public const ulong Window = 0x40000000, Frames = 0x200000, Code = 0x10000, Page = 0x1000, Present = 3;
@@ -48,7 +49,8 @@ sealed unsafe class TierMachine : IDisposable
     public Cpu CpuAt(int index) => ((InterpretedVCpu)Machine.VCpus[index]).Cpu;
 
     /// <summary>The exception that ended the last run, or -1.</summary>
-    public int Vector => Cpu.State->Rip is var rip && rip - Handlers < Vectors * HandlerStep ? (int)((rip - Handlers) / HandlerStep) : -1;
+    public int Vector => Cpu.State->Rip is var rip && rip - Handlers < Vectors * HandlerStep
+        ? (int)((rip - Handlers) / HandlerStep) : -1;
 
     /// <summary>Of an exception: what its handler found on the stack.</summary>
     public ulong FaultRip => Machine.Memory.Read(Cpu.Rsp + (HasErrorCode ? 8u : 0), 8);
@@ -120,7 +122,8 @@ sealed unsafe class TierMachine : IDisposable
         }
         foreach (Thread thread in threads) thread.Start();
         foreach (Thread thread in threads) thread.Join();
-        foreach (Exception? failure in failures) if (failure != null) throw new InvalidOperationException("a vCPU did not end", failure);
+        foreach (Exception? failure in failures)
+            if (failure != null) throw new InvalidOperationException("a vCPU did not end", failure);
     }
 
     public void Dispose() => Machine.Dispose();

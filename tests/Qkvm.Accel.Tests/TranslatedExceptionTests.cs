@@ -4,14 +4,15 @@ using M = Qkvm.Accel.Tests.SystemMachine;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>Every exception that instructions raise, with its error code and address, on both tiers, in 32- and 64-bit mode and both
-/// rings. Intel SDM vol. 3, table 6-1.</summary>
+/// <summary>Every exception that instructions raise, with its error code and address, on both tiers, in 32- and 64-bit
+/// mode and both rings. Intel SDM vol. 3, table 6-1.</summary>
 public sealed unsafe class TranslatedExceptionTests
 {
     const int Only32 = 32, Only64 = 64, Both = 0;
     const uint NoCode = uint.MaxValue;
 
-    /// <summary>Vector, error code, mode, the instruction that faults (what comes before it runs well), its ring or -1 for both.</summary>
+    /// <summary>Vector, error code, mode, the instruction that faults (what comes before it runs well), its ring or -1
+    /// for both.</summary>
     public static TheoryData<int, uint, int, byte[], byte[], int> Faults() => new()
     {
         { 0, NoCode, Both, [0x31, 0xC9, 0x31, 0xD2], [0xF7, 0xF1], -1 },                          // div ecx
@@ -19,11 +20,14 @@ public sealed unsafe class TranslatedExceptionTests
         { 0, NoCode, Both, [0xB8, 0, 0, 0, 0x80, 0x99, 0x83, 0xC9, 0xFF], [0xF7, 0xF9], -1 },     // idiv: -2^31 / -1
         { 5, NoCode, Only32, [0xB8, 9, 0, 0, 0], [0x62, 0x03], -1 },                              // bound eax, [ebx]
         { 6, NoCode, Both, [0x90], [0x0F, 0x0B], -1 },
-        { 6, NoCode, Both, [0x90], [0xF0, 0x01, 0xC8], -1 },                                      // lock with a register
+        // lock with a register
+        { 6, NoCode, Both, [0x90], [0xF0, 0x01, 0xC8], -1 },
         { 6, NoCode, Only64, [0x90], [0x06], -1 },                                                // push es
-        { 10, M.OtherTssSelector, Only32, [0x90], [0xEA, 0, 0, 0, 0, (byte)M.OtherTssSelector, 0], 0 }, // a short task state
+        // a short task state
+        { 10, M.OtherTssSelector, Only32, [0x90], [0xEA, 0, 0, 0, 0, (byte)M.OtherTssSelector, 0], 0 },
         { 11, M.AbsentData, Both, [0xB8, (byte)M.AbsentData, 0, 0, 0], [0x8E, 0xD8], 0 },
-        { 12, 0, Only64, [0x48, 0xBD, 0, 0, 0, 0, 0, 0, 1, 0], [0x8B, 0x45, 0x00], -1 },          // not canonical, by RBP
+        // not canonical, by RBP
+        { 12, 0, Only64, [0x48, 0xBD, 0, 0, 0, 0, 0, 0, 1, 0], [0x8B, 0x45, 0x00], -1 },
         { 13, 0, Only64, [0x48, 0xB8, 0, 0, 0, 0, 0, 0, 1, 0], [0x8B, 0x00], -1 },
         { 13, 0, Only64, [0x48, 0xB8, 0, 0, 0, 0, 0, 0, 1, 0], [0xFF, 0xE0], -1 },                // jmp rax
         { 13, 0, Only64, [0x48, 0xB8, 0, 0, 0, 0, 0, 0, 1, 0], [0xFF, 0xD0], -1 },                // call rax
@@ -44,7 +48,8 @@ public sealed unsafe class TranslatedExceptionTests
     };
 
     [Theory, MemberData(nameof(Faults))]
-    public void An_exception_arrives_with_its_code_at_its_instruction(int vector, uint error, int mode, byte[] before, byte[] code, int ring)
+    public void An_exception_arrives_with_its_code_at_its_instruction(int vector, uint error, int mode, byte[] before,
+        byte[] code, int ring)
     {
         foreach (bool translated in (bool[])[false, true])
             foreach (bool is64 in (bool[])[false, true])
@@ -90,7 +95,8 @@ public sealed unsafe class TranslatedExceptionTests
     public void Into_traps_behind_itself(bool translated)
     {
         using SystemMachine m = Machine(is64: false, cpl: 3);
-        m.Place(0xB8, 0xFF, 0xFF, 0xFF, 0x7F, 0x40, 0xCE);                                       // mov eax, 7FFFFFFFh; inc eax; into
+        // mov eax, 7FFFFFFFh; inc eax; into
+        m.Place(0xB8, 0xFF, 0xFF, 0xFF, 0x7F, 0x40, 0xCE);
         m.Go(translated);
         Assert.Equal((4, M.Code + 7), (m.HandlerVector, m.Top(0, 4)));
     }
@@ -98,7 +104,7 @@ public sealed unsafe class TranslatedExceptionTests
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
-    public void A_page_fault_without_a_handlers_stack_is_a_double_fault_and_without_its_handler_a_shutdown(bool translated)
+    public void A_page_fault_without_a_stack_is_a_double_fault_and_without_its_handler_a_shutdown(bool translated)
     {
         using SystemMachine m = Machine(is64: true, cpl: 0);
         m.SetGate64(8, M.Code64, 0x8E, ist: 1);

@@ -5,8 +5,8 @@ using static Iced.Intel.AssemblerRegisters;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>What wraps and what has limits in real-address mode, in translated code: IP, SP, operands at FFFFh, strings. The
-/// interrupt handlers halt; what they find on the stack says what happened.</summary>
+/// <summary>What wraps and what has limits in real-address mode, in translated code: IP, SP, operands at FFFFh,
+/// strings. The interrupt handlers halt; what they find on the stack says what happened.</summary>
 public sealed unsafe class TranslatedSegmentTests : IDisposable
 {
     const ushort Code = 0x1000, Data = 0x2000, Stack = 0x3000, Handlers = 0xF000;
@@ -40,7 +40,8 @@ public sealed unsafe class TranslatedSegmentTests : IDisposable
         for (int i = 0; i < Seg.Count; i++)
         {
             ushort selector = i switch { Seg.Cs => Code, Seg.Ss => Stack, _ => Data };
-            S->Segment(i) = new Segment { Selector = selector, Base = (ulong)selector << 4, Limit = 0xFFFF, Access = 0x93 };
+            S->Segment(i) = new Segment { Selector = selector, Base = (ulong)selector << 4, Limit = 0xFFFF,
+                Access = 0x93 };
         }
         S->Cr0 = Cr0.Et;
         S->WaitForSipi = 0;
@@ -94,7 +95,8 @@ public sealed unsafe class TranslatedSegmentTests : IDisposable
             a.push(eax);
             a.hlt();
         });
-        Assert.Equal((0xABCDFFFCUL, 0x11223344u, (ushort)0x3344), (S->Gpr[4], *(uint*)(Ram + StackBase + 0xFFFC), *(ushort*)(Ram + StackBase)));
+        Assert.Equal((0xABCDFFFCUL, 0x11223344u, (ushort)0x3344),
+            (S->Gpr[4], *(uint*)(Ram + StackBase + 0xFFFC), *(ushort*)(Ram + StackBase)));
     }
 
     [Fact]
@@ -147,7 +149,8 @@ public sealed unsafe class TranslatedSegmentTests : IDisposable
             a.mov(__word_ptr[bp + 2], 0x3333);
             a.hlt();
         });
-        Assert.Equal((0x1111, 0x2222, 0x3333), (*(ushort*)(Ram + StackBase + 0xFFFE), *(ushort*)(Ram + StackBase), *(ushort*)(Ram + StackBase + 4)));
+        Assert.Equal((0x1111, 0x2222, 0x3333),
+            (*(ushort*)(Ram + StackBase + 0xFFFE), *(ushort*)(Ram + StackBase), *(ushort*)(Ram + StackBase + 4)));
     }
 
     [Fact]
@@ -183,7 +186,8 @@ public sealed unsafe class TranslatedSegmentTests : IDisposable
             a.rep.stosb();
             a.hlt();
         });
-        Assert.Equal((0x5A, 0x5A, 0, 0), (Ram[DataBase + 0xFFFF], Ram[DataBase + 15], Ram[DataBase + 16], Ram[DataBase + 0x10000]));
+        Assert.Equal((0x5A, 0x5A, 0, 0),
+            (Ram[DataBase + 0xFFFF], Ram[DataBase + 15], Ram[DataBase + 16], Ram[DataBase + 0x10000]));
         Assert.Equal((0xABCD0000UL, 0x12340010UL), (S->Gpr[1], S->Gpr[7]));
     }
 

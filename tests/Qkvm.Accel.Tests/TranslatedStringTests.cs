@@ -5,15 +5,17 @@ using static Iced.Intel.AssemblerRegisters;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>String instructions in translated code: over page ends, into faults, onto code and onto registers of devices. Each
-/// program runs on the interpreter too, which must leave the same.</summary>
+/// <summary>String instructions in translated code: over page ends, into faults, onto code and onto registers of
+/// devices. Each program runs on the interpreter too, which must leave the same.</summary>
 public sealed unsafe class TranslatedStringTests
 {
-    const ulong Code = 0x10000, Source = 0x202FF1, Target = 0x300FF3, Absent = 0x400000, Handler = 0x11000, Idt = 0x20000, Gdt = 0x21000, Stack = 0x30000;
+    const ulong Code = 0x10000, Source = 0x202FF1, Target = 0x300FF3, Absent = 0x400000, Handler = 0x11000,
+        Idt = 0x20000, Gdt = 0x21000, Stack = 0x30000;
     const int Length = 0x3008;
 
     /// <summary>What a program leaves.</summary>
-    sealed record End(ulong Rax, ulong Rcx, ulong Rsi, ulong Rdi, ulong Flags, ulong Cr2, ulong FaultRip, string Ram, int DeviceWrites);
+    sealed record End(ulong Rax, ulong Rcx, ulong Rsi, ulong Rdi, ulong Flags, ulong Cr2, ulong FaultRip, string Ram,
+        int DeviceWrites);
 
     [Fact]
     public void AMoveOverPagesCopiesEveryByteAndCountsToZero()
@@ -27,7 +29,8 @@ public sealed unsafe class TranslatedStringTests
     [InlineData(3)]
     [InlineData(64)]
     [InlineData(0x1001)]
-    public void AMoveOntoItsOwnSourceRepeatsThePattern(int distance) => Both(a => a.rep.movsb(), Source, Source + (ulong)distance, 0x2800);
+    public void AMoveOntoItsOwnSourceRepeatsThePattern(int distance) =>
+        Both(a => a.rep.movsb(), Source, Source + (ulong)distance, 0x2800);
 
     [Fact]
     public void AMoveBelowItsOwnSourceDoesNot() => Both(a => a.rep.movsw(), Source + 6, Source, 0x1800);
@@ -197,13 +200,15 @@ public sealed unsafe class TranslatedStringTests
         // The device, a hole, a page that cannot be written behind all RAM, and RAM once more 8 MiB up.
         const ulong tables = GuestMachine.Tables + 0x2000;
         machine.Memory.Write(GuestMachine.Tables + 0x1000 + 3 * 8, 8, GuestMachine.Tables + 0x3000 | 7);
-        machine.Memory.Write(GuestMachine.Tables + 0x3000 + (GuestMachine.Registers >> 21 & 511) * 8, 8, GuestMachine.Registers | 0x87);
+        machine.Memory.Write(GuestMachine.Tables + 0x3000 + (GuestMachine.Registers >> 21 & 511) * 8, 8,
+            GuestMachine.Registers | 0x87);
         machine.Memory.Write(tables + (Absent >> 21) * 8, 8, 0);
         machine.Memory.Write(tables + (Absent + 0x400000 >> 21) * 8, 8, 0x600085);
         machine.Memory.Write(tables + (Source + 0x800000 >> 21) * 8, 8, 0x600087);
         // Page faults halt.
         machine.Memory.Write(Gdt + 8, 8, 0x00AF9B000000FFFF);
-        machine.Memory.Write(Idt + 14 * 16, 8, Handler & 0xFFFF | 8 << 16 | 0x8E00UL << 32 | (Handler & 0xFFFF0000) << 32);
+        machine.Memory.Write(Idt + 14 * 16, 8,
+            Handler & 0xFFFF | 8 << 16 | 0x8E00UL << 32 | (Handler & 0xFFFF0000) << 32);
         machine.Memory.Write(Handler, [0xF4]);
         (s->IdtrBase, s->IdtrLimit, s->GdtrBase, s->GdtrLimit) = (Idt, 0xFFF, Gdt, 0xF);
         s->Gs.Base = 0x8000;
@@ -217,7 +222,10 @@ public sealed unsafe class TranslatedStringTests
         cpu.ModeChanged();
         machine.RunToHalt(Code);
         bool hasFaulted = s->Rip == Handler + 1;
-        string ram = Convert.ToHexString(System.Security.Cryptography.SHA256.HashData(new ReadOnlySpan<byte>(machine.Ram.Pointer + 0x200000, bytes.Length)));
-        return new End(cpu.Rax, cpu.Rcx, cpu.Rsi, cpu.Rdi, hasFaulted ? 0 : cpu.AllFlags, s->Cr2, hasFaulted ? machine.Memory.Read(s->Gpr[4] + 8, 8) : 0, ram, machine.Bank.Writes.Count);
+        string ram =
+            Convert.ToHexString(System.Security.Cryptography.SHA256.HashData(new ReadOnlySpan<byte>(machine.Ram.Pointer
+            + 0x200000, bytes.Length)));
+        return new End(cpu.Rax, cpu.Rcx, cpu.Rsi, cpu.Rdi, hasFaulted ? 0 : cpu.AllFlags, s->Cr2, hasFaulted
+            ? machine.Memory.Read(s->Gpr[4] + 8, 8) : 0, ram, machine.Bank.Writes.Count);
     }
 }

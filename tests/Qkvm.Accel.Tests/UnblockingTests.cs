@@ -5,23 +5,27 @@ using M = Qkvm.Accel.Tests.SystemMachine;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>What waited while it was blocked comes at once when it no longer is. Intel SDM vol. 3, sections 6.7.1, 6.8.3 and 6.9.</summary>
+/// <summary>What waited while it was blocked comes at once when it no longer is. Intel SDM vol. 3, sections 6.7.1,
+/// 6.8.3 and 6.9.</summary>
 public sealed unsafe class UnblockingTests
 {
     const int Nmi = 2, Gp = 13;
 
-    /// <summary>An NMI that came while another was handled: after IRET, whatever the flags that it returns to, and though it faults.</summary>
+    /// <summary>An NMI that came while another was handled: after IRET, whatever the flags that it returns to, and
+    /// though it faults.</summary>
     [Theory]
     [InlineData(M.Code64, 0x202u, M.Code + 0x100)]
     [InlineData(M.Code64, 0x002u, M.Code + 0x100)]
     [InlineData(M.Code64User, 0x002u, M.Code + 0x100)]
-    [InlineData(M.Beyond, 0x202u, M.Handlers + Gp * 16)]              // #GP: the NMI stands before its handler's first instruction
+    // #GP: the NMI stands before its handler's first instruction
+    [InlineData(M.Beyond, 0x202u, M.Handlers + Gp * 16)]
     public void Nmi_after_iret(ushort selector, uint flags, ulong interrupted)
     {
         foreach (bool translated in (bool[])[false, true])
         {
             using SystemMachine m = new M().Long64();
-            m.PushAll(8, selector == M.Code64User ? M.Data3 : M.Data0, M.Stack0 - 0x200, flags, selector, M.Code + 0x100);
+            m.PushAll(8, selector == M.Code64User ? M.Data3
+                : M.Data0, M.Stack0 - 0x200, flags, selector, M.Code + 0x100);
             m.Place(0x90, 0x90, 0x48, 0xCF);
             m.S->Rip += 0x100;
             m.Place(0x90, 0x90, 0x90, 0xCC);
@@ -51,7 +55,8 @@ public sealed unsafe class UnblockingTests
         }
     }
 
-    /// <summary>A data breakpoint of MOV SS waits over the instruction behind it. INT1's own #DB takes it along: one entry, and DR6 says so.
+    /// <summary>A data breakpoint of MOV SS waits over the instruction behind it. INT1's own #DB takes it along: one
+    /// entry, and DR6 says so.
     /// That of another interrupt does not, and it comes before the handler's first instruction.</summary>
     [Theory]
     [InlineData(false, 0xF1, 1)]

@@ -3,9 +3,11 @@ using Qkvm.Accel.Tcg.Interpreter;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>What instructions leave undefined: Intel SDM vol. 2 and AMD APM vol. 3 and 5, "Flags Affected" and "Operation" of each. What
-/// either maker leaves undefined is so here. Judges do not compare it, and fuzzers let nothing read it.</summary>
-/// <remarks>Processors of one maker mostly agree on what is undefined, those of two do not. On the software CPU: docs/decisions.md.</remarks>
+/// <summary>What instructions leave undefined: Intel SDM vol. 2 and AMD APM vol. 3 and 5, "Flags Affected" and
+/// "Operation" of each. What either maker leaves undefined is so here. Judges do not compare it, and fuzzers let
+/// nothing read it.</summary>
+/// <remarks>Processors of one maker mostly agree on what is undefined, those of two do not. On the software CPU:
+/// docs/decisions.md.</remarks>
 static class UndefinedResults
 {
     const ulong All = Rflags.Arithmetic;
@@ -52,34 +54,42 @@ static class UndefinedResults
     public static ushort X87(in Instruction x) => x.Mnemonic switch
     {
         _ when !IsX87(x) => 0,
-        Mnemonic.Fcom or Mnemonic.Fcomp or Mnemonic.Fcompp or Mnemonic.Fucom or Mnemonic.Fucomp or Mnemonic.Fucompp or Mnemonic.Ficom
+        Mnemonic.Fcom or Mnemonic.Fcomp or Mnemonic.Fcompp or Mnemonic.Fucom or Mnemonic.Fucomp or Mnemonic.Fucompp
+            or Mnemonic.Ficom
             or Mnemonic.Ficomp or Mnemonic.Ftst or Mnemonic.Fxam or Mnemonic.Fninit => 0,
         // These say nothing where the operand is invalid.
-        Mnemonic.Fprem or Mnemonic.Fprem1 or Mnemonic.Fsin or Mnemonic.Fcos or Mnemonic.Fsincos or Mnemonic.Fptan => Conditions,
-        Mnemonic.Fnclex or Mnemonic.Fldcw or Mnemonic.Fnstcw or Mnemonic.Fnstsw or Mnemonic.Ffree or Mnemonic.Ffreep or Mnemonic.Fnop
+        Mnemonic.Fprem or Mnemonic.Fprem1 or Mnemonic.Fsin or Mnemonic.Fcos or Mnemonic.Fsincos or Mnemonic.Fptan =>
+            Conditions,
+        Mnemonic.Fnclex or Mnemonic.Fldcw or Mnemonic.Fnstcw or Mnemonic.Fnstsw or Mnemonic.Ffree or Mnemonic.Ffreep
+            or Mnemonic.Fnop
             or Mnemonic.Fneni or Mnemonic.Fndisi or Mnemonic.Fnsetpm or Mnemonic.Frstpm or Mnemonic.Wait => Conditions,
-        // C1 says something of the stack's overflow or underflow only; comparisons into EFLAGS clear it, says Intel, AMD's leave it.
+        // C1 says something of the stack's overflow or underflow only; comparisons into EFLAGS clear it, says Intel,
+        // AMD's leave it.
         Mnemonic.Fcomi or Mnemonic.Fcomip or Mnemonic.Fucomi or Mnemonic.Fucomip => Conditions,
-        Mnemonic.Fcmovb or Mnemonic.Fcmove or Mnemonic.Fcmovbe or Mnemonic.Fcmovu or Mnemonic.Fcmovnb or Mnemonic.Fcmovne or Mnemonic.Fcmovnbe
+        Mnemonic.Fcmovb or Mnemonic.Fcmove or Mnemonic.Fcmovbe or Mnemonic.Fcmovu or Mnemonic.Fcmovnb
+            or Mnemonic.Fcmovne or Mnemonic.Fcmovnbe
             or Mnemonic.Fcmovnu or Mnemonic.Fxtract => Conditions,
         _ => C0 | C2 | C3,
     };
 
-    /// <summary>A gather with VEX that faults: what of its mask and destination lies above the vector. Intel SDM vol. 2, VPGATHERDD,
-    /// clears it before the first element, AMD's processors after the last.</summary>
+    /// <summary>A gather with VEX that faults: what of its mask and destination lies above the vector. Intel SDM vol.
+    /// 2, VPGATHERDD, clears it before the first element, AMD's processors after the last.</summary>
     /// <param name="from">Bytes from the register's start.</param>
     public static bool MayKeepUpper(in Instruction x, int register, int from) => x.IsVsib
         && x.Code.Encoding() == EncodingKind.VEX && from >= x.Op0Register.GetSize() && from >= x.Op2Register.GetSize()
         && (register == x.Op0Register.GetNumber() || register == x.Op2Register.GetNumber());
 
-    /// <summary>An MMX store that faults may have set TOP to 0 and all tags to valid: Intel's processors have, AMD's have not.</summary>
-    public static bool MayEnterMmx(in Instruction x) => x.Op0Kind is OpKind.Memory or OpKind.MemorySegDI or OpKind.MemorySegEDI or OpKind.MemorySegRDI
+    /// <summary>An MMX store that faults may have set TOP to 0 and all tags to valid: Intel's processors have, AMD's
+    /// have not.</summary>
+    public static bool MayEnterMmx(in Instruction x) =>
+        x.Op0Kind is OpKind.Memory or OpKind.MemorySegDI or OpKind.MemorySegEDI or OpKind.MemorySegRDI
         && (x.Op1Register.IsMM() || x.Op2Register.IsMM());
 
     public static bool IsX87(in Instruction x)
     {
         foreach (CpuidFeature feature in x.Code.CpuidFeatures())
-            if (feature is CpuidFeature.FPU or CpuidFeature.FPU287 or CpuidFeature.FPU387 or CpuidFeature.FPU287XL_ONLY) return true;
+            if (feature is CpuidFeature.FPU or CpuidFeature.FPU287 or CpuidFeature.FPU387 or CpuidFeature.FPU287XL_ONLY)
+                return true;
         return x.Mnemonic is Mnemonic.Fisttp;
     }
 

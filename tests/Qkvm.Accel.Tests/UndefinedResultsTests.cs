@@ -16,7 +16,8 @@ public sealed class UndefinedResultsTests
         for (int n = 0; n < 100_000; n++)
         {
             fuzzer.Choose();
-            ulong undefined = UndefinedResults.Flags(fuzzer.Instruction, most, least), theirs = Flags(fuzzer.Instruction.RflagsUndefined);
+            ulong undefined = UndefinedResults.Flags(fuzzer.Instruction, most, least),
+                theirs = Flags(fuzzer.Instruction.RflagsUndefined);
             if ((theirs & ~undefined) != 0) missing.Add($"{fuzzer.Instruction.Mnemonic} {theirs & ~undefined:x}");
         }
         Assert.Empty(missing);
@@ -26,7 +27,8 @@ public sealed class UndefinedResultsTests
     {
         (RflagsBits Iced, ulong Ours)[] flags =
         [
-            (RflagsBits.CF, Rflags.Cf), (RflagsBits.PF, Rflags.Pf), (RflagsBits.AF, Rflags.Af), (RflagsBits.ZF, Rflags.Zf), (RflagsBits.SF, Rflags.Sf), (RflagsBits.OF, Rflags.Of),
+            (RflagsBits.CF, Rflags.Cf), (RflagsBits.PF, Rflags.Pf), (RflagsBits.AF, Rflags.Af),
+                (RflagsBits.ZF, Rflags.Zf), (RflagsBits.SF, Rflags.Sf), (RflagsBits.OF, Rflags.Of),
         ];
         ulong sum = 0;
         foreach ((RflagsBits iced, ulong ours) in flags)

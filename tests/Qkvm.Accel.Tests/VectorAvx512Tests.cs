@@ -10,7 +10,8 @@ namespace Qkvm.Accel.Tests;
 /// <summary>AVX-512 besides computing: what may fault, what enables it, how its state is saved.</summary>
 public sealed unsafe class VectorAvx512Tests : VectorProgram
 {
-    const int Nm = Vector.DeviceNotAvailable, Ud = Vector.InvalidOpcode, Gp = Vector.GeneralProtection, Pf = Vector.PageFault;
+    const int Nm = Vector.DeviceNotAvailable, Ud = Vector.InvalidOpcode, Gp = Vector.GeneralProtection,
+        Pf = Vector.PageFault;
 
     ulong* K => (ulong*)(Area + XsaveArea.Opmask0);
     int* Xmm(int number) => (int*)(Area + XsaveArea.Xmm0 + number * 16);
@@ -19,7 +20,8 @@ public sealed unsafe class VectorAvx512Tests : VectorProgram
     [Avx512Fact]
     public void What_control_registers_forbid_is_refused_as_the_manual_says()
     {
-        Action<Assembler> whole = a => a.vpaddd(zmm0, zmm1, zmm2), narrow = a => a.evex.vpaddd(xmm16, xmm1, xmm2), masks = a => a.kandw(k1, k2, k3),
+        Action<Assembler> whole = a => a.vpaddd(zmm0, zmm1, zmm2), narrow = a => a.evex.vpaddd(xmm16, xmm1, xmm2),
+            masks = a => a.kandw(k1, k2, k3),
             scalar = a => a.evex.vaddsd(xmm20, xmm1, xmm2), load = a => a.kmovq(k1, __qword_ptr[Data]);
         Action<Assembler>[] all = [whole, narrow, masks, scalar, load];
         Assert.Equal([Ok, Ok, Ok, Ok, Ok], all.Select(Run));
@@ -42,7 +44,8 @@ public sealed unsafe class VectorAvx512Tests : VectorProgram
     [Avx512Fact]
     public void XSETBV_takes_AVX512_whole_and_with_AVX_only()
     {
-        foreach ((uint value, int outcome) in ((uint, int)[])[(0xE7, Ok), (7, Ok), (3, Ok), (0xE3, Gp), (0x27, Gp), (0x67, Gp), (0xC7, Gp), (0xE5, Gp),
+        foreach ((uint value, int outcome) in ((uint, int)[])[(0xE7, Ok), (7, Ok), (3, Ok), (0xE3, Gp), (0x27, Gp),
+            (0x67, Gp), (0xC7, Gp), (0xE5, Gp),
             (0xE6, Gp), (0x2E7, Ok), (0x1E7, Gp), (1, Ok)])
             Assert.Equal((value, outcome), (value, Run(a =>
             {
@@ -56,20 +59,28 @@ public sealed unsafe class VectorAvx512Tests : VectorProgram
     [Avx512Fact]
     public void Features_are_switched_off_with_what_they_depend_on()
     {
-        Cpuid all = Resolve(), without = Resolve(("avx512f", false)), narrow = Resolve(("avx512vl", false)), old = Resolve(("avx2", false));
+        Cpuid all = Resolve(), without = Resolve(("avx512f", false)), narrow = Resolve(("avx512vl", false)),
+            old = Resolve(("avx2", false));
         Assert.True(all.Has("avx512f") && all.Has("avx512vl") && all.Has("avx512bw"));
-        Assert.False(without.Has("avx512vl") || without.Has("avx512bw") || without.Has("avx512vbmi") || without.Has("avx512-bf16"));
+        Assert.False(without.Has("avx512vl") || without.Has("avx512bw") || without.Has("avx512vbmi")
+            || without.Has("avx512-bf16"));
         Assert.True(without.Has("avx2") && narrow.Has("avx512f"));
         Assert.False(old.Has("avx512f") || old.Has("avx512dq"));
         Assert.Equal(0UL, without.Xcr0Mask & 0xE0);
         Assert.Equal(0xE0UL, all.Xcr0Mask & 0xE0);
-        Assert.Equal((Ud, Ud), (RunOn("avx512f", a => a.vpaddd(zmm0, zmm1, zmm2)), RunOn("avx512f", a => a.kandw(k1, k2, k3))));
-        Assert.Equal((Ud, Ok), (RunOn("avx512vl", a => a.evex.vpaddd(xmm16, xmm1, xmm2)), RunOn("avx512vl", a => a.vpaddd(zmm16, zmm1, zmm2))));
-        Assert.Equal((Ud, Ok), (RunOn("avx512bw", a => a.vpaddb(zmm0, zmm1, zmm2)), RunOn("avx512bw", a => a.kandw(k1, k2, k3))));
-        Assert.Equal((Ud, Ok), (RunOn("avx512dq", a => a.vpmullq(zmm0, zmm1, zmm2)), RunOn("avx512dq", a => a.vpmulld(zmm0, zmm1, zmm2))));
+        Assert.Equal((Ud, Ud),
+            (RunOn("avx512f", a => a.vpaddd(zmm0, zmm1, zmm2)), RunOn("avx512f", a => a.kandw(k1, k2, k3))));
+        Assert.Equal((Ud, Ok),
+            (RunOn("avx512vl", a => a.evex.vpaddd(xmm16, xmm1, xmm2)),
+            RunOn("avx512vl", a => a.vpaddd(zmm16, zmm1, zmm2))));
+        Assert.Equal((Ud, Ok),
+            (RunOn("avx512bw", a => a.vpaddb(zmm0, zmm1, zmm2)), RunOn("avx512bw", a => a.kandw(k1, k2, k3))));
+        Assert.Equal((Ud, Ok),
+            (RunOn("avx512dq", a => a.vpmullq(zmm0, zmm1, zmm2)), RunOn("avx512dq", a => a.vpmulld(zmm0, zmm1, zmm2))));
 
         static Cpuid Resolve(params (string, bool)[] features) =>
-            CpuModels.Resolve(new CpuSetup("max", [.. features.Select(f => KeyValuePair.Create(f.Item1, f.Item2))], 0, 1, 1, 1));
+            CpuModels.Resolve(new CpuSetup("max", [.. features.Select(f => KeyValuePair.Create(f.Item1, f.Item2))], 0,
+                1, 1, 1));
     }
 
     /// <summary>One instruction on a processor without a feature.</summary>
@@ -199,8 +210,10 @@ public sealed unsafe class VectorAvx512Tests : VectorProgram
     {
         Action<Assembler>[] programs =
         [
-            a => a.vaddps(ymm1, ymm2, ymm3), a => a.vpxor(xmm1, xmm2, xmm3), a => a.vpxor(ymm1, ymm2, ymm3), a => a.vmovdqu(ymm1, __ymmword_ptr[Data]),
-            a => a.vmovd(xmm1, eax), a => a.vpmaskmovd(ymm1, ymm2, __[Data]), a => a.vpshufb(ymm1, ymm2, __ymmword_ptr[Data]), a => a.vzeroupper(),
+            a => a.vaddps(ymm1, ymm2, ymm3), a => a.vpxor(xmm1, xmm2, xmm3), a => a.vpxor(ymm1, ymm2, ymm3), a =>
+                a.vmovdqu(ymm1, __ymmword_ptr[Data]),
+            a => a.vmovd(xmm1, eax), a => a.vpmaskmovd(ymm1, ymm2, __[Data]), a =>
+                a.vpshufb(ymm1, ymm2, __ymmword_ptr[Data]), a => a.vzeroupper(),
         ];
         foreach (bool translated in (bool[])[false, true])
             foreach (Action<Assembler> program in programs)
@@ -248,8 +261,10 @@ public sealed unsafe class VectorAvx512Tests : VectorProgram
         Assert.Equal(BitConverter.ToUInt64(before, XsaveArea.Opmask0 + 3 * 8), _machine.Cpu.Rbx);
         Assert.Equal(0xFFFFUL, K[4]);
         Assert.Equal(*(int*)(Area + XsaveArea.ZmmHigh0),
-            BitConverter.ToInt32(before, XsaveArea.ZmmHigh0 + 32) + BitConverter.ToInt32(before, XsaveArea.Zmm16 + 64 + 32));
-        foreach ((int from, int to) in ((int, int)[])[(XsaveArea.Xmm0 + 16, XsaveArea.Xmm0 + 256), (XsaveArea.YmmHigh0 + 16, XsaveArea.Opmask0 + 32),
+            BitConverter.ToInt32(before, XsaveArea.ZmmHigh0 + 32)
+                + BitConverter.ToInt32(before, XsaveArea.Zmm16 + 64 + 32));
+        foreach ((int from, int to) in ((int, int)[])[(XsaveArea.Xmm0 + 16, XsaveArea.Xmm0 + 256),
+            (XsaveArea.YmmHigh0 + 16, XsaveArea.Opmask0 + 32),
             (XsaveArea.Opmask0 + 40, XsaveArea.ZmmHigh0), (XsaveArea.ZmmHigh0 + 32, sizeof(XsaveArea))])
             if (from != XsaveArea.YmmHigh0 + 16) Assert.Equal(before[from..to], after[from..to]);
             else Assert.Equal(before[from..(from + 240)], after[from..(from + 240)]);
@@ -264,7 +279,8 @@ public sealed unsafe class VectorAvx512Tests : VectorProgram
         Assert.Equal(new CpuidResult(512, 1152, 0, 0), cpuid.Query(0xD, 6, 0, 7, 0));
         Assert.Equal(new CpuidResult(1024, 1664, 0, 0), cpuid.Query(0xD, 7, 0, 7, 0));
         Assert.Equal((2688u, 832u + 1600), (cpuid.Query(0xD, 0, 0, 0xE7, 0).Ebx, cpuid.Query(0xD, 1, 0, 0xE7, 0).Ebx));
-        Assert.Equal((2696u, 832u + 1608), (cpuid.Query(0xD, 0, 0, 0x2E7, 0).Ebx, cpuid.Query(0xD, 1, 0, 0x2E7, 0).Ebx));
+        Assert.Equal((2696u, 832u + 1608),
+            (cpuid.Query(0xD, 0, 0, 0x2E7, 0).Ebx, cpuid.Query(0xD, 1, 0, 0x2E7, 0).Ebx));
         Assert.Equal((uint)cpuid.Xcr0Mask, cpuid.Query(0xD, 0, 0, 7, 0).Eax);
     }
 
@@ -288,8 +304,10 @@ public sealed unsafe class VectorAvx512Tests : VectorProgram
             }));
             bool isCompacted = form is "xsavec" or "xsaves";
             Assert.Equal(0xE4u, *(uint*)Memory(Data + 512) & 0xE4);
-            Assert.Equal(before[XsaveArea.Opmask0..XsaveArea.ZmmHigh0], new Span<byte>(Memory(Data + (isCompacted ? 832u : 1088u)), 64).ToArray());
-            Assert.Equal(before[XsaveArea.ZmmHigh0..], new Span<byte>(Memory(Data + (isCompacted ? 896u : 1152u)), 1536).ToArray());
+            Assert.Equal(before[XsaveArea.Opmask0..XsaveArea.ZmmHigh0],
+                new Span<byte>(Memory(Data + (isCompacted ? 832u : 1088u)), 64).ToArray());
+            Assert.Equal(before[XsaveArea.ZmmHigh0..],
+                new Span<byte>(Memory(Data + (isCompacted ? 896u : 1152u)), 1536).ToArray());
             new Span<byte>(Area + XsaveArea.YmmHigh0, sizeof(XsaveArea) - XsaveArea.YmmHigh0).Clear();
             Assert.Equal(Ok, Run(a =>
             {

@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 using Iced.Intel;
 using Qkvm.Accel.Tcg;
 using Qkvm.Accel.Tcg.Interpreter;
@@ -5,7 +7,8 @@ using static Iced.Intel.AssemblerRegisters;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>What instructions on vector registers do besides computing: exceptions, alignment, faults, saved state.</summary>
+/// <summary>What instructions on vector registers do besides computing: exceptions, alignment, faults, saved
+/// state.</summary>
 public sealed unsafe class VectorDirectedTests : VectorProgram
 {
     double* Xmm(int number) => (double*)(Area + XsaveArea.Xmm0 + number * 16);
@@ -57,8 +60,8 @@ public sealed unsafe class VectorDirectedTests : VectorProgram
         Assert.Equal(-1, Run(a => a.cvtsd2si(eax, xmm1)));
         Assert.Equal(2UL, _machine.Cpu.Rax);
         Assert.Equal(0x1FA0u | 2u << 13, Mxcsr);
-        double quarter = Xmm(1)[0];
-        Assert.Equal(1, System.Runtime.Intrinsics.X86.Sse2.ConvertToInt32(System.Runtime.Intrinsics.Vector128.CreateScalar(quarter)));
+        Vector128<double> quarter = Vector128.CreateScalar(Xmm(1)[0]);
+        Assert.Equal(1, Sse2.ConvertToInt32(quarter));
     }
 
     [Fact]
@@ -106,8 +109,10 @@ public sealed unsafe class VectorDirectedTests : VectorProgram
     [HostFact("avx")]
     public void What_CR0_and_CR4_forbid_is_refused_as_the_manual_says()
     {
-        Action<Assembler> sse = a => a.addps(xmm0, xmm1), move = a => a.movups(xmm0, xmm1), avx = a => a.vaddps(ymm0, ymm1, ymm2),
-            mmx = a => a.paddb(mm0, mm1), x87 = a => a.fld1(), wait = a => a.wait(), save = a => a.fxsave(__[Data]), xsave = a => a.xsave(__[Data]);
+        Action<Assembler> sse = a => a.addps(xmm0, xmm1), move = a => a.movups(xmm0, xmm1), avx = a =>
+            a.vaddps(ymm0, ymm1, ymm2),
+            mmx = a => a.paddb(mm0, mm1), x87 = a => a.fld1(), wait = a => a.wait(), save = a =>
+                a.fxsave(__[Data]), xsave = a => a.xsave(__[Data]);
         const int ok = -1, nm = Vector.DeviceNotAvailable, ud = Vector.InvalidOpcode;
         Action<Assembler>[] all = [sse, move, avx, mmx, x87, wait, save, xsave];
         Assert.Equal([ok, ok, ok, ok, ok, ok, ok, ok], all.Select(Run));
@@ -135,7 +140,8 @@ public sealed unsafe class VectorDirectedTests : VectorProgram
         machine.S->Cr4 |= Cr4.Osfxsr | Cr4.Osxsave;
         machine.S->Xcr0 = 3;
         ulong at = At;
-        foreach (Action<Assembler> program in (Action<Assembler>[])[a => a.pminsb(xmm0, xmm1), a => a.vaddps(xmm0, xmm1, xmm2)])
+        foreach (Action<Assembler> program in (Action<Assembler>[])[a => a.pminsb(xmm0, xmm1),
+            a => a.vaddps(xmm0, xmm1, xmm2)])
         {
             at += 16;
             machine.Place(at, 64, program);
@@ -193,7 +199,8 @@ public sealed unsafe class VectorDirectedTests : VectorProgram
         new Span<byte>(Area + XsaveArea.YmmHigh0, 256).Fill(0x11);
         Action<Assembler>[] stores =
         [
-            a => a.vmovdqu(__[Absent - 16], ymm1), a => a.movups(__[Absent - 8], xmm1), a => a.vextractf128(__[Absent - 8], ymm1, 1),
+            a => a.vmovdqu(__[Absent - 16], ymm1), a => a.movups(__[Absent - 8], xmm1), a =>
+                a.vextractf128(__[Absent - 8], ymm1, 1),
             a => a.fnsave(__[Absent - 20]), a => a.fnstenv(__[Absent - 20]), a => a.vcvtps2ph(__[Absent - 4], xmm1, 0),
         ];
         foreach (Action<Assembler> store in stores)
@@ -224,7 +231,8 @@ public sealed unsafe class VectorDirectedTests : VectorProgram
         Assert.Equal(1, *(int*)Memory(Absent - 4));
         int* index = (int*)(Area + XsaveArea.Xmm0 + 64);
         (index[0], index[1]) = (-4, 0);
-        Assert.Equal(Vector.PageFault, Run(a => { a.mov(eax, (uint)Absent); a.vpgatherdd(xmm5, __[rax + xmm4], xmm1); }));
+        Assert.Equal(Vector.PageFault,
+            Run(a => { a.mov(eax, (uint)Absent); a.vpgatherdd(xmm5, __[rax + xmm4], xmm1); }));
         Assert.Equal(1, *(int*)(Area + XsaveArea.Xmm0 + 80));       // the first element is done
         Assert.Equal((0, -1), (mask[0], mask[1]));
     }
@@ -300,7 +308,8 @@ public sealed unsafe class VectorDirectedTests : VectorProgram
     {
         const uint keys = 0x5555_5554, component = 1 << 9;
         S->Pkru = keys;
-        if (compacted && (others & ~_machine.Cpu.Xcr0Supported & 4) != 0) at -= 256;          // nothing is left free for AVX that is not there
+        // nothing is left free for AVX that is not there
+        if (compacted && (others & ~_machine.Cpu.Xcr0Supported & 4) != 0) at -= 256;
         Assert.Equal(-1, Run(a =>
         {
             a.mov(eax, others | component);

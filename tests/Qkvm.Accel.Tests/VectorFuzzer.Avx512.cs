@@ -7,9 +7,11 @@ namespace Qkvm.Accel.Tests;
 sealed unsafe partial class VectorFuzzer
 {
     /// <summary>Opcodes on mask registers in the maps 0Fh and 0F3Ah.</summary>
-    static readonly byte[] s_masks = [0x41, 0x42, 0x44, 0x45, 0x46, 0x47, 0x4A, 0x4B, 0x90, 0x91, 0x92, 0x93, 0x98, 0x99], s_shifts = [0x30, 0x31, 0x32, 0x33];
+    static readonly byte[] s_masks = [0x41, 0x42, 0x44, 0x45, 0x46, 0x47, 0x4A, 0x4B, 0x90, 0x91, 0x92, 0x93, 0x98,
+        0x99], s_shifts = [0x30, 0x31, 0x32, 0x33];
 
-    /// <summary>Bytes are random already; five in six become EVEX, the others VEX with a mask register. Intel SDM vol. 2, section 2.7.1.</summary>
+    /// <summary>Bytes are random already; five in six become EVEX, the others VEX with a mask register. Intel SDM vol.
+    /// 2, section 2.7.1.</summary>
     void RollAvx512()
     {
         if (_random.Next(6) == 0)
@@ -50,13 +52,15 @@ sealed unsafe partial class VectorFuzzer
 
     ulong MaskValue() => _random.Next(6) switch
     {
-        0 => 0, 1 => ulong.MaxValue, 2 => (1UL << _random.Next(64)) - 1, 3 => 1UL << _random.Next(17), _ => (ulong)_random.NextInt64() ^ (ulong)_random.NextInt64() << 1,
+        0 => 0, 1 => ulong.MaxValue, 2 => (1UL << _random.Next(64)) - 1, 3 => 1UL << _random.Next(17), _ =>
+            (ulong)_random.NextInt64() ^ (ulong)_random.NextInt64() << 1,
     };
 
     /// <summary>Indices near 0, of dwords or qwords.</summary>
     void FillIndices(byte* image)
     {
-        bool isWide = Instruction.Mnemonic is Mnemonic.Vpgatherqd or Mnemonic.Vpgatherqq or Mnemonic.Vgatherqps or Mnemonic.Vgatherqpd
+        bool isWide = Instruction.Mnemonic is Mnemonic.Vpgatherqd or Mnemonic.Vpgatherqq or Mnemonic.Vgatherqps
+            or Mnemonic.Vgatherqpd
             or Mnemonic.Vpscatterqd or Mnemonic.Vpscatterqq or Mnemonic.Vscatterqps or Mnemonic.Vscatterqpd;
         int index = Instruction.MemoryIndex.GetNumber();
         for (int n = 0; n < 16; n++)
@@ -68,7 +72,8 @@ sealed unsafe partial class VectorFuzzer
     }
 
     /// <summary>Where bytes of a ZMM register are.</summary>
-    static byte* Part(byte* image, int register, int at) => register >= 16 ? image + XsaveArea.Zmm16 + (register - 16) * 64 + at
+    static byte* Part(byte* image, int register, int at) => register >= 16
+        ? image + XsaveArea.Zmm16 + (register - 16) * 64 + at
         : at >= 32 ? image + XsaveArea.ZmmHigh0 + register * 32 + at - 32
         : at >= 16 ? image + XsaveArea.YmmHigh0 + register * 16 + at - 16 : image + XsaveArea.Xmm0 + register * 16 + at;
 }

@@ -72,14 +72,19 @@ sealed unsafe partial class VectorFuzzer(int seed, VectorGroup group, ulong scra
 
     bool IsWanted(in Instruction x)
     {
-        if (x.Code == Code.INVALID || x.IsIPRelativeMemoryOperand || x.SegmentPrefix is Register.FS or Register.GS || x.HasLockPrefix) return false;
+        if (x.Code == Code.INVALID || x.IsIPRelativeMemoryOperand || x.SegmentPrefix is Register.FS or Register.GS
+            || x.HasLockPrefix) return false;
         foreach (CpuidFeature feature in x.Code.CpuidFeatures())
             if (!_features.Contains(feature)) return false;
         Insn insn = default;
         if (!VectorOps.TrySelect(x, &insn)) return false;
-        return x.Mnemonic is not (Mnemonic.Xsave or Mnemonic.Xsave64 or Mnemonic.Xsavec or Mnemonic.Xsavec64 or Mnemonic.Xsaveopt or Mnemonic.Xsaveopt64
-            or Mnemonic.Xsaves or Mnemonic.Xsaves64 or Mnemonic.Xrstor or Mnemonic.Xrstor64 or Mnemonic.Xrstors or Mnemonic.Xrstors64
-            or Mnemonic.Fxrstor or Mnemonic.Fxrstor64 or Mnemonic.Fxsave or Mnemonic.Fxsave64 or Mnemonic.Ldmxcsr or Mnemonic.Vldmxcsr
+        return x.Mnemonic
+            is not (Mnemonic.Xsave or Mnemonic.Xsave64 or Mnemonic.Xsavec or Mnemonic.Xsavec64 or Mnemonic.Xsaveopt
+            or Mnemonic.Xsaveopt64
+            or Mnemonic.Xsaves or Mnemonic.Xsaves64 or Mnemonic.Xrstor or Mnemonic.Xrstor64 or Mnemonic.Xrstors
+            or Mnemonic.Xrstors64
+            or Mnemonic.Fxrstor or Mnemonic.Fxrstor64 or Mnemonic.Fxsave or Mnemonic.Fxsave64 or Mnemonic.Ldmxcsr
+            or Mnemonic.Vldmxcsr
             or Mnemonic.Wait
             // The environment holds addresses.
             or Mnemonic.Fnstenv or Mnemonic.Fnsave or Mnemonic.Frstor or Mnemonic.Fldenv)
@@ -88,7 +93,8 @@ sealed unsafe partial class VectorFuzzer(int seed, VectorGroup group, ulong scra
 
     /// <summary>VSIB registers that must differ.</summary>
     static bool IsSelfDefeating(in Instruction x) => x.Encoding == EncodingKind.EVEX ? ClashesWithIndex(x) : x.IsVsib
-        && (x.Op0Register.GetNumber() == x.MemoryIndex.GetNumber() || x.Op0Register.GetNumber() == x.Op2Register.GetNumber()
+        && (x.Op0Register.GetNumber() == x.MemoryIndex.GetNumber()
+        || x.Op0Register.GetNumber() == x.Op2Register.GetNumber()
             || x.Op2Register.GetNumber() == x.MemoryIndex.GetNumber());
 
     bool ChooseRegisters()
@@ -101,7 +107,8 @@ sealed unsafe partial class VectorFuzzer(int seed, VectorGroup group, ulong scra
         {
             OpKind kind = x.GetOpKind(i);
             if (kind == OpKind.Memory && !ChooseAddress(x)) return false;
-            if (kind is OpKind.MemorySegRDI or OpKind.MemorySegEDI) Gpr[7] = scratch + Middle + (ulong)_random.Next(512);
+            if (kind is OpKind.MemorySegRDI or OpKind.MemorySegEDI)
+                Gpr[7] = scratch + Middle + (ulong)_random.Next(512);
         }
         return true;
     }
@@ -109,7 +116,8 @@ sealed unsafe partial class VectorFuzzer(int seed, VectorGroup group, ulong scra
     bool ChooseAddress(in Instruction x)
     {
         Register start = x.MemoryBase, index = x.MemoryIndex;
-        if (start == Register.None || x.MemoryBase.GetSize() != 8 || start == Register.RSP && Math.Abs((long)x.MemoryDisplacement64) > 1024) return false;
+        if (start == Register.None || x.MemoryBase.GetSize() != 8 || start == Register.RSP
+            && Math.Abs((long)x.MemoryDisplacement64) > 1024) return false;
         int alignment = Alignment(x);
         ulong target = scratch + Middle + (ulong)(_random.Next(1024) & -alignment);
         if (_random.Next(8) == 0) target = scratch + HostOracle.PageSize - (ulong)(_random.Next(33) & -alignment);
@@ -129,20 +137,23 @@ sealed unsafe partial class VectorFuzzer(int seed, VectorGroup group, ulong scra
     public static int Alignment(in Instruction x)
     {
         int size = x.MemorySize.GetSize();
-        bool isAlignedMove = x.Mnemonic is Mnemonic.Vmovaps or Mnemonic.Vmovapd or Mnemonic.Vmovdqa or Mnemonic.Vmovntps or Mnemonic.Vmovntpd
+        bool isAlignedMove = x.Mnemonic is Mnemonic.Vmovaps or Mnemonic.Vmovapd or Mnemonic.Vmovdqa or Mnemonic.Vmovntps
+            or Mnemonic.Vmovntpd
             or Mnemonic.Vmovntdq or Mnemonic.Vmovntdqa;
         if (x.Encoding == EncodingKind.EVEX) return Tcg.Thunks.EvexThunkWriter.MustAlign(x.Mnemonic) ? size : 1;
         return x.Encoding == EncodingKind.VEX ? isAlignedMove ? size : 1 : size == 16 ? 16 : 1;
     }
 
-    /// <summary>Fills an XSAVE image of the guest's layout with interesting numbers, and for gathers with near indices.</summary>
+    /// <summary>Fills an XSAVE image of the guest's layout with interesting numbers, and for gathers with near
+    /// indices.</summary>
     public void FillVectors(byte* image, bool unmasked)
     {
         *(ushort*)image = (ushort)(_random.Next(3) == 0 ? 0x37F : 0x7F | _random.Next(16) << 8);
         int top = _random.Next(8);
         *(ushort*)(image + 2) = (ushort)(top << 11 | _random.Next(16) << 8 & 0x4700);
         image[4] = (byte)(_random.Next(4) == 0 ? _random.Next(256) : 0xFF);
-        uint control = _random.Next(2) == 0 ? 0x1F80u : 0x1F80u | (uint)_random.Next(4) << 13 | (uint)_random.Next(2) << 15 | (uint)_random.Next(2) << 6;
+        uint control = _random.Next(2) == 0 ? 0x1F80u
+            : 0x1F80u | (uint)_random.Next(4) << 13 | (uint)_random.Next(2) << 15 | (uint)_random.Next(2) << 6;
         *(uint*)(image + 24) = control | (uint)_random.Next(64);
         if (unmasked) *(ushort*)image &= unchecked((ushort)~_random.Next(64));
         for (int i = 0; i < 8; i++) FillLong(image + 32 + i * 16);
@@ -158,7 +169,8 @@ sealed unsafe partial class VectorFuzzer(int seed, VectorGroup group, ulong scra
             FillIndices(image);
             return;
         }
-        bool isWide = Instruction.Mnemonic is Mnemonic.Vpgatherqd or Mnemonic.Vpgatherqq or Mnemonic.Vgatherqps or Mnemonic.Vgatherqpd;
+        bool isWide = Instruction.Mnemonic is Mnemonic.Vpgatherqd or Mnemonic.Vpgatherqq or Mnemonic.Vgatherqps
+            or Mnemonic.Vgatherqpd;
         int index = Instruction.MemoryIndex.GetNumber();
         for (int n = 0; n < 8; n++)
         {
@@ -170,7 +182,8 @@ sealed unsafe partial class VectorFuzzer(int seed, VectorGroup group, ulong scra
     void FillLong(byte* at)
     {
         ulong significand = (ulong)_random.NextInt64() << _random.Next(64) | 1UL << 63;
-        int exponent = _random.Next(8) switch { 0 => 0x3FFF, 1 => 0, 2 => 0x7FFF, 3 => _random.Next(0x8000), _ => 0x3FFF + _random.Next(-70, 70) };
+        int exponent = _random.Next(8) switch { 0 => 0x3FFF, 1 => 0, 2 => 0x7FFF, 3 => _random.Next(0x8000),
+            _ => 0x3FFF + _random.Next(-70, 70) };
         if (_random.Next(8) == 0) significand = exponent == 0 ? 0 : 1UL << 63;
         if (exponent == 0) significand &= long.MaxValue;
         *(ulong*)at = significand;
@@ -190,13 +203,15 @@ sealed unsafe partial class VectorFuzzer(int seed, VectorGroup group, ulong scra
 
     float Single() => _random.Next(8) switch
     {
-        0 => BitConverter.Int32BitsToSingle(_random.Next()), 1 => float.NaN, 2 => 0, 3 => float.Epsilon * _random.Next(1000),
+        0 => BitConverter.Int32BitsToSingle(_random.Next()), 1 => float.NaN, 2 => 0, 3 =>
+            float.Epsilon * _random.Next(1000),
         4 => _random.Next(-1000, 1000), _ => (float)(_random.NextDouble() * Math.Pow(2, _random.Next(-40, 40))),
     };
 
     double Double() => _random.Next(8) switch
     {
-        0 => BitConverter.Int64BitsToDouble(_random.NextInt64()), 1 => double.PositiveInfinity, 2 => -0.0, 3 => double.Epsilon * _random.Next(1000),
+        0 => BitConverter.Int64BitsToDouble(_random.NextInt64()), 1 => double.PositiveInfinity, 2 => -0.0, 3 =>
+            double.Epsilon * _random.Next(1000),
         4 => _random.Next(-1000, 1000), _ => (_random.NextDouble() - 0.5) * Math.Pow(2, _random.Next(-80, 80)),
     };
 

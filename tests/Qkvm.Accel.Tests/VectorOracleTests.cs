@@ -7,24 +7,28 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>Random x87, MMX, SSE, AVX and AVX-512 instructions in the interpreter and on the host: all state and memory must agree.</summary>
+/// <summary>Random x87, MMX, SSE, AVX and AVX-512 instructions in the interpreter and on the host: all state and memory
+/// must agree.</summary>
 public sealed unsafe class VectorOracleTests
 {
     const ulong CodeStart = 0x200000;
     const int CodeStep = 16, Slots = 0x50000;
 
     [Avx512Fact]
-    public void The_interpreter_computes_AVX512_as_the_host_does() => The_software_CPU_computes_what_the_host_computes(VectorGroup.Avx512, 15, 120_000, false);
+    public void The_interpreter_computes_AVX512_as_the_host_does() =>
+        The_software_CPU_computes_what_the_host_computes(VectorGroup.Avx512, 15, 120_000, false);
 
     [Avx512Fact]
-    public void The_translator_computes_AVX512_as_the_host_does() => The_software_CPU_computes_what_the_host_computes(VectorGroup.Avx512, 16, 120_000, true);
+    public void The_translator_computes_AVX512_as_the_host_does() =>
+        The_software_CPU_computes_what_the_host_computes(VectorGroup.Avx512, 16, 120_000, true);
 
     [Theory]
     [InlineData(VectorGroup.Vector, 11, 120_000, false)]
     [InlineData(VectorGroup.X87, 12, 60_000, false)]
     [InlineData(VectorGroup.Vector, 13, 120_000, true)]
     [InlineData(VectorGroup.X87, 14, 60_000, true)]
-    public void The_software_CPU_computes_what_the_host_computes(VectorGroup group, int seed, int count, bool translated)
+    public void The_software_CPU_computes_what_the_host_computes(VectorGroup group, int seed, int count,
+        bool translated)
     {
         using var oracle = new HostOracle(64, vectors: true);
         using var machine = new GuestMachine();
@@ -62,13 +66,17 @@ public sealed unsafe class VectorOracleTests
             Compare(fuzzer, oracle, machine.Cpu, scratch, at, report, n);
         }
         Assert.True(report.Count == 0, report.ToString());
-        Assert.True(report.Kinds > (group switch { VectorGroup.X87 => 100, VectorGroup.Vector => HostFeatures.Current.Has("avx2") ? HostNeeds.Kinds(900) : 200, _ => HostNeeds.Kinds(1200) }), $"only {report.Kinds} forms");
+        Assert.True(report.Kinds
+            > (group switch { VectorGroup.X87 => 100, VectorGroup.Vector => HostFeatures.Current.Has("avx2")
+            ? HostNeeds.Kinds(900) : 200, _ => HostNeeds.Kinds(1200) }), $"only {report.Kinds} forms");
     }
 
     static void MapLow4GiB(GuestMachine machine)
     {
         machine.Memory.Write(GuestMachine.Tables, 8, GuestMachine.Tables + 0x1000 | 7);
-        for (ulong i = 0; i < 4; i++) machine.Memory.Write(GuestMachine.Tables + 0x1000 + i * 8, 8, GuestMachine.Tables + 0x2000 + i * 0x1000 | 7);
+        for (ulong i = 0; i < 4; i++)
+            machine.Memory.Write(GuestMachine.Tables + 0x1000 + i * 8, 8,
+                GuestMachine.Tables + 0x2000 + i * 0x1000 | 7);
         for (ulong i = 0; i < 2048; i++) machine.Memory.Write(GuestMachine.Tables + 0x2000 + i * 8, 8, i << 21 | 0x87);
     }
 
@@ -88,14 +96,16 @@ public sealed unsafe class VectorOracleTests
         oracle.LoadVectors(image);
     }
 
-    static void Compare(VectorFuzzer fuzzer, HostOracle oracle, Cpu cpu, GuestRam scratch, ulong at, Report report, int n)
+    static void Compare(VectorFuzzer fuzzer, HostOracle oracle, Cpu cpu, GuestRam scratch, ulong at, Report report,
+        int n)
     {
         report.Seen(fuzzer.Instruction.Code);
         for (int i = 0; i < 16; i++)
             if (cpu.State->Gpr[i] != oracle.State->Gpr[i])
                 report.Add(fuzzer, n, $"register {i}: {cpu.State->Gpr[i]:x}, on the host {oracle.State->Gpr[i]:x}");
         if (((cpu.AllFlags ^ oracle.State->Flags) & Rflags.Arithmetic) != 0)
-            report.Add(fuzzer, n, $"flags {cpu.AllFlags & Rflags.Arithmetic:x}, on the host {oracle.State->Flags & Rflags.Arithmetic:x}");
+            report.Add(fuzzer, n, $"flags {cpu.AllFlags & Rflags.Arithmetic:x}, on the host " +
+                $"{oracle.State->Flags & Rflags.Arithmetic:x}");
         if (cpu.State->Rip != at + (ulong)fuzzer.Instruction.Length) report.Add(fuzzer, n, "RIP");
         byte* mine = cpu.State->Xsave.Bytes, host = stackalloc byte[sizeof(XsaveArea)];
         oracle.UnloadVectors(host);
@@ -104,7 +114,9 @@ public sealed unsafe class VectorOracleTests
         for (int i = 0; i < 8; i++) Same(fuzzer, report, n, $"ST{i}", mine, host, 32 + i * 16, 10);
         Same(fuzzer, report, n, "XMM", mine, host, 160, 256);
         Same(fuzzer, report, n, "YMM", mine, host, 576, 256);
-        if (HostOracle.HasAvx512) Same(fuzzer, report, n, "masks and ZMM", mine, host, XsaveArea.Opmask0, sizeof(XsaveArea) - XsaveArea.Opmask0);
+        if (HostOracle.HasAvx512)
+            Same(fuzzer, report, n, "masks and ZMM", mine, host, XsaveArea.Opmask0,
+                sizeof(XsaveArea) - XsaveArea.Opmask0);
         if (Native(oracle).SequenceEqual(Interpreted(scratch))) return;
         report.Add(fuzzer, n, $"memory at +{Native(oracle).CommonPrefixLength(Interpreted(scratch)):x}");
         Native(oracle).CopyTo(Interpreted(scratch));
@@ -117,7 +129,8 @@ public sealed unsafe class VectorOracleTests
         if (left.SequenceEqual(right)) return;
         int from = left.CommonPrefixLength(right) & -16;
         int length = Math.Min(16, count - from);
-        report.Add(fuzzer, n, $"{what}+{from}: {Convert.ToHexString(left.Slice(from, length))}, on the host {Convert.ToHexString(right.Slice(from, length))}");
+        report.Add(fuzzer, n, $"{what}+{from}: {Convert.ToHexString(left.Slice(from, length))}, on the host " +
+            $"{Convert.ToHexString(right.Slice(from, length))}");
     }
 
     /// <summary>The first few differences.</summary>
@@ -137,7 +150,8 @@ public sealed unsafe class VectorOracleTests
         {
             Count++;
             if (!_failed.Add(fuzzer.Instruction.Code) || _failed.Count > Shown) return;
-            _text.Append($"#{number} {Convert.ToHexString(fuzzer.Bytes)} {fuzzer.Instruction.Code} {fuzzer.Instruction}: {what}\n");
+            _text.Append($"#{number} {Convert.ToHexString(fuzzer.Bytes)} {fuzzer.Instruction.Code} " +
+                $"{fuzzer.Instruction}: {what}\n");
         }
 
         public override string ToString() => $"{Count} differences, {_failed.Count} kinds; {_text}";

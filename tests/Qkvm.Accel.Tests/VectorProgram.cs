@@ -38,7 +38,8 @@ public abstract unsafe class VectorProgram : IDisposable
         GC.SuppressFinalize(this);
     }
 
-    /// <summary>Runs the program, each at a place of its own; the vector of the fault that ended it, or <see cref="Ok"/>.</summary>
+    /// <summary>Runs the program, each at a place of its own; the vector of the fault that ended it, or
+    /// <see cref="Ok"/>.</summary>
     private protected int Run(Action<Assembler> program)
     {
         _start += 0x200;

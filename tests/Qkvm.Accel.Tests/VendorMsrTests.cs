@@ -40,7 +40,8 @@ public sealed unsafe class VendorMsrTests
     public void Machine_check_banks_of_both()
     {
         using var amd = new M("EPYC");
-        Assert.True(Write(amd, 0x404, 0x1234) && Write(amd, 0x406, 0x1234_5678_9ABC) && Write(amd, 0x407, ulong.MaxValue));
+        Assert.True(Write(amd, 0x404, 0x1234) && Write(amd, 0x406, 0x1234_5678_9ABC)
+            && Write(amd, 0x407, ulong.MaxValue));
         Assert.Equal((0x1234ul, 0x1234_5678_9ABCul, 0ul), (Read(amd, 0x404), Read(amd, 0x406), Read(amd, 0x407)));
         Assert.False(Write(amd, 0x405, 1));
         Assert.True(Write(amd, 0x405, 0));
@@ -49,8 +50,10 @@ public sealed unsafe class VendorMsrTests
         Assert.Equal(0xBE00_0000_0000_0001ul, Read(amd, 0x405));
 
         using var intel = new M("Nehalem");
-        Assert.True(Write(intel, 0x404, 0) && Write(intel, 0x404, ulong.MaxValue) && Write(intel, 0x405, 0) && Write(intel, 0x406, 0) && Write(intel, 0x407, 0));
-        Assert.False(Write(intel, 0x404, 0x1234) || Write(intel, 0x405, 1) || Write(intel, 0x406, 1) || Write(intel, 0x407, 1));
+        Assert.True(Write(intel, 0x404, 0) && Write(intel, 0x404, ulong.MaxValue) && Write(intel, 0x405, 0)
+            && Write(intel, 0x406, 0) && Write(intel, 0x407, 0));
+        Assert.False(Write(intel, 0x404, 0x1234) || Write(intel, 0x405, 1) || Write(intel, 0x406, 1)
+            || Write(intel, 0x407, 1));
         Assert.Null(Read(intel, 0xC0010015));
     }
 

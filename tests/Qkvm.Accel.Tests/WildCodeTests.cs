@@ -5,7 +5,8 @@ using Qkvm.Accel.Tcg.Interpreter;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>Hostile user code, translated and interpreted: faults, registers and memory must agree, and nothing else may be touched.</summary>
+/// <summary>Hostile user code, translated and interpreted: faults, registers and memory must agree, and nothing else
+/// may be touched.</summary>
 public sealed unsafe class WildCodeTests
 {
     const int Sequences = 3000, Shown = 3;
@@ -14,7 +15,8 @@ public sealed unsafe class WildCodeTests
     public void It_does_to_its_memory_what_the_interpreter_does()
     {
         int first = int.Parse(Environment.GetEnvironmentVariable("QKVM_FUZZ_SEED") ?? "1");
-        int count = int.Parse(Environment.GetEnvironmentVariable("QKVM_FUZZ_COUNT") ?? HostNeeds.Share(Sequences).ToString());
+        int count = int.Parse(Environment.GetEnvironmentVariable("QKVM_FUZZ_COUNT")
+            ?? HostNeeds.Share(Sequences).ToString());
         using WildGuest translated = new(true), interpreted = new(false);
         var fuzzer = new WildFuzzer();
         var reports = new List<string>();
@@ -23,7 +25,8 @@ public sealed unsafe class WildCodeTests
         {
             ulong start = WildFuzzer.Code + (ulong)new Random(seed).Next(0x1000 - 16);
             List<byte> code = fuzzer.Next(seed, start);
-            int right = interpreted.Run(seed, start, code, fuzzer.Registers), ended = translated.Run(seed, start, code, fuzzer.Registers);
+            int right = interpreted.Run(seed, start, code, fuzzer.Registers),
+                ended = translated.Run(seed, start, code, fuzzer.Registers);
             if (Difference(translated, interpreted, ended, right) is not { Length: > 0 } difference)
             {
                 ends[right]++;
@@ -33,7 +36,8 @@ public sealed unsafe class WildCodeTests
         }
         Assert.True(reports.Count == 0, string.Join('\n', reports));
         // Among all that fault, enough comes to its end or to a page that is not there.
-        Assert.True(ends[Vector.InvalidOpcode] > count / 20 && ends[Vector.PageFault] > count / 20, string.Join(' ', ends));
+        Assert.True(ends[Vector.InvalidOpcode] > count / 20
+            && ends[Vector.PageFault] > count / 20, string.Join(' ', ends));
     }
 
     static string Difference(WildGuest mine, WildGuest other, int ended, int right)
@@ -45,12 +49,16 @@ public sealed unsafe class WildCodeTests
         for (int i = 0; i < names.Length; i++)
             if (values[i] != rights[i]) text.Append($"  {names[i]} {values[i]:x}, right {rights[i]:x}\n");
         for (int i = 0; i < 16; i++)
-            if (mine.State->Gpr[i] != other.State->Gpr[i]) text.Append($"  register {i}: {mine.State->Gpr[i]:x}, right {other.State->Gpr[i]:x}\n");
+            if (mine.State->Gpr[i] != other.State->Gpr[i])
+                text.Append($"  register {i}: {mine.State->Gpr[i]:x}, right {other.State->Gpr[i]:x}\n");
         const int vectors = XsaveArea.Xmm0, length = 256;
-        if (!new ReadOnlySpan<byte>(mine.State->Xsave.Bytes + vectors, length).SequenceEqual(new ReadOnlySpan<byte>(other.State->Xsave.Bytes + vectors, length)))
+        if (!new ReadOnlySpan<byte>(mine.State->Xsave.Bytes + vectors, length)
+            .SequenceEqual(new ReadOnlySpan<byte>(other.State->Xsave.Bytes + vectors, length)))
             text.Append("  vector registers\n");
         int same = mine.Memory.CommonPrefixLength(other.Memory);
-        if (same < mine.Memory.Length) text.Append($"  memory at {WildFuzzer.Pages[same >> 12] + (ulong)(same & 0xFFF):x}: {mine.Memory[same]:x}, right {other.Memory[same]:x}\n");
+        if (same < mine.Memory.Length)
+            text.Append($"  memory at {WildFuzzer.Pages[same >> 12] + (ulong)(same & 0xFFF):x}: " +
+                $"{mine.Memory[same]:x}, right {other.Memory[same]:x}\n");
         return text.ToString();
     }
 
@@ -72,7 +80,8 @@ public sealed unsafe class WildCodeTests
 sealed unsafe class WildGuest : IDisposable
 {
     public const int Vectors = 32;
-    const ulong Gdt = 0x1000, Idt = 0x2000, Tss = 0x3000, Handlers = 0x4000, Stack = 0x8000, Tables = 0x100000, Frames = 0x200000;
+    const ulong Gdt = 0x1000, Idt = 0x2000, Tss = 0x3000, Handlers = 0x4000, Stack = 0x8000, Tables = 0x100000,
+        Frames = 0x200000;
     const ulong System = 0xFFFFFFFFC0000000, PresentWritable = 3, User = 4, Writable = 2, LargePage = 0x80;
     const int HandlerStep = 16;
     static readonly TimeSpan s_patience = TimeSpan.FromSeconds(20);
@@ -100,7 +109,8 @@ sealed unsafe class WildGuest : IDisposable
             ulong handler = System + Handlers + vector * HandlerStep;
             Write(Idt + vector * 16, handler & 0xFFFF | 8 << 16 | 0x8EUL << 40 | (handler & 0xFFFF0000) << 32);
             Write(Idt + vector * 16 + 8, handler >> 32);
-            _machine.Memory.Write(Handlers + vector * HandlerStep, [0xE6, (byte)vector, 0xEB, 0xFE]);   // out vector, al; jmp to itself
+            // out vector, al; jmp to itself
+            _machine.Memory.Write(Handlers + vector * HandlerStep, [0xE6, (byte)vector, 0xEB, 0xFE]);
         }
     }
 
@@ -127,7 +137,8 @@ sealed unsafe class WildGuest : IDisposable
         for (int i = 0; i < _entries.Length; i++)
         {
             bool isCode = WildFuzzer.Pages[i] is WildFuzzer.Code or WildFuzzer.Code + WildFuzzer.Page;
-            ulong rights = random.Next(10) switch { _ when isCode => PresentWritable | User, 0 => 0, 1 => 1 | User, _ => PresentWritable | User };
+            ulong rights = random.Next(10)
+                switch { _ when isCode => PresentWritable | User, 0 => 0, 1 => 1 | User, _ => PresentWritable | User };
             Write(_entries[i], rights == 0 ? 0 : Frames + (ulong)i * 0x1000 | rights);
         }
         int codePage = Array.IndexOf(WildFuzzer.Pages, WildFuzzer.Code);
@@ -138,7 +149,8 @@ sealed unsafe class WildGuest : IDisposable
         s->Xcr0 = _machine.Cpu.Xcr0Supported;
         (s->GdtrBase, s->GdtrLimit, s->IdtrBase, s->IdtrLimit) = (System + Gdt, 0x17, System + Idt, Vectors * 16 - 1);
         s->Tr = new Segment { Selector = 0x40, Base = System + Tss, Limit = 0x67, Access = 0x8B };
-        for (int i = 0; i < Seg.Count; i++) s->Segment(i) = new Segment { Selector = 0x13, Limit = uint.MaxValue, Access = 0xC0F3 };
+        for (int i = 0; i < Seg.Count; i++)
+            s->Segment(i) = new Segment { Selector = 0x13, Limit = uint.MaxValue, Access = 0xC0F3 };
         s->Cs = new Segment { Selector = 0x0B, Limit = uint.MaxValue, Access = (ushort)(0x80FB | Segment.Long) };
         (s->WaitForSipi, s->Halted, s->InterruptShadow, s->Rip, s->KernelGsBase) = (0, 0, 0, start, 0);
         registers.CopyTo(new Span<ulong>(s->Gpr, 16));
@@ -154,7 +166,8 @@ sealed unsafe class WildGuest : IDisposable
         _watchdog.Change(s_patience, Timeout.InfiniteTimeSpan);
         Core.Accel.VCpuExit exit = _machine.VCpu.Run();
         _watchdog.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
-        Assert.True(exit.Reason == Core.Accel.ExitReason.Kicked && _machine.Ports.Writes.Count > 0, $"seed {seed}: {exit}");
+        Assert.True(exit.Reason == Core.Accel.ExitReason.Kicked && _machine.Ports.Writes.Count > 0, $"seed {seed}: " +
+            $"{exit}");
         int vector = (int)_machine.Ports.Writes[0].Offset;
         _hasCode = ModeGuest.HasErrorCode(vector);
         return vector;

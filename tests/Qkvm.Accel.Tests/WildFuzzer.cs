@@ -2,8 +2,9 @@ using Iced.Intel;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>What a hostile program might try: random bytes as code, registers and displacements that lead to or near pages at the ends
-/// of the address space, of 2 GiB and of 4 GiB. No jump but over the next instruction; UD2 ends it.</summary>
+/// <summary>What a hostile program might try: random bytes as code, registers and displacements that lead to or near
+/// pages at the ends of the address space, of 2 GiB and of 4 GiB. No jump but over the next instruction; UD2 ends
+/// it.</summary>
 sealed class WildFuzzer
 {
     public const ulong Page = 0x1000, Code = 0x12345000;
@@ -11,8 +12,10 @@ sealed class WildFuzzer
 
     public static readonly ulong[] Pages =
     [
-        0, 0x1000, 0x7FFF_F000, 0x8000_0000, 0xFFFF_F000, 0x1_0000_0000, 0x7FFF_FFFF_E000, 0x7FFF_FFFF_F000, 0xFFFF_8000_0000_0000,
-        0xFFFF_8000_0000_1000, 0xFFFF_FFFF_7FFF_F000, 0xFFFF_FFFF_8000_0000, 0xFFFF_FFFF_FFFF_E000, 0xFFFF_FFFF_FFFF_F000, Code, Code + Page,
+        0, 0x1000, 0x7FFF_F000, 0x8000_0000, 0xFFFF_F000, 0x1_0000_0000, 0x7FFF_FFFF_E000, 0x7FFF_FFFF_F000,
+            0xFFFF_8000_0000_0000,
+        0xFFFF_8000_0000_1000, 0xFFFF_FFFF_7FFF_F000, 0xFFFF_FFFF_8000_0000, 0xFFFF_FFFF_FFFF_E000,
+            0xFFFF_FFFF_FFFF_F000, Code, Code + Page,
     ];
 
     readonly InstructionInfoFactory _info = new();
@@ -47,7 +50,10 @@ sealed class WildFuzzer
     bool Chance(int percent) => _random.Next(100) < percent;
 
     /// <summary>In a page, more often than not near its ends.</summary>
-    ulong Near() => Pages[_random.Next(Pages.Length)] + (ulong)(_random.Next(3) switch { 0 => _random.Next(0x1000), 1 => _random.Next(-20, 20), _ => 0xFF0 + _random.Next(0x20) });
+    ulong Near() =>
+        Pages[_random.Next(Pages.Length)]
+        + (ulong)(_random.Next(3) switch { 0 => _random.Next(0x1000), 1 => _random.Next(-20, 20),
+        _ => 0xFF0 + _random.Next(0x20) });
 
     ulong Number() => _random.Next(8) switch
     {
@@ -72,13 +78,19 @@ sealed class WildFuzzer
     }
 
     /// <summary>Goes on to the next instruction, and its results are defined.</summary>
-    static bool IsFit(in Instruction x) => x.Code != Iced.Intel.Code.INVALID && x.FlowControl == FlowControl.Next && !x.IsVsib && !(x.HasRepPrefix || x.HasRepnePrefix)
-        && x.Mnemonic is not (Mnemonic.Rdtsc or Mnemonic.Rdtscp or Mnemonic.Rdrand or Mnemonic.Rdseed or Mnemonic.Rdpmc or Mnemonic.Popf or Mnemonic.Popfq
-            or Mnemonic.Shld or Mnemonic.Shrd or Mnemonic.Bsf or Mnemonic.Bsr or Mnemonic.Bswap or Mnemonic.Maskmovq or Mnemonic.Maskmovdqu
-            or Mnemonic.Vmaskmovdqu or Mnemonic.Cpuid or Mnemonic.Pause or Mnemonic.Tpause or Mnemonic.Umwait or Mnemonic.Rdpru or Mnemonic.Clzero
+    static bool IsFit(in Instruction x) => x.Code != Iced.Intel.Code.INVALID && x.FlowControl == FlowControl.Next
+        && !x.IsVsib && !(x.HasRepPrefix || x.HasRepnePrefix)
+        && x.Mnemonic
+        is not (Mnemonic.Rdtsc or Mnemonic.Rdtscp or Mnemonic.Rdrand or Mnemonic.Rdseed or Mnemonic.Rdpmc
+        or Mnemonic.Popf or Mnemonic.Popfq
+            or Mnemonic.Shld or Mnemonic.Shrd or Mnemonic.Bsf or Mnemonic.Bsr or Mnemonic.Bswap or Mnemonic.Maskmovq
+            or Mnemonic.Maskmovdqu
+            or Mnemonic.Vmaskmovdqu or Mnemonic.Cpuid or Mnemonic.Pause or Mnemonic.Tpause or Mnemonic.Umwait
+            or Mnemonic.Rdpru or Mnemonic.Clzero
             or Mnemonic.Fnsave or Mnemonic.Fnstenv);
 
-    /// <summary>Changes the displacement so that the operand lies in a page, if the registers are known and it is near enough.</summary>
+    /// <summary>Changes the displacement so that the operand lies in a page, if the registers are known and it is near
+    /// enough.</summary>
     void Aim(ref Instruction x, ulong at)
     {
         Decoder decoder = Decoder.Create(64, _bytes, DecoderOptions.AMD);
@@ -87,9 +99,12 @@ sealed class WildFuzzer
         ConstantOffsets where = decoder.GetConstantOffsets(x);
         if (!where.HasDisplacement || Chance(15) || Value(x) is not { } rest) return;
         ulong displacement = Near() - rest;
-        bool fits = where.DisplacementSize switch { 1 => (sbyte)displacement == (long)displacement, 4 => (int)displacement == (long)displacement, 8 => true, _ => false };
+        bool fits = where.DisplacementSize
+            switch { 1 => (sbyte)displacement == (long)displacement, 4 => (int)displacement == (long)displacement,
+            8 => true, _ => false };
         if (!fits || x.Encoding == EncodingKind.EVEX && where.DisplacementSize == 1) return;
-        BitConverter.GetBytes(displacement).AsSpan(0, where.DisplacementSize).CopyTo(_bytes.AsSpan(where.DisplacementOffset));
+        BitConverter.GetBytes(displacement).AsSpan(0, where.DisplacementSize)
+            .CopyTo(_bytes.AsSpan(where.DisplacementOffset));
         x = Decode(at);
     }
 
@@ -110,10 +125,12 @@ sealed class WildFuzzer
     void Forget(in Instruction x)
     {
         foreach (UsedRegister used in _info.GetInfo(x).GetUsedRegisters())
-            if (used.Register.IsGPR() && used.Access is not (OpAccess.Read or OpAccess.CondRead or OpAccess.NoMemAccess or OpAccess.None))
+            if (used.Register.IsGPR()
+                && used.Access is not (OpAccess.Read or OpAccess.CondRead or OpAccess.NoMemAccess or OpAccess.None))
             {
                 int number = used.Register.GetFullRegister().GetNumber();
-                _known[number] = number == Rsp && x.StackPointerIncrement != 0 ? _known[Rsp] + (ulong)(long)x.StackPointerIncrement : null;
+                _known[number] = number == Rsp && x.StackPointerIncrement != 0
+                    ? _known[Rsp] + (ulong)(long)x.StackPointerIncrement : null;
             }
     }
 }

@@ -28,7 +28,8 @@ public class JsonStreamTests
     [InlineData("{}} 1 ", "{}", "!JSON parse error, expecting value", "1")]
     [InlineData("@\n1 ", "!JSON parse error, stray '@'", "1")]
     [InlineData("{\"a\":@} 1 ", "!JSON parse error, stray '@'", "!JSON parse error, expecting value", "1")]
-    [InlineData("{\"a\":\"b\u0001\"} 1 ", "!JSON parse error, stray '\"b\u0001'", "!JSON parse error, expecting value", "1")]
+    [InlineData("{\"a\":\"b\u0001\"} 1 ", "!JSON parse error, stray '\"b\u0001'",
+        "!JSON parse error, expecting value", "1")]
     [InlineData("{\"a\":1.} 1 ", "!JSON parse error, stray '1.}'", "1")]
     [InlineData("01\n1 ", "!JSON parse error, stray '01'", "1")]
     [InlineData("-\n{}", "!JSON parse error, stray '-\n'", "{}")]
@@ -45,21 +46,28 @@ public class JsonStreamTests
     }
 
     [Theory]
-    [InlineData(new byte[] { (byte)'"', 0xED, 0xA0, 0x80, (byte)'"' }, "!JSON parse error, invalid UTF-8 sequence in string")]
-    [InlineData(new byte[] { (byte)'"', 0xFF, (byte)'\n', (byte)'1', (byte)' ' }, "!JSON parse error, stray '\"\uFFFD'", "1")]
-    public void Bytes_that_are_no_UTF_8_are_refused(byte[] input, params string[] expected) => Assert.Equal(expected, Feed(input, input.Length));
+    [InlineData(new byte[] { (byte)'"', 0xED, 0xA0, 0x80, (byte)'"' }, "!JSON parse error, invalid UTF-8 sequence " +
+        "in string")]
+    [InlineData(new byte[] { (byte)'"', 0xFF, (byte)'\n', (byte)'1', (byte)' ' },
+        "!JSON parse error, stray '\"\uFFFD'", "1")]
+    public void Bytes_that_are_no_UTF_8_are_refused(byte[] input, params string[] expected) =>
+        Assert.Equal(expected, Feed(input, input.Length));
 
     [Fact]
     public void UTF_8_may_be_split_anywhere() =>
-        Assert.Equal("é😀", JsonDocument.Parse(Assert.Single(Feed(Encoding.UTF8.GetBytes("\"é😀\""), 1))).RootElement.GetString());
+        Assert.Equal("é😀", JsonDocument.Parse(Assert.Single(Feed(Encoding.UTF8.GetBytes("\"é😀\""), 1)))
+            .RootElement.GetString());
 
     [Fact]
     public void Depth_tokens_and_size_are_bounded_and_reading_goes_on()
     {
         string deepest = new string('[', JsonStream.MaxDepth) + new string(']', JsonStream.MaxDepth);
         Assert.Equal([deepest], Feed(Encoding.ASCII.GetBytes(deepest), 4096));
-        Assert.Equal(["!JSON nesting depth limit exceeded", "1"], Feed(Encoding.ASCII.GetBytes(new string('[', 1_000_000) + "\n1 "), 4096));
-        Assert.Equal(["!JSON token count limit exceeded", "1"], Feed(Encoding.ASCII.GetBytes("[" + string.Concat(Enumerable.Repeat("1,", JsonStream.MaxTokens / 2)) + "1]\n1 "), 4096));
+        Assert.Equal(["!JSON nesting depth limit exceeded", "1"],
+            Feed(Encoding.ASCII.GetBytes(new string('[', 1_000_000) + "\n1 "), 4096));
+        Assert.Equal(["!JSON token count limit exceeded", "1"],
+            Feed(Encoding.ASCII.GetBytes("[" + string.Concat(Enumerable.Repeat("1,", JsonStream.MaxTokens / 2))
+            + "1]\n1 "), 4096));
 
         var seen = new List<string>();
         JsonStream stream = Stream(seen);
@@ -77,10 +85,15 @@ public class JsonStreamTests
     [Fact]
     public void Random_input_is_read_or_refused()
     {
-        string[] pieces = ["{", "}", "[", "]", ",", ":", "\"", "'", "\\", "\\u", "d83d", "-", "0", "1.", "e", "true", "nul", "\n", " ", "\u0001", "é", "execute"];
+        string[] pieces = ["{", "}", "[", "]", ",", ":", "\"", "'", "\\", "\\u", "d83d", "-", "0", "1.", "e", "true",
+            "nul", "\n", " ", "\u0001", "é", "execute"];
         var random = new Random(1);
         int values = 0, errors = 0;
-        JsonStream stream = new(document => { values++; JsonDocument.Parse(document.RootElement.GetRawText(), new JsonDocumentOptions { MaxDepth = 2000 }); document.Dispose(); }, _ => errors++);
+        JsonStream stream =
+            new(document =>
+            { values++;
+            JsonDocument.Parse(document.RootElement.GetRawText(), new JsonDocumentOptions { MaxDepth = 2000 });
+            document.Dispose(); }, _ => errors++);
         for (int i = 0; i < 50_000; i++)
         {
             byte[] bytes = Encoding.UTF8.GetBytes(pieces[random.Next(pieces.Length)]);
@@ -98,5 +111,6 @@ public class JsonStreamTests
         return seen;
     }
 
-    static JsonStream Stream(List<string> seen) => new(document => seen.Add(document.RootElement.GetRawText()), error => seen.Add("!" + error));
+    static JsonStream Stream(List<string> seen) =>
+        new(document => seen.Add(document.RootElement.GetRawText()), error => seen.Add("!" + error));
 }

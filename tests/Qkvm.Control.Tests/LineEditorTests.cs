@@ -40,7 +40,9 @@ public class LineEditorTests
     static List<string> Type(string keys, out string screen)
     {
         var printed = new StringBuilder();
-        var editor = new LineEditor("> ", s => printed.Append(s), head => new[] { "stop", "quit" }.Where(w => w.StartsWith(head)).ToArray());
+        var editor =
+            new LineEditor("> ", s => printed.Append(s),
+            head => new[] { "stop", "quit" }.Where(w => w.StartsWith(head)).ToArray());
         editor.ShowPrompt();
         var lines = new List<string>();
         foreach (byte b in Encoding.ASCII.GetBytes(keys))

@@ -2,13 +2,15 @@ using System.Text.RegularExpressions;
 
 namespace Qkvm.Guest.Tests;
 
-/// <summary>Guests without an operating system, through SeaBIOS; they end the program by isa-debug-exit with 33.</summary>
+/// <summary>Guests without an operating system, through SeaBIOS; they end the program by isa-debug-exit with
+/// 33.</summary>
 public sealed class BareMetalTests
 {
     const int DebugExit = 33;
 
     [GuestFact]
-    public void A_boot_sector_runs_from_an_IDE_disk() => BootSector("-accel", "tcg", "-drive", $"file={Surroundings.BootSector},format=raw,snapshot=on");
+    public void A_boot_sector_runs_from_an_IDE_disk() =>
+        BootSector("-accel", "tcg", "-drive", $"file={Surroundings.BootSector},format=raw,snapshot=on");
 
     [GuestFact]
     public void A_boot_sector_runs_from_a_virtio_disk()
@@ -23,14 +25,16 @@ public sealed class BareMetalTests
         using var files = new ScratchDirectory();
         string log = files.Write("log", "before\n"u8.ToArray());
         using GuestProcess shell = GuestProcess.StartOther("sh", "-c",
-            $"{Surroundings.Program} -drive file={Surroundings.BootSector},format=raw,snapshot=on -display none -serial stdio "
+            $"{Surroundings.Program} -drive file={Surroundings.BootSector},format=raw,snapshot=on -display none " +
+                "-serial stdio "
             + $"-monitor none -device isa-debug-exit,iobase=0x501 >>{log}; echo after >>{log}");
         Assert.Equal(0, shell.WaitExit());
         Assert.Equal("before\nboot sector ok\r\nafter\n", File.ReadAllText(log));
     }
 
     [KvmFact]
-    public void A_boot_sector_runs_under_KVM() => BootSector("-enable-kvm", "-drive", $"file={Surroundings.BootSector},format=raw,snapshot=on");
+    public void A_boot_sector_runs_under_KVM() =>
+        BootSector("-enable-kvm", "-drive", $"file={Surroundings.BootSector},format=raw,snapshot=on");
 
     [GuestFact]
     public void A_multiboot_ELF_kernel_gets_its_memory_map_and_command_line() => Multiboot(Surroundings.MultibootElf);
@@ -41,7 +45,8 @@ public sealed class BareMetalTests
     [GuestFact]
     public void A_multiboot_kernel_in_low_memory_arrives_whole_and_starts_in_text_mode()
     {
-        using GuestProcess guest = Start("-m", "128M", "-kernel", Surroundings.Guest("multiboot-low.bin"), "-append", "one two");
+        using GuestProcess guest = Start("-m", "128M", "-kernel", Surroundings.Guest("multiboot-low.bin"), "-append",
+            "one two");
         guest.Expect("multiboot ok flags=00001247");               // and of the screen: text
         Assert.Equal(DebugExit, guest.WaitExit());
         Assert.Contains("the kernel asks for a video mode", guest.Errors);
@@ -50,7 +55,8 @@ public sealed class BareMetalTests
     [GuestFact]
     public void A_zImage_of_protocol_2_00_gets_its_command_line()
     {
-        using GuestProcess guest = Start("-m", "64M", "-kernel", Surroundings.Guest("zimage.bin"), "-append", "one two");
+        using GuestProcess guest = Start("-m", "64M", "-kernel", Surroundings.Guest("zimage.bin"), "-append",
+            "one two");
         guest.Expect("zimage ok one two");
         Assert.Equal(DebugExit, guest.WaitExit());
     }
@@ -65,7 +71,9 @@ public sealed class BareMetalTests
     static void Multiboot(string kernel)
     {
         using GuestProcess guest = Start("-m", "128M", "-kernel", kernel, "-append", "one two");
-        Match info = Regex.Match(guest.Expect("multiboot"), @"^multiboot ok flags=(\w+) lower=(\w+) upper=(\w+) map=(\w+) mods=00000000 cmdline=.*one two$");
+        Match info =
+            Regex.Match(guest.Expect("multiboot"),
+            @"^multiboot ok flags=(\w+) lower=(\w+) upper=(\w+) map=(\w+) mods=00000000 cmdline=.*one two$");
         Assert.True(info.Success, guest.Output);
         const int MemoryAndMap = 1 | 1 << 2 | 1 << 6;              // mem_lower and mem_upper, cmdline, mmap
         Assert.Equal(MemoryAndMap, Convert.ToInt32(info.Groups[1].Value, 16) & MemoryAndMap);
@@ -74,6 +82,7 @@ public sealed class BareMetalTests
         Assert.Equal(DebugExit, guest.WaitExit());
     }
 
-    static GuestProcess Start(params string[] options) => GuestProcess.Start([.. options, "-display", "none", "-serial", "stdio",
+    static GuestProcess Start(params string[] options) =>
+        GuestProcess.Start([.. options, "-display", "none", "-serial", "stdio",
         "-monitor", "none", "-device", "isa-debug-exit,iobase=0x501"]);
 }

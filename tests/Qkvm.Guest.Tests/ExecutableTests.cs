@@ -14,6 +14,8 @@ public sealed class ExecutableTests
     }
 }
 
-/// <summary>Needs the program as make publishes it: what `dotnet build` makes has its code in files beside it.</summary>
+/// <summary>Needs the program as make publishes it: what `dotnet build` makes has its code in files beside
+/// it.</summary>
 sealed class PublishedFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutProgram
-    ?? (File.Exists(Surroundings.Program + ".dll") ? $"needs what make builds: {Surroundings.Program} is no whole program" : null));
+    ?? (File.Exists(Surroundings.Program + ".dll") ? $"needs what make builds: {Surroundings.Program} is no whole " +
+    "program" : null));

@@ -22,7 +22,8 @@ sealed partial class GuestProcess : IDisposable
             RedirectStandardError = true,
             WorkingDirectory = Path.GetTempPath(),
         })!;
-        _reading = Task.WhenAll(Collect(_process.StandardOutput, _output), Collect(_process.StandardError, _errors)).ContinueWith(_ =>
+        _reading = Task.WhenAll(Collect(_process.StandardOutput, _output), Collect(_process.StandardError, _errors))
+            .ContinueWith(_ =>
         {
             lock (_gate)
             {
@@ -60,13 +61,15 @@ sealed partial class GuestProcess : IDisposable
             {
                 string output = _output.ToString();
                 int start = output.IndexOf(text, StringComparison.Ordinal);
-                for (int i = 1; i < occurrence && start >= 0; i++) start = output.IndexOf(text, start + 1, StringComparison.Ordinal);
+                for (int i = 1; i < occurrence && start >= 0; i++)
+                    start = output.IndexOf(text, start + 1, StringComparison.Ordinal);
                 int end = start < 0 ? -1 : output.IndexOf('\n', start);
                 if (end >= 0) return output[start..end].TrimEnd('\r');
                 if (start >= 0 && _ended) return output[start..];
                 TimeSpan left = deadline - DateTime.UtcNow;
                 if (_ended || left <= TimeSpan.Zero)
-                    Assert.Fail($"\"{text}\" did not come{(_ended ? "; the program ended" : "")}. Output:\n{Tail(output)}\nErrors:\n{Tail(_errors.ToString())}");
+                    Assert.Fail($"\"{text}\" did not come{(_ended ? "; the program ended" : "")}. Output:\n" +
+                        $"{Tail(output)}\nErrors:\n{Tail(_errors.ToString())}");
                 Monitor.Wait(_gate, left);
             }
     }

@@ -46,7 +46,8 @@ public sealed class LeavingTests : IDisposable
     [GuestFact]
     public void SIGTERM_ends_the_program_with_0()
     {
-        using GuestProcess guest = GuestProcess.Start(["-display", "none", "-serial", "stdio", "-monitor", "none", .. Disk]);
+        using GuestProcess guest =
+            GuestProcess.Start(["-display", "none", "-serial", "stdio", "-monitor", "none", .. Disk]);
         guest.Expect("boot sector ok");
         guest.Signal(SigTerm);
         Assert.Equal(0, guest.WaitExit());
@@ -62,7 +63,8 @@ public sealed class LeavingTests : IDisposable
             $"sh -c 'echo before $(stty -g); {run}; echo status $?; echo after $(stty -g)'", "/dev/null");
         string before = terminal.Expect("before ");
         terminal.Expect(Booting);
-        using (GuestProcess kill = GuestProcess.StartOther("kill", "-TERM", File.ReadAllText(pidFile).Trim())) Assert.Equal(0, kill.WaitExit());
+        using (GuestProcess kill = GuestProcess.StartOther("kill", "-TERM", File.ReadAllText(pidFile).Trim()))
+            Assert.Equal(0, kill.WaitExit());
         Assert.Equal("status 0", terminal.Expect("status "));
         Assert.Equal(before["before ".Length..], terminal.Expect("after ")["after ".Length..]);
         Assert.Equal(0, terminal.WaitExit());

@@ -19,13 +19,16 @@ public sealed class LinuxBootTests
     public void Memory_above_4_GiB_keeps_what_is_written_with_8_GiB() => CheckMemory(2, 8 * 1024);
 
     static void CheckMemory(int cpus, int megabytes) =>
-        Assert.Contains("TINY MEM OK mib=30", Boot(cpus, megabytes, "tiny=memtest tiny.mib=30"), StringComparison.Ordinal);
+        Assert.Contains("TINY MEM OK mib=30", Boot(cpus, megabytes, "tiny=memtest tiny.mib=30"),
+            StringComparison.Ordinal);
 
     /// <returns>All that the guest printed.</returns>
     static string Boot(int cpus, int megabytes, string todo)
     {
-        using GuestProcess guest = GuestProcess.Start("-accel", "tcg", "-smp", $"{cpus}", "-m", $"{megabytes}M", "-nodefaults",
-            "-display", "none", "-serial", "stdio", "-no-reboot", "-kernel", Surroundings.Kernel, "-initrd", Surroundings.Initrd,
+        using GuestProcess guest = GuestProcess.Start("-accel", "tcg", "-smp", $"{cpus}", "-m", $"{megabytes}M",
+            "-nodefaults",
+            "-display", "none", "-serial", "stdio", "-no-reboot", "-kernel", Surroundings.Kernel, "-initrd",
+                Surroundings.Initrd,
             "-append", $"console=ttyS0 quiet panic=-1 {todo}");
         Match ready = Regex.Match(guest.Expect("TINY READY"), @"^TINY READY cpus=(\d+) mem=(\d+)$");
         Assert.True(ready.Success, guest.Output);

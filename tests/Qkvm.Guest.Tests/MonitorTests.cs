@@ -11,7 +11,8 @@ public sealed class MonitorTests : IDisposable
     public void The_monitor_stops_continues_resets_and_quits()
     {
         string socket = _files["monitor"];
-        using GuestProcess guest = GuestProcess.Start("-display", "none", "-serial", "stdio", "-monitor", $"unix:{socket},server=on,wait=off",
+        using GuestProcess guest = GuestProcess.Start("-display", "none", "-serial", "stdio", "-monitor",
+            $"unix:{socket},server=on,wait=off",
             "-drive", $"id=boot,format=raw,snapshot=on,file={Surroundings.BootSector}");
         using var monitor = new MonitorClient(socket);
         Assert.Contains("type 'help' for more information", monitor.Banner, StringComparison.Ordinal);
@@ -41,7 +42,8 @@ public sealed class MonitorTests : IDisposable
     public void A_machine_started_with_S_waits_for_cont()
     {
         string socket = _files["monitor"];
-        using GuestProcess guest = GuestProcess.Start("-S", "-display", "none", "-serial", "stdio", "-monitor", $"unix:{socket},server=on,wait=off",
+        using GuestProcess guest = GuestProcess.Start("-S", "-display", "none", "-serial", "stdio", "-monitor",
+            $"unix:{socket},server=on,wait=off",
             "-drive", $"format=raw,snapshot=on,file={Surroundings.BootSector}");
         using var monitor = new MonitorClient(socket);
         Assert.Equal("VM status: paused (prelaunch)", monitor.Run("info status"));

@@ -3,7 +3,8 @@ using System.Net.Sockets;
 
 namespace Qkvm.Guest.Tests;
 
-/// <summary>What users get wrong: exit code 1, one line on stderr that names the option, and nothing changed on disk.</summary>
+/// <summary>What users get wrong: exit code 1, one line on stderr that names the option, and nothing changed on
+/// disk.</summary>
 public sealed class RefusalTests : IDisposable
 {
     readonly ScratchDirectory _files = new();
@@ -67,7 +68,8 @@ public sealed class RefusalTests : IDisposable
     {
         using var elsewhere = new ScratchDirectory();
         string image = _files.MakeQcow2("disk.qcow2"), socket = elsewhere["monitor"];
-        using GuestProcess holder = GuestProcess.Start("-S", "-display", "none", "-serial", "none", "-drive", $"file={image},if=virtio",
+        using GuestProcess holder = GuestProcess.Start("-S", "-display", "none", "-serial", "none", "-drive",
+            $"file={image},if=virtio",
             "-monitor", $"unix:{socket},server=on,wait=off");
         using var monitor = new MonitorClient(socket);
         Refused("-drive", $"file={image},if=virtio");

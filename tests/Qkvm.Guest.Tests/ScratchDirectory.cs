@@ -32,8 +32,11 @@ sealed class ScratchDirectory : IDisposable
     }
 
     /// <summary>Every entry with size, time and contents: equal texts mean that nothing was changed.</summary>
-    public string Describe() => string.Join('\n', Directory.EnumerateFileSystemEntries(_path, "*", SearchOption.AllDirectories).Order().Select(path =>
-        Directory.Exists(path) ? path : $"{path} {File.GetLastWriteTimeUtc(path):O} {Convert.ToHexString(SHA256.HashData(File.ReadAllBytes(path)))}"));
+    public string Describe() =>
+        string.Join('\n', Directory.EnumerateFileSystemEntries(_path, "*", SearchOption.AllDirectories).Order()
+        .Select(path =>
+        Directory.Exists(path) ? path : $"{path} {File.GetLastWriteTimeUtc(path):O} " +
+            $"{Convert.ToHexString(SHA256.HashData(File.ReadAllBytes(path)))}"));
 
     public void Dispose() => Directory.Delete(_path, recursive: true);
 }

@@ -20,7 +20,8 @@ static class Surroundings
 
     /// <summary>$QKVM, or the newer of what `make` and `dotnet build` made.</summary>
     public static string Program { get; } = Environment.GetEnvironmentVariable("QKVM") is { Length: > 0 } named ? named
-        : new[] { "out/qkvm", "artifacts/bin/Qkvm/release/qkvm", "artifacts/bin/Qkvm/debug/qkvm" }.Select(path => Path.Combine(Root, path))
+        : new[] { "out/qkvm", "artifacts/bin/Qkvm/release/qkvm",
+        "artifacts/bin/Qkvm/debug/qkvm" }.Select(path => Path.Combine(Root, path))
             .Where(File.Exists).MaxBy(File.GetLastWriteTimeUtc) ?? Path.Combine(Root, "out/qkvm");
 
     public static string? WithoutProgram => File.Exists(Program) ? null : $"needs {Program}: make builds it";
@@ -31,7 +32,8 @@ static class Surroundings
     /// <param name="gibibytes">Of memory that the host must have free for the guest.</param>
     public static string? WithoutTiny(int gibibytes = 0) => WithoutProgram
         ?? (File.Exists(Initrd) ? null : $"needs {Initrd}: images/tiny.sh .cache/tiny makes it")
-        ?? (GC.GetGCMemoryInfo().TotalAvailableMemoryBytes >> 30 >= gibibytes ? null : $"needs a host with {gibibytes} GiB of memory");
+        ?? (GC.GetGCMemoryInfo().TotalAvailableMemoryBytes >> 30 >= gibibytes ? null
+        : $"needs a host with {gibibytes} GiB of memory");
 
     public static string? WithoutKvm
     {
@@ -39,14 +41,16 @@ static class Surroundings
         {
             if (WithoutGuests is { } why) return why;
             try { File.Open("/dev/kvm", FileMode.Open, FileAccess.ReadWrite).Dispose(); }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException) { return $"needs /dev/kvm: {e.Message}"; }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException) { return "needs /dev/kvm: " +
+                $"{e.Message}"; }
             return null;
         }
     }
 
     /// <summary>Whether a program is installed; the reason to skip otherwise.</summary>
     public static string? Without(string program, string package) =>
-        (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Any(directory => File.Exists(Path.Combine(directory, program)))
+        (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':')
+            .Any(directory => File.Exists(Path.Combine(directory, program)))
             ? null : $"needs {program} (Debian: {package})";
 
     static string InCache(string path) => Path.Combine(Root, ".cache", path);
@@ -54,7 +58,8 @@ static class Surroundings
     static string FindRoot()
     {
         string? directory = AppContext.BaseDirectory;
-        while (directory != null && !File.Exists(Path.Combine(directory, "Qemu.Net.sln"))) directory = Path.GetDirectoryName(directory);
+        while (directory != null && !File.Exists(Path.Combine(directory, "Qemu.Net.sln")))
+            directory = Path.GetDirectoryName(directory);
         return directory ?? throw new DirectoryNotFoundException($"no Qemu.Net.sln above {AppContext.BaseDirectory}");
     }
 }
@@ -63,7 +68,8 @@ static class Surroundings
 sealed class ProgramFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutProgram);
 
 /// <summary>Needs the program, and qemu-img and qemu-io to make images and to hold them.</summary>
-sealed class ImageFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutProgram ?? Surroundings.Without("qemu-io", "qemu-utils"));
+sealed class ImageFactAttribute()
+    : ConditionalFactAttribute(Surroundings.WithoutProgram ?? Surroundings.Without("qemu-io", "qemu-utils"));
 
 /// <summary>Needs the bare-metal guests.</summary>
 sealed class GuestFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutGuests);
@@ -75,4 +81,5 @@ sealed class TinyFactAttribute(int gibibytes = 0) : ConditionalFactAttribute(Sur
 sealed class KvmFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutKvm);
 
 /// <summary>Needs script, which gives a program a terminal.</summary>
-sealed class TerminalFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutGuests ?? Surroundings.Without("script", "bsdutils"));
+sealed class TerminalFactAttribute()
+    : ConditionalFactAttribute(Surroundings.WithoutGuests ?? Surroundings.Without("script", "bsdutils"));

@@ -36,7 +36,8 @@ public sealed class EventLoopTests : IDisposable
         _loop.Watch(fd, FdEvents.Readable, events =>
         {
             _seen.Add($"{events & FdEvents.Readable}");
-            _loop.Unwatch(fd);                                     // the byte stays: level triggered, it would call again
+            // the byte stays: level triggered, it would call again
+            _loop.Unwatch(fd);
             _loop.Post(() => _loop.Post(_loop.Stop));
         });
         _loop.Run();
@@ -46,7 +47,8 @@ public sealed class EventLoopTests : IDisposable
     [Fact]
     public void A_regular_file_is_always_ready()
     {
-        using var file = new FileStream(Path.GetTempFileName(), FileMode.Open, FileAccess.Read, FileShare.Read, 0, FileOptions.DeleteOnClose);
+        using var file = new FileStream(Path.GetTempFileName(), FileMode.Open, FileAccess.Read, FileShare.Read, 0,
+            FileOptions.DeleteOnClose);
         _loop.Watch((int)file.SafeFileHandle.DangerousGetHandle(), FdEvents.Readable, _ => _loop.Stop());
         _loop.Run();
     }

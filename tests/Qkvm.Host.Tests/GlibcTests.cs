@@ -9,8 +9,11 @@ public sealed class GlibcTests
     [Fact]
     public void Each_function_that_is_looked_up_in_libc_is_in_the_oldest_glibc()
     {
-        string libc = File.ReadLines("/proc/self/maps").First(line => line.EndsWith("/libc.so.6", StringComparison.Ordinal)).Split(' ')[^1];
-        HashSet<string> old = [.. Glibc.Symbols(libc, defined: true).Where(symbol => symbol.Version <= Glibc.Oldest).Select(symbol => symbol.Name)];
+        string libc = File.ReadLines("/proc/self/maps")
+            .First(line => line.EndsWith("/libc.so.6", StringComparison.Ordinal)).Split(' ')[^1];
+        HashSet<string> old =
+            [.. Glibc.Symbols(libc, defined: true).Where(symbol => symbol.Version <= Glibc.Oldest)
+            .Select(symbol => symbol.Name)];
         const BindingFlags all = BindingFlags.Static | BindingFlags.Public | BindingFlags.NonPublic;
         string[] imported = [.. typeof(Libc).Assembly.GetTypes().SelectMany(type => type.GetMethods(all))
             .Select(method => method.GetCustomAttribute<DllImportAttribute>()).Where(import => import?.Value == "libc")

@@ -10,7 +10,8 @@ public sealed class GuestRamTests : IDisposable
     public void Memory_is_zero_at_first() => Assert.Equal(-1, _ram.Span(0, (int)_ram.Size).IndexOfAnyExcept((byte)0));
 
     [Theory]
-    [InlineData(1, 0x88UL)] [InlineData(2, 0x7788UL)] [InlineData(4, 0x55667788UL)] [InlineData(8, 0x1122334455667788UL)]
+    [InlineData(1, 0x88UL)] [InlineData(2, 0x7788UL)] [InlineData(4, 0x55667788UL)]
+    [InlineData(8, 0x1122334455667788UL)]
     public void Values_are_little_endian(int size, ulong expected)
     {
         _ram.Write(8, 8, 0x1122334455667788);

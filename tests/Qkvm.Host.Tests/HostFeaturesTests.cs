@@ -23,7 +23,8 @@ public sealed class HostFeaturesTests
     [InlineData("v3,-avx", "abm bmi1 bmi2 cx16 lahf-lm movbe pni popcnt sse4.1 sse4.2 ssse3 xsave")]
     [InlineData("v1,+pni,+cx16", "cx16 pni")]
     [InlineData("v1,+ssse3", "")]
-    public void A_level_leaves_what_it_names(string mask, string left) => Assert.Equal(left.Split(' ', StringSplitOptions.RemoveEmptyEntries), Left(mask));
+    public void A_level_leaves_what_it_names(string mask, string left) =>
+        Assert.Equal(left.Split(' ', StringSplitOptions.RemoveEmptyEntries), Left(mask));
 
     [Fact]
     public void Without_a_level_features_are_taken_from_what_is_there()
@@ -31,7 +32,8 @@ public sealed class HostFeaturesTests
         Assert.Equal(s_all.Order(StringComparer.Ordinal), Left(""));
         Assert.Equal(s_all.Except(["popcnt"]).Order(StringComparer.Ordinal), Left("-popcnt"));
         string[] left = Left("-xsave");
-        Assert.DoesNotContain(left, name => name.StartsWith("avx", StringComparison.Ordinal) || name is "fma" or "f16c" or "vaes" or "xsave");
+        Assert.DoesNotContain(left, name => name.StartsWith("avx", StringComparison.Ordinal)
+            || name is "fma" or "f16c" or "vaes" or "xsave");
         Assert.Contains("bmi2", left);
         Assert.Equal(["popcnt"], Left("", new HashSet<string> { "popcnt" }));
     }
@@ -53,14 +55,16 @@ public sealed class HostFeaturesTests
     [InlineData("v2", "lacks cx16, popcnt")]
     [InlineData("v1,+cx16", "lacks cx16")]
     public void What_the_processor_lacks_is_not_given(string mask, string why) =>
-        Assert.Contains(why, HostFeatures.TryMask(new HashSet<string>(V2.Split(' ').Except(["cx16", "popcnt"])), mask, out _));
+        Assert.Contains(why,
+            HostFeatures.TryMask(new HashSet<string>(V2.Split(' ').Except(["cx16", "popcnt"])), mask, out _));
 
     [Fact]
     public void The_host_is_asked_and_nothing_is_wrong_with_its_mask()
     {
         Assert.Null(HostFeatures.Complaint);
         HashSet<string> names = HostFeatures.Ask();
-        Assert.All([(Sse42.IsSupported, "sse4.2"), (Popcnt.IsSupported, "popcnt"), (Avx2.IsSupported, "avx2"), (Bmi2.IsSupported, "bmi2"), (Avx512BW.IsSupported, "avx512bw")],
+        Assert.All([(Sse42.IsSupported, "sse4.2"), (Popcnt.IsSupported, "popcnt"), (Avx2.IsSupported, "avx2"),
+            (Bmi2.IsSupported, "bmi2"), (Avx512BW.IsSupported, "avx512bw")],
             runtime => Assert.True(!runtime.IsSupported || names.Contains(runtime.Item2), runtime.Item2));
     }
 }

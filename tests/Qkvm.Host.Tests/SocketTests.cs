@@ -31,11 +31,13 @@ public sealed class SocketTests : IDisposable
     }
 
     [Theory]
-    [InlineData("", null, null, "::")] [InlineData("", true, null, "0.0.0.0")] [InlineData("", null, true, "::")] [InlineData("", null, false, "0.0.0.0")]
+    [InlineData("", null, null, "::")] [InlineData("", true, null, "0.0.0.0")] [InlineData("", null, true, "::")]
+    [InlineData("", null, false, "0.0.0.0")]
     [InlineData("localhost", true, null, "127.0.0.1")] [InlineData("127.0.0.1", null, null, "127.0.0.1")]
     public void A_listener_takes_the_families_that_it_is_told(string host, bool? ipv4, bool? ipv6, string first)
     {
-        if (first == "::" && !Socket.OSSupportsIPv6) return;       // the host has no IPv6: there the wildcard is 0.0.0.0
+        // the host has no IPv6: there the wildcard is 0.0.0.0
+        if (first == "::" && !Socket.OSSupportsIPv6) return;
         using Listener listener = Listen(new InternetAddress(host, 0, null, ipv4, ipv6), out _);
         Assert.Equal(first, Assert.Single(listener.Names).Host);
     }
@@ -147,7 +149,8 @@ public sealed class SocketTests : IDisposable
         Assert.Equal(2, inherited.Write("ha"u8));
         Eventually(() => users[0].Received.ToString() == "helloha");
         using FileStream file = File.OpenRead("/dev/null");
-        Assert.Throws<HostException>(() => Listen(new DescriptorAddress((int)file.SafeFileHandle.DangerousGetHandle()), out _));
+        Assert.Throws<HostException>(() =>
+            Listen(new DescriptorAddress((int)file.SafeFileHandle.DangerousGetHandle()), out _));
     }
 
     [Fact]
@@ -157,7 +160,9 @@ public sealed class SocketTests : IDisposable
         Connector connector = null!;
         int failures = 0;
         connector = new Connector(new UnixAddress(_path), _loop, TimeSpan.FromMilliseconds(20),
-            socket => { user = new User(); user.Connection = new Connection(socket, _loop, user); user.OnClosed = () => connector.Lost(); user.Connection.AcceptInput(); },
+            socket =>
+                { user = new User(); user.Connection = new Connection(socket, _loop, user);
+                user.OnClosed = () => connector.Lost(); user.Connection.AcceptInput(); },
             _ => failures++);
         lock (_lock) connector.Start();
         Eventually(() => failures > 1);                            // nobody listens yet
@@ -177,7 +182,8 @@ public sealed class SocketTests : IDisposable
     [Fact]
     public void A_socket_file_that_nobody_serves_is_replaced_and_another_file_is_not()
     {
-        using (var dead = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified)) dead.Bind(new UnixDomainSocketEndPoint(_path));
+        using (var dead = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified))
+            dead.Bind(new UnixDomainSocketEndPoint(_path));
         Listen(new UnixAddress(_path), out _).Dispose();
         Assert.False(File.Exists(_path));
         File.WriteAllText(_path, "precious");
@@ -205,13 +211,16 @@ public sealed class SocketTests : IDisposable
 
     Socket Client()
     {
-        var client = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified) { ReceiveTimeout = (int)Patience.TotalMilliseconds };
+        var client =
+            new Socket(AddressFamily.Unix, SocketType.Stream,
+            ProtocolType.Unspecified) { ReceiveTimeout = (int)Patience.TotalMilliseconds };
         client.Connect(new UnixDomainSocketEndPoint(_path));
         return client;
     }
 
     void Eventually(Func<bool> condition) =>
-        Assert.True(SpinWait.SpinUntil(() => { Thread.Sleep(1); lock (_lock) return condition(); }, Patience), "it never happened");
+        Assert.True(SpinWait.SpinUntil(() => { Thread.Sleep(1); lock (_lock) return condition(); }, Patience),
+            "it never happened");
 
     sealed class User : IConnectionUser
     {

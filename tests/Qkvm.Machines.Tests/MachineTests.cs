@@ -30,7 +30,8 @@ public class MachineTests
         }
     }
 
-    static DeviceConfig Device(string? id, params OptionPair[] properties) => new("test-card", id, properties, $"-device test-card,id={id}");
+    static DeviceConfig Device(string? id, params OptionPair[] properties) =>
+        new("test-card", id, properties, $"-device test-card,id={id}");
 
     [Fact]
     public void Machine_runs_pauses_and_ends_as_it_is_told()
@@ -39,7 +40,8 @@ public class MachineTests
         Assert.Equal(RunState.PreLaunch, pc.Machine.State);
         Thread loop = pc.StartLoop();
         pc.OnLoop(() => pc.Machine.Resume());
-        Assert.True(SpinWait.SpinUntil(() => pc.Accelerator.Cpus.TrueForAll(c => c.Entered >= 1), TimeSpan.FromSeconds(30)));
+        Assert.True(SpinWait.SpinUntil(() => pc.Accelerator.Cpus.TrueForAll(c => c.Entered >= 1),
+            TimeSpan.FromSeconds(30)));
         pc.OnLoop(() => pc.Machine.Pause());
         pc.OnLoop(() => Assert.Equal(RunState.Paused, pc.Machine.State));
         pc.OnLoop(() => pc.Machine.Resume());
@@ -48,7 +50,8 @@ public class MachineTests
         pc.Board.RequestShutdown(ShutdownCause.GuestShutdown, 3);
         loop.Join();
         Assert.Equal(3, pc.Machine.ExitCode);
-        Assert.Equal([new ResumeEvent(), new StopEvent(), new ResumeEvent(), new ResetEvent(false, ShutdownCause.HostReset),
+        Assert.Equal([new ResumeEvent(), new StopEvent(), new ResumeEvent(),
+            new ResetEvent(false, ShutdownCause.HostReset),
             new ShutdownEvent(true, ShutdownCause.GuestShutdown)], pc.Events);
     }
 
@@ -128,8 +131,13 @@ public class MachineTests
     [Fact]
     public void Devices_are_plugged_where_addr_says_or_at_the_first_free_slot()
     {
-        using var pc = new TestMachine(c => c with { Devices = [Device("a"), Device("b", new OptionPair("addr", "0x10")), Device("c", new("addr", "5.1"), new("multifunction", "on"))] }, [Card]);
-        Assert.Equal(["test-card", "test-card", "test-card"], new[] { 2 << 3, 16 << 3, 5 << 3 | 1 }.Select(f => pc.Board.Pci[f]?.Name));
+        using var pc =
+            new TestMachine(c =>
+            c with { Devices =
+            [Device("a"), Device("b", new OptionPair("addr", "0x10")),
+            Device("c", new("addr", "5.1"), new("multifunction", "on"))] }, [Card]);
+        Assert.Equal(["test-card", "test-card", "test-card"],
+            new[] { 2 << 3, 16 << 3, 5 << 3 | 1 }.Select(f => pc.Board.Pci[f]?.Name));
     }
 
     [Theory]
@@ -143,7 +151,9 @@ public class MachineTests
     [InlineData("bus", "ide.0", "'ide.0'")]
     public void A_wrong_property_is_named_with_its_option(string name, string value, string named)
     {
-        var error = Assert.Throws<ConfigurationException>(() => new TestMachine(c => c with { Devices = [Device("a", new OptionPair(name, value))] }, [Card]));
+        var error =
+            Assert.Throws<ConfigurationException>(() =>
+            new TestMachine(c => c with { Devices = [Device("a", new OptionPair(name, value))] }, [Card]));
         Assert.StartsWith("-device test-card,id=a:", error.Message);
         Assert.Contains(named, error.Message);
     }
@@ -152,7 +162,8 @@ public class MachineTests
     public void An_unknown_model_and_a_second_use_of_an_id_are_refused()
     {
         Assert.Contains("'test-card' is not a valid device model name",
-            Assert.Throws<ConfigurationException>(() => new TestMachine(c => c with { Devices = [Device("a")] })).Message);
+            Assert.Throws<ConfigurationException>(() => new TestMachine(c => c with { Devices = [Device("a")] }))
+                .Message);
         Assert.Contains("'a'", Assert.Throws<ConfigurationException>(
             () => new TestMachine(c => c with { Devices = [Device("a"), Device("a")] }, [Card])).Message);
     }
@@ -163,7 +174,9 @@ public class MachineTests
         using var pc = new TestMachine(c => c with
         {
             Boot = new BootConfig(Strict: true),
-            Devices = [Device("a", new OptionPair("bootindex", "2")), Device("b", new("bootindex", "1"), new("addr", "7.2"), new("multifunction", "on"))],
+            Devices =
+                [Device("a", new OptionPair("bootindex", "2")),
+                Device("b", new("bootindex", "1"), new("addr", "7.2"), new("multifunction", "on"))],
         }, [Card]);
         Assert.Equal("/pci@i0cf8/scsi@7,2/disk@0,0\n/pci@i0cf8/scsi@2/disk@0,0\nHALT\0",
             Encoding.ASCII.GetString(pc.Board.FirmwareConfiguration.Files["bootorder"].Span));
@@ -212,7 +225,8 @@ public class MachineTests
             return StateNode.Save(second.Machine.Exchange);
         });
         Assert.Equal(saved.ToString(), again.ToString());
-        Assert.Equal((11ul, 12ul), (((TestCard)second.Board.Pci[2 << 3]!).Register, ((TestCard)second.Board.Pci[3 << 3]!).Register));
+        Assert.Equal((11ul, 12ul),
+            (((TestCard)second.Board.Pci[2 << 3]!).Register, ((TestCard)second.Board.Pci[3 << 3]!).Register));
         Assert.True(second.Board.Memory.TryGetRam(0xF0000, write: true, out _, out _, out _));
     }
 
@@ -241,13 +255,18 @@ public class MachineTests
             FwCfg = [new FwCfgConfig("opt/test", null, "hello")],
         });
         FwCfg fwCfg = pc.Board.FirmwareConfiguration;
-        foreach (string name in (string[])["etc/acpi/rsdp", "etc/acpi/tables", "etc/table-loader", "etc/e820", "etc/smbios/smbios-anchor", "etc/smbios/smbios-tables", "etc/system-states", "etc/boot-fail-wait"])
+        foreach (string name in (string[])["etc/acpi/rsdp", "etc/acpi/tables", "etc/table-loader", "etc/e820",
+            "etc/smbios/smbios-anchor", "etc/smbios/smbios-tables", "etc/system-states", "etc/boot-fail-wait"])
             Assert.Contains(name, fwCfg.Files.Keys);
         Assert.Equal("hello", Encoding.ASCII.GetString(fwCfg.Files["opt/test"].Span));
-        Assert.Equal((4L << 30, 2, 4), (BitConverter.ToInt64(fwCfg.Item(FwCfgKey.RamSize).Span), BitConverter.ToInt16(fwCfg.Item(FwCfgKey.CpuCount).Span), BitConverter.ToInt16(fwCfg.Item(FwCfgKey.MaxCpus).Span)));
+        Assert.Equal((4L << 30, 2, 4),
+            (BitConverter.ToInt64(fwCfg.Item(FwCfgKey.RamSize).Span),
+            BitConverter.ToInt16(fwCfg.Item(FwCfgKey.CpuCount).Span),
+            BitConverter.ToInt16(fwCfg.Item(FwCfgKey.MaxCpus).Span)));
         byte[] map = fwCfg.Files["etc/e820"].ToArray();
         Assert.Equal(40, map.Length);
-        Assert.Equal((0UL, 3UL << 30, 1u), (BitConverter.ToUInt64(map, 0), BitConverter.ToUInt64(map, 8), BitConverter.ToUInt32(map, 16)));
+        Assert.Equal((0UL, 3UL << 30, 1u),
+            (BitConverter.ToUInt64(map, 0), BitConverter.ToUInt64(map, 8), BitConverter.ToUInt32(map, 16)));
         Assert.Equal((4UL << 30, 1UL << 30), (BitConverter.ToUInt64(map, 20), BitConverter.ToUInt64(map, 28)));
     }
 

@@ -15,14 +15,17 @@ public static class Glibc
     {
         const int Section = 6, Name = 7;                           // Num: Value Size Type Bind Vis Ndx Name
         const string Prefix = "GLIBC_";
-        using Process readelf = Process.Start(new ProcessStartInfo("readelf", ["--wide", "--dyn-syms", path]) { RedirectStandardOutput = true })!;
+        using Process readelf =
+            Process.Start(new ProcessStartInfo("readelf",
+            ["--wide", "--dyn-syms", path]) { RedirectStandardOutput = true })!;
         var found = new List<(string, Version)>();
         while (readelf.StandardOutput.ReadLine() is { } line)
         {
             string[] columns = line.Split(' ', StringSplitOptions.RemoveEmptyEntries);
             if (columns.Length <= Name || columns[Section] == "UND" == defined) continue;
             string[] named = columns[Name].Split('@', StringSplitOptions.RemoveEmptyEntries);
-            if (named.Length == 2 && named[1].StartsWith(Prefix, StringComparison.Ordinal) && Version.TryParse(named[1][Prefix.Length..], out Version? version))
+            if (named.Length == 2 && named[1].StartsWith(Prefix, StringComparison.Ordinal)
+                && Version.TryParse(named[1][Prefix.Length..], out Version? version))
                 found.Add((named[0], version));
         }
         return found;

@@ -47,7 +47,8 @@ public sealed class MemoryDisk(long length) : BlockDriver
 
     public override async ValueTask FlushAsync() => await BeginAsync("flush", 0, 0);
 
-    public override async ValueTask DiscardAsync(long offset, long length) => await BeginAsync("discard", offset, length);
+    public override async ValueTask DiscardAsync(long offset, long length) =>
+        await BeginAsync("discard", offset, length);
 
     public override async ValueTask WriteZeroesAsync(long offset, long length, bool mayUnmap)
     {
@@ -62,6 +63,7 @@ public sealed class MemoryDisk(long length) : BlockDriver
         if (_gate is { } gate) await gate.Task;
         lock (_lock) _log.Add(what == "flush" ? what : $"{what} {offset}+{length}");
         if (FailWith != 0) throw new BlockException($"{what} fails", FailWith);
-        if (offset < 0 || length < 0 || offset > Length - length) throw new BlockException($"{what} beyond the end", EInval);
+        if (offset < 0 || length < 0 || offset > Length - length)
+            throw new BlockException($"{what} beyond the end", EInval);
     }
 }

@@ -35,7 +35,8 @@ public sealed class PciBench : IMsiTarget, IDisposable
     }
 
     public void Enable(PciDevice device) =>
-        Bus.WriteConfig(device.DevFn, PciConfig.Command, 2, PciConfig.IoSpace | PciConfig.MemorySpace | PciConfig.BusMaster);
+        Bus.WriteConfig(device.DevFn, PciConfig.Command, 2,
+            PciConfig.IoSpace | PciConfig.MemorySpace | PciConfig.BusMaster);
 
     public void Dispose() => Memory.Dispose();
 }

@@ -5,7 +5,8 @@ namespace Qkvm.Testing;
 /// <summary>A main loop for tests: what backends post runs when the test says so, on its thread.</summary>
 public sealed class Pump
 {
-    static readonly TimeSpan Hang = TimeSpan.FromSeconds(30);      // no assertion: the end of a test that would never end
+    // no assertion: the end of a test that would never end
+    static readonly TimeSpan Hang = TimeSpan.FromSeconds(30);
 
     readonly BlockingCollection<Action> _posted = [];
 
@@ -16,7 +17,8 @@ public sealed class Pump
     {
         while (!condition())
         {
-            if (!_posted.TryTake(out Action? work, Hang)) throw new TimeoutException("nothing more was posted, and the condition does not hold");
+            if (!_posted.TryTake(out Action? work, Hang))
+                throw new TimeoutException("nothing more was posted, and the condition does not hold");
             work();
         }
     }

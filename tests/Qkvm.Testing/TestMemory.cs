@@ -7,7 +7,8 @@ namespace Qkvm.Testing;
 /// <summary>Guest memory for tests: RAM from 0, a ROM and a register bank above it, and nothing else.</summary>
 public sealed class TestMemory : IDisposable
 {
-    public const ulong RamSize = 4 << 20, RomAddress = 0x1000_0000, IoAddress = 0x2000_0000, HoleAddress = 0x3000_0000, WindowSize = 0x10000;
+    public const ulong RamSize = 4 << 20, RomAddress = 0x1000_0000, IoAddress = 0x2000_0000, HoleAddress = 0x3000_0000,
+        WindowSize = 0x10000;
 
     readonly GuestRam _rom = new("rom", WindowSize);
 

@@ -8,12 +8,16 @@ namespace Qkvm.Testing;
 /// accept it by renaming it, or all at once by running the tests with QKVM_ACCEPT=1.</summary>
 public static class Verifier
 {
-    public static Task Verify(string text, string? parameters = null, [CallerFilePath] string file = "", [CallerMemberName] string method = "")
+    public static Task Verify(string text, string? parameters = null, [CallerFilePath] string file = "",
+        [CallerMemberName] string method = "")
     {
-        string stem = Path.Combine(Path.GetDirectoryName(file)!, $"{Path.GetFileNameWithoutExtension(file)}.{method}{(parameters == null ? "" : $"_{parameters}")}");
+        string stem =
+            Path.Combine(Path.GetDirectoryName(file)!,
+            $"{Path.GetFileNameWithoutExtension(file)}.{method}{(parameters == null ? "" : $"_{parameters}")}");
         string verified = $"{stem}.verified.txt", received = $"{stem}.received.txt";
         text = text.ReplaceLineEndings("\n").TrimEnd('\n');
-        string? expected = File.Exists(verified) ? File.ReadAllText(verified).ReplaceLineEndings("\n").TrimEnd('\n') : null;
+        string? expected = File.Exists(verified) ? File.ReadAllText(verified).ReplaceLineEndings("\n").TrimEnd('\n')
+            : null;
         if (text == expected)
         {
             File.Delete(received);
@@ -25,7 +29,8 @@ public static class Verifier
             return Task.CompletedTask;
         }
         File.WriteAllText(received, text);
-        Assert.Fail(expected == null ? $"{Path.GetFileName(verified)} does not exist; received:\n{text}" : $"differs from {Path.GetFileName(verified)}; received:\n{text}");
+        Assert.Fail(expected == null ? $"{Path.GetFileName(verified)} does not exist; received:\n{text}"
+            : $"differs from {Path.GetFileName(verified)}; received:\n{text}");
         return Task.CompletedTask;
     }
 }

@@ -32,16 +32,19 @@ public class CommandLineTests
     [Theory]
     [InlineData("-net nic -net tap", "-net nic: 'e1000' is not built yet; use virtio-net-pci")]
     [InlineData("-netdev tap,id=n -net nic,netdev=n,model=virtio", "taken")]
-    [InlineData("-net nic,model=virtio", "taken; -net nic,model=virtio: has no backend: nothing is at the other end; add one, for example -net tap")]
+    [InlineData("-net nic,model=virtio", "taken; -net nic,model=virtio: has no backend: nothing is at the other " +
+        "end; add one, for example -net tap")]
     [InlineData("-vnc vnc=unix:/tmp/x", "taken")]
     [InlineData("-object rng-random,id=r -device virtio-rng-pci,rng=r", "taken")]
     [InlineData("-monitor /dev/null -serial /dev/ttyS0", "taken")]
     [InlineData("-M pc,kernel_irqchip=on", "taken")]
     [InlineData("-M pc,usb=on", "-M pc,usb=on: usb=on is not built yet; leave it out")]
     [InlineData("-M q35", "-M q35: 'pc-q35-7.2' is not built yet; use pc")]
-    [InlineData("-machine smm=on", "-machine smm=on: smm=on is not built yet; give smm=off: the guest gets no system management mode")]
+    [InlineData("-machine smm=on", "-machine smm=on: smm=on is not built yet; give smm=off: the guest gets no " +
+        "system management mode")]
     [InlineData("-machine acpi=off,hpet=off,vmport=off,smm=off,mem-merge=off,dump-guest-core=off,graphics=on", "taken")]
-    [InlineData("-m 1G,slots=2,maxmem=4G", "-m slots=,maxmem=: memory that is added later is not built yet; leave both out")]
+    [InlineData("-m 1G,slots=2,maxmem=4G", "-m slots=,maxmem=: memory that is added later is not built yet; leave " +
+        "both out")]
     [InlineData("-audiodev nosuch,id=a", "-audiodev nosuch,id=a: 'nosuch' is not an audio driver")]
     [InlineData("-audiodev none,id=a", "taken")]
     [InlineData("-name a,colour=red", "-name a,colour=red: invalid parameter 'colour'")]
@@ -49,14 +52,18 @@ public class CommandLineTests
     [InlineData("-overcommit cpu-pm=on", "-overcommit cpu-pm=on: cpu-pm=on is not built yet; leave it out")]
     [InlineData("-msg timestamp=on,guest-name=off", "taken")]
     [InlineData("-global driver=isa-debugcon,property=iobase,value=0x402", "taken")]
-    [InlineData("-chardev null,id=c -device isa-debugcon,chardev=c -global isa-debugcon.iobas=0x402", "-global isa-debugcon.iobas=0x402: Property 'isa-debugcon.iobas' not found; did you mean 'iobase'?")]
+    [InlineData("-chardev null,id=c -device isa-debugcon,chardev=c -global isa-debugcon.iobas=0x402",
+        "-global isa-debugcon.iobas=0x402: Property 'isa-debugcon.iobas' not found; did you mean 'iobase'?")]
     [InlineData("-device virtio-blk-pci,drive=d,logical_block_size=4k", "taken")]
     [InlineData("-device nvme", "-device nvme: 'nvme' is not built yet; use virtio-blk-pci")]
-    [InlineData("-device virtio-serial-pci", "-device virtio-serial-pci: 'virtio-serial-pci' is not built yet; use isa-serial")]
+    [InlineData("-device virtio-serial-pci", "-device virtio-serial-pci: 'virtio-serial-pci' is not built yet; use " +
+        "isa-serial")]
     [InlineData("-device sga", "-device sga: 'sga' is not built yet; use VGA")]
-    [InlineData("-drive file=x,werror=stop", "-drive file=x,werror=stop: werror=stop is not built yet; werror=report is what there is")]
+    [InlineData("-drive file=x,werror=stop", "-drive file=x,werror=stop: werror=stop is not built yet; " +
+        "werror=report is what there is")]
     [InlineData("-drive file=x,aio=native,cache=none,format=raw", "taken")]
-    [InlineData("-net user", "-net user: 'user' is not built yet; -nic none runs the guest without a network, and tap works, as root")]
+    [InlineData("-net user", "-net user: 'user' is not built yet; -nic none runs the guest without a network, and " +
+        "tap works, as root")]
     [InlineData("-accel hvf", "-accel hvf: 'hvf' does not exist on this host")]
     [InlineData("-accel hvf -accel tcg,tb-size=64", "taken")]
     [InlineData("-accel tcg,tb-size=1", "-accel tcg,tb-size=1: tb-size=1 is not in 16 to 4096")]
@@ -79,7 +86,8 @@ public class CommandLineTests
     public void Memory_takes_its_size_from_its_object_where_m_is_silent()
     {
         MachineConfig config = Expander.Expand(CommandLineParser.Parse(
-            ["-machine", "memory-backend=r", "-object", """{"qom-type":"memory-backend-ram","id":"r","size":536870912}"""]));
+            ["-machine", "memory-backend=r", "-object",
+                """{"qom-type":"memory-backend-ram","id":"r","size":536870912}"""]));
         Assert.Equal(512UL << 20, config.Memory.Size);
     }
 

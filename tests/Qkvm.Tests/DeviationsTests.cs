@@ -10,7 +10,8 @@ public sealed class DeviationsTests
     public void The_page_has_every_deviation_that_a_source_names()
     {
         string script = Path.Combine(Sources.Root, "scripts", "deviations.sh");
-        using Process process = Process.Start(new ProcessStartInfo("bash", [script]) { RedirectStandardOutput = true })!;
+        using Process process =
+            Process.Start(new ProcessStartInfo("bash", [script]) { RedirectStandardOutput = true })!;
         string page = process.StandardOutput.ReadToEnd();
         process.WaitForExit();
         Assert.Equal(0, process.ExitCode);

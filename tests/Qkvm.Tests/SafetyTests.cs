@@ -10,7 +10,8 @@ public class SafetyTests
     public void Unsafe_code_is_in_Host_and_Accel_alone()
     {
         string source = Path.Combine(Sources.Root, "src");
-        string[] files = [.. Sources.Files("src").Concat(Sources.Files("src", "*.csproj")).Concat(Sources.Files("src", "*.props"))];
+        string[] files =
+            [.. Sources.Files("src").Concat(Sources.Files("src", "*.csproj")).Concat(Sources.Files("src", "*.props"))];
         Assert.True(files.Length > 100, $"only {files.Length} files in {source}");
         IEnumerable<string> found =
             from file in files

@@ -13,7 +13,9 @@ static class Sources
     static string Find([CallerFilePath] string here = "")
     {
         DirectoryInfo? directory = new FileInfo(here).Directory;
-        while (directory != null && !File.Exists(Path.Combine(directory.FullName, "Qemu.Net.sln"))) directory = directory.Parent;
-        return directory?.FullName ?? throw new DirectoryNotFoundException("Qemu.Net.sln is in no directory above the tests");
+        while (directory != null && !File.Exists(Path.Combine(directory.FullName, "Qemu.Net.sln")))
+            directory = directory.Parent;
+        return directory?.FullName
+            ?? throw new DirectoryNotFoundException("Qemu.Net.sln is in no directory above the tests");
     }
 }

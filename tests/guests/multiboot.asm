@@ -1,8 +1,8 @@
 ; A Multiboot 1 kernel that prints what it was given on COM1 and on the debug console (port 0xE9), and then ends the
 ; emulator through isa-debug-exit (iobase 0x501), exit status 33, or halts:
 ;   multiboot ok flags=0000024F lower=0000027F upper=0001FB80 map=00000090 mods=00000000 cmdline=…
-; Built three times: as ELF, as a flat file whose header says by itself where to load it (flags bit 16), and as one that fills
-; low memory from 8000h to E000h, looks whether all of it has arrived, and asks for a video mode (flags bit 2).
+; Built three times: as ELF, as a flat file whose header says by itself where to load it (flags bit 16), and as one that
+; fills low memory from 8000h to E000h, looks whether all of it has arrived, and asks for a video mode (flags bit 2).
         bits    32
 
 %ifndef LOAD

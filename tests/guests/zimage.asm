@@ -1,5 +1,6 @@
-; A kernel of Linux' boot protocol 2.00, a zImage: a boot sector, setup code that wants to lie at 90000h, and code at 10000h.
-; It prints on COM1 what it was given, and then ends the emulator through isa-debug-exit (iobase 0x501), exit status 33:
+; A kernel of Linux' boot protocol 2.00, a zImage: a boot sector, setup code that wants to lie at 90000h, and code at
+; 10000h. It prints on COM1 what it was given, and then ends the emulator through isa-debug-exit (iobase 0x501), exit
+; status 33:
 ;   zimage ok one two
 ; [BOOT] Linux, Documentation/x86/boot.rst
         bits    16

@@ -1,6 +1,6 @@
-"""FEX-Emu's unittests/ASM and unittests/32Bit_ASM: user programs that end with HLT; a JSON header says what registers must
-hold then, and what memory and processor features the program needs. What is mapped where, and the registers at the start,
-are as FEX's own runner has them."""
+"""FEX-Emu's unittests/ASM and unittests/32Bit_ASM: user programs that end with HLT; a JSON header says what registers
+must hold then, and what memory and processor features the program needs. What is mapped where, and the registers at the
+start, are as FEX's own runner has them."""
 import functools
 import glob
 import json
@@ -87,8 +87,10 @@ def difference(config, state):
 def lists(root, folder):
     """Names the suite itself does not run, or knows to fail, on a processor."""
     names = {}
-    for file, reason in (('Disabled_Tests', 'the suite disables it'), ('Disabled_Tests_host', 'the suite disables it on processors'),
-                         ('Known_Failures', 'the suite knows it to fail'), ('Known_Failures_host', 'the suite knows it to fail on processors')):
+    for file, reason in (('Disabled_Tests', 'the suite disables it'),
+                         ('Disabled_Tests_host', 'the suite disables it on processors'),
+                         ('Known_Failures', 'the suite knows it to fail'),
+                         ('Known_Failures_host', 'the suite knows it to fail on processors')):
         path = os.path.join(root, folder, file)
         if os.path.exists(path):
             with open(path) as lines:

@@ -1,5 +1,6 @@
-"""kvm-unit-tests, built for x86-64 or i386: kernels that test what a processor does in ring 0 and how it takes interrupts and
-exceptions. x86/unittests.cfg says how each is started; each ends by isa-debug-exit, with lines that say what passed."""
+"""kvm-unit-tests, built for x86-64 or i386: kernels that test what a processor does in ring 0 and how it takes
+interrupts and exceptions. x86/unittests.cfg says how each is started; each ends by isa-debug-exit, with lines that say
+what passed."""
 import functools
 import os
 import re
@@ -16,7 +17,8 @@ OF_KVM = re.compile('^(hyperv|vmware|asyncpf|pmu|intel_iommu|hypercall|kvmclock|
 FAILURE = re.compile('^FAIL: (.*)$', re.MULTILINE)
 SUMMARY = re.compile(r'^SUMMARY: .*$', re.MULTILINE)
 # vmexit measures and checks nothing; the others take their features for granted.
-NEEDS = {'svm': 'virtualization', 'ept': 'virtualization', 'vmx': 'virtualization', 'vmexit': "nothing: it measures KVM's exits"}
+NEEDS = {'svm': 'virtualization', 'ept': 'virtualization', 'vmx': 'virtualization',
+         'vmexit': "nothing: it measures KVM's exits"}
 
 
 def sections(path):
@@ -54,7 +56,8 @@ class Runner:
                 return SKIPPED, f'needs {what}'
         # Without forced emulation, which is KVM's own.
         command = [self.qkvm, '--no-reboot', '-nodefaults', '-accel', 'tcg', '-device', 'pc-testdev', '-device',
-                   'isa-debug-exit,iobase=0xf4,iosize=0x4', '-display', 'none', '-serial', 'stdio', '-device', 'pci-testdev',
+                   'isa-debug-exit,iobase=0xf4,iosize=0x4', '-display', 'none', '-serial', 'stdio',
+                   '-device', 'pci-testdev',
                    '-kernel', kernel, '-smp', keys.get('smp', '1').replace('$MAX_SMP', '2')]
         if arguments := shlex.split(keys.get('test_args', '')):
             command += ['-append', ' '.join(arguments)]

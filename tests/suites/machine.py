@@ -1,4 +1,5 @@
-"""A user program, run on qkvm's processor behind rom.asm, or on this machine's own under ptrace; both end in a State."""
+"""A user program, run on qkvm's processor behind rom.asm, or on this machine's own under ptrace; both end in a
+State."""
 import ctypes
 import os
 import signal
@@ -137,7 +138,8 @@ class Emulator:
         rom = os.path.join(self.folder, f'{os.getpid()}.rom')
         with open(rom, 'wb') as file:
             file.write(Image(program, self.firmware).bytes)
-        command = [self.qkvm, '-accel', 'tcg', '-cpu', 'max', '-m', '64', '-nodefaults', '-display', 'none', '-no-reboot',
+        command = [self.qkvm, '-accel', 'tcg', '-cpu', 'max', '-m', '64', '-nodefaults',
+                   '-display', 'none', '-no-reboot',
                    '-bios', rom, '-chardev', 'stdio,id=out,signal=off', '-device', 'isa-debugcon,chardev=out',
                    '-device', 'isa-debug-exit']
         out = run(command)

@@ -42,7 +42,8 @@ def _do(test):
 
 
 def run(tests, setup, jobs, directory):
-    """Runs setup()(test) -> (outcome, text) for each test, `jobs` at a time; prints the account; returns the exit status."""
+    """Runs setup()(test) -> (outcome, text) for each test, `jobs` at a time; prints the account; returns the exit
+    status."""
     outcomes = collections.defaultdict(list)
     try:
         with multiprocessing.Pool(jobs, _start, (setup,)) as pool:

@@ -1,6 +1,6 @@
-; The firmware under which user programs of the public suites run on the emulated processor: it copies itself and the image
-; before it to RAM, enters 64-bit mode, runs the program in ring 3 and writes the processor's state, as the first exception
-; finds it, to the debug console (port 0xE9); then it ends the emulator through isa-debug-exit (port 0x501).
+; The firmware under which user programs of the public suites run on the emulated processor: it copies itself and the
+; image before it to RAM, enters 64-bit mode, runs the program in ring 3 and writes the processor's state, as the first
+; exception finds it, to the debug console (port 0xE9); then it ends the emulator through isa-debug-exit (port 0x501).
 ; machine.py builds the image: page tables, the program's pages and the parameters at its start.
         default rel
         org     0xFFFF0000              ; the last 64 KiB of ROM; with paging on, their copy in RAM

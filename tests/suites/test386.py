@@ -1,5 +1,5 @@
-"""barotto/test386.asm: firmware that tests a 386 and writes POST codes, FF at its end; and the account of its test EE, whose
-last word is a comparison with the suite's own reference."""
+"""barotto/test386.asm: firmware that tests a 386 and writes POST codes, FF at its end; and the account of its test EE,
+whose last word is a comparison with the suite's own reference."""
 import itertools
 import os
 import shutil
@@ -33,8 +33,10 @@ def judge(folder, directory, qkvm):
     try:
         machine.run([qkvm, '-accel', 'tcg', '-m', '16', '-nodefaults', '-display', 'none', '-action', 'reboot=shutdown',
                      '-bios', build(folder, directory),
-                     '-chardev', f'file,id=posts,path={posts}', '-device', f'isa-debugcon,iobase={POST:#x},chardev=posts',
-                     '-chardev', f'file,id=results,path={results}', '-device', f'isa-debugcon,iobase={OUT:#x},chardev=results'], 20)
+                     '-chardev', f'file,id=posts,path={posts}',
+                     '-device', f'isa-debugcon,iobase={POST:#x},chardev=posts',
+                     '-chardev', f'file,id=results,path={results}',
+                     '-device', f'isa-debugcon,iobase={OUT:#x},chardev=results'], 20)
     except machine.Failed as problem:
         if 'no end' not in str(problem):            # it ends in HLT, for good
             yield 'run', FAILED, str(problem)
@@ -47,7 +49,8 @@ def judge(folder, directory, qkvm):
     with open(results) as found, open(os.path.join(folder, 'test386-EE-reference.txt')) as reference:
         pairs = list(itertools.zip_longest(found.read().splitlines(), reference.read().splitlines(), fillvalue=''))
     differing = [pair for pair in pairs if pair[0].rstrip() != pair[1].rstrip()]
-    yield f'{len(pairs)} lines of results of EE', FAILED if differing else PASSED, f'{len(differing)} differ, first {differing[:1]}'
+    yield f'{len(pairs)} lines of results of EE', FAILED if differing else PASSED, \
+        f'{len(differing)} differ, first {differing[:1]}'
 
 
 def main():

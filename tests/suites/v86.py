@@ -1,5 +1,6 @@
-"""v86's tests/nasm: user programs in 32-bit ELF files (made by its create_tests.js), whose end on the emulated processor has
-to be that on this machine's own: exception, registers, flags that instructions define, vectors, x87 and memory."""
+"""v86's tests/nasm: user programs in 32-bit ELF files (made by its create_tests.js), whose end on the emulated
+processor has to be that on this machine's own: exception, registers, flags that instructions define, vectors, x87 and
+memory."""
 import functools
 import glob
 import os

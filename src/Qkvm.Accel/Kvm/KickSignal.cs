@@ -17,12 +17,15 @@ static unsafe class KickSignal
 
     static bool Install()
     {
-        byte* page = (byte*)Libc.mmap(null, 4096, Libc.ProtRead | Libc.ProtWrite, Libc.MapPrivate | Libc.MapAnonymous, -1, 0);
+        byte* page = (byte*)Libc.mmap(null, 4096, Libc.ProtRead | Libc.ProtWrite, Libc.MapPrivate | Libc.MapAnonymous,
+            -1, 0);
         if (page == (byte*)-1) throw new HostException("cannot map the signal handler", Libc.Errno);
         *page = Ret;
-        if (Libc.mprotect(page, 4096, Libc.ProtRead | Libc.ProtExec) < 0) throw new HostException("cannot protect the signal handler", Libc.Errno);
+        if (Libc.mprotect(page, 4096, Libc.ProtRead | Libc.ProtExec) < 0)
+            throw new HostException("cannot protect the signal handler", Libc.Errno);
         var action = new SignalAction { Handler = (nint)page };
-        if (Libc.sigaction(Number, &action, null) < 0) throw new HostException("cannot install the signal handler", Libc.Errno);
+        if (Libc.sigaction(Number, &action, null) < 0)
+            throw new HostException("cannot install the signal handler", Libc.Errno);
         return true;
     }
 }

@@ -74,9 +74,12 @@ public sealed class KvmAccelerator : IAccelerator
     {
         if (_memory == null || _ports == null) throw new InvalidOperationException("Attach comes first");
         _supported ??= KvmCpuid.Supported(_device);
-        Cpuid cpuid = KvmCpuid.Resolve(setup, _supported, KvmCpuid.HostBrand(), Libc.ioctl(_machine, KvmApi.CheckExtension, KvmApi.ExtensionTscDeadline) > 0);
+        Cpuid cpuid =
+            KvmCpuid.Resolve(setup, _supported, KvmCpuid.HostBrand(),
+            Libc.ioctl(_machine, KvmApi.CheckExtension, KvmApi.ExtensionTscDeadline) > 0);
         MissingFeatures = cpuid.Missing;
-        var cpu = new KvmVCpu(_device, _machine, index, setup.ApicId, KvmCpuid.Make(cpuid, _supported), _memory, _ports, _slots);
+        var cpu = new KvmVCpu(_device, _machine, index, setup.ApicId, KvmCpuid.Make(cpuid, _supported), _memory, _ports,
+            _slots);
         _cpus.Add(cpu);
         return cpu;
     }

@@ -9,21 +9,26 @@ static unsafe class KvmApi
     public const int Version = 12;
 
     // On /dev/kvm
-    public const uint GetApiVersion = 0xAE00, CreateVm = 0xAE01, CheckExtension = 0xAE03, GetVCpuMmapSize = 0xAE04, GetSupportedCpuid = 0xC008AE05;
+    public const uint GetApiVersion = 0xAE00, CreateVm = 0xAE01, CheckExtension = 0xAE03, GetVCpuMmapSize = 0xAE04,
+        GetSupportedCpuid = 0xC008AE05;
 
     // On a machine
-    public const uint CreateVCpu = 0xAE41, SetUserMemoryRegion = 0x4020AE46, SetTssAddress = 0xAE47, SetIdentityMapAddress = 0x4008AE48,
-        CreateIrqChip = 0xAE60, IrqLine = 0x4008AE61, GetIrqChip = 0xC208AE62, SetIrqChip = 0x8208AE63, SignalMsi = 0x4020AEA5,
-        SetClock = 0x4030AE7B, GetClock = 0x8030AE7C, GetDirtyLog = 0x4010AE42;
+    public const uint CreateVCpu = 0xAE41, SetUserMemoryRegion = 0x4020AE46, SetTssAddress = 0xAE47,
+        SetIdentityMapAddress = 0x4008AE48, CreateIrqChip = 0xAE60, IrqLine = 0x4008AE61, GetIrqChip = 0xC208AE62,
+        SetIrqChip = 0x8208AE63, SignalMsi = 0x4020AEA5, SetClock = 0x4030AE7B, GetClock = 0x8030AE7C,
+        GetDirtyLog = 0x4010AE42;
 
     // On a vCPU
-    public const uint Run = 0xAE80, GetRegs = 0x8090AE81, SetRegs = 0x4090AE82, GetSregs = 0x8138AE83, SetSregs = 0x4138AE84, Translate = 0xC018AE85,
-        GetMsrs = 0xC008AE88, SetMsrs = 0x4008AE89, GetLapic = 0x8400AE8E, SetLapic = 0x4400AE8F, SetCpuid2 = 0x4008AE90, GetMpState = 0x8004AE98,
-        SetMpState = 0x4004AE99, Nmi = 0xAE9A, GetVCpuEvents = 0x8040AE9F, SetVCpuEvents = 0x4040AEA0, GetDebugRegs = 0x8080AEA1,
-        SetDebugRegs = 0x4080AEA2, GetTscKhz = 0xAEA3, GetXsave = 0x9000AEA4, SetXsave = 0x5000AEA5, GetXcrs = 0x8188AEA6, SetXcrs = 0x4188AEA7;
+    public const uint Run = 0xAE80, GetRegs = 0x8090AE81, SetRegs = 0x4090AE82, GetSregs = 0x8138AE83,
+        SetSregs = 0x4138AE84, Translate = 0xC018AE85, GetMsrs = 0xC008AE88, SetMsrs = 0x4008AE89,
+        GetLapic = 0x8400AE8E, SetLapic = 0x4400AE8F, SetCpuid2 = 0x4008AE90, GetMpState = 0x8004AE98,
+        SetMpState = 0x4004AE99, Nmi = 0xAE9A, GetVCpuEvents = 0x8040AE9F, SetVCpuEvents = 0x4040AEA0,
+        GetDebugRegs = 0x8080AEA1,
+        SetDebugRegs = 0x4080AEA2, GetTscKhz = 0xAEA3, GetXsave = 0x9000AEA4, SetXsave = 0x5000AEA5,
+            GetXcrs = 0x8188AEA6, SetXcrs = 0x4188AEA7;
 
-    public const int ExtensionIrqChip = 0, ExtensionUserMemory = 3, ExtensionReadOnlyMemory = 81, ExtensionImmediateExit = 136,
-        ExtensionTscDeadline = 72;
+    public const int ExtensionIrqChip = 0, ExtensionUserMemory = 3, ExtensionReadOnlyMemory = 81,
+        ExtensionImmediateExit = 136, ExtensionTscDeadline = 72;
 
     public static int Call(int fd, uint request, nint argument, string what)
     {
@@ -31,7 +36,8 @@ static unsafe class KvmApi
         return result >= 0 ? result : throw new HostException($"-accel kvm: {what}", Libc.Errno);
     }
 
-    public static int Call(int fd, uint request, void* argument, string what) => Call(fd, request, (nint)argument, what);
+    public static int Call(int fd, uint request, void* argument, string what) =>
+        Call(fd, request, (nint)argument, what);
 }
 
 [StructLayout(LayoutKind.Sequential)]
@@ -133,8 +139,8 @@ struct KvmMsrEntry
 [StructLayout(LayoutKind.Explicit)]
 unsafe struct KvmRun
 {
-    public const uint ExitIo = 2, ExitDebug = 4, ExitHlt = 5, ExitMmio = 6, ExitIrqWindow = 7, ExitShutdown = 8, ExitFailEntry = 9,
-        ExitInterrupted = 10, ExitInternalError = 17, ExitSystemEvent = 24;
+    public const uint ExitIo = 2, ExitDebug = 4, ExitHlt = 5, ExitMmio = 6, ExitIrqWindow = 7, ExitShutdown = 8,
+        ExitFailEntry = 9, ExitInterrupted = 10, ExitInternalError = 17, ExitSystemEvent = 24;
 
     [FieldOffset(1)] public byte ImmediateExit;
     [FieldOffset(8)] public uint ExitReason;

@@ -9,8 +9,9 @@ namespace Qkvm.Accel.Kvm;
 /// <summary>One leaf and subleaf.</summary>
 readonly record struct CpuidLeaf(uint Function, uint Index, bool IsIndexed, CpuidResult Result);
 
-/// <summary>What CPUID shows a guest under KVM: the model of -cpu, of which the kernel must support each feature, with this vCPU's place
-/// in the topology. Linux, Documentation/virt/kvm/api.rst, KVM_GET_SUPPORTED_CPUID and KVM_SET_CPUID2.</summary>
+/// <summary>What CPUID shows a guest under KVM: the model of -cpu, of which the kernel must support each feature, with
+/// this vCPU's place in the topology. Linux, Documentation/virt/kvm/api.rst, KVM_GET_SUPPORTED_CPUID and
+/// KVM_SET_CPUID2.</summary>
 static unsafe class KvmCpuid
 {
     const int MaxEntries = 256, HeaderSize = 8;
@@ -18,10 +19,11 @@ static unsafe class KvmCpuid
     const uint XsaveLeaf = 0xD;
 
     /// <summary>QEMU's, for every model but max and host.</summary>
-    const string Defaults = "kvmclock kvm-nopiodelay kvm-asyncpf kvm-steal-time kvm-pv-eoi kvmclock-stable-bit x2apic", Withdrawn = "acpi monitor svm";
+    const string Defaults = "kvmclock kvm-nopiodelay kvm-asyncpf kvm-steal-time kvm-pv-eoi kvmclock-stable-bit x2apic",
+        Withdrawn = "acpi monitor svm";
 
-    /// <summary>Not reported although they are there, or reported where they must not be: the kernel's documentation, and invtsc, which a
-    /// guest that may move to another machine must not count on.</summary>
+    /// <summary>Not reported although they are there, or reported where they must not be: the kernel's documentation,
+    /// and invtsc, which a guest that may move to another machine must not count on.</summary>
     const string Unreported = "hypervisor arat", Unasked = "invtsc intel-pt";
 
     /// <summary>What this kernel and processor support.</summary>
@@ -36,7 +38,8 @@ static unsafe class KvmCpuid
             for (int i = 0; i < leaves.Length; i++)
             {
                 ref KvmCpuidEntry e = ref entries[i];
-                leaves[i] = new(e.Function, e.Index, (e.Flags & SignificantIndex) != 0, new(e.Eax, e.Ebx, e.Ecx, e.Edx));
+                leaves[i] =
+                    new(e.Function, e.Index, (e.Flags & SignificantIndex) != 0, new(e.Eax, e.Ebx, e.Ecx, e.Edx));
             }
             return leaves;
         }
@@ -52,32 +55,39 @@ static unsafe class KvmCpuid
         Span<int> words = stackalloc int[12];
         if ((uint)X86Base.CpuId(unchecked((int)Extended), 0).Eax < Extended + 4) return "";
         for (int i = 0; i < 3; i++)
-            (words[i * 4], words[i * 4 + 1], words[i * 4 + 2], words[i * 4 + 3]) = X86Base.CpuId(unchecked((int)(Extended + 2 + (uint)i)), 0);
+            (words[i * 4], words[i * 4 + 1], words[i * 4 + 2], words[i * 4 + 3]) =
+                X86Base.CpuId(unchecked((int)(Extended + 2 + (uint)i)), 0);
         return Encoding.ASCII.GetString(MemoryMarshal.AsBytes(words)).TrimEnd('\0').Trim();
     }
 
     /// <summary>-cpu over these; a ConfigurationException where it cannot be.</summary>
     /// <param name="hasDeadline">KVM_CAP_TSC_DEADLINE_TIMER.</param>
-    public static Cpuid Resolve(CpuSetup setup, CpuidLeaf[] supported, string brand, bool hasDeadline) => CpuModels.Resolve(setup, HostOf(supported, brand, hasDeadline));
+    public static Cpuid Resolve(CpuSetup setup, CpuidLeaf[] supported, string brand, bool hasDeadline) =>
+        CpuModels.Resolve(setup, HostOf(supported, brand, hasDeadline));
 
     static CpuHost HostOf(CpuidLeaf[] supported, string brand, bool hasDeadline)
     {
-        uint[] words = WordsOf(supported), unreported = CpuFeatures.Parse(Unreported + (hasDeadline ? " tsc-deadline" : "")), unasked = CpuFeatures.Parse(Unasked);
+        uint[] words = WordsOf(supported),
+            unreported = CpuFeatures.Parse(Unreported + (hasDeadline ? " tsc-deadline" : "")),
+            unasked = CpuFeatures.Parse(Unasked);
         for (int i = 0; i < words.Length; i++) words[i] |= unreported[i];
         uint[] maximum = [.. words];
         for (int i = 0; i < words.Length; i++)
             for (int bit = 0; bit < 32; bit++)
-                if ((unasked[i] >> bit & 1) != 0 || CpuFeatures.NameOf((CpuidWord)i, bit).Length == 0) maximum[i] &= ~(1u << bit);
+                if ((unasked[i] >> bit & 1) != 0 || CpuFeatures.NameOf((CpuidWord)i, bit).Length == 0)
+                    maximum[i] &= ~(1u << bit);
         CpuidResult vendor = Find(supported, 0), version = Find(supported, 1);
         uint family = version.Eax >> 8 & 15, model = version.Eax >> 4 & 15 | version.Eax >> 12 & 0xF0;
         if (family == 15) family += version.Eax >> 20 & 0xFF;
         Span<uint> name = [vendor.Ebx, vendor.Edx, vendor.Ecx];
-        var max = new CpuModel("max", Encoding.ASCII.GetString(MemoryMarshal.AsBytes(name)), brand, (int)family, (int)model, (int)(version.Eax & 15),
+        var max = new CpuModel("max", Encoding.ASCII.GetString(MemoryMarshal.AsBytes(name)), brand, (int)family,
+            (int)model, (int)(version.Eax & 15),
             Math.Min(vendor.Eax, 0x1F), Find(supported, Extended).Eax, "");
         int bits = (int)(Find(supported, Extended + 8).Eax & 0xFF);
         return new CpuHost("KVM here", words, maximum, max)
         {
-            IsKvm = true, Added = CpuFeatures.Parse(Defaults), Removed = CpuFeatures.Parse(Withdrawn), PhysicalBits = bits == 0 ? 36 : bits,
+            IsKvm = true, Added = CpuFeatures.Parse(Defaults), Removed = CpuFeatures.Parse(Withdrawn),
+                PhysicalBits = bits == 0 ? 36 : bits,
         };
     }
 
@@ -113,7 +123,8 @@ static unsafe class KvmCpuid
         return default;
     }
 
-    /// <summary>All leaves of a vCPU: made, whether the kernel has such or not. Only how XSAVE lays out its area is the processor's own.</summary>
+    /// <summary>All leaves of a vCPU: made, whether the kernel has such or not. Only how XSAVE lays out its area is the
+    /// processor's own.</summary>
     public static CpuidLeaf[] Make(Cpuid cpuid, CpuidLeaf[] supported)
     {
         var leaves = new List<CpuidLeaf>();
@@ -155,7 +166,9 @@ static unsafe class KvmCpuid
         {
             ulong mask = cpuid.Xcr0Mask & Find(supported, XsaveLeaf).Eax;
             uint end = 576;
-            CpuidLeaf[] parts = [.. supported.Where(leaf => leaf.Function == XsaveLeaf && leaf.Index is >= 2 and < 64 && (mask >> (int)leaf.Index & 1) != 0)];
+            CpuidLeaf[] parts =
+                [.. supported.Where(leaf => leaf.Function == XsaveLeaf && leaf.Index is >= 2 and < 64
+                && (mask >> (int)leaf.Index & 1) != 0)];
             foreach (CpuidLeaf part in parts) end = Math.Max(end, part.Result.Ebx + part.Result.Eax);
             leaves.Add(new(XsaveLeaf, 0, true, mask == 0 ? default : new((uint)mask, end, end, 0)));
             leaves.Add(new(XsaveLeaf, 1, true, mask == 0 ? default : new(Query(XsaveLeaf, 1).Eax, 0, 0, 0)));
@@ -173,7 +186,8 @@ static unsafe class KvmCpuid
             CpuidResult r = leaves[i].Result;
             entries[i] = new KvmCpuidEntry
             {
-                Function = leaves[i].Function, Index = leaves[i].Index, Flags = leaves[i].IsIndexed ? SignificantIndex : 0,
+                Function = leaves[i].Function, Index = leaves[i].Index, Flags = leaves[i].IsIndexed
+                    ? SignificantIndex : 0,
                 Eax = r.Eax, Ebx = r.Ebx, Ecx = r.Ecx, Edx = r.Edx,
             };
         }

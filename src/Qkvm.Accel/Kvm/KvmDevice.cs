@@ -18,20 +18,24 @@ static class KvmDevice
         int version = Libc.ioctl(fd, KvmApi.GetApiVersion, 0);
         if (version == KvmApi.Version) return fd;
         Libc.close(fd);
-        throw new ConfigurationException($"-accel kvm: {Path} speaks version {version} of its interface, {KvmApi.Version} is needed");
+        throw new ConfigurationException($"-accel kvm: {Path} speaks version {version} of its interface, " +
+            $"{KvmApi.Version} is needed");
     }
 
     public static string Explain(int errno) => errno switch
     {
         ENoEntry => $"-accel kvm: {Path} does not exist: load the module with 'sudo modprobe {Module()}'"
             + " (and enable virtualization in the firmware), or use -accel tcg",
-        EAccess or EPerm => $"-accel kvm: no permission for {Path} ({Ownership()}): 'sudo usermod -aG {Group()} $USER' and log in again, or use -accel tcg",
+        EAccess or EPerm =>
+            $"-accel kvm: no permission for {Path} ({Ownership()}): 'sudo usermod -aG {Group()} $USER' and log in " +
+            "again, or use -accel tcg",
         ENoDevice => $"-accel kvm: {Path}: this processor or its firmware offers no virtualization; use -accel tcg",
         EBusy => $"-accel kvm: {Path} is in use by another hypervisor; stop it, or use -accel tcg",
         _ => $"-accel kvm: cannot open {Path}: {Libc.Message(errno)}; use -accel tcg",
     };
 
-    static string Module() => File.ReadAllText("/proc/cpuinfo").Contains("AuthenticAMD", StringComparison.Ordinal) ? "kvm_amd" : "kvm_intel";
+    static string Module() => File.ReadAllText("/proc/cpuinfo").Contains("AuthenticAMD", StringComparison.Ordinal)
+        ? "kvm_amd" : "kvm_intel";
 
     /// <summary>"root:kvm, mode 660".</summary>
     static string Ownership() => Stat("%U:%G, mode %a") ?? "its owner cannot be read";
@@ -42,7 +46,9 @@ static class KvmDevice
     {
         try
         {
-            using Process stat = Process.Start(new ProcessStartInfo("stat", ["-c", format, Path]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+            using Process stat =
+                Process.Start(new ProcessStartInfo("stat", ["-c", format, Path]) { RedirectStandardOutput = true,
+                RedirectStandardError = true })!;
             string text = stat.StandardOutput.ReadToEnd().Trim();
             stat.WaitForExit();
             return stat.ExitCode == 0 ? text : null;

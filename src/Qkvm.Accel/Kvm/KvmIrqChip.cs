@@ -54,5 +54,6 @@ sealed unsafe class KvmIrqChip : IKernelIrqChip
         return state;
     }
 
-    void Set(KvmIrqChipState state) => KvmApi.Call(_machine, KvmApi.SetIrqChip, &state, $"cannot write {Names[state.Chip]}");
+    void Set(KvmIrqChipState state) =>
+        KvmApi.Call(_machine, KvmApi.SetIrqChip, &state, $"cannot write {Names[state.Chip]}");
 }

@@ -3,7 +3,8 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Kvm;
 
-/// <summary>Keeps the kernel's memory slots equal to an address space's view: RAM as it is, ROM read-only, the rest exits.</summary>
+/// <summary>Keeps the kernel's memory slots equal to an address space's view: RAM as it is, ROM read-only, the rest
+/// exits.</summary>
 sealed unsafe class KvmMemory(int machine, int maxSlots)
 {
     internal readonly record struct Slot(ulong Start, ulong Size, GuestRam Ram, ulong Offset, bool ReadOnly);
@@ -19,8 +20,9 @@ sealed unsafe class KvmMemory(int machine, int maxSlots)
     FlatView? _view;
     volatile bool _isA20Closed;
 
-    /// <summary>Where a processor finds this address. With the gate closed the second megabyte is the first, for RAM by the slots and for
-    /// registers here; higher ones, which nothing that closes the gate looks at, are not masked.</summary>
+    /// <summary>Where a processor finds this address. With the gate closed the second megabyte is the first, for RAM by
+    /// the slots and for registers here; higher ones, which nothing that closes the gate looks at, are not
+    /// masked.</summary>
     public ulong Masked(ulong address) => _isA20Closed && address >> 20 == 1 ? address - Megabyte : address;
 
     /// <summary>The A20 gate; under the machine lock.</summary>
@@ -74,7 +76,8 @@ sealed unsafe class KvmMemory(int machine, int maxSlots)
     }
 
     /// <summary>KVM_GET_DIRTY_LOG: the pages written since the last call, which begins anew.</summary>
-    /// <remarks>SAFETY: the bitmap has a bit for each page of the slot, rounded up to words, and stays pinned for the call.</remarks>
+    /// <remarks>SAFETY: the bitmap has a bit for each page of the slot, rounded up to words, and stays pinned for the
+    /// call.</remarks>
     void Collect(Slot slot, uint number, Action<GuestRam, ulong> written)
     {
         if (slot.ReadOnly) return;                                 // nobody writes there
@@ -82,7 +85,8 @@ sealed unsafe class KvmMemory(int machine, int maxSlots)
         fixed (ulong* start = bitmap)
         {
             var log = new KvmDirtyLog { Slot = number, Bitmap = start };
-            KvmApi.Call(machine, KvmApi.GetDirtyLog, &log, $"cannot read which of {slot.Size:x} bytes at {slot.Start:x} were written");
+            KvmApi.Call(machine, KvmApi.GetDirtyLog, &log, $"cannot read which of {slot.Size:x} bytes at " +
+                $"{slot.Start:x} were written");
         }
         foreach (ulong page in Pages(bitmap)) written(slot.Ram, slot.Offset / GuestRam.PageSize + page);
     }
@@ -109,7 +113,8 @@ sealed unsafe class KvmMemory(int machine, int maxSlots)
     static Slot? Cut(Slot slot, ulong from, ulong to)
     {
         ulong start = Math.Max(slot.Start, from), end = Math.Min(slot.Start + slot.Size, to);
-        return start < end ? slot with { Start = start, Size = end - start, Offset = slot.Offset + (start - slot.Start) } : null;
+        return start < end
+            ? slot with { Start = start, Size = end - start, Offset = slot.Offset + (start - slot.Start) } : null;
     }
 
     internal static IEnumerable<Slot> Wanted(FlatView view)
@@ -122,7 +127,8 @@ sealed unsafe class KvmMemory(int machine, int maxSlots)
             ulong start = (range.Start + PageMask) & ~PageMask, end = range.End & ~PageMask;
             ulong offset = range.RamOffset + (start - range.Start);
             // A page that is shared with something else, or shifted within its block, is left to exits.
-            if (start < end && (offset & PageMask) == 0) yield return new Slot(start, end - start, ram, offset, !range.IsWritableRam);
+            if (start < end && (offset & PageMask) == 0)
+                yield return new Slot(start, end - start, ram, offset, !range.IsWritableRam);
         }
     }
 
@@ -136,6 +142,7 @@ sealed unsafe class KvmMemory(int machine, int maxSlots)
             Size = slot.Size,
             HostAddress = (ulong)(slot.Ram.Pointer + slot.Offset),
         };
-        KvmApi.Call(machine, KvmApi.SetUserMemoryRegion, &region, $"cannot map {slot.Size:x} bytes of memory at {slot.Start:x}");
+        KvmApi.Call(machine, KvmApi.SetUserMemoryRegion, &region, $"cannot map {slot.Size:x} bytes of memory at " +
+            $"{slot.Start:x}");
     }
 }

@@ -11,9 +11,12 @@ static unsafe class KvmMsrs
     /// <summary>In the order to write them. The time stamp counter comes first: its deadline depends on it.</summary>
     static readonly uint[] All =
     [
-        0x3B, 0x174, 0x175, 0x176, 0x277, 0x1A0, 0x2FF,            // TSC adjustment, SYSENTER, PAT, miscellaneous enables, default MTRR type
-        0xC0000081, 0xC0000082, 0xC0000083, 0xC0000084, 0xC0000102, 0xC0000103, // STAR, LSTAR, CSTAR, FMASK, kernel GS base, TSC_AUX
-        0x4B564D00, 0x4B564D01, 0x4B564D02, 0x4B564D03, 0x4B564D04, // KVM: wall clock, system time, page faults, steal time, EOI
+        // TSC adjustment, SYSENTER, PAT, miscellaneous enables, default MTRR type
+        0x3B, 0x174, 0x175, 0x176, 0x277, 0x1A0, 0x2FF,
+        // STAR, LSTAR, CSTAR, FMASK, kernel GS base, TSC_AUX
+        0xC0000081, 0xC0000082, 0xC0000083, 0xC0000084, 0xC0000102, 0xC0000103,
+        // KVM: wall clock, system time, page faults, steal time, EOI
+        0x4B564D00, 0x4B564D01, 0x4B564D02, 0x4B564D03, 0x4B564D04,
         0x6E0,                                                     // TSC deadline
     ];
 
@@ -35,7 +38,8 @@ static unsafe class KvmMsrs
     {
         TryTransfer(vcpu, KvmApi.SetMsrs, TimeStampCounter, registers.Tsc, out _);
         foreach (uint index in All)
-            if (registers.Msrs.TryGetValue(index, out ulong value)) TryTransfer(vcpu, KvmApi.SetMsrs, index, value, out _);
+            if (registers.Msrs.TryGetValue(index, out ulong value))
+                TryTransfer(vcpu, KvmApi.SetMsrs, index, value, out _);
     }
 
     static bool TryTransfer(int vcpu, uint request, uint index, ulong value, out ulong result)

@@ -2,7 +2,8 @@ using Qkvm.Core.Accel;
 
 namespace Qkvm.Accel.Kvm;
 
-/// <summary>Between the kernel's structures and <see cref="CpuRegisters"/>. Documentation/virt/kvm/api.rst, x86-64.</summary>
+/// <summary>Between the kernel's structures and <see cref="CpuRegisters"/>. Documentation/virt/kvm/api.rst,
+/// x86-64.</summary>
 /// <remarks>SAFETY: each call's structure lies on the stack, and has the size that its request number names.</remarks>
 static unsafe class KvmRegisters
 {
@@ -64,13 +65,16 @@ static unsafe class KvmRegisters
         sregs.Gs = To(r.Segments[CpuRegisters.Gs]);
         sregs.Ldt = To(r.Segments[CpuRegisters.Ldtr]);
         sregs.Tr = To(r.Segments[CpuRegisters.Tr]);
-        (sregs.Gdt.Base, sregs.Gdt.Limit, sregs.Idt.Base, sregs.Idt.Limit) = (r.Gdtr.Base, (ushort)r.Gdtr.Limit, r.Idtr.Base, (ushort)r.Idtr.Limit);
-        (sregs.Cr0, sregs.Cr2, sregs.Cr3, sregs.Cr4, sregs.Cr8, sregs.Efer, sregs.ApicBase) = (r.Cr0, r.Cr2, r.Cr3, r.Cr4, r.Cr8, r.Efer, r.ApicBase);
+        (sregs.Gdt.Base, sregs.Gdt.Limit, sregs.Idt.Base, sregs.Idt.Limit) =
+            (r.Gdtr.Base, (ushort)r.Gdtr.Limit, r.Idtr.Base, (ushort)r.Idtr.Limit);
+        (sregs.Cr0, sregs.Cr2, sregs.Cr3, sregs.Cr4, sregs.Cr8, sregs.Efer, sregs.ApicBase) =
+            (r.Cr0, r.Cr2, r.Cr3, r.Cr4, r.Cr8, r.Efer, r.ApicBase);
         Set(vcpu, KvmApi.SetSregs, &sregs);
         var regs = new KvmRegs
         {
             Rax = r.General[0], Rcx = r.General[1], Rdx = r.General[2], Rbx = r.General[3],
-            Rsp = r.General[4], Rbp = r.General[5], Rsi = r.General[6], Rdi = r.General[7], Rip = r.Rip, Rflags = r.Rflags,
+            Rsp = r.General[4], Rbp = r.General[5], Rsi = r.General[6], Rdi = r.General[7], Rip = r.Rip,
+                Rflags = r.Rflags,
         };
         for (int i = 0; i < 8; i++) regs.High[i] = r.General[8 + i];
         Set(vcpu, KvmApi.SetRegs, &regs);
@@ -91,8 +95,10 @@ static unsafe class KvmRegisters
         (debug[4], debug[5]) = (r.Debug[6], r.Debug[7]);
         Set(vcpu, KvmApi.SetDebugRegs, block);
         Get(vcpu, KvmApi.GetVCpuEvents, block);
-        block[EventShadow] = (byte)((r.InterruptShadow & ShadowBySti) * 2 | (r.InterruptShadow & ShadowBySs) / ShadowBySs);
-        (block[EventNmiPending], block[EventNmiMasked]) = (r.NmiPending ? (byte)1 : (byte)0, r.NmiBlocked ? (byte)1 : (byte)0);
+        block[EventShadow] =
+            (byte)((r.InterruptShadow & ShadowBySti) * 2 | (r.InterruptShadow & ShadowBySs) / ShadowBySs);
+        (block[EventNmiPending], block[EventNmiMasked]) =
+            (r.NmiPending ? (byte)1 : (byte)0, r.NmiBlocked ? (byte)1 : (byte)0);
         Set(vcpu, KvmApi.SetVCpuEvents, block);
         uint state = r.WaitsForSipi ? Uninitialized : r.IsHalted ? Halted : Runnable;
         Set(vcpu, KvmApi.SetMpState, &state);
@@ -112,7 +118,9 @@ static unsafe class KvmRegisters
         Base = s.Base,
         Limit = s.Limit,
         Selector = s.Selector,
-        Access = s.Unusable != 0 ? (ushort)0 : (ushort)(s.Type | s.S << 4 | s.Dpl << 5 | s.Present << 7 | s.Avl << 12 | s.L << 13 | s.Db << 14 | s.G << 15),
+        Access = s.Unusable != 0 ? (ushort)0
+            : (ushort)(s.Type | s.S << 4 | s.Dpl << 5 | s.Present << 7 | s.Avl << 12 | s.L << 13 | s.Db << 14 | s.G
+            << 15),
     };
 
     static KvmSegment To(in SegmentRegister s) => new()
@@ -138,6 +146,8 @@ static unsafe class KvmRegisters
         return value;
     }
 
-    static void Get(int vcpu, uint request, void* block) => KvmApi.Call(vcpu, request, block, "cannot read a vCPU's registers");
-    static void Set(int vcpu, uint request, void* block) => KvmApi.Call(vcpu, request, block, "cannot write a vCPU's registers");
+    static void Get(int vcpu, uint request, void* block) =>
+        KvmApi.Call(vcpu, request, block, "cannot read a vCPU's registers");
+    static void Set(int vcpu, uint request, void* block) =>
+        KvmApi.Call(vcpu, request, block, "cannot write a vCPU's registers");
 }

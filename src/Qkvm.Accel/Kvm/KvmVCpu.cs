@@ -21,7 +21,8 @@ sealed unsafe class KvmVCpu : IVCpu, IDisposable
     int _kicked;                                                   // not migrated: a request to the thread, not state
     int _thread;                                                   // not migrated: who is inside Run, 0 for nobody
 
-    public KvmVCpu(int device, int machine, int index, int apicId, CpuidLeaf[] cpuid, AddressSpace memory, AddressSpace ports, KvmMemory slots)
+    public KvmVCpu(int device, int machine, int index, int apicId, CpuidLeaf[] cpuid, AddressSpace memory,
+        AddressSpace ports, KvmMemory slots)
     {
         KickSignal.Prepare();
         (Index, _memory, _ports, _slots) = (index, memory, ports, slots);
@@ -45,7 +46,8 @@ sealed unsafe class KvmVCpu : IVCpu, IDisposable
     public ulong InstructionPointer => Get<KvmRegs>(KvmApi.GetRegs).Rip;
 
     /// <summary>While it runs the kernel alone knows; then it counts as not halted.</summary>
-    public bool IsHalted => Volatile.Read(ref _thread) == 0 && Get<uint>(KvmApi.GetMpState) is 1 or 3; // uninitialized, halted
+    // uninitialized, halted
+    public bool IsHalted => Volatile.Read(ref _thread) == 0 && Get<uint>(KvmApi.GetMpState) is 1 or 3;
 
     public VCpuExit Run()
     {
@@ -75,9 +77,11 @@ sealed unsafe class KvmVCpu : IVCpu, IDisposable
                 case KvmRun.ExitDebug: return new VCpuExit(ExitReason.Debug);
                 case KvmRun.ExitSystemEvent: return new VCpuExit(ExitReason.Shutdown);
                 case KvmRun.ExitFailEntry:
-                    return new VCpuExit(ExitReason.Failed, $"the processor refused the guest's state (reason {_run->HardwareReason:x})");
+                    return new VCpuExit(ExitReason.Failed, "the processor refused the guest's state (reason " +
+                        $"{_run->HardwareReason:x})");
                 case KvmRun.ExitInternalError:
-                    return new VCpuExit(ExitReason.Failed, $"KVM internal error, suberror {_run->SubError} (1: an instruction it cannot emulate)");
+                    return new VCpuExit(ExitReason.Failed, $"KVM internal error, suberror {_run->SubError} (1: an " +
+                        "instruction it cannot emulate)");
                 default: return new VCpuExit(ExitReason.Failed, $"KVM exit {_run->ExitReason}");
             }
         }
@@ -166,7 +170,8 @@ sealed unsafe class KvmVCpu : IVCpu, IDisposable
         return value;
     }
 
-    void Block<T>(StateStream state, string name, uint get, uint set) where T : unmanaged => Block(state, name, get, set, sizeof(T));
+    void Block<T>(StateStream state, string name, uint get, uint set) where T
+        : unmanaged => Block(state, name, get, set, sizeof(T));
 
     void Block(StateStream state, string name, uint get, uint set, int size)
     {

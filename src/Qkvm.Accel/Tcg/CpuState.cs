@@ -10,11 +10,13 @@ public struct Segment
     /// <summary>The last valid offset, granularity applied; for expand-down segments the first invalid one.</summary>
     public uint Limit;
 
-    /// <summary>Descriptor bits 40 to 55: type 3..0, S 4, DPL 6..5, P 7, AVL 12, L 13, D/B 14, G 15. 0: unusable (null).</summary>
+    /// <summary>Descriptor bits 40 to 55: type 3..0, S 4, DPL 6..5, P 7, AVL 12, L 13, D/B 14, G 15. 0: unusable
+    /// (null).</summary>
     public ushort Access;
     public ushort Selector;
 
-    public const ushort Accessed = 1, Writable = 2, ExpandDown = 4, Code = 8, System = 0x10, Present = 0x80, Long = 0x2000, Big = 0x4000;
+    public const ushort Accessed = 1, Writable = 2, ExpandDown = 4, Code = 8, System = 0x10, Present = 0x80,
+        Long = 0x2000, Big = 0x4000;
 }
 
 /// <summary>Register numbers of <see cref="CpuState"/>: as instructions encode them.</summary>
@@ -23,8 +25,8 @@ public static class Seg
     public const int Es = 0, Cs = 1, Ss = 2, Ds = 3, Fs = 4, Gs = 5, Count = 6;
 }
 
-/// <summary>Everything architectural of one vCPU, at fixed offsets in unmanaged memory: the interpreter, emitted thunks and
-/// the translator all work on it. Allocated 64-byte aligned, zeroed.</summary>
+/// <summary>Everything architectural of one vCPU, at fixed offsets in unmanaged memory: the interpreter, emitted thunks
+/// and the translator all work on it. Allocated 64-byte aligned, zeroed.</summary>
 /// <remarks>Arithmetic flags live in the lazy fields; <c>Cpu.ArithmeticFlags</c> reads and sets them.</remarks>
 [StructLayout(LayoutKind.Sequential)]
 public unsafe struct CpuState
@@ -47,7 +49,8 @@ public unsafe struct CpuState
     /// <summary>Sign-extended from the operation's width.</summary>
     public ulong FlagsResult;
 
-    /// <summary>The vector of carries (borrows) out of each bit, shifted up so that the operand's top bit is bit 63; bit 3 as it was.</summary>
+    /// <summary>The vector of carries (borrows) out of each bit, shifted up so that the operand's top bit is bit 63;
+    /// bit 3 as it was.</summary>
     public ulong FlagsCarries;
 
     /// <summary>Not 0 only where ZF contradicts SF or PF, as POPF may want.</summary>
@@ -62,7 +65,8 @@ public unsafe struct CpuState
     public fixed ulong Dr[8];
 
     // Model-specific registers that instructions and paging look at; the rest is in Msrs.
-    public ulong Efer, Star, LStar, CStar, FMask, KernelGsBase, SysenterCs, SysenterEsp, SysenterEip, TscAux, Pat, MiscEnable, Xss, Pkrs;
+    public ulong Efer, Star, LStar, CStar, FMask, KernelGsBase, SysenterCs, SysenterEsp, SysenterEip, TscAux, Pat,
+        MiscEnable, Xss, Pkrs;
     public ulong TscOffset, TscAdjust;
     public uint Pkru;
 
@@ -85,23 +89,26 @@ public unsafe struct CpuState
     /// <summary>Aligns what follows to 64 bytes, as FXRSTOR and XRSTOR want it.</summary>
     public fixed byte Padding[62];
 
-    /// <summary>x87, MXCSR, vector and mask registers in the standard format of XSAVE, components where Intel's processors have them.</summary>
+    /// <summary>x87, MXCSR, vector and mask registers in the standard format of XSAVE, components where Intel's
+    /// processors have them.</summary>
     public XsaveArea Xsave;
 
     /// <summary>A memory operand on its way. Not architectural.</summary>
     public fixed byte VectorScratch[64];
 
-    /// <summary>Operands of an AVX-512 instruction while it runs: <see cref="Thunks.EvexFrame"/>. Not architectural.</summary>
+    /// <summary>Operands of an AVX-512 instruction while it runs: <see cref="Thunks.EvexFrame"/>. Not
+    /// architectural.</summary>
     public fixed byte EvexOperands[Thunks.EvexFrame.Size];
 
-    public ref Segment Segment(int index) => ref ((Segment*)System.Runtime.CompilerServices.Unsafe.AsPointer(ref Es))[index];
+    public ref Segment Segment(int index) =>
+        ref ((Segment*)System.Runtime.CompilerServices.Unsafe.AsPointer(ref Es))[index];
 }
 
 /// <summary>Intel SDM vol. 1, section 13.4.</summary>
 [StructLayout(LayoutKind.Sequential, Size = 2688)]
 public unsafe struct XsaveArea
 {
-    public const int Fcw = 0, Fsw = 2, Ftw = 4, Mxcsr = 24, MxcsrMask = 28, St0 = 32, Xmm0 = 160, Header = 512, YmmHigh0 = 576,
-        Opmask0 = 1088, ZmmHigh0 = 1152, Zmm16 = 1664;
+    public const int Fcw = 0, Fsw = 2, Ftw = 4, Mxcsr = 24, MxcsrMask = 28, St0 = 32, Xmm0 = 160, Header = 512,
+        YmmHigh0 = 576, Opmask0 = 1088, ZmmHigh0 = 1152, Zmm16 = 1664;
     public fixed byte Bytes[2688];
 }

@@ -4,7 +4,8 @@ namespace Qkvm.Accel.Tcg;
 public static class Vector
 {
     public const int DivideError = 0, Debug = 1, Nmi = 2, Breakpoint = 3, Overflow = 4, Bound = 5, InvalidOpcode = 6,
-        DeviceNotAvailable = 7, DoubleFault = 8, InvalidTss = 10, NotPresent = 11, StackFault = 12, GeneralProtection = 13,
+        DeviceNotAvailable = 7, DoubleFault = 8, InvalidTss = 10, NotPresent = 11, StackFault = 12,
+            GeneralProtection = 13,
         PageFault = 14, X87 = 16, AlignmentCheck = 17, MachineCheck = 18, Simd = 19, ControlProtection = 21;
 }
 

@@ -46,7 +46,8 @@ public sealed class TcgAccelerator : IAccelerator, ITranslating
     /// <summary>Read while the vCPUs run: each figure is right by itself.</summary>
     public IReadOnlyList<TranslatorStatistics> Statistics => [.. _cpus.Select(cpu => cpu.Statistics)];
 
-    /// <summary>vCPUs made from now on run translated code where their mode allows it; otherwise all is interpreted.</summary>
+    /// <summary>vCPUs made from now on run translated code where their mode allows it; otherwise all is
+    /// interpreted.</summary>
     public bool Translates { get; set; } = Environment.GetEnvironmentVariable("QKVM_INTERPRET") == null;
 
     /// <summary>Each instruction goes through both, and a difference is told on stderr: -d lockstep.</summary>
@@ -59,7 +60,8 @@ public sealed class TcgAccelerator : IAccelerator, ITranslating
     int CodeCacheOf(CpuSetup setup)
     {
         const int least = 16 << 20;
-        return (int)Math.Clamp(CodeCacheLimit / (setup.Sockets * setup.Cores * setup.Threads), least, Cpu.DefaultCodeCache);
+        return (int)Math.Clamp(CodeCacheLimit / (setup.Sockets * setup.Cores * setup.Threads), least,
+            Cpu.DefaultCodeCache);
     }
 
     public void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock)
@@ -70,12 +72,14 @@ public sealed class TcgAccelerator : IAccelerator, ITranslating
 
     public IVCpu CreateVCpu(int index, CpuSetup setup)
     {
-        if (_memory == null || _ports == null) throw new InvalidOperationException("Attach comes before the first vCPU");
+        if (_memory == null || _ports == null)
+            throw new InvalidOperationException("Attach comes before the first vCPU");
         Cpuid cpuid = CpuModels.Resolve(setup);
         MissingFeatures = cpuid.Missing;
         var cpu = new Cpu(index, _memory, _ports, _code, cpuid, CodeCacheOf(setup))
         {
-            Trace = Trace, CodeTrace = CodeTrace, Translates = Translates, Lockstep = Lockstep, OneInstruction = OneInstruction, Warn = Warn,
+            Trace = Trace, CodeTrace = CodeTrace, Translates = Translates, Lockstep = Lockstep,
+                OneInstruction = OneInstruction, Warn = Warn,
         };
         _cpus.Add(cpu);
         return new InterpretedVCpu(cpu);
@@ -96,7 +100,8 @@ public sealed class TcgAccelerator : IAccelerator, ITranslating
         _code.Dispose();
     }
 
-    /// <summary>vCPUs lose their write tags, and with watched pages get none before the next write is noticed.</summary>
+    /// <summary>vCPUs lose their write tags, and with watched pages get none before the next write is
+    /// noticed.</summary>
     public void LogWrites(bool on) => _code.Post(new CodeNotice(CodeNoticeKind.View, 0, -1));
 
     public void CollectWrites(Action<Host.GuestRam, ulong> written) => LogWrites(true);

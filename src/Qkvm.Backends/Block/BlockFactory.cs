@@ -43,7 +43,8 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
     /// <summary>blockdev-del: closes a named node.</summary>
     public async ValueTask RemoveNodeAsync(string nodeName)
     {
-        if (!_named.Remove(nodeName, out BlockDriver? node)) throw new ConfigurationException($"Cannot find node '{nodeName}'");
+        if (!_named.Remove(nodeName, out BlockDriver? node))
+            throw new ConfigurationException($"Cannot find node '{nodeName}'");
         _opened.Remove(node);
         await node.DisposeAsync().ConfigureAwait(false);
     }
@@ -112,7 +113,8 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
             around = around.For(options);
             if (file.IsReadOnly && !around.ReadOnly)
             {
-                if (!around.AutoReadOnly) throw new ConfigurationException($"'{NameOf(file)}' is read-only; give read-only=on here as well");
+                if (!around.AutoReadOnly)
+                    throw new ConfigurationException($"'{NameOf(file)}' is read-only; give read-only=on here as well");
                 around = around with { ReadOnly = true };
             }
             driver ??= options.Text("driver");
@@ -142,19 +144,23 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
     internal BlockDriver? OpenBacking(Qcow2ImageInfo info, NodeParts parts)
     {
         (Options options, Surroundings around) = (parts.Options, parts.Around);
-        Surroundings below = around with { IsChild = true, ReadOnly = true, Discard = false, AsUser = false, Depth = around.Depth + 1 };
+        Surroundings below = around with { IsChild = true, ReadOnly = true, Discard = false, AsUser = false,
+            Depth = around.Depth + 1 };
         if (options.IsNull("backing") || options.Text("backing") == "") return null;
         Options? nested = options.Nested("backing");
         if (options.Text("backing") != null) return OpenChild(options, "backing", below);
-        if (nested != null && (nested.Has("file") || nested.Has("filename"))) return OpenChild(options, "backing", below with { AsUser = true });
+        if (nested != null && (nested.Has("file") || nested.Has("filename")))
+            return OpenChild(options, "backing", below with { AsUser = true });
         if (info.BackingFile is not { } fileName) return null;
         try
         {
-            if (around.Depth >= MaxChain) throw new ConfigurationException($"the chain of backing files is longer than {MaxChain}");
+            if (around.Depth >= MaxChain)
+                throw new ConfigurationException($"the chain of backing files is longer than {MaxChain}");
             nested ??= new Options(options.Owner);
             string path = RelativeTo(info.Name, fileName);
             below = below with { Chain = [.. around.Chain ?? [], Identity(info.Name)] };
-            if (below.Chain.Contains(Identity(path))) throw new ConfigurationException($"Backing file '{path}' creates an infinite loop");
+            if (below.Chain.Contains(Identity(path)))
+                throw new ConfigurationException($"Backing file '{path}' creates an infinite loop");
             Options own = nested.Nested("file") ?? new Options(options.Owner);
             return OpenOver(OpenPath(path, own, below), nested, nested.Text("driver") ?? info.BackingFormat, below);
         }
@@ -170,9 +176,12 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
         if (options.Nested(key) is { } nested)
             return !nested.Has("driver") && nested.Text("filename") is { } path ? OpenPath(path, nested, around)
                 : Open(nested, null, around);
-        string name = options.Text(key) ?? throw new ConfigurationException($"driver={options.Text("driver")} needs {key}=NODE or {key}.filename=PATH");
-        BlockDriver node = Find(name) ?? throw new ConfigurationException($"Cannot find device='{name}' nor node-name='{name}'");
-        if (!around.ReadOnly && !_usedAsChild.Add(name)) throw new ConfigurationException($"node '{name}' is in use already");
+        string name = options.Text(key) ?? throw new ConfigurationException($"driver={options.Text("driver")} needs " +
+            $"{key}=NODE or {key}.filename=PATH");
+        BlockDriver node = Find(name)
+            ?? throw new ConfigurationException($"Cannot find device='{name}' nor node-name='{name}'");
+        if (!around.ReadOnly && !_usedAsChild.Add(name))
+            throw new ConfigurationException($"node '{name}' is in use already");
         return node;
     }
 
@@ -184,9 +193,11 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
         {
             string protocol = path[..colon];
             if (protocol == "json" && !around.AsUser)
-                throw new ConfigurationException("a json: file name is only taken from the command line, never from an image");
+                throw new ConfigurationException("a json: file name is only taken from the command line, never from " +
+                    "an image");
             if (protocol != FileDriver.Model.Name)
-                throw new ConfigurationException($"Unknown protocol '{protocol}'; for a file of that name give file:{path} or ./{path}");
+                throw new ConfigurationException($"Unknown protocol '{protocol}'; for a file of that name give " +
+                    $"file:{path} or ./{path}");
             path = path[(colon + 1)..];
         }
         BlockDriverModel driver = options.Text("driver") is { } name ? drivers.Get(name, options.Owner)
@@ -202,7 +213,8 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
         string directory = Environment.GetEnvironmentVariable("TMPDIR") is { Length: > 0 } given ? given : "/var/tmp";
         string path = Path.Combine(directory, $"vl.{Guid.NewGuid():N}");
         HostFile host = HostFile.Open(path, Libc.ORdWr | Libc.OCreat | Libc.OExcl, out int errno)
-                        ?? throw new ConfigurationException($"Could not create the temporary overlay '{path}': {Libc.Message(errno)}; set TMPDIR to a directory with room");
+                        ?? throw new ConfigurationException($"Could not create the temporary overlay '{path}': " +
+                        $"{Libc.Message(errno)}; set TMPDIR to a directory with room");
         System.IO.File.Delete(path);
         var file = new FileDriver(host, new NodeOptions(NewName()) { Discard = true }, noFlush: true);
         Qcow2Image.FormatAsync(file, path, root.Length, new Qcow2CreateOptions()).GetAwaiter().GetResult();
@@ -212,7 +224,8 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
 
     internal static void Lock(BlockDriver file, ImageUse use, in Surroundings around)
     {
-        if (around.ForceShare && !around.ReadOnly) throw new ConfigurationException("force-share=on can only be used with read-only images");
+        if (around.ForceShare && !around.ReadOnly)
+            throw new ConfigurationException("force-share=on can only be used with read-only images");
         (file as FileDriver)?.Lock(around.ForceShare ? ImageUse.Shared : use);
     }
 
@@ -236,7 +249,8 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
     }
 
     void WarnOfGuess(string name, Surroundings around) =>
-        warn($"{around.Owner}: '{name}' looks like a raw image; say format=raw, or the guest may not write another format's header to it");
+        warn($"{around.Owner}: '{name}' looks like a raw image; say format=raw, or the guest may not write another " +
+            "format's header to it");
 
     internal static string? Probe(BlockDriver file)
     {
@@ -247,7 +261,8 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
     }
 
     static ConfigurationException Foreign(string name, string format) => new(
-        $"'{name}' is a {format} image, which is not supported yet; convert it: qemu-img convert -O qcow2 '{name}' '{Path.ChangeExtension(name, "qcow2")}'");
+        $"'{name}' is a {format} image, which is not supported yet; convert it: qemu-img convert -O qcow2 '{name}' " +
+            $"'{Path.ChangeExtension(name, "qcow2")}'");
 
     internal static string NameOf(BlockDriver node) => (node as BlockNode)?.FileName ?? node.NodeName;
 

@@ -4,7 +4,8 @@ namespace Qkvm.Backends.Block;
 
 public enum DetectZeroes { Off, On, Unmap }
 
-/// <summary>What every node takes: <c>node-name=</c>, <c>read-only=</c>, <c>discard=</c>, <c>detect-zeroes=</c>.</summary>
+/// <summary>What every node takes: <c>node-name=</c>, <c>read-only=</c>, <c>discard=</c>,
+/// <c>detect-zeroes=</c>.</summary>
 public sealed record NodeOptions(string NodeName = "")
 {
     public bool ReadOnly { get; init; }
@@ -80,13 +81,15 @@ public abstract class BlockNode : BlockDriver
     void CheckRange(long offset, long length)
     {
         if (offset < 0 || length < 0 || offset > Limit - length)
-            throw new BlockException($"{FileName}: {length} bytes at {offset} do not lie inside its {Length} bytes", Errno.Inval);
+            throw new BlockException($"{FileName}: {length} bytes at {offset} do not lie inside its {Length} bytes",
+                Errno.Inval);
     }
 }
 
 /// <summary>A child that format drivers write past its end.</summary>
 public interface IGrowable
 {
-    /// <summary>Lets requests pass the end: reads find zeros there, writes move it. False where the size is fixed.</summary>
+    /// <summary>Lets requests pass the end: reads find zeros there, writes move it. False where the size is
+    /// fixed.</summary>
     bool AllowGrowth();
 }

@@ -8,7 +8,8 @@ public readonly record struct CacheMode(bool Direct, bool NoFlush, bool Writebac
 {
     public static readonly CacheMode Default = new(false, false, true);
 
-    /// <summary>cache=MODE, and cache.direct=, cache.no-flush=, cache.writeback= where those are given instead.</summary>
+    /// <summary>cache=MODE, and cache.direct=, cache.no-flush=, cache.writeback= where those are given
+    /// instead.</summary>
     public static CacheMode Of(Options options, CacheMode inherited)
     {
         if (options.Text("cache") is { } name) return Named(name);
@@ -26,6 +27,7 @@ public readonly record struct CacheMode(bool Direct, bool NoFlush, bool Writebac
         "writethrough" => new(false, false, false),
         "unsafe" => new(false, true, true),
         "directsync" => new(true, false, false),
-        _ => throw new ConfigurationException($"Invalid cache option '{name}'; there are none, writeback, unsafe, directsync and writethrough"),
+        _ => throw new ConfigurationException($"Invalid cache option '{name}'; there are none, writeback, unsafe, " +
+            "directsync and writethrough"),
     };
 }

@@ -17,7 +17,8 @@ static class HostImage
             file = HostFile.Open(path, flags | Libc.ORdOnly, out errno);
             readOnly = true;
         }
-        return file ?? throw new ConfigurationException($"Could not open '{path}': {Libc.Message(errno)}{Explain(path, status, errno, direct, readOnly)}");
+        return file ?? throw new ConfigurationException($"Could not open '{path}': " +
+            $"{Libc.Message(errno)}{Explain(path, status, errno, direct, readOnly)}");
     }
 
     static void CheckType(string path, BlockDriverModel driver, in FileStatus status)
@@ -35,10 +36,12 @@ static class HostImage
     {
         Errno.NoEnt when !Path.IsPathRooted(path) => $" in {Environment.CurrentDirectory}",
         Errno.Acces or Errno.Perm when status.Inode != 0 =>
-            $" (owner {status.Owner}, group {status.Group}, mode {Convert.ToString(status.Permissions, 8)}; this is user {Environment.UserName}" +
+            $" (owner {status.Owner}, group {status.Group}, mode {Convert.ToString(status.Permissions, 8)}; this is " +
+                $"user {Environment.UserName}" +
             (readOnly ? ")" : "; read-only=on needs only the right to read)"),
         Errno.RoFs => "; read-only=on opens it",
-        Errno.Inval when direct => "; its file system does not support O_DIRECT, which cache=none and cache=directsync ask for",
+        Errno.Inval when direct =>
+            "; its file system does not support O_DIRECT, which cache=none and cache=directsync ask for",
         _ => "",
     };
 }

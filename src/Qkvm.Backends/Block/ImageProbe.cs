@@ -12,7 +12,8 @@ public static class ImageProbe
     {
         if (head.Length >= 8 && head.StartsWith("QFI"u8) && head[3] == 0xFB)
             return BinaryPrimitives.ReadUInt32BigEndian(head[4..]) == 1 ? "qcow" : "qcow2";
-        if (head.StartsWith("KDMV"u8) || head.StartsWith("COWD"u8) || head.StartsWith("# Disk DescriptorFile"u8)) return "vmdk";
+        if (head.StartsWith("KDMV"u8) || head.StartsWith("COWD"u8) || head.StartsWith("# Disk DescriptorFile"u8))
+            return "vmdk";
         if (head.StartsWith("vhdxfile"u8)) return "vhdx";
         if (head.StartsWith("conectix"u8)) return "vpc";
         if (head.StartsWith("QED\0"u8)) return "qed";

@@ -1,6 +1,7 @@
 namespace Qkvm.Backends.Block;
 
-/// <summary>Shared and exclusive locks over ranges of numbers, granted in the order of arrival. Waiting blocks no thread.</summary>
+/// <summary>Shared and exclusive locks over ranges of numbers, granted in the order of arrival. Waiting blocks no
+/// thread.</summary>
 sealed class RangeLock
 {
     readonly Lock _lock = new();
@@ -18,7 +19,8 @@ sealed class RangeLock
             bool free = IsFree(hold, before: null);
             _holds.AddLast(node);
             if (free) return new ValueTask<LinkedListNode<Hold>>(node);
-            hold.Waiter = new TaskCompletionSource<LinkedListNode<Hold>>(TaskCreationOptions.RunContinuationsAsynchronously);
+            hold.Waiter =
+                new TaskCompletionSource<LinkedListNode<Hold>>(TaskCreationOptions.RunContinuationsAsynchronously);
             return new ValueTask<LinkedListNode<Hold>>(hold.Waiter.Task);
         }
     }

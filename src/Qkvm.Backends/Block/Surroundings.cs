@@ -37,15 +37,21 @@ struct Surroundings
             null => Discard,
             "unmap" or "on" => true,
             "ignore" or "off" => false,
-            string other => throw new ConfigurationException($"Parameter 'discard' does not accept value '{other}'; there are unmap and ignore"),
+            string other =>
+                throw new ConfigurationException($"Parameter 'discard' does not accept value '{other}'; there are " +
+                "unmap and ignore"),
         };
         own.DetectZeroes = options.Text("detect-zeroes") switch
         {
             null or "off" => DetectZeroes.Off,
             "on" => DetectZeroes.On,
             "unmap" when own.Discard => DetectZeroes.Unmap,
-            "unmap" => throw new ConfigurationException("setting detect-zeroes to unmap is not allowed without setting discard operation to unmap"),
-            string other => throw new ConfigurationException($"Parameter 'detect-zeroes' does not accept value '{other}'; there are off, on and unmap"),
+            "unmap" =>
+                throw new ConfigurationException("setting detect-zeroes to unmap is not allowed without setting " +
+                "discard operation to unmap"),
+            string other =>
+                throw new ConfigurationException($"Parameter 'detect-zeroes' does not accept value '{other}'; there " +
+                "are off, on and unmap"),
         };
         return own;
     }

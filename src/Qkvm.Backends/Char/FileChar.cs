@@ -22,7 +22,8 @@ public sealed class FileChar : ICharBackend, IDisposable
         try
         {
             // Unbuffered: what a guest printed is in the file when it dies.
-            _file = new FileStream(path, append ? FileMode.Append : FileMode.Create, FileAccess.Write, FileShare.ReadWrite, bufferSize: 0);
+            _file = new FileStream(path, append ? FileMode.Append
+                : FileMode.Create, FileAccess.Write, FileShare.ReadWrite, bufferSize: 0);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

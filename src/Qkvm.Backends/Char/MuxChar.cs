@@ -18,10 +18,12 @@ public sealed class MuxChar(ICharBackend inner, Action quit, Action sync, byte e
 
     public string Id => inner.Id;
 
-    /// <summary>Escape sequences must get through even when the guest reads nothing: keys wait in the ports' own queues.</summary>
+    /// <summary>Escape sequences must get through even when the guest reads nothing: keys wait in the ports' own
+    /// queues.</summary>
     int ICharFrontend.Room => _focus < 0 ? 0 : Math.Max(1, _ports[_focus].QueueRoom);
 
-    /// <summary>A further place to plug a frontend; the newest gets the keyboard first, as in QEMU the first does.</summary>
+    /// <summary>A further place to plug a frontend; the newest gets the keyboard first, as in QEMU the first
+    /// does.</summary>
     public ICharBackend AddPort()
     {
         var port = new Port(this);
@@ -126,7 +128,8 @@ public sealed class MuxChar(ICharBackend inner, Action quit, Action sync, byte e
 
     sealed class Port(MuxChar mux) : ICharBackend
     {
-        const int QueueSize = 1024;                                // a pasted line; what exceeds it is lost, as on a real line
+        // a pasted line; what exceeds it is lost, as on a real line
+        const int QueueSize = 1024;
 
         readonly Queue<byte> _waiting = new();
 

@@ -2,7 +2,8 @@ using Qkvm.Core.Char;
 
 namespace Qkvm.Backends.Char;
 
-/// <summary>Takes everything, gives nothing; also stands in for "none" and for a virtual console without a screen.</summary>
+/// <summary>Takes everything, gives nothing; also stands in for "none" and for a virtual console without a
+/// screen.</summary>
 public sealed class NullChar(string id, string description = "null") : ICharBackend
 {
     public static readonly CharModel Model = new("null", [], static (properties, _) =>

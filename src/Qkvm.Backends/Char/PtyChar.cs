@@ -22,7 +22,8 @@ public sealed class PtyChar : StreamChar, IDisposable
     public PtyChar(string id, EventLoop loop) : base(id, loop)
     {
         (_master, SlavePath) = TerminalMode.OpenPseudoTerminal();
-        // A master whose slave is closed reports a hang-up without pause: so it is left alone, and looked at each second.
+        // A master whose slave is closed reports a hang-up without pause: so it is left alone, and looked at each
+        // second.
         _look = new Timer(_ => loop.Post(() => { if (!IsOpen) Open(); }));
         Open();
     }

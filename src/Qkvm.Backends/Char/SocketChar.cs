@@ -69,7 +69,8 @@ public sealed class SocketChar : StreamChar, IDisposable
             else if (options.ReconnectSeconds == 0) Adopt(Connector.Connect(options.Address));
             else
             {
-                _connector = new Connector(options.Address, loop, TimeSpan.FromSeconds(options.ReconnectSeconds), Adopt, static _ => { });
+                _connector = new Connector(options.Address, loop, TimeSpan.FromSeconds(options.ReconnectSeconds), Adopt,
+                    static _ => { });
                 _connector.Start();
             }
         }
@@ -78,7 +79,8 @@ public sealed class SocketChar : StreamChar, IDisposable
             string hint = e.Errno == Libc.EAddrInUse ? "; another program listens there: choose another port" : "";
             throw new ConfigurationException($"{owner}: {e.Message}{hint}", e);
         }
-        catch (SocketException e) { throw new ConfigurationException($"{owner}: cannot {what} {options.Address}: {e.Message}", e); }
+        catch (SocketException e) { throw new ConfigurationException($"{owner}: cannot {what} {options.Address}: " +
+            $"{e.Message}", e); }
     }
 
     public override string Description
@@ -86,7 +88,8 @@ public sealed class SocketChar : StreamChar, IDisposable
         get
         {
             string server = _options.Server ? ",server=on" : "", kind = _options.Telnet ? "telnet" : "tcp";
-            if (_peer is not { } peer) return $"disconnected:{(_options.Path != null ? "unix" : kind)}:{_options.Address}{server}";
+            if (_peer is not { } peer)
+                return $"disconnected:{(_options.Path != null ? "unix" : kind)}:{_options.Address}{server}";
             SocketName local = peer.LocalName;
             return local.Family == "unix" ? $"unix:{(local.Service.Length > 0 ? local : _options.Address)}{server}"
                 : $"{kind}:{local}{server} <-> {peer.PeerName}";
@@ -135,7 +138,8 @@ public sealed class SocketChar : StreamChar, IDisposable
         if (!_options.Wait) listener.Start();
         else
         {
-            Console.Error.WriteLine($"qkvm: -chardev {Id}: waiting for a connection on {_options.Address} (wait=off starts without)");
+            Console.Error.WriteLine($"qkvm: -chardev {Id}: waiting for a connection on {_options.Address} (wait=off " +
+                "starts without)");
             Adopt(listener.WaitForClient());
         }
         return listener;

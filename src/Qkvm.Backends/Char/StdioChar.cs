@@ -5,8 +5,8 @@ using Qkvm.Host.Sockets;
 
 namespace Qkvm.Backends.Char;
 
-/// <summary>The terminal (or pipe) that the program was started on. A terminal is made raw while it is in use and put back
-/// by <see cref="Dispose"/>, which the program calls on every way out, or by the keeper if it cannot.</summary>
+/// <summary>The terminal (or pipe) that the program was started on. A terminal is made raw while it is in use and put
+/// back by <see cref="Dispose"/>, which the program calls on every way out, or by the keeper if it cannot.</summary>
 public sealed class StdioChar : StreamChar, IDisposable
 {
     public static readonly CharModel Model = new("stdio", [Property.Bool("signal", false, "ctrl-c ends the program")],

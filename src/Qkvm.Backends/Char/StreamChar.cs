@@ -4,7 +4,8 @@ using Qkvm.Host.Sockets;
 
 namespace Qkvm.Backends.Char;
 
-/// <summary>What all character backends over a byte stream share: one connection at a time, and input that waits for the frontend's room.</summary>
+/// <summary>What all character backends over a byte stream share: one connection at a time, and input that waits for
+/// the frontend's room.</summary>
 /// <remarks>Under the machine lock; the stream never blocks.</remarks>
 public abstract class StreamChar(string id, EventLoop loop) : ICharBackend, IConnectionUser
 {
@@ -20,7 +21,8 @@ public abstract class StreamChar(string id, EventLoop loop) : ICharBackend, ICon
     /// <summary>The other end has gone.</summary>
     protected abstract void OnHangUp();
 
-    /// <summary>Received bytes on their way to the frontend, in place: a protocol may take some out. Returns how many remain.</summary>
+    /// <summary>Received bytes on their way to the frontend, in place: a protocol may take some out. Returns how many
+    /// remain.</summary>
     protected virtual int Filter(Span<byte> data) => data.Length;
 
     public virtual int Write(ReadOnlySpan<byte> data) => _connection?.Write(data) ?? data.Length;

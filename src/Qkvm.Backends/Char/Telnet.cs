@@ -1,16 +1,18 @@
 namespace Qkvm.Backends.Char;
 
-/// <summary>The server side of telnet: takes commands out of what the client sends, and answers them. Spec: RFC 854, 855
-/// (options), 856 (binary), 857 (echo), 858 (go-ahead), 1143 (negotiation without loops).</summary>
+/// <summary>The server side of telnet: takes commands out of what the client sends, and answers them. Spec: RFC 854,
+/// 855 (options), 856 (binary), 857 (echo), 858 (go-ahead), 1143 (negotiation without loops).</summary>
 /// <remarks>State survives between reads, since a command may be split anywhere.</remarks>
 public sealed class Telnet
 {
-    const byte Iac = 255, Dont = 254, Do = 253, Wont = 252, Will = 251, SubBegin = 250, AreYouThere = 246, Break = 243, SubEnd = 240;
+    const byte Iac = 255, Dont = 254, Do = 253, Wont = 252, Will = 251, SubBegin = 250, AreYouThere = 246, Break = 243,
+        SubEnd = 240;
     const byte Binary = 0, Echo = 1, SuppressGoAhead = 3;
 
     enum State { Data, Command, Option, Sub, SubCommand, CarriageReturn }
 
-    /// <summary>RFC 1143, section 7: of an option on one side. We never change our mind, so that its queues are not needed.</summary>
+    /// <summary>RFC 1143, section 7: of an option on one side. We never change our mind, so that its queues are not
+    /// needed.</summary>
     enum Side { No, Yes, WantYes }
 
     readonly Side[] _ours = new Side[SuppressGoAhead + 1], _theirs = new Side[SuppressGoAhead + 1];
@@ -27,7 +29,8 @@ public sealed class Telnet
     /// <summary>What the client is to hear about the last piece of data that was filtered.</summary>
     public IReadOnlyList<byte> Answers => _answers;
 
-    /// <summary>Compacts data in place and returns its new length; <paramref name="breaks"/> counts Break commands.</summary>
+    /// <summary>Compacts data in place and returns its new length; <paramref name="breaks"/> counts Break
+    /// commands.</summary>
     public int Filter(Span<byte> data, out int breaks)
     {
         breaks = 0;
@@ -47,11 +50,13 @@ public sealed class Telnet
                     if (b is not (0 or (byte)'\n' or Iac)) data[kept++] = b;
                     break;
                 case State.Command:
-                    _state = b switch { SubBegin => State.Sub, Will or Wont or Do or Dont => State.Option, _ => State.Data };
+                    _state = b switch { SubBegin => State.Sub, Will or Wont or Do or Dont => State.Option,
+                        _ => State.Data };
                     _verb = b;
                     if (b == Iac) data[kept++] = Iac;
                     if (b == Break) breaks++;
-                    if (b == AreYouThere) _answers.AddRange("\r\n[yes]\r\n"u8); // "some visible (i.e., printable) evidence"
+                    // "some visible (i.e., printable) evidence"
+                    if (b == AreYouThere) _answers.AddRange("\r\n[yes]\r\n"u8);
                     break;
                 case State.Option:
                     Negotiate(_verb, b);
@@ -72,8 +77,8 @@ public sealed class Telnet
         _ours[Echo] = _ours[SuppressGoAhead] = _ours[Binary] = _theirs[Binary] = Side.WantYes;
     }
 
-    /// <summary>RFC 855: what is not understood is refused; RFC 1143: what is so already is not answered, nor is the answer to
-    /// a request of ours.</summary>
+    /// <summary>RFC 855: what is not understood is refused; RFC 1143: what is so already is not answered, nor is the
+    /// answer to a request of ours.</summary>
     void Negotiate(byte verb, byte option)
     {
         bool isOurs = verb is Do or Dont, enable = verb is Do or Will;

@@ -2,8 +2,8 @@ using System.Diagnostics;
 
 namespace Qkvm.Backends.Char;
 
-/// <summary>Puts the terminal back when this program can no longer do it itself (kill -9, a crash): a shell that waits for
-/// the end of a pipe that only this process holds open.</summary>
+/// <summary>Puts the terminal back when this program can no longer do it itself (kill -9, a crash): a shell that waits
+/// for the end of a pipe that only this process holds open.</summary>
 /// <remarks>SIGTTOU is ignored, since by then the shell is no longer in the terminal's foreground.</remarks>
 sealed class TerminalKeeper : IDisposable
 {
@@ -11,12 +11,14 @@ sealed class TerminalKeeper : IDisposable
 
     TerminalKeeper(Process shell) => _shell = shell;
 
-    /// <summary>Call it before the terminal is changed. Null where there is no shell or no stty: then only orderly ends restore.</summary>
+    /// <summary>Call it before the terminal is changed. Null where there is no shell or no stty: then only orderly ends
+    /// restore.</summary>
     public static TerminalKeeper? Start()
     {
         try
         {
-            const string script = "trap '' TTOU INT TERM HUP; was=$(stty -g <&3) && echo ready && read end; stty \"$was\" <&3";
+            const string script = "trap '' TTOU INT TERM HUP; was=$(stty -g <&3) && echo ready && read end; stty " +
+                "\"$was\" <&3";
             var shell = Process.Start(new ProcessStartInfo("/bin/sh", ["-c", $"exec 3</dev/tty; {script}"])
             {
                 RedirectStandardInput = true,

@@ -2,8 +2,8 @@ using Qkvm.Core.Display;
 
 namespace Qkvm.Backends.Display;
 
-/// <summary>The hextile encoding. Spec: RFC 6143, section 7.7.4. Each tile says its own background; a tile that rectangles
-/// would make longer than its pixels goes raw.</summary>
+/// <summary>The hextile encoding. Spec: RFC 6143, section 7.7.4. Each tile says its own background; a tile that
+/// rectangles would make longer than its pixels goes raw.</summary>
 static class Hextile
 {
     public const int TileSize = 16;
@@ -13,7 +13,8 @@ static class Hextile
     /// <summary>At most as many bytes as this a tile.</summary>
     public static int Limit(PixelFormat format) => 1 + TileSize * TileSize * format.BytesPerPixel;
 
-    public static void Encode(VncOutput output, FrameBuffer picture, PixelFormat format, int left, int top, int width, int height)
+    public static void Encode(VncOutput output, FrameBuffer picture, PixelFormat format, int left, int top, int width,
+        int height)
     {
         Span<uint> tile = stackalloc uint[TileSize * TileSize];
         for (int y = top; y < top + height; y += TileSize)
@@ -30,10 +31,12 @@ static class Hextile
         int pixel = format.BytesPerPixel, raw = 1 + tile.Length * pixel;
         (uint background, uint foreground, int colors) = Colors(tile);
         Span<byte> target = output.Take(raw);
-        int used = colors == 1 ? 1 + format.Convert([background], target[1..]) : Subrects(target, tile, width, height, background, foreground, colors == 2, format);
+        int used = colors == 1 ? 1 + format.Convert([background], target[1..])
+            : Subrects(target, tile, width, height, background, foreground, colors == 2, format);
         if (used > 0)
         {
-            target[0] = (byte)(Background | (colors == 1 ? 0 : AnySubrects | (colors == 2 ? Foreground : SubrectsColored)));
+            target[0] =
+                (byte)(Background | (colors == 1 ? 0 : AnySubrects | (colors == 2 ? Foreground : SubrectsColored)));
             output.Return(raw - used);
             return;
         }
@@ -41,7 +44,8 @@ static class Hextile
         format.Convert(tile, target[1..]);
     }
 
-    /// <summary>The most frequent of the first two colours, the other, and whether there are one, two or more.</summary>
+    /// <summary>The most frequent of the first two colours, the other, and whether there are one, two or
+    /// more.</summary>
     static (uint Background, uint Foreground, int Colors) Colors(ReadOnlySpan<uint> tile)
     {
         uint first = tile[0], second = first;
@@ -59,7 +63,8 @@ static class Hextile
 
     /// <summary>Covers all but the background with rectangles as wide, then as high, as their colour goes.</summary>
     /// <returns>The bytes used, or 0 where raw is not longer.</returns>
-    static int Subrects(Span<byte> target, ReadOnlySpan<uint> tile, int width, int height, uint background, uint foreground, bool two, PixelFormat format)
+    static int Subrects(Span<byte> target, ReadOnlySpan<uint> tile, int width, int height, uint background,
+        uint foreground, bool two, PixelFormat format)
     {
         Span<ushort> done = stackalloc ushort[TileSize];           // a bit a pixel
         done.Clear();
@@ -75,7 +80,8 @@ static class Hextile
                 int w = 1, h = 1;
                 while (x + w < width && tile[y * width + x + w] == color && (done[y] >> (x + w) & 1) == 0) w++;
                 ushort span = (ushort)(((1 << w) - 1) << x);
-                while (y + h < height && (done[y + h] & span) == 0 && tile.Slice((y + h) * width + x, w).IndexOfAnyExcept(color) < 0) h++;
+                while (y + h < height && (done[y + h] & span) == 0
+                    && tile.Slice((y + h) * width + x, w).IndexOfAnyExcept(color) < 0) h++;
                 for (int row = y; row < y + h; row++) done[row] |= span;
                 if (at + each > target.Length || ++count > 255) return 0;
                 if (!two) at += format.Convert([color], target[at..]);

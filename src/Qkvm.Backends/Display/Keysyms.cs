@@ -2,7 +2,8 @@ using Qkvm.Core.Input;
 
 namespace Qkvm.Backends.Display;
 
-/// <summary>X keysyms to keys of a US keyboard: both the plain and the shifted character name the key. Spec: RFC 6143, section 7.5.4, and X11's keysymdef.h.</summary>
+/// <summary>X keysyms to keys of a US keyboard: both the plain and the shifted character name the key. Spec: RFC 6143,
+/// section 7.5.4, and X11's keysymdef.h.</summary>
 static class Keysyms
 {
     const uint Unicode = 0x0100_0000;                              // and a character: Latin ones have shorter names too
@@ -40,15 +41,20 @@ static class Keysyms
         return keysym switch
         {
             0xFF08 => KeyCode.Backspace, 0xFF09 or 0xFE20 => KeyCode.Tab, 0xFF0D => KeyCode.Ret, 0xFF1B => KeyCode.Esc,
-            0xFF13 or 0xFF6B => KeyCode.Pause, 0xFF14 => KeyCode.ScrollLock, 0xFF15 => KeyCode.SysRq, 0xFF61 => KeyCode.Print,
-            0xFF50 => KeyCode.Home, 0xFF51 => KeyCode.Left, 0xFF52 => KeyCode.Up, 0xFF53 => KeyCode.Right, 0xFF54 => KeyCode.Down,
-            0xFF55 => KeyCode.PgUp, 0xFF56 => KeyCode.PgDn, 0xFF57 => KeyCode.End, 0xFF63 => KeyCode.Insert, 0xFFFF => KeyCode.Delete,
+            0xFF13 or 0xFF6B => KeyCode.Pause, 0xFF14 => KeyCode.ScrollLock, 0xFF15 => KeyCode.SysRq, 0xFF61 =>
+                KeyCode.Print,
+            0xFF50 => KeyCode.Home, 0xFF51 => KeyCode.Left, 0xFF52 => KeyCode.Up, 0xFF53 => KeyCode.Right, 0xFF54 =>
+                KeyCode.Down,
+            0xFF55 => KeyCode.PgUp, 0xFF56 => KeyCode.PgDn, 0xFF57 => KeyCode.End, 0xFF63 => KeyCode.Insert, 0xFFFF =>
+                KeyCode.Delete,
             0xFF67 => KeyCode.Compose, 0xFF7F => KeyCode.NumLock, 0xFFE5 => KeyCode.CapsLock,
             0xFFE1 => KeyCode.Shift, 0xFFE2 => KeyCode.ShiftR, 0xFFE3 => KeyCode.Ctrl, 0xFFE4 => KeyCode.CtrlR,
             0xFFE9 or 0xFFE7 => KeyCode.Alt, 0xFFEA or 0xFFE8 or 0xFE03 or 0xFF7E => KeyCode.AltR,
             0xFFEB => KeyCode.MetaL, 0xFFEC => KeyCode.MetaR,
-            0xFF8D => KeyCode.KpEnter, 0xFF95 => KeyCode.Kp7, 0xFF96 => KeyCode.Kp4, 0xFF97 => KeyCode.Kp8, 0xFF98 => KeyCode.Kp6,
-            0xFF99 => KeyCode.Kp2, 0xFF9A => KeyCode.Kp9, 0xFF9B => KeyCode.Kp3, 0xFF9C => KeyCode.Kp1, 0xFF9D => KeyCode.Kp5,
+            0xFF8D => KeyCode.KpEnter, 0xFF95 => KeyCode.Kp7, 0xFF96 => KeyCode.Kp4, 0xFF97 => KeyCode.Kp8, 0xFF98 =>
+                KeyCode.Kp6,
+            0xFF99 => KeyCode.Kp2, 0xFF9A => KeyCode.Kp9, 0xFF9B => KeyCode.Kp3, 0xFF9C => KeyCode.Kp1, 0xFF9D =>
+                KeyCode.Kp5,
             0xFF9E => KeyCode.Kp0, 0xFF9F => KeyCode.KpDecimal, 0xFFBD => KeyCode.Equal,
             _ => KeyCode.None,
         };
@@ -64,8 +70,8 @@ static class Keysyms
         return true;
     }
 
-    /// <summary>Whether it is on one of the keypad's keys that have two meanings, and which it has: the number (KP_0 to KP_9,
-    /// KP_Decimal) or the movement (KP_Home to KP_Delete).</summary>
+    /// <summary>Whether it is on one of the keypad's keys that have two meanings, and which it has: the number (KP_0 to
+    /// KP_9, KP_Decimal) or the movement (KP_Home to KP_Delete).</summary>
     public static bool IsKeypad(uint keysym, out bool isNumber)
     {
         isNumber = keysym is 0xFFAE or >= 0xFFB0 and <= 0xFFB9;

@@ -13,7 +13,8 @@ sealed class PixelFormat
 
     readonly uint[] _red = new uint[256], _green = new uint[256], _blue = new uint[256];
 
-    PixelFormat(int bits, bool bigEndian, (int Max, int Shift) red, (int Max, int Shift) green, (int Max, int Shift) blue)
+    PixelFormat(int bits, bool bigEndian, (int Max, int Shift) red, (int Max, int Shift) green,
+        (int Max, int Shift) blue)
     {
         BytesPerPixel = bits / 8;
         Fill(_red, red);
@@ -37,7 +38,8 @@ sealed class PixelFormat
 
     public int BytesPerPixel { get; }
 
-    /// <summary>The viewer wants indices: it is told a colour map in which each index is its own RGB332 colour.</summary>
+    /// <summary>The viewer wants indices: it is told a colour map in which each index is its own RGB332
+    /// colour.</summary>
     public bool NeedsColorMap { get; private init; }
 
     /// <summary>Null for a format that no screen has.</summary>
@@ -53,7 +55,8 @@ sealed class PixelFormat
         bool fits = Fits(red) && Fits(green) && Fits(blue);
         return fits ? new PixelFormat(bits, bigEndian, red, green, blue) : null;
 
-        static (int, int) Channel(int max, int shift, ReadOnlySpan<byte> wire) => (BinaryPrimitives.ReadUInt16BigEndian(wire[max..]), wire[shift]);
+        static (int, int) Channel(int max, int shift, ReadOnlySpan<byte> wire) =>
+            (BinaryPrimitives.ReadUInt16BigEndian(wire[max..]), wire[shift]);
         bool Fits((int Max, int Shift) c) => c.Max > 0 && c.Shift < bits && (ulong)c.Max << c.Shift < 1UL << bits;
     }
 
@@ -68,10 +71,12 @@ sealed class PixelFormat
                 for (int i = 0; i < pixels.Length; i++) target[i] = (byte)Of(pixels[i]);
                 break;
             case 2:
-                for (int i = 0; i < pixels.Length; i++) BinaryPrimitives.WriteUInt16LittleEndian(target[(i * 2)..], (ushort)Of(pixels[i]));
+                for (int i = 0; i < pixels.Length; i++)
+                    BinaryPrimitives.WriteUInt16LittleEndian(target[(i * 2)..], (ushort)Of(pixels[i]));
                 break;
             default:
-                for (int i = 0; i < pixels.Length; i++) BinaryPrimitives.WriteUInt32LittleEndian(target[(i * 4)..], Of(pixels[i]));
+                for (int i = 0; i < pixels.Length; i++)
+                    BinaryPrimitives.WriteUInt32LittleEndian(target[(i * 4)..], Of(pixels[i]));
                 break;
         }
         return bytes;

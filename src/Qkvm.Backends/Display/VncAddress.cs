@@ -13,7 +13,8 @@ public enum VncSharing
     Ignore,
 }
 
-/// <summary>Where -vnc listens: <c>host:d</c> for port 5900 + d, <c>:d</c> for all interfaces, <c>unix:path</c>.</summary>
+/// <summary>Where -vnc listens: <c>host:d</c> for port 5900 + d, <c>:d</c> for all interfaces,
+/// <c>unix:path</c>.</summary>
 /// <param name="Last">Displays from Display to this one are tried.</param>
 public sealed record VncAddress(string? Path, string Host, int Display, int Last, string Owner)
 {
@@ -67,7 +68,8 @@ public sealed record VncAddress(string? Path, string Host, int Display, int Last
         string id = options.Required("id");
         bool? ipv4 = options.OnOffAuto("ipv4"), ipv6 = options.OnOffAuto("ipv6");
         bool syncsLocks = options.Bool("lock-key-sync");
-        const string Expected = "expects host:display (port 5900 + display), such as localhost:0 or :1, or unix:/path, or none";
+        const string Expected = "expects host:display (port 5900 + display), such as localhost:0 or :1, or " +
+            "unix:/path, or none";
         if (address.StartsWith("unix:", StringComparison.Ordinal))
         {
             string path = address["unix:".Length..];
@@ -87,7 +89,8 @@ public sealed record VncAddress(string? Path, string Host, int Display, int Last
 
     static int DisplayNumber(string text, string what, string owner) =>
         int.TryParse(text, out int number) && number is >= 0 and <= ushort.MaxValue - FirstPort ? number
-            : throw new ConfigurationException($"{owner}: {what} '{text}' is no number from 0 to {ushort.MaxValue - FirstPort}; port 5900 is display 0");
+            : throw new ConfigurationException($"{owner}: {what} '{text}' is no number from 0 to " +
+            $"{ushort.MaxValue - FirstPort}; port 5900 is display 0");
 
     /// <summary>The same as a socket's address.</summary>
     public SocketAddress Address => Path != null ? new UnixAddress(Path)

@@ -2,8 +2,8 @@ using Qkvm.Core.Input;
 
 namespace Qkvm.Backends.Display;
 
-/// <summary>Keys. Viewers name what a key stands for on the keyboard of their user, with their locks and their layout; the guest
-/// has its own locks, and as far as we know a US keyboard. Spec: RFC 6143, section 7.5.4.</summary>
+/// <summary>Keys. Viewers name what a key stands for on the keyboard of their user, with their locks and their layout;
+/// the guest has its own locks, and as far as we know a US keyboard. Spec: RFC 6143, section 7.5.4.</summary>
 sealed partial class VncClient
 {
     const uint Level3Shift = 0xFE03, ModeSwitch = 0xFF7E;          // AltGr
@@ -11,8 +11,8 @@ sealed partial class VncClient
     readonly HashSet<KeyCode> _pressed = [];
     bool _altGr;
 
-    /// <summary>KeyEvent: a keysym. Of what that user's keyboard has on other keys or with other shift keys, the guest sees the
-    /// shift keys that a US keyboard needs for it.</summary>
+    /// <summary>KeyEvent: a keysym. Of what that user's keyboard has on other keys or with other shift keys, the guest
+    /// sees the shift keys that a US keyboard needs for it.</summary>
     void TakeKey(uint keysym, bool down)
     {
         KeyCode key = Keysyms.Find(keysym);
@@ -46,13 +46,15 @@ sealed partial class VncClient
 
     bool IsShifted => _pressed.Contains(KeyCode.Shift) || _pressed.Contains(KeyCode.ShiftR);
 
-    /// <summary>A keysym shows the viewer's locks: "A" without a shift key is Caps Lock. Where the guest's differ, it gets a press
-    /// of the lock first.</summary>
+    /// <summary>A keysym shows the viewer's locks: "A" without a shift key is Caps Lock. Where the guest's differ, it
+    /// gets a press of the lock first.</summary>
     void SyncLocks(uint keysym)
     {
         if (!_server.SyncsLocks) return;
-        if (keysym is >= 'A' and <= 'Z' or >= 'a' and <= 'z') Sync(KeyCode.CapsLock, KeyboardLocks.Caps, keysym <= 'Z' != IsShifted);
-        else if (!IsShifted && Keysyms.IsKeypad(keysym, out bool isNumber)) Sync(KeyCode.NumLock, KeyboardLocks.Num, isNumber);
+        if (keysym is >= 'A' and <= 'Z' or >= 'a' and <= 'z')
+            Sync(KeyCode.CapsLock, KeyboardLocks.Caps, keysym <= 'Z' != IsShifted);
+        else if (!IsShifted && Keysyms.IsKeypad(keysym, out bool isNumber))
+            Sync(KeyCode.NumLock, KeyboardLocks.Num, isNumber);
 
         void Sync(KeyCode key, KeyboardLocks which, bool wanted)
         {
@@ -77,7 +79,8 @@ sealed partial class VncClient
         foreach (KeyCode key in _pressed) _server.Input.Key(key, false);
         _pressed.Clear();
         if (_buttons == 0) return;
-        if (_server.Input.PointerIsAbsolute) _server.Input.Pointer(Scale(_pointerX, _width), Scale(_pointerY, _height), 0, MouseButtons.None);
+        if (_server.Input.PointerIsAbsolute)
+            _server.Input.Pointer(Scale(_pointerX, _width), Scale(_pointerY, _height), 0, MouseButtons.None);
         else _server.Input.Pointer(0, 0, 0, MouseButtons.None);
     }
 }

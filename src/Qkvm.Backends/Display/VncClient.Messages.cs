@@ -11,14 +11,16 @@ sealed partial class VncClient
     const byte SecurityNone = 1;
 
     // Messages
-    const byte SetPixelFormat = 0, SetEncodings = 2, FramebufferUpdateRequest = 3, KeyEvent = 4, PointerEvent = 5, ClientCutText = 6, Qemu = 255;
+    const byte SetPixelFormat = 0, SetEncodings = 2, FramebufferUpdateRequest = 3, KeyEvent = 4, PointerEvent = 5,
+        ClientCutText = 6, Qemu = 255;
 
     int _encodingsLeft, _textLeft;
     bool _encodingChosen;
     int _pointerX = -1, _pointerY;
     byte _buttons;
 
-    /// <summary>Takes one message, or a part of a long one, from the front; returns its length, or 0 until more has come.</summary>
+    /// <summary>Takes one message, or a part of a long one, from the front; returns its length, or 0 until more has
+    /// come.</summary>
     int Consume(ReadOnlySpan<byte> data)
     {
         if (_textLeft > 0)
@@ -64,7 +66,8 @@ sealed partial class VncClient
 
     void TakeVersion(ReadOnlySpan<byte> version)
     {
-        bool valid = version.StartsWith("RFB 003."u8) && version[11] == '\n' && !version[8..11].ContainsAnyExceptInRange((byte)'0', (byte)'9');
+        bool valid = version.StartsWith("RFB 003."u8) && version[11] == '\n'
+            && !version[8..11].ContainsAnyExceptInRange((byte)'0', (byte)'9');
         if (!valid) { Close(); return; }
         int minor = (version[8] - '0') * 100 + (version[9] - '0') * 10 + version[10] - '0';
         _minorVersion = minor is 7 or 8 ? minor : 3;               // other numbers are to be taken for 3.3
@@ -125,14 +128,16 @@ sealed partial class VncClient
                 break;
             case FramebufferUpdateRequest: TakeRequest(data); break;
             case KeyEvent: TakeKey(Keysyms.Short(BinaryPrimitives.ReadUInt32BigEndian(data[4..])), data[1] != 0); break;
-            case PointerEvent: MovePointer(data[1], BinaryPrimitives.ReadUInt16BigEndian(data[2..]), BinaryPrimitives.ReadUInt16BigEndian(data[4..])); break;
+            case PointerEvent: MovePointer(data[1], BinaryPrimitives.ReadUInt16BigEndian(data[2..]),
+                BinaryPrimitives.ReadUInt16BigEndian(data[4..])); break;
             case ClientCutText:
                 uint length = BinaryPrimitives.ReadUInt32BigEndian(data[4..]);
                 if (length > MaxCutText) { Close(); return; }
                 _textLeft = (int)length;
                 break;
             case Qemu:
-                TakeScanCode(Keysyms.Short(BinaryPrimitives.ReadUInt32BigEndian(data[4..])), BinaryPrimitives.ReadUInt32BigEndian(data[8..]),
+                TakeScanCode(Keysyms.Short(BinaryPrimitives.ReadUInt32BigEndian(data[4..])),
+                    BinaryPrimitives.ReadUInt32BigEndian(data[8..]),
                     BinaryPrimitives.ReadUInt16BigEndian(data[2..]) != 0);
                 break;
         }
@@ -144,10 +149,12 @@ sealed partial class VncClient
         _encodingsLeft--;
         switch (encoding)
         {
-            case Raw or HextileEncoding when !_encodingChosen: (_useHextile, _encodingChosen) = (encoding == HextileEncoding, true); break;
+            case Raw or HextileEncoding when !_encodingChosen: (_useHextile, _encodingChosen) =
+                (encoding == HextileEncoding, true); break;
             case DesktopSize: _canResize = true; break;
             case PointerTypeChange: _canChangePointer = _pointerPending = true; break;
-            case LedState or VmwareLedState when _lightsEncoding == 0: (_lightsEncoding, _lightsPending) = (encoding, true); break;
+            case LedState or VmwareLedState when _lightsEncoding == 0: (_lightsEncoding, _lightsPending) =
+                (encoding, true); break;
             case ExtendedKeys:
                 _keysPending |= !_hasExtendedKeys;
                 _hasExtendedKeys = true;
@@ -157,11 +164,14 @@ sealed partial class VncClient
 
     void TakeRequest(ReadOnlySpan<byte> data)
     {
-        int left = BinaryPrimitives.ReadUInt16BigEndian(data[2..]), top = BinaryPrimitives.ReadUInt16BigEndian(data[4..]);
-        int right = Math.Min(left + BinaryPrimitives.ReadUInt16BigEndian(data[6..]), _width), bottom = Math.Min(top + BinaryPrimitives.ReadUInt16BigEndian(data[8..]), _height);
+        int left = BinaryPrimitives.ReadUInt16BigEndian(data[2..]),
+            top = BinaryPrimitives.ReadUInt16BigEndian(data[4..]);
+        int right = Math.Min(left + BinaryPrimitives.ReadUInt16BigEndian(data[6..]), _width),
+            bottom = Math.Min(top + BinaryPrimitives.ReadUInt16BigEndian(data[8..]), _height);
         if (data[1] == 0)                                          // not incremental: all of it again
             for (int down = top / Hextile.TileSize; down < _tilesDown && down * Hextile.TileSize < bottom; down++)
-                for (int across = left / Hextile.TileSize; across < _tilesAcross && across * Hextile.TileSize < right; across++)
+                for (int across = left / Hextile.TileSize; across < _tilesAcross
+                    && across * Hextile.TileSize < right; across++)
                     MarkTile(across, down);
         // Requests that have not been answered yet are answered together.
         (_left, _top) = _isWaiting ? (Math.Min(left, _left), Math.Min(top, _top)) : (left, top);
@@ -176,7 +186,8 @@ sealed partial class VncClient
         byte pressed = (byte)(buttons & ~_buttons);
         _buttons = buttons;
         int wheel = (pressed & WheelDown) != 0 ? 1 : (pressed & WheelUp) != 0 ? -1 : 0;
-        MouseButtons held = ((buttons & 1) != 0 ? MouseButtons.Left : 0) | ((buttons & 2) != 0 ? MouseButtons.Middle : 0)
+        MouseButtons held = ((buttons & 1) != 0 ? MouseButtons.Left : 0)
+            | ((buttons & 2) != 0 ? MouseButtons.Middle : 0)
             | ((buttons & 4) != 0 ? MouseButtons.Right : 0);
         if (_server.Input.PointerIsAbsolute)
             _server.Input.Pointer(Scale(x, _width), Scale(y, _height), wheel, held);

@@ -6,9 +6,10 @@ using Qkvm.Host.Sockets;
 
 namespace Qkvm.Backends.Display;
 
-/// <summary>One viewer: its connection, what it can decode, and which tiles it has not seen yet. Spec: RFC 6143, section 7.</summary>
-/// <remarks>Nothing that a viewer sends or fails to read makes memory grow: input is parsed in a fixed buffer, and no update
-/// is made while the last one is still under way.</remarks>
+/// <summary>One viewer: its connection, what it can decode, and which tiles it has not seen yet. Spec: RFC 6143,
+/// section 7.</summary>
+/// <remarks>Nothing that a viewer sends or fails to read makes memory grow: input is parsed in a fixed buffer, and no
+/// update is made while the last one is still under way.</remarks>
 sealed partial class VncClient : IConnectionUser
 {
     enum Phase { Version, Security, Init, Normal, Closed }
@@ -99,7 +100,8 @@ sealed partial class VncClient : IConnectionUser
         if (_keysPending) Rectangle(0, 0, 0, 0, ExtendedKeys);
         _keysPending = false;
         bool absolute = _server.Input.PointerIsAbsolute;
-        if (_canChangePointer && (_pointerPending || absolute != _pointerIsAbsolute)) Rectangle(absolute ? 1 : 0, 0, 0, 0, PointerTypeChange);
+        if (_canChangePointer && (_pointerPending || absolute != _pointerIsAbsolute))
+            Rectangle(absolute ? 1 : 0, 0, 0, 0, PointerTypeChange);
         (_pointerPending, _pointerIsAbsolute) = (false, absolute);
         KeyboardLocks lights = _server.Input.Locks;
         if (_lightsEncoding != 0 && (_lightsPending || lights != _lights)) SendLights(lights);
@@ -108,7 +110,8 @@ sealed partial class VncClient : IConnectionUser
         {
             (_width, _height) = (picture.Width, picture.Height);
             Array.Fill(_dirty, true);
-            Rectangle(0, 0, _width, _height, DesktopSize);         // the last one: the viewer asks again for the new screen
+            // the last one: the viewer asks again for the new screen
+            Rectangle(0, 0, _width, _height, DesktopSize);
         }
         else rectangles += SendTiles(picture, MaxRectangles);
         if (rectangles == 0) _output.Return(4);
@@ -137,7 +140,8 @@ sealed partial class VncClient : IConnectionUser
     /// <summary>Runs of changed tiles, as far as the wanted part, the viewer's screen and the limits go.</summary>
     int SendTiles(FrameBuffer picture, int limit)
     {
-        int right = Math.Min(Math.Min(picture.Width, _width), _right), bottom = Math.Min(Math.Min(picture.Height, _height), _bottom), sent = 0;
+        int right = Math.Min(Math.Min(picture.Width, _width), _right),
+            bottom = Math.Min(Math.Min(picture.Height, _height), _bottom), sent = 0;
         for (int down = _top / Hextile.TileSize; down * Hextile.TileSize < bottom; down++)
             for (int across = _left / Hextile.TileSize; across * Hextile.TileSize < right; across++)
             {
@@ -159,7 +163,8 @@ sealed partial class VncClient : IConnectionUser
     {
         Rectangle(x, y, width, height, _useHextile ? HextileEncoding : Raw);
         if (_useHextile) Hextile.Encode(_output, picture, _format, x, y, width, height);
-        else for (int row = y; row < y + height; row++) _format.Convert(picture.Row(row).Slice(x, width), _output.Take(width * _format.BytesPerPixel));
+        else for (int row = y; row < y + height; row++) _format.Convert(picture.Row(row).Slice(x, width),
+            _output.Take(width * _format.BytesPerPixel));
     }
 
     void Rectangle(int x, int y, int width, int height, int encoding)
@@ -188,7 +193,8 @@ sealed partial class VncClient : IConnectionUser
         if (_phase < Phase.Normal) Close();
     }
 
-    /// <summary>Hands what was made over to the connection. A viewer that lets more than two whole updates wait has gone mad.</summary>
+    /// <summary>Hands what was made over to the connection. A viewer that lets more than two whole updates wait has
+    /// gone mad.</summary>
     void Flush()
     {
         if (_connection.Write(_output.Pending) < _output.Count) Close();

@@ -2,7 +2,8 @@ using System.Buffers.Binary;
 
 namespace Qkvm.Backends.Display;
 
-/// <summary>A message to a viewer while it is made, big endian. It grows to what one update needs, which <see cref="VncClient"/> bounds.</summary>
+/// <summary>A message to a viewer while it is made, big endian. It grows to what one update needs, which
+/// <see cref="VncClient"/> bounds.</summary>
 sealed class VncOutput
 {
     const int Small = 64 * 1024;

@@ -10,8 +10,9 @@ using Qkvm.Host.Sockets;
 namespace Qkvm.Backends.Display;
 
 /// <summary>Shows a screen to viewers of the remote framebuffer protocol. Spec: RFC 6143.</summary>
-/// <remarks>Main loop, under the machine lock. It paints only while some viewer waits for an update and can take one: at
-/// most 30 times a second, less often while nothing changes. Deviations: no passwords, no encryption, no clipboard.</remarks>
+/// <remarks>Main loop, under the machine lock. It paints only while some viewer waits for an update and can take one:
+/// at most 30 times a second, less often while nothing changes. Deviations: no passwords, no encryption, no
+/// clipboard.</remarks>
 public sealed class VncServer : IRemoteDisplay, IDisposable
 {
     public static readonly DisplayModel Model = new("vnc", VncAddress.Declared, static (properties, parts) =>
@@ -35,7 +36,8 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
     /// <param name="source">Null for a machine without a screen.</param>
     /// <param name="name">The title for viewers' windows.</param>
     /// <param name="handshakeLimit">How long a viewer may take to introduce itself.</param>
-    VncServer(VncAddress address, IDisplaySource? source, InputRouter input, EventLoop loop, string name, TimeSpan handshakeLimit)
+    VncServer(VncAddress address, IDisplaySource? source, InputRouter input, EventLoop loop, string name,
+        TimeSpan handshakeLimit)
     {
         (_address, _source, Input, _loop, Name, HandshakeLimit) = (address, source, input, loop, name, handshakeLimit);
         _tick = Tick;
@@ -64,9 +66,12 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
     internal TimeSpan HandshakeLimit { get; }
 
     /// <summary>Where it listens first: "::1:5900" or a path.</summary>
-    public string LocalEndPoint => _listener.Names[0] is { Family: not "unix" } name ? $"{name.Host}:{name.Service}" : $"{_listener.Names[0]}";
+    public string LocalEndPoint => _listener.Names[0] is { Family: not "unix" } name ? $"{name.Host}:{name.Service}"
+        : $"{_listener.Names[0]}";
 
-    public RemoteDisplayInfo Query() => new(_address.Id, "none", [.. _listener.Names.Select(Describe)], [.. _clients.Select(c => Describe(c.PeerName))]);
+    public RemoteDisplayInfo Query() =>
+        new(_address.Id, "none", [.. _listener.Names.Select(Describe)],
+        [.. _clients.Select(c => Describe(c.PeerName))]);
 
     public void Dispose()
     {
@@ -115,7 +120,8 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
         Schedule(soon: false);
     }
 
-    /// <summary>Brings <see cref="Picture"/> up to date and marks the tiles that changed; returns whether any did.</summary>
+    /// <summary>Brings <see cref="Picture"/> up to date and marks the tiles that changed; returns whether any
+    /// did.</summary>
     bool Paint()
     {
         _lastPaint = Now;
@@ -160,7 +166,8 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
         {
             int first = VncAddress.FirstPort + _address.Display, last = VncAddress.FirstPort + _address.Last;
             string ports = first == last ? $"port {first} is" : $"ports {first} to {last} are all";
-            throw new ConfigurationException($"{_address.Owner}: {ports} in use by another program; choose another display, "
+            throw new ConfigurationException($"{_address.Owner}: {ports} in use by another program; choose another " +
+                "display, "
                 + $"or let qkvm find a free one: -vnc {_address.Host}:{_address.Display},to=99", e);
         }
         catch (Exception e) when (e is HostException or SocketException or IOException or UnauthorizedAccessException)

@@ -9,7 +9,8 @@ public sealed class NetScriptException(string message) : Exception(message);
 /// <summary>Runs a user's script with an interface's name as its only argument.</summary>
 static class NetScript
 {
-    const int LastWords = 1000;                                    // milliseconds for stderr to end after the script did
+    // milliseconds for stderr to end after the script did
+    const int LastWords = 1000;
 
     /// <summary>False for "no" and for an empty name.</summary>
     public static bool IsGiven(string script) => script is not ("" or "no");
@@ -31,10 +32,12 @@ static class NetScript
         using (process)
         {
             Task<string> reading = process.StandardError.ReadToEndAsync();
-            process.WaitForExit(int.MaxValue);                     // not for stderr: a daemon that it left may keep that open
+            // not for stderr: a daemon that it left may keep that open
+            process.WaitForExit(int.MaxValue);
             string said = reading.Wait(LastWords) ? reading.Result.Trim() : "";
             if (process.ExitCode != 0)
-                throw new NetScriptException($"network script {script} failed with status {process.ExitCode}{(said == "" ? "" : $": {said}")}");
+                throw new NetScriptException($"network script {script} failed with status " +
+                    $"{process.ExitCode}{(said == "" ? "" : $": {said}")}");
             if (said != "") Console.Error.WriteLine(said);
         }
     }

@@ -15,8 +15,8 @@ public sealed record TapOptions(string Id, string? InterfaceName = null, string 
 }
 
 /// <summary>A host network interface that carries a guest's frames.</summary>
-/// <remarks>Frames stay in the kernel's queue until the card has room; what the kernel does not take at once is dropped,
-/// as on a wire.</remarks>
+/// <remarks>Frames stay in the kernel's queue until the card has room; what the kernel does not take at once is
+/// dropped, as on a wire.</remarks>
 public sealed class TapBackend : INetBackend, IDisposable
 {
     public static readonly NetModel Model = new("tap",

@@ -9,14 +9,17 @@ static class TapOpening
     public static TapDevice Open(string owner, string? name)
     {
         if (name is { Length: 0 or > TapDevice.NameLength })
-            throw new ConfigurationException($"{owner}: ifname: '{name}' must have 1 to {TapDevice.NameLength} characters");
+            throw new ConfigurationException($"{owner}: ifname: '{name}' must have 1 to {TapDevice.NameLength} " +
+                "characters");
         int fd = TapDevice.OpenClone(out int errno);
         if (fd < 0)
-            throw new ConfigurationException($"{owner}: could not open {TapDevice.CloneDevice}: {Libc.Message(errno)}{OpenAdvice(errno)}");
+            throw new ConfigurationException($"{owner}: could not open {TapDevice.CloneDevice}: " +
+                $"{Libc.Message(errno)}{OpenAdvice(errno)}");
         if (TapDevice.Configure(fd, name ?? "tap%d", out errno) is { } tap) return tap;
         Libc.close(fd);
         throw new ConfigurationException(
-            $"{owner}: could not configure {TapDevice.CloneDevice} ({name ?? "tap%d"}): {Libc.Message(errno)}{ConfigureAdvice(errno, name)}");
+            $"{owner}: could not configure {TapDevice.CloneDevice} ({name ?? "tap%d"}): " +
+                $"{Libc.Message(errno)}{ConfigureAdvice(errno, name)}");
     }
 
     public static TapDevice Inherit(string owner, int fd) => TapDevice.Inherit(fd, out int errno)
@@ -34,7 +37,8 @@ static class TapOpening
     static string ConfigureAdvice(int errno, string? name) => errno switch
     {
         Libc.EPerm => "; run as root, or let root create the interface for you: "
-            + $"ip tuntap add dev {name ?? "tap0"} mode tap user $USER, then give ifname={name ?? "tap0"},script=no,downscript=no",
+            + $"ip tuntap add dev {name ?? "tap0"} mode tap user $USER, then give " +
+            $"ifname={name ?? "tap0"},script=no,downscript=no",
         Libc.EBusy => $"; another program uses {name}: stop it, or choose another ifname=",
         Libc.EInval => $"; {name} exists and is no tap interface, or has several queues: choose another ifname=",
         Libc.ENoDev => "; load the kernel's driver: modprobe tun",

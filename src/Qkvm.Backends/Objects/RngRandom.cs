@@ -18,7 +18,8 @@ public sealed class RngRandom : IEntropySource, IDisposable
                 throw properties.Error($"filename={path}: a source other than {string.Join(" and ", Generators)} may "
                     + "wait, which is not built yet");
             try { return new RngRandom(File.OpenHandle(path)); }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException) { throw properties.Error($"cannot read {path}: {e.Message}", e); }
+            catch (Exception e) when (e is IOException
+                or UnauthorizedAccessException) { throw properties.Error($"cannot read {path}: {e.Message}", e); }
         }) { Description = "a generator of the host" };
 
     readonly Microsoft.Win32.SafeHandles.SafeFileHandle _file;

@@ -16,10 +16,12 @@ static class Balloon
     public static readonly Command Query = new Command<Nothing, BalloonInfo>("query-balloon", BalloonJson.Default,
         (context, _) => new BalloonInfo(context.Machine.Board.MemorySize - Find(context).Given))
     {
-        Human = new("info balloon", "", "show balloon information", null, (monitor, info) => monitor.Write($"balloon: actual={info.Actual >> 20}\n")),
+        Human = new("info balloon", "", "show balloon information", null,
+            (monitor, info) => monitor.Write($"balloon: actual={info.Actual >> 20}\n")),
     };
 
-    public static readonly Command Set = new Command<BalloonArguments, Nothing>("balloon", BalloonJson.Default, (context, arguments) =>
+    public static readonly Command Set = new Command<BalloonArguments, Nothing>("balloon", BalloonJson.Default,
+        (context, arguments) =>
     {
         IBalloon balloon = Find(context);
         if (arguments.Value <= 0) throw new CommandException("Parameter 'target' expects a size");
@@ -31,7 +33,8 @@ static class Balloon
         Human = new("balloon", "target", "request VM to change its memory allocation (in MB)", words =>
         {
             ulong megabytes = words.Number("target");
-            return megabytes < 1UL << 40 ? new BalloonArguments((long)(megabytes << 20)) : throw new MonitorException("integer is for 32-bit values");
+            return megabytes < 1UL << 40 ? new BalloonArguments((long)(megabytes << 20))
+                : throw new MonitorException("integer is for 32-bit values");
         }),
     };
 

@@ -7,7 +7,8 @@ public sealed record DeviceDeleteArguments(string Id);
 /// <summary>device_del. DEVICE_DELETED says when the device has gone.</summary>
 static class DeviceDelete
 {
-    public static readonly Command Command = new Command<DeviceDeleteArguments, Nothing>("device_del", DeviceDeleteJson.Default, (context, arguments) =>
+    public static readonly Command Command =
+        new Command<DeviceDeleteArguments, Nothing>("device_del", DeviceDeleteJson.Default, (context, arguments) =>
     {
         context.Machine.RemoveDevice(arguments.Id);
         return Nothing.Value;

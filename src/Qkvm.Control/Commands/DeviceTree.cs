@@ -5,7 +5,8 @@ namespace Qkvm.Control.Commands;
 
 static class DeviceTree
 {
-    public static readonly Command Command = new Command<Nothing, QBus>(null, null, (context, _) => context.Machine.Tree)
+    public static readonly Command Command =
+        new Command<Nothing, QBus>(null, null, (context, _) => context.Machine.Tree)
     {
         Human = new("info qtree", "", "show device tree", null, (monitor, tree) => Print(monitor, tree, 0)),
     };
@@ -17,7 +18,8 @@ static class DeviceTree
         foreach (QDevice device in bus.Devices)
         {
             monitor.Write($"{indent}  dev: {device.Driver}, id \"{device.Id}\"\n");
-            foreach (OptionPair property in device.Properties) monitor.Write($"{indent}    {property.Name} = {property.Value}\n");
+            foreach (OptionPair property in device.Properties)
+                monitor.Write($"{indent}    {property.Name} = {property.Value}\n");
             foreach (QBus child in device.Buses) Print(monitor, child, depth + 2);
         }
     }

@@ -27,7 +27,8 @@ readonly record struct DumpFormat(int Count, char Form, int Size)
                 case 'i': throw new MonitorException("format 'i' (disassembly) is not built yet");
                 default: throw new MonitorException($"invalid char in format: '{c}'");
             }
-        if (count < 1 || (long)count * size > MaxBytes) throw new MonitorException($"a dump of {count} items is too large");
+        if (count < 1 || (long)count * size > MaxBytes)
+            throw new MonitorException($"a dump of {count} items is too large");
         return new DumpFormat(count, form, size);
     }
 

@@ -7,7 +7,8 @@ namespace Qkvm.Control.Commands;
 /// <param name="Device">The drive's id.</param>
 public sealed record EjectArguments(string Device, bool Force = false);
 
-/// <summary>eject: the medium leaves a drive. The drive's last requests and the image's flush end first; the machine runs on meanwhile.</summary>
+/// <summary>eject: the medium leaves a drive. The drive's last requests and the image's flush end first; the machine
+/// runs on meanwhile.</summary>
 static class Eject
 {
     public static readonly Command Command = new Command<EjectArguments, Nothing>("eject", EjectJson.Default, RunAsync)
@@ -21,7 +22,8 @@ static class Eject
 
     static async ValueTask<Nothing> RunAsync(CommandContext context, EjectArguments arguments)
     {
-        BlockBackend drive = context.Backends.Drives.GetValueOrDefault(arguments.Device) ?? throw CommandException.DeviceNotFound(arguments.Device);
+        BlockBackend drive = context.Backends.Drives.GetValueOrDefault(arguments.Device)
+            ?? throw CommandException.DeviceNotFound(arguments.Device);
         if (drive.Root is not { } medium) return Nothing.Value;
         drive.Drain();
         drive.Insert(null);

@@ -11,7 +11,8 @@ public sealed record HumanMonitorArguments(string CommandLine, int? CpuIndex = n
 /// <summary>human-monitor-command: a line of the human monitor, and what that prints.</summary>
 static class HumanMonitorCommand
 {
-    public static readonly Command Command = new Command<HumanMonitorArguments, string>("human-monitor-command", HumanMonitorJson.Default, RunAsync);
+    public static readonly Command Command =
+        new Command<HumanMonitorArguments, string>("human-monitor-command", HumanMonitorJson.Default, RunAsync);
 
     static async ValueTask<string> RunAsync(CommandContext context, HumanMonitorArguments arguments)
     {

@@ -5,7 +5,8 @@ namespace Qkvm.Control.Commands;
 
 static class Jit
 {
-    public static readonly Command Command = new Command<Nothing, IReadOnlyList<TranslatorStatistics>>(null, null, (context, _) =>
+    public static readonly Command Command = new Command<Nothing,
+        IReadOnlyList<TranslatorStatistics>>(null, null, (context, _) =>
         context.Machine.Accelerator is ITranslating translator ? [.. translator.Statistics]
             : throw new CommandException("JIT information is only available with accel=tcg"))
     {

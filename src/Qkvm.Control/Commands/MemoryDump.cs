@@ -5,8 +5,10 @@ namespace Qkvm.Control.Commands;
 
 static class MemoryDump
 {
-    public static readonly Command Virtual = new HumanCommand("x", "/fmt addr", "virtual memory dump starting at 'addr'", (m, w) => Dump(m, w, true));
-    public static readonly Command Physical = new HumanCommand("xp", "/fmt addr", "physical memory dump starting at 'addr'", (m, w) => Dump(m, w, false));
+    public static readonly Command Virtual = new HumanCommand("x", "/fmt addr", "virtual memory dump starting at " +
+        "'addr'", (m, w) => Dump(m, w, true));
+    public static readonly Command Physical = new HumanCommand("xp", "/fmt addr", "physical memory dump starting at " +
+        "'addr'", (m, w) => Dump(m, w, false));
 
     static void Dump(IMonitor monitor, MonitorArguments words, bool isVirtual)
     {

@@ -4,13 +4,15 @@ using Qkvm.Core.Memory;
 namespace Qkvm.Control.Commands;
 
 /// <param name="Kind">"ram", "rom", "i/o", or "alias NAME @OFFSET".</param>
-public sealed record RegionInfo(ulong Start, ulong End, int Priority, string Kind, string Name, bool Enabled, IReadOnlyList<RegionInfo> Children);
+public sealed record RegionInfo(ulong Start, ulong End, int Priority, string Kind, string Name, bool Enabled,
+    IReadOnlyList<RegionInfo> Children);
 
 public sealed record AddressSpaceInfo(string Name, RegionInfo Root);
 
 static class MemoryTree
 {
-    public static readonly Command Command = new Command<Nothing, IReadOnlyList<AddressSpaceInfo>>(null, null, (context, _) =>
+    public static readonly Command Command = new Command<Nothing,
+        IReadOnlyList<AddressSpaceInfo>>(null, null, (context, _) =>
         [
             new AddressSpaceInfo("memory", Describe(context.Machine.Board.Memory.Root, 0)),
             new AddressSpaceInfo("I/O", Describe(context.Machine.Board.Ports.Root, 0)),
@@ -43,7 +45,8 @@ static class MemoryTree
 
     static void Print(IMonitor monitor, RegionInfo region, int depth)
     {
-        monitor.Write($"{new string(' ', depth * 2)}{region.Start:x16}-{region.End:x16} (prio {region.Priority}, {region.Kind}): "
+        monitor.Write($"{new string(' ', depth * 2)}{region.Start:x16}-{region.End:x16} (prio {region.Priority}, " +
+            $"{region.Kind}): "
             + $"{region.Name}{(region.Enabled ? "" : " [disabled]")}\n");
         foreach (RegionInfo child in region.Children) Print(monitor, child, depth + 1);
     }

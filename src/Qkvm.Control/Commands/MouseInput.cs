@@ -5,14 +5,16 @@ namespace Qkvm.Control.Commands;
 
 static class MouseInput
 {
-    public static readonly Command Move = new HumanCommand("mouse_move", "dx dy [dz]", "send mouse move events", (monitor, words) =>
+    public static readonly Command Move = new HumanCommand("mouse_move", "dx dy [dz]", "send mouse move events",
+        (monitor, words) =>
     {
         int dx = Signed(words, "dx"), dy = Signed(words, "dy"), dz = words.Left > 0 ? Signed(words, "dz") : 0;
         words.End();
         monitor.Context.Machine.Board.Input.Pointer(dx, dy, dz, MouseButtons.None);
     });
 
-    public static readonly Command Button = new HumanCommand("mouse_button", "state", "change mouse button state (1=L, 2=M, 4=R)", (monitor, words) =>
+    public static readonly Command Button = new HumanCommand("mouse_button", "state", "change mouse button state " +
+        "(1=L, 2=M, 4=R)", (monitor, words) =>
     {
         ulong state = words.Number("state");
         words.End();

@@ -13,7 +13,8 @@ static class NegotiateCapabilities
 {
     public const string Name = "qmp_capabilities";
 
-    public static readonly Command Command = new Command<NegotiateArguments, Nothing>(Name, NegotiateJson.Default, (context, arguments) =>
+    public static readonly Command Command =
+        new Command<NegotiateArguments, Nothing>(Name, NegotiateJson.Default, (context, arguments) =>
     {
         context.IsNegotiated = true;
         context.AllowsOutOfBand = arguments.Enable?.Contains(QmpCapability.Oob) == true;

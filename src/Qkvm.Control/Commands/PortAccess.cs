@@ -11,7 +11,8 @@ static class PortAccess
         (DumpFormat format, ulong port) = Parse(words);
         words.End();
         char letter = format.Size switch { 1 => 'b', 2 => 'w', _ => 'l' };
-        monitor.Write($"port{letter}[0x{port:x4}] = {format.Text(monitor.Context.Machine.Board.Ports.Read(port, format.Size))}\n");
+        monitor.Write($"port{letter}[0x{port:x4}] = " +
+            $"{format.Text(monitor.Context.Machine.Board.Ports.Read(port, format.Size))}\n");
     });
 
     public static readonly Command Out = new HumanCommand("o", "/fmt addr value", "I/O port write", (monitor, words) =>

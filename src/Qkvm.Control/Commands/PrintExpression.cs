@@ -2,7 +2,8 @@ namespace Qkvm.Control.Commands;
 
 static class PrintExpression
 {
-    public static readonly Command Command = new HumanCommand("print|p", "/fmt expr", "print expression value (use $pc for the instruction pointer)",
+    public static readonly Command Command = new HumanCommand("print|p", "/fmt expr", "print expression value (use " +
+        "$pc for the instruction pointer)",
         (monitor, words) =>
         {
             DumpFormat format = DumpFormat.Parse(words.Format() ?? "d", 'd') with { Size = 8 };

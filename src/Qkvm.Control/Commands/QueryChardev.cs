@@ -8,14 +8,16 @@ public sealed record ChardevInfo(string Label, string Filename, bool FrontendOpe
 
 static class QueryChardev
 {
-    public static readonly Command Command = new Command<Nothing, IReadOnlyList<ChardevInfo>>("query-chardev", ChardevJson.Default, (context, _) =>
+    public static readonly Command Command = new Command<Nothing,
+        IReadOnlyList<ChardevInfo>>("query-chardev", ChardevJson.Default, (context, _) =>
         [
             .. context.Backends.Chardevs.Select(c => new ChardevInfo(c.Key, c.Value.Description,
                 context.Backends.OwnerOfChardev(c.Key) != null || context.Backends.Muxes.ContainsKey(c.Key))),
         ])
     {
         Human = new("info chardev", "", "show the character devices", null,
-            (monitor, chardevs) => { foreach (ChardevInfo c in chardevs) monitor.Write($"{c.Label}: filename={c.Filename}\n"); }),
+            (monitor, chardevs) =>
+                { foreach (ChardevInfo c in chardevs) monitor.Write($"{c.Label}: filename={c.Filename}\n"); }),
     };
 }
 

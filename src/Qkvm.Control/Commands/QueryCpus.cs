@@ -16,7 +16,8 @@ public sealed record CpuInfo(int CpuIndex, string QomPath, int ThreadId, CpuPlac
 
 static class QueryCpus
 {
-    public static readonly Command Command = new Command<Nothing, IReadOnlyList<CpuInfo>>("query-cpus-fast", CpusJson.Default,
+    public static readonly Command Command = new Command<Nothing,
+        IReadOnlyList<CpuInfo>>("query-cpus-fast", CpusJson.Default,
         (context, _) => [.. context.Machine.Cpus.Select(cpu => Describe(context.Machine, cpu))])
     {
         Human = new("info cpus", "", "show infos for each CPU", null, (monitor, cpus) =>
@@ -31,8 +32,10 @@ static class QueryCpus
     {
         CpuTopology topology = machine.Config.Topology;
         int core = cpu.Index / topology.Threads, die = core / topology.Cores;
-        var place = new CpuPlace(die / topology.Dies, topology.Dies > 1 ? die % topology.Dies : null, core % topology.Cores, cpu.Index % topology.Threads);
-        return new CpuInfo(cpu.Index, $"/machine/unattached/cpu[{cpu.Index}]", machine.ThreadOf(cpu), place, "x86_64") { IsHalted = cpu.IsHalted };
+        var place = new CpuPlace(die / topology.Dies, topology.Dies > 1 ? die % topology.Dies
+            : null, core % topology.Cores, cpu.Index % topology.Threads);
+        return new CpuInfo(cpu.Index, $"/machine/unattached/cpu[{cpu.Index}]", machine.ThreadOf(cpu), place,
+            "x86_64") { IsHalted = cpu.IsHalted };
     }
 }
 

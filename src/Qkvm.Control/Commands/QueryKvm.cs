@@ -11,7 +11,8 @@ static class QueryKvm
     public static readonly Command Command = new Command<Nothing, KvmInfo>("query-kvm", KvmJson.Default,
         (context, _) => new KvmInfo(context.Machine.Accelerator.IrqChip != null, true))
     {
-        Human = new("info kvm", "", "show KVM information", null, (monitor, info) => monitor.Write($"kvm support: {(info.Enabled ? "enabled" : "disabled")}\n")),
+        Human = new("info kvm", "", "show KVM information", null, (monitor, info) => monitor.Write("kvm support: " +
+            $"{(info.Enabled ? "enabled" : "disabled")}\n")),
     };
 }
 

@@ -8,7 +8,8 @@ public sealed record StatusInfo(RunState Status, bool Singlestep, bool Running);
 
 static class QueryStatus
 {
-    public static readonly Command Command = new Command<Nothing, StatusInfo>("query-status", StatusJson.Default, (context, _) =>
+    public static readonly Command Command =
+        new Command<Nothing, StatusInfo>("query-status", StatusJson.Default, (context, _) =>
     {
         RunState state = context.Machine.State;
         return new StatusInfo(state, false, state == RunState.Running);

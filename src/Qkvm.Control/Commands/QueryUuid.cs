@@ -9,7 +9,8 @@ static class QueryUuid
     public static readonly Command Command = new Command<Nothing, UuidInfo>("query-uuid", UuidJson.Default,
         (context, _) => new UuidInfo($"{context.Machine.Config.Uuid}"))
     {
-        Human = new("info uuid", "", "show the current VM UUID", null, (monitor, info) => monitor.Write($"{info.Uuid}\n")),
+        Human = new("info uuid", "", "show the current VM UUID", null,
+            (monitor, info) => monitor.Write($"{info.Uuid}\n")),
     };
 }
 

@@ -13,9 +13,11 @@ static class QueryVersion
 {
     public static readonly VersionInfo Info = new(new VersionTriple(7, 2, 0), $"qkvm {ProgramVersion.Text}");
 
-    public static readonly Command Command = new Command<Nothing, VersionInfo>("query-version", VersionJson.Default, (_, _) => Info)
+    public static readonly Command Command =
+        new Command<Nothing, VersionInfo>("query-version", VersionJson.Default, (_, _) => Info)
     {
-        Human = new("info version", "", "show the version of qkvm", null, (monitor, _) => monitor.Write($"{ProgramVersion.Text}\n")),
+        Human = new("info version", "", "show the version of qkvm", null,
+            (monitor, _) => monitor.Write($"{ProgramVersion.Text}\n")),
     };
 }
 

@@ -15,11 +15,13 @@ static class SaveMemory
 {
     const int PageSize = 4096;
 
-    public static readonly Command Virtual = new Command<SaveMemoryArguments, Nothing>("memsave", SaveMemoryJson.Default, (context, arguments) =>
+    public static readonly Command Virtual =
+        new Command<SaveMemoryArguments, Nothing>("memsave", SaveMemoryJson.Default, (context, arguments) =>
     {
         IReadOnlyList<IVCpu> cpus = context.Machine.Cpus;
         IVCpu cpu = arguments.CpuIndex is not { } index ? context.Cpu
-            : index >= 0 && index < cpus.Count ? cpus[index] : throw new CommandException($"Invalid parameter 'cpu-index', expected: a CPU number");
+            : index >= 0 && index < cpus.Count ? cpus[index]
+            : throw new CommandException($"Invalid parameter 'cpu-index', expected: a CPU number");
         Save(context, arguments.Val, arguments.Size, arguments.Filename, cpu);
         return Nothing.Value;
     })
@@ -28,7 +30,8 @@ static class SaveMemory
             words => new SaveMemoryArguments(words.Address("addr"), words.Number("size"), words.Word("file"))),
     };
 
-    public static readonly Command Physical = new Command<SavePhysicalArguments, Nothing>("pmemsave", SaveMemoryJson.Default, (context, arguments) =>
+    public static readonly Command Physical =
+        new Command<SavePhysicalArguments, Nothing>("pmemsave", SaveMemoryJson.Default, (context, arguments) =>
     {
         Save(context, arguments.Val, arguments.Size, arguments.Filename, null);
         return Nothing.Value;
@@ -47,7 +50,8 @@ static class SaveMemory
         {
             int count = (int)Math.Min(size, PageSize - at % PageSize);
             ulong physical = at;
-            if (cpu?.TryTranslate(at, out physical) == false) throw new CommandException($"Invalid addr 0x{at:x16}/size {size} specified");
+            if (cpu?.TryTranslate(at, out physical) == false)
+                throw new CommandException($"Invalid addr 0x{at:x16}/size {size} specified");
             context.Machine.Board.Memory.Read(physical, page.AsSpan(0, count));
             file.Write(page, 0, count);
             at += (ulong)count;

@@ -13,9 +13,11 @@ public sealed record ScreenDumpArguments(string Filename, ImageFormat Format = I
 /// <summary>screendump: the primary screen into a file.</summary>
 static class ScreenDump
 {
-    public static readonly Command Command = new Command<ScreenDumpArguments, Nothing>("screendump", ScreenDumpJson.Default, RunAsync)
+    public static readonly Command Command =
+        new Command<ScreenDumpArguments, Nothing>("screendump", ScreenDumpJson.Default, RunAsync)
     {
-        Human = new("screendump", "filename [-f format]", "save screen in specified format (ppm) as image 'filename'", words =>
+        Human = new("screendump", "filename [-f format]", "save screen in specified format (ppm) as image 'filename'",
+            words =>
         {
             string path = words.Word("filename");
             if (words.Flag("-f") && words.Word("format") is var format && format != "ppm")
@@ -26,7 +28,8 @@ static class ScreenDump
 
     static async ValueTask<Nothing> RunAsync(CommandContext context, ScreenDumpArguments arguments)
     {
-        if (context.Machine.Displays.Count == 0) throw new CommandException("There is no console to take a screendump from");
+        if (context.Machine.Displays.Count == 0)
+            throw new CommandException("There is no console to take a screendump from");
         var picture = new FrameBuffer();
         context.Machine.Displays[0].Paint(picture);
         await File.WriteAllBytesAsync(arguments.Filename, PortablePixmap(picture)).ConfigureAwait(false);

@@ -10,6 +10,7 @@ static class SelectCpu
         ulong index = words.Number("index");
         words.End();
         IReadOnlyList<IVCpu> cpus = monitor.Context.Machine.Cpus;
-        monitor.Context.Cpu = index < (ulong)cpus.Count ? cpus[(int)index] : throw new MonitorException("invalid CPU index");
+        monitor.Context.Cpu = index < (ulong)cpus.Count ? cpus[(int)index]
+            : throw new MonitorException("invalid CPU index");
     });
 }

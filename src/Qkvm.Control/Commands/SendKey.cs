@@ -15,10 +15,12 @@ static class SendKey
 
     public static readonly Command Command = new Command<SendKeyArguments, Nothing>(null, null, Run)
     {
-        Human = new("sendkey", "keys [hold_ms]", "send keys to the VM (e.g. 'sendkey ctrl-alt-f1', default hold time=100 ms)", words =>
+        Human = new("sendkey", "keys [hold_ms]", "send keys to the VM (e.g. 'sendkey ctrl-alt-f1', default hold " +
+            "time=100 ms)", words =>
         {
             KeyCode[] keys = [.. words.Word("keys").Split('-').Select(KeyNames.Find)];
-            return new SendKeyArguments(keys, words.Left > 0 ? (int)Math.Min(words.Number("hold_ms"), LongestHold) : SendKeyArguments.DefaultHold);
+            return new SendKeyArguments(keys, words.Left > 0 ? (int)Math.Min(words.Number("hold_ms"), LongestHold)
+                : SendKeyArguments.DefaultHold);
         }),
     };
 

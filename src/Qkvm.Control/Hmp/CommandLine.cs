@@ -21,15 +21,18 @@ public static class CommandLine
             if (words[0] == Info && words.Count == 1) words = ["help", Info];
             bool isInfo = words[0] == Info;
             string name = isInfo ? words[1] : words[0], shown = isInfo ? $"{Info} {name}" : name;
-            Command command = Find(isInfo ? catalogue.Info : catalogue.Human, name) ?? throw new MonitorException($"unknown command: '{shown}'");
+            Command command = Find(isInfo ? catalogue.Info : catalogue.Human, name)
+                ?? throw new MonitorException($"unknown command: '{shown}'");
             string called = isInfo ? shown : command.Form!.Name;
-            await command.RunAsync(monitor, new MonitorArguments(monitor, called, [.. words.Skip(isInfo ? 2 : 1)])).ConfigureAwait(false);
+            await command.RunAsync(monitor, new MonitorArguments(monitor, called, [.. words.Skip(isInfo ? 2 : 1)]))
+                .ConfigureAwait(false);
         }
         catch (MonitorException e) { monitor.Write($"{e.Message}\n"); }
         catch (Exception e) when (Command.ErrorOf(e) is { } error) { monitor.Write($"Error: {error.Message}\n"); }
     }
 
-    public static Command? Find(IReadOnlyList<Command> commands, string name) => commands.FirstOrDefault(c => c.Form!.Names.Contains(name));
+    public static Command? Find(IReadOnlyList<Command> commands, string name) =>
+        commands.FirstOrDefault(c => c.Form!.Names.Contains(name));
 
     /// <summary>The names that may continue a line.</summary>
     public static IReadOnlyList<string> Complete(CommandCatalogue catalogue, string head)
@@ -38,7 +41,8 @@ public static class CommandLine
         bool fresh = head.Length == 0 || head[^1] == ' ';
         int index = words.Length - (fresh ? 0 : 1);
         string start = fresh ? "" : words[^1];
-        IEnumerable<string> names = index == 0 || index == 1 && words[0] is "help" or "?" ? NamesOf(catalogue.Human).Append(Info)
+        IEnumerable<string> names = index == 0 || index == 1 && words[0] is "help" or "?"
+            ? NamesOf(catalogue.Human).Append(Info)
             : index == 1 && words[0] == Info ? NamesOf(catalogue.Info) : [];
         return [.. names.Where(n => n.StartsWith(start, StringComparison.Ordinal)).Order(StringComparer.Ordinal)];
     }

@@ -29,7 +29,8 @@ public static class Expression
 
     static ulong? Term(string text, IVCpu? cpu)
     {
-        if (text.StartsWith('$')) return cpu != null && text is "$pc" or "$rip" or "$eip" ? cpu!.InstructionPointer : null;
+        if (text.StartsWith('$'))
+            return cpu != null && text is "$pc" or "$rip" or "$eip" ? cpu!.InstructionPointer : null;
         return Properties.TryParseNumber(text, out ulong value) ? value : null;
     }
 }

@@ -36,7 +36,9 @@ public sealed class HmpMonitor : ICharFrontend, IMonitor
 
     public void Write(string text)
     {
-        byte[] data = Encoding.UTF8.GetBytes(text.Replace("\r\n", "\n", StringComparison.Ordinal).Replace("\n", "\r\n", StringComparison.Ordinal));
+        byte[] data =
+            Encoding.UTF8.GetBytes(text.Replace("\r\n", "\n", StringComparison.Ordinal)
+            .Replace("\n", "\r\n", StringComparison.Ordinal));
         int done = _pending.Count > 0 ? 0 : _backend.Write(data);
         if (done < data.Length && _pending.Count < 1024) _pending.Enqueue(data[done..]);
     }
@@ -93,7 +95,8 @@ public sealed class HmpMonitor : ICharFrontend, IMonitor
         }
     }
 
-    /// <summary>A command that answers later: its prompt follows the answer. A fault of ours ends the program, as anywhere.</summary>
+    /// <summary>A command that answers later: its prompt follows the answer. A fault of ours ends the program, as
+    /// anywhere.</summary>
     async void Finish(ValueTask command)
     {
         _busy = true;
@@ -111,7 +114,8 @@ public sealed class HmpMonitor : ICharFrontend, IMonitor
         _editor.ShowPrompt();
     }
 
-    /// <summary>A page in a browser can POST to a port on this machine: what begins like HTTP gets no monitor.</summary>
+    /// <summary>A page in a browser can POST to a port on this machine: what begins like HTTP gets no
+    /// monitor.</summary>
     bool LooksLikeHttp(byte b)
     {
         if (_firstBytes.Length >= RequestLine) return false;

@@ -2,8 +2,8 @@ using System.Text;
 
 namespace Qkvm.Control.Hmp;
 
-/// <summary>A line typed on a terminal: echo, cursor keys, deleting, history, completion. Knows no I/O: takes bytes, gives
-/// text to print and finished lines.</summary>
+/// <summary>A line typed on a terminal: echo, cursor keys, deleting, history, completion. Knows no I/O: takes bytes,
+/// gives text to print and finished lines.</summary>
 /// <param name="print">Prints to the terminal.</param>
 /// <param name="complete">The line up to the cursor to the words that may follow its last.</param>
 public sealed class LineEditor(string prompt, Action<string> print, Func<string, IReadOnlyList<string>> complete)
@@ -140,7 +140,8 @@ public sealed class LineEditor(string prompt, Action<string> print, Func<string,
     void Replace(string line)
     {
         int old = _line.Length;
-        print(Back(_cursor) + line + new string(' ', Math.Max(0, old - line.Length)) + Back(Math.Max(0, old - line.Length)));
+        print(Back(_cursor) + line + new string(' ', Math.Max(0, old - line.Length))
+            + Back(Math.Max(0, old - line.Length)));
         _line.Clear().Append(line);
         _cursor = line.Length;
     }

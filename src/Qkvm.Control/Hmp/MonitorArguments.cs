@@ -11,7 +11,8 @@ public sealed class MonitorArguments(IMonitor monitor, string command, IReadOnly
     public int Left => words.Count - _next;
 
     /// <summary>The next word; one that is missing is an error naming it.</summary>
-    public string Word(string what) => _next < words.Count ? words[_next++] : throw new MonitorException($"{command}: {what} expected");
+    public string Word(string what) => _next < words.Count ? words[_next++]
+        : throw new MonitorException($"{command}: {what} expected");
 
     public string? Optional() => _next < words.Count ? words[_next++] : null;
 
@@ -23,18 +24,22 @@ public sealed class MonitorArguments(IMonitor monitor, string command, IReadOnly
         return true;
     }
 
-    public ulong Number(string what) => Expression.Evaluate(Word(what), null) ?? throw new MonitorException($"{command}: invalid number for {what}");
+    public ulong Number(string what) => Expression.Evaluate(Word(what), null)
+        ?? throw new MonitorException($"{command}: invalid number for {what}");
 
     /// <summary>A number or an expression with $pc.</summary>
     public ulong Address(string what) =>
-        Expression.Evaluate(Word(what), Monitor.Context.Cpu) ?? throw new MonitorException($"{command}: invalid expression for {what}");
+        Expression.Evaluate(Word(what), Monitor.Context.Cpu)
+            ?? throw new MonitorException($"{command}: invalid expression for {what}");
 
     /// <summary>"/4xw" in front of an address: count, format, size.</summary>
     public string? Format() => _next < words.Count && words[_next].StartsWith('/') ? words[_next++][1..] : null;
 
     public void End()
     {
-        if (Left > 0) throw new MonitorException($"{command}: extraneous characters at the end of line\nTry \"help {command}\" for more information");
+        if (Left > 0)
+            throw new MonitorException($"{command}: extraneous characters at the end of line\nTry \"help " +
+                $"{command}\" for more information");
     }
 
     /// <summary>Splits a line at blanks, quotes kept together.</summary>

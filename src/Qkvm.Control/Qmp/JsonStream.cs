@@ -3,16 +3,19 @@ using System.Text.Json;
 
 namespace Qkvm.Control.Qmp;
 
-/// <summary>Cuts what a client sends into JSON values, wherever it was split. RFC 8259, and strings in single quotes too.</summary>
-/// <remarks>Memory is bounded by QEMU's limits: 64 MiB a value, 2 Mi tokens, 1024 levels. An error is told once in QEMU's words, and
-/// reading goes on behind it. What passes is rewritten as plain JSON and parsed by the class library.</remarks>
+/// <summary>Cuts what a client sends into JSON values, wherever it was split. RFC 8259, and strings in single quotes
+/// too.</summary>
+/// <remarks>Memory is bounded by QEMU's limits: 64 MiB a value, 2 Mi tokens, 1024 levels. An error is told once in
+/// QEMU's words, and reading goes on behind it. What passes is rewritten as plain JSON and parsed by the class
+/// library.</remarks>
 /// <param name="onValue">Takes the value's ownership.</param>
 /// <param name="onError">Hears what is wrong with the input.</param>
 public sealed class JsonStream(Action<JsonDocument> onValue, Action<string> onError)
 {
     public const int MaxBytes = 64 << 20, MaxTokens = 2 << 20, MaxDepth = 1024;
 
-    enum Lexer { Start, String, Escape, Minus, Zero, Integer, Point, Fraction, Exponent, ExponentSign, ExponentDigits, Keyword, Recovery, SkipLine }
+    enum Lexer { Start, String, Escape, Minus, Zero, Integer, Point, Fraction, Exponent, ExponentSign, ExponentDigits,
+        Keyword, Recovery, SkipLine }
 
     static readonly JsonDocumentOptions s_options = new() { MaxDepth = MaxDepth, AllowDuplicateProperties = false };
 
@@ -32,7 +35,8 @@ public sealed class JsonStream(Action<JsonDocument> onValue, Action<string> onEr
     public void Feed(ReadOnlySpan<byte> data)
     {
         foreach (byte b in data)
-            while (!Take(b)) { }                                   // a byte that ends a number or a word belongs to the next token
+            // a byte that ends a number or a word belongs to the next token
+            while (!Take(b)) { }
     }
 
     /// <returns>False if the byte is to be looked at again.</returns>
@@ -50,8 +54,10 @@ public sealed class JsonStream(Action<JsonDocument> onValue, Action<string> onEr
             case Lexer.Zero: return IsDigit(b) ? Stray(b) : AfterInteger(b);
             case Lexer.Integer: return IsDigit(b) ? Go(Lexer.Integer, b) : AfterInteger(b);
             case Lexer.Point: return IsDigit(b) ? Go(Lexer.Fraction, b) : Stray(b);
-            case Lexer.Fraction: return IsDigit(b) ? Go(Lexer.Fraction, b) : (b | 0x20) == 'e' ? Go(Lexer.Exponent, b) : EndBefore();
-            case Lexer.Exponent: return b is (byte)'+' or (byte)'-' ? Go(Lexer.ExponentSign, b) : IsDigit(b) ? Go(Lexer.ExponentDigits, b) : Stray(b);
+            case Lexer.Fraction: return IsDigit(b) ? Go(Lexer.Fraction, b) : (b | 0x20) == 'e' ? Go(Lexer.Exponent, b)
+                : EndBefore();
+            case Lexer.Exponent: return b is (byte)'+' or (byte)'-' ? Go(Lexer.ExponentSign, b) : IsDigit(b)
+                ? Go(Lexer.ExponentDigits, b) : Stray(b);
             case Lexer.ExponentSign: return IsDigit(b) ? Go(Lexer.ExponentDigits, b) : Stray(b);
             case Lexer.ExponentDigits: return IsDigit(b) ? Go(Lexer.ExponentDigits, b) : EndBefore();
             case Lexer.Keyword: return b is >= (byte)'a' and <= (byte)'z' ? Go(Lexer.Keyword, b) : EndBefore();
@@ -82,7 +88,8 @@ public sealed class JsonStream(Action<JsonDocument> onValue, Action<string> onEr
         };
     }
 
-    bool AfterInteger(byte b) => b == '.' ? Go(Lexer.Point, b) : (b | 0x20) == 'e' ? Go(Lexer.Exponent, b) : EndBefore();
+    bool AfterInteger(byte b) => b == '.' ? Go(Lexer.Point, b) : (b | 0x20) == 'e' ? Go(Lexer.Exponent, b)
+        : EndBefore();
 
     bool Go(Lexer next, byte b)
     {

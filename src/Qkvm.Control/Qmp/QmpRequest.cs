@@ -21,11 +21,13 @@ readonly record struct QmpRequest(string Name, JsonElement Arguments)
             {
                 case "id": break;
                 case "arguments":
-                    if (member.Value.ValueKind != JsonValueKind.Object) throw new CommandException("QMP input member 'arguments' must be an object");
+                    if (member.Value.ValueKind != JsonValueKind.Object)
+                        throw new CommandException("QMP input member 'arguments' must be an object");
                     arguments = member.Value;
                     break;
                 case "exec-oob" when allowsOutOfBand: case "execute":
-                    if (member.Value.ValueKind != JsonValueKind.String) throw new CommandException($"QMP input member '{member.Name}' must be a string");
+                    if (member.Value.ValueKind != JsonValueKind.String)
+                        throw new CommandException($"QMP input member '{member.Name}' must be a string");
                     if (name != null) throw new CommandException("QMP input member 'execute' clashes with 'exec-oob'");
                     name = member.Value.GetString();
                     break;

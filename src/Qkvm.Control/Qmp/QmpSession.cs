@@ -7,10 +7,10 @@ using Qkvm.Core.Machine;
 
 namespace Qkvm.Control.Qmp;
 
-/// <summary>A client that speaks QMP on a character backend. Commands run one after another in the order they came, those sent as
-/// exec-oob at once; events come in between.</summary>
-/// <remarks>Main loop, under the machine lock. A client that does not read its answers gets no more of them: its input waits, and the
-/// events that no longer fit are lost to it.</remarks>
+/// <summary>A client that speaks QMP on a character backend. Commands run one after another in the order they came,
+/// those sent as exec-oob at once; events come in between.</summary>
+/// <remarks>Main loop, under the machine lock. A client that does not read its answers gets no more of them: its input
+/// waits, and the events that no longer fit are lost to it.</remarks>
 public sealed class QmpSession : ICharFrontend
 {
     const int MostRequests = 8, Chunk = 4096, MostPending = 1 << 20;
@@ -55,7 +55,8 @@ public sealed class QmpSession : ICharFrontend
         w.WriteStartObject();
         w.WriteStartObject("QMP");
         w.WritePropertyName("version");
-        JsonSerializer.Serialize(w, QueryVersion.Info, (JsonTypeInfo<VersionInfo>)_context.Catalogue.Json.GetTypeInfo(typeof(VersionInfo)));
+        JsonSerializer.Serialize(w, QueryVersion.Info,
+            (JsonTypeInfo<VersionInfo>)_context.Catalogue.Json.GetTypeInfo(typeof(VersionInfo)));
         w.WriteStartArray("capabilities");
         w.WriteStringValue("oob");
         w.WriteEndArray();
@@ -68,7 +69,8 @@ public sealed class QmpSession : ICharFrontend
     void Accept(JsonDocument request)
     {
         JsonElement root = request.RootElement;
-        if (_context.AllowsOutOfBand && root.ValueKind == JsonValueKind.Object && root.TryGetProperty("exec-oob", out _)) RunAtOnce(request);
+        if (_context.AllowsOutOfBand && root.ValueKind == JsonValueKind.Object
+            && root.TryGetProperty("exec-oob", out _)) RunAtOnce(request);
         else
         {
             _requests.Enqueue(request);
@@ -86,7 +88,8 @@ public sealed class QmpSession : ICharFrontend
         }
     }
 
-    /// <summary>A command that answers later: those behind it wait. A fault of ours ends the program, as anywhere.</summary>
+    /// <summary>A command that answers later: those behind it wait. A fault of ours ends the program, as
+    /// anywhere.</summary>
     async void Finish(ValueTask running)
     {
         int generation = _generation;
@@ -111,7 +114,8 @@ public sealed class QmpSession : ICharFrontend
         {
             QmpRequest parsed = QmpRequest.Parse(request.RootElement, _context.AllowsOutOfBand, out id);
             Command command = Find(parsed.Name);
-            if (outOfBand && !command.AllowsOutOfBand) throw new CommandException($"The command {parsed.Name} does not support OOB");
+            if (outOfBand && !command.AllowsOutOfBand)
+                throw new CommandException($"The command {parsed.Name} does not support OOB");
             using var writer = new Utf8JsonWriter(result, QmpWriter.Compact);
             await command.RunAsync(_context, parsed.Arguments, writer).ConfigureAwait(false);
             writer.Flush();
@@ -126,10 +130,13 @@ public sealed class QmpSession : ICharFrontend
     {
         bool negotiates = name == NegotiateCapabilities.Name;
         if (!_context.IsNegotiated && !negotiates)
-            throw new CommandException($"Expecting capabilities negotiation with '{NegotiateCapabilities.Name}'", ErrorClass.CommandNotFound);
+            throw new CommandException($"Expecting capabilities negotiation with '{NegotiateCapabilities.Name}'",
+                ErrorClass.CommandNotFound);
         if (_context.IsNegotiated && negotiates)
-            throw new CommandException("Capabilities negotiation is already complete, command ignored", ErrorClass.CommandNotFound);
-        return _context.Catalogue.Find(name) ?? throw new CommandException($"The command {name} has not been found", ErrorClass.CommandNotFound);
+            throw new CommandException("Capabilities negotiation is already complete, command ignored",
+                ErrorClass.CommandNotFound);
+        return _context.Catalogue.Find(name)
+            ?? throw new CommandException($"The command {name} has not been found", ErrorClass.CommandNotFound);
     }
 
     // Answers

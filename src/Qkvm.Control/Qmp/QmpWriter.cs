@@ -11,7 +11,8 @@ namespace Qkvm.Control.Qmp;
 sealed class QmpWriter(bool pretty)
 {
     /// <summary>Quotes and angle brackets as they are: nobody shows this on a page.</summary>
-    public static readonly JsonWriterOptions Compact = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, SkipValidation = true };
+    public static readonly JsonWriterOptions Compact =
+        new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, SkipValidation = true };
 
     static readonly JsonWriterOptions Pretty = Compact with { Indented = true, IndentSize = 4 };
 
@@ -87,7 +88,8 @@ sealed class QmpWriter(bool pretty)
             if (b >= 0x80)
             {
                 Rune.DecodeFromUtf8(json[i..], out Rune rune, out int length);
-                foreach (char c in utf16[..rune.EncodeToUtf16(utf16)]) _line.Add(Encoding.ASCII.GetBytes($"\\u{(int)c:X4}"));
+                foreach (char c in utf16[..rune.EncodeToUtf16(utf16)])
+                    _line.Add(Encoding.ASCII.GetBytes($"\\u{(int)c:X4}"));
                 i += length - 1;
                 continue;
             }

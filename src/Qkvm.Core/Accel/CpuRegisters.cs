@@ -5,14 +5,16 @@ namespace Qkvm.Core.Accel;
 /// <summary>A segment register with its hidden part. Intel SDM vol. 3, section 3.4.3.</summary>
 public struct SegmentRegister
 {
-    public const ushort Accessed = 1, Writable = 2, ExpandDown = 4, Code = 8, System = 0x10, Present = 0x80, Long = 0x2000, Big = 0x4000;
+    public const ushort Accessed = 1, Writable = 2, ExpandDown = 4, Code = 8, System = 0x10, Present = 0x80,
+        Long = 0x2000, Big = 0x4000;
 
     public ulong Base;
 
     /// <summary>The last valid offset, granularity applied.</summary>
     public uint Limit;
 
-    /// <summary>Descriptor bits 40 to 55: type 3..0, S 4, DPL 6..5, P 7, AVL 12, L 13, D/B 14, G 15. 0: unusable.</summary>
+    /// <summary>Descriptor bits 40 to 55: type 3..0, S 4, DPL 6..5, P 7, AVL 12, L 13, D/B 14, G 15. 0:
+    /// unusable.</summary>
     public ushort Access;
     public ushort Selector;
 }
@@ -23,16 +25,17 @@ public struct DescriptorTable
     public uint Limit;
 }
 
-/// <summary>All registers of one vCPU, whatever runs it: what saved states, debuggers and `info registers` read and write.</summary>
-/// <remarks>A copy, filled by <see cref="IVCpu.ReadRegisters"/> and put back by <see cref="IVCpu.WriteRegisters"/>. The local APIC is a
-/// device of its own, but for its base.</remarks>
+/// <summary>All registers of one vCPU, whatever runs it: what saved states, debuggers and `info registers` read and
+/// write.</summary>
+/// <remarks>A copy, filled by <see cref="IVCpu.ReadRegisters"/> and put back by <see cref="IVCpu.WriteRegisters"/>. The
+/// local APIC is a device of its own, but for its base.</remarks>
 public sealed class CpuRegisters
 {
     public const int Es = 0, Cs = 1, Ss = 2, Ds = 3, Fs = 4, Gs = 5, Ldtr = 6, Tr = 7;
 
     /// <summary>Offsets in <see cref="Xsave"/>. Intel SDM vol. 1, section 13.4 and 13.5.</summary>
-    public const int Fcw = 0, Fsw = 2, Ftw = 4, Mxcsr = 24, St0 = 32, Xmm0 = 160, YmmHigh0 = 576, Opmask0 = 1088, ZmmHigh0 = 1152, Zmm16 = 1664,
-        XsaveAvx512End = 2688;
+    public const int Fcw = 0, Fsw = 2, Ftw = 4, Mxcsr = 24, St0 = 32, Xmm0 = 160, YmmHigh0 = 576, Opmask0 = 1088,
+        ZmmHigh0 = 1152, Zmm16 = 1664, XsaveAvx512End = 2688;
 
     static readonly string[] GeneralNames =
         ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];

@@ -9,7 +9,8 @@ public interface IAccelerator : IDisposable
 {
     string Name { get; }
 
-    /// <summary>The kernel's PIC, IOAPIC and local APICs, where the accelerator brings them (KVM); null: the board builds its own.</summary>
+    /// <summary>The kernel's PIC, IOAPIC and local APICs, where the accelerator brings them (KVM); null: the board
+    /// builds its own.</summary>
     IKernelIrqChip? IrqChip { get; }
 
     /// <summary>Before the first vCPU: what guests see. The accelerator follows the views' changes.</summary>
@@ -17,14 +18,17 @@ public interface IAccelerator : IDisposable
 
     IVCpu CreateVCpu(int index, CpuSetup setup);
 
-    /// <summary>Begins or ends noticing what vCPUs write to pages with <see cref="Host.GuestRam.WatchedPage"/>. While they stand.</summary>
+    /// <summary>Begins or ends noticing what vCPUs write to pages with <see cref="Host.GuestRam.WatchedPage"/>. While
+    /// they stand.</summary>
     void LogWrites(bool on) { }
 
-    /// <summary>Pages get that flag again; and those are told, by block and number, whose writes the kernel noticed by itself. While the vCPUs stand.</summary>
+    /// <summary>Pages get that flag again; and those are told, by block and number, whose writes the kernel noticed by
+    /// itself. While the vCPUs stand.</summary>
     void CollectWrites(Action<Host.GuestRam, ulong> written) { }
 
-    /// <summary>The A20M# pin of all processors: while the gate is closed, bit 20 of their physical addresses is zero. Devices' own
-    /// accesses are not concerned. Under the machine lock; a vCPU that closes it by an OUT finds it closed at the next instruction.</summary>
+    /// <summary>The A20M# pin of all processors: while the gate is closed, bit 20 of their physical addresses is zero.
+    /// Devices' own accesses are not concerned. Under the machine lock; a vCPU that closes it by an OUT finds it closed
+    /// at the next instruction.</summary>
     void SetA20(bool open);
 }
 
@@ -52,7 +56,8 @@ public enum CpuSignal { Init, StartUp, Nmi, Smi }
 /// <summary>What a local APIC (or the board) can do to a vCPU, from any thread.</summary>
 public interface IVCpuSignals
 {
-    /// <summary>The local APIC's <see cref="ILocalApic.HasInterrupt"/> may have become true: wake from HLT and look.</summary>
+    /// <summary>The local APIC's <see cref="ILocalApic.HasInterrupt"/> may have become true: wake from HLT and
+    /// look.</summary>
     void InterruptPending();
     void Signal(CpuSignal signal, byte vector = 0);
 }
@@ -67,8 +72,9 @@ public interface ILocalApic
     /// <summary>Takes the interrupt: its vector, or -1 if it has gone.</summary>
     int Acknowledge();
 
-    /// <summary>Whether the interrupt just taken may end without an EOI: nothing else is pending or served, and no wire waits for its
-    /// end. The APIC then calls the vCPU when anything new waits, until <see cref="SettleEoi"/>.</summary>
+    /// <summary>Whether the interrupt just taken may end without an EOI: nothing else is pending or served, and no wire
+    /// waits for its end. The APIC then calls the vCPU when anything new waits, until
+    /// <see cref="SettleEoi"/>.</summary>
     bool TryElideEoi() => false;
 
     /// <summary>Something waits, whether it can be taken now or not.</summary>
@@ -112,7 +118,8 @@ public enum ExitReason
 
 public readonly record struct VCpuExit(ExitReason Reason, string? Message = null);
 
-/// <summary>One virtual processor. Run is called on its own thread; the rest while it does not run, unless stated.</summary>
+/// <summary>One virtual processor. Run is called on its own thread; the rest while it does not run, unless
+/// stated.</summary>
 public interface IVCpu : IVCpuSignals
 {
     int Index { get; }
@@ -120,13 +127,15 @@ public interface IVCpu : IVCpuSignals
     /// <summary>Set before the first Run, where the board built the interrupt controllers.</summary>
     ILocalApic? Apic { get; set; }
 
-    /// <summary>Where x87 errors are told with CR0.NE clear; what ignores it tells nobody. Set before the first Run.</summary>
+    /// <summary>Where x87 errors are told with CR0.NE clear; what ignores it tells nobody. Set before the first
+    /// Run.</summary>
     ICoprocessorErrors? CoprocessorErrors { get => null; set { } }
 
     /// <summary>CPUID shows the local APIC timer's TSC-deadline mode.</summary>
     bool HasTscDeadline => true;
 
-    /// <summary>Executes, or sleeps in HLT, until the machine is needed. Registers of devices are accessed inside.</summary>
+    /// <summary>Executes, or sleeps in HLT, until the machine is needed. Registers of devices are accessed
+    /// inside.</summary>
     VCpuExit Run();
 
     /// <summary>From any thread: leave Run soon (once).</summary>

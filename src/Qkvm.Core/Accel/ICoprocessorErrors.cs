@@ -1,7 +1,7 @@
 namespace Qkvm.Core.Accel;
 
-/// <summary>How a PC's processors tell of x87 errors while CR0.NE is clear: FERR# and IGNNE#. Intel SDM vol. 1, appendix D. From any
-/// thread; the implementation takes the machine lock.</summary>
+/// <summary>How a PC's processors tell of x87 errors while CR0.NE is clear: FERR# and IGNNE#. Intel SDM vol. 1,
+/// appendix D. From any thread; the implementation takes the machine lock.</summary>
 public interface ICoprocessorErrors
 {
     /// <summary>FERR#.</summary>

@@ -4,8 +4,9 @@ using Qkvm.Host;
 namespace Qkvm.Core.Accel;
 
 /// <summary>Runs the vCPUs, each on a thread of its own, and stops them together.</summary>
-/// <remarks>A vCPU is inside <see cref="IVCpu.Run"/> or parked. Resume lets all run; Pause kicks them and waits until all are
-/// parked. One that leaves Run for another reason than a kick is reported and parks until the next Resume.</remarks>
+/// <remarks>A vCPU is inside <see cref="IVCpu.Run"/> or parked. Resume lets all run; Pause kicks them and waits until
+/// all are parked. One that leaves Run for another reason than a kick is reported and parks until the next
+/// Resume.</remarks>
 public sealed class VCpuRunner : IDisposable
 {
     readonly IReadOnlyList<IVCpu> _cpus;
@@ -13,7 +14,8 @@ public sealed class VCpuRunner : IDisposable
     readonly Action<IVCpu, VCpuExit> _onExit;
     readonly Thread[] _threads;
     readonly int[] _threadIds;
-    readonly object _gate = new();                                 // guards what follows; never held while taking the machine lock
+    // guards what follows; never held while taking the machine lock
+    readonly object _gate = new();
     bool _run;
     bool _quit;
     long _generation;                                              // counts Resumes
@@ -31,7 +33,8 @@ public sealed class VCpuRunner : IDisposable
         {
             int index = i;
             IVCpu cpu = cpus[i];
-            _threads[i] = new Thread(() => Loop(cpu, index), maxStackSize: 4 << 20) { Name = $"CPU {i}/{cpu.Index}", IsBackground = true };
+            _threads[i] = new Thread(() => Loop(cpu, index), maxStackSize: 4 << 20) { Name = $"CPU {i}/{cpu.Index}",
+                IsBackground = true };
             _threads[i].Start();
         }
         lock (_gate)
@@ -57,7 +60,8 @@ public sealed class VCpuRunner : IDisposable
         }
     }
 
-    /// <summary>Returns with all vCPUs parked. Not from a vCPU's thread. Lets go of the machine lock meanwhile.</summary>
+    /// <summary>Returns with all vCPUs parked. Not from a vCPU's thread. Lets go of the machine lock
+    /// meanwhile.</summary>
     public void Pause()
     {
         lock (_gate) _run = false;

@@ -62,11 +62,13 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
         MediumChanged?.Invoke();
     }
 
-    /// <summary>Starts a request; Complete follows later on the main loop, never inside this call. Under the machine lock.</summary>
+    /// <summary>Starts a request; Complete follows later on the main loop, never inside this call. Under the machine
+    /// lock.</summary>
     public void Submit(BlockRequest request)
     {
         Interlocked.Increment(ref _inFlight);
-        ThreadPool.UnsafeQueueUserWorkItem(static pair => _ = pair.Backend.RunAsync(pair.Request), (Backend: this, Request: request), preferLocal: false);
+        ThreadPool.UnsafeQueueUserWorkItem(static pair => _ = pair.Backend.RunAsync(pair.Request),
+            (Backend: this, Request: request), preferLocal: false);
     }
 
     /// <summary>Waits until no request is in flight, running their completions. Under the machine lock.</summary>

@@ -1,9 +1,11 @@
 namespace Qkvm.Core.Block;
 
-/// <summary>A block node: a protocol (file) or a format (raw, qcow2) over child nodes, as -blockdev stacks them.</summary>
+/// <summary>A block node: a protocol (file) or a format (raw, qcow2) over child nodes, as -blockdev stacks
+/// them.</summary>
 /// <remarks>Positional and safe for many requests at once from worker threads, never under the machine lock. The driver
-/// validates ranges: a request beyond <see cref="Length"/> fails with EINVAL. Failures are <see cref="BlockException"/>s
-/// with an errno. Buffers are scatter-gather lists over guest RAM: pass them on, slice them, do not copy them.</remarks>
+/// validates ranges: a request beyond <see cref="Length"/> fails with EINVAL. Failures are
+/// <see cref="BlockException"/>s with an errno. Buffers are scatter-gather lists over guest RAM: pass them on, slice
+/// them, do not copy them.</remarks>
 public abstract class BlockDriver : IAsyncDisposable
 {
     /// <summary>"file", "raw", "qcow2".</summary>

@@ -2,7 +2,8 @@ namespace Qkvm.Core.Char;
 
 public enum CharEvent { Opened, Closed, Break, MuxIn, MuxOut }
 
-/// <summary>The host side of a character device: stdio, pty, socket, file … All under the machine lock; nothing blocks.</summary>
+/// <summary>The host side of a character device: stdio, pty, socket, file … All under the machine lock; nothing
+/// blocks.</summary>
 public interface ICharBackend
 {
     string Id { get; }
@@ -16,7 +17,8 @@ public interface ICharBackend
     /// <summary>Somebody listens at the other end.</summary>
     bool IsOpen { get; }
 
-    /// <summary>Takes as many bytes as its buffer holds and returns their number. Discards all while not open.</summary>
+    /// <summary>Takes as many bytes as its buffer holds and returns their number. Discards all while not
+    /// open.</summary>
     int Write(ReadOnlySpan<byte> data);
 
     /// <summary>Attaches the one frontend (a mux takes several), or detaches with null.</summary>

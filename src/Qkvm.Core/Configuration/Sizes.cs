@@ -11,7 +11,8 @@ public static class Sizes
         bytes = 0;
         string digits = text;
         ulong scale = unit;
-        if (text.Length > 0 && Suffix(text[^1]) is { } found && !text.StartsWith("0x", StringComparison.OrdinalIgnoreCase))
+        if (text.Length > 0 && Suffix(text[^1]) is { } found
+            && !text.StartsWith("0x", StringComparison.OrdinalIgnoreCase))
             (digits, scale) = (text[..^1], found);
         if (Properties.TryParseNumber(digits, out ulong whole))
         {

@@ -23,7 +23,8 @@ public static class Suggestion
         return best;
     }
 
-    /// <summary>Edits (insertions, deletions, replacements, swaps of neighbours) between two names, upper case aside.</summary>
+    /// <summary>Edits (insertions, deletions, replacements, swaps of neighbours) between two names, upper case
+    /// aside.</summary>
     public static int Distance(string a, string b)
     {
         var d = new int[a.Length + 1, b.Length + 1];
@@ -34,7 +35,8 @@ public static class Suggestion
             {
                 bool same = char.ToLowerInvariant(a[i - 1]) == char.ToLowerInvariant(b[j - 1]);
                 d[i, j] = Math.Min(Math.Min(d[i - 1, j] + 1, d[i, j - 1] + 1), d[i - 1, j - 1] + (same ? 0 : 1));
-                if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) d[i, j] = Math.Min(d[i, j], d[i - 2, j - 2] + 1);
+                if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                    d[i, j] = Math.Min(d[i, j], d[i - 2, j - 2] + 1);
             }
         return d[a.Length, b.Length];
     }

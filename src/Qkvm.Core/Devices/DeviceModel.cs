@@ -8,7 +8,8 @@ public enum DeviceCategory { Controller, Storage, Network, Input, Display, Misc,
 [Flags]
 public enum DefaultDevice { None = 0, Serial = 1, Parallel = 2, Cdrom = 4, Vga = 8 }
 
-/// <summary>A device that users can name with -device: what the catalogue lists. Option parsing, <c>-device help</c> and
+/// <summary>A device that users can name with -device: what the catalogue lists. Option parsing, <c>-device help</c>
+/// and
 /// <c>info qtree</c> all read this record.</summary>
 public sealed record DeviceModel : Model<IBoard, IDevice>
 {

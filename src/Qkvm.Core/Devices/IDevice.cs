@@ -11,7 +11,8 @@ public interface IDevice
     /// <summary>Power-on values; equal to a new device. vCPUs are stopped.</summary>
     void Reset();
 
-    /// <summary>Of the section that <see cref="Exchange"/> writes; what a version added stands behind <see cref="StateStream.Since"/>.</summary>
+    /// <summary>Of the section that <see cref="Exchange"/> writes; what a version added stands behind
+    /// <see cref="StateStream.Since"/>.</summary>
     int StateVersion => 1;
 
     /// <summary>Names each mutable field once: saves or loads. Ends by validating what was loaded.</summary>

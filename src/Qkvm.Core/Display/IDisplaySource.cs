@@ -3,7 +3,8 @@ namespace Qkvm.Core.Display;
 /// <summary>A screen that a device paints: VNC and screendump ask for it when they need a picture.</summary>
 public interface IDisplaySource
 {
-    /// <summary>Paints the present picture, resizing the buffer to the mode. Under the machine lock, at most some 60 times a second.</summary>
+    /// <summary>Paints the present picture, resizing the buffer to the mode. Under the machine lock, at most some 60
+    /// times a second.</summary>
     void Paint(FrameBuffer target);
 }
 
@@ -21,7 +22,8 @@ public interface IRemoteDisplay
 public sealed record EndPointInfo(string Host, string Service, string Family);
 
 /// <param name="Auth">"none", "vnc" …</param>
-public sealed record RemoteDisplayInfo(string Id, string Auth, IReadOnlyList<EndPointInfo> Servers, IReadOnlyList<EndPointInfo> Clients);
+public sealed record RemoteDisplayInfo(string Id, string Auth, IReadOnlyList<EndPointInfo> Servers,
+    IReadOnlyList<EndPointInfo> Clients);
 
 /// <summary>A picture of 32-bit pixels 0x00RRGGBB, rows from top to bottom without padding.</summary>
 public sealed class FrameBuffer

@@ -27,11 +27,13 @@ public interface IPointerSink
     /// <summary>True: it takes positions (a tablet); false: movements (a mouse).</summary>
     bool IsAbsolute { get; }
 
-    /// <summary>Relative: movement in pixels, y down. Absolute: 0..32767 across the screen. Wheel: notches, down positive.</summary>
+    /// <summary>Relative: movement in pixels, y down. Absolute: 0..32767 across the screen. Wheel: notches, down
+    /// positive.</summary>
     void Pointer(int x, int y, int wheel, MouseButtons buttons);
 }
 
-/// <summary>Takes keys and pointer moves from VNC or the monitor to the guest's devices: the newest sink of a kind wins.
+/// <summary>Takes keys and pointer moves from VNC or the monitor to the guest's devices: the newest sink of a kind
+/// wins.
 /// Under the machine lock.</summary>
 public sealed class InputRouter
 {
@@ -61,12 +63,12 @@ public sealed class InputRouter
 
     public bool PointerIsAbsolute => _pointers.Count > 0 && _pointers[0].IsAbsolute;
 
-    /// <summary>The locks that the guest has or will have when it has taken the keys that were pressed. Its lights tell, but
-    /// they come later than the next key.</summary>
+    /// <summary>The locks that the guest has or will have when it has taken the keys that were pressed. Its lights
+    /// tell, but they come later than the next key.</summary>
     public KeyboardLocks Locks { get; private set; }
 
-    /// <summary>A key goes down or up. Keys that come faster than the guest takes them wait, so that none stays down for
-    /// ever because its release was lost.</summary>
+    /// <summary>A key goes down or up. Keys that come faster than the guest takes them wait, so that none stays down
+    /// for ever because its release was lost.</summary>
     public void Key(KeyCode key, bool down)
     {
         if (_keyboards.Count == 0) return;

@@ -23,7 +23,8 @@ public interface IBoard
     ulong MemorySize { get; }
     IVirtualClock Clock { get; }
 
-    /// <summary>A wire of its own to a global system interrupt (ISA IRQs are 0 to 15); wires to one number are OR-ed.</summary>
+    /// <summary>A wire of its own to a global system interrupt (ISA IRQs are 0 to 15); wires to one number are
+    /// OR-ed.</summary>
     IrqLine Irq(int gsi);
 
     IMsiTarget Msi { get; }
@@ -42,16 +43,19 @@ public interface IBoard
     void RequestShutdown(ShutdownCause cause, int exitCode = 0);
     void RequestReset(ShutdownCause cause = ShutdownCause.GuestReset);
 
-    /// <summary>Stops the vCPUs, as `stop` does, with a reason for `info status` ("paused", "io-error", "guest-panicked").</summary>
+    /// <summary>Stops the vCPUs, as `stop` does, with a reason for `info status` ("paused", "io-error",
+    /// "guest-panicked").</summary>
     void RequestPause(string reason);
 
     /// <summary>Tells QMP and whoever else listens. Under the lock.</summary>
     void Raise(MachineEvent happened);
 
-    /// <summary>Registers an option ROM or another file for the firmware: "genroms/linuxboot.bin", "bootorder" …</summary>
+    /// <summary>Registers an option ROM or another file for the firmware: "genroms/linuxboot.bin", "bootorder"
+    /// …</summary>
     void AddFirmwareFile(string name, ReadOnlyMemory<byte> contents);
 
-    /// <summary>The firmware file of this name ("vgabios-stdvga.bin"): from -L, or embedded. Null if there is none.</summary>
+    /// <summary>The firmware file of this name ("vgabios-stdvga.bin"): from -L, or embedded. Null if there is
+    /// none.</summary>
     byte[]? FindFirmware(string name);
 
     // Backends by the names that options give them; a missing or already used one throws ConfigurationException.

@@ -6,7 +6,8 @@ using Qkvm.Host;
 
 namespace Qkvm.Core.Machine;
 
-/// <summary>A machine as monitors, debuggers and migration handle it. All members: main loop, under the machine lock.</summary>
+/// <summary>A machine as monitors, debuggers and migration handle it. All members: main loop, under the machine
+/// lock.</summary>
 /// <remarks>Pausing lets go of the lock until the last vCPU has stopped: call it at the top of a command, never from
 /// register code, which has <see cref="IBoard.RequestPause"/> and its sisters.</remarks>
 public interface IMachine

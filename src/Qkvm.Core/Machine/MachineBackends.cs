@@ -6,7 +6,8 @@ using Qkvm.Core.Net;
 
 namespace Qkvm.Core.Machine;
 
-/// <summary>The host sides that options named, until a device takes each. A chardev with mux=on is taken several times.</summary>
+/// <summary>The host sides that options named, until a device takes each. A chardev with mux=on is taken several
+/// times.</summary>
 public sealed class MachineBackends
 {
     readonly Dictionary<string, string> _owners = new(StringComparer.Ordinal);   // "drive:id" to who took it
@@ -33,8 +34,9 @@ public sealed class MachineBackends
 
     /// <summary>The object of that id, which any number may use.</summary>
     /// <param name="what">As messages call it: "source of entropy".</param>
-    public T FindObject<T>(string id, string what, string owner) where T : class => Objects.GetValueOrDefault(id) as T
-        ?? throw new ConfigurationException($"{owner}: {(Objects.ContainsKey(id) ? $"object '{id}' is no {what}" : $"there is no object '{id}'; give -object …,id={id}")}");
+    public T FindObject<T>(string id, string what, string owner) where T : class =>
+        Objects.GetValueOrDefault(id) as T ?? throw new ConfigurationException(Objects.ContainsKey(id)
+            ? $"{owner}: object '{id}' is no {what}" : $"{owner}: there is no object '{id}'; give -object …,id={id}");
 
     /// <summary>Who took it, or null.</summary>
     public string? OwnerOfDrive(string id) => _owners.GetValueOrDefault($"drive:{id}");
@@ -44,7 +46,8 @@ public sealed class MachineBackends
     /// <summary>Gives everything back that an unplugged device had taken.</summary>
     public void Release(string owner)
     {
-        foreach (string key in _owners.Where(pair => pair.Value == owner).Select(pair => pair.Key).ToArray()) _owners.Remove(key);
+        foreach (string key in _owners.Where(pair => pair.Value == owner).Select(pair => pair.Key).ToArray())
+            _owners.Remove(key);
     }
 
     T Take<T>(Dictionary<string, T> all, string kind, string id, string owner)

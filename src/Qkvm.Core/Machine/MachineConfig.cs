@@ -1,7 +1,8 @@
 namespace Qkvm.Core.Machine;
 
 /// <summary>What the command line asked for, expanded: every short form (-hda, -cdrom, -net, -serial, -monitor …) has
-/// become the same backend and device records that -blockdev, -chardev, -netdev and -device make. Boards build from it.</summary>
+/// become the same backend and device records that -blockdev, -chardev, -netdev and -device make. Boards build from
+/// it.</summary>
 public sealed record MachineConfig
 {
     /// <summary>The machine's full name; the alias "pc" has been resolved.</summary>
@@ -137,7 +138,8 @@ public sealed record CpuConfig(string Model = "qemu64")
 }
 
 /// <summary>-smp: MaxCpus = Sockets * Dies * Cores * Threads; Cpus of them are present.</summary>
-public sealed record CpuTopology(int Cpus = 1, int Sockets = 1, int Dies = 1, int Cores = 1, int Threads = 1, int MaxCpus = 1);
+public sealed record CpuTopology(int Cpus = 1, int Sockets = 1, int Dies = 1, int Cores = 1, int Threads = 1,
+    int MaxCpus = 1);
 
 /// <summary>-bios (null for the machine's own) and the directories of -L, first wins.</summary>
 public sealed record FirmwareConfig(string? Bios = null)
@@ -191,7 +193,8 @@ public sealed record DriveConfig(string Id, string? File, string? Format, Option
 /// <summary>-blockdev, without driver= and node-name=.</summary>
 public sealed record BlockdevConfig(string NodeName, string Driver, Options Options);
 
-/// <summary>-chardev and what -serial, -monitor, -parallel … expand to. Backend: "stdio", "pty", "socket", "file" …</summary>
+/// <summary>-chardev and what -serial, -monitor, -parallel … expand to. Backend: "stdio", "pty", "socket", "file"
+/// …</summary>
 public sealed record ChardevConfig(string Id, string Backend, Options Options)
 {
     public string Owner => Options.Owner;

@@ -2,7 +2,8 @@ using System.Text.Json.Serialization;
 
 namespace Qkvm.Core.Machine;
 
-/// <summary>Something that happened to the machine. A record's other members are the event's data, as QMP names them.</summary>
+/// <summary>Something that happened to the machine. A record's other members are the event's data, as QMP names
+/// them.</summary>
 /// <param name="Name">QMP's name: "SHUTDOWN", "DEVICE_DELETED".</param>
 public abstract record MachineEvent([property: JsonIgnore] string Name);
 

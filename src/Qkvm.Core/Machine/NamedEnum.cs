@@ -4,5 +4,6 @@ using System.Text.Json.Serialization;
 namespace Qkvm.Core.Machine;
 
 /// <summary>Writes an enumeration as QMP does: GuestReset becomes "guest-reset".</summary>
-public sealed class NamedEnum<T>() : JsonStringEnumConverter<T>(JsonNamingPolicy.KebabCaseLower, allowIntegerValues: false)
+public sealed class NamedEnum<T>()
+    : JsonStringEnumConverter<T>(JsonNamingPolicy.KebabCaseLower, allowIntegerValues: false)
     where T : struct, Enum;

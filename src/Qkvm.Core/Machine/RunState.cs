@@ -20,7 +20,8 @@ public static class RunStates
 {
     static readonly string[] Names =
     [
-        "prelaunch", "running", "paused", "shutdown", "io-error", "internal-error", "guest-panicked", "watchdog", "debug",
+        "prelaunch", "running", "paused", "shutdown", "io-error", "internal-error", "guest-panicked", "watchdog",
+            "debug",
         "suspended", "inmigrate", "postmigrate", "finish-migrate", "save-vm", "restore-vm",
     ];
 
@@ -28,5 +29,6 @@ public static class RunStates
     public static string Text(this RunState state) => Names[(int)state];
 
     /// <summary>The state of this name; <see cref="RunState.Paused"/> for any other.</summary>
-    public static RunState Parse(string text) => Array.IndexOf(Names, text) is >= 0 and var index ? (RunState)index : RunState.Paused;
+    public static RunState Parse(string text) => Array.IndexOf(Names, text) is >= 0 and var index ? (RunState)index
+        : RunState.Paused;
 }

@@ -1,6 +1,7 @@
 namespace Qkvm.Core.Memory;
 
-/// <summary>Which access sizes (bytes) a region accepts, and which its bank implements; the region splits or widens.</summary>
+/// <summary>Which access sizes (bytes) a region accepts, and which its bank implements; the region splits or
+/// widens.</summary>
 /// <remarks>An access outside the valid sizes reads as all ones and writes nothing.</remarks>
 public readonly record struct AccessSizes(int ValidMin, int ValidMax, int ImplMin, int ImplMax)
 {
@@ -10,6 +11,7 @@ public readonly record struct AccessSizes(int ValidMin, int ValidMax, int ImplMi
     public static readonly AccessSizes UpToWord = new(1, 2, 1, 2);
     public static readonly AccessSizes UpToDword = new(1, 4, 1, 4);
     public static readonly AccessSizes UpToQword = new(1, 8, 1, 8);
-    /// <summary>32-bit registers: narrower reads take their part of the register; narrower writes are extended with zeros.</summary>
+    /// <summary>32-bit registers: narrower reads take their part of the register; narrower writes are extended with
+    /// zeros.</summary>
     public static readonly AccessSizes Dwords = new(1, 8, 4, 4);
 }

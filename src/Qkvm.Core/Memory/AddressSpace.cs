@@ -96,7 +96,8 @@ public sealed class AddressSpace
         }
     }
 
-    /// <summary>The RAM behind an address and how many bytes follow it there; false for anything but (writable) RAM.</summary>
+    /// <summary>The RAM behind an address and how many bytes follow it there; false for anything but (writable)
+    /// RAM.</summary>
     public bool TryGetRam(ulong address, bool write, out GuestRam ram, out ulong offset, out ulong length)
     {
         if (View.TryFind(address, out FlatRange range) && range.Ram is { } found && (!write || range.IsWritableRam))

@@ -3,9 +3,11 @@ using Qkvm.Host;
 
 namespace Qkvm.Core.Memory;
 
-/// <summary>Which pages of guest RAM were written since they were collected last: by vCPUs, devices and monitors alike.</summary>
-/// <remarks>The first write to a page is noticed by <see cref="GuestRam.WatchedPage"/>, further ones cost nothing; where the kernel runs
-/// the guest, it keeps the vCPUs' part itself. Made, collected and disposed of while the vCPUs stand.</remarks>
+/// <summary>Which pages of guest RAM were written since they were collected last: by vCPUs, devices and monitors
+/// alike.</summary>
+/// <remarks>The first write to a page is noticed by <see cref="GuestRam.WatchedPage"/>, further ones cost nothing;
+/// where the kernel runs the guest, it keeps the vCPUs' part itself. Made, collected and disposed of while the vCPUs
+/// stand.</remarks>
 public sealed class DirtyLog : IDisposable
 {
     readonly IAccelerator _accelerator;
@@ -51,7 +53,8 @@ public sealed class DirtyLog : IDisposable
         }
     }
 
-    /// <summary>Any thread. Marked before the page's flag goes: who no longer sees the flag is marked already.</summary>
+    /// <summary>Any thread. Marked before the page's flag goes: who no longer sees the flag is marked
+    /// already.</summary>
     void OnWritten(GuestRam ram, ulong offset, int length)
     {
         ulong page = offset / GuestRam.PageSize;

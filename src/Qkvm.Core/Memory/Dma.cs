@@ -31,7 +31,8 @@ public sealed class Dma(AddressSpace memory)
     {
         while (data.Length > 0)
         {
-            if (!Enabled || !memory.TryGetRam(address, true, out GuestRam ram, out ulong offset, out ulong length)) return false;
+            if (!Enabled || !memory.TryGetRam(address, true, out GuestRam ram, out ulong offset, out ulong length))
+                return false;
             int count = (int)Math.Min((ulong)data.Length, length);
             data[..count].CopyTo(ram.Span(offset, count));
             ram.MarkWritten(offset, (ulong)count);
@@ -44,7 +45,8 @@ public sealed class Dma(AddressSpace memory)
     /// <summary>1, 2, 4 or 8 bytes, little endian; atomic where aligned inside RAM. Zero on failure.</summary>
     public ulong Read(ulong address, int size)
     {
-        if (Enabled && memory.TryGetRam(address, false, out GuestRam ram, out ulong offset, out ulong length) && length >= (ulong)size)
+        if (Enabled && memory.TryGetRam(address, false, out GuestRam ram, out ulong offset, out ulong length)
+            && length >= (ulong)size)
             return ram.Read(offset, size);
         Span<byte> data = stackalloc byte[8];
         data.Clear();
@@ -54,7 +56,8 @@ public sealed class Dma(AddressSpace memory)
 
     public bool Write(ulong address, int size, ulong value)
     {
-        if (Enabled && memory.TryGetRam(address, true, out GuestRam ram, out ulong offset, out ulong length) && length >= (ulong)size)
+        if (Enabled && memory.TryGetRam(address, true, out GuestRam ram, out ulong offset, out ulong length)
+            && length >= (ulong)size)
         {
             ram.Write(offset, size, value);
             return true;
@@ -65,7 +68,8 @@ public sealed class Dma(AddressSpace memory)
     }
 
     /// <summary>Appends the RAM of [address, address + length) to a list for I/O without copying. False, and nothing
-    /// appended, where any byte is not (writable) RAM. After writing through it call <see cref="MarkWritten"/>.</summary>
+    /// appended, where any byte is not (writable) RAM. After writing through it call
+    /// <see cref="MarkWritten"/>.</summary>
     public bool TryMap(ulong address, uint length, bool write, List<Memory<byte>> segments)
     {
         int before = segments.Count;
@@ -83,10 +87,12 @@ public sealed class Dma(AddressSpace memory)
         return true;
     }
 
-    /// <summary>Gives a page of RAM back to the host, which then reads as zeros; false for anything but writable RAM.</summary>
+    /// <summary>Gives a page of RAM back to the host, which then reads as zeros; false for anything but writable
+    /// RAM.</summary>
     public bool TryDiscardPage(ulong address)
     {
-        if (!Enabled || !memory.TryGetRam(address, true, out GuestRam ram, out ulong offset, out ulong length)) return false;
+        if (!Enabled || !memory.TryGetRam(address, true, out GuestRam ram, out ulong offset, out ulong length))
+            return false;
         if (length < GuestRam.PageSize || offset % GuestRam.PageSize != 0) return false;
         ram.Discard(offset, GuestRam.PageSize);
         return true;

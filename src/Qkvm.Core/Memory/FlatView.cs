@@ -2,7 +2,8 @@ using Qkvm.Host;
 
 namespace Qkvm.Core.Memory;
 
-/// <summary>One piece of a flattened address space: bytes [Start, End) show <see cref="Region"/> from <see cref="Offset"/> on.</summary>
+/// <summary>One piece of a flattened address space: bytes [Start, End) show <see cref="Region"/> from
+/// <see cref="Offset"/> on.</summary>
 public readonly record struct FlatRange(ulong Start, ulong End, MemoryRegion Region, ulong Offset, bool ReadOnly)
 {
     public GuestRam? Ram => Region.Ram;
@@ -46,9 +47,10 @@ public sealed class FlatView
         return false;
     }
 
-    /// <summary>Shows [from, to) of a region, region coordinates, at region offset 0 = address <paramref name="origin"/>
-    /// (wrapping arithmetic: an alias may begin before its window).</summary>
-    static void Render(List<FlatRange> ranges, MemoryRegion region, ulong origin, ulong from, ulong to, bool readOnly, int depth)
+    /// <summary>Shows [from, to) of a region, region coordinates, at region offset 0 = address
+    /// <paramref name="origin"/> (wrapping arithmetic: an alias may begin before its window).</summary>
+    static void Render(List<FlatRange> ranges, MemoryRegion region, ulong origin, ulong from, ulong to, bool readOnly,
+        int depth)
     {
         if (!region.Enabled || from >= to || depth > 32) return;
         readOnly |= region.ReadOnly;
@@ -62,14 +64,17 @@ public sealed class FlatView
             case RegionKind.Container:
                 foreach (MemoryRegion child in region.Children)
                 {
-                    ulong childEnd = child.Size > ulong.MaxValue - child.Address ? ulong.MaxValue : child.Address + child.Size;
+                    ulong childEnd = child.Size > ulong.MaxValue - child.Address ? ulong.MaxValue
+                        : child.Address + child.Size;
                     ulong low = Math.Max(from, child.Address), high = Math.Min(to, childEnd);
                     if (low < high)
-                        Render(ranges, child, origin + child.Address, low - child.Address, high - child.Address, readOnly, depth + 1);
+                        Render(ranges, child, origin + child.Address, low - child.Address, high - child.Address,
+                            readOnly, depth + 1);
                 }
                 break;
             default:
-                Fill(ranges, new FlatRange(origin + from, origin + to, region, from, readOnly || region.Kind == RegionKind.Rom));
+                Fill(ranges, new FlatRange(origin + from, origin + to, region, from, readOnly
+                    || region.Kind == RegionKind.Rom));
                 break;
         }
     }

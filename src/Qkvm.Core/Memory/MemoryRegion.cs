@@ -5,12 +5,14 @@ namespace Qkvm.Core.Memory;
 public enum RegionKind { Container, Ram, Rom, Io, Alias }
 
 /// <summary>A node of the memory tree, after the model of QEMU's docs/devel/memory.rst: containers hold children at
-/// addresses with priorities, aliases show a window of another region, RAM, ROM and register banks are the leaves.</summary>
+/// addresses with priorities, aliases show a window of another region, RAM, ROM and register banks are the
+/// leaves.</summary>
 /// <remarks>Any change travels up to the address spaces that show the region, which build a new view at once (or at the
 /// end of their batch). Changed under the machine lock.</remarks>
 public sealed class MemoryRegion
 {
-    readonly List<MemoryRegion> _children = [];                    // by descending priority, the newest first among equals
+    // by descending priority, the newest first among equals
+    readonly List<MemoryRegion> _children = [];
     readonly List<Action> _observers = [];
     bool _enabled = true;
 
@@ -27,15 +29,18 @@ public sealed class MemoryRegion
         new(name, size, RegionKind.Ram) { Ram = ram, RamOffset = ramOffset };
 
     /// <summary>RAM that the guest cannot write; writes go to <paramref name="writes"/> or nowhere.</summary>
-    public static MemoryRegion Rom(string name, GuestRam ram, ulong ramOffset, ulong size, IRegisterBank? writes = null) =>
+    public static MemoryRegion Rom(string name, GuestRam ram, ulong ramOffset, ulong size,
+        IRegisterBank? writes = null) =>
         new(name, size, RegionKind.Rom) { Ram = ram, RamOffset = ramOffset, Bank = writes };
 
     public static MemoryRegion Io(string name, ulong size, IRegisterBank bank, AccessSizes sizes) =>
         new(name, size, RegionKind.Io) { Bank = bank, Sizes = sizes };
 
-    public static MemoryRegion Alias(string name, MemoryRegion target, ulong targetOffset, ulong size, bool readOnly = false)
+    public static MemoryRegion Alias(string name, MemoryRegion target, ulong targetOffset, ulong size,
+        bool readOnly = false)
     {
-        var alias = new MemoryRegion(name, size, RegionKind.Alias) { Target = target, TargetOffset = targetOffset, ReadOnly = readOnly };
+        var alias = new MemoryRegion(name, size, RegionKind.Alias) { Target = target, TargetOffset = targetOffset,
+            ReadOnly = readOnly };
         target._observers.Add(alias.NotifyChanged);
         return alias;
     }
@@ -67,7 +72,8 @@ public sealed class MemoryRegion
         set { if (_enabled == value) return; _enabled = value; NotifyChanged(); }
     }
 
-    /// <summary>Puts a region into this container; of overlapping ones the higher priority shows, then the later.</summary>
+    /// <summary>Puts a region into this container; of overlapping ones the higher priority shows, then the
+    /// later.</summary>
     public void Map(ulong at, MemoryRegion region, int priority = 0)
     {
         if (region.Parent != null) throw new InvalidOperationException($"{region.Name} is mapped already");

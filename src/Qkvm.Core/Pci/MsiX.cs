@@ -27,7 +27,8 @@ public sealed class MsiX : IRegisterBank
         device.Config.Define32(_capability + TableOffset, tableOffset | (uint)bar);
         device.Config.Define32(_capability + PendingOffset, pendingOffset | (uint)bar);
         TableRegion = MemoryRegion.Io($"{device.Name}.msix-table", (ulong)_table.Length, this, AccessSizes.UpToQword);
-        PendingRegion = MemoryRegion.Io($"{device.Name}.msix-pba", (ulong)_pending.Length, new PendingBits(_pending), AccessSizes.UpToQword);
+        PendingRegion = MemoryRegion.Io($"{device.Name}.msix-pba", (ulong)_pending.Length, new PendingBits(_pending),
+            AccessSizes.UpToQword);
         Reset();
     }
 
@@ -38,7 +39,8 @@ public sealed class MsiX : IRegisterBank
 
     ushort Control => _device.Config.Get16(_capability + MessageControl);
 
-    /// <summary>Sends a vector's message, or remembers it while masked. Does nothing for a vector that does not exist.</summary>
+    /// <summary>Sends a vector's message, or remembers it while masked. Does nothing for a vector that does not
+    /// exist.</summary>
     public void Notify(int vector)
     {
         if (!IsEnabled || (uint)vector >= (uint)Vectors) return;
@@ -94,7 +96,8 @@ public sealed class MsiX : IRegisterBank
         public ulong Read(ulong offset, int size)
         {
             ulong value = 0;
-            for (int i = 0; i < size && (int)offset + i < bits.Length; i++) value |= (ulong)bits[(int)offset + i] << (i * 8);
+            for (int i = 0; i < size && (int)offset + i < bits.Length; i++)
+                value |= (ulong)bits[(int)offset + i] << (i * 8);
             return value;
         }
 

@@ -8,7 +8,8 @@ namespace Qkvm.Core.Pci;
 /// <param name="memorySpace">Where memory BARs appear: addresses of the region are bus addresses.</param>
 /// <param name="routeInterrupt">(slot, pin 0..3) to the router's input 0..3.</param>
 /// <param name="interruptInputs">The router's inputs PIRQ A to D; driven with the OR of all functions.</param>
-public sealed class PciBus(string id, MemoryRegion memorySpace, MemoryRegion ioSpace, AddressSpace dmaTarget, IMsiTarget msi,
+public sealed class PciBus(string id, MemoryRegion memorySpace, MemoryRegion ioSpace, AddressSpace dmaTarget,
+    IMsiTarget msi,
     Func<int, int, int> routeInterrupt, Action<bool>[] interruptInputs)
 {
     public const int Functions = 256;
@@ -32,13 +33,16 @@ public sealed class PciBus(string id, MemoryRegion memorySpace, MemoryRegion ioS
     {
         if (devFn < 0) devFn = FreeSlot(device.Name) << 3;
         if (_devices[devFn] is { } other)
-            throw new ConfigurationException($"{device.Name}: PCI: slot {devFn >> 3:x} function {devFn & 7} on {Id} is taken by {other.Name}; give another addr=");
+            throw new ConfigurationException($"{device.Name}: PCI: slot {devFn >> 3:x} function {devFn & 7} on {Id} " +
+                $"is taken by {other.Name}; give another addr=");
         if ((devFn & 7) != 0 && _devices[devFn & ~7] is { IsMultifunction: false } first)
-            throw new ConfigurationException($"{device.Name}: PCI: function {devFn & 7} needs multifunction=on at {first.Name} in slot {devFn >> 3:x}");
+            throw new ConfigurationException($"{device.Name}: PCI: function {devFn & 7} needs multifunction=on at " +
+                $"{first.Name} in slot {devFn >> 3:x}");
         _devices[devFn] = device;
         int pin = Math.Max(0, device.Config[PciConfig.InterruptPin] - 1);
         int input = routeInterrupt(devFn >> 3, pin);
-        device.Plug(this, devFn, new Dma(dmaTarget) { Enabled = false }, new IrqLine($"{device.Name}.intx", level => Drive(devFn, input, level, _disabled[devFn])));
+        device.Plug(this, devFn, new Dma(dmaTarget) { Enabled = false },
+            new IrqLine($"{device.Name}.intx", level => Drive(devFn, input, level, _disabled[devFn])));
     }
 
     public void Unplug(PciDevice device)
@@ -49,7 +53,8 @@ public sealed class PciBus(string id, MemoryRegion memorySpace, MemoryRegion ioS
 
     /// <summary>Configuration cycles; all ones where no function answers.</summary>
     public uint ReadConfig(int devFn, int offset, int size) =>
-        _devices[devFn] is { } device && offset + size <= PciConfig.Size ? device.ReadConfig(offset, size) : uint.MaxValue >> (32 - size * 8);
+        _devices[devFn] is { } device && offset + size <= PciConfig.Size ? device.ReadConfig(offset, size)
+            : uint.MaxValue >> (32 - size * 8);
 
     public void WriteConfig(int devFn, int offset, int size, uint value)
     {
@@ -63,7 +68,8 @@ public sealed class PciBus(string id, MemoryRegion memorySpace, MemoryRegion ioS
         Drive(device.DevFn, InputOf(device), device.IntX.Level, disabled);
     }
 
-    /// <summary>After loading: takes over a level without an edge; the router's own state was saved by itself.</summary>
+    /// <summary>After loading: takes over a level without an edge; the router's own state was saved by
+    /// itself.</summary>
     internal void Restore(PciDevice device, bool level)
     {
         bool disabled = (device.Config.Get16(PciConfig.Command) & PciConfig.InterruptDisable) != 0;
@@ -75,14 +81,16 @@ public sealed class PciBus(string id, MemoryRegion memorySpace, MemoryRegion ioS
         _counts[input] += raised ? 1 : -1;
     }
 
-    int InputOf(PciDevice device) => routeInterrupt(device.DevFn >> 3, Math.Max(0, device.Config[PciConfig.InterruptPin] - 1));
+    int InputOf(PciDevice device) =>
+        routeInterrupt(device.DevFn >> 3, Math.Max(0, device.Config[PciConfig.InterruptPin] - 1));
 
     void Drive(int devFn, int input, bool level, bool disabled)
     {
         if (_devices[devFn] is { } device)
         {
             ushort status = device.Config.Get16(PciConfig.Status);
-            device.Config.Set16(PciConfig.Status, (ushort)(level ? status | PciConfig.StatusInterrupt : status & ~PciConfig.StatusInterrupt));
+            device.Config.Set16(PciConfig.Status,
+                (ushort)(level ? status | PciConfig.StatusInterrupt : status & ~PciConfig.StatusInterrupt));
         }
         bool raised = level && !disabled;
         if (_raised[devFn] == raised) return;

@@ -14,12 +14,14 @@ public sealed class PciConfig
     public const int Size = 256;
 
     // Offsets, section 6.1
-    public const int VendorId = 0x00, DeviceId = 0x02, Command = 0x04, Status = 0x06, RevisionId = 0x08, ClassCode = 0x09,
-        CacheLineSize = 0x0C, LatencyTimer = 0x0D, HeaderType = 0x0E, Bar0 = 0x10, SubsystemVendorId = 0x2C,
-        SubsystemId = 0x2E, RomAddress = 0x30, CapabilityPointer = 0x34, InterruptLine = 0x3C, InterruptPin = 0x3D;
+    public const int VendorId = 0x00, DeviceId = 0x02, Command = 0x04, Status = 0x06, RevisionId = 0x08,
+        ClassCode = 0x09, CacheLineSize = 0x0C, LatencyTimer = 0x0D, HeaderType = 0x0E, Bar0 = 0x10,
+        SubsystemVendorId = 0x2C, SubsystemId = 0x2E, RomAddress = 0x30, CapabilityPointer = 0x34, InterruptLine = 0x3C,
+        InterruptPin = 0x3D;
 
     // Command and Status bits, sections 6.2.2 and 6.2.3
-    public const ushort IoSpace = 1, MemorySpace = 2, BusMaster = 4, ParityErrorResponse = 0x40, SerrEnable = 0x100, InterruptDisable = 0x400;
+    public const ushort IoSpace = 1, MemorySpace = 2, BusMaster = 4, ParityErrorResponse = 0x40, SerrEnable = 0x100,
+        InterruptDisable = 0x400;
     public const ushort StatusInterrupt = 8, StatusCapabilities = 0x10;
 
     readonly byte[] _bytes = new byte[Size];
@@ -49,7 +51,8 @@ public sealed class PciConfig
 
     public ushort Get16(int offset) => BinaryPrimitives.ReadUInt16LittleEndian(_bytes.AsSpan(offset));
     public uint Get32(int offset) => BinaryPrimitives.ReadUInt32LittleEndian(_bytes.AsSpan(offset));
-    public void Set16(int offset, ushort value) => BinaryPrimitives.WriteUInt16LittleEndian(_bytes.AsSpan(offset), value);
+    public void Set16(int offset, ushort value) =>
+        BinaryPrimitives.WriteUInt16LittleEndian(_bytes.AsSpan(offset), value);
     public void Set32(int offset, uint value) => BinaryPrimitives.WriteUInt32LittleEndian(_bytes.AsSpan(offset), value);
 
     /// <summary>Sets a byte's reset value and which bits the guest may write, or clear by writing ones.</summary>

@@ -81,11 +81,13 @@ public abstract class PciDevice(PciIdentity identity, string name) : IDevice
     /// <summary>Defines BAR 0 to 5; the region's size is a power of two (of at least 16 bytes, 4 for I/O).</summary>
     protected void Bar(int index, MemoryRegion region, BarKind kind)
     {
-        if (!System.Numerics.BitOperations.IsPow2(region.Size)) throw new ArgumentException($"{Name}: BAR {index} of {region.Size} bytes");
+        if (!System.Numerics.BitOperations.IsPow2(region.Size))
+            throw new ArgumentException($"{Name}: BAR {index} of {region.Size} bytes");
         _regions[index] = region;
         _kinds[index] = kind;
         int offset = PciConfig.Bar0 + index * 4;
-        uint type = kind switch { BarKind.Io => 1, BarKind.Memory64 => 4, BarKind.Prefetchable64 => 12, BarKind.Prefetchable32 => 8, _ => 0u };
+        uint type = kind switch { BarKind.Io => 1, BarKind.Memory64 => 4, BarKind.Prefetchable64 => 12,
+            BarKind.Prefetchable32 => 8, _ => 0u };
         ulong mask = ~(region.Size - 1);
         Config.Define32(offset, type, (uint)mask & (kind == BarKind.Io ? ~3u : ~15u));
         if (kind is BarKind.Memory64 or BarKind.Prefetchable64) Config.Define32(offset + 4, 0, (uint)(mask >> 32));
@@ -149,7 +151,8 @@ public abstract class PciDevice(PciIdentity identity, string name) : IDevice
         else
         {
             address = Config.Get32(PciConfig.Bar0 + index * 4);
-            if (_kinds[index] is BarKind.Memory64 or BarKind.Prefetchable64) address |= (ulong)Config.Get32(PciConfig.Bar0 + index * 4 + 4) << 32;
+            if (_kinds[index] is BarKind.Memory64 or BarKind.Prefetchable64)
+                address |= (ulong)Config.Get32(PciConfig.Bar0 + index * 4 + 4) << 32;
             address &= ~(region.Size - 1);
         }
         MemoryRegion space = io ? Bus.IoSpace : Bus.MemorySpace;

@@ -2,7 +2,8 @@ using System.Text;
 
 namespace Qkvm.Core.State;
 
-/// <summary>A saved state as a tree of named values: what <see cref="Save"/> makes and <see cref="Load"/> takes.</summary>
+/// <summary>A saved state as a tree of named values: what <see cref="Save"/> makes and <see cref="Load"/>
+/// takes.</summary>
 public sealed class StateNode
 {
     /// <summary>The version of a section stands beside its fields under this name, which no field has.</summary>
@@ -24,7 +25,8 @@ public sealed class StateNode
     }
 
     /// <summary>Loads all of it or nothing: where anything is refused, what stood before is put back.</summary>
-    /// <exception cref="InvalidStateException">Something is absent, too much, cut, too large or impossible; which section and field.</exception>
+    /// <exception cref="InvalidStateException">Something is absent, too much, cut, too large or impossible; which
+    /// section and field.</exception>
     public void Load(Action<StateStream> exchange)
     {
         StateNode before = Save(exchange);
@@ -58,8 +60,10 @@ public sealed class StateNode
 
     void Print(StringBuilder text, string prefix)
     {
-        foreach (var (name, value) in _numbers) text.Append(prefix).Append(name).Append(" = ").Append(value.ToString("x")).Append('\n');
-        foreach (var (name, value) in _blocks) text.Append(prefix).Append(name).Append(" = ").Append(Convert.ToHexString(value)).Append('\n');
+        foreach (var (name, value) in _numbers)
+            text.Append(prefix).Append(name).Append(" = ").Append(value.ToString("x")).Append('\n');
+        foreach (var (name, value) in _blocks)
+            text.Append(prefix).Append(name).Append(" = ").Append(Convert.ToHexString(value)).Append('\n');
         foreach (var (name, group) in _groups) group.Print(text, prefix + name + ".");
     }
 
@@ -83,11 +87,15 @@ public sealed class StateNode
             return new Writer(node.AddGroup(Fresh(key, node._groups.ContainsKey(key))), version);
         }
 
-        public override void Field(string name, ref ulong value) => node.Add(Fresh(name, node._numbers.ContainsKey(name)), value);
-        public override void Block(string name, Span<byte> data) => node.Add(Fresh(name, node._blocks.ContainsKey(name)), data.ToArray());
-        public override void Blob(string name, ref byte[] data, int limit) => node.Add(Fresh(name, node._blocks.ContainsKey(name)), (byte[])data.Clone());
+        public override void Field(string name, ref ulong value) =>
+            node.Add(Fresh(name, node._numbers.ContainsKey(name)), value);
+        public override void Block(string name, Span<byte> data) =>
+            node.Add(Fresh(name, node._blocks.ContainsKey(name)), data.ToArray());
+        public override void Blob(string name, ref byte[] data, int limit) =>
+            node.Add(Fresh(name, node._blocks.ContainsKey(name)), (byte[])data.Clone());
 
-        static string Fresh(string name, bool known) => known ? throw new InvalidOperationException($"'{name}' is named twice in one group") : name;
+        static string Fresh(string name, bool known) => known
+            ? throw new InvalidOperationException($"'{name}' is named twice in one group") : name;
     }
 
     sealed class Reader(StateNode node, string path, int version) : StateStream
@@ -101,8 +109,10 @@ public sealed class StateNode
         public override StateStream Section(string name, int version)
         {
             StateNode section = Take(node._groups, name, "section");
-            if (!section._numbers.TryGetValue(VersionName, out ulong saved)) throw Refuse(name, "the section has no version");
-            if (saved < 1 || saved > (ulong)version) throw Refuse(name, $"version {saved} was saved, this program reads versions 1 to {version}");
+            if (!section._numbers.TryGetValue(VersionName, out ulong saved))
+                throw Refuse(name, "the section has no version");
+            if (saved < 1 || saved > (ulong)version)
+                throw Refuse(name, $"version {saved} was saved, this program reads versions 1 to {version}");
             Reader reader = Child(section, name, (int)saved);
             reader._taken.Add(VersionName);
             return reader;

@@ -1,8 +1,10 @@
 namespace Qkvm.Core.State;
 
-/// <summary>Saves or loads named fields: a device names each mutable field once, in its Exchange, for both directions.</summary>
-/// <remarks>Loading trusts nothing: a field or group that is absent, of another kind or too large is an <see cref="InvalidStateException"/>
-/// that names its section and itself, and so is one that nobody asked for. What later versions of a section added stands behind
+/// <summary>Saves or loads named fields: a device names each mutable field once, in its Exchange, for both
+/// directions.</summary>
+/// <remarks>Loading trusts nothing: a field or group that is absent, of another kind or too large is an
+/// <see cref="InvalidStateException"/> that names its section and itself, and so is one that nobody asked for. What
+/// later versions of a section added stands behind
 /// <see cref="Since"/>.</remarks>
 public abstract class StateStream
 {
@@ -11,7 +13,8 @@ public abstract class StateStream
     /// <summary>The version of the section that is saved, or of the one that is loaded.</summary>
     public virtual int Version => 1;
 
-    /// <summary>The state of one thing that may change its fields alone: named by its place, not by its order.</summary>
+    /// <summary>The state of one thing that may change its fields alone: named by its place, not by its
+    /// order.</summary>
     /// <param name="version">What this program writes. It reads this one and all before.</param>
     public virtual StateStream Section(string name, int version = 1) => Group(name);
 
@@ -47,7 +50,8 @@ public abstract class StateStream
     {
         long wide = value;
         Field(name, ref wide);
-        value = wide is >= int.MinValue and <= int.MaxValue ? (int)wide : throw Refuse(name, $"{wide} needs more than 32 bits");
+        value = wide is >= int.MinValue and <= int.MaxValue ? (int)wide
+            : throw Refuse(name, $"{wide} needs more than 32 bits");
     }
 
     public void Field(string name, ref long value)

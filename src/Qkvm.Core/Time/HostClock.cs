@@ -9,8 +9,8 @@ public static class HostClock
 
     static readonly long s_origin = Stopwatch.GetTimestamp();
 
-    /// <summary>By how much guests' time is slower than the host's: 1, or more where a guest runs so slowly that its clock ticks
-    /// would leave it no time for anything else. Set before a machine is made.</summary>
+    /// <summary>By how much guests' time is slower than the host's: 1, or more where a guest runs so slowly that its
+    /// clock ticks would leave it no time for anything else. Set before a machine is made.</summary>
     public static int Slowdown { get; set; } = 1;
 
     /// <summary>Of guests' time, since this process first asked. Any thread.</summary>
@@ -20,7 +20,8 @@ public static class HostClock
         {
             long origin = s_origin;                                 // first: whoever asks first also sets it
             long ticks = Stopwatch.GetTimestamp() - origin;
-            long nanoseconds = Stopwatch.Frequency == Second ? ticks : (long)((Int128)ticks * Second / Stopwatch.Frequency);
+            long nanoseconds = Stopwatch.Frequency == Second ? ticks
+                : (long)((Int128)ticks * Second / Stopwatch.Frequency);
             return Slowdown == 1 ? nanoseconds : nanoseconds / Slowdown;
         }
     }

@@ -12,7 +12,8 @@ public interface IVirtualClock
 
 public interface IVmTimer
 {
-    /// <summary>Fires once at (or a little after) this time; replaces an earlier setting. A past time fires soon.</summary>
+    /// <summary>Fires once at (or a little after) this time; replaces an earlier setting. A past time fires
+    /// soon.</summary>
     void ArmAt(long nanoseconds);
     void Cancel();
     bool IsArmed { get; }

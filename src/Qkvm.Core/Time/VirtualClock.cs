@@ -6,7 +6,8 @@ namespace Qkvm.Core.Time;
 /// <see cref="RunExpired"/>. All but <see cref="Nanoseconds"/> is under the machine lock.</summary>
 public sealed class VirtualClock(Action deadlineMoved) : IVirtualClock
 {
-    const int MaxExpirationsAtOnce = 256;                          // a guest's period of one tick must not stop the main loop
+    // a guest's period of one tick must not stop the main loop
+    const int MaxExpirationsAtOnce = 256;
 
     readonly List<Timer> _armed = [];                              // in no order: a machine has a few dozen
     long _awaited = long.MaxValue;                                 // the deadline that the main loop knows of
@@ -73,7 +74,8 @@ public sealed class VirtualClock(Action deadlineMoved) : IVirtualClock
     {
         Timer? next = _running ? Next() : null;
         _awaited = next?.Due ?? long.MaxValue;
-        return next == null ? -1 : Math.Clamp(next.Due - Nanoseconds, 0, long.MaxValue / HostClock.Slowdown) * HostClock.Slowdown;
+        return next == null ? -1 : Math.Clamp(next.Due - Nanoseconds, 0, long.MaxValue / HostClock.Slowdown)
+            * HostClock.Slowdown;
     }
 
     Timer? Next()

@@ -3,7 +3,8 @@ using Qkvm.Core.Memory;
 
 namespace Qkvm.Core.Virtio;
 
-/// <summary>One request of a driver: bytes to read, then bytes to write, as pieces of guest RAM. Reused by its queue.</summary>
+/// <summary>One request of a driver: bytes to read, then bytes to write, as pieces of guest RAM. Reused by its
+/// queue.</summary>
 public sealed class DescriptorChain
 {
     readonly List<Memory<byte>> _readable = [];

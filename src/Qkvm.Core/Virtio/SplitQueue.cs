@@ -154,7 +154,8 @@ public sealed class SplitQueue(QueueSetup setup, VirtioControl control) : Virtqu
             ushort next = BinaryPrimitives.ReadUInt16LittleEndian(raw[14..]);
             if ((flags & Indirect) != 0)
             {
-                if ((control.Features & VirtioFeatures.IndirectDescriptors) == 0) return "an indirect descriptor without the feature";
+                if ((control.Features & VirtioFeatures.IndirectDescriptors) == 0)
+                    return "an indirect descriptor without the feature";
                 if (isIndirect) return "an indirect table inside an indirect table";
                 if ((flags & Next) != 0) return "an indirect descriptor with a successor";
                 if (length == 0 || length % DescriptorSize != 0) return "an indirect table of odd length";

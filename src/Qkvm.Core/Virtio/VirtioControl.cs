@@ -2,7 +2,8 @@ using Qkvm.Core.State;
 
 namespace Qkvm.Core.Virtio;
 
-/// <summary>What all transports share: status, feature negotiation and the queues. Virtio 1.2, sections 2.1, 2.2 and 3.1.</summary>
+/// <summary>What all transports share: status, feature negotiation and the queues. Virtio 1.2, sections 2.1, 2.2 and
+/// 3.1.</summary>
 public sealed class VirtioControl
 {
     readonly Virtqueue[] _queues;
@@ -20,7 +21,8 @@ public sealed class VirtioControl
         Transport = transport;
         _ringFeatures = ringFeatures;
         _queues = new Virtqueue[device.QueueSizes.Count];
-        for (int i = 0; i < _queues.Length; i++) _queues[i] = new SplitQueue(new QueueSetup(i, device.QueueSizes[i]), this);
+        for (int i = 0; i < _queues.Length; i++)
+            _queues[i] = new SplitQueue(new QueueSetup(i, device.QueueSizes[i]), this);
         device.Control = this;
     }
 
@@ -45,7 +47,8 @@ public sealed class VirtioControl
 
     bool IsLegacyDriver => (_features & VirtioFeatures.Version1) == 0;
 
-    /// <summary>Section 2.2: bits that were not offered are refused when FEATURES_OK is written; later writes are ignored.</summary>
+    /// <summary>Section 2.2: bits that were not offered are refused when FEATURES_OK is written; later writes are
+    /// ignored.</summary>
     public void WriteFeatures(ulong features)
     {
         if ((_status & (VirtioStatus.FeaturesOk | VirtioStatus.DriverOk)) == 0) _features = features;
@@ -57,7 +60,8 @@ public sealed class VirtioControl
         if (value == 0) { Reset(); return; }
         bool newlyOk = (value & ~_status & VirtioStatus.FeaturesOk) != 0;
         if (legacy) _features &= OfferedFeatures & ~VirtioFeatures.Version1;
-        else if (newlyOk && ((_features & ~OfferedFeatures) != 0 || IsLegacyDriver)) value &= unchecked((byte)~VirtioStatus.FeaturesOk);
+        else if (newlyOk && ((_features & ~OfferedFeatures) != 0 || IsLegacyDriver))
+            value &= unchecked((byte)~VirtioStatus.FeaturesOk);
         _status = (byte)(value & ~VirtioStatus.NeedsReset | _status & VirtioStatus.NeedsReset);
         bool negotiated = legacy || (_status & VirtioStatus.FeaturesOk) != 0;
         if ((_status & VirtioStatus.DriverOk) != 0 && negotiated) Start();
@@ -125,7 +129,8 @@ public sealed class VirtioControl
             _queues[i].Exchange(group);
         }
         if (state.IsLoading && (_features & ~OfferedFeatures) != 0 && started)
-            throw new InvalidStateException($"{Device.Name}: features {_features:x} were accepted, {OfferedFeatures:x} are offered");
+            throw new InvalidStateException($"{Device.Name}: features {_features:x} were accepted, " +
+                $"{OfferedFeatures:x} are offered");
         if (state.IsLoading && started) Begin();                   // a broken device too: its driver will reset it
         Device.Exchange(state.Group("device"));
     }

@@ -71,8 +71,8 @@ public interface IVirtioTransport
 /// any more until a reset. Popped chains are the queue's own, and go back to it by Fill, Push or Unpop.</remarks>
 public abstract class Virtqueue(QueueSetup setup)
 {
-    /// <summary>Chains that a device takes in one kick at most, several times the largest ring: a driver that gives more
-    /// meanwhile must not keep the machine's lock.</summary>
+    /// <summary>Chains that a device takes in one kick at most, several times the largest ring: a driver that gives
+    /// more meanwhile must not keep the machine's lock.</summary>
     public const int Burst = 4096;
 
     public QueueSetup Setup { get; } = setup;
@@ -87,7 +87,8 @@ public abstract class Virtqueue(QueueSetup setup)
     /// <summary>Puts the chain back that was popped last.</summary>
     public abstract void Unpop(DescriptorChain chain);
 
-    /// <summary>Returns a chain, of which <paramref name="written"/> bytes were written; the driver sees it after Flush.</summary>
+    /// <summary>Returns a chain, of which <paramref name="written"/> bytes were written; the driver sees it after
+    /// Flush.</summary>
     public abstract void Fill(DescriptorChain chain, uint written);
 
     /// <summary>Shows all filled chains to the driver at once.</summary>

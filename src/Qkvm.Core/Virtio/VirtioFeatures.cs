@@ -3,8 +3,8 @@ namespace Qkvm.Core.Virtio;
 /// <summary>Feature bits that belong to the rings and transports. Virtio 1.2, chapter 6.</summary>
 public static class VirtioFeatures
 {
-    public const ulong AnyLayout = 1UL << 27, IndirectDescriptors = 1UL << 28, EventIndex = 1UL << 29, Version1 = 1UL << 32,
-        RingPacked = 1UL << 34;
+    public const ulong AnyLayout = 1UL << 27, IndirectDescriptors = 1UL << 28, EventIndex = 1UL << 29,
+        Version1 = 1UL << 32, RingPacked = 1UL << 34;
 }
 
 /// <summary>The device status field. Virtio 1.2, section 2.1.</summary>

@@ -19,9 +19,10 @@ public interface IConnectionUser
     void Closed();
 }
 
-/// <summary>A connection to somebody who may be slow, silent or hostile: never waits, and keeps no more than its bound for them.</summary>
-/// <remarks>Main loop, under the machine lock. Input is read only while the user has room for it, output that the other end does
-/// not take is kept up to a bound.</remarks>
+/// <summary>A connection to somebody who may be slow, silent or hostile: never waits, and keeps no more than its bound
+/// for them.</summary>
+/// <remarks>Main loop, under the machine lock. Input is read only while the user has room for it, output that the other
+/// end does not take is kept up to a bound.</remarks>
 public sealed class Connection : IDisposable
 {
     public const int DefaultOutputLimit = 64 * 1024;
@@ -51,7 +52,8 @@ public sealed class Connection : IDisposable
     /// <summary>Bytes that the other end has not taken yet.</summary>
     public int Pending => _outputEnd - _outputStart;
 
-    /// <summary>Takes as many bytes as the bound allows and returns their number; all of them once it is closed.</summary>
+    /// <summary>Takes as many bytes as the bound allows and returns their number; all of them once it is
+    /// closed.</summary>
     public int Write(ReadOnlySpan<byte> data)
     {
         if (!IsOpen) return data.Length;
@@ -107,7 +109,8 @@ public sealed class Connection : IDisposable
         _outputEnd += data.Length;
     }
 
-    /// <summary>Watches what can make progress now. Nothing is watched for nothing: a hang-up would be reported again and again.</summary>
+    /// <summary>Watches what can make progress now. Nothing is watched for nothing: a hang-up would be reported again
+    /// and again.</summary>
     void Rewatch()
     {
         if (!IsOpen) return;
@@ -119,7 +122,8 @@ public sealed class Connection : IDisposable
             Watch(ref _watchedInput, Transport.InputFd, input);
             Watch(ref _watchedOutput, Transport.OutputFd, output);
         }
-        if (input != FdEvents.None && Transport.HasInput) _loop.Post(() => { if (IsOpen && Transport.HasInput) ReadInput(); });
+        if (input != FdEvents.None && Transport.HasInput)
+            _loop.Post(() => { if (IsOpen && Transport.HasInput) ReadInput(); });
     }
 
     void Watch(ref int watched, int fd, FdEvents events)

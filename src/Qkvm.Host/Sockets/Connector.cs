@@ -3,9 +3,11 @@ using System.Net.Sockets;
 
 namespace Qkvm.Host.Sockets;
 
-/// <summary>Connects to an address without waiting, and again later where that is wanted. Main loop, under the machine lock.</summary>
+/// <summary>Connects to an address without waiting, and again later where that is wanted. Main loop, under the machine
+/// lock.</summary>
 /// <param name="reconnect">The pause between attempts; zero for one attempt alone.</param>
-public sealed class Connector(SocketAddress address, EventLoop loop, TimeSpan reconnect, Action<StreamSocket> onConnected, Action<string> onFailed) : IDisposable
+public sealed class Connector(SocketAddress address, EventLoop loop, TimeSpan reconnect,
+    Action<StreamSocket> onConnected, Action<string> onFailed) : IDisposable
 {
     Timer? _timer;
     int _pending = -1;
@@ -14,7 +16,8 @@ public sealed class Connector(SocketAddress address, EventLoop loop, TimeSpan re
     /// <summary>Begins an attempt: names are resolved on a pool thread, the rest goes on here.</summary>
     public void Start()
     {
-        if (address is not InternetAddress internet || internet.Host.Length == 0 || IPAddress.TryParse(internet.Host, out _)) { Try(Names(address)); return; }
+        if (address is not InternetAddress internet || internet.Host.Length == 0
+            || IPAddress.TryParse(internet.Host, out _)) { Try(Names(address)); return; }
         _ = Task.Run(() =>
         {
             try
@@ -62,8 +65,10 @@ public sealed class Connector(SocketAddress address, EventLoop loop, TimeSpan re
 
     static byte[][] Names(SocketAddress address) => address switch
     {
-        InternetAddress internet => [.. internet.Resolve(listening: false).Select(one => SocketName.Encode(one, internet.Port))],
-        UnixAddress unix => [SocketName.Encode(unix) ?? throw new HostException($"cannot connect to {unix}", Libc.ENameTooLong)],
+        InternetAddress internet =>
+            [.. internet.Resolve(listening: false).Select(one => SocketName.Encode(one, internet.Port))],
+        UnixAddress unix =>
+            [SocketName.Encode(unix) ?? throw new HostException($"cannot connect to {unix}", Libc.ENameTooLong)],
         VsockAddress vsock => [SocketName.Encode(vsock)],
         _ => [],
     };

@@ -3,7 +3,8 @@ using System.Net.Sockets;
 
 namespace Qkvm.Host.Sockets;
 
-/// <summary>Listens at an address, on each interface that it names, and hands clients over. Main loop, under the machine lock.</summary>
+/// <summary>Listens at an address, on each interface that it names, and hands clients over. Main loop, under the
+/// machine lock.</summary>
 public sealed class Listener : IDisposable
 {
     const int SocketLevel = 1, ReuseAddress = 2, Ipv6Level = 41, Ipv6Only = 26;
@@ -67,7 +68,8 @@ public sealed class Listener : IDisposable
             for (int i = 0; i < _sockets.Count; i++) polled[i] = new PollFd { Fd = _sockets[i], Events = readable };
             Libc.poll(polled, (nuint)_sockets.Count, -1);
             for (int i = 0; i < _sockets.Count; i++)
-                if (polled[i].Occurred != 0 && StreamSocket.Accept(_sockets[i]) is >= 0 and var client) return new StreamSocket(client);
+                if (polled[i].Occurred != 0 && StreamSocket.Accept(_sockets[i]) is >= 0 and var client)
+                    return new StreamSocket(client);
         }
     }
 
@@ -84,7 +86,8 @@ public sealed class Listener : IDisposable
         if (client >= 0) _onClient(new StreamSocket(client));      // otherwise it was gone before we looked
     }
 
-    /// <summary>The first port of the range that is free on all addresses; a host without one of the families uses the other.</summary>
+    /// <summary>The first port of the range that is free on all addresses; a host without one of the families uses the
+    /// other.</summary>
     void ListenAt(InternetAddress address, int backlog)
     {
         IReadOnlyList<IPAddress> all = address.Resolve(listening: true);
@@ -92,7 +95,8 @@ public sealed class Listener : IDisposable
         {
             int failure = TryPort(address, all, port, backlog);
             if (failure == 0) return;
-            if (failure != Libc.EAddrInUse || port >= (address.Last ?? address.Port)) throw new HostException($"cannot listen on {address}", failure);
+            if (failure != Libc.EAddrInUse || port >= (address.Last ?? address.Port))
+                throw new HostException($"cannot listen on {address}", failure);
         }
     }
 
@@ -126,7 +130,8 @@ public sealed class Listener : IDisposable
     /// <returns>The file to delete at the end.</returns>
     string? ListenAt(UnixAddress address, int backlog)
     {
-        byte[] name = SocketName.Encode(address) ?? throw new HostException($"cannot listen on {address}", Libc.ENameTooLong);
+        byte[] name = SocketName.Encode(address)
+            ?? throw new HostException($"cannot listen on {address}", Libc.ENameTooLong);
         if (!address.IsAbstract) RemoveStale(address.Path, name);
         Add(SocketName.Unix, name, backlog, $"{address}");
         return address.IsAbstract ? null : address.Path;
@@ -137,12 +142,14 @@ public sealed class Listener : IDisposable
         int fd = StreamSocket.Open(family);
         if (fd < 0) throw new HostException($"cannot listen on {shown}", Libc.Errno);
         _sockets.Add(fd);
-        if (StreamSocket.Bind(fd, name) < 0 || Libc.listen(fd, backlog) < 0) throw new HostException($"cannot listen on {shown}", Libc.Errno);
+        if (StreamSocket.Bind(fd, name) < 0 || Libc.listen(fd, backlog) < 0)
+            throw new HostException($"cannot listen on {shown}", Libc.Errno);
     }
 
     void Inherit(int fd)
     {
-        if (StreamSocket.Listens(fd) != true) throw new HostException($"descriptor {fd} is no listening socket", Libc.EInval);
+        if (StreamSocket.Listens(fd) != true)
+            throw new HostException($"descriptor {fd} is no listening socket", Libc.EInval);
         const int getFlags = 3, setFlags = 4, setDescriptorFlags = 2, closeOnExec = 1;
         Libc.fcntl(fd, setFlags, Libc.fcntl(fd, getFlags, 0) | Libc.ONonBlock);
         Libc.fcntl(fd, setDescriptorFlags, closeOnExec);
@@ -155,7 +162,8 @@ public sealed class Listener : IDisposable
         _sockets.Clear();
     }
 
-    /// <summary>A socket file that nobody listens on any more is in the way; one in use stays, and so does any other file.</summary>
+    /// <summary>A socket file that nobody listens on any more is in the way; one in use stays, and so does any other
+    /// file.</summary>
     static void RemoveStale(string path, byte[] name)
     {
         int opened = Libc.open(path, Libc.ORdOnly | Libc.ONonBlock | Libc.OCloexec, 0);

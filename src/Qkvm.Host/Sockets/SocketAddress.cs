@@ -15,7 +15,8 @@ public abstract record SocketAddress
 /// <param name="Host">A name, a literal, or empty: all interfaces, or this machine for a client.</param>
 /// <param name="Last">Ports from Port to this one are tried in turn.</param>
 /// <param name="Ipv4">Null: whatever the host has.</param>
-public sealed record InternetAddress(string Host, int Port, int? Last = null, bool? Ipv4 = null, bool? Ipv6 = null) : SocketAddress
+public sealed record InternetAddress(string Host, int Port, int? Last = null, bool? Ipv4 = null, bool? Ipv6 = null)
+    : SocketAddress
 {
     protected override string Text => $"{(Host.Contains(':') ? $"[{Host}]" : Host)}:{Port}";
 
@@ -30,7 +31,8 @@ public sealed record InternetAddress(string Host, int Port, int? Last = null, bo
     }
 
     /// <summary>A family that one of ipv4= and ipv6= asks for alone excludes the other.</summary>
-    bool Fits(IPAddress address) => address.AddressFamily == AddressFamily.InterNetworkV6 ? Ipv6 ?? Ipv4 != true : Ipv4 ?? Ipv6 != true;
+    bool Fits(IPAddress address) => address.AddressFamily == AddressFamily.InterNetworkV6 ? Ipv6 ?? Ipv4 != true : Ipv4
+        ?? Ipv6 != true;
 }
 
 /// <param name="IsAbstract">In Linux's name space without files.</param>

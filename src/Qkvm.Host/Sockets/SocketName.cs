@@ -35,7 +35,8 @@ public sealed record SocketName(string Family, string Host, string Service)
     {
         byte[] path = Encoding.UTF8.GetBytes(address.Path);
         if (path.Length > MaxPath) return null;
-        byte[] name = [Unix, 0, .. address.IsAbstract ? (ReadOnlySpan<byte>)[0] : [], .. path, .. address.IsAbstract ? (ReadOnlySpan<byte>)[] : [0]];
+        byte[] name = [Unix, 0, .. address.IsAbstract ? (ReadOnlySpan<byte>)[0] : [], .. path, .. address.IsAbstract
+            ? (ReadOnlySpan<byte>)[] : [0]];
         return name;
     }
 
@@ -53,14 +54,18 @@ public sealed record SocketName(string Family, string Host, string Service)
         if (name.Length < 2) return new SocketName("", "", "");
         switch (BinaryPrimitives.ReadUInt16LittleEndian(name))
         {
-            case Inet: return new SocketName("ipv4", $"{new IPAddress(name.Slice(4, 4))}", $"{BinaryPrimitives.ReadUInt16BigEndian(name[2..])}");
-            case Inet6: return new SocketName("ipv6", $"{new IPAddress(name.Slice(8, 16))}", $"{BinaryPrimitives.ReadUInt16BigEndian(name[2..])}");
+            case Inet: return new SocketName("ipv4", $"{new IPAddress(name.Slice(4, 4))}",
+                $"{BinaryPrimitives.ReadUInt16BigEndian(name[2..])}");
+            case Inet6: return new SocketName("ipv6", $"{new IPAddress(name.Slice(8, 16))}",
+                $"{BinaryPrimitives.ReadUInt16BigEndian(name[2..])}");
             case Vsock:
-                return new SocketName("vsock", $"{BinaryPrimitives.ReadUInt32LittleEndian(name[8..])}", $"{BinaryPrimitives.ReadUInt32LittleEndian(name[4..])}");
+                return new SocketName("vsock", $"{BinaryPrimitives.ReadUInt32LittleEndian(name[8..])}",
+                    $"{BinaryPrimitives.ReadUInt32LittleEndian(name[4..])}");
             case Unix:
                 ReadOnlySpan<byte> path = name[2..];
                 bool isAbstract = path.Length > 1 && path[0] == 0;
-                return new SocketName("unix", "", isAbstract ? "@" + Encoding.UTF8.GetString(path[1..]) : Encoding.UTF8.GetString(path).TrimEnd('\0'));
+                return new SocketName("unix", "", isAbstract ? "@" + Encoding.UTF8.GetString(path[1..])
+                    : Encoding.UTF8.GetString(path).TrimEnd('\0'));
             default: return new SocketName("", "", "");
         }
     }

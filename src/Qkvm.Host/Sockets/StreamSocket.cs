@@ -1,6 +1,7 @@
 namespace Qkvm.Host.Sockets;
 
-/// <summary>A connected stream socket: TCP, UNIX or vsock. Descriptors that come with bytes wait until somebody takes them.</summary>
+/// <summary>A connected stream socket: TCP, UNIX or vsock. Descriptors that come with bytes wait until somebody takes
+/// them.</summary>
 /// <remarks>SAFETY: kernel structures live on the stack for the time of one call; buffers are pinned for it.</remarks>
 public sealed unsafe class StreamSocket : ITransport
 {
@@ -40,12 +41,15 @@ public sealed unsafe class StreamSocket : ITransport
         fixed (byte* data = buffer)
         {
             var vector = new MessageVector { Base = data, Length = (nuint)buffer.Length };
-            var message = new MessageHeader { Vectors = &vector, VectorCount = 1, Control = control, ControlLength = controlLength };
+            var message = new MessageHeader { Vectors = &vector, VectorCount = 1, Control = control,
+                ControlLength = controlLength };
             nint n = Libc.recvmsg(_fd, &message, CloseOnExec);
             if (n < 0) return -Libc.Errno;
             var header = (ControlHeader*)control;
-            if (message.ControlLength >= (nuint)sizeof(ControlHeader) && header->Level == ControlHeader.SolSocket && header->Type == ControlHeader.ScmRights)
-                Keep(new ReadOnlySpan<int>(control + sizeof(ControlHeader), (int)(header->Length - (nuint)sizeof(ControlHeader)) / sizeof(int)));
+            if (message.ControlLength >= (nuint)sizeof(ControlHeader) && header->Level == ControlHeader.SolSocket
+                && header->Type == ControlHeader.ScmRights)
+                Keep(new ReadOnlySpan<int>(control + sizeof(ControlHeader),
+                    (int)(header->Length - (nuint)sizeof(ControlHeader)) / sizeof(int)));
             return (int)n;
         }
     }
@@ -64,12 +68,14 @@ public sealed unsafe class StreamSocket : ITransport
     {
         byte* control = stackalloc byte[24];
         var header = (ControlHeader*)control;
-        *header = new ControlHeader { Length = (nuint)sizeof(ControlHeader) + sizeof(int), Level = ControlHeader.SolSocket, Type = ControlHeader.ScmRights };
+        *header = new ControlHeader { Length = (nuint)sizeof(ControlHeader) + sizeof(int),
+            Level = ControlHeader.SolSocket, Type = ControlHeader.ScmRights };
         *(int*)(header + 1) = descriptor;
         fixed (byte* start = data)
         {
             var vector = new MessageVector { Base = start, Length = (nuint)data.Length };
-            var message = new MessageHeader { Vectors = &vector, VectorCount = 1, Control = control, ControlLength = 24 };
+            var message = new MessageHeader { Vectors = &vector, VectorCount = 1, Control = control,
+                ControlLength = 24 };
             nint n = Libc.sendmsg(_fd, &message, NoSignal);
             return n >= 0 ? (int)n : -Libc.Errno;
         }
@@ -100,7 +106,8 @@ public sealed unsafe class StreamSocket : ITransport
 
     internal static int Accept(int listener) => Libc.accept4(listener, null, null, NonBlocking | SocketCloseOnExec);
 
-    internal static void SetOption(int fd, int level, int option, int value) => Libc.setsockopt(fd, level, option, &value, sizeof(int));
+    internal static void SetOption(int fd, int level, int option, int value) =>
+        Libc.setsockopt(fd, level, option, &value, sizeof(int));
 
     /// <summary>The errno of a connection that was under way.</summary>
     internal static int ErrorOf(int fd) => Option(fd, ErrorOption) ?? Libc.Errno;
@@ -113,7 +120,8 @@ public sealed unsafe class StreamSocket : ITransport
         byte* name = stackalloc byte[SocketName.MaxLength];
         uint length = SocketName.MaxLength;
         int result = peer ? Libc.getpeername(fd, name, &length) : Libc.getsockname(fd, name, &length);
-        return SocketName.Decode(new ReadOnlySpan<byte>(name, result < 0 ? 0 : (int)Math.Min(length, SocketName.MaxLength)));
+        return SocketName.Decode(new ReadOnlySpan<byte>(name, result < 0 ? 0
+            : (int)Math.Min(length, SocketName.MaxLength)));
     }
 
     static int? Option(int fd, int option)
@@ -123,7 +131,8 @@ public sealed unsafe class StreamSocket : ITransport
         return Libc.getsockopt(fd, SocketLevel, option, &value, &length) < 0 ? null : value;
     }
 
-    /// <summary>Those that nobody took before the next ones came are closed: a flood of them cannot use up ours.</summary>
+    /// <summary>Those that nobody took before the next ones came are closed: a flood of them cannot use up
+    /// ours.</summary>
     void Keep(ReadOnlySpan<int> descriptors)
     {
         CloseDescriptors();

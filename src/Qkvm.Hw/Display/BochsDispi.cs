@@ -3,19 +3,19 @@ using Qkvm.Core.State;
 
 namespace Qkvm.Hw.Display;
 
-/// <summary>The Bochs VBE interface: index at port 1CEh, data at 1CFh or 1D0h. Spec: Bochs VBE Extensions, "DISPI interface",
-/// version B0C5h; and QEMU's docs/specs/standard-vga.txt for the same registers in BAR 2.</summary>
+/// <summary>The Bochs VBE interface: index at port 1CEh, data at 1CFh or 1D0h. Spec: Bochs VBE Extensions, "DISPI
+/// interface", version B0C5h; and QEMU's docs/specs/standard-vga.txt for the same registers in BAR 2.</summary>
 /// <param name="memorySize">Bytes of video memory.</param>
 /// <param name="changed">The mode or the bank changed.</param>
 public sealed class BochsDispi(uint memorySize, Action changed) : IRegisterBank
 {
-    /// <summary>The data port is at 1CFh for most guests and at 1D0h for those that want it aligned; the last port is the
-    /// upper half of words there.</summary>
+    /// <summary>The data port is at 1CFh for most guests and at 1D0h for those that want it aligned; the last port is
+    /// the upper half of words there.</summary>
     public const ulong IndexPort = 0x1CE, PortCount = 4;
 
     // Registers
-    const int Id = 0, XResolution = 1, YResolution = 2, BitsPerPixel = 3, EnableRegister = 4, Bank = 5, VirtualWidth = 6,
-        VirtualHeight = 7, XOffset = 8, YOffset = 9, VideoMemory64K = 0xA, Count = 0xB;
+    const int Id = 0, XResolution = 1, YResolution = 2, BitsPerPixel = 3, EnableRegister = 4, Bank = 5,
+        VirtualWidth = 6, VirtualHeight = 7, XOffset = 8, YOffset = 9, VideoMemory64K = 0xA, Count = 0xB;
     const ushort Enabled = 1, GetCapabilities = 2, WideDac = 0x20, KeepMemory = 0x80;
     const ushort OldestId = 0xB0C0, NewestId = 0xB0C5;
     const ushort MaxX = 16000, MaxY = 12000, MaxBits = 32;
@@ -127,6 +127,7 @@ public sealed class BochsDispi(uint memorySize, Action changed) : IRegisterBank
         uint maxHeight = Math.Min(memorySize / Pitch, ushort.MaxValue);
         _registers[YResolution] = (ushort)Math.Clamp(_registers[YResolution], 1, Math.Min(MaxY, maxHeight));
         _registers[VirtualHeight] = (ushort)maxHeight;
-        if (Start + (ulong)Pitch * _registers[YResolution] > memorySize) (_registers[XOffset], _registers[YOffset]) = (0, 0);
+        if (Start + (ulong)Pitch * _registers[YResolution] > memorySize)
+            (_registers[XOffset], _registers[YOffset]) = (0, 0);
     }
 }

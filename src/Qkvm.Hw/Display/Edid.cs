@@ -2,8 +2,9 @@ using System.Buffers.Binary;
 
 namespace Qkvm.Hw.Display;
 
-/// <summary>The identification of a monitor that prefers one resolution and shows the usual ones up to a largest. Spec: VESA
-/// Enhanced EDID Standard, release A, revision 2 (EDID 1.4), section 3; the section of each part is beside it.</summary>
+/// <summary>The identification of a monitor that prefers one resolution and shows the usual ones up to a largest. Spec:
+/// VESA Enhanced EDID Standard, release A, revision 2 (EDID 1.4), section 3; the section of each part is beside
+/// it.</summary>
 public static class Edid
 {
     public const int Size = 128;
@@ -11,8 +12,8 @@ public static class Edid
     /// <summary>A detailed timing has 12 bits for each direction.</summary>
     public const int MaxResolution = 4095;
 
-    const int ManufacturerAt = 8, YearAt = 17, VersionAt = 18, InputAt = 20, ColorsAt = 25, EstablishedAt = 35, StandardAt = 38, TimingAt = 54,
-        DescriptorSize = 18, ChecksumAt = 127;
+    const int ManufacturerAt = 8, YearAt = 17, VersionAt = 18, InputAt = 20, ColorsAt = 25, EstablishedAt = 35,
+        StandardAt = 38, TimingAt = 54, DescriptorSize = 18, ChecksumAt = 127;
     const int DotsPerInch = 100, RefreshRate = 60, MaxClock = 65_535;  // 10 kHz
     const int BaseYear = 1990, Year = 2026;
     const byte RangeLimits = 0xFD, ProductName = 0xFC, Dummy = 0x10;
@@ -26,7 +27,8 @@ public static class Edid
 
     /// <summary>Section 3.9, "Standard Timings": up to eight, with the code of their aspect ratio.</summary>
     static readonly (int Width, int Height, byte Aspect)[] s_standard =
-        [(1920, 1200, 0), (1920, 1080, 3), (1680, 1050, 0), (1600, 1200, 1), (1440, 900, 0), (1280, 1024, 2), (1280, 720, 3), (1152, 864, 1)];
+        [(1920, 1200, 0), (1920, 1080, 3), (1680, 1050, 0), (1600, 1200, 1), (1440, 900, 0), (1280, 1024, 2),
+            (1280, 720, 3), (1152, 864, 1)];
 
     /// <summary>The 128 bytes of a display without extension blocks.</summary>
     /// <param name="width">In pixels, up to <see cref="MaxResolution"/>, as is the height.</param>
@@ -67,13 +69,15 @@ public static class Edid
         bool Fits(int w, int h) => (maxWidth == 0 || w <= maxWidth) && (maxHeight == 0 || h <= maxHeight);
     }
 
-    /// <summary>Section 3.10.2, "Detailed Timing Descriptor": short pauses, as between the lines of flat screens.</summary>
+    /// <summary>Section 3.10.2, "Detailed Timing Descriptor": short pauses, as between the lines of flat
+    /// screens.</summary>
     static void WriteTiming(Span<byte> timing, int width, int height)
     {
         const int Blank = 160, FrontPorch = 48, Sync = 32, VerticalFrontPorch = 3, VerticalSync = 6;
         int verticalBlank = Math.Max(height / 28, VerticalFrontPorch + VerticalSync + 6);
         long clock = (long)(width + Blank) * (height + verticalBlank) * RefreshRate / 10_000;
-        BinaryPrimitives.WriteUInt16LittleEndian(timing, (ushort)Math.Min(clock, MaxClock)); // huge ones are shown more slowly
+        // huge ones are shown more slowly
+        BinaryPrimitives.WriteUInt16LittleEndian(timing, (ushort)Math.Min(clock, MaxClock));
         (timing[2], timing[3], timing[4]) = Split(width, Blank);
         (timing[5], timing[6], timing[7]) = Split(height, verticalBlank);
         (timing[8], timing[9], timing[10]) = (FrontPorch, Sync, VerticalFrontPorch << 4 | VerticalSync);
@@ -81,7 +85,8 @@ public static class Edid
         (timing[12], timing[13], timing[14]) = Split(widthInMillimetres, heightInMillimetres);
         timing[17] = 0x18;                                         // digital separate sync
 
-        static (byte, byte, byte) Split(int first, int second) => ((byte)first, (byte)second, (byte)(first >> 8 << 4 | second >> 8));
+        static (byte, byte, byte) Split(int first, int second) =>
+            ((byte)first, (byte)second, (byte)(first >> 8 << 4 | second >> 8));
     }
 
     /// <summary>Section 3.10.3.3, "Display Range Limits": 50 to 125 Hz, 30 to 160 kHz, 660 MHz, no formula.</summary>
@@ -99,7 +104,8 @@ public static class Edid
         return descriptors.Slice(index * DescriptorSize + 5, 13);
     }
 
-    static ushort PnpId(string letters) => (ushort)((letters[0] - '@') << 10 | (letters[1] - '@') << 5 | letters[2] - '@');
+    static ushort PnpId(string letters) =>
+        (ushort)((letters[0] - '@') << 10 | (letters[1] - '@') << 5 | letters[2] - '@');
     static int Millimetres(int pixels) => pixels * 254 / (DotsPerInch * 10);
     static byte Centimetres(int pixels) => (byte)Math.Min(Millimetres(pixels) / 10, byte.MaxValue);
 

@@ -8,7 +8,8 @@ using Qkvm.Host;
 
 namespace Qkvm.Hw.Display;
 
-/// <summary>QEMU's standard VGA on PCI: VGA, Bochs VBE, linear framebuffer. Spec: QEMU docs/specs/standard-vga.txt.</summary>
+/// <summary>QEMU's standard VGA on PCI: VGA, Bochs VBE, linear framebuffer. Spec: QEMU
+/// docs/specs/standard-vga.txt.</summary>
 /// <remarks>Deviations: the framebuffer is little endian alone; resolutions beyond 4095 cannot be preferred.</remarks>
 public sealed class StdVga : PciDevice, IDisplaySource
 {
@@ -46,7 +47,8 @@ public sealed class StdVga : PciDevice, IDisplaySource
     {
         ulong size = properties.Number("vgamem_mb") << 20;
         if (!System.Numerics.BitOperations.IsPow2(size) || size is < (1 << 20) or > (256 << 20))
-            throw new ConfigurationException($"{properties.Owner}: vgamem_mb={size >> 20}: expects a power of two from 1 to 256");
+            throw new ConfigurationException($"{properties.Owner}: vgamem_mb={size >> 20}: expects a power of two " +
+                "from 1 to 256");
         _ram = new GuestRam("vga.vram", size);
         _dispi = new BochsDispi((uint)size, OnModeChanged);
         _window = new VgaMemory(_registers, _ram);
@@ -55,9 +57,13 @@ public sealed class StdVga : PciDevice, IDisplaySource
         Bar(0, MemoryRegion.OfRam("vga.vram", _ram, 0, size), BarKind.Prefetchable32);
         if (properties.Bool("mmio")) Bar(2, Mmio(properties), BarKind.Memory32);
         foreach (var (port, count) in VgaRegisters.Ports)
-            board.Ports.Map(port, MemoryRegion.Io("vga", count, new Shifted(_registers, port - VgaRegisters.FirstPort), AccessSizes.Bytes));
-        board.Ports.Map(BochsDispi.IndexPort, MemoryRegion.Io("vbe", BochsDispi.PortCount, _dispi, new AccessSizes(1, 4, 1, 2)));
-        board.Pci.MemorySpace.Map(VgaMemory.Window, MemoryRegion.Io("vga-lowmem", VgaMemory.WindowSize, _window, AccessSizes.Bytes), 1);
+            board.Ports.Map(port,
+                MemoryRegion.Io("vga", count, new Shifted(_registers, port - VgaRegisters.FirstPort),
+                AccessSizes.Bytes));
+        board.Ports.Map(BochsDispi.IndexPort,
+            MemoryRegion.Io("vbe", BochsDispi.PortCount, _dispi, new AccessSizes(1, 4, 1, 2)));
+        board.Pci.MemorySpace.Map(VgaMemory.Window,
+            MemoryRegion.Io("vga-lowmem", VgaMemory.WindowSize, _window, AccessSizes.Bytes), 1);
         board.AddDisplay(this);
         Reset();
     }
@@ -104,11 +110,14 @@ public sealed class StdVga : PciDevice, IDisplaySource
     {
         var container = MemoryRegion.Container("vga.mmio", MmioSize);
         if (properties.Bool("edid"))
-            container.Map(MmioEdid, MemoryRegion.Io("vga.mmio-edid", MmioEdidSize, new Blob(Identify(properties)), AccessSizes.Bytes));
+            container.Map(MmioEdid,
+                MemoryRegion.Io("vga.mmio-edid", MmioEdidSize, new Blob(Identify(properties)), AccessSizes.Bytes));
         var ports = new Shifted(_registers, MmioVgaFirstPort - VgaRegisters.FirstPort);
         container.Map(MmioVga, MemoryRegion.Io("vga.mmio-ports", MmioVgaSize, ports, AccessSizes.Bytes));
-        container.Map(MmioDispi, MemoryRegion.Io("vga.mmio-dispi", 0x16, new DispiRegisters(_dispi), new AccessSizes(1, 4, 2, 2)));
-        container.Map(MmioExtended, MemoryRegion.Io("vga.mmio-extended", 8, new Extended(), new AccessSizes(1, 4, 4, 4)));
+        container.Map(MmioDispi,
+            MemoryRegion.Io("vga.mmio-dispi", 0x16, new DispiRegisters(_dispi), new AccessSizes(1, 4, 2, 2)));
+        container.Map(MmioExtended,
+            MemoryRegion.Io("vga.mmio-extended", 8, new Extended(), new AccessSizes(1, 4, 4, 4)));
         return container;
     }
 

@@ -4,10 +4,11 @@ using Qkvm.Host;
 
 namespace Qkvm.Hw.Display;
 
-/// <summary>The window at A0000h to BFFFFh: planes, latches, write modes. Spec: as <see cref="VgaRegisters"/>, "Graphics
-/// Controller". The four planes lie interleaved in video memory: byte a of plane p at 4a + p; chain-4 addresses are its own.</summary>
-/// <remarks>Deviations: chain-4 and odd/even addresses are packed (the chip leaves gaps in its planes), and such writes ignore
-/// write mode, rotation, logic and bit mask, as QEMU does. A read loads the latches in every mode.</remarks>
+/// <summary>The window at A0000h to BFFFFh: planes, latches, write modes. Spec: as <see cref="VgaRegisters"/>,
+/// "Graphics Controller". The four planes lie interleaved in video memory: byte a of plane p at 4a + p; chain-4
+/// addresses are its own.</summary>
+/// <remarks>Deviations: chain-4 and odd/even addresses are packed (the chip leaves gaps in its planes), and such writes
+/// ignore write mode, rotation, logic and bit mask, as QEMU does. A read loads the latches in every mode.</remarks>
 public sealed class VgaMemory(VgaRegisters registers, GuestRam ram) : IRegisterBank
 {
     public const ulong Window = 0xA0000, WindowSize = 0x20000;
@@ -38,8 +39,10 @@ public sealed class VgaMemory(VgaRegisters registers, GuestRam ram) : IRegisterB
         if (IsChained) return Load(address);
         if ((graphics[VgaRegisters.GraphicsMode] & OddEven) != 0) return Load(OddEvenPlace(address));
         _latch = address * 4UL + 4 <= ram.Size ? (uint)ram.Read(address * 4UL, 4) : 0;
-        if ((graphics[VgaRegisters.GraphicsMode] & ReadCompare) == 0) return (byte)(_latch >> (graphics[VgaRegisters.ReadMapSelect] & 3) * 8);
-        uint differs = (_latch ^ Spread(graphics[VgaRegisters.ColorCompare])) & Spread(graphics[VgaRegisters.ColorDontCare]);
+        if ((graphics[VgaRegisters.GraphicsMode] & ReadCompare) == 0)
+            return (byte)(_latch >> (graphics[VgaRegisters.ReadMapSelect] & 3) * 8);
+        uint differs = (_latch ^ Spread(graphics[VgaRegisters.ColorCompare]))
+            & Spread(graphics[VgaRegisters.ColorDontCare]);
         differs |= differs >> 16;
         differs |= differs >> 8;
         return (byte)~differs;
@@ -103,7 +106,8 @@ public sealed class VgaMemory(VgaRegisters registers, GuestRam ram) : IRegisterB
     }
 
     /// <summary>A bit a plane to a byte a plane.</summary>
-    static uint Spread(byte planes) => ((planes & 1u) | (planes & 2u) << 7 | (planes & 4u) << 14 | (planes & 8u) << 21) * 0xFF;
+    static uint Spread(byte planes) =>
+        ((planes & 1u) | (planes & 2u) << 7 | (planes & 4u) << 14 | (planes & 8u) << 21) * 0xFF;
 
     /// <summary>Which part of the window is in use, "Miscellaneous Register"; false where it is not.</summary>
     bool TryPlace(uint offset, out uint address)
@@ -121,7 +125,8 @@ public sealed class VgaMemory(VgaRegisters registers, GuestRam ram) : IRegisterB
         return inside;
     }
 
-    uint OddEvenPlace(uint address) => (address & ~1u) << 1 | (uint)(registers.Graphics[VgaRegisters.ReadMapSelect] & 2) | address & 1;
+    uint OddEvenPlace(uint address) =>
+        (address & ~1u) << 1 | (uint)(registers.Graphics[VgaRegisters.ReadMapSelect] & 2) | address & 1;
 
     bool IsChained => IsLinear || (registers.Sequencer[VgaRegisters.MemoryMode] & Chain4) != 0;
 

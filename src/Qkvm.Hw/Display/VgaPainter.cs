@@ -5,9 +5,10 @@ using Qkvm.Host;
 namespace Qkvm.Hw.Display;
 
 /// <summary>Turns registers and video memory into a picture: text, planar, CGA and packed pixels of VGA, and the linear
-/// modes of VBE. Reads only. Spec: as <see cref="VgaRegisters"/>, "CRT Controller" and "Attribute Controller".</summary>
-/// <remarks>The picture has the dots of the screen: a low resolution is doubled as the chip doubles it. Deviations: nothing
-/// blinks, no panning by pixels or bytes, no overscan; text ignores the split screen.</remarks>
+/// modes of VBE. Reads only. Spec: as <see cref="VgaRegisters"/>, "CRT Controller" and "Attribute
+/// Controller".</summary>
+/// <remarks>The picture has the dots of the screen: a low resolution is doubled as the chip doubles it. Deviations:
+/// nothing blinks, no panning by pixels or bytes, no overscan; text ignores the split screen.</remarks>
 sealed class VgaPainter(VgaRegisters registers, BochsDispi dispi, GuestRam ram)
 {
     const int MaxPixels = 1 << 24;                                 // of a VBE picture: what is below is left out
@@ -37,14 +38,18 @@ sealed class VgaPainter(VgaRegisters registers, BochsDispi dispi, GuestRam ram)
 
     byte[] Crtc => registers.Crtc;
     int Columns => Crtc[VgaRegisters.HorizontalDisplayEnd] + 1;
-    int Lines => 1 + (Crtc[VgaRegisters.VerticalDisplayEnd] | (Crtc[VgaRegisters.Overflow] & 2) << 7 | (Crtc[VgaRegisters.Overflow] & 0x40) << 3);
+    int Lines =>
+        1 + (Crtc[VgaRegisters.VerticalDisplayEnd] | (Crtc[VgaRegisters.Overflow] & 2) << 7
+        | (Crtc[VgaRegisters.Overflow] & 0x40) << 3);
     int StartAddress => Crtc[VgaRegisters.StartAddressHigh] << 8 | Crtc[VgaRegisters.StartAddressLow];
     int RowHeight => (Crtc[VgaRegisters.MaximumScanLine] & 31) + 1;
     int LineScale => (Crtc[VgaRegisters.MaximumScanLine] & DoubleScan) != 0 ? 2 : 1;
     int DotScale => (registers.Sequencer[VgaRegisters.ClockingMode] & HalfClock) != 0 ? 2 : 1;
 
     /// <summary>The scan line after which the picture starts again from address 0 (split screen).</summary>
-    int SplitLine => Crtc[VgaRegisters.LineCompare] | (Crtc[VgaRegisters.Overflow] & 0x10) << 4 | (Crtc[VgaRegisters.MaximumScanLine] & 0x40) << 3;
+    int SplitLine =>
+        Crtc[VgaRegisters.LineCompare] | (Crtc[VgaRegisters.Overflow] & 0x10) << 4
+        | (Crtc[VgaRegisters.MaximumScanLine] & 0x40) << 3;
 
     /// <summary>A byte of each plane.</summary>
     uint Planes(int place) => (uint)ram.Read((ulong)(place & PlaneMask), 4);
@@ -52,7 +57,8 @@ sealed class VgaPainter(VgaRegisters registers, BochsDispi dispi, GuestRam ram)
     /// <summary>The sixteen colours of the attribute controller.</summary>
     void AttributeColors()
     {
-        byte mode = registers.Attribute[VgaRegisters.ModeControl], select = registers.Attribute[VgaRegisters.ColorSelect];
+        byte mode = registers.Attribute[VgaRegisters.ModeControl],
+            select = registers.Attribute[VgaRegisters.ColorSelect];
         for (int i = 0; i < 16; i++)
         {
             int index = registers.Attribute[i];
@@ -69,7 +75,8 @@ sealed class VgaPainter(VgaRegisters registers, BochsDispi dispi, GuestRam ram)
     void PaintText(FrameBuffer target)
     {
         AttributeColors();
-        int columns = Columns, cellHeight = RowHeight, rows = Math.Max(1, Lines / LineScale / cellHeight), pitch = Crtc[VgaRegisters.Offset] * 2;
+        int columns = Columns, cellHeight = RowHeight, rows = Math.Max(1, Lines / LineScale / cellHeight),
+            pitch = Crtc[VgaRegisters.Offset] * 2;
         int cellWidth = (registers.Sequencer[VgaRegisters.ClockingMode] & EightDots) != 0 ? 8 : 9;
         target.Resize(columns * cellWidth * DotScale, rows * cellHeight * LineScale);
         int cursor = Crtc[VgaRegisters.CursorHigh] << 8 | Crtc[VgaRegisters.CursorLow];
@@ -79,7 +86,8 @@ sealed class VgaPainter(VgaRegisters registers, BochsDispi dispi, GuestRam ram)
             {
                 int cell = StartAddress + row * pitch + column;
                 uint planes = Planes(cell * 4);
-                Cell(target, column * cellWidth, row * cellHeight, cellWidth, (byte)planes, (byte)(planes >> 8), cell == cursor);
+                Cell(target, column * cellWidth, row * cellHeight, cellWidth, (byte)planes, (byte)(planes >> 8),
+                    cell == cursor);
             }
         for (int y = target.Height - 1; y >= 0; y--) Widen(target, y, columns * cellWidth);
     }
@@ -106,7 +114,8 @@ sealed class VgaPainter(VgaRegisters registers, BochsDispi dispi, GuestRam ram)
     /// <summary>Maps 0 to 3 lie 16 KiB apart, 4 to 7 in the gaps.</summary>
     static int FontOffset(int map) => (map & 3) * 0x4000 + (map >> 2) * 0x2000;
 
-    /// <summary>Brings a text line that was painted small at the top left to the dots of the screen, from below upwards.</summary>
+    /// <summary>Brings a text line that was painted small at the top left to the dots of the screen, from below
+    /// upwards.</summary>
     void Widen(FrameBuffer target, int y, int width)
     {
         if (LineScale == 2) target.Row(y / 2)[..width].CopyTo(target.Row(y));
@@ -138,8 +147,8 @@ sealed class VgaPainter(VgaRegisters registers, BochsDispi dispi, GuestRam ram)
         }
     }
 
-    /// <summary>Where a scan line begins. CGA's and Hercules' lines lie apart: address bits 13 and 14 come from the row scan
-    /// counter; in word mode odd and even bytes share an address here, which halves the distance.</summary>
+    /// <summary>Where a scan line begins. CGA's and Hercules' lines lie apart: address bits 13 and 14 come from the row
+    /// scan counter; in word mode odd and even bytes share an address here, which halves the distance.</summary>
     int LineAddress(int y, int start)
     {
         y /= LineScale;
@@ -173,7 +182,8 @@ sealed class VgaPainter(VgaRegisters registers, BochsDispi dispi, GuestRam ram)
         }
     }
 
-    /// <summary>Two bits a pixel from planes 0 and 1, a byte of each in turn; planes 2 and 3 add the upper two.</summary>
+    /// <summary>Two bits a pixel from planes 0 and 1, a byte of each in turn; planes 2 and 3 add the upper
+    /// two.</summary>
     void CgaRow(Span<uint> pixels, int at)
     {
         byte enabled = registers.Attribute[VgaRegisters.ColorPlaneEnable];
@@ -220,16 +230,20 @@ sealed class VgaPainter(VgaRegisters registers, BochsDispi dispi, GuestRam ram)
                 for (int x = 0; x < pixels.Length; x++) pixels[x] = _colors[source[x]];
                 break;
             case 15:
-                for (int x = 0; x < pixels.Length; x++) pixels[x] = From15(BinaryPrimitives.ReadUInt16LittleEndian(source[(x * 2)..]));
+                for (int x = 0; x < pixels.Length; x++)
+                    pixels[x] = From15(BinaryPrimitives.ReadUInt16LittleEndian(source[(x * 2)..]));
                 break;
             case 16:
-                for (int x = 0; x < pixels.Length; x++) pixels[x] = From16(BinaryPrimitives.ReadUInt16LittleEndian(source[(x * 2)..]));
+                for (int x = 0; x < pixels.Length; x++)
+                    pixels[x] = From16(BinaryPrimitives.ReadUInt16LittleEndian(source[(x * 2)..]));
                 break;
             case 24:
-                for (int x = 0; x < pixels.Length; x++) pixels[x] = source[x * 3] | (uint)source[x * 3 + 1] << 8 | (uint)source[x * 3 + 2] << 16;
+                for (int x = 0; x < pixels.Length; x++)
+                    pixels[x] = source[x * 3] | (uint)source[x * 3 + 1] << 8 | (uint)source[x * 3 + 2] << 16;
                 break;
             default:
-                for (int x = 0; x < pixels.Length; x++) pixels[x] = BinaryPrimitives.ReadUInt32LittleEndian(source[(x * 4)..]) & 0xFFFFFF;
+                for (int x = 0; x < pixels.Length; x++)
+                    pixels[x] = BinaryPrimitives.ReadUInt32LittleEndian(source[(x * 4)..]) & 0xFFFFFF;
                 break;
         }
     }

@@ -5,30 +5,32 @@ namespace Qkvm.Hw.Display;
 
 /// <summary>The registers of IBM's VGA at ports 3B0h to 3DFh. Spec: IBM Personal System/2 Hardware Interface Technical
 /// Reference, "Video Graphics Array"; names are its.</summary>
-/// <remarks>Deviations: no timing; Input Status 1 toggles display enable and vertical retrace at each read, so that loops
-/// that wait for either end. The attribute palette can be written whether or not Palette Address Source is set.</remarks>
+/// <remarks>Deviations: no timing; Input Status 1 toggles display enable and vertical retrace at each read, so that
+/// loops that wait for either end. The attribute palette can be written whether or not Palette Address Source is
+/// set.</remarks>
 public sealed class VgaRegisters : IRegisterBank
 {
     public const ulong FirstPort = 0x3B0, PortCount = 0x30;
 
     /// <summary>The ports that answer at all; those between belong to others (a printer port at 3BCh).</summary>
-    public static readonly (ulong Port, ulong Count)[] Ports = [(0x3B4, 2), (0x3BA, 1), (0x3C0, 0x10), (0x3D4, 2), (0x3DA, 1)];
+    public static readonly (ulong Port, ulong Count)[] Ports =
+        [(0x3B4, 2), (0x3BA, 1), (0x3C0, 0x10), (0x3D4, 2), (0x3DA, 1)];
 
     // Ports
-    const int CrtcIndexMono = 0x3B4, CrtcDataMono = 0x3B5, StatusMono = 0x3BA, AttributeIndex = 0x3C0, AttributeRead = 0x3C1,
-        MiscWrite = 0x3C2, SequencerIndex = 0x3C4, SequencerData = 0x3C5, PelMask = 0x3C6, PelReadIndex = 0x3C7, PelWriteIndex = 0x3C8,
-        PelData = 0x3C9, FeatureRead = 0x3CA, MiscRead = 0x3CC, GraphicsIndex = 0x3CE, GraphicsData = 0x3CF, CrtcIndexColor = 0x3D4,
-        CrtcDataColor = 0x3D5, StatusColor = 0x3DA;
+    const int CrtcIndexMono = 0x3B4, CrtcDataMono = 0x3B5, StatusMono = 0x3BA, AttributeIndex = 0x3C0,
+        AttributeRead = 0x3C1, MiscWrite = 0x3C2, SequencerIndex = 0x3C4, SequencerData = 0x3C5, PelMask = 0x3C6,
+        PelReadIndex = 0x3C7, PelWriteIndex = 0x3C8, PelData = 0x3C9, FeatureRead = 0x3CA, MiscRead = 0x3CC,
+        GraphicsIndex = 0x3CE, GraphicsData = 0x3CF, CrtcIndexColor = 0x3D4, CrtcDataColor = 0x3D5, StatusColor = 0x3DA;
 
     // Sequencer
     public const int ClockingMode = 1, MapMask = 2, CharacterMap = 3, MemoryMode = 4;
     // Graphics controller
-    public const int SetReset = 0, EnableSetReset = 1, ColorCompare = 2, DataRotate = 3, ReadMapSelect = 4, GraphicsMode = 5, Miscellaneous = 6,
-        ColorDontCare = 7, BitMask = 8;
+    public const int SetReset = 0, EnableSetReset = 1, ColorCompare = 2, DataRotate = 3, ReadMapSelect = 4,
+        GraphicsMode = 5, Miscellaneous = 6, ColorDontCare = 7, BitMask = 8;
     // CRT controller
-    public const int HorizontalDisplayEnd = 1, Overflow = 7, MaximumScanLine = 9, CursorStart = 0xA, CursorEnd = 0xB, StartAddressHigh = 0xC,
-        StartAddressLow = 0xD, CursorHigh = 0xE, CursorLow = 0xF, VerticalRetraceEnd = 0x11, VerticalDisplayEnd = 0x12, Offset = 0x13,
-        CrtcMode = 0x17, LineCompare = 0x18;
+    public const int HorizontalDisplayEnd = 1, Overflow = 7, MaximumScanLine = 9, CursorStart = 0xA, CursorEnd = 0xB,
+        StartAddressHigh = 0xC, StartAddressLow = 0xD, CursorHigh = 0xE, CursorLow = 0xF, VerticalRetraceEnd = 0x11,
+        VerticalDisplayEnd = 0x12, Offset = 0x13, CrtcMode = 0x17, LineCompare = 0x18;
     // Attribute controller
     public const int ModeControl = 0x10, ColorPlaneEnable = 0x12, ColorSelect = 0x14;
 
@@ -46,7 +48,8 @@ public sealed class VgaRegisters : IRegisterBank
     /// <summary>256 times red, green, blue.</summary>
     public readonly byte[] Palette = new byte[768];
     readonly byte[] _pelCache = new byte[3];
-    byte _sequencerIndex, _graphicsIndex, _attributeIndex, _crtcIndex, _misc, _feature, _status, _pelMask, _pelRead, _pelWrite, _pelPart;
+    byte _sequencerIndex, _graphicsIndex, _attributeIndex, _crtcIndex, _misc, _feature, _status, _pelMask, _pelRead,
+        _pelWrite, _pelPart;
     bool _attributeData, _pelReading;
 
     public VgaRegisters() => Reset();
@@ -65,7 +68,8 @@ public sealed class VgaRegisters : IRegisterBank
         Array.Clear(Crtc);
         Array.Clear(Palette);
         Array.Clear(_pelCache);
-        _sequencerIndex = _graphicsIndex = _attributeIndex = _crtcIndex = _feature = _status = _pelRead = _pelWrite = _pelPart = 0;
+        _sequencerIndex = _graphicsIndex = _attributeIndex = _crtcIndex = _feature = _status = _pelRead = _pelWrite =
+            _pelPart = 0;
         _misc = ColorAddresses;
         _pelMask = 0xFF;
         _attributeData = _pelReading = false;
@@ -118,7 +122,8 @@ public sealed class VgaRegisters : IRegisterBank
             case PelData: WritePalette(data); break;
             case GraphicsIndex: _graphicsIndex = (byte)(data & 15); break;
             case GraphicsData:
-                if (_graphicsIndex < GraphicsMasks.Length) Graphics[_graphicsIndex] = (byte)(data & GraphicsMasks[_graphicsIndex]);
+                if (_graphicsIndex < GraphicsMasks.Length)
+                    Graphics[_graphicsIndex] = (byte)(data & GraphicsMasks[_graphicsIndex]);
                 break;
             case CrtcIndexMono or CrtcIndexColor: _crtcIndex = data; break;
             case CrtcDataMono or CrtcDataColor: WriteCrtc(data); break;
@@ -160,7 +165,8 @@ public sealed class VgaRegisters : IRegisterBank
         state.Field("pel-write", ref _pelWrite);
         state.Field("pel-part", ref _pelPart);
         state.Field("pel-reading", ref _pelReading);
-        if (_pelPart > 2 || _sequencerIndex > 7 || _graphicsIndex > 15) throw new InvalidStateException("VGA: impossible index");
+        if (_pelPart > 2 || _sequencerIndex > 7 || _graphicsIndex > 15)
+            throw new InvalidStateException("VGA: impossible index");
     }
 
     /// <summary>3Bx answers in monochrome, 3Dx in colour mode.</summary>
@@ -190,7 +196,8 @@ public sealed class VgaRegisters : IRegisterBank
     {
         bool isProtected = (Crtc[VerticalRetraceEnd] & Protect) != 0 && _crtcIndex <= Overflow;
         if (!isProtected) Crtc[_crtcIndex] = data;
-        else if (_crtcIndex == Overflow) Crtc[Overflow] = (byte)(Crtc[Overflow] & ~0x10 | data & 0x10); // line compare's bit 8 stays open
+        // line compare's bit 8 stays open
+        else if (_crtcIndex == Overflow) Crtc[Overflow] = (byte)(Crtc[Overflow] & ~0x10 | data & 0x10);
     }
 
     byte ReadPalette()

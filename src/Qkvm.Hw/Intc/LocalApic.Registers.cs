@@ -24,7 +24,8 @@ public sealed partial class LocalApic
     const uint LvtTscDeadline = 1 << 18;
 
     /// <summary>The timer's mode bit 18 is reserved where CPUID shows no TSC-deadline mode, section 11.5.4.</summary>
-    uint LvtWritable(int index) => index == LvtTimer && !_cpu.HasTscDeadline ? LvtBits[index] & ~LvtTscDeadline : LvtBits[index];
+    uint LvtWritable(int index) => index == LvtTimer && !_cpu.HasTscDeadline ? LvtBits[index] & ~LvtTscDeadline
+        : LvtBits[index];
 
     const uint SvrEnable = 0x100, SvrWritable = 0x3FF, DfrFlat = 0xF;
     const byte FirstLegalVector = 16;

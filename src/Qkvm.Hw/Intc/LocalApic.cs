@@ -32,7 +32,8 @@ public sealed partial class LocalApic : IDevice, ILocalApic
     bool _lint0, _lint1;                                           // the wires' levels
     bool _extInt;                                                  // an ExtINT message waits
     volatile bool _hasInterrupt;                                   // derived
-    bool _eoiElided;                                               // not migrated: costs the guest an EOI, or one is made up for it
+    // not migrated: costs the guest an EOI, or one is made up for it
+    bool _eoiElided;
 
     public LocalApic(IVCpu cpu, int apicId, bool isBootProcessor, ApicBus bus, IVirtualClock clock,
         MachineLock machineLock,
@@ -204,7 +205,8 @@ public sealed partial class LocalApic : IDevice, ILocalApic
     bool IsExtIntPending => _extInt || _lint0 && TakesExtInt;
 
     /// <summary>LINT0 is the 8259's way to the processor.</summary>
-    public bool TakesExtInt => !IsEnabled || (_lvt[LvtLint0] & (LvtMasked | LvtDeliveryMode)) == (uint)DeliveryMode.ExtInt << 8;
+    public bool TakesExtInt =>
+        !IsEnabled || (_lvt[LvtLint0] & (LvtMasked | LvtDeliveryMode)) == (uint)DeliveryMode.ExtInt << 8;
 
     /// <summary>The vector is in IRR.</summary>
     public bool IsWaiting(byte vector) => IsSoftwareEnabled && _irr[vector];

@@ -7,11 +7,13 @@ using Qkvm.Core.State;
 
 namespace Qkvm.Hw.Isa;
 
-/// <summary>Port F0h and what stands between FERR#, IGNNE# and IRQ 13. Spec: Intel 82371AB (PIIX4), section 4.2.7, coprocessor
-/// error register; Intel SDM vol. 1, appendix D.2.</summary>
-/// <remarks>The board maps one byte. An error raises IRQ 13; a write takes it back and ignores the error until it is gone.
+/// <summary>Port F0h and what stands between FERR#, IGNNE# and IRQ 13. Spec: Intel 82371AB (PIIX4), section 4.2.7,
+/// coprocessor error register; Intel SDM vol. 1, appendix D.2.</summary>
+/// <remarks>The board maps one byte. An error raises IRQ 13; a write takes it back and ignores the error until it is
+/// gone.
 /// Deviations: the FERR# of all processors is one wire.</remarks>
-public sealed class CoprocessorErrors(IrqLine irq13, MachineLock machineLock) : IDevice, IRegisterBank, ICoprocessorErrors
+public sealed class CoprocessorErrors(IrqLine irq13, MachineLock machineLock)
+    : IDevice, IRegisterBank, ICoprocessorErrors
 {
     bool _error, _ignored;
 

@@ -5,7 +5,8 @@ using Qkvm.Core.Time;
 
 namespace Qkvm.Hw.Pci;
 
-/// <summary>ACPI's fixed hardware: PM1 event and control blocks and the power management timer. Spec: ACPI 3.0, sections
+/// <summary>ACPI's fixed hardware: PM1 event and control blocks and the power management timer. Spec: ACPI 3.0,
+/// sections
 /// 4.7.3.1 to 4.7.3.3; offsets as the PIIX4 lays them out (order 290562, section 7.3).</summary>
 public sealed class AcpiRegisters : IRegisterBank
 {
@@ -121,7 +122,8 @@ public sealed class AcpiRegisters : IRegisterBank
                 _enable = (ushort)((_enable & ~(0xFF << shift) | value << shift) & EnableBits);
                 break;
             case Pm1Control:
-                // SCI_EN is firmware's on the chip, but operating systems that find no SMI command port set it themselves.
+                // SCI_EN is firmware's on the chip, but operating systems that find no SMI command port set it
+                // themselves.
                 int control = _control & ~(0xFF << shift) | value << shift;
                 _control = (ushort)(control & (SciEnable | SleepType));
                 if ((control & SleepEnable) != 0) Sleep((_control & SleepType) >> SleepTypeShift);

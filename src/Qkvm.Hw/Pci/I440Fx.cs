@@ -4,8 +4,8 @@ using Qkvm.Core.State;
 
 namespace Qkvm.Hw.Pci;
 
-/// <summary>Host bridge of the 440FX chipset: which of RAM and PCI (where the ROM is) the first megabyte shows. Spec: Intel
-/// 82441FX PCI and Memory Controller (PMC), order 290549, sections 3.2.18 "PAM" and 3.2.23 "SMRAM".</summary>
+/// <summary>Host bridge of the 440FX chipset: which of RAM and PCI (where the ROM is) the first megabyte shows. Spec:
+/// Intel 82441FX PCI and Memory Controller (PMC), order 290549, sections 3.2.18 "PAM" and 3.2.23 "SMRAM".</summary>
 /// <remarks>Deviations: a segment with writes alone enabled reads and writes PCI; SMRAM opens with D_OPEN only, no CPU
 /// enters system management mode.</remarks>
 public sealed class I440Fx : PciDevice
@@ -32,7 +32,8 @@ public sealed class I440Fx : PciDevice
         _memory = memory;
         Config.Define16(PciConfig.Command, PciConfig.MemorySpace | PciConfig.BusMaster, PciConfig.SerrEnable);
         Config.Define16(PciConfig.Status, 0x0280);
-        for (int register = Pam0; register < Pam0 + 7; register++) Config.Define(register, 0, register == Pam0 ? (byte)0x30 : (byte)0x33);
+        for (int register = Pam0; register < Pam0 + 7; register++)
+            Config.Define(register, 0, register == Pam0 ? (byte)0x30 : (byte)0x33);
         Config.Define(SmramControl, SmramBase, 0x78);
         using (memory.Batch())
         {
@@ -54,7 +55,8 @@ public sealed class I440Fx : PciDevice
     protected override void OnConfigWritten(int offset, int size)
     {
         if ((Config[SmramControl] & SmramLocked) != 0) Config[SmramControl] &= unchecked((byte)~SmramOpen);
-        if (offset < Pam0 + 7 && offset + size > Pam0 || offset <= SmramControl && offset + size > SmramControl) Apply();
+        if (offset < Pam0 + 7 && offset + size > Pam0 || offset <= SmramControl && offset + size > SmramControl)
+            Apply();
     }
 
     void Apply()
@@ -77,7 +79,8 @@ public sealed class I440Fx : PciDevice
             _ram = MemoryRegion.Alias("pam-ram", ram, start, size);
             _readOnlyRam = MemoryRegion.Alias("pam-rom", ram, start, size, readOnly: true);
             _pci = MemoryRegion.Alias("pam-pci", pciMemory, start, size);
-            foreach (MemoryRegion region in (ReadOnlySpan<MemoryRegion>)[_ram, _readOnlyRam, _pci]) memory.Map(start, region, 1);
+            foreach (MemoryRegion region in (ReadOnlySpan<MemoryRegion>)[_ram, _readOnlyRam, _pci])
+                memory.Map(start, region, 1);
         }
 
         public void Show(int attributes)

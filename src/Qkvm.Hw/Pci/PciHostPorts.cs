@@ -5,8 +5,10 @@ using Qkvm.Core.State;
 
 namespace Qkvm.Hw.Pci;
 
-/// <summary>Configuration mechanism #1: CONFIG_ADDRESS at CF8h and CONFIG_DATA at CFCh. Spec: PCI Local Bus 3.0, section
-/// 3.2.2.3.2. A byte access inside CONFIG_ADDRESS is an ordinary port: CF9h belongs to the ISA bridge's reset control.</summary>
+/// <summary>Configuration mechanism #1: CONFIG_ADDRESS at CF8h and CONFIG_DATA at CFCh. Spec: PCI Local Bus 3.0,
+/// section
+/// 3.2.2.3.2. A byte access inside CONFIG_ADDRESS is an ordinary port: CF9h belongs to the ISA bridge's reset
+/// control.</summary>
 public sealed class PciHostPorts : IDevice
 {
     const ulong AddressPort = 0xCF8, DataPort = 0xCFC;
@@ -57,11 +59,13 @@ public sealed class PciHostPorts : IDevice
     sealed class DataBank(PciHostPorts host) : IRegisterBank
     {
         public ulong Read(ulong offset, int size) =>
-            host.TryDecode(offset, out int devFn, out int register) ? host._bus.ReadConfig(devFn, register, size) : ulong.MaxValue;
+            host.TryDecode(offset, out int devFn, out int register) ? host._bus.ReadConfig(devFn, register, size)
+                : ulong.MaxValue;
 
         public void Write(ulong offset, int size, ulong value)
         {
-            if (host.TryDecode(offset, out int devFn, out int register)) host._bus.WriteConfig(devFn, register, size, (uint)value);
+            if (host.TryDecode(offset, out int devFn, out int register))
+                host._bus.WriteConfig(devFn, register, size, (uint)value);
         }
     }
 }

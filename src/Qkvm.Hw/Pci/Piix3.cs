@@ -5,8 +5,9 @@ using Qkvm.Core.State;
 
 namespace Qkvm.Hw.Pci;
 
-/// <summary>PCI-to-ISA bridge: routes PIRQ A to D to the ISA interrupts and holds the reset control register. Spec: Intel
-/// 82371SB (PIIX3), order 290550, sections 2.2.10 "PIRQRC" and 2.5.6.1 "RC"; other registers only keep what is written.</summary>
+/// <summary>PCI-to-ISA bridge: routes PIRQ A to D to the ISA interrupts and holds the reset control register. Spec:
+/// Intel 82371SB (PIIX3), order 290550, sections 2.2.10 "PIRQRC" and 2.5.6.1 "RC"; other registers only keep what is
+/// written.</summary>
 public sealed class Piix3 : PciDevice, IRegisterBank
 {
     public static readonly PciIdentity Chip = new(0x8086, 0x7000, 0x060100, HasInterruptPin: false);
@@ -40,13 +41,15 @@ public sealed class Piix3 : PciDevice, IRegisterBank
         _reset = reset;
         IsMultifunction = true;
         Config.Define(PciConfig.HeaderType, 0x80);
-        Config.Define16(PciConfig.Command, PciConfig.IoSpace | PciConfig.MemorySpace | PciConfig.BusMaster, PciConfig.SerrEnable);
+        Config.Define16(PciConfig.Command, PciConfig.IoSpace | PciConfig.MemorySpace | PciConfig.BusMaster,
+            PciConfig.SerrEnable);
         Config.Define16(PciConfig.Status, 0x0200);
         foreach (var (offset, value) in Kept) Config.Define(offset, value, 0xFF);
         for (int i = 0; i < Inputs; i++) Config.Define(Pirqrc + i, RoutingDisabled, 0x8F);
     }
 
-    /// <summary>"Interrupt steering" of the slots' pins as boards wire it: rotated by one a slot, from slot 1 on.</summary>
+    /// <summary>"Interrupt steering" of the slots' pins as boards wire it: rotated by one a slot, from slot 1
+    /// on.</summary>
     public static int RouteSlot(int slot, int pin) => (pin + slot - 1) & 3;
 
     /// <summary>PIRQ A to D; active means asserted.</summary>

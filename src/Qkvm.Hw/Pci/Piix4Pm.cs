@@ -6,10 +6,11 @@ using Qkvm.Core.Time;
 
 namespace Qkvm.Hw.Pci;
 
-/// <summary>Power management function: ACPI's fixed registers, the general purpose events, the SMI command port and the SMBus
-/// host. Spec: Intel 82371AB (PIIX4), order 290562, chapter 7 and section 9.4.</summary>
-/// <remarks>Deviations: power management blocks beyond PM1 and the timer are absent; there is no SMM: the SMI command port
-/// itself turns ACPI on (F1h) and off (F0h), as firmware's SMI handler would; GPE0 is at AFE0h as QEMU places it.</remarks>
+/// <summary>Power management function: ACPI's fixed registers, the general purpose events, the SMI command port and the
+/// SMBus host. Spec: Intel 82371AB (PIIX4), order 290562, chapter 7 and section 9.4.</summary>
+/// <remarks>Deviations: power management blocks beyond PM1 and the timer are absent; there is no SMM: the SMI command
+/// port itself turns ACPI on (F1h) and off (F0h), as firmware's SMI handler would; GPE0 is at AFE0h as QEMU places
+/// it.</remarks>
 public sealed class Piix4Pm : PciDevice
 {
     public static readonly PciIdentity Chip = new(0x8086, 0x7113, 0x068000, Revision: 3);
@@ -19,7 +20,8 @@ public sealed class Piix4Pm : PciDevice
 
     // Configuration registers
     const int PmBase = 0x40, DeviceActivityB = 0x58, PmRegMisc = 0x80, SmbBase = 0x90, SmbHostConfig = 0xD2;
-    const byte ApmcEnable = 2;                                     // DEVACTB bit 25: firmware takes SMM as set up already
+    // DEVACTB bit 25: firmware takes SMM as set up already
+    const byte ApmcEnable = 2;
 
     readonly MemoryRegion _pmRegion, _smbRegion;
     readonly SmiCommand _smiCommand;
@@ -35,7 +37,8 @@ public sealed class Piix4Pm : PciDevice
         Config.Define32(SmbBase, 0xB101, 0xFFF0);
         Config.Define(SmbHostConfig, 0x09, 0x0F);
         for (int offset = 0x44; offset < DeviceActivityB + 3; offset++) Config.Define(offset, 0, 0xFF);
-        for (int offset = 0x5C; offset < PmRegMisc; offset++) Config.Define(offset, offset == 0x63 ? (byte)0x60 : (byte)0, 0xFF);
+        for (int offset = 0x5C; offset < PmRegMisc; offset++)
+            Config.Define(offset, offset == 0x63 ? (byte)0x60 : (byte)0, 0xFF);
         _gpe = new GpeBlock(() => Acpi!.Update());
         Acpi = new AcpiRegisters(clock, sci, softOff, () => _gpe.IsPending);
         Smbus = new PiixSmbus();

@@ -7,7 +7,8 @@ namespace Qkvm.Hw.Pci;
 /// acknowledges. Spec: Intel 82371AB (PIIX4), order 290562, section 7.4 "SMBus I/O Space Registers".</summary>
 public sealed class PiixSmbus : IRegisterBank
 {
-    const ulong HostStatus = 0, HostControl = 2, HostCommand = 3, HostAddress = 4, HostData0 = 5, HostData1 = 6, BlockData = 7;
+    const ulong HostStatus = 0, HostControl = 2, HostCommand = 3, HostAddress = 4, HostData0 = 5, HostData1 = 6,
+        BlockData = 7;
     const byte DeviceError = 0x04, StatusBits = 0x1E, Start = 0x40;
 
     readonly byte[] _registers = new byte[16];

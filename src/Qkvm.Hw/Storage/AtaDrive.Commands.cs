@@ -22,7 +22,8 @@ public sealed partial class AtaDrive
             case 0x34: WriteSectors(true, 1); break;               // WRITE SECTOR(S) EXT
             case 0xC5 when _multiple > 0: WriteSectors(false, _multiple); break;  // WRITE MULTIPLE
             case 0x39 when _multiple > 0: WriteSectors(true, _multiple); break;   // WRITE MULTIPLE EXT
-            case 0xCE when _multiple > 0: WriteSectors(true, _multiple, forceUnitAccess: true); break;   // WRITE MULTIPLE FUA EXT
+            // WRITE MULTIPLE FUA EXT
+            case 0xCE when _multiple > 0: WriteSectors(true, _multiple, forceUnitAccess: true); break;
             case 0xC8 or 0xC9: TransferDma(false, isWrite: false); break;         // READ DMA
             case 0x25: TransferDma(true, isWrite: false); break;   // READ DMA EXT
             case 0xCA or 0xCB: TransferDma(false, isWrite: true); break;          // WRITE DMA
@@ -74,7 +75,8 @@ public sealed partial class AtaDrive
             case 0xAA: _lookAhead = true; break;
             case 0x55: _lookAhead = false; break;
             case 0x03: if (!SetTransferMode(SectorCount)) { Fail(Abrt); return; } break;
-            case 0x05 or 0x85 or 0x42 or 0xC2 or 0x66 or 0xCC or 0x69 or 0x67 or 0x96 or 0x9A: break;   // accepted, without effect
+            // accepted, without effect
+            case 0x05 or 0x85 or 0x42 or 0xC2 or 0x66 or 0xCC or 0x69 or 0x67 or 0x96 or 0x9A: break;
             default: Fail(Abrt); return;
         }
         Finish(Drdy | Dsc);
@@ -84,7 +86,8 @@ public sealed partial class AtaDrive
     bool SetTransferMode(byte mode)
     {
         int level = mode & 7;
-        bool known = (mode >> 3) switch { 0 => level <= 1, 1 => level <= 4, 4 => level <= 2, 8 => level <= 5, _ => false };
+        bool known = (mode >> 3) switch { 0 => level <= 1, 1 => level <= 4, 4 => level <= 2, 8 => level <= 5,
+            _ => false };
         if (known) _transferMode = mode;
         return known;
     }
@@ -113,8 +116,10 @@ public sealed partial class AtaDrive
 
     void Smart()
     {
-        const byte ReadData = 0xD0, ReadThresholds = 0xD1, AutoSave = 0xD2, Offline = 0xD4, Enable = 0xD8, Disable = 0xD9, ReturnStatus = 0xDA;
-        if (LbaMid != SmartKeyMid || LbaHigh != SmartKeyHigh || !_smartEnabled && Features != Enable) { Fail(Abrt); return; }
+        const byte ReadData = 0xD0, ReadThresholds = 0xD1, AutoSave = 0xD2, Offline = 0xD4, Enable = 0xD8,
+            Disable = 0xD9, ReturnStatus = 0xDA;
+        if (LbaMid != SmartKeyMid || LbaHigh != SmartKeyHigh || !_smartEnabled && Features != Enable)
+            { Fail(Abrt); return; }
         switch (Features)
         {
             case ReadData or ReadThresholds: SendSector(WriteSmartData); return;

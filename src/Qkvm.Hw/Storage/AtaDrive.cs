@@ -5,7 +5,8 @@ using Qkvm.Core.State;
 namespace Qkvm.Hw.Storage;
 
 /// <summary>What shapes a hard disk beside its backend.</summary>
-public sealed record AtaOptions(string Serial, string Model = "QEMU HARDDISK", string Version = "2.5+", bool WriteCache = true,
+public sealed record AtaOptions(string Serial, string Model = "QEMU HARDDISK", string Version = "2.5+",
+    bool WriteCache = true,
     ulong WorldWideName = 0, ushort RotationRate = 0, int PhysicalBlock = 512);
 
 /// <summary>Hard disk. ATA/ATAPI-7 volume 1 (T13/1532D), general feature set with 48-bit addresses.</summary>
@@ -75,8 +76,10 @@ public sealed partial class AtaDrive : IdeDrive
         state.Field("smart", ref _smartEnabled);
         state.Field("standby", ref _standby);
         state.Field("transfer-mode", ref _transferMode);
-        if (_phase > Phase.DataIn || _left is < 0 or > 65536 || _chunk is < 0 or > BufferSectors || _chunkDone < 0 || _chunkDone > _chunk
-            || _multiple > MaxMultiple || _lba < 0 || _lba > TotalSectors || _blockSectors is < 0 or > MaxMultiple || _heads is 0 or > 16
+        if (_phase > Phase.DataIn || _left is < 0 or > 65536 || _chunk is < 0 or > BufferSectors || _chunkDone < 0
+            || _chunkDone > _chunk
+            || _multiple > MaxMultiple || _lba < 0 || _lba > TotalSectors || _blockSectors is < 0 or > MaxMultiple
+            || _heads is 0 or > 16
             || _sectorsPerTrack == 0)
             throw new InvalidStateException($"{Name}: impossible transfer of {_left} sectors at {_lba}");
     }
@@ -106,7 +109,8 @@ public sealed partial class AtaDrive : IdeDrive
     {
         if (errno != 0)
         {
-            if (_phase is Phase.PioRead or Phase.PioWrite or Phase.Dma) StoreAddress(_phase == Phase.Dma ? _lba : _lba - (_phase == Phase.PioWrite ? _chunk : 0));
+            if (_phase is Phase.PioRead or Phase.PioWrite or Phase.Dma)
+                StoreAddress(_phase == Phase.Dma ? _lba : _lba - (_phase == Phase.PioWrite ? _chunk : 0));
             bool wasDma = _phase is Phase.Dma or Phase.DmaFlush;
             byte error = _isWrite || _phase == Phase.Flush ? Abrt : Unc;
             _phase = Phase.Idle;
@@ -183,7 +187,8 @@ public sealed partial class AtaDrive : IdeDrive
     void StoreAddress(long lba)
     {
         if (_isExtended) (HobLbaLow, HobLbaMid, HobLbaHigh) = ((byte)(lba >> 24), (byte)(lba >> 32), (byte)(lba >> 40));
-        else if ((DeviceRegister & LbaMode) != 0) DeviceRegister = (byte)(DeviceRegister & 0xF0 | (int)(lba >> 24) & 15);
+        else if ((DeviceRegister & LbaMode) != 0)
+            DeviceRegister = (byte)(DeviceRegister & 0xF0 | (int)(lba >> 24) & 15);
         else
         {
             long track = lba / _sectorsPerTrack, cylinder = track / _heads;
@@ -225,7 +230,8 @@ public sealed partial class AtaDrive : IdeDrive
 
     void OfferReadBlock()
     {
-        BeginBlock(_chunkDone * SectorSize, Math.Min(_blockSectors, _chunk - _chunkDone) * SectorSize, hostWrites: false);
+        BeginBlock(_chunkDone * SectorSize, Math.Min(_blockSectors, _chunk - _chunkDone) * SectorSize,
+            hostWrites: false);
         SetInterrupt(true);
     }
 
@@ -237,7 +243,8 @@ public sealed partial class AtaDrive : IdeDrive
 
     void AskWriteBlock(bool interrupt)
     {
-        BeginBlock(_chunkDone * SectorSize, Math.Min(_blockSectors, _chunk - _chunkDone) * SectorSize, hostWrites: true);
+        BeginBlock(_chunkDone * SectorSize, Math.Min(_blockSectors, _chunk - _chunkDone) * SectorSize,
+            hostWrites: true);
         if (interrupt) SetInterrupt(true);
     }
 

@@ -79,7 +79,8 @@ public sealed partial class AtaDrive
         AtaIdentify.Set(data, 93, 1 | 1 << 14 | 0x2000);           // 80-wire cable, passed its diagnostic
         for (int i = 0; i < 4; i++) AtaIdentify.Set(data, 100 + i, (int)(sectors >> (i * 16)));
         if (_options.PhysicalBlock > SectorSize)
-            AtaIdentify.Set(data, 106, 0x6000 | System.Numerics.BitOperations.Log2((uint)_options.PhysicalBlock / SectorSize));
+            AtaIdentify.Set(data, 106, 0x6000
+                | System.Numerics.BitOperations.Log2((uint)_options.PhysicalBlock / SectorSize));
         for (int i = 0; i < 4; i++) AtaIdentify.Set(data, 108 + i, (int)(_options.WorldWideName >> (48 - i * 16)));
         AtaIdentify.Set(data, 217, _options.RotationRate);
     }

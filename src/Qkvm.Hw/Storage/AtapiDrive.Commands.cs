@@ -14,7 +14,8 @@ public sealed partial class AtapiDrive
     const byte NewMedia = 2, MediaRemoval = 3, EjectRequest = 1;   // media events
     const int MaxReply = 512;
     const ushort ProfileCdRom = 0x08, ProfileDvdRom = 0x10;
-    const int LeadInFrames = 150;                                  // times on the disc begin two seconds before sector 0
+    // times on the disc begin two seconds before sector 0
+    const int LeadInFrames = 150;
     const long CdRomSectors = 360_000;                             // 80 minutes: above is a DVD
 
     const byte TestUnitReady = 0x00, RequestSense = 0x03, Inquiry = 0x12, ModeSense6 = 0x1A, StartStopUnit = 0x1B,
@@ -92,7 +93,8 @@ public sealed partial class AtapiDrive
 
     void SendInquiry(ReadOnlySpan<byte> packet)
     {
-        if ((packet[1] & 1) != 0 || packet[2] != 0) { Check(IllegalRequest, InvalidField); return; }   // no vital product data
+        // no vital product data
+        if ((packet[1] & 1) != 0 || packet[2] != 0) { Check(IllegalRequest, InvalidField); return; }
         Buffer[0] = 0x05;                                          // CD/DVD
         Buffer[1] = 0x80;                                          // removable
         Buffer[3] = 0x21;                                          // ATAPI 2, response format 1
@@ -187,14 +189,16 @@ public sealed partial class AtapiDrive
         return ((byte)Math.Min(sector / (75 * 60), 255), (byte)(sector / 75 % 60), (byte)(sector % 75));
     }
 
-    /// <summary>Current and default values alike; nothing can be changed, so that all masks of changeable bits are 0.</summary>
+    /// <summary>Current and default values alike; nothing can be changed, so that all masks of changeable bits are
+    /// 0.</summary>
     void SendModePage(byte control, int allocated, bool isLong)
     {
         const byte ErrorRecovery = 0x01, AudioControl = 0x0E, Capabilities = 0x2A, AllPages = 0x3F;
         const int Changeable = 1, Saved = 3;
         int page = control & 0x3F, header = isLong ? 8 : 4, at = header;
         if (control >> 6 == Saved) { Check(IllegalRequest, SavingNotSupported); return; }
-        if (page is not (ErrorRecovery or AudioControl or Capabilities or AllPages)) { Check(IllegalRequest, InvalidField); return; }
+        if (page is not (ErrorRecovery or AudioControl or Capabilities or AllPages))
+            { Check(IllegalRequest, InvalidField); return; }
         Span<byte> data = Begin(ErrorRecovery, 6);
         if (!data.IsEmpty) data[3] = 5;                            // retries
         data = Begin(AudioControl, 14);                            // MMC-3, "CD audio control mode page"
@@ -241,7 +245,8 @@ public sealed partial class AtapiDrive
         bool isDvd = TotalSectors > CdRomSectors;
         if (HasDisc) BinaryPrimitives.WriteUInt16BigEndian(Buffer.AsSpan(6), isDvd ? ProfileDvdRom : ProfileCdRom);
         // Profile list, core, removable medium: MMC-4, section 5.3
-        AddFeature(0, 0x03, [0x00, 0x10, (byte)(HasDisc && isDvd ? 1 : 0), 0, 0x00, 0x08, (byte)(HasDisc && !isDvd ? 1 : 0), 0]);
+        AddFeature(0, 0x03,
+            [0x00, 0x10, (byte)(HasDisc && isDvd ? 1 : 0), 0, 0x00, 0x08, (byte)(HasDisc && !isDvd ? 1 : 0), 0]);
         AddFeature(1, 0x0B, [0, 0, 0, 2, 1, 0, 0, 0]);             // ATAPI
         AddFeature(3, 0x03, [0x29, 0, 0, 0]);                      // tray, eject, lock
         BinaryPrimitives.WriteUInt32BigEndian(Buffer, (uint)(at - 4));
@@ -290,14 +295,16 @@ public sealed partial class AtapiDrive
     {
         int format = packet[7], allocated = Word16(packet, 8);
         if (!HasDisc) { Check(NotReady, MediumNotPresent); return; }
-        if (TotalSectors <= CdRomSectors || packet[6] != 0) { Check(IllegalRequest, 0x30, 2); return; }   // incompatible medium
+        // incompatible medium
+        if (TotalSectors <= CdRomSectors || packet[6] != 0) { Check(IllegalRequest, 0x30, 2); return; }
         switch (format)
         {
             case 0:
                 BinaryPrimitives.WriteUInt16BigEndian(Buffer, 2048 + 2);
                 (Buffer[4], Buffer[5], Buffer[6]) = (1, 0x0F, 1);
                 BinaryPrimitives.WriteUInt32BigEndian(Buffer.AsSpan(8), 0x30000);
-                BinaryPrimitives.WriteUInt32BigEndian(Buffer.AsSpan(12), (uint)Math.Min(0x30000 + TotalSectors - 1, 0xFFFFFF));
+                BinaryPrimitives.WriteUInt32BigEndian(Buffer.AsSpan(12),
+                    (uint)Math.Min(0x30000 + TotalSectors - 1, 0xFFFFFF));
                 Buffer.AsSpan(MaxReply, 2048 + 4 - MaxReply).Clear();
                 Reply(2048 + 4, allocated);
                 break;

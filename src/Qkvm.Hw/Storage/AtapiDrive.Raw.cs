@@ -1,6 +1,7 @@
 namespace Qkvm.Hw.Storage;
 
-/// <summary>READ CD: sectors with more than their user data. MMC-3 (T10/1363-D), "READ CD command", for a data track in mode
+/// <summary>READ CD: sectors with more than their user data. MMC-3 (T10/1363-D), "READ CD command", for a data track in
+/// mode
 /// 1.</summary>
 public sealed partial class AtapiDrive
 {
@@ -10,7 +11,8 @@ public sealed partial class AtapiDrive
 
     int SectorLength => _parts == CdParts.None ? DiscSector : CdSector.LengthOf(_parts);
 
-    void ReadRaw(ReadOnlySpan<byte> packet) => ReadRaw(packet, Word32(packet, 2), (uint)packet[6] << 16 | Word16(packet, 7));
+    void ReadRaw(ReadOnlySpan<byte> packet) =>
+        ReadRaw(packet, Word32(packet, 2), (uint)packet[6] << 16 | Word16(packet, 7));
 
     /// <summary>READ CD MSF: from one time on the disc to before another.</summary>
     void ReadRawByTime(ReadOnlySpan<byte> packet)
@@ -29,7 +31,8 @@ public sealed partial class AtapiDrive
         const byte C2Errors = 0x06, SubChannels = 0x07;
         CdParts parts = (CdParts)(packet[9] & 0xF8);
         int type = packet[1] >> 2 & 7, length = CdSector.LengthOf(parts);
-        if (length < 0 || (packet[9] & C2Errors) != 0 || (packet[10] & SubChannels) != 0) Check(IllegalRequest, InvalidField);
+        if (length < 0 || (packet[9] & C2Errors) != 0 || (packet[10] & SubChannels) != 0)
+            Check(IllegalRequest, InvalidField);
         else if (type is not (AnyType or Mode1)) Check(IllegalRequest, IllegalMode);
         else Read(first, length == 0 ? 0 : count, length == DiscSector ? CdParts.None : parts);
     }
@@ -39,7 +42,8 @@ public sealed partial class AtapiDrive
     {
         int sectors = _length / DiscSector, length = SectorLength;
         long first = _sector - sectors;
-        bool grows = length > DiscSector;                          // from the end, so that nothing is overwritten unread
+        // from the end, so that nothing is overwritten unread
+        bool grows = length > DiscSector;
         for (int i = 0; i < sectors; i++)
         {
             int n = grows ? sectors - 1 - i : i;

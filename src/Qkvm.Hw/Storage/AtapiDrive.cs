@@ -4,7 +4,8 @@ using Qkvm.Core.State;
 
 namespace Qkvm.Hw.Storage;
 
-/// <summary>CD/DVD-ROM drive with the PACKET interface. ATA/ATAPI-7 volume 2 (T13/1532D), section 6.24 and MMC-4.</summary>
+/// <summary>CD/DVD-ROM drive with the PACKET interface. ATA/ATAPI-7 volume 2 (T13/1532D), section 6.24 and
+/// MMC-4.</summary>
 /// <remarks>Deviations: data discs of one track in mode 1 alone; no audio, no subchannels, no writing.</remarks>
 public sealed partial class AtapiDrive : IdeDrive
 {
@@ -31,7 +32,8 @@ public sealed partial class AtapiDrive : IdeDrive
     bool _attention;                                               // the medium may have changed
     byte _mediaEvent;                                              // for GET EVENT STATUS NOTIFICATION
 
-    public AtapiDrive(string name, BlockBackend backend, string serial, string model = "QEMU DVD-ROM", string version = "2.5+")
+    public AtapiDrive(string name, BlockBackend backend, string serial, string model = "QEMU DVD-ROM",
+        string version = "2.5+")
         : base(name, backend)
     {
         (_serial, _model, _version) = (serial, model, version);
@@ -85,7 +87,8 @@ public sealed partial class AtapiDrive : IdeDrive
         state.Field("locked", ref _locked);
         state.Field("attention", ref _attention);
         state.Field("media-event", ref _mediaEvent);
-        if (_phase > Phase.RawDma || CdSector.LengthOf(_parts) < 0 || _length is < 0 or > BufferLength || _sent < 0 || _sent > _length || _sector < 0 || _left < 0
+        if (_phase > Phase.RawDma || CdSector.LengthOf(_parts) < 0 || _length is < 0 or > BufferLength || _sent < 0
+            || _sent > _length || _sector < 0 || _left < 0
             || _byteCountLimit is < 0 or > 0xFFFE)
             throw new InvalidStateException($"{Name}: impossible transfer of {_left} sectors at {_sector}");
     }
@@ -117,7 +120,8 @@ public sealed partial class AtapiDrive : IdeDrive
                 BeginBlock(0, SectorSize, hostWrites: false);
                 SetInterrupt(true);
                 break;
-            case 0xEC or 0x20:                                     // IDENTIFY DEVICE, READ SECTOR(S): "I am a packet device"
+            // IDENTIFY DEVICE, READ SECTOR(S): "I am a packet device"
+            case 0xEC or 0x20:
                 SetSignature();
                 Fail(Abrt);
                 break;
@@ -256,7 +260,8 @@ public sealed partial class AtapiDrive : IdeDrive
         Submit(BlockOperation.Read, at, BufferPart(_length));
     }
 
-    /// <summary>The byte count limit of the command bounds a block; LBA mid and high then hold the block's length.</summary>
+    /// <summary>The byte count limit of the command bounds a block; LBA mid and high then hold the block's
+    /// length.</summary>
     void OfferBlock()
     {
         int length = Math.Min(_length - _sent, _byteCountLimit);
@@ -285,11 +290,13 @@ public sealed partial class AtapiDrive : IdeDrive
     }
 
     static bool IsMode(byte mode) =>
-        (mode >> 3) switch { 0 => (mode & 7) <= 1, 1 => (mode & 7) <= 4, 4 => (mode & 7) <= 2, 8 => (mode & 7) <= 5, _ => false };
+        (mode >> 3) switch { 0 => (mode & 7) <= 1, 1 => (mode & 7) <= 4, 4 => (mode & 7) <= 2, 8 => (mode & 7) <= 5,
+            _ => false };
 
     void WriteIdentify(Span<byte> data)
     {
-        AtaIdentify.Set(data, 0, 0x85C0);                          // ATAPI, CD-ROM, removable, accelerated DRQ, 12-byte packets
+        // ATAPI, CD-ROM, removable, accelerated DRQ, 12-byte packets
+        AtaIdentify.Set(data, 0, 0x85C0);
         AtaIdentify.SetText(data, 10, 10, _serial);
         AtaIdentify.SetText(data, 23, 4, _version);
         AtaIdentify.SetText(data, 27, 20, _model);

@@ -4,17 +4,19 @@ namespace Qkvm.Hw.Storage;
 
 /// <summary>What of a sector READ CD asks for: byte 9 of the packet. MMC-3 (T10/1363-D), "READ CD command".</summary>
 [Flags]
-public enum CdParts : byte { None = 0, ErrorCodes = 0x08, UserData = 0x10, Header = 0x20, SubHeader = 0x40, Sync = 0x80 }
+public enum CdParts
+    : byte { None = 0, ErrorCodes = 0x08, UserData = 0x10, Header = 0x20, SubHeader = 0x40, Sync = 0x80 }
 
-/// <summary>A sector of 2352 bytes in mode 1, as it is on the disc, made from its user data. Spec: ECMA-130, section 14 and
-/// annex A.</summary>
+/// <summary>A sector of 2352 bytes in mode 1, as it is on the disc, made from its user data. Spec: ECMA-130, section 14
+/// and annex A.</summary>
 public static class CdSector
 {
     public const int Length = 2352, UserLength = 2048;
 
     const int HeaderAt = 12, UserAt = 16, EdcAt = UserAt + UserLength, EccFrom = HeaderAt;
     const byte Mode1 = 1;
-    const uint EdcPolynomial = 0xD801_8001;                        // (x^16 + x^15 + x^2 + 1)(x^16 + x^2 + x + 1), reflected
+    // (x^16 + x^15 + x^2 + 1)(x^16 + x^2 + x + 1), reflected
+    const uint EdcPolynomial = 0xD801_8001;
     const byte InverseOf3 = 0xF4;                                  // in GF(2^8) by x^8 + x^4 + x^3 + x^2 + 1
 
     /// <summary>Bytes of the parts, or -1 where they do not lie side by side. Mode 1 has no subheader.</summary>
@@ -35,13 +37,16 @@ public static class CdSector
 
     /// <summary>The bytes that <see cref="LengthOf"/> counts, out of a whole sector.</summary>
     public static ReadOnlySpan<byte> Select(ReadOnlySpan<byte> sector, CdParts parts) =>
-        sector.Slice((parts & CdParts.Sync) != 0 ? 0 : (parts & CdParts.Header) != 0 ? HeaderAt : UserAt, LengthOf(parts));
+        sector.Slice((parts & CdParts.Sync) != 0 ? 0 : (parts & CdParts.Header) != 0 ? HeaderAt
+            : UserAt, LengthOf(parts));
 
-    public static void Build(Span<byte> sector, ReadOnlySpan<byte> userData, (byte Minutes, byte Seconds, byte Frames) time)
+    public static void Build(Span<byte> sector, ReadOnlySpan<byte> userData,
+        (byte Minutes, byte Seconds, byte Frames) time)
     {
         sector[0] = sector[11] = 0;                                // 14.1: the synchronization pattern
         sector[1..11].Fill(0xFF);
-        (sector[12], sector[13], sector[14], sector[15]) = (Bcd(time.Minutes), Bcd(time.Seconds), Bcd(time.Frames), Mode1);
+        (sector[12], sector[13], sector[14], sector[15]) =
+            (Bcd(time.Minutes), Bcd(time.Seconds), Bcd(time.Frames), Mode1);
         userData[..UserLength].CopyTo(sector[UserAt..]);
         BinaryPrimitives.WriteUInt32LittleEndian(sector[EdcAt..], Edc(sector[..EdcAt]));
         sector.Slice(EdcAt + 4, 8).Clear();
@@ -61,21 +66,23 @@ public static class CdSector
         return edc;
     }
 
-    /// <summary>Annex A: the bytes from the header on are words, their halves two codes of their own. P runs down 43 columns of
-    /// 24 words, Q along 26 diagonals of 43.</summary>
+    /// <summary>Annex A: the bytes from the header on are words, their halves two codes of their own. P runs down 43
+    /// columns of 24 words, Q along 26 diagonals of 43.</summary>
     static void AddParity(Span<byte> sector)
     {
         const int Columns = 43, Rows = 24, Diagonals = 26, Words = Columns * (Rows + 2);
         for (int half = 0; half < 2; half++)
         {
             Span<byte> bytes = sector[(EccFrom + half)..];
-            for (int n = 0; n < Columns; n++) AddPair(bytes, n, Columns, Rows, int.MaxValue, Rows * Columns + n, Columns);
-            for (int n = 0; n < Diagonals; n++) AddPair(bytes, Columns * n, Columns + 1, Columns, Words, Words + n, Diagonals);
+            for (int n = 0; n < Columns; n++)
+                AddPair(bytes, n, Columns, Rows, int.MaxValue, Rows * Columns + n, Columns);
+            for (int n = 0; n < Diagonals; n++)
+                AddPair(bytes, Columns * n, Columns + 1, Columns, Words, Words + n, Diagonals);
         }
     }
 
-    /// <summary>Two bytes that make the sum of a vector zero, and the sum weighted by falling powers of the field's generator
-    /// too. All places count words.</summary>
+    /// <summary>Two bytes that make the sum of a vector zero, and the sum weighted by falling powers of the field's
+    /// generator too. All places count words.</summary>
     static void AddPair(Span<byte> bytes, int first, int step, int count, int wrap, int parity, int parityStep)
     {
         byte sum = 0, weighted = 0;

@@ -5,7 +5,8 @@ using Qkvm.Core.State;
 
 namespace Qkvm.Hw.Storage;
 
-/// <summary>Moves DMA transfers of one channel. Programming Interface for Bus Master IDE Controller, revision 1.0.</summary>
+/// <summary>Moves DMA transfers of one channel. Programming Interface for Bus Master IDE Controller, revision
+/// 1.0.</summary>
 public sealed class IdeBusMaster : IRegisterBank
 {
     public const int RegisterBytes = 8;
@@ -113,7 +114,8 @@ public sealed class IdeBusMaster : IRegisterBank
     void Run(IdeDrive drive)
     {
         if (_running != null) return;
-        if (drive.DmaToMemory != ((_command & ToMemory) != 0) || !CollectRegions(drive.DmaLength, drive.DmaToMemory, out long length))
+        if (drive.DmaToMemory != ((_command & ToMemory) != 0)
+            || !CollectRegions(drive.DmaLength, drive.DmaToMemory, out long length))
         {
             _status = (byte)(_status & ~Active | Error);
             drive.DmaRefused(tooShort: false);

@@ -49,9 +49,12 @@ public sealed class IdeChannel : IIdePort, IRegisterBank
     public void Attach(IdeDrive drive, int unit = -1, string owner = "")
     {
         if (unit < 0) unit = Array.IndexOf(_drives, null);
-        if (unit < 0) throw new ConfigurationException($"{owner}: bus '{Id}' has two drives already; choose another with bus=");
+        if (unit < 0)
+            throw new ConfigurationException($"{owner}: bus '{Id}' has two drives already; choose another with bus=");
         if (unit >= Drives) throw new ConfigurationException($"{owner}: unit={unit} is not 0 (master) or 1 (slave)");
-        if (_drives[unit] is { } other) throw new ConfigurationException($"{owner}: unit {unit} of bus '{Id}' is taken by {other.Name}; give another unit= or bus=");
+        if (_drives[unit] is { } other)
+            throw new ConfigurationException($"{owner}: unit {unit} of bus '{Id}' is taken by {other.Name}; give " +
+                "another unit= or bus=");
         _drives[unit] = drive;
         (drive.Port, drive.Unit) = (this, unit);
     }

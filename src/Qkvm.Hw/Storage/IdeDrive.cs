@@ -94,7 +94,8 @@ public abstract class IdeDrive : IDevice
     /// <summary>A request to the backend has ended.</summary>
     protected abstract void IoDone(int errno);
 
-    /// <summary>Starts a transfer between the host's memory and the drive; ends with <see cref="EndDma"/>, soon or later.</summary>
+    /// <summary>Starts a transfer between the host's memory and the drive; ends with <see cref="EndDma"/>, soon or
+    /// later.</summary>
     public abstract void RunDma(ScatterList memory);
 
     /// <summary>The host gave less memory than the transfer has, or memory that is none.</summary>
@@ -114,7 +115,8 @@ public abstract class IdeDrive : IDevice
         SoftReset();
     }
 
-    /// <summary>SRST, DEVICE RESET and the diagnostic: no transfer runs afterwards, the signature stands in the registers.</summary>
+    /// <summary>SRST, DEVICE RESET and the diagnostic: no transfer runs afterwards, the signature stands in the
+    /// registers.</summary>
     public void SoftReset()
     {
         Cancel();
@@ -207,7 +209,8 @@ public abstract class IdeDrive : IDevice
         state.Field("hob-lba-low", ref _hobLow);
         state.Field("hob-lba-mid", ref _hobMid);
         state.Field("hob-lba-high", ref _hobHigh);
-        (Status, Error, SectorCount, LbaLow, LbaMid, LbaHigh, DeviceRegister) = (status, error, count, low, mid, high, device);
+        (Status, Error, SectorCount, LbaLow, LbaMid, LbaHigh, DeviceRegister) =
+            (status, error, count, low, mid, high, device);
         state.Field("block-start", ref _blockStart);
         state.Field("block-at", ref _at);
         state.Field("block-end", ref _end);
@@ -217,7 +220,8 @@ public abstract class IdeDrive : IDevice
         state.Field("dma-to-memory", ref _dmaToMemory);
         state.Field("dma-length", ref _dmaLength);
         state.Block("buffer", Buffer);
-        if (_at < 0 || _end < _at || _blockStart < 0 || _blockStart > BufferLength || _end > BufferLength - _blockStart || _dmaLength < 0)
+        if (_at < 0 || _end < _at || _blockStart < 0 || _blockStart > BufferLength || _end > BufferLength - _blockStart
+            || _dmaLength < 0)
             throw new InvalidStateException($"{Name}: impossible data block {_blockStart} + {_at}..{_end}");
         ExchangeDrive(state);
     }

@@ -16,7 +16,8 @@ public static class IdeModels
 
     public static readonly DeviceModel HardDisk = new("ide-hd", BusKind.Ide,
         [
-            .. Common, Property.OnOffAuto("write-cache"), Property.Number("wwn", 0), Property.Number("rotation_rate", 0, max: ushort.MaxValue),
+            .. Common, Property.OnOffAuto("write-cache"), Property.Number("wwn", 0),
+            Property.Number("rotation_rate", 0, max: ushort.MaxValue),
             Property.Size("logical_block_size", 0), Property.Size("physical_block_size", 0),
         ], CreateHardDisk)
     {
@@ -39,17 +40,24 @@ public static class IdeModels
     static IDevice CreateHardDisk(Properties values, IBoard board)
     {
         if (values.Text("drive") is not { } id)
-            throw new ConfigurationException($"{values.Owner}: drive property not set; give drive=ID of a -drive if=none,id=ID,… or -blockdev");
+            throw new ConfigurationException($"{values.Owner}: drive property not set; give drive=ID of a -drive " +
+                "if=none,id=ID,… or -blockdev");
         (IdeChannel channel, int unit) = FindPlace(values, board);
         BlockBackend backend = board.TakeDrive(id, values.Owner);
-        if (!backend.HasMedium) throw new ConfigurationException($"{values.Owner}: device needs media, but drive '{id}' is empty; give it file=");
-        if (backend.IsReadOnly) throw new ConfigurationException($"{values.Owner}: drive '{id}' is read-only, which an IDE disk cannot be; remove readonly=on or use virtio-blk-pci");
+        if (!backend.HasMedium)
+            throw new ConfigurationException($"{values.Owner}: device needs media, but drive '{id}' is empty; give " +
+                "it file=");
+        if (backend.IsReadOnly)
+            throw new ConfigurationException($"{values.Owner}: drive '{id}' is read-only, which an IDE disk cannot " +
+                "be; remove readonly=on or use virtio-blk-pci");
         if (values.Size("logical_block_size") is not (0 or 512))
             throw new ConfigurationException($"{values.Owner}: logical_block_size must be 512 for IDE");
         ulong physical = values.Size("physical_block_size");
         if (physical != 0 && (physical is < 512 or > 2 << 20 || !System.Numerics.BitOperations.IsPow2(physical)))
-            throw new ConfigurationException($"{values.Owner}: physical_block_size={physical} must be a power of 2 between 512 and 2097152");
-        var options = new AtaOptions(Serial(values, backend, channel, unit), Text(values, "model", "QEMU HARDDISK", ModelLength),
+            throw new ConfigurationException($"{values.Owner}: physical_block_size={physical} must be a power of 2 " +
+                "between 512 and 2097152");
+        var options =
+            new AtaOptions(Serial(values, backend, channel, unit), Text(values, "model", "QEMU HARDDISK", ModelLength),
             Text(values, "ver", "2.5+", VersionLength), values.OnOffAuto("write-cache") ?? true, values.Number("wwn"),
             (ushort)values.Number("rotation_rate"), physical == 0 ? 512 : (int)physical);
         var drive = new AtaDrive(HardDisk.Name, backend, options);
@@ -60,7 +68,8 @@ public static class IdeModels
     static IDevice CreateCdRom(Properties values, IBoard board)
     {
         (IdeChannel channel, int unit) = FindPlace(values, board);
-        BlockBackend backend = values.Text("drive") is { } id ? board.TakeDrive(id, values.Owner) : new BlockBackend("", board.Post);
+        BlockBackend backend = values.Text("drive") is { } id ? board.TakeDrive(id, values.Owner)
+            : new BlockBackend("", board.Post);
         var drive = new AtapiDrive(CdRom.Name, backend, Serial(values, backend, channel, unit),
             Text(values, "model", "QEMU DVD-ROM", ModelLength), Text(values, "ver", "2.5+", VersionLength));
         channel.Attach(drive, unit, values.Owner);
@@ -74,20 +83,24 @@ public static class IdeModels
         if (values.Text("bus") is { } bus)
         {
             channel = board.FindBus(bus) as IdeChannel
-                ?? throw new ConfigurationException($"{values.Owner}: bus '{bus}' is no IDE bus of this machine; ide.0 and ide.1 are, on the pc machine");
+                ?? throw new ConfigurationException($"{values.Owner}: bus '{bus}' is no IDE bus of this machine; " +
+                "ide.0 and ide.1 are, on the pc machine");
         }
         else
         {
             channel = null;
-            for (int i = 0; i < 2 && channel is not { HasRoom: true }; i++) channel = board.FindBus($"ide.{i}") as IdeChannel;
+            for (int i = 0; i < 2 && channel is not { HasRoom: true }; i++)
+                channel = board.FindBus($"ide.{i}") as IdeChannel;
             if (channel is not { HasRoom: true })
-                throw new ConfigurationException($"{values.Owner}: no IDE bus has room for another drive; the pc machine takes four");
+                throw new ConfigurationException($"{values.Owner}: no IDE bus has room for another drive; the pc " +
+                    "machine takes four");
         }
         return (channel, (int?)values.NumberOrAuto("unit") ?? (channel[0] == null ? 0 : 1));
     }
 
     static string Serial(Properties values, BlockBackend backend, IdeChannel channel, int unit) =>
-        values.Has("serial") ? Text(values, "serial", "", SerialLength) : backend.Serial ?? DefaultSerial(channel, unit);
+        values.Has("serial") ? Text(values, "serial", "", SerialLength) : backend.Serial
+            ?? DefaultSerial(channel, unit);
 
     static string Text(Properties values, string name, string automatic, int length)
     {

@@ -5,9 +5,10 @@ using Qkvm.Core.State;
 
 namespace Qkvm.Hw.Storage;
 
-/// <summary>The IDE function of the 82371SB (PIIX3). Intel order 290550, section 2.3; two channels in compatibility mode
-/// with bus masters.</summary>
-/// <remarks>Deviations: the ports are decoded whatever the IDE timing registers say, and timing has no effect.</remarks>
+/// <summary>The IDE function of the 82371SB (PIIX3). Intel order 290550, section 2.3; two channels in compatibility
+/// mode with bus masters.</summary>
+/// <remarks>Deviations: the ports are decoded whatever the IDE timing registers say, and timing has no
+/// effect.</remarks>
 public sealed class Piix3Ide : PciDevice
 {
     const ushort Intel = 0x8086, DeviceId = 0x7010;
@@ -30,7 +31,9 @@ public sealed class Piix3Ide : PciDevice
         Config.Define16(PrimaryTiming, 0, 0xFFFF);
         Config.Define16(SecondaryTiming, 0, 0xFFFF);
         var bank = new BusMasterBank(_masters);
-        Bar(BusMasterBar, MemoryRegion.Io("piix3-ide-bmdma", 2 * IdeBusMaster.RegisterBytes, bank, AccessSizes.UpToDword), BarKind.Io);
+        Bar(BusMasterBar,
+            MemoryRegion.Io("piix3-ide-bmdma", 2 * IdeBusMaster.RegisterBytes, bank, AccessSizes.UpToDword),
+            BarKind.Io);
     }
 
     /// <summary>"ide.0" and "ide.1".</summary>
@@ -59,7 +62,8 @@ public sealed class Piix3Ide : PciDevice
 
     sealed class BusMasterBank(IdeBusMaster[] masters) : IRegisterBank
     {
-        public ulong Read(ulong offset, int size) => masters[offset / IdeBusMaster.RegisterBytes].Read(offset % IdeBusMaster.RegisterBytes, size);
+        public ulong Read(ulong offset, int size) =>
+            masters[offset / IdeBusMaster.RegisterBytes].Read(offset % IdeBusMaster.RegisterBytes, size);
 
         public void Write(ulong offset, int size, ulong value) =>
             masters[offset / IdeBusMaster.RegisterBytes].Write(offset % IdeBusMaster.RegisterBytes, size, value);

@@ -10,8 +10,8 @@ namespace Qkvm.Hw.Timer;
 /// specification's.</summary>
 /// <remarks>The board maps it at FED00000h, 400h bytes with <see cref="Sizes"/>, and leads the 8254's and the real-time
 /// clock's outputs through <see cref="SetPit"/> and <see cref="SetRtc"/>: legacy replacement puts timers 0 and 1 in
-/// their places. Ticks of timer 0 in the 8254's place are made up for as its are. Deviations: no FSB delivery; a comparator written behind the counter matches at once, and a one-shot
-/// matches once.</remarks>
+/// their places. Ticks of timer 0 in the 8254's place are made up for as its are. Deviations: no FSB delivery; a
+/// comparator written behind the counter matches at once, and a one-shot matches once.</remarks>
 public sealed class Hpet : IDevice, IRegisterBank
 {
     public const ulong RegionSize = 0x400;
@@ -224,7 +224,8 @@ public sealed class Hpet : IDevice, IRegisterBank
     }
 
     /// <summary>Timer 0 ticks in the 8254's place.</summary>
-    bool IsOwing => IsEnabled && IsLegacyReplacement && _timers[0] is { IsEnabled: true, IsPeriodic: true, IsLevel: false };
+    bool IsOwing => IsEnabled && IsLegacyReplacement
+        && _timers[0] is { IsEnabled: true, IsPeriodic: true, IsLevel: false };
 
     void PayTick()
     {

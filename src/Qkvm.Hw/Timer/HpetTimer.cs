@@ -75,7 +75,8 @@ public sealed class HpetTimer
 
     public ulong Period => _period;
 
-    /// <summary>How many matches have come up by this counter since the last one that <see cref="Advance"/> saw.</summary>
+    /// <summary>How many matches have come up by this counter since the last one that <see cref="Advance"/>
+    /// saw.</summary>
     public ulong PeriodsPassed(ulong counter)
     {
         if (!IsPeriodic || _period == 0) return 1;

@@ -16,7 +16,8 @@ public sealed class I8254 : IDevice, IRegisterBank
 
     const int ControlWordRegister = 3;                             // A1,A0 = 11; 0..2 are the counters
     const int Speaker = 2;
-    const int MaxTicksBehind = 10;                                 // older ones are given up; as many as Linux's check at boot waits for
+    // older ones are given up; as many as Linux's check at boot waits for
+    const int MaxTicksBehind = 10;
     const int MaxEdgesAtOnce = 64;                                 // a count of 2 must not hold the machine lock
 
     readonly I8254Counter[] _counters = [new(), new(), new()];
@@ -104,7 +105,8 @@ public sealed class I8254 : IDevice, IRegisterBank
         _clock.Arm(_edge, _nextEdge);
     }
 
-    /// <summary>Goes through the edges that are due, each at its own time and not at Now: a late host timer must lose none.</summary>
+    /// <summary>Goes through the edges that are due, each at its own time and not at Now: a late host timer must lose
+    /// none.</summary>
     void CatchUp()
     {
         long now = _clock.Now;

@@ -72,7 +72,8 @@ public sealed class I8254Counter
         return true;
     }
 
-    /// <summary>The first byte of two stops mode 0, OUT low at once; it does nothing else in other modes. "Mode 0", "Mode 4".</summary>
+    /// <summary>The first byte of two stops mode 0, OUT low at once; it does nothing else in other modes. "Mode 0",
+    /// "Mode 4".</summary>
     bool Disable(long now)
     {
         if (Mode != 0) return false;

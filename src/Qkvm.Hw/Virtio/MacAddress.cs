@@ -17,9 +17,14 @@ static class MacAddress
         var bytes = new byte[Length];
         bool valid = parts.Length == Length;
         for (int i = 0; valid && i < Length; i++)
-            valid = parts[i].Length is 1 or 2 && byte.TryParse(parts[i], NumberStyles.AllowHexSpecifier, null, out bytes[i]);
-        if (!valid) throw new ConfigurationException($"{owner}: mac: '{text}' is no Ethernet address; give six bytes such as 52:54:00:12:34:56");
-        if ((bytes[0] & 1) != 0) throw new ConfigurationException($"{owner}: mac: '{text}' is a multicast address; make the first byte even");
+            valid = parts[i].Length is 1 or 2
+                && byte.TryParse(parts[i], NumberStyles.AllowHexSpecifier, null, out bytes[i]);
+        if (!valid)
+            throw new ConfigurationException($"{owner}: mac: '{text}' is no Ethernet address; give six bytes such " +
+                "as 52:54:00:12:34:56");
+        if ((bytes[0] & 1) != 0)
+            throw new ConfigurationException($"{owner}: mac: '{text}' is a multicast address; make the first byte " +
+                "even");
         return bytes;
     }
 }

@@ -6,7 +6,8 @@ using Qkvm.Core.Virtio;
 
 namespace Qkvm.Hw.Virtio;
 
-/// <summary>Traditional memory balloon. Virtio 1.2, section 5.5: the guest gives pages, and the host forgets them.</summary>
+/// <summary>Traditional memory balloon. Virtio 1.2, section 5.5: the guest gives pages, and the host forgets
+/// them.</summary>
 /// <remarks>Page numbers outside RAM are ignored. Deviations: no page poison, free page hints or reporting.</remarks>
 public sealed class VirtioBalloon : VirtioDevice, IBalloon
 {
@@ -25,7 +26,8 @@ public sealed class VirtioBalloon : VirtioDevice, IBalloon
     const int PageShift = 12, PageNumberLength = 4, StatLength = 10;
     const int MostPages = 64 * 1024;                               // of one request; drivers send 256
 
-    /// <summary>VIRTIO_BALLOON_S_…: swap-in, swap-out, major faults, minor faults, free, total, available, caches, …</summary>
+    /// <summary>VIRTIO_BALLOON_S_…: swap-in, swap-out, major faults, minor faults, free, total, available, caches,
+    /// …</summary>
     public const int StatisticsTags = 10;
 
     static readonly int[] Sizes = [128, 128, 128];
@@ -138,7 +140,8 @@ public sealed class VirtioBalloon : VirtioDevice, IBalloon
         }
     }
 
-    /// <summary>The driver keeps one buffer in this queue. It is read now, and returned when statistics are wanted again.</summary>
+    /// <summary>The driver keeps one buffer in this queue. It is read now, and returned when statistics are wanted
+    /// again.</summary>
     void ReadStatistics(Virtqueue queue)
     {
         if (!queue.TryPop(out DescriptorChain? chain)) return;

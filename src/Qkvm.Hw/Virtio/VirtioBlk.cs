@@ -13,18 +13,22 @@ namespace Qkvm.Hw.Virtio;
 /// <param name="Serial">Up to 20 bytes, for VIRTIO_BLK_T_GET_ID.</param>
 /// <param name="MinIo">Bytes, 0 for unknown; so is <paramref name="OptimalIo"/>.</param>
 public sealed record VirtioBlkOptions(string Serial = "", int Queues = 1, int QueueSize = 256, bool WriteCache = true,
-    bool ConfigWce = true, bool Discard = true, bool WriteZeroes = true, int LogicalBlock = 512, int PhysicalBlock = 512,
+    bool ConfigWce = true, bool Discard = true, bool WriteZeroes = true, int LogicalBlock = 512,
+        int PhysicalBlock = 512,
     uint MinIo = 0, uint OptimalIo = 0);
 
-/// <summary>Block device. Virtio 1.2, section 5.2. Any number of requests is in flight, limited by the queues.</summary>
+/// <summary>Block device. Virtio 1.2, section 5.2. Any number of requests is in flight, limited by the
+/// queues.</summary>
 /// <remarks>Deviations: no SCSI passthrough, zoned storage or secure erase; one segment per discard and write-zeroes
 /// request, as its configuration says; I/O errors are always reported to the guest.</remarks>
 public sealed class VirtioBlk : VirtioDevice
 {
-    public static readonly DeviceModel[] Models = VirtioPciModels.Family("virtio-blk-pci", "virtio disk", DeviceCategory.Storage,
+    public static readonly DeviceModel[] Models =
+        VirtioPciModels.Family("virtio-blk-pci", "virtio disk", DeviceCategory.Storage,
         0x010000,
         [
-            Property.Drive(), Property.Text("serial"), Property.OnOffAuto("write-cache"), Property.Bool("config-wce", true),
+            Property.Drive(), Property.Text("serial"), Property.OnOffAuto("write-cache"),
+                Property.Bool("config-wce", true),
             Property.Automatic("num-queues", 1, MostQueues), Property.Number("queue-size", 256),
             Property.Bool("discard", true), Property.Bool("write-zeroes", true),
             Property.Size("logical_block_size", 0), Property.Size("physical_block_size", 0),
@@ -33,8 +37,8 @@ public sealed class VirtioBlk : VirtioDevice
         values => QueuesOf(values) + 1, FromProperties);
 
     // Feature bits, 5.2.3
-    const ulong SegMax = 1 << 2, Geometry = 1 << 4, ReadOnly = 1 << 5, BlkSize = 1 << 6, Flush = 1 << 9, Topology = 1 << 10,
-        ConfigWce = 1 << 11, Mq = 1 << 12, DiscardFeature = 1 << 13, WriteZeroesFeature = 1 << 14;
+    const ulong SegMax = 1 << 2, Geometry = 1 << 4, ReadOnly = 1 << 5, BlkSize = 1 << 6, Flush = 1 << 9,
+        Topology = 1 << 10, ConfigWce = 1 << 11, Mq = 1 << 12, DiscardFeature = 1 << 13, WriteZeroesFeature = 1 << 14;
 
     // struct virtio_blk_config, 5.2.4
     const int Capacity = 0, SegMaxField = 12, Cylinders = 16, Heads = 18, Sectors = 19, BlkSizeField = 20,
@@ -70,7 +74,8 @@ public sealed class VirtioBlk : VirtioDevice
     internal bool AllowsDiscard => _options.Discard;
     internal bool AllowsWriteZeroes => _options.WriteZeroes;
 
-    /// <summary>Each write is on stable storage before it completes: the cache is off, or the driver cannot flush it (5.2.6.2).</summary>
+    /// <summary>Each write is on stable storage before it completes: the cache is off, or the driver cannot flush it
+    /// (5.2.6.2).</summary>
     internal bool IsWriteThrough => !_writeCache || (_features & (Flush | ConfigWce)) == 0;
 
     public override IReadOnlyList<int> QueueSizes => _queueSizes;
@@ -139,9 +144,11 @@ public sealed class VirtioBlk : VirtioDevice
         Span<byte> config = ConfigSpace;
         long sectors = Backend.Length / SectorSize;
         uint logical = (uint)_options.LogicalBlock;
-        BinaryPrimitives.WriteInt64LittleEndian(config[Capacity..], sectors / (logical / SectorSize) * (logical / SectorSize));
+        BinaryPrimitives.WriteInt64LittleEndian(config[Capacity..],
+            sectors / (logical / SectorSize) * (logical / SectorSize));
         BinaryPrimitives.WriteInt32LittleEndian(config[SegMaxField..], Math.Max(1, _options.QueueSize - 2));
-        BinaryPrimitives.WriteUInt16LittleEndian(config[Cylinders..], (ushort)Math.Clamp(sectors / (16 * 63), 2, 16383));
+        BinaryPrimitives.WriteUInt16LittleEndian(config[Cylinders..],
+            (ushort)Math.Clamp(sectors / (16 * 63), 2, 16383));
         config[Heads] = 16;
         config[Sectors] = 63;
         BinaryPrimitives.WriteUInt32LittleEndian(config[BlkSizeField..], logical);
@@ -162,9 +169,12 @@ public sealed class VirtioBlk : VirtioDevice
     static VirtioBlk FromProperties(string name, Properties values, IBoard board)
     {
         if (values.Text("drive") is not { } id)
-            throw new ConfigurationException($"{values.Owner}: drive property not set; give drive=ID of a -drive if=none,id=ID,… or -blockdev");
+            throw new ConfigurationException($"{values.Owner}: drive property not set; give drive=ID of a -drive " +
+                "if=none,id=ID,… or -blockdev");
         BlockBackend backend = board.TakeDrive(id, values.Owner);
-        if (!backend.HasMedium) throw new ConfigurationException($"{values.Owner}: device needs media, but drive '{id}' is empty; give it file=");
+        if (!backend.HasMedium)
+            throw new ConfigurationException($"{values.Owner}: device needs media, but drive '{id}' is empty; give " +
+                "it file=");
         ulong queueSize = values.Number("queue-size");
         if (queueSize is < 2 or > 1024 || !BitOperations.IsPow2(queueSize))
             throw new ConfigurationException($"{values.Owner}: queue-size={queueSize} must be a power of 2, 2 to 1024");
@@ -173,9 +183,11 @@ public sealed class VirtioBlk : VirtioDevice
             throw new ConfigurationException($"{values.Owner}: serial '{serial}' is longer than {IdLength} bytes");
         int logical = BlockSize("logical_block_size", 512), physical = BlockSize("physical_block_size", logical);
         if (physical < logical)
-            throw new ConfigurationException($"{values.Owner}: physical_block_size {physical} is smaller than logical_block_size {logical}");
+            throw new ConfigurationException($"{values.Owner}: physical_block_size {physical} is smaller than " +
+                $"logical_block_size {logical}");
         return new VirtioBlk(name, backend, new VirtioBlkOptions(serial, QueuesOf(values), (int)queueSize,
-            values.OnOffAuto("write-cache") ?? true, values.Bool("config-wce"), values.Bool("discard"), values.Bool("write-zeroes"),
+            values.OnOffAuto("write-cache")
+                ?? true, values.Bool("config-wce"), values.Bool("discard"), values.Bool("write-zeroes"),
             logical, physical, IoSize("min_io_size"), IoSize("opt_io_size")));
 
         int BlockSize(string property, int automatic)
@@ -183,14 +195,16 @@ public sealed class VirtioBlk : VirtioDevice
             ulong size = values.Size(property);
             if (size == 0) return automatic;
             return size is >= 512 and <= 2 << 20 && BitOperations.IsPow2(size) ? (int)size
-                : throw new ConfigurationException($"{values.Owner}: {property}={size} must be a power of 2 between 512 and 2097152");
+                : throw new ConfigurationException($"{values.Owner}: {property}={size} must be a power of 2 between " +
+                "512 and 2097152");
         }
 
         uint IoSize(string property)
         {
             ulong size = values.Size(property);
             return size % (ulong)logical == 0 && size / (ulong)logical <= ushort.MaxValue ? (uint)size
-                : throw new ConfigurationException($"{values.Owner}: {property}={size} must be a multiple of {logical}, at most 65535 blocks");
+                : throw new ConfigurationException($"{values.Owner}: {property}={size} must be a multiple of " +
+                $"{logical}, at most 65535 blocks");
         }
     }
 }

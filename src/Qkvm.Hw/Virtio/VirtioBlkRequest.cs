@@ -5,7 +5,8 @@ using Qkvm.Core.Virtio;
 
 namespace Qkvm.Hw.Virtio;
 
-/// <summary>One request of a virtio block device, from its chain to its status byte. Virtio 1.2, section 5.2.6.</summary>
+/// <summary>One request of a virtio block device, from its chain to its status byte. Virtio 1.2, section
+/// 5.2.6.</summary>
 sealed class VirtioBlkRequest(VirtioBlk disk) : BlockRequest
 {
     public const int HeaderLength = 16;                            // struct virtio_blk_req: type, reserved, sector
@@ -29,7 +30,8 @@ sealed class VirtioBlkRequest(VirtioBlk disk) : BlockRequest
         switch (type)
         {
             case In: Transfer(BlockOperation.Read, sector, chain.Writable.Slice(0, chain.WritableLength - 1)); break;
-            case Out: Transfer(BlockOperation.Write, sector, chain.Readable.Slice(HeaderLength, chain.ReadableLength - HeaderLength)); break;
+            case Out: Transfer(BlockOperation.Write, sector,
+                chain.Readable.Slice(HeaderLength, chain.ReadableLength - HeaderLength)); break;
             case FlushType: Operation = BlockOperation.Flush; disk.Backend.Submit(this); break;
             case GetId: SendId(); break;
             case DiscardType when disk.AllowsDiscard: Clear(BlockOperation.Discard); break;
@@ -63,7 +65,8 @@ sealed class VirtioBlkRequest(VirtioBlk disk) : BlockRequest
 
     void Clear(BlockOperation operation)
     {
-        if (_chain.ReadableLength != HeaderLength + SegmentLength) { Finish(Unsupported); return; }   // one segment, as max_*_seg says
+        // one segment, as max_*_seg says
+        if (_chain.ReadableLength != HeaderLength + SegmentLength) { Finish(Unsupported); return; }
         Span<byte> segment = stackalloc byte[SegmentLength];
         _chain.Readable.Slice(HeaderLength, SegmentLength).CopyTo(segment);
         ulong sector = BinaryPrimitives.ReadUInt64LittleEndian(segment);
@@ -72,7 +75,8 @@ sealed class VirtioBlkRequest(VirtioBlk disk) : BlockRequest
         bool mayUnmap = operation == BlockOperation.WriteZeroes && (flags & Unmap) != 0;
         if (flags != 0 && !mayUnmap || (flags & ~Unmap) != 0) { Finish(Unsupported); return; }
         ulong length = (ulong)count * VirtioBlk.SectorSize;
-        if (count > VirtioBlk.MaxSectors || !IsOnDisk(sector, length) || disk.Backend.IsReadOnly) { Finish(IoError); return; }
+        if (count > VirtioBlk.MaxSectors || !IsOnDisk(sector, length) || disk.Backend.IsReadOnly)
+            { Finish(IoError); return; }
         Operation = operation;
         Offset = (long)sector * VirtioBlk.SectorSize;
         Length = (long)length;

@@ -9,7 +9,8 @@ using Qkvm.Core.Virtio;
 namespace Qkvm.Hw.Virtio;
 
 /// <summary>What shapes a virtio network device.</summary>
-public sealed record VirtioNetOptions(int ReceiveQueueSize = 256, int TransmitQueueSize = 256, bool MergeableBuffers = true,
+public sealed record VirtioNetOptions(int ReceiveQueueSize = 256, int TransmitQueueSize = 256,
+    bool MergeableBuffers = true,
     bool Status = true, bool ControlQueue = true, ushort Mtu = 0);
 
 /// <summary>Network device. Virtio 1.2, section 5.1; one pair of queues and a control queue.</summary>
@@ -17,10 +18,12 @@ public sealed record VirtioNetOptions(int ReceiveQueueSize = 256, int TransmitQu
 /// Deviations: no checksum or segmentation offloads, no multiqueue.</remarks>
 public sealed class VirtioNet : VirtioDevice, INetFrontend
 {
-    public static readonly DeviceModel[] Models = VirtioPciModels.Family("virtio-net-pci", "virtio network card", DeviceCategory.Network,
+    public static readonly DeviceModel[] Models =
+        VirtioPciModels.Family("virtio-net-pci", "virtio network card", DeviceCategory.Network,
         0x020000,
         [
-            Property.Netdev(), Property.Mac(), Property.Number("rx_queue_size", 256), Property.Number("tx_queue_size", 256),
+            Property.Netdev(), Property.Mac(), Property.Number("rx_queue_size", 256),
+                Property.Number("tx_queue_size", 256),
             Property.Bool("mrg_rxbuf", true), Property.Bool("status", true), Property.Bool("ctrl_vq", true),
             Property.Number("host_mtu", 0, max: ushort.MaxValue),
         ],
@@ -67,7 +70,8 @@ public sealed class VirtioNet : VirtioDevice, INetFrontend
         _permanentMac = mac;
         _post = post;
         _queueSizes = options.ControlQueue
-            ? [options.ReceiveQueueSize, options.TransmitQueueSize, 64] : [options.ReceiveQueueSize, options.TransmitQueueSize];
+            ? [options.ReceiveQueueSize, options.TransmitQueueSize, 64]
+            : [options.ReceiveQueueSize, options.TransmitQueueSize];
         _control = new VirtioNetControl(this, _filter);
         (_begin, _continueTransmit) = (Begin, ContinueTransmit);
         Reset();
@@ -130,7 +134,8 @@ public sealed class VirtioNet : VirtioDevice, INetFrontend
         _features = features;
         (_receive, _transmit) = (queues[Receive0], queues[Transmit0]);
         _filter.SetVlanFiltering((features & CtrlVlan) != 0);
-        _post(_begin);                                             // not now: a state that is being loaded must not move
+        // not now: a state that is being loaded must not move
+        _post(_begin);
     }
 
     public override void Stop() => (_receive, _transmit) = (null, null);
@@ -161,7 +166,8 @@ public sealed class VirtioNet : VirtioDevice, INetFrontend
 
     public void Receive(ReadOnlySpan<byte> frame)
     {
-        if (_receive is not { } queue || !_linkUp || frame.Length < EthernetHeader || !_filter.Passes(frame, CurrentMac)) return;
+        if (_receive is not { } queue || !_linkUp || frame.Length < EthernetHeader
+            || !_filter.Passes(frame, CurrentMac)) return;
         if (!TakeBuffers(queue, HeaderLength + frame.Length)) return;
         Deliver(queue, frame);
         queue.Signal();
@@ -203,7 +209,8 @@ public sealed class VirtioNet : VirtioDevice, INetFrontend
         Span<byte> header = stackalloc byte[FullHeader];
         header.Clear();
         header = header[..HeaderLength];
-        if (header.Length == FullHeader) BinaryPrimitives.WriteUInt16LittleEndian(header[NumBuffers..], (ushort)_merged.Count);
+        if (header.Length == FullHeader)
+            BinaryPrimitives.WriteUInt16LittleEndian(header[NumBuffers..], (ushort)_merged.Count);
         for (int i = 0; i < _merged.Count; i++)
         {
             DescriptorChain chain = _merged[i];
@@ -277,14 +284,17 @@ public sealed class VirtioNet : VirtioDevice, INetFrontend
     {
         byte[] mac = values.Text("mac") is { } text ? MacAddress.Parse(text, values.Owner) : MacAddress.Default;
         INetBackend? backend = values.Text("netdev") is { } id ? board.TakeNetdev(id, values.Owner) : null;
-        return new VirtioNet(name, backend, mac, new VirtioNetOptions(QueueSize("rx_queue_size"), QueueSize("tx_queue_size"),
-            values.Bool("mrg_rxbuf"), values.Bool("status"), values.Bool("ctrl_vq"), (ushort)values.Number("host_mtu")), board.Post);
+        return new VirtioNet(name, backend, mac,
+            new VirtioNetOptions(QueueSize("rx_queue_size"), QueueSize("tx_queue_size"),
+            values.Bool("mrg_rxbuf"), values.Bool("status"), values.Bool("ctrl_vq"), (ushort)values.Number("host_mtu")),
+                board.Post);
 
         int QueueSize(string property)
         {
             ulong size = values.Number(property);
             return size is >= 256 and <= 1024 && BitOperations.IsPow2(size) ? (int)size
-                : throw new ConfigurationException($"{values.Owner}: {property}={size} must be a power of 2 between 256 and 1024");
+                : throw new ConfigurationException($"{values.Owner}: {property}={size} must be a power of 2 between " +
+                "256 and 1024");
         }
     }
 }

@@ -3,7 +3,8 @@ using Qkvm.Core.Virtio;
 
 namespace Qkvm.Hw.Virtio;
 
-/// <summary>The control queue of a network device: class, command, data, and one byte of answer. Virtio 1.2, section 5.1.6.5.</summary>
+/// <summary>The control queue of a network device: class, command, data, and one byte of answer. Virtio 1.2, section
+/// 5.1.6.5.</summary>
 sealed class VirtioNetControl(VirtioNet card, VirtioNetFilter filter)
 {
     const byte Ok = 0, Error = 1;
@@ -60,10 +61,12 @@ sealed class VirtioNetControl(VirtioNet card, VirtioNetFilter filter)
                 card.SetMac(data);
                 return true;
             case (MacClass, TableSet):
-                return TakeTable(ref data, out ReadOnlySpan<byte> unicast) && TakeTable(ref data, out ReadOnlySpan<byte> multicast)
+                return TakeTable(ref data, out ReadOnlySpan<byte> unicast)
+                    && TakeTable(ref data, out ReadOnlySpan<byte> multicast)
                     && filter.SetTables(unicast, multicast);
             case (VlanClass, VlanAdd or VlanRemove):
-                return data.Length == 2 && filter.SetVlan(BinaryPrimitives.ReadUInt16LittleEndian(data), command[1] == VlanAdd);
+                return data.Length == 2
+                    && filter.SetVlan(BinaryPrimitives.ReadUInt16LittleEndian(data), command[1] == VlanAdd);
             case (AnnounceClass, AnnounceAck):
                 card.AcknowledgeAnnounce();
                 return true;

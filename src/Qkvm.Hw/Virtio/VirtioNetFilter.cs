@@ -3,7 +3,8 @@ using Qkvm.Core.State;
 
 namespace Qkvm.Hw.Virtio;
 
-/// <summary>Which frames a virtio network device passes to its driver. Virtio 1.2, sections 5.1.6.5.1 to 5.1.6.5.3.</summary>
+/// <summary>Which frames a virtio network device passes to its driver. Virtio 1.2, sections 5.1.6.5.1 to
+/// 5.1.6.5.3.</summary>
 sealed class VirtioNetFilter
 {
     const int MacLength = MacAddress.Length, TableEntries = 64, Vlans = 4096;
@@ -25,7 +26,8 @@ sealed class VirtioNetFilter
         (_unicastOverflow, _multicastOverflow, _unicast, _multicast) = (false, false, 0, 0);
     }
 
-    /// <summary>Filtering by VLAN begins with a negotiated CTRL_VLAN: then nothing tagged passes until it was added.</summary>
+    /// <summary>Filtering by VLAN begins with a negotiated CTRL_VLAN: then nothing tagged passes until it was
+    /// added.</summary>
     public void SetVlanFiltering(bool on) => Array.Fill(_vlans, on ? (byte)0 : (byte)0xFF);
 
     /// <summary>VIRTIO_NET_CTRL_RX; false for a command that does not exist.</summary>
@@ -43,7 +45,8 @@ sealed class VirtioNetFilter
         }
     }
 
-    /// <summary>VIRTIO_NET_CTRL_MAC_TABLE_SET: two counted tables; one that does not fit passes everything of its kind.</summary>
+    /// <summary>VIRTIO_NET_CTRL_MAC_TABLE_SET: two counted tables; one that does not fit passes everything of its
+    /// kind.</summary>
     public bool SetTables(ReadOnlySpan<byte> unicast, ReadOnlySpan<byte> multicast)
     {
         _unicastOverflow = unicast.Length > _table.Length;

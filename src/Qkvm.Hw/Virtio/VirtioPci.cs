@@ -53,13 +53,15 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
         if (options.Legacy)
         {
             ulong size = BitOperations.RoundUpToPowerOf2((ulong)(VirtioPciLegacy.MaxHeader + device.ConfigSize));
-            Bar(0, MemoryRegion.Io($"{name}-legacy", size, new VirtioPciLegacy(this), AccessSizes.UpToDword), BarKind.Io);
+            Bar(0, MemoryRegion.Io($"{name}-legacy", size, new VirtioPciLegacy(this), AccessSizes.UpToDword),
+                BarKind.Io);
         }
         if (options.Modern)
         {
             _modern = new VirtioPciModern(this);
             var sizes = new AccessSizes(1, 8, 1, 4);
-            Bar(ModernBar, MemoryRegion.Io($"{name}-modern", VirtioPciModern.Size, _modern, sizes), BarKind.Prefetchable64);
+            Bar(ModernBar, MemoryRegion.Io($"{name}-modern", VirtioPciModern.Size, _modern, sizes),
+                BarKind.Prefetchable64);
             Capability(CommonType, VirtioPciModern.Common, VirtioPciModern.StructureSize);
             Capability(IsrType, VirtioPciModern.Isr, VirtioPciModern.StructureSize);
             Capability(DeviceType, VirtioPciModern.DeviceConfig, VirtioPciModern.StructureSize);
@@ -148,7 +150,8 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
     bool IsConfigAccess(int offset, int size, out ulong at, out int width)
     {
         (at, width) = (0, 0);
-        if (_configAccess == 0 || offset + size <= _configAccess + CapData || offset >= _configAccess + CapData + 4) return false;
+        if (_configAccess == 0 || offset + size <= _configAccess + CapData || offset >= _configAccess + CapData + 4)
+            return false;
         at = Config.Get32(_configAccess + CapOffset);
         uint length = Config.Get32(_configAccess + CapSize);
         width = (int)(length & 7);
@@ -187,14 +190,19 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
         return at;
     }
 
-    /// <summary>Section 4.1.2: transitional ids below 0x1040 with revision 0, and the virtio id as subsystem id.</summary>
+    /// <summary>Section 4.1.2: transitional ids below 0x1040 with revision 0, and the virtio id as subsystem
+    /// id.</summary>
     static PciIdentity IdentityOf(VirtioDevice device, VirtioPciOptions options)
     {
         if (!options.Legacy && !options.Modern)
-            throw new ConfigurationException($"{device.Name}: disable-legacy=on and disable-modern=on leave no interface; give one of them alone");
-        if (!options.Legacy) return new PciIdentity(RedHat, (ushort)(ModernBase + device.DeviceId), options.ClassCode, 1);
-        ushort id = device.DeviceId switch { 1 => 0x1000, 2 => 0x1001, 5 => 0x1002, 3 => 0x1003, 8 => 0x1004, 4 => 0x1005, 9 => 0x1009,
-            _ => throw new ConfigurationException($"{device.Name}: this device has no legacy interface; remove disable-legacy=off") };
+            throw new ConfigurationException($"{device.Name}: disable-legacy=on and disable-modern=on leave no " +
+                "interface; give one of them alone");
+        if (!options.Legacy)
+            return new PciIdentity(RedHat, (ushort)(ModernBase + device.DeviceId), options.ClassCode, 1);
+        ushort id = device.DeviceId switch { 1 => 0x1000, 2 => 0x1001, 5 => 0x1002, 3 => 0x1003, 8 => 0x1004,
+            4 => 0x1005, 9 => 0x1009, _ =>
+            throw new ConfigurationException($"{device.Name}: this device has no legacy interface; remove " +
+            "disable-legacy=off") };
         return new PciIdentity(RedHat, id, options.ClassCode, 0, RedHat, device.DeviceId);
     }
 }

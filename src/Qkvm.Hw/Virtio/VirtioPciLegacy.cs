@@ -3,12 +3,14 @@ using Qkvm.Core.Virtio;
 
 namespace Qkvm.Hw.Virtio;
 
-/// <summary>The legacy registers in BAR 0. Virtio 1.2, section 4.1.4.10, "Legacy Interfaces: A Note on PCI Device Layout".</summary>
+/// <summary>The legacy registers in BAR 0. Virtio 1.2, section 4.1.4.10, "Legacy Interfaces: A Note on PCI Device
+/// Layout".</summary>
 sealed class VirtioPciLegacy(VirtioPci function) : IRegisterBank
 {
-    const ulong DeviceFeatures = 0, DriverFeatures = 4, QueueAddress = 8, QueueSize = 12, QueueSelect = 14, QueueNotify = 16,
-        DeviceStatus = 18, IsrStatus = 19, ConfigVector = 20, QueueVector = 22;
-    const uint Header = 20;                                        // the device's structure follows here, or after the vectors
+    const ulong DeviceFeatures = 0, DriverFeatures = 4, QueueAddress = 8, QueueSize = 12, QueueSelect = 14,
+        QueueNotify = 16, DeviceStatus = 18, IsrStatus = 19, ConfigVector = 20, QueueVector = 22;
+    // the device's structure follows here, or after the vectors
+    const uint Header = 20;
     const int PageShift = 12;
 
     /// <summary>Bytes of the registers with both MSI-X vectors.</summary>

@@ -4,13 +4,15 @@ using Qkvm.Core.Virtio;
 
 namespace Qkvm.Hw.Virtio;
 
-/// <summary>Makes the three models that users know of each virtio PCI device: plain, -transitional, -non-transitional.</summary>
+/// <summary>Makes the three models that users know of each virtio PCI device: plain, -transitional,
+/// -non-transitional.</summary>
 static class VirtioPciModels
 {
     const ulong MostVectors = 128;                                 // room of the table
 
     /// <param name="name">QEMU's name: "virtio-blk-pci".</param>
-    /// <param name="defaultVectors">MSI-X vectors by properties; null: the device has none and takes no such property.</param>
+    /// <param name="defaultVectors">MSI-X vectors by properties; null: the device has none and takes no such
+    /// property.</param>
     public static DeviceModel[] Family(string name, string description, DeviceCategory category, uint classCode,
         Property[] own, Func<Properties, int>? defaultVectors, Func<string, Properties, IBoard, VirtioDevice> create)
     {
@@ -26,13 +28,16 @@ static class VirtioPciModels
             Model($"{name}-non-transitional", shared, (Legacy: false, Modern: true), []),
         ];
 
-        DeviceModel Model(string modelName, Property[] properties, (bool Legacy, bool Modern) interfaces, string[] aliases) =>
+        DeviceModel Model(string modelName, Property[] properties, (bool Legacy, bool Modern) interfaces,
+            string[] aliases) =>
             new(modelName, BusKind.Pci, properties, (values, board) =>
             {
-                var options = new VirtioPciOptions(ClassOf(values), VectorsOf(values), interfaces.Legacy, interfaces.Modern,
+                var options = new VirtioPciOptions(ClassOf(values), VectorsOf(values), interfaces.Legacy,
+                    interfaces.Modern,
                     values.Bool("indirect_desc"), values.Bool("event_idx"));
                 if (modelName == name)
-                    options = options with { Legacy = values.OnOffAuto("disable-legacy") != true, Modern = !values.Bool("disable-modern") };
+                    options = options with { Legacy = values.OnOffAuto("disable-legacy") != true,
+                        Modern = !values.Bool("disable-modern") };
                 return new VirtioPci(modelName, create(modelName, values, board), options);
             })
             {
@@ -42,7 +47,8 @@ static class VirtioPciModels
             };
 
         uint ClassOf(Properties values) =>
-            own.Any(p => p.Name == "class") && values.Number("class") != 0 ? (uint)values.Number("class") << 8 : classCode;
+            own.Any(p => p.Name == "class") && values.Number("class") != 0 ? (uint)values.Number("class") << 8
+                : classCode;
 
         int VectorsOf(Properties values) =>
             defaultVectors == null ? 0 : (int?)values.NumberOrAuto("vectors") ?? defaultVectors(values);

@@ -10,7 +10,8 @@ namespace Qkvm.Hw.Virtio;
 sealed class VirtioPciModern(VirtioPci function) : IRegisterBank
 {
     // The layout of the BAR
-    public const uint Common = 0, Isr = 0x1000, DeviceConfig = 0x2000, Notify = 0x3000, StructureSize = 0x1000, Size = 0x4000;
+    public const uint Common = 0, Isr = 0x1000, DeviceConfig = 0x2000, Notify = 0x3000, StructureSize = 0x1000,
+        Size = 0x4000;
     public const uint NotifyMultiplier = 4;
 
     // struct virtio_pci_common_cfg
@@ -126,12 +127,16 @@ sealed class VirtioPciModern(VirtioPci function) : IRegisterBank
         switch (offset)
         {
             case QueueSize:
-                if (System.Numerics.BitOperations.IsPow2(value & 0xFFFF) && (value & 0xFFFF) <= queue.MaxSize) queue.Size = (ushort)value;
+                if (System.Numerics.BitOperations.IsPow2(value & 0xFFFF) && (value & 0xFFFF) <= queue.MaxSize)
+                    queue.Size = (ushort)value;
                 break;
             case QueueEnable: queue.Enabled = (value & 1) != 0; break;
-            case QueueDesc or QueueDesc + 4: queue.Descriptors = WithHalf(queue.Descriptors, offset - QueueDesc, value); break;
-            case QueueDriver or QueueDriver + 4: queue.DriverArea = WithHalf(queue.DriverArea, offset - QueueDriver, value); break;
-            case QueueDevice or QueueDevice + 4: queue.DeviceArea = WithHalf(queue.DeviceArea, offset - QueueDevice, value); break;
+            case QueueDesc or QueueDesc + 4: queue.Descriptors = WithHalf(queue.Descriptors, offset - QueueDesc, value);
+            break;
+            case QueueDriver or QueueDriver + 4: queue.DriverArea =
+                WithHalf(queue.DriverArea, offset - QueueDriver, value); break;
+            case QueueDevice or QueueDevice + 4: queue.DeviceArea =
+                WithHalf(queue.DeviceArea, offset - QueueDevice, value); break;
         }
     }
 

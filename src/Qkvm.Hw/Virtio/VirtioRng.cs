@@ -12,7 +12,8 @@ namespace Qkvm.Hw.Virtio;
 /// Without rng= the source is the host kernel's generator.</remarks>
 public sealed class VirtioRng : VirtioDevice
 {
-    public static readonly DeviceModel[] Models = VirtioPciModels.Family("virtio-rng-pci", "virtio random number generator",
+    public static readonly DeviceModel[] Models = VirtioPciModels.Family("virtio-rng-pci", "virtio random number " +
+        "generator",
         DeviceCategory.Misc, 0x00FF00,
         [
             Property.Object("rng", "the source: -object rng-random,id=…"),
@@ -45,7 +46,8 @@ public sealed class VirtioRng : VirtioDevice
 
     public delegate void FillRandom(Span<byte> data);
 
-    public VirtioRng(string name, IVirtualClock clock, long bytesPerPeriod, long milliseconds, FillRandom fill) : base(name, 4, 0)
+    public VirtioRng(string name, IVirtualClock clock, long bytesPerPeriod, long milliseconds, FillRandom fill)
+        : base(name, 4, 0)
     {
         _clock = clock;
         _limit = bytesPerPeriod;
@@ -70,7 +72,8 @@ public sealed class VirtioRng : VirtioDevice
     {
         if (_clock.Nanoseconds >= _periodEnd) (_left, _periodEnd) = (_limit, _clock.Nanoseconds + _period);
         bool any = false;
-        for (int budget = queue.Setup.Size; budget > 0 && _left > 0 && queue.TryPop(out DescriptorChain? chain); budget--)
+        for (int budget = queue.Setup.Size; budget > 0 && _left > 0
+            && queue.TryPop(out DescriptorChain? chain); budget--)
         {
             int count = (int)Math.Min(Math.Min(chain.WritableLength, MostPerRequest), _left);
             Span<byte> bytes = _bytes.AsSpan(0, count);

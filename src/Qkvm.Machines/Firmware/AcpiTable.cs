@@ -2,7 +2,8 @@ using System.Text;
 
 namespace Qkvm.Machines.Firmware;
 
-/// <summary>Writes the bytes of one system description table: header first, fields in their order. Spec: ACPI 6.3, section
+/// <summary>Writes the bytes of one system description table: header first, fields in their order. Spec: ACPI 6.3,
+/// section
 /// 5.2.6 "System Description Table Header". Length is filled in at the end, the checksum by the firmware.</summary>
 public sealed class AcpiTable
 {

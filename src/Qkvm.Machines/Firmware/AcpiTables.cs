@@ -2,8 +2,8 @@ using Qkvm.Hw.Pci;
 
 namespace Qkvm.Machines.Firmware;
 
-/// <summary>All ACPI tables of the PC, as the files that the firmware places and links: "etc/acpi/tables", "etc/acpi/rsdp" and
-/// the loader script. Spec: ACPI 6.3, section 5.2; HPET: IA-PC HPET 1.0a, section 3.2.4.</summary>
+/// <summary>All ACPI tables of the PC, as the files that the firmware places and links: "etc/acpi/tables",
+/// "etc/acpi/rsdp" and the loader script. Spec: ACPI 6.3, section 5.2; HPET: IA-PC HPET 1.0a, section 3.2.4.</summary>
 public static class AcpiTables
 {
     public const string TablesFile = "etc/acpi/tables", RsdpFile = "etc/acpi/rsdp", LoaderFile = "etc/table-loader";
@@ -16,7 +16,8 @@ public static class AcpiTables
 
     // Offsets of pointers in the FADT and of the RSDP's fields
     const int FadtFacs = 36, FadtDsdt = 40, FadtXDsdt = 140;
-    const int RsdpChecksum = 8, RsdpRsdt = 16, RsdpXsdt = 24, RsdpExtendedChecksum = 32, RsdpSize = 36, RsdpFirstPart = 20;
+    const int RsdpChecksum = 8, RsdpRsdt = 16, RsdpXsdt = 24, RsdpExtendedChecksum = 32, RsdpSize = 36,
+        RsdpFirstPart = 20;
 
     public sealed record Files(byte[] Tables, byte[] Rsdp, byte[] Loader);
 
@@ -97,7 +98,8 @@ public static class AcpiTables
     /// <summary>Section 5.2.9, as of revision 3.</summary>
     static byte[] Fadt(AcpiPlatform platform)
     {
-        const uint Wbinvd = 1 << 0, C1 = 1 << 2, SleepButton = 1 << 5, RtcS4 = 1 << 7, ResetRegister = 1 << 10, ApicCluster = 1 << 18;
+        const uint Wbinvd = 1 << 0, C1 = 1 << 2, SleepButton = 1 << 5, RtcS4 = 1 << 7, ResetRegister = 1 << 10,
+            ApicCluster = 1 << 18;
         const ushort LegacyDevices = 1, Keyboard8042 = 2;
         const byte Io = 1, IntModelApic = 1, CenturyByte = 0x32, ResetValue = 6;
         const ushort NoC2 = 0xFFF, NoC3 = 0xFFF, ResetPort = 0xCF9;
@@ -112,7 +114,8 @@ public static class AcpiTables
             .U16(NoC2).U16(NoC3).U16(0).U16(0).U8(0).U8(0).U8(0).U8(0).U8(CenturyByte)
             .U16(LegacyDevices | Keyboard8042).U8(0).U32(flags)
             .Address(Io, 8, ResetPort, 1).U8(ResetValue).Zeros(3)
-            .U64(0).U64(0)                                         // X_FACS stays 0 beside FIRMWARE_CTRL; X_DSDT is linked
+            // X_FACS stays 0 beside FIRMWARE_CTRL; X_DSDT is linked
+            .U64(0).U64(0)
             .Address(Io, 32, PmBase, 2).Address(0, 0, 0).Address(Io, 16, Pm1Control, 2).Address(0, 0, 0)
             .Address(0, 0, 0).Address(Io, 32, PmTimer, 3).Address(Io, 32, gpe, 1).Address(0, 0, 0)
             .ToArray();
@@ -146,7 +149,8 @@ public static class AcpiTables
 
     static byte[] Hpet()
     {
-        const uint EventTimerBlockId = 0x8086A201;                 // vendor, legacy replacement, 64 bit, 3 timers, revision
+        // vendor, legacy replacement, 64 bit, 3 timers, revision
+        const uint EventTimerBlockId = 0x8086A201;
         return new AcpiTable("HPET", 1).U32(EventTimerBlockId).Address(0, 0, HpetAddress).U8(0).U16(0).U8(0).ToArray();
     }
 

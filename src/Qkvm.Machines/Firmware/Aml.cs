@@ -7,8 +7,8 @@ public enum AmlRegionSpace : byte { SystemMemory = 0, SystemIo = 1, PciConfig = 
 
 public enum AmlAccess : byte { Any = 0, Byte = 1, Word = 2, Dword = 3 }
 
-/// <summary>A piece of ACPI machine language: terms are made from terms, so a table reads like its source. Spec: ACPI 6.3,
-/// chapter 20 "ACPI Machine Language Specification".</summary>
+/// <summary>A piece of ACPI machine language: terms are made from terms, so a table reads like its source. Spec: ACPI
+/// 6.3, chapter 20 "ACPI Machine Language Specification".</summary>
 public readonly struct Aml(byte[] code)
 {
     const byte Extended = 0x5B;                                    // ExtOpPrefix
@@ -36,9 +36,11 @@ public readonly struct Aml(byte[] code)
 
     public static Aml Text(string value) => new([0x0D, .. Encoding.ASCII.GetBytes(value), 0]);
 
-    public static Aml Buffer(ReadOnlySpan<byte> data) => new([0x11, .. Sized([.. Integer((ulong)data.Length).Code, .. data])]);
+    public static Aml Buffer(ReadOnlySpan<byte> data) =>
+        new([0x11, .. Sized([.. Integer((ulong)data.Length).Code, .. data])]);
 
-    public static Aml Package(params ReadOnlySpan<Aml> elements) => new([0x12, .. Sized([(byte)elements.Length, .. Join(elements)])]);
+    public static Aml Package(params ReadOnlySpan<Aml> elements) =>
+        new([0x12, .. Sized([(byte)elements.Length, .. Join(elements)])]);
 
     /// <summary>A compressed identifier such as PNP0A03; section 19.3.4.</summary>
     public static Aml EisaId(string id)
@@ -57,7 +59,8 @@ public readonly struct Aml(byte[] code)
 
     // Containers, section 20.2.5
 
-    public static Aml Scope(string path, params ReadOnlySpan<Aml> terms) => new([0x10, .. Sized([.. Path(path), .. Join(terms)])]);
+    public static Aml Scope(string path, params ReadOnlySpan<Aml> terms) =>
+        new([0x10, .. Sized([.. Path(path), .. Join(terms)])]);
 
     public static Aml Device(string name, params ReadOnlySpan<Aml> terms) =>
         new([Extended, 0x82, .. Sized([.. Path(name), .. Join(terms)])]);
@@ -90,11 +93,13 @@ public readonly struct Aml(byte[] code)
     // Statements and operators, section 20.2.5.3 and 20.2.5.4
 
     /// <summary>Calls a method with its arguments.</summary>
-    public static Aml Call(string method, params ReadOnlySpan<Aml> arguments) => new([.. Path(method), .. Join(arguments)]);
+    public static Aml Call(string method, params ReadOnlySpan<Aml> arguments) =>
+        new([.. Path(method), .. Join(arguments)]);
 
     public static Aml Return(Aml value) => new([0xA4, .. value.Code]);
     public static Aml Store(Aml value, Aml target) => new([0x70, .. value.Code, .. target.Code]);
-    public static Aml If(Aml condition, params ReadOnlySpan<Aml> terms) => new([0xA0, .. Sized([.. condition.Code, .. Join(terms)])]);
+    public static Aml If(Aml condition, params ReadOnlySpan<Aml> terms) =>
+        new([0xA0, .. Sized([.. condition.Code, .. Join(terms)])]);
     public static Aml And(Aml a, Aml b) => Binary(0x7B, a, b, NoTarget);
     public static Aml And(Aml a, Aml b, Aml target) => Binary(0x7B, a, b, target);
     public static Aml Or(Aml a, Aml b, Aml target) => Binary(0x7D, a, b, target);

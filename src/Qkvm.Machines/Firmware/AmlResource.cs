@@ -2,7 +2,8 @@ using static Qkvm.Machines.Firmware.Aml;
 
 namespace Qkvm.Machines.Firmware;
 
-/// <summary>Resource descriptors for _CRS and _PRS. Spec: ACPI 6.3, section 6.4 "Resource Data Types for ACPI".</summary>
+/// <summary>Resource descriptors for _CRS and _PRS. Spec: ACPI 6.3, section 6.4 "Resource Data Types for
+/// ACPI".</summary>
 public readonly struct AmlResource(byte[] bytes)
 {
     enum Kind : byte { Memory = 0, Io = 1, BusNumber = 2 }
@@ -45,11 +46,13 @@ public readonly struct AmlResource(byte[] bytes)
     public static AmlResource IoWindow(ushort first, ushort last) => Window(0x88, Kind.Io, EntireRange, 2, first, last);
     public static AmlResource MemoryWindow32(uint first, uint last, bool cacheable = false) =>
         Window(0x87, Kind.Memory, cacheable ? CacheableReadWrite : ReadWrite, 4, first, last);
-    public static AmlResource MemoryWindow64(ulong first, ulong last) => Window(0x8A, Kind.Memory, CacheableReadWrite, 8, first, last);
+    public static AmlResource MemoryWindow64(ulong first, ulong last) =>
+        Window(0x8A, Kind.Memory, CacheableReadWrite, 8, first, last);
 
     static AmlResource Window(byte tag, Kind kind, byte flags, int width, ulong first, ulong last) => new(
     [
         tag, .. Number((ulong)(3 + 5 * width), 2), (byte)kind, FixedRange, flags,
-        .. Number(0, width), .. Number(first, width), .. Number(last, width), .. Number(0, width), .. Number(last - first + 1, width),
+        .. Number(0, width), .. Number(first, width), .. Number(last, width), .. Number(0, width),
+        .. Number(last - first + 1, width),
     ]);
 }

@@ -3,7 +3,8 @@ using Qkvm.Core.Pci;
 
 namespace Qkvm.Machines.Firmware;
 
-/// <summary>The "bootorder" file: Open Firmware device paths by priority, one a line, as SeaBIOS and OVMF read it.</summary>
+/// <summary>The "bootorder" file: Open Firmware device paths by priority, one a line, as SeaBIOS and OVMF read
+/// it.</summary>
 public sealed class BootOrder
 {
     readonly List<(ulong Index, string Path)> _entries = [];
@@ -22,7 +23,8 @@ public sealed class BootOrder
     public static string PathOf(PciDevice device)
     {
         string node = NodeOf(device);
-        string path = $"/pci@i0cf8/{node}@{device.DevFn >> 3:x}" + ((device.DevFn & 7) != 0 ? $",{device.DevFn & 7:x}" : "");
+        string path = $"/pci@i0cf8/{node}@{device.DevFn >> 3:x}"
+            + ((device.DevFn & 7) != 0 ? $",{device.DevFn & 7:x}" : "");
         return node switch
         {
             "scsi" => $"{path}/disk@0,0",
@@ -31,7 +33,8 @@ public sealed class BootOrder
         };
     }
 
-    public static string PathOfIde(PciDevice controller, int channel, int unit) => $"{PathOf(controller)}/drive@{channel:x}/disk@{unit:x}";
+    public static string PathOfIde(PciDevice controller, int channel, int unit) =>
+        $"{PathOf(controller)}/drive@{channel:x}/disk@{unit:x}";
 
     static string NodeOf(PciDevice device) => (device.Identity.ClassCode >> 8) switch
     {

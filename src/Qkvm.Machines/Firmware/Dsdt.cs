@@ -3,8 +3,8 @@ using static Qkvm.Machines.Firmware.AmlResource;
 
 namespace Qkvm.Machines.Firmware;
 
-/// <summary>The differentiated system description table of the i440FX PC: processors, PCI host bridge with its windows and
-/// interrupt routing, the ISA devices behind the PIIX3, soft off.</summary>
+/// <summary>The differentiated system description table of the i440FX PC: processors, PCI host bridge with its windows
+/// and interrupt routing, the ISA devices behind the PIIX3, soft off.</summary>
 static class Dsdt
 {
     public const ulong PciHole64Size = 2UL << 30;
@@ -53,7 +53,8 @@ static class Dsdt
         MemoryWindow32(platform.PciHole, PciHoleEnd),
         MemoryWindow64(platform.PciHole64, platform.PciHole64 + PciHole64Size - 1));
 
-    /// <summary>Each slot's pins, rotated by the slot; slot 1 pin A is the power management function, on the SCI.</summary>
+    /// <summary>Each slot's pins, rotated by the slot; slot 1 pin A is the power management function, on the
+    /// SCI.</summary>
     static Aml Routing()
     {
         string[] links = ["LNKD", "LNKA", "LNKB", "LNKC"];
@@ -111,9 +112,11 @@ static class Dsdt
             IsaDevice("RTC", "PNP0B00", Io(0x70, 8), Irq(8)),
         };
         for (int i = 0; i < platform.Serials.Count; i++)
-            terms.Add(Numbered($"COM{i + 1}", "PNP0501", i + 1, Io(platform.Serials[i].Port, 8), Irq(platform.Serials[i].Irq)));
+            terms.Add(Numbered($"COM{i + 1}", "PNP0501", i + 1, Io(platform.Serials[i].Port, 8),
+                Irq(platform.Serials[i].Irq)));
         for (int i = 0; i < platform.Parallels.Count; i++)
-            terms.Add(Numbered($"LPT{i + 1}", "PNP0400", i + 1, Io(platform.Parallels[i].Port, 8), Irq(platform.Parallels[i].Irq)));
+            terms.Add(Numbered($"LPT{i + 1}", "PNP0400", i + 1, Io(platform.Parallels[i].Port, 8),
+                Irq(platform.Parallels[i].Irq)));
         if (platform.PanicPort is { } port) terms.Add(PanicDevice(port));
         return Device("ISA", [.. terms]);
     }
@@ -122,7 +125,8 @@ static class Dsdt
         Device(name, Name("_HID", EisaId(id)), Name("_STA", Present), Name("_CRS", Template(resources)));
 
     static Aml Numbered(string name, string id, int number, params ReadOnlySpan<AmlResource> resources) =>
-        Device(name, Name("_HID", EisaId(id)), Name("_UID", number), Name("_STA", Present), Name("_CRS", Template(resources)));
+        Device(name, Name("_HID", EisaId(id)), Name("_UID", number), Name("_STA", Present),
+            Name("_CRS", Template(resources)));
 
     /// <summary>pvpanic: the guest reads which events there are and writes the one that happened.</summary>
     static Aml PanicDevice(ushort port) => Device("PEVT",

@@ -10,13 +10,16 @@ namespace Qkvm.Machines.Firmware;
 public static class FwCfgKey
 {
     public const ushort Signature = 0x00, Id = 0x01, Uuid = 0x02, RamSize = 0x03, NoGraphic = 0x04, CpuCount = 0x05,
-        MachineId = 0x06, KernelAddress = 0x07, KernelSize = 0x08, InitrdAddress = 0x0A, InitrdSize = 0x0B, BootDevice = 0x0C,
+        MachineId = 0x06, KernelAddress = 0x07, KernelSize = 0x08, InitrdAddress = 0x0A, InitrdSize = 0x0B,
+            BootDevice = 0x0C,
         Numa = 0x0D, BootMenu = 0x0E, MaxCpus = 0x0F, KernelEntry = 0x10, KernelData = 0x11, InitrdData = 0x12,
-        CommandLineAddress = 0x13, CommandLineSize = 0x14, CommandLineData = 0x15, SetupAddress = 0x16, SetupSize = 0x17,
+        CommandLineAddress = 0x13, CommandLineSize = 0x14, CommandLineData = 0x15, SetupAddress = 0x16,
+            SetupSize = 0x17,
         SetupData = 0x18, FileDirectory = 0x19, FirstFile = 0x20, ArchLocal = 0x8000, Irq0Override = ArchLocal + 2;
 }
 
-/// <summary>The firmware configuration device: numbered items and named files that the firmware reads byte by byte or by DMA.
+/// <summary>The firmware configuration device: numbered items and named files that the firmware reads byte by byte or
+/// by DMA.
 /// Spec: QEMU's docs/specs/fw_cfg. Items are fixed once the machine was built.</summary>
 public sealed class FwCfg : IDevice, IRegisterBank
 {

@@ -20,7 +20,8 @@ sealed class FwCfgDma(FwCfg items, Dma memory) : IRegisterBank
     public ulong Read(ulong offset, int size)
     {
         ulong value = 0;                                           // the signature's bytes stand in memory order
-        for (int i = 0; i < size && (int)offset + i < 8; i++) value |= (Signature >> (7 - (int)offset - i) * 8 & 0xFF) << (i * 8);
+        for (int i = 0; i < size && (int)offset + i < 8; i++)
+            value |= (Signature >> (7 - (int)offset - i) * 8 & 0xFF) << (i * 8);
         return value;
     }
 

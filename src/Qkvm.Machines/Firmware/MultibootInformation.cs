@@ -3,18 +3,20 @@ using System.Text;
 
 namespace Qkvm.Machines.Firmware;
 
-/// <summary>The boot information with all that it points to, but for the modules themselves. The ROM fills the memory sizes and
-/// the map in. Spec: Multiboot Specification 0.6.96, section 3.3.</summary>
+/// <summary>The boot information with all that it points to, but for the modules themselves. The ROM fills the memory
+/// sizes and the map in. Spec: Multiboot Specification 0.6.96, section 3.3.</summary>
 /// <param name="address">Where it will lie.</param>
 /// <param name="describeText">Tell that the screen is in text mode: of use to kernels that asked for another.</param>
-sealed class MultibootInformation(uint address, string commandLine, (string Path, string Text)[] modules, (uint Start, uint End)[] placed,
+sealed class MultibootInformation(uint address, string commandLine, (string Path, string Text)[] modules,
+    (uint Start, uint End)[] placed,
     bool describeText)
 {
     // Offsets and flags
-    const int Flags = 0, BootDevice = 12, CommandLine = 16, ModuleCount = 20, Modules = 24, MemoryMap = 48, LoaderName = 64,
-        FrameBuffer = 88, Pitch = 96, Width = 100, Height = 104, BitsPerPixel = 108, FrameBufferType = 109, End = 120;
-    const uint HasMemory = 1, HasBootDevice = 2, HasCommandLine = 4, HasModules = 8, HasMemoryMap = 0x40, HasLoaderName = 0x200,
-        HasFrameBuffer = 0x1000;
+    const int Flags = 0, BootDevice = 12, CommandLine = 16, ModuleCount = 20, Modules = 24, MemoryMap = 48,
+        LoaderName = 64, FrameBuffer = 88, Pitch = 96, Width = 100, Height = 104, BitsPerPixel = 108,
+        FrameBufferType = 109, End = 120;
+    const uint HasMemory = 1, HasBootDevice = 2, HasCommandLine = 4, HasModules = 8, HasMemoryMap = 0x40,
+        HasLoaderName = 0x200, HasFrameBuffer = 0x1000;
 
     /// <summary>Behind the structure: the ROM's room for the DMA descriptor with which it loads the kernel.</summary>
     const int DmaDescriptorSize = 16;
@@ -49,7 +51,8 @@ sealed class MultibootInformation(uint address, string commandLine, (string Path
         }
         if (!describeText) return bytes;
         Put(bytes, FrameBuffer, TextMemory);
-        Put(bytes, Pitch, 160);                                    // bytes in a line; width and height are in characters
+        // bytes in a line; width and height are in characters
+        Put(bytes, Pitch, 160);
         Put(bytes, Width, 80);
         Put(bytes, Height, 25);
         (bytes[BitsPerPixel], bytes[FrameBufferType]) = (16, EgaText);
@@ -70,5 +73,6 @@ sealed class MultibootInformation(uint address, string commandLine, (string Path
         return at;
     }
 
-    static void Put(byte[] bytes, int at, uint value) => BinaryPrimitives.WriteUInt32LittleEndian(bytes.AsSpan(at), value);
+    static void Put(byte[] bytes, int at, uint value) =>
+        BinaryPrimitives.WriteUInt32LittleEndian(bytes.AsSpan(at), value);
 }

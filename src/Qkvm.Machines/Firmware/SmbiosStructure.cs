@@ -2,7 +2,8 @@ using System.Text;
 
 namespace Qkvm.Machines.Firmware;
 
-/// <summary>One SMBIOS structure: header, formatted area, strings. Spec: DMTF DSP0134 (SMBIOS 2.8), section 6.1.</summary>
+/// <summary>One SMBIOS structure: header, formatted area, strings. Spec: DMTF DSP0134 (SMBIOS 2.8), section
+/// 6.1.</summary>
 public sealed class SmbiosStructure
 {
     readonly List<byte> _formatted = [];

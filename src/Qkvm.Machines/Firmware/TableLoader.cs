@@ -5,8 +5,9 @@ namespace Qkvm.Machines.Firmware;
 
 public enum LoaderZone : byte { High = 1, FSegment = 2 }
 
-/// <summary>The linker script "etc/table-loader": tells the firmware where files go in memory, which pointers between them to
-/// fix and which checksums to compute. Spec: QEMU's ACPI linker/loader, as SeaBIOS's romfile_loader reads it.</summary>
+/// <summary>The linker script "etc/table-loader": tells the firmware where files go in memory, which pointers between
+/// them to fix and which checksums to compute. Spec: QEMU's ACPI linker/loader, as SeaBIOS's romfile_loader reads
+/// it.</summary>
 public sealed class TableLoader
 {
     public const int CommandSize = 128, NameSize = 56;
@@ -26,7 +27,8 @@ public sealed class TableLoader
         _commands.Write(command);
     }
 
-    /// <summary>Adds the address of <paramref name="source"/> to the number at an offset of <paramref name="file"/>.</summary>
+    /// <summary>Adds the address of <paramref name="source"/> to the number at an offset of
+    /// <paramref name="file"/>.</summary>
     public void AddPointerTo(string source, string file, int offset, byte size)
     {
         Span<byte> command = stackalloc byte[CommandSize];

@@ -12,17 +12,18 @@ using Qkvm.Machines.Firmware;
 namespace Qkvm.Machines.Pc;
 
 /// <summary>The chips that every PC has, and their places.</summary>
-/// <remarks>Deviations: the keyboard controller and port 92h drive one A20 gate, and who writes last decides; the 82371AB opens it while
-/// either does, and firmware leaves port 92h open.</remarks>
+/// <remarks>Deviations: the keyboard controller and port 92h drive one A20 gate, and who writes last decides; the
+/// 82371AB opens it while either does, and firmware leaves port 92h open.</remarks>
 public sealed partial class PcBoard
 {
     // Ports
-    const ulong PitPort = 0x40, SystemControlPortB = 0x61, RtcPort = 0x70, KeyboardDataPort = 0x60, KeyboardCommandPort = 0x64,
-        SystemControlPortA = 0x92, DmaMasterPort = 0x00, DmaPagePort = 0x80, DmaSlavePort = 0xC0,
-        CoprocessorPort = 0xF0;
+    const ulong PitPort = 0x40, SystemControlPortB = 0x61, RtcPort = 0x70, KeyboardDataPort = 0x60,
+        KeyboardCommandPort = 0x64, SystemControlPortA = 0x92, DmaMasterPort = 0x00, DmaPagePort = 0x80,
+        DmaSlavePort = 0xC0, CoprocessorPort = 0xF0;
 
     // Interrupts
-    const int TimerIrq = 0, KeyboardIrq = 1, RtcIrq = 8, SciIrq = 9, MouseIrq = 12, CoprocessorIrq = 13, PrimaryIdeIrq = 14, SecondaryIdeIrq = 15;
+    const int TimerIrq = 0, KeyboardIrq = 1, RtcIrq = 8, SciIrq = 9, MouseIrq = 12, CoprocessorIrq = 13,
+        PrimaryIdeIrq = 14, SecondaryIdeIrq = 15;
     const uint HpetRoutes = 1 << 2;
 
     Piix3 _isaBridge = null!;                                      // made by MakeIsaChips, always
@@ -72,7 +73,8 @@ public sealed partial class PcBoard
         _rtc = Own("mc146818rtc", isaNode, new Mc146818(Clock, rtcOut, StartDate(_config.Rtc)));
         Ports.Map(RtcPort, MemoryRegion.Io("rtc", 2, _rtc, AccessSizes.Bytes));
 
-        I8042 keyboard = Own("i8042", isaNode, new I8042(Irq(KeyboardIrq), Irq(MouseIrq), GateA20, () => RequestReset(), Input));
+        I8042 keyboard =
+            Own("i8042", isaNode, new I8042(Irq(KeyboardIrq), Irq(MouseIrq), GateA20, () => RequestReset(), Input));
         Ports.Map(KeyboardDataPort, MemoryRegion.Io("i8042-data", 1, keyboard.Data, AccessSizes.ByteOnly));
         Ports.Map(KeyboardCommandPort, MemoryRegion.Io("i8042-cmd", 1, keyboard.Command, AccessSizes.ByteOnly));
         Port92 port92 = Own("port92", isaNode, new Port92(GateA20, () => RequestReset()));

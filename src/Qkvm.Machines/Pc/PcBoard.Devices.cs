@@ -63,7 +63,8 @@ public sealed partial class PcBoard
     void MakePort(DeviceModel model, string option, int index, string chardev, (ushort, int)[] places,
         List<(ushort, int)> made)
     {
-        if (index >= places.Length) throw new ConfigurationException($"{option}: the pc machine has {places.Length} such ports");
+        if (index >= places.Length)
+            throw new ConfigurationException($"{option}: the pc machine has {places.Length} such ports");
         Make(new DeviceConfig(model.Name, null, [new("index", $"{index}"), new("chardev", chardev)],
             $"{option} {chardev}"));
         made.Add(places[index]);

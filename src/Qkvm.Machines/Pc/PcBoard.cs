@@ -98,7 +98,8 @@ public sealed partial class PcBoard : IBoard, IDisposable
     public IReadOnlyList<IVCpu> Cpus => _cpus;
     public IReadOnlyList<IDisplaySource> Displays => _displays;
     public IReadOnlyList<GuestRam> RamBlocks =>
-        [_memory.Ram, .. Pci.Devices.SelectMany(d => d.BarRegions).Where(r => r is { Kind: RegionKind.Ram }).Select(r => r!.Ram!)];
+        [_memory.Ram, .. Pci.Devices.SelectMany(d => d.BarRegions).Where(r => r is { Kind: RegionKind.Ram })
+            .Select(r => r!.Ram!)];
     public GuestRam Ram => _memory.Ram;
     public FwCfg FirmwareConfiguration => _fwCfg;
     public QBus Tree { get; } = new("main-system-bus", "System");
@@ -137,7 +138,8 @@ public sealed partial class PcBoard : IBoard, IDisposable
     PciBus MakePciBus()
     {
         var bus = new PciBus("pci.0", _memory.Pci, Ports.Root, Memory, Msi, Piix3.RouteSlot,
-            [.. Enumerable.Range(0, Piix3.Inputs).Select<int, Action<bool>>(i => active => _isaBridge!.SetInput(i, active))]);
+            [.. Enumerable.Range(0, Piix3.Inputs).Select<int,
+                Action<bool>>(i => active => _isaBridge!.SetInput(i, active))]);
         _buses[bus.Id] = bus;
         return bus;
     }
@@ -149,7 +151,8 @@ public sealed partial class PcBoard : IBoard, IDisposable
         {
             uint apicId = topology.ApicId(i);
             IVCpu cpu = accelerator.CreateVCpu(i, new CpuSetup(_config.Cpu.Model, _config.Cpu.Features, (int)apicId,
-                topology.Sockets, topology.Dies * topology.Cores, topology.Threads) { Properties = _config.Cpu.Properties });
+                topology.Sockets, topology.Dies * topology.Cores,
+                    topology.Threads) { Properties = _config.Cpu.Properties });
             _interrupts.Attach(cpu, apicId, Clock, Lock);
             cpu.CoprocessorErrors = _coprocessor;
             _cpus.Add(cpu);

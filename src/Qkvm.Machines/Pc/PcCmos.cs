@@ -5,8 +5,8 @@ using Qkvm.Hw.Timer;
 
 namespace Qkvm.Machines.Pc;
 
-/// <summary>What the firmware finds in CMOS RAM. Spec: IBM PC/AT Technical Reference, "CMOS RAM Address Map"; from 34h on the
-/// bytes that SeaBIOS (and Bochs before it) agreed with its emulators.</summary>
+/// <summary>What the firmware finds in CMOS RAM. Spec: IBM PC/AT Technical Reference, "CMOS RAM Address Map"; from 34h
+/// on the bytes that SeaBIOS (and Bochs before it) agreed with its emulators.</summary>
 static class PcCmos
 {
     // Bytes of CMOS RAM
@@ -47,7 +47,8 @@ static class PcCmos
             'c' => 2,
             'd' => 3,
             'n' => 4,
-            _ => throw new ConfigurationException($"-boot order={letter}: boot devices are a (floppy), c (disk), d (CD-ROM), n (network)"),
+            _ => throw new ConfigurationException($"-boot order={letter}: boot devices are a (floppy), c (disk), d " +
+                "(CD-ROM), n (network)"),
         };
     }
 

@@ -12,7 +12,8 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, Acti
     const string Product = "Standard PC (i440FX + PIIX, 1996)";
     const ulong KvmReserved = 0xFEFF_C000, KvmReservedSize = 0x4000; // KVM's identity map and TSS on Intel processors
     const ulong OneGiB = 1UL << 30;
-    const ulong FirmwareReserve = 0x28000;                         // ACPI tables and the BIOS' memory, at the top of low RAM
+    // ACPI tables and the BIOS' memory, at the top of low RAM
+    const ulong FirmwareReserve = 0x28000;
     const uint Usable = 1, Reserved = 2;
 
     // etc/system-states: one byte each for S0 to S5; bit 7: supported, the rest SLP_TYP
@@ -36,7 +37,8 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, Acti
         AddMemoryMap(kvm);
     }
 
-    public void AddTables(IReadOnlyList<(ushort Port, int Irq)> serials, IReadOnlyList<(ushort Port, int Irq)> parallels, ushort? panicPort)
+    public void AddTables(IReadOnlyList<(ushort Port, int Irq)> serials,
+        IReadOnlyList<(ushort Port, int Irq)> parallels, ushort? panicPort)
     {
         if (config.Acpi)
         {
@@ -55,13 +57,15 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, Acti
             fwCfg.AddFile(AcpiTables.RsdpFile, acpi.Rsdp);
             fwCfg.AddFile(AcpiTables.LoaderFile, acpi.Loader);
         }
-        var (anchor, tables) = SmbiosTables.Build(new SmbiosPlatform(Product, config.MachineType, config.Uuid, config.Topology,
+        var (anchor, tables) =
+            SmbiosTables.Build(new SmbiosPlatform(Product, config.MachineType, config.Uuid, config.Topology,
             config.Cpu.Model, memory.Below, memory.Above), config.Smbios);
         fwCfg.AddFile(SmbiosTables.AnchorFile, anchor);
         fwCfg.AddFile(SmbiosTables.TablesFile, tables);
     }
 
-    /// <summary>-kernel: a Linux kernel or a Multiboot image, started by an option ROM that comes first in the boot order.</summary>
+    /// <summary>-kernel: a Linux kernel or a Multiboot image, started by an option ROM that comes first in the boot
+    /// order.</summary>
     public void AddKernel(BootOrder order)
     {
         if (config.Kernel is not { } wanted) return;
@@ -78,7 +82,8 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, Acti
             LinuxImage.Load(fwCfg, wanted.File, kernel, wanted.Append, wanted.Initrd,
                 wanted.Initrd is null ? null : ReadFile(wanted.Initrd, "-initrd"), memoryEnd);
         byte[] contents = FirmwareImages.Find(config.Firmware, rom)
-            ?? throw new ConfigurationException($"-kernel {wanted.File}: this build embeds no {rom}; give a directory with it: -L DIRECTORY");
+            ?? throw new ConfigurationException($"-kernel {wanted.File}: this build embeds no {rom}; give a " +
+            "directory with it: -L DIRECTORY");
         fwCfg.AddFile($"genroms/{rom}", contents);
         order.Add(0, $"/rom@genroms/{rom}");
     }
@@ -86,7 +91,8 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, Acti
     public void AddUserFiles()
     {
         foreach (FwCfgConfig item in config.FwCfg)
-            fwCfg.AddFile(item.Name, item.File != null ? ReadFile(item.File, $"-fw_cfg name={item.Name}") : Encoding.UTF8.GetBytes(item.Text ?? ""));
+            fwCfg.AddFile(item.Name, item.File != null ? ReadFile(item.File, $"-fw_cfg name={item.Name}")
+                : Encoding.UTF8.GetBytes(item.Text ?? ""));
     }
 
     public void AddBootOrder(BootOrder order)

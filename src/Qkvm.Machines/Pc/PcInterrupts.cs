@@ -9,8 +9,8 @@ using Qkvm.Machines.Firmware;
 
 namespace Qkvm.Machines.Pc;
 
-/// <summary>The PC's interrupt controllers: our own 8259 pair, IOAPIC and local APICs, or the kernel's. Each of ISA's sixteen
-/// interrupts reaches both the 8259 and the IOAPIC, IRQ 0 at the IOAPIC's pin 2.</summary>
+/// <summary>The PC's interrupt controllers: our own 8259 pair, IOAPIC and local APICs, or the kernel's. Each of ISA's
+/// sixteen interrupts reaches both the 8259 and the IOAPIC, IRQ 0 at the IOAPIC's pin 2.</summary>
 sealed class PcInterrupts
 {
     public const int Inputs = IoApic.Inputs;
@@ -45,7 +45,8 @@ sealed class PcInterrupts
         ports.Map(SlavePort, MemoryRegion.Io("pic", 2, _pic.Slave, AccessSizes.Bytes));
         ports.Map(EdgeLevelPort, MemoryRegion.Io("elcr", 2, _pic.EdgeLevelControl, AccessSizes.Bytes));
         memory.Map(AcpiTables.IoApicAddress, MemoryRegion.Io("ioapic", IoApicSize, _ioApic, AccessSizes.Dwords), 1);
-        memory.Map(AcpiTables.LocalApicAddress, MemoryRegion.Io("apic-msi", ApicWindowSize, _bus, AccessSizes.UpToDword), 1);
+        memory.Map(AcpiTables.LocalApicAddress,
+            MemoryRegion.Io("apic-msi", ApicWindowSize, _bus, AccessSizes.UpToDword), 1);
     }
 
     public IMsiTarget Msi { get; }
@@ -88,7 +89,8 @@ sealed class PcInterrupts
         if (state.IsLoading) _router.Restore();
     }
 
-    bool IsTimerWaiting() => _bus != null && (_pic!.Master.IsWaiting(Timer) && _bus.TakesIntr || _ioApic!.IsWaiting(TimerPin));
+    bool IsTimerWaiting() =>
+        _bus != null && (_pic!.Master.IsWaiting(Timer) && _bus.TakesIntr || _ioApic!.IsWaiting(TimerPin));
 
     void Drive(int gsi, bool level)
     {

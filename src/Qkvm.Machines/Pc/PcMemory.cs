@@ -5,8 +5,8 @@ using Qkvm.Host;
 
 namespace Qkvm.Machines.Pc;
 
-/// <summary>The PC's memory: RAM below and above 4 GiB, PCI wherever RAM is not, the firmware below 4 GiB and, its end, below
-/// 1 MiB.</summary>
+/// <summary>The PC's memory: RAM below and above 4 GiB, PCI wherever RAM is not, the firmware below 4 GiB and, its end,
+/// below 1 MiB.</summary>
 /// <remarks>RAM of 3.5 GiB or more is split at 3 GiB, less is left in one piece.</remarks>
 public sealed class PcMemory : IDisposable
 {
@@ -34,8 +34,10 @@ public sealed class PcMemory : IDisposable
         root.Map(0, MemoryRegion.Alias("ram-below-4g", RamRegion, 0, Below));
         if (Above > 0) root.Map(FourGiB, MemoryRegion.Alias("ram-above-4g", RamRegion, Below, Above));
 
-        // What PCI leaves empty in the first megabyte floats high; without this, RAM would show through the closed segments.
-        Pci.Map(LegacyHole, MemoryRegion.Io("pci-empty", OneMiB - LegacyHole, new FloatingBus(), AccessSizes.UpToQword), -1);
+        // What PCI leaves empty in the first megabyte floats high; without this, RAM would show through the closed
+        // segments.
+        Pci.Map(LegacyHole,
+            MemoryRegion.Io("pci-empty", OneMiB - LegacyHole, new FloatingBus(), AccessSizes.UpToQword), -1);
         var rom = MemoryRegion.Rom("pc.bios", Bios, 0, Bios.Size);
         ulong isa = Math.Min(Bios.Size, IsaBiosSize);
         Pci.Map(FourGiB - Bios.Size, rom);

@@ -7,7 +7,8 @@ namespace Qkvm.Cli;
 /// <summary>One option as it was given; Argument is null for a flag, Name is "" for a positional disk.</summary>
 public readonly record struct GivenOption(string Name, string? Argument)
 {
-    public override string ToString() => Name.Length == 0 ? Argument! : Argument == null ? $"-{Name}" : $"-{Name} {Argument}";
+    public override string ToString() => Name.Length == 0 ? Argument! : Argument == null ? $"-{Name}"
+        : $"-{Name} {Argument}";
 }
 
 /// <summary>Splits the command line into its options in the order given, with one dash or two.</summary>
@@ -29,7 +30,9 @@ public static class CommandLineParser
             });
         }
         root.Arguments.Add(new Argument<string[]>("disk") { Arity = ArgumentArity.ZeroOrMore });
-        ParseResult result = root.Parse(Protect(arguments, options), new ParserConfiguration { EnablePosixBundling = false, ResponseFileTokenReplacer = null });
+        ParseResult result =
+            root.Parse(Protect(arguments, options),
+            new ParserConfiguration { EnablePosixBundling = false, ResponseFileTokenReplacer = null });
         return Pair(result.Tokens, options);
     }
 
@@ -56,11 +59,14 @@ public static class CommandLineParser
             if (tokens[i].Type == TokenType.Option && options.TryGetValue(text, out OptionSpec? spec))
             {
                 if (spec.Argument == null) given.Add(new GivenOption(spec.Name, null));
-                else if (i + 1 < tokens.Count && tokens[i + 1].Value.StartsWith(Guard)) given.Add(new GivenOption(spec.Name, tokens[++i].Value[1..]));
-                else throw new ConfigurationException($"-{spec.Name}: requires an argument: -{spec.Name} {spec.Argument}");
+                else if (i + 1 < tokens.Count && tokens[i + 1].Value.StartsWith(Guard))
+                    given.Add(new GivenOption(spec.Name, tokens[++i].Value[1..]));
+                else throw new ConfigurationException($"-{spec.Name}: requires an argument: -{spec.Name} " +
+                    $"{spec.Argument}");
             }
             else if (text.StartsWith('-') && text.Length > 1)
-                throw new ConfigurationException($"{text}: invalid option{Suggestion.For(text.TrimStart('-'), OptionCatalogue.All.Select(o => o.Name), "-")}");
+                throw new ConfigurationException($"{text}: invalid " +
+                    $"option{Suggestion.For(text.TrimStart('-'), OptionCatalogue.All.Select(o => o.Name), "-")}");
             else given.Add(new GivenOption("", text.TrimStart(Guard)));
         }
         return given;

@@ -30,7 +30,8 @@ public sealed partial class Expander
 
     void AddChardev(ChardevConfig chardev)
     {
-        if (_chardevs.Exists(c => c.Id == chardev.Id)) throw new ConfigurationException($"{chardev.Owner}: duplicate id '{chardev.Id}' for chardev");
+        if (_chardevs.Exists(c => c.Id == chardev.Id))
+            throw new ConfigurationException($"{chardev.Owner}: duplicate id '{chardev.Id}' for chardev");
         _chardevs.Add(chardev);
     }
 
@@ -40,7 +41,8 @@ public sealed partial class Expander
         string chardev = options.Required("chardev");
         options.Text("id");
         string mode = options.Text("mode") ?? "readline";
-        if (mode is not ("readline" or "control")) throw new ConfigurationException($"{owner}: mode={mode}: expects readline or control");
+        if (mode is not ("readline" or "control"))
+            throw new ConfigurationException($"{owner}: mode={mode}: expects readline or control");
         bool pretty = options.Bool("pretty") ?? false;
         options.Close();
         _monitorConfigs.Add(new MonitorConfig(chardev, mode == "control", pretty, owner));
@@ -48,24 +50,29 @@ public sealed partial class Expander
 
     void FinishCharacters()
     {
-        // Defaults as QEMU has them: serial and monitor share the terminal under -nographic, otherwise they are virtual consoles.
+        // Defaults as QEMU has them: serial and monitor share the terminal under -nographic, otherwise they are virtual
+        // consoles.
         bool onTerminal = _noGraphic && !_noDefaults;
         if (_serials.Count == 0 && !_noDefaults && !_replaced.HasFlag(DefaultDevice.Serial))
-            _serials.Add((onTerminal ? _monitors.Count == 0 ? "mon:stdio" : "stdio" : "vc:80Cx24C", "default serial port"));
+            _serials.Add((onTerminal ? _monitors.Count == 0 ? "mon:stdio" : "stdio"
+                : "vc:80Cx24C", "default serial port"));
         if (_parallels.Count == 0 && !_noDefaults
             && !_replaced.HasFlag(DefaultDevice.Parallel)) _parallels.Add((onTerminal ? "null" : "vc:80Cx24C",
                 "default parallel port"));
         if (_monitors.Count == 0 && _monitorConfigs.Count == 0 && !_noDefaults && !onTerminal)
             _monitors.Add(("vc:80Cx24C", MonitorKind.Human, "default monitor"));
 
-        var serials = _serials.Select((s, i) => s.Text == "none" ? null : CharacterOf(s.Text, $"serial{i}", s.Owner)).ToArray();
-        var parallels = _parallels.Select((p, i) => p.Text == "none" ? null : CharacterOf(p.Text, $"parallel{i}", p.Owner)).ToArray();
+        var serials = _serials.Select((s, i) => s.Text == "none" ? null : CharacterOf(s.Text, $"serial{i}", s.Owner))
+            .ToArray();
+        var parallels = _parallels.Select((p, i) => p.Text == "none" ? null
+            : CharacterOf(p.Text, $"parallel{i}", p.Owner)).ToArray();
         for (int i = 0; i < _monitors.Count; i++)
             if (_monitors[i].Text != "none")
                 _monitorConfigs.Add(new MonitorConfig(CharacterOf(_monitors[i].Text, $"compat_monitor{i}",
                     _monitors[i].Owner), _monitors[i].Kind != MonitorKind.Human,
                     _monitors[i].Kind == MonitorKind.PrettyControl, _monitors[i].Owner));
-        _config = _config with { Serials = serials, Parallels = parallels, Chardevs = [.. _chardevs], Monitors = [.. _monitorConfigs] };
+        _config = _config with { Serials = serials, Parallels = parallels, Chardevs = [.. _chardevs],
+            Monitors = [.. _monitorConfigs] };
     }
 
     /// <summary>The chardev that a "dev" of -serial or -monitor stands for; its id.</summary>
@@ -96,7 +103,9 @@ public sealed partial class Expander
                 Options given = Options.Parse(rest, owner, "address");
                 string address = given.Text("address") ?? "";
                 int last = address.LastIndexOf(':');
-                if (last < 0) throw new ConfigurationException($"{owner}: expects {kind}:host:port, for example {kind}::3333,server=on,wait=off");
+                if (last < 0)
+                    throw new ConfigurationException($"{owner}: expects {kind}:host:port, for example " +
+                        $"{kind}::3333,server=on,wait=off");
                 var options = Options.Of(owner, [new("host", address[..last].Trim('[', ']')),
                     new("port", address[(last + 1)..]), .. given.Rest]);
                 if (kind != "tcp") options.Add(kind, "on");

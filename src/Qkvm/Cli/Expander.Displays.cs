@@ -40,8 +40,11 @@ public sealed partial class Expander
         if (at >= 0) _vga = (kind, Catalogue.VideoCards[at].Model, owner);
         else if (kind is "virtio" or "cirrus" or "vmware" or "qxl" or "xenfb" or "tcx" or "cg3")
             throw new ConfigurationException($"{owner}: this card is not built yet; use -vga std");
-        else throw new ConfigurationException($"{owner}: '{kind}' is not a video "
-            + $"card{Suggestion.For(kind, [.. Catalogue.VideoCards.Select(c => c.Name), "virtio", "cirrus", "vmware", "qxl"])}");
+        else
+        {
+            string[] names = [.. Catalogue.VideoCards.Select(c => c.Name), "virtio", "cirrus", "vmware", "qxl"];
+            throw new ConfigurationException($"{owner}: '{kind}' is not a video card{Suggestion.For(kind, names)}");
+        }
     }
 
     void FinishDisplays()

@@ -93,11 +93,14 @@ public sealed partial class Expander
         switch (spec.Interface)
         {
             case Ide:
-                int place = spec.Index ?? Enumerable.Range(0, IdeBuses * IdeUnitsPerBus).FirstOrDefault(i => !_idePlaces.ContainsKey(i), -1);
+                int place = spec.Index ?? Enumerable.Range(0, IdeBuses * IdeUnitsPerBus)
+                    .FirstOrDefault(i => !_idePlaces.ContainsKey(i), -1);
                 if (place < 0 || place >= IdeBuses * IdeUnitsPerBus)
-                    throw new ConfigurationException($"{spec.Owner}: IDE has places for index 0 to 3; use if=virtio for more disks");
+                    throw new ConfigurationException($"{spec.Owner}: IDE has places for index 0 to 3; use if=virtio " +
+                        "for more disks");
                 if (_idePlaces.TryGetValue(place, out string? other))
-                    throw new ConfigurationException($"{spec.Owner}: index={place} (bus={place / 2}, unit={place % 2}) is taken by {other}");
+                    throw new ConfigurationException($"{spec.Owner}: index={place} (bus={place / 2}, " +
+                        $"unit={place % 2}) is taken by {other}");
                 _idePlaces[place] = spec.Owner;
                 string ideId = spec.Id ?? $"ide{place / 2}-{(spec.IsCdrom ? "cd" : "hd")}{place % 2}";
                 AddFrontend(spec, ideId, [new("bus", $"ide.{place / 2}"), new("unit", $"{place % 2}")]);
@@ -109,10 +112,11 @@ public sealed partial class Expander
                 AddBackend(spec, spec.Id ?? $"none{NextUnit(NoInterface, spec.Index)}");
                 break;
             case "scsi" or "floppy" or "pflash" or "mtd" or "sd" or "xen":
-                throw new ConfigurationException($"{spec.Owner}: if={spec.Interface} is not built yet; use if=virtio, if=ide or if=none");
+                throw new ConfigurationException($"{spec.Owner}: if={spec.Interface} is not built yet; use " +
+                    "if=virtio, if=ide or if=none");
             default:
-                throw new ConfigurationException($"{spec.Owner}: unsupported bus type "
-                    + $"'{spec.Interface}'{Suggestion.For(spec.Interface, [.. Catalogue.DriveInterfaces.Select(i => i.Name), NoInterface])}");
+                throw new ConfigurationException($"{spec.Owner}: unsupported bus type '{spec.Interface}'"
+                    + Suggestion.For(spec.Interface, [.. Catalogue.DriveInterfaces.Select(i => i.Name), NoInterface]));
         }
     }
 
@@ -136,7 +140,8 @@ public sealed partial class Expander
 
     void AddBackend(DriveSpec spec, string id)
     {
-        if (_drives.Exists(d => d.Id == id)) throw new ConfigurationException($"{spec.Owner}: duplicate id '{id}' for drive");
+        if (_drives.Exists(d => d.Id == id))
+            throw new ConfigurationException($"{spec.Owner}: duplicate id '{id}' for drive");
         _drives.Add(new DriveConfig(id, string.IsNullOrEmpty(spec.File) ? null : spec.File, spec.Format, spec.Options)
         {
             ReadOnly = spec.ReadOnly || spec.IsCdrom,

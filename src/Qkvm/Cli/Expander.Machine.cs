@@ -42,7 +42,8 @@ public sealed partial class Expander
                 _config = _config with
                 {
                     Uuid = Guid.TryParse(argument, out Guid uuid) ? uuid
-                        : throw new ConfigurationException($"{owner}: not a UUID; write 12345678-1234-1234-1234-123456789abc"),
+                        : throw new ConfigurationException($"{owner}: not a UUID; write " +
+                        "12345678-1234-1234-1234-123456789abc"),
                 };
                 break;
             case "boot": _config = _config with { Boot = TakeBoot(argument, owner) }; break;
@@ -130,8 +131,11 @@ public sealed partial class Expander
         int s = sockets ?? Math.Max(1, known / (d * c * t));
         if (threads == null && cores != null && sockets != null) t = Math.Max(1, known / (s * d * c));
         int n = cpus ?? known, total = s * d * c * t;
-        if (total != (max ?? n) && (max != null || total < n || cpus == null || sockets != null || cores != null || threads != null) && total != Math.Max(n, max ?? n))
-            throw new ConfigurationException($"{owner}: product of sockets ({s}) * dies ({d}) * cores ({c}) * threads ({t}) is {total}, not {Math.Max(n, max ?? n)} CPUs");
+        if (total != (max ?? n)
+            && (max != null || total < n || cpus == null || sockets != null || cores != null || threads != null)
+            && total != Math.Max(n, max ?? n))
+            throw new ConfigurationException($"{owner}: product of sockets ({s}) * dies ({d}) * cores ({c}) * " +
+                $"threads ({t}) is {total}, not {Math.Max(n, max ?? n)} CPUs");
         if (n > (max ?? n)) throw new ConfigurationException($"{owner}: cpus={n} is more than maxcpus={max}");
         return new CpuTopology(n, s, d, c, t, max ?? total);
     }
@@ -144,7 +148,9 @@ public sealed partial class Expander
         ulong max = (ulong?)options.Size("maxmem", Megabyte) ?? 0;
         int slots = options.Int("slots", 0, 256) ?? 0;
         options.Close();
-        if (size < Megabyte) throw new ConfigurationException($"{owner}: {size} bytes of memory are too little; write for example -m 512M");
+        if (size < Megabyte)
+            throw new ConfigurationException($"{owner}: {size} bytes of memory are too little; write for example -m " +
+                "512M");
         if (max != 0 && max < size) throw new ConfigurationException($"{owner}: maxmem is less than the size");
         _memory = (size + 8191) / 8192 * 8192;
         _config = _config with { Memory = _config.Memory with { Size = _memory.Value, MaxSize = max, Slots = slots } };
@@ -216,14 +222,17 @@ public sealed partial class Expander
         string order = options.Text("order") ?? "cad";
         string? once = options.Text("once");
         foreach (char letter in order + once)
-            if (letter is < 'a' or > 'p') throw new ConfigurationException($"{owner}: '{letter}' is no boot device: use a (floppy), c (disk), d (CD-ROM), n (network)");
+            if (letter is < 'a' or > 'p')
+                throw new ConfigurationException($"{owner}: '{letter}' is no boot device: use a (floppy), c (disk), " +
+                    "d (CD-ROM), n (network)");
         var boot = new BootConfig(order, once, options.Bool("menu") ?? false, options.Bool("strict") ?? false)
         {
             Splash = options.Text("splash"),
             SplashTime = (ushort?)options.Int("splash-time", 0, 65535),
             RebootTimeout = options.Text("reboot-timeout") is { } timeout ? int.TryParse(timeout, out int ms)
                 && ms is >= -1 and <= 65535 ? ms
-                : throw new ConfigurationException($"{owner}: reboot-timeout={timeout}: expects -1 to 65535 milliseconds") : null,
+                : throw new ConfigurationException($"{owner}: reboot-timeout={timeout}: expects -1 to 65535 " +
+                "milliseconds") : null,
         };
         options.Close();
         return boot;
@@ -248,7 +257,8 @@ public sealed partial class Expander
         if (start == "localtime") return new RtcConfig(RtcBase.LocalTime, default, clock);
         string[] forms = ["yyyy-MM-dd'T'HH:mm:ss", "yyyy-MM-dd"];
         if (!DateTime.TryParseExact(start, forms, CultureInfo.InvariantCulture, DateTimeStyles.None, out DateTime date))
-            throw new ConfigurationException($"{owner}: base={start}: expects utc, localtime, 2026-01-31 or 2026-01-31T12:30:00");
+            throw new ConfigurationException($"{owner}: base={start}: expects utc, localtime, 2026-01-31 or " +
+                "2026-01-31T12:30:00");
         return new RtcConfig(RtcBase.Date, date, clock);
     }
 
@@ -295,7 +305,8 @@ public sealed partial class Expander
     void FinishMachine()
     {
         if (_kernel == null && (_initrd ?? _append) != null)
-            throw new ConfigurationException($"{(_initrd != null ? $"-initrd {_initrd}" : "-append")}: only allowed with -kernel");
+            throw new ConfigurationException($"{(_initrd != null ? $"-initrd {_initrd}" : "-append")}: only allowed " +
+                "with -kernel");
         if (_accelerators.Count == 0) _accelerators.Add(new AcceleratorConfig(TcgAccelerator.Model.Name));
         if (_memory == null && _machineOptions.Text("memory-backend") is { } id
             && _config.Objects.FirstOrDefault(o => o.Id == id)?.Options.Size("size") is { } size)

@@ -20,7 +20,8 @@ public sealed partial class Expander
 
     NetdevConfig AddNetdev(NetdevConfig netdev)
     {
-        if (_netdevs.Exists(n => n.Id == netdev.Id)) throw new ConfigurationException($"{netdev.Owner}: duplicate id '{netdev.Id}' for netdev");
+        if (_netdevs.Exists(n => n.Id == netdev.Id))
+            throw new ConfigurationException($"{netdev.Owner}: duplicate id '{netdev.Id}' for netdev");
         _netdevs.Add(netdev);
         return netdev;
     }
@@ -75,7 +76,8 @@ public sealed partial class Expander
     {
         int onHub = _hubCards.Count(card => card.Netdev == null);
         if (_hubBackends.Count > 1 || onHub > 1)
-            throw new ConfigurationException("-net: several cards or backends on one hub are not built yet; pair each with -netdev …,id=X -device …,netdev=X");
+            throw new ConfigurationException("-net: several cards or backends on one hub are not built yet; pair " +
+                "each with -netdev …,id=X -device …,netdev=X");
         foreach (var (model, netdev, options, owner) in _hubCards)
         {
             string? backend = netdev ?? _hubBackends.FirstOrDefault()?.Id;

@@ -3,8 +3,8 @@ using Qkvm.Core.Machine;
 
 namespace Qkvm.Cli;
 
-/// <summary>Turns options into a <see cref="MachineConfig"/>: every short form becomes the backend, frontend and bus records
-/// that -blockdev, -chardev, -netdev and -device make. Pure: opens nothing, changes nothing.</summary>
+/// <summary>Turns options into a <see cref="MachineConfig"/>: every short form becomes the backend, frontend and bus
+/// records that -blockdev, -chardev, -netdev and -device make. Pure: opens nothing, changes nothing.</summary>
 /// <remarks>Partial, by subject: Machine, Drives, Characters, Network, Displays.</remarks>
 public sealed partial class Expander
 {
@@ -113,8 +113,11 @@ public sealed partial class Expander
     static void CheckId(string? id, string owner)
     {
         if (id == null) return;
-        bool good = id.Length > 0 && char.IsAsciiLetter(id[0]) && id.All(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '.' or '_');
-        if (!good) throw new ConfigurationException($"{owner}: id '{id}': identifiers consist of letters, digits, '-', '.', '_', starting with a letter");
+        bool good = id.Length > 0 && char.IsAsciiLetter(id[0])
+            && id.All(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '.' or '_');
+        if (!good)
+            throw new ConfigurationException($"{owner}: id '{id}': identifiers consist of letters, digits, '-', " +
+                "'.', '_', starting with a letter");
     }
 
     MachineConfig Finish()

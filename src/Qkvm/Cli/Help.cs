@@ -25,7 +25,8 @@ static class Help
     static void Usage(TextWriter output)
     {
         output.WriteLine(Version);
-        output.WriteLine("usage: qkvm [options] [disk_image]\n\n'disk_image' is a raw or qcow2 hard disk image for IDE hard disk 0");
+        output.WriteLine("usage: qkvm [options] [disk_image]\n\n'disk_image' is a raw or qcow2 hard disk image for " +
+            "IDE hard disk 0");
         foreach ((string section, OptionSpec[] specs) in OptionCatalogue.Sections)
         {
             output.WriteLine($"\n{section}:");
@@ -36,7 +37,8 @@ static class Help
                 foreach (string line in help.Split('\n')) output.WriteLine($"                {line}");
             }
         }
-        output.WriteLine("\nIn -nographic or '-serial mon:stdio' mode: ctrl-a h for help, ctrl-a x to quit, ctrl-a c for the monitor.");
+        output.WriteLine("\nIn -nographic or '-serial mon:stdio' mode: ctrl-a h for help, ctrl-a x to quit, ctrl-a " +
+            "c for the monitor.");
     }
 
     static bool PrintList(string option, string argument, TextWriter output)
@@ -66,7 +68,8 @@ static class Help
                 return true;
             case "d" when wanted:
                 output.WriteLine("Log items (comma separated):");
-                foreach ((string name, string description) in LogItems.All) output.WriteLine($"{name,-15} {description}");
+                foreach ((string name, string description) in LogItems.All)
+                    output.WriteLine($"{name,-15} {description}");
                 return true;
             default: return false;
         }
@@ -111,6 +114,7 @@ static class LogItems
         ("exec", "show the address of each instruction before it runs (slow: nothing is translated)"),
         ("cpu", "show CPU registers before each instruction (slow: nothing is translated)"),
         ("cpu_reset", "show CPU state before CPU resets"),
-        ("lockstep", "run each instruction on the translator and on the interpreter, show what differs; the guest's time is 100 times slower"),
+        ("lockstep", "run each instruction on the translator and on the interpreter, show what differs; the guest's " +
+            "time is 100 times slower"),
     ];
 }

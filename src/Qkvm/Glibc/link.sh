@@ -1,7 +1,8 @@
 #!/bin/bash
-# link.sh VERSION FOLDER: makes in FOLDER what the executable is linked with to start on glibc VERSION and all later ones.
-# libc.so and its like have no code, only the names that VERSION had, each with the newest version that VERSION had of it:
-# this machine's glibc still has all of them. Without these the linker would take the newest versions that there are here.
+# link.sh VERSION FOLDER: makes in FOLDER what the executable is linked with to start on glibc VERSION and all later
+# ones. libc.so and its like have no code, only the names that VERSION had, each with the newest version that VERSION
+# had of it: this machine's glibc still has all of them. Without these the linker would take the newest versions that
+# there are here.
 set -euo pipefail
 version=$1 folder=$2
 here=$(cd "$(dirname "$0")" && pwd)
@@ -10,7 +11,8 @@ mkdir -p "$folder"
 cd "$folder"
 
 for library in libc.so.6 libm.so.6 libpthread.so.0 libdl.so.2 librt.so.1; do
-    readelf --wide --dyn-syms "$("$compiler" -print-file-name=$library)" | LC_ALL=C awk -v limit="$version" -v map="$library.map" '
+    readelf --wide --dyn-syms "$("$compiler" -print-file-name=$library)" |
+        LC_ALL=C awk -v limit="$version" -v map="$library.map" '
         function number(version, part) { split(version, part, "."); return (part[1] * 1000 + part[2]) * 1000 + part[3] }
         # Num: Value Size Type Bind Vis Ndx Name@Version, with a second @ at the version that is the default.
         $4 ~ /^(FUNC|IFUNC|OBJECT)$/ && $7 ~ /^[0-9]+$/ && $8 ~ /@GLIBC_[0-9.]+$/ {

@@ -19,7 +19,8 @@ public sealed class BlockFactoryTests : IDisposable
     }
 
     [Theory]
-    [InlineData("vmdk", "KDMV")] [InlineData("vhdx", "vhdxfile")] [InlineData("vpc", "conectix")] [InlineData("qed", "QED\0")]
+    [InlineData("vmdk", "KDMV")] [InlineData("vhdx", "vhdxfile")] [InlineData("vpc", "conectix")]
+    [InlineData("qed", "QED\0")]
     public void A_foreign_image_is_called_by_its_format_with_the_command_that_converts_it(string format, string magic)
     {
         var image = new byte[4096];
@@ -59,19 +60,23 @@ public sealed class BlockFactoryTests : IDisposable
     public async Task Protocols_that_are_unknown_and_json_in_images_are_refused()
     {
         Assert.Contains("Unknown protocol 'ftp'", Error("file=ftp://host/x"));
-        await Qcow2Image.CreateAsync(_scratch["a.qcow2"], 1 << 20, new Qcow2CreateOptions { BackingFile = "json:{\"driver\":\"file\",\"filename\":\"/etc/passwd\"}" });
+        await Qcow2Image.CreateAsync(_scratch["a.qcow2"], 1 << 20,
+            new Qcow2CreateOptions { BackingFile = "json:{\"driver\":\"file\",\"filename\":\"/etc/passwd\"}" });
         Assert.Contains("only taken from the command line", Error($"file={_scratch["a.qcow2"]}"));
         File.WriteAllBytes(_scratch["a.img"], new byte[1 << 20]);
         OpenedDrive drive = _scratch.Factory().OpenDrive(Options.Of("-drive",
-            new OptionPair("file", $$$"""json:{"driver":"raw","file":{"driver":"file","filename":"{{{_scratch["a.img"]}}}"}}""")));
+            new OptionPair("file",
+                $$$"""json:{"driver":"raw","file":{"driver":"file","filename":"{{{_scratch["a.img"]}}}"}}""")));
         Assert.Equal(1 << 20, drive.Root!.Length);
     }
 
     [Fact]
     public async Task A_chain_that_loops_is_refused()
     {
-        await Qcow2Image.CreateAsync(_scratch["a.qcow2"], 1 << 20, new Qcow2CreateOptions { BackingFile = "b.qcow2", BackingFormat = "qcow2" });
-        await Qcow2Image.CreateAsync(_scratch["b.qcow2"], 1 << 20, new Qcow2CreateOptions { BackingFile = "./a.qcow2", BackingFormat = "qcow2" });
+        await Qcow2Image.CreateAsync(_scratch["a.qcow2"], 1 << 20,
+            new Qcow2CreateOptions { BackingFile = "b.qcow2", BackingFormat = "qcow2" });
+        await Qcow2Image.CreateAsync(_scratch["b.qcow2"], 1 << 20,
+            new Qcow2CreateOptions { BackingFile = "./a.qcow2", BackingFormat = "qcow2" });
         Assert.Contains("infinite loop", Error($"file={_scratch["a.qcow2"]}"));
     }
 
@@ -103,9 +108,13 @@ public sealed class BlockFactoryTests : IDisposable
         BlockDriver top = Add(factory, "driver=qcow2,node-name=top,file=f1,backing=base,discard=unmap");
         Assert.Equal(BlockDriverExtensions.Pattern(3, 1 << 20), await top.Read(0, 1 << 20));
         Assert.Equal(["f0", "base", "f1", "top"], factory.Nodes.Select(node => node.NodeName));
-        Assert.Contains("Cannot find", Assert.Throws<ConfigurationException>(() => Add(factory, "driver=raw,node-name=x,file=none")).Message);
-        Assert.Contains("Duplicate", Assert.Throws<ConfigurationException>(() => Add(factory, $"driver=file,node-name=top,filename={_scratch["base.img"]},read-only=on")).Message);
-        Assert.Contains("in use", Assert.Throws<ConfigurationException>(() => Add(factory, "driver=qcow2,node-name=y,file=f1")).Message);
+        Assert.Contains("Cannot find",
+            Assert.Throws<ConfigurationException>(() => Add(factory, "driver=raw,node-name=x,file=none")).Message);
+        Assert.Contains("Duplicate",
+            Assert.Throws<ConfigurationException>(() =>
+            Add(factory, $"driver=file,node-name=top,filename={_scratch["base.img"]},read-only=on")).Message);
+        Assert.Contains("in use",
+            Assert.Throws<ConfigurationException>(() => Add(factory, "driver=qcow2,node-name=y,file=f1")).Message);
     }
 
     [Fact]
@@ -114,7 +123,9 @@ public sealed class BlockFactoryTests : IDisposable
         await Qcow2Image.CreateAsync(_scratch["a.qcow2"], 1 << 20, new Qcow2CreateOptions { BackingFile = "missing" });
         await using BlockFactory factory = _scratch.Factory();
         BlockDriver node = factory.AddNode(Options.ParseJson(
-            $$$"""{"driver":"qcow2","node-name":"n","read-only":true,"backing":null,"file":{"cache":{"direct":false},"driver":"file","filename":"{{{_scratch["a.qcow2"]}}}"} }""", "-blockdev"));
+            $$$"""{"driver":"qcow2","node-name":"n","read-only":true,"backing":null,"file":{""" +
+            $$$""" "cache":{"direct":false},"driver":"file","filename":"{{{_scratch["a.qcow2"]}}}"} }""",
+            "-blockdev"));
         Assert.True(node.IsReadOnly);
         Assert.Equal(new byte[512], await node.Read(0, 512));
         await factory.RemoveNodeAsync("n");
@@ -135,7 +146,8 @@ public sealed class BlockFactoryTests : IDisposable
     }
 
     [Theory]
-    [InlineData("none", true)] [InlineData("writeback", true)] [InlineData("writethrough", false)] [InlineData("unsafe", true)] [InlineData("directsync", false)]
+    [InlineData("none", true)] [InlineData("writeback", true)] [InlineData("writethrough", false)]
+    [InlineData("unsafe", true)] [InlineData("directsync", false)]
     public async Task Cache_modes_keep_the_data_and_say_whether_writes_may_wait(string cache, bool writeCache)
     {
         await Qcow2Image.CreateAsync(_scratch["a.qcow2"], 1 << 20, new Qcow2CreateOptions { ClusterSize = 4096 });

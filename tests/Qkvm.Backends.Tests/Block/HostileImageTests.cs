@@ -10,19 +10,25 @@ namespace Qkvm.Backends.Tests.Block;
 public sealed class HostileImageTests
 {
     const int Cluster = 4096, Size = 8 << 20;
-    const int L1At = 3 * Cluster, TableAt = Cluster, BlockAt = 2 * Cluster, DataAt = 5 * Cluster; // as FormatAsync and one write lay it out
+    // as FormatAsync and one write lay it out
+    const int L1At = 3 * Cluster, TableAt = Cluster, BlockAt = 2 * Cluster, DataAt = 5 * Cluster;
 
     [Theory]
     [InlineData(20, 4, 0u)] [InlineData(20, 4, 63u)] [InlineData(20, 4, 8u)] [InlineData(20, 4, 22u)]   // cluster_bits
     [InlineData(24, 8, 1UL << 63)] [InlineData(24, 8, (1UL << 63) - 1)] [InlineData(24, 8, 1UL << 50)]   // size
     [InlineData(36, 4, 0xFFFFFFFFu)] [InlineData(36, 4, 0u)]                                            // l1_size
-    [InlineData(40, 8, 1UL << 60)] [InlineData(40, 8, 4097ul)]                                          // l1_table_offset
-    [InlineData(48, 8, 513ul)] [InlineData(48, 8, ulong.MaxValue << 12)]                                // refcount_table_offset
-    [InlineData(56, 4, 0u)] [InlineData(56, 4, 0xFFFFFFFFu)]                                            // refcount_table_clusters
+    // l1_table_offset
+    [InlineData(40, 8, 1UL << 60)] [InlineData(40, 8, 4097ul)]
+    // refcount_table_offset
+    [InlineData(48, 8, 513ul)] [InlineData(48, 8, ulong.MaxValue << 12)]
+    // refcount_table_clusters
+    [InlineData(56, 4, 0u)] [InlineData(56, 4, 0xFFFFFFFFu)]
     [InlineData(60, 4, 65537u)] [InlineData(60, 4, 0xFFFFFFFFu)]                                        // nb_snapshots
-    [InlineData(4, 4, 4u)] [InlineData(4, 4, 0u)] [InlineData(32, 4, 1u)] [InlineData(96, 4, 7u)]        // version, crypt, order
+    // version, crypt, order
+    [InlineData(4, 4, 4u)] [InlineData(4, 4, 0u)] [InlineData(32, 4, 1u)] [InlineData(96, 4, 7u)]
     [InlineData(100, 4, 8u)] [InlineData(100, 4, 0xFFFFFFFFu)]                                          // header_length
-    [InlineData(72, 8, 1ul << 40)] [InlineData(72, 8, 2ul)]                                             // incompatible_features
+    // incompatible_features
+    [InlineData(72, 8, 1ul << 40)] [InlineData(72, 8, 2ul)]
     public async Task A_header_with_impossible_fields_is_refused(int at, int width, ulong value)
     {
         MemoryFile file = await Image();
@@ -37,7 +43,8 @@ public sealed class HostileImageTests
     {
         MemoryFile file = await Image();
         Put(file, 72, 8, 1ul << 40);
-        Assert.Contains("unknown incompatible feature bit 40", Assert.Throws<ConfigurationException>(() => Open(file)).Message);
+        Assert.Contains("unknown incompatible feature bit 40",
+            Assert.Throws<ConfigurationException>(() => Open(file)).Message);
     }
 
     [Theory]
@@ -64,12 +71,17 @@ public sealed class HostileImageTests
 
     public static TheoryData<int, ulong> BadPointers => new()
     {
-        { L1At, Copied }, { L1At, 0 }, { L1At, Copied | L1At }, { L1At, Copied | TableAt }, { L1At, Copied | BlockAt },     // L2 over metadata
-        { L1At, Copied | 512 }, { L1At, Copied | 1UL << 50 }, { L1At, (Copied | 1UL << 55) + Cluster },                     // unaligned, beyond the end
-        { L1At + 8, Copied | 4 * Cluster },                                                                                // two entries, one table
-        { 4 * Cluster, Copied | L1At }, { 4 * Cluster, Copied | BlockAt }, { 4 * Cluster, Copied | 4 * Cluster },           // data over metadata
+        // L2 over metadata
+        { L1At, Copied }, { L1At, 0 }, { L1At, Copied | L1At }, { L1At, Copied | TableAt }, { L1At, Copied | BlockAt },
+        // unaligned, beyond the end
+        { L1At, Copied | 512 }, { L1At, Copied | 1UL << 50 }, { L1At, (Copied | 1UL << 55) + Cluster },
+        // two entries, one table
+        { L1At + 8, Copied | 4 * Cluster },
+        // data over metadata
+        { 4 * Cluster, Copied | L1At }, { 4 * Cluster, Copied | BlockAt }, { 4 * Cluster, Copied | 4 * Cluster },
         { 4 * Cluster, Copied | (DataAt + 512) }, { 4 * Cluster, Copied | 0x00FF_FFFF_FFFF_F000 },
-        { TableAt, 0 }, { TableAt, 512 }, { TableAt, L1At }, { TableAt, 1UL << 50 }, { TableAt + 8, BlockAt }, { TableAt, TableAt },
+        { TableAt, 0 }, { TableAt, 512 }, { TableAt, L1At }, { TableAt, 1UL << 50 }, { TableAt + 8, BlockAt },
+            { TableAt, TableAt },
     };
 
     const ulong Copied = 1UL << 63;
@@ -83,7 +95,9 @@ public sealed class HostileImageTests
         try
         {
             Qcow2Driver image = Open(file);
-            for (int i = 0; i < 40; i++) await Attempt(() => image.Write(i * 3 * Cluster / 2 / 512 * 512, BlockDriverExtensions.Pattern(i, 6000 / 512 * 512)));
+            for (int i = 0; i < 40; i++)
+                await Attempt(() =>
+                    image.Write(i * 3 * Cluster / 2 / 512 * 512, BlockDriverExtensions.Pattern(i, 6000 / 512 * 512)));
             await Attempt(() => image.DiscardAsync(0, Size).AsTask());
             await Attempt(() => image.WriteZeroesAsync(0, Size, true).AsTask());
             await Attempt(() => image.FlushAsync().AsTask());
@@ -142,7 +156,8 @@ public sealed class HostileImageTests
     [Fact]
     public async Task A_snapshot_table_with_impossible_entries_is_refused()
     {
-        foreach ((int at, int width, ulong value) in new[] { (0, 8, 1UL << 55), (8, 4, 0xFFFFFFFFul), (36, 4, 0xFFFFFFFFul), (0, 8, 100ul) })
+        foreach ((int at, int width, ulong value) in new[] { (0, 8, 1UL << 55), (8, 4, 0xFFFFFFFFul),
+            (36, 4, 0xFFFFFFFFul), (0, 8, 100ul) })
         {
             MemoryFile file = await Image();
             int table = (file.Contents.Length + Cluster - 1) / Cluster * Cluster;
@@ -167,12 +182,14 @@ public sealed class HostileImageTests
         {
             var file = new MemoryFile((byte[])start.Clone()) { KeepsLog = false };
             for (int i = random.Next(1, 6); i > 0; i--)
-                Put(file, random.Next(trial % 2 == 0 ? 112 : start.Length / 8) / 4 * 4, 4, (ulong)random.Next() << random.Next(3) & 0xFFFFFFFF);
+                Put(file, random.Next(trial % 2 == 0 ? 112 : start.Length / 8) / 4 * 4, 4,
+                    (ulong)random.Next() << random.Next(3) & 0xFFFFFFFF);
             try
             {
                 Qcow2Driver image = Open(file);
                 for (int i = 0; i < 6; i++)
-                    try { await Qcow2ModelTests.Step(image, new byte[Math.Min(image.Length, 1 << 20)], random, keepsOnDiscard: true); }
+                    try { await Qcow2ModelTests.Step(image, new byte[Math.Min(image.Length, 1 << 20)], random,
+                        keepsOnDiscard: true); }
                     catch (BlockException) { }
                     catch (Xunit.Sdk.XunitException) { }           // contents are rubbish, as is the image
             }
@@ -194,7 +211,8 @@ public sealed class HostileImageTests
     }
 
     static Qcow2Driver Open(MemoryFile file, bool readOnly = false) =>
-        new(file, Qcow2ImageInfo.Read(file, "memory"), new NodeOptions { Discard = true, ReadOnly = readOnly }, backing: null);
+        new(file, Qcow2ImageInfo.Read(file, "memory"), new NodeOptions { Discard = true, ReadOnly = readOnly },
+            backing: null);
 
     static void Put(MemoryFile file, int at, int width, ulong value)
     {

@@ -22,7 +22,8 @@ public sealed class ImageLockTests
 
         string message = Assert.Throws<ConfigurationException>(() => scratch.Open("a.img", $"format={format}")).Message;
         string kind = format == "raw" ? "shared \"write\"" : "\"write\""; // qemu-io lets others write to raw images
-        Assert.StartsWith($"-drive file=a.img: Failed to get {kind} lock: the image is in use by process {holder.Id} (qemu-io)", message);
+        Assert.StartsWith($"-drive file=a.img: Failed to get {kind} lock: the image is in use by process " +
+            $"{holder.Id} (qemu-io)", message);
         Assert.Contains("Failed to get shared \"write\" lock",
             Assert.Throws<ConfigurationException>(() => scratch.Open("a.img", $"format={format},readonly=on")).Message);
         await scratch.Open("a.img", $"format={format},readonly=on,force-share=on").DisposeAsync();
@@ -44,13 +45,15 @@ public sealed class ImageLockTests
             (int code, string output) = QemuTools.Run("qemu-io", "-f", format, "-c", "write 0 512", scratch["a.img"]);
             Assert.NotEqual(0, code);
             Assert.Contains("Failed to get \"write\" lock", output);
-            if (format == "qcow2") Assert.Contains("shared \"write\" lock", QemuTools.Run("qemu-img", "info", scratch["a.img"]).Output);
+            if (format == "qcow2")
+                Assert.Contains("shared \"write\" lock", QemuTools.Run("qemu-img", "info", scratch["a.img"]).Output);
             QemuTools.Img("info", "-U", scratch["a.img"]);
         }
         await using (scratch.Open("a.img", $"format={format},readonly=on"))
         {
             QemuTools.Img("info", scratch["a.img"]);               // readers go together
-            Assert.Contains("Failed to get \"write\" lock", QemuTools.Run("qemu-io", "-f", format, "-c", "write 0 512", scratch["a.img"]).Output);
+            Assert.Contains("Failed to get \"write\" lock",
+                QemuTools.Run("qemu-io", "-f", format, "-c", "write 0 512", scratch["a.img"]).Output);
         }
         (int free, string freeOutput) = QemuTools.Run("qemu-io", "-f", format, "-c", "write 0 512", scratch["a.img"]);
         Assert.True(free == 0, freeOutput);
@@ -62,7 +65,8 @@ public sealed class ImageLockTests
         using var scratch = new Scratch();
         await Qcow2Image.CreateAsync(scratch["a.qcow2"], 1 << 20, new Qcow2CreateOptions());
         await using BlockDriver first = scratch.Open("a.qcow2");
-        Assert.Contains("by another drive of this machine", Assert.Throws<ConfigurationException>(() => scratch.Open("a.qcow2")).Message);
+        Assert.Contains("by another drive of this machine",
+            Assert.Throws<ConfigurationException>(() => scratch.Open("a.qcow2")).Message);
         await first.Write(0, new byte[512]);
     }
 
@@ -73,7 +77,8 @@ public sealed class ImageLockTests
         await Qcow2Image.CreateAsync(scratch["a.qcow2"], 1 << 20, new Qcow2CreateOptions());
         await using BlockDriver first = scratch.Open("a.qcow2");
         byte[] before = File.ReadAllBytes(scratch["a.qcow2"]);
-        await Assert.ThrowsAsync<ConfigurationException>(() => Qcow2Image.CreateAsync(scratch["a.qcow2"], 1 << 20, new Qcow2CreateOptions()));
+        await Assert.ThrowsAsync<ConfigurationException>(() =>
+            Qcow2Image.CreateAsync(scratch["a.qcow2"], 1 << 20, new Qcow2CreateOptions()));
         Assert.Equal(before, File.ReadAllBytes(scratch["a.qcow2"]));
     }
 }

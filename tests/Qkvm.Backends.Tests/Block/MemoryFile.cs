@@ -55,7 +55,8 @@ sealed class MemoryFile(byte[] contents) : BlockDriver, IGrowable
         return default;
     }
 
-    public override ValueTask WriteZeroesAsync(long offset, long length, bool mayUnmap) => WriteAsync(offset, new ScatterList(new byte[length]));
+    public override ValueTask WriteZeroesAsync(long offset, long length, bool mayUnmap) =>
+        WriteAsync(offset, new ScatterList(new byte[length]));
 
     public override ValueTask DisposeAsync() => default;
 

@@ -4,14 +4,16 @@ using Qkvm.Core.Block;
 
 namespace Qkvm.Backends.Tests.Block;
 
-/// <summary>The machine dies at any write: what reached the disk is everything before the last flush and any part of the rest.</summary>
+/// <summary>The machine dies at any write: what reached the disk is everything before the last flush and any part of
+/// the rest.</summary>
 public sealed class Qcow2CrashTests
 {
     const int Size = 1 << 20;
 
     [QemuTheory]
     [InlineData(1, 512, 16)] [InlineData(2, 4096, 16)] [InlineData(3, 512, 64)] [InlineData(4, 4096, 1)]
-    public async Task After_a_crash_there_are_leaks_at_worst_and_flushed_data_is_there(int seed, int cluster, int refcount)
+    public async Task After_a_crash_there_are_leaks_at_worst_and_flushed_data_is_there(int seed, int cluster,
+        int refcount)
     {
         using var scratch = new Scratch();
         var random = new Random(seed);
@@ -117,7 +119,8 @@ public sealed class Qcow2CrashTests
     static async Task<MemoryFile> NewImage(int cluster, int refcount)
     {
         var file = new MemoryFile([]);
-        await Qcow2Image.FormatAsync(file, "memory", Size, new Qcow2CreateOptions { ClusterSize = cluster, RefcountBits = refcount });
+        await Qcow2Image.FormatAsync(file, "memory", Size,
+            new Qcow2CreateOptions { ClusterSize = cluster, RefcountBits = refcount });
         return file;
     }
 
@@ -130,7 +133,8 @@ public sealed class Qcow2CrashTests
         int flushed = end;
         while (flushed > 0 && log[flushed - 1].Data != null) flushed--;
         for (int i = 0; i < end; i++)
-            if (log[i].Data is { } data && (i < flushed || random.Next(2) == 0)) MemoryFile.Apply(ref disk, log[i].Offset, data);
+            if (log[i].Data is { } data && (i < flushed || random.Next(2) == 0))
+                MemoryFile.Apply(ref disk, log[i].Offset, data);
         return disk;
     }
 }

@@ -50,11 +50,13 @@ public sealed class Qcow2InteropTests
         var model = new byte[Size];
         for (int i = 0; i < Size; i += 512) model.AsSpan(i, 300).Fill((byte)(i / 7000));
         File.WriteAllBytes(scratch["model.img"], model);
-        QemuTools.Img("convert", "-c", "-O", "qcow2", "-o", $"compression_type={type}", scratch["model.img"], scratch["a.qcow2"]);
+        QemuTools.Img("convert", "-c", "-O", "qcow2", "-o", $"compression_type={type}", scratch["model.img"],
+            scratch["a.qcow2"]);
         await using (BlockDriver image = scratch.Open("a.qcow2", "format=qcow2,discard=unmap"))
         {
             Assert.Equal(model, await image.Read(0, Size));
-            Assert.Equal(model[70000..70100], (await image.Read(70000 / 512 * 512, 1024))[(70000 % 512)..(70000 % 512 + 100)]);
+            Assert.Equal(model[70000..70100],
+                (await image.Read(70000 / 512 * 512, 1024))[(70000 % 512)..(70000 % 512 + 100)]);
             var random = new Random(6);
             for (int i = 0; i < 80; i++) await Qcow2ModelTests.Step(image, model, random, keepsOnDiscard: false);
         }
@@ -63,7 +65,8 @@ public sealed class Qcow2InteropTests
     }
 
     [QemuTheory]
-    [InlineData("cluster_size=64k")] [InlineData("cluster_size=512,refcount_bits=8")] [InlineData("cluster_size=64k,extended_l2=on")]
+    [InlineData("cluster_size=64k")] [InlineData("cluster_size=512,refcount_bits=8")]
+    [InlineData("cluster_size=64k,extended_l2=on")]
     public async Task Internal_snapshots_stay_intact_under_writes(string options)
     {
         using var scratch = new Scratch();
@@ -93,9 +96,11 @@ public sealed class Qcow2InteropTests
         Directory.CreateDirectory(scratch["sub"]);
         QemuTools.Img("create", "-q", "-f", "qcow2", scratch["sub/base.qcow2"], "1M");
         QemuTools.Io(scratch["sub/base.qcow2"], "write -P 1 0 1M");
-        QemuTools.Img("create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", "-b", "base.qcow2", "-F", "qcow2", scratch["sub/middle.qcow2"], "1500k");
+        QemuTools.Img("create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", "-b", "base.qcow2", "-F", "qcow2",
+            scratch["sub/middle.qcow2"], "1500k");
         QemuTools.Io(scratch["sub/middle.qcow2"], "write -P 2 100k 7k", "write -z 200k 8k", "write -P 3 1400k 10k");
-        QemuTools.Img("create", "-q", "-f", "qcow2", "-b", "sub/middle.qcow2", "-F", "qcow2", scratch["a.qcow2"], Size.ToString());
+        QemuTools.Img("create", "-q", "-f", "qcow2", "-b", "sub/middle.qcow2", "-F", "qcow2", scratch["a.qcow2"],
+            Size.ToString());
         byte[] model = await Reference(scratch);
         Assert.Equal(3, model[1401 << 10]);
         await using (BlockDriver image = scratch.Open("a.qcow2", ""))
@@ -135,13 +140,16 @@ public sealed class Qcow2InteropTests
         QemuTools.Img("create", "-q", "-f", "qcow2", path, Size.ToString());
         QemuTools.Img("bitmap", "--add", path, "changes");
         byte[] before = File.ReadAllBytes(path)[104..300];
-        await using (BlockDriver image = scratch.Open("a.qcow2")) await image.Write(0, BlockDriverExtensions.Pattern(1, 4096));
+        await using (BlockDriver image = scratch.Open("a.qcow2")) await image.Write(0,
+            BlockDriverExtensions.Pattern(1, 4096));
         Assert.Equal(before, File.ReadAllBytes(path)[104..300]);
-        Assert.Equal(new byte[8], File.ReadAllBytes(path)[88..96]); // autoclear: whoever wrote without knowing bitmaps says so
+        // autoclear: whoever wrote without knowing bitmaps says so
+        Assert.Equal(new byte[8], File.ReadAllBytes(path)[88..96]);
         QemuTools.Img("info", path);
     }
 
-    /// <summary>Only the first write clears autoclear bits and the dirty bit: until then every byte and the time stay.</summary>
+    /// <summary>Only the first write clears autoclear bits and the dirty bit: until then every byte and the time
+    /// stay.</summary>
     [QemuTheory]
     [InlineData("bitmaps")] [InlineData("unknown")] [InlineData("dirty")] [InlineData("snapshots")]
     public async Task An_image_that_nobody_writes_to_stays_as_it_was(string kind)
@@ -189,14 +197,18 @@ public sealed class Qcow2InteropTests
         (Qcow2CreateOptions ours, string theirs) = kind switch
         {
             "preallocation" => (new Qcow2CreateOptions { PreallocateMetadata = true }, "preallocation=metadata"),
-            "lazy" => (new Qcow2CreateOptions { LazyRefcounts = true, RefcountBits = 8, ClusterSize = 8192 }, "lazy_refcounts=on,refcount_bits=8,cluster_size=8k"),
+            "lazy" =>
+                (new Qcow2CreateOptions { LazyRefcounts = true, RefcountBits = 8, ClusterSize = 8192 },
+                "lazy_refcounts=on,refcount_bits=8,cluster_size=8k"),
             "old" => (new Qcow2CreateOptions { Version = 2 }, "compat=0.10"),
             _ => (new Qcow2CreateOptions { ExtendedL2 = true }, "extended_l2=on"),
         };
         await Qcow2Image.CreateAsync(scratch["a.qcow2"], Size, ours);
         Directory.CreateDirectory(scratch["q"]);
         QemuTools.Img("create", "-q", "-f", "qcow2", "-o", theirs, scratch["q/a.qcow2"], Size.ToString());
-        string Facts(string path) => string.Join('\n', QemuTools.Img("info", path).Split('\n').Where(line => !line.StartsWith("image:") && !line.StartsWith("disk size:")));
+        string Facts(string path) =>
+            string.Join('\n', QemuTools.Img("info", path).Split('\n')
+            .Where(line => !line.StartsWith("image:") && !line.StartsWith("disk size:")));
         Assert.Equal(Facts(scratch["q/a.qcow2"]), Facts(scratch["a.qcow2"]));
         QemuTools.Img("check", scratch["a.qcow2"]);
         if (kind == "preallocation")
@@ -208,7 +220,8 @@ public sealed class Qcow2InteropTests
     {
         using var scratch = new Scratch();
         QemuTools.Img("create", "-q", "-f", "qcow2", "-o", $"data_file={scratch["data"]}", scratch["a.qcow2"], "1M");
-        Assert.Contains("external data file", Assert.Throws<ConfigurationException>(() => scratch.Open("a.qcow2")).Message);
+        Assert.Contains("external data file",
+            Assert.Throws<ConfigurationException>(() => scratch.Open("a.qcow2")).Message);
     }
 
     /// <summary>The contents of a.qcow2 as the reference tool sees them.</summary>

@@ -20,7 +20,8 @@ public sealed class Qcow2ModelTests
     };
 
     [QemuTheory, MemberData(nameof(Shapes))]
-    public async Task Random_requests_leave_what_a_plain_array_would_hold(int seed, int cluster, int refcount, int version, bool extended, bool backed)
+    public async Task Random_requests_leave_what_a_plain_array_would_hold(int seed, int cluster, int refcount,
+        int version, bool extended, bool backed)
     {
         using var scratch = new Scratch();
         var random = new Random(seed);
@@ -53,7 +54,8 @@ public sealed class Qcow2ModelTests
     {
         using var scratch = new Scratch();
         const int size = 12 << 20;                                 // the first table covers 8 MiB at most
-        await Qcow2Image.CreateAsync(scratch["a.qcow2"], size, new Qcow2CreateOptions { ClusterSize = cluster, RefcountBits = refcount });
+        await Qcow2Image.CreateAsync(scratch["a.qcow2"], size,
+            new Qcow2CreateOptions { ClusterSize = cluster, RefcountBits = refcount });
         byte[] data = BlockDriverExtensions.Pattern(cluster, size);
         await using (BlockDriver image = scratch.Open("a.qcow2"))
             for (int at = 0; at < size; at += 1 << 20) await image.Write(at, data[at..(at + (1 << 20))]);
@@ -76,7 +78,8 @@ public sealed class Qcow2ModelTests
                 var random = new Random(seed * 100 + worker);
                 for (int i = 0; i < 200; i++)
                 {
-                    int at = (random.Next(Size / sector / workers) * workers + worker) * sector; // sectors of its own, clusters of all
+                    // sectors of its own, clusters of all
+                    int at = (random.Next(Size / sector / workers) * workers + worker) * sector;
                     byte[] data = BlockDriverExtensions.Pattern(random.Next(), sector);
                     if (i % 5 == 4)
                     {
@@ -106,7 +109,8 @@ public sealed class Qcow2ModelTests
                 var random = new Random(worker);
                 for (int i = 0; i < 150; i++)
                 {
-                    int length = 4096 * random.Next(1, 9), at = worker * part + random.Next((part - length) / 4096) * 4096;
+                    int length = 4096 * random.Next(1, 9),
+                        at = worker * part + random.Next((part - length) / 4096) * 4096;
                     byte[] data = BlockDriverExtensions.Pattern(random.Next(), length);
                     await image.Write(at, data);
                     Assert.Equal(data, await image.Read(at, length));

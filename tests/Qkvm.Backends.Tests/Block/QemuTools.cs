@@ -6,7 +6,8 @@ namespace Qkvm.Backends.Tests.Block;
 /// <summary>Runs the reference image tools.</summary>
 static class QemuTools
 {
-    public static string? Missing { get; } = Find("qemu-img") && Find("qemu-io") ? null : "qemu-img and qemu-io are not installed (Debian: qemu-utils)";
+    public static string? Missing { get; } = Find("qemu-img") && Find("qemu-io") ? null
+        : "qemu-img and qemu-io are not installed (Debian: qemu-utils)";
 
     public static string Img(params string[] arguments)
     {
@@ -17,7 +18,8 @@ static class QemuTools
 
     public static string Io(string image, params string[] commands)
     {
-        (int code, string output) = Run("qemu-io", [.. commands.SelectMany(c => new[] { "-c", c }), "-f", "qcow2", image]);
+        (int code, string output) =
+            Run("qemu-io", [.. commands.SelectMany(c => new[] { "-c", c }), "-f", "qcow2", image]);
         Assert.True(code == 0, $"qemu-io {image}: {code}\n{output}");
         return output;
     }
@@ -31,7 +33,8 @@ static class QemuTools
         return (process.ExitCode, output + errors.Result);
     }
 
-    public static Process Start(string program, params string[] arguments) => Process.Start(new ProcessStartInfo(program, arguments)
+    public static Process Start(string program, params string[] arguments) =>
+        Process.Start(new ProcessStartInfo(program, arguments)
     {
         RedirectStandardInput = true,
         RedirectStandardOutput = true,
@@ -39,7 +42,8 @@ static class QemuTools
     })!;
 
     static bool Find(string program) =>
-        (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Any(directory => File.Exists(Path.Combine(directory, program)));
+        (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':')
+            .Any(directory => File.Exists(Path.Combine(directory, program)));
 }
 
 /// <summary>A test that needs the reference tools.</summary>

@@ -70,7 +70,8 @@ public sealed class RawAndFileTests : IDisposable
         await using BlockDriver image = _scratch.Open("a.img", "format=raw,readonly=on");
         Assert.Equal(1, (await Assert.ThrowsAsync<BlockException>(() => image.Write(0, new byte[512]))).Errno);
         Assert.Equal(1, (await Assert.ThrowsAsync<BlockException>(() => image.DiscardAsync(0, 512).AsTask())).Errno);
-        Assert.Equal(1, (await Assert.ThrowsAsync<BlockException>(() => image.WriteZeroesAsync(0, 512, true).AsTask())).Errno);
+        Assert.Equal(1, (await Assert.ThrowsAsync<BlockException>(() => image.WriteZeroesAsync(0, 512, true).AsTask()))
+            .Errno);
     }
 
     [Fact]

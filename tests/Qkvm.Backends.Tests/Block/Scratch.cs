@@ -43,7 +43,8 @@ static class BlockDriverExtensions
     public static async Task Write(this BlockDriver node, long offset, byte[] data)
     {
         int middle = data.Length / 3;
-        await node.WriteAsync(offset, new ScatterList([data.AsMemory(0, middle), Memory<byte>.Empty, data.AsMemory(middle)]));
+        await node.WriteAsync(offset,
+            new ScatterList([data.AsMemory(0, middle), Memory<byte>.Empty, data.AsMemory(middle)]));
     }
 
     public static byte[] Pattern(int seed, int length)

@@ -102,7 +102,8 @@ public sealed class SocketCharTests : IDisposable
     [Fact]
     public void A_stale_socket_file_is_taken_over()
     {
-        using (var dead = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified)) dead.Bind(new UnixDomainSocketEndPoint(_path));
+        using (var dead = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified))
+            dead.Bind(new UnixDomainSocketEndPoint(_path));
         SocketChar server = Server(telnet: false);
         using Socket client = Client();
         Assert.True(client.Connected);
@@ -111,12 +112,16 @@ public sealed class SocketCharTests : IDisposable
     SocketChar Server(bool telnet)
     {
         using (_lock.Hold())
-            return _server = new SocketChar("c", new SocketOptions(_path, "", 0, Server: true, Wait: false, Telnet: telnet), _loop, "-serial unix:x");
+            return _server =
+                new SocketChar("c", new SocketOptions(_path, "", 0, Server: true, Wait: false, Telnet: telnet), _loop,
+                "-serial unix:x");
     }
 
     Socket Client()
     {
-        var client = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified) { ReceiveTimeout = (int)Patience.TotalMilliseconds };
+        var client =
+            new Socket(AddressFamily.Unix, SocketType.Stream,
+            ProtocolType.Unspecified) { ReceiveTimeout = (int)Patience.TotalMilliseconds };
         client.Connect(new UnixDomainSocketEndPoint(_path));
         return client;
     }

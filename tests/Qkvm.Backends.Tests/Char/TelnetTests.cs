@@ -5,7 +5,8 @@ namespace Qkvm.Backends.Tests.Char;
 /// <summary>RFC 854: what a client sends, however it is split over reads.</summary>
 public class TelnetTests
 {
-    const byte Iac = 255, Dont = 254, Do = 253, Wont = 252, Will = 251, AreYouThere = 246, SubBegin = 250, Break = 243, SubEnd = 240;
+    const byte Iac = 255, Dont = 254, Do = 253, Wont = 252, Will = 251, AreYouThere = 246, SubBegin = 250, Break = 243,
+        SubEnd = 240;
 
     public static TheoryData<byte[], byte[]> Streams => new()
     {

@@ -11,7 +11,8 @@ public class HostileViewerTests
     }
 
     [Theory]
-    [InlineData("GET / HTTP/1.1\r\n")] [InlineData("RFB 004.001\n")] [InlineData("RFB 003.00x\n")] [InlineData("RFB 003.0080")]
+    [InlineData("GET / HTTP/1.1\r\n")] [InlineData("RFB 004.001\n")] [InlineData("RFB 003.00x\n")]
+    [InlineData("RFB 003.0080")]
     public void A_stranger_is_hung_up_on(string greeting)
     {
         using var bench = new VncBench();
@@ -37,7 +38,8 @@ public class HostileViewerTests
     }
 
     [Theory]
-    [InlineData("")] [InlineData("RFB 003")] [InlineData("RFB 003.008\n")] [InlineData("RFB 003.008\n\u0001")] [InlineData("RFB 003.003\n")]
+    [InlineData("")] [InlineData("RFB 003")] [InlineData("RFB 003.008\n")] [InlineData("RFB 003.008\n\u0001")]
+    [InlineData("RFB 003.003\n")]
     public void Half_a_handshake_ends(string start)
     {
         using var bench = new VncBench(handshakeLimit: TimeSpan.FromMilliseconds(300));
@@ -83,9 +85,12 @@ public class HostileViewerTests
     [InlineData(new byte[] { 6, 0, 0, 0, 0x00, 0x10, 0x00, 0x01 })]
     [InlineData(new byte[] { 77 })]                                         // no such message
     [InlineData(new byte[] { 255, 9 })]                                     // no such submessage
-    [InlineData(new byte[] { 0, 0, 0, 0, 24, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0 })]   // pixels of 24 bits
-    [InlineData(new byte[] { 0, 0, 0, 0, 32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 200, 8, 0, 0, 0, 0 })]  // a shift beyond the pixel
-    [InlineData(new byte[] { 0, 0, 0, 0, 8, 8, 0, 1, 0xFF, 0xFF, 0, 7, 0, 3, 0, 3, 6, 0, 0, 0 })]      // colours beyond the pixel
+    // pixels of 24 bits
+    [InlineData(new byte[] { 0, 0, 0, 0, 24, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0 })]
+    // a shift beyond the pixel
+    [InlineData(new byte[] { 0, 0, 0, 0, 32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 200, 8, 0, 0, 0, 0 })]
+    // colours beyond the pixel
+    [InlineData(new byte[] { 0, 0, 0, 0, 8, 8, 0, 1, 0xFF, 0xFF, 0, 7, 0, 3, 0, 3, 6, 0, 0, 0 })]
     [InlineData(new byte[] { 0, 0, 0, 0, 32, 24, 0, 1, 0, 0, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0 })]     // no red at all
     public void A_broken_message_ends_the_connection(byte[] message)
     {

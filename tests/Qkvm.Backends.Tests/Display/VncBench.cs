@@ -8,16 +8,19 @@ using Qkvm.Host;
 
 namespace Qkvm.Backends.Tests.Display;
 
-/// <summary>A server on a UNIX socket with its main loop, a screen that tests paint, and ears for keys and pointer.</summary>
+/// <summary>A server on a UNIX socket with its main loop, a screen that tests paint, and ears for keys and
+/// pointer.</summary>
 sealed class VncBench : IDisplaySource, IKeyboardSink, IPointerSink, IDisposable
 {
-    public static readonly TimeSpan Hang = TimeSpan.FromSeconds(30); // no assertion: the end of a test that would never end
+    // no assertion: the end of a test that would never end
+    public static readonly TimeSpan Hang = TimeSpan.FromSeconds(30);
 
     readonly MachineLock _lock = new();
     readonly Thread _thread;
     readonly FrameBuffer _screen = new();
 
-    public VncBench(int width = 70, int height = 37, string share = "allow-exclusive", bool absolute = true, TimeSpan? handshakeLimit = null, bool lockKeySync = true)
+    public VncBench(int width = 70, int height = 37, string share = "allow-exclusive", bool absolute = true,
+        TimeSpan? handshakeLimit = null, bool lockKeySync = true)
     {
         IsAbsolute = absolute;
         Loop = new EventLoop(_lock.Run);
@@ -65,8 +68,10 @@ sealed class VncBench : IDisplaySource, IKeyboardSink, IPointerSink, IDisposable
 
     public void Pointer(int x, int y, int wheel, MouseButtons buttons) => Moves.Add((x, y, wheel, buttons));
 
-    public (KeyCode, bool) NextKey() => Keys.TryTake(out var key, Hang) ? key : throw new TimeoutException("no key came");
-    public (int, int, int, MouseButtons) NextMove() => Moves.TryTake(out var move, Hang) ? move : throw new TimeoutException("no move came");
+    public (KeyCode, bool) NextKey() => Keys.TryTake(out var key, Hang) ? key
+        : throw new TimeoutException("no key came");
+    public (int, int, int, MouseButtons) NextMove() => Moves.TryTake(out var move, Hang) ? move
+        : throw new TimeoutException("no move came");
 
     public void Draw(Action<FrameBuffer> draw) => _lock.Run(() => draw(_screen));
 

@@ -2,18 +2,23 @@ using Qkvm.Core.Input;
 
 namespace Qkvm.Backends.Tests.Display;
 
-/// <summary>What a guest with a US keyboard types when viewers send keysyms. A model of that guest reads the keys. Spec: RFC 6143,
-/// section 7.5.4; the community's RFB protocol, "LED State Pseudo-encoding".</summary>
+/// <summary>What a guest with a US keyboard types when viewers send keysyms. A model of that guest reads the keys.
+/// Spec: RFC 6143, section 7.5.4; the community's RFB protocol, "LED State Pseudo-encoding".</summary>
 public class VncKeyTests
 {
-    const uint Shift = 0xFFE1, ShiftR = 0xFFE2, CapsLock = 0xFFE5, NumLock = 0xFF7F, Kp1 = 0xFFB1, KpEnd = 0xFF9C, AltGr = 0xFE03, F1 = 0xFFBE;
+    const uint Shift = 0xFFE1, ShiftR = 0xFFE2, CapsLock = 0xFFE5, NumLock = 0xFF7F, Kp1 = 0xFFB1, KpEnd = 0xFF9C,
+        AltGr = 0xFE03, F1 = 0xFFBE;
 
     /// <summary>Keys as a PC's system understands them.</summary>
     sealed class Guest
     {
-        const string Plain = "1234567890-=qwertyuiop[]asdfghjkl;'`\\zxcvbnm,./ ", Shifted = "!@#$%^&*()_+QWERTYUIOP{}ASDFGHJKL:\"~|ZXCVBNM<>? ";
-        const string Codes = "\u0002\u0003\u0004\u0005\u0006\u0007\u0008\u0009\u000A\u000B\u000C\u000D\u0010\u0011\u0012\u0013\u0014\u0015\u0016\u0017\u0018\u0019\u001A"
-            + "\u001B\u001E\u001F\u0020\u0021\u0022\u0023\u0024\u0025\u0026\u0027\u0028\u0029\u002B\u002C\u002D\u002E\u002F\u0030\u0031\u0032\u0033\u0034\u0035\u0039";
+        const string Plain = "1234567890-=qwertyuiop[]asdfghjkl;'`\\zxcvbnm,./ ",
+            Shifted = "!@#$%^&*()_+QWERTYUIOP{}ASDFGHJKL:\"~|ZXCVBNM<>? ";
+        const string Codes =
+            "\u0002\u0003\u0004\u0005\u0006\u0007\u0008\u0009\u000A\u000B\u000C\u000D\u0010"
+            + "\u0011\u0012\u0013\u0014\u0015\u0016\u0017\u0018\u0019\u001A"
+            + "\u001B\u001E\u001F\u0020\u0021\u0022\u0023\u0024\u0025\u0026\u0027\u0028\u0029"
+            + "\u002B\u002C\u002D\u002E\u002F\u0030\u0031\u0032\u0033\u0034\u0035\u0039";
 
         readonly HashSet<KeyCode> _held = [];
         public KeyboardLocks Locks;
@@ -57,7 +62,8 @@ public class VncKeyTests
     }
 
     [Theory]
-    [InlineData(KeyboardLocks.None)] [InlineData(KeyboardLocks.Caps)] [InlineData(KeyboardLocks.Num)] [InlineData(KeyboardLocks.Caps | KeyboardLocks.Num)]
+    [InlineData(KeyboardLocks.None)] [InlineData(KeyboardLocks.Caps)] [InlineData(KeyboardLocks.Num)]
+    [InlineData(KeyboardLocks.Caps | KeyboardLocks.Num)]
     public void A_guest_whose_locks_differ_types_what_the_viewer_does(KeyboardLocks locks)
     {
         Assert.Equal("aAbB<1><End>Zz1!", Typed(viewer =>
@@ -94,8 +100,10 @@ public class VncKeyTests
     public void Characters_come_with_the_shift_keys_of_a_US_keyboard_whatever_the_viewers_is()
     {
         string all = string.Concat(Enumerable.Range(0x20, 0x5F).Select(c => (char)c));
-        Assert.Equal(all, Typed(viewer => { foreach (char c in all) viewer.Type(c); }));       // a robot, without shift keys
-        Assert.Equal(all, Typed(viewer => { foreach (char c in all) viewer.Type(Shift, c); })); // as if all were shifted
+        // a robot, without shift keys
+        Assert.Equal(all, Typed(viewer => { foreach (char c in all) viewer.Type(c); }));
+        // as if all were shifted
+        Assert.Equal(all, Typed(viewer => { foreach (char c in all) viewer.Type(Shift, c); }));
         Assert.Equal(all, Typed(viewer => { foreach (char c in all) viewer.Type(ShiftR, c); }));
         Assert.Equal("@{/", Typed(viewer =>                        // a German keyboard: AltGr Q, AltGr 7, Shift 7
         {
@@ -103,7 +111,8 @@ public class VncKeyTests
             viewer.Type(AltGr, '{');
             viewer.Type(Shift, '/');
         }));
-        Assert.Equal("Aa!", Typed(viewer => { viewer.Type(0x0100_0041); viewer.Type(0x0100_0061); viewer.Type(0x0100_0021); }));
+        Assert.Equal("Aa!",
+            Typed(viewer => { viewer.Type(0x0100_0041); viewer.Type(0x0100_0061); viewer.Type(0x0100_0021); }));
     }
 
     [Fact]

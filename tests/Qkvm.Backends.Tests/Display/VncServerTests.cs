@@ -28,22 +28,29 @@ public class VncServerTests
 
     public static TheoryData<int, bool, int, int, int, int, int, int> Formats => new()
     {
-        { 32, false, 255, 16, 255, 8, 255, 0 }, { 32, true, 255, 16, 255, 8, 255, 0 }, { 32, false, 255, 0, 255, 8, 255, 16 }, { 32, true, 1023, 20, 1023, 10, 1023, 0 },
-        { 16, false, 31, 11, 63, 5, 31, 0 }, { 16, true, 31, 11, 63, 5, 31, 0 }, { 16, false, 31, 10, 31, 5, 31, 0 }, { 8, false, 7, 0, 7, 3, 3, 6 }, { 8, true, 3, 4, 3, 2, 3, 0 },
+        { 32, false, 255, 16, 255, 8, 255, 0 }, { 32, true, 255, 16, 255, 8, 255, 0 },
+            { 32, false, 255, 0, 255, 8, 255, 16 }, { 32, true, 1023, 20, 1023, 10, 1023, 0 },
+        { 16, false, 31, 11, 63, 5, 31, 0 }, { 16, true, 31, 11, 63, 5, 31, 0 }, { 16, false, 31, 10, 31, 5, 31, 0 },
+            { 8, false, 7, 0, 7, 3, 3, 6 }, { 8, true, 3, 4, 3, 2, 3, 0 },
     };
 
     [Theory]
     [MemberData(nameof(Formats))]
-    public void Each_encoding_carries_the_picture_in_the_format_that_the_viewer_wants(int bits, bool bigEndian, int redMax, int redShift, int greenMax, int greenShift,
+    public void Each_encoding_carries_the_picture_in_the_format_that_the_viewer_wants(int bits, bool bigEndian,
+        int redMax, int redShift, int greenMax, int greenShift,
         int blueMax, int blueShift)
     {
         using var bench = new VncBench();
         bench.DrawEverything();
-        uint[] expected = [.. bench.Screen().Select(c => Scale(c >> 16, redMax) << redShift | Scale(c >> 8, greenMax) << greenShift | Scale(c, blueMax) << blueShift)];
+        uint[] expected =
+            [.. bench.Screen()
+            .Select(c => Scale(c >> 16, redMax) << redShift | Scale(c >> 8, greenMax) << greenShift | Scale(c, blueMax)
+            << blueShift)];
         foreach (int encoding in new[] { Raw, Hextile })
         {
             using VncViewer viewer = bench.ConnectAndStart(true, encoding);
-            viewer.SetPixelFormat(bits, bigEndian, true, (redMax, redShift), (greenMax, greenShift), (blueMax, blueShift));
+            viewer.SetPixelFormat(bits, bigEndian, true, (redMax, redShift), (greenMax, greenShift),
+                (blueMax, blueShift));
             viewer.RequestAndRead(incremental: false);
             Assert.All(viewer.Rectangles, r => Assert.Equal(encoding, r.Encoding));
             Assert.Equal(expected, viewer.Picture);
@@ -64,7 +71,8 @@ public class VncServerTests
         for (int i = 0; i < screen.Length; i++)
         {
             var (red, green, blue) = viewer.ColorMap[viewer.Picture[i]];
-            Assert.InRange(red / 257.0, (screen[i] >> 16) - 19.0, (screen[i] >> 16) + 19.0); // half a step of three bits
+            // half a step of three bits
+            Assert.InRange(red / 257.0, (screen[i] >> 16) - 19.0, (screen[i] >> 16) + 19.0);
             Assert.InRange(green / 257.0, (screen[i] >> 8 & 255) - 19.0, (screen[i] >> 8 & 255) + 19.0);
             Assert.InRange(blue / 257.0, (screen[i] & 255) - 43.0, (screen[i] & 255) + 43.0);
         }
@@ -141,7 +149,8 @@ public class VncServerTests
         viewer.RequestAndRead(incremental: false);
         uint[] screen = bench.Screen();
         for (int y = 0; y < Math.Min(height, 37); y++)
-            for (int x = 0; x < Math.Min(width, 70); x++) Assert.Equal(screen[y * width + x], viewer.Picture[y * 70 + x]);
+            for (int x = 0; x < Math.Min(width, 70); x++)
+                Assert.Equal(screen[y * width + x], viewer.Picture[y * 70 + x]);
     }
 
     [Fact]
@@ -169,11 +178,16 @@ public class VncServerTests
     }
 
     [Theory]
-    [InlineData(0x61, KeyCode.A)] [InlineData(0x31, KeyCode.D1)] [InlineData(0x2D, KeyCode.Minus)] [InlineData(0x5C, KeyCode.Backslash)]
-    [InlineData(0x20, KeyCode.Spc)] [InlineData(0x60, KeyCode.GraveAccent)] [InlineData(0x2F, KeyCode.Slash)] [InlineData(0x27, KeyCode.Apostrophe)]
-    [InlineData(0xFF0D, KeyCode.Ret)] [InlineData(0xFFE1, KeyCode.Shift)] [InlineData(0xFFBE, KeyCode.F1)] [InlineData(0xFFC7, KeyCode.F10)] [InlineData(0xFFC9, KeyCode.F12)]
-    [InlineData(0xFF52, KeyCode.Up)] [InlineData(0xFFFF, KeyCode.Delete)] [InlineData(0xFF9E, KeyCode.Kp0)] [InlineData(0xFF9A, KeyCode.Kp9)] [InlineData(0xFFAF, KeyCode.KpDivide)]
-    [InlineData(0xFFAA, KeyCode.KpMultiply)] [InlineData(0xFFAB, KeyCode.KpAdd)] [InlineData(0xFFAD, KeyCode.KpSubtract)] [InlineData(0xFF8D, KeyCode.KpEnter)]
+    [InlineData(0x61, KeyCode.A)] [InlineData(0x31, KeyCode.D1)] [InlineData(0x2D, KeyCode.Minus)]
+    [InlineData(0x5C, KeyCode.Backslash)]
+    [InlineData(0x20, KeyCode.Spc)] [InlineData(0x60, KeyCode.GraveAccent)] [InlineData(0x2F, KeyCode.Slash)]
+    [InlineData(0x27, KeyCode.Apostrophe)]
+    [InlineData(0xFF0D, KeyCode.Ret)] [InlineData(0xFFE1, KeyCode.Shift)] [InlineData(0xFFBE, KeyCode.F1)]
+    [InlineData(0xFFC7, KeyCode.F10)] [InlineData(0xFFC9, KeyCode.F12)]
+    [InlineData(0xFF52, KeyCode.Up)] [InlineData(0xFFFF, KeyCode.Delete)] [InlineData(0xFF9E, KeyCode.Kp0)]
+    [InlineData(0xFF9A, KeyCode.Kp9)] [InlineData(0xFFAF, KeyCode.KpDivide)]
+    [InlineData(0xFFAA, KeyCode.KpMultiply)] [InlineData(0xFFAB, KeyCode.KpAdd)]
+    [InlineData(0xFFAD, KeyCode.KpSubtract)] [InlineData(0xFF8D, KeyCode.KpEnter)]
     [InlineData(0xFFEA, KeyCode.AltR)] [InlineData(0xFF13, KeyCode.Pause)]
     public void A_key_event_presses_the_key_of_a_US_keyboard(int keysym, KeyCode key)
     {
@@ -249,13 +263,15 @@ public class VncServerTests
 
     // Addresses
 
-    static VncServer Listen(VncBench bench, string address, List<string> printed, params OptionPair[] options) => bench.Ask(() =>
+    static VncServer Listen(VncBench bench, string address, List<string> printed, params OptionPair[] options) =>
+        bench.Ask(() =>
         VncServer.Create(new Properties(VncServer.Model, Options.Of($"-vnc {address}",
             [new("vnc", address), .. options])),
             new DisplayParts(bench, bench.Input, bench.Loop, "", printed.Add)));
 
     [Theory]
-    [InlineData("bad", "no vnc port")] [InlineData(":x", "'x'")] [InlineData("localhost:70000", "'70000'")] [InlineData("unix:", "unix:/path")]
+    [InlineData("bad", "no vnc port")] [InlineData(":x", "'x'")] [InlineData("localhost:70000", "'70000'")]
+    [InlineData("unix:", "unix:/path")]
     public void A_bad_address_is_explained(string address, string expected)
     {
         using var bench = new VncBench();
@@ -263,11 +279,14 @@ public class VncServerTests
     }
 
     [Theory]
-    [InlineData("password", "on")] [InlineData("websocket", "5700")] [InlineData("share", "maybe")] [InlineData("foo", "1")] [InlineData("tls-creds", "tls0")]
+    [InlineData("password", "on")] [InlineData("websocket", "5700")] [InlineData("share", "maybe")]
+    [InlineData("foo", "1")] [InlineData("tls-creds", "tls0")]
     public void An_option_that_is_not_there_is_named(string name, string value)
     {
         using var bench = new VncBench();
-        Assert.Contains(name, Assert.Throws<ConfigurationException>(() => Listen(bench, "localhost:0", [], new OptionPair(name, value))).Message);
+        Assert.Contains(name,
+            Assert.Throws<ConfigurationException>(() => Listen(bench, "localhost:0", [], new OptionPair(name, value)))
+            .Message);
     }
 
     [Fact]
@@ -283,7 +302,8 @@ public class VncServerTests
         Assert.Contains($"port {port}", e.Message);
         Assert.Contains("to=99", e.Message);
         Assert.Empty(printed);
-        VncServer server = Listen(bench, $"127.0.0.1:{display}", printed, new OptionPair("to", $"{display + 50}"), new OptionPair("password", "off"));
+        VncServer server = Listen(bench, $"127.0.0.1:{display}", printed, new OptionPair("to", $"{display + 50}"),
+            new OptionPair("password", "off"));
         Assert.Equal([$"VNC server running on {server.LocalEndPoint}"], printed);
         Assert.NotEqual($"127.0.0.1:{port}", server.LocalEndPoint);
         RemoteDisplayInfo shown = bench.Ask(server.Query);

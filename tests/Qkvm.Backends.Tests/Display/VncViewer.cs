@@ -70,7 +70,9 @@ sealed class VncViewer : IDisposable
     /// <summary>Of the keyboard, as the server told last.</summary>
     public int Lights { get; private set; } = -1;
 
-    public void Key(uint keysym, bool down) => Send(4, (byte)(down ? 1 : 0), 0, 0, (byte)(keysym >> 24), (byte)(keysym >> 16), (byte)(keysym >> 8), (byte)keysym);
+    public void Key(uint keysym, bool down) =>
+        Send(4, (byte)(down ? 1 : 0), 0, 0, (byte)(keysym >> 24), (byte)(keysym >> 16), (byte)(keysym >> 8),
+        (byte)keysym);
 
     public void Type(params uint[] keysyms)
     {
@@ -83,19 +85,24 @@ sealed class VncViewer : IDisposable
         var message = new byte[4 + encodings.Length * 4];
         message[0] = 2;
         BinaryPrimitives.WriteUInt16BigEndian(message.AsSpan(2), (ushort)encodings.Length);
-        for (int i = 0; i < encodings.Length; i++) BinaryPrimitives.WriteInt32BigEndian(message.AsSpan(4 + i * 4), encodings[i]);
+        for (int i = 0; i < encodings.Length; i++)
+            BinaryPrimitives.WriteInt32BigEndian(message.AsSpan(4 + i * 4), encodings[i]);
         Send(message);
     }
 
-    public void SetPixelFormat(int bits, bool bigEndian, bool trueColor, (int Max, int Shift) red, (int Max, int Shift) green, (int Max, int Shift) blue)
+    public void SetPixelFormat(int bits, bool bigEndian, bool trueColor, (int Max, int Shift) red,
+        (int Max, int Shift) green, (int Max, int Shift) blue)
     {
         (_bytesPerPixel, _bigEndian) = (bits / 8, bigEndian);
-        Send(0, 0, 0, 0, (byte)bits, (byte)bits, (byte)(bigEndian ? 1 : 0), (byte)(trueColor ? 1 : 0), (byte)(red.Max >> 8), (byte)red.Max, (byte)(green.Max >> 8),
-            (byte)green.Max, (byte)(blue.Max >> 8), (byte)blue.Max, (byte)red.Shift, (byte)green.Shift, (byte)blue.Shift, 0, 0, 0);
+        Send(0, 0, 0, 0, (byte)bits, (byte)bits, (byte)(bigEndian ? 1 : 0), (byte)(trueColor ? 1 : 0),
+            (byte)(red.Max >> 8), (byte)red.Max, (byte)(green.Max >> 8),
+            (byte)green.Max, (byte)(blue.Max >> 8), (byte)blue.Max, (byte)red.Shift, (byte)green.Shift,
+                (byte)blue.Shift, 0, 0, 0);
     }
 
     public void Request(bool incremental, int x, int y, int width, int height) =>
-        Send(3, (byte)(incremental ? 1 : 0), (byte)(x >> 8), (byte)x, (byte)(y >> 8), (byte)y, (byte)(width >> 8), (byte)width, (byte)(height >> 8), (byte)height);
+        Send(3, (byte)(incremental ? 1 : 0), (byte)(x >> 8), (byte)x, (byte)(y >> 8), (byte)y, (byte)(width >> 8),
+            (byte)width, (byte)(height >> 8), (byte)height);
 
     public void Request(bool incremental) => Request(incremental, 0, 0, Width, Height);
 
@@ -139,14 +146,16 @@ sealed class VncViewer : IDisposable
     uint Pixel(ReadOnlySpan<byte> data)
     {
         uint value = 0;
-        for (int i = 0; i < _bytesPerPixel; i++) value |= (uint)data[_bigEndian ? _bytesPerPixel - 1 - i : i] << (i * 8);
+        for (int i = 0; i < _bytesPerPixel; i++)
+            value |= (uint)data[_bigEndian ? _bytesPerPixel - 1 - i : i] << (i * 8);
         return value;
     }
 
     void Raw(int x, int y, int width, int height)
     {
         byte[] data = Receive(width * height * _bytesPerPixel);
-        for (int i = 0; i < width * height; i++) Picture[(y + i / width) * Width + x + i % width] = Pixel(data.AsSpan(i * _bytesPerPixel));
+        for (int i = 0; i < width * height; i++)
+            Picture[(y + i / width) * Width + x + i % width] = Pixel(data.AsSpan(i * _bytesPerPixel));
     }
 
     void Fill(int x, int y, int width, int height, uint color)

@@ -9,7 +9,8 @@ using Qkvm.Testing;
 
 namespace Qkvm.Backends.Tests.Net;
 
-/// <summary>Each test has a thread in a network namespace of its own, so that the host's interfaces are left alone.</summary>
+/// <summary>Each test has a thread in a network namespace of its own, so that the host's interfaces are left
+/// alone.</summary>
 [System.Runtime.Versioning.SupportedOSPlatform("linux")]
 public sealed partial class TapBackendTests : IDisposable
 {
@@ -20,7 +21,8 @@ public sealed partial class TapBackendTests : IDisposable
     [TapFact]
     public void Frames_pass_in_both_directions() => InNamespace(loop =>
     {
-        string up = Script("up", "/sbin/ip addr add 10.9.0.1/24 dev \"$1\" && /sbin/ip link set \"$1\" up && echo \"$1\" > " + _folder + "/up.txt");
+        string up = Script("up", "/sbin/ip addr add 10.9.0.1/24 dev \"$1\" && /sbin/ip link set \"$1\" up && echo " +
+            "\"$1\" > " + _folder + "/up.txt");
         string down = Script("down", "echo \"$1\" > " + _folder + "/down.txt");
         var card = new Card(loop);
         var tap = new TapBackend("-netdev tap", new TapOptions("net0", "qkvm0", up, down), loop);
@@ -31,7 +33,8 @@ public sealed partial class TapBackendTests : IDisposable
         // A datagram to a neighbour makes the kernel ask for its address: an ARP request comes out of the interface.
         using (var socket = new Socket(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp))
             socket.SendTo([1], new IPEndPoint(IPAddress.Parse("10.9.0.2"), 9));
-        using (new Timer(_ => loop.Stop(), null, dueTime: 30_000, Timeout.Infinite)) loop.Run();   // the end of a test that would never end
+        // the end of a test that would never end
+        using (new Timer(_ => loop.Stop(), null, dueTime: 30_000, Timeout.Infinite)) loop.Run();
         Assert.NotNull(card.Arp);
         Assert.Equal([10, 9, 0, 2], card.Arp[38..42]);
 
@@ -58,15 +61,20 @@ public sealed partial class TapBackendTests : IDisposable
     public void A_failing_script_is_reported_with_its_status_and_its_words() => InNamespace(loop =>
     {
         string script = Script("up", "echo no bridge called br0 >&2; exit 3");
-        var error = Assert.Throws<ConfigurationException>(() => new TapBackend("-netdev tap,id=n", new TapOptions("n", Script: script, DownScript: "no"), loop));
-        Assert.Equal($"-netdev tap,id=n: network script {script} failed with status 3: no bridge called br0; give script=no for none", error.Message);
+        var error =
+            Assert.Throws<ConfigurationException>(() =>
+            new TapBackend("-netdev tap,id=n", new TapOptions("n", Script: script, DownScript: "no"), loop));
+        Assert.Equal($"-netdev tap,id=n: network script {script} failed with status 3: no bridge called br0; give " +
+            "script=no for none", error.Message);
         Assert.DoesNotContain("tap0", File.ReadAllText("/proc/thread-self/net/dev"));
     });
 
     [TapFact]
     public void A_missing_script_is_reported() => InNamespace(loop =>
     {
-        var error = Assert.Throws<ConfigurationException>(() => new TapBackend("-netdev tap", new TapOptions("n", Script: _folder + "/none"), loop));
+        var error =
+            Assert.Throws<ConfigurationException>(() =>
+            new TapBackend("-netdev tap", new TapOptions("n", Script: _folder + "/none"), loop));
         Assert.Contains($"network script {_folder}/none does not exist", error.Message);
     });
 
@@ -74,14 +82,18 @@ public sealed partial class TapBackendTests : IDisposable
     public void An_interface_in_use_is_busy() => InNamespace(loop =>
     {
         using var first = new TapBackend("-netdev tap", new TapOptions("a", "qkvm0", "no", "no"), loop);
-        var error = Assert.Throws<ConfigurationException>(() => new TapBackend("-netdev tap,id=b", new TapOptions("b", "qkvm0", "no", "no"), loop));
+        var error =
+            Assert.Throws<ConfigurationException>(() =>
+            new TapBackend("-netdev tap,id=b", new TapOptions("b", "qkvm0", "no", "no"), loop));
         Assert.Contains("Device or resource busy; another program uses qkvm0", error.Message);
     });
 
     [TapFact]
     public void An_interface_of_another_kind_is_refused() => InNamespace(loop =>
     {
-        var error = Assert.Throws<ConfigurationException>(() => new TapBackend("-netdev tap", new TapOptions("n", "lo", "no", "no"), loop));
+        var error =
+            Assert.Throws<ConfigurationException>(() =>
+            new TapBackend("-netdev tap", new TapOptions("n", "lo", "no", "no"), loop));
         Assert.Contains("lo exists and is no tap interface", error.Message);
     });
 
@@ -89,7 +101,9 @@ public sealed partial class TapBackendTests : IDisposable
     public void A_name_that_is_too_long_is_refused()
     {
         using var loop = new EventLoop(work => work());
-        var error = Assert.Throws<ConfigurationException>(() => new TapBackend("-netdev tap", new TapOptions("n", "abcdefghijklmnop"), loop));
+        var error =
+            Assert.Throws<ConfigurationException>(() =>
+            new TapBackend("-netdev tap", new TapOptions("n", "abcdefghijklmnop"), loop));
         Assert.Contains("1 to 15 characters", error.Message);
     }
 
@@ -97,7 +111,9 @@ public sealed partial class TapBackendTests : IDisposable
     public void A_descriptor_that_is_no_tap_is_refused()
     {
         using var loop = new EventLoop(work => work());
-        var error = Assert.Throws<ConfigurationException>(() => new TapBackend("-netdev tap", new TapOptions("n", Fd: 9999), loop));
+        var error =
+            Assert.Throws<ConfigurationException>(() =>
+            new TapBackend("-netdev tap", new TapOptions("n", Fd: 9999), loop));
         Assert.Contains("fd=9999 is no tap interface", error.Message);
     }
 
@@ -124,7 +140,8 @@ public sealed partial class TapBackendTests : IDisposable
             const int NewNetwork = 0x40000000;
             try
             {
-                if (unshare(NewNetwork) != 0) throw new HostException("cannot make a network namespace", Marshal.GetLastPInvokeError());
+                if (unshare(NewNetwork) != 0)
+                    throw new HostException("cannot make a network namespace", Marshal.GetLastPInvokeError());
                 using var loop = new EventLoop(work => work());
                 test(loop);
             }

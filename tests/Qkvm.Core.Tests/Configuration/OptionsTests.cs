@@ -50,7 +50,8 @@ public class OptionsTests
     }
 
     [Theory]
-    [InlineData("size=64k", 65536L)] [InlineData("size=1.5M", 1572864L)] [InlineData("size=0x10", 16L)] [InlineData("size=7", 7L)] [InlineData("size=2T", 2L << 40)]
+    [InlineData("size=64k", 65536L)] [InlineData("size=1.5M", 1572864L)] [InlineData("size=0x10", 16L)]
+    [InlineData("size=7", 7L)] [InlineData("size=2T", 2L << 40)]
     public void Sizes_have_suffixes(string text, long expected) => Assert.Equal(expected, Options.Parse(text, Owner)
         .Size("size"));
 
@@ -106,7 +107,8 @@ public class OptionsTests
     {
         Assert.Contains("levels", Error(() => Options.Parse(string.Join('.', Enumerable.Repeat("a", 100)) + "=1",
             Owner)));
-        Assert.Contains("JSON", Error(() => Options.Parse(new StringBuilder().Insert(0, """{"a":""", 1000).ToString(), Owner)));
+        Assert.Contains("JSON",
+            Error(() => Options.Parse(new StringBuilder().Insert(0, """{"a":""", 1000).ToString(), Owner)));
         Assert.Contains("JSON", Error(() => Options.Parse("{\"a\":\"\\ud800\"", Owner)));
         Assert.Contains("values", Error(() => Options.Parse(string.Join(',',
             Enumerable.Repeat("a=1", Options.MaxValues + 1)), Owner)));

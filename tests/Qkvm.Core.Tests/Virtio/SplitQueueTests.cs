@@ -5,7 +5,8 @@ using Qkvm.Testing;
 
 namespace Qkvm.Core.Tests.Virtio;
 
-/// <summary>The split virtqueue against a driver that keeps the rules of Virtio 1.2, section 2.7, and one that breaks them.</summary>
+/// <summary>The split virtqueue against a driver that keeps the rules of Virtio 1.2, section 2.7, and one that breaks
+/// them.</summary>
 public sealed class SplitQueueTests : IDisposable
 {
     const int Size = 8;
@@ -36,7 +37,8 @@ public sealed class SplitQueueTests : IDisposable
         _control.WriteFeatures(features);
         _control.WriteStatus(VirtioStatus.Acknowledge | VirtioStatus.Driver | VirtioStatus.FeaturesOk, legacy: false);
         QueueSetup setup = Queue.Setup;
-        (setup.Size, setup.Descriptors, setup.DriverArea, setup.DeviceArea) = (Size, _driver.Descriptors, _driver.Available, _driver.Used);
+        (setup.Size, setup.Descriptors, setup.DriverArea, setup.DeviceArea) =
+            (Size, _driver.Descriptors, _driver.Available, _driver.Used);
         setup.Enabled = true;
         _control.WriteStatus(0x0F, legacy: false);
         Assert.True(_control.IsStarted);
@@ -171,7 +173,8 @@ public sealed class SplitQueueTests : IDisposable
     static readonly Dictionary<string, Action<SplitQueueTests>> HostileRings = new()
     {
         ["a chain that loops to itself"] = t => t.Offer((Data, 4, GuestQueue.Next, 0)),
-        ["a loop of two"] = t => { t._driver.Descriptor(1, Data, 4, GuestQueue.Next, 0); t.Offer((Data, 4, GuestQueue.Next, 1)); },
+        ["a loop of two"] = t =>
+            { t._driver.Descriptor(1, Data, 4, GuestQueue.Next, 0); t.Offer((Data, 4, GuestQueue.Next, 1)); },
         ["a successor outside the table"] = t => t.Offer((Data, 4, GuestQueue.Next, Size)),
         ["a successor far outside"] = t => t.Offer((Data, 4, GuestQueue.Next, 0xFFFF)),
         ["a head outside the table"] = t => t._driver.Offer(Size),
@@ -179,14 +182,16 @@ public sealed class SplitQueueTests : IDisposable
         ["an available index that goes back"] = t => t._driver.AvailableIndex = 0xFFFF,
         ["an empty indirect table"] = t => t.Offer((Table, 0, GuestQueue.Indirect, 0)),
         ["an indirect table of 17 bytes"] = t => t.Offer((Table, 17, GuestQueue.Indirect, 0)),
-        ["an indirect table longer than the queue"] = t => t.Offer((Table, 16 * (Collector.QueueSize + 1), GuestQueue.Indirect, 0)),
+        ["an indirect table longer than the queue"]
+        = t => t.Offer((Table, 16 * (Collector.QueueSize + 1), GuestQueue.Indirect, 0)),
         ["an indirect table of 4 GiB"] = t => t.Offer((Table, 0xFFFFFFF0, GuestQueue.Indirect, 0)),
         ["an indirect table in an indirect table"] = t =>
         {
             t._driver.DescriptorAt(Table, Table, 16, GuestQueue.Indirect);
             t.Offer((Table, 16, GuestQueue.Indirect, 0));
         },
-        ["an indirect descriptor with a successor"] = t => t.Offer((Table, 16, GuestQueue.Indirect | GuestQueue.Next, 1)),
+        ["an indirect descriptor with a successor"]
+        = t => t.Offer((Table, 16, GuestQueue.Indirect | GuestQueue.Next, 1)),
         ["an indirect table outside RAM"] = t => t.Offer((TestMemory.IoAddress, 16, GuestQueue.Indirect, 0)),
         ["an indirect chain that loops"] = t =>
         {
@@ -210,7 +215,8 @@ public sealed class SplitQueueTests : IDisposable
             t._driver.Descriptor(1, Data, 4, 0);
             t.Offer((Data, 4, GuestQueue.Write | GuestQueue.Next, 1));
         },
-        ["a descriptor table in registers"] = t => { t.Queue.Setup.Descriptors = TestMemory.IoAddress; t._driver.Offer(0); },
+        ["a descriptor table in registers"]
+        = t => { t.Queue.Setup.Descriptors = TestMemory.IoAddress; t._driver.Offer(0); },
         ["an available ring in registers"] = t => t.Queue.Setup.DriverArea = TestMemory.IoAddress,
         ["a used ring in ROM"] = t => { t.Queue.Setup.DeviceArea = TestMemory.RomAddress; t._driver.Offer(0); },
         ["rings where nothing is"] = t => t.Queue.Setup.Descriptors = ulong.MaxValue - 7,

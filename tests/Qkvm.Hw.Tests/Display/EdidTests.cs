@@ -2,11 +2,13 @@ using Qkvm.Hw.Display;
 
 namespace Qkvm.Hw.Tests.Display;
 
-/// <summary>What a guest reads out of the identification. Spec: VESA E-EDID Standard, release A, revision 2, section 3.</summary>
+/// <summary>What a guest reads out of the identification. Spec: VESA E-EDID Standard, release A, revision 2, section
+/// 3.</summary>
 public sealed class EdidTests
 {
     [Theory]
-    [InlineData(1280, 800)] [InlineData(1920, 1080)] [InlineData(3840, 2160)] [InlineData(4095, 4095)] [InlineData(1, 1)]
+    [InlineData(1280, 800)] [InlineData(1920, 1080)] [InlineData(3840, 2160)] [InlineData(4095, 4095)]
+    [InlineData(1, 1)]
     public void The_first_timing_is_the_preferred_resolution(int width, int height)
     {
         byte[] edid = Edid.Build(width, height);
@@ -27,17 +29,23 @@ public sealed class EdidTests
     }
 
     [Theory]
-    [InlineData(0, 0, 3, 8)] [InlineData(1024, 768, 3, 0)] [InlineData(800, 0, 2, 0)] [InlineData(0, 864, 3, 2)] [InlineData(1680, 1050, 3, 5)]
-    public void Other_resolutions_are_named_up_to_the_largest(int maxWidth, int maxHeight, int established, int standard)
+    [InlineData(0, 0, 3, 8)] [InlineData(1024, 768, 3, 0)] [InlineData(800, 0, 2, 0)] [InlineData(0, 864, 3, 2)]
+    [InlineData(1680, 1050, 3, 5)]
+    public void Other_resolutions_are_named_up_to_the_largest(int maxWidth, int maxHeight, int established,
+        int standard)
     {
         byte[] edid = Edid.Build(640, 480, maxWidth, maxHeight);
         Assert.Equal(established, System.Numerics.BitOperations.PopCount(edid[35] | (uint)edid[36] << 8));
-        var modes = Enumerable.Range(0, 8).Select(i => (Across: edid[38 + i * 2], Rate: edid[39 + i * 2])).Where(m => m != (1, 1)).ToArray();
+        var modes = Enumerable.Range(0, 8).Select(i => (Across: edid[38 + i * 2], Rate: edid[39 + i * 2]))
+            .Where(m => m != (1, 1)).ToArray();
         Assert.Equal(standard, modes.Length);
         foreach (var (code, rate) in modes)
         {
-            int width = (code + 31) * 8, height = (rate >> 6) switch { 0 => width * 10 / 16, 1 => width * 3 / 4, 2 => width * 4 / 5, _ => width * 9 / 16 };
-            Assert.True((maxWidth == 0 || width <= maxWidth) && (maxHeight == 0 || height <= maxHeight), $"{width}x{height}");
+            int width = (code + 31) * 8, height =
+                (rate >> 6) switch { 0 => width * 10 / 16, 1 => width * 3 / 4, 2 => width * 4 / 5,
+                _ => width * 9 / 16 };
+            Assert.True((maxWidth == 0 || width <= maxWidth)
+                && (maxHeight == 0 || height <= maxHeight), $"{width}x{height}");
         }
     }
 }

@@ -5,7 +5,8 @@ using Qkvm.Testing;
 
 namespace Qkvm.Hw.Tests.Display;
 
-/// <summary>Identity, BARs, palette and the VBE registers. Spec: QEMU docs/specs/standard-vga.txt; Bochs VBE Extensions.</summary>
+/// <summary>Identity, BARs, palette and the VBE registers. Spec: QEMU docs/specs/standard-vga.txt; Bochs VBE
+/// Extensions.</summary>
 public sealed class StdVgaTests : IDisposable
 {
     readonly VgaBench _vga = new();
@@ -31,7 +32,8 @@ public sealed class StdVgaTests : IDisposable
     {
         using var bench = new PciBench();
         var board = new FakeBoard(new DeviceBench(bench.Clock)) { Bus = bench.Bus };
-        var e = Assert.Throws<ConfigurationException>(() => new StdVga(FakeBoard.Defaults(StdVga.Model, ("vgamem_mb", size)), board));
+        var e = Assert.Throws<ConfigurationException>(() =>
+            new StdVga(FakeBoard.Defaults(StdVga.Model, ("vgamem_mb", size)), board));
         Assert.Contains("vgamem_mb", e.Message);
     }
 
@@ -63,7 +65,8 @@ public sealed class StdVgaTests : IDisposable
         Assert.Equal(0xFFFF_FFFFu, none.Read(VgaBench.Mmio + 4, 4));
 
         static (int, int) Preferred(VgaBench vga) => (Pixels(vga, 56), Pixels(vga, 59));
-        static int Pixels(VgaBench vga, ulong at) => (int)(vga.Read(VgaBench.Mmio + at) | vga.Read(VgaBench.Mmio + at + 2) >> 4 << 8);
+        static int Pixels(VgaBench vga, ulong at) =>
+            (int)(vga.Read(VgaBench.Mmio + at) | vga.Read(VgaBench.Mmio + at + 2) >> 4 << 8);
     }
 
     /// <summary>"Index 1CEh, data 1CFh and 1D0h", words.</summary>
@@ -147,7 +150,8 @@ public sealed class StdVgaTests : IDisposable
         _vga.VbeMode(800, 600, bits);
         for (int i = 0; i < 256; i++) _vga.Dac(i, (uint)i & 63, 63 - (uint)i & 63, 5);
         int bytes = (int)(bits + 7) / 8;
-        uint pixel = bits switch { 15 => 31u << 10 | 16 << 5 | 1, 16 => 31u << 11 | 32 << 5 | 1, 8 => 33, _ => 0xFF8408 };
+        uint pixel = bits switch { 15 => 31u << 10 | 16 << 5 | 1, 16 => 31u << 11 | 32 << 5 | 1, 8 => 33,
+            _ => 0xFF8408 };
         uint shown = bits == 8 ? 0x86_7914u : 0xFF8408;            // 33 → 86h, 30 → 79h, 5 → 14h
         if (bits == 16) shown = 0xFF8208;                          // six bits of green: 32 → 82h
         ulong at = VgaBench.Linear + (ulong)((123 * 800 + 45) * bytes);
@@ -253,7 +257,8 @@ public sealed class StdVgaTests : IDisposable
         {
             for (int i = 0; i < 120; i++)
             {
-                uint value = random.Next(3) switch { 0 => (uint)random.Next(), 1 => 0xFFFFFFFF, _ => (uint)random.Next(256) };
+                uint value = random.Next(3)
+                    switch { 0 => (uint)random.Next(), 1 => 0xFFFFFFFF, _ => (uint)random.Next(256) };
                 switch (random.Next(6))
                 {
                     case 0: vga.Out(0x3B0 + (ulong)random.Next(0x30), value, 1 << random.Next(3)); break;
@@ -281,8 +286,10 @@ public sealed class StdVgaTests : IDisposable
             device =>
             {
                 var board = ((Bound)device).Board;
-                foreach (var (port, value) in new (ulong, ulong)[] { (0x3C4, 0x0A02), (0x3CE, 0x0305), (0x3D4, 0x5501), (0x1CE, 1), (0x1CF, 1024), (0x1CE, 2),
-                    (0x1CF, 768), (0x1CE, 3), (0x1CF, 32), (0x1CE, 4), (0x1CF, 0x61), (0x1CE, 5), (0x1CF, 7), (0x3C8, 0x0107), (0x3C0, 0x20) })
+                foreach (var (port, value) in new (ulong, ulong)[] { (0x3C4, 0x0A02), (0x3CE, 0x0305), (0x3D4, 0x5501),
+                    (0x1CE, 1), (0x1CF, 1024), (0x1CE, 2),
+                    (0x1CF, 768), (0x1CE, 3), (0x1CF, 32), (0x1CE, 4), (0x1CF, 0x61), (0x1CE, 5), (0x1CF, 7),
+                        (0x3C8, 0x0107), (0x3C0, 0x20) })
                     board.Ports.Write(port, 2, value);
                 board.Ports.Write(0x3C7, 1, 9);
                 board.Ports.Read(0x3C9, 1);

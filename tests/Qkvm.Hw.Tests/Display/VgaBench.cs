@@ -15,8 +15,10 @@ sealed class VgaBench : IDisposable
 
     public VgaBench(int megabytes = 16, params (string Name, string Value)[] given)
     {
-        var board = new FakeBoard(new DeviceBench(_bench.Clock)) { Memory = _bench.Memory.Space, Ports = _bench.Memory.Ports, Bus = _bench.Bus };
-        Card = _bench.Plug(new StdVga(FakeBoard.Defaults(StdVga.Model, [("vgamem_mb", $"{megabytes}"), .. given]), board), 2);
+        var board = new FakeBoard(new DeviceBench(_bench.Clock)) { Memory = _bench.Memory.Space,
+            Ports = _bench.Memory.Ports, Bus = _bench.Bus };
+        Card = _bench.Plug(new StdVga(FakeBoard.Defaults(StdVga.Model, [("vgamem_mb", $"{megabytes}"), .. given]),
+            board), 2);
         _bench.Bus.WriteConfig(Card.DevFn, 0x10, 4, (uint)Linear);
         _bench.Bus.WriteConfig(Card.DevFn, 0x18, 4, (uint)Mmio);
     }
@@ -114,7 +116,8 @@ sealed class VgaBench : IDisposable
         "2D 27 28 90 2B 80 BF 1F 00 C1 00 00 00 00 00 00 9C 8E 8F 14 00 96 B9 A2 FF", "00 00 00 00 00 30 0F 00 FF",
         "00 13 15 17 02 04 06 07 10 11 12 13 14 15 16 17 01 00 03 00 00");
 
-    /// <summary>Puts a glyph into plane 2 as firmware does: sequential addresses, plane 2 alone. Leaves the mode broken.</summary>
+    /// <summary>Puts a glyph into plane 2 as firmware does: sequential addresses, plane 2 alone. Leaves the mode
+    /// broken.</summary>
     public void LoadGlyph(int font, byte code, byte[] lines)
     {
         Sequencer(2, 4);

@@ -19,8 +19,10 @@ public sealed class VgaMemoryTests : IDisposable
         var random = new Random(mode);
         for (int round = 0; round < 400; round++)
         {
-            int address = random.Next(0x10000), latched = random.Next(0x10000), rotate = random.Next(8), function = random.Next(4);
-            byte setReset = (byte)random.Next(16), enable = (byte)random.Next(16), mask = (byte)random.Next(256), map = (byte)random.Next(16), data = (byte)random.Next(256);
+            int address = random.Next(0x10000), latched = random.Next(0x10000), rotate = random.Next(8),
+                function = random.Next(4);
+            byte setReset = (byte)random.Next(16), enable = (byte)random.Next(16), mask = (byte)random.Next(256),
+                map = (byte)random.Next(16), data = (byte)random.Next(256);
             for (int p = 0; p < 4; p++)
             {
                 Plane(p, address, (byte)random.Next(256));
@@ -42,9 +44,11 @@ public sealed class VgaMemoryTests : IDisposable
                 {
                     int source = Bit(data, (bit + rotate) % 8), old = Bit(latch[p], bit), written;
                     bool selected = Bit(mask, bit) == 1;
-                    int operand = mode switch { 0 => Bit(enable, p) == 1 ? Bit(setReset, p) : source, 2 => Bit(data, p), _ => Bit(setReset, p) };
+                    int operand = mode switch { 0 => Bit(enable, p) == 1 ? Bit(setReset, p)
+                        : source, 2 => Bit(data, p), _ => Bit(setReset, p) };
                     if (mode == 3) selected &= source == 1;
-                    int combined = function switch { 1 => operand & old, 2 => operand | old, 3 => operand ^ old, _ => operand };
+                    int combined = function
+                        switch { 1 => operand & old, 2 => operand | old, 3 => operand ^ old, _ => operand };
                     written = mode == 1 ? old : selected ? combined : old;
                     Assert.Equal(Bit(map, p) == 1 ? written : Bit(before[p], bit), Bit(Plane(p, address), bit));
                 }
@@ -112,7 +116,8 @@ public sealed class VgaMemoryTests : IDisposable
     }
 
     [Theory]
-    [InlineData(0, 0xA0000, 0xC0000)] [InlineData(1, 0xA0000, 0xB0000)] [InlineData(2, 0xB0000, 0xB8000)] [InlineData(3, 0xB8000, 0xC0000)]
+    [InlineData(0, 0xA0000, 0xC0000)] [InlineData(1, 0xA0000, 0xB0000)] [InlineData(2, 0xB0000, 0xB8000)]
+    [InlineData(3, 0xB8000, 0xC0000)]
     public void The_miscellaneous_register_says_which_part_of_the_window_answers(int map, int start, int end)
     {
         _vga.Mode12h();

@@ -10,7 +10,8 @@ public sealed class VgaPaintingTests : IDisposable
     public void Dispose() => _vga.Dispose();
 
     /// <summary>An attribute's colour through the attribute palette of the text modes.</summary>
-    static uint TextColor(int i) => VgaBench.Color(new[] { 0, 1, 2, 3, 4, 5, 0x14, 7, 0x38, 0x39, 0x3A, 0x3B, 0x3C, 0x3D, 0x3E, 0x3F }[i]);
+    static uint TextColor(int i) =>
+        VgaBench.Color(new[] { 0, 1, 2, 3, 4, 5, 0x14, 7, 0x38, 0x39, 0x3A, 0x3B, 0x3C, 0x3D, 0x3E, 0x3F }[i]);
 
     void Text(byte code, byte attribute, int font = 0)
     {
@@ -109,7 +110,8 @@ public sealed class VgaPaintingTests : IDisposable
         _vga.Write(0xB8000, 0x1E41, 2);
         _vga.Paint();
         Assert.Equal((640, 400), (_vga.Picture.Width, _vga.Picture.Height));
-        for (int x = 0; x < 16; x++) Assert.Equal(TextColor((Glyph[3] & 0x80 >> (x / 2)) != 0 ? 14 : 1), _vga.Pixel(x, 3));
+        for (int x = 0; x < 16; x++)
+            Assert.Equal(TextColor((Glyph[3] & 0x80 >> (x / 2)) != 0 ? 14 : 1), _vga.Pixel(x, 3));
     }
 
     [Fact]

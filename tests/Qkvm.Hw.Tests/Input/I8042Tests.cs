@@ -55,7 +55,8 @@ public class I8042Tests
         for (int i = 0; i < 100; i++) _input.Key(KeyCode.Up, true);
         Assert.All(Drain().Split(' ').Chunk(2), pair => Assert.Equal(["e0", "75"], pair));
         for (int i = 0; i < 5000; i++) _input.Key(KeyCode.A, true);
-        _input.Key(KeyCode.A, false);                              // a bounded number; the release is the last all the same
+        // a bounded number; the release is the last all the same
+        _input.Key(KeyCode.A, false);
         string all = Drain();
         Assert.EndsWith("1c f0 1c", all);
         Assert.InRange(all.Length, 3000, 3600);

@@ -78,14 +78,18 @@ public class ApicTests
     public void Timer_ticks_that_would_be_lost_in_IRR_wait_until_it_is_free()
     {
         Redirect(2, 0x30, 0);
-        Assert.Equal(10, TicksAfterAbsence(level => _ioApic.SetIrq(2, level), () => _ioApic.IsWaiting(2), () => Apic.WriteMmio(Eoi, 0)));
+        Assert.Equal(10,
+            TicksAfterAbsence(level => _ioApic.SetIrq(2, level), () => _ioApic.IsWaiting(2),
+            () => Apic.WriteMmio(Eoi, 0)));
     }
 
     [Fact]
     public void Timer_ticks_that_would_be_lost_in_the_8259_wait_until_it_is_free()
     {
-        foreach ((ulong port, ulong value) in ((ulong, ulong)[])[(0, 0x11), (1, 0x30), (1, 4), (1, 1), (1, 0xFE)]) _pic.Master.Write(port, 1, value);
-        Assert.Equal(10, TicksAfterAbsence(level => _pic.SetIrq(0, level), () => _pic.Master.IsWaiting(0) && _bus.TakesIntr,
+        foreach ((ulong port, ulong value) in ((ulong, ulong)[])[(0, 0x11), (1, 0x30), (1, 4), (1, 1), (1, 0xFE)])
+            _pic.Master.Write(port, 1, value);
+        Assert.Equal(10, TicksAfterAbsence(level => _pic.SetIrq(0, level), () => _pic.Master.IsWaiting(0)
+            && _bus.TakesIntr,
             () => _pic.Master.Write(0, 1, 0x20)));
     }
 
@@ -451,7 +455,8 @@ public class ApicTests
         Assert.Equal(command, readBack);
     }
 
-    /// <summary>Section 11.5.4: bit 18 of the timer's entry is reserved where CPUID shows no TSC-deadline mode.</summary>
+    /// <summary>Section 11.5.4: bit 18 of the timer's entry is reserved where CPUID shows no TSC-deadline
+    /// mode.</summary>
     [Theory]
     [InlineData(true, 0x40031u)]
     [InlineData(false, 0x00031u)]

@@ -114,7 +114,8 @@ public sealed class AtaDriveTests : IDisposable
             Assert.Equal(Err, _ide.WaitIrq(Primary) & (Err | Drq));
             Assert.Equal(0x10, _ide.In(Primary + 1));
             // "the address of the sector where the first unrecoverable error occurred"
-            long first = _ide.In(Primary + 3) | _ide.In(Primary + 4) << 8 | _ide.In(Primary + 5) << 16 | (_ide.In(Primary + 6) & 15) << 24;
+            long first = _ide.In(Primary + 3) | _ide.In(Primary + 4) << 8 | _ide.In(Primary + 5) << 16
+                | (_ide.In(Primary + 6) & 15) << 24;
             Assert.Equal(Math.Max(lba, 4096), first);
         }
         _ide.Lba48(Primary, 0x25, 0xFFFFFFFFFFFF, 0xFFFF);
@@ -167,7 +168,8 @@ public sealed class AtaDriveTests : IDisposable
         _ide.StartDma(Primary, toMemory);
         Assert.Equal(Drdy | Dsc, _ide.WaitIrq(Primary));
         Assert.Equal(4, _ide.MasterStatus(Primary) & 7);
-        byte[] memory = [.. _ide.Bench.Memory.Bytes(0x100000, 512), .. _ide.Bench.Memory.Bytes(0x102000, 1024), .. _ide.Bench.Memory.Bytes(0x105000, 512)];
+        byte[] memory = [.. _ide.Bench.Memory.Bytes(0x100000, 512), .. _ide.Bench.Memory.Bytes(0x102000, 1024),
+            .. _ide.Bench.Memory.Bytes(0x105000, 512)];
         Assert.Equal(memory, Sectors(64, 4));
         Assert.Equal(toMemory, before.AsSpan().SequenceEqual(memory));
         _ide.Out(BusMaster + 2, 4);
@@ -249,7 +251,8 @@ public sealed class AtaDriveTests : IDisposable
         _ide.Bench.Pump.RunPosted();
         Assert.Equal(new byte[512], _ide.Bench.Memory.Bytes(0x100000, 512));
         Assert.Equal(0, _ide.PrimaryEdges);
-        Assert.Equal((1, 1, 0, 0), (_ide.In(Primary + 2), _ide.In(Primary + 3), _ide.In(Primary + 4), _ide.In(Primary + 5)));
+        Assert.Equal((1, 1, 0, 0),
+            (_ide.In(Primary + 2), _ide.In(Primary + 3), _ide.In(Primary + 4), _ide.In(Primary + 5)));
         Assert.Equal(Drdy | Dsc, _ide.Peek(Primary));
     }
 
@@ -311,7 +314,8 @@ public sealed class AtaDriveTests : IDisposable
         var random = new Random(11);
         for (int i = 0; i < 50000; i++)
         {
-            ulong port = random.Next(3) switch { 0 => Primary + (ulong)random.Next(8), 1 => BusMaster + (ulong)random.Next(16), _ => Secondary + (ulong)random.Next(8) };
+            ulong port = random.Next(3) switch { 0 => Primary + (ulong)random.Next(8),
+                1 => BusMaster + (ulong)random.Next(16), _ => Secondary + (ulong)random.Next(8) };
             int size = 1 << random.Next(3);
             if (random.Next(2) == 0) _ide.Ports.Read(port, size);
             else _ide.Ports.Write(port, size, (ulong)random.NextInt64());

@@ -26,7 +26,8 @@ public sealed class AtapiDriveTests : IDisposable
     public void The_signature_and_the_refusal_of_IDENTIFY_DEVICE_name_a_packet_device()
     {
         _ide.CdRom.Reset();
-        Assert.Equal((1, 1, 0x14, 0xEB), (_ide.In(Secondary + 2), _ide.In(Secondary + 3), _ide.In(Secondary + 4), _ide.In(Secondary + 5)));
+        Assert.Equal((1, 1, 0x14, 0xEB),
+            (_ide.In(Secondary + 2), _ide.In(Secondary + 3), _ide.In(Secondary + 4), _ide.In(Secondary + 5)));
         _ide.Out(Secondary + 7, 0xEC);
         Assert.Equal(Err, _ide.WaitIrq(Secondary) & Err);
         Assert.Equal(0xEB, _ide.In(Secondary + 5));
@@ -93,7 +94,8 @@ public sealed class AtapiDriveTests : IDisposable
     {
         foreach (bool dma in (bool[])[false, true])
         {
-            _ide.Packet(dma, 0xFFFE, 0x28, 0, (byte)(sector >> 24), (byte)(sector >> 16), (byte)(sector >> 8), (byte)sector, 0, (byte)(count >> 8), (byte)count);
+            _ide.Packet(dma, 0xFFFE, 0x28, 0, (byte)(sector >> 24), (byte)(sector >> 16), (byte)(sector >> 8),
+                (byte)sector, 0, (byte)(count >> 8), (byte)count);
             Assert.Equal(Err, _ide.WaitIrq(Secondary) & (Err | Drq));
             Assert.Equal(0x54, _ide.In(Secondary + 1));
             Assert.Equal((5, 0x21), Sense());
@@ -153,7 +155,8 @@ public sealed class AtapiDriveTests : IDisposable
     }
 
     [Theory]
-    [InlineData(0xF8, 0, 2352)] [InlineData(0xB8, 0, 2352)] [InlineData(0x10, 16, 2048)] [InlineData(0x18, 16, 2336)] [InlineData(0x30, 12, 2052)]
+    [InlineData(0xF8, 0, 2352)] [InlineData(0xB8, 0, 2352)] [InlineData(0x10, 16, 2048)] [InlineData(0x18, 16, 2336)]
+    [InlineData(0x30, 12, 2052)]
     [InlineData(0x20, 12, 4)] [InlineData(0xA0, 0, 16)] [InlineData(0x80, 0, 12)] [InlineData(0x58, 16, 2336)]
     public void Raw_sectors_come_with_the_parts_that_are_wanted(int parts, int from, int length)
     {
@@ -165,7 +168,8 @@ public sealed class AtapiDriveTests : IDisposable
         Assert.Equal(expected, _ide.Reply());
 
         for (int at = 0; at < 10; at++) _ide.Memory.Write(0x200000 + (ulong)at * 0x8000, new byte[0x8000]);
-        _ide.Regions([.. Enumerable.Range(0, (expected.Length + 0x7FFF) / 0x8000).Select(i => (0x200000u + (uint)i * 0x8000, Math.Min(0x8000, (expected.Length - i * 0x8000 + 1) & ~1)))]);
+        _ide.Regions([.. Enumerable.Range(0, (expected.Length + 0x7FFF) / 0x8000)
+            .Select(i => (0x200000u + (uint)i * 0x8000, Math.Min(0x8000, (expected.Length - i * 0x8000 + 1) & ~1)))]);
         _ide.StartDma(Secondary, toMemory: true);
         _ide.Packet(true, 0, 0xBE, 0, 0, 0, 0, First, 0, 0, Count, (byte)parts);
         Assert.Equal(0, _ide.WaitIrq(Secondary) & Err);
@@ -183,7 +187,8 @@ public sealed class AtapiDriveTests : IDisposable
     }
 
     [Theory]
-    [InlineData(0, 0x90, 0, 0x24)] [InlineData(0, 0x08, 0, 0x24)] [InlineData(0, 0xFA, 0, 0x24)] [InlineData(0, 0xF8, 1, 0x24)] [InlineData(4, 0xF8, 0, 0x64)]
+    [InlineData(0, 0x90, 0, 0x24)] [InlineData(0, 0x08, 0, 0x24)] [InlineData(0, 0xFA, 0, 0x24)]
+    [InlineData(0, 0xF8, 1, 0x24)] [InlineData(4, 0xF8, 0, 0x64)]
     [InlineData(12, 0xF8, 0, 0x64)]
     public void Raw_sectors_that_are_not_on_the_disc_are_refused(int type, int parts, int subChannel, int code)
     {

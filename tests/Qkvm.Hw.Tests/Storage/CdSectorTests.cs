@@ -42,7 +42,8 @@ public sealed class CdSectorTests
     public void The_parities_make_all_vectors_sum_up_to_zero(int half)
     {
         for (int n = 0; n < 43; n++) Check([.. Enumerable.Range(0, 26).Select(m => 43 * m + n)]);
-        for (int n = 0; n < 26; n++) Check([.. Enumerable.Range(0, 43).Select(m => (44 * m + 43 * n) % 1118), 1118 + n, 1144 + n]);
+        for (int n = 0; n < 26; n++)
+            Check([.. Enumerable.Range(0, 43).Select(m => (44 * m + 43 * n) % 1118), 1118 + n, 1144 + n]);
 
         void Check(int[] words)
         {

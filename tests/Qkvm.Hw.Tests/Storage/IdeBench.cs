@@ -6,7 +6,8 @@ using Qkvm.Testing;
 
 namespace Qkvm.Hw.Tests.Storage;
 
-/// <summary>A PIIX3 with a hard disk as primary master and a CD-ROM as secondary master, and a driver's way to them.</summary>
+/// <summary>A PIIX3 with a hard disk as primary master and a CD-ROM as secondary master, and a driver's way to
+/// them.</summary>
 sealed class IdeBench : IDisposable
 {
     public const ulong Primary = 0x1F0, Secondary = 0x170, BusMaster = 0xC100, Table = 0x8000;
@@ -20,7 +21,9 @@ sealed class IdeBench : IDisposable
         Disc = new MemoryDisk(discSectors * 2048L);
         new Random(7).NextBytes(Disk.Bytes);
         new Random(8).NextBytes(Disc.Bytes);
-        Ide = Bench.Plug(new Piix3Ide(Bench.Memory.Ports, new IrqLine("irq14", l => { _irq[0] = l; if (l) PrimaryEdges++; }), new IrqLine("irq15", l => _irq[1] = l)), 1);
+        Ide = Bench.Plug(new Piix3Ide(Bench.Memory.Ports,
+            new IrqLine("irq14", l => { _irq[0] = l; if (l) PrimaryEdges++; }),
+            new IrqLine("irq15", l => _irq[1] = l)), 1);
         DiskBackend = Backend(Disk);
         DiscBackend = Backend(Disc);
         HardDisk = new AtaDrive("ide-hd", DiskBackend, new AtaOptions("QM00001"));

@@ -54,7 +54,8 @@ public class HpetTests
     [Theory]
     [InlineData(41_000_000, 10, 10)]
     [InlineData(60_000_000_000, 10, 11)]
-    public void In_the_8254s_place_missed_ticks_come_as_soon_as_a_processor_takes_them(long nanoseconds, int least, int most)
+    public void In_the_8254s_place_missed_ticks_come_as_soon_as_a_processor_takes_them(long nanoseconds, int least,
+        int most)
     {
         bool waiting = false;
         int edges = 0;

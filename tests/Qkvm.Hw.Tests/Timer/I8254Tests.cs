@@ -172,7 +172,8 @@ public class I8254Tests
         var (_, take) = Busy();
         _clock.Advance(60_000_000_000);
         while (take()) { }
-        Assert.InRange(_edges, 10, 12);                            // also the one that waited, and one for all that were given up
+        // also the one that waited, and one for all that were given up
+        Assert.InRange(_edges, 10, 12);
     }
 
     [Fact]
@@ -205,7 +206,8 @@ public class I8254Tests
         Assert.NotEqual(refresh, port.Read(0, 1) & 0x10);
     }
 
-    /// <summary>"Mode 0": the first byte of two disables counting and sets OUT low; the second loads. GATE changes nothing between.</summary>
+    /// <summary>"Mode 0": the first byte of two disables counting and sets OUT low; the second loads. GATE changes
+    /// nothing between.</summary>
     [Fact]
     public void Half_a_count_stops_mode_0()
     {

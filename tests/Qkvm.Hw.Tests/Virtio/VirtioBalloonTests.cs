@@ -26,7 +26,8 @@ public sealed class VirtioBalloonTests : IDisposable
         _bench.Memory.Space.Write(Page + 4096, 8, 3);
         _bench.Memory.Space.Write(Numbers, 4, Page >> 12);
         _guest.Request(Inflate, (Numbers, 4));
-        Assert.Equal((1u, 0u, 3u), ((uint)_bench.Memory.Space.Read(Page - 8, 8), (uint)_bench.Memory.Space.Read(Page, 8),
+        Assert.Equal((1u, 0u, 3u),
+            ((uint)_bench.Memory.Space.Read(Page - 8, 8), (uint)_bench.Memory.Space.Read(Page, 8),
             (uint)_bench.Memory.Space.Read(Page + 4096, 8)));
         _guest.Request(Deflate, (Numbers, 4));
         Assert.Equal(1, _guest.Queues[Deflate].UsedIndex);

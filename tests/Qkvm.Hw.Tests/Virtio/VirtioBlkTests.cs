@@ -151,7 +151,8 @@ public sealed class VirtioBlkTests : IDisposable
     [InlineData(Discard, ulong.MaxValue, 1u, 0u, IoError)]
     [InlineData(Discard, 0UL, 1u, 1u, Unsupported)]
     [InlineData(WriteZeroes, 0UL, 1u, 2u, Unsupported)]
-    public void Segments_off_the_disk_or_with_unknown_flags_fail(uint type, ulong sector, uint count, uint flags, byte expected)
+    public void Segments_off_the_disk_or_with_unknown_flags_fail(uint type, ulong sector, uint count, uint flags,
+        byte expected)
     {
         _guest.Start();
         Segment(sector, count, flags);
@@ -198,7 +199,8 @@ public sealed class VirtioBlkTests : IDisposable
     public void A_request_without_header_or_status_needs_a_reset(int readable, int writable)
     {
         _guest.Start();
-        (ulong, int)[] buffers = [.. readable > 0 ? new[] { (Header, readable) } : [], .. writable > 0 ? new[] { (StatusByte, -writable) } : []];
+        (ulong, int)[] buffers = [.. readable > 0 ? new[] { (Header, readable) } : [], .. writable > 0
+            ? new[] { (StatusByte, -writable) } : []];
         _guest.Request(0, buffers);
         Assert.Equal(VirtioStatus.NeedsReset, _guest.Status & VirtioStatus.NeedsReset);
         Assert.Equal(0, _guest.Queues[0].UsedIndex);
@@ -229,7 +231,9 @@ public sealed class VirtioBlkTests : IDisposable
         _guest.Config(32, 1, 0);
         Run(Out, 0, (Data, 512));
         using var bench = new PciBench();
-        var fresh = new VirtioGuest(bench, new VirtioBlk("disk", Backend(bench, new MemoryDisk(DiskSize)), new VirtioBlkOptions("SN-1"))).Function;
+        var fresh =
+            new VirtioGuest(bench,
+            new VirtioBlk("disk", Backend(bench, new MemoryDisk(DiskSize)), new VirtioBlkOptions("SN-1"))).Function;
         StateAssert.SurvivesSaveAndLoad(_guest.Function, fresh);
         fresh.Reset();
         StateAssert.ResetEqualsNew(_guest.Function, fresh);

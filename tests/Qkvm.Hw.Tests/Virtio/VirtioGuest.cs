@@ -6,7 +6,8 @@ using Qkvm.Testing;
 
 namespace Qkvm.Hw.Tests.Virtio;
 
-/// <summary>A guest's driver for a virtio function, by the registers of Virtio 1.2, section 4.1.4, restated here.</summary>
+/// <summary>A guest's driver for a virtio function, by the registers of Virtio 1.2, section 4.1.4, restated
+/// here.</summary>
 sealed class VirtioGuest
 {
     public const ulong Bar = 0x8_0000_0000, VectorBar = 0xC000_0000, Ports = 0xC000;

@@ -68,7 +68,8 @@ public sealed class VirtioNetTests : IDisposable
         Assert.Equal((2u, 62u), queue.TakeUsed());
         Assert.Null(queue.TakeUsed());
         Assert.Equal(3, _bench.Memory.Bytes(Data + 10, 1)[0]);
-        byte[] got = [.. _bench.Memory.Bytes(Data + 12, 88), .. _bench.Memory.Bytes(Data + 0x1000, 100), .. _bench.Memory.Bytes(Data + 0x2000, 62)];
+        byte[] got = [.. _bench.Memory.Bytes(Data + 12, 88), .. _bench.Memory.Bytes(Data + 0x1000, 100),
+            .. _bench.Memory.Bytes(Data + 0x2000, 62)];
         Assert.Equal(Frame(250), got);
     }
 
@@ -237,7 +238,9 @@ public sealed class VirtioNetTests : IDisposable
         Send(0, 0, 0);
         Send(1, 1, 2, 0, 0, 0, 0, 9);
         using var bench = new PciBench();
-        var fresh = new VirtioGuest(bench, new VirtioNet("net", new Wire(), Mac, new VirtioNetOptions(), bench.Pump.Post)).Function;
+        var fresh =
+            new VirtioGuest(bench, new VirtioNet("net", new Wire(), Mac, new VirtioNetOptions(), bench.Pump.Post))
+            .Function;
         StateAssert.SurvivesSaveAndLoad(_guest.Function, fresh);
         fresh.Reset();
         StateAssert.ResetEqualsNew(_guest.Function, fresh);

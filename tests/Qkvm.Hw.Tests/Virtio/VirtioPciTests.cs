@@ -27,7 +27,8 @@ public sealed class VirtioPciTests : IDisposable
     [Fact]
     public void A_modern_function_has_the_new_id_and_revision_1_and_no_ports()
     {
-        var function = _bench.Plug(new VirtioPci("virtio", Rng(_bench), new VirtioPciOptions(0x00FF00, 2, Legacy: false)), 4);
+        var function =
+            _bench.Plug(new VirtioPci("virtio", Rng(_bench), new VirtioPciOptions(0x00FF00, 2, Legacy: false)), 4);
         Assert.Equal(0x10441AF4u, _bench.Bus.ReadConfig(function.DevFn, 0, 4));
         Assert.Equal(1u, _bench.Bus.ReadConfig(function.DevFn, 8, 1));
         Assert.Null(function.BarRegions[0]);
@@ -35,7 +36,8 @@ public sealed class VirtioPciTests : IDisposable
 
     [Fact]
     public void Neither_interface_is_a_mistake_of_the_user() =>
-        Assert.Throws<ConfigurationException>(() => new VirtioPci("virtio", Rng(_bench), new VirtioPciOptions(0, 0, Legacy: false, Modern: false)));
+        Assert.Throws<ConfigurationException>(() =>
+            new VirtioPci("virtio", Rng(_bench), new VirtioPciOptions(0, 0, Legacy: false, Modern: false)));
 
     [Fact]
     public void The_capabilities_lead_to_all_five_structures()
@@ -44,7 +46,8 @@ public sealed class VirtioPciTests : IDisposable
         var found = new SortedDictionary<uint, (uint Bar, uint Offset)>();
         uint at = _bench.Bus.ReadConfig(guest.Function.DevFn, 0x34, 1);
         for (; at != 0; at = Byte(at + 1))
-            if (Byte(at) == 9) found[Byte(at + 3)] = (Byte(at + 4), _bench.Bus.ReadConfig(guest.Function.DevFn, (int)at + 8, 4));
+            if (Byte(at) == 9)
+                found[Byte(at + 3)] = (Byte(at + 4), _bench.Bus.ReadConfig(guest.Function.DevFn, (int)at + 8, 4));
         Assert.Equal([1u, 2u, 3u, 4u, 5u], found.Keys);
         Assert.Equal((4u, 0x3000u), found[2]);
         Assert.Equal((4u, 0x1000u), found[3]);

@@ -8,7 +8,8 @@ namespace Qkvm.Machines.Tests.Firmware;
 
 /// <summary>Needs Debian's acpica-tools.</summary>
 [AttributeUsage(AttributeTargets.Method)]
-public sealed class IaslFactAttribute() : ConditionalFactAttribute(File.Exists(Compiler) ? null : "iasl is not installed")
+public sealed class IaslFactAttribute()
+    : ConditionalFactAttribute(File.Exists(Compiler) ? null : "iasl is not installed")
 {
     public const string Compiler = "/usr/bin/iasl";
 }
@@ -33,7 +34,8 @@ public class AcpiTablesTests
     /// <summary>Does what the firmware does with the loader script.</summary>
     static Dictionary<string, (ulong At, byte[] Bytes)> Load(AcpiTables.Files built)
     {
-        var contents = new Dictionary<string, byte[]> { [AcpiTables.TablesFile] = built.Tables, [AcpiTables.RsdpFile] = built.Rsdp };
+        var contents = new Dictionary<string, byte[]> { [AcpiTables.TablesFile] = built.Tables,
+            [AcpiTables.RsdpFile] = built.Rsdp };
         var files = new Dictionary<string, (ulong At, byte[] Bytes)>();
         Assert.Equal(0, built.Loader.Length % 128);
         for (int at = 0; at < built.Loader.Length; at += 128)
@@ -52,9 +54,11 @@ public class AcpiTablesTests
                     var (target, source) = (files[file].Bytes, files[Text(command.Slice(60, 56))]);
                     int offset = (int)BinaryPrimitives.ReadUInt32LittleEndian(command[116..]);
                     if (command[120] == 4)
-                        BinaryPrimitives.WriteUInt32LittleEndian(target.AsSpan(offset), BinaryPrimitives.ReadUInt32LittleEndian(target.AsSpan(offset)) + (uint)source.At);
+                        BinaryPrimitives.WriteUInt32LittleEndian(target.AsSpan(offset),
+                            BinaryPrimitives.ReadUInt32LittleEndian(target.AsSpan(offset)) + (uint)source.At);
                     else
-                        BinaryPrimitives.WriteUInt64LittleEndian(target.AsSpan(offset), BinaryPrimitives.ReadUInt64LittleEndian(target.AsSpan(offset)) + source.At);
+                        BinaryPrimitives.WriteUInt64LittleEndian(target.AsSpan(offset),
+                            BinaryPrimitives.ReadUInt64LittleEndian(target.AsSpan(offset)) + source.At);
                     break;
                 case 3:
                     byte[] bytes = files[file].Bytes;
@@ -107,12 +111,14 @@ public class AcpiTablesTests
     {
         ReadOnlySpan<byte> madt = Find("APIC");
         var entries = new List<string>();
-        for (int at = 44; at < madt.Length; at += madt[at + 1]) entries.Add(Convert.ToHexString(madt.Slice(at, madt[at + 1])));
+        for (int at = 44; at < madt.Length; at += madt[at + 1])
+            entries.Add(Convert.ToHexString(madt.Slice(at, madt[at + 1])));
         string[] expected =
         [
             "0008000001000000", "0008010101000000", "0008020200000000", "0008030300000000",
             "010C00000000C0FE00000000",
-            "020A0000020000000000", "020A0005050000000D00", "020A0009090000000D00", "020A000A0A0000000D00", "020A000B0B0000000D00",
+            "020A0000020000000000", "020A0005050000000D00", "020A0009090000000D00", "020A000A0A0000000D00",
+                "020A000B0B0000000D00",
             "0406FF000001",
         ];
         Assert.Equal(expected, entries);
@@ -135,7 +141,8 @@ public class AcpiTablesTests
             File.WriteAllBytes(Path.Combine(directory, "dsdt.aml"), dsdt);
             Run(IaslFactAttribute.Compiler, directory, "-d", "dsdt.aml");
             string source = File.ReadAllText(Path.Combine(directory, "dsdt.dsl"));
-            foreach (string name in (string[])["Device (PCI0)", "Device (LNKA)", "Device (COM2)", "Device (HPET)", "Device (PEVT)", "Name (_PRT", "Name (\\_S5", "Method (_SRS, 1"])
+            foreach (string name in (string[])["Device (PCI0)", "Device (LNKA)", "Device (COM2)", "Device (HPET)",
+                "Device (PEVT)", "Name (_PRT", "Name (\\_S5", "Method (_SRS, 1"])
                 Assert.Contains(name, source);
             string report = Run(IaslFactAttribute.Compiler, directory, "-oa", "-p", "again", "dsdt.dsl");
             Assert.Contains("0 Errors", report);

@@ -18,7 +18,8 @@ public class KernelTests
     static AddressSpace Space(string name) => new(name, MemoryRegion.Container(name, 0x10000), new MachineLock());
 
     /// <summary>A header as Documentation/x86/boot.rst has it, and 4 KiB of kernel.</summary>
-    static byte[] BzImage(ushort protocol = 0x20F, byte loadFlags = 1, uint initrdMax = 0x7FFF_FFFF, ushort extendedFlags = 0)
+    static byte[] BzImage(ushort protocol = 0x20F, byte loadFlags = 1, uint initrdMax = 0x7FFF_FFFF,
+        ushort extendedFlags = 0)
     {
         byte[] image = new byte[SetupSize + 4096];
         image.AsSpan(SetupSize).Fill(0xC3);
@@ -57,7 +58,8 @@ public class KernelTests
     [InlineData(2048, 0x37FF_FFFFu, 2, 2048 * MiB)]               // anywhere, by XLF_CAN_BE_LOADED_ABOVE_4G
     public void The_initrd_goes_as_high_as_it_may(ulong mebibytes, uint initrdMax, ushort flags, ulong limit)
     {
-        LinuxImage.Load(_fwCfg, "vmlinuz", BzImage(initrdMax: initrdMax, extendedFlags: flags), "", "initrd", new byte[5000], mebibytes * MiB);
+        LinuxImage.Load(_fwCfg, "vmlinuz", BzImage(initrdMax: initrdMax, extendedFlags: flags), "", "initrd",
+            new byte[5000], mebibytes * MiB);
         uint address = Number(FwCfgKey.InitrdAddress);
         Assert.Equal(0u, address % 4096);
         Assert.InRange((ulong)address + 5000, limit - 8192, limit);
@@ -75,7 +77,9 @@ public class KernelTests
             "setup" => LongSetup(),
             _ => BzImage()[..1024],
         };
-        var error = Assert.Throws<ConfigurationException>(() => LinuxImage.Load(_fwCfg, "/boot/it", kernel, "", null, null, 128 * MiB));
+        var error =
+            Assert.Throws<ConfigurationException>(() =>
+            LinuxImage.Load(_fwCfg, "/boot/it", kernel, "", null, null, 128 * MiB));
         Assert.StartsWith("-kernel /boot/it: not a Linux kernel (", error.Message);
 
         static byte[] LongSetup()
@@ -86,25 +90,31 @@ public class KernelTests
         }
     }
 
-    /// <summary>boot.rst, "The kernel command line", "Sample boot configuration", and the fields' own versions.</summary>
+    /// <summary>boot.rst, "The kernel command line", "Sample boot configuration", and the fields' own
+    /// versions.</summary>
     [Theory]
-    [InlineData(0x000, 0, 0x90000u, 0x10000u)] [InlineData(0x200, 0, 0x90000u, 0x10000u)] [InlineData(0x200, 1, 0x90000u, 0x100000u)]
-    [InlineData(0x201, 0, 0x90000u, 0x10000u)] [InlineData(0x201, 1, 0x90000u, 0x100000u)] [InlineData(0x202, 0, 0x90000u, 0x10000u)]
+    [InlineData(0x000, 0, 0x90000u, 0x10000u)] [InlineData(0x200, 0, 0x90000u, 0x10000u)]
+    [InlineData(0x200, 1, 0x90000u, 0x100000u)]
+    [InlineData(0x201, 0, 0x90000u, 0x10000u)] [InlineData(0x201, 1, 0x90000u, 0x100000u)]
+    [InlineData(0x202, 0, 0x90000u, 0x10000u)]
     [InlineData(0x202, 1, 0x10000u, 0x100000u)] [InlineData(0x20F, 1, 0x10000u, 0x100000u)]
-    public void Each_version_of_the_protocol_is_loaded_by_its_own_rules(int version, byte loadFlags, uint realMode, uint address)
+    public void Each_version_of_the_protocol_is_loaded_by_its_own_rules(int version, byte loadFlags, uint realMode,
+        uint address)
     {
         byte[] kernel = BzImage((ushort)version, loadFlags);
         kernel.AsSpan(0x20, 4).Fill(0x11);
         (kernel[0x1FE], kernel[0x1FF]) = (0x55, 0xAA);
         if (version == 0) kernel.AsSpan(0x202, 4).Clear();
-        LinuxImage.Load(_fwCfg, "vmlinuz", kernel, "root=/dev/hda", version == 0 ? null : "initrd", version == 0 ? null : new byte[5000], 64 * MiB);
+        LinuxImage.Load(_fwCfg, "vmlinuz", kernel, "root=/dev/hda", version == 0 ? null : "initrd", version == 0 ? null
+            : new byte[5000], 64 * MiB);
         byte[] setup = _fwCfg.Item(FwCfgKey.SetupData).ToArray();
         uint line = Number(FwCfgKey.CommandLineAddress), heapEnd = line - realMode;
         Assert.Equal((realMode, address), (Number(FwCfgKey.SetupAddress), Number(FwCfgKey.KernelAddress)));
         Assert.Equal(realMode == 0x10000 ? 0x10000u : 0x9800u, heapEnd);
         Assert.Equal(version >= 0x200 ? 0xB0 : kernel[0x210], setup[0x210]);
         Assert.Equal(version >= 0x201 ? 0x80 : 0, setup[0x211] & 0x80);
-        if (version >= 0x201) Assert.Equal(heapEnd - 0x200, BinaryPrimitives.ReadUInt16LittleEndian(setup.AsSpan(0x224)));
+        if (version >= 0x201)
+            Assert.Equal(heapEnd - 0x200, BinaryPrimitives.ReadUInt16LittleEndian(setup.AsSpan(0x224)));
         if (version >= 0x202)
         {
             Assert.Equal(line, U32(setup, 0x228));
@@ -116,7 +126,8 @@ public class KernelTests
             Assert.Equal(0u, U32(setup, 0x228));                   // not the loader's in those versions
             Assert.Equal(version == 0 ? 0 : 0x9800 + 14, BinaryPrimitives.ReadUInt16LittleEndian(setup.AsSpan(0x212)));
         }
-        if (version >= 0x200) Assert.Equal((Number(FwCfgKey.InitrdAddress), 5000u), (U32(setup, 0x218), U32(setup, 0x21C)));
+        if (version >= 0x200)
+            Assert.Equal((Number(FwCfgKey.InitrdAddress), 5000u), (U32(setup, 0x218), U32(setup, 0x21C)));
     }
 
     [Fact]
@@ -159,14 +170,17 @@ public class KernelTests
     [Fact]
     public void A_Multiboot_image_with_address_fields_is_laid_out_with_its_modules_and_information()
     {
-        string module = Path.Combine(Path.GetTempPath(), $"qkvm,{Guid.NewGuid()}"), typed = module.Replace(",", ",,", StringComparison.Ordinal);
+        string module = Path.Combine(Path.GetTempPath(), $"qkvm,{Guid.NewGuid()}"),
+            typed = module.Replace(",", ",,", StringComparison.Ordinal);
         try
         {
             File.WriteAllBytes(module, [7, 8, 9]);
             LoadMultiboot(AddressFieldsImage(), "arg", $"{typed} one,,two three,{typed}");
-            byte[] block = _fwCfg.Item(FwCfgKey.KernelData).ToArray(), information = _fwCfg.Item(FwCfgKey.InitrdData).ToArray();
+            byte[] block = _fwCfg.Item(FwCfgKey.KernelData).ToArray(),
+                information = _fwCfg.Item(FwCfgKey.InitrdData).ToArray();
             byte[] modules = _fwCfg.Item(FwCfgKey.SetupData).ToArray();
-            uint at = Number(FwCfgKey.InitrdAddress), load = Number(FwCfgKey.KernelAddress), modulesAt = Number(FwCfgKey.SetupAddress);
+            uint at = Number(FwCfgKey.InitrdAddress), load = Number(FwCfgKey.KernelAddress),
+                modulesAt = Number(FwCfgKey.SetupAddress);
             Assert.Equal((0x10_0000u, 0x10_0020u), (load, Number(FwCfgKey.KernelEntry)));
             Assert.Equal(0x1BADB002u, U32(block, 0));
             Assert.Equal(0u, U32(block, 0x100));                   // bss
@@ -186,11 +200,12 @@ public class KernelTests
         finally { File.Delete(module); }
     }
 
-    /// <summary>Section 3.3: "The bootloader … must take care not to overwrite" what it loaded. Bss included; the end of low
-    /// memory (the EBDA), the stack of the ROM and the BIOS' variables left alone.</summary>
+    /// <summary>Section 3.3: "The bootloader … must take care not to overwrite" what it loaded. Bss included; the end
+    /// of low memory (the EBDA), the stack of the ROM and the BIOS' variables left alone.</summary>
     [Theory]
     [InlineData(0x100000, 0x5000)] [InlineData(0x8000, 0x6000)] [InlineData(0x9000, 0x1000)] [InlineData(0x9010, 0x10)]
-    [InlineData(0x1000, 0x9000)] [InlineData(0x8000, 0x90000)] [InlineData(0x9E000, 0x1C00)] [InlineData(0, 0x9000)] [InlineData(0x7000, 0x97000)]
+    [InlineData(0x1000, 0x9000)] [InlineData(0x8000, 0x90000)] [InlineData(0x9E000, 0x1C00)] [InlineData(0, 0x9000)]
+    [InlineData(0x7000, 0x97000)]
     public void Kernel_modules_and_information_never_overlap(uint load, uint size)
     {
         string module = Path.GetTempFileName();
@@ -203,12 +218,14 @@ public class KernelTests
             var taken = new List<(uint Start, uint End)>
             {
                 (load, load + size), (at, at + (uint)information.Length), (0x7000, 0x7C00),
-                (U32(information, (int)list), U32(information, (int)list + 4)), (U32(information, (int)list + 16), U32(information, (int)list + 20)),
+                (U32(information, (int)list), U32(information, (int)list + 4)),
+                    (U32(information, (int)list + 16), U32(information, (int)list + 20)),
             };
             Assert.Equal((load, size), (Number(FwCfgKey.KernelAddress), Number(FwCfgKey.KernelSize)));
             Assert.InRange(at, 0x600u, 0x9FC00u - (uint)information.Length);
             Assert.All(taken[3..], m => Assert.True(m.Start >= 0x10_0000));
-            if (load < 0x7C00) taken.RemoveAt(2);                  // the kernel comes last, when the stack is needed no longer
+            // the kernel comes last, when the stack is needed no longer
+            if (load < 0x7C00) taken.RemoveAt(2);
             foreach (var a in taken)
                 foreach (var b in taken)
                     Assert.True(a == b || a.End <= b.Start || b.End <= a.Start, $"{a} over {b}");
@@ -217,10 +234,12 @@ public class KernelTests
     }
 
     [Theory]
-    [InlineData(0x9000, 0x97000, "no memory")] [InlineData(0xA0000, 0x1000, "no memory")] [InlineData(0x1000, 0x9EC00, "below 640 KiB")]
+    [InlineData(0x9000, 0x97000, "no memory")] [InlineData(0xA0000, 0x1000, "no memory")]
+    [InlineData(0x1000, 0x9EC00, "below 640 KiB")]
     [InlineData(0x3FF_0000, 0x20000, "larger -m")]
     public void A_Multiboot_kernel_where_no_memory_is_is_refused(uint load, uint size, string why) =>
-        Assert.Contains(why, Assert.Throws<ConfigurationException>(() => LoadMultiboot(AddressFieldsImage(load, size))).Message);
+        Assert.Contains(why, Assert.Throws<ConfigurationException>(() => LoadMultiboot(AddressFieldsImage(load, size)))
+            .Message);
 
     [Fact]
     public void A_Multiboot_kernel_that_asks_for_a_video_mode_is_told_of_the_text_mode()
@@ -229,9 +248,12 @@ public class KernelTests
         byte[] information = _fwCfg.Item(FwCfgKey.InitrdData).ToArray();
         Assert.Contains("text mode", Assert.Single(_warnings));
         Assert.Equal(0x1000u, U32(information, 0) & 0x1800);
-        Assert.Equal((0xB8000u, 0u, 160u, 80u, 25u), (U32(information, 88), U32(information, 92), U32(information, 96), U32(information, 100), U32(information, 104)));
+        Assert.Equal((0xB8000u, 0u, 160u, 80u, 25u),
+            (U32(information, 88), U32(information, 92), U32(information, 96), U32(information, 100),
+            U32(information, 104)));
         Assert.Equal((16, 2), (information[108], information[109]));
-        Assert.Contains("require", Assert.Throws<ConfigurationException>(() => LoadMultiboot(AddressFieldsImage(flags: 8))).Message);
+        Assert.Contains("require",
+            Assert.Throws<ConfigurationException>(() => LoadMultiboot(AddressFieldsImage(flags: 8))).Message);
     }
 
     [Fact]
@@ -240,7 +262,8 @@ public class KernelTests
         byte[] elf = Elf(32);
         LoadMultiboot(elf);
         byte[] block = _fwCfg.Item(FwCfgKey.KernelData).ToArray();
-        Assert.Equal((0x20_0000u, 0x20_0010u), (Number(FwCfgKey.KernelAddress), Number(FwCfgKey.KernelEntry))); // physical
+        // physical
+        Assert.Equal((0x20_0000u, 0x20_0010u), (Number(FwCfgKey.KernelAddress), Number(FwCfgKey.KernelEntry)));
         Assert.Equal(0x3000, block.Length);
         Assert.Equal(elf[0x1000..0x1100], block[..0x100]);
         Assert.All(block[0x100..], b => Assert.Equal(0, b));
@@ -267,8 +290,10 @@ public class KernelTests
         flags |= AddressFields;
         byte[] image = new byte[256];
         image.AsSpan().Fill(0x90);
-        uint[] header = [0x1BADB002, flags, unchecked(0u - 0x1BADB002u - flags), load, load, load + Math.Min(size, 256), load + size, load + 0x20];
-        for (int i = 0; i < header.Length; i++) BinaryPrimitives.WriteUInt32LittleEndian(image.AsSpan(i * 4), header[i]);
+        uint[] header = [0x1BADB002, flags, unchecked(0u - 0x1BADB002u - flags), load, load, load + Math.Min(size, 256),
+            load + size, load + 0x20];
+        for (int i = 0; i < header.Length; i++)
+            BinaryPrimitives.WriteUInt32LittleEndian(image.AsSpan(i * 4), header[i]);
         return image;
     }
 
@@ -292,7 +317,8 @@ public class KernelTests
         void Put(int at, uint value) => BinaryPrimitives.WriteUInt32LittleEndian(image.AsSpan(at), value);
     }
 
-    static string TextAt(byte[] block, uint at) => Encoding.UTF8.GetString(block.AsSpan((int)at, Array.IndexOf(block, (byte)0, (int)at) - (int)at));
+    static string TextAt(byte[] block, uint at) =>
+        Encoding.UTF8.GetString(block.AsSpan((int)at, Array.IndexOf(block, (byte)0, (int)at) - (int)at));
     uint Number(ushort key) => U32(_fwCfg.Item(key).ToArray(), 0);
     static uint U32(byte[] bytes, int at) => BinaryPrimitives.ReadUInt32LittleEndian(bytes.AsSpan(at));
 }

@@ -9,7 +9,8 @@ namespace Qkvm.Machines.Tests.Firmware;
 public class SmbiosTests
 {
     static readonly SmbiosPlatform Platform = new("Standard PC (i440FX + PIIX, 1996)", "pc-i440fx-7.2",
-        Guid.Parse("00112233-4455-6677-8899-aabbccddeeff"), new CpuTopology(4, Sockets: 2, Cores: 2, MaxCpus: 4), "qemu64", 3UL << 30, 15UL << 30);
+        Guid.Parse("00112233-4455-6677-8899-aabbccddeeff"), new CpuTopology(4, Sockets: 2, Cores: 2, MaxCpus: 4),
+            "qemu64", 3UL << 30, 15UL << 30);
 
     readonly record struct Structure(byte Type, byte[] Bytes, string[] Strings);
 
@@ -41,32 +42,40 @@ public class SmbiosTests
         Assert.Equal([1, 3, 4, 4, 16, 17, 17, 19, 19, 32, 127], found.Select(s => s.Type));
         Assert.Equal(["QEMU", "Standard PC (i440FX + PIIX, 1996)", "pc-i440fx-7.2"], found[0].Strings);
         Assert.Equal("33221100554477668899AABBCCDDEEFF", Convert.ToHexString(found[0].Bytes, 8, 16));
-        Assert.Equal([16384, 2048], found.Where(s => s.Type == 17).Select(s => (int)BinaryPrimitives.ReadUInt16LittleEndian(s.Bytes.AsSpan(12))));
+        Assert.Equal([16384, 2048], found.Where(s => s.Type == 17)
+            .Select(s => (int)BinaryPrimitives.ReadUInt16LittleEndian(s.Bytes.AsSpan(12))));
         Assert.Equal("CPU 1", found[3].Strings[0]);
         Assert.Equal(2, found[3].Bytes[0x23]);                     // cores
 
         Assert.Equal(31, anchor.Length);
         Assert.Equal("_SM_", Encoding.ASCII.GetString(anchor, 0, 4));
         Assert.Equal("_DMI_", Encoding.ASCII.GetString(anchor, 16, 5));
-        Assert.Equal((tables.Length, found.Count), (BinaryPrimitives.ReadUInt16LittleEndian(anchor.AsSpan(22)), BinaryPrimitives.ReadUInt16LittleEndian(anchor.AsSpan(28))));
+        Assert.Equal((tables.Length, found.Count),
+            (BinaryPrimitives.ReadUInt16LittleEndian(anchor.AsSpan(22)),
+            BinaryPrimitives.ReadUInt16LittleEndian(anchor.AsSpan(28))));
         Assert.Equal(0x28, anchor[30]);
     }
 
     [Fact]
     public void Handles_are_unique_and_lengths_are_those_of_version_2_8()
     {
-        List<Structure> found = Parse(SmbiosTables.Build(Platform, [new(0, null, [new("vendor", "us")]), new(2, null, [])]).Tables);
-        Assert.Equal(found.Count, found.Select(s => BinaryPrimitives.ReadUInt16LittleEndian(s.Bytes.AsSpan(2))).Distinct().Count());
-        var lengths = new Dictionary<byte, int> { [0] = 0x18, [1] = 0x1B, [2] = 0x0F, [3] = 0x16, [4] = 0x30, [16] = 0x17, [17] = 0x28, [19] = 0x1F, [32] = 0x0B, [127] = 4 };
+        List<Structure> found =
+            Parse(SmbiosTables.Build(Platform, [new(0, null, [new("vendor", "us")]), new(2, null, [])]).Tables);
+        Assert.Equal(found.Count, found.Select(s => BinaryPrimitives.ReadUInt16LittleEndian(s.Bytes.AsSpan(2)))
+            .Distinct().Count());
+        var lengths = new Dictionary<byte, int> { [0] = 0x18, [1] = 0x1B, [2] = 0x0F, [3] = 0x16, [4] = 0x30,
+            [16] = 0x17, [17] = 0x28, [19] = 0x1F, [32] = 0x0B, [127] = 4 };
         Assert.All(found, s => Assert.Equal(lengths[s.Type], s.Bytes.Length));
     }
 
     [Fact]
     public void Options_replace_the_strings()
     {
-        SmbiosConfig[] options = [new(1, null, [new("manufacturer", "Acme"), new("serial", "42")]), new(0, null, [new("vendor", "V"), new("release", "1.2")])];
+        SmbiosConfig[] options = [new(1, null, [new("manufacturer", "Acme"), new("serial", "42")]),
+            new(0, null, [new("vendor", "V"), new("release", "1.2")])];
         List<Structure> found = Parse(SmbiosTables.Build(Platform, options).Tables);
-        Assert.Equal(["Acme", "Standard PC (i440FX + PIIX, 1996)", "pc-i440fx-7.2", "42"], found.Single(s => s.Type == 1).Strings);
+        Assert.Equal(["Acme", "Standard PC (i440FX + PIIX, 1996)", "pc-i440fx-7.2", "42"],
+            found.Single(s => s.Type == 1).Strings);
         Assert.Equal((1, 2), (found[0].Bytes[0x14], found[0].Bytes[0x15]));
     }
 
@@ -77,7 +86,9 @@ public class SmbiosTests
     [InlineData(1, "uuid", "12", "uuid=12")]
     public void Wrong_options_are_named(int type, string field, string value, string named)
     {
-        var error = Assert.Throws<ConfigurationException>(() => SmbiosTables.Build(Platform, [new(type, null, [new(field, value)])]));
+        var error =
+            Assert.Throws<ConfigurationException>(() =>
+            SmbiosTables.Build(Platform, [new(type, null, [new(field, value)])]));
         Assert.StartsWith("-smbios", error.Message);
         Assert.Contains(named, error.Message);
     }

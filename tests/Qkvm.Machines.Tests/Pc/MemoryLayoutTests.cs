@@ -92,7 +92,9 @@ public class MemoryLayoutTests
         try
         {
             File.WriteAllBytes(file, new byte[size]);
-            var error = Assert.Throws<ConfigurationException>(() => new TestMachine(c => c with { Firmware = new FirmwareConfig(file) }));
+            var error =
+                Assert.Throws<ConfigurationException>(() =>
+                new TestMachine(c => c with { Firmware = new FirmwareConfig(file) }));
             Assert.Contains("-bios", error.Message);
             Assert.Contains("64 KiB", error.Message);
         }
@@ -102,7 +104,9 @@ public class MemoryLayoutTests
     [Fact]
     public void A_BIOS_that_is_nowhere_is_named()
     {
-        var error = Assert.Throws<ConfigurationException>(() => new TestMachine(c => c with { Firmware = new FirmwareConfig("nowhere.bin") }));
+        var error =
+            Assert.Throws<ConfigurationException>(() =>
+            new TestMachine(c => c with { Firmware = new FirmwareConfig("nowhere.bin") }));
         Assert.Contains("'nowhere.bin'", error.Message);
     }
 

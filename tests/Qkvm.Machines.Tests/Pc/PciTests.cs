@@ -13,7 +13,8 @@ public sealed class PciTests : IDisposable
     [InlineData(1, 3, 0x7113_8086u)]
     [InlineData(1, 2, 0xFFFF_FFFFu)]
     [InlineData(9, 0, 0xFFFF_FFFFu)]
-    public void The_chipset_answers_at_its_places(int slot, int function, uint id) => Assert.Equal(id, _pc.ReadConfig(slot, function, 0));
+    public void The_chipset_answers_at_its_places(int slot, int function, uint id) =>
+        Assert.Equal(id, _pc.ReadConfig(slot, function, 0));
 
     [Fact]
     public void Bytes_and_words_of_a_register_are_read_through_the_data_port_s_low_bits()

@@ -19,15 +19,20 @@ public sealed class Piix3Tests
 
     (Piix3, PciBus) Make(Source device)
     {
-        Piix3 bridge = new([.. Enumerable.Range(0, 16).Select(i => new IrqLine($"irq{i}", level => _seen.Add((i, level))))], () => { });
-        PciBus bus = TestBus.Make([.. Enumerable.Range(0, 4).Select<int, Action<bool>>(i => active => bridge.SetInput(i, active))]);
+        Piix3 bridge =
+            new([.. Enumerable.Range(0, 16).Select(i => new IrqLine($"irq{i}", level => _seen.Add((i, level))))],
+            () => { });
+        PciBus bus =
+            TestBus.Make([.. Enumerable.Range(0, 4).Select<int,
+            Action<bool>>(i => active => bridge.SetInput(i, active))]);
         bus.Plug(bridge, 1 << 3);
         bus.Plug(device, 3 << 3);
         return (bridge, bus);
     }
 
     [Theory]
-    [InlineData(1, 0, 0)] [InlineData(3, 0, 2)] [InlineData(4, 0, 3)] [InlineData(4, 1, 0)] [InlineData(5, 3, 3)] [InlineData(31, 3, 1)]
+    [InlineData(1, 0, 0)] [InlineData(3, 0, 2)] [InlineData(4, 0, 3)] [InlineData(4, 1, 0)] [InlineData(5, 3, 3)]
+    [InlineData(31, 3, 1)]
     public void Slots_rotate_the_pins(int slot, int pin, int input) => Assert.Equal(input, Piix3.RouteSlot(slot, pin));
 
     [Fact]

@@ -9,10 +9,12 @@ using Qkvm.Testing;
 
 namespace Qkvm.Tests.Control;
 
-/// <summary>A PC whose vCPUs execute nothing, with a disk, a screen, a balloon and a main loop, and what controls it.</summary>
+/// <summary>A PC whose vCPUs execute nothing, with a disk, a screen, a balloon and a main loop, and what controls
+/// it.</summary>
 sealed class ControlBench : IDisposable
 {
-    static readonly TimeSpan Hang = TimeSpan.FromMinutes(2);       // no assertion: the end of a test that would never end
+    // no assertion: the end of a test that would never end
+    static readonly TimeSpan Hang = TimeSpan.FromMinutes(2);
 
     readonly FakeAccelerator _accelerator = new();
     readonly Thread _loop;
@@ -36,7 +38,8 @@ sealed class ControlBench : IDisposable
                 new DeviceConfig("isa-serial", "port0", [new("chardev", "serial0")], "-device isa-serial"),
             ],
         };
-        Machine = new Machine(Environment, configure?.Invoke(config) ?? config, _accelerator, Qkvm.Catalogue.Devices, Backends, TextWriter.Null);
+        Machine = new Machine(Environment, configure?.Invoke(config)
+            ?? config, _accelerator, Qkvm.Catalogue.Devices, Backends, TextWriter.Null);
         Context = new CommandContext(Machine, Backends, CommandCatalogue.Standard);
         _loop = new Thread(() => Machine.Run());
         _loop.Start();

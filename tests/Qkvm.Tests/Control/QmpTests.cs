@@ -1,4 +1,5 @@
 using System.Text;
+using System.Text.RegularExpressions;
 using Qkvm.Control;
 using Qkvm.Control.Qmp;
 using Qkvm.Core.Char;
@@ -21,30 +22,46 @@ public sealed class QmpTests : IDisposable
     [Fact]
     public void The_greeting_comes_first_and_negotiation_is_demanded()
     {
-        Assert.Matches("""^\{"QMP": \{"version": \{"qemu": \{"major": 7, "minor": 2, "micro": 0\}, "package": "qkvm [0-9.]+"\}, "capabilities": \["oob"\]\}\}$""", _client.Next());
-        Assert.Equal("""{"id": 1, "error": {"class": "CommandNotFound", "desc": "Expecting capabilities negotiation with 'qmp_capabilities'"}}""",
+        Assert.Matches("""^\{"QMP": \{"version": \{"qemu": \{"major": 7, "minor": 2, "micro": 0\}, """
+            + @"""package"": ""qkvm [0-9.]+""\}, ""capabilities"": \[""oob""\]\}\}$", _client.Next());
+        Assert.Equal("""{"id": 1, "error": {"class": "CommandNotFound", """
+            + "\"desc\": \"Expecting capabilities negotiation with 'qmp_capabilities'\"}}",
             _client.Ask("""{"execute":"query-status","id":1}"""));
         Assert.Equal("""{"return": {}}""", _client.Ask("""{"execute":"qmp_capabilities"}"""));
-        Assert.Equal("""{"error": {"class": "CommandNotFound", "desc": "Capabilities negotiation is already complete, command ignored"}}""",
+        Assert.Equal("""{"error": {"class": "CommandNotFound", """
+            + "\"desc\": \"Capabilities negotiation is already complete, command ignored\"}}",
             _client.Ask("""{"execute":"qmp_capabilities"}"""));
     }
 
     [Theory]
-    [InlineData("""{"execute":"query-status","id":"é😀"}""", """{"return": {"status": "prelaunch", "singlestep": false, "running": false}, "id": "\u00E9\uD83D\uDE00"}""")]
-    [InlineData("""{'execute':'query-name','id':{'a':[1,null,true,-0.5]}}""", """{"return": {"name": "bench"}, "id": {"a": [1, null, true, -0.5]}}""")]
-    [InlineData("""{"execute":"nonesuch"}""", """{"error": {"class": "CommandNotFound", "desc": "The command nonesuch has not been found"}}""")]
+    [InlineData("""{"execute":"query-status","id":"é😀"}""",
+        """{"return": {"status": "prelaunch", "singlestep": false, "running": false}, "id": "\u00E9\uD83D\uDE00"}""")]
+    [InlineData("""{'execute':'query-name','id':{'a':[1,null,true,-0.5]}}""",
+        """{"return": {"name": "bench"}, "id": {"a": [1, null, true, -0.5]}}""")]
+    [InlineData("""{"execute":"nonesuch"}""",
+        """{"error": {"class": "CommandNotFound", "desc": "The command nonesuch has not been found"}}""")]
     [InlineData("""[]""", """{"error": {"class": "GenericError", "desc": "QMP input must be a JSON object"}}""")]
     [InlineData("""{}""", """{"error": {"class": "GenericError", "desc": "QMP input lacks member 'execute'"}}""")]
-    [InlineData("""{"execute":1,"id":7}""", """{"id": 7, "error": {"class": "GenericError", "desc": "QMP input member 'execute' must be a string"}}""")]
-    [InlineData("""{"execute":"stop","foo":1}""", """{"error": {"class": "GenericError", "desc": "QMP input member 'foo' is unexpected"}}""")]
-    [InlineData("""{"execute":"stop","arguments":1}""", """{"error": {"class": "GenericError", "desc": "QMP input member 'arguments' must be an object"}}""")]
-    [InlineData("""{"exec-oob":"stop"}""", """{"error": {"class": "GenericError", "desc": "QMP input member 'exec-oob' is unexpected"}}""")]
-    [InlineData("""{"execute":"device_del","arguments":{"id":"nope"}}""", """{"error": {"class": "DeviceNotFound", "desc": "Device 'nope' not found"}}""")]
-    [InlineData("""{"execute":"device_del","arguments":{"id":1}}""", """{"error": {"class": "GenericError", "desc": "Invalid parameter type for 'id', expected: string"}}""")]
-    [InlineData("""{"execute":"device_del"}""", """{"error": {"class": "GenericError", "desc": "Parameter 'id' is missing"}}""")]
-    [InlineData("""{"execute":"balloon","arguments":{"value":1.0}}""", """{"error": {"class": "GenericError", "desc": "Invalid parameter type for 'value', expected: integer"}}""")]
-    [InlineData("""{"execute":"human-monitor-command","arguments":{"command-line":"info status"}}""", """{"return": "VM status: paused (prelaunch)\r\n"}""")]
-    [InlineData("""{"execute":"human-monitor-command","arguments":{"command-line":"foo"}}""", """{"return": "unknown command: 'foo'\r\n"}""")]
+    [InlineData("""{"execute":1,"id":7}""",
+        """{"id": 7, "error": {"class": "GenericError", "desc": "QMP input member 'execute' must be a string"}}""")]
+    [InlineData("""{"execute":"stop","foo":1}""",
+        """{"error": {"class": "GenericError", "desc": "QMP input member 'foo' is unexpected"}}""")]
+    [InlineData("""{"execute":"stop","arguments":1}""",
+        """{"error": {"class": "GenericError", "desc": "QMP input member 'arguments' must be an object"}}""")]
+    [InlineData("""{"exec-oob":"stop"}""",
+        """{"error": {"class": "GenericError", "desc": "QMP input member 'exec-oob' is unexpected"}}""")]
+    [InlineData("""{"execute":"device_del","arguments":{"id":"nope"}}""",
+        """{"error": {"class": "DeviceNotFound", "desc": "Device 'nope' not found"}}""")]
+    [InlineData("""{"execute":"device_del","arguments":{"id":1}}""",
+        """{"error": {"class": "GenericError", "desc": "Invalid parameter type for 'id', expected: string"}}""")]
+    [InlineData("""{"execute":"device_del"}""",
+        """{"error": {"class": "GenericError", "desc": "Parameter 'id' is missing"}}""")]
+    [InlineData("""{"execute":"balloon","arguments":{"value":1.0}}""",
+        """{"error": {"class": "GenericError", "desc": "Invalid parameter type for 'value', expected: integer"}}""")]
+    [InlineData("""{"execute":"human-monitor-command","arguments":{"command-line":"info status"}}""",
+        """{"return": "VM status: paused (prelaunch)\r\n"}""")]
+    [InlineData("""{"execute":"human-monitor-command","arguments":{"command-line":"foo"}}""",
+        """{"return": "unknown command: 'foo'\r\n"}""")]
     public void A_request_gets_QEMU_s_answer(string request, string answer)
     {
         _client.Negotiate();
@@ -55,14 +72,16 @@ public sealed class QmpTests : IDisposable
     public void Events_come_before_the_answers_of_what_caused_them()
     {
         _client.Negotiate();
-        _client.Send("""{"execute":"cont"}{"execute":"stop"}{"execute":"system_reset"}{"execute":"system_powerdown"}{"execute":"device_del","arguments":{"id":"disk0"}}""");
+        _client.Send("""{"execute":"cont"}{"execute":"stop"}{"execute":"system_reset"}{"execute":"system_powerdown"}"""
+            + """{"execute":"device_del","arguments":{"id":"disk0"}}""");
         string[] lines = [.. Enumerable.Range(0, 10).Select(_ => WithoutTime(_client.Next()))];
         Assert.Equal(
         [
             """{"event": "RESUME"}""", """{"return": {}}""", """{"event": "STOP"}""", """{"return": {}}""",
             """{"event": "RESET", "data": {"guest": false, "reason": "host-qmp-system-reset"}}""", """{"return": {}}""",
             """{"event": "POWERDOWN"}""", """{"return": {}}""",
-            """{"event": "DEVICE_DELETED", "data": {"device": "disk0", "path": "/machine/peripheral/disk0"}}""", """{"return": {}}""",
+            """{"event": "DEVICE_DELETED", "data": {"device": "disk0", "path": "/machine/peripheral/disk0"}}""",
+                """{"return": {}}""",
         ], lines);
     }
 
@@ -72,7 +91,8 @@ public sealed class QmpTests : IDisposable
         _client.Negotiate();
         _client.Send("""{"execute":"quit","id":9}""");
         Assert.Equal("""{"return": {}, "id": 9}""", _client.Next());
-        Assert.Equal("""{"event": "SHUTDOWN", "data": {"guest": false, "reason": "host-qmp-quit"}}""", WithoutTime(_client.Next()));
+        Assert.Equal("""{"event": "SHUTDOWN", "data": {"guest": false, "reason": "host-qmp-quit"}}""",
+            WithoutTime(_client.Next()));
     }
 
     [Fact]
@@ -113,7 +133,7 @@ public sealed class QmpTests : IDisposable
     }
 
     static string WithoutTime(string line) =>
-        System.Text.RegularExpressions.Regex.Replace(line, @"""timestamp"": \{""seconds"": \d+, ""microseconds"": \d+\}, ", "");
+        Regex.Replace(line, @"""timestamp"": \{""seconds"": \d+, ""microseconds"": \d+\}, ", "");
 
     /// <summary>A client on a character backend of its own.</summary>
     sealed class Client : ICharBackend
@@ -124,7 +144,8 @@ public sealed class QmpTests : IDisposable
         public Client(ControlBench bench)
         {
             _bench = bench;
-            bench.OnLoop(() => { _ = new QmpSession(this, new CommandContext(bench.Machine, bench.Backends, CommandCatalogue.Standard), pretty: false); });
+            var context = new CommandContext(bench.Machine, bench.Backends, CommandCatalogue.Standard);
+            bench.OnLoop(() => { _ = new QmpSession(this, context, pretty: false); });
         }
 
         public Queue<string> Lines { get; } = new();
@@ -160,7 +181,8 @@ public sealed class QmpTests : IDisposable
         public string Next()
         {
             string? line = null;
-            Assert.True(SpinWait.SpinUntil(() => { lock (Lines) return Lines.TryDequeue(out line); }, Patience), "no answer comes");
+            bool comes = SpinWait.SpinUntil(() => { lock (Lines) return Lines.TryDequeue(out line); }, Patience);
+            Assert.True(comes, "no answer comes");
             return line!;
         }
 

@@ -8,9 +8,9 @@ using Qkvm.Testing;
 
 namespace Qkvm.Tests.State;
 
-/// <summary>What all devices of the catalogue and all chips of the board promise: Reset equals new; a state that was saved,
-/// loaded and saved again is the same; loading raises no edge, and leaves no field behind. A new line of the catalogue is
-/// covered by itself.</summary>
+/// <summary>What all devices of the catalogue and all chips of the board promise: Reset equals new; a state that was
+/// saved, loaded and saved again is the same; loading raises no edge, and leaves no field behind. A new line of the
+/// catalogue is covered by itself.</summary>
 public class CatalogueStateTests
 {
     const long SomeTime = 345_678_901;
@@ -18,7 +18,8 @@ public class CatalogueStateTests
     const ulong Ring = 0x10_0000, Buffers = 0x20_0000;
 
     // What a reset leaves as it is: the battery's memory, and what the monitor asked of a balloon
-    static readonly string[] Kept = ["isa.0/mc146818rtc.cmos", "isa.0/mc146818rtc.origin", "isa.0/mc146818rtc.seen-second"];
+    static readonly string[] Kept =
+        ["isa.0/mc146818rtc.cmos", "isa.0/mc146818rtc.origin", "isa.0/mc146818rtc.seen-second"];
 
     /// <summary>All devices, each used in three ways.</summary>
     public static TheoryData<string, int> Models
@@ -70,7 +71,9 @@ public class CatalogueStateTests
         Assert.Equal(posted, loaded.Accelerator.Cpus[0].Signals.Count);
         Assert.Equal(state.ToString(), loaded.Save().ToString());
         foreach (var ((path, one), (_, other)) in used.Devices.Zip(loaded.Devices))
-            Assert.Equal("", string.Join('\n', Differences(path, FieldWalk.Values(one), FieldWalk.Values(other)).Select(d => d[..Math.Min(200, d.Length)])));
+            Assert.Equal("",
+                string.Join('\n', Differences(path, FieldWalk.Values(one), FieldWalk.Values(other))
+                .Select(d => d[..Math.Min(200, d.Length)])));
 
         clock.Advance(SomeTime);
         used.Settle();
@@ -109,18 +112,21 @@ public class CatalogueStateTests
             int register = PciConfig.Bar0 + i * 4;
             bool isIo = (function.Config.Get32(register) & 1) != 0;
             ulong address = isIo ? IoBars + (ulong)i * IoDistance : MemoryBars + (ulong)i * BarDistance;
-            Assert.True(region.Size <= (isIo ? IoDistance : BarDistance), $"{region.Name}: BAR {i} has {region.Size} bytes");
+            Assert.True(region.Size <= (isIo ? IoDistance : BarDistance), $"{region.Name}: BAR {i} has " +
+                $"{region.Size} bytes");
             function.Bus.WriteConfig(function.DevFn, register, 4, (uint)address);
         }
-        function.Bus.WriteConfig(function.DevFn, PciConfig.Command, 2, PciConfig.IoSpace | PciConfig.MemorySpace | PciConfig.BusMaster);
+        function.Bus.WriteConfig(function.DevFn, PciConfig.Command, 2,
+            PciConfig.IoSpace | PciConfig.MemorySpace | PciConfig.BusMaster);
         Assert.Contains(function.BarRegions, r => r?.Parent != null);
     }
 
-    /// <summary>A modern driver's way to DRIVER_OK, with a request in each queue that suits some devices, and breaks others. Virtio 1.2, sections 3.1.1 and 4.1.4.3.</summary>
+    /// <summary>A modern driver's way to DRIVER_OK, with a request in each queue that suits some devices, and breaks
+    /// others. Virtio 1.2, sections 3.1.1 and 4.1.4.3.</summary>
     static void Negotiate(StateBench bench, VirtioPci function, int way)
     {
-        const int FeatureSelect = 8, Feature = 12, Status = 20, Select = 22, Size = 24, Vector = 26, Enable = 28, Address = 32,
-            Notify = 0x3000;
+        const int FeatureSelect = 8, Feature = 12, Status = 20, Select = 22, Size = 24, Vector = 26, Enable = 28,
+            Address = 32, Notify = 0x3000;
         AddressSpace memory = bench.Board.Memory;
         ulong bar = function.BarRegions[4]!.Address;
         Put(Status, 1, 0);
@@ -143,7 +149,8 @@ public class CatalogueStateTests
             Put(Address + 16, 4, (uint)queue.Used);
             Put(Enable, 2, 1);
         }
-        Put(Status, 1, VirtioStatus.Acknowledge | VirtioStatus.Driver | VirtioStatus.FeaturesOk | VirtioStatus.DriverOk);
+        Put(Status, 1, VirtioStatus.Acknowledge | VirtioStatus.Driver | VirtioStatus.FeaturesOk
+            | VirtioStatus.DriverOk);
         Assert.True(function.Control.IsStarted);
         for (int i = 0; i < queues; i++)
         {
@@ -163,7 +170,8 @@ public class CatalogueStateTests
     static string WithoutKept(StateNode state) => string.Join('\n', state.ToString().Split('\n')
         .Where(line => !Kept.Any(name => line.StartsWith(name + " ", StringComparison.Ordinal))));
 
-    static IEnumerable<string> Differences(string device, SortedDictionary<string, string> one, SortedDictionary<string, string> other) =>
+    static IEnumerable<string> Differences(string device, SortedDictionary<string, string> one,
+        SortedDictionary<string, string> other) =>
         from path in one.Keys.Union(other.Keys)
         let values = (one.GetValueOrDefault(path), other.GetValueOrDefault(path))
         where values.Item1 != values.Item2

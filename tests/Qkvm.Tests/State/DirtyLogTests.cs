@@ -5,7 +5,8 @@ namespace Qkvm.Tests.State;
 
 public class DirtyLogTests
 {
-    /// <summary>What the firmware wrote between two looks is among the pages that the log names, and most pages are not.</summary>
+    /// <summary>What the firmware wrote between two looks is among the pages that the log names, and most pages are
+    /// not.</summary>
     [Fact]
     public void Pages_that_changed_were_logged()
     {
@@ -23,7 +24,8 @@ public class DirtyLogTests
             machine.OnLoop(() => log.Collect((block, page) => { if (block == ram) logged.Add(page); }));
             for (int at = 0; at < before.Length; at += GuestRam.PageSize)
                 if (!before.AsSpan(at, GuestRam.PageSize).SequenceEqual(ram.Span((ulong)at, GuestRam.PageSize)))
-                    Assert.True(logged.Contains((ulong)at / GuestRam.PageSize), $"the page at {at:x} changed unseen, before '{message}'");
+                    Assert.True(logged.Contains((ulong)at / GuestRam.PageSize),
+                        $"the page at {at:x} changed unseen, before '{message}'");
             Assert.InRange(logged.Count, 1, before.Length / GuestRam.PageSize / 2);
         }
         machine.OnLoop(() =>

@@ -6,12 +6,15 @@ using Qkvm.Testing;
 
 namespace Qkvm.Tests.State;
 
-/// <summary>The values of all mutable fields that a device reaches, read by reflection: what no Exchange can forget.</summary>
-/// <remarks>Values, arrays of values, levels of wires and settings of timers; inside types of the devices' own projects.
-/// A field whose line in the sources says <c>// not migrated:</c> is left out.</remarks>
+/// <summary>The values of all mutable fields that a device reaches, read by reflection: what no Exchange can
+/// forget.</summary>
+/// <remarks>Values, arrays of values, levels of wires and settings of timers; inside types of the devices' own
+/// projects.
+/// A field whose line, or the comment above it, says <c>// not migrated:</c> is left out.</remarks>
 static partial class FieldWalk
 {
-    const BindingFlags Own = BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.DeclaredOnly;
+    const BindingFlags Own = BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic
+        | BindingFlags.DeclaredOnly;
 
     static readonly string[] Walked = ["Qkvm.Hw", "Qkvm.Core.Pci", "Qkvm.Core.Virtio", "Qkvm.Machines"];
     static readonly Lazy<HashSet<(string File, string Field)>> Exempt = new(FindExempt);
@@ -32,7 +35,8 @@ static partial class FieldWalk
                     Add(value, $"{path}/{Plain(field.Name)}", field.IsInitOnly, values, seen);
     }
 
-    static void Add(object value, string path, bool readOnly, SortedDictionary<string, string> values, HashSet<object> seen)
+    static void Add(object value, string path, bool readOnly, SortedDictionary<string, string> values,
+        HashSet<object> seen)
     {
         switch (value)
         {
@@ -72,13 +76,19 @@ static partial class FieldWalk
     {
         var found = new HashSet<(string, string)>();
         foreach (string file in Sources.Files("src"))
-            foreach (string line in File.ReadLines(file))
+        {
+            string[] lines = File.ReadAllLines(file);
+            for (int i = 0; i < lines.Length; i++)
             {
-                int comment = line.IndexOf("// not migrated", StringComparison.Ordinal);
+                int comment = lines[i].IndexOf("// not migrated", StringComparison.Ordinal);
                 if (comment < 0) continue;
                 string type = Path.GetFileName(file).Split('.')[0];
-                foreach (Match name in Identifier().Matches(line[..comment])) found.Add((type, name.Value));
+                bool isAbove = lines[i].AsSpan(0, comment).IsWhiteSpace();
+                while (isAbove && lines[i].TrimStart().StartsWith("//", StringComparison.Ordinal)) i++;
+                string field = isAbove ? lines[i] : lines[i][..comment];
+                foreach (Match name in Identifier().Matches(field)) found.Add((type, name.Value));
             }
+        }
         return found;
     }
 

@@ -7,8 +7,9 @@ using Qkvm.Testing;
 
 namespace Qkvm.Tests.State;
 
-/// <summary>Saved states that were cut, forged or are another machine's: each is loaded as a whole or refused as a whole by an error that
-/// names the place, and whatever was loaded survives its guest. Covers each field of all chips and devices by itself.</summary>
+/// <summary>Saved states that were cut, forged or are another machine's: each is loaded as a whole or refused as a
+/// whole by an error that names the place, and whatever was loaded survives its guest. Covers each field of all chips
+/// and devices by itself.</summary>
 public class HostileStateTests
 {
     [Theory]
@@ -59,7 +60,8 @@ public class HostileStateTests
                 {
                     load(forged);
                     loaded++;
-                    if (way is 0 or 2) faults.Add($"{where}: absent or surplus state was taken"); // a shorter queue is a queue too
+                    // a shorter queue is a queue too
+                    if (way is 0 or 2) faults.Add($"{where}: absent or surplus state was taken");
                     use(loaded);
                     load(good);
                 }
@@ -67,7 +69,8 @@ public class HostileStateTests
                 {
                     refused++;
                     string named = place[^1] == "#version" ? place[^2] : place[^1];
-                    if (way < 2 && !e.Message.Contains(named, StringComparison.Ordinal)) faults.Add($"{where}: '{e.Message}' does not name it");
+                    if (way < 2 && !e.Message.Contains(named, StringComparison.Ordinal))
+                        faults.Add($"{where}: '{e.Message}' does not name it");
                     if (before != Timeless(save())) faults.Add($"{where}: refused ('{e.Message}') and yet changed");
                 }
                 catch (Exception e)
@@ -92,8 +95,10 @@ public class HostileStateTests
         if (way == 0) return group.Remove(name);
         if (group.Numbers.TryGetValue(name, out ulong number))
         {
-            if (way == 1) return false;                            // many fields are 64 bits wide; those that are not refuse way 4's
-            group.Add(name, way == 3 ? number ^ 1UL << random.Next(64) : (ulong)random.NextInt64() << 1 ^ (ulong)random.Next(2));
+            // many fields are 64 bits wide; those that are not refuse way 4's
+            if (way == 1) return false;
+            group.Add(name, way == 3 ? number ^ 1UL << random.Next(64)
+                : (ulong)random.NextInt64() << 1 ^ (ulong)random.Next(2));
         }
         else if (group.Blocks.TryGetValue(name, out byte[]? block))
         {
@@ -128,5 +133,7 @@ public class HostileStateTests
     }
 
     /// <summary>The time stamp counter runs on.</summary>
-    static string Timeless(StateNode state) => string.Join('\n', state.ToString().Split('\n').Where(line => !line.Contains("tsc =", StringComparison.Ordinal)));
+    static string Timeless(StateNode state) =>
+        string.Join('\n', state.ToString().Split('\n')
+        .Where(line => !line.Contains("tsc =", StringComparison.Ordinal)));
 }

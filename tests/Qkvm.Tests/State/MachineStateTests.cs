@@ -11,7 +11,8 @@ namespace Qkvm.Tests.State;
 public partial class MachineStateTests
 {
     [Theory]
-    [InlineData(1, "=== PCI device probing ===")] [InlineData(2, "Found 2 cpu(s)")] [InlineData(1, "Searching bootorder")]
+    [InlineData(1, "=== PCI device probing ===")] [InlineData(2, "Found 2 cpu(s)")]
+    [InlineData(1, "Searching bootorder")]
     public void A_machine_that_was_saved_goes_on_in_another_process(int cpus, string savedAt)
     {
         using var first = new SoftwareMachine(cpus);
@@ -62,9 +63,11 @@ public partial class MachineStateTests
     static string Save(IVCpu cpu) => WithoutTime(StateNode.Save(cpu.Exchange).ToString());
 
     /// <summary>The time stamp counter runs on.</summary>
-    static string WithoutTime(string state) => string.Join('\n', state.Split('\n').Where(line => !line.Contains("tsc =", StringComparison.Ordinal)));
+    static string WithoutTime(string state) =>
+        string.Join('\n', state.Split('\n').Where(line => !line.Contains("tsc =", StringComparison.Ordinal)));
 
-    /// <summary>Loads what never was saved: random numbers wherever a processor takes any, another value than before elsewhere.</summary>
+    /// <summary>Loads what never was saved: random numbers wherever a processor takes any, another value than before
+    /// elsewhere.</summary>
     sealed partial class RandomState(Random random) : StateStream
     {
         const int Mxcsr = 24;

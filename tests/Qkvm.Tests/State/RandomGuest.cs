@@ -40,7 +40,8 @@ sealed class RandomGuest(PcBoard board, int seed)
             }
             MemoryRegion region = shown[_random.Next(shown.Length)]!;
             AddressSpace space = region.Parent == function.Bus.IoSpace ? board.Ports : board.Memory;
-            Access(space, region.Address + (ulong)_random.NextInt64((long)Math.Min(region.Size, 0x4000)), space == board.Ports ? 4 : 8);
+            Access(space, region.Address + (ulong)_random.NextInt64((long)Math.Min(region.Size, 0x4000)),
+                space == board.Ports ? 4 : 8);
         }
     }
 
@@ -53,10 +54,12 @@ sealed class RandomGuest(PcBoard board, int seed)
         {
             var fresh = new List<FlatRange>();
             foreach (ref readonly FlatRange range in space.View.Ranges)
-                if (range.Region.Kind == RegionKind.Io && !known.Contains((range.Start, range.Region.Name))) fresh.Add(range);
+                if (range.Region.Kind == RegionKind.Io && !known.Contains((range.Start, range.Region.Name)))
+                    fresh.Add(range);
             if (fresh.Count == 0) return;
             FlatRange chosen = fresh[_random.Next(fresh.Count)];
-            Access(space, chosen.Start + (ulong)_random.NextInt64((long)Math.Min(chosen.End - chosen.Start, 0x4000)), 4);
+            Access(space,
+                chosen.Start + (ulong)_random.NextInt64((long)Math.Min(chosen.End - chosen.Start, 0x4000)), 4);
         }
     }
 
@@ -74,7 +77,8 @@ sealed class RandomGuest(PcBoard board, int seed)
         ReadOnlySpan<FlatRange> ranges = space.View.Ranges;
         FlatRange range = ranges[_random.Next(ranges.Length)];
         ulong length = range.End - range.Start;
-        ulong within = _random.Next(4) == 0 ? (ulong)_random.NextInt64((long)length) : (ulong)_random.NextInt64((long)Math.Min(length, 0x400));
+        ulong within = _random.Next(4) == 0 ? (ulong)_random.NextInt64((long)length)
+            : (ulong)_random.NextInt64((long)Math.Min(length, 0x400));
         if (range.Ram == null || _random.Next(20) == 0) Access(space, range.Start + within, largest);
     }
 

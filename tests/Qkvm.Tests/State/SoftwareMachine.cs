@@ -11,7 +11,8 @@ namespace Qkvm.Tests.State;
 /// <summary>A whole machine on the software CPU with SeaBIOS, whose messages are kept, and empty disks.</summary>
 sealed class SoftwareMachine : IDisposable
 {
-    static readonly TimeSpan Hang = TimeSpan.FromMinutes(2);       // no assertion: the end of a test that would never end
+    // no assertion: the end of a test that would never end
+    static readonly TimeSpan Hang = TimeSpan.FromMinutes(2);
 
     readonly MachineEnvironment _environment = new();
     readonly TcgAccelerator _accelerator = new();
@@ -31,7 +32,8 @@ sealed class SoftwareMachine : IDisposable
             StartPaused = true,
             Devices =
             [
-                new DeviceConfig("isa-debugcon", null, [new("chardev", "console"), new("iobase", "0x402")], "-debugcon"),
+                new DeviceConfig("isa-debugcon", null, [new("chardev", "console"), new("iobase", "0x402")],
+                    "-debugcon"),
                 new DeviceConfig("VGA", null, [], "-vga"),
                 new DeviceConfig("virtio-blk-pci", null, [new("drive", "disk")], "-drive"),
                 new DeviceConfig("ide-cd", null, [], "-cdrom"),
@@ -72,7 +74,9 @@ sealed class SoftwareMachine : IDisposable
     public void RunUntil(string message)
     {
         OnLoop(() => Machine.Resume());
-        bool said = SpinWait.SpinUntil(() => { Thread.Sleep(5); return Messages.Contains(message, StringComparison.Ordinal); }, Hang);
+        bool said =
+            SpinWait.SpinUntil(() => { Thread.Sleep(5); return Messages.Contains(message, StringComparison.Ordinal); },
+            Hang);
         OnLoop(() => Machine.Pause());
         Assert.True(said, $"the firmware never said '{message}', but:\n{Messages}");
     }

@@ -12,7 +12,8 @@ using Qkvm.Testing;
 
 namespace Qkvm.Tests.State;
 
-/// <summary>A PC whose vCPUs execute nothing, with one device of the catalogue and a back end for each that it asks for.</summary>
+/// <summary>A PC whose vCPUs execute nothing, with one device of the catalogue and a back end for each that it asks
+/// for.</summary>
 sealed class StateBench : IMachineRequests, IDisposable
 {
     const long DiskSize = 1 << 20;
@@ -21,7 +22,8 @@ sealed class StateBench : IMachineRequests, IDisposable
     readonly EventLoop _loop;
     readonly Pump _pump = new();
 
-    /// <param name="ownIrqChips">The board's own interrupt controllers; else <see cref="Wires"/> listens in their place.</param>
+    /// <param name="ownIrqChips">The board's own interrupt controllers; else <see cref="Wires"/> listens in their
+    /// place.</param>
     /// <param name="everything">All devices of the catalogue that find room together.</param>
     public StateBench(FakeClock clock, DeviceModel? model = null, bool ownIrqChips = false, bool everything = false)
     {
@@ -33,7 +35,9 @@ sealed class StateBench : IMachineRequests, IDisposable
         {
             Memory = new MemoryConfig(16 << 20),
             Rtc = new RtcConfig(RtcBase.Date, new DateTime(2024, 2, 29)),
-            Devices = [.. models.Select((m, i) => new DeviceConfig(m.Name, $"device{i}", [.. Wanted(m, i)], $"-device {m.Name}"))],
+            Devices =
+                [.. models.Select((m, i) =>
+                new DeviceConfig(m.Name, $"device{i}", [.. Wanted(m, i)], $"-device {m.Name}"))],
         };
         Board = new PcBoard(new BoardParts(config, Accelerator, Backends, Catalogue.Devices, clock, _loop, _lock,
             this));
@@ -79,7 +83,8 @@ sealed class StateBench : IMachineRequests, IDisposable
     {
         using (_lock.Hold())
             foreach (ICharBackend backend in Backends.Chardevs.Values)
-                if (((FakeChar)backend).Frontend is { } frontend) frontend.Receive(text[..Math.Min(frontend.Room, text.Length)]);
+                if (((FakeChar)backend).Frontend is { } frontend)
+                    frontend.Receive(text[..Math.Min(frontend.Room, text.Length)]);
     }
 
     public void RequestShutdown(ShutdownCause cause, int exitCode) { }

@@ -2,9 +2,10 @@ using System.Runtime.CompilerServices;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
 
-/// <summary>A memory operand under LOCK. RAM within a page: the host's own locked instructions; what crosses pages or is no
-/// RAM goes under one lock, which stores over two pages take too. Intel SDM vol. 3, section 9.1.2.</summary>
-/// <remarks>Deviation: a locked access that crosses pages is atomic against other accesses that cross pages only.</remarks>
+/// <summary>A memory operand under LOCK. RAM within a page: the host's own locked instructions; what crosses pages or
+/// is no RAM goes under one lock, which stores over two pages take too. Intel SDM vol. 3, section 9.1.2.</summary>
+/// <remarks>Deviation: a locked access that crosses pages is atomic against other accesses that cross pages
+/// only.</remarks>
 unsafe ref struct AtomicCell<T> where T : unmanaged
 {
     readonly Cpu _cpu;
@@ -26,7 +27,8 @@ unsafe ref struct AtomicCell<T> where T : unmanaged
 
     public T Read() => _host != null ? *(T*)_host : ReadSlowly();
 
-    /// <summary>Another vCPU may have taken the page away since it was looked up: the lock is not to stay with who faults.</summary>
+    /// <summary>Another vCPU may have taken the page away since it was looked up: the lock is not to stay with who
+    /// faults.</summary>
     T ReadSlowly()
     {
         try
@@ -61,9 +63,13 @@ unsafe ref struct AtomicCell<T> where T : unmanaged
             WriteSlowly(value);
             return true;
         }
-        if (sizeof(T) == 1) return Same(ref Unsafe.AsRef<byte>(_host), Unsafe.BitCast<T, byte>(value), Unsafe.BitCast<T, byte>(old));
-        if (sizeof(T) == 2) return Same(ref Unsafe.AsRef<ushort>(_host), Unsafe.BitCast<T, ushort>(value), Unsafe.BitCast<T, ushort>(old));
-        if (sizeof(T) == 4) return Same(ref Unsafe.AsRef<uint>(_host), Unsafe.BitCast<T, uint>(value), Unsafe.BitCast<T, uint>(old));
+        if (sizeof(T) == 1)
+            return Same(ref Unsafe.AsRef<byte>(_host), Unsafe.BitCast<T, byte>(value), Unsafe.BitCast<T, byte>(old));
+        if (sizeof(T) == 2)
+            return Same(ref Unsafe.AsRef<ushort>(_host), Unsafe.BitCast<T, ushort>(value),
+                Unsafe.BitCast<T, ushort>(old));
+        if (sizeof(T) == 4)
+            return Same(ref Unsafe.AsRef<uint>(_host), Unsafe.BitCast<T, uint>(value), Unsafe.BitCast<T, uint>(old));
         return Same(ref Unsafe.AsRef<ulong>(_host), Unsafe.BitCast<T, ulong>(value), Unsafe.BitCast<T, ulong>(old));
     }
 

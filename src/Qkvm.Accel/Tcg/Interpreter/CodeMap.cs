@@ -4,12 +4,13 @@ using Qkvm.Host;
 namespace Qkvm.Accel.Tcg.Interpreter;
 
 /// <summary>Which bytes of one RAM block any vCPU has decoded: a bitmap for each page that holds code. The flag
-/// <see cref="GuestRam.CodePage"/> sends stores and DMA here; only those that hit decoded bytes cost anything.</summary>
-/// <remarks>Order: a decoder marks, waits until no other vCPU stores to the page unseen (<see cref="Cpu.MarkCode"/>), then reads; a
-/// writer writes, then looks. Dropping clears the marks and then tells every vCPU, so that whatever was decoded before has a
-/// notice on its way. At first only what was decoded from the bytes written goes: boot loaders write the number of each interrupt
-/// that they call for into the instruction. A page that is written often without being decoded in between loses all, and is data
-/// again.</remarks>
+/// <see cref="GuestRam.CodePage"/> sends stores and DMA here; only those that hit decoded bytes cost
+/// anything.</summary>
+/// <remarks>Order: a decoder marks, waits until no other vCPU stores to the page unseen (<see cref="Cpu.MarkCode"/>),
+/// then reads; a writer writes, then looks. Dropping clears the marks and then tells every vCPU, so that whatever was
+/// decoded before has a notice on its way. At first only what was decoded from the bytes written goes: boot loaders
+/// write the number of each interrupt that they call for into the instruction. A page that is written often without
+/// being decoded in between loses all, and is data again.</remarks>
 sealed unsafe class CodeMap : IDisposable
 {
     /// <summary>With more vCPUs, some share a bit: <see cref="TagOf"/>.</summary>
@@ -19,7 +20,8 @@ sealed unsafe class CodeMap : IDisposable
 
     const int WordsPerPage = GuestRam.PageSize / 64;
 
-    /// <summary>Of a page's bitmap: a word behind its bits counts how often a part was dropped since code was last decoded there.</summary>
+    /// <summary>Of a page's bitmap: a word behind its bits counts how often a part was dropped since code was last
+    /// decoded there.</summary>
     const int DropsAt = WordsPerPage;
     const int MostParts = 64, LongestPart = 64;
 
@@ -46,7 +48,8 @@ sealed unsafe class CodeMap : IDisposable
     public bool TryTagWrites(byte* host, int cpu)
     {
         ulong page = Page(host);
-        Interlocked.Or(ref _tags[page], TagOf(cpu));                // before the flag is read, as Mark sets that before it reads tags
+        // before the flag is read, as Mark sets that before it reads tags
+        Interlocked.Or(ref _tags[page], TagOf(cpu));
         return (Volatile.Read(ref Ram.PageFlags[page]) & (GuestRam.CodePage | GuestRam.WatchedPage)) == 0;
     }
 
@@ -64,7 +67,8 @@ sealed unsafe class CodeMap : IDisposable
         ulong* bitmap = _bitmaps[page];
         if (bitmap == null) bitmap = Allocate(page);
         int from = (int)((nuint)host & GuestRam.PageSize - 1);
-        for (int word = from >> 6; word <= from + length - 1 >> 6; word++) Interlocked.Or(ref bitmap[word], Bits(from, length, word));
+        for (int word = from >> 6; word <= from + length - 1 >> 6; word++)
+            Interlocked.Or(ref bitmap[word], Bits(from, length, word));
         Volatile.Write(ref bitmap[DropsAt], 0);
         Or(ref Ram.PageFlags[page], GuestRam.CodePage);
         Interlocked.MemoryBarrier();
@@ -93,7 +97,8 @@ sealed unsafe class CodeMap : IDisposable
         for (int word = from >> 6; word <= from + length - 1 >> 6; word++)
             if ((Volatile.Read(ref bitmap[word]) & Bits(from, length, word)) != 0)
             {
-                if (length <= LongestPart && Interlocked.Increment(ref bitmap[DropsAt]) <= MostParts) DropPart(page, bitmap, from, length);
+                if (length <= LongestPart && Interlocked.Increment(ref bitmap[DropsAt]) <= MostParts)
+                    DropPart(page, bitmap, from, length);
                 else Drop(page);
                 return true;
             }
@@ -115,7 +120,8 @@ sealed unsafe class CodeMap : IDisposable
     {
         Interlocked.MemoryBarrier();
         ulong page = offset >> GuestRam.PageShift;
-        if ((ram.PageFlags[page] & GuestRam.CodePage) != 0) DropHit(page, (int)(offset & GuestRam.PageSize - 1), length);
+        if ((ram.PageFlags[page] & GuestRam.CodePage) != 0)
+            DropHit(page, (int)(offset & GuestRam.PageSize - 1), length);
     }
 
     void Drop(ulong page)
@@ -128,7 +134,8 @@ sealed unsafe class CodeMap : IDisposable
 
     void DropPart(ulong page, ulong* bitmap, int from, int length)
     {
-        for (int word = from >> 6; word <= from + length - 1 >> 6; word++) Interlocked.And(ref bitmap[word], ~Bits(from, length, word));
+        for (int word = from >> 6; word <= from + length - 1 >> 6; word++)
+            Interlocked.And(ref bitmap[word], ~Bits(from, length, word));
         _owner.Post(new CodeNotice(CodeNoticeKind.Drop, HostPage(page), Index, from, length));
     }
 

@@ -8,7 +8,8 @@ namespace Qkvm.Accel.Tcg.Interpreter;
 public sealed unsafe partial class Cpu
 {
     // Bits of _attention.
-    const int CallKick = 1, CallInterrupt = 2, CallSignal = 4, CallNotice = 8, CallStep = 16, CallHalt = 32, CallShutdown = 64;
+    const int CallKick = 1, CallInterrupt = 2, CallSignal = 4, CallNotice = 8, CallStep = 16, CallHalt = 32,
+        CallShutdown = 64;
 
     /// <summary>Bits of those calls; translated code looks at it too.</summary>
     ref int _attention => ref _jit->Attention;
@@ -23,7 +24,9 @@ public sealed unsafe partial class Cpu
     public ICodeTrace? CodeTrace { get; init; }
 
     /// <summary>"CPU 0 IP=0010:ffffffff81000000 SP=… CR2=…", for logs.</summary>
-    public string Where => $"CPU {Index} IP={State->Cs.Selector:x4}:{State->Rip:x16} SP={State->Ss.Selector:x4}:{Rsp:x16} CR2={State->Cr2:x16}";
+    public string Where =>
+        $"CPU {Index} IP={State->Cs.Selector:x4}:{State->Rip:x16} SP={State->Ss.Selector:x4}:{Rsp:x16} " +
+        $"CR2={State->Cr2:x16}";
 
     public bool IsHalted => Volatile.Read(ref State->Halted) != 0 || Volatile.Read(ref State->WaitForSipi) != 0;
 
@@ -109,7 +112,8 @@ public sealed unsafe partial class Cpu
         }
     }
 
-    bool NeedsStep => State->InterruptShadow != 0 || (State->RflagsSystem & (Interpreter.Rflags.Tf | Interpreter.Rflags.Rf)) != 0 || _breaksOnCode;
+    bool NeedsStep => State->InterruptShadow != 0
+        || (State->RflagsSystem & (Interpreter.Rflags.Tf | Interpreter.Rflags.Rf)) != 0 || _breaksOnCode;
 
     void TakeInit()
     {
@@ -157,8 +161,8 @@ public sealed unsafe partial class Cpu
         ModeChanged();
     }
 
-    /// <summary>Until anybody calls. Calls that come soon after one another are waited for awake, since waking a thread takes as
-    /// long as many of them do; a vCPU with little to do sleeps at once.</summary>
+    /// <summary>Until anybody calls. Calls that come soon after one another are waited for awake, since waking a thread
+    /// takes as long as many of them do; a vCPU with little to do sleeps at once.</summary>
     void Sleep()
     {
         if (!_hasWarned) WarnOfHalt();
@@ -183,16 +187,18 @@ public sealed unsafe partial class Cpu
 
     bool _hasWarned;                                               // not migrated: a message, not state
 
-    /// <summary>HLT of the boot processor in the BIOS's part of memory with IF clear: only an NMI would end it. Firmware leaves the others
-    /// there until INIT.</summary>
+    /// <summary>HLT of the boot processor in the BIOS's part of memory with IF clear: only an NMI would end it.
+    /// Firmware leaves the others there until INIT.</summary>
     void WarnOfHalt()
     {
         const ulong first = 0xC0000, last = 0xFFFFF, rom = 0xFF000000;
         ulong linear = LinearOf(State->Rip);
-        if (Index != 0 || State->Halted == 0 || _waitsForStore || _isFrozen || (State->RflagsSystem & Interpreter.Rflags.If) != 0
+        if (Index != 0 || State->Halted == 0 || _waitsForStore || _isFrozen
+            || (State->RflagsSystem & Interpreter.Rflags.If) != 0
             || linear is not (>= first and <= last or >= rom and <= uint.MaxValue) || Warn == null) return;
         _hasWarned = true;
-        Warn($"the firmware halted CPU {Index} at {State->Cs.Selector:x4}:{State->Rip:x} with interrupts off: it waits for ever");
+        Warn($"the firmware halted CPU {Index} at {State->Cs.Selector:x4}:{State->Rip:x} with interrupts off: it " +
+            "waits for ever");
     }
 
     static readonly long s_longestAwake = Stopwatch.Frequency / 10_000;

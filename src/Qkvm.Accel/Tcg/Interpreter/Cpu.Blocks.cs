@@ -4,11 +4,12 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
 
-/// <summary>The decode cache: blocks of instructions, keyed by the host address of their bytes and the code size. They live
-/// in an arena; when it is full all are forgotten.</summary>
+/// <summary>The decode cache: blocks of instructions, keyed by the host address of their bytes and the code size. They
+/// live in an arena; when it is full all are forgotten.</summary>
 public sealed unsafe partial class Cpu
 {
-    const int ArenaSize = 64 << 20, Buckets = 1 << 16, Slots = 1 << 13, MaxBlockLength = 48, MaxInstruction = 15, Transients = 64;
+    const int ArenaSize = 64 << 20, Buckets = 1 << 16, Slots = 1 << 13, MaxBlockLength = 48, MaxInstruction = 15,
+        Transients = 64;
 
     struct Block
     {
@@ -45,7 +46,8 @@ public sealed unsafe partial class Cpu
         public Block* Block;
     }
 
-    readonly byte* _arena = (byte*)Libc.mmap(null, ArenaSize, Libc.ProtRead | Libc.ProtWrite, Libc.MapPrivate | Libc.MapAnonymous | Libc.MapNoReserve, -1, 0);
+    readonly byte* _arena = (byte*)Libc.mmap(null, ArenaSize, Libc.ProtRead | Libc.ProtWrite,
+        Libc.MapPrivate | Libc.MapAnonymous | Libc.MapNoReserve, -1, 0);
     readonly Block** _buckets = (Block**)NativeMemory.AllocZeroed(Buckets, (nuint)sizeof(Block*));
     readonly LinearSlot* _slots = (LinearSlot*)NativeMemory.AllocZeroed(Slots, (nuint)sizeof(LinearSlot));
     readonly Block* _transients = (Block*)NativeMemory.AllocZeroed(Transients, (nuint)(sizeof(Block) + sizeof(Insn)));
@@ -93,7 +95,8 @@ public sealed unsafe partial class Cpu
 
     static uint Hash(byte* host) => (uint)((nuint)host * 0x9E3779B97F4A7C15 >> 48) & Buckets - 1;
 
-    /// <summary>Decodes from within one page of RAM. The bytes are marked, then read again: a write in between is seen either way.</summary>
+    /// <summary>Decodes from within one page of RAM. The bytes are marked, then read again: a write in between is seen
+    /// either way.</summary>
     Block* Decode(byte* host, ulong linear, CodeMap map)
     {
         byte* bytes = stackalloc byte[MaxBlockLength * MaxInstruction];
@@ -123,7 +126,8 @@ public sealed unsafe partial class Cpu
         return block;
     }
 
-    /// <summary>One instruction whose bytes span two pages or lie in registers: fetched at each execution, decoded if it changed.</summary>
+    /// <summary>One instruction whose bytes span two pages or lie in registers: fetched at each execution, decoded if
+    /// it changed.</summary>
     Block* DecodeTransient(ulong linear, int set)
     {
         byte* bytes = stackalloc byte[16];
@@ -137,7 +141,8 @@ public sealed unsafe partial class Cpu
         if (length > 0 && length <= most && block->CodeSize == _codeSize && block->NextLinear == linear)
         {
             if (length > first) ReadPart(next, bytes + first, length - first, set, Seg.Cs);
-            if (new ReadOnlySpan<byte>(block->Bytes, length).SequenceEqual(new ReadOnlySpan<byte>(bytes, length))) return block;
+            if (new ReadOnlySpan<byte>(block->Bytes, length).SequenceEqual(new ReadOnlySpan<byte>(bytes, length)))
+                return block;
         }
         block->First = (Insn*)(_transients + Transients) + (block - _transients);
         length = DecodeInto(block, bytes, first, linear, limit: 1);

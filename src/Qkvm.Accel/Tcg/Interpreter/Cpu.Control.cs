@@ -49,7 +49,8 @@ public sealed unsafe partial class Cpu
             bool active = (value & Cr0.Pg) != 0 && (State->Efer & Efer.Lme) != 0;
             State->Efer = active ? State->Efer | Efer.Lma : State->Efer & ~Efer.Lma;
         }
-        // PE changes without paging only, where addresses mean the same before and after: boot loaders do it for each BIOS call.
+        // PE changes without paging only, where addresses mean the same before and after: boot loaders do it for each
+        // BIOS call.
         if ((changed & (Cr0.Pg | Cr0.Wp)) != 0) FlushTlb(true);
         if (changed != 0) ModeChanged();
     }
@@ -158,7 +159,8 @@ public sealed unsafe partial class Cpu
         }
     }
 
-    /// <summary>Task priority where there is no local APIC. Not migrated: such machines have one CPU that nobody reads it from.</summary>
+    /// <summary>Task priority where there is no local APIC. Not migrated: such machines have one CPU that nobody reads
+    /// it from.</summary>
     byte _cr8;
 
     /// <summary>The register that a number means, after the checks that all MOVs of debug registers share.</summary>

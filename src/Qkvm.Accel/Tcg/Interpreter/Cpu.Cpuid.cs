@@ -45,16 +45,19 @@ public sealed unsafe partial class Cpu
         return true;
     }
 
-    /// <summary>0F 0D and 0F 18 to 0F 1F, all prefixes: prefetches, ENDBR, RDSSP and what is reserved. None depends on a feature: where it
-    /// is not the instruction of one, it is a NOP. Intel SDM vol. 2, NOP, RDSSP, ENDBR and table A-3.</summary>
+    /// <summary>0F 0D and 0F 18 to 0F 1F, all prefixes: prefetches, ENDBR, RDSSP and what is reserved. None depends on
+    /// a feature: where it is not the instruction of one, it is a NOP. Intel SDM vol. 2, NOP, RDSSP, ENDBR and table
+    /// A-3.</summary>
     static bool IsHint(Code code)
     {
         if (code.Mnemonic() is Mnemonic.Endbr32 or Mnemonic.Endbr64 or Mnemonic.Rdsspd or Mnemonic.Rdsspq) return true;
         OpCodeInfo op = code.ToOpCode();
-        return op.Encoding == EncodingKind.Legacy && op.Table == OpCodeTableKind.T0F && op.OpCode is 0x0D or >= 0x18 and <= 0x1F;
+        return op.Encoding == EncodingKind.Legacy && op.Table == OpCodeTableKind.T0F
+            && op.OpCode is 0x0D or >= 0x18 and <= 0x1F;
     }
 
-    /// <summary>Intel's since the P6 have all. AMD's want memory for 0F 0D, which all with 3DNow! or 64 bits have: APM vol. 3, PREFETCH.
+    /// <summary>Intel's since the P6 have all. AMD's want memory for 0F 0D, which all with 3DNow! or 64 bits have: APM
+    /// vol. 3, PREFETCH.
     /// That 3DNow! itself is not shown here does not take it from the models that had it.</summary>
     bool HasHint(Code code)
     {
@@ -63,7 +66,8 @@ public sealed unsafe partial class Cpu
     }
 
     /// <summary>Where the processor lacks TZCNT, LZCNT or WBNOINVD, their prefix is ignored.</summary>
-    internal DecoderOptions DecoderOptions => (_cpuid.Has("bmi1") ? 0 : DecoderOptions.NoMPFX_0FBC) | (_cpuid.Has("abm") ? 0 : DecoderOptions.NoMPFX_0FBD)
+    internal DecoderOptions DecoderOptions =>
+        (_cpuid.Has("bmi1") ? 0 : DecoderOptions.NoMPFX_0FBC) | (_cpuid.Has("abm") ? 0 : DecoderOptions.NoMPFX_0FBD)
         | (_cpuid.Has("wbnoinvd") ? 0 : DecoderOptions.NoWbnoinvd)
         | (_cpuid.Model.IsAmd ? DecoderOptions.AMD : 0);
 
@@ -77,12 +81,15 @@ public sealed unsafe partial class Cpu
 
     static readonly (string, ulong)[] Cr4Features =
     [
-        ("vme", Cr4.Vme | Cr4.Pvi), ("tsc", Cr4.Tsd), ("de", Cr4.De), ("pse", Cr4.Pse), ("pae", Cr4.Pae), ("pge", Cr4.Pge),
-        ("fxsr", Cr4.Osfxsr), ("sse", Cr4.Osxmmexcpt), ("umip", Cr4.Umip), ("la57", Cr4.La57), ("fsgsbase", Cr4.Fsgsbase),
+        ("vme", Cr4.Vme | Cr4.Pvi), ("tsc", Cr4.Tsd), ("de", Cr4.De), ("pse", Cr4.Pse), ("pae", Cr4.Pae),
+            ("pge", Cr4.Pge),
+        ("fxsr", Cr4.Osfxsr), ("sse", Cr4.Osxmmexcpt), ("umip", Cr4.Umip), ("la57", Cr4.La57),
+            ("fsgsbase", Cr4.Fsgsbase),
         ("pcid", Cr4.Pcide), ("xsave", Cr4.Osxsave), ("smep", Cr4.Smep), ("smap", Cr4.Smap), ("pku", Cr4.Pke),
         ("mce", Cr4.Mce), ("pks", Cr4.Pks), ("lam", Cr4.LamSup),
     ];
 
-    static ulong EferBitsOf(Cpuid cpuid) => (cpuid.Has("syscall") ? Efer.Sce : 0) | (cpuid.Has("lm") ? Efer.Lme : 0) | (cpuid.Has("nx") ? Efer.Nx : 0)
+    static ulong EferBitsOf(Cpuid cpuid) =>
+        (cpuid.Has("syscall") ? Efer.Sce : 0) | (cpuid.Has("lm") ? Efer.Lme : 0) | (cpuid.Has("nx") ? Efer.Nx : 0)
         | (cpuid.Has("auto-ibrs") ? Efer.Aibrse : 0);
 }

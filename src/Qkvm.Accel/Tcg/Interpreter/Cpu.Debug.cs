@@ -2,8 +2,8 @@ namespace Qkvm.Accel.Tcg.Interpreter;
 
 /// <summary>Single steps and breakpoints. Intel SDM vol. 3, chapter 17.</summary>
 /// <remarks>Pages with data breakpoints never get TLB tags, so that their accesses come by here.
-/// Deviation: an interrupt between the rounds of a repeated string instruction pushes RF clear, so that a breakpoint on that
-/// instruction triggers again.</remarks>
+/// Deviation: an interrupt between the rounds of a repeated string instruction pushes RF clear, so that a breakpoint on
+/// that instruction triggers again.</remarks>
 public sealed unsafe partial class Cpu
 {
     const ulong Dr6SingleStep = 0x4000;
@@ -18,7 +18,8 @@ public sealed unsafe partial class Cpu
     ulong _dr7Seen;
     bool _breaksOnCode, _watchesData, _watchesPorts;
 
-    /// <summary>A trap waits for the end of the instruction: a data or port breakpoint, or the single step that SYSRET began.</summary>
+    /// <summary>A trap waits for the end of the instruction: a data or port breakpoint, or the single step that SYSRET
+    /// began.</summary>
     bool _dataBreakpointHit;
 
     /// <summary>One instruction under TF, RF, an interrupt shadow or instruction breakpoints.</summary>
@@ -58,8 +59,8 @@ public sealed unsafe partial class Cpu
     /// <summary>The instruction was a branch, and taken. Section 17.4.3, single-stepping on branches.</summary>
     bool _hasBranched;                                             // not migrated: lives within one instruction
 
-    /// <summary>A trap by the flags that SYSRET loaded: as if SYSCALL had just completed. AMD APM vol. 2, section 6.1.1; Intel's do
-    /// likewise.</summary>
+    /// <summary>A trap by the flags that SYSRET loaded: as if SYSCALL had just completed. AMD APM vol. 2, section
+    /// 6.1.1; Intel's do likewise.</summary>
     internal void StepAfterReturn()
     {
         if ((State->RflagsSystem & Interpreter.Rflags.Tf) == 0) return;
@@ -101,7 +102,8 @@ public sealed unsafe partial class Cpu
     {
         if (!_watchesData) return false;
         for (int i = 0; i < 4; i++)
-            if (IsEnabled(i) && Kind(i) is OnWrite or OnReadWrite && ((State->Dr[i] ^ linear) & ~PageMask) == 0) return true;
+            if (IsEnabled(i) && Kind(i) is OnWrite or OnReadWrite && ((State->Dr[i] ^ linear) & ~PageMask) == 0)
+                return true;
         return false;
     }
 

@@ -56,7 +56,8 @@ public sealed unsafe partial class Cpu
         if (code == Code.INVALID && instruction.Length == MaxInstruction && IsTooLong(bytes)) RefuseTooLong(insn);
         else if (code == Code.INVALID || !IsSupported(code)) Refuse(insn);
         else if (IntegerOps.TrySelect(instruction, insn)) { }
-        else if (SystemOps.TrySelect(instruction, insn)) { if (!IsHarmless(code)) insn->Flags |= InsnFlags.EndsBlock | InsnFlags.System; }
+        else if (SystemOps.TrySelect(instruction, insn))
+            { if (!IsHarmless(code)) insn->Flags |= InsnFlags.EndsBlock | InsnFlags.System; }
         else if (VectorOps.TrySelect(instruction, insn)) insn->Flags |= InsnFlags.Vectors;
         else Refuse(insn);
         if (ChangesRights(code)) insn->Flags |= InsnFlags.EndsBlock | InsnFlags.System;
@@ -98,9 +99,12 @@ public sealed unsafe partial class Cpu
         {
             byte prefix = bytes[prefixes];
             // REX counts where it stands last.
-            if (_codeSize == 8 && (prefix & 0xF0) == 0x40 && (prefixes == MaxInstruction - 1 || known.Contains(bytes[prefixes + 1]) || (bytes[prefixes + 1] & 0xF0) == 0x40)) continue;
+            if (_codeSize == 8 && (prefix & 0xF0) == 0x40
+                && (prefixes == MaxInstruction - 1 || known.Contains(bytes[prefixes + 1])
+                || (bytes[prefixes + 1] & 0xF0) == 0x40)) continue;
             if (!known.Contains(prefix)) break;
-            if (prefix is 0x66 or 0x67 && !new ReadOnlySpan<byte>(packed, count).Contains(prefix)) packed[count++] = prefix;
+            if (prefix is 0x66 or 0x67 && !new ReadOnlySpan<byte>(packed, count).Contains(prefix))
+                packed[count++] = prefix;
         }
         Buffer.MemoryCopy(bytes + prefixes, packed + count, MaxInstruction - count, MaxInstruction - prefixes);
         var reader = new ByteReader();
@@ -156,7 +160,8 @@ public sealed unsafe partial class Cpu
         }
     }
 
-    /// <summary>Strings address memory by SI and DI of this size; only the source's segment can be overridden.</summary>
+    /// <summary>Strings address memory by SI and DI of this size; only the source's segment can be
+    /// overridden.</summary>
     static void StringOperand(in Instruction instruction, bool isDestination, byte size, Insn* insn)
     {
         insn->AddressSize = size;
@@ -193,7 +198,8 @@ public sealed unsafe partial class Cpu
         }
         return register switch
         {
-            Register.ES => Seg.Es, Register.CS => Seg.Cs, Register.SS => Seg.Ss, Register.DS => Seg.Ds, Register.FS => Seg.Fs, Register.GS => Seg.Gs,
+            Register.ES => Seg.Es, Register.CS => Seg.Cs, Register.SS => Seg.Ss, Register.DS => Seg.Ds, Register.FS =>
+                Seg.Fs, Register.GS => Seg.Gs,
             _ => (byte)register.GetNumber(),
         };
     }
@@ -203,7 +209,8 @@ public sealed unsafe partial class Cpu
         for (int i = 0; i < instruction.OpCount; i++)
         {
             OpKind kind = instruction.GetOpKind(i);
-            if (kind == OpKind.Register && instruction.GetOpRegister(i) is var register && register.IsGPR()) return (byte)register.GetSize();
+            if (kind == OpKind.Register && instruction.GetOpRegister(i) is var register && register.IsGPR())
+                return (byte)register.GetSize();
             if (kind is OpKind.NearBranch16 or OpKind.FarBranch16) return 2;
             if (kind is OpKind.NearBranch32 or OpKind.FarBranch32) return 4;
             if (kind == OpKind.NearBranch64) return 8;
@@ -222,15 +229,22 @@ public sealed unsafe partial class Cpu
     }
 
     /// <summary>Instructions of the system group after which nothing the loop caches has changed.</summary>
-    static bool IsHarmless(Code code) => code.Mnemonic() is Mnemonic.Cpuid or Mnemonic.Rdtsc or Mnemonic.Rdtscp or Mnemonic.Rdpid
-        or Mnemonic.Rdpmc or Mnemonic.Rdfsbase or Mnemonic.Rdgsbase or Mnemonic.Wrfsbase or Mnemonic.Wrgsbase or Mnemonic.Swapgs
-        or Mnemonic.Lfence or Mnemonic.Sfence or Mnemonic.Mfence or Mnemonic.Pause or Mnemonic.Clflush or Mnemonic.Clflushopt
+    static bool IsHarmless(Code code) =>
+        code.Mnemonic() is Mnemonic.Cpuid or Mnemonic.Rdtsc or Mnemonic.Rdtscp or Mnemonic.Rdpid
+        or Mnemonic.Rdpmc or Mnemonic.Rdfsbase or Mnemonic.Rdgsbase or Mnemonic.Wrfsbase or Mnemonic.Wrgsbase
+        or Mnemonic.Swapgs
+        or Mnemonic.Lfence or Mnemonic.Sfence or Mnemonic.Mfence or Mnemonic.Pause or Mnemonic.Clflush
+        or Mnemonic.Clflushopt
         or Mnemonic.Clwb or Mnemonic.Prefetchnta or Mnemonic.Prefetcht0 or Mnemonic.Prefetcht1 or Mnemonic.Prefetcht2
-        or Mnemonic.Prefetchw or Mnemonic.Prefetchwt1 or Mnemonic.Prefetch or Mnemonic.Sgdt or Mnemonic.Sidt or Mnemonic.Sldt or Mnemonic.Str
-        or Mnemonic.Lar or Mnemonic.Lsl or Mnemonic.Verr or Mnemonic.Verw or Mnemonic.Rdpkru or Mnemonic.Xgetbv or Mnemonic.Smsw
-        or Mnemonic.Pushf or Mnemonic.Pushfd or Mnemonic.Pushfq or Mnemonic.Lds or Mnemonic.Les or Mnemonic.Lfs or Mnemonic.Lgs
+        or Mnemonic.Prefetchw or Mnemonic.Prefetchwt1 or Mnemonic.Prefetch or Mnemonic.Sgdt or Mnemonic.Sidt
+        or Mnemonic.Sldt or Mnemonic.Str
+        or Mnemonic.Lar or Mnemonic.Lsl or Mnemonic.Verr or Mnemonic.Verw or Mnemonic.Rdpkru or Mnemonic.Xgetbv
+        or Mnemonic.Smsw
+        or Mnemonic.Pushf or Mnemonic.Pushfd or Mnemonic.Pushfq or Mnemonic.Lds or Mnemonic.Les or Mnemonic.Lfs
+        or Mnemonic.Lgs
         or Mnemonic.Push or Mnemonic.Arpl or Mnemonic.Ud0 or Mnemonic.Ud1 or Mnemonic.Ud2 or Mnemonic.Bound
-        || code is Code.Mov_rm16_Sreg or Code.Mov_r32m16_Sreg or Code.Mov_r64m16_Sreg or Code.Mov_r32_cr or Code.Mov_r64_cr
+        || code is Code.Mov_rm16_Sreg or Code.Mov_r32m16_Sreg or Code.Mov_r64m16_Sreg or Code.Mov_r32_cr
+        or Code.Mov_r64_cr
             or Code.Mov_r32_dr or Code.Mov_r64_dr or Code.Popw_ES or Code.Popd_ES or Code.Popw_DS or Code.Popd_DS
             or Code.Popw_FS or Code.Popd_FS or Code.Popq_FS or Code.Popw_GS or Code.Popd_GS or Code.Popq_GS;
 

@@ -28,7 +28,8 @@ public sealed unsafe partial class Cpu
             catch (GuestFault fault)
             {
                 (int second, errorCode) = (fault.Number, fault.ErrorCode);
-                if (kind == Event.Exception && vector == Vector.DoubleFault && (IsContributory(second) || IsPageFault(second)))
+                if (kind == Event.Exception && vector == Vector.DoubleFault
+                    && (IsContributory(second) || IsPageFault(second)))
                 {
                     TripleFault();
                     return;

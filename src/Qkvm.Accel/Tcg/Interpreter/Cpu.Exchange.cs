@@ -3,7 +3,8 @@ using Qkvm.Core.State;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
 
-/// <summary>Saving and loading: the registers that every accelerator has, and what this one keeps beside them.</summary>
+/// <summary>Saving and loading: the registers that every accelerator has, and what this one keeps beside
+/// them.</summary>
 public sealed unsafe partial class Cpu
 {
     public void Exchange(StateStream state)

@@ -17,7 +17,8 @@ public sealed unsafe partial class Cpu
     public bool Parity => (BitOperations.PopCount((byte)(State->FlagsResult ^ State->FlagsPatch)) & 1) == 0;
 
     /// <summary>SF ≠ OF.</summary>
-    public bool Less => (long)(State->FlagsResult ^ State->FlagsPatch ^ State->FlagsCarries ^ State->FlagsCarries << 1) < 0;
+    public bool Less =>
+        (long)(State->FlagsResult ^ State->FlagsPatch ^ State->FlagsCarries ^ State->FlagsCarries << 1) < 0;
 
     /// <summary>CF PF AF ZF SF OF at their places in RFLAGS; setting ignores the other bits.</summary>
     public ulong ArithmeticFlags
@@ -52,7 +53,8 @@ public sealed unsafe partial class Cpu
         }
     }
 
-    /// <summary>The condition of Jcc, SETcc and CMOVcc: the low four bits of their opcodes. SDM vol. 1, appendix B.</summary>
+    /// <summary>The condition of Jcc, SETcc and CMOVcc: the low four bits of their opcodes. SDM vol. 1, appendix
+    /// B.</summary>
     public bool Condition(int cc)
     {
         var holds = (cc >> 1 & 7) switch

@@ -12,8 +12,8 @@ public sealed unsafe partial class Cpu
     uint* _lower, _upper;
     readonly List<nint> _lowerJumps = [], _upperJumps = [], _lowerReturns = [], _upperReturns = [];
 
-    /// <summary>No translation of the lower half of the address space holds any more, in data or in code. Outside 64-bit mode
-    /// that is all there is.</summary>
+    /// <summary>No translation of the lower half of the address space holds any more, in data or in code. Outside
+    /// 64-bit mode that is all there is.</summary>
     void ForgetLower()
     {
         _jit->LowerAt = Forget(_lower, _jit->LowerAt, LowerList);
@@ -39,7 +39,8 @@ public sealed unsafe partial class Cpu
         return list;
     }
 
-    /// <summary>An entry of a jump table is about to be filled; it is listed already if what it holds is of the same half.</summary>
+    /// <summary>An entry of a jump table is about to be filled; it is listed already if what it holds is of the same
+    /// half.</summary>
     void ListJump(JumpEntry* jump, bool upper)
     {
         if (jump->Target != JumpEntry.Empty && (long)jump->Target < 0 == upper) return;
@@ -79,7 +80,8 @@ public sealed unsafe partial class Cpu
             if (((record->Slot->Tag ^ page) & ~PointerData) == 0) record->Slot->Tag = Slot.Empty;
         }
         foreach (nint jump in isUpper ? _upperJumps : _lowerJumps)
-            if ((((JumpEntry*)jump)->Target & ~PageMask) == page) ((JumpEntry*)jump)->Target = isUpper ? JumpEntry.NoneUpper : JumpEntry.NoneLower;
+            if ((((JumpEntry*)jump)->Target & ~PageMask) == page)
+                ((JumpEntry*)jump)->Target = isUpper ? JumpEntry.NoneUpper : JumpEntry.NoneLower;
         foreach (nint entry in isUpper ? _upperReturns : _lowerReturns)
             if (((ReturnEntry*)entry)->Page == page) ((ReturnEntry*)entry)->Clear();
     }
@@ -93,10 +95,12 @@ public sealed unsafe partial class Cpu
     }
 
     /// <summary>Whether slots for stores may lead to this page.</summary>
-    byte* StoresTo(nuint hostPage) => _jit->StorePages + (hostPage >> GuestRam.PageShift & JitState.StorePagesCount - 1);
+    byte* StoresTo(nuint hostPage) =>
+        _jit->StorePages + (hostPage >> GuestRam.PageShift & JitState.StorePagesCount - 1);
 
     static void ForgetStore(ExitRecord* record, nuint hostPage)
     {
-        if (record->IsWrite != 0 && record->Slot->Tag + record->Slot->Addend == hostPage) record->Slot->Tag = Slot.Empty;
+        if (record->IsWrite != 0 && record->Slot->Tag + record->Slot->Addend == hostPage)
+            record->Slot->Tag = Slot.Empty;
     }
 }

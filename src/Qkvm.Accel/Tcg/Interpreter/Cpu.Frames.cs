@@ -1,6 +1,7 @@
 namespace Qkvm.Accel.Tcg.Interpreter;
 
-/// <summary>Frames of calls, interrupts and returns: RSP changes only when all of a frame has been read or written.</summary>
+/// <summary>Frames of calls, interrupts and returns: RSP changes only when all of a frame has been read or
+/// written.</summary>
 public sealed unsafe partial class Cpu
 {
     /// <summary>Sets the part of RSP that addresses the stack; ESP clears the upper half.</summary>
@@ -63,7 +64,8 @@ public sealed unsafe partial class Cpu
             if (_mask == ulong.MaxValue)
             {
                 linear = _cpu.Untag(sp);
-                if (!_cpu.IsCanonical(linear) || !_cpu.IsCanonical(linear + (ulong)size - 1)) throw _cpu.Fault(Vector.StackFault, _error);
+                if (!_cpu.IsCanonical(linear) || !_cpu.IsCanonical(linear + (ulong)size - 1))
+                    throw _cpu.Fault(Vector.StackFault, _error);
             }
             else
             {
@@ -81,7 +83,8 @@ public sealed unsafe partial class Cpu
         readonly bool Fits(ulong sp, ulong size)
         {
             ulong last = sp + size - 1;
-            if ((_stack.Access & (Segment.Code | Segment.ExpandDown)) != Segment.ExpandDown) return last <= _stack.Limit;
+            if ((_stack.Access & (Segment.Code | Segment.ExpandDown)) != Segment.ExpandDown)
+                return last <= _stack.Limit;
             return sp > _stack.Limit && last <= _mask;
         }
 
@@ -100,7 +103,8 @@ public sealed unsafe partial class Cpu
         }
     }
 
-    /// <summary>The stack of an inner ring, from the task state segment, checked. Intel SDM vol. 3, sections 5.8.5 and 6.12.1.</summary>
+    /// <summary>The stack of an inner ring, from the task state segment, checked. Intel SDM vol. 3, sections 5.8.5 and
+    /// 6.12.1.</summary>
     /// <param name="cpl">The ring that is entered.</param>
     /// <param name="external">Bit EXT of error codes.</param>
     /// <param name="selector">Of the stack segment.</param>
@@ -109,12 +113,14 @@ public sealed unsafe partial class Cpu
     {
         bool wide = (State->Tr.Access & 8) != 0;
         uint offset = wide ? (uint)cpl * 8 + 4 : (uint)cpl * 4 + 2;
-        if (offset + (wide ? 5 : 3) > State->Tr.Limit) throw SelectorFault(Vector.InvalidTss, State->Tr.Selector, external);
+        if (offset + (wide ? 5 : 3) > State->Tr.Limit)
+            throw SelectorFault(Vector.InvalidTss, State->Tr.Selector, external);
         ulong at = WrapLinear(State->Tr.Base + offset);
         esp = wide ? ReadSystem<uint>(at) : ReadSystem<ushort>(at);
         selector = ReadSystem<ushort>(at + (wide ? 4u : 2u));
         if (IsNull(selector)) throw Fault(Vector.InvalidTss, external);
-        if (!TryReadDescriptor(selector, out Descriptor stack)) throw SelectorFault(Vector.InvalidTss, selector, external);
+        if (!TryReadDescriptor(selector, out Descriptor stack))
+            throw SelectorFault(Vector.InvalidTss, selector, external);
         if ((selector & 3) != cpl || stack.Dpl != cpl || !stack.IsWritableData)
             throw SelectorFault(Vector.InvalidTss, selector, external);
         if (!stack.IsPresent) throw SelectorFault(Vector.StackFault, selector, external);

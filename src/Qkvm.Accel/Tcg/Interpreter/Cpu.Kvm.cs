@@ -2,13 +2,14 @@ using Qkvm.Core.Accel;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
 
-/// <summary>KVM's paravirtual interface, for -cpu …,kvm=on: clock, kicks, interrupts without EOI. Linux, Documentation/virt/kvm/x86:
-/// cpuid.rst, msr.rst, hypercalls.rst.</summary>
+/// <summary>KVM's paravirtual interface, for -cpu …,kvm=on: clock, kicks, interrupts without EOI. Linux,
+/// Documentation/virt/kvm/x86: cpuid.rst, msr.rst, hypercalls.rst.</summary>
 public sealed unsafe partial class Cpu
 {
     static class KvmMsr
     {
-        public const uint OldWallClock = 0x11, OldSystemTime = 0x12, WallClock = 0x4B564D00, SystemTime = 0x4B564D01, Eoi = 0x4B564D04;
+        public const uint OldWallClock = 0x11, OldSystemTime = 0x12, WallClock = 0x4B564D00, SystemTime = 0x4B564D01,
+            Eoi = 0x4B564D04;
     }
 
     const ulong KvmEnabled = 1;
@@ -59,8 +60,8 @@ public sealed unsafe partial class Cpu
 
     // Clock
 
-    /// <summary>struct pvclock_vcpu_time_info, if the guest has said where. Time = system_time + (TSC - tsc_timestamp) scaled, and
-    /// both run off the same clock here, so that one update holds until the guest moves its TSC.</summary>
+    /// <summary>struct pvclock_vcpu_time_info, if the guest has said where. Time = system_time + (TSC - tsc_timestamp)
+    /// scaled, and both run off the same clock here, so that one update holds until the guest moves its TSC.</summary>
     void UpdateKvmClock()
     {
         const byte stable = 1;
@@ -95,7 +96,8 @@ public sealed unsafe partial class Cpu
     void WriteWallClock(ulong at)
     {
         const ulong ticksPerSecond = 10_000_000, nanosecondsPerTick = 100;
-        ulong ticks = (ulong)(DateTime.UtcNow - DateTime.UnixEpoch).Ticks, since = HostNanoseconds() / nanosecondsPerTick, zero = ticks - since;
+        ulong ticks = (ulong)(DateTime.UtcNow - DateTime.UnixEpoch).Ticks,
+            since = HostNanoseconds() / nanosecondsPerTick, zero = ticks - since;
         uint version = (uint)Memory.Read(at, 4) | 1;
         Memory.Write(at, 4, version);
         Memory.Write(at + 4, 4, (uint)(zero / ticksPerSecond));
@@ -105,7 +107,8 @@ public sealed unsafe partial class Cpu
 
     // Interrupts without EOI
 
-    /// <summary>An interrupt has just been taken: if nothing will wait for its end, the guest is told that it need not say so.</summary>
+    /// <summary>An interrupt has just been taken: if nothing will wait for its end, the guest is told that it need not
+    /// say so.</summary>
     void OfferEoi(ILocalApic apic)
     {
         if ((_kvmEoi & KvmEnabled) == 0 || !apic.TryElideEoi()) return;
@@ -113,7 +116,8 @@ public sealed unsafe partial class Cpu
         Memory.Write(_kvmEoi & ~KvmEnabled, 4, Memory.Read(_kvmEoi & ~KvmEnabled, 4) | KvmEnabled);
     }
 
-    /// <summary>Before anybody looks at the local APIC: has the guest ended the interrupt? If not, it must do so in full now.</summary>
+    /// <summary>Before anybody looks at the local APIC: has the guest ended the interrupt? If not, it must do so in
+    /// full now.</summary>
     void SettleEoi()
     {
         ulong at = _kvmEoi & ~KvmEnabled;
@@ -127,7 +131,8 @@ public sealed unsafe partial class Cpu
 
     // Hypercalls
 
-    /// <summary>VMCALL and VMMCALL: number in RAX, arguments in RBX, RCX, RDX, RSI; outside 64-bit mode 32 bits of each.</summary>
+    /// <summary>VMCALL and VMMCALL: number in RAX, arguments in RBX, RCX, RDX, RSI; outside 64-bit mode 32 bits of
+    /// each.</summary>
     internal void Hypercall()
     {
         const ulong pollInterrupts = 1, kickCpu = 5;

@@ -3,10 +3,10 @@ using Qkvm.Accel.Tcg.Translator;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
 
-/// <summary>-d lockstep: each instruction through the translator, then through the interpreter from the same state; differences
-/// are told on stderr. For whoever changes the translator.</summary>
-/// <remarks>Instructions that change memory which they have read go through the interpreter only, as do those that reached a
-/// device: neither can be done twice.</remarks>
+/// <summary>-d lockstep: each instruction through the translator, then through the interpreter from the same state;
+/// differences are told on stderr. For whoever changes the translator.</summary>
+/// <remarks>Instructions that change memory which they have read go through the interpreter only, as do those that
+/// reached a device: neither can be done twice.</remarks>
 public sealed unsafe partial class Cpu
 {
     const int MostDifferences = 100;
@@ -43,13 +43,15 @@ public sealed unsafe partial class Cpu
             ModeChanged();
             RunOne();
             // Repeated string instructions stop where somebody calls, which is not the same element twice.
-            if ((x.HasRepPrefix || x.HasRepnePrefix) && (translated.Rip == before.Rip || State->Rip == before.Rip)) continue;
+            if ((x.HasRepPrefix || x.HasRepnePrefix) && (translated.Rip == before.Rip || State->Rip == before.Rip))
+                continue;
             Compared++;
             Compare(x, &before, &translated, flags, block->LiveAfter);
         }
     }
 
-    /// <summary>With <see cref="Lockstep"/>: one instruction as the translator makes it. False: it makes none here.</summary>
+    /// <summary>With <see cref="Lockstep"/>: one instruction as the translator makes it. False: it makes none
+    /// here.</summary>
     internal bool TryRunOneTranslated()
     {
         if (!_translatable) return false;
@@ -89,12 +91,15 @@ public sealed unsafe partial class Cpu
     bool IsCandidate(Translation* block, out Instruction x)
     {
         int length = (int)Math.Min(16, PageSize - (LinearOf(State->Rip) & PageMask));
-        var decoder = Decoder.Create(_codeSize * 8, new ByteArrayCodeReader(new ReadOnlySpan<byte>(block->Host, length).ToArray()), DecoderOptions);
+        var decoder =
+            Decoder.Create(_codeSize * 8,
+            new ByteArrayCodeReader(new ReadOnlySpan<byte>(block->Host, length).ToArray()), DecoderOptions);
         decoder.IP = State->Rip;
         decoder.Decode(out x);
         if (x.Code == Code.INVALID) return false;
         OpInfo info = OpInfo.Of(x);
-        return info.Treatment != Treatment.Interpret && !(info.StoresMemory && info.LoadsMemory) && x.Mnemonic is not (Mnemonic.Xchg or Mnemonic.Rdtsc or Mnemonic.Rdtscp);
+        return info.Treatment != Treatment.Interpret && !(info.StoresMemory && info.LoadsMemory)
+            && x.Mnemonic is not (Mnemonic.Xchg or Mnemonic.Rdtsc or Mnemonic.Rdtscp);
     }
 
     void Compare(in Instruction x, CpuState* before, CpuState* translated, ulong flags, byte live)
@@ -103,17 +108,23 @@ public sealed unsafe partial class Cpu
         int upperLength = sizeof(XsaveArea) - XsaveArea.YmmHigh0;
         // At a jump, what is alive differs between its two ways.
         ulong compared = x.FlowControl != FlowControl.Next ? 0 : MaskOf((RflagsBits)live & ~x.RflagsUndefined);
-        if (OpInfo.Of(x).Kills == 0 && OpInfo.Of(x).Changes != 0) compared = 0;             // shifts by a count in a register
-        bool differs = translated->Rip != State->Rip || ((flags ^ AllFlags) & compared) != 0 || translated->Cpl != State->Cpl;
+        // shifts by a count in a register
+        if (OpInfo.Of(x).Kills == 0 && OpInfo.Of(x).Changes != 0) compared = 0;
+        bool differs = translated->Rip != State->Rip || ((flags ^ AllFlags) & compared) != 0
+            || translated->Cpl != State->Cpl;
         for (int i = 0; i < 16; i++) differs |= translated->Gpr[i] != State->Gpr[i];
-        differs |= !new ReadOnlySpan<byte>(translated->Xsave.Bytes + vectors, vectorsLength).SequenceEqual(new ReadOnlySpan<byte>(State->Xsave.Bytes + vectors, vectorsLength));
+        differs |= !new ReadOnlySpan<byte>(translated->Xsave.Bytes + vectors, vectorsLength)
+            .SequenceEqual(new ReadOnlySpan<byte>(State->Xsave.Bytes + vectors, vectorsLength));
         differs |= !new ReadOnlySpan<byte>(translated->Xsave.Bytes + XsaveArea.YmmHigh0, upperLength)
             .SequenceEqual(new ReadOnlySpan<byte>(State->Xsave.Bytes + XsaveArea.YmmHigh0, upperLength));
         if (!differs || ++Differences > MostDifferences) return;
-        Console.Error.WriteLine($"lockstep: {before->Rip:x}: {x} ({x.Code}): rip {translated->Rip:x}, right {State->Rip:x}; "
+        Console.Error.WriteLine($"lockstep: {before->Rip:x}: {x} ({x.Code}): rip {translated->Rip:x}, right " +
+            $"{State->Rip:x}; "
             + $"flags {flags:x}, right {AllFlags:x}, compared {compared:x}");
         for (int i = 0; i < 16; i++)
-            if (translated->Gpr[i] != State->Gpr[i]) Console.Error.WriteLine($"  r{i}: {before->Gpr[i]:x} became {translated->Gpr[i]:x}, right {State->Gpr[i]:x}");
+            if (translated->Gpr[i] != State->Gpr[i])
+                Console.Error.WriteLine($"  r{i}: {before->Gpr[i]:x} became {translated->Gpr[i]:x}, right " +
+                    $"{State->Gpr[i]:x}");
     }
 
     static ulong MaskOf(RflagsBits bits)

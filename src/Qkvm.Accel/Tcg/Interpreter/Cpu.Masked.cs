@@ -2,19 +2,21 @@ using System.Numerics;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
 
-/// <summary>What AVX-512 needs beyond AVX: whether it may run, memory operands of which only some bytes exist, and which parts of
-/// its state are in use.</summary>
+/// <summary>What AVX-512 needs beyond AVX: whether it may run, memory operands of which only some bytes exist, and
+/// which parts of its state are in use.</summary>
 public sealed unsafe partial class Cpu
 {
     const ulong Avx512State = 0xE6;
 
     internal bool HasAvx512 { get; }
 
-    /// <summary>#UD unless protected mode, CR4.OSXSAVE and XCR0 enable all of it, then #NM. Intel SDM vol. 2, section 2.8.</summary>
+    /// <summary>#UD unless protected mode, CR4.OSXSAVE and XCR0 enable all of it, then #NM. Intel SDM vol. 2, section
+    /// 2.8.</summary>
     internal void CheckAvx512()
     {
         CpuState* state = State;
-        if (!IsProtected || IsVirtual8086 || (state->Cr4 & Cr4.Osxsave) == 0 || (state->Xcr0 & Avx512State) != Avx512State) throw Ud();
+        if (!IsProtected || IsVirtual8086 || (state->Cr4 & Cr4.Osxsave) == 0
+            || (state->Xcr0 & Avx512State) != Avx512State) throw Ud();
         if ((state->Cr0 & Interpreter.Cr0.Ts) != 0) throw Fault(Vector.DeviceNotAvailable);
     }
 
@@ -34,7 +36,8 @@ public sealed unsafe partial class Cpu
         if (!HasAvx512) return;
         ReadOnlySpan<byte> area = new(State->Xsave.Bytes, sizeof(XsaveArea));
         _jit->UppersInUse = (byte)(area[XsaveArea.ZmmHigh0..XsaveArea.Zmm16].ContainsAnyExcept((byte)0) ? 1 : 0);
-        _jit->MasksInUse = (byte)(area[XsaveArea.Zmm16..].ContainsAnyExcept((byte)0) || area[XsaveArea.Opmask0..XsaveArea.ZmmHigh0].ContainsAnyExcept((byte)0) ? 1 : 0);
+        _jit->MasksInUse = (byte)(area[XsaveArea.Zmm16..].ContainsAnyExcept((byte)0)
+            || area[XsaveArea.Opmask0..XsaveArea.ZmmHigh0].ContainsAnyExcept((byte)0) ? 1 : 0);
         SetWidth();
     }
 
@@ -43,10 +46,11 @@ public sealed unsafe partial class Cpu
 
     /// <summary>How wide the registers are that translated code loads.</summary>
     void SetWidth() =>
-        _jit->Wide = (byte)((State->Cr4 & Cr4.Osxsave) == 0 || (State->Xcr0 & 6) != 6 ? 0 : _jit->UppersInUse == 0 || (State->Xcr0 & Avx512State) != Avx512State ? 1 : 2);
+        _jit->Wide = (byte)((State->Cr4 & Cr4.Osxsave) == 0 || (State->Xcr0 & 6) != 6 ? 0 : _jit->UppersInUse == 0
+            || (State->Xcr0 & Avx512State) != Avx512State ? 1 : 2);
 
-    /// <summary>The linear address of the memory operand, whose bytes from the first to the last that is touched are checked against
-    /// the segment.</summary>
+    /// <summary>The linear address of the memory operand, whose bytes from the first to the last that is touched are
+    /// checked against the segment.</summary>
     internal ulong MaskedLinear(Insn* i, ulong touched, bool write)
     {
         if (touched == 0) return 0;
@@ -57,7 +61,8 @@ public sealed unsafe partial class Cpu
         return Linear(i->Segment, offset, last - first + 1, write) - (ulong)first;
     }
 
-    /// <summary>Reads the bytes whose bits are set, in ascending order; the others of the buffer are left alone.</summary>
+    /// <summary>Reads the bytes whose bits are set, in ascending order; the others of the buffer are left
+    /// alone.</summary>
     internal void ReadMasked(Insn* i, ulong linear, byte* to, ulong bytes, int size)
     {
         if (BitOperations.PopCount(bytes) == size)
@@ -71,14 +76,16 @@ public sealed unsafe partial class Cpu
             ulong from = Wrap(linear + (ulong)at);
             int first = (int)Math.Min((ulong)length, PageSize - (from & PageMask));
             ReadPart(from, to + at, first, CurrentSet, i->Segment);
-            if (first < length) ReadPart(Wrap(from + (ulong)first), to + at + first, length - first, CurrentSet, i->Segment);
+            if (first < length)
+                ReadPart(Wrap(from + (ulong)first), to + at + first, length - first, CurrentSet, i->Segment);
         }
     }
 
     /// <summary>Throws what a write of these bytes would throw.</summary>
     internal void PrepareMasked(Insn* i, ulong linear, ulong bytes)
     {
-        for (int at = 0; NextRun(ref bytes, ref at, out int length); at += length) PrepareWrite(Wrap(linear + (ulong)at), length, i->Segment);
+        for (int at = 0; NextRun(ref bytes, ref at, out int length); at += length)
+            PrepareWrite(Wrap(linear + (ulong)at), length, i->Segment);
     }
 
     internal void WriteMasked(Insn* i, ulong linear, byte* from, ulong bytes, int size)
@@ -88,7 +95,8 @@ public sealed unsafe partial class Cpu
             Buffer.MemoryCopy(from, target, size, size);
             return;
         }
-        for (int at = 0; NextRun(ref bytes, ref at, out int length); at += length) WriteVector(Wrap(linear + (ulong)at), from + at, length);
+        for (int at = 0; NextRun(ref bytes, ref at, out int length); at += length)
+            WriteVector(Wrap(linear + (ulong)at), from + at, length);
     }
 
     /// <summary>The next bytes that lie together; bits below <paramref name="at"/> are gone from the mask.</summary>

@@ -2,8 +2,8 @@ using System.Runtime.CompilerServices;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
 
-/// <summary>Guest memory for instruction handlers: the paths that hit the TLB, inlined into each handler. What misses is in
-/// Cpu.MemorySlow.</summary>
+/// <summary>Guest memory for instruction handlers: the paths that hit the TLB, inlined into each handler. What misses
+/// is in Cpu.MemorySlow.</summary>
 public sealed unsafe partial class Cpu
 {
     const ulong PageMask = 0xFFF;
@@ -21,8 +21,8 @@ public sealed unsafe partial class Cpu
         return i->AddressSize == 8 ? offset : i->AddressSize == 4 ? (uint)offset : (ushort)offset;
     }
 
-    /// <summary>The linear address of the memory operand. In 64-bit mode only FS and GS have a base, and whether the address
-    /// is canonical shows when it misses the TLB.</summary>
+    /// <summary>The linear address of the memory operand. In 64-bit mode only FS and GS have a base, and whether the
+    /// address is canonical shows when it misses the TLB.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     ulong OperandLinear(Insn* i, int size, bool write)
     {
@@ -41,7 +41,8 @@ public sealed unsafe partial class Cpu
         ulong linear = OperandLinear(i, sizeof(T), write: false);
         TlbEntry* entry = Entry(_tlb, linear);
         ulong inside = linear - entry->ReadTag;
-        return inside <= (ulong)(PageSize - sizeof(T)) ? *(T*)(entry->Host + inside) : ReadMissed<T>(linear, i->Segment, CurrentSet);
+        return inside <= (ulong)(PageSize - sizeof(T)) ? *(T*)(entry->Host + inside)
+            : ReadMissed<T>(linear, i->Segment, CurrentSet);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -60,7 +61,8 @@ public sealed unsafe partial class Cpu
         ulong linear = Linear(segment, offset, sizeof(T), write: false);
         TlbEntry* entry = Entry(_tlb, linear);
         ulong inside = linear - entry->ReadTag;
-        return inside <= (ulong)(PageSize - sizeof(T)) ? *(T*)(entry->Host + inside) : ReadMissed<T>(linear, segment, CurrentSet);
+        return inside <= (ulong)(PageSize - sizeof(T)) ? *(T*)(entry->Host + inside)
+            : ReadMissed<T>(linear, segment, CurrentSet);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -79,7 +81,8 @@ public sealed unsafe partial class Cpu
     {
         TlbEntry* entry = Entry(_tlb, linear);
         ulong inside = linear - entry->ReadTag;
-        return inside <= (ulong)(PageSize - sizeof(T)) ? *(T*)(entry->Host + inside) : ReadMissed<T>(linear, Seg.Ds, CurrentSet);
+        return inside <= (ulong)(PageSize - sizeof(T)) ? *(T*)(entry->Host + inside)
+            : ReadMissed<T>(linear, Seg.Ds, CurrentSet);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -91,12 +94,14 @@ public sealed unsafe partial class Cpu
         else WriteMissed(linear, value, Seg.Ds, CurrentSet);
     }
 
-    /// <summary>The processor's own accesses to descriptor tables, task states and inner stacks: as supervisor, at any CPL.</summary>
+    /// <summary>The processor's own accesses to descriptor tables, task states and inner stacks: as supervisor, at any
+    /// CPL.</summary>
     public T ReadSystem<T>(ulong linear) where T : unmanaged
     {
         TlbEntry* entry = Entry(_systemTlb, linear);
         ulong inside = linear - entry->ReadTag;
-        return inside <= (ulong)(PageSize - sizeof(T)) ? *(T*)(entry->Host + inside) : ReadMissed<T>(linear, Seg.Ds, TlbSet.Supervisor);
+        return inside <= (ulong)(PageSize - sizeof(T)) ? *(T*)(entry->Host + inside)
+            : ReadMissed<T>(linear, Seg.Ds, TlbSet.Supervisor);
     }
 
     public void WriteSystem<T>(ulong linear, T value) where T : unmanaged
@@ -107,7 +112,8 @@ public sealed unsafe partial class Cpu
         else WriteMissed(linear, value, Seg.Ds, TlbSet.Supervisor);
     }
 
-    /// <summary>Segment checks of Intel SDM vol. 3, sections 5.3 and 5.5 (limit, type; 64-bit: canonical), then the base is added.</summary>
+    /// <summary>Segment checks of Intel SDM vol. 3, sections 5.3 and 5.5 (limit, type; 64-bit: canonical), then the
+    /// base is added.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public ulong Linear(int segment, ulong offset, int size, bool write)
     {
@@ -121,16 +127,19 @@ public sealed unsafe partial class Cpu
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public bool IsCanonical(ulong linear) => (ulong)((long)(linear << _canonicalShift) >> _canonicalShift) == linear;
 
-    /// <summary>A base that a register takes: by the width that the processor supports, whatever is in use. Intel SDM vol. 1, section 3.3.7.1.</summary>
+    /// <summary>A base that a register takes: by the width that the processor supports, whatever is in use. Intel SDM
+    /// vol. 1, section 3.3.7.1.</summary>
     internal bool IsCanonicalBase(ulong linear) => (ulong)((long)(linear << _baseShift) >> _baseShift) == linear;
 
     readonly int _baseShift;
 
     /// <summary>In a set for data.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal static TlbEntry* Entry(TlbEntry* set, ulong linear) => (TlbEntry*)((byte*)set + (linear >> 7 & (TlbSet.Size - 1) * 32));
+    internal static TlbEntry* Entry(TlbEntry* set, ulong linear) =>
+        (TlbEntry*)((byte*)set + (linear >> 7 & (TlbSet.Size - 1) * 32));
 
     /// <summary>In any set.</summary>
     internal static TlbEntry* Entry(TlbEntry* entries, int set, ulong linear) =>
-        entries + TlbSet.Start(set) + (linear >> 12 & (ulong)((TlbSet.IsFetch(set) ? TlbSet.FetchSize : TlbSet.Size) - 1));
+        entries + TlbSet.Start(set)
+            + (linear >> 12 & (ulong)((TlbSet.IsFetch(set) ? TlbSet.FetchSize : TlbSet.Size) - 1));
 }

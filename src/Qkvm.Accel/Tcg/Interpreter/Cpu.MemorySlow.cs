@@ -4,7 +4,8 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
 
-/// <summary>Accesses that miss the TLB's tags: page walks, page crossings, registers of devices, ROM, code pages.</summary>
+/// <summary>Accesses that miss the TLB's tags: page walks, page crossings, registers of devices, ROM, code
+/// pages.</summary>
 public sealed unsafe partial class Cpu
 {
     bool _is64Bit;
@@ -31,10 +32,12 @@ public sealed unsafe partial class Cpu
         LeaveIfCalled();
     }
 
-    /// <summary>The bytes in host memory, if they lie within one page of RAM; throws #PF (or #GP) if they may not be accessed.
+    /// <summary>The bytes in host memory, if they lie within one page of RAM; throws #PF (or #GP) if they may not be
+    /// accessed.
     /// With <paramref name="write"/> decoded code in them is dropped, now and once more after the instruction. Null for
     /// anything else: use ReadLinear and WriteLinear.</summary>
-    public byte* TryHost(ulong linear, int size, bool write) => _checksAlignment ? null : HostOfLinear(linear, size, write);
+    public byte* TryHost(ulong linear, int size, bool write) => _checksAlignment ? null
+        : HostOfLinear(linear, size, write);
 
     byte* HostOfLinear(ulong linear, int size, bool write)
     {
@@ -43,7 +46,8 @@ public sealed unsafe partial class Cpu
         if (inside <= (ulong)(PageSize - size)) return entry->Host + inside;
         if ((linear & PageMask) + (ulong)size > PageSize) return null;
         entry = Fill(linear, write, CurrentSet, Seg.Ds);
-        if (entry->Host == null || write && (entry->Known & TlbEntry.WritableRam) == 0 || WatchesPage(linear)) return null;
+        if (entry->Host == null || write && (entry->Known & TlbEntry.WritableRam) == 0 || WatchesPage(linear))
+            return null;
         byte* host = entry->Host + (linear & PageMask);
         if (write && entry->WriteTag != (linear & ~PageMask))
         {
@@ -64,7 +68,8 @@ public sealed unsafe partial class Cpu
     }
 
     /// <summary>Faults as an instruction fetch at the current privilege would.</summary>
-    internal void ProbeFetch(ulong linear) => Fill(linear, false, State->Cpl == 3 ? TlbSet.UserFetch : TlbSet.SupervisorFetch, Seg.Cs);
+    internal void ProbeFetch(ulong linear) =>
+        Fill(linear, false, State->Cpl == 3 ? TlbSet.UserFetch : TlbSet.SupervisorFetch, Seg.Cs);
 
     public void ReadBytes(ulong linear, Span<byte> data)
     {
@@ -102,13 +107,15 @@ public sealed unsafe partial class Cpu
         ulong last = offset + (ulong)(size - 1);
         if ((access & (Segment.ExpandDown | Segment.Code)) == Segment.ExpandDown)
         {
-            if (offset <= segment.Limit || last > ((access & Segment.Big) != 0 ? uint.MaxValue : ushort.MaxValue)) throw SegmentFault(number);
+            if (offset <= segment.Limit || last > ((access & Segment.Big) != 0 ? uint.MaxValue : ushort.MaxValue))
+                throw SegmentFault(number);
         }
         else if (last > segment.Limit) throw SegmentFault(number);
         if (_checksRights)
         {
             if (access == 0) throw SegmentFault(number);           // null selector
-            if (write) { if ((access & (Segment.Code | Segment.Writable)) != Segment.Writable) throw SegmentFault(number); }
+            if (write)
+                { if ((access & (Segment.Code | Segment.Writable)) != Segment.Writable) throw SegmentFault(number); }
             else if ((access & (Segment.Code | Segment.Writable)) == Segment.Code) throw SegmentFault(number);
         }
         return (uint)(segment.Base + offset);
@@ -116,7 +123,8 @@ public sealed unsafe partial class Cpu
 
     GuestFault SegmentFault(int segment) => Fault(segment == Seg.Ss ? Vector.StackFault : Vector.GeneralProtection, 0);
 
-    /// <summary>Linear addresses wrap at 4 GiB outside IA-32e mode, where the processor's own tables may lie high.</summary>
+    /// <summary>Linear addresses wrap at 4 GiB outside IA-32e mode, where the processor's own tables may lie
+    /// high.</summary>
     ulong Wrap(ulong linear) => IsLongMode ? linear : (uint)linear;
 
     [MethodImpl(MethodImplOptions.NoInlining)]
@@ -127,7 +135,8 @@ public sealed unsafe partial class Cpu
         if (set == TlbSet.UserAligned) CheckAlignment(linear, sizeof(T), segment, write: false);
         int first = (int)Math.Min((ulong)sizeof(T), PageSize - (linear & PageMask));
         ReadPart(linear, (byte*)&value, first, set, segment);
-        if (first < sizeof(T)) ReadPart(Wrap(linear + (ulong)first), (byte*)&value + first, sizeof(T) - first, set, segment);
+        if (first < sizeof(T))
+            ReadPart(Wrap(linear + (ulong)first), (byte*)&value + first, sizeof(T) - first, set, segment);
         return value;
     }
 
@@ -216,11 +225,13 @@ public sealed unsafe partial class Cpu
     static int LargestAccess(int count) => count >= 8 ? 8 : count >= 4 ? 4 : count >= 2 ? 2 : 1;
 
     bool IsApicPage(ulong physical) =>
-        Apic is { } apic && (apic.BaseMsr & 0xC00) == 0x800 && ((physical ^ apic.BaseMsr) & _physicalMask & ~PageMask) == 0;
+        Apic is { } apic && (apic.BaseMsr & 0xC00) == 0x800
+            && ((physical ^ apic.BaseMsr) & _physicalMask & ~PageMask) == 0;
 
-    /// <summary>The default page without an APIC in it: disabled, moved away or in x2APIC mode. A processor's own accesses there are no
-    /// messages and find nobody. Intel SDM vol. 3, sections 11.4.3 and 11.12.2.</summary>
-    bool IsEmptyApicPage(ulong physical) => (physical & ~PageMask) == DefaultApicPage && Apic != null && !IsApicPage(physical);
+    /// <summary>The default page without an APIC in it: disabled, moved away or in x2APIC mode. A processor's own
+    /// accesses there are no messages and find nobody. Intel SDM vol. 3, sections 11.4.3 and 11.12.2.</summary>
+    bool IsEmptyApicPage(ulong physical) => (physical & ~PageMask) == DefaultApicPage && Apic != null
+        && !IsApicPage(physical);
 
     const ulong DefaultApicPage = 0xFEE00000;
 
@@ -278,7 +289,8 @@ public sealed unsafe partial class Cpu
         if (_code[Detail(entry)->Map].Written(entry->Host + (linear & PageMask), size)) _leave |= LeaveBlock;
     }
 
-    /// <summary>A register access may have moved memory or raised an interrupt: look before the next instruction.</summary>
+    /// <summary>A register access may have moved memory or raised an interrupt: look before the next
+    /// instruction.</summary>
     void LeaveIfCalled()
     {
         if (_attention != 0) _leave |= LeaveBlock;

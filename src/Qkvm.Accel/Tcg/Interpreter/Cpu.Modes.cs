@@ -24,7 +24,8 @@ public sealed unsafe partial class Cpu
         if (_mode == null)
         {
             ForgetTranslations();
-            _mode = TryModeOf(bits, start, limit) ?? throw new InvalidOperationException("no room for a jump table in an empty code cache");
+            _mode = TryModeOf(bits, start, limit)
+                ?? throw new InvalidOperationException("no room for a jump table in an empty code cache");
         }
         return _mode;
     }
@@ -33,15 +34,18 @@ public sealed unsafe partial class Cpu
     internal Mode? TryModeOf(ulong bits, uint codeBase = 0, uint codeLimit = uint.MaxValue)
     {
         ref Mode? recent = ref _recentModes[(bits ^ bits >> 1 ^ bits >> 6 ^ codeBase >> 4) & RecentModes - 1];
-        if (recent != null && recent.Bits == bits && recent.CodeBase == codeBase && recent.CodeLimit == codeLimit) return recent;
+        if (recent != null && recent.Bits == bits && recent.CodeBase == codeBase && recent.CodeLimit == codeLimit)
+            return recent;
         if (_modes.TryGetValue((bits, codeBase, codeLimit), out Mode? known)) return recent = known;
         Mode? mode = MakeMode(bits, codeBase, codeLimit);
         if (mode != null) _modes.Add((bits, codeBase, codeLimit), mode);
         return mode;
     }
 
-    internal const ulong ModeIs64 = 1, ModeUser = 2, ModeAc = 4, ModeSse = 8, ModeAvx = 0x10, ModeX87 = 0x20, ModeMiddle = 0x40, ModeSystemCall = 0x80,
-        ModeFiveLevels = 1 << 24, ModeAvx512 = 1 << 25, ModeBases = 1 << 28, ModeDown = 1 << 14, ModeCode16 = 1 << 15, ModeReal = 1 << 22, ModeSmallStack = 1 << 23;
+    internal const ulong ModeIs64 = 1, ModeUser = 2, ModeAc = 4, ModeSse = 8, ModeAvx = 0x10, ModeX87 = 0x20,
+        ModeMiddle = 0x40, ModeSystemCall = 0x80,
+        ModeFiveLevels = 1 << 24, ModeAvx512 = 1 << 25, ModeBases = 1 << 28, ModeDown = 1 << 14, ModeCode16 = 1 << 15,
+            ModeReal = 1 << 22, ModeSmallStack = 1 << 23;
 
     // Bits by segment: without a limit; with base 0; with the limit FFFFh; with another.
     internal const int ModeOpen = 8, ModeFlat = 16, ModeWord = 32, ModeLimited = 40;
@@ -54,12 +58,15 @@ public sealed unsafe partial class Cpu
         ulong bits = s->Cpl switch { 3 => ModeUser, 0 => 0, _ => ModeMiddle };
         if (s->Cpl != 3 && (s->RflagsSystem & Interpreter.Rflags.Ac) != 0) bits |= ModeAc;
         bool fpu = (s->Cr0 & (Interpreter.Cr0.Em | Interpreter.Cr0.Ts)) == 0;
-        if (fpu && (s->Cr4 & Cr4.Osfxsr) != 0 && (*(uint*)(s->Xsave.Bytes + XsaveArea.Mxcsr) & mxcsrMasks) == mxcsrMasks)
+        if (fpu && (s->Cr4 & Cr4.Osfxsr) != 0
+            && (*(uint*)(s->Xsave.Bytes + XsaveArea.Mxcsr) & mxcsrMasks) == mxcsrMasks)
         {
             bits |= ModeSse;
-            if ((s->Cr4 & Cr4.Osxsave) != 0 && (s->Xcr0 & 6) == 6) bits |= ModeAvx | ((s->Xcr0 & Avx512State) == Avx512State ? ModeAvx512 : 0);
+            if ((s->Cr4 & Cr4.Osxsave) != 0 && (s->Xcr0 & 6) == 6)
+                bits |= ModeAvx | ((s->Xcr0 & Avx512State) == Avx512State ? ModeAvx512 : 0);
         }
-        if (fpu && (_jit->X87Loaded != 0 || (X87Control & x87Masks) == x87Masks && (X87Status & X87Summary) == 0)) bits |= ModeX87;
+        if (fpu && (_jit->X87Loaded != 0 || (X87Control & x87Masks) == x87Masks && (X87Status & X87Summary) == 0))
+            bits |= ModeX87;
         if ((s->Efer & Efer.Sce) != 0) bits |= ModeSystemCall;
         if ((s->Cr4 & Cr4.La57) != 0) bits |= ModeFiveLevels;
         if ((s->Cr4 & Cr4.Fsgsbase) != 0) bits |= ModeBases;
@@ -74,7 +81,8 @@ public sealed unsafe partial class Cpu
             ref Segment segment = ref s->Segment(i);
             if (!isReal && segment.Base == 0) bits |= 1UL << ModeFlat + i;
             if (!IsPlain(segment, isReal)) continue;
-            bits |= 1UL << i + (segment.Limit switch { uint.MaxValue => ModeOpen, ushort.MaxValue => ModeWord, _ => ModeLimited });
+            bits |= 1UL << i
+                + (segment.Limit switch { uint.MaxValue => ModeOpen, ushort.MaxValue => ModeWord, _ => ModeLimited });
         }
         return bits;
     }
@@ -84,7 +92,8 @@ public sealed unsafe partial class Cpu
     {
         const uint kind = Segment.Present | Segment.System | Segment.Code | Segment.ExpandDown | Segment.Writable;
         // Real-address mode looks at no rights, but at the direction in which a segment left from before grows.
-        return isReal ? (segment.Access & Segment.Present) != 0 && (segment.Access & (Segment.Code | Segment.ExpandDown)) != Segment.ExpandDown
+        return isReal ? (segment.Access & Segment.Present) != 0
+            && (segment.Access & (Segment.Code | Segment.ExpandDown)) != Segment.ExpandDown
             : (segment.Access & kind) == (Segment.Present | Segment.System | Segment.Writable);
     }
 
@@ -111,8 +120,10 @@ public sealed unsafe partial class Cpu
         }
         return new Mode
         {
-            Bits = bits, CodeSize = (bits & ModeIs64) != 0 ? 8 : (bits & ModeCode16) != 0 ? 2 : 4, CodeBase = codeBase, CodeLimit = codeLimit,
-            Number = _modes.Count, HasSse = (bits & ModeSse) != 0, HasAvx = (bits & ModeAvx) != 0, HasX87 = (bits & ModeX87) != 0,
+            Bits = bits, CodeSize = (bits & ModeIs64) != 0 ? 8 : (bits & ModeCode16) != 0 ? 2
+                : 4, CodeBase = codeBase, CodeLimit = codeLimit,
+            Number = _modes.Count, HasSse = (bits & ModeSse) != 0, HasAvx = (bits & ModeAvx) != 0,
+                HasX87 = (bits & ModeX87) != 0,
             Jumps = jumps, JumpCount = count, Returns = returns,
         };
     }

@@ -5,7 +5,8 @@ namespace Qkvm.Accel.Tcg.Interpreter;
 /// <summary>Read-modify-write of the memory operand: faults as a write before it reads.</summary>
 public sealed unsafe partial class Cpu
 {
-    /// <summary>The operand's value. <see cref="StoreBack"/> takes <paramref name="host"/> and <paramref name="linear"/>.</summary>
+    /// <summary>The operand's value. <see cref="StoreBack"/> takes <paramref name="host"/> and
+    /// <paramref name="linear"/>.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal T LoadForWrite<T>(Insn* i, out byte* host, out ulong linear) where T : unmanaged
     {

@@ -1,8 +1,9 @@
 namespace Qkvm.Accel.Tcg.Interpreter;
 
 /// <summary>MONITOR and MWAIT. Intel SDM vol. 3, section 9.10.</summary>
-/// <remarks>No store is noticed as such: the line is compared with what it was, at growing intervals. MWAIT may end for any reason, so
-/// a line that changed and changed back is no error; what matters is that a waiting vCPU costs next to nothing.</remarks>
+/// <remarks>No store is noticed as such: the line is compared with what it was, at growing intervals. MWAIT may end for
+/// any reason, so a line that changed and changed back is no error; what matters is that a waiting vCPU costs next to
+/// nothing.</remarks>
 public sealed unsafe partial class Cpu
 {
     const int LineSize = 64;

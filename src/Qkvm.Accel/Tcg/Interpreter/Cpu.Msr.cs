@@ -1,29 +1,35 @@
 namespace Qkvm.Accel.Tcg.Interpreter;
 
-/// <summary>Model-specific registers. Intel SDM vol. 4, chapter 2; AMD APM vol. 2, appendix A. Unknown ones raise #GP.</summary>
-/// <remarks>Deviations: MTRRs, machine checks and what else <see cref="Model.VendorMsrs"/> lists are storage without effect.</remarks>
+/// <summary>Model-specific registers. Intel SDM vol. 4, chapter 2; AMD APM vol. 2, appendix A. Unknown ones raise
+/// #GP.</summary>
+/// <remarks>Deviations: MTRRs, machine checks and what else <see cref="Model.VendorMsrs"/> lists are storage without
+/// effect.</remarks>
 public sealed unsafe partial class Cpu
 {
     static class Msr
     {
-        public const uint McAddress = 0, McType = 1, Tsc = 0x10, ApicBase = 0x1B, FeatureControl = 0x3A, TscAdjust = 0x3B,
-            MicrocodeRevision = 0x8B, MtrrCap = 0xFE, SysenterCs = 0x174, SysenterEsp = 0x175, SysenterEip = 0x176,
-            McgCap = 0x179, McgStatus = 0x17A, McgControl = 0x17B, MiscEnable = 0x1A0, DebugControl = 0x1D9,
-            LastBranchFrom = 0x1DB, LastInterruptTo = 0x1DE, MtrrPhysical = 0x200, Pat = 0x277, MtrrDefault = 0x2FF, McBank = 0x400,
-            TscDeadline = 0x6E0, Pkrs = 0x6E1, X2Apic = 0x800, X2ApicEnd = 0x8FF, Xss = 0xDA0,
-            Efer = 0xC0000080, Star = 0xC0000081, LStar = 0xC0000082, CStar = 0xC0000083, FMask = 0xC0000084,
-            FsBase = 0xC0000100, GsBase = 0xC0000101, KernelGsBase = 0xC0000102, TscAux = 0xC0000103;
+        public const uint McAddress = 0, McType = 1, Tsc = 0x10, ApicBase = 0x1B, FeatureControl = 0x3A,
+            TscAdjust = 0x3B, MicrocodeRevision = 0x8B, MtrrCap = 0xFE, SysenterCs = 0x174, SysenterEsp = 0x175,
+            SysenterEip = 0x176, McgCap = 0x179, McgStatus = 0x17A, McgControl = 0x17B, MiscEnable = 0x1A0,
+            DebugControl = 0x1D9, LastBranchFrom = 0x1DB, LastInterruptTo = 0x1DE, MtrrPhysical = 0x200, Pat = 0x277,
+            MtrrDefault = 0x2FF, McBank = 0x400, TscDeadline = 0x6E0, Pkrs = 0x6E1, X2Apic = 0x800, X2ApicEnd = 0x8FF,
+            Xss = 0xDA0, Efer = 0xC0000080, Star = 0xC0000081, LStar = 0xC0000082, CStar = 0xC0000083,
+            FMask = 0xC0000084, FsBase = 0xC0000100, GsBase = 0xC0000101, KernelGsBase = 0xC0000102,
+            TscAux = 0xC0000103;
     }
 
     const int MtrrCount = 8, McBanks = 10, McRegistersPerBank = 4;
     const ulong FixedMtrrs = 0x100, WriteCombining = 0x400, McControlPresent = 0x100;
     const ulong FeatureControlLock = 1;
 
-    // IA32_MISC_ENABLE: counters by CPUID are not there (7), nor branch traces and PEBS (11 and 12); these three are read only.
-    const ulong MiscEnableFastStrings = 1, MiscEnableNoBranchTraces = 3 << 11, MiscEnableMonitor = 1 << 18, MiscEnableFixed = 0x1880;
+    // IA32_MISC_ENABLE: counters by CPUID are not there (7), nor branch traces and PEBS (11 and 12); these three are
+    // read only.
+    const ulong MiscEnableFastStrings = 1, MiscEnableNoBranchTraces = 3 << 11, MiscEnableMonitor = 1 << 18,
+        MiscEnableFixed = 0x1880;
     const ulong ResetPat = 0x0007040600070406;
 
-    static readonly uint[] FixedMtrrNumbers = [0x250, 0x258, 0x259, 0x268, 0x269, 0x26A, 0x26B, 0x26C, 0x26D, 0x26E, 0x26F];
+    static readonly uint[] FixedMtrrNumbers =
+        [0x250, 0x258, 0x259, 0x268, 0x269, 0x26A, 0x26B, 0x26C, 0x26D, 0x26E, 0x26F];
 
     readonly ulong[] _mtrrPhysical = new ulong[MtrrCount * 2];
     readonly ulong[] _mtrrFixed = new ulong[FixedMtrrNumbers.Length];
@@ -56,8 +62,10 @@ public sealed unsafe partial class Cpu
             case >= Msr.LastBranchFrom and <= Msr.LastInterruptTo when IsAmd: break;
             case Msr.Pat: value = state->Pat; break;
             case Msr.MtrrDefault: value = _mtrrDefault; break;
-            case >= Msr.MtrrPhysical and < Msr.MtrrPhysical + MtrrCount * 2: value = _mtrrPhysical[msr - Msr.MtrrPhysical]; break;
-            case >= Msr.McBank and < Msr.McBank + McBanks * McRegistersPerBank: value = _mcBanks[msr - Msr.McBank]; break;
+            case >= Msr.MtrrPhysical and < Msr.MtrrPhysical + MtrrCount * 2: value =
+                _mtrrPhysical[msr - Msr.MtrrPhysical]; break;
+            case >= Msr.McBank and < Msr.McBank + McBanks * McRegistersPerBank: value = _mcBanks[msr - Msr.McBank];
+            break;
             case Msr.Pkrs: value = state->Pkrs; break;
             case Msr.TscDeadline: value = Apic?.TscDeadline ?? _tscDeadline; break;
             case >= Msr.X2Apic and <= Msr.X2ApicEnd:
@@ -115,7 +123,8 @@ public sealed unsafe partial class Cpu
                 if (value is not (0 or ulong.MaxValue)) return false;
                 _mcgControl = value;
                 break;
-            case Msr.MiscEnable: state->MiscEnable = value & ~MiscEnableFixed | state->MiscEnable & MiscEnableFixed; break;
+            case Msr.MiscEnable: state->MiscEnable = value & ~MiscEnableFixed | state->MiscEnable & MiscEnableFixed;
+            break;
             case Msr.DebugControl:
                 if ((value & ~DebugControlKnown) != 0) return false;
                 _debugControl = value & (DebugControlLbr | DebugControlBtf);
@@ -178,7 +187,8 @@ public sealed unsafe partial class Cpu
     [Flags]
     enum MsrFeatures
     {
-        None = 0, MachineChecks = 1, Tsc = 2, Apic = 4, TscAdjust = 8, Sysenter = 0x10, Mtrr = 0x20, McBanks = 0x40, Pat = 0x80, TscDeadline = 0x100,
+        None = 0, MachineChecks = 1, Tsc = 2, Apic = 4, TscAdjust = 8, Sysenter = 0x10, Mtrr = 0x20, McBanks = 0x40,
+            Pat = 0x80, TscDeadline = 0x100,
         Pks = 0x200, Xsaves = 0x400, Efer = 0x800, Syscall = 0x1000, Long = 0x2000, TscAux = 0x4000, X2Apic = 0x8000,
         Intel = 0x10000, P6 = 0x20000,
     }
@@ -198,9 +208,12 @@ public sealed unsafe partial class Cpu
     /// <summary>Any of the names is enough.</summary>
     static readonly (string, MsrFeatures)[] s_msrFeatures =
     [
-        ("mce mca", MsrFeatures.MachineChecks), ("tsc", MsrFeatures.Tsc), ("apic", MsrFeatures.Apic), ("tsc-adjust", MsrFeatures.TscAdjust), ("sep", MsrFeatures.Sysenter),
-        ("mtrr", MsrFeatures.Mtrr), ("mca", MsrFeatures.McBanks), ("pat", MsrFeatures.Pat), ("tsc-deadline", MsrFeatures.TscDeadline), ("pks", MsrFeatures.Pks),
-        ("xsaves", MsrFeatures.Xsaves), ("syscall nx lm", MsrFeatures.Efer), ("syscall", MsrFeatures.Syscall), ("lm", MsrFeatures.Long), ("rdtscp rdpid", MsrFeatures.TscAux),
+        ("mce mca", MsrFeatures.MachineChecks), ("tsc", MsrFeatures.Tsc), ("apic", MsrFeatures.Apic),
+            ("tsc-adjust", MsrFeatures.TscAdjust), ("sep", MsrFeatures.Sysenter),
+        ("mtrr", MsrFeatures.Mtrr), ("mca", MsrFeatures.McBanks), ("pat", MsrFeatures.Pat),
+            ("tsc-deadline", MsrFeatures.TscDeadline), ("pks", MsrFeatures.Pks),
+        ("xsaves", MsrFeatures.Xsaves), ("syscall nx lm", MsrFeatures.Efer), ("syscall", MsrFeatures.Syscall),
+            ("lm", MsrFeatures.Long), ("rdtscp rdpid", MsrFeatures.TscAux),
         ("x2apic", MsrFeatures.X2Apic),
     ];
 
@@ -216,8 +229,10 @@ public sealed unsafe partial class Cpu
             Msr.FeatureControl or Msr.MiscEnable => MsrFeatures.Intel | MsrFeatures.P6,
             Msr.MicrocodeRevision or Msr.DebugControl => MsrFeatures.P6,
             >= Msr.SysenterCs and <= Msr.SysenterEip => MsrFeatures.Sysenter,
-            Msr.MtrrCap or Msr.MtrrDefault or >= Msr.MtrrPhysical and < Msr.MtrrPhysical + MtrrCount * 2 or >= FirstFixedMtrr and <= LastFixedMtrr => MsrFeatures.Mtrr,
-            >= Msr.McgCap and <= Msr.McgControl or >= Msr.McBank and < Msr.McBank + McBanks * McRegistersPerBank => MsrFeatures.McBanks,
+            Msr.MtrrCap or Msr.MtrrDefault or >= Msr.MtrrPhysical and < Msr.MtrrPhysical + MtrrCount
+                * 2 or >= FirstFixedMtrr and <= LastFixedMtrr => MsrFeatures.Mtrr,
+            >= Msr.McgCap and <= Msr.McgControl or >= Msr.McBank and < Msr.McBank + McBanks * McRegistersPerBank =>
+                MsrFeatures.McBanks,
             Msr.Pat => MsrFeatures.Pat,
             Msr.TscDeadline => MsrFeatures.TscDeadline,
             Msr.Pkrs => MsrFeatures.Pks,
@@ -250,7 +265,8 @@ public sealed unsafe partial class Cpu
         return true;
     }
 
-    /// <summary>SYSENTER's: AMD's have 32 bits, as the instruction does not exist in its long mode. APM vol. 2, section 6.1.2.</summary>
+    /// <summary>SYSENTER's: AMD's have 32 bits, as the instruction does not exist in its long mode. APM vol. 2, section
+    /// 6.1.2.</summary>
     bool SetEntry(ref ulong register, ulong value) => SetAddress(ref register, IsAmd ? (uint)value : value);
 
     void ResetMsrs()
@@ -259,7 +275,8 @@ public sealed unsafe partial class Cpu
         Array.Clear(_mtrrFixed);
         Array.Clear(_mcBanks);
         ResetVendorMsrs();
-        (_mtrrDefault, _featureControl, _mcgStatus, _mcgControl, _debugControl, _tscDeadline) = (0, 0, 0, ulong.MaxValue, 0, 0);
+        (_mtrrDefault, _featureControl, _mcgStatus, _mcgControl, _debugControl, _tscDeadline) =
+            (0, 0, 0, ulong.MaxValue, 0, 0);
         for (int bank = 0; bank < McBanks; bank++) _mcBanks[bank * McRegistersPerBank] = ulong.MaxValue;
         State->Pat = ResetPat;
         State->MiscEnable = MiscEnableFastStrings | MiscEnableNoBranchTraces | (HasMonitor ? MiscEnableMonitor : 0);

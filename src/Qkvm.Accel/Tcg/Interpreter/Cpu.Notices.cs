@@ -3,15 +3,16 @@ using Qkvm.Accel.Tcg.Translator;
 namespace Qkvm.Accel.Tcg.Interpreter;
 
 /// <summary>What vCPUs tell each other of pages that hold code.</summary>
-/// <remarks>A vCPU with a write tag stores to a page without anybody noticing. So who decodes from it asks for the tags to be given up,
-/// and waits for the answer before it reads: a store after that is noticed, one before it is read. Otherwise code that was handed
-/// over with a flag, or whose page was exchanged, might run as it was before. Who waits, sleeps or does not run stores nothing, and
-/// takes its notices before it does again: nobody waits for those.</remarks>
+/// <remarks>A vCPU with a write tag stores to a page without anybody noticing. So who decodes from it asks for the tags
+/// to be given up, and waits for the answer before it reads: a store after that is noticed, one before it is read.
+/// Otherwise code that was handed over with a flag, or whose page was exchanged, might run as it was before. Who waits,
+/// sleeps or does not run stores nothing, and takes its notices before it does again: nobody waits for those.</remarks>
 public sealed unsafe partial class Cpu
 {
     readonly List<CodeNotice> _notices = [], _taken = [];
 
-    /// <summary>Pages in <see cref="_notices"/> to give up the tags of: how many have been, and how many are done with.</summary>
+    /// <summary>Pages in <see cref="_notices"/> to give up the tags of: how many have been, and how many are done
+    /// with.</summary>
     readonly HashSet<nuint> _untags = [];
     int _untagsTold, _untagsTaken;
     volatile bool _storesNothing = true;
@@ -26,13 +27,15 @@ public sealed unsafe partial class Cpu
         int ticket;
         lock (_callLock)
         {
-            bool isNew = notice.Kind == CodeNoticeKind.Untag ? _untags.Add(notice.HostPage) : _notices.Count == 0 || _notices[^1] != notice;
+            bool isNew = notice.Kind == CodeNoticeKind.Untag ? _untags.Add(notice.HostPage) : _notices.Count == 0
+                || _notices[^1] != notice;
             if (isNew) _notices.Add(notice);
             if (isNew && notice.Kind == CodeNoticeKind.Untag) _untagsTold++;
             ticket = _untagsTold;
             if (_sleeping && _notices.Count < MostNotices)
             {
-                Interlocked.Or(ref _attention, CallNotice);         // in time when it wakes: asleep it runs no code and stores nothing
+                // in time when it wakes: asleep it runs no code and stores nothing
+                Interlocked.Or(ref _attention, CallNotice);
                 return ticket;
             }
         }
@@ -97,8 +100,8 @@ public sealed unsafe partial class Cpu
         }
     }
 
-    /// <summary>Where code is, by what the page tables say now. Who reads a new entry sees what was written before it: so code that
-    /// was dropped before that is not found any more.</summary>
+    /// <summary>Where code is, by what the page tables say now. Who reads a new entry sees what was written before it:
+    /// so code that was dropped before that is not found any more.</summary>
     TlbEntry* FillForFetch(ulong linear)
     {
         TlbEntry* entry;

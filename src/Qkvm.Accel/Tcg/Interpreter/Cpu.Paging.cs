@@ -4,12 +4,12 @@ using Qkvm.Host;
 namespace Qkvm.Accel.Tcg.Interpreter;
 
 /// <summary>Paging: 32-bit with PSE, PAE, four and five levels. Intel SDM vol. 3, chapter 4.</summary>
-/// <remarks>Deviations: PAE's PDPTEs are read at each walk, as AMD does, not when CR3 is loaded; the processor caches no
-/// intermediate entries; accessed bits are set only once the whole translation is permitted.</remarks>
+/// <remarks>Deviations: PAE's PDPTEs are read at each walk, as AMD does, not when CR3 is loaded; the processor caches
+/// no intermediate entries; accessed bits are set only once the whole translation is permitted.</remarks>
 public sealed unsafe partial class Cpu
 {
-    const ulong EntryPresent = 1, EntryWritable = 2, EntryUser = 4, EntryAccessed = 0x20, EntryDirty = 0x40, EntryLarge = 0x80,
-        EntryGlobal = 0x100, EntryNoExecute = 1UL << 63;
+    const ulong EntryPresent = 1, EntryWritable = 2, EntryUser = 4, EntryAccessed = 0x20, EntryDirty = 0x40,
+        EntryLarge = 0x80, EntryGlobal = 0x100, EntryNoExecute = 1UL << 63;
     const uint ErrorPresent = 1, ErrorWrite = 2, ErrorUser = 4, ErrorReserved = 8, ErrorFetch = 16, ErrorKey = 32;
     const int KeyShift = 59;
 
@@ -29,7 +29,8 @@ public sealed unsafe partial class Cpu
         return mapped;
     }
 
-    /// <summary>The entry that translates a page for this access; faults if there is none. Its tags are set where direct access is possible.</summary>
+    /// <summary>The entry that translates a page for this access; faults if there is none. Its tags are set where
+    /// direct access is possible.</summary>
     [MethodImpl(MethodImplOptions.NoInlining)]
     TlbEntry* Fill(ulong linear, bool write, int set, int segment)
     {
@@ -49,7 +50,8 @@ public sealed unsafe partial class Cpu
         return entry;
     }
 
-    /// <summary>As <see cref="Fill"/>; false instead of #PF (with its error code) or of a fault for an address that is not canonical.</summary>
+    /// <summary>As <see cref="Fill"/>; false instead of #PF (with its error code) or of a fault for an address that is
+    /// not canonical.</summary>
     bool TryFill(ulong linear, bool write, int set, out TlbEntry* entry, out uint error)
     {
         entry = Entry(_tlbEntries, set, linear);
@@ -69,14 +71,16 @@ public sealed unsafe partial class Cpu
     {
         TlbDetail* detail = Detail(entry);
         byte* host = HostOf(physical, out CodeMap? map, out bool writable);
-        if (host != null && (IsApicPage(physical) || HostOf(physical + PageMask, out _, out _) != host + PageMask)) host = null;
+        if (host != null && (IsApicPage(physical) || HostOf(physical + PageMask, out _, out _) != host + PageMask))
+            host = null;
         if (host != null && writable) known |= TlbEntry.WritableRam;
         detail->Physical = physical;
         detail->Map = host == null ? -1 : map!.Index;
         Remember(entry, page, known);
         entry->Host = host;
         entry->Known = page | known;
-        entry->ReadTag = host != null && (known & TlbEntry.Read) != 0 && set != TlbSet.UserAligned && !WatchesPage(page) ? page : TlbEntry.Invalid;
+        entry->ReadTag = host != null && (known & TlbEntry.Read) != 0 && set != TlbSet.UserAligned && !WatchesPage(page)
+            ? page : TlbEntry.Invalid;
         entry->WriteTag = TlbEntry.Invalid;
     }
 
@@ -84,7 +88,8 @@ public sealed unsafe partial class Cpu
     {
         if ((entry->Known & TlbEntry.WritableRam) == 0 || WatchesPage(page)) return;
         CodeMap map = _code[Detail(entry)->Map];
-        if ((map.Flags(entry->Host) & (GuestRam.CodePage | GuestRam.WatchedPage)) == 0 && map.TryTagWrites(entry->Host, Index))
+        if ((map.Flags(entry->Host) & (GuestRam.CodePage | GuestRam.WatchedPage)) == 0
+            && map.TryTagWrites(entry->Host, Index))
         {
             entry->WriteTag = page;
             *TagsOf((nuint)entry->Host) = 1;
@@ -104,10 +109,12 @@ public sealed unsafe partial class Cpu
             physical = MaskA20(linear & ~PageMask);
             return true;
         }
-        bool isLong = (State->Efer & Efer.Lma) != 0, isPae = (cr4 & Cr4.Pae) != 0, hasNx = isPae && (State->Efer & Efer.Nx) != 0;
+        bool isLong = (State->Efer & Efer.Lma) != 0, isPae = (cr4 & Cr4.Pae) != 0, hasNx = isPae
+            && (State->Efer & Efer.Nx) != 0;
         bool user = TlbSet.IsUser(set), fetch = TlbSet.IsFetch(set);
         int top = isLong ? (cr4 & Cr4.La57) != 0 ? 5 : 4 : isPae ? 3 : 2;
-        error = (write ? ErrorWrite : 0) | (user ? ErrorUser : 0) | (fetch && (hasNx || (cr4 & Cr4.Smep) != 0) ? ErrorFetch : 0);
+        error = (write ? ErrorWrite : 0) | (user ? ErrorUser : 0)
+            | (fetch && (hasNx || (cr4 & Cr4.Smep) != 0) ? ErrorFetch : 0);
     again:
         physical = 0;
         ulong table = State->Cr3 & (isLong ? _physicalMask & ~PageMask : isPae ? 0xFFFFFFE0 : 0xFFFFF000);
@@ -117,7 +124,8 @@ public sealed unsafe partial class Cpu
         for (; ; level--)
         {
             int shift = 12 + (isPae ? 9 : 10) * (level - 1);
-            ulong place = MaskA20(isPae ? table + (linear >> shift & 0x1FF) * 8 : table + (linear >> shift & 0x3FF) * 4);
+            ulong place = MaskA20(isPae ? table + (linear >> shift & 0x1FF) * 8
+                : table + (linear >> shift & 0x3FF) * 4);
             ulong entry = ReadEntry(place, isPae);
             (places[level], entries[level]) = (place, entry);
             if ((entry & EntryPresent) == 0) return false;
@@ -183,7 +191,8 @@ public sealed unsafe partial class Cpu
     /// <summary>Tables 4-14 to 4-20; bit 63 is reserved unless EFER.NXE is set.</summary>
     ulong ReservedBits(int level, bool isLarge, bool isLong, bool isPae, bool hasNx)
     {
-        if (!isPae) return isLarge ? 1UL << 21 | (_hasLargePages36 ? (~_physicalMask >> 32 & 0xFF) << 13 : 0x1FE000) : 0UL;
+        if (!isPae) return isLarge ? 1UL << 21 | (_hasLargePages36 ? (~_physicalMask >> 32 & 0xFF) << 13 : 0x1FE000)
+            : 0UL;
         ulong reserved = ~_physicalMask & (isLong ? 0x000F_FFFF_FFFF_FFFFUL : 0x7FFF_FFFF_FFFF_FFFFUL);
         if (!isLong && level == 3) return reserved | EntryNoExecute | 0x1E6;
         if (!hasNx) reserved |= EntryNoExecute;
@@ -208,7 +217,8 @@ public sealed unsafe partial class Cpu
         if (host == null || !writable) return true;
         bool done = wide ? Interlocked.CompareExchange(ref *(ulong*)host, wanted, old) == old
             : Interlocked.CompareExchange(ref *(uint*)host, (uint)wanted, (uint)old) == (uint)old;
-        if (done && (map!.Flags(host) & (GuestRam.CodePage | GuestRam.WatchedPage)) != 0) map.Written(host, wide ? 8 : 4);
+        if (done && (map!.Flags(host) & (GuestRam.CodePage | GuestRam.WatchedPage)) != 0)
+            map.Written(host, wide ? 8 : 4);
         return done;
     }
 }

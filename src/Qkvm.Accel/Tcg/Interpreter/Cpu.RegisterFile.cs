@@ -10,8 +10,10 @@ public sealed unsafe partial class Cpu
     /// <summary>Registers that are storage of their own; the rest of the record has places by name.</summary>
     static readonly uint[] s_stored =
     [
-        Msr.SysenterCs, Msr.SysenterEsp, Msr.SysenterEip, Msr.Pat, Msr.MiscEnable, Msr.DebugControl, Msr.MtrrDefault, Msr.FeatureControl,
-        Msr.McgStatus, Msr.McgControl, Msr.TscAdjust, Msr.TscDeadline, Msr.Pkrs, Msr.Xss, Msr.Star, Msr.LStar, Msr.CStar, Msr.FMask,
+        Msr.SysenterCs, Msr.SysenterEsp, Msr.SysenterEip, Msr.Pat, Msr.MiscEnable, Msr.DebugControl, Msr.MtrrDefault,
+            Msr.FeatureControl,
+        Msr.McgStatus, Msr.McgControl, Msr.TscAdjust, Msr.TscDeadline, Msr.Pkrs, Msr.Xss, Msr.Star, Msr.LStar,
+            Msr.CStar, Msr.FMask,
         Msr.KernelGsBase, Msr.TscAux, KvmWallClockMsr, KvmSystemTimeMsr, KvmEoiMsr,
     ];
 
@@ -22,7 +24,8 @@ public sealed unsafe partial class Cpu
         CpuState* s = State;
         var r = new CpuRegisters
         {
-            Rip = s->Rip, Rflags = AllFlags, Cr0 = s->Cr0, Cr2 = s->Cr2, Cr3 = s->Cr3, Cr4 = s->Cr4, Cr8 = _cr8, Xcr0 = s->Xcr0, Efer = s->Efer,
+            Rip = s->Rip, Rflags = AllFlags, Cr0 = s->Cr0, Cr2 = s->Cr2, Cr3 = s->Cr3, Cr4 = s->Cr4, Cr8 = _cr8,
+                Xcr0 = s->Xcr0, Efer = s->Efer,
             ApicBase = Apic?.BaseMsr ?? 0, Tsc = ReadTsc(), Pkru = s->Pkru, Cpl = s->Cpl,
             IsHalted = !_waitsForStore && s->Halted != 0,          // MWAIT may end at any time
             WaitsForSipi = s->WaitForSipi != 0, NmiBlocked = s->NmiBlocked != 0, NmiPending = s->NmiPending != 0,
@@ -35,7 +38,8 @@ public sealed unsafe partial class Cpu
         for (int i = 0; i < r.Segments.Length; i++)
         {
             ref Segment from = ref s->Segment(i);
-            r.Segments[i] = new SegmentRegister { Selector = from.Selector, Base = from.Base, Limit = from.Limit, Access = from.Access };
+            r.Segments[i] = new SegmentRegister { Selector = from.Selector, Base = from.Base, Limit = from.Limit,
+                Access = from.Access };
         }
         for (int i = 0; i < r.Debug.Length; i++) r.Debug[i] = s->Dr[i];
         foreach (uint msr in s_stored) r.Msrs[msr] = Stored(msr);
@@ -52,10 +56,12 @@ public sealed unsafe partial class Cpu
         for (int i = 0; i < r.Segments.Length; i++)
         {
             ref SegmentRegister from = ref r.Segments[i];
-            s->Segment(i) = new Segment { Selector = from.Selector, Base = from.Base, Limit = from.Limit, Access = from.Access };
+            s->Segment(i) = new Segment { Selector = from.Selector, Base = from.Base, Limit = from.Limit,
+                Access = from.Access };
         }
         (s->GdtrBase, s->GdtrLimit, s->IdtrBase, s->IdtrLimit) = (r.Gdtr.Base, r.Gdtr.Limit, r.Idtr.Base, r.Idtr.Limit);
-        (s->Cr0, s->Cr2, s->Cr3, s->Cr4, _cr8, s->Xcr0, s->Efer) = (r.Cr0, r.Cr2, r.Cr3, r.Cr4, (byte)r.Cr8, r.Xcr0, r.Efer);
+        (s->Cr0, s->Cr2, s->Cr3, s->Cr4, _cr8, s->Xcr0, s->Efer) =
+            (r.Cr0, r.Cr2, r.Cr3, r.Cr4, (byte)r.Cr8, r.Xcr0, r.Efer);
         for (int i = 0; i < r.Debug.Length; i++) s->Dr[i] = r.Debug[i];
         foreach (uint msr in s_stored)
             if (r.Msrs.TryGetValue(msr, out ulong value)) Stored(msr) = value;
@@ -109,14 +115,18 @@ public sealed unsafe partial class Cpu
     void Validate(CpuRegisters r)
     {
         const uint mxcsrMask = 0xFFFF;
-        if (r.Xsave.Length != sizeof(XsaveArea)) throw new InvalidStateException($"xsave: {r.Xsave.Length} bytes instead of {sizeof(XsaveArea)}");
+        if (r.Xsave.Length != sizeof(XsaveArea))
+            throw new InvalidStateException($"xsave: {r.Xsave.Length} bytes instead of {sizeof(XsaveArea)}");
         uint mxcsr = BinaryPrimitives.ReadUInt32LittleEndian(r.Xsave.AsSpan(XsaveArea.Mxcsr));
         if (r.Cpl is < 0 or > 3) throw new InvalidStateException($"cpl: {r.Cpl} is no privilege level");
         if (r.Cr8 > 15) throw new InvalidStateException($"cr8: {r.Cr8:x} is no priority");
-        if ((r.Xcr0 & ~(Xcr0Supported | 1)) != 0) throw new InvalidStateException($"xcr0: this processor lacks {r.Xcr0:x}");
+        if ((r.Xcr0 & ~(Xcr0Supported | 1)) != 0)
+            throw new InvalidStateException($"xcr0: this processor lacks {r.Xcr0:x}");
         if ((r.Cr4 & ~Cr4Supported) != 0) throw new InvalidStateException($"cr4: this processor lacks {r.Cr4:x}");
-        if ((r.Efer & ~(EferSupported | Efer.Lma)) != 0) throw new InvalidStateException($"efer: this processor lacks {r.Efer:x}");
-        if (r.Msrs.TryGetValue(Msr.Xss, out ulong xss) && xss != 0) throw new InvalidStateException($"msr.{Msr.Xss:x}: this processor lacks {xss:x}");
+        if ((r.Efer & ~(EferSupported | Efer.Lma)) != 0)
+            throw new InvalidStateException($"efer: this processor lacks {r.Efer:x}");
+        if (r.Msrs.TryGetValue(Msr.Xss, out ulong xss) && xss != 0)
+            throw new InvalidStateException($"msr.{Msr.Xss:x}: this processor lacks {xss:x}");
         if ((mxcsr & ~mxcsrMask) != 0) throw new InvalidStateException($"mxcsr: {mxcsr:x} has reserved bits");
     }
 }

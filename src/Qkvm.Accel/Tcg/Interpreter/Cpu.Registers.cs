@@ -29,7 +29,8 @@ public sealed unsafe partial class Cpu
         }
     }
 
-    /// <summary>Writes the low <paramref name="size"/> bytes (2, 4, 8) of a register as an address or counter of that size.</summary>
+    /// <summary>Writes the low <paramref name="size"/> bytes (2, 4, 8) of a register as an address or counter of that
+    /// size.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void SetSized(byte number, int size, ulong value)
     {

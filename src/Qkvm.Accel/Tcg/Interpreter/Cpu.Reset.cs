@@ -16,7 +16,8 @@ public sealed unsafe partial class Cpu : IDisposable
 
     /// <param name="cpuid">Null: a single "max".</param>
     /// <param name="codeCache">Bytes for translations and what is known of them.</param>
-    internal Cpu(int index, AddressSpace memory, AddressSpace ports, CodeMaps code, Cpuid? cpuid = null, int codeCache = DefaultCodeCache)
+    internal Cpu(int index, AddressSpace memory, AddressSpace ports, CodeMaps code, Cpuid? cpuid = null,
+        int codeCache = DefaultCodeCache)
     {
         cpuid ??= CpuModels.Resolve(new CpuSetup("max", [], index, 1, 1, 1));
         (Index, Memory, Ports, _code, _cpuid) = (index, memory, ports, code, cpuid);
@@ -77,7 +78,8 @@ public sealed unsafe partial class Cpu : IDisposable
     {
         if (_disposed) return;
         _disposed = true;
-        if (Lockstep) Console.Error.WriteLine($"lockstep: CPU {Index}: {Compared} instructions compared, {Differences} differ");
+        if (Lockstep)
+            Console.Error.WriteLine($"lockstep: CPU {Index}: {Compared} instructions compared, {Differences} differ");
         _code.Remove(this);
         Qkvm.Host.Libc.munmap(_arena, ArenaSize);
         NativeMemory.Free(_buckets);
@@ -95,7 +97,8 @@ public sealed unsafe partial class Cpu : IDisposable
         _wake.Dispose();
     }
 
-    /// <summary>Intel SDM vol. 3, table 9-1; an INIT leaves MSRs, vector registers, x87 and CR0.CD and NW as they were.</summary>
+    /// <summary>Intel SDM vol. 3, table 9-1; an INIT leaves MSRs, vector registers, x87 and CR0.CD and NW as they
+    /// were.</summary>
     void ResetRegisters(bool isInit)
     {
         const ushort Data = Segment.Present | Segment.System | Segment.Writable | Segment.Accessed;
@@ -123,7 +126,8 @@ public sealed unsafe partial class Cpu : IDisposable
         (state->Cpl, state->InterruptShadow, state->Halted, state->NmiBlocked, state->NmiPending) = (0, 0, 0, 0, 0);
         if (isInit) return;
         state->Xcr0 = 1;
-        state->Xsave.Bytes[XsaveArea.Fcw] = 0x40;                   // FCW 0040h; FTW 5555h is all zeros, i.e. tags valid
+        // FCW 0040h; FTW 5555h is all zeros, i.e. tags valid
+        state->Xsave.Bytes[XsaveArea.Fcw] = 0x40;
         state->Xsave.Bytes[XsaveArea.Ftw] = 0xFF;
         *(uint*)(state->Xsave.Bytes + XsaveArea.Mxcsr) = 0x1F80;
         ResetMsrs();

@@ -50,7 +50,8 @@ public sealed unsafe partial class Cpu
             ulong rip = frame.Pop(size);
             var selector = (ushort)frame.Pop(size);
             ulong flags = frame.Pop(size);
-            if (size == 4 && (flags & Flag.Vm) != 0 && Cpl == 0 && !IsLongMode) ReturnToVirtual8086(rip, selector, flags, ref frame);
+            if (size == 4 && (flags & Flag.Vm) != 0 && Cpl == 0 && !IsLongMode)
+                ReturnToVirtual8086(rip, selector, flags, ref frame);
             else ReturnProtected(selector, rip, ref frame, size, 0, Is64Bit, flags, ReturnedFlagsMask(size));
         }
     }
@@ -116,7 +117,8 @@ public sealed unsafe partial class Cpu
         var ds = (ushort)frame.Pop(4);
         var fs = (ushort)frame.Pop(4);
         var gs = (ushort)frame.Pop(4);
-        SetFlags(flags, ReturnedFlags | Flag.If | Flag.Iopl | Flag.Rf | Flag.Vm | Flag.Ac | Flag.Vif | Flag.Vip | Flag.Id);
+        SetFlags(flags, ReturnedFlags | Flag.If | Flag.Iopl | Flag.Rf | Flag.Vm | Flag.Ac | Flag.Vif | Flag.Vip
+            | Flag.Id);
         State->Cpl = 3;
         SetRealSegment(Seg.Cs, code);
         SetRealSegment(Seg.Ss, stack);

@@ -3,7 +3,8 @@ using Qkvm.Core.Accel;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
 
-/// <summary>The run loop. Inner: blocks, as long as nothing calls. Outer: faults, interrupts, halts, single steps.</summary>
+/// <summary>The run loop. Inner: blocks, as long as nothing calls. Outer: faults, interrupts, halts, single
+/// steps.</summary>
 public sealed unsafe partial class Cpu
 {
     // Of _leave, read after each instruction.
@@ -166,7 +167,8 @@ public sealed unsafe partial class Cpu
         if ((insn->Flags & InsnFlags.System) != 0) ModeChanged();
     }
 
-    /// <summary>Outside 64-bit mode EIP is 32 bits wide and stays below CS.limit; each block looks whether it ends there.</summary>
+    /// <summary>Outside 64-bit mode EIP is 32 bits wide and stays below CS.limit; each block looks whether it ends
+    /// there.</summary>
     void CheckFetch()
     {
         State->Rip = (uint)State->Rip;
@@ -200,7 +202,8 @@ public sealed unsafe partial class Cpu
         _lateWriteSize = 0;
     }
 
-    /// <summary>After anything that may change privilege, mode, paging or the interrupt flag: refreshes what is derived from it.</summary>
+    /// <summary>After anything that may change privilege, mode, paging or the interrupt flag: refreshes what is derived
+    /// from it.</summary>
     public void ModeChanged()
     {
         CpuState* state = State;
@@ -211,7 +214,8 @@ public sealed unsafe partial class Cpu
         _codeBase = _is64Bit ? 0 : state->Cs.Base;
         _checksRights = (cr0 & Cr0.Pe) != 0 && (flags & Interpreter.Rflags.Vm) == 0;
         _canonicalShift = (cr4 & Cr4.La57) != 0 ? 7 : 16;
-        ulong paging = cr0 & (Cr0.Pg | Cr0.Wp) ^ cr4 << 32 ^ efer & (Efer.Lma | Efer.Nx) ^ (ulong)state->Pkru << 24 ^ (ulong)state->A20Masked << 1;
+        ulong paging = cr0 & (Cr0.Pg | Cr0.Wp) ^ cr4 << 32 ^ efer & (Efer.Lma | Efer.Nx) ^ (ulong)state->Pkru << 24
+            ^ (ulong)state->A20Masked << 1;
         if (paging != _pagingSeen || state->Cr3 != _cr3Seen)
         {
             (_pagingSeen, _cr3Seen) = (paging, state->Cr3);
@@ -220,7 +224,8 @@ public sealed unsafe partial class Cpu
         const ulong aligned = Interpreter.Rflags.Ac;
         _checksAlignment = state->Cpl == 3 && (flags & aligned) != 0 && (cr0 & Cr0.Am) != 0;
         (_untagsLower, _untagsUpper) = UntagsOf(state->Cr3, cr4);
-        int set = _checksAlignment ? TlbSet.UserAligned : state->Cpl == 3 ? TlbSet.User : (flags & Interpreter.Rflags.Ac) != 0 ? TlbSet.SupervisorAc : TlbSet.Supervisor;
+        int set = _checksAlignment ? TlbSet.UserAligned : state->Cpl == 3 ? TlbSet.User
+            : (flags & Interpreter.Rflags.Ac) != 0 ? TlbSet.SupervisorAc : TlbSet.Supervisor;
         _tlb = _tlbEntries + TlbSet.Start(set);
         SetKey();
         _modeMayDiffer = true;
@@ -230,7 +235,8 @@ public sealed unsafe partial class Cpu
         _translatable = CanTranslate();
         if (state->Dr[7] != _dr7Seen) BreakpointsChanged();
         int call = 0;
-        if (state->InterruptShadow != 0 || (flags & (Interpreter.Rflags.Tf | Interpreter.Rflags.Rf)) != 0 || _breaksOnCode) call = CallStep;
+        if (state->InterruptShadow != 0 || (flags & (Interpreter.Rflags.Tf | Interpreter.Rflags.Rf)) != 0
+            || _breaksOnCode) call = CallStep;
         if (state->Halted != 0 || state->WaitForSipi != 0) call |= CallHalt;
         if ((flags & Interpreter.Rflags.If) != 0 && Apic is { HasInterrupt: true }) call |= CallInterrupt;
         if (_dataBreakpointHit) call |= CallStep;

@@ -14,7 +14,8 @@ public sealed unsafe partial class Cpu
 
     /// <summary>An exception with a selector for error code. Intel SDM vol. 3, section 6.13.</summary>
     /// <param name="external">Bit EXT.</param>
-    GuestFault SelectorFault(int vector, ushort selector, uint external = 0) => Fault(vector, selector & 0xFFFCu | external);
+    GuestFault SelectorFault(int vector, ushort selector, uint external = 0) =>
+        Fault(vector, selector & 0xFFFCu | external);
 
     GuestFault Gp(ushort selector, uint external) => SelectorFault(Vector.GeneralProtection, selector, external);
 
@@ -54,7 +55,8 @@ public sealed unsafe partial class Cpu
             WriteSystem<byte>(descriptor.Address + 5, (byte)(descriptor.AccessByte | Segment.Accessed));
     }
 
-    /// <summary>A descriptor whose accessed bit <see cref="MarkAccessed"/> has seen to becomes a segment register.</summary>
+    /// <summary>A descriptor whose accessed bit <see cref="MarkAccessed"/> has seen to becomes a segment
+    /// register.</summary>
     void SetSegment(int segment, ushort selector, in Descriptor descriptor)
     {
         ref Segment register = ref State->Segment(segment);
@@ -65,7 +67,8 @@ public sealed unsafe partial class Cpu
     void SetFlatSegment(int segment, ushort selector, ushort access) =>
         State->Segment(segment) = new Segment { Limit = uint.MaxValue, Access = access, Selector = selector };
 
-    /// <summary>An unusable segment. FS and GS keep their bases only where a return to an outer ring empties them.</summary>
+    /// <summary>An unusable segment. FS and GS keep their bases only where a return to an outer ring empties
+    /// them.</summary>
     void SetNullSegment(int segment, ushort selector) => State->Segment(segment) = new Segment { Selector = selector };
 
     /// <summary>Limit and rights stay as they are in real-address mode ("unreal" mode lives on that).</summary>
@@ -121,7 +124,8 @@ public sealed unsafe partial class Cpu
     {
         if (IsNull(selector)) { State->Ldtr = new Segment { Selector = selector }; return; }
         if ((selector & 4) != 0 || !TryReadDescriptor(selector, out Descriptor descriptor)) throw Gp(selector, 0);
-        if (descriptor.SystemType != Descriptor.Ldt || !IsWholeSystemDescriptor(selector, descriptor)) throw Gp(selector, 0);
+        if (descriptor.SystemType != Descriptor.Ldt || !IsWholeSystemDescriptor(selector, descriptor))
+            throw Gp(selector, 0);
         if (!descriptor.IsPresent) throw SelectorFault(Vector.NotPresent, selector);
         if (!IsCanonicalBase(descriptor.Base)) throw Gp(selector, 0);
         State->Ldtr = descriptor.ToSegment(selector);
@@ -131,7 +135,8 @@ public sealed unsafe partial class Cpu
     {
         if (IsNull(selector)) throw Gp();
         if ((selector & 4) != 0 || !TryReadDescriptor(selector, out Descriptor descriptor)) throw Gp(selector, 0);
-        bool available = descriptor.SystemType == Descriptor.Tss32 || descriptor.SystemType == Descriptor.Tss16 && !IsLongMode;
+        bool available = descriptor.SystemType == Descriptor.Tss32 || descriptor.SystemType == Descriptor.Tss16
+            && !IsLongMode;
         if (!available || !IsWholeSystemDescriptor(selector, descriptor)) throw Gp(selector, 0);
         if (!descriptor.IsPresent) throw SelectorFault(Vector.NotPresent, selector);
         if (!IsCanonicalBase(descriptor.Base)) throw Gp(selector, 0);
@@ -140,7 +145,8 @@ public sealed unsafe partial class Cpu
         State->Tr.Access |= Descriptor.Busy;
     }
 
-    /// <summary>LAR and LSL: whether the descriptor may be looked at. Tables in Intel SDM vol. 2, LAR and LSL.</summary>
+    /// <summary>LAR and LSL: whether the descriptor may be looked at. Tables in Intel SDM vol. 2, LAR and
+    /// LSL.</summary>
     internal bool TryInspect(ushort selector, bool limit, out Descriptor descriptor)
     {
         descriptor = default;

@@ -2,7 +2,8 @@ using System.Runtime.CompilerServices;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
 
-/// <summary>The stack. Its address size is 64 bits in 64-bit mode, else 32 or 16 as SS.B says, whatever the operand's size.
+/// <summary>The stack. Its address size is 64 bits in 64-bit mode, else 32 or 16 as SS.B says, whatever the operand's
+/// size.
 /// Intel SDM vol. 1, section 6.2.3.</summary>
 public sealed unsafe partial class Cpu
 {
@@ -10,7 +11,8 @@ public sealed unsafe partial class Cpu
     public int StackSize => Is64Bit ? 8 : (State->Ss.Access & Segment.Big) != 0 ? 4 : 2;
 
     /// <summary>All ones where the stack pointer counts.</summary>
-    public ulong StackMask => Is64Bit ? ulong.MaxValue : (State->Ss.Access & Segment.Big) != 0 ? uint.MaxValue : ushort.MaxValue;
+    public ulong StackMask => Is64Bit ? ulong.MaxValue : (State->Ss.Access & Segment.Big) != 0 ? uint.MaxValue
+        : ushort.MaxValue;
 
     /// <summary>RSP, ESP or SP.</summary>
     public ulong StackPointer
@@ -40,16 +42,19 @@ public sealed unsafe partial class Cpu
         return value;
     }
 
-    /// <summary>Reads from <paramref name="offset"/> above the top without popping, so that all of several pops may fault first.</summary>
+    /// <summary>Reads from <paramref name="offset"/> above the top without popping, so that all of several pops may
+    /// fault first.</summary>
     public T Peek<T>(ulong offset = 0) where T : unmanaged => Read<T>(Seg.Ss, StackPointer + offset & StackMask);
 
     /// <summary>Removes what <see cref="Peek"/> has read.</summary>
     public void Drop(ulong bytes) => StackPointer += bytes;
 
     /// <summary>Writes below the top without moving it; follow by <see cref="Drop"/> of a negative count.</summary>
-    public void Poke<T>(ulong below, T value) where T : unmanaged => Write(Seg.Ss, StackPointer - below & StackMask, value);
+    public void Poke<T>(ulong below, T value) where T
+        : unmanaged => Write(Seg.Ss, StackPointer - below & StackMask, value);
 
-    /// <summary>PUSH in 64-bit mode, where a stack of flat addresses needs no check that the TLB does not make.</summary>
+    /// <summary>PUSH in 64-bit mode, where a stack of flat addresses needs no check that the TLB does not
+    /// make.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal void Push64(ulong value)
     {

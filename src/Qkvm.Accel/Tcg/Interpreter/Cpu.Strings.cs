@@ -3,14 +3,15 @@ using Flag = Qkvm.Accel.Tcg.Interpreter.Rflags;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
 
-/// <summary>Services of the string instructions: index registers of the address size, and how far one may go at once.</summary>
+/// <summary>Services of the string instructions: index registers of the address size, and how far one may go at
+/// once.</summary>
 public sealed unsafe partial class Cpu
 {
     /// <summary>DF is clear.</summary>
     internal bool GoesUp => (State->RflagsSystem & Flag.Df) == 0;
 
-    /// <summary>A repeated instruction stops after the element or chunk at hand and runs again: somebody calls, code that may
-    /// be its own was written, or each iteration traps.</summary>
+    /// <summary>A repeated instruction stops after the element or chunk at hand and runs again: somebody calls, code
+    /// that may be its own was written, or each iteration traps.</summary>
     internal bool ShouldPause => _attention != 0 || _leave != 0 || (State->RflagsSystem & Flag.Tf) != 0;
 
     /// <summary>Moves SI, DI or the like by a signed number of bytes.</summary>
@@ -18,9 +19,11 @@ public sealed unsafe partial class Cpu
     internal void Advance(byte register, int addressSize, long bytes) =>
         SetSized(register, addressSize, State->Gpr[register] + (ulong)bytes);
 
-    /// <summary>How many whole elements from here lie in one page, the segment and the address size: 0 if the first does not.
+    /// <summary>How many whole elements from here lie in one page, the segment and the address size: 0 if the first
+    /// does not.
     /// Faults as the first element's access would by segmentation.</summary>
-    internal int Run<T>(int segment, ulong offset, ulong count, int addressSize, bool write, out ulong linear) where T : unmanaged
+    internal int Run<T>(int segment, ulong offset, ulong count, int addressSize, bool write, out ulong linear) where T
+        : unmanaged
     {
         linear = Linear(segment, offset, sizeof(T), write);
         ulong bytes = PageSize - (linear & PageMask);
@@ -36,13 +39,15 @@ public sealed unsafe partial class Cpu
     }
 
     /// <summary>As <see cref="Run"/>, downwards, the element at the offset included.</summary>
-    internal int RunDown<T>(int segment, ulong offset, ulong count, int addressSize, bool write, out ulong linear) where T : unmanaged
+    internal int RunDown<T>(int segment, ulong offset, ulong count, int addressSize, bool write, out ulong linear)
+        where T : unmanaged
     {
         linear = Linear(segment, offset, sizeof(T), write);
         ulong inside = linear & PageMask, size = (ulong)sizeof(T);
         if (inside + size > PageSize) return 0;
         if (addressSize != 8) inside = Math.Min(inside, offset);
-        if (!_is64Bit && (State->Segment(segment).Access & (Segment.Code | Segment.ExpandDown)) == Segment.ExpandDown) return 0;
+        if (!_is64Bit && (State->Segment(segment).Access & (Segment.Code | Segment.ExpandDown)) == Segment.ExpandDown)
+            return 0;
         if ((State->RflagsSystem & Flag.Tf) != 0) count = Math.Min(count, 1);
         return (int)Math.Min(count, inside / size + 1);
     }

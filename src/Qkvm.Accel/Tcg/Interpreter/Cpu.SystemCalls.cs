@@ -2,8 +2,8 @@ using Flag = Qkvm.Accel.Tcg.Interpreter.Rflags;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
 
-/// <summary>SYSCALL, SYSRET, SYSENTER and SYSEXIT. Intel SDM vol. 2; AMD APM vol. 3 where only AMD has a form (SYSCALL outside
-/// 64-bit mode) or lacks it (SYSENTER in long mode).</summary>
+/// <summary>SYSCALL, SYSRET, SYSENTER and SYSEXIT. Intel SDM vol. 2; AMD APM vol. 3 where only AMD has a form (SYSCALL
+/// outside 64-bit mode) or lacks it (SYSENTER in long mode).</summary>
 public sealed unsafe partial class Cpu
 {
     internal const ushort Ring3 = 3 << 5;
@@ -41,7 +41,8 @@ public sealed unsafe partial class Cpu
         if (IsLongMode) AllFlags = State->Gpr[11] & 0x3C7FD7 | 2;
         else AllFlags |= Flag.If;
         ulong target = size == 8 ? Rcx : (uint)Rcx;
-        if (size == 8) SetFlatSegment(Seg.Cs, (ushort)(selector + 16), FlatAccess | Segment.Code | Segment.Long | Ring3);
+        if (size == 8)
+            SetFlatSegment(Seg.Cs, (ushort)(selector + 16), FlatAccess | Segment.Code | Segment.Long | Ring3);
         else SetFlatSegment(Seg.Cs, selector, FlatAccess | Segment.Code | Segment.Big | Ring3);
         SetFlatSegment(Seg.Ss, (ushort)((selector & 0xFFFC) + 8 | 3), FlatAccess | Segment.Big | Ring3);
         State->Cpl = 3;

@@ -86,7 +86,8 @@ public sealed unsafe partial class Cpu
         if (loadsCr3) ApplyCr3(state.Cr3);
         WriteDr7(State->Dr[7] & ~Dr7LocalEnables);
         Redirect(state.Eip);
-        AllFlags = state.Eflags & (Flag.Arithmetic | Flag.Tf | Flag.If | Flag.Df | Flag.Iopl | Flag.Nt | Flag.Rf | Flag.Vm
+        AllFlags =
+            state.Eflags & (Flag.Arithmetic | Flag.Tf | Flag.If | Flag.Df | Flag.Iopl | Flag.Nt | Flag.Rf | Flag.Vm
             | Flag.Ac | Flag.Vif | Flag.Vip | Flag.Id);
         for (int i = 0; i < 8; i++) State->Gpr[i] = state.Gpr[i];
         LoadTaskSegments(ref state, external);
@@ -119,7 +120,8 @@ public sealed unsafe partial class Cpu
         return state;
     }
 
-    /// <summary>Figure 7-10. The upper halves of registers are undefined and read as 0; FS and GS become null.</summary>
+    /// <summary>Figure 7-10. The upper halves of registers are undefined and read as 0; FS and GS become
+    /// null.</summary>
     TaskState ReadTask16(ulong at)
     {
         var state = new TaskState
@@ -171,7 +173,8 @@ public sealed unsafe partial class Cpu
     void LoadTaskLdt(ushort selector, uint external)
     {
         if (IsNull(selector)) return;
-        if ((selector & 4) != 0 || !TryReadDescriptor(selector, out Descriptor table) || table.SystemType != Descriptor.Ldt
+        if ((selector & 4) != 0 || !TryReadDescriptor(selector, out Descriptor table)
+            || table.SystemType != Descriptor.Ldt
             || !table.IsPresent) throw SelectorFault(Vector.InvalidTss, selector, external);
         State->Ldtr = table.ToSegment(selector);
     }

@@ -4,8 +4,8 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
 
-/// <summary>The software TLB's upkeep: contexts for the process-context identifiers used last, and what of translated code goes
-/// with them.</summary>
+/// <summary>The software TLB's upkeep: contexts for the process-context identifiers used last, and what of translated
+/// code goes with them.</summary>
 public sealed unsafe partial class Cpu
 {
     /// <summary>Each takes 3 MB; four cost boots nothing beside eight.</summary>
@@ -17,7 +17,8 @@ public sealed unsafe partial class Cpu
     TlbDetail* _tlbDetails;
     ulong _switches;
 
-    /// <summary>Part of every block look-up's key: a new epoch forgets which linear address leads to which block.</summary>
+    /// <summary>Part of every block look-up's key: a new epoch forgets which linear address leads to which
+    /// block.</summary>
     ulong _epoch;
 
     /// <summary>Drops translations; with <paramref name="global"/> the global ones and all contexts too.</summary>

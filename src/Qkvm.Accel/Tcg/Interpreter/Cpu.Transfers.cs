@@ -2,7 +2,8 @@ using Flag = Qkvm.Accel.Tcg.Interpreter.Rflags;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
 
-/// <summary>Far JMP and CALL, directly and through gates. Intel SDM vol. 2, CALL and JMP; vol. 3, section 5.8.</summary>
+/// <summary>Far JMP and CALL, directly and through gates. Intel SDM vol. 2, CALL and JMP; vol. 3, section
+/// 5.8.</summary>
 public sealed unsafe partial class Cpu
 {
     internal void JumpFar(ushort selector, ulong offset, ulong nextRip)

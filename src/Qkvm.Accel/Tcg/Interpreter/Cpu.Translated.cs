@@ -17,7 +17,8 @@ public sealed unsafe partial class Cpu
     /// <summary>Translate, where possible; otherwise all is interpreted. Set before the vCPU runs.</summary>
     public bool Translates { get; set; }
 
-    /// <summary>Code runs from here as long as nobody calls and the mode can be translated. RIP and flags are right before and after.</summary>
+    /// <summary>Code runs from here as long as nobody calls and the mode can be translated. RIP and flags are right
+    /// before and after.</summary>
     void RunTranslated()
     {
         while (_attention == 0 && _translatable)
@@ -38,7 +39,8 @@ public sealed unsafe partial class Cpu
     void Enter(uint code, uint through)
     {
         bool interruptible = (State->RflagsSystem & Interpreter.Rflags.If) != 0;
-        _jit->InterruptWaits = (byte)(!interruptible && (Apic is { HasInterrupt: true } || State->NmiPending != 0) ? 1 : 0);
+        _jit->InterruptWaits = (byte)(!interruptible && (Apic is { HasInterrupt: true } || State->NmiPending != 0)
+            ? 1 : 0);
         ((delegate* unmanaged<ulong, void>)(nint)through)(code);
     }
 
@@ -57,7 +59,8 @@ public sealed unsafe partial class Cpu
         {
             case ExitKind.Direct or ExitKind.CrossPage or ExitKind.Stale:
                 return Link(record, rip);
-            case ExitKind.Indirect or ExitKind.Return when record->IsSimple != 0 && _is64Bit && !IsCanonical(_jit->ExitValue):
+            case ExitKind.Indirect or ExitKind.Return when record->IsSimple != 0 && _is64Bit
+                && !IsCanonical(_jit->ExitValue):
                 // The jump faults, not what it leads to.
                 UnpackState(rip);
                 Rsp += (ulong)(int)record->Host;
@@ -159,8 +162,8 @@ public sealed unsafe partial class Cpu
         return true;
     }
 
-    /// <summary>A check failed: the slot is filled if direct access is possible. Otherwise an access that stands for itself is
-    /// interpreted or faults, and a group is taken apart.</summary>
+    /// <summary>A check failed: the slot is filled if direct access is possible. Otherwise an access that stands for
+    /// itself is interpreted or faults, and a group is taken apart.</summary>
     bool Refill(ExitRecord* record, ulong rip)
     {
         ulong tagged = _jit->ExitValue, linear = Untag(tagged), page = linear & ~PageMask;
@@ -180,7 +183,8 @@ public sealed unsafe partial class Cpu
                 }
             }
             // An operand of 16 bytes and more may have to be aligned, and #GP goes before #PF: the interpreter knows.
-            else if (record->IsSimple == 1 && IsCanonical(linear) && (record->Limit > PageSize - 16 || (linear & (ulong)(PageSize - 1 - record->Limit)) == 0))
+            else if (record->IsSimple == 1 && IsCanonical(linear)
+                && (record->Limit > PageSize - 16 || (linear & (ulong)(PageSize - 1 - record->Limit)) == 0))
             {
                 UnpackState(rip);
                 State->Cr2 = linear;
@@ -191,7 +195,8 @@ public sealed unsafe partial class Cpu
         return TakeApart(record, rip);
     }
 
-    /// <summary>What direct access cannot do: the interpreter runs the instruction, or the group's accesses are checked one by one.</summary>
+    /// <summary>What direct access cannot do: the interpreter runs the instruction, or the group's accesses are checked
+    /// one by one.</summary>
     bool TakeApart(ExitRecord* record, ulong rip)
     {
         UnpackState(rip);
@@ -209,8 +214,8 @@ public sealed unsafe partial class Cpu
         return true;
     }
 
-    /// <summary>A string instruction's next element is not in the TLB: it goes on if direct access is possible once it is. Its
-    /// registers say what is done, as for faults and for the interpreter.</summary>
+    /// <summary>A string instruction's next element is not in the TLB: it goes on if direct access is possible once it
+    /// is. Its registers say what is done, as for faults and for the interpreter.</summary>
     bool RefillString(ExitRecord* record, ulong rip)
     {
         ulong linear = _jit->ExitValue;
@@ -264,7 +269,8 @@ public sealed unsafe partial class Cpu
     /// <summary>By record: all sites' misses until it had missed as often as it is let, last time.</summary>
     readonly Dictionary<nint, ulong> _missed = [];
 
-    /// <summary>A site that finds another page each time is translated anew. False: the block cannot even be finished.</summary>
+    /// <summary>A site that finds another page each time is translated anew. False: the block cannot even be
+    /// finished.</summary>
     bool LetRoam(ExitRecord* record, ulong rip)
     {
         Translation* block = record->Owner;
@@ -282,8 +288,9 @@ public sealed unsafe partial class Cpu
     /// <summary>Where the instruction of a failed check is in host memory.</summary>
     static byte* SiteOf(ExitRecord* record) => record->Owner->Host - record->Owner->Offset + record->Offset;
 
-    /// <summary>A miss costs little in a loop, where all of it is in the caches, and looking into the TLB costs each execution
-    /// some; a miss is dear among those of many other sites, so those are the ones that are spared it.</summary>
+    /// <summary>A miss costs little in a loop, where all of it is in the caches, and looking into the TLB costs each
+    /// execution some; a miss is dear among those of many other sites, so those are the ones that are spared
+    /// it.</summary>
     bool MissesOften(ExitRecord* record)
     {
         const ulong others = 32 * ExitRecord.MostMisses;
@@ -326,12 +333,14 @@ public sealed unsafe partial class Cpu
         const int x87 = 160;
         byte* area = _jit->X87Area;
         Buffer.MemoryCopy(State->Xsave.Bytes, area, x87, x87);
-        *(uint*)(area + XsaveArea.Mxcsr) = _jit->HostMxcsr;         // which FXRSTOR loads too; XMM registers are not C#'s across a call
+        // which FXRSTOR loads too; XMM registers are not C#'s across a call
+        *(uint*)(area + XsaveArea.Mxcsr) = _jit->HostMxcsr;
         ((delegate* unmanaged<void>)(nint)_engine!.Common.LoadX87)();
         _jit->X87Loaded = 1;
     }
 
-    /// <summary>And back, for instructions of the interpreter, and before the machine looks. The last instruction and operand are not kept.</summary>
+    /// <summary>And back, for instructions of the interpreter, and before the machine looks. The last instruction and
+    /// operand are not kept.</summary>
     void StoreX87()
     {
         const int pointers = 6, mxcsr = 24, registers = 32, end = 160;

@@ -6,8 +6,8 @@ using Qkvm.Host;
 namespace Qkvm.Accel.Tcg.Interpreter;
 using Engine = Qkvm.Accel.Tcg.Translator.Translator;
 
-/// <summary>The blocks translated for this vCPU. Keyed by the host address of their first byte and by mode; when memory for them
-/// is used up, all are forgotten.</summary>
+/// <summary>The blocks translated for this vCPU. Keyed by the host address of their first byte and by mode; when memory
+/// for them is used up, all are forgotten.</summary>
 public sealed unsafe partial class Cpu
 {
     const int TranslationBucketBits = 18, TranslationBuckets = 1 << TranslationBucketBits;
@@ -37,10 +37,13 @@ public sealed unsafe partial class Cpu
     public long Links { get; private set; }
     public long TlbMisses { get; private set; }
     public int Evictions => _forgets;
-    public TranslatorStatistics Statistics => new(Translations, _engine?.CodeUsed ?? 0, _region.CodeSize, _region.DataUsed, _region.DataSize, Evictions, Links,
+    public TranslatorStatistics Statistics =>
+        new(Translations, _engine?.CodeUsed ?? 0, _region.CodeSize, _region.DataUsed, _region.DataSize, Evictions,
+        Links,
         (long)_jit->FastMisses, TlbMisses);
 
-    /// <summary>Where code for this RIP is, entered with flags in memory; 0: it must be interpreted. May fault.</summary>
+    /// <summary>Where code for this RIP is, entered with flags in memory; 0: it must be interpreted. May
+    /// fault.</summary>
     uint FindCode(ulong rip)
     {
         Mode mode = CurrentMode();
@@ -95,7 +98,8 @@ public sealed unsafe partial class Cpu
     /// <summary>The linear address of an instruction.</summary>
     ulong LinearOf(ulong rip) => _is64Bit ? rip : (uint)(rip + _codeBase);
 
-    /// <summary>RIP at the start of this instruction's page, as <see cref="JitState.RipBase"/> has it. Outside 64-bit mode modulo 4 GiB.</summary>
+    /// <summary>RIP at the start of this instruction's page, as <see cref="JitState.RipBase"/> has it. Outside 64-bit
+    /// mode modulo 4 GiB.</summary>
     ulong RipBaseOf(ulong rip) => _is64Bit ? rip & ~PageMask : (uint)((LinearOf(rip) & ~PageMask) - _codeBase);
 
     Translation* Translate(ulong rip, TlbEntry* entry, Mode mode, uint key, uint ripBase)
@@ -110,8 +114,11 @@ public sealed unsafe partial class Cpu
             if (!_engine.Unit.EndsAtCrossing) return null;
             // What lies beyond CS.limit is not fetched: #GP, and no #PF of the next page.
             if (!_is64Bit && rip + (ulong)(PageSize - offset) > State->Cs.Limit) return null;
-            TlbEntry* next = Fill(Wrap((LinearOf(rip) & ~PageMask) + PageSize), false, State->Cpl == 3 ? TlbSet.UserFetch : TlbSet.SupervisorFetch, Seg.Cs);
-            if (next->Host == null || !PlanCrossing(mode, ripBase, offset, careful, page, next->Host, _code[Detail(next)->Map])) return null;
+            TlbEntry* next = Fill(Wrap((LinearOf(rip) & ~PageMask) + PageSize), false, State->Cpl == 3
+                ? TlbSet.UserFetch : TlbSet.SupervisorFetch, Seg.Cs);
+            if (next->Host == null
+                || !PlanCrossing(mode, ripBase, offset, careful, page, next->Host,
+                _code[Detail(next)->Map])) return null;
             second = (nuint)next->Host;
         }
         for (int attempt = 0; ; attempt++)
@@ -121,7 +128,8 @@ public sealed unsafe partial class Cpu
             {
                 (block->Key, block->Offset, block->RipBase, block->SecondPage) = (key, offset, ripBase, second);
                 block->Host = host;
-                (block->From, block->To) = ((ushort)_engine.Unit.From, (ushort)Math.Clamp(_engine.Unit.To, offset + 1, PageSize));
+                (block->From, block->To) =
+                    ((ushort)_engine.Unit.From, (ushort)Math.Clamp(_engine.Unit.To, offset + 1, PageSize));
                 if (_engine.Emit(block, mode, offset, (key & FlagsInMemory) != 0, careful))
                 {
                     Enlist(block, page);
@@ -146,11 +154,15 @@ public sealed unsafe partial class Cpu
     void Tell(Translation* block, ulong rip)
     {
         Unit unit = _engine!.Unit;
-        CodeTrace!.Decoded(rip, _codeSize * 8, new ReadOnlySpan<byte>(_engine.Page + block->Offset, unit.Count == 0 ? 0 : unit.Steps[unit.Count - 1].Next - block->Offset));
-        CodeTrace.Translated(rip, unit.Describe, block->Entry, new ReadOnlySpan<byte>((byte*)block->Entry, _engine.LengthOfLast));
+        CodeTrace!.Decoded(rip, _codeSize * 8,
+            new ReadOnlySpan<byte>(_engine.Page + block->Offset, unit.Count == 0 ? 0
+            : unit.Steps[unit.Count - 1].Next - block->Offset));
+        CodeTrace.Translated(rip, unit.Describe, block->Entry,
+            new ReadOnlySpan<byte>((byte*)block->Entry, _engine.LengthOfLast));
     }
 
-    /// <summary>Plans from what is in a page. The bytes are marked as code, then read again: a write in between is seen either way.</summary>
+    /// <summary>Plans from what is in a page. The bytes are marked as code, then read again: a write in between is seen
+    /// either way.</summary>
     void PlanPart(Mode mode, uint ripBase, int offset, bool careful, byte* page, CodeMap map)
     {
         Unit unit = _engine!.Unit;
@@ -162,10 +174,12 @@ public sealed unsafe partial class Cpu
             length = Math.Max(unit.To - unit.From, 1);
             MarkCode(map, page + unit.From, length);
         }
-        while (!new ReadOnlySpan<byte>(page + unit.From, length).SequenceEqual(new ReadOnlySpan<byte>(_engine.Page + unit.From, length)));
+        while (!new ReadOnlySpan<byte>(page + unit.From, length)
+            .SequenceEqual(new ReadOnlySpan<byte>(_engine.Page + unit.From, length)));
     }
 
-    /// <summary>Plans an instruction whose first bytes are in one page, the rest in another. False: it is longer than 15 bytes.</summary>
+    /// <summary>Plans an instruction whose first bytes are in one page, the rest in another. False: it is longer than
+    /// 15 bytes.</summary>
     bool PlanCrossing(Mode mode, uint ripBase, int offset, bool careful, byte* page, byte* next, CodeMap nextMap)
     {
         Unit unit = _engine!.Unit;
@@ -180,7 +194,8 @@ public sealed unsafe partial class Cpu
             MarkCode(nextMap, next, unit.Steps[0].Next - PageSize);
         }
         while (!new ReadOnlySpan<byte>(page + offset, first).SequenceEqual(new ReadOnlySpan<byte>(copy + offset, first))
-            || !new ReadOnlySpan<byte>(next, MaxInstruction).SequenceEqual(new ReadOnlySpan<byte>(copy + PageSize, MaxInstruction)));
+            || !new ReadOnlySpan<byte>(next, MaxInstruction)
+            .SequenceEqual(new ReadOnlySpan<byte>(copy + PageSize, MaxInstruction)));
         return true;
     }
 
@@ -194,7 +209,8 @@ public sealed unsafe partial class Cpu
         _translatedPages[(nuint)page] = (nint)block;
         if (block->SecondPage != 0)
         {
-            if (!_crossings.TryGetValue(block->SecondPage, out List<nint>? crossings)) _crossings.Add(block->SecondPage, crossings = []);
+            if (!_crossings.TryGetValue(block->SecondPage, out List<nint>? crossings))
+                _crossings.Add(block->SecondPage, crossings = []);
             crossings.Add((nint)block);
         }
         Translations++;
@@ -261,8 +277,10 @@ public sealed unsafe partial class Cpu
     void StartTranslator()
     {
         _translations = (Translation**)NativeMemory.AllocZeroed(TranslationBuckets, (nuint)sizeof(Translation*));
-        _jit->LowerAt = _lower = (uint*)NativeMemory.Alloc((nuint)(_region.DataSize / ExitRecord.SizeOf(ExitKind.Miss)), sizeof(uint));
-        _jit->UpperAt = _upper = (uint*)NativeMemory.Alloc((nuint)(_region.DataSize / ExitRecord.SizeOf(ExitKind.Miss)), sizeof(uint));
+        _jit->LowerAt = _lower = (uint*)NativeMemory.Alloc((nuint)(_region.DataSize / ExitRecord.SizeOf(ExitKind.Miss)),
+            sizeof(uint));
+        _jit->UpperAt = _upper = (uint*)NativeMemory.Alloc((nuint)(_region.DataSize / ExitRecord.SizeOf(ExitKind.Miss)),
+            sizeof(uint));
         _jit->StorePages = _region.Allocate(JitState.StorePagesCount, 64);
         _jit->HostMxcsr = 0x1F80;
         _jit->X87Area = _region.Allocate(512, 64);

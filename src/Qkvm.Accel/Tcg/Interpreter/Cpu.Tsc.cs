@@ -2,7 +2,8 @@ using Qkvm.Core.Time;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
 
-/// <summary>The time stamp counter: the host's monotonic clock, by default at 1 GHz, on all vCPUs the same until the guest writes it.</summary>
+/// <summary>The time stamp counter: the host's monotonic clock, by default at 1 GHz, on all vCPUs the same until the
+/// guest writes it.</summary>
 public sealed unsafe partial class Cpu
 {
     const ulong Nanoseconds = 1_000_000_000;
@@ -16,11 +17,13 @@ public sealed unsafe partial class Cpu
     ulong HostTsc() => HostTsc(HostNanoseconds());
 
     /// <summary>The counter, before the guest's offset, at a time of the host's clock.</summary>
-    ulong HostTsc(ulong nanoseconds) => TscHertz == Nanoseconds ? nanoseconds : (ulong)((UInt128)nanoseconds * TscHertz / Nanoseconds);
+    ulong HostTsc(ulong nanoseconds) => TscHertz == Nanoseconds ? nanoseconds
+        : (ulong)((UInt128)nanoseconds * TscHertz / Nanoseconds);
 
     static ulong HostNanoseconds() => (ulong)HostClock.Nanoseconds;
 
-    /// <summary>At power-on and reset. Deviation: a reset lets the counter go on, so that no vCPU is behind another.</summary>
+    /// <summary>At power-on and reset. Deviation: a reset lets the counter go on, so that no vCPU is behind
+    /// another.</summary>
     void ResetTsc() => (State->TscOffset, State->TscAdjust) = (0, 0);
 
     /// <summary>As WRMSR: TSC_ADJUST moves along. Intel SDM vol. 3, section 17.17.3.</summary>

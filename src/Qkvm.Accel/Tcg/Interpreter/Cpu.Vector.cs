@@ -2,7 +2,8 @@ using System.Runtime.CompilerServices;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
 
-/// <summary>What instructions on x87, MMX and vector registers share: whether they may run, and their memory operands.</summary>
+/// <summary>What instructions on x87, MMX and vector registers share: whether they may run, and their memory
+/// operands.</summary>
 public sealed unsafe partial class Cpu
 {
     const ushort X87Flags = 0x3F, X87Summary = 0x8080, X87Top = 0x3800;
@@ -10,29 +11,35 @@ public sealed unsafe partial class Cpu
     internal ref ushort X87Control => ref *(ushort*)(State->Xsave.Bytes + XsaveArea.Fcw);
     internal ref ushort X87Status => ref *(ushort*)(State->Xsave.Bytes + XsaveArea.Fsw);
 
-    /// <summary>SSE: #UD with CR0.EM or without CR4.OSFXSR, then #NM with CR0.TS. Intel SDM vol. 3, table 14-1.</summary>
+    /// <summary>SSE: #UD with CR0.EM or without CR4.OSFXSR, then #NM with CR0.TS. Intel SDM vol. 3, table
+    /// 14-1.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal void CheckSse()
     {
         CpuState* state = State;
-        if (((state->Cr0 & (Interpreter.Cr0.Em | Interpreter.Cr0.Ts)) | (~state->Cr4 & Cr4.Osfxsr)) != 0) throw SseFault();
+        if (((state->Cr0 & (Interpreter.Cr0.Em | Interpreter.Cr0.Ts)) | (~state->Cr4 & Cr4.Osfxsr)) != 0)
+            throw SseFault();
     }
 
     GuestFault SseFault() =>
-        (State->Cr0 & Interpreter.Cr0.Em) != 0 || (State->Cr4 & Cr4.Osfxsr) == 0 ? Ud() : Fault(Vector.DeviceNotAvailable);
+        (State->Cr0 & Interpreter.Cr0.Em) != 0 || (State->Cr4 & Cr4.Osfxsr) == 0 ? Ud()
+            : Fault(Vector.DeviceNotAvailable);
 
-    /// <summary>AVX: #UD unless protected mode, CR4.OSXSAVE and XCR0 enable it, then #NM. Intel SDM vol. 2, section 2.4.</summary>
+    /// <summary>AVX: #UD unless protected mode, CR4.OSXSAVE and XCR0 enable it, then #NM. Intel SDM vol. 2, section
+    /// 2.4.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal void CheckAvx()
     {
         const ulong SseAndAvx = 6;
         CpuState* state = State;
-        if ((state->Cr0 & (Interpreter.Cr0.Ts | Interpreter.Cr0.Pe)) != Interpreter.Cr0.Pe || (state->Cr4 & Cr4.Osxsave) == 0
+        if ((state->Cr0 & (Interpreter.Cr0.Ts | Interpreter.Cr0.Pe)) != Interpreter.Cr0.Pe
+            || (state->Cr4 & Cr4.Osxsave) == 0
             || (state->Xcr0 & SseAndAvx) != SseAndAvx || IsVirtual8086) throw AvxFault();
     }
 
     GuestFault AvxFault() =>
-        !IsProtected || IsVirtual8086 || (State->Cr4 & Cr4.Osxsave) == 0 || (State->Xcr0 & 6) != 6 ? Ud() : Fault(Vector.DeviceNotAvailable);
+        !IsProtected || IsVirtual8086 || (State->Cr4 & Cr4.Osxsave) == 0 || (State->Xcr0 & 6) != 6 ? Ud()
+            : Fault(Vector.DeviceNotAvailable);
 
     /// <summary>MMX: #UD with CR0.EM, #NM with CR0.TS, then what the x87 has pending.</summary>
     internal void CheckMmx()
@@ -72,7 +79,8 @@ public sealed unsafe partial class Cpu
         }
     }
 
-    /// <summary>The registers keep their numbers, and the area counts them from TOP: they change places in it.</summary>
+    /// <summary>The registers keep their numbers, and the area counts them from TOP: they change places in
+    /// it.</summary>
     internal void SetX87Top(int top)
     {
         const int registers = 8, size = 16;
@@ -116,7 +124,8 @@ public sealed unsafe partial class Cpu
         return scratch;
     }
 
-    /// <summary>Where the memory operand can be written later, without a fault; null: through <see cref="WriteVector"/>.</summary>
+    /// <summary>Where the memory operand can be written later, without a fault; null: through
+    /// <see cref="WriteVector"/>.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal byte* VectorTarget(Insn* i, ulong linear, int size)
     {
@@ -132,5 +141,6 @@ public sealed unsafe partial class Cpu
         return null;
     }
 
-    internal void WriteVector(ulong linear, byte* data, int size) => WriteBytes(linear, new ReadOnlySpan<byte>(data, size));
+    internal void WriteVector(ulong linear, byte* data, int size) =>
+        WriteBytes(linear, new ReadOnlySpan<byte>(data, size));
 }

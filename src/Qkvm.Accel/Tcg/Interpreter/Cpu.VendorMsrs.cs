@@ -34,31 +34,37 @@ public sealed unsafe partial class Cpu
     bool ReadVendorMsr(uint msr, out ulong value)
     {
         value = 0;
-        if (!TryFindVendorMsr(msr, out VendorMsr range, out int index) || range.Access == MsrAccess.WriteOnly) return false;
+        if (!TryFindVendorMsr(msr, out VendorMsr range, out int index) || range.Access == MsrAccess.WriteOnly)
+            return false;
         value = _vendorValues[index];
         return true;
     }
 
     bool WriteVendorMsr(uint msr, ulong value)
     {
-        if (!TryFindVendorMsr(msr, out VendorMsr range, out int index) || range.Access == MsrAccess.ReadOnly) return false;
-        if (msr is >= VendorMsrs.IntelCounter and < VendorMsrs.IntelCounter + VendorMsrs.IntelCounters) value = (ulong)(int)value; // vol. 3, section 18.2.5
+        if (!TryFindVendorMsr(msr, out VendorMsr range, out int index) || range.Access == MsrAccess.ReadOnly)
+            return false;
+        // vol. 3, section 18.2.5
+        if (msr is >= VendorMsrs.IntelCounter and < VendorMsrs.IntelCounter + VendorMsrs.IntelCounters)
+            value = (ulong)(int)value;
         _vendorValues[index] = _vendorValues[index] & ~range.Writable | value & range.Writable;
         return true;
     }
 
-    /// <summary>RDPMC's counters, or false for #GP. AMD has four of old; Intel's since the P6, and the Pentium with MMX, two.</summary>
+    /// <summary>RDPMC's counters, or false for #GP. AMD has four of old; Intel's since the P6, and the Pentium with
+    /// MMX, two.</summary>
     internal bool ReadCounter(uint number, out ulong value)
     {
         value = 0;
         (uint first, int count) = IsAmd ? (VendorMsrs.AmdCounter, VendorMsrs.AmdCounters)
-            : _cpuid.Model.Family == 5 ? (VendorMsrs.PentiumCounter, VendorMsrs.IntelCounters) : (VendorMsrs.IntelCounter, VendorMsrs.IntelCounters);
+            : _cpuid.Model.Family == 5 ? (VendorMsrs.PentiumCounter, VendorMsrs.IntelCounters)
+            : (VendorMsrs.IntelCounter, VendorMsrs.IntelCounters);
         return number < count && ReadVendorMsr(first + number, out value);
     }
 
-    /// <summary>Machine-check banks: CTL, STATUS, ADDR, MISC. Intel SDM vol. 3, section 15.3.2: STATUS, ADDR and MISC take zeros alone,
-    /// CTL all zeros or all ones but for bits that old kernels clear. AMD APM vol. 2, sections 9.3.2 and 9.5: STATUS takes anything
-    /// while HWCR says so, ADDR always; MISC without a counter reads as zero.</summary>
+    /// <summary>Machine-check banks: CTL, STATUS, ADDR, MISC. Intel SDM vol. 3, section 15.3.2: STATUS, ADDR and MISC
+    /// take zeros alone, CTL all zeros or all ones but for bits that old kernels clear. AMD APM vol. 2, sections 9.3.2
+    /// and 9.5: STATUS takes anything while HWCR says so, ADDR always; MISC without a counter reads as zero.</summary>
     bool WriteMcBank(uint register, ulong value)
     {
         const uint control = 0, status = 1, address = 2;
@@ -68,7 +74,8 @@ public sealed unsafe partial class Cpu
                 if (!IsAmd && value != 0 && value != ulong.MaxValue) return false;
                 break;
             case status:
-                if (value != 0 && !(IsAmd && ReadVendorMsr(Hwcr, out ulong hwcr) && (hwcr & McStatusWriteEnable) != 0)) return false;
+                if (value != 0 && !(IsAmd && ReadVendorMsr(Hwcr, out ulong hwcr) && (hwcr & McStatusWriteEnable) != 0))
+                    return false;
                 break;
             case address:
                 if (value != 0 && !IsAmd) return false;

@@ -38,21 +38,23 @@ public sealed unsafe partial class Cpu
 /// <summary>RFLAGS bits.</summary>
 public static class Rflags
 {
-    public const ulong Cf = 1, Pf = 4, Af = 0x10, Zf = 0x40, Sf = 0x80, Tf = 0x100, If = 0x200, Df = 0x400, Of = 0x800, Iopl = 0x3000,
-        Nt = 0x4000, Rf = 0x10000, Vm = 0x20000, Ac = 0x40000, Vif = 0x80000, Vip = 0x100000, Id = 0x200000,
-        Arithmetic = Cf | Pf | Af | Zf | Sf | Of;
+    public const ulong Cf = 1, Pf = 4, Af = 0x10, Zf = 0x40, Sf = 0x80, Tf = 0x100, If = 0x200, Df = 0x400, Of = 0x800,
+        Iopl = 0x3000, Nt = 0x4000, Rf = 0x10000, Vm = 0x20000, Ac = 0x40000, Vif = 0x80000, Vip = 0x100000,
+        Id = 0x200000, Arithmetic = Cf | Pf | Af | Zf | Sf | Of;
 }
 
 public static class Cr0
 {
-    public const ulong Pe = 1, Mp = 2, Em = 4, Ts = 8, Et = 0x10, Ne = 0x20, Wp = 0x10000, Am = 0x40000, Nw = 0x20000000, Cd = 0x40000000, Pg = 0x80000000;
+    public const ulong Pe = 1, Mp = 2, Em = 4, Ts = 8, Et = 0x10, Ne = 0x20, Wp = 0x10000, Am = 0x40000,
+        Nw = 0x20000000, Cd = 0x40000000, Pg = 0x80000000;
 }
 
 public static class Cr4
 {
-    public const ulong Vme = 1, Pvi = 2, Tsd = 4, De = 8, Pse = 0x10, Pae = 0x20, Mce = 0x40, Pge = 0x80, Pce = 0x100, Osfxsr = 0x200,
-        Osxmmexcpt = 0x400, Umip = 0x800, La57 = 0x1000, Vmxe = 0x2000, Fsgsbase = 0x10000, Pcide = 0x20000, Osxsave = 0x40000,
-        Smep = 0x100000, Smap = 0x200000, Pke = 0x400000, Cet = 0x800000, Pks = 0x1000000, LamSup = 0x10000000;
+    public const ulong Vme = 1, Pvi = 2, Tsd = 4, De = 8, Pse = 0x10, Pae = 0x20, Mce = 0x40, Pge = 0x80, Pce = 0x100,
+        Osfxsr = 0x200, Osxmmexcpt = 0x400, Umip = 0x800, La57 = 0x1000, Vmxe = 0x2000, Fsgsbase = 0x10000,
+        Pcide = 0x20000, Osxsave = 0x40000, Smep = 0x100000, Smap = 0x200000, Pke = 0x400000, Cet = 0x800000,
+        Pks = 0x1000000, LamSup = 0x10000000;
 }
 
 public static class Cr3

@@ -1,6 +1,7 @@
 namespace Qkvm.Accel.Tcg.Interpreter;
 
-/// <summary>A segment, system or gate descriptor as memory holds it. Intel SDM vol. 3, sections 3.4.5, 3.5, 5.8.3, 6.11 and
+/// <summary>A segment, system or gate descriptor as memory holds it. Intel SDM vol. 3, sections 3.4.5, 3.5, 5.8.3, 6.11
+/// and
 /// 6.14.1.</summary>
 /// <param name="low">The first eight bytes.</param>
 /// <param name="high">The next eight of the sixteen-byte forms, else 0.</param>
@@ -8,8 +9,8 @@ namespace Qkvm.Accel.Tcg.Interpreter;
 readonly struct Descriptor(ulong low, ulong high, ulong address)
 {
     // Types of system descriptors, table 3-2.
-    public const int Tss16 = 1, Ldt = 2, Tss16Busy = 3, CallGate16 = 4, TaskGate = 5, InterruptGate16 = 6, TrapGate16 = 7,
-        Tss32 = 9, Tss32Busy = 11, CallGate32 = 12, InterruptGate32 = 14, TrapGate32 = 15;
+    public const int Tss16 = 1, Ldt = 2, Tss16Busy = 3, CallGate16 = 4, TaskGate = 5, InterruptGate16 = 6,
+        TrapGate16 = 7, Tss32 = 9, Tss32Busy = 11, CallGate32 = 12, InterruptGate32 = 14, TrapGate32 = 15;
 
     /// <summary>Set in the type of a TSS while its task runs or is nested in.</summary>
     public const int Busy = 2;
@@ -57,11 +58,13 @@ readonly struct Descriptor(ulong low, ulong high, ulong address)
     /// <summary>How many parameters a call gate copies.</summary>
     public int Parameters => (int)(low >> 32) & 31;
 
-    /// <summary>Bits 12..8 of the last dword: zero in sixteen-byte descriptors, lest the upper half be taken for one.</summary>
+    /// <summary>Bits 12..8 of the last dword: zero in sixteen-byte descriptors, lest the upper half be taken for
+    /// one.</summary>
     public bool HasCleanUpperHalf => (high >> 40 & 0x1F) == 0;
 
     /// <summary>What LAR loads: type, DPL, P, AVL, L, D/B and G at their places in the second dword.</summary>
     public uint LoadedRights => (uint)(low >> 32) & 0x00F0FF00;
 
-    public Segment ToSegment(ushort selector) => new() { Base = Base, Limit = Limit, Access = Access, Selector = selector };
+    public Segment ToSegment(ushort selector) =>
+        new() { Base = Base, Limit = Limit, Access = Access, Selector = selector };
 }

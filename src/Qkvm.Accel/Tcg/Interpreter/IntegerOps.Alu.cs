@@ -212,7 +212,8 @@ static unsafe partial class IntegerOps
         T old;
         do
         {
-            cpu.State->FlagsCarries = carries;                      // ADC and SBB: the carry from before, if another CPU came first
+            // ADC and SBB: the carry from before, if another CPU came first
+            cpu.State->FlagsCarries = carries;
             old = atomic.Read();
         }
         while (!atomic.TryReplace(old, Width.Narrow<T>(TOp.Apply<T>(cpu.State, Width.Zero(old), b))));

@@ -3,8 +3,8 @@ using Iced.Intel;
 namespace Qkvm.Accel.Tcg.Interpreter;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
-/// <summary>XCHG XADD CMPXCHG CMPXCHG8B CMPXCHG16B. XCHG with memory is locked with or without the prefix; the others are
-/// done atomically only under LOCK, but the eight- and sixteen-byte ones always.</summary>
+/// <summary>XCHG XADD CMPXCHG CMPXCHG8B CMPXCHG16B. XCHG with memory is locked with or without the prefix; the others
+/// are done atomically only under LOCK, but the eight- and sixteen-byte ones always.</summary>
 static unsafe partial class IntegerOps
 {
     static void XchgReg<T>(Cpu cpu, Insn* i) where T : unmanaged

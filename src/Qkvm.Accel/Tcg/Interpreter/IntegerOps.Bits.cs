@@ -14,10 +14,17 @@ interface IBitOp
 /// <summary>BT BTS BTR BTC, BSF BSR TZCNT LZCNT POPCNT, CRC32, ADCX ADOX.</summary>
 static unsafe partial class IntegerOps
 {
-    readonly struct BitTest : IBitOp { public static bool Writes => false; public static ulong Apply(ulong value, ulong mask) => value; }
-    readonly struct BitSet : IBitOp { public static bool Writes => true; public static ulong Apply(ulong value, ulong mask) => value | mask; }
-    readonly struct BitReset : IBitOp { public static bool Writes => true; public static ulong Apply(ulong value, ulong mask) => value & ~mask; }
-    readonly struct BitComplement : IBitOp { public static bool Writes => true; public static ulong Apply(ulong value, ulong mask) => value ^ mask; }
+    readonly struct BitTest
+        : IBitOp { public static bool Writes => false; public static ulong Apply(ulong value, ulong mask) => value; }
+    readonly struct BitSet
+        : IBitOp { public static bool Writes => true;
+        public static ulong Apply(ulong value, ulong mask) => value | mask; }
+    readonly struct BitReset
+        : IBitOp { public static bool Writes => true;
+        public static ulong Apply(ulong value, ulong mask) => value & ~mask; }
+    readonly struct BitComplement
+        : IBitOp { public static bool Writes => true;
+        public static ulong Apply(ulong value, ulong mask) => value ^ mask; }
 
     static void BitReg<TOp, T>(Cpu cpu, Insn* i) where TOp : struct, IBitOp where T : unmanaged
     {
@@ -28,7 +35,8 @@ static unsafe partial class IntegerOps
         cpu.SetCarry((value >> bit & 1) != 0);
     }
 
-    /// <summary>A register as bit number is signed and reaches beyond the operand: SDM vol. 2, "Bit(BitBase, BitOffset)".</summary>
+    /// <summary>A register as bit number is signed and reaches beyond the operand: SDM vol. 2, "Bit(BitBase,
+    /// BitOffset)".</summary>
     static void BitMem<TOp, T>(Cpu cpu, Insn* i) where TOp : struct, IBitOp where T : unmanaged
     {
         ulong offset = cpu.EffectiveOffset(i), index = i->Immediate;
@@ -125,23 +133,31 @@ static unsafe partial class IntegerOps
 
     static void Adcx<T>(Cpu cpu, Insn* i) where T : unmanaged
     {
-        ulong b = Width.Zero(Operand<T>(cpu, i, 1)), a = Width.Zero(cpu.GetReg<T>(i->Reg0)), result = a + b + (cpu.Carry ? 1UL : 0);
+        ulong b = Width.Zero(Operand<T>(cpu, i, 1)), a = Width.Zero(cpu.GetReg<T>(i->Reg0)),
+            result = a + b + (cpu.Carry ? 1UL : 0);
         cpu.SetReg(i->Reg0, Width.Narrow<T>(result));
         cpu.SetCarry(Width.ToTop<T>(a & b | (a | b) & ~result) >> 63 != 0);
     }
 
     static void Adox<T>(Cpu cpu, Insn* i) where T : unmanaged
     {
-        ulong b = Width.Zero(Operand<T>(cpu, i, 1)), a = Width.Zero(cpu.GetReg<T>(i->Reg0)), result = a + b + (cpu.Overflow ? 1UL : 0);
+        ulong b = Width.Zero(Operand<T>(cpu, i, 1)), a = Width.Zero(cpu.GetReg<T>(i->Reg0)),
+            result = a + b + (cpu.Overflow ? 1UL : 0);
         cpu.SetReg(i->Reg0, Width.Narrow<T>(result));
-        LazyFlags.KeepOthers(cpu.State, LazyFlags.Carries(cpu.State->FlagsCarries >> 63, Width.ToTop<T>(a & b | (a | b) & ~result) >> 63));
+        LazyFlags.KeepOthers(cpu.State,
+            LazyFlags.Carries(cpu.State->FlagsCarries >> 63, Width.ToTop<T>(a & b | (a | b) & ~result) >> 63));
     }
 
-    static Handler SelectBsf(in Instruction x) => Size(in x) switch { 2 => &Bsf<ushort>, 4 => &Bsf<uint>, _ => &Bsf<ulong> };
-    static Handler SelectBsr(in Instruction x) => Size(in x) switch { 2 => &Bsr<ushort>, 4 => &Bsr<uint>, _ => &Bsr<ulong> };
-    static Handler SelectTzcnt(in Instruction x) => Size(in x) switch { 2 => &Tzcnt<ushort>, 4 => &Tzcnt<uint>, _ => &Tzcnt<ulong> };
-    static Handler SelectLzcnt(in Instruction x) => Size(in x) switch { 2 => &Lzcnt<ushort>, 4 => &Lzcnt<uint>, _ => &Lzcnt<ulong> };
-    static Handler SelectPopcnt(in Instruction x) => Size(in x) switch { 2 => &Popcnt<ushort>, 4 => &Popcnt<uint>, _ => &Popcnt<ulong> };
+    static Handler SelectBsf(in Instruction x) =>
+        Size(in x) switch { 2 => &Bsf<ushort>, 4 => &Bsf<uint>, _ => &Bsf<ulong> };
+    static Handler SelectBsr(in Instruction x) =>
+        Size(in x) switch { 2 => &Bsr<ushort>, 4 => &Bsr<uint>, _ => &Bsr<ulong> };
+    static Handler SelectTzcnt(in Instruction x) =>
+        Size(in x) switch { 2 => &Tzcnt<ushort>, 4 => &Tzcnt<uint>, _ => &Tzcnt<ulong> };
+    static Handler SelectLzcnt(in Instruction x) =>
+        Size(in x) switch { 2 => &Lzcnt<ushort>, 4 => &Lzcnt<uint>, _ => &Lzcnt<ulong> };
+    static Handler SelectPopcnt(in Instruction x) =>
+        Size(in x) switch { 2 => &Popcnt<ushort>, 4 => &Popcnt<uint>, _ => &Popcnt<ulong> };
     static Handler SelectAdcx(in Instruction x) => Size(in x) == 4 ? &Adcx<uint> : &Adcx<ulong>;
     static Handler SelectAdox(in Instruction x) => Size(in x) == 4 ? &Adox<uint> : &Adox<ulong>;
 

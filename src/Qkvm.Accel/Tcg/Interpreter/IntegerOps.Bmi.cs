@@ -4,14 +4,15 @@ using Iced.Intel;
 namespace Qkvm.Accel.Tcg.Interpreter;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
-/// <summary>An operation of BMI1 or BMI2 on two sources. Each sets the flags it defines; PF and AF are undefined.</summary>
+/// <summary>An operation of BMI1 or BMI2 on two sources. Each sets the flags it defines; PF and AF are
+/// undefined.</summary>
 interface IBmi
 {
     static abstract unsafe ulong Apply<T>(CpuState* s, ulong a, ulong b) where T : unmanaged;
 }
 
-/// <summary>BMI1 and BMI2: ANDN BEXTR BLSI BLSMSK BLSR BZHI MULX PDEP PEXT RORX SARX SHLX SHRX. Being VEX-encoded they are
-/// invalid in real and virtual-8086 mode.</summary>
+/// <summary>BMI1 and BMI2: ANDN BEXTR BLSI BLSMSK BLSR BZHI MULX PDEP PEXT RORX SARX SHLX SHRX. Being VEX-encoded they
+/// are invalid in real and virtual-8086 mode.</summary>
 static unsafe partial class IntegerOps
 {
     readonly struct Andn : IBmi
@@ -31,17 +32,20 @@ static unsafe partial class IntegerOps
 
     readonly struct Blsi : IBmi
     {
-        public static ulong Apply<T>(CpuState* s, ulong a, ulong b) where T : unmanaged => Flagged<T>(s, b & (0 - b), b != 0);
+        public static ulong Apply<T>(CpuState* s, ulong a, ulong b) where T
+            : unmanaged => Flagged<T>(s, b & (0 - b), b != 0);
     }
 
     readonly struct Blsmsk : IBmi
     {
-        public static ulong Apply<T>(CpuState* s, ulong a, ulong b) where T : unmanaged => Flagged<T>(s, b ^ (b - 1), b == 0);
+        public static ulong Apply<T>(CpuState* s, ulong a, ulong b) where T
+            : unmanaged => Flagged<T>(s, b ^ (b - 1), b == 0);
     }
 
     readonly struct Blsr : IBmi
     {
-        public static ulong Apply<T>(CpuState* s, ulong a, ulong b) where T : unmanaged => Flagged<T>(s, b & (b - 1), b == 0);
+        public static ulong Apply<T>(CpuState* s, ulong a, ulong b) where T
+            : unmanaged => Flagged<T>(s, b & (b - 1), b == 0);
     }
 
     readonly struct Bzhi : IBmi
@@ -54,7 +58,8 @@ static unsafe partial class IntegerOps
         }
     }
 
-    /// <summary>Bit by bit: .NET's own intrinsic exists only where code is compiled on the machine it runs on.</summary>
+    /// <summary>Bit by bit: .NET's own intrinsic exists only where code is compiled on the machine it runs
+    /// on.</summary>
     readonly struct Pdep : IBmi
     {
         public static ulong Apply<T>(CpuState* s, ulong a, ulong b) where T : unmanaged
@@ -83,12 +88,14 @@ static unsafe partial class IntegerOps
 
     readonly struct Shlx : IBmi
     {
-        public static ulong Apply<T>(CpuState* s, ulong a, ulong b) where T : unmanaged => a << ((int)b & CountMask<T>());
+        public static ulong Apply<T>(CpuState* s, ulong a, ulong b) where T
+            : unmanaged => a << ((int)b & CountMask<T>());
     }
 
     readonly struct Shrx : IBmi
     {
-        public static ulong Apply<T>(CpuState* s, ulong a, ulong b) where T : unmanaged => a >> ((int)b & CountMask<T>());
+        public static ulong Apply<T>(CpuState* s, ulong a, ulong b) where T
+            : unmanaged => a >> ((int)b & CountMask<T>());
     }
 
     readonly struct Rorx : IBmi
@@ -108,12 +115,14 @@ static unsafe partial class IntegerOps
         if (!cpu.IsProtected || cpu.IsVirtual8086) throw cpu.Ud();
     }
 
-    /// <summary>Destination, first source, second source or immediate; the memory operand may be either source.</summary>
+    /// <summary>Destination, first source, second source or immediate; the memory operand may be either
+    /// source.</summary>
     static void Bmi3<TOp, T>(Cpu cpu, Insn* i) where TOp : struct, IBmi where T : unmanaged
     {
         RequireVex(cpu);
         ulong a = Width.Zero(Operand<T>(cpu, i, 1));
-        ulong b = i->MemoryOperand == 2 || i->Reg2 != Insn.NoRegister ? Width.Zero(Operand<T>(cpu, i, 2)) : i->Immediate;
+        ulong b = i->MemoryOperand == 2 || i->Reg2 != Insn.NoRegister ? Width.Zero(Operand<T>(cpu, i, 2))
+            : i->Immediate;
         cpu.SetReg(i->Reg0, Width.Narrow<T>(TOp.Apply<T>(cpu.State, a, b)));
     }
 
@@ -124,7 +133,8 @@ static unsafe partial class IntegerOps
         cpu.SetReg(i->Reg0, Width.Narrow<T>(TOp.Apply<T>(cpu.State, 0, Width.Zero(Operand<T>(cpu, i, 1)))));
     }
 
-    /// <summary>High half to the first operand, low half to the second; the high one wins where they are the same.</summary>
+    /// <summary>High half to the first operand, low half to the second; the high one wins where they are the
+    /// same.</summary>
     static void Mulx<T>(Cpu cpu, Insn* i) where T : unmanaged
     {
         RequireVex(cpu);
@@ -134,7 +144,9 @@ static unsafe partial class IntegerOps
         cpu.SetReg(i->Reg0, Width.Narrow<T>(high));
     }
 
-    static Handler SelectBmi3<TOp>(in Instruction x) where TOp : struct, IBmi => Size(in x) == 4 ? &Bmi3<TOp, uint> : &Bmi3<TOp, ulong>;
-    static Handler SelectBmi1<TOp>(in Instruction x) where TOp : struct, IBmi => Size(in x) == 4 ? &BmiOne<TOp, uint> : &BmiOne<TOp, ulong>;
+    static Handler SelectBmi3<TOp>(in Instruction x) where TOp : struct, IBmi => Size(in x) == 4 ? &Bmi3<TOp, uint>
+        : &Bmi3<TOp, ulong>;
+    static Handler SelectBmi1<TOp>(in Instruction x) where TOp : struct, IBmi => Size(in x) == 4 ? &BmiOne<TOp, uint>
+        : &BmiOne<TOp, ulong>;
     static Handler SelectMulx(in Instruction x) => Size(in x) == 4 ? &Mulx<uint> : &Mulx<ulong>;
 }

@@ -21,7 +21,8 @@ static unsafe partial class IntegerOps
     }
 
     static void Call<T>(Cpu cpu, Insn* i) where T : unmanaged => CallTo<T>(cpu, i, Target<T>(cpu, i));
-    static void CallReg<T>(Cpu cpu, Insn* i) where T : unmanaged => CallTo<T>(cpu, i, Width.Zero(cpu.GetReg<T>(i->Reg0)));
+    static void CallReg<T>(Cpu cpu, Insn* i) where T
+        : unmanaged => CallTo<T>(cpu, i, Width.Zero(cpu.GetReg<T>(i->Reg0)));
     static void CallMem<T>(Cpu cpu, Insn* i) where T : unmanaged => CallTo<T>(cpu, i, Width.Zero(cpu.Load<T>(i)));
 
     /// <summary>A bad target is found before the return address is pushed.</summary>
@@ -56,9 +57,12 @@ static unsafe partial class IntegerOps
     }
 
     /// <summary>Counter of the address size TCount; the jump may fault, so it comes before the count.</summary>
-    static void Loop<TCount, T>(Cpu cpu, Insn* i) where TCount : unmanaged where T : unmanaged => LoopWhile<TCount, T>(cpu, i, true);
-    static void LoopE<TCount, T>(Cpu cpu, Insn* i) where TCount : unmanaged where T : unmanaged => LoopWhile<TCount, T>(cpu, i, cpu.Zero);
-    static void LoopNe<TCount, T>(Cpu cpu, Insn* i) where TCount : unmanaged where T : unmanaged => LoopWhile<TCount, T>(cpu, i, !cpu.Zero);
+    static void Loop<TCount, T>(Cpu cpu, Insn* i) where TCount : unmanaged where T
+        : unmanaged => LoopWhile<TCount, T>(cpu, i, true);
+    static void LoopE<TCount, T>(Cpu cpu, Insn* i) where TCount : unmanaged where T
+        : unmanaged => LoopWhile<TCount, T>(cpu, i, cpu.Zero);
+    static void LoopNe<TCount, T>(Cpu cpu, Insn* i) where TCount : unmanaged where T
+        : unmanaged => LoopWhile<TCount, T>(cpu, i, !cpu.Zero);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     static void LoopWhile<TCount, T>(Cpu cpu, Insn* i, bool condition) where TCount : unmanaged where T : unmanaged
@@ -77,11 +81,13 @@ static unsafe partial class IntegerOps
     {
         switch (x.Op0Kind)
         {
-            case OpKind.Register: return Size(in x) switch { 2 => &JumpReg<ushort>, 4 => &JumpReg<uint>, _ => &JumpReg<ulong> };
+            case OpKind.Register: return Size(in x)
+                switch { 2 => &JumpReg<ushort>, 4 => &JumpReg<uint>, _ => &JumpReg<ulong> };
             case OpKind.Memory:
                 if (x.Code is not (Code.Jmp_rm16 or Code.Jmp_rm32 or Code.Jmp_rm64)) return null;
                 return Size(in x) switch { 2 => &JumpMem<ushort>, 4 => &JumpMem<uint>, _ => &JumpMem<ulong> };
-            default: return BranchSize(in x, i) switch { 0 => null, 2 => &Jump<ushort>, 4 => &Jump<uint>, _ => &Jump<ulong> };
+            default: return BranchSize(in x, i)
+                switch { 0 => null, 2 => &Jump<ushort>, 4 => &Jump<uint>, _ => &Jump<ulong> };
         }
     }
 
@@ -89,11 +95,13 @@ static unsafe partial class IntegerOps
     {
         switch (x.Op0Kind)
         {
-            case OpKind.Register: return Size(in x) switch { 2 => &CallReg<ushort>, 4 => &CallReg<uint>, _ => &CallReg<ulong> };
+            case OpKind.Register: return Size(in x)
+                switch { 2 => &CallReg<ushort>, 4 => &CallReg<uint>, _ => &CallReg<ulong> };
             case OpKind.Memory:
                 if (x.Code is not (Code.Call_rm16 or Code.Call_rm32 or Code.Call_rm64)) return null;
                 return Size(in x) switch { 2 => &CallMem<ushort>, 4 => &CallMem<uint>, _ => &CallMem<ulong> };
-            default: return BranchSize(in x, i) switch { 0 => null, 2 => &Call<ushort>, 4 => &Call<uint>, _ => &Call<ulong> };
+            default: return BranchSize(in x, i)
+                switch { 0 => null, 2 => &Call<ushort>, 4 => &Call<uint>, _ => &Call<ulong> };
         }
     }
 
@@ -151,7 +159,8 @@ static unsafe partial class IntegerOps
     /// <summary>Size of a relative branch's target, 0 if it is none; sets <see cref="Insn.Extra"/>.</summary>
     static int BranchSize(in Instruction x, Insn* i)
     {
-        int size = x.Op0Kind switch { OpKind.NearBranch16 => 2, OpKind.NearBranch32 => 4, OpKind.NearBranch64 => 8, _ => 0 };
+        int size = x.Op0Kind switch { OpKind.NearBranch16 => 2, OpKind.NearBranch32 => 4, OpKind.NearBranch64 => 8,
+            _ => 0 };
         if (size != 0) i->Extra = i->Immediate + i->Length;        // a far one's selector stays
         return size;
     }

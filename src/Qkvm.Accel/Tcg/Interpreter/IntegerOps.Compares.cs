@@ -3,7 +3,8 @@ using Iced.Intel;
 namespace Qkvm.Accel.Tcg.Interpreter;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
-/// <summary>CMPS and SCAS with and without REPE and REPNE. A fault in mid-string leaves the flags from before.</summary>
+/// <summary>CMPS and SCAS with and without REPE and REPNE. A fault in mid-string leaves the flags from
+/// before.</summary>
 static unsafe partial class IntegerOps
 {
     static void Cmps<T>(Cpu cpu, Insn* i) where T : unmanaged
@@ -84,7 +85,8 @@ static unsafe partial class IntegerOps
         }
     }
 
-    /// <summary>Moves SI and DI beyond the first difference in the pages at hand, or to their end: how many elements, 0 if not in RAM.</summary>
+    /// <summary>Moves SI and DI beyond the first difference in the pages at hand, or to their end: how many elements, 0
+    /// if not in RAM.</summary>
     static int SkipEqual<T>(Cpu cpu, Insn* i, ulong count) where T : unmanaged, IEquatable<T>
     {
         int size = i->AddressSize;
@@ -92,7 +94,8 @@ static unsafe partial class IntegerOps
         if (fit == 0) return 0;
         fit = cpu.Run<T>(Seg.Es, cpu.GetSized(Di, size), (ulong)fit, size, false, out ulong second);
         if (fit == 0) return 0;
-        byte* a = cpu.TryHost(first, fit * sizeof(T), false), b = a == null ? null : cpu.TryHost(second, fit * sizeof(T), false);
+        byte* a = cpu.TryHost(first, fit * sizeof(T), false), b = a == null ? null
+            : cpu.TryHost(second, fit * sizeof(T), false);
         if (b == null) return 0;
         int equal = new Span<T>(a, fit).CommonPrefixLength(new ReadOnlySpan<T>(b, fit));
         int done = Math.Min(equal + 1, fit);
@@ -122,6 +125,8 @@ static unsafe partial class IntegerOps
         return i->AddressSize == 8 ? offset : i->AddressSize == 4 ? (uint)offset : (ushort)offset;
     }
 
-    static Handler SelectCmps<T>(in Instruction x) where T : unmanaged, IEquatable<T> => IsRepeated(in x) ? &RepCmps<T> : &Cmps<T>;
-    static Handler SelectScas<T>(in Instruction x) where T : unmanaged, IEquatable<T> => IsRepeated(in x) ? &RepScas<T> : &Scas<T>;
+    static Handler SelectCmps<T>(in Instruction x) where T : unmanaged, IEquatable<T> => IsRepeated(in x) ? &RepCmps<T>
+        : &Cmps<T>;
+    static Handler SelectScas<T>(in Instruction x) where T : unmanaged, IEquatable<T> => IsRepeated(in x) ? &RepScas<T>
+        : &Scas<T>;
 }

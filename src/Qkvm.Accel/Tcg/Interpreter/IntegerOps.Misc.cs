@@ -27,7 +27,8 @@ static unsafe partial class IntegerOps
 
     static void Salc(Cpu cpu, Insn* i) => cpu.SetReg(0, (byte)(cpu.Carry ? 0xFF : 0));
 
-    /// <summary>RDRAND and RDSEED: the host's random numbers; CF says that there was one, the other flags are clear.</summary>
+    /// <summary>RDRAND and RDSEED: the host's random numbers; CF says that there was one, the other flags are
+    /// clear.</summary>
     static void Random<T>(Cpu cpu, Insn* i) where T : unmanaged
     {
         T value;

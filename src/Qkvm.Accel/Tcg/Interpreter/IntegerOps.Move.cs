@@ -9,7 +9,8 @@ using unsafe Handler = delegate*<Cpu, Insn*, void>;
 static unsafe partial class IntegerOps
 {
     static void MovRegReg<T>(Cpu cpu, Insn* i) where T : unmanaged => cpu.SetReg(i->Reg0, cpu.GetReg<T>(i->Reg1));
-    static void MovRegImm<T>(Cpu cpu, Insn* i) where T : unmanaged => cpu.SetReg(i->Reg0, Width.Narrow<T>(i->Immediate));
+    static void MovRegImm<T>(Cpu cpu, Insn* i) where T
+        : unmanaged => cpu.SetReg(i->Reg0, Width.Narrow<T>(i->Immediate));
     static void MovRegMem<T>(Cpu cpu, Insn* i) where T : unmanaged => cpu.SetReg(i->Reg0, cpu.Load<T>(i));
     static void MovMemReg<T>(Cpu cpu, Insn* i) where T : unmanaged => cpu.Store(i, cpu.GetReg<T>(i->Reg1));
     static void MovMemImm<T>(Cpu cpu, Insn* i) where T : unmanaged => cpu.Store(i, Width.Narrow<T>(i->Immediate));
@@ -32,7 +33,8 @@ static unsafe partial class IntegerOps
         gpr[i->Reg0] = gpr[i->Base] + (gpr[i->Index] << i->Shift) + (ulong)i->Displacement;
     }
 
-    static void Lea<T>(Cpu cpu, Insn* i) where T : unmanaged => cpu.SetReg(i->Reg0, Width.Narrow<T>(cpu.EffectiveOffset(i)));
+    static void Lea<T>(Cpu cpu, Insn* i) where T
+        : unmanaged => cpu.SetReg(i->Reg0, Width.Narrow<T>(cpu.EffectiveOffset(i)));
 
     /// <summary>A false condition still clears the upper half of a 32-bit destination.</summary>
     static void CmovReg<TIf, T>(Cpu cpu, Insn* i) where TIf : struct, ICondition where T : unmanaged =>
@@ -44,8 +46,10 @@ static unsafe partial class IntegerOps
         cpu.SetReg(i->Reg0, TIf.Holds(cpu) ? value : cpu.GetReg<T>(i->Reg0));
     }
 
-    static void SetReg<TIf>(Cpu cpu, Insn* i) where TIf : struct, ICondition => cpu.SetReg(i->Reg0, TIf.Holds(cpu) ? (byte)1 : (byte)0);
-    static void SetMem<TIf>(Cpu cpu, Insn* i) where TIf : struct, ICondition => cpu.Store(i, TIf.Holds(cpu) ? (byte)1 : (byte)0);
+    static void SetReg<TIf>(Cpu cpu, Insn* i) where TIf
+        : struct, ICondition => cpu.SetReg(i->Reg0, TIf.Holds(cpu) ? (byte)1 : (byte)0);
+    static void SetMem<TIf>(Cpu cpu, Insn* i) where TIf
+        : struct, ICondition => cpu.Store(i, TIf.Holds(cpu) ? (byte)1 : (byte)0);
 
     static T Swap<T>(T value) where T : unmanaged => sizeof(T) switch
     {
@@ -72,7 +76,8 @@ static unsafe partial class IntegerOps
     {
         OpKind to = x.Op0Kind, from = x.Op1Kind;
         // Moves of segment, control and debug registers are the system group's.
-        if (to == OpKind.Register && !x.Op0Register.IsGPR() || from == OpKind.Register && !x.Op1Register.IsGPR()) return null;
+        if (to == OpKind.Register && !x.Op0Register.IsGPR() || from == OpKind.Register && !x.Op1Register.IsGPR())
+            return null;
         return Size(in x) switch
         {
             1 => MovForm<byte>(in x, i),
@@ -94,7 +99,8 @@ static unsafe partial class IntegerOps
 
     static Handler SelectMovzx(in Instruction x)
     {
-        bool memory = x.Op1Kind == OpKind.Memory, fromByte = x.Code is Code.Movzx_r16_rm8 or Code.Movzx_r32_rm8 or Code.Movzx_r64_rm8;
+        bool memory = x.Op1Kind == OpKind.Memory,
+            fromByte = x.Code is Code.Movzx_r16_rm8 or Code.Movzx_r32_rm8 or Code.Movzx_r64_rm8;
         return (Size(in x), fromByte) switch
         {
             (2, true) => memory ? &MovzxMem<ushort, byte> : &MovzxReg<ushort, byte>,
@@ -114,7 +120,8 @@ static unsafe partial class IntegerOps
             Code.Movsx_r16_rm8 => memory ? &MovsxMem<ushort, byte> : &MovsxReg<ushort, byte>,
             Code.Movsx_r32_rm8 => memory ? &MovsxMem<uint, byte> : &MovsxReg<uint, byte>,
             Code.Movsx_r64_rm8 => memory ? &MovsxMem<ulong, byte> : &MovsxReg<ulong, byte>,
-            Code.Movsx_r16_rm16 or Code.Movsxd_r16_rm16 => memory ? &MovsxMem<ushort, ushort> : &MovsxReg<ushort, ushort>,
+            Code.Movsx_r16_rm16 or Code.Movsxd_r16_rm16 => memory ? &MovsxMem<ushort, ushort>
+                : &MovsxReg<ushort, ushort>,
             Code.Movsx_r32_rm16 => memory ? &MovsxMem<uint, ushort> : &MovsxReg<uint, ushort>,
             Code.Movsx_r64_rm16 => memory ? &MovsxMem<ulong, ushort> : &MovsxReg<ulong, ushort>,
             Code.Movsxd_r32_rm32 => memory ? &MovsxMem<uint, uint> : &MovsxReg<uint, uint>,
@@ -140,7 +147,8 @@ static unsafe partial class IntegerOps
         };
     }
 
-    static Handler SelectSet<TIf>(in Instruction x) where TIf : struct, ICondition => x.Op0Kind == OpKind.Memory ? &SetMem<TIf> : &SetReg<TIf>;
+    static Handler SelectSet<TIf>(in Instruction x) where TIf : struct, ICondition => x.Op0Kind == OpKind.Memory
+        ? &SetMem<TIf> : &SetReg<TIf>;
 
     static Handler SelectMovbe(in Instruction x)
     {
@@ -153,5 +161,6 @@ static unsafe partial class IntegerOps
         };
     }
 
-    static Handler SelectBswap(in Instruction x) => Size(in x) switch { 2 => &BswapWord, 4 => &Bswap<uint>, _ => &Bswap<ulong> };
+    static Handler SelectBswap(in Instruction x) =>
+        Size(in x) switch { 2 => &BswapWord, 4 => &Bswap<uint>, _ => &Bswap<ulong> };
 }

@@ -3,8 +3,8 @@ using Iced.Intel;
 namespace Qkvm.Accel.Tcg.Interpreter;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
-/// <summary>MUL IMUL DIV IDIV. Intel SDM vol. 2. Multiplications leave SF, ZF and PF of the low half, which are undefined;
-/// divisions leave all flags as they were.</summary>
+/// <summary>MUL IMUL DIV IDIV. Intel SDM vol. 2. Multiplications leave SF, ZF and PF of the low half, which are
+/// undefined; divisions leave all flags as they were.</summary>
 static unsafe partial class IntegerOps
 {
     static void Mul<T>(Cpu cpu, Insn* i) where T : unmanaged
@@ -18,7 +18,8 @@ static unsafe partial class IntegerOps
 
     static void ImulWide<T>(Cpu cpu, Insn* i) where T : unmanaged
     {
-        long b = (long)Width.Signed<T>(Width.Zero(Operand<T>(cpu, i, 0))), a = (long)Width.Signed<T>(Width.Zero(cpu.GetReg<T>(0)));
+        long b = (long)Width.Signed<T>(Width.Zero(Operand<T>(cpu, i, 0))),
+            a = (long)Width.Signed<T>(Width.Zero(cpu.GetReg<T>(0)));
         ulong low, high;
         bool overflow;
         if (sizeof(T) == 8)
@@ -51,7 +52,8 @@ static unsafe partial class IntegerOps
     static void ImulReg<T>(Cpu cpu, Insn* i) where T : unmanaged =>
         Imul<T>(cpu, i, Width.Zero(cpu.GetReg<T>(i->Reg0)), Width.Zero(Operand<T>(cpu, i, 1)));
 
-    static void ImulImm<T>(Cpu cpu, Insn* i) where T : unmanaged => Imul<T>(cpu, i, Width.Zero(Operand<T>(cpu, i, 1)), i->Immediate);
+    static void ImulImm<T>(Cpu cpu, Insn* i) where T
+        : unmanaged => Imul<T>(cpu, i, Width.Zero(Operand<T>(cpu, i, 1)), i->Immediate);
 
     static void Imul<T>(Cpu cpu, Insn* i, ulong first, ulong second) where T : unmanaged
     {
@@ -66,7 +68,8 @@ static unsafe partial class IntegerOps
     static void Div<T>(Cpu cpu, Insn* i) where T : unmanaged
     {
         ulong divisor = Width.Zero(Operand<T>(cpu, i, 0)), quotient, remainder;
-        ulong low = Width.Zero(cpu.GetReg<T>(0)), high = sizeof(T) == 1 ? cpu.Rax >> 8 & 0xFF : Width.Zero(cpu.GetReg<T>(2));
+        ulong low = Width.Zero(cpu.GetReg<T>(0)), high = sizeof(T) == 1 ? cpu.Rax >> 8 & 0xFF
+            : Width.Zero(cpu.GetReg<T>(2));
         if (divisor == 0 || high >= divisor) throw cpu.Fault(Vector.DivideError);
         if (sizeof(T) < 8)
         {
@@ -85,7 +88,8 @@ static unsafe partial class IntegerOps
         if (divisor == 0) throw cpu.Fault(Vector.DivideError);
         if (sizeof(T) < 8)
         {
-            ulong low = Width.Zero(cpu.GetReg<T>(0)), high = sizeof(T) == 1 ? cpu.Rax >> 8 & 0xFF : Width.Zero(cpu.GetReg<T>(2));
+            ulong low = Width.Zero(cpu.GetReg<T>(0)), high = sizeof(T) == 1 ? cpu.Rax >> 8 & 0xFF
+                : Width.Zero(cpu.GetReg<T>(2));
             long dividend = (long)(Width.Signed<T>(high) << (Width.Bits<T>() & 63) | low);
             if (divisor == -1 && dividend == long.MinValue) throw cpu.Fault(Vector.DivideError);
             (quotient, remainder) = Math.DivRem(dividend, divisor);
@@ -94,8 +98,10 @@ static unsafe partial class IntegerOps
         else
         {
             long low = (long)cpu.Rax, high = (long)cpu.Rdx;
-            if (high == low >> 63 && !(low == long.MinValue && divisor == -1)) (quotient, remainder) = Math.DivRem(low, divisor);
-            else if (!TryDivide(high, (ulong)low, divisor, out quotient, out remainder)) throw cpu.Fault(Vector.DivideError);
+            if (high == low >> 63 && !(low == long.MinValue && divisor == -1))
+                (quotient, remainder) = Math.DivRem(low, divisor);
+            else if (!TryDivide(high, (ulong)low, divisor, out quotient, out remainder))
+                throw cpu.Fault(Vector.DivideError);
         }
         SetQuotient<T>(cpu, (ulong)quotient, (ulong)remainder);
     }
@@ -142,7 +148,8 @@ static unsafe partial class IntegerOps
         int size = Size(in x);
         switch (x.OpCount)
         {
-            case 1: return size switch { 1 => &ImulWide<byte>, 2 => &ImulWide<ushort>, 4 => &ImulWide<uint>, _ => &ImulWide<ulong> };
+            case 1: return size switch { 1 => &ImulWide<byte>, 2 => &ImulWide<ushort>, 4 => &ImulWide<uint>,
+                _ => &ImulWide<ulong> };
             case 2: return size switch { 2 => &ImulReg<ushort>, 4 => &ImulReg<uint>, _ => &ImulReg<ulong> };
             default:
                 i->Immediate = x.GetImmediate(2);

@@ -10,8 +10,8 @@ interface IShift
     static abstract unsafe ulong Apply<T>(CpuState* s, ulong a, int count) where T : unmanaged;
 }
 
-/// <summary>SHL SHR SAR ROL ROR RCL RCR SHLD SHRD. Intel SDM vol. 2. OF for counts other than 1, which is undefined, is computed
-/// by the rule for 1 from the last step; AF is cleared.</summary>
+/// <summary>SHL SHR SAR ROL ROR RCL RCR SHLD SHRD. Intel SDM vol. 2. OF for counts other than 1, which is undefined, is
+/// computed by the rule for 1 from the last step; AF is cleared.</summary>
 static unsafe partial class IntegerOps
 {
     readonly struct Shl : IShift
@@ -54,7 +54,8 @@ static unsafe partial class IntegerOps
         public static ulong Apply<T>(CpuState* s, ulong a, int count) where T : unmanaged
         {
             int by = count & (Width.Bits<T>() - 1);
-            ulong result = sizeof(T) == 8 ? ulong.RotateLeft(a, by) : Width.Cut<T>(a << by | a >> (Width.Bits<T>() - by));
+            ulong result = sizeof(T) == 8 ? ulong.RotateLeft(a, by)
+                : Width.Cut<T>(a << by | a >> (Width.Bits<T>() - by));
             LazyFlags.KeepOthers(s, result << 63 | Width.ToTop<T>(result) >> 1 & LazyFlags.OverflowBit);
             return result;
         }
@@ -66,7 +67,8 @@ static unsafe partial class IntegerOps
         public static ulong Apply<T>(CpuState* s, ulong a, int count) where T : unmanaged
         {
             int by = count & (Width.Bits<T>() - 1);
-            ulong result = sizeof(T) == 8 ? ulong.RotateRight(a, by) : Width.Cut<T>(a >> by | a << (Width.Bits<T>() - by));
+            ulong result = sizeof(T) == 8 ? ulong.RotateRight(a, by)
+                : Width.Cut<T>(a >> by | a << (Width.Bits<T>() - by));
             LazyFlags.KeepOthers(s, Width.ToTop<T>(result) & (LazyFlags.CarryBit | LazyFlags.OverflowBit));
             return result;
         }
@@ -131,7 +133,8 @@ static unsafe partial class IntegerOps
     static int CountMask<T>() where T : unmanaged => sizeof(T) == 8 ? 63 : 31;
 
     static void ShiftRegImm<TOp, T>(Cpu cpu, Insn* i) where TOp : struct, IShift where T : unmanaged =>
-        cpu.SetReg(i->Reg0, Width.Narrow<T>(TOp.Apply<T>(cpu.State, Width.Zero(cpu.GetReg<T>(i->Reg0)), (int)i->Immediate)));
+        cpu.SetReg(i->Reg0,
+            Width.Narrow<T>(TOp.Apply<T>(cpu.State, Width.Zero(cpu.GetReg<T>(i->Reg0)), (int)i->Immediate)));
 
     static void ShiftRegCl<TOp, T>(Cpu cpu, Insn* i) where TOp : struct, IShift where T : unmanaged
     {
@@ -162,7 +165,8 @@ static unsafe partial class IntegerOps
             ulong result, carry;
             if (sizeof(T) == 2)
             {
-                // Counts above 16 are undefined; AMD's processors shift the source in once more, Intel's the destination.
+                // Counts above 16 are undefined; AMD's processors shift the source in once more, Intel's the
+                // destination.
                 ulong whole = a << 32 | b << 16 | b;
                 result = whole << count >> 32 & 0xFFFF;
                 carry = whole >> (48 - count) & 1;
@@ -217,7 +221,8 @@ static unsafe partial class IntegerOps
     static void DoubleMem<TOp, T>(Cpu cpu, Insn* i) where TOp : struct, IDoubleShift where T : unmanaged
     {
         int count = DoubleCount<T>(cpu, i);
-        ulong a = Width.Zero(cpu.LoadForWrite<T>(i, out byte* host, out ulong linear)), b = Width.Zero(cpu.GetReg<T>(i->Reg1));
+        ulong a = Width.Zero(cpu.LoadForWrite<T>(i, out byte* host, out ulong linear)),
+            b = Width.Zero(cpu.GetReg<T>(i->Reg1));
         cpu.StoreBack(i, host, linear, Width.Narrow<T>(count == 0 ? a : TOp.Apply<T>(cpu.State, a, b, count)));
     }
 

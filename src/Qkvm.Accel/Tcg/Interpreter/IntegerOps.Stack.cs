@@ -38,10 +38,12 @@ static unsafe partial class IntegerOps
         }
     }
 
-    /// <summary>From AX to DI, so that a page fault names the first that has no room: Intel SDM vol. 2, "PUSHA".</summary>
+    /// <summary>From AX to DI, so that a page fault names the first that has no room: Intel SDM vol. 2,
+    /// "PUSHA".</summary>
     static void Pusha<T>(Cpu cpu, Insn* i) where T : unmanaged
     {
-        for (byte register = 0; register < 8; register++) cpu.Poke((ulong)((register + 1) * sizeof(T)), cpu.GetReg<T>(register));
+        for (byte register = 0; register < 8; register++)
+            cpu.Poke((ulong)((register + 1) * sizeof(T)), cpu.GetReg<T>(register));
         cpu.StackPointer -= (ulong)(8 * sizeof(T));
     }
 
@@ -54,8 +56,8 @@ static unsafe partial class IntegerOps
             if (register != 4) cpu.SetReg(register, values[7 - register]);
     }
 
-    /// <summary>Intel SDM vol. 2, "ENTER": frame pointers of the enclosing levels are copied, and the page of the new top must be
-    /// writable, before a register changes.</summary>
+    /// <summary>Intel SDM vol. 2, "ENTER": frame pointers of the enclosing levels are copied, and the page of the new
+    /// top must be writable, before a register changes.</summary>
     static void Enter<T>(Cpu cpu, Insn* i) where T : unmanaged
     {
         ulong mask = cpu.StackMask, sp = cpu.Rsp - (ulong)sizeof(T) & mask;
@@ -107,7 +109,8 @@ static unsafe partial class IntegerOps
     static Handler SelectPop(in Instruction x)
     {
         int size = StackSize(in x);
-        if (x.Op0Kind == OpKind.Memory) return size switch { 2 => &PopMem<ushort>, 4 => &PopMem<uint>, _ => &PopMem<ulong> };
+        if (x.Op0Kind == OpKind.Memory)
+            return size switch { 2 => &PopMem<ushort>, 4 => &PopMem<uint>, _ => &PopMem<ulong> };
         if (!x.Op0Register.IsGPR()) return null;
         return size switch { 2 => &PopReg<ushort>, 4 => &PopReg<uint>, _ => &Pop64Reg };
     }
@@ -115,10 +118,12 @@ static unsafe partial class IntegerOps
     static Handler SelectEnter(in Instruction x, Insn* i)
     {
         (i->Immediate, i->Extra) = (x.Immediate16, x.Immediate8_2nd);
-        return x.Code switch { Code.Enterw_imm16_imm8 => &Enter<ushort>, Code.Enterd_imm16_imm8 => &Enter<uint>, _ => &Enter<ulong> };
+        return x.Code switch { Code.Enterw_imm16_imm8 => &Enter<ushort>, Code.Enterd_imm16_imm8 => &Enter<uint>,
+            _ => &Enter<ulong> };
     }
 
-    static Handler SelectLeave(in Instruction x) => x.Code switch { Code.Leavew => &Leave<ushort>, Code.Leaved => &Leave<uint>, _ => &Leave<ulong> };
+    static Handler SelectLeave(in Instruction x) =>
+        x.Code switch { Code.Leavew => &Leave<ushort>, Code.Leaved => &Leave<uint>, _ => &Leave<ulong> };
 
     /// <summary>Bytes one PUSH or POP moves.</summary>
     static int StackSize(in Instruction x) => Math.Abs(x.StackPointerIncrement);

@@ -3,8 +3,9 @@ using Iced.Intel;
 namespace Qkvm.Accel.Tcg.Interpreter;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
-/// <summary>MOVS STOS LODS with and without REP. Intel SDM vol. 1, section 7.3.9. Repeated ones go page by page through host
-/// memory; the registers say after each chunk what is left, so that a fault or an interrupt finds them right.</summary>
+/// <summary>MOVS STOS LODS with and without REP. Intel SDM vol. 1, section 7.3.9. Repeated ones go page by page through
+/// host memory; the registers say after each chunk what is left, so that a fault or an interrupt finds them
+/// right.</summary>
 static unsafe partial class IntegerOps
 {
     const byte Cx = 1, Si = 6, Di = 7;

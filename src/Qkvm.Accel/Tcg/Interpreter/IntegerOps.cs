@@ -128,7 +128,8 @@ static unsafe partial class IntegerOps
             case Mnemonic.Jmp: return SelectJump(in x, i);
             case Mnemonic.Call: return SelectCall(in x, i);
             case Mnemonic.Ret: return SelectReturn(in x, i);
-            case Mnemonic.Loop or Mnemonic.Loope or Mnemonic.Loopne or Mnemonic.Jcxz or Mnemonic.Jecxz or Mnemonic.Jrcxz: return SelectLoop(in x, i);
+            case Mnemonic.Loop or Mnemonic.Loope or Mnemonic.Loopne or Mnemonic.Jcxz or Mnemonic.Jecxz
+                or Mnemonic.Jrcxz: return SelectLoop(in x, i);
             case Mnemonic.Push: return SelectPush(in x, i);
             case Mnemonic.Pop: return SelectPop(in x);
             case Mnemonic.Pusha: return &Pusha<ushort>;
@@ -183,15 +184,18 @@ static unsafe partial class IntegerOps
             case Mnemonic.Xlatb: return &Xlat;
             case Mnemonic.Aam: return SelectAdjust(in x, i, &Aam);
             case Mnemonic.Aad: return SelectAdjust(in x, i, &Aad);
-            case Mnemonic.Rdrand or Mnemonic.Rdseed: return Size(in x) switch { 2 => &Random<ushort>, 4 => &Random<uint>, _ => &Random<ulong> };
+            case Mnemonic.Rdrand or Mnemonic.Rdseed: return Size(in x)
+                switch { 2 => &Random<ushort>, 4 => &Random<uint>, _ => &Random<ulong> };
             case Mnemonic.Clzero: return SelectClzero(in x, i);
-            case Mnemonic.Nop or Mnemonic.Endbr32 or Mnemonic.Endbr64 or Mnemonic.Reservednop or Mnemonic.Rdsspd or Mnemonic.Rdsspq: return &Nop;
+            case Mnemonic.Nop or Mnemonic.Endbr32 or Mnemonic.Endbr64 or Mnemonic.Reservednop or Mnemonic.Rdsspd
+                or Mnemonic.Rdsspq: return &Nop;
             default: return null;
         }
     }
 
     /// <summary>Bytes of the first operand.</summary>
-    static int Size(in Instruction x) => x.Op0Kind == OpKind.Register ? x.Op0Register.GetSize() : x.MemorySize.GetSize();
+    static int Size(in Instruction x) => x.Op0Kind == OpKind.Register ? x.Op0Register.GetSize()
+        : x.MemorySize.GetSize();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     static bool IsImmediate(OpKind kind) => kind is >= OpKind.Immediate8 and <= OpKind.Immediate32to64;
@@ -215,5 +219,6 @@ static unsafe partial class IntegerOps
     /// <summary>The register or memory operand with this number.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     static T Operand<T>(Cpu cpu, Insn* i, int number) where T : unmanaged =>
-        i->MemoryOperand == number ? cpu.Load<T>(i) : cpu.GetReg<T>(number == 0 ? i->Reg0 : number == 1 ? i->Reg1 : i->Reg2);
+        i->MemoryOperand == number ? cpu.Load<T>(i)
+            : cpu.GetReg<T>(number == 0 ? i->Reg0 : number == 1 ? i->Reg1 : i->Reg2);
 }

@@ -41,7 +41,8 @@ static unsafe class LazyFlags
 
     /// <summary>CF and OF change, the others stay: what rotates do.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void KeepOthers(CpuState* s, ulong carries) => s->FlagsCarries = s->FlagsCarries & AdjustBit | carries;
+    public static void KeepOthers(CpuState* s, ulong carries) =>
+        s->FlagsCarries = s->FlagsCarries & AdjustBit | carries;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     static void Set<T>(CpuState* s, ulong result, ulong carries) where T : unmanaged

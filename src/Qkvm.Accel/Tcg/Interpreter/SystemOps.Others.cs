@@ -17,9 +17,11 @@ static unsafe partial class SystemOps
             case Code.Monitorw or Code.Monitord or Code.Monitorq: return Set(i, &Monitor, 0);
             case Code.Mwait: return End(i, &Mwait);
             case Code.Clflush_m8 or Code.Clflushopt_m8 or Code.Clwb_m8: return Set(i, &TouchLine, 1);
-            case Code.Prefetch_m8 or Code.Prefetchw_m8 or Code.Prefetchwt1_m8 or Code.Prefetchnta_m8 or Code.Prefetcht0_m8
+            case Code.Prefetch_m8 or Code.Prefetchw_m8 or Code.Prefetchwt1_m8 or Code.Prefetchnta_m8
+                or Code.Prefetcht0_m8
                 or Code.Prefetcht1_m8 or Code.Prefetcht2_m8 or Code.Prefetchreserved3_m8 or Code.Prefetchreserved4_m8
-                or Code.Prefetchreserved5_m8 or Code.Prefetchreserved6_m8 or Code.Prefetchreserved7_m8 or Code.Prefetchit0_m8
+                or Code.Prefetchreserved5_m8 or Code.Prefetchreserved6_m8 or Code.Prefetchreserved7_m8
+                or Code.Prefetchit0_m8
                 or Code.Prefetchit1_m8 or Code.Cldemote_m8:
                 return Set(i, &Nothing, 0);
             case Code.Pause: return Set(i, &Pause, 0);
@@ -89,7 +91,8 @@ static unsafe partial class SystemOps
     {
         CheckMonitor(cpu);
         if ((uint)cpu.Rcx != 0) throw cpu.Gp();
-        cpu.ArmMonitor(i->Segment, i->AddressSize == 8 ? cpu.Rax : i->AddressSize == 4 ? (uint)cpu.Rax : (ushort)cpu.Rax);
+        cpu.ArmMonitor(i->Segment, i->AddressSize == 8 ? cpu.Rax : i->AddressSize == 4 ? (uint)cpu.Rax
+            : (ushort)cpu.Rax);
     }
 
     static void Mwait(Cpu cpu, Insn* i)

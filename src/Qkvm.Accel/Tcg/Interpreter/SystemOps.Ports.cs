@@ -49,7 +49,8 @@ static unsafe partial class SystemOps
     static void Out(Cpu cpu, Insn* i, ushort port)
     {
         cpu.CheckPort(port, i->OperandSize);
-        cpu.PortOut(port, i->OperandSize, i->OperandSize switch { 1 => (byte)cpu.Rax, 2 => (ushort)cpu.Rax, _ => (uint)cpu.Rax });
+        cpu.PortOut(port, i->OperandSize, i->OperandSize
+            switch { 1 => (byte)cpu.Rax, 2 => (ushort)cpu.Rax, _ => (uint)cpu.Rax });
         cpu.CheckPortBreakpoints(port, i->OperandSize);
     }
 

@@ -15,7 +15,8 @@ static unsafe partial class SystemOps
             case Code.Mov_Sreg_rm16:
             case Code.Mov_Sreg_r32m16:
             case Code.Mov_Sreg_r64m16:
-                return i->Reg0 switch { Seg.Cs => Set(i, &Undefined, 2), Seg.Ss => End(i, &MovToStack, 2), _ => Set(i, &MovToSegment, 2) };
+                return i->Reg0 switch { Seg.Cs => Set(i, &Undefined, 2), Seg.Ss => End(i, &MovToStack, 2),
+                    _ => Set(i, &MovToSegment, 2) };
 
             case Code.Pushw_ES or Code.Pushw_CS or Code.Pushw_SS or Code.Pushw_DS or Code.Pushw_FS or Code.Pushw_GS:
                 return Set(i, &PushSegment, 2);
@@ -150,7 +151,8 @@ public sealed unsafe partial class Cpu
     /// <summary>A far pointer in memory: offset of the operand size, then selector.</summary>
     internal ulong LoadFarPointer(Insn* i, out ushort selector)
     {
-        ulong at = EffectiveOffset(i), mask = i->AddressSize == 8 ? ulong.MaxValue : i->AddressSize == 4 ? uint.MaxValue : 0xFFFF;
+        ulong at = EffectiveOffset(i), mask = i->AddressSize == 8 ? ulong.MaxValue : i->AddressSize == 4 ? uint.MaxValue
+            : 0xFFFF;
         ulong offset = ReadSized(i->Segment, at, i->OperandSize);
         selector = Read<ushort>(i->Segment, at + i->OperandSize & mask);
         return offset;

@@ -58,12 +58,14 @@ static unsafe partial class SystemOps
         cpu.JumpFar(selector, offset, cpu.NextRip(i));
     }
 
-    static void CallDirect(Cpu cpu, Insn* i) => cpu.CallFar((ushort)i->Extra, i->Immediate, i->OperandSize, cpu.NextRip(i));
+    static void CallDirect(Cpu cpu, Insn* i) =>
+        cpu.CallFar((ushort)i->Extra, i->Immediate, i->OperandSize, cpu.NextRip(i));
 
     static void CallIndirect(Cpu cpu, Insn* i)
     {
         ulong offset = cpu.LoadFarPointer(i, out ushort selector);
-        int pushed = (i->Flags & InsnFlags.RexW) != 0 ? 8 : i->OperandSize;         // AMD's: the pointer has 32 bits, the stack 64
+        // AMD's: the pointer has 32 bits, the stack 64
+        int pushed = (i->Flags & InsnFlags.RexW) != 0 ? 8 : i->OperandSize;
         cpu.CallFar(selector, offset, pushed, cpu.NextRip(i));
     }
 

@@ -36,16 +36,19 @@ struct TlbDetail
     public int Map;
 }
 
-/// <summary>The sets of TLB entries: one for each way in which rights are judged, so that changes of privilege flush nothing.</summary>
+/// <summary>The sets of TLB entries: one for each way in which rights are judged, so that changes of privilege flush
+/// nothing.</summary>
 static class TlbSet
 {
     public const int User = 0, Supervisor = 1, SupervisorAc = 2;
 
-    /// <summary>As <see cref="User"/>, with alignment checks: its entries have no tags, so that each access comes by.</summary>
+    /// <summary>As <see cref="User"/>, with alignment checks: its entries have no tags, so that each access comes
+    /// by.</summary>
     public const int UserAligned = 3;
     public const int UserFetch = 4, SupervisorFetch = 5, Count = 6;
 
-    /// <summary>Entries of a set for data, of one for fetches: code is translated once, data is looked up again and again.</summary>
+    /// <summary>Entries of a set for data, of one for fetches: code is translated once, data is looked up again and
+    /// again.</summary>
     public const int Size = 1 << 14, FetchSize = 1 << 11;
 
     /// <summary>Entries of all sets.</summary>

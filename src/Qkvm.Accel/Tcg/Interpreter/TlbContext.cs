@@ -2,8 +2,8 @@ using System.Runtime.InteropServices;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
 
-/// <summary>The translations of one process-context identifier (Intel SDM vol. 3, section 4.10.1), global ones among them. What was
-/// filled is kept in a journal, so that a flush touches no more than that.</summary>
+/// <summary>The translations of one process-context identifier (Intel SDM vol. 3, section 4.10.1), global ones among
+/// them. What was filled is kept in a journal, so that a flush touches no more than that.</summary>
 sealed unsafe class TlbContext : IDisposable
 {
     /// <summary>Of a context that holds nothing.</summary>
@@ -23,11 +23,12 @@ sealed unsafe class TlbContext : IDisposable
     }
 
     public readonly TlbEntry* Entries = (TlbEntry*)NativeMemory.AlignedAlloc(EntryCount * (nuint)sizeof(TlbEntry), 64);
-    public readonly TlbDetail* Details = (TlbDetail*)NativeMemory.AlignedAlloc(EntryCount * (nuint)sizeof(TlbDetail), 64);
+    public readonly TlbDetail* Details =
+        (TlbDetail*)NativeMemory.AlignedAlloc(EntryCount * (nuint)sizeof(TlbDetail), 64);
     public int Identifier { get; set; } = NoIdentifier;
 
-    /// <summary>It holds, or has held since the last flush, a translation of the upper half of the address space that is not
-    /// global. Without one, the kernel's translations are the same in all contexts.</summary>
+    /// <summary>It holds, or has held since the last flush, a translation of the upper half of the address space that
+    /// is not global. Without one, the kernel's translations are the same in all contexts.</summary>
     public bool HasPrivateUpper { get; private set; }
 
     /// <summary>When it was switched to last, as a count.</summary>
@@ -76,7 +77,8 @@ sealed unsafe class TlbContext : IDisposable
         Array.Clear(_large);
     }
 
-    /// <summary>Whatever translates this address, in any set. A large page goes as a whole, with others of its gigabyte.</summary>
+    /// <summary>Whatever translates this address, in any set. A large page goes as a whole, with others of its
+    /// gigabyte.</summary>
     /// <returns>More than the page was dropped.</returns>
     public bool FlushPage(ulong linear)
     {
@@ -86,11 +88,13 @@ sealed unsafe class TlbContext : IDisposable
             TlbEntry* entry = Cpu.Entry(Entries, set, linear);
             if (entry->Known != 0 && (entry->Known & ~TlbEntry.Flags) == page) Invalidate(entry);
         }
-        if (!_hasLarge || (_large[linear >> LargeShift + 6 & Regions / 64 - 1] >> (int)(linear >> LargeShift & 63) & 1) == 0) return false;
+        if (!_hasLarge || (_large[linear >> LargeShift + 6 & Regions / 64 - 1] >> (int)(linear >> LargeShift & 63) & 1)
+            == 0) return false;
         for (int i = 0; i < _count; i++)
         {
             TlbEntry* entry = Entries + _journal[i];
-            if ((entry->Known & TlbEntry.Large) != 0 && (entry->Known ^ linear) >> GigabyteShift == 0) Invalidate(entry);
+            if ((entry->Known & TlbEntry.Large) != 0 && (entry->Known ^ linear) >> GigabyteShift == 0)
+                Invalidate(entry);
         }
         return true;
     }
@@ -113,7 +117,9 @@ sealed unsafe class TlbContext : IDisposable
     static void Invalidate(TlbEntry* entry)
     {
         Clear(entry);
-        entry->Known = TlbEntry.Flags & ~(TlbEntry.Read | TlbEntry.Write | TlbEntry.Global | TlbEntry.Large | TlbEntry.WritableRam);
+        entry->Known =
+            TlbEntry.Flags
+            & ~(TlbEntry.Read | TlbEntry.Write | TlbEntry.Global | TlbEntry.Large | TlbEntry.WritableRam);
     }
 
     static void Clear(TlbEntry* entry)

@@ -2,7 +2,8 @@ using System.Runtime.CompilerServices;
 
 namespace Qkvm.Accel.Tcg.Interpreter;
 
-/// <summary>What must be enabled for a family of instructions, and what it does to the upper halves of YMM registers.</summary>
+/// <summary>What must be enabled for a family of instructions, and what it does to the upper halves of YMM
+/// registers.</summary>
 interface IVectorFamily
 {
     static abstract void Check(Cpu cpu);

@@ -37,14 +37,16 @@ static unsafe partial class VectorOps
 
     static Handler SelectGather(in Instruction x, Insn* i, int element, int index)
     {
-        int indexBytes = x.MemoryIndex.GetSize(), count = Math.Min(indexBytes / index, x.Op0Register.GetSize() / element);
+        int indexBytes = x.MemoryIndex.GetSize(),
+            count = Math.Min(indexBytes / index, x.Op0Register.GetSize() / element);
         i->OperandSize = (byte)element;
         i->Extra = (ulong)(index | count << 8);
         int to = x.Op0Register.GetNumber(), from = x.MemoryIndex.GetNumber(), mask = x.Op2Register.GetNumber();
         return to == from || to == mask || from == mask ? &Undefined : &Gather;
     }
 
-    static ulong Truncate(Insn* i, ulong offset) => i->AddressSize == 8 ? offset : i->AddressSize == 4 ? (uint)offset : (ushort)offset;
+    static ulong Truncate(Insn* i, ulong offset) => i->AddressSize == 8 ? offset : i->AddressSize == 4 ? (uint)offset
+        : (ushort)offset;
 
     static void MaskedBytes<TFamily>(Cpu cpu, Insn* i) where TFamily : struct, IVectorFamily
     {
@@ -64,7 +66,8 @@ static unsafe partial class VectorOps
     {
         ulong start = cpu.Rdi;
         for (int n = 0; n < count; n++)
-            if ((sbyte)mask[n] < 0) cpu.PrepareWrite(cpu.Linear(i->Segment, Truncate(i, start + (ulong)n), 1, write: true), 1, i->Segment);
+            if ((sbyte)mask[n] < 0)
+                cpu.PrepareWrite(cpu.Linear(i->Segment, Truncate(i, start + (ulong)n), 1, write: true), 1, i->Segment);
         for (int n = 0; n < count; n++)
             if ((sbyte)mask[n] < 0) cpu.Write(i->Segment, Truncate(i, start + (ulong)n), data[n]);
     }
@@ -114,7 +117,8 @@ static unsafe partial class VectorOps
         ulong start = cpu.EffectiveOffset(i);
         for (int n = 0; n < count; n++)
             if (IsActive(mask, n, size))
-                cpu.PrepareWrite(cpu.Linear(i->Segment, Truncate(i, start + (ulong)(n * size)), size, write: true), size, i->Segment);
+                cpu.PrepareWrite(cpu.Linear(i->Segment, Truncate(i, start + (ulong)(n * size)), size, write: true),
+                    size, i->Segment);
         for (int n = 0; n < count; n++)
         {
             if (!IsActive(mask, n, size)) continue;
@@ -124,13 +128,15 @@ static unsafe partial class VectorOps
         }
     }
 
-    /// <summary>Elements that were loaded before a fault stay, and their mask is clear. Intel SDM vol. 2, VPGATHERDD.</summary>
+    /// <summary>Elements that were loaded before a fault stay, and their mask is clear. Intel SDM vol. 2,
+    /// VPGATHERDD.</summary>
     static void Gather(Cpu cpu, Insn* i)
     {
         cpu.CheckAvx();
         CpuState* state = cpu.State;
         int size = i->OperandSize, indexSize = (byte)i->Extra, count = (int)(i->Extra >> 8);
-        byte* mask = stackalloc byte[MaximalVector], result = stackalloc byte[MaximalVector], index = stackalloc byte[MaximalVector];
+        byte* mask = stackalloc byte[MaximalVector], result = stackalloc byte[MaximalVector],
+            index = stackalloc byte[MaximalVector];
         CopyOut(state, i->Reg2, mask);
         CopyOut(state, i->Reg0, result);
         CopyOut(state, i->Index, index);
@@ -143,7 +149,8 @@ static unsafe partial class VectorOps
                 continue;
             }
             long at = indexSize == 4 ? *(int*)(index + n * 4) : *(long*)(index + n * 8);
-            CopyIn(state, i->Reg2, mask);                           // what was passed over is clear too, as on processors
+            // what was passed over is clear too, as on processors
+            CopyIn(state, i->Reg2, mask);
             LoadElement(cpu, i, start + ((ulong)at << i->Shift), result + n * size);
             new Span<byte>(mask + n * size, size).Clear();
             CopyIn(state, i->Reg0, result);

@@ -26,8 +26,11 @@ static unsafe partial class VectorOps
         int size = EnvironmentSize(i);
         byte* image = stackalloc byte[MaximalEnvironment + Registers8], area = cpu.State->Xsave.Bytes;
         MakeEnvironment(cpu, i, image);
-        for (int n = 0; n < 8; n++) Buffer.MemoryCopy(area + XsaveArea.St0 + n * 16, image + size + n * RegisterBytes, RegisterBytes, RegisterBytes);
-        cpu.WriteBytes(cpu.VectorLinear(i, size + Registers8, write: true), new ReadOnlySpan<byte>(image, size + Registers8));
+        for (int n = 0; n < 8; n++)
+            Buffer.MemoryCopy(area + XsaveArea.St0 + n * 16, image + size + n * RegisterBytes, RegisterBytes,
+                RegisterBytes);
+        cpu.WriteBytes(cpu.VectorLinear(i, size + Registers8, write: true),
+            new ReadOnlySpan<byte>(image, size + Registers8));
         Initialize(cpu);
     }
 
@@ -58,7 +61,8 @@ static unsafe partial class VectorOps
     static void MakeEnvironment(Cpu cpu, Insn* i, byte* image)
     {
         byte* area = cpu.State->Xsave.Bytes;
-        uint instruction = *(uint*)(area + InstructionPointerAt), data = *(uint*)(area + DataPointerAt), opcode = *(ushort*)(area + OpcodeAt);
+        uint instruction = *(uint*)(area + InstructionPointerAt), data = *(uint*)(area + DataPointerAt),
+            opcode = *(ushort*)(area + OpcodeAt);
         ushort tags = FullTags(area);
         bool isReal = HasRealFormat(cpu);
         if (i->OperandSize == 2)
@@ -73,7 +77,8 @@ static unsafe partial class VectorOps
         const uint reserved = 0xFFFF0000;
         uint* dwords = (uint*)image;
         (dwords[0], dwords[1], dwords[2]) = (reserved | cpu.X87Control, reserved | cpu.X87Status, reserved | tags);
-        (dwords[3], dwords[4]) = isReal ? (reserved | (ushort)instruction, instruction >> 4 & 0x0FFFF000 | opcode) : (instruction, opcode << 16);
+        (dwords[3], dwords[4]) = isReal ? (reserved | (ushort)instruction, instruction >> 4 & 0x0FFFF000 | opcode)
+            : (instruction, opcode << 16);
         (dwords[5], dwords[6]) = isReal ? (reserved | (ushort)data, data >> 4 & 0x0FFFF000) : (data, reserved);
     }
 
@@ -86,14 +91,16 @@ static unsafe partial class VectorOps
         {
             ushort* words = (ushort*)image;
             (instruction, data) = (words[3], words[5]);
-            if (HasRealFormat(cpu)) (instruction, data) = (instruction | (words[4] & 0xF000u) << 4, data | (words[6] & 0xF000u) << 4);
+            if (HasRealFormat(cpu))
+                (instruction, data) = (instruction | (words[4] & 0xF000u) << 4, data | (words[6] & 0xF000u) << 4);
         }
         else
         {
             uint* dwords = (uint*)image;
             (instruction, data) = (dwords[3], dwords[5]);
             if (HasRealFormat(cpu))
-                (instruction, data) = ((ushort)instruction | (dwords[4] & 0x0FFFF000) << 4, (ushort)data | (dwords[6] & 0x0FFFF000) << 4);
+                (instruction, data) =
+                    ((ushort)instruction | (dwords[4] & 0x0FFFF000) << 4, (ushort)data | (dwords[6] & 0x0FFFF000) << 4);
         }
         *(ulong*)(area + InstructionPointerAt) = instruction;
         *(ulong*)(area + DataPointerAt) = data;

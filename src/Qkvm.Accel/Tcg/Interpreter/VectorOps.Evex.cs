@@ -5,8 +5,9 @@ using Qkvm.Accel.Tcg.Thunks;
 namespace Qkvm.Accel.Tcg.Interpreter;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
-// AVX-512, instructions on mask registers included: operands go into a frame, the host runs the instruction on it. Insn.Extra is
-// the EvexForm; Immediate the operands' register numbers, a byte each, then the mask's. Intel SDM vol. 2, section 2.7.
+// AVX-512, instructions on mask registers included: operands go into a frame, the host runs the instruction on it.
+// Insn.Extra is the EvexForm; Immediate the operands' register numbers, a byte each, then the mask's. Intel SDM vol. 2,
+// section 2.7.
 static unsafe partial class VectorOps
 {
     const int MaskNumberAt = 4 * 8;
@@ -32,12 +33,15 @@ static unsafe partial class VectorOps
         return &RunEvex;
     }
 
-    internal static ulong* Opmask(CpuState* state, int number) => (ulong*)(state->Xsave.Bytes + XsaveArea.Opmask0) + number;
+    internal static ulong* Opmask(CpuState* state, int number) =>
+        (ulong*)(state->Xsave.Bytes + XsaveArea.Opmask0) + number;
 
     /// <summary>The upper 256 bits of ZMM0 to 15.</summary>
-    internal static Vector256<byte>* Highest(CpuState* state, int number) => (Vector256<byte>*)(state->Xsave.Bytes + XsaveArea.ZmmHigh0) + number;
+    internal static Vector256<byte>* Highest(CpuState* state, int number) =>
+        (Vector256<byte>*)(state->Xsave.Bytes + XsaveArea.ZmmHigh0) + number;
 
-    static Vector512<byte>* Zmm16(CpuState* state, int number) => (Vector512<byte>*)(state->Xsave.Bytes + XsaveArea.Zmm16) + (number - 16);
+    static Vector512<byte>* Zmm16(CpuState* state, int number) =>
+        (Vector512<byte>*)(state->Xsave.Bytes + XsaveArea.Zmm16) + (number - 16);
 
     internal static void CopyOut512(CpuState* state, int number, byte* to)
     {
@@ -75,7 +79,8 @@ static unsafe partial class VectorOps
         int masked = (byte)(numbers >> MaskNumberAt);
         ulong mask = masked == 0 ? ulong.MaxValue : *Opmask(state, masked);
         *(ulong*)(frame + EvexFrame.Mask) = mask;
-        for (int k = 0; k < 4; k++) LoadOperand(state, (EvexOperand)form->Kinds[k], (byte)(numbers >> k * 8), frame + k * EvexFrame.Slot);
+        for (int k = 0; k < 4; k++)
+            LoadOperand(state, (EvexOperand)form->Kinds[k], (byte)(numbers >> k * 8), frame + k * EvexFrame.Slot);
         bool stores = (form->Traits & ThunkTraits.Stores) != 0;
         ulong linear = 0;
         if (form->Access != EvexAccess.None)
@@ -87,9 +92,12 @@ static unsafe partial class VectorOps
             else cpu.ReadMasked(i, linear, frame + EvexFrame.Memory, touched, form->MemorySize);
         }
         ulong flags = (form->Traits & ThunkTraits.Mxcsr) != 0 ? ComputeEvex(cpu, form, frame) : form->Run(frame);
-        if (stores) cpu.WriteMasked(i, linear, frame + EvexFrame.Memory, form->ActiveBytes(mask, forFaults: false), form->MemorySize);
+        if (stores)
+            cpu.WriteMasked(i, linear, frame + EvexFrame.Memory, form->ActiveBytes(mask, forFaults: false),
+                form->MemorySize);
         for (int k = 0; k < 4; k++)
-            if (form->Written[k] != 0) StoreOperand(cpu, (EvexOperand)form->Kinds[k], (byte)(numbers >> k * 8), frame + k * EvexFrame.Slot);
+            if (form->Written[k] != 0)
+                StoreOperand(cpu, (EvexOperand)form->Kinds[k], (byte)(numbers >> k * 8), frame + k * EvexFrame.Slot);
         if ((form->Traits & ThunkTraits.WritesFlags) != 0) cpu.ArithmeticFlags = Thunk.EFlags(flags);
     }
 
@@ -125,7 +133,8 @@ static unsafe partial class VectorOps
         }
     }
 
-    /// <summary>With the guest's MXCSR; as <see cref="ComputeUnusually"/>, but what faults has changed nothing outside the frame.</summary>
+    /// <summary>With the guest's MXCSR; as <see cref="ComputeUnusually"/>, but what faults has changed nothing outside
+    /// the frame.</summary>
     static ulong ComputeEvex(Cpu cpu, EvexForm* form, byte* frame)
     {
         uint before = Mxcsr(cpu);

@@ -10,13 +10,18 @@ static unsafe partial class VectorOps
 {
     static Handler SelectInteger(in Instruction x)
     {
-        if (x.Op0Kind == OpKind.Register && x.Op0Register.IsMM() || x.OpCount > 1 && x.Op1Kind == OpKind.Register && x.Op1Register.IsMM()) return null;
+        if (x.Op0Kind == OpKind.Register && x.Op0Register.IsMM() || x.OpCount > 1 && x.Op1Kind == OpKind.Register
+            && x.Op1Register.IsMM()) return null;
         return x.Mnemonic switch
         {
-            Mnemonic.Pxor or Mnemonic.Xorps or Mnemonic.Xorpd or Mnemonic.Vpxor or Mnemonic.Vxorps or Mnemonic.Vxorpd => Binary<Exclusive>(x),
-            Mnemonic.Por or Mnemonic.Orps or Mnemonic.Orpd or Mnemonic.Vpor or Mnemonic.Vorps or Mnemonic.Vorpd => Binary<Either>(x),
-            Mnemonic.Pand or Mnemonic.Andps or Mnemonic.Andpd or Mnemonic.Vpand or Mnemonic.Vandps or Mnemonic.Vandpd => Binary<Both>(x),
-            Mnemonic.Pandn or Mnemonic.Andnps or Mnemonic.Andnpd or Mnemonic.Vpandn or Mnemonic.Vandnps or Mnemonic.Vandnpd => Binary<OnlySecond>(x),
+            Mnemonic.Pxor or Mnemonic.Xorps or Mnemonic.Xorpd or Mnemonic.Vpxor or Mnemonic.Vxorps or Mnemonic.Vxorpd =>
+                Binary<Exclusive>(x),
+            Mnemonic.Por or Mnemonic.Orps or Mnemonic.Orpd or Mnemonic.Vpor or Mnemonic.Vorps or Mnemonic.Vorpd =>
+                Binary<Either>(x),
+            Mnemonic.Pand or Mnemonic.Andps or Mnemonic.Andpd or Mnemonic.Vpand or Mnemonic.Vandps or Mnemonic.Vandpd =>
+                Binary<Both>(x),
+            Mnemonic.Pandn or Mnemonic.Andnps or Mnemonic.Andnpd or Mnemonic.Vpandn or Mnemonic.Vandnps
+                or Mnemonic.Vandnpd => Binary<OnlySecond>(x),
             Mnemonic.Pcmpeqb or Mnemonic.Vpcmpeqb => Binary<EqualBytes>(x),
             Mnemonic.Pcmpeqd or Mnemonic.Vpcmpeqd => Binary<EqualDwords>(x),
             Mnemonic.Pminub or Mnemonic.Vpminub => Binary<LesserBytes>(x),
@@ -25,7 +30,8 @@ static unsafe partial class VectorOps
             Mnemonic.Paddq or Mnemonic.Vpaddq => Binary<AddQwords>(x),
             Mnemonic.Punpcklqdq or Mnemonic.Unpcklpd => Binary<LowQwords>(x),
             Mnemonic.Pmovmskb => &Mask<SseFamily, Vector128<byte>>,
-            Mnemonic.Vpmovmskb => x.Op1Register.IsYMM() ? &Mask<AvxFamily, Vector256<byte>> : &Mask<AvxFamily, Vector128<byte>>,
+            Mnemonic.Vpmovmskb => x.Op1Register.IsYMM() ? &Mask<AvxFamily, Vector256<byte>>
+                : &Mask<AvxFamily, Vector128<byte>>,
             _ => null,
         };
     }
@@ -39,12 +45,20 @@ static unsafe partial class VectorOps
     struct Either : IBinary { public static Vector128<byte> Of(Vector128<byte> a, Vector128<byte> b) => a | b; }
     struct Both : IBinary { public static Vector128<byte> Of(Vector128<byte> a, Vector128<byte> b) => a & b; }
     struct OnlySecond : IBinary { public static Vector128<byte> Of(Vector128<byte> a, Vector128<byte> b) => ~a & b; }
-    struct EqualBytes : IBinary { public static Vector128<byte> Of(Vector128<byte> a, Vector128<byte> b) => Vector128.Equals(a, b); }
-    struct EqualDwords : IBinary { public static Vector128<byte> Of(Vector128<byte> a, Vector128<byte> b) => Vector128.Equals(a.AsUInt32(), b.AsUInt32()).AsByte(); }
-    struct LesserBytes : IBinary { public static Vector128<byte> Of(Vector128<byte> a, Vector128<byte> b) => Vector128.Min(a, b); }
+    struct EqualBytes
+        : IBinary { public static Vector128<byte> Of(Vector128<byte> a, Vector128<byte> b) => Vector128.Equals(a, b); }
+    struct EqualDwords
+        : IBinary { public static Vector128<byte> Of(Vector128<byte> a, Vector128<byte> b) =>
+        Vector128.Equals(a.AsUInt32(), b.AsUInt32()).AsByte(); }
+    struct LesserBytes
+        : IBinary { public static Vector128<byte> Of(Vector128<byte> a, Vector128<byte> b) => Vector128.Min(a, b); }
     struct SubtractBytes : IBinary { public static Vector128<byte> Of(Vector128<byte> a, Vector128<byte> b) => a - b; }
-    struct AddDwords : IBinary { public static Vector128<byte> Of(Vector128<byte> a, Vector128<byte> b) => (a.AsUInt32() + b.AsUInt32()).AsByte(); }
-    struct AddQwords : IBinary { public static Vector128<byte> Of(Vector128<byte> a, Vector128<byte> b) => (a.AsUInt64() + b.AsUInt64()).AsByte(); }
+    struct AddDwords
+        : IBinary { public static Vector128<byte> Of(Vector128<byte> a, Vector128<byte> b) =>
+        (a.AsUInt32() + b.AsUInt32()).AsByte(); }
+    struct AddQwords
+        : IBinary { public static Vector128<byte> Of(Vector128<byte> a, Vector128<byte> b) =>
+        (a.AsUInt64() + b.AsUInt64()).AsByte(); }
 
     struct LowQwords : IBinary
     {
@@ -83,7 +97,8 @@ static unsafe partial class VectorOps
     static void VexOnMemory<TOp>(Cpu cpu, Insn* i) where TOp : struct, IBinary
     {
         cpu.CheckAvx();
-        Put<AvxFamily, Vector128<byte>>(cpu.State, i->Reg0, TOp.Of(*Low(cpu.State, i->Reg1), cpu.Load<Vector128<byte>>(i)));
+        Put<AvxFamily,
+            Vector128<byte>>(cpu.State, i->Reg0, TOp.Of(*Low(cpu.State, i->Reg1), cpu.Load<Vector128<byte>>(i)));
     }
 
     static void WideOnRegisters<TOp>(Cpu cpu, Insn* i) where TOp : struct, IBinary

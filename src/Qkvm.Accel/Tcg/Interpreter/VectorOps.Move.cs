@@ -18,8 +18,10 @@ static unsafe partial class VectorOps
             case Mnemonic.Movups or Mnemonic.Movupd or Mnemonic.Movdqu or Mnemonic.Lddqu
                 or Mnemonic.Vmovups or Mnemonic.Vmovupd or Mnemonic.Vmovdqu or Mnemonic.Vlddqu:
                 return SelectWhole<TFamily>(x, i, mustAlign: false);
-            case Mnemonic.Movaps or Mnemonic.Movapd or Mnemonic.Movdqa or Mnemonic.Movntps or Mnemonic.Movntpd or Mnemonic.Movntdq or Mnemonic.Movntdqa
-                or Mnemonic.Vmovaps or Mnemonic.Vmovapd or Mnemonic.Vmovdqa or Mnemonic.Vmovntps or Mnemonic.Vmovntpd or Mnemonic.Vmovntdq
+            case Mnemonic.Movaps or Mnemonic.Movapd or Mnemonic.Movdqa or Mnemonic.Movntps or Mnemonic.Movntpd
+                or Mnemonic.Movntdq or Mnemonic.Movntdqa
+                or Mnemonic.Vmovaps or Mnemonic.Vmovapd or Mnemonic.Vmovdqa or Mnemonic.Vmovntps or Mnemonic.Vmovntpd
+                or Mnemonic.Vmovntdq
                 or Mnemonic.Vmovntdqa:
                 return SelectWhole<TFamily>(x, i, mustAlign: true);
             case Mnemonic.Movd or Mnemonic.Vmovd: return SelectLowest<TFamily, uint>(x, i);
@@ -40,7 +42,8 @@ static unsafe partial class VectorOps
         return SelectWhole<TFamily, Vector128<byte>>(x, mustAlign);
     }
 
-    static Handler SelectWhole<TFamily, T>(in Instruction x, bool mustAlign) where TFamily : struct, IVectorFamily where T : unmanaged
+    static Handler SelectWhole<TFamily, T>(in Instruction x, bool mustAlign) where TFamily : struct, IVectorFamily
+        where T : unmanaged
     {
         if (x.Op1Kind == OpKind.Memory) return mustAlign ? &LoadAligned<TFamily, T> : &LoadWhole<TFamily, T>;
         if (x.Op0Kind == OpKind.Memory) return mustAlign ? &StoreAligned<TFamily, T> : &StoreWhole<TFamily, T>;
@@ -48,9 +51,11 @@ static unsafe partial class VectorOps
     }
 
     /// <summary>MOVD and MOVQ: other elements become zero.</summary>
-    static Handler SelectLowest<TFamily, T>(in Instruction x, Insn* i) where TFamily : struct, IVectorFamily where T : unmanaged
+    static Handler SelectLowest<TFamily, T>(in Instruction x, Insn* i) where TFamily : struct, IVectorFamily where T
+        : unmanaged
     {
-        if (x.Op0Kind == OpKind.Register && x.Op0Register.IsMM() || x.Op1Kind == OpKind.Register && x.Op1Register.IsMM()) return null;
+        if (x.Op0Kind == OpKind.Register && x.Op0Register.IsMM() || x.Op1Kind == OpKind.Register
+            && x.Op1Register.IsMM()) return null;
         if (x.Op1Kind == OpKind.Memory) return &LoadLowest<TFamily, T>;
         if (x.Op0Kind == OpKind.Memory) return &StoreLowest<TFamily, T>;
         if (x.Op0Register.IsGPR()) return &LowestToGeneral<TFamily, T>;
@@ -58,8 +63,10 @@ static unsafe partial class VectorOps
         return &CopyLowest<TFamily, T>;
     }
 
-    /// <summary>MOVSS and MOVSD: between registers, other elements are kept or merged; that is left to the host.</summary>
-    static Handler SelectScalar<TFamily, T>(in Instruction x, Insn* i) where TFamily : struct, IVectorFamily where T : unmanaged
+    /// <summary>MOVSS and MOVSD: between registers, other elements are kept or merged; that is left to the
+    /// host.</summary>
+    static Handler SelectScalar<TFamily, T>(in Instruction x, Insn* i) where TFamily : struct, IVectorFamily where T
+        : unmanaged
     {
         if (x.IsStringInstruction) return null;
         if (x.Op1Kind == OpKind.Memory) return &LoadLowest<TFamily, T>;
@@ -123,7 +130,8 @@ static unsafe partial class VectorOps
         cpu.SetReg(i->Reg0, *(T*)Low(cpu.State, i->Reg1));
     }
 
-    static void LowestFromGeneral<TFamily, T>(Cpu cpu, Insn* i) where TFamily : struct, IVectorFamily where T : unmanaged
+    static void LowestFromGeneral<TFamily, T>(Cpu cpu, Insn* i) where TFamily : struct, IVectorFamily where T
+        : unmanaged
     {
         TFamily.Check(cpu);
         Put<TFamily, Vector128<byte>>(cpu.State, i->Reg0, Extend(cpu.GetReg<T>(i->Reg1)));
@@ -131,7 +139,8 @@ static unsafe partial class VectorOps
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     static Vector128<byte> Extend<T>(T value) where T : unmanaged =>
-        sizeof(T) == 4 ? Vector128.CreateScalar(Unsafe.BitCast<T, uint>(value)).AsByte() : Vector128.CreateScalar(Unsafe.BitCast<T, ulong>(value)).AsByte();
+        sizeof(T) == 4 ? Vector128.CreateScalar(Unsafe.BitCast<T, uint>(value)).AsByte()
+            : Vector128.CreateScalar(Unsafe.BitCast<T, ulong>(value)).AsByte();
 
     static int RegisterCount(Cpu cpu) => cpu.Is64Bit ? 16 : 8;
 

@@ -3,7 +3,8 @@ using Iced.Intel;
 namespace Qkvm.Accel.Tcg.Interpreter;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
-// Gathers and scatters of AVX-512, element by element: what is done before a fault stays done, and its mask bit is clear.
+// Gathers and scatters of AVX-512, element by element: what is done before a fault stays done, and its mask bit is
+// clear.
 // Intel SDM vol. 2, VPGATHERDD and VPSCATTERDD. Insn.Extra: element size, index size, count, mask; Reg0: data.
 static unsafe partial class VectorOps
 {
@@ -22,8 +23,10 @@ static unsafe partial class VectorOps
         return scatters ? &Scatter : &GatherMasked;
     }
 
-    static bool IsIndexedByQwords(Mnemonic mnemonic) => mnemonic is Mnemonic.Vpgatherqd or Mnemonic.Vpgatherqq or Mnemonic.Vgatherqps
-        or Mnemonic.Vgatherqpd or Mnemonic.Vpscatterqd or Mnemonic.Vpscatterqq or Mnemonic.Vscatterqps or Mnemonic.Vscatterqpd;
+    static bool IsIndexedByQwords(Mnemonic mnemonic) =>
+        mnemonic is Mnemonic.Vpgatherqd or Mnemonic.Vpgatherqq or Mnemonic.Vgatherqps
+        or Mnemonic.Vgatherqpd or Mnemonic.Vpscatterqd or Mnemonic.Vpscatterqq or Mnemonic.Vscatterqps
+        or Mnemonic.Vscatterqpd;
 
     /// <summary>The offset of element n.</summary>
     static ulong ElementOffset(CpuState* state, Insn* i, byte* index, int n)

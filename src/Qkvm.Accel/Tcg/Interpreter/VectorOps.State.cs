@@ -97,21 +97,24 @@ static unsafe partial class VectorOps
         return linear;
     }
 
-    static void CopyRegisters(Cpu cpu, byte* from, byte* to) => Buffer.MemoryCopy(from, to, 256, RegisterCount(cpu) * 16);
+    static void CopyRegisters(Cpu cpu, byte* from, byte* to) =>
+        Buffer.MemoryCopy(from, to, 256, RegisterCount(cpu) * 16);
 
     /// <summary>The FXSAVE image; without REX.W the pointers are 32 bits with selectors, which read as 0.</summary>
     static void MakeLegacy(Cpu cpu, Insn* i, byte* image)
     {
         Buffer.MemoryCopy(cpu.State->Xsave.Bytes, image, LegacySize, LegacySize);
         *(uint*)(image + XsaveArea.MxcsrMask) = MxcsrValid;
-        if ((i->Reg2 & WidePointers) == 0) *(uint*)(image + InstructionPointerAt + 4) = *(uint*)(image + DataPointerAt + 4) = 0;
+        if ((i->Reg2 & WidePointers) == 0)
+            *(uint*)(image + InstructionPointerAt + 4) = *(uint*)(image + DataPointerAt + 4) = 0;
     }
 
     static void RestoreX87(Cpu cpu, Insn* i, byte* image)
     {
         byte* area = cpu.State->Xsave.Bytes;
         Buffer.MemoryCopy(image, area, XsaveArea.Mxcsr, XsaveArea.Mxcsr);
-        if ((i->Reg2 & WidePointers) == 0) *(uint*)(area + InstructionPointerAt + 4) = *(uint*)(area + DataPointerAt + 4) = 0;
+        if ((i->Reg2 & WidePointers) == 0)
+            *(uint*)(area + InstructionPointerAt + 4) = *(uint*)(area + DataPointerAt + 4) = 0;
         area[XsaveArea.Ftw + 1] = 0;
         for (int n = 0; n < 8; n++)
         {
@@ -161,7 +164,8 @@ static unsafe partial class VectorOps
             cpu.WriteBytes(linear, new ReadOnlySpan<byte>(image, XsaveArea.Mxcsr));
             cpu.WriteBytes(linear + XsaveArea.St0, new ReadOnlySpan<byte>(image + XsaveArea.St0, 128));
         }
-        if ((written & SseState) != 0) cpu.WriteBytes(linear + XsaveArea.Xmm0, new ReadOnlySpan<byte>(image + XsaveArea.Xmm0, registers));
+        if ((written & SseState) != 0)
+            cpu.WriteBytes(linear + XsaveArea.Xmm0, new ReadOnlySpan<byte>(image + XsaveArea.Xmm0, registers));
         if (isCompacted ? (written & SseState) != 0 : (asked & (SseState | AvxState)) != 0)
             cpu.WriteLinear(linear + XsaveArea.Mxcsr, *(ulong*)(image + XsaveArea.Mxcsr));
         cpu.WriteLinear(linear + LegacySize, header);
@@ -187,7 +191,8 @@ static unsafe partial class VectorOps
         ReadComponents(cpu, linear, restored, isCompacted, format, image);
 
         if ((asked & PkruState) != 0)
-            cpu.SetPkru((restored & PkruState) != 0 ? (uint)cpu.ReadLinear<ulong>(linear + PlaceOf(PkruState, isCompacted, format)) : 0);
+            cpu.SetPkru((restored & PkruState) != 0
+                ? (uint)cpu.ReadLinear<ulong>(linear + PlaceOf(PkruState, isCompacted, format)) : 0);
         byte* area = cpu.State->Xsave.Bytes;
         if (loadsMxcsr || (asked & SseState) != 0) Mxcsr(cpu) = mxcsr;
         if ((restored & X87State) != 0) RestoreX87(cpu, i, image);

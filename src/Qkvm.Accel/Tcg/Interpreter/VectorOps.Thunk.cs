@@ -6,8 +6,9 @@ using Qkvm.Accel.Tcg.Thunks;
 namespace Qkvm.Accel.Tcg.Interpreter;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
-// Instructions that the host runs itself. Insn.Extra is the thunk, Immediate the offsets of its four operands in CpuState,
-// OperandSize the memory operand's size, Reg1 its alignment mask, Reg2 the traits, Reg0 the vector register that VEX clears above.
+// Instructions that the host runs itself. Insn.Extra is the thunk, Immediate the offsets of its four operands in
+// CpuState, OperandSize the memory operand's size, Reg1 its alignment mask, Reg2 the traits, Reg0 the vector register
+// that VEX clears above.
 static unsafe partial class VectorOps
 {
     const uint MxcsrFlags = 0x3F, MxcsrMasks = 0x1F80, MxcsrControl = 0xFFC0, BeforeComputing = 7;
@@ -30,7 +31,8 @@ static unsafe partial class VectorOps
         i->Reg2 = (byte)thunk.Traits;
         i->Reg0 = x.Encoding == EncodingKind.VEX ? WrittenVector(x) : Insn.NoRegister;
         bool isAvx = (thunk.Traits & ThunkTraits.Vex) != 0;
-        if ((thunk.Traits & ~ThunkTraits.Vex) == ThunkTraits.Mxcsr) return isAvx ? &Floating<AvxFamily> : &Floating<SseFamily>;
+        if ((thunk.Traits & ~ThunkTraits.Vex) == ThunkTraits.Mxcsr)
+            return isAvx ? &Floating<AvxFamily> : &Floating<SseFamily>;
         if ((thunk.Traits & ~ThunkTraits.Vex) != 0) return isAvx ? &General<AvxFamily> : &General<SseFamily>;
         if (thunk.MemorySize != 0) return isAvx ? &Load<AvxFamily> : &Load<SseFamily>;
         return isAvx ? &Registers<AvxFamily> : &Registers<SseFamily>;
@@ -40,8 +42,10 @@ static unsafe partial class VectorOps
     static byte WrittenVector(in Instruction x)
     {
         if (VectorThunkWriter.IsStringMask(x.Mnemonic)) return 0;
-        return x.Op0Kind == OpKind.Register && x.Op0Register.IsVectorRegister() && !VectorThunkWriter.IsStringCompare(x.Mnemonic)
-            && new InstructionInfoFactory().GetInfo(x).GetOpAccess(0) is not (OpAccess.Read or OpAccess.None) ? (byte)x.Op0Register.GetNumber() : Insn.NoRegister;
+        return x.Op0Kind == OpKind.Register && x.Op0Register.IsVectorRegister()
+            && !VectorThunkWriter.IsStringCompare(x.Mnemonic)
+            && new InstructionInfoFactory().GetInfo(x).GetOpAccess(0) is not (OpAccess.Read or OpAccess.None)
+            ? (byte)x.Op0Register.GetNumber() : Insn.NoRegister;
     }
 
     /// <summary>What VEX does beyond the thunk's 256 bits.</summary>
@@ -60,9 +64,11 @@ static unsafe partial class VectorOps
         return (ulong)(at - (byte*)&probe);
     }
 
-    /// <summary>Operands of 16 bytes must be aligned, unless encoded with VEX or exempt. Intel SDM vol. 2, table 2-18 to 2-22.</summary>
+    /// <summary>Operands of 16 bytes must be aligned, unless encoded with VEX or exempt. Intel SDM vol. 2, table 2-18
+    /// to 2-22.</summary>
     static bool MustAlign(in Instruction x) =>
-        x.Encoding == EncodingKind.Legacy && x.MemorySize.GetSize() == 16 && !VectorThunkWriter.IsStringCompare(x.Mnemonic)
+        x.Encoding == EncodingKind.Legacy && x.MemorySize.GetSize() == 16
+            && !VectorThunkWriter.IsStringCompare(x.Mnemonic)
         && x.Mnemonic is not (Mnemonic.Movups or Mnemonic.Movupd or Mnemonic.Movdqu or Mnemonic.Lddqu);
 
     static void Registers<TFamily>(Cpu cpu, Insn* i) where TFamily : struct, IVectorFamily
@@ -112,8 +118,9 @@ static unsafe partial class VectorOps
         if ((traits & ThunkTraits.WritesFlags) != 0) cpu.ArithmeticFlags = Thunk.EFlags(flags);
     }
 
-    /// <summary>Into the scratch, and from there to memory. An MMX store that faults has not touched the x87 state, as on AMD's
-    /// processors; Intel's have set TOP to 0 by then. The translator's likewise: its check of the page goes first.</summary>
+    /// <summary>Into the scratch, and from there to memory. An MMX store that faults has not touched the x87 state, as
+    /// on AMD's processors; Intel's have set TOP to 0 by then. The translator's likewise: its check of the page goes
+    /// first.</summary>
     static void Store(Cpu cpu, Insn* i, ThunkTraits traits)
     {
         CpuState* state = cpu.State;
@@ -146,20 +153,25 @@ static unsafe partial class VectorOps
     {
         ulong offsets = i->Immediate;
         byte* at = (byte*)state;
-        var thunk = (delegate* unmanaged[SuppressGCTransition]<byte*, byte*, byte*, byte*, byte*, uint*, ulong>)i->Extra;
-        return thunk(at + (ushort)offsets, at + (ushort)(offsets >> 16), at + (ushort)(offsets >> 32), at + (offsets >> 48), memory, mxcsr);
+        var thunk = (delegate* unmanaged[SuppressGCTransition]<byte*, byte*, byte*, byte*, byte*, uint*,
+            ulong>)i->Extra;
+        return thunk(at + (ushort)offsets, at + (ushort)(offsets >> 16), at + (ushort)(offsets >> 32),
+            at + (offsets >> 48), memory, mxcsr);
     }
 
-    /// <summary>With the guest's MXCSR. The usual one may stay in the host's register: it differs in flags only.</summary>
+    /// <summary>With the guest's MXCSR. The usual one may stay in the host's register: it differs in flags
+    /// only.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     static ulong Compute(Cpu cpu, Insn* i, byte* memory)
     {
         CpuState* state = cpu.State;
         uint* mxcsr = (uint*)(state->Xsave.Bytes + XsaveArea.Mxcsr);
-        return (*mxcsr & MxcsrControl) == MxcsrMasks ? Call(state, i, memory, mxcsr) : ComputeUnusually(cpu, i, memory, mxcsr);
+        return (*mxcsr & MxcsrControl) == MxcsrMasks ? Call(state, i, memory, mxcsr)
+            : ComputeUnusually(cpu, i, memory, mxcsr);
     }
 
-    /// <summary>With all exceptions masked; afterwards #XM for those that the guest has not, and nothing but flags has changed.
+    /// <summary>With all exceptions masked; afterwards #XM for those that the guest has not, and nothing but flags has
+    /// changed.
     /// Intel SDM vol. 1, section 11.5.2.</summary>
     /// <remarks>Deviation: an unmasked underflow whose result is exact is not seen.</remarks>
     static ulong ComputeUnusually(Cpu cpu, Insn* i, byte* memory, uint* mxcsr)

@@ -6,8 +6,8 @@ using Qkvm.Accel.Tcg.Thunks;
 namespace Qkvm.Accel.Tcg.Interpreter;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
-/// <summary>Instructions on x87, MMX and vector registers: which handler runs one. Moves and the commonest integer operations
-/// are C#; whatever else computes is run by the host itself, through a thunk.</summary>
+/// <summary>Instructions on x87, MMX and vector registers: which handler runs one. Moves and the commonest integer
+/// operations are C#; whatever else computes is run by the host itself, through a thunk.</summary>
 static unsafe partial class VectorOps
 {
     static readonly ThunkCache s_thunks = new();
@@ -55,14 +55,17 @@ static unsafe partial class VectorOps
 
     /// <summary>The vector registers of a guest, as their XMM halves.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    static Vector128<byte>* Low(CpuState* state, int number) => (Vector128<byte>*)(state->Xsave.Bytes + XsaveArea.Xmm0) + number;
+    static Vector128<byte>* Low(CpuState* state, int number) =>
+        (Vector128<byte>*)(state->Xsave.Bytes + XsaveArea.Xmm0) + number;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    static Vector128<byte>* High(CpuState* state, int number) => (Vector128<byte>*)(state->Xsave.Bytes + XsaveArea.YmmHigh0) + number;
+    static Vector128<byte>* High(CpuState* state, int number) =>
+        (Vector128<byte>*)(state->Xsave.Bytes + XsaveArea.YmmHigh0) + number;
 
     /// <summary>Writes an XMM or YMM register as the family does.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    static void Put<TFamily, T>(CpuState* state, int number, T value) where TFamily : struct, IVectorFamily where T : unmanaged
+    static void Put<TFamily, T>(CpuState* state, int number, T value) where TFamily : struct, IVectorFamily where T
+        : unmanaged
     {
         if (sizeof(T) == 32)
         {

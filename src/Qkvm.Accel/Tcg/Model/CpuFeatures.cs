@@ -3,8 +3,8 @@ using Qkvm.Host;
 namespace Qkvm.Accel.Tcg.Model;
 
 /// <summary>The registers of CPUID that hold feature bits.</summary>
-public enum CpuidWord { Leaf1Edx, Leaf1Ecx, Leaf7Ebx, Leaf7Ecx, Leaf7Edx, Leaf80000001Edx, Leaf80000001Ecx, Leaf80000007Edx, Leaf80000008Ebx, LeafD1Eax, Leaf6Eax,
-    Leaf71Eax, Kvm, Leaf80000021Eax, Count }
+public enum CpuidWord { Leaf1Edx, Leaf1Ecx, Leaf7Ebx, Leaf7Ecx, Leaf7Edx, Leaf80000001Edx, Leaf80000001Ecx,
+    Leaf80000007Edx, Leaf80000008Ebx, LeafD1Eax, Leaf6Eax, Leaf71Eax, Kvm, Leaf80000021Eax, Count }
 
 /// <summary>Feature bits by QEMU's names. Intel SDM vol. 2, CPUID; AMD APM vol. 3, appendix E.</summary>
 public static class CpuFeatures
@@ -13,50 +13,77 @@ public static class CpuFeatures
     static readonly string[][] Names =
     [
         ["fpu", "vme", "de", "pse", "tsc", "msr", "pae", "mce", "cx8", "apic", "", "sep", "mtrr", "pge", "mca", "cmov",
-            "pat", "pse36", "pn", "clflush", "", "ds", "acpi", "mmx", "fxsr", "sse", "sse2", "ss", "ht", "tm", "ia64", "pbe"],
-        ["pni|sse3", "pclmulqdq|pclmuldq", "dtes64", "monitor", "ds-cpl", "vmx", "smx", "est", "tm2", "ssse3", "cid", "", "fma", "cx16", "xtpr", "pdcm",
-            "", "pcid", "dca", "sse4.1|sse4-1|sse4_1", "sse4.2|sse4-2|sse4_2", "x2apic", "movbe", "popcnt", "tsc-deadline", "aes", "xsave", "", "avx", "f16c", "rdrand", "hypervisor"],
-        ["fsgsbase", "tsc-adjust|tsc_adjust", "sgx", "bmi1", "hle", "avx2", "", "smep", "bmi2", "erms", "invpcid", "rtm", "", "", "mpx", "",
-            "avx512f", "avx512dq", "rdseed", "adx", "smap", "avx512ifma", "pcommit", "clflushopt", "clwb", "intel-pt", "avx512pf", "avx512er", "avx512cd", "sha-ni", "avx512bw", "avx512vl"],
-        ["", "avx512vbmi", "umip", "pku", "", "waitpkg", "avx512vbmi2", "", "gfni", "vaes", "vpclmulqdq", "avx512vnni", "avx512bitalg", "", "avx512-vpopcntdq", "",
-            "la57", "", "", "", "", "", "rdpid", "", "bus-lock-detect", "cldemote", "", "movdiri", "movdir64b", "", "sgxlc", "pks"],
-        ["", "", "avx512-4vnniw", "avx512-4fmaps", "fsrm", "", "", "", "avx512-vp2intersect", "", "md-clear", "", "", "", "serialize", "",
-            "tsx-ldtrk", "", "", "arch-lbr", "", "", "amx-bf16", "avx512-fp16", "amx-tile", "amx-int8", "spec-ctrl", "stibp", "", "arch-capabilities", "core-capability", "ssbd"],
-        ["", "", "", "", "", "", "", "", "", "", "", "syscall", "", "", "", "", "", "", "", "", "nx|xd", "", "mmxext", "", "", "fxsr-opt|ffxsr|fxsr_opt", "pdpe1gb",
+            "pat", "pse36", "pn", "clflush", "", "ds", "acpi", "mmx", "fxsr", "sse", "sse2", "ss", "ht", "tm", "ia64",
+                "pbe"],
+        ["pni|sse3", "pclmulqdq|pclmuldq", "dtes64", "monitor", "ds-cpl", "vmx", "smx", "est", "tm2", "ssse3", "cid",
+            "", "fma", "cx16", "xtpr", "pdcm",
+            "", "pcid", "dca", "sse4.1|sse4-1|sse4_1", "sse4.2|sse4-2|sse4_2", "x2apic", "movbe", "popcnt",
+                "tsc-deadline", "aes", "xsave", "", "avx", "f16c", "rdrand", "hypervisor"],
+        ["fsgsbase", "tsc-adjust|tsc_adjust", "sgx", "bmi1", "hle", "avx2", "", "smep", "bmi2", "erms", "invpcid",
+            "rtm", "", "", "mpx", "",
+            "avx512f", "avx512dq", "rdseed", "adx", "smap", "avx512ifma", "pcommit", "clflushopt", "clwb", "intel-pt",
+                "avx512pf", "avx512er", "avx512cd", "sha-ni", "avx512bw", "avx512vl"],
+        ["", "avx512vbmi", "umip", "pku", "", "waitpkg", "avx512vbmi2", "", "gfni", "vaes", "vpclmulqdq", "avx512vnni",
+            "avx512bitalg", "", "avx512-vpopcntdq", "",
+            "la57", "", "", "", "", "", "rdpid", "", "bus-lock-detect", "cldemote", "", "movdiri", "movdir64b", "",
+                "sgxlc", "pks"],
+        ["", "", "avx512-4vnniw", "avx512-4fmaps", "fsrm", "", "", "", "avx512-vp2intersect", "", "md-clear", "", "",
+            "", "serialize", "",
+            "tsx-ldtrk", "", "", "arch-lbr", "", "", "amx-bf16", "avx512-fp16", "amx-tile", "amx-int8", "spec-ctrl",
+                "stibp", "", "arch-capabilities", "core-capability", "ssbd"],
+        ["", "", "", "", "", "", "", "", "", "", "", "syscall", "", "", "", "", "", "", "", "", "nx|xd", "", "mmxext",
+            "", "", "fxsr-opt|ffxsr|fxsr_opt", "pdpe1gb",
             "rdtscp", "", "lm|i64", "3dnowext", "3dnow"],
-        ["lahf-lm|lahf_lm", "cmp-legacy", "svm", "extapic", "cr8legacy", "abm", "sse4a", "misalignsse", "3dnowprefetch", "osvw", "ibs", "xop", "skinit", "wdt", "", "lwp",
-            "fma4", "tce", "", "nodeid-msr", "", "tbm", "topoext", "perfctr-core", "perfctr-nb", "", "", "", "", "", "", ""],
-        ["", "", "", "", "", "", "", "", "invtsc", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", ""],
+        ["lahf-lm|lahf_lm", "cmp-legacy", "svm", "extapic", "cr8legacy", "abm", "sse4a", "misalignsse", "3dnowprefetch",
+            "osvw", "ibs", "xop", "skinit", "wdt", "", "lwp",
+            "fma4", "tce", "", "nodeid-msr", "", "tbm", "topoext", "perfctr-core", "perfctr-nb", "", "", "", "", "",
+                "", ""],
+        ["", "", "", "", "", "", "", "", "invtsc", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "",
+            "", "", "", "", "", ""],
         ["clzero", "", "xsaveerptr", "", "", "", "", "", "", "wbnoinvd", "", "", "ibpb", "", "ibrs", "amd-stibp",
             "", "", "", "", "", "", "", "", "amd-ssbd", "virt-ssbd", "amd-no-ssb", "", "", "", "", ""],
-        ["xsaveopt", "xsavec", "xgetbv1", "xsaves", "xfd", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", ""],
-        ["", "", "arat", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", ""],
-        ["", "", "", "", "avx-vnni", "avx512-bf16", "", "", "", "", "fzrm", "fsrs", "fsrc", "", "", "", "", "", "", "", "", "amx-fp16", "", "avx-ifma", "", "",
+        ["xsaveopt", "xsavec", "xgetbv1", "xsaves", "xfd", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "",
+            "", "", "", "", "", "", "", "", "", "", "", ""],
+        ["", "", "arat", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "",
+            "", "", "", "", ""],
+        ["", "", "", "", "avx-vnni", "avx512-bf16", "", "", "", "", "fzrm", "fsrs", "fsrc", "", "", "", "", "", "", "",
+            "", "amx-fp16", "", "avx-ifma", "", "",
             "lam", "", "", "", "", ""],
-        ["kvmclock", "kvm-nopiodelay|kvm_nopiodelay", "kvm-mmu|kvm_mmu", "", "kvm-asyncpf|kvm_asyncpf", "kvm-steal-time|kvm_steal_time", "kvm-pv-eoi|kvm_pv_eoi",
-            "kvm-pv-unhalt|kvm_pv_unhalt", "", "kvm-pv-tlb-flush", "kvm-asyncpf-vmexit", "kvm-pv-ipi", "kvm-poll-control|kvm_poll_control", "kvm-pv-sched-yield",
-            "kvm-asyncpf-int|kvm_asyncpf_int", "kvm-msi-ext-dest-id", "", "", "", "", "", "", "", "", "kvmclock-stable-bit", "", "", "", "", "", "", ""],
-        ["no-nested-data-bp", "", "lfence-always-serializing", "", "", "", "null-sel-clr-base", "", "auto-ibrs", "", "", "", "", "", "", "",
+        ["kvmclock", "kvm-nopiodelay|kvm_nopiodelay", "kvm-mmu|kvm_mmu", "", "kvm-asyncpf|kvm_asyncpf",
+            "kvm-steal-time|kvm_steal_time", "kvm-pv-eoi|kvm_pv_eoi",
+            "kvm-pv-unhalt|kvm_pv_unhalt", "", "kvm-pv-tlb-flush", "kvm-asyncpf-vmexit", "kvm-pv-ipi",
+                "kvm-poll-control|kvm_poll_control", "kvm-pv-sched-yield",
+            "kvm-asyncpf-int|kvm_asyncpf_int", "kvm-msi-ext-dest-id", "", "", "", "", "", "", "", "",
+                "kvmclock-stable-bit", "", "", "", "", "", "", ""],
+        ["no-nested-data-bp", "", "lfence-always-serializing", "", "", "", "null-sel-clr-base", "", "auto-ibrs", "", "",
+            "", "", "", "", "",
             "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", ""],
     ];
 
-    /// <summary>Names that QEMU knows of words that no model here shows: SVM's, IA32_ARCH_CAPABILITIES, SGX's, Centaur's.</summary>
-    const string Absent = "npt lbrv svm-lock svm_lock nrip-save nrip_save tsc-scale tsc_scale vmcb-clean vmcb_clean flushbyasid decodeassists pause-filter pause_filter "
-        + "pfthreshold avic v-vmsave-vmload vgif svme-addr-chk rdctl-no ibrs-all rsba skip-l1dfl-vmentry ssb-no mds-no pschange-mc-no tsx-ctrl taa-no "
-        + "split-lock-detect sgx1 sgx2 sgx-debug sgx-exinfo sgx-kss sgx-mode64 sgx-provisionkey sgx-tokenkey xstore xstore-en xcrypt xcrypt-en ace2 ace2-en phe "
+    /// <summary>Names that QEMU knows of words that no model here shows: SVM's, IA32_ARCH_CAPABILITIES, SGX's,
+    /// Centaur's.</summary>
+    const string Absent = "npt lbrv svm-lock svm_lock nrip-save nrip_save tsc-scale tsc_scale vmcb-clean vmcb_clean " +
+        "flushbyasid decodeassists pause-filter pause_filter "
+        + "pfthreshold avic v-vmsave-vmload vgif svme-addr-chk rdctl-no ibrs-all rsba skip-l1dfl-vmentry ssb-no " +
+        "mds-no pschange-mc-no tsx-ctrl taa-no "
+        + "split-lock-detect sgx1 sgx2 sgx-debug sgx-exinfo sgx-kss sgx-mode64 sgx-provisionkey sgx-tokenkey xstore " +
+        "xstore-en xcrypt xcrypt-en ace2 ace2-en phe "
         + "phe-en pmm pmm-en full-width-write intel-pt-lip kvm-hint-dedicated kvm-pv-enforce-cpuid";
 
     public static bool IsOfAbsentWord(string name) => Array.IndexOf(Absent.Split(' '), name) >= 0;
 
     /// <summary>What the interpreter does by itself, on any host.</summary>
-    const string Own = "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ss ht "
+    const string Own = "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr " +
+        "sse sse2 ss ht "
         + "monitor pcid x2apic movbe popcnt tsc-deadline xsave rdrand hypervisor "
-        + "fsgsbase tsc-adjust bmi1 smep bmi2 erms invpcid rdseed adx smap clflushopt clwb umip pku pks la57 rdpid movdiri fsrm lam serialize "
-        + "syscall nx pdpe1gb rdtscp lm lahf-lm cmp-legacy cr8legacy abm 3dnowprefetch invtsc clzero wbnoinvd xsaveopt xsavec xgetbv1 xsaves arat "
+        + "fsgsbase tsc-adjust bmi1 smep bmi2 erms invpcid rdseed adx smap clflushopt clwb umip pku pks la57 rdpid " +
+        "movdiri fsrm lam serialize "
+        + "syscall nx pdpe1gb rdtscp lm lahf-lm cmp-legacy cr8legacy abm 3dnowprefetch invtsc clzero wbnoinvd " +
+        "xsaveopt xsavec xgetbv1 xsaves arat "
         + Immunity + " " + KvmDefaults;
 
-    /// <summary>Nothing runs speculatively here that a guest could learn from; guests that are told spare themselves precautions, of
-    /// which those around each indirect call cost most.</summary>
+    /// <summary>Nothing runs speculatively here that a guest could learn from; guests that are told spare themselves
+    /// precautions, of which those around each indirect call cost most.</summary>
     const string Immunity = "auto-ibrs lfence-always-serializing null-sel-clr-base no-nested-data-bp amd-no-ssb";
 
     /// <summary>Shown with kvm=on. A port needs no delay; interrupts and locks have their short ways.</summary>
@@ -65,20 +92,24 @@ public static class CpuFeatures
     /// <summary>Features that are nothing without another.</summary>
     static readonly (string Needed, string Dependent)[] s_dependencies =
     [
-        ("pae", "lm nx pdpe1gb"), ("fxsr", "sse"), ("sse", "sse2"), ("sse2", "pni pclmulqdq aes sha-ni gfni"), ("pni", "ssse3"), ("ssse3", "sse4.1"), ("sse4.1", "sse4.2"),
+        ("pae", "lm nx pdpe1gb"), ("fxsr", "sse"), ("sse", "sse2"), ("sse2", "pni pclmulqdq aes sha-ni gfni"),
+            ("pni", "ssse3"), ("ssse3", "sse4.1"), ("sse4.1", "sse4.2"),
         ("xsave", "avx xsaveopt xsavec xgetbv1 xsaves pku"), ("avx", "avx2 fma f16c vaes vpclmulqdq avx-vnni avx-ifma"),
         ("avx2", "avx512f"), ("avx512f", OfAvx512), ("avx512bw", "avx512vbmi avx512vbmi2 avx512bitalg avx512-fp16"),
         ("lm", "pcid la57 fsgsbase lam pku pks lahf-lm cx16"), ("apic", "x2apic tsc-deadline arat"),
         ("kvmclock", "kvmclock-stable-bit"),
     ];
 
-    const string OfAvx512 = "avx512dq avx512ifma avx512cd avx512bw avx512vl avx512vbmi avx512vbmi2 avx512vnni avx512bitalg avx512-vpopcntdq "
+    const string OfAvx512 = "avx512dq avx512ifma avx512cd avx512bw avx512vl avx512vbmi avx512vbmi2 avx512vnni " +
+        "avx512bitalg avx512-vpopcntdq "
         + "avx512-vp2intersect avx512-bf16 avx512-fp16";
 
     /// <summary>What the host's own instructions are needed for.</summary>
-    const string OfHost = "pni ssse3 sse4.1 sse4.2 pclmulqdq aes avx fma f16c avx2 sha-ni gfni vaes vpclmulqdq avx-vnni cx16 avx512f " + OfAvx512;
+    const string OfHost = "pni ssse3 sse4.1 sse4.2 pclmulqdq aes avx fma f16c avx2 sha-ni gfni vaes vpclmulqdq " +
+        "avx-vnni cx16 avx512f " + OfAvx512;
 
-    /// <summary>Of our own, but only as fast as guests expect where the host's instruction can be copied: elsewhere not part of "max".</summary>
+    /// <summary>Of our own, but only as fast as guests expect where the host's instruction can be copied: elsewhere not
+    /// part of "max".</summary>
     internal const string Copied = "movbe popcnt bmi1 bmi2 abm adx lahf-lm";
 
     /// <summary>Supported, but not part of "max": what guests gain nothing from.</summary>
@@ -128,7 +159,8 @@ public static class CpuFeatures
         return dropped;
     }
 
-    static bool Has(uint[] words, string name) => TryFind(name, out CpuidWord word, out int bit) && (words[(int)word] >> bit & 1) != 0;
+    static bool Has(uint[] words, string name) => TryFind(name, out CpuidWord word, out int bit)
+        && (words[(int)word] >> bit & 1) != 0;
 
     /// <summary>Every first name, sorted: `-cpu help`.</summary>
     public static string[] All()
@@ -146,17 +178,21 @@ public static class CpuFeatures
         var words = new uint[(int)CpuidWord.Count];
         foreach (string name in names.Split(' ', StringSplitOptions.RemoveEmptyEntries))
         {
-            if (!TryFind(name, out CpuidWord word, out int bit)) throw new ArgumentException($"no CPU feature '{name}'");
+            if (!TryFind(name, out CpuidWord word, out int bit))
+                throw new ArgumentException($"no CPU feature '{name}'");
             words[(int)word] |= 1u << bit;
         }
         return words;
     }
 
-    /// <summary>What of the host's features can be used here: AVX-512 is nothing where parts are missing that thunks cannot do without.</summary>
+    /// <summary>What of the host's features can be used here: AVX-512 is nothing where parts are missing that thunks
+    /// cannot do without.</summary>
     static uint[] HostWords()
     {
-        bool hasAvx512 = Array.TrueForAll("avx512f avx512dq avx512cd avx512bw avx512vl".Split(' '), HostFeatures.Current.Has);
+        bool hasAvx512 = Array.TrueForAll("avx512f avx512dq avx512cd avx512bw avx512vl".Split(' '),
+            HostFeatures.Current.Has);
         string[] without = hasAvx512 ? [] : $"avx512f {OfAvx512}".Split(' ');
-        return Parse(string.Join(' ', HostFeatures.All.Where(name => HostFeatures.Current.Has(name) && Array.IndexOf(without, name) < 0)));
+        return Parse(string.Join(' ', HostFeatures.All.Where(name => HostFeatures.Current.Has(name)
+            && Array.IndexOf(without, name) < 0)));
     }
 }

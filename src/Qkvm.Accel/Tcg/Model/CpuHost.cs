@@ -7,7 +7,8 @@ namespace Qkvm.Accel.Tcg.Model;
 /// <param name="Max">Identity of these.</param>
 sealed record CpuHost(string Name, uint[] Supported, uint[] Maximum, CpuModel Max)
 {
-    /// <summary>The hypervisor's leaves are KVM's unless kvm=off says otherwise, and what a model lacks is told.</summary>
+    /// <summary>The hypervisor's leaves are KVM's unless kvm=off says otherwise, and what a model lacks is
+    /// told.</summary>
     public bool IsKvm { get; init; }
 
     /// <summary>The kernel's paravirtual features that named models get, and what they lose: QEMU's defaults.</summary>
@@ -17,7 +18,8 @@ sealed record CpuHost(string Name, uint[] Supported, uint[] Maximum, CpuModel Ma
     /// <summary>Physical address bits at most.</summary>
     public int PhysicalBits { get; init; } = 52;
 
-    public static CpuHost Software() => new("the software CPU", CpuFeatures.Supported(), CpuFeatures.Maximum(), CpuModels.Max)
+    public static CpuHost Software() =>
+        new("the software CPU", CpuFeatures.Supported(), CpuFeatures.Maximum(), CpuModels.Max)
     {
         Added = CpuFeatures.Parse(CpuFeatures.KvmDefaults),
     };

@@ -3,7 +3,8 @@ namespace Qkvm.Accel.Tcg.Model;
 /// <summary>One of -cpu's models: identity and features. What the software CPU lacks of these is left out.</summary>
 /// <param name="Level">Highest basic leaf of CPUID.</param>
 /// <param name="ExtendedLevel">Highest extended leaf; 0: there is none.</param>
-public sealed record CpuModel(string Name, string Vendor, string Text, int Family, int Model, int Stepping, uint Level, uint ExtendedLevel, string Features)
+public sealed record CpuModel(string Name, string Vendor, string Text, int Family, int Model, int Stepping, uint Level,
+    uint ExtendedLevel, string Features)
 {
     public const string Amd = "AuthenticAMD", Intel = "GenuineIntel", Hygon = "HygonGenuine";
 

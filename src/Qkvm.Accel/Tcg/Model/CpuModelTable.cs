@@ -1,19 +1,22 @@
 namespace Qkvm.Accel.Tcg.Model;
 
-/// <summary>QEMU 7.2's CPU models, as its query-cpu-model-expansion tells them: facts that guests and management tools rely on.</summary>
+/// <summary>QEMU 7.2's CPU models, as its query-cpu-model-expansion tells them: facts that guests and management tools
+/// rely on.</summary>
 static class CpuModelTable
 {
-    /// <summary>Name: vendor, family.model.stepping, highest basic leaf, highest extended leaf, model-id. Then, indented, the
-    /// features, or another model with what is added and taken away.</summary>
+    /// <summary>Name: vendor, family.model.stepping, highest basic leaf, highest extended leaf, model-id. Then,
+    /// indented, the features, or another model with what is added and taken away.</summary>
     public const string Models = """
         486-v1: GenuineIntel, 4.8.0, 0x1, 0x0,
             fpu pse hypervisor
         athlon-v1: AuthenticAMD, 6.2.3, 0x2, 0x80000008, QEMU Virtual CPU version 2.5+
-            fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 mmx fxsr sse sse2 hypervisor mmxext 3dnowext 3dnow
+            fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 mmx fxsr sse sse2 hypervisor mmxext
+            3dnowext 3dnow
         Broadwell-v1: GenuineIntel, 6.61.2, 0xd, 0x80000008, Intel Core Processor (Broadwell)
-            fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 pni pclmulqdq ssse3 fma
-            cx16 pcid sse4.1 sse4.2 x2apic movbe popcnt tsc-deadline aes xsave avx f16c rdrand hypervisor fsgsbase bmi1 hle avx2
-            smep bmi2 erms invpcid rtm rdseed adx smap syscall nx rdtscp lm lahf-lm abm 3dnowprefetch xsaveopt arat
+            fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 pni pclmulqdq
+            ssse3 fma cx16 pcid sse4.1 sse4.2 x2apic movbe popcnt tsc-deadline aes xsave avx f16c rdrand hypervisor
+            fsgsbase bmi1 hle avx2 smep bmi2 erms invpcid rtm rdseed adx smap syscall nx rdtscp lm lahf-lm abm
+            3dnowprefetch xsaveopt arat
         Broadwell-v2: GenuineIntel, 6.61.2, 0xd, 0x80000008, Intel Core Processor (Broadwell, no TSX)
             = Broadwell-v1 -hle -rtm
         Broadwell-v3: GenuineIntel, 6.61.2, 0xd, 0x80000008, Intel Core Processor (Broadwell, IBRS)
@@ -21,8 +24,8 @@ static class CpuModelTable
         Broadwell-v4: GenuineIntel, 6.61.2, 0xd, 0x80000008, Intel Core Processor (Broadwell, no TSX, IBRS)
             = Broadwell-v2 +spec-ctrl
         Cascadelake-Server-v1: GenuineIntel, 6.85.6, 0xd, 0x80000008, Intel Xeon Processor (Cascadelake)
-            = Broadwell-v3 +avx512f +avx512dq +clflushopt +clwb +avx512cd +avx512bw +avx512vl +pku +avx512vnni +ssbd +pdpe1gb
-            +xsavec +xgetbv1
+            = Broadwell-v3 +avx512f +avx512dq +clflushopt +clwb +avx512cd +avx512bw +avx512vl +pku +avx512vnni +ssbd
+            +pdpe1gb +xsavec +xgetbv1
         Cascadelake-Server-v2: GenuineIntel, 6.85.6, 0xd, 0x80000008, Intel Xeon Processor (Cascadelake)
             = Cascadelake-Server-v1 +arch-capabilities
         Cascadelake-Server-v3: GenuineIntel, 6.85.6, 0xd, 0x80000008, Intel Xeon Processor (Cascadelake)
@@ -32,8 +35,8 @@ static class CpuModelTable
         Cascadelake-Server-v5: GenuineIntel, 6.85.6, 0xd, 0x80000008, Intel Xeon Processor (Cascadelake)
             = Cascadelake-Server-v3 +xsaves
         Conroe-v1: GenuineIntel, 6.15.3, 0xa, 0x80000008, Intel Celeron_4x0 (Conroe/Merom Class Core 2)
-            fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 pni ssse3 hypervisor
-            syscall nx lm lahf-lm
+            fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 pni ssse3
+            hypervisor syscall nx lm lahf-lm
         Cooperlake-v1: GenuineIntel, 6.85.10, 0xd, 0x80000008, Intel Xeon Processor (Cooperlake)
             = Cascadelake-Server-v2 +stibp +avx512-bf16
         Cooperlake-v2: GenuineIntel, 6.85.10, 0xd, 0x80000008, Intel Xeon Processor (Cooperlake)
@@ -43,15 +46,15 @@ static class CpuModelTable
         coreduo-v1: GenuineIntel, 6.14.8, 0xa, 0x80000008, Genuine Intel(R) CPU           T2600  @ 2.16GHz
             = core2duo-v1 -pse36 -ssse3 -cx16 -syscall -lm -lahf-lm
         Denverton-v1: GenuineIntel, 6.95.1, 0x15, 0x80000008, Intel Atom Processor (Denverton)
-            = Broadwell-v4 +monitor +mpx +clflushopt +sha-ni +arch-capabilities +ssbd +pdpe1gb +xsavec +xgetbv1 -fma -pcid -avx
-            -f16c -bmi1 -avx2 -bmi2 -invpcid -adx -abm
+            = Broadwell-v4 +monitor +mpx +clflushopt +sha-ni +arch-capabilities +ssbd +pdpe1gb +xsavec +xgetbv1 -fma
+            -pcid -avx -f16c -bmi1 -avx2 -bmi2 -invpcid -adx -abm
         Denverton-v2: GenuineIntel, 6.95.1, 0x15, 0x80000008, Intel Atom Processor (Denverton)
             = Denverton-v1 -monitor -mpx
         Denverton-v3: GenuineIntel, 6.95.1, 0x15, 0x80000008, Intel Atom Processor (Denverton)
             = Denverton-v2 +xsaves
         Dhyana-v1: HygonGenuine, 24.0.1, 0xd, 0x8000001e, Hygon Dhyana Processor
-            = Broadwell-v2 +monitor +clflushopt +mmxext +fxsr-opt +pdpe1gb +svm +cr8legacy +sse4a +misalignsse +osvw +topoext +ibpb
-            +xsavec +xgetbv1 -pclmulqdq -pcid -x2apic -tsc-deadline -aes -erms -invpcid
+            = Broadwell-v2 +monitor +clflushopt +mmxext +fxsr-opt +pdpe1gb +svm +cr8legacy +sse4a +misalignsse +osvw
+            +topoext +ibpb +xsavec +xgetbv1 -pclmulqdq -pcid -x2apic -tsc-deadline -aes -erms -invpcid
         Dhyana-v2: HygonGenuine, 24.0.1, 0xd, 0x8000001e, Hygon Dhyana Processor
             = Dhyana-v1 +xsaves
         EPYC-v1: AuthenticAMD, 23.1.2, 0xd, 0x8000001e, AMD EPYC Processor
@@ -75,8 +78,8 @@ static class CpuModelTable
         Haswell-v4: GenuineIntel, 6.60.1, 0xd, 0x80000008, Intel Core Processor (Haswell, no TSX, IBRS)
             = Haswell-v2 +spec-ctrl
         Icelake-Server-v1: GenuineIntel, 6.134.0, 0xd, 0x80000008, Intel Xeon Processor (Icelake)
-            = Cascadelake-Server-v1 +avx512vbmi +umip +avx512vbmi2 +gfni +vaes +vpclmulqdq +avx512bitalg +avx512-vpopcntdq +la57
-            +wbnoinvd
+            = Cascadelake-Server-v1 +avx512vbmi +umip +avx512vbmi2 +gfni +vaes +vpclmulqdq +avx512bitalg
+            +avx512-vpopcntdq +la57 +wbnoinvd
         Icelake-Server-v2: GenuineIntel, 6.134.0, 0xd, 0x80000008, Intel Xeon Processor (Icelake)
             = Icelake-Server-v1 -hle -rtm
         Icelake-Server-v3: GenuineIntel, 6.134.0, 0xd, 0x80000008, Intel Xeon Processor (Icelake)
@@ -92,8 +95,8 @@ static class CpuModelTable
         IvyBridge-v2: GenuineIntel, 6.58.9, 0xd, 0x80000008, Intel Xeon E3-12xx v2 (Ivy Bridge, IBRS)
             = IvyBridge-v1 +spec-ctrl
         KnightsMill-v1: GenuineIntel, 6.133.0, 0xd, 0x80000008, Intel Xeon Phi Processor (Knights Mill)
-            = Broadwell-v2 +ss +avx512f +avx512pf +avx512er +avx512cd +avx512-vpopcntdq +avx512-4vnniw +avx512-4fmaps +pdpe1gb -pcid
-            -invpcid -smap
+            = Broadwell-v2 +ss +avx512f +avx512pf +avx512er +avx512cd +avx512-vpopcntdq +avx512-4vnniw +avx512-4fmaps
+            +pdpe1gb -pcid -invpcid -smap
         kvm32-v1: GenuineIntel, 15.6.1, 0x5, 0x80000008, Common 32-bit KVM processor
             = athlon-v1 +clflush +pni -mmxext -3dnowext -3dnow
         kvm64-v1: GenuineIntel, 15.6.1, 0xd, 0x80000008, Common KVM processor
@@ -111,7 +114,8 @@ static class CpuModelTable
         Opteron_G3-v1: AuthenticAMD, 16.2.3, 0x5, 0x8000000a, AMD Opteron 23xx (Gen 3 Class Opteron)
             = Opteron_G2-v1 +monitor +popcnt +rdtscp +abm +sse4a +misalignsse
         Opteron_G4-v1: AuthenticAMD, 21.1.2, 0xd, 0x8000001a, AMD Opteron 62xx class CPU
-            = Opteron_G3-v1 +pclmulqdq +ssse3 +sse4.1 +sse4.2 +aes +xsave +avx +pdpe1gb +3dnowprefetch +xop +fma4 -monitor
+            = Opteron_G3-v1 +pclmulqdq +ssse3 +sse4.1 +sse4.2 +aes +xsave +avx +pdpe1gb +3dnowprefetch +xop +fma4
+            -monitor
         Opteron_G5-v1: AuthenticAMD, 21.2.0, 0xd, 0x8000001a, AMD Opteron 63xx class CPU
             = Opteron_G4-v1 +fma +f16c +tbm
         Penryn-v1: GenuineIntel, 6.23.3, 0xa, 0x80000008, Intel Core 2 Duo P9xxx (Penryn Class Core 2)
@@ -164,7 +168,8 @@ static class CpuModelTable
             = Westmere-v1 +spec-ctrl
         """;
 
-    /// <summary>Other names. Besides, a name without its version means version 1, as with QEMU's machine types.</summary>
+    /// <summary>Other names. Besides, a name without its version means version 1, as with QEMU's machine
+    /// types.</summary>
     public const string Aliases = """
         Broadwell-IBRS: Broadwell-v3
         Broadwell-noTSX: Broadwell-v2

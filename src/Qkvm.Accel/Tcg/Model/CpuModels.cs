@@ -11,7 +11,8 @@ public static class CpuModels
     const string Default = "qemu64";
 
     /// <summary>All that the software CPU can do, with QEMU's identity of it.</summary>
-    internal static CpuModel Max { get; } = new("max", CpuModel.Amd, "QEMU TCG CPU version 2.5+", 15, 107, 1, 0xd, 0x80000008u, "");
+    internal static CpuModel Max { get; } =
+        new("max", CpuModel.Amd, "QEMU TCG CPU version 2.5+", 15, 107, 1, 0xd, 0x80000008u, "");
 
     static readonly Lazy<IReadOnlyList<CpuModel>> s_all = new(() => [.. Parse(CpuModelTable.Models), Max,
         new CpuModel("base", CpuModel.Amd, "", 6, 6, 3, 1, 0, "")]);
@@ -28,7 +29,9 @@ public static class CpuModels
     public static string Help()
     {
         var text = new System.Text.StringBuilder("Available CPUs:\n");
-        IEnumerable<(string Name, string Text)> lines = [.. All.Select(model => (model.Name, Describe(model))), .. Aliases.Select(alias => (alias.Key, $"(alias of {alias.Value})"))];
+        IEnumerable<(string Name, string Text)> lines =
+            [.. All.Select(model => (model.Name, Describe(model))),
+            .. Aliases.Select(alias => (alias.Key, $"(alias of {alias.Value})"))];
         foreach (var (name, description) in lines.OrderBy(line => line.Name, StringComparer.Ordinal))
             text.Append("x86 ").Append(name.PadRight(20)).Append("  ").Append(description).Append('\n');
         text.Append("\nRecognized CPUID flags:\n");
@@ -63,7 +66,8 @@ public static class CpuModels
     {
         string name = setup.Model.Length == 0 ? Default : setup.Model;
         CpuModel model = Find(name)
-            ?? throw new ConfigurationException($"-cpu: unable to find CPU model '{name}'{Suggest(name, [.. All.Select(m => m.Name), .. Aliases.Keys])}; -cpu help lists them");
+            ?? throw new ConfigurationException("-cpu: unable to find CPU model " +
+            $"'{name}'{Suggest(name, [.. All.Select(m => m.Name), .. Aliases.Keys])}; -cpu help lists them");
         return new CpuOptions(name, model == Max ? host.Max : model, host).Resolve(setup);
     }
 
@@ -71,7 +75,8 @@ public static class CpuModels
     internal static string Suggest(string wrong, IEnumerable<string> known)
     {
         string? best = known.MinBy(candidate => Distance(wrong.ToLowerInvariant(), candidate.ToLowerInvariant()));
-        return best != null && Distance(wrong.ToLowerInvariant(), best.ToLowerInvariant()) <= Math.Max(2, wrong.Length / 3) ? $", did you mean '{best}'?" : "";
+        return best != null && Distance(wrong.ToLowerInvariant(), best.ToLowerInvariant())
+            <= Math.Max(2, wrong.Length / 3) ? $", did you mean '{best}'?" : "";
     }
 
     /// <summary>Levenshtein's.</summary>
@@ -98,7 +103,8 @@ public static class CpuModels
         const string first = "-v1";
         var aliases = new Dictionary<string, string> { ["host"] = "max" };
         foreach (CpuModel model in All)
-            if (model.Name.EndsWith(first, StringComparison.Ordinal)) aliases.Add(model.Name[..^first.Length], model.Name);
+            if (model.Name.EndsWith(first, StringComparison.Ordinal))
+                aliases.Add(model.Name[..^first.Length], model.Name);
         foreach (string line in CpuModelTable.Aliases.Split('\n', StringSplitOptions.RemoveEmptyEntries))
             aliases.Add(line[..line.IndexOf(':')], line[(line.IndexOf(':') + 2)..]);
         return aliases;
@@ -114,11 +120,14 @@ public static class CpuModels
         {
             string head = lines[i++];
             words.Clear();
-            while (i < lines.Length && lines[i].StartsWith(' ')) words.AddRange(lines[i++].Split(' ', StringSplitOptions.RemoveEmptyEntries));
+            while (i < lines.Length && lines[i].StartsWith(' '))
+                words.AddRange(lines[i++].Split(' ', StringSplitOptions.RemoveEmptyEntries));
             const int fields = 5;
             string[] identity = [.. head[(head.IndexOf(':') + 1)..].Split(',', fields).Select(field => field.Trim())];
-            int[] version = [.. identity[1].Split('.').Select(number => int.Parse(number, CultureInfo.InvariantCulture))];
-            models.Add(new CpuModel(head[..head.IndexOf(':')], identity[0], identity[4], version[0], version[1], version[2],
+            int[] version =
+                [.. identity[1].Split('.').Select(number => int.Parse(number, CultureInfo.InvariantCulture))];
+            models.Add(new CpuModel(head[..head.IndexOf(':')], identity[0], identity[4], version[0], version[1],
+                version[2],
                 Convert.ToUInt32(identity[2], 16), Convert.ToUInt32(identity[3], 16), Features(words, models)));
         }
         return models;

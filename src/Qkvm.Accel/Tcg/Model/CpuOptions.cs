@@ -6,8 +6,8 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Tcg.Model;
 
-/// <summary>What follows the model's name in -cpu: features switched by name, and properties. QEMU's names and meanings; what is
-/// not built is refused.</summary>
+/// <summary>What follows the model's name in -cpu: features switched by name, and properties. QEMU's names and
+/// meanings; what is not built is refused.</summary>
 sealed class CpuOptions(string name, CpuModel model, CpuHost host)
 {
     CpuModel _model = model;
@@ -18,14 +18,18 @@ sealed class CpuOptions(string name, CpuModel model, CpuHost host)
     int? _physicalBits;
     readonly CpuidExtras _extras = new() { Kvm = host.IsKvm };
 
-    /// <summary>Properties that may be given, and whose default is all there is: the value that changes nothing.</summary>
+    /// <summary>Properties that may be given, and whose default is all there is: the value that changes
+    /// nothing.</summary>
     static readonly Dictionary<string, bool> s_fixed = new()
     {
-        ["full-cpuid-auto-level"] = true, ["fill-mtrr-mask"] = true, ["legacy-cache"] = true, ["host-cache-info"] = false, ["lmce"] = false,
-        ["x-vendor-cpuid-only"] = true, ["x-migrate-smi-count"] = true, ["start-powered-off"] = false, ["x-force-features"] = false,
+        ["full-cpuid-auto-level"] = true, ["fill-mtrr-mask"] = true, ["legacy-cache"] = true, ["host-cache-info"]
+        = false, ["lmce"] = false,
+        ["x-vendor-cpuid-only"] = true, ["x-migrate-smi-count"] = true, ["start-powered-off"]
+        = false, ["x-force-features"] = false,
     };
 
-    /// <summary>Without performance counters and migration to other hosts these mean nothing, whatever their value.</summary>
+    /// <summary>Without performance counters and migration to other hosts these mean nothing, whatever their
+    /// value.</summary>
     static readonly string[] s_indifferent = ["pmu"];
 
     bool IsMax => _model.Name == "max";
@@ -38,11 +42,13 @@ sealed class CpuOptions(string name, CpuModel model, CpuHost host)
             else if (property == "migratable") TakeMigratable();
         SwitchKvm();
         uint[] wanted = IsMax ? [.. host.Maximum] : CpuFeatures.Parse(_model.Features);
-        wanted[(int)CpuidWord.Kvm] = _extras.Kvm ? (IsMax && host.IsKvm ? host.Supported : host.Added)[(int)CpuidWord.Kvm] : 0;
+        wanted[(int)CpuidWord.Kvm] = _extras.Kvm
+            ? (IsMax && host.IsKvm ? host.Supported : host.Added)[(int)CpuidWord.Kvm] : 0;
         _words = [.. wanted];
         for (int i = 0; i < _words.Length; i++)
         {
-            if (!IsMax && host.IsKvm) _words[i] = _words[i] & ~host.Removed[i] | (i != (int)CpuidWord.Kvm ? host.Added[i] : 0);
+            if (!IsMax && host.IsKvm)
+                _words[i] = _words[i] & ~host.Removed[i] | (i != (int)CpuidWord.Kvm ? host.Added[i] : 0);
             _words[i] &= _supported[i];
         }
         foreach ((string property, bool on) in setup.Features) Switch(property, on);
@@ -51,8 +57,11 @@ sealed class CpuOptions(string name, CpuModel model, CpuHost host)
         if (_enforces || _checks) AddMissing(wanted);
         if (_enforces && _missing.Count > 0)
             throw new ConfigurationException($"-cpu {name},enforce: {host.Name} lacks {string.Join(", ", _missing)}");
-        if (without.Count > 0 && (_enforces || _checks)) _missing.AddRange(without.Where(feature => !_missing.Contains(feature)));
-        return new Cpuid(_model, _words, setup with { PhysicalAddressBits = _physicalBits ?? Math.Min(setup.PhysicalAddressBits, host.PhysicalBits) }, _extras)
+        if (without.Count > 0 && (_enforces || _checks))
+            _missing.AddRange(without.Where(feature => !_missing.Contains(feature)));
+        return new Cpuid(_model, _words, setup
+            with { PhysicalAddressBits = _physicalBits ?? Math.Min(setup.PhysicalAddressBits, host.PhysicalBits) },
+            _extras)
         {
             Missing = _missing, IsLevelFixed = _level, IsExtendedLevelFixed = _extendedLevel,
         };
@@ -91,7 +100,8 @@ sealed class CpuOptions(string name, CpuModel model, CpuHost host)
             return;
         }
         if (s_indifferent.Contains(property)) return;
-        if (property.StartsWith("hv-", StringComparison.Ordinal) || property.StartsWith("hv_", StringComparison.Ordinal))
+        if (property.StartsWith("hv-", StringComparison.Ordinal)
+            || property.StartsWith("hv_", StringComparison.Ordinal))
         {
             if (on) throw Refuse(property, "Hyper-V's interfaces are not built");
             return;
@@ -100,7 +110,8 @@ sealed class CpuOptions(string name, CpuModel model, CpuHost host)
         {
             // Of words that no model here ever shows.
             if (!property.StartsWith("vmx-", StringComparison.Ordinal) && !CpuFeatures.IsOfAbsentWord(property))
-                throw new ConfigurationException($"-cpu {name}: there is no feature '{property}'{CpuModels.Suggest(property, CpuFeatures.All())}; -cpu help lists them");
+                throw new ConfigurationException($"-cpu {name}: there is no feature " +
+                    $"'{property}'{CpuModels.Suggest(property, CpuFeatures.All())}; -cpu help lists them");
             if (on) _missing.Add(property);
             return;
         }
@@ -123,10 +134,15 @@ sealed class CpuOptions(string name, CpuModel model, CpuHost host)
             case "family": _model = _model with { Family = (int)Number(property, value, 0, mostFamily) }; break;
             case "model": _model = _model with { Model = (int)Number(property, value, 0, mostModel) }; break;
             case "stepping": _model = _model with { Stepping = (int)Number(property, value, 0, mostStepping) }; break;
-            case "level": (_model, _level) = (_model with { Level = (uint)Number(property, value, 0, uint.MaxValue) }, true); break;
-            case "xlevel": (_model, _extendedLevel) = (_model with { ExtendedLevel = (uint)Number(property, value, 0, uint.MaxValue) }, true); break;
-            case "min-level": _model = _model with { Level = Math.Max(_model.Level, (uint)Number(property, value, 0, uint.MaxValue)) }; break;
-            case "min-xlevel": _model = _model with { ExtendedLevel = Math.Max(_model.ExtendedLevel, (uint)Number(property, value, 0, uint.MaxValue)) }; break;
+            case "level": (_model, _level) =
+                (_model with { Level = (uint)Number(property, value, 0, uint.MaxValue) }, true); break;
+            case "xlevel": (_model, _extendedLevel) =
+                (_model with { ExtendedLevel = (uint)Number(property, value, 0, uint.MaxValue) }, true); break;
+            case "min-level": _model = _model
+                with { Level = Math.Max(_model.Level, (uint)Number(property, value, 0, uint.MaxValue)) }; break;
+            case "min-xlevel": _model = _model
+                with { ExtendedLevel =
+                Math.Max(_model.ExtendedLevel, (uint)Number(property, value, 0, uint.MaxValue)) }; break;
             case "phys-bits":
                 ulong bits = Number(property, value, 0, 52);
                 if (bits is > 0 and < 32) throw Refuse($"phys-bits={value}", "expects 32 to 52, or 0 for the default");
@@ -138,10 +154,13 @@ sealed class CpuOptions(string name, CpuModel model, CpuHost host)
                 break;
             case "tsc-frequency" or "tsc-freq": _extras.TscHertz = Frequency(property, value); break;
             default:
-                if (property.StartsWith("hv-", StringComparison.Ordinal) || property.StartsWith("hv_", StringComparison.Ordinal))
+                if (property.StartsWith("hv-", StringComparison.Ordinal)
+                    || property.StartsWith("hv_", StringComparison.Ordinal))
                     throw Refuse($"{property}={value}", "Hyper-V's interfaces are not built");
-                throw new ConfigurationException(CpuFeatures.TryFind(property, out _, out _) || property is "check" or "enforce" or "kvm"
-                    ? $"-cpu {name}: {property}={value}: expects on or off" : $"-cpu {name}: there is no property '{property}'");
+                throw new ConfigurationException(CpuFeatures.TryFind(property, out _, out _)
+                    || property is "check" or "enforce" or "kvm"
+                    ? $"-cpu {name}: {property}={value}: expects on or off"
+                    : $"-cpu {name}: there is no property '{property}'");
         }
     }
 
@@ -150,29 +169,37 @@ sealed class CpuOptions(string name, CpuModel model, CpuHost host)
     {
         for (int i = 0; i < wanted.Length; i++)
             for (int bit = 0; bit < 32; bit++)
-                if (((wanted[i] & ~_supported[i] & ~host.Removed[i]) >> bit & 1) != 0 && CpuFeatures.NameOf((CpuidWord)i, bit) is { Length: > 0 } feature && !_missing.Contains(feature))
+                if (((wanted[i] & ~_supported[i] & ~host.Removed[i]) >> bit & 1) != 0
+                    && CpuFeatures.NameOf((CpuidWord)i, bit) is { Length: > 0 } feature && !_missing.Contains(feature))
                     _missing.Add(feature);
     }
 
     ulong Number(string property, string value, ulong least, ulong most)
     {
         bool isHex = value.StartsWith("0x", StringComparison.OrdinalIgnoreCase);
-        bool isNumber = isHex ? ulong.TryParse(value.AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out ulong number)
+        bool isNumber = isHex
+            ? ulong.TryParse(value.AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture,
+            out ulong number)
             : ulong.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out number);
-        return isNumber && number >= least && number <= most ? number : throw Refuse($"{property}={value}", $"expects a number from {least} to {most}");
+        return isNumber && number >= least && number <= most ? number
+            : throw Refuse($"{property}={value}", $"expects a number from {least} to {most}");
     }
 
     /// <summary>Hertz; K, M and G are powers of 1000.</summary>
     ulong Frequency(string property, string value)
     {
         const ulong least = 1_000_000, most = 100_000_000_000;
-        ulong unit = value.Length == 0 ? 1 : char.ToUpperInvariant(value[^1]) switch { 'K' => 1_000ul, 'M' => 1_000_000ul, 'G' => 1_000_000_000ul, _ => 1ul };
+        ulong unit = value.Length == 0 ? 1
+            : char.ToUpperInvariant(value[^1])
+            switch { 'K' => 1_000ul, 'M' => 1_000_000ul, 'G' => 1_000_000_000ul, _ => 1ul };
         string digits = unit == 1 ? value : value[..^1];
-        if (!decimal.TryParse(digits, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out decimal number) || number > most)
+        if (!decimal.TryParse(digits, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out decimal number)
+            || number > most)
             throw Refuse($"{property}={value}", "expects hertz, as 2500000000 or 2.5G");
         decimal hertz = number * unit;
         if (hertz == 0) return CpuidExtras.DefaultTscHertz;
-        return hertz is >= least and <= most ? (ulong)hertz : throw Refuse($"{property}={value}", "expects 1 MHz to 100 GHz");
+        return hertz is >= least and <= most ? (ulong)hertz
+            : throw Refuse($"{property}={value}", "expects 1 MHz to 100 GHz");
     }
 
     static int HostPhysicalBits() => Math.Clamp(HostFeatures.PhysicalBits, 32, 52);

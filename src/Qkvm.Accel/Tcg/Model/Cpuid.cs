@@ -38,7 +38,8 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
     public bool Has(string feature) => CpuFeatures.TryFind(feature, out CpuidWord word, out int bit) && Has(word, bit);
 
     /// <summary>Bits of XCR0 that may be set.</summary>
-    public ulong Xcr0Mask => !Has("xsave") ? 0 : (Has("avx") ? 7u : 3u) | (Has("avx512f") ? Avx512 : 0u) | (Has("pku") ? Pkru : 0u);
+    public ulong Xcr0Mask => !Has("xsave") ? 0
+        : (Has("avx") ? 7u : 3u) | (Has("avx512f") ? Avx512 : 0u) | (Has("pku") ? Pkru : 0u);
 
     uint this[CpuidWord word] => words[(int)word];
     int LogicalPerPackage => setup.Cores * setup.Threads;
@@ -62,7 +63,10 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
             case 5: return Has("monitor") ? new(CacheLine, CacheLine, MonitorExtensions, 0) : default;
             case 6: return new(this[CpuidWord.Leaf6Eax], 0, 0, 0);
             case 7 when subleaf == 0:
-                return new(this[CpuidWord.Leaf71Eax] != 0 ? 1u : 0u, this[CpuidWord.Leaf7Ebx], this[CpuidWord.Leaf7Ecx] | ((cr4 & Interpreter.Cr4.Pke) != 0 ? 0x10u : 0), this[CpuidWord.Leaf7Edx]);
+                return new(this[CpuidWord.Leaf71Eax] != 0 ? 1u
+                    : 0u, this[CpuidWord.Leaf7Ebx],
+                    this[CpuidWord.Leaf7Ecx] | ((cr4 & Interpreter.Cr4.Pke) != 0 ? 0x10u : 0),
+                    this[CpuidWord.Leaf7Edx]);
             case 7 when subleaf == 1: return new(this[CpuidWord.Leaf71Eax], 0, 0, 0);
             case 0xB when extras.HasTopology: return Topology(subleaf);
             case 0xD: return XsaveArea(subleaf, xcr0);
@@ -77,8 +81,10 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
                 // AMD repeats the common bits of leaf 1.
                 uint common = Model.IsAmd ? this[CpuidWord.Leaf1Edx] & 0x0183F3FF : 0;
                 uint legacy = LogicalPerPackage > 1 && Model.IsAmd ? 2u : 0;
-                return new(Signature, 0, this[CpuidWord.Leaf80000001Ecx] | legacy, this[CpuidWord.Leaf80000001Edx] | common);
-            case Extended + 2 or Extended + 3 or Extended + 4: return Text(Model.Text.PadRight(48, '\0'), (int)(leaf - Extended - 2) * 16);
+                return new(Signature, 0, this[CpuidWord.Leaf80000001Ecx] | legacy,
+                    this[CpuidWord.Leaf80000001Edx] | common);
+            case Extended + 2 or Extended + 3 or Extended
+                + 4: return Text(Model.Text.PadRight(48, '\0'), (int)(leaf - Extended - 2) * 16);
             case Extended + 5: return new(0x01FF01FF, 0x01FF01FF, 0x40020140, 0x40020140);
             case Extended + 6: return new(0, 0x42004200, 0x02008140, extras.HasL3Cache ? 0x00808140u : 0);
             case Extended + 7: return new(0, 0, 0, this[CpuidWord.Leaf80000007Edx]);
@@ -89,7 +95,8 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
             case Extended + 8:
                 uint virtualBits = Has("la57") ? 57u : 48u;
                 uint cores = LogicalPerPackage > 1 ? (uint)(PackageBits << 12 | LogicalPerPackage - 1) : 0;
-                return new((uint)PhysicalBits | (Has("lm") ? virtualBits << 8 : 32u << 8), this[CpuidWord.Leaf80000008Ebx], cores, 0);
+                return new((uint)PhysicalBits | (Has("lm") ? virtualBits << 8 : 32u << 8),
+                    this[CpuidWord.Leaf80000008Ebx], cores, 0);
             default: return default;
         }
     }
@@ -100,7 +107,9 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
         get
         {
             if (IsLevelFixed) return Model.Level;
-            uint wanted = Has("xsave") ? 0xDu : (this[CpuidWord.Leaf7Ebx] | this[CpuidWord.Leaf7Ecx] | this[CpuidWord.Leaf7Edx] | this[CpuidWord.Leaf71Eax]) != 0 ? 7u
+            uint wanted = Has("xsave") ? 0xDu
+                : (this[CpuidWord.Leaf7Ebx] | this[CpuidWord.Leaf7Ecx] | this[CpuidWord.Leaf7Edx]
+                | this[CpuidWord.Leaf71Eax]) != 0 ? 7u
                 : this[CpuidWord.Leaf6Eax] != 0 ? 6u : Has("monitor") ? 5u : 0u;
             return Math.Max(Model.Level, wanted);
         }
@@ -111,7 +120,8 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
         get
         {
             if (IsExtendedLevelFixed) return Model.ExtendedLevel;
-            uint wanted = this[CpuidWord.Leaf80000021Eax] != 0 ? 0x21u : Has("topoext") ? 0x1Eu : this[CpuidWord.Leaf80000008Ebx] != 0 ? 8u : this[CpuidWord.Leaf80000007Edx] != 0 ? 7u
+            uint wanted = this[CpuidWord.Leaf80000021Eax] != 0 ? 0x21u : Has("topoext") ? 0x1Eu
+                : this[CpuidWord.Leaf80000008Ebx] != 0 ? 8u : this[CpuidWord.Leaf80000007Edx] != 0 ? 7u
                 : (this[CpuidWord.Leaf80000001Edx] | this[CpuidWord.Leaf80000001Ecx]) != 0 ? 1u : 0u;
             return wanted == 0 ? Model.ExtendedLevel : Math.Max(Model.ExtendedLevel, Extended + wanted);
         }
@@ -122,7 +132,8 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
     /// <summary>Bit 3 says that the clock has its newer registers too.</summary>
     uint KvmFeatures => this[CpuidWord.Kvm] | (this[CpuidWord.Kvm] & 1) << 3;
 
-    /// <summary>MWAIT's extensions are enumerated, and interrupts wake it though they are masked. No substates: guests prefer HLT.</summary>
+    /// <summary>MWAIT's extensions are enumerated, and interrupts wake it though they are masked. No substates: guests
+    /// prefer HLT.</summary>
     const uint MonitorExtensions = 3;
     const uint BusMegahertz = 100;
 
@@ -166,10 +177,12 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
         };
         if (type == 0) return default;
         uint coreIds = (1u << PackageBits - ThreadBits) - 1;
-        return new(type | level << 5 | 1u << 8 | ((1u << Width(sharing)) - 1) << 14 | coreIds << 26, CacheLine - 1 | ways - 1 << 22, sets - 1, 1);
+        return new(type | level << 5 | 1u << 8 | ((1u << Width(sharing)) - 1) << 14 | coreIds << 26,
+            CacheLine - 1 | ways - 1 << 22, sets - 1, 1);
     }
 
-    /// <summary>Cache properties of AMD's models. APM vol. 3, Fn8000_001D; the sizes of leaves 80000005h and 80000006h.</summary>
+    /// <summary>Cache properties of AMD's models. APM vol. 3, Fn8000_001D; the sizes of leaves 80000005h and
+    /// 80000006h.</summary>
     CpuidResult AmdCache(uint subleaf)
     {
         (uint type, uint level, uint ways, uint sets, int sharing) = subleaf switch
@@ -180,7 +193,8 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
             3 when extras.HasL3Cache => (3u, 3u, 16u, 16384u, LogicalPerPackage),
             _ => default,
         };
-        return type == 0 ? default : new(type | level << 5 | 1u << 8 | (uint)(sharing - 1) << 14, CacheLine - 1 | ways - 1 << 22, sets - 1, 0);
+        return type == 0 ? default
+            : new(type | level << 5 | 1u << 8 | (uint)(sharing - 1) << 14, CacheLine - 1 | ways - 1 << 22, sets - 1, 0);
     }
 
     /// <summary>Highest leaves, for those who list them.</summary>
@@ -208,10 +222,12 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
 
     const uint Avx512 = 7 << 5, Pkru = 1 << 9;
 
-    /// <summary>Where Intel's processors have PKRU in the standard format: after AVX-512, whether there is that or not.</summary>
+    /// <summary>Where Intel's processors have PKRU in the standard format: after AVX-512, whether there is that or
+    /// not.</summary>
     public const uint PkruStandard = 2688;
 
-    static readonly (int Bit, uint At, uint Size)[] Components = [(2, LegacyXsave, 256), (5, 1088, 64), (6, 1152, 512), (7, 1664, 1024), (9, PkruStandard, 8)];
+    static readonly (int Bit, uint At, uint Size)[] Components =
+        [(2, LegacyXsave, 256), (5, 1088, 64), (6, 1152, 512), (7, 1664, 1024), (9, PkruStandard, 8)];
 
     static uint Size(ulong components)
     {
@@ -229,23 +245,28 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
         return end;
     }
 
-    static CpuidResult Text(uint eax, string text, int b, int c, int d) => new(eax, Dword(text, b), Dword(text, c), Dword(text, d));
-    static CpuidResult Text(string text, int at) => new(Dword(text, at), Dword(text, at + 4), Dword(text, at + 8), Dword(text, at + 12));
+    static CpuidResult Text(uint eax, string text, int b, int c, int d) =>
+        new(eax, Dword(text, b), Dword(text, c), Dword(text, d));
+    static CpuidResult Text(string text, int at) =>
+        new(Dword(text, at), Dword(text, at + 4), Dword(text, at + 8), Dword(text, at + 12));
     static uint Dword(string text, int at) => BitConverter.ToUInt32(Encoding.ASCII.GetBytes(text, at, 4));
 
     /// <summary>Whether an instruction exists for the guest, by the features that Iced says it needs.</summary>
     public bool[] DecodableFeatures()
     {
         var has = new bool[(int)CpuidFeature.XOP + 512];
-        foreach (CpuidFeature always in (CpuidFeature[])[CpuidFeature.INTEL8086, CpuidFeature.INTEL8086_ONLY, CpuidFeature.INTEL186, CpuidFeature.INTEL286,
-            CpuidFeature.INTEL286_ONLY, CpuidFeature.INTEL386, CpuidFeature.INTEL386_ONLY, CpuidFeature.INTEL386_A0_ONLY, CpuidFeature.INTEL486,
+        foreach (CpuidFeature always in (CpuidFeature[])[CpuidFeature.INTEL8086, CpuidFeature.INTEL8086_ONLY,
+            CpuidFeature.INTEL186, CpuidFeature.INTEL286,
+            CpuidFeature.INTEL286_ONLY, CpuidFeature.INTEL386, CpuidFeature.INTEL386_ONLY,
+                CpuidFeature.INTEL386_A0_ONLY, CpuidFeature.INTEL486,
             CpuidFeature.INTEL486_A_ONLY, CpuidFeature.X64,
             CpuidFeature.CPUID, CpuidFeature.PAUSE,
             CpuidFeature.MPX, CpuidFeature.HLE, CpuidFeature.SMM])
             has[(int)always] = true;
         has[(int)CpuidFeature.RDPMC] = Model.Family >= 6 || Model.Family == 5 && Has("mmx");
         foreach ((CpuidFeature feature, string name) in Needed) has[(int)feature] = Has(name);
-        has[(int)CpuidFeature.VMX] = has[(int)CpuidFeature.SVM] = HasKvm;  // VMCALL and VMMCALL; nothing else of these is built
+        // VMCALL and VMMCALL; nothing else of these is built
+        has[(int)CpuidFeature.VMX] = has[(int)CpuidFeature.SVM] = HasKvm;
         return has;
     }
 
@@ -259,22 +280,38 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
 
     static readonly (CpuidFeature, string)[] Needed =
     [
-        (CpuidFeature.CMOV, "cmov"), (CpuidFeature.CX8, "cx8"), (CpuidFeature.CMPXCHG16B, "cx16"), (CpuidFeature.MMX, "mmx"), (CpuidFeature.FXSR, "fxsr"),
-        (CpuidFeature.SSE, "sse"), (CpuidFeature.SSE2, "sse2"), (CpuidFeature.SSE3, "pni"), (CpuidFeature.SSSE3, "ssse3"), (CpuidFeature.SSE4_1, "sse4.1"),
-        (CpuidFeature.SSE4_2, "sse4.2"), (CpuidFeature.POPCNT, "popcnt"), (CpuidFeature.LZCNT, "abm"), (CpuidFeature.BMI1, "bmi1"),
-        (CpuidFeature.BMI2, "bmi2"), (CpuidFeature.ADX, "adx"), (CpuidFeature.MOVBE, "movbe"), (CpuidFeature.RDRAND, "rdrand"), (CpuidFeature.RDSEED, "rdseed"),
-        (CpuidFeature.AES, "aes"), (CpuidFeature.PCLMULQDQ, "pclmulqdq"), (CpuidFeature.AVX, "avx"), (CpuidFeature.AVX2, "avx2"), (CpuidFeature.FMA, "fma"),
-        (CpuidFeature.F16C, "f16c"), (CpuidFeature.SHA, "sha-ni"), (CpuidFeature.GFNI, "gfni"), (CpuidFeature.VAES, "vaes"), (CpuidFeature.VPCLMULQDQ, "vpclmulqdq"),
-        (CpuidFeature.AVX512F, "avx512f"), (CpuidFeature.AVX512DQ, "avx512dq"), (CpuidFeature.AVX512_IFMA, "avx512ifma"), (CpuidFeature.AVX512CD, "avx512cd"),
-        (CpuidFeature.AVX512BW, "avx512bw"), (CpuidFeature.AVX512VL, "avx512vl"), (CpuidFeature.AVX512_VBMI, "avx512vbmi"),
-        (CpuidFeature.AVX512_VBMI2, "avx512vbmi2"), (CpuidFeature.AVX512_VNNI, "avx512vnni"), (CpuidFeature.AVX512_BITALG, "avx512bitalg"),
+        (CpuidFeature.CMOV, "cmov"), (CpuidFeature.CX8, "cx8"), (CpuidFeature.CMPXCHG16B, "cx16"),
+            (CpuidFeature.MMX, "mmx"), (CpuidFeature.FXSR, "fxsr"),
+        (CpuidFeature.SSE, "sse"), (CpuidFeature.SSE2, "sse2"), (CpuidFeature.SSE3, "pni"),
+            (CpuidFeature.SSSE3, "ssse3"), (CpuidFeature.SSE4_1, "sse4.1"),
+        (CpuidFeature.SSE4_2, "sse4.2"), (CpuidFeature.POPCNT, "popcnt"), (CpuidFeature.LZCNT, "abm"),
+            (CpuidFeature.BMI1, "bmi1"),
+        (CpuidFeature.BMI2, "bmi2"), (CpuidFeature.ADX, "adx"), (CpuidFeature.MOVBE, "movbe"),
+            (CpuidFeature.RDRAND, "rdrand"), (CpuidFeature.RDSEED, "rdseed"),
+        (CpuidFeature.AES, "aes"), (CpuidFeature.PCLMULQDQ, "pclmulqdq"), (CpuidFeature.AVX, "avx"),
+            (CpuidFeature.AVX2, "avx2"), (CpuidFeature.FMA, "fma"),
+        (CpuidFeature.F16C, "f16c"), (CpuidFeature.SHA, "sha-ni"), (CpuidFeature.GFNI, "gfni"),
+            (CpuidFeature.VAES, "vaes"), (CpuidFeature.VPCLMULQDQ, "vpclmulqdq"),
+        (CpuidFeature.AVX512F, "avx512f"), (CpuidFeature.AVX512DQ, "avx512dq"),
+            (CpuidFeature.AVX512_IFMA, "avx512ifma"), (CpuidFeature.AVX512CD, "avx512cd"),
+        (CpuidFeature.AVX512BW, "avx512bw"), (CpuidFeature.AVX512VL, "avx512vl"),
+            (CpuidFeature.AVX512_VBMI, "avx512vbmi"),
+        (CpuidFeature.AVX512_VBMI2, "avx512vbmi2"), (CpuidFeature.AVX512_VNNI, "avx512vnni"),
+            (CpuidFeature.AVX512_BITALG, "avx512bitalg"),
         (CpuidFeature.AVX512_VPOPCNTDQ, "avx512-vpopcntdq"), (CpuidFeature.AVX512_VP2INTERSECT, "avx512-vp2intersect"),
-        (CpuidFeature.AVX512_BF16, "avx512-bf16"), (CpuidFeature.AVX512_FP16, "avx512-fp16"), (CpuidFeature.AVX_VNNI, "avx-vnni"),
-        (CpuidFeature.XSAVE, "xsave"), (CpuidFeature.XSAVEOPT, "xsaveopt"), (CpuidFeature.XSAVEC, "xsavec"), (CpuidFeature.XSAVES, "xsaves"),
-        (CpuidFeature.FSGSBASE, "fsgsbase"), (CpuidFeature.INVPCID, "invpcid"), (CpuidFeature.RDTSCP, "rdtscp"), (CpuidFeature.RDPID, "rdpid"),
-        (CpuidFeature.SMAP, "smap"), (CpuidFeature.CLFSH, "clflush"), (CpuidFeature.CLFLUSHOPT, "clflushopt"), (CpuidFeature.CLWB, "clwb"),
-        (CpuidFeature.CLZERO, "clzero"), (CpuidFeature.WBNOINVD, "wbnoinvd"), (CpuidFeature.MOVDIRI, "movdiri"), (CpuidFeature.PKU, "pku"),
-        (CpuidFeature.FPU, "fpu"), (CpuidFeature.FPU287, "fpu"), (CpuidFeature.FPU387, "fpu"), (CpuidFeature.MSR, "msr"), (CpuidFeature.TSC, "tsc"),
-        (CpuidFeature.SERIALIZE, "serialize"), (CpuidFeature.MONITOR, "monitor"), (CpuidFeature.SEP, "sep"), (CpuidFeature.SYSCALL, "syscall"),
+        (CpuidFeature.AVX512_BF16, "avx512-bf16"), (CpuidFeature.AVX512_FP16, "avx512-fp16"),
+            (CpuidFeature.AVX_VNNI, "avx-vnni"),
+        (CpuidFeature.XSAVE, "xsave"), (CpuidFeature.XSAVEOPT, "xsaveopt"), (CpuidFeature.XSAVEC, "xsavec"),
+            (CpuidFeature.XSAVES, "xsaves"),
+        (CpuidFeature.FSGSBASE, "fsgsbase"), (CpuidFeature.INVPCID, "invpcid"), (CpuidFeature.RDTSCP, "rdtscp"),
+            (CpuidFeature.RDPID, "rdpid"),
+        (CpuidFeature.SMAP, "smap"), (CpuidFeature.CLFSH, "clflush"), (CpuidFeature.CLFLUSHOPT, "clflushopt"),
+            (CpuidFeature.CLWB, "clwb"),
+        (CpuidFeature.CLZERO, "clzero"), (CpuidFeature.WBNOINVD, "wbnoinvd"), (CpuidFeature.MOVDIRI, "movdiri"),
+            (CpuidFeature.PKU, "pku"),
+        (CpuidFeature.FPU, "fpu"), (CpuidFeature.FPU287, "fpu"), (CpuidFeature.FPU387, "fpu"),
+            (CpuidFeature.MSR, "msr"), (CpuidFeature.TSC, "tsc"),
+        (CpuidFeature.SERIALIZE, "serialize"), (CpuidFeature.MONITOR, "monitor"), (CpuidFeature.SEP, "sep"),
+            (CpuidFeature.SYSCALL, "syscall"),
     ];
 }

@@ -2,8 +2,8 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Tcg.Thunks;
 
-/// <summary>Memory for emitted code that stays for good: a memfd mapped twice, so that no page is writable and executable
-/// at once. Grows by chunks up to <see cref="Limit"/>.</summary>
+/// <summary>Memory for emitted code that stays for good: a memfd mapped twice, so that no page is writable and
+/// executable at once. Grows by chunks up to <see cref="Limit"/>.</summary>
 /// <remarks>Not thread-safe.</remarks>
 sealed unsafe class CodeArena(string name)
 {
@@ -28,7 +28,8 @@ sealed unsafe class CodeArena(string name)
     {
         if (_total >= Limit) throw new HostException($"{name}: more than {Limit} bytes of code", 0);
         int fd = Libc.memfd_create(name, Libc.MfdCloexec);
-        if (fd < 0 || Libc.ftruncate(fd, ChunkSize) < 0) throw new HostException($"{name}: no memory for code", Libc.Errno);
+        if (fd < 0 || Libc.ftruncate(fd, ChunkSize) < 0)
+            throw new HostException($"{name}: no memory for code", Libc.Errno);
         _writable = Map(fd, Libc.ProtRead | Libc.ProtWrite);
         _executable = Map(fd, Libc.ProtRead | Libc.ProtExec);
         Libc.close(fd);                                             // the mappings stay

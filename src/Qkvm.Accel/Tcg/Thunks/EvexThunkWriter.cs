@@ -2,8 +2,9 @@ using Iced.Intel;
 
 namespace Qkvm.Accel.Tcg.Thunks;
 
-/// <summary>An AVX-512 instruction on the operands of a frame (<see cref="EvexFrame"/>, in rdi): operand n goes to vector register
-/// n + 1, mask register n + 2 or r10, and what the instruction writes goes back; the mask is k1, memory the frame's own.</summary>
+/// <summary>An AVX-512 instruction on the operands of a frame (<see cref="EvexFrame"/>, in rdi): operand n goes to
+/// vector register n + 1, mask register n + 2 or r10, and what the instruction writes goes back; the mask is k1, memory
+/// the frame's own.</summary>
 static class EvexThunkWriter
 {
     /// <summary>Encodes, and fills in all of the form but its address.</summary>
@@ -17,8 +18,11 @@ static class EvexThunkWriter
         if (VectorThunkWriter.UsesMxcsr(x.Mnemonic)) form.Traits |= ThunkTraits.Mxcsr;
         if (x.RflagsModified != 0) form.Traits |= ThunkTraits.WritesFlags;
 
-        if ((form.Traits & ThunkTraits.Mxcsr) != 0) bytes.Emit(0x0F, 0xAE, 0x97, EvexFrame.Mxcsr & 0xFF, EvexFrame.Mxcsr >> 8, 0, 0);  // ldmxcsr
-        bytes.Emit(0x4C, 0x8D, 0x87, EvexFrame.Memory & 0xFF, EvexFrame.Memory >> 8, 0, 0);                // lea r8, [rdi + Memory]
+        // ldmxcsr
+        if ((form.Traits & ThunkTraits.Mxcsr) != 0)
+            bytes.Emit(0x0F, 0xAE, 0x97, EvexFrame.Mxcsr & 0xFF, EvexFrame.Mxcsr >> 8, 0, 0);
+        // lea r8, [rdi + Memory]
+        bytes.Emit(0x4C, 0x8D, 0x87, EvexFrame.Memory & 0xFF, EvexFrame.Memory >> 8, 0, 0);
         if (guest.HasOpMask)
         {
             bytes.Emit(Instruction.Create(Code.VEX_Kmovq_kr_km64, Register.K1, Place(EvexFrame.Mask)));
@@ -26,7 +30,8 @@ static class EvexThunkWriter
         }
         for (int i = 0; i < x.OpCount; i++)
         {
-            bool isWritten = info.GetOpAccess(i) is OpAccess.Write or OpAccess.CondWrite or OpAccess.ReadWrite or OpAccess.ReadCondWrite;
+            bool isWritten = info.GetOpAccess(i) is OpAccess.Write or OpAccess.CondWrite or OpAccess.ReadWrite
+                or OpAccess.ReadCondWrite;
             if (x.GetOpKind(i) == OpKind.Memory && isWritten) form.Traits |= ThunkTraits.Stores;
             if (x.GetOpKind(i) != OpKind.Register) continue;
             form.Written[i] = (byte)(isWritten ? 1 : 0);
@@ -37,7 +42,9 @@ static class EvexThunkWriter
         if ((form.Traits & ThunkTraits.WritesFlags) != 0) bytes.Emit(ThunkBytes.TakeFlags);
         for (int i = 0; i < x.OpCount; i++)
             if (form.Written[i] != 0) Store(bytes, i, (EvexOperand)form.Kinds[i]);
-        if ((form.Traits & ThunkTraits.Mxcsr) != 0) bytes.Emit(0x0F, 0xAE, 0x9F, EvexFrame.Mxcsr & 0xFF, EvexFrame.Mxcsr >> 8, 0, 0);  // stmxcsr
+        // stmxcsr
+        if ((form.Traits & ThunkTraits.Mxcsr) != 0)
+            bytes.Emit(0x0F, 0xAE, 0x9F, EvexFrame.Mxcsr & 0xFF, EvexFrame.Mxcsr >> 8, 0, 0);
         bytes.Emit(0xC5, 0xF8, 0x77);                               // vzeroupper
         bytes.Emit(0xC3);
         return bytes.ToArray();
@@ -50,15 +57,18 @@ static class EvexThunkWriter
     {
         OpCodeInfo op = x.Code.ToOpCode();
         MemorySize broadcast = op.BroadcastMemorySize;
-        int size = x.MemorySize.GetSize(), element = broadcast != MemorySize.Unknown ? broadcast.GetSize() : op.MemorySize.GetElementSize();
+        int size = x.MemorySize.GetSize(), element = broadcast != MemorySize.Unknown ? broadcast.GetSize()
+            : op.MemorySize.GetElementSize();
         (form.MemorySize, form.Element) = ((byte)size, (byte)(element == 0 || element > size ? size : element));
         form.MaskBits = (byte)(x.IsBroadcast ? op.MemorySize.GetSize() / form.Element
-            : x.Op0Kind == OpKind.Register && EvexForm.IsRepetition(x.Mnemonic.ToString()) ? x.Op0Register.GetSize() / form.Element : 0);
+            : x.Op0Kind == OpKind.Register && EvexForm.IsRepetition(x.Mnemonic.ToString())
+            ? x.Op0Register.GetSize() / form.Element : 0);
         if (MustAlign(x.Mnemonic)) form.AlignmentMask = (byte)(size - 1);
     }
 
     /// <summary>Intel SDM vol. 2, exception type 1.</summary>
-    public static bool MustAlign(Mnemonic mnemonic) => mnemonic is Mnemonic.Vmovaps or Mnemonic.Vmovapd or Mnemonic.Vmovdqa32 or Mnemonic.Vmovdqa64
+    public static bool MustAlign(Mnemonic mnemonic) =>
+        mnemonic is Mnemonic.Vmovaps or Mnemonic.Vmovapd or Mnemonic.Vmovdqa32 or Mnemonic.Vmovdqa64
         or Mnemonic.Vmovntps or Mnemonic.Vmovntpd or Mnemonic.Vmovntdq or Mnemonic.Vmovntdqa;
 
     static Register Load(ThunkBytes bytes, Register register, int number, Mnemonic mnemonic, out EvexOperand kind)
@@ -72,7 +82,8 @@ static class EvexThunkWriter
         }
         if (register.IsK())
         {
-            kind = mnemonic is Mnemonic.Vp2intersectd or Mnemonic.Vp2intersectq ? EvexOperand.MaskPair : EvexOperand.Mask;
+            kind = mnemonic is Mnemonic.Vp2intersectd or Mnemonic.Vp2intersectq ? EvexOperand.MaskPair
+                : EvexOperand.Mask;
             Register mask = Register.K2 + number;
             bytes.Emit(Instruction.Create(Code.VEX_Kmovq_kr_km64, mask, from));
             return mask;
@@ -95,7 +106,9 @@ static class EvexThunkWriter
                 break;
             default:
                 bytes.Emit(Instruction.Create(Code.VEX_Kmovq_m64_kr, Place(at), Register.K2 + number));
-                if (kind == EvexOperand.MaskPair) bytes.Emit(Instruction.Create(Code.VEX_Kmovq_m64_kr, Place(at + sizeof(ulong)), Register.K3 + number));
+                if (kind == EvexOperand.MaskPair)
+                    bytes.Emit(Instruction.Create(Code.VEX_Kmovq_m64_kr, Place(at + sizeof(ulong)),
+                        Register.K3 + number));
                 break;
         }
     }

@@ -29,7 +29,8 @@ sealed class ThunkBytes : CodeWriter
 
     public byte[] ToArray() => [.. _bytes];
 
-    /// <summary>The guest's instruction with 64-bit code around it and a plain pointer for its memory operand.</summary>
+    /// <summary>The guest's instruction with 64-bit code around it and a plain pointer for its memory
+    /// operand.</summary>
     public static Instruction Rewrite(in Instruction guest, Register memory)
     {
         Instruction x = guest;

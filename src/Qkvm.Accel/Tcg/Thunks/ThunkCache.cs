@@ -2,9 +2,9 @@ using Iced.Intel;
 
 namespace Qkvm.Accel.Tcg.Thunks;
 
-/// <summary>Thunks by instruction, each emitted once for all vCPUs. Registers are parameters, so that opcodes and immediate
-/// bytes alone tell thunks apart: programs use some thousands; a hostile one may make some hundred thousands of EVEX with their
-/// immediates, which is below <see cref="CodeArena.Limit"/>.</summary>
+/// <summary>Thunks by instruction, each emitted once for all vCPUs. Registers are parameters, so that opcodes and
+/// immediate bytes alone tell thunks apart: programs use some thousands; a hostile one may make some hundred thousands
+/// of EVEX with their immediates, which is below <see cref="CodeArena.Limit"/>.</summary>
 sealed unsafe class ThunkCache
 {
     readonly Dictionary<ulong, Thunk> _thunks = [];
@@ -30,13 +30,16 @@ sealed unsafe class ThunkCache
     /// <summary>For an instruction of AVX-512; masks, rounding and broadcasts count as part of the opcode.</summary>
     public EvexForm* Evex(in Instruction x)
     {
-        ulong key = Key(x) | (x.HasOpMask ? 1UL << 32 : 0) | (x.ZeroingMasking ? 1UL << 33 : 0) | (x.IsBroadcast ? 1UL << 34 : 0)
+        ulong key = Key(x) | (x.HasOpMask ? 1UL << 32 : 0) | (x.ZeroingMasking ? 1UL << 33 : 0)
+            | (x.IsBroadcast ? 1UL << 34 : 0)
             | (x.SuppressAllExceptions ? 1UL << 35 : 0) | (ulong)x.RoundingControl << 36;
         lock (_lock)
         {
             if (_evex.TryGetValue(key, out nint known)) return (EvexForm*)known;
             var form = (EvexForm*)System.Runtime.InteropServices.NativeMemory.AllocZeroed((nuint)sizeof(EvexForm));
-            form->Run = (delegate* unmanaged[SuppressGCTransition]<byte*, ulong>)_arena.Add(EvexThunkWriter.Write(x, ref *form));
+            form->Run =
+                (delegate* unmanaged[SuppressGCTransition]<byte*,
+                ulong>)_arena.Add(EvexThunkWriter.Write(x, ref *form));
             _evex.Add(key, (nint)form);
             return form;
         }

@@ -2,11 +2,12 @@ using Iced.Intel;
 
 namespace Qkvm.Accel.Tcg.Thunks;
 
-/// <summary>A vector instruction whose register operands are parameters: pointers in rdi, rsi, rdx, rcx, one for each operand,
-/// to a general register, an MMX register or the XMM half of a vector register in the XSAVE area; r8 is the memory operand,
-/// r9 MXCSR. Operand n is loaded into vector (MMX) register n + 1 or r10, the result stored back.</summary>
-/// <remarks>Implicit operands: pointer 3 is XMM0 for those that read it; for PCMPxSTRx pointer 2 is RAX (RDX follows) and
-/// pointer 3 the result, RCX or XMM0.</remarks>
+/// <summary>A vector instruction whose register operands are parameters: pointers in rdi, rsi, rdx, rcx, one for each
+/// operand, to a general register, an MMX register or the XMM half of a vector register in the XSAVE area; r8 is the
+/// memory operand, r9 MXCSR. Operand n is loaded into vector (MMX) register n + 1 or r10, the result stored
+/// back.</summary>
+/// <remarks>Implicit operands: pointer 3 is XMM0 for those that read it; for PCMPxSTRx pointer 2 is RAX (RDX follows)
+/// and pointer 3 the result, RCX or XMM0.</remarks>
 sealed class VectorThunkWriter
 {
     /// <summary>From the XMM half of a register to the other half of its YMM register in the XSAVE area.</summary>
@@ -47,7 +48,8 @@ sealed class VectorThunkWriter
         if ((Traits & ThunkTraits.WritesFlags) != 0) _bytes.Emit(ThunkBytes.TakeFlags);
         if (isStringCompare) StoreStringResult(x.Mnemonic);
         for (int i = 0; i < x.OpCount; i++)
-            if (x.GetOpKind(i) == OpKind.Register && IsWritten(info.GetOpAccess(i))) StoreOperand(x.GetOpRegister(i), s_pointers[i]);
+            if (x.GetOpKind(i) == OpKind.Register && IsWritten(info.GetOpAccess(i)))
+                StoreOperand(x.GetOpRegister(i), s_pointers[i]);
         if ((Traits & ThunkTraits.Mxcsr) != 0) _bytes.Emit(0x41, 0x0F, 0xAE, 0x19);     // stmxcsr [r9]
         if (_usesYmm) _bytes.Emit(0xC5, 0xF8, 0x77);                                     // vzeroupper
         if ((Traits & ThunkTraits.Mmx) != 0) _bytes.Emit(0x0F, 0x77);                    // emms
@@ -55,7 +57,8 @@ sealed class VectorThunkWriter
         return _bytes.ToArray();
     }
 
-    static bool IsWritten(OpAccess access) => access is OpAccess.Write or OpAccess.CondWrite or OpAccess.ReadWrite or OpAccess.ReadCondWrite;
+    static bool IsWritten(OpAccess access) =>
+        access is OpAccess.Write or OpAccess.CondWrite or OpAccess.ReadWrite or OpAccess.ReadCondWrite;
 
     /// <summary>Puts the operand into its scratch register, whose name it returns.</summary>
     Register LoadOperand(Register register, int number)
@@ -64,7 +67,8 @@ sealed class VectorThunkWriter
         if (register.IsGPR())
         {
             Emit(Instruction.Create(Code.Mov_r64_rm64, Register.R10, new MemoryOperand(pointer)));
-            return register.GetSize() switch { 8 => Register.R10, 4 => Register.R10D, 2 => Register.R10W, _ => Register.R10L };
+            return register.GetSize() switch { 8 => Register.R10, 4 => Register.R10D, 2 => Register.R10W,
+                _ => Register.R10L };
         }
         if (register.IsMM())
         {
@@ -81,10 +85,12 @@ sealed class VectorThunkWriter
     void Load(Register scratch, Register pointer)
     {
         Register low = Register.XMM0 + scratch.GetNumber();
-        Emit(Instruction.Create(_isVex ? Code.VEX_Vmovdqu_xmm_xmmm128 : Code.Movups_xmm_xmmm128, low, new MemoryOperand(pointer)));
+        Emit(Instruction.Create(_isVex ? Code.VEX_Vmovdqu_xmm_xmmm128
+            : Code.Movups_xmm_xmmm128, low, new MemoryOperand(pointer)));
         if (!scratch.IsYMM()) return;
         _usesYmm = true;
-        Emit(Instruction.Create(Code.VEX_Vinsertf128_ymm_ymm_xmmm128_imm8, scratch, scratch, new MemoryOperand(pointer, UpperHalf), 1));
+        Emit(Instruction.Create(Code.VEX_Vinsertf128_ymm_ymm_xmmm128_imm8, scratch, scratch,
+            new MemoryOperand(pointer, UpperHalf), 1));
     }
 
     void StoreOperand(Register register, Register pointer)
@@ -102,11 +108,13 @@ sealed class VectorThunkWriter
     void Store(Register register, Register pointer)
     {
         Register low = Register.XMM0 + register.GetNumber();
-        Emit(Instruction.Create(_isVex ? Code.VEX_Vmovdqu_xmmm128_xmm : Code.Movups_xmmm128_xmm, new MemoryOperand(pointer), low));
+        Emit(Instruction.Create(_isVex ? Code.VEX_Vmovdqu_xmmm128_xmm
+            : Code.Movups_xmmm128_xmm, new MemoryOperand(pointer), low));
         if (!_isVex) return;
         _usesYmm = true;
         Register wide = Register.YMM0 + register.GetNumber();
-        Emit(Instruction.Create(Code.VEX_Vextractf128_xmmm128_ymm_imm8, new MemoryOperand(pointer, UpperHalf), wide, 1));
+        Emit(Instruction.Create(Code.VEX_Vextractf128_xmmm128_ymm_imm8, new MemoryOperand(pointer, UpperHalf),
+            wide, 1));
     }
 
     void LoadStringLengths() => _bytes.Emit(
@@ -116,27 +124,33 @@ sealed class VectorThunkWriter
 
     void StoreStringResult(Mnemonic mnemonic)
     {
-        if (mnemonic is Mnemonic.Pcmpestri or Mnemonic.Pcmpistri or Mnemonic.Pcmpestri64 or Mnemonic.Vpcmpestri or Mnemonic.Vpcmpistri
+        if (mnemonic is Mnemonic.Pcmpestri or Mnemonic.Pcmpistri or Mnemonic.Pcmpestri64 or Mnemonic.Vpcmpestri
+            or Mnemonic.Vpcmpistri
             or Mnemonic.Vpcmpestri64) _bytes.Emit(0x49, 0x89, 0x0B);                     // mov [r11], rcx
         else Store(Register.XMM0, Register.R11);
     }
 
     void Emit(in Instruction x) => _bytes.Emit(x);
 
-    public static bool IsStringCompare(Mnemonic mnemonic) => mnemonic is Mnemonic.Pcmpestri or Mnemonic.Pcmpestrm or Mnemonic.Pcmpistri
-        or Mnemonic.Pcmpistrm or Mnemonic.Pcmpestri64 or Mnemonic.Pcmpestrm64 or Mnemonic.Vpcmpestri or Mnemonic.Vpcmpestrm
+    public static bool IsStringCompare(Mnemonic mnemonic) =>
+        mnemonic is Mnemonic.Pcmpestri or Mnemonic.Pcmpestrm or Mnemonic.Pcmpistri
+        or Mnemonic.Pcmpistrm or Mnemonic.Pcmpestri64 or Mnemonic.Pcmpestrm64 or Mnemonic.Vpcmpestri
+        or Mnemonic.Vpcmpestrm
         or Mnemonic.Vpcmpistri or Mnemonic.Vpcmpistrm or Mnemonic.Vpcmpestri64 or Mnemonic.Vpcmpestrm64;
 
     /// <summary>The result goes to XMM0, not to RCX.</summary>
-    public static bool IsStringMask(Mnemonic mnemonic) => mnemonic is Mnemonic.Pcmpestrm or Mnemonic.Pcmpistrm or Mnemonic.Pcmpestrm64
+    public static bool IsStringMask(Mnemonic mnemonic) =>
+        mnemonic is Mnemonic.Pcmpestrm or Mnemonic.Pcmpistrm or Mnemonic.Pcmpestrm64
         or Mnemonic.Vpcmpestrm or Mnemonic.Vpcmpistrm or Mnemonic.Vpcmpestrm64;
 
     public static bool ReadsXmm0(Mnemonic mnemonic) =>
         mnemonic is Mnemonic.Blendvps or Mnemonic.Blendvpd or Mnemonic.Pblendvb or Mnemonic.Sha256rnds2;
 
     static readonly string[] s_integer =
-        ["P", "VP", "AES", "VAES", "SHA", "GF2P8", "VGF2P8", "MOV", "VMOV", "UNPCK", "VUNPCK", "AND", "VAND", "OR", "VOR", "XOR", "VXOR", "SHUF",
-            "VSHUF", "BLEND", "VBLEND", "INSERT", "VINSERT", "EXTRACT", "VEXTRACT", "VBROADCAST", "VTEST", "LDDQU", "VLDDQU",
+        ["P", "VP", "AES", "VAES", "SHA", "GF2P8", "VGF2P8", "MOV", "VMOV", "UNPCK", "VUNPCK", "AND", "VAND", "OR",
+            "VOR", "XOR", "VXOR", "SHUF",
+            "VSHUF", "BLEND", "VBLEND", "INSERT", "VINSERT", "EXTRACT", "VEXTRACT", "VBROADCAST", "VTEST", "LDDQU",
+                "VLDDQU",
         "K", "VALIGN", "VCOMPRESS", "VEXPAND", "VDBPSADBW"];
 
     /// <summary>What is not listed computes: loading MXCSR for too many costs time only.</summary>

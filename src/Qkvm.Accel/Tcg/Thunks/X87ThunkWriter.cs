@@ -2,8 +2,8 @@ using Iced.Intel;
 
 namespace Qkvm.Accel.Tcg.Thunks;
 
-/// <summary>An x87 instruction between FXRSTOR64 and FXSAVE64 of the guest's area (rdi). Its exceptions stay pending in the
-/// status word it leaves: nothing here waits for them.</summary>
+/// <summary>An x87 instruction between FXRSTOR64 and FXSAVE64 of the guest's area (rdi). Its exceptions stay pending in
+/// the status word it leaves: nothing here waits for them.</summary>
 static class X87ThunkWriter
 {
     public static byte[] Write(in Instruction guest, out ThunkTraits traits, out byte memorySize)
@@ -22,7 +22,8 @@ static class X87ThunkWriter
         if (x.RflagsRead != 0) traits |= ThunkTraits.ReadsFlags;
         if (x.RflagsModified != 0) traits |= ThunkTraits.WritesFlags;
         bytes.Emit(0x48, 0x0F, 0xAE, 0x0F);                         // fxrstor64 [rdi]
-        if ((traits & (ThunkTraits.ReadsFlags | ThunkTraits.WritesFlags)) != 0) bytes.Emit(0x52, 0x9D);     // push rdx; popfq
+        // push rdx; popfq
+        if ((traits & (ThunkTraits.ReadsFlags | ThunkTraits.WritesFlags)) != 0) bytes.Emit(0x52, 0x9D);
         bytes.Emit(x);
         if ((traits & ThunkTraits.WritesFlags) != 0) bytes.Emit(ThunkBytes.TakeFlags);
         bytes.Emit(0x48, 0x0F, 0xAE, 0x07);                         // fxsave64 [rdi]

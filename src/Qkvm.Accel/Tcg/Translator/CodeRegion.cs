@@ -2,8 +2,9 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
-/// <summary>One vCPU's memory below 2 GiB, so that emitted code names any of it by a 32-bit number: the vCPU's state first, then
-/// data (slots, records, look-up tables), then code. Code is a memfd mapped twice: no page is writable and executable at once.</summary>
+/// <summary>One vCPU's memory below 2 GiB, so that emitted code names any of it by a 32-bit number: the vCPU's state
+/// first, then data (slots, records, look-up tables), then code. Code is a memfd mapped twice: no page is writable and
+/// executable at once.</summary>
 sealed unsafe class CodeRegion : IDisposable
 {
     const int Map32Bit = 0x40, PageSize = 4096;
@@ -25,10 +26,13 @@ sealed unsafe class CodeRegion : IDisposable
         Check(Libc.mmap(_base, (nuint)dataSize, Libc.ProtRead | Libc.ProtWrite,
             Libc.MapPrivate | Libc.MapAnonymous | Libc.MapNoReserve | Libc.MapFixed, -1, 0));
         int fd = Libc.memfd_create("translations", Libc.MfdCloexec);
-        if (fd < 0 || Libc.ftruncate(fd, codeSize) < 0) throw new HostException("no memory for translated code", Libc.Errno);
+        if (fd < 0 || Libc.ftruncate(fd, codeSize) < 0)
+            throw new HostException("no memory for translated code", Libc.Errno);
         Executable = _base + dataSize;
-        Check(Libc.mmap(Executable, (nuint)codeSize, Libc.ProtRead | Libc.ProtExec, Libc.MapShared | Libc.MapFixed, fd, 0));
-        Writable = (byte*)Check(Libc.mmap(null, (nuint)codeSize, Libc.ProtRead | Libc.ProtWrite, Libc.MapShared, fd, 0));
+        Check(Libc.mmap(Executable, (nuint)codeSize, Libc.ProtRead | Libc.ProtExec, Libc.MapShared | Libc.MapFixed,
+            fd, 0));
+        Writable =
+            (byte*)Check(Libc.mmap(null, (nuint)codeSize, Libc.ProtRead | Libc.ProtWrite, Libc.MapShared, fd, 0));
         Libc.close(fd);                                             // the mappings stay
         _slotsFrom = dataSize;
         _dataUsed = _dataKept = stateSize + PageSize - 1 & -PageSize;
@@ -100,5 +104,6 @@ sealed unsafe class CodeRegion : IDisposable
         throw new HostException($"no room for {size >> 20} MiB of translated code below 2 GiB", Libc.Errno);
     }
 
-    static void* Check(void* at) => (nint)at != -1 ? at : throw new HostException("cannot map memory for translated code", Libc.Errno);
+    static void* Check(void* at) => (nint)at != -1 ? at
+        : throw new HostException("cannot map memory for translated code", Libc.Errno);
 }

@@ -2,18 +2,19 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
-/// <summary>Writes host code. Registers are numbered as instructions encode them; addresses are executable ones, all below
-/// 2 GiB. Intel SDM vol. 2, chapter 2.</summary>
+/// <summary>Writes host code. Registers are numbered as instructions encode them; addresses are executable ones, all
+/// below 2 GiB. Intel SDM vol. 2, chapter 2.</summary>
 sealed unsafe class Emitter
 {
-    public const int Rax = 0, Rcx = 1, Rdx = 2, Rbx = 3, Rsp = 4, Rbp = 5, Rsi = 6, Rdi = 7, R8 = 8, R9 = 9, R10 = 10, R11 = 11,
-        R12 = 12, R13 = 13, R14 = 14, R15 = 15;
+    public const int Rax = 0, Rcx = 1, Rdx = 2, Rbx = 3, Rsp = 4, Rbp = 5, Rsi = 6, Rdi = 7, R8 = 8, R9 = 9, R10 = 10,
+        R11 = 11, R12 = 12, R13 = 13, R14 = 14, R15 = 15;
 
     /// <summary>No base or index.</summary>
     public const int None = -1;
 
     // Opcodes of one byte that many emit: reg, r/m.
-    public const byte AddLoad = 0x03, OrLoad = 0x0B, AndLoad = 0x23, SubLoad = 0x2B, AndStore = 0x21, XorLoad = 0x33, CompareLoad = 0x3B, Store = 0x89, Load = 0x8B, Lea = 0x8D;
+    public const byte AddLoad = 0x03, OrLoad = 0x0B, AndLoad = 0x23, SubLoad = 0x2B, AndStore = 0x21, XorLoad = 0x33,
+        CompareLoad = 0x3B, Store = 0x89, Load = 0x8B, Lea = 0x8D;
 
     // Groups of 81h and 83h.
     public const int Add = 0, Or = 1, And = 4, Sub = 5, Xor = 6, Compare = 7;
@@ -71,7 +72,8 @@ sealed unsafe class Emitter
     }
 
     /// <summary>Makes a 32-bit displacement, by its executable address, lead to a target.</summary>
-    public void Patch(uint hole, uint target) => *(int*)((byte*)(nint)hole - _toExecutable) = (int)(target - (hole + sizeof(int)));
+    public void Patch(uint hole, uint target) =>
+        *(int*)((byte*)(nint)hole - _toExecutable) = (int)(target - (hole + sizeof(int)));
 
     public void PatchHere(uint hole) => Patch(hole, Here);
 
@@ -97,11 +99,13 @@ sealed unsafe class Emitter
         Patch(Hole(), target);
     }
 
-    public const int Overflow = 0, NotOverflow = 1, Below = 2, AboveOrEqual = 3, Equal = 4, NotEqual = 5, BelowOrEqual = 6, Above = 7, Sign = 8;
+    public const int Overflow = 0, NotOverflow = 1, Below = 2, AboveOrEqual = 3, Equal = 4, NotEqual = 5,
+        BelowOrEqual = 6, Above = 7, Sign = 8;
 
     void Rex(bool wide, int reg, int index, int rm, bool always = false)
     {
-        int rex = (wide ? 8 : 0) | (reg >> 3 & 1) << 2 | (index > 0 ? index >> 3 & 1 : 0) << 1 | (rm > 0 ? rm >> 3 & 1 : 0);
+        int rex = (wide ? 8 : 0) | (reg >> 3 & 1) << 2 | (index > 0 ? index >> 3 & 1 : 0) << 1
+            | (rm > 0 ? rm >> 3 & 1 : 0);
         if (rex != 0 || always) Byte(0x40 | rex);
     }
 
@@ -148,7 +152,8 @@ sealed unsafe class Emitter
             Int(displacement);
             return;
         }
-        int mode = displacement == 0 && (@base & 7) != needsDisplacement ? 0 : displacement == (sbyte)displacement && !scalesShort ? 0x40 : 0x80;
+        int mode = displacement == 0 && (@base & 7) != needsDisplacement ? 0 : displacement == (sbyte)displacement
+            && !scalesShort ? 0x40 : 0x80;
         if (index != None || (@base & 7) == needsSib)
         {
             Byte(mode | field | needsSib);
@@ -324,7 +329,8 @@ sealed unsafe class Emitter
         Move(Rax, R10);
     }
 
-    /// <summary>The reverse: OF by the addition that overflows, or all by POPFQ, which takes as long as twenty others.</summary>
+    /// <summary>The reverse: OF by the addition that overflows, or all by POPFQ, which takes as long as twenty
+    /// others.</summary>
     public void RestoreFlags(uint* flags)
     {
         Move(R10, Rax);

@@ -1,6 +1,7 @@
 namespace Qkvm.Accel.Tcg.Translator;
 
-// EVEX. Intel SDM vol. 2, section 2.7: 62h, then R X B R' 0 mmm, W vvvv 1 pp, z L'L b V' aaa; R, X, B, R', V' and vvvv inverted.
+// EVEX. Intel SDM vol. 2, section 2.7: 62h, then R X B R' 0 mmm, W vvvv 1 pp, z L'L b V' aaa; R, X, B, R', V' and vvvv
+// inverted.
 unsafe ref partial struct Form
 {
     /// <summary>From the prefix: extensions of the ModRM byte's reg and r/m, two bits each.</summary>

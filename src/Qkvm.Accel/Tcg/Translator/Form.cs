@@ -2,7 +2,8 @@ using Iced.Intel;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
-/// <summary>An instruction's encoding taken apart, to be put together again with other registers and another memory operand.
+/// <summary>An instruction's encoding taken apart, to be put together again with other registers and another memory
+/// operand.
 /// Intel SDM vol. 2, sections 2.1 to 2.3.</summary>
 unsafe ref partial struct Form
 {
@@ -62,7 +63,8 @@ unsafe ref partial struct Form
             }
             else
             {
-                (form.Map, r, b, last) = (bytes[at + 1] & 31, ~bytes[at + 1] >> 7 & 1, ~bytes[at + 1] >> 5 & 1, bytes[at + 2]);
+                (form.Map, r, b, last) = (bytes[at + 1] & 31, ~bytes[at + 1] >> 7 & 1, ~bytes[at + 1] >> 5 & 1,
+                    bytes[at + 2]);
                 form.Wide = (last & 0x80) != 0;
                 at += 3;
             }
@@ -81,7 +83,8 @@ unsafe ref partial struct Form
             at += form.Map == 1 ? 1 : 2;
         }
         form.Opcode = bytes[at++];
-        if (!is64 && form.Map == 0 && form.Opcode == 0x82) form.Opcode = 0x80;         // the same, which 64-bit code lacks
+        // the same, which 64-bit code lacks
+        if (!is64 && form.Map == 0 && form.Opcode == 0x82) form.Opcode = 0x80;
         if (hasModRm)
         {
             int modRm = bytes[at++];

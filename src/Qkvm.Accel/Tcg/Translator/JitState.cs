@@ -2,18 +2,20 @@ using System.Runtime.InteropServices;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
-/// <summary>What emitted code and the run loop tell each other; follows <see cref="CpuState"/> in the region. Nothing of it is
-/// architectural.</summary>
+/// <summary>What emitted code and the run loop tell each other; follows <see cref="CpuState"/> in the region. Nothing
+/// of it is architectural.</summary>
 [StructLayout(LayoutKind.Sequential)]
 unsafe struct JitState
 {
     /// <summary>Not 0: leave emitted code at the next poll. Bits of <see cref="Interpreter.Cpu"/>.</summary>
     public int Attention;
 
-    /// <summary>The guest's arithmetic flags where they are not in EFLAGS: OF in the low byte (0 or 1), then LAHF's byte.</summary>
+    /// <summary>The guest's arithmetic flags where they are not in EFLAGS: OF in the low byte (0 or 1), then LAHF's
+    /// byte.</summary>
     public uint Flags;
 
-    /// <summary>RIP is this plus the instruction's place in its linear page; outside 64-bit mode modulo 4 GiB.</summary>
+    /// <summary>RIP is this plus the instruction's place in its linear page; outside 64-bit mode modulo 4
+    /// GiB.</summary>
     public ulong RipBase;
 
     /// <summary>Why emitted code was left.</summary>
@@ -28,11 +30,13 @@ unsafe struct JitState
     /// <summary>All sets of the current context.</summary>
     public void* UserTlb, SupervisorTlb, SupervisorAcTlb, UserFetchTlb, SupervisorFetchTlb;
 
-    /// <summary>Ends of the lists of records whose slots hold an address of the lower, of the upper half: 32-bit addresses.
+    /// <summary>Ends of the lists of records whose slots hold an address of the lower, of the upper half: 32-bit
+    /// addresses.
     /// There is room for all records.</summary>
     public uint* LowerAt, UpperAt;
 
-    /// <summary>By the low bits of a host page's number: 1 if a slot for stores may lead there. Of <see cref="StorePagesCount"/> bytes.</summary>
+    /// <summary>By the low bits of a host page's number: 1 if a slot for stores may lead there. Of
+    /// <see cref="StorePagesCount"/> bytes.</summary>
     public byte* StorePages;
     public const int StorePagesCount = 1 << 16;
 
@@ -42,11 +46,12 @@ unsafe struct JitState
     /// <summary>A register put aside for a moment.</summary>
     public ulong Saved0, Saved1, Saved2;
 
-    /// <summary>The guest's vector registers are in the host's: 1 as far as AVX knows them, 2 all, mask registers too. Of the x87
-    /// registers: 1.</summary>
+    /// <summary>The guest's vector registers are in the host's: 1 as far as AVX knows them, 2 all, mask registers too.
+    /// Of the x87 registers: 1.</summary>
     public byte VectorsLoaded, X87Loaded;
 
-    /// <summary>1: YMM registers move with the XMM registers, 2: ZMM registers, for their upper halves are not 0.</summary>
+    /// <summary>1: YMM registers move with the XMM registers, 2: ZMM registers, for their upper halves are not
+    /// 0.</summary>
     public byte Wide;
 
     /// <summary>0: the upper 256 bits of ZMM0 to 15 are all 0; mask registers and ZMM16 to 31 are.</summary>
@@ -66,15 +71,16 @@ unsafe struct JitState
     /// <summary>Checks that failed and whose page was found in the TLB.</summary>
     public ulong FastMisses;
 
-    /// <summary>Of a repeated string instruction: registers put aside, what is left of its count, where its source is in host memory.</summary>
+    /// <summary>Of a repeated string instruction: registers put aside, what is left of its count, where its source is
+    /// in host memory.</summary>
     public ulong StringRax, StringRcx, StringRest, StringSource;
 
     /// <summary>x87 state on its way, for FXSAVE and FXRSTOR: aligned to 16 bytes.</summary>
     public byte* X87Area;
 }
 
-/// <summary>Tag and addend of one site: an access hits if its linear address lies in the page <see cref="Tag"/>, and its host address
-/// is the linear one plus <see cref="Addend"/>.</summary>
+/// <summary>Tag and addend of one site: an access hits if its linear address lies in the page <see cref="Tag"/>, and
+/// its host address is the linear one plus <see cref="Addend"/>.</summary>
 [StructLayout(LayoutKind.Sequential)]
 struct Slot
 {
@@ -91,7 +97,8 @@ enum ExitKind : byte
 {
     /// <summary>A direct jump whose target is not linked.</summary>
     Direct,
-    /// <summary>A direct jump to another page: <see cref="ExitRecord.Slot"/> says for which linear page it holds.</summary>
+    /// <summary>A direct jump to another page: <see cref="ExitRecord.Slot"/> says for which linear page it
+    /// holds.</summary>
     CrossPage,
     /// <summary>RIP is <see cref="JitState.ExitValue"/>.</summary>
     Indirect,
@@ -109,7 +116,8 @@ enum ExitKind : byte
     StringMiss,
     /// <summary>Somebody calls.</summary>
     Poll,
-    /// <summary>The guest spins: another vCPU may need the host's processor. Goes on at <see cref="ExitRecord.Host"/>.</summary>
+    /// <summary>The guest spins: another vCPU may need the host's processor. Goes on at
+    /// <see cref="ExitRecord.Host"/>.</summary>
     Yield,
     /// <summary>The block's code has changed.</summary>
     Stale,
@@ -119,16 +127,16 @@ enum ExitKind : byte
     SecondPage,
 }
 
-/// <summary>One way out of emitted code. RIP is JitState.RipBase + <see cref="Offset"/>. What follows the first fields is there
-/// for some kinds only: <see cref="SizeOf"/>.</summary>
+/// <summary>One way out of emitted code. RIP is JitState.RipBase + <see cref="Offset"/>. What follows the first fields
+/// is there for some kinds only: <see cref="SizeOf"/>.</summary>
 [StructLayout(LayoutKind.Sequential)]
 unsafe struct ExitRecord
 {
     public ExitKind Kind;
     public byte IsWrite;
 
-    /// <summary>Not 0: the check stands for one access, of the instruction it precedes. <see cref="FaultsInside"/>: a page fault may name
-    /// another byte of it than the first.</summary>
+    /// <summary>Not 0: the check stands for one access, of the instruction it precedes. <see cref="FaultsInside"/>: a
+    /// page fault may name another byte of it than the first.</summary>
     public byte IsSimple;
     public const byte FaultsInside = 2;
 
@@ -138,7 +146,8 @@ unsafe struct ExitRecord
     /// <summary>In which lists of filled slots this one is: 1 lower, 2 upper.</summary>
     public byte Listed;
 
-    /// <summary>How often a check failed and its page was found in the TLB; at <see cref="MostMisses"/> somebody asks why.</summary>
+    /// <summary>How often a check failed and its page was found in the TLB; at <see cref="MostMisses"/> somebody asks
+    /// why.</summary>
     public byte Misses;
     public const byte MostMisses = 255;
 
@@ -148,15 +157,16 @@ unsafe struct ExitRecord
     /// <summary>In the page; of jumps: the target's, which may lie outside.</summary>
     public int Offset;
 
-    /// <summary>Host address to go on at (misses), or of the 32-bit displacement to patch (jumps); of indirect jumps, what undoes
-    /// their change of RSP.</summary>
+    /// <summary>Host address to go on at (misses), or of the 32-bit displacement to patch (jumps); of indirect jumps,
+    /// what undoes their change of RSP.</summary>
     public uint Host;
 
-    /// <summary>Of a miss: where the fast look-up goes if it fails, first the way out, later a translation without groups. Of
-    /// what reaches another page: where to go on there.</summary>
+    /// <summary>Of a miss: where the fast look-up goes if it fails, first the way out, later a translation without
+    /// groups. Of what reaches another page: where to go on there.</summary>
     public ulong Target;
 
-    /// <summary>Of misses and of what reaches another page. A block's slots lie together, apart from all that runs seldom.</summary>
+    /// <summary>Of misses and of what reaches another page. A block's slots lie together, apart from all that runs
+    /// seldom.</summary>
     public Slot* Slot;
 
     /// <summary>Of misses, and of an instruction that goes on in another page.</summary>
@@ -165,7 +175,8 @@ unsafe struct ExitRecord
     /// <summary>Of what reaches another page: that host page, 0 until it is known.</summary>
     public ulong HostPage;
 
-    /// <summary>Of instructions for the interpreter that end a block: shares its place with <see cref="Target"/>.</summary>
+    /// <summary>Of instructions for the interpreter that end a block: shares its place with
+    /// <see cref="Target"/>.</summary>
     public static Interpreter.Insn** InsnOf(ExitRecord* record) => (Interpreter.Insn**)&record->Target;
 
     public static int SizeOf(ExitKind kind)

@@ -3,7 +3,8 @@ using Qkvm.Accel.Tcg.Interpreter;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
-/// <summary>What of the processor's state is built into translated code. Blocks of different modes never meet.</summary>
+/// <summary>What of the processor's state is built into translated code. Blocks of different modes never
+/// meet.</summary>
 sealed unsafe class Mode
 {
     /// <summary>2: 16-bit code, 4: 32-bit code, 8: 64-bit code.</summary>
@@ -15,7 +16,8 @@ sealed unsafe class Mode
     /// <summary>Number among the vCPU's modes: part of each block's key.</summary>
     public required int Number;
 
-    /// <summary>SSE and x87 instructions fault neither by CR0 and CR4 nor by unmasked exceptions; AVX likewise.</summary>
+    /// <summary>SSE and x87 instructions fault neither by CR0 and CR4 nor by unmasked exceptions; AVX
+    /// likewise.</summary>
     public required bool HasSse, HasAvx, HasX87;
 
     /// <summary>AVX-512 likewise.</summary>
@@ -27,7 +29,8 @@ sealed unsafe class Mode
     /// <summary>From linear addresses to entries.</summary>
     public required JumpEntry* Jumps;
 
-    /// <summary>Likewise, for look-ups that keep flags: <see cref="ReturnEntry"/> × <see cref="ReturnEntry.Count"/>. Null: not here.</summary>
+    /// <summary>Likewise, for look-ups that keep flags: <see cref="ReturnEntry"/> × <see cref="ReturnEntry.Count"/>.
+    /// Null: not here.</summary>
     public required ReturnEntry* Returns;
 
     /// <summary>A power of two; few where many code segments may each have a mode of their own.</summary>
@@ -47,11 +50,12 @@ sealed unsafe class Mode
     public bool GoesDown => (Bits & Cpu.ModeDown) != 0;
     public bool Is64 => CodeSize == 8;
 
-    /// <summary>RIP is not the linear address, or must stay below a limit. The place of each block in CS is fixed then.</summary>
+    /// <summary>RIP is not the linear address, or must stay below a limit. The place of each block in CS is fixed
+    /// then.</summary>
     public bool IsSegmented => CodeSize == 2 || CodeBase != 0 || CodeLimit != uint.MaxValue;
 
-    /// <summary>Real-address or virtual-8086 mode: loading a segment register changes its base only, so whether bases are 0 is no
-    /// part of the mode.</summary>
+    /// <summary>Real-address or virtual-8086 mode: loading a segment register changes its base only, so whether bases
+    /// are 0 is no part of the mode.</summary>
     public bool IsReal => (Bits & Cpu.ModeReal) != 0;
 
     /// <summary>Bytes of the stack pointer in use.</summary>
@@ -78,8 +82,8 @@ enum Bound : byte
     Closed,
 }
 
-/// <summary>Where an indirect jump to a linear address goes with flags in EFLAGS. What compares must change none, so it adds and
-/// looks for 0.</summary>
+/// <summary>Where an indirect jump to a linear address goes with flags in EFLAGS. What compares must change none, so it
+/// adds and looks for 0.</summary>
 [StructLayout(LayoutKind.Sequential)]
 unsafe struct ReturnEntry
 {
@@ -94,8 +98,8 @@ unsafe struct ReturnEntry
 
     public ulong Page;
 
-    /// <summary>A piece of code of this entry's own that sets <see cref="JitState.RipBase"/> and goes to the block: a number there,
-    /// and none loaded from here, keeps one return from waiting for another.</summary>
+    /// <summary>A piece of code of this entry's own that sets <see cref="JitState.RipBase"/> and goes to the block: a
+    /// number there, and none loaded from here, keeps one return from waiting for another.</summary>
     public ulong Code;
 
     /// <summary>This entry's own.</summary>

@@ -10,7 +10,8 @@ sealed unsafe partial class Translator
     /// <summary>RDTSC and RDTSCP: C# reads the clock, and the block goes on.</summary>
     bool EmitReadTsc(in Step step)
     {
-        ExitRecord* record = NewRecord(step.X.Code == Code.Rdtscp ? ExitKind.ReadTscAux : ExitKind.ReadTsc, step.Offset);
+        ExitRecord* record = NewRecord(step.X.Code == Code.Rdtscp ? ExitKind.ReadTscAux
+            : ExitKind.ReadTsc, step.Offset);
         if (record == null) return false;
         EmitExit(record, _flagsSaved ? _common.ExitSaved : _common.Exit);
         record->Host = _e.Here;

@@ -3,8 +3,8 @@ using static Qkvm.Accel.Tcg.Translator.Emitter;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
-// AVX-512: its registers go into the host's when a block wants them, or when the upper halves of ZMM0 to 15, which AVX would
-// clear, are not 0. Who uses no AVX-512 between two exits pays one comparison.
+// AVX-512: its registers go into the host's when a block wants them, or when the upper halves of ZMM0 to 15, which AVX
+// would clear, are not 0. Who uses no AVX-512 between two exits pays one comparison.
 sealed unsafe partial class Translator
 {
     const int AvxLoaded = 1, AllLoaded = 2;
@@ -38,9 +38,11 @@ sealed unsafe partial class Translator
         for (int i = 0; i < 16; i++)
         {
             Vex(i, 0, 1, 0, 0, 0x10, Xsave(XsaveArea.Xmm0 + i * 16), 0);                   // vmovups xmm
-            Vex(i, i, 3, 1, 1, 0x18, Xsave(XsaveArea.YmmHigh0 + i * 16), 1);               // vinsertf128 ymm, ymm, m128, 1
+            // vinsertf128 ymm, ymm, m128, 1
+            Vex(i, i, 3, 1, 1, 0x18, Xsave(XsaveArea.YmmHigh0 + i * 16), 1);
             _e.Byte(1);
-            Evex(i, i, 3, 1, true, 0x3A, Xsave(XsaveArea.ZmmHigh0 + i * 32), 1);           // vinserti64x4 zmm, zmm, m256, 1
+            // vinserti64x4 zmm, zmm, m256, 1
+            Evex(i, i, 3, 1, true, 0x3A, Xsave(XsaveArea.ZmmHigh0 + i * 32), 1);
             _e.Byte(1);
         }
         EmitLoadUpperRegisters();
@@ -102,7 +104,8 @@ sealed unsafe partial class Translator
     void EvexPrefix(int register, int second, int rm, int map, int implied, bool wide, byte opcode)
     {
         _e.Byte(0x62);
-        _e.Byte((~register >> 3 & 1) << 7 | (~rm >> 4 & 1) << 6 | (~rm >> 3 & 1) << 5 | (~register >> 4 & 1) << 4 | map);
+        _e.Byte((~register >> 3 & 1) << 7 | (~rm >> 4 & 1) << 6 | (~rm >> 3 & 1) << 5 | (~register >> 4 & 1) << 4
+            | map);
         _e.Byte((wide ? 0x80 : 0) | (~second & 15) << 3 | 4 | implied);
         _e.Byte(2 << 5 | (~second >> 4 & 1) << 3);
         _e.Byte(opcode);

@@ -13,7 +13,8 @@ sealed unsafe partial class Translator
         if (step.Treatment != Treatment.RepeatedString) WantFlags(step);
         switch (step.Treatment)
         {
-            case Treatment.Native or Treatment.Vector or Treatment.X87 or Treatment.BitString or Treatment.MoveOffset: return EmitNative(i);
+            case Treatment.Native or Treatment.Vector or Treatment.X87 or Treatment.BitString
+                or Treatment.MoveOffset: return EmitNative(i);
             case Treatment.Nop: return true;
             case Treatment.Lea: EmitLea(step); return true;
             case Treatment.Push: EmitPush(i); return true;
@@ -32,7 +33,8 @@ sealed unsafe partial class Translator
         }
     }
 
-    /// <summary>The instruction with its registers renamed; one that this cannot express goes to the interpreter.</summary>
+    /// <summary>The instruction with its registers renamed; one that this cannot express goes to the
+    /// interpreter.</summary>
     bool EmitNative(int i)
     {
         ref Step step = ref _unit.Steps[i];
@@ -48,9 +50,11 @@ sealed unsafe partial class Translator
             form.Immediate = default;
         }
         else if (!_mode.Is64 && !info.HasModRm && form.Map == 0 && form.Opcode is >= 0x40 and < 0x50)
-            (form.Reg, form.Opcode, form.HasModRm) = (form.Opcode >> 3 & 1, 0xFF, true);   // INC and DEC, whose bytes are prefixes now
+            // INC and DEC, whose bytes are prefixes now
+            (form.Reg, form.Opcode, form.HasModRm) = (form.Opcode >> 3 & 1, 0xFF, true);
         // Outside 64-bit code VEX.W says nothing of general registers.
-        if (!_mode.Is64 && (form.IsVex || form.IsEvex) && (step.Treatment == Treatment.Native || info.IgnoresWide)) form.Wide = false;
+        if (!_mode.Is64 && (form.IsVex || form.IsEvex) && (step.Treatment == Treatment.Native || info.IgnoresWide))
+            form.Wide = false;
         // Where the guest has no BMI or ABM, a prefix must not make TZCNT or LZCNT of BSF and BSR.
         if (x.Mnemonic is Mnemonic.Bsf or Mnemonic.Bsr) form.Repeat = 0;
         int reg = form.Reg, rm = form.Rm, high = None;
@@ -68,7 +72,9 @@ sealed unsafe partial class Translator
             switch (info.Fields[k])
             {
                 case OpField.Reg:
-                    if (host == None) (regHome, regWritten, regLoaded) = (guest, info.Writes[k], info.ReadsOperand[k] || register.GetSize() < 4 || IsConditional(x));
+                    if (host == None)
+                        (regHome, regWritten, regLoaded) =
+                            (guest, info.Writes[k], info.ReadsOperand[k] || register.GetSize() < 4 || IsConditional(x));
                     else if (!isHigh) reg = host;
                     break;
                 case OpField.Rm or OpField.Opcode:
@@ -83,7 +89,8 @@ sealed unsafe partial class Translator
         }
         bool hasMemory = step.Access >= 0;
         if (high != None && hasMemory) return EmitHighByte(i, ref form, high);
-        if (high != None && (reg == HostRsp || rm == HostRsp || regHome != None || rmHome != None)) return EmitInterpretOne(i);
+        if (high != None && (reg == HostRsp || rm == HostRsp || regHome != None || rmHome != None))
+            return EmitInterpretOne(i);
         if (VvvvIsWritten(x) && (regHome != None || vvvvHome != None))
         {
             if (x.Mnemonic == Mnemonic.Mulx) EmitMulx(i, ref form, reg, regHome, vvvvHome, rm, rmHome);
@@ -113,7 +120,8 @@ sealed unsafe partial class Translator
                 if (regLoaded || regHome == rmHome) _e.LoadFrom(R10, Home(regHome));
                 reg = R10;
             }
-            bool inMemory = rmHome != None && form.HasModRm && info.TakesMemory && !form.IsVex && step.Treatment == Treatment.Native
+            bool inMemory = rmHome != None && form.HasModRm && info.TakesMemory && !form.IsVex
+                && step.Treatment == Treatment.Native
                 && regHome != rmHome && (!rmWritten || rmSize == 8);
             if (inMemory) form.EmitAbsolute(_e, reg, Home(rmHome));
             else
@@ -142,9 +150,11 @@ sealed unsafe partial class Translator
     static bool IsConditional(in Instruction x) => x.Code.ConditionCode() != ConditionCode.None
         || x.Mnemonic is Mnemonic.Bsf or Mnemonic.Bsr or Mnemonic.Shld or Mnemonic.Shrd;
 
-    static bool VvvvIsWritten(in Instruction x) => x.Mnemonic is Mnemonic.Mulx or Mnemonic.Blsi or Mnemonic.Blsmsk or Mnemonic.Blsr;
+    static bool VvvvIsWritten(in Instruction x) =>
+        x.Mnemonic is Mnemonic.Mulx or Mnemonic.Blsi or Mnemonic.Blsmsk or Mnemonic.Blsr;
 
-    /// <summary>MULX with results that live in memory. Where both are the same register, it is the high half that stays.</summary>
+    /// <summary>MULX with results that live in memory. Where both are the same register, it is the high half that
+    /// stays.</summary>
     void EmitMulx(int i, ref Form form, int high, int highHome, int lowHome, int source, int sourceHome)
     {
         ref Step step = ref _unit.Steps[i];
@@ -183,7 +193,8 @@ sealed unsafe partial class Translator
         _e.StoreTo(Home(home), R10);
     }
 
-    /// <summary>AH to BH with a memory operand whose address needs a REX prefix: the register's two bytes change places around it.</summary>
+    /// <summary>AH to BH with a memory operand whose address needs a REX prefix: the register's two bytes change places
+    /// around it.</summary>
     bool EmitHighByte(int i, ref Form form, int guest)
     {
         ref Step step = ref _unit.Steps[i];
@@ -207,7 +218,8 @@ sealed unsafe partial class Translator
         int guest = Unit.GuestNumber(x.Op0Register), size = x.Op0Register.GetSize(), to = Host(guest);
         Access access = _unit.Address(step);
         int target = to != None && size >= 4 ? to : R10;
-        int start = access.Base switch { Access.None => None, Access.Rip => LoadScratch(R10, &_jit->RipBase), _ => InRegister(access.Base, R10) };
+        int start = access.Base switch { Access.None => None, Access.Rip => LoadScratch(R10, &_jit->RipBase),
+            _ => InRegister(access.Base, R10) };
         int index = access.Index == Access.None ? None : InRegister(access.Index, R11);
         bool wide = size == 8 && !access.IsShort;
         if (access.IsWord)
@@ -215,7 +227,8 @@ sealed unsafe partial class Translator
             EmitOffset(access, access.Displacement);
             if (size >= 4 && target != R10) _e.Move32(target, R10);
         }
-        else if (start == None && index == None) _e.MoveImmediate(target, wide ? (ulong)access.Displacement : (uint)access.Displacement);
+        else if (start == None && index == None)
+            _e.MoveImmediate(target, wide ? (ulong)access.Displacement : (uint)access.Displacement);
         else EmitSum(wide, target, start, index, access.Shift, access.Displacement);
         if (size == 2)
         {
@@ -233,7 +246,8 @@ sealed unsafe partial class Translator
         else if (to == None) _e.StoreTo(Home(guest), R10);
     }
 
-    int InRegister(int guest, int scratch) => Host(guest) is var host and not None ? host : LoadScratch(scratch, Home(guest));
+    int InRegister(int guest, int scratch) => Host(guest) is var host and not None ? host
+        : LoadScratch(scratch, Home(guest));
 
     void EmitPush(int i)
     {
@@ -320,7 +334,8 @@ sealed unsafe partial class Translator
             EmitDivideSmall(i);
             return;
         }
-        bool wide = step.X.Code is Code.Div_rm64 or Code.Idiv_rm64, isSigned = step.X.Code is Code.Idiv_rm32 or Code.Idiv_rm64;
+        bool wide = step.X.Code is Code.Div_rm64 or Code.Idiv_rm64,
+            isSigned = step.X.Code is Code.Idiv_rm32 or Code.Idiv_rm64;
         FreeFlags(step.LiveBefore);
         if (step.Access >= 0)
         {
@@ -349,10 +364,11 @@ sealed unsafe partial class Translator
         _e.Op(wide, 0xF7, isSigned ? 7 : 6, R11);
     }
 
-    void ExitIf(int condition, ExitRecord* record) => _stubs.Add(new Stub { Kind = StubKind.Exit, Hole = _e.JumpIf(condition), Record = record });
+    void ExitIf(int condition, ExitRecord* record) =>
+        _stubs.Add(new Stub { Kind = StubKind.Exit, Hole = _e.JumpIf(condition), Record = record });
 
-    /// <summary>LDMXCSR and FLDCW run here only if they mask all exceptions. They load a copy: another vCPU may change the operand
-    /// after it was looked at.</summary>
+    /// <summary>LDMXCSR and FLDCW run here only if they mask all exceptions. They load a copy: another vCPU may change
+    /// the operand after it was looked at.</summary>
     bool EmitLoadControl(int i)
     {
         ref Step step = ref _unit.Steps[i];

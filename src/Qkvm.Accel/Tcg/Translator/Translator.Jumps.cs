@@ -10,7 +10,8 @@ sealed unsafe partial class Translator
     bool EmitJump(int i)
     {
         ref Step step = ref _unit.Steps[i];
-        if (_mode.IsSegmented && step.Treatment is Treatment.CallIndirect or Treatment.JumpIndirect or Treatment.Return) return EmitIndirectSegmented(i);
+        if (_mode.IsSegmented && step.Treatment is Treatment.CallIndirect or Treatment.JumpIndirect or Treatment.Return)
+            return EmitIndirectSegmented(i);
         switch (step.Treatment)
         {
             case Treatment.Jump when _unit.IsLoop: return EmitLoop(step, -1);
@@ -90,7 +91,8 @@ sealed unsafe partial class Translator
         return true;
     }
 
-    /// <summary>Holds while the slot's tag is the linear page it was linked for. Flags are free, unless they are to be saved here.</summary>
+    /// <summary>Holds while the slot's tag is the linear page it was linked for. Flags are free, unless they are to be
+    /// saved here.</summary>
     void EmitCross(ExitRecord* record, bool saveFlags)
     {
         if (saveFlags) _e.SaveFlags(&_jit->Flags);
@@ -99,7 +101,8 @@ sealed unsafe partial class Translator
         _e.Op(true, CompareLoad, R10, &record->Slot->Tag);
         _stubs.Add(new Stub { Kind = StubKind.MissCross, Hole = _e.JumpIf(NotEqual), Record = record });
         if (_mode.CodeBase != 0) _e.MoveImmediate(R10, _block->RipBase + (uint)(record->Offset & -PageSize));
-        else _e.LoadFrom(R10, &record->Slot->Tag);                  // anew: the next block need not wait for this one's base
+        // anew: the next block need not wait for this one's base
+        else _e.LoadFrom(R10, &record->Slot->Tag);
         _e.StoreTo(&_jit->RipBase, R10);
         record->Host = _e.Jump();
     }
@@ -128,7 +131,8 @@ sealed unsafe partial class Translator
         record->Host = _e.Jump();
     }
 
-    /// <summary>The block's only instruction goes on in the next page, which must be the one that it was translated from.</summary>
+    /// <summary>The block's only instruction goes on in the next page, which must be the one that it was translated
+    /// from.</summary>
     bool EmitSecondPage(int offset)
     {
         ExitRecord* record = NewRecord(ExitKind.SecondPage, offset);
@@ -144,7 +148,8 @@ sealed unsafe partial class Translator
     }
 
     bool EmitJumpIf(in Step step, int condition) =>
-        step.Target > step.Offset && (_mode.Is64 || step.Target < PageSize) ? EmitSideExit(step, condition) : EmitBackward(step, condition);
+        step.Target > step.Offset && (_mode.Is64 || step.Target < PageSize) ? EmitSideExit(step, condition)
+            : EmitBackward(step, condition);
 
     bool EmitSideExit(in Step step, int condition)
     {
@@ -251,7 +256,8 @@ sealed unsafe partial class Translator
         return true;
     }
 
-    /// <summary>Likewise, with nothing that changes a flag, so that none need be saved: most of the time nobody reads them again.</summary>
+    /// <summary>Likewise, with nothing that changes a flag, so that none need be saved: most of the time nobody reads
+    /// them again.</summary>
     bool EmitIndirectKeepingFlags(Mode mode, int step, int undo)
     {
         ExitRecord* record = NewIndirectRecord(ExitKind.Return, step, undo);
@@ -278,12 +284,15 @@ sealed unsafe partial class Translator
     /// <summary>Bytes of code of a <see cref="ReturnEntry"/>'s own.</summary>
     public const int ArrivalSize = 32;
 
-    /// <summary>The executable address of so many of those, from the end, since a block may be in work; 0: no room is left.</summary>
-    public uint AllocateArrivals(int count) => _cold.Room < LargestBlock + count * ArrivalSize ? 0 : _cold.TakeFromEnd(count * ArrivalSize);
+    /// <summary>The executable address of so many of those, from the end, since a block may be in work; 0: no room is
+    /// left.</summary>
+    public uint AllocateArrivals(int count) => _cold.Room < LargestBlock + count * ArrivalSize ? 0
+        : _cold.TakeFromEnd(count * ArrivalSize);
 
     public void EmitArrival(ReturnEntry* entry, uint block)
     {
-        _arrival.Start(_region.Writable + ((byte*)entry->Code - _region.Executable), _region.Writable + _region.CodeSize, (byte*)entry->Code);
+        _arrival.Start(_region.Writable + ((byte*)entry->Code - _region.Executable),
+            _region.Writable + _region.CodeSize, (byte*)entry->Code);
         _arrival.MoveImmediate(R10, entry->Page);
         _arrival.StoreTo(&_jit->RipBase, R10);
         _arrival.Jump(block);

@@ -3,8 +3,8 @@ using static Qkvm.Accel.Tcg.Translator.Emitter;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
-// Checks and addresses. A check is "lea r10, address; sub r10, tag; cmp r10, 1000h - size; ja miss"; the access itself adds the
-// addend of the same slot and changes no flags.
+// Checks and addresses. A check is "lea r10, address; sub r10, tag; cmp r10, 1000h - size; ja miss"; the access itself
+// adds the addend of the same slot and changes no flags.
 sealed unsafe partial class Translator
 {
     const int PageSize = Unit.PageSize;
@@ -18,7 +18,8 @@ sealed unsafe partial class Translator
     ulong* SegmentBase(int segment) => &((Segment*)&_state->Es)[segment].Base;
 
     byte IsSimple(in Group group) => (byte)(group.Count != 1 || group.Position != group.First || group.IsInvariant ? 0
-        : _unit.Steps[group.First].Treatment == Treatment.PushAll || group.Pattern.IsMasked ? ExitRecord.FaultsInside : 1);
+        : _unit.Steps[group.First].Treatment == Treatment.PushAll || group.Pattern.IsMasked
+        ? ExitRecord.FaultsInside : 1);
 
     bool EmitCheck(int number, int position)
     {
@@ -41,18 +42,21 @@ sealed unsafe partial class Translator
             _e.Op(true, SubLoad, R10, &group.Slot->Tag);
             _e.Arithmetic(true, Compare, R10, PageSize - span);
         }
-        _stubs.Add(new Stub { Kind = StubKind.Miss, Hole = _e.JumpIf(Above), Record = record, Group = number, Target = position });
+        _stubs.Add(new Stub { Kind = StubKind.Miss, Hole = _e.JumpIf(Above), Record = record, Group = number,
+            Target = position });
         if (group.Roams) EmitProbed(group);
         _checked = group.Roams ? -1 : number;
         if (group.MustAlign)
         {
             _e.Bytes([0x41, 0xF6, 0xC2, (byte)(group.Pattern.Size - 1)]);       // test r10b, size - 1
-            _stubs.Add(new Stub { Kind = StubKind.Exit, Hole = _e.JumpIf(NotEqual), Record = InterpretRecord(step.Offset) });
+            _stubs.Add(new Stub { Kind = StubKind.Exit, Hole = _e.JumpIf(NotEqual),
+                Record = InterpretRecord(step.Offset) });
         }
         return true;
     }
 
-    /// <summary>R10: the offset in the page of the TLB entry that R11 leads to; compared with the last one that fits.</summary>
+    /// <summary>R10: the offset in the page of the TLB entry that R11 leads to; compared with the last one that
+    /// fits.</summary>
     void EmitProbe(in Group group, int last)
     {
         _e.Move(R11, R10);
@@ -115,17 +119,20 @@ sealed unsafe partial class Translator
             Access.Rip => LoadScratch(R10, &_jit->RipBase),
             _ => Host(access.Base) is var host and not None ? host : LoadScratch(R10, Home(access.Base)),
         };
-        int index = access.Index == Access.None ? None : Host(access.Index) is var register and not None ? register : LoadScratch(R11, Home(access.Index));
+        int index = access.Index == Access.None ? None : Host(access.Index) is var register and not None ? register
+            : LoadScratch(R11, Home(access.Index));
         if (start == None && index == None)
         {
-            _e.MoveImmediate(R10, access.IsWord ? (ushort)displacement : access.IsShort ? (uint)displacement : (ulong)displacement);
+            _e.MoveImmediate(R10, access.IsWord ? (ushort)displacement : access.IsShort ? (uint)displacement
+                : (ulong)displacement);
             return;
         }
         EmitSum(!access.IsShort, R10, start, index, access.Shift, displacement);
         if (access.IsWord) _e.MoveZeroExtended16(R10, R10);
     }
 
-    /// <summary>LEA with a displacement that may take 33 bits: one relative to RIP, or to RSP at another place in the block.</summary>
+    /// <summary>LEA with a displacement that may take 33 bits: one relative to RIP, or to RSP at another place in the
+    /// block.</summary>
     void EmitSum(bool wide, int to, int start, int index, int shift, long displacement)
     {
         int first = (int)Math.Clamp(displacement, int.MinValue, int.MaxValue);
@@ -157,17 +164,21 @@ sealed unsafe partial class Translator
         _addend = slot;
     }
 
-    /// <summary>The host address of an access that has been checked. Uses R11, and R10 unless told to keep it; keeps flags.</summary>
+    /// <summary>The host address of an access that has been checked. Uses R11, and R10 unless told to keep it; keeps
+    /// flags.</summary>
     Place Locate(int number, int stepNumber, bool keepR10)
     {
         ref Access access = ref _unit.Accesses[number];
         Slot* slot = _unit.Groups[access.Group].Slot;
-        long displacement = access.Displacement - (access.Base == GuestRsp ? _unit.Steps[stepNumber].StackDelta - _stackMoves : 0);
+        long displacement = access.Displacement
+            - (access.Base == GuestRsp ? _unit.Steps[stepNumber].StackDelta - _stackMoves : 0);
         int host = access.Base is Access.None or Access.Rip ? None : Host(access.Base);
         int index = access.Index == Access.None ? None : Host(access.Index);
-        bool isPlain = host != None && (access.Index == Access.None || index != None) && access.Segment < 0 && !access.IsShort && !access.IsWord
+        bool isPlain = host != None && (access.Index == Access.None || index != None) && access.Segment < 0
+            && !access.IsShort && !access.IsWord
             && displacement == (int)displacement;
-        bool isIndexOnly = access.Base == Access.None && index != None && access.Segment < 0 && !access.IsShort && !access.IsWord;
+        bool isIndexOnly = access.Base == Access.None && index != None && access.Segment < 0 && !access.IsShort
+            && !access.IsWord;
         bool isChecked = _checked == access.Group && !keepR10 && access.BitIndex < 0;
         _checked = -1;
         if (isIndexOnly)
@@ -179,7 +190,8 @@ sealed unsafe partial class Translator
         {
             _e.LoadFrom(R11, &slot->Page);
             _addend = null;
-            return new Place { Base = R10, Index = R11, Displacement = (int)(access.Displacement - _unit.Groups[access.Group].Low) };
+            return new Place { Base = R10, Index = R11,
+                Displacement = (int)(access.Displacement - _unit.Groups[access.Group].Low) };
         }
         if (isPlain)
         {

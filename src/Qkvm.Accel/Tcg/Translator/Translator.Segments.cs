@@ -24,7 +24,8 @@ sealed unsafe partial class Translator
         _e.Op(_mode.Is64, Lea, R10, R10, None, 0, offset);
     }
 
-    /// <summary>R10: the linear address at which a group begins, once its offsets are known to lie in the segment.</summary>
+    /// <summary>R10: the linear address at which a group begins, once its offsets are known to lie in the
+    /// segment.</summary>
     bool EmitBounded(ref Group group, int position)
     {
         EmitGroupOffset(group, position);
@@ -133,7 +134,8 @@ sealed unsafe partial class Translator
     void EmitDivideSmall(int i)
     {
         ref Step step = ref _unit.Steps[i];
-        bool isByte = step.X.Code is Code.Div_rm8 or Code.Idiv_rm8, isSigned = step.X.Code is Code.Idiv_rm8 or Code.Idiv_rm16;
+        bool isByte = step.X.Code is Code.Div_rm8 or Code.Idiv_rm8,
+            isSigned = step.X.Code is Code.Idiv_rm8 or Code.Idiv_rm16;
         FreeFlags(step.LiveBefore);
         ExitRecord* slow = InterpretRecord(step.Offset);
         // R11: the divisor, extended.
@@ -218,7 +220,9 @@ sealed unsafe partial class Translator
         Place place = Locate(step.StackAccess, i, false);
         _e.Op(true, Lea, R10, place.Base, place.Index, place.Shift, place.Displacement);
         for (int guest = 0; guest < 8; guest++)
-            if (guest != GuestRsp || opcode == Store) Word(word, opcode, Host(guest), new Place { Base = R10, Index = None, Displacement = (7 - guest) * word });
+            if (guest != GuestRsp || opcode == Store)
+                Word(word, opcode, Host(guest),
+                    new Place { Base = R10, Index = None, Displacement = (7 - guest) * word });
         MoveStack(change != 0 ? change : -8 * word);
     }
 

@@ -5,8 +5,8 @@ using static Qkvm.Accel.Tcg.Translator.Emitter;
 namespace Qkvm.Accel.Tcg.Translator;
 
 // String instructions. Repeated ones go from page to page: both operands are looked up in the TLB, the host repeats the
-// instruction as far as they stay in their pages, the registers say what is left. Sites of those meet another page each time, so
-// they have no slots.
+// instruction as far as they stay in their pages, the registers say what is left. Sites of those meet another page each
+// time, so they have no slots.
 sealed unsafe partial class Translator
 {
     void EmitString(int i)
@@ -36,7 +36,8 @@ sealed unsafe partial class Translator
     void Element(int size, byte opcode, int register, in Place place)
     {
         if (size == 2) _e.Byte(0x66);
-        _e.Op(size == 8, (byte)(size == 1 ? opcode : opcode + 1), register, place.Base, place.Index, place.Shift, place.Displacement);
+        _e.Op(size == 8, (byte)(size == 1 ? opcode : opcode + 1), register, place.Base, place.Index, place.Shift,
+            place.Displacement);
     }
 
     void Advance(int register, int addressSize, int distance)
@@ -99,7 +100,8 @@ sealed unsafe partial class Translator
         {
             LoadRest(form.AddressSize);
             TestCount(form.AddressSize);
-            _stubs.Add(new Stub { Kind = StubKind.StringAgain, Hole = _e.JumpIf(NotEqual), Record = poll, Target = (int)top });
+            _stubs.Add(new Stub { Kind = StubKind.StringAgain, Hole = _e.JumpIf(NotEqual), Record = poll,
+                Target = (int)top });
             _e.PatchHere(zero);
         }
         _addend = null;
@@ -108,7 +110,8 @@ sealed unsafe partial class Translator
 
     static readonly byte[] s_stringOpcodes = [0xA4, 0xAA, 0xAC, 0xA6, 0xAE];
 
-    /// <summary>The host has stopped at an element that decides, or at the end of the chunk, whose last element did not; its flags hold.</summary>
+    /// <summary>The host has stopped at an element that decides, or at the end of the chunk, whose last element did
+    /// not; its flags hold.</summary>
     void EmitComparisonEnd(in StringForm form, ExitRecord* poll, uint top, uint zero)
     {
         uint decided = _e.JumpIf(form.WhileEqual ? NotEqual : Equal);
@@ -131,7 +134,8 @@ sealed unsafe partial class Translator
         _flagsSaved = false;
     }
 
-    /// <summary>RCX: bytes that both operands have in their pages, whose host addresses are in R10 and, of the source, R11.</summary>
+    /// <summary>RCX: bytes that both operands have in their pages, whose host addresses are in R10 and, of the source,
+    /// R11.</summary>
     void EmitRoom(in StringForm form)
     {
         _e.Move32(Rcx, R10);
@@ -147,7 +151,8 @@ sealed unsafe partial class Translator
         _e.Arithmetic(false, Add, Rcx, PageSize);
     }
 
-    /// <summary>No chunk reaches the last byte of a segment, nor makes SI or DI wrap: what is left then is the interpreter's.</summary>
+    /// <summary>No chunk reaches the last byte of a segment, nor makes SI or DI wrap: what is left then is the
+    /// interpreter's.</summary>
     bool EmitStringBounds(int i, in StringForm form, int scratch)
     {
         bool isWord = form.AddressSize == 2;
@@ -208,7 +213,8 @@ sealed unsafe partial class Translator
         _e.Op(true, AddLoad, R11, &_jit->Tlb);
         _e.Op(true, SubLoad, R10, R11, None, 0, writes ? WriteTagAt : ReadTagAt);
         _e.Arithmetic(true, Compare, R10, PageSize - form.Size);
-        _stubs.Add(new Stub { Kind = StubKind.StringMiss, Hole = _e.JumpIf(Above), Record = record, Group = register, Target = i });
+        _stubs.Add(new Stub { Kind = StubKind.StringMiss, Hole = _e.JumpIf(Above), Record = record, Group = register,
+            Target = i });
         _e.Op(true, AddLoad, R10, R11, None, 0, HostAt);
         return true;
     }

@@ -124,7 +124,8 @@ sealed unsafe partial class Translator
     const int PageShift = 12;
     const int ReadTagAt = 0, WriteTagAt = 8, HostAt = 16, AddendAt = 8, PageAt = 16;
 
-    void EmitPushes() => _e.Bytes([0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57]);    // push rbx rbp r12 r13 r14 r15
+    // push rbx rbp r12 r13 r14 r15
+    void EmitPushes() => _e.Bytes([0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57]);
     void EmitPops() => _e.Bytes([0x41, 0x5F, 0x41, 0x5E, 0x41, 0x5D, 0x41, 0x5C, 0x5D, 0x5B, 0xC3]);
 
     /// <summary>Fills the slot from the TLB's current set, or goes to the record's fallback.</summary>
@@ -182,8 +183,8 @@ sealed unsafe partial class Translator
         _e.Byte(1);
     }
 
-    /// <summary>The next instruction, or the rest of it, is in another page, whose linear address is in R10: goes on if that is
-    /// the same host page as last time.</summary>
+    /// <summary>The next instruction, or the rest of it, is in another page, whose linear address is in R10: goes on if
+    /// that is the same host page as last time.</summary>
     uint EmitMissCross(bool moves, bool keepsFlags = false, bool isSegmented = false)
     {
         uint start = _e.Here;
@@ -263,14 +264,15 @@ sealed unsafe partial class Translator
         return (int)(field(&record) - (nint)(&record));
     }
 
-    /// <summary>The guest may use YMM registers, and so may this code. Of those who lack them no code has <see cref="JitState.Wide"/> set.</summary>
+    /// <summary>The guest may use YMM registers, and so may this code. Of those who lack them no code has
+    /// <see cref="JitState.Wide"/> set.</summary>
     bool HasAvx => (_cpu.Xcr0Supported & 4) != 0;
 
     byte* Xsave(int at) => (byte*)&_state->Xsave + at;
 
     /// <summary>XMM0 to XMM15, their upper halves if the guest uses them, MXCSR.</summary>
-    /// <remarks>Upper halves that are all zero must be so in the host's eyes too: writing zeros would leave them in use, and each SSE
-    /// instruction would have to keep them, which costs half the speed.</remarks>
+    /// <remarks>Upper halves that are all zero must be so in the host's eyes too: writing zeros would leave them in
+    /// use, and each SSE instruction would have to keep them, which costs half the speed.</remarks>
     void EmitLoadVectors()
     {
         _e.Bytes([0x0F, 0xAE]);
@@ -284,7 +286,8 @@ sealed unsafe partial class Translator
         _e.CompareByte(&_jit->Wide, 1);
         uint narrow = _e.JumpIf(Below), whole = _e.JumpIf(Above);
         Vex(0, 0, 1, 0, 1, 0x10, Xsave(XsaveArea.YmmHigh0), 0);     // vmovups ymm
-        for (int i = 2; i < 16; i += 2) Vex(0, 0, 1, 0, 1, 0x56, Xsave(XsaveArea.YmmHigh0 + i * 16), 0);       // vorps ymm
+        // vorps ymm
+        for (int i = 2; i < 16; i += 2) Vex(0, 0, 1, 0, 1, 0x56, Xsave(XsaveArea.YmmHigh0 + i * 16), 0);
         _e.Bytes([0xC4, 0xE2, 0x7D, 0x17, 0xC0]);                   // vptest ymm0, ymm0
         uint wide = _e.JumpIf(NotEqual);
         _e.Bytes([0xC5, 0xF8, 0x77]);                               // vzeroupper
@@ -295,7 +298,8 @@ sealed unsafe partial class Translator
         for (int i = 0; i < 16; i++)
         {
             Vex(i, 0, 1, 0, 0, 0x10, Xsave(XsaveArea.Xmm0 + i * 16), 0);                   // vmovups xmm
-            Vex(i, i, 3, 1, 1, 0x18, Xsave(XsaveArea.YmmHigh0 + i * 16), 1);               // vinsertf128 ymm, ymm, m128, 1
+            // vinsertf128 ymm, ymm, m128, 1
+            Vex(i, i, 3, 1, 1, 0x18, Xsave(XsaveArea.YmmHigh0 + i * 16), 1);
             _e.Byte(1);
         }
         _e.PatchHere(done);

@@ -7,7 +7,8 @@ namespace Qkvm.Accel.Tcg.Translator;
 // Privileged instructions that kernels run often. Whatever is out of the ordinary goes to the interpreter.
 sealed unsafe partial class Translator
 {
-    const int If = (int)Rflags.If, Ac = (int)Rflags.Ac, Tf = (int)Rflags.Tf, Rf = (int)Rflags.Rf, Arithmetic = (int)Rflags.Arithmetic, Df = (int)Rflags.Df;
+    const int If = (int)Rflags.If, Ac = (int)Rflags.Ac, Tf = (int)Rflags.Tf, Rf = (int)Rflags.Rf,
+        Arithmetic = (int)Rflags.Arithmetic, Df = (int)Rflags.Df;
 
     bool EmitSystem(int i)
     {
@@ -57,7 +58,8 @@ sealed unsafe partial class Translator
         return true;
     }
 
-    /// <summary>The next instruction is in the same block, where nothing looks for interrupts: that is STI's shadow.</summary>
+    /// <summary>The next instruction is in the same block, where nothing looks for interrupts: that is STI's
+    /// shadow.</summary>
     bool EmitSetInterrupt(in Step step)
     {
         ExitRecord* waits = InterpretRecord(step.Offset);
@@ -177,7 +179,8 @@ sealed unsafe partial class Translator
         EmitSetFlags();
         _e.MoveZeroExtended16(R11, (byte*)&_state->Star + 6);
         _e.Arithmetic(false, Or, R11, 3);
-        EmitFlatSegments(16, Cpu.FlatAccess | Segment.Code | Segment.Long | Cpu.Ring3, Cpu.FlatAccess | Segment.Big | Cpu.Ring3, -8);
+        EmitFlatSegments(16, Cpu.FlatAccess | Segment.Code | Segment.Long | Cpu.Ring3,
+            Cpu.FlatAccess | Segment.Big | Cpu.Ring3, -8);
         _e.Store32(&_state->Cpl, 3);
         EmitChangeMode(&_jit->UserTlb, &_jit->UserFetchTlb);
         _e.Move(R10, Rcx);
@@ -192,7 +195,8 @@ sealed unsafe partial class Translator
         _e.MoveImmediate(R10, ((ulong)offset << selectorShift) + ((ulong)codeAccess << accessShift) + uint.MaxValue);
         _e.Op(true, AddLoad, R11, R10);
         _e.StoreTo(&_state->Cs.Limit, R11);
-        _e.MoveImmediate(R10, ((ulong)(long)stackOffset << selectorShift) + ((ulong)(long)(stackAccess - codeAccess) << accessShift));
+        _e.MoveImmediate(R10, ((ulong)(long)stackOffset << selectorShift)
+            + ((ulong)(long)(stackAccess - codeAccess) << accessShift));
         _e.Op(true, AddLoad, R11, R10);
         _e.StoreTo(&_state->Ss.Limit, R11);
         _e.MoveImmediate(R10, 0);
@@ -201,7 +205,8 @@ sealed unsafe partial class Translator
         _addend = null;
     }
 
-    /// <summary>Other rights, other blocks: what C# has derived from the mode is made anew when it runs again.</summary>
+    /// <summary>Other rights, other blocks: what C# has derived from the mode is made anew when it runs
+    /// again.</summary>
     void EmitChangeMode(void** data, void** fetch)
     {
         _e.LoadFrom(R10, data);

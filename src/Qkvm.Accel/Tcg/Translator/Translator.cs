@@ -7,7 +7,8 @@ namespace Qkvm.Accel.Tcg.Translator;
 
 /// <summary>Turns planned blocks into host code.</summary>
 /// <remarks>Guest RAX to R8 and R12 to R15 live in the same host registers, guest RSP in R9; guest R9, R10 and R11 in
-/// <see cref="CpuState"/>. R10 and R11 are scratch. Arithmetic flags are in EFLAGS or, after a check that had to save them, in
+/// <see cref="CpuState"/>. R10 and R11 are scratch. Arithmetic flags are in EFLAGS or, after a check that had to save
+/// them, in
 /// <see cref="JitState.Flags"/>. Partial, by subject: memory, instructions, jumps, stubs.</remarks>
 sealed unsafe partial class Translator : IDisposable
 {
@@ -18,7 +19,8 @@ sealed unsafe partial class Translator : IDisposable
     readonly JitState* _jit;
     readonly CodeRegion _region;
 
-    /// <summary>What runs each time, and the ways out, which would only thin it out; one of them is <see cref="_e"/>.</summary>
+    /// <summary>What runs each time, and the ways out, which would only thin it out; one of them is
+    /// <see cref="_e"/>.</summary>
     readonly Emitter _hot = new(), _cold = new();
 
     /// <summary>For pieces that are written anew.</summary>
@@ -64,7 +66,8 @@ sealed unsafe partial class Translator : IDisposable
 
     enum StubKind : byte
     {
-        Exit, Miss, Cross, MissCross, SecondPage, StringMiss, StringAgain, StringZero, StringBound, Return, MissCrossKeepingFlags,
+        Exit, Miss, Cross, MissCross, SecondPage, StringMiss, StringAgain, StringZero, StringBound, Return,
+            MissCrossKeepingFlags,
     }
 
     public Translator(Cpu cpu, CodeRegion region, CpuState* state, JitState* jit)
@@ -146,7 +149,8 @@ sealed unsafe partial class Translator : IDisposable
         block->LiveFlags = _unit.Count == 0 ? (byte)OpInfo.AllFlags : _unit.Steps[0].LiveBefore;
         block->LiveAfter = LiveAfterLast();
         if (_unit.Count == 1 && _unit.Steps[0].Next > PageSize && !EmitSecondPage(offset)) return false;
-        int vectors = FirstOf(Treatment.Vector, Treatment.LoadControl), x87 = FirstOf(Treatment.X87, Treatment.LoadControl);
+        int vectors = FirstOf(Treatment.Vector, Treatment.LoadControl),
+            x87 = FirstOf(Treatment.X87, Treatment.LoadControl);
         if (_unit.IsLoop)
         {
             if (!EmitLoopStart(vectors >= 0, x87 >= 0)) return false;
@@ -199,7 +203,8 @@ sealed unsafe partial class Translator : IDisposable
     {
         ref Step step = ref _unit.Steps[i];
         return _mode.StackSize != 2 && step.Treatment is Treatment.Push or Treatment.Pop or Treatment.PushImmediate
-            && (step.X.Op0Kind != OpKind.Register || Unit.GuestNumber(step.X.Op0Register) != GuestRsp) && !IsCheckedAt(i);
+            && (step.X.Op0Kind != OpKind.Register || Unit.GuestNumber(step.X.Op0Register) != GuestRsp)
+            && !IsCheckedAt(i);
     }
 
     /// <summary>Neither uses RSP nor leaves the block.</summary>
@@ -208,7 +213,8 @@ sealed unsafe partial class Translator : IDisposable
         ref Step step = ref _unit.Steps[i];
         if (i == vectors || i == x87 || IsCheckedAt(i)) return false;
         if (step.Treatment == Treatment.Return) return _mode.StackSize != 2 && !_mode.IsSegmented;
-        return step.Treatment == Treatment.Nop || step.Treatment == Treatment.Native && step.Access < 0 && !_unit.NamesStack(step);
+        return step.Treatment == Treatment.Nop || step.Treatment == Treatment.Native && step.Access < 0
+            && !_unit.NamesStack(step);
     }
 
     bool IsCheckedAt(int i)
@@ -224,7 +230,8 @@ sealed unsafe partial class Translator : IDisposable
         _stackMoves = 0;
     }
 
-    static bool Closes(in Step step) => step.Treatment is Treatment.Interpret or Treatment.Jump or Treatment.JumpIndirect or Treatment.Call
+    static bool Closes(in Step step) =>
+        step.Treatment is Treatment.Interpret or Treatment.Jump or Treatment.JumpIndirect or Treatment.Call
         or Treatment.CallIndirect or Treatment.Return or Treatment.SystemCall or Treatment.SystemReturn;
 
     byte LiveAfterLast() => _unit.Count == 0 ? (byte)OpInfo.AllFlags : _unit.Steps[_unit.Count - 1].LiveAfter;

@@ -15,14 +15,16 @@ sealed unsafe partial class Unit
         {
             ref Step step = ref Steps[i];
             step.StackDelta = delta;
-            if (step.Treatment is not (Treatment.Interpret or Treatment.Nop or Treatment.Lea)) AddAccesses(i, ref step, lastWrite, lastExit, delta, careful);
+            if (step.Treatment is not (Treatment.Interpret or Treatment.Nop or Treatment.Lea))
+                AddAccesses(i, ref step, lastWrite, lastExit, delta, careful);
             if (step.Treatment is Treatment.JumpIf or Treatment.JumpIfCxZero or Treatment.Loop) lastExit = i;
             if (WrittenSegment(step) is { } segment) lastWrite[Access.None + 1 + segment] = i;
             // SP wraps where ESP does not.
             if (StackChange(step) is { } change && Mode.StackSize != 2)
             {
                 delta += change;
-                if (step.Treatment == Treatment.Pop && GuestNumber(step.X.Op0Register) is var popped and not Rsp) lastWrite[popped] = i;
+                if (step.Treatment == Treatment.Pop && GuestNumber(step.X.Op0Register) is var popped and not Rsp)
+                    lastWrite[popped] = i;
                 else if (step.Treatment == Treatment.Pop) (lastWrite[Rsp], delta) = (i, 0);
                 continue;
             }
@@ -36,24 +38,30 @@ sealed unsafe partial class Unit
         FindInvariants(lastWrite);
     }
 
-    /// <summary>Which groups of a loop may be checked before it: their address stays, and stores among them happen in any case.</summary>
+    /// <summary>Which groups of a loop may be checked before it: their address stays, and stores among them happen in
+    /// any case.</summary>
     void FindInvariants(ReadOnlySpan<int> lastWrite)
     {
         int firstExit = 0;
-        while (firstExit < Count && Steps[firstExit].Treatment is not (Treatment.JumpIf or Treatment.JumpIfCxZero or Treatment.Loop)) firstExit++;
+        while (firstExit < Count
+            && Steps[firstExit].Treatment
+            is not (Treatment.JumpIf or Treatment.JumpIfCxZero or Treatment.Loop)) firstExit++;
         for (int g = 0; g < GroupCount; g++)
         {
             ref Group group = ref Groups[g];
             ref Access pattern = ref group.Pattern;
-            bool changes = IsWritten(pattern.Base, lastWrite) || IsWritten(pattern.Index, lastWrite) || pattern.BitIndex >= 0
+            bool changes = IsWritten(pattern.Base, lastWrite) || IsWritten(pattern.Index, lastWrite)
+                || pattern.BitIndex >= 0
                 || pattern.Segment >= 0 && lastWrite[Access.None + 1 + pattern.Segment] >= 0;
-            group.IsInvariant = !changes && !(group.IsWrite && group.First > firstExit) && Steps[group.First].Treatment is not (Treatment.PushAll or Treatment.PopAll);
+            group.IsInvariant = !changes && !(group.IsWrite && group.First > firstExit)
+                && Steps[group.First].Treatment is not (Treatment.PushAll or Treatment.PopAll);
         }
     }
 
     static bool IsWritten(int register, ReadOnlySpan<int> lastWrite) => register < 16 && lastWrite[register] >= 0;
 
-    /// <summary>By how much RSP moves, if that is all that happens to it, and little enough for the sum over a block.</summary>
+    /// <summary>By how much RSP moves, if that is all that happens to it, and little enough for the sum over a
+    /// block.</summary>
     int? StackChange(in Step step)
     {
         switch (step.Treatment)
@@ -63,8 +71,11 @@ sealed unsafe partial class Unit
             case var other when Pushes(other): return -OperandSize(step.X);
         }
         ref readonly Instruction x = ref step.X;
-        if (x.OpCount == 0 || x.Op0Kind != OpKind.Register || x.Op0Register != (Mode.Is64 ? Register.RSP : Register.ESP)) return null;
-        if (x.Mnemonic is not (Mnemonic.Add or Mnemonic.Sub) || x.Op1Kind is not (OpKind.Immediate8to32 or OpKind.Immediate8to64 or OpKind.Immediate32 or OpKind.Immediate32to64))
+        if (x.OpCount == 0 || x.Op0Kind != OpKind.Register
+            || x.Op0Register != (Mode.Is64 ? Register.RSP : Register.ESP)) return null;
+        if (x.Mnemonic is not (Mnemonic.Add or Mnemonic.Sub)
+            || x.Op1Kind
+            is not (OpKind.Immediate8to32 or OpKind.Immediate8to64 or OpKind.Immediate32 or OpKind.Immediate32to64))
             return null;
         var change = (int)x.GetImmediate(1);
         return change is < -MostStackChange or > MostStackChange ? null : x.Mnemonic == Mnemonic.Add ? change : -change;
@@ -76,7 +87,8 @@ sealed unsafe partial class Unit
         int written = step.Info.ImplicitWrites;
         ref readonly Instruction x = ref step.X;
         for (int i = 0; i < x.OpCount && i < step.Info.Writes.Length; i++)
-            if (step.Info.Writes[i] && x.GetOpKind(i) == OpKind.Register && x.GetOpRegister(i).IsGPR()) written |= 1 << GuestNumber(x.GetOpRegister(i));
+            if (step.Info.Writes[i] && x.GetOpKind(i) == OpKind.Register && x.GetOpRegister(i).IsGPR())
+                written |= 1 << GuestNumber(x.GetOpRegister(i));
         if (UsesStack(step.Treatment)) written |= 1 << Rsp;
         if (step.Treatment == Treatment.PopAll) written |= 0xFF;
         if (step.Treatment == Treatment.Leave) written |= 1 << 5;
@@ -89,7 +101,8 @@ sealed unsafe partial class Unit
     public bool NamesStack(in Step step)
     {
         for (int i = 0; i < step.X.OpCount; i++)
-            if (step.X.GetOpKind(i) == OpKind.Register && step.X.GetOpRegister(i).IsGPR() && GuestNumber(step.X.GetOpRegister(i)) == Rsp) return true;
+            if (step.X.GetOpKind(i) == OpKind.Register && step.X.GetOpRegister(i).IsGPR()
+                && GuestNumber(step.X.GetOpRegister(i)) == Rsp) return true;
         return false;
     }
 
@@ -120,10 +133,12 @@ sealed unsafe partial class Unit
         {
             Access access = Operand(step);
             // The operand of POP is addressed with RSP already moved.
-            if (access.Base == Rsp) access.Displacement += delta + (step.Treatment == Treatment.PopMemory ? OperandSize(step.X) : 0);
+            if (access.Base == Rsp)
+                access.Displacement += delta + (step.Treatment == Treatment.PopMemory ? OperandSize(step.X) : 0);
             step.Access = Add(access, i, lastWrite, lastExit, careful);
         }
-        if (step.Treatment != Treatment.PopMemory && UsesStack(step.Treatment)) AddStackAccess(i, ref step, lastWrite, lastExit, delta, careful);
+        if (step.Treatment != Treatment.PopMemory && UsesStack(step.Treatment))
+            AddStackAccess(i, ref step, lastWrite, lastExit, delta, careful);
     }
 
     Access Operand(in Step step)
@@ -132,8 +147,10 @@ sealed unsafe partial class Unit
         int segment = SegmentOf(x), size = Math.Max(x.MemorySize.GetSize(), 1);
         var access = new Access
         {
-            Base = Access.None, Index = Access.None, Segment = Mode.HasBase(segment) ? segment : -1, FaultSegment = (byte)segment, Size = size,
-            Displacement = AddressSize(x) switch { 2 => (short)x.MemoryDisplacement64, 4 => (int)x.MemoryDisplacement64, _ => (long)x.MemoryDisplacement64 }, IsWrite = step.Info.StoresMemory, BitIndex = -1,
+            Base = Access.None, Index = Access.None, Segment = Mode.HasBase(segment) ? segment
+                : -1, FaultSegment = (byte)segment, Size = size,
+            Displacement = AddressSize(x) switch { 2 => (short)x.MemoryDisplacement64, 4 => (int)x.MemoryDisplacement64,
+                _ => (long)x.MemoryDisplacement64 }, IsWrite = step.Info.StoresMemory, BitIndex = -1,
             MustAlign = step.Info.MustAlign && size is 16 or 32 or 64,
             IsMasked = x.HasOpMask && Thunks.EvexForm.AccessOf(x) != Thunks.EvexAccess.Whole,
             IsShort = AddressSize(x) == 4, IsWord = AddressSize(x) == 2,
@@ -146,7 +163,9 @@ sealed unsafe partial class Unit
         else
         {
             if (x.MemoryBase != Register.None) access.Base = x.MemoryBase.GetNumber();
-            if (x.MemoryIndex != Register.None) (access.Index, access.Shift) = (x.MemoryIndex.GetNumber(), System.Numerics.BitOperations.Log2((uint)x.MemoryIndexScale));
+            if (x.MemoryIndex != Register.None)
+                (access.Index, access.Shift) =
+                    (x.MemoryIndex.GetNumber(), System.Numerics.BitOperations.Log2((uint)x.MemoryIndexScale));
         }
         if (step.Treatment == Treatment.BitString) access.BitIndex = GuestNumber(x.Op1Register);
         return access;
@@ -176,7 +195,8 @@ sealed unsafe partial class Unit
             access.Group = GroupCount;
             Groups[GroupCount++] = new Group
             {
-                Position = position, First = step, Pattern = access, Low = access.Displacement, High = access.Displacement + access.Size,
+                Position = position, First = step, Pattern = access, Low = access.Displacement,
+                    High = access.Displacement + access.Size,
                 IsWrite = access.IsWrite, MustAlign = access.MustAlign, Count = 1,
             };
         }
@@ -193,8 +213,10 @@ sealed unsafe partial class Unit
         {
             ref Group group = ref Groups[g];
             ref Access pattern = ref group.Pattern;
-            if (pattern.Base != access.Base || pattern.Index != access.Index || pattern.Shift != access.Shift || pattern.Segment != access.Segment
-                || pattern.IsShort != access.IsShort || pattern.IsWord != access.IsWord || !SharesBound(pattern, access) || !SharesAlignment(group, access) || pattern.BitIndex >= 0 || group.Position < defined) continue;
+            if (pattern.Base != access.Base || pattern.Index != access.Index || pattern.Shift != access.Shift
+                || pattern.Segment != access.Segment
+                || pattern.IsShort != access.IsShort || pattern.IsWord != access.IsWord || !SharesBound(pattern, access)
+                || !SharesAlignment(group, access) || pattern.BitIndex >= 0 || group.Position < defined) continue;
             if (access.IsWrite && !group.IsWrite && group.Position <= lastExit) continue;
             // Relative to the group, since absolute addresses may be further apart than a long tells.
             long distance = access.Displacement - group.Low;
@@ -211,5 +233,6 @@ sealed unsafe partial class Unit
 
     /// <summary>What must be aligned is so together or not at all.</summary>
     static bool SharesAlignment(in Group group, in Access access) => !group.MustAlign && !access.MustAlign
-        || group.MustAlign && (access.Displacement - group.Low) % group.Pattern.Size == 0 && (!access.MustAlign || access.Size == group.Pattern.Size);
+        || group.MustAlign && (access.Displacement - group.Low) % group.Pattern.Size == 0
+        && (!access.MustAlign || access.Size == group.Pattern.Size);
 }

@@ -18,7 +18,8 @@ sealed unsafe partial class Unit
                 live |= step.LiveAtTarget;
             }
             step.LiveAfter = (byte)live;
-            live = step.Treatment is Treatment.Interpret or >= Treatment.SystemCall ? AllFlags : live & ~step.Info.KilledBy(step.X) | step.Info.Reads;
+            live = step.Treatment is Treatment.Interpret or >= Treatment.SystemCall ? AllFlags
+                : live & ~step.Info.KilledBy(step.X) | step.Info.Reads;
             step.LiveBefore = (byte)live;
         }
     }
@@ -26,7 +27,8 @@ sealed unsafe partial class Unit
     int LiveAtEnd(in Step last) => last.Treatment switch
     {
         Treatment.Jump or Treatment.Call => LiveAt(last.Target, 2),
-        Treatment.JumpIndirect or Treatment.CallIndirect or Treatment.Return or Treatment.Interpret or >= Treatment.SystemCall => AllFlags,
+        Treatment.JumpIndirect or Treatment.CallIndirect or Treatment.Return or Treatment.Interpret or
+            >= Treatment.SystemCall => AllFlags,
         _ => LiveAt(last.Following, 2),
     };
 
@@ -36,7 +38,8 @@ sealed unsafe partial class Unit
 
     /// <summary>Flags that code at a place may read before it sets them.</summary>
     /// <param name="branches">How many conditional jumps are looked behind.</param>
-    /// <param name="begun">Where those looks began: what leads back there is a loop, which by itself reads no more.</param>
+    /// <param name="begun">Where those looks began: what leads back there is a loop, which by itself reads no
+    /// more.</param>
     int LiveAt(int offset, int branches, Span<int> begun)
     {
         const int reach = 8;
@@ -46,7 +49,8 @@ sealed unsafe partial class Unit
         {
             if (offset is < 0 or >= PageSize || !TryDecode(offset, out Instruction x)) break;
             OpInfo info = OpInfo.Of(x);
-            if (info.Treatment is Treatment.Interpret or >= Treatment.SystemCall || x.Code == Code.INVALID || !_cpu.IsSupported(x.Code)) break;
+            if (info.Treatment is Treatment.Interpret or >= Treatment.SystemCall || x.Code == Code.INVALID
+                || !_cpu.IsSupported(x.Code)) break;
             read |= info.Reads & ~killed;
             killed |= info.KilledBy(x);
             if ((read | killed) == AllFlags) return read;

@@ -6,10 +6,12 @@ namespace Qkvm.Accel.Tcg.Translator;
 // What depends on sizes of operands, addresses and stack, and on segments.
 sealed unsafe partial class Unit
 {
-    static bool Pushes(Treatment treatment) => treatment is Treatment.Push or Treatment.PushFlags or Treatment.PushImmediate or Treatment.PushMemory
+    static bool Pushes(Treatment treatment) =>
+        treatment is Treatment.Push or Treatment.PushFlags or Treatment.PushImmediate or Treatment.PushMemory
         or Treatment.PushSegment or Treatment.Call or Treatment.CallIndirect;
 
-    static bool UsesStack(Treatment treatment) => Pushes(treatment) || treatment is Treatment.Pop or Treatment.PopMemory or Treatment.PopSegment
+    static bool UsesStack(Treatment treatment) => Pushes(treatment)
+        || treatment is Treatment.Pop or Treatment.PopMemory or Treatment.PopSegment
         or Treatment.Leave or Treatment.Return or Treatment.PushAll or Treatment.PopAll;
 
     /// <summary>Bytes of one element that an instruction pushes or pops.</summary>
@@ -34,10 +36,13 @@ sealed unsafe partial class Unit
     /// <summary>Bytes of RCX that LOOP and JCXZ look at.</summary>
     internal static int CounterSize(in Instruction x) => x.Code switch
     {
-        Code.Jecxz_rel8_16 or Code.Jecxz_rel8_32 or Code.Jecxz_rel8_64 or Code.Loop_rel8_16_ECX or Code.Loop_rel8_32_ECX or Code.Loop_rel8_64_ECX
-            or Code.Loope_rel8_16_ECX or Code.Loope_rel8_32_ECX or Code.Loope_rel8_64_ECX or Code.Loopne_rel8_16_ECX or Code.Loopne_rel8_32_ECX
+        Code.Jecxz_rel8_16 or Code.Jecxz_rel8_32 or Code.Jecxz_rel8_64 or Code.Loop_rel8_16_ECX or Code.Loop_rel8_32_ECX
+            or Code.Loop_rel8_64_ECX
+            or Code.Loope_rel8_16_ECX or Code.Loope_rel8_32_ECX or Code.Loope_rel8_64_ECX or Code.Loopne_rel8_16_ECX
+            or Code.Loopne_rel8_32_ECX
             or Code.Loopne_rel8_64_ECX => 4,
-        Code.Jrcxz_rel8_16 or Code.Jrcxz_rel8_64 or Code.Loop_rel8_16_RCX or Code.Loop_rel8_64_RCX or Code.Loope_rel8_16_RCX or Code.Loope_rel8_64_RCX
+        Code.Jrcxz_rel8_16 or Code.Jrcxz_rel8_64 or Code.Loop_rel8_16_RCX or Code.Loop_rel8_64_RCX
+            or Code.Loope_rel8_16_RCX or Code.Loope_rel8_64_RCX
             or Code.Loopne_rel8_16_RCX or Code.Loopne_rel8_64_RCX => 8,
         _ => 2,
     };
@@ -49,7 +54,8 @@ sealed unsafe partial class Unit
         if (!Mode.IsSegmented && x.Op0Kind == OpKind.NearBranch32) return (int)x.NearBranch32;
         bool isWord = x.Op0Kind == OpKind.NearBranch16;
         uint next = _ripBase + (uint)x.NextIP;
-        uint target = isWord ? (ushort)(next + (uint)(x.NearBranch16 - (ushort)x.NextIP)) : next + (x.NearBranch32 - (uint)x.NextIP);
+        uint target = isWord ? (ushort)(next + (uint)(x.NearBranch16 - (ushort)x.NextIP))
+            : next + (x.NearBranch32 - (uint)x.NextIP);
         return (int)(target - _ripBase);
     }
 
@@ -76,7 +82,8 @@ sealed unsafe partial class Unit
     }
 
     /// <summary>ES, DS, FS or GS, whose limit and rights stay as they are.</summary>
-    bool CanLoadSegment(in Instruction x) => Mode.IsReal && LoadedSegment(x) is var segment && segment is not (Seg.Cs or Seg.Ss) && segment < Seg.Count
+    bool CanLoadSegment(in Instruction x) => Mode.IsReal && LoadedSegment(x) is var segment
+        && segment is not (Seg.Cs or Seg.Ss) && segment < Seg.Count
         && Mode.CanAccess(segment);
 
     /// <summary>Of an instruction that loads one; <see cref="Seg.Count"/> if there is none of that number.</summary>
@@ -94,13 +101,15 @@ sealed unsafe partial class Unit
 
     internal static int NumberOfSegment(Register register) => register switch
     {
-        Register.ES => Seg.Es, Register.CS => Seg.Cs, Register.SS => Seg.Ss, Register.DS => Seg.Ds, Register.FS => Seg.Fs, Register.GS => Seg.Gs,
+        Register.ES => Seg.Es, Register.CS => Seg.Cs, Register.SS => Seg.Ss, Register.DS => Seg.Ds, Register.FS =>
+            Seg.Fs, Register.GS => Seg.Gs,
         _ => Seg.Count,
     };
 
     /// <summary>The segment register whose base a step changes.</summary>
     /// <summary>Of RDFSBASE and its like.</summary>
-    public static int SegmentOfBase(Mnemonic mnemonic) => mnemonic is Mnemonic.Rdfsbase or Mnemonic.Wrfsbase ? Seg.Fs : Seg.Gs;
+    public static int SegmentOfBase(Mnemonic mnemonic) => mnemonic is Mnemonic.Rdfsbase or Mnemonic.Wrfsbase ? Seg.Fs
+        : Seg.Gs;
 
     static int? WrittenSegment(in Step step) => step.Treatment switch
     {
@@ -115,7 +124,8 @@ sealed unsafe partial class Unit
         int size = OperandSize(step.X);
         var stack = new Access
         {
-            Base = Rsp, Index = Access.None, Segment = !Mode.Is64 && Mode.HasBase(Seg.Ss) ? Seg.Ss : -1, FaultSegment = Seg.Ss, Size = size, BitIndex = -1,
+            Base = Rsp, Index = Access.None, Segment = !Mode.Is64 && Mode.HasBase(Seg.Ss) ? Seg.Ss
+                : -1, FaultSegment = Seg.Ss, Size = size, BitIndex = -1,
             IsShort = Mode.StackSize == 4, IsWord = Mode.StackSize == 2, Displacement = delta,
         };
         switch (step.Treatment)

@@ -48,17 +48,23 @@ readonly struct StringForm
     {
         switch (code)
         {
-            case Code.Movsb_m8_m8 or Code.Movsw_m16_m16 or Code.Movsd_m32_m32 or Code.Movsq_m64_m64: return StringKind.Move;
-            case Code.Stosb_m8_AL or Code.Stosw_m16_AX or Code.Stosd_m32_EAX or Code.Stosq_m64_RAX: return StringKind.Store;
-            case Code.Lodsb_AL_m8 or Code.Lodsw_AX_m16 or Code.Lodsd_EAX_m32 or Code.Lodsq_RAX_m64: return StringKind.Load;
-            case Code.Cmpsb_m8_m8 or Code.Cmpsw_m16_m16 or Code.Cmpsd_m32_m32 or Code.Cmpsq_m64_m64: return StringKind.Compare;
-            case Code.Scasb_AL_m8 or Code.Scasw_AX_m16 or Code.Scasd_EAX_m32 or Code.Scasq_RAX_m64: return StringKind.Scan;
+            case Code.Movsb_m8_m8 or Code.Movsw_m16_m16 or Code.Movsd_m32_m32
+                or Code.Movsq_m64_m64: return StringKind.Move;
+            case Code.Stosb_m8_AL or Code.Stosw_m16_AX or Code.Stosd_m32_EAX
+                or Code.Stosq_m64_RAX: return StringKind.Store;
+            case Code.Lodsb_AL_m8 or Code.Lodsw_AX_m16 or Code.Lodsd_EAX_m32
+                or Code.Lodsq_RAX_m64: return StringKind.Load;
+            case Code.Cmpsb_m8_m8 or Code.Cmpsw_m16_m16 or Code.Cmpsd_m32_m32
+                or Code.Cmpsq_m64_m64: return StringKind.Compare;
+            case Code.Scasb_AL_m8 or Code.Scasw_AX_m16 or Code.Scasd_EAX_m32
+                or Code.Scasq_RAX_m64: return StringKind.Scan;
             default: return null;
         }
     }
 }
 
-// String instructions: single ones have memory operands as others have them, repeated ones look into the TLB themselves.
+// String instructions: single ones have memory operands as others have them, repeated ones look into the TLB
+// themselves.
 sealed unsafe partial class Unit
 {
     const int Rcx = 1, Rsi = 6, Rdi = 7;
@@ -66,10 +72,12 @@ sealed unsafe partial class Unit
     Treatment TreatString(in Instruction x)
     {
         var form = new StringForm(x);
-        if (form.HasSource && !Mode.CanAccess(form.Segment) || form.HasDestination && !Mode.CanAccess(Seg.Es)) return Treatment.Interpret;
+        if (form.HasSource && !Mode.CanAccess(form.Segment) || form.HasDestination && !Mode.CanAccess(Seg.Es))
+            return Treatment.Interpret;
         if (!form.IsRepeated) return Treatment.String;
         // Downwards, and what nobody repeats.
-        if (Mode.GoesDown || form.Kind == StringKind.Load || Mode.Is64 && form.AddressSize == 4) return Treatment.Interpret;
+        if (Mode.GoesDown || form.Kind == StringKind.Load || Mode.Is64 && form.AddressSize == 4)
+            return Treatment.Interpret;
         return Treatment.RepeatedString;
     }
 
@@ -78,11 +86,13 @@ sealed unsafe partial class Unit
         var form = new StringForm(step.X);
         var access = new Access
         {
-            Index = Access.None, Size = form.Size, BitIndex = -1, IsShort = form.AddressSize == 4, IsWord = form.AddressSize == 2,
+            Index = Access.None, Size = form.Size, BitIndex = -1, IsShort = form.AddressSize == 4,
+                IsWord = form.AddressSize == 2,
         };
         if (form.HasSource)
         {
-            (access.Base, access.FaultSegment, access.Segment) = (Rsi, (byte)form.Segment, Mode.HasBase(form.Segment) ? form.Segment : -1);
+            (access.Base, access.FaultSegment, access.Segment) =
+                (Rsi, (byte)form.Segment, Mode.HasBase(form.Segment) ? form.Segment : -1);
             step.Access = Add(access, i, lastWrite, lastExit, careful);
         }
         if (!form.HasDestination) return;

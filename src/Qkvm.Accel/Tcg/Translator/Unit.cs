@@ -40,7 +40,8 @@ sealed unsafe partial class Unit
         _page = page;
     }
 
-    /// <summary>The plan as text: treatment, flags that somebody may still read, checks of memory and what they stand for.</summary>
+    /// <summary>The plan as text: treatment, flags that somebody may still read, checks of memory and what they stand
+    /// for.</summary>
     public string Describe()
     {
         var text = new System.Text.StringBuilder();
@@ -49,8 +50,10 @@ sealed unsafe partial class Unit
             ref Step step = ref Steps[i];
             for (int g = 0; g < GroupCount; g++)
                 if (Groups[g].Position == i)
-                    text.Append($"      check {(Groups[g].IsWrite ? "write" : "read")} of {Groups[g].Count}{(Groups[g].Roams ? ", roams" : "")}\n");
-            text.Append($" {step.Offset:x3}  {step.Treatment,-14} {step.X.Code,-24} live {(RflagsBits)step.LiveAfter}\n");
+                    text.Append($"      check {(Groups[g].IsWrite ? "write" : "read")} of " +
+                        $"{Groups[g].Count}{(Groups[g].Roams ? ", roams" : "")}\n");
+            text.Append($" {step.Offset:x3}  {step.Treatment,-14} {step.X.Code,-24} live " +
+                $"{(RflagsBits)step.LiveAfter}\n");
         }
         return text.ToString();
     }
@@ -58,7 +61,8 @@ sealed unsafe partial class Unit
     /// <summary>Decodes from a place in the page and plans.</summary>
     /// <param name="ripBase">Where in CS the page begins, if that is fixed.</param>
     /// <param name="careful">No groups, no hoisting: each access is checked just before it happens.</param>
-    /// <param name="available">Bytes in the page; more than its size, to plan the one instruction that goes on in the next.</param>
+    /// <param name="available">Bytes in the page; more than its size, to plan the one instruction that goes on in the
+    /// next.</param>
     public void Plan(Mode mode, uint ripBase, int offset, bool careful, int limit = MaxSteps, int available = PageSize)
     {
         Mode = mode;
@@ -68,7 +72,8 @@ sealed unsafe partial class Unit
         (From, To) = (offset, offset);
         Decode(offset, limit);
         FindLiveFlags();
-        IsLoop = !careful && limit > 1 && Mode.Is64 && Count > 0 && Steps[Count - 1] is { Treatment: Treatment.JumpIf or Treatment.Jump } last
+        IsLoop = !careful && limit > 1 && Mode.Is64 && Count > 0
+            && Steps[Count - 1] is { Treatment: Treatment.JumpIf or Treatment.Jump } last
             && last.Target == Steps[0].Offset && Steps[0].LiveBefore == 0;
         PlanAccesses(careful);
     }
@@ -88,11 +93,13 @@ sealed unsafe partial class Unit
             step.Offset = offset;
             step.Treatment = Treat(step);
             (step.Access, step.StackAccess) = (-1, -1);
-            if (step.Treatment is Treatment.Jump or Treatment.JumpIf or Treatment.Call or Treatment.JumpIfCxZero or Treatment.Loop)
+            if (step.Treatment is Treatment.Jump or Treatment.JumpIf or Treatment.Call or Treatment.JumpIfCxZero
+                or Treatment.Loop)
                 step.Target = TargetOf(step.X);
             offset = step.Following = step.Next;
             Count++;
-            if (step.Treatment == Treatment.Jump && Count < limit / 2 && Mode.CodeSize > 2 && step.Target >= offset && step.Target < PageSize
+            if (step.Treatment == Treatment.Jump && Count < limit / 2 && Mode.CodeSize > 2 && step.Target >= offset
+                && step.Target < PageSize
                 && CanFollow(step.Target))
             {
                 step.Treatment = Treatment.Nop;
@@ -117,7 +124,8 @@ sealed unsafe partial class Unit
         return true;
     }
 
-    static bool Ends(in Step step) => step.Treatment is Treatment.Interpret or Treatment.Jump or Treatment.JumpIndirect or Treatment.Call
+    static bool Ends(in Step step) =>
+        step.Treatment is Treatment.Interpret or Treatment.Jump or Treatment.JumpIndirect or Treatment.Call
         or Treatment.CallIndirect or Treatment.Return
         || step.Treatment is Treatment.SystemCall or Treatment.SystemReturn or Treatment.SetAc or Treatment.SetDirection
         || step.Treatment is Treatment.JumpIf or Treatment.JumpIfCxZero or Treatment.Loop && step.Target <= step.Offset;
@@ -127,7 +135,8 @@ sealed unsafe partial class Unit
     {
         ref readonly Instruction x = ref step.X;
         Treatment treatment = step.Info.Treatment;
-        if (x.Code == Code.INVALID || treatment == Treatment.Interpret || !_cpu.IsSupported(x.Code)) return Treatment.Interpret;
+        if (x.Code == Code.INVALID || treatment == Treatment.Interpret || !_cpu.IsSupported(x.Code))
+            return Treatment.Interpret;
         bool hasMemory = HasMemory(x);
         switch (treatment)
         {
@@ -137,13 +146,15 @@ sealed unsafe partial class Unit
             case Treatment.Push when hasMemory: treatment = Treatment.PushMemory; break;
             case Treatment.Pop when hasMemory: treatment = Treatment.PopMemory; break;
             case Treatment.BitString when !hasMemory: treatment = Treatment.Native; break;
-            case Treatment.LoadSegment or Treatment.PopSegment or Treatment.LoadPointer when !CanLoadSegment(x): return Treatment.Interpret;
+            case Treatment.LoadSegment or Treatment.PopSegment
+                or Treatment.LoadPointer when !CanLoadSegment(x): return Treatment.Interpret;
             case Treatment.PushFlags when Mode.IsReal && Mode.IsUser: return Treatment.Interpret;
             case Treatment.ClearInterrupt or Treatment.SetInterrupt when !Mode.IsInnermost: return Treatment.Interpret;
             case Treatment.SetInterrupt when IsLast(step): return Treatment.Interpret;
             case Treatment.SwapGs when !Mode.Is64 || !Mode.IsInnermost: return Treatment.Interpret;
             case Treatment.SystemCall when !Mode.Is64 || !Mode.HasSystemCall: return Treatment.Interpret;
-            case Treatment.SystemReturn when !Mode.Is64 || !Mode.HasSystemCall || !Mode.IsInnermost: return Treatment.Interpret;
+            case Treatment.SystemReturn when !Mode.Is64 || !Mode.HasSystemCall
+                || !Mode.IsInnermost: return Treatment.Interpret;
             case Treatment.Base when !Mode.Is64 || !Mode.HasBases: return Treatment.Interpret;
             case Treatment.SetAc when !Mode.Is64 || !Mode.IsInnermost || !_cpu.HasSmap: return Treatment.Interpret;
             case Treatment.SetDirection: return Mode.GoesDown == (x.Code == Code.Std) ? Treatment.Nop : treatment;
@@ -154,9 +165,11 @@ sealed unsafe partial class Unit
         if (x.HasLockPrefix && !hasMemory) return Treatment.Interpret;
         // Real-address and virtual-8086 mode know no VEX prefix.
         if (step.Info.IsVex && Mode.IsReal) return Treatment.Interpret;
-        if (hasMemory && treatment is not (Treatment.Nop or Treatment.Lea) && !Mode.CanAccess(SegmentOf(x))) return Treatment.Interpret;
+        if (hasMemory && treatment is not (Treatment.Nop or Treatment.Lea) && !Mode.CanAccess(SegmentOf(x)))
+            return Treatment.Interpret;
         // The host adds the bits' part of the address last, behind whatever wraps.
-        if (treatment == Treatment.BitString && (AddressSize(x) == 2 || !Mode.Is64 && Mode.HasBase(SegmentOf(x)))) return Treatment.Interpret;
+        if (treatment == Treatment.BitString && (AddressSize(x) == 2 || !Mode.Is64 && Mode.HasBase(SegmentOf(x))))
+            return Treatment.Interpret;
         return treatment;
     }
 
@@ -172,7 +185,8 @@ sealed unsafe partial class Unit
 
     internal static int SegmentOf(in Instruction x) => x.MemorySegment switch
     {
-        Register.ES => Seg.Es, Register.CS => Seg.Cs, Register.SS => Seg.Ss, Register.FS => Seg.Fs, Register.GS => Seg.Gs, _ => Seg.Ds,
+        Register.ES => Seg.Es, Register.CS => Seg.Cs, Register.SS => Seg.Ss, Register.FS => Seg.Fs, Register.GS =>
+            Seg.Gs, _ => Seg.Ds,
     };
 
     int AddressSize(in Instruction x)

@@ -5,8 +5,10 @@ using Qkvm.Host;
 
 namespace Qkvm.Backends.Block.File;
 
-/// <summary>Protocols <c>file</c> and <c>host_device</c>: a file or block device of the host by preadv and pwritev.</summary>
-/// <remarks>Guest memory goes to the kernel without copies; only misaligned pieces under cache.direct pass a buffer.</remarks>
+/// <summary>Protocols <c>file</c> and <c>host_device</c>: a file or block device of the host by preadv and
+/// pwritev.</summary>
+/// <remarks>Guest memory goes to the kernel without copies; only misaligned pieces under cache.direct pass a
+/// buffer.</remarks>
 public sealed class FileDriver : BlockNode, IGrowable
 {
     static readonly Property[] Declared =
@@ -44,7 +46,8 @@ public sealed class FileDriver : BlockNode, IGrowable
     int _disposed;
 
     /// <param name="locking">Null for locking=off.</param>
-    public FileDriver(HostFile file, NodeOptions options, bool noFlush = false, FileLocks? locking = null) : base(options)
+    public FileDriver(HostFile file, NodeOptions options, bool noFlush = false, FileLocks? locking = null)
+        : base(options)
     {
         _file = file;
         _noFlush = noFlush;
@@ -82,7 +85,8 @@ public sealed class FileDriver : BlockNode, IGrowable
         Memory<byte>[] pieces = ArrayPool<Memory<byte>>.Shared.Rent(IoVector.Capacity);
         try
         {
-            for (var vector = new IoVector(buffers, pieces); vector.Fill(out ReadOnlySpan<Memory<byte>> batch, out long length);
+            for (var vector = new IoVector(buffers, pieces);
+                vector.Fill(out ReadOnlySpan<Memory<byte>> batch, out long length);
                  offset += length)
                 if (IsAligned(offset, length, batch)) ReadAll(offset, batch, length, pieces);
                 else ReadBounced(offset, batch);
@@ -143,7 +147,8 @@ public sealed class FileDriver : BlockNode, IGrowable
     async ValueTask WritePlainZeroesAsync(long offset, long length)
     {
         for (long done = 0; done < length; done += BounceSize)
-            await WriteCore(offset + done, ScatterLists.Zeroes(Math.Min(BounceSize, length - done))).ConfigureAwait(false);
+            await WriteCore(offset + done, ScatterLists.Zeroes(Math.Min(BounceSize, length - done)))
+                .ConfigureAwait(false);
     }
 
     /// <summary>Writes that only partly fill a sector read it first, so nobody else may change it meanwhile.</summary>
@@ -151,7 +156,8 @@ public sealed class FileDriver : BlockNode, IGrowable
     {
         bool isPartial = (offset | buffers.Length) % _alignment != 0;
         long start = offset / _alignment, end = (offset + buffers.Length + _alignment - 1) / _alignment;
-        LinkedListNode<RangeLock.Hold> hold = await _directWrites.AcquireAsync(start, end, isPartial).ConfigureAwait(false);
+        LinkedListNode<RangeLock.Hold> hold = await _directWrites.AcquireAsync(start, end, isPartial)
+            .ConfigureAwait(false);
         try { WriteBuffers(offset, buffers); }
         finally { _directWrites.Release(hold); }
     }
@@ -161,7 +167,8 @@ public sealed class FileDriver : BlockNode, IGrowable
         Memory<byte>[] pieces = ArrayPool<Memory<byte>>.Shared.Rent(IoVector.Capacity);
         try
         {
-            for (var vector = new IoVector(buffers, pieces); vector.Fill(out ReadOnlySpan<Memory<byte>> batch, out long length);
+            for (var vector = new IoVector(buffers, pieces);
+                vector.Fill(out ReadOnlySpan<Memory<byte>> batch, out long length);
                  offset += length)
             {
                 if (IsAligned(offset, length, batch)) WriteAll(offset, batch, length, pieces);
@@ -242,7 +249,8 @@ public sealed class FileDriver : BlockNode, IGrowable
 
     int RoundUp(int length) => (length + _alignment - 1) / _alignment * _alignment;
 
-    Bounce RentBounce() => new(_bounce, _bounce.TryTake(out AlignedBuffer? buffer) ? buffer : new AlignedBuffer(BounceSize, 4096));
+    Bounce RentBounce() =>
+        new(_bounce, _bounce.TryTake(out AlignedBuffer? buffer) ? buffer : new AlignedBuffer(BounceSize, 4096));
 
     void GrowTo(long end)
     {

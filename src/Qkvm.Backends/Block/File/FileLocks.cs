@@ -62,7 +62,8 @@ public sealed class FileLocks(HostFile file, bool required)
     {
         long result = file.SetLock(Libc.FRdLck, at, 1);
         if (result < 0 && required)
-            throw new ConfigurationException($"locking=on: cannot lock '{file.Path}': {Libc.Message((int)-result)}; locking=off does without");
+            throw new ConfigurationException($"locking=on: cannot lock '{file.Path}': {Libc.Message((int)-result)}; " +
+                "locking=off does without");
         return result >= 0;
     }
 
@@ -71,7 +72,8 @@ public sealed class FileLocks(HostFile file, bool required)
         for (int i = 0; i < Permissions.Length; i++)
         {
             if ((wanted.Does & ~_held.Does).HasFlag(Permissions[i].Bit)) file.SetLock(Libc.FUnlck, UsedBase + i, 1);
-            if ((wanted.Forbids & ~_held.Forbids).HasFlag(Permissions[i].Bit)) file.SetLock(Libc.FUnlck, ForbiddenBase + i, 1);
+            if ((wanted.Forbids & ~_held.Forbids).HasFlag(Permissions[i].Bit))
+                file.SetLock(Libc.FUnlck, ForbiddenBase + i, 1);
         }
     }
 

@@ -24,10 +24,12 @@ static class LockHolder
         try
         {
             foreach (string fd in Directory.EnumerateFileSystemEntries(process + "/fd"))
-                if (HostFile.TryStatus(fd, out FileStatus status, out _) && status.Inode == image.Inode && status.Device == image.Device
+                if (HostFile.TryStatus(fd, out FileStatus status, out _) && status.Inode == image.Inode
+                    && status.Device == image.Device
                     && HasLock($"{process}/fdinfo/{Path.GetFileName(fd)}", lockByte)) return true;
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException) { return false; } // another user's, or gone
+        // another user's, or gone
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException) { return false; }
         return false;
     }
 

@@ -10,7 +10,8 @@ sealed class ClusterTable(long offset, byte[] data)
     public bool IsDirty { get; set; }
 }
 
-/// <summary>The least recently used tables go first. Evicting a changed one writes all changes in their safe order.</summary>
+/// <summary>The least recently used tables go first. Evicting a changed one writes all changes in their safe
+/// order.</summary>
 /// <param name="writeBack">Writes every changed table; called where room is needed.</param>
 sealed class ClusterTableCache(BlockDriver file, int clusterSize, long maxBytes, Action writeBack)
 {

@@ -35,7 +35,8 @@ sealed class CompressedClusters
         buffers.CopyFrom(data.AsSpan((int)_store.Layout.OffsetInCluster(guestOffset), (int)buffers.Length));
     }
 
-    /// <summary>Makes exactly one cluster; a stream that holds more is cut off, one that holds less is an error.</summary>
+    /// <summary>Makes exactly one cluster; a stream that holds more is cut off, one that holds less is an
+    /// error.</summary>
     byte[] Decompress(byte[] source, long guestOffset)
     {
         var data = new byte[_store.Layout.ClusterSize];
@@ -52,7 +53,8 @@ sealed class CompressedClusters
         }
         catch (DllNotFoundException)
         {
-            throw new BlockException($"{_store.Name}: zstd compressed clusters need the host's libzstd.so.1: install libzstd1", Errno.OpNotSupp);
+            throw new BlockException($"{_store.Name}: zstd compressed clusters need the host's libzstd.so.1: " +
+                "install libzstd1", Errno.OpNotSupp);
         }
         catch (Exception e) when (e is InvalidDataException or EndOfStreamException) { throw Damaged(guestOffset); }
     }

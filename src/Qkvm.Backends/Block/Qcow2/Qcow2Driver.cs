@@ -8,7 +8,8 @@ namespace Qkvm.Backends.Block.Qcow2;
 /// Spec: QEMU docs/interop/qcow2.txt.</summary>
 /// <remarks>A request holds its guest clusters: shared while it reads or writes in place, exclusively while it changes
 /// where they lie. So no cluster is freed or moved under a request, and data I/O needs no lock on the metadata.
-/// Deviations: refcounts are exact even with lazy_refcounts=on; an external data file and encryption are refused.</remarks>
+/// Deviations: refcounts are exact even with lazy_refcounts=on; an external data file and encryption are
+/// refused.</remarks>
 public sealed class Qcow2Driver : BlockNode
 {
     const string NoEffect = "taken, no effect";                    // tuning that this driver does not need
@@ -36,14 +37,17 @@ public sealed class Qcow2Driver : BlockNode
     volatile bool _isUntouched = true;                             // as it was on disk when it was opened
     int _disposed;
 
-    /// <summary>Opens an image; the header was read before, to find the backing file. The backing node is read-only.</summary>
+    /// <summary>Opens an image; the header was read before, to find the backing file. The backing node is
+    /// read-only.</summary>
     public Qcow2Driver(BlockDriver file, Qcow2ImageInfo info, NodeOptions options, BlockDriver? backing) : base(options)
     {
         (_file, _backing) = (file, backing);
         Info = info;
         Qcow2Header header = info.Header;
         header.CheckFeatures(info.Extensions, IsReadOnly, info.Name);
-        if (!IsReadOnly && file.IsReadOnly) throw new ConfigurationException($"Could not open '{info.Name}': its file node is read-only; give read-only=on");
+        if (!IsReadOnly && file.IsReadOnly)
+            throw new ConfigurationException($"Could not open '{info.Name}': its file node is read-only; give " +
+                "read-only=on");
         _store = new Qcow2Store(file, header, info.Name, IsReadOnly);
         _layout = _store.Layout;
         _compressed = new CompressedClusters(_store);
@@ -52,7 +56,8 @@ public sealed class Qcow2Driver : BlockNode
         {
             _store.Load();
             if (!IsReadOnly && IsDirty && info.Extensions.HasBitmaps)
-                throw new ConfigurationException($"Could not open '{info.Name}': it was not closed cleanly and has bitmaps; run qemu-img check -r all");
+                throw new ConfigurationException($"Could not open '{info.Name}': it was not closed cleanly and has " +
+                    "bitmaps; run qemu-img check -r all");
         }
         catch (BlockException e) { throw new ConfigurationException($"Could not open '{info.Name}': {e.Message}", e); }
     }
@@ -122,7 +127,8 @@ public sealed class Qcow2Driver : BlockNode
 
     protected override async ValueTask ReadCore(long offset, ScatterList buffers)
     {
-        LinkedListNode<RangeLock.Hold> hold = await HoldAsync(offset, buffers.Length, exclusive: false).ConfigureAwait(false);
+        LinkedListNode<RangeLock.Hold> hold = await HoldAsync(offset, buffers.Length, exclusive: false)
+            .ConfigureAwait(false);
         try { await ReadMappedAsync(offset, buffers).ConfigureAwait(false); }
         finally { _clusters.Release(hold); }
     }
@@ -130,7 +136,8 @@ public sealed class Qcow2Driver : BlockNode
     protected override async ValueTask WriteCore(long offset, ScatterList buffers)
     {
         PrepareForWriting();
-        LinkedListNode<RangeLock.Hold> hold = await HoldAsync(offset, buffers.Length, exclusive: false).ConfigureAwait(false);
+        LinkedListNode<RangeLock.Hold> hold = await HoldAsync(offset, buffers.Length, exclusive: false)
+            .ConfigureAwait(false);
         try
         {
             long done = await _writer.WriteInPlaceAsync(offset, buffers).ConfigureAwait(false);
@@ -186,8 +193,10 @@ public sealed class Qcow2Driver : BlockNode
             switch (extent.Kind)
             {
                 case ExtentKind.Data: await _file.ReadAsync(extent.HostOffset, part).ConfigureAwait(false); break;
-                case ExtentKind.Compressed: await _compressed.ReadAsync(extent.Entry, offset + done, part).ConfigureAwait(false); break;
-                case ExtentKind.Unallocated when _backing != null: await ReadBackingAsync(offset + done, part).ConfigureAwait(false); break;
+                case ExtentKind.Compressed: await _compressed.ReadAsync(extent.Entry, offset + done, part)
+                    .ConfigureAwait(false); break;
+                case ExtentKind.Unallocated when _backing != null: await ReadBackingAsync(offset + done, part)
+                    .ConfigureAwait(false); break;
                 default: part.Clear(); break;
             }
             done += extent.Length;
@@ -218,9 +227,9 @@ public sealed class Qcow2Driver : BlockNode
 
     bool IsDirty => (Info.Header.Incompatible & Qcow2Features.Dirty) != 0;
 
-    /// <summary>Before the first change, and not at opening, so that an image that nobody writes to stays what it was: counts
-    /// what lazy refcounts left uncounted, and clears the autoclear bits, since what they vouch for (bitmaps) will not be kept
-    /// up to date. "Header", autoclear_features: "before the image is written to".</summary>
+    /// <summary>Before the first change, and not at opening, so that an image that nobody writes to stays what it was:
+    /// counts what lazy refcounts left uncounted, and clears the autoclear bits, since what they vouch for (bitmaps)
+    /// will not be kept up to date. "Header", autoclear_features: "before the image is written to".</summary>
     void PrepareForWriting()
     {
         if (!_isUntouched) return;
@@ -248,9 +257,11 @@ public sealed class Qcow2Driver : BlockNode
     }
 
     ValueTask<LinkedListNode<RangeLock.Hold>> HoldAsync(long offset, long length, bool exclusive) =>
-        _clusters.AcquireAsync(offset >> _layout.ClusterBits, ((offset + length - 1) >> _layout.ClusterBits) + 1, exclusive);
+        _clusters.AcquireAsync(offset >> _layout.ClusterBits, ((offset + length - 1) >> _layout.ClusterBits) + 1,
+            exclusive);
 
-    /// <summary>Cuts a range into a partial cluster, whole clusters, a partial cluster. The end of the disk ends a cluster.</summary>
+    /// <summary>Cuts a range into a partial cluster, whole clusters, a partial cluster. The end of the disk ends a
+    /// cluster.</summary>
     bool NextRun(ref long offset, long end, out long length, out bool isWhole)
     {
         length = end - offset;

@@ -35,7 +35,9 @@ sealed class Qcow2Extensions
             uint type = BinaryPrimitives.ReadUInt32BigEndian(firstCluster[at..]);
             uint length = BinaryPrimitives.ReadUInt32BigEndian(firstCluster[(at + 4)..]);
             if (type == Qcow2Extension.End) break;
-            if (length > end - at - 8) throw new ConfigurationException($"Could not open '{name}': Header extension {type:#x} of {length} bytes is too large");
+            if (length > end - at - 8)
+                throw new ConfigurationException($"Could not open '{name}': Header extension {type:#x} of {length} " +
+                    "bytes is too large");
             var extension = new Qcow2Extension(type, firstCluster.Slice(at + 8, (int)length).ToArray());
             extensions._all.Add(extension);
             at += extension.PaddedLength;
@@ -46,7 +48,8 @@ sealed class Qcow2Extensions
     public bool HasBitmaps => Find(Qcow2Extension.Bitmaps).Length > 0;
 
     public string? BackingFormat =>
-        Find(Qcow2Extension.BackingFormat) is { Length: > 0 and < 256 } data ? Encoding.UTF8.GetString(data.Span) : null;
+        Find(Qcow2Extension.BackingFormat) is { Length: > 0 and < 256 } data ? Encoding.UTF8.GetString(data.Span)
+            : null;
 
     /// <summary>The names that the image gives the bits of its incompatible features.</summary>
     public string FeatureNames(ulong bits)

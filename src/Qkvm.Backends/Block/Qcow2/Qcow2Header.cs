@@ -26,7 +26,8 @@ sealed class Qcow2Header
     public const uint Magic = 0x514649FB;                          // "QFI" 0xFB
     public const int Version2Length = 72, Version3Length = 104, LongestLength = 112;
     public const int RefcountTableAt = 48, IncompatibleAt = 72, AutoclearAt = 88;
-    public const int MaxBackingName = 1023, MaxL1Bytes = 32 << 20, MaxRefcountTableBytes = 8 << 20, MaxSnapshots = 65536;
+    public const int MaxBackingName = 1023, MaxL1Bytes = 32 << 20, MaxRefcountTableBytes = 8 << 20,
+        MaxSnapshots = 65536;
 
     public uint Version { get; init; } = 3;
     public long BackingOffset { get; init; }
@@ -58,23 +59,28 @@ sealed class Qcow2Header
     {
         if (data.Length < Version3Length || U32(data, 0) != Magic) throw Bad(name, "Image is not in qcow2 format");
         uint version = U32(data, 4);
-        if (version is not (2 or 3)) throw Bad(name, $"Unsupported qcow2 version {version}; versions 2 and 3 are known");
+        if (version is not (2 or 3))
+            throw Bad(name, $"Unsupported qcow2 version {version}; versions 2 and 3 are known");
         bool isOld = version == 2;
-        uint clusterBits = U32(data, 20), l1Entries = U32(data, 36), tableClusters = U32(data, 56), snapshots = U32(data, 60);
+        uint clusterBits = U32(data, 20), l1Entries = U32(data, 36), tableClusters = U32(data, 56),
+            snapshots = U32(data, 60);
         uint order = isOld ? 4 : U32(data, 96), length = isOld ? Version2Length : U32(data, 100);
-        if (clusterBits is < 9 or > 21) throw Bad(name, $"Cluster size must be a power of two between 512 and 2048k, not 2^{clusterBits}");
+        if (clusterBits is < 9 or > 21)
+            throw Bad(name, $"Cluster size must be a power of two between 512 and 2048k, not 2^{clusterBits}");
         int clusterSize = 1 << (int)clusterBits;
         if (length > clusterSize || (!isOld && (length < Version3Length || length % 8 != 0)))
             throw Bad(name, $"qcow2 header of {length} bytes is too short or too long");
         if (order > 6) throw Bad(name, "Reference count entry width too large; may not exceed 64 bits");
         if (l1Entries > MaxL1Bytes / 8) throw Bad(name, $"Active L1 table of {l1Entries} entries is too large");
-        if (tableClusters > MaxRefcountTableBytes >> (int)clusterBits) throw Bad(name, "Reference count table too large");
+        if (tableClusters > MaxRefcountTableBytes >> (int)clusterBits)
+            throw Bad(name, "Reference count table too large");
         if (tableClusters == 0) throw Bad(name, "Image does not contain a reference count table");
         if (snapshots > MaxSnapshots) throw Bad(name, $"Snapshot table of {snapshots} entries is too large");
         ulong size = U64(data, 24), backing = U64(data, 8);
         if (size > long.MaxValue) throw Bad(name, $"Image size {size} is too big");
         uint backingLength = U32(data, 16);
-        if (backing != 0 && (backing > (ulong)clusterSize || backingLength > Math.Min(MaxBackingName, (ulong)clusterSize - backing)))
+        if (backing != 0
+            && (backing > (ulong)clusterSize || backingLength > Math.Min(MaxBackingName, (ulong)clusterSize - backing)))
             throw Bad(name, "Backing file name too long");
         var header = new Qcow2Header
         {
@@ -86,10 +92,12 @@ sealed class Qcow2Header
             Encryption = U32(data, 32),
             L1Entries = (int)l1Entries,
             L1Offset = Table(U64(data, 40), l1Entries * 8L, clusterSize, name, "Active L1 table"),
-            RefcountTableOffset = Table(U64(data, RefcountTableAt), (long)tableClusters << (int)clusterBits, clusterSize, name, "Reference count table"),
+            RefcountTableOffset = Table(U64(data, RefcountTableAt), (long)tableClusters << (int)clusterBits,
+                clusterSize, name, "Reference count table"),
             RefcountTableClusters = (int)tableClusters,
             SnapshotCount = (int)snapshots,
-            SnapshotsOffset = Table(snapshots == 0 ? 0 : U64(data, 64), snapshots * 40L, clusterSize, name, "Snapshot table"),
+            SnapshotsOffset = Table(snapshots == 0 ? 0
+                : U64(data, 64), snapshots * 40L, clusterSize, name, "Snapshot table"),
             Incompatible = isOld ? 0 : U64(data, IncompatibleAt),
             Compatible = isOld ? 0 : U64(data, 80),
             Autoclear = isOld ? 0 : U64(data, AutoclearAt),
@@ -137,11 +145,13 @@ sealed class Qcow2Header
     /// <summary>Refuses what this driver cannot keep intact.</summary>
     public void CheckFeatures(Qcow2Extensions extensions, bool readOnly, string name)
     {
-        if (Encryption != 0) throw Bad(name, "The image is encrypted, which is not supported; qemu-img convert can decrypt it");
+        if (Encryption != 0)
+            throw Bad(name, "The image is encrypted, which is not supported; qemu-img convert can decrypt it");
         ulong unknown = Incompatible & ~Qcow2Features.KnownIncompatible;
         if (unknown != 0) throw Bad(name, $"Unsupported qcow2 feature(s): {extensions.FeatureNames(unknown)}");
         if ((Incompatible & Qcow2Features.Corrupt) != 0 && !readOnly)
-            throw Bad(name, "Image is corrupt; cannot be opened read/write. Repair it with qemu-img check -r all, or open it with read-only=on");
+            throw Bad(name, "Image is corrupt; cannot be opened read/write. Repair it with qemu-img check -r all, " +
+                "or open it with read-only=on");
         if (CompressionType > 1) throw Bad(name, $"Unknown compression type {CompressionType}");
         if (CompressionType != 0 && (Incompatible & Qcow2Features.CompressionType) == 0)
             throw Bad(name, "Compression type is set without its incompatible feature bit");

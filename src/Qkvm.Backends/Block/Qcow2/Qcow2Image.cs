@@ -50,12 +50,15 @@ public static class Qcow2Image
         Check(name, size, options);
         size = (size + SectorSize - 1) / SectorSize * SectorSize;
         (file as IGrowable)?.AllowGrowth();
-        int bits = BitOperations.Log2((uint)options.ClusterSize), order = BitOperations.Log2((uint)options.RefcountBits);
+        int bits = BitOperations.Log2((uint)options.ClusterSize),
+            order = BitOperations.Log2((uint)options.RefcountBits);
         int l2Bits = bits - (options.ExtendedL2 ? 4 : 3);
         long l1Entries = Math.Max(1, (size + (1L << (bits + l2Bits)) - 1) >> (bits + l2Bits));
         if (l1Entries * 8 > Qcow2Header.MaxL1Bytes)
-            throw new ConfigurationException($"Could not create '{name}': {size} bytes are too many for clusters of {options.ClusterSize} bytes; give a larger cluster_size");
-        long l1Clusters = (l1Entries * 8 + options.ClusterSize - 1) >> bits, perBlock = 1L << (bits + 3 - order), blocks = 1, tableClusters = 1;
+            throw new ConfigurationException($"Could not create '{name}': {size} bytes are too many for clusters of " +
+                $"{options.ClusterSize} bytes; give a larger cluster_size");
+        long l1Clusters = (l1Entries * 8 + options.ClusterSize - 1) >> bits, perBlock = 1L << (bits + 3 - order),
+            blocks = 1, tableClusters = 1;
         while (true)
         {
             long needed = (1 + tableClusters + blocks + l1Clusters + perBlock - 1) / perBlock;
@@ -102,7 +105,8 @@ public static class Qcow2Image
     static byte[] FirstCluster(Qcow2CreateOptions options, Qcow2Header header, string name)
     {
         List<Qcow2Extension> extensions = [];
-        if (options.BackingFormat != null) extensions.Add(new(Qcow2Extension.BackingFormat, Encoding.UTF8.GetBytes(options.BackingFormat)));
+        if (options.BackingFormat != null)
+            extensions.Add(new(Qcow2Extension.BackingFormat, Encoding.UTF8.GetBytes(options.BackingFormat)));
         if (options.Version >= 3) extensions.Add(new(Qcow2Extension.FeatureNames, Qcow2Extensions.FeatureNameTable()));
         byte[] backing = Encoding.UTF8.GetBytes(options.BackingFile ?? "");
         if (header.ClusterSize - header.HeaderLength - 8 - backing.Length < extensions.Sum(e => e.PaddedLength))
@@ -149,7 +153,9 @@ public static class Qcow2Image
             "refcount_bits must be a power of two of at most 64");
         Require(options.Version == 3 || (options.RefcountBits == 16 && !options.LazyRefcounts && !options.ExtendedL2),
             "refcount_bits, lazy_refcounts and extended_l2 need compat=1.1");
-        Require(!options.ExtendedL2 || options.ClusterSize >= 16 << 10, "extended_l2=on needs a cluster_size of at least 16k");
-        Require(!options.PreallocateMetadata || options.BackingFile == null, "preallocation and a backing file cannot be used together");
+        Require(!options.ExtendedL2 || options.ClusterSize >= 16 << 10, "extended_l2=on needs a cluster_size of at " +
+            "least 16k");
+        Require(!options.PreallocateMetadata || options.BackingFile == null, "preallocation and a backing file " +
+            "cannot be used together");
     }
 }

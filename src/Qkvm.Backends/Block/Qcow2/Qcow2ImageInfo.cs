@@ -2,7 +2,8 @@ using Qkvm.Core.Block;
 
 namespace Qkvm.Backends.Block.Qcow2;
 
-/// <summary>What the first cluster of an image says: read before the image is opened, to find its backing file.</summary>
+/// <summary>What the first cluster of an image says: read before the image is opened, to find its backing
+/// file.</summary>
 public sealed class Qcow2ImageInfo
 {
     Qcow2ImageInfo(Qcow2Header header, Qcow2Extensions extensions, string name, string? backingFile) =>
@@ -35,7 +36,8 @@ public sealed class Qcow2ImageInfo
         var cluster = new byte[header.ClusterSize];
         Fill(file, cluster);
         Qcow2Extensions extensions = Qcow2Extensions.ReadFrom(cluster, header, name);
-        return new Qcow2ImageInfo(header, extensions, name, header.BackingLength > 0 ? header.BackingName(cluster) : null);
+        return new Qcow2ImageInfo(header, extensions, name, header.BackingLength > 0 ? header.BackingName(cluster)
+            : null);
     }
 
     static void Fill(BlockDriver file, Memory<byte> data)

@@ -70,7 +70,8 @@ sealed class Qcow2Mapping
             {
                 entry = Entry(table, ++index);
                 subcluster = 0;
-                if (kind == ExtentKind.Data && (entry.HostOffset != host + found || entry.IsCopied != first.IsCopied)) break;
+                if (kind == ExtentKind.Data && (entry.HostOffset != host + found || entry.IsCopied != first.IsCopied))
+                    break;
             }
             if (entry.Kind(subcluster) != kind) break;
             found = Math.Min(length, found + _layout.SubclusterSize);
@@ -96,7 +97,8 @@ sealed class Qcow2Mapping
         _tables.MarkDirty(table);
     }
 
-    /// <summary>The L2 table as one that may be changed: a new one where there is none, a copy where it is shared.</summary>
+    /// <summary>The L2 table as one that may be changed: a new one where there is none, a copy where it is
+    /// shared.</summary>
     public ClusterTable WritableTable(long offset)
     {
         _store.CheckWritable();
@@ -105,7 +107,8 @@ sealed class Qcow2Mapping
         if ((old & L2Entry.Copied) != 0 && (old & L2Entry.OffsetMask) != 0) return Table(offset)!;
         ClusterTable? source = Table(offset);
         (long home, _) = _store.Refcounts.Allocate(1, out _);
-        var table = new ClusterTable(home, source != null ? [.. source.Data] : new byte[_layout.ClusterSize]) { IsDirty = true };
+        var table = new ClusterTable(home, source != null ? [.. source.Data]
+            : new byte[_layout.ClusterSize]) { IsDirty = true };
         _store.Map.AddTable(home);
         _tables.Add(table);
         _l1[index] = (ulong)home | L2Entry.Copied;
@@ -141,7 +144,8 @@ sealed class Qcow2Mapping
     {
         long at = (long)(_l1[L1Index(offset)] & L2Entry.OffsetMask);
         if (at == 0) return null;
-        if (_layout.OffsetInCluster(at) != 0) throw _store.Corrupt($"the L2 table at {at:#x} is not at the start of a cluster");
+        if (_layout.OffsetInCluster(at) != 0)
+            throw _store.Corrupt($"the L2 table at {at:#x} is not at the start of a cluster");
         if (at > _store.File.Length - _layout.ClusterSize && !_tables.Holds(at))
             throw _store.Corrupt($"the L2 table at {at:#x} lies beyond the end of the file");
         return _tables.Get(at);
@@ -151,9 +155,11 @@ sealed class Qcow2Mapping
     ExtentKind KindOf(L2Entry entry, int subcluster, long offset)
     {
         ExtentKind kind = entry.Kind(subcluster);
-        if (kind == ExtentKind.Invalid) throw _store.Corrupt($"the L2 entry for guest offset {offset:#x} contradicts itself");
+        if (kind == ExtentKind.Invalid)
+            throw _store.Corrupt($"the L2 entry for guest offset {offset:#x} contradicts itself");
         if (_layout.OffsetInCluster(entry.HostOffset) != 0)
-            throw _store.Corrupt($"the data cluster {entry.HostOffset:#x} for guest offset {offset:#x} is not at the start of a cluster");
+            throw _store.Corrupt($"the data cluster {entry.HostOffset:#x} for guest offset {offset:#x} is not at " +
+                "the start of a cluster");
         if (kind == ExtentKind.Zero && _store.Header.Version == 2)
             throw _store.Corrupt($"guest offset {offset:#x} has a zero cluster, which version 2 does not know");
         return kind;

@@ -3,7 +3,8 @@ using Qkvm.Core.Block;
 
 namespace Qkvm.Backends.Block.Qcow2;
 
-/// <summary>How often each cluster of the file is used. Spec: QEMU docs/interop/qcow2.txt, "Host cluster management".</summary>
+/// <summary>How often each cluster of the file is used. Spec: QEMU docs/interop/qcow2.txt, "Host cluster
+/// management".</summary>
 sealed class Qcow2Refcounts
 {
     const long MaxCacheBytes = 4 << 20;
@@ -36,7 +37,8 @@ sealed class Qcow2Refcounts
         {
             _table[i] = BinaryPrimitives.ReadUInt64BigEndian(raw.AsSpan(i * 8)) & OffsetMask;
             if (_table[i] == 0) continue;
-            isSound &= _layout.OffsetInCluster((long)_table[i]) == 0 && _table[i] <= (ulong)Math.Max(0, _store.File.Length - _layout.ClusterSize)
+            isSound &= _layout.OffsetInCluster((long)_table[i]) == 0
+                && _table[i] <= (ulong)Math.Max(0, _store.File.Length - _layout.ClusterSize)
                        && _store.Map.AddTable((long)_table[i]);
         }
         _untouched = _store.CanGrow ? ClusterAfter(_store.File.Length) : long.MaxValue;
@@ -100,8 +102,8 @@ sealed class Qcow2Refcounts
 
     public void WriteBlocks() => _blocks.Write();
 
-    /// <summary>Makes sure that there is a refcount block for a cluster. A new one lies at the start of what it describes:
-    /// nothing there was in use.</summary>
+    /// <summary>Makes sure that there is a refcount block for a cluster. A new one lies at the start of what it
+    /// describes: nothing there was in use.</summary>
     public void EnsureBlock(long cluster)
     {
         long index = cluster >> _layout.RefcountBlockBits;
@@ -131,8 +133,8 @@ sealed class Qcow2Refcounts
         }
     }
 
-    /// <summary>Builds a larger table and the blocks that describe it and themselves, just beyond what the old one covers,
-    /// then turns the header over to it.</summary>
+    /// <summary>Builds a larger table and the blocks that describe it and themselves, just beyond what the old one
+    /// covers, then turns the header over to it.</summary>
     void GrowTable(long index)
     {
         long perBlock = _layout.RefcountsPerBlock, first = _table.Length * perBlock, blocks = 1, tableClusters;
@@ -157,7 +159,8 @@ sealed class Qcow2Refcounts
         {
             long offset = (first + b) << _layout.ClusterBits;
             var block = new byte[_layout.ClusterSize];
-            for (long i = b * perBlock; i < Math.Min((b + 1) * perBlock, end - first); i++) Write(block, (int)(i - b * perBlock), 1);
+            for (long i = b * perBlock; i < Math.Min((b + 1) * perBlock, end - first); i++)
+                Write(block, (int)(i - b * perBlock), 1);
             _store.Write(offset, block);
             table[_table.Length + b] = (ulong)offset;
         }

@@ -64,12 +64,14 @@ sealed class Qcow2Repair
     void Count(long offset, long length)
     {
         if (length == 0) return;
-        for (long cluster = offset >> _layout.ClusterBits; cluster <= (offset + length - 1) >> _layout.ClusterBits; cluster++)
+        for (long cluster = offset >> _layout.ClusterBits; cluster <= (offset + length - 1) >> _layout.ClusterBits;
+            cluster++)
         {
             if (cluster << _layout.ClusterBits >= _store.File.Length)
                 throw Hopeless($"cluster {cluster} is in use beyond the end of the file");
             long block = cluster >> _layout.RefcountBlockBits;
-            if (!_counts.TryGetValue(block, out uint[]? counts)) _counts[block] = counts = new uint[_layout.RefcountsPerBlock];
+            if (!_counts.TryGetValue(block, out uint[]? counts))
+                _counts[block] = counts = new uint[_layout.RefcountsPerBlock];
             if (++counts[cluster & (_layout.RefcountsPerBlock - 1)] > _store.Refcounts.MaxRefcount)
                 throw Hopeless($"cluster {cluster} is used more often than its refcount can say");
         }

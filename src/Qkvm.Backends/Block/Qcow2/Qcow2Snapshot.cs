@@ -28,7 +28,8 @@ sealed class Qcow2Snapshot
     public static Qcow2Snapshot? ReadFrom(ReadOnlySpan<byte> data)
     {
         ulong offset = BinaryPrimitives.ReadUInt64BigEndian(data);
-        uint entries = BinaryPrimitives.ReadUInt32BigEndian(data[8..]), extra = BinaryPrimitives.ReadUInt32BigEndian(data[36..]);
+        uint entries = BinaryPrimitives.ReadUInt32BigEndian(data[8..]),
+            extra = BinaryPrimitives.ReadUInt32BigEndian(data[36..]);
         if (entries > Qcow2Header.MaxL1Bytes / 8 || offset > 1UL << 56 || extra > MaxExtra) return null;
         return new Qcow2Snapshot
         {

@@ -16,10 +16,13 @@ static class Qcow2SnapshotTable
         for (int i = 0; i < header.SnapshotCount; i++)
         {
             long at = header.SnapshotsOffset + bytes;
-            if (at > file.Length - Qcow2Snapshot.FixedSize) throw Bad(name, $"snapshot {i} lies beyond the end of the file");
+            if (at > file.Length - Qcow2Snapshot.FixedSize)
+                throw Bad(name, $"snapshot {i} lies beyond the end of the file");
             ScatterLists.Wait(file.ReadAsync(at, new ScatterList(head)));
-            Qcow2Snapshot snapshot = Qcow2Snapshot.ReadFrom(head) ?? throw Bad(name, $"snapshot {i} has impossible sizes");
-            if (snapshot.L1Offset % header.ClusterSize != 0 || snapshot.L1Offset > file.Length - snapshot.L1Entries * 8L)
+            Qcow2Snapshot snapshot = Qcow2Snapshot.ReadFrom(head)
+                ?? throw Bad(name, $"snapshot {i} has impossible sizes");
+            if (snapshot.L1Offset % header.ClusterSize != 0
+                || snapshot.L1Offset > file.Length - snapshot.L1Entries * 8L)
                 throw Bad(name, $"snapshot {i} has its L1 table outside the file");
             var rest = new byte[snapshot.VariableSize];
             ScatterLists.Wait(file.ReadAsync(at + Qcow2Snapshot.FixedSize, new ScatterList(rest)));

@@ -56,12 +56,15 @@ sealed class Qcow2Store
         isSound &= Refcounts.Load();
         isSound &= Mapping.AddTables();
         if (!isSound)
-            throw new ConfigurationException($"Could not open '{Name}': Image is corrupt: two of its tables share a cluster. " +
+            throw new ConfigurationException($"Could not open '{Name}': Image is corrupt: two of its tables share a " +
+                "cluster. " +
                                              "Repair it with qemu-img check -r all, or open it with read-only=on");
     }
 
-    public void Read(long offset, Memory<byte> data) => ScatterLists.Wait(File.ReadAsync(offset, new ScatterList(data)));
-    public void Write(long offset, Memory<byte> data) => ScatterLists.Wait(File.WriteAsync(offset, new ScatterList(data)));
+    public void Read(long offset, Memory<byte> data) =>
+        ScatterLists.Wait(File.ReadAsync(offset, new ScatterList(data)));
+    public void Write(long offset, Memory<byte> data) =>
+        ScatterLists.Wait(File.WriteAsync(offset, new ScatterList(data)));
     public void FlushFile() => ScatterLists.Wait(File.FlushAsync());
 
     public void CheckWritable()
@@ -92,7 +95,8 @@ sealed class Qcow2Store
         while (_pendingFrees.Count > 0)
         {
             (long offset, long length, bool punch) = _pendingFrees[^1];
-            _pendingFrees.RemoveAt(_pendingFrees.Count - 1);       // first: a failure may leak clusters, not free them twice
+            // first: a failure may leak clusters, not free them twice
+            _pendingFrees.RemoveAt(_pendingFrees.Count - 1);
             FreeNow(offset, length, punch);
         }
     }
@@ -111,7 +115,8 @@ sealed class Qcow2Store
     public void FreeNow(long offset, long length, bool punch)
     {
         if (length == 0) return;
-        for (long cluster = offset >> Layout.ClusterBits; cluster <= (offset + length - 1) >> Layout.ClusterBits; cluster++)
+        for (long cluster = offset >> Layout.ClusterBits; cluster <= (offset + length - 1) >> Layout.ClusterBits;
+            cluster++)
         {
             if (!Refcounts.Decrease(cluster)) continue;
             Map.RemoveTable(cluster);
@@ -127,7 +132,8 @@ sealed class Qcow2Store
         if (!IsReadOnly && !_isCorrupt)
         {
             _isCorrupt = true;
-            if (Header.Version >= 3) SetFeature(Qcow2Header.IncompatibleAt, Header.Incompatible |= Qcow2Features.Corrupt);
+            if (Header.Version >= 3)
+                SetFeature(Qcow2Header.IncompatibleAt, Header.Incompatible |= Qcow2Features.Corrupt);
         }
         return new BlockException($"{Name}: the image is corrupt: {what}", Errno.Io);
     }

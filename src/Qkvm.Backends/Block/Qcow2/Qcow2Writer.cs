@@ -61,7 +61,8 @@ sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes, 
         }
     }
 
-    /// <summary>Forgets whole clusters. They read as zeros afterwards, or as before where the format cannot say so.</summary>
+    /// <summary>Forgets whole clusters. They read as zeros afterwards, or as before where the format cannot say
+    /// so.</summary>
     public void Discard(long offset, long length)
     {
         if (!knowsZeroes && hasBacking) return;                    // the backing file would shine through
@@ -158,7 +159,8 @@ sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes, 
     /// <summary>A cluster that moves takes all its data along; otherwise the subclusters touched are enough.</summary>
     bool CopiesWhole(long cluster, bool isNew) => isNew && store.Mapping.Entry(cluster).HasHost;
 
-    /// <summary>Writes the data with what surrounds it in its clusters, and then lets the L2 table refer to it.</summary>
+    /// <summary>Writes the data with what surrounds it in its clusters, and then lets the L2 table refer to
+    /// it.</summary>
     async ValueTask FillAsync(Allocation allocation, ScatterList data)
     {
         int headLength = (int)(allocation.Offset - allocation.CopyStart);
@@ -170,18 +172,21 @@ sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes, 
             bool isBare = allocation.IsUntouched;
             if (isBare)
                 lock (store.Sync)
-                    isBare = IsZeroOnDisk(allocation.CopyStart, headLength) && IsZeroOnDisk(allocation.CopyEnd - tailLength, tailLength);
+                    isBare = IsZeroOnDisk(allocation.CopyStart, headLength)
+                        && IsZeroOnDisk(allocation.CopyEnd - tailLength, tailLength);
             if (isBare) (headLength, tailLength) = (0, 0);
             await ReadAsync(allocation.Offset - headLength, head.AsMemory(0, headLength)).ConfigureAwait(false);
             await ReadAsync(allocation.Offset + allocation.Length, tail.AsMemory(0, tailLength)).ConfigureAwait(false);
             await store.File.WriteAsync(allocation.Host + (allocation.Offset - headLength - allocation.First),
-                ScatterLists.Join(head.AsMemory(0, headLength), data, tail.AsMemory(0, tailLength))).ConfigureAwait(false);
+                ScatterLists.Join(head.AsMemory(0, headLength), data, tail.AsMemory(0, tailLength)))
+                    .ConfigureAwait(false);
             isWritten = true;
             lock (store.Sync) Link(allocation);
         }
         catch (BlockException) when (allocation.IsNew && !isWritten) // nothing refers to the new clusters yet
         {
-            lock (store.Sync) store.FreeNow(allocation.Host, (long)allocation.Clusters << _layout.ClusterBits, punch: false);
+            lock (store.Sync)
+                store.FreeNow(allocation.Host, (long)allocation.Clusters << _layout.ClusterBits, punch: false);
             throw;
         }
         finally
@@ -192,7 +197,8 @@ sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes, 
     }
 
     bool IsZeroOnDisk(long offset, int length) =>
-        length == 0 || offset >= store.Header.Size || image.IsKnownZero(offset, Math.Min(length, store.Header.Size - offset));
+        length == 0 || offset >= store.Header.Size
+            || image.IsKnownZero(offset, Math.Min(length, store.Header.Size - offset));
 
     /// <summary>Old contents; the rest of the last cluster lies beyond the end of the disk.</summary>
     async ValueTask ReadAsync(long offset, Memory<byte> buffer)
@@ -207,8 +213,10 @@ sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes, 
         for (int i = 0; i < allocation.Clusters; i++)
         {
             long cluster = allocation.First + ((long)i << _layout.ClusterBits);
-            long from = Math.Max(cluster, allocation.CopyStart), to = Math.Min(cluster + _layout.ClusterSize, allocation.CopyEnd);
-            int subcluster = (int)((from - cluster) / _layout.SubclusterSize), count = (int)((to - from) / _layout.SubclusterSize);
+            long from = Math.Max(cluster, allocation.CopyStart),
+                to = Math.Min(cluster + _layout.ClusterSize, allocation.CopyEnd);
+            int subcluster = (int)((from - cluster) / _layout.SubclusterSize),
+                count = (int)((to - from) / _layout.SubclusterSize);
             L2Entry old = store.Mapping.Entry(cluster);
             ulong allocated = L2Entry.AllocatedBits(subcluster, count);
             ulong bitmap = (old.Bitmap | allocated) & ~(allocated << 32);
@@ -232,7 +240,8 @@ sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes, 
             store.FreeLater(old.HostOffset, _layout.ClusterSize, punch);
     }
 
-    /// <summary>Nothing is allocated where there is no L2 table: moves to the last cluster that it would describe.</summary>
+    /// <summary>Nothing is allocated where there is no L2 table: moves to the last cluster that it would
+    /// describe.</summary>
     bool SkipWithoutTable(ref long offset)
     {
         if (store.Mapping.HasTable(offset)) return false;

@@ -21,8 +21,10 @@ public sealed class RawDriver : BlockNode, IGrowable
     bool _mayGrow;
 
     /// <param name="size">Bytes of the window; null for all from the offset on.</param>
-    /// <param name="guardFormat">The format was guessed: a guest may not make the image look like another format.</param>
-    public RawDriver(BlockDriver file, NodeOptions options, long offset = 0, long? size = null, bool guardFormat = false) : base(options)
+    /// <param name="guardFormat">The format was guessed: a guest may not make the image look like another
+    /// format.</param>
+    public RawDriver(BlockDriver file, NodeOptions options, long offset = 0, long? size = null,
+        bool guardFormat = false) : base(options)
     {
         _file = file;
         _offset = offset;
@@ -66,7 +68,8 @@ public sealed class RawDriver : BlockNode, IGrowable
 
     public override ValueTask DisposeAsync() => _file.DisposeAsync();
 
-    protected override ValueTask ReadCore(long offset, ScatterList buffers) => _file.ReadAsync(_offset + offset, buffers);
+    protected override ValueTask ReadCore(long offset, ScatterList buffers) =>
+        _file.ReadAsync(_offset + offset, buffers);
 
     protected override ValueTask WriteCore(long offset, ScatterList buffers)
     {
