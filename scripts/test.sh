@@ -1,6 +1,6 @@
 #!/bin/bash
-# scripts/test.sh [PROJECT...]: builds and runs the tests, all or those of the named projects (Qkvm.Hw.Tests), one
-# project after the other. Ends with "N passed, N failed, N skipped"; exit status 1 if any failed.
+# scripts/test.sh [PROJECT...]: builds and runs the tests, all or those of the named projects (Qkvm.Hw.Tests).
+# Ends with "N passed, N failed, N skipped"; exit status 1 if any failed.
 set -uo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -59,18 +59,23 @@ for project; do
     done
 done
 
-for project in "${runs[@]}"; do
-    step "$project"
-    log=$results/$project.log
-    mask=${project#*@} assembly=${project%@*}
-    only=(--filter 'FullyQualifiedName!~ModelTableTests&FullyQualifiedName!~HintTests')
+# run PROJECT[@MASK]: the log and, when it has ended, the exit status stand in $results.
+run() {
+    local project=$1 mask=${1#*@} assembly=${1%@*} only=(--filter "$notMasked")
     [ "$mask" != "$project" ] || { mask= only=(); }
-    rm -rf "$results/$project"
+    rm -rf "${results:?}/$project"
     QKVM_HOST_FEATURES=$mask timeout "$limit" dotnet test "artifacts/bin/$assembly/release/$assembly.dll" --nologo \
         "${only[@]}" --results-directory "$results/$project" \
-        --blame-hang-timeout "${quiet}s" --blame-hang-dump-type none >"$log" 2>&1 </dev/null
-    status=$?
+        --blame-hang-timeout "${quiet}s" --blame-hang-dump-type none >"$results/$project.log" 2>&1 </dev/null
+    echo $? >"$results/$project.status"
     find "$results/$project" -name '*.dmp' -delete 2>/dev/null      # which come nevertheless
+}
+
+# report PROJECT[@MASK]: what has become of it, once it has ended.
+report() {
+    local project=$1 log=$results/$1.log status counts f=0 p s
+    status=$(cat "$results/$project.status")
+    step "$project"
     grep -vE '^$|^Test run for|^VSTest version|^Starting test exec|^A total of|^Attachments:|Sequence_|hangdump' "$log"
     # "Passed!  - Failed:     0, Passed:    17, Skipped:     0, Total:    17, Duration: …"
     counts=$(sed -nE 's/.*- Failed: *([0-9]+), Passed: *([0-9]+), Skipped: *([0-9]+),.*/\1 \2 \3/p' "$log" | tail -n 1)
@@ -78,12 +83,30 @@ for project in "${runs[@]}"; do
         read -r f p s <<<"$counts"
         failed=$((failed + f)) passed=$((passed + p)) skipped=$((skipped + s))
     fi
-    if [ "$status" != 0 ] && [ "${f:-0}" = 0 ] || [ -z "$counts" ]; then
+    if [ "$status" != 0 ] && [ "$f" = 0 ] || [ -z "$counts" ]; then
         step "$project ended with status $status$([ "$status" = 124 ] && echo ": not done after $limit seconds")"
         unended "$project" | while read -r test; do step "did not end: $test"; done
         failed=$((failed + 1))
     fi
-    f=0
+}
+
+# Two at a time: no project keeps two processors busy all the time.
+notMasked='FullyQualifiedName!~ModelTableTests&FullyQualifiedName!~HintTests'
+reported=0
+report_ended() {
+    while [ "$reported" -lt "${#runs[@]}" ] && [ -e "$results/${runs[$reported]}.status" ]; do
+        report "${runs[$reported]}"
+        reported=$((reported + 1))
+    done
+}
+for project in "${runs[@]}"; do
+    while [ "$(jobs -rp | wc -l)" -ge 2 ]; do
+        wait -n
+        report_ended
+    done
+    run "$project" &
 done
+wait
+report_ended
 echo "$passed passed, $failed failed, $skipped skipped" | tee "$results/summary"
 [ "$failed" = 0 ]

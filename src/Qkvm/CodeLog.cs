@@ -1,6 +1,6 @@
 using System.Text;
 using Iced.Intel;
-using Qkvm.Accel.Tcg.Interpreter;
+using Qkvm.Accel.Tcg;
 using Qkvm.Core.Accel;
 using Decoder = Iced.Intel.Decoder;
 

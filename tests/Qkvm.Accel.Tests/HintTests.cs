@@ -1,12 +1,10 @@
 using Qkvm.Accel.Tcg;
-using Qkvm.Accel.Tcg.Interpreter;
 using M = Qkvm.Accel.Tests.SystemMachine;
 
 namespace Qkvm.Accel.Tests;
 
 /// <summary>The opcodes that are hints or reserved for them: 0F 0D and 0F 18 to 0F 1F. Intel SDM vol. 2, NOP, RDSSP and
-/// table A-3;
-/// AMD APM vol. 3, PREFETCH and table A-3.</summary>
+/// table A-3; AMD APM vol. 3, PREFETCH and table A-3.</summary>
 public sealed unsafe class HintTests
 {
     const byte EndPort = 0x81;
@@ -27,12 +25,9 @@ public sealed unsafe class HintTests
         return cases;
     }
 
-    static SystemMachine Make(string model, int bits)
-    {
-        var m = new M(model);
-        _ = bits == 16 ? m.Real() : bits == 32 ? m.Protected32() : m.Long64();
-        return m;
-    }
+    static SystemMachine Make(string model, int bits) => Enter(new M(model), bits);
+
+    static SystemMachine Enter(M m, int bits) => bits == 16 ? m.Real() : bits == 32 ? m.Protected32() : m.Long64();
 
     /// <summary>What an opcode with any ModRM, SIB and displacement takes; the rest is NOP.</summary>
     static byte[] Encode(byte[] prefixes, byte opcode, int modRm) =>
@@ -43,10 +38,11 @@ public sealed unsafe class HintTests
     {
         byte[][] prefixes = bits == 64 ? [[], [0x66], [0xF2], [0xF3], [0x48], [0xF3, 0x48], [0x66, 0x4F]]
             : [[], [0x66], [0xF2], [0xF3], [0x67], [0x2E]];
+        using var m = new M(model);
         foreach (byte opcode in (byte[])[0x0D, 0x18, 0x19, 0x1A, 0x1B, 0x1C, 0x1D, 0x1E, 0x1F])
             foreach (byte[] prefix in prefixes)
             {
-                using SystemMachine m = Make(model, bits);
+                Enter(m, bits);
                 byte[] code = [];
                 for (int modRm = 0; modRm < 256; modRm++)
                     if (opcode != 0x0D || modRm < 0xC0 || !m.Cpu.Model.Model.IsAmd)

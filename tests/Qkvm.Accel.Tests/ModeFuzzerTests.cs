@@ -1,6 +1,5 @@
 using System.Text;
 using Qkvm.Accel.Tcg;
-using Qkvm.Accel.Tcg.Interpreter;
 
 namespace Qkvm.Accel.Tests;
 
@@ -73,7 +72,7 @@ sealed unsafe class ModeJudge : IDisposable
         byte[] bytes = sequence.Bytes;
         if (codeBase + start + (ulong)bytes.Length > ModeGuest.Compared) return null;
         _interpreted.Write(codeBase + start, bytes);
-        int right = _interpreted.Run();
+        int right = _interpreted.Run(ModeGuest.Glance);
         if (right == -1)
         {
             Endless++;
@@ -81,7 +80,7 @@ sealed unsafe class ModeJudge : IDisposable
         }
         _translated.Setup(seed, _memory);
         _translated.Write(codeBase + start, bytes);
-        int ended = _translated.Run();
+        int ended = _translated.Run(ModeGuest.Patience);
         string difference = Compare(sequence, right, ended);
         if (difference == "") return null;
         uint ip = (uint)_interpreted.Frame(Math.Max(right, 0)).Ip;

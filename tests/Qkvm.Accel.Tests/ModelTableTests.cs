@@ -1,7 +1,6 @@
 using System.Text;
 using Qkvm.Accel.Tcg;
 using Qkvm.Core.Accel;
-using Qkvm.Accel.Tcg.Interpreter;
 using Qkvm.Accel.Tcg.Model;
 using Qkvm.Testing;
 using M = Qkvm.Accel.Tests.SystemMachine;
@@ -60,16 +59,15 @@ public sealed unsafe class ModelTableTests
         var tables = new SortedDictionary<string, List<string>>(StringComparer.Ordinal);
         foreach (string name in Models)
         {
-            string table = "";
-            foreach (byte opcode in opcodes)
+            using var m = new M(name);
+            string Outcome(byte opcode, byte modRm) => VectorOf(m, translated, [0x0F, opcode, modRm]) switch
             {
-                string line =
-                    string.Join(' ', ((int[])[0x08, 0xC8])
-                    .Select(modRm =>
-                    VectorOf(name, translated, [0x0F, opcode, (byte)modRm])
-                    switch { Bp => "nop", Ud => "#UD", var other => $"{other}" }));
-                table += $"  0F {opcode:X2}: mem {line.Split(' ')[0]}, reg {line.Split(' ')[1]}\n";
-            }
+                Bp => "nop",
+                Ud => "#UD",
+                var other => $"{other}",
+            };
+            string table = string.Concat(opcodes.Select(opcode =>
+                $"  0F {opcode:X2}: mem {Outcome(opcode, 0x08)}, reg {Outcome(opcode, 0xC8)}\n"));
             (tables.TryGetValue(table, out List<string>? names) ? names : tables[table] = []).Add(name);
         }
         var text = new StringBuilder();
@@ -78,60 +76,64 @@ public sealed unsafe class ModelTableTests
     }
 
     /// <summary>The exception that ends the code: its own, or the breakpoint's behind it.</summary>
-    static int VectorOf(string model, bool translated, byte[] code)
+    static int VectorOf(M m, bool translated, byte[] code)
     {
-        using SystemMachine m = new M(model).Protected32();
+        m.Protected32();
         m.S->Cr4 = Cr4.Osfxsr & m.Cpu.Cr4Supported | Cr4.Osxsave & m.Cpu.Cr4Supported;
         m.S->Xcr0 = m.Cpu.Xcr0Supported | 1;
         m.S->Xsave.Bytes[XsaveArea.Ftw] = 0;
         (m.Cpu.Rax, m.Cpu.Rcx, m.Cpu.Rdx, m.Cpu.Rbx) = (M.Data, 0, 0, M.Data);
+        for (ulong i = 0; i < XsaveArea.Header; i += 8) m.Write(M.Data + i, 0, 8);
         m.Place([.. code, 0xCC]);
         m.Go(translated);
         return m.HandlerVector;
     }
 
     /// <summary>An instruction of a feature runs if CPUID shows the feature, and is undefined if not. EAX and EBX point
-    /// to memory.</summary>
-    public static TheoryData<string, byte[]> Gated() => new()
-    {
-        { "fpu", [0xD9, 0xE8] }, { "cx8", [0x0F, 0xC7, 0x0B] }, { "cmov", [0x0F, 0x44, 0xC8] },
-            { "mmx", [0x0F, 0xEF, 0xC0] }, { "fxsr", [0x0F, 0xAE, 0x03] },
-        { "sse", [0x0F, 0x57, 0xC0] }, { "sse2", [0x66, 0x0F, 0xEF, 0xC0] }, { "pni", [0xF2, 0x0F, 0x7C, 0xC0] },
-            { "ssse3", [0x66, 0x0F, 0x38, 0x1C, 0xC0] },
-        { "sse4.1", [0x66, 0x0F, 0x38, 0x17, 0xC0] }, { "sse4.2", [0xF2, 0x0F, 0x38, 0xF1, 0xC8] },
-            { "popcnt", [0xF3, 0x0F, 0xB8, 0xC8] },
-        { "aes", [0x66, 0x0F, 0x38, 0xDB, 0xC0] }, { "pclmulqdq", [0x66, 0x0F, 0x3A, 0x44, 0xC0, 0] },
-            { "movbe", [0x0F, 0x38, 0xF0, 0x0B] },
-        { "rdrand", [0x0F, 0xC7, 0xF1] }, { "rdseed", [0x0F, 0xC7, 0xF9] }, { "xsave", [0x0F, 0x01, 0xD0] },
-            { "tsc", [0x0F, 0x31] }, { "rdtscp", [0x0F, 0x01, 0xF9] },
-        { "monitor", [0x0F, 0x01, 0xC8] }, { "clflush", [0x0F, 0xAE, 0x3B] },
-            { "clflushopt", [0x66, 0x0F, 0xAE, 0x3B] }, { "clwb", [0x66, 0x0F, 0xAE, 0x33] },
-        { "adx", [0x66, 0x0F, 0x38, 0xF6, 0xC8] }, { "bmi1", [0xC4, 0xE2, 0x70, 0xF2, 0xC9] },
-            { "bmi2", [0xC4, 0xE2, 0x73, 0xF6, 0xC9] }, { "avx", [0xC5, 0xF8, 0x57, 0xC0] },
-        { "avx2", [0xC5, 0xFD, 0xEF, 0xC0] }, { "fma", [0xC4, 0xE2, 0x79, 0x98, 0xC0] },
-            { "f16c", [0xC4, 0xE2, 0x79, 0x13, 0xC0] },
-        { "sha-ni", [0x0F, 0x38, 0xC8, 0xC0] }, { "gfni", [0x66, 0x0F, 0x38, 0xCF, 0xC0] },
-            { "smap", [0x0F, 0x01, 0xCA] }, { "invpcid", [0x66, 0x0F, 0x38, 0x82, 0x0B] },
-        { "serialize", [0x0F, 0x01, 0xE8] }, { "clzero", [0x0F, 0x01, 0xFC] }, { "movdiri", [0x0F, 0x38, 0xF9, 0x0B] },
-            { "rdpid", [0xF3, 0x0F, 0xC7, 0xF9] },
-        { "svm", [0x0F, 0x01, 0xDD] }, { "vmx", [0x0F, 0x01, 0xC4] }, { "sse4a", [0xF2, 0x0F, 0x79, 0xC0] },
-            { "xop", [0x8F, 0xE8, 0x78, 0xA2, 0xC0, 0] },
-        { "fma4", [0xC4, 0xE3, 0x79, 0x69, 0xC0, 0] }, { "3dnow", [0x0F, 0x0F, 0xC0, 0x9E] },
-            { "waitpkg", [0x66, 0x0F, 0xAE, 0xF1] }, { "rtm", [0x0F, 0x01, 0xD6] },
-        { "umip", [0x0F, 0x01, 0xE0] },                                                // SMSW: exists without it
-    };
+    /// to memory. SMSW exists without the feature that forbids it to programs.</summary>
+    static readonly (string Feature, byte[] Code)[] Gated =
+    [
+        ("fpu", [0xD9, 0xE8]), ("cx8", [0x0F, 0xC7, 0x0B]), ("cmov", [0x0F, 0x44, 0xC8]), ("mmx", [0x0F, 0xEF, 0xC0]),
+        ("fxsr", [0x0F, 0xAE, 0x03]), ("sse", [0x0F, 0x57, 0xC0]), ("sse2", [0x66, 0x0F, 0xEF, 0xC0]),
+        ("pni", [0xF2, 0x0F, 0x7C, 0xC0]), ("ssse3", [0x66, 0x0F, 0x38, 0x1C, 0xC0]),
+        ("sse4.1", [0x66, 0x0F, 0x38, 0x17, 0xC0]), ("sse4.2", [0xF2, 0x0F, 0x38, 0xF1, 0xC8]),
+        ("popcnt", [0xF3, 0x0F, 0xB8, 0xC8]), ("aes", [0x66, 0x0F, 0x38, 0xDB, 0xC0]),
+        ("pclmulqdq", [0x66, 0x0F, 0x3A, 0x44, 0xC0, 0]), ("movbe", [0x0F, 0x38, 0xF0, 0x0B]),
+        ("rdrand", [0x0F, 0xC7, 0xF1]), ("rdseed", [0x0F, 0xC7, 0xF9]), ("xsave", [0x0F, 0x01, 0xD0]),
+        ("tsc", [0x0F, 0x31]), ("rdtscp", [0x0F, 0x01, 0xF9]), ("monitor", [0x0F, 0x01, 0xC8]),
+        ("clflush", [0x0F, 0xAE, 0x3B]), ("clflushopt", [0x66, 0x0F, 0xAE, 0x3B]), ("clwb", [0x66, 0x0F, 0xAE, 0x33]),
+        ("adx", [0x66, 0x0F, 0x38, 0xF6, 0xC8]), ("bmi1", [0xC4, 0xE2, 0x70, 0xF2, 0xC9]),
+        ("bmi2", [0xC4, 0xE2, 0x73, 0xF6, 0xC9]), ("avx", [0xC5, 0xF8, 0x57, 0xC0]), ("avx2", [0xC5, 0xFD, 0xEF, 0xC0]),
+        ("fma", [0xC4, 0xE2, 0x79, 0x98, 0xC0]), ("f16c", [0xC4, 0xE2, 0x79, 0x13, 0xC0]),
+        ("sha-ni", [0x0F, 0x38, 0xC8, 0xC0]), ("gfni", [0x66, 0x0F, 0x38, 0xCF, 0xC0]), ("smap", [0x0F, 0x01, 0xCA]),
+        ("invpcid", [0x66, 0x0F, 0x38, 0x82, 0x0B]), ("serialize", [0x0F, 0x01, 0xE8]), ("clzero", [0x0F, 0x01, 0xFC]),
+        ("movdiri", [0x0F, 0x38, 0xF9, 0x0B]), ("rdpid", [0xF3, 0x0F, 0xC7, 0xF9]), ("svm", [0x0F, 0x01, 0xDD]),
+        ("vmx", [0x0F, 0x01, 0xC4]), ("sse4a", [0xF2, 0x0F, 0x79, 0xC0]), ("xop", [0x8F, 0xE8, 0x78, 0xA2, 0xC0, 0]),
+        ("fma4", [0xC4, 0xE3, 0x79, 0x69, 0xC0, 0]), ("3dnow", [0x0F, 0x0F, 0xC0, 0x9E]),
+        ("waitpkg", [0x66, 0x0F, 0xAE, 0xF1]), ("rtm", [0x0F, 0x01, 0xD6]), ("umip", [0x0F, 0x01, 0xE0]),
+    ];
 
-    [Theory, MemberData(nameof(Gated))]
-    public void What_cpuid_shows_is_what_there_is(string feature, byte[] code)
+    public static TheoryData<string, bool> ModelsInBothWays()
+    {
+        var cases = new TheoryData<string, bool>();
+        foreach (string name in Models)
+        {
+            cases.Add(name, false);
+            cases.Add(name, true);
+        }
+        return cases;
+    }
+
+    [Theory, MemberData(nameof(ModelsInBothWays))]
+    public void What_cpuid_shows_is_what_there_is(string model, bool translated)
     {
         const string always = "umip";
-        foreach (bool translated in (bool[])[false, true])
-            foreach (string name in Models)
-            {
-                Cpuid cpuid = CpuModels.Resolve(new CpuSetup(name, GuestMachine.Features(name, []), 0, 1, 1, 1));
-                bool exists = cpuid.Has(feature) || feature == always;
-                Assert.Equal((name, exists ? Bp : Ud), (name, VectorOf(name, translated, code)));
-            }
+        using var m = new M(model);
+        foreach ((string feature, byte[] code) in Gated)
+        {
+            bool exists = m.Cpu.Model.Has(feature) || feature == always;
+            Assert.Equal((feature, exists ? Bp : Ud), (feature, VectorOf(m, translated, code)));
+        }
     }
 
     /// <summary>Rules of the makers that hold over all their models.</summary>

@@ -1,6 +1,5 @@
 using Iced.Intel;
 using Qkvm.Accel.Tcg;
-using Qkvm.Accel.Tcg.Interpreter;
 using Qkvm.Core.Accel;
 using Qkvm.Core.State;
 using static Iced.Intel.AssemblerRegisters;
@@ -313,7 +312,7 @@ public sealed unsafe class RunLoopTests
         thread.Start();
         machine.VCpus[1].Signal(CpuSignal.Init);
         machine.VCpus[1].Signal(CpuSignal.StartUp, 8);
-        Cpu second = ((InterpretedVCpu)machine.VCpus[1]).Cpu;
+        Cpu second = ((SoftwareVCpu)machine.VCpus[1]).Cpu;
         for (int i = 0; i < 10_000 && Volatile.Read(ref second.State->Halted) == 0; i++) Thread.Sleep(1);
         machine.VCpus[1].Kick();
         thread.Join();

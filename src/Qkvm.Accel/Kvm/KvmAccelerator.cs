@@ -7,6 +7,7 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Kvm;
 
+// SAFETY: structures lie on the stack for the time of the call.
 /// <summary>The kernel runs the guest. Documentation/virt/kvm/api.rst.</summary>
 public sealed class KvmAccelerator : IAccelerator
 {

@@ -3,6 +3,7 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Kvm;
 
+// SAFETY: the kernel reads and writes what it is given during the call, and no longer.
 /// <summary>The kernel's interface: request numbers and structures of Documentation/virt/kvm/api.rst, x86-64.</summary>
 static unsafe class KvmApi
 {

@@ -3,6 +3,7 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Kvm;
 
+// SAFETY: slots map RAM that the machine keeps until its vCPUs and the virtual machine are closed.
 /// <summary>Keeps the kernel's memory slots equal to an address space's view: RAM as it is, ROM read-only, the rest
 /// exits.</summary>
 sealed unsafe class KvmMemory(int machine, int maxSlots)

@@ -3,6 +3,7 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Kvm;
 
+// SAFETY: tables of the kernel's size, freed after the call that is given them.
 /// <summary>The model-specific registers that are part of a vCPU's state. Intel SDM vol. 4.</summary>
 static unsafe class KvmMsrs
 {

@@ -7,6 +7,7 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Kvm;
 
+// SAFETY: kvm_run is mapped as long as the vCPU lives; offsets that the kernel gives lie within its mapping.
 /// <summary>A vCPU of the kernel. It sleeps in HLT, takes interrupts and answers INIT and SIPI by itself.</summary>
 sealed unsafe class KvmVCpu : IVCpu, IDisposable
 {

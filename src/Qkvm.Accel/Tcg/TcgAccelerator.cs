@@ -1,4 +1,3 @@
-using Qkvm.Accel.Tcg.Interpreter;
 using Qkvm.Accel.Tcg.Model;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Machine;
@@ -82,7 +81,7 @@ public sealed class TcgAccelerator : IAccelerator, ITranslating
                 OneInstruction = OneInstruction, Warn = Warn,
         };
         _cpus.Add(cpu);
-        return new InterpretedVCpu(cpu);
+        return new SoftwareVCpu(cpu);
     }
 
     public void SetA20(bool open)
