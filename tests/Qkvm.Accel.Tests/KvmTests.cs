@@ -98,6 +98,28 @@ public sealed class KvmTests : IDisposable
             && !l.StartsWith("kvm.lapic")));
     }
 
+    [KvmFact]
+    public void Pages_that_the_guest_wrote_are_logged_once()
+    {
+        using var kvm = new KvmAccelerator();
+        IVCpu cpu = Create(kvm);
+        using var log = new DirtyLog([_ram], kvm);
+        Execute(cpu, "A2 34 12 A2 00 50 B0 00 E6 0F");             // mov [1234h],al; mov [5000h],al; out 0Fh,al
+        Assert.Equal([1UL, 5UL], Collected().Where(page => page < 0xF0));
+        Assert.Empty(Collected());
+        cpu.Reset();
+        Execute(cpu, "A2 00 70 B0 00 E6 0F");
+        _root.Map(0x80000, MemoryRegion.Io("hole", 0x1000, _registers, AccessSizes.UpToDword), 1); // new slots
+        Assert.Equal([7UL], Collected().Where(page => page < 0xF0));
+
+        List<ulong> Collected()
+        {
+            var pages = new List<ulong>();
+            log.Collect((_, page) => pages.Add(page));
+            return pages;
+        }
+    }
+
     void Run(string code)
     {
         using var kvm = new KvmAccelerator();
