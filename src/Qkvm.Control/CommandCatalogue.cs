@@ -22,7 +22,7 @@ public sealed class CommandCatalogue
         QueryCpus.Command, SelectCpu.Command, Registers.Command, Jit.Command, MemoryTree.Command,
         MemoryDump.Virtual, MemoryDump.Physical, PrintExpression.Command, TranslateAddress.Command, Checksum.Command,
         SaveMemory.Virtual, SaveMemory.Physical, PortAccess.In, PortAccess.Out,
-        Balloon.Query, Balloon.Set,
+        Balloon.Query, Balloon.Set, QueryMemorySize.Command,
 
         // Devices
         DeviceTree.Command, QueryPci.Command, DeviceDelete.Command, QueryBlock.Command, Eject.Command,

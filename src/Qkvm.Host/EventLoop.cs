@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 
 namespace Qkvm.Host;
 
+// SAFETY: the array of events lies on the stack for the time of the call.
 [Flags]
 public enum FdEvents : uint { None = 0, Readable = 1, Writable = 4, Error = 8, HangUp = 16 }
 

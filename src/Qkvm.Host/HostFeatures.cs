@@ -2,6 +2,7 @@ using System.Runtime.Intrinsics.X86;
 
 namespace Qkvm.Host;
 
+// SAFETY: a page of its own, written with a fixed program before it is run, and unmapped after it.
 /// <summary>What this processor can do beyond the first x86-64 (x86-64-v1: SSE2, CMOV, CMPXCHG8B, FXSAVE) and its
 /// kernel lets programs use. Whoever writes or copies an instruction that v1 lacks asks here; nobody asks CPUID by
 /// himself. Names are those of

@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace Qkvm.Host;
 
+// SAFETY: the kernel reads and writes what it is given during the call, and no longer.
 /// <summary>System calls whose functions glibc 2.17 lacks, by their numbers on x86-64. They return what the functions
 /// do.</summary>
 public static unsafe partial class Libc

@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace Qkvm.Host;
 
+// SAFETY: the kernel reads and writes what it is given during the call, and no longer.
 /// <summary>Positional file I/O, locks and device sizes.</summary>
 public static unsafe partial class Libc
 {

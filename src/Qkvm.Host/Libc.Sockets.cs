@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace Qkvm.Host;
 
+// SAFETY: the kernel reads and writes these structures during the call that is given them, and no longer.
 /// <summary>Sockets: socket(7), ip(7), unix(7), vsock(7).</summary>
 public static unsafe partial class Libc
 {

@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace Qkvm.Host;
 
+// SAFETY: declarations alone: who calls says what keeps its pointers valid.
 /// <summary>The C library calls that the BCL lacks. Each returns -1 and sets errno on failure, as in section 2 of the
 /// man pages.</summary>
 public static unsafe partial class Libc

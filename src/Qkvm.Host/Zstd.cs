@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace Qkvm.Host;
 
+// SAFETY: both buffers are pinned for the time of the call, which is told their lengths.
 /// <summary>Decompression by the host's libzstd, which is loaded at the first use (RFC 8878).</summary>
 public static unsafe partial class Zstd
 {

@@ -43,6 +43,7 @@ static class Catalogue
         Debugcon.Model,
         IsaDebugExit.Model,
         Pvpanic.Model,
+        PvpanicPci.Model,
         PcTestDev.Model,
         PciTestDev.Model,
     ], Missing.Devices);
@@ -56,6 +57,7 @@ static class Catalogue
         PtyChar.Model,
         SocketChar.Model,
         TtyChar.Model,
+        PipeChar.Model,
     ], Missing.Chardevs);
 
     public static readonly Catalogue<NetModel> Netdevs = new("network backend",
@@ -69,6 +71,8 @@ static class Catalogue
         Qcow2Driver.Model,
         FileDriver.Model,
         FileDriver.HostDevice,
+        NullDriver.Model,
+        NullDriver.Aio,
     ], Missing.BlockDrivers);
 
     public static readonly Catalogue<ObjectModel> Objects = new("type of object",
@@ -76,6 +80,7 @@ static class Catalogue
         MemoryBackendRam.Model,
         RngRandom.Model,
         RngBuiltin.Model,
+        Secret.Model,
         IoThreadObject.Model,
     ], Missing.Objects);
 

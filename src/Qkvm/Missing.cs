@@ -1,3 +1,4 @@
+using Qkvm.Accel.Tcg.Model;
 using Qkvm.Backends.Block;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Char;
@@ -9,8 +10,8 @@ using Qkvm.Machines;
 
 namespace Qkvm;
 
-/// <summary>What users know from QEMU 7.2 and what is not here: refused with a line that says so. Who builds one
-/// removes its name.</summary>
+/// <summary>What users know from QEMU 7.2: a name that no catalogue has is looked up here, and refused with a line that
+/// says what to use instead.</summary>
 static class Missing
 {
     /// <summary>By what else does the work meanwhile.</summary>
@@ -18,72 +19,64 @@ static class Missing
     [
         ("use virtio-net-pci", """
             e1000 e1000-82544gc e1000-82545em e1000e i82550 i82551 i82557a i82557b i82557c i82558a i82558b i82559a
-            i82559b i82559c
-            i82559er i82562 i82801 igb ne2k_isa ne2k_pci pcnet rocker rtl8139 tulip usb-net virtio-net-device vmxnet3
-            rdma pvrdma
+            i82559b i82559c i82559er i82562 i82801 igb ne2k_isa ne2k_pci pcnet rocker rtl8139 tulip usb-net
+            virtio-net-device vmxnet3 rdma pvrdma
             """),
         ("use virtio-blk-pci", """
             am53c974 dc390 cxl-type3 floppy fdc isa-fdc isa-ide lsi53c810 lsi53c895a megasas megasas-gen2 mptsas1068
-            nvme nvme-ns nvme-subsys
-            pvscsi sd-card sdhci-pci spapr-vscsi scsi-block scsi-cd scsi-generic scsi-hd usb-bot usb-storage usb-uas
-            vhost-scsi
-            vhost-scsi-pci vhost-scsi-pci-non-transitional vhost-scsi-pci-transitional vhost-user-blk vhost-user-blk-pci
-            vhost-user-blk-pci-non-transitional vhost-user-blk-pci-transitional vhost-user-scsi vhost-user-scsi-pci
-            vhost-user-scsi-pci-non-transitional vhost-user-scsi-pci-transitional virtio-blk-device virtio-pmem-pci
-            virtio-scsi-device
-            virtio-scsi virtio-scsi-pci virtio-scsi-pci-non-transitional virtio-scsi-pci-transitional
+            nvme nvme-ns nvme-subsys pvscsi sd-card sdhci-pci spapr-vscsi scsi-block scsi-cd scsi-generic scsi-hd
+            usb-bot usb-storage usb-uas vhost-scsi vhost-scsi-pci vhost-scsi-pci-non-transitional
+            vhost-scsi-pci-transitional vhost-user-blk vhost-user-blk-pci vhost-user-blk-pci-non-transitional
+            vhost-user-blk-pci-transitional vhost-user-scsi vhost-user-scsi-pci vhost-user-scsi-pci-non-transitional
+            vhost-user-scsi-pci-transitional virtio-blk-device virtio-pmem-pci virtio-scsi-device virtio-scsi
+            virtio-scsi-pci virtio-scsi-pci-non-transitional virtio-scsi-pci-transitional
             """),
         ("use ide-hd on ide.0", "ahci ich9-ahci piix3-ide piix4-ide sysbus-ahci cmd646-ide via-ide ide-cf"),
         ("use VGA", """
             ati-vga bochs-display cirrus-vga isa-cirrus-vga isa-vga qxl qxl-vga ramfb secondary-vga sga vfio-display
-            vhost-user-gpu
-            vhost-user-gpu-pci vhost-user-vga virtio-gpu virtio-gpu-device virtio-gpu-gl virtio-gpu-gl-device
-            virtio-gpu-gl-pci virtio-gpu-pci
-            virtio-vga virtio-vga-gl vmware-svga
+            vhost-user-gpu vhost-user-gpu-pci vhost-user-vga virtio-gpu virtio-gpu-device virtio-gpu-gl
+            virtio-gpu-gl-device virtio-gpu-gl-pci virtio-gpu-pci virtio-vga virtio-vga-gl vmware-svga
             """),
         ("use isa-serial", """
             pci-serial pci-serial-2x pci-serial-4x usb-serial usb-braille ipoctal232 tpci200 virtio-console virtconsole
-            virtserialport
-            virtio-serial virtio-serial-device virtio-serial-pci virtio-serial-pci-non-transitional
+            virtserialport virtio-serial virtio-serial-device virtio-serial-pci virtio-serial-pci-non-transitional
             virtio-serial-pci-transitional
             """),
         ("the guest has a PS/2 keyboard and mouse", """
             ich9-usb-ehci1 ich9-usb-ehci2 ich9-usb-uhci1 ich9-usb-uhci2 ich9-usb-uhci3 ich9-usb-uhci4 ich9-usb-uhci5
-            ich9-usb-uhci6
-            nec-usb-xhci pci-ohci piix3-usb-uhci piix4-usb-uhci qemu-xhci usb-audio usb-ccid usb-ehci usb-host usb-hub
-            usb-kbd usb-mouse usb-mtp
-            usb-redir usb-tablet usb-wacom-tablet vt82c686b-usb-uhci ccid-card-emulated ccid-card-passthru u2f-emulated
-            u2f-passthru
-            canokey vhost-user-input vhost-user-input-pci virtio-input-host-device virtio-input-host-pci
-            virtio-keyboard-device
+            ich9-usb-uhci6 nec-usb-xhci pci-ohci piix3-usb-uhci piix4-usb-uhci qemu-xhci usb-audio usb-ccid usb-ehci
+            usb-host usb-hub usb-kbd usb-mouse usb-mtp usb-redir usb-tablet usb-wacom-tablet vt82c686b-usb-uhci
+            ccid-card-emulated ccid-card-passthru u2f-emulated u2f-passthru canokey vhost-user-input
+            vhost-user-input-pci virtio-input-host-device virtio-input-host-pci virtio-keyboard-device
             virtio-keyboard-pci virtio-mouse-device virtio-mouse-pci virtio-tablet-device virtio-tablet-pci vmmouse
             vmport isa-applesmc
             """),
         ("leave it out", """
             AC97 adlib cs4231a ES1370 gus hda-duplex hda-micro hda-output ich9-intel-hda intel-hda sb16 isa-pcspk
             i82801b11-bridge ioh3420 pci-bridge pci-bridge-seat pcie-pci-bridge pcie-root-port pxb pxb-cxl pxb-pcie
-            vfio-pci vfio-pci-igd-lpc-bridge
-            vfio-pci-nohotplug x3130-upstream xio3130-downstream cxl-rp cxl-upstream cxl-downstream
-            amd-iommu intel-iommu virtio-iommu virtio-iommu-pci vhost-user-fs-pci vhost-user-fs vhost-user-i2c-pci
-            vhost-user-rng-pci
-            vhost-user-vsock-pci vhost-user-gpio-pci vhost-vsock-pci vhost-vsock-pci-non-transitional
-            vhost-vdpa-device-pci
-            virtio-9p virtio-9p-device virtio-9p-pci virtio-9p-pci-non-transitional virtio-9p-pci-transitional
-            virtio-balloon-device
-            virtio-crypto-device virtio-crypto-pci virtio-mem virtio-mem-pci virtio-rng-device
-            edu generic-sdhci guest-loader hpet hyperv-testdev i2c-echo i6300esb ib700 igd-passthrough-isa-bridge
-            ipmi-bmc-extern ipmi-bmc-sim
-            isa-applesmc isa-ipmi-bt isa-ipmi-kcs ivshmem-doorbell ivshmem-plain kvm-pci-assign kvaser_pci loader
-            max31785 mctp-usb
+            vfio-pci vfio-pci-igd-lpc-bridge vfio-pci-nohotplug x3130-upstream xio3130-downstream cxl-rp cxl-upstream
+            cxl-downstream amd-iommu intel-iommu virtio-iommu virtio-iommu-pci vhost-user-fs-pci vhost-user-fs
+            vhost-user-i2c-pci vhost-user-rng-pci vhost-user-vsock-pci vhost-user-gpio-pci vhost-vsock-pci
+            vhost-vsock-pci-non-transitional vhost-vdpa-device-pci virtio-9p virtio-9p-device virtio-9p-pci
+            virtio-9p-pci-non-transitional virtio-9p-pci-transitional virtio-balloon-device virtio-crypto-device
+            virtio-crypto-pci virtio-mem virtio-mem-pci virtio-rng-device edu generic-sdhci guest-loader hpet
+            hyperv-testdev i2c-echo i6300esb ib700 igd-passthrough-isa-bridge ipmi-bmc-extern ipmi-bmc-sim isa-applesmc
+            isa-ipmi-bt isa-ipmi-kcs ivshmem-doorbell ivshmem-plain kvm-pci-assign kvaser_pci loader max31785 mctp-usb
             mioe3680_pci nvdimm pc-dimm pca954x pci-ipmi-bt pci-ipmi-kcs pcm3680_pci port92 ctucan_pci pvpanic-pci
-            qemu-s390-pci smbus-ipmi
-            smbus-eeprom tpm-crb tpm-tis tpm-tis-device vmcoreinfo vmgenid xen-platform xen-pvdevice mc146818rtc i8042
+            qemu-s390-pci smbus-ipmi smbus-eeprom tpm-crb tpm-tis tpm-tis-device vmcoreinfo vmgenid xen-platform
+            xen-pvdevice mc146818rtc i8042 acpi-erst AMDVI-PCI hv-syndbg i2c-ddc vmbus-bridge x-pci-proxy-dev
+            virtio-pmem virtio-iommu-device vhost-user-fs-device vhost-user-gpio-device vhost-user-i2c-device
+            vhost-user-rng vhost-user-vsock-device vhost-user-vsock-pci-non-transitional vhost-vsock-device
             """),
     ];
 
     public static IEnumerable<DeviceModel> Devices() =>
-        DeviceNames.SelectMany(group => Words(group.Names).Distinct().Select(name =>
-            DeviceModel.Missing(name, $"; {group.Remedy}")));
+    [
+        .. DeviceNames.SelectMany(group => Words(group.Names).Distinct().Select(name =>
+            DeviceModel.Missing(name, $"; {group.Remedy}"))),
+        .. CpuModels.All.Select(m => m.Name).Concat(CpuModels.Aliases.Keys).Append("host").Distinct().Select(name =>
+            DeviceModel.Missing($"{name}-x86_64-cpu", "; give -smp all that there are to be")),
+    ];
 
     public static IEnumerable<CharModel> Chardevs() =>
         Words("braille chardev console dbus hub memory msmouse mux parallel parport pipe qemu-vdagent ringbuf "
@@ -105,8 +98,8 @@ static class Missing
                 "is not supported yet; convert the image: qemu-img convert -O qcow2 OLD NEW")),
         .. Words("""
             blkdebug blklogwrites blkreplay blkverify compress copy-before-write copy-on-read ftp ftps gluster
-            host_cdrom http https iscsi nbd
-            nfs null-aio null-co nvme preallocate quorum rbd replication ssh throttle vvfat snapshot-access
+            host_cdrom http https iscsi nbd nfs null-aio null-co nvme preallocate quorum rbd replication ssh throttle
+            vvfat snapshot-access
             """).Select(name => BlockDriverModel.Missing(name, "is not built yet")),
     ];
 
@@ -116,13 +109,11 @@ static class Missing
             .Select(name => ObjectModel.Missing(name, "is not built yet; use memory-backend-ram")),
         ObjectModel.Missing("rng-egd", "is not built yet; use rng-random"),
         .. Words("""
-            authz-list authz-listfile authz-pam authz-simple can-bus can-host-socketcan colo-compare cryptodev-backend
-            cryptodev-backend-builtin
-            cryptodev-vhost-user dbus-vmstate filter-buffer filter-dump filter-mirror filter-redirector filter-replay
-            filter-rewriter
-            input-barrier input-linux main-loop pr-manager-helper secret secret_keyring sev-guest
-            thread-context throttle-group
-            tls-cipher-suites tls-creds-anon tls-creds-psk tls-creds-x509 vfio-user-server x-remote-object
+            authz-list authz-list-file authz-pam authz-simple can-bus can-host-socketcan colo-compare cryptodev-backend
+            cryptodev-backend-builtin cryptodev-vhost-user dbus-vmstate filter-buffer filter-dump filter-mirror
+            filter-redirector filter-replay filter-rewriter input-barrier input-linux iothread main-loop
+            pr-manager-helper qtest secret secret_keyring sev-guest thread-context throttle-group tls-cipher-suites
+            tls-creds-anon tls-creds-psk tls-creds-x509 vfio-user-server x-remote-object
             """).Select(name => ObjectModel.Missing(name)),
     ];
 

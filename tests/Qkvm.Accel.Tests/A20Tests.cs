@@ -1,6 +1,5 @@
 using Qkvm.Accel.Kvm;
 using Qkvm.Accel.Tcg;
-using Qkvm.Accel.Tcg.Interpreter;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
 using Qkvm.Host;

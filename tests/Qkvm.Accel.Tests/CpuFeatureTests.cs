@@ -1,5 +1,4 @@
 using Qkvm.Accel.Tcg;
-using Qkvm.Accel.Tcg.Interpreter;
 using Qkvm.Accel.Tcg.Model;
 using Qkvm.Core.Accel;
 using M = Qkvm.Accel.Tests.SystemMachine;

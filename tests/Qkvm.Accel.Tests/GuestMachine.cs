@@ -1,6 +1,5 @@
 using Iced.Intel;
 using Qkvm.Accel.Tcg;
-using Qkvm.Accel.Tcg.Interpreter;
 using Qkvm.Accel.Tcg.Model;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Machine;
@@ -57,13 +56,13 @@ sealed unsafe class GuestMachine : IDisposable
     public RegisterLog Bank { get; } = new();
     public RegisterLog Ports { get; } = new();
     public IVCpu VCpu => VCpus[0];
-    public Cpu Cpu => ((InterpretedVCpu)VCpu).Cpu;
+    public Cpu Cpu => ((SoftwareVCpu)VCpu).Cpu;
     public CpuState* S => Cpu.State;
 
     /// <summary>Flat code and data segments of this width, at a privilege; no paging.</summary>
     public GuestMachine Flat(int bits, int cpl = 0, int index = 0)
     {
-        Cpu cpu = ((InterpretedVCpu)VCpus[index]).Cpu;
+        Cpu cpu = ((SoftwareVCpu)VCpus[index]).Cpu;
         CpuState* s = cpu.State;
         ushort level = (ushort)(cpl << 5), size = bits switch { 16 => 0, 32 => Segment.Big, _ => Segment.Long };
         s->Cr0 = Cr0.Pe | Cr0.Et;
@@ -82,7 +81,7 @@ sealed unsafe class GuestMachine : IDisposable
     /// one to one.</summary>
     public void Paging(PagingMode mode, int index = 0)
     {
-        Cpu cpu = ((InterpretedVCpu)VCpus[index]).Cpu;
+        Cpu cpu = ((SoftwareVCpu)VCpus[index]).Cpu;
         CpuState* s = cpu.State;
         s->Cr4 |= mode == PagingMode.Legacy ? Cr4.Pse : Cr4.Pae | (mode == PagingMode.FiveLevels ? Cr4.La57 : 0);
         s->Efer = (mode >= PagingMode.FourLevels ? Efer.Lme | Efer.Lma : 0) | (mode == PagingMode.Legacy ? 0 : Efer.Nx);
@@ -114,7 +113,7 @@ sealed unsafe class GuestMachine : IDisposable
     public void RunToHalt(ulong rip, int index = 0, int seconds = 60, bool masked = false)
     {
         IVCpu vcpu = VCpus[index];
-        CpuState* state = ((InterpretedVCpu)vcpu).Cpu.State;
+        CpuState* state = ((SoftwareVCpu)vcpu).Cpu.State;
         state->Rip = rip;
         bool IsMasked() => !masked || (Volatile.Read(ref state->RflagsSystem) & Rflags.If) == 0;
         VCpuExit exit = default;
@@ -126,7 +125,7 @@ sealed unsafe class GuestMachine : IDisposable
         thread.Join();
         Assert.Equal(new VCpuExit(ExitReason.Kicked), exit);
         Assert.True(vcpu.IsHalted, $"no HLT\n{vcpu.DumpRegisters()}");
-        ((InterpretedVCpu)vcpu).Cpu.State->Halted = 0;
+        ((SoftwareVCpu)vcpu).Cpu.State->Halted = 0;
     }
 
     public void Dispose()

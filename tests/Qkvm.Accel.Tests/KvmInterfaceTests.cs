@@ -1,7 +1,6 @@
 using System.Diagnostics;
 using Iced.Intel;
 using Qkvm.Accel.Tcg;
-using Qkvm.Accel.Tcg.Interpreter;
 using Qkvm.Core.Accel;
 using static Iced.Intel.AssemblerRegisters;
 using M = Qkvm.Accel.Tests.SystemMachine;
@@ -129,7 +128,7 @@ public sealed unsafe class KvmInterfaceTests
         machine.Place(second, 64, a => { a.cli(); a.hlt(); a.mov(__dword_ptr[flag], 1); a.hlt(); });
         machine.Place(first, 64, a => { a.mov(eax, 5); a.mov(ecx, 1); a.vmmcall(); a.hlt(); });
         IVCpu other = machine.VCpus[1];
-        ((InterpretedVCpu)other).Cpu.State->Rip = second;
+        ((SoftwareVCpu)other).Cpu.State->Rip = second;
         var thread = new Thread(() => other.Run());
         if (haltsFirst)
         {

@@ -1,5 +1,4 @@
 using Qkvm.Accel.Tcg;
-using Qkvm.Accel.Tcg.Interpreter;
 
 namespace Qkvm.Accel.Tests;
 

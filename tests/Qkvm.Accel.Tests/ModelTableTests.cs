@@ -1,7 +1,6 @@
 using System.Text;
 using Qkvm.Accel.Tcg;
 using Qkvm.Core.Accel;
-using Qkvm.Accel.Tcg.Interpreter;
 using Qkvm.Accel.Tcg.Model;
 using Qkvm.Testing;
 using M = Qkvm.Accel.Tests.SystemMachine;

@@ -1,7 +1,6 @@
 using System.Runtime.InteropServices;
 using Iced.Intel;
 using Qkvm.Accel.Tcg;
-using Qkvm.Accel.Tcg.Interpreter;
 using Qkvm.Host;
 using static Iced.Intel.AssemblerRegisters;
 

@@ -1,5 +1,5 @@
 using Iced.Intel;
-using Qkvm.Accel.Tcg.Interpreter;
+using Qkvm.Accel.Tcg;
 using static Iced.Intel.AssemblerRegisters;
 
 namespace Qkvm.Accel.Tests;

@@ -1,6 +1,5 @@
 using Iced.Intel;
 using Qkvm.Accel.Tcg;
-using Qkvm.Accel.Tcg.Interpreter;
 using Qkvm.Core.Accel;
 using static Iced.Intel.AssemblerRegisters;
 using M = Qkvm.Accel.Tests.SystemMachine;

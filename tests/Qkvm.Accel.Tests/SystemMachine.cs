@@ -2,7 +2,6 @@ using Qkvm.Accel.Tcg.Model;
 using Qkvm.Core.Accel;
 using Iced.Intel;
 using Qkvm.Accel.Tcg;
-using Qkvm.Accel.Tcg.Interpreter;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
 using Qkvm.Host;

@@ -1,6 +1,5 @@
 using Iced.Intel;
 using Qkvm.Accel.Tcg;
-using Qkvm.Accel.Tcg.Interpreter;
 
 namespace Qkvm.Accel.Tests;
 
@@ -46,7 +45,7 @@ sealed unsafe class TierMachine : IDisposable
 
     public Cpu Cpu => Machine.Cpu;
     public byte* Ram => Machine.Ram.Pointer;
-    public Cpu CpuAt(int index) => ((InterpretedVCpu)Machine.VCpus[index]).Cpu;
+    public Cpu CpuAt(int index) => ((SoftwareVCpu)Machine.VCpus[index]).Cpu;
 
     /// <summary>The exception that ended the last run, or -1.</summary>
     public int Vector => Cpu.State->Rip is var rip && rip - Handlers < Vectors * HandlerStep

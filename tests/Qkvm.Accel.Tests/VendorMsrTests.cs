@@ -1,4 +1,3 @@
-using Qkvm.Accel.Tcg.Interpreter;
 using Qkvm.Accel.Tcg;
 using M = Qkvm.Accel.Tests.SystemMachine;
 

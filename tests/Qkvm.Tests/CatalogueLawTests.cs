@@ -30,18 +30,6 @@ public class CatalogueLawTests
     }
 
     [Fact]
-    public void What_is_built_is_not_missing()
-    {
-        Assert.Empty(Missing.Devices().Where(m => Catalogue.Devices.Find(m.Name) != null).Select(m => m.Name));
-        Assert.Empty(Missing.Chardevs().Where(m => Catalogue.Chardevs.Find(m.Name) != null).Select(m => m.Name));
-        Assert.Empty(Missing.Netdevs().Where(m => Catalogue.Netdevs.Find(m.Name) != null).Select(m => m.Name));
-        Assert.Empty(Missing.BlockDrivers().Where(m => Catalogue.BlockDrivers.Find(m.Name) != null)
-            .Select(m => m.Name));
-        Assert.Empty(Missing.Objects().Where(m => Catalogue.Objects.Find(m.Name) != null).Select(m => m.Name));
-        Assert.Empty(Missing.Machines().Where(m => Catalogue.Machines.Find(m.Name) != null).Select(m => m.Name));
-    }
-
-    [Fact]
     public void Every_model_declares_each_property_once()
     {
         Model[] all = [.. Models, .. Catalogue.Chardevs.Models, .. Catalogue.Netdevs.Models,

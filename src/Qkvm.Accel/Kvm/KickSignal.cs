@@ -2,6 +2,7 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Kvm;
 
+// SAFETY: the handler's page is never unmapped.
 /// <summary>A signal that does nothing but end a blocking system call of one thread.</summary>
 /// <remarks>Its handler is a single emitted RET: managed code must not run in a signal handler.</remarks>
 static unsafe class KickSignal

@@ -6,6 +6,7 @@ using Qkvm.Core.Accel;
 
 namespace Qkvm.Accel.Kvm;
 
+// SAFETY: tables of the kernel's size, freed by who asked for them.
 /// <summary>One leaf and subleaf.</summary>
 readonly record struct CpuidLeaf(uint Function, uint Index, bool IsIndexed, CpuidResult Result);
 

@@ -3,6 +3,7 @@ using Qkvm.Core.State;
 
 namespace Qkvm.Accel.Kvm;
 
+// SAFETY: structures lie on the stack for the time of the call.
 /// <summary>The kernel's 8259 pair and IOAPIC; the local APICs belong to the vCPUs.</summary>
 sealed unsafe class KvmIrqChip : IKernelIrqChip
 {

@@ -1,4 +1,3 @@
-using Qkvm.Accel.Tcg.Interpreter;
 using Qkvm.Accel.Tcg.Model;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Machine;
@@ -82,7 +81,7 @@ public sealed class TcgAccelerator : IAccelerator, ITranslating
                 OneInstruction = OneInstruction, Warn = Warn,
         };
         _cpus.Add(cpu);
-        return new InterpretedVCpu(cpu);
+        return new SoftwareVCpu(cpu);
     }
 
     public void SetA20(bool open)
@@ -99,6 +98,12 @@ public sealed class TcgAccelerator : IAccelerator, ITranslating
         foreach (Cpu cpu in _cpus) cpu.Dispose();
         _code.Dispose();
     }
+
+    /// <summary>vCPUs lose their write tags, and with watched pages get none before the next write is
+    /// noticed.</summary>
+    public void LogWrites(bool on) => _code.Post(new CodeNotice(CodeNoticeKind.View, 0, -1));
+
+    public void CollectWrites(Action<Host.GuestRam, ulong> written) => LogWrites(true);
 
     void OnViewChanged(FlatView old, FlatView now) => _code.Post(new CodeNotice(CodeNoticeKind.View, 0, -1));
 }

@@ -3,6 +3,7 @@ using System.Net.Sockets;
 
 namespace Qkvm.Host.Sockets;
 
+// SAFETY: addresses lie on the stack for the time of the call.
 /// <summary>Connects to an address without waiting, and again later where that is wanted. Main loop, under the machine
 /// lock.</summary>
 /// <param name="reconnect">The pause between attempts; zero for one attempt alone.</param>

@@ -3,6 +3,7 @@ using System.Net.Sockets;
 
 namespace Qkvm.Host.Sockets;
 
+// SAFETY: the array of descriptors lies on the stack for the time of the call.
 /// <summary>Listens at an address, on each interface that it names, and hands clients over. Main loop, under the
 /// machine lock.</summary>
 public sealed class Listener : IDisposable

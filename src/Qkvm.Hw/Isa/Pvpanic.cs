@@ -11,8 +11,11 @@ public sealed class Pvpanic(IBoard board, byte events) : IDevice, IRegisterBank
 {
     const byte Panicked = 1, CrashLoaded = 2;
 
+    /// <summary>The events that are understood.</summary>
+    public const byte Known = Panicked | CrashLoaded;
+
     public static readonly DeviceModel Model = new("pvpanic", BusKind.Isa,
-        [Property.Number("ioport", 0x505, max: 0xFFFF), Property.Number("events", Panicked | CrashLoaded, max: 0xFF)],
+        [Property.Number("ioport", 0x505, max: 0xFFFF), Property.Number("events", Known, max: 0xFF)],
         static (properties, board) =>
         {
             var device = new Pvpanic(board, (byte)properties.Number("events"));

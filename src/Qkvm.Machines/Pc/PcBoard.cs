@@ -43,6 +43,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
     {
         (_config, _accelerator, _backends, Catalogue<DeviceModel> catalogue, Clock, Loop, Lock, _dataLoop, _requests) =
             parts;
+        Input = new InputRouter(Clock);
         _memory = new PcMemory(_config.Memory.Size, FirmwareImages.FindBios(_config.Firmware), Lock);
         Ports = new AddressSpace("I/O", MemoryRegion.Container("io", PortSpace), Lock);
         using (Memory.Batch())
@@ -79,7 +80,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
         iothread == null ? _dataLoop() : FindObject<IoThread>(iothread, "thread that moves data", owner).Loop;
     public IMsiTarget Msi => _interrupts.Msi;
     public PciBus Pci { get; }
-    public InputRouter Input { get; } = new();
+    public InputRouter Input { get; }
 
     public IrqLine Irq(int gsi) => _interrupts.NewWire(gsi);
 
@@ -134,19 +135,15 @@ public sealed partial class PcBoard : IBoard, IDisposable
         _wasReset = true;
     }
 
+    /// <summary>A section for each device of the tree, named by its place there.</summary>
     public void Exchange(StateStream state)
     {
-        var seen = new Dictionary<string, int>(StringComparer.Ordinal);
+        IReadOnlyDictionary<IDevice, string> places = DevicePlaces.Of(Tree);
         using (Memory.Batch())
         using (Ports.Batch())
         {
-            foreach (IDevice device in _devices)
-            {
-                int occurrence = seen.GetValueOrDefault(device.Name);
-                seen[device.Name] = occurrence + 1;
-                device.Exchange(state.Group(device.Name, occurrence));
-            }
-            _interrupts.Exchange(state.Group("interrupts"));
+            foreach (IDevice device in _devices) device.Exchange(state.Section(places[device], device.StateVersion));
+            _interrupts.Exchange(state.Section("interrupts"));
         }
     }
 

@@ -17,6 +17,7 @@ public sealed class CommandTests : IDisposable
     [InlineData("query-uuid", """{"UUID":"00000000-0000-0000-0000-000000000000"}""")]
     [InlineData("query-kvm", """{"enabled":false,"present":true}""")]
     [InlineData("query-balloon", """{"actual":16777216}""")]
+    [InlineData("query-memory-size-summary", """{"base-memory":16777216,"plugged-memory":0}""")]
     [InlineData("query-vnc", """{"enabled":false}""")]
     [InlineData("query-vnc-servers", "[]")]
     [InlineData("query-chardev", """[{"label":"serial0","filename":"fake","frontend-open":true}]""")]

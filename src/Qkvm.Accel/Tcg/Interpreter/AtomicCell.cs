@@ -1,7 +1,8 @@
 using System.Runtime.CompilerServices;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
+// SAFETY: an operand within a page of RAM is the host's address of it, which the block pins until it has ended.
 /// <summary>A memory operand under LOCK. RAM within a page: the host's own locked instructions; what crosses pages or
 /// is no RAM goes under one lock, which stores over two pages take too. Intel SDM vol. 3, section 9.1.2.</summary>
 /// <remarks>Deviation: a locked access that crosses pages is atomic against other accesses that cross pages

@@ -2,8 +2,9 @@ using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Qkvm.Host;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
+// SAFETY: instructions lie in the arena until it is emptied, which happens between blocks alone.
 /// <summary>The decode cache: blocks of instructions, keyed by the host address of their bytes and the code size. They
 /// live in an arena; when it is full all are forgotten.</summary>
 public sealed unsafe partial class Cpu

@@ -1,7 +1,8 @@
 using Qkvm.Core.Accel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>x87 errors in the PC's way, with CR0.NE clear. Intel SDM vol. 1, section 8.7 and appendix D.</summary>
 /// <remarks>As on the P6: FERR# is active from the waiting instruction behind the error on. Deviation: FXRSTOR and
 /// XRSTOR of a state without the error end it at the next waiting instruction only.</remarks>

@@ -1,7 +1,8 @@
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
+// SAFETY: instructions lie in the arena until it is emptied, which happens between blocks alone.
 /// <summary>From bytes to <see cref="Insn"/>: Iced decodes, the groups of operations choose the handler.</summary>
 public sealed unsafe partial class Cpu
 {

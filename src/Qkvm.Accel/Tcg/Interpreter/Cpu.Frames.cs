@@ -1,5 +1,6 @@
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>Frames of calls, interrupts and returns: RSP changes only when all of a frame has been read or
 /// written.</summary>
 public sealed unsafe partial class Cpu

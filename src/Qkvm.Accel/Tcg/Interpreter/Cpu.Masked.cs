@@ -1,7 +1,8 @@
 using System.Numerics;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>What AVX-512 needs beyond AVX: whether it may run, memory operands of which only some bytes exist, and
 /// which parts of its state are in use.</summary>
 public sealed unsafe partial class Cpu
@@ -17,7 +18,7 @@ public sealed unsafe partial class Cpu
         CpuState* state = State;
         if (!IsProtected || IsVirtual8086 || (state->Cr4 & Cr4.Osxsave) == 0
             || (state->Xcr0 & Avx512State) != Avx512State) throw Ud();
-        if ((state->Cr0 & Interpreter.Cr0.Ts) != 0) throw Fault(Vector.DeviceNotAvailable);
+        if ((state->Cr0 & Tcg.Cr0.Ts) != 0) throw Fault(Vector.DeviceNotAvailable);
     }
 
     /// <summary>The upper 256 bits of one of ZMM0 to 15 are not 0.</summary>

@@ -1,7 +1,9 @@
 using System.Runtime.CompilerServices;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
+// SAFETY: a hit's host address is within the page of RAM that the TLB's entry holds, which the machine keeps as long as
+// its vCPUs.
 /// <summary>Read-modify-write of the memory operand: faults as a write before it reads.</summary>
 public sealed unsafe partial class Cpu
 {

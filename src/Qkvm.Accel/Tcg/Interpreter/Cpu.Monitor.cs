@@ -1,5 +1,6 @@
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>MONITOR and MWAIT. Intel SDM vol. 3, section 9.10.</summary>
 /// <remarks>No store is noticed as such: the line is compared with what it was, at growing intervals. MWAIT may end for
 /// any reason, so a line that changed and changed back is no error; what matters is that a waiting vCPU costs next to

@@ -1,5 +1,6 @@
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>Who may use I/O ports. Intel SDM vol. 1, section 19.5.</summary>
 public sealed unsafe partial class Cpu
 {

@@ -1,7 +1,8 @@
 using System.Runtime.CompilerServices;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>The stack. Its address size is 64 bits in 64-bit mode, else 32 or 16 as SS.B says, whatever the operand's
 /// size.
 /// Intel SDM vol. 1, section 6.2.3.</summary>

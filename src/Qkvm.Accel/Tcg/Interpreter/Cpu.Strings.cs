@@ -1,8 +1,10 @@
 using System.Runtime.CompilerServices;
-using Flag = Qkvm.Accel.Tcg.Interpreter.Rflags;
+using Flag = Qkvm.Accel.Tcg.Rflags;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
+// SAFETY: a hit's host address is within the page of RAM that the TLB's entry holds, which the machine keeps as long as
+// its vCPUs.
 /// <summary>Services of the string instructions: index registers of the address size, and how far one may go at
 /// once.</summary>
 public sealed unsafe partial class Cpu

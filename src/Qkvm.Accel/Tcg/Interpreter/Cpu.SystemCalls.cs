@@ -1,7 +1,8 @@
-using Flag = Qkvm.Accel.Tcg.Interpreter.Rflags;
+using Flag = Qkvm.Accel.Tcg.Rflags;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>SYSCALL, SYSRET, SYSENTER and SYSEXIT. Intel SDM vol. 2; AMD APM vol. 3 where only AMD has a form (SYSCALL
 /// outside 64-bit mode) or lacks it (SYSENTER in long mode).</summary>
 public sealed unsafe partial class Cpu

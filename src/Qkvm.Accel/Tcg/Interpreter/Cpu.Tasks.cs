@@ -1,7 +1,8 @@
-using Flag = Qkvm.Accel.Tcg.Interpreter.Rflags;
+using Flag = Qkvm.Accel.Tcg.Rflags;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>Hardware task switches, not in IA-32e mode. Intel SDM vol. 3, chapter 7.</summary>
 public sealed unsafe partial class Cpu
 {

@@ -1,7 +1,8 @@
-using Flag = Qkvm.Accel.Tcg.Interpreter.Rflags;
+using Flag = Qkvm.Accel.Tcg.Rflags;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>Far JMP and CALL, directly and through gates. Intel SDM vol. 2, CALL and JMP; vol. 3, section
 /// 5.8.</summary>
 public sealed unsafe partial class Cpu

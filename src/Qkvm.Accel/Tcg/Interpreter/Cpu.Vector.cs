@@ -1,7 +1,8 @@
 using System.Runtime.CompilerServices;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
+// SAFETY: State and _jit lie in the vCPU's own region, which is freed after its thread has ended.
 /// <summary>What instructions on x87, MMX and vector registers share: whether they may run, and their memory
 /// operands.</summary>
 public sealed unsafe partial class Cpu
@@ -17,12 +18,12 @@ public sealed unsafe partial class Cpu
     internal void CheckSse()
     {
         CpuState* state = State;
-        if (((state->Cr0 & (Interpreter.Cr0.Em | Interpreter.Cr0.Ts)) | (~state->Cr4 & Cr4.Osfxsr)) != 0)
+        if (((state->Cr0 & (Tcg.Cr0.Em | Tcg.Cr0.Ts)) | (~state->Cr4 & Cr4.Osfxsr)) != 0)
             throw SseFault();
     }
 
     GuestFault SseFault() =>
-        (State->Cr0 & Interpreter.Cr0.Em) != 0 || (State->Cr4 & Cr4.Osfxsr) == 0 ? Ud()
+        (State->Cr0 & Tcg.Cr0.Em) != 0 || (State->Cr4 & Cr4.Osfxsr) == 0 ? Ud()
             : Fault(Vector.DeviceNotAvailable);
 
     /// <summary>AVX: #UD unless protected mode, CR4.OSXSAVE and XCR0 enable it, then #NM. Intel SDM vol. 2, section
@@ -32,7 +33,7 @@ public sealed unsafe partial class Cpu
     {
         const ulong SseAndAvx = 6;
         CpuState* state = State;
-        if ((state->Cr0 & (Interpreter.Cr0.Ts | Interpreter.Cr0.Pe)) != Interpreter.Cr0.Pe
+        if ((state->Cr0 & (Tcg.Cr0.Ts | Tcg.Cr0.Pe)) != Tcg.Cr0.Pe
             || (state->Cr4 & Cr4.Osxsave) == 0
             || (state->Xcr0 & SseAndAvx) != SseAndAvx || IsVirtual8086) throw AvxFault();
     }
@@ -44,15 +45,15 @@ public sealed unsafe partial class Cpu
     /// <summary>MMX: #UD with CR0.EM, #NM with CR0.TS, then what the x87 has pending.</summary>
     internal void CheckMmx()
     {
-        if ((State->Cr0 & Interpreter.Cr0.Em) != 0) throw Ud();
-        if ((State->Cr0 & Interpreter.Cr0.Ts) != 0) throw Fault(Vector.DeviceNotAvailable);
+        if ((State->Cr0 & Tcg.Cr0.Em) != 0) throw Ud();
+        if ((State->Cr0 & Tcg.Cr0.Ts) != 0) throw Fault(Vector.DeviceNotAvailable);
         CheckX87Pending();
     }
 
     /// <summary>x87 instructions that do not look for pending exceptions.</summary>
     internal void CheckX87Available()
     {
-        if ((State->Cr0 & (Interpreter.Cr0.Em | Interpreter.Cr0.Ts)) != 0) throw Fault(Vector.DeviceNotAvailable);
+        if ((State->Cr0 & (Tcg.Cr0.Em | Tcg.Cr0.Ts)) != 0) throw Fault(Vector.DeviceNotAvailable);
     }
 
     /// <summary>An unmasked exception waits.</summary>
@@ -64,7 +65,7 @@ public sealed unsafe partial class Cpu
         {
             if (_tellsError) EndError();
         }
-        else if ((State->Cr0 & Interpreter.Cr0.Ne) != 0) throw Fault(Vector.X87);
+        else if ((State->Cr0 & Tcg.Cr0.Ne) != 0) throw Fault(Vector.X87);
         else TellError();
     }
 

@@ -1,7 +1,8 @@
 using Qkvm.Accel.Tcg.Thunks;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
+// SAFETY: the code lives as long as the program; its arguments are the caller's, for the call.
 /// <summary>Two host instructions that C# has no name for, as callable code: DIV of 128 bits and LOCK
 /// CMPXCHG16B.</summary>
 static unsafe class HostCode

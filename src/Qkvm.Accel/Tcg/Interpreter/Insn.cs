@@ -1,7 +1,8 @@
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
+// SAFETY: lies in its block's arena until the cache is emptied, which happens between blocks alone.
 /// <summary>A decoded instruction as the interpreter runs it; in unmanaged memory, many to a block.</summary>
 public unsafe struct Insn
 {

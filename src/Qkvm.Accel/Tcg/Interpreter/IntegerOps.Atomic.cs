@@ -1,8 +1,10 @@
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
+// SAFETY: an Insn lies in its arena until its block has ended; what its operands point at is the vCPU's own state, or
+// RAM that was looked up for the access.
 /// <summary>XCHG XADD CMPXCHG CMPXCHG8B CMPXCHG16B. XCHG with memory is locked with or without the prefix; the others
 /// are done atomically only under LOCK, but the eight- and sixteen-byte ones always.</summary>
 static unsafe partial class IntegerOps

@@ -1,5 +1,7 @@
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
+// SAFETY: an Insn lies in its arena until its block has ended; what its operands point at is the vCPU's own state, or
+// RAM that was looked up for the access.
 /// <summary>DAA DAS AAA AAS AAM AAD, outside 64-bit mode. Intel SDM vol. 2.</summary>
 static unsafe partial class IntegerOps
 {

@@ -1,9 +1,11 @@
 using System.Runtime.CompilerServices;
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
+// SAFETY: an Insn lies in its arena until its block has ended; what its operands point at is the vCPU's own state, or
+// RAM that was looked up for the access.
 /// <summary>Near JMP CALL RET Jcc LOOPcc JCXZ. Outside 64-bit mode the target is truncated to the operand size.
 /// <see cref="Insn.Extra"/> is the distance from this instruction to the target.</summary>
 static unsafe partial class IntegerOps

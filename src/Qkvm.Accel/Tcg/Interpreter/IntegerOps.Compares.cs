@@ -1,8 +1,10 @@
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
+// SAFETY: an Insn lies in its arena until its block has ended; what its operands point at is the vCPU's own state, or
+// RAM that was looked up for the access.
 /// <summary>CMPS and SCAS with and without REPE and REPNE. A fault in mid-string leaves the flags from
 /// before.</summary>
 static unsafe partial class IntegerOps

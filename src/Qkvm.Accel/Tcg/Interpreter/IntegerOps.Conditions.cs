@@ -1,7 +1,9 @@
 using System.Runtime.CompilerServices;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
+// SAFETY: an Insn lies in its arena until its block has ended; what its operands point at is the vCPU's own state, or
+// RAM that was looked up for the access.
 /// <summary>One of the sixteen conditions, for handlers that are compiled for each. SDM vol. 1, appendix B.</summary>
 interface ICondition
 {

@@ -1,7 +1,9 @@
 using Qkvm.Host;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
+// SAFETY: an Insn lies in its arena until its block has ended; what its operands point at is the vCPU's own state, or
+// RAM that was looked up for the access.
 /// <summary>NOP and ENDBR, flag instructions, XLAT, SALC, RDRAND and RDSEED, CLZERO.</summary>
 static unsafe partial class IntegerOps
 {

@@ -2,9 +2,11 @@ using System.Buffers.Binary;
 using System.Runtime.CompilerServices;
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
+// SAFETY: an Insn lies in its arena until its block has ended; what its operands point at is the vCPU's own state, or
+// RAM that was looked up for the access.
 /// <summary>MOV MOVZX MOVSX MOVSXD MOVBE MOVNTI MOVDIRI LEA CMOVcc SETcc BSWAP, CBW to CQO.</summary>
 static unsafe partial class IntegerOps
 {

@@ -1,8 +1,10 @@
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
+// SAFETY: an Insn lies in its arena until its block has ended; what its operands point at is the vCPU's own state, or
+// RAM that was looked up for the access.
 /// <summary>MUL IMUL DIV IDIV. Intel SDM vol. 2. Multiplications leave SF, ZF and PF of the low half, which are
 /// undefined; divisions leave all flags as they were.</summary>
 static unsafe partial class IntegerOps

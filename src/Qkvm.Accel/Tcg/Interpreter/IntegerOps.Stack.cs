@@ -1,8 +1,10 @@
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
+// SAFETY: an Insn lies in its arena until its block has ended; what its operands point at is the vCPU's own state, or
+// RAM that was looked up for the access.
 /// <summary>PUSH POP PUSHA POPA ENTER LEAVE. Those of RSP's full width have handlers of their own.</summary>
 static unsafe partial class IntegerOps
 {

@@ -1,8 +1,10 @@
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
+// SAFETY: an Insn lies in its arena until its block has ended; what its operands point at is the vCPU's own state, or
+// RAM that was looked up for the access.
 /// <summary>MOVS STOS LODS with and without REP. Intel SDM vol. 1, section 7.3.9. Repeated ones go page by page through
 /// host memory; the registers say after each chunk what is left, so that a fault or an interrupt finds them
 /// right.</summary>

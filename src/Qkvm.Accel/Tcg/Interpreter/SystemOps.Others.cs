@@ -1,8 +1,10 @@
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 // CPUID, time stamps, MONITOR, caches, fences, and what raises #UD.
+// SAFETY: an Insn lies in its arena until its block has ended; what its operands point at is the vCPU's own state, or
+// RAM that was looked up for the access.
 static unsafe partial class SystemOps
 {
     static bool SelectOthers(Code code, Insn* i)

@@ -1,8 +1,10 @@
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 // Far JMP, CALL and RET, INT, IRET, SYSCALL and kin.
+// SAFETY: an Insn lies in its arena until its block has ended; what its operands point at is the vCPU's own state, or
+// RAM that was looked up for the access.
 static unsafe partial class SystemOps
 {
     static bool SelectTransfers(Code code, Insn* i)

@@ -1,7 +1,9 @@
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
+// SAFETY: an Insn lies in its arena until its block has ended; what its operands point at is the vCPU's own state, or
+// RAM that was looked up for the access.
 /// <summary>Instructions about privilege, modes, segments, interrupts and ports: which handler runs each.</summary>
 /// <remarks>The operand size of an <see cref="Insn"/> is set here from the form, for all of them.</remarks>
 static unsafe partial class SystemOps

@@ -1,6 +1,6 @@
 using System.Runtime.CompilerServices;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 /// <summary>What must be enabled for a family of instructions, and what it does to the upper halves of YMM
 /// registers.</summary>

@@ -1,7 +1,9 @@
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 // State components beyond the legacy region: where they are in an XSAVE area. Intel SDM vol. 1, sections 13.4.2, 13.4.3
 // and 13.5.
+// SAFETY: an Insn lies in its arena until its block has ended; what its operands point at is the vCPU's own state, or
+// RAM that was looked up for the access.
 static unsafe partial class VectorOps
 {
     const ulong OpmaskState = 1 << 5, ZmmHighState = 1 << 6, Zmm16State = 1 << 7,

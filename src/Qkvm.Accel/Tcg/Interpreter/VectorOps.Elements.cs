@@ -1,9 +1,11 @@
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
 // Instructions whose mask says which elements of memory they touch: only those may fault.
+// SAFETY: an Insn lies in its arena until its block has ended; what its operands point at is the vCPU's own state, or
+// RAM that was looked up for the access.
 static unsafe partial class VectorOps
 {
     const int MaximalVector = 32;

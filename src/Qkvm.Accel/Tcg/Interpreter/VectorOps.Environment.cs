@@ -1,6 +1,8 @@
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
 // The x87 environment in memory. Intel SDM vol. 1, figures 8-9 to 8-12.
+// SAFETY: an Insn lies in its arena until its block has ended; what its operands point at is the vCPU's own state, or
+// RAM that was looked up for the access.
 static unsafe partial class VectorOps
 {
     const int MaximalEnvironment = 28, RegisterBytes = 10, Registers8 = 8 * RegisterBytes;

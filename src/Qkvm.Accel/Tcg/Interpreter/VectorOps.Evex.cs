@@ -2,12 +2,14 @@ using System.Runtime.Intrinsics;
 using Iced.Intel;
 using Qkvm.Accel.Tcg.Thunks;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
 // AVX-512, instructions on mask registers included: operands go into a frame, the host runs the instruction on it.
 // Insn.Extra is the EvexForm; Immediate the operands' register numbers, a byte each, then the mask's. Intel SDM vol. 2,
 // section 2.7.
+// SAFETY: an Insn lies in its arena until its block has ended; what its operands point at is the vCPU's own state, or
+// RAM that was looked up for the access.
 static unsafe partial class VectorOps
 {
     const int MaskNumberAt = 4 * 8;

@@ -1,11 +1,13 @@
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
 // Gathers and scatters of AVX-512, element by element: what is done before a fault stays done, and its mask bit is
 // clear.
 // Intel SDM vol. 2, VPGATHERDD and VPSCATTERDD. Insn.Extra: element size, index size, count, mask; Reg0: data.
+// SAFETY: an Insn lies in its arena until its block has ended; what its operands point at is the vCPU's own state, or
+// RAM that was looked up for the access.
 static unsafe partial class VectorOps
 {
     const int MaximalZmm = 64;

@@ -1,9 +1,11 @@
 using Iced.Intel;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
 // MXCSR, and saving and restoring all of it. Intel SDM vol. 1, sections 10.5 and 13.7 to 13.12.
+// SAFETY: an Insn lies in its arena until its block has ended; what its operands point at is the vCPU's own state, or
+// RAM that was looked up for the access.
 static unsafe partial class VectorOps
 {
     const ulong X87State = 1, SseState = 2, AvxState = 4, PkruState = 1 << 9;

@@ -3,12 +3,14 @@ using System.Runtime.Intrinsics;
 using Iced.Intel;
 using Qkvm.Accel.Tcg.Thunks;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
 // Instructions that the host runs itself. Insn.Extra is the thunk, Immediate the offsets of its four operands in
 // CpuState, OperandSize the memory operand's size, Reg1 its alignment mask, Reg2 the traits, Reg0 the vector register
 // that VEX clears above.
+// SAFETY: an Insn lies in its arena until its block has ended; what its operands point at is the vCPU's own state, or
+// RAM that was looked up for the access.
 static unsafe partial class VectorOps
 {
     const uint MxcsrFlags = 0x3F, MxcsrMasks = 0x1F80, MxcsrControl = 0xFFC0, BeforeComputing = 7;

@@ -1,9 +1,11 @@
 using Iced.Intel;
 using Qkvm.Accel.Tcg.Thunks;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
+// SAFETY: an Insn lies in its arena until its block has ended; what its operands point at is the vCPU's own state, or
+// RAM that was looked up for the access.
 // The x87: control instructions here, all that computes through thunks.
 // Deviations: FOP, FCS and FDS are 0.
 static unsafe partial class VectorOps

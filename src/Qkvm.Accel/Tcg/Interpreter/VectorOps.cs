@@ -3,9 +3,11 @@ using System.Runtime.Intrinsics;
 using Iced.Intel;
 using Qkvm.Accel.Tcg.Thunks;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 using unsafe Handler = delegate*<Cpu, Insn*, void>;
 
+// SAFETY: an Insn lies in its arena until its block has ended; what its operands point at is the vCPU's own state, or
+// RAM that was looked up for the access.
 /// <summary>Instructions on x87, MMX and vector registers: which handler runs one. Moves and the commonest integer
 /// operations are C#; whatever else computes is run by the host itself, through a thunk.</summary>
 static unsafe partial class VectorOps

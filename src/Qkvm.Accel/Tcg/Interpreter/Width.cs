@@ -1,7 +1,8 @@
 using System.Runtime.CompilerServices;
 
-namespace Qkvm.Accel.Tcg.Interpreter;
+namespace Qkvm.Accel.Tcg;
 
+// SAFETY: the operand is a register of the vCPU's own state, or RAM that was checked for its width.
 /// <summary>Operands of 1, 2, 4 and 8 bytes as 64-bit values; every branch here is decided when T is.</summary>
 static unsafe class Width
 {

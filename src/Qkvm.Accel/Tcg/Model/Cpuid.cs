@@ -65,7 +65,7 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
             case 7 when subleaf == 0:
                 return new(this[CpuidWord.Leaf71Eax] != 0 ? 1u
                     : 0u, this[CpuidWord.Leaf7Ebx],
-                    this[CpuidWord.Leaf7Ecx] | ((cr4 & Interpreter.Cr4.Pke) != 0 ? 0x10u : 0),
+                    this[CpuidWord.Leaf7Ecx] | ((cr4 & Tcg.Cr4.Pke) != 0 ? 0x10u : 0),
                     this[CpuidWord.Leaf7Edx]);
             case 7 when subleaf == 1: return new(this[CpuidWord.Leaf71Eax], 0, 0, 0);
             case 0xB when extras.HasTopology: return Topology(subleaf);
@@ -158,7 +158,7 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
             ebx |= (uint)LogicalPerPackage << 16;
             edx |= Htt;
         }
-        if ((cr4 & Interpreter.Cr4.Osxsave) != 0) ecx |= Osxsave;
+        if ((cr4 & Tcg.Cr4.Osxsave) != 0) ecx |= Osxsave;
         if ((apicBase & 0x800) == 0) edx &= ~Apic;                 // disabled for good until reset
         return new(Signature, ebx, ecx, edx);
     }

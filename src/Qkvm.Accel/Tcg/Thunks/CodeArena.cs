@@ -2,6 +2,7 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Tcg.Thunks;
 
+// SAFETY: both mappings have the same chunk and are never unmapped; what is added is checked against its end.
 /// <summary>Memory for emitted code that stays for good: a memfd mapped twice, so that no page is writable and
 /// executable at once. Grows by chunks up to <see cref="Limit"/>.</summary>
 /// <remarks>Not thread-safe.</remarks>

@@ -4,6 +4,7 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Tcg.Thunks;
 
+// SAFETY: reads code that was just written, as far as its length says.
 /// <summary>Which instructions may stand in code that is written here: those of x86-64-v1, and what
 /// <see cref="HostFeatures"/> has beyond.</summary>
 static unsafe class EmittedCode

@@ -2,6 +2,7 @@ using Iced.Intel;
 
 namespace Qkvm.Accel.Tcg.Thunks;
 
+// SAFETY: forms live as long as the program; a thunk is given a vCPU's own state, which outlives the call.
 /// <summary>Where a thunk of an AVX-512 instruction finds what it works on: one place for each operand, one for
 /// memory.</summary>
 static class EvexFrame

@@ -2,6 +2,7 @@ using Iced.Intel;
 
 namespace Qkvm.Accel.Tcg.Thunks;
 
+// SAFETY: writes what the host runs on the registers' area that it is given, all of which exists.
 /// <summary>An AVX-512 instruction on the operands of a frame (<see cref="EvexFrame"/>, in rdi): operand n goes to
 /// vector register n + 1, mask register n + 2 or r10, and what the instruction writes goes back; the mask is k1, memory
 /// the frame's own.</summary>

@@ -2,6 +2,7 @@ using Iced.Intel;
 
 namespace Qkvm.Accel.Tcg.Thunks;
 
+// SAFETY: thunks and forms live as long as the program.
 /// <summary>Thunks by instruction, each emitted once for all vCPUs. Registers are parameters, so that opcodes and
 /// immediate bytes alone tell thunks apart: programs use some thousands; a hostile one may make some hundred thousands
 /// of EVEX with their immediates, which is below <see cref="CodeArena.Limit"/>.</summary>

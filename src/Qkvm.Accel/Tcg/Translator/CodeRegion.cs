@@ -2,6 +2,7 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
+// SAFETY: one mapping for all that a vCPU's translated code uses, unmapped after the vCPU's thread has ended.
 /// <summary>One vCPU's memory below 2 GiB, so that emitted code names any of it by a 32-bit number: the vCPU's state
 /// first, then data (slots, records, look-up tables), then code. Code is a memfd mapped twice: no page is writable and
 /// executable at once.</summary>

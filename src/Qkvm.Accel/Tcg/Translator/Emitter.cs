@@ -2,6 +2,8 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
+// SAFETY: the room left is asked for before a block is begun (Translator.LargestBlock); what is patched was emitted
+// here.
 /// <summary>Writes host code. Registers are numbered as instructions encode them; addresses are executable ones, all
 /// below 2 GiB. Intel SDM vol. 2, chapter 2.</summary>
 sealed unsafe class Emitter

@@ -2,6 +2,7 @@ namespace Qkvm.Accel.Tcg.Translator;
 
 // EVEX. Intel SDM vol. 2, section 2.7: 62h, then R X B R' 0 mmm, W vvvv 1 pp, z L'L b V' aaa; R, X, B, R', V' and vvvv
 // inverted.
+// SAFETY: parses at most the 15 bytes of an instruction that Iced has decoded, in the copy of its page.
 unsafe ref partial struct Form
 {
     /// <summary>From the prefix: extensions of the ModRM byte's reg and r/m, two bits each.</summary>

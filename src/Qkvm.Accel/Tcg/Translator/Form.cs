@@ -2,6 +2,7 @@ using Iced.Intel;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
+// SAFETY: parses at most the 15 bytes of an instruction that Iced has decoded, in the copy of its page.
 /// <summary>An instruction's encoding taken apart, to be put together again with other registers and another memory
 /// operand.
 /// Intel SDM vol. 2, sections 2.1 to 2.3.</summary>

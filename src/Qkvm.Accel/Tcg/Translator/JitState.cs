@@ -2,12 +2,13 @@ using System.Runtime.InteropServices;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
+// SAFETY: these structures lie in the vCPU's CodeRegion; what they point at is forgotten before it is freed.
 /// <summary>What emitted code and the run loop tell each other; follows <see cref="CpuState"/> in the region. Nothing
 /// of it is architectural.</summary>
 [StructLayout(LayoutKind.Sequential)]
 unsafe struct JitState
 {
-    /// <summary>Not 0: leave emitted code at the next poll. Bits of <see cref="Interpreter.Cpu"/>.</summary>
+    /// <summary>Not 0: leave emitted code at the next poll. Bits of <see cref="Cpu"/>.</summary>
     public int Attention;
 
     /// <summary>The guest's arithmetic flags where they are not in EFLAGS: OF in the low byte (0 or 1), then LAHF's
@@ -85,7 +86,7 @@ unsafe struct JitState
 struct Slot
 {
     /// <summary>No linear address is in such a page: it lies in no canonical half.</summary>
-    public static ulong Empty => Interpreter.NoAddress.Upper;
+    public static ulong Empty => NoAddress.Upper;
     public ulong Tag;
     public ulong Addend;
 
@@ -177,7 +178,7 @@ unsafe struct ExitRecord
 
     /// <summary>Of instructions for the interpreter that end a block: shares its place with
     /// <see cref="Target"/>.</summary>
-    public static Interpreter.Insn** InsnOf(ExitRecord* record) => (Interpreter.Insn**)&record->Target;
+    public static Insn** InsnOf(ExitRecord* record) => (Insn**)&record->Target;
 
     public static int SizeOf(ExitKind kind)
     {

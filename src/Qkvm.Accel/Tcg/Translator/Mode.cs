@@ -1,8 +1,8 @@
 using System.Runtime.InteropServices;
-using Qkvm.Accel.Tcg.Interpreter;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
+// SAFETY: entries point at translations, which are emptied before translations are freed.
 /// <summary>What of the processor's state is built into translated code. Blocks of different modes never
 /// meet.</summary>
 sealed unsafe class Mode
@@ -117,11 +117,11 @@ unsafe struct JumpEntry
     public const int Count = 1 << 14, FewCount = 1 << 10;
 
     /// <summary>No instruction is there.</summary>
-    public static ulong Empty => Interpreter.NoAddress.Upper;
+    public static ulong Empty => NoAddress.Upper;
 
     /// <summary>Nor there, but the entry is on a half's list.</summary>
-    public static ulong NoneLower => Interpreter.NoAddress.Lower;
-    public static ulong NoneUpper => Interpreter.NoAddress.OtherUpper;
+    public static ulong NoneLower => NoAddress.Lower;
+    public static ulong NoneUpper => NoAddress.OtherUpper;
     public ulong Target;
     public ulong Code;
 

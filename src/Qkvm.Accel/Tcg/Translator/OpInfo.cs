@@ -100,7 +100,7 @@ sealed class OpInfo
         info.Kills = KillsFlags(x, info.IsShift) ? info.Changes : (byte)0;
         info.IgnoresWide = op.IsWIG32;
         info.IsVex = x.Encoding == EncodingKind.VEX;
-        info.IsAvx512 = Interpreter.VectorOps.IsEvex(x);
+        info.IsAvx512 = VectorOps.IsEvex(x);
         info.OperandSize = op.MandatoryPrefix == MandatoryPrefix.P66 ? 0 : op.OperandSize;
         for (int i = 0; i < x.OpCount; i++)
         {
@@ -294,7 +294,7 @@ sealed class OpInfo
                 or Code.Mov_moffs16_AX or Code.Mov_moffs32_EAX or Code.Mov_moffs64_RAX: return Treatment.MoveOffset;
             case Code.Ldmxcsr_m32 or Code.VEX_Vldmxcsr_m32 or Code.Fldcw_m2byte: return Treatment.LoadControl;
         }
-        if (Interpreter.VectorOps.IsEvex(x)) return Treatment.Vector;
+        if (VectorOps.IsEvex(x)) return Treatment.Vector;
         if (StringForm.KindOf(x.Code) != null) return Treatment.String;
         Mnemonic mnemonic = x.Mnemonic;
         if (mnemonic is Mnemonic.Nop or Mnemonic.Endbr64 or Mnemonic.Endbr32 or Mnemonic.Reservednop or Mnemonic.Rdsspd

@@ -1,8 +1,8 @@
 using Iced.Intel;
-using Qkvm.Accel.Tcg.Interpreter;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
+// SAFETY: pointers are to the block's slots and records, which live as long as the block.
 /// <summary>One guest instruction of the block in work.</summary>
 unsafe struct Step
 {

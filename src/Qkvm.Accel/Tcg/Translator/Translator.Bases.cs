@@ -1,10 +1,11 @@
 using Iced.Intel;
-using Qkvm.Accel.Tcg.Interpreter;
 using static Qkvm.Accel.Tcg.Translator.Emitter;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
 // What kernels and their run-time libraries read and write all the time: the counter, the bases of FS and GS.
+// SAFETY: what is emitted goes into room that was asked for (LargestBlock) and accesses the vCPU's own region, or RAM
+// after a check.
 sealed unsafe partial class Translator
 {
     /// <summary>RDTSC and RDTSCP: C# reads the clock, and the block goes on.</summary>

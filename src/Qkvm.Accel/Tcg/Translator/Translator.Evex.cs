@@ -1,10 +1,11 @@
-using Qkvm.Accel.Tcg.Interpreter;
 using static Qkvm.Accel.Tcg.Translator.Emitter;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
 // AVX-512: its registers go into the host's when a block wants them, or when the upper halves of ZMM0 to 15, which AVX
 // would clear, are not 0. Who uses no AVX-512 between two exits pays one comparison.
+// SAFETY: what is emitted goes into room that was asked for (LargestBlock) and accesses the vCPU's own region, or RAM
+// after a check.
 sealed unsafe partial class Translator
 {
     const int AvxLoaded = 1, AllLoaded = 2;

@@ -1,10 +1,11 @@
-using Qkvm.Accel.Tcg.Interpreter;
 using static Qkvm.Accel.Tcg.Translator.Emitter;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
 // Checks and addresses. A check is "lea r10, address; sub r10, tag; cmp r10, 1000h - size; ja miss"; the access itself
 // adds the addend of the same slot and changes no flags.
+// SAFETY: what is emitted goes into room that was asked for (LargestBlock) and accesses the vCPU's own region, or RAM
+// after a check.
 sealed unsafe partial class Translator
 {
     const int PageSize = Unit.PageSize;

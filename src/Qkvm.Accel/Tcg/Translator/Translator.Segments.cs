@@ -1,10 +1,11 @@
 using Iced.Intel;
-using Qkvm.Accel.Tcg.Interpreter;
 using static Qkvm.Accel.Tcg.Translator.Emitter;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
 // Code with a base or a limit, limits of data, stacks and counters of 16 bits, segment registers that are but bases.
+// SAFETY: what is emitted goes into room that was asked for (LargestBlock) and accesses the vCPU's own region, or RAM
+// after a check.
 sealed unsafe partial class Translator
 {
     const int Less = 0xC;

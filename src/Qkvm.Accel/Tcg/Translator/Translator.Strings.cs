@@ -1,5 +1,4 @@
 using Iced.Intel;
-using Qkvm.Accel.Tcg.Interpreter;
 using static Qkvm.Accel.Tcg.Translator.Emitter;
 
 namespace Qkvm.Accel.Tcg.Translator;
@@ -7,6 +6,8 @@ namespace Qkvm.Accel.Tcg.Translator;
 // String instructions. Repeated ones go from page to page: both operands are looked up in the TLB, the host repeats the
 // instruction as far as they stay in their pages, the registers say what is left. Sites of those meet another page each
 // time, so they have no slots.
+// SAFETY: what is emitted goes into room that was asked for (LargestBlock) and accesses the vCPU's own region, or RAM
+// after a check.
 sealed unsafe partial class Translator
 {
     void EmitString(int i)

@@ -1,9 +1,10 @@
-using Qkvm.Accel.Tcg.Interpreter;
 using static Qkvm.Accel.Tcg.Translator.Emitter;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
 // Ways in and out, and what happens on a miss.
+// SAFETY: what is emitted goes into room that was asked for (LargestBlock) and accesses the vCPU's own region, or RAM
+// after a check.
 sealed unsafe partial class Translator
 {
     static ReadOnlySpan<byte> HostOwned => [Rax, Rcx, Rdx, Rbx, Rbp, Rsi, Rdi, R8, R12, R13, R14, R15];

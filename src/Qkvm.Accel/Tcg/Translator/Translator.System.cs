@@ -1,10 +1,11 @@
 using Iced.Intel;
-using Qkvm.Accel.Tcg.Interpreter;
 using static Qkvm.Accel.Tcg.Translator.Emitter;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
 // Privileged instructions that kernels run often. Whatever is out of the ordinary goes to the interpreter.
+// SAFETY: what is emitted goes into room that was asked for (LargestBlock) and accesses the vCPU's own region, or RAM
+// after a check.
 sealed unsafe partial class Translator
 {
     const int If = (int)Rflags.If, Ac = (int)Rflags.Ac, Tf = (int)Rflags.Tf, Rf = (int)Rflags.Rf,

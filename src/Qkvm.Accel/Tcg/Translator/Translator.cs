@@ -1,10 +1,11 @@
 using Iced.Intel;
-using Qkvm.Accel.Tcg.Interpreter;
 using Qkvm.Accel.Tcg.Thunks;
 using static Qkvm.Accel.Tcg.Translator.Emitter;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
+// SAFETY: what is emitted goes into room that was asked for (LargestBlock) and accesses the vCPU's own region, or RAM
+// after a check.
 /// <summary>Turns planned blocks into host code.</summary>
 /// <remarks>Guest RAX to R8 and R12 to R15 live in the same host registers, guest RSP in R9; guest R9, R10 and R11 in
 /// <see cref="CpuState"/>. R10 and R11 are scratch. Arithmetic flags are in EFLAGS or, after a check that had to save

@@ -1,9 +1,9 @@
 using Iced.Intel;
-using Qkvm.Accel.Tcg.Interpreter;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
 // Memory accesses: what each is, and which share a check.
+// SAFETY: reads the copy of the guest's page, of two pages' size, at offsets that decoding has checked.
 sealed unsafe partial class Unit
 {
     void PlanAccesses(bool careful)

@@ -3,6 +3,7 @@ using Iced.Intel;
 namespace Qkvm.Accel.Tcg.Translator;
 
 // Which flags somebody may still read.
+// SAFETY: reads the copy of the guest's page, of two pages' size, at offsets that decoding has checked.
 sealed unsafe partial class Unit
 {
     /// <summary>Backwards: which flags each instruction must leave as it finds them.</summary>

@@ -1,9 +1,9 @@
 using Iced.Intel;
-using Qkvm.Accel.Tcg.Interpreter;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
 // What depends on sizes of operands, addresses and stack, and on segments.
+// SAFETY: reads the copy of the guest's page, of two pages' size, at offsets that decoding has checked.
 sealed unsafe partial class Unit
 {
     static bool Pushes(Treatment treatment) =>

@@ -1,8 +1,8 @@
 using Iced.Intel;
-using Qkvm.Accel.Tcg.Interpreter;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
+// SAFETY: reads the copy of the guest's page, of two pages' size, at offsets that decoding has checked.
 enum StringKind : byte
 {
     Move, Store, Load, Compare, Scan,

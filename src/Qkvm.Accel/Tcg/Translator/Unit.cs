@@ -1,8 +1,8 @@
 using Iced.Intel;
-using Qkvm.Accel.Tcg.Interpreter;
 
 namespace Qkvm.Accel.Tcg.Translator;
 
+// SAFETY: reads the copy of the guest's page, of two pages' size, at offsets that decoding has checked.
 /// <summary>What emission plans for one block: its instructions, the flags' liveness, the groups of accesses.</summary>
 sealed unsafe partial class Unit
 {

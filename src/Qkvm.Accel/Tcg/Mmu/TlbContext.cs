@@ -1,0 +1,132 @@
+using System.Runtime.InteropServices;
+
+namespace Qkvm.Accel.Tcg;
+
+// SAFETY: arrays of EntryCount entries, freed with the context; indices are masked to them.
+/// <summary>The translations of one process-context identifier (Intel SDM vol. 3, section 4.10.1), global ones among
+/// them. What was filled is kept in a journal, so that a flush touches no more than that.</summary>
+sealed unsafe class TlbContext : IDisposable
+{
+    /// <summary>Of a context that holds nothing.</summary>
+    public const int NoIdentifier = -1;
+    const int EntryCount = TlbSet.Total, Regions = 1024, LargeShift = 21, GigabyteShift = 30;
+
+    readonly int* _journal = (int*)NativeMemory.Alloc(EntryCount, sizeof(int));
+    int _count;
+
+    /// <summary>By address modulo: regions of 2 MiB that may lie in a large page.</summary>
+    readonly ulong[] _large = new ulong[Regions / 64];
+    bool _hasLarge;
+
+    public TlbContext()
+    {
+        for (int i = 0; i < EntryCount; i++) Clear(Entries + i);
+    }
+
+    public readonly TlbEntry* Entries = (TlbEntry*)NativeMemory.AlignedAlloc(EntryCount * (nuint)sizeof(TlbEntry), 64);
+    public readonly TlbDetail* Details =
+        (TlbDetail*)NativeMemory.AlignedAlloc(EntryCount * (nuint)sizeof(TlbDetail), 64);
+    public int Identifier { get; set; } = NoIdentifier;
+
+    /// <summary>It holds, or has held since the last flush, a translation of the upper half of the address space that
+    /// is not global. Without one, the kernel's translations are the same in all contexts.</summary>
+    public bool HasPrivateUpper { get; private set; }
+
+    /// <summary>When it was switched to last, as a count.</summary>
+    public ulong LastUse { get; set; }
+
+    public void Dispose()
+    {
+        NativeMemory.Free(_journal);
+        NativeMemory.AlignedFree(Entries);
+        NativeMemory.AlignedFree(Details);
+    }
+
+    /// <summary>An entry that was empty is about to be filled.</summary>
+    /// <returns>False: there is no room, <see cref="Flush"/> first.</returns>
+    public bool Remember(TlbEntry* entry)
+    {
+        if (_count == EntryCount) return false;
+        _journal[_count++] = (int)(entry - Entries);
+        return true;
+    }
+
+    /// <summary>An entry is filled for this page.</summary>
+    /// <param name="known">As <see cref="TlbEntry.Known"/>.</param>
+    public void Note(ulong page, ulong known)
+    {
+        if ((known & TlbEntry.Global) == 0 && (long)page < 0) HasPrivateUpper = true;
+        if ((known & TlbEntry.Large) == 0) return;
+        _hasLarge = true;
+        _large[page >> LargeShift + 6 & Regions / 64 - 1] |= 1UL << (int)(page >> LargeShift & 63);
+    }
+
+    /// <summary>Drops translations; with <paramref name="global"/> the global ones too.</summary>
+    public void Flush(bool global)
+    {
+        int kept = 0;
+        for (int i = 0; i < _count; i++)
+        {
+            TlbEntry* entry = Entries + _journal[i];
+            if (!global && (entry->Known & TlbEntry.Global) != 0) _journal[kept++] = _journal[i];
+            else Clear(entry);
+        }
+        _count = kept;
+        HasPrivateUpper = false;
+        if (kept != 0) return;
+        _hasLarge = false;
+        Array.Clear(_large);
+    }
+
+    /// <summary>Whatever translates this address, in any set. A large page goes as a whole, with others of its
+    /// gigabyte.</summary>
+    /// <returns>More than the page was dropped.</returns>
+    public bool FlushPage(ulong linear)
+    {
+        ulong page = linear & ~TlbEntry.Flags;
+        for (int set = 0; set < TlbSet.Count; set++)
+        {
+            TlbEntry* entry = Cpu.Entry(Entries, set, linear);
+            if (entry->Known != 0 && (entry->Known & ~TlbEntry.Flags) == page) Invalidate(entry);
+        }
+        if (!_hasLarge || (_large[linear >> LargeShift + 6 & Regions / 64 - 1] >> (int)(linear >> LargeShift & 63) & 1)
+            == 0) return false;
+        for (int i = 0; i < _count; i++)
+        {
+            TlbEntry* entry = Entries + _journal[i];
+            if ((entry->Known & TlbEntry.Large) != 0 && (entry->Known ^ linear) >> GigabyteShift == 0)
+                Invalidate(entry);
+        }
+        return true;
+    }
+
+    /// <summary>Drops the write tags of a page that holds code from now on. True if there were any.</summary>
+    public bool UntagWrites(nuint hostPage)
+    {
+        bool found = false;
+        for (int i = 0; i < _count; i++)
+        {
+            TlbEntry* entry = Entries + _journal[i];
+            if ((nuint)entry->Host != hostPage || entry->WriteTag == TlbEntry.Invalid) continue;
+            entry->WriteTag = TlbEntry.Invalid;
+            found = true;
+        }
+        return found;
+    }
+
+    /// <summary>Empties an entry that stays in the journal: Known keeps a flag but no rights.</summary>
+    static void Invalidate(TlbEntry* entry)
+    {
+        Clear(entry);
+        entry->Known =
+            TlbEntry.Flags
+            & ~(TlbEntry.Read | TlbEntry.Write | TlbEntry.Global | TlbEntry.Large | TlbEntry.WritableRam);
+    }
+
+    static void Clear(TlbEntry* entry)
+    {
+        (entry->ReadTag, entry->WriteTag) = (TlbEntry.Invalid, TlbEntry.Invalid);
+        entry->Host = null;
+        entry->Known = 0;
+    }
+}
