@@ -27,6 +27,9 @@ public interface IBoard
     /// OR-ed.</summary>
     IrqLine Irq(int gsi);
 
+    /// <summary>Takes such a wire away; it is low.</summary>
+    void RemoveIrq(int gsi, IrqLine wire);
+
     IMsiTarget Msi { get; }
 
     /// <summary>The root PCI bus (pci.0 or pcie.0).</summary>
@@ -62,6 +65,9 @@ public interface IBoard
     BlockBackend TakeDrive(string id, string owner);
     ICharBackend TakeChardev(string id, string owner);
     INetBackend TakeNetdev(string id, string owner);
+    void ReleaseDrive(string id);
+    void ReleaseChardev(string id);
+    void ReleaseNetdev(string id);
 
     /// <summary>What -object made, which any number may use.</summary>
     /// <param name="what">As messages call it: "source of entropy".</param>
@@ -71,4 +77,5 @@ public interface IBoard
 
     /// <summary>Makes a display known to VNC and screendump; the first is the primary.</summary>
     void AddDisplay(IDisplaySource display);
+    void RemoveDisplay(IDisplaySource display);
 }

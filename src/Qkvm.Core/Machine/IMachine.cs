@@ -75,7 +75,8 @@ public sealed class QBus(string name, string type)
 }
 
 /// <summary>A device of the tree: driver name, id, property values as users write them.</summary>
-public sealed class QDevice(string driver, string? id, IDevice? device, IReadOnlyList<OptionPair> properties)
+public sealed class QDevice(string driver, string? id, IDevice? device, IReadOnlyList<OptionPair> properties,
+    DeviceSite? site = null)
 {
     public string Driver { get; } = driver;
     public string? Id { get; } = id;
@@ -83,5 +84,9 @@ public sealed class QDevice(string driver, string? id, IDevice? device, IReadOnl
     /// <summary>Null for what exists only as a line of the tree.</summary>
     public IDevice? Device { get; } = device;
     public IReadOnlyList<OptionPair> Properties { get; } = properties;
+
+    /// <summary>What it has taken; null of a chip of the board.</summary>
+    public DeviceSite? Site { get; } = site;
+    public bool IsHotPluggable { get; init; }
     public List<QBus> Buses { get; } = [];
 }

@@ -166,12 +166,12 @@ public sealed class VirtioBlk : VirtioDevice
 
     static int QueuesOf(Properties values) => (int)(values.NumberOrAuto("num-queues") ?? 1);
 
-    static VirtioBlk FromProperties(string name, Properties values, IBoard board)
+    static VirtioBlk FromProperties(string name, Properties values, DeviceSite site)
     {
         if (values.Text("drive") is not { } id)
             throw new ConfigurationException($"{values.Owner}: drive property not set; give drive=ID of a -drive " +
                 "if=none,id=ID,… or -blockdev");
-        BlockBackend backend = board.TakeDrive(id, values.Owner);
+        BlockBackend backend = site.Drive(id);
         if (!backend.HasMedium)
             throw new ConfigurationException($"{values.Owner}: device needs media, but drive '{id}' is empty; give " +
                 "it file=");

@@ -17,7 +17,6 @@ public sealed partial class PcBoard
 
     readonly List<(ushort Port, int Irq)> _serials = [];
     readonly List<(ushort Port, int Irq)> _parallels = [];
-    readonly Dictionary<string, string> _owners = new(StringComparer.Ordinal); // id to who took the backends
     Properties? _panic;                                            // the first one's, for ACPI
     readonly BlockBackend?[] _ideDisks = new BlockBackend?[4];
 
@@ -26,7 +25,7 @@ public sealed partial class PcBoard
     {
         if (config.Id is { } id && FindNode(Tree, id, out _) is not null)
             throw new ConfigurationException($"{config.Owner}: Duplicate device ID '{id}'");
-        DeviceFactory.Made made = _factory.Create(config);
+        DeviceFactory.Made made = _factory.Create(config, hot: true);
         Adopt(made, config);
         made.Device.Reset();
     }
@@ -37,10 +36,11 @@ public sealed partial class PcBoard
         QDevice node = FindNode(Tree, id, out QBus? bus) ?? throw CommandException.DeviceNotFound(id);
         if (node.Device is not PciDevice function)
             throw new CommandException($"Bus '{bus!.Name}' does not support hotplugging");
-        Pci.Unplug(function);
+        if (node.Site is not { } site || !node.IsHotPluggable)
+            throw new CommandException($"Device '{node.Driver}' does not support hotplugging");
         _devices.Remove(function);
         bus!.Devices.Remove(node);
-        _backends.Release(_owners.Remove(id, out string? owner) ? owner : id);
+        site.Dispose();
     }
 
     void MakeDevices()
@@ -75,12 +75,15 @@ public sealed partial class PcBoard
     void Adopt(DeviceFactory.Made made, DeviceConfig config)
     {
         _devices.Add(made.Device);
-        NodeFor(made).Devices.Add(new QDevice(made.Model.Name, config.Id, made.Device, made.Values));
-        if (config.Id is { } id) _owners[id] = config.Owner;
+        NodeFor(made).Devices.Add(new QDevice(made.Model.Name, config.Id, made.Device, made.Values, made.Site)
+            { IsHotPluggable = made.Model.IsHotPluggable });
         if (made.Model == Pvpanic.Model) _panic ??= made.Properties;
         if (made.Device is PciDevice function)
         {
-            if (function.BootIndex is { } index) _bootOrder.Add(index, BootOrder.PathOf(function));
+            if (function.BootIndex is not { } index) return;
+            string path = BootOrder.PathOf(function);
+            _bootOrder.Add(index, path);
+            made.Site.OnLeave(() => _bootOrder.Remove(path));
         }
         else if (made.Model.Bus == BusKind.Ide) AdoptIdeDrive(made);
     }

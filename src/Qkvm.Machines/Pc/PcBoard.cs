@@ -78,6 +78,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
     public InputRouter Input { get; } = new();
 
     public IrqLine Irq(int gsi) => _interrupts.NewWire(gsi);
+    public void RemoveIrq(int gsi, IrqLine wire) => _interrupts.RemoveWire(gsi, wire);
     public object? FindBus(string id) => _buses.GetValueOrDefault(id);
     public void Post(Action work) => Loop.Post(work);
     public void RequestShutdown(ShutdownCause cause, int exitCode = 0) => _requests.RequestShutdown(cause, exitCode);
@@ -89,9 +90,13 @@ public sealed partial class PcBoard : IBoard, IDisposable
     public BlockBackend TakeDrive(string id, string owner) => _backends.TakeDrive(id, owner);
     public ICharBackend TakeChardev(string id, string owner) => _backends.TakeChardev(id, owner);
     public INetBackend TakeNetdev(string id, string owner) => _backends.TakeNetdev(id, owner);
+    public void ReleaseDrive(string id) => _backends.ReleaseDrive(id);
+    public void ReleaseChardev(string id) => _backends.ReleaseChardev(id);
+    public void ReleaseNetdev(string id) => _backends.ReleaseNetdev(id);
     public T FindObject<T>(string id, string what, string owner) where T : class =>
         _backends.FindObject<T>(id, what, owner);
     public void AddDisplay(IDisplaySource display) => _displays.Add(display);
+    public void RemoveDisplay(IDisplaySource display) => _displays.Remove(display);
 
     // What the machine sees
 

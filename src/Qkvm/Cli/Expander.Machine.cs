@@ -192,7 +192,7 @@ public sealed partial class Expander
             + $"driver{Suggestion.For(driver, known)}");
         if (driver != known[0]) throw options.Error($"'{driver}' is not built yet, as there is no sound card; use "
             + "driver=none");
-        CheckId(options.Required("id"), owner);
+        Identifier.Check(options.Required("id"), owner);
         foreach (string tuning in new[] { "timer-period", "in", "out" })
         {
             options.Text(tuning);
