@@ -30,12 +30,12 @@ public sealed class DeviceFactory(IBoard board, Catalogue<DeviceModel> catalogue
         if (hot && !model.IsHotPluggable)
             throw new ConfigurationException($"{config.Owner}: Device '{model.Name}' does not support hotplugging");
         var properties = new Properties(model, config.Properties, Globals(model, globals));
-        if (properties.Text("bus") is { } bus) CheckBus(model, bus, config.Owner);
+        QBus? bus = properties.Text("bus") is { } name ? BusOf(model, name, config.Owner) : null;
         var site = new DeviceSite(board, config.Owner);
         try
         {
             IDevice device = model.Create(properties, site);
-            if (device is PciDevice function) Plug(function, properties, site);
+            if (device is PciDevice function) Plug(function, (PciBus?)bus?.Wires ?? board.Pci, properties, site);
             return new Made(model, device, properties, site);
         }
         catch
@@ -53,23 +53,24 @@ public sealed class DeviceFactory(IBoard board, Catalogue<DeviceModel> catalogue
         globals.Where(g => model.Has(g.Driver)).Select(g =>
             (g.Property, g.Value, $"-global {g.Driver}.{g.Property}={g.Value}"));
 
-    void CheckBus(DeviceModel model, string bus, string owner)
+    QBus BusOf(DeviceModel model, string bus, string owner)
     {
-        object found = board.FindBus(bus) ?? throw new ConfigurationException($"{owner}: Bus '{bus}' not found");
-        if (found is PciBus != (model.Bus == BusKind.Pci))
+        QBus found = board.FindBus(bus) ?? throw new ConfigurationException($"{owner}: Bus '{bus}' not found");
+        if (found.Kind != model.Bus)
             throw new ConfigurationException($"{owner}: Device '{model.Name}' can't go on bus '{bus}'");
+        return found;
     }
 
-    void Plug(PciDevice function, Properties properties, DeviceSite site)
+    void Plug(PciDevice function, PciBus bus, Properties properties, DeviceSite site)
     {
         function.IsMultifunction = properties.Bool("multifunction");
         function.BootIndex = properties.NumberOrAuto("bootindex");
         if (properties.Text("romfile") is { Length: > 0 } romFile && properties.Bool("rombar")) AddRom(function,
             romFile, properties.Owner, site);
-        try { board.Pci.Plug(function, properties.Text("addr") is { } address ? ParseAddress(address, properties.Owner)
+        try { bus.Plug(function, properties.Text("addr") is { } address ? ParseAddress(address, properties.Owner)
             : -1); }
         catch (ConfigurationException e) { throw properties.Error(e.Message, e); }
-        site.OnLeave(() => board.Pci.Unplug(function));
+        site.OnLeave(() => bus.Unplug(function));
     }
 
     void AddRom(PciDevice function, string file, string owner, DeviceSite site)

@@ -39,7 +39,7 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
 
     public IrqLine Irq(int gsi) => Irqs[gsi] = bench.Wire($"gsi{gsi}");
     public void RemoveIrq(int gsi, IrqLine wire) => Irqs.Remove(gsi);
-    public object? FindBus(string id) => null;
+    public QBus? FindBus(string id) => null;
     public void Post(Action work) => work();
     public void RequestShutdown(ShutdownCause cause, int exitCode = 0) => Requests.Add($"{cause} {exitCode}");
     public void RequestReset(ShutdownCause cause = ShutdownCause.GuestReset) => Requests.Add("reset");

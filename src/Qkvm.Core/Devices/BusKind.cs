@@ -10,6 +10,9 @@ public sealed record BusKind(string Name, params Property[] Properties)
     static readonly Property BootIndex = Property.Automatic("bootindex", max: int.MaxValue,
         help: "place in the boot order, 0 first");
 
+    /// <summary>The root of the tree.</summary>
+    public static readonly BusKind System = new("System");
+
     /// <summary>Of devices that sit on none.</summary>
     public static readonly BusKind None = new("none");
 

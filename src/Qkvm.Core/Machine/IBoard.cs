@@ -36,7 +36,7 @@ public interface IBoard
     PciBus Pci { get; }
 
     /// <summary>The bus of this id ("pci.0", "ide.0"), or null.</summary>
-    object? FindBus(string id);
+    QBus? FindBus(string id);
 
     /// <summary>From any thread: runs on the main loop under the lock.</summary>
     void Post(Action work);

@@ -82,7 +82,7 @@ public static class IdeModels
         IdeChannel? channel;
         if (values.Text("bus") is { } bus)
         {
-            channel = site.Board.FindBus(bus) as IdeChannel
+            channel = site.Board.FindBus(bus)?.Wires as IdeChannel
                 ?? throw new ConfigurationException($"{values.Owner}: bus '{bus}' is no IDE bus of this machine; " +
                 "ide.0 and ide.1 are, on the pc machine");
         }
@@ -90,7 +90,7 @@ public static class IdeModels
         {
             channel = null;
             for (int i = 0; i < 2 && channel is not { HasRoom: true }; i++)
-                channel = site.Board.FindBus($"ide.{i}") as IdeChannel;
+                channel = site.Board.FindBus($"ide.{i}")?.Wires as IdeChannel;
             if (channel is not { HasRoom: true })
                 throw new ConfigurationException($"{values.Owner}: no IDE bus has room for another drive; the pc " +
                     "machine takes four");

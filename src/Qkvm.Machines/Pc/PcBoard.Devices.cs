@@ -23,7 +23,7 @@ public sealed partial class PcBoard
     /// <summary>device_add.</summary>
     public void AddDevice(DeviceConfig config)
     {
-        if (config.Id is { } id && FindNode(Tree, id, out _) is not null)
+        if (config.Id is { } id && Tree.FindDevice(id) != null)
             throw new ConfigurationException($"{config.Owner}: Duplicate device ID '{id}'");
         DeviceFactory.Made made = _factory.Create(config, hot: true);
         Adopt(made, config);
@@ -33,13 +33,12 @@ public sealed partial class PcBoard
     /// <summary>device_del.</summary>
     public void RemoveDevice(string id)
     {
-        QDevice node = FindNode(Tree, id, out QBus? bus) ?? throw CommandException.DeviceNotFound(id);
-        if (node.Device is not PciDevice function)
-            throw new CommandException($"Bus '{bus!.Name}' does not support hotplugging");
+        (QBus bus, QDevice node) = Tree.FindDevice(id) ?? throw CommandException.DeviceNotFound(id);
+        if (!bus.Kind.IsHotPluggable) throw new CommandException($"Bus '{bus.Name}' does not support hotplugging");
         if (node.Site is not { } site || !node.IsHotPluggable)
             throw new CommandException($"Device '{node.Driver}' does not support hotplugging");
-        _devices.Remove(function);
-        bus!.Devices.Remove(node);
+        _devices.Remove(node.Device!);
+        bus.Devices.Remove(node);
         site.Dispose();
     }
 
@@ -47,7 +46,7 @@ public sealed partial class PcBoard
     {
         foreach (DeviceConfig config in _config.Devices)
         {
-            if (config.Id is { } id && FindNode(Tree, id, out _) is not null)
+            if (config.Id is { } id && Tree.FindDevice(id) != null)
                 throw new ConfigurationException($"{config.Owner}: Duplicate ID '{id}' for device");
             Adopt(_factory.Create(config), config);
         }
@@ -88,12 +87,11 @@ public sealed partial class PcBoard
         else if (made.Model.Bus == BusKind.Ide) AdoptIdeDrive(made);
     }
 
-    QBus NodeFor(DeviceFactory.Made made)
-    {
-        string name = made.Model.Bus == BusKind.Pci ? Pci.Id : made.Model.Bus == BusKind.Isa ? "isa.0"
-            : made.Model.Bus == BusKind.Ide ? $"ide.{IdePlace(made.Device) / 2}" : Tree.Name;
-        return FindBus(Tree, name) ?? Tree;
-    }
+    /// <summary>The bus that bus= names, the drive's channel, or the first of its kind.</summary>
+    QBus NodeFor(DeviceFactory.Made made) =>
+        made.Model.Bus == BusKind.Ide ? FindBus(_ide.Channels[IdePlace(made.Device) / IdeChannel.Drives].Id)!
+        : made.Properties.Text("bus") is { } bus ? FindBus(bus)!
+        : Tree.Find(made.Model.Bus) ?? Tree;
 
     void AdoptIdeDrive(DeviceFactory.Made made)
     {
@@ -119,27 +117,5 @@ public sealed partial class PcBoard
         PcCmos.Describe(_rtc, _memory, _config.Topology.Cpus);
         PcCmos.SetBootOrder(_rtc, _config.Boot.Once ?? _config.Boot.Order);
         PcCmos.DescribeDisks(_rtc, _ideDisks);
-    }
-
-    static QBus? FindBus(QBus from, string name)
-    {
-        if (from.Name == name) return from;
-        foreach (QDevice device in from.Devices)
-            foreach (QBus bus in device.Buses)
-                if (FindBus(bus, name) is { } found) return found;
-        return null;
-    }
-
-    static QDevice? FindNode(QBus from, string id, out QBus? bus)
-    {
-        foreach (QDevice device in from.Devices)
-        {
-            bus = from;
-            if (device.Id == id) return device;
-            foreach (QBus child in device.Buses)
-                if (FindNode(child, id, out bus) is { } found) return found;
-        }
-        bus = null;
-        return null;
     }
 }

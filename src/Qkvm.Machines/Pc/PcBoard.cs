@@ -34,7 +34,6 @@ public sealed partial class PcBoard : IBoard, IDisposable
     readonly List<IDevice> _devices = [];                          // in the order of reset
     readonly List<IVCpu> _cpus = [];
     readonly List<IDisplaySource> _displays = [];
-    readonly Dictionary<string, object> _buses = new(StringComparer.Ordinal);
     readonly IAccelerator _accelerator;
     bool _wasReset;
 
@@ -79,7 +78,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
 
     public IrqLine Irq(int gsi) => _interrupts.NewWire(gsi);
     public void RemoveIrq(int gsi, IrqLine wire) => _interrupts.RemoveWire(gsi, wire);
-    public object? FindBus(string id) => _buses.GetValueOrDefault(id);
+    public QBus? FindBus(string id) => Tree.Find(id);
     public void Post(Action work) => Loop.Post(work);
     public void RequestShutdown(ShutdownCause cause, int exitCode = 0) => _requests.RequestShutdown(cause, exitCode);
     public void RequestReset(ShutdownCause cause = ShutdownCause.GuestReset) => _requests.RequestReset(cause);
@@ -107,7 +106,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
             .Select(r => r!.Ram!)];
     public GuestRam Ram => _memory.Ram;
     public FwCfg FirmwareConfiguration => _fwCfg;
-    public QBus Tree { get; } = new("main-system-bus", "System");
+    public QBus Tree { get; } = new("main-system-bus", BusKind.System);
 
     /// <summary>Nothing happens on a machine without ACPI.</summary>
     public void PressPowerButton() => _powerManagement?.Acpi.PressPowerButton();
@@ -142,11 +141,9 @@ public sealed partial class PcBoard : IBoard, IDisposable
 
     PciBus MakePciBus()
     {
-        var bus = new PciBus("pci.0", _memory.Pci, Ports.Root, Memory, Msi, Piix3.RouteSlot,
+        return new PciBus("pci.0", _memory.Pci, Ports.Root, Memory, Msi, Piix3.RouteSlot,
             [.. Enumerable.Range(0, Piix3.Inputs).Select<int,
                 Action<bool>>(i => active => _isaBridge!.SetInput(i, active))]);
-        _buses[bus.Id] = bus;
-        return bus;
     }
 
     void MakeCpus(IAccelerator accelerator)

@@ -65,6 +65,7 @@ public sealed class HotPlugTests : IDisposable
     [InlineData("VGA", "Device 'VGA' does not support hotplugging")]
     [InlineData("virtio-rng-pci,id=disk0", "Duplicate device ID 'disk0'")]
     [InlineData("virtio-rng-pci,id=0", "identifiers consist of letters")]
+    [InlineData("virtio-rng-pci,bus=isa.0", "can't go on bus 'isa.0'")]
     [InlineData("nonsense", "is not a valid device model name")]
     public void What_cannot_come_is_refused(string device, string message) =>
         Assert.Contains(message, _bench.Human($"device_add {device}"));
