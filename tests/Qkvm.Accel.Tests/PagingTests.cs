@@ -157,6 +157,25 @@ public sealed unsafe class PagingTests
         Assert.Equal(error, Try(machine, linear, access));
     }
 
+    /// <summary>Section 4.7: the PK flag tells of the key alone, though the entries too forbid the access.</summary>
+    [Theory]
+    [InlineData(3, U, 2u, 0x27u)]
+    [InlineData(3, U | W, 2u, 0x27u)]
+    [InlineData(3, U, 0u, 7u)]
+    [InlineData(0, U, 2u, 0x23u)]
+    [InlineData(3, 0ul, 2u, 7u)]                                                    // no user page: no key
+    public void A_denied_write_names_the_key(int cpl, ulong rights, uint pkru, uint error)
+    {
+        const int Key = 1;
+        using GuestMachine machine = Machine(PagingMode.FourLevels, cpl);
+        machine.S->Cr4 |= Cr4.Pke;
+        machine.S->Cr0 |= Cr0.Wp;
+        machine.S->Pkru = pkru << Key * 2;
+        machine.Cpu.ModeChanged();
+        ulong linear = Map(machine, PagingMode.FourLevels, P | rights, P | rights | (ulong)Key << 59);
+        Assert.Equal(error, Try(machine, linear, Access.Write));
+    }
+
     [Fact]
     public void LargePagesTranslateTheirWholeSize()
     {

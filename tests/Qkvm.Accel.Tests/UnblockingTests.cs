@@ -37,6 +37,41 @@ public sealed unsafe class UnblockingTests
         }
     }
 
+    /// <summary>Two that came before the first could be taken are two; while one is handled, one waits.</summary>
+    [Theory]
+    [InlineData(0, 1)] [InlineData(0, 2)] [InlineData(0, 5)] [InlineData(1, 1)] [InlineData(1, 5)]
+    public void Nmis_that_wait(byte blocked, int sent)
+    {
+        using SystemMachine m = new M().Protected32();
+        m.S->NmiBlocked = blocked;
+        for (int i = 0; i < sent; i++) m.Cpu.Signal(CpuSignal.Nmi, 0);
+        int expected = Math.Min(sent, 2 - blocked), taken = 0;
+        m.Write(M.Handlers + Nmi * 16 + 2, 0xCF, 1);                   // IRET, behind what Go writes
+        m.PushAll(4, 2, M.Code0, M.Code + 1);
+        m.Place(0xCF, 0x90, 0x90, 0xCC);
+        m.Go(translated: false);
+        for (; m.HandlerVector == Nmi; taken++)
+        {
+            m.S->Rip += 2;
+            m.Go(translated: false);
+        }
+        Assert.Equal(expected, taken);
+    }
+
+    /// <summary>Section 17.3.1.1; AMD's processors do not suppress it.</summary>
+    [Theory]
+    [InlineData("Skylake-Client", false)] [InlineData("EPYC", true)]
+    public void A_code_breakpoint_behind_mov_ss(string model, bool breaks)
+    {
+        using SystemMachine m = new M(model).Protected32();
+        m.Cpu.Rax = M.Data0;
+        m.S->Dr[0] = M.Code + 2;
+        m.S->Dr[7] = 0x400 | 2;
+        m.Place(0x8E, 0xD0, 0x90, 0xCC);
+        m.Go(translated: false);
+        Assert.Equal(breaks ? 1 : 3, m.HandlerVector);
+    }
+
     /// <summary>One that came in the shadow of a load of SS: after the next instruction.</summary>
     [Fact]
     public void Nmi_after_a_load_of_ss()

@@ -47,6 +47,10 @@ public class CommandLineTests
         "both out")]
     [InlineData("-audiodev nosuch,id=a", "-audiodev nosuch,id=a: 'nosuch' is not an audio driver")]
     [InlineData("-audiodev none,id=a", "taken")]
+    [InlineData("-vnc :9,audiodev=a -audiodev none,id=a", "taken")]
+    [InlineData("-vnc :9,audiodev=a", "-vnc :9,audiodev=a: audiodev 'a' not found; sound is not built yet: leave it " +
+        "out, or give -audiodev none,id=a")]
+    [InlineData("-vnc :9,non-adaptive=on,lossy=on,key-delay-ms=0", "taken")]
     [InlineData("-name a,colour=red", "-name a,colour=red: invalid parameter 'colour'")]
     [InlineData("-overcommit mem-lock=off,cpu-pm=off", "taken")]
     [InlineData("-overcommit cpu-pm=on", "-overcommit cpu-pm=on: cpu-pm=on is not built yet; leave it out")]

@@ -31,6 +31,11 @@ public sealed record VncAddress(string? Path, string Host, int Display, int Last
     /// <summary>lock-key-sync: a viewer's Caps Lock and Num Lock become the guest's.</summary>
     public bool SyncsLocks { get; private init; } = true;
 
+    /// <summary>key-delay-ms: between one key event and the next.</summary>
+    public int KeyDelay { get; private init; }
+
+    const int MaxKeyDelay = 60_000;
+
     bool? Ipv4 { get; init; }
     bool? Ipv6 { get; init; }
 
@@ -44,13 +49,14 @@ public sealed record VncAddress(string? Path, string Host, int Display, int Last
         Property.Text("id", "default"), Property.Enum("share", "allow-exclusive",
             ["allow-exclusive", "force-shared", "ignore"]),
         Property.OnOffAuto("ipv4"), Property.OnOffAuto("ipv6"),
-        Property.Text("audiodev", help: "taken, no effect: sound is not carried"),
-        Property.Text("non-adaptive", help: "taken, no effect"),
+        Property.Text("audiodev", help: "an -audiodev, whose driver can be none alone"),
+        Property.Bool("non-adaptive", false, "pictures are always exact: no encoding here depends on it"),
+        Property.Bool("lossy", false, "lossy encodings are permitted; none is used here"),
         Property.Bool("lock-key-sync", true, "bring the guest's locks into step with the viewer's"),
-        Property.Text("key-delay-ms", help: "taken, no effect"),
+        Property.Number("key-delay-ms", 10, 0, MaxKeyDelay, "between key events, of the guest's time"),
         .. ThroughSsh.Select(name => Property.Missing(name, "off",
             "leave it out, listen on localhost or unix:/path, and reach it through ssh")),
-        .. new[] { "reverse", "websocket", "acl", "lossy", "display", "head", "power-control" }.Select(name =>
+        .. new[] { "reverse", "websocket", "acl", "display", "head", "power-control" }.Select(name =>
             Property.Missing(name, "off")),
     ];
 
@@ -68,13 +74,15 @@ public sealed record VncAddress(string? Path, string Host, int Display, int Last
         string id = options.Required("id");
         bool? ipv4 = options.OnOffAuto("ipv4"), ipv6 = options.OnOffAuto("ipv6");
         bool syncsLocks = options.Bool("lock-key-sync");
+        int keyDelay = (int)options.Number("key-delay-ms");
         const string Expected = "expects host:display (port 5900 + display), such as localhost:0 or :1, or " +
             "unix:/path, or none";
         if (address.StartsWith("unix:", StringComparison.Ordinal))
         {
             string path = address["unix:".Length..];
             if (path.Length == 0) throw new ConfigurationException($"{owner}: {Expected}");
-            return new VncAddress(path, "", 0, 0, owner) { Sharing = sharing, Id = id, SyncsLocks = syncsLocks };
+            return new VncAddress(path, "", 0, 0, owner) { Sharing = sharing, Id = id, SyncsLocks = syncsLocks,
+                KeyDelay = keyDelay };
         }
         int colon = address.LastIndexOf(':');
         if (colon < 0) throw new ConfigurationException($"{owner}: no vnc port specified; {Expected}");
@@ -84,7 +92,7 @@ public sealed record VncAddress(string? Path, string Host, int Display, int Last
         int last = to == null ? display : DisplayNumber(to, "to", owner);
         if (last < display) throw new ConfigurationException($"{owner}: to={to}: lies before display {display}");
         return new VncAddress(null, host, display, last, owner) { Sharing = sharing, Id = id, SyncsLocks = syncsLocks,
-            IsRange = to != null, Ipv4 = ipv4, Ipv6 = ipv6 };
+            KeyDelay = keyDelay, IsRange = to != null, Ipv4 = ipv4, Ipv6 = ipv6 };
     }
 
     static int DisplayNumber(string text, string what, string owner) =>

@@ -28,11 +28,11 @@ sealed partial class VncClient
             if (_pressed.Contains(KeyCode.ShiftR)) lifted[count++] = KeyCode.ShiftR;
         }
         if (_altGr && _pressed.Contains(KeyCode.AltR)) lifted[count++] = KeyCode.AltR;
-        foreach (KeyCode held in lifted[..count]) _server.Input.Key(held, false);
-        if (isShifted && !shifted) _server.Input.Key(KeyCode.Shift, true);
+        foreach (KeyCode held in lifted[..count]) _server.Key(held, false);
+        if (isShifted && !shifted) _server.Key(KeyCode.Shift, true);
         Press(key, true);
-        if (isShifted && !shifted) _server.Input.Key(KeyCode.Shift, false);
-        foreach (KeyCode held in lifted[..count]) _server.Input.Key(held, true);
+        if (isShifted && !shifted) _server.Key(KeyCode.Shift, false);
+        foreach (KeyCode held in lifted[..count]) _server.Key(held, true);
     }
 
     /// <summary>QEMU Extended Key Event: a key by its place, which needs no keyboard layout, and its keysym.</summary>
@@ -59,8 +59,8 @@ sealed partial class VncClient
         void Sync(KeyCode key, KeyboardLocks which, bool wanted)
         {
             if ((_server.Input.Locks & which) != 0 == wanted) return;
-            _server.Input.Key(key, true);
-            _server.Input.Key(key, false);
+            _server.Key(key, true);
+            _server.Key(key, false);
         }
     }
 
@@ -69,14 +69,14 @@ sealed partial class VncClient
         if (key == KeyCode.None) return;
         if (down) _pressed.Add(key);
         else _pressed.Remove(key);
-        _server.Input.Key(key, down);
+        _server.Key(key, down);
         _server.Schedule(soon: true);
     }
 
     /// <summary>A viewer that left holds no key and no button.</summary>
     void ReleaseKeys()
     {
-        foreach (KeyCode key in _pressed) _server.Input.Key(key, false);
+        foreach (KeyCode key in _pressed) _server.Key(key, false);
         _pressed.Clear();
         if (_buttons == 0) return;
         if (_server.Input.PointerIsAbsolute)

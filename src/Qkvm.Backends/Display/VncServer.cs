@@ -60,6 +60,8 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
     internal FrameBuffer Picture { get; } = new();
     internal InputRouter Input { get; }
 
+    internal void Key(KeyCode key, bool down) => Input.Key(key, down, _address.KeyDelay);
+
     /// <summary>lock-key-sync: the guest's locks follow the viewers'.</summary>
     internal bool SyncsLocks => _address.SyncsLocks;
     internal string Name { get; }

@@ -1,3 +1,5 @@
+using Qkvm.Core.Time;
+
 namespace Qkvm.Core.Input;
 
 [Flags]
@@ -33,17 +35,31 @@ public interface IPointerSink
 }
 
 /// <summary>Takes keys and pointer moves from VNC or the monitor to the guest's devices: the newest sink of a kind
-/// wins.
-/// Under the machine lock.</summary>
+/// wins. Under the machine lock.</summary>
 public sealed class InputRouter
 {
     const int MaxWaiting = 1024;
+    const long NanosecondsPerMillisecond = 1_000_000;
 
     readonly List<IKeyboardSink> _keyboards = [];
     readonly List<IPointerSink> _pointers = [];
-    readonly Queue<(KeyCode Key, bool Down)> _waiting = new();
+    readonly Queue<(KeyCode Key, bool Down, int Delay)> _waiting = new();
     readonly HashSet<KeyCode> _held = [];
+    readonly IVirtualClock? _clock;
+    readonly IVmTimer? _pause;
+    bool _isPausing;
     KeyboardLocks _lights;
+
+    /// <param name="clock">Null: no key waits for the one before.</param>
+    public InputRouter(IVirtualClock? clock = null)
+    {
+        _clock = clock;
+        _pause = clock?.CreateTimer(() =>
+        {
+            _isPausing = false;
+            Deliver();
+        });
+    }
 
     public void Add(IKeyboardSink keyboard)
     {
@@ -69,7 +85,8 @@ public sealed class InputRouter
 
     /// <summary>A key goes down or up. Keys that come faster than the guest takes them wait, so that none stays down
     /// for ever because its release was lost.</summary>
-    public void Key(KeyCode key, bool down)
+    /// <param name="delay">Milliseconds of the machine's time before the next one may follow.</param>
+    public void Key(KeyCode key, bool down, int delay = 0)
     {
         if (_keyboards.Count == 0) return;
         if (down)
@@ -78,7 +95,7 @@ public sealed class InputRouter
             if (_held.Add(key)) Locks ^= LockOf(key);              // the first press, not its repetitions
         }
         else if (!_held.Remove(key) && _waiting.Count >= MaxWaiting) return;
-        _waiting.Enqueue((key, down));
+        _waiting.Enqueue((key, down, delay));
         Deliver();
     }
 
@@ -86,6 +103,8 @@ public sealed class InputRouter
     public void Reset()
     {
         _waiting.Clear();
+        _pause?.Cancel();
+        _isPausing = false;
         Locks = _lights = KeyboardLocks.None;
     }
 
@@ -104,9 +123,11 @@ public sealed class InputRouter
 
     void Deliver()
     {
-        while (_waiting.Count > 0 && _keyboards[0].HasRoom)
+        while (_waiting.Count > 0 && !_isPausing && _keyboards.Count > 0 && _keyboards[0].HasRoom)
         {
-            var (key, down) = _waiting.Dequeue();
+            var (key, down, delay) = _waiting.Dequeue();
+            _isPausing = delay > 0 && _pause != null;
+            if (_isPausing) _pause!.ArmAt(_clock!.Nanoseconds + delay * NanosecondsPerMillisecond);
             _keyboards[0].Key(key, down);
         }
     }

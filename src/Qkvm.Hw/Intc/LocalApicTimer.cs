@@ -46,13 +46,17 @@ public sealed class LocalApicTimer
         }
     }
 
-    /// <summary>Switching to or from TSC-deadline mode disarms the timer (section 11.5.4.1).</summary>
+    /// <summary>Switching to or from TSC-deadline mode disarms the timer (section 11.5.4.1); between the others the
+    /// count goes on, and one that has reached zero stays there until the initial count is written.</summary>
     public LocalApicTimerMode Mode
     {
         get => (LocalApicTimerMode)_mode;
         set
         {
             if (value == Mode) return;
+            long now = _clock.Nanoseconds;
+            if (_due <= now) Expire();                             // what is due is of the old mode
+            if (Mode == LocalApicTimerMode.Periodic && IsCounting) _start = now - (now - _start) % Period;
             bool disarm = value == LocalApicTimerMode.TscDeadline || Mode == LocalApicTimerMode.TscDeadline;
             _mode = (byte)value;
             if (disarm) Stop();
@@ -64,7 +68,7 @@ public sealed class LocalApicTimer
     {
         get
         {
-            if (_initialCount == 0 || Mode == LocalApicTimerMode.TscDeadline) return 0;
+            if (!IsCounting || Mode == LocalApicTimerMode.TscDeadline) return 0;
             ulong elapsed = (ulong)(_clock.Nanoseconds - _start) >> DivideShift;
             if (Mode == LocalApicTimerMode.Periodic) return _initialCount - (uint)(elapsed % _initialCount);
             return elapsed >= _initialCount ? 0 : _initialCount - (uint)elapsed;
@@ -80,9 +84,12 @@ public sealed class LocalApicTimer
             if (Mode != LocalApicTimerMode.TscDeadline) return;
             _deadline = value;
             if (value == 0) Arm(Never);
+            else if (value <= _cpu.TimeStampCounter) Expire();
             else ArmDeadline();
         }
     }
+
+    bool IsCounting => _initialCount != 0 && _due != Never;
 
     long Period => (long)_initialCount << DivideShift;
 
@@ -137,7 +144,7 @@ public sealed class LocalApicTimer
     void ArmCount()
     {
         long now = _clock.Nanoseconds;
-        if (_initialCount == 0) Arm(Never);
+        if (!IsCounting) Arm(Never);
         else if (Mode == LocalApicTimerMode.Periodic) Arm(_start + ((now - _start) / Period + 1) * Period);
         else Arm(now - _start < Period ? _start + Period : Never);
     }

@@ -9,7 +9,7 @@ namespace Qkvm.Hw.Timer;
 /// <summary>Programmable Interval Timer. Spec: Intel 8254 data sheet, order 231164; names are the sheet's.</summary>
 /// <remarks>The board maps it at port 40h, 4 bytes. Nothing ticks: OUT is a function of the time since loading. Counter
 /// 0 drives IRQ 0, counter 2 the speaker. A tick that comes while the one before still waits for a processor is held
-/// until that has been taken. Deviations: a new count takes effect at once, also in modes 2 and 3.</remarks>
+/// until that has been taken.</remarks>
 public sealed class I8254 : IDevice, IRegisterBank
 {
     public const uint Hertz = 1_193_182;
@@ -53,6 +53,7 @@ public sealed class I8254 : IDevice, IRegisterBank
         byte data = (byte)value;
         bool isCommand = offset == ControlWordRegister;
         int counter = isCommand ? data >> 6 : (int)offset;
+        if (counter == 0 && !isCommand) CatchUp();                 // what is due has the old count
         bool changed = isCommand ? Command(data) : _counters[counter].Write(data, _clock.Now);
         if (changed && counter == 0) DriveIrq(_clock.Now);
     }
@@ -111,7 +112,7 @@ public sealed class I8254 : IDevice, IRegisterBank
     {
         long now = _clock.Now;
         if (_nextEdge > now) return;
-        long tick = Math.Max(_nextEdge, now - MaxTicksBehind * (long)_counters[0].Count);
+        long tick = Math.Max(_nextEdge, now - MaxTicksBehind * (long)_counters[0].Count(now));
         for (int i = 0; i < MaxEdgesAtOnce && tick <= now; i++)
         {
             (bool level, long next) = _counters[0].Wave(tick);

@@ -22,12 +22,15 @@ public sealed class I8254Counter
     bool _gate;
     long _start;                                                   // when counting began
     long _held;                                                    // ticks counted before GATE fell
+    long _takeover;                                                // when _reload replaces _count; 0: it has
 
     public I8254Counter() => Reset(gate: true);
 
     public int Mode => (_control >> 1 & 7) is var mode && mode > 5 ? mode & 3 : mode;
     public bool Gate => _gate;
-    public int Count => _count;
+
+    /// <summary>What is being counted at that tick.</summary>
+    public int Count(long now) => (int)CycleAt(now).Count;
 
     bool IsBcd => (_control & Bcd) != 0;
     int Modulus => IsBcd ? 10_000 : 0x10000;
@@ -47,7 +50,7 @@ public sealed class I8254Counter
         _low = _latchedBytes = _status = 0;
         _latch = 0;
         _expectMsb = _readMsb = _statusLatched = _loaded = _running = false;
-        _held = 0;
+        _held = _takeover = 0;
     }
 
     /// <summary>Returns whether OUT may have changed.</summary>
@@ -114,7 +117,8 @@ public sealed class I8254Counter
     {
         if (status && !_statusLatched)
         {
-            _status = (byte)(_control | (Wave(now).Out ? StatusOut : 0) | (_loaded ? 0 : StatusNullCount));
+            bool isCounted = _loaded && now >= _takeover;
+            _status = (byte)(_control | (Wave(now).Out ? StatusOut : 0) | (isCounted ? 0 : StatusNullCount));
             _statusLatched = true;
         }
         if (!count || _latchedBytes > 0) return;
@@ -136,13 +140,13 @@ public sealed class I8254Counter
                 _running = false;
                 break;
             case 1 or 5:
-                if (!level) break;
-                _count = _reload;
-                Begin(now);
+                if (level) Trigger(now);
                 break;
             default:
+                Settle(now);
+                if (_takeover > 0) _takeover = Never;              // nothing ends before the trigger
                 _running = false;
-                if (level) Begin(now);
+                if (level) Trigger(now);
                 break;
         }
     }
@@ -153,14 +157,15 @@ public sealed class I8254Counter
         int mode = Mode;
         if (IsDisabled) return (false, Never);
         if (!_running) return (mode != 0 || _loaded && _held >= _count, Never);
-        long n = _count, t = now - _start, high = (n + 1) / 2, cycle = now - t % n;
+        (long n, long start) = CycleAt(now);
+        long t = now - start, high = (n + 1) / 2, cycle = now - t % n;
         if (mode is 2 or 3 && n == 1) return (true, Never);        // an illegal count
         return mode switch
         {
-            0 or 1 => t < n ? (false, _start + n) : (true, Never),
+            0 or 1 => t < n ? (false, start + n) : (true, Never),
             2 => t % n < n - 1 ? (true, cycle + n - 1) : (false, cycle + n),
             3 => t % n < high ? (true, cycle + high) : (false, cycle + n),
-            _ => t == n ? (false, _start + n + 1) : (true, t < n ? _start + n : Never),
+            _ => t == n ? (false, start + n + 1) : (true, t < n ? start + n : Never),
         };
     }
 
@@ -181,19 +186,63 @@ public sealed class I8254Counter
         state.Field("gate", ref _gate);
         state.Field("start", ref _start);
         state.Field("held", ref _held);
-        if (_count is < 1 or > 0x10000 || _reload is < 1 or > 0x10000 || _latchedBytes > 2 || _start < 0 || _held < 0)
+        state.Field("takeover", ref _takeover);
+        if (_count is < 1 or > 0x10000 || _reload is < 1 or > 0x10000 || _latchedBytes > 2 || _start < -0x10000
+            || _held < 0 || _takeover < 0)
             throw new InvalidStateException("i8254: impossible counter state");
     }
 
+    /// <summary>"Mode 2", "Mode 3": writing a new count does not affect the sequence; it is loaded at the end of the
+    /// cycle, or half-cycle. Modes 1 and 5 load it by a trigger, the others on the next CLK pulse.</summary>
     void Load(int written, long now)
     {
+        Settle(now);
+        bool isFirst = !_loaded;
         int count = IsBcd ? FromBcd(written) % Modulus : written;
         _reload = count == 0 ? Modulus : count;
         _loaded = true;
-        if (Mode is 1 or 5) return;                                // they wait for a trigger
+        if (Mode is 1 or 5)
+        {
+            _takeover = Never;
+            return;
+        }
+        if (Mode is 2 or 3 && !isFirst)
+        {
+            _takeover = _running ? EndOfSequence(now) : Never;
+            return;
+        }
         _count = _reload;
-        _held = 0;
+        _held = _takeover = 0;
         if (_gate) Begin(now);
+    }
+
+    long EndOfSequence(long now)
+    {
+        long t = (now - _start) % _count, high = (_count + 1) / 2;
+        return now - t + (Mode == 3 && t < high ? high : _count);
+    }
+
+    /// <summary>The count that runs at that tick, and when its cycle began.</summary>
+    (long Count, long Start) CycleAt(long now)
+    {
+        if (_takeover == 0 || now < _takeover) return (_count, _start);
+        bool isLowHalf = (_takeover - _start) % _count != 0;       // of mode 3: its cycle began before
+        return (_reload, isLowHalf ? _takeover - (_reload + 1) / 2 : _takeover);
+    }
+
+    void Settle(long now)
+    {
+        if (_takeover == 0 || now < _takeover) return;
+        (long count, _start) = CycleAt(now);
+        _count = (int)count;
+        _takeover = 0;
+    }
+
+    void Trigger(long now)
+    {
+        _count = _reload;
+        _takeover = 0;
+        Begin(now);
     }
 
     void Begin(long now)
@@ -204,7 +253,8 @@ public sealed class I8254Counter
 
     int Current(long now)
     {
-        long t = _running ? now - _start : _held, n = _count;
+        (long n, long start) = CycleAt(now);
+        long t = _running ? now - start : _held;
         long value = Mode switch
         {
             2 => n - t % n,

@@ -40,6 +40,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
     public PcBoard(BoardParts parts)
     {
         (_config, _accelerator, _backends, Catalogue<DeviceModel> catalogue, Clock, Loop, Lock, _requests) = parts;
+        Input = new InputRouter(Clock);
         _memory = new PcMemory(_config.Memory.Size, FirmwareImages.FindBios(_config.Firmware), Lock);
         Ports = new AddressSpace("I/O", MemoryRegion.Container("io", PortSpace), Lock);
         using (Memory.Batch())
@@ -74,7 +75,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
     public EventLoop Loop { get; }
     public IMsiTarget Msi => _interrupts.Msi;
     public PciBus Pci { get; }
-    public InputRouter Input { get; } = new();
+    public InputRouter Input { get; }
 
     public IrqLine Irq(int gsi) => _interrupts.NewWire(gsi);
     public void RemoveIrq(int gsi, IrqLine wire) => _interrupts.RemoveWire(gsi, wire);

@@ -11,6 +11,7 @@ public sealed partial class Expander
     const string DefaultVnc = "localhost:0,to=99";
 
     readonly List<DisplayConfig> _displays = [];
+    readonly HashSet<string> _audiodevs = [];
     bool _displayChosen;
     (string Name, DeviceModel? Model, string Owner)? _vga;
 
@@ -50,6 +51,10 @@ public sealed partial class Expander
     void FinishDisplays()
     {
         if (!_displayChosen && !_noGraphic) AddVnc(DefaultVnc, "default display");
+        foreach (DisplayConfig display in _displays)
+            if (display.Options.Text("audiodev") is { } audio && !_audiodevs.Contains(audio))
+                throw new ConfigurationException($"{display.Owner}: audiodev '{audio}' not found; sound is not built "
+                    + $"yet: leave it out, or give -audiodev none,id={audio}");
         (string Name, DeviceModel? Model, string Owner) vga = _vga
             ?? (_noDefaults || _replaced.HasFlag(DefaultDevice.Vga) ? ("none", null, "")
                 : (Catalogue.VideoCards[0].Name, Catalogue.VideoCards[0].Model, "default video card"));

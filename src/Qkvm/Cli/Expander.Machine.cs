@@ -182,7 +182,7 @@ public sealed partial class Expander
     }
 
     /// <summary>There is no sound card yet: only the driver that plays nothing does what it says.</summary>
-    static void TakeAudiodev(string text, string owner)
+    void TakeAudiodev(string text, string owner)
     {
         string[] known = ["none", "alsa", "coreaudio", "dbus", "dsound", "jack", "oss", "pa", "pipewire", "sdl",
             "sndio", "spice", "wav"];
@@ -192,7 +192,9 @@ public sealed partial class Expander
             + $"driver{Suggestion.For(driver, known)}");
         if (driver != known[0]) throw options.Error($"'{driver}' is not built yet, as there is no sound card; use "
             + "driver=none");
-        Identifier.Check(options.Required("id"), owner);
+        string id = options.Required("id");
+        Identifier.Check(id, owner);
+        _audiodevs.Add(id);
         foreach (string tuning in new[] { "timer-period", "in", "out" })
         {
             options.Text(tuning);

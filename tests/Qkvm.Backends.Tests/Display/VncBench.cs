@@ -4,6 +4,7 @@ using Qkvm.Backends.Display;
 using Qkvm.Core.Display;
 using Qkvm.Core.Input;
 using Qkvm.Core.Machine;
+using Qkvm.Core.Time;
 using Qkvm.Host;
 
 namespace Qkvm.Backends.Tests.Display;
@@ -20,8 +21,9 @@ sealed class VncBench : IDisplaySource, IKeyboardSink, IPointerSink, IDisposable
     readonly FrameBuffer _screen = new();
 
     public VncBench(int width = 70, int height = 37, string share = "allow-exclusive", bool absolute = true,
-        TimeSpan? handshakeLimit = null, bool lockKeySync = true)
+        TimeSpan? handshakeLimit = null, bool lockKeySync = true, IVirtualClock? clock = null)
     {
+        Input = new InputRouter(clock);
         IsAbsolute = absolute;
         Loop = new EventLoop(_lock.Run);
         Path = System.IO.Path.Combine(System.IO.Path.GetTempPath(), $"vnc-{Guid.NewGuid():N}");
@@ -40,7 +42,7 @@ sealed class VncBench : IDisplaySource, IKeyboardSink, IPointerSink, IDisposable
 
     public EventLoop Loop { get; }
     public string Path { get; }
-    public InputRouter Input { get; } = new();
+    public InputRouter Input { get; }
     public VncServer Server { get; }
     public bool IsAbsolute { get; }
     public int Paints { get; private set; }

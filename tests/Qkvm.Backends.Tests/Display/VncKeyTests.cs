@@ -1,4 +1,5 @@
 using Qkvm.Core.Input;
+using Qkvm.Testing;
 
 namespace Qkvm.Backends.Tests.Display;
 
@@ -122,6 +123,26 @@ public class VncKeyTests
             foreach (byte down in (byte[])[1, 0])
                 viewer.Send(255, 0, 0, down, 0, 0, 0, (byte)c, 0, 0, 0, 0x10);
     }));
+
+    /// <summary>key-delay-ms is 10 unless given: keys reach the guest one by one, in its own time.</summary>
+    [Fact]
+    public void Key_events_come_ten_milliseconds_apart()
+    {
+        var clock = new FakeClock();
+        using var bench = new VncBench(clock: clock);
+        using VncViewer viewer = bench.ConnectAndStart();
+        viewer.Type('a');
+        viewer.Type('b');
+        Assert.Equal((KeyCode.A, true), bench.NextKey());
+        viewer.RequestAndRead(incremental: false);                 // the server has read all that was typed before
+        Assert.Empty(bench.Keys);
+        bench.Ask(() => { clock.Advance(9_999_999); return 0; });
+        Assert.Empty(bench.Keys);
+        bench.Ask(() => { clock.Advance(1); return 0; });
+        Assert.Equal([(KeyCode.A, false)], bench.Keys);
+        bench.Ask(() => { clock.Advance(20_000_000); return 0; });
+        Assert.Equal([(KeyCode.A, false), (KeyCode.B, true), (KeyCode.B, false)], bench.Keys);
+    }
 
     [Theory]
     [InlineData(-261)] [InlineData(0x574D5668)]

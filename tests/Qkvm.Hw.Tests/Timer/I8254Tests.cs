@@ -235,4 +235,77 @@ public class I8254Tests
         Assert.False(counter.Write(5, now: 3));
         for (long tick = 3; tick < 30; tick++) Assert.Equal(other.Wave(tick), counter.Wave(tick));
     }
+
+    /// <summary>"Mode 2" and "Mode 3": a new count does not affect the current sequence; it is loaded at the end of the
+    /// cycle, in mode 3 of the half-cycle. NULL COUNT tells that it waits.</summary>
+    [Theory]
+    [InlineData(2, 6, 3, 8, "11101110" + "110110110")]
+    [InlineData(2, 7, 5, 8, "11101110" + "1111011110")]
+    [InlineData(3, 5, 6, 6, "110011" + "000111000111")]
+    [InlineData(3, 7, 6, 8, "11001100" + "111000111000")]
+    [InlineData(3, 7, 5, 8, "11001100" + "1110011100")]
+    public void A_new_count_waits_for_the_end_of_the_sequence(int mode, int at, int count, int from, string levels)
+    {
+        const int StatusNullCount = 0x40;
+        I8254Counter counter = Programmed(mode, 4);
+        string seen = "";
+        for (int tick = 0; tick < levels.Length; tick++)
+        {
+            if (tick == at) { counter.Write((byte)count, tick); counter.Write(0, tick); }
+            (bool level, long next) = counter.Wave(tick);
+            seen += level ? '1' : '0';
+            int edge = levels.IndexOf(level ? '0' : '1', tick);
+            if (tick >= at && edge >= 0) Assert.Equal(edge, next);
+            counter.Latch(count: false, status: true, tick);
+            Assert.Equal(tick >= at && tick < from, (counter.Read(tick) & StatusNullCount) != 0);
+        }
+        Assert.Equal(levels, seen);
+    }
+
+    [Theory]
+    [InlineData(2)] [InlineData(3)]
+    public void A_trigger_loads_a_new_count_at_once(int mode)
+    {
+        I8254Counter counter = Programmed(mode, 100);
+        counter.Write(20, now: 10);
+        counter.Write(0, now: 10);
+        counter.SetGate(false, 12);
+        counter.Write(30, now: 200);                               // and a second one while the gate is low
+        counter.Write(0, now: 200);
+        counter.SetGate(true, 300);
+        Assert.Equal(30, ReadCount(counter, 300));
+        Assert.Equal(300L + (mode == 2 ? 29 : 15), counter.Wave(300).NextEdge);
+    }
+
+    [Fact]
+    public void NULL_COUNT_stays_until_a_trigger_in_mode_1()
+    {
+        I8254Counter counter = Programmed(1, 10);
+        counter.Latch(count: false, status: true, now: 5);
+        Assert.Equal(0xF2, counter.Read(5));
+        counter.SetGate(false, 6);
+        counter.SetGate(true, 7);
+        counter.Latch(count: false, status: true, now: 8);
+        Assert.Equal(0x32, counter.Read(8));
+    }
+
+    /// <summary>The interrupts keep the old period up to its end.</summary>
+    [Fact]
+    public void Counter_0_goes_over_to_a_new_period_without_a_short_one()
+    {
+        List<long> edges = [];
+        var pit = new I8254(_clock, new IrqLine("irq0", level =>
+        {
+            if (level) edges.Add(_clock.Nanoseconds * I8254.Hertz / 1_000_000_000);
+        }));
+        pit.Write(3, 1, 0x34);
+        edges.Clear();
+        pit.Write(0, 1, 10_000 & 0xFF);
+        pit.Write(0, 1, 10_000 >> 8);
+        _clock.Advance(20_000_000);                                // 23,863 ticks
+        pit.Write(0, 1, 2_000 & 0xFF);
+        pit.Write(0, 1, 2_000 >> 8);
+        _clock.Advance(10_000_000);
+        Assert.Equal([10_000, 20_000, 30_000, 32_000, 34_000], edges);
+    }
 }

@@ -46,10 +46,20 @@ public sealed unsafe partial class Cpu
                 Volatile.Write(ref State->SipiVector, vector);
                 Volatile.Write(ref State->SipiPending, 1);
                 break;
-            case CpuSignal.Nmi: Volatile.Write(ref State->NmiPending, 1); break;
+            case CpuSignal.Nmi: AddNmi(); break;
             case CpuSignal.Smi: Volatile.Write(ref State->SmiPending, 1); break;
         }
         Call(CallSignal);
+    }
+
+    /// <summary>One waits while another is handled (Intel SDM vol. 3, section 6.7.1). Else two may: a processor would
+    /// have taken the first between two instructions, sooner than we look.</summary>
+    void AddNmi()
+    {
+        byte waiting;
+        do waiting = Volatile.Read(ref State->NmiPending);
+        while (waiting < (State->NmiBlocked != 0 ? 1 : 2) && Interlocked.CompareExchange(ref State->NmiPending,
+            (byte)(waiting + 1), waiting) != waiting);
     }
 
     /// <summary>From any thread; a gate that stays as it is costs nothing.</summary>
@@ -140,8 +150,9 @@ public sealed unsafe partial class Cpu
     {
         if (State->NmiPending != 0 && State->NmiBlocked == 0)
         {
-            State->NmiPending = 0;
             State->NmiBlocked = 1;
+            while (Volatile.Read(ref State->NmiPending) is byte waiting && Interlocked.CompareExchange(
+                ref State->NmiPending, (byte)(waiting - 1), waiting) != waiting) { }
             DeliverExternal(Vector.Nmi);
             return;
         }

@@ -28,7 +28,9 @@ public sealed unsafe partial class Cpu
     {
         const ulong Tf = Tcg.Rflags.Tf, Rf = Tcg.Rflags.Rf;
         ulong flags = State->RflagsSystem;
-        if (_breaksOnCode && (flags & Rf) == 0) CheckCodeBreakpoints();
+        // Intel's suppress them after MOV SS and POP SS (section 17.3.1.1), AMD's do not.
+        bool isCovered = (flags & Rf) != 0 || State->InterruptShadow == CpuState.StackShadow && !IsAmd;
+        if (_breaksOnCode && !isCovered) CheckCodeBreakpoints();
         State->InterruptShadow = 0;
         _hasEnteredHandler = false;
         _hasBranched = false;

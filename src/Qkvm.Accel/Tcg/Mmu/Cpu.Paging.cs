@@ -170,7 +170,8 @@ public sealed unsafe partial class Cpu
             {
                 uint key = (isUserPage ? State->Pkru : (uint)State->Pkrs) >> (int)(entries[level] >> KeyShift & 15) * 2;
                 bool readable = (key & 1) == 0, writable = readable && ((key & 2) == 0 || !user && !isProtected);
-                if (mayRead && (!readable || write && mayWrite && !writable)) error |= ErrorKey;
+                // 4.7: told whether or not the page's own rights would have permitted the access.
+                if (!(write ? writable : readable)) error |= ErrorKey;
                 (mayRead, mayWrite) = (mayRead && readable, mayWrite && writable);
             }
         }
