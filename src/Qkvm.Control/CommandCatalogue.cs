@@ -25,7 +25,8 @@ public sealed class CommandCatalogue
         Balloon.Query, Balloon.Set, QueryMemorySize.Command,
 
         // Devices
-        DeviceTree.Command, QueryPci.Command, DeviceDelete.Command, QueryBlock.Command, Eject.Command,
+        DeviceTree.Command, QueryPci.Command, DeviceAdd.Command, DeviceDelete.Command, QueryBlock.Command,
+        Eject.Command,
         QueryChardev.Command, Network.Command, QueryVnc.Command, QueryVnc.Servers, ScreenDump.Command,
         SendKey.Command, MouseInput.Move, MouseInput.Button,
     ];

@@ -13,22 +13,39 @@ public sealed class DeviceFactory(IBoard board, Catalogue<DeviceModel> catalogue
     const int LargestRom = 16 << 20, SmallestRom = 2048;
 
     /// <summary>A device that was made.</summary>
-    public sealed record Made(DeviceModel Model, IDevice Device, Properties Properties)
+    public sealed record Made(DeviceModel Model, IDevice Device, Properties Properties, DeviceSite Site)
     {
         /// <summary>What `info qtree` shows.</summary>
         public IReadOnlyList<OptionPair> Values =>
             [.. Properties.Shown.Where(p => Model.Find(p.Name)!.Kind != PropertyKind.Bus)];
     }
 
-    public Made Create(DeviceConfig config)
+    /// <summary>Makes and plugs it; where that fails, all that it had taken is free again.</summary>
+    /// <param name="hot">The machine is running, or has run.</param>
+    public Made Create(DeviceConfig config, bool hot = false)
     {
         DeviceModel model = catalogue.Get(config.Driver, config.Owner);
+        if (hot && !model.Bus.IsHotPluggable)
+            throw new ConfigurationException($"{config.Owner}: Bus '{DefaultBus(model)}' does not support hotplugging");
+        if (hot && !model.IsHotPluggable)
+            throw new ConfigurationException($"{config.Owner}: Device '{model.Name}' does not support hotplugging");
         var properties = new Properties(model, config.Properties, Globals(model, globals));
-        if (properties.Text("bus") is { } bus) CheckBus(model, bus, config.Owner);
-        IDevice device = model.Create(properties, board);
-        if (device is PciDevice function) Plug(function, properties);
-        return new Made(model, device, properties);
+        QBus? bus = properties.Text("bus") is { } name ? BusOf(model, name, config.Owner) : null;
+        var site = new DeviceSite(board, config.Owner);
+        try
+        {
+            IDevice device = model.Create(properties, site);
+            if (device is PciDevice function) Plug(function, (PciBus?)bus?.Wires ?? board.Pci, properties, site);
+            return new Made(model, device, properties, site);
+        }
+        catch
+        {
+            site.Dispose();
+            throw;
+        }
     }
+
+    static string DefaultBus(DeviceModel model) => model.Bus == BusKind.Ide ? "ide.0" : "isa.0";
 
     /// <summary>What -global says of a model: name, value and owner.</summary>
     public static IEnumerable<(string Name, string Value, string Owner)> Globals(DeviceModel model,
@@ -36,25 +53,27 @@ public sealed class DeviceFactory(IBoard board, Catalogue<DeviceModel> catalogue
         globals.Where(g => model.Has(g.Driver)).Select(g =>
             (g.Property, g.Value, $"-global {g.Driver}.{g.Property}={g.Value}"));
 
-    void CheckBus(DeviceModel model, string bus, string owner)
+    QBus BusOf(DeviceModel model, string bus, string owner)
     {
-        object found = board.FindBus(bus) ?? throw new ConfigurationException($"{owner}: Bus '{bus}' not found");
-        if (found is PciBus != (model.Bus == BusKind.Pci))
+        QBus found = board.FindBus(bus) ?? throw new ConfigurationException($"{owner}: Bus '{bus}' not found");
+        if (found.Kind != model.Bus)
             throw new ConfigurationException($"{owner}: Device '{model.Name}' can't go on bus '{bus}'");
+        return found;
     }
 
-    void Plug(PciDevice function, Properties properties)
+    void Plug(PciDevice function, PciBus bus, Properties properties, DeviceSite site)
     {
         function.IsMultifunction = properties.Bool("multifunction");
         function.BootIndex = properties.NumberOrAuto("bootindex");
         if (properties.Text("romfile") is { Length: > 0 } romFile && properties.Bool("rombar")) AddRom(function,
-            romFile, properties.Owner);
-        try { board.Pci.Plug(function, properties.Text("addr") is { } address ? ParseAddress(address, properties.Owner)
+            romFile, properties.Owner, site);
+        try { bus.Plug(function, properties.Text("addr") is { } address ? ParseAddress(address, properties.Owner)
             : -1); }
         catch (ConfigurationException e) { throw properties.Error(e.Message, e); }
+        site.OnLeave(() => bus.Unplug(function));
     }
 
-    void AddRom(PciDevice function, string file, string owner)
+    void AddRom(PciDevice function, string file, string owner, DeviceSite site)
     {
         byte[] contents = board.FindFirmware(file) ?? ReadFile(file, owner);
         if (contents.Length > LargestRom)
@@ -63,7 +82,7 @@ public sealed class DeviceFactory(IBoard board, Catalogue<DeviceModel> catalogue
         ulong size =
             System.Numerics.BitOperations.RoundUpToPowerOf2((ulong)Math.Max(contents.Length,
             Math.Max(SmallestRom, GuestRam.PageSize)));
-        var ram = new GuestRam($"{function.Name}.rom", size);
+        GuestRam ram = site.Ram($"{function.Name}.rom", size);
         contents.CopyTo(ram.Span(0, contents.Length));
         function.ExpansionRom(MemoryRegion.Rom($"{function.Name}.rom", ram, 0, size));
     }

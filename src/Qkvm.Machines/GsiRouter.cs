@@ -16,6 +16,9 @@ public sealed class GsiRouter(int inputs, Action<int, bool> drive)
         return wire;
     }
 
+    /// <summary>Takes a wire away that is low.</summary>
+    public void Remove(int gsi, IrqLine wire) => _wires[gsi].Remove(wire);
+
     public bool Level(int gsi) => _levels[gsi];
 
     /// <summary>After loading state: takes the wires' levels over without an edge; the controllers loaded their

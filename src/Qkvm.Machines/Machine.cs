@@ -159,7 +159,7 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
 
     public void RemoveDevice(string id)
     {
-        _board.RemoveDevice(id);
+        WhileStill(() => _board.RemoveDevice(id));                // no vCPU still reads memory that goes
         Events.Raise(new DeviceDeletedEvent(id, $"/machine/peripheral/{id}"));
     }
 

@@ -155,7 +155,7 @@ public class ChipStateTests
     /// <summary>The test device with the board it mapped itself into.</summary>
     sealed class BoundTestDev(FakeBoard board) : IDevice
     {
-        readonly PcTestDev _device = new(board);
+        readonly PcTestDev _device = new(board.Site);
         public FakeBoard Board => board;
         public string Name => _device.Name;
         public void Reset() => _device.Reset();

@@ -41,7 +41,8 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public bool IsGuestAsleep() => false;
 
     public IrqLine Irq(int gsi) => Irqs[gsi] = bench.Wire($"gsi{gsi}");
-    public object? FindBus(string id) => null;
+    public void RemoveIrq(int gsi, IrqLine wire) => Irqs.Remove(gsi);
+    public QBus? FindBus(string id) => null;
     public void Post(Action work) => work();
     public void RequestShutdown(ShutdownCause cause, int exitCode = 0) => Requests.Add($"{cause} {exitCode}");
     public void RequestReset(ShutdownCause cause = ShutdownCause.GuestReset) => Requests.Add("reset");
@@ -53,5 +54,12 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public ICharBackend TakeChardev(string id, string owner) => Chardev;
     public INetBackend TakeNetdev(string id, string owner) => throw new NotSupportedException();
     public T FindObject<T>(string id, string what, string owner) where T : class => throw new NotSupportedException();
+    public void ReleaseDrive(string id) { }
+    public void ReleaseChardev(string id) { }
+    public void ReleaseNetdev(string id) { }
     public void AddDisplay(IDisplaySource display) { }
+    public void RemoveDisplay(IDisplaySource display) { }
+
+    /// <summary>A place for one more device.</summary>
+    public DeviceSite Site => new(this, "-device");
 }

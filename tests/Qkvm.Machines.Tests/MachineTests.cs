@@ -5,6 +5,7 @@ using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
 using Qkvm.Core.Pci;
 using Qkvm.Core.State;
+using Qkvm.Hw.Isa;
 using Qkvm.Machines.Firmware;
 using Qkvm.Testing;
 
@@ -191,6 +192,32 @@ public class MachineTests
             Devices = [Device("a"), Device("b", new OptionPair("size", "3"))],
         }, [Card]);
         Assert.Equal([7ul, 3ul], new[] { 2, 3 }.Select(slot => ((TestCard)pc.Board.Pci[slot << 3]!).Size));
+    }
+
+    [Theory]
+    [InlineData("pc-testdev", "isa.0")]
+    [InlineData("test-card", "pci.0")]
+    public void A_device_sits_on_the_bus_that_it_names(string driver, string bus)
+    {
+        using var pc = new TestMachine(c => c with
+        {
+            Devices = [new DeviceConfig(driver, "d", [new("bus", bus)], "-device")],
+        }, [Card, PcTestDev.Model]);
+        Assert.Equal(bus, pc.Board.Tree.FindDevice("d")?.Bus.Name);
+    }
+
+    [Theory]
+    [InlineData("pc-testdev", "pci.0", "Device 'pc-testdev' can't go on bus 'pci.0'")]
+    [InlineData("pc-testdev", "ide.1", "Device 'pc-testdev' can't go on bus 'ide.1'")]
+    [InlineData("test-card", "isa.0", "Device 'test-card' can't go on bus 'isa.0'")]
+    [InlineData("test-card", "pci.1", "Bus 'pci.1' not found")]
+    public void A_bus_of_another_kind_is_refused(string driver, string bus, string message)
+    {
+        var error = Assert.Throws<ConfigurationException>(() => new TestMachine(c => c with
+        {
+            Devices = [new DeviceConfig(driver, "d", [new("bus", bus)], "-device")],
+        }, [Card, PcTestDev.Model]));
+        Assert.Contains(message, error.Message);
     }
 
     [Fact]

@@ -14,7 +14,7 @@ static class DeviceTree
     static void Print(IMonitor monitor, QBus bus, int depth)
     {
         string indent = new(' ', depth * 2);
-        monitor.Write($"{indent}bus: {bus.Name}\n{indent}  type {bus.Type}\n");
+        monitor.Write($"{indent}bus: {bus.Name}\n{indent}  type {bus.Kind.Name}\n");
         foreach (QDevice device in bus.Devices)
         {
             monitor.Write($"{indent}  dev: {device.Driver}, id \"{device.Id}\"\n");

@@ -38,6 +38,9 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
     /// <summary>The medium was put in or taken out. Under the machine lock.</summary>
     public event Action? MediumChanged;
 
+    /// <summary>The device that listened has gone.</summary>
+    public void Forget() => MediumChanged = null;
+
     public void Insert(BlockDriver? root)
     {
         Root = root;

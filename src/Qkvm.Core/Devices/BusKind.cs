@@ -3,9 +3,15 @@ namespace Qkvm.Core.Devices;
 /// <summary>A kind of bus, and what every device on one takes beside its own properties.</summary>
 public sealed record BusKind(string Name, params Property[] Properties)
 {
+    /// <summary>Devices may come and go while the machine runs.</summary>
+    public bool IsHotPluggable { get; init; }
+
     static readonly Property Bus = new("bus", PropertyKind.Bus, null, "the bus to sit on");
     static readonly Property BootIndex = Property.Automatic("bootindex", max: int.MaxValue,
         help: "place in the boot order, 0 first");
+
+    /// <summary>The root of the tree.</summary>
+    public static readonly BusKind System = new("System");
 
     /// <summary>Of devices that sit on none.</summary>
     public static readonly BusKind None = new("none");
@@ -20,5 +26,5 @@ public sealed record BusKind(string Name, params Property[] Properties)
         Property.Bool("multifunction", false),
         Property.Text("romfile", null, "option ROM file, empty for none"),
         Property.Bool("rombar", true),
-        BootIndex);
+        BootIndex) { IsHotPluggable = true };
 }

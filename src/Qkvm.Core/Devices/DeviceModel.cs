@@ -11,14 +11,14 @@ public enum DefaultDevice { None = 0, Serial = 1, Parallel = 2, Cdrom = 4, Vga =
 /// <summary>A device that users can name with -device: what the catalogue lists. Option parsing, <c>-device help</c>
 /// and
 /// <c>info qtree</c> all read this record.</summary>
-public sealed record DeviceModel : Model<IBoard, IDevice>
+public sealed record DeviceModel : Model<DeviceSite, IDevice>
 {
     /// <param name="name">QEMU's name.</param>
     /// <param name="bus">What it sits on, which brings properties of its own.</param>
     /// <param name="own">The device's properties; one that the bus has too replaces the bus's.</param>
     /// <param name="create">Makes the device. A <see cref="Pci.PciDevice"/> is then plugged by the machine at its
     /// <c>addr</c>; any other attaches itself to ports, memory or its bus here.</param>
-    public DeviceModel(string name, BusKind bus, Property[] own, Func<Properties, IBoard, IDevice> create)
+    public DeviceModel(string name, BusKind bus, Property[] own, Func<Properties, DeviceSite, IDevice> create)
         : base(name, [.. own, .. bus.Properties.Where(p => !Array.Exists(own, o => o.Name == p.Name))], create) =>
             Bus = bus;
 
@@ -28,6 +28,10 @@ public sealed record DeviceModel : Model<IBoard, IDevice>
             throw new InvalidOperationException("not built")) { NotBuilt = "is not built yet" + remedy };
 
     public BusKind Bus { get; }
+
+    /// <summary>May come and go on a bus where devices do.</summary>
+    public bool IsHotPluggable { get; init; } = true;
+
     public DeviceCategory Category { get; init; } = DeviceCategory.Misc;
 
     /// <summary>Default devices that are not made where -device names this one.</summary>

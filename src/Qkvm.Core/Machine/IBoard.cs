@@ -27,13 +27,16 @@ public interface IBoard
     /// OR-ed.</summary>
     IrqLine Irq(int gsi);
 
+    /// <summary>Takes such a wire away; it is low.</summary>
+    void RemoveIrq(int gsi, IrqLine wire);
+
     IMsiTarget Msi { get; }
 
     /// <summary>The root PCI bus (pci.0 or pcie.0).</summary>
     PciBus Pci { get; }
 
     /// <summary>The bus of this id ("pci.0", "ide.0"), or null.</summary>
-    object? FindBus(string id);
+    QBus? FindBus(string id);
 
     /// <summary>From any thread: runs on the main loop under the lock.</summary>
     void Post(Action work);
@@ -70,6 +73,9 @@ public interface IBoard
     BlockBackend TakeDrive(string id, string owner);
     ICharBackend TakeChardev(string id, string owner);
     INetBackend TakeNetdev(string id, string owner);
+    void ReleaseDrive(string id);
+    void ReleaseChardev(string id);
+    void ReleaseNetdev(string id);
 
     /// <summary>What -object made, which any number may use.</summary>
     /// <param name="what">As messages call it: "source of entropy".</param>
@@ -79,4 +85,5 @@ public interface IBoard
 
     /// <summary>Makes a display known to VNC and screendump; the first is the primary.</summary>
     void AddDisplay(IDisplaySource display);
+    void RemoveDisplay(IDisplaySource display);
 }

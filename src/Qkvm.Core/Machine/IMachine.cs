@@ -74,16 +74,40 @@ public interface IMachine
     void Exchange(StateStream state);
 }
 
-/// <summary>A bus of the device tree. Type: "PCI", "ISA", "IDE", "System" …</summary>
-public sealed class QBus(string name, string type)
+/// <summary>A bus of the one device tree: `info qtree`, bus=, states and hot-plugging walk it.</summary>
+/// <param name="wires">The chip's side of it, such as a <see cref="Pci.PciBus"/>; null where devices take what they
+/// need of the board.</param>
+public sealed class QBus(string name, BusKind kind, object? wires = null)
 {
     public string Name { get; } = name;
-    public string Type { get; } = type;
+    public BusKind Kind { get; } = kind;
+    public object? Wires { get; } = wires;
     public List<QDevice> Devices { get; } = [];
+
+    /// <summary>This bus or one below it, or null.</summary>
+    public QBus? Find(string name) => Name == name ? this
+        : Devices.SelectMany(device => device.Buses).Select(bus => bus.Find(name)).FirstOrDefault(bus => bus != null);
+
+    /// <summary>The first bus of a kind from here on down, or null.</summary>
+    public QBus? Find(BusKind kind) => Kind == kind ? this
+        : Devices.SelectMany(device => device.Buses).Select(bus => bus.Find(kind)).FirstOrDefault(bus => bus != null);
+
+    /// <summary>The device of this id, and the bus that it sits on, or null.</summary>
+    public (QBus Bus, QDevice Device)? FindDevice(string id)
+    {
+        foreach (QDevice device in Devices)
+        {
+            if (device.Id == id) return (this, device);
+            foreach (QBus bus in device.Buses)
+                if (bus.FindDevice(id) is { } found) return found;
+        }
+        return null;
+    }
 }
 
 /// <summary>A device of the tree: driver name, id, property values as users write them.</summary>
-public sealed class QDevice(string driver, string? id, IDevice? device, IReadOnlyList<OptionPair> properties)
+public sealed class QDevice(string driver, string? id, IDevice? device, IReadOnlyList<OptionPair> properties,
+    DeviceSite? site = null)
 {
     public string Driver { get; } = driver;
     public string? Id { get; } = id;
@@ -91,5 +115,9 @@ public sealed class QDevice(string driver, string? id, IDevice? device, IReadOnl
     /// <summary>Null for what exists only as a line of the tree.</summary>
     public IDevice? Device { get; } = device;
     public IReadOnlyList<OptionPair> Properties { get; } = properties;
+
+    /// <summary>What it has taken; null of a chip of the board.</summary>
+    public DeviceSite? Site { get; } = site;
+    public bool IsHotPluggable { get; init; }
     public List<QBus> Buses { get; } = [];
 }

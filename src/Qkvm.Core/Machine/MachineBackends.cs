@@ -43,12 +43,10 @@ public sealed class MachineBackends
     public string? OwnerOfChardev(string id) => _owners.GetValueOrDefault($"chardev:{id}");
     public string? OwnerOfNetdev(string id) => _owners.GetValueOrDefault($"netdev:{id}");
 
-    /// <summary>Gives everything back that an unplugged device had taken.</summary>
-    public void Release(string owner)
-    {
-        foreach (string key in _owners.Where(pair => pair.Value == owner).Select(pair => pair.Key).ToArray())
-            _owners.Remove(key);
-    }
+    // Another device may take it.
+    public void ReleaseDrive(string id) => _owners.Remove($"drive:{id}");
+    public void ReleaseChardev(string id) => _owners.Remove($"chardev:{id}");
+    public void ReleaseNetdev(string id) => _owners.Remove($"netdev:{id}");
 
     T Take<T>(Dictionary<string, T> all, string kind, string id, string owner)
     {

@@ -19,9 +19,9 @@ public static class IsaSerial
             Property.Automatic("irq", max: 15), Property.Number("baudbase", 115200), Property.Bool("wakeup", false),
         ], Create) { Category = DeviceCategory.Input, Replaces = DefaultDevice.Serial };
 
-    static IDevice Create(Properties properties, IBoard board)
+    static IDevice Create(Properties properties, DeviceSite site)
     {
-        ulong index = properties.NumberOrAuto("index") ?? FreeIndex(board);
+        ulong index = properties.NumberOrAuto("index") ?? FreeIndex(site.Board);
         if (index >= (ulong)Bases.Length)
             throw new ConfigurationException($"{properties.Owner}: index: there are 4 ISA serial ports, 0 to 3");
         if (properties.Text("chardev") is not { } chardev)
@@ -30,9 +30,9 @@ public static class IsaSerial
             ?? Irqs[(int)index];
         if (iobase > 0x10000 - Ports)
             throw new ConfigurationException($"{properties.Owner}: iobase: {iobase:x} is beyond I/O port fff8");
-        var uart = new Uart16550A($"serial{index}", board.Clock, board.Irq((int)irq),
-            board.TakeChardev(chardev, properties.Owner));
-        board.Ports.Map(iobase, MemoryRegion.Io(uart.Name, Ports, uart, AccessSizes.Bytes));
+        var uart = new Uart16550A($"serial{index}", site.Clock, site.Irq((int)irq),
+            site.Chardev(chardev));
+        site.MapPorts(iobase, MemoryRegion.Io(uart.Name, Ports, uart, AccessSizes.Bytes));
         return uart;
     }
 

@@ -94,9 +94,9 @@ public sealed class ParallelPort : IDevice, IRegisterBank, ICharFrontend
         _control |= ControlOnes;
     }
 
-    static IDevice Create(Properties properties, IBoard board)
+    static IDevice Create(Properties properties, DeviceSite site)
     {
-        ulong index = properties.NumberOrAuto("index") ?? FreeIndex(board);
+        ulong index = properties.NumberOrAuto("index") ?? FreeIndex(site.Board);
         if (index >= (ulong)Bases.Length)
             throw new ConfigurationException($"{properties.Owner}: index: there are 3 ISA parallel ports, 0 to 2");
         if (properties.Text("chardev") is not { } chardev)
@@ -104,10 +104,10 @@ public sealed class ParallelPort : IDevice, IRegisterBank, ICharFrontend
         ulong iobase = properties.NumberOrAuto("iobase") ?? Bases[(int)index], irq = properties.Number("irq");
         if (iobase > 0x10000 - Ports)
             throw new ConfigurationException($"{properties.Owner}: iobase: {iobase:x} is beyond I/O port fff8");
-        var port = new ParallelPort($"parallel{index}", board.Irq((int)irq),
-            board.TakeChardev(chardev, properties.Owner));
+        var port = new ParallelPort($"parallel{index}", site.Irq((int)irq),
+            site.Chardev(chardev));
         // Base 3BCh has four ports before the display's registers.
-        board.Ports.Map(iobase, MemoryRegion.Io(port.Name, (iobase & 7) == 0 ? Ports : 4UL, port, AccessSizes.Bytes));
+        site.MapPorts(iobase, MemoryRegion.Io(port.Name, (iobase & 7) == 0 ? Ports : 4UL, port, AccessSizes.Bytes));
         return port;
     }
 

@@ -29,11 +29,12 @@ public sealed class StdVga : PciDevice, IDisplaySource
             Property.Number("ymax", 0, 0, ushort.MaxValue, "name no higher resolutions, 0 for no bound"),
             Property.Bool("mmio", true),
             Property.Text("romfile", "vgabios-stdvga.bin", "video BIOS, empty for none"),
-        ], (properties, board) => new StdVga(properties, board))
+        ], (properties, site) => new StdVga(properties, site))
     {
         Category = DeviceCategory.Display,
         Description = "standard VGA",
         Replaces = DefaultDevice.Vga,
+        IsHotPluggable = false,
     };
 
     readonly VgaRegisters _registers = new();
@@ -42,14 +43,14 @@ public sealed class StdVga : PciDevice, IDisplaySource
     readonly VgaPainter _painter;
     readonly GuestRam _ram;
 
-    public StdVga(Properties properties, IBoard board)
+    public StdVga(Properties properties, DeviceSite site)
         : base(new PciIdentity(0x1234, 0x1111, 0x030000, Revision: 2, HasInterruptPin: false), "VGA")
     {
         ulong size = properties.Number("vgamem_mb") << 20;
         if (!System.Numerics.BitOperations.IsPow2(size) || size is < (1 << 20) or > (256 << 20))
             throw new ConfigurationException($"{properties.Owner}: vgamem_mb={size >> 20}: expects a power of two " +
                 "from 1 to 256");
-        _ram = new GuestRam("vga.vram", size);
+        _ram = site.Ram("vga.vram", size);
         _dispi = new BochsDispi((uint)size, OnModeChanged);
         _window = new VgaMemory(_registers, _ram);
         _painter = new VgaPainter(_registers, _dispi, _ram);
@@ -57,14 +58,14 @@ public sealed class StdVga : PciDevice, IDisplaySource
         Bar(0, MemoryRegion.OfRam("vga.vram", _ram, 0, size), BarKind.Prefetchable32);
         if (properties.Bool("mmio")) Bar(2, Mmio(properties), BarKind.Memory32);
         foreach (var (port, count) in VgaRegisters.Ports)
-            board.Ports.Map(port,
+            site.MapPorts(port,
                 MemoryRegion.Io("vga", count, new Shifted(_registers, port - VgaRegisters.FirstPort),
                 AccessSizes.Bytes));
-        board.Ports.Map(BochsDispi.IndexPort,
+        site.MapPorts(BochsDispi.IndexPort,
             MemoryRegion.Io("vbe", BochsDispi.PortCount, _dispi, new AccessSizes(1, 4, 1, 2)));
-        board.Pci.MemorySpace.Map(VgaMemory.Window,
+        site.Map(site.Board.Pci.MemorySpace, VgaMemory.Window,
             MemoryRegion.Io("vga-lowmem", VgaMemory.WindowSize, _window, AccessSizes.Bytes), 1);
-        board.AddDisplay(this);
+        site.AddDisplay(this);
         Reset();
     }
 

@@ -13,13 +13,13 @@ public sealed class Debugcon : IDevice, IRegisterBank, ICharFrontend
     public static readonly DeviceModel Model = new("isa-debugcon", BusKind.Isa,
         [Property.Chardev(), Property.Number("iobase", 0xE9, max: 0xFFFF),
             Property.Number("readback", 0xE9, max: 0xFF)],
-        static (properties, board) =>
+        static (properties, site) =>
         {
             if (properties.Text("chardev") is not { } chardev)
                 throw new ConfigurationException($"{properties.Owner}: it needs a character device: chardev=ID");
-            var device = new Debugcon(board.TakeChardev(chardev, properties.Owner),
+            var device = new Debugcon(site.Chardev(chardev),
                 (byte)properties.Number("readback"));
-            board.Ports.Map(properties.Number("iobase"), MemoryRegion.Io(device.Name, 1, device, AccessSizes.ByteOnly));
+            site.MapPorts(properties.Number("iobase"), MemoryRegion.Io(device.Name, 1, device, AccessSizes.ByteOnly));
             return device;
         }) { Category = DeviceCategory.Input };
 

@@ -10,10 +10,10 @@ public sealed class IsaDebugExit(IBoard board) : IDevice, IRegisterBank
 {
     public static readonly DeviceModel Model = new("isa-debug-exit", BusKind.Isa,
         [Property.Number("iobase", 0x501, max: 0xFFFF), Property.Number("iosize", 2, min: 1, max: 0x10000)],
-        static (properties, board) =>
+        static (properties, site) =>
         {
-            var device = new IsaDebugExit(board);
-            board.Ports.Map(properties.Number("iobase"),
+            var device = new IsaDebugExit(site.Board);
+            site.MapPorts(properties.Number("iobase"),
                 MemoryRegion.Io(device.Name, properties.Number("iosize"), device, AccessSizes.UpToDword));
             return device;
         });

@@ -1,7 +1,6 @@
 using System.Buffers.Binary;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Irq;
-using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
 using Qkvm.Core.State;
 
@@ -15,23 +14,23 @@ public sealed class PcTestDev : IDevice
     const ulong EchoPort = 0xE0, FlushPort = 0xE4, ByteEchoPort = 0xE8, IrqPorts = 0x2000, MemoryBase = 0xFF000000;
     const int MemorySize = 0x10000, EchoSize = 4, Irqs = 24;
 
-    public static readonly DeviceModel Model = new("pc-testdev", BusKind.Isa, [], static (_, board) =>
-        new PcTestDev(board));
+    public static readonly DeviceModel Model = new("pc-testdev", BusKind.Isa, [], static (_, site) =>
+        new PcTestDev(site));
 
     readonly byte[] _echo = new byte[EchoSize];
     readonly byte[] _memory = new byte[MemorySize];
     readonly IrqLine[] _irqs = new IrqLine[Irqs];
 
-    public PcTestDev(IBoard board)
+    public PcTestDev(DeviceSite site)
     {
-        for (int i = 0; i < Irqs; i++) _irqs[i] = board.Irq(i);
+        for (int i = 0; i < Irqs; i++) _irqs[i] = site.Irq(i);
         var echo = new Bytes(_echo);
-        board.Ports.Map(EchoPort, MemoryRegion.Io("pc-testdev-ioport", EchoSize, echo, AccessSizes.UpToDword));
-        board.Ports.Map(FlushPort, MemoryRegion.Io("pc-testdev-flush-page", EchoSize, new Bytes([]),
+        site.MapPorts(EchoPort, MemoryRegion.Io("pc-testdev-ioport", EchoSize, echo, AccessSizes.UpToDword));
+        site.MapPorts(FlushPort, MemoryRegion.Io("pc-testdev-flush-page", EchoSize, new Bytes([]),
             AccessSizes.UpToDword));
-        board.Ports.Map(ByteEchoPort, MemoryRegion.Io("pc-testdev-ioport-byte", EchoSize, echo, AccessSizes.Bytes));
-        board.Ports.Map(IrqPorts, MemoryRegion.Io("pc-testdev-irq-line", Irqs, new Lines(_irqs), AccessSizes.Bytes));
-        board.Memory.Map(MemoryBase, MemoryRegion.Io("pc-testdev-iomem", MemorySize, new Bytes(_memory),
+        site.MapPorts(ByteEchoPort, MemoryRegion.Io("pc-testdev-ioport-byte", EchoSize, echo, AccessSizes.Bytes));
+        site.MapPorts(IrqPorts, MemoryRegion.Io("pc-testdev-irq-line", Irqs, new Lines(_irqs), AccessSizes.Bytes));
+        site.MapMemory(MemoryBase, MemoryRegion.Io("pc-testdev-iomem", MemorySize, new Bytes(_memory),
             AccessSizes.UpToQword), 1);
     }
 

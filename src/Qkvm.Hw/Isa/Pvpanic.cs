@@ -16,10 +16,10 @@ public sealed class Pvpanic(IBoard board, byte events) : IDevice, IRegisterBank
 
     public static readonly DeviceModel Model = new("pvpanic", BusKind.Isa,
         [Property.Number("ioport", 0x505, max: 0xFFFF), Property.Number("events", Known, max: 0xFF)],
-        static (properties, board) =>
+        static (properties, site) =>
         {
-            var device = new Pvpanic(board, (byte)properties.Number("events"));
-            board.Ports.Map(properties.Number("ioport"), MemoryRegion.Io(device.Name, 1, device, AccessSizes.ByteOnly));
+            var device = new Pvpanic(site.Board, (byte)properties.Number("events"));
+            site.MapPorts(properties.Number("ioport"), MemoryRegion.Io(device.Name, 1, device, AccessSizes.ByteOnly));
             return device;
         });
 

@@ -11,7 +11,7 @@ public sealed class PvpanicPci : PciDevice
 {
     public static readonly DeviceModel Model = new("pvpanic-pci", BusKind.Pci,
         [Property.Number("events", Pvpanic.Known, max: 0xFF, help: "bits that the guest is told of")],
-        static (properties, board) => new PvpanicPci(new Pvpanic(board, (byte)properties.Number("events"))))
+        static (properties, site) => new PvpanicPci(new Pvpanic(site.Board, (byte)properties.Number("events"))))
     {
         Description = "the guest's kernel reports that it panicked",
     };

@@ -37,13 +37,13 @@ public static class IdeModels
     static string DefaultSerial(IdeChannel channel, int unit) =>
         $"QM{(channel.Id.EndsWith('1') ? 3 : 1) + unit:00000}";
 
-    static IDevice CreateHardDisk(Properties values, IBoard board)
+    static IDevice CreateHardDisk(Properties values, DeviceSite site)
     {
         if (values.Text("drive") is not { } id)
             throw new ConfigurationException($"{values.Owner}: drive property not set; give drive=ID of a -drive " +
                 "if=none,id=ID,… or -blockdev");
-        (IdeChannel channel, int unit) = FindPlace(values, board);
-        BlockBackend backend = board.TakeDrive(id, values.Owner);
+        (IdeChannel channel, int unit) = FindPlace(values, site);
+        BlockBackend backend = site.Drive(id);
         if (!backend.HasMedium)
             throw new ConfigurationException($"{values.Owner}: device needs media, but drive '{id}' is empty; give " +
                 "it file=");
@@ -65,11 +65,11 @@ public static class IdeModels
         return drive;
     }
 
-    static IDevice CreateCdRom(Properties values, IBoard board)
+    static IDevice CreateCdRom(Properties values, DeviceSite site)
     {
-        (IdeChannel channel, int unit) = FindPlace(values, board);
-        BlockBackend backend = values.Text("drive") is { } id ? board.TakeDrive(id, values.Owner)
-            : new BlockBackend("", board.Post);
+        (IdeChannel channel, int unit) = FindPlace(values, site);
+        BlockBackend backend = values.Text("drive") is { } id ? site.Drive(id)
+            : new BlockBackend("", site.Board.Post);
         var drive = new AtapiDrive(CdRom.Name, backend, Serial(values, backend, channel, unit),
             Text(values, "model", "QEMU DVD-ROM", ModelLength), Text(values, "ver", "2.5+", VersionLength));
         channel.Attach(drive, unit, values.Owner);
@@ -77,12 +77,12 @@ public static class IdeModels
     }
 
     /// <summary>The bus by name, or the first with room; and the unit, or the first that is free.</summary>
-    static (IdeChannel Channel, int Unit) FindPlace(Properties values, IBoard board)
+    static (IdeChannel Channel, int Unit) FindPlace(Properties values, DeviceSite site)
     {
         IdeChannel? channel;
         if (values.Text("bus") is { } bus)
         {
-            channel = board.FindBus(bus) as IdeChannel
+            channel = site.Board.FindBus(bus)?.Wires as IdeChannel
                 ?? throw new ConfigurationException($"{values.Owner}: bus '{bus}' is no IDE bus of this machine; " +
                 "ide.0 and ide.1 are, on the pc machine");
         }
@@ -90,7 +90,7 @@ public static class IdeModels
         {
             channel = null;
             for (int i = 0; i < 2 && channel is not { HasRoom: true }; i++)
-                channel = board.FindBus($"ide.{i}") as IdeChannel;
+                channel = site.Board.FindBus($"ide.{i}")?.Wires as IdeChannel;
             if (channel is not { HasRoom: true })
                 throw new ConfigurationException($"{values.Owner}: no IDE bus has room for another drive; the pc " +
                     "machine takes four");

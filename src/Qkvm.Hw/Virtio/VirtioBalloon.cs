@@ -13,10 +13,11 @@ public sealed class VirtioBalloon : VirtioDevice, IBalloon
 {
     public static readonly DeviceModel[] Models = VirtioPciModels.Family("virtio-balloon-pci", "virtio memory balloon",
         DeviceCategory.Misc, 0x00FF00, [Property.Bool("deflate-on-oom", false)], null,
-        (name, values, board) =>
+        (name, values, site) =>
         {
             var balloon = new VirtioBalloon(name, values.Bool("deflate-on-oom"));
-            balloon.ActualChanged += () => board.Raise(new BalloonChangeEvent(board.MemorySize - balloon.Given));
+            balloon.ActualChanged += () =>
+                site.Board.Raise(new BalloonChangeEvent(site.Board.MemorySize - balloon.Given));
             return balloon;
         });
 

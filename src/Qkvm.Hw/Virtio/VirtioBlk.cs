@@ -158,12 +158,12 @@ public sealed class VirtioBlk : VirtioDevice
 
     static int QueuesOf(Properties values) => (int)(values.NumberOrAuto("num-queues") ?? 1);
 
-    static VirtioBlk FromProperties(string name, Properties values, IBoard board)
+    static VirtioBlk FromProperties(string name, Properties values, DeviceSite site)
     {
         if (values.Text("drive") is not { } id)
             throw new ConfigurationException($"{values.Owner}: drive property not set; give drive=ID of a -drive " +
                 "if=none,id=ID,… or -blockdev");
-        BlockBackend backend = board.TakeDrive(id, values.Owner);
+        BlockBackend backend = site.Drive(id);
         if (!backend.HasMedium)
             throw new ConfigurationException($"{values.Owner}: device needs media, but drive '{id}' is empty; give " +
                 "it file=");
@@ -181,8 +181,8 @@ public sealed class VirtioBlk : VirtioDevice
             values.OnOffAuto("write-cache")
                 ?? true, values.Bool("config-wce"), values.Bool("discard"), values.Bool("write-zeroes"),
             logical, physical, IoSize("min_io_size"), IoSize("opt_io_size")),
-                board.LoopOf(values.Text("iothread"), values.Owner), board.Post,
-            board.IsGuestAsleep);
+                site.Board.LoopOf(values.Text("iothread"), values.Owner), site.Board.Post,
+            site.Board.IsGuestAsleep);
 
         int BlockSize(string property, int automatic)
         {

@@ -280,14 +280,14 @@ public sealed class VirtioNet : VirtioDevice, INetFrontend
         if (_transmit is { } queue) Transmit(queue);
     }
 
-    static VirtioNet FromProperties(string name, Properties values, IBoard board)
+    static VirtioNet FromProperties(string name, Properties values, DeviceSite site)
     {
         byte[] mac = values.Text("mac") is { } text ? MacAddress.Parse(text, values.Owner) : MacAddress.Default;
-        INetBackend? backend = values.Text("netdev") is { } id ? board.TakeNetdev(id, values.Owner) : null;
+        INetBackend? backend = values.Text("netdev") is { } id ? site.Netdev(id) : null;
         return new VirtioNet(name, backend, mac,
             new VirtioNetOptions(QueueSize("rx_queue_size"), QueueSize("tx_queue_size"),
             values.Bool("mrg_rxbuf"), values.Bool("status"), values.Bool("ctrl_vq"), (ushort)values.Number("host_mtu")),
-                board.Post);
+                site.Board.Post);
 
         int QueueSize(string property)
         {

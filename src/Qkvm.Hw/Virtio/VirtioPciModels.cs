@@ -1,5 +1,4 @@
 using Qkvm.Core.Devices;
-using Qkvm.Core.Machine;
 using Qkvm.Core.Virtio;
 
 namespace Qkvm.Hw.Virtio;
@@ -14,7 +13,8 @@ static class VirtioPciModels
     /// <param name="defaultVectors">MSI-X vectors by properties; null: the device has none and takes no such
     /// property.</param>
     public static DeviceModel[] Family(string name, string description, DeviceCategory category, uint classCode,
-        Property[] own, Func<Properties, int>? defaultVectors, Func<string, Properties, IBoard, VirtioDevice> create)
+        Property[] own, Func<Properties, int>? defaultVectors,
+        Func<string, Properties, DeviceSite, VirtioDevice> create)
     {
         Property[] ring = [Property.Bool("event_idx", true), Property.Bool("indirect_desc", true)];
         Property[] vectors = defaultVectors == null ? []
@@ -30,15 +30,15 @@ static class VirtioPciModels
 
         DeviceModel Model(string modelName, Property[] properties, (bool Legacy, bool Modern) interfaces,
             string[] aliases) =>
-            new(modelName, BusKind.Pci, properties, (values, board) =>
+            new(modelName, BusKind.Pci, properties, (values, site) =>
             {
                 var options = new VirtioPciOptions(ClassOf(values), VectorsOf(values), interfaces.Legacy,
                     interfaces.Modern,
-                    values.Bool("indirect_desc"), values.Bool("event_idx")) { Lock = board.Lock };
+                    values.Bool("indirect_desc"), values.Bool("event_idx")) { Lock = site.Board.Lock };
                 if (modelName == name)
                     options = options with { Legacy = values.OnOffAuto("disable-legacy") != true,
                         Modern = !values.Bool("disable-modern") };
-                return new VirtioPci(modelName, create(modelName, values, board), options);
+                return new VirtioPci(modelName, create(modelName, values, site), options);
             })
             {
                 Category = category,

@@ -21,11 +21,11 @@ public sealed class VirtioRng : VirtioDevice
             Property.Number("period", 65536, 1, uint.MaxValue, "milliseconds"),
         ],
         _ => 2,
-        (name, values, board) =>
+        (name, values, site) =>
         {
-            IEntropySource? source = values.Text("rng") is { } id ? board.FindObject<IEntropySource>(id,
+            IEntropySource? source = values.Text("rng") is { } id ? site.Board.FindObject<IEntropySource>(id,
                 "source of entropy", values.Owner) : null;
-            return new VirtioRng(name, board.Clock, (long)values.Number("max-bytes"), (long)values.Number("period"),
+            return new VirtioRng(name, site.Clock, (long)values.Number("max-bytes"), (long)values.Number("period"),
                 source == null ? HostEntropy.Fill : source.Fill);
         });
 

@@ -11,6 +11,8 @@ public sealed class BootOrder
 
     public void Add(ulong bootIndex, string path) => _entries.Add((bootIndex, path));
 
+    public void Remove(string path) => _entries.RemoveAll(entry => entry.Path == path);
+
     /// <summary>Empty where nothing has a place in the order.</summary>
     /// <param name="strict">-boot strict=on: nothing else is tried.</param>
     public byte[] ToArray(bool strict)

@@ -1,3 +1,4 @@
+using Qkvm.Core.Devices;
 using Qkvm.Core.Irq;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
@@ -34,8 +35,8 @@ public sealed partial class PcBoard
 
     void MakeIsaChips()
     {
-        var pciNode = new QBus(Pci.Id, "PCI");
-        var isaNode = new QBus("isa.0", "ISA");
+        var pciNode = new QBus(Pci.Id, BusKind.Pci, Pci);
+        var isaNode = new QBus("isa.0", BusKind.Isa);
         _isaBridge = new Piix3([.. Enumerable.Range(0, 16).Select(Irq)], () => RequestReset());
         Own("i440FX-pcihost", Tree, new PciHostPorts(Pci, Ports, _isaBridge));
         Tree.Devices[^1].Buses.Add(pciNode);
@@ -52,10 +53,7 @@ public sealed partial class PcBoard
         _ide = new Piix3Ide(Ports, Irq(PrimaryIdeIrq), Irq(SecondaryIdeIrq));
         Plug("piix3-ide", pciNode, _ide, IsaSlot, IdeFunction);
         foreach (IdeChannel channel in _ide.Channels)
-        {
-            pciNode.Devices[^1].Buses.Add(new QBus(channel.Id, "IDE"));
-            _buses[channel.Id] = channel;
-        }
+            pciNode.Devices[^1].Buses.Add(new QBus(channel.Id, BusKind.Ide, channel));
 
         // The timers' outputs go through the HPET, which can take their places.
         IrqLine pitOut = Irq(TimerIrq), rtcOut = Irq(RtcIrq);

@@ -17,16 +17,15 @@ public sealed partial class PcBoard
 
     readonly List<(ushort Port, int Irq)> _serials = [];
     readonly List<(ushort Port, int Irq)> _parallels = [];
-    readonly Dictionary<string, string> _owners = new(StringComparer.Ordinal); // id to who took the backends
     Properties? _panic;                                            // the first one's, for ACPI
     readonly BlockBackend?[] _ideDisks = new BlockBackend?[4];
 
     /// <summary>device_add.</summary>
     public void AddDevice(DeviceConfig config)
     {
-        if (config.Id is { } id && FindNode(Tree, id, out _) is not null)
+        if (config.Id is { } id && Tree.FindDevice(id) != null)
             throw new ConfigurationException($"{config.Owner}: Duplicate device ID '{id}'");
-        DeviceFactory.Made made = _factory.Create(config);
+        DeviceFactory.Made made = _factory.Create(config, hot: true);
         Adopt(made, config);
         made.Device.Reset();
     }
@@ -34,20 +33,20 @@ public sealed partial class PcBoard
     /// <summary>device_del.</summary>
     public void RemoveDevice(string id)
     {
-        QDevice node = FindNode(Tree, id, out QBus? bus) ?? throw CommandException.DeviceNotFound(id);
-        if (node.Device is not PciDevice function)
-            throw new CommandException($"Bus '{bus!.Name}' does not support hotplugging");
-        Pci.Unplug(function);
-        _devices.Remove(function);
-        bus!.Devices.Remove(node);
-        _backends.Release(_owners.Remove(id, out string? owner) ? owner : id);
+        (QBus bus, QDevice node) = Tree.FindDevice(id) ?? throw CommandException.DeviceNotFound(id);
+        if (!bus.Kind.IsHotPluggable) throw new CommandException($"Bus '{bus.Name}' does not support hotplugging");
+        if (node.Site is not { } site || !node.IsHotPluggable)
+            throw new CommandException($"Device '{node.Driver}' does not support hotplugging");
+        _devices.Remove(node.Device!);
+        bus.Devices.Remove(node);
+        site.Dispose();
     }
 
     void MakeDevices()
     {
         foreach (DeviceConfig config in _config.Devices)
         {
-            if (config.Id is { } id && FindNode(Tree, id, out _) is not null)
+            if (config.Id is { } id && Tree.FindDevice(id) != null)
                 throw new ConfigurationException($"{config.Owner}: Duplicate ID '{id}' for device");
             Adopt(_factory.Create(config), config);
         }
@@ -75,22 +74,24 @@ public sealed partial class PcBoard
     void Adopt(DeviceFactory.Made made, DeviceConfig config)
     {
         _devices.Add(made.Device);
-        NodeFor(made).Devices.Add(new QDevice(made.Model.Name, config.Id, made.Device, made.Values));
-        if (config.Id is { } id) _owners[id] = config.Owner;
+        NodeFor(made).Devices.Add(new QDevice(made.Model.Name, config.Id, made.Device, made.Values, made.Site)
+            { IsHotPluggable = made.Model.IsHotPluggable });
         if (made.Model == Pvpanic.Model) _panic ??= made.Properties;
         if (made.Device is PciDevice function)
         {
-            if (function.BootIndex is { } index) _bootOrder.Add(index, BootOrder.PathOf(function));
+            if (function.BootIndex is not { } index) return;
+            string path = BootOrder.PathOf(function);
+            _bootOrder.Add(index, path);
+            made.Site.OnLeave(() => _bootOrder.Remove(path));
         }
         else if (made.Model.Bus == BusKind.Ide) AdoptIdeDrive(made);
     }
 
-    QBus NodeFor(DeviceFactory.Made made)
-    {
-        string name = made.Model.Bus == BusKind.Pci ? Pci.Id : made.Model.Bus == BusKind.Isa ? "isa.0"
-            : made.Model.Bus == BusKind.Ide ? $"ide.{IdePlace(made.Device) / 2}" : Tree.Name;
-        return FindBus(Tree, name) ?? Tree;
-    }
+    /// <summary>The bus that bus= names, the drive's channel, or the first of its kind.</summary>
+    QBus NodeFor(DeviceFactory.Made made) =>
+        made.Model.Bus == BusKind.Ide ? FindBus(_ide.Channels[IdePlace(made.Device) / IdeChannel.Drives].Id)!
+        : made.Properties.Text("bus") is { } bus ? FindBus(bus)!
+        : Tree.Find(made.Model.Bus) ?? Tree;
 
     void AdoptIdeDrive(DeviceFactory.Made made)
     {
@@ -116,27 +117,5 @@ public sealed partial class PcBoard
         PcCmos.Describe(_rtc, _memory, _config.Topology.Cpus);
         PcCmos.SetBootOrder(_rtc, _config.Boot.Once ?? _config.Boot.Order);
         PcCmos.DescribeDisks(_rtc, _ideDisks);
-    }
-
-    static QBus? FindBus(QBus from, string name)
-    {
-        if (from.Name == name) return from;
-        foreach (QDevice device in from.Devices)
-            foreach (QBus bus in device.Buses)
-                if (FindBus(bus, name) is { } found) return found;
-        return null;
-    }
-
-    static QDevice? FindNode(QBus from, string id, out QBus? bus)
-    {
-        foreach (QDevice device in from.Devices)
-        {
-            bus = from;
-            if (device.Id == id) return device;
-            foreach (QBus child in device.Buses)
-                if (FindNode(child, id, out bus) is { } found) return found;
-        }
-        bus = null;
-        return null;
     }
 }

@@ -35,7 +35,6 @@ public sealed partial class PcBoard : IBoard, IDisposable
     readonly List<IDevice> _devices = [];                          // in the order of reset
     readonly List<IVCpu> _cpus = [];
     readonly List<IDisplaySource> _displays = [];
-    readonly Dictionary<string, object> _buses = new(StringComparer.Ordinal);
     readonly IAccelerator _accelerator;
     bool _wasReset;
 
@@ -83,6 +82,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
     public InputRouter Input { get; }
 
     public IrqLine Irq(int gsi) => _interrupts.NewWire(gsi);
+    public void RemoveIrq(int gsi, IrqLine wire) => _interrupts.RemoveWire(gsi, wire);
 
     public bool IsGuestAsleep()
     {
@@ -92,7 +92,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
         return true;
     }
 
-    public object? FindBus(string id) => _buses.GetValueOrDefault(id);
+    public QBus? FindBus(string id) => Tree.Find(id);
     public void Post(Action work) => Loop.Post(work);
     public void RequestShutdown(ShutdownCause cause, int exitCode = 0) => _requests.RequestShutdown(cause, exitCode);
     public void RequestReset(ShutdownCause cause = ShutdownCause.GuestReset) => _requests.RequestReset(cause);
@@ -103,9 +103,13 @@ public sealed partial class PcBoard : IBoard, IDisposable
     public BlockBackend TakeDrive(string id, string owner) => _backends.TakeDrive(id, owner);
     public ICharBackend TakeChardev(string id, string owner) => _backends.TakeChardev(id, owner);
     public INetBackend TakeNetdev(string id, string owner) => _backends.TakeNetdev(id, owner);
+    public void ReleaseDrive(string id) => _backends.ReleaseDrive(id);
+    public void ReleaseChardev(string id) => _backends.ReleaseChardev(id);
+    public void ReleaseNetdev(string id) => _backends.ReleaseNetdev(id);
     public T FindObject<T>(string id, string what, string owner) where T : class =>
         _backends.FindObject<T>(id, what, owner);
     public void AddDisplay(IDisplaySource display) => _displays.Add(display);
+    public void RemoveDisplay(IDisplaySource display) => _displays.Remove(display);
 
     // What the machine sees
 
@@ -116,7 +120,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
             .Select(r => r!.Ram!)];
     public GuestRam Ram => _memory.Ram;
     public FwCfg FirmwareConfiguration => _fwCfg;
-    public QBus Tree { get; } = new("main-system-bus", "System");
+    public QBus Tree { get; } = new("main-system-bus", BusKind.System);
 
     /// <summary>Nothing happens on a machine without ACPI.</summary>
     public void PressPowerButton() => _powerManagement?.Acpi.PressPowerButton();
@@ -151,11 +155,9 @@ public sealed partial class PcBoard : IBoard, IDisposable
 
     PciBus MakePciBus()
     {
-        var bus = new PciBus("pci.0", _memory.Pci, Ports.Root, Memory, Msi, Piix3.RouteSlot,
+        return new PciBus("pci.0", _memory.Pci, Ports.Root, Memory, Msi, Piix3.RouteSlot,
             [.. Enumerable.Range(0, Piix3.Inputs).Select<int,
                 Action<bool>>(i => active => _isaBridge!.SetInput(i, active))]);
-        _buses[bus.Id] = bus;
-        return bus;
     }
 
     void MakeCpus(IAccelerator accelerator)

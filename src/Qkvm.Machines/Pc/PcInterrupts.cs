@@ -58,6 +58,7 @@ sealed class PcInterrupts
     public IReadOnlyList<LocalApic> LocalApics => _localApics;
 
     public IrqLine NewWire(int gsi) => _router.NewWire(gsi);
+    public void RemoveWire(int gsi, IrqLine wire) => _router.Remove(gsi, wire);
 
     /// <summary>Gives a vCPU its local APIC, unless the kernel did.</summary>
     public void Attach(IVCpu cpu, uint apicId, IVirtualClock clock, MachineLock machineLock)

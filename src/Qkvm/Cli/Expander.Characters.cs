@@ -23,7 +23,7 @@ public sealed partial class Expander
         Options options = Options.Parse(text, owner, "backend");
         string backend = Catalogue.Chardevs.Known(options.Text("backend") ?? "", owner).Name;
         string id = options.Required("id");
-        CheckId(id, owner);
+        Identifier.Check(id, owner);
         bool mux = options.Bool("mux") ?? false;
         AddChardev(new ChardevConfig(id, backend, options) { Mux = mux });
     }

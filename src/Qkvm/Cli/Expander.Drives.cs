@@ -53,7 +53,7 @@ public sealed partial class Expander
         RefusePolicy(options, "werror");
         RefusePolicy(options, "rerror");
         string? id = options.Text("id");
-        CheckId(id, owner);
+        Identifier.Check(id, owner);
         AddDrive(new DriveSpec(options)
         {
             File = options.Text("file"),

@@ -193,7 +193,7 @@ public sealed partial class Expander
         if (driver != known[0]) throw options.Error($"'{driver}' is not built yet, as there is no sound card; use "
             + "driver=none");
         string id = options.Required("id");
-        CheckId(id, owner);
+        Identifier.Check(id, owner);
         _audiodevs.Add(id);
         foreach (string tuning in new[] { "timer-period", "in", "out" })
         {

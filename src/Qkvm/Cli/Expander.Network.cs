@@ -14,7 +14,7 @@ public sealed partial class Expander
         Options options = Options.Parse(text, owner, "type");
         string type = Catalogue.Netdevs.Known(options.Text("type") ?? "", owner).Name;
         string id = options.Required("id");
-        CheckId(id, owner);
+        Identifier.Check(id, owner);
         AddNetdev(new NetdevConfig(id, type, options));
     }
 

@@ -77,7 +77,7 @@ public sealed partial class Expander
         string driver = options.Text("driver")
             ?? throw new ConfigurationException($"{owner}: names no driver: -device driver[,prop=value…]");
         string? id = options.Text("id");
-        CheckId(id, owner);
+        Identifier.Check(id, owner);
         string brief = $"-device {driver}{(id == null ? "" : $",id={id}")}";
         _devices.Add(new DeviceConfig(driver, id, options.Rest, brief));
         _replaced |= Catalogue.Devices.Find(driver)?.Replaces ?? DefaultDevice.None;
@@ -106,18 +106,8 @@ public sealed partial class Expander
         Options options = Options.Parse(text, owner, "qom-type");
         string type = options.Text("qom-type") ?? throw new ConfigurationException($"{owner}: names no type");
         string id = options.Required("id");
-        CheckId(id, owner);
+        Identifier.Check(id, owner);
         _config = _config with { Objects = [.. _config.Objects, new ObjectConfig(type, id, options)] };
-    }
-
-    static void CheckId(string? id, string owner)
-    {
-        if (id == null) return;
-        bool good = id.Length > 0 && char.IsAsciiLetter(id[0])
-            && id.All(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '.' or '_');
-        if (!good)
-            throw new ConfigurationException($"{owner}: id '{id}': identifiers consist of letters, digits, '-', " +
-                "'.', '_', starting with a letter");
     }
 
     MachineConfig Finish()

@@ -33,7 +33,7 @@ public sealed class StdVgaTests : IDisposable
         using var bench = new PciBench();
         var board = new FakeBoard(new DeviceBench(bench.Clock)) { Bus = bench.Bus };
         var e = Assert.Throws<ConfigurationException>(() =>
-            new StdVga(FakeBoard.Defaults(StdVga.Model, ("vgamem_mb", size)), board));
+            new StdVga(FakeBoard.Defaults(StdVga.Model, ("vgamem_mb", size)), board.Site));
         Assert.Contains("vgamem_mb", e.Message);
     }
 
@@ -299,7 +299,7 @@ public sealed class StdVgaTests : IDisposable
     /// <summary>The card with the board whose ports it took.</summary>
     sealed class Bound(FakeBoard board) : IDevice
     {
-        readonly StdVga _device = new(FakeBoard.Defaults(StdVga.Model), board);
+        readonly StdVga _device = new(FakeBoard.Defaults(StdVga.Model), board.Site);
         public FakeBoard Board => board;
         public string Name => _device.Name;
         public void Reset() => _device.Reset();

@@ -18,7 +18,7 @@ sealed class VgaBench : IDisposable
         var board = new FakeBoard(new DeviceBench(_bench.Clock)) { Memory = _bench.Memory.Space,
             Ports = _bench.Memory.Ports, Bus = _bench.Bus };
         Card = _bench.Plug(new StdVga(FakeBoard.Defaults(StdVga.Model, [("vgamem_mb", $"{megabytes}"), .. given]),
-            board), 2);
+            board.Site), 2);
         _bench.Bus.WriteConfig(Card.DevFn, 0x10, 4, (uint)Linear);
         _bench.Bus.WriteConfig(Card.DevFn, 0x18, 4, (uint)Mmio);
     }

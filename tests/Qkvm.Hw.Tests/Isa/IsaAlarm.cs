@@ -12,10 +12,10 @@ public sealed class IsaAlarm : IDevice, IRegisterBank
 {
     public static readonly DeviceModel Model = new("isa-alarm", BusKind.Isa,
         [Property.Number("iobase", 0x2C0, max: 0xFFFF), Property.Number("irq", 5, max: 15)],
-        static (properties, board) =>
+        static (properties, site) =>
         {
-            var device = new IsaAlarm(board.Clock, board.Irq((int)properties.Number("irq")));
-            board.Ports.Map(properties.Number("iobase"), MemoryRegion.Io(device.Name, 1, device, AccessSizes.ByteOnly));
+            var device = new IsaAlarm(site.Clock, site.Irq((int)properties.Number("irq")));
+            site.MapPorts(properties.Number("iobase"), MemoryRegion.Io(device.Name, 1, device, AccessSizes.ByteOnly));
             return device;
         }) { Description = "an alarm clock" };
 

@@ -13,7 +13,7 @@ public class IsaAlarmTests
     {
         var clock = new FakeClock();
         var board = new FakeBoard(new DeviceBench(clock));
-        IsaAlarm.Model.Create(FakeBoard.Defaults(IsaAlarm.Model), board);
+        IsaAlarm.Model.Create(FakeBoard.Defaults(IsaAlarm.Model), board.Site);
         board.Ports.Write(0x2C0, 1, 20);
         clock.Advance(20 * Millisecond - 1);
         Assert.False(board.Irqs[5].Level);

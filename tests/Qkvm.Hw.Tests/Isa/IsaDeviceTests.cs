@@ -11,7 +11,7 @@ public class IsaDeviceTests
     readonly FakeBoard _board = new(new DeviceBench(new FakeClock()));
 
     IDevice Create(DeviceModel model, params (string, string)[] given) =>
-        model.Create(FakeBoard.Defaults(model, given), _board);
+        model.Create(FakeBoard.Defaults(model, given), _board.Site);
 
     [Theory]
     [InlineData(0, 1)] [InlineData(1, 3)] [InlineData(0x10, 0x21)]

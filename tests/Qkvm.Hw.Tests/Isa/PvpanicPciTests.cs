@@ -13,7 +13,7 @@ public class PvpanicPciTests
         using var bench = new PciBench();
         var board = new FakeBoard(new DeviceBench(new FakeClock()));
         var values = FakeBoard.Defaults(PvpanicPci.Model, [("events", "1")]);
-        var device = (PvpanicPci)PvpanicPci.Model.Create(values, board);
+        var device = (PvpanicPci)PvpanicPci.Model.Create(values, board.Site);
         bench.Plug(device, 3);
         Assert.Equal(0x00111B36u, device.Config.Get32(PciConfig.VendorId));
         Assert.Equal(0x08800001u, device.Config.Get32(PciConfig.RevisionId));

@@ -1,0 +1,122 @@
+using Qkvm.Core.Block;
+using Qkvm.Core.Char;
+using Qkvm.Core.Display;
+using Qkvm.Core.Irq;
+using Qkvm.Core.Machine;
+using Qkvm.Core.Memory;
+using Qkvm.Core.Net;
+using Qkvm.Core.Time;
+using Qkvm.Host;
+
+namespace Qkvm.Core.Devices;
+
+/// <summary>Where one device stands: what it takes of the board and of the host is written down here, and
+/// <see cref="Dispose"/> gives it back, the last first. Under the machine lock.</summary>
+/// <remarks>Disposed of when making the device failed and when it was unplugged; vCPUs stand then, so that
+/// none still reads memory that goes.</remarks>
+/// <param name="owner">The option or command that asked for the device, as messages name it.</param>
+public sealed class DeviceSite(IBoard board, string owner) : IDisposable
+{
+    readonly Stack<Action> _taken = new();
+
+    /// <summary>For what is only looked at or asked for.</summary>
+    public IBoard Board => board;
+
+    /// <summary>The machine's time; timers made of it are cancelled with the site.</summary>
+    public IVirtualClock Clock => field ??= new SiteClock(this, board.Clock);
+
+    /// <summary>A wire of its own to a global system interrupt.</summary>
+    public IrqLine Irq(int gsi)
+    {
+        IrqLine wire = board.Irq(gsi);
+        OnLeave(() =>
+        {
+            wire.Set(false);
+            board.RemoveIrq(gsi, wire);
+        });
+        return wire;
+    }
+
+    public void MapPorts(ulong at, MemoryRegion region, int priority = 0) =>
+        Map(board.Ports.Root, at, region, priority);
+
+    public void MapMemory(ulong at, MemoryRegion region, int priority = 0) =>
+        Map(board.Memory.Root, at, region, priority);
+
+    /// <summary>In a container of another's, such as a bus's memory.</summary>
+    public void Map(MemoryRegion container, ulong at, MemoryRegion region, int priority = 0)
+    {
+        container.Map(at, region, priority);
+        OnLeave(() => container.Unmap(region));
+    }
+
+    /// <summary>Memory that goes with the device: of a ROM, say.</summary>
+    public GuestRam Ram(string name, ulong size)
+    {
+        var ram = new GuestRam(name, size);
+        OnLeave(ram.Dispose);
+        return ram;
+    }
+
+    // A missing or already used one throws ConfigurationException.
+
+    public BlockBackend Drive(string id)
+    {
+        BlockBackend drive = board.TakeDrive(id, owner);
+        OnLeave(() =>
+        {
+            drive.Forget();
+            board.ReleaseDrive(id);
+        });
+        return drive;
+    }
+
+    public ICharBackend Chardev(string id)
+    {
+        ICharBackend chardev = board.TakeChardev(id, owner);
+        OnLeave(() =>
+        {
+            chardev.Connect(null);
+            board.ReleaseChardev(id);
+        });
+        return chardev;
+    }
+
+    public INetBackend Netdev(string id)
+    {
+        INetBackend netdev = board.TakeNetdev(id, owner);
+        OnLeave(() =>
+        {
+            netdev.Connect(null);
+            board.ReleaseNetdev(id);
+        });
+        return netdev;
+    }
+
+    /// <summary>Makes a display known to VNC and screendump; the first is the primary.</summary>
+    public void AddDisplay(IDisplaySource display)
+    {
+        board.AddDisplay(display);
+        OnLeave(() => board.RemoveDisplay(display));
+    }
+
+    /// <summary>Writes down how something else is given back.</summary>
+    public void OnLeave(Action giveBack) => _taken.Push(giveBack);
+
+    public void Dispose()
+    {
+        while (_taken.TryPop(out Action? giveBack)) giveBack();
+    }
+
+    sealed class SiteClock(DeviceSite site, IVirtualClock clock) : IVirtualClock
+    {
+        public long Nanoseconds => clock.Nanoseconds;
+
+        public IVmTimer CreateTimer(Action onExpired)
+        {
+            IVmTimer timer = clock.CreateTimer(onExpired);
+            site.OnLeave(timer.Cancel);
+            return timer;
+        }
+    }
+}

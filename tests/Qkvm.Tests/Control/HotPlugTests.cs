@@ -1,0 +1,100 @@
+using Qkvm.Core.Block;
+using Qkvm.Core.Devices;
+using Qkvm.Core.Machine;
+using Qkvm.Core.Pci;
+using Qkvm.Testing;
+
+namespace Qkvm.Tests.Control;
+
+/// <summary>Counts what the process holds: nothing else may run meanwhile.</summary>
+[CollectionDefinition(nameof(HotPlugTests), DisableParallelization = true)]
+public sealed class HotPlugCollection;
+
+/// <summary>Devices that come and go by device_add and device_del.</summary>
+[Collection(nameof(HotPlugTests))]
+public sealed class HotPlugTests : IDisposable
+{
+    readonly ControlBench _bench = new();
+
+    public HotPlugTests()
+    {
+        var spare = new BlockBackend("spare", _bench.Environment.Loop.Post);
+        spare.Insert(new MemoryDisk(1 << 20));
+        _bench.Backends.Drives["spare"] = spare;
+    }
+
+    public void Dispose() => _bench.Dispose();
+
+    public static TheoryData<string> Models =>
+        [.. Qkvm.Catalogue.Devices.Models
+            .Where(m => m is { NotBuilt: null, IsHotPluggable: true, Bus.IsHotPluggable: true }).Select(m => m.Name)];
+
+    [Theory, MemberData(nameof(Models))]
+    public void A_device_that_came_and_went_a_thousand_times_leaves_nothing(string model)
+    {
+        const int Before = 100, After = 1000;
+        string tree = _bench.Human("info qtree");
+        for (int i = 0; i < Before; i++) ComeAndGo(model, i);
+        (long bytes, int files, int maps) = Held();
+        for (int i = 0; i < After; i++) ComeAndGo(model, i);
+        (long bytesAfter, int filesAfter, int mapsAfter) = Held();
+        Assert.InRange(bytesAfter - bytes, long.MinValue, 100 * After);    // the smallest device has some 5,000 bytes
+        Assert.InRange(filesAfter - files, -100, 20);
+        Assert.InRange(mapsAfter - maps, -1000, After / 10);
+        Assert.Equal(tree, _bench.Human("info qtree"));
+        Assert.Null(_bench.Backends.OwnerOfDrive("spare"));
+    }
+
+    [Fact]
+    public void A_device_that_was_refused_leaves_its_drive_free()
+    {
+        int regions = _bench.Machine.Board.Memory.Root.Children.Count;
+        foreach (string fault in new[] { "queue-size=3", "addr=1", "addr=zz", "serial=longer-than-twenty-bytes",
+            "romfile=/nowhere", "nonsense=1", "disable-modern=on,disable-legacy=on", "bus=pci.7" })
+        {
+            Assert.NotEqual("", _bench.Human($"device_add virtio-blk-pci,drive=spare,id=new,{fault}"));
+            Assert.Null(_bench.Backends.OwnerOfDrive("spare"));
+        }
+        Assert.Equal(regions, _bench.Machine.Board.Memory.Root.Children.Count);
+        Assert.Equal("", _bench.Human("device_add virtio-blk-pci,drive=spare,id=new"));
+        Assert.Equal("device_add virtio-blk-pci,id=new", _bench.Backends.OwnerOfDrive("spare"));
+    }
+
+    [Theory]
+    [InlineData("isa-debugcon,chardev=x", "Bus 'isa.0' does not support hotplugging")]
+    [InlineData("VGA", "Device 'VGA' does not support hotplugging")]
+    [InlineData("virtio-rng-pci,id=disk0", "Duplicate device ID 'disk0'")]
+    [InlineData("virtio-rng-pci,id=0", "identifiers consist of letters")]
+    [InlineData("virtio-rng-pci,bus=isa.0", "can't go on bus 'isa.0'")]
+    [InlineData("nonsense", "is not a valid device model name")]
+    public void What_cannot_come_is_refused(string device, string message) =>
+        Assert.Contains(message, _bench.Human($"device_add {device}"));
+
+    /// <summary>By QMP and by the human monitor in turn, each second time with a ROM and used by a guest.</summary>
+    void ComeAndGo(string model, int turn)
+    {
+        bool drive = model.Contains("-blk-", StringComparison.Ordinal);
+        string more = drive ? ",drive=spare" : "";
+        if (turn % 2 == 0)
+        {
+            string rest = drive ? ",\"drive\":\"spare\"" : "";
+            _bench.Query("device_add", $"{{\"driver\":\"{model}\",\"id\":\"new\"{rest}}}");
+            _bench.Query("device_del", """{"id":"new"}""");
+            return;
+        }
+        Assert.Equal("", _bench.Human($"device_add {model},id=new,bootindex=1,romfile=vgabios-stdvga.bin{more}"));
+        _bench.OnLoop(() =>
+        {
+            PciDevice function = _bench.Machine.Board.Pci.Devices.Last();
+            _bench.Machine.Board.Pci.WriteConfig(function.DevFn, PciConfig.RomAddress, 4, 0xE0000001);
+            _bench.Machine.Board.Pci.WriteConfig(function.DevFn, PciConfig.Command, 2, 7);
+        });
+        Assert.Equal("", _bench.Human("device_del new"));
+    }
+
+    static (long Bytes, int Files, int Maps) Held()
+    {
+        long bytes = GC.GetTotalMemory(forceFullCollection: true);
+        return (bytes, Directory.GetFiles("/proc/self/fd").Length, File.ReadLines("/proc/self/maps").Count());
+    }
+}
