@@ -17,11 +17,17 @@ public sealed unsafe class HostFile : IDisposable
         FileStatus status;
         if (Libc.fstat(fd, &status) < 0) throw new HostException($"cannot examine '{path}'", Libc.Errno);
         Status = status;
+        FileSystemStatus home;
+        IsInMemory = Libc.fstatfs(fd, &home) == 0 && home.Type is Libc.TmpFs or Libc.RamFs or Libc.HugeTlbFs;
     }
 
+    internal int Fd => _fd;
     public string Path { get; }
     public bool IsDirect { get; }
     public FileStatus Status { get; }
+
+    /// <summary>Its file system is memory: nothing waits for a disk.</summary>
+    public bool IsInMemory { get; }
 
     /// <summary>Null and an errno where the host refuses.</summary>
     public static HostFile? Open(string path, int flags, out int errno)
@@ -57,9 +63,14 @@ public sealed unsafe class HostFile : IDisposable
         return Status.IsBlockDevice && Libc.ioctl(_fd, Libc.BlkSszGet, &size) >= 0 ? size : 0;
     }
 
-    public long Read(long offset, ReadOnlySpan<Memory<byte>> pieces) => Transfer(offset, pieces, isWrite: false);
+    public long Read(long offset, ReadOnlySpan<Memory<byte>> pieces) => Transfer(offset, pieces, Transfers.Read);
 
-    public long Write(long offset, ReadOnlySpan<Memory<byte>> pieces) => Transfer(offset, pieces, isWrite: true);
+    /// <summary>Reads what is in the page cache; EAGAIN or less than all where a disk would have to be waited
+    /// for.</summary>
+    public long ReadNow(long offset, ReadOnlySpan<Memory<byte>> pieces) =>
+        Transfer(offset, pieces, IsInMemory ? Transfers.Read : Transfers.ReadNow);
+
+    public long Write(long offset, ReadOnlySpan<Memory<byte>> pieces) => Transfer(offset, pieces, Transfers.Write);
 
     public long DataSync() => Result(Libc.fdatasync(_fd));
 
@@ -109,7 +120,9 @@ public sealed unsafe class HostFile : IDisposable
 
     static long Result(long value) => value < 0 ? -Libc.Errno : value;
 
-    long Transfer(long offset, ReadOnlySpan<Memory<byte>> pieces, bool isWrite)
+    enum Transfers { Read, ReadNow, Write }
+
+    long Transfer(long offset, ReadOnlySpan<Memory<byte>> pieces, Transfers kind)
     {
         int count = Math.Min(pieces.Length, Libc.IovMax);
         Iovec* vector = stackalloc Iovec[count];
@@ -124,8 +137,12 @@ public sealed unsafe class HostFile : IDisposable
             }
             while (true)
             {
-                long done = isWrite ? Libc.pwritev(_fd, vector, count, offset)
-                    : Libc.preadv(_fd, vector, count, offset);
+                long done = kind switch
+                {
+                    Transfers.Write => Libc.pwritev(_fd, vector, count, offset),
+                    Transfers.ReadNow => Libc.preadv2(_fd, vector, count, offset, Libc.NoWait),
+                    _ => Libc.preadv(_fd, vector, count, offset),
+                };
                 if (done >= 0) return done;
                 if (Libc.Errno != Libc.EIntr) return -Libc.Errno;
             }

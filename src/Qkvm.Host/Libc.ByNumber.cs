@@ -7,7 +7,8 @@ namespace Qkvm.Host;
 /// do.</summary>
 public static unsafe partial class Libc
 {
-    const int Stat = 4, Fstat = 5, GetTid = 186, TgKill = 234, GetRandom = 318, MemfdCreate = 319;
+    const int Stat = 4, Fstat = 5, GetTid = 186, TgKill = 234, GetRandom = 318, MemfdCreate = 319, PReadV2 = 327,
+        IoUringSetup = 425, IoUringEnter = 426;
 
     public static int stat(string path, FileStatus* status) => (int)syscall(Stat, path, (nint)status, 0);
 
@@ -24,8 +25,24 @@ public static unsafe partial class Libc
     /// <remarks>Since Linux 3.17.</remarks>
     public static int memfd_create(string name, uint flags) => (int)syscall(MemfdCreate, name, (nint)flags, 0);
 
+    /// <remarks>Since Linux 4.6; flags since 4.14.</remarks>
+    public static nint preadv2(int fd, Iovec* pieces, int count, long offset, int flags) =>
+        syscall(PReadV2, fd, (nint)pieces, count, (nint)offset, 0, flags);
+
+    /// <remarks>Since Linux 5.1, as is the next. io_uring_setup(2).</remarks>
+    internal static int io_uring_setup(uint entries, RingParameters* parameters) =>
+        (int)syscall(IoUringSetup, (nint)entries, (nint)parameters, 0);
+
+    /// <remarks>io_uring_enter(2), without a signal mask.</remarks>
+    internal static int io_uring_enter(int ring, uint submit, uint wait, uint flags) =>
+        (int)syscall(IoUringEnter, ring, (nint)submit, (nint)wait, (nint)flags, 0, 0);
+
     [LibraryImport(Library, SetLastError = true)]
     private static partial nint syscall(nint number, nint first, nint second, nint third);
+
+    [LibraryImport(Library, SetLastError = true)]
+    private static partial nint syscall(nint number, nint first, nint second, nint third, nint fourth, nint fifth,
+        nint sixth);
 
     [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial nint syscall(nint number, string first, nint second, nint third);

@@ -21,6 +21,13 @@ public static unsafe partial class Libc
     [LibraryImport(Library, SetLastError = true)]
     public static partial nint pwritev(int fd, Iovec* pieces, int count, long offset);
 
+    /// <summary>RWF_NOWAIT: only what is there at once.</summary>
+    public const int NoWait = 8;
+    public const long TmpFs = 0x01021994, RamFs = 0x858458F6, HugeTlbFs = 0x958458F6;
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int fstatfs(int fd, FileSystemStatus* status);
+
     [LibraryImport(Library, SetLastError = true)]
     public static partial int fdatasync(int fd);
 
@@ -42,6 +49,13 @@ public unsafe struct Iovec
 {
     public void* Base;
     public nuint Length;
+}
+
+/// <summary>struct statfs on x86-64: what is used of it.</summary>
+[StructLayout(LayoutKind.Explicit, Size = 120)]
+public struct FileSystemStatus
+{
+    [FieldOffset(0)] public long Type;
 }
 
 /// <summary>struct flock on x86-64.</summary>

@@ -14,6 +14,9 @@ public sealed unsafe class WakeEvent : IDisposable
         if (_fd < 0) throw new HostException("no eventfd", Libc.Errno);
     }
 
+    /// <summary>For others that wait or wake by it: epoll, the kernel.</summary>
+    public int Fd => _fd;
+
     /// <summary>Any thread. The sleeper wakes, or does not fall asleep next time.</summary>
     public void Set()
     {
@@ -27,6 +30,12 @@ public sealed unsafe class WakeEvent : IDisposable
     {
         var wanted = new PollFd { Fd = _fd, Events = Readable };
         Libc.poll(&wanted, 1, milliseconds);
+        Clear();
+    }
+
+    /// <summary>Forgets that it was set.</summary>
+    public void Clear()
+    {
         ulong count;
         Libc.read(_fd, &count, sizeof(ulong));
     }

@@ -1,4 +1,5 @@
 using Qkvm.Core.Accel;
+using Qkvm.Core.Block;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Display;
 using Qkvm.Core.Machine;
@@ -24,6 +25,7 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
     readonly Action<IVCpu, string>? _onCpuReset;
     int _resetRequested;
     bool _quitting;
+    bool _resetting;                                               // a reset waits for the disks
 
     /// <param name="accelerator">Its maker disposes of it, after the machine.</param>
     /// <param name="catalogue">All devices that -device can name.</param>
@@ -40,7 +42,8 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
         using (_lock.Hold())
         {
             model ??= PcMachine.Model;
-            var parts = new BoardParts(config, accelerator, backends, catalogue, _clock, _loop, _lock, this);
+            var parts = new BoardParts(config, accelerator, backends, catalogue, _clock, _loop, _lock,
+                () => environment.DataThread.Loop, this);
             _board = model.Create(new Properties(model, config.MachineOptions), parts);
             _board.Reset();
             ResetCpus();
@@ -99,19 +102,36 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
         State = RunState.Running;
         _clock.Start();
         Events.Raise(new ResumeEvent());
-        _runner.Resume();
+        if (!_resetting) _runner.Resume();
     }
 
     public void Reset(ShutdownCause cause = ShutdownCause.HostReset)
     {
+        if (_resetting) return;
         bool wasRunning = State == RunState.Running;
         _runner.Pause();
-        foreach (var backend in _backends.Drives.Values) backend.Drain();
-        _board.Reset();
-        ResetCpus();
-        if (!wasRunning && State != RunState.InMigrate) State = RunState.PreLaunch;
-        Events.Raise(new ResetEvent(cause));
-        if (wasRunning) _runner.Resume();
+        _resetting = true;
+        WhenDisksAreIdle(() =>
+        {
+            _resetting = false;
+            if (_quitting) return;
+            _board.Reset();
+            ResetCpus();
+            if (!wasRunning && State is not (RunState.InMigrate or RunState.Running)) State = RunState.PreLaunch;
+            Events.Raise(new ResetEvent(cause));
+            if (State == RunState.Running) _runner.Resume();
+        });
+    }
+
+    public void WhenDisksAreIdle(Action action)
+    {
+        foreach (BlockBackend drive in _backends.Drives.Values)
+        {
+            if (drive.InFlight == 0) continue;
+            drive.WhenIdle(() => WhenDisksAreIdle(action));
+            return;
+        }
+        action();
     }
 
     public void PowerDown()
@@ -202,12 +222,11 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
         return !goesOn && !pauses;
     }
 
-    /// <summary>Afterwards no vCPU runs, time stands still and all disk requests are complete.</summary>
+    /// <summary>Afterwards no vCPU runs and time stands still. Requests to disks may still complete.</summary>
     void StopRunning()
     {
         _runner.Pause();
         _clock.Stop();
-        foreach (var backend in _backends.Drives.Values) backend.Drain();
     }
 
     void ResetCpus()

@@ -20,5 +20,12 @@ public sealed class MachineEnvironment : IDisposable
     public VirtualClock Clock { get; }
     public EventBus Events { get; } = new();
 
-    public void Dispose() => Loop.Dispose();
+    /// <summary>Moves the data of devices that name no -object iothread.</summary>
+    public IoThread DataThread { get; } = new("data");
+
+    public void Dispose()
+    {
+        DataThread.Dispose();
+        Loop.Dispose();
+    }
 }

@@ -9,9 +9,11 @@ namespace Qkvm.Machines;
 
 /// <summary>What a board is built over.</summary>
 /// <param name="Devices">All that -device can name.</param>
+/// <param name="DataLoop">The loop that moves data where users name none.</param>
 public sealed record BoardParts(MachineConfig Config, IAccelerator Accelerator, MachineBackends Backends,
     Catalogue<DeviceModel> Devices,
-    IVirtualClock Clock, EventLoop Loop, MachineLock Lock, IMachineRequests Requests);
+    IVirtualClock Clock, EventLoop Loop, MachineLock Lock, Func<IoLoop> DataLoop,
+    IMachineRequests Requests);
 
 /// <summary>What short forms of options mean on a machine.</summary>
 /// <param name="NetworkCard">What -nic and -net nic make without model=.</param>

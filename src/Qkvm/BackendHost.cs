@@ -81,6 +81,26 @@ sealed class BackendHost(MachineEnvironment environment, Notices notices, Action
     public void Print(string line) => Console.WriteLine(line);
     public void Warn(string line) => notices.Warn(line);
 
+    /// <summary>Waits for requests in flight, then ends the threads that move data: before the memory that they write
+    /// to goes. Not under the machine lock.</summary>
+    /// <returns>False: a disk does not answer, and the process must end around it.</returns>
+    public bool SettleDisks()
+    {
+        const int Patience = 5000;                                 // milliseconds
+        foreach (BlockBackend drive in Backends.Drives.Values)
+        {
+            if (drive.Drain(Patience)) continue;
+            Warn($"drive '{drive.Id}' does not answer; what the guest wrote to it last may be lost");
+            foreach (IDisposable opened in _opened)
+                if (opened is ICharBackend) opened.Dispose();      // terminals get their modes back
+            return false;
+        }
+        foreach (IDisposable opened in _opened)
+            if (opened is IoThread thread) thread.Dispose();
+        environment.DataThread.Dispose();
+        return true;
+    }
+
     /// <summary>Under the machine lock, after the machine: all but disks.</summary>
     public void Close()
     {
@@ -96,11 +116,17 @@ sealed class BackendHost(MachineEnvironment environment, Notices notices, Action
         _blocks.DisposeAsync().AsTask().GetAwaiter().GetResult();
     }
 
-    /// <summary>ctrl-a s: what guests wrote reaches the disks.</summary>
+    /// <summary>ctrl-a s: what guests wrote reaches the disks, while the machine goes on.</summary>
     void FlushDisks()
     {
         foreach (BlockBackend drive in Backends.Drives.Values)
-            if (drive.Root is { IsReadOnly: false } root) root.FlushAsync().AsTask().GetAwaiter().GetResult();
+            if (drive.Root is { IsReadOnly: false } root) Task.Run(() => FlushAsync(drive.Id, root));
+    }
+
+    async Task FlushAsync(string id, BlockDriver root)
+    {
+        try { await root.FlushAsync().ConfigureAwait(false); }
+        catch (BlockException e) { Warn($"drive '{id}': {e.Message}"); }
     }
 
     T Keep<T>(T opened)

@@ -81,6 +81,7 @@ static class Catalogue
         RngRandom.Model,
         RngBuiltin.Model,
         Secret.Model,
+        IoThreadObject.Model,
     ], Missing.Objects);
 
     public static readonly Catalogue<MachineModel> Machines = new("machine type",

@@ -80,6 +80,7 @@ sealed class Session : IDisposable
     public void Dispose()
     {
         foreach (PosixSignalRegistration signal in _signals) signal.Dispose();
+        if (!_host.SettleDisks()) return;
         using (_environment.Lock.Hold())
         {
             for (int i = _opened.Count - 1; i >= 0; i--) _opened[i].Dispose();

@@ -65,4 +65,61 @@ public sealed class EventLoopTests : IDisposable
         _loop.Run();
         Assert.Equal(3, asked);
     }
+
+    [Fact]
+    public void A_polled_source_is_looked_at_while_it_has_work_and_asked_before_sleep()
+    {
+        var source = new Source(_loop) { Left = 3 };
+        _loop.AddPolled(source);
+        _loop.Run();
+        Assert.Equal((0, 1), (source.Left, source.Sleeps));
+    }
+
+    [Fact]
+    public void Posting_to_a_loop_that_is_awake_is_seen_without_a_wake_up()
+    {
+        int seen = 0;
+        void Next()
+        {
+            if (++seen < 1000) _loop.Post(Next);
+            else _loop.Stop();
+        }
+        _loop.Post(Next);
+        _loop.Run();
+        Assert.Equal(1000, seen);
+    }
+
+    [Fact]
+    public void Threads_that_post_at_once_wake_a_loop_that_falls_asleep_again_and_again()
+    {
+        const int Posts = 20_000;
+        int seen = 0;
+        void Count()
+        {
+            if (++seen == 2 * Posts) _loop.Stop();
+        }
+        Thread[] posters =
+            [.. Enumerable.Range(0, 2)
+            .Select(_ => new Thread(() => { for (int i = 0; i < Posts; i++) _loop.Post(Count); }))];
+        foreach (Thread poster in posters) poster.Start();
+        _loop.Run();
+        Assert.Equal(2 * Posts, seen);
+        foreach (Thread poster in posters) poster.Join();
+    }
+
+    /// <summary>Ends the loop when it sleeps for the first time.</summary>
+    sealed class Source(EventLoop loop) : IPolled
+    {
+        public int Left { get; set; }
+        public int Sleeps { get; private set; }
+
+        public bool Poll() => Left > 0 && Left-- > 0;
+
+        public bool BeforeSleep()
+        {
+            Sleeps++;
+            loop.Stop();
+            return false;
+        }
+    }
 }

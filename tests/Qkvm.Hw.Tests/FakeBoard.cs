@@ -37,6 +37,9 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public PciBus Pci => Bus ?? throw new NotSupportedException();
     public EventLoop Loop => throw new NotSupportedException();
 
+    public IoLoop LoopOf(string? iothread, string owner) => throw new NotSupportedException();
+    public bool IsGuestAsleep() => false;
+
     public IrqLine Irq(int gsi) => Irqs[gsi] = bench.Wire($"gsi{gsi}");
     public object? FindBus(string id) => null;
     public void Post(Action work) => work();

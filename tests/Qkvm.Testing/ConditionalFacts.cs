@@ -1,3 +1,4 @@
+using Qkvm.Host;
 using Xunit;
 
 namespace Qkvm.Testing;
@@ -8,6 +9,16 @@ public abstract class ConditionalFactAttribute : FactAttribute
     protected ConditionalFactAttribute(string? whyNot)
     {
         if (whyNot != null) Skip = whyNot;
+    }
+}
+
+/// <summary>Needs io_uring, which some kernels lack and some forbid.</summary>
+public sealed class RingFactAttribute() : ConditionalFactAttribute(WhyNot())
+{
+    static string? WhyNot()
+    {
+        using IoRing? ring = IoRing.Create();
+        return ring == null ? "needs io_uring" : null;
     }
 }
 

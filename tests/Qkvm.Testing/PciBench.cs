@@ -15,6 +15,9 @@ public sealed class PciBench : IMsiTarget, IDisposable
     public TestMemory Memory { get; } = new();
     public PciBus Bus { get; }
     public Pump Pump { get; } = new();
+
+    /// <summary>Where data moves outside the machine lock: the pump, too.</summary>
+    public PumpLoop Loop => field ??= new PumpLoop(Pump);
     public FakeClock Clock { get; } = new();
 
     /// <summary>The level of INTA#.</summary>
@@ -24,6 +27,12 @@ public sealed class PciBench : IMsiTarget, IDisposable
     public List<(ulong Address, uint Data)> Messages { get; } = [];
 
     public void Send(ulong address, uint data) => Messages.Add((address, data));
+
+    public bool TryPost(ulong address, uint data)
+    {
+        Send(address, data);
+        return true;
+    }
 
     /// <summary>Plugs a function, resets it, and switches on decoding and bus mastering.</summary>
     public T Plug<T>(T device, int slot) where T : PciDevice

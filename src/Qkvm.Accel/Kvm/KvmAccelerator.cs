@@ -45,6 +45,7 @@ public sealed class KvmAccelerator : IAccelerator
             Require(KvmApi.ExtensionIrqChip, "interrupt controllers in the kernel");
             Require(KvmApi.ExtensionImmediateExit, "immediate exits (Linux 4.12)");
             Require(KvmApi.ExtensionReadOnlyMemory, "read-only memory");
+            Require(KvmApi.ExtensionIoEventFdAnyLength, "doorbells of any width (Linux 4.4)");
             _machine = KvmApi.Call(_device, KvmApi.CreateVm, 0, "cannot create a machine");
             ulong identity = IdentityMapAddress;
             KvmApi.Call(_machine, KvmApi.SetIdentityMapAddress, &identity, "cannot set the identity map");
@@ -69,6 +70,8 @@ public sealed class KvmAccelerator : IAccelerator
         (_memory, _ports) = (memory, ports);
         _slots = new KvmMemory(_machine, MaxSlots);
         _slots.Follow(memory);
+        new KvmDoorbells(_machine, isPorts: false).Follow(memory);
+        new KvmDoorbells(_machine, isPorts: true).Follow(ports);
     }
 
     public IVCpu CreateVCpu(int index, CpuSetup setup)

@@ -16,7 +16,8 @@ static unsafe class KvmApi
     // On a machine
     public const uint CreateVCpu = 0xAE41, SetUserMemoryRegion = 0x4020AE46, SetTssAddress = 0xAE47,
         SetIdentityMapAddress = 0x4008AE48, CreateIrqChip = 0xAE60, IrqLine = 0x4008AE61, GetIrqChip = 0xC208AE62,
-        SetIrqChip = 0x8208AE63, SignalMsi = 0x4020AEA5, SetClock = 0x4030AE7B, GetClock = 0x8030AE7C;
+        SetIrqChip = 0x8208AE63, SignalMsi = 0x4020AEA5, IoEventFd = 0x4040AE79, SetClock = 0x4030AE7B,
+        GetClock = 0x8030AE7C;
 
     // On a vCPU
     public const uint Run = 0xAE80, GetRegs = 0x8090AE81, SetRegs = 0x4090AE82, GetSregs = 0x8138AE83,
@@ -28,7 +29,7 @@ static unsafe class KvmApi
             GetXcrs = 0x8188AEA6, SetXcrs = 0x4188AEA7;
 
     public const int ExtensionIrqChip = 0, ExtensionUserMemory = 3, ExtensionReadOnlyMemory = 81,
-        ExtensionImmediateExit = 136, ExtensionTscDeadline = 72;
+        ExtensionImmediateExit = 136, ExtensionTscDeadline = 72, ExtensionIoEventFdAnyLength = 122;
 
     public static int Call(int fd, uint request, nint argument, string what)
     {
@@ -52,6 +53,16 @@ struct KvmMemoryRegion
 struct KvmIrqLevel
 {
     public uint Irq, Level;
+}
+
+/// <summary>struct kvm_ioeventfd.</summary>
+[StructLayout(LayoutKind.Sequential)]
+unsafe struct KvmIoEvent
+{
+    public ulong Value, Address;
+    public int Length, Fd;
+    public uint Flags;
+    public fixed byte Pad[36];
 }
 
 [StructLayout(LayoutKind.Sequential)]

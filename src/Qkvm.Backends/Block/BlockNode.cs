@@ -1,4 +1,5 @@
 using Qkvm.Core.Block;
+using Qkvm.Host;
 
 namespace Qkvm.Backends.Block;
 
@@ -65,6 +66,28 @@ public abstract class BlockNode : BlockDriver
     {
         CheckWrite(offset, length);
         return length > 0 ? WriteZeroesCore(offset, length, mayUnmap && _discard) : default;
+    }
+
+    public sealed override bool TryStart(BlockOperation operation, long offset, ScatterList buffers, IoRing? ring,
+        out ValueTask result)
+    {
+        result = default;
+        switch (operation)
+        {
+            case BlockOperation.Read: CheckRange(offset, buffers.Length); break;
+            case BlockOperation.Write when _detectZeroes == DetectZeroes.Off: CheckWrite(offset, buffers.Length); break;
+            case BlockOperation.Flush: return TryStartCore(operation, 0, default, ring, out result);
+            default: return false;
+        }
+        return buffers.Length == 0 || TryStartCore(operation, offset, buffers, ring, out result);
+    }
+
+    /// <summary>A read, write or flush as <see cref="BlockDriver.TryStart"/> has it; the range is checked.</summary>
+    protected virtual bool TryStartCore(BlockOperation operation, long offset, ScatterList buffers, IoRing? ring,
+        out ValueTask result)
+    {
+        result = default;
+        return false;
     }
 
     protected abstract ValueTask ReadCore(long offset, ScatterList buffers);

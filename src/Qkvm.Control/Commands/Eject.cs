@@ -25,10 +25,20 @@ static class Eject
         BlockBackend drive = context.Backends.Drives.GetValueOrDefault(arguments.Device)
             ?? throw CommandException.DeviceNotFound(arguments.Device);
         if (drive.Root is not { } medium) return Nothing.Value;
-        drive.Drain();
+        await Idle(drive).ConfigureAwait(false);
+        if (drive.Root != medium) return Nothing.Value;            // another command was faster
         drive.Insert(null);
+        await Idle(drive).ConfigureAwait(false);                   // what a loop began meanwhile
         await Task.Run(async () => await medium.DisposeAsync().ConfigureAwait(false)).ConfigureAwait(false);
         return Nothing.Value;
+    }
+
+    /// <summary>What awaits it goes on under the machine lock.</summary>
+    static Task Idle(BlockBackend drive)
+    {
+        var idle = new TaskCompletionSource();
+        drive.WhenIdle(idle.SetResult);
+        return idle.Task;
     }
 }
 

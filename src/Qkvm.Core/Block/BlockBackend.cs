@@ -1,36 +1,18 @@
 using System.Collections.Concurrent;
+using Qkvm.Host;
 
 namespace Qkvm.Core.Block;
-
-public enum BlockOperation { Read, Write, Flush, Discard, WriteZeroes }
-
-/// <summary>One request of a device; reusable after it completed, so that steady traffic allocates nothing.</summary>
-public abstract class BlockRequest
-{
-    public BlockOperation Operation { get; set; }
-
-    /// <summary>Bytes from the start of the disk.</summary>
-    public long Offset { get; set; }
-
-    /// <summary>Bytes, for Discard and WriteZeroes; for Read and Write that of <see cref="Buffers"/>.</summary>
-    public long Length { get; set; }
-    public ScatterList Buffers { get; set; }
-    public bool MayUnmap { get; set; }
-    internal int Errno { get; set; }
-
-    /// <summary>On the main loop under the machine lock. 0 or an errno.</summary>
-    public abstract void Complete(int errno);
-}
 
 /// <summary>What a disk device sees: a medium or none, requests with completions, counters.</summary>
 /// <param name="post">Runs an action on the main loop under the machine lock.</param>
 public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposable
 {
-    const int EIo = 5, ENoMedium = 123;
+    const int ENoMedium = 123;
 
-    readonly ConcurrentQueue<BlockRequest> _completed = new();
-    int _completionPosted;
+    readonly List<Action> _whenIdle = [];                          // under the machine lock
+    int _waitsForIdle;
     int _inFlight;
+    BlockQueue? _main;
 
     public string Id { get; } = id;
 
@@ -64,66 +46,70 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
 
     /// <summary>Starts a request; Complete follows later on the main loop, never inside this call. Under the machine
     /// lock.</summary>
-    public void Submit(BlockRequest request)
+    public void Submit(BlockRequest request) => (_main ??= new BlockQueue(this, post)).Submit(request);
+
+    /// <summary>Runs the action under the machine lock as soon as no request is in flight: now, or later on the main
+    /// loop.</summary>
+    public void WhenIdle(Action action)
     {
-        Interlocked.Increment(ref _inFlight);
-        ThreadPool.UnsafeQueueUserWorkItem(static pair => _ = pair.Backend.RunAsync(pair.Request),
-            (Backend: this, Request: request), preferLocal: false);
+        _whenIdle.Add(action);
+        Volatile.Write(ref _waitsForIdle, 1);
+        RunIdle();
     }
 
-    /// <summary>Waits until no request is in flight, running their completions. Under the machine lock.</summary>
-    public void Drain()
+    /// <summary>Waits until no request is in flight, running completions that are the main loop's. For the end, when
+    /// nobody else runs them.
+    /// Not under the machine lock, unless all disks are known to answer.</summary>
+    /// <returns>False: some have not ended in the given time.</returns>
+    public bool Drain(int milliseconds = Timeout.Infinite)
     {
-        var wait = new SpinWait();
+        long end = milliseconds < 0 ? long.MaxValue : Environment.TickCount64 + milliseconds;
         while (InFlight > 0)
         {
-            RunCompletions();
-            wait.SpinOnce();
+            if (Environment.TickCount64 > end) return false;
+            _main?.RunCompletions();
+            if (InFlight > 0) Thread.Sleep(1);
         }
+        return true;
     }
 
     public ValueTask DisposeAsync() => Root?.DisposeAsync() ?? default;
 
-    async Task RunAsync(BlockRequest request)
+    internal void Began() => Interlocked.Increment(ref _inFlight);
+
+    internal void Ended()
     {
-        int errno = EIo;                                           // whatever goes wrong, the request completes
-        try
-        {
-            if (Root is { } root) await ExecuteAsync(root, request).ConfigureAwait(false);
-            else throw new BlockException("no medium", ENoMedium);
-            errno = 0;
-        }
-        catch (BlockException e) { errno = e.Errno; }
-        catch (IOException) { errno = EIo; }
-        finally
-        {
-            request.Errno = errno;
-            _completed.Enqueue(request);
-            if (Interlocked.Exchange(ref _completionPosted, 1) == 0) post(RunCompletions);
-        }
+        if (Interlocked.Decrement(ref _inFlight) == 0 && Volatile.Read(ref _waitsForIdle) != 0) post(RunIdle);
     }
 
-    async ValueTask ExecuteAsync(BlockDriver root, BlockRequest request)
+    /// <summary>The whole of a request, on a worker thread.</summary>
+    internal ValueTask ExecuteAsync(BlockRequest request)
     {
-        await (request.Operation switch
+        if (Root is not { } root) throw new BlockException("no medium", ENoMedium);
+        ValueTask done = request.Operation switch
         {
             BlockOperation.Read => root.ReadAsync(request.Offset, request.Buffers),
             BlockOperation.Write => root.WriteAsync(request.Offset, request.Buffers),
             BlockOperation.Flush => root.FlushAsync(),
             BlockOperation.Discard => root.DiscardAsync(request.Offset, request.Length),
             _ => root.WriteZeroesAsync(request.Offset, request.Length, request.MayUnmap),
-        }).ConfigureAwait(false);
-        if (!WriteCache && (request.Operation is BlockOperation.Write or BlockOperation.WriteZeroes))
-            await root.FlushAsync().ConfigureAwait(false);
+        };
+        bool isFlushed = !WriteCache && request.Operation is BlockOperation.Write or BlockOperation.WriteZeroes;
+        return isFlushed ? ThenFlushAsync(done, root) : done;
     }
 
-    void RunCompletions()
+    static async ValueTask ThenFlushAsync(ValueTask done, BlockDriver root)
     {
-        Volatile.Write(ref _completionPosted, 0);
-        while (_completed.TryDequeue(out BlockRequest? request))
-        {
-            Interlocked.Decrement(ref _inFlight);
-            request.Complete(request.Errno);
-        }
+        await done.ConfigureAwait(false);
+        await root.FlushAsync().ConfigureAwait(false);
+    }
+
+    void RunIdle()
+    {
+        if (InFlight > 0) return;                                  // new ones came: again when they have ended
+        Volatile.Write(ref _waitsForIdle, 0);
+        Action[] now = [.. _whenIdle];
+        _whenIdle.Clear();
+        foreach (Action action in now) action();
     }
 }

@@ -1,3 +1,5 @@
+using Qkvm.Host;
+
 namespace Qkvm.Core.Block;
 
 /// <summary>A block node: a protocol (file) or a format (raw, qcow2) over child nodes, as -blockdev stacks
@@ -21,6 +23,19 @@ public abstract class BlockDriver : IAsyncDisposable
     public abstract ValueTask ReadAsync(long offset, ScatterList buffers);
     public abstract ValueTask WriteAsync(long offset, ScatterList buffers);
 
+    /// <summary>Starts a request without waiting for anything: on a loop's thread, which others need. False where that
+    /// is not possible;
+    /// nothing has happened then, but that buffers of a read may hold anything, and a worker thread does it by the
+    /// other members.</summary>
+    /// <param name="ring">The loop's own, where it has one.</param>
+    /// <param name="result">Completes at once or on the loop.</param>
+    public virtual bool TryStart(BlockOperation operation, long offset, ScatterList buffers, IoRing? ring,
+        out ValueTask result)
+    {
+        result = default;
+        return false;
+    }
+
     /// <summary>After it completes, everything written before is on stable storage.</summary>
     public abstract ValueTask FlushAsync();
 
@@ -37,4 +52,7 @@ public abstract class BlockDriver : IAsyncDisposable
 public sealed class BlockException(string message, int errno) : Exception(message)
 {
     public int Errno { get; } = errno;
+
+    /// <summary>Whatever goes wrong, a request completes: EIO for what has no errno.</summary>
+    public static int ErrnoOf(Exception e) => e is BlockException known ? known.Errno : 5;
 }

@@ -29,5 +29,10 @@ public sealed class IrqLine(string name, Action<bool> sink)
 /// <summary>Where message signalled interrupts go: a write of data to address 0xFEExxxxx.</summary>
 public interface IMsiTarget
 {
+    /// <summary>Under the machine lock.</summary>
     void Send(ulong address, uint data);
+
+    /// <summary>From any thread, without a lock. False for a message that needs <see cref="Send"/>: nothing has
+    /// happened then.</summary>
+    bool TryPost(ulong address, uint data) => false;
 }

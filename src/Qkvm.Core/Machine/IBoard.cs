@@ -40,6 +40,14 @@ public interface IBoard
 
     EventLoop Loop { get; }
 
+    /// <summary>The loop of an -object iothread, or the one that moves data where users name none. An unknown id throws
+    /// ConfigurationException.</summary>
+    IoLoop LoopOf(string? iothread, string owner);
+
+    /// <summary>From any thread: all processors wait for an interrupt. False where nobody knows, as under
+    /// KVM.</summary>
+    bool IsGuestAsleep();
+
     void RequestShutdown(ShutdownCause cause, int exitCode = 0);
     void RequestReset(ShutdownCause cause = ShutdownCause.GuestReset);
 

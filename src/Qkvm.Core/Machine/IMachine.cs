@@ -26,7 +26,8 @@ public interface IMachine
     /// <summary>A vCPU hit a breakpoint or finished a step; the machine is in <see cref="RunState.Debug"/>.</summary>
     event Action<IVCpu>? DebugStop;
 
-    /// <summary>Returns with all vCPUs and the clock stopped.</summary>
+    /// <summary>Returns with all vCPUs and the clock stopped. Requests to disks may still complete:
+    /// <see cref="WhenDisksAreIdle"/>.</summary>
     void Pause(RunState state = RunState.Paused);
 
     /// <summary>Keeps the vCPUs still for the time of a look at them. Nobody is told, and the clock goes on.</summary>
@@ -35,7 +36,8 @@ public interface IMachine
     /// <summary>Goes on; does nothing to a machine that runs or was shut down.</summary>
     void Resume();
 
-    /// <summary>system_reset: at once; a running machine goes on running.</summary>
+    /// <summary>system_reset: as soon as the disks are idle, which is mostly at once; a running machine goes on
+    /// running.</summary>
     void Reset(ShutdownCause cause = ShutdownCause.HostReset);
 
     /// <summary>system_powerdown: presses the power button.</summary>
@@ -62,7 +64,13 @@ public interface IMachine
     /// <summary>The RAM that migration and snapshots carry beside the state.</summary>
     IReadOnlyList<GuestRam> RamBlocks => [];
 
-    /// <summary>Saves or loads everything but RAM, of a paused machine: clock, board, devices, vCPUs.</summary>
+    /// <summary>Runs the action as soon as no request to a disk is in flight: now, or later on the main loop. A disk
+    /// that never answers
+    /// holds up nothing else.</summary>
+    void WhenDisksAreIdle(Action action);
+
+    /// <summary>Saves or loads everything but RAM, of a paused machine whose disks are idle: clock, board, devices,
+    /// vCPUs.</summary>
     void Exchange(StateStream state);
 }
 

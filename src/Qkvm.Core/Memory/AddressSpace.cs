@@ -53,7 +53,8 @@ public sealed class AddressSpace
         if ((ulong)size > range.End - address) { WriteAcross(address, size, value); return; }
         ulong offset = range.Offset + (address - range.Start);
         if (range.IsWritableRam) range.Ram!.Write(range.Region.RamOffset + offset, size, value);
-        else if (range.Region.Bank is { } bank && !(range.Region.Kind == RegionKind.Ram))
+        else if (range.Region.Bank is { } bank && range.Region.Kind != RegionKind.Ram
+            && !range.TryRing(offset, value & Ones(size)))
             using (_lock.Hold()) WriteBank(range.Region, bank, offset, size, value);
     }
 

@@ -13,6 +13,19 @@ public readonly record struct FlatRange(ulong Start, ulong End, MemoryRegion Reg
 
     /// <summary>Plain writes reach RAM.</summary>
     public bool IsWritableRam => Region.Kind == RegionKind.Ram && !ReadOnly;
+
+    /// <summary>Rings the doorbell at an offset of the region, if there is one for the value.</summary>
+    public bool TryRing(ulong offset, ulong value)
+    {
+        if (Region.Doorbells is not { } places) return false;
+        foreach (DoorbellPlace place in places)
+        {
+            if (place.Offset != offset || place.Value is { } wanted && wanted != value) continue;
+            place.Doorbell.Ring();
+            return true;
+        }
+        return false;
+    }
 }
 
 /// <summary>What an address space shows: sorted, disjoint ranges. Immutable; readers need no lock.</summary>

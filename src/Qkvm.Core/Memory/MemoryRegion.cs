@@ -52,6 +52,9 @@ public sealed class MemoryRegion
     public ulong RamOffset { get; private init; }
     public IRegisterBank? Bank { get; private init; }
     public AccessSizes Sizes { get; private init; }
+
+    /// <summary>Writes that do not reach the bank but ring; for a region of registers, before it is mapped.</summary>
+    public DoorbellPlace[]? Doorbells { get; set; }
     public MemoryRegion? Target { get; private init; }
 
     /// <summary>Where in the target an alias begins; changing it moves the window.</summary>

@@ -12,6 +12,8 @@ public sealed class MsiX : IRegisterBank
     const ushort Enable = 0x8000, FunctionMask = 0x4000;
 
     readonly PciDevice _device;
+    // table and pending bits: queues look from their own threads
+    readonly Lock _sync = new();
     readonly byte[] _table;
     readonly byte[] _pending;
     readonly int _capability;
@@ -43,16 +45,27 @@ public sealed class MsiX : IRegisterBank
     /// exist.</summary>
     public void Notify(int vector)
     {
-        if (!IsEnabled || (uint)vector >= (uint)Vectors) return;
-        if (IsMasked(vector)) { _pending[vector >> 3] |= (byte)(1 << (vector & 7)); return; }
+        lock (_sync)
+            if (!Unmasked(vector)) return;
         _device.Msi.Send(Number(vector * EntrySize, 8), (uint)Number(vector * EntrySize + 8, 4));
+    }
+
+    /// <summary>As <see cref="Notify"/>, from any thread. False for a message that needs the machine lock: nothing has
+    /// happened then.</summary>
+    public bool TryPost(int vector)
+    {
+        // over the sending: after a guest's mask nothing comes
+        lock (_sync)
+            return !Unmasked(vector)
+                || _device.Msi.TryPost(Number(vector * EntrySize, 8), (uint)Number(vector * EntrySize + 8, 4));
     }
 
     public ulong Read(ulong offset, int size) => Number((int)offset, size);
 
     public void Write(ulong offset, int size, ulong value)
     {
-        for (int i = 0; i < size; i++) _table[(int)offset + i] = (byte)(value >> (i * 8));
+        lock (_sync)
+            for (int i = 0; i < size; i++) _table[(int)offset + i] = (byte)(value >> (i * 8));
         SendUnmasked((int)offset / EntrySize);
     }
 
@@ -74,13 +87,25 @@ public sealed class MsiX : IRegisterBank
         state.Block("pending", _pending);
     }
 
+    /// <summary>Whether the message can go now; a masked one is remembered.</summary>
+    bool Unmasked(int vector)
+    {
+        if (!IsEnabled || (uint)vector >= (uint)Vectors) return false;
+        if (!IsMasked(vector)) return true;
+        _pending[vector >> 3] |= (byte)(1 << (vector & 7));
+        return false;
+    }
+
     bool IsMasked(int vector) => (Control & FunctionMask) != 0 || (_table[vector * EntrySize + VectorControl] & 1) != 0;
 
     void SendUnmasked(int vector)
     {
         byte bit = (byte)(1 << (vector & 7));
-        if ((_pending[vector >> 3] & bit) == 0 || !IsEnabled || IsMasked(vector)) return;
-        _pending[vector >> 3] &= (byte)~bit;
+        lock (_sync)
+        {
+            if ((_pending[vector >> 3] & bit) == 0 || !IsEnabled || IsMasked(vector)) return;
+            _pending[vector >> 3] &= (byte)~bit;
+        }
         Notify(vector);
     }
 

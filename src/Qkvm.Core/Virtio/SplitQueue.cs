@@ -16,6 +16,7 @@ public sealed class SplitQueue(QueueSetup setup, VirtioControl control) : Virtqu
     const int UsedElementSize = 8;
 
     readonly Stack<DescriptorChain> _free = new();
+    QueueInterrupt? _interrupt;
     ushort _nextAvailable;
     ushort _usedIndex;
     ushort _signalled;                                             // used index at the last Signal
@@ -24,6 +25,7 @@ public sealed class SplitQueue(QueueSetup setup, VirtioControl control) : Virtqu
     int _inUse;                                                    // not migrated: nothing is in flight while saving
     bool _checked;                                                 // not migrated: ring addresses were seen to be RAM
 
+    QueueInterrupt Interrupt => _interrupt ??= control.InterruptOf(this);
     int Size => Setup.Size;
     Dma Dma => control.Transport.Dma;
     bool HasEventIndex => (control.Features & VirtioFeatures.EventIndex) != 0;
@@ -85,7 +87,7 @@ public sealed class SplitQueue(QueueSetup setup, VirtioControl control) : Virtqu
     {
         Thread.MemoryBarrier();                                    // used.idx before the driver's wish is read
         if (control.IsBroken || !WantsInterrupt()) return;
-        control.Transport.InterruptQueue(this);
+        Interrupt.Signal();
     }
 
     public override void DisableKicks()
@@ -189,7 +191,8 @@ public sealed class SplitQueue(QueueSetup setup, VirtioControl control) : Virtqu
 
     bool Fail(string what)
     {
-        control.Fail($"queue {Index}: {what}");
+        if (control.Device.QueueOf(Index) != null) control.FailOnLoop($"queue {Index}: {what}");
+        else control.Fail($"queue {Index}: {what}");
         return false;
     }
 }

@@ -11,7 +11,8 @@ public sealed class VirtioControl
     byte _status;
     ulong _features;
     bool _started;
-    bool _broken;
+    bool _resetting;                                               // not migrated: nothing is in flight while saving
+    volatile bool _broken;
     byte _generation;
 
     /// <param name="ringFeatures">What the transport and its rings add to the device's features.</param>
@@ -33,7 +34,13 @@ public sealed class VirtioControl
 
     /// <summary>What the driver accepted.</summary>
     public ulong Features => _features;
+
+    /// <summary>While a reset waits for requests in flight it reads as before (section 2.4): the driver waits for
+    /// 0.</summary>
     public byte Status => _status;
+
+    /// <summary>A reset was asked for, and requests are still in flight.</summary>
+    public bool IsResetting => _resetting;
 
     /// <summary>Counts changes of the configuration structure.</summary>
     public byte Generation => _generation;
@@ -51,13 +58,14 @@ public sealed class VirtioControl
     /// ignored.</summary>
     public void WriteFeatures(ulong features)
     {
-        if ((_status & (VirtioStatus.FeaturesOk | VirtioStatus.DriverOk)) == 0) _features = features;
+        if (!_resetting && (_status & (VirtioStatus.FeaturesOk | VirtioStatus.DriverOk)) == 0) _features = features;
     }
 
     /// <param name="legacy">Written through the legacy interface, which knows no FEATURES_OK.</param>
     public void WriteStatus(byte value, bool legacy)
     {
         if (value == 0) { Reset(); return; }
+        if (_resetting) return;
         bool newlyOk = (value & ~_status & VirtioStatus.FeaturesOk) != 0;
         if (legacy) _features &= OfferedFeatures & ~VirtioFeatures.Version1;
         else if (newlyOk && ((_features & ~OfferedFeatures) != 0 || IsLegacyDriver))
@@ -70,14 +78,19 @@ public sealed class VirtioControl
     /// <summary>The driver's kick. Legacy drivers may kick before DRIVER_OK (section 3.1.2).</summary>
     public void Kick(int queue, bool legacy)
     {
-        if ((uint)queue >= (uint)_queues.Length || _broken || !_queues[queue].Setup.Enabled) return;
+        if ((uint)queue >= (uint)_queues.Length || _broken || _resetting || !_queues[queue].Setup.Enabled) return;
         if (!_started && legacy && _status != 0)
         {
             _features &= OfferedFeatures & ~VirtioFeatures.Version1;
             Start();
         }
-        if (_started) Device.Kick(_queues[queue]);
+        if (!_started) return;
+        if (Device.QueueOf(queue) is { } moved) moved.Start(_queues[queue]);
+        else Device.Kick(_queues[queue]);
     }
+
+    /// <summary>A doorbell rang for a queue that was not started.</summary>
+    internal void KickEarly(int queue) => Kick(queue, IsLegacyDriver);
 
     /// <summary>The configuration structure changed.</summary>
     public void ConfigChanged()
@@ -90,16 +103,76 @@ public sealed class VirtioControl
     public void Fail(string reason)
     {
         if (_broken) return;
-        _broken = true;
-        FailReason = reason;
-        if (IsLegacyDriver) return;                                // section 2.1: the bit is unknown to it
+        (FailReason, _broken) = (reason, true);
+        Announce();
+    }
+
+    /// <summary>As <see cref="Fail"/>, on a loop: the driver hears of it from the main loop.</summary>
+    public void FailOnLoop(string reason)
+    {
+        if (_broken) return;
+        (FailReason, _broken) = (reason, true);
+        Device.Post(Announce);
+    }
+
+    internal QueueInterrupt InterruptOf(Virtqueue queue) =>
+        new(Transport, queue, Device.QueueOf(queue.Index) != null ? Device.Post : null);
+
+    void Announce()
+    {
+        if (!_broken || IsLegacyDriver) return;                    // section 2.1: the bit is unknown to a legacy driver
         _status |= VirtioStatus.NeedsReset;
         if ((_status & VirtioStatus.DriverOk) != 0) Transport.InterruptConfig();
     }
 
+    /// <summary>Back to power-on, at once or when the requests in flight have ended: nothing writes to guest memory
+    /// after it.</summary>
     public void Reset()
     {
-        if (_started) Device.Stop();
+        if (_resetting)
+        {
+            EndReset();
+            return;
+        }
+        if (_started && !StopQueues())
+        {
+            _resetting = true;
+            return;
+        }
+        FinishReset();
+    }
+
+    /// <summary>Stops all; false where requests are in flight: a pending reset then finishes on the main
+    /// loop.</summary>
+    bool StopQueues()
+    {
+        Device.Stop();
+        List<Task>? waiting = null;
+        for (int i = 0; i < _queues.Length; i++)
+        {
+            if (Device.QueueOf(i) is not { } moved) continue;
+            ValueTask stop = moved.StopAsync();
+            if (!stop.IsCompleted) (waiting ??= []).Add(stop.AsTask());
+        }
+        if (waiting == null) return true;
+        Stopping = Task.WhenAll(waiting);
+        Stopping.ContinueWith(_ => Device.Post(EndReset), TaskContinuationOptions.ExecuteSynchronously);
+        return false;
+    }
+
+    /// <summary>What a pending reset waits for.</summary>
+    public Task Stopping { get; private set; } = Task.CompletedTask;
+
+    /// <summary>Ends a pending reset whose requests have ended.</summary>
+    public void EndReset()
+    {
+        if (!_resetting || !Stopping.IsCompleted) return;
+        _resetting = false;
+        FinishReset();
+    }
+
+    void FinishReset()
+    {
         (_status, _features, _started, _broken, _generation, FailReason) = (0, 0, false, false, 0, null);
         foreach (Virtqueue queue in _queues)
         {
@@ -111,17 +184,16 @@ public sealed class VirtioControl
 
     public void Exchange(StateStream state)
     {
-        if (state.IsLoading && _started)
-        {
-            Device.Stop();
-            _started = false;
-        }
-        bool started = _started;
+        if (_resetting || state.IsLoading && _started && !StopQueues())
+            throw new InvalidStateException($"{Device.Name}: requests are in flight");
+        if (state.IsLoading) _started = false;
+        bool started = _started, broken = _broken;
         state.Field("status", ref _status);
         state.Field("features", ref _features);
         state.Field("started", ref started);
-        state.Field("broken", ref _broken);
+        state.Field("broken", ref broken);
         state.Field("generation", ref _generation);
+        _broken = broken;
         for (int i = 0; i < _queues.Length; i++)
         {
             StateStream group = state.Group("queue", i);
@@ -131,18 +203,27 @@ public sealed class VirtioControl
         if (state.IsLoading && (_features & ~OfferedFeatures) != 0 && started)
             throw new InvalidStateException($"{Device.Name}: features {_features:x} were accepted, " +
                 $"{OfferedFeatures:x} are offered");
-        if (state.IsLoading && started) Begin();                   // a broken device too: its driver will reset it
+        if (state.IsLoading && started) Begin(isLoaded: true);     // a broken device too: its driver will reset it
         Device.Exchange(state.Group("device"));
     }
 
     void Start()
     {
-        if (!_started && !_broken) Begin();
+        if (!_started && !_broken) Begin(isLoaded: false);
     }
 
-    void Begin()
+    void Begin(bool isLoaded)
     {
         _started = true;
         Device.Start(_queues, _features);
+        // not now: a state that is being loaded must not move
+        if (isLoaded) Device.Post(StartQueues);
+        else StartQueues();
+    }
+
+    void StartQueues()
+    {
+        for (int i = 0; _started && i < _queues.Length; i++)
+            if (_queues[i].Setup.Enabled) Device.QueueOf(i)?.Start(_queues[i]);
     }
 }

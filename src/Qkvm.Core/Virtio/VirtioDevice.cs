@@ -4,7 +4,8 @@ using Qkvm.Core.State;
 namespace Qkvm.Core.Virtio;
 
 /// <summary>A virtio device without its transport: features, configuration space and what its queues mean. Virtio 1.2,
-/// chapter 5. All members are called under the machine lock.</summary>
+/// chapter 5. All members are called under the machine lock. A queue that <see cref="QueueOf"/> names moves its data
+/// outside of it.</summary>
 public abstract class VirtioDevice(string name, ushort deviceId, int configSize)
 {
     VirtioControl? _control;
@@ -38,10 +39,22 @@ public abstract class VirtioDevice(string name, ushort deviceId, int configSize)
     /// <summary>The driver writes; the range is inside the structure.</summary>
     public virtual void WriteConfig(int offset, ReadOnlySpan<byte> data) { }
 
+    /// <summary>The data path of a queue that has one outside the machine lock; its kicks ring there and not
+    /// <see cref="Kick"/>.</summary>
+    public virtual LoopQueue? QueueOf(int index) => null;
+
+    /// <summary>Runs work on the main loop under the machine lock: for what a <see cref="LoopQueue"/> cannot do
+    /// itself.</summary>
+    public Action<Action> Post { get; init; } = static work => work();
+
+    /// <summary>From any thread: all processors wait for an interrupt. False where nobody knows.</summary>
+    public Func<bool> IsGuestAsleep { get; init; } = static () => false;
+
     /// <summary>DRIVER_OK, or loaded state in which it was set: <paramref name="features"/> are negotiated.</summary>
     public abstract void Start(IReadOnlyList<Virtqueue> queues, ulong features);
 
-    /// <summary>The driver resets the device: no request is in flight when it returns.</summary>
+    /// <summary>The driver resets the device: no request of a queue under the machine lock is in flight when it
+    /// returns.</summary>
     public abstract void Stop();
 
     /// <summary>Buffers were made available; only while started.</summary>
@@ -59,8 +72,12 @@ public interface IVirtioTransport
 {
     Memory.Dma Dma { get; }
 
-    /// <summary>"Used buffer notification", section 2.9.</summary>
+    /// <summary>"Used buffer notification", section 2.9. Under the machine lock.</summary>
     void InterruptQueue(Virtqueue queue);
+
+    /// <summary>As <see cref="InterruptQueue"/>, from any thread; false where it needs the lock: nothing has happened
+    /// then.</summary>
+    bool TryInterruptQueue(Virtqueue queue) => false;
 
     /// <summary>"Configuration change notification".</summary>
     void InterruptConfig();

@@ -52,13 +52,40 @@ public sealed class ApicBus(Func<int>? acknowledgePic = null) : IMsiTarget, IReg
 
     public void Send(ulong address, uint data)
     {
-        if ((address & MsiWindowMask) != MsiWindow) return;
+        if (TryRead(address, data, out InterruptMessage message)) Deliver(message);
+    }
+
+    /// <summary>Fixed and lowest priority edges, which is what devices send.</summary>
+    public bool TryPost(ulong address, uint data)
+    {
+        if (!TryRead(address, data, out InterruptMessage message)) return true;
+        if (message.IsLevel || message.Vector < LocalApic.FirstLegalVector
+            || message.Mode is not (DeliveryMode.Fixed or DeliveryMode.LowestPriority)) return false;
+        LocalApic? lowest = null;
+        for (int i = 0; i < _locals.Count; i++)
+        {
+            LocalApic local = _locals[i];
+            if (!local.Matches(message)) continue;
+            if (message.Mode == DeliveryMode.Fixed) local.Post(message.Vector);
+            else if (local.IsSoftwareEnabled && (lowest == null || local.ProcessorPriority < lowest.ProcessorPriority))
+                lowest = local;
+        }
+        lowest?.Post(message.Vector);
+        return true;
+    }
+
+    /// <summary>False where a message goes nowhere.</summary>
+    static bool TryRead(ulong address, uint data, out InterruptMessage message)
+    {
+        message = default;
+        if ((address & MsiWindowMask) != MsiWindow) return false;
         bool logical = (address & LogicalDestination) != 0;
         var mode = (DeliveryMode)(data >> 8 & 7);
         if (mode == DeliveryMode.Fixed && logical && (address & RedirectionHint) != 0)
             mode = DeliveryMode.LowestPriority;
-        Deliver(new InterruptMessage((byte)data, mode, (uint)(address >> 12) & 0xFF, logical,
-            (data & TriggerLevel) != 0));
+        message = new InterruptMessage((byte)data, mode, (uint)(address >> 12) & 0xFF, logical,
+            (data & TriggerLevel) != 0);
+        return true;
     }
 
     public ulong Read(ulong offset, int size) => ulong.MaxValue;

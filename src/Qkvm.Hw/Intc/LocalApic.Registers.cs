@@ -28,7 +28,7 @@ public sealed partial class LocalApic
         : LvtBits[index];
 
     const uint SvrEnable = 0x100, SvrWritable = 0x3FF, DfrFlat = 0xF;
-    const byte FirstLegalVector = 16;
+    internal const byte FirstLegalVector = 16;
     const uint SendIllegalVector = 1 << 5, ReceiveIllegalVector = 1 << 6, IllegalRegister = 1 << 7; // ESR
 
     // ICR, section 11.6.1
@@ -64,6 +64,7 @@ public sealed partial class LocalApic
     public uint ReadMmio(uint offset)
     {
         using MachineLock.Scope held = _lock.Hold();
+        TakePosted();
         if (!IsEnabled || IsX2Apic) return uint.MaxValue;
         if (TryRead((int)offset >> 4, out uint value)) return value;
         Error(IllegalRegister);
@@ -80,6 +81,7 @@ public sealed partial class LocalApic
     public bool ReadMsr(uint msr, out ulong value)
     {
         using MachineLock.Scope held = _lock.Hold();
+        TakePosted();
         value = 0;
         if (!IsX2Apic || msr is < FirstMsr or > LastMsr) return false;
         int index = (int)msr - FirstMsr;

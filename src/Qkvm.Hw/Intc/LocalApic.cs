@@ -32,6 +32,8 @@ public sealed partial class LocalApic : IDevice, ILocalApic
     bool _lint0, _lint1;                                           // the wires' levels
     bool _extInt;                                                  // an ExtINT message waits
     volatile bool _hasInterrupt;                                   // derived
+    readonly uint[] _posted = new uint[8];                         // not migrated: taken into IRR before saving
+    volatile int _hasPosted;                                       // not migrated: as above
     // not migrated: costs the guest an EOI, or one is made up for it
     bool _eoiElided;
 
@@ -63,7 +65,7 @@ public sealed partial class LocalApic : IDevice, ILocalApic
         }
     }
 
-    public bool HasInterrupt => _hasInterrupt;
+    public bool HasInterrupt => _hasInterrupt || _hasPosted != 0;
 
     public void Reset()
     {
@@ -77,6 +79,7 @@ public sealed partial class LocalApic : IDevice, ILocalApic
     public int Acknowledge()
     {
         using MachineLock.Scope held = _lock.Hold();
+        TakePosted();
         int vector = Deliverable();
         if (vector >= 0)
         {
@@ -96,6 +99,7 @@ public sealed partial class LocalApic : IDevice, ILocalApic
     public bool TryElideEoi()
     {
         using MachineLock.Scope held = _lock.Hold();
+        TakePosted();
         int vector = _isr.Highest;
         if (vector < 0 || _tmr[vector] || _isr.Count != 1 || HasWaitingLocked) return false;
         return _eoiElided = true;
@@ -103,7 +107,12 @@ public sealed partial class LocalApic : IDevice, ILocalApic
 
     public bool HasWaiting
     {
-        get { using (_lock.Hold()) return HasWaitingLocked; }
+        get
+        {
+            using MachineLock.Scope held = _lock.Hold();
+            TakePosted();
+            return HasWaitingLocked;
+        }
     }
 
     bool HasWaitingLocked => _irr.Highest >= 0 || IsExtIntPending;
@@ -159,8 +168,32 @@ public sealed partial class LocalApic : IDevice, ILocalApic
         Update();
     }
 
+    /// <summary>A fixed, edge triggered interrupt from any thread. It waits beside IRR, as in a posted-interrupt
+    /// descriptor (section
+    /// 30.6), until whoever next holds the lock looks: the processor itself, mostly.</summary>
+    internal void Post(byte vector)
+    {
+        if (!IsSoftwareEnabled) return;
+        Interlocked.Or(ref _posted[vector >> 5], 1u << (vector & 31));
+        if (Interlocked.Exchange(ref _hasPosted, 1) == 0) _cpu.InterruptPending();
+    }
+
+    void TakePosted()
+    {
+        if (_hasPosted == 0) return;
+        Interlocked.Exchange(ref _hasPosted, 0);
+        for (int i = 0; i < _posted.Length; i++)
+        {
+            uint vectors = Interlocked.Exchange(ref _posted[i], 0);
+            if (vectors == 0 || !IsSoftwareEnabled) continue;
+            _irr.Add(i, vectors);
+            _tmr.Remove(i, vectors);
+        }
+    }
+
     public void Exchange(StateStream state)
     {
+        TakePosted();
         state.Field("base", ref _base);
         state.Field("tpr", ref _tpr);
         state.Field("ldr", ref _ldr);
@@ -194,6 +227,7 @@ public sealed partial class LocalApic : IDevice, ILocalApic
         _svr = 0xFF;
         _extInt = _eoiElided = false;
         Array.Fill(_lvt, LvtMasked);
+        TakePosted();
         _irr.Clear();
         _isr.Clear();
         _tmr.Clear();
@@ -209,7 +243,8 @@ public sealed partial class LocalApic : IDevice, ILocalApic
         !IsEnabled || (_lvt[LvtLint0] & (LvtMasked | LvtDeliveryMode)) == (uint)DeliveryMode.ExtInt << 8;
 
     /// <summary>The vector is in IRR.</summary>
-    public bool IsWaiting(byte vector) => IsSoftwareEnabled && _irr[vector];
+    public bool IsWaiting(byte vector) => IsSoftwareEnabled
+        && (_irr[vector] || (_posted[vector >> 5] & 1u << (vector & 31)) != 0);
 
     /// <summary>The vector that the processor may take now, or -1.</summary>
     int Deliverable()
@@ -223,6 +258,7 @@ public sealed partial class LocalApic : IDevice, ILocalApic
 
     void Update()
     {
+        TakePosted();
         bool pending = Pending();
         if (_eoiElided && !pending && HasWaitingLocked) _cpu.InterruptPending();
         if (pending == _hasInterrupt) return;

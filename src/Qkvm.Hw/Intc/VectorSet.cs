@@ -33,7 +33,19 @@ public sealed class VectorSet
     }
 
     /// <summary>How many are in the set.</summary>
-    public int Count => _words.Sum(BitOperations.PopCount);
+    public int Count
+    {
+        get
+        {
+            int count = 0;
+            foreach (uint word in _words) count += BitOperations.PopCount(word);
+            return count;
+        }
+    }
+
+    /// <summary>Several of the 32 vectors of a register.</summary>
+    public void Add(int index, uint vectors) => _words[index] |= vectors;
+    public void Remove(int index, uint vectors) => _words[index] &= ~vectors;
 
     public void Clear() => Array.Clear(_words);
 

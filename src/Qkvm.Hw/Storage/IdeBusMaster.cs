@@ -102,8 +102,7 @@ public sealed class IdeBusMaster : IRegisterBank
         _command = (byte)(value & (Start | ToMemory));
         if ((value & Start) == 0)
         {
-            if (wasStarted) _channel.Drain();                      // what runs ends as usual
-            _status &= unchecked((byte)~Active);
+            if (_running == null) _status &= unchecked((byte)~Active); // what runs ends as usual, and is seen to
             return;
         }
         if (wasStarted) return;

@@ -112,12 +112,6 @@ public sealed class IdeChannel : IIdePort, IRegisterBank
     /// <summary>The selected drive, if it waits for a DMA transfer.</summary>
     internal IdeDrive? WaitingForDma => Selected is { WantsDma: true } drive ? drive : null;
 
-    /// <summary>Waits for the transfers in flight.</summary>
-    internal void Drain()
-    {
-        foreach (IdeDrive? drive in _drives) drive?.Drain();
-    }
-
     void Command(byte command)
     {
         if (command != ExecuteDiagnostic) { Selected?.WriteCommand(command); return; }

@@ -37,7 +37,7 @@ public abstract class IdeDrive : IDevice
     bool _hostWrites;
     bool _interrupt;
     bool _busy;                                                    // not migrated: nothing is in flight while saving
-    bool _cancelled;                                               // not migrated
+    bool _resetWaits, _diagnosisWaits;                             // not migrated: as above
     bool _dmaWanted, _dmaToMemory;
     long _dmaLength;
 
@@ -107,7 +107,6 @@ public abstract class IdeDrive : IDevice
 
     public void Reset()
     {
-        Cancel();
         (_features, SectorCount, LbaLow, LbaMid, LbaHigh, DeviceRegister) = (0, 0, 0, 0, 0, 0);
         (_hobFeatures, _hobCount, _hobLow, _hobMid, _hobHigh) = (0, 0, 0, 0, 0);
         Array.Clear(Buffer);
@@ -116,18 +115,36 @@ public abstract class IdeDrive : IDevice
     }
 
     /// <summary>SRST, DEVICE RESET and the diagnostic: no transfer runs afterwards, the signature stands in the
-    /// registers.</summary>
+    /// registers. The drive is
+    /// busy until then, which lasts as long as a request in flight: what it does in memory cannot be called
+    /// back.</summary>
     public void SoftReset()
     {
-        Cancel();
         SetInterrupt(false);
+        _diagnosisWaits = false;
+        _resetWaits = _busy;
+        if (_busy)
+        {
+            Status = Bsy;
+            return;
+        }
+        Forget(written: 0);
+        FinishReset();
+    }
+
+    void FinishReset()
+    {
         Error = DiagnosticPassed;
         DeviceRegister &= DeviceSelect;
         SetSignature();
     }
 
     /// <summary>EXECUTE DEVICE DIAGNOSTIC has ended; the master speaks for both drives.</summary>
-    public void SignalDiagnosed() => SetInterrupt(true);
+    public void SignalDiagnosed()
+    {
+        _diagnosisWaits = _resetWaits;
+        SetInterrupt(!_resetWaits);
+    }
 
     public byte ReadRegister(int index, bool hob) => index switch
     {
@@ -184,12 +201,6 @@ public abstract class IdeDrive : IDevice
         if ((Status & Drq) == 0 || !_hostWrites || _dmaWanted) return;
         for (int i = 0; i < size && _at < _end; i++) Buffer[_blockStart + _at++] = (byte)(value >> (i * 8));
         if (_at >= _end) EndBlock();
-    }
-
-    /// <summary>Waits for the transfer in flight, which then ends as usual: the host stopped the bus master.</summary>
-    public void Drain()
-    {
-        if (_busy) Backend.Drain();
     }
 
     public void Exchange(StateStream state)
@@ -289,16 +300,11 @@ public abstract class IdeDrive : IDevice
         BlockDone();
     }
 
-    /// <summary>Waits until nothing can write to guest memory any more, and forgets the command.</summary>
-    void Cancel()
+    /// <summary>Forgets the command; nothing is in flight.</summary>
+    /// <param name="written">Bytes of memory that its transfer may have changed.</param>
+    void Forget(long written)
     {
-        (bool wasDma, long written) = (_dmaWanted, _busy && _dmaToMemory ? _dmaLength : 0);
-        if (_busy)
-        {
-            _cancelled = true;
-            Backend.Drain();
-            _cancelled = false;
-        }
+        bool wasDma = _dmaWanted;
         (_dmaWanted, _dmaToMemory, _dmaLength, _blockStart, _at, _end, _hostWrites) = (false, false, 0, 0, 0, 0, false);
         if (wasDma) Port?.DmaFinished(this, written);
     }
@@ -307,7 +313,16 @@ public abstract class IdeDrive : IDevice
     {
         _busy = false;
         _request.Buffers = default;
-        if (!_cancelled) IoDone(errno);
+        if (!_resetWaits)
+        {
+            IoDone(errno);
+            return;
+        }
+        _resetWaits = false;
+        Forget(_dmaToMemory ? _dmaLength : 0);
+        FinishReset();
+        if (_diagnosisWaits) SetInterrupt(true);
+        _diagnosisWaits = false;
     }
 
     sealed class DriveRequest(IdeDrive drive) : BlockRequest

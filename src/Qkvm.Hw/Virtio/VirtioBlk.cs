@@ -6,6 +6,7 @@ using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 using Qkvm.Core.State;
 using Qkvm.Core.Virtio;
+using Qkvm.Host;
 
 namespace Qkvm.Hw.Virtio;
 
@@ -27,8 +28,8 @@ public sealed class VirtioBlk : VirtioDevice
         VirtioPciModels.Family("virtio-blk-pci", "virtio disk", DeviceCategory.Storage,
         0x010000,
         [
-            Property.Drive(), Property.Text("serial"), Property.OnOffAuto("write-cache"),
-                Property.Bool("config-wce", true),
+            Property.Drive(), Property.Object("iothread", "an -object iothread that moves the data"),
+            Property.Text("serial"), Property.OnOffAuto("write-cache"), Property.Bool("config-wce", true),
             Property.Automatic("num-queues", 1, MostQueues), Property.Number("queue-size", 256),
             Property.Bool("discard", true), Property.Bool("write-zeroes", true),
             Property.Size("logical_block_size", 0), Property.Size("physical_block_size", 0),
@@ -52,16 +53,23 @@ public sealed class VirtioBlk : VirtioDevice
 
     readonly VirtioBlkOptions _options;
     readonly int[] _queueSizes;
-    readonly Stack<VirtioBlkRequest> _free = new();
+    readonly VirtioBlkQueue[] _queues;
     ulong _features;                                               // not migrated: the transport saves it
-    bool _writeCache;
+    volatile bool _writeCache;
 
-    public VirtioBlk(string name, BlockBackend backend, VirtioBlkOptions options) : base(name, 2, ConfigLength)
+    /// <param name="loop">Where the data moves.</param>
+    /// <param name="post">Runs work on the main loop under the machine lock.</param>
+    public VirtioBlk(string name, BlockBackend backend, VirtioBlkOptions options, IoLoop loop, Action<Action> post,
+        Func<bool>? isGuestAsleep = null) : base(name, 2, ConfigLength)
     {
         Backend = backend;
+        Post = post;
+        if (isGuestAsleep != null) IsGuestAsleep = isGuestAsleep;
         _options = options;
         _queueSizes = new int[options.Queues];
         Array.Fill(_queueSizes, options.QueueSize);
+        _queues = new VirtioBlkQueue[options.Queues];
+        for (int i = 0; i < _queues.Length; i++) _queues[i] = new VirtioBlkQueue(this, loop, i);
         backend.MediumChanged += OnMediumChanged;
         FillConfig();
         Reset();
@@ -102,35 +110,19 @@ public sealed class VirtioBlk : VirtioDevice
 
     public override void Start(IReadOnlyList<Virtqueue> queues, ulong features) => _features = features;
 
-    public override void Stop() => Backend.Drain();
+    public override void Stop() { }
 
-    public override void Kick(Virtqueue queue)
-    {
-        int budget = Virtqueue.Burst;
-        do
-        {
-            queue.DisableKicks();
-            for (; budget > 0 && queue.TryPop(out DescriptorChain? chain); budget--) Execute(queue, chain);
-        }
-        while (queue.EnableKicks() && budget > 0);
-    }
+    public override void Kick(Virtqueue queue) { }                 // all queues are on the loop
+
+    public override LoopQueue QueueOf(int index) => _queues[index];
 
     public override void Reset() => (_features, _writeCache) = (0, _options.WriteCache);
 
-    public override void Exchange(StateStream state) => state.Field("write-cache", ref _writeCache);
-
-    internal void Finished(VirtioBlkRequest request) => _free.Push(request);
-
-    void Execute(Virtqueue queue, DescriptorChain chain)
+    public override void Exchange(StateStream state)
     {
-        if (chain.ReadableLength < VirtioBlkRequest.HeaderLength || chain.WritableLength < 1)
-        {
-            queue.Unpop(chain);
-            Control.Fail("a block request without its header or status byte");
-            return;
-        }
-        VirtioBlkRequest request = _free.Count > 0 ? _free.Pop() : new VirtioBlkRequest(this);
-        request.Begin(queue, chain);
+        bool writeCache = _writeCache;
+        state.Field("write-cache", ref writeCache);
+        _writeCache = writeCache;
     }
 
     void OnMediumChanged()
@@ -188,7 +180,9 @@ public sealed class VirtioBlk : VirtioDevice
         return new VirtioBlk(name, backend, new VirtioBlkOptions(serial, QueuesOf(values), (int)queueSize,
             values.OnOffAuto("write-cache")
                 ?? true, values.Bool("config-wce"), values.Bool("discard"), values.Bool("write-zeroes"),
-            logical, physical, IoSize("min_io_size"), IoSize("opt_io_size")));
+            logical, physical, IoSize("min_io_size"), IoSize("opt_io_size")),
+                board.LoopOf(values.Text("iothread"), values.Owner), board.Post,
+            board.IsGuestAsleep);
 
         int BlockSize(string property, int automatic)
         {

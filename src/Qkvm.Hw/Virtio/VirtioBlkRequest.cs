@@ -7,7 +7,7 @@ namespace Qkvm.Hw.Virtio;
 
 /// <summary>One request of a virtio block device, from its chain to its status byte. Virtio 1.2, section
 /// 5.2.6.</summary>
-sealed class VirtioBlkRequest(VirtioBlk disk) : BlockRequest
+sealed class VirtioBlkRequest(VirtioBlkQueue home) : BlockRequest
 {
     public const int HeaderLength = 16;                            // struct virtio_blk_req: type, reserved, sector
     const int SegmentLength = 16;                                  // struct virtio_blk_discard_write_zeroes
@@ -19,6 +19,8 @@ sealed class VirtioBlkRequest(VirtioBlk disk) : BlockRequest
     Virtqueue _queue = null!;
     DescriptorChain _chain = null!;
     bool _flushNext;
+
+    VirtioBlk Disk => home.Disk;
 
     public void Begin(Virtqueue queue, DescriptorChain chain)
     {
@@ -32,10 +34,10 @@ sealed class VirtioBlkRequest(VirtioBlk disk) : BlockRequest
             case In: Transfer(BlockOperation.Read, sector, chain.Writable.Slice(0, chain.WritableLength - 1)); break;
             case Out: Transfer(BlockOperation.Write, sector,
                 chain.Readable.Slice(HeaderLength, chain.ReadableLength - HeaderLength)); break;
-            case FlushType: Operation = BlockOperation.Flush; disk.Backend.Submit(this); break;
+            case FlushType: Operation = BlockOperation.Flush; home.Submit(this); break;
             case GetId: SendId(); break;
-            case DiscardType when disk.AllowsDiscard: Clear(BlockOperation.Discard); break;
-            case WriteZeroesType when disk.AllowsWriteZeroes: Clear(BlockOperation.WriteZeroes); break;
+            case DiscardType when Disk.AllowsDiscard: Clear(BlockOperation.Discard); break;
+            case WriteZeroesType when Disk.AllowsWriteZeroes: Clear(BlockOperation.WriteZeroes); break;
             default: Finish(Unsupported); break;
         }
     }
@@ -46,7 +48,7 @@ sealed class VirtioBlkRequest(VirtioBlk disk) : BlockRequest
         {
             _flushNext = false;
             Operation = BlockOperation.Flush;
-            disk.Backend.Submit(this);
+            home.Submit(this);
             return;
         }
         Finish(errno == 0 ? Ok : IoError);
@@ -55,12 +57,12 @@ sealed class VirtioBlkRequest(VirtioBlk disk) : BlockRequest
     void Transfer(BlockOperation operation, ulong sector, ScatterList data)
     {
         bool isWrite = operation == BlockOperation.Write;
-        if (!IsOnDisk(sector, (ulong)data.Length) || isWrite && disk.Backend.IsReadOnly) { Finish(IoError); return; }
+        if (!IsOnDisk(sector, (ulong)data.Length) || isWrite && Disk.Backend.IsReadOnly) { Finish(IoError); return; }
         Operation = operation;
         Offset = (long)sector * VirtioBlk.SectorSize;
         Buffers = data;
-        _flushNext = isWrite && disk.IsWriteThrough;
-        disk.Backend.Submit(this);
+        _flushNext = isWrite && Disk.IsWriteThrough;
+        home.Submit(this);
     }
 
     void Clear(BlockOperation operation)
@@ -75,14 +77,14 @@ sealed class VirtioBlkRequest(VirtioBlk disk) : BlockRequest
         bool mayUnmap = operation == BlockOperation.WriteZeroes && (flags & Unmap) != 0;
         if (flags != 0 && !mayUnmap || (flags & ~Unmap) != 0) { Finish(Unsupported); return; }
         ulong length = (ulong)count * VirtioBlk.SectorSize;
-        if (count > VirtioBlk.MaxSectors || !IsOnDisk(sector, length) || disk.Backend.IsReadOnly)
+        if (count > VirtioBlk.MaxSectors || !IsOnDisk(sector, length) || Disk.Backend.IsReadOnly)
             { Finish(IoError); return; }
         Operation = operation;
         Offset = (long)sector * VirtioBlk.SectorSize;
         Length = (long)length;
         MayUnmap = mayUnmap;
-        _flushNext = operation == BlockOperation.WriteZeroes && disk.IsWriteThrough;
-        disk.Backend.Submit(this);
+        _flushNext = operation == BlockOperation.WriteZeroes && Disk.IsWriteThrough;
+        home.Submit(this);
     }
 
     /// <summary>Up to 20 bytes, without a terminator when it is that long.</summary>
@@ -90,7 +92,7 @@ sealed class VirtioBlkRequest(VirtioBlk disk) : BlockRequest
     {
         Span<byte> id = stackalloc byte[VirtioBlk.IdLength];
         id.Clear();
-        Encoding.UTF8.GetBytes(disk.Serial, id);
+        Encoding.UTF8.GetBytes(Disk.Serial, id);
         int count = (int)Math.Min(_chain.WritableLength - 1, VirtioBlk.IdLength);
         _chain.Writable.Slice(0, count).CopyFrom(id);
         Finish(Ok);
@@ -98,8 +100,8 @@ sealed class VirtioBlkRequest(VirtioBlk disk) : BlockRequest
 
     bool IsOnDisk(ulong sector, ulong length)
     {
-        ulong capacity = (ulong)disk.Backend.Length / VirtioBlk.SectorSize;
-        uint logical = (uint)disk.LogicalBlock;
+        ulong capacity = (ulong)Disk.Backend.Length / VirtioBlk.SectorSize;
+        uint logical = (uint)Disk.LogicalBlock;
         return length % logical == 0 && sector % (logical / VirtioBlk.SectorSize) == 0
             && sector <= capacity && length / VirtioBlk.SectorSize <= capacity - sector;
     }
@@ -107,9 +109,7 @@ sealed class VirtioBlkRequest(VirtioBlk disk) : BlockRequest
     void Finish(byte status)
     {
         _chain.Writable.Slice(_chain.WritableLength - 1, 1).CopyFrom([status]);
-        _queue.Push(_chain, _chain.WritableLength);
-        _queue.Signal();
         Buffers = default;
-        disk.Finished(this);
+        home.Finished(this, _queue, _chain);
     }
 }

@@ -1,5 +1,6 @@
 using System.Numerics;
 using Qkvm.Core.Devices;
+using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
 using Qkvm.Core.Pci;
 using Qkvm.Core.State;
@@ -10,7 +11,12 @@ namespace Qkvm.Hw.Virtio;
 /// <summary>How a virtio function shows itself.</summary>
 /// <param name="Vectors">MSI-X vectors; 0 for none, INTx then.</param>
 public sealed record VirtioPciOptions(uint ClassCode, int Vectors, bool Legacy = true, bool Modern = true,
-    bool IndirectDescriptors = true, bool EventIndex = true);
+    bool IndirectDescriptors = true, bool EventIndex = true)
+{
+    /// <summary>The machine's, where there is one: legacy drivers do not wait for a reset, so that it waits for them
+    /// without it.</summary>
+    public MachineLock? Lock { get; init; }
+}
 
 /// <summary>Virtio over PCI: modern, legacy, or both (transitional). Virtio 1.2, section 4.1.</summary>
 /// <remarks>BAR 0 holds the legacy registers in I/O space, BAR 1 the MSI-X table, BAR 4 the modern structures, as QEMU
@@ -28,6 +34,7 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
 
     const byte QueueInterrupt = 1, ConfigInterrupt = 2;            // ISR status, 4.1.4.5
 
+    readonly VirtioPciOptions _options;
     readonly VirtioPciModern? _modern;
     readonly int _configAccess;
     byte _isr;
@@ -37,7 +44,7 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
     public VirtioPci(string name, VirtioDevice device, VirtioPciOptions options)
         : base(IdentityOf(device, options), name)
     {
-        Device = device;
+        (Device, _options) = (device, options);
         ulong ring = VirtioFeatures.AnyLayout | (options.Modern ? VirtioFeatures.Version1 : 0)
             | (options.IndirectDescriptors ? VirtioFeatures.IndirectDescriptors : 0)
             | (options.EventIndex ? VirtioFeatures.EventIndex : 0);
@@ -53,15 +60,19 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
         if (options.Legacy)
         {
             ulong size = BitOperations.RoundUpToPowerOf2((ulong)(VirtioPciLegacy.MaxHeader + device.ConfigSize));
-            Bar(0, MemoryRegion.Io($"{name}-legacy", size, new VirtioPciLegacy(this), AccessSizes.UpToDword),
-                BarKind.Io);
+            MemoryRegion registers = MemoryRegion.Io($"{name}-legacy", size, new VirtioPciLegacy(this),
+                AccessSizes.UpToDword);
+            registers.Doorbells = Doorbells(queue => VirtioPciLegacy.Doorbell(queue));
+            Bar(0, registers, BarKind.Io);
         }
         if (options.Modern)
         {
             _modern = new VirtioPciModern(this);
             var sizes = new AccessSizes(1, 8, 1, 4);
-            Bar(ModernBar, MemoryRegion.Io($"{name}-modern", VirtioPciModern.Size, _modern, sizes),
-                BarKind.Prefetchable64);
+            MemoryRegion structures = MemoryRegion.Io($"{name}-modern", VirtioPciModern.Size, _modern, sizes);
+            structures.Doorbells =
+                Doorbells(queue => (VirtioPciModern.Notify + VirtioPciModern.NotifyMultiplier * (ulong)queue, null));
+            Bar(ModernBar, structures, BarKind.Prefetchable64);
             Capability(CommonType, VirtioPciModern.Common, VirtioPciModern.StructureSize);
             Capability(IsrType, VirtioPciModern.Isr, VirtioPciModern.StructureSize);
             Capability(DeviceType, VirtioPciModern.DeviceConfig, VirtioPciModern.StructureSize);
@@ -90,6 +101,12 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
 
     void IVirtioTransport.InterruptQueue(Virtqueue queue) => Interrupt(QueueInterrupt, queue.Setup.Vector);
 
+    bool IVirtioTransport.TryInterruptQueue(Virtqueue queue)
+    {
+        if (MsiX is not { IsEnabled: true } msiX) return false;
+        return queue.Setup.Vector == QueueSetup.NoVector || msiX.TryPost(queue.Setup.Vector);
+    }
+
     void IVirtioTransport.InterruptConfig() => Interrupt(ConfigInterrupt, _configVector);
 
     /// <summary>Reading the ISR status acknowledges INTx.</summary>
@@ -102,9 +119,10 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
     }
 
     /// <summary>Status 0: as after power-on, but for configuration space.</summary>
-    internal void ResetFunction()
+    internal void ResetFunction(bool legacy = false)
     {
         Control.Reset();
+        if (legacy) AwaitReset();
         ClearInterrupts();
     }
 
@@ -114,7 +132,30 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
         if (legacy && (value & VirtioStatus.DriverOk) != 0 && !Dma.Enabled)
             Bus.WriteConfig(DevFn, PciConfig.Command, 2, (uint)(Config.Get16(PciConfig.Command) | PciConfig.BusMaster));
         Control.WriteStatus(value, legacy);
-        if (value == 0) ClearInterrupts();
+        if (value != 0) return;
+        if (legacy) AwaitReset();
+        ClearInterrupts();
+    }
+
+    /// <summary>Section 4.1.4.10 leaves a legacy driver no way to wait for a reset, so that the processor waits, with
+    /// the lock let go.
+    /// Not for ever: a disk that never answers would hold it, and with it all that waits for processors.</summary>
+    void AwaitReset()
+    {
+        const int Patience = 5000;                                 // milliseconds
+        if (!Control.IsResetting || _options.Lock is not { } machine) return;
+        machine.RunReleased(() => Control.Stopping.Wait(Patience));
+        Control.EndReset();
+    }
+
+    /// <summary>One for each queue that has its data path on a loop.</summary>
+    DoorbellPlace[]? Doorbells(Func<int, (ulong Offset, ulong? Value)> placeOf)
+    {
+        var places = new List<DoorbellPlace>();
+        for (int i = 0; i < Control.Queues.Count; i++)
+            if (Device.QueueOf(i) is { } moved)
+                places.Add(new DoorbellPlace(placeOf(i).Offset, placeOf(i).Value, moved.Doorbell));
+        return places.Count > 0 ? [.. places] : null;
     }
 
     protected override void ResetDevice()

@@ -16,6 +16,9 @@ sealed class VirtioPciLegacy(VirtioPci function) : IRegisterBank
     /// <summary>Bytes of the registers with both MSI-X vectors.</summary>
     public const int MaxHeader = 24;
 
+    /// <summary>Queue Notify with a queue's number rings.</summary>
+    public static (ulong Offset, ulong? Value) Doorbell(int queue) => (QueueNotify, (ulong)queue);
+
     VirtioControl Control => function.Control;
     ref ushort Select => ref function.LegacyQueueSelect;
     QueueSetup? Queue => Select < Control.Queues.Count ? Control.Queues[Select].Setup : null;
@@ -50,7 +53,7 @@ sealed class VirtioPciLegacy(VirtioPci function) : IRegisterBank
         switch (offset)
         {
             case DriverFeatures: Control.WriteFeatures((uint)value); break;
-            case QueueAddress when (uint)value == 0: function.ResetFunction(); break;
+            case QueueAddress when (uint)value == 0: function.ResetFunction(legacy: true); break;
             case QueueAddress: if (Queue is { } placed) Place(placed, (ulong)(uint)value << PageShift); break;
             case QueueSelect: Select = (ushort)value; break;
             case QueueNotify: Control.Kick((ushort)value, legacy: true); break;

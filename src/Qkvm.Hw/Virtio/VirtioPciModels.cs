@@ -34,7 +34,7 @@ static class VirtioPciModels
             {
                 var options = new VirtioPciOptions(ClassOf(values), VectorsOf(values), interfaces.Legacy,
                     interfaces.Modern,
-                    values.Bool("indirect_desc"), values.Bool("event_idx"));
+                    values.Bool("indirect_desc"), values.Bool("event_idx")) { Lock = board.Lock };
                 if (modelName == name)
                     options = options with { Legacy = values.OnOffAuto("disable-legacy") != true,
                         Modern = !values.Bool("disable-modern") };

@@ -26,6 +26,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
     readonly MachineConfig _config;
     readonly MachineBackends _backends;
     readonly IMachineRequests _requests;
+    readonly Func<IoLoop> _dataLoop;
     readonly PcMemory _memory;
     readonly PcInterrupts _interrupts;
     readonly FwCfg _fwCfg;
@@ -40,7 +41,8 @@ public sealed partial class PcBoard : IBoard, IDisposable
 
     public PcBoard(BoardParts parts)
     {
-        (_config, _accelerator, _backends, Catalogue<DeviceModel> catalogue, Clock, Loop, Lock, _requests) = parts;
+        (_config, _accelerator, _backends, Catalogue<DeviceModel> catalogue, Clock, Loop, Lock, _dataLoop, _requests) =
+            parts;
         Input = new InputRouter(Clock);
         _memory = new PcMemory(_config.Memory.Size, FirmwareImages.FindBios(_config.Firmware), Lock);
         Ports = new AddressSpace("I/O", MemoryRegion.Container("io", PortSpace), Lock);
@@ -74,11 +76,22 @@ public sealed partial class PcBoard : IBoard, IDisposable
     public ulong MemorySize => _config.Memory.Size;
     public IVirtualClock Clock { get; }
     public EventLoop Loop { get; }
+    public IoLoop LoopOf(string? iothread, string owner) =>
+        iothread == null ? _dataLoop() : FindObject<IoThread>(iothread, "thread that moves data", owner).Loop;
     public IMsiTarget Msi => _interrupts.Msi;
     public PciBus Pci { get; }
     public InputRouter Input { get; }
 
     public IrqLine Irq(int gsi) => _interrupts.NewWire(gsi);
+
+    public bool IsGuestAsleep()
+    {
+        if (_interrupts.Pic == null) return false;                 // the kernel's processors do not tell
+        for (int i = 0; i < _cpus.Count; i++)
+            if (!_cpus[i].IsHalted) return false;
+        return true;
+    }
+
     public object? FindBus(string id) => _buses.GetValueOrDefault(id);
     public void Post(Action work) => Loop.Post(work);
     public void RequestShutdown(ShutdownCause cause, int exitCode = 0) => _requests.RequestShutdown(cause, exitCode);

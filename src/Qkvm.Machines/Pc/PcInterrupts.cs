@@ -103,5 +103,11 @@ sealed class PcInterrupts
     sealed class KernelMsi(IKernelIrqChip kernel) : IMsiTarget
     {
         public void Send(ulong address, uint data) => kernel.SendMsi(address, data);
+
+        public bool TryPost(ulong address, uint data)
+        {
+            kernel.SendMsi(address, data);
+            return true;
+        }
     }
 }

@@ -1,5 +1,6 @@
 using Qkvm.Core.Irq;
 using Qkvm.Core.Machine;
+using Qkvm.Core.State;
 using Qkvm.Hw.Intc;
 using Qkvm.Testing;
 
@@ -108,6 +109,55 @@ public class ApicTests
         Apic.WriteMmio(Eoi, 0);
         Assert.Equal(0u, Apic.ReadMmio(Isr + 0x20));
         Assert.Equal(-1, Apic.Acknowledge());
+    }
+
+    [Fact]
+    public void A_posted_message_waits_beside_IRR_until_somebody_looks()
+    {
+        Assert.True(_bus.TryPost(0xFEE00000, 0x41));
+        Assert.True(_bus.TryPost(0xFEE00000, 0x52));
+        Assert.True(Apic.HasInterrupt);
+        Assert.Equal(1, _cpus[0].Wakeups);                         // the second finds the processor called already
+        Assert.Equal(0x52, Apic.Acknowledge());
+        Assert.Equal(2u, Apic.ReadMmio(Irr + 0x20));
+        Apic.WriteMmio(Eoi, 0);
+        Assert.Equal(0x41, Apic.Acknowledge());
+        Apic.WriteMmio(Eoi, 0);
+        Assert.False(Apic.HasInterrupt);
+    }
+
+    [Fact]
+    public void A_posted_message_below_the_task_priority_is_held_back_and_comes_later()
+    {
+        Apic.WriteMmio(Tpr, 0x50);
+        Assert.True(_bus.TryPost(0xFEE00000, 0x4A));
+        Assert.Equal(-1, Apic.Acknowledge());
+        Assert.False(Apic.HasInterrupt);                           // or a halted processor would never sleep
+        Apic.WriteMmio(Tpr, 0);
+        Assert.True(Apic.HasInterrupt);
+        Assert.Equal(0x4A, Apic.Acknowledge());
+    }
+
+    [Theory]
+    [InlineData(0x441)]                                            // NMI
+    [InlineData(0x8041)]                                           // level triggered
+    [InlineData(0x05)]                                             // an illegal vector, which is an error in ESR
+    public void Messages_that_change_more_than_IRR_need_the_lock(uint data)
+    {
+        Assert.False(_bus.TryPost(0xFEE00000, data));
+        Assert.False(Apic.HasInterrupt);
+        Assert.Equal(0, _cpus[0].Wakeups);
+    }
+
+    [Fact]
+    public void A_posted_message_is_saved()
+    {
+        _bus.TryPost(0xFEE00000, 0x41);
+        StateNode saved = StateNode.Save(Apic.Exchange);
+        Apic.Acknowledge();
+        Apic.WriteMmio(Eoi, 0);
+        saved.Load(Apic.Exchange);
+        Assert.Equal(0x41, Apic.Acknowledge());
     }
 
     [Theory]

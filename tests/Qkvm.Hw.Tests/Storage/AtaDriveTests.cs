@@ -235,19 +235,21 @@ public sealed class AtaDriveTests : IDisposable
     }
 
     [Fact]
-    public async Task A_software_reset_during_dma_waits_and_writes_nothing_afterwards()
+    public void A_software_reset_during_dma_is_busy_until_it_has_ended_and_writes_nothing_afterwards()
     {
         _ide.Regions((0x100000, 512));
         _ide.Disk.Hold();
         _ide.Lba28(Primary, 0xC8, 0, 1);
         _ide.StartDma(Primary, toMemory: true);
         Assert.Equal(Bsy, _ide.Peek(Primary) & Bsy);
-        Task release = Task.Run(async () => { await Task.Delay(20); _ide.Disk.Release(); });
         _ide.Out(0x3F6, 4);
-        Assert.Equal(0, _ide.DiskBackend.InFlight);
-        await release;
-        _ide.Memory.Write(0x100000, new byte[512]);
         _ide.Out(0x3F6, 0);
+        _ide.Bench.Pump.RunPosted();
+        Assert.Equal(Bsy, _ide.Peek(Primary));
+        _ide.Disk.Release();
+        _ide.Bench.Pump.Until(() => (_ide.Peek(Primary) & Bsy) == 0);
+        Assert.Equal(0, _ide.DiskBackend.InFlight);
+        _ide.Memory.Write(0x100000, new byte[512]);
         _ide.Bench.Pump.RunPosted();
         Assert.Equal(new byte[512], _ide.Bench.Memory.Bytes(0x100000, 512));
         Assert.Equal(0, _ide.PrimaryEdges);
@@ -257,15 +259,16 @@ public sealed class AtaDriveTests : IDisposable
     }
 
     [Fact]
-    public async Task Stopping_the_bus_master_lets_the_transfer_end()
+    public void Stopping_the_bus_master_lets_the_transfer_end()
     {
         _ide.Regions((0x100000, 512));
         _ide.Disk.Hold();
         _ide.Lba28(Primary, 0xC8, 3, 1);
         _ide.StartDma(Primary, toMemory: true);
-        Task release = Task.Run(async () => { await Task.Delay(20); _ide.Disk.Release(); });
         _ide.Out(BusMaster, 0);
-        await release;
+        Assert.Equal(1, _ide.MasterStatus(Primary) & 7);
+        _ide.Disk.Release();
+        _ide.Bench.Pump.Until(() => (_ide.MasterStatus(Primary) & 1) == 0);
         Assert.Equal(Sectors(3, 1), _ide.Bench.Memory.Bytes(0x100000, 512));
         Assert.Equal(4, _ide.MasterStatus(Primary) & 7);
     }

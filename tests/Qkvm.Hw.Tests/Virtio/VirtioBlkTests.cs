@@ -1,5 +1,7 @@
 using System.Buffers.Binary;
 using Qkvm.Core.Block;
+using Qkvm.Core.Machine;
+using Qkvm.Core.State;
 using Qkvm.Core.Virtio;
 using Qkvm.Hw.Virtio;
 using Qkvm.Testing;
@@ -21,7 +23,8 @@ public sealed class VirtioBlkTests : IDisposable
     public VirtioBlkTests()
     {
         _backend = Backend(_bench, _disk);
-        _guest = new VirtioGuest(_bench, new VirtioBlk("disk", _backend, new VirtioBlkOptions("SN-1")));
+        _guest = new VirtioGuest(_bench,
+            new VirtioBlk("disk", _backend, new VirtioBlkOptions("SN-1"), _bench.Loop, _bench.Pump.Post));
     }
 
     public void Dispose() => _bench.Dispose();
@@ -122,6 +125,7 @@ public sealed class VirtioBlkTests : IDisposable
         _guest.Start();
         _disk.Hold();
         for (int i = 0; i < 32; i++) Begin(In, (ulong)i, i, (Data + (ulong)i * 512, -512));
+        _bench.Pump.RunPosted();
         Assert.Equal(32, _backend.InFlight);
         _disk.Release();
         int done = 0;
@@ -183,12 +187,13 @@ public sealed class VirtioBlkTests : IDisposable
         using var bench = new PciBench();
         BlockBackend backend = Backend(bench, new MemoryDisk(DiskSize));
         backend.IsReadOnly = true;
-        var guest = new VirtioGuest(bench, new VirtioBlk("disk", backend, new VirtioBlkOptions()));
+        var guest =
+            new VirtioGuest(bench, new VirtioBlk("disk", backend, new VirtioBlkOptions(), bench.Loop, bench.Pump.Post));
         guest.Start();
         Assert.NotEqual(0UL, guest.Offered & 1 << 5);
         bench.Memory.Space.Write(Header, 4, Out);
         guest.Request(0, (Header, 16), (Data, 512), (StatusByte, -1));
-        Assert.NotNull(guest.Queues[0].TakeUsed());
+        bench.Pump.Until(() => guest.Queues[0].TakeUsed() != null);
         Assert.Equal(IoError, bench.Memory.Bytes(StatusByte, 1)[0]);
     }
 
@@ -202,26 +207,77 @@ public sealed class VirtioBlkTests : IDisposable
         (ulong, int)[] buffers = [.. readable > 0 ? new[] { (Header, readable) } : [], .. writable > 0
             ? new[] { (StatusByte, -writable) } : []];
         _guest.Request(0, buffers);
+        _bench.Pump.RunPosted();
         Assert.Equal(VirtioStatus.NeedsReset, _guest.Status & VirtioStatus.NeedsReset);
         Assert.Equal(0, _guest.Queues[0].UsedIndex);
     }
 
     [Fact]
-    public async Task A_reset_waits_for_requests_in_flight_and_nothing_is_written_after_it()
+    public void A_reset_shows_when_requests_in_flight_have_ended_and_nothing_is_written_after_it()
     {
         _guest.Start();
         _disk.Bytes.AsSpan().Fill(0xAB);
         _disk.Hold();
         Begin(In, 0, 0, (Data, -512));
         Begin(In, 0, 1, (Data + 512, -512));
-        Task release = Task.Run(async () => { await Task.Delay(20); _disk.Release(); });
+        _bench.Pump.RunPosted();
         _guest.Status = 0;
+        Assert.Equal(15, _guest.Status);
+        _guest.Status = 1;                                         // a driver that does not wait is not heard
+        _bench.Pump.RunPosted();
+        Assert.Equal(15, _guest.Status);
+
+        _disk.Release();
+        _bench.Pump.Until(() => _guest.Status == 0);
         Assert.Equal(0, _backend.InFlight);
-        Assert.Equal(0, _guest.Status);
-        await release;
         _bench.Memory.Space.Write(Data, 8, 0);
         _bench.Pump.RunPosted();
         Assert.Equal(0u, _bench.Memory.Space.Read(Data, 8));
+        _guest.Start();
+        Assert.Equal(Ok, Run(In, 0, (Data, -512)));
+    }
+
+    [Fact]
+    public void State_with_requests_in_flight_waits_until_they_have_ended()
+    {
+        _guest.Start();
+        _disk.Hold();
+        Begin(In, 0, 0, (Data, -512));
+        _bench.Pump.RunPosted();
+        bool idle = false;
+        _backend.WhenIdle(() => idle = true);
+        _bench.Pump.RunPosted();
+        Assert.False(idle);
+        _disk.Release();
+        _bench.Pump.Until(() => idle);
+        Assert.NotNull(_guest.Queues[0].TakeUsed());
+    }
+
+    [Fact]
+    public void What_is_left_in_the_ring_of_a_saved_machine_is_done_by_the_one_that_loads_it()
+    {
+        _guest.Start();
+        _disk.Bytes.AsSpan(0, 512).Fill(0xCD);
+        Run(In, 1, (Data, -512));
+        StateNode saved = StateNode.Save(_guest.Function.Exchange);
+        _bench.Memory.Space.Write(Header, 4, In);
+        _bench.Memory.Space.Write(Header + 8, 8, 0);
+        _guest.Queues[0].Add((Header, 16), (Data, -512), (StatusByte, -1));
+        saved.Load(_guest.Function.Exchange);
+        Assert.NotEqual(0xCD, _bench.Memory.Bytes(Data, 1)[0]);    // not amid loading
+        _bench.Pump.Until(() => _guest.Queues[0].TakeUsed() != null);
+        Assert.Equal(0xCD, _bench.Memory.Bytes(Data, 1)[0]);
+    }
+
+    [Fact]
+    public void A_kick_takes_no_lock()
+    {
+        _guest.Start();
+        using (new HeldElsewhere(_bench.Memory.Lock))
+        {
+            Assert.Equal(Ok, Run(In, 0, (Data, -512)));
+            _bench.Pump.RunPosted();
+        }
     }
 
     [Fact]
@@ -233,10 +289,32 @@ public sealed class VirtioBlkTests : IDisposable
         using var bench = new PciBench();
         var fresh =
             new VirtioGuest(bench,
-            new VirtioBlk("disk", Backend(bench, new MemoryDisk(DiskSize)), new VirtioBlkOptions("SN-1"))).Function;
+            new VirtioBlk("disk", Backend(bench, new MemoryDisk(DiskSize)), new VirtioBlkOptions("SN-1"), bench.Loop,
+            bench.Pump.Post)).Function;
         StateAssert.SurvivesSaveAndLoad(_guest.Function, fresh);
         fresh.Reset();
         StateAssert.ResetEqualsNew(_guest.Function, fresh);
+    }
+
+    /// <summary>Another thread holds a machine lock and does not let go.</summary>
+    sealed class HeldElsewhere : IDisposable
+    {
+        readonly ManualResetEventSlim _release = new();
+        readonly Thread _holder;
+
+        public HeldElsewhere(MachineLock machineLock)
+        {
+            using var held = new ManualResetEventSlim();
+            _holder = new Thread(() => machineLock.Run(() => { held.Set(); _release.Wait(); }));
+            _holder.Start();
+            held.Wait();
+        }
+
+        public void Dispose()
+        {
+            _release.Set();
+            _holder.Join();
+        }
     }
 
     void Segment(ulong sector, uint count, uint flags)

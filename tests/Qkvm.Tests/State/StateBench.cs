@@ -40,7 +40,7 @@ sealed class StateBench : IMachineRequests, IDisposable
                 new DeviceConfig(m.Name, $"device{i}", [.. Wanted(m, i)], $"-device {m.Name}"))],
         };
         Board = new PcBoard(new BoardParts(config, Accelerator, Backends, Catalogue.Devices, clock, _loop, _lock,
-            this));
+            () => new PumpLoop(_pump), this));
         Board.Reset();
     }
 
@@ -61,7 +61,8 @@ sealed class StateBench : IMachineRequests, IDisposable
     public void Settle()
     {
         using (_lock.Hold())
-            foreach (BlockBackend disk in Backends.Drives.Values) disk.Drain();
+            do _pump.RunPosted();
+            while (Backends.Drives.Values.Any(disk => disk.InFlight > 0));
         _pump.RunPosted();
     }
 
@@ -114,7 +115,8 @@ sealed class StateBench : IMachineRequests, IDisposable
                     break;
                 case PropertyKind.Chardev: Backends.Chardevs[id] = new FakeChar(); break;
                 case PropertyKind.Netdev: Backends.Netdevs[id] = new FakeNet(); break;
-                case PropertyKind.Object: Backends.Objects[id] = new RngBuiltin(); break;
+                case PropertyKind.Object when property.Name != "iothread": Backends.Objects[id] = new RngBuiltin();
+                break;
                 default: continue;
             }
             yield return new OptionPair(property.Name, id);

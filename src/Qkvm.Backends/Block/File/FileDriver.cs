@@ -9,7 +9,7 @@ namespace Qkvm.Backends.Block.File;
 /// pwritev.</summary>
 /// <remarks>Guest memory goes to the kernel without copies; only misaligned pieces under cache.direct pass a
 /// buffer.</remarks>
-public sealed class FileDriver : BlockNode, IGrowable
+public sealed partial class FileDriver : BlockNode, IGrowable
 {
     static readonly Property[] Declared =
     [
@@ -50,6 +50,7 @@ public sealed class FileDriver : BlockNode, IGrowable
         : base(options)
     {
         _file = file;
+        _transfers = new LoopStep<Transfer>.Pool(home => new Transfer(this, home));
         _noFlush = noFlush;
         _locks = locking;
         _length = Check(file.Length(), "size");
@@ -82,6 +83,12 @@ public sealed class FileDriver : BlockNode, IGrowable
 
     protected override ValueTask ReadCore(long offset, ScatterList buffers)
     {
+        ReadBuffers(offset, buffers);
+        return default;
+    }
+
+    void ReadBuffers(long offset, ScatterList buffers)
+    {
         Memory<byte>[] pieces = ArrayPool<Memory<byte>>.Shared.Rent(IoVector.Capacity);
         try
         {
@@ -90,7 +97,6 @@ public sealed class FileDriver : BlockNode, IGrowable
                  offset += length)
                 if (IsAligned(offset, length, batch)) ReadAll(offset, batch, length, pieces);
                 else ReadBounced(offset, batch);
-            return default;
         }
         finally { ArrayPool<Memory<byte>>.Shared.Return(pieces, clearArray: true); }
     }

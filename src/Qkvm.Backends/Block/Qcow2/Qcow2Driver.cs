@@ -10,7 +10,7 @@ namespace Qkvm.Backends.Block.Qcow2;
 /// where they lie. So no cluster is freed or moved under a request, and data I/O needs no lock on the metadata.
 /// Deviations: refcounts are exact even with lazy_refcounts=on; an external data file and encryption are
 /// refused.</remarks>
-public sealed class Qcow2Driver : BlockNode
+public sealed partial class Qcow2Driver : BlockNode
 {
     const string NoEffect = "taken, no effect";                    // tuning that this driver does not need
 
@@ -42,6 +42,7 @@ public sealed class Qcow2Driver : BlockNode
     public Qcow2Driver(BlockDriver file, Qcow2ImageInfo info, NodeOptions options, BlockDriver? backing) : base(options)
     {
         (_file, _backing) = (file, backing);
+        _releases = new LoopStep<Release>.Pool(home => new Release(_clusters, home));
         Info = info;
         Qcow2Header header = info.Header;
         header.CheckFeatures(info.Extensions, IsReadOnly, info.Name);

@@ -48,6 +48,13 @@ sealed class Qcow2Mapping
         return l1;
     }
 
+    /// <summary>Whether <see cref="Find"/> answers from memory.</summary>
+    public bool IsLoaded(long offset)
+    {
+        long at = (long)(_l1[L1Index(offset)] & L2Entry.OffsetMask);
+        return at == 0 || _tables.Holds(at);
+    }
+
     /// <summary>The longest run from an offset on that is of one kind and lies together, within one L2 table.</summary>
     public Extent Find(long offset, long length)
     {

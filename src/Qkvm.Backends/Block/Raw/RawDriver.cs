@@ -1,5 +1,6 @@
 using Qkvm.Backends.Block.File;
 using Qkvm.Core.Block;
+using Qkvm.Host;
 
 namespace Qkvm.Backends.Block.Raw;
 
@@ -75,6 +76,14 @@ public sealed class RawDriver : BlockNode, IGrowable
     {
         if (_guardFormat && offset < SectorSize) CheckStaysRaw(offset, buffers);
         return _file.WriteAsync(_offset + offset, buffers);
+    }
+
+    protected override bool TryStartCore(BlockOperation operation, long offset, ScatterList buffers, IoRing? ring,
+        out ValueTask result)
+    {
+        result = default;
+        bool mustLook = operation == BlockOperation.Write && _guardFormat && offset < SectorSize;
+        return !mustLook && _file.TryStart(operation, _offset + offset, buffers, ring, out result);
     }
 
     protected override ValueTask DiscardCore(long offset, long length) => _file.DiscardAsync(_offset + offset, length);

@@ -1,0 +1,95 @@
+using System.Collections.Concurrent;
+using Qkvm.Host;
+
+namespace Qkvm.Core.Block;
+
+/// <summary>Requests of one device queue to a backend: what can be served without waiting is, on the spot; the rest
+/// goes to the loop's
+/// ring or to worker threads and completes on the loop.</summary>
+public sealed class BlockQueue
+{
+    readonly BlockBackend _backend;
+    readonly IoLoop? _loop;
+    readonly Action<Action> _post;
+    readonly Action? _afterCompletions;
+    readonly ConcurrentQueue<BlockRequest> _completed = new();
+    readonly Action _runCompletions;
+    readonly Action<BlockRequest> _work;
+    readonly Action<BlockRequest, int> _arrived, _hand;
+    int _completionPosted;
+
+    /// <param name="afterCompletions">On the loop, after requests that had to wait have completed.</param>
+    public BlockQueue(BlockBackend backend, IoLoop loop, Action afterCompletions) : this(backend, loop.Post)
+    {
+        (_loop, _afterCompletions) = (loop, afterCompletions);
+    }
+
+    /// <summary>For devices under the machine lock: requests never complete inside <see cref="Submit"/>.</summary>
+    /// <param name="post">Runs an action on the main loop under the machine lock.</param>
+    public BlockQueue(BlockBackend backend, Action<Action> post)
+    {
+        (_backend, _post, _runCompletions) = (backend, post, RunCompletions);
+        (_work, _arrived, _hand) = (Work, Arrived, HandOver);
+    }
+
+    /// <summary>Starts a request. On the loop; Complete may follow inside this call.</summary>
+    public void Submit(BlockRequest request)
+    {
+        _backend.Began();
+        if (_loop != null && TryStart(request)) return;
+        request.Work = _work;
+        ThreadPool.UnsafeQueueUserWorkItem(request, preferLocal: false);
+    }
+
+    /// <summary>Completes what worker threads have done.</summary>
+    internal void RunCompletions()
+    {
+        Volatile.Write(ref _completionPosted, 0);
+        bool any = false;
+        for (; _completed.TryDequeue(out BlockRequest? request); any = true) Finish(request, request.Errno);
+        if (any) _afterCompletions?.Invoke();
+    }
+
+    bool TryStart(BlockRequest request)
+    {
+        if (_backend.Root is not { } root) return false;
+        if (!_backend.WriteCache && request.Operation is BlockOperation.Write) return false;
+        ValueTask result;
+        try
+        {
+            if (!root.TryStart(request.Operation, request.Offset, request.Buffers, _loop!.Ring, out result))
+                return false;
+        }
+        catch (Exception e) { result = ValueTask.FromException(e); }
+        request.WhenDone(result, _arrived);
+        return true;
+    }
+
+    void Work(BlockRequest request)
+    {
+        ValueTask result;
+        try { result = _backend.ExecuteAsync(request); }
+        catch (Exception e) { result = ValueTask.FromException(e); }
+        request.WhenDone(result, _hand);
+    }
+
+    /// <summary>On the loop, as a rule; on a worker thread where a driver had to ask one after all.</summary>
+    void Arrived(BlockRequest request, int errno)
+    {
+        if (IoLoop.Current == _loop) Finish(request, errno);
+        else HandOver(request, errno);
+    }
+
+    void HandOver(BlockRequest request, int errno)
+    {
+        request.Errno = errno;
+        _completed.Enqueue(request);
+        if (Interlocked.Exchange(ref _completionPosted, 1) == 0) _post(_runCompletions);
+    }
+
+    void Finish(BlockRequest request, int errno)
+    {
+        request.Complete(errno);
+        _backend.Ended();
+    }
+}

@@ -1,0 +1,133 @@
+using Qkvm.Core.Memory;
+using Qkvm.Host;
+
+namespace Qkvm.Core.Virtio;
+
+/// <summary>A virtqueue whose data moves on a loop, outside the machine lock.</summary>
+/// <remarks>The driver's kick rings <see cref="Doorbell"/>; the loop, which looks at the queue by itself while it is
+/// awake, calls
+/// <see cref="Process"/>. What a chain asks for may take time: it counts from <see cref="Began"/> to
+/// <see cref="Ended"/>, both on the
+/// loop. Nothing on the loop takes the machine lock, so whoever holds it may wait for the gate.
+/// Interrupts wait a few microseconds for more to report, as long as that has paid: an interrupt costs a guest more
+/// than a request.</remarks>
+public abstract class LoopQueue : IPolled
+{
+    readonly Lock _gate = new();                                   // what follows, and all use of the queue
+    readonly IoLoop _loop;
+    readonly VirtioDevice _device;
+    readonly Action _early;
+    Virtqueue? _queue;                                             // not migrated: null while stopped
+    int _inFlight;                                                 // not migrated: nothing is in flight while saving
+    TaskCompletionSource? _stopped;
+    SignalPatience _patience;                                      // not migrated: what this host has learned
+    bool _kicksOn;                                                 // not migrated: the driver is asked anew
+    bool _hasSignal;                                               // not migrated: the driver is to hear of used chains
+
+    /// <param name="device">Whose queue it is, and which.</param>
+    protected LoopQueue(IoLoop loop, VirtioDevice device, int index)
+    {
+        (_loop, _device) = (loop, device);
+        _early = () => device.Control.KickEarly(index);
+        Doorbell = new Doorbell(loop, OnRung);
+    }
+
+    public Doorbell Doorbell { get; }
+    public IoLoop Loop => _loop;
+
+    /// <summary>DRIVER_OK, or loaded state in which it was set; once more means that chains wait. Under the machine
+    /// lock.</summary>
+    public void Start(Virtqueue queue)
+    {
+        bool isNew;
+        lock (_gate)
+        {
+            isNew = _queue == null;
+            if (isNew) (_queue, _stopped, _hasSignal, _kicksOn) = (queue, null, false, true);
+        }
+        if (isNew) _loop.AddPolled(this);
+        Doorbell.Ring();                                           // chains may wait from before
+    }
+
+    /// <summary>Takes no more chains; completes when none is in flight, on any thread. Under the machine
+    /// lock.</summary>
+    public ValueTask StopAsync()
+    {
+        _loop.RemovePolled(this);
+        lock (_gate)
+        {
+            if (_stopped != null) return new ValueTask(_stopped.Task);
+            if (_inFlight == 0)
+            {
+                _queue = null;
+                return default;
+            }
+            _stopped = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            return new ValueTask(_stopped.Task);
+        }
+    }
+
+    /// <summary>Takes chains while there are any, a burst at most; false if there were none. On the loop.</summary>
+    protected abstract bool Process(Virtqueue queue);
+
+    /// <summary>A chain is being worked at.</summary>
+    protected void Began() => _inFlight++;
+
+    /// <summary>Returns a chain to the driver.</summary>
+    protected void Ended(Virtqueue queue, DescriptorChain chain, uint written)
+    {
+        lock (_gate)
+        {
+            queue.Push(chain, written);
+            _hasSignal = true;
+            if (--_inFlight > 0 || _stopped is not { } stopped) return;
+            (_queue, _stopped) = (null, null);
+            stopped.SetResult();
+        }
+    }
+
+    public bool Poll()
+    {
+        lock (_gate)
+        {
+            if (_queue is not { } queue) return false;
+            if (_kicksOn) queue.DisableKicks();
+            _kicksOn = false;
+            bool any = _stopped == null && Process(queue);
+            if (_hasSignal && _queue != null && _patience.IsOver(any, _device.IsGuestAsleep()))
+            {
+                _hasSignal = false;
+                queue.Signal();
+            }
+            return any || _hasSignal;
+        }
+    }
+
+    public bool BeforeSleep()
+    {
+        lock (_gate)
+        {
+            if (_queue is not { } queue || _stopped != null) return false;
+            _kicksOn = true;
+            return queue.EnableKicks();
+        }
+    }
+
+    /// <summary>Chains ended outside <see cref="Process"/>: their driver hears of it. On the loop.</summary>
+    protected void Settle()
+    {
+        if (!_loop.Polls) OnRung();
+    }
+
+    void OnRung()
+    {
+        if (Volatile.Read(ref _queue) == null)                     // legacy drivers kick before DRIVER_OK
+        {
+            _device.Post(_early);
+            return;
+        }
+        do
+            while (Poll()) { }
+        while (!_loop.Polls && BeforeSleep());
+    }
+}
