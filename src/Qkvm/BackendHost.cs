@@ -1,4 +1,3 @@
-using Qkvm.Backends.Block;
 using Qkvm.Backends.Char;
 using Qkvm.Core.Block;
 using Qkvm.Core.Char;
@@ -6,6 +5,7 @@ using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
 using Qkvm.Host;
 using Qkvm.Machines;
+using Qkvm.Storage.Graph;
 
 namespace Qkvm;
 
