@@ -72,6 +72,15 @@ public sealed unsafe class HostFile : IDisposable
 
     public long Write(long offset, ReadOnlySpan<Memory<byte>> pieces) => Transfer(offset, pieces, Transfers.Write);
 
+    /// <summary>Writes, and waits until that is on stable storage, by <see cref="HasDataSync"/>.</summary>
+    public long WriteSync(long offset, ReadOnlySpan<Memory<byte>> pieces) =>
+        Transfer(offset, pieces, Transfers.WriteSync);
+
+    /// <summary>The kernel has RWF_DSYNC: since Linux 4.7.</summary>
+    public bool HasDataSync => _hasDataSync ??= Transfer(0, [], Transfers.WriteSync) >= 0;
+
+    bool? _hasDataSync;
+
     public long DataSync() => Result(Libc.fdatasync(_fd));
 
     public long Allocate(int mode, long offset, long length) => Result(Libc.fallocate(_fd, mode, offset, length));
@@ -120,7 +129,7 @@ public sealed unsafe class HostFile : IDisposable
 
     static long Result(long value) => value < 0 ? -Libc.Errno : value;
 
-    enum Transfers { Read, ReadNow, Write }
+    enum Transfers { Read, ReadNow, Write, WriteSync }
 
     long Transfer(long offset, ReadOnlySpan<Memory<byte>> pieces, Transfers kind)
     {
@@ -140,6 +149,7 @@ public sealed unsafe class HostFile : IDisposable
                 long done = kind switch
                 {
                     Transfers.Write => Libc.pwritev(_fd, vector, count, offset),
+                    Transfers.WriteSync => Libc.pwritev2(_fd, vector, count, offset, Libc.DataSync),
                     Transfers.ReadNow => Libc.preadv2(_fd, vector, count, offset, Libc.NoWait),
                     _ => Libc.preadv(_fd, vector, count, offset),
                 };

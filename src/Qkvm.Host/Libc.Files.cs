@@ -23,6 +23,9 @@ public static unsafe partial class Libc
 
     /// <summary>RWF_NOWAIT: only what is there at once.</summary>
     public const int NoWait = 8;
+
+    /// <summary>RWF_DSYNC: as after fdatasync, of what is written.</summary>
+    public const int DataSync = 2;
     public const long TmpFs = 0x01021994, RamFs = 0x858458F6, HugeTlbFs = 0x958458F6;
 
     [LibraryImport(Library, SetLastError = true)]

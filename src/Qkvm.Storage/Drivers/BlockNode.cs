@@ -56,6 +56,20 @@ public abstract class BlockNode : BlockDriver
             : WriteCore(offset, buffers);
     }
 
+    public sealed override ValueTask WriteAsync(long offset, ScatterList buffers, WriteFlags flags)
+    {
+        if (_detectZeroes != DetectZeroes.Off || !HasFua || (flags & WriteFlags.Fua) == 0)
+            return base.WriteAsync(offset, buffers, flags);
+        CheckWrite(offset, buffers.Length);
+        return WriteFuaCore(offset, buffers);
+    }
+
+    /// <summary>The driver has <see cref="WriteFuaCore"/>, which costs less than a flush.</summary>
+    protected virtual bool HasFua => false;
+
+    protected virtual ValueTask WriteFuaCore(long offset, ScatterList buffers) =>
+        ThenFlushAsync(WriteCore(offset, buffers));
+
     public sealed override ValueTask DiscardAsync(long offset, long length)
     {
         CheckWrite(offset, length);

@@ -80,6 +80,14 @@ public sealed class RawDriver : BlockNode, IGrowable
         return _file.WriteAsync(_offset + offset, buffers);
     }
 
+    protected override bool HasFua => true;
+
+    protected override ValueTask WriteFuaCore(long offset, ScatterList buffers)
+    {
+        if (_guardFormat && offset < SectorSize) CheckStaysRaw(offset, buffers);
+        return _file.WriteAsync(_offset + offset, buffers, WriteFlags.Fua);
+    }
+
     protected override bool TryStartCore(BlockOperation operation, long offset, ScatterList buffers, IoRing? ring,
         out ValueTask result)
     {
