@@ -56,6 +56,12 @@ public sealed unsafe class HostFile : IDisposable
         return Libc.ioctl(_fd, Libc.BlkGetSize64, &size) < 0 ? -Libc.Errno : (long)size;
     }
 
+    /// <summary>Where data begins from an offset on (SEEK_DATA); ENXIO where only holes follow.</summary>
+    public long NextData(long offset) => Result(Libc.lseek(_fd, offset, Libc.SeekData));
+
+    /// <summary>Where the next hole begins (SEEK_HOLE); the end of the file counts as one.</summary>
+    public long NextHole(long offset) => Result(Libc.lseek(_fd, offset, Libc.SeekHole));
+
     /// <summary>The logical sector size of a block device, or 0.</summary>
     public int SectorSize()
     {

@@ -8,7 +8,7 @@ public static unsafe partial class Libc
 {
     public const int ORdOnly = 0, OWrOnly = 1, ORdWr = 2, OCreat = 0x40, OExcl = 0x80, ONonBlock = 0x800,
         ODirect = 0x4000, OCloexec = 0x80000;
-    public const int SeekEnd = 2;
+    public const int SeekEnd = 2, SeekData = 3, SeekHole = 4;
     public const int FallocKeepSize = 1, FallocPunchHole = 2, FallocZeroRange = 0x10;
     public const int FOfdGetLk = 36, FOfdSetLk = 37;
     public const short FRdLck = 0, FWrLck = 1, FUnlck = 2;

@@ -66,6 +66,18 @@ public abstract class BlockDriver : IAsyncDisposable
     /// <summary>Afterwards the range reads as zeros.</summary>
     public abstract ValueTask WriteZeroesAsync(long offset, long length, bool mayUnmap);
 
+    /// <summary>What is known of the leading part of a range that is alike; a driver that knows nothing says
+    /// data.</summary>
+    /// <param name="length">At least 1.</param>
+    public virtual ValueTask<BlockStatus> StatusAsync(long offset, long length) => new(BlockStatus.Data(length));
+
+    /// <summary>Moves the end. What is new reads as zeros. No request is in flight.</summary>
+    /// <param name="length">Bytes, a multiple of 512.</param>
+    public virtual ValueTask ResizeAsync(long length) =>
+        throw new BlockException($"a {FormatName} node cannot change its size", ENotSup);
+
+    const int ENotSup = 95;
+
     public abstract ValueTask DisposeAsync();
 }
 

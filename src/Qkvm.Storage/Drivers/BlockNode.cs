@@ -82,6 +82,25 @@ public abstract class BlockNode : BlockDriver
         return length > 0 ? WriteZeroesCore(offset, length, mayUnmap && _discard) : default;
     }
 
+    public sealed override ValueTask<BlockStatus> StatusAsync(long offset, long length)
+    {
+        CheckRange(offset, length);
+        return StatusCore(offset, length);
+    }
+
+    protected virtual ValueTask<BlockStatus> StatusCore(long offset, long length) => new(BlockStatus.Data(length));
+
+    public sealed override ValueTask ResizeAsync(long length)
+    {
+        CheckWrite(0, 0);
+        if (length < 0 || length % 512 != 0)
+            throw new BlockException($"{FileName}: {length} bytes are no whole sectors", Errno.Inval);
+        return ResizeCore(length);
+    }
+
+    protected virtual ValueTask ResizeCore(long length) => throw new BlockException(
+        $"{FileName}: a {FormatName} node cannot change its size", Errno.OpNotSupp);
+
     public sealed override bool TryStart(BlockOperation operation, long offset, ScatterList buffers, IoRing? ring,
         out ValueTask result)
     {

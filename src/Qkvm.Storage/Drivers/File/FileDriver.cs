@@ -154,6 +154,27 @@ public sealed partial class FileDriver : BlockNode, IGrowable
         return default;
     }
 
+    /// <summary>By lseek(2). Past the end of the file all is zeros.</summary>
+    protected override ValueTask<BlockStatus> StatusCore(long offset, long length)
+    {
+        if (_file.Status.IsBlockDevice) return new(BlockStatus.Data(length));
+        if (offset >= Length) return new(BlockStatus.Zero(length));
+        long data = _file.NextData(offset);
+        if (data == -Errno.NxIo) return new(BlockStatus.Zero(length));
+        if (data > offset) return new(BlockStatus.Zero(Math.Min(length, data - offset)));
+        long hole = data < 0 ? data : _file.NextHole(offset);
+        return new(BlockStatus.Data(hole > offset ? Math.Min(length, hole - offset) : length));
+    }
+
+    protected override ValueTask ResizeCore(long length)
+    {
+        if (_file.Status.IsBlockDevice)
+            throw new BlockException($"{FileName}: a block device cannot change its size", Errno.OpNotSupp);
+        Check(_file.Truncate(length), "resize");
+        Volatile.Write(ref _length, length);
+        return default;
+    }
+
     public override ValueTask DisposeAsync()
     {
         if (Interlocked.Exchange(ref _disposed, 1) != 0) return default;

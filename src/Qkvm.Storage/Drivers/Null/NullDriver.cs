@@ -36,6 +36,9 @@ public sealed class NullDriver : BlockNode
     protected override ValueTask DiscardCore(long offset, long length) => Wait();
     protected override ValueTask WriteZeroesCore(long offset, long length, bool mayUnmap) => Wait();
 
+    protected override ValueTask<BlockStatus> StatusCore(long offset, long length) =>
+        new(_zeroes ? BlockStatus.Zero(length) : BlockStatus.Data(length));
+
     ValueTask Wait() =>
         _latency == 0 ? default : new ValueTask(Task.Delay(TimeSpan.FromMicroseconds(_latency / 1000.0)));
 

@@ -1,6 +1,6 @@
 using System.IO.Compression;
 using Qkvm.Core.Block;
-using Qkvm.Host;
+using ZstdSharp;
 
 namespace Qkvm.Storage.Drivers.Qcow2;
 
@@ -44,19 +44,25 @@ sealed class CompressedClusters
         {
             if (_store.Header.CompressionType == 1)
             {
-                if (!Zstd.TryDecompress(source, data)) throw Damaged(guestOffset);
+                DecompressZstd(source, data);
                 return data;
             }
             using var inflate = new DeflateStream(new MemoryStream(source), CompressionMode.Decompress);
             inflate.ReadExactly(data);
             return data;
         }
-        catch (DllNotFoundException)
+        catch (Exception e) when (e is InvalidDataException or EndOfStreamException or ZstdException)
         {
-            throw new BlockException($"{_store.Name}: zstd compressed clusters need the host's libzstd.so.1: " +
-                "install libzstd1", Errno.OpNotSupp);
+            throw Damaged(guestOffset);
         }
-        catch (Exception e) when (e is InvalidDataException or EndOfStreamException) { throw Damaged(guestOffset); }
+    }
+
+    /// <summary>A frame (RFC 8878), perhaps with padding behind it; only the start of what it holds may be
+    /// wanted.</summary>
+    static void DecompressZstd(byte[] source, byte[] data)
+    {
+        using var frame = new DecompressionStream(new MemoryStream(source), checkEndOfStream: false);
+        frame.ReadExactly(data);
     }
 
     BlockException Damaged(long guestOffset) =>

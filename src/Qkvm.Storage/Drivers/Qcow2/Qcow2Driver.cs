@@ -205,6 +205,19 @@ public sealed partial class Qcow2Driver : BlockNode
         }
     }
 
+    protected override ValueTask<BlockStatus> StatusCore(long offset, long length)
+    {
+        Extent extent;
+        lock (_store.Sync) extent = _store.Mapping.Find(offset, length);
+        return new(extent.Kind switch
+        {
+            ExtentKind.Zero => BlockStatus.Zero(extent.Length),
+            ExtentKind.Unallocated when _backing == null => BlockStatus.Zero(extent.Length, isAllocated: false),
+            ExtentKind.Unallocated => BlockStatus.Below(extent.Length),
+            _ => BlockStatus.Data(extent.Length),
+        });
+    }
+
     /// <summary>Whether the range reads as zeros without looking at any data. Under the store's lock.</summary>
     internal bool IsKnownZero(long offset, long length)
     {

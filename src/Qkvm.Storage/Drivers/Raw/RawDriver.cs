@@ -19,7 +19,7 @@ public sealed class RawDriver : BlockNode, IGrowable
     readonly BlockDriver _file;
     readonly long _offset;
     readonly long? _size;
-    readonly long _length;
+    long _length;
     readonly bool _guardFormat;
     bool _mayGrow;
 
@@ -56,7 +56,8 @@ public sealed class RawDriver : BlockNode, IGrowable
     public override IEnumerable<(string Role, BlockDriver Node)> Children => [("file", _file)];
 
     /// <summary>Sectors are whole: what the last one lacks in the file reads as zeros.</summary>
-    public override long Length => _mayGrow ? Math.Max(0, _file.Length - _offset) : _length;
+    public override long Length => _mayGrow ? Math.Max(0, _file.Length - _offset)
+        : Volatile.Read(ref _length);
 
     protected override long Limit => _mayGrow ? long.MaxValue - _offset : Length;
 
@@ -78,6 +79,16 @@ public sealed class RawDriver : BlockNode, IGrowable
     {
         if (_guardFormat && offset < SectorSize) CheckStaysRaw(offset, buffers);
         return _file.WriteAsync(_offset + offset, buffers);
+    }
+
+    protected override ValueTask<BlockStatus> StatusCore(long offset, long length) =>
+        _file.StatusAsync(_offset + offset, length);
+
+    protected override async ValueTask ResizeCore(long length)
+    {
+        if (_size != null) throw new BlockException($"{FileName}: size= fixes the size", Errno.OpNotSupp);
+        await _file.ResizeAsync(_offset + length).ConfigureAwait(false);
+        Volatile.Write(ref _length, length);
     }
 
     protected override bool HasFua => true;
