@@ -128,6 +128,27 @@ public sealed unsafe class GuestRam : IDisposable
         }
     }
 
+    /// <summary>Sets or clears <see cref="WatchedPage"/> of a page. Any thread.</summary>
+    public void Watch(ulong page, bool on)
+    {
+        Check(page << PageShift, PageSize);
+        ref byte flags = ref _pageFlags[page];
+        byte seen = Volatile.Read(ref flags);
+        while (true)
+        {
+            byte wanted = (byte)(on ? seen | WatchedPage : seen & ~WatchedPage),
+                was = Interlocked.CompareExchange(ref flags, wanted, seen);
+            if (was == seen) return;
+            seen = was;
+        }
+    }
+
+    /// <summary>The same for all pages.</summary>
+    public void WatchAll(bool on)
+    {
+        for (ulong page = 0; page < Size >> PageShift; page++) Watch(page, on);
+    }
+
     /// <summary>Gives whole pages back to the host; they read as zeros afterwards.</summary>
     public void Discard(ulong offset, ulong length)
     {

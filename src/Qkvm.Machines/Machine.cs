@@ -165,7 +165,7 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
 
     public void Exchange(StateStream state)
     {
-        _clock.Exchange(state.Group("clock"));
+        _clock.Exchange(state.Section("clock"));
         for (int i = 0; i < Cpus.Count; i++) Cpus[i].Exchange(state.Group("cpu", i));
         _board.Exchange(state.Group("board"));
     }

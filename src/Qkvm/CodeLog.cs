@@ -1,6 +1,7 @@
 using System.Text;
 using Iced.Intel;
 using Qkvm.Accel.Tcg;
+using Qkvm.Core.Accel;
 using Decoder = Iced.Intel.Decoder;
 
 namespace Qkvm;
@@ -34,7 +35,7 @@ sealed class CodeLog(TextWriter output, IReadOnlyList<string> items, TextWriter?
     public void Step(Cpu cpu)
     {
         if (_exec) Write($"Trace {cpu.Index}: {cpu.Where}\n");
-        if (_cpu) Write(cpu.DumpRegisters());
+        if (_cpu) Write(cpu.ReadRegisters().Dump());
     }
 
     void Write(string text)

@@ -24,6 +24,7 @@ public sealed class FakeVCpu(int index, FakeClock clock) : IVCpu
     public void Kick() { }
     public void Reset() { }
     public void Exchange(StateStream state) { }
-    public string DumpRegisters() => "";
+    public CpuRegisters ReadRegisters() => new();
+    public void WriteRegisters(CpuRegisters registers) { }
     public bool TryTranslate(ulong linear, out ulong physical) { physical = linear; return true; }
 }

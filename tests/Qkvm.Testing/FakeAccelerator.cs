@@ -71,7 +71,12 @@ public sealed class FakeCpu(int index, CpuSetup setup) : IVCpu
     public void InterruptPending() => Interrupts++;
     public void Signal(CpuSignal signal, byte vector = 0) => Signals.Add(signal);
     public void Exchange(StateStream state) { }
-    public string DumpRegisters() => "";
+
+    /// <summary>What <see cref="ReadRegisters"/> gives and <see cref="WriteRegisters"/> takes.</summary>
+    public CpuRegisters Registers { get; private set; } = new() { Xsave = new byte[CpuRegisters.XsaveAvx512End] };
+
+    public CpuRegisters ReadRegisters() => Registers;
+    public void WriteRegisters(CpuRegisters registers) => Registers = registers;
 
     public bool TryTranslate(ulong linear, out ulong physical)
     {

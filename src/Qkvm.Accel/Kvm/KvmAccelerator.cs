@@ -31,8 +31,8 @@ public sealed class KvmAccelerator : IAccelerator
 
     readonly int _device, _machine;
     readonly List<KvmVCpu> _cpus = [];
+    readonly KvmMemory _slots;
     AddressSpace? _memory, _ports;
-    KvmMemory? _slots;
     CpuidLeaf[]? _supported;
 
     /// <exception cref="ConfigurationException">/dev/kvm cannot be used; the message says what helps.</exception>
@@ -51,6 +51,7 @@ public sealed class KvmAccelerator : IAccelerator
             KvmApi.Call(_machine, KvmApi.SetIdentityMapAddress, &identity, "cannot set the identity map");
             KvmApi.Call(_machine, KvmApi.SetTssAddress, TssAddress, "cannot set the TSS address");
             IrqChip = new KvmIrqChip(_machine);
+            _slots = new KvmMemory(_machine, MaxSlots);
         }
         catch (HostException e)
         {
@@ -68,7 +69,6 @@ public sealed class KvmAccelerator : IAccelerator
     public void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock)
     {
         (_memory, _ports) = (memory, ports);
-        _slots = new KvmMemory(_machine, MaxSlots);
         _slots.Follow(memory);
         new KvmDoorbells(_machine, isPorts: false).Follow(memory);
         new KvmDoorbells(_machine, isPorts: true).Follow(ports);
@@ -76,8 +76,7 @@ public sealed class KvmAccelerator : IAccelerator
 
     public IVCpu CreateVCpu(int index, CpuSetup setup)
     {
-        if (_memory == null || _ports == null || _slots == null)
-            throw new InvalidOperationException("Attach comes first");
+        if (_memory == null || _ports == null) throw new InvalidOperationException("Attach comes first");
         _supported ??= KvmCpuid.Supported(_device);
         Cpuid cpuid =
             KvmCpuid.Resolve(setup, _supported, KvmCpuid.HostBrand(),
@@ -89,7 +88,9 @@ public sealed class KvmAccelerator : IAccelerator
         return cpu;
     }
 
-    public void SetA20(bool open) => _slots?.SetA20(open);
+    public void LogWrites(bool on) => _slots.LogWrites(on);
+    public void CollectWrites(Action<GuestRam, ulong> written) => _slots.CollectWrites(written);
+    public void SetA20(bool open) => _slots.SetA20(open);
 
     public void Dispose()
     {

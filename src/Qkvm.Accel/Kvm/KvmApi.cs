@@ -17,7 +17,7 @@ static unsafe class KvmApi
     public const uint CreateVCpu = 0xAE41, SetUserMemoryRegion = 0x4020AE46, SetTssAddress = 0xAE47,
         SetIdentityMapAddress = 0x4008AE48, CreateIrqChip = 0xAE60, IrqLine = 0x4008AE61, GetIrqChip = 0xC208AE62,
         SetIrqChip = 0x8208AE63, SignalMsi = 0x4020AEA5, IoEventFd = 0x4040AE79, SetClock = 0x4030AE7B,
-        GetClock = 0x8030AE7C;
+        GetClock = 0x8030AE7C, GetDirtyLog = 0x4010AE42;
 
     // On a vCPU
     public const uint Run = 0xAE80, GetRegs = 0x8090AE81, SetRegs = 0x4090AE82, GetSregs = 0x8138AE83,
@@ -44,9 +44,17 @@ static unsafe class KvmApi
 [StructLayout(LayoutKind.Sequential)]
 struct KvmMemoryRegion
 {
-    public const uint ReadOnly = 2;
+    public const uint LogDirtyPages = 1, ReadOnly = 2;
     public uint Slot, Flags;
     public ulong GuestAddress, Size, HostAddress;
+}
+
+/// <summary>struct kvm_dirty_log: a bit a page, in whole 64-bit words.</summary>
+[StructLayout(LayoutKind.Sequential)]
+unsafe struct KvmDirtyLog
+{
+    public uint Slot, Padding;
+    public ulong* Bitmap;
 }
 
 [StructLayout(LayoutKind.Sequential)]

@@ -11,6 +11,9 @@ sealed unsafe class KvmMemory(int machine, int maxSlots)
     internal readonly record struct Slot(ulong Start, ulong Size, GuestRam Ram, ulong Offset, bool ReadOnly);
 
     readonly Dictionary<Slot, uint> _slots = [];
+    readonly HashSet<(GuestRam Ram, ulong Page)> _written = [];    // in slots that have gone since they were asked
+    bool _logs;
+
     readonly Stack<uint> _free = new(Enumerable.Range(0, maxSlots).Select(i => (uint)i).Reverse());
 
     const ulong Megabyte = 1 << 20;
@@ -44,6 +47,7 @@ sealed unsafe class KvmMemory(int machine, int maxSlots)
         // First the old ones away: the kernel refuses overlaps.
         foreach ((Slot slot, uint number) in _slots.Where(s => !wanted.Contains(s.Key)).ToArray())
         {
+            if (_logs) Collect(slot, number, (ram, page) => _written.Add((ram, page)));
             Set(slot with { Size = 0 }, number);
             _slots.Remove(slot);
             _free.Push(number);
@@ -55,6 +59,45 @@ sealed unsafe class KvmMemory(int machine, int maxSlots)
             Set(slot, number);
             _slots[slot] = number;
         }
+    }
+
+    /// <summary>Changing a slot's flag begins a log of its own in the kernel.</summary>
+    public void LogWrites(bool on)
+    {
+        _logs = on;
+        _written.Clear();
+        foreach ((Slot slot, uint number) in _slots) Set(slot, number);
+    }
+
+    public void CollectWrites(Action<GuestRam, ulong> written)
+    {
+        foreach ((GuestRam ram, ulong page) in _written) written(ram, page);
+        _written.Clear();
+        foreach ((Slot slot, uint number) in _slots) Collect(slot, number, written);
+    }
+
+    /// <summary>KVM_GET_DIRTY_LOG: the pages written since the last call, which begins anew.</summary>
+    /// <remarks>SAFETY: the bitmap has a bit for each page of the slot, rounded up to words, and stays pinned for the
+    /// call.</remarks>
+    void Collect(Slot slot, uint number, Action<GuestRam, ulong> written)
+    {
+        if (slot.ReadOnly) return;                                 // nobody writes there
+        var bitmap = new ulong[(slot.Size / GuestRam.PageSize + 63) / 64];
+        fixed (ulong* start = bitmap)
+        {
+            var log = new KvmDirtyLog { Slot = number, Bitmap = start };
+            KvmApi.Call(machine, KvmApi.GetDirtyLog, &log, $"cannot read which of {slot.Size:x} bytes at " +
+                $"{slot.Start:x} were written");
+        }
+        foreach (ulong page in Pages(bitmap)) written(slot.Ram, slot.Offset / GuestRam.PageSize + page);
+    }
+
+    /// <summary>The numbers of the bits that are set.</summary>
+    internal static IEnumerable<ulong> Pages(ulong[] bitmap)
+    {
+        for (int i = 0; i < bitmap.Length; i++)
+            for (ulong word = bitmap[i]; word != 0; word &= word - 1)
+                yield return (ulong)i * 64 + (ulong)System.Numerics.BitOperations.TrailingZeroCount(word);
     }
 
     /// <summary>The slots with the second megabyte taken out and the first there once more.</summary>
@@ -95,7 +138,7 @@ sealed unsafe class KvmMemory(int machine, int maxSlots)
         var region = new KvmMemoryRegion
         {
             Slot = number,
-            Flags = slot.ReadOnly ? KvmMemoryRegion.ReadOnly : 0,
+            Flags = slot.ReadOnly ? KvmMemoryRegion.ReadOnly : _logs ? KvmMemoryRegion.LogDirtyPages : 0,
             GuestAddress = slot.Start,
             Size = slot.Size,
             HostAddress = (ulong)(slot.Ram.Pointer + slot.Offset),

@@ -1,4 +1,4 @@
-using Qkvm.Core.State;
+using Qkvm.Core.Accel;
 using Qkvm.Host;
 
 namespace Qkvm.Accel.Kvm;
@@ -9,16 +9,16 @@ static unsafe class KvmMsrs
 {
     public const uint TimeStampCounter = 0x10;
 
-    static readonly (uint Index, string Name)[] All =
+    /// <summary>In the order to write them. The time stamp counter comes first: its deadline depends on it.</summary>
+    static readonly uint[] All =
     [
-        (TimeStampCounter, "tsc"), (0x3B, "tsc-adjust"), (0x174, "sysenter-cs"), (0x175, "sysenter-esp"),
-            (0x176, "sysenter-eip"), (0x277, "pat"),
-        (0x1A0, "misc-enable"), (0x2FF, "mtrr-default"), (0xC0000081, "star"), (0xC0000082, "lstar"),
-            (0xC0000083, "cstar"),
-        (0xC0000084, "fmask"), (0xC0000102, "kernel-gs-base"), (0xC0000103, "tsc-aux"),
-        (0x4B564D00, "kvm-wall-clock"), (0x4B564D01, "kvm-system-time"), (0x4B564D02, "kvm-async-pf"),
-            (0x4B564D03, "kvm-steal-time"), (0x4B564D04, "kvm-eoi"),
-        (0x6E0, "tsc-deadline"),
+        // TSC adjustment, SYSENTER, PAT, miscellaneous enables, default MTRR type
+        0x3B, 0x174, 0x175, 0x176, 0x277, 0x1A0, 0x2FF,
+        // STAR, LSTAR, CSTAR, FMASK, kernel GS base, TSC_AUX
+        0xC0000081, 0xC0000082, 0xC0000083, 0xC0000084, 0xC0000102, 0xC0000103,
+        // KVM: wall clock, system time, page faults, steal time, EOI
+        0x4B564D00, 0x4B564D01, 0x4B564D02, 0x4B564D03, 0x4B564D04,
+        0x6E0,                                                     // TSC deadline
     ];
 
     public static ulong Read(int vcpu, uint index)
@@ -27,14 +27,20 @@ static unsafe class KvmMsrs
         return value;
     }
 
-    public static void Exchange(int vcpu, StateStream state)
+    /// <summary>Those that this kernel has.</summary>
+    public static void Read(int vcpu, CpuRegisters registers)
     {
-        foreach ((uint index, string name) in All)
-        {
-            if (!TryTransfer(vcpu, KvmApi.GetMsrs, index, 0, out ulong value)) continue; // a register this kernel lacks
-            state.Field(name, ref value);
-            if (state.IsLoading) TryTransfer(vcpu, KvmApi.SetMsrs, index, value, out _);
-        }
+        registers.Tsc = Read(vcpu, TimeStampCounter);
+        foreach (uint index in All)
+            if (TryTransfer(vcpu, KvmApi.GetMsrs, index, 0, out ulong value)) registers.Msrs[index] = value;
+    }
+
+    public static void Write(int vcpu, CpuRegisters registers)
+    {
+        TryTransfer(vcpu, KvmApi.SetMsrs, TimeStampCounter, registers.Tsc, out _);
+        foreach (uint index in All)
+            if (registers.Msrs.TryGetValue(index, out ulong value))
+                TryTransfer(vcpu, KvmApi.SetMsrs, index, value, out _);
     }
 
     static bool TryTransfer(int vcpu, uint request, uint index, ulong value, out ulong result)

@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
-using System.Text;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Memory;
 using Qkvm.Core.State;
@@ -108,17 +107,17 @@ sealed unsafe class KvmVCpu : IVCpu, IDisposable
 
     public void Exchange(StateStream state)
     {
-        // The local APIC's base and the mode must be there before what depends on them.
-        Block<KvmSregs>(state, "sregs", KvmApi.GetSregs, KvmApi.SetSregs);
-        Block<KvmRegs>(state, "regs", KvmApi.GetRegs, KvmApi.SetRegs);
-        Block(state, "xcrs", KvmApi.GetXcrs, KvmApi.SetXcrs, 392);
-        Block(state, "xsave", KvmApi.GetXsave, KvmApi.SetXsave, 4096);
-        KvmMsrs.Exchange(_fd, state.Group("msrs"));
-        Block(state, "debugregs", KvmApi.GetDebugRegs, KvmApi.SetDebugRegs, 128);
-        Block(state, "lapic", KvmApi.GetLapic, KvmApi.SetLapic, 1024);
-        Block(state, "events", KvmApi.GetVCpuEvents, KvmApi.SetVCpuEvents, 64);
-        Block<uint>(state, "mp-state", KvmApi.GetMpState, KvmApi.SetMpState);
+        CpuRegisters registers = ReadRegisters();
+        registers.Exchange(state.Section("registers"));
+        if (state.IsLoading) WriteRegisters(registers);
+        StateStream kernel = state.Section("kvm");
+        Block(kernel, "lapic", KvmApi.GetLapic, KvmApi.SetLapic, 1024);
+        Block(kernel, "events", KvmApi.GetVCpuEvents, KvmApi.SetVCpuEvents, 64);
+        Block<uint>(kernel, "mp-state", KvmApi.GetMpState, KvmApi.SetMpState);
     }
+
+    public CpuRegisters ReadRegisters() => KvmRegisters.Read(_fd);
+    public void WriteRegisters(CpuRegisters registers) => KvmRegisters.Write(_fd, registers);
 
     public bool TryTranslate(ulong linear, out ulong physical)
     {
@@ -126,29 +125,6 @@ sealed unsafe class KvmVCpu : IVCpu, IDisposable
         KvmApi.Call(_fd, KvmApi.Translate, &translation, "cannot translate an address");
         physical = translation.PhysicalAddress;
         return translation.Valid != 0;
-    }
-
-    public string DumpRegisters()
-    {
-        KvmRegs r = Get<KvmRegs>(KvmApi.GetRegs);
-        KvmSregs s = Get<KvmSregs>(KvmApi.GetSregs);
-        var text = new StringBuilder();
-        text.Append($"RAX={r.Rax:x16} RBX={r.Rbx:x16} RCX={r.Rcx:x16} RDX={r.Rdx:x16}\nRSI={r.Rsi:x16} " +
-            $"RDI={r.Rdi:x16} RBP={r.Rbp:x16} RSP={r.Rsp:x16}\n");
-        text.Append($"R8 ={r.High[0]:x16} R9 ={r.High[1]:x16} R10={r.High[2]:x16} R11={r.High[3]:x16}\n" +
-            $"R12={r.High[4]:x16} R13={r.High[5]:x16} R14={r.High[6]:x16} R15={r.High[7]:x16}\n");
-        text.Append($"RIP={r.Rip:x16} RFL={r.Rflags:x8} CPL={s.Ss.Dpl} HLT={(IsHalted ? 1 : 0)}\n");
-        Segment(text, "ES ", s.Es);
-        Segment(text, "CS ", s.Cs);
-        Segment(text, "SS ", s.Ss);
-        Segment(text, "DS ", s.Ds);
-        Segment(text, "FS ", s.Fs);
-        Segment(text, "GS ", s.Gs);
-        Segment(text, "LDT", s.Ldt);
-        Segment(text, "TR ", s.Tr);
-        text.Append($"GDT=     {s.Gdt.Base:x16} {s.Gdt.Limit:x8}\nIDT=     {s.Idt.Base:x16} {s.Idt.Limit:x8}\n");
-        text.Append($"CR0={s.Cr0:x8} CR2={s.Cr2:x16} CR3={s.Cr3:x16} CR4={s.Cr4:x8}\nEFER={s.Efer:x16}\n");
-        return text.ToString();
     }
 
     public void Dispose()
@@ -186,14 +162,6 @@ sealed unsafe class KvmVCpu : IVCpu, IDisposable
     static void Store(byte* data, int size, ulong value)
     {
         for (int i = 0; i < size; i++) data[i] = (byte)(value >> (i * 8));
-    }
-
-    static void Segment(StringBuilder text, string name, in KvmSegment s)
-    {
-        uint access =
-            (uint)(s.Type | s.S << 4 | s.Dpl << 5 | s.Present << 7 | s.Avl << 12 | s.L << 13 | s.Db << 14 | s.G
-            << 15) << 8;
-        text.Append($"{name}={s.Selector:x4} {s.Base:x16} {s.Limit:x8} {access:x8}\n");
     }
 
     T Get<T>(uint request) where T : unmanaged

@@ -99,5 +99,11 @@ public sealed class TcgAccelerator : IAccelerator, ITranslating
         _code.Dispose();
     }
 
+    /// <summary>vCPUs lose their write tags, and with watched pages get none before the next write is
+    /// noticed.</summary>
+    public void LogWrites(bool on) => _code.Post(new CodeNotice(CodeNoticeKind.View, 0, -1));
+
+    public void CollectWrites(Action<Host.GuestRam, ulong> written) => LogWrites(true);
+
     void OnViewChanged(FlatView old, FlatView now) => _code.Post(new CodeNotice(CodeNoticeKind.View, 0, -1));
 }

@@ -6,7 +6,7 @@ namespace Qkvm.Control.Commands;
 /// <param name="Cpu">Its index; null for the monitor's own.</param>
 public sealed record RegistersArguments(bool All, ulong? Cpu);
 
-public sealed record RegistersInfo(int Cpu, string Text);
+public sealed record RegistersInfo(int Cpu, CpuRegisters Registers);
 
 static class Registers
 {
@@ -18,7 +18,8 @@ static class Registers
             words => words.Flag("-a") ? new RegistersArguments(true, null)
                 : new RegistersArguments(false, words.Left > 0 ? words.Number("vcpu") : null),
             (monitor, cpus) =>
-                { foreach (RegistersInfo cpu in cpus) monitor.Write($"\nCPU#{cpu.Cpu}\n{cpu.Text.TrimEnd('\n')}\n"); }),
+                { foreach (RegistersInfo cpu in cpus) monitor.Write($"\nCPU#{cpu.Cpu}\n" +
+                $"{cpu.Registers.Dump().TrimEnd('\n')}\n"); }),
     };
 
     static IReadOnlyList<RegistersInfo> Read(CommandContext context, RegistersArguments arguments)
@@ -30,7 +31,7 @@ static class Registers
         else if (!arguments.All) cpus = [context.Cpu];
         IReadOnlyList<RegistersInfo> read = [];
         context.Machine.WhileStill(() => read =
-            [.. cpus.Select(cpu => new RegistersInfo(cpu.Index, cpu.DumpRegisters()))]);
+            [.. cpus.Select(cpu => new RegistersInfo(cpu.Index, cpu.ReadRegisters()))]);
         return read;
     }
 }

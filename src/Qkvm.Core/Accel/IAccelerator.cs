@@ -18,6 +18,14 @@ public interface IAccelerator : IDisposable
 
     IVCpu CreateVCpu(int index, CpuSetup setup);
 
+    /// <summary>Begins or ends noticing what vCPUs write to pages with <see cref="Host.GuestRam.WatchedPage"/>. While
+    /// they stand.</summary>
+    void LogWrites(bool on) { }
+
+    /// <summary>Pages get that flag again; and those are told, by block and number, whose writes the kernel noticed by
+    /// itself. While the vCPUs stand.</summary>
+    void CollectWrites(Action<Host.GuestRam, ulong> written) { }
+
     /// <summary>The A20M# pin of all processors: while the gate is closed, bit 20 of their physical addresses is zero.
     /// Devices' own accesses are not concerned. Under the machine lock; a vCPU that closes it by an OUT finds it closed
     /// at the next instruction.</summary>
@@ -145,8 +153,12 @@ public interface IVCpu : IVCpuSignals
     ulong TimeStampCounter { get; }
     ulong TimeStampHertz { get; }
 
-    /// <summary>The state as QEMU's `info registers` prints it.</summary>
-    string DumpRegisters();
+    /// <summary>A copy of all registers. Only while no vCPU runs, or by the vCPU itself.</summary>
+    CpuRegisters ReadRegisters();
+
+    /// <summary>Puts all registers back, changed by a debugger or loaded. As <see cref="ReadRegisters"/>.</summary>
+    /// <exception cref="InvalidStateException">This processor cannot be in such a state.</exception>
+    void WriteRegisters(CpuRegisters registers);
 
     ulong InstructionPointer { get; }
 

@@ -79,8 +79,7 @@ public sealed partial class PcBoard
         Ports.Map(KeyboardCommandPort, MemoryRegion.Io("i8042-cmd", 1, keyboard.Command, AccessSizes.ByteOnly));
         Port92 port92 = Own("port92", isaNode, new Port92(GateA20, () => RequestReset()));
         Ports.Map(SystemControlPortA, MemoryRegion.Io("port92", 1, port92, AccessSizes.ByteOnly));
-        _coprocessor = new CoprocessorErrors(Irq(CoprocessorIrq), Lock);
-        _devices.Add(_coprocessor);
+        _coprocessor = Own("coprocessor", isaNode, new CoprocessorErrors(Irq(CoprocessorIrq), Lock));
         Ports.Map(CoprocessorPort, MemoryRegion.Io("coprocessor", 1, _coprocessor, AccessSizes.ByteOnly));
         I8237Pair dma = Own("i8257", isaNode, new I8237Pair());
         Ports.Map(DmaMasterPort, MemoryRegion.Io("dma", 16, dma.Master, AccessSizes.Bytes));

@@ -135,19 +135,15 @@ public sealed partial class PcBoard : IBoard, IDisposable
         _wasReset = true;
     }
 
+    /// <summary>A section for each device of the tree, named by its place there.</summary>
     public void Exchange(StateStream state)
     {
-        var seen = new Dictionary<string, int>(StringComparer.Ordinal);
+        IReadOnlyDictionary<IDevice, string> places = DevicePlaces.Of(Tree);
         using (Memory.Batch())
         using (Ports.Batch())
         {
-            foreach (IDevice device in _devices)
-            {
-                int occurrence = seen.GetValueOrDefault(device.Name);
-                seen[device.Name] = occurrence + 1;
-                device.Exchange(state.Group(device.Name, occurrence));
-            }
-            _interrupts.Exchange(state.Group("interrupts"));
+            foreach (IDevice device in _devices) device.Exchange(state.Section(places[device], device.StateVersion));
+            _interrupts.Exchange(state.Section("interrupts"));
         }
     }
 

@@ -43,10 +43,11 @@ public sealed class NodeParts
 
     internal BlockFactory Factory { get; }
     internal Options Options { get; }
-    internal NodeOptions Node { get; }
+    public NodeOptions Node { get; }
 
     /// <summary>Nobody named the format: it was guessed from the contents.</summary>
     internal bool IsGuess { get; }
 
-    internal BlockDriver File => _child ?? throw new InvalidOperationException("a protocol has no file below it");
+    /// <summary>The node below a format.</summary>
+    public BlockDriver File => _child ?? throw new InvalidOperationException("a protocol has no file below it");
 }

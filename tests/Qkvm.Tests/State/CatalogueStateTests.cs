@@ -18,7 +18,8 @@ public class CatalogueStateTests
     const ulong Ring = 0x10_0000, Buffers = 0x20_0000;
 
     // What a reset leaves as it is: the battery's memory, and what the monitor asked of a balloon
-    static readonly string[] Kept = ["mc146818rtc.cmos", "mc146818rtc.origin", "mc146818rtc.seen-second"];
+    static readonly string[] Kept =
+        ["isa.0/mc146818rtc.cmos", "isa.0/mc146818rtc.origin", "isa.0/mc146818rtc.seen-second"];
 
     /// <summary>All devices, each used in three ways.</summary>
     public static TheoryData<string, int> Models

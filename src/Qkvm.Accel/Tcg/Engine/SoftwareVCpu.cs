@@ -46,6 +46,7 @@ public sealed class SoftwareVCpu(Cpu cpu) : IVCpu
     public void InterruptPending() => Cpu.InterruptPending();
     public void Signal(CpuSignal signal, byte vector = 0) => Cpu.Signal(signal, vector);
     public void Exchange(StateStream state) => Cpu.Exchange(state);
-    public string DumpRegisters() => Cpu.DumpRegisters();
+    public CpuRegisters ReadRegisters() => Cpu.ReadRegisters();
+    public void WriteRegisters(CpuRegisters registers) => Cpu.WriteRegisters(registers);
     public bool TryTranslate(ulong linear, out ulong physical) => Cpu.TryTranslate(linear, out physical);
 }
