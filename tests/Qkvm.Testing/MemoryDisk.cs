@@ -1,4 +1,5 @@
 using Qkvm.Core.Block;
+using Qkvm.Host;
 
 namespace Qkvm.Testing;
 
@@ -18,6 +19,18 @@ public sealed class MemoryDisk(long length) : BlockDriver
 
     /// <summary>"read 0+512", "write …", "flush", "discard …", "zero …", in order of execution.</summary>
     public string[] Log { get { lock (_lock) return [.. _log]; } }
+
+    /// <summary>Reads complete at once, as from a page cache.</summary>
+    public bool IsCached { get; set; }
+
+    public override bool TryStart(BlockOperation operation, long offset, ScatterList buffers, IoRing? ring,
+        out ValueTask result)
+    {
+        result = default;
+        if (!IsCached || operation != BlockOperation.Read) return false;
+        lock (_lock) buffers.CopyFrom(Bytes.AsSpan((int)offset, (int)buffers.Length));
+        return true;
+    }
 
     public override string FormatName => "memory";
     public override long Length => Bytes.Length;

@@ -12,11 +12,11 @@ public sealed class BlockQueue
     readonly IoLoop? _loop;
     readonly Action<Action> _post;
     readonly Action? _afterCompletions;
-    readonly ConcurrentQueue<BlockRequest> _completed = new();
-    readonly Action _runCompletions;
+    readonly ConcurrentQueue<BlockRequest> _completed = new(), _submitted = new();
+    readonly Action _runCompletions, _runSubmitted;
     readonly Action<BlockRequest> _work;
-    readonly Action<BlockRequest, int> _arrived, _hand;
-    int _completionPosted;
+    readonly Action<BlockRequest, int> _arrived, _hand, _finish;
+    int _completionPosted, _submissionPosted;
 
     /// <param name="afterCompletions">On the loop, after requests that had to wait have completed.</param>
     public BlockQueue(BlockBackend backend, IoLoop loop, Action afterCompletions) : this(backend, loop.Post)
@@ -29,14 +29,32 @@ public sealed class BlockQueue
     public BlockQueue(BlockBackend backend, Action<Action> post)
     {
         (_backend, _post, _runCompletions) = (backend, post, RunCompletions);
-        (_work, _arrived, _hand) = (Work, Arrived, HandOver);
+        (_work, _arrived, _hand, _finish, _runSubmitted) = (Work, Arrived, HandOver, Finish, RunSubmitted);
     }
 
-    /// <summary>Starts a request. On the loop; Complete may follow inside this call.</summary>
+    /// <summary>Starts a request; Complete may follow inside this call. On the loop, or on a thread that serves in
+    /// its place: then the loop starts what cannot complete at once.</summary>
     public void Submit(BlockRequest request)
     {
         _backend.Began();
         if (_loop != null && TryStart(request)) return;
+        if (_loop == null || IsOnLoop) { QueueWork(request); return; }
+        _submitted.Enqueue(request);
+        if (Interlocked.Exchange(ref _submissionPosted, 1) == 0) _post(_runSubmitted);
+    }
+
+    bool IsOnLoop => IoLoop.Current == _loop || !_loop!.Polls;
+
+    void RunSubmitted()
+    {
+        Volatile.Write(ref _submissionPosted, 0);
+        while (_submitted.TryDequeue(out BlockRequest? request))
+            if (!TryStart(request)) QueueWork(request);
+        _afterCompletions?.Invoke();
+    }
+
+    void QueueWork(BlockRequest request)
+    {
         request.Work = _work;
         ThreadPool.UnsafeQueueUserWorkItem(request, preferLocal: false);
     }
@@ -57,11 +75,12 @@ public sealed class BlockQueue
         ValueTask result;
         try
         {
-            if (!root.TryStart(request.Operation, request.Offset, request.Buffers, _loop!.Ring, out result))
+            if (!root.TryStart(request.Operation, request.Offset, request.Buffers,
+                IsOnLoop ? _loop!.Ring : null, out result))
                 return false;
         }
         catch (Exception e) { result = ValueTask.FromException(e); }
-        request.WhenDone(result, _arrived);
+        request.WhenDone(result, result.IsCompleted ? _finish : _arrived);
         return true;
     }
 

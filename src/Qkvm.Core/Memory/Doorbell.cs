@@ -10,11 +10,14 @@ public sealed class Doorbell : IDisposable
 {
     readonly IoLoop _loop;
     readonly Action _answer, _rung;
+    readonly Func<bool>? _serve;
     WakeEvent? _event;
     int _pending;
 
     /// <param name="rung">On the loop.</param>
-    public Doorbell(IoLoop loop, Action rung) => (_loop, _rung, _answer) = (loop, rung, Answer);
+    /// <param name="serve">On the thread that rings; true: the loop need not know.</param>
+    public Doorbell(IoLoop loop, Action rung, Func<bool>? serve = null) =>
+        (_loop, _rung, _serve, _answer) = (loop, rung, serve, Answer);
 
     /// <summary>The eventfd that rings it, made when first asked for. Under the machine lock.</summary>
     public int Fd
@@ -30,6 +33,12 @@ public sealed class Doorbell : IDisposable
 
     /// <summary>From any thread.</summary>
     public void Ring()
+    {
+        if (_serve == null || !_serve()) Wake();
+    }
+
+    /// <summary>As <see cref="Ring"/>, and the loop answers.</summary>
+    public void Wake()
     {
         if (Interlocked.Exchange(ref _pending, 1) == 0) _loop.Post(_answer);
     }

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Qkvm.Core.Memory;
 using Qkvm.Host;
 
@@ -5,21 +6,20 @@ namespace Qkvm.Core.Virtio;
 
 /// <summary>A virtqueue whose data moves on a loop, outside the machine lock.</summary>
 /// <remarks>The driver's kick rings <see cref="Doorbell"/>; the loop, which looks at the queue by itself while it is
-/// awake, calls
-/// <see cref="Process"/>. What a chain asks for may take time: it counts from <see cref="Began"/> to
-/// <see cref="Ended"/>, both on the
-/// loop. Nothing on the loop takes the machine lock, so whoever holds it may wait for the gate.
-/// Interrupts wait a few microseconds for more to report, as long as that has paid: an interrupt costs a guest more
+/// awake, calls <see cref="Process"/>, or the processor that rings does (<see cref="ServingPlace"/>). What a chain asks
+/// for may take time: it counts from <see cref="Began"/> to <see cref="Ended"/>. Neither takes the machine lock, so
+/// whoever holds it may wait for the gate. Interrupts wait a few microseconds for more to report, as long as that has paid: an interrupt costs a guest more
 /// than a request.</remarks>
 public abstract class LoopQueue : IPolled
 {
-    readonly Lock _gate = new();                                   // what follows, and all use of the queue
+    readonly Lock _gate = new();                                   // what follows
     readonly IoLoop _loop;
     readonly VirtioDevice _device;
     readonly Action _early;
     Virtqueue? _queue;                                             // not migrated: null while stopped
     int _inFlight;                                                 // not migrated: nothing is in flight while saving
     TaskCompletionSource? _stopped;
+    ServingPlace _place;                                           // not migrated: as the next
     SignalPatience _patience;                                      // not migrated: what this host has learned
     bool _kicksOn;                                                 // not migrated: the driver is asked anew
     bool _hasSignal;                                               // not migrated: the driver is to hear of used chains
@@ -29,7 +29,7 @@ public abstract class LoopQueue : IPolled
     {
         (_loop, _device) = (loop, device);
         _early = () => device.Control.KickEarly(index);
-        Doorbell = new Doorbell(loop, OnRung);
+        Doorbell = new Doorbell(loop, OnRung, loop.Polls ? TryServe : null);
     }
 
     public Doorbell Doorbell { get; }
@@ -46,7 +46,7 @@ public abstract class LoopQueue : IPolled
             if (isNew) (_queue, _stopped, _hasSignal, _kicksOn) = (queue, null, false, true);
         }
         if (isNew) _loop.AddPolled(this);
-        Doorbell.Ring();                                           // chains may wait from before
+        Doorbell.Wake();                                           // chains may wait from before
     }
 
     /// <summary>Takes no more chains; completes when none is in flight, on any thread. Under the machine
@@ -67,10 +67,14 @@ public abstract class LoopQueue : IPolled
         }
     }
 
-    /// <summary>Takes chains while there are any, a burst at most; false if there were none. On the loop.</summary>
-    protected abstract bool Process(Virtqueue queue);
+    /// <summary>All use of the queue, and what a device keeps for it.</summary>
+    protected Lock Gate => _gate;
 
-    /// <summary>A chain is being worked at.</summary>
+    /// <summary>Takes chains while there are any, up to a number; false if there were none. On the loop or on the
+    /// thread that rings, within <see cref="Gate"/>; it waits for nothing.</summary>
+    protected abstract bool Process(Virtqueue queue, int most);
+
+    /// <summary>A chain is being worked at. In <see cref="Process"/>.</summary>
     protected void Began() => _inFlight++;
 
     /// <summary>Returns a chain to the driver.</summary>
@@ -88,19 +92,24 @@ public abstract class LoopQueue : IPolled
 
     public bool Poll()
     {
+        bool any, yields;
         lock (_gate)
         {
             if (_queue is not { } queue) return false;
-            if (_kicksOn) queue.DisableKicks();
-            _kicksOn = false;
-            bool any = _stopped == null && Process(queue);
+            long now = Stopwatch.GetTimestamp();
+            if (_place.LoopRests(now) != _kicksOn) SwitchKicks(queue);
+            any = _stopped == null && Process(queue, Virtqueue.Burst);
+            _place.Looked(now, any);
             if (_hasSignal && _queue != null && _patience.IsOver(any, _device.IsGuestAsleep()))
             {
                 _hasSignal = false;
                 queue.Signal();
             }
-            return any || _hasSignal;
+            yields = _hasSignal && _kicksOn;
+            any |= _hasSignal;
         }
+        if (yields) Thread.Yield();                                // the processor that serves may want this core
+        return any;
     }
 
     public bool BeforeSleep()
@@ -108,6 +117,7 @@ public abstract class LoopQueue : IPolled
         lock (_gate)
         {
             if (_queue is not { } queue || _stopped != null) return false;
+            _place.Sleeps();
             _kicksOn = true;
             return queue.EnableKicks();
         }
@@ -117,6 +127,33 @@ public abstract class LoopQueue : IPolled
     protected void Settle()
     {
         if (!_loop.Polls) OnRung();
+    }
+
+    /// <summary>On the thread that rings; true: the loop need not wake.</summary>
+    bool TryServe()
+    {
+        const int Most = 16;                                       // the processor has other things to do
+        if (!_gate.TryEnter()) return false;                       // the loop is at it
+        try
+        {
+            if (_queue is not { } queue || _stopped != null || !_kicksOn) return false;
+            if (!_place.IsHere(Stopwatch.GetTimestamp())) return false;
+            Process(queue, Most);
+            if (_hasSignal && _patience.IsOverHere())
+            {
+                _hasSignal = false;
+                queue.Signal();
+            }
+            return !queue.EnableKicks() && !_hasSignal;
+        }
+        finally { _gate.Exit(); }
+    }
+
+    void SwitchKicks(Virtqueue queue)
+    {
+        _kicksOn = !_kicksOn;
+        if (_kicksOn) queue.EnableKicks();
+        else queue.DisableKicks();
     }
 
     void OnRung()

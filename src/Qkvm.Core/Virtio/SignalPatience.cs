@@ -11,11 +11,13 @@ struct SignalPatience
 {
     // nanoseconds: of a pause; since the first buffer was used
     const long Shortest = 8_000, Longest = 40_000, Most = 200_000;
-    const int LongestBackoff = 64;
+    const int LongestBackoff = 1024;
+    const int Many = 16;
 
     long _since, _lastWork;                                        // host nanoseconds; 0: nobody waits
     long _interval;                                                // between chains, smoothed
     bool _paid;                                                    // chains came while it waited
+    int _rings;                                                    // served where they rang, since the first
     int _skip, _backoff;                                           // signals that go at once, after waiting in vain
 
     /// <param name="worked">Chains came since the last call.</param>
@@ -32,19 +34,47 @@ struct SignalPatience
         long now = Stopwatch.GetTimestamp();
         if (_since == 0)
         {
-            (_since, _lastWork, _paid) = (now, now, false);
+            Begin(now);
             return false;
         }
-        if (worked)
+        if (worked) Worked(now);
+        // A processor that serves goes on more slowly, and may have been interrupted by this very thread.
+        long enough = _rings > 0 ? Most : Math.Clamp(2 * _interval, Shortest, Longest);
+        if (!sleeps && now - _lastWork < enough && now - _since < Most) return false;
+        End(isCheap: sleeps && _rings == 0);
+        return true;
+    }
+
+    /// <summary>As <see cref="IsOver"/>, for the thread that rings and has served; where it is not the time, a loop
+    /// must look.</summary>
+    public bool IsOverHere()
+    {
+        if (_skip > 0)
         {
-            _interval += (Math.Min(now - _lastWork, Longest) - _interval) / 8;
-            (_lastWork, _paid) = (now, true);
+            _skip--;
+            return true;
         }
-        if (!sleeps && now - _lastWork < Math.Clamp(2 * _interval, Shortest, Longest) && now - _since < Most)
-            return false;
+        long now = Stopwatch.GetTimestamp();
+        if (_since == 0) Begin(now);
+        else Worked(now);
+        if (++_rings < Many && now - _since < Most) return false;
+        End(isCheap: false);
+        return true;
+    }
+
+    void Begin(long now) => (_since, _lastWork, _paid, _rings) = (now, now, false, 0);
+
+    void Worked(long now)
+    {
+        _interval += (Math.Min(now - _lastWork, Longest) - _interval) / 8;
+        (_lastWork, _paid) = (now, true);
+    }
+
+    /// <param name="isCheap">To have waited in vain has cost nothing.</param>
+    void End(bool isCheap)
+    {
         _since = 0;
         if (_paid) _backoff = 0;
-        else if (!sleeps) _skip = _backoff = Math.Min(LongestBackoff, Math.Max(4, _backoff * 2));
-        return true;
+        else if (!isCheap) _skip = _backoff = Math.Min(LongestBackoff, Math.Max(4, _backoff * 2));
     }
 }

@@ -4,10 +4,10 @@ using Qkvm.Host;
 
 namespace Qkvm.Hw.Virtio;
 
-/// <summary>A request queue of a virtio block device, on its loop.</summary>
+/// <summary>A request queue of a virtio block device.</summary>
 sealed class VirtioBlkQueue : LoopQueue
 {
-    readonly Stack<VirtioBlkRequest> _free = new();
+    readonly Stack<VirtioBlkRequest> _free = new();                // within the gate
     readonly BlockQueue _requests;
 
     public VirtioBlkQueue(VirtioBlk disk, IoLoop loop, int index) : base(loop, disk, index)
@@ -18,9 +18,9 @@ sealed class VirtioBlkQueue : LoopQueue
 
     public VirtioBlk Disk { get; }
 
-    protected override bool Process(Virtqueue queue)
+    protected override bool Process(Virtqueue queue, int most)
     {
-        int left = Virtqueue.Burst;
+        int left = most;
         for (; left > 0 && queue.TryPop(out DescriptorChain? chain); left--)
         {
             if (chain.ReadableLength < VirtioBlkRequest.HeaderLength || chain.WritableLength < 1)
@@ -33,14 +33,17 @@ sealed class VirtioBlkQueue : LoopQueue
             VirtioBlkRequest request = _free.Count > 0 ? _free.Pop() : new VirtioBlkRequest(this);
             request.Begin(queue, chain);
         }
-        return left < Virtqueue.Burst;
+        return left < most;
     }
 
     internal void Submit(VirtioBlkRequest request) => _requests.Submit(request);
 
     internal void Finished(VirtioBlkRequest request, Virtqueue queue, DescriptorChain chain)
     {
-        _free.Push(request);
-        Ended(queue, chain, chain.WritableLength);
+        lock (Gate)
+        {
+            _free.Push(request);
+            Ended(queue, chain, chain.WritableLength);
+        }
     }
 }
