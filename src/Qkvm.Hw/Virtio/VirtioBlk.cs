@@ -177,8 +177,8 @@ public sealed class VirtioBlk : VirtioDevice
                 $"logical_block_size {logical}");
         return new VirtioBlk(name, backend, new VirtioBlkOptions(serial, QueuesOf(values), (int)queueSize,
             values.OnOffAuto("write-cache") ?? backend.WriteCache, values.Bool("config-wce"),
-            values.Bool("discard"), values.Bool("write-zeroes"), logical, physical, IoSize("min_io_size"), IoSize("opt_io_size")),
-                board.LoopOf(values.Text("iothread"), values.Owner), board.Post,
+            values.Bool("discard"), values.Bool("write-zeroes"), logical, physical, IoSize("min_io_size"),
+            IoSize("opt_io_size")), board.LoopOf(values.Text("iothread"), values.Owner), board.Post,
             board.IsGuestAsleep);
 
         int BlockSize(string property, int automatic)

@@ -31,6 +31,9 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
     /// <summary>Nodes with names of the user's, in the order of their making.</summary>
     public IReadOnlyList<BlockDriver> Nodes => _opened;
 
+    /// <summary>Another node writes to it.</summary>
+    public bool IsChild(string nodeName) => _usedAsChild.Contains(nodeName);
+
     public BlockDriver? Find(string nodeName) => _named.GetValueOrDefault(nodeName);
 
     /// <summary>-blockdev and blockdev-add: driver and node-name are needed.</summary>
