@@ -50,4 +50,5 @@ list "Keyboard and mouse" src/Qkvm.Hw/Input
 list "Screen" src/Qkvm.Hw/Display src/Qkvm.Backends/Display
 list "Disks and CD-ROM" src/Qkvm.Hw/Storage
 list "Virtio" src/Qkvm.Hw/Virtio
-list "Images and other backends" src/Qkvm.Backends/{Block,Char,Net,Objects} src/Qkvm.Host src/Qkvm.Control src/Qkvm/
+list "Images" src/Qkvm.Storage
+list "Other backends" src/Qkvm.Backends/{Char,Net,Objects} src/Qkvm.Host src/Qkvm.Control src/Qkvm/

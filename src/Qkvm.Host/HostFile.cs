@@ -56,6 +56,12 @@ public sealed unsafe class HostFile : IDisposable
         return Libc.ioctl(_fd, Libc.BlkGetSize64, &size) < 0 ? -Libc.Errno : (long)size;
     }
 
+    /// <summary>Where data begins from an offset on (SEEK_DATA); ENXIO where only holes follow.</summary>
+    public long NextData(long offset) => Result(Libc.lseek(_fd, offset, Libc.SeekData));
+
+    /// <summary>Where the next hole begins (SEEK_HOLE); the end of the file counts as one.</summary>
+    public long NextHole(long offset) => Result(Libc.lseek(_fd, offset, Libc.SeekHole));
+
     /// <summary>The logical sector size of a block device, or 0.</summary>
     public int SectorSize()
     {
@@ -71,6 +77,15 @@ public sealed unsafe class HostFile : IDisposable
         Transfer(offset, pieces, IsInMemory ? Transfers.Read : Transfers.ReadNow);
 
     public long Write(long offset, ReadOnlySpan<Memory<byte>> pieces) => Transfer(offset, pieces, Transfers.Write);
+
+    /// <summary>Writes, and waits until that is on stable storage, by <see cref="HasDataSync"/>.</summary>
+    public long WriteSync(long offset, ReadOnlySpan<Memory<byte>> pieces) =>
+        Transfer(offset, pieces, Transfers.WriteSync);
+
+    /// <summary>The kernel has RWF_DSYNC: since Linux 4.7.</summary>
+    public bool HasDataSync => _hasDataSync ??= Transfer(0, [], Transfers.WriteSync) >= 0;
+
+    bool? _hasDataSync;
 
     public long DataSync() => Result(Libc.fdatasync(_fd));
 
@@ -120,7 +135,7 @@ public sealed unsafe class HostFile : IDisposable
 
     static long Result(long value) => value < 0 ? -Libc.Errno : value;
 
-    enum Transfers { Read, ReadNow, Write }
+    enum Transfers { Read, ReadNow, Write, WriteSync }
 
     long Transfer(long offset, ReadOnlySpan<Memory<byte>> pieces, Transfers kind)
     {
@@ -140,6 +155,7 @@ public sealed unsafe class HostFile : IDisposable
                 long done = kind switch
                 {
                     Transfers.Write => Libc.pwritev(_fd, vector, count, offset),
+                    Transfers.WriteSync => Libc.pwritev2(_fd, vector, count, offset, Libc.DataSync),
                     Transfers.ReadNow => Libc.preadv2(_fd, vector, count, offset, Libc.NoWait),
                     _ => Libc.preadv(_fd, vector, count, offset),
                 };

@@ -8,7 +8,7 @@ namespace Qkvm.Host;
 public static unsafe partial class Libc
 {
     const int Stat = 4, Fstat = 5, GetTid = 186, TgKill = 234, GetRandom = 318, MemfdCreate = 319, PReadV2 = 327,
-        IoUringSetup = 425, IoUringEnter = 426;
+        PWriteV2 = 328, IoUringSetup = 425, IoUringEnter = 426;
 
     public static int stat(string path, FileStatus* status) => (int)syscall(Stat, path, (nint)status, 0);
 
@@ -28,6 +28,10 @@ public static unsafe partial class Libc
     /// <remarks>Since Linux 4.6; flags since 4.14.</remarks>
     public static nint preadv2(int fd, Iovec* pieces, int count, long offset, int flags) =>
         syscall(PReadV2, fd, (nint)pieces, count, (nint)offset, 0, flags);
+
+    /// <remarks>Since Linux 4.6; RWF_DSYNC since 4.7.</remarks>
+    public static nint pwritev2(int fd, Iovec* pieces, int count, long offset, int flags) =>
+        syscall(PWriteV2, fd, (nint)pieces, count, (nint)offset, 0, flags);
 
     /// <remarks>Since Linux 5.1, as is the next. io_uring_setup(2).</remarks>
     internal static int io_uring_setup(uint entries, RingParameters* parameters) =>

@@ -8,7 +8,7 @@ public static unsafe partial class Libc
 {
     public const int ORdOnly = 0, OWrOnly = 1, ORdWr = 2, OCreat = 0x40, OExcl = 0x80, ONonBlock = 0x800,
         ODirect = 0x4000, OCloexec = 0x80000;
-    public const int SeekEnd = 2;
+    public const int SeekEnd = 2, SeekData = 3, SeekHole = 4;
     public const int FallocKeepSize = 1, FallocPunchHole = 2, FallocZeroRange = 0x10;
     public const int FOfdGetLk = 36, FOfdSetLk = 37;
     public const short FRdLck = 0, FWrLck = 1, FUnlck = 2;
@@ -23,6 +23,9 @@ public static unsafe partial class Libc
 
     /// <summary>RWF_NOWAIT: only what is there at once.</summary>
     public const int NoWait = 8;
+
+    /// <summary>RWF_DSYNC: as after fdatasync, of what is written.</summary>
+    public const int DataSync = 2;
     public const long TmpFs = 0x01021994, RamFs = 0x858458F6, HugeTlbFs = 0x958458F6;
 
     [LibraryImport(Library, SetLastError = true)]

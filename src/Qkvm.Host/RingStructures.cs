@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace Qkvm.Host;
 
+// SAFETY: structures of the kernel's; the fixed array lies inside its structure.
 /// <summary>struct io_uring_params of linux/io_uring.h.</summary>
 [StructLayout(LayoutKind.Sequential)]
 unsafe struct RingParameters

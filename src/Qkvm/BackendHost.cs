@@ -1,4 +1,3 @@
-using Qkvm.Backends.Block;
 using Qkvm.Backends.Char;
 using Qkvm.Core.Block;
 using Qkvm.Core.Char;
@@ -6,6 +5,7 @@ using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
 using Qkvm.Host;
 using Qkvm.Machines;
+using Qkvm.Storage.Graph;
 
 namespace Qkvm;
 
@@ -53,11 +53,18 @@ sealed class BackendHost(MachineEnvironment environment, Notices notices, Action
     {
         node.Options.Add("driver", node.Driver);
         node.Options.Add("node-name", node.NodeName);
-        BlockDriver root = _blocks.AddNode(node.Options);
-        var backend = new BlockBackend(node.NodeName, Loop.Post) { IsReadOnly = root.IsReadOnly,
-            Description = node.NodeName };
+        _blocks.AddNode(node.Options);
+        Backends.OpenNode = OpenNode;
+    }
+
+    BlockBackend? OpenNode(string name, string owner)
+    {
+        if (_blocks.Find(name) is not { } root) return null;
+        if (_blocks.IsChild(name))
+            throw new ConfigurationException($"{owner}: node '{name}' is in use by the node over it; take that one");
+        var backend = new BlockBackend(name, Loop.Post) { IsReadOnly = root.IsReadOnly, Description = name };
         backend.Insert(root);
-        Backends.Drives[node.NodeName] = backend;
+        return backend;
     }
 
     public void Add(DriveConfig drive)

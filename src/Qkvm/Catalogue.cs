@@ -1,9 +1,5 @@
 using Qkvm.Accel.Kvm;
 using Qkvm.Accel.Tcg;
-using Qkvm.Backends.Block;
-using Qkvm.Backends.Block.File;
-using Qkvm.Backends.Block.Qcow2;
-using Qkvm.Backends.Block.Raw;
 using Qkvm.Backends.Char;
 using Qkvm.Backends.Display;
 using Qkvm.Backends.Net;
@@ -21,6 +17,11 @@ using Qkvm.Hw.Storage;
 using Qkvm.Hw.Virtio;
 using Qkvm.Machines;
 using Qkvm.Machines.Pc;
+using Qkvm.Storage.Drivers.File;
+using Qkvm.Storage.Drivers.Null;
+using Qkvm.Storage.Drivers.Qcow2;
+using Qkvm.Storage.Drivers.Raw;
+using Qkvm.Storage.Graph;
 
 namespace Qkvm;
 

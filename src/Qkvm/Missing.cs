@@ -1,5 +1,4 @@
 using Qkvm.Accel.Tcg.Model;
-using Qkvm.Backends.Block;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
@@ -7,6 +6,7 @@ using Qkvm.Core.Display;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
 using Qkvm.Machines;
+using Qkvm.Storage.Graph;
 
 namespace Qkvm;
 

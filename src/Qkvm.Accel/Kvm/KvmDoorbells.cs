@@ -2,6 +2,7 @@ using Qkvm.Core.Memory;
 
 namespace Qkvm.Accel.Kvm;
 
+// SAFETY: the kernel reads a structure of the stack's during the call.
 /// <summary>Keeps the kernel's ioeventfds equal to the doorbells that an address space shows. KVM_IOEVENTFD of the
 /// kernel's
 /// Documentation/virt/kvm/api.rst.</summary>

@@ -30,8 +30,15 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
     /// <summary>What it is called in `info block`: the file name.</summary>
     public string Description { get; set; } = "";
 
-    /// <summary>write-cache=on: data may wait for a flush. Off (writethrough): each write ends with one.</summary>
-    public bool WriteCache { get; set; } = true;
+    /// <summary>Data may wait for a flush; off (writethrough): each write is on stable storage before it completes. By
+    /// cache=, then by the device's write-cache=, then as the guest sets it.</summary>
+    public bool WriteCache
+    {
+        get => _writeCache;
+        set => _writeCache = value;
+    }
+
+    volatile bool _writeCache = true;                              // loops read it
 
     public int InFlight => Volatile.Read(ref _inFlight);
 
@@ -92,13 +99,12 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
         ValueTask done = request.Operation switch
         {
             BlockOperation.Read => root.ReadAsync(request.Offset, request.Buffers),
-            BlockOperation.Write => root.WriteAsync(request.Offset, request.Buffers),
+            BlockOperation.Write => root.WriteAsync(request.Offset, request.Buffers, FlagsOf(request)),
             BlockOperation.Flush => root.FlushAsync(),
             BlockOperation.Discard => root.DiscardAsync(request.Offset, request.Length),
             _ => root.WriteZeroesAsync(request.Offset, request.Length, request.MayUnmap),
         };
-        bool isFlushed = !WriteCache && request.Operation is BlockOperation.Write or BlockOperation.WriteZeroes;
-        return isFlushed ? ThenFlushAsync(done, root) : done;
+        return request.Operation == BlockOperation.WriteZeroes && !WriteCache ? ThenFlushAsync(done, root) : done;
     }
 
     static async ValueTask ThenFlushAsync(ValueTask done, BlockDriver root)
@@ -106,6 +112,9 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
         await done.ConfigureAwait(false);
         await root.FlushAsync().ConfigureAwait(false);
     }
+
+    internal WriteFlags FlagsOf(BlockRequest request) =>
+        request.Operation == BlockOperation.Write && (request.Fua || !WriteCache) ? WriteFlags.Fua : WriteFlags.None;
 
     void RunIdle()
     {

@@ -2,6 +2,14 @@ using Qkvm.Host;
 
 namespace Qkvm.Core.Block;
 
+[Flags]
+public enum WriteFlags
+{
+    None = 0,
+    /// <summary>Forced unit access: the data is on stable storage when the write completes.</summary>
+    Fua = 1,
+}
+
 /// <summary>A block node: a protocol (file) or a format (raw, qcow2) over child nodes, as -blockdev stacks
 /// them.</summary>
 /// <remarks>Positional and safe for many requests at once from worker threads, never under the machine lock. The driver
@@ -22,6 +30,19 @@ public abstract class BlockDriver : IAsyncDisposable
 
     public abstract ValueTask ReadAsync(long offset, ScatterList buffers);
     public abstract ValueTask WriteAsync(long offset, ScatterList buffers);
+
+    /// <summary>A driver that has nothing better makes forced unit access of a write and a flush.</summary>
+    public virtual ValueTask WriteAsync(long offset, ScatterList buffers, WriteFlags flags)
+    {
+        ValueTask written = WriteAsync(offset, buffers);
+        return (flags & WriteFlags.Fua) == 0 ? written : ThenFlushAsync(written);
+    }
+
+    protected async ValueTask ThenFlushAsync(ValueTask written)
+    {
+        await written.ConfigureAwait(false);
+        await FlushAsync().ConfigureAwait(false);
+    }
 
     /// <summary>Starts a request without waiting for anything: on a loop's thread, which others need. False where that
     /// is not possible;
@@ -44,6 +65,18 @@ public abstract class BlockDriver : IAsyncDisposable
 
     /// <summary>Afterwards the range reads as zeros.</summary>
     public abstract ValueTask WriteZeroesAsync(long offset, long length, bool mayUnmap);
+
+    /// <summary>What is known of the leading part of a range that is alike; a driver that knows nothing says
+    /// data.</summary>
+    /// <param name="length">At least 1.</param>
+    public virtual ValueTask<BlockStatus> StatusAsync(long offset, long length) => new(BlockStatus.Data(length));
+
+    /// <summary>Moves the end. What is new reads as zeros. No request is in flight.</summary>
+    /// <param name="length">Bytes, a multiple of 512.</param>
+    public virtual ValueTask ResizeAsync(long length) =>
+        throw new BlockException($"a {FormatName} node cannot change its size", ENotSup);
+
+    const int ENotSup = 95;
 
     public abstract ValueTask DisposeAsync();
 }

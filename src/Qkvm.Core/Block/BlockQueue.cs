@@ -71,7 +71,7 @@ public sealed class BlockQueue
     bool TryStart(BlockRequest request)
     {
         if (_backend.Root is not { } root) return false;
-        if (!_backend.WriteCache && request.Operation is BlockOperation.Write) return false;
+        if (_backend.FlagsOf(request) != WriteFlags.None) return false;
         ValueTask result;
         try
         {

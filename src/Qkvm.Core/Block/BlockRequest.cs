@@ -22,6 +22,9 @@ public abstract class BlockRequest : IThreadPoolWorkItem
     public long Length { get; set; }
     public ScatterList Buffers { get; set; }
     public bool MayUnmap { get; set; }
+
+    /// <summary>Of a Write: its data is on stable storage before it completes (forced unit access).</summary>
+    public bool Fua { get; set; }
     internal int Errno { get; set; }
 
     /// <summary>What a worker thread runs.</summary>

@@ -10,9 +10,16 @@ namespace Qkvm.Core.Machine;
 /// times.</summary>
 public sealed class MachineBackends
 {
+    readonly HashSet<string> _ofNodes = new(StringComparer.Ordinal);             // drives that go with their user
     readonly Dictionary<string, string> _owners = new(StringComparer.Ordinal);   // "drive:id" to who took it
 
+    /// <summary>Of -drive, and of the block nodes that devices have taken.</summary>
     public Dictionary<string, BlockBackend> Drives { get; } = new(StringComparer.Ordinal);
+
+    /// <summary>Makes a backend over a node of -blockdev for the first who takes it; null: there is no such
+    /// node.</summary>
+    public Func<string, string, BlockBackend?> OpenNode { get; set; } = static (_, _) => null;
+
     public Dictionary<string, ICharBackend> Chardevs { get; } = new(StringComparer.Ordinal);
     public Dictionary<string, INetBackend> Netdevs { get; } = new(StringComparer.Ordinal);
 
@@ -25,7 +32,15 @@ public sealed class MachineBackends
     /// <summary>In the order of the options.</summary>
     public List<IRemoteDisplay> RemoteDisplays { get; } = [];
 
-    public BlockBackend TakeDrive(string id, string owner) => Take(Drives, "drive", id, owner);
+    public BlockBackend TakeDrive(string id, string owner)
+    {
+        if (!Drives.ContainsKey(id) && OpenNode(id, owner) is { } made)
+        {
+            Drives[id] = made;
+            _ofNodes.Add(id);
+        }
+        return Take(Drives, "drive", id, owner);
+    }
 
     public ICharBackend TakeChardev(string id, string owner) =>
         Muxes.TryGetValue(id, out Func<ICharBackend>? addPort) ? addPort() : Take(Chardevs, "chardev", id, owner);
@@ -44,7 +59,13 @@ public sealed class MachineBackends
     public string? OwnerOfNetdev(string id) => _owners.GetValueOrDefault($"netdev:{id}");
 
     // Another device may take it.
-    public void ReleaseDrive(string id) => _owners.Remove($"drive:{id}");
+
+    public void ReleaseDrive(string id)
+    {
+        _owners.Remove($"drive:{id}");
+        if (_ofNodes.Remove(id)) Drives.Remove(id);
+    }
+
     public void ReleaseChardev(string id) => _owners.Remove($"chardev:{id}");
     public void ReleaseNetdev(string id) => _owners.Remove($"netdev:{id}");
 

@@ -8,9 +8,8 @@ namespace Qkvm.Core.Virtio;
 /// <remarks>The driver's kick rings <see cref="Doorbell"/>; the loop, which looks at the queue by itself while it is
 /// awake, calls <see cref="Process"/>, or the processor that rings does (<see cref="ServingPlace"/>). What a chain asks
 /// for may take time: it counts from <see cref="Began"/> to <see cref="Ended"/>. Neither takes the machine lock, so
-/// whoever holds it may wait for the gate.
-/// Interrupts wait a few microseconds for more to report, as long as that has paid: an interrupt costs a guest more
-/// than a request.</remarks>
+/// whoever holds it may wait for the gate. Interrupts wait a few microseconds for more to report, as long as that has
+/// paid: an interrupt costs a guest more than a request.</remarks>
 public abstract class LoopQueue : IPolled
 {
     readonly Lock _gate = new();                                   // what follows

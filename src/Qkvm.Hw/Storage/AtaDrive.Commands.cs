@@ -70,8 +70,12 @@ public sealed partial class AtaDrive
     {
         switch (Features)
         {
-            case 0x02: _writeCache = true; break;
-            case 0x82: _writeCache = false; _phase = Phase.Flush; Submit(BlockOperation.Flush, 0, default); return;
+            case 0x02: Backend.WriteCache = true; break;
+            case 0x82:
+                Backend.WriteCache = false;
+                _phase = Phase.Flush;
+                Submit(BlockOperation.Flush, 0, default);
+                return;
             case 0xAA: _lookAhead = true; break;
             case 0x55: _lookAhead = false; break;
             case 0x03: if (!SetTransferMode(SectorCount)) { Fail(Abrt); return; } break;

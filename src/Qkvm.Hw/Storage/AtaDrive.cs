@@ -15,7 +15,7 @@ public sealed record AtaOptions(string Serial, string Model = "QEMU HARDDISK", s
 /// no security, host protected area, TRIM or queued commands.</remarks>
 public sealed partial class AtaDrive : IdeDrive
 {
-    enum Phase : byte { Idle, PioRead, PioWrite, Dma, DmaFlush, Flush, PioWriteFlush, DataIn }
+    enum Phase : byte { Idle, PioRead, PioWrite, Dma, Flush, DataIn }
 
     const int BufferSectors = BufferLength / SectorSize, MaxMultiple = 16;
 
@@ -25,9 +25,9 @@ public sealed partial class AtaDrive : IdeDrive
     int _left;                                                     // sectors of the command yet to transfer
     int _chunk, _chunkDone;                                        // sectors in the buffer, and of these past the host
     int _blockSectors;                                             // of one DRQ block
-    bool _isExtended, _isWrite, _flushAfter;
+    bool _isExtended, _isWrite, _isForced;
     byte _multiple, _heads, _sectorsPerTrack;
-    bool _writeCache, _lookAhead, _smartEnabled, _standby;
+    bool _lookAhead, _smartEnabled, _standby;
     byte _transferMode;
 
     public AtaDrive(string name, BlockBackend backend, AtaOptions options) : base(name, backend)
@@ -44,14 +44,15 @@ public sealed partial class AtaDrive : IdeDrive
     {
         (SectorCount, LbaLow, LbaMid, LbaHigh) = (1, 1, 0, 0);
         Status = Drdy | Dsc;
-        (_phase, _left, _chunk, _chunkDone, _blockSectors, _flushAfter, _isExtended, _isWrite, _lba) =
+        (_phase, _left, _chunk, _chunkDone, _blockSectors, _isForced, _isExtended, _isWrite, _lba) =
             (Phase.Idle, 0, 0, 0, 0, false, false, false, 0);
     }
 
     protected override void ResetDrive()
     {
         (_multiple, _heads, _sectorsPerTrack) = (MaxMultiple, DefaultHeads, DefaultSectors);
-        (_writeCache, _lookAhead, _smartEnabled, _standby) = (_options.WriteCache, true, true, false);
+        (_lookAhead, _smartEnabled, _standby) = (true, true, false);
+        Backend.WriteCache = _options.WriteCache;
         _transferMode = DefaultTransferMode;
     }
 
@@ -67,11 +68,13 @@ public sealed partial class AtaDrive : IdeDrive
         state.Field("block-sectors", ref _blockSectors);
         state.Field("extended", ref _isExtended);
         state.Field("write", ref _isWrite);
-        state.Field("flush-after", ref _flushAfter);
+        state.Field("forced", ref _isForced);
         state.Field("multiple", ref _multiple);
         state.Field("heads", ref _heads);
         state.Field("sectors-per-track", ref _sectorsPerTrack);
-        state.Field("write-cache", ref _writeCache);
+        bool writeCache = Backend.WriteCache;
+        state.Field("write-cache", ref writeCache);
+        Backend.WriteCache = writeCache;
         state.Field("look-ahead", ref _lookAhead);
         state.Field("smart", ref _smartEnabled);
         state.Field("standby", ref _standby);
@@ -97,7 +100,8 @@ public sealed partial class AtaDrive : IdeDrive
             case Phase.PioWrite:
                 PassBlock();
                 if (_chunkDone < _chunk) AskWriteBlock(interrupt: true);
-                else Submit(BlockOperation.Write, (_lba - _chunk) * SectorSize, BufferPart(_chunk * SectorSize));
+                else Submit(BlockOperation.Write, (_lba - _chunk) * SectorSize, BufferPart(_chunk * SectorSize),
+                    _isForced);
                 break;
             default:
                 _phase = Phase.Idle;
@@ -111,7 +115,7 @@ public sealed partial class AtaDrive : IdeDrive
         {
             if (_phase is Phase.PioRead or Phase.PioWrite or Phase.Dma)
                 StoreAddress(_phase == Phase.Dma ? _lba : _lba - (_phase == Phase.PioWrite ? _chunk : 0));
-            bool wasDma = _phase is Phase.Dma or Phase.DmaFlush;
+            bool wasDma = _phase == Phase.Dma;
             byte error = _isWrite || _phase == Phase.Flush ? Abrt : Unc;
             _phase = Phase.Idle;
             if (wasDma) EndDma(_isWrite ? 0 : DmaLength);
@@ -122,9 +126,7 @@ public sealed partial class AtaDrive : IdeDrive
         {
             case Phase.PioRead: OfferReadBlock(); break;
             case Phase.PioWrite when _left > 0: BeginWriteChunk(interrupt: true); break;
-            case Phase.PioWrite when _flushAfter: FlushThen(Phase.PioWriteFlush); break;
-            case Phase.Dma when _flushAfter: FlushThen(Phase.DmaFlush); break;
-            case Phase.Dma or Phase.DmaFlush:
+            case Phase.Dma:
                 _lba += _left;
                 long written = _isWrite ? 0 : (long)_left * SectorSize;
                 _left = 0;
@@ -140,7 +142,8 @@ public sealed partial class AtaDrive : IdeDrive
     }
 
     public override void RunDma(ScatterList memory) =>
-        Submit(_isWrite ? BlockOperation.Write : BlockOperation.Read, _lba * SectorSize, memory.Slice(0, DmaLength));
+        Submit(_isWrite ? BlockOperation.Write : BlockOperation.Read, _lba * SectorSize, memory.Slice(0, DmaLength),
+            _isForced);
 
     public override void DmaRefused(bool tooShort)
     {
@@ -151,10 +154,10 @@ public sealed partial class AtaDrive : IdeDrive
     }
 
     /// <summary>Takes address and count from the registers; false after refusing the command.</summary>
-    bool Begin(bool isExtended, bool isWrite, Phase phase)
+    bool Begin(bool isExtended, bool isWrite, Phase phase, bool forceUnitAccess = false)
     {
         _isExtended = isExtended;
-        (_isWrite, _flushAfter) = (isWrite, isWrite && !_writeCache);
+        (_isWrite, _isForced) = (isWrite, forceUnitAccess);
         _left = isExtended ? SectorCount | HobSectorCount << 8 : SectorCount;
         if (_left == 0) _left = isExtended ? 65536 : 256;
         bool isAddress = TryReadAddress(out _lba);
@@ -209,16 +212,14 @@ public sealed partial class AtaDrive : IdeDrive
 
     void WriteSectors(bool isExtended, int blockSectors, bool forceUnitAccess = false)
     {
-        if (!Begin(isExtended, isWrite: true, Phase.PioWrite)) return;
-        _flushAfter |= forceUnitAccess;
+        if (!Begin(isExtended, isWrite: true, Phase.PioWrite, forceUnitAccess)) return;
         _blockSectors = blockSectors;
         BeginWriteChunk(interrupt: false);
     }
 
     void TransferDma(bool isExtended, bool isWrite, bool forceUnitAccess = false)
     {
-        if (!Begin(isExtended, isWrite, Phase.Dma)) return;
-        _flushAfter |= forceUnitAccess;
+        if (!Begin(isExtended, isWrite, Phase.Dma, forceUnitAccess)) return;
         BeginDma((long)_left * SectorSize, toMemory: !isWrite);
     }
 
@@ -255,12 +256,6 @@ public sealed partial class AtaDrive : IdeDrive
         _chunkDone += sectors;
         _left -= sectors;
         _lba += sectors;
-    }
-
-    void FlushThen(Phase phase)
-    {
-        _phase = phase;
-        Submit(BlockOperation.Flush, 0, default);
     }
 
     /// <summary>Leaves the last sector's address in the registers.</summary>

@@ -73,7 +73,7 @@ public sealed partial class AtaDrive
         AtaIdentify.Set(data, 82, 1 << 14 | 1 << 5 | 1 << 3 | 1);  // NOP, write cache, power management, SMART
         AtaIdentify.Set(data, 83, 1 << 14 | 1 << 13 | 1 << 12 | 1 << 10);   // FLUSH CACHE (EXT), 48-bit addresses
         AtaIdentify.Set(data, 84, 1 << 14 | 1 << 6 | (_options.WorldWideName != 0 ? 1 << 8 : 0));   // FUA
-        AtaIdentify.Set(data, 85, 1 << 14 | (_writeCache ? 1 << 5 : 0) | 1 << 3 | (_smartEnabled ? 1 : 0));
+        AtaIdentify.Set(data, 85, 1 << 14 | (Backend.WriteCache ? 1 << 5 : 0) | 1 << 3 | (_smartEnabled ? 1 : 0));
         AtaIdentify.Set(data, 86, 1 << 13 | 1 << 12 | 1 << 10);
         AtaIdentify.Set(data, 87, 1 << 14 | 1 << 6 | (_options.WorldWideName != 0 ? 1 << 8 : 0));
         AtaIdentify.Set(data, 93, 1 | 1 << 14 | 0x2000);           // 80-wire cable, passed its diagnostic

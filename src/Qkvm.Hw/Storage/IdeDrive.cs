@@ -280,7 +280,7 @@ public abstract class IdeDrive : IDevice
     }
 
     /// <summary>Starts a request; the drive is busy until IoDone.</summary>
-    protected void Submit(BlockOperation operation, long offset, ScatterList data)
+    protected void Submit(BlockOperation operation, long offset, ScatterList data, bool fua = false)
     {
         Status = Drdy | Dsc | Bsy;
         _busy = true;
@@ -288,6 +288,7 @@ public abstract class IdeDrive : IDevice
         _request.Offset = offset;
         _request.Length = data.Length;
         _request.Buffers = data;
+        _request.Fua = fua;
         Backend.Submit(_request);
     }
 

@@ -58,7 +58,8 @@ public static class IdeModels
                 "between 512 and 2097152");
         var options =
             new AtaOptions(Serial(values, backend, channel, unit), Text(values, "model", "QEMU HARDDISK", ModelLength),
-            Text(values, "ver", "2.5+", VersionLength), values.OnOffAuto("write-cache") ?? true, values.Number("wwn"),
+            Text(values, "ver", "2.5+", VersionLength), values.OnOffAuto("write-cache") ?? backend.WriteCache,
+            values.Number("wwn"),
             (ushort)values.Number("rotation_rate"), physical == 0 ? 512 : (int)physical);
         var drive = new AtaDrive(HardDisk.Name, backend, options);
         channel.Attach(drive, unit, values.Owner);

@@ -54,8 +54,6 @@ public sealed class VirtioBlk : VirtioDevice
     readonly VirtioBlkOptions _options;
     readonly int[] _queueSizes;
     readonly VirtioBlkQueue[] _queues;
-    ulong _features;                                               // not migrated: the transport saves it
-    volatile bool _writeCache;
 
     /// <param name="loop">Where the data moves.</param>
     /// <param name="post">Runs work on the main loop under the machine lock.</param>
@@ -82,10 +80,6 @@ public sealed class VirtioBlk : VirtioDevice
     internal bool AllowsDiscard => _options.Discard;
     internal bool AllowsWriteZeroes => _options.WriteZeroes;
 
-    /// <summary>Each write is on stable storage before it completes: the cache is off, or the driver cannot flush it
-    /// (5.2.6.2).</summary>
-    internal bool IsWriteThrough => !_writeCache || (_features & (Flush | ConfigWce)) == 0;
-
     public override IReadOnlyList<int> QueueSizes => _queueSizes;
 
     public override ulong OfferedFeatures =>
@@ -98,17 +92,21 @@ public sealed class VirtioBlk : VirtioDevice
 
     public override void ReadConfig(int offset, Span<byte> data)
     {
-        ConfigSpace[Writeback] = _writeCache ? (byte)1 : (byte)0;
+        ConfigSpace[Writeback] = Backend.WriteCache ? (byte)1 : (byte)0;
         base.ReadConfig(offset, data);
     }
 
     public override void WriteConfig(int offset, ReadOnlySpan<byte> data)
     {
         if ((Control.Features & ConfigWce) == 0 || offset > Writeback || offset + data.Length <= Writeback) return;
-        _writeCache = (data[Writeback - offset] & 1) != 0;
+        Backend.WriteCache = (data[Writeback - offset] & 1) != 0;
     }
 
-    public override void Start(IReadOnlyList<Virtqueue> queues, ulong features) => _features = features;
+    /// <summary>A driver that cannot flush gets write-through (5.2.6.2).</summary>
+    public override void Start(IReadOnlyList<Virtqueue> queues, ulong features)
+    {
+        if ((features & (Flush | ConfigWce)) == 0) Backend.WriteCache = false;
+    }
 
     public override void Stop() { }
 
@@ -116,13 +114,13 @@ public sealed class VirtioBlk : VirtioDevice
 
     public override LoopQueue QueueOf(int index) => _queues[index];
 
-    public override void Reset() => (_features, _writeCache) = (0, _options.WriteCache);
+    public override void Reset() => Backend.WriteCache = _options.WriteCache;
 
     public override void Exchange(StateStream state)
     {
-        bool writeCache = _writeCache;
+        bool writeCache = Backend.WriteCache;
         state.Field("write-cache", ref writeCache);
-        _writeCache = writeCache;
+        Backend.WriteCache = writeCache;
     }
 
     void OnMediumChanged()
@@ -178,10 +176,9 @@ public sealed class VirtioBlk : VirtioDevice
             throw new ConfigurationException($"{values.Owner}: physical_block_size {physical} is smaller than " +
                 $"logical_block_size {logical}");
         return new VirtioBlk(name, backend, new VirtioBlkOptions(serial, QueuesOf(values), (int)queueSize,
-            values.OnOffAuto("write-cache")
-                ?? true, values.Bool("config-wce"), values.Bool("discard"), values.Bool("write-zeroes"),
-            logical, physical, IoSize("min_io_size"), IoSize("opt_io_size")),
-                site.Board.LoopOf(values.Text("iothread"), values.Owner), site.Board.Post,
+            values.OnOffAuto("write-cache") ?? backend.WriteCache, values.Bool("config-wce"),
+            values.Bool("discard"), values.Bool("write-zeroes"), logical, physical, IoSize("min_io_size"),
+            IoSize("opt_io_size")), site.Board.LoopOf(values.Text("iothread"), values.Owner), site.Board.Post,
             site.Board.IsGuestAsleep);
 
         int BlockSize(string property, int automatic)

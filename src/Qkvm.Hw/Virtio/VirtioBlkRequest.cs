@@ -18,13 +18,12 @@ sealed class VirtioBlkRequest(VirtioBlkQueue home) : BlockRequest
 
     Virtqueue _queue = null!;
     DescriptorChain _chain = null!;
-    bool _flushNext;
 
     VirtioBlk Disk => home.Disk;
 
     public void Begin(Virtqueue queue, DescriptorChain chain)
     {
-        (_queue, _chain, _flushNext) = (queue, chain, false);
+        (_queue, _chain) = (queue, chain);
         Span<byte> header = stackalloc byte[HeaderLength];
         chain.Readable.Slice(0, HeaderLength).CopyTo(header);
         uint type = BinaryPrimitives.ReadUInt32LittleEndian(header);
@@ -42,17 +41,7 @@ sealed class VirtioBlkRequest(VirtioBlkQueue home) : BlockRequest
         }
     }
 
-    public override void Complete(int errno)
-    {
-        if (errno == 0 && _flushNext)
-        {
-            _flushNext = false;
-            Operation = BlockOperation.Flush;
-            home.Submit(this);
-            return;
-        }
-        Finish(errno == 0 ? Ok : IoError);
-    }
+    public override void Complete(int errno) => Finish(errno == 0 ? Ok : IoError);
 
     void Transfer(BlockOperation operation, ulong sector, ScatterList data)
     {
@@ -61,7 +50,6 @@ sealed class VirtioBlkRequest(VirtioBlkQueue home) : BlockRequest
         Operation = operation;
         Offset = (long)sector * VirtioBlk.SectorSize;
         Buffers = data;
-        _flushNext = isWrite && Disk.IsWriteThrough;
         home.Submit(this);
     }
 
@@ -83,7 +71,6 @@ sealed class VirtioBlkRequest(VirtioBlkQueue home) : BlockRequest
         Offset = (long)sector * VirtioBlk.SectorSize;
         Length = (long)length;
         MayUnmap = mayUnmap;
-        _flushNext = operation == BlockOperation.WriteZeroes && Disk.IsWriteThrough;
         home.Submit(this);
     }
 

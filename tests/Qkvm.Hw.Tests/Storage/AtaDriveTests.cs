@@ -142,6 +142,18 @@ public sealed class AtaDriveTests : IDisposable
     }
 
     [Fact]
+    public void A_forced_write_is_flushed_and_the_next_is_not()
+    {
+        _ide.Lba48(Primary, 0xCE, 0, 1);                           // WRITE MULTIPLE FUA EXT
+        _ide.WriteData(Primary, new byte[512]);
+        _ide.WaitIrq(Primary);
+        _ide.Lba28(Primary, 0x30, 1, 1);
+        _ide.WriteData(Primary, new byte[512]);
+        _ide.WaitIrq(Primary);
+        Assert.Equal(["write 0+512", "flush", "write 512+512"], _ide.Disk.Log);
+    }
+
+    [Fact]
     public void Flush_goes_to_the_backend_and_an_uncached_write_too()
     {
         _ide.Lba28(Primary, 0xE7, 0, 0);

@@ -110,6 +110,23 @@ public sealed class VirtioBlkTests : IDisposable
         Assert.Equal(["write 0+512", "flush"], _disk.Log);
     }
 
+    /// <summary>cache=writethrough and write-cache=off are one setting.</summary>
+    [Fact]
+    public void A_write_through_backend_under_a_write_through_disk_flushes_once()
+    {
+        using var bench = new PciBench();
+        BlockBackend backend = Backend(bench, _disk);
+        backend.WriteCache = false;
+        var guest = new VirtioGuest(bench, new VirtioBlk("through", backend, new VirtioBlkOptions(WriteCache: false),
+            bench.Loop, bench.Pump.Post));
+        guest.Start();
+        Assert.Equal(0u, guest.Config(32, 1));
+        bench.Memory.Space.Write(Header, 4, Out);
+        guest.Request(0, [(Header, 16), (Data, 512), (StatusByte, -1)]);
+        bench.Pump.Until(() => guest.Queues[0].TakeUsed() != null);
+        Assert.Equal(["write 0+512", "flush"], _disk.Log);
+    }
+
     [Fact]
     public void A_driver_that_cannot_flush_gets_write_through()
     {

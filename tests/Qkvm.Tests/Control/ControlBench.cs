@@ -19,9 +19,13 @@ sealed class ControlBench : IDisposable
     readonly FakeAccelerator _accelerator = new();
     readonly Thread _loop;
 
-    public ControlBench(Func<MachineConfig, MachineConfig>? configure = null)
+    public ControlBench(Func<MachineConfig, MachineConfig>? configure = null, bool writeCache = true)
     {
-        var disk = new BlockBackend("disk", Environment.Loop.Post) { Description = "disk.img" };
+        var disk = new BlockBackend("disk", Environment.Loop.Post)
+        {
+            Description = "disk.img",
+            WriteCache = writeCache,
+        };
         disk.Insert(new MemoryDisk(1 << 20));
         Backends = new MachineBackends { Drives = { ["disk"] = disk }, Chardevs = { ["serial0"] = new FakeChar() } };
         var config = new MachineConfig

@@ -1,13 +1,13 @@
 using System.Text;
 using System.Text.Json;
 using System.Text.RegularExpressions;
-using Qkvm.Backends.Block;
 using Qkvm.Control;
 using Qkvm.Core.Block;
 using Qkvm.Core.Char;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
 using Qkvm.Machines;
+using Qkvm.Storage.Graph;
 using Qkvm.Machines.Pc;
 using Qkvm.Tests.Control;
 

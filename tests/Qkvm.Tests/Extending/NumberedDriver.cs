@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
-using Qkvm.Backends.Block;
 using Qkvm.Core.Block;
+using Qkvm.Storage.Drivers;
+using Qkvm.Storage.Graph;
 
 namespace Qkvm.Tests.Extending;
 

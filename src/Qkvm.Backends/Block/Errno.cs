@@ -1,8 +1,0 @@
-namespace Qkvm.Backends.Block;
-
-/// <summary>Linux error numbers, asm-generic/errno-base.h and errno.h.</summary>
-static class Errno
-{
-    public const int Perm = 1, NoEnt = 2, Io = 5, Acces = 13, Inval = 22, FBig = 27, NoSpc = 28, RoFs = 30,
-        OpNotSupp = 95;
-}

@@ -1,0 +1,151 @@
+using Qkvm.Core.Block;
+using Qkvm.Host;
+
+namespace Qkvm.Storage.Drivers;
+
+public enum DetectZeroes { Off, On, Unmap }
+
+/// <summary>What every node takes: <c>node-name=</c>, <c>read-only=</c>, <c>discard=</c>,
+/// <c>detect-zeroes=</c>.</summary>
+public sealed record NodeOptions(string NodeName = "")
+{
+    public bool ReadOnly { get; init; }
+
+    /// <summary>discard=unmap; discard=ignore otherwise.</summary>
+    public bool Discard { get; init; }
+    public DetectZeroes DetectZeroes { get; init; }
+}
+
+/// <summary>The part that all drivers share: range and permission checks, discard policy, zero detection.</summary>
+public abstract class BlockNode : BlockDriver
+{
+    readonly bool _discard;
+    readonly DetectZeroes _detectZeroes;
+
+    protected BlockNode(NodeOptions options)
+    {
+        NodeName = options.NodeName;
+        IsReadOnly = options.ReadOnly;
+        _discard = options.Discard;
+        _detectZeroes = options.DetectZeroes;
+    }
+
+    public sealed override bool IsReadOnly { get; }
+
+    /// <summary>The children, for monitors: ("file", node), ("backing", node).</summary>
+    public virtual IEnumerable<(string Role, BlockDriver Node)> Children => [];
+
+    /// <summary>What it reads from, for monitors and messages.</summary>
+    public abstract string FileName { get; }
+
+    /// <summary>Requests may end here; larger than Length for a file that a format driver may grow.</summary>
+    protected virtual long Limit => Length;
+
+    public sealed override ValueTask ReadAsync(long offset, ScatterList buffers)
+    {
+        CheckRange(offset, buffers.Length);
+        return buffers.Length == 0 ? default : ReadCore(offset, buffers);
+    }
+
+    public sealed override ValueTask WriteAsync(long offset, ScatterList buffers)
+    {
+        CheckWrite(offset, buffers.Length);
+        if (buffers.Length == 0) return default;
+        return _detectZeroes != DetectZeroes.Off && ScatterLists.IsZero(buffers)
+            ? WriteZeroesCore(offset, buffers.Length, _detectZeroes == DetectZeroes.Unmap && _discard)
+            : WriteCore(offset, buffers);
+    }
+
+    public sealed override ValueTask WriteAsync(long offset, ScatterList buffers, WriteFlags flags)
+    {
+        if (_detectZeroes != DetectZeroes.Off || !HasFua || (flags & WriteFlags.Fua) == 0)
+            return base.WriteAsync(offset, buffers, flags);
+        CheckWrite(offset, buffers.Length);
+        return WriteFuaCore(offset, buffers);
+    }
+
+    /// <summary>The driver has <see cref="WriteFuaCore"/>, which costs less than a flush.</summary>
+    protected virtual bool HasFua => false;
+
+    protected virtual ValueTask WriteFuaCore(long offset, ScatterList buffers) =>
+        ThenFlushAsync(WriteCore(offset, buffers));
+
+    public sealed override ValueTask DiscardAsync(long offset, long length)
+    {
+        CheckWrite(offset, length);
+        return _discard && length > 0 ? DiscardCore(offset, length) : default;
+    }
+
+    public sealed override ValueTask WriteZeroesAsync(long offset, long length, bool mayUnmap)
+    {
+        CheckWrite(offset, length);
+        return length > 0 ? WriteZeroesCore(offset, length, mayUnmap && _discard) : default;
+    }
+
+    public sealed override ValueTask<BlockStatus> StatusAsync(long offset, long length)
+    {
+        CheckRange(offset, length);
+        return StatusCore(offset, length);
+    }
+
+    protected virtual ValueTask<BlockStatus> StatusCore(long offset, long length) => new(BlockStatus.Data(length));
+
+    public sealed override ValueTask ResizeAsync(long length)
+    {
+        CheckWrite(0, 0);
+        if (length < 0 || length % 512 != 0)
+            throw new BlockException($"{FileName}: {length} bytes are no whole sectors", Errno.Inval);
+        return ResizeCore(length);
+    }
+
+    protected virtual ValueTask ResizeCore(long length) => throw new BlockException(
+        $"{FileName}: a {FormatName} node cannot change its size", Errno.OpNotSupp);
+
+    public sealed override bool TryStart(BlockOperation operation, long offset, ScatterList buffers, IoRing? ring,
+        out ValueTask result)
+    {
+        result = default;
+        switch (operation)
+        {
+            case BlockOperation.Read: CheckRange(offset, buffers.Length); break;
+            case BlockOperation.Write when _detectZeroes == DetectZeroes.Off: CheckWrite(offset, buffers.Length); break;
+            case BlockOperation.Flush: return TryStartCore(operation, 0, default, ring, out result);
+            default: return false;
+        }
+        return buffers.Length == 0 || TryStartCore(operation, offset, buffers, ring, out result);
+    }
+
+    /// <summary>A read, write or flush as <see cref="BlockDriver.TryStart"/> has it; the range is checked.</summary>
+    protected virtual bool TryStartCore(BlockOperation operation, long offset, ScatterList buffers, IoRing? ring,
+        out ValueTask result)
+    {
+        result = default;
+        return false;
+    }
+
+    protected abstract ValueTask ReadCore(long offset, ScatterList buffers);
+    protected abstract ValueTask WriteCore(long offset, ScatterList buffers);
+    protected abstract ValueTask DiscardCore(long offset, long length);
+    protected abstract ValueTask WriteZeroesCore(long offset, long length, bool mayUnmap);
+
+    void CheckWrite(long offset, long length)
+    {
+        if (IsReadOnly) throw new BlockException($"{FileName}: the node is read-only", Errno.Perm);
+        CheckRange(offset, length);
+    }
+
+    void CheckRange(long offset, long length)
+    {
+        if (offset < 0 || length < 0 || offset > Limit - length)
+            throw new BlockException($"{FileName}: {length} bytes at {offset} do not lie inside its {Length} bytes",
+                Errno.Inval);
+    }
+}
+
+/// <summary>A child that format drivers write past its end.</summary>
+public interface IGrowable
+{
+    /// <summary>Lets requests pass the end: reads find zeros there, writes move it. False where the size is
+    /// fixed.</summary>
+    bool AllowGrowth();
+}

@@ -1,0 +1,294 @@
+using Qkvm.Core.Block;
+using Qkvm.Core.Devices;
+using Qkvm.Storage.Drivers.File;
+using Qkvm.Storage.Graph;
+
+namespace Qkvm.Storage.Drivers.Qcow2;
+
+/// <summary>Format <c>qcow2</c>, versions 2 and 3, over a file and perhaps a backing node.
+/// Spec: QEMU docs/interop/qcow2.txt.</summary>
+/// <remarks>A request holds its guest clusters: shared while it reads or writes in place, exclusively while it changes
+/// where they lie. So no cluster is freed or moved under a request, and data I/O needs no lock on the metadata.
+/// Deviations: refcounts are exact even with lazy_refcounts=on; an external data file and encryption are
+/// refused.</remarks>
+public sealed partial class Qcow2Driver : BlockNode
+{
+    const string NoEffect = "taken, no effect";                    // tuning that this driver does not need
+
+    public static readonly BlockDriverModel Model = new("qcow2",
+        [
+            Property.Node("file", "the image"), Property.Node("backing",
+                "what the image lies over; the header says so by default"),
+            .. new[]
+            {
+                "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot", "pass-discard-other",
+                "overlap-check", "cache-size",
+                "l2-cache-size", "l2-cache-entry-size", "refcount-cache-size", "cache-clean-interval",
+            }.Select(name => Property.Text(name, help: NoEffect)),
+        ],
+        Create) { Description = "QEMU's copy-on-write images" };
+
+    readonly BlockDriver _file;
+    readonly BlockDriver? _backing;
+    readonly Qcow2Store _store;
+    readonly Qcow2Layout _layout;
+    readonly Qcow2Writer _writer;
+    readonly CompressedClusters _compressed;
+    readonly RangeLock _clusters = new();
+    volatile bool _isUntouched = true;                             // as it was on disk when it was opened
+    int _disposed;
+
+    /// <summary>Opens an image; the header was read before, to find the backing file. The backing node is
+    /// read-only.</summary>
+    public Qcow2Driver(BlockDriver file, Qcow2ImageInfo info, NodeOptions options, BlockDriver? backing) : base(options)
+    {
+        (_file, _backing) = (file, backing);
+        _releases = new LoopStep<Release>.Pool(home => new Release(_clusters, home));
+        Info = info;
+        Qcow2Header header = info.Header;
+        header.CheckFeatures(info.Extensions, IsReadOnly, info.Name);
+        if (!IsReadOnly && file.IsReadOnly)
+            throw new ConfigurationException($"Could not open '{info.Name}': its file node is read-only; give " +
+                "read-only=on");
+        _store = new Qcow2Store(file, header, info.Name, IsReadOnly);
+        _layout = _store.Layout;
+        _compressed = new CompressedClusters(_store);
+        _writer = new Qcow2Writer(_store, this, header.Version >= 3, backing != null);
+        try
+        {
+            _store.Load();
+            if (!IsReadOnly && IsDirty && info.Extensions.HasBitmaps)
+                throw new ConfigurationException($"Could not open '{info.Name}': it was not closed cleanly and has " +
+                    "bitmaps; run qemu-img check -r all");
+        }
+        catch (BlockException e) { throw new ConfigurationException($"Could not open '{info.Name}': {e.Message}", e); }
+    }
+
+    static Qcow2Driver Create(Properties properties, NodeParts parts)
+    {
+        string name = BlockFactory.NameOf(parts.File);
+        if (BlockFactory.Probe(parts.File) is var found && found != Model.Name)
+            throw new ConfigurationException($"Could not open '{name}': Image is not in qcow2 format; it looks like "
+                + $"'{found ?? "raw"}'");
+        BlockFactory.Lock(parts.File, ImageUse.Format(parts.Around.ReadOnly), parts.Around);
+        Qcow2ImageInfo info = Qcow2ImageInfo.Read(parts.File, name);
+        BlockDriver? backing = parts.Factory.OpenBacking(info, parts);
+        try { return new Qcow2Driver(parts.File, info, parts.Node, backing); }
+        catch
+        {
+            parts.Factory.DisposeUnnamed(backing);
+            throw;
+        }
+    }
+
+    public override string FormatName => Model.Name;
+    public override string FileName => Info.Name;
+    public override long Length => _store.Header.Size & ~511L;
+
+    /// <summary>What the header says.</summary>
+    public Qcow2ImageInfo Info { get; }
+
+    public override IEnumerable<(string Role, BlockDriver Node)> Children =>
+        _backing == null ? [("file", _file)] : [("file", _file), ("backing", _backing)];
+
+    /// <summary>Internal snapshots: id, name, date, size of the saved machine state.</summary>
+    public IEnumerable<(string Id, string Name, DateTimeOffset Date, uint VmStateSize)> Snapshots =>
+        _store.Snapshots.Select(s => (s.Id, s.Name, DateTimeOffset.FromUnixTimeSeconds(s.Seconds), s.VmStateSize));
+
+    public override async ValueTask FlushAsync()
+    {
+        lock (_store.Sync) _store.Flush();
+        await _file.FlushAsync().ConfigureAwait(false);
+    }
+
+    public override async ValueTask DisposeAsync()
+    {
+        if (Interlocked.Exchange(ref _disposed, 1) != 0) return;
+        try
+        {
+            if (!IsReadOnly && !_store.IsCorrupt)
+                lock (_store.Sync)
+                {
+                    _store.Flush();
+                    _store.Flush();                                // refcounts that the first one lowered
+                }
+        }
+        finally
+        {
+            await _file.DisposeAsync().ConfigureAwait(false);
+            if (_backing != null) await _backing.DisposeAsync().ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Allocates every cluster; for new images.</summary>
+    internal void Preallocate()
+    {
+        PrepareForWriting();
+        lock (_store.Sync) _writer.AllocateAll();
+    }
+
+    protected override async ValueTask ReadCore(long offset, ScatterList buffers)
+    {
+        LinkedListNode<RangeLock.Hold> hold = await HoldAsync(offset, buffers.Length, exclusive: false)
+            .ConfigureAwait(false);
+        try { await ReadMappedAsync(offset, buffers).ConfigureAwait(false); }
+        finally { _clusters.Release(hold); }
+    }
+
+    protected override async ValueTask WriteCore(long offset, ScatterList buffers)
+    {
+        PrepareForWriting();
+        LinkedListNode<RangeLock.Hold> hold = await HoldAsync(offset, buffers.Length, exclusive: false)
+            .ConfigureAwait(false);
+        try
+        {
+            long done = await _writer.WriteInPlaceAsync(offset, buffers).ConfigureAwait(false);
+            if (done == buffers.Length) return;
+            offset += done;
+            buffers = buffers.Slice(done, buffers.Length - done);
+        }
+        finally { _clusters.Release(hold); }
+
+        hold = await HoldAsync(offset, buffers.Length, exclusive: true).ConfigureAwait(false);
+        try { await _writer.WriteAsync(offset, buffers).ConfigureAwait(false); }
+        finally { _clusters.Release(hold); }
+    }
+
+    protected override async ValueTask DiscardCore(long offset, long length)
+    {
+        PrepareForWriting();
+        LinkedListNode<RangeLock.Hold> hold = await HoldAsync(offset, length, exclusive: true).ConfigureAwait(false);
+        try
+        {
+            for (long end = offset + length; NextRun(ref offset, end, out long run, out bool isWhole); offset += run)
+                if (isWhole)
+                    lock (_store.Sync) _writer.Discard(offset, run);
+        }
+        finally { _clusters.Release(hold); }
+    }
+
+    protected override async ValueTask WriteZeroesCore(long offset, long length, bool mayUnmap)
+    {
+        PrepareForWriting();
+        LinkedListNode<RangeLock.Hold> hold = await HoldAsync(offset, length, exclusive: true).ConfigureAwait(false);
+        try
+        {
+            for (long end = offset + length; NextRun(ref offset, end, out long run, out bool isWhole); offset += run)
+            {
+                bool done = false;
+                if (isWhole)
+                    lock (_store.Sync) done = _writer.WriteZeroes(offset, run, mayUnmap);
+                if (!done) await _writer.WritePlainZeroesAsync(offset, run).ConfigureAwait(false);
+            }
+        }
+        finally { _clusters.Release(hold); }
+    }
+
+    /// <summary>Reads guest bytes whose clusters the caller holds.</summary>
+    internal async ValueTask ReadMappedAsync(long offset, ScatterList buffers)
+    {
+        for (long done = 0; done < buffers.Length;)
+        {
+            Extent extent;
+            lock (_store.Sync) extent = _store.Mapping.Find(offset + done, buffers.Length - done);
+            ScatterList part = buffers.Slice(done, extent.Length);
+            switch (extent.Kind)
+            {
+                case ExtentKind.Data: await _file.ReadAsync(extent.HostOffset, part).ConfigureAwait(false); break;
+                case ExtentKind.Compressed: await _compressed.ReadAsync(extent.Entry, offset + done, part)
+                    .ConfigureAwait(false); break;
+                case ExtentKind.Unallocated when _backing != null: await ReadBackingAsync(offset + done, part)
+                    .ConfigureAwait(false); break;
+                default: part.Clear(); break;
+            }
+            done += extent.Length;
+        }
+    }
+
+    protected override ValueTask<BlockStatus> StatusCore(long offset, long length)
+    {
+        Extent extent;
+        lock (_store.Sync) extent = _store.Mapping.Find(offset, length);
+        return new(extent.Kind switch
+        {
+            ExtentKind.Zero => BlockStatus.Zero(extent.Length),
+            ExtentKind.Unallocated when _backing == null => BlockStatus.Zero(extent.Length, isAllocated: false),
+            ExtentKind.Unallocated => BlockStatus.Below(extent.Length),
+            _ => BlockStatus.Data(extent.Length),
+        });
+    }
+
+    /// <summary>Whether the range reads as zeros without looking at any data. Under the store's lock.</summary>
+    internal bool IsKnownZero(long offset, long length)
+    {
+        while (length > 0)
+        {
+            Extent extent = _store.Mapping.Find(offset, length);
+            bool isZero = extent.Kind == ExtentKind.Zero
+                          || (extent.Kind == ExtentKind.Unallocated && (_backing == null || offset >= _backing.Length));
+            if (!isZero) return false;
+            offset += extent.Length;
+            length -= extent.Length;
+        }
+        return true;
+    }
+
+    async ValueTask ReadBackingAsync(long offset, ScatterList buffers)
+    {
+        long inside = Math.Clamp(_backing!.Length - offset, 0, buffers.Length);
+        if (inside > 0) await _backing.ReadAsync(offset, buffers.Slice(0, inside)).ConfigureAwait(false);
+        buffers.Slice(inside, buffers.Length - inside).Clear();    // a shorter backing file goes on in zeros
+    }
+
+    bool IsDirty => (Info.Header.Incompatible & Qcow2Features.Dirty) != 0;
+
+    /// <summary>Before the first change, and not at opening, so that an image that nobody writes to stays what it was:
+    /// counts what lazy refcounts left uncounted, and clears the autoclear bits, since what they vouch for (bitmaps)
+    /// will not be kept up to date. "Header", autoclear_features: "before the image is written to".</summary>
+    void PrepareForWriting()
+    {
+        if (!_isUntouched) return;
+        lock (_store.Sync)
+        {
+            if (!_isUntouched || IsReadOnly) return;
+            _store.CheckWritable();
+            Qcow2Header header = Info.Header;
+            if (IsDirty)
+            {
+                Qcow2Repair.RebuildRefcounts(_store);
+                _store.Flush();
+                _store.FlushFile();
+                _store.SetFeature(Qcow2Header.IncompatibleAt, header.Incompatible & ~Qcow2Features.Dirty);
+                header.Incompatible &= ~Qcow2Features.Dirty;
+            }
+            if (header.Autoclear != 0)
+            {
+                _store.SetFeature(Qcow2Header.AutoclearAt, 0);
+                _store.FlushFile();                                // before any data
+                header.Autoclear = 0;
+            }
+            _isUntouched = false;
+        }
+    }
+
+    ValueTask<LinkedListNode<RangeLock.Hold>> HoldAsync(long offset, long length, bool exclusive) =>
+        _clusters.AcquireAsync(offset >> _layout.ClusterBits, ((offset + length - 1) >> _layout.ClusterBits) + 1,
+            exclusive);
+
+    /// <summary>Cuts a range into a partial cluster, whole clusters, a partial cluster. The end of the disk ends a
+    /// cluster.</summary>
+    bool NextRun(ref long offset, long end, out long length, out bool isWhole)
+    {
+        length = end - offset;
+        isWhole = false;
+        if (length <= 0) return false;
+        long skip = _layout.OffsetInCluster(offset), tail = end == Length ? 0 : _layout.OffsetInCluster(end);
+        if (skip != 0) length = Math.Min(length, _layout.ClusterSize - skip);
+        else if (length - tail > 0)
+        {
+            length -= tail;
+            isWhole = true;
+        }
+        return true;
+    }
+}

@@ -1,0 +1,99 @@
+using System.Buffers.Binary;
+using System.Text;
+using Qkvm.Core.Devices;
+
+namespace Qkvm.Storage.Drivers.Qcow2;
+
+/// <summary>One header extension: type, length, data padded to eight bytes.</summary>
+readonly record struct Qcow2Extension(uint Type, ReadOnlyMemory<byte> Data)
+{
+    public const uint End = 0, BackingFormat = 0xE2792ACA, FeatureNames = 0x6803F857, Bitmaps = 0x23852875;
+
+    public int PaddedLength => 8 + (Data.Length + 7) / 8 * 8;
+
+    public void WriteTo(Span<byte> target)
+    {
+        BinaryPrimitives.WriteUInt32BigEndian(target, Type);
+        BinaryPrimitives.WriteInt32BigEndian(target[4..], Data.Length);
+        Data.Span.CopyTo(target[8..]);
+    }
+}
+
+/// <summary>The header extensions of an image. They are never rewritten, so unknown ones stay as they are.</summary>
+sealed class Qcow2Extensions
+{
+    const int FeatureNameSize = 48;
+
+    readonly List<Qcow2Extension> _all = [];
+
+    public static Qcow2Extensions ReadFrom(ReadOnlySpan<byte> firstCluster, Qcow2Header header, string name)
+    {
+        var extensions = new Qcow2Extensions();
+        int end = header.BackingOffset > 0 ? (int)header.BackingOffset : firstCluster.Length;
+        for (int at = header.HeaderLength; at <= end - 8;)
+        {
+            uint type = BinaryPrimitives.ReadUInt32BigEndian(firstCluster[at..]);
+            uint length = BinaryPrimitives.ReadUInt32BigEndian(firstCluster[(at + 4)..]);
+            if (type == Qcow2Extension.End) break;
+            if (length > end - at - 8)
+                throw new ConfigurationException($"Could not open '{name}': Header extension {type:#x} of {length} " +
+                    "bytes is too large");
+            var extension = new Qcow2Extension(type, firstCluster.Slice(at + 8, (int)length).ToArray());
+            extensions._all.Add(extension);
+            at += extension.PaddedLength;
+        }
+        return extensions;
+    }
+
+    public bool HasBitmaps => Find(Qcow2Extension.Bitmaps).Length > 0;
+
+    public string? BackingFormat =>
+        Find(Qcow2Extension.BackingFormat) is { Length: > 0 and < 256 } data ? Encoding.UTF8.GetString(data.Span)
+            : null;
+
+    /// <summary>The names that the image gives the bits of its incompatible features.</summary>
+    public string FeatureNames(ulong bits)
+    {
+        var names = new List<string>();
+        for (int bit = 0; bit < 64; bit++)
+            if ((bits >> bit & 1) != 0) names.Add(FeatureName(bit) ?? $"unknown incompatible feature bit {bit}");
+        return string.Join(", ", names);
+    }
+
+    public static byte[] FeatureNameTable()
+    {
+        var table = new byte[Qcow2Features.Names.Length * FeatureNameSize];
+        for (int i = 0; i < Qcow2Features.Names.Length; i++)
+        {
+            (byte type, byte bit, string name) = Qcow2Features.Names[i];
+            Span<byte> entry = table.AsSpan(i * FeatureNameSize, FeatureNameSize);
+            (entry[0], entry[1]) = (type, bit);
+            Encoding.ASCII.GetBytes(name, entry[2..]);
+        }
+        return table;
+    }
+
+    string? FeatureName(int bit)
+    {
+        ReadOnlySpan<byte> table = Find(Qcow2Extension.FeatureNames).Span;
+        for (; table.Length >= FeatureNameSize; table = table[FeatureNameSize..])
+        {
+            if (table[0] != 0 || table[1] != bit) continue;
+            string name = Encoding.ASCII.GetString(table[2..FeatureNameSize]).TrimEnd('\0');
+            return string.Create(name.Length, name, static (text, from) =>
+            {
+                for (int i = 0; i < from.Length; i++) text[i] = char.IsControl(from[i]) ? '?' : from[i];
+            });
+        }
+        foreach ((byte type, byte known, string name) in Qcow2Features.Names)
+            if (type == 0 && known == bit) return name;
+        return null;
+    }
+
+    ReadOnlyMemory<byte> Find(uint type)
+    {
+        foreach (Qcow2Extension extension in _all)
+            if (extension.Type == type) return extension.Data;
+        return default;
+    }
+}

@@ -1,0 +1,125 @@
+using Qkvm.Core.Block;
+using Qkvm.Host;
+using Qkvm.Storage.Drivers.File;
+using Qkvm.Storage.Graph;
+using Qkvm.Storage.Images;
+
+namespace Qkvm.Storage.Drivers.Raw;
+
+/// <summary>Format <c>raw</c>: the bytes of its child, or a window of them (<c>offset=</c>, <c>size=</c>).</summary>
+public sealed class RawDriver : BlockNode, IGrowable
+{
+    public static readonly BlockDriverModel Model = new("raw",
+        [Property.Node("file", "what it lies over"), Property.Size("offset", 0, "first byte"),
+            Property.Size("size", help: "bytes; to the end by default")],
+        Create) { Description = "the bytes as they are" };
+
+    const int SectorSize = 512;
+
+    readonly BlockDriver _file;
+    readonly long _offset;
+    readonly long? _size;
+    long _length;
+    readonly bool _guardFormat;
+    bool _mayGrow;
+
+    /// <param name="size">Bytes of the window; null for all from the offset on.</param>
+    /// <param name="guardFormat">The format was guessed: a guest may not make the image look like another
+    /// format.</param>
+    public RawDriver(BlockDriver file, NodeOptions options, long offset = 0, long? size = null,
+        bool guardFormat = false) : base(options)
+    {
+        _file = file;
+        _offset = offset;
+        _size = size;
+        _guardFormat = guardFormat;
+        if (size == null && file is IGrowable growable) growable.AllowGrowth(); // for the rest of the last sector
+        _length = size ?? (Math.Max(0, file.Length - offset) + SectorSize - 1) / SectorSize * SectorSize;
+    }
+
+    static RawDriver Create(Properties properties, NodeParts parts)
+    {
+        BlockDriver file = parts.File;
+        BlockFactory.Lock(file, ImageUse.Raw(parts.Around.ReadOnly), parts.Around);
+        long offset = (long)properties.Size("offset");
+        long? size = (long?)properties.NumberOrAuto("size");
+        if (offset > file.Length || size > file.Length - offset)
+            throw properties.Error($"offset={offset} and size={size} do not lie inside the {file.Length} bytes of "
+                + $"'{BlockFactory.NameOf(file)}'");
+        if (size is { } bytes && bytes % SectorSize != 0) throw properties.Error("Specified size is not multiple of "
+            + "512");
+        return new RawDriver(file, parts.Node, offset, size, parts.IsGuess && !parts.Around.ReadOnly);
+    }
+
+    public override string FormatName => Model.Name;
+    public override string FileName => (_file as BlockNode)?.FileName ?? _file.NodeName;
+    public override IEnumerable<(string Role, BlockDriver Node)> Children => [("file", _file)];
+
+    /// <summary>Sectors are whole: what the last one lacks in the file reads as zeros.</summary>
+    public override long Length => _mayGrow ? Math.Max(0, _file.Length - _offset)
+        : Volatile.Read(ref _length);
+
+    protected override long Limit => _mayGrow ? long.MaxValue - _offset : Length;
+
+    public bool AllowGrowth()
+    {
+        if (_size != null || _file is not IGrowable file) return false;
+        _mayGrow = true;
+        return file.AllowGrowth();
+    }
+
+    public override ValueTask FlushAsync() => _file.FlushAsync();
+
+    public override ValueTask DisposeAsync() => _file.DisposeAsync();
+
+    protected override ValueTask ReadCore(long offset, ScatterList buffers) =>
+        _file.ReadAsync(_offset + offset, buffers);
+
+    protected override ValueTask WriteCore(long offset, ScatterList buffers)
+    {
+        if (_guardFormat && offset < SectorSize) CheckStaysRaw(offset, buffers);
+        return _file.WriteAsync(_offset + offset, buffers);
+    }
+
+    protected override ValueTask<BlockStatus> StatusCore(long offset, long length) =>
+        _file.StatusAsync(_offset + offset, length);
+
+    protected override async ValueTask ResizeCore(long length)
+    {
+        if (_size != null) throw new BlockException($"{FileName}: size= fixes the size", Errno.OpNotSupp);
+        await _file.ResizeAsync(_offset + length).ConfigureAwait(false);
+        Volatile.Write(ref _length, length);
+    }
+
+    protected override bool HasFua => true;
+
+    protected override ValueTask WriteFuaCore(long offset, ScatterList buffers)
+    {
+        if (_guardFormat && offset < SectorSize) CheckStaysRaw(offset, buffers);
+        return _file.WriteAsync(_offset + offset, buffers, WriteFlags.Fua);
+    }
+
+    protected override bool TryStartCore(BlockOperation operation, long offset, ScatterList buffers, IoRing? ring,
+        out ValueTask result)
+    {
+        result = default;
+        bool mustLook = operation == BlockOperation.Write && _guardFormat && offset < SectorSize;
+        return !mustLook && _file.TryStart(operation, _offset + offset, buffers, ring, out result);
+    }
+
+    protected override ValueTask DiscardCore(long offset, long length) => _file.DiscardAsync(_offset + offset, length);
+
+    protected override ValueTask WriteZeroesCore(long offset, long length, bool mayUnmap) =>
+        _file.WriteZeroesAsync(_offset + offset, length, mayUnmap);
+
+    void CheckStaysRaw(long offset, ScatterList buffers)
+    {
+        var head = new byte[SectorSize];
+        ScatterLists.Wait(_file.ReadAsync(_offset, new ScatterList(head)));
+        long count = Math.Min(buffers.Length, SectorSize - offset);
+        buffers.Slice(0, count).CopyTo(head.AsSpan((int)offset));
+        if (ImageProbe.Detect(head) is { } format)
+            throw new BlockException($"{FileName}: the guest's write would turn the image into '{format}', " +
+                                     "and its format was only guessed as raw; give format=raw to allow it", Errno.Perm);
+    }
+}

@@ -1,0 +1,53 @@
+using Qkvm.Core.Block;
+using Qkvm.Storage.Drivers;
+
+namespace Qkvm.Storage.Graph;
+
+/// <summary>A block driver as -blockdev and -drive format= name it.</summary>
+public sealed record BlockDriverModel : Model<NodeParts, BlockDriver>
+{
+    /// <summary>What every node takes; the factory reads these before it knows the driver.</summary>
+    static readonly Property[] Common =
+    [
+        Property.Text("driver"), Property.Text("node-name", help: "name to refer to it by"),
+        Property.Bool("read-only", false), Property.Bool("auto-read-only", false,
+            "read-only where writing is not allowed"),
+        Property.Bool("force-share", false, "take no image locks; read-only"),
+        Property.Enum("discard", null, ["ignore", "off", "unmap", "on"]),
+        Property.Enum("detect-zeroes", "off", ["off", "on", "unmap"]),
+        Property.Tree("cache", "direct=on|off, no-flush=on|off, writeback=on|off"),
+    ];
+
+    /// <param name="own">Beside what every node takes.</param>
+    public BlockDriverModel(string name, Property[] own, Func<Properties, NodeParts, BlockDriver> create)
+        : base(name, [.. own, .. Common], create) { }
+
+    /// <summary>A driver that QEMU has and we have not.</summary>
+    public static BlockDriverModel Missing(string name, string why) =>
+        new(name, [], static (_, _) => throw new InvalidOperationException("not built")) { NotBuilt = why };
+
+    /// <summary>It reaches the data itself; all others lie over a child, <c>file</c>.</summary>
+    public bool IsProtocol { get; init; }
+}
+
+/// <summary>What a node is made of beside its own properties.</summary>
+public sealed class NodeParts
+{
+    internal NodeParts(BlockFactory factory, Options options, Surroundings around, NodeOptions node, BlockDriver? child,
+        bool isGuess) =>
+        (Factory, Options, Around, Node, _child, IsGuess) = (factory, options, around, node, child, isGuess);
+
+    readonly BlockDriver? _child;
+
+    internal readonly Surroundings Around;
+
+    internal BlockFactory Factory { get; }
+    internal Options Options { get; }
+    public NodeOptions Node { get; }
+
+    /// <summary>Nobody named the format: it was guessed from the contents.</summary>
+    internal bool IsGuess { get; }
+
+    /// <summary>The node below a format.</summary>
+    public BlockDriver File => _child ?? throw new InvalidOperationException("a protocol has no file below it");
+}

@@ -1,0 +1,304 @@
+using Qkvm.Core.Block;
+using Qkvm.Core.Devices;
+using Qkvm.Host;
+using Qkvm.Storage.Drivers;
+using Qkvm.Storage.Drivers.File;
+using Qkvm.Storage.Drivers.Qcow2;
+using Qkvm.Storage.Drivers.Raw;
+using Qkvm.Storage.Images;
+
+namespace Qkvm.Storage.Graph;
+
+/// <summary>A drive's node and what its block backend needs to know.</summary>
+/// <param name="Root">Null for an empty drive.</param>
+/// <param name="WriteCache">Goes to <see cref="BlockBackend.WriteCache"/>.</param>
+public sealed record OpenedDrive(BlockDriver? Root, bool WriteCache, bool ReadOnly, string Description);
+
+/// <summary>Makes block nodes of what -drive and -blockdev say, and keeps those that have names.</summary>
+/// <remarks>Named nodes belong to the factory, others to their parents; disposing twice does no harm. Deviation: image
+/// locks are taken when a node gets its first user, by read-only=, not by the needs of the device.</remarks>
+/// <param name="drivers">All that driver= and format= can name.</param>
+/// <param name="warn">Takes a line for the user.</param>
+public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<string> warn) : IAsyncDisposable
+{
+    const int MaxChain = 200;
+
+    readonly Dictionary<string, BlockDriver> _named = new(StringComparer.Ordinal);
+    readonly List<BlockDriver> _opened = [];
+    readonly HashSet<string> _usedAsChild = new(StringComparer.Ordinal);
+    int _nextNode = 100;
+
+    /// <summary>Nodes with names of the user's, in the order of their making.</summary>
+    public IReadOnlyList<BlockDriver> Nodes => _opened;
+
+    /// <summary>Another node writes to it.</summary>
+    public bool IsChild(string nodeName) => _usedAsChild.Contains(nodeName);
+
+    public BlockDriver? Find(string nodeName) => _named.GetValueOrDefault(nodeName);
+
+    /// <summary>-blockdev and blockdev-add: driver and node-name are needed.</summary>
+    public BlockDriver AddNode(Options options) => Named(options, () =>
+    {
+        if (options.Text("driver") == null) throw options.Error("Parameter 'driver' is missing");
+        if (options.Text("node-name") == null) throw options.Error("'node-name' must be specified for the root node");
+        return Open(options, null, default(Surroundings) with { Cache = CacheMode.Default, AsUser = true,
+            Owner = options.Owner });
+    }, static node => node);
+
+    /// <summary>blockdev-del: closes a named node.</summary>
+    public async ValueTask RemoveNodeAsync(string nodeName)
+    {
+        if (!_named.Remove(nodeName, out BlockDriver? node))
+            throw new ConfigurationException($"Cannot find node '{nodeName}'");
+        _opened.Remove(node);
+        await node.DisposeAsync().ConfigureAwait(false);
+    }
+
+    /// <summary>-drive: its block options, without if=, media=, id= and other names of the device side. Beside those of
+    /// -blockdev it takes file= and format=, cache=, aio=, readonly=, snapshot=.</summary>
+    public OpenedDrive OpenDrive(Options options) => Named(options, () =>
+    {
+        CacheMode cache = CacheMode.Of(options, CacheMode.Default);
+        bool isSnapshot = options.Bool("snapshot") ?? false;
+        bool readOnly = options.Bool("readonly") ?? options.Bool("read-only") ?? false;
+        string? driver = options.Text("driver"), format = options.Text("format") ?? driver;
+        string? fileName = options.Text("file") ?? options.Text("filename");
+        if (fileName == "" || (fileName == null && options.Nested("file") == null && format == null))
+            return new OpenedDrive(null, cache.Writeback, readOnly, "");
+
+        var surroundings = new Surroundings { Cache = cache, ReadOnly = readOnly || isSnapshot, AsUser = true,
+            Owner = options.Owner };
+        BlockDriver root;
+        if (fileName == null || Find(fileName) != null) root = Open(options, format, surroundings);
+        else if (fileName.StartsWith("json:", StringComparison.Ordinal))
+            root = Open(Options.ParseJson(fileName[5..], options.Owner), null, surroundings);
+        else if (format != null && drivers.Find(format) is { IsProtocol: true })
+        {
+            options.Add("filename", fileName);
+            root = Open(options, format, surroundings);
+        }
+        else
+        {
+            Options own = options.Nested("file") ?? new Options(options.Owner);
+            if (options.Text("aio") is { } aio) own.Add("aio", aio);
+            root = OpenOver(OpenPath(fileName, own, surroundings.For(options) with { Discard = true }), options, format,
+                surroundings);
+        }
+        if (isSnapshot) root = Overlay(root, options);
+        string description = fileName ?? (root as BlockNode)?.FileName ?? "";
+        return new OpenedDrive(root, cache.Writeback, readOnly, description);
+    }, static drive => drive.Root);
+
+    public async ValueTask DisposeAsync()
+    {
+        for (int i = _opened.Count - 1; i >= 0; i--) await _opened[i].DisposeAsync().ConfigureAwait(false);
+        _opened.Clear();
+        _named.Clear();
+    }
+
+    /// <summary>A node of an options tree.</summary>
+    /// <param name="driver">Named elsewhere than in the options; null for there.</param>
+    BlockDriver Open(Options options, string? driver, Surroundings around)
+    {
+        around = around.For(options);
+        driver ??= options.Text("driver");
+        if (driver == null || drivers.Get(driver, options.Owner) is not { IsProtocol: true } protocol)
+            return OpenOver(OpenChild(options, "file", around with { IsChild = true, Discard = true }), options, driver,
+                around);
+        BlockDriver file = Make(protocol, options, around, null);
+        if (!around.IsChild) Lock(file, ImageUse.Raw(file.IsReadOnly), around with { ReadOnly = file.IsReadOnly });
+        return file;
+    }
+
+    /// <summary>A format node over its file, guessed where the user names none.</summary>
+    BlockDriver OpenOver(BlockDriver file, Options options, string? driver, Surroundings around)
+    {
+        try
+        {
+            around = around.For(options);
+            if (file.IsReadOnly && !around.ReadOnly)
+            {
+                if (!around.AutoReadOnly)
+                    throw new ConfigurationException($"'{NameOf(file)}' is read-only; give read-only=on here as well");
+                around = around with { ReadOnly = true };
+            }
+            driver ??= options.Text("driver");
+            if (driver != null) return Make(drivers.Get(driver, options.Owner), options, around, file);
+            string guess = Probe(file) ?? RawDriver.Model.Name;
+            if (guess == RawDriver.Model.Name && !around.ReadOnly) WarnOfGuess(NameOf(file), around);
+            return Make(drivers.Find(guess) ?? throw Foreign(NameOf(file), guess), options, around, file,
+                isGuess: true);
+        }
+        catch
+        {
+            DisposeUnnamed(file);
+            throw;
+        }
+    }
+
+    /// <summary>A node of a driver, known by its name from now on.</summary>
+    BlockDriver Make(BlockDriverModel driver, Options options, Surroundings around, BlockDriver? file,
+        bool isGuess = false)
+    {
+        string? name = options.Text("node-name");
+        var parts = new NodeParts(this, options, around, around.Node(name ?? NewName()), file, isGuess);
+        return Register(driver.Create(new Properties(driver, options), parts), name);
+    }
+
+    /// <summary>backing=NODE, backing=null, backing.…, or what the header says.</summary>
+    internal BlockDriver? OpenBacking(Qcow2ImageInfo info, NodeParts parts)
+    {
+        (Options options, Surroundings around) = (parts.Options, parts.Around);
+        Surroundings below = around with { IsChild = true, ReadOnly = true, Discard = false, AsUser = false,
+            Depth = around.Depth + 1 };
+        if (options.IsNull("backing") || options.Text("backing") == "") return null;
+        Options? nested = options.Nested("backing");
+        if (options.Text("backing") != null) return OpenChild(options, "backing", below);
+        if (nested != null && (nested.Has("file") || nested.Has("filename")))
+            return OpenChild(options, "backing", below with { AsUser = true });
+        if (info.BackingFile is not { } fileName) return null;
+        try
+        {
+            if (around.Depth >= MaxChain)
+                throw new ConfigurationException($"the chain of backing files is longer than {MaxChain}");
+            nested ??= new Options(options.Owner);
+            string path = RelativeTo(info.Name, fileName);
+            below = below with { Chain = [.. around.Chain ?? [], Identity(info.Name)] };
+            if (below.Chain.Contains(Identity(path)))
+                throw new ConfigurationException($"Backing file '{path}' creates an infinite loop");
+            Options own = nested.Nested("file") ?? new Options(options.Owner);
+            return OpenOver(OpenPath(path, own, below), nested, nested.Text("driver") ?? info.BackingFormat, below);
+        }
+        catch (ConfigurationException e)
+        {
+            throw new ConfigurationException($"Could not open backing file of '{info.Name}': {e.Message}", e);
+        }
+    }
+
+    /// <summary>A child by name or by its own options.</summary>
+    BlockDriver OpenChild(Options options, string key, Surroundings around)
+    {
+        if (options.Nested(key) is { } nested)
+            return !nested.Has("driver") && nested.Text("filename") is { } path ? OpenPath(path, nested, around)
+                : Open(nested, null, around);
+        string name = options.Text(key) ?? throw new ConfigurationException($"driver={options.Text("driver")} needs " +
+            $"{key}=NODE or {key}.filename=PATH");
+        BlockDriver node = Find(name)
+            ?? throw new ConfigurationException($"Cannot find device='{name}' nor node-name='{name}'");
+        if (!around.ReadOnly && !_usedAsChild.Add(name))
+            throw new ConfigurationException($"node '{name}' is in use already");
+        return node;
+    }
+
+    /// <summary>A file name as users type them: plain or with file: in front.</summary>
+    BlockDriver OpenPath(string path, Options options, Surroundings around)
+    {
+        int colon = path.IndexOf(':'), slash = path.IndexOf('/');
+        if (colon > 0 && (slash < 0 || colon < slash))
+        {
+            string protocol = path[..colon];
+            if (protocol == "json" && !around.AsUser)
+                throw new ConfigurationException("a json: file name is only taken from the command line, never from " +
+                    "an image");
+            if (protocol != FileDriver.Model.Name)
+                throw new ConfigurationException($"Unknown protocol '{protocol}'; for a file of that name give " +
+                    $"file:{path} or ./{path}");
+            path = path[(colon + 1)..];
+        }
+        BlockDriverModel driver = options.Text("driver") is { } name ? drivers.Get(name, options.Owner)
+            : HostFile.TryStatus(path, out FileStatus status, out _) && status.IsBlockDevice ? FileDriver.HostDevice
+                : FileDriver.Model;
+        options.Add("filename", path);
+        return Make(driver, options, around.For(options), null);
+    }
+
+    /// <summary>snapshot=on: writes go to a file that vanishes with the process.</summary>
+    BlockDriver Overlay(BlockDriver root, Options options)
+    {
+        string directory = Environment.GetEnvironmentVariable("TMPDIR") is { Length: > 0 } given ? given : "/var/tmp";
+        string path = Path.Combine(directory, $"vl.{Guid.NewGuid():N}");
+        HostFile host = HostFile.Open(path, Libc.ORdWr | Libc.OCreat | Libc.OExcl, out int errno)
+                        ?? throw new ConfigurationException($"Could not create the temporary overlay '{path}': " +
+                        $"{Libc.Message(errno)}; set TMPDIR to a directory with room");
+        System.IO.File.Delete(path);
+        var file = new FileDriver(host, new NodeOptions(NewName()) { Discard = true }, noFlush: true);
+        Qcow2Image.FormatAsync(file, path, root.Length, new Qcow2CreateOptions()).GetAwaiter().GetResult();
+        var node = new NodeOptions(NewName()) { Discard = options.Text("discard") is "unmap" or "on" };
+        return new Qcow2Driver(file, Qcow2ImageInfo.Read(file, path), node, root);
+    }
+
+    internal static void Lock(BlockDriver file, ImageUse use, in Surroundings around)
+    {
+        if (around.ForceShare && !around.ReadOnly)
+            throw new ConfigurationException("force-share=on can only be used with read-only images");
+        (file as FileDriver)?.Lock(around.ForceShare ? ImageUse.Shared : use);
+    }
+
+    BlockDriver Register(BlockDriver node, string? name)
+    {
+        if (name == null) return node;
+        if (_named.TryAdd(name, node)) _opened.Add(node);
+        else
+        {
+            node.DisposeAsync().AsTask().GetAwaiter().GetResult();
+            throw new ConfigurationException($"Duplicate nodes with node-name='{name}'");
+        }
+        return node;
+    }
+
+    string NewName() => $"#block{_nextNode++}";
+
+    internal void DisposeUnnamed(BlockDriver? node)
+    {
+        if (node != null && !_opened.Contains(node)) node.DisposeAsync().AsTask().GetAwaiter().GetResult();
+    }
+
+    void WarnOfGuess(string name, Surroundings around) =>
+        warn($"{around.Owner}: '{name}' looks like a raw image; say format=raw, or the guest may not write another " +
+            "format's header to it");
+
+    internal static string? Probe(BlockDriver file)
+    {
+        var head = new byte[ImageProbe.HeadSize];
+        int inside = (int)Math.Min(head.Length, file.Length);
+        if (inside > 0) ScatterLists.Wait(file.ReadAsync(0, new ScatterList(head.AsMemory(0, inside))));
+        return ImageProbe.Detect(head);
+    }
+
+    static ConfigurationException Foreign(string name, string format) => new(
+        $"'{name}' is a {format} image, which is not supported yet; convert it: qemu-img convert -O qcow2 '{name}' " +
+            $"'{Path.ChangeExtension(name, "qcow2")}'");
+
+    internal static string NameOf(BlockDriver node) => (node as BlockNode)?.FileName ?? node.NodeName;
+
+    /// <summary>A backing file's name counts from the directory of the image that names it.</summary>
+    static string RelativeTo(string image, string name)
+    {
+        int colon = name.IndexOf(':'), slash = name.IndexOf('/');
+        if (colon > 0 && (slash < 0 || colon < slash)) return name;
+        return Path.Combine(Path.GetDirectoryName(image) ?? "", name);
+    }
+
+    static string Identity(string path) =>
+        HostFile.TryStatus(path, out FileStatus status, out _) ? $"{status.Device}:{status.Inode}" : path;
+
+    /// <summary>Runs what opens nodes: errors get the option in front, and what nobody took of it is refused.</summary>
+    T Named<T>(Options options, Func<T> open, Func<T, BlockDriver?> root)
+    {
+        try
+        {
+            T opened = open();
+            try { options.Close(); }
+            catch
+            {
+                DisposeUnnamed(root(opened));
+                throw;
+            }
+            return opened;
+        }
+        // Options and their properties say whose they are themselves.
+        catch (ConfigurationException e) when (!e.Message.StartsWith($"{options.Owner}: ",
+            StringComparison.Ordinal)) { throw options.Error(e.Message, e); }
+        catch (BlockException e) { throw options.Error(e.Message, e); }
+    }
+}

@@ -1,0 +1,55 @@
+using System.Diagnostics;
+using Qkvm.Testing;
+
+namespace Qkvm.Storage.Tests;
+
+/// <summary>Runs the reference image tools.</summary>
+static class QemuTools
+{
+    public static string? Missing { get; } = Find("qemu-img") && Find("qemu-io") ? null
+        : "qemu-img and qemu-io are not installed (Debian: qemu-utils)";
+
+    public static string Img(params string[] arguments)
+    {
+        (int code, string output) = Run("qemu-img", arguments);
+        Assert.True(code == 0, $"qemu-img {string.Join(' ', arguments)}: {code}\n{output}");
+        return output;
+    }
+
+    public static string Io(string image, params string[] commands)
+    {
+        (int code, string output) =
+            Run("qemu-io", [.. commands.SelectMany(c => new[] { "-c", c }), "-f", "qcow2", image]);
+        Assert.True(code == 0, $"qemu-io {image}: {code}\n{output}");
+        return output;
+    }
+
+    public static (int Code, string Output) Run(string program, params string[] arguments)
+    {
+        using Process process = Start(program, arguments);
+        Task<string> errors = process.StandardError.ReadToEndAsync();
+        string output = process.StandardOutput.ReadToEnd();
+        process.WaitForExit();
+        return (process.ExitCode, output + errors.Result);
+    }
+
+    public static Process Start(string program, params string[] arguments) =>
+        Process.Start(new ProcessStartInfo(program, arguments)
+    {
+        RedirectStandardInput = true,
+        RedirectStandardOutput = true,
+        RedirectStandardError = true,
+    })!;
+
+    static bool Find(string program) =>
+        (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':')
+            .Any(directory => File.Exists(Path.Combine(directory, program)));
+}
+
+/// <summary>A test that needs the reference tools.</summary>
+sealed class QemuFactAttribute() : ConditionalFactAttribute(QemuTools.Missing);
+
+sealed class QemuTheoryAttribute : TheoryAttribute
+{
+    public QemuTheoryAttribute() => Skip = QemuTools.Missing;
+}

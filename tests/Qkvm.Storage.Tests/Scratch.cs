@@ -1,0 +1,56 @@
+using Qkvm.Core.Block;
+using Qkvm.Storage.Drivers.File;
+using Qkvm.Storage.Drivers.Qcow2;
+using Qkvm.Storage.Drivers.Raw;
+using Qkvm.Storage.Graph;
+
+namespace Qkvm.Storage.Tests;
+
+/// <summary>A directory for one test, and short ways to open images in it.</summary>
+sealed class Scratch : IDisposable
+{
+    readonly string _directory = Directory.CreateTempSubdirectory("qkvm-block-").FullName;
+
+    public List<string> Warnings { get; } = [];
+
+    public string this[string name] => Path.Combine(_directory, name);
+
+    static readonly Catalogue<BlockDriverModel> Drivers = new("block driver",
+        [RawDriver.Model, Qcow2Driver.Model, FileDriver.Model, FileDriver.HostDevice]);
+
+    public BlockFactory Factory() => new(Drivers, Warnings.Add);
+
+    public BlockDriver Open(string name, string options = "format=qcow2") => Factory()
+        .OpenDrive(Options($"{options},file={this[name]}", $"-drive file={name}")).Root!;
+
+    public static Options Options(string text, string owner) =>
+        Qkvm.Core.Configuration.Options.Parse(text.TrimStart(','), owner);
+
+    public void Dispose() => Directory.Delete(_directory, recursive: true);
+}
+
+/// <summary>What the tests do with nodes.</summary>
+static class BlockDriverExtensions
+{
+    public static async Task<byte[]> Read(this BlockDriver node, long offset, int length)
+    {
+        var data = new byte[length];
+        Random.Shared.NextBytes(data);
+        await node.ReadAsync(offset, new ScatterList(data));
+        return data;
+    }
+
+    public static async Task Write(this BlockDriver node, long offset, byte[] data)
+    {
+        int middle = data.Length / 3;
+        await node.WriteAsync(offset,
+            new ScatterList([data.AsMemory(0, middle), Memory<byte>.Empty, data.AsMemory(middle)]));
+    }
+
+    public static byte[] Pattern(int seed, int length)
+    {
+        var data = new byte[length];
+        new Random(seed).NextBytes(data);
+        return data;
+    }
+}
