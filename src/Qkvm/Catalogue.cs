@@ -79,6 +79,8 @@ static class Catalogue
     public static readonly Catalogue<ObjectModel> Objects = new("type of object",
     [
         MemoryBackendRam.Model,
+        MemoryBackendFile.Model,
+        MemoryBackendMemfd.Model,
         RngRandom.Model,
         RngBuiltin.Model,
         Secret.Model,

@@ -32,11 +32,12 @@ public static class PcMachine
         MachineConfig config = parts.Config;
         MemoryBackend memory = properties.Text("memory-backend") is { } id
             ? parts.Backends.FindObject<MemoryBackend>(id, "memory", properties.Owner)
-                : new MemoryBackend(config.Memory.Size);
+                : new MemoryBackend(new GuestRam("pc.ram", config.Memory.Size));
         if (memory.Size != config.Memory.Size)
             throw properties.Error($"memory-backend={properties.Text("memory-backend")} has {memory.Size >> 20} MiB, "
                 + $"-m says {config.Memory.Size >> 20} MiB; give both the same");
-        var board = new PcBoard(parts with
+        Prepare(memory, properties, config.Memory.IsPreallocated);
+        return new PcBoard(parts with
         {
             Config = config with
             {
@@ -45,13 +46,12 @@ public static class PcMachine
                 Acpi = config.Acpi && properties.OnOffAuto("acpi") != false,
                 NoGraphic = config.NoGraphic || properties.OnOffAuto("graphics") == false,
             },
-        });
-        Prepare(board.Ram, memory, properties, config.Memory.IsPreallocated);
-        return board;
+        }, memory);
     }
 
-    static void Prepare(GuestRam ram, MemoryBackend memory, Properties properties, bool preallocated)
+    static void Prepare(MemoryBackend memory, Properties properties, bool preallocated)
     {
+        GuestRam ram = memory.Ram;
         if (!(memory.IsDumped ?? properties.Bool("dump-guest-core"))) ram.ExcludeFromDumps();
         if ((memory.IsMerged ?? properties.OnOffAuto("mem-merge")) == true && !ram.AllowMerging())
             throw properties.Error("this host's kernel cannot merge pages (CONFIG_KSM); leave mem-merge=on out");

@@ -1,6 +1,7 @@
 using System.Globalization;
 using Qkvm.Accel.Kvm;
 using Qkvm.Accel.Tcg;
+using Qkvm.Backends.Objects;
 using Qkvm.Core.Machine;
 using Qkvm.Machines;
 using Qkvm.Machines.Pc;
@@ -17,6 +18,7 @@ public sealed partial class Expander
     string? _kernel, _initrd, _append;
     string? _bios;
     ulong? _memory;                                                // bytes, where -m gives them
+    string? _memoryPath;
     readonly List<string> _searchPaths = [];
 
     void TakeMachineOption(string name, string argument, string owner)
@@ -32,6 +34,7 @@ public sealed partial class Expander
             case "m": TakeMemory(argument, owner); break;
             case "mem-prealloc": _config = _config with { Memory = _config.Memory
                 with { IsPreallocated = true } }; break;
+            case "mem-path": _memoryPath = argument; break;
             case "name": TakeName(argument, owner); break;
             case "msg": TakeMessages(argument, owner); break;
             case "overcommit": TakeOvercommit(argument, owner); break;
@@ -313,6 +316,7 @@ public sealed partial class Expander
         if (_memory == null && _machineOptions.Text("memory-backend") is { } id
             && _config.Objects.FirstOrDefault(o => o.Id == id)?.Options.Size("size") is { } size)
             _config = _config with { Memory = _config.Memory with { Size = (ulong)size } };
+        if (_memoryPath is { } path) AddMemoryFile(path);
         if (_cpu == null && _program.Contains("i386", StringComparison.Ordinal)) _config = _config
             with { Cpu = new CpuConfig("qemu32") };
         _config = _config with
@@ -323,5 +327,18 @@ public sealed partial class Expander
             Kernel = _kernel == null ? null : new KernelConfig(_kernel, _initrd, _append ?? ""),
             Firmware = new FirmwareConfig(_bios) { SearchPaths = [.. _searchPaths] },
         };
+    }
+
+    /// <summary>-mem-path is short for an object of the size that -m gives.</summary>
+    void AddMemoryFile(string path)
+    {
+        const string Id = "pc.ram";
+        string owner = $"-mem-path {path}";
+        if (_machineOptions.Text("memory-backend") is { } other)
+            throw new ConfigurationException($"{owner}: cannot be used together with -machine memory-backend={other}; "
+                + "leave one of them out");
+        _config = _config with { Objects = [.. _config.Objects, new ObjectConfig(MemoryBackendFile.Model.Name, Id,
+            Options.Of(owner, [new("size", $"{_config.Memory.Size}"), new("mem-path", path)]))] };
+        _machineOptions = Options.Of(_machineOptions.Owner, [.. _machineOptions.Rest, new("memory-backend", Id)]);
     }
 }
