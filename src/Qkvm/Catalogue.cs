@@ -89,7 +89,7 @@ static class Catalogue
 
     public static readonly Catalogue<MachineModel> Machines = new("machine type",
     [
-        PcMachine.Model,
+        .. PcMachine.Versions,
     ], Missing.Machines);
 
     public static readonly Catalogue<AcceleratorModel> Accelerators = new("accelerator",

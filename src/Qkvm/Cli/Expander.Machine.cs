@@ -19,6 +19,7 @@ public sealed partial class Expander
     string? _bios;
     ulong? _memory;                                                // bytes, where -m gives them
     string? _memoryPath;
+    (string Text, string Owner)? _topology;                        // read last: what it leaves open is the machine's
     readonly List<string> _searchPaths = [];
 
     void TakeMachineOption(string name, string argument, string owner)
@@ -30,7 +31,7 @@ public sealed partial class Expander
             case "enable-kvm": _accelerators.Add(new AcceleratorConfig(KvmAccelerator.Model.Name,
                 new Options(owner))); break;
             case "cpu": _config = _config with { Cpu = _cpu = TakeCpu(argument, owner) }; break;
-            case "smp": _config = _config with { Topology = TakeTopology(argument, owner) }; break;
+            case "smp": _topology = (argument, owner); break;
             case "m": TakeMemory(argument, owner); break;
             case "mem-prealloc": _config = _config with { Memory = _config.Memory
                 with { IsPreallocated = true } }; break;
@@ -116,7 +117,7 @@ public sealed partial class Expander
         return new CpuConfig(parts[0]) { Features = features, Properties = properties };
     }
 
-    static CpuTopology TakeTopology(string text, string owner)
+    static CpuTopology TakeTopology(string text, string owner, bool prefersSockets)
     {
         const int Most = 255;
         Options options = Options.Parse(text, owner, "cpus");
@@ -126,11 +127,12 @@ public sealed partial class Expander
             max = options.Int("maxcpus", 1, Most);
         options.Int("clusters", 1, 1);
         options.Close();
-        // What is missing follows from the rest, cores before sockets before threads, as since QEMU 6.2.
+        // What is missing follows from the rest, cores before sockets before threads; before QEMU 6.2, sockets first.
         int d = dies ?? 1, t = threads ?? 1;
         int known = max ?? cpus ?? (sockets ?? 1) * d * (cores ?? 1) * t;
         int c = cores ?? Math.Max(1, known / ((sockets ?? 1) * d * t));
-        if (cores == null && sockets == null) (c, sockets) = (Math.Max(1, known / (d * t)), 1);
+        int left = Math.Max(1, known / (d * t));
+        if (cores == null && sockets == null) (c, sockets) = prefersSockets ? (1, left) : (left, 1);
         int s = sockets ?? Math.Max(1, known / (d * c * t));
         if (threads == null && cores != null && sockets != null) t = Math.Max(1, known / (s * d * c));
         int n = cpus ?? known, total = s * d * c * t;
@@ -317,6 +319,8 @@ public sealed partial class Expander
             && _config.Objects.FirstOrDefault(o => o.Id == id)?.Options.Size("size") is { } size)
             _config = _config with { Memory = _config.Memory with { Size = (ulong)size } };
         if (_memoryPath is { } path) AddMemoryFile(path);
+        if (_topology is { } topology) _config = _config with { Topology = TakeTopology(topology.Text, topology.Owner,
+            _machine?.Defaults.PrefersSockets ?? false) };
         if (_cpu == null && _program.Contains("i386", StringComparison.Ordinal)) _config = _config
             with { Cpu = new CpuConfig("qemu32") };
         _config = _config with
