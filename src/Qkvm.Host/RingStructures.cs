@@ -8,6 +8,7 @@ namespace Qkvm.Host;
 unsafe struct RingParameters
 {
     public uint SqEntries, CqEntries, Flags, SqThreadCpu, SqThreadIdle, Features, WqFd;
+    // SAFETY: part of the structure, which nobody indexes; here for its size alone.
     public fixed uint Reserved[3];
     public uint SqHead, SqTail, SqMask, SqRingEntries, SqFlags, SqDropped, SqArray, SqReserved;
     public ulong SqUserAddress;

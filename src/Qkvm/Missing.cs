@@ -110,7 +110,7 @@ static class Missing
         .. Words("""
             authz-list authz-list-file authz-pam authz-simple can-bus can-host-socketcan colo-compare cryptodev-backend
             cryptodev-backend-builtin cryptodev-vhost-user dbus-vmstate filter-buffer filter-dump filter-mirror
-            filter-redirector filter-replay filter-rewriter input-barrier input-linux iothread main-loop
+            filter-redirector filter-replay filter-rewriter input-barrier input-linux main-loop
             pr-manager-helper qtest secret secret_keyring sev-guest thread-context throttle-group tls-cipher-suites
             tls-creds-anon tls-creds-psk tls-creds-x509 vfio-user-server x-remote-object
             """).Select(name => ObjectModel.Missing(name)),

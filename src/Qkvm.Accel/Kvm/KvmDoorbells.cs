@@ -48,6 +48,7 @@ sealed unsafe class KvmDoorbells(int machine, bool isPorts)
             Fd = place.Doorbell.Fd,
             Flags = flags | (isPorts ? Ports : 0) | (place.Value != null ? DataMatch : 0),
         };
+        // SAFETY: the request lives on this stack until the call returns; the kernel copies it.
         KvmApi.Call(machine, KvmApi.IoEventFd, &request, $"cannot watch the doorbell at {place.Address:x}");
     }
 }
