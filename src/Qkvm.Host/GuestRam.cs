@@ -3,8 +3,8 @@ using System.Runtime.CompilerServices;
 
 namespace Qkvm.Host;
 
-/// <summary>A block of guest memory: one private mapping, aligned to a huge page where it is as large, zero at first,
-/// never moved.</summary>
+/// <summary>A block of guest memory: one mapping, aligned to a huge page where it is as large, never moved. Private and
+/// zero at first, or over a file.</summary>
 /// <remarks>Accelerators use <see cref="Pointer"/>; all others use the checked accessors. Whoever writes through
 /// <see cref="Span"/> or <see cref="Memory"/> calls <see cref="MarkWritten"/> afterwards, so that translated code and
 /// dirty logs see it; the Write methods do that themselves.</remarks>
@@ -19,8 +19,8 @@ public sealed unsafe class GuestRam : IDisposable
     public const byte WatchedPage = 2;
 
     const uint HugePage = 2 << 20;
-    const int AdviseHugePages = 14, AdviseDontNeed = 4, AdviseMergeable = 12, AdviseDontDump = 16,
-        AdvisePopulateWrite = 23;
+    const int AdviseHugePages = 14, AdviseDontNeed = 4, AdviseRemove = 9, AdviseMergeable = 12,
+        AdviseDontDump = 16, AdvisePopulateWrite = 23;
     const int WindowShift = 30;                                    // windows overlap: any buffer up to 1 GiB fits one
 
     readonly byte* _pageFlags;
@@ -28,23 +28,28 @@ public sealed unsafe class GuestRam : IDisposable
     readonly void* _mapping;
     readonly nuint _reserved;
 
-    public GuestRam(string name, ulong size)
+    /// <param name="file">What it is mapped over, of at least as many bytes, and disposed of with it; null for memory
+    /// of this process alone.</param>
+    /// <exception cref="HostException">The host cannot map it; <paramref name="file"/> stays the caller's.</exception>
+    public GuestRam(string name, ulong size, MemoryFile? file = null)
     {
-        if (size == 0 || size % PageSize != 0)
-            throw new ArgumentException($"{name}: {size} is no multiple of 4096 bytes");
-        Name = name;
-        Size = size;
-        // Anonymous memory and no file: its faults cost less, and hosts give it huge pages.
-        _reserved = (nuint)size + (size >= HugePage ? HugePage : 0);
-        _mapping =
-            Libc.mmap(null, _reserved, Libc.ProtRead | Libc.ProtWrite,
+        ulong pageSize = file?.PageSize ?? PageSize;
+        if (size == 0 || size % pageSize != 0)
+            throw new ArgumentException($"{name}: {size} is no multiple of {pageSize} bytes");
+        (Name, Size, File) = (name, size, file);
+        // Room to begin at a huge page. Anonymous memory where no file is asked for: its faults cost less, and hosts
+        // give it huge pages.
+        nuint alignment = (nuint)Math.Max(pageSize, size >= HugePage ? HugePage : 0);
+        _reserved = (nuint)size + (alignment > PageSize ? alignment : 0);
+        _mapping = Libc.mmap(null, _reserved, file == null ? Libc.ProtRead | Libc.ProtWrite : Libc.ProtNone,
             Libc.MapPrivate | Libc.MapAnonymous | Libc.MapNoReserve, -1, 0);
         if (_mapping == (void*)-1)
             throw new HostException($"cannot allocate {size >> 20} MiB of guest memory", Libc.Errno);
-        Pointer = size >= HugePage ? (byte*)(((nuint)_mapping + HugePage - 1) & ~(nuint)(HugePage - 1))
-            : (byte*)_mapping;
+        Pointer = (byte*)(((nuint)_mapping + alignment - 1) & ~(alignment - 1));
+        if (file != null) MapFile(file);
         // In a virtual machine they rest on small ones: they cost their zeroing and save nothing.
-        if (size >= HugePage && !HostFeatures.IsVirtual) Libc.madvise(Pointer, (nuint)size, AdviseHugePages);
+        if (size >= HugePage && file == null && !HostFeatures.IsVirtual)
+            Libc.madvise(Pointer, (nuint)size, AdviseHugePages);
         _pageFlags = (byte*)Libc.mmap(null, (nuint)(size >> PageShift), Libc.ProtRead | Libc.ProtWrite,
             Libc.MapPrivate | Libc.MapAnonymous | Libc.MapNoReserve, -1, 0);
         if (_pageFlags == (void*)-1) throw new HostException("cannot map page flags", Libc.Errno);
@@ -60,6 +65,9 @@ public sealed unsafe class GuestRam : IDisposable
 
     /// <summary>Bytes.</summary>
     public ulong Size { get; }
+
+    /// <summary>What it is mapped over, or null.</summary>
+    public MemoryFile? File { get; }
 
     /// <summary>The host address of offset 0; valid until Dispose.</summary>
     public byte* Pointer { get; private set; }
@@ -149,15 +157,16 @@ public sealed unsafe class GuestRam : IDisposable
         for (ulong page = 0; page < Size >> PageShift; page++) Watch(page, on);
     }
 
-    /// <summary>Gives whole pages back to the host; they read as zeros afterwards.</summary>
+    /// <summary>Gives whole pages back to the host; they read as zeros afterwards. Pages that are private over a file
+    /// stay: the file's contents would show.</summary>
     public void Discard(ulong offset, ulong length)
     {
         if (offset % PageSize != 0 || length % PageSize != 0 || offset > Size || length > Size - offset)
             throw new ArgumentOutOfRangeException(nameof(offset), $"{Name}: {length:x} bytes at {offset:x} of " +
                 $"{Size:x}");
-        if (length == 0) return;
+        if (length == 0 || File is { IsShared: false }) return;
         // SAFETY: checked; a refusal costs memory alone
-        if (Libc.madvise(Pointer + offset, (nuint)length, AdviseDontNeed) < 0) return;
+        if (Libc.madvise(Pointer + offset, (nuint)length, File == null ? AdviseDontNeed : AdviseRemove) < 0) return;
         MarkWritten(offset, length);
     }
 
@@ -175,9 +184,23 @@ public sealed unsafe class GuestRam : IDisposable
     public void Dispose()
     {
         if (Pointer == null) return;
+        if (File is { IsShared: true, IsDiscarded: true }) Libc.madvise(Pointer, (nuint)Size, AdviseRemove);
+        File?.Dispose();
         Libc.munmap(_mapping, _reserved);
         Libc.munmap(_pageFlags, (nuint)(Size >> PageShift));
         Pointer = null;
+    }
+
+    /// <summary>Huge pages are set aside at once: one that is missing later would end the process.</summary>
+    void MapFile(MemoryFile file)
+    {
+        int flags = (file.IsShared ? Libc.MapShared : Libc.MapPrivate)
+            | (file.HasHugePages ? 0 : Libc.MapNoReserve) | Libc.MapFixed;
+        // SAFETY: within what this block has reserved
+        if (Libc.mmap(Pointer, (nuint)Size, Libc.ProtRead | Libc.ProtWrite, flags, file.Fd, 0) != (void*)-1) return;
+        int errno = Libc.Errno;
+        Libc.munmap(_mapping, _reserved);
+        throw new HostException($"cannot map {Size >> 20} MiB of it as guest memory", errno);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -59,6 +59,7 @@ public unsafe struct Iovec
 public struct FileSystemStatus
 {
     [FieldOffset(0)] public long Type;
+    [FieldOffset(8)] public long BlockSize;
 }
 
 /// <summary>struct flock on x86-64.</summary>

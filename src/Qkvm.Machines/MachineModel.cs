@@ -19,7 +19,11 @@ public sealed record BoardParts(MachineConfig Config, IAccelerator Accelerator, 
 /// <param name="NetworkCard">What -nic and -net nic make without model=.</param>
 /// <param name="VideoAddress">The slot of -vga's card.</param>
 /// <param name="CdromPlace">Bus * 2 + unit of the default CD-ROM; null for none.</param>
-public sealed record MachineDefaults(string NetworkCard, string VideoAddress, int? CdromPlace = null);
+public sealed record MachineDefaults(string NetworkCard, string VideoAddress, int? CdromPlace = null)
+{
+    /// <summary>What -smp leaves open is sockets, and not cores: as before QEMU 6.2.</summary>
+    public bool PrefersSockets { get; init; }
+}
 
 /// <summary>A machine as -machine names it: what it has by default, what it takes, how its board is made.</summary>
 public sealed record MachineModel : Model<BoardParts, PcBoard>

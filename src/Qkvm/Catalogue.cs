@@ -79,6 +79,8 @@ static class Catalogue
     public static readonly Catalogue<ObjectModel> Objects = new("type of object",
     [
         MemoryBackendRam.Model,
+        MemoryBackendFile.Model,
+        MemoryBackendMemfd.Model,
         RngRandom.Model,
         RngBuiltin.Model,
         Secret.Model,
@@ -87,7 +89,7 @@ static class Catalogue
 
     public static readonly Catalogue<MachineModel> Machines = new("machine type",
     [
-        PcMachine.Model,
+        .. PcMachine.Versions,
     ], Missing.Machines);
 
     public static readonly Catalogue<AcceleratorModel> Accelerators = new("accelerator",

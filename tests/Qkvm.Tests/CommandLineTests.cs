@@ -72,6 +72,11 @@ public class CommandLineTests
     [InlineData("-accel hvf -accel tcg,tb-size=64", "taken")]
     [InlineData("-accel tcg,tb-size=1", "-accel tcg,tb-size=1: tb-size=1 is not in 16 to 4096")]
     [InlineData("-accel kvm,colour=red", "-accel kvm,colour=red: Property 'kvm.colour' not found")]
+    [InlineData("-m 64 -mem-path /tmp", "taken")]
+    [InlineData("-object memory-backend-ram,id=r,size=64M -M pc,memory-backend=r -mem-path x", "-mem-path x: cannot be "
+        + "used together with -machine memory-backend=r; leave one of them out")]
+    [InlineData("-object memory-backend-file,id=r,size=64M,mem-path=x,readonly=on", "-object "
+        + "memory-backend-file,id=r,size=64M,mem-path=x,readonly=on: readonly=on is not built yet; leave it out")]
     [InlineData("-usb", "-usb is not built yet; leave it out")]
     [InlineData("-k de", "-k de: the layout 'de' is not built yet; en-us is what there is")]
     [InlineData("-action panic=explode", "-action panic=explode: panic=explode: expects pause, shutdown, none")]
@@ -93,6 +98,16 @@ public class CommandLineTests
             ["-machine", "memory-backend=r", "-object",
                 """{"qom-type":"memory-backend-ram","id":"r","size":536870912}"""]));
         Assert.Equal(512UL << 20, config.Memory.Size);
+    }
+
+    [Fact]
+    public void A_path_of_memory_is_short_for_an_object_of_the_size_of_m()
+    {
+        MachineConfig config = Expander.Expand(CommandLineParser.Parse(["-mem-path", "/tmp", "-m", "64"]));
+        ObjectConfig memory = Assert.Single(config.Objects);
+        Assert.Equal(("memory-backend-file", "pc.ram"), (memory.Type, memory.Id));
+        Assert.Equal((64L << 20, "/tmp"), (memory.Options.Size("size"), memory.Options.Text("mem-path")));
+        Assert.Equal("pc.ram", config.MachineOptions.Text("memory-backend"));
     }
 
     [Fact]

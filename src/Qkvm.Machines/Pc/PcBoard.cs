@@ -38,12 +38,13 @@ public sealed partial class PcBoard : IBoard, IDisposable
     readonly IAccelerator _accelerator;
     bool _wasReset;
 
-    public PcBoard(BoardParts parts)
+    /// <param name="memory">Its RAM; disposed of with the board.</param>
+    public PcBoard(BoardParts parts, MemoryBackend memory)
     {
         (_config, _accelerator, _backends, Catalogue<DeviceModel> catalogue, Clock, Loop, Lock, _dataLoop, _requests) =
             parts;
         Input = new InputRouter(Clock);
-        _memory = new PcMemory(_config.Memory.Size, FirmwareImages.FindBios(_config.Firmware), Lock);
+        _memory = new PcMemory(memory, FirmwareImages.FindBios(_config.Firmware), Lock);
         Ports = new AddressSpace("I/O", MemoryRegion.Container("io", PortSpace), Lock);
         using (Memory.Batch())
         using (Ports.Batch())

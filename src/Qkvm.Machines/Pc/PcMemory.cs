@@ -17,13 +17,17 @@ public sealed class PcMemory : IDisposable
     const ulong OneMiB = 1 << 20, LegacyHole = 0xA0000, IsaBiosSize = 128 << 10;
     const ulong Smallest = 1 << 20;
 
-    public PcMemory(ulong size, byte[] bios, MachineLock machineLock)
+    readonly MemoryBackend _backend;
+
+    /// <param name="memory">The RAM; disposed of with this.</param>
+    public PcMemory(MemoryBackend memory, byte[] bios, MachineLock machineLock)
     {
+        ulong size = memory.Size;
         if (size < Smallest || size % GuestRam.PageSize != 0)
             throw new ConfigurationException($"-m: {size} bytes; RAM is a multiple of 4 KiB, at least 1 MiB");
         Below = size >= OnePieceLimit ? Split : size;
         Above = size - Below;
-        Ram = new GuestRam("pc.ram", size);
+        _backend = memory;
         Bios = new GuestRam("pc.bios", (ulong)bios.Length);
         bios.CopyTo(Bios.Span(0, bios.Length));
 
@@ -49,7 +53,7 @@ public sealed class PcMemory : IDisposable
     public ulong Below { get; }
     public ulong Above { get; }
 
-    public GuestRam Ram { get; }
+    public GuestRam Ram => _backend.Ram;
     public GuestRam Bios { get; }
     public MemoryRegion RamRegion { get; }
 
@@ -59,7 +63,7 @@ public sealed class PcMemory : IDisposable
 
     public void Dispose()
     {
-        Ram.Dispose();
+        _backend.Dispose();
         Bios.Dispose();
     }
 

@@ -1,6 +1,7 @@
 using System.Globalization;
 using Qkvm.Accel.Kvm;
 using Qkvm.Accel.Tcg;
+using Qkvm.Backends.Objects;
 using Qkvm.Core.Machine;
 using Qkvm.Machines;
 using Qkvm.Machines.Pc;
@@ -17,6 +18,8 @@ public sealed partial class Expander
     string? _kernel, _initrd, _append;
     string? _bios;
     ulong? _memory;                                                // bytes, where -m gives them
+    string? _memoryPath;
+    (string Text, string Owner)? _topology;                        // read last: what it leaves open is the machine's
     readonly List<string> _searchPaths = [];
 
     void TakeMachineOption(string name, string argument, string owner)
@@ -28,10 +31,11 @@ public sealed partial class Expander
             case "enable-kvm": _accelerators.Add(new AcceleratorConfig(KvmAccelerator.Model.Name,
                 new Options(owner))); break;
             case "cpu": _config = _config with { Cpu = _cpu = TakeCpu(argument, owner) }; break;
-            case "smp": _config = _config with { Topology = TakeTopology(argument, owner) }; break;
+            case "smp": _topology = (argument, owner); break;
             case "m": TakeMemory(argument, owner); break;
             case "mem-prealloc": _config = _config with { Memory = _config.Memory
                 with { IsPreallocated = true } }; break;
+            case "mem-path": _memoryPath = argument; break;
             case "name": TakeName(argument, owner); break;
             case "msg": TakeMessages(argument, owner); break;
             case "overcommit": TakeOvercommit(argument, owner); break;
@@ -113,7 +117,7 @@ public sealed partial class Expander
         return new CpuConfig(parts[0]) { Features = features, Properties = properties };
     }
 
-    static CpuTopology TakeTopology(string text, string owner)
+    static CpuTopology TakeTopology(string text, string owner, bool prefersSockets)
     {
         const int Most = 255;
         Options options = Options.Parse(text, owner, "cpus");
@@ -123,11 +127,12 @@ public sealed partial class Expander
             max = options.Int("maxcpus", 1, Most);
         options.Int("clusters", 1, 1);
         options.Close();
-        // What is missing follows from the rest, cores before sockets before threads, as since QEMU 6.2.
+        // What is missing follows from the rest, cores before sockets before threads; before QEMU 6.2, sockets first.
         int d = dies ?? 1, t = threads ?? 1;
         int known = max ?? cpus ?? (sockets ?? 1) * d * (cores ?? 1) * t;
         int c = cores ?? Math.Max(1, known / ((sockets ?? 1) * d * t));
-        if (cores == null && sockets == null) (c, sockets) = (Math.Max(1, known / (d * t)), 1);
+        int left = Math.Max(1, known / (d * t));
+        if (cores == null && sockets == null) (c, sockets) = prefersSockets ? (1, left) : (left, 1);
         int s = sockets ?? Math.Max(1, known / (d * c * t));
         if (threads == null && cores != null && sockets != null) t = Math.Max(1, known / (s * d * c));
         int n = cpus ?? known, total = s * d * c * t;
@@ -313,6 +318,9 @@ public sealed partial class Expander
         if (_memory == null && _machineOptions.Text("memory-backend") is { } id
             && _config.Objects.FirstOrDefault(o => o.Id == id)?.Options.Size("size") is { } size)
             _config = _config with { Memory = _config.Memory with { Size = (ulong)size } };
+        if (_memoryPath is { } path) AddMemoryFile(path);
+        if (_topology is { } topology) _config = _config with { Topology = TakeTopology(topology.Text, topology.Owner,
+            _machine?.Defaults.PrefersSockets ?? false) };
         if (_cpu == null && _program.Contains("i386", StringComparison.Ordinal)) _config = _config
             with { Cpu = new CpuConfig("qemu32") };
         _config = _config with
@@ -323,5 +331,18 @@ public sealed partial class Expander
             Kernel = _kernel == null ? null : new KernelConfig(_kernel, _initrd, _append ?? ""),
             Firmware = new FirmwareConfig(_bios) { SearchPaths = [.. _searchPaths] },
         };
+    }
+
+    /// <summary>-mem-path is short for an object of the size that -m gives.</summary>
+    void AddMemoryFile(string path)
+    {
+        const string Id = "pc.ram";
+        string owner = $"-mem-path {path}";
+        if (_machineOptions.Text("memory-backend") is { } other)
+            throw new ConfigurationException($"{owner}: cannot be used together with -machine memory-backend={other}; "
+                + "leave one of them out");
+        _config = _config with { Objects = [.. _config.Objects, new ObjectConfig(MemoryBackendFile.Model.Name, Id,
+            Options.Of(owner, [new("size", $"{_config.Memory.Size}"), new("mem-path", path)]))] };
+        _machineOptions = Options.Of(_machineOptions.Owner, [.. _machineOptions.Rest, new("memory-backend", Id)]);
     }
 }

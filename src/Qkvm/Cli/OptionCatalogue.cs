@@ -41,7 +41,7 @@ public static class OptionCatalogue
             new("usb", null, "enable on-board USB host controller", Later),
             new("usbdevice", "name", "add a USB device", Later),
             new("numa", "node[,...]", "NUMA topology", Later),
-            new("mem-path", "FILE", "provide backing storage for guest RAM", Later),
+            new("mem-path", "FILE", "provide backing storage for guest RAM"),
             new("mem-prealloc", null, "preallocate guest memory"),
             new("add-fd", "fd=fd,set=set[,opaque=opaque]", "add 'fd' to fd 'set'", Later),
             new("set", "group.id.arg=value", "set <arg> parameter for item <id> of type <group>", Later),

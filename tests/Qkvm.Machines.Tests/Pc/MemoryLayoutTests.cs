@@ -1,6 +1,7 @@
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
+using Qkvm.Host;
 using Qkvm.Machines.Pc;
 
 namespace Qkvm.Machines.Tests.Pc;
@@ -8,6 +9,8 @@ namespace Qkvm.Machines.Tests.Pc;
 public class MemoryLayoutTests
 {
     const ulong MiB = 1 << 20, GiB = 1 << 30;
+
+    static MemoryBackend Backend(ulong size) => new(new GuestRam("pc.ram", size));
 
     [Theory]
     [InlineData(256, 256, 0)]
@@ -18,7 +21,7 @@ public class MemoryLayoutTests
     [InlineData(8192, 3072, 5120)]
     public void RAM_is_split_at_3_GiB_from_3_5_GiB_on(ulong size, ulong below, ulong above)
     {
-        using var memory = new PcMemory(size * MiB, new byte[256 << 10], new MachineLock());
+        using var memory = new PcMemory(Backend(size * MiB), new byte[256 << 10], new MachineLock());
         Assert.Equal((below * MiB, above * MiB), (memory.Below, memory.Above));
 
         memory.Space.Write(below * MiB - 4, 4, 0x11223344);
@@ -42,7 +45,7 @@ public class MemoryLayoutTests
     {
         byte[] bios = new byte[size];
         new Random(size).NextBytes(bios);
-        using var memory = new PcMemory(64 * MiB, bios, new MachineLock());
+        using var memory = new PcMemory(Backend(64 * MiB), bios, new MachineLock());
         byte[] high = new byte[size], low = new byte[128 << 10];
         memory.Space.Read(4 * GiB - (ulong)size, high);
         var pci = new AddressSpace("pci", memory.Pci, new MachineLock());

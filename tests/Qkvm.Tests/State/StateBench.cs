@@ -40,7 +40,8 @@ sealed class StateBench : IMachineRequests, IDisposable
                 new DeviceConfig(m.Name, $"device{i}", [.. Wanted(m, i)], $"-device {m.Name}"))],
         };
         Board = new PcBoard(new BoardParts(config, Accelerator, Backends, Catalogue.Devices, clock, _loop, _lock,
-            () => new PumpLoop(_pump), this));
+            () => new PumpLoop(_pump), this),
+            new MemoryBackend(new GuestRam("pc.ram", config.Memory.Size)));
         Board.Reset();
     }
 

@@ -1,0 +1,98 @@
+using Qkvm.Core.Machine;
+
+namespace Qkvm.Machines.Pc;
+
+/// <summary>A version of the PC: what guests see otherwise than on the newest, as -global would say it.</summary>
+/// <param name="Name">"6.2".</param>
+/// <param name="Compat">The oldest difference last; what users say is stronger.</param>
+/// <param name="PrefersSockets">-smp 4 is four sockets and not four cores.</param>
+public sealed record PcVersion(string Name, GlobalConfig[] Compat, bool PrefersSockets)
+{
+    const string Family = "*", Sockets = "sockets";
+
+    /// <summary>Per line a version and what came with the next one, so that this one and older ones lack it: of what
+    /// shows to guests and is built here. Observed on QEMU 7.2 by info qtree and the properties of its CPUs.
+    /// A star stands for the -transitional and -non-transitional models, too.</summary>
+    const string Table = """
+        7.2
+        7.1 virtio-rng-pci*.vectors=0
+        7.0
+        6.2
+        6.1 sockets
+        6.0 qemu64-x86_64-cpu.family=6 qemu64-x86_64-cpu.model=6 qemu64-x86_64-cpu.stepping=3
+        5.2 virtio-net-pci*.vectors=3
+        5.1 pvpanic.events=1
+        5.0
+        4.2 virtio-blk-pci*.queue-size=128
+        4.1
+        4.0 VGA.edid=off
+        3.1 virtio-blk-pci*.discard=off virtio-blk-pci*.write-zeroes=off
+        3.0
+        2.12
+        2.11
+        2.10
+        2.9
+        2.8
+        2.7
+        2.6 virtio-blk-pci.disable-modern=on virtio-net-pci.disable-modern=on virtio-rng-pci.disable-modern=on
+            virtio-balloon-pci.disable-modern=on
+        2.5
+        2.4 qemu64-x86_64-cpu.popcnt=on qemu64-x86_64-cpu.abm=on qemu64-x86_64-cpu.sse4a=on
+            qemu32-x86_64-cpu.popcnt=on
+        2.3 qemu64-x86_64-cpu.level=4 kvm64-x86_64-cpu.level=5
+        2.2
+        2.1
+        2.0
+        """;
+
+    /// <summary>Up to here disks and CPUs tell the version by its own name, and then for ever "2.5+".</summary>
+    const string LastNamed = "2.4";
+
+    /// <summary>All, the newest first.</summary>
+    public static IEnumerable<PcVersion> All()
+    {
+        var compat = new List<GlobalConfig>();
+        bool sockets = false, named = false;
+        foreach (string line in Table.Replace("\n    ", " ", StringComparison.Ordinal).Split('\n'))
+        {
+            string[] words = line.Split(' ', StringSplitOptions.RemoveEmptyEntries);
+            sockets |= words.Contains(Sockets);
+            compat.AddRange(words.Skip(1).Where(word => word != Sockets).SelectMany(Globals));
+            named |= words[0] == LastNamed;
+            if (named) compat.AddRange(OfName($"{words[0]}.0"));
+            yield return new PcVersion(words[0], [.. compat], sockets);
+        }
+    }
+
+    /// <summary>With what the version says of the model; users' own options come after it.</summary>
+    public CpuConfig Apply(CpuConfig cpu)
+    {
+        GlobalConfig[] own = [.. Compat.Where(global => global.Driver == $"{cpu.Model}-x86_64-cpu")];
+        return cpu with
+        {
+            Features = [.. own.Where(g => g.Value == "on").Select(g => KeyValuePair.Create(g.Property, true)),
+                .. cpu.Features],
+            Properties = [.. own.Where(g => g.Value != "on").Select(g => new OptionPair(g.Property, g.Value)),
+                .. cpu.Properties],
+        };
+    }
+
+    /// <summary>Of driver.property=value.</summary>
+    static IEnumerable<GlobalConfig> Globals(string text)
+    {
+        (string target, string value) = Halves(text, '=');
+        (string driver, string property) = Halves(target, '.');
+        string[] endings = driver.EndsWith(Family, StringComparison.Ordinal)
+            ? ["", "-transitional", "-non-transitional"] : [""];
+        return endings.Select(ending => new GlobalConfig(driver.TrimEnd('*') + ending, property, value));
+    }
+
+    static IEnumerable<GlobalConfig> OfName(string version) =>
+    [
+        .. new[] { "ide-hd.ver", "ide-cd.ver" }.SelectMany(target => Globals($"{target}={version}")),
+        .. new[] { "qemu64", "qemu32", "athlon" }.Select(model =>
+            new GlobalConfig($"{model}-x86_64-cpu", "model-id", $"QEMU Virtual CPU version {version}")),
+    ];
+
+    static (string, string) Halves(string text, char at) => (text[..text.IndexOf(at)], text[(text.IndexOf(at) + 1)..]);
+}
