@@ -113,10 +113,15 @@ public sealed class LoopRequestTests : IDisposable
         Request[] all = [.. Enumerable.Range(0, 32).Select(i => new Request(operation, i * 65536L, 4096, 1))];
         Run(backend, [.. all.Select(r => new Request(BlockOperation.Write, r.Offset, 4096, 1))]);
         for (int i = 0; i < 50; i++) Run(backend, all);
-        long before = GC.GetTotalAllocatedBytes(precise: true);
-        for (int i = 0; i < 100; i++) Run(backend, all);
-        long each = (GC.GetTotalAllocatedBytes(precise: true) - before) / 3200;
-        Assert.InRange(each, 0, 24);                               // what this test itself needs to run 32 of them
+        // Of several rounds the least: what others allocate meanwhile, and waiting on a busy host, only adds to it.
+        long least = long.MaxValue;
+        for (int round = 0; round < 20; round++)
+        {
+            long before = GC.GetTotalAllocatedBytes(precise: true);
+            for (int i = 0; i < 10; i++) Run(backend, all);
+            least = Math.Min(least, (GC.GetTotalAllocatedBytes(precise: true) - before) / 320);
+        }
+        Assert.InRange(least, 0, 24);                              // what this test itself needs to run 32 of them
         Close(backend);
     }
 
