@@ -60,11 +60,15 @@ sealed class BackendHost(MachineEnvironment environment, Notices notices, Action
     BlockBackend? OpenNode(string name, string owner)
     {
         if (_blocks.Find(name) is not { } root) return null;
-        if (_blocks.IsChild(name))
-            throw new ConfigurationException($"{owner}: node '{name}' is in use by the node over it; take that one");
         var backend = new BlockBackend(name, Loop.Post) { IsReadOnly = root.IsReadOnly, Description = name };
-        backend.Insert(root);
+        Insert(backend, root, owner);
         return backend;
+    }
+
+    static void Insert(BlockBackend backend, BlockDriver? root, string owner)
+    {
+        try { backend.Insert(root); }
+        catch (ConfigurationException e) { throw new ConfigurationException($"{owner}: {e.Message}", e); }
     }
 
     public void Add(DriveConfig drive)
@@ -80,7 +84,7 @@ sealed class BackendHost(MachineEnvironment environment, Notices notices, Action
             backend.IsReadOnly = opened.ReadOnly;
             backend.WriteCache = opened.WriteCache;
             backend.Description = opened.Description;
-            backend.Insert(opened.Root);
+            Insert(backend, opened.Root, drive.Options.Owner);
         }
         Backends.Drives[drive.Id] = backend;
     }
