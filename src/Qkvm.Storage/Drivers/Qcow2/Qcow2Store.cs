@@ -9,7 +9,7 @@ namespace Qkvm.Storage.Drivers.Qcow2;
 /// flush of the file between the steps: data and refcounts; L2 tables; L1 entries; and only when all those have reached
 /// the disk are the refcounts of the clusters lowered that they no longer refer to. A crash at any point leaks clusters
 /// at worst. All members are called under <see cref="Sync"/>.</remarks>
-sealed class Qcow2Store
+sealed partial class Qcow2Store
 {
     const int MaxPendingFrees = 4096;
 
