@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using Qkvm.Core.Block;
 using Qkvm.Core.Devices;
 using Qkvm.Host;
@@ -23,12 +24,12 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
 {
     const int MaxChain = 200;
 
-    readonly Dictionary<string, BlockDriver> _named = new(StringComparer.Ordinal);
+    readonly ConcurrentDictionary<string, BlockDriver> _named = new(StringComparer.Ordinal);
     readonly List<BlockDriver> _opened = [];
     int _nextNode = 100;
 
     /// <summary>Nodes with names of the user's, in the order of their making.</summary>
-    public IReadOnlyList<BlockDriver> Nodes => _opened;
+    public IReadOnlyList<BlockDriver> Nodes { get { lock (_opened) return [.. _opened]; } }
 
     public BlockDriver? Find(string nodeName) => _named.GetValueOrDefault(nodeName);
 
@@ -47,8 +48,8 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
         BlockDriver node = Find(nodeName)
             ?? throw new ConfigurationException($"Failed to find node with node-name='{nodeName}'");
         if (node.Edges.Count > 0) throw new ConfigurationException($"Node {nodeName} is in use");
-        _named.Remove(nodeName);
-        _opened.Remove(node);
+        _named.TryRemove(nodeName, out _);
+        lock (_opened) _opened.Remove(node);
         await node.DisposeAsync().ConfigureAwait(false);
     }
 
@@ -227,7 +228,7 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
         if (_named.TryAdd(name, node))
         {
             node.IsNamed = true;
-            _opened.Add(node);
+            lock (_opened) _opened.Add(node);
         }
         else
         {
