@@ -30,6 +30,7 @@ public sealed class CommandCatalogue
         Eject.Command,
         BlockdevAdd.Add, BlockdevAdd.Delete, ObjectAdd.Add, ObjectAdd.Delete,
         ChardevAdd.Add, ChardevAdd.Remove, NetdevAdd.Add, NetdevAdd.Delete,
+        Ringbuf.Read, Ringbuf.Write,
         DescriptorCommands.GetFd, DescriptorCommands.CloseFd, DescriptorCommands.AddFd, DescriptorCommands.RemoveFd,
             DescriptorCommands.Query,
         QueryChardev.Command, Network.Command, QueryVnc.Command, QueryVnc.Servers, ScreenDump.Command,

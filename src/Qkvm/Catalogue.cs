@@ -59,6 +59,7 @@ static class Catalogue
         SocketChar.Model,
         TtyChar.Model,
         PipeChar.Model,
+        RingbufChar.Model,
     ], Missing.Chardevs);
 
     public static readonly Catalogue<NetModel> Netdevs = new("network backend",
