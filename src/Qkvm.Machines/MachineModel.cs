@@ -3,7 +3,6 @@ using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Time;
 using Qkvm.Host;
-using Qkvm.Machines.Pc;
 
 namespace Qkvm.Machines;
 
@@ -26,7 +25,7 @@ public sealed record MachineDefaults(string NetworkCard, string VideoAddress, in
 }
 
 /// <summary>A machine as -machine names it: what it has by default, what it takes, how its board is made.</summary>
-public sealed record MachineModel : Model<BoardParts, PcBoard>
+public sealed record MachineModel : Model<BoardParts, Board>
 {
     /// <summary>What every machine takes; the command line reads them before there is one.</summary>
     static readonly Property[] Common =
@@ -40,7 +39,7 @@ public sealed record MachineModel : Model<BoardParts, PcBoard>
     ];
 
     public MachineModel(string name, MachineDefaults defaults, Property[] own, Func<Properties, BoardParts,
-        PcBoard> create)
+        Board> create)
         : base(name, [.. own, .. Common], create) => Defaults = defaults;
 
     /// <summary>A machine that QEMU has and we have not.</summary>

@@ -203,7 +203,7 @@ public class MachineTests
         {
             Devices = [new DeviceConfig(driver, "d", [new("bus", bus)], "-device")],
         }, [Card, PcTestDev.Model]);
-        Assert.Equal(bus, pc.Board.Tree.FindDevice("d")?.Bus.Name);
+        Assert.Equal(bus, pc.Board.Tree.FindDevice("d")?.Bus?.Name);
     }
 
     [Theory]

@@ -36,8 +36,8 @@ static class QueryPci
 {
     public static readonly Command Command = new Command<Nothing,
         IReadOnlyList<PciInfo>>("query-pci", PciJson.Default, (context, _) =>
-        [new PciInfo(0,
-            [.. context.Machine.Board.Pci.Devices.Select(device => Describe(device, IdOf(context, device)))])])
+        [.. context.Machine.Board.Pci is not { } root ? [] : (PciInfo[])[new PciInfo(0,
+            [.. root.Devices.Select(device => Describe(device, IdOf(context, device)))])]])
     {
         Human = new("info pci", "", "show PCI info", null,
             (monitor, buses) =>

@@ -14,13 +14,33 @@ namespace Qkvm.Core.Devices;
 /// <see cref="Dispose"/> gives it back, the last first. Under the machine lock.</summary>
 /// <remarks>Disposed of when making the device failed and when it was unplugged; vCPUs stand then, so that
 /// none still reads memory that goes.</remarks>
+/// <param name="bus">What the device sits on.</param>
+/// <param name="id">The device's, or null.</param>
 /// <param name="owner">The option or command that asked for the device, as messages name it.</param>
-public sealed class DeviceSite(IBoard board, string owner) : IDisposable
+public sealed class DeviceSite(IBoard board, string owner, QBus? bus = null, string? id = null) : IDisposable
 {
     readonly Stack<Action> _taken = new();
+    readonly List<QBus> _buses = [];
 
     /// <summary>For what is only looked at or asked for.</summary>
     public IBoard Board => board;
+
+    /// <summary>What the device sits on.</summary>
+    public QBus Bus => bus ?? throw new InvalidOperationException($"{owner}: no bus");
+
+    /// <summary>The buses that it brings.</summary>
+    public IReadOnlyList<QBus> Buses => _buses;
+
+    /// <summary>Brings a bus, named after the device's id, or after its kind where the device has none.</summary>
+    /// <param name="ending">Of the name after an id: ".0".</param>
+    public void AddBus(BusKind kind, IBusWires wires, string ending = "")
+    {
+        string? name = id == null ? null : id + ending;
+        for (int i = 0; name == null; i++)
+            if (board.FindBus($"{kind.Name.ToLowerInvariant()}.{i}") == null)
+                name = $"{kind.Name.ToLowerInvariant()}.{i}";
+        _buses.Add(new QBus(name, kind, wires));
+    }
 
     /// <summary>The machine's time; timers made of it are cancelled with the site.</summary>
     public IVirtualClock Clock => field ??= new SiteClock(this, board.Clock);

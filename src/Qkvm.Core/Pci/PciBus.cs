@@ -8,11 +8,11 @@ namespace Qkvm.Core.Pci;
 /// <param name="memorySpace">Where memory BARs appear: addresses of the region are bus addresses.</param>
 /// <param name="routeInterrupt">(slot, pin 0..3) to the router's input 0..3.</param>
 /// <param name="interruptInputs">The router's inputs PIRQ A to D; driven with the OR of all functions.</param>
-public sealed class PciBus(string id, MemoryRegion memorySpace, MemoryRegion ioSpace, AddressSpace dmaTarget,
+public sealed partial class PciBus(string id, MemoryRegion memorySpace, MemoryRegion ioSpace, AddressSpace dmaTarget,
     IMsiTarget msi,
-    Func<int, int, int> routeInterrupt, Action<bool>[] interruptInputs)
+    Func<int, int, int> routeInterrupt, Action<bool>[] interruptInputs) : IBusWires
 {
-    public const int Functions = 256;
+    public const int Functions = 256, Slots = 32;
 
     readonly PciDevice?[] _devices = new PciDevice?[Functions];
     readonly bool[] _raised = new bool[Functions];
@@ -101,8 +101,8 @@ public sealed class PciBus(string id, MemoryRegion memorySpace, MemoryRegion ioS
 
     int FreeSlot(string name)
     {
-        for (int slot = 1; slot < 32; slot++)
-            if (Enumerable.Range(slot << 3, 8).All(f => _devices[f] == null)) return slot;
+        for (int slot = 1; slot < Slots; slot++)
+            if (IsFree(slot)) return slot;
         throw new ConfigurationException($"{name}: PCI: no slot is free on {Id}");
     }
 }

@@ -37,9 +37,15 @@ public abstract class PciDevice(PciIdentity identity, string name) : IDevice
     /// <summary>MSI-X, where the device has defined it.</summary>
     public MsiX? MsiX { get; protected set; }
 
-    /// <summary>For -device …,multifunction=on and bootindex; from the common properties.</summary>
+    /// <summary>-device …,multifunction=on.</summary>
     public bool IsMultifunction { get; set; }
-    public ulong? BootIndex { get; set; }
+
+    public virtual string BootPathEnd => (Identity.ClassCode >> 8) switch
+    {
+        0x0100 => "/disk@0,0",
+        0x0200 => "/ethernet-phy@0",
+        _ => "",
+    };
 
     /// <summary>Regions behind the BARs, index 6 the expansion ROM.</summary>
     public IReadOnlyList<MemoryRegion?> BarRegions => _regions;

@@ -28,6 +28,7 @@ public sealed class PciHostPorts : IDevice
     }
 
     public string Name => "pci-host";
+    public string PathName => $"pci@i{AddressPort:x4}";
 
     public void Reset() => _configAddress = 0;
 

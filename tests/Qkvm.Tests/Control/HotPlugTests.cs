@@ -88,9 +88,10 @@ public sealed class HotPlugTests : IDisposable
         Assert.Equal("", _bench.Human($"device_add {model},id=new,bootindex=1,romfile=vgabios-stdvga.bin{more}"));
         _bench.OnLoop(() =>
         {
-            PciDevice function = _bench.Machine.Board.Pci.Devices.Last();
-            _bench.Machine.Board.Pci.WriteConfig(function.DevFn, PciConfig.RomAddress, 4, 0xE0000001);
-            _bench.Machine.Board.Pci.WriteConfig(function.DevFn, PciConfig.Command, 2, 7);
+            PciBus bus = _bench.Machine.Board.Pci!;
+            int function = bus.Devices.Last().DevFn;
+            bus.WriteConfig(function, PciConfig.RomAddress, 4, 0xE0000001);
+            bus.WriteConfig(function, PciConfig.Command, 2, 7);
         });
         Assert.Equal("", _bench.Human("device_del new"));
     }
