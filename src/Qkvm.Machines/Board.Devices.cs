@@ -8,13 +8,6 @@ namespace Qkvm.Machines;
 /// <summary>The devices that the configuration and the monitor ask for.</summary>
 public abstract partial class Board
 {
-    static readonly (ushort Port, int Irq)[] ComPorts = [(0x3F8, 4), (0x2F8, 3), (0x3E8, 4), (0x2E8, 3)];
-    static readonly (ushort Port, int Irq)[] PrinterPorts = [(0x378, 7), (0x278, 5), (0x3BC, 7)];
-
-    internal readonly List<(ushort Port, int Irq)> _serials = [];
-    internal readonly List<(ushort Port, int Irq)> _parallels = [];
-    Properties? _panic;                                            // the first one's, for ACPI
-
     /// <summary>device_add.</summary>
     public void AddDevice(DeviceConfig config)
     {
@@ -51,23 +44,21 @@ public abstract partial class Board
                 throw new ConfigurationException($"{config.Owner}: Duplicate ID '{id}' for device");
             Make(config);
         }
-        for (int i = 0; i < Config.Serials.Count; i++)
-            if (Config.Serials[i] is { } chardev) MakePort(IsaSerial.Model, "-serial", i, chardev, ComPorts, _serials);
-        for (int i = 0; i < Config.Parallels.Count; i++)
-            if (Config.Parallels[i] is { } chardev) MakePort(ParallelPort.Model, "-parallel", i, chardev, PrinterPorts,
-                _parallels);
+        MakePorts(IsaSerial.Model, "-serial", Config.Serials, IsaSerial.Places);
+        MakePorts(ParallelPort.Model, "-parallel", Config.Parallels, ParallelPort.Places);
         if (Config.DebugCon is { } debug)
             Make(new DeviceConfig(Debugcon.Model.Name, null, [new("chardev", debug)], "-debugcon"));
     }
 
-    void MakePort(DeviceModel model, string option, int index, string chardev, (ushort, int)[] places,
-        List<(ushort, int)> made)
+    void MakePorts(DeviceModel model, string option, IReadOnlyList<string?> chardevs, int places)
     {
-        if (index >= places.Length)
-            throw new ConfigurationException($"{option}: the pc machine has {places.Length} such ports");
-        Make(new DeviceConfig(model.Name, null, [new("index", $"{index}"), new("chardev", chardev)],
-            $"{option} {chardev}"));
-        made.Add(places[index]);
+        for (int i = 0; i < chardevs.Count; i++)
+        {
+            if (chardevs[i] is not { } chardev) continue;
+            if (i >= places) throw new ConfigurationException($"{option}: the machine has {places} such ports");
+            Make(new DeviceConfig(model.Name, null, [new("index", $"{i}"), new("chardev", chardev)],
+                $"{option} {chardev}"));
+        }
     }
 
     void Make(DeviceConfig config) => Adopt(_factory.Create(config), config);
@@ -76,15 +67,11 @@ public abstract partial class Board
     {
         var node = new QDevice(made.Model.Name, config.Id, made.Device, made.Values, made.Site)
             { IsHotPluggable = made.Model.IsHotPluggable };
-        foreach (QBus bus in made.Site.Buses) node.Add(bus);
         _devices.Add(made.Device);
         made.Site.Bus.Add(node);
-        if (made.Model == Pvpanic.Model) _panic ??= made.Properties;
         if (made.BootIndex is not { } index) return;
         string path = node.BootPath + made.Device.BootPathEnd;
         BootOrder.Add(index, path);
         made.Site.OnLeave(() => BootOrder.Remove(path));
     }
-
-    internal ushort? PanicPort() => _panic is { } panic ? (ushort)panic.Number("ioport") : null;
 }

@@ -1,4 +1,5 @@
 using Qkvm.Core.Accel;
+using Qkvm.Core.Acpi;
 using Qkvm.Core.Block;
 using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
@@ -71,6 +72,10 @@ public abstract partial class Board : IBoard, IDisposable
         bus.Add(node);
         return device;
     }
+
+    /// <summary>Tells ACPI of a chip, or of one part of it, below what has its bus.</summary>
+    internal void Describe(IDevice chip, string name, Func<Aml[]> terms) =>
+        Tree.AllDevices.First(node => node.Device == chip).Describe(name, terms);
 
     /// <summary>Once the chips are wired.</summary>
     protected void MakeCpus(ICoprocessorErrors coprocessor)

@@ -1,3 +1,4 @@
+using Qkvm.Core.Acpi;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Irq;
 using Qkvm.Core.Machine;
@@ -38,6 +39,8 @@ sealed class IsaChips
             Hpet hpet = board.Own("hpet", board.Tree, new Hpet(board.Clock, board.Irq, routes,
                 board.Interrupts.TimerTicks));
             board.Memory.Map(AcpiTables.HpetAddress, MemoryRegion.Io("hpet", Hpet.RegionSize, hpet, Hpet.Sizes), 1);
+            board.Describe(hpet, "HPET", () => Aml.PlugAndPlay("PNP0103", 0,
+                AmlResource.Memory32((uint)AcpiTables.HpetAddress, (uint)Hpet.RegionSize, writable: false)));
             pitOut = new IrqLine("pit", hpet.SetPit);
             rtcOut = new IrqLine("rtc", hpet.SetRtc);
         }
@@ -48,10 +51,18 @@ sealed class IsaChips
         Rtc = board.Own("mc146818rtc", isa, new Mc146818(board.Clock, rtcOut, StartDate(board.Config.Rtc)));
         ports.Map(RtcPort, MemoryRegion.Io("rtc", 2, Rtc, AccessSizes.Bytes));
 
+        board.Describe(Rtc, "RTC", () => Aml.PlugAndPlay("PNP0B00", null,
+            AmlResource.Io((ushort)RtcPort, 8), AmlResource.Irq(RtcIrq)));
+
         I8042 keyboard = board.Own("i8042", isa, new I8042(board.Irq(KeyboardIrq), board.Irq(MouseIrq),
             board.GateA20, () => board.RequestReset(), board.Input));
         ports.Map(KeyboardDataPort, MemoryRegion.Io("i8042-data", 1, keyboard.Data, AccessSizes.ByteOnly));
         ports.Map(KeyboardCommandPort, MemoryRegion.Io("i8042-cmd", 1, keyboard.Command, AccessSizes.ByteOnly));
+        board.Describe(keyboard, "KBD", () => Aml.PlugAndPlay("PNP0303", null,
+            AmlResource.Io((ushort)KeyboardDataPort, 1), AmlResource.Io((ushort)KeyboardCommandPort, 1),
+            AmlResource.Irq(KeyboardIrq)));
+        board.Describe(keyboard, "MOU", () => Aml.PlugAndPlay("PNP0F13", null, AmlResource.Irq(MouseIrq)));
+
         Port92 port92 = board.Own("port92", isa, new Port92(board.GateA20, () => board.RequestReset()));
         ports.Map(SystemControlPortA, MemoryRegion.Io("port92", 1, port92, AccessSizes.ByteOnly));
         Coprocessor = board.Own("coprocessor", isa, new CoprocessorErrors(board.Irq(CoprocessorIrq), board.Lock));

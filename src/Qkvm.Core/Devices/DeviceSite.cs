@@ -1,3 +1,4 @@
+using Qkvm.Core.Acpi;
 using Qkvm.Core.Block;
 using Qkvm.Core.Char;
 using Qkvm.Core.Display;
@@ -21,6 +22,7 @@ public sealed class DeviceSite(IBoard board, string owner, QBus? bus = null, str
 {
     readonly Stack<Action> _taken = new();
     readonly List<QBus> _buses = [];
+    readonly List<AcpiDescription> _descriptions = [];
 
     /// <summary>For what is only looked at or asked for.</summary>
     public IBoard Board => board;
@@ -41,6 +43,13 @@ public sealed class DeviceSite(IBoard board, string owner, QBus? bus = null, str
                 name = $"{kind.Name.ToLowerInvariant()}.{i}";
         _buses.Add(new QBus(name, kind, wires));
     }
+
+    /// <summary>What ACPI tells the guest of the device.</summary>
+    public IReadOnlyList<AcpiDescription> Descriptions => _descriptions;
+
+    /// <summary>Describes it to ACPI, below what has its bus.</summary>
+    /// <param name="name">Four letters at most; of several with one name the first is described.</param>
+    public void Describe(string name, Func<Aml[]> terms) => _descriptions.Add(new AcpiDescription(name, terms));
 
     /// <summary>The machine's time; timers made of it are cancelled with the site.</summary>
     public IVirtualClock Clock => field ??= new SiteClock(this, board.Clock);

@@ -1,20 +1,32 @@
+using Qkvm.Core.Acpi;
+
 namespace Qkvm.Core.Devices;
 
 /// <summary>A device of the tree: driver name, id, property values as users write them.</summary>
-public sealed class QDevice(string driver, string? id, IDevice? device, IReadOnlyList<OptionPair> properties,
-    DeviceSite? site = null)
+public sealed class QDevice
 {
     readonly List<QBus> _buses = [];
+    readonly List<AcpiDescription> _descriptions = [];
 
-    public string Driver { get; } = driver;
-    public string? Id { get; } = id;
+    /// <param name="site">Its buses and descriptions are the device's.</param>
+    public QDevice(string driver, string? id, IDevice? device, IReadOnlyList<OptionPair> properties,
+        DeviceSite? site = null)
+    {
+        (Driver, Id, Device, Properties, Site) = (driver, id, device, properties, site);
+        if (site == null) return;
+        foreach (QBus bus in site.Buses) Add(bus);
+        _descriptions.AddRange(site.Descriptions);
+    }
+
+    public string Driver { get; }
+    public string? Id { get; }
 
     /// <summary>Null for what exists only as a line of the tree.</summary>
-    public IDevice? Device { get; } = device;
-    public IReadOnlyList<OptionPair> Properties { get; } = properties;
+    public IDevice? Device { get; }
+    public IReadOnlyList<OptionPair> Properties { get; }
 
     /// <summary>What it has taken; null of a chip of the board.</summary>
-    public DeviceSite? Site { get; } = site;
+    public DeviceSite? Site { get; }
     public bool IsHotPluggable { get; init; }
 
     /// <summary>The bus that it sits on; null until it is added to one.</summary>
@@ -28,6 +40,11 @@ public sealed class QDevice(string driver, string? id, IDevice? device, IReadOnl
         _buses.Add(bus);
         bus.Owner = this;
     }
+
+    /// <summary>What ACPI tells the guest of it.</summary>
+    public IReadOnlyList<AcpiDescription> Descriptions => _descriptions;
+
+    public void Describe(string name, Func<Aml[]> terms) => _descriptions.Add(new AcpiDescription(name, terms));
 
     /// <summary>This device and all below it.</summary>
     public IEnumerable<QDevice> All => _buses.SelectMany(bus => bus.AllDevices).Prepend(this);

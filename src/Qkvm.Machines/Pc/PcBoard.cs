@@ -33,9 +33,11 @@ public sealed class PcBoard : Board
                     input => active => isaBridge.SetInput(input, active))]);
             var pci = new QBus(Pci.Id, BusKind.Pci, Pci);
             var isa = new QBus("isa.0", BusKind.Isa);
-            Own("i440FX-pcihost", Tree, new PciHostPorts(Pci, Ports, isaBridge), pci);
+            PciHostPorts host = Own("i440FX-pcihost", Tree, new PciHostPorts(Pci, Ports, isaBridge), pci);
+            Describe(host, "PCI0", () => PcAcpi.HostBridge(Layout));
             Plug("i440FX", pci, new I440Fx(Memory, Layout.RamRegion, Layout.Pci), 0, 0);
             Plug("PIIX3", pci, isaBridge, IsaSlot, 0, isa);
+            Describe(isaBridge, "ISA", PcAcpi.IsaBridge);
             if (Config.Acpi) Plug("PIIX4_PM", pci, _powerManagement = new Piix4Pm(Clock, Ports, Irq(SciIrq),
                 () => RequestShutdown(ShutdownCause.GuestShutdown)), IsaSlot, PmFunction);
             var ide = new Piix3Ide(Ports, Irq(PrimaryIdeIrq), Irq(SecondaryIdeIrq));
@@ -46,7 +48,7 @@ public sealed class PcBoard : Board
         MakeCpus(_chips.Coprocessor);
         Firmware.AddNumbers();
         MakeDevices();
-        Firmware.AddTables("Standard PC (i440FX + PIIX, 1996)", this);
+        Firmware.AddTables("Standard PC (i440FX + PIIX, 1996)", this, PcAcpi.Links());
         Firmware.AddRest(BootOrder);
         _chips.DescribeInCmos(this);
     }

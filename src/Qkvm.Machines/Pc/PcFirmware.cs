@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Text;
+using Qkvm.Core.Acpi;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 using Qkvm.Machines.Firmware;
@@ -10,7 +11,6 @@ namespace Qkvm.Machines.Pc;
 sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool kvm, Action<string> warn)
 {
     const ulong KvmReserved = 0xFEFF_C000, KvmReservedSize = 0x4000; // KVM's identity map and TSS on Intel processors
-    const ulong OneGiB = 1UL << 30;
     // ACPI tables and the BIOS' memory, at the top of low RAM
     const ulong FirmwareReserve = 0x28000;
     const uint Usable = 1, Reserved = 2;
@@ -37,7 +37,8 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
     }
 
     /// <param name="product">The machine as SMBIOS names it.</param>
-    public void AddTables(string product, Board board)
+    /// <param name="terms">What stands in \_SB beside the devices of the tree.</param>
+    public void AddTables(string product, Board board, Aml[] terms)
     {
         if (config.Acpi)
         {
@@ -45,12 +46,9 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
             {
                 ApicIds = [.. Enumerable.Range(0, config.Topology.MaxCpus).Select(config.Topology.ApicId)],
                 PresentCpus = config.Topology.Cpus,
-                PciHole = (uint)memory.Below,
-                PciHole64 = (PcMemory.FourGiB + memory.Above + OneGiB - 1) & ~(OneGiB - 1),
                 Hpet = config.Hpet,
-                Serials = board._serials,
-                Parallels = board._parallels,
-                PanicPort = board.PanicPort(),
+                Tree = board.Tree,
+                Terms = terms,
             });
             fwCfg.AddFile(AcpiTables.TablesFile, acpi.Tables);
             fwCfg.AddFile(AcpiTables.RsdpFile, acpi.Rsdp);
