@@ -33,16 +33,20 @@ public sealed class DeviceSite(IBoard board, string owner, QBus? bus = null, str
     /// <summary>The buses that it brings.</summary>
     public IReadOnlyList<QBus> Buses => _buses;
 
-    /// <summary>Brings a bus, named after the device's id, or after its kind where the device has none.</summary>
+    /// <summary>What a bus that the device brings is called: as its id, or by its kind and a number where it has
+    /// none.</summary>
     /// <param name="ending">Of the name after an id: ".0".</param>
-    public void AddBus(BusKind kind, IBusWires wires, string ending = "")
+    public string NameBus(BusKind kind, string ending = "")
     {
-        string? name = id == null ? null : id + ending;
-        for (int i = 0; name == null; i++)
-            if (board.FindBus($"{kind.Name.ToLowerInvariant()}.{i}") == null)
-                name = $"{kind.Name.ToLowerInvariant()}.{i}";
-        _buses.Add(new QBus(name, kind, wires));
+        if (id != null) return id + ending;
+        string name = kind.Name.ToLowerInvariant();
+        int number = 0;
+        while (board.FindBus($"{name}.{number}") != null) number++;
+        return $"{name}.{number}";
     }
+
+    /// <summary>Brings a bus.</summary>
+    public void AddBus(QBus brought) => _buses.Add(brought);
 
     /// <summary>What ACPI tells the guest of the device.</summary>
     public IReadOnlyList<AcpiDescription> Descriptions => _descriptions;

@@ -13,17 +13,15 @@ public sealed partial class PciBus
 
     /// <summary>Open Firmware's names by class and subclass. PCI Bus Binding to IEEE 1275-1994, section
     /// 2.5.</summary>
-    static readonly (uint Class, string Name)[] PathNames =
+    static readonly string[] PathNames =
     [
-        (0x0100, "scsi"), (0x0101, "ide"), (0x0102, "fdc"), (0x0103, "ipi"), (0x0104, "raid"), (0x0200, "ethernet"),
-        (0x0201, "token-ring"), (0x0202, "fddi"), (0x0203, "atm"), (0x0300, "display"), (0x0400, "video"),
-        (0x0401, "sound"), (0x0403, "sound"), (0x0500, "memory"), (0x0501, "flash"), (0x0601, "isa"),
-        (0x0602, "eisa"), (0x0603, "mca"), (0x0604, "pci-bridge"), (0x0605, "pcmcia"), (0x0606, "nubus"),
-        (0x0607, "cardbus"), (0x0700, "serial"), (0x0701, "parallel"), (0x0C00, "firewire"), (0x0C01, "access-bus"),
-        (0x0C02, "ssa"), (0x0C03, "usb"), (0x0C04, "fibre-channel"),
+        "0100 scsi", "0101 ide", "0102 fdc", "0103 ipi", "0104 raid", "0200 ethernet", "0201 token-ring", "0202 fddi",
+        "0203 atm", "0300 display", "0400 video", "0401 sound", "0403 sound", "0500 memory", "0501 flash", "0601 isa",
+        "0602 eisa", "0603 mca", "0604 pci-bridge", "0605 pcmcia", "0606 nubus", "0607 cardbus", "0700 serial",
+        "0701 parallel", "0c00 firewire", "0c01 access-bus", "0c02 ssa", "0c03 usb", "0c04 fibre-channel",
     ];
 
-    public bool IsFull => !Enumerable.Range(1, Slots - 1).Any(IsFree);
+    public bool IsFull => !Enumerable.Range(FirstSlot, SlotCount - FirstSlot).Any(IsFree);
 
     void IBusWires.Plug(IDevice device, Properties properties, DeviceSite site)
     {
@@ -39,7 +37,8 @@ public sealed partial class PciBus
     string IBusWires.PathOf(IDevice device)
     {
         var function = (PciDevice)device;
-        string name = Array.Find(PathNames, n => n.Class == function.Identity.ClassCode >> 8).Name
+        string code = $"{function.Identity.ClassCode >> 8:x4} ";
+        string name = Array.Find(PathNames, n => n.StartsWith(code, StringComparison.Ordinal))?[code.Length..]
             ?? $"pci{function.Identity.VendorId:x4},{function.Identity.DeviceId:x4}";
         return $"{name}@{function.DevFn >> 3:x}" + ((function.DevFn & 7) != 0 ? $",{function.DevFn & 7:x}" : "");
     }
