@@ -11,6 +11,9 @@ public sealed class CommandContext(IMachine machine, MachineBackends backends, C
     public MachineBackends Backends { get; } = backends;
     public CommandCatalogue Catalogue { get; } = catalogue;
 
+    /// <summary>All that -machine can name.</summary>
+    public IReadOnlyList<MachineInfo> MachineTypes { get; init; } = [];
+
     /// <summary>The vCPU that `cpu N` chose; the first one in QMP.</summary>
     public IVCpu Cpu { get; set; } = machine.Cpus[0];
 

@@ -182,5 +182,10 @@ public abstract partial class Board : IBoard, IDisposable
         }
     }
 
-    public void Dispose() => Layout.Dispose();
+    /// <summary>Devices give back what they took, the last that was made first. Under the machine lock.</summary>
+    public void Dispose()
+    {
+        foreach (QDevice device in Tree.AllDevices.Reverse().ToArray()) device.Site?.Dispose();
+        Layout.Dispose();
+    }
 }

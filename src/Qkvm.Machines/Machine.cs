@@ -193,8 +193,8 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
         {
             if (State == RunState.Running) StopRunning();
             _runner.Dispose();
+            _board.Dispose();
         }
-        _board.Dispose();
     }
 
     void Shutdown(ShutdownCause cause, int exitCode)

@@ -22,6 +22,9 @@ public sealed record MachineDefaults(string NetworkCard, string VideoAddress, in
 {
     /// <summary>What -smp leaves open is sockets, and not cores: as before QEMU 6.2.</summary>
     public bool PrefersSockets { get; init; }
+
+    /// <summary>vCPUs that there can be.</summary>
+    public int MaxCpus { get; init; } = 255;
 }
 
 /// <summary>A machine as -machine names it: what it has by default, what it takes, how its board is made.</summary>
@@ -49,6 +52,13 @@ public sealed record MachineModel : Model<BoardParts, Board>
                 Aliases = aliases };
 
     public MachineDefaults Defaults { get; }
+
+    /// <summary>-machine's own choice.</summary>
+    public bool IsDefault { get; init; }
+
+    public MachineInfo Info => new(HotpluggableCpus: false, Name, NumaMemSupported: false,
+        $"{new CpuConfig().Model}-x86_64-cpu", IsDefault ? true : null, Defaults.MaxCpus, Deprecated: false, "pc.ram",
+        Aliases.FirstOrDefault());
 
     public override string HelpLine =>
         string.Concat(Aliases.Select(alias => $"{alias,-20} {Description} (alias of {Name})\n"))
