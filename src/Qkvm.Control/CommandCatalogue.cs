@@ -15,7 +15,8 @@ public sealed class CommandCatalogue
         QueryStatus.Command, QueryVersion.Command, QueryName.Command, QueryUuid.Command, QueryKvm.Command,
         RunControl.Stop, RunControl.Continue, RunControl.Reset, RunControl.PowerDown, RunControl.Quit,
             RunControl.InjectNmi,
-        NegotiateCapabilities.Command, HumanMonitorCommand.Command, QueryCommands.Command, HelpCommands.Help,
+        NegotiateCapabilities.Command, HumanMonitorCommand.Command, QueryCommands.Command, QuerySchema.Command,
+            HelpCommands.Help,
             HelpCommands.History, QueryMachines.Command,
 
         // Processors and memory
@@ -27,6 +28,10 @@ public sealed class CommandCatalogue
         // Devices
         DeviceTree.Command, QueryPci.Command, DeviceAdd.Command, DeviceDelete.Command, QueryBlock.Command,
         Eject.Command,
+        BlockdevAdd.Add, BlockdevAdd.Delete, ObjectAdd.Add, ObjectAdd.Delete,
+        ChardevAdd.Add, ChardevAdd.Remove, NetdevAdd.Add, NetdevAdd.Delete,
+        DescriptorCommands.GetFd, DescriptorCommands.CloseFd, DescriptorCommands.AddFd, DescriptorCommands.RemoveFd,
+            DescriptorCommands.Query,
         QueryChardev.Command, Network.Command, QueryVnc.Command, QueryVnc.Servers, ScreenDump.Command,
         SendKey.Command, MouseInput.Move, MouseInput.Button,
     ];

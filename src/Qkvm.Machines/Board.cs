@@ -106,8 +106,7 @@ public abstract partial class Board : IBoard, IDisposable
     public ulong MemorySize => Config.Memory.Size;
     public IVirtualClock Clock { get; }
     public EventLoop Loop { get; }
-    public IoLoop LoopOf(string? iothread, string owner) =>
-        iothread == null ? _dataLoop() : FindObject<IoThread>(iothread, "thread that moves data", owner).Loop;
+    public IoLoop DataLoop => _dataLoop();
     public IMsiTarget Msi => Interrupts.Msi;
     public abstract PciBus? Pci { get; }
     public InputRouter Input { get; }
@@ -140,6 +139,7 @@ public abstract partial class Board : IBoard, IDisposable
     public void ReleaseNetdev(string id) => _backends.ReleaseNetdev(id);
     public T FindObject<T>(string id, string what, string owner) where T : class =>
         _backends.FindObject<T>(id, what, owner);
+    public void ReleaseObject(string id) => _backends.ReleaseObject(id);
     public void AddDisplay(IDisplaySource display) => _displays.Add(display);
     public void RemoveDisplay(IDisplaySource display) => _displays.Remove(display);
 

@@ -176,11 +176,14 @@ sealed class Session : IDisposable
     void OpenMonitor(MonitorConfig config)
     {
         ICharBackend backend = _host.Backends.TakeChardev(config.Chardev, config.Owner);
-        var context = new CommandContext(_machine!, _host.Backends, CommandCatalogue.Standard)
-            { MachineTypes = [.. Catalogue.Machines.Models.Select(model => model.Info)] };
+        var context = new CommandContext(_machine!, _host, CommandCatalogue.Standard)
+        {
+            MachineTypes = [.. Catalogue.Machines.Models.Select(model => model.Info)],
+            TakeDescriptor = backend.TakeDescriptor,
+        };
         if (config.Control)
         {
-            _monitors.Add(new QmpSession(backend, context, config.Pretty));
+            _monitors.Add(Keep(new QmpSession(backend, context, config.Pretty)));
             return;
         }
         bool muxed = _host.Backends.Muxes.ContainsKey(config.Chardev);
