@@ -17,10 +17,10 @@ public sealed class CommandCatalogue
             RunControl.InjectNmi,
         NegotiateCapabilities.Command, HumanMonitorCommand.Command, QueryCommands.Command, QuerySchema.Command,
             HelpCommands.Help,
-            HelpCommands.History,
+            HelpCommands.History, QueryMachines.Command,
 
         // Processors and memory
-        QueryCpus.Command, SelectCpu.Command, Registers.Command, Jit.Command, MemoryTree.Command,
+        QueryCpus.Command, QueryCpus.Possible, SelectCpu.Command, Registers.Command, Jit.Command, MemoryTree.Command,
         MemoryDump.Virtual, MemoryDump.Physical, PrintExpression.Command, TranslateAddress.Command, Checksum.Command,
         SaveMemory.Virtual, SaveMemory.Physical, PortAccess.In, PortAccess.Out,
         Balloon.Query, Balloon.Set, QueryMemorySize.Command,

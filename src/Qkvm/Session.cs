@@ -189,6 +189,7 @@ sealed class Session : IDisposable
         ICharBackend backend = _host.Backends.TakeChardev(config.Chardev, config.Owner);
         var context = new CommandContext(_machine!, _host, CommandCatalogue.Standard)
         {
+            MachineTypes = [.. Catalogue.Machines.Models.Select(model => model.Info)],
             TakeDescriptor = backend.TakeDescriptor,
         };
         if (config.Control)
