@@ -9,7 +9,7 @@ public sealed class DaemonTests : IDisposable
 
     public void Dispose() => _scratch.Dispose();
 
-    [ProgramFact]
+    [PublishedFact]
     public void The_program_returns_when_the_machine_listens_and_has_written_its_number()
     {
         string socket = _scratch["monitor"], pid = _scratch["pid"];
