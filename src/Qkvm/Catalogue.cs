@@ -39,6 +39,7 @@ static class Catalogue
         .. VirtioBlk.Models,
         .. VirtioNet.Models,
         E1000.Model,
+        Rtl8139.Model,
         .. VirtioRng.Models,
         .. VirtioBalloon.Models,
         StdVga.Model,
@@ -121,5 +122,5 @@ static class Catalogue
 
     /// <summary>-net nic,model= and -nic model= beside device names.</summary>
     public static readonly (string Name, DeviceModel Model)[] NetworkCards =
-        [("virtio", VirtioNet.Models[0]), ("e1000", E1000.Model)];
+        [("virtio", VirtioNet.Models[0]), ("e1000", E1000.Model), ("rtl8139", Rtl8139.Model)];
 }

@@ -1,6 +1,5 @@
 using System.Buffers.Binary;
 using System.Numerics;
-using System.Runtime.InteropServices;
 
 namespace Qkvm.Core.Net;
 
@@ -12,29 +11,27 @@ public static class InternetChecksum
     /// <param name="start">Another sum that this one goes on with.</param>
     public static ushort Sum(ReadOnlySpan<byte> data, uint start = 0)
     {
-        // The sum is the same in either byte order but for the order of its own bytes: RFC 1071, section 2 (B).
+        // Summed in the other byte order, the sum has its bytes in the other order: RFC 1071, section 2 (B).
         ulong sum = 0;
-        ReadOnlySpan<Vector<uint>> vectors = MemoryMarshal.Cast<byte, Vector<uint>>(data);
-        if (vectors.Length > 0)
+        if (data.Length >= Vector<byte>.Count)
         {
             Vector<ulong> sums = Vector<ulong>.Zero;
-            foreach (Vector<uint> vector in vectors)
+            for (; data.Length >= Vector<byte>.Count; data = data[Vector<byte>.Count..])
             {
-                Vector.Widen(vector, out Vector<ulong> low, out Vector<ulong> high);
+                Vector<uint> words = Vector.AsVectorUInt32(new Vector<byte>(data));
+                Vector.Widen(words, out Vector<ulong> low, out Vector<ulong> high);
                 sums += low + high;
             }
             sum = Vector.Sum(sums);
-            data = data[(vectors.Length * Vector<byte>.Count)..];
         }
-        for (; data.Length >= 4; data = data[4..]) sum += MemoryMarshal.Read<uint>(data);
+        for (; data.Length >= 4; data = data[4..]) sum += BinaryPrimitives.ReadUInt32LittleEndian(data);
         if (data.Length >= 2)
         {
-            sum += MemoryMarshal.Read<ushort>(data);
+            sum += BinaryPrimitives.ReadUInt16LittleEndian(data);
             data = data[2..];
         }
-        if (data.Length > 0) sum += BitConverter.IsLittleEndian ? data[0] : (uint)data[0] << 8;
-        ushort folded = Fold(sum);
-        return Fold((BitConverter.IsLittleEndian ? BinaryPrimitives.ReverseEndianness(folded) : (ulong)folded) + start);
+        if (data.Length > 0) sum += data[0];
+        return Fold((ulong)BinaryPrimitives.ReverseEndianness(Fold(sum)) + start);
     }
 
     /// <summary>The sum of TCP's or UDP's pseudo-header: addresses, protocol and length. RFC 9293, section 3.1; RFC

@@ -17,8 +17,8 @@ public sealed record E1000Options(bool Mitigates = true, bool Negotiates = true,
 
 /// <summary>Intel 82540EM. "PCI/PCI-X Family of Gigabit Ethernet Controllers Software Developer's Manual", Intel
 /// 317453.</summary>
-/// <remarks>Deviations: frames wait on the wire where the driver has given no descriptors; the FCS that a driver asks to
-/// keep reads as zeros; absolute delays count from the last interrupt, and frames come without RDTR's delay; no flow
+/// <remarks>Deviations: frames wait on the wire where the driver has given no descriptors; the FCS that a driver asks
+/// to keep reads as zeros; absolute delays count from the last interrupt, and frames come without RDTR's delay; no flow
 /// control, wake-up, management or flash.</remarks>
 public sealed partial class E1000 : E1000Family
 {

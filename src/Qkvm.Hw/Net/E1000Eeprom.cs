@@ -5,7 +5,6 @@ namespace Qkvm.Hw.Net;
 
 /// <summary>The Microwire EEPROM of an 82540EM, by the bits of EECD and by EERD. Intel 317453, sections 5.3, 5.6 and
 /// 13.4.3 to 13.4.4.</summary>
-/// <remarks>Deviations: it cannot be written.</remarks>
 sealed class E1000Eeprom
 {
     // EECD
@@ -16,8 +15,6 @@ sealed class E1000Eeprom
     // EERD
     const uint Start = 1, Done = 0x10;
 
-    const int Words = 64, CommandBits = 9, WordBits = 16;          // start bit, two of opcode, six of address
-    const int ReadCommand = 0b110, StartBit = 1;
     const int ChecksumWord = 63;
     const ushort Checksum = 0xBABA;
 
@@ -31,9 +28,8 @@ sealed class E1000Eeprom
     ];
 
     readonly ushort[] _words = [.. Contents];
+    readonly Microwire _chip;
     uint _control;                                                 // EECD's writable bits
-    int _received;                                                 // bits of the command
-    int _command, _sent;                                           // bits of words
 
     public E1000Eeprom(ReadOnlySpan<byte> mac)
     {
@@ -41,19 +37,21 @@ sealed class E1000Eeprom
         ushort sum = Checksum;
         for (int i = 0; i < ChecksumWord; i++) sum -= _words[i];
         _words[ChecksumWord] = sum;
+        _chip = new Microwire(_words);
     }
 
-    public void Reset() => (_control, _received, _command, _sent) = (0, 0, 0, 0);
+    public void Reset()
+    {
+        _control = 0;
+        _chip.Reset();
+    }
 
-    public uint ReadControl() => _control | Present | Grant | (IsOutHigh ? DataOut : 0);
+    public uint ReadControl() => _control | Present | Grant | (_chip.Out ? DataOut : 0);
 
     public void WriteControl(uint value)
     {
-        value &= Writable;
-        uint before = _control;
-        _control = value;
-        if ((value & Select) == 0) (_received, _command, _sent) = (0, 0, 0);
-        else if ((value & ~before & Clock) != 0) Tick((value & DataIn) != 0 ? 1 : 0);
+        _control = value & Writable;
+        _chip.Set((value & Select) != 0, (value & Clock) != 0, (value & DataIn) != 0);
     }
 
     /// <summary>EERD: what it reads after the command.</summary>
@@ -61,41 +59,13 @@ sealed class E1000Eeprom
     {
         int address = (int)(command >> 8 & 0xFF);
         if ((command & Start) == 0) return command & 0xFF00;
-        return command & 0xFF00 | Done | (address < Words ? (uint)_words[address] << 16 : 0);
+        return command & 0xFF00 | Done | (address < Microwire.Words ? (uint)_words[address] << 16 : 0);
     }
 
     public void Exchange(StateStream state)
     {
         state.Field("eecd", ref _control);
-        state.Field("received", ref _received, 0, CommandBits);
-        state.Field("command", ref _command, 0, (1 << CommandBits) - 1);
-        state.Field("sent", ref _sent, 0, WordBits * Words);
+        _chip.Exchange(state.Group("chip"));
         if ((_control & ~Writable) != 0) throw state.Refuse("eecd", $"{_control:x}");
-    }
-
-    /// <summary>A dummy zero comes before the word; without a command the line is high.</summary>
-    bool IsOutHigh
-    {
-        get
-        {
-            if (!IsReading) return true;
-            if (_sent == 0) return false;
-            int word = (_command + (_sent - 1) / WordBits) % Words, bit = WordBits - 1 - (_sent - 1) % WordBits;
-            return (_words[word] >> bit & 1) != 0;
-        }
-    }
-
-    bool IsReading => _received == CommandBits && _command / Words == ReadCommand;
-
-    /// <summary>A rising edge of the clock.</summary>
-    void Tick(int bit)
-    {
-        if (_received < CommandBits)
-        {
-            if (_received == 0 && bit != StartBit) return;
-            _command = _command << 1 | bit;
-            _received++;
-        }
-        else if (IsReading) _sent = _sent % (WordBits * Words) + 1;
     }
 }

@@ -49,15 +49,16 @@ static class E1000Registers
     [
         .. Counters(0x4000, "CRCERRS ALGNERRC SYMERRS RXERRC MPC SCC ECOL MCC LATECOL . COLC . DC TNCRS SEC CEXTERR "
             + "RLEC . XONRXC XONTXC XOFFRXC XOFFTXC FCRUC PRC64 PRC127 PRC255 PRC511 PRC1023 PRC1522 GPRC BPRC MPRC "
-            + "GPTC . GORCL GORCH GOTCL GOTCH . . RNBC RUC RFC ROC RJC MGTPRC MGTPDC MGTPTC TORL TORH TOTL TOTH TPR TPT "
-            + "PTC64 PTC127 PTC255 PTC511 PTC1023 PTC1522 MPTC BPTC TSCTC TSCTFC IAC ICRXPTC ICRXATC ICTXPTC ICTXATC . "
-            + "ICTXQEC ICTXQMTC ICRXDMTC ICRXOC"),
+            + "GPTC . GORCL GORCH GOTCL GOTCH . . RNBC RUC RFC ROC RJC MGTPRC MGTPDC MGTPTC TORL TORH TOTL TOTH TPR "
+            + "TPT PTC64 PTC127 PTC255 PTC511 PTC1023 PTC1522 MPTC BPTC TSCTC TSCTFC IAC ICRXPTC ICRXATC ICTXPTC "
+            + "ICTXATC . ICTXQEC ICTXQMTC ICRXDMTC ICRXOC"),
     ];
 
     /// <summary>Filters, section 13.5.</summary>
     public static readonly Register[] Filters =
     [
-        new("MTA", MTA, Count: MulticastWords), new("RA", RAL, Count: 2 * Addresses), new("VFTA", VFTA, Count: VlanWords),
+        new("MTA", MTA, Count: MulticastWords), new("RA", RAL, Count: 2 * Addresses),
+        new("VFTA", VFTA, Count: VlanWords),
     ];
 
     /// <param name="name">"RD" or "TD".</param>

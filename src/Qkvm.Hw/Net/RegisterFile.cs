@@ -82,7 +82,8 @@ sealed class RegisterFile
     public void Exchange(StateStream state)
     {
         byte[] bytes = new byte[Size];
-        for (int i = 0; i < _words.Length; i++) BinaryPrimitives.WriteUInt32LittleEndian(bytes.AsSpan(i * 4), _words[i]);
+        for (int i = 0; i < _words.Length; i++)
+            BinaryPrimitives.WriteUInt32LittleEndian(bytes.AsSpan(i * 4), _words[i]);
         state.Block("registers", bytes);
         if (!state.IsLoading) return;
         for (int i = 0; i < _words.Length; i++)

@@ -316,7 +316,8 @@ public sealed class E1000Tests : IDisposable
         Assert.True(_wire.Give(frame));
         Assert.Equal((2048, (byte)1), (_driver.Received(0).Length, _driver.Received(0).Status));
         Assert.Equal((904, (byte)7), (_driver.Received(2).Length, _driver.Received(2).Status));
-        Assert.Equal(frame, (byte[])[.. _driver.ReceivedBytes(0), .. _driver.ReceivedBytes(1), .. _driver.ReceivedBytes(2)]);
+        byte[] got = [.. _driver.ReceivedBytes(0), .. _driver.ReceivedBytes(1), .. _driver.ReceivedBytes(2)];
+        Assert.Equal(frame, got);
     }
 
     [Fact]
@@ -336,7 +337,8 @@ public sealed class E1000Tests : IDisposable
     public void Addresses_and_VLANs_are_filtered()
     {
         _driver.Start();
-        byte[] broadcast = [255, 255, 255, 255, 255, 255], other = [0x52, 0x54, 0, 0, 0, 1], group = [1, 0, 0x5E, 0, 0xAB, 0x9C];
+        byte[] broadcast = [255, 255, 255, 255, 255, 255], other = [0x52, 0x54, 0, 0, 0, 1];
+        byte[] group = [1, 0, 0x5E, 0, 0xAB, 0x9C];
         Assert.Equal([true, true, false, false], Passing());
         _driver[Rctl] |= 1 << 3;                                   // UPE
         Assert.Equal([true, true, true, false], Passing());
@@ -352,8 +354,8 @@ public sealed class E1000Tests : IDisposable
         _driver[0x5600 + 4] = 1 << 1;
         Assert.True(Passes(tagged));
 
-        bool[] Passing() => [Passes(Frames.Plain(60)), Passes(Frames.Plain(60, broadcast)), Passes(Frames.Plain(60, other)),
-            Passes(Frames.Plain(60, group))];
+        bool[] Passing() => [Passes(Frames.Plain(60)), Passes(Frames.Plain(60, broadcast)),
+            Passes(Frames.Plain(60, other)), Passes(Frames.Plain(60, group))];
 
         bool Passes(byte[] frame)
         {
