@@ -41,3 +41,7 @@ public sealed class TapTheoryAttribute : TheoryAttribute
         if (TapFactAttribute.WhyNot() is { } whyNot) Skip = whyNot;
     }
 }
+
+/// <summary>Needs root, for example to listen on a port below 1024.</summary>
+public sealed class RootFactAttribute() : ConditionalFactAttribute(Environment.IsPrivilegedProcess ? null
+    : "needs root");

@@ -30,8 +30,9 @@ sealed class Dhcp(UserStack stack)
     {
         if (request.Length < Cookie || request[Operation] != BootRequest || request[HardwareType] != Ethernet
             || request[HardwareLength] != MacAddress.Length) return;
-        ReadOnlySpan<byte> options = request.Length > OptionsStart
-            && BinaryPrimitives.ReadUInt32BigEndian(request[Cookie..]) == MagicCookie ? request[OptionsStart..] : default;
+        bool hasOptions = request.Length > OptionsStart
+            && BinaryPrimitives.ReadUInt32BigEndian(request[Cookie..]) == MagicCookie;
+        ReadOnlySpan<byte> options = hasOptions ? request[OptionsStart..] : default;
         MacAddress client = MacAddress.Read(request[HardwareAddress..]);
         if (client == default) client = from;
         byte type = Find(options, MessageType) is [var given] ? given : (byte)0;

@@ -4,10 +4,8 @@ namespace Qkvm.Backends.Net.User;
 
 /// <summary>The host's nameserver: the first of /etc/resolv.conf, which may change while the guest runs.
 /// resolv.conf(5).</summary>
-sealed class Resolver(TimeProvider clock, string file = Resolver.File)
+sealed class Resolver(TimeProvider clock, string file)
 {
-    public const string File = "/etc/resolv.conf";
-
     static readonly TimeSpan s_validity = TimeSpan.FromSeconds(1);
 
     IpAddress _address = IpAddress.Loopback4;
@@ -21,7 +19,7 @@ sealed class Resolver(TimeProvider clock, string file = Resolver.File)
         {
             if (_readAt != 0 && clock.GetElapsedTime(_readAt) < s_validity) return _address;
             _readAt = clock.GetTimestamp();
-            DateTime written = System.IO.File.GetLastWriteTimeUtc(file); // of no file: long ago
+            DateTime written = File.GetLastWriteTimeUtc(file); // of no file: long ago
             if (written == _written) return _address;
             _written = written;
             return _address = Read();
@@ -37,7 +35,7 @@ sealed class Resolver(TimeProvider clock, string file = Resolver.File)
     {
         List<IpAddress> found = [];
         string[] lines;
-        try { lines = System.IO.File.ReadAllLines(file); }
+        try { lines = File.ReadAllLines(file); }
         catch (IOException) { return found; }
         catch (UnauthorizedAccessException) { return found; }
         foreach (string line in lines)

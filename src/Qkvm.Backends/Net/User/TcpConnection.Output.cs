@@ -147,7 +147,8 @@ sealed partial class TcpConnection
     /// <summary>All but window and checksum; returns the length.</summary>
     int WriteHeaders(Span<byte> frame, TcpFlags flags, bool hasOptions, int count)
     {
-        int options = !hasOptions ? 0 : _scales || State == TcpState.SynSent ? 8 : 4, size = TcpHeader.MinLength + options;
+        int options = !hasOptions ? 0 : _scales || State == TcpState.SynSent ? 8 : 4;
+        int size = TcpHeader.MinLength + options;
         FrameWriter.Ethernet(frame, Mac, _stack.Mac, IsV4 ? EtherType.Ip4 : EtherType.Ip6);
         int at = FrameWriter.Ip(frame, Key.Remote.Address, Key.Guest.Address, IpProtocol.Tcp, size + count);
         uint sequence = hasOptions ? _initialSequence : _sendNext;

@@ -33,6 +33,9 @@ public sealed record UserNetOptions(string Id, IpAddress Network, int NetworkBit
     public IReadOnlyList<HostForward> HostForwards { get; init; } = [];
     public IReadOnlyList<GuestForward> GuestForwards { get; init; } = [];
 
+    /// <summary>Where the host's nameserver is named.</summary>
+    public string ResolverFile { get; init; } = "/etc/resolv.conf";
+
     /// <summary>QEMU's network: 10.0.2.0/24, host .2, nameserver .3, DHCP from .15 on.</summary>
     public static UserNetOptions Default(string id) => new(id, IpAddress.V4(0x0A000200), 24, IpAddress.V4(0x0A000202),
         IpAddress.V4(0x0A00020F), IpAddress.V4(0x0A000203));

@@ -14,7 +14,8 @@ sealed partial class UserStack
     void Input(bool isChecked, in ScatterList frame)
     {
         if (frame.Length is < FrameWriter.EthernetLength or > LargestFrame) { Ignored++; return; }
-        int length = (int)frame.Length - FrameWriter.EthernetLength, headLength = (int)Math.Min(frame.Length, HeadLength);
+        int length = (int)frame.Length - FrameWriter.EthernetLength;
+        int headLength = (int)Math.Min(frame.Length, HeadLength);
         frame.Slice(0, headLength).CopyTo(_head);
         ReadOnlySpan<byte> head = _head.AsSpan(FrameWriter.EthernetLength, headLength - FrameWriter.EthernetLength);
         MacAddress from = MacAddress.Read(_head.AsSpan(MacAddress.Length));

@@ -32,7 +32,7 @@ sealed partial class UserStack : IDisposable
         (_flush, _tick, _resume) = (Flush, Tick, Resume);
         _started = clock.GetTimestamp();
         Wire.Port = port;
-        Routes = new Routes(options, Resolver = new Resolver(clock));
+        Routes = new Routes(options, Resolver = new Resolver(clock, options.ResolverFile));
         Neighbours = new Neighbours(this);
         Discovery = new NeighbourDiscovery(this);
         Tcp = new TcpTable(this);

@@ -70,8 +70,8 @@ sealed unsafe partial class KernelGuest : IDisposable, INetPort
     public Process Start(string line)
     {
         var start = new ProcessStartInfo("nsenter") { RedirectStandardOutput = true, RedirectStandardError = true };
-        foreach (string word in (string[])[$"--net=/proc/{Environment.ProcessId}/task/{_thread}/ns/net", "/bin/sh", "-c",
-            line]) start.ArgumentList.Add(word);
+        string own = $"--net=/proc/{Environment.ProcessId}/task/{_thread}/ns/net";
+        foreach (string word in (string[])[own, "/bin/sh", "-c", line]) start.ArgumentList.Add(word);
         return Process.Start(start)!;
     }
 

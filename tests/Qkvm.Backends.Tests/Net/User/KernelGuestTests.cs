@@ -54,6 +54,50 @@ public sealed class KernelGuestTests
         Assert.Equal(SocketError.ConnectionRefused, error.SocketErrorCode);
     }
 
+    [TapFact]
+    public async Task A_forwarded_port_leads_to_a_program_in_the_guest()
+    {
+        using KernelGuest guest = Guest(All, o => o with
+        {
+            HostForwards = [new(ForwardKind.Tcp, UdpTests.Endpoint("127.0.0.1", 0), UdpTests.Endpoint("10.0.2.15",
+                22))],
+        });
+        using Socket program = guest.Inside(() =>
+        {
+            var listener = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+            listener.Bind(new IPEndPoint(IPAddress.Any, 22));
+            listener.Listen();
+            return listener;
+        });
+        byte[] data = Random(5 << 20);
+        using var client = new TcpClient();
+        await client.ConnectAsync(IPAddress.Loopback, guest.Backend.Forwards.Single().Host.Port);
+        using Socket served = await program.AcceptAsync();
+        Assert.Equal("10.0.2.2", ((IPEndPoint)served.RemoteEndPoint!).Address.ToString());
+        await client.GetStream().WriteAsync(data);
+        client.Client.Shutdown(SocketShutdown.Send);
+        await using var stream = new NetworkStream(served);
+        Assert.Equal(data, await ReadAll(stream));
+    }
+
+    [TapFact]
+    public async Task Connections_leave_nothing_behind()
+    {
+        using KernelGuest guest = Guest(All);
+        using var server = new Server(async stream => await stream.WriteAsync((byte[])[1, 2, 3]));
+        int before = 0;
+        for (int i = 0; i < 500; i++)
+        {
+            if (i == 20) before = Descriptors();
+            using Socket client = guest.Connect("10.0.2.2", server.Port);
+            await using var stream = new NetworkStream(client);
+            Assert.Equal([1, 2, 3], await ReadAll(stream));
+        }
+        Assert.InRange(Descriptors(), 0, before + 20);             // other tests have theirs
+    }
+
+    static int Descriptors() => Directory.GetFiles("/proc/self/fd").Length;
+
     static KernelGuest Guest(NetOffloads offloads, Func<UserNetOptions, UserNetOptions>? change = null)
     {
         UserNetOptions options = UserNetOptions.Default("n");
