@@ -27,6 +27,10 @@ public sealed class CommandCatalogue
         // Devices
         DeviceTree.Command, QueryPci.Command, DeviceAdd.Command, DeviceDelete.Command, QueryBlock.Command,
         Eject.Command,
+        BlockdevAdd.Add, BlockdevAdd.Delete, ObjectAdd.Add, ObjectAdd.Delete,
+        ChardevAdd.Add, ChardevAdd.Remove, NetdevAdd.Add, NetdevAdd.Delete,
+        DescriptorCommands.GetFd, DescriptorCommands.CloseFd, DescriptorCommands.AddFd, DescriptorCommands.RemoveFd,
+            DescriptorCommands.Query,
         QueryChardev.Command, Network.Command, QueryVnc.Command, QueryVnc.Servers, ScreenDump.Command,
         SendKey.Command, MouseInput.Move, MouseInput.Button,
     ];

@@ -176,7 +176,10 @@ sealed class Session : IDisposable
     void OpenMonitor(MonitorConfig config)
     {
         ICharBackend backend = _host.Backends.TakeChardev(config.Chardev, config.Owner);
-        var context = new CommandContext(_machine!, _host.Backends, CommandCatalogue.Standard);
+        var context = new CommandContext(_machine!, _host, CommandCatalogue.Standard)
+        {
+            TakeDescriptor = backend.TakeDescriptor,
+        };
         if (config.Control)
         {
             _monitors.Add(new QmpSession(backend, context, config.Pretty));

@@ -37,7 +37,7 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public PciBus Pci => Bus ?? throw new NotSupportedException();
     public EventLoop Loop => throw new NotSupportedException();
 
-    public IoLoop LoopOf(string? iothread, string owner) => throw new NotSupportedException();
+    public IoLoop DataLoop => throw new NotSupportedException();
     public bool IsGuestAsleep() => false;
 
     public IrqLine Irq(int gsi) => Irqs[gsi] = bench.Wire($"gsi{gsi}");
@@ -54,6 +54,7 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public ICharBackend TakeChardev(string id, string owner) => Chardev;
     public INetBackend TakeNetdev(string id, string owner) => throw new NotSupportedException();
     public T FindObject<T>(string id, string what, string owner) where T : class => throw new NotSupportedException();
+    public void ReleaseObject(string id) { }
     public void ReleaseDrive(string id) { }
     public void ReleaseChardev(string id) { }
     public void ReleaseNetdev(string id) { }

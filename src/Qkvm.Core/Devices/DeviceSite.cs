@@ -93,6 +93,19 @@ public sealed class DeviceSite(IBoard board, string owner) : IDisposable
         return netdev;
     }
 
+    /// <summary>What -object made.</summary>
+    /// <param name="what">As messages call it: "source of entropy".</param>
+    public T Object<T>(string id, string what) where T : class
+    {
+        T found = board.FindObject<T>(id, what, owner);
+        OnLeave(() => board.ReleaseObject(id));
+        return found;
+    }
+
+    /// <summary>The loop of an -object iothread, or the one that moves data where users name none.</summary>
+    public IoLoop Loop(string? iothread) => iothread == null ? board.DataLoop
+        : Object<IoThread>(iothread, "thread that moves data").Loop;
+
     /// <summary>Makes a display known to VNC and screendump; the first is the primary.</summary>
     public void AddDisplay(IDisplaySource display)
     {

@@ -76,8 +76,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
     public ulong MemorySize => _config.Memory.Size;
     public IVirtualClock Clock { get; }
     public EventLoop Loop { get; }
-    public IoLoop LoopOf(string? iothread, string owner) =>
-        iothread == null ? _dataLoop() : FindObject<IoThread>(iothread, "thread that moves data", owner).Loop;
+    public IoLoop DataLoop => _dataLoop();
     public IMsiTarget Msi => _interrupts.Msi;
     public PciBus Pci { get; }
     public InputRouter Input { get; }
@@ -109,6 +108,7 @@ public sealed partial class PcBoard : IBoard, IDisposable
     public void ReleaseNetdev(string id) => _backends.ReleaseNetdev(id);
     public T FindObject<T>(string id, string what, string owner) where T : class =>
         _backends.FindObject<T>(id, what, owner);
+    public void ReleaseObject(string id) => _backends.ReleaseObject(id);
     public void AddDisplay(IDisplaySource display) => _displays.Add(display);
     public void RemoveDisplay(IDisplaySource display) => _displays.Remove(display);
 

@@ -144,7 +144,7 @@ public sealed class QmpTests : IDisposable
         public Client(ControlBench bench)
         {
             _bench = bench;
-            var context = new CommandContext(bench.Machine, bench.Backends, CommandCatalogue.Standard);
+            var context = new CommandContext(bench.Machine, bench.Host, CommandCatalogue.Standard);
             bench.OnLoop(() => { _ = new QmpSession(this, context, pretty: false); });
         }
 
