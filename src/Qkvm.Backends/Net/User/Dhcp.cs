@@ -9,8 +9,11 @@ sealed class Dhcp(UserStack stack)
 {
     // The fixed part, RFC 2131, section 2
     const int Operation = 0, HardwareType = 1, HardwareLength = 2, ClientAddress = 12, YourAddress = 16,
-        ServerAddress = 20, HardwareAddress = 28, HardwareAddressLength = 16, BootFile = 108, BootFileLength = 128,
+        ServerAddress = 20, HardwareAddress = 28, HardwareAddressLength = 16, BootFile = 108,
         Cookie = 236, OptionsStart = 240, MessageLength = 548;
+    /// <summary>Bytes of a boot file's name, without the zero behind it.</summary>
+    public const int MaxBootFile = 127;
+
     const byte BootRequest = 1, BootReply = 2, Ethernet = 1;
     const uint MagicCookie = 0x63825363;
 
@@ -102,8 +105,7 @@ sealed class Dhcp(UserStack stack)
     {
         UserNetOptions options = stack.Options;
         // A name of the host's own would be seen in the guest: only what the user gives.
-        if (options.BootFile is { } file)
-            Encoding.UTF8.GetBytes(file.AsSpan(0, Math.Min(file.Length, (BootFileLength - 1) / 4)), reply[BootFile..]);
+        if (options.BootFile is { } file) Encoding.UTF8.TryGetBytes(file, reply.Slice(BootFile, MaxBootFile), out _);
         writer.Add(Server, options.Host);
         writer.Add(Subnet, options.Netmask);
         if (!options.Restrict)
