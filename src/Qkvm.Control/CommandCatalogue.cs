@@ -31,7 +31,8 @@ public sealed class CommandCatalogue
         ChardevAdd.Add, ChardevAdd.Remove, NetdevAdd.Add, NetdevAdd.Delete,
         DescriptorCommands.GetFd, DescriptorCommands.CloseFd, DescriptorCommands.AddFd, DescriptorCommands.RemoveFd,
             DescriptorCommands.Query,
-        QueryChardev.Command, Network.Command, QueryVnc.Command, QueryVnc.Servers, ScreenDump.Command,
+        QueryChardev.Command, Network.Command, UserNetwork.Add, UserNetwork.Remove, UserNetwork.Connections,
+        QueryVnc.Command, QueryVnc.Servers, ScreenDump.Command,
         SendKey.Command, MouseInput.Move, MouseInput.Button,
     ];
 

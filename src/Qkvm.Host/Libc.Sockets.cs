@@ -13,6 +13,9 @@ public static unsafe partial class Libc
     internal static partial int socket(int family, int type, int protocol);
 
     [LibraryImport(Library, SetLastError = true)]
+    internal static partial int socketpair(int family, int type, int protocol, int* pair);
+
+    [LibraryImport(Library, SetLastError = true)]
     internal static partial int bind(int fd, void* address, uint length);
 
     [LibraryImport(Library, SetLastError = true)]

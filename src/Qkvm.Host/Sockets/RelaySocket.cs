@@ -38,6 +38,22 @@ public sealed unsafe partial class RelaySocket : IDisposable
         return socket;
     }
 
+    /// <summary>Two that are connected with each other; null where the host has no more.</summary>
+    public static (RelaySocket First, RelaySocket Second)? Pair()
+    {
+        int* pair = stackalloc int[2];
+        return Libc.socketpair(SocketName.Unix, StreamType | NonBlocking | CloseOnExec, 0, pair) < 0 ? null
+            : (new RelaySocket(pair[0]), new RelaySocket(pair[1]));
+    }
+
+    /// <summary>The descriptor is the caller's from now on.</summary>
+    public int Detach()
+    {
+        int fd = Fd;
+        Fd = -1;
+        return fd;
+    }
+
     /// <summary>0, or an errno: EINPROGRESS until the socket is writable; see <see cref="Error"/> then.</summary>
     public int Connect(IpEndpoint to)
     {

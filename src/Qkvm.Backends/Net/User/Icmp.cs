@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using Qkvm.Core.Net;
 using Qkvm.Host;
 using Qkvm.Host.Sockets;
 
@@ -32,6 +33,8 @@ sealed class Icmp(UserStack stack)
         if (message[0] == Echo6) Ask(packet, message, from);
         else stack.Discovery.Input(packet, message, from);
     }
+
+    public IEnumerable<UserConnection> Describe() => _pings.Describe();
 
     public void Tick() => _pings.Tick();
 
@@ -132,7 +135,7 @@ sealed class Icmp(UserStack stack)
         ushort checksum = isV4 ? Checksum.Of(message)
             : FrameWriter.Payload(message, source, guest, IpProtocol.Icmp6);
         BinaryPrimitives.WriteUInt16BigEndian(message[2..], checksum);
-        FrameWriter.Ethernet(frame, to, stack.Mac, isV4 ? EtherType.Ip4 : EtherType.Ip6);
+        FrameWriter.Ethernet(frame, to, stack.MacFor(isV4), isV4 ? EtherType.Ip4 : EtherType.Ip6);
         FrameWriter.Ip(frame, source, guest, isV4 ? IpProtocol.Icmp : IpProtocol.Icmp6, message.Length, hopLimit);
         FragmentWriter.Send(stack.Wire, frame, isV4);
     }

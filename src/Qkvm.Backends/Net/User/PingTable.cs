@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using Qkvm.Core.Net;
 using Qkvm.Host;
 using Qkvm.Host.Sockets;
 
@@ -9,17 +10,21 @@ namespace Qkvm.Backends.Net.User;
 sealed class PingTable(UserStack stack)
 {
     const int MaxPings = 64, Patience = 10_000;                    // milliseconds
-    const int Identifier = 4;                                      // where it is in a message
+    const int IdentifierAt = 4;                                    // where it is in a message
 
     readonly Dictionary<(IpAddress Guest, IpAddress Remote, ushort Id), Ping> _pings = [];
 
     public int Count => _pings.Count;
 
+    public IEnumerable<UserConnection> Describe() => _pings.Values.Select(p => new UserConnection(UserProtocol.Icmp,
+        $"{(Patience - (stack.Now - p.LastUsed)) / 1000} sec", p.Socket.Fd, $"{p.Ends.Guest.Address}", p.Identifier,
+        $"{p.Ends.Remote.Address}", null, 0, 0));
+
     /// <summary>An echo request to somebody on the host's network.</summary>
     public void Send(in IpPacket packet, ReadOnlySpan<byte> message, MacAddress from)
     {
         var ends = new TcpKey(new IpEndpoint(packet.Source, 0), new IpEndpoint(packet.Destination, 0));
-        var key = (packet.Source, packet.Destination, BinaryPrimitives.ReadUInt16BigEndian(message[Identifier..]));
+        var key = (packet.Source, packet.Destination, BinaryPrimitives.ReadUInt16BigEndian(message[IdentifierAt..]));
         if (!stack.Routes.TryFind(ends.Remote with { Port = 1 }, isTcp: false, out _)) return;
         if (!_pings.TryGetValue(key, out Ping? ping))
         {
@@ -60,6 +65,8 @@ sealed class PingTable(UserStack stack)
         bool _isWatched;
 
         public RelaySocket Socket => socket;
+        public TcpKey Ends => ends;
+        public ushort Identifier => identifier;
         public long LastUsed { get; set; }
         public MacAddress Mac { get; set; }
 
@@ -87,7 +94,7 @@ sealed class PingTable(UserStack stack)
                 return;
             }
             message = message[..length];
-            BinaryPrimitives.WriteUInt16BigEndian(message[Identifier..], identifier);
+            BinaryPrimitives.WriteUInt16BigEndian(message[IdentifierAt..], identifier);
             stack.Icmp.Answer(ends, message, Mac);
         }
     }

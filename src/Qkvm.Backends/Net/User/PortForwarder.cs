@@ -1,3 +1,4 @@
+using Qkvm.Core.Net;
 using Qkvm.Host;
 using Qkvm.Host.Sockets;
 
@@ -36,6 +37,10 @@ sealed class PortForwarder
         socket.Dispose();
         return null;
     }
+
+    public UserConnection Describe() => new(Rule.Kind == ForwardKind.Udp ? UserProtocol.Udp : UserProtocol.Tcp,
+        "HOST_FORWARD", _socket.Fd, Rule.Path ?? (Rule.Host.Address.IsUnspecified ? "*" : $"{Rule.Host.Address}"),
+        Rule.Host.Port, $"{Rule.Guest.Address}", Rule.Guest.Port, 0, 0);
 
     /// <summary>On the loop of the stack.</summary>
     public void Start(UserStack stack)

@@ -1,5 +1,7 @@
 using Qkvm.Core.Block;
+using Qkvm.Core.Net;
 using Qkvm.Host;
+using Qkvm.Host.Sockets;
 
 namespace Qkvm.Backends.Net.User;
 
@@ -10,6 +12,28 @@ sealed partial class TcpConnection
 
     readonly Action<FdEvents> _onReady;
     bool _isWatched, _canRead, _canWrite, _isShut, _resetsHost;
+
+    /// <summary>As `info usernet` shows it.</summary>
+    public UserConnection Describe()
+    {
+        string state = State switch
+        {
+            TcpState.Connecting or TcpState.SynReceived => "SYN_RCVD",
+            TcpState.SynSent => "SYN_SENT",
+            TcpState.Established => (_guestEnded, _endSent) switch
+            {
+                (false, false) => "ESTABLISHED",
+                (true, false) => "CLOSE_WAIT",
+                (false, true) => _endAcknowledged ? "FIN_WAIT_2" : "FIN_WAIT_1",
+                _ => _guestEndedFirst ? "LAST_ACK" : "CLOSING",
+            },
+            TcpState.TimeWait => "TIME_WAIT",
+            _ => "CLOSED",
+        };
+        (IpEndpoint source, IpEndpoint to) = _isForwarded ? (Key.Remote, Key.Guest) : (Key.Guest, Key.Remote);
+        return new UserConnection(UserProtocol.Tcp, state, _socket.Fd, $"{source.Address}", source.Port,
+            $"{to.Address}", to.Port, _toHost.Count, _toGuest.Count);
+    }
 
     /// <summary>Bytes to the host, or into the ring for it; returns how many. From any thread.</summary>
     int Deliver(in ScatterList data)

@@ -149,7 +149,7 @@ sealed partial class TcpConnection
     {
         int options = !hasOptions ? 0 : _scales || State == TcpState.SynSent ? 8 : 4;
         int size = TcpHeader.MinLength + options;
-        FrameWriter.Ethernet(frame, Mac, _stack.Mac, IsV4 ? EtherType.Ip4 : EtherType.Ip6);
+        FrameWriter.Ethernet(frame, Mac, _stack.MacFor(IsV4), IsV4 ? EtherType.Ip4 : EtherType.Ip6);
         int at = FrameWriter.Ip(frame, Key.Remote.Address, Key.Guest.Address, IpProtocol.Tcp, size + count);
         uint sequence = hasOptions ? _initialSequence : _sendNext;
         if (State == TcpState.TimeWait) sequence = _sendMax;

@@ -34,6 +34,7 @@ sealed partial class TcpConnection
     readonly UserStack _stack;
     readonly RelaySocket _socket;
     readonly ByteRing _toGuest, _toHost;
+    readonly bool _isForwarded;                                    // somebody of the host's side asked for it
     readonly int _segment;                                         // bytes in one packet: MSS
     readonly uint _initialSequence;
 
@@ -57,6 +58,7 @@ sealed partial class TcpConnection
         _sendUnacknowledged = _sendNext = _sendMax = _initialSequence;
         Node = new LinkedListNode<TcpConnection>(this);
         _created = _lastHeard = stack.Now;
+        _isForwarded = state == TcpState.SynSent;
         _onReady = OnReady;
     }
 

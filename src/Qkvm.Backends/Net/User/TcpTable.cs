@@ -75,7 +75,7 @@ sealed class TcpTable(UserStack stack)
     {
         bool isV4 = key.Guest.Address.IsV4;
         Span<byte> frame = stackalloc byte[FrameWriter.HeadersLength(isV4) + TcpHeader.MinLength];
-        FrameWriter.Ethernet(frame, to, stack.Mac, isV4 ? EtherType.Ip4 : EtherType.Ip6);
+        FrameWriter.Ethernet(frame, to, stack.MacFor(isV4), isV4 ? EtherType.Ip4 : EtherType.Ip6);
         int at = FrameWriter.Ip(frame, key.Remote.Address, key.Guest.Address, IpProtocol.Tcp, TcpHeader.MinLength);
         Span<byte> segment = frame[at..];
         WriteHeader(segment, key, sequence, acknowledgment, flags, TcpHeader.MinLength);
@@ -148,6 +148,11 @@ sealed class TcpTable(UserStack stack)
     void Open(TcpKey key, in TcpHeader syn, MacAddress from)
     {
         int errno = Libc.EConnRefused;
+        if (stack.Targets.TryConnect(key.Remote) is { } target)
+        {
+            Add(key, syn, from, target);
+            return;
+        }
         if (!stack.Routes.TryFind(key.Remote, isTcp: true, out IpEndpoint to)
             || RelaySocket.Open(RelayKind.Stream, to.Address.IsV4, out errno) is not { } socket)
         {
@@ -161,6 +166,11 @@ sealed class TcpTable(UserStack stack)
             Refuse(key, from, syn.Sequence + 1, errno);
             return;
         }
+        Add(key, syn, from, socket);
+    }
+
+    void Add(TcpKey key, in TcpHeader syn, MacAddress from, RelaySocket socket)
+    {
         var connection = new TcpConnection(stack, key, socket, TcpState.Connecting, from, syn.SegmentSize);
         connection.Accept(syn);
         Add(connection);

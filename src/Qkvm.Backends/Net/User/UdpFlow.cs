@@ -1,3 +1,4 @@
+using Qkvm.Core.Net;
 using Qkvm.Host;
 using Qkvm.Host.Sockets;
 
@@ -22,6 +23,10 @@ sealed class UdpFlow(UserStack stack, IpEndpoint guest, IpEndpoint remote, Relay
     public long LastUsed { get; private set; } = stack.Now;
 
     public bool IsExpired => stack.Now - LastUsed > (isNameserver ? NameserverLifetime : Lifetime);
+
+    public UserConnection Describe() => new(UserProtocol.Udp,
+        $"{((isNameserver ? NameserverLifetime : Lifetime) - (stack.Now - LastUsed)) / 1000} sec", socket.Fd,
+        $"{guest.Address}", guest.Port, remote == default ? "*" : $"{remote.Address}", remote.Port, 0, 0);
 
     /// <summary>The guest's data to where it sent them, as the host knows it.</summary>
     public void Send(IpEndpoint to, IpEndpoint real, ReadOnlySpan<byte> data)

@@ -74,7 +74,7 @@ sealed class UdpTable(UserStack stack)
         bool isV4 = guest.Address.IsV4;
         int headers = FrameWriter.HeadersLength(isV4), size = FrameWriter.UdpLength + length;
         Span<byte> frame = stack.Scratch.AsSpan(0, headers + size);
-        FrameWriter.Ethernet(frame, mac, stack.Mac, isV4 ? EtherType.Ip4 : EtherType.Ip6);
+        FrameWriter.Ethernet(frame, mac, stack.MacFor(isV4), isV4 ? EtherType.Ip4 : EtherType.Ip6);
         FrameWriter.Ip(frame, source.Address, guest.Address, IpProtocol.Udp, size);
         FrameWriter.Udp(frame[headers..], source, guest);
         FragmentWriter.Send(stack.Wire, frame, isV4);

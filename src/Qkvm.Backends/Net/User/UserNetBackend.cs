@@ -1,29 +1,35 @@
 using Qkvm.Core.Block;
 using Qkvm.Core.Net;
 using Qkvm.Host;
+using Qkvm.Host.Sockets;
 
 namespace Qkvm.Backends.Net.User;
 
 /// <summary>-netdev user: a network that needs no privilege, since the guest's connections are this process'
 /// own.</summary>
-public sealed class UserNetBackend : NetBackend, IDisposable
+public sealed class UserNetBackend : NetBackend, IUserNetwork, IDisposable
 {
+    readonly string _owner;
     readonly UserNetOptions _options;
+    readonly GuestTargets _targets;
+    readonly Action<string> _print;
     readonly TimeProvider _clock;
     readonly List<PortForwarder> _forwards = [];
     IoLoop? _loop;                                                 // of the card, while one is connected
     UserStack? _stack;
 
     /// <param name="owner">The option, for messages: "-netdev user,id=net0".</param>
+    /// <param name="targets">Where guestfwd= leads; this one's from now on.</param>
     /// <param name="print">Takes a line that users need: the port that was chosen for a forward.</param>
     /// <exception cref="ConfigurationException">A port cannot be listened on.</exception>
-    public UserNetBackend(string owner, UserNetOptions options, Action<string> print, TimeProvider? clock = null)
-        : base(options.Id)
+    public UserNetBackend(string owner, UserNetOptions options, GuestTargets targets, Action<string> print,
+        TimeProvider? clock = null) : base(options.Id)
     {
-        (_options, _clock) = (options, clock ?? TimeProvider.System);
+        (_owner, _options, _targets, _print) = (owner, options, targets, print);
+        _clock = clock ?? TimeProvider.System;
         try
         {
-            foreach (HostForward forward in options.HostForwards) AddForward(owner, forward, print);
+            foreach (HostForward forward in options.HostForwards) Add(forward);
         }
         catch
         {
@@ -46,7 +52,7 @@ public sealed class UserNetBackend : NetBackend, IDisposable
     public override INetQueue Open(int index, INetPort port, IoLoop loop)
     {
         if (_stack != null) throw new InvalidOperationException($"{Id} is connected already");
-        var stack = new UserStack(_options, port, loop, _clock);
+        var stack = new UserStack(_options, _targets, port, loop, _clock);
         (_stack, _loop) = (stack, loop);
         PortForwarder[] forwards = [.. _forwards];
         loop.Post(() => { foreach (PortForwarder forward in forwards) forward.Start(stack); });
@@ -59,6 +65,7 @@ public sealed class UserNetBackend : NetBackend, IDisposable
         Disconnect();
         PortForwarder[] forwards = [.. _forwards];
         _forwards.Clear();
+        _targets.Dispose();
         if (_loop == null) CloseAll(forwards);
         else _loop.Post(() => CloseAll(forwards));
     }
@@ -77,13 +84,41 @@ public sealed class UserNetBackend : NetBackend, IDisposable
         _stack = null;
     }
 
-    void AddForward(string owner, HostForward rule, Action<string> print)
+    public void AddForward(string rule)
+    {
+        PortForwarder forward = Add(UserNetModel.ReadHostForward(_owner, rule, _options));
+        if (_stack is { } stack) _loop!.Post(() => forward.Start(stack));
+    }
+
+    public bool RemoveForward(string hostSide)
+    {
+        (ForwardKind Kind, IpEndpoint Host, string? Path) side = HostForward.ParseSide(hostSide);
+        if (_forwards.Find(f => (f.Rule.Kind, f.Rule.Host, f.Rule.Path) == side) is not { } found) return false;
+        _forwards.Remove(found);
+        if (_loop == null) found.Close();
+        else _loop.Post(found.Close);
+        return true;
+    }
+
+    public IReadOnlyList<UserConnection> Connections
+    {
+        get
+        {
+            List<UserConnection> all = [];
+            _stack?.Describe(all);
+            all.AddRange(_forwards.Select(f => f.Describe()));
+            return [.. all.OrderBy(c => c.Protocol)];
+        }
+    }
+
+    PortForwarder Add(HostForward rule)
     {
         PortForwarder forward = PortForwarder.Open(rule, out int errno)
-            ?? throw new ConfigurationException($"{owner}: hostfwd={rule}: cannot listen: {Libc.Message(errno)}"
+            ?? throw new ConfigurationException($"{_owner}: hostfwd={rule}: cannot listen: {Libc.Message(errno)}"
                 + PortHolder.Advice(rule, errno));
         _forwards.Add(forward);
-        if (rule.Kind != ForwardKind.Unix && rule.Host.Port == 0) print($"{owner}: hostfwd={forward.Rule}");
+        if (rule.Kind != ForwardKind.Unix && rule.Host.Port == 0) _print($"{_owner}: hostfwd={forward.Rule}");
+        return forward;
     }
 
     sealed class Queue(UserNetBackend backend, UserStack stack) : INetQueue

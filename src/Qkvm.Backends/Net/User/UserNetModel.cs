@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text;
+using Qkvm.Core.Machine;
 using Qkvm.Host.Sockets;
 
 namespace Qkvm.Backends.Net.User;
@@ -32,6 +33,14 @@ public static class UserNetModel
         Property.Missing("smb", remedy: "let smbd of the host listen on 127.0.0.1: guests reach it at 10.0.2.2"),
         Property.Missing("smbserver", remedy: "it needs smb="),
     ];
+
+    public static UserNetBackend Create(Properties given, IBackendHost host)
+    {
+        UserNetOptions options = Read(given);
+        var targets = new GuestTargets(options.GuestForwards, host.Loop,
+            id => host.Backends.TakeChardev(id, given.Owner), host.Backends.ReleaseChardev);
+        return new UserNetBackend(given.Owner, options, targets, host.Print);
+    }
 
     /// <exception cref="ConfigurationException">The values do not fit together.</exception>
     public static UserNetOptions Read(Properties given)

@@ -26,9 +26,9 @@ sealed partial class UserStack : IDisposable
     readonly ITimer _timer;
     bool _isFlushPosted, _isTicking, _isDisposed;
 
-    public UserStack(UserNetOptions options, INetPort port, IoLoop loop, TimeProvider clock)
+    public UserStack(UserNetOptions options, GuestTargets targets, INetPort port, IoLoop loop, TimeProvider clock)
     {
-        (Options, Loop, _clock) = (options, loop, clock);
+        (Options, Targets, Loop, _clock) = (options, targets, loop, clock);
         (_flush, _tick, _resume) = (Flush, Tick, Resume);
         _started = clock.GetTimestamp();
         Wire.Port = port;
@@ -46,6 +46,7 @@ sealed partial class UserStack : IDisposable
     }
 
     public UserNetOptions Options { get; }
+    public GuestTargets Targets { get; }
     public IoLoop Loop { get; }
     public GuestWire Wire { get; } = new();
     public Resolver Resolver { get; }
@@ -68,6 +69,8 @@ sealed partial class UserStack : IDisposable
 
     /// <summary>Of the router in IPv6: fe80::2.</summary>
     public MacAddress Mac6 => MacOf(new IpAddress(2));
+
+    public MacAddress MacFor(bool isV4) => isV4 ? Mac : Mac6;
 
     /// <summary>For frames that are built and sent at once.</summary>
     public byte[] Scratch { get; } = new byte[LargestFrame];
@@ -190,8 +193,9 @@ sealed partial class UserStack : IDisposable
         Tcp.Tick();
         Udp.Tick();
         Icmp.Tick();
+        Tftp.Tick();
         Fragments.Tick();
-        if (Tcp.Count + Udp.Count + Icmp.Count + Fragments.Count > 0) return;
+        if (Tcp.Count + Udp.Count + Icmp.Count + Tftp.Count + Fragments.Count > 0) return;
         _isTicking = false;
         _timer.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
     }
@@ -202,6 +206,7 @@ sealed partial class UserStack : IDisposable
         Tcp.Clear();
         Udp.Clear();
         Icmp.Clear();
+        Tftp.Clear();
         Wire.Clear();
     }
 }

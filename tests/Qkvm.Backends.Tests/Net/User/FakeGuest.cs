@@ -54,9 +54,12 @@ sealed class FakeGuest : IDisposable, INetPort
     readonly BlockingCollection<Frame> _frames = [];
     readonly INetQueue _queue;
 
-    public FakeGuest(UserNetOptions? options = null, NetOffloads offloads = NetOffloads.None)
+    public FakeGuest(UserNetOptions? options = null, NetOffloads offloads = NetOffloads.None,
+        Func<EventLoop, GuestTargets>? makeTargets = null)
     {
-        Backend = new UserNetBackend("-netdev user,id=n", options ?? UserNetOptions.Default("n"), Printed.Add, Time);
+        GuestTargets? targets = makeTargets?.Invoke(_loop);
+        Backend = new UserNetBackend("-netdev user,id=n", options ?? UserNetOptions.Default("n"),
+            targets ?? new GuestTargets([], _loop, _ => throw new InvalidOperationException(), _ => { }), Printed.Add, Time);
         _queue = Backend.Open(0, this, _loop);
         _queue.Accept(offloads);
         _thread = new Thread(_loop.Run) { IsBackground = true };

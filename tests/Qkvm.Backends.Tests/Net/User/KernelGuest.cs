@@ -35,7 +35,8 @@ sealed unsafe partial class KernelGuest : IDisposable, INetPort
         _namespaceThread = new Thread(() => { foreach (Action work in _work.GetConsumingEnumerable()) work(); });
         _namespaceThread.Start();
         Inside(() => { MakeNamespace(offloads); return 0; });
-        Backend = new UserNetBackend($"-netdev user,id={options.Id}", options, Printed.Add);
+        Backend = new UserNetBackend($"-netdev user,id={options.Id}", options,
+            new GuestTargets([], _loop, _ => throw new InvalidOperationException(), _ => { }), Printed.Add);
         _queue = Backend.Open(0, this, _loop);
         _queue.Accept(offloads);
         _loop.Post(() => _loop.Watch(_tap, FdEvents.Readable, OnReadable));
