@@ -13,6 +13,7 @@ sealed class NeighbourDiscovery(UserStack stack)
     const int HopLimit = 255;                                      // whoever is further away is not believed
     const uint NameserverLifetime = 1_200_000, PrefixLifetime = 86_400, PreferredLifetime = 14_400;
     const ushort RouterLifetime = 1800;
+    const int MaxSearchUnits = 128;                                // so that it all fits into one packet
 
     static readonly UInt128 s_linkLocal = (UInt128)0xFE80 << 112;
     static readonly IpAddress s_allNodes = new((UInt128)0xFF02 << 112 | 1);
@@ -69,7 +70,10 @@ sealed class NeighbourDiscovery(UserStack stack)
     {
         UserNetOptions options = stack.Options;
         bool hasNameserver = !options.Restrict && stack.Resolver.HasIpv6;
-        Span<byte> message = Begin(16 + 8 + 32 + (hasNameserver ? 24 : 0));
+        byte[] search = options.SearchDomains.Count > 0 ? DomainSearch.Encode(options.SearchDomains) : [];
+        int searchUnits = search.Length == 0 ? 0 : 1 + (search.Length + 7) / 8; // of 8 bytes
+        if (searchUnits > MaxSearchUnits) searchUnits = 0;
+        Span<byte> message = Begin(16 + 8 + 32 + (hasNameserver ? 24 : 0) + 8 * searchUnits);
         message[0] = RouterAdvertisement;
         message[4] = 64;                                           // the guest's hop limit
         BinaryPrimitives.WriteUInt16BigEndian(message[6..], RouterLifetime);
@@ -82,12 +86,19 @@ sealed class NeighbourDiscovery(UserStack stack)
         BinaryPrimitives.WriteUInt32BigEndian(option[4..], PrefixLifetime);
         BinaryPrimitives.WriteUInt32BigEndian(option[8..], PreferredLifetime);
         options.Prefix6.Write(option[16..]);
+        option = option[32..];
         if (hasNameserver)
         {
-            option = option[32..];
             (option[0], option[1]) = (Nameserver, 3);
             BinaryPrimitives.WriteUInt32BigEndian(option[4..], NameserverLifetime);
             options.Nameserver6.Write(option[8..]);
+            option = option[24..];
+        }
+        if (searchUnits > 0)
+        {
+            (option[0], option[1]) = (SearchList, (byte)searchUnits);
+            BinaryPrimitives.WriteUInt32BigEndian(option[4..], NameserverLifetime);
+            search.CopyTo(option[8..]);
         }
         Send(message, s_router, asker.IsUnspecified ? s_allNodes : asker, to);
     }

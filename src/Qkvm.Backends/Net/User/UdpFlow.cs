@@ -24,6 +24,8 @@ sealed class UdpFlow(UserStack stack, IpEndpoint guest, IpEndpoint remote, Relay
 
     public bool IsExpired => stack.Now - LastUsed > (isNameserver ? NameserverLifetime : Lifetime);
 
+    IpAddress Ours => guest.Address.IsV4 ? stack.Options.Host : stack.Options.Host6;
+
     public UserConnection Describe() => new(UserProtocol.Udp,
         $"{((isNameserver ? NameserverLifetime : Lifetime) - (stack.Now - LastUsed)) / 1000} sec", socket.Fd,
         $"{guest.Address}", guest.Port, remote == default ? "*" : $"{remote.Address}", remote.Port, 0, 0);
@@ -34,7 +36,7 @@ sealed class UdpFlow(UserStack stack, IpEndpoint guest, IpEndpoint remote, Relay
         LastUsed = stack.Now;
         int sent = socket.SendTo(data, client ?? real);
         if (sent is -Libc.ENetUnreach or -Libc.EHostUnreach)
-            stack.Icmp.Unreachable(new TcpKey(guest, to), stack.Options.Host, Mac, data, -sent);
+            stack.Icmp.Unreachable(new TcpKey(guest, to), Ours, Mac, data, -sent);
         // What an earlier datagram met is told by the socket once, in place of sending this one.
         else if (sent == -Libc.EConnRefused) socket.SendTo(data, client ?? real);
     }
@@ -81,7 +83,7 @@ sealed class UdpFlow(UserStack stack, IpEndpoint guest, IpEndpoint remote, Relay
             bool isV4 = guest.Address.IsV4;
             IpEndpoint to = isNameserver ? remote : stack.Routes.FromHost(failure.To, isV4);
             IpAddress by = failure.By.Bits == 0 || failure.By.IsV4 != isV4 || failure.By.IsLoopback
-                ? isV4 ? stack.Options.Host : stack.Options.Host6 : failure.By;
+                ? Ours : failure.By;
             stack.Icmp.Unreachable(new TcpKey(guest, to), by, Mac, data[..length], failure.Errno);
         }
     }
