@@ -2,8 +2,8 @@ using System.Globalization;
 
 namespace Qkvm.Host;
 
-/// <summary>Descriptors that a manager opened for us, by numbers of its choice: /dev/fdset/3 opens whichever of set 3 has
-/// the wanted access. They are the process's, as descriptors are. From any thread.</summary>
+/// <summary>Descriptors that a manager opened for us, by numbers of its choice: /dev/fdset/3 opens whichever of set 3
+/// has the wanted access. They are the process's, as descriptors are. From any thread.</summary>
 public static class DescriptorSets
 {
     /// <param name="Opaque">The manager's own note.</param>

@@ -12,6 +12,15 @@ sealed partial class BackendHost
 
     public IReadOnlyList<BlockDriver> Nodes => _blocks.Nodes;
 
+    public IReadOnlyList<Model> ModelsOf(ModelKind kind) => kind switch
+    {
+        ModelKind.Device => Catalogue.Devices.Models,
+        ModelKind.Chardev => Catalogue.Chardevs.Models,
+        ModelKind.Netdev => Catalogue.Netdevs.Models,
+        ModelKind.Object => Catalogue.Objects.Models,
+        _ => Catalogue.BlockDrivers.Models,
+    };
+
     public ValueTask AddNodeAsync(BlockdevConfig node) => ChangeGraphAsync(() =>
     {
         Add(node);

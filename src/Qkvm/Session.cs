@@ -182,7 +182,7 @@ sealed class Session : IDisposable
         };
         if (config.Control)
         {
-            _monitors.Add(new QmpSession(backend, context, config.Pretty));
+            _monitors.Add(Keep(new QmpSession(backend, context, config.Pretty)));
             return;
         }
         bool muxed = _host.Backends.Muxes.ContainsKey(config.Chardev);

@@ -39,7 +39,8 @@ public sealed class Qcow2ResizeTests
     {
         using var scratch = new Scratch();
         File.WriteAllBytes(scratch["base.raw"], BlockDriverExtensions.Pattern(1, 1 << 20));
-        QemuTools.Img("create", "-q", "-f", "qcow2", "-b", scratch["base.raw"], "-F", "raw", scratch["a.qcow2"], "300k");
+        QemuTools.Img("create", "-q", "-f", "qcow2", "-b", scratch["base.raw"], "-F", "raw", scratch["a.qcow2"],
+            "300k");
         await using (BlockDriver disk = scratch.Open("a.qcow2")) await disk.ResizeAsync(2 << 20);
         QemuTools.Img("check", "-q", scratch["a.qcow2"]);
         QemuTools.Img("convert", "-f", "qcow2", "-O", "raw", scratch["a.qcow2"], scratch["a.raw"]);

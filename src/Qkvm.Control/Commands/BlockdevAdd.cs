@@ -23,7 +23,7 @@ static class BlockdevAdd
             Identifier.Check(node, options.Owner);
             await context.Host.AddNodeAsync(new BlockdevConfig(node, driver, options)).ConfigureAwait(false);
             return Nothing.Value;
-        }) { HumanName = "blockdev_add" };
+        }) { Models = ModelKind.BlockDriver, HumanName = "blockdev_add" };
 
     public static readonly Command Delete = new Command<BlockdevDeleteArguments, Nothing>("blockdev-del",
         BlockdevAddJson.Default, static async (context, arguments) =>

@@ -29,7 +29,7 @@ static class ChardevAdd
             string description = context.Backends.Chardevs[id].Description;
             return new(new ChardevReturn(description.StartsWith(Terminal, StringComparison.Ordinal)
                 ? description[Terminal.Length..] : null));
-        });
+        }) { Models = ModelKind.Chardev };
 
     public static readonly Command Remove = new Command<ChardevRemoveArguments, Nothing>("chardev-remove",
         ChardevAddJson.Default, static (context, arguments) =>

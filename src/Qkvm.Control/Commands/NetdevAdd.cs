@@ -21,7 +21,7 @@ static class NetdevAdd
             Identifier.Check(id, options.Owner);
             context.Host.Add(new NetdevConfig(id, type, Options.Of(options.Owner, options.Rest)));
             return new(Nothing.Value);
-        });
+        }) { Models = ModelKind.Netdev };
 
     public static readonly Command Delete = new Command<NetdevDeleteArguments, Nothing>("netdev_del",
         NetdevAddJson.Default, static (context, arguments) =>

@@ -21,7 +21,7 @@ static class ObjectAdd
             Identifier.Check(id, options.Owner);
             context.Host.Add(new ObjectConfig(type, id, Options.Of(options.Owner, options.Rest)));
             return new(Nothing.Value);
-        }) { HumanName = "object_add" };
+        }) { Models = ModelKind.Object, HumanName = "object_add" };
 
     public static readonly Command Delete = new Command<ObjectDeleteArguments, Nothing>("object-del",
         ObjectAddJson.Default, static (context, arguments) =>

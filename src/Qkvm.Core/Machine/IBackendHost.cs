@@ -3,6 +3,9 @@ using Qkvm.Host;
 
 namespace Qkvm.Core.Machine;
 
+/// <summary>Kinds of models that monitors can add.</summary>
+public enum ModelKind { Device, Chardev, Netdev, Object, BlockDriver }
+
 /// <summary>Where backends live: makes them when the machine starts and when a monitor asks, and knows them by their
 /// ids.</summary>
 /// <remarks>All under the machine lock. What cannot be made throws a ConfigurationException and leaves nothing
@@ -35,6 +38,9 @@ public interface IBackendHost
     void RemoveChardev(string id);
     void RemoveNetdev(string id);
     void RemoveObject(string id);
+
+    /// <summary>What can be made of a kind.</summary>
+    IReadOnlyList<Model> ModelsOf(ModelKind kind);
 
     /// <summary>Descriptors that clients passed or that were inherited with a number.</summary>
     Descriptors Descriptors { get; }

@@ -46,7 +46,8 @@ sealed class ControlBench : IDisposable
         };
         Machine = new Machine(Environment, configure?.Invoke(config)
             ?? config, _accelerator, Qkvm.Catalogue.Devices, Backends, TextWriter.Null);
-        Context = new CommandContext(Machine, Host, CommandCatalogue.Standard) { TakeDescriptor = () => PassedDescriptor };
+        Context =
+            new CommandContext(Machine, Host, CommandCatalogue.Standard) { TakeDescriptor = () => PassedDescriptor };
         _loop = new Thread(() => Machine.Run());
         _loop.Start();
     }
