@@ -9,8 +9,10 @@ namespace Qkvm.Backends.Net.User;
 /// <remarks>A guest may open as many as it likes: the one that was idle longest makes room.</remarks>
 sealed class TcpTable(UserStack stack)
 {
-    const int MaxConnections = 4096;
     const long MaxBuffered = 64 << 20;
+
+    /// <summary>Half of this process' descriptors at most: disks and monitors need some too.</summary>
+    readonly int _maxConnections = (int)Math.Min(4096, HostProcess.MaxDescriptors / 2);
 
     readonly Dictionary<TcpKey, TcpConnection> _connections = [];
     readonly LinkedList<TcpConnection> _byIdleness = [];
@@ -178,7 +180,7 @@ sealed class TcpTable(UserStack stack)
 
     void Add(TcpConnection connection)
     {
-        if (_connections.Count >= MaxConnections) _byIdleness.First!.Value.Abort();
+        if (_connections.Count >= _maxConnections) _byIdleness.First!.Value.Abort();
         _connections.Add(connection.Key, connection);
         _byIdleness.AddLast(connection.Node);
         Queue(connection);

@@ -8,12 +8,13 @@ namespace Qkvm.Backends.Net.User;
 /// 4787.</summary>
 sealed class UdpTable(UserStack stack)
 {
-    const int MaxFlows = 1024;
     const ushort DhcpServer = 67, Dhcp6Server = 547, TftpServer = 69;
 
     /// <param name="Remote">Set where a socket of its own belongs to one other end: the nameserver, and clients of
     /// forwarded ports.</param>
     readonly record struct Key(IpEndpoint Guest, IpEndpoint Remote);
+
+    readonly int _maxFlows = (int)Math.Min(1024, HostProcess.MaxDescriptors / 4);
 
     readonly Dictionary<Key, UdpFlow> _flows = [];
 
@@ -112,7 +113,7 @@ sealed class UdpTable(UserStack stack)
 
     void Add(Key key, UdpFlow flow)
     {
-        if (_flows.Count >= MaxFlows) Remove(_flows.MinBy(f => f.Value.LastUsed).Key);
+        if (_flows.Count >= _maxFlows) Remove(_flows.MinBy(f => f.Value.LastUsed).Key);
         _flows[key] = flow;
         if (!flow.IsForwarded) stack.Loop.Post(flow.Watch);
         stack.NeedClock();
