@@ -17,10 +17,10 @@ public sealed class CommandCatalogue
             RunControl.InjectNmi,
         NegotiateCapabilities.Command, HumanMonitorCommand.Command, QueryCommands.Command, QuerySchema.Command,
             HelpCommands.Help,
-            HelpCommands.History,
+            HelpCommands.History, QueryMachines.Command,
 
         // Processors and memory
-        QueryCpus.Command, SelectCpu.Command, Registers.Command, Jit.Command, MemoryTree.Command,
+        QueryCpus.Command, QueryCpus.Possible, SelectCpu.Command, Registers.Command, Jit.Command, MemoryTree.Command,
         MemoryDump.Virtual, MemoryDump.Physical, PrintExpression.Command, TranslateAddress.Command, Checksum.Command,
         SaveMemory.Virtual, SaveMemory.Physical, PortAccess.In, PortAccess.Out,
         Balloon.Query, Balloon.Set, QueryMemorySize.Command,
@@ -30,6 +30,7 @@ public sealed class CommandCatalogue
         Eject.Command,
         BlockdevAdd.Add, BlockdevAdd.Delete, ObjectAdd.Add, ObjectAdd.Delete,
         ChardevAdd.Add, ChardevAdd.Remove, NetdevAdd.Add, NetdevAdd.Delete,
+        Ringbuf.Read, Ringbuf.Write,
         DescriptorCommands.GetFd, DescriptorCommands.CloseFd, DescriptorCommands.AddFd, DescriptorCommands.RemoveFd,
             DescriptorCommands.Query,
         QueryChardev.Command, Network.Command, UserNetwork.Add, UserNetwork.Remove, UserNetwork.Connections,

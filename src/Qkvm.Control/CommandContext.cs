@@ -12,6 +12,9 @@ public sealed class CommandContext(IMachine machine, IBackendHost host, CommandC
     public MachineBackends Backends => Host.Backends;
     public CommandCatalogue Catalogue { get; } = catalogue;
 
+    /// <summary>All that -machine can name.</summary>
+    public IReadOnlyList<MachineInfo> MachineTypes { get; init; } = [];
+
     /// <summary>The vCPU that `cpu N` chose; the first one in QMP.</summary>
     public IVCpu Cpu { get; set; } = machine.Cpus[0];
 

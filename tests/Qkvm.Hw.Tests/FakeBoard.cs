@@ -34,7 +34,7 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public InputRouter Input { get; } = new();
     public IMsiTarget Msi => throw new NotSupportedException();
     public PciBus? Bus { get; init; }
-    public PciBus Pci => Bus ?? throw new NotSupportedException();
+    public PciBus? Pci => Bus;
     public EventLoop Loop => throw new NotSupportedException();
 
     public IoLoop DataLoop => throw new NotSupportedException();
@@ -62,5 +62,6 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public void RemoveDisplay(IDisplaySource display) { }
 
     /// <summary>A place for one more device.</summary>
-    public DeviceSite Site => new(this, "-device");
+    public DeviceSite Site =>
+        new(this, "-device", Bus == null ? null : new QBus(Bus.Id, BusKind.Pci, Bus));
 }

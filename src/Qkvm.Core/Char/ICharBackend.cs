@@ -45,3 +45,10 @@ public interface ICharFrontend
     /// <summary>After a short Write: the backend has room again.</summary>
     void Writable() { }
 }
+
+/// <summary>A backend that keeps what was written to it, for a monitor to read.</summary>
+public interface IKeptOutput
+{
+    /// <summary>The oldest bytes that were kept and not read yet.</summary>
+    byte[] Read(int most);
+}

@@ -32,8 +32,8 @@ public interface IBoard
 
     IMsiTarget Msi { get; }
 
-    /// <summary>The root PCI bus (pci.0 or pcie.0).</summary>
-    PciBus Pci { get; }
+    /// <summary>The root PCI bus (pci.0 or pcie.0); null of a machine without.</summary>
+    PciBus? Pci { get; }
 
     /// <summary>The bus of this id ("pci.0", "ide.0"), or null.</summary>
     QBus? FindBus(string id);

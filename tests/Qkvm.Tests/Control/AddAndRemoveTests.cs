@@ -124,6 +124,20 @@ public sealed class AddAndRemoveTests : IDisposable
         Assert.Equal("File descriptor named 'fdset-id:7' not found", Error("remove-fd", """{"fdset-id":7}"""));
     }
 
+    [Fact]
+    public void A_ring_buffer_keeps_the_last_bytes_until_they_are_read()
+    {
+        _bench.Query("chardev-add", """{"id":"r","backend":{"type":"ringbuf","data":{"size":8} } }""");
+        _bench.Query("ringbuf-write", """{"device":"r","data":"0123456789"}""");
+        Assert.Equal("234", _bench.Query("ringbuf-read", """{"device":"r","size":3}""").GetString());
+        Assert.Equal("NTY3", _bench.Query("ringbuf-read", """{"device":"r","size":3,"format":"base64"}""").GetString());
+        Assert.Equal("89\n", _bench.Human("ringbuf_read r 100"));
+        Assert.Equal("serial0 is not a ringbuf device",
+            Error("ringbuf-read", """{"device":"serial0","size":1}"""));
+        Assert.Equal("size of ringbuf chardev must be power of two, at most 1G", Error("chardev-add",
+            """{"id":"x","backend":{"type":"ringbuf","data":{"size":7} } }""").Split(": ")[^1]);
+    }
+
     static int Duplicate()
     {
         using FileStream file = File.OpenRead("/dev/null");
