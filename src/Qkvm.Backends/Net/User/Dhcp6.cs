@@ -70,7 +70,8 @@ sealed class Dhcp6(UserStack stack)
 
     static bool IsWhole(ReadOnlySpan<byte> options)
     {
-        while (options.Length >= OptionHeader && SizeOf(options) <= options.Length) options = options[SizeOf(options)..];
+        while (options.Length >= OptionHeader && SizeOf(options) <= options.Length)
+            options = options[SizeOf(options)..];
         return options.Length == 0;
     }
 

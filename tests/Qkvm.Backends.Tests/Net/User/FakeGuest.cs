@@ -59,7 +59,8 @@ sealed class FakeGuest : IDisposable, INetPort
     {
         GuestTargets? targets = makeTargets?.Invoke(_loop);
         Backend = new UserNetBackend("-netdev user,id=n", options ?? UserNetOptions.Default("n"),
-            targets ?? new GuestTargets([], _loop, _ => throw new InvalidOperationException(), _ => { }), Printed.Add, Time);
+            targets ?? new GuestTargets([], _loop, _ => throw new InvalidOperationException(), _ => { }), Printed.Add,
+            Time);
         _queue = Backend.Open(0, this, _loop);
         _queue.Accept(offloads);
         _thread = new Thread(_loop.Run) { IsBackground = true };

@@ -68,8 +68,8 @@ public sealed class HostileGuestTests
         using var guest = new FakeGuest();
         for (int count = 0; count < 30; count++)
         {
-            byte[] chain = [.. Enumerable.Range(0, count).SelectMany(i => new byte[] { i == count - 1 ? (byte)17 : (byte)60,
-                0, 1, 4, 0, 0, 0, 0 }), 0, 1, 0, 1, 0, 8, 0, 0];
+            byte[] chain = [.. Enumerable.Range(0, count).SelectMany(i => new byte[] { i == count - 1 ? (byte)17
+                : (byte)60, 0, 1, 4, 0, 0, 0, 0 }), 0, 1, 0, 1, 0, 8, 0, 0];
             guest.Send(Ip6("fec0::15", "fec0::2", count == 0 ? (byte)17 : (byte)60, chain));
             chain[1] = 0xFF;                                       // longer than the packet
             guest.Send(Ip6("fec0::15", "fec0::2", 60, chain));

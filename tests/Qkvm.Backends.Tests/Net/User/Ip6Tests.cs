@@ -59,7 +59,8 @@ public sealed class Ip6Tests
         Assert.Equal(("fe80::2", Link, 547, 546), (reply.Source, reply.Destination, reply.SourcePort,
             reply.DestinationPort));
         Assert.Equal([7, 1, 2, 3, .. client, 0, 2, 0, 10, 0, 3, 0, 1, .. s_routerMac, 0, 23, 0, 16,
-            .. Address("fec0::3"), 0, 24, 0, 3, 1, .. "x"u8, 0, 0, 59, 0, 22, .. "tftp://[fec0::2]/b.efi"u8], reply.Data);
+            .. Address("fec0::3"), 0, 24, 0, 3, 1, .. "x"u8, 0, 0, 59, 0, 22,
+            .. "tftp://[fec0::2]/b.efi"u8], reply.Data);
         Assert.Equal(18 + 20, Ask(guest, [11, 1, 2, 3, 0, 6, 0, 2, 0, 23]).Data.Length); // what it asks for alone
     }
 
@@ -83,7 +84,8 @@ public sealed class Ip6Tests
     public void Datagrams_reach_the_hosts_loopback_and_a_closed_port_is_told()
     {
         using var guest = new FakeGuest();
-        using var server = new UdpClient(new IPEndPoint(IPAddress.IPv6Loopback, 0)) { Client = { ReceiveTimeout = 30000 } };
+        using var server = new UdpClient(new IPEndPoint(IPAddress.IPv6Loopback, 0));
+        server.Client.ReceiveTimeout = 30_000;
         int port = ((IPEndPoint)server.Client.LocalEndPoint!).Port;
         guest.Send(Udp(Guest, 5000, Host, port, [1, 2, 3]));
         IPEndPoint from = new(IPAddress.IPv6Any, 0);

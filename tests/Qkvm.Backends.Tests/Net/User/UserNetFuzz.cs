@@ -119,9 +119,11 @@ sealed class UserNetFuzz : IDisposable
         switch (_random.Next(12))
         {
             case 0: return Arp(from.Contains(':') ? FakeGuest.Address : from, Pick(s_to4));
-            case 1: return Icmp(from, to, [isV4 ? (byte)8 : (byte)128, 0, 0, 0, 0, 1, 0, 1, .. Bytes(_random.Next(64))]);
+            case 1: return Icmp(from, to, [isV4 ? (byte)8 : (byte)128, 0, 0, 0, 0, 1, 0, 1,
+                .. Bytes(_random.Next(64))]);
             case 2: return Icmp(from, to, [(byte)_random.Next(130, 140), 0, 0, 0, .. Bytes(_random.Next(40))]);
-            case 3: return Udp(from, 68, isV4 ? "255.255.255.255" : "ff02::1:2", isV4 ? 67 : 547, isV4 ? Dhcp() : Dhcp6());
+            case 3 when isV4: return Udp(from, 68, "255.255.255.255", 67, Dhcp());
+            case 3: return Udp(from, 546, "ff02::1:2", 547, Dhcp6());
             case 4: return Udp(from, own, isV4 ? FakeGuest.Host : "fec0::2", 69, Tftp());
             case 5: return Udp(from, own, to, port, Bytes(_random.Next(_random.Next(10) == 0 ? 60_000 : 200)));
             case 6 when isV4:
@@ -166,13 +168,14 @@ sealed class UserNetFuzz : IDisposable
         _ => [0, 1, .. "a\0octet\0"u8, .. _random.Next(2) == 0 ? "blksize\01000\0tsize\00\0"u8 : "timeout\01\0"u8],
     };
 
-    /// <summary>One mistake in three frames: bytes that changed, an end that is missing, one that is too much.</summary>
+    /// <summary>One mistake in three frames: bytes that changed, an end that is missing, one too much.</summary>
     byte[] Spoil(byte[] frame)
     {
         switch (_random.Next(9))
         {
             case 0:
-                for (int i = _random.Next(1, 4); i > 0; i--) frame[_random.Next(frame.Length)] = (byte)_random.Next(256);
+                for (int i = _random.Next(1, 4); i > 0; i--)
+                    frame[_random.Next(frame.Length)] = (byte)_random.Next(256);
                 break;
             case 1: frame = frame[.._random.Next(frame.Length + 1)]; break;
             case 2: frame = [.. frame, .. Bytes(_random.Next(100))]; break;
