@@ -12,7 +12,7 @@ sealed class PortForwarder
 
     readonly RelaySocket _socket;
     UserStack? _stack;
-    bool _isWatched;
+    bool _isWatched, _isRemoved;
 
     PortForwarder(HostForward rule, RelaySocket socket) => (Rule, _socket) = (rule, socket);
 
@@ -61,8 +61,16 @@ sealed class PortForwarder
     public void Close()
     {
         Stop();
+        RemoveFile();
         _socket.Dispose();
-        if (Rule.Path is { } path) File.Delete(path);
+    }
+
+    /// <summary>Of a UNIX socket: nobody comes any more.</summary>
+    public void RemoveFile()
+    {
+        if (Rule.Path is not { } path || _isRemoved) return;
+        _isRemoved = true;                                         // another's may be there later
+        File.Delete(path);
     }
 
     void OnClient(FdEvents events)

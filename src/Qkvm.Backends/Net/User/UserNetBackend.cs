@@ -9,7 +9,6 @@ namespace Qkvm.Backends.Net.User;
 /// own.</summary>
 public sealed class UserNetBackend : NetBackend, IUserNetwork, IDisposable
 {
-    readonly string _owner;
     readonly UserNetOptions _options;
     readonly GuestTargets _targets;
     readonly Action<string> _print;
@@ -25,11 +24,11 @@ public sealed class UserNetBackend : NetBackend, IUserNetwork, IDisposable
     public UserNetBackend(string owner, UserNetOptions options, GuestTargets targets, Action<string> print,
         TimeProvider? clock = null) : base(options.Id)
     {
-        (_owner, _options, _targets, _print) = (owner, options, targets, print);
+        (_options, _targets, _print) = (options, targets, print);
         _clock = clock ?? TimeProvider.System;
         try
         {
-            foreach (HostForward forward in options.HostForwards) Add(forward);
+            foreach (HostForward forward in options.HostForwards) Add(owner, forward);
         }
         catch
         {
@@ -66,6 +65,7 @@ public sealed class UserNetBackend : NetBackend, IUserNetwork, IDisposable
         PortForwarder[] forwards = [.. _forwards];
         _forwards.Clear();
         _targets.Dispose();
+        foreach (PortForwarder forward in forwards) forward.RemoveFile(); // at the program's end the loop stands still
         if (_loop == null) CloseAll(forwards);
         else _loop.Post(() => CloseAll(forwards));
     }
@@ -86,7 +86,8 @@ public sealed class UserNetBackend : NetBackend, IUserNetwork, IDisposable
 
     public void AddForward(string rule)
     {
-        PortForwarder forward = Add(UserNetModel.ReadHostForward(_owner, rule, _options));
+        const string owner = "hostfwd_add";
+        PortForwarder forward = Add(owner, UserNetModel.ReadHostForward(owner, rule, _options));
         if (_stack is { } stack) _loop!.Post(() => forward.Start(stack));
     }
 
@@ -111,13 +112,13 @@ public sealed class UserNetBackend : NetBackend, IUserNetwork, IDisposable
         }
     }
 
-    PortForwarder Add(HostForward rule)
+    PortForwarder Add(string owner, HostForward rule)
     {
         PortForwarder forward = PortForwarder.Open(rule, out int errno)
-            ?? throw new ConfigurationException($"{_owner}: hostfwd={rule}: cannot listen: {Libc.Message(errno)}"
+            ?? throw new ConfigurationException($"{owner}: hostfwd={rule}: cannot listen: {Libc.Message(errno)}"
                 + PortHolder.Advice(rule, errno));
         _forwards.Add(forward);
-        if (rule.Kind != ForwardKind.Unix && rule.Host.Port == 0) _print($"{_owner}: hostfwd={forward.Rule}");
+        if (rule.Kind != ForwardKind.Unix && rule.Host.Port == 0) _print($"{owner}: hostfwd={forward.Rule}");
         return forward;
     }
 

@@ -1,6 +1,8 @@
 using System.Net;
 using System.Net.Sockets;
 using Qkvm.Backends.Net.User;
+using Qkvm.Core.Net;
+using Qkvm.Host;
 using static Qkvm.Backends.Tests.Net.User.Packets;
 
 namespace Qkvm.Backends.Tests.Net.User;
@@ -64,6 +66,59 @@ public sealed class HostForwardTests
         }
         Assert.False(File.Exists(path));
     }
+
+    [Fact]
+    public void The_file_goes_with_the_program_whose_loop_has_ended()
+    {
+        string path = Path.Combine(Path.GetTempPath(), $"qkvm-{Guid.NewGuid():n}");
+        using var loop = new EventLoop();
+        var backend = new UserNetBackend("-netdev user,id=n", UserNetOptions.Default("n") with
+        {
+            HostForwards = [new(ForwardKind.Unix, default, UdpTests.Endpoint("10.0.2.15", 80), path)],
+        }, new GuestTargets([], loop, _ => throw new InvalidOperationException(), _ => { }), _ => { });
+        backend.Open(0, new NoPort(), loop);
+        Assert.True(File.Exists(path));
+        backend.Dispose();
+        Assert.False(File.Exists(path));
+    }
+
+    sealed class NoPort : INetPort
+    {
+        public bool Receive(in NetHeader header, ReadOnlySpan<byte> frame) => true;
+    }
+
+    [Fact]
+    public void Ports_come_and_go_while_the_guest_runs()
+    {
+        using FakeGuest guest = Guest();
+        string before = Lines(guest);
+        guest.OnLoop(() => guest.Backend.AddForward("tcp:127.0.0.1:0-:80"));
+        string rule = guest.Printed[^1]["hostfwd_add: hostfwd=".Length..];
+        string side = rule[..rule.IndexOf('-')];
+        int port = int.Parse(side.Split(':')[2]);
+        Assert.Equal($"{before}\nTcp HOST_FORWARD 127.0.0.1:{port} 10.0.2.15:80", Lines(guest));
+        guest.Send(Arp(FakeGuest.Address, FakeGuest.Host));
+        using (Socket client = Connect(port))
+        {
+            Assert.Equal(80, guest.Next(f => f.IsTcp).DestinationPort);
+            Assert.Contains($"Tcp SYN_SENT 10.0.2.2:{((IPEndPoint)client.LocalEndPoint!).Port} 10.0.2.15:80",
+                Lines(guest));
+        }
+        Assert.Equal("hostfwd_add: Invalid host forwarding rule 'tcp:1' (write for example tcp:127.0.0.1:2222-:22)",
+            Assert.Throws<ConfigurationException>(() => guest.Backend.AddForward("tcp:1")).Message);
+        Assert.Contains("uses the port", Assert.Throws<ConfigurationException>(
+            () => guest.Backend.AddForward($"{side}-:81")).Message);
+        bool isRemoved = false;
+        guest.OnLoop(() => isRemoved = guest.Backend.RemoveForward(side));
+        Assert.True(isRemoved);
+        guest.Settle();
+        Assert.ThrowsAny<SocketException>(() => Connect(port));
+        Assert.False(guest.Backend.RemoveForward(side));
+        Assert.Throws<FormatException>(() => guest.Backend.RemoveForward("tcp:x"));
+    }
+
+    static string Lines(FakeGuest guest) => string.Join('\n', guest.Backend.Connections.Select(c =>
+        $"{c.Protocol} {c.State} {c.Source}:{c.SourcePort} {c.Destination}:{c.DestinationPort}"));
 
     [Fact]
     public void A_port_in_use_names_its_holder()
