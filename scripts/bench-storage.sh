@@ -10,7 +10,7 @@ cd "$here/.."
 
 other=${1:-} runs=${RUNS:-3} seconds=${SECONDS_EACH:-5} smp=${SMP:-1} depth=${DEPTH:-32}
 [ -e .cache/tiny/initrd.cpio.gz ] || images/tiny.sh .cache/tiny || fail "no tiny Linux guest"
-[ -e .cache/fio/initrd.cpio ] || images/fio.sh .cache/fio || fail "no fio"
+[ -e .cache/fio/initrd.cpio ] || images/program.sh .cache/fio fio || fail "no fio"
 need qemu-img:qemu-utils
 
 work=$(mktemp -d) memory=$(mktemp -d -p /dev/shm)

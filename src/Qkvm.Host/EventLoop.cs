@@ -18,6 +18,7 @@ public enum FdEvents : uint
 /// must be non-blocking.</remarks>
 public sealed unsafe class EventLoop : IoLoop, IDisposable
 {
+    const long LookInterval = 20_000;                              // nanoseconds
     const int CtlAdd = 1, CtlDel = 2, CtlMod = 3, NonBlockCloexec = 0x80800, Cloexec = 0x80000;
 
     readonly int _epoll = Libc.epoll_create1(Cloexec);
@@ -172,6 +173,8 @@ public sealed unsafe class EventLoop : IoLoop, IDisposable
     {
         IPolled[] sources = _polled;
         if (sources.Length == 0 && _ring == null) return false;
+        bool hasDescriptors = _watches.Count > (_ring == null ? 0 : 1);
+        long looked = PollPatience.Now;
         for (long idleSince = 0; !_stop;)
         {
             bool any = false;
@@ -182,8 +185,13 @@ public sealed unsafe class EventLoop : IoLoop, IDisposable
                 any |= _ring.Reap();
             }
             if (IsWanted) return true;
+            long now = any && !hasDescriptors ? 0 : PollPatience.Now;
+            if (hasDescriptors && now - looked > LookInterval)     // sources with much to do must not starve them
+            {
+                looked = now;
+                any |= LookAtDescriptors();
+            }
             if (any) { idleSince = 0; continue; }
-            long now = PollPatience.Now;
             if (idleSince == 0) idleSince = now;
             if (now - idleSince >= _patience.Nanoseconds) break;
             Thread.SpinWait(8);
@@ -191,6 +199,15 @@ public sealed unsafe class EventLoop : IoLoop, IDisposable
         bool came = false;
         foreach (IPolled source in sources) came |= source.BeforeSleep();
         return came;
+    }
+
+    bool LookAtDescriptors()
+    {
+        // SAFETY: as long as is said
+        fixed (EpollEvent* events = _ready) _readyCount = Wait(events, _ready.Length, 0);
+        if (_readyCount <= 0) return false;
+        _enter(_dispatch);
+        return true;
     }
 
     bool IsWanted => Volatile.Read(ref _wakeRequested) != 0 || !_posted.IsEmpty;
@@ -221,7 +238,7 @@ public sealed unsafe class EventLoop : IoLoop, IDisposable
     /// <returns>The number of events; 0 when the time is over, -1 after a signal.</returns>
     int Wait(EpollEvent* events, int capacity, long nanoseconds)
     {
-        if (nanoseconds < 0) return Libc.epoll_wait(_epoll, events, capacity, -1);
+        if (nanoseconds <= 0) return Libc.epoll_wait(_epoll, events, capacity, nanoseconds < 0 ? -1 : 0);
         // epoll_wait counts milliseconds, and kernels before 5.11 have no epoll_pwait2.
         const short Readable = 1;
         var ready = new PollFd { Fd = _epoll, Events = Readable };

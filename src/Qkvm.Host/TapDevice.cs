@@ -4,33 +4,44 @@ using System.Text;
 
 namespace Qkvm.Host;
 
+// SAFETY: the kernel reads and writes the structures and buffers during the call that is given them.
 /// <summary>One queue of a tap interface: Ethernet frames by read and write, non-blocking. The kernel's
-/// Documentation/networking/tuntap.rst.</summary>
+/// Documentation/networking/tuntap.rst and linux/if_tun.h.</summary>
 public sealed unsafe class TapDevice : IDisposable
 {
     public const string CloneDevice = "/dev/net/tun";
     public const int NameLength = 15;
 
+    /// <summary>What TUNSETOFFLOAD lets the kernel leave undone in frames that are read.</summary>
+    public const uint Checksum = 0x01, Tso4 = 0x02, Tso6 = 0x04, TsoEcn = 0x08, Uso4 = 0x20, Uso6 = 0x40;
+
     const int OpenReadWriteNonBlockCloexec = 0x80802, GetFlags = 3, SetFlags = 4, NonBlock = 0x800;
-    const nuint SetInterface = 0x400454CA, GetInterface = 0x800454D2, SetOffload = 0x400454D0,
-        GetHeaderSize = 0x800454D7;
+    const nuint SetInterface = 0x400454CA, GetFeatures = 0x800454CF, SetOffload = 0x400454D0,
+        GetInterface = 0x800454D2, SetSendBuffer = 0x400454D4, GetHeaderSize = 0x800454D7, SetHeaderSize = 0x400454D8,
+        SetQueue = 0x400454D9;
     const int InterfaceRequestLength = 40, FlagsOffset = 16;       // struct ifreq
-    const ushort Tap = 0x0002, NoPacketInformation = 0x1000, VirtioHeader = 0x4000;
-    const int MaxHeader = 64;
+    const ushort Tap = 0x0002, MultiQueue = 0x0100, AttachQueue = 0x0200, DetachQueue = 0x0400,
+        NoPacketInformation = 0x1000, VirtioHeader = 0x4000;
+    const int WantedHeader = 10, MaxHeader = 64;                   // struct virtio_net_hdr
 
-    readonly byte[]? _withHeader;                                  // for an inherited descriptor with IFF_VNET_HDR
-    readonly int _headerLength;
-
-    TapDevice(int fd, string name, int headerLength)
+    TapDevice(int fd, ReadOnlySpan<byte> request)
     {
-        (Fd, Name, _headerLength) = (fd, name, headerLength);
-        if (headerLength > 0) _withHeader = new byte[headerLength + 0x10000];
+        (Fd, Name) = (fd, NameIn(request));
+        if ((FlagsIn(request) & VirtioHeader) == 0) return;
+        int header = WantedHeader;
+        Libc.DeviceControl(fd, SetHeaderSize, &header);
+        if (Libc.DeviceControl(fd, GetHeaderSize, &header) < 0 || header is < WantedHeader or > MaxHeader)
+            header = WantedHeader;
+        HeaderLength = header;
     }
 
     public int Fd { get; }
 
     /// <summary>The interface's name: "tap0".</summary>
     public string Name { get; }
+
+    /// <summary>Bytes before each frame, the first ten of which are a struct virtio_net_hdr; or 0.</summary>
+    public int HeaderLength { get; }
 
     /// <summary>Opens /dev/net/tun; the errno tells why not.</summary>
     public static int OpenClone(out int errno)
@@ -40,17 +51,24 @@ public sealed unsafe class TapDevice : IDisposable
         return fd;
     }
 
-    /// <summary>Makes the descriptor that interface, which is created if it does not exist. It owns the descriptor on
-    /// success.</summary>
+    /// <summary>Makes the descriptor a queue of that interface, which is created if it does not exist. It owns the
+    /// descriptor on success.</summary>
     /// <param name="name">"tap%d" lets the kernel choose the number.</param>
-    public static TapDevice? Configure(int fd, string name, out int errno)
+    /// <param name="withHeader">Frames have headers, where the kernel knows them.</param>
+    /// <param name="isOneOfSeveral">More queues follow.</param>
+    public static TapDevice? Configure(int fd, string name, bool withHeader, bool isOneOfSeveral, out int errno)
     {
+        uint known;
+        if (Libc.DeviceControl(fd, GetFeatures, &known) < 0) known = 0;
+        ushort flags = Tap | NoPacketInformation;
+        if (withHeader && (known & VirtioHeader) != 0) flags |= VirtioHeader;
+        if (isOneOfSeveral) flags |= MultiQueue;
         Span<byte> request = stackalloc byte[InterfaceRequestLength];
         request.Clear();
         Encoding.UTF8.GetBytes(name.AsSpan(0, Math.Min(name.Length, NameLength)), request[..NameLength]);
-        BinaryPrimitives.WriteUInt16LittleEndian(request[FlagsOffset..], Tap | NoPacketInformation);
+        BinaryPrimitives.WriteUInt16LittleEndian(request[FlagsOffset..], flags);
         errno = Ioctl(fd, SetInterface, request);
-        return errno == 0 ? new TapDevice(fd, NameIn(request), 0) : null;
+        return errno == 0 ? new TapDevice(fd, request) : null;
     }
 
     /// <summary>Takes over a descriptor that another program opened: fd=.</summary>
@@ -66,52 +84,39 @@ public sealed unsafe class TapDevice : IDisposable
             errno = Libc.Errno;
             return null;
         }
-        int header = 0;
-        if ((BinaryPrimitives.ReadUInt16LittleEndian(request[FlagsOffset..]) & VirtioHeader) != 0)
-        {
-            // We take no offloads: frames come whole and checksummed, behind a header of zeros.
-            Libc.DeviceControl(fd, SetOffload, null);
-            if (Libc.DeviceControl(fd, GetHeaderSize, &header) < 0 || header is < 0 or > MaxHeader) header = 10;
-        }
-        return new TapDevice(fd, NameIn(request), header);
+        return new TapDevice(fd, request);
     }
 
-    /// <summary>One frame, or 0 if there is none now.</summary>
-    public int Read(Span<byte> frame)
+    /// <summary>TUNSETOFFLOAD, for the whole interface; false: the kernel does not know one of them.</summary>
+    public bool TrySetOffloads(uint offloads) => Libc.DeviceControl(Fd, SetOffload, (void*)offloads) == 0;
+
+    /// <summary>Bytes that may wait in the kernel, TUNSETSNDBUF; returns an errno or 0.</summary>
+    public int LimitSending(int bytes) => Libc.DeviceControl(Fd, SetSendBuffer, &bytes) < 0 ? Libc.Errno : 0;
+
+    /// <summary>Lets one of several queues take frames, or not.</summary>
+    public bool TryAttach(bool isAttached)
     {
-        Span<byte> target = _withHeader ?? frame;
-        nint count;
-        // SAFETY: at most target.Length bytes
-        fixed (byte* at = target) count = Libc.read(Fd, at, (nuint)target.Length);
-        if (count <= _headerLength) return 0;
-        if (_withHeader == null) return (int)count;
-        int length = Math.Min((int)count - _headerLength, frame.Length);
-        _withHeader.AsSpan(_headerLength, length).CopyTo(frame);
-        return length;
+        Span<byte> request = stackalloc byte[InterfaceRequestLength];
+        request.Clear();
+        BinaryPrimitives.WriteUInt16LittleEndian(request[FlagsOffset..], isAttached ? AttachQueue : DetachQueue);
+        return Ioctl(Fd, SetQueue, request) == 0;
     }
 
-    /// <summary>False if the kernel did not take it now.</summary>
-    public bool Write(ReadOnlySpan<byte> frame)
+    /// <summary>One header and frame; 0 if there is none now.</summary>
+    public int Read(Span<byte> buffer)
     {
-        ReadOnlySpan<byte> source = frame;
-        if (_withHeader != null)
-        {
-            if (frame.Length > _withHeader.Length - _headerLength) return false;
-            _withHeader.AsSpan(0, _headerLength).Clear();
-            frame.CopyTo(_withHeader.AsSpan(_headerLength));
-            source = _withHeader.AsSpan(0, _headerLength + frame.Length);
-        }
-        // SAFETY: source.Length bytes
-        fixed (byte* at = source) return Libc.write(Fd, at, (nuint)source.Length) == source.Length;
+        fixed (byte* at = buffer) return (int)Math.Max(0, Libc.read(Fd, at, (nuint)buffer.Length));
     }
 
     public void Dispose() => Libc.close(Fd);
 
     static int Ioctl(int fd, nuint request, Span<byte> argument)
     {
-        // SAFETY: a whole struct ifreq
         fixed (byte* at = argument) return Libc.DeviceControl(fd, request, at) < 0 ? Libc.Errno : 0;
     }
+
+    static ushort FlagsIn(ReadOnlySpan<byte> request) =>
+        BinaryPrimitives.ReadUInt16LittleEndian(request[FlagsOffset..]);
 
     static string NameIn(ReadOnlySpan<byte> request)
     {
@@ -123,11 +128,14 @@ public sealed unsafe class TapDevice : IDisposable
 
 public static unsafe partial class Libc
 {
-    public const int EPerm = 1, ENoEnt = 2, ENxIo = 6, EBadF = 9, EAccess = 13, EBusy = 16, ENoDev = 19;
+    public const int EPerm = 1, ENoEnt = 2, ENxIo = 6, E2Big = 7, EBadF = 9, EAccess = 13, EBusy = 16, ENoDev = 19;
 
     [LibraryImport(Library, EntryPoint = "ioctl", SetLastError = true)]
     internal static partial int DeviceControl(int fd, nuint request, void* argument);
 
     [LibraryImport(Library, EntryPoint = "fcntl", SetLastError = true)]
     internal static partial int FileFlags(int fd, int command, int flags);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial nint writev(int fd, Iovec* pieces, int count);
 }

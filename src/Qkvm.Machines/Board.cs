@@ -133,7 +133,7 @@ public abstract partial class Board : IBoard, IDisposable
     public byte[]? FindFirmware(string name) => FirmwareImages.Find(Config.Firmware, name);
     public BlockBackend TakeDrive(string id, string owner) => _backends.TakeDrive(id, owner);
     public ICharBackend TakeChardev(string id, string owner) => _backends.TakeChardev(id, owner);
-    public INetBackend TakeNetdev(string id, string owner) => _backends.TakeNetdev(id, owner);
+    public NetBackend TakeNetdev(string id, string owner) => _backends.TakeNetdev(id, owner);
     public void ReleaseDrive(string id) => _backends.ReleaseDrive(id);
     public void ReleaseChardev(string id) => _backends.ReleaseChardev(id);
     public void ReleaseNetdev(string id) => _backends.ReleaseNetdev(id);

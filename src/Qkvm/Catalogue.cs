@@ -67,6 +67,7 @@ static class Catalogue
     public static readonly Catalogue<NetModel> Netdevs = new("network backend",
     [
         TapBackend.Model,
+        BridgeNet.Model,
     ], Missing.Netdevs);
 
     public static readonly Catalogue<BlockDriverModel> BlockDrivers = new("block driver",

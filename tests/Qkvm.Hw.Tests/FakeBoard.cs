@@ -52,7 +52,7 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public byte[]? FindFirmware(string name) => null;
     public BlockBackend TakeDrive(string id, string owner) => throw new NotSupportedException();
     public ICharBackend TakeChardev(string id, string owner) => Chardev;
-    public INetBackend TakeNetdev(string id, string owner) => throw new NotSupportedException();
+    public NetBackend TakeNetdev(string id, string owner) => throw new NotSupportedException();
     public T FindObject<T>(string id, string what, string owner) where T : class => throw new NotSupportedException();
     public void ReleaseObject(string id) { }
     public void ReleaseDrive(string id) { }

@@ -115,14 +115,11 @@ public sealed class DeviceSite(IBoard board, string owner, QBus? bus = null, str
         return chardev;
     }
 
-    public INetBackend Netdev(string id)
+    /// <summary>The card closes by itself, by <see cref="OnLeave"/>, the queues that it opens.</summary>
+    public NetBackend Netdev(string id)
     {
-        INetBackend netdev = board.TakeNetdev(id, owner);
-        OnLeave(() =>
-        {
-            netdev.Connect(null);
-            board.ReleaseNetdev(id);
-        });
+        NetBackend netdev = board.TakeNetdev(id, owner);
+        OnLeave(() => board.ReleaseNetdev(id));
         return netdev;
     }
 

@@ -71,7 +71,7 @@ public interface IBoard
     // Backends by the names that options give them; a missing or already used one throws ConfigurationException.
     BlockBackend TakeDrive(string id, string owner);
     ICharBackend TakeChardev(string id, string owner);
-    INetBackend TakeNetdev(string id, string owner);
+    NetBackend TakeNetdev(string id, string owner);
     void ReleaseDrive(string id);
     void ReleaseChardev(string id);
     void ReleaseNetdev(string id);

@@ -22,7 +22,7 @@ public sealed class MachineBackends
     public Func<string, string, BlockBackend?> OpenNode { get; set; } = static (_, _) => null;
 
     public Dictionary<string, ICharBackend> Chardevs { get; } = new(StringComparer.Ordinal);
-    public Dictionary<string, INetBackend> Netdevs { get; } = new(StringComparer.Ordinal);
+    public Dictionary<string, NetBackend> Netdevs { get; } = new(StringComparer.Ordinal);
 
     /// <summary>What -object made.</summary>
     public Dictionary<string, object> Objects { get; } = new(StringComparer.Ordinal);
@@ -46,7 +46,7 @@ public sealed class MachineBackends
     public ICharBackend TakeChardev(string id, string owner) =>
         Muxes.TryGetValue(id, out Func<ICharBackend>? addPort) ? addPort() : Take(Chardevs, "chardev", id, owner);
 
-    public INetBackend TakeNetdev(string id, string owner) => Take(Netdevs, "netdev", id, owner);
+    public NetBackend TakeNetdev(string id, string owner) => Take(Netdevs, "netdev", id, owner);
 
     /// <summary>The object of that id, which any number may use; each ends with <see cref="ReleaseObject"/>.</summary>
     /// <param name="what">As messages call it: "source of entropy".</param>

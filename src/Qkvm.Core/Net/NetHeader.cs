@@ -21,6 +21,24 @@ public readonly record struct NetHeader(bool NeedsChecksum = false, bool IsCheck
 
     const byte FlagNeedsChecksum = 1, FlagDataValid = 2;
 
+    /// <summary>What is left undone; null: a way to cut frames that nobody knows.</summary>
+    public NetOffloads? LeftUndone
+    {
+        get
+        {
+            NetOffloads all = NeedsChecksum ? NetOffloads.Checksum : NetOffloads.None;
+            if ((Segmentation & Segmentation.Ecn) != 0) all |= NetOffloads.TsoEcn;
+            return (Segmentation & ~Segmentation.Ecn) switch
+            {
+                Segmentation.None => all,
+                Segmentation.Tcp4 => all | NetOffloads.Tso4,
+                Segmentation.Tcp6 => all | NetOffloads.Tso6,
+                Segmentation.Udp => all | NetOffloads.Uso,
+                _ => null,
+            };
+        }
+    }
+
     /// <param name="source">At least <see cref="Length"/> bytes, little endian.</param>
     public static NetHeader Read(ReadOnlySpan<byte> source) => new(
         (source[0] & FlagNeedsChecksum) != 0, (source[0] & FlagDataValid) != 0, (Segmentation)source[1],

@@ -3,9 +3,9 @@ using Qkvm.Core.Machine;
 namespace Qkvm.Core.Net;
 
 /// <summary>A network backend as -netdev names it.</summary>
-public sealed record NetModel : Model<IBackendHost, INetBackend>
+public sealed record NetModel : Model<IBackendHost, NetBackend>
 {
-    public NetModel(string name, Property[] own, Func<Properties, IBackendHost, INetBackend> create)
+    public NetModel(string name, Property[] own, Func<Properties, IBackendHost, NetBackend> create)
         : base(name, [.. own, Property.Text("id")], create) { }
 
     /// <summary>A backend that QEMU has and we have not.</summary>

@@ -25,12 +25,15 @@ public abstract class LoopQueue : IPolled
     bool _hasSignal;                                               // not migrated: the driver is to hear of used chains
 
     /// <param name="device">Whose queue it is, and which.</param>
-    protected LoopQueue(IoLoop loop, VirtioDevice device, int index)
+    /// <param name="servesRinger">The processor that rings may call <see cref="Process"/>.</param>
+    protected LoopQueue(IoLoop loop, VirtioDevice device, int index, bool servesRinger = true)
     {
-        (_loop, _device) = (loop, device);
+        (_loop, _device, Index) = (loop, device, index);
         _early = () => device.Control.KickEarly(index);
-        Doorbell = new Doorbell(loop, OnRung, loop.Polls ? TryServe : null);
+        Doorbell = new Doorbell(loop, OnRung, loop.Polls && servesRinger ? TryServe : null);
     }
+
+    public int Index { get; }
 
     public Doorbell Doorbell { get; }
     public IoLoop Loop => _loop;
@@ -43,7 +46,11 @@ public abstract class LoopQueue : IPolled
         lock (_gate)
         {
             isNew = _queue == null;
-            if (isNew) (_queue, _stopped, _hasSignal, _kicksOn) = (queue, null, false, true);
+            if (isNew)
+            {
+                (_queue, _stopped, _hasSignal, _kicksOn) = (queue, null, false, true);
+                Started();
+            }
         }
         if (isNew) _loop.AddPolled(this);
         Doorbell.Wake();                                           // chains may wait from before
@@ -69,6 +76,20 @@ public abstract class LoopQueue : IPolled
 
     /// <summary>All use of the queue, and what a device keeps for it.</summary>
     protected Lock Gate => _gate;
+
+    /// <summary>Null while stopped, or about to be. Within <see cref="Gate"/>.</summary>
+    protected Virtqueue? Queue => _stopped == null ? _queue : null;
+
+    /// <summary>The driver is there. Within <see cref="Gate"/>.</summary>
+    protected virtual void Started() { }
+
+    /// <summary>The loop is about to sleep: asks the driver for kicks, where any are wanted. Within
+    /// <see cref="Gate"/>.</summary>
+    /// <returns>True if chains came meanwhile.</returns>
+    protected virtual bool EnableKicks(Virtqueue queue) => queue.EnableKicks();
+
+    /// <summary>Chains went back to the driver without <see cref="Ended"/>. Within <see cref="Gate"/>.</summary>
+    protected void Returned() => _hasSignal = true;
 
     /// <summary>Takes chains while there are any, up to a number; false if there were none. On the loop or on the
     /// thread that rings, within <see cref="Gate"/>; it waits for nothing.</summary>
@@ -117,7 +138,7 @@ public abstract class LoopQueue : IPolled
         {
             if (_queue is not { } queue || _stopped != null) return false;
             _kicksOn = true;
-            return queue.EnableKicks();
+            return EnableKicks(queue);
         }
     }
 

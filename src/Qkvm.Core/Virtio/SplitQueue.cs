@@ -32,7 +32,7 @@ public sealed class SplitQueue(QueueSetup setup, VirtioControl control) : Virtqu
     ulong UsedEvent => Setup.DriverArea + Ring + 2 * (ulong)Size;
     ulong AvailableEvent => Setup.DeviceArea + Ring + UsedElementSize * (ulong)Size;
 
-    public override bool HasAvailable => IsUsable() && AvailableIndex() != _nextAvailable;
+    public override int Available => IsUsable() ? (ushort)(AvailableIndex() - _nextAvailable) : 0;
 
     public override bool TryPop([NotNullWhen(true)] out DescriptorChain? chain)
     {
@@ -95,13 +95,14 @@ public sealed class SplitQueue(QueueSetup setup, VirtioControl control) : Virtqu
         if (IsUsable() && !HasEventIndex) Dma.Write(Setup.DeviceArea + FlagsField, 2, NoNotify);
     }
 
-    public override bool EnableKicks()
+    public override bool EnableKicks(int except = 0)
     {
         if (!IsUsable()) return false;
-        if (HasEventIndex) Dma.Write(AvailableEvent, 2, _nextAvailable);
+        ushort seen = (ushort)(_nextAvailable + except);
+        if (HasEventIndex) Dma.Write(AvailableEvent, 2, seen);
         else Dma.Write(Setup.DeviceArea + FlagsField, 2, 0);
         Thread.MemoryBarrier();                                    // our wish before avail.idx is read
-        return AvailableIndex() != _nextAvailable;
+        return AvailableIndex() != seen;
     }
 
     internal override void Reset()

@@ -95,8 +95,8 @@ public abstract class Virtqueue(QueueSetup setup)
     public QueueSetup Setup { get; } = setup;
     public int Index => Setup.Index;
 
-    /// <summary>Buffers wait to be popped.</summary>
-    public abstract bool HasAvailable { get; }
+    /// <summary>Chains that wait to be popped.</summary>
+    public abstract int Available { get; }
 
     /// <summary>Takes the next chain of buffers; false when there is none or the driver lied.</summary>
     public abstract bool TryPop([NotNullWhen(true)] out DescriptorChain? chain);
@@ -118,7 +118,8 @@ public abstract class Virtqueue(QueueSetup setup)
     public abstract void DisableKicks();
 
     /// <summary>Asks for kicks again; true if buffers came meanwhile, whose kick was suppressed.</summary>
-    public abstract bool EnableKicks();
+    /// <param name="except">Chains that wait already and do not count.</param>
+    public abstract bool EnableKicks(int except = 0);
 
     /// <summary>Fill and Flush.</summary>
     public void Push(DescriptorChain chain, uint written)

@@ -21,6 +21,16 @@ public sealed unsafe class StreamSocket : ITransport
         Libc.fcntl(fd, setDescriptorFlags, closeOnExec);
     }
 
+    /// <summary>A pair of UNIX sockets; the other end is for a child process, which inherits it. Throws
+    /// HostException.</summary>
+    public static (StreamSocket Ours, int Theirs) InheritablePair()
+    {
+        const int Unix = 1, Stream = 1;
+        int* pair = stackalloc int[2];
+        if (Libc.socketpair(Unix, Stream, 0, pair) < 0) throw new HostException("cannot make a socket", Libc.Errno);
+        return (new StreamSocket(pair[0]), pair[1]);
+    }
+
     public int InputFd => _fd;
     public int OutputFd => _fd;
 

@@ -35,7 +35,7 @@ public sealed class VirtioBlk : VirtioDevice
             Property.Size("logical_block_size", 0), Property.Size("physical_block_size", 0),
             Property.Size("min_io_size", 0), Property.Size("opt_io_size", 0), Property.Number("class", 0),
         ],
-        values => QueuesOf(values) + 1, FromProperties);
+        device => device.QueueSizes.Count + 1, FromProperties);
 
     // Feature bits, 5.2.3
     const ulong SegMax = 1 << 2, Geometry = 1 << 4, ReadOnly = 1 << 5, BlkSize = 1 << 6, Flush = 1 << 9,

@@ -1,101 +1,110 @@
 using System.Buffers.Binary;
-using System.Numerics;
 using Qkvm.Core.Devices;
-using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
 using Qkvm.Core.State;
 using Qkvm.Core.Virtio;
+using Qkvm.Host;
+using Features = Qkvm.Hw.Virtio.VirtioNetFeatures;
 
 namespace Qkvm.Hw.Virtio;
 
 /// <summary>What shapes a virtio network device.</summary>
+/// <param name="Features">Of <see cref="VirtioNetFeatures"/>, those that the user allows.</param>
+/// <param name="Pairs">Of receive and transmit queues.</param>
+/// <param name="Speed">Mbit/s, or null for a device that does not say.</param>
 public sealed record VirtioNetOptions(int ReceiveQueueSize = 256, int TransmitQueueSize = 256,
-    bool MergeableBuffers = true,
-    bool Status = true, bool ControlQueue = true, ushort Mtu = 0);
+    ulong Features = Features.Default, int Pairs = 1, ushort Mtu = 0, uint? Speed = null, bool? FullDuplex = null);
 
-/// <summary>Network device. Virtio 1.2, section 5.1; one pair of queues and a control queue.</summary>
-/// <remarks>Frames are received as fast as the guest gives buffers; until then the backend holds them.
-/// Deviations: no checksum or segmentation offloads, no multiqueue.</remarks>
-public sealed class VirtioNet : VirtioDevice, INetFrontend
+/// <summary>Network device. Virtio 1.2, section 5.1.</summary>
+/// <remarks>Frames move on a loop outside the machine lock: <see cref="VirtioNetReceiver"/>,
+/// <see cref="VirtioNetTransmitter"/>. What the backend cannot do is not offered to the driver.
+/// Deviations: no UDP fragmentation, RSS, hash reports or packed rings.</remarks>
+public sealed partial class VirtioNet : VirtioDevice
 {
-    public static readonly DeviceModel[] Models =
-        VirtioPciModels.Family("virtio-net-pci", "virtio network card", DeviceCategory.Network,
-        0x020000,
-        [
-            Property.Netdev(), Property.Mac(), Property.Number("rx_queue_size", 256),
-                Property.Number("tx_queue_size", 256),
-            Property.Bool("mrg_rxbuf", true), Property.Bool("status", true), Property.Bool("ctrl_vq", true),
-            Property.Number("host_mtu", 0, max: ushort.MaxValue),
-        ],
-        _ => 4, FromProperties);
-
-    // Feature bits, 5.1.3
-    const ulong MtuFeature = 1 << 3, Mac = 1 << 5, MrgRxBuf = 1 << 15, StatusFeature = 1 << 16, CtrlVq = 1 << 17,
-        CtrlRx = 1 << 18, CtrlVlan = 1 << 19, CtrlRxExtra = 1 << 20, GuestAnnounce = 1 << 21, CtrlMacAddr = 1 << 23;
-
     // struct virtio_net_config, 5.1.4
-    const int MacField = 0, StatusField = 6, MtuField = 10, ConfigLength = 12;
+    const int MacField = 0, StatusField = 6, MaxPairsField = 8, MtuField = 10, SpeedField = 12, DuplexField = 16,
+        ShortConfig = 12, FullConfig = 17;
     const ushort LinkUp = 1, Announce = 2;
+    const int ControlQueueSize = 64;
 
-    // struct virtio_net_hdr, 5.1.6; a legacy driver without mergeable buffers knows no num_buffers
-    const int FullHeader = 12, ShortHeader = 10, NumBuffers = 10;
+    /// <summary>struct virtio_net_hdr, 5.1.6; a legacy driver without mergeable buffers knows no
+    /// num_buffers.</summary>
+    internal const int FullHeader = 12, ShortHeader = NetHeader.Length;
 
-    const int Receive0 = 0, Transmit0 = 1, ControlQueueIndex = 2;
-    const int EthernetHeader = 14, LargestFrame = 65536;
-    const int TransmitBurst = 256;                                 // frames at once, before others get their turn
+    internal const int EthernetHeader = 14;
 
     readonly VirtioNetOptions _options;
-    readonly INetBackend? _backend;
+    readonly NetBackend? _backend;
     readonly byte[] _permanentMac;
     readonly int[] _queueSizes;
-    readonly byte[] _frame = new byte[LargestFrame];               // not migrated: used inside Send alone
-    readonly List<DescriptorChain> _merged = [];
-    readonly VirtioNetFilter _filter = new();
+    readonly VirtioNetReceiver[] _receivers;
+    readonly VirtioNetTransmitter[] _transmitters;
+    readonly IoLoop _loop;
     readonly VirtioNetControl _control;
-    readonly Action _begin, _continueTransmit;
-    readonly Action<Action> _post;
-    Virtqueue? _receive, _transmit;                                // not migrated: null while stopped
+    readonly Action _serveControl;
+    volatile VirtioNetFilter _filter = new();                      // replaced whole
     ulong _features;                                               // not migrated: the transport saves it
-    bool _transmitPosted;                                          // not migrated: Start looks for what is left
-    bool _linkUp = true;                                           // not migrated: the monitor's
+    Virtqueue? _controlQueue;                                      // not migrated: as the features say
+    int _controlPosted;                                            // not migrated: Start looks for what is left
+    ulong _guestOffloads;
+    int _pairs = 1;                                                // in use
+    volatile bool _linkUp = true;                                  // not migrated: the monitor's
     bool _announce;
 
     /// <param name="backend">Null for a card whose cable is not plugged.</param>
+    /// <param name="loop">Where frames move.</param>
     /// <param name="post">Runs work on the main loop under the machine lock.</param>
-    public VirtioNet(string name, INetBackend? backend, byte[] mac, VirtioNetOptions options, Action<Action> post)
-        : base(name, 1, ConfigLength)
+    public VirtioNet(string name, NetBackend? backend, byte[] mac, VirtioNetOptions options, IoLoop loop,
+        Action<Action> post, Func<bool>? isGuestAsleep = null)
+        : base(name, 1, options.Speed == null ? ShortConfig : FullConfig)
     {
-        _options = options;
-        _backend = backend;
-        _permanentMac = mac;
-        _post = post;
-        _queueSizes = options.ControlQueue
-            ? [options.ReceiveQueueSize, options.TransmitQueueSize, 64]
-            : [options.ReceiveQueueSize, options.TransmitQueueSize];
-        _control = new VirtioNetControl(this, _filter);
-        (_begin, _continueTransmit) = (Begin, ContinueTransmit);
+        Post = post;
+        if (isGuestAsleep != null) IsGuestAsleep = isGuestAsleep;
+        (_options, _backend, _permanentMac, _loop) = (options, backend, mac, loop);
+        bool hasControl = (options.Features & Features.CtrlVq) != 0;
+        _queueSizes = new int[2 * options.Pairs + (hasControl ? 1 : 0)];
+        if (hasControl) _queueSizes[^1] = ControlQueueSize;
+        _receivers = new VirtioNetReceiver[options.Pairs];
+        _transmitters = new VirtioNetTransmitter[options.Pairs];
+        for (int i = 0; i < options.Pairs; i++)
+        {
+            (_queueSizes[2 * i], _queueSizes[2 * i + 1]) = (options.ReceiveQueueSize, options.TransmitQueueSize);
+            _receivers[i] = new VirtioNetReceiver(this, loop, 2 * i);
+            _transmitters[i] = new VirtioNetTransmitter(this, _receivers[i], loop, 2 * i + 1);
+        }
+        _control = new VirtioNetControl(this);
+        _serveControl = ServeControl;
+        OfferedFeatures = Features.Mac | Features.Possible(options.Features | (options.Pairs > 1 ? Features.Mq : 0)
+            | (options.Mtu != 0 ? Features.Mtu : 0) | (options.Speed != null ? Features.SpeedDuplex : 0),
+            backend?.Takes ?? NetOffloads.None, backend?.Gives ?? NetOffloads.None);
         Reset();
-        backend?.Connect(this);
+        OpenPairs(1);
     }
 
     public override IReadOnlyList<int> QueueSizes => _queueSizes;
-
-    public override ulong OfferedFeatures => Mac
-        | (_options.MergeableBuffers ? MrgRxBuf : 0)
-        | (_options.Status ? StatusFeature : 0)
-        | (_options.ControlQueue ? CtrlVq | CtrlRx | CtrlRxExtra | CtrlVlan | CtrlMacAddr : 0)
-        | (_options.ControlQueue && _options.Status ? GuestAnnounce : 0)
-        | (_options.Mtu != 0 ? MtuFeature : 0);
+    public override ulong OfferedFeatures { get; }
 
     /// <summary>The address now; the driver may change it.</summary>
     public ReadOnlySpan<byte> CurrentMac => ConfigSpace.AsSpan(MacField, MacAddress.Length);
 
     public bool IsLinkUp => _linkUp && _backend != null;
 
-    /// <summary>Also asks for the kick that will announce more buffers.</summary>
-    public bool CanReceive => _receive is { } queue && (queue.HasAvailable || queue.EnableKicks());
+    // What the queues ask, on their loop: it changes while they are stopped, or whole.
 
-    int HeaderLength => (_features & (VirtioFeatures.Version1 | MrgRxBuf)) != 0 ? FullHeader : ShortHeader;
+    internal int HeaderLength =>
+        (_features & (VirtioFeatures.Version1 | Features.MrgRxBuf)) != 0 ? FullHeader : ShortHeader;
+    internal bool IsMergeable => (_features & Features.MrgRxBuf) != 0;
+    internal NetOffloads Sending { get; private set; }
+    internal NetOffloads Receiving { get; private set; }
+
+    /// <summary>Of received frames.</summary>
+    internal VirtioNetFilter Filter => _filter;
+
+    /// <summary>5.1.2: without MQ, control is the queue after the first pair.</summary>
+    internal bool IsControl(int index) =>
+        (_features & Features.CtrlVq) != 0 && index == 2 * ((_features & Features.Mq) != 0 ? _options.Pairs : 1);
+
+    internal int MaxPairs => (_features & Features.Mq) != 0 ? _options.Pairs : 1;
 
     /// <summary>set_link of the monitor.</summary>
     public void SetLink(bool up)
@@ -103,22 +112,29 @@ public sealed class VirtioNet : VirtioDevice, INetFrontend
         if (_linkUp == up) return;
         _linkUp = up;
         Control.ConfigChanged();
-        if (up) _backend?.AcceptInput();
     }
 
     /// <summary>Asks the guest to announce its addresses, as after a migration.</summary>
     public void RequestAnnounce()
     {
-        if ((_features & GuestAnnounce) == 0 || _announce) return;
+        if ((_features & Features.GuestAnnounce) == 0 || _announce) return;
         _announce = true;
         Control.ConfigChanged();
     }
 
     public override void ReadConfig(int offset, Span<byte> data)
     {
+        Span<byte> config = ConfigSpace;
         ushort status = (ushort)((IsLinkUp ? LinkUp : 0) | (_announce ? Announce : 0));
-        BinaryPrimitives.WriteUInt16LittleEndian(ConfigSpace.AsSpan(StatusField), status);
-        BinaryPrimitives.WriteUInt16LittleEndian(ConfigSpace.AsSpan(MtuField), _options.Mtu);
+        BinaryPrimitives.WriteUInt16LittleEndian(config[StatusField..], status);
+        BinaryPrimitives.WriteUInt16LittleEndian(config[MaxPairsField..], (ushort)_options.Pairs);
+        BinaryPrimitives.WriteUInt16LittleEndian(config[MtuField..], _options.Mtu);
+        if (_options.Speed is { } speed)
+        {
+            const byte Half = 0, Full = 1, Unknown = 0xFF;
+            BinaryPrimitives.WriteUInt32LittleEndian(config[SpeedField..], speed);
+            config[DuplexField] = _options.FullDuplex switch { true => Full, false => Half, _ => Unknown };
+        }
         base.ReadConfig(offset, data);
     }
 
@@ -126,175 +142,131 @@ public sealed class VirtioNet : VirtioDevice, INetFrontend
     public override void WriteConfig(int offset, ReadOnlySpan<byte> data)
     {
         if ((Control.Features & VirtioFeatures.Version1) != 0 || offset + data.Length > MacAddress.Length) return;
-        data.CopyTo(ConfigSpace.AsSpan(offset));
+        Span<byte> mac = stackalloc byte[MacAddress.Length];
+        CurrentMac.CopyTo(mac);
+        data.CopyTo(mac[offset..]);
+        SetMac(mac);
     }
 
     public override void Start(IReadOnlyList<Virtqueue> queues, ulong features)
     {
         _features = features;
-        (_receive, _transmit) = (queues[Receive0], queues[Transmit0]);
-        _filter.SetVlanFiltering((features & CtrlVlan) != 0);
-        // not now: a state that is being loaded must not move
-        _post(_begin);
+        _controlQueue = (features & Features.CtrlVq) == 0 ? null
+            : queues[2 * ((features & Features.Mq) != 0 ? _options.Pairs : 1)];
+        Sending = Features.Sending(features);
+        Change(filter => filter.SetVlanFiltering((features & Features.CtrlVlan) != 0));
+        SetGuestOffloads(features & Features.GuestOffloads);
     }
 
-    public override void Stop() => (_receive, _transmit) = (null, null);
+    public override void Stop() => _controlQueue = null;
 
     public override void Kick(Virtqueue queue)
     {
-        switch (queue.Index)
-        {
-            case Receive0: _backend?.AcceptInput(); break;
-            case Transmit0: Transmit(queue); break;
-            case ControlQueueIndex: _control.Process(queue); break;
-        }
+        if (queue == _controlQueue) _control.Process(queue);
     }
+
+    public override LoopQueue? QueueOf(int index) => index >= 2 * _options.Pairs ? null
+        : index % 2 == 0 ? _receivers[index / 2] : _transmitters[index / 2];
 
     public override void Reset()
     {
-        _permanentMac.CopyTo(ConfigSpace.AsSpan(MacField));
-        _filter.Reset();
-        (_features, _announce) = (0, false);
+        _filter = new VirtioNetFilter();
+        SetMac(_permanentMac);
+        (_features, _announce, Sending) = (0, false, NetOffloads.None);
+        OpenPairs(1);
+        SetGuestOffloads(0);
     }
 
     public override void Exchange(StateStream state)
     {
         state.Block("mac", ConfigSpace.AsSpan(MacField, MacAddress.Length));
         state.Field("announce", ref _announce);
-        _filter.Exchange(state.Group("filter"));
+        state.Field("pairs", ref _pairs);
+        state.Field("guest-offloads", ref _guestOffloads);
+        VirtioNetFilter filter = _filter.Copy();
+        filter.Exchange(state.Group("filter"));
+        if (!state.IsLoading) return;
+        _features = Control.IsStarted ? Control.Features : 0;
+        if (_pairs < 1 || _pairs > MaxPairs) throw state.Refuse("pairs", $"{_pairs} of {MaxPairs}");
+        filter.SetMac(CurrentMac);
+        _filter = filter;
+        OpenPairs(_pairs);
+        SetGuestOffloads(_guestOffloads & _features & Features.GuestOffloads);
     }
 
-    public void Receive(ReadOnlySpan<byte> frame)
+    /// <summary>The card is unplugged: the backend is another's. Under the machine lock.</summary>
+    public void Close()
     {
-        if (_receive is not { } queue || !_linkUp || frame.Length < EthernetHeader
-            || !_filter.Passes(frame, CurrentMac)) return;
-        if (!TakeBuffers(queue, HeaderLength + frame.Length)) return;
-        Deliver(queue, frame);
-        queue.Signal();
-    }
-
-    internal void SetMac(ReadOnlySpan<byte> mac) => mac.CopyTo(ConfigSpace.AsSpan(MacField));
-
-    internal void AcknowledgeAnnounce() => _announce = false;
-
-    /// <summary>Pops chains until the bytes fit: one, or with mergeable buffers several. None if they do not.</summary>
-    bool TakeBuffers(Virtqueue queue, int needed)
-    {
-        long room = 0;
-        bool mergeable = (_features & MrgRxBuf) != 0;
-        while (room < needed && (_merged.Count == 0 || mergeable) && queue.TryPop(out DescriptorChain? chain))
+        foreach (VirtioNetReceiver receiver in _receivers)
         {
-            _merged.Add(chain);
-            if (_merged.Count == 1 && chain.WritableLength < HeaderLength)
-            {
-                PutBack(queue);
-                Control.Fail("a receive buffer shorter than the header");
-                return false;
-            }
-            room += chain.WritableLength;
+            receiver.Wire?.Dispose();
+            receiver.Wire = null;
         }
-        if (room >= needed) return true;
-        PutBack(queue);
-        return false;
     }
 
-    void PutBack(Virtqueue queue)
+    /// <summary>VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET.</summary>
+    internal bool SetPairs(int pairs)
     {
-        for (int i = _merged.Count - 1; i >= 0; i--) queue.Unpop(_merged[i]);
-        _merged.Clear();
-    }
-
-    void Deliver(Virtqueue queue, ReadOnlySpan<byte> frame)
-    {
-        Span<byte> header = stackalloc byte[FullHeader];
-        header.Clear();
-        header = header[..HeaderLength];
-        if (header.Length == FullHeader)
-            BinaryPrimitives.WriteUInt16LittleEndian(header[NumBuffers..], (ushort)_merged.Count);
-        for (int i = 0; i < _merged.Count; i++)
-        {
-            DescriptorChain chain = _merged[i];
-            int at = 0;
-            if (i == 0)
-            {
-                chain.Writable.Slice(0, header.Length).CopyFrom(header);
-                at = header.Length;
-            }
-            int count = (int)Math.Min(chain.WritableLength - at, frame.Length);
-            chain.Writable.Slice(at, count).CopyFrom(frame[..count]);
-            frame = frame[count..];
-            queue.Fill(chain, (uint)(at + count));
-        }
-        _merged.Clear();
-        queue.Flush();
-    }
-
-    void Transmit(Virtqueue queue)
-    {
-        int budget = TransmitBurst;
-        do
-        {
-            queue.DisableKicks();
-            while (budget > 0 && queue.TryPop(out DescriptorChain? chain))
-            {
-                budget--;
-                if (!Send(queue, chain)) return;
-            }
-        }
-        while (budget > 0 && queue.EnableKicks());
-        queue.Signal();
-        if (budget > 0 || _transmitPosted) return;
-        _transmitPosted = true;
-        _post(_continueTransmit);
-    }
-
-    bool Send(Virtqueue queue, DescriptorChain chain)
-    {
-        int header = HeaderLength;
-        if (chain.ReadableLength < header || chain.WritableLength != 0)
-        {
-            queue.Unpop(chain);
-            Control.Fail("a frame to send without its header");
-            return false;
-        }
-        long length = chain.ReadableLength - header;
-        if (IsLinkUp && length is >= EthernetHeader and <= LargestFrame)
-        {
-            chain.Readable.Slice(header, length).CopyTo(_frame);
-            _backend!.Send(_frame.AsSpan(0, (int)length));
-        }
-        queue.Push(chain, 0);
+        if (MaxPairs == 1 || pairs < 1 || pairs > MaxPairs) return false;
+        OpenPairs(pairs);
         return true;
     }
 
-    void Begin()
+    /// <summary>VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET.</summary>
+    internal bool SetGuestOffloads(ulong offloads)
     {
-        if (_receive == null) return;
-        _backend?.AcceptInput();
-        if (_transmit is { HasAvailable: true } queue) Transmit(queue);
+        if ((offloads & ~(_features & Features.GuestOffloads)) != 0) return false;
+        _guestOffloads = offloads;
+        Receiving = Features.Receiving(offloads);
+        foreach (VirtioNetReceiver receiver in _receivers) receiver.Wire?.Accept(Receiving);
+        return true;
     }
 
-    void ContinueTransmit()
+    internal void SetMac(ReadOnlySpan<byte> mac)
     {
-        _transmitPosted = false;
-        if (_transmit is { } queue) Transmit(queue);
+        mac.CopyTo(ConfigSpace.AsSpan(MacField));
+        Change(static _ => { });
     }
 
-    static VirtioNet FromProperties(string name, Properties values, DeviceSite site)
+    /// <summary>Frames that come from now on pass a filter that has been changed so.</summary>
+    internal void Change(Action<VirtioNetFilter> change)
     {
-        byte[] mac = values.Text("mac") is { } text ? MacAddress.Parse(text, values.Owner) : MacAddress.Default;
-        INetBackend? backend = values.Text("netdev") is { } id ? site.Netdev(id) : null;
-        return new VirtioNet(name, backend, mac,
-            new VirtioNetOptions(QueueSize("rx_queue_size"), QueueSize("tx_queue_size"),
-            values.Bool("mrg_rxbuf"), values.Bool("status"), values.Bool("ctrl_vq"), (ushort)values.Number("host_mtu")),
-                site.Board.Post);
+        VirtioNetFilter filter = _filter.Copy();
+        change(filter);
+        filter.SetMac(CurrentMac);
+        _filter = filter;
+    }
 
-        int QueueSize(string property)
+    internal void AcknowledgeAnnounce() => _announce = false;
+
+    /// <summary>The control queue was found to have work by a receiver in its place. From any thread.</summary>
+    internal void ServeControlLater()
+    {
+        if (Interlocked.Exchange(ref _controlPosted, 1) == 0) Post(_serveControl);
+    }
+
+    void ServeControl()
+    {
+        Volatile.Write(ref _controlPosted, 0);
+        if (_controlQueue is { } queue && Control.IsStarted) _control.Process(queue);
+    }
+
+    void OpenPairs(int pairs)
+    {
+        _pairs = pairs;
+        for (int i = 0; i < _receivers.Length; i++)
         {
-            ulong size = values.Number(property);
-            return size is >= 256 and <= 1024 && BitOperations.IsPow2(size) ? (int)size
-                : throw new ConfigurationException($"{values.Owner}: {property}={size} must be a power of 2 between " +
-                "256 and 1024");
+            VirtioNetReceiver receiver = _receivers[i];
+            if (i < pairs && receiver.Wire == null && _backend != null)
+            {
+                receiver.Wire = _backend.Open(i, receiver, _loop);
+                receiver.Wire.Accept(Receiving);
+            }
+            else if (i >= pairs && receiver.Wire is { } wire)
+            {
+                receiver.Wire = null;
+                wire.Dispose();
+            }
         }
     }
 }

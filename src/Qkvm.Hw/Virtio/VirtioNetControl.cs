@@ -5,11 +5,12 @@ namespace Qkvm.Hw.Virtio;
 
 /// <summary>The control queue of a network device: class, command, data, and one byte of answer. Virtio 1.2, section
 /// 5.1.6.5.</summary>
-sealed class VirtioNetControl(VirtioNet card, VirtioNetFilter filter)
+sealed class VirtioNetControl(VirtioNet card)
 {
     const byte Ok = 0, Error = 1;
-    const byte ReceiveMode = 0, MacClass = 1, VlanClass = 2, AnnounceClass = 3;
-    const byte TableSet = 0, AddressSet = 1, VlanAdd = 0, VlanRemove = 1, AnnounceAck = 0;
+    const byte ReceiveMode = 0, MacClass = 1, VlanClass = 2, AnnounceClass = 3, MqClass = 4, OffloadsClass = 5;
+    const byte TableSet = 0, AddressSet = 1, VlanAdd = 0, VlanRemove = 1, AnnounceAck = 0, PairsSet = 0,
+        OffloadsSet = 0;
     const int HeaderLength = 2;
     const int LargestCommand = 64 * 1024;                          // more than any table we could keep
 
@@ -55,7 +56,7 @@ sealed class VirtioNetControl(VirtioNet card, VirtioNetFilter filter)
         ReadOnlySpan<byte> data = command[HeaderLength..];
         switch (command[0], command[1])
         {
-            case (ReceiveMode, _): return data.Length == 1 && filter.SetMode(command[1], data[0] != 0);
+            case (ReceiveMode, _): return data.Length == 1 && SetMode(command[1], data[0] != 0);
             case (MacClass, AddressSet):
                 if (data.Length != MacAddress.Length) return false;
                 card.SetMac(data);
@@ -63,15 +64,39 @@ sealed class VirtioNetControl(VirtioNet card, VirtioNetFilter filter)
             case (MacClass, TableSet):
                 return TakeTable(ref data, out ReadOnlySpan<byte> unicast)
                     && TakeTable(ref data, out ReadOnlySpan<byte> multicast)
-                    && filter.SetTables(unicast, multicast);
+                    && SetTables(unicast.ToArray(), multicast.ToArray());
             case (VlanClass, VlanAdd or VlanRemove):
                 return data.Length == 2
-                    && filter.SetVlan(BinaryPrimitives.ReadUInt16LittleEndian(data), command[1] == VlanAdd);
+                    && SetVlan(BinaryPrimitives.ReadUInt16LittleEndian(data), command[1] == VlanAdd);
             case (AnnounceClass, AnnounceAck):
                 card.AcknowledgeAnnounce();
                 return true;
+            case (MqClass, PairsSet):
+                return data.Length == 2 && card.SetPairs(BinaryPrimitives.ReadUInt16LittleEndian(data));
+            case (OffloadsClass, OffloadsSet):
+                return data.Length == 8 && card.SetGuestOffloads(BinaryPrimitives.ReadUInt64LittleEndian(data));
             default: return false;
         }
+    }
+
+    bool SetMode(byte command, bool on)
+    {
+        bool isKnown = false;
+        card.Change(filter => isKnown = filter.SetMode(command, on));
+        return isKnown;
+    }
+
+    bool SetTables(byte[] unicast, byte[] multicast)
+    {
+        card.Change(filter => filter.SetTables(unicast, multicast));
+        return true;
+    }
+
+    bool SetVlan(ushort id, bool pass)
+    {
+        bool exists = false;
+        card.Change(filter => exists = filter.SetVlan(id, pass));
+        return exists;
     }
 
     /// <summary>struct virtio_net_ctrl_mac: a count, then as many addresses.</summary>

@@ -5,26 +5,37 @@ namespace Qkvm.Hw.Virtio;
 
 /// <summary>Which frames a virtio network device passes to its driver. Virtio 1.2, sections 5.1.6.5.1 to
 /// 5.1.6.5.3.</summary>
+/// <remarks>Not changed while frames pass it: who changes it takes a <see cref="Copy"/>.</remarks>
 sealed class VirtioNetFilter
 {
     const int MacLength = MacAddress.Length, TableEntries = 64, Vlans = 4096;
     const ushort VlanTag = 0x8100;
 
+    readonly byte[] _mac = new byte[MacLength];                    // not migrated: the card's
     readonly byte[] _table = new byte[TableEntries * MacLength];   // unicast entries, then multicast
     readonly byte[] _vlans = new byte[Vlans / 8];
-    bool _promiscuous, _allMulticast, _allUnicast, _noMulticast, _noUnicast, _noBroadcast;
+    bool _promiscuous = true;                                      // for drivers that know no control queue
+    bool _allMulticast, _allUnicast, _noMulticast, _noUnicast, _noBroadcast;
     bool _unicastOverflow, _multicastOverflow;
     int _unicast, _multicast;
 
-    /// <summary>Promiscuous, for drivers that know no control queue.</summary>
-    public void Reset()
+    public VirtioNetFilter() => Array.Fill(_vlans, (byte)0xFF);
+
+    VirtioNetFilter(VirtioNetFilter other)
     {
-        Array.Clear(_table);
-        Array.Fill(_vlans, (byte)0xFF);
-        (_promiscuous, _allMulticast, _allUnicast) = (true, false, false);
-        (_noMulticast, _noUnicast, _noBroadcast) = (false, false, false);
-        (_unicastOverflow, _multicastOverflow, _unicast, _multicast) = (false, false, 0, 0);
+        other._mac.CopyTo(_mac, 0);
+        other._table.CopyTo(_table, 0);
+        other._vlans.CopyTo(_vlans, 0);
+        (_promiscuous, _allMulticast, _allUnicast) = (other._promiscuous, other._allMulticast, other._allUnicast);
+        (_noMulticast, _noUnicast, _noBroadcast) = (other._noMulticast, other._noUnicast, other._noBroadcast);
+        (_unicastOverflow, _multicastOverflow) = (other._unicastOverflow, other._multicastOverflow);
+        (_unicast, _multicast) = (other._unicast, other._multicast);
     }
+
+    public VirtioNetFilter Copy() => new(this);
+
+    /// <summary>The card's own address.</summary>
+    public void SetMac(ReadOnlySpan<byte> mac) => mac.CopyTo(_mac);
 
     /// <summary>Filtering by VLAN begins with a negotiated CTRL_VLAN: then nothing tagged passes until it was
     /// added.</summary>
@@ -47,7 +58,7 @@ sealed class VirtioNetFilter
 
     /// <summary>VIRTIO_NET_CTRL_MAC_TABLE_SET: two counted tables; one that does not fit passes everything of its
     /// kind.</summary>
-    public bool SetTables(ReadOnlySpan<byte> unicast, ReadOnlySpan<byte> multicast)
+    public void SetTables(ReadOnlySpan<byte> unicast, ReadOnlySpan<byte> multicast)
     {
         _unicastOverflow = unicast.Length > _table.Length;
         _unicast = _unicastOverflow ? 0 : unicast.Length / MacLength;
@@ -55,7 +66,6 @@ sealed class VirtioNetFilter
         _multicastOverflow = multicast.Length > _table.Length - _unicast * MacLength;
         _multicast = _multicastOverflow ? 0 : multicast.Length / MacLength;
         if (!_multicastOverflow) multicast.CopyTo(_table.AsSpan(_unicast * MacLength));
-        return true;
     }
 
     public bool SetVlan(ushort id, bool pass)
@@ -68,7 +78,7 @@ sealed class VirtioNetFilter
     }
 
     /// <param name="frame">At least 14 bytes.</param>
-    public bool Passes(ReadOnlySpan<byte> frame, ReadOnlySpan<byte> mac)
+    public bool Passes(ReadOnlySpan<byte> frame)
     {
         if (_promiscuous) return true;
         if (frame.Length >= 16 && BinaryPrimitives.ReadUInt16BigEndian(frame[12..]) == VlanTag)
@@ -84,7 +94,7 @@ sealed class VirtioNetFilter
             return _allMulticast || _multicastOverflow || IsListed(target, _unicast, _multicast);
         }
         if (_noUnicast) return false;
-        return _allUnicast || _unicastOverflow || target.SequenceEqual(mac) || IsListed(target, 0, _unicast);
+        return _allUnicast || _unicastOverflow || target.SequenceEqual(_mac) || IsListed(target, 0, _unicast);
     }
 
     public void Exchange(StateStream state)

@@ -10,10 +10,10 @@ static class VirtioPciModels
     const ulong MostVectors = 128;                                 // room of the table
 
     /// <param name="name">QEMU's name: "virtio-blk-pci".</param>
-    /// <param name="defaultVectors">MSI-X vectors by properties; null: the device has none and takes no such
+    /// <param name="defaultVectors">MSI-X vectors of a device; null: the device has none and takes no such
     /// property.</param>
     public static DeviceModel[] Family(string name, string description, DeviceCategory category, uint classCode,
-        Property[] own, Func<Properties, int>? defaultVectors,
+        Property[] own, Func<VirtioDevice, int>? defaultVectors,
         Func<string, Properties, DeviceSite, VirtioDevice> create)
     {
         Property[] ring = [Property.Bool("event_idx", true), Property.Bool("indirect_desc", true)];
@@ -32,13 +32,14 @@ static class VirtioPciModels
             string[] aliases) =>
             new(modelName, BusKind.Pci, properties, (values, site) =>
             {
-                var options = new VirtioPciOptions(ClassOf(values), VectorsOf(values), interfaces.Legacy,
+                VirtioDevice device = create(modelName, values, site);
+                var options = new VirtioPciOptions(ClassOf(values), VectorsOf(values, device), interfaces.Legacy,
                     interfaces.Modern,
                     values.Bool("indirect_desc"), values.Bool("event_idx")) { Lock = site.Board.Lock };
                 if (modelName == name)
                     options = options with { Legacy = values.OnOffAuto("disable-legacy") != true,
                         Modern = !values.Bool("disable-modern") };
-                return new VirtioPci(modelName, create(modelName, values, site), options);
+                return new VirtioPci(modelName, device, options);
             })
             {
                 Category = category,
@@ -50,7 +51,8 @@ static class VirtioPciModels
             own.Any(p => p.Name == "class") && values.Number("class") != 0 ? (uint)values.Number("class") << 8
                 : classCode;
 
-        int VectorsOf(Properties values) =>
-            defaultVectors == null ? 0 : (int?)values.NumberOrAuto("vectors") ?? defaultVectors(values);
+        int VectorsOf(Properties values, VirtioDevice device) =>
+            defaultVectors == null ? 0
+                : (int?)values.NumberOrAuto("vectors") ?? (int)Math.Min(MostVectors, (uint)defaultVectors(device));
     }
 }

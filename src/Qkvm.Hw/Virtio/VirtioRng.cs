@@ -94,6 +94,6 @@ public sealed class VirtioRng : VirtioDevice
         state.Field("left", ref _left);
         state.Field("period-end", ref _periodEnd);
         if (_left < 0 || _left > _limit) throw new InvalidStateException($"{Name}: {_left} bytes left of {_limit}");
-        if (state.IsLoading && _queue is { HasAvailable: true }) _nextPeriod.ArmAt(_periodEnd);
+        if (state.IsLoading && _queue is { Available: > 0 }) _nextPeriod.ArmAt(_periodEnd);
     }
 }

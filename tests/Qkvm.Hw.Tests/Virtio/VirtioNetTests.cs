@@ -14,14 +14,26 @@ public sealed class VirtioNetTests : IDisposable
     static readonly byte[] Mac = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
 
     readonly PciBench _bench = new();
-    readonly Wire _wire = new();
+    readonly NetWire _wire = new();
     readonly VirtioNet _card;
     readonly VirtioGuest _guest;
 
     public VirtioNetTests()
     {
-        _card = new VirtioNet("net", _wire, Mac, new VirtioNetOptions(), _bench.Pump.Post);
+        _card = new VirtioNet("net", _wire, Mac, new VirtioNetOptions(), _bench.Loop, _bench.Pump.Post);
         _guest = new VirtioGuest(_bench, _card);
+    }
+
+    void Request(int queue, params (ulong Address, int Length)[] buffers)
+    {
+        _guest.Request(queue, buffers);
+        _bench.Pump.RunPosted();
+    }
+
+    void Start(ulong features = ulong.MaxValue)
+    {
+        _guest.Start(features);
+        _bench.Pump.RunPosted();
     }
 
     public void Dispose() => _bench.Dispose();
@@ -37,20 +49,21 @@ public sealed class VirtioNetTests : IDisposable
     [Fact]
     public void A_frame_is_sent_without_its_header()
     {
-        _guest.Start();
+        Start();
         byte[] frame = Frame(60);
         _bench.Memory.Space.Write(Data + 12, frame);
-        _guest.Request(Transmit, (Data, 12), (Data + 12, 20), (Data + 32, 40));
-        Assert.Equal([frame], _wire.Sent);
+        Request(Transmit, (Data, 12), (Data + 12, 20), (Data + 32, 40));
+        Assert.Equal(frame, Assert.Single(_wire.Sent).Frame);
+        Assert.Equal(default, _wire.Sent[0].Header);
         Assert.Equal(0u, _guest.Queues[Transmit].TakeUsed()!.Value.Written);
     }
 
     [Fact]
     public void A_received_frame_comes_behind_a_header_that_counts_one_buffer()
     {
-        _guest.Start();
-        _guest.Request(Receive, (Data, -1526));
-        _card.Receive(Frame(60));
+        Start();
+        Request(Receive, (Data, -1526));
+        _wire.Give(Frame(60));
         Assert.Equal((0u, 72u), _guest.Queues[Receive].TakeUsed());
         Assert.Equal([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0], _bench.Memory.Bytes(Data, 12));
         Assert.Equal(Frame(60), _bench.Memory.Bytes(Data + 12, 60));
@@ -59,9 +72,9 @@ public sealed class VirtioNetTests : IDisposable
     [Fact]
     public void A_large_frame_is_spread_over_several_buffers()
     {
-        _guest.Start();
-        for (int i = 0; i < 4; i++) _guest.Request(Receive, (Data + (ulong)i * 0x1000, -100));
-        _card.Receive(Frame(250));
+        Start();
+        for (int i = 0; i < 4; i++) Request(Receive, (Data + (ulong)i * 0x1000, -100));
+        _wire.Give(Frame(250));
         GuestQueue queue = _guest.Queues[Receive];
         Assert.Equal((0u, 100u), queue.TakeUsed());
         Assert.Equal((1u, 100u), queue.TakeUsed());
@@ -74,43 +87,56 @@ public sealed class VirtioNetTests : IDisposable
     }
 
     [Fact]
-    public void A_frame_that_does_not_fit_is_dropped_and_its_buffers_stay()
+    public void A_frame_waits_until_there_are_buffers_enough_for_it()
     {
-        _guest.Start();
-        _guest.Request(Receive, (Data, -100));
-        _card.Receive(Frame(250));
+        Start();
+        Request(Receive, (Data, -100));
+        Assert.False(_wire.Give(Frame(250)));
+        int before = _wire.Resumes;
+        Request(Receive, (Data + 0x1000, -100));
+        Assert.Equal(before + 1, _wire.Resumes);
+        Assert.False(_wire.Give(Frame(250)));
+        Request(Receive, (Data + 0x2000, -100));
+        Assert.Equal(before + 2, _wire.Resumes);
+        Assert.True(_wire.Give(Frame(250)));
+        Assert.Equal(3, _guest.Queues[Receive].UsedIndex);
+    }
+
+    [Fact]
+    public void A_frame_for_which_the_whole_queue_is_too_small_is_dropped()
+    {
+        Start();
+        for (int i = 0; i < 256; i++) Request(Receive, (Data, -20));
+        Assert.True(_wire.Give(Frame(6000)));
         Assert.Equal(0, _guest.Queues[Receive].UsedIndex);
-        _card.Receive(Frame(60));
-        Assert.Equal(1, _guest.Queues[Receive].UsedIndex);
     }
 
     [Fact]
     public void Without_mergeable_buffers_a_frame_takes_one_buffer_or_none()
     {
-        _guest.Start(~MrgRxBuf);
-        _guest.Request(Receive, (Data, -100));
-        _guest.Request(Receive, (Data + 0x1000, -1526));
-        _card.Receive(Frame(250));
+        Start(~MrgRxBuf);
+        Request(Receive, (Data, -100));
+        Request(Receive, (Data + 0x1000, -1526));
+        _wire.Give(Frame(250));
         Assert.Equal(0, _guest.Queues[Receive].UsedIndex);
     }
 
     [Fact]
     public void The_backend_waits_until_the_guest_gives_a_buffer()
     {
-        _guest.Start();
-        Assert.False(_card.CanReceive);
-        int before = _wire.Accepts;
-        _guest.Request(Receive, (Data, -1526));
-        Assert.True(_card.CanReceive);
-        Assert.True(_wire.Accepts > before);
-        _card.Receive(Frame(60));
-        Assert.False(_card.CanReceive);
+        Assert.False(_wire.Give(Frame(60)));                       // no driver
+        Start();
+        int before = _wire.Resumes;
+        Request(Receive, (Data, -1526));
+        Assert.True(_wire.Resumes > before);
+        Assert.True(_wire.Give(Frame(60)));
+        Assert.False(_wire.Give(Frame(60)));
     }
 
     [Fact]
     public void Its_configuration_tells_address_and_link()
     {
-        _guest.Start();
+        Start();
         for (uint i = 0; i < 6; i++) Assert.Equal(Mac[i], _guest.Config(i, 1));
         Assert.Equal(1u, _guest.Config(6, 2));
         _card.SetLink(false);
@@ -121,11 +147,11 @@ public sealed class VirtioNetTests : IDisposable
     [Fact]
     public void With_the_link_down_nothing_passes()
     {
-        _guest.Start();
+        Start();
         _card.SetLink(false);
-        _guest.Request(Receive, (Data, -1526));
-        _card.Receive(Frame(60));
-        _guest.Request(Transmit, (Data + 0x1000, 72));
+        Request(Receive, (Data, -1526));
+        _wire.Give(Frame(60));
+        Request(Transmit, (Data + 0x1000, 72));
         Assert.Equal(0, _guest.Queues[Receive].UsedIndex);
         Assert.Equal(1, _guest.Queues[Transmit].UsedIndex);
         Assert.Empty(_wire.Sent);
@@ -141,33 +167,33 @@ public sealed class VirtioNetTests : IDisposable
     [InlineData(false, "02:00:00:00:00:07", true)]
     public void Frames_are_filtered_by_mode_and_tables(bool promiscuous, string target, bool passes)
     {
-        _guest.Start();
+        Start();
         Assert.Equal(0, Send(0, 0, promiscuous ? (byte)1 : (byte)0));
         Assert.Equal(0, Send(1, 0, [1, 0, 0, 0, 2, 0, 0, 0, 0, 7, 1, 0, 0, 0, 0x33, 0x33, 0, 0, 0, 1]));
-        _guest.Request(Receive, (Data, -1526));
-        _card.Receive(Frame(60, Convert.FromHexString(target.Replace(":", ""))));
+        Request(Receive, (Data, -1526));
+        _wire.Give(Frame(60, Convert.FromHexString(target.Replace(":", ""))));
         Assert.Equal(passes ? 1 : 0, _guest.Queues[Receive].UsedIndex);
     }
 
     [Fact]
     public void Tagged_frames_pass_for_the_VLANs_that_were_added()
     {
-        _guest.Start();
+        Start();
         Send(0, 0, 0);
         byte[] frame = Frame(60);
         (frame[12], frame[13], frame[14], frame[15]) = (0x81, 0, 0, 5);
-        _guest.Request(Receive, (Data, -1526));
-        _card.Receive(frame);
+        Request(Receive, (Data, -1526));
+        _wire.Give(frame);
         Assert.Equal(0, _guest.Queues[Receive].UsedIndex);
         Assert.Equal(0, Send(2, 0, 5, 0));
-        _card.Receive(frame);
+        _wire.Give(frame);
         Assert.Equal(1, _guest.Queues[Receive].UsedIndex);
     }
 
     [Fact]
     public void The_driver_sets_another_address()
     {
-        _guest.Start();
+        Start();
         Assert.Equal(0, Send(1, 1, 2, 0, 0, 0, 0, 9));
         Assert.Equal(9u, _guest.Config(5, 1));
     }
@@ -184,7 +210,7 @@ public sealed class VirtioNetTests : IDisposable
     [InlineData("0400" + "FFFF")]                                  // 65535 pairs
     public void A_bad_command_is_answered_with_an_error(string command)
     {
-        _guest.Start();
+        Start();
         byte[] bytes = Convert.FromHexString(command);
         Assert.Equal(1, Send(bytes[0], bytes[1], bytes[2..]));
         Assert.Equal(0, _guest.Status & VirtioStatus.NeedsReset);
@@ -193,21 +219,21 @@ public sealed class VirtioNetTests : IDisposable
     [Fact]
     public void A_table_that_does_not_fit_lets_all_pass()
     {
-        _guest.Start();
+        Start();
         Send(0, 0, 0);
         var command = new byte[4 + 65 * 6 + 4];
         BinaryPrimitives.WriteInt32LittleEndian(command, 65);
         Assert.Equal(0, Send(1, 0, command));
-        _guest.Request(Receive, (Data, -1526));
-        _card.Receive(Frame(60, 2, 0, 0, 0, 0, 77));
+        Request(Receive, (Data, -1526));
+        _wire.Give(Frame(60, 2, 0, 0, 0, 0, 77));
         Assert.Equal(1, _guest.Queues[Receive].UsedIndex);
     }
 
     [Fact]
     public void Frames_too_short_for_Ethernet_are_swallowed()
     {
-        _guest.Start();
-        _guest.Request(Transmit, (Data, 20));
+        Start();
+        Request(Transmit, (Data, 20));
         Assert.Equal(1, _guest.Queues[Transmit].UsedIndex);
         Assert.Empty(_wire.Sent);
     }
@@ -217,29 +243,31 @@ public sealed class VirtioNetTests : IDisposable
     [InlineData(Control, 1)]
     public void A_request_shorter_than_its_header_needs_a_reset(int queue, int length)
     {
-        _guest.Start();
-        _guest.Request(queue, (Data, length));
+        Start();
+        Request(queue, (Data, length));
         Assert.Equal(VirtioStatus.NeedsReset, _guest.Status & VirtioStatus.NeedsReset);
     }
 
     [Fact]
     public void A_receive_buffer_shorter_than_the_header_needs_a_reset()
     {
-        _guest.Start();
-        _guest.Request(Receive, (Data, -11));
-        _card.Receive(Frame(60));
+        Start();
+        Request(Receive, (Data, -11));
+        _wire.Give(Frame(60));
+        _bench.Pump.RunPosted();
         Assert.Equal(VirtioStatus.NeedsReset, _guest.Status & VirtioStatus.NeedsReset);
     }
 
     [Fact]
     public void Reset_makes_the_card_new_and_its_state_survives_saving()
     {
-        _guest.Start();
+        Start();
         Send(0, 0, 0);
         Send(1, 1, 2, 0, 0, 0, 0, 9);
         using var bench = new PciBench();
         var fresh =
-            new VirtioGuest(bench, new VirtioNet("net", new Wire(), Mac, new VirtioNetOptions(), bench.Pump.Post))
+            new VirtioGuest(bench,
+            new VirtioNet("net", new NetWire(), Mac, new VirtioNetOptions(), bench.Loop, bench.Pump.Post))
             .Function;
         StateAssert.SurvivesSaveAndLoad(_guest.Function, fresh);
         fresh.Reset();
@@ -250,18 +278,7 @@ public sealed class VirtioNetTests : IDisposable
     {
         _bench.Memory.Space.Write(Command, [kind, command, .. data]);
         _bench.Memory.Space.Write(Answer, 1, 0xEE);
-        _guest.Request(Control, (Command, 2 + data.Length), (Answer, -1));
+        Request(Control, (Command, 2 + data.Length), (Answer, -1));
         return _bench.Memory.Bytes(Answer, 1)[0];
-    }
-
-    sealed class Wire : INetBackend
-    {
-        public string Id => "net0";
-        public string Description => "wire";
-        public List<byte[]> Sent { get; } = [];
-        public int Accepts { get; private set; }
-        public void Send(ReadOnlySpan<byte> frame) => Sent.Add(frame.ToArray());
-        public void Connect(INetFrontend? frontend) { }
-        public void AcceptInput() => Accepts++;
     }
 }

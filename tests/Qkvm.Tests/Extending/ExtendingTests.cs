@@ -6,9 +6,11 @@ using Qkvm.Core.Block;
 using Qkvm.Core.Char;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
+using Qkvm.Host;
 using Qkvm.Machines;
 using Qkvm.Storage.Graph;
 using Qkvm.Machines.Pc;
+using Qkvm.Testing;
 using Qkvm.Tests.Control;
 
 namespace Qkvm.Tests.Extending;
@@ -56,10 +58,16 @@ public partial class ExtendingTests
     [Fact]
     public void A_network()
     {
-        INetBackend loop = LoopNet.Model.Create(Given(LoopNet.Model, "id=n"), null!);
+        NetBackend loop = LoopNet.Model.Create(Given(LoopNet.Model, "id=n"), null!);
         var card = new Card();
-        loop.Connect(card);
-        loop.Send([1, 2, 3]);
+        var pump = new Pump();
+        INetQueue queue = loop.Open(0, card, new PumpLoop(pump));
+        queue.Send(default, new ScatterList(new byte[] { 1, 2, 3 }));
+        pump.RunPosted();
+        Assert.Equal([1, 2, 3], card.Last);
+        queue.Send(default, new ScatterList(new byte[] { 4 }));
+        queue.Dispose();
+        pump.RunPosted();
         Assert.Equal([1, 2, 3], card.Last);
     }
 
@@ -114,11 +122,15 @@ public partial class ExtendingTests
         public void Receive(ReadOnlySpan<byte> data) => Text += Encoding.ASCII.GetString(data);
     }
 
-    sealed class Card : INetFrontend
+    sealed class Card : INetPort
     {
         public byte[] Last { get; private set; } = [];
-        public bool CanReceive => true;
-        public void Receive(ReadOnlySpan<byte> frame) => Last = frame.ToArray();
+
+        public bool Receive(in NetHeader header, ReadOnlySpan<byte> frame)
+        {
+            Last = frame.ToArray();
+            return true;
+        }
     }
 
     [GeneratedRegex("```csharp\n(.*?)```", RegexOptions.Singleline)]

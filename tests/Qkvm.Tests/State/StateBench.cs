@@ -129,19 +129,32 @@ sealed class StateBench : IMachineRequests, IDisposable
 
     static IEnumerable<QDevice> All(QBus bus) => bus.Devices.SelectMany(d => d.Buses.SelectMany(All).Prepend(d));
 
-    sealed class FakeNet : INetBackend
+    /// <summary>There is always a frame to come.</summary>
+    sealed class FakeNet() : NetBackend("net")
     {
-        INetFrontend? _frontend;
+        public override string Description => "fake";
+        public override INetQueue Open(int index, INetPort port, IoLoop loop) => new Endless(port, loop);
 
-        public string Id => "net";
-        public string Description => "fake";
-        public void Send(ReadOnlySpan<byte> frame) { }
-        public void Connect(INetFrontend? frontend) => _frontend = frontend;
-
-        /// <summary>There is always a frame to come.</summary>
-        public void AcceptInput()
+        sealed class Endless : INetQueue
         {
-            if (_frontend is { CanReceive: true } card) card.Receive(new byte[60]);
+            readonly Action _offer;
+            volatile bool _isClosed;
+
+            public Endless(INetPort port, IoLoop loop)
+            {
+                _offer = () =>
+                {
+                    if (!_isClosed && port.Receive(default, new byte[60])) loop.Post(_offer!);
+                };
+                Resume = () => loop.Post(_offer);
+                Resume();
+            }
+
+            Action Resume { get; }
+            public void Accept(NetOffloads offloads) { }
+            public void Send(in NetHeader header, in ScatterList frame) { }
+            void INetQueue.Resume() => Resume();
+            public void Dispose() => _isClosed = true;
         }
     }
 }

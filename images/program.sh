@@ -1,10 +1,11 @@
 #!/bin/bash
-# images/fio.sh OUTPUT_DIR
-# Makes OUTPUT_DIR/initrd.cpio, a second part for the initrd of images/tiny.sh: Debian 12's fio with its libraries, and
-# a program /fio-init that runs it on /dev/vda and powers off. Nothing is installed. Needs no root.
+# images/program.sh OUTPUT_DIR NAME
+# Makes OUTPUT_DIR/initrd.cpio, a second part for the initrd of images/tiny.sh: the program of Debian 12's package NAME
+# with its libraries, and /NAME-init from this directory, which runs it and powers off. Nothing is installed. Needs no
+# root.
 set -euo pipefail
 
-out=${1:?usage: $0 OUTPUT_DIR}
+out=${1:?usage: $0 OUTPUT_DIR NAME} name=${2:?usage: $0 OUTPUT_DIR NAME}
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 
@@ -12,20 +13,21 @@ need mmdebstrap:mmdebstrap cpio:cpio
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-step "download fio"
+step "download $name"
 mmdebstrap --quiet --variant=extract --architectures=amd64 --skip=check/qemu --aptopt='APT::Sandbox::User "root"' \
-    --include=fio "$suite" "$work/debs" 2>/dev/null
+    --include="$name" "$suite" "$work/debs" 2>/dev/null
 
 step "collect its libraries"
 debs=$work/debs root=$work/root libraries=/usr/lib/x86_64-linux-gnu
 loader=$(readlink -f "$debs/lib64/ld-linux-x86-64.so.2")
 mkdir -p "$root"/{bin,lib64,lib}
-"$loader" --library-path "$debs/lib/x86_64-linux-gnu:$debs$libraries:$debs$libraries/ceph" --list "$debs/usr/bin/fio" |
+"$loader" --library-path "$debs/lib/x86_64-linux-gnu:$debs$libraries:$debs$libraries/ceph" \
+    --list "$debs/usr/bin/$name" |
     sed -n 's/.* => \(\/.*\) (.*/\1/p' | while read -r file; do cp -L "$file" "$root/lib/"; done
 cp "$loader" "$root/lib64/ld-linux-x86-64.so.2"
-cp "$debs/usr/bin/fio" "$root/bin/fio"
-cp "$here/fio-init" "$root/fio-init"
-chmod 755 "$root/fio-init"
+cp "$debs/usr/bin/$name" "$root/bin/$name"
+cp "$here/$name-init" "$root/$name-init"
+chmod 755 "$root/$name-init"
 
 mkdir -p "$out"
 (cd "$root" && find . | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0) >"$out/initrd.cpio"
