@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text;
 using Qkvm.Core.Machine;
+using Qkvm.Core.Net;
 using Qkvm.Host.Sockets;
 
 namespace Qkvm.Backends.Net.User;
@@ -8,7 +9,7 @@ namespace Qkvm.Backends.Net.User;
 /// <summary>-netdev user: what it takes, as QEMU has it, and what that means.</summary>
 public static class UserNetModel
 {
-    public static readonly Property[] Properties =
+    public static readonly NetModel Model = new("user",
     [
         Property.Text("net", "10.0.2.0/24", "the guest's network and its mask"),
         Property.Text("host", help: "the guest's address for this host (default: the network's .2)"),
@@ -32,9 +33,10 @@ public static class UserNetModel
         Property.Text("ipv6-dns", help: "the guest's address for the nameserver (default: ::3)"),
         Property.Missing("smb", remedy: "let smbd of the host listen on 127.0.0.1: guests reach it at 10.0.2.2"),
         Property.Missing("smbserver", remedy: "it needs smb="),
-    ];
+    ],
+    Create) { Description = "a network without privileges" };
 
-    public static UserNetBackend Create(Properties given, IBackendHost host)
+    static UserNetBackend Create(Properties given, IBackendHost host)
     {
         UserNetOptions options = Read(given);
         var targets = new GuestTargets(options.GuestForwards, host.Loop,

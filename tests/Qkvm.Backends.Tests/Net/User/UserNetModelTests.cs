@@ -8,8 +8,7 @@ public sealed class UserNetModelTests
 {
     const string Owner = "-netdev user,id=n";
 
-    static readonly NetModel s_model = new("user", UserNetModel.Properties,
-        static (_, _) => throw new InvalidOperationException());
+    static readonly NetModel s_model = UserNetModel.Model;
 
     [Fact]
     public void Without_options_it_is_QEMUs_network()
