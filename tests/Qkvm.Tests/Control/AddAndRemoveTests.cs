@@ -58,7 +58,8 @@ public sealed class AddAndRemoveTests : IDisposable
             {"type":"user","id":"u","hostfwd":[{"str":"tcp:127.0.0.1:0-:22"},{"str":"udp:127.0.0.1:0-:69"}]}
             """);
         string table = _bench.Human("info usernet");
-        Assert.Matches(@"^Hub -1 \(u\):\r?\n  Protocol\[State\]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ"
+        Assert.Matches(@"^Hub -1 \(u\):\r?\n"
+            + @"  Protocol\[State\]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ"
             + @"\r?\n  TCP\[HOST_FORWARD\] +\d+       127.0.0.1 +\d+       10.0.2.15    22     0     0"
             + @"\r?\n  UDP\[HOST_FORWARD\] +\d+       127.0.0.1 +\d+       10.0.2.15    69     0     0\r?\n", table);
         Assert.Contains("unrecognized netdev id 'x'", _bench.Human("hostfwd_add x tcp:127.0.0.1:0-:80"));
