@@ -26,6 +26,10 @@ public abstract class Command(string? name)
     public abstract Type? Arguments { get; }
     public abstract Type? Result { get; }
 
+    /// <summary>Whose options it takes beside <see cref="Arguments"/>: those of any model of a kind, which the
+    /// arguments name.</summary>
+    public ModelKind? Models { get; init; }
+
     /// <summary>Where the descriptions of those records are found.</summary>
     public abstract IJsonTypeInfoResolver? Json { get; }
 

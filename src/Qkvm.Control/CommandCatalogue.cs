@@ -15,11 +15,12 @@ public sealed class CommandCatalogue
         QueryStatus.Command, QueryVersion.Command, QueryName.Command, QueryUuid.Command, QueryKvm.Command,
         RunControl.Stop, RunControl.Continue, RunControl.Reset, RunControl.PowerDown, RunControl.Quit,
             RunControl.InjectNmi,
-        NegotiateCapabilities.Command, HumanMonitorCommand.Command, QueryCommands.Command, HelpCommands.Help,
-            HelpCommands.History,
+        NegotiateCapabilities.Command, HumanMonitorCommand.Command, QueryCommands.Command, QuerySchema.Command,
+            HelpCommands.Help,
+            HelpCommands.History, QueryMachines.Command,
 
         // Processors and memory
-        QueryCpus.Command, SelectCpu.Command, Registers.Command, Jit.Command, MemoryTree.Command,
+        QueryCpus.Command, QueryCpus.Possible, SelectCpu.Command, Registers.Command, Jit.Command, MemoryTree.Command,
         MemoryDump.Virtual, MemoryDump.Physical, PrintExpression.Command, TranslateAddress.Command, Checksum.Command,
         SaveMemory.Virtual, SaveMemory.Physical, PortAccess.In, PortAccess.Out,
         Balloon.Query, Balloon.Set, QueryMemorySize.Command,
@@ -27,6 +28,11 @@ public sealed class CommandCatalogue
         // Devices
         DeviceTree.Command, QueryPci.Command, DeviceAdd.Command, DeviceDelete.Command, QueryBlock.Command,
         Eject.Command,
+        BlockdevAdd.Add, BlockdevAdd.Delete, ObjectAdd.Add, ObjectAdd.Delete,
+        ChardevAdd.Add, ChardevAdd.Remove, NetdevAdd.Add, NetdevAdd.Delete,
+        Ringbuf.Read, Ringbuf.Write,
+        DescriptorCommands.GetFd, DescriptorCommands.CloseFd, DescriptorCommands.AddFd, DescriptorCommands.RemoveFd,
+            DescriptorCommands.Query,
         QueryChardev.Command, Network.Command, QueryVnc.Command, QueryVnc.Servers, ScreenDump.Command,
         SendKey.Command, MouseInput.Move, MouseInput.Button,
     ];

@@ -5,11 +5,15 @@ using Qkvm.Core.Machine;
 namespace Qkvm.Control;
 
 /// <summary>What a command works with; each monitor has its own.</summary>
-public sealed class CommandContext(IMachine machine, MachineBackends backends, CommandCatalogue catalogue)
+public sealed class CommandContext(IMachine machine, IBackendHost host, CommandCatalogue catalogue)
 {
     public IMachine Machine { get; } = machine;
-    public MachineBackends Backends { get; } = backends;
+    public IBackendHost Host { get; } = host;
+    public MachineBackends Backends => Host.Backends;
     public CommandCatalogue Catalogue { get; } = catalogue;
+
+    /// <summary>All that -machine can name.</summary>
+    public IReadOnlyList<MachineInfo> MachineTypes { get; init; } = [];
 
     /// <summary>The vCPU that `cpu N` chose; the first one in QMP.</summary>
     public IVCpu Cpu { get; set; } = machine.Cpus[0];
@@ -19,6 +23,10 @@ public sealed class CommandContext(IMachine machine, MachineBackends backends, C
 
     /// <summary>The client may send exec-oob.</summary>
     public bool AllowsOutOfBand { get; set; }
+
+    /// <summary>The descriptor that the client passed with its command, which is the caller's from now on, or
+    /// -1.</summary>
+    public Func<int> TakeDescriptor { get; init; } = static () => -1;
 
     /// <summary>All devices of the tree, with the bus that each sits on.</summary>
     public IEnumerable<(QBus Bus, QDevice Device)> Devices => Below(Machine.Tree);

@@ -2,6 +2,7 @@ using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using Qkvm.Control.Hmp;
 using Qkvm.Core.Configuration;
+using Qkvm.Core.Machine;
 
 namespace Qkvm.Control;
 
@@ -10,29 +11,44 @@ namespace Qkvm.Control;
 /// <typeparam name="TArguments">The members that every such command has, for query-qmp-schema.</typeparam>
 /// <param name="implied">The name of the word's first value.</param>
 /// <param name="run">Main loop, under the machine lock. Throws CommandException or ConfigurationException.</param>
-public sealed class OptionsCommand<TArguments>(string name, IJsonTypeInfoResolver json, string implied,
-    string arguments, string help, Action<CommandContext, Options> run) : Command(name)
+public sealed class OptionsCommand<TArguments, TResult>(string name, IJsonTypeInfoResolver json, string implied,
+    string arguments, string help, Func<CommandContext, Options, ValueTask<TResult>> run) : Command(name)
+    where TResult : class
 {
     sealed record Plain(string Name, string Arguments, string Help) : HumanForm(Name, Arguments, Help);
 
-    public override HumanForm Form { get; } = new Plain(name, arguments, help);
+    /// <summary>The human monitor's name, where it is not QMP's.</summary>
+    public string HumanName { get; init; } = name;
+
+    public override HumanForm Form => new Plain(HumanName, arguments, help);
     public override Type? Arguments => typeof(TArguments);
-    public override Type? Result => typeof(Nothing);
+    public override Type? Result => typeof(TResult);
     public override IJsonTypeInfoResolver? Json => json;
 
-    public override ValueTask RunAsync(CommandContext context, JsonElement given, Utf8JsonWriter result)
+    public override async ValueTask RunAsync(CommandContext context, JsonElement given, Utf8JsonWriter result)
     {
-        run(context, given.ValueKind == JsonValueKind.Undefined ? new Options(Name!) : Options.From(given, Name!));
-        result.WriteStartObject();
-        result.WriteEndObject();
-        return default;
+        Options options = given.ValueKind == JsonValueKind.Undefined ? new Options(Name!) : Options.From(given, Name!);
+        TResult value = await RunAsync(context, options).ConfigureAwait(false);
+        JsonSerializerOptions types = context.Catalogue.Json;
+        JsonSerializer.Serialize(result, value, (JsonTypeInfo<TResult>)types.GetTypeInfo(typeof(TResult)));
     }
 
-    public override ValueTask RunAsync(IMonitor monitor, MonitorArguments words)
+    public override async ValueTask RunAsync(IMonitor monitor, MonitorArguments words)
     {
         Options options = Options.Parse(words.Word(implied), Name!, implied);
         words.End();
-        run(monitor.Context, options);
-        return default;
+        await RunAsync(monitor.Context, options).ConfigureAwait(false);
+    }
+
+    /// <summary>Who asked knows what: messages need not say whose the options are.</summary>
+    async ValueTask<TResult> RunAsync(CommandContext context, Options options)
+    {
+        const string EndOfOwner = ": ";
+        try { return await context.BackOnLoop(run(context, options)).ConfigureAwait(false); }
+        catch (ConfigurationException e) when (e.Message.StartsWith(Name!, StringComparison.Ordinal))
+        {
+            int end = e.Message.IndexOf(EndOfOwner, StringComparison.Ordinal);
+            throw new CommandException(end < 0 ? e.Message : e.Message[(end + EndOfOwner.Length)..], inner: e);
+        }
     }
 }

@@ -32,10 +32,12 @@ public sealed unsafe class HostFile : IDisposable
     /// <summary>Null and an errno where the host refuses.</summary>
     public static HostFile? Open(string path, int flags, out int errno)
     {
-        int fd;
-        do fd = Libc.open(path, flags | Libc.OCloexec, 0x1A4);     // rw-r--r--
-        while (fd < 0 && Libc.Errno == Libc.EIntr);
-        errno = fd < 0 ? Libc.Errno : 0;
+        if (!DescriptorSets.TryOpen(path, flags, out int fd, out errno))
+        {
+            do fd = Libc.open(path, flags | Libc.OCloexec, 0x1A4); // rw-r--r--
+            while (fd < 0 && Libc.Errno == Libc.EIntr);
+            errno = fd < 0 ? Libc.Errno : 0;
+        }
         return fd < 0 ? null : new HostFile(fd, path, (flags & Libc.ODirect) != 0);
     }
 

@@ -1,23 +1,21 @@
-using System.Globalization;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
-using Qkvm.Core.Memory;
-using Qkvm.Core.Pci;
-using Qkvm.Host;
 
 namespace Qkvm.Machines;
 
-/// <summary>Makes devices from what users wrote: finds the model, checks the properties, plugs PCI functions.</summary>
-public sealed class DeviceFactory(IBoard board, Catalogue<DeviceModel> catalogue, IReadOnlyList<GlobalConfig> globals)
+/// <summary>Makes devices from what users wrote: finds the model and the bus, checks the properties, plugs.</summary>
+public sealed class DeviceFactory(IBoard board, QBus tree, Catalogue<DeviceModel> catalogue,
+    IReadOnlyList<GlobalConfig> globals)
 {
-    const int LargestRom = 16 << 20, SmallestRom = 2048;
-
     /// <summary>A device that was made.</summary>
     public sealed record Made(DeviceModel Model, IDevice Device, Properties Properties, DeviceSite Site)
     {
         /// <summary>What `info qtree` shows.</summary>
         public IReadOnlyList<OptionPair> Values =>
             [.. Properties.Shown.Where(p => Model.Find(p.Name)!.Kind != PropertyKind.Bus)];
+
+        /// <summary>Its place in the boot order, or null.</summary>
+        public ulong? BootIndex => Model.Find("bootindex") == null ? null : Properties.NumberOrAuto("bootindex");
     }
 
     /// <summary>Makes and plugs it; where that fails, all that it had taken is free again.</summary>
@@ -25,17 +23,16 @@ public sealed class DeviceFactory(IBoard board, Catalogue<DeviceModel> catalogue
     public Made Create(DeviceConfig config, bool hot = false)
     {
         DeviceModel model = catalogue.Get(config.Driver, config.Owner);
-        if (hot && !model.Bus.IsHotPluggable)
-            throw new ConfigurationException($"{config.Owner}: Bus '{DefaultBus(model)}' does not support hotplugging");
-        if (hot && !model.IsHotPluggable)
-            throw new ConfigurationException($"{config.Owner}: Device '{model.Name}' does not support hotplugging");
         var properties = new Properties(model, config.Properties, Globals(model, globals));
-        QBus? bus = properties.Text("bus") is { } name ? BusOf(model, name, config.Owner) : null;
-        var site = new DeviceSite(board, config.Owner);
+        QBus bus = BusFor(model, properties);
+        if (hot && !bus.IsHotPluggable) throw properties.Error($"Bus '{bus.Name}' does not support hotplugging");
+        if (hot && !model.IsHotPluggable)
+            throw properties.Error($"Device '{model.Name}' does not support hotplugging");
+        var site = new DeviceSite(board, config.Owner, bus, config.Id);
         try
         {
             IDevice device = model.Create(properties, site);
-            if (device is PciDevice function) Plug(function, (PciBus?)bus?.Wires ?? board.Pci, properties, site);
+            bus.Wires?.Plug(device, properties, site);
             return new Made(model, device, properties, site);
         }
         catch
@@ -45,72 +42,29 @@ public sealed class DeviceFactory(IBoard board, Catalogue<DeviceModel> catalogue
         }
     }
 
-    static string DefaultBus(DeviceModel model) => model.Bus == BusKind.Ide ? "ide.0" : "isa.0";
-
     /// <summary>What -global says of a model: name, value and owner.</summary>
     public static IEnumerable<(string Name, string Value, string Owner)> Globals(DeviceModel model,
         IEnumerable<GlobalConfig> globals) =>
         globals.Where(g => model.Has(g.Driver)).Select(g =>
             (g.Property, g.Value, $"-global {g.Driver}.{g.Property}={g.Value}"));
 
-    QBus BusOf(DeviceModel model, string bus, string owner)
+    /// <summary>The bus that bus= names, or the first of the model's kind that has room.</summary>
+    QBus BusFor(DeviceModel model, Properties properties)
     {
-        QBus found = board.FindBus(bus) ?? throw new ConfigurationException($"{owner}: Bus '{bus}' not found");
-        if (found.Kind != model.Bus)
-            throw new ConfigurationException($"{owner}: Device '{model.Name}' can't go on bus '{bus}'");
-        return found;
-    }
-
-    void Plug(PciDevice function, PciBus bus, Properties properties, DeviceSite site)
-    {
-        function.IsMultifunction = properties.Bool("multifunction");
-        function.BootIndex = properties.NumberOrAuto("bootindex");
-        if (properties.Text("romfile") is { Length: > 0 } romFile && properties.Bool("rombar")) AddRom(function,
-            romFile, properties.Owner, site);
-        try { bus.Plug(function, properties.Text("addr") is { } address ? ParseAddress(address, properties.Owner)
-            : -1); }
-        catch (ConfigurationException e) { throw properties.Error(e.Message, e); }
-        site.OnLeave(() => bus.Unplug(function));
-    }
-
-    void AddRom(PciDevice function, string file, string owner, DeviceSite site)
-    {
-        byte[] contents = board.FindFirmware(file) ?? ReadFile(file, owner);
-        if (contents.Length > LargestRom)
-            throw new ConfigurationException($"{owner}: romfile={file}: {contents.Length} bytes; at most 16 MiB are " +
-                "possible");
-        ulong size =
-            System.Numerics.BitOperations.RoundUpToPowerOf2((ulong)Math.Max(contents.Length,
-            Math.Max(SmallestRom, GuestRam.PageSize)));
-        GuestRam ram = site.Ram($"{function.Name}.rom", size);
-        contents.CopyTo(ram.Span(0, contents.Length));
-        function.ExpansionRom(MemoryRegion.Rom($"{function.Name}.rom", ram, 0, size));
-    }
-
-    static byte[] ReadFile(string file, string owner)
-    {
-        try { return File.ReadAllBytes(file); }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        if (properties.Text("bus") is { } name)
         {
-            throw new ConfigurationException($"{owner}: failed to find romfile \"{file}\": {e.Message}", e);
+            QBus named = tree.Find(name) ?? throw properties.Error($"Bus '{name}' not found");
+            return named.Kind.Is(model.Bus) ? named
+                : throw properties.Error($"Device '{model.Name}' can't go on bus '{name}'");
         }
-    }
-
-    /// <summary>slot[.function], hexadecimal with or without 0x.</summary>
-    static int ParseAddress(string address, string owner)
-    {
-        string[] parts = address.Split('.');
-        if (parts.Length <= 2 && TryHex(parts[0], 31, out int slot))
+        QBus? last = null;
+        foreach (QBus bus in tree.All.Where(bus => bus.Kind.Is(model.Bus)))
         {
-            if (parts.Length == 1) return slot << 3;
-            if (TryHex(parts[1], 7, out int function)) return slot << 3 | function;
+            last = bus;
+            if (bus.Wires is not { IsFull: true }) return bus;
         }
-        throw new ConfigurationException($"{owner}: addr={address} is no PCI address; slot or slot.function is " +
-            "expected, 0x4 or 0x4.0x1");
-
-        static bool TryHex(string text, int limit, out int value) =>
-            int.TryParse(text.StartsWith("0x", StringComparison.OrdinalIgnoreCase) ? text[2..]
-                : text, NumberStyles.AllowHexSpecifier,
-                CultureInfo.InvariantCulture, out value) && value <= limit;
+        string fault = last == null ? $"this machine has no {model.Bus.Name} bus"
+            : $"no {model.Bus.Name} bus of this machine has room for another device";
+        throw properties.Error($"{fault} ('{model.Name}')");
     }
 }

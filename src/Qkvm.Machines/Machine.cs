@@ -15,7 +15,7 @@ namespace Qkvm.Machines;
 /// <remarks>Device code requests; the main loop acts. What waits for vCPUs happens there alone.</remarks>
 public sealed class Machine : IMachine, IMachineRequests, IDisposable
 {
-    readonly PcBoard _board;
+    readonly Board _board;
     readonly VirtualClock _clock;
     readonly EventLoop _loop;
     readonly MachineLock _lock;
@@ -157,11 +157,8 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
 
     public void AddDevice(DeviceConfig device) => _board.AddDevice(device);
 
-    public void RemoveDevice(string id)
-    {
-        WhileStill(() => _board.RemoveDevice(id));                // no vCPU still reads memory that goes
-        Events.Raise(new DeviceDeletedEvent(id, $"/machine/peripheral/{id}"));
-    }
+    /// <summary>No vCPU still reads memory that goes.</summary>
+    public void RemoveDevice(string id) => WhileStill(() => _board.RemoveDevice(id));
 
     public void Exchange(StateStream state)
     {
@@ -196,8 +193,8 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
         {
             if (State == RunState.Running) StopRunning();
             _runner.Dispose();
+            _board.Dispose();
         }
-        _board.Dispose();
     }
 
     void Shutdown(ShutdownCause cause, int exitCode)

@@ -3,7 +3,6 @@ using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Time;
 using Qkvm.Host;
-using Qkvm.Machines.Pc;
 
 namespace Qkvm.Machines;
 
@@ -23,10 +22,13 @@ public sealed record MachineDefaults(string NetworkCard, string VideoAddress, in
 {
     /// <summary>What -smp leaves open is sockets, and not cores: as before QEMU 6.2.</summary>
     public bool PrefersSockets { get; init; }
+
+    /// <summary>vCPUs that there can be.</summary>
+    public int MaxCpus { get; init; } = 255;
 }
 
 /// <summary>A machine as -machine names it: what it has by default, what it takes, how its board is made.</summary>
-public sealed record MachineModel : Model<BoardParts, PcBoard>
+public sealed record MachineModel : Model<BoardParts, Board>
 {
     /// <summary>What every machine takes; the command line reads them before there is one.</summary>
     static readonly Property[] Common =
@@ -40,7 +42,7 @@ public sealed record MachineModel : Model<BoardParts, PcBoard>
     ];
 
     public MachineModel(string name, MachineDefaults defaults, Property[] own, Func<Properties, BoardParts,
-        PcBoard> create)
+        Board> create)
         : base(name, [.. own, .. Common], create) => Defaults = defaults;
 
     /// <summary>A machine that QEMU has and we have not.</summary>
@@ -50,6 +52,13 @@ public sealed record MachineModel : Model<BoardParts, PcBoard>
                 Aliases = aliases };
 
     public MachineDefaults Defaults { get; }
+
+    /// <summary>-machine's own choice.</summary>
+    public bool IsDefault { get; init; }
+
+    public MachineInfo Info => new(HotpluggableCpus: false, Name, NumaMemSupported: false,
+        $"{new CpuConfig().Model}-x86_64-cpu", IsDefault ? true : null, Defaults.MaxCpus, Deprecated: false, "pc.ram",
+        Aliases.FirstOrDefault());
 
     public override string HelpLine =>
         string.Concat(Aliases.Select(alias => $"{alias,-20} {Description} (alias of {Name})\n"))

@@ -10,32 +10,47 @@ using Qkvm.Storage.Graph;
 namespace Qkvm;
 
 /// <summary>Makes backends from the catalogue's models, and closes in the end what it made, the newest first.</summary>
-/// <param name="quit">ctrl-a x on a shared terminal.</param>
-/// <param name="escape">What ctrl-a is to a shared terminal: -echr.</param>
-sealed class BackendHost(MachineEnvironment environment, Notices notices, Action quit, byte escape) : IBackendHost
+sealed partial class BackendHost : IBackendHost
 {
+    readonly MachineEnvironment _environment;
+    readonly Notices _notices;
+    readonly Action _quit;
+    readonly byte _escape;
     readonly List<IDisposable> _opened = [];
-    readonly BlockFactory _blocks = new(Catalogue.BlockDrivers, notices.Warn);
+    readonly BlockFactory _blocks;
 
-    public EventLoop Loop => environment.Loop;
+    /// <param name="quit">ctrl-a x on a shared terminal.</param>
+    /// <param name="escape">What ctrl-a is to a shared terminal: -echr.</param>
+    public BackendHost(MachineEnvironment environment, Notices notices, Action quit, byte escape)
+    {
+        (_environment, _notices, _quit, _escape) = (environment, notices, quit, escape);
+        _blocks = new BlockFactory(Catalogue.BlockDrivers, notices.Warn);
+        Backends.OpenNode = OpenNode;
+    }
+
+    public EventLoop Loop => _environment.Loop;
     public MachineBackends Backends { get; } = new();
 
     public void Add(ChardevConfig chardev)
     {
         CharModel model = Catalogue.Chardevs.Get(chardev.Backend, chardev.Owner);
+        if (Backends.Chardevs.ContainsKey(chardev.Id))
+            throw chardev.Options.Error($"Chardev with id '{chardev.Id}' already exists");
         chardev.Options.Add("id", chardev.Id);
         var properties = new Properties(model, chardev.Options);
         ICharBackend backend = Keep(model.Create(properties, this));
         if (properties.Text("logfile") is { } log) backend = Keep(new LoggedChar(backend, log,
             properties.Bool("logappend"), chardev.Owner));
         Backends.Chardevs[chardev.Id] = backend;
-        if (chardev.Mux || properties.Bool("mux")) Backends.Muxes[chardev.Id] = new MuxChar(backend, quit, FlushDisks,
-            escape).AddPort;
+        if (chardev.Mux || properties.Bool("mux")) Backends.Muxes[chardev.Id] = new MuxChar(backend, _quit, FlushDisks,
+            _escape).AddPort;
     }
 
     public void Add(NetdevConfig netdev)
     {
         NetModel model = Catalogue.Netdevs.Get(netdev.Type, netdev.Owner);
+        if (Backends.Netdevs.ContainsKey(netdev.Id))
+            throw netdev.Options.Error($"Duplicate ID '{netdev.Id}' for netdev");
         netdev.Options.Add("id", netdev.Id);
         Backends.Netdevs[netdev.Id] = Keep(model.Create(new Properties(model, netdev.Options), this));
     }
@@ -54,17 +69,20 @@ sealed class BackendHost(MachineEnvironment environment, Notices notices, Action
         node.Options.Add("driver", node.Driver);
         node.Options.Add("node-name", node.NodeName);
         _blocks.AddNode(node.Options);
-        Backends.OpenNode = OpenNode;
     }
 
     BlockBackend? OpenNode(string name, string owner)
     {
         if (_blocks.Find(name) is not { } root) return null;
-        if (_blocks.IsChild(name))
-            throw new ConfigurationException($"{owner}: node '{name}' is in use by the node over it; take that one");
         var backend = new BlockBackend(name, Loop.Post) { IsReadOnly = root.IsReadOnly, Description = name };
-        backend.Insert(root);
+        Insert(backend, root, owner);
         return backend;
+    }
+
+    static void Insert(BlockBackend backend, BlockDriver? root, string owner)
+    {
+        try { backend.Insert(root); }
+        catch (ConfigurationException e) { throw new ConfigurationException($"{owner}: {e.Message}", e); }
     }
 
     public void Add(DriveConfig drive)
@@ -80,13 +98,13 @@ sealed class BackendHost(MachineEnvironment environment, Notices notices, Action
             backend.IsReadOnly = opened.ReadOnly;
             backend.WriteCache = opened.WriteCache;
             backend.Description = opened.Description;
-            backend.Insert(opened.Root);
+            Insert(backend, opened.Root, drive.Options.Owner);
         }
         Backends.Drives[drive.Id] = backend;
     }
 
     public void Print(string line) => Console.WriteLine(line);
-    public void Warn(string line) => notices.Warn(line);
+    public void Warn(string line) => _notices.Warn(line);
 
     /// <summary>Waits for requests in flight, then ends the threads that move data: before the memory that they write
     /// to goes. Not under the machine lock.</summary>
@@ -104,7 +122,7 @@ sealed class BackendHost(MachineEnvironment environment, Notices notices, Action
         }
         foreach (IDisposable opened in _opened)
             if (opened is IoThread thread) thread.Dispose();
-        environment.DataThread.Dispose();
+        _environment.DataThread.Dispose();
         return true;
     }
 

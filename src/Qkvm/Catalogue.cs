@@ -13,6 +13,7 @@ using Qkvm.Core.Net;
 using Qkvm.Hw.Char;
 using Qkvm.Hw.Display;
 using Qkvm.Hw.Isa;
+using Qkvm.Hw.Pci;
 using Qkvm.Hw.Storage;
 using Qkvm.Hw.Virtio;
 using Qkvm.Machines;
@@ -47,6 +48,7 @@ static class Catalogue
         PvpanicPci.Model,
         PcTestDev.Model,
         PciTestDev.Model,
+        RedHatPciBridge.Model,
     ], Missing.Devices);
 
     public static readonly Catalogue<CharModel> Chardevs = new("valid char driver name",
@@ -59,6 +61,7 @@ static class Catalogue
         SocketChar.Model,
         TtyChar.Model,
         PipeChar.Model,
+        RingbufChar.Model,
     ], Missing.Chardevs);
 
     public static readonly Catalogue<NetModel> Netdevs = new("network backend",

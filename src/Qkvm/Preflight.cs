@@ -1,3 +1,4 @@
+using Qkvm.Backends.Char;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 using Qkvm.Machines;
@@ -28,6 +29,18 @@ static class Preflight
         foreach (NetdevConfig netdev in config.Netdevs) Of(Catalogue.Netdevs, netdev.Type, netdev.Options);
         foreach (DisplayConfig display in config.Displays) Of(Catalogue.Displays, display.Kind, display.Options);
         foreach (DeviceConfig device in config.Devices) CheckDevice(device, config.Globals);
+    }
+
+    /// <summary>A daemon has no terminal.</summary>
+    public static void CheckDaemon(MachineConfig config)
+    {
+        if (config.NoGraphic)
+            throw new ConfigurationException("-nographic cannot be used with -daemonize; write -display none and say "
+                + "where -serial and -monitor go");
+        foreach (ChardevConfig chardev in config.Chardevs)
+            if (chardev.Backend == StdioChar.Model.Name)
+                throw new ConfigurationException($"{chardev.Owner}: cannot use stdio with -daemonize; a socket or pty "
+                    + "can be reached later");
     }
 
     static void CheckDevice(DeviceConfig device, IReadOnlyList<GlobalConfig> globals)

@@ -1,3 +1,4 @@
+using Microsoft.Win32.SafeHandles;
 using Qkvm.Cli;
 using Qkvm.Core.Machine;
 using Qkvm.Host;
@@ -8,6 +9,13 @@ static class Program
 {
     static int Main(string[] arguments)
     {
+        bool isDaemon = Daemon.Begin();
+        if (isDaemon)
+        {
+            // The console's own writers would keep duplicates of what the daemon lets go.
+            Console.SetOut(Writer(StandardOutput));
+            Console.SetError(Writer(StandardError));
+        }
         var notices = new Notices(Console.Error);
         try
         {
@@ -17,6 +25,11 @@ static class Program
             Refusal.Check(options);
             MachineConfig config = Expander.Expand(options, Path.GetFileName(Environment.GetCommandLineArgs()[0]),
                 notices.Warn);
+            if (config.Daemonize && !isDaemon)
+            {
+                Preflight.CheckDaemon(config);
+                return Daemon.Launch(arguments);
+            }
             notices.HasTimestamps = config.HasTimestamps;
             if (config.NamesGuest) notices.GuestName = config.Name;
             using var session = new Session(config, notices);
@@ -28,4 +41,10 @@ static class Program
             return 1;
         }
     }
+
+    const int StandardOutput = 1, StandardError = 2;
+
+    static StreamWriter Writer(int descriptor) =>
+        new(new FileStream(new SafeFileHandle(descriptor, ownsHandle: false), FileAccess.Write, bufferSize: 0))
+            { AutoFlush = true };
 }

@@ -48,6 +48,7 @@ sealed class Session : IDisposable
         Preflight.Check(_config);
         MachineModel model = Catalogue.Machines.Get(_config.MachineType, _config.MachineOptions.Owner);
         // Nothing is changed on disk or host before all that only reads has succeeded.
+        foreach (FdConfig fd in _config.Fds) AddFd(fd);
         foreach (ObjectConfig made in _config.Objects) _host.Add(made);
         foreach (BlockdevConfig blockdev in _config.Blockdevs) _host.Add(blockdev);
         foreach (DriveConfig drive in _config.Drives) _host.Add(drive);
@@ -74,6 +75,7 @@ sealed class Session : IDisposable
         WarnOfWhatIsOtherThanAsked(accelerator);
         _notices.Release();
         SayHowToLeave();
+        Daemon.Ready();
         return _machine.Run();
     }
 
@@ -88,6 +90,15 @@ sealed class Session : IDisposable
         }
         _host.CloseDisks();
         _environment.Dispose();
+    }
+
+    /// <summary>A duplicate goes into the set, as the manager may close its own number.</summary>
+    static void AddFd(FdConfig fd)
+    {
+        int own = Libc.dup(fd.Fd);
+        if (own < 0) throw new ConfigurationException($"{fd.Owner}: fd={fd.Fd}: {Libc.Message(Libc.Errno)}; the "
+            + "program that starts this one must open it and let it be inherited");
+        DescriptorSets.Add(fd.Set, own, fd.Opaque);
     }
 
     T Keep<T>(T opened)
@@ -176,10 +187,14 @@ sealed class Session : IDisposable
     void OpenMonitor(MonitorConfig config)
     {
         ICharBackend backend = _host.Backends.TakeChardev(config.Chardev, config.Owner);
-        var context = new CommandContext(_machine!, _host.Backends, CommandCatalogue.Standard);
+        var context = new CommandContext(_machine!, _host, CommandCatalogue.Standard)
+        {
+            MachineTypes = [.. Catalogue.Machines.Models.Select(model => model.Info)],
+            TakeDescriptor = backend.TakeDescriptor,
+        };
         if (config.Control)
         {
-            _monitors.Add(new QmpSession(backend, context, config.Pretty));
+            _monitors.Add(Keep(new QmpSession(backend, context, config.Pretty)));
             return;
         }
         bool muxed = _host.Backends.Muxes.ContainsKey(config.Chardev);

@@ -34,10 +34,10 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public InputRouter Input { get; } = new();
     public IMsiTarget Msi => throw new NotSupportedException();
     public PciBus? Bus { get; init; }
-    public PciBus Pci => Bus ?? throw new NotSupportedException();
+    public PciBus? Pci => Bus;
     public EventLoop Loop => throw new NotSupportedException();
 
-    public IoLoop LoopOf(string? iothread, string owner) => throw new NotSupportedException();
+    public IoLoop DataLoop => throw new NotSupportedException();
     public bool IsGuestAsleep() => false;
 
     public IrqLine Irq(int gsi) => Irqs[gsi] = bench.Wire($"gsi{gsi}");
@@ -54,6 +54,7 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public ICharBackend TakeChardev(string id, string owner) => Chardev;
     public NetBackend TakeNetdev(string id, string owner) => throw new NotSupportedException();
     public T FindObject<T>(string id, string what, string owner) where T : class => throw new NotSupportedException();
+    public void ReleaseObject(string id) { }
     public void ReleaseDrive(string id) { }
     public void ReleaseChardev(string id) { }
     public void ReleaseNetdev(string id) { }
@@ -61,5 +62,6 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public void RemoveDisplay(IDisplaySource display) { }
 
     /// <summary>A place for one more device.</summary>
-    public DeviceSite Site => new(this, "-device");
+    public DeviceSite Site =>
+        new(this, "-device", Bus == null ? null : new QBus(Bus.Id, BusKind.Pci, Bus));
 }

@@ -6,6 +6,7 @@ using Qkvm.Core.Memory;
 using Qkvm.Core.Pci;
 using Qkvm.Core.State;
 using Qkvm.Hw.Isa;
+using Qkvm.Hw.Pci;
 using Qkvm.Machines.Firmware;
 using Qkvm.Testing;
 
@@ -183,6 +184,33 @@ public class MachineTests
             Encoding.ASCII.GetString(pc.Board.FirmwareConfiguration.Files["bootorder"].Span));
     }
 
+    /// <summary>As QEMU 7.2 writes it for the same machine.</summary>
+    [Fact]
+    public void A_boot_path_leads_through_bridges()
+    {
+        using var pc = new TestMachine(c => c with
+        {
+            Devices =
+            [
+                new DeviceConfig("pci-bridge", "br", [new("chassis_nr", "1"), new("addr", "5")], "-device"),
+                new DeviceConfig("pci-bridge", null, [new("chassis_nr", "2"), new("bus", "br"), new("addr", "3")],
+                    "-device"),
+                Device("a", new("bus", "pci.1"), new("addr", "1e.1"), new("multifunction", "on"),
+                    new("bootindex", "0")),
+                Device("b", new("bus", "br"), new("bootindex", "1")),
+            ],
+        }, [Card, RedHatPciBridge.Model]);
+        Assert.Equal("/pci@i0cf8/pci-bridge@5/pci-bridge@3/scsi@1e,1/disk@0,0\n"
+            + "/pci@i0cf8/pci-bridge@5/scsi@0/disk@0,0\0",
+            Encoding.ASCII.GetString(pc.Board.FirmwareConfiguration.Files["bootorder"].Span));
+        pc.WriteConfig(5, 0, 0x18, 4, 0x020100);                   // as firmware numbers them
+        var inner = (PciBridge)pc.Board.Pci.Find(1)![3 << 3]!;
+        pc.Board.Pci.Find(1)!.WriteConfig(3 << 3, 0x18, 4, 0x020201);
+        pc.Board.Ports.Write(0xCF8, 4, 0x8002_F100);
+        Assert.Same(inner.Secondary, pc.Board.Pci.Find(2));
+        Assert.Equal(inner.Secondary[0x1E << 3 | 1]!.Config.Get32(0), (uint)pc.Board.Ports.Read(0xCFC, 4));
+    }
+
     [Fact]
     public void Globals_give_defaults_that_the_device_overrides()
     {
@@ -203,7 +231,7 @@ public class MachineTests
         {
             Devices = [new DeviceConfig(driver, "d", [new("bus", bus)], "-device")],
         }, [Card, PcTestDev.Model]);
-        Assert.Equal(bus, pc.Board.Tree.FindDevice("d")?.Bus.Name);
+        Assert.Equal(bus, pc.Board.Tree.FindDevice("d")?.Bus?.Name);
     }
 
     [Theory]

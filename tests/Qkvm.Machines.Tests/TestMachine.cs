@@ -13,14 +13,16 @@ sealed class TestMachine : IDisposable
     readonly MachineEnvironment _environment = new();
     readonly string _bios = Path.GetTempFileName();
 
-    public TestMachine(Func<MachineConfig, MachineConfig>? configure = null, DeviceModel[]? catalogue = null)
+    public TestMachine(Func<MachineConfig, MachineConfig>? configure = null, DeviceModel[]? catalogue = null,
+        MachineBackends? backends = null)
     {
         byte[] bios = new byte[BiosSize];
         for (int i = 0; i < bios.Length; i++) bios[i] = (byte)(i >> 8 ^ i);
         File.WriteAllBytes(_bios, bios);
         var config = new MachineConfig { Firmware = new FirmwareConfig(_bios), StartPaused = true };
         Machine = new Machine(_environment, configure?.Invoke(config) ?? config, Accelerator,
-            new Catalogue<DeviceModel>("valid device model name", catalogue ?? []), new MachineBackends(), Messages);
+            new Catalogue<DeviceModel>("valid device model name", catalogue ?? []), backends ?? new MachineBackends(),
+            Messages);
         Machine.Events.Raised += Events.Add;
         Board = (PcBoard)Machine.Board;
     }

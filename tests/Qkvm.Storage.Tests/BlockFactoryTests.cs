@@ -114,7 +114,8 @@ public sealed class BlockFactoryTests : IDisposable
         Assert.Contains("Duplicate",
             Assert.Throws<ConfigurationException>(() =>
             Add(factory, $"driver=file,node-name=top,filename={_scratch["base.img"]},read-only=on")).Message);
-        Assert.Contains("in use",
+        Assert.Contains("node 'f1' is in use by node 'top' as 'file', and they cannot share the right to 'Write, " +
+            "Resize'",
             Assert.Throws<ConfigurationException>(() => Add(factory, "driver=qcow2,node-name=y,file=f1")).Message);
     }
 

@@ -31,13 +31,13 @@ public class ForcedWriteTests
     {
         var file = new MemoryFile([]);
         await Qcow2Image.FormatAsync(file, "image", 1 << 20, new Qcow2CreateOptions());
-        await using var node = new Qcow2Driver(file, Qcow2ImageInfo.Read(file, "image"), new NodeOptions(), null);
+        await using var node = new Qcow2Driver(file, "image", new NodeOptions(), static _ => null);
         await node.WriteAsync(0, new ScatterList(Data));
         await node.WriteAsync(4096, new ScatterList(Data), WriteFlags.Fua);
         Assert.Null(file.Log[^1].Data);
         var after = new MemoryFile(file.Contents);
-        await using var reopened = new Qcow2Driver(after, Qcow2ImageInfo.Read(after, "image"),
-            new NodeOptions { ReadOnly = true }, null);
+        await using var reopened = new Qcow2Driver(after, "image",
+            new NodeOptions { ReadOnly = true }, static _ => null);
         Assert.Equal(Data, await reopened.Read(4096, Data.Length));
     }
 

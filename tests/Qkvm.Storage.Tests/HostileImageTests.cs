@@ -210,9 +210,12 @@ public sealed class HostileImageTests
         return file;
     }
 
-    static Qcow2Driver Open(MemoryFile file, bool readOnly = false) =>
-        new(file, Qcow2ImageInfo.Read(file, "memory"), new NodeOptions { Discard = true, ReadOnly = readOnly },
-            backing: null);
+    /// <summary>As if the one before had crashed.</summary>
+    static Qcow2Driver Open(MemoryFile file, bool readOnly = false)
+    {
+        foreach (BlockEdge before in file.Edges.ToArray()) before.Detach();
+        return new(file, "memory", new NodeOptions { Discard = true, ReadOnly = readOnly }, static _ => null);
+    }
 
     static void Put(MemoryFile file, int at, int width, ulong value)
     {

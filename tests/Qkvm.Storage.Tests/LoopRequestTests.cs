@@ -79,7 +79,7 @@ public sealed class LoopRequestTests : IDisposable
     public void The_end_of_an_odd_file_reads_as_zeros()
     {
         File.WriteAllBytes(_scratch["odd"], [.. Enumerable.Repeat((byte)7, 5000)]);
-        BlockBackend backend = Wrap(_scratch.Open("odd", "format=raw"));
+        BlockBackend backend = Wrap(_scratch.OpenUnused("odd", "format=raw"));
         var read = new Request(BlockOperation.Read, 4096, 1024, 1);
         Run(backend, read);
         Assert.Equal((0, 7, 0, 0), (read.Result, read.Data.Span[903], read.Data.Span[904], read.Data.Span[1023]));
@@ -129,7 +129,7 @@ public sealed class LoopRequestTests : IDisposable
     {
         if (format == "raw") File.WriteAllBytes(_scratch["disk"], new byte[Size]);
         else QemuTools.Img("create", "-q", "-f", "qcow2", "-o", "preallocation=falloc", _scratch["disk"], $"{Size}");
-        return Wrap(_scratch.Open("disk", options));
+        return Wrap(_scratch.OpenUnused("disk", options));
     }
 
     BlockBackend Wrap(BlockDriver root)

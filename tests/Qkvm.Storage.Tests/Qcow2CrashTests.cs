@@ -125,9 +125,9 @@ public sealed class Qcow2CrashTests
     }
 
     static Qcow2Driver Open(MemoryFile file) =>
-        new(file, Qcow2ImageInfo.Read(file, "memory"), new NodeOptions { Discard = true }, backing: null);
+        new(file, "memory", new NodeOptions { Discard = true }, static _ => null);
 
-    static byte[] Replay(byte[] start, List<(long Offset, byte[]? Data)> log, int end, Random random)
+    internal static byte[] Replay(byte[] start, List<(long Offset, byte[]? Data)> log, int end, Random random)
     {
         var disk = (byte[])start.Clone();
         int flushed = end;

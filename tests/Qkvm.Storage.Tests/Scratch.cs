@@ -1,4 +1,5 @@
 using Qkvm.Core.Block;
+using Qkvm.Core.Devices;
 using Qkvm.Storage.Drivers.File;
 using Qkvm.Storage.Drivers.Qcow2;
 using Qkvm.Storage.Drivers.Raw;
@@ -20,13 +21,43 @@ sealed class Scratch : IDisposable
 
     public BlockFactory Factory() => new(Drivers, Warnings.Add);
 
-    public BlockDriver Open(string name, string options = "format=qcow2") => Factory()
+    /// <summary>Opens a drive as a guest's disk uses it.</summary>
+    public BlockDriver Open(string name, string options = "format=qcow2")
+    {
+        string owner = $"-drive file={name}";
+        BlockDriver root = OpenUnused(name, options);
+        try { Use(root); }
+        catch (ConfigurationException e)
+        {
+            root.DisposeAsync().AsTask().GetAwaiter().GetResult();
+            throw new ConfigurationException($"{owner}: {e.Message}");
+        }
+        return root;
+    }
+
+    /// <summary>The node alone, for a disk of the test's.</summary>
+    public BlockDriver OpenUnused(string name, string options) => Factory()
         .OpenDrive(Options($"{options},file={this[name]}", $"-drive file={name}")).Root!;
+
+    public static BlockEdge Use(BlockDriver node, bool shareWrite = false) =>
+        new(node, new TestUser(), "root", BlockUse.Disk(node.IsReadOnly, shareWrite));
 
     public static Options Options(string text, string owner) =>
         Qkvm.Core.Configuration.Options.Parse(text.TrimStart(','), owner);
 
     public void Dispose() => Directory.Delete(_directory, recursive: true);
+}
+
+sealed class TestUser : IBlockUser
+{
+    public string UserName => "the test";
+    public int Paused { get; private set; }
+
+    public ValueTask<Action> PauseAsync()
+    {
+        Paused++;
+        return new(() => Paused--);
+    }
 }
 
 /// <summary>What the tests do with nodes.</summary>

@@ -22,7 +22,7 @@ public sealed class HangingDiskTests : IDisposable
     static readonly TimeSpan Hang = TimeSpan.FromSeconds(60);
 
     readonly MachineEnvironment _environment = new();
-    readonly MachineBackends _backends = new();
+    readonly BackendHost _host;
     readonly FakeAccelerator _accelerator = new();
     readonly MemoryDisk _virtio = new(1 << 20), _ide = new(1 << 20);
     readonly FakeChar _serial = new(), _monitor = new(), _second = new();
@@ -33,9 +33,10 @@ public sealed class HangingDiskTests : IDisposable
 
     public HangingDiskTests()
     {
+        _host = new BackendHost(_environment, new Notices(TextWriter.Null), static () => { }, 1);
         AddDrive("v", _virtio);
         AddDrive("i", _ide);
-        _backends.Chardevs["s"] = _serial;
+        _host.Backends.Chardevs["s"] = _serial;
         var config = new MachineConfig
         {
             Memory = new MemoryConfig(16 << 20),
@@ -48,7 +49,7 @@ public sealed class HangingDiskTests : IDisposable
                     "-device ide-cd"),
             ],
         };
-        _machine = new Machine(_environment, config, _accelerator, Catalogue.Devices, _backends, TextWriter.Null);
+        _machine = new Machine(_environment, config, _accelerator, Catalogue.Devices, _host.Backends, TextWriter.Null);
         using (_environment.Lock.Hold())
         {
             _server =
@@ -56,7 +57,7 @@ public sealed class HangingDiskTests : IDisposable
                 Options.Of("-vnc", new OptionPair("vnc", $"unix:{_vnc}"))),
                 new DisplayParts(null, _machine.Board.Input, _environment.Loop, "", static _ => { }));
             foreach (FakeChar monitor in (FakeChar[])[_monitor, _second])
-                _ = new HmpMonitor(monitor, new CommandContext(_machine, _backends, CommandCatalogue.Standard), "1",
+                _ = new HmpMonitor(monitor, new CommandContext(_machine, _host, CommandCatalogue.Standard), "1",
                     false);
         }
         _main = new Thread(() => _machine.Run());
@@ -71,7 +72,7 @@ public sealed class HangingDiskTests : IDisposable
         _main.Join();
         _virtio.Release();
         _ide.Release();
-        foreach (BlockBackend drive in _backends.Drives.Values) drive.Drain();
+        foreach (BlockBackend drive in _host.Backends.Drives.Values) drive.Drain();
         _environment.DataThread.Dispose();
         using (_environment.Lock.Hold()) _server.Dispose();
         _machine.Dispose();
@@ -135,9 +136,9 @@ public sealed class HangingDiskTests : IDisposable
     {
         Type("eject -f i", _second);
         Assert.Contains("VM status: running", Ask("info status"), StringComparison.Ordinal);
-        Assert.True(_backends.Drives["i"].HasMedium);
+        Assert.True(_host.Backends.Drives["i"].HasMedium);
         _ide.Release();
-        Assert.True(SpinWait.SpinUntil(() => !_backends.Drives["i"].HasMedium, Hang));
+        Assert.True(SpinWait.SpinUntil(() => !_host.Backends.Drives["i"].HasMedium, Hang));
     }
 
     [Fact]
@@ -145,7 +146,7 @@ public sealed class HangingDiskTests : IDisposable
     {
         Type("quit");
         Assert.True(_main.Join(Hang));
-        Assert.False(_backends.Drives["v"].Drain(milliseconds: 10));
+        Assert.False(_host.Backends.Drives["v"].Drain(milliseconds: 10));
     }
 
     void AddDrive(string id, MemoryDisk disk)
@@ -153,7 +154,7 @@ public sealed class HangingDiskTests : IDisposable
         disk.Hold();
         var backend = new BlockBackend(id, _environment.Loop.Post);
         backend.Insert(disk);
-        _backends.Drives[id] = backend;
+        _host.Backends.Drives[id] = backend;
     }
 
     /// <summary>A modern driver's request, by the registers of Virtio 1.2, section 4.1.4.</summary>
@@ -172,7 +173,7 @@ public sealed class HangingDiskTests : IDisposable
         Common(0x14, 15);
         queue.Add((Request, 16), (Request + 0x1000, -512), (Request + 0x100, -1));
         Space.Write(Bar + 0x3000, 2, 0);
-        Assert.True(SpinWait.SpinUntil(() => _backends.Drives["v"].InFlight == 1, Hang));
+        Assert.True(SpinWait.SpinUntil(() => _host.Backends.Drives["v"].InFlight == 1, Hang));
     }
 
     /// <summary>PACKET with READ(10): the drive is busy with it.</summary>
@@ -191,7 +192,7 @@ public sealed class HangingDiskTests : IDisposable
                 for (int i = 0; i < 12; i += 2)
                     _machine.Board.Ports.Write(at, 2, (ulong)(packet[i] | packet[i + 1] << 8));
             }
-            if (_backends.Drives["i"].InFlight == 1) return;
+            if (_host.Backends.Drives["i"].InFlight == 1) return;
         }
         Assert.Fail("the CD drive reads nothing");
     }

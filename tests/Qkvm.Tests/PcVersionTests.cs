@@ -43,7 +43,7 @@ public class PcVersionTests
     [InlineData("2.0", "virtio-balloon-pci", "disable-modern", "on")]
     public void Devices_are_as_they_were(string version, string device, string property, string value) =>
         With($"pc-i440fx-{version}", [new DeviceConfig(device, "d", [], "-device")], machine =>
-            Assert.Equal(value, machine.Tree.FindDevice("d")!.Value.Device.Properties
+            Assert.Equal(value, machine.Tree.FindDevice("d")!.Properties
                 .Single(p => p.Name == property).Value));
 
     [Theory]

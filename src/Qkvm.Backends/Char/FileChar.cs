@@ -1,5 +1,7 @@
+using Microsoft.Win32.SafeHandles;
 using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
+using Qkvm.Host;
 
 namespace Qkvm.Backends.Char;
 
@@ -22,8 +24,11 @@ public sealed class FileChar : ICharBackend, IDisposable
         try
         {
             // Unbuffered: what a guest printed is in the file when it dies.
-            _file = new FileStream(path, append ? FileMode.Append
-                : FileMode.Create, FileAccess.Write, FileShare.ReadWrite, bufferSize: 0);
+            _file = DescriptorSets.TryOpen(path, Libc.OWrOnly, out int fd, out int errno)
+                ? fd >= 0 ? new FileStream(new SafeFileHandle(fd, ownsHandle: true), FileAccess.Write, bufferSize: 0)
+                    : throw new IOException(Libc.Message(errno))
+                : new FileStream(path, append ? FileMode.Append
+                    : FileMode.Create, FileAccess.Write, FileShare.ReadWrite, bufferSize: 0);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -21,5 +21,6 @@ public sealed class LoggedChar(ICharBackend inner, string path, bool append, str
 
     public void Connect(ICharFrontend? frontend) => inner.Connect(frontend);
     public void AcceptInput() => inner.AcceptInput();
+    public int TakeDescriptor() => inner.TakeDescriptor();
     public void Dispose() => _log.Dispose();
 }

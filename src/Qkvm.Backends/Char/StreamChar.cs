@@ -36,6 +36,8 @@ public abstract class StreamChar(string id, EventLoop loop) : ICharBackend, ICon
 
     public void AcceptInput() => _connection?.AcceptInput();
 
+    public int TakeDescriptor() => _connection?.Transport.TakeDescriptor() ?? -1;
+
     /// <summary>Somebody is at the other end; takes the transport over.</summary>
     protected void Open(ITransport transport)
     {

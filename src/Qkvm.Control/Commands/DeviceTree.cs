@@ -1,4 +1,5 @@
 using Qkvm.Control.Hmp;
+using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 
 namespace Qkvm.Control.Commands;

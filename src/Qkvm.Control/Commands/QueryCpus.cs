@@ -14,6 +14,10 @@ public sealed record CpuInfo(int CpuIndex, string QomPath, int ThreadId, CpuPlac
     [JsonIgnore] public bool IsHalted { get; init; }
 }
 
+/// <summary>A vCPU that there is or could be.</summary>
+/// <param name="QomPath">Null where it is not there.</param>
+public sealed record PossibleCpu(CpuPlace Props, int VcpusCount, string? QomPath, string Type);
+
 static class QueryCpus
 {
     public static readonly Command Command = new Command<Nothing,
@@ -28,16 +32,29 @@ static class QueryCpus
         }),
     };
 
-    static CpuInfo Describe(IMachine machine, IVCpu cpu)
+    /// <summary>The highest first.</summary>
+    public static readonly Command Possible = new Command<Nothing, IReadOnlyList<PossibleCpu>>(
+        "query-hotpluggable-cpus", CpusJson.Default, (context, _) => [.. Enumerable.Range(0,
+            context.Machine.Config.Topology.MaxCpus).Reverse().Select(index => Describe(context.Machine, index))]);
+
+    static PossibleCpu Describe(IMachine machine, int index) =>
+        new(PlaceOf(machine.Config.Topology, index), 1, index < machine.Cpus.Count ? PathOf(index) : null,
+            $"{machine.Config.Cpu.Model}-x86_64-cpu");
+
+    static CpuInfo Describe(IMachine machine, IVCpu cpu) =>
+        new(cpu.Index, PathOf(cpu.Index), machine.ThreadOf(cpu), PlaceOf(machine.Config.Topology, cpu.Index), "x86_64")
+            { IsHalted = cpu.IsHalted };
+
+    static string PathOf(int index) => $"/machine/unattached/cpu[{index}]";
+
+    static CpuPlace PlaceOf(CpuTopology topology, int index)
     {
-        CpuTopology topology = machine.Config.Topology;
-        int core = cpu.Index / topology.Threads, die = core / topology.Cores;
-        var place = new CpuPlace(die / topology.Dies, topology.Dies > 1 ? die % topology.Dies
-            : null, core % topology.Cores, cpu.Index % topology.Threads);
-        return new CpuInfo(cpu.Index, $"/machine/unattached/cpu[{cpu.Index}]", machine.ThreadOf(cpu), place,
-            "x86_64") { IsHalted = cpu.IsHalted };
+        int core = index / topology.Threads, die = core / topology.Cores;
+        return new CpuPlace(die / topology.Dies, topology.Dies > 1 ? die % topology.Dies : null,
+            core % topology.Cores, index % topology.Threads);
     }
 }
 
+[JsonSerializable(typeof(IReadOnlyList<PossibleCpu>))]
 [JsonSerializable(typeof(IReadOnlyList<CpuInfo>))]
 sealed partial class CpusJson : JsonSerializerContext;

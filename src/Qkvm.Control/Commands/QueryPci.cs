@@ -11,11 +11,21 @@ public sealed record PciInfo(int Bus, IReadOnlyList<PciDeviceInfo> Devices);
 public sealed record PciDeviceInfo(int Bus, int Slot, int Function,
     [property: JsonPropertyName("class_info")] PciClassInfo ClassInfo, PciIdInfo Id,
     int? Irq, [property: JsonPropertyName("irq_pin")] int IrqPin, [property: JsonPropertyName("qdev_id")] string QdevId,
-        IReadOnlyList<PciRegionInfo> Regions)
+        IReadOnlyList<PciRegionInfo> Regions, [property: JsonPropertyName("pci_bridge")] PciBridgeInfo? PciBridge)
 {
     /// <summary>The chip, for the human monitor alone.</summary>
     [JsonIgnore] public string Name { get; init; } = "";
 }
+
+public sealed record PciBridgeInfo(PciBridgeBusInfo Bus, IReadOnlyList<PciDeviceInfo> Devices);
+
+public sealed record PciBridgeBusInfo(int Number, int Secondary, int Subordinate,
+    [property: JsonPropertyName("io_range")] PciRange IoRange,
+    [property: JsonPropertyName("memory_range")] PciRange MemoryRange,
+    [property: JsonPropertyName("prefetchable_range")] PciRange PrefetchableRange);
+
+/// <summary>Addresses that a bridge forwards; none where the limit is below the base.</summary>
+public sealed record PciRange(ulong Base, ulong Limit);
 
 public sealed record PciClassInfo(int Class, string Desc);
 
@@ -36,31 +46,44 @@ static class QueryPci
 {
     public static readonly Command Command = new Command<Nothing,
         IReadOnlyList<PciInfo>>("query-pci", PciJson.Default, (context, _) =>
-        [new PciInfo(0,
-            [.. context.Machine.Board.Pci.Devices.Select(device => Describe(device, IdOf(context, device)))])])
+        context.Machine.Board.Pci is { } root ? [new PciInfo(root.Number, Describe(context, root))] : [])
     {
         Human = new("info pci", "", "show PCI info", null,
             (monitor, buses) =>
             { foreach (PciDeviceInfo device in buses.SelectMany(b => b.Devices)) Print(monitor, device); }),
     };
 
+    static IReadOnlyList<PciDeviceInfo> Describe(CommandContext context, PciBus bus) =>
+        [.. bus.Devices.Select(device => Describe(context, device))];
+
     static string IdOf(CommandContext context, PciDevice device) =>
         context.Devices.FirstOrDefault(d => d.Device.Device == device).Device?.Id ?? "";
 
-    static PciDeviceInfo Describe(PciDevice device, string id)
+    static PciDeviceInfo Describe(CommandContext context, PciDevice device)
     {
         PciConfig config = device.Config;
         int classCode = (int)(config.Get32(PciConfig.RevisionId) >> 16), pin = config[PciConfig.InterruptPin];
         int subsystemVendor = config.Get16(PciConfig.SubsystemVendorId);
         bool hasSubsystem = subsystemVendor != 0;
-        return new PciDeviceInfo(0, device.DevFn >> 3, device.DevFn & 7,
+        return new PciDeviceInfo(device.Bus.Number, device.DevFn >> 3, device.DevFn & 7,
             new PciClassInfo(classCode, PciClasses.Describe(classCode)),
             new PciIdInfo(config.Get16(PciConfig.DeviceId), config.Get16(PciConfig.VendorId),
                 hasSubsystem ? config.Get16(PciConfig.SubsystemId) : null, hasSubsystem ? subsystemVendor : null),
-            pin != 0 ? config[PciConfig.InterruptLine] : null, pin, id, [.. Regions(device)])
+            pin != 0 ? config[PciConfig.InterruptLine] : null, pin, IdOf(context, device), [.. Regions(device)],
+            device is PciBridge bridge ? Describe(context, bridge) : null)
         {
             Name = device.Name,
         };
+    }
+
+    /// <summary>What is behind a bridge shows once the bridge has a number.</summary>
+    static PciBridgeInfo Describe(CommandContext context, PciBridge bridge)
+    {
+        var bus = new PciBridgeBusInfo(bridge.PrimaryNumber, bridge.SecondaryNumber, bridge.SubordinateNumber,
+            Range(bridge.IoRange), Range(bridge.MemoryRange), Range(bridge.PrefetchableRange));
+        return new PciBridgeInfo(bus, bridge.SecondaryNumber != 0 ? Describe(context, bridge.Secondary) : []);
+
+        static PciRange Range((ulong Base, ulong Limit) range) => new(range.Base, range.Limit);
     }
 
     static IEnumerable<PciRegionInfo> Regions(PciDevice device)
@@ -88,6 +111,13 @@ static class QueryPci
         if (device.Id.Subsystem is { } subsystem)
             monitor.Write($"      PCI subsystem {device.Id.SubsystemVendor:x4}:{subsystem:x4}\n");
         if (device.Irq is { } irq) monitor.Write($"      IRQ {irq}, pin {(char)('A' + device.IrqPin - 1)}\n");
+        if (device.PciBridge is { Bus: { } bus })
+            monitor.Write($"      BUS {bus.Number}.\n      secondary bus {bus.Secondary}.\n"
+                + $"      subordinate bus {bus.Subordinate}.\n"
+                + $"      IO range [0x{bus.IoRange.Base:x4}, 0x{bus.IoRange.Limit:x4}]\n"
+                + $"      memory range [0x{bus.MemoryRange.Base:x8}, 0x{bus.MemoryRange.Limit:x8}]\n"
+                + $"      prefetchable memory range [0x{bus.PrefetchableRange.Base:x8}, "
+                + $"0x{bus.PrefetchableRange.Limit:x8}]\n");
         foreach (PciRegionInfo r in device.Regions)
         {
             string kind = r.Type == "io" ? "I/O"
@@ -98,6 +128,7 @@ static class QueryPci
                 : $"      BAR{r.Bar}: {kind} at 0x{r.Address:x8} [0x{last:x8}].\n");
         }
         monitor.Write($"      id \"{device.QdevId}\"\n");
+        foreach (PciDeviceInfo below in device.PciBridge?.Devices ?? []) Print(monitor, below);
     }
 }
 

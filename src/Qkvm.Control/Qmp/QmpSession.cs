@@ -11,7 +11,7 @@ namespace Qkvm.Control.Qmp;
 /// those sent as exec-oob at once; events come in between.</summary>
 /// <remarks>Main loop, under the machine lock. A client that does not read its answers gets no more of them: its input
 /// waits, and the events that no longer fit are lost to it.</remarks>
-public sealed class QmpSession : ICharFrontend
+public sealed class QmpSession : ICharFrontend, IDisposable
 {
     const int MostRequests = 8, Chunk = 4096, MostPending = 1 << 20;
 
@@ -21,6 +21,7 @@ public sealed class QmpSession : ICharFrontend
     readonly Queue<JsonDocument> _requests = new();
     readonly QmpWriter _writer;
     readonly Queue<ReadOnlyMemory<byte>> _output = new();
+    readonly EventThrottle _throttle;
     int _pending, _generation;
     bool _busy;
 
@@ -28,8 +29,15 @@ public sealed class QmpSession : ICharFrontend
     {
         (_backend, _context, _writer) = (backend, context, new QmpWriter(pretty));
         _input = new JsonStream(Accept, error => Answer(w => QmpWriter.Error(w, default, new CommandException(error))));
-        context.Machine.Events.Raised += Tell;
+        _throttle = new EventThrottle(Tell, context.Machine.Board.Post, TimeProvider.System);
+        context.Machine.Events.Raised += _throttle.Raise;
         backend.Connect(this);
+    }
+
+    public void Dispose()
+    {
+        _context.Machine.Events.Raised -= _throttle.Raise;
+        _throttle.Dispose();
     }
 
     int ICharFrontend.Room => _pending > 0 || _requests.Count >= MostRequests ? 0 : Chunk;

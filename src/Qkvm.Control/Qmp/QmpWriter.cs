@@ -61,9 +61,9 @@ sealed class QmpWriter(bool pretty)
         w.WriteNumber("seconds", when.ToUnixTimeSeconds());
         w.WriteNumber("microseconds", when.Ticks / TimeSpan.TicksPerMicrosecond % 1_000_000);
         w.WriteEndObject();
-        w.WriteString("event", happened.Name);
+        w.WriteString("event", EventCatalogue.Of(happened).Name);
         JsonTypeInfo type = json.GetTypeInfo(happened.GetType());
-        if (type.Properties.Any(p => p.Get != null && p.Name != "name"))
+        if (type.Properties.Any(p => p.Get != null))
         {
             w.WritePropertyName("data");
             JsonSerializer.Serialize(w, happened, type);

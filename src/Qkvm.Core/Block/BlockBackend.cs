@@ -5,19 +5,24 @@ namespace Qkvm.Core.Block;
 
 /// <summary>What a disk device sees: a medium or none, requests with completions, counters.</summary>
 /// <param name="post">Runs an action on the main loop under the machine lock.</param>
-public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposable
+public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposable, IBlockUser
 {
     const int ENoMedium = 123;
 
     readonly List<Action> _whenIdle = [];                          // under the machine lock
     int _waitsForIdle;
-    int _inFlight;
+    int _inFlight, _paused;
+    TaskCompletionSource? _drained;                                // somebody waits until nothing is in flight
+    volatile BlockEdge? _root;
     BlockQueue? _main;
 
     public string Id { get; } = id;
 
     /// <summary>The top node, or null for an empty drive. Changed only while nothing is in flight.</summary>
-    public BlockDriver? Root { get; private set; }
+    public BlockDriver? Root => _root?.Node;
+
+    /// <summary>Its use of <see cref="Root"/>.</summary>
+    public BlockEdge? Edge => _root;
 
     /// <summary>Bytes; 0 without a medium.</summary>
     public long Length => Root?.Length ?? 0;
@@ -45,13 +50,32 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
     /// <summary>The medium was put in or taken out. Under the machine lock.</summary>
     public event Action? MediumChanged;
 
-    /// <summary>The device that listened has gone.</summary>
-    public void Forget() => MediumChanged = null;
+    /// <summary>Requests that were held back may be submitted again. From any thread.</summary>
+    internal event Action? Resumed;
 
+    /// <summary>The device that listened has gone.</summary>
+    public void Forget() => (MediumChanged, Resumed, _main) = (null, null, null);
+
+    /// <summary>Puts a medium in, for a guest that reads and, where <see cref="IsReadOnly"/> is not set, writes. What
+    /// was there stays open.</summary>
+    /// <exception cref="ConfigurationException">Somebody else uses it in another way.</exception>
     public void Insert(BlockDriver? root)
     {
-        Root = root;
+        BlockEdge? before = _root;
+        _root = root == null ? null : new BlockEdge(root, this, "root", BlockUse.Disk(IsReadOnly, SharesWrite));
+        before?.Detach();
         MediumChanged?.Invoke();
+    }
+
+    /// <summary>share-rw=on: others may write to the disk too.</summary>
+    public bool SharesWrite
+    {
+        get;
+        set
+        {
+            _root?.Change(BlockUse.Disk(IsReadOnly, value));
+            field = value;
+        }
     }
 
     /// <summary>Starts a request; Complete follows later on the main loop, never inside this call. Under the machine
@@ -83,13 +107,52 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
         return true;
     }
 
-    public ValueTask DisposeAsync() => Root?.DisposeAsync() ?? default;
+    public ValueTask DisposeAsync()
+    {
+        BlockEdge? root = _root;
+        _root = null;
+        return root?.ReleaseAsync() ?? default;
+    }
 
-    internal void Began() => Interlocked.Increment(ref _inFlight);
+    // Pauses, while the graph below changes
+
+    string IBlockUser.UserName => $"drive '{Id}'";
+
+    async ValueTask<Action> IBlockUser.PauseAsync()
+    {
+        Interlocked.Increment(ref _paused);
+        if (InFlight > 0)
+        {
+            var drained = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            drained = Interlocked.CompareExchange(ref _drained, drained, null) ?? drained;
+            if (InFlight == 0) drained.TrySetResult();
+            await drained.Task.ConfigureAwait(false);
+        }
+        return Resume;
+    }
+
+    void Resume()
+    {
+        Volatile.Write(ref _drained, null);
+        if (Interlocked.Decrement(ref _paused) == 0) Resumed?.Invoke();
+    }
+
+    internal bool IsPaused => Volatile.Read(ref _paused) != 0;
+
+    /// <summary>A request starts; false while there is a pause: then the queue keeps it.</summary>
+    internal bool TryBegin()
+    {
+        Interlocked.Increment(ref _inFlight);
+        if (!IsPaused) return true;
+        Ended();
+        return false;
+    }
 
     internal void Ended()
     {
-        if (Interlocked.Decrement(ref _inFlight) == 0 && Volatile.Read(ref _waitsForIdle) != 0) post(RunIdle);
+        if (Interlocked.Decrement(ref _inFlight) != 0) return;
+        if (Volatile.Read(ref _waitsForIdle) != 0) post(RunIdle);
+        Volatile.Read(ref _drained)?.TrySetResult();
     }
 
     /// <summary>The whole of a request, on a worker thread.</summary>

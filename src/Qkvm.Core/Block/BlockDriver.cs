@@ -1,3 +1,4 @@
+using Qkvm.Core.Devices;
 using Qkvm.Host;
 
 namespace Qkvm.Core.Block;
@@ -16,8 +17,10 @@ public enum WriteFlags
 /// validates ranges: a request beyond <see cref="Length"/> fails with EINVAL. Failures are
 /// <see cref="BlockException"/>s with an errno. Buffers are scatter-gather lists over guest RAM: pass them on, slice
 /// them, do not copy them.</remarks>
-public abstract class BlockDriver : IAsyncDisposable
+public abstract class BlockDriver : IAsyncDisposable, IBlockUser
 {
+    readonly List<BlockEdge> _edges = [];                          // within the lock of the graph
+
     /// <summary>"file", "raw", "qcow2".</summary>
     public abstract string FormatName { get; }
 
@@ -79,6 +82,61 @@ public abstract class BlockDriver : IAsyncDisposable
     const int ENotSup = 95;
 
     public abstract ValueTask DisposeAsync();
+
+    // Who uses it
+
+    /// <summary>Users of the node; a change waits for no request.</summary>
+    public IReadOnlyList<BlockEdge> Edges => _edges;
+
+    /// <summary>It has a name of the user's, and stays without users.</summary>
+    public bool IsNamed { get; set; }
+
+    /// <summary>What all its users need and forbid.</summary>
+    public BlockUse Use { get; private set; }
+
+    /// <summary>Its users are about to need and forbid something else: passes it on to the nodes below or to other
+    /// programs.</summary>
+    /// <exception cref="ConfigurationException">They are in the way.</exception>
+    protected virtual void OnUse(BlockUse use) { }
+
+    string IBlockUser.UserName => $"node '{NodeName}'";
+
+    async ValueTask<Action> IBlockUser.PauseAsync()
+    {
+        Action resume = static () => { };
+        foreach (BlockEdge edge in _edges.ToArray()) resume += await edge.User.PauseAsync().ConfigureAwait(false);
+        return resume;
+    }
+
+    internal void Join(BlockEdge edge, BlockUse use)
+    {
+        Rejoin(edge, use);
+        _edges.Add(edge);
+    }
+
+    internal void Rejoin(BlockEdge edge, BlockUse use)
+    {
+        BlockUse all = use;
+        foreach (BlockEdge other in _edges)
+        {
+            if (other == edge) continue;
+            if (use.ConflictWith(other.Use) is not BlockRights.None and var rights)
+                throw new ConfigurationException($"node '{NodeName}' is in use by {other.User.UserName} as "
+                    + $"'{other.Role}', and they cannot share the right to '{rights}'");
+            all += other.Use;
+        }
+        OnUse(all);
+        Use = all;
+    }
+
+    internal void Leave(BlockEdge edge)
+    {
+        if (!_edges.Remove(edge)) return;
+        BlockUse all = default;
+        foreach (BlockEdge other in _edges) all += other.Use;
+        OnUse(all);
+        Use = all;
+    }
 }
 
 /// <summary>An I/O error as the host named it.</summary>

@@ -12,8 +12,8 @@ public sealed class BlockQueue
     readonly IoLoop? _loop;
     readonly Action<Action> _post;
     readonly Action? _afterCompletions;
-    readonly ConcurrentQueue<BlockRequest> _completed = new(), _submitted = new();
-    readonly Action _runCompletions, _runSubmitted;
+    readonly ConcurrentQueue<BlockRequest> _completed = new(), _submitted = new(), _held = new();
+    readonly Action _runCompletions, _runSubmitted, _runHeld;
     readonly Action<BlockRequest> _work;
     readonly Action<BlockRequest, int> _arrived, _hand, _finish;
     int _completionPosted, _submissionPosted;
@@ -30,13 +30,20 @@ public sealed class BlockQueue
     {
         (_backend, _post, _runCompletions) = (backend, post, RunCompletions);
         (_work, _arrived, _hand, _finish, _runSubmitted) = (Work, Arrived, HandOver, Finish, RunSubmitted);
+        _runHeld = RunHeld;
+        backend.Resumed += () => post(_runHeld);
     }
 
     /// <summary>Starts a request; Complete may follow inside this call. On the loop, or on a thread that serves in
     /// its place: then the loop starts what cannot complete at once.</summary>
     public void Submit(BlockRequest request)
     {
-        _backend.Began();
+        if (!_backend.TryBegin())
+        {
+            _held.Enqueue(request);
+            if (!_backend.IsPaused) _post(_runHeld);               // the pause ended meanwhile
+            return;
+        }
         if (_loop != null && TryStart(request)) return;
         if (_loop == null || IsOnLoop) { QueueWork(request); return; }
         _submitted.Enqueue(request);
@@ -44,6 +51,12 @@ public sealed class BlockQueue
     }
 
     bool IsOnLoop => IoLoop.Current == _loop || !_loop!.Polls;
+
+    void RunHeld()
+    {
+        while (!_backend.IsPaused && _held.TryDequeue(out BlockRequest? request)) Submit(request);
+        _afterCompletions?.Invoke();
+    }
 
     void RunSubmitted()
     {

@@ -24,6 +24,9 @@ public interface ICharBackend
     /// <summary>Attaches the one frontend (a mux takes several), or detaches with null.</summary>
     void Connect(ICharFrontend? frontend);
 
+    /// <summary>A descriptor that came with what was received last, which is the caller's from now on, or -1.</summary>
+    int TakeDescriptor() => -1;
+
     /// <summary>The frontend has <see cref="ICharFrontend.Room"/> again after it had none.</summary>
     void AcceptInput();
 }
@@ -41,4 +44,11 @@ public interface ICharFrontend
 
     /// <summary>After a short Write: the backend has room again.</summary>
     void Writable() { }
+}
+
+/// <summary>A backend that keeps what was written to it, for a monitor to read.</summary>
+public interface IKeptOutput
+{
+    /// <summary>The oldest bytes that were kept and not read yet.</summary>
+    byte[] Read(int most);
 }

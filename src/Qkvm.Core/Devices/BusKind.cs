@@ -6,6 +6,9 @@ public sealed record BusKind(string Name, params Property[] Properties)
     /// <summary>Devices may come and go while the machine runs.</summary>
     public bool IsHotPluggable { get; init; }
 
+    /// <summary>Devices made for the other kind sit on this one, too.</summary>
+    public bool Is(BusKind other) => this == other;
+
     static readonly Property Bus = new("bus", PropertyKind.Bus, null, "the bus to sit on");
     static readonly Property BootIndex = Property.Automatic("bootindex", max: int.MaxValue,
         help: "place in the boot order, 0 first");

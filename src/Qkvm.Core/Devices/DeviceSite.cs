@@ -1,3 +1,4 @@
+using Qkvm.Core.Acpi;
 using Qkvm.Core.Block;
 using Qkvm.Core.Char;
 using Qkvm.Core.Display;
@@ -14,13 +15,45 @@ namespace Qkvm.Core.Devices;
 /// <see cref="Dispose"/> gives it back, the last first. Under the machine lock.</summary>
 /// <remarks>Disposed of when making the device failed and when it was unplugged; vCPUs stand then, so that
 /// none still reads memory that goes.</remarks>
+/// <param name="bus">What the device sits on.</param>
+/// <param name="id">The device's, or null.</param>
 /// <param name="owner">The option or command that asked for the device, as messages name it.</param>
-public sealed class DeviceSite(IBoard board, string owner) : IDisposable
+public sealed class DeviceSite(IBoard board, string owner, QBus? bus = null, string? id = null) : IDisposable
 {
     readonly Stack<Action> _taken = new();
+    readonly List<QBus> _buses = [];
+    readonly List<AcpiDescription> _descriptions = [];
 
     /// <summary>For what is only looked at or asked for.</summary>
     public IBoard Board => board;
+
+    /// <summary>What the device sits on.</summary>
+    public QBus Bus => bus ?? throw new InvalidOperationException($"{owner}: no bus");
+
+    /// <summary>The buses that it brings.</summary>
+    public IReadOnlyList<QBus> Buses => _buses;
+
+    /// <summary>What a bus that the device brings is called: as its id, or by its kind and a number where it has
+    /// none.</summary>
+    /// <param name="ending">Of the name after an id: ".0".</param>
+    public string NameBus(BusKind kind, string ending = "")
+    {
+        if (id != null) return id + ending;
+        string name = kind.Name.ToLowerInvariant();
+        int number = 0;
+        while (board.FindBus($"{name}.{number}") != null) number++;
+        return $"{name}.{number}";
+    }
+
+    /// <summary>Brings a bus.</summary>
+    public void AddBus(QBus brought) => _buses.Add(brought);
+
+    /// <summary>What ACPI tells the guest of the device.</summary>
+    public IReadOnlyList<AcpiDescription> Descriptions => _descriptions;
+
+    /// <summary>Describes it to ACPI, below what has its bus.</summary>
+    /// <param name="name">Four letters at most; of several with one name the first is described.</param>
+    public void Describe(string name, Func<Aml[]> terms) => _descriptions.Add(new AcpiDescription(name, terms));
 
     /// <summary>The machine's time; timers made of it are cancelled with the site.</summary>
     public IVirtualClock Clock => field ??= new SiteClock(this, board.Clock);
@@ -89,6 +122,19 @@ public sealed class DeviceSite(IBoard board, string owner) : IDisposable
         OnLeave(() => board.ReleaseNetdev(id));
         return netdev;
     }
+
+    /// <summary>What -object made.</summary>
+    /// <param name="what">As messages call it: "source of entropy".</param>
+    public T Object<T>(string id, string what) where T : class
+    {
+        T found = board.FindObject<T>(id, what, owner);
+        OnLeave(() => board.ReleaseObject(id));
+        return found;
+    }
+
+    /// <summary>The loop of an -object iothread, or the one that moves data where users name none.</summary>
+    public IoLoop Loop(string? iothread) => iothread == null ? board.DataLoop
+        : Object<IoThread>(iothread, "thread that moves data").Loop;
 
     /// <summary>Makes a display known to VNC and screendump; the first is the primary.</summary>
     public void AddDisplay(IDisplaySource display)

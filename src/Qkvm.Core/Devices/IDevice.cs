@@ -18,6 +18,12 @@ public interface IDevice
     /// <summary>Names each mutable field once: saves or loads. Ends by validating what was loaded.</summary>
     void Exchange(StateStream state);
 
+    /// <summary>Its part of Open Firmware paths, of one whose bus gives it none; empty for none.</summary>
+    string PathName => "";
+
+    /// <summary>What follows its path where the firmware boots from it: "/disk@0,0".</summary>
+    string BootPathEnd => "";
+
     /// <summary>What it is beside a device, such as an <see cref="IBalloon"/>; null if it is no such thing.</summary>
     T? Facet<T>() where T : class => this as T;
 }

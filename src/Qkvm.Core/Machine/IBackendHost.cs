@@ -1,6 +1,10 @@
+using Qkvm.Core.Block;
 using Qkvm.Host;
 
 namespace Qkvm.Core.Machine;
+
+/// <summary>Kinds of models that monitors can add.</summary>
+public enum ModelKind { Device, Chardev, Netdev, Object, BlockDriver }
 
 /// <summary>Where backends live: makes them when the machine starts and when a monitor asks, and knows them by their
 /// ids.</summary>
@@ -18,6 +22,28 @@ public interface IBackendHost
     void Add(BlockdevConfig node);
     void Add(DriveConfig drive);
     void Add(ObjectConfig made);
+
+    /// <summary>As <see cref="Add(BlockdevConfig)"/>, while the machine runs: whatever the disk does, nobody waits for
+    /// it.</summary>
+    ValueTask AddNodeAsync(BlockdevConfig node);
+
+    /// <summary>Closes a node that nobody uses. Throws a ConfigurationException for others.</summary>
+    ValueTask RemoveNodeAsync(string nodeName);
+
+    /// <summary>All nodes with names of the user's.</summary>
+    IReadOnlyList<BlockDriver> Nodes { get; }
+
+    // What nobody uses goes; throws a CommandException for what does not exist or is in use.
+
+    void RemoveChardev(string id);
+    void RemoveNetdev(string id);
+    void RemoveObject(string id);
+
+    /// <summary>What can be made of a kind.</summary>
+    IReadOnlyList<Model> ModelsOf(ModelKind kind);
+
+    /// <summary>Descriptors that clients passed or that were inherited with a number.</summary>
+    Descriptors Descriptors { get; }
 
     /// <summary>A line that users need, on stdout: which terminal or port something became.</summary>
     void Print(string line);

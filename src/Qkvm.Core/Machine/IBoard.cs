@@ -32,8 +32,8 @@ public interface IBoard
 
     IMsiTarget Msi { get; }
 
-    /// <summary>The root PCI bus (pci.0 or pcie.0).</summary>
-    PciBus Pci { get; }
+    /// <summary>The root PCI bus (pci.0 or pcie.0); null of a machine without.</summary>
+    PciBus? Pci { get; }
 
     /// <summary>The bus of this id ("pci.0", "ide.0"), or null.</summary>
     QBus? FindBus(string id);
@@ -43,9 +43,8 @@ public interface IBoard
 
     EventLoop Loop { get; }
 
-    /// <summary>The loop of an -object iothread, or the one that moves data where users name none. An unknown id throws
-    /// ConfigurationException.</summary>
-    IoLoop LoopOf(string? iothread, string owner);
+    /// <summary>Where data moves outside the machine lock.</summary>
+    IoLoop DataLoop { get; }
 
     /// <summary>From any thread: all processors wait for an interrupt. False where nobody knows, as under
     /// KVM.</summary>
@@ -80,6 +79,7 @@ public interface IBoard
     /// <summary>What -object made, which any number may use.</summary>
     /// <param name="what">As messages call it: "source of entropy".</param>
     T FindObject<T>(string id, string what, string owner) where T : class;
+    void ReleaseObject(string id);
 
     InputRouter Input { get; }
 

@@ -11,6 +11,7 @@ namespace Qkvm.Core.Machine;
 public sealed class MachineBackends
 {
     readonly HashSet<string> _ofNodes = new(StringComparer.Ordinal);             // drives that go with their user
+    readonly Dictionary<string, int> _users = new(StringComparer.Ordinal);       // of objects
     readonly Dictionary<string, string> _owners = new(StringComparer.Ordinal);   // "drive:id" to who took it
 
     /// <summary>Of -drive, and of the block nodes that devices have taken.</summary>
@@ -47,11 +48,23 @@ public sealed class MachineBackends
 
     public NetBackend TakeNetdev(string id, string owner) => Take(Netdevs, "netdev", id, owner);
 
-    /// <summary>The object of that id, which any number may use.</summary>
+    /// <summary>The object of that id, which any number may use; each ends with <see cref="ReleaseObject"/>.</summary>
     /// <param name="what">As messages call it: "source of entropy".</param>
-    public T FindObject<T>(string id, string what, string owner) where T : class =>
-        Objects.GetValueOrDefault(id) as T ?? throw new ConfigurationException(Objects.ContainsKey(id)
+    public T FindObject<T>(string id, string what, string owner) where T : class
+    {
+        T found = Objects.GetValueOrDefault(id) as T ?? throw new ConfigurationException(Objects.ContainsKey(id)
             ? $"{owner}: object '{id}' is no {what}" : $"{owner}: there is no object '{id}'; give -object …,id={id}");
+        _users[id] = UsersOfObject(id) + 1;
+        return found;
+    }
+
+    /// <summary>Ends one use of an object.</summary>
+    public void ReleaseObject(string id)
+    {
+        if (UsersOfObject(id) is > 0 and int users) _users[id] = users - 1;
+    }
+
+    public int UsersOfObject(string id) => _users.GetValueOrDefault(id);
 
     /// <summary>Who took it, or null.</summary>
     public string? OwnerOfDrive(string id) => _owners.GetValueOrDefault($"drive:{id}");
@@ -63,7 +76,9 @@ public sealed class MachineBackends
     public void ReleaseDrive(string id)
     {
         _owners.Remove($"drive:{id}");
-        if (_ofNodes.Remove(id)) Drives.Remove(id);
+        if (!_ofNodes.Remove(id)) return;
+        Drives[id].Insert(null);                                   // the node is free for others
+        Drives.Remove(id);
     }
 
     public void ReleaseChardev(string id) => _owners.Remove($"chardev:{id}");

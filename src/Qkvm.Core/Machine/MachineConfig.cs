@@ -69,6 +69,9 @@ public sealed record MachineConfig
 
     /// <summary>-blockdev, in order; a drive with a file makes its nodes by itself.</summary>
     public IReadOnlyList<BlockdevConfig> Blockdevs { get; init; } = [];
+
+    /// <summary>-add-fd.</summary>
+    public IReadOnlyList<FdConfig> Fds { get; init; } = [];
     public IReadOnlyList<ChardevConfig> Chardevs { get; init; } = [];
     public IReadOnlyList<NetdevConfig> Netdevs { get; init; } = [];
     public IReadOnlyList<ObjectConfig> Objects { get; init; } = [];
@@ -215,6 +218,9 @@ public sealed record ObjectConfig(string Type, string Id, Options Options)
 {
     public string Owner => Options.Owner;
 }
+
+/// <summary>-add-fd: an inherited descriptor that becomes part of a set.</summary>
+public sealed record FdConfig(int Fd, int Set, string? Opaque, string Owner);
 
 /// <summary>A monitor on a chardev: HMP, or QMP where Control.</summary>
 /// <param name="Owner">The option as typed, for messages.</param>

@@ -46,7 +46,7 @@ public sealed class MemoryRegion
     }
 
     public string Name { get; }
-    public ulong Size { get; }
+    public ulong Size { get; private set; }
     public RegionKind Kind { get; }
     public GuestRam? Ram { get; private init; }
     public ulong RamOffset { get; private init; }
@@ -103,10 +103,11 @@ public sealed class MemoryRegion
         NotifyChanged();
     }
 
-    public void MoveWindow(ulong targetOffset)
+    /// <summary>Moves the window that a mapped alias is: where it stands, and what it shows of the target.</summary>
+    public void SetWindow(ulong address, ulong targetOffset, ulong size)
     {
-        if (TargetOffset == targetOffset) return;
-        TargetOffset = targetOffset;
+        if (Address == address && TargetOffset == targetOffset && Size == size) return;
+        (Address, TargetOffset, Size) = (address, targetOffset, size);
         NotifyChanged();
     }
 

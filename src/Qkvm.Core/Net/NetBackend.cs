@@ -31,8 +31,8 @@ public abstract class NetBackend(string id)
     public abstract INetQueue Open(int index, INetPort port, IoLoop loop);
 }
 
-/// <summary>A backend's end of a pair of queues. <see cref="IDisposable.Dispose"/>, under the machine lock, ends it: the
-/// port is not called any more when it returns, or from what the loop does next on.</summary>
+/// <summary>A backend's end of a pair of queues. <see cref="IDisposable.Dispose"/>, under the machine lock, ends it:
+/// the port is not called any more when it returns, or from what the loop does next on.</summary>
 public interface INetQueue : IDisposable
 {
     /// <summary>What the card's driver lets be left undone in frames for it, out of

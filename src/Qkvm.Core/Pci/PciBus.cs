@@ -5,24 +5,76 @@ using Qkvm.Core.Memory;
 namespace Qkvm.Core.Pci;
 
 /// <summary>A PCI bus: 32 slots of 8 functions, and the four interrupt wires they share.</summary>
-/// <param name="memorySpace">Where memory BARs appear: addresses of the region are bus addresses.</param>
-/// <param name="routeInterrupt">(slot, pin 0..3) to the router's input 0..3.</param>
-/// <param name="interruptInputs">The router's inputs PIRQ A to D; driven with the OR of all functions.</param>
-public sealed class PciBus(string id, MemoryRegion memorySpace, MemoryRegion ioSpace, AddressSpace dmaTarget,
-    IMsiTarget msi,
-    Func<int, int, int> routeInterrupt, Action<bool>[] interruptInputs)
+public sealed partial class PciBus : IBusWires
 {
-    public const int Functions = 256;
+    public const int Functions = 256, Slots = 32;
+
+    const int Wires = 4;
 
     readonly PciDevice?[] _devices = new PciDevice?[Functions];
     readonly bool[] _raised = new bool[Functions];
     readonly bool[] _disabled = new bool[Functions];
-    readonly int[] _counts = new int[interruptInputs.Length];
+    readonly int[] _counts;                                        // functions that pull each wire
+    readonly AddressSpace _dmaTarget;
+    readonly Func<int, int, int> _routeInterrupt;
+    readonly Action<bool>[] _interruptInputs;                      // of a root; a bridge's wires are its own bus's
 
-    public string Id { get; } = id;
-    public MemoryRegion MemorySpace { get; } = memorySpace;
-    public MemoryRegion IoSpace { get; } = ioSpace;
-    public IMsiTarget Msi { get; } = msi;
+    /// <summary>The bus of a host bridge.</summary>
+    /// <param name="memorySpace">Where memory BARs appear: addresses of the region are bus addresses.</param>
+    /// <param name="routeInterrupt">(slot, pin 0..3) to the router's input.</param>
+    /// <param name="interruptInputs">The router's inputs, PIRQ A and so on; driven with the OR of all
+    /// functions.</param>
+    public PciBus(string id, MemoryRegion memorySpace, MemoryRegion ioSpace, AddressSpace dmaTarget, IMsiTarget msi,
+        Func<int, int, int> routeInterrupt, Action<bool>[] interruptInputs)
+    {
+        (Id, MemorySpace, IoSpace, _dmaTarget, Msi) = (id, memorySpace, ioSpace, dmaTarget, msi);
+        (_routeInterrupt, _interruptInputs) = (routeInterrupt, interruptInputs);
+        _counts = new int[interruptInputs.Length];
+        FirstSlot = 1;                                             // the host bridge has the first
+    }
+
+    /// <summary>The bus behind a bridge. Its wires are the bridge's pins: INTA# of slot 0, INTB# of slot 3 and so on
+    /// are INTA# of the bridge. PCI-to-PCI Bridge Architecture 1.2, section 9.1.</summary>
+    internal PciBus(string id, PciBus parent, PciBridge bridge)
+    {
+        (Id, Bridge, _dmaTarget, Msi) = (id, bridge, parent._dmaTarget, parent.Msi);
+        MemorySpace = MemoryRegion.Container($"{id}-memory", parent.MemorySpace.Size);
+        IoSpace = MemoryRegion.Container($"{id}-io", parent.IoSpace.Size);
+        (_routeInterrupt, _interruptInputs) = (static (slot, pin) => (slot + pin) % Wires, []);
+        _counts = new int[Wires];
+    }
+
+    public string Id { get; }
+    public MemoryRegion MemorySpace { get; }
+    public MemoryRegion IoSpace { get; }
+    public IMsiTarget Msi { get; }
+
+    /// <summary>The bridge that this bus is behind; null of a root.</summary>
+    public PciBridge? Bridge { get; }
+
+    /// <summary>As the firmware or the guest numbered it; a root is bus 0.</summary>
+    public int Number => Bridge?.SecondaryNumber ?? 0;
+
+    /// <summary>Devices without addr= look for a slot from here on.</summary>
+    public int FirstSlot { get; init; }
+
+    /// <summary>Behind this one slot there is none: 32, or 1 of a PCI Express port.</summary>
+    public int SlotCount { get; init; } = Slots;
+
+    /// <summary>The bus that configuration cycles for this number reach, from this one on down: a bridge passes on what
+    /// is from its secondary to its subordinate bus. PCI-to-PCI Bridge Architecture 1.2, section 3.1.2.1.</summary>
+    public PciBus? Find(int number)
+    {
+        if (number == Number) return this;
+        foreach (PciDevice? device in _devices)
+            if (device is PciBridge bridge && number >= bridge.SecondaryNumber && number <= bridge.SubordinateNumber)
+                return bridge.Secondary.Find(number);
+        return null;
+    }
+
+    /// <summary>The functions of this bus and of all behind its bridges.</summary>
+    public IEnumerable<PciDevice> AllDevices =>
+        Devices.SelectMany(d => d is PciBridge bridge ? bridge.Secondary.AllDevices.Prepend(d) : [d]);
 
     public IEnumerable<PciDevice> Devices => _devices.Where(d => d != null)!;
 
@@ -32,6 +84,8 @@ public sealed class PciBus(string id, MemoryRegion memorySpace, MemoryRegion ioS
     public void Plug(PciDevice device, int devFn = -1)
     {
         if (devFn < 0) devFn = FreeSlot(device.Name) << 3;
+        if (devFn >> 3 >= SlotCount)
+            throw new ConfigurationException($"{device.Name}: PCI: {Id} has slot 0 alone, not slot {devFn >> 3:x}");
         if (_devices[devFn] is { } other)
             throw new ConfigurationException($"{device.Name}: PCI: slot {devFn >> 3:x} function {devFn & 7} on {Id} " +
                 $"is taken by {other.Name}; give another addr=");
@@ -39,9 +93,8 @@ public sealed class PciBus(string id, MemoryRegion memorySpace, MemoryRegion ioS
             throw new ConfigurationException($"{device.Name}: PCI: function {devFn & 7} needs multifunction=on at " +
                 $"{first.Name} in slot {devFn >> 3:x}");
         _devices[devFn] = device;
-        int pin = Math.Max(0, device.Config[PciConfig.InterruptPin] - 1);
-        int input = routeInterrupt(devFn >> 3, pin);
-        device.Plug(this, devFn, new Dma(dmaTarget) { Enabled = false },
+        int input = _routeInterrupt(devFn >> 3, Math.Max(0, device.Config[PciConfig.InterruptPin] - 1));
+        device.Plug(this, devFn, new Dma(_dmaTarget) { Enabled = false },
             new IrqLine($"{device.Name}.intx", level => Drive(devFn, input, level, _disabled[devFn])));
     }
 
@@ -53,12 +106,13 @@ public sealed class PciBus(string id, MemoryRegion memorySpace, MemoryRegion ioS
 
     /// <summary>Configuration cycles; all ones where no function answers.</summary>
     public uint ReadConfig(int devFn, int offset, int size) =>
-        _devices[devFn] is { } device && offset + size <= PciConfig.Size ? device.ReadConfig(offset, size)
+        _devices[devFn] is { } device && offset + size <= device.Config.Size ? device.ReadConfig(offset, size)
             : uint.MaxValue >> (32 - size * 8);
 
     public void WriteConfig(int devFn, int offset, int size, uint value)
     {
-        if (_devices[devFn] is { } device && offset + size <= PciConfig.Size) device.WriteConfig(offset, size, value);
+        if (_devices[devFn] is { } device && offset + size <= device.Config.Size)
+            device.WriteConfig(offset, size, value);
     }
 
     internal void SetInterruptDisable(PciDevice device, bool disabled)
@@ -78,11 +132,11 @@ public sealed class PciBus(string id, MemoryRegion memorySpace, MemoryRegion ioS
         bool raised = level && !disabled;
         if (_raised[device.DevFn] == raised) return;
         _raised[device.DevFn] = raised;
-        _counts[input] += raised ? 1 : -1;
+        Pull(input, raised, isRestoring: true);
     }
 
     int InputOf(PciDevice device) =>
-        routeInterrupt(device.DevFn >> 3, Math.Max(0, device.Config[PciConfig.InterruptPin] - 1));
+        _routeInterrupt(device.DevFn >> 3, Math.Max(0, device.Config[PciConfig.InterruptPin] - 1));
 
     void Drive(int devFn, int input, bool level, bool disabled)
     {
@@ -95,14 +149,24 @@ public sealed class PciBus(string id, MemoryRegion memorySpace, MemoryRegion ioS
         bool raised = level && !disabled;
         if (_raised[devFn] == raised) return;
         _raised[devFn] = raised;
+        Pull(input, raised, isRestoring: false);
+    }
+
+    /// <summary>One more function, or one less, pulls a wire; a bridge passes it on to the bus before it.</summary>
+    /// <param name="isRestoring">The router loads its own state.</param>
+    void Pull(int input, bool raised, bool isRestoring)
+    {
         _counts[input] += raised ? 1 : -1;
-        interruptInputs[input](_counts[input] > 0);
+        if (_counts[input] != (raised ? 1 : 0)) return;            // others hold it
+        if (Bridge is { } bridge)
+            bridge.Bus.Pull(bridge.Bus._routeInterrupt(bridge.DevFn >> 3, input), raised, isRestoring);
+        else if (!isRestoring) _interruptInputs[input](raised);
     }
 
     int FreeSlot(string name)
     {
-        for (int slot = 1; slot < 32; slot++)
-            if (Enumerable.Range(slot << 3, 8).All(f => _devices[f] == null)) return slot;
+        for (int slot = FirstSlot; slot < SlotCount; slot++)
+            if (IsFree(slot)) return slot;
         throw new ConfigurationException($"{name}: PCI: no slot is free on {Id}");
     }
 }

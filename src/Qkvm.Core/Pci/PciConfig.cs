@@ -8,31 +8,38 @@ namespace Qkvm.Core.Pci;
 public sealed record PciIdentity(ushort VendorId, ushort DeviceId, uint ClassCode, byte Revision = 0,
     ushort SubsystemVendorId = 0x1AF4, ushort SubsystemId = 0x1100, bool HasInterruptPin = true);
 
-/// <summary>Configuration space: 256 bytes with write masks. PCI Local Bus 3.0, chapter 6.</summary>
+/// <summary>Configuration space with write masks: 256 bytes, or 4096 of a PCI Express function. PCI Local Bus 3.0,
+/// chapter 6; PCI Express Base 3.0, chapter 7.</summary>
 public sealed class PciConfig
 {
-    public const int Size = 256;
+    public const int ConventionalSize = 256, ExpressSize = 4096;
 
     // Offsets, section 6.1
     public const int VendorId = 0x00, DeviceId = 0x02, Command = 0x04, Status = 0x06, RevisionId = 0x08,
         ClassCode = 0x09, CacheLineSize = 0x0C, LatencyTimer = 0x0D, HeaderType = 0x0E, Bar0 = 0x10,
         SubsystemVendorId = 0x2C, SubsystemId = 0x2E, RomAddress = 0x30, CapabilityPointer = 0x34, InterruptLine = 0x3C,
-        InterruptPin = 0x3D;
+        InterruptPin = 0x3D, BridgeRomAddress = 0x38;
+
+    /// <summary>Where the header ends.</summary>
+    public const int CapabilityStart = 0x40;
+
+    /// <summary>Header type, of a function with more beside it.</summary>
+    public const byte Multifunction = 0x80;
 
     // Command and Status bits, sections 6.2.2 and 6.2.3
     public const ushort IoSpace = 1, MemorySpace = 2, BusMaster = 4, ParityErrorResponse = 0x40, SerrEnable = 0x100,
         InterruptDisable = 0x400;
     public const ushort StatusInterrupt = 8, StatusCapabilities = 0x10;
 
-    readonly byte[] _bytes = new byte[Size];
-    readonly byte[] _writable = new byte[Size];
-    readonly byte[] _clearable = new byte[Size];                   // bits that writing one clears
-    readonly byte[] _initial = new byte[Size];
+    readonly byte[] _bytes, _writable, _initial;
+    readonly byte[] _clearable;                                    // bits that writing one clears
     byte _lastCapability;
-    int _nextCapability = 0x40;
+    int _nextCapability = CapabilityStart, _lastExtended, _nextExtended = ConventionalSize;
 
-    public PciConfig(PciIdentity identity)
+    public PciConfig(PciIdentity identity, bool isExpress = false)
     {
+        int size = isExpress ? ExpressSize : ConventionalSize;
+        (_bytes, _writable, _clearable, _initial) = (new byte[size], new byte[size], new byte[size], new byte[size]);
         Define16(VendorId, identity.VendorId);
         Define16(DeviceId, identity.DeviceId);
         Define(RevisionId, identity.Revision);
@@ -46,6 +53,8 @@ public sealed class PciConfig
         Define(InterruptLine, 0, 0xFF);
         Define(InterruptPin, identity.HasInterruptPin ? (byte)1 : (byte)0);
     }
+
+    public int Size => _bytes.Length;
 
     public byte this[int offset] { get => _bytes[offset]; set => _bytes[offset] = value; }
 
@@ -88,6 +97,18 @@ public sealed class PciConfig
         return offset;
     }
 
+    /// <summary>Appends an extended capability and returns its offset. PCI Express Base 3.0, section 7.9.3.</summary>
+    public int AddExtendedCapability(ushort id, byte version, int length)
+    {
+        int offset = _nextExtended;
+        _nextExtended = (offset + length + 3) & ~3;
+        Define32(offset, id | (uint)version << 16);
+        if (_lastExtended != 0)
+            Define16(_lastExtended + 2, (ushort)(_initial[_lastExtended + 2] & 15 | offset << 4));
+        _lastExtended = offset;
+        return offset;
+    }
+
     internal void GuestWrite(int offset, byte value)
     {
         byte kept = (byte)(_bytes[offset] & ~_writable[offset]);
@@ -105,7 +126,7 @@ public sealed class PciConfig
         for (int i = 0; i < Size; i++)
         {
             byte mutable = (byte)(_writable[i] | _clearable[i] | (i is Status ? StatusInterrupt : 0));
-            _bytes[i] = i >= 0x40 ? loaded[i] : (byte)(_bytes[i] & ~mutable | loaded[i] & mutable);
+            _bytes[i] = i >= CapabilityStart ? loaded[i] : (byte)(_bytes[i] & ~mutable | loaded[i] & mutable);
         }
     }
 }

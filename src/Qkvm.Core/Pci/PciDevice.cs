@@ -11,15 +11,16 @@ public enum BarKind { Memory32, Memory64, Prefetchable64, Prefetchable32, Io }
 /// <see cref="IntX"/> and <see cref="Msi"/> exist from plugging on.</summary>
 /// <remarks>Derived classes implement <see cref="ResetDevice"/> and <see cref="ExchangeDevice"/> for their own state
 /// alone; configuration space, BARs and the INTx wire are handled here.</remarks>
-public abstract class PciDevice(PciIdentity identity, string name) : IDevice
+public abstract class PciDevice(PciIdentity identity, string name, bool isExpress = false) : IDevice
 {
     const int Bars = 7, RomBar = 6;                                // six and the expansion ROM
+    const byte BridgeHeader = 1;
 
     readonly MemoryRegion?[] _regions = new MemoryRegion?[Bars];
     readonly BarKind[] _kinds = new BarKind[Bars];
 
     public string Name { get; } = name;
-    public PciConfig Config { get; } = new(identity);
+    public PciConfig Config { get; } = new(identity, isExpress);
     public PciIdentity Identity { get; } = identity;
     public PciBus Bus { get; private set; } = null!;
 
@@ -37,9 +38,15 @@ public abstract class PciDevice(PciIdentity identity, string name) : IDevice
     /// <summary>MSI-X, where the device has defined it.</summary>
     public MsiX? MsiX { get; protected set; }
 
-    /// <summary>For -device …,multifunction=on and bootindex; from the common properties.</summary>
+    /// <summary>-device …,multifunction=on.</summary>
     public bool IsMultifunction { get; set; }
-    public ulong? BootIndex { get; set; }
+
+    public virtual string BootPathEnd => (Identity.ClassCode >> 8) switch
+    {
+        0x0100 => "/disk@0,0",
+        0x0200 => "/ethernet-phy@0",
+        _ => "",
+    };
 
     /// <summary>Regions behind the BARs, index 6 the expansion ROM.</summary>
     public IReadOnlyList<MemoryRegion?> BarRegions => _regions;
@@ -57,7 +64,7 @@ public abstract class PciDevice(PciIdentity identity, string name) : IDevice
     {
         IntX.Set(false);
         Config.Reset();
-        if (IsMultifunction) Config[PciConfig.HeaderType] |= 0x80;
+        if (IsMultifunction) Config[PciConfig.HeaderType] |= PciConfig.Multifunction;
         MsiX?.Reset();
         Apply();
         ResetDevice();
@@ -97,8 +104,12 @@ public abstract class PciDevice(PciIdentity identity, string name) : IDevice
     public void ExpansionRom(MemoryRegion region)
     {
         _regions[RomBar] = region;
-        Config.Define32(PciConfig.RomAddress, 0, (uint)~(region.Size - 1) | 1);
+        Config.Define32(RomRegister, 0, (uint)~(region.Size - 1) | 1);
     }
+
+    /// <summary>In the header of a bridge it stands elsewhere.</summary>
+    int RomRegister => (Config[PciConfig.HeaderType] & ~PciConfig.Multifunction) == BridgeHeader
+        ? PciConfig.BridgeRomAddress : PciConfig.RomAddress;
 
     internal void Plug(PciBus bus, int devFn, Dma dma, IrqLine intX)
     {
@@ -118,7 +129,7 @@ public abstract class PciDevice(PciIdentity identity, string name) : IDevice
     {
         for (int i = 0; i < size; i++) Config.GuestWrite(offset + i, (byte)(value >> (i * 8)));
         bool remap = Overlaps(offset, size, PciConfig.Command, 2) || Overlaps(offset, size, PciConfig.Bar0, 24)
-            || Overlaps(offset, size, PciConfig.RomAddress, 4);
+            || Overlaps(offset, size, RomRegister, 4);
         if (remap) Apply();
         MsiX?.ConfigWritten();
         OnConfigWritten(offset, size);
@@ -144,7 +155,7 @@ public abstract class PciDevice(PciIdentity identity, string name) : IDevice
         bool enabled = (command & (io ? PciConfig.IoSpace : PciConfig.MemorySpace)) != 0;
         if (index == RomBar)
         {
-            uint rom = Config.Get32(PciConfig.RomAddress);
+            uint rom = Config.Get32(RomRegister);
             enabled &= (rom & 1) != 0;
             address = rom & ~(region.Size - 1);
         }

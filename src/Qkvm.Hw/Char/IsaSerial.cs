@@ -1,3 +1,4 @@
+using Qkvm.Core.Acpi;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
@@ -8,6 +9,9 @@ namespace Qkvm.Hw.Char;
 public static class IsaSerial
 {
     const int Ports = 8;
+
+    /// <summary>COM ports that there can be.</summary>
+    public static int Places => Bases.Length;
 
     static ReadOnlySpan<ushort> Bases => [0x3F8, 0x2F8, 0x3E8, 0x2E8];
     static ReadOnlySpan<byte> Irqs => [4, 3, 4, 3];
@@ -23,7 +27,7 @@ public static class IsaSerial
     {
         ulong index = properties.NumberOrAuto("index") ?? FreeIndex(site.Board);
         if (index >= (ulong)Bases.Length)
-            throw new ConfigurationException($"{properties.Owner}: index: there are 4 ISA serial ports, 0 to 3");
+            throw properties.Error($"index: there are {Bases.Length} ISA serial ports, 0 to 3");
         if (properties.Text("chardev") is not { } chardev)
             throw new ConfigurationException($"{properties.Owner}: it needs a character device: chardev=ID");
         ulong iobase = properties.NumberOrAuto("iobase") ?? Bases[(int)index], irq = properties.NumberOrAuto("irq")
@@ -33,6 +37,8 @@ public static class IsaSerial
         var uart = new Uart16550A($"serial{index}", site.Clock, site.Irq((int)irq),
             site.Chardev(chardev));
         site.MapPorts(iobase, MemoryRegion.Io(uart.Name, Ports, uart, AccessSizes.Bytes));
+        site.Describe($"COM{index + 1}", () => Aml.PlugAndPlay("PNP0501", (int)index + 1,
+            AmlResource.Io((ushort)iobase, Ports), AmlResource.Irq((int)irq)));
         return uart;
     }
 

@@ -1,3 +1,4 @@
+using Qkvm.Core.Acpi;
 using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Irq;
@@ -15,6 +16,10 @@ public sealed class ParallelPort : IDevice, IRegisterBank, ICharFrontend
     const int Data = 0, Status = 1, Control = 2, Ports = 8;
     const byte NotBusy = 0x80, NotAcknowledge = 0x40, Online = 0x10, NotError = 0x08;
     const byte Strobe = 0x01, Initialize = 0x04, Select = 0x08, InterruptEnable = 0x10, ControlOnes = 0xC0;
+
+    /// <summary>LPT ports that there can be.</summary>
+    public static int Places => Bases.Length;
+
     static ReadOnlySpan<ushort> Bases => [0x378, 0x278, 0x3BC];
 
     public static readonly DeviceModel Model = new("isa-parallel", BusKind.Isa,
@@ -107,7 +112,10 @@ public sealed class ParallelPort : IDevice, IRegisterBank, ICharFrontend
         var port = new ParallelPort($"parallel{index}", site.Irq((int)irq),
             site.Chardev(chardev));
         // Base 3BCh has four ports before the display's registers.
-        site.MapPorts(iobase, MemoryRegion.Io(port.Name, (iobase & 7) == 0 ? Ports : 4UL, port, AccessSizes.Bytes));
+        byte ports = (iobase & 7) == 0 ? (byte)Ports : (byte)4;
+        site.MapPorts(iobase, MemoryRegion.Io(port.Name, ports, port, AccessSizes.Bytes));
+        site.Describe($"LPT{index + 1}", () => Aml.PlugAndPlay("PNP0400", (int)index + 1,
+            AmlResource.Io((ushort)iobase, ports), AmlResource.Irq((int)irq)));
         return port;
     }
 

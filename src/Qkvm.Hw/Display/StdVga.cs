@@ -63,7 +63,7 @@ public sealed class StdVga : PciDevice, IDisplaySource
                 AccessSizes.Bytes));
         site.MapPorts(BochsDispi.IndexPort,
             MemoryRegion.Io("vbe", BochsDispi.PortCount, _dispi, new AccessSizes(1, 4, 1, 2)));
-        site.Map(site.Board.Pci.MemorySpace, VgaMemory.Window,
+        site.Map(((PciBus)site.Bus.Wires!).MemorySpace, VgaMemory.Window,
             MemoryRegion.Io("vga-lowmem", VgaMemory.WindowSize, _window, AccessSizes.Bytes), 1);
         site.AddDisplay(this);
         Reset();

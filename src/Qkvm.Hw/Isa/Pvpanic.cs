@@ -1,7 +1,9 @@
+using Qkvm.Core.Acpi;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
 using Qkvm.Core.State;
+using static Qkvm.Core.Acpi.Aml;
 
 namespace Qkvm.Hw.Isa;
 
@@ -19,7 +21,9 @@ public sealed class Pvpanic(IBoard board, byte events) : IDevice, IRegisterBank
         static (properties, site) =>
         {
             var device = new Pvpanic(site.Board, (byte)properties.Number("events"));
-            site.MapPorts(properties.Number("ioport"), MemoryRegion.Io(device.Name, 1, device, AccessSizes.ByteOnly));
+            ushort port = (ushort)properties.Number("ioport");
+            site.MapPorts(port, MemoryRegion.Io(device.Name, 1, device, AccessSizes.ByteOnly));
+            site.Describe("PEVT", () => Describe(port));
             return device;
         });
 
@@ -33,6 +37,18 @@ public sealed class Pvpanic(IBoard board, byte events) : IDevice, IRegisterBank
     {
         if ((value & Panicked) != 0) board.RequestShutdown(ShutdownCause.GuestPanic);
     }
+
+    /// <summary>The guest reads which events there are and writes the one that happened.</summary>
+    static Aml[] Describe(ushort port) =>
+    [
+        Aml.Name("_HID", Text("QEMU0001")),
+        Aml.Name("_CRS", AmlResource.Template(AmlResource.Io(port, 1))),
+        OperationRegion("PEOR", AmlRegionSpace.SystemIo, port, 1),
+        Field("PEOR", AmlAccess.Byte, ("PEPT", 8)),
+        Aml.Name("_STA", 0x0F),
+        Method("RDPT", 0, Store(Ref("PEPT"), Local0), Return(Local0)),
+        Method("WRPT", 1, Store(Arg0, Ref("PEPT"))),
+    ];
 
     public void Exchange(StateStream state) { }                    // stateless
 }

@@ -28,17 +28,18 @@ public sealed class PciHostPorts : IDevice
     }
 
     public string Name => "pci-host";
+    public string PathName => $"pci@i{AddressPort:x4}";
 
     public void Reset() => _configAddress = 0;
 
     public void Exchange(StateStream state) => state.Field("config-address", ref _configAddress);
 
-    /// <summary>Bus 0 alone exists; the register's low bits come from the port.</summary>
-    bool TryDecode(ulong offset, out int devFn, out int register)
+    /// <summary>The bus that answers, or null; the register's low bits come from the port.</summary>
+    PciBus? Decode(ulong offset, out int devFn, out int register)
     {
         devFn = (int)(_configAddress >> 8) & 0xFF;
         register = (int)(_configAddress & 0xFC | offset);
-        return (_configAddress & Enable) != 0 && (_configAddress >> 16 & 0xFF) == 0;
+        return (_configAddress & Enable) != 0 ? _bus.Find((int)(_configAddress >> 16) & 0xFF) : null;
     }
 
     sealed class AddressBank(PciHostPorts host) : IRegisterBank
@@ -59,13 +60,9 @@ public sealed class PciHostPorts : IDevice
     sealed class DataBank(PciHostPorts host) : IRegisterBank
     {
         public ulong Read(ulong offset, int size) =>
-            host.TryDecode(offset, out int devFn, out int register) ? host._bus.ReadConfig(devFn, register, size)
-                : ulong.MaxValue;
+            host.Decode(offset, out int devFn, out int register)?.ReadConfig(devFn, register, size) ?? ulong.MaxValue;
 
-        public void Write(ulong offset, int size, ulong value)
-        {
-            if (host.TryDecode(offset, out int devFn, out int register))
-                host._bus.WriteConfig(devFn, register, size, (uint)value);
-        }
+        public void Write(ulong offset, int size, ulong value) =>
+            host.Decode(offset, out int devFn, out int register)?.WriteConfig(devFn, register, size, (uint)value);
     }
 }

@@ -8,7 +8,7 @@ namespace Qkvm.Hw.Storage;
 /// <summary>A cable with two drives and the host's end of it: command block, control block, interrupt. The bus "ide.0"
 /// of users. ATA/ATAPI-7 volume 2 (T13/1532D), chapter 5.</summary>
 /// <remarks>A place without a drive reads as zeros.</remarks>
-public sealed class IdeChannel : IIdePort, IRegisterBank
+public sealed class IdeChannel : IIdePort, IRegisterBank, IBusWires
 {
     public const int Drives = 2;
 
@@ -25,15 +25,17 @@ public sealed class IdeChannel : IIdePort, IRegisterBank
     byte _control;
     int _selected;
 
-    public IdeChannel(string id, IrqLine irq)
+    /// <param name="index">Its number on its controller.</param>
+    public IdeChannel(string id, int index, IrqLine irq)
     {
-        Id = id;
+        (Id, Index) = (id, index);
         _irq = irq;
         ControlBlock = new ControlRegister(this);
     }
 
     /// <summary>"ide.0".</summary>
     public string Id { get; }
+    public int Index { get; }
 
     /// <summary>The one byte of the control block: Device Control, and Alternate Status.</summary>
     public IRegisterBank ControlBlock { get; }
@@ -59,7 +61,16 @@ public sealed class IdeChannel : IIdePort, IRegisterBank
         (drive.Port, drive.Unit) = (this, unit);
     }
 
-    public bool HasRoom => Array.IndexOf(_drives, null) >= 0;
+    public bool IsFull => Array.IndexOf(_drives, null) < 0;
+
+    /// <summary>The unit that users name, or the first that is free.</summary>
+    public int UnitFor(Properties properties) =>
+        (int?)properties.NumberOrAuto("unit") ?? Math.Max(0, Array.IndexOf(_drives, null));
+
+    void IBusWires.Plug(IDevice device, Properties properties, DeviceSite site) =>
+        Attach((IdeDrive)device, properties.NumberOrAuto("unit") == null ? -1 : UnitFor(properties), properties.Owner);
+
+    string IBusWires.PathOf(IDevice device) => $"drive@{Index:x}";
 
     public void Reset()
     {

@@ -51,6 +51,7 @@ public abstract class IdeDrive : IDevice
     }
 
     public string Name { get; }
+    public string BootPathEnd => $"/disk@{Unit:x}";
     public BlockBackend Backend { get; }
 
     /// <summary>Set by the bus it is attached to.</summary>

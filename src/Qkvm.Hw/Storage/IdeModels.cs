@@ -35,14 +35,15 @@ public static class IdeModels
 
     /// <summary>QM00001 for the first place of the first bus, as QEMU counts.</summary>
     static string DefaultSerial(IdeChannel channel, int unit) =>
-        $"QM{(channel.Id.EndsWith('1') ? 3 : 1) + unit:00000}";
+        $"QM{channel.Index * IdeChannel.Drives + unit + 1:00000}";
 
     static IDevice CreateHardDisk(Properties values, DeviceSite site)
     {
         if (values.Text("drive") is not { } id)
             throw new ConfigurationException($"{values.Owner}: drive property not set; give drive=ID of a -drive " +
                 "if=none,id=ID,… or -blockdev");
-        (IdeChannel channel, int unit) = FindPlace(values, site);
+        var channel = (IdeChannel)site.Bus.Wires!;
+        int unit = channel.UnitFor(values);
         BlockBackend backend = site.Drive(id);
         if (!backend.HasMedium)
             throw new ConfigurationException($"{values.Owner}: device needs media, but drive '{id}' is empty; give " +
@@ -61,42 +62,17 @@ public static class IdeModels
             Text(values, "ver", "2.5+", VersionLength), values.OnOffAuto("write-cache") ?? backend.WriteCache,
             values.Number("wwn"),
             (ushort)values.Number("rotation_rate"), physical == 0 ? 512 : (int)physical);
-        var drive = new AtaDrive(HardDisk.Name, backend, options);
-        channel.Attach(drive, unit, values.Owner);
-        return drive;
+        return new AtaDrive(HardDisk.Name, backend, options);
     }
 
     static IDevice CreateCdRom(Properties values, DeviceSite site)
     {
-        (IdeChannel channel, int unit) = FindPlace(values, site);
+        var channel = (IdeChannel)site.Bus.Wires!;
+        int unit = channel.UnitFor(values);
         BlockBackend backend = values.Text("drive") is { } id ? site.Drive(id)
             : new BlockBackend("", site.Board.Post);
-        var drive = new AtapiDrive(CdRom.Name, backend, Serial(values, backend, channel, unit),
+        return new AtapiDrive(CdRom.Name, backend, Serial(values, backend, channel, unit),
             Text(values, "model", "QEMU DVD-ROM", ModelLength), Text(values, "ver", "2.5+", VersionLength));
-        channel.Attach(drive, unit, values.Owner);
-        return drive;
-    }
-
-    /// <summary>The bus by name, or the first with room; and the unit, or the first that is free.</summary>
-    static (IdeChannel Channel, int Unit) FindPlace(Properties values, DeviceSite site)
-    {
-        IdeChannel? channel;
-        if (values.Text("bus") is { } bus)
-        {
-            channel = site.Board.FindBus(bus)?.Wires as IdeChannel
-                ?? throw new ConfigurationException($"{values.Owner}: bus '{bus}' is no IDE bus of this machine; " +
-                "ide.0 and ide.1 are, on the pc machine");
-        }
-        else
-        {
-            channel = null;
-            for (int i = 0; i < 2 && channel is not { HasRoom: true }; i++)
-                channel = site.Board.FindBus($"ide.{i}")?.Wires as IdeChannel;
-            if (channel is not { HasRoom: true })
-                throw new ConfigurationException($"{values.Owner}: no IDE bus has room for another drive; the pc " +
-                    "machine takes four");
-        }
-        return (channel, (int?)values.NumberOrAuto("unit") ?? (channel[0] == null ? 0 : 1));
     }
 
     static string Serial(Properties values, BlockBackend backend, IdeChannel channel, int unit) =>

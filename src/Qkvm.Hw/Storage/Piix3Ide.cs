@@ -23,7 +23,7 @@ public sealed class Piix3Ide : PciDevice
     public Piix3Ide(AddressSpace ports, IrqLine irq14, IrqLine irq15)
         : base(new PciIdentity(Intel, DeviceId, IdeController, HasInterruptPin: false), "piix3-ide")
     {
-        Channels = [new IdeChannel("ide.0", irq14), new IdeChannel("ide.1", irq15)];
+        Channels = [new IdeChannel("ide.0", 0, irq14), new IdeChannel("ide.1", 1, irq15)];
         MapPorts(ports, Channels[0], PrimaryCommand, PrimaryControl);
         MapPorts(ports, Channels[1], SecondaryCommand, SecondaryControl);
         for (int i = 0; i < 2; i++) _masters[i] = new IdeBusMaster(Channels[i], () => Dma);

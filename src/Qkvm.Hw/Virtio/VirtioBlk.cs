@@ -178,7 +178,7 @@ public sealed class VirtioBlk : VirtioDevice
         return new VirtioBlk(name, backend, new VirtioBlkOptions(serial, QueuesOf(values), (int)queueSize,
             values.OnOffAuto("write-cache") ?? backend.WriteCache, values.Bool("config-wce"),
             values.Bool("discard"), values.Bool("write-zeroes"), logical, physical, IoSize("min_io_size"),
-            IoSize("opt_io_size")), site.Board.LoopOf(values.Text("iothread"), values.Owner), site.Board.Post,
+            IoSize("opt_io_size")), site.Loop(values.Text("iothread")), site.Board.Post,
             site.Board.IsGuestAsleep);
 
         int BlockSize(string property, int automatic)

@@ -41,7 +41,7 @@ public sealed partial class VirtioNet
         int pairs = values.Bool("mq") ? backend?.MaxQueues ?? 1 : 1;
         var card = new VirtioNet(name, backend, mac, new VirtioNetOptions(receive, transmit, features, pairs,
             (ushort)values.Number("host_mtu"), speed ?? (isFull != null ? uint.MaxValue : null), isFull),
-            site.Board.LoopOf(null, values.Owner), site.Board.Post, site.Board.IsGuestAsleep);
+            site.Loop(null), site.Board.Post, site.Board.IsGuestAsleep);
         site.OnLeave(card.Close);
         return card;
 

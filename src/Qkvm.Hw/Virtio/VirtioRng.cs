@@ -23,8 +23,8 @@ public sealed class VirtioRng : VirtioDevice
         _ => 2,
         (name, values, site) =>
         {
-            IEntropySource? source = values.Text("rng") is { } id ? site.Board.FindObject<IEntropySource>(id,
-                "source of entropy", values.Owner) : null;
+            IEntropySource? source = values.Text("rng") is { } id ? site.Object<IEntropySource>(id,
+                "source of entropy") : null;
             return new VirtioRng(name, site.Clock, (long)values.Number("max-bytes"), (long)values.Number("period"),
                 source == null ? HostEntropy.Fill : source.Fill);
         });

@@ -1,3 +1,6 @@
+using Qkvm.Core.Acpi;
+using Qkvm.Core.Devices;
+
 namespace Qkvm.Machines.Firmware;
 
 /// <summary>What the ACPI tables describe.</summary>
@@ -7,14 +10,11 @@ public sealed record AcpiPlatform
     public required IReadOnlyList<uint> ApicIds { get; init; }
     public required int PresentCpus { get; init; }
 
-    /// <summary>First address of PCI's window below 4 GiB, and of the one above (aligned to 1 GiB).</summary>
-    public required uint PciHole { get; init; }
-    public required ulong PciHole64 { get; init; }
-
     public bool Hpet { get; init; } = true;
-    public IReadOnlyList<(ushort Port, int Irq)> Serials { get; init; } = [];
-    public IReadOnlyList<(ushort Port, int Irq)> Parallels { get; init; } = [];
 
-    /// <summary>pvpanic's port, or null.</summary>
-    public ushort? PanicPort { get; init; }
+    /// <summary>Its devices' descriptions become the name space.</summary>
+    public required QBus Tree { get; init; }
+
+    /// <summary>What else stands in \_SB.</summary>
+    public Aml[] Terms { get; init; } = [];
 }

@@ -1,4 +1,5 @@
 using System.Text;
+using Qkvm.Core.Acpi;
 
 namespace Qkvm.Machines.Firmware;
 

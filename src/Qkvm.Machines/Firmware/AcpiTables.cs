@@ -1,3 +1,4 @@
+using Qkvm.Core.Acpi;
 using Qkvm.Hw.Pci;
 
 namespace Qkvm.Machines.Firmware;

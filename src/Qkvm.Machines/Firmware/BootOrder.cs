@@ -1,5 +1,4 @@
 using System.Text;
-using Qkvm.Core.Pci;
 
 namespace Qkvm.Machines.Firmware;
 
@@ -21,30 +20,4 @@ public sealed class BootOrder
         if (strict) lines.Add("HALT");
         return lines.Count == 0 ? [] : Encoding.ASCII.GetBytes(string.Join('\n', lines) + "\0");
     }
-
-    public static string PathOf(PciDevice device)
-    {
-        string node = NodeOf(device);
-        string path = $"/pci@i0cf8/{node}@{device.DevFn >> 3:x}"
-            + ((device.DevFn & 7) != 0 ? $",{device.DevFn & 7:x}" : "");
-        return node switch
-        {
-            "scsi" => $"{path}/disk@0,0",
-            "ethernet" => $"{path}/ethernet-phy@0",
-            _ => path,
-        };
-    }
-
-    public static string PathOfIde(PciDevice controller, int channel, int unit) =>
-        $"{PathOf(controller)}/drive@{channel:x}/disk@{unit:x}";
-
-    static string NodeOf(PciDevice device) => (device.Identity.ClassCode >> 8) switch
-    {
-        0x0100 => "scsi",
-        0x0101 => "ide",
-        0x0200 => "ethernet",
-        0x0300 => "display",
-        0x0C03 => "usb",
-        _ => $"pci{device.Identity.VendorId:x4},{device.Identity.DeviceId:x4}",
-    };
 }

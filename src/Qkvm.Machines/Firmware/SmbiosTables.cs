@@ -1,3 +1,4 @@
+using Qkvm.Core.Acpi;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 

@@ -1,6 +1,7 @@
 using Qkvm.Core.Block;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
+using Qkvm.Hw.Storage;
 using Qkvm.Hw.Timer;
 
 namespace Qkvm.Machines.Pc;
@@ -52,9 +53,10 @@ static class PcCmos
         };
     }
 
-    /// <summary>Geometry and translation of the IDE disks; index: channel * 2 + unit, null: no disk there.</summary>
-    public static void DescribeDisks(Mc146818 rtc, BlockBackend?[] disks)
+    /// <summary>Geometry and translation of the disks on the first two IDE buses.</summary>
+    public static void DescribeDisks(Mc146818 rtc, QBus tree)
     {
+        BlockBackend?[] disks = [.. Enumerable.Range(0, Places).Select(place => DiskAt(tree, place))];
         rtc[DiskTypes] = (byte)((disks[0] != null ? 0xF0 : 0) | (disks[1] != null ? 0x0F : 0));
         if (disks[0] is { } first) Geometry(rtc, Disk0Type, Disk0, first);
         if (disks[1] is { } second) Geometry(rtc, Disk1Type, Disk1, second);
@@ -62,6 +64,14 @@ static class PcCmos
         for (int i = 0; i < Places; i++)
             if (disks[i] is { } disk && disk.Length > LargestUntranslated) translations |= LbaTranslation << (i * 2);
         rtc[DiskTranslation] = (byte)translations;
+    }
+
+    /// <param name="place">Channel * 2 + unit.</param>
+    static BlockBackend? DiskAt(QBus tree, int place)
+    {
+        const int Units = IdeChannel.Drives;
+        var channel = tree.Find($"ide.{place / Units}")?.Wires as IdeChannel;
+        return (channel?[place % Units] as AtaDrive)?.Backend;
     }
 
     static void Geometry(Mc146818 rtc, int type, int at, BlockBackend disk)

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Text;
+using Qkvm.Core.Acpi;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 using Qkvm.Machines.Firmware;
@@ -7,11 +8,9 @@ using Qkvm.Machines.Firmware;
 namespace Qkvm.Machines.Pc;
 
 /// <summary>Fills fw_cfg for the PC's firmware: numbers, memory map, tables, kernel, boot order.</summary>
-sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, Action<string> warn)
+sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool kvm, Action<string> warn)
 {
-    const string Product = "Standard PC (i440FX + PIIX, 1996)";
     const ulong KvmReserved = 0xFEFF_C000, KvmReservedSize = 0x4000; // KVM's identity map and TSS on Intel processors
-    const ulong OneGiB = 1UL << 30;
     // ACPI tables and the BIOS' memory, at the top of low RAM
     const ulong FirmwareReserve = 0x28000;
     const uint Usable = 1, Reserved = 2;
@@ -19,7 +18,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, Acti
     // etc/system-states: one byte each for S0 to S5; bit 7: supported, the rest SLP_TYP
     static ReadOnlySpan<byte> SystemStates => [0x80, 0, 0, 1, 2, 0x80];
 
-    public void AddNumbers(bool kvm)
+    public void AddNumbers()
     {
         CpuTopology topology = config.Topology;
         fwCfg.Add(FwCfgKey.Uuid, config.Uuid.ToByteArray(bigEndian: true));
@@ -34,11 +33,12 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, Acti
         fwCfg.AddFile("etc/system-states", SystemStates.ToArray());
         if (config.Boot.SplashTime is { } splash) fwCfg.AddFile("etc/boot-menu-wait", BitConverter.GetBytes(splash));
         fwCfg.AddFile("etc/boot-fail-wait", BitConverter.GetBytes(config.Boot.RebootTimeout ?? -1));
-        AddMemoryMap(kvm);
+        AddMemoryMap();
     }
 
-    public void AddTables(IReadOnlyList<(ushort Port, int Irq)> serials,
-        IReadOnlyList<(ushort Port, int Irq)> parallels, ushort? panicPort)
+    /// <param name="product">The machine as SMBIOS names it.</param>
+    /// <param name="terms">What stands in \_SB beside the devices of the tree.</param>
+    public void AddTables(string product, Board board, Aml[] terms)
     {
         if (config.Acpi)
         {
@@ -46,27 +46,32 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, Acti
             {
                 ApicIds = [.. Enumerable.Range(0, config.Topology.MaxCpus).Select(config.Topology.ApicId)],
                 PresentCpus = config.Topology.Cpus,
-                PciHole = (uint)memory.Below,
-                PciHole64 = (PcMemory.FourGiB + memory.Above + OneGiB - 1) & ~(OneGiB - 1),
                 Hpet = config.Hpet,
-                Serials = serials,
-                Parallels = parallels,
-                PanicPort = panicPort,
+                Tree = board.Tree,
+                Terms = terms,
             });
             fwCfg.AddFile(AcpiTables.TablesFile, acpi.Tables);
             fwCfg.AddFile(AcpiTables.RsdpFile, acpi.Rsdp);
             fwCfg.AddFile(AcpiTables.LoaderFile, acpi.Loader);
         }
         var (anchor, tables) =
-            SmbiosTables.Build(new SmbiosPlatform(Product, config.MachineType, config.Uuid, config.Topology,
+            SmbiosTables.Build(new SmbiosPlatform(product, config.MachineType, config.Uuid, config.Topology,
             config.Cpu.Model, memory.Below, memory.Above), config.Smbios);
         fwCfg.AddFile(SmbiosTables.AnchorFile, anchor);
         fwCfg.AddFile(SmbiosTables.TablesFile, tables);
     }
 
+    /// <summary>The kernel, the boot order and users' files.</summary>
+    public void AddRest(BootOrder order)
+    {
+        AddKernel(order);
+        AddBootOrder(order);
+        AddUserFiles();
+    }
+
     /// <summary>-kernel: a Linux kernel or a Multiboot image, started by an option ROM that comes first in the boot
     /// order.</summary>
-    public void AddKernel(BootOrder order)
+    void AddKernel(BootOrder order)
     {
         if (config.Kernel is not { } wanted) return;
         byte[] kernel = ReadFile(wanted.File, "-kernel");
@@ -88,21 +93,21 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, Acti
         order.Add(0, $"/rom@genroms/{rom}");
     }
 
-    public void AddUserFiles()
+    void AddUserFiles()
     {
         foreach (FwCfgConfig item in config.FwCfg)
             fwCfg.AddFile(item.Name, item.File != null ? ReadFile(item.File, $"-fw_cfg name={item.Name}")
                 : Encoding.UTF8.GetBytes(item.Text ?? ""));
     }
 
-    public void AddBootOrder(BootOrder order)
+    void AddBootOrder(BootOrder order)
     {
         byte[] contents = order.ToArray(config.Boot.Strict);
         if (contents.Length > 0) fwCfg.AddFile("bootorder", contents);
     }
 
     /// <summary>etc/e820: entries of address, length and type, as INT 15h AX=E820h has them.</summary>
-    void AddMemoryMap(bool kvm)
+    void AddMemoryMap()
     {
         var map = new List<byte>();
         Add(0, memory.Below, Usable);

@@ -34,6 +34,7 @@ public static class PcMachine
         return new(name, defaults, Options, (properties, parts) => Create(properties, parts, name, version))
         {
             Aliases = age == 0 ? ["pc"] : [],
+            IsDefault = age == 0,
             Description = "Standard PC (i440FX + PIIX, 1996)" + (age == 0 ? " (default)" : ""),
         };
     }

@@ -12,6 +12,9 @@ public sealed class PcMemory : IDisposable
 {
     public const ulong FourGiB = 1UL << 32;
 
+    /// <summary>Of PCI's window above 4 GiB.</summary>
+    public const ulong PciHole64Size = 2UL << 30;
+
     const ulong SpaceSize = 1UL << 52;
     const ulong OnePieceLimit = 0xE000_0000, Split = 0xC000_0000;
     const ulong OneMiB = 1 << 20, LegacyHole = 0xA0000, IsaBiosSize = 128 << 10;
@@ -52,6 +55,9 @@ public sealed class PcMemory : IDisposable
     /// <summary>Bytes from address 0 on, and from 4 GiB on.</summary>
     public ulong Below { get; }
     public ulong Above { get; }
+
+    /// <summary>Where PCI's window above 4 GiB begins: behind RAM, at a multiple of 1 GiB.</summary>
+    public ulong PciHole64 => (FourGiB + Above + (1UL << 30) - 1) & ~((1UL << 30) - 1);
 
     public GuestRam Ram => _backend.Ram;
     public GuestRam Bios { get; }

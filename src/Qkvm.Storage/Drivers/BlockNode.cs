@@ -19,6 +19,7 @@ public sealed record NodeOptions(string NodeName = "")
 /// <summary>The part that all drivers share: range and permission checks, discard policy, zero detection.</summary>
 public abstract class BlockNode : BlockDriver
 {
+    readonly List<BlockEdge> _children = [];
     readonly bool _discard;
     readonly DetectZeroes _detectZeroes;
 
@@ -32,8 +33,30 @@ public abstract class BlockNode : BlockDriver
 
     public sealed override bool IsReadOnly { get; }
 
-    /// <summary>The children, for monitors: ("file", node), ("backing", node).</summary>
-    public virtual IEnumerable<(string Role, BlockDriver Node)> Children => [];
+    /// <summary>The nodes below, each by its role: "file", "backing".</summary>
+    public IReadOnlyList<BlockEdge> Children => _children;
+
+    /// <summary>Begins to use a node below; <see cref="ReleaseChildrenAsync"/> ends it.</summary>
+    protected BlockEdge Attach(string role, BlockDriver node, BlockUse use)
+    {
+        var edge = new BlockEdge(node, this, role, use);
+        _children.Add(edge);
+        return edge;
+    }
+
+    /// <summary>Where making the node fails: what it used goes back as it was.</summary>
+    protected void DetachChildren()
+    {
+        foreach (BlockEdge child in _children) child.Detach();
+        _children.Clear();
+    }
+
+    /// <summary>The end of a node that is closed: nodes below that nobody else uses or names are closed too.</summary>
+    protected async ValueTask ReleaseChildrenAsync()
+    {
+        foreach (BlockEdge child in _children) await child.ReleaseAsync().ConfigureAwait(false);
+        _children.Clear();
+    }
 
     /// <summary>What it reads from, for monitors and messages.</summary>
     public abstract string FileName { get; }

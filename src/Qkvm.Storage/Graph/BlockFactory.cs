@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using Qkvm.Core.Block;
 using Qkvm.Core.Devices;
 using Qkvm.Host;
@@ -15,24 +16,20 @@ namespace Qkvm.Storage.Graph;
 public sealed record OpenedDrive(BlockDriver? Root, bool WriteCache, bool ReadOnly, string Description);
 
 /// <summary>Makes block nodes of what -drive and -blockdev say, and keeps those that have names.</summary>
-/// <remarks>Named nodes belong to the factory, others to their parents; disposing twice does no harm. Deviation: image
-/// locks are taken when a node gets its first user, by read-only=, not by the needs of the device.</remarks>
+/// <remarks>Named nodes belong to the factory, others to their users; disposing twice does no harm. Image locks follow
+/// what the users of a file need.</remarks>
 /// <param name="drivers">All that driver= and format= can name.</param>
 /// <param name="warn">Takes a line for the user.</param>
 public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<string> warn) : IAsyncDisposable
 {
     const int MaxChain = 200;
 
-    readonly Dictionary<string, BlockDriver> _named = new(StringComparer.Ordinal);
+    readonly ConcurrentDictionary<string, BlockDriver> _named = new(StringComparer.Ordinal);
     readonly List<BlockDriver> _opened = [];
-    readonly HashSet<string> _usedAsChild = new(StringComparer.Ordinal);
     int _nextNode = 100;
 
     /// <summary>Nodes with names of the user's, in the order of their making.</summary>
-    public IReadOnlyList<BlockDriver> Nodes => _opened;
-
-    /// <summary>Another node writes to it.</summary>
-    public bool IsChild(string nodeName) => _usedAsChild.Contains(nodeName);
+    public IReadOnlyList<BlockDriver> Nodes { get { lock (_opened) return [.. _opened]; } }
 
     public BlockDriver? Find(string nodeName) => _named.GetValueOrDefault(nodeName);
 
@@ -48,9 +45,11 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
     /// <summary>blockdev-del: closes a named node.</summary>
     public async ValueTask RemoveNodeAsync(string nodeName)
     {
-        if (!_named.Remove(nodeName, out BlockDriver? node))
-            throw new ConfigurationException($"Cannot find node '{nodeName}'");
-        _opened.Remove(node);
+        BlockDriver node = Find(nodeName)
+            ?? throw new ConfigurationException($"Failed to find node with node-name='{nodeName}'");
+        if (node.Edges.Count > 0) throw new ConfigurationException($"Node {nodeName} is in use");
+        _named.TryRemove(nodeName, out _);
+        lock (_opened) _opened.Remove(node);
         await node.DisposeAsync().ConfigureAwait(false);
     }
 
@@ -103,11 +102,9 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
         around = around.For(options);
         driver ??= options.Text("driver");
         if (driver == null || drivers.Get(driver, options.Owner) is not { IsProtocol: true } protocol)
-            return OpenOver(OpenChild(options, "file", around with { IsChild = true, Discard = true }), options, driver,
+            return OpenOver(OpenChild(options, "file", around with { Discard = true }), options, driver,
                 around);
-        BlockDriver file = Make(protocol, options, around, null);
-        if (!around.IsChild) Lock(file, ImageUse.Raw(file.IsReadOnly), around with { ReadOnly = file.IsReadOnly });
-        return file;
+        return Make(protocol, options, around, null);
     }
 
     /// <summary>A format node over its file, guessed where the user names none.</summary>
@@ -149,7 +146,7 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
     internal BlockDriver? OpenBacking(Qcow2ImageInfo info, NodeParts parts)
     {
         (Options options, Surroundings around) = (parts.Options, parts.Around);
-        Surroundings below = around with { IsChild = true, ReadOnly = true, Discard = false, AsUser = false,
+        Surroundings below = around with { ReadOnly = true, Discard = false, AsUser = false,
             Depth = around.Depth + 1 };
         if (options.IsNull("backing") || options.Text("backing") == "") return null;
         Options? nested = options.Nested("backing");
@@ -185,8 +182,6 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
             $"{key}=NODE or {key}.filename=PATH");
         BlockDriver node = Find(name)
             ?? throw new ConfigurationException($"Cannot find device='{name}' nor node-name='{name}'");
-        if (!around.ReadOnly && !_usedAsChild.Add(name))
-            throw new ConfigurationException($"node '{name}' is in use already");
         return node;
     }
 
@@ -224,20 +219,17 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
         var file = new FileDriver(host, new NodeOptions(NewName()) { Discard = true }, noFlush: true);
         Qcow2Image.FormatAsync(file, path, root.Length, new Qcow2CreateOptions()).GetAwaiter().GetResult();
         var node = new NodeOptions(NewName()) { Discard = options.Text("discard") is "unmap" or "on" };
-        return new Qcow2Driver(file, Qcow2ImageInfo.Read(file, path), node, root);
-    }
-
-    internal static void Lock(BlockDriver file, ImageUse use, in Surroundings around)
-    {
-        if (around.ForceShare && !around.ReadOnly)
-            throw new ConfigurationException("force-share=on can only be used with read-only images");
-        (file as FileDriver)?.Lock(around.ForceShare ? ImageUse.Shared : use);
+        return new Qcow2Driver(file, path, node, _ => root);
     }
 
     BlockDriver Register(BlockDriver node, string? name)
     {
         if (name == null) return node;
-        if (_named.TryAdd(name, node)) _opened.Add(node);
+        if (_named.TryAdd(name, node))
+        {
+            node.IsNamed = true;
+            lock (_opened) _opened.Add(node);
+        }
         else
         {
             node.DisposeAsync().AsTask().GetAwaiter().GetResult();
@@ -250,7 +242,7 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
 
     internal void DisposeUnnamed(BlockDriver? node)
     {
-        if (node != null && !_opened.Contains(node)) node.DisposeAsync().AsTask().GetAwaiter().GetResult();
+        if (node is { IsNamed: false }) node.DisposeAsync().AsTask().GetAwaiter().GetResult();
     }
 
     void WarnOfGuess(string name, Surroundings around) =>

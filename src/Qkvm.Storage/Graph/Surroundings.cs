@@ -18,9 +18,6 @@ struct Surroundings
     /// <summary>The name was typed, not found in an image.</summary>
     public bool AsUser { get; init; }
 
-    /// <summary>A parent that takes the locks is being opened.</summary>
-    public bool IsChild { get; init; }
-
     /// <summary>Images on the way from the top, for finding loops.</summary>
     public string[]? Chain { get; init; }
     public int Depth { get; init; }

@@ -68,6 +68,7 @@ public sealed partial class Expander
             case "d": _config = _config with { LogItems = [.. _config.LogItems, .. argument.Split(',')] }; break;
             case "D": _config = _config with { LogFile = argument }; break;
             case "perfmap": _config = _config with { PerfMap = true }; break;
+            case "add-fd": AddFd(argument, owner); break;
             case "pidfile": _config = _config with { PidFile = argument }; break;
             case "daemonize": _config = _config with { Daemonize = true }; break;
             case "incoming": _config = _config with { Incoming = argument }; break;
@@ -344,5 +345,16 @@ public sealed partial class Expander
         _config = _config with { Objects = [.. _config.Objects, new ObjectConfig(MemoryBackendFile.Model.Name, Id,
             Options.Of(owner, [new("size", $"{_config.Memory.Size}"), new("mem-path", path)]))] };
         _machineOptions = Options.Of(_machineOptions.Owner, [.. _machineOptions.Rest, new("memory-backend", Id)]);
+    }
+
+    void AddFd(string text, string owner)
+    {
+        Options options = Options.Parse(text, owner);
+        options.Required("fd");
+        options.Required("set");
+        var fd = new FdConfig(options.Int("fd", 3, int.MaxValue)!.Value, options.Int("set", 0, int.MaxValue)!.Value,
+            options.Text("opaque"), owner);
+        options.Close();
+        _config = _config with { Fds = [.. _config.Fds, fd] };
     }
 }

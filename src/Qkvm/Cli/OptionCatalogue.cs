@@ -43,7 +43,7 @@ public static class OptionCatalogue
             new("numa", "node[,...]", "NUMA topology", Later),
             new("mem-path", "FILE", "provide backing storage for guest RAM"),
             new("mem-prealloc", null, "preallocate guest memory"),
-            new("add-fd", "fd=fd,set=set[,opaque=opaque]", "add 'fd' to fd 'set'", Later),
+            new("add-fd", "fd=fd,set=set[,opaque=opaque]", "add 'fd' to fd 'set', which /dev/fdset/set opens"),
             new("set", "group.id.arg=value", "set <arg> parameter for item <id> of type <group>", Later),
         ]),
         ("Block device options",
@@ -144,7 +144,7 @@ public static class OptionCatalogue
             new("audiodev", "[driver=]driver,id=id[,prop[=value][,...]]", "specifies the audio backend; only " +
                 "driver=none"),
             new("pidfile", "file", "write PID to 'file'"),
-            new("daemonize", null, "daemonize after initializing", Later),
+            new("daemonize", null, "daemonize after initializing"),
             new("gdb", "dev", "accept gdb connection on 'dev'", Later),
             new("s", null, "shorthand for -gdb tcp::1234", Later),
             new("incoming", "uri", "start with a migration", Later),

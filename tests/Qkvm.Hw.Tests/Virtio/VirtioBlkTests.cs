@@ -115,6 +115,7 @@ public sealed class VirtioBlkTests : IDisposable
     public void A_write_through_backend_under_a_write_through_disk_flushes_once()
     {
         using var bench = new PciBench();
+        _backend.Insert(null);
         BlockBackend backend = Backend(bench, _disk);
         backend.WriteCache = false;
         var guest = new VirtioGuest(bench, new VirtioBlk("through", backend, new VirtioBlkOptions(WriteCache: false),

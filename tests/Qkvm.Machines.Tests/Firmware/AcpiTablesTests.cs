@@ -1,6 +1,11 @@
 using System.Buffers.Binary;
 using System.Diagnostics;
 using System.Text;
+using System.Text.RegularExpressions;
+using Qkvm.Core.Devices;
+using Qkvm.Core.Machine;
+using Qkvm.Hw.Char;
+using Qkvm.Hw.Isa;
 using Qkvm.Machines.Firmware;
 using Qkvm.Testing;
 
@@ -22,11 +27,7 @@ public class AcpiTablesTests
     {
         ApicIds = [0, 1, 2, 3],
         PresentCpus = 2,
-        PciHole = 0x8000_0000,
-        PciHole64 = 0x1_0000_0000,
-        Serials = [(0x3F8, 4), (0x2F8, 3)],
-        Parallels = [(0x378, 7)],
-        PanicPort = 0x505,
+        Tree = new QBus("main-system-bus", BusKind.System),
     };
 
     readonly Dictionary<string, (ulong At, byte[] Bytes)> _files = Load(AcpiTables.Build(Platform));
@@ -137,12 +138,15 @@ public class AcpiTablesTests
         string directory = Directory.CreateTempSubdirectory().FullName;
         try
         {
-            byte[] dsdt = Table(U32(Find("FACP"), 40)).ToArray();
+            byte[] dsdt = Dsdt(new DeviceConfig("isa-parallel", null, [new("chardev", "lpt")], "-device"),
+                new DeviceConfig("isa-serial", null, [new("chardev", "com"), new("index", "1")], "-device"),
+                new DeviceConfig("pvpanic", null, [], "-device"));
             File.WriteAllBytes(Path.Combine(directory, "dsdt.aml"), dsdt);
             Run(IaslFactAttribute.Compiler, directory, "-d", "dsdt.aml");
             string source = File.ReadAllText(Path.Combine(directory, "dsdt.dsl"));
             foreach (string name in (string[])["Device (PCI0)", "Device (LNKA)", "Device (COM2)", "Device (HPET)",
-                "Device (PEVT)", "Name (_PRT", "Name (\\_S5", "Method (_SRS, 1"])
+                "Device (LPT1)", "Device (KBD", "Device (RTC", "Device (PEVT)", "Name (_PRT",
+                "Name (\\_S5", "Method (_SRS, 1"])
                 Assert.Contains(name, source);
             string report = Run(IaslFactAttribute.Compiler, directory, "-oa", "-p", "again", "dsdt.dsl");
             Assert.Contains("0 Errors", report);
@@ -150,6 +154,37 @@ public class AcpiTablesTests
             Assert.Equal(Body(source), Body(File.ReadAllText(Path.Combine(directory, "again.dsl"))));
         }
         finally { Directory.Delete(directory, recursive: true); }
+    }
+
+    /// <summary>A device is described however it was asked for, by itself alone, and the second of a name is
+    /// not.</summary>
+    [Fact]
+    public void Each_device_that_is_there_is_described_once()
+    {
+        DeviceConfig serial = new("isa-serial", null, [new("chardev", "com"), new("iobase", "0x1234"),
+            new("irq", "7"), new("index", "2")], "-device");
+        DeviceConfig panic = new("pvpanic", null, [new("ioport", "0x777")], "-device");
+        DeviceConfig other = new("pvpanic", null, [new("ioport", "0x666")], "-device");
+        string with = Encoding.Latin1.GetString(Dsdt(serial, panic, other));
+        string without = Encoding.Latin1.GetString(Dsdt());
+        foreach (string name in (string[])["COM3", "PEVT"])
+        {
+            Assert.Single(Regex.Matches(with, $@"\x5B\x82.{{1,3}}{name}", RegexOptions.Singleline));
+            Assert.DoesNotContain(name, without, StringComparison.Ordinal);
+        }
+        Assert.Contains("\x47\x01\x34\x12\x34\x12\x01\x08\x22\x80\x00", with, StringComparison.Ordinal);
+        Assert.Contains("\x47\x01\x77\x07\x77\x07\x01\x01", with, StringComparison.Ordinal);
+        Assert.DoesNotContain("COM1", with, StringComparison.Ordinal);
+    }
+
+    static byte[] Dsdt(params DeviceConfig[] devices)
+    {
+        var backends = new MachineBackends { Chardevs = { ["com"] = new FakeChar(), ["lpt"] = new FakeChar() } };
+        using var pc = new TestMachine(c => c with { Devices = devices },
+            [IsaSerial.Model, ParallelPort.Model, Pvpanic.Model], backends);
+        byte[] tables = pc.Board.FirmwareConfiguration.Files[AcpiTables.TablesFile].ToArray();
+        int at = tables.AsSpan().IndexOf("DSDT"u8);
+        return tables[at..(at + (int)U32(tables, at + 4))];
     }
 
     /// <summary>The compiler leaves the root's backslash out where a name starts at the root anyway.</summary>

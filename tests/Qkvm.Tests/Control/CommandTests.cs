@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Qkvm.Control;
 using Qkvm.Core.Machine;
+using Qkvm.Testing;
 
 namespace Qkvm.Tests.Control;
 
@@ -41,6 +42,49 @@ public sealed class CommandTests : IDisposable
             Assert.True(Directory.Exists($"/proc/self/task/{cpu.GetProperty("thread-id").GetInt32()}"),
                 cpu.GetRawText());
         Assert.Equal("""{"socket-id":0,"core-id":1,"thread-id":0}""", cpus[1].GetProperty("props").GetRawText());
+    }
+
+    /// <summary>The shape is QEMU 7.2's.</summary>
+    [Fact]
+    public void Machines_are_those_of_the_catalogue()
+    {
+        var context = new CommandContext(_bench.Machine, _bench.Host, CommandCatalogue.Standard)
+            { MachineTypes = [.. Qkvm.Catalogue.Machines.Models.Select(model => model.Info)] };
+        using var json = new MemoryStream();
+        using (var writer = new Utf8JsonWriter(json))
+            _bench.OnLoop(() => CommandCatalogue.Standard.Find("query-machines")!
+                .RunAsync(context, default, writer).AsTask().Wait());
+        JsonElement[] machines = [.. JsonDocument.Parse(json.ToArray()).RootElement.EnumerateArray()];
+        Assert.Equal("""
+            {"hotpluggable-cpus":false,"name":"pc-i440fx-7.2","numa-mem-supported":false,
+            "default-cpu-type":"qemu64-x86_64-cpu","is-default":true,"cpu-max":255,"deprecated":false,
+            "default-ram-id":"pc.ram","alias":"pc"}
+            """.ReplaceLineEndings(""),
+            Assert.Single(machines, m => m.TryGetProperty("is-default", out _)).GetRawText());
+        Assert.Contains(machines, m => m.GetProperty("name").GetString() == "pc-i440fx-2.0");
+        Assert.All(machines, m => Assert.Null(
+            Qkvm.Catalogue.Machines.Get(m.GetProperty("name").GetString()!, "-M").NotBuilt));
+    }
+
+    [Fact]
+    public void Possible_vCPUs_come_with_the_highest_first()
+    {
+        using var bench = new ControlBench(c => c with { Topology = c.Topology with { MaxCpus = 3, Cores = 3 } });
+        JsonElement[] cpus = [.. bench.Query("query-hotpluggable-cpus").EnumerateArray()];
+        Assert.Equal([2, 1, 0], cpus.Select(c => c.GetProperty("props").GetProperty("core-id").GetInt32()));
+        Assert.Equal([false, true, true], cpus.Select(c => c.TryGetProperty("qom-path", out _)));
+        Assert.Equal("qemu64-x86_64-cpu", cpus[0].GetProperty("type").GetString());
+    }
+
+    [Fact]
+    public void The_end_of_a_machine_gives_back_what_its_devices_took()
+    {
+        var bench = new ControlBench();
+        Assert.NotNull(bench.Backends.OwnerOfDrive("disk"));
+        bench.Dispose();
+        Assert.Null(bench.Backends.OwnerOfDrive("disk"));
+        Assert.Null(bench.Backends.OwnerOfChardev("serial0"));
+        Assert.Null(((FakeChar)bench.Backends.Chardevs["serial0"]).Frontend);
     }
 
     [Fact]

@@ -27,7 +27,9 @@ sealed class ControlBench : IDisposable
             WriteCache = writeCache,
         };
         disk.Insert(new MemoryDisk(1 << 20));
-        Backends = new MachineBackends { Drives = { ["disk"] = disk }, Chardevs = { ["serial0"] = new FakeChar() } };
+        Host = new BackendHost(Environment, new Notices(TextWriter.Null), static () => { }, 1);
+        Backends.Drives["disk"] = disk;
+        Backends.Chardevs["serial0"] = new FakeChar();
         var config = new MachineConfig
         {
             Name = "bench",
@@ -44,13 +46,19 @@ sealed class ControlBench : IDisposable
         };
         Machine = new Machine(Environment, configure?.Invoke(config)
             ?? config, _accelerator, Qkvm.Catalogue.Devices, Backends, TextWriter.Null);
-        Context = new CommandContext(Machine, Backends, CommandCatalogue.Standard);
+        Context =
+            new CommandContext(Machine, Host, CommandCatalogue.Standard) { TakeDescriptor = () => PassedDescriptor };
         _loop = new Thread(() => Machine.Run());
         _loop.Start();
     }
 
     public MachineEnvironment Environment { get; } = new();
-    public MachineBackends Backends { get; }
+    public IBackendHost Host { get; }
+    public MachineBackends Backends => Host.Backends;
+
+    /// <summary>What comes with the next command, or -1.</summary>
+    public int PassedDescriptor { get; set; } = -1;
+
     public Machine Machine { get; }
     public CommandContext Context { get; }
 

@@ -73,14 +73,37 @@ public sealed class HotPlugTests : IDisposable
     public void What_cannot_come_is_refused(string device, string message) =>
         Assert.Contains(message, _bench.Human($"device_add {device}"));
 
+    /// <summary>What sits behind a bridge goes with it, first.</summary>
+    [Fact]
+    public void A_bridge_goes_with_all_behind_it()
+    {
+        string tree = _bench.Human("info qtree");
+        var gone = new List<string>();
+        _bench.OnLoop(() => _bench.Machine.Events.Raised += happened =>
+        {
+            if (happened is DeviceDeletedEvent deleted) gone.Add(deleted.Device!);
+        });
+        Assert.Equal("", _bench.Human("device_add pci-bridge,id=outer,chassis_nr=1"));
+        Assert.Equal("", _bench.Human("device_add pci-bridge,id=inner,chassis_nr=2,bus=outer"));
+        Assert.Equal("", _bench.Human("device_add virtio-blk-pci,id=disk,drive=spare,bus=inner"));
+        Assert.Contains("bus: inner", _bench.Human("info qtree"));
+        Assert.Contains("slot 0 function 0 on inner is taken by",
+            _bench.Human("device_add virtio-rng-pci,bus=inner,addr=0"));
+        Assert.Equal("", _bench.Human("device_del outer"));
+        Assert.Equal(["disk", "inner", "outer"], gone);
+        Assert.Equal(tree, _bench.Human("info qtree"));
+        Assert.Null(_bench.Backends.OwnerOfDrive("spare"));
+    }
+
     /// <summary>By QMP and by the human monitor in turn, each second time with a ROM and used by a guest.</summary>
     void ComeAndGo(string model, int turn)
     {
         bool drive = model.Contains("-blk-", StringComparison.Ordinal);
-        string more = drive ? ",drive=spare" : "";
+        bool bridge = model.EndsWith("-bridge", StringComparison.Ordinal);
+        string more = drive ? ",drive=spare" : bridge ? ",chassis_nr=1" : "";
         if (turn % 2 == 0)
         {
-            string rest = drive ? ",\"drive\":\"spare\"" : "";
+            string rest = drive ? ",\"drive\":\"spare\"" : bridge ? ",\"chassis_nr\":1" : "";
             _bench.Query("device_add", $"{{\"driver\":\"{model}\",\"id\":\"new\"{rest}}}");
             _bench.Query("device_del", """{"id":"new"}""");
             return;
@@ -88,9 +111,10 @@ public sealed class HotPlugTests : IDisposable
         Assert.Equal("", _bench.Human($"device_add {model},id=new,bootindex=1,romfile=vgabios-stdvga.bin{more}"));
         _bench.OnLoop(() =>
         {
-            PciDevice function = _bench.Machine.Board.Pci.Devices.Last();
-            _bench.Machine.Board.Pci.WriteConfig(function.DevFn, PciConfig.RomAddress, 4, 0xE0000001);
-            _bench.Machine.Board.Pci.WriteConfig(function.DevFn, PciConfig.Command, 2, 7);
+            PciBus bus = _bench.Machine.Board.Pci!;
+            int function = bus.Devices.Last().DevFn;
+            bus.WriteConfig(function, PciConfig.RomAddress, 4, 0xE0000001);
+            bus.WriteConfig(function, PciConfig.Command, 2, 7);
         });
         Assert.Equal("", _bench.Human("device_del new"));
     }

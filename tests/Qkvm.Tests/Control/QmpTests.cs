@@ -1,4 +1,5 @@
 using System.Text;
+using System.Text.Json;
 using System.Text.RegularExpressions;
 using Qkvm.Control;
 using Qkvm.Control.Qmp;
@@ -132,6 +133,84 @@ public sealed class QmpTests : IDisposable
         Assert.Contains("CommandNotFound", _client.Ask("""{"execute":"stop"}"""));
     }
 
+    [Fact]
+    public void The_schema_leads_from_each_command_to_the_types_of_its_members()
+    {
+        Dictionary<string, JsonElement> entries = _bench.Query("query-qmp-schema").EnumerateArray()
+            .ToDictionary(e => e.GetProperty("name").GetString()!);
+        foreach (JsonElement entry in entries.Values)
+        {
+            string[] referred = entry.GetProperty("meta-type").GetString() switch
+            {
+                "command" => [Text(entry, "arg-type"), Text(entry, "ret-type")],
+                "event" => [Text(entry, "arg-type")],
+                "array" => [Text(entry, "element-type")],
+                "object" => [.. entry.GetProperty("members").EnumerateArray().Select(m => Text(m, "type")),
+                    .. entry.TryGetProperty("variants", out JsonElement cases)
+                        ? cases.EnumerateArray().Select(v => Text(v, "type")) : []],
+                _ => [],
+            };
+            Assert.All(referred, name => Assert.Contains(name, entries.Keys));
+        }
+        Assert.Contains("socket", Path("chardev-add", "backend", "type").GetProperty("values").EnumerateArray()
+            .Select(v => v.GetString()));
+        Assert.Equal("server", Member(Member(Variant(Path("chardev-add", "backend"), "socket"), "data"), "server")
+            .GetProperty("name").GetString());
+        Assert.Equal("ifname", Member(Variant(Path("netdev_add"), "tap"), "ifname").GetProperty("name").GetString());
+        Assert.Equal("filename", Member(Variant(Path("blockdev-add"), "file"), "filename").GetProperty("name")
+            .GetString());
+        Assert.Equal(JsonValueKind.Null, Member(Path("eject"), "force").GetProperty("default").ValueKind);
+        Assert.False(Member(Path("eject"), "device").TryGetProperty("default", out _));
+
+        JsonElement Path(string command, params string[] members) => members.Aggregate(
+            entries[Text(entries[command], "arg-type")], (at, name) => entries[Text(Member(at, name), "type")]);
+        JsonElement Variant(JsonElement union, string name) => entries[Text(union.GetProperty("variants")
+            .EnumerateArray().Single(v => Text(v, "case") == name), "type")];
+        JsonElement Member(JsonElement type, string name) => (type.TryGetProperty("members", out JsonElement members)
+            ? members : entries[Text(type, "type")].GetProperty("members")).EnumerateArray()
+            .Single(m => Text(m, "name") == name);
+        static string Text(JsonElement entry, string name) => entry.GetProperty(name).GetString()!;
+    }
+
+    [Fact]
+    public void Events_that_may_come_fast_are_told_at_once_and_then_once_an_interval()
+    {
+        var time = new ManualTime();
+        var passed = new List<MachineEvent>();
+        using var throttle = new EventThrottle(passed.Add, static work => work(), time);
+        for (ulong i = 1; i <= 5; i++) throttle.Raise(new BalloonChangeEvent(i));
+        throttle.Raise(new StopEvent());
+        throttle.Raise(new StopEvent());
+        Assert.Equal([new BalloonChangeEvent(1), new StopEvent(), new StopEvent()], passed);
+        time.Expire();
+        Assert.Equal(new BalloonChangeEvent(5), passed[^1]);
+        time.Expire();
+        Assert.Equal(4, passed.Count);
+        throttle.Raise(new BalloonChangeEvent(6));
+        Assert.Equal(new BalloonChangeEvent(6), passed[^1]);
+    }
+
+    /// <summary>Timers that expire when the test says so.</summary>
+    sealed class ManualTime : TimeProvider
+    {
+        TimerCallback _callback = static _ => { };
+
+        public void Expire() => _callback(null);
+
+        public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan due, TimeSpan period)
+        {
+            _callback = callback;
+            return new Never();
+        }
+
+        sealed class Never : ITimer
+        {
+            public bool Change(TimeSpan due, TimeSpan period) => true;
+            public void Dispose() { }
+            public ValueTask DisposeAsync() => default;
+        }
+    }
+
     static string WithoutTime(string line) =>
         Regex.Replace(line, @"""timestamp"": \{""seconds"": \d+, ""microseconds"": \d+\}, ", "");
 
@@ -144,7 +223,7 @@ public sealed class QmpTests : IDisposable
         public Client(ControlBench bench)
         {
             _bench = bench;
-            var context = new CommandContext(bench.Machine, bench.Backends, CommandCatalogue.Standard);
+            var context = new CommandContext(bench.Machine, bench.Host, CommandCatalogue.Standard);
             bench.OnLoop(() => { _ = new QmpSession(this, context, pretty: false); });
         }
 

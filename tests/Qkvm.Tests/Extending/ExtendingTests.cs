@@ -108,7 +108,7 @@ public partial class ExtendingTests
     {
         using var bench = new ControlBench();
         var commands = new CommandCatalogue([QueryTopology.Command]);
-        var context = new CommandContext(bench.Machine, bench.Backends, commands);
+        var context = new CommandContext(bench.Machine, bench.Host, commands);
         using var json = new MemoryStream();
         using (var writer = new Utf8JsonWriter(json))
             bench.OnLoop(() => commands.Find("query-topology")!.RunAsync(context, default, writer).AsTask().Wait());

@@ -118,6 +118,9 @@ sealed class StateBench : IMachineRequests, IDisposable
                 case PropertyKind.Netdev: Backends.Netdevs[id] = new FakeNet(); break;
                 case PropertyKind.Object when property.Name != "iothread": Backends.Objects[id] = new RngBuiltin();
                 break;
+                case PropertyKind.Number when property.Name == "chassis_nr":
+                    id = "1";
+                    break;
                 default: continue;
             }
             yield return new OptionPair(property.Name, id);

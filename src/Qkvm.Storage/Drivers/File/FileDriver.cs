@@ -63,7 +63,10 @@ public sealed partial class FileDriver : BlockNode, IGrowable
         bool readOnly = parts.Around.ReadOnly;
         HostFile file = HostImage.Open(properties.Required("filename"), model, ref readOnly, parts.Around.AutoReadOnly,
             parts.Around.Cache.Direct);
-        FileLocks? locks = properties.Text("locking") == "off" ? null : new FileLocks(file,
+        if (parts.Around.ForceShare && !readOnly)
+            throw new ConfigurationException("force-share=on can only be used with read-only images");
+        bool mayLock = !parts.Around.ForceShare && properties.Text("locking") != "off";
+        FileLocks? locks = !mayLock ? null : new FileLocks(file,
             required: properties.Text("locking") == "on");
         return new FileDriver(file, parts.Node with { ReadOnly = readOnly }, parts.Around.Cache.NoFlush, locks);
     }
@@ -73,8 +76,8 @@ public sealed partial class FileDriver : BlockNode, IGrowable
     public override long Length => Volatile.Read(ref _length);
     protected override long Limit => _mayGrow ? long.MaxValue : Length;
 
-    /// <summary>Takes the image locks that a user of this node needs.</summary>
-    public void Lock(ImageUse use) => _locks?.Acquire(use);
+    /// <summary>Takes the image locks that the users of this node need.</summary>
+    protected override void OnUse(BlockUse use) => _locks?.Hold(use);
 
     public bool AllowGrowth()
     {

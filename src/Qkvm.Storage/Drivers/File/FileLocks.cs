@@ -1,3 +1,4 @@
+using Qkvm.Core.Block;
 using Qkvm.Core.Devices;
 using Qkvm.Host;
 
@@ -11,25 +12,26 @@ public sealed class FileLocks(HostFile file, bool required)
 {
     const long UsedBase = 100, ForbiddenBase = 200;
 
-    static readonly (ImagePermissions Bit, string Name)[] Permissions =
+    static readonly (BlockRights Bit, string Name)[] Rights =
     [
-        (ImagePermissions.ConsistentRead, "consistent read"), (ImagePermissions.Write, "write"),
-        (ImagePermissions.WriteUnchanged, "write unchanged"), (ImagePermissions.Resize, "resize"),
+        (BlockRights.ConsistentRead, "consistent read"), (BlockRights.Write, "write"),
+        (BlockRights.WriteUnchanged, "write unchanged"), (BlockRights.Resize, "resize"),
     ];
 
-    ImageUse _held;
+    BlockUse _held;
 
-    /// <summary>Adds what a user needs to what is held.</summary>
-    public void Acquire(ImageUse use)
+    /// <summary>Holds what the users need and forbid, and no more; as before where others are in the way.</summary>
+    public void Hold(BlockUse wanted)
     {
-        ImageUse wanted = new(_held.Does | use.Does, _held.Forbids | use.Forbids);
+        if (wanted == _held) return;
+        BlockUse before = _held;
         if (!Take(wanted)) return;
         try
         {
-            for (int i = 0; i < Permissions.Length; i++)
+            for (int i = 0; i < Rights.Length; i++)
             {
-                if (wanted.Does.HasFlag(Permissions[i].Bit)) Ask(ForbiddenBase + i, $"\"{Permissions[i].Name}\"");
-                if (wanted.Forbids.HasFlag(Permissions[i].Bit)) Ask(UsedBase + i, $"shared \"{Permissions[i].Name}\"");
+                if (wanted.Needs.HasFlag(Rights[i].Bit)) Ask(ForbiddenBase + i, $"\"{Rights[i].Name}\"");
+                if (wanted.Forbids.HasFlag(Rights[i].Bit)) Ask(UsedBase + i, $"shared \"{Rights[i].Name}\"");
             }
         }
         catch (ConfigurationException)
@@ -38,22 +40,23 @@ public sealed class FileLocks(HostFile file, bool required)
             throw;
         }
         _held = wanted;
+        Drop(before);
     }
 
     /// <summary>Drops all. Closing is not enough where a child process has the file open until its exec.</summary>
     public void Release()
     {
-        ImageUse held = _held;
+        BlockUse held = _held;
         _held = default;
         Drop(held);
     }
 
-    bool Take(ImageUse wanted)
+    bool Take(BlockUse wanted)
     {
-        for (int i = 0; i < Permissions.Length; i++)
+        for (int i = 0; i < Rights.Length; i++)
         {
-            if (wanted.Does.HasFlag(Permissions[i].Bit) && !Set(UsedBase + i)) return false;
-            if (wanted.Forbids.HasFlag(Permissions[i].Bit) && !Set(ForbiddenBase + i)) return false;
+            if (wanted.Needs.HasFlag(Rights[i].Bit) && !Set(UsedBase + i)) return false;
+            if (wanted.Forbids.HasFlag(Rights[i].Bit) && !Set(ForbiddenBase + i)) return false;
         }
         return true;
     }
@@ -67,12 +70,12 @@ public sealed class FileLocks(HostFile file, bool required)
         return result >= 0;
     }
 
-    void Drop(ImageUse wanted)
+    void Drop(BlockUse wanted)
     {
-        for (int i = 0; i < Permissions.Length; i++)
+        for (int i = 0; i < Rights.Length; i++)
         {
-            if ((wanted.Does & ~_held.Does).HasFlag(Permissions[i].Bit)) file.SetLock(Libc.FUnlck, UsedBase + i, 1);
-            if ((wanted.Forbids & ~_held.Forbids).HasFlag(Permissions[i].Bit))
+            if ((wanted.Needs & ~_held.Needs).HasFlag(Rights[i].Bit)) file.SetLock(Libc.FUnlck, UsedBase + i, 1);
+            if ((wanted.Forbids & ~_held.Forbids).HasFlag(Rights[i].Bit))
                 file.SetLock(Libc.FUnlck, ForbiddenBase + i, 1);
         }
     }

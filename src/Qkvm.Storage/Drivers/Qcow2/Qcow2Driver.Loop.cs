@@ -23,7 +23,7 @@ public sealed partial class Qcow2Driver
         try
         {
             isStarted = TryFind(offset, buffers.Length, isWrite, out Extent extent) && (isWrite
-                ? _file.TryStart(BlockOperation.Write, extent.HostOffset, buffers, ring, out result)
+                ? File.TryStart(BlockOperation.Write, extent.HostOffset, buffers, ring, out result)
                 : TryRead(extent, offset, buffers, ring, out result));
         }
         finally
@@ -57,14 +57,14 @@ public sealed partial class Qcow2Driver
         switch (extent.Kind)
         {
             case ExtentKind.Data:
-                return _file.TryStart(BlockOperation.Read, extent.HostOffset, buffers, ring, out result);
+                return File.TryStart(BlockOperation.Read, extent.HostOffset, buffers, ring, out result);
             case ExtentKind.Zero:
-            case ExtentKind.Unallocated when _backing == null:
+            case ExtentKind.Unallocated when Backing == null:
                 buffers.Clear();
                 return true;
             case ExtentKind.Unallocated:
-                return offset + buffers.Length <= _backing!.Length
-                    && _backing.TryStart(BlockOperation.Read, offset, buffers, ring, out result);
+                return offset + buffers.Length <= Backing!.Length
+                    && Backing.TryStart(BlockOperation.Read, offset, buffers, ring, out result);
             default: return false;
         }
     }

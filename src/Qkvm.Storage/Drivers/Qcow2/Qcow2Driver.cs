@@ -28,8 +28,8 @@ public sealed partial class Qcow2Driver : BlockNode
         ],
         Create) { Description = "QEMU's copy-on-write images" };
 
-    readonly BlockDriver _file;
-    readonly BlockDriver? _backing;
+    readonly BlockEdge _fileEdge;
+    readonly BlockEdge? _backingEdge;
     readonly Qcow2Store _store;
     readonly Qcow2Layout _layout;
     readonly Qcow2Writer _writer;
@@ -38,30 +38,38 @@ public sealed partial class Qcow2Driver : BlockNode
     volatile bool _isUntouched = true;                             // as it was on disk when it was opened
     int _disposed;
 
-    /// <summary>Opens an image; the header was read before, to find the backing file. The backing node is
-    /// read-only.</summary>
-    public Qcow2Driver(BlockDriver file, Qcow2ImageInfo info, NodeOptions options, BlockDriver? backing) : base(options)
+    /// <summary>Opens an image.</summary>
+    /// <param name="openBacking">Given what the header says; the backing node is read-only, null for none.</param>
+    public Qcow2Driver(BlockDriver file, string name, NodeOptions options,
+        Func<Qcow2ImageInfo, BlockDriver?> openBacking) : base(options)
     {
-        (_file, _backing) = (file, backing);
         _releases = new LoopStep<Release>.Pool(home => new Release(_clusters, home));
-        Info = info;
-        Qcow2Header header = info.Header;
-        header.CheckFeatures(info.Extensions, IsReadOnly, info.Name);
         if (!IsReadOnly && file.IsReadOnly)
-            throw new ConfigurationException($"Could not open '{info.Name}': its file node is read-only; give " +
+            throw new ConfigurationException($"Could not open '{name}': its file node is read-only; give " +
                 "read-only=on");
-        _store = new Qcow2Store(file, header, info.Name, IsReadOnly);
-        _layout = _store.Layout;
-        _compressed = new CompressedClusters(_store);
-        _writer = new Qcow2Writer(_store, this, header.Version >= 3, backing != null);
+        _fileEdge = Attach("file", file, BlockUse.Format(IsReadOnly));   // first: from now on the image stays as it is
         try
         {
+            Info = Qcow2ImageInfo.Read(file, name);
+            Qcow2Header header = Info.Header;
+            header.CheckFeatures(Info.Extensions, IsReadOnly, name);
+            if (openBacking(Info) is { } backing) _backingEdge = Attach("backing", backing, BlockUse.Backing);
+            _store = new Qcow2Store(_fileEdge, header, name, IsReadOnly);
+            _layout = _store.Layout;
+            _compressed = new CompressedClusters(_store);
+            _writer = new Qcow2Writer(_store, this, header.Version >= 3, _backingEdge != null);
             _store.Load();
-            if (!IsReadOnly && IsDirty && info.Extensions.HasBitmaps)
-                throw new ConfigurationException($"Could not open '{info.Name}': it was not closed cleanly and has " +
+            if (!IsReadOnly && IsDirty && Info.Extensions.HasBitmaps)
+                throw new ConfigurationException($"Could not open '{name}': it was not closed cleanly and has " +
                     "bitmaps; run qemu-img check -r all");
         }
-        catch (BlockException e) { throw new ConfigurationException($"Could not open '{info.Name}': {e.Message}", e); }
+        catch (Exception e)
+        {
+            _fileEdge.Detach();
+            _backingEdge?.ReleaseAsync().AsTask().GetAwaiter().GetResult();
+            if (e is BlockException) throw new ConfigurationException($"Could not open '{name}': {e.Message}", e);
+            throw;
+        }
     }
 
     static Qcow2Driver Create(Properties properties, NodeParts parts)
@@ -70,16 +78,11 @@ public sealed partial class Qcow2Driver : BlockNode
         if (BlockFactory.Probe(parts.File) is var found && found != Model.Name)
             throw new ConfigurationException($"Could not open '{name}': Image is not in qcow2 format; it looks like "
                 + $"'{found ?? "raw"}'");
-        BlockFactory.Lock(parts.File, ImageUse.Format(parts.Around.ReadOnly), parts.Around);
-        Qcow2ImageInfo info = Qcow2ImageInfo.Read(parts.File, name);
-        BlockDriver? backing = parts.Factory.OpenBacking(info, parts);
-        try { return new Qcow2Driver(parts.File, info, parts.Node, backing); }
-        catch
-        {
-            parts.Factory.DisposeUnnamed(backing);
-            throw;
-        }
+        return new Qcow2Driver(parts.File, name, parts.Node, info => parts.Factory.OpenBacking(info, parts));
     }
+
+    BlockDriver File => _fileEdge.Node;
+    BlockDriver? Backing => _backingEdge?.Node;
 
     public override string FormatName => Model.Name;
     public override string FileName => Info.Name;
@@ -88,9 +91,6 @@ public sealed partial class Qcow2Driver : BlockNode
     /// <summary>What the header says.</summary>
     public Qcow2ImageInfo Info { get; }
 
-    public override IEnumerable<(string Role, BlockDriver Node)> Children =>
-        _backing == null ? [("file", _file)] : [("file", _file), ("backing", _backing)];
-
     /// <summary>Internal snapshots: id, name, date, size of the saved machine state.</summary>
     public IEnumerable<(string Id, string Name, DateTimeOffset Date, uint VmStateSize)> Snapshots =>
         _store.Snapshots.Select(s => (s.Id, s.Name, DateTimeOffset.FromUnixTimeSeconds(s.Seconds), s.VmStateSize));
@@ -98,7 +98,7 @@ public sealed partial class Qcow2Driver : BlockNode
     public override async ValueTask FlushAsync()
     {
         lock (_store.Sync) _store.Flush();
-        await _file.FlushAsync().ConfigureAwait(false);
+        await File.FlushAsync().ConfigureAwait(false);
     }
 
     public override async ValueTask DisposeAsync()
@@ -115,8 +115,7 @@ public sealed partial class Qcow2Driver : BlockNode
         }
         finally
         {
-            await _file.DisposeAsync().ConfigureAwait(false);
-            if (_backing != null) await _backing.DisposeAsync().ConfigureAwait(false);
+            await ReleaseChildrenAsync().ConfigureAwait(false);
         }
     }
 
@@ -194,10 +193,10 @@ public sealed partial class Qcow2Driver : BlockNode
             ScatterList part = buffers.Slice(done, extent.Length);
             switch (extent.Kind)
             {
-                case ExtentKind.Data: await _file.ReadAsync(extent.HostOffset, part).ConfigureAwait(false); break;
+                case ExtentKind.Data: await File.ReadAsync(extent.HostOffset, part).ConfigureAwait(false); break;
                 case ExtentKind.Compressed: await _compressed.ReadAsync(extent.Entry, offset + done, part)
                     .ConfigureAwait(false); break;
-                case ExtentKind.Unallocated when _backing != null: await ReadBackingAsync(offset + done, part)
+                case ExtentKind.Unallocated when Backing != null: await ReadBackingAsync(offset + done, part)
                     .ConfigureAwait(false); break;
                 default: part.Clear(); break;
             }
@@ -212,7 +211,7 @@ public sealed partial class Qcow2Driver : BlockNode
         return new(extent.Kind switch
         {
             ExtentKind.Zero => BlockStatus.Zero(extent.Length),
-            ExtentKind.Unallocated when _backing == null => BlockStatus.Zero(extent.Length, isAllocated: false),
+            ExtentKind.Unallocated when Backing == null => BlockStatus.Zero(extent.Length, isAllocated: false),
             ExtentKind.Unallocated => BlockStatus.Below(extent.Length),
             _ => BlockStatus.Data(extent.Length),
         });
@@ -225,7 +224,7 @@ public sealed partial class Qcow2Driver : BlockNode
         {
             Extent extent = _store.Mapping.Find(offset, length);
             bool isZero = extent.Kind == ExtentKind.Zero
-                          || (extent.Kind == ExtentKind.Unallocated && (_backing == null || offset >= _backing.Length));
+                          || (extent.Kind == ExtentKind.Unallocated && (Backing == null || offset >= Backing.Length));
             if (!isZero) return false;
             offset += extent.Length;
             length -= extent.Length;
@@ -235,8 +234,8 @@ public sealed partial class Qcow2Driver : BlockNode
 
     async ValueTask ReadBackingAsync(long offset, ScatterList buffers)
     {
-        long inside = Math.Clamp(_backing!.Length - offset, 0, buffers.Length);
-        if (inside > 0) await _backing.ReadAsync(offset, buffers.Slice(0, inside)).ConfigureAwait(false);
+        long inside = Math.Clamp(Backing!.Length - offset, 0, buffers.Length);
+        if (inside > 0) await Backing.ReadAsync(offset, buffers.Slice(0, inside)).ConfigureAwait(false);
         buffers.Slice(inside, buffers.Length - inside).Clear();    // a shorter backing file goes on in zeros
     }
 

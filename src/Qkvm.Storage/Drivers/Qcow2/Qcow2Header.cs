@@ -33,10 +33,10 @@ sealed class Qcow2Header
     public long BackingOffset { get; init; }
     public int BackingLength { get; init; }
     public int ClusterBits { get; init; }
-    public long Size { get; init; }
+    public long Size { get; set; }
     public uint Encryption { get; init; }
-    public int L1Entries { get; init; }
-    public long L1Offset { get; init; }
+    public int L1Entries { get; set; }
+    public long L1Offset { get; set; }
     public long RefcountTableOffset { get; set; }
     public int RefcountTableClusters { get; set; }
     public int SnapshotCount { get; init; }

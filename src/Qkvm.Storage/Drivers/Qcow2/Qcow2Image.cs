@@ -38,9 +38,10 @@ public static class Qcow2Image
                         ?? throw new ConfigurationException($"Could not create '{path}': {Libc.Message(errno)}");
         var locks = new FileLocks(host, required: false);
         await using var file = new FileDriver(host, new NodeOptions(), locking: locks);
-        file.Lock(ImageUse.Format(readOnly: false));
+        var edge = new BlockEdge(file, new ImageMaker(path), "root", BlockUse.Format(readOnly: false));
         if (!host.Status.IsBlockDevice && host.Truncate(0) is < 0 and long error)
             throw new ConfigurationException($"Could not create '{path}': {Libc.Message((int)-error)}");
+        edge.Detach();
         await FormatAsync(file, path, size, options).ConfigureAwait(false);
     }
 
@@ -97,9 +98,17 @@ public static class Qcow2Image
 
     static async Task PreallocateAsync(BlockDriver file, string name)
     {
-        var image = new Qcow2Driver(file, Qcow2ImageInfo.Read(file, name), new NodeOptions(), backing: null);
+        var image = new Qcow2Driver(file, name, new NodeOptions(), static _ => null);
         image.Preallocate();
         await image.FlushAsync().ConfigureAwait(false);
+        foreach (BlockEdge edge in image.Children) edge.Detach();  // the node stays open
+    }
+
+    /// <summary>Who writes a new image.</summary>
+    sealed class ImageMaker(string name) : IBlockUser
+    {
+        public string UserName => $"the making of '{name}'";
+        public ValueTask<Action> PauseAsync() => new(static () => { });
     }
 
     static byte[] FirstCluster(Qcow2CreateOptions options, Qcow2Header header, string name)

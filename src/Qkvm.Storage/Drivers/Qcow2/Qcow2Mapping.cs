@@ -26,6 +26,13 @@ sealed class Qcow2Mapping
 
     public void Load() => _l1 = ReadL1(_store.Header.L1Offset, _store.Header.L1Entries);
 
+    /// <summary>The table with more entries, none of which refers to anything.</summary>
+    public ulong[] GrowL1(int entries)
+    {
+        Array.Resize(ref _l1, entries);
+        return _l1;
+    }
+
     /// <summary>Registers the L2 tables as metadata; false where one lies on something else.</summary>
     public bool AddTables()
     {

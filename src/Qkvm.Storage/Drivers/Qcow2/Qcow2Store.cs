@@ -9,25 +9,26 @@ namespace Qkvm.Storage.Drivers.Qcow2;
 /// flush of the file between the steps: data and refcounts; L2 tables; L1 entries; and only when all those have reached
 /// the disk are the refcounts of the clusters lowered that they no longer refer to. A crash at any point leaks clusters
 /// at worst. All members are called under <see cref="Sync"/>.</remarks>
-sealed class Qcow2Store
+sealed partial class Qcow2Store
 {
     const int MaxPendingFrees = 4096;
 
     readonly List<(long Offset, long Length, bool Punch)> _pendingFrees = [];
+    readonly BlockEdge _file;
     bool _isCorrupt;
 
-    public Qcow2Store(BlockDriver file, Qcow2Header header, string name, bool readOnly)
+    public Qcow2Store(BlockEdge file, Qcow2Header header, string name, bool readOnly)
     {
-        (File, Header, Name, IsReadOnly) = (file, header, name, readOnly);
+        (_file, Header, Name, IsReadOnly) = (file, header, name, readOnly);
         Layout = new Qcow2Layout(header);
-        CanGrow = file is IGrowable growable && growable.AllowGrowth();
+        CanGrow = file.Node is IGrowable growable && growable.AllowGrowth();
         Map = new MetadataMap(header.ClusterBits);
         Refcounts = new Qcow2Refcounts(this);
         Mapping = new Qcow2Mapping(this);
     }
 
     public Lock Sync { get; } = new();
-    public BlockDriver File { get; }
+    public BlockDriver File => _file.Node;
     public Qcow2Header Header { get; }
     public Qcow2Layout Layout { get; }
     public MetadataMap Map { get; }

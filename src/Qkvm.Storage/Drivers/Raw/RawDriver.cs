@@ -16,12 +16,14 @@ public sealed class RawDriver : BlockNode, IGrowable
 
     const int SectorSize = 512;
 
-    readonly BlockDriver _file;
+    readonly BlockEdge _child;
     readonly long _offset;
     readonly long? _size;
     long _length;
     readonly bool _guardFormat;
     bool _mayGrow;
+
+    BlockDriver File => _child.Node;
 
     /// <param name="size">Bytes of the window; null for all from the offset on.</param>
     /// <param name="guardFormat">The format was guessed: a guest may not make the image look like another
@@ -29,7 +31,7 @@ public sealed class RawDriver : BlockNode, IGrowable
     public RawDriver(BlockDriver file, NodeOptions options, long offset = 0, long? size = null,
         bool guardFormat = false) : base(options)
     {
-        _file = file;
+        _child = Attach("file", file, default);                  // as its users use it
         _offset = offset;
         _size = size;
         _guardFormat = guardFormat;
@@ -40,7 +42,6 @@ public sealed class RawDriver : BlockNode, IGrowable
     static RawDriver Create(Properties properties, NodeParts parts)
     {
         BlockDriver file = parts.File;
-        BlockFactory.Lock(file, ImageUse.Raw(parts.Around.ReadOnly), parts.Around);
         long offset = (long)properties.Size("offset");
         long? size = (long?)properties.NumberOrAuto("size");
         if (offset > file.Length || size > file.Length - offset)
@@ -52,42 +53,43 @@ public sealed class RawDriver : BlockNode, IGrowable
     }
 
     public override string FormatName => Model.Name;
-    public override string FileName => (_file as BlockNode)?.FileName ?? _file.NodeName;
-    public override IEnumerable<(string Role, BlockDriver Node)> Children => [("file", _file)];
+    public override string FileName => (File as BlockNode)?.FileName ?? File.NodeName;
 
     /// <summary>Sectors are whole: what the last one lacks in the file reads as zeros.</summary>
-    public override long Length => _mayGrow ? Math.Max(0, _file.Length - _offset)
+    public override long Length => _mayGrow ? Math.Max(0, File.Length - _offset)
         : Volatile.Read(ref _length);
 
     protected override long Limit => _mayGrow ? long.MaxValue - _offset : Length;
 
     public bool AllowGrowth()
     {
-        if (_size != null || _file is not IGrowable file) return false;
+        if (_size != null || File is not IGrowable file) return false;
         _mayGrow = true;
         return file.AllowGrowth();
     }
 
-    public override ValueTask FlushAsync() => _file.FlushAsync();
+    public override ValueTask FlushAsync() => File.FlushAsync();
 
-    public override ValueTask DisposeAsync() => _file.DisposeAsync();
+    public override ValueTask DisposeAsync() => ReleaseChildrenAsync();
+
+    protected override void OnUse(BlockUse use) => _child.Change(use);
 
     protected override ValueTask ReadCore(long offset, ScatterList buffers) =>
-        _file.ReadAsync(_offset + offset, buffers);
+        File.ReadAsync(_offset + offset, buffers);
 
     protected override ValueTask WriteCore(long offset, ScatterList buffers)
     {
         if (_guardFormat && offset < SectorSize) CheckStaysRaw(offset, buffers);
-        return _file.WriteAsync(_offset + offset, buffers);
+        return File.WriteAsync(_offset + offset, buffers);
     }
 
     protected override ValueTask<BlockStatus> StatusCore(long offset, long length) =>
-        _file.StatusAsync(_offset + offset, length);
+        File.StatusAsync(_offset + offset, length);
 
     protected override async ValueTask ResizeCore(long length)
     {
         if (_size != null) throw new BlockException($"{FileName}: size= fixes the size", Errno.OpNotSupp);
-        await _file.ResizeAsync(_offset + length).ConfigureAwait(false);
+        await File.ResizeAsync(_offset + length).ConfigureAwait(false);
         Volatile.Write(ref _length, length);
     }
 
@@ -96,7 +98,7 @@ public sealed class RawDriver : BlockNode, IGrowable
     protected override ValueTask WriteFuaCore(long offset, ScatterList buffers)
     {
         if (_guardFormat && offset < SectorSize) CheckStaysRaw(offset, buffers);
-        return _file.WriteAsync(_offset + offset, buffers, WriteFlags.Fua);
+        return File.WriteAsync(_offset + offset, buffers, WriteFlags.Fua);
     }
 
     protected override bool TryStartCore(BlockOperation operation, long offset, ScatterList buffers, IoRing? ring,
@@ -104,18 +106,18 @@ public sealed class RawDriver : BlockNode, IGrowable
     {
         result = default;
         bool mustLook = operation == BlockOperation.Write && _guardFormat && offset < SectorSize;
-        return !mustLook && _file.TryStart(operation, _offset + offset, buffers, ring, out result);
+        return !mustLook && File.TryStart(operation, _offset + offset, buffers, ring, out result);
     }
 
-    protected override ValueTask DiscardCore(long offset, long length) => _file.DiscardAsync(_offset + offset, length);
+    protected override ValueTask DiscardCore(long offset, long length) => File.DiscardAsync(_offset + offset, length);
 
     protected override ValueTask WriteZeroesCore(long offset, long length, bool mayUnmap) =>
-        _file.WriteZeroesAsync(_offset + offset, length, mayUnmap);
+        File.WriteZeroesAsync(_offset + offset, length, mayUnmap);
 
     void CheckStaysRaw(long offset, ScatterList buffers)
     {
         var head = new byte[SectorSize];
-        ScatterLists.Wait(_file.ReadAsync(_offset, new ScatterList(head)));
+        ScatterLists.Wait(File.ReadAsync(_offset, new ScatterList(head)));
         long count = Math.Min(buffers.Length, SectorSize - offset);
         buffers.Slice(0, count).CopyTo(head.AsSpan((int)offset));
         if (ImageProbe.Detect(head) is { } format)

@@ -1,7 +1,7 @@
 using System.Buffers.Binary;
 using System.Text;
 
-namespace Qkvm.Machines.Firmware;
+namespace Qkvm.Core.Acpi;
 
 public enum AmlRegionSpace : byte { SystemMemory = 0, SystemIo = 1, PciConfig = 2 }
 
@@ -64,6 +64,16 @@ public readonly struct Aml(byte[] code)
 
     public static Aml Device(string name, params ReadOnlySpan<Aml> terms) =>
         new([Extended, 0x82, .. Sized([.. Path(name), .. Join(terms)])]);
+
+    /// <summary>What a Plug and Play device says of itself, for <see cref="Device"/>: its identifier, its number among
+    /// several, that it is there, and its resources.</summary>
+    public static Aml[] PlugAndPlay(string id, int? number, params ReadOnlySpan<AmlResource> resources)
+    {
+        const int Present = 0x0F;                                  // _STA
+        var terms = new List<Aml> { Name("_HID", EisaId(id)) };
+        if (number is { } unique) terms.Add(Name("_UID", unique));
+        return [.. terms, Name("_STA", Present), Name("_CRS", AmlResource.Template(resources))];
+    }
 
     public static Aml Processor(string name, byte id) =>
         new([Extended, 0x83, .. Sized([.. Path(name), id, .. Number(0, 4), 0])]);
@@ -140,7 +150,8 @@ public readonly struct Aml(byte[] code)
         _ => [(byte)(0xC0 | length & 15), (byte)(length >> 4), (byte)(length >> 12), (byte)(length >> 20)],
     };
 
-    internal static byte[] Number(ulong value, int bytes)
+    /// <summary>Little endian.</summary>
+    public static byte[] Number(ulong value, int bytes)
     {
         Span<byte> data = stackalloc byte[8];
         BinaryPrimitives.WriteUInt64LittleEndian(data, value);

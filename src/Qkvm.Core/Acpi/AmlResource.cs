@@ -1,6 +1,6 @@
-using static Qkvm.Machines.Firmware.Aml;
+using static Qkvm.Core.Acpi.Aml;
 
-namespace Qkvm.Machines.Firmware;
+namespace Qkvm.Core.Acpi;
 
 /// <summary>Resource descriptors for _CRS and _PRS. Spec: ACPI 6.3, section 6.4 "Resource Data Types for
 /// ACPI".</summary>

@@ -1,0 +1,41 @@
+using System.Text.Json.Serialization;
+using Qkvm.Core.Machine;
+
+namespace Qkvm.Control;
+
+/// <param name="Name">QMP's: "SHUTDOWN".</param>
+/// <param name="Interval">Milliseconds between two of them at least: of those that come faster the last counts. 0: all
+/// are told.</param>
+public sealed record EventInfo(Type Type, string Name, int Interval = 0);
+
+/// <summary>All events, and the descriptions of their data: a new one is a line in each.</summary>
+[JsonSerializable(typeof(StopEvent))]
+[JsonSerializable(typeof(ResumeEvent))]
+[JsonSerializable(typeof(PowerDownEvent))]
+[JsonSerializable(typeof(ResetEvent))]
+[JsonSerializable(typeof(ShutdownEvent))]
+[JsonSerializable(typeof(GuestPanickedEvent))]
+[JsonSerializable(typeof(DeviceDeletedEvent))]
+[JsonSerializable(typeof(BalloonChangeEvent))]
+sealed partial class EventJson : JsonSerializerContext;
+
+public static class EventCatalogue
+{
+    const int Slow = 1000;
+
+    public static readonly EventInfo[] All =
+    [
+        new(typeof(StopEvent), "STOP"),
+        new(typeof(ResumeEvent), "RESUME"),
+        new(typeof(PowerDownEvent), "POWERDOWN"),
+        new(typeof(ResetEvent), "RESET"),
+        new(typeof(ShutdownEvent), "SHUTDOWN"),
+        new(typeof(GuestPanickedEvent), "GUEST_PANICKED"),
+        new(typeof(DeviceDeletedEvent), "DEVICE_DELETED"),
+        new(typeof(BalloonChangeEvent), "BALLOON_CHANGE", Slow),
+    ];
+
+    static readonly Dictionary<Type, EventInfo> s_byType = All.ToDictionary(e => e.Type);
+
+    public static EventInfo Of(MachineEvent happened) => s_byType[happened.GetType()];
+}

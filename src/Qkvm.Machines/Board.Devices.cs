@@ -1,0 +1,77 @@
+using Qkvm.Core.Devices;
+using Qkvm.Core.Machine;
+using Qkvm.Hw.Char;
+using Qkvm.Hw.Isa;
+
+namespace Qkvm.Machines;
+
+/// <summary>The devices that the configuration and the monitor ask for.</summary>
+public abstract partial class Board
+{
+    /// <summary>device_add.</summary>
+    public void AddDevice(DeviceConfig config)
+    {
+        if (config.Id is { } id && Tree.FindDevice(id) != null)
+            throw new ConfigurationException($"{config.Owner}: Duplicate device ID '{id}'");
+        DeviceFactory.Made made = _factory.Create(config, hot: true);
+        Adopt(made, config);
+        made.Device.Reset();
+    }
+
+    /// <summary>device_del: the device, after those on its buses.</summary>
+    public void RemoveDevice(string id)
+    {
+        QDevice node = Tree.FindDevice(id) ?? throw CommandException.DeviceNotFound(id);
+        if (!node.Bus!.IsHotPluggable)
+            throw new CommandException($"Bus '{node.Bus.Name}' does not support hotplugging");
+        if (node.Site == null || !node.IsHotPluggable)
+            throw new CommandException($"Device '{node.Driver}' does not support hotplugging");
+        foreach (QDevice gone in node.All.Reverse().ToArray())
+        {
+            _devices.Remove(gone.Device!);
+            gone.Bus!.Remove(gone);
+            gone.Site!.Dispose();
+            if (gone.Id != null) Raise(new DeviceDeletedEvent(gone.Id, $"/machine/peripheral/{gone.Id}"));
+        }
+    }
+
+    /// <summary>-device, then -serial, -parallel and -debugcon.</summary>
+    protected void MakeDevices()
+    {
+        foreach (DeviceConfig config in Config.Devices)
+        {
+            if (config.Id is { } id && Tree.FindDevice(id) != null)
+                throw new ConfigurationException($"{config.Owner}: Duplicate ID '{id}' for device");
+            Make(config);
+        }
+        MakePorts(IsaSerial.Model, "-serial", Config.Serials, IsaSerial.Places);
+        MakePorts(ParallelPort.Model, "-parallel", Config.Parallels, ParallelPort.Places);
+        if (Config.DebugCon is { } debug)
+            Make(new DeviceConfig(Debugcon.Model.Name, null, [new("chardev", debug)], "-debugcon"));
+    }
+
+    void MakePorts(DeviceModel model, string option, IReadOnlyList<string?> chardevs, int places)
+    {
+        for (int i = 0; i < chardevs.Count; i++)
+        {
+            if (chardevs[i] is not { } chardev) continue;
+            if (i >= places) throw new ConfigurationException($"{option}: the machine has {places} such ports");
+            Make(new DeviceConfig(model.Name, null, [new("index", $"{i}"), new("chardev", chardev)],
+                $"{option} {chardev}"));
+        }
+    }
+
+    void Make(DeviceConfig config) => Adopt(_factory.Create(config), config);
+
+    void Adopt(DeviceFactory.Made made, DeviceConfig config)
+    {
+        var node = new QDevice(made.Model.Name, config.Id, made.Device, made.Values, made.Site)
+            { IsHotPluggable = made.Model.IsHotPluggable };
+        _devices.Add(made.Device);
+        made.Site.Bus.Add(node);
+        if (made.BootIndex is not { } index) return;
+        string path = node.BootPath + made.Device.BootPathEnd;
+        BootOrder.Add(index, path);
+        made.Site.OnLeave(() => BootOrder.Remove(path));
+    }
+}

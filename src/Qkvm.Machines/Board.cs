@@ -1,0 +1,191 @@
+using Qkvm.Core.Accel;
+using Qkvm.Core.Acpi;
+using Qkvm.Core.Block;
+using Qkvm.Core.Char;
+using Qkvm.Core.Devices;
+using Qkvm.Core.Display;
+using Qkvm.Core.Input;
+using Qkvm.Core.Irq;
+using Qkvm.Core.Machine;
+using Qkvm.Core.Memory;
+using Qkvm.Core.Net;
+using Qkvm.Core.Pci;
+using Qkvm.Core.State;
+using Qkvm.Core.Time;
+using Qkvm.Host;
+using Qkvm.Machines.Firmware;
+using Qkvm.Machines.Pc;
+
+namespace Qkvm.Machines;
+
+/// <summary>What every board has: memory and ports, interrupt controllers, vCPUs, the tree of devices, what devices
+/// take of the host, and what the firmware reads.</summary>
+/// <remarks>A board's own class wires its chips in its constructor: chips first, then <see cref="MakeCpus"/>,
+/// <see cref="MakeDevices"/>, and what the firmware is told of them.</remarks>
+public abstract partial class Board : IBoard, IDisposable
+{
+    const ulong PortSpace = 0x10000;
+
+    readonly MachineBackends _backends;
+    readonly IMachineRequests _requests;
+    readonly Func<IoLoop> _dataLoop;
+    readonly IAccelerator _accelerator;
+    readonly DeviceFactory _factory;
+    readonly List<IDevice> _devices = [];                          // in the order of reset
+    readonly List<IVCpu> _cpus = [];
+    readonly List<IDisplaySource> _displays = [];
+    bool _wasReset;
+
+    /// <param name="memory">Disposed of with the board.</param>
+    protected Board(BoardParts parts, PcMemory memory)
+    {
+        (Config, _accelerator, _backends, Catalogue<DeviceModel> catalogue, Clock, Loop, Lock, _dataLoop, _requests) =
+            parts;
+        Input = new InputRouter(Clock);
+        Layout = memory;
+        Ports = new AddressSpace("I/O", MemoryRegion.Container("io", PortSpace), Lock);
+        Interrupts = new PcInterrupts(_accelerator.IrqChip, Memory, Ports);
+        FirmwareConfiguration = Own("fw_cfg_io", Tree, new FwCfg(Memory, Ports));
+        Firmware = new PcFirmware(Config, Layout, FirmwareConfiguration, _accelerator.IrqChip != null,
+            _requests.Warn);
+        _factory = new DeviceFactory(this, Tree, catalogue, Config.Globals);
+    }
+
+    // What a board's own class sees
+
+    internal MachineConfig Config { get; }
+    internal PcMemory Layout { get; }
+    internal PcInterrupts Interrupts { get; }
+    internal PcFirmware Firmware { get; }
+    internal BootOrder BootOrder { get; } = new();
+
+    /// <summary>Also while the chips are made, before there are processors: open.</summary>
+    internal void GateA20(bool open) => _accelerator.SetA20(open);
+
+    /// <summary>Takes a chip of the board into the list of devices and the tree.</summary>
+    /// <param name="buses">That it brings.</param>
+    internal T Own<T>(string driver, QBus bus, T device, params ReadOnlySpan<QBus> buses) where T : IDevice
+    {
+        var node = new QDevice(driver, null, device, []);
+        foreach (QBus own in buses) node.Add(own);
+        _devices.Add(device);
+        bus.Add(node);
+        return device;
+    }
+
+    /// <summary>Tells ACPI of a chip, or of one part of it, below what has its bus.</summary>
+    internal void Describe(IDevice chip, string name, Func<Aml[]> terms) =>
+        Tree.AllDevices.First(node => node.Device == chip).Describe(name, terms);
+
+    /// <summary>Once the chips are wired.</summary>
+    protected void MakeCpus(ICoprocessorErrors coprocessor)
+    {
+        _accelerator.Attach(Memory, Ports, Lock);
+        CpuTopology topology = Config.Topology;
+        for (int i = 0; i < topology.Cpus; i++)
+        {
+            uint apicId = topology.ApicId(i);
+            IVCpu cpu = _accelerator.CreateVCpu(i, new CpuSetup(Config.Cpu.Model, Config.Cpu.Features, (int)apicId,
+                topology.Sockets, topology.Dies * topology.Cores, topology.Threads)
+                { Properties = Config.Cpu.Properties });
+            Interrupts.Attach(cpu, apicId, Clock, Lock);
+            cpu.CoprocessorErrors = coprocessor;
+            _cpus.Add(cpu);
+        }
+    }
+
+    /// <summary>After each reset.</summary>
+    /// <param name="isFirst">The machine is being switched on.</param>
+    protected abstract void OnReset(bool isFirst);
+
+    // What devices see
+
+    public MachineLock Lock { get; }
+    public AddressSpace Memory => Layout.Space;
+    public AddressSpace Ports { get; }
+    public ulong MemorySize => Config.Memory.Size;
+    public IVirtualClock Clock { get; }
+    public EventLoop Loop { get; }
+    public IoLoop DataLoop => _dataLoop();
+    public IMsiTarget Msi => Interrupts.Msi;
+    public abstract PciBus? Pci { get; }
+    public InputRouter Input { get; }
+
+    public IrqLine Irq(int gsi) => Interrupts.NewWire(gsi);
+    public void RemoveIrq(int gsi, IrqLine wire) => Interrupts.RemoveWire(gsi, wire);
+
+    public bool IsGuestAsleep()
+    {
+        if (Interrupts.Pic == null) return false;                  // the kernel's processors do not tell
+        for (int i = 0; i < _cpus.Count; i++)
+            if (!_cpus[i].IsHalted) return false;
+        return true;
+    }
+
+    public QBus? FindBus(string id) => Tree.Find(id);
+    public void Post(Action work) => Loop.Post(work);
+    public void RequestShutdown(ShutdownCause cause, int exitCode = 0) => _requests.RequestShutdown(cause, exitCode);
+    public void RequestReset(ShutdownCause cause = ShutdownCause.GuestReset) => _requests.RequestReset(cause);
+    public void RequestPause(string reason) => _requests.RequestPause(reason);
+    public void Raise(MachineEvent happened) => _requests.Raise(happened);
+    public void AddFirmwareFile(string name, ReadOnlyMemory<byte> contents) =>
+        FirmwareConfiguration.AddFile(name, contents);
+    public byte[]? FindFirmware(string name) => FirmwareImages.Find(Config.Firmware, name);
+    public BlockBackend TakeDrive(string id, string owner) => _backends.TakeDrive(id, owner);
+    public ICharBackend TakeChardev(string id, string owner) => _backends.TakeChardev(id, owner);
+    public NetBackend TakeNetdev(string id, string owner) => _backends.TakeNetdev(id, owner);
+    public void ReleaseDrive(string id) => _backends.ReleaseDrive(id);
+    public void ReleaseChardev(string id) => _backends.ReleaseChardev(id);
+    public void ReleaseNetdev(string id) => _backends.ReleaseNetdev(id);
+    public T FindObject<T>(string id, string what, string owner) where T : class =>
+        _backends.FindObject<T>(id, what, owner);
+    public void ReleaseObject(string id) => _backends.ReleaseObject(id);
+    public void AddDisplay(IDisplaySource display) => _displays.Add(display);
+    public void RemoveDisplay(IDisplaySource display) => _displays.Remove(display);
+
+    // What the machine sees
+
+    public IReadOnlyList<IVCpu> Cpus => _cpus;
+    public IReadOnlyList<IDisplaySource> Displays => _displays;
+    public IReadOnlyList<GuestRam> RamBlocks =>
+        [Layout.Ram, .. (Pci?.AllDevices ?? []).SelectMany(d => d.BarRegions).Where(r => r is { Kind: RegionKind.Ram })
+            .Select(r => r!.Ram!)];
+    public GuestRam Ram => Layout.Ram;
+    public FwCfg FirmwareConfiguration { get; }
+    public QBus Tree { get; } = new("main-system-bus", BusKind.System);
+
+    public abstract void PressPowerButton();
+
+    /// <summary>All chips and devices; the vCPUs are the machine's.</summary>
+    public void Reset()
+    {
+        using (Memory.Batch())
+        using (Ports.Batch())
+        {
+            foreach (IDevice device in _devices) device.Reset();
+            Interrupts.Reset();
+        }
+        Input.Reset();
+        OnReset(isFirst: !_wasReset);
+        _wasReset = true;
+    }
+
+    /// <summary>A section for each device of the tree, named by its place there.</summary>
+    public void Exchange(StateStream state)
+    {
+        IReadOnlyDictionary<IDevice, string> places = DevicePlaces.Of(Tree);
+        using (Memory.Batch())
+        using (Ports.Batch())
+        {
+            foreach (IDevice device in _devices) device.Exchange(state.Section(places[device], device.StateVersion));
+            Interrupts.Exchange(state.Section("interrupts"));
+        }
+    }
+
+    /// <summary>Devices give back what they took, the last that was made first. Under the machine lock.</summary>
+    public void Dispose()
+    {
+        foreach (QDevice device in Tree.AllDevices.Reverse().ToArray()) device.Site?.Dispose();
+        Layout.Dispose();
+    }
+}

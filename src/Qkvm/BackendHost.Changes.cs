@@ -1,0 +1,74 @@
+using Qkvm.Core.Block;
+using Qkvm.Core.Machine;
+
+namespace Qkvm;
+
+/// <summary>What monitors add and remove while the machine runs.</summary>
+sealed partial class BackendHost
+{
+    readonly SemaphoreSlim _graph = new(1, 1);                     // one change of the block graph at a time
+
+    public Descriptors Descriptors { get; } = new();
+
+    public IReadOnlyList<BlockDriver> Nodes => _blocks.Nodes;
+
+    public IReadOnlyList<Model> ModelsOf(ModelKind kind) => kind switch
+    {
+        ModelKind.Device => Catalogue.Devices.Models,
+        ModelKind.Chardev => Catalogue.Chardevs.Models,
+        ModelKind.Netdev => Catalogue.Netdevs.Models,
+        ModelKind.Object => Catalogue.Objects.Models,
+        _ => Catalogue.BlockDrivers.Models,
+    };
+
+    public ValueTask AddNodeAsync(BlockdevConfig node) => ChangeGraphAsync(() =>
+    {
+        Add(node);
+        return default;
+    });
+
+    public ValueTask RemoveNodeAsync(string nodeName) => ChangeGraphAsync(() => _blocks.RemoveNodeAsync(nodeName));
+
+    public void RemoveChardev(string id)
+    {
+        if (!Backends.Chardevs.TryGetValue(id, out var backend))
+            throw new CommandException($"Chardev '{id}' not found");
+        if (Backends.OwnerOfChardev(id) != null || Backends.Muxes.ContainsKey(id))
+            throw new CommandException($"Chardev '{id}' is busy");
+        Backends.Chardevs.Remove(id);
+        Close(backend);
+    }
+
+    public void RemoveNetdev(string id)
+    {
+        if (!Backends.Netdevs.TryGetValue(id, out var backend)) throw CommandException.DeviceNotFound(id);
+        if (Backends.OwnerOfNetdev(id) is { } owner)
+            throw new CommandException($"Device '{id}' is in use by {owner}; remove that first");
+        Backends.Netdevs.Remove(id);
+        Close(backend);
+    }
+
+    public void RemoveObject(string id)
+    {
+        if (!Backends.Objects.TryGetValue(id, out object? made)) throw new CommandException($"object '{id}' not found");
+        if (Backends.UsersOfObject(id) > 0)
+            throw new CommandException($"object '{id}' is in use, can not be deleted");
+        Backends.Objects.Remove(id);
+        Close(made);
+    }
+
+    void Close(object backend)
+    {
+        if (backend is not IDisposable disposable) return;
+        _opened.Remove(disposable);
+        disposable.Dispose();
+    }
+
+    /// <summary>On a thread that may wait for disks.</summary>
+    async ValueTask ChangeGraphAsync(Func<ValueTask> change)
+    {
+        await _graph.WaitAsync().ConfigureAwait(false);
+        try { await Task.Run(() => change().AsTask()).ConfigureAwait(false); }
+        finally { _graph.Release(); }
+    }
+}
