@@ -206,6 +206,21 @@ public sealed partial class TapBackendTests : IDisposable
     });
 
     [TapFact]
+    public void What_the_host_answers_at_once_comes_while_its_loop_sleeps() => InNamespace(_ =>
+    {
+        string up = Script("up", "/sbin/ip addr add 10.9.0.1/24 dev \"$1\" && /sbin/ip link set \"$1\" up");
+        var card = new Card();
+        using var tap = new TapBackend("-netdev tap", new TapOptions("n", "qkvm0", up, "no"));
+        using INetQueue queue = tap.Open(0, card, new PumpLoop(new Pump()));
+        byte[] whoHas = Convert.FromHexString("FFFFFFFFFFFF" + "020000000002" + "0806" + "0001080006040001"
+            + "020000000002" + "0A090002" + "000000000000" + "0A090001");
+        // The kernel says something of its own first, now and then.
+        for (int i = 0; i < 4 && !card.Frames.Any(f => IsArp(f.Frame)); i++)
+            queue.Send(default, new ScatterList(whoHas));
+        Assert.Equal([10, 9, 0, 1], card.Frames.First(f => IsArp(f.Frame)).Frame[28..32]);
+    });
+
+    [TapFact]
     public void Each_of_several_queues_sends_and_an_inherited_one_goes_on() => InNamespace(loop =>
     {
         var options = new TapOptions("n", "qkvm0", Script("up", "/sbin/ip link set \"$1\" up"), "no", Queues: 3);
