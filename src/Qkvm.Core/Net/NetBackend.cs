@@ -5,10 +5,9 @@ namespace Qkvm.Core.Net;
 
 /// <summary>The host side of a network device, which one card uses at a time: tap, user, socket.</summary>
 /// <remarks>Locks are taken in the order: the card's for sending, the backend's own, the card's for receiving. So a
-/// backend may call <see cref="INetPort.Receive"/> while it holds its own lock, and does so on the card's loop, one at a
-/// time;
-/// <see cref="INetQueue.Send"/> comes from any thread; <see cref="INetQueue.Resume"/> takes no lock, but posts to
-/// the loop.</remarks>
+/// backend may call <see cref="INetPort.Receive"/> while it holds its own lock, one call at a time, and does so on the
+/// card's loop or inside <see cref="INetQueue.Send"/>, which comes from any thread. <see cref="INetQueue.Resume"/>
+/// takes no lock, but posts to the loop.</remarks>
 public abstract class NetBackend(string id)
 {
     public string Id => id;
