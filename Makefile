@@ -2,6 +2,7 @@
 # make run       boot the demo disk (Debian 12) to its login on this terminal
 # make test      run all tests; last line: N passed, N failed, N skipped
 # make fuzz-cpu  random code on the software CPU and on this processor until something differs; SECONDS=600 SEED=…
+# make fuzz-net  random frames from a guest to the user network; SECONDS=600 SEED=…
 # make bench     compare with qemu-system-x86_64; IMAGE=disk.qcow2 adds that disk's way to its login
 # make clean     remove what was built; the guests in .cache stay
 # Packages that are missing are installed with apt-get (as root or by sudo).
@@ -14,7 +15,7 @@ export DOTNET_CLI_UI_LANGUAGE := en
 sources := $(shell find src -type f) Directory.Build.props Directory.Packages.props
 firmware := artifacts/firmware/bios-256k.bin
 
-.PHONY: build run test fuzz-cpu bench clean
+.PHONY: build run test fuzz-cpu fuzz-net bench clean
 build: out/qkvm
 
 $(firmware): $(wildcard firmware/*)
@@ -41,6 +42,11 @@ fuzz-cpu:
 	@scripts/setup.sh build
 	@dotnet build tests/Qkvm.Accel.Tests -c Release --nologo -v q -nodeReuse:false
 	@dotnet artifacts/bin/Qkvm.Accel.Tests/release/Qkvm.Accel.Tests.dll fuzz $(SECONDS) $(SEED)
+
+fuzz-net:
+	@scripts/setup.sh build
+	@dotnet build tests/Qkvm.Backends.Tests -c Release --nologo -v q -nodeReuse:false
+	@dotnet artifacts/bin/Qkvm.Backends.Tests/release/Qkvm.Backends.Tests.dll fuzz-net $(SECONDS) $(SEED)
 
 bench: out/qkvm
 	@scripts/setup.sh bench

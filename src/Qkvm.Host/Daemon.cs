@@ -19,7 +19,8 @@ public static unsafe partial class Daemon
     /// <see cref="Ready"/>.</summary>
     public static bool Begin()
     {
-        if (!int.TryParse(Environment.GetEnvironmentVariable(Variable), out s_pipe)) return false;
+        if (!int.TryParse(Environment.GetEnvironmentVariable(Variable), out int pipe)) return false;
+        s_pipe = pipe;                                             // only now: a failed attempt would make it stdin
         Environment.SetEnvironmentVariable(Variable, null);
         Libc.FileFlags(s_pipe, SetDescriptorFlags, CloseOnExec);   // scripts that it runs are not awaited
         return true;

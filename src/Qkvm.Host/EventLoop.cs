@@ -4,7 +4,13 @@ namespace Qkvm.Host;
 
 // SAFETY: the array of events lies on the stack for the time of the call.
 [Flags]
-public enum FdEvents : uint { None = 0, Readable = 1, Writable = 4, Error = 8, HangUp = 16 }
+public enum FdEvents : uint
+{
+    None = 0, Readable = 1, Writable = 4, Error = 8, HangUp = 16,
+
+    /// <summary>Calls back when something has changed, instead of as long as it is so. epoll(7).</summary>
+    EdgeTriggered = 1u << 31,
+}
 
 /// <summary>A loop over epoll, an eventfd for posted work, and one deadline.</summary>
 /// <remarks>Callbacks run on the loop's thread inside <c>enter</c>, which takes the machine lock for the main loop;

@@ -21,6 +21,20 @@ public static unsafe partial class HostProcess
             0); // SAFETY: ends with a zero byte, read during the call alone
     }
 
+    /// <summary>Descriptors that it may have open at once: getrlimit(2), RLIMIT_NOFILE.</summary>
+    public static long MaxDescriptors
+    {
+        get
+        {
+            const int openFiles = 7;
+            ulong* limits = stackalloc ulong[2];                   // SAFETY: written during the call alone
+            return getrlimit(openFiles, limits) == 0 ? (long)Math.Min(limits[0], int.MaxValue) : 1024;
+        }
+    }
+
+    [LibraryImport("libc")]
+    private static partial int getrlimit(int resource, ulong* limits);
+
     [LibraryImport("libc", SetLastError = true)]
     private static partial int mlockall(int flags);
 

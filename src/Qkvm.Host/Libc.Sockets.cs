@@ -40,6 +40,9 @@ public static unsafe partial class Libc
     internal static partial int setsockopt(int fd, int level, int option, void* value, uint length);
 
     [LibraryImport(Library, SetLastError = true)]
+    internal static partial int shutdown(int fd, int how);
+
+    [LibraryImport(Library, SetLastError = true)]
     internal static partial nint send(int fd, void* data, nuint length, int flags);
 
     [LibraryImport(Library, SetLastError = true)]

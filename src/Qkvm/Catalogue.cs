@@ -3,6 +3,7 @@ using Qkvm.Accel.Tcg;
 using Qkvm.Backends.Char;
 using Qkvm.Backends.Display;
 using Qkvm.Backends.Net;
+using Qkvm.Backends.Net.User;
 using Qkvm.Backends.Objects;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Char;
@@ -70,6 +71,7 @@ static class Catalogue
     public static readonly Catalogue<NetModel> Netdevs = new("network backend",
     [
         TapBackend.Model,
+        UserNetModel.Model,
         BridgeNet.Model,
     ], Missing.Netdevs);
 

@@ -85,8 +85,6 @@ static class Missing
 
     public static IEnumerable<NetModel> Netdevs() =>
     [
-        NetModel.Missing("user", "is not built yet; -nic none runs the guest without a network, and tap works, as "
-            + "root"),
         .. Words("socket stream dgram hubport l2tpv3 vde vhost-user vhost-vdpa passt netmap")
             .Select(name => NetModel.Missing(name)),
     ];

@@ -25,10 +25,23 @@ public sealed class RingFactAttribute() : ConditionalFactAttribute(WhyNot())
 /// <summary>Needs root and /dev/net/tun, to make tap interfaces in a network namespace of its own.</summary>
 public sealed class TapFactAttribute() : ConditionalFactAttribute(WhyNot())
 {
-    static string? WhyNot()
+    internal static string? WhyNot()
     {
         if (!Environment.IsPrivilegedProcess) return "needs root, to create a network namespace";
         if (!File.Exists("/dev/net/tun")) return "needs /dev/net/tun";
         return File.Exists("/usr/sbin/ip") || File.Exists("/sbin/ip") ? null : "needs the ip command (iproute2)";
     }
 }
+
+/// <summary>As <see cref="TapFactAttribute"/>, with data.</summary>
+public sealed class TapTheoryAttribute : TheoryAttribute
+{
+    public TapTheoryAttribute()
+    {
+        if (TapFactAttribute.WhyNot() is { } whyNot) Skip = whyNot;
+    }
+}
+
+/// <summary>Needs root, for example to listen on a port below 1024.</summary>
+public sealed class RootFactAttribute() : ConditionalFactAttribute(Environment.IsPrivilegedProcess ? null
+    : "needs root");

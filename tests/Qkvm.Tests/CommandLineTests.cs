@@ -66,8 +66,8 @@ public class CommandLineTests
     [InlineData("-drive file=x,werror=stop", "-drive file=x,werror=stop: werror=stop is not built yet; " +
         "werror=report is what there is")]
     [InlineData("-drive file=x,aio=native,cache=none,format=raw", "taken")]
-    [InlineData("-net user", "-net user: 'user' is not built yet; -nic none runs the guest without a network, and " +
-        "tap works, as root")]
+    [InlineData("-net user,smb=/srv", "-net user,smb=/srv: smb=/srv is not built yet; let smbd of the host listen on " +
+        "127.0.0.1: guests reach it at 10.0.2.2")]
     [InlineData("-accel hvf", "-accel hvf: 'hvf' does not exist on this host")]
     [InlineData("-accel hvf -accel tcg,tb-size=64", "taken")]
     [InlineData("-accel tcg,tb-size=1", "-accel tcg,tb-size=1: tb-size=1 is not in 16 to 4096")]

@@ -86,6 +86,7 @@ sealed class TapEnd : INetQueue
     readonly byte[] _buffer;
     readonly Action<FdEvents> _onReadable;
     readonly Action _resume;
+    readonly Lock _reading = new();                                // the frame
     int _length;                                                   // of what the port had no room for
     bool _isWatching;                                              // on the loop
     bool _isGone;                                                  // the interface was deleted under us
@@ -104,7 +105,9 @@ sealed class TapEnd : INetQueue
 
     public void Send(in NetHeader header, in ScatterList frame)
     {
-        if (!_isClosed) _queue.Write(header, frame);
+        if (_isClosed) return;
+        _queue.Write(header, frame);
+        if (IoLoop.Current != _loop) ReceiveAnswer();
     }
 
     public void Resume() => _loop.Post(_resume);
@@ -131,21 +134,43 @@ sealed class TapEnd : INetQueue
         Receive();
     }
 
+    /// <summary>What the host itself is asked it has answered by now, and the processor that asked takes it sooner than
+    /// the loop wakes.</summary>
+    void ReceiveAnswer()
+    {
+        const int Most = 4;
+        if (!_reading.TryEnter()) return;                          // the loop is at it
+        try
+        {
+            for (int i = 0; i < Most && _length == 0; i++)
+            {
+                _length = _queue.Read(_buffer);
+                if (_length == 0) return;
+                if (_length <= _queue.HeaderLength || Deliver()) _length = 0;
+            }
+        }
+        finally { _reading.Exit(); }
+    }
+
     void Receive()
+    {
+        bool isDone;
+        lock (_reading) isDone = ReceiveBurst();
+        Watch(isDone);
+    }
+
+    /// <returns>False: the port has no room.</returns>
+    bool ReceiveBurst()
     {
         for (int budget = Burst; budget > 0; budget--)
         {
-            if (_isClosed) return;
+            if (_isClosed) return _isWatching;
             if (_length == 0) _length = _queue.Read(_buffer);
             if (_length == 0) break;
-            if (_length > _queue.HeaderLength && !Deliver())
-            {
-                Watch(false);
-                return;
-            }
+            if (_length > _queue.HeaderLength && !Deliver()) return false;
             _length = 0;
         }
-        Watch(true);
+        return true;
     }
 
     bool Deliver()

@@ -94,6 +94,8 @@ sealed class SchemaBuilder(JsonSerializerOptions json, Func<ModelKind, IReadOnly
         PropertyKind.Number or PropertyKind.Size => Named(typeof(long)),
         PropertyKind.Bool or PropertyKind.OnOffAuto => Named(typeof(bool)),
         PropertyKind.Enum => Entry(property, name => new SchemaInfo(name, "enum") { Values = property.Values }),
+        PropertyKind.Texts => ArrayOf(Entry(typeof(PropertyKind), name => new SchemaInfo(name, "object")
+            { Members = [new SchemaMember("str", Named(typeof(string)), false)] })),
         PropertyKind.Tree or PropertyKind.Node => Builtin("any", "value"),
         _ => Named(typeof(string)),
     };

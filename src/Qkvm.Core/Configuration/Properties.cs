@@ -7,6 +7,7 @@ public sealed class Properties
 {
     readonly Dictionary<string, string?> _values = new(StringComparer.Ordinal);
     readonly Dictionary<string, Options> _trees = new(StringComparer.Ordinal);
+    readonly Dictionary<string, IReadOnlyList<string>> _lists = new(StringComparer.Ordinal);
 
     /// <summary>Takes what a model declares out of the options and refuses the rest.</summary>
     /// <param name="defaults">-global's values, stronger than the model's defaults: name, value and owner.</param>
@@ -22,6 +23,11 @@ public sealed class Properties
                 .Checked(value, owner);
         foreach (Property property in model.Properties)
         {
+            if (property.Kind == PropertyKind.Texts)
+            {
+                _lists[property.Name] = [.. options.Texts(property.Name), .. Items(options, property.Name)];
+                continue;
+            }
             bool nests = property.Kind is PropertyKind.Node or PropertyKind.Tree;
             if (nests && options.Nested(property.Name) is { } below) _trees[property.Name] = below;
             if (property.Kind != PropertyKind.Tree && options.Text(property.Name) is { } text)
@@ -33,6 +39,15 @@ public sealed class Properties
                 throw options.Error(NotFound(model, rest.Name));
     }
 
+    /// <summary>A list as QMP and JSON have it: of texts, or of objects with a text each, which QAPI calls
+    /// String.</summary>
+    static IEnumerable<string> Items(Options options, string name)
+    {
+        if (options.Nested(name) is not { } list) return [];
+        return list.Names.Select(item => list.Text(item) ?? list.Nested(item)?.Text("str")
+            ?? throw options.Error($"{name}.{item} is no text"));
+    }
+
     static string NotFound(Model model, string name) =>
         $"Property '{model.Name}.{name}' not found{Suggestion.For(name, model.Properties.Select(p => p.Name))}";
 
@@ -42,6 +57,10 @@ public sealed class Properties
     /// <summary>The value as text, or null where neither user nor model gives one.</summary>
     public string? Text(string name) => _values.TryGetValue(name, out string? value) ? value
         : throw new InvalidOperationException($"{Owner}: the model declares no property '{name}'");
+
+    /// <summary>All texts of that name, in the order of the option.</summary>
+    public IReadOnlyList<string> Texts(string name) => _lists.TryGetValue(name, out IReadOnlyList<string>? list) ? list
+        : throw new InvalidOperationException($"{Owner}: the model declares no list '{name}'");
 
     /// <exception cref="ConfigurationException">Neither user nor model gives one.</exception>
     public string Required(string name) => Text(name) ?? throw Error($"needs {name}=");

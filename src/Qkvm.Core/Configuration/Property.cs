@@ -1,7 +1,7 @@
 namespace Qkvm.Core.Configuration;
 
 public enum PropertyKind { Number, Size, Bool, OnOffAuto, Text, Enum, Drive, Chardev, Netdev, Object, Mac, PciAddress,
-    Bus, Node, Tree }
+    Bus, Node, Tree, Texts }
 
 /// <summary>One option of a device, a backend, a machine … as users type it: <c>name=value</c>, with QEMU's name and
 /// default.</summary>
@@ -46,6 +46,9 @@ public sealed record Property(string Name, PropertyKind Kind, string? Default = 
 
     /// <summary>Values below this name alone: <c>cache.direct=on</c>.</summary>
     public static Property Tree(string name, string help = "") => new(name, PropertyKind.Tree, null, help);
+
+    /// <summary>A text that may be given several times, or as a list; see <see cref="Properties.Texts"/>.</summary>
+    public static Property Texts(string name, string help = "") => new(name, PropertyKind.Texts, null, help);
 
     /// <summary>What QEMU has and we have not: only the value that means "without" is taken.</summary>
     public static Property Missing(string name, string? accepted = null, string remedy = "leave it out") =>
@@ -99,6 +102,7 @@ public sealed record Property(string Name, PropertyKind Kind, string? Default = 
         PropertyKind.Bool => "bool",
         PropertyKind.OnOffAuto => "on|off|auto",
         PropertyKind.Text => "str",
+        PropertyKind.Texts => "str, several times",
         PropertyKind.PciAddress => "slot.function",
         _ => Kind.ToString().ToLowerInvariant(),
     };

@@ -5,9 +5,9 @@ namespace Qkvm.Core.Net;
 
 /// <summary>The host side of a network device, which one card uses at a time: tap, user, socket.</summary>
 /// <remarks>Locks are taken in the order: the card's for sending, the backend's own, the card's for receiving. So a
-/// backend may call <see cref="INetPort.Receive"/> while it holds its own lock, and does so on the card's loop only;
-/// <see cref="INetQueue.Send"/> comes from any thread; <see cref="INetQueue.Resume"/> takes no lock, but posts to
-/// the loop.</remarks>
+/// backend may call <see cref="INetPort.Receive"/> while it holds its own lock, one call at a time, and does so on the
+/// card's loop or inside <see cref="INetQueue.Send"/>, which comes from any thread. <see cref="INetQueue.Resume"/>
+/// takes no lock, but posts to the loop.</remarks>
 public abstract class NetBackend(string id)
 {
     public string Id => id;
@@ -52,7 +52,8 @@ public interface INetQueue : IDisposable
 /// <summary>A card's receiving end of a pair of queues.</summary>
 public interface INetPort
 {
-    /// <summary>One Ethernet frame without FCS, up to 64 KiB. On the loop.</summary>
+    /// <summary>One Ethernet frame without FCS, up to 64 KiB. On the loop, or inside <see cref="INetQueue.Send"/>: an
+    /// answer that is there at once.</summary>
     /// <returns>False: no room now; the backend keeps it, and those behind it within reason, until
     /// <see cref="INetQueue.Resume"/>.</returns>
     bool Receive(in NetHeader header, ReadOnlySpan<byte> frame);

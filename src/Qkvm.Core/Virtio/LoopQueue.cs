@@ -88,6 +88,17 @@ public abstract class LoopQueue : IPolled
     /// <returns>True if chains came meanwhile.</returns>
     protected virtual bool EnableKicks(Virtqueue queue) => queue.EnableKicks();
 
+    /// <summary>The driver hears at once of chains that went back to it.</summary>
+    public void SignalNow()
+    {
+        lock (_gate)
+        {
+            if (!_hasSignal || Queue is not { } queue) return;
+            _hasSignal = false;
+            queue.Signal();
+        }
+    }
+
     /// <summary>Chains went back to the driver without <see cref="Ended"/>. Within <see cref="Gate"/>.</summary>
     protected void Returned() => _hasSignal = true;
 

@@ -28,6 +28,7 @@ sealed class VirtioNetTransmitter(VirtioNet card, VirtioNetReceiver pair, IoLoop
             Send(chain);
             Ended(queue, chain, 0);
         }
+        if (IoLoop.Current != Loop) pair.SignalNow();              // answers that came at once
         return left < budget;
     }
 

@@ -5,7 +5,8 @@ using Qkvm.Testing;
 
 namespace Qkvm.Hw.Tests.Virtio;
 
-/// <summary>Checksums, segmentation and several queues. Virtio 1.2, section 5.1; its numbers are restated here.</summary>
+/// <summary>Checksums, segmentation and several queues. Virtio 1.2, section 5.1; its numbers are restated
+/// here.</summary>
 public sealed class VirtioNetOffloadTests : IDisposable
 {
     const ulong Data = 0x200000, Command = 0x210000, Answer = 0x211000;

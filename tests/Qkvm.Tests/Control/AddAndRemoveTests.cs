@@ -52,6 +52,26 @@ public sealed class AddAndRemoveTests : IDisposable
     }
 
     [Fact]
+    public void A_user_network_comes_with_its_lists_and_its_ports_can_be_changed()
+    {
+        _bench.Query("netdev_add", """
+            {"type":"user","id":"u","hostfwd":[{"str":"tcp:127.0.0.1:0-:22"},{"str":"udp:127.0.0.1:0-:69"}]}
+            """);
+        string table = _bench.Human("info usernet");
+        Assert.Matches(@"^Hub -1 \(u\):\r?\n"
+            + @"  Protocol\[State\]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ"
+            + @"\r?\n  TCP\[HOST_FORWARD\] +\d+       127.0.0.1 +\d+       10.0.2.15    22     0     0"
+            + @"\r?\n  UDP\[HOST_FORWARD\] +\d+       127.0.0.1 +\d+       10.0.2.15    69     0     0\r?\n", table);
+        Assert.Contains("unrecognized netdev id 'x'", _bench.Human("hostfwd_add x tcp:127.0.0.1:0-:80"));
+        Assert.Contains("Invalid host forwarding rule 'tcp:1'", _bench.Human("hostfwd_add tcp:1"));
+        Assert.Contains("invalid format", _bench.Human("hostfwd_remove u tcp:x"));
+        Assert.Contains("host forwarding rule for tcp::1 not found", _bench.Human("hostfwd_remove tcp::1"));
+        _bench.Query("netdev_del", """{"id":"u"}""");
+        Assert.Contains("user mode network stack not in use", _bench.Human("hostfwd_add tcp:127.0.0.1:0-:80"));
+        Assert.Equal("Parameter 'type' is missing", Error("netdev_add", """{"id":"u"}"""));
+    }
+
+    [Fact]
     public void An_object_stays_while_a_device_uses_it()
     {
         _bench.Query("object-add", """{"qom-type":"rng-random","id":"r","filename":"/dev/urandom"}""");
