@@ -40,6 +40,7 @@ static class Catalogue
         .. VirtioBlk.Models,
         .. VirtioNet.Models,
         E1000.Model,
+        E1000e.Model,
         Rtl8139.Model,
         .. VirtioRng.Models,
         .. VirtioBalloon.Models,
@@ -124,5 +125,6 @@ static class Catalogue
 
     /// <summary>-net nic,model= and -nic model= beside device names.</summary>
     public static readonly (string Name, DeviceModel Model)[] NetworkCards =
-        [("virtio", VirtioNet.Models[0]), ("e1000", E1000.Model), ("rtl8139", Rtl8139.Model)];
+        [("virtio", VirtioNet.Models[0]), ("e1000", E1000.Model),
+        ("e1000e", E1000e.Model), ("rtl8139", Rtl8139.Model)];
 }

@@ -1,4 +1,3 @@
-using System.Numerics;
 using Qkvm.Core.Memory;
 using Qkvm.Core.Net;
 using Qkvm.Core.Pci;
@@ -29,9 +28,8 @@ public sealed partial class E1000 : E1000Family
     const int FcsLength = 4;
 
     // Receive descriptor, section 3.2.3
-    const byte Done = 1, EndOfPacket = 2, IgnoreChecksum = 4, VlanPacket = 8, TransportChecked = 0x20, IpChecked = 0x40;
-    const byte TransportError = 0x20, IpError = 0x40;
-    const int StatusShift = 32, ErrorShift = 40, SpecialShift = 48;
+    const byte Done = 1, EndOfPacket = 2, VlanPacket = 8;
+    const int StatusShift = 32, SpecialShift = 48;
 
     static readonly PhyModel M88E1011 = new(
         [
@@ -192,7 +190,7 @@ public sealed partial class E1000 : E1000Family
         var ring = new E1000Ring(Registers, RDBAL);
         int fcs = Fcs, all = frame.Length + fcs, buffer = BufferLength;
         if (ring.Available < (all + buffer - 1) / buffer) return false;
-        ulong last = Checksums(frame, header) | (ulong)EndOfPacket << StatusShift;
+        ulong last = ReceiveStatus.Of(Registers[RXCSUM], frame, header) | (ulong)EndOfPacket << StatusShift;
         if (tag is { } special) last |= (ulong)VlanPacket << StatusShift | (ulong)special << SpecialShift;
         ReadOnlySpan<byte> left = frame;
         while (all > 0)
@@ -224,28 +222,6 @@ public sealed partial class E1000 : E1000Family
             int length = 2048 >> (int)(control >> BufferSize & 3);
             return (control & SizeExtension) != 0 && length < 2048 ? length * 16 : length;
         }
-    }
-
-    /// <summary>Packet checksum, status and errors. Section 3.2.9.</summary>
-    ulong Checksums(ReadOnlySpan<byte> frame, in NetHeader header)
-    {
-        uint control = Registers[RXCSUM];
-        int start = (int)(control & 0xFF);
-        ulong result = start < frame.Length ? (ulong)InternetChecksum.Sum(frame[start..]) << 16 : 0;
-        if ((control & (IpOffload | TransportOffload)) == 0) return result | (ulong)IgnoreChecksum << StatusShift;
-        FrameLayout layout = FrameLayout.Of(frame);
-        if (layout.Network == 0) return result | (ulong)IgnoreChecksum << StatusShift;
-        if ((control & IpOffload) != 0 && !layout.IsIp6)
-        {
-            result |= (ulong)IpChecked << StatusShift;
-            if (!FrameFinisher.IsIp4HeaderRight(layout, frame)) result |= (ulong)IpError << ErrorShift;
-        }
-        if ((control & TransportOffload) == 0 || layout.ChecksumOffset == 0 || layout.Transport == 0) return result;
-        bool? isRight = header.NeedsChecksum || header.IsChecked || FrameFinisher.IsTransportRight(layout, frame) is not
-            { } checkedNow ? true : checkedNow;
-        result |= (ulong)TransportChecked << StatusShift;
-        if (isRight == false) result |= (ulong)TransportError << ErrorShift;
-        return result;
     }
 
     void ResetCard()

@@ -2,13 +2,13 @@ using static Qkvm.Hw.Net.E1000Registers;
 
 namespace Qkvm.Hw.Net;
 
-/// <summary>A ring of descriptors of 16 bytes as its registers describe it. Intel 317453, sections 3.2.6 and
+/// <summary>A ring of descriptors as its registers describe it. Intel 317453, sections 3.2.6 and
 /// 3.4.</summary>
-readonly struct E1000Ring(RegisterFile registers, int at)
+readonly struct E1000Ring(RegisterFile registers, int at, int descriptorSize = E1000Ring.DescriptorSize)
 {
     public const int DescriptorSize = 16;
 
-    public int Size => (int)(registers[at + Length] / DescriptorSize);
+    public int Size => (int)(registers[at + Length] / descriptorSize);
 
     int HeadIndex
     {
@@ -30,7 +30,7 @@ readonly struct E1000Ring(RegisterFile registers, int at)
 
     /// <summary>Of the descriptor at the head.</summary>
     public ulong Address => (registers[at + BaseLow] & ~15u | (ulong)registers[at + BaseHigh] << 32)
-        + (ulong)HeadIndex * DescriptorSize;
+        + (ulong)HeadIndex * (uint)descriptorSize;
 
     public void Advance() => HeadIndex = HeadIndex + 1 >= Size ? 0 : HeadIndex + 1;
 }

@@ -35,8 +35,10 @@ public sealed class Rtl8139Tests : IDisposable
     public void Dispose() => _bench.Dispose();
 
     [Theory]
-    [InlineData(0, 4, 0x1200_5452)] [InlineData(4, 2, 0x5634)] [InlineData(0x10, 4, 0x2000)] [InlineData(0x1C, 4, 0x2000)]
-    [InlineData(0x37, 1, 1)] [InlineData(0x38, 2, 0xFFF0)] [InlineData(0x40, 4, 0x7480_0000)] [InlineData(0x52, 1, 0x0C)]
+    [InlineData(0, 4, 0x1200_5452)] [InlineData(4, 2, 0x5634)] [InlineData(0x10, 4, 0x2000)]
+    [InlineData(0x1C, 4, 0x2000)]
+    [InlineData(0x37, 1, 1)] [InlineData(0x38, 2, 0xFFF0)] [InlineData(0x40, 4, 0x7480_0000)]
+    [InlineData(0x52, 1, 0x0C)]
     [InlineData(0x58, 1, 0xD0)] [InlineData(0x5E, 1, 0x20)] [InlineData(0x64, 2, 0x782D)] [InlineData(0xFF, 1, 0)]
     public void Registers_read_as_after_a_reset(int register, int size, uint value)
     {
