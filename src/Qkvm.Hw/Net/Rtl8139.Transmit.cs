@@ -47,7 +47,8 @@ public sealed partial class Rtl8139
                 return;
             }
             cost += Take(command, (uint)Dma.Read(at + 4, 4), Dma.Read(at + 8, 8));
-            Dma.Write(at, 4, command & ~DescriptorOwn);
+            // what asked for sums and segments are now errors and collisions: none
+            Dma.Write(at, 4, command & (EndOfRing | FirstSegment | LastSegment | 0xFFFF));
             _plusTransmit = Next(_plusTransmit, command);
         }
         Raise(TOK);

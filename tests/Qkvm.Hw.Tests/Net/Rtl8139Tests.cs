@@ -183,7 +183,7 @@ public sealed class Rtl8139Tests : IDisposable
         Frames.Put(raw, Frames.Ip + 10, 0);
         SendPlus(0, raw, 1 << 18 | 1 << 16);
         Assert.Equal(whole, _wire.Sent[0].Frame);
-        Assert.Equal(0u, (uint)Memory.Read(SendRing, 4) >> 31);
+        Assert.Equal(0x3000_0000u | (uint)raw.Length, (uint)Memory.Read(SendRing, 4)); // no OWN, no errors
         Assert.Equal(0x84u, Get(Isr, 2));                          // TOK, TDU
         SendPlus(1, Frames.Plain(80), 1 << 30, 1 << 17 | 0x2301);
         Assert.Equal([.. Frames.Plain(80)[..12], 0x81, 0, 1, 0x23, .. Frames.Plain(80)[12..]], _wire.Sent[1].Frame);
