@@ -57,6 +57,7 @@ public sealed partial class PciBus
         ulong size = BitOperations.RoundUpToPowerOf2(
             (ulong)Math.Max(contents.Length, Math.Max(SmallestRom, GuestRam.PageSize)));
         GuestRam ram = site.Ram($"{function.Name}.rom", size);
+        if (file == null) OptionRom.Adopt(contents, function.Identity);
         contents.CopyTo(ram.Span(0, contents.Length));
         function.ExpansionRom(MemoryRegion.Rom($"{function.Name}.rom", ram, 0, size));
     }
@@ -64,7 +65,7 @@ public sealed partial class PciBus
     static byte[]? FindRom(PciDevice function, DeviceSite site)
     {
         if (function.InstalledRom is not { } name) return null;
-        if (site.Board.FindFirmware(name) is { } found) return found;
+        if (site.Board.FindFirmware(name) is { } found) return [.. found];
         foreach (string directory in RomDirectories)
         {
             try { return File.ReadAllBytes(Path.Combine(directory, name)); }
