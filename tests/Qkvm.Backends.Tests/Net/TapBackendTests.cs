@@ -178,7 +178,8 @@ public sealed partial class TapBackendTests : IDisposable
             + "/sbin/ip neigh add 10.9.0.2 lladdr 02:00:00:00:00:02 dev \"$1\"");
         var card = new Card();
         using var tap = new TapBackend("-netdev tap", new TapOptions("n", "qkvm0", up, "no"));
-        Assert.True(tap.Gives.HasFlag(NetOffloads.Checksum | NetOffloads.Tso4));
+        Assert.True((tap.Gives & (NetOffloads.Checksum | NetOffloads.Tso4))
+            == (NetOffloads.Checksum | NetOffloads.Tso4));
         using INetQueue queue = tap.Open(0, card, loop);
         using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp);
         socket.SendTo([1], new IPEndPoint(IPAddress.Parse("10.9.0.2"), 9));
@@ -186,7 +187,8 @@ public sealed partial class TapBackendTests : IDisposable
         queue.Accept(NetOffloads.Checksum);
         socket.SendTo([1], new IPEndPoint(IPAddress.Parse("10.9.0.2"), 9));
         NetHeader header = card.Next(IsUdp).Header;
-        Assert.Equal(new NetHeader(NeedsChecksum: true, ChecksumStart: 34, ChecksumOffset: 6), header);
+        Assert.Equal((true, (ushort)34, (ushort)6),
+            (header.NeedsChecksum, header.ChecksumStart, header.ChecksumOffset));
     });
 
     [TapFact]
@@ -203,21 +205,6 @@ public sealed partial class TapBackendTests : IDisposable
         queue.Send(header with { SegmentSize = 0 }, new ScatterList(Tcp(4000)));
         queue.Send(header with { Segmentation = (Segmentation)0x77 }, new ScatterList(Tcp(4000)));
         Assert.Equal((before + 1, 3), (Statistics("qkvm0").Rx, tap.Dropped));
-    });
-
-    [TapFact]
-    public void What_the_host_answers_at_once_comes_while_its_loop_sleeps() => InNamespace(_ =>
-    {
-        string up = Script("up", "/sbin/ip addr add 10.9.0.1/24 dev \"$1\" && /sbin/ip link set \"$1\" up");
-        var card = new Card();
-        using var tap = new TapBackend("-netdev tap", new TapOptions("n", "qkvm0", up, "no"));
-        using INetQueue queue = tap.Open(0, card, new PumpLoop(new Pump()));
-        byte[] whoHas = Convert.FromHexString("FFFFFFFFFFFF" + "020000000002" + "0806" + "0001080006040001"
-            + "020000000002" + "0A090002" + "000000000000" + "0A090001");
-        // The kernel says something of its own first, now and then.
-        for (int i = 0; i < 4 && !card.Frames.Any(f => IsArp(f.Frame)); i++)
-            queue.Send(default, new ScatterList(whoHas));
-        Assert.Equal([10, 9, 0, 1], card.Frames.First(f => IsArp(f.Frame)).Frame[28..32]);
     });
 
     [TapFact]
