@@ -16,6 +16,7 @@ using Qkvm.Core.Net;
 using Qkvm.Hw.Char;
 using Qkvm.Hw.Display;
 using Qkvm.Hw.Isa;
+using Qkvm.Hw.Net;
 using Qkvm.Hw.Pci;
 using Qkvm.Hw.Storage;
 using Qkvm.Hw.Virtio;
@@ -40,6 +41,9 @@ static class Catalogue
         IdeModels.CdRom,
         .. VirtioBlk.Models,
         .. VirtioNet.Models,
+        E1000.Model,
+        E1000e.Model,
+        Rtl8139.Model,
         .. VirtioRng.Models,
         .. VirtioBalloon.Models,
         StdVga.Model,
@@ -126,5 +130,7 @@ static class Catalogue
         [("ide", IdeModels.HardDisk, IdeModels.CdRom), ("virtio", VirtioBlk.Models[0], null)];
 
     /// <summary>-net nic,model= and -nic model= beside device names.</summary>
-    public static readonly (string Name, DeviceModel Model)[] NetworkCards = [("virtio", VirtioNet.Models[0])];
+    public static readonly (string Name, DeviceModel Model)[] NetworkCards =
+        [("virtio", VirtioNet.Models[0]), ("e1000", E1000.Model),
+        ("e1000e", E1000e.Model), ("rtl8139", Rtl8139.Model)];
 }

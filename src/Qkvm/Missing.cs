@@ -18,8 +18,8 @@ static class Missing
     static readonly (string Remedy, string Names)[] DeviceNames =
     [
         ("use virtio-net-pci", """
-            e1000 e1000-82544gc e1000-82545em e1000e i82550 i82551 i82557a i82557b i82557c i82558a i82558b i82559a
-            i82559b i82559c i82559er i82562 i82801 igb ne2k_isa ne2k_pci pcnet rocker rtl8139 tulip usb-net
+            e1000-82544gc e1000-82545em i82550 i82551 i82557a i82557b i82557c i82558a i82558b i82559a
+            i82559b i82559c i82559er i82562 i82801 igb ne2k_isa ne2k_pci pcnet rocker tulip usb-net
             virtio-net-device vmxnet3 rdma pvrdma
             """),
         ("use virtio-blk-pci", """

@@ -11,6 +11,9 @@ public sealed partial class PciBus
 {
     const int LargestRom = 16 << 20, SmallestRom = 2048;
 
+    /// <summary>Where distributions put iPXE.</summary>
+    static readonly string[] RomDirectories = ["/usr/lib/ipxe/qemu", "/usr/share/ipxe/qemu", "/usr/share/qemu"];
+
     /// <summary>Open Firmware's names by class and subclass. PCI Bus Binding to IEEE 1275-1994, section
     /// 2.5.</summary>
     static readonly string[] PathNames =
@@ -27,8 +30,7 @@ public sealed partial class PciBus
     {
         var function = (PciDevice)device;
         function.IsMultifunction = properties.Bool("multifunction");
-        if (properties.Text("romfile") is { Length: > 0 } romFile && properties.Bool("rombar"))
-            AddRom(function, romFile, properties, site);
+        if (properties.Bool("rombar")) AddRom(function, properties, site);
         try { Plug(function, properties.Text("addr") is { } address ? ParseAddress(address, properties) : -1); }
         catch (ConfigurationException e) { throw properties.Error(e.Message, e); }
         site.OnLeave(() => Unplug(function));
@@ -43,9 +45,13 @@ public sealed partial class PciBus
         return $"{name}@{function.DevFn >> 3:x}" + ((function.DevFn & 7) != 0 ? $",{function.DevFn & 7:x}" : "");
     }
 
-    static void AddRom(PciDevice function, string file, Properties properties, DeviceSite site)
+    /// <summary>The ROM that the user names, or the function's own where it is installed.</summary>
+    static void AddRom(PciDevice function, Properties properties, DeviceSite site)
     {
-        byte[] contents = site.Board.FindFirmware(file) ?? ReadFile(file, properties);
+        string? file = properties.Text("romfile");
+        byte[]? contents = file == null ? FindRom(function, site)
+            : file.Length == 0 ? null : site.Board.FindFirmware(file) ?? ReadFile(file, properties);
+        if (contents == null) return;
         if (contents.Length > LargestRom)
             throw properties.Error($"romfile={file}: {contents.Length} bytes; at most 16 MiB are possible");
         ulong size = BitOperations.RoundUpToPowerOf2(
@@ -53,6 +59,18 @@ public sealed partial class PciBus
         GuestRam ram = site.Ram($"{function.Name}.rom", size);
         contents.CopyTo(ram.Span(0, contents.Length));
         function.ExpansionRom(MemoryRegion.Rom($"{function.Name}.rom", ram, 0, size));
+    }
+
+    static byte[]? FindRom(PciDevice function, DeviceSite site)
+    {
+        if (function.InstalledRom is not { } name) return null;
+        if (site.Board.FindFirmware(name) is { } found) return found;
+        foreach (string directory in RomDirectories)
+        {
+            try { return File.ReadAllBytes(Path.Combine(directory, name)); }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException) { } // it works without
+        }
+        return null;
     }
 
     static byte[] ReadFile(string file, Properties properties)

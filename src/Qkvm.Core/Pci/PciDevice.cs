@@ -41,6 +41,10 @@ public abstract class PciDevice(PciIdentity identity, string name, bool isExpres
     /// <summary>-device …,multifunction=on.</summary>
     public bool IsMultifunction { get; set; }
 
+    /// <summary>The file of its option ROM, which it has where that is installed and romfile= names no other; null for
+    /// none.</summary>
+    public virtual string? InstalledRom => null;
+
     public virtual string BootPathEnd => (Identity.ClassCode >> 8) switch
     {
         0x0100 => "/disk@0,0",

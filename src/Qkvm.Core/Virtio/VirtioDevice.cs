@@ -17,6 +17,9 @@ public abstract class VirtioDevice(string name, ushort deviceId, int configSize)
 
     public int ConfigSize => ConfigSpace.Length;
 
+    /// <summary>As <see cref="Pci.PciDevice.InstalledRom"/>.</summary>
+    public virtual string? InstalledRom => null;
+
     /// <summary>The largest size of each queue; powers of two.</summary>
     public abstract IReadOnlyList<int> QueueSizes { get; }
 

@@ -28,6 +28,8 @@ public sealed partial class VirtioNet
         ],
         device => device.QueueSizes.Count + 1, FromProperties);
 
+    public override string InstalledRom => "efi-virtio.rom";
+
     static VirtioNet FromProperties(string name, Properties values, DeviceSite site)
     {
         byte[] mac = values.Text("mac") is { } text ? MacAddress.Parse(text, values.Owner) : MacAddress.Default;

@@ -88,6 +88,8 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
 
     public VirtioDevice Device { get; }
 
+    public override string? InstalledRom => Device.InstalledRom;
+
     T? IDevice.Facet<T>() where T : class => Device as T ?? this as T;
     public VirtioControl Control { get; }
 

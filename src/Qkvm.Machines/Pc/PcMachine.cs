@@ -1,5 +1,6 @@
 using Qkvm.Core.Machine;
 using Qkvm.Host;
+using Qkvm.Hw.Net;
 
 namespace Qkvm.Machines.Pc;
 
@@ -29,7 +30,7 @@ public static class PcMachine
     static MachineModel Of(PcVersion version, int age)
     {
         string name = $"pc-i440fx-{version.Name}";
-        var defaults = new MachineDefaults(NetworkCard: "e1000", VideoAddress: "0x2", CdromPlace: 2)
+        var defaults = new MachineDefaults(NetworkCard: E1000.Model.Name, VideoAddress: "0x2", CdromPlace: 2)
             { PrefersSockets = version.PrefersSockets };
         return new(name, defaults, Options, (properties, parts) => Create(properties, parts, name, version))
         {

@@ -1,3 +1,4 @@
+using Qkvm.Backends.Net.User;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 
@@ -8,6 +9,7 @@ public sealed partial class Expander
     readonly List<NetdevConfig> _netdevs = [];
     readonly List<(string? Model, string? Netdev, IReadOnlyList<OptionPair> Options, string Owner)> _hubCards = [];
     readonly List<NetdevConfig> _hubBackends = [];
+    bool _namesNetwork;                                            // even if it is "none"
 
     void AddNetdev(string text, string owner)
     {
@@ -20,6 +22,7 @@ public sealed partial class Expander
 
     NetdevConfig AddNetdev(NetdevConfig netdev)
     {
+        _namesNetwork = true;
         if (_netdevs.Exists(n => n.Id == netdev.Id))
             throw new ConfigurationException($"{netdev.Owner}: duplicate id '{netdev.Id}' for netdev");
         _netdevs.Add(netdev);
@@ -29,6 +32,7 @@ public sealed partial class Expander
     /// <summary>-nic type,…: a backend and its card.</summary>
     void AddNic(string text, string owner)
     {
+        _namesNetwork = true;
         Options options = Options.Parse(text, owner, "type");
         string type = options.Text("type") ?? "";
         if (type == "none") return;
@@ -42,6 +46,7 @@ public sealed partial class Expander
     /// <summary>-net nic and -net backend meet on hub 0; one of each is the same as -netdev and -device.</summary>
     void AddNet(string text, string owner)
     {
+        _namesNetwork = true;
         Options options = Options.Parse(text, owner, "type");
         string type = options.Text("type") ?? "";
         if (type == "none") return;
@@ -74,6 +79,8 @@ public sealed partial class Expander
 
     void FinishNetwork()
     {
+        if (!_namesNetwork && !_noDefaults && _machine?.Defaults.NetworkCard is { Length: > 0 })
+            AddNic(UserNetModel.Model.Name, "default network");
         int onHub = _hubCards.Count(card => card.Netdev == null);
         if (_hubBackends.Count > 1 || onHub > 1)
             throw new ConfigurationException("-net: several cards or backends on one hub are not built yet; pair " +

@@ -178,8 +178,7 @@ public sealed partial class TapBackendTests : IDisposable
             + "/sbin/ip neigh add 10.9.0.2 lladdr 02:00:00:00:00:02 dev \"$1\"");
         var card = new Card();
         using var tap = new TapBackend("-netdev tap", new TapOptions("n", "qkvm0", up, "no"));
-        Assert.True((tap.Gives & (NetOffloads.Checksum | NetOffloads.Tso4))
-            == (NetOffloads.Checksum | NetOffloads.Tso4));
+        Assert.True(tap.Gives.HasFlag(NetOffloads.Checksum | NetOffloads.Tso4));
         using INetQueue queue = tap.Open(0, card, loop);
         using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp);
         socket.SendTo([1], new IPEndPoint(IPAddress.Parse("10.9.0.2"), 9));
@@ -187,8 +186,7 @@ public sealed partial class TapBackendTests : IDisposable
         queue.Accept(NetOffloads.Checksum);
         socket.SendTo([1], new IPEndPoint(IPAddress.Parse("10.9.0.2"), 9));
         NetHeader header = card.Next(IsUdp).Header;
-        Assert.Equal((true, (ushort)34, (ushort)6),
-            (header.NeedsChecksum, header.ChecksumStart, header.ChecksumOffset));
+        Assert.Equal(new NetHeader(NeedsChecksum: true, ChecksumStart: 34, ChecksumOffset: 6), header);
     });
 
     [TapFact]
