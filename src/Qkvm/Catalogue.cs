@@ -101,6 +101,7 @@ static class Catalogue
         RngBuiltin.Model,
         Secret.Model,
         IoThreadObject.Model,
+        FilterDump.Model,
     ], Missing.Objects);
 
     public static readonly Catalogue<MachineModel> Machines = new("machine type",

@@ -7,7 +7,7 @@ public interface INetCard
     NetBackend? Backend { get; }
 
     /// <summary>Its address now, 6 bytes; the guest may change it.</summary>
-    ReadOnlySpan<byte> CurrentMac { get; }
+    ReadOnlySpan<byte> Mac { get; }
 
     /// <summary>Plugs or pulls the cable; the guest is told.</summary>
     void SetLink(bool up);

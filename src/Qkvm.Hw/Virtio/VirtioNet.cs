@@ -87,7 +87,8 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
     /// <summary>The address now; the driver may change it.</summary>
     public ReadOnlySpan<byte> CurrentMac => ConfigSpace.AsSpan(MacField, MacAddress.Length);
 
-    public NetBackend? Backend => _backend;
+    NetBackend? INetCard.Backend => _backend;
+    ReadOnlySpan<byte> INetCard.Mac => CurrentMac;
 
     public bool IsLinkUp => _linkUp && _backend != null;
 

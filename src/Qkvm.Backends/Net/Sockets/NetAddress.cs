@@ -11,7 +11,8 @@ namespace Qkvm.Backends.Net.Sockets;
 /// <summary>Addresses as -netdev takes them: QEMU's SocketAddress below a name, and host:port.</summary>
 static class NetAddress
 {
-    /// <summary>addr.type=inet,addr.host=,addr.port=; or unix and path=; or fd and str=. Null: nothing is said.</summary>
+    /// <summary>addr.type=inet,addr.host=,addr.port=; or unix and path=; or fd and str=. Null: nothing is
+    /// said.</summary>
     public static SocketAddress? Read(Properties given, string name, IBackendHost host)
     {
         if (given.Tree(name) is not { } tree) return null;

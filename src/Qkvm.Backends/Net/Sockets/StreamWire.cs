@@ -8,7 +8,8 @@ namespace Qkvm.Backends.Net.Sockets;
 
 /// <summary>One connection that carries frames: each is its length, 4 bytes big endian, and its bytes.</summary>
 /// <remarks>The peer may be slow, dead or hostile: frames that it does not take in time are dropped, what cannot be a
-/// frame ends the connection. The guest's frames come from any thread, the peer's are read on the card's loop.</remarks>
+/// frame ends the connection. The guest's frames come from any thread, the peer's are read on the card's
+/// loop.</remarks>
 sealed class StreamWire : IDisposable
 {
     const int LengthField = 4;

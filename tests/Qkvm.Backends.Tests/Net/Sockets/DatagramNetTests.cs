@@ -11,7 +11,8 @@ public sealed class DatagramNetTests : IDisposable
 {
     readonly TestLoop _loop = new();
     readonly string _folder = Directory.CreateTempSubdirectory("net").FullName;
-    readonly Socket _peer = new(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp) { ReceiveTimeout = 30_000 };
+    readonly Socket _peer = new(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp) 
+        { ReceiveTimeout = 30_000 };
 
     public DatagramNetTests() => _peer.Bind(new IPEndPoint(IPAddress.Loopback, 0));
 
@@ -89,7 +90,8 @@ public sealed class DatagramNetTests : IDisposable
     public void A_group_reaches_all_its_members()
     {
         var group = new InternetAddress("239.7.7.7", 0);
-        using DatagramSocket probe = DatagramSocket.Open(new InternetAddress("127.0.0.1", 0), new InternetAddress("127.0.0.1", 9));
+        using DatagramSocket probe = DatagramSocket.Open(new InternetAddress("127.0.0.1", 0),
+            new InternetAddress("127.0.0.1", 9));
         group = group with { Port = PortOf(probe) };
         using var first = new DatagramNet("a", "dgram", DatagramSocket.Join(group, IPAddress.Loopback), "");
         using var second = new DatagramNet("b", "dgram", DatagramSocket.Join(group, IPAddress.Loopback), "");
