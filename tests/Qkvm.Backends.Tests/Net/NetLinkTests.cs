@@ -110,6 +110,33 @@ public sealed class NetLinkTests : IDisposable
     }
 
     [Fact]
+    public void What_a_card_leaves_undone_is_finished_in_a_dump()
+    {
+        string path = Path.Combine(_folder, "dump.pcap");
+        (_, NetBackend near) = Cable();
+        TestCard card = Card(near);
+        var dump = (FilterDump)_loop.Do(() => FilterDump.Model.Create(new Properties(FilterDump.Model,
+            Options.Parse($"id=f,netdev={near.Id},file={path}", "-object filter-dump")), _host));
+        var frame = new byte[14 + 20 + 20 + 3000];                 // TCP over IPv4, to be cut at 1000 bytes
+        frame[12] = 8;
+        (frame[14], frame[16], frame[17], frame[22], frame[23]) = (0x45, 3040 >> 8, 3040 & 0xFF, 64, 6);
+        frame[14 + 20 + 12] = 0x50;
+        var header = new NetHeader(NeedsChecksum: true, Segmentation: Segmentation.Tcp4, HeaderLength: 54,
+            SegmentSize: 1000, ChecksumStart: 34, ChecksumOffset: 16);
+        card.Send(frame, header);
+        card.Send(frame, header with { ChecksumStart = 60_000 });  // makes no sense
+        _loop.Do(dump.Dispose);
+        byte[] file = File.ReadAllBytes(path);
+        Assert.Equal(24 + 3 * (16 + 1054), file.Length);
+        for (int at = 24 + 16; at < file.Length; at += 16 + 1054)
+        {
+            var layout = FrameLayout.Of(file.AsSpan(at, 1054));
+            Assert.True(FrameFinisher.IsIp4HeaderRight(layout, file.AsSpan(at, 1054)));
+            Assert.True(FrameFinisher.IsTransportRight(layout, file.AsSpan(at, 1054)));
+        }
+    }
+
+    [Fact]
     public void A_dump_that_cannot_be_made_says_why()
     {
         (_, NetBackend near) = Cable();

@@ -72,6 +72,31 @@ public sealed partial class TapBackendTests : IDisposable
     });
 
     [TapFact]
+    public void The_scripts_that_come_with_it_put_the_interface_into_a_bridge() => InNamespace(loop =>
+    {
+        string scripts = Scripts();
+        TapBackend Open() => new("-netdev tap,id=n", new TapOptions("n", "qkvm0", scripts + "/qemu-ifup",
+            scripts + "/qemu-ifdown"));
+        Assert.Equal($"-netdev tap,id=n: network script {scripts}/qemu-ifup failed with status 1: there is no bridge "
+            + "br0: ip link add br0 type bridge && ip link set br0 up; give script=no for none",
+            Assert.Throws<ConfigurationException>(Open).Message);
+        string bridge = Script("bridge", "/sbin/ip link add br0 type bridge");
+        using (new TapBackend("-netdev tap", new TapOptions("m", Script: bridge, DownScript: "no")))
+        {
+            using TapBackend tap = Open();
+            string look = Script("look", "/sbin/ip link show qkvm0 | grep -q 'master br0'");
+            using var other = new TapBackend("-netdev tap", new TapOptions("o", Script: look, DownScript: "no"));
+        }
+    });
+
+    static string Scripts()
+    {
+        string? folder = AppContext.BaseDirectory;
+        while (folder != null && !File.Exists(folder + "/scripts/qemu-ifup")) folder = Path.GetDirectoryName(folder);
+        return folder + "/scripts";
+    }
+
+    [TapFact]
     public void A_missing_script_is_reported() => InNamespace(loop =>
     {
         var error =
