@@ -3,6 +3,8 @@ using Qkvm.Accel.Tcg;
 using Qkvm.Backends.Char;
 using Qkvm.Backends.Display;
 using Qkvm.Backends.Net;
+using Qkvm.Backends.Net.Hub;
+using Qkvm.Backends.Net.Sockets;
 using Qkvm.Backends.Net.User;
 using Qkvm.Backends.Objects;
 using Qkvm.Core.Accel;
@@ -74,6 +76,10 @@ static class Catalogue
         TapBackend.Model,
         UserNetModel.Model,
         BridgeNet.Model,
+        SocketNet.Model,
+        StreamNetModel.Model,
+        DatagramNetModel.Model,
+        HubPort.Model,
     ], Missing.Netdevs);
 
     public static readonly Catalogue<BlockDriverModel> BlockDrivers = new("block driver",
@@ -95,6 +101,7 @@ static class Catalogue
         RngBuiltin.Model,
         Secret.Model,
         IoThreadObject.Model,
+        FilterDump.Model,
     ], Missing.Objects);
 
     public static readonly Catalogue<MachineModel> Machines = new("machine type",

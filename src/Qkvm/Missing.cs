@@ -85,8 +85,9 @@ static class Missing
 
     public static IEnumerable<NetModel> Netdevs() =>
     [
-        .. Words("socket stream dgram hubport l2tpv3 vde vhost-user vhost-vdpa passt netmap")
-            .Select(name => NetModel.Missing(name)),
+        .. Words("l2tpv3 vde vhost-user vhost-vdpa netmap").Select(name => NetModel.Missing(name)),
+        NetModel.Missing("passt", "is not built yet; start passt with a socket and use -netdev "
+            + "stream,addr.type=unix,addr.path=SOCKET"),
     ];
 
     public static IEnumerable<BlockDriverModel> BlockDrivers() =>
@@ -104,11 +105,12 @@ static class Missing
     public static IEnumerable<ObjectModel> Objects() =>
     [
         ObjectModel.Missing("memory-backend-epc", "is not built yet; use memory-backend-ram"),
+        .. Words("filter-buffer filter-mirror filter-redirector filter-replay filter-rewriter")
+            .Select(name => ObjectModel.Missing(name, "is not built yet; of the filters there is filter-dump")),
         ObjectModel.Missing("rng-egd", "is not built yet; use rng-random"),
         .. Words("""
             authz-list authz-list-file authz-pam authz-simple can-bus can-host-socketcan colo-compare cryptodev-backend
-            cryptodev-backend-builtin cryptodev-vhost-user dbus-vmstate filter-buffer filter-dump filter-mirror
-            filter-redirector filter-replay filter-rewriter input-barrier input-linux main-loop
+            cryptodev-backend-builtin cryptodev-vhost-user dbus-vmstate input-barrier input-linux main-loop
             pr-manager-helper qtest secret secret_keyring sev-guest thread-context throttle-group tls-cipher-suites
             tls-creds-anon tls-creds-psk tls-creds-x509 vfio-user-server x-remote-object
             """).Select(name => ObjectModel.Missing(name)),

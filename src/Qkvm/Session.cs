@@ -49,7 +49,7 @@ sealed class Session : IDisposable
         MachineModel model = Catalogue.Machines.Get(_config.MachineType, _config.MachineOptions.Owner);
         // Nothing is changed on disk or host before all that only reads has succeeded.
         foreach (FdConfig fd in _config.Fds) AddFd(fd);
-        foreach (ObjectConfig made in _config.Objects) _host.Add(made);
+        foreach (ObjectConfig made in _config.Objects.Where(made => !NeedsNetdev(made))) _host.Add(made);
         foreach (BlockdevConfig blockdev in _config.Blockdevs) _host.Add(blockdev);
         foreach (DriveConfig drive in _config.Drives) _host.Add(drive);
         IAccelerator accelerator = Keep(ChooseAccelerator());
@@ -57,6 +57,7 @@ sealed class Session : IDisposable
         {
             foreach (ChardevConfig chardev in _config.Chardevs) _host.Add(chardev);
             foreach (NetdevConfig netdev in _config.Netdevs) _host.Add(netdev);
+            foreach (ObjectConfig made in _config.Objects.Where(NeedsNetdev)) _host.Add(made);
         }
         _machine =
             Keep(new Machine(_environment, _config, accelerator, Catalogue.Devices, _host.Backends, Console.Error,
@@ -91,6 +92,8 @@ sealed class Session : IDisposable
         _host.CloseDisks();
         _environment.Dispose();
     }
+
+    static bool NeedsNetdev(ObjectConfig made) => Catalogue.Objects.Get(made.Type, made.Owner).NeedsNetdev;
 
     /// <summary>A duplicate goes into the set, as the manager may close its own number.</summary>
     static void AddFd(FdConfig fd)

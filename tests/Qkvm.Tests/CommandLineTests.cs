@@ -32,6 +32,15 @@ public class CommandLineTests
     [Theory]
     [InlineData("-net nic -net tap", "taken")]
     [InlineData("-netdev tap,id=n -net nic,netdev=n,model=virtio", "taken")]
+    [InlineData("-net nic -net nic,model=virtio -net user -net socket,listen=:1234", "taken")]
+    [InlineData("-netdev user,id=u -netdev hubport,id=p,hubid=0,netdev=u -object filter-dump,id=f,netdev=u,file=x",
+        "taken")]
+    [InlineData("-netdev stream,id=s,server=off,addr.type=unix,addr.path=/tmp/s,reconnect=1 -net nic,netdev=s",
+        "taken")]
+    [InlineData("-netdev dgram,id=d,remote.type=inet,remote.host=230.0.0.1,remote.port=1234 -net nic,netdev=d",
+        "taken")]
+    [InlineData("-object filter-mirror,id=f,netdev=u", "-object filter-mirror,id=f,netdev=u: 'filter-mirror' is not "
+        + "built yet; of the filters there is filter-dump")]
     [InlineData("-net nic,model=virtio", "taken; -net nic,model=virtio: has no backend: nothing is at the other " +
         "end; add one, for example -net tap")]
     [InlineData("-vnc vnc=unix:/tmp/x", "taken")]

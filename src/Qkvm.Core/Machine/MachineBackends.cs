@@ -46,7 +46,8 @@ public sealed class MachineBackends
     public ICharBackend TakeChardev(string id, string owner) =>
         Muxes.TryGetValue(id, out Func<ICharBackend>? addPort) ? addPort() : Take(Chardevs, "chardev", id, owner);
 
-    public NetBackend TakeNetdev(string id, string owner) => Take(Netdevs, "netdev", id, owner);
+    /// <summary>The cable of the netdev of that id.</summary>
+    public NetBackend TakeNetdev(string id, string owner) => Take(Netdevs, "netdev", id, owner).Link;
 
     /// <summary>The object of that id, which any number may use; each ends with <see cref="ReleaseObject"/>.</summary>
     /// <param name="what">As messages call it: "source of entropy".</param>

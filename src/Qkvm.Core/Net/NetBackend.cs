@@ -15,6 +15,9 @@ public abstract class NetBackend(string id)
     /// <summary>As `info network` shows it: "index=0,type=tap,ifname=tap0".</summary>
     public abstract string Description { get; }
 
+    /// <summary>The cable to it: what takes the backend opens that. Under the machine lock.</summary>
+    public NetLink Link => field ??= new NetLink(this);
+
     /// <summary>What a card may leave undone in frames that it sends.</summary>
     public virtual NetOffloads Takes => NetOffloads.None;
 

@@ -34,9 +34,10 @@ public sealed class Connector(SocketAddress address, EventLoop loop, TimeSpan re
     public void Lost() => Again();
 
     /// <summary>Connects and waits for it: before the machine runs.</summary>
+    /// <param name="limit">How long at each address; null: as long as the host tries.</param>
     /// <exception cref="HostException">All addresses refused.</exception>
     /// <exception cref="SocketException">A name that does not resolve.</exception>
-    public static unsafe StreamSocket Connect(SocketAddress address)
+    public static unsafe StreamSocket Connect(SocketAddress address, TimeSpan? limit = null)
     {
         const short writable = 4;
         if (address is DescriptorAddress { Fd: var inherited }) return Inherit(inherited);
@@ -46,8 +47,9 @@ public sealed class Connector(SocketAddress address, EventLoop loop, TimeSpan re
             int fd = Begin(name, out failure);
             if (fd < 0) continue;
             var polled = new PollFd { Fd = fd, Events = writable };
-            if (failure == Libc.EInProgress) Libc.poll(&polled, 1, -1);
-            failure = StreamSocket.ErrorOf(fd);
+            bool isLate = failure == Libc.EInProgress
+                && Libc.poll(&polled, 1, (int?)limit?.TotalMilliseconds ?? -1) == 0;
+            failure = isLate ? Libc.ETimedOut : StreamSocket.ErrorOf(fd);
             if (failure == 0) return new StreamSocket(fd);
             Libc.close(fd);
         }

@@ -17,7 +17,7 @@ public sealed record NetCardSite(NetBackend? Backend, byte[] Mac, IoLoop Loop, I
 
 /// <summary>What the 82540EM and the 82574 share: registers, the PHY and its link, and the way to the
 /// wire.</summary>
-public abstract class E1000Family : PciDevice, INetPort, IRegisterBank
+public abstract class E1000Family : PciDevice, INetPort, INetCard, IRegisterBank
 {
     internal const int EthernetHeader = 14;
     const int LargestFrame = 65536 + 128, ShortestFrame = 60, FcsLength = 4, TagLength = 4;
@@ -62,6 +62,9 @@ public abstract class E1000Family : PciDevice, INetPort, IRegisterBank
             return mac[..6];
         }
     }
+
+    NetBackend? INetCard.Backend => _site.Backend;
+    ReadOnlySpan<byte> INetCard.Mac => CurrentMac;
 
     public bool IsLinkUp => (Registers[STATUS] & LinkUp) != 0;
 

@@ -11,7 +11,7 @@ namespace Qkvm.Hw.Net;
 /// <summary>RealTek RTL8139C+, in C mode and in C+ mode. "RTL8139C(L)+" data sheet 1.6.</summary>
 /// <remarks>Deviations: frames wait on the wire where the driver has given no room; the FCS behind a received frame
 /// reads as zeros; no wake-up, early interrupts, high priority queue, flow control or CardBus.</remarks>
-public sealed partial class Rtl8139 : PciDevice, IRegisterBank, INetPort
+public sealed partial class Rtl8139 : PciDevice, IRegisterBank, INetPort, INetCard
 {
     const ulong Space = 256;
     const uint TimerHertz = 33_000_000;
@@ -67,6 +67,9 @@ public sealed partial class Rtl8139 : PciDevice, IRegisterBank, INetPort
     public override string InstalledRom => "efi-rtl8139.rom";
 
     public byte[] CurrentMac => _registers[..6];
+    NetBackend? INetCard.Backend => _site.Backend;
+    ReadOnlySpan<byte> INetCard.Mac => CurrentMac;
+
     public bool IsLinkUp => _isConnected && _site.Backend != null;
 
     /// <summary>set_link of the monitor.</summary>

@@ -19,7 +19,7 @@ public sealed record VirtioNetOptions(int ReceiveQueueSize = 256, int TransmitQu
 /// <remarks>Frames move on a loop outside the machine lock: <see cref="VirtioNetReceiver"/>,
 /// <see cref="VirtioNetTransmitter"/>. What the backend cannot do is not offered to the driver.
 /// Deviations: no UDP fragmentation, RSS, hash reports or packed rings.</remarks>
-public sealed partial class VirtioNet : VirtioDevice
+public sealed partial class VirtioNet : VirtioDevice, INetCard
 {
     // struct virtio_net_config, 5.1.4
     const int MacField = 0, StatusField = 6, MaxPairsField = 8, MtuField = 10, SpeedField = 12, DuplexField = 16,
@@ -86,6 +86,9 @@ public sealed partial class VirtioNet : VirtioDevice
 
     /// <summary>The address now; the driver may change it.</summary>
     public ReadOnlySpan<byte> CurrentMac => ConfigSpace.AsSpan(MacField, MacAddress.Length);
+
+    NetBackend? INetCard.Backend => _backend;
+    ReadOnlySpan<byte> INetCard.Mac => CurrentMac;
 
     public bool IsLinkUp => _linkUp && _backend != null;
 

@@ -1,3 +1,4 @@
+using Qkvm.Backends.Net.Hub;
 using Qkvm.Backends.Net.User;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
@@ -82,20 +83,32 @@ public sealed partial class Expander
         if (!_namesNetwork && !_noDefaults && _machine?.Defaults.NetworkCard is { Length: > 0 })
             AddNic(UserNetModel.Model.Name, "default network");
         int onHub = _hubCards.Count(card => card.Netdev == null);
-        if (_hubBackends.Count > 1 || onHub > 1)
-            throw new ConfigurationException("-net: several cards or backends on one hub are not built yet; pair " +
-                "each with -netdev …,id=X -device …,netdev=X");
+        bool needsHub = _hubBackends.Count > 1 || onHub > 1;
+        if (needsHub)
+            foreach (NetdevConfig backend in _hubBackends.ToArray()) AddHubPort(backend.Owner, backend.Id);
         foreach (var (model, netdev, options, owner) in _hubCards)
         {
-            string? backend = netdev ?? _hubBackends.FirstOrDefault()?.Id;
+            string? backend = netdev ?? (needsHub ? AddHubPort(owner, null) : _hubBackends.FirstOrDefault()?.Id);
             if (backend == null) _warn($"{owner}: has no backend: nothing is at the other end; add one, for example "
                 + "-net tap");
             _devices.Insert(_onBoard++, Card(model, backend, options, owner));
         }
-        if (_hubBackends.Count > onHub) _warn($"{_hubBackends[0].Owner}: has no card: nothing is at the other end; "
+        if (_hubBackends.Count > 0 && onHub == 0)
+            _warn($"{_hubBackends[0].Owner}: has no card: nothing is at the other end; "
             + "add -net nic");
         NumberCards();
         _config = _config with { Netdevs = [.. _netdevs] };
+    }
+
+    /// <summary>A place at hub 0 for a card, or for a backend.</summary>
+    string AddHubPort(string owner, string? netdev)
+    {
+        var options = new Options(owner);
+        options.Add("hubid", "0");
+        if (netdev != null) options.Add("netdev", netdev);
+        int number = _hubBackends.Count;
+        while (_netdevs.Exists(n => n.Id == $"hub0port{number}")) number++;
+        return AddNetdev(new NetdevConfig($"hub0port{number}", HubPort.Model.Name, options)).Id;
     }
 
     /// <summary>Cards without mac= get QEMU's addresses in order: 52:54:00:12:34:56, :57 …</summary>

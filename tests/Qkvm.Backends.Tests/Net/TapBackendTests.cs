@@ -72,6 +72,31 @@ public sealed partial class TapBackendTests : IDisposable
     });
 
     [TapFact]
+    public void The_scripts_that_come_with_it_put_the_interface_into_a_bridge() => InNamespace(loop =>
+    {
+        string scripts = Scripts();
+        TapBackend Open() => new("-netdev tap,id=n", new TapOptions("n", "qkvm0", scripts + "/qemu-ifup",
+            scripts + "/qemu-ifdown"));
+        Assert.Equal($"-netdev tap,id=n: network script {scripts}/qemu-ifup failed with status 1: there is no bridge "
+            + "br0: ip link add br0 type bridge && ip link set br0 up; give script=no for none",
+            Assert.Throws<ConfigurationException>(Open).Message);
+        string bridge = Script("bridge", "/sbin/ip link add br0 type bridge");
+        using (new TapBackend("-netdev tap", new TapOptions("m", Script: bridge, DownScript: "no")))
+        {
+            using TapBackend tap = Open();
+            string look = Script("look", "/sbin/ip link show qkvm0 | grep -q 'master br0'");
+            using var other = new TapBackend("-netdev tap", new TapOptions("o", Script: look, DownScript: "no"));
+        }
+    });
+
+    static string Scripts()
+    {
+        string? folder = AppContext.BaseDirectory;
+        while (folder != null && !File.Exists(folder + "/scripts/qemu-ifup")) folder = Path.GetDirectoryName(folder);
+        return folder + "/scripts";
+    }
+
+    [TapFact]
     public void A_missing_script_is_reported() => InNamespace(loop =>
     {
         var error =
@@ -203,21 +228,6 @@ public sealed partial class TapBackendTests : IDisposable
         queue.Send(header with { SegmentSize = 0 }, new ScatterList(Tcp(4000)));
         queue.Send(header with { Segmentation = (Segmentation)0x77 }, new ScatterList(Tcp(4000)));
         Assert.Equal((before + 1, 3), (Statistics("qkvm0").Rx, tap.Dropped));
-    });
-
-    [TapFact]
-    public void What_the_host_answers_at_once_comes_while_its_loop_sleeps() => InNamespace(_ =>
-    {
-        string up = Script("up", "/sbin/ip addr add 10.9.0.1/24 dev \"$1\" && /sbin/ip link set \"$1\" up");
-        var card = new Card();
-        using var tap = new TapBackend("-netdev tap", new TapOptions("n", "qkvm0", up, "no"));
-        using INetQueue queue = tap.Open(0, card, new PumpLoop(new Pump()));
-        byte[] whoHas = Convert.FromHexString("FFFFFFFFFFFF" + "020000000002" + "0806" + "0001080006040001"
-            + "020000000002" + "0A090002" + "000000000000" + "0A090001");
-        // The kernel says something of its own first, now and then.
-        for (int i = 0; i < 4 && !card.Frames.Any(f => IsArp(f.Frame)); i++)
-            queue.Send(default, new ScatterList(whoHas));
-        Assert.Equal([10, 9, 0, 1], card.Frames.First(f => IsArp(f.Frame)).Frame[28..32]);
     });
 
     [TapFact]

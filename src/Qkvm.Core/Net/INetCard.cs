@@ -1,0 +1,14 @@
+namespace Qkvm.Core.Net;
+
+/// <summary>What a monitor asks of a network card, of whatever kind. Under the machine lock.</summary>
+public interface INetCard
+{
+    /// <summary>Where its cable leads; null: nowhere.</summary>
+    NetBackend? Backend { get; }
+
+    /// <summary>Its address now, 6 bytes; the guest may change it.</summary>
+    ReadOnlySpan<byte> Mac { get; }
+
+    /// <summary>Plugs or pulls the cable; the guest is told.</summary>
+    void SetLink(bool up);
+}

@@ -1,0 +1,61 @@
+using Qkvm.Core.Machine;
+using Qkvm.Hw.Virtio;
+
+namespace Qkvm.Tests.Control;
+
+/// <summary>info network and set_link, as QEMU has them.</summary>
+public sealed class NetworkTests : IDisposable
+{
+    readonly ControlBench _bench = new();
+
+    public NetworkTests()
+    {
+        _bench.OnLoop(() =>
+        {
+            foreach ((string type, string options) in ((string, string)[])[("user", "id=u"), ("user", "id=n"),
+                ("hubport", "id=h,hubid=3,netdev=u"), ("hubport", "id=g,hubid=3"), ("user", "id=alone")])
+            {
+                Options given = Options.Parse(options, $"-netdev {type},{options}");
+                _bench.Host.Add(new NetdevConfig(given.Required("id"), type, given));
+            }
+        });
+        _bench.Query("device_add",
+            """{"driver":"virtio-net-pci","id":"card","netdev":"g","mac":"52:54:00:12:34:56"}""");
+        _bench.Query("device_add", """{"driver":"virtio-net-pci","netdev":"n","mac":"52:54:00:12:34:57"}""");
+    }
+
+    public void Dispose() => _bench.Dispose();
+
+    [Fact]
+    public void Hubs_netdevs_and_cards_are_shown()
+    {
+        Assert.Equal("""
+            hub 3
+             \ g: card: index=0,type=nic,model=virtio-net-pci,macaddr=52:54:00:12:34:56
+             \ h: u: index=0,type=user,net=10.0.2.0,restrict=off
+            alone: index=0,type=user,net=10.0.2.0,restrict=off
+            virtio-net-pci.1: index=0,type=nic,model=virtio-net-pci,macaddr=52:54:00:12:34:57
+             \ n: index=0,type=user,net=10.0.2.0,restrict=off
+
+            """, _bench.Human("info network"));
+    }
+
+    [Fact]
+    public void A_cable_is_pulled_at_a_card_or_at_a_netdev()
+    {
+        Assert.Equal("", _bench.Human("set_link card off"));
+        Assert.Equal((false, true), State("card", "g"));
+        _bench.Query("set_link", """{"name":"card","up":true}""");
+        Assert.Equal((true, true), State("card", "g"));
+        _bench.Query("set_link", """{"name":"g","up":false}""");   // its card is told
+        Assert.Equal((false, false), State("card", "g"));
+        Assert.Equal("", _bench.Human("set_link g on"));
+        Assert.Equal((true, true), State("card", "g"));
+        Assert.Equal("Error: Device 'foo' not found", _bench.Human("set_link foo off").Trim());
+        Assert.Contains("on' or 'off'", _bench.Human("set_link card maybe"));
+    }
+
+    (bool Card, bool Netdev) State(string card, string netdev) => _bench.OnLoop(() =>
+        (_bench.Context.Devices.First(d => d.Device.Id == card).Device.Device!.Facet<VirtioNet>()!.IsLinkUp,
+            _bench.Backends.Netdevs[netdev].Link.IsUp));
+}
