@@ -10,8 +10,8 @@ public static class OptionRom
 
     static ReadOnlySpan<byte> Pcir => "PCIR"u8;
 
-    /// <summary>Makes a ROM that was built for a sister of the function its own: firmware compares the numbers, and sums
-    /// up the image.</summary>
+    /// <summary>Makes a ROM that was built for a sister of the function its own: firmware compares the numbers, and
+    /// sums up the image.</summary>
     public static void Adopt(Span<byte> rom, PciIdentity identity)
     {
         if (rom.Length < HeaderLength || rom[0] != 0x55 || rom[1] != 0xAA) return;
