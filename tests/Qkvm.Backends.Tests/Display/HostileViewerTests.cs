@@ -1,6 +1,7 @@
 namespace Qkvm.Backends.Tests.Display;
 
 /// <summary>Viewers that lie, flood, stall or talk garbage: they end, or are borne, and nobody else suffers.</summary>
+[Collection(nameof(Alone))]
 public class HostileViewerTests
 {
     static void AssertOthersAreServed(VncBench bench)

@@ -7,12 +7,8 @@ using Qkvm.Testing;
 
 namespace Qkvm.Backends.Tests.Net.User;
 
-/// <summary>Counts the process' descriptors: nothing else may run meanwhile.</summary>
-[CollectionDefinition(nameof(KernelGuestTests), DisableParallelization = true)]
-public sealed class KernelGuestCollection;
-
 /// <summary>The user network beside a real TCP: this machine's kernel is the guest.</summary>
-[Collection(nameof(KernelGuestTests))]
+[Collection(nameof(Alone))]
 public sealed class KernelGuestTests
 {
     const NetOffloads All = NetOffloads.Checksum | NetOffloads.Tso4 | NetOffloads.Tso6;
