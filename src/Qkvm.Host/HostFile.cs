@@ -41,6 +41,12 @@ public sealed unsafe class HostFile : IDisposable
         return fd < 0 ? null : new HostFile(fd, path, (flags & Libc.ODirect) != 0);
     }
 
+    /// <exception cref="HostException">Not ours, or not there.</exception>
+    public static void SetMode(string path, UnixFileMode mode)
+    {
+        if (Libc.chmod(path, mode) < 0) throw new HostException($"cannot change the rights of '{path}'", Libc.Errno);
+    }
+
     /// <summary>Facts about a path that need not be readable; false and an errno where there is nothing.</summary>
     public static bool TryStatus(string path, out FileStatus status, out int errno)
     {

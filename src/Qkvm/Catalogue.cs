@@ -79,6 +79,8 @@ static class Catalogue
         SocketNet.Model,
         StreamNetModel.Model,
         DatagramNetModel.Model,
+        L2tpNet.Model,
+        PasstNet.Model,
         HubPort.Model,
     ], Missing.Netdevs);
 
