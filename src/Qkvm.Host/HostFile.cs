@@ -26,6 +26,17 @@ public sealed unsafe class HostFile : IDisposable
     public bool IsDirect { get; }
     public FileStatus Status { get; }
 
+    /// <summary>What it takes of its file system now.</summary>
+    public long AllocatedBytes
+    {
+        get
+        {
+            const int block = 512;                                 // stat(2), st_blocks
+            FileStatus now;
+            return Libc.fstat(_fd, &now) < 0 ? 0 : now.Blocks512 * block;
+        }
+    }
+
     /// <summary>Its file system is memory: nothing waits for a disk.</summary>
     public bool IsInMemory { get; }
 

@@ -21,6 +21,7 @@ using Qkvm.Hw.Pci;
 using Qkvm.Hw.Storage;
 using Qkvm.Hw.Virtio;
 using Qkvm.Machines;
+using Qkvm.Machines.None;
 using Qkvm.Machines.Pc;
 using Qkvm.Storage.Drivers.File;
 using Qkvm.Storage.Drivers.Null;
@@ -109,6 +110,7 @@ static class Catalogue
     public static readonly Catalogue<MachineModel> Machines = new("machine type",
     [
         .. PcMachine.Versions,
+        NoneMachine.Model,
     ], Missing.Machines);
 
     public static readonly Catalogue<AcceleratorModel> Accelerators = new("accelerator",
