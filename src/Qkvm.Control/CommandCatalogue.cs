@@ -35,7 +35,7 @@ public sealed class CommandCatalogue
         // Devices
         DeviceTree.Command, QueryPci.Command, DeviceAdd.Command, DeviceDelete.Command, QueryBlock.Command,
         QueryBlockNodes.Command, QueryBlockNodes.Statistics, QueryJobs.Command, QueryJobs.Block,
-        Eject.Command,
+        Eject.Command, BlockResize.Command,
         BlockdevAdd.Add, BlockdevAdd.Delete, ObjectAdd.Add, ObjectAdd.Delete,
         ChardevAdd.Add, ChardevAdd.Remove, NetdevAdd.Add, NetdevAdd.Delete,
         Ringbuf.Read, Ringbuf.Write,

@@ -31,6 +31,13 @@ sealed partial class BackendHost
 
     public ValueTask RemoveNodeAsync(string nodeName) => ChangeGraphAsync(() => _blocks.RemoveNodeAsync(nodeName));
 
+    public ValueTask ResizeAsync(BlockDriver node, long length) => ChangeGraphAsync(async () =>
+    {
+        Action resume = await ((IBlockUser)node).PauseAsync().ConfigureAwait(false);
+        try { await node.ResizeAsync(length).ConfigureAwait(false); }
+        finally { resume(); }
+    });
+
     public void RemoveChardev(string id)
     {
         if (!Backends.Chardevs.TryGetValue(id, out var backend))
@@ -56,6 +63,7 @@ sealed partial class BackendHost
         if (Backends.UsersOfObject(id) > 0)
             throw new CommandException($"object '{id}' is in use, can not be deleted");
         Backends.Objects.Remove(id);
+        Backends.ObjectOptions.Remove(id);
         Close(made);
     }
 

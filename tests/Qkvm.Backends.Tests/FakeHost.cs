@@ -24,6 +24,7 @@ sealed class FakeHost(EventLoop loop) : IBackendHost
     public void Add(DriveConfig drive) => throw new NotSupportedException();
     public void Add(ObjectConfig made) => throw new NotSupportedException();
     public ValueTask AddNodeAsync(BlockdevConfig node) => throw new NotSupportedException();
+    public ValueTask ResizeAsync(BlockDriver node, long length) => throw new NotSupportedException();
     public ValueTask RemoveNodeAsync(string nodeName) => throw new NotSupportedException();
     public void RemoveChardev(string id) => throw new NotSupportedException();
     public void RemoveNetdev(string id) => throw new NotSupportedException();

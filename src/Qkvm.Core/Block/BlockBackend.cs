@@ -69,6 +69,9 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
         MediumChanged?.Invoke();
     }
 
+    /// <summary>The medium has another size: the device tells the guest. Under the machine lock.</summary>
+    public void TellLength() => MediumChanged?.Invoke();
+
     /// <summary>share-rw=on: others may write to the disk too.</summary>
     public bool SharesWrite
     {

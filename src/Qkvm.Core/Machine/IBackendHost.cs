@@ -30,6 +30,9 @@ public interface IBackendHost
     /// <summary>Closes a node that nobody uses. Throws a ConfigurationException for others.</summary>
     ValueTask RemoveNodeAsync(string nodeName);
 
+    /// <summary>Moves a node's end while nothing is in flight through it. Throws a BlockException.</summary>
+    ValueTask ResizeAsync(BlockDriver node, long length);
+
     /// <summary>All nodes with names of the user's.</summary>
     IReadOnlyList<BlockDriver> Nodes { get; }
 
