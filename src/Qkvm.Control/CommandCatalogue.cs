@@ -17,7 +17,7 @@ public sealed class CommandCatalogue
             RunControl.InjectNmi,
         NegotiateCapabilities.Command, HumanMonitorCommand.Command, QueryCommands.Command, QuerySchema.Command,
             HelpCommands.Help,
-            HelpCommands.History, QueryMachines.Command,
+            HelpCommands.History, QueryMachines.Command, GdbServerCommand.Command,
 
         // Processors and memory
         QueryCpus.Command, QueryCpus.Possible, SelectCpu.Command, Registers.Command, Jit.Command, MemoryTree.Command,

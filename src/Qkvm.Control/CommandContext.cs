@@ -1,3 +1,4 @@
+using Qkvm.Control.Gdb;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
@@ -14,6 +15,9 @@ public sealed class CommandContext(IMachine machine, IBackendHost host, CommandC
 
     /// <summary>All that -machine can name.</summary>
     public IReadOnlyList<MachineInfo> MachineTypes { get; init; } = [];
+
+    /// <summary>Where debuggers come; null: nowhere.</summary>
+    public GdbServer? Gdb { get; init; }
 
     /// <summary>The vCPU that `cpu N` chose; the first one in QMP.</summary>
     public IVCpu Cpu { get; set; } = machine.Cpus[0];
