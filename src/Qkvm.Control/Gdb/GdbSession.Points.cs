@@ -21,7 +21,8 @@ public sealed partial class GdbSession
         }
         int kind = text[0] - '0';
         if (kind > (int)DebugPointKind.Access) { Reply(GdbProtocol.NotKnown); return; }
-        var point = new DebugPoint((DebugPointKind)kind, Linear(at), kind < (int)DebugPointKind.Write ? 1 : length);
+        // As it was written: a kernel's address may be set while the processor is still in real mode.
+        var point = new DebugPoint((DebugPointKind)kind, at, kind < (int)DebugPointKind.Write ? 1 : length);
         Reply((set ? TryAdd(point) : TryRemove(point)) ? GdbProtocol.Ok : GdbProtocol.Invalid);
     }
 

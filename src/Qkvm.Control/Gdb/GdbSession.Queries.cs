@@ -113,11 +113,10 @@ public sealed partial class GdbSession
         return true;
     }
 
-    /// <summary>A line of the human monitor, on the vCPU that the debugger looks at.</summary>
+    /// <summary>A line of the human monitor, which has a vCPU of its own in view.</summary>
     void RunCommand(string hex)
     {
         if (GdbProtocol.Bytes(hex) is not { } line) { Reply(GdbProtocol.Invalid); return; }
-        _context.Cpu = _looksAt;
         ValueTask command = CommandLine.ExecuteAsync(new Console(this, _context), Encoding.UTF8.GetString(line));
         if (command.IsCompleted)
         {
