@@ -62,8 +62,8 @@ public sealed partial class GdbSession : ICharFrontend, IDisposable
         _sstep = SstepAll;
         _looksAt = _steps = _machine.Cpus[0];
         _awaitsStop = false;
-        _signal = GdbProtocol.SignalTrap;
         _machine.Pause();
+        (_signal, _stop) = (GdbProtocol.SignalTrap, default);
     }
 
     /// <summary>The debugger has gone without a word: what it set goes with it, and a machine that ran runs on.</summary>
