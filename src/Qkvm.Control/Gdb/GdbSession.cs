@@ -66,7 +66,7 @@ public sealed partial class GdbSession : ICharFrontend, IDisposable
         (_signal, _stop) = (GdbProtocol.SignalTrap, default);
     }
 
-    /// <summary>The debugger has gone without a word: what it set goes with it, and a machine that ran runs on.</summary>
+    /// <summary>The debugger has gone without a word: its points go with it, and a machine that ran runs on.</summary>
     void Lose()
     {
         _isOpen = _awaitsStop = _isBusy = false;

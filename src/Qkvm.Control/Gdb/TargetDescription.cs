@@ -40,8 +40,11 @@ static class TargetDescription
             xml.Append($"<feature name=\"{feature.Key}\">\n");
             WriteTypes(xml, [.. feature.Select(r => r.Register.Type).Distinct()]);
             foreach (var (register, number) in feature)
+            {
+                string group = register.Group == null ? "" : $"group=\"{register.Group}\" ";
                 xml.Append($"<reg name=\"{register.Name}\" bitsize=\"{register.Bits}\" type=\"{register.Type}\" ")
-                    .Append(register.Group is { } group ? $"group=\"{group}\" " : "").Append($"regnum=\"{number}\"/>\n");
+                    .Append($"{group}regnum=\"{number}\"/>\n");
+            }
             xml.Append("</feature>\n");
         }
         return xml.Append("</target>\n").ToString();

@@ -5,7 +5,7 @@ using Qkvm.Core.Machine;
 
 namespace Qkvm.Tests.Control;
 
-/// <summary>Dialogs of GDB's remote protocol, answered as QEMU 7.2 answers them, on vCPUs that execute nothing.</summary>
+/// <summary>Dialogs of GDB's remote protocol, answered as QEMU 7.2 does, on vCPUs that execute nothing.</summary>
 public sealed class GdbTests : IDisposable
 {
     readonly ControlBench _bench = new();
