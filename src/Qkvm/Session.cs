@@ -209,6 +209,7 @@ sealed class Session : IDisposable
     CommandContext MakeContext(Func<int> takeDescriptor) => new(_machine!, _host, CommandCatalogue.Standard)
     {
         MachineTypes = [.. Catalogue.Machines.Models.Select(model => model.Info)],
+        CommandLineOptions = Cli.CommandLineOptions.All,
         TakeDescriptor = takeDescriptor,
         Gdb = _gdb,
     };

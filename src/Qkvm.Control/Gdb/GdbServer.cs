@@ -20,7 +20,10 @@ public sealed class GdbServer(IBackendHost host, Func<CommandContext> makeContex
     /// <exception cref="ConfigurationException">There is none, or another uses it.</exception>
     public void Open(string chardev, string owner)
     {
-        _session = new GdbSession(host.Backends.TakeChardev(chardev, owner), makeContext());
+        CommandContext context = makeContext();
+        if (context.Machine.Cpus.Count == 0)
+            throw new ConfigurationException($"{owner}: a debugger is of no use to a machine without a CPU");
+        _session = new GdbSession(host.Backends.TakeChardev(chardev, owner), context);
         _chardev = chardev;
     }
 

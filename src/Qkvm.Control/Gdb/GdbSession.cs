@@ -21,6 +21,7 @@ public sealed partial class GdbSession : ICharFrontend, IDisposable
     readonly GdbOutput _output;
     readonly Queue<byte> _typedAhead = new();                      // while a monitor command has not answered
     bool _isOpen, _isBusy;
+    bool _hasHeard, _isRefused;                                    // something; what is no debugger's
     bool _multiprocess, _tellsSoftware, _tellsHardware, _isPhysical;
     int _connection;                                               // counts them
 
@@ -69,7 +70,7 @@ public sealed partial class GdbSession : ICharFrontend, IDisposable
     /// <summary>The debugger has gone without a word: its points go with it, and a machine that ran runs on.</summary>
     void Lose()
     {
-        _isOpen = _awaitsStop = _isBusy = false;
+        _isOpen = _awaitsStop = _isBusy = _hasHeard = _isRefused = false;
         _connection++;
         _reader.Reset();
         _output.Reset();
@@ -83,6 +84,8 @@ public sealed partial class GdbSession : ICharFrontend, IDisposable
     void TakeTyped()
     {
         while (!_isBusy && !_output.IsPending && _typedAhead.TryDequeue(out byte b))
+        {
+            if (IsNoDebugger(b)) { _typedAhead.Clear(); return; }
             switch (_reader.Take(b))
             {
                 case GdbInput.Packet:
@@ -97,6 +100,16 @@ public sealed partial class GdbSession : ICharFrontend, IDisposable
                 case GdbInput.NotAcknowledged when _reader.ChecksSums: _output.Again(); break;
                 case GdbInput.Interrupt: Interrupt(); break;
             }
+        }
+    }
+
+    /// <summary>A page in a browser can POST to a port on this machine: who begins with a letter, as HTTP does and no
+    /// packet, is not listened to.</summary>
+    bool IsNoDebugger(byte b)
+    {
+        if (!_hasHeard) _isRefused = char.IsAsciiLetter((char)b);
+        _hasHeard = true;
+        return _isRefused;
     }
 
     void Handle(ReadOnlySpan<byte> packet)

@@ -21,6 +21,7 @@ public sealed record DebugRun(Func<IVCpu, bool> Runs, Func<IVCpu, bool>? Steps =
 public interface IMachine
 {
     MachineConfig Config { get; }
+    GuestActions Actions { get; set; }
     IBoard Board { get; }
     IAccelerator Accelerator { get; }
     IReadOnlyList<IVCpu> Cpus { get; }

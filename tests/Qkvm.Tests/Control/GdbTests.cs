@@ -173,6 +173,17 @@ public sealed class GdbTests : IDisposable
         Assert.NotEqual(0, _client.Room);
     }
 
+    [Fact]
+    public void Browsers_get_no_debugger()
+    {
+        _client.SendRaw("POST / HTTP/1.1\r\n\r\n$vKill;1#6e");
+        Assert.Equal("", _client.Rest);
+        Assert.Equal(RunState.PreLaunch, State);
+        _client.Tell(CharEvent.Closed);
+        _client.Tell(CharEvent.Opened);
+        Assert.Equal("QC01", _client.Ask("qC"));
+    }
+
     /// <summary>Each packet on its own, of any first letter, with what hurts most behind it.</summary>
     [Theory]
     [InlineData(1)]
