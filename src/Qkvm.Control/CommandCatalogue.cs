@@ -33,7 +33,8 @@ public sealed class CommandCatalogue
 
         // Devices
         DeviceTree.Command, QueryPci.Command, DeviceAdd.Command, DeviceDelete.Command, QueryBlock.Command,
-        QueryBlockNodes.Command, QueryBlockNodes.Statistics, QueryJobs.Command, QueryJobs.Block, QueryMigration.Capabilities,
+        QueryBlockNodes.Command, QueryBlockNodes.Statistics, QueryJobs.Command, QueryJobs.Block,
+            QueryMigration.Capabilities,
         Eject.Command,
         BlockdevAdd.Add, BlockdevAdd.Delete, ObjectAdd.Add, ObjectAdd.Delete,
         ChardevAdd.Add, ChardevAdd.Remove, NetdevAdd.Add, NetdevAdd.Delete,
