@@ -17,7 +17,7 @@ public sealed class CommandCatalogue
             RunControl.InjectNmi,
         NegotiateCapabilities.Command, HumanMonitorCommand.Command, QueryCommands.Command, QuerySchema.Command,
             HelpCommands.Help,
-            HelpCommands.History,
+            HelpCommands.History, GdbServerCommand.Command,
         QueryMachines.Command, QueryHost.Target, QueryHost.Accelerators, QueryHost.TpmModels, QueryHost.TpmTypes,
         QueryCommandLineOptions.Command, SetAction.Command,
         QueryMigration.Capabilities, QueryMigration.SetCapabilities,

@@ -1,4 +1,5 @@
 using Qkvm.Control.Commands;
+using Qkvm.Control.Gdb;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
@@ -15,6 +16,9 @@ public sealed class CommandContext(IMachine machine, IBackendHost host, CommandC
 
     /// <summary>All that -machine can name.</summary>
     public IReadOnlyList<MachineInfo> MachineTypes { get; init; } = [];
+
+    /// <summary>Where debuggers come; null: nowhere.</summary>
+    public GdbServer? Gdb { get; init; }
 
     /// <summary>What query-command-line-options tells.</summary>
     public IReadOnlyList<CommandLineOptionInfo> CommandLineOptions { get; init; } = [];

@@ -13,7 +13,7 @@ namespace Qkvm.Machines;
 /// <summary>A machine under control: starts and stops the vCPUs and the clock, carries resets and shutdowns
 /// out.</summary>
 /// <remarks>Device code requests; the main loop acts. What waits for vCPUs happens there alone.</remarks>
-public sealed class Machine : IMachine, IMachineRequests, IDisposable
+public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
 {
     readonly Board _board;
     readonly VirtualClock _clock;
@@ -68,8 +68,6 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
     public int ExitCode { get; private set; }
 
     public EventBus Events { get; }
-    public event Action<IVCpu>? DebugStop;
-
     /// <summary>Runs the main loop until the machine ends; the exit code.</summary>
     public int Run()
     {
@@ -93,26 +91,29 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
     public void WhileStill(Action look)
     {
         if (State != RunState.Running) { look(); return; }
-        _runner.Pause();
+        StopCpus();
         try { look(); }
-        finally { _runner.Resume(); }
+        finally { RunCpus(); }
     }
 
     public void Resume()
     {
-        if (State is RunState.Running or RunState.Shutdown or RunState.InternalError or RunState.GuestPanicked
-            || _quitting) return;
+        if (!CanResume) return;
+        _debugRun = null;
         State = RunState.Running;
         _clock.Start();
         Events.Raise(new ResumeEvent());
-        if (!_resetting) _runner.Resume();
+        if (!_resetting) RunCpus();
     }
+
+    bool CanResume => !_quitting && State is not (RunState.Running or RunState.Shutdown or RunState.InternalError
+        or RunState.GuestPanicked);
 
     public void Reset(ShutdownCause cause = ShutdownCause.HostReset)
     {
         if (_resetting) return;
         bool wasRunning = State == RunState.Running;
-        _runner.Pause();
+        StopCpus();
         _resetting = true;
         WhenDisksAreIdle(() =>
         {
@@ -122,7 +123,7 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
             ResetCpus();
             if (!wasRunning && State is not (RunState.InMigrate or RunState.Running)) State = RunState.PreLaunch;
             Events.Raise(new ResetEvent(cause));
-            if (State == RunState.Running) _runner.Resume();
+            if (State == RunState.Running) RunCpus();
         });
     }
 
@@ -231,7 +232,7 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
     /// <summary>Afterwards no vCPU runs and time stands still. Requests to disks may still complete.</summary>
     void StopRunning()
     {
-        _runner.Pause();
+        StopCpus();
         _clock.Stop();
     }
 
@@ -253,11 +254,7 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
                 RequestReset(ShutdownCause.GuestReset);
                 break;
             case ExitReason.Debug:
-                _loop.Post(() =>
-                {
-                    Pause(RunState.Debug);
-                    DebugStop?.Invoke(cpu);
-                });
+                _loop.Post(() => StopForDebugger(cpu, exit.Stop));
                 break;
             default:
                 _loop.Post(() =>

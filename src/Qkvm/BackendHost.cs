@@ -46,6 +46,14 @@ sealed partial class BackendHost : IBackendHost
             _escape).AddPort;
     }
 
+    public string AddCharacter(string device, string id, string owner)
+    {
+        if (Cli.Expander.NamedCharacter(device) is { } existing) return existing;
+        (CharModel model, Options options) = Cli.Expander.CharacterOptions(device, owner);
+        Add(new ChardevConfig(id, model.Name, options));
+        return id;
+    }
+
     public void Add(NetdevConfig netdev)
     {
         NetModel model = Catalogue.Netdevs.Get(netdev.Type, netdev.Owner);

@@ -4,6 +4,7 @@ using Qkvm.Accel.Tcg;
 using Qkvm.Backends.Char;
 using Qkvm.Control;
 using Qkvm.Control.Commands;
+using Qkvm.Control.Gdb;
 using Qkvm.Control.Hmp;
 using Qkvm.Control.Qmp;
 using Qkvm.Core.Accel;
@@ -32,6 +33,7 @@ sealed class Session : IDisposable
     readonly List<PosixSignalRegistration> _signals = [];
     readonly List<ICharFrontend> _monitors = [];
     Machine? _machine;
+    GdbServer? _gdb;
     CpuLog? _log;
     TextWriter? _logOutput;
 
@@ -65,6 +67,8 @@ sealed class Session : IDisposable
         using (_environment.Lock.Hold())
         {
             foreach (DisplayConfig display in _config.Displays) OpenDisplay(display);
+            _gdb = Keep(new GdbServer(_host, () => MakeContext(static () => -1)));
+            if (_config.GdbChardev is { } gdb) _gdb.Open(gdb, "-gdb");
             foreach (MonitorConfig monitor in _config.Monitors) OpenMonitor(monitor);
         }
         if (_config.LocksMemory && HostProcess.LockMemory() is not 0 and var errno)
@@ -77,7 +81,9 @@ sealed class Session : IDisposable
         _notices.Release();
         SayHowToLeave();
         Daemon.Ready();
-        return _machine.Run();
+        int code = _machine.Run();
+        _environment.Lock.Run(() => _gdb.TellExit(code));
+        return code;
     }
 
     public void Dispose()
@@ -190,12 +196,7 @@ sealed class Session : IDisposable
     void OpenMonitor(MonitorConfig config)
     {
         ICharBackend backend = _host.Backends.TakeChardev(config.Chardev, config.Owner);
-        var context = new CommandContext(_machine!, _host, CommandCatalogue.Standard)
-        {
-            MachineTypes = [.. Catalogue.Machines.Models.Select(model => model.Info)],
-            CommandLineOptions = Cli.CommandLineOptions.All,
-            TakeDescriptor = backend.TakeDescriptor,
-        };
+        CommandContext context = MakeContext(backend.TakeDescriptor);
         if (config.Control)
         {
             _monitors.Add(Keep(new QmpSession(backend, context, config.Pretty)));
@@ -204,6 +205,14 @@ sealed class Session : IDisposable
         bool muxed = _host.Backends.Muxes.ContainsKey(config.Chardev);
         _monitors.Add(new HmpMonitor(backend, context, ProgramVersion.Text, muxed));
     }
+
+    CommandContext MakeContext(Func<int> takeDescriptor) => new(_machine!, _host, CommandCatalogue.Standard)
+    {
+        MachineTypes = [.. Catalogue.Machines.Models.Select(model => model.Info)],
+        CommandLineOptions = Cli.CommandLineOptions.All,
+        TakeDescriptor = takeDescriptor,
+        Gdb = _gdb,
+    };
 
     static void WritePid(string path)
     {

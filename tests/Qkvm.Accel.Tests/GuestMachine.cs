@@ -128,6 +128,9 @@ sealed unsafe class GuestMachine : IDisposable
         ((SoftwareVCpu)vcpu).Cpu.State->Halted = 0;
     }
 
+    /// <summary>What a debugger wants; a list of its own each time.</summary>
+    public void StopAt(params DebugPoint[] points) => _accelerator.StopAt(points, VCpu);
+
     public void Dispose()
     {
         _accelerator.Dispose();

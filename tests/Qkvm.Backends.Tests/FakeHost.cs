@@ -19,6 +19,7 @@ sealed class FakeHost(EventLoop loop) : IBackendHost
     public IReadOnlyList<Model> ModelsOf(ModelKind kind) => [];
 
     public void Add(ChardevConfig chardev) => throw new NotSupportedException();
+    public string AddCharacter(string device, string id, string owner) => throw new NotSupportedException();
     public void Add(NetdevConfig netdev) => throw new NotSupportedException();
     public void Add(BlockdevConfig node) => throw new NotSupportedException();
     public void Add(DriveConfig drive) => throw new NotSupportedException();

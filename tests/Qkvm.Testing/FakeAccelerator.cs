@@ -31,6 +31,12 @@ public sealed class FakeAccelerator : IAccelerator, ICpuModels
     public bool IsA20Open { get; private set; } = true;
 
     public void SetA20(bool open) => IsA20Open = open;
+
+    /// <summary>Where the vCPUs stop.</summary>
+    public IReadOnlyList<DebugPoint> Points { get; private set; } = [];
+
+    public bool CanStopAt(IReadOnlyList<DebugPoint> points) => true;
+    public void StopAt(IReadOnlyList<DebugPoint> points, IVCpu view) => Points = points;
     public void Dispose() { }
 }
 
@@ -53,6 +59,7 @@ public sealed class FakeCpu(int index, CpuSetup setup) : IVCpu
     public int Index { get; } = index;
     public ILocalApic? Apic { get; set; }
     public ICoprocessorErrors? CoprocessorErrors { get; set; }
+    public VCpuSteps Steps { get; set; }
     public bool IsHalted => true;
     public ulong TimeStampCounter => 0;
     public ulong TimeStampHertz => 1_000_000_000;

@@ -35,6 +35,11 @@ public class ExpansionTests
     [InlineData("serial_many", "-serial null -serial pty -serial none -serial file:log.txt")]
     [InlineData("serial_unix", "-serial unix:/tmp/s,server,nowait -serial unix:/tmp/t")]
     [InlineData("serial_tcp", "-serial tcp:localhost:4444,server=on,wait=off,nodelay -serial telnet:[::1]:5,server")]
+    [InlineData("gdb_short", "-nodefaults -s -S")]
+    [InlineData("gdb_tcp", "-nodefaults -gdb tcp:localhost:9000,server,nowait")]
+    [InlineData("gdb_unix", "-nodefaults -s -gdb unix:/tmp/g,server=on,wait=off")]
+    [InlineData("gdb_chardev", "-nodefaults -chardev pty,id=p -gdb chardev:p")]
+    [InlineData("gdb_none", "-nodefaults -gdb stdio -gdb none")]
     [InlineData("serial_chardev", "-chardev socket,id=c0,path=/tmp/x,server=on,wait=off -serial chardev:c0")]
     [InlineData("serial_device", "-chardev pty,id=p -device isa-serial,chardev=p")]
     [InlineData("mon_mux", "-chardev stdio,id=c,mux=on,signal=off -mon chardev=c,mode=readline -serial chardev:c")]
@@ -149,6 +154,7 @@ public class ExpansionTests
         for (int i = 0; i < c.Serials.Count; i++) Line($"serial {i}", c.Serials[i] ?? "none");
         for (int i = 0; i < c.Parallels.Count; i++) Line($"parallel {i}", c.Parallels[i] ?? "none");
         if (c.DebugCon is { } debugCon) Line("debugcon", debugCon);
+        if (c.GdbChardev != null) Line("gdb", c.GdbChardev);
         foreach (MonitorConfig m in c.Monitors) Line("monitor", $"{m.Chardev}{(m.Control ? " control" : "")}");
         foreach (DisplayConfig d in c.Displays) Line("display", $"{d.Kind} {d.Address} {Pairs(d.Options.Rest)}".Trim());
         foreach (GlobalConfig g in c.Globals) Line("global", $"{g.Driver}.{g.Property}={g.Value}");

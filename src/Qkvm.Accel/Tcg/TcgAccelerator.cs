@@ -91,6 +91,13 @@ public sealed class TcgAccelerator : IAccelerator, ITranslating
         foreach (Cpu cpu in _cpus) cpu.SetA20(open);
     }
 
+    public bool CanStopAt(IReadOnlyList<DebugPoint> points) => true;
+
+    public void StopAt(IReadOnlyList<DebugPoint> points, IVCpu view)
+    {
+        foreach (Cpu cpu in _cpus) cpu.StopAt(points);
+    }
+
     /// <summary>Hears once of firmware that halts for ever.</summary>
     public Action<string>? Warn { get; set; }
 

@@ -33,6 +33,15 @@ public interface IAccelerator : IDisposable
     /// Devices' own accesses are not concerned. Under the machine lock; a vCPU that closes it by an OUT finds it closed
     /// at the next instruction.</summary>
     void SetA20(bool open);
+
+    /// <summary>Whether as many points of such kinds can be had.</summary>
+    bool CanStopAt(IReadOnlyList<DebugPoint> points) => points.Count == 0;
+
+    /// <summary>All vCPUs stop at these from now on, and no longer at earlier ones. While the vCPUs stand; called
+    /// before they run, and with none after they have stopped, so that guest memory is as the guest left it
+    /// meanwhile. What was set last and is set again costs nothing.</summary>
+    /// <param name="view">Where points change memory: who knows which physical address is meant.</param>
+    void StopAt(IReadOnlyList<DebugPoint> points, IVCpu view) { }
 }
 
 /// <summary>How -cpu and -smp shape one vCPU.</summary>
@@ -119,7 +128,8 @@ public enum ExitReason
     Debug,
 }
 
-public readonly record struct VCpuExit(ExitReason Reason, string? Message = null);
+/// <param name="Stop">Of <see cref="ExitReason.Debug"/>: what it was.</param>
+public readonly record struct VCpuExit(ExitReason Reason, string? Message = null, DebugStop Stop = default);
 
 /// <summary>One virtual processor. Run is called on its own thread; the rest while it does not run, unless
 /// stated.</summary>
@@ -140,6 +150,12 @@ public interface IVCpu : IVCpuSignals
     /// <summary>Executes, or sleeps in HLT, until the machine is needed. Registers of devices are accessed
     /// inside.</summary>
     VCpuExit Run();
+
+    /// <summary>How the next Run goes on.</summary>
+    VCpuSteps Steps { get => VCpuSteps.None; set { } }
+
+    /// <summary>A step ends at once, and any thread may make it: nothing is waited for.</summary>
+    bool StepsAtOnce => false;
 
     /// <summary>From any thread: leave Run soon (once).</summary>
     void Kick();

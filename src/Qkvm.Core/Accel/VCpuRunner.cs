@@ -17,6 +17,7 @@ public sealed class VCpuRunner : IDisposable
     // guards what follows; never held while taking the machine lock
     readonly object _gate = new();
     bool _run;
+    Func<IVCpu, bool>? _chosen;                                    // who runs; null: all
     bool _quit;
     long _generation;                                              // counts Resumes
     int _active;
@@ -49,12 +50,13 @@ public sealed class VCpuRunner : IDisposable
         get { lock (_gate) return _run; }
     }
 
-    public void Resume()
+    /// <param name="chosen">Those that run; the others stand. Null: all run.</param>
+    public void Resume(Func<IVCpu, bool>? chosen = null)
     {
         lock (_gate)
         {
             if (_run || _quit) return;
-            _run = true;
+            (_run, _chosen) = (true, chosen);
             _generation++;
             Monitor.PulseAll(_gate);
         }
@@ -99,6 +101,7 @@ public sealed class VCpuRunner : IDisposable
                 while (!_quit && !(_run && seen != _generation)) Monitor.Wait(_gate);
                 if (_quit) return;
                 seen = _generation;
+                if (_chosen != null && !_chosen(cpu)) continue;
                 _active++;
             }
             VCpuExit exit;

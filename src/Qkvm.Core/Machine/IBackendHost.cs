@@ -18,6 +18,12 @@ public interface IBackendHost
     MachineBackends Backends { get; }
 
     void Add(ChardevConfig chardev);
+
+    /// <summary>Makes what a "dev" of -serial and -monitor means ("tcp::1234,server=on"), or finds it
+    /// ("chardev:ID").</summary>
+    /// <returns>Its id.</returns>
+    string AddCharacter(string device, string id, string owner);
+
     void Add(NetdevConfig netdev);
     void Add(BlockdevConfig node);
     void Add(DriveConfig drive);

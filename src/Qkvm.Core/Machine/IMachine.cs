@@ -6,6 +6,14 @@ using Qkvm.Host;
 
 namespace Qkvm.Core.Machine;
 
+/// <summary>How a debugger lets a machine go on.</summary>
+/// <param name="Runs">These vCPUs run; the others stand.</param>
+/// <param name="Steps">Of these, those that make one step; null: none.</param>
+/// <param name="Undisturbed">The step takes no interrupts.</param>
+/// <param name="StopsClock">The guest's time stands still for a step.</param>
+public sealed record DebugRun(Func<IVCpu, bool> Runs, Func<IVCpu, bool>? Steps = null, bool Undisturbed = true,
+    bool StopsClock = true);
+
 /// <summary>A machine as monitors, debuggers and migration handle it. All members: main loop, under the machine
 /// lock.</summary>
 /// <remarks>Pausing lets go of the lock until the last vCPU has stopped: call it at the top of a command, never from
@@ -27,8 +35,15 @@ public interface IMachine
 
     EventBus Events { get; }
 
-    /// <summary>A vCPU hit a breakpoint or finished a step; the machine is in <see cref="RunState.Debug"/>.</summary>
-    event Action<IVCpu>? DebugStop;
+    /// <summary>A vCPU came to one of <see cref="DebugPoints"/> or finished a step; the machine is in
+    /// <see cref="RunState.Debug"/>. Perhaps before <see cref="Resume(DebugRun)"/> returns.</summary>
+    event Action<IVCpu, DebugStop>? DebugStopped;
+
+    /// <summary>Where the machine stops. Set while it does not run, to a list that does not change.</summary>
+    IReadOnlyList<DebugPoint> DebugPoints { get; set; }
+
+    /// <summary>Goes on as a debugger says, until the next stop; as <see cref="Resume()"/> otherwise.</summary>
+    void Resume(DebugRun run);
 
     /// <summary>Returns with all vCPUs and the clock stopped. Requests to disks may still complete:
     /// <see cref="WhenDisksAreIdle"/>.</summary>

@@ -1,4 +1,5 @@
 using Qkvm.Backends.Char;
+using Qkvm.Control.Gdb;
 using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
@@ -12,6 +13,7 @@ public sealed partial class Expander
     readonly List<(string Text, string Owner)> _serials = [], _parallels = [];
     readonly List<(string Text, MonitorKind Kind, string Owner)> _monitors = [];
     readonly List<ChardevConfig> _chardevs = [];
+    (string? Text, string Owner) _gdb;                             // the last one holds
     readonly List<MonitorConfig> _monitorConfigs = [];
 
     // How a "dev" of -serial and -monitor begins.
@@ -71,14 +73,16 @@ public sealed partial class Expander
                 _monitorConfigs.Add(new MonitorConfig(CharacterOf(_monitors[i].Text, $"compat_monitor{i}",
                     _monitors[i].Owner), _monitors[i].Kind != MonitorKind.Human,
                     _monitors[i].Kind == MonitorKind.PrettyControl, _monitors[i].Owner));
-        _config = _config with { Serials = serials, Parallels = parallels, Chardevs = [.. _chardevs],
+        string? gdb = _gdb.Text is null or GdbServer.None ? null
+            : CharacterOf(GdbServer.Complete(_gdb.Text), GdbServer.ChardevId, _gdb.Owner);
+        _config = _config with { GdbChardev = gdb, Serials = serials, Parallels = parallels, Chardevs = [.. _chardevs],
             Monitors = [.. _monitorConfigs] };
     }
 
     /// <summary>The chardev that a "dev" of -serial or -monitor stands for; its id.</summary>
     string CharacterOf(string text, string id, string owner)
     {
-        if (text.StartsWith("chardev:", StringComparison.Ordinal)) return text["chardev:".Length..];
+        if (NamedCharacter(text) is { } existing) return existing;
         bool monitor = text.StartsWith("mon:", StringComparison.Ordinal);
         if (monitor) text = text["mon:".Length..];
         (CharModel backend, Options options) = CharacterOptions(text, owner);
@@ -87,7 +91,14 @@ public sealed partial class Expander
         return id;
     }
 
-    static (CharModel Backend, Options Options) CharacterOptions(string text, string owner)
+    /// <summary>The id of one that is made elsewhere, or null.</summary>
+    internal static string? NamedCharacter(string text)
+    {
+        const string chardev = "chardev:";
+        return text.StartsWith(chardev, StringComparison.Ordinal) ? text[chardev.Length..] : null;
+    }
+
+    internal static (CharModel Backend, Options Options) CharacterOptions(string text, string owner)
     {
         int colon = text.IndexOf(':');
         string kind = colon < 0 ? text.Split(',')[0] : text[..colon], rest = colon < 0 ? "" : text[(colon + 1)..];

@@ -1,3 +1,4 @@
+using Qkvm.Control.Gdb;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 
@@ -60,6 +61,8 @@ public sealed partial class Expander
             case "qmp-pretty": _monitors.Add((argument, MonitorKind.PrettyControl, owner)); break;
             case "debugcon": _config = _config with { DebugCon = CharacterOf(argument, "debugcon", owner) }; break;
             case "mon": AddMonitor(argument, owner); break;
+            case "gdb": _gdb = (argument, owner); break;
+            case "s": _gdb = (GdbServer.DefaultDevice, owner); break;
 
             case "display": AddDisplay(argument, owner); break;
             case "vnc": AddVnc(argument, owner); break;

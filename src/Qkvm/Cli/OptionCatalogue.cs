@@ -145,8 +145,9 @@ public static class OptionCatalogue
                 "driver=none"),
             new("pidfile", "file", "write PID to 'file'"),
             new("daemonize", null, "daemonize after initializing"),
-            new("gdb", "dev", "accept gdb connection on 'dev'", Later),
-            new("s", null, "shorthand for -gdb tcp::1234", Later),
+            new("gdb", "dev", "accept gdb connection on 'dev': tcp::1234, unix:path,server=on,wait=off, stdio, pty, " +
+                "chardev:id, none"),
+            new("s", null, "shorthand for -gdb tcp::1234"),
             new("incoming", "uri", "start with a migration", Later),
             new("loadvm", "[tag|id]", "start right away with a saved state", Later),
             new("icount", "[shift=N|auto]", "enable virtual instruction counter", Later),

@@ -2,6 +2,7 @@ using System.Text;
 using System.Text.Json;
 using Qkvm.Control;
 using Qkvm.Control.Hmp;
+using Qkvm.Core.Accel;
 using Qkvm.Core.Block;
 using Qkvm.Core.Machine;
 using Qkvm.Machines;
@@ -61,6 +62,10 @@ sealed class ControlBench : IDisposable
     public int PassedDescriptor { get; set; } = -1;
 
     public Machine Machine { get; }
+    public IReadOnlyList<FakeCpu> Cpus => _accelerator.Cpus;
+
+    /// <summary>Where the vCPUs would stop.</summary>
+    public IReadOnlyList<DebugPoint> Points => _accelerator.Points;
     public CommandContext Context { get; }
 
     /// <summary>Runs on the main loop and waits for it.</summary>

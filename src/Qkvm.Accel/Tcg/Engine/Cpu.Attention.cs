@@ -10,7 +10,7 @@ public sealed unsafe partial class Cpu
 {
     // Bits of _attention.
     const int CallKick = 1, CallInterrupt = 2, CallSignal = 4, CallNotice = 8, CallStep = 16, CallHalt = 32,
-        CallShutdown = 64;
+        CallShutdown = 64, CallDebug = 128;
 
     /// <summary>Bits of those calls; translated code looks at it too.</summary>
     ref int _attention => ref _jit->Attention;
@@ -91,6 +91,11 @@ public sealed unsafe partial class Cpu
             int calls = Interlocked.Exchange(ref _attention, 0);
             if ((calls & CallNotice) != 0) TakeNotices();
             if ((calls & CallShutdown) != 0) return new VCpuExit(ExitReason.Shutdown);
+            if ((calls & CallDebug) != 0)
+            {
+                Interlocked.Or(ref _attention, calls & ~(CallDebug | CallNotice));
+                return TakeStop();
+            }
             if ((calls & CallKick) != 0)
             {
                 if ((calls & ~CallKick) != 0) Interlocked.Or(ref _attention, calls & ~(CallKick | CallNotice));
@@ -115,16 +120,24 @@ public sealed unsafe partial class Cpu
                 _dataBreakpointHit = false;
                 throw Fault(Vector.Debug);
             }
-            if (State->InterruptShadow == 0) TakeInterrupt();
+            if (State->InterruptShadow == 0 && (Steps != VCpuSteps.OneUndisturbed || State->Halted != 0)
+                && TakeInterrupt() && Steps != VCpuSteps.None) return StopAfterStep();
             if (State->Halted != 0 && (EndsWait || TakeKick())) EndHalt();
             if (State->Halted != 0) { Sleep(); continue; }
-            if (NeedsStep) Step();
+            if (!NeedsStep) return null;
+            if (Steps != VCpuSteps.None)
+            {
+                Step();
+                if ((_attention & (CallDebug | CallShutdown)) != 0) continue;
+                return StopAfterStep();
+            }
+            if (!IsAtStop) Step();
             return null;
         }
     }
 
     bool NeedsStep => State->InterruptShadow != 0
-        || (State->RflagsSystem & (Tcg.Rflags.Tf | Tcg.Rflags.Rf)) != 0 || _breaksOnCode;
+        || (State->RflagsSystem & (Tcg.Rflags.Tf | Tcg.Rflags.Rf)) != 0 || _breaksOnCode || Steps != VCpuSteps.None;
 
     void TakeInit()
     {
@@ -145,8 +158,8 @@ public sealed unsafe partial class Cpu
         ModeChanged();
     }
 
-    /// <summary>NMI first, then the local APIC's.</summary>
-    void TakeInterrupt()
+    /// <summary>NMI first, then the local APIC's. False: there was none.</summary>
+    bool TakeInterrupt()
     {
         if (State->NmiPending != 0 && State->NmiBlocked == 0)
         {
@@ -154,14 +167,15 @@ public sealed unsafe partial class Cpu
             while (Volatile.Read(ref State->NmiPending) is byte waiting && Interlocked.CompareExchange(
                 ref State->NmiPending, (byte)(waiting - 1), waiting) != waiting) { }
             DeliverExternal(Vector.Nmi);
-            return;
+            return true;
         }
-        if ((State->RflagsSystem & Tcg.Rflags.If) == 0 || Apic is not { HasInterrupt: true } apic) return;
+        if ((State->RflagsSystem & Tcg.Rflags.If) == 0 || Apic is not { HasInterrupt: true } apic) return false;
         if (_eoiElided) SettleEoi();
         int vector = apic.Acknowledge();
-        if (vector < 0) return;
+        if (vector < 0) return false;
         OfferEoi(apic);
         DeliverExternal(vector);
+        return true;
     }
 
     void DeliverExternal(int vector)

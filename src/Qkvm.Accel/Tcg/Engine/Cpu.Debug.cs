@@ -17,7 +17,10 @@ public sealed unsafe partial class Cpu
     ulong DebugControlKnown => IsAmd ? 0x3Fu : 0x1FFC3u;
 
     ulong _dr7Seen;
-    bool _breaksOnCode, _watchesData, _watchesPorts;
+    bool _breaksOnCode, _guestWatches, _watchesPorts;
+
+    /// <summary>The guest or a debugger watches data.</summary>
+    bool _watchesData;
 
     /// <summary>A trap waits for the end of the instruction: a data or port breakpoint, or the single step that SYSRET
     /// began.</summary>
@@ -81,14 +84,15 @@ public sealed unsafe partial class Cpu
     void BreakpointsChanged()
     {
         _dr7Seen = State->Dr[7];
-        (_breaksOnCode, _watchesData, _watchesPorts) = (false, false, false);
+        (_breaksOnCode, _guestWatches, _watchesPorts) = (false, false, false);
         for (int i = 0; i < 4; i++)
         {
             if (!IsEnabled(i)) continue;
             if (Kind(i) == OnExecute) _breaksOnCode = true;
-            else if (Kind(i) is OnWrite or OnReadWrite) _watchesData = true;
+            else if (Kind(i) is OnWrite or OnReadWrite) _guestWatches = true;
             else _watchesPorts = true;
         }
+        _watchesData = _guestWatches || _dataStops != null;
         FlushTlb(global: true);
     }
 
@@ -104,6 +108,7 @@ public sealed unsafe partial class Cpu
     bool WatchesPage(ulong linear)
     {
         if (!_watchesData) return false;
+        if (HasDataStop(linear)) return true;
         for (int i = 0; i < 4; i++)
             if (IsEnabled(i) && Kind(i) is OnWrite or OnReadWrite && ((State->Dr[i] ^ linear) & ~PageMask) == 0)
                 return true;
@@ -123,6 +128,7 @@ public sealed unsafe partial class Cpu
     /// <summary>A hit traps after the instruction.</summary>
     void CheckWatchpoints(ulong linear, int size, bool write)
     {
+        if (_dataStops != null) CheckDataStops(linear, size, write);
         for (int i = 0; i < 4; i++)
         {
             if (!IsEnabled(i) || !(Kind(i) == OnReadWrite || Kind(i) == OnWrite && write)) continue;

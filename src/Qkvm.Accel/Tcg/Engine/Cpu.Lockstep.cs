@@ -24,6 +24,7 @@ public sealed unsafe partial class Cpu
         CpuState before, translated;
         while (_attention == 0 && _translatable)
         {
+            if (IsAtStop) return;
             Translation* block = FindTranslation(State->Rip, flagsInMemory: true, careful: false);
             if (block == null || !CanRunTwice(block, out Instruction x))
             {

@@ -46,6 +46,7 @@ public sealed unsafe partial class Cpu
         StoresAgain();
         try
         {
+            BeginSteps();
             return RunUntilNeeded();
         }
         finally
@@ -66,14 +67,21 @@ public sealed unsafe partial class Cpu
                     StoreX87();
                     return exit;
                 }
+                if (IsAtStop)
+                {
+                    StoreX87();
+                    return StopAtPoint();
+                }
                 if (CodeTrace is { WantsSteps: true }) RunTraced();
                 else if (_translatable && Lockstep) RunLockstep();
                 else if (_translatable) RunTranslated();
+                else if (_codeStops != null) RunOne();
                 else RunBlocks();
             }
             catch (GuestFault fault)
             {
                 DeliverFault(fault);
+                if (Steps != VCpuSteps.None) EndStep();
             }
         }
     }
@@ -85,6 +93,7 @@ public sealed unsafe partial class Cpu
         {
             CodeTrace!.Step(this);
             RunOne();
+            if (IsAtStop) return;
         }
     }
 

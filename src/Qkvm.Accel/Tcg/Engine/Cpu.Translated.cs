@@ -28,6 +28,7 @@ public sealed unsafe partial class Cpu
             uint code = FindCode(State->Rip);
             if (code == 0)
             {
+                if (IsAtStop) return;
                 RunOne();
                 continue;
             }

@@ -110,8 +110,10 @@ public sealed unsafe partial class Cpu
         byte* page = entry->Host, host = page + offset;
         bool careful = (key & Careful) != 0;
         nuint second = 0;
+        _engine!.Unit.Stops = StopsIn(page);
+        if (_engine.Unit.StopsBefore(offset)) return null;
         PlanPart(mode, ripBase, offset, careful, page, _code[Detail(entry)->Map]);
-        if (_engine!.Unit.Count == 0)
+        if (_engine.Unit.Count == 0)
         {
             if (!_engine.Unit.EndsAtCrossing) return null;
             // What lies beyond CS.limit is not fetched: #GP, and no #PF of the next page.

@@ -28,6 +28,14 @@ public sealed class SoftwareVCpu(Cpu cpu) : IVCpu
     public ulong TimeStampHertz => Cpu.TscHertz;
     public unsafe ulong InstructionPointer => Cpu.State->Rip;
 
+    public VCpuSteps Steps
+    {
+        get => Cpu.Steps;
+        set => Cpu.Steps = value;
+    }
+
+    public bool StepsAtOnce => Cpu.StepsAtOnce;
+
     public VCpuExit Run()
     {
         try

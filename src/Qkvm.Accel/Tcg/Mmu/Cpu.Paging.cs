@@ -84,6 +84,7 @@ public sealed unsafe partial class Cpu
         entry->ReadTag = host != null && (known & TlbEntry.Read) != 0 && set != TlbSet.UserAligned && !WatchesPage(page)
             ? page : TlbEntry.Invalid;
         entry->WriteTag = TlbEntry.Invalid;
+        if (_codeStops != null && host != null && TlbSet.IsFetch(set)) NoteStops(page, host);
     }
 
     void TagWrites(TlbEntry* entry, ulong page)

@@ -29,6 +29,11 @@ sealed unsafe partial class Unit
 
     /// <summary>Bytes that the translation depends on.</summary>
     public int From, To;
+
+    /// <summary>Offsets in the page at which a debugger stops: no block has them inside. Null: none.</summary>
+    public HashSet<int>? Stops;
+
+    public bool StopsBefore(int offset) => Stops != null && Stops.Contains(offset);
     public Mode Mode { get; private set; } = null!;
     int _available, _limit;
     uint _ripBase;
@@ -82,6 +87,7 @@ sealed unsafe partial class Unit
     {
         while (Count < limit)
         {
+            if (Count > 0 && StopsBefore(offset)) return;
             ref Step step = ref Steps[Count];
             if (!TryDecode(offset, out step.X))
             {
