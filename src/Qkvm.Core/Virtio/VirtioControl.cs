@@ -35,6 +35,9 @@ public sealed class VirtioControl
     /// <summary>What the driver accepted.</summary>
     public ulong Features => _features;
 
+    /// <summary>The driver accepted packed rings.</summary>
+    public bool IsPacked => (_features & VirtioFeatures.RingPacked) != 0;
+
     /// <summary>While a reset waits for requests in flight it reads as before (section 2.4): the driver waits for
     /// 0.</summary>
     public byte Status => _status;
@@ -194,6 +197,7 @@ public sealed class VirtioControl
         state.Field("broken", ref broken);
         state.Field("generation", ref _generation);
         _broken = broken;
+        if (state.IsLoading) ChooseRings();
         for (int i = 0; i < _queues.Length; i++)
         {
             StateStream group = state.Group("queue", i);
@@ -212,8 +216,18 @@ public sealed class VirtioControl
         if (!_started && !_broken) Begin(isLoaded: false);
     }
 
+    /// <summary>Split or packed, as negotiated; the set-up stays.</summary>
+    void ChooseRings()
+    {
+        bool packed = IsPacked;
+        for (int i = 0; i < _queues.Length; i++)
+            if (_queues[i] is PackedQueue != packed)
+                _queues[i] = packed ? new PackedQueue(_queues[i].Setup, this) : new SplitQueue(_queues[i].Setup, this);
+    }
+
     void Begin(bool isLoaded)
     {
+        if (!isLoaded) ChooseRings();
         _started = true;
         Device.Start(_queues, _features);
         // not now: a state that is being loaded must not move

@@ -24,7 +24,6 @@ public sealed partial class VirtioNet
             Property.Enum("tx", "bh", ["bh"], "frames are sent at once"),
             Property.Missing("guest_ufo", "off"), Property.Missing("host_ufo", "off"),
             Property.Missing("hash", "off"), Property.Missing("rss", "off"), Property.Missing("failover", "off"),
-            Property.Missing("packed", "off"),
         ],
         device => device.QueueSizes.Count + 1, FromProperties);
 

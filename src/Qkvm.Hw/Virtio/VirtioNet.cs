@@ -18,7 +18,7 @@ public sealed record VirtioNetOptions(int ReceiveQueueSize = 256, int TransmitQu
 /// <summary>Network device. Virtio 1.2, section 5.1.</summary>
 /// <remarks>Frames move on a loop outside the machine lock: <see cref="VirtioNetReceiver"/>,
 /// <see cref="VirtioNetTransmitter"/>. What the backend cannot do is not offered to the driver.
-/// Deviations: no UDP fragmentation, RSS, hash reports or packed rings.</remarks>
+/// Deviations: no UDP fragmentation, RSS or hash reports.</remarks>
 public sealed partial class VirtioNet : VirtioDevice, INetCard
 {
     // struct virtio_net_config, 5.1.4
