@@ -18,18 +18,19 @@ public sealed record VirtioNetOptions(int ReceiveQueueSize = 256, int TransmitQu
 /// <summary>Network device. Virtio 1.2, section 5.1.</summary>
 /// <remarks>Frames move on a loop outside the machine lock: <see cref="VirtioNetReceiver"/>,
 /// <see cref="VirtioNetTransmitter"/>. What the backend cannot do is not offered to the driver.
-/// Deviations: no UDP fragmentation, RSS or hash reports.</remarks>
+/// Deviation: no UDP fragmentation.</remarks>
 public sealed partial class VirtioNet : VirtioDevice, INetCard
 {
     // struct virtio_net_config, 5.1.4
     const int MacField = 0, StatusField = 6, MaxPairsField = 8, MtuField = 10, SpeedField = 12, DuplexField = 16,
-        ShortConfig = 12, FullConfig = 17;
-    const ushort LinkUp = 1, Announce = 2;
+        KeySizeField = 17, TableLengthField = 18, HashTypesField = 20, ShortConfig = 12, SpeedConfig = 17,
+        FullConfig = 24;
+    const ushort LinkUp = 1, AnnounceWanted = 2;
     const int ControlQueueSize = 64;
 
-    /// <summary>struct virtio_net_hdr, 5.1.6; a legacy driver without mergeable buffers knows no
-    /// num_buffers.</summary>
-    internal const int FullHeader = 12, ShortHeader = NetHeader.Length;
+    /// <summary>struct virtio_net_hdr, 5.1.6; a legacy driver without mergeable buffers knows no num_buffers, and only
+    /// HASH_REPORT adds a hash.</summary>
+    internal const int HashHeader = 20, FullHeader = 12, ShortHeader = NetHeader.Length;
 
     internal const int EthernetHeader = 14;
 
@@ -43,6 +44,7 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
     readonly VirtioNetControl _control;
     readonly Action _serveControl;
     volatile VirtioNetFilter _filter = new();                      // replaced whole
+    volatile VirtioNetSteering? _steering;                         // as the filter
     ulong _features;                                               // not migrated: the transport saves it
     Virtqueue? _controlQueue;                                      // not migrated: as the features say
     int _controlPosted;                                            // not migrated: Start looks for what is left
@@ -50,13 +52,15 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
     int _pairs = 1;                                                // in use
     volatile bool _linkUp = true;                                  // not migrated: the monitor's
     bool _announce;
+    bool _tellsFilter = true;                                      // not migrated: of this host's user
 
     /// <param name="backend">Null for a card whose cable is not plugged.</param>
     /// <param name="loop">Where frames move.</param>
     /// <param name="post">Runs work on the main loop under the machine lock.</param>
     public VirtioNet(string name, NetBackend? backend, byte[] mac, VirtioNetOptions options, IoLoop loop,
         Action<Action> post, Func<bool>? isGuestAsleep = null)
-        : base(name, 1, options.Speed == null ? ShortConfig : FullConfig)
+        : base(name, 1, (options.Features & (Features.Rss | Features.HashReport)) != 0 ? FullConfig
+            : options.Speed != null ? SpeedConfig : ShortConfig)
     {
         Post = post;
         if (isGuestAsleep != null) IsGuestAsleep = isGuestAsleep;
@@ -95,7 +99,8 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
     // What the queues ask, on their loop: it changes while they are stopped, or whole.
 
     internal int HeaderLength =>
-        (_features & (VirtioFeatures.Version1 | Features.MrgRxBuf)) != 0 ? FullHeader : ShortHeader;
+        (_features & Features.HashReport) != 0 ? HashHeader
+            : (_features & (VirtioFeatures.Version1 | Features.MrgRxBuf)) != 0 ? FullHeader : ShortHeader;
     internal bool IsMergeable => (_features & Features.MrgRxBuf) != 0;
     internal NetOffloads Sending { get; private set; }
     internal NetOffloads Receiving { get; private set; }
@@ -103,11 +108,15 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
     /// <summary>Of received frames.</summary>
     internal VirtioNetFilter Filter => _filter;
 
-    /// <summary>5.1.2: without MQ, control is the queue after the first pair.</summary>
-    internal bool IsControl(int index) =>
-        (_features & Features.CtrlVq) != 0 && index == 2 * ((_features & Features.Mq) != 0 ? _options.Pairs : 1);
+    /// <summary>How received frames are hashed and spread; null: they stay where the backend puts them.</summary>
+    internal VirtioNetSteering? Steering => _steering;
 
-    internal int MaxPairs => (_features & Features.Mq) != 0 ? _options.Pairs : 1;
+    internal VirtioNetReceiver ReceiverOf(int pair) => _receivers[pair];
+
+    /// <summary>5.1.2: without MQ and RSS, control is the queue after the first pair.</summary>
+    internal bool IsControl(int index) => (_features & Features.CtrlVq) != 0 && index == 2 * MaxPairs;
+
+    internal int MaxPairs => (_features & Features.Pairs) != 0 ? _options.Pairs : 1;
 
     /// <summary>set_link of the monitor.</summary>
     public void SetLink(bool up)
@@ -117,18 +126,36 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
         Control.ConfigChanged();
     }
 
-    /// <summary>Asks the guest to announce its addresses, as after a migration.</summary>
-    public void RequestAnnounce()
+    /// <summary>By a frame of the card's own, and by what the guest sends when the status asks for it.</summary>
+    public void Announce()
     {
+        if (IsLinkUp) _transmitters[0].Announce();
         if ((_features & Features.GuestAnnounce) == 0 || _announce) return;
         _announce = true;
         Control.ConfigChanged();
     }
 
+    /// <summary>The filter changed for the first time since it was asked for. Under the machine lock.</summary>
+    public Action FilterChanged { private get; init; } = static () => { };
+
+    public ReceiveFilter QueryFilter()
+    {
+        _tellsFilter = true;
+        return _filter.Describe(CurrentMac, (_features & Features.CtrlVlan) != 0);
+    }
+
+    /// <summary>A command of the driver changed it.</summary>
+    internal void TellFilter()
+    {
+        if (!_tellsFilter) return;
+        _tellsFilter = false;
+        FilterChanged();
+    }
+
     public override void ReadConfig(int offset, Span<byte> data)
     {
         Span<byte> config = ConfigSpace;
-        ushort status = (ushort)((IsLinkUp ? LinkUp : 0) | (_announce ? Announce : 0));
+        ushort status = (ushort)((IsLinkUp ? LinkUp : 0) | (_announce ? AnnounceWanted : 0));
         BinaryPrimitives.WriteUInt16LittleEndian(config[StatusField..], status);
         BinaryPrimitives.WriteUInt16LittleEndian(config[MaxPairsField..], (ushort)_options.Pairs);
         BinaryPrimitives.WriteUInt16LittleEndian(config[MtuField..], _options.Mtu);
@@ -137,6 +164,12 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
             const byte Half = 0, Full = 1, Unknown = 0xFF;
             BinaryPrimitives.WriteUInt32LittleEndian(config[SpeedField..], speed);
             config[DuplexField] = _options.FullDuplex switch { true => Full, false => Half, _ => Unknown };
+        }
+        if (ConfigSize == FullConfig)
+        {
+            config[KeySizeField] = VirtioNetSteering.MostKey;
+            BinaryPrimitives.WriteUInt16LittleEndian(config[TableLengthField..], VirtioNetSteering.MostEntries);
+            BinaryPrimitives.WriteUInt32LittleEndian(config[HashTypesField..], VirtioNetSteering.SupportedTypes);
         }
         base.ReadConfig(offset, data);
     }
@@ -155,7 +188,7 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
     {
         _features = features;
         _controlQueue = (features & Features.CtrlVq) == 0 ? null
-            : queues[2 * ((features & Features.Mq) != 0 ? _options.Pairs : 1)];
+            : queues[2 * MaxPairs];
         Sending = Features.Sending(features);
         Change(filter => filter.SetVlanFiltering((features & Features.CtrlVlan) != 0));
         SetGuestOffloads(features & Features.GuestOffloads);
@@ -176,6 +209,7 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
         _filter = new VirtioNetFilter();
         SetMac(_permanentMac);
         (_features, _announce, Sending) = (0, false, NetOffloads.None);
+        Steer(null);
         OpenPairs(1);
         SetGuestOffloads(0);
     }
@@ -188,12 +222,15 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
         state.Field("guest-offloads", ref _guestOffloads);
         VirtioNetFilter filter = _filter.Copy();
         filter.Exchange(state.Group("filter"));
+        VirtioNetSteering? steering = _steering;
+        VirtioNetSteering.Exchange(state.Group("steering"), ref steering, _options.Pairs);
         if (!state.IsLoading) return;
         _features = Control.IsStarted ? Control.Features : 0;
         if (_pairs < 1 || _pairs > MaxPairs) throw state.Refuse("pairs", $"{_pairs} of {MaxPairs}");
         filter.SetMac(CurrentMac);
         _filter = filter;
         OpenPairs(_pairs);
+        Steer(steering);
         SetGuestOffloads(_guestOffloads & _features & Features.GuestOffloads);
     }
 
@@ -211,7 +248,22 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
     internal bool SetPairs(int pairs)
     {
         if (MaxPairs == 1 || pairs < 1 || pairs > MaxPairs) return false;
+        Steer(null);
         OpenPairs(pairs);
+        return true;
+    }
+
+    /// <summary>VIRTIO_NET_CTRL_MQ_RSS_CONFIG and _HASH_CONFIG.</summary>
+    internal bool SetSteering(ReadOnlySpan<byte> config, bool steers)
+    {
+        if ((_features & (steers ? Features.Rss : Features.HashReport)) == 0
+            || VirtioNetSteering.Read(config, steers, MaxPairs, out int pairs) is not { } steering) return false;
+        if (steers)
+        {
+            if (pairs < 1 || pairs > MaxPairs) return false;
+            OpenPairs(pairs);
+        }
+        Steer(steering.IsUseful ? steering : null);
         return true;
     }
 
@@ -238,6 +290,30 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
         change(filter);
         filter.SetMac(CurrentMac);
         _filter = filter;
+    }
+
+    /// <summary>Frames that waited for one queue may be another's now.</summary>
+    void Steer(VirtioNetSteering? steering)
+    {
+        if (_steering == steering) return;
+        _steering = steering;
+        ResumeAll();
+    }
+
+    internal void ResumeAll()
+    {
+        foreach (VirtioNetReceiver receiver in _receivers) receiver.Wire?.Resume();
+    }
+
+    /// <summary>Drivers hear at once of frames that came inside a wire's Send.</summary>
+    internal void SignalReceived(VirtioNetReceiver pair)
+    {
+        if (_steering is not { Steers: true })
+        {
+            pair.SignalNow();
+            return;
+        }
+        foreach (VirtioNetReceiver receiver in _receivers) receiver.SignalNow();
     }
 
     internal void AcknowledgeAnnounce() => _announce = false;
