@@ -6,6 +6,7 @@ using Qkvm.Backends.Net;
 using Qkvm.Backends.Net.Hub;
 using Qkvm.Backends.Net.Sockets;
 using Qkvm.Backends.Net.User;
+using Qkvm.Backends.Net.Vhost;
 using Qkvm.Backends.Objects;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Char;
@@ -79,6 +80,7 @@ static class Catalogue
         SocketNet.Model,
         StreamNetModel.Model,
         DatagramNetModel.Model,
+        VhostUserNet.Model,
         HubPort.Model,
     ], Missing.Netdevs);
 

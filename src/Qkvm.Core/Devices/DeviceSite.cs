@@ -38,7 +38,8 @@ public sealed class DeviceSite(IBoard board, string owner, QBus? bus = null, str
             if (id != null) return $"/machine/peripheral/{id}";
             QBus root = Bus;
             while (root.Owner?.Bus is { } above) root = above;
-            int number = root.AllDevices.Where(d => d.Id == null && d.Site != null).TakeWhile(d => d.Site != this).Count();
+            int number = root.AllDevices.Where(d => d.Id == null && d.Site != null)
+                .TakeWhile(d => d.Site != this).Count();
             return $"/machine/peripheral-anon/device[{number}]";
         }
     }

@@ -23,7 +23,7 @@ public sealed class PackedQueue(QueueSetup setup, VirtioControl control) : RingQ
 
     ushort _next, _used;                                           // places of the next descriptor to take, to return
     bool _nextWrap = true, _usedWrap = true;                       // wrap counters, 2.8.1
-    ushort _unsignalled = Everything;                              // places used since the last Signal; the first counts
+    ushort _unsignalled = Everything;                              // places used since the last Signal
     int _ahead;                                                    // not migrated: chains counted from _next on
     Place _aheadEnd = new(0, true);                                // not migrated: where they end
     Place? _held;                                                  // not migrated: the first filled one, until Flush
@@ -51,6 +51,11 @@ public sealed class PackedQueue(QueueSetup setup, VirtioControl control) : RingQ
         get => new(_next, _nextWrap);
         set => (_next, _nextWrap) = ((ushort)value.Index, value.Wrap);
     }
+
+    public override uint Position => (uint)(_next | (_nextWrap ? 1 << WrapBit : 0)
+        | (_used | (_usedWrap ? 1 << WrapBit : 0)) << 16);
+
+    public override uint? PositionAfterLoss => null;                  // the ring does not hold it
 
     public override int Available
     {

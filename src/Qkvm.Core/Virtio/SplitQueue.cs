@@ -22,6 +22,9 @@ public sealed class SplitQueue(QueueSetup setup, VirtioControl control) : RingQu
     ulong UsedEvent => Setup.DriverArea + Ring + 2 * (ulong)Size;
     ulong AvailableEvent => Setup.DeviceArea + Ring + UsedElementSize * (ulong)Size;
 
+    public override uint Position => _nextAvailable;
+    public override uint? PositionAfterLoss => (ushort)Dma.Read(Setup.DeviceArea + IndexField, 2);
+
     public override int Available => IsUsable() ? (ushort)(AvailableIndex() - _nextAvailable) : 0;
 
     public override bool TryPop([NotNullWhen(true)] out DescriptorChain? chain)

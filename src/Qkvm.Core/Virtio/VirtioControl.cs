@@ -30,7 +30,7 @@ public sealed class VirtioControl
     public VirtioDevice Device { get; }
     public IVirtioTransport Transport { get; }
     public IReadOnlyList<Virtqueue> Queues => _queues;
-    public ulong OfferedFeatures => Device.OfferedFeatures | _ringFeatures;
+    public ulong OfferedFeatures => Device.OfferedFeatures | _ringFeatures & Device.PossibleRingFeatures;
 
     /// <summary>What the driver accepted.</summary>
     public ulong Features => _features;
@@ -93,7 +93,7 @@ public sealed class VirtioControl
     }
 
     /// <summary>A doorbell rang for a queue that was not started.</summary>
-    internal void KickEarly(int queue) => Kick(queue, IsLegacyDriver);
+    public void KickEarly(int queue) => Kick(queue, IsLegacyDriver);
 
     /// <summary>The configuration structure changed.</summary>
     public void ConfigChanged()
@@ -118,7 +118,8 @@ public sealed class VirtioControl
         Device.Post(Announce);
     }
 
-    internal QueueInterrupt InterruptOf(Virtqueue queue) =>
+    /// <summary>What tells the driver of used buffers.</summary>
+    public QueueInterrupt InterruptOf(Virtqueue queue) =>
         new(Transport, queue, Device.QueueOf(queue.Index) != null ? Device.Post : null);
 
     void Announce()

@@ -39,6 +39,9 @@ public sealed partial class VirtioNet
         uint? speed = (uint?)values.NumberOrAuto("speed");
         bool? isFull = values.Text("duplex") switch { "full" => true, "half" => false, _ => null };
         NetBackend? backend = values.Text("netdev") is { } id ? site.Netdev(id) : null;
+        if (backend?.Vhost != null && !VhostRegion.IsShared(site.Board.Memory.View))
+            throw values.Error($"netdev={backend.Id}: the peer of vhost-user must be able to map the guest's memory: "
+                + "give -object memory-backend-memfd,id=mem,size=…,share=on and -machine memory-backend=mem");
         ulong features = 0;
         foreach (var (property, bit) in Features.Switches)
             if (values.Bool(property)) features |= bit;

@@ -41,6 +41,8 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
     readonly VirtioNetReceiver[] _receivers;
     readonly VirtioNetTransmitter[] _transmitters;
     readonly IoLoop _loop;
+    readonly IVhostNet? _vhost;                                    // serves the rings instead of the two above
+    readonly VhostQueue[] _vhostQueues = [];
     readonly VirtioNetControl _control;
     readonly Action _serveControl;
     volatile VirtioNetFilter _filter = new();                      // replaced whole
@@ -65,6 +67,16 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
         Post = post;
         if (isGuestAsleep != null) IsGuestAsleep = isGuestAsleep;
         (_options, _backend, _permanentMac, _loop) = (options, backend, mac, loop);
+        _vhost = backend?.Vhost;
+        if (_vhost is { } peer)
+        {
+            ulong possible = ~(Features.OfVhost | Features.NotOfVhost) | peer.Features & Features.OfVhost;
+            _options = options = options with { Features = options.Features & possible };
+            _vhostQueues = new VhostQueue[2 * options.Pairs];
+            for (int i = 0; i < _vhostQueues.Length; i++) _vhostQueues[i] = new VhostQueue(this, peer, loop, i);
+            peer.Changed += PeerChanged;
+            peer.Failed += PeerFailed;
+        }
         bool hasControl = (options.Features & Features.CtrlVq) != 0;
         _queueSizes = new int[2 * options.Pairs + (hasControl ? 1 : 0)];
         if (hasControl) _queueSizes[^1] = ControlQueueSize;
@@ -94,7 +106,9 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
     NetBackend? INetCard.Backend => _backend;
     ReadOnlySpan<byte> INetCard.Mac => CurrentMac;
 
-    public bool IsLinkUp => _linkUp && _backend != null;
+    public bool IsLinkUp => _linkUp && _backend != null && _vhost?.IsConnected != false;
+
+    public override ulong PossibleRingFeatures => _vhost?.Features ?? ulong.MaxValue;
 
     // What the queues ask, on their loop: it changes while they are stopped, or whole.
 
@@ -129,7 +143,7 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
     /// <summary>By a frame of the card's own, and by what the guest sends when the status asks for it.</summary>
     public void Announce()
     {
-        if (IsLinkUp) _transmitters[0].Announce();
+        if (IsLinkUp && _vhost == null) _transmitters[0].Announce();
         if ((_features & Features.GuestAnnounce) == 0 || _announce) return;
         _announce = true;
         Control.ConfigChanged();
@@ -189,6 +203,7 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
         _features = features;
         _controlQueue = (features & Features.CtrlVq) == 0 ? null
             : queues[2 * MaxPairs];
+        _vhost?.Start(features, VhostRegion.Of(Control.Transport.Dma.View));
         Sending = Features.Sending(features);
         Change(filter => filter.SetVlanFiltering((features & Features.CtrlVlan) != 0));
         SetGuestOffloads(features & Features.GuestOffloads);
@@ -201,7 +216,8 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
         if (queue == _controlQueue) _control.Process(queue);
     }
 
-    public override LoopQueue? QueueOf(int index) => index >= 2 * _options.Pairs ? null
+    public override IMovedQueue? QueueOf(int index) => index >= 2 * _options.Pairs ? null
+        : _vhost != null ? _vhostQueues[index]
         : index % 2 == 0 ? _receivers[index / 2] : _transmitters[index / 2];
 
     public override void Reset()
@@ -216,6 +232,8 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
 
     public override void Exchange(StateStream state)
     {
+        if (_vhost != null && Control.IsStarted)
+            throw new InvalidStateException($"{Name}: a vhost-user peer serves the card; stop its driver first");
         state.Block("mac", ConfigSpace.AsSpan(MacField, MacAddress.Length));
         state.Field("announce", ref _announce);
         state.Field("pairs", ref _pairs);
@@ -242,7 +260,14 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
             receiver.Wire?.Dispose();
             receiver.Wire = null;
         }
+        if (_vhost == null) return;
+        _vhost.Changed -= PeerChanged;
+        _vhost.Failed -= PeerFailed;
     }
+
+    void PeerChanged() => Post(Control.ConfigChanged);             // the link went or came
+
+    void PeerFailed(string why) => Control.FailOnLoop(why);
 
     /// <summary>VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET.</summary>
     internal bool SetPairs(int pairs)
@@ -333,6 +358,8 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
     void OpenPairs(int pairs)
     {
         _pairs = pairs;
+        _vhost?.SetPairs(pairs);
+        if (_vhost != null) return;
         for (int i = 0; i < _receivers.Length; i++)
         {
             VirtioNetReceiver receiver = _receivers[i];

@@ -12,6 +12,12 @@ static class VirtioNetFeatures
         CtrlMacAddr = 1 << 23, GuestUso4 = 1UL << 54, GuestUso6 = 1UL << 55, HostUso = 1UL << 56,
         HashReport = 1UL << 57, Rss = 1UL << 60, SpeedDuplex = 1UL << 63;
 
+    /// <summary>What a backend's peer that serves rings by itself must know; all else is done here. Hashes and offloads
+    /// that change are known to no such peer.</summary>
+    public const ulong OfVhost = Csum | GuestCsum | Gso | GuestTso4 | GuestTso6 | GuestEcn | GuestUso4 | GuestUso6
+        | HostTso4 | HostTso6 | HostEcn | HostUso | MrgRxBuf;
+    public const ulong NotOfVhost = CtrlGuestOffloads | HashReport | Rss;
+
     /// <summary>With either there are several pairs of queues, 5.1.2.</summary>
     public const ulong Pairs = Mq | Rss;
 

@@ -134,7 +134,8 @@ sealed class VirtioNetSteering
         state.Block("key", key);
         if (!state.IsLoading) return;
         if ((types & ~SupportedTypes) != 0 || entries is < 1 or > MostEntries || !int.IsPow2(entries)
-            || keyLength is < 0 or > MostKey || unclassified >= queues) throw state.Refuse("types", "impossible steering");
+            || keyLength is < 0 or > MostKey || unclassified >= queues)
+            throw state.Refuse("types", "impossible steering");
         var indices = new ushort[entries];
         for (int i = 0; i < entries; i++)
         {

@@ -36,7 +36,8 @@ static class VirtioPciModels
                 VirtioDevice device = create(modelName, values, site);
                 var options = new VirtioPciOptions(ClassOf(values), VectorsOf(values, device), interfaces.Legacy,
                     interfaces.Modern,
-                    values.Bool("indirect_desc"), values.Bool("event_idx"), values.Bool("packed")) { Lock = site.Board.Lock };
+                    values.Bool("indirect_desc"), values.Bool("event_idx"), values.Bool("packed"))
+                    { Lock = site.Board.Lock };
                 if (modelName == name)
                     options = options with { Legacy = values.OnOffAuto("disable-legacy") != true,
                         Modern = !values.Bool("disable-modern") };

@@ -314,8 +314,8 @@ public sealed class VirtioNetTests : IDisposable
         Start();
         _card.Announce();
         byte[] frame = Assert.Single(_wire.Sent).Frame;
-        Assert.Equal([0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, .. Mac, 0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, 3, .. Mac, 0, 0, 0, 0,
-            .. Mac, 0, 0, 0, 0, .. new byte[18]], frame);
+        Assert.Equal([.. Enumerable.Repeat((byte)0xFF, 6), .. Mac, 0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, 3, .. Mac,
+            0, 0, 0, 0, .. Mac, 0, 0, 0, 0, .. new byte[18]], frame);
         Assert.Equal(3u, _guest.Config(Status, 2));
         Assert.Equal(2, _guest.Isr);
         _card.Announce();
