@@ -11,11 +11,12 @@ public sealed class VhostUserException(string message) : Exception(message);
 /// are asked for here. QEMU's documentation, "Vhost-user Protocol".</summary>
 /// <remarks>Waits for the peer, but not for ever: never on the main loop while the machine runs. One thread at a
 /// time.</remarks>
-public sealed class VhostUserChannel(StreamSocket socket) : IDisposable
+/// <param name="patience">Milliseconds that the peer may take.</param>
+public sealed class VhostUserChannel(StreamSocket socket, int patience = VhostUserChannel.Patience) : IDisposable
 {
     const uint Version = 1, VersionMask = 3, Reply = 4, NeedReply = 8;
     const int Header = 12, LargestPayload = 8 + 32 * 8, ReplyPayload = sizeof(ulong);
-    const int Patience = 5000;                                     // milliseconds
+    const int Patience = 5000;
 
     readonly byte[] _out = new byte[Header + LargestPayload], _in = new byte[Header + ReplyPayload];
 
@@ -78,13 +79,13 @@ public sealed class VhostUserChannel(StreamSocket socket) : IDisposable
                 descriptors = default;
             }
             else if (n != -Libc.EAgain) throw new VhostUserException($"the peer has gone: {Libc.Message(-n)}");
-            else if (!socket.Wait(forRoom: true, Patience)) throw new VhostUserException("the peer does not read");
+            else if (!socket.Wait(forRoom: true, patience)) throw new VhostUserException("the peer does not read");
         }
     }
 
     ulong Receive(VhostUserRequest request)
     {
-        long end = Environment.TickCount64 + Patience;
+        long end = Environment.TickCount64 + patience;
         for (int have = 0; have < _in.Length;)
         {
             int n = socket.Read(_in.AsSpan(have));
