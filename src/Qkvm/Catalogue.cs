@@ -22,6 +22,7 @@ using Qkvm.Hw.Pci;
 using Qkvm.Hw.Storage;
 using Qkvm.Hw.Virtio;
 using Qkvm.Machines;
+using Qkvm.Machines.None;
 using Qkvm.Machines.Pc;
 using Qkvm.Storage.Drivers.File;
 using Qkvm.Storage.Drivers.Null;
@@ -81,6 +82,8 @@ static class Catalogue
         StreamNetModel.Model,
         DatagramNetModel.Model,
         VhostUserNet.Model,
+        L2tpNet.Model,
+        PasstNet.Model,
         HubPort.Model,
     ], Missing.Netdevs);
 
@@ -109,6 +112,7 @@ static class Catalogue
     public static readonly Catalogue<MachineModel> Machines = new("machine type",
     [
         .. PcMachine.Versions,
+        NoneMachine.Model,
     ], Missing.Machines);
 
     public static readonly Catalogue<AcceleratorModel> Accelerators = new("accelerator",

@@ -35,9 +35,9 @@ sealed class VhostQueue : IMovedQueue
 
     public void Start(Virtqueue queue)
     {
-        if (_card.IsControl(_index))
+        if (_index / 2 >= _card.MaxPairs)                          // not negotiated, or the control queue
         {
-            _card.ServeControlLater();
+            if (_card.IsControl(_index)) _card.ServeControlLater();
             return;
         }
         if (_kick is { } kick)
