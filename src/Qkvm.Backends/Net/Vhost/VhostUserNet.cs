@@ -30,6 +30,8 @@ public sealed class VhostUserNet : NetBackend, IVhostNet, IDisposable
             {
                 if (chardev is not SocketChar socket)
                     throw given.Error($"chardev \"{id}\" is not a unix socket; give -chardev socket,id={id},path=…");
+                if (IoLoop.Current != null && !socket.IsOpen)      // a machine that runs does not stand still for it
+                    throw given.Error($"chardev \"{id}\" has no peer yet; add the network when one is connected");
                 return new VhostUserNet(given, socket, (int)given.Number("queues"), host);
             }
             catch

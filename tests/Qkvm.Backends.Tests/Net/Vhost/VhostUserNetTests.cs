@@ -53,17 +53,18 @@ public sealed class VhostUserNetTests : IDisposable
 
     string SocketPath => Path.Combine(_folder, "socket");
 
-    VhostUserNet Open(string options = "")
+    VhostUserNet Open(string options = "", bool hasPeer = true)
     {
         var given = new Properties(SocketChar.Model, Options.Parse($"id=c,path={SocketPath},server=on,wait=off",
             "-chardev socket"));
-        return _net = _loop.Do(() =>
+        _loop.Do(() =>
         {
             _chardev = (SocketChar)SocketChar.Model.Create(given, _host);
             _host.Backends.Chardevs["c"] = _chardev;
-            return (VhostUserNet)VhostUserNet.Model.Create(new Properties(VhostUserNet.Model,
-                Options.Parse($"id=n,chardev=c{options}", "-netdev vhost-user,id=n")), _host);
         });
+        if (hasPeer) _loop.Await(() => _chardev!.IsOpen);
+        return _net = _loop.Do(() => (VhostUserNet)VhostUserNet.Model.Create(new Properties(VhostUserNet.Model,
+            Options.Parse($"id=n,chardev=c{options}", "-netdev vhost-user,id=n")), _host));
     }
 
     VhostRing RingOf(int index)
@@ -192,6 +193,13 @@ public sealed class VhostUserNetTests : IDisposable
         var error = Assert.Throws<ConfigurationException>(() => Open(",queues=3"));
         Assert.EndsWith("you are asking more queues than supported: 2", error.Message);
         Assert.Null(_host.Backends.OwnerOfChardev("c"));
+    }
+
+    [Fact]
+    public void A_machine_that_runs_does_not_wait_for_a_peer()
+    {
+        var error = Assert.Throws<ConfigurationException>(() => Open(hasPeer: false));
+        Assert.Contains("chardev \"c\" has no peer yet", error.Message);
     }
 
     [Fact]
