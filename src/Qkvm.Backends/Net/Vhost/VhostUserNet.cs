@@ -95,7 +95,7 @@ public sealed class VhostUserNet : NetBackend, IVhostNet, IDisposable
 
     public override INetQueue Open(int index, INetPort port, IoLoop loop) =>
         throw new ConfigurationException($"-netdev vhost-user,id={Id}: vhost-user requires frontend driver " +
-            "virtio-net-pci");
+            "virtio-net-*");
 
     public void Start(ulong features, IReadOnlyList<VhostRegion> memory) => Do(() =>
     {
