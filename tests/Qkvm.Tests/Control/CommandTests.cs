@@ -29,7 +29,7 @@ public sealed class CommandTests : IDisposable
         "cache":{"writeback":true,"direct":false,"no-flush":false},
         "image":{"filename":"disk.img","format":"memory","virtual-size":1048576,"dirty-flag":false},"children":[],
         "backing_file_depth":0,"detect_zeroes":"off","write_threshold":0,"bps":0,"bps_rd":0,"bps_wr":0,"iops":0,
-        "iops_rd":0,"iops_wr":0}}]
+        "iops_rd":0,"iops_wr":0,"active":true}}]
         """)]
     [InlineData("stop", "{}")] [InlineData("cont", "{}")] [InlineData("system_powerdown", "{}")]
     public void A_command_answers_with_its_record(string name, string json) =>
