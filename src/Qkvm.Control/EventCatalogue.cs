@@ -17,6 +17,7 @@ public sealed record EventInfo(Type Type, string Name, int Interval = 0);
 [JsonSerializable(typeof(GuestPanickedEvent))]
 [JsonSerializable(typeof(DeviceDeletedEvent))]
 [JsonSerializable(typeof(BalloonChangeEvent))]
+[JsonSerializable(typeof(ReceiveFilterChangedEvent))]
 sealed partial class EventJson : JsonSerializerContext;
 
 public static class EventCatalogue
@@ -33,6 +34,7 @@ public static class EventCatalogue
         new(typeof(GuestPanickedEvent), "GUEST_PANICKED"),
         new(typeof(DeviceDeletedEvent), "DEVICE_DELETED"),
         new(typeof(BalloonChangeEvent), "BALLOON_CHANGE", Slow),
+        new(typeof(ReceiveFilterChangedEvent), "NIC_RX_FILTER_CHANGED"),
     ];
 
     static readonly Dictionary<Type, EventInfo> s_byType = All.ToDictionary(e => e.Type);
