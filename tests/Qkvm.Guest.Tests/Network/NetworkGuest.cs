@@ -19,11 +19,11 @@ sealed partial class NetworkGuest : IDisposable
     }
 
     /// <param name="emulator">The program, or QEMU.</param>
-    public static NetworkGuest Start(NetworkNamespace place, string emulator, params string[] arguments) =>
+    public static NetworkGuest StartOther(NetworkNamespace place, string emulator, params string[] arguments) =>
         new(place.Start(emulator, [.. Common, .. arguments]));
 
     public static NetworkGuest Start(NetworkNamespace place, params string[] arguments) =>
-        Start(place, Surroundings.Program, arguments);
+        StartOther(place, Surroundings.Program, arguments);
 
     static string[] Common => ["-accel", "tcg", "-cpu", "max", "-m", "192", "-nodefaults", "-display", "none", "-serial",
         "stdio", "-no-reboot", "-kernel", Surroundings.CardsKernel, "-initrd", Surroundings.CardsInitrd, "-append",
@@ -48,12 +48,11 @@ sealed partial class NetworkGuest : IDisposable
     }
 
     /// <summary>Lets a line run meanwhile; <see cref="End"/> waits for it.</summary>
-    public void Begin(string line) => _process.Send((_line=line) + "\n"); string _line="";
+    public void Begin(string line) => _process.Send(line + "\n");
 
     public (int Code, string Output) End()
     {
         Match mark = _process.Expect(Mark(), _said);
-        Console.WriteLine($"{System.Diagnostics.Stopwatch.GetTimestamp() / 1000000 % 1000000} {_line}");
         string output = _process.Output[_said..mark.Index];
         _said = mark.Index + mark.Length;
         return (int.Parse(mark.Groups[1].Value), output.Replace("\r", "", StringComparison.Ordinal));
