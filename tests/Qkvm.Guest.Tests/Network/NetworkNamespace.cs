@@ -1,8 +1,12 @@
+using System.Net.Sockets;
+using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
+
 namespace Qkvm.Guest.Tests.Network;
 
 /// <summary>A network without a way out, and an /etc of its own, where tests say what programs find; gone
 /// afterwards.</summary>
-sealed class NetworkNamespace : IDisposable
+sealed partial class NetworkNamespace : IDisposable
 {
     static readonly string s_scripts = Path.Combine(Surroundings.Root, "scripts");
 
@@ -67,10 +71,31 @@ sealed class NetworkNamespace : IDisposable
         return server;
     }
 
+    /// <summary>A listener inside, of this process, at all addresses.</summary>
+    public TcpListener Listen(int port)
+    {
+        TcpListener? listener = null;
+        int failed = 0;
+        var thread = new Thread(() =>
+        {
+            using SafeFileHandle network = File.OpenHandle($"/proc/{_holder.Id}/ns/net");
+            failed = setns((int)network.DangerousGetHandle(), 0);
+            if (failed != 0) return;
+            listener = TcpListener.Create(port);
+            listener.Start(512);
+        });
+        thread.Start();                                            // a thread of its own, which stays inside
+        thread.Join();
+        return listener ?? throw new InvalidOperationException($"setns: {failed}");
+    }
+
     public void Dispose()
     {
         foreach (GuestProcess server in _servers) server.Dispose();
         _holder.Dispose();
         _files.Dispose();
     }
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int setns(int fd, int kind);
 }
