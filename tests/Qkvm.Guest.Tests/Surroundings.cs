@@ -43,6 +43,8 @@ static class Surroundings
         ?? (Environment.IsPrivilegedProcess ? null : "needs root, to make a network namespace")
         ?? Without("ip", "iproute2") ?? Without("dnsmasq", "dnsmasq-base") ?? Without("iperf3", "iperf3");
 
+    public const string Qemu = "/usr/bin/qemu-system-x86_64";
+
     public static string? WithoutTaps => WithoutNetworks
         ?? (File.Exists("/dev/net/tun") ? null : "needs /dev/net/tun");
 
@@ -100,3 +102,7 @@ sealed class NetworkFactAttribute() : ConditionalFactAttribute(Surroundings.With
 
 /// <summary>Needs /dev/net/tun too.</summary>
 sealed class TapFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutTaps);
+
+/// <summary>Needs a network of its own, and QEMU beside us.</summary>
+sealed class QemuFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutNetworks
+    ?? (File.Exists(Surroundings.Qemu) ? null : $"needs {Surroundings.Qemu} (Debian: qemu-system-x86)"));
