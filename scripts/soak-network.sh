@@ -39,7 +39,7 @@ setsid "$work/root/connections" serve 7000 &
 server=-$!
 
 mkfifo "$work/output"
-"$ours" -accel tcg -cpu max -m 256 -nodefaults -display none -serial stdio -no-reboot \
+"$ours" -accel tcg -cpu max -m 256 -mem-prealloc -nodefaults -display none -serial stdio -no-reboot \
     -monitor "unix:$work/monitor,server=on,wait=off" -nic user,model=virtio-net-pci -kernel .cache/tiny/vmlinuz \
     -initrd "$work/initrd" -append "console=ttyS0 quiet panic=-1 tiny=/soak soak.rate=$rate soak.seconds=$seconds" \
     >"$work/output" </dev/null &
