@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using System.Text.Json.Serialization.Metadata;
 using Qkvm.Core.Machine;
 
@@ -51,7 +52,7 @@ static class ArgumentReader
 
     static void CheckScalar(JsonElement given, Type type, string path)
     {
-        if (type == typeof(JsonElement)) return;
+        if (type == typeof(JsonElement) || type == typeof(JsonNode)) return;
         if (type == typeof(bool))
         {
             if (given.ValueKind is not (JsonValueKind.True or JsonValueKind.False)) throw WrongType(path, "boolean");

@@ -17,16 +17,21 @@ public sealed class CommandCatalogue
             RunControl.InjectNmi,
         NegotiateCapabilities.Command, HumanMonitorCommand.Command, QueryCommands.Command, QuerySchema.Command,
             HelpCommands.Help,
-            HelpCommands.History, QueryMachines.Command,
+            HelpCommands.History, QueryMachines.Command, QueryHost.Target, QueryHost.Accelerators,
+            QueryHost.TpmModels, QueryHost.TpmTypes, QueryCommandLineOptions.Command, SetAction.Command,
+        QomObjects.List, QomObjects.ListGet, QomObjects.Get, QomObjects.Set, QomObjects.Tree,
+        QomTypeCommands.ListTypes, QomTypeCommands.DeviceProperties, QomTypeCommands.TypeProperties,
 
         // Processors and memory
-        QueryCpus.Command, QueryCpus.Possible, SelectCpu.Command, Registers.Command, Jit.Command, MemoryTree.Command,
+        QueryCpus.Command, QueryCpus.Possible, QueryCpuModels.Definitions, QueryCpuModels.Expansion, SelectCpu.Command, Registers.Command, Jit.Command, MemoryTree.Command,
         MemoryDump.Virtual, MemoryDump.Physical, PrintExpression.Command, TranslateAddress.Command, Checksum.Command,
         SaveMemory.Virtual, SaveMemory.Physical, PortAccess.In, PortAccess.Out,
-        Balloon.Query, Balloon.Set, QueryMemorySize.Command,
+        Balloon.Query, Balloon.Set, QueryMemorySize.Command, QueryObjects.IoThreads, QueryObjects.Memory,
+            QueryMemoryDevices.Command,
 
         // Devices
         DeviceTree.Command, QueryPci.Command, DeviceAdd.Command, DeviceDelete.Command, QueryBlock.Command,
+        QueryBlockNodes.Command, QueryBlockNodes.Statistics, QueryJobs.Command, QueryJobs.Block, QueryMigration.Capabilities,
         Eject.Command,
         BlockdevAdd.Add, BlockdevAdd.Delete, ObjectAdd.Add, ObjectAdd.Delete,
         ChardevAdd.Add, ChardevAdd.Remove, NetdevAdd.Add, NetdevAdd.Delete,

@@ -1,3 +1,4 @@
+using Qkvm.Control.Commands;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
@@ -15,8 +16,18 @@ public sealed class CommandContext(IMachine machine, IBackendHost host, CommandC
     /// <summary>All that -machine can name.</summary>
     public IReadOnlyList<MachineInfo> MachineTypes { get; init; } = [];
 
+    /// <summary>What query-command-line-options tells.</summary>
+    public IReadOnlyList<CommandLineOptionInfo> CommandLineOptions { get; init; } = [];
+
     /// <summary>The vCPU that `cpu N` chose; the first one in QMP.</summary>
-    public IVCpu Cpu { get; set; } = machine.Cpus[0];
+    /// <exception cref="CommandException">-machine none has none.</exception>
+    public IVCpu Cpu
+    {
+        get => _chosen ?? (Machine.Cpus.Count > 0 ? Machine.Cpus[0] : throw new CommandException("No CPU available"));
+        set => _chosen = value;
+    }
+
+    IVCpu? _chosen;
 
     /// <summary>QMP's greeting is over.</summary>
     public bool IsNegotiated { get; set; }

@@ -26,6 +26,17 @@ public sealed unsafe class HostFile : IDisposable
     public bool IsDirect { get; }
     public FileStatus Status { get; }
 
+    /// <summary>What it takes of its file system now.</summary>
+    public long AllocatedBytes
+    {
+        get
+        {
+            const int block = 512;                                 // stat(2), st_blocks
+            FileStatus now;
+            return Libc.fstat(_fd, &now) < 0 ? 0 : now.Blocks512 * block;
+        }
+    }
+
     /// <summary>Its file system is memory: nothing waits for a disk.</summary>
     public bool IsInMemory { get; }
 
@@ -39,6 +50,12 @@ public sealed unsafe class HostFile : IDisposable
             errno = fd < 0 ? Libc.Errno : 0;
         }
         return fd < 0 ? null : new HostFile(fd, path, (flags & Libc.ODirect) != 0);
+    }
+
+    /// <exception cref="HostException">Not ours, or not there.</exception>
+    public static void SetMode(string path, UnixFileMode mode)
+    {
+        if (Libc.chmod(path, mode) < 0) throw new HostException($"cannot change the rights of '{path}'", Libc.Errno);
     }
 
     /// <summary>Facts about a path that need not be readable; false and an errno where there is nothing.</summary>

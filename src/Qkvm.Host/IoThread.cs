@@ -8,6 +8,7 @@ public sealed class IoThread : IDisposable
     public const long DefaultPoll = 100_000;
 
     readonly EventLoop _loop;
+    readonly TaskCompletionSource<int> _number = new();
     readonly Thread _thread;
     bool _isStarted;
 
@@ -15,7 +16,25 @@ public sealed class IoThread : IDisposable
     public IoThread(string name, long pollNanoseconds = DefaultPoll)
     {
         _loop = new EventLoop(pollNanoseconds: pollNanoseconds);
-        _thread = new Thread(_loop.Run) { Name = $"IO {name}", IsBackground = true };
+        MaxPoll = pollNanoseconds;
+        _thread = new Thread(() =>
+        {
+            _number.SetResult(Libc.gettid());
+            _loop.Run();
+        }) { Name = $"IO {name}", IsBackground = true };
+    }
+
+    /// <summary>Nanoseconds.</summary>
+    public long MaxPoll { get; }
+
+    /// <summary>The host's number of its thread, which this starts.</summary>
+    public int ThreadId
+    {
+        get
+        {
+            _ = Loop;
+            return _number.Task.Result;
+        }
     }
 
     /// <summary>Its thread starts when a device first asks.</summary>

@@ -15,6 +15,9 @@ public static unsafe partial class Libc
     public const ulong BlkGetSize64 = 0x80081272, BlkSszGet = 0x1268, BlkDiscard = 0x1277, BlkZeroOut = 0x127F;
     public const int IovMax = 1024;
 
+    [LibraryImport(Library, StringMarshalling = StringMarshalling.Utf8, SetLastError = true)]
+    public static partial int chmod(string path, UnixFileMode mode);
+
     [LibraryImport(Library, SetLastError = true)]
     public static partial nint preadv(int fd, Iovec* pieces, int count, long offset);
 

@@ -38,7 +38,8 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
     {
         _onCpuReset = onCpuReset;
         (_clock, _loop, _lock, Events) = (environment.Clock, environment.Loop, environment.Lock, environment.Events);
-        (Config, Accelerator, _backends, _messages) = (config, accelerator, backends, messages);
+        (Config, Actions, Accelerator, _backends, _messages) = (config, config.Actions, accelerator, backends,
+            messages);
         using (_lock.Hold())
         {
             model ??= PcMachine.Model;
@@ -52,6 +53,7 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
     }
 
     public MachineConfig Config { get; }
+    public GuestActions Actions { get; set; }
     public IAccelerator Accelerator { get; }
     public IBoard Board => _board;
     public IReadOnlyList<IVCpu> Cpus => _board.Cpus;
@@ -177,7 +179,7 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
         _loop.Post(() =>
         {
             Volatile.Write(ref _resetRequested, 0);
-            if (Config.NoReboot && cause == ShutdownCause.GuestReset) Shutdown(cause, 0);
+            if (Actions.Reboot == RebootAction.Shutdown && cause == ShutdownCause.GuestReset) Shutdown(cause, 0);
             else if (State is RunState.Running or RunState.Paused or RunState.IoError or RunState.Debug) Reset(cause);
         });
     }
@@ -199,10 +201,14 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
 
     void Shutdown(ShutdownCause cause, int exitCode)
     {
-        if (cause == ShutdownCause.GuestPanic && !Panicked()) return;
+        if (cause == ShutdownCause.GuestPanic)
+        {
+            if (!Panicked()) return;
+            if (Actions.Panic == PanicAction.ExitFailure) exitCode = 1;
+        }
         if (_quitting || State == RunState.Shutdown && cause is ShutdownCause.GuestShutdown or ShutdownCause.GuestReset)
             return;
-        if (Config.NoShutdown && cause is ShutdownCause.GuestShutdown or ShutdownCause.GuestReset)
+        if (Actions.Shutdown == ShutdownAction.Pause && cause is ShutdownCause.GuestShutdown or ShutdownCause.GuestReset)
         {
             Events.Raise(new ShutdownEvent(cause));
             Pause(RunState.Shutdown);
@@ -210,10 +216,11 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
         else Quit(cause, exitCode);
     }
 
-    /// <summary>-action panic=; whether the machine ends.</summary>
+    /// <summary>Whether the machine ends.</summary>
     bool Panicked()
     {
-        bool goesOn = Config.PanicAction == "none", pauses = Config.PanicAction == "pause" || Config.NoShutdown;
+        bool goesOn = Actions.Panic == PanicAction.None, pauses = Actions.Panic == PanicAction.Pause
+            || Actions.Panic == PanicAction.Shutdown && Actions.Shutdown == ShutdownAction.Pause;
         Events.Raise(new GuestPanickedEvent(goesOn ? "run" : pauses ? "pause" : "poweroff"));
         if (!goesOn && pauses) Pause(RunState.GuestPanicked);
         return !goesOn && !pauses;

@@ -23,6 +23,9 @@ public sealed record MachineDefaults(string NetworkCard, string VideoAddress, in
     /// <summary>What -smp leaves open is sockets, and not cores: as before QEMU 6.2.</summary>
     public bool PrefersSockets { get; init; }
 
+    /// <summary>Of those that users do not name.</summary>
+    public bool HasDevices { get; init; } = true;
+
     /// <summary>vCPUs that there can be.</summary>
     public int MaxCpus { get; init; } = 255;
 }
@@ -57,7 +60,8 @@ public sealed record MachineModel : Model<BoardParts, Board>
     public bool IsDefault { get; init; }
 
     public MachineInfo Info => new(HotpluggableCpus: false, Name, NumaMemSupported: false,
-        $"{new CpuConfig().Model}-x86_64-cpu", IsDefault ? true : null, Defaults.MaxCpus, Deprecated: false, "pc.ram",
+        Defaults.HasDevices ? $"{new CpuConfig().Model}-x86_64-cpu" : null, IsDefault ? true : null, Defaults.MaxCpus, Deprecated: false,
+        Defaults.HasDevices ? "pc.ram" : "ram",
         Aliases.FirstOrDefault());
 
     public override string HelpLine =>

@@ -18,6 +18,8 @@ sealed partial class BackendHost
         ModelKind.Chardev => Catalogue.Chardevs.Models,
         ModelKind.Netdev => Catalogue.Netdevs.Models,
         ModelKind.Object => Catalogue.Objects.Models,
+        ModelKind.Machine => Catalogue.Machines.Models,
+        ModelKind.Accelerator => Catalogue.Accelerators.Models,
         _ => Catalogue.BlockDrivers.Models,
     };
 

@@ -61,7 +61,9 @@ sealed partial class BackendHost : IBackendHost
         if (Backends.Objects.ContainsKey(made.Id)) throw new ConfigurationException($"{made.Owner}: duplicate id "
             + $"'{made.Id}' for object");
         made.Options.Add("id", made.Id);
-        Backends.Objects[made.Id] = Keep(model.Create(new Properties(model, made.Options), this));
+        var given = new Properties(model, made.Options);
+        Backends.Objects[made.Id] = Keep(model.Create(given, this));
+        Backends.ObjectOptions[made.Id] = (model, given);
     }
 
     public void Add(BlockdevConfig node)

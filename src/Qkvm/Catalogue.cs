@@ -21,6 +21,7 @@ using Qkvm.Hw.Pci;
 using Qkvm.Hw.Storage;
 using Qkvm.Hw.Virtio;
 using Qkvm.Machines;
+using Qkvm.Machines.None;
 using Qkvm.Machines.Pc;
 using Qkvm.Storage.Drivers.File;
 using Qkvm.Storage.Drivers.Null;
@@ -79,6 +80,8 @@ static class Catalogue
         SocketNet.Model,
         StreamNetModel.Model,
         DatagramNetModel.Model,
+        L2tpNet.Model,
+        PasstNet.Model,
         HubPort.Model,
     ], Missing.Netdevs);
 
@@ -107,6 +110,7 @@ static class Catalogue
     public static readonly Catalogue<MachineModel> Machines = new("machine type",
     [
         .. PcMachine.Versions,
+        NoneMachine.Model,
     ], Missing.Machines);
 
     public static readonly Catalogue<AcceleratorModel> Accelerators = new("accelerator",

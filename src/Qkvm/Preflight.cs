@@ -34,13 +34,12 @@ static class Preflight
     /// <summary>A daemon has no terminal.</summary>
     public static void CheckDaemon(MachineConfig config)
     {
-        if (config.NoGraphic)
-            throw new ConfigurationException("-nographic cannot be used with -daemonize; write -display none and say "
-                + "where -serial and -monitor go");
         foreach (ChardevConfig chardev in config.Chardevs)
             if (chardev.Backend == StdioChar.Model.Name)
-                throw new ConfigurationException($"{chardev.Owner}: cannot use stdio with -daemonize; a socket or pty "
-                    + "can be reached later");
+                throw new ConfigurationException(config.NoGraphic && !chardev.Owner.StartsWith('-')
+                    ? "-nographic cannot be used with -daemonize; write -display none and say where -serial and "
+                        + "-monitor go"
+                    : $"{chardev.Owner}: cannot use stdio with -daemonize; a socket or pty can be reached later");
     }
 
     static void CheckDevice(DeviceConfig device, IReadOnlyList<GlobalConfig> globals)

@@ -193,6 +193,7 @@ sealed class Session : IDisposable
         var context = new CommandContext(_machine!, _host, CommandCatalogue.Standard)
         {
             MachineTypes = [.. Catalogue.Machines.Models.Select(model => model.Info)],
+            CommandLineOptions = Cli.CommandLineOptions.All,
             TakeDescriptor = backend.TakeDescriptor,
         };
         if (config.Control)

@@ -74,7 +74,7 @@ public class MachineTests
     [Fact]
     public void With_no_reboot_a_reset_of_the_guest_ends_the_machine()
     {
-        using var pc = new TestMachine(c => c with { NoReboot = true });
+        using var pc = new TestMachine(c => c with { Actions = new(RebootAction.Shutdown) });
         Thread loop = pc.StartLoop();
         pc.OnLoop(() => pc.Machine.Resume());
         pc.Board.RequestReset();
@@ -85,7 +85,7 @@ public class MachineTests
     [Fact]
     public void With_no_shutdown_soft_off_leaves_a_stopped_machine_that_does_not_resume()
     {
-        using var pc = new TestMachine(c => c with { NoShutdown = true });
+        using var pc = new TestMachine(c => c with { Actions = new(Shutdown: ShutdownAction.Pause) });
         Thread loop = pc.StartLoop();
         pc.OnLoop(() => pc.Machine.Resume());
         pc.Board.RequestShutdown(ShutdownCause.GuestShutdown);

@@ -6,10 +6,16 @@ using Qkvm.Core.State;
 namespace Qkvm.Testing;
 
 /// <summary>vCPUs that execute nothing: they wait until they are kicked, or leave with what the test says.</summary>
-public sealed class FakeAccelerator : IAccelerator
+public sealed class FakeAccelerator : IAccelerator, ICpuModels
 {
     public string Name => "fake";
     public IKernelIrqChip? IrqChip { get; init; }
+    public ICpuModels CpuModels => this;
+    public IReadOnlyList<CpuDefinition> Definitions { get; } =
+        [new("max", "max-x86_64-cpu", [], Static: false, MigrationSafe: false, Deprecated: false, null)];
+
+    public CpuView Expand(CpuSetup setup) => new(setup.Features, "FakeFakeFake", "a fake", 6, 1, 2, 13, 0x80000008,
+        40, []);
     public List<FakeCpu> Cpus { get; } = [];
 
     public void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock) { }

@@ -33,7 +33,6 @@ public sealed class KvmAccelerator : IAccelerator
     readonly List<KvmVCpu> _cpus = [];
     readonly KvmMemory _slots;
     AddressSpace? _memory, _ports;
-    CpuidLeaf[]? _supported;
 
     /// <exception cref="ConfigurationException">/dev/kvm cannot be used; the message says what helps.</exception>
     public unsafe KvmAccelerator()
@@ -62,9 +61,13 @@ public sealed class KvmAccelerator : IAccelerator
 
     public string Name => Model.Name;
     public IKernelIrqChip? IrqChip { get; }
+    public ICpuModels CpuModels => field ??= KvmCpuid.ModelsOf(SupportedLeaves, KvmCpuid.HostBrand(), HasDeadline);
 
     /// <summary>Features of -cpu that do not exist here.</summary>
     public IReadOnlyList<string> MissingFeatures { get; private set; } = [];
+
+    CpuidLeaf[] SupportedLeaves => field ??= KvmCpuid.Supported(_device);
+    bool HasDeadline => Libc.ioctl(_machine, KvmApi.CheckExtension, KvmApi.ExtensionTscDeadline) > 0;
 
     public void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock)
     {
@@ -77,12 +80,9 @@ public sealed class KvmAccelerator : IAccelerator
     public IVCpu CreateVCpu(int index, CpuSetup setup)
     {
         if (_memory == null || _ports == null) throw new InvalidOperationException("Attach comes first");
-        _supported ??= KvmCpuid.Supported(_device);
-        Cpuid cpuid =
-            KvmCpuid.Resolve(setup, _supported, KvmCpuid.HostBrand(),
-            Libc.ioctl(_machine, KvmApi.CheckExtension, KvmApi.ExtensionTscDeadline) > 0);
+        Cpuid cpuid = KvmCpuid.Resolve(setup, SupportedLeaves, KvmCpuid.HostBrand(), HasDeadline);
         MissingFeatures = cpuid.Missing;
-        var cpu = new KvmVCpu(_device, _machine, index, setup.ApicId, KvmCpuid.Make(cpuid, _supported), _memory, _ports,
+        var cpu = new KvmVCpu(_device, _machine, index, setup.ApicId, KvmCpuid.Make(cpuid, SupportedLeaves), _memory, _ports,
             _slots);
         _cpus.Add(cpu);
         return cpu;

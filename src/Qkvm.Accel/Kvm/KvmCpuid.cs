@@ -66,6 +66,9 @@ static unsafe class KvmCpuid
     public static Cpuid Resolve(CpuSetup setup, CpuidLeaf[] supported, string brand, bool hasDeadline) =>
         CpuModels.Resolve(setup, HostOf(supported, brand, hasDeadline));
 
+    public static ICpuModels ModelsOf(CpuidLeaf[] supported, string brand, bool hasDeadline) =>
+        new CpuModelCatalogue(HostOf(supported, brand, hasDeadline));
+
     static CpuHost HostOf(CpuidLeaf[] supported, string brand, bool hasDeadline)
     {
         uint[] words = WordsOf(supported),

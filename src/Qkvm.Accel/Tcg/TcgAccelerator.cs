@@ -30,6 +30,8 @@ public sealed class TcgAccelerator : IAccelerator, ITranslating
     /// <summary>None: the board's own controllers are used.</summary>
     public IKernelIrqChip? IrqChip => null;
 
+    public ICpuModels CpuModels { get; } = new CpuModelCatalogue(CpuHost.Software());
+
     /// <summary>Features of -cpu that do not exist here, for a warning as QEMU prints it.</summary>
     public IReadOnlyList<string> MissingFeatures { get; private set; } = [];
 
@@ -73,7 +75,7 @@ public sealed class TcgAccelerator : IAccelerator, ITranslating
     {
         if (_memory == null || _ports == null)
             throw new InvalidOperationException("Attach comes before the first vCPU");
-        Cpuid cpuid = CpuModels.Resolve(setup);
+        Cpuid cpuid = Tcg.Model.CpuModels.Resolve(setup);
         MissingFeatures = cpuid.Missing;
         var cpu = new Cpu(index, _memory, _ports, _code, cpuid, CodeCacheOf(setup))
         {

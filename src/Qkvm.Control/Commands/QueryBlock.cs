@@ -1,57 +1,53 @@
 using System.Text.Json.Serialization;
 using Qkvm.Control.Hmp;
+using Qkvm.Control.Qom;
 using Qkvm.Core.Block;
-using Qkvm.Core.Machine;
 
 namespace Qkvm.Control.Commands;
 
-/// <param name="Device">The drive's id.</param>
+/// <param name="Device">The drive's id; empty of one that a device has of a node.</param>
 /// <param name="Qdev">Who uses it; null for nobody.</param>
+/// <param name="IoStatus">Null where errors do not stop the machine.</param>
 /// <param name="Inserted">Null without a medium.</param>
 public sealed record BlockInfo(string Device, string? Qdev, string Type, bool Removable, bool Locked,
-    BlockMediumInfo? Inserted);
+    string? IoStatus, BlockNodeInfo? Inserted)
+{
+    /// <summary>For the human monitor alone.</summary>
+    [JsonIgnore] public string Name { get; init; } = Device;
+}
 
-/// <param name="File">As it was opened.</param>
-/// <param name="Drv">"raw", "qcow2".</param>
-public sealed record BlockMediumInfo(string File, string? NodeName, bool Ro, string Drv, BlockCacheInfo Cache,
-    BlockImageInfo Image);
-
-public sealed record BlockCacheInfo(bool Writeback, bool Direct, bool NoFlush);
-
-public sealed record BlockImageInfo(string Filename, string Format, long VirtualSize);
-
-/// <param name="Device">Null for all.</param>
-public sealed record InfoBlockArguments(string? Device);
+/// <param name="Flat">Without the images that are below others; what is told is flat anyway.</param>
+public sealed record QueryBlockArguments(bool Flat = false);
 
 static class QueryBlock
 {
-    public static readonly Command Command = new Command<Nothing,
+    public static readonly Command Command = new Command<QueryBlockArguments,
         IReadOnlyList<BlockInfo>>("query-block", BlockJson.Default,
-        (context, _) => [.. context.Backends.Drives.Select(d => Describe(context.Backends, d.Key, d.Value))])
+        (context, _) => [.. context.Backends.Drives.Select(d => Describe(context, d.Key, d.Value))])
     {
         Human = new("info block", "", "show info of all block devices", null,
             (monitor, drives) => { foreach (BlockInfo drive in drives) Print(monitor, drive); }),
     };
 
-    static BlockInfo Describe(MachineBackends backends, string id, BlockBackend drive)
+    static BlockInfo Describe(CommandContext context, string id, BlockBackend drive)
     {
-        BlockMediumInfo? medium = drive.Root is not { } root ? null
-            : new BlockMediumInfo(drive.Description, root.NodeName.Length > 0 ? root.NodeName
-            : null, drive.IsReadOnly, root.FormatName,
-                new BlockCacheInfo(drive.WriteCache, false, false),
-                    new BlockImageInfo(drive.Description, root.FormatName, root.Length));
-        return new BlockInfo(id, backends.OwnerOfDrive(id), "unknown", false, false, medium);
+        BlockNodeInfo? medium = drive.Root is { } root ? BlockNodeInfo.Of(root, drive.WriteCache, drive.Description)
+            : null;
+        string? user = QomTree.UserOf(context, id);
+        return new BlockInfo(context.Backends.IsOfNode(id) ? "" : id, user, "unknown", false, false,
+            user == null ? null : "ok", medium) { Name = id };
     }
 
     static void Print(IMonitor monitor, BlockInfo drive)
     {
-        if (drive.Inserted is not { } medium) { monitor.Write($"{drive.Device}: [not inserted]\n"); return; }
-        monitor.Write($"{drive.Device}{(medium.NodeName == null ? "" : $" ({medium.NodeName})")}: {medium.File} " +
+        if (drive.Inserted is not { } medium) { monitor.Write($"{drive.Name}: [not inserted]\n"); return; }
+        monitor.Write($"{drive.Name}{(medium.NodeName == null ? "" : $" ({medium.NodeName})")}: {medium.File} " +
             $"({medium.Drv}{(medium.Ro ? ", read-only" : "")})\n");
         if (drive.Qdev != null) monitor.Write($"    Attached to:      {drive.Qdev}\n");
         monitor.Write($"    Cache mode:       {(medium.Cache.Writeback ? "writeback" : "writethrough")}\n");
     }
 }
 
+[JsonSerializable(typeof(QueryBlockArguments))]
 [JsonSerializable(typeof(IReadOnlyList<BlockInfo>))]
 sealed partial class BlockJson : JsonSerializerContext;

@@ -13,6 +13,9 @@ public interface IAccelerator : IDisposable
     /// builds its own.</summary>
     IKernelIrqChip? IrqChip { get; }
 
+    /// <summary>What -cpu can name.</summary>
+    ICpuModels CpuModels { get; }
+
     /// <summary>Before the first vCPU: what guests see. The accelerator follows the views' changes.</summary>
     void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock);
 

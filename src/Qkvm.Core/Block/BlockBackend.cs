@@ -45,6 +45,8 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
 
     volatile bool _writeCache = true;                              // loops read it
 
+    public BlockStatistics Statistics { get; } = new();
+
     public int InFlight => Volatile.Read(ref _inFlight);
 
     /// <summary>The medium was put in or taken out. Under the machine lock.</summary>

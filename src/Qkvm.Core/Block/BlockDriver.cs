@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using Qkvm.Core.Devices;
 using Qkvm.Host;
 
@@ -26,6 +27,15 @@ public abstract class BlockDriver : IAsyncDisposable, IBlockUser
 
     /// <summary>node-name; "#block123" style names are made where users give none.</summary>
     public string NodeName { get; init; } = "";
+
+    /// <summary>What it reads from, for monitors and messages.</summary>
+    public virtual string FileName => "";
+
+    /// <summary>The nodes below, each by its role: "file", "backing".</summary>
+    public virtual IReadOnlyList<BlockEdge> Children => [];
+
+    /// <summary>What its image tells of itself.</summary>
+    public virtual ImageFacts Facts => new();
 
     /// <summary>Bytes; a multiple of 512 for what guests see.</summary>
     public abstract long Length { get; }
@@ -138,6 +148,13 @@ public abstract class BlockDriver : IAsyncDisposable, IBlockUser
         Use = all;
     }
 }
+
+/// <summary>What an image tells of itself; null for what it has not.</summary>
+/// <param name="ActualSize">Bytes that it takes on the host.</param>
+/// <param name="BackingFile">As written in the image.</param>
+/// <param name="Specific">Of the format alone, by QMP's names.</param>
+public sealed record ImageFacts(long? ActualSize = null, int? ClusterSize = null, string? BackingFile = null,
+    string? BackingFormat = null, bool IsDirty = false, JsonObject? Specific = null);
 
 /// <summary>An I/O error as the host named it.</summary>
 public sealed class BlockException(string message, int errno) : Exception(message)

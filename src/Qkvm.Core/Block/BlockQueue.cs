@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
 using Qkvm.Host;
 
 namespace Qkvm.Core.Block;
@@ -8,6 +9,8 @@ namespace Qkvm.Core.Block;
 /// ring or to worker threads and completes on the loop.</summary>
 public sealed class BlockQueue
 {
+    const int NanosecondsPerTick = 100;
+
     readonly BlockBackend _backend;
     readonly IoLoop? _loop;
     readonly Action<Action> _post;
@@ -44,6 +47,7 @@ public sealed class BlockQueue
             if (!_backend.IsPaused) _post(_runHeld);               // the pause ended meanwhile
             return;
         }
+        request.Started = Stopwatch.GetTimestamp();
         if (_loop != null && TryStart(request)) return;
         if (_loop == null || IsOnLoop) { QueueWork(request); return; }
         _submitted.Enqueue(request);
@@ -120,6 +124,7 @@ public sealed class BlockQueue
 
     void Finish(BlockRequest request, int errno)
     {
+        _backend.Statistics.Add(request, Stopwatch.GetElapsedTime(request.Started).Ticks * NanosecondsPerTick, errno);
         request.Complete(errno);
         _backend.Ended();
     }

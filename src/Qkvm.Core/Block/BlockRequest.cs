@@ -27,6 +27,9 @@ public abstract class BlockRequest : IThreadPoolWorkItem
     public bool Fua { get; set; }
     internal int Errno { get; set; }
 
+    /// <summary>When it was submitted, as Stopwatch counts.</summary>
+    internal long Started { get; set; }
+
     /// <summary>What a worker thread runs.</summary>
     internal Action<BlockRequest>? Work { get; set; }
 

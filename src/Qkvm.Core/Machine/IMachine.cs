@@ -13,6 +13,7 @@ namespace Qkvm.Core.Machine;
 public interface IMachine
 {
     MachineConfig Config { get; }
+    GuestActions Actions { get; set; }
     IBoard Board { get; }
     IAccelerator Accelerator { get; }
     IReadOnlyList<IVCpu> Cpus { get; }

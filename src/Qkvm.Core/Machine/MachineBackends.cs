@@ -24,8 +24,12 @@ public sealed class MachineBackends
     public Dictionary<string, ICharBackend> Chardevs { get; } = new(StringComparer.Ordinal);
     public Dictionary<string, NetBackend> Netdevs { get; } = new(StringComparer.Ordinal);
 
-    /// <summary>What -object made.</summary>
+    /// <summary>What -object made, by id.</summary>
     public Dictionary<string, object> Objects { get; } = new(StringComparer.Ordinal);
+
+    /// <summary>What these are, and what was said of them.</summary>
+    public Dictionary<string, (ObjectModel Model, Properties Given)> ObjectOptions { get; } =
+        new(StringComparer.Ordinal);
 
     /// <summary>What gives each of several frontends a port of its own, by the chardev's id.</summary>
     public Dictionary<string, Func<ICharBackend>> Muxes { get; } = new(StringComparer.Ordinal);
@@ -66,6 +70,9 @@ public sealed class MachineBackends
     }
 
     public int UsersOfObject(string id) => _users.GetValueOrDefault(id);
+
+    /// <summary>A device has it of a node, and nobody named it.</summary>
+    public bool IsOfNode(string drive) => _ofNodes.Contains(drive);
 
     /// <summary>Who took it, or null.</summary>
     public string? OwnerOfDrive(string id) => _owners.GetValueOrDefault($"drive:{id}");

@@ -46,8 +46,8 @@ public sealed record MachineConfig
     /// <summary>-echr: the byte that commands to a shared terminal begin with; ctrl-a.</summary>
     public byte Escape { get; init; } = 1;
 
-    public bool NoReboot { get; init; }
-    public bool NoShutdown { get; init; }
+    /// <summary>-action, -no-reboot and -no-shutdown.</summary>
+    public GuestActions Actions { get; init; } = new();
 
     /// <summary>-S.</summary>
     public bool StartPaused { get; init; }
@@ -90,12 +90,6 @@ public sealed record MachineConfig
     public IReadOnlyList<GlobalConfig> Globals { get; init; } = [];
     public IReadOnlyList<SmbiosConfig> Smbios { get; init; } = [];
     public IReadOnlyList<FwCfgConfig> FwCfg { get; init; } = [];
-
-    /// <summary>-watchdog-action, -action watchdog=: "reset" by default.</summary>
-    public string WatchdogAction { get; init; } = "reset";
-
-    /// <summary>-action panic=: "shutdown", "pause" or "none".</summary>
-    public string PanicAction { get; init; } = "shutdown";
 
     /// <summary>-incoming's address, or null.</summary>
     public string? Incoming { get; init; }

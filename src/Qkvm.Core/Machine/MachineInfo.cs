@@ -4,5 +4,5 @@ namespace Qkvm.Core.Machine;
 /// <param name="HotpluggableCpus">vCPUs can come while it runs.</param>
 /// <param name="NumaMemSupported">-numa node,mem= is taken.</param>
 /// <param name="IsDefault">Null where it is not.</param>
-public sealed record MachineInfo(bool HotpluggableCpus, string Name, bool NumaMemSupported, string DefaultCpuType,
+public sealed record MachineInfo(bool HotpluggableCpus, string Name, bool NumaMemSupported, string? DefaultCpuType,
     bool? IsDefault, int CpuMax, bool Deprecated, string DefaultRamId, string? Alias);

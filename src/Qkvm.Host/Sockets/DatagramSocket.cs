@@ -31,6 +31,18 @@ public sealed unsafe class DatagramSocket : IDisposable
             $"cannot receive at {here}");
     }
 
+    /// <summary>A protocol of its own below IP, which needs CAP_NET_RAW. With IPv4 the datagrams that come begin with
+    /// their IP header. raw(7).</summary>
+    /// <exception cref="HostException">Not allowed, or not this machine's address.</exception>
+    /// <exception cref="SocketException">A name that does not resolve.</exception>
+    public static DatagramSocket OpenRaw(InternetAddress local, InternetAddress remote, int protocol)
+    {
+        const int raw = 3;
+        IPAddress destination = First(remote, null);
+        return Bound(First(local, destination.AddressFamily), 0, SocketName.Encode(destination, 0),
+            $"cannot receive protocol {protocol} at {local.Host}", type: raw, protocol: protocol);
+    }
+
     /// <summary>Joins a group of IPv4, whose members all send to it, this one's own frames included.</summary>
     /// <param name="near">The address of the interface to use; null leaves that to the host's routes.</param>
     /// <exception cref="HostException">No route to the group, or no such interface.</exception>
@@ -116,9 +128,10 @@ public sealed unsafe class DatagramSocket : IDisposable
         throw new HostException($"cannot receive at {local}", errno);
     }
 
-    static DatagramSocket Bound(IPAddress local, int port, byte[] remote, string failure, int option = 0)
+    static DatagramSocket Bound(IPAddress local, int port, byte[] remote, string failure, int option = 0,
+        int type = DatagramType, int protocol = 0)
     {
-        int fd = Libc.socket(remote[0], DatagramType | NonBlocking | CloseOnExec, 0);
+        int fd = Libc.socket(remote[0], type | NonBlocking | CloseOnExec, protocol);
         if (fd < 0) throw new HostException(failure, Libc.Errno);
         if (option != 0) StreamSocket.SetOption(fd, SocketLevel, option, 1);
         if (StreamSocket.Bind(fd, SocketName.Encode(local, port)) >= 0) return new DatagramSocket(fd, remote);

@@ -120,29 +120,11 @@ public sealed partial class E1000 : E1000Family
                 break;
             case EECD: _eeprom.WriteControl(word); break;
             case EERD: Registers[EERD] = _eeprom.Execute(word); break;
-            case MDIC: ExecuteMdic(word); break;
-            case ICR:
-                Registers[ICR] &= ~word;
-                UpdateInterrupt();
-                break;
-            case ICS: Raise(word & CausesOf82540); break;
-            case IMS:
-                Registers[IMS] |= word & CausesOf82540;
-                UpdateInterrupt();
-                break;
-            case IMC:
-                Registers[IMS] &= ~word;
-                UpdateInterrupt();
-                break;
-            case RDBAL + Tail or RDBAL + E1000Registers.Head or RDBAL + Length or RCTL:
-                Registers.GuestWrite((int)offset, word);
-                RoomCame();
-                break;
             case TDBAL + Tail or TCTL:
                 Registers.GuestWrite((int)offset, word);
                 Transmit();
                 break;
-            default: Registers.GuestWrite((int)offset, word); break;
+            default: WriteShared((int)offset, word, CausesOf82540); break;
         }
     }
 
@@ -236,7 +218,7 @@ public sealed partial class E1000 : E1000Family
 
     /// <summary>INTA# follows the causes that are not masked; after it rose it does not rise again for a while. Section
     /// 3.2.7 and 13.4.18.</summary>
-    void UpdateInterrupt()
+    private protected override void UpdateInterrupt()
     {
         uint pending = Registers[ICR] & Registers[IMS];
         if (pending != 0 && !IntX.Level)

@@ -114,6 +114,36 @@ public abstract class E1000Family : PciDevice, INetPort, INetCard, IRegisterBank
     /// <summary>Raises causes of interrupts.</summary>
     private protected abstract void Raise(uint causes);
 
+    private protected abstract void UpdateInterrupt();
+
+    /// <summary>The registers that act alike in both.</summary>
+    /// <param name="allCauses">The interrupts that the card has.</param>
+    private protected void WriteShared(int offset, uint word, uint allCauses)
+    {
+        switch (offset)
+        {
+            case MDIC: ExecuteMdic(word); break;
+            case ICR:
+                Registers[ICR] &= ~word;
+                UpdateInterrupt();
+                break;
+            case ICS: Raise(word & allCauses); break;
+            case IMS:
+                Registers[IMS] |= word & allCauses;
+                UpdateInterrupt();
+                break;
+            case IMC:
+                Registers[IMS] &= ~word;
+                UpdateInterrupt();
+                break;
+            case RDBAL + Tail or RDBAL + Head or RDBAL + Length or RCTL:
+                Registers.GuestWrite(offset, word);
+                RoomCame();
+                break;
+            default: Registers.GuestWrite(offset, word); break;
+        }
+    }
+
     /// <summary>Whether the frames find descriptors: all, or else false and why.</summary>
     /// <param name="frames">How many, each of up to so many bytes.</param>
     /// <param name="missing">Descriptors that the driver must give before they do; 0: they never will.</param>
@@ -130,7 +160,7 @@ public abstract class E1000Family : PciDevice, INetPort, INetCard, IRegisterBank
     bool IsReceiving => IsReceiveEnabled && IsLinkUp;
 
     /// <summary>The driver has given descriptors.</summary>
-    private protected void RoomCame()
+    void RoomCame()
     {
         if (_awaited == 0 || Available < _awaited) return;
         _awaited = 0;
@@ -165,7 +195,7 @@ public abstract class E1000Family : PciDevice, INetPort, INetCard, IRegisterBank
         Registers[STATUS] = Registers[STATUS] & ~LinkUp | (HasCable ? LinkUp : 0);
     }
 
-    private protected void ExecuteMdic(uint value)
+    void ExecuteMdic(uint value)
     {
         const uint InterruptEnable = 1u << 29;
         Registers[MDIC] = Phy.Execute(value, out int written);

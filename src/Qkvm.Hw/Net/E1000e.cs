@@ -145,29 +145,11 @@ public sealed partial class E1000e : E1000Family
                 uint data = address < _nvm.Length ? _nvm[address] : 0u;
                 Registers[EERD] = (word & 1) != 0 ? word & 0xFFFC | 2 | data << 16 : word & 0xFFFC | 2;
                 break;
-            case MDIC: ExecuteMdic(word); break;
-            case ICR:
-                Registers[ICR] &= ~word;
-                UpdateInterrupt();
-                break;
-            case ICS: Raise(word & AllCauses); break;
-            case IMS:
-                Registers[IMS] |= word & AllCauses;
-                UpdateInterrupt();
-                break;
-            case IMC:
-                Registers[IMS] &= ~word;
-                UpdateInterrupt();
-                break;
-            case RDBAL + Tail or RDBAL + E1000Registers.Head or RDBAL + Length or RCTL:
-                Registers.GuestWrite((int)offset, word);
-                RoomCame();
-                break;
             case TDBAL + Tail or SecondTransmit + Tail or TCTL:
                 Registers.GuestWrite((int)offset, word);
                 Transmit();
                 break;
-            default: Registers.GuestWrite((int)offset, word); break;
+            default: WriteShared((int)offset, word, AllCauses); break;
         }
     }
 
@@ -213,7 +195,7 @@ public sealed partial class E1000e : E1000Family
         return isAsserted ? causes | Asserted : causes;
     }
 
-    void UpdateInterrupt()
+    private protected override void UpdateInterrupt()
     {
         uint pending = Registers[ICR] & Registers[IMS];
         if (UsesVectors)

@@ -33,8 +33,7 @@ public abstract class BlockNode : BlockDriver
 
     public sealed override bool IsReadOnly { get; }
 
-    /// <summary>The nodes below, each by its role: "file", "backing".</summary>
-    public IReadOnlyList<BlockEdge> Children => _children;
+    public override IReadOnlyList<BlockEdge> Children => _children;
 
     /// <summary>Begins to use a node below; <see cref="ReleaseChildrenAsync"/> ends it.</summary>
     protected BlockEdge Attach(string role, BlockDriver node, BlockUse use)
@@ -58,8 +57,7 @@ public abstract class BlockNode : BlockDriver
         _children.Clear();
     }
 
-    /// <summary>What it reads from, for monitors and messages.</summary>
-    public abstract string FileName { get; }
+    public abstract override string FileName { get; }
 
     /// <summary>Requests may end here; larger than Length for a file that a format driver may grow.</summary>
     protected virtual long Limit => Length;

@@ -58,8 +58,8 @@ public sealed partial class Expander
             case "bios": _bios = argument; break;
             case "L": _searchPaths.Add(argument); break;
             case "S": _config = _config with { StartPaused = true }; break;
-            case "no-reboot": _config = _config with { NoReboot = true }; break;
-            case "no-shutdown": _config = _config with { NoShutdown = true }; break;
+            case "no-reboot": Act(a => a with { Reboot = RebootAction.Shutdown }); break;
+            case "no-shutdown": Act(a => a with { Shutdown = ShutdownAction.Pause }); break;
             case "no-hpet": _config = _config with { Hpet = false }; break;
             case "no-acpi": _config = _config with { Acpi = false }; break;
             case "action": TakeAction(argument, owner); break;
@@ -86,8 +86,18 @@ public sealed partial class Expander
         _machineOptions = Options.Of(owner, [.. _machineOptions.Rest, .. given.Rest.Select(p => p
             with { Name = p.Name.Replace('_', '-') })]);
         if (_machineOptions.Text("accel") is { } accelerators)
-            foreach (string name in accelerators.Split(':')) AddAccelerator(name, new Options(owner));
+            AddAccelerators(accelerators.Split(':'), owner);
         _config = _config with { KernelIrqChip = _machineOptions.Text("kernel-irqchip") ?? _config.KernelIrqChip };
+    }
+
+    /// <summary>Of several, those that nobody knows are passed over: programs name what newer versions have.</summary>
+    void AddAccelerators(string[] names, string owner)
+    {
+        foreach (string name in names)
+            if (names.Length == 1 || Catalogue.Accelerators.Known(name) != null)
+                AddAccelerator(name, new Options(owner));
+            else _warn($"{owner}: there is no accelerator '{name}'; the others are tried");
+        if (_accelerators.Count == 0) AddAccelerator(names[0], new Options(owner));
     }
 
     void TakeAccelerator(string text, string owner)
@@ -273,23 +283,22 @@ public sealed partial class Expander
     void TakeAction(string text, string owner)
     {
         Options options = Options.Parse(text, owner);
-        if (options.Text("reboot") is { } reboot) _config = _config
-            with { NoReboot = OneOf(reboot, "shutdown", "reset", owner) };
-        if (options.Text("shutdown") is { } shutdown) _config = _config
-            with { NoShutdown = OneOf(shutdown, "pause", "poweroff", owner) };
-        if (options.Text("panic") is { } panic) _config = _config
-            with { PanicAction = OneOf(options, "panic", panic, "pause", "shutdown", "none") };
-        if (options.Text("watchdog") is { } watchdog)
-            _config = _config with { WatchdogAction = OneOf(options, "watchdog", watchdog, "reset", "shutdown",
-                "poweroff", "pause", "debug", "none", "inject-nmi") };
+        Act(actions => new(OneOf(options, "reboot", actions.Reboot), OneOf(options, "shutdown", actions.Shutdown),
+            OneOf(options, "panic", actions.Panic), OneOf(options, "watchdog", actions.Watchdog)));
         options.Close();
     }
 
-    static string OneOf(Options options, string name, string value, params string[] known) =>
-        known.Contains(value) ? value : throw options.Error($"{name}={value}: expects {string.Join(", ", known)}");
+    void Act(Func<GuestActions, GuestActions> change) => _config = _config with { Actions = change(_config.Actions) };
 
-    static bool OneOf(string value, string yes, string no, string owner) => value == yes || (value == no ? false
-        : throw new ConfigurationException($"{owner}: '{value}': expects {yes} or {no}"));
+    /// <summary>A member of an enumeration by QEMU's name; what it was where nothing is said.</summary>
+    static T OneOf<T>(Options options, string name, T now) where T : struct, Enum
+    {
+        if (options.Text(name) is not { } value) return now;
+        string[] known = [.. Enum.GetNames<T>().Select(System.Text.Json.JsonNamingPolicy.KebabCaseLower.ConvertName)];
+        int index = Array.IndexOf(known, value);
+        return index >= 0 ? Enum.GetValues<T>()[index]
+            : throw options.Error($"{name}={value}: expects {string.Join(", ", known)}");
+    }
 
     void AddSmbios(string text, string owner)
     {

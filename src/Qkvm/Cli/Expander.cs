@@ -113,6 +113,7 @@ public sealed partial class Expander
     MachineConfig Finish()
     {
         _machine = Catalogue.Machines.Known(_machineName);
+        if (_machine is { Defaults.HasDevices: false }) _noDefaults = true;
         FinishDisplays();
         FinishCharacters();
         FinishDrives();

@@ -9,8 +9,9 @@ namespace Qkvm.Backends.Net.Sockets;
 /// <remarks>As a wire, it knows no one who is not there: what the host does not take is dropped.</remarks>
 /// <param name="socket">This one's from now on.</param>
 /// <param name="description">After the type in `info network`: "udp=127.0.0.1:1/127.0.0.1:2".</param>
-public sealed class DatagramNet(string id, string type, DatagramSocket socket, string description) : NetBackend(id),
-    IDisposable
+/// <param name="envelope">What is around each frame; null for nothing.</param>
+public sealed class DatagramNet(string id, string type, DatagramSocket socket, string description,
+    IFrameEnvelope? envelope = null) : NetBackend(id), IDisposable
 {
     End? _end;
 
@@ -43,16 +44,20 @@ public sealed class DatagramNet(string id, string type, DatagramSocket socket, s
         readonly DatagramNet _net;
         readonly DatagramSocket _socket;
         readonly INetPort _port;
-        readonly byte[] _output = new byte[FrameCopy.Largest], _input = new byte[FrameCopy.Largest];
+        readonly IFrameEnvelope? _envelope;
+        readonly byte[] _output, _input;
         readonly Action _receive;
         readonly Action<FdEvents> _onReady;
-        int _length;                                               // of what the port had no room for
+        readonly int _header;                                      // bytes before a frame that is sent
+        int _start, _length;                                       // of what the port had no room for
         bool _isWatching;                                          // on the loop
         volatile bool _isClosed;
 
         public End(DatagramNet net, INetPort port, IoLoop loop)
         {
-            (_net, _socket, _port, Loop) = (net, net.Socket, port, loop);
+            (_net, _socket, _envelope, _port, Loop) = (net, net.Socket, net.Envelope, port, loop);
+            _header = _envelope?.Length ?? 0;
+            (_output, _input) = (new byte[_header + FrameCopy.Largest], new byte[_header + FrameCopy.Largest]);
             (_receive, _onReady) = (Receive, _ => Receive());
             loop.Post(_receive);
         }
@@ -66,8 +71,9 @@ public sealed class DatagramNet(string id, string type, DatagramSocket socket, s
         {
             if (_isClosed) return;
             if (frame.Length > FrameCopy.Largest) { _net.Dropped++; return; }
-            Span<byte> target = _output.AsSpan(0, FrameCopy.LengthOf(frame));
-            FrameCopy.Copy(frame, target);
+            Span<byte> target = _output.AsSpan(0, _header + FrameCopy.LengthOf(frame));
+            _envelope?.Write(target);
+            FrameCopy.Copy(frame, target[_header..]);
             if (_socket.Send(target) != target.Length) _net.Dropped++;
         }
 
@@ -91,10 +97,15 @@ public sealed class DatagramNet(string id, string type, DatagramSocket socket, s
             for (int budget = Burst; budget > 0 && !_isClosed; budget--)
             {
                 // An error is of one datagram that was sent: some peer is not there. The next may be one that came.
-                if (_length == 0) _length = _socket.Receive(_input);
-                if (_length == -Libc.EAgain) { _length = 0; break; }
-                if (_length >= FrameCopy.Header && !_port.Receive(default, _input.AsSpan(0, _length))) return false;
-                if (_length < FrameCopy.Header) _net.Dropped++;
+                if (_length == 0)
+                {
+                    int received = _socket.Receive(_input);
+                    if (received == -Libc.EAgain) break;
+                    _start = received < 0 ? -1 : _envelope?.Open(_input.AsSpan(0, received)) ?? 0;
+                    if (_start < 0 || received - _start < FrameCopy.Header) { _net.Dropped++; continue; }
+                    _length = received - _start;
+                }
+                if (!_port.Receive(default, _input.AsSpan(_start, _length))) return false;
                 _length = 0;
             }
             return true;
@@ -110,4 +121,18 @@ public sealed class DatagramNet(string id, string type, DatagramSocket socket, s
     }
 
     DatagramSocket Socket => socket;
+    IFrameEnvelope? Envelope => envelope;
+}
+
+/// <summary>What is around a frame in its datagram.</summary>
+public interface IFrameEnvelope
+{
+    /// <summary>Bytes before a frame that is sent.</summary>
+    int Length { get; }
+
+    /// <summary>Fills them, at the datagram's start.</summary>
+    void Write(Span<byte> datagram);
+
+    /// <returns>Where the frame of a datagram that came begins; negative: it is not for this end.</returns>
+    int Open(ReadOnlySpan<byte> datagram);
 }

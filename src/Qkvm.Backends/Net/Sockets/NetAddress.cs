@@ -57,7 +57,7 @@ static class NetAddress
     public static bool IsGroup(SocketAddress? address) => address is InternetAddress { Host: var name }
         && IPAddress.TryParse(name, out IPAddress? ip) && IpAddress.Of(ip) is { IsV4: true, IsMulticast: true };
 
-    static int Port(Properties given, string name, string text) =>
+    public static int Port(Properties given, string name, string text) =>
         ushort.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out ushort port) ? port
             : throw given.Error($"{name}: '{text}' is no port, a number from 0 to 65535");
 }

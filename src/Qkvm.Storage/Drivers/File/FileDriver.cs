@@ -73,6 +73,7 @@ public sealed partial class FileDriver : BlockNode, IGrowable
 
     public override string FormatName => _file.Status.IsBlockDevice ? HostDevice.Name : Model.Name;
     public override string FileName => _file.Path;
+    public override ImageFacts Facts => new(_file.AllocatedBytes, Specific: []);
     public override long Length => Volatile.Read(ref _length);
     protected override long Limit => _mayGrow ? long.MaxValue : Length;
 

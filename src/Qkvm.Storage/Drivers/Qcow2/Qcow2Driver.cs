@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using Qkvm.Core.Block;
 using Qkvm.Core.Devices;
 using Qkvm.Storage.Drivers.File;
@@ -86,6 +87,14 @@ public sealed partial class Qcow2Driver : BlockNode
 
     public override string FormatName => Model.Name;
     public override string FileName => Info.Name;
+
+    public override ImageFacts Facts => new(Children[0].Node.Facts.ActualSize, Info.ClusterSize, Info.BackingFile,
+        Info.BackingFormat, Info.IsDirty, new JsonObject
+        {
+            ["compat"] = Info.Compatibility, ["compression-type"] = Info.CompressionType,
+            ["lazy-refcounts"] = Info.LazyRefcounts, ["refcount-bits"] = Info.RefcountBits,
+            ["corrupt"] = Info.IsCorrupt, ["extended-l2"] = Info.HasExtendedL2,
+        });
     public override long Length => _store.Header.Size & ~511L;
 
     /// <summary>What the header says.</summary>

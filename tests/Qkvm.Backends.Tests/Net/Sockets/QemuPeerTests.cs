@@ -68,6 +68,23 @@ public sealed class QemuPeerTests : IDisposable
         finally { qemu.Kill(); }
     }
 
+    [QemuTheory]
+    [InlineData("")]
+    [InlineData(",counter=on")]
+    [InlineData(",counter=on,pincounter=on,offset=3")]
+    [InlineData(",cookie64=on,txcookie=0x1122334455667788,rxcookie=0x1122334455667788")]
+    public void A_pseudowire_carries_frames_both_ways(string options)
+    {
+        int ours = FreePort(), theirs = FreePort();
+        string both = $"src=127.0.0.1,dst=127.0.0.1,udp=on,txsession=0xFFFFFFFF{options}";
+        var given = new Properties(L2tpNet.Model,
+            Options.Parse($"id=n,srcport={ours},dstport={theirs},{both}", "-netdev l2tpv3"));
+        using var net = (DatagramNet)L2tpNet.Model.Create(given, null!);
+        using Process qemu = Start($"l2tpv3,id=s,srcport={theirs},dstport={ours},{both}");
+        try { Ask(new TestCard(net, _loop)); }
+        finally { qemu.Kill(); }
+    }
+
     static void Ask(TestCard card)
     {
         byte[] mac = [0x52, 0x54, 0, 0, 0, 1];

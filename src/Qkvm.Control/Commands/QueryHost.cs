@@ -1,0 +1,40 @@
+using System.Text.Json.Serialization;
+using Qkvm.Core.Configuration;
+using Qkvm.Core.Machine;
+
+namespace Qkvm.Control.Commands;
+
+public sealed record TargetInfo(string Arch);
+
+/// <param name="Enabled">What runs this machine.</param>
+/// <param name="Present">What -accel can name.</param>
+public sealed record AcceleratorsInfo(string Enabled, IReadOnlyList<string> Present);
+
+/// <summary>What clients ask before they start a machine: which processor, which accelerators, which TPMs.</summary>
+static class QueryHost
+{
+    public static readonly Command Target = new Command<Nothing, TargetInfo>("query-target", HostJson.Default,
+        static (_, _) => new TargetInfo("x86_64"));
+
+    public static readonly Command Accelerators = new Command<Nothing, AcceleratorsInfo>("query-accelerators",
+        HostJson.Default, static (context, _) => new AcceleratorsInfo(context.Machine.Accelerator.Name,
+            [.. context.Host.ModelsOf(ModelKind.Accelerator).Select(model => model.Name)]))
+    {
+        Human = new("info accelerators", "", "show the accelerators", null, static (monitor, info) =>
+        {
+            foreach (string name in info.Present)
+                monitor.Write($"{name}{(name == info.Enabled ? " (enabled)" : "")}\n");
+        }),
+    };
+
+    public static readonly Command TpmModels = new Command<Nothing, IReadOnlyList<string>>("query-tpm-models",
+        HostJson.Default, static (_, _) => []);
+
+    public static readonly Command TpmTypes = new Command<Nothing, IReadOnlyList<string>>("query-tpm-types",
+        HostJson.Default, static (_, _) => []);
+}
+
+[JsonSerializable(typeof(TargetInfo))]
+[JsonSerializable(typeof(AcceleratorsInfo))]
+[JsonSerializable(typeof(IReadOnlyList<string>))]
+sealed partial class HostJson : JsonSerializerContext;
