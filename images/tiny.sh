@@ -1,7 +1,8 @@
 #!/bin/bash
 # images/tiny.sh OUTPUT_DIR [amd64|generic|i386]
 # Makes OUTPUT_DIR/vmlinuz and OUTPUT_DIR/initrd.cpio.gz: a Debian 12 kernel, unmodified, and a busybox that says
-# TINY READY as soon as it runs. The generic kernel is amd64's with all drivers. Nothing is installed; the packages are only unpacked. Needs no root.
+# TINY READY as soon as it runs. Nothing is installed; the packages are only unpacked. Needs no root. The generic
+# kernel is amd64's with all drivers.
 set -euo pipefail
 
 out=${1:?usage: $0 OUTPUT_DIR [amd64|generic|i386]}

@@ -12,6 +12,7 @@ static class Surroundings
     public static string Kernel { get; } = InCache("tiny/vmlinuz");
     public static string Initrd { get; } = InCache("tiny/initrd.cpio.gz");
     public static string CardsKernel { get; } = InCache("cards/vmlinuz");
+    public static string CardsSmallInitrd { get; } = InCache("cards/initrd.cpio.gz");
     public static string CardsInitrd { get; } = InCache("cards/initrd");
     public static string BootSector { get; } = InCache("guests/bootsector.img");
     public static string MultibootElf { get; } = Guest("multiboot.elf");

@@ -57,7 +57,8 @@ public sealed class LinkTests
             $"socket,{(isFirst ? "listen" : "connect")}=127.0.0.1:1000",
             $"stream,server={server},addr.type=inet,addr.host=127.0.0.1,addr.port=1001",
             $"stream,server={server},addr.type=unix,addr.path={place["stream"]}",
-            $"dgram,local.type=unix,local.path={place[$"end{mine}"]},remote.type=unix,remote.path={place[$"end{other}"]}",
+            $"dgram,local.type=unix,local.path={place[$"end{mine}"]},remote.type=unix,"
+                + $"remote.path={place[$"end{other}"]}",
             $"dgram,local.type=inet,local.host=127.0.0.1,local.port=110{mine},remote.type=inet,remote.host=127.0.0.1,"
                 + $"remote.port=110{other}",
             "socket,mcast=230.0.0.1:1005",

@@ -13,7 +13,8 @@ sealed partial class NetworkGuest : IDisposable
         _process = process;
         _process.Expect("TINY READY");
         // No echo, and a mark with the status behind what a line printed.
-        _process.Send("exec sh -c 'stty -echo; while read -r line; do eval \"$line\"; echo \"<<$?>>\"; done'\necho on\n");
+        _process.Send("exec sh -c 'stty -echo; while read -r line; do eval \"$line\"; echo \"<<$?>>\"; done'\n"
+            + "echo on\n");
         _process.Expect("<<0>>");
         _said = _process.Output.Length;
     }
@@ -25,9 +26,9 @@ sealed partial class NetworkGuest : IDisposable
     public static NetworkGuest Start(NetworkNamespace place, params string[] arguments) =>
         StartOther(place, Surroundings.Program, arguments);
 
-    static string[] Common => ["-accel", "tcg", "-cpu", "max", "-m", "192", "-nodefaults", "-display", "none", "-serial",
-        "stdio", "-no-reboot", "-kernel", Surroundings.CardsKernel, "-initrd", Surroundings.CardsInitrd, "-append",
-        "console=ttyS0 quiet panic=-1"];
+    static string[] Common => ["-accel", "tcg", "-cpu", "max", "-m", "192", "-nodefaults", "-display", "none",
+        "-serial", "stdio", "-no-reboot", "-kernel", Surroundings.CardsKernel, "-initrd", Surroundings.CardsInitrd,
+        "-append", "console=ttyS0 quiet panic=-1"];
 
     public GuestProcess Process => _process;
 

@@ -40,8 +40,8 @@ public sealed class NetworkRefusalTests : IDisposable
         Refused("tap,id=n", "could not open /dev/net/tun: Permission denied; run as root, or give yourself access",
             nobody);
         _place.Run("chmod 666 /etc/tun");
-        Refused("tap,id=n,ifname=vm0", "Operation not permitted; run as root, or let root create the interface for you: "
-            + "ip tuntap add dev vm0 mode tap user $USER, then give ifname=vm0,script=no,downscript=no", nobody);
+        Refused("tap,id=n,ifname=vm0", "Operation not permitted; run as root, or let root create the interface for "
+            + "you: ip tuntap add dev vm0 mode tap user $USER, then give ifname=vm0,script=no,downscript=no", nobody);
 
         // And as it says it works.
         _place.Run("ip tuntap add dev vm0 mode tap user 65534");
@@ -58,8 +58,8 @@ public sealed class NetworkRefusalTests : IDisposable
         using GuestProcess holder = _place.Start(Surroundings.Program, "-S", "-display", "none", "-nodefaults",
             "-monitor", "stdio", "-netdev", "tap,id=n,ifname=vm0,script=no,downscript=no");
         holder.Expect("monitor");
-        Refused("tap,id=n,ifname=vm0,script=no", "(vm0): Device or resource busy; another program uses vm0: stop it, or "
-            + "choose another ifname=");
+        Refused("tap,id=n,ifname=vm0,script=no", "(vm0): Device or resource busy; another program uses vm0: stop it, "
+            + "or choose another ifname=");
         _place.Run("mknod /etc/none c 10 254; mount --bind /etc/none /dev/net/tun");
         Refused("tap,id=n,script=no", "No such device; load the kernel's driver: modprobe tun");
     }

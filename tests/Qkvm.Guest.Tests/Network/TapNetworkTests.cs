@@ -42,7 +42,8 @@ public sealed class TapNetworkTests
             Assert.Matches(@"[1-9]\S* Mbits/sec +receiver", guest.Run($"iperf3 -c 10.9.0.1 -n 32M -f m {direction}"));
 
         // By router advertisement.
-        guest.Run($"while ! ip -6 address show dev {eth} | grep -q fd09:; do sleep 0.1; done; ping6 -c 2 -i 0.1 -W 5 fd09::1");
+        guest.Run($"while ! ip -6 address show dev {eth} | grep -q fd09:; do sleep 0.1; done; "
+            + "ping6 -c 2 -i 0.1 -W 5 fd09::1");
 
         if (card > 0) guest.Run($"{Tag(eth, 2)}; ping -c 2 -i 0.1 -s 1472 -W 5 10.8.0.1 && ip link delete tagged");
 
@@ -65,7 +66,8 @@ public sealed class TapNetworkTests
         guest.Run($"unshare -n sleep 999 & peer=$!; sleep 0.3; ip link set dev {eth} netns $peer; "
             + $"nsenter -t $peer -n sh -c '{Tag(eth, 1)}'");
 
-    static string Tag(string eth, int host) => $"ip link set {eth} up; ip link add link {eth} name tagged type vlan id 5; "
+    static string Tag(string eth, int host) =>
+        $"ip link set {eth} up; ip link add link {eth} name tagged type vlan id 5; "
         + $"ip link set tagged up; ip address add 10.8.0.{host}/24 dev tagged";
 
     static string NameOf(NetworkGuest guest, int card) =>
@@ -80,7 +82,7 @@ public sealed class TapNetworkTests
         guest.Run("ip link set eth0 up; ip address add 10.9.0.2/16 dev eth0; ethtool -L eth0 combined 4; "
             + "ping -c 1 -W 5 10.9.0.1");
         foreach (string direction in (string[])["", "-R"])
-            guest.Run($"iperf3 -c 10.9.0.1 -t 2 -P 8 {direction} | grep SUM.*receiver");
+            guest.Run($"iperf3 -c 10.9.0.1 -t 1 -P 8 {direction} | grep SUM.*receiver");
         string queues = guest.Run("ethtool -S eth0");
         foreach (string counter in (string[])["rx_queue_{0}_packets", "tx_queue_{0}_packets"])
             for (int i = 0; i < 4; i++)
@@ -95,8 +97,9 @@ public sealed class TapNetworkTests
         place.InstallScripts();
         place.Run("ip link add br0 type bridge && ip address add 10.9.0.1/16 dev br0 && ip link set br0 up && "
             + "ip -6 address add fd09::1/64 dev br0 nodad");
-        place.Serve("dnsmasq", "-d", "--no-ping", "-C", "/dev/null", "-i", "br0", "-p", "0", "--dhcp-range=10.9.1.1,10.9.1.99",
-            "--dhcp-range=fd09::,ra-only", "--dhcp-leasefile=/dev/null", "--log-facility=-");
+        place.Serve("dnsmasq", "-d", "--no-ping", "-C", "/dev/null", "-i", "br0", "-p", "0",
+            "--dhcp-range=10.9.1.1,10.9.1.99", "--dhcp-range=fd09::,ra-only", "--dhcp-leasefile=/dev/null",
+            "--log-facility=-");
         place.Serve("iperf3", "-s");
         return place;
     }

@@ -36,8 +36,9 @@ public sealed class UserNetworkTests
 
         // As a package manager: many files, several at a time, a connection each.
         int before = web.Served;
-        guest.Run("for i in 1 2 3 4 5 6; do (for j in 1 2 3 4 5 6 7 8 9 10; do wget -q -O /dev/null http://server.test/50000 "
-            + "|| echo failed; done) & done >/tmp/out; wait; ! grep failed /tmp/out");
+        guest.Run("for i in 1 2 3 4 5 6; do (for j in 1 2 3 4 5 6 7 8 9 10; do "
+            + "wget -q -O /dev/null http://server.test/50000 || echo failed; done) & done >/tmp/out; wait; "
+            + "! grep failed /tmp/out");
         Assert.Equal(before + 60, web.Served);
 
         Log(guest, place);
@@ -49,12 +50,15 @@ public sealed class UserNetworkTests
     {
         place.Run($"ssh-keygen -q -t ed25519 -N '' -f {place["key"]}");
         guest.Run($"mkdir -p /root/.ssh /etc/dropbear; echo '{File.ReadAllText(place["key.pub"]).Trim()}' "
-            + ">/root/.ssh/authorized_keys; echo root:x:0:0::/root:/bin/sh >/etc/passwd; chmod -R go= /root; /usr/sbin/dropbear -R");
-        string options = $"-q -i {place["key"]} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o BatchMode=yes";
+            + ">/root/.ssh/authorized_keys; echo root:x:0:0::/root:/bin/sh >/etc/passwd; chmod -R go= /root; "
+            + "/usr/sbin/dropbear -R");
+        string options = $"-q -i {place["key"]} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null "
+            + "-o BatchMode=yes";
         Assert.Equal("Linux\n", place.Run($"ssh {options} -p 2222 root@127.0.0.1 uname"));
         File.WriteAllBytes(place["there"], [.. Enumerable.Range(0, 3_000_000).Select(i => (byte)(i * i >> 7))]);
         place.Run($"scp {options} -P 2222 {place["there"]} root@127.0.0.1:/tmp/file && "
-            + $"scp {options} -P 2222 root@127.0.0.1:/tmp/file {place["back"]} && cmp {place["there"]} {place["back"]}");
+            + $"scp {options} -P 2222 root@127.0.0.1:/tmp/file {place["back"]} && "
+            + $"cmp {place["there"]} {place["back"]}");
     }
 
     static void Fetch(NetworkGuest guest, string url, int length) =>

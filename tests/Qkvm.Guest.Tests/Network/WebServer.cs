@@ -36,7 +36,8 @@ sealed class WebServer : IDisposable
             string path = (await reader.ReadLineAsync() ?? "").Split(' ')[1];
             while (await reader.ReadLineAsync() is { Length: > 0 }) { }
             var body = new byte[int.Parse(path[1..])];
-            await stream.WriteAsync(Encoding.ASCII.GetBytes($"HTTP/1.0 200 OK\r\nContent-Length: {body.Length}\r\n\r\n"));
+            string head = $"HTTP/1.0 200 OK\r\nContent-Length: {body.Length}\r\n\r\n";
+            await stream.WriteAsync(Encoding.ASCII.GetBytes(head));
             await stream.WriteAsync(body);
             Interlocked.Increment(ref _served);
         }

@@ -23,10 +23,10 @@ sealed class CardFuzz : IDisposable
         0x100, 0x400, 0x400, 0x2170, 0x2800, 0x2804, 0x2808, 0x2810, 0x2818, 0x2818, 0x2820, 0x282C, 0x3800, 0x3804,
         0x3808, 0x3810, 0x3818, 0x3818, 0x3818, 0x3820, 0x382C, 0x3900, 0x3908, 0x3910, 0x3918, 0x5000, 0x5008,
         0x5400, 0x5404, 0x5600];
-    static readonly int[] s_realtek = [0x10, 0x14, 0x18, 0x1C, 0x20, 0x24, 0x28, 0x2C, 0x30, 0x37, 0x37, 0x38, 0x3C, 0x3E,
-        0x40, 0x44, 0x44, 0x48, 0x4C, 0x50, 0x52, 0x54, 0xD9, 0xD9, 0xE0, 0xE0, 0xE4, 0xE8];
-    static readonly int[] s_virtio = [0, 4, 8, 12, 16, 0x14, 0x14, 0x16, 0x18, 0x1A, 0x1C, 0x20, 0x24, 0x28, 0x2C, 0x30, 0x34,
-        0x1000, 0x2000, 0x2006, 0x3000, 0x3000, 0x3004, 0x3004, 0x3008, 0x300C, 0x3010];
+    static readonly int[] s_realtek = [0x10, 0x14, 0x18, 0x1C, 0x20, 0x24, 0x28, 0x2C, 0x30, 0x37, 0x37, 0x38, 0x3C,
+        0x3E, 0x40, 0x44, 0x44, 0x48, 0x4C, 0x50, 0x52, 0x54, 0xD9, 0xD9, 0xE0, 0xE0, 0xE4, 0xE8];
+    static readonly int[] s_virtio = [0, 4, 8, 12, 16, 0x14, 0x14, 0x16, 0x18, 0x1A, 0x1C, 0x20, 0x24, 0x28, 0x2C, 0x30,
+        0x34, 0x1000, 0x2000, 0x2006, 0x3000, 0x3000, 0x3004, 0x3004, 0x3008, 0x300C, 0x3010];
     static readonly int[] s_lengths = [0, 1, 13, 14, 15, 17, 59, 60, 64, 200, 1500, 1513, 1514, 1515, 1518, 1522, 2048,
         4096, 9014, 16383, 16384, 32768, 65535, 65536];
 
@@ -157,9 +157,9 @@ sealed class CardFuzz : IDisposable
         switch (_random.Next(4))
         {
             case 0:                                                // C+: a descriptor of a frame, and TPPOLL
-                _bench.Memory.Space.Write(Rings + 0x4000 + (ulong)_random.Next(8) * 16, 8, (uint)Pick([60, 154, 754, 4054,
-                    _random.Next(65536)]) | 1UL << 31 | (uint)_random.Next(16) << 27 | (ulong)_random.Next(0x800) << 16
-                    | (ulong)_random.Next(4) << 32 << 16);
+                _bench.Memory.Space.Write(Rings + 0x4000 + (ulong)_random.Next(8) * 16, 8,
+                    (uint)Pick([60, 154, 754, 4054, _random.Next(65536)]) | 1UL << 31 | (uint)_random.Next(16) << 27
+                    | (ulong)_random.Next(0x800) << 16 | (ulong)_random.Next(4) << 48);
                 _bench.Memory.Space.Write(Rings + 0x4008 + (ulong)_random.Next(8) * 16, 8, Address());
                 _bench.Memory.Space.Write(Bar + 0xD9, 1, 0x40);
                 break;
@@ -191,7 +191,7 @@ sealed class CardFuzz : IDisposable
             case < 15: Describe(); break;
             case < 18: Give(); break;
             case 18: Rarely(); break;
-            default: _bench.Clock.Advance(_random.Next(2) == 0 ? _random.Next(3_000_000) : _random.Next(600_000_000)); break;
+            default: _bench.Clock.Advance(_random.Next(_random.Next(2) == 0 ? 3_000_000 : 600_000_000)); break;
         }
     }
 
@@ -270,8 +270,8 @@ sealed class CardFuzz : IDisposable
         for (int i = 0; i < count; i++)
         {
             int length = _random.Next(10) == 0 ? Pick(s_lengths) : _random.Next(2) == 0 ? 12 : _random.Next(2000);
-            ushort flags = (ushort)((i + 1 < count ? GuestQueue.Next : 0) | (_random.Next(2) == 0 ? GuestQueue.Write : 0)
-                | (_random.Next(20) == 0 ? GuestQueue.Indirect : 0));
+            ushort flags = (ushort)((i + 1 < count ? GuestQueue.Next : 0)
+                | (_random.Next(2) == 0 ? GuestQueue.Write : 0) | (_random.Next(20) == 0 ? GuestQueue.Indirect : 0));
             if (_random.Next(30) == 0) flags = (ushort)_random.Next();
             queue.Descriptor((first + i) % queue.Size, Address(), (uint)length, flags, _random.Next(30) == 0
                 ? (ushort)_random.Next() : (ushort)((first + i + 1) % queue.Size));

@@ -29,7 +29,10 @@ static class GuestCommand
             }
             catch (IOException) { }                                // either side went first
             catch (SocketException) { }
-            catch (Win32Exception e) { Console.Error.WriteLine($"guestfwd: {command}: {Libc.Message(e.NativeErrorCode)}"); }
+            catch (Win32Exception e)
+            {
+                Console.Error.WriteLine($"guestfwd: {command}: {Libc.Message(e.NativeErrorCode)}");
+            }
             finally { Interlocked.Decrement(ref s_running); }
         });
     }
