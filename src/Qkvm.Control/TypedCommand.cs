@@ -46,7 +46,9 @@ public sealed class Command<TArguments, TResult> : Command
     public override async ValueTask RunAsync(IMonitor monitor, MonitorArguments words)
     {
         HumanForm<TArguments, TResult> form = Human!;
-        TArguments read = form.Parse is { } parse ? parse(words) : (TArguments)(object)Nothing.Value;
+        TArguments read = form.Parse is { } parse ? parse(words)
+            : Nothing.Value as TArguments ?? ArgumentReader.Read(default,
+                (JsonTypeInfo<TArguments>)monitor.Context.Catalogue.Json.GetTypeInfo(typeof(TArguments)));
         words.End();
         TResult value = await monitor.Context.BackOnLoop(_run(monitor.Context, read)).ConfigureAwait(false);
         form.Print?.Invoke(monitor, value);

@@ -54,6 +54,7 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
 
     public MachineConfig Config { get; }
     public GuestActions Actions { get; set; }
+    public bool TellsMigration { get; set; }
     public IAccelerator Accelerator { get; }
     public IBoard Board => _board;
     public IReadOnlyList<IVCpu> Cpus => _board.Cpus;
@@ -208,7 +209,8 @@ public sealed class Machine : IMachine, IMachineRequests, IDisposable
         }
         if (_quitting || State == RunState.Shutdown && cause is ShutdownCause.GuestShutdown or ShutdownCause.GuestReset)
             return;
-        if (Actions.Shutdown == ShutdownAction.Pause && cause is ShutdownCause.GuestShutdown or ShutdownCause.GuestReset)
+        if (Actions.Shutdown == ShutdownAction.Pause
+            && cause is ShutdownCause.GuestShutdown or ShutdownCause.GuestReset)
         {
             Events.Raise(new ShutdownEvent(cause));
             Pause(RunState.Shutdown);

@@ -60,9 +60,8 @@ public sealed record MachineModel : Model<BoardParts, Board>
     public bool IsDefault { get; init; }
 
     public MachineInfo Info => new(HotpluggableCpus: false, Name, NumaMemSupported: false,
-        Defaults.HasDevices ? $"{new CpuConfig().Model}-x86_64-cpu" : null, IsDefault ? true : null, Defaults.MaxCpus, Deprecated: false,
-        Defaults.HasDevices ? "pc.ram" : "ram",
-        Aliases.FirstOrDefault());
+        Defaults.HasDevices ? $"{new CpuConfig().Model}-x86_64-cpu" : null, IsDefault ? true : null, Defaults.MaxCpus,
+        Deprecated: false, Defaults.HasDevices ? "pc.ram" : "ram", Aliases.FirstOrDefault());
 
     public override string HelpLine =>
         string.Concat(Aliases.Select(alias => $"{alias,-20} {Description} (alias of {Name})\n"))

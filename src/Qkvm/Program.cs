@@ -20,7 +20,7 @@ static class Program
         try
         {
             if (HostFeatures.Complaint is { } complaint) throw new ConfigurationException(complaint);
-            IReadOnlyList<GivenOption> options = CommandLineParser.Parse(arguments);
+            IReadOnlyList<GivenOption> options = ConfigurationFile.Resolve(CommandLineParser.Parse(arguments));
             if (Help.TryPrint(options, Console.Out)) return 0;
             Refusal.Check(options);
             MachineConfig config = Expander.Expand(options, Path.GetFileName(Environment.GetCommandLineArgs()[0]),

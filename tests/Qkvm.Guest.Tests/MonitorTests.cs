@@ -1,3 +1,6 @@
+using System.Net.Sockets;
+using System.Text;
+
 namespace Qkvm.Guest.Tests;
 
 /// <summary>The human monitor of a running machine, on a UNIX socket.</summary>
@@ -6,6 +9,35 @@ public sealed class MonitorTests : IDisposable
     readonly ScratchDirectory _files = new();
 
     public void Dispose() => _files.Dispose();
+
+    [ProgramTheory]
+    [InlineData("-monitor")] [InlineData("-qmp")]
+    public void A_page_in_a_browser_gets_no_monitor(string option)
+    {
+        string path = _files["socket"];
+        using GuestProcess machine = GuestProcess.Start("-M", "none", "-nodefaults", "-display", "none", option,
+            $"unix:{path},server=on,wait=off");
+        string request = "POST / HTTP/1.1\r\nHost: localhost\r\n\r\nquit\n{\"execute\":\"qmp_capabilities\"}"
+            + "{\"execute\":\"quit\"}\n";
+        for (int i = 0; i < 2; i++)                                // the next client finds it listening
+        {
+            using var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+            DateTime deadline = DateTime.UtcNow + Surroundings.Patience;
+            while (!socket.Connected)
+                try { socket.Connect(new UnixDomainSocketEndPoint(path)); }
+                catch (SocketException) when (DateTime.UtcNow < deadline) { Thread.Sleep(20); }
+            socket.ReceiveTimeout = (int)Surroundings.Patience.TotalMilliseconds;
+            socket.Send(Encoding.ASCII.GetBytes(request));
+            var buffer = new byte[4096];
+            string greeting = "";
+            try
+            {
+                for (int n; (n = socket.Receive(buffer)) > 0;) greeting += Encoding.ASCII.GetString(buffer, 0, n);
+            }
+            catch (SocketException e) when (e.SocketErrorCode == SocketError.ConnectionReset) { }
+            Assert.DoesNotContain("return", greeting);
+        }
+    }
 
     [GuestFact]
     public void The_monitor_stops_continues_resets_and_quits()

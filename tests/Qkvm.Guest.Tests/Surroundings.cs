@@ -81,6 +81,8 @@ static class Surroundings
 /// <summary>Needs the program.</summary>
 sealed class ProgramFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutProgram);
 
+sealed class ProgramTheoryAttribute() : ConditionalTheoryAttribute(Surroundings.WithoutProgram);
+
 /// <summary>Needs the program, and qemu-img and qemu-io to make images and to hold them.</summary>
 sealed class ImageFactAttribute()
     : ConditionalFactAttribute(Surroundings.WithoutProgram ?? Surroundings.Without("qemu-io", "qemu-utils"));

@@ -12,6 +12,15 @@ public abstract class ConditionalFactAttribute : FactAttribute
     }
 }
 
+/// <summary>As <see cref="ConditionalFactAttribute"/>, for several cases.</summary>
+public abstract class ConditionalTheoryAttribute : TheoryAttribute
+{
+    protected ConditionalTheoryAttribute(string? whyNot)
+    {
+        if (whyNot != null) Skip = whyNot;
+    }
+}
+
 /// <summary>Needs io_uring, which some kernels lack and some forbid.</summary>
 public sealed class RingFactAttribute() : ConditionalFactAttribute(WhyNot())
 {

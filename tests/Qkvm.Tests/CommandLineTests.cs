@@ -88,7 +88,8 @@ public class CommandLineTests
         + "memory-backend-file,id=r,size=64M,mem-path=x,readonly=on: readonly=on is not built yet; leave it out")]
     [InlineData("-usb", "-usb is not built yet; leave it out")]
     [InlineData("-k de", "-k de: the layout 'de' is not built yet; en-us is what there is")]
-    [InlineData("-action panic=explode", "-action panic=explode: panic=explode: expects pause, shutdown, none")]
+    [InlineData("-action panic=explode", "-action panic=explode: panic=explode: expects shutdown, pause, "
+        + "exit-failure, none")]
     public void Options_work_or_are_refused_in_the_words_that_were_typed(string line, string verdict) =>
         Assert.Equal(verdict, Judge(line));
 

@@ -127,7 +127,8 @@ public class ExpansionTests
         if (c.Uuid != default) Line("uuid", c.Uuid.ToString());
         string flags =
             string.Join(' ',
-            new[] { (c.Actions.Reboot == RebootAction.Shutdown, "no-reboot"), (c.Actions.Shutdown == ShutdownAction.Pause, "no-shutdown"), (c.StartPaused, "paused"),
+            new[] { (c.Actions.Reboot == RebootAction.Shutdown, "no-reboot"),
+                (c.Actions.Shutdown == ShutdownAction.Pause, "no-shutdown"), (c.StartPaused, "paused"),
             (!c.Hpet, "no-hpet"), (!c.Acpi, "no-acpi"), (c.NoGraphic, "nographic"), (c.Daemonize, "daemonize") }
             .Where(f => f.Item1).Select(f => f.Item2));
         if (flags.Length > 0) Line("flags", flags);

@@ -82,8 +82,8 @@ public sealed class KvmAccelerator : IAccelerator
         if (_memory == null || _ports == null) throw new InvalidOperationException("Attach comes first");
         Cpuid cpuid = KvmCpuid.Resolve(setup, SupportedLeaves, KvmCpuid.HostBrand(), HasDeadline);
         MissingFeatures = cpuid.Missing;
-        var cpu = new KvmVCpu(_device, _machine, index, setup.ApicId, KvmCpuid.Make(cpuid, SupportedLeaves), _memory, _ports,
-            _slots);
+        var cpu = new KvmVCpu(_device, _machine, index, setup.ApicId, KvmCpuid.Make(cpuid, SupportedLeaves), _memory,
+            _ports, _slots);
         _cpus.Add(cpu);
         return cpu;
     }

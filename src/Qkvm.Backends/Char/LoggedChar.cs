@@ -21,6 +21,7 @@ public sealed class LoggedChar(ICharBackend inner, string path, bool append, str
 
     public void Connect(ICharFrontend? frontend) => inner.Connect(frontend);
     public void AcceptInput() => inner.AcceptInput();
+    public void HangUp() => inner.HangUp();
     public int TakeDescriptor() => inner.TakeDescriptor();
     public void Dispose() => _log.Dispose();
 }

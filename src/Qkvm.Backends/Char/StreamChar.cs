@@ -38,6 +38,17 @@ public abstract class StreamChar(string id, EventLoop loop) : ICharBackend, ICon
 
     public int TakeDescriptor() => _connection?.Transport.TakeDescriptor() ?? -1;
 
+    public void HangUp()
+    {
+        Connection? ending = _connection;
+        Loop.Post(() =>
+        {
+            if (_connection != ending || ending == null) return;
+            ending.Dispose();
+            ((IConnectionUser)this).Closed();
+        });
+    }
+
     /// <summary>Somebody is at the other end; takes the transport over.</summary>
     protected void Open(ITransport transport)
     {

@@ -35,6 +35,7 @@ public sealed record BlockNodeInfo(string File, string? NodeName, bool Ro, strin
     public long Iops => 0;
     [JsonPropertyName("iops_rd")] public long IopsRead => 0;
     [JsonPropertyName("iops_wr")] public long IopsWrite => 0;
+    public bool Active => true;
 
     const string Backing = "backing";
 

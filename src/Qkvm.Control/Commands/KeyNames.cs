@@ -1,5 +1,5 @@
-using Qkvm.Control.Hmp;
 using Qkvm.Core.Input;
+using Qkvm.Core.Machine;
 
 namespace Qkvm.Control.Commands;
 
@@ -39,6 +39,6 @@ static class KeyNames
         string word = name.Length == 1 && char.IsAsciiDigit(name[0]) ? "D" + name : name.ToUpperInvariant();
         bool plain = name.Length == 1 || (name.Length is 2 or 3 && name[0] is 'f' or 'F');
         if (plain && Enum.TryParse(word, out key)) return key;
-        throw new MonitorException($"unknown key: '{name}'");
+        throw new CommandException($"unknown key: '{name}'");
     }
 }

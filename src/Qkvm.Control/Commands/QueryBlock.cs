@@ -31,7 +31,8 @@ static class QueryBlock
 
     static BlockInfo Describe(CommandContext context, string id, BlockBackend drive)
     {
-        BlockNodeInfo? medium = drive.Root is { } root ? BlockNodeInfo.Of(root, drive.WriteCache, drive.Description)
+        BlockNodeInfo? medium = drive.Root is { } root ? BlockNodeInfo.Of(root, drive.WriteCache,
+            context.Backends.IsOfNode(id) ? null : drive.Description)
             : null;
         string? user = QomTree.UserOf(context, id);
         return new BlockInfo(context.Backends.IsOfNode(id) ? "" : id, user, "unknown", false, false,
@@ -41,8 +42,9 @@ static class QueryBlock
     static void Print(IMonitor monitor, BlockInfo drive)
     {
         if (drive.Inserted is not { } medium) { monitor.Write($"{drive.Name}: [not inserted]\n"); return; }
-        monitor.Write($"{drive.Name}{(medium.NodeName == null ? "" : $" ({medium.NodeName})")}: {medium.File} " +
-            $"({medium.Drv}{(medium.Ro ? ", read-only" : "")})\n");
+        string node = medium.NodeName == null || drive.Device == "" ? "" : $" ({medium.NodeName})";
+        monitor.Write($"{drive.Name}{node}: {medium.File} "
+            + $"({medium.Drv}{(medium.Ro ? ", read-only" : "")})\n");
         if (drive.Qdev != null) monitor.Write($"    Attached to:      {drive.Qdev}\n");
         monitor.Write($"    Cache mode:       {(medium.Cache.Writeback ? "writeback" : "writethrough")}\n");
     }

@@ -8,7 +8,8 @@ namespace Qkvm.Control.Commands;
 public sealed record CpuPlace(int SocketId, int? DieId, int CoreId, int ThreadId);
 
 /// <param name="ThreadId">The host's number of the thread that runs it.</param>
-public sealed record CpuInfo(int CpuIndex, string QomPath, int ThreadId, CpuPlace Props, string Target)
+public sealed record CpuInfo(int CpuIndex, string QomPath, string QomType, int ThreadId, CpuPlace Props,
+    string Target)
 {
     /// <summary>For the human monitor alone.</summary>
     [JsonIgnore] public bool IsHalted { get; init; }
@@ -39,10 +40,13 @@ static class QueryCpus
 
     static PossibleCpu Describe(IMachine machine, int index) =>
         new(PlaceOf(machine.Config.Topology, index), 1, index < machine.Cpus.Count ? PathOf(index) : null,
-            $"{machine.Config.Cpu.Model}-x86_64-cpu");
+            TypeOf(machine));
+
+    static string TypeOf(IMachine machine) => $"{machine.Config.Cpu.Model}-x86_64-cpu";
 
     static CpuInfo Describe(IMachine machine, IVCpu cpu) =>
-        new(cpu.Index, PathOf(cpu.Index), machine.ThreadOf(cpu), PlaceOf(machine.Config.Topology, cpu.Index), "x86_64")
+        new(cpu.Index, PathOf(cpu.Index), TypeOf(machine), machine.ThreadOf(cpu),
+            PlaceOf(machine.Config.Topology, cpu.Index), "x86_64")
             { IsHalted = cpu.IsHalted };
 
     static string PathOf(int index) => $"/machine/unattached/cpu[{index}]";

@@ -8,18 +8,15 @@ namespace Qkvm.Control.Hmp;
 public sealed class HmpMonitor : ICharFrontend, IMonitor
 {
     const string Prompt = "(qemu) ";                               // scripts look for it
-    const int RequestLine = 8;
-
-    static readonly string[] HttpVerbs = ["GET ", "POST ", "HEAD ", "PUT ", "OPTIONS "];
 
     readonly ICharBackend _backend;
     readonly LineEditor _editor;
     readonly string _version;
-    readonly StringBuilder _firstBytes = new();
+    readonly HttpGuard _guard = new();
     readonly Queue<byte[]> _pending = new();
     readonly Queue<byte> _typedAhead = new();
     readonly bool _muxed;
-    bool _greeted, _refused, _busy;
+    bool _greeted, _busy;
 
     public HmpMonitor(ICharBackend backend, CommandContext context, string version, bool muxed)
     {
@@ -70,14 +67,15 @@ public sealed class HmpMonitor : ICharFrontend, IMonitor
             case CharEvent.Closed:
                 _pending.Clear();
                 _typedAhead.Clear();
-                _firstBytes.Clear();
-                _refused = false;
+                _guard.Reset();
                 break;
         }
     }
 
     void ICharFrontend.Receive(ReadOnlySpan<byte> data)
     {
+        if (_guard.Look(data)) _backend.HangUp();
+        if (_guard.Refuses) return;
         foreach (byte b in data) _typedAhead.Enqueue(b);
         TakeTyped();
     }
@@ -86,7 +84,6 @@ public sealed class HmpMonitor : ICharFrontend, IMonitor
     {
         while (!_busy && _typedAhead.TryDequeue(out byte b))
         {
-            if (_refused || LooksLikeHttp(b)) { _typedAhead.Clear(); return; }
             if (_editor.Take(b) is not { } line) continue;
             ValueTask command = CommandLine.ExecuteAsync(this, line);
             if (!command.IsCompleted) { Finish(command); continue; }
@@ -112,16 +109,5 @@ public sealed class HmpMonitor : ICharFrontend, IMonitor
         _greeted = true;
         Write($"qkvm {_version} monitor - type 'help' for more information\r\n");
         _editor.ShowPrompt();
-    }
-
-    /// <summary>A page in a browser can POST to a port on this machine: what begins like HTTP gets no
-    /// monitor.</summary>
-    bool LooksLikeHttp(byte b)
-    {
-        if (_firstBytes.Length >= RequestLine) return false;
-        _firstBytes.Append((char)b);
-        string start = _firstBytes.ToString();
-        _refused = Array.Exists(HttpVerbs, verb => start.StartsWith(verb, StringComparison.Ordinal));
-        return _refused;
     }
 }

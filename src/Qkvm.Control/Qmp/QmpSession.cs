@@ -22,6 +22,7 @@ public sealed class QmpSession : ICharFrontend, IDisposable
     readonly QmpWriter _writer;
     readonly Queue<ReadOnlyMemory<byte>> _output = new();
     readonly EventThrottle _throttle;
+    readonly HttpGuard _guard = new();
     int _pending, _generation;
     bool _busy;
 
@@ -42,7 +43,11 @@ public sealed class QmpSession : ICharFrontend, IDisposable
 
     int ICharFrontend.Room => _pending > 0 || _requests.Count >= MostRequests ? 0 : Chunk;
 
-    void ICharFrontend.Receive(ReadOnlySpan<byte> data) => _input.Feed(data);
+    void ICharFrontend.Receive(ReadOnlySpan<byte> data)
+    {
+        if (_guard.Look(data)) _backend.HangUp();
+        if (!_guard.Refuses) _input.Feed(data);
+    }
 
     void ICharFrontend.Writable() => Drain();
 
@@ -51,6 +56,7 @@ public sealed class QmpSession : ICharFrontend, IDisposable
         if (what is not (CharEvent.Opened or CharEvent.Closed)) return;
         _generation++;                                             // answers to who has gone go nowhere
         _input.Reset();
+        _guard.Reset();
         _output.Clear();
         _pending = 0;
         while (_requests.TryDequeue(out JsonDocument? request)) request.Dispose();

@@ -75,7 +75,8 @@ static class QomTree
             ? [new("virtio-backend", new QomNode(VirtioBackendOf(model.Name)))] : []);
     }
 
-    static string VirtioBackendOf(string driver) => $"{driver[..driver.IndexOf("-pci", StringComparison.Ordinal)]}-device";
+    static string VirtioBackendOf(string driver) =>
+        $"{driver[..driver.IndexOf("-pci", StringComparison.Ordinal)]}-device";
 
     /// <summary>How programs know what uses a drive: its id, or the path of its object.</summary>
     public static string? UserOf(CommandContext context, string drive)
@@ -99,8 +100,13 @@ static class QomTree
     static QomNode Cpu(CommandContext context)
     {
         CpuConfig cpu = context.Machine.Config.Cpu;
-        return new QomNode($"{cpu.Model}-x86_64-cpu", () => CpuProperties(context.Machine.Accelerator.CpuModels
-            .Expand(new CpuSetup(cpu.Model, cpu.Features, 0, 1, 1, 1) { Properties = cpu.Properties })));
+        return new QomNode($"{cpu.Model}-x86_64-cpu", () =>
+        [
+            Constant("realized", "bool", true), Constant("hotplugged", "bool", false),
+            Constant("hotpluggable", "bool", false),
+            .. CpuProperties(context.Machine.Accelerator.CpuModels.Expand(
+                new CpuSetup(cpu.Model, cpu.Features, 0, 1, 1, 1) { Properties = cpu.Properties })),
+        ]);
     }
 
     /// <summary>Of a processor, or of a model of one.</summary>

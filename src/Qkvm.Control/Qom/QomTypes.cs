@@ -16,7 +16,7 @@ static class QomTypes
     {
         ["device"] = "object", ["pci-device"] = "device", ["isa-device"] = "device", ["ide-device"] = "device",
         ["cpu"] = "device", ["x86_64-cpu"] = "cpu", ["machine"] = "object", ["x86-machine"] = "machine",
-        ["generic-pc-machine"] = "x86-machine", ["memory-backend"] = "object", ["rng-backend"] = "object",
+        [Pc] = "x86-machine", ["memory-backend"] = "object", ["rng-backend"] = "object",
         ["chardev"] = "object", ["accel"] = "object",
     };
 
@@ -28,7 +28,7 @@ static class QomTypes
             .. host.ModelsOf(ModelKind.Device).Select(model =>
                 new QomType(model.Name, ParentOf((DeviceModel)model), model.Properties, IsDevice: true)),
             .. host.ModelsOf(ModelKind.Machine).Select(model => new QomType($"{model.Name}-machine",
-                model.Name == "none" ? "machine" : "generic-pc-machine", model.Properties)),
+                IsPc(context, model) ? Pc : "machine", model.Properties)),
             .. host.ModelsOf(ModelKind.Object).Select(model => new QomType(model.Name, KindOf(model.Name),
                 model.Properties.Where(p => p.Name != "id"))),
             .. host.ModelsOf(ModelKind.Chardev).Select(model => new QomType($"chardev-{model.Name}", "chardev", [])),
@@ -45,8 +45,8 @@ static class QomTypes
             ?? (s_abstract.TryGetValue(name, out string? parent) ? new QomType(name, parent, name switch
             {
                 Cpu => CpuProperties,
-                "generic-pc-machine" => context.Host.ModelsOf(ModelKind.Machine)
-                    .FirstOrDefault(model => model.Name != "none")?.Properties ?? [],
+                Pc => context.Host.ModelsOf(ModelKind.Machine).FirstOrDefault(model => IsPc(context, model))
+                    ?.Properties ?? [],
                 _ => [],
             }) : null);
 
@@ -61,7 +61,11 @@ static class QomTypes
         return kind == "object";
     }
 
-    const string Cpu = "x86_64-cpu";
+    const string Cpu = "x86_64-cpu", Pc = "generic-pc-machine";
+
+    /// <summary>Machines without processors are none.</summary>
+    static bool IsPc(CommandContext context, Model machine) =>
+        context.MachineTypes.FirstOrDefault(type => type.Name == machine.Name)?.DefaultCpuType != null;
 
     /// <summary>What each processor can be asked for beside its features.</summary>
     static IEnumerable<Property> CpuProperties =>

@@ -27,6 +27,9 @@ public interface ICharBackend
     /// <summary>A descriptor that came with what was received last, which is the caller's from now on, or -1.</summary>
     int TakeDescriptor() => -1;
 
+    /// <summary>Ends the connection, soon and as if the other end had; nothing where there is none to end.</summary>
+    void HangUp() { }
+
     /// <summary>The frontend has <see cref="ICharFrontend.Room"/> again after it had none.</summary>
     void AcceptInput();
 }

@@ -14,6 +14,9 @@ public interface IMachine
 {
     MachineConfig Config { get; }
     GuestActions Actions { get; set; }
+
+    /// <summary>Migration's capability "events": each step of one is told.</summary>
+    bool TellsMigration { get; set; }
     IBoard Board { get; }
     IAccelerator Accelerator { get; }
     IReadOnlyList<IVCpu> Cpus { get; }

@@ -5,4 +5,8 @@ namespace Qkvm.Core.Machine;
 /// <param name="NumaMemSupported">-numa node,mem= is taken.</param>
 /// <param name="IsDefault">Null where it is not.</param>
 public sealed record MachineInfo(bool HotpluggableCpus, string Name, bool NumaMemSupported, string? DefaultCpuType,
-    bool? IsDefault, int CpuMax, bool Deprecated, string DefaultRamId, string? Alias);
+    bool? IsDefault, int CpuMax, bool Deprecated, string DefaultRamId, string? Alias)
+{
+    /// <summary>Tables can be had.</summary>
+    public bool Acpi => DefaultCpuType != null;
+}

@@ -9,13 +9,14 @@ namespace Qkvm.Hw.Virtio;
 /// <summary>Traditional memory balloon. Virtio 1.2, section 5.5: the guest gives pages, and the host forgets
 /// them.</summary>
 /// <remarks>Page numbers outside RAM are ignored. Deviations: no page poison, free page hints or reporting.</remarks>
-public sealed class VirtioBalloon : VirtioDevice, IBalloon
+public sealed class VirtioBalloon : VirtioDevice, IBalloon, ILiveProperties
 {
     public static readonly DeviceModel[] Models = VirtioPciModels.Family("virtio-balloon-pci", "virtio memory balloon",
         DeviceCategory.Misc, 0x00FF00, [Property.Bool("deflate-on-oom", false)], null,
         (name, values, site) =>
         {
             var balloon = new VirtioBalloon(name, values.Bool("deflate-on-oom"));
+            balloon._polled = new BalloonStatistics(balloon, site.Clock);
             balloon.ActualChanged += () =>
                 site.Board.Raise(new BalloonChangeEvent(site.Board.MemorySize - balloon.Given));
             return balloon;
@@ -35,6 +36,7 @@ public sealed class VirtioBalloon : VirtioDevice, IBalloon
 
     readonly bool _deflateOnOom;
     readonly ulong[] _statistics = new ulong[StatisticsTags];
+    BalloonStatistics? _polled;                                    // not migrated: clients'
     Virtqueue? _statsQueue;                                        // not migrated: null while stopped
     bool _statsWanted;
     uint _numPages;
@@ -57,6 +59,11 @@ public sealed class VirtioBalloon : VirtioDevice, IBalloon
 
     /// <summary>Raised when the guest reports another <see cref="ActualPages"/>.</summary>
     public event Action? ActualChanged;
+
+    /// <summary>The guest has told them anew.</summary>
+    public event Action? StatisticsCame;
+
+    public IEnumerable<QomProperty> LiveProperties => _polled?.Properties ?? [];
 
     /// <summary>By VIRTIO_BALLOON_S_ tag; all ones for what the guest did not tell.</summary>
     public ReadOnlySpan<ulong> Statistics => _statistics;
@@ -154,6 +161,7 @@ public sealed class VirtioBalloon : VirtioDevice, IBalloon
             ushort tag = BinaryPrimitives.ReadUInt16LittleEndian(stat);
             if (tag < StatisticsTags) _statistics[tag] = BinaryPrimitives.ReadUInt64LittleEndian(stat[2..]);
         }
+        StatisticsCame?.Invoke();
         queue.Unpop(chain);                                        // it stays available until RequestStatistics
         if (_statsWanted) RequestStatistics();
     }

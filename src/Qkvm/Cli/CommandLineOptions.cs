@@ -16,8 +16,13 @@ static partial class CommandLineOptions
 
     public static IReadOnlyList<CommandLineOptionInfo> All =>
         [.. OptionCatalogue.All.Where(option => option is { NotYet: null, Argument: not null })
-            .Select(option => new CommandLineOptionInfo(s_groups.GetValueOrDefault(option.Name, option.Name),
-                ParametersOf(option)))];
+            .Select(option => new CommandLineOptionInfo(GroupOf(option.Name), ParametersOf(option)))];
+
+    public static string GroupOf(string option) => s_groups.GetValueOrDefault(option, option);
+
+    /// <summary>The option of a group; the same name for one that nobody knows.</summary>
+    public static string OptionOf(string group) =>
+        s_groups.Where(pair => pair.Value == group).Select(pair => pair.Key).FirstOrDefault(group);
 
     static IReadOnlyList<CommandLineParameterInfo> ParametersOf(OptionSpec option) => option.Name == "machine"
         ? [.. Catalogue.Machines.Models.SelectMany(model => model.Properties)

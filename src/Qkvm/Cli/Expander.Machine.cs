@@ -63,6 +63,7 @@ public sealed partial class Expander
             case "no-hpet": _config = _config with { Hpet = false }; break;
             case "no-acpi": _config = _config with { Acpi = false }; break;
             case "action": TakeAction(argument, owner); break;
+            case "watchdog-action": TakeAction($"watchdog={argument}", owner); break;
             case "smbios": AddSmbios(argument, owner); break;
             case "fw_cfg": AddFwCfg(argument, owner); break;
             case "d": _config = _config with { LogItems = [.. _config.LogItems, .. argument.Split(',')] }; break;

@@ -23,11 +23,13 @@ public sealed class CommandTests : IDisposable
     [InlineData("query-vnc-servers", "[]")]
     [InlineData("query-chardev", """[{"label":"serial0","filename":"fake","frontend-open":true}]""")]
     [InlineData("query-block", """
-        [{"device":"disk","qdev":"-device virtio-blk-pci",
-        "type":"unknown","removable":false,"locked":false,
-        "inserted":{"file":"disk.img","ro":false,"drv":"memory",
+        [{"device":"disk","qdev":"/machine/peripheral/disk0/virtio-backend",
+        "type":"unknown","removable":false,"locked":false,"io-status":"ok",
+        "inserted":{"file":"disk.img","ro":false,"drv":"memory","encrypted":false,
         "cache":{"writeback":true,"direct":false,"no-flush":false},
-        "image":{"filename":"disk.img","format":"memory","virtual-size":1048576}}}]
+        "image":{"filename":"disk.img","format":"memory","virtual-size":1048576,"dirty-flag":false},"children":[],
+        "backing_file_depth":0,"detect_zeroes":"off","write_threshold":0,"bps":0,"bps_rd":0,"bps_wr":0,"iops":0,
+        "iops_rd":0,"iops_wr":0,"active":true}}]
         """)]
     [InlineData("stop", "{}")] [InlineData("cont", "{}")] [InlineData("system_powerdown", "{}")]
     public void A_command_answers_with_its_record(string name, string json) =>
@@ -58,7 +60,7 @@ public sealed class CommandTests : IDisposable
         Assert.Equal("""
             {"hotpluggable-cpus":false,"name":"pc-i440fx-7.2","numa-mem-supported":false,
             "default-cpu-type":"qemu64-x86_64-cpu","is-default":true,"cpu-max":255,"deprecated":false,
-            "default-ram-id":"pc.ram","alias":"pc"}
+            "default-ram-id":"pc.ram","alias":"pc","acpi":true}
             """.ReplaceLineEndings(""),
             Assert.Single(machines, m => m.TryGetProperty("is-default", out _)).GetRawText());
         Assert.Contains(machines, m => m.GetProperty("name").GetString() == "pc-i440fx-2.0");
@@ -153,8 +155,8 @@ public sealed class CommandTests : IDisposable
     [InlineData("info kvm", "kvm support: disabled\n")]
     [InlineData("info vnc", "None\n")]
     [InlineData("info balloon", "balloon: actual=16\n")]
-    [InlineData("info block", "disk: disk.img (memory)\n    Attached to:      -device virtio-blk-pci\n    Cache " +
-        "mode:       writeback\n")]
+    [InlineData("info block", "disk: disk.img (memory)\n    Attached to:      "
+        + "/machine/peripheral/disk0/virtio-backend\n    Cache mode:       writeback\n")]
     [InlineData("info chardev", "serial0: filename=fake\n")]
     [InlineData("info history", "0: 'stop'\n")]
     [InlineData("p 16+0x10", "32\n")]

@@ -33,6 +33,7 @@ sealed class ControlBench : IDisposable
         var config = new MachineConfig
         {
             Name = "bench",
+            MachineType = "pc-i440fx-7.2",
             Memory = new MemoryConfig(16 << 20),
             Topology = new CpuTopology(2, Cores: 2, MaxCpus: 2),
             StartPaused = true,
