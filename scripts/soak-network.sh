@@ -46,7 +46,8 @@ mkfifo "$work/output"
 guest=$!
 
 held() {
-    printf '%s: %s descriptors, %s KiB resident, %s s of CPU time, %s connections\n' "$1" "$(ls "/proc/$guest/fd" | wc -l)" \
+    printf '%s: %s descriptors, %s KiB resident, %s s of CPU time, %s connections\n' "$1" \
+        "$(ls "/proc/$guest/fd" | wc -l)" \
         "$(sed -n 's/VmRSS:[[:space:]]*\([0-9]*\) kB/\1/p' "/proc/$guest/status")" \
         "$(awk '{ print ($14 + $15) / 100 }' "/proc/$guest/stat")" \
         "$(echo info usernet | socat -t 2 - "unix:$work/monitor" | grep -c 'TCP\[')"

@@ -58,7 +58,8 @@ public sealed class VirtioControl
     /// ignored, and so are those of a driver that takes FEATURES_OK back while the device runs.</summary>
     public void WriteFeatures(ulong features)
     {
-        if (!_resetting && !_started && (_status & (VirtioStatus.FeaturesOk | VirtioStatus.DriverOk)) == 0) _features = features;
+        bool isNegotiated = (_status & (VirtioStatus.FeaturesOk | VirtioStatus.DriverOk)) != 0;
+        if (!_resetting && !_started && !isNegotiated) _features = features;
     }
 
     /// <param name="legacy">Written through the legacy interface, which knows no FEATURES_OK.</param>
