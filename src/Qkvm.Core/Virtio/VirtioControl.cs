@@ -58,10 +58,11 @@ public sealed class VirtioControl
     bool IsLegacyDriver => (_features & VirtioFeatures.Version1) == 0;
 
     /// <summary>Section 2.2: bits that were not offered are refused when FEATURES_OK is written; later writes are
-    /// ignored.</summary>
+    /// ignored, and so are those of a driver that takes FEATURES_OK back while the device runs.</summary>
     public void WriteFeatures(ulong features)
     {
-        if (!_resetting && (_status & (VirtioStatus.FeaturesOk | VirtioStatus.DriverOk)) == 0) _features = features;
+        bool isNegotiated = (_status & (VirtioStatus.FeaturesOk | VirtioStatus.DriverOk)) != 0;
+        if (!_resetting && !_started && !isNegotiated) _features = features;
     }
 
     /// <param name="legacy">Written through the legacy interface, which knows no FEATURES_OK.</param>

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using Qkvm.Core.Net;
+using Qkvm.Core.State;
 using Qkvm.Core.Virtio;
 using Qkvm.Hw.Virtio;
 using Qkvm.Testing;
@@ -60,6 +61,18 @@ public sealed class VirtioNetTests : IDisposable
         Assert.Equal(frame, Assert.Single(_wire.Sent).Frame);
         Assert.Equal(default, _wire.Sent[0].Header);
         Assert.Equal(0u, _guest.Queues[Transmit].TakeUsed()!.Value.Written);
+    }
+
+    [Fact]
+    public void Features_stay_while_the_device_runs_though_the_driver_takes_its_status_back()
+    {
+        Start();
+        _guest.Status = 1;
+        _guest.Common(8, 4, 0);
+        _guest.Common(12, 4, ~0u);
+        StateNode state = StateNode.Save(_guest.Function.Exchange);
+        state.Load(_guest.Function.Exchange);
+        Assert.Equal(state.ToString(), StateNode.Save(_guest.Function.Exchange).ToString());
     }
 
     [Fact]
