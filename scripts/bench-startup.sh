@@ -1,7 +1,7 @@
 #!/bin/bash
-# scripts/bench-startup.sh [OTHER_QKVM]: out/qkvm, another qkvm and qemu-system-x86_64 in turns: milliseconds from exec to
-# QMP's greeting, of a program that asks what there is (libvirt's probe) and of a pc; milliseconds for 10,000 round trips;
-# KiB of memory that an idle machine has for itself alone. Medians of RUNS (default 9).
+# scripts/bench-startup.sh [OTHER_QKVM]: out/qkvm, another qkvm and qemu-system-x86_64 in turns: milliseconds from exec
+# to QMP's greeting, of a program that asks what there is (libvirt's probe) and of a pc; milliseconds for 10,000 round
+# trips; KiB of memory that an idle machine has for itself alone. Medians of RUNS (default 9).
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
