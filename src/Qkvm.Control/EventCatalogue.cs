@@ -16,6 +16,7 @@ public sealed record EventInfo(Type Type, string Name, int Interval = 0);
 [JsonSerializable(typeof(ShutdownEvent))]
 [JsonSerializable(typeof(GuestPanickedEvent))]
 [JsonSerializable(typeof(DeviceDeletedEvent))]
+[JsonSerializable(typeof(DeviceTrayMovedEvent))]
 [JsonSerializable(typeof(BalloonChangeEvent))]
 sealed partial class EventJson : JsonSerializerContext;
 
@@ -32,6 +33,7 @@ public static class EventCatalogue
         new(typeof(ShutdownEvent), "SHUTDOWN"),
         new(typeof(GuestPanickedEvent), "GUEST_PANICKED"),
         new(typeof(DeviceDeletedEvent), "DEVICE_DELETED"),
+        new(typeof(DeviceTrayMovedEvent), "DEVICE_TRAY_MOVED"),
         new(typeof(BalloonChangeEvent), "BALLOON_CHANGE", Slow),
     ];
 

@@ -12,8 +12,8 @@ static class MemoryDump
 
     static void Dump(IMonitor monitor, MonitorArguments words, bool isVirtual)
     {
-        DumpFormat format = DumpFormat.Parse(words.Format() ?? "xw", 'x');
-        ulong at = words.Address("addr");
+        DumpFormat format = DumpFormat.Parse(words, "xw", 'x');
+        ulong at = words.Number();
         words.End();
         int perLine = format.Form == 'c' ? 16 : Math.Max(1, 16 / format.Size);
         var text = new StringBuilder();

@@ -35,7 +35,7 @@ static class QomObjects
     public static readonly Command List = new Command<QomPath, IReadOnlyList<ObjectPropertyInfo>>("qom-list",
         QomJson.Default, static (context, arguments) => PropertiesOf(QomTree.Find(context, arguments.Path)))
     {
-        Human = new("qom-list", "path", "list QOM properties", words => new QomPath(words.Word("path")),
+        Human = new("qom-list", "path", "list QOM properties", words => new QomPath(words.Word()),
             static (monitor, found) =>
             {
                 foreach (ObjectPropertyInfo property in found.OrderBy(p => p.Name, StringComparer.Ordinal))
@@ -52,7 +52,7 @@ static class QomObjects
         static (context, arguments) => Find(context, arguments.Path, arguments.Property).Get() ?? "")
     {
         Human = new("qom-get", "path property", "print QOM property",
-            words => new QomPropertyArguments(words.Word("path"), words.Word("property")),
+            words => new QomPropertyArguments(words.Word(), words.Word()),
             static (monitor, value) => monitor.Write($"{value.ToJsonString()}\n")),
     };
 
@@ -66,7 +66,7 @@ static class QomObjects
         })
     {
         Human = new("qom-set", "path property value", "set QOM property", static words =>
-            new QomSetArguments(words.Word("path"), words.Word("property"), ValueOf(words.Word("value")))),
+            new QomSetArguments(words.Word(), words.Word(), ValueOf(words.Word()))),
     };
 
     public static readonly Command Tree = new HumanCommand("info qom-tree", "[path]", "show QOM composition tree",

@@ -1,4 +1,5 @@
 using System.Text.Json.Serialization;
+using Qkvm.Control.Hmp;
 using Qkvm.Core.Machine;
 
 namespace Qkvm.Control.Commands;
@@ -37,8 +38,9 @@ static class QueryMigration
         })
     {
         Human = new("migrate_set_capability", "capability state", "Enable/Disable the usage of a capability for "
-            + "migration", static words => new MigrateSetCapabilitiesArguments([new(words.Word("capability"),
-                words.Word("state") is "on")])),
+            + "migration", static words => new MigrateSetCapabilitiesArguments([new(words.Word(),
+                words.Switch())])),
+        Completes = [Completions.Words(Events), Completions.OnOff],
     };
 }
 

@@ -20,10 +20,11 @@ static class ScreenDump
             words =>
         {
             string path = words.Word("filename");
-            if (words.Flag("-f") && words.Word("format") is var format && format != "ppm")
-                throw new Hmp.MonitorException($"format '{format}' is not built yet; there is ppm");
+            if (words.Flag('f') && words.Word() is var format && format != "ppm")
+                throw new Core.Machine.CommandException($"invalid parameter value: {format}");
             return new ScreenDumpArguments(path);
         }),
+        Completes = [Hmp.Completions.Files],
     };
 
     static async ValueTask<Nothing> RunAsync(CommandContext context, ScreenDumpArguments arguments)

@@ -6,7 +6,7 @@ static class TranslateAddress
         "corresponding to a guest virtual address",
         (monitor, words) =>
         {
-            ulong address = words.Address("addr");
+            ulong address = words.Number();
             words.End();
             monitor.Write(monitor.Context.Cpu.TryTranslate(address, out ulong physical) ? $"gpa: 0x{physical:x}\n"
                 : "Unmapped\n");
