@@ -14,26 +14,31 @@ public sealed class CommandCatalogue
         // The machine
         QueryStatus.Command, QueryVersion.Command, QueryName.Command, QueryUuid.Command, QueryKvm.Command,
         RunControl.Stop, RunControl.Continue, RunControl.Reset, RunControl.PowerDown, RunControl.Quit,
-            RunControl.InjectNmi,
+            RunControl.InjectNmi, RunControl.WakeUp, BootSet.Command, SingleStep.Command,
         NegotiateCapabilities.Command, HumanMonitorCommand.Command, QueryCommands.Command, QuerySchema.Command,
             HelpCommands.Help,
             HelpCommands.History, GdbServerCommand.Command,
         QueryMachines.Command, QueryHost.Target, QueryHost.Accelerators, QueryHost.TpmModels, QueryHost.TpmTypes,
-        QueryCommandLineOptions.Command, SetAction.Command,
-        QueryMigration.Capabilities, QueryMigration.SetCapabilities,
+        QueryCommandLineOptions.Command, SetAction.Command, SetAction.Watchdog,
+        QueryMigration.Query, QueryMigration.Capabilities, QueryMigration.SetCapabilities,
         QomObjects.List, QomObjects.ListGet, QomObjects.Get, QomObjects.Set, QomObjects.Tree,
         QomTypeCommands.ListTypes, QomTypeCommands.DeviceProperties, QomTypeCommands.TypeProperties,
 
         // Processors and memory
         QueryCpus.Command, QueryCpus.Possible, QueryCpuModels.Definitions, QueryCpuModels.Expansion, SelectCpu.Command,
         Registers.Command, Jit.Command, MemoryTree.Command,
-        MemoryDump.Virtual, MemoryDump.Physical, PrintExpression.Command, TranslateAddress.Command, Checksum.Command,
+        MemoryDump.Virtual, MemoryDump.Physical, PrintExpression.Command, TranslateAddress.Command,
+        TranslateAddress.ToHostVirtual, TranslateAddress.ToHostPhysical, MemoryMappings.Ranges, MemoryMappings.Pages,
+        Interrupts.Controllers, Interrupts.Counts, Interrupts.Local, RamBlocks.Command, Checksum.Command,
         SaveMemory.Virtual, SaveMemory.Physical, PortAccess.In, PortAccess.Out,
         Balloon.Query, Balloon.Set, QueryMemorySize.Command, QueryMemoryDevices.Command,
         QueryObjects.IoThreads, QueryObjects.Memory,
 
         // Devices
-        DeviceTree.Command, QueryPci.Command, DeviceAdd.Command, DeviceDelete.Command, QueryBlock.Command, QueryBlock.Info,
+        DeviceTree.Command, DeviceModels.Command, VirtioInfo.List, VirtioInfo.Status, VirtioInfo.QueueStatus,
+        Absent.VmGeneration, Absent.Tpm, Absent.Usb, Absent.Numa, Absent.Replay, Absent.SetPassword,
+            Absent.ExpirePassword, TraceEvents.Set, TraceEvents.List,
+        QueryPci.Command, DeviceAdd.Command, DeviceDelete.Command, QueryBlock.Command, QueryBlock.Info,
         QueryBlockNodes.Command, QueryBlockNodes.Statistics, QueryJobs.Command, QueryJobs.Block,
         Eject.Command, ChangeMedium.Change, ChangeMedium.OpenTray, ChangeMedium.CloseTray, ChangeMedium.Remove,
             ChangeMedium.Insert, BlockResize.Command, DriveAdd.Add, DriveAdd.Delete,
@@ -45,7 +50,7 @@ public sealed class CommandCatalogue
         QueryChardev.Command, Network.Command, SetLink.Command,
         UserNetwork.Add, UserNetwork.Remove, UserNetwork.Connections,
         QueryVnc.Command, QueryVnc.Servers, ScreenDump.Command,
-        SendKey.Command, MouseInput.Move, MouseInput.Button,
+        SendKey.Command, MouseInput.Move, MouseInput.Button, Mice.Query, Mice.Set,
     ];
 
     public static readonly CommandCatalogue Standard = new(All);

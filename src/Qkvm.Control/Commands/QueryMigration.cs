@@ -15,6 +15,13 @@ static class QueryMigration
 {
     const string Events = "events";
 
+    /// <summary>There was none.</summary>
+    public static readonly Command Query = new Command<Nothing, Nothing>("query-migrate", NothingJson.Default,
+        static (_, _) => Nothing.Value)
+    {
+        Human = new("info migrate", "", "show migration status"),
+    };
+
     public static readonly Command Capabilities = new Command<Nothing, IReadOnlyList<MigrationCapabilityStatus>>(
         "query-migrate-capabilities", MigrationJson.Default,
         static (context, _) => [new(Events, context.Machine.TellsMigration)])

@@ -32,6 +32,7 @@ public sealed class SplitQueue(QueueSetup setup, VirtioControl control) : Virtqu
     ulong UsedEvent => Setup.DriverArea + Ring + 2 * (ulong)Size;
     ulong AvailableEvent => Setup.DeviceArea + Ring + UsedElementSize * (ulong)Size;
 
+    public override QueueProgress Progress => new(_inUse, _usedIndex, _nextAvailable, _signalled, _hasSignalled);
     public override int Available => IsUsable() ? (ushort)(AvailableIndex() - _nextAvailable) : 0;
 
     public override bool TryPop([NotNullWhen(true)] out DescriptorChain? chain)
