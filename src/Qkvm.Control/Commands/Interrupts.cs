@@ -84,7 +84,7 @@ static class Interrupts
             + $"{((entry & Level) != 0 ? "level" : "edge"),-5} {((entry & Masked) != 0 ? "masked" : ""),-6} "
             + $"{((entry & Pending) != 0 ? "pending" : ""),-7} "
             + (isTimer ? $"{s_timers[entry >> 17 & 3],-12} " : $"{((entry & RemoteIrr) != 0 ? "Remote IRR" : ""),-12} ")
-            + $"{s_modes[mode],-6}{(vector.Length > 0 ? $" {vector}" : "")}";
+            + $"{s_modes[mode],-6}{vector}";
     }
 
     static void Command(StringBuilder text, uint low, uint high, uint format)

@@ -25,7 +25,7 @@ static class PortAccess
 
     static (DumpFormat Format, ulong Port) Parse(MonitorArguments words)
     {
-        DumpFormat format = DumpFormat.Parse(words, "xb", 'x');
+        DumpFormat format = DumpFormat.Parse(words, "xw", 'x');
         return (format with { Size = Math.Min(format.Size, LargestAccess) }, words.Number() & 0xFFFF);
     }
 }

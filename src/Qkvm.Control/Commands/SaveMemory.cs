@@ -44,7 +44,7 @@ static class SaveMemory
     /// <param name="cpu">Whose virtual addresses; null for physical ones.</param>
     static void Save(CommandContext context, ulong start, ulong size, string path, IVCpu? cpu)
     {
-        using FileStream file = File.Create(path);
+        using FileStream file = OutputFile.Create(path);
         var page = new byte[PageSize];
         for (ulong at = start; size > 0;)
         {

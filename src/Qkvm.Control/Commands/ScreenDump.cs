@@ -33,7 +33,8 @@ static class ScreenDump
             throw new CommandException("There is no console to take a screendump from");
         var picture = new FrameBuffer();
         context.Machine.Displays[0].Paint(picture);
-        await File.WriteAllBytesAsync(arguments.Filename, PortablePixmap(picture)).ConfigureAwait(false);
+        using (FileStream file = OutputFile.Create(arguments.Filename, "failed to open file"))
+            await file.WriteAsync(PortablePixmap(picture)).ConfigureAwait(false);
         return Nothing.Value;
     }
 

@@ -12,7 +12,7 @@ static class TranslateAddress
         {
             ulong address = words.Number();
             words.End();
-            monitor.Write(monitor.Context.Cpu.TryTranslate(address, out ulong physical) ? $"gpa: 0x{physical:x}\n"
+            monitor.Write(monitor.Context.Cpu.TryTranslate(address, out ulong physical) ? $"gpa: {(physical == 0 ? "0" : $"0x{physical:x}")}\n"
                 : "Unmapped\n");
         });
 
