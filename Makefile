@@ -2,7 +2,7 @@
 # make run       boot the demo disk (Debian 12) to its login on this terminal
 # make test      run all tests; last line: N passed, N failed, N skipped
 # make fuzz-cpu  random code on the software CPU and on this processor until something differs; SECONDS=600 SEED=…
-# make fuzz-net  random frames from a guest to the user network; SECONDS=600 SEED=…
+# make fuzz-net  random drivers and frames for the network cards and the user network; SECONDS=600 SEED=…
 # make bench     compare with qemu-system-x86_64; IMAGE=disk.qcow2 adds that disk's way to its login
 # make clean     remove what was built; the guests in .cache stay
 # Packages that are missing are installed with apt-get (as root or by sudo).
@@ -45,8 +45,10 @@ fuzz-cpu:
 
 fuzz-net:
 	@scripts/setup.sh build
+	@dotnet build tests/Qkvm.Hw.Tests -c Release --nologo -v q -nodeReuse:false
 	@dotnet build tests/Qkvm.Backends.Tests -c Release --nologo -v q -nodeReuse:false
-	@dotnet artifacts/bin/Qkvm.Backends.Tests/release/Qkvm.Backends.Tests.dll fuzz-net $(SECONDS) $(SEED)
+	@dotnet artifacts/bin/Qkvm.Hw.Tests/release/Qkvm.Hw.Tests.dll fuzz-cards $$(($(SECONDS) / 2)) $(SEED)
+	@dotnet artifacts/bin/Qkvm.Backends.Tests/release/Qkvm.Backends.Tests.dll fuzz-net $$(($(SECONDS) / 2)) $(SEED)
 
 bench: out/qkvm
 	@scripts/setup.sh bench

@@ -1,30 +1,32 @@
 #!/bin/bash
-# images/tiny.sh OUTPUT_DIR [amd64|i386]
+# images/tiny.sh OUTPUT_DIR [amd64|generic|i386]
 # Makes OUTPUT_DIR/vmlinuz and OUTPUT_DIR/initrd.cpio.gz: a Debian 12 kernel, unmodified, and a busybox that says
-# TINY READY as soon as it runs. Nothing is installed; the packages are only unpacked. Needs no root.
+# TINY READY as soon as it runs. Nothing is installed; the packages are only unpacked. Needs no root. The generic
+# kernel is amd64's with all drivers.
 set -euo pipefail
 
-out=${1:?usage: $0 OUTPUT_DIR [amd64|i386]}
-arch=${2:-amd64}
+out=${1:?usage: $0 OUTPUT_DIR [amd64|generic|i386]}
+flavour=${2:-amd64} arch=${2:-amd64}
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 
-case $arch in
+case $flavour in
 amd64) meta=linux-image-cloud-amd64 ;; # few drivers built, hence small and quick to boot; virtio and NVMe are there
+generic) meta=linux-image-amd64 arch=amd64 ;;
 i386) meta=linux-image-686 ;;          # without PAE: two-level page tables, the case that nothing else tests
-*) fail "architecture $arch: expected amd64 or i386" ;;
+*) fail "kernel $flavour: expected amd64, generic or i386" ;;
 esac
 
 # Modules that tests may want; their dependencies come with them. Skipped are those that a kernel has built in (ext4 and
 # NVMe in the cloud kernel) or does not have (AHCI, e1000 and 9p in the cloud kernel).
 modules="virtio_pci virtio_mmio virtio_blk virtio_scsi virtio_net virtio_console virtio_rng virtio_balloon
          9p 9pnet_virtio virtiofs vmw_vsock_virtio_transport nvme sd_mod sr_mod ata_piix ata_generic ahci
-         e1000 e1000e 8139cp ne2k-pci ext4 vfat isofs nls_ascii nls_cp437 nls_iso8859-1 i6300esb pvpanic-pci"
+         e1000 e1000e 8139cp ne2k-pci 8021q ext4 vfat isofs nls_ascii nls_cp437 nls_iso8859-1 i6300esb pvpanic-pci"
 
 need cpio:cpio depmod:kmod dpkg-deb:dpkg gzip:gzip
 
-step "download the kernel and busybox for $arch"
-debs=$cache/debs-$arch
+step "download the kernel and busybox for $flavour"
+debs=$cache/debs-$flavour
 download "$arch" "$debs" "$meta" busybox-static
 
 step "unpack them"

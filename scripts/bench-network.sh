@@ -16,12 +16,18 @@ if [ "${1:-}" != --inside ]; then
     need iperf3:iperf3 ip:iproute2
     exec unshare -n "$here/bench-network.sh" --inside "$@"
 fi
+# The small kernel has no driver for other cards than virtio's.
+tiny=.cache/tiny
+case ${CARD:-virtio} in virtio*) ;; *)
+    tiny=.cache/cards
+    [ -e $tiny/initrd.cpio.gz ] || images/tiny.sh $tiny generic || fail "no tiny Linux guest with all drivers" ;;
+esac
 other=${2:-} runs=${RUNS:-3} seconds=${SECONDS_EACH:-5} smp=${SMP:-1} card=${CARD:-virtio-net-pci}
 tests=${TESTS:-out1,in1,out4,in4,udpout,udpin,ping}
 
 work=$(mktemp -d)
 trap 'kill $server 2>/dev/null; rm -rf "$work"' EXIT
-cat .cache/iperf3/initrd.cpio .cache/tiny/initrd.cpio.gz >"$work/initrd" # an uncompressed part comes first
+cat .cache/iperf3/initrd.cpio $tiny/initrd.cpio.gz >"$work/initrd" # an uncompressed part comes first
 printf '#!/bin/sh\nip address add 10.9.0.1/24 dev "$1" && ip link set "$1" up\n' >"$work/ifup"
 chmod +x "$work/ifup"
 ip link set lo up
@@ -31,7 +37,7 @@ server=$!
 # measure EMULATOR: "test value" lines.
 measure() {
     timeout 600 "$1" -accel tcg -cpu max -smp "$smp" -m 512 -nodefaults -display none -serial stdio \
-        -monitor none -no-reboot -kernel .cache/tiny/vmlinuz -initrd "$work/initrd" \
+        -monitor none -no-reboot -kernel "$tiny/vmlinuz" -initrd "$work/initrd" \
         -append "console=ttyS0 quiet panic=-1 rdinit=/iperf3-init net.address=10.9.0.2/24 net.host=10.9.0.1 \
 net.seconds=$seconds net.tests=$tests" \
         -netdev "tap,id=n,script=$work/ifup,downscript=no" -device "$card,netdev=n" </dev/null 2>"$work/errors" |

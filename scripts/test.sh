@@ -28,6 +28,13 @@ if [ ! -e .cache/tiny/initrd.cpio.gz ] || [ images/tiny-init -nt .cache/tiny/ini
     images/tiny.sh .cache/tiny || step "no tiny Linux guest: the tests that boot it will be skipped"
 fi
 
+if [ ! -e .cache/cards/initrd ] || [ images/tiny-init -nt .cache/cards/initrd ]; then
+    images/tiny.sh .cache/cards generic && images/program.sh .cache/network iperf3 dropbear-bin:/usr/sbin/dropbear \
+        openssh-sftp-server:/usr/lib/sftp-server ethtool:/sbin/ethtool &&
+        cat .cache/network/initrd.cpio .cache/cards/initrd.cpio.gz >.cache/cards/initrd ||
+        step "no guest with the drivers of all cards: the tests of networks will be skipped"
+fi
+
 if [ $# = 0 ]; then
     # Long ones first, so that none is left to run alone.
     set -- Qkvm.Tests $(cd tests && ls -d ./*.Tests | sed 's|^\./||; /^Qkvm\.Tests$/d')

@@ -47,7 +47,7 @@ public sealed class CommandCatalogue
         Ringbuf.Read, Ringbuf.Write,
         DescriptorCommands.GetFd, DescriptorCommands.CloseFd, DescriptorCommands.AddFd, DescriptorCommands.RemoveFd,
             DescriptorCommands.Query,
-        QueryChardev.Command, Network.Command, SetLink.Command,
+        QueryChardev.Command, Network.Command, SetLink.Command, AnnounceSelf.Command, QueryRxFilter.Command,
         UserNetwork.Add, UserNetwork.Remove, UserNetwork.Connections,
         QueryVnc.Command, QueryVnc.Servers, ScreenDump.Command,
         SendKey.Command, MouseInput.Move, MouseInput.Button, Mice.Query, Mice.Set,

@@ -18,6 +18,7 @@ public sealed record EventInfo(Type Type, string Name, int Interval = 0);
 [JsonSerializable(typeof(DeviceDeletedEvent))]
 [JsonSerializable(typeof(DeviceTrayMovedEvent))]
 [JsonSerializable(typeof(BalloonChangeEvent))]
+[JsonSerializable(typeof(ReceiveFilterChangedEvent))]
 sealed partial class EventJson : JsonSerializerContext;
 
 public static class EventCatalogue
@@ -35,6 +36,7 @@ public static class EventCatalogue
         new(typeof(DeviceDeletedEvent), "DEVICE_DELETED"),
         new(typeof(DeviceTrayMovedEvent), "DEVICE_TRAY_MOVED"),
         new(typeof(BalloonChangeEvent), "BALLOON_CHANGE", Slow),
+        new(typeof(ReceiveFilterChangedEvent), "NIC_RX_FILTER_CHANGED"),
     ];
 
     static readonly Dictionary<Type, EventInfo> s_byType = All.ToDictionary(e => e.Type);

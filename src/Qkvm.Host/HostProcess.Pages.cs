@@ -2,7 +2,7 @@ using System.Buffers.Binary;
 
 namespace Qkvm.Host;
 
-public static unsafe partial class HostProcess
+public static partial class HostProcess
 {
     const int PageShift = 12;
 

@@ -20,7 +20,8 @@ public sealed unsafe class MemoryFile : IDisposable
         PageSize = HasHugePages ? (ulong)home.BlockSize : GuestRam.PageSize;
     }
 
-    internal int Fd => _fd;
+    /// <summary>For others who map it, such as the kernel or a peer.</summary>
+    public int Fd => _fd;
 
     /// <summary>What the guest writes is in the file; else a page that it writes becomes the process's own.</summary>
     public bool IsShared { get; }

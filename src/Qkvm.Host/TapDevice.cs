@@ -128,7 +128,8 @@ public sealed unsafe class TapDevice : IDisposable
 
 public static unsafe partial class Libc
 {
-    public const int EPerm = 1, ENoEnt = 2, ENxIo = 6, E2Big = 7, EBadF = 9, EAccess = 13, EBusy = 16, ENoDev = 19;
+    public const int EPerm = 1, ENoEnt = 2, ENxIo = 6, E2Big = 7, ENoExec = 8, EBadF = 9, EAccess = 13, EBusy = 16,
+        ENoDev = 19;
 
     [LibraryImport(Library, EntryPoint = "ioctl", SetLastError = true)]
     internal static partial int DeviceControl(int fd, nuint request, void* argument);

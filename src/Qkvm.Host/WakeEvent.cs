@@ -24,13 +24,14 @@ public sealed unsafe class WakeEvent : IDisposable
         Libc.write(_fd, &one, sizeof(ulong));
     }
 
-    /// <summary>Until <see cref="Set"/>; it may return without.</summary>
+    /// <summary>Until <see cref="Set"/>; it may return without, and says so by false.</summary>
     /// <param name="milliseconds">At most as long; -1: for ever.</param>
-    public void Wait(int milliseconds = -1)
+    public bool Wait(int milliseconds = -1)
     {
         var wanted = new PollFd { Fd = _fd, Events = Readable };
-        Libc.poll(&wanted, 1, milliseconds);
+        bool wasSet = Libc.poll(&wanted, 1, milliseconds) > 0;
         Clear();
+        return wasSet;
     }
 
     /// <summary>Forgets that it was set.</summary>

@@ -46,7 +46,8 @@ sealed partial class BackendHost : IBackendHost
         string id = chardev.Id;
         if (!Backends.Chardevs.TryGetValue(id, out ICharBackend? old))
             throw new CommandException($"Chardev '{id}' does not exist");
-        if (Backends.Muxes.ContainsKey(id) || old is not ChangeableChar place) throw new CommandException("Mux device hotswap not supported yet");
+        if (Backends.Muxes.ContainsKey(id) || old is not ChangeableChar place)
+            throw new CommandException("Mux device hotswap not supported yet");
         (ICharBackend backend, bool isMux) = Make(chardev);
         if (isMux)
         {

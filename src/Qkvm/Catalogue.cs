@@ -6,6 +6,7 @@ using Qkvm.Backends.Net;
 using Qkvm.Backends.Net.Hub;
 using Qkvm.Backends.Net.Sockets;
 using Qkvm.Backends.Net.User;
+using Qkvm.Backends.Net.Vhost;
 using Qkvm.Backends.Objects;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Char;
@@ -80,6 +81,7 @@ static class Catalogue
         SocketNet.Model,
         StreamNetModel.Model,
         DatagramNetModel.Model,
+        VhostUserNet.Model,
         L2tpNet.Model,
         PasstNet.Model,
         HubPort.Model,

@@ -85,7 +85,7 @@ static class Missing
 
     public static IEnumerable<NetModel> Netdevs() =>
     [
-        .. Words("vde vhost-user vhost-vdpa netmap").Select(name => NetModel.Missing(name)),
+        .. Words("vde vhost-vdpa netmap").Select(name => NetModel.Missing(name)),
     ];
 
     public static IEnumerable<BlockDriverModel> BlockDrivers() =>

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
 using System.Text;
+using System.Text.RegularExpressions;
 
 namespace Qkvm.Guest.Tests;
 
@@ -69,6 +70,23 @@ sealed partial class GuestProcess : IDisposable
                 TimeSpan left = deadline - DateTime.UtcNow;
                 if (_ended || left <= TimeSpan.Zero)
                     Assert.Fail($"\"{text}\" did not come{(_ended ? "; the program ended" : "")}. Output:\n" +
+                        $"{Tail(output)}\nErrors:\n{Tail(_errors.ToString())}");
+                Monitor.Wait(_gate, left);
+            }
+    }
+
+    /// <summary>Waits until the output matches from there on.</summary>
+    public Match Expect(Regex pattern, int from)
+    {
+        DateTime deadline = DateTime.UtcNow + Surroundings.Patience;
+        lock (_gate)
+            while (true)
+            {
+                string output = _output.ToString();
+                if (pattern.Match(output, from) is { Success: true } match) return match;
+                TimeSpan left = deadline - DateTime.UtcNow;
+                if (_ended || left <= TimeSpan.Zero)
+                    Assert.Fail($"{pattern} did not come{(_ended ? "; the program ended" : "")}. Output:\n" +
                         $"{Tail(output)}\nErrors:\n{Tail(_errors.ToString())}");
                 Monitor.Wait(_gate, left);
             }

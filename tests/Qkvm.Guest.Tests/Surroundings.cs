@@ -11,6 +11,9 @@ static class Surroundings
     public static string Root { get; } = FindRoot();
     public static string Kernel { get; } = InCache("tiny/vmlinuz");
     public static string Initrd { get; } = InCache("tiny/initrd.cpio.gz");
+    public static string CardsKernel { get; } = InCache("cards/vmlinuz");
+    public static string CardsSmallInitrd { get; } = InCache("cards/initrd.cpio.gz");
+    public static string CardsInitrd { get; } = InCache("cards/initrd");
     public static string BootSector { get; } = InCache("guests/bootsector.img");
     public static string MultibootElf { get; } = Guest("multiboot.elf");
     public static string MultibootFlat { get; } = Guest("multiboot.bin");
@@ -35,6 +38,17 @@ static class Surroundings
         ?? (GC.GetGCMemoryInfo().TotalAvailableMemoryBytes >> 30 >= gibibytes ? null
         : $"needs a host with {gibibytes} GiB of memory");
 
+    /// <summary>Whether networks of their own can be made, with the guest that has all drivers.</summary>
+    public static string? WithoutNetworks => WithoutProgram
+        ?? (File.Exists(CardsInitrd) ? null : $"needs {CardsInitrd}: scripts/test.sh makes it")
+        ?? (Environment.IsPrivilegedProcess ? null : "needs root, to make a network namespace")
+        ?? Without("ip", "iproute2") ?? Without("dnsmasq", "dnsmasq-base") ?? Without("iperf3", "iperf3");
+
+    public const string Qemu = "/usr/bin/qemu-system-x86_64";
+
+    public static string? WithoutTaps => WithoutNetworks
+        ?? (File.Exists("/dev/net/tun") ? null : "needs /dev/net/tun");
+
     public static string? WithoutKvm
     {
         get
@@ -49,7 +63,7 @@ static class Surroundings
 
     /// <summary>Whether a program is installed; the reason to skip otherwise.</summary>
     public static string? Without(string program, string package) =>
-        (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':')
+        $"{Environment.GetEnvironmentVariable("PATH")}:/usr/sbin:/sbin".Split(':')
             .Any(directory => File.Exists(Path.Combine(directory, program)))
             ? null : $"needs {program} (Debian: {package})";
 
@@ -85,3 +99,13 @@ sealed class KvmFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutK
 /// <summary>Needs script, which gives a program a terminal.</summary>
 sealed class TerminalFactAttribute()
     : ConditionalFactAttribute(Surroundings.WithoutGuests ?? Surroundings.Without("script", "bsdutils"));
+
+/// <summary>Needs a network of its own, and the tiny Linux guest with all drivers.</summary>
+sealed class NetworkFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutNetworks);
+
+/// <summary>Needs /dev/net/tun too.</summary>
+sealed class TapFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutTaps);
+
+/// <summary>Needs a network of its own, and QEMU beside us.</summary>
+sealed class QemuFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutNetworks
+    ?? (File.Exists(Surroundings.Qemu) ? null : $"needs {Surroundings.Qemu} (Debian: qemu-system-x86)"));

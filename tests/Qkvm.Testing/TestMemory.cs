@@ -12,8 +12,11 @@ public sealed class TestMemory : IDisposable
 
     readonly GuestRam _rom = new("rom", WindowSize);
 
-    public TestMemory()
+    /// <param name="file">What the RAM is mapped over; null for memory of this process alone.</param>
+    public TestMemory(MemoryFile? file = null)
     {
+        file?.SetLength(RamSize);
+        Ram = new GuestRam("ram", RamSize, file);
         Lock = new MachineLock();
         Root = MemoryRegion.Container("memory", 1UL << 40);
         Root.Map(0, MemoryRegion.OfRam("ram", Ram, 0, RamSize));
@@ -25,7 +28,7 @@ public sealed class TestMemory : IDisposable
     }
 
     public MachineLock Lock { get; }
-    public GuestRam Ram { get; } = new("ram", RamSize);
+    public GuestRam Ram { get; }
     public MemoryRegion Root { get; }
     public AddressSpace Space { get; }
     public MemoryRegion PortRoot { get; }

@@ -56,8 +56,9 @@ public sealed class SocketChar : StreamChar, IDisposable
     readonly SocketOptions _options;
     readonly Telnet _telnet = new();
     readonly Listener? _listener;
-    readonly Connector? _connector;
+    Connector? _connector;
     StreamSocket? _peer;
+    Action<StreamSocket>? _taker;
 
     public SocketChar(string id, SocketOptions options, EventLoop loop, string owner) : base(id, loop)
     {
@@ -69,8 +70,7 @@ public sealed class SocketChar : StreamChar, IDisposable
             else if (options.ReconnectSeconds == 0) Adopt(Connector.Connect(options.Address));
             else
             {
-                _connector = new Connector(options.Address, loop, TimeSpan.FromSeconds(options.ReconnectSeconds), Adopt,
-                    static _ => { });
+                _connector = NewConnector();
                 _connector.Start();
             }
         }
@@ -124,6 +124,26 @@ public sealed class SocketChar : StreamChar, IDisposable
         _connector?.Lost();
     }
 
+    /// <summary>From now on connections are somebody's own, who says by <see cref="GiveBack"/> when one has ended.
+    /// Waits for the first: before the machine runs.</summary>
+    public void Lend(Action<StreamSocket> taker)
+    {
+        _taker = taker;
+        StreamSocket? peer = Release() as StreamSocket;
+        if (peer == null)
+        {
+            SayWaiting();
+            _connector?.Dispose();                                 // it would need the main loop
+            _connector = null;
+            peer = _listener?.WaitForClient() ?? ConnectPatiently();
+            if (_options.ReconnectSeconds > 0) _connector = NewConnector();
+        }
+        Adopt(peer);
+    }
+
+    /// <summary>A connection that was lent has ended: the next may come. Main loop, under the machine lock.</summary>
+    public void GiveBack() => OnHangUp();
+
     /// <summary>Under the machine lock.</summary>
     public void Dispose()
     {
@@ -132,14 +152,32 @@ public sealed class SocketChar : StreamChar, IDisposable
         _listener?.Dispose();
     }
 
+    Connector NewConnector() => new(_options.Address, Loop, TimeSpan.FromSeconds(_options.ReconnectSeconds), Adopt,
+        static _ => { });
+
+    StreamSocket ConnectPatiently()
+    {
+        while (true)
+        {
+            try { return Connector.Connect(_options.Address, TimeSpan.FromSeconds(1)); }
+            catch (HostException) { Thread.Sleep(TimeSpan.FromSeconds(_options.ReconnectSeconds)); }
+        }
+    }
+
+    void SayWaiting()
+    {
+        string hint = _taker == null ? " (wait=off starts without)" : "";
+        string how = _options.Server ? "waiting for a connection on" : "waiting to connect to";
+        Console.Error.WriteLine($"qkvm: -chardev {Id}: {how} {_options.Address}{hint}");
+    }
+
     Listener Listen()
     {
         var listener = new Listener(_options.Address, Loop, Adopt, backlog: 1);
         if (!_options.Wait) listener.Start();
         else
         {
-            Console.Error.WriteLine($"qkvm: -chardev {Id}: waiting for a connection on {_options.Address} (wait=off " +
-                "starts without)");
+            SayWaiting();
             Adopt(listener.WaitForClient());
         }
         return listener;
@@ -150,6 +188,11 @@ public sealed class SocketChar : StreamChar, IDisposable
         _listener?.Stop();                                         // one at a time: the next waits in the backlog
         _peer = peer;
         if (_options.Path == null && _options.Fd < 0) peer.SetNoDelay(_options.NoDelay);
+        if (_taker != null)
+        {
+            _taker(peer);
+            return;
+        }
         _telnet.Reset();
         if (_options.Telnet) peer.Write(Telnet.Greeting);
         Open(peer);

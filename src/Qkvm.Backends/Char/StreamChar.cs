@@ -64,6 +64,14 @@ public abstract class StreamChar(string id, EventLoop loop) : ICharBackend, ICon
         _connection = null;
     }
 
+    /// <summary>Gives the connection to somebody else.</summary>
+    protected ITransport? Release()
+    {
+        ITransport? released = _connection?.Release();
+        _connection = null;
+        return released;
+    }
+
     int IConnectionUser.Room => Frontend?.Room ?? 0;
 
     void IConnectionUser.Receive(Span<byte> data)

@@ -53,7 +53,8 @@ static class BridgeHelper
         catch (Win32Exception e)
         {
             Host.Libc.close(socket);
-            throw new ConfigurationException($"{owner}: bridge helper {helper} could not be started: {e.Message}; "
+            throw new ConfigurationException($"{owner}: bridge helper {helper} could not be started: "
+                + $"{Host.Libc.Message(e.NativeErrorCode)}; "
                 + "install it (Debian: qemu-system-common), or give helper=PATH", e);
         }
     }

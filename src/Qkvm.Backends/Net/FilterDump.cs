@@ -30,6 +30,8 @@ public sealed class FilterDump : INetFilter, IDisposable
             string file = given.Text("file") ?? throw given.Error("dump filter needs 'file' property set!");
             if (!host.Backends.Netdevs.TryGetValue(netdev, out NetBackend? backend))
                 throw given.Error($"netdev={netdev}: there is no such network backend; give -netdev …,id={netdev}");
+            if (backend.Vhost != null)
+                throw given.Error($"netdev={netdev}: Vhost is not supported; its frames do not pass here");
             return new FilterDump(given, backend.Link, file);
         }) { Description = "what passes a netdev, as a pcap file", NeedsNetdev = true };
 

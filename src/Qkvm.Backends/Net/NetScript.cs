@@ -1,5 +1,6 @@
 using System.ComponentModel;
 using System.Diagnostics;
+using Qkvm.Host;
 
 namespace Qkvm.Backends.Net;
 
@@ -17,6 +18,7 @@ static class NetScript
 
     public static void Run(string script, string interfaceName)
     {
+        if (Directory.Exists(script)) throw new NetScriptException($"network script {script} is a directory");
         if (!File.Exists(script)) throw new NetScriptException($"network script {script} does not exist");
         var start = new ProcessStartInfo(script) { UseShellExecute = false, RedirectStandardError = true };
         start.ArgumentList.Add(interfaceName);
@@ -27,7 +29,8 @@ static class NetScript
         }
         catch (Win32Exception e)
         {
-            throw new NetScriptException($"network script {script} could not be started: {e.Message}");
+            throw new NetScriptException($"network script {script} could not be started: "
+                + $"{Libc.Message(e.NativeErrorCode)}{Advice(script, e.NativeErrorCode)}");
         }
         using (process)
         {
@@ -36,9 +39,17 @@ static class NetScript
             process.WaitForExit(int.MaxValue);
             string said = reading.Wait(LastWords) ? reading.Result.Trim() : "";
             if (process.ExitCode != 0)
-                throw new NetScriptException($"network script {script} failed with status " +
-                    $"{process.ExitCode}{(said == "" ? "" : $": {said}")}");
+                throw new NetScriptException($"network script {script} failed with status {process.ExitCode}"
+                    + (said == "" ? "" : $": {string.Join("; ", said.Split('\n', StringSplitOptions.TrimEntries))}"));
             if (said != "") Console.Error.WriteLine(said);
         }
     }
+
+    static string Advice(string script, int errno) => errno switch
+    {
+        Libc.EAccess => $"; make it a program: chmod +x {script}",
+        Libc.ENoEnt => "; its first line must name a program that exists, such as #!/bin/sh",
+        Libc.ENoExec => "; its first line must name a program, such as #!/bin/sh",
+        _ => "",
+    };
 }

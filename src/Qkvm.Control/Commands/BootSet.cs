@@ -20,8 +20,8 @@ static class BootSet
                     throw new MonitorException($"Boot device '{letters[i]}' was given twice");
             }
             if (letters.Length > MostDevices) throw new MonitorException("Too many boot devices for PC");
-            if (letters.FirstOrDefault(letter => letter is not ('a' or 'b' or 'c' or 'd' or 'n')) is var unknown and not '\0')
-                throw new MonitorException($"Invalid boot device for PC: '{unknown}'");
+            char unknown = letters.FirstOrDefault(letter => letter is not ('a' or 'b' or 'c' or 'd' or 'n'));
+            if (unknown != '\0') throw new MonitorException($"Invalid boot device for PC: '{unknown}'");
             try { monitor.Context.Machine.SetBootOrder(letters); }
             catch (CommandException e) { throw new MonitorException(e.Message); }
             monitor.Write($"boot device list now set to {letters}\n");

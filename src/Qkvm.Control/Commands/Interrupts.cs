@@ -92,7 +92,8 @@ static class Interrupts
         const uint Logical = 1 << 11, Level = 1 << 15, Assert = 1 << 14;
         uint shorthand = low >> 18 & 3, mode = low >> 8 & 7;
         bool isLogical = (low & Logical) != 0;
-        text.Append($"ICR\t 0x{low:x8} {(isLogical ? "logical" : "physical")} {((low & Level) != 0 ? "level" : "edge")} "
+        text.Append($"ICR\t 0x{low:x8} {(isLogical ? "logical" : "physical")} "
+            + $"{((low & Level) != 0 ? "level" : "edge")} "
             + $"{((low & Assert) != 0 ? "assert" : "de-assert")} {s_shorthands[shorthand]}\nICR2\t 0x{high:x8}");
         uint target = high >> 24;
         if (shorthand == 0)

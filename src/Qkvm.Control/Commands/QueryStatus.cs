@@ -13,7 +13,8 @@ static class QueryStatus
         new Command<Nothing, StatusInfo>("query-status", StatusJson.Default, (context, _) =>
     {
         RunState state = context.Machine.State;
-        return new StatusInfo(state, context.Machine.Accelerator is ISingleStepping { OneInstruction: true }, state == RunState.Running);
+        return new StatusInfo(state, context.Machine.Accelerator is ISingleStepping { OneInstruction: true },
+            state == RunState.Running);
     })
     {
         Human = new("info status", "", "show the current VM status (running|paused)", null, (monitor, status) =>

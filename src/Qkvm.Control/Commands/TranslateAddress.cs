@@ -12,8 +12,8 @@ static class TranslateAddress
         {
             ulong address = words.Number();
             words.End();
-            monitor.Write(monitor.Context.Cpu.TryTranslate(address, out ulong physical) ? $"gpa: {(physical == 0 ? "0" : $"0x{physical:x}")}\n"
-                : "Unmapped\n");
+            monitor.Write(!monitor.Context.Cpu.TryTranslate(address, out ulong physical) ? "Unmapped\n"
+                : physical == 0 ? "gpa: 0\n" : $"gpa: 0x{physical:x}\n");
         });
 
     public static readonly Command ToHostVirtual = new HumanCommand("gpa2hva", "addr", "print the host virtual "

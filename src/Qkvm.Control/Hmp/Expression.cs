@@ -157,7 +157,7 @@ public ref struct Expression
                 _ => null,
             };
         }
-        string full = name.Length == 3 && name[0] == 'e' && name != "eip" ? "r" + name[1..] : name == "eip" ? "rip" : name;
+        string full = name.Length == 3 && name[0] == 'e' ? "r" + name[1..] : name;   // $eax is $rax
         if (Array.Find(GdbRegisters.All, register => register.Name == full) is not { Size: <= 8 } found) return null;
         var value = new byte[found.Size];
         found.Get(registers, value);

@@ -27,6 +27,23 @@ public sealed class DeviceSite(IBoard board, string owner, QBus? bus = null, str
     /// <summary>For what is only looked at or asked for.</summary>
     public IBoard Board => board;
 
+    /// <summary>The device's, or null.</summary>
+    public string? Id => id;
+
+    /// <summary>Where QEMU's tree of objects has the device; those without an id are numbered.</summary>
+    public string ObjectPath
+    {
+        get
+        {
+            if (id != null) return $"/machine/peripheral/{id}";
+            QBus root = Bus;
+            while (root.Owner?.Bus is { } above) root = above;
+            int number = root.AllDevices.Where(d => d.Id == null && d.Site != null)
+                .TakeWhile(d => d.Site != this).Count();
+            return $"/machine/peripheral-anon/device[{number}]";
+        }
+    }
+
     /// <summary>What the device sits on.</summary>
     public QBus Bus => bus ?? throw new InvalidOperationException($"{owner}: no bus");
 

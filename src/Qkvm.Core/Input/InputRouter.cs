@@ -78,7 +78,8 @@ public sealed class InputRouter
         _numbers.Add(pointer, _nextNumber++);
     }
 
-    /// <summary>Those that there are, each with a number that stays its own; the first gets what the user does.</summary>
+    /// <summary>Those that there are, each with a number that stays its own; the first gets what the user
+    /// does.</summary>
     public IEnumerable<(int Number, IPointerSink Pointer)> Pointers => _pointers.Select(p => (_numbers[p], p));
 
     /// <summary>From now on this one gets what the user does.</summary>

@@ -34,6 +34,9 @@ public sealed class MachineBackends
     /// <summary>What gives each of several frontends a port of its own, by the chardev's id.</summary>
     public Dictionary<string, Func<ICharBackend>> Muxes { get; } = new(StringComparer.Ordinal);
 
+    /// <summary>What announce-self has begun, by its id.</summary>
+    public Dictionary<string, IDisposable> Announcements { get; } = new(StringComparer.Ordinal);
+
     /// <summary>In the order of the options.</summary>
     public List<IRemoteDisplay> RemoteDisplays { get; } = [];
 

@@ -38,6 +38,10 @@ public sealed record DeviceTrayMovedEvent([property: JsonIgnore] ITray Tray, boo
 /// <param name="Actual">Bytes that the guest has left.</param>
 public sealed record BalloonChangeEvent(ulong Actual) : MachineEvent;
 
+/// <param name="Name">The card's id, or null.</param>
+/// <param name="Path">"/machine/peripheral/net0/virtio-backend".</param>
+public sealed record ReceiveFilterChangedEvent(string? Name, string Path) : MachineEvent;
+
 /// <summary>The one place that hears of all events and tells all who listen. Under the machine lock.</summary>
 public sealed class EventBus
 {

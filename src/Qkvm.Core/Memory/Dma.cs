@@ -10,6 +10,9 @@ public sealed class Dma(AddressSpace memory)
     /// <summary>Bus Master Enable; while clear every access fails.</summary>
     public bool Enabled { get; set; } = true;
 
+    /// <summary>What it reaches, for others who shall.</summary>
+    public FlatView View => memory.View;
+
     public bool Read(ulong address, Span<byte> data)
     {
         while (data.Length > 0)

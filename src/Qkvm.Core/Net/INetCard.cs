@@ -11,4 +11,11 @@ public interface INetCard
 
     /// <summary>Plugs or pulls the cable; the guest is told.</summary>
     void SetLink(bool up);
+
+    /// <summary>Sends a <see cref="SelfAnnouncement"/>, and has the driver announce its addresses if it
+    /// can.</summary>
+    void Announce();
+
+    /// <summary>Which frames pass; null: a card that does not tell. The next change raises one event.</summary>
+    ReceiveFilter? QueryFilter() => null;
 }

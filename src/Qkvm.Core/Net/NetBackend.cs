@@ -28,6 +28,9 @@ public abstract class NetBackend(string id)
     /// <summary>Pairs of queues, each of which may be served on a loop of its own.</summary>
     public virtual int MaxQueues => 1;
 
+    /// <summary>Its peer serves rings by itself, and cards without rings cannot use it; null: as all others.</summary>
+    public virtual IVhostNet? Vhost => null;
+
     /// <summary>Connects a card's pair of queues; frames come to the port from now on. Under the machine
     /// lock.</summary>
     /// <param name="loop">Where the port is called: the main loop for a card under the machine lock.</param>

@@ -12,6 +12,7 @@ public sealed class NetLink(NetBackend backend) : NetBackend(backend.Id)
     public override string Description => backend.Description;
     public override NetOffloads Takes => backend.Takes;
     public override NetOffloads Gives => backend.Gives;
+    public override IVhostNet? Vhost => backend.Vhost;
     public override int MaxQueues => backend.MaxQueues;
 
     /// <summary>Off: frames are lost in both directions.</summary>

@@ -12,7 +12,10 @@ public sealed class DescriptorChain
     readonly List<(ulong Address, uint Length)> _writableRanges = [];
 
     /// <summary>What the used ring names it by: the head's index, or the packed ring's buffer id.</summary>
-    internal ushort Id { get; private set; }
+    internal ushort Id { get; set; }
+
+    /// <summary>Places that it takes in a packed ring.</summary>
+    internal ushort Slots { get; set; }
 
     /// <summary>Bytes the driver gave; below 2^32 together with <see cref="WritableLength"/>.</summary>
     public uint ReadableLength { get; private set; }

@@ -10,7 +10,7 @@ namespace Qkvm.Core.Virtio;
 /// for may take time: it counts from <see cref="Began"/> to <see cref="Ended"/>. Neither takes the machine lock, so
 /// whoever holds it may wait for the gate. Interrupts wait a few microseconds for more to report, as long as that has
 /// paid: an interrupt costs a guest more than a request.</remarks>
-public abstract class LoopQueue : IPolled
+public abstract class LoopQueue : IMovedQueue, IPolled
 {
     readonly Lock _gate = new();                                   // what follows
     readonly IoLoop _loop;
@@ -38,8 +38,6 @@ public abstract class LoopQueue : IPolled
     public Doorbell Doorbell { get; }
     public IoLoop Loop => _loop;
 
-    /// <summary>DRIVER_OK, or loaded state in which it was set; once more means that chains wait. Under the machine
-    /// lock.</summary>
     public void Start(Virtqueue queue)
     {
         bool isNew;
@@ -56,8 +54,6 @@ public abstract class LoopQueue : IPolled
         Doorbell.Wake();                                           // chains may wait from before
     }
 
-    /// <summary>Takes no more chains; completes when none is in flight, on any thread. Under the machine
-    /// lock.</summary>
     public ValueTask StopAsync()
     {
         _loop.RemovePolled(this);

@@ -1,38 +1,31 @@
 using System.Buffers.Binary;
 using System.Diagnostics.CodeAnalysis;
-using Qkvm.Core.Memory;
 using Qkvm.Core.State;
 
 namespace Qkvm.Core.Virtio;
 
 /// <summary>Split virtqueue. Virtio 1.2, section 2.7; names are its.</summary>
-public sealed class SplitQueue(QueueSetup setup, VirtioControl control) : Virtqueue(setup)
+public sealed class SplitQueue(QueueSetup setup, VirtioControl control) : RingQueue(setup, control)
 {
-    const int DescriptorSize = 16;
-    const ushort Next = 1, Write = 2, Indirect = 4;                // descriptor flags, 2.7.5
     const ushort NoInterrupt = 1;                                  // avail flags, 2.7.6
     const ushort NoNotify = 1;                                     // used flags, 2.7.8
     const ulong FlagsField = 0, IndexField = 2, Ring = 4;
     const int UsedElementSize = 8;
 
-    readonly Stack<DescriptorChain> _free = new();
-    QueueInterrupt? _interrupt;
     ushort _nextAvailable;
     ushort _usedIndex;
     ushort _signalled;                                             // used index at the last Signal
     bool _hasSignalled;
     int _filled;                                                   // not migrated: zero outside a device's call
     int _inUse;                                                    // not migrated: nothing is in flight while saving
-    bool _checked;                                                 // not migrated: ring addresses were seen to be RAM
 
-    QueueInterrupt Interrupt => _interrupt ??= control.InterruptOf(this);
-    int Size => Setup.Size;
-    Dma Dma => control.Transport.Dma;
-    bool HasEventIndex => (control.Features & VirtioFeatures.EventIndex) != 0;
     ulong UsedEvent => Setup.DriverArea + Ring + 2 * (ulong)Size;
     ulong AvailableEvent => Setup.DeviceArea + Ring + UsedElementSize * (ulong)Size;
 
     public override QueueProgress Progress => new(_inUse, _usedIndex, _nextAvailable, _signalled, _hasSignalled);
+    public override uint Position => _nextAvailable;
+    public override uint? PositionAfterLoss => (ushort)Dma.Read(Setup.DeviceArea + IndexField, 2);
+
     public override int Available => IsUsable() ? (ushort)(AvailableIndex() - _nextAvailable) : 0;
 
     public override bool TryPop([NotNullWhen(true)] out DescriptorChain? chain)
@@ -46,11 +39,11 @@ public sealed class SplitQueue(QueueSetup setup, VirtioControl control) : Virtqu
         ushort head = (ushort)Dma.Read(Setup.DriverArea + Ring + 2 * ((ulong)_nextAvailable % (ulong)Size), 2);
         if (head >= Size) return Fail("a head outside the table");
 
-        DescriptorChain taken = _free.Count > 0 ? _free.Pop() : new DescriptorChain();
+        DescriptorChain taken = NewChain();
         taken.Begin(head);
         if (Collect(head, taken) is { } complaint)
         {
-            _free.Push(taken);
+            Release(taken);
             return Fail(complaint);
         }
         _nextAvailable++;
@@ -62,7 +55,7 @@ public sealed class SplitQueue(QueueSetup setup, VirtioControl control) : Virtqu
     public override void Unpop(DescriptorChain chain)
     {
         _nextAvailable--;
-        Release(chain);
+        GiveBack(chain);
     }
 
     public override void Fill(DescriptorChain chain, uint written)
@@ -73,7 +66,7 @@ public sealed class SplitQueue(QueueSetup setup, VirtioControl control) : Virtqu
         BinaryPrimitives.WriteUInt32LittleEndian(element[4..], written);
         uint slot = (uint)(_usedIndex + _filled++) % (uint)Size;
         Dma.Write(Setup.DeviceArea + Ring + slot * UsedElementSize, element);
-        Release(chain);
+        GiveBack(chain);
     }
 
     public override void Flush()
@@ -82,13 +75,6 @@ public sealed class SplitQueue(QueueSetup setup, VirtioControl control) : Virtqu
         _usedIndex += (ushort)_filled;
         _filled = 0;
         Dma.Write(Setup.DeviceArea + IndexField, 2, _usedIndex);
-    }
-
-    public override void Signal()
-    {
-        Thread.MemoryBarrier();                                    // used.idx before the driver's wish is read
-        if (control.IsBroken || !WantsInterrupt()) return;
-        Interrupt.Signal();
     }
 
     public override void DisableKicks()
@@ -109,7 +95,8 @@ public sealed class SplitQueue(QueueSetup setup, VirtioControl control) : Virtqu
     internal override void Reset()
     {
         (_nextAvailable, _usedIndex, _signalled, _hasSignalled) = (0, 0, 0, false);
-        (_filled, _inUse, _checked) = (0, 0, false);
+        (_filled, _inUse) = (0, 0);
+        Forget();
     }
 
     internal override void Exchange(StateStream state)
@@ -118,28 +105,21 @@ public sealed class SplitQueue(QueueSetup setup, VirtioControl control) : Virtqu
         state.Field("used-index", ref _usedIndex);
         state.Field("signalled", ref _signalled);
         state.Field("has-signalled", ref _hasSignalled);
-        if (state.IsLoading) (_filled, _inUse, _checked) = (0, 0, false);
+        if (!state.IsLoading) return;
+        (_filled, _inUse) = (0, 0);
+        Forget();
     }
 
     ushort AvailableIndex() => (ushort)Dma.Read(Setup.DriverArea + IndexField, 2);
 
-    /// <summary>With bus mastering off the rings are out of reach, which is no mistake of the driver.</summary>
-    bool IsUsable()
-    {
-        if (!Setup.Enabled || control.IsBroken || !Dma.Enabled) return false;
-        return _checked || CheckRings();
-    }
-
-    bool CheckRings()
+    protected override string? CheckRings()
     {
         uint size = Setup.Size;
-        if (!System.Numerics.BitOperations.IsPow2(size)) return Fail("a size that is no power of two");
-        var pieces = new List<Memory<byte>>();
-        bool inRam = Dma.TryMap(Setup.Descriptors, size * DescriptorSize, false, pieces)
-            && Dma.TryMap(Setup.DriverArea, (uint)Ring + size * 2, false, pieces)
-            && Dma.TryMap(Setup.DeviceArea, (uint)Ring + size * UsedElementSize, true, pieces);
-        if (!inRam) return Fail("a ring outside RAM");
-        return _checked = true;
+        if (!System.Numerics.BitOperations.IsPow2(size)) return "a size that is no power of two";
+        bool inRam = IsRam(Setup.Descriptors, size * DescriptorSize, false)
+            && IsRam(Setup.DriverArea, (uint)Ring + size * 2, false)
+            && IsRam(Setup.DeviceArea, (uint)Ring + size * UsedElementSize, true);
+        return inRam ? null : "a ring outside RAM";
     }
 
     /// <summary>Follows a chain once, reading each descriptor once; returns what is wrong with it, or null.</summary>
@@ -156,27 +136,23 @@ public sealed class SplitQueue(QueueSetup setup, VirtioControl control) : Virtqu
             uint length = BinaryPrimitives.ReadUInt32LittleEndian(raw[8..]);
             ushort flags = BinaryPrimitives.ReadUInt16LittleEndian(raw[12..]);
             ushort next = BinaryPrimitives.ReadUInt16LittleEndian(raw[14..]);
-            if ((flags & Indirect) != 0)
+            if ((flags & IndirectFlag) != 0)
             {
-                if ((control.Features & VirtioFeatures.IndirectDescriptors) == 0)
-                    return "an indirect descriptor without the feature";
                 if (isIndirect) return "an indirect table inside an indirect table";
-                if ((flags & Next) != 0) return "an indirect descriptor with a successor";
-                if (length == 0 || length % DescriptorSize != 0) return "an indirect table of odd length";
-                if (length / DescriptorSize > Setup.MaxSize) return "an indirect table longer than the queue";
+                if (CheckIndirect(length, flags) is { } wrong) return wrong;
                 (table, entries, index, isIndirect) = (address, length / DescriptorSize, 0, true);
                 budget++;                                          // it is no buffer itself; it can happen once
                 continue;
             }
-            if (chain.Add(Dma, address, length, (flags & Write) != 0) is { } complaint) return complaint;
-            if ((flags & Next) == 0) return null;
+            if (chain.Add(Dma, address, length, (flags & WriteFlag) != 0) is { } complaint) return complaint;
+            if ((flags & NextFlag) == 0) return null;
             if (next >= entries) return "a successor outside the table";
             index = next;
         }
         return "a chain longer than the queue";
     }
 
-    bool WantsInterrupt()
+    protected override bool WantsInterrupt()
     {
         if (!HasEventIndex) return (Dma.Read(Setup.DriverArea + FlagsField, 2) & NoInterrupt) == 0;
         ushort usedEvent = (ushort)Dma.Read(UsedEvent, 2), before = _signalled;
@@ -185,16 +161,9 @@ public sealed class SplitQueue(QueueSetup setup, VirtioControl control) : Virtqu
         return first || (ushort)(_usedIndex - usedEvent - 1) < (ushort)(_usedIndex - before);   // 2.7.10
     }
 
-    void Release(DescriptorChain chain)
+    void GiveBack(DescriptorChain chain)
     {
         _inUse--;
-        _free.Push(chain);
-    }
-
-    bool Fail(string what)
-    {
-        if (control.Device.QueueOf(Index) != null) control.FailOnLoop($"queue {Index}: {what}");
-        else control.Fail($"queue {Index}: {what}");
-        return false;
+        Release(chain);
     }
 }

@@ -30,10 +30,13 @@ public sealed class VirtioControl
     public VirtioDevice Device { get; }
     public IVirtioTransport Transport { get; }
     public IReadOnlyList<Virtqueue> Queues => _queues;
-    public ulong OfferedFeatures => Device.OfferedFeatures | _ringFeatures;
+    public ulong OfferedFeatures => Device.OfferedFeatures | _ringFeatures & Device.PossibleRingFeatures;
 
     /// <summary>What the driver accepted.</summary>
     public ulong Features => _features;
+
+    /// <summary>The driver accepted packed rings.</summary>
+    public bool IsPacked => (_features & VirtioFeatures.RingPacked) != 0;
 
     /// <summary>While a reset waits for requests in flight it reads as before (section 2.4): the driver waits for
     /// 0.</summary>
@@ -55,10 +58,11 @@ public sealed class VirtioControl
     bool IsLegacyDriver => (_features & VirtioFeatures.Version1) == 0;
 
     /// <summary>Section 2.2: bits that were not offered are refused when FEATURES_OK is written; later writes are
-    /// ignored.</summary>
+    /// ignored, and so are those of a driver that takes FEATURES_OK back while the device runs.</summary>
     public void WriteFeatures(ulong features)
     {
-        if (!_resetting && (_status & (VirtioStatus.FeaturesOk | VirtioStatus.DriverOk)) == 0) _features = features;
+        bool isNegotiated = (_status & (VirtioStatus.FeaturesOk | VirtioStatus.DriverOk)) != 0;
+        if (!_resetting && !_started && !isNegotiated) _features = features;
     }
 
     /// <param name="legacy">Written through the legacy interface, which knows no FEATURES_OK.</param>
@@ -90,7 +94,7 @@ public sealed class VirtioControl
     }
 
     /// <summary>A doorbell rang for a queue that was not started.</summary>
-    internal void KickEarly(int queue) => Kick(queue, IsLegacyDriver);
+    public void KickEarly(int queue) => Kick(queue, IsLegacyDriver);
 
     /// <summary>The configuration structure changed.</summary>
     public void ConfigChanged()
@@ -115,7 +119,8 @@ public sealed class VirtioControl
         Device.Post(Announce);
     }
 
-    internal QueueInterrupt InterruptOf(Virtqueue queue) =>
+    /// <summary>What tells the driver of used buffers.</summary>
+    public QueueInterrupt InterruptOf(Virtqueue queue) =>
         new(Transport, queue, Device.QueueOf(queue.Index) != null ? Device.Post : null);
 
     void Announce()
@@ -194,6 +199,7 @@ public sealed class VirtioControl
         state.Field("broken", ref broken);
         state.Field("generation", ref _generation);
         _broken = broken;
+        if (state.IsLoading) ChooseRings();
         for (int i = 0; i < _queues.Length; i++)
         {
             StateStream group = state.Group("queue", i);
@@ -212,8 +218,18 @@ public sealed class VirtioControl
         if (!_started && !_broken) Begin(isLoaded: false);
     }
 
+    /// <summary>Split or packed, as negotiated; the set-up stays.</summary>
+    void ChooseRings()
+    {
+        bool packed = IsPacked;
+        for (int i = 0; i < _queues.Length; i++)
+            if (_queues[i] is PackedQueue != packed)
+                _queues[i] = packed ? new PackedQueue(_queues[i].Setup, this) : new SplitQueue(_queues[i].Setup, this);
+    }
+
     void Begin(bool isLoaded)
     {
+        if (!isLoaded) ChooseRings();
         _started = true;
         Device.Start(_queues, _features);
         // not now: a state that is being loaded must not move

@@ -26,6 +26,9 @@ public abstract class VirtioDevice(string name, ushort deviceId, int configSize)
     /// <summary>The device's own feature bits; rings and transports add theirs.</summary>
     public abstract ulong OfferedFeatures { get; }
 
+    /// <summary>Those of the rings and the transport that the device can do with.</summary>
+    public virtual ulong PossibleRingFeatures => ulong.MaxValue;
+
     /// <summary>Status, features and queues; from the moment a transport has taken the device.</summary>
     public VirtioControl Control
     {
@@ -44,7 +47,7 @@ public abstract class VirtioDevice(string name, ushort deviceId, int configSize)
 
     /// <summary>The data path of a queue that has one outside the machine lock; its kicks ring there and not
     /// <see cref="Kick"/>.</summary>
-    public virtual LoopQueue? QueueOf(int index) => null;
+    public virtual IMovedQueue? QueueOf(int index) => null;
 
     /// <summary>Runs work on the main loop under the machine lock: for what a <see cref="LoopQueue"/> cannot do
     /// itself.</summary>
@@ -86,14 +89,14 @@ public interface IVirtioTransport
     void InterruptConfig();
 }
 
-/// <summary>A queue as devices see it; split or packed. Virtio 1.2, sections 2.6 to 2.8.</summary>
-/// <remarks>A driver that breaks the rules stops the device (<see cref="VirtioControl.Fail"/>): then nothing is popped
-/// any more until a reset. Popped chains are the queue's own, and go back to it by Fill, Push or Unpop.</remarks>
 /// <summary>Indices as the ring counts them.</summary>
 /// <param name="InUse">Chains that were popped and not returned.</param>
 public readonly record struct QueueProgress(int InUse, ushort Used, ushort Available, ushort Signalled,
     bool HasSignalled);
 
+/// <summary>A queue as devices see it; split or packed. Virtio 1.2, sections 2.6 to 2.8.</summary>
+/// <remarks>A driver that breaks the rules stops the device (<see cref="VirtioControl.Fail"/>): then nothing is popped
+/// any more until a reset. Popped chains are the queue's own, and go back to it by Fill, Push or Unpop.</remarks>
 public abstract class Virtqueue(QueueSetup setup)
 {
     /// <summary>Chains that a device takes in one kick at most, several times the largest ring: a driver that gives
@@ -131,6 +134,12 @@ public abstract class Virtqueue(QueueSetup setup)
     /// <summary>Asks for kicks again; true if buffers came meanwhile, whose kick was suppressed.</summary>
     /// <param name="except">Chains that wait already and do not count.</param>
     public abstract bool EnableKicks(int except = 0);
+
+    /// <summary>Where the device takes the next chain, as the vhost-user protocol says it in SET_VRING_BASE.</summary>
+    public abstract uint Position { get; }
+
+    /// <summary>The same after somebody else served the queue and is gone; null: nobody knows.</summary>
+    public abstract uint? PositionAfterLoss { get; }
 
     /// <summary>Fill and Flush.</summary>
     public void Push(DescriptorChain chain, uint written)

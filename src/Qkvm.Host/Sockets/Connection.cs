@@ -77,12 +77,17 @@ public sealed class Connection : IDisposable
     /// <summary>Closes it from our side; the user is not told. What is pending is lost.</summary>
     public void Dispose()
     {
-        if (!IsOpen) return;
+        if (IsOpen) Release().Dispose();
+    }
+
+    /// <summary>Ends it and gives its transport to somebody else; what is pending is lost.</summary>
+    public ITransport Release()
+    {
         IsOpen = false;
         _outputStart = _outputEnd = 0;
         Unwatch(ref _watchedInput);
         if (_watchedOutput >= 0) Unwatch(ref _watchedOutput);
-        Transport.Dispose();
+        return Transport;
     }
 
     void HangUp()

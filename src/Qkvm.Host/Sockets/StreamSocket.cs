@@ -74,21 +74,36 @@ public sealed unsafe class StreamSocket : ITransport
     }
 
     /// <summary>Writes, and sends a descriptor with the first byte. As <see cref="Write"/>.</summary>
-    public int WriteWith(int descriptor, ReadOnlySpan<byte> data)
+    public int WriteWith(int descriptor, ReadOnlySpan<byte> data) => WriteWith([descriptor], data);
+
+    /// <summary>Writes, and sends up to 16 descriptors with the first byte. As <see cref="Write"/>.</summary>
+    public int WriteWith(ReadOnlySpan<int> descriptors, ReadOnlySpan<byte> data)
     {
-        byte* control = stackalloc byte[24];
+        const int longest = 16 + MaxDescriptors * sizeof(int);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(descriptors.Length, MaxDescriptors);
+        byte* control = stackalloc byte[longest];
         var header = (ControlHeader*)control;
-        *header = new ControlHeader { Length = (nuint)sizeof(ControlHeader) + sizeof(int),
-            Level = ControlHeader.SolSocket, Type = ControlHeader.ScmRights };
-        *(int*)(header + 1) = descriptor;
+        int length = sizeof(ControlHeader) + descriptors.Length * sizeof(int);
+        *header = new ControlHeader { Length = (nuint)length, Level = ControlHeader.SolSocket,
+            Type = ControlHeader.ScmRights };
+        descriptors.CopyTo(new Span<int>(header + 1, MaxDescriptors));
         fixed (byte* start = data)
         {
             var vector = new MessageVector { Base = start, Length = (nuint)data.Length };
             var message = new MessageHeader { Vectors = &vector, VectorCount = 1, Control = control,
-                ControlLength = 24 };
+                ControlLength = (nuint)(length + 7 & ~7) };
             nint n = Libc.sendmsg(_fd, &message, NoSignal);
             return n >= 0 ? (int)n : -Libc.Errno;
         }
+    }
+
+    /// <summary>Waits until bytes can be read, or written; false: they cannot after all this time.</summary>
+    /// <param name="milliseconds">At most as long.</param>
+    public bool Wait(bool forRoom, int milliseconds)
+    {
+        const short readable = 1, writable = 4;
+        var wanted = new PollFd { Fd = _fd, Events = forRoom ? writable : readable };
+        return Libc.poll(&wanted, 1, milliseconds) > 0;
     }
 
     public int TakeDescriptor() => _descriptors.TryDequeue(out int fd) ? fd : -1;

@@ -23,7 +23,7 @@ public sealed partial class IoApic
             ulong entry = _table[input];
             bool isLogical = (entry & LogicalDestination) != 0;
             string vector = (entry >> 8 & 7) == (ulong)DeliveryMode.ExtInt ? "" : $"vec={(byte)entry,-3}";
-            text.Append($"  pin {input,-2} 0x{entry:x16} dest={(isLogical ? $"0x{entry >> 56:X}" : $"{entry >> 56:X}")} "
+            text.Append($"  pin {input,-2} 0x{entry:x16} dest={(isLogical ? "0x" : "")}{entry >> 56:X} "
                 + $"{vector,-7} {((entry & ActiveLow) != 0 ? "active-lo" : "active-hi")} "
                 + $"{((entry & LevelTriggered) != 0 ? "level" : "edge "),-5} "
                 + $"{((entry & Masked) != 0 ? "masked" : "      ")} {ModeName(entry),-6} "

@@ -80,6 +80,11 @@ public abstract class E1000Family : PciDevice, INetPort, INetCard, IRegisterBank
         else ShowLink(HasCable);
     }
 
+    public void Announce()
+    {
+        if (IsLinkUp && _wire != null) SelfAnnouncement.Send(_wire, CurrentMac);
+    }
+
     /// <summary>The card is unplugged: the backend is another's. Under the machine lock.</summary>
     public void Close() => _wire?.Dispose();
 

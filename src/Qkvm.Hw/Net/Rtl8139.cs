@@ -82,6 +82,11 @@ public sealed partial class Rtl8139 : PciDevice, IRegisterBank, INetPort, INetCa
         if (up) _wire?.Resume();
     }
 
+    public void Announce()
+    {
+        if (IsLinkUp && _wire != null) SelfAnnouncement.Send(_wire, CurrentMac);
+    }
+
     /// <summary>The card is unplugged: the backend is another's. Under the machine lock.</summary>
     public void Close() => _wire?.Dispose();
 

@@ -11,6 +11,9 @@ static class MacAddress
     /// <summary>What a card gets when nobody chose one.</summary>
     public static byte[] Default => [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];
 
+    public static string Format(ReadOnlySpan<byte> mac) =>
+        $"{mac[0]:x2}:{mac[1]:x2}:{mac[2]:x2}:{mac[3]:x2}:{mac[4]:x2}:{mac[5]:x2}";
+
     public static byte[] Parse(string text, string owner)
     {
         string[] parts = text.Split(text.Contains('-') ? '-' : ':');

@@ -1,5 +1,6 @@
 using System.Numerics;
 using Qkvm.Core.Devices;
+using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
 using Features = Qkvm.Hw.Virtio.VirtioNetFeatures;
 
@@ -23,8 +24,9 @@ public sealed partial class VirtioNet
             Property.Enum("duplex", null, ["half", "full"]),
             Property.Enum("tx", "bh", ["bh"], "frames are sent at once"),
             Property.Missing("guest_ufo", "off"), Property.Missing("host_ufo", "off"),
-            Property.Missing("hash", "off"), Property.Missing("rss", "off"), Property.Missing("failover", "off"),
-            Property.Missing("packed", "off"),
+            Property.Bool("rss", false, "the guest spreads received frames over its queues by their hash"),
+            Property.Bool("hash", false, "the guest is told the hash of received frames"),
+            Property.Missing("failover", "off"),
         ],
         device => device.QueueSizes.Count + 1, FromProperties);
 
@@ -37,13 +39,22 @@ public sealed partial class VirtioNet
         uint? speed = (uint?)values.NumberOrAuto("speed");
         bool? isFull = values.Text("duplex") switch { "full" => true, "half" => false, _ => null };
         NetBackend? backend = values.Text("netdev") is { } id ? site.Netdev(id) : null;
+        if (backend?.Vhost != null && !VhostRegion.IsShared(site.Board.Memory.View))
+            throw values.Error($"netdev={backend.Id}: the peer of vhost-user must be able to map the guest's memory: "
+                + "give -object memory-backend-memfd,id=mem,size=…,share=on and -machine memory-backend=mem");
         ulong features = 0;
         foreach (var (property, bit) in Features.Switches)
             if (values.Bool(property)) features |= bit;
-        int pairs = values.Bool("mq") ? backend?.MaxQueues ?? 1 : 1;
+        if (values.Bool("rss")) features |= Features.Rss;
+        if (values.Bool("hash")) features |= Features.HashReport;
+        int pairs = values.Bool("mq") || values.Bool("rss") ? backend?.MaxQueues ?? 1 : 1;
         var card = new VirtioNet(name, backend, mac, new VirtioNetOptions(receive, transmit, features, pairs,
             (ushort)values.Number("host_mtu"), speed ?? (isFull != null ? uint.MaxValue : null), isFull),
-            site.Loop(null), site.Board.Post, site.Board.IsGuestAsleep);
+            site.Loop(null), site.Board.Post, site.Board.IsGuestAsleep)
+        {
+            FilterChanged = () => site.Board.Raise(new ReceiveFilterChangedEvent(site.Id,
+                $"{site.ObjectPath}/virtio-backend")),
+        };
         site.OnLeave(card.Close);
         return card;
 

@@ -18,18 +18,19 @@ public sealed record VirtioNetOptions(int ReceiveQueueSize = 256, int TransmitQu
 /// <summary>Network device. Virtio 1.2, section 5.1.</summary>
 /// <remarks>Frames move on a loop outside the machine lock: <see cref="VirtioNetReceiver"/>,
 /// <see cref="VirtioNetTransmitter"/>. What the backend cannot do is not offered to the driver.
-/// Deviations: no UDP fragmentation, RSS, hash reports or packed rings.</remarks>
+/// Deviation: no UDP fragmentation.</remarks>
 public sealed partial class VirtioNet : VirtioDevice, INetCard
 {
     // struct virtio_net_config, 5.1.4
     const int MacField = 0, StatusField = 6, MaxPairsField = 8, MtuField = 10, SpeedField = 12, DuplexField = 16,
-        ShortConfig = 12, FullConfig = 17;
-    const ushort LinkUp = 1, Announce = 2;
+        KeySizeField = 17, TableLengthField = 18, HashTypesField = 20, ShortConfig = 12, SpeedConfig = 17,
+        FullConfig = 24;
+    const ushort LinkUp = 1, AnnounceWanted = 2;
     const int ControlQueueSize = 64;
 
-    /// <summary>struct virtio_net_hdr, 5.1.6; a legacy driver without mergeable buffers knows no
-    /// num_buffers.</summary>
-    internal const int FullHeader = 12, ShortHeader = NetHeader.Length;
+    /// <summary>struct virtio_net_hdr, 5.1.6; a legacy driver without mergeable buffers knows no num_buffers, and only
+    /// HASH_REPORT adds a hash.</summary>
+    internal const int HashHeader = 20, FullHeader = 12, ShortHeader = NetHeader.Length;
 
     internal const int EthernetHeader = 14;
 
@@ -40,9 +41,12 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
     readonly VirtioNetReceiver[] _receivers;
     readonly VirtioNetTransmitter[] _transmitters;
     readonly IoLoop _loop;
+    readonly IVhostNet? _vhost;                                    // serves the rings instead of the two above
+    readonly VhostQueue[] _vhostQueues = [];
     readonly VirtioNetControl _control;
     readonly Action _serveControl;
     volatile VirtioNetFilter _filter = new();                      // replaced whole
+    volatile VirtioNetSteering? _steering;                         // as the filter
     ulong _features;                                               // not migrated: the transport saves it
     Virtqueue? _controlQueue;                                      // not migrated: as the features say
     int _controlPosted;                                            // not migrated: Start looks for what is left
@@ -50,17 +54,29 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
     int _pairs = 1;                                                // in use
     volatile bool _linkUp = true;                                  // not migrated: the monitor's
     bool _announce;
+    bool _tellsFilter = true;                                      // not migrated: of this host's user
 
     /// <param name="backend">Null for a card whose cable is not plugged.</param>
     /// <param name="loop">Where frames move.</param>
     /// <param name="post">Runs work on the main loop under the machine lock.</param>
     public VirtioNet(string name, NetBackend? backend, byte[] mac, VirtioNetOptions options, IoLoop loop,
         Action<Action> post, Func<bool>? isGuestAsleep = null)
-        : base(name, 1, options.Speed == null ? ShortConfig : FullConfig)
+        : base(name, 1, (options.Features & (Features.Rss | Features.HashReport)) != 0 ? FullConfig
+            : options.Speed != null ? SpeedConfig : ShortConfig)
     {
         Post = post;
         if (isGuestAsleep != null) IsGuestAsleep = isGuestAsleep;
         (_options, _backend, _permanentMac, _loop) = (options, backend, mac, loop);
+        _vhost = backend?.Vhost;
+        if (_vhost is { } peer)
+        {
+            ulong possible = ~(Features.OfVhost | Features.NotOfVhost) | peer.Features & Features.OfVhost;
+            _options = options = options with { Features = options.Features & possible };
+            _vhostQueues = new VhostQueue[2 * options.Pairs];
+            for (int i = 0; i < _vhostQueues.Length; i++) _vhostQueues[i] = new VhostQueue(this, peer, loop, i);
+            peer.Changed += PeerChanged;
+            peer.Failed += PeerFailed;
+        }
         bool hasControl = (options.Features & Features.CtrlVq) != 0;
         _queueSizes = new int[2 * options.Pairs + (hasControl ? 1 : 0)];
         if (hasControl) _queueSizes[^1] = ControlQueueSize;
@@ -90,12 +106,15 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
     NetBackend? INetCard.Backend => _backend;
     ReadOnlySpan<byte> INetCard.Mac => CurrentMac;
 
-    public bool IsLinkUp => _linkUp && _backend != null;
+    public bool IsLinkUp => _linkUp && _backend != null && _vhost?.IsConnected != false;
+
+    public override ulong PossibleRingFeatures => _vhost?.Features ?? ulong.MaxValue;
 
     // What the queues ask, on their loop: it changes while they are stopped, or whole.
 
     internal int HeaderLength =>
-        (_features & (VirtioFeatures.Version1 | Features.MrgRxBuf)) != 0 ? FullHeader : ShortHeader;
+        (_features & Features.HashReport) != 0 ? HashHeader
+            : (_features & (VirtioFeatures.Version1 | Features.MrgRxBuf)) != 0 ? FullHeader : ShortHeader;
     internal bool IsMergeable => (_features & Features.MrgRxBuf) != 0;
     internal NetOffloads Sending { get; private set; }
     internal NetOffloads Receiving { get; private set; }
@@ -103,11 +122,15 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
     /// <summary>Of received frames.</summary>
     internal VirtioNetFilter Filter => _filter;
 
-    /// <summary>5.1.2: without MQ, control is the queue after the first pair.</summary>
-    internal bool IsControl(int index) =>
-        (_features & Features.CtrlVq) != 0 && index == 2 * ((_features & Features.Mq) != 0 ? _options.Pairs : 1);
+    /// <summary>How received frames are hashed and spread; null: they stay where the backend puts them.</summary>
+    internal VirtioNetSteering? Steering => _steering;
 
-    internal int MaxPairs => (_features & Features.Mq) != 0 ? _options.Pairs : 1;
+    internal VirtioNetReceiver ReceiverOf(int pair) => _receivers[pair];
+
+    /// <summary>5.1.2: without MQ and RSS, control is the queue after the first pair.</summary>
+    internal bool IsControl(int index) => (_features & Features.CtrlVq) != 0 && index == 2 * MaxPairs;
+
+    internal int MaxPairs => (_features & Features.Pairs) != 0 ? _options.Pairs : 1;
 
     /// <summary>set_link of the monitor.</summary>
     public void SetLink(bool up)
@@ -117,18 +140,36 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
         Control.ConfigChanged();
     }
 
-    /// <summary>Asks the guest to announce its addresses, as after a migration.</summary>
-    public void RequestAnnounce()
+    /// <summary>By a frame of the card's own, and by what the guest sends when the status asks for it.</summary>
+    public void Announce()
     {
+        if (IsLinkUp && _vhost == null) _transmitters[0].Announce();
         if ((_features & Features.GuestAnnounce) == 0 || _announce) return;
         _announce = true;
         Control.ConfigChanged();
     }
 
+    /// <summary>The filter changed for the first time since it was asked for. Under the machine lock.</summary>
+    public Action FilterChanged { private get; init; } = static () => { };
+
+    public ReceiveFilter QueryFilter()
+    {
+        _tellsFilter = true;
+        return _filter.Describe(CurrentMac, (_features & Features.CtrlVlan) != 0);
+    }
+
+    /// <summary>A command of the driver changed it.</summary>
+    internal void TellFilter()
+    {
+        if (!_tellsFilter) return;
+        _tellsFilter = false;
+        FilterChanged();
+    }
+
     public override void ReadConfig(int offset, Span<byte> data)
     {
         Span<byte> config = ConfigSpace;
-        ushort status = (ushort)((IsLinkUp ? LinkUp : 0) | (_announce ? Announce : 0));
+        ushort status = (ushort)((IsLinkUp ? LinkUp : 0) | (_announce ? AnnounceWanted : 0));
         BinaryPrimitives.WriteUInt16LittleEndian(config[StatusField..], status);
         BinaryPrimitives.WriteUInt16LittleEndian(config[MaxPairsField..], (ushort)_options.Pairs);
         BinaryPrimitives.WriteUInt16LittleEndian(config[MtuField..], _options.Mtu);
@@ -137,6 +178,12 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
             const byte Half = 0, Full = 1, Unknown = 0xFF;
             BinaryPrimitives.WriteUInt32LittleEndian(config[SpeedField..], speed);
             config[DuplexField] = _options.FullDuplex switch { true => Full, false => Half, _ => Unknown };
+        }
+        if (ConfigSize == FullConfig)
+        {
+            config[KeySizeField] = VirtioNetSteering.MostKey;
+            BinaryPrimitives.WriteUInt16LittleEndian(config[TableLengthField..], VirtioNetSteering.MostEntries);
+            BinaryPrimitives.WriteUInt32LittleEndian(config[HashTypesField..], VirtioNetSteering.SupportedTypes);
         }
         base.ReadConfig(offset, data);
     }
@@ -155,7 +202,8 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
     {
         _features = features;
         _controlQueue = (features & Features.CtrlVq) == 0 ? null
-            : queues[2 * ((features & Features.Mq) != 0 ? _options.Pairs : 1)];
+            : queues[2 * MaxPairs];
+        _vhost?.Start(features, VhostRegion.Of(Control.Transport.Dma.View));
         Sending = Features.Sending(features);
         Change(filter => filter.SetVlanFiltering((features & Features.CtrlVlan) != 0));
         SetGuestOffloads(features & Features.GuestOffloads);
@@ -168,7 +216,8 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
         if (queue == _controlQueue) _control.Process(queue);
     }
 
-    public override LoopQueue? QueueOf(int index) => index >= 2 * _options.Pairs ? null
+    public override IMovedQueue? QueueOf(int index) => index >= 2 * _options.Pairs ? null
+        : _vhost != null ? _vhostQueues[index]
         : index % 2 == 0 ? _receivers[index / 2] : _transmitters[index / 2];
 
     public override void Reset()
@@ -176,24 +225,30 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
         _filter = new VirtioNetFilter();
         SetMac(_permanentMac);
         (_features, _announce, Sending) = (0, false, NetOffloads.None);
+        Steer(null);
         OpenPairs(1);
         SetGuestOffloads(0);
     }
 
     public override void Exchange(StateStream state)
     {
+        if (_vhost != null && Control.IsStarted)
+            throw new InvalidStateException($"{Name}: a vhost-user peer serves the card; stop its driver first");
         state.Block("mac", ConfigSpace.AsSpan(MacField, MacAddress.Length));
         state.Field("announce", ref _announce);
         state.Field("pairs", ref _pairs);
         state.Field("guest-offloads", ref _guestOffloads);
         VirtioNetFilter filter = _filter.Copy();
         filter.Exchange(state.Group("filter"));
+        VirtioNetSteering? steering = _steering;
+        VirtioNetSteering.Exchange(state.Group("steering"), ref steering, _options.Pairs);
         if (!state.IsLoading) return;
         _features = Control.IsStarted ? Control.Features : 0;
         if (_pairs < 1 || _pairs > MaxPairs) throw state.Refuse("pairs", $"{_pairs} of {MaxPairs}");
         filter.SetMac(CurrentMac);
         _filter = filter;
         OpenPairs(_pairs);
+        Steer(steering);
         SetGuestOffloads(_guestOffloads & _features & Features.GuestOffloads);
     }
 
@@ -205,13 +260,35 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
             receiver.Wire?.Dispose();
             receiver.Wire = null;
         }
+        if (_vhost == null) return;
+        _vhost.Changed -= PeerChanged;
+        _vhost.Failed -= PeerFailed;
     }
+
+    void PeerChanged() => Post(Control.ConfigChanged);             // the link went or came
+
+    void PeerFailed(string why) => Control.FailOnLoop(why);
 
     /// <summary>VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET.</summary>
     internal bool SetPairs(int pairs)
     {
         if (MaxPairs == 1 || pairs < 1 || pairs > MaxPairs) return false;
+        Steer(null);
         OpenPairs(pairs);
+        return true;
+    }
+
+    /// <summary>VIRTIO_NET_CTRL_MQ_RSS_CONFIG and _HASH_CONFIG.</summary>
+    internal bool SetSteering(ReadOnlySpan<byte> config, bool steers)
+    {
+        if ((_features & (steers ? Features.Rss : Features.HashReport)) == 0
+            || VirtioNetSteering.Read(config, steers, MaxPairs, out int pairs) is not { } steering) return false;
+        if (steers)
+        {
+            if (pairs < 1 || pairs > MaxPairs) return false;
+            OpenPairs(pairs);
+        }
+        Steer(steering.IsUseful ? steering : null);
         return true;
     }
 
@@ -240,6 +317,30 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
         _filter = filter;
     }
 
+    /// <summary>Frames that waited for one queue may be another's now.</summary>
+    void Steer(VirtioNetSteering? steering)
+    {
+        if (_steering == steering) return;
+        _steering = steering;
+        ResumeAll();
+    }
+
+    internal void ResumeAll()
+    {
+        foreach (VirtioNetReceiver receiver in _receivers) receiver.Wire?.Resume();
+    }
+
+    /// <summary>Drivers hear at once of frames that came inside a wire's Send.</summary>
+    internal void SignalReceived(VirtioNetReceiver pair)
+    {
+        if (_steering is not { Steers: true })
+        {
+            pair.SignalNow();
+            return;
+        }
+        foreach (VirtioNetReceiver receiver in _receivers) receiver.SignalNow();
+    }
+
     internal void AcknowledgeAnnounce() => _announce = false;
 
     /// <summary>The control queue was found to have work by a receiver in its place. From any thread.</summary>
@@ -257,6 +358,8 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
     void OpenPairs(int pairs)
     {
         _pairs = pairs;
+        _vhost?.SetPairs(pairs);
+        if (_vhost != null) return;
         for (int i = 0; i < _receivers.Length; i++)
         {
             VirtioNetReceiver receiver = _receivers[i];

@@ -10,7 +10,7 @@ sealed class VirtioNetControl(VirtioNet card)
     const byte Ok = 0, Error = 1;
     const byte ReceiveMode = 0, MacClass = 1, VlanClass = 2, AnnounceClass = 3, MqClass = 4, OffloadsClass = 5;
     const byte TableSet = 0, AddressSet = 1, VlanAdd = 0, VlanRemove = 1, AnnounceAck = 0, PairsSet = 0,
-        OffloadsSet = 0;
+        RssConfig = 1, HashConfig = 2, OffloadsSet = 0;
     const int HeaderLength = 2;
     const int LargestCommand = 64 * 1024;                          // more than any table we could keep
 
@@ -34,10 +34,14 @@ sealed class VirtioNetControl(VirtioNet card)
                 card.Control.Fail("a control command without its header or answer");
                 return false;
             }
-            byte answer = Read(chain) is { Length: > 0 } command && Execute(command) ? Ok : Error;
+            ReadOnlySpan<byte> command = Read(chain);
+            bool isDone = command.Length > 0 && Execute(command);
+            byte answer = isDone ? Ok : Error;
+            bool changesFilter = isDone && command[0] is ReceiveMode or MacClass or VlanClass;
             chain.Writable.Slice(0, 1).CopyFrom([answer]);
             queue.Push(chain, 1);
             queue.Signal();
+            if (changesFilter) card.TellFilter();
         }
         return true;
     }
@@ -73,6 +77,7 @@ sealed class VirtioNetControl(VirtioNet card)
                 return true;
             case (MqClass, PairsSet):
                 return data.Length == 2 && card.SetPairs(BinaryPrimitives.ReadUInt16LittleEndian(data));
+            case (MqClass, RssConfig or HashConfig): return card.SetSteering(data, command[1] == RssConfig);
             case (OffloadsClass, OffloadsSet):
                 return data.Length == 8 && card.SetGuestOffloads(BinaryPrimitives.ReadUInt64LittleEndian(data));
             default: return false;

@@ -10,7 +10,16 @@ static class VirtioNetFeatures
         HostTso6 = 1 << 12, HostEcn = 1 << 13, MrgRxBuf = 1 << 15, Status = 1 << 16, CtrlVq = 1 << 17,
         CtrlRx = 1 << 18, CtrlVlan = 1 << 19, CtrlRxExtra = 1 << 20, GuestAnnounce = 1 << 21, Mq = 1 << 22,
         CtrlMacAddr = 1 << 23, GuestUso4 = 1UL << 54, GuestUso6 = 1UL << 55, HostUso = 1UL << 56,
-        SpeedDuplex = 1UL << 63;
+        HashReport = 1UL << 57, Rss = 1UL << 60, SpeedDuplex = 1UL << 63;
+
+    /// <summary>What a backend's peer that serves rings by itself must know; all else is done here. Hashes and offloads
+    /// that change are known to no such peer.</summary>
+    public const ulong OfVhost = Csum | GuestCsum | Gso | GuestTso4 | GuestTso6 | GuestEcn | GuestUso4 | GuestUso6
+        | HostTso4 | HostTso6 | HostEcn | HostUso | MrgRxBuf;
+    public const ulong NotOfVhost = CtrlGuestOffloads | HashReport | Rss;
+
+    /// <summary>With either there are several pairs of queues, 5.1.2.</summary>
+    public const ulong Pairs = Mq | Rss;
 
     /// <summary>What CTRL_GUEST_OFFLOADS may change, 5.1.6.5.7.</summary>
     public const ulong GuestOffloads = GuestCsum | GuestTso4 | GuestTso6 | GuestEcn | GuestUso4 | GuestUso6;
@@ -48,7 +57,8 @@ static class VirtioNetFeatures
     [
         (Gso | HostTso4 | HostTso6 | HostUso, Csum), (HostEcn, HostTso4 | HostTso6),
         (GuestTso4 | GuestTso6 | GuestUso4 | GuestUso6, GuestCsum), (GuestEcn, GuestTso4 | GuestTso6),
-        (CtrlRx | CtrlVlan | CtrlRxExtra | GuestAnnounce | Mq | CtrlMacAddr | CtrlGuestOffloads, CtrlVq),
+        (CtrlRx | CtrlVlan | CtrlRxExtra | GuestAnnounce | Mq | CtrlMacAddr | CtrlGuestOffloads | HashReport | Rss,
+            CtrlVq),
         (GuestAnnounce, Status), (CtrlRxExtra, CtrlRx),
     ];
 

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using Qkvm.Core.Net;
 using Qkvm.Core.State;
 
 namespace Qkvm.Hw.Virtio;
@@ -95,6 +96,22 @@ sealed class VirtioNetFilter
         }
         if (_noUnicast) return false;
         return _allUnicast || _unicastOverflow || target.SequenceEqual(_mac) || IsListed(target, 0, _unicast);
+    }
+
+    /// <summary>As monitors show it; tables with the last entry first, as in QEMU. Deviation: QEMU's broadcast-allowed
+    /// says the opposite.</summary>
+    public ReceiveFilter Describe(ReadOnlySpan<byte> mac, bool filtersVlans)
+    {
+        int[] vlans = [.. Enumerable.Range(0, Vlans).Reverse().Where(id => (_vlans[id >> 3] & 1 << (id & 7)) != 0)];
+        return new(_promiscuous, State(_noMulticast, _allMulticast), State(_noUnicast, _allUnicast),
+            State(vlans.Length == 0, !filtersVlans), !_noBroadcast, _multicastOverflow, _unicastOverflow,
+            MacAddress.Format(mac), vlans, Entries(0, _unicast), Entries(_unicast, _multicast));
+
+        static FilterState State(bool none, bool all) =>
+            none ? FilterState.None : all ? FilterState.All : FilterState.Normal;
+
+        string[] Entries(int first, int count) => [.. Enumerable.Range(first, count).Reverse()
+            .Select(i => MacAddress.Format(_table.AsSpan(i * MacLength, MacLength)))];
     }
 
     public void Exchange(StateStream state)

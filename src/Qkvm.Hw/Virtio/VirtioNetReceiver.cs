@@ -23,8 +23,16 @@ sealed class VirtioNetReceiver(VirtioNet card, IoLoop loop, int index)
 
     public bool Receive(in NetHeader header, ReadOnlySpan<byte> frame)
     {
+        if (card.Steering is not { } steering) return Take(header, default, frame);
+        FlowHash flow = steering.HashOf(frame);
+        VirtioNetReceiver target = steering.Steers ? card.ReceiverOf(steering.QueueOf(flow)) : this;
+        return target.Take(header, flow, frame);
+    }
+
+    bool Take(in NetHeader header, FlowHash flow, ReadOnlySpan<byte> frame)
+    {
         bool isTaken;
-        lock (Gate) isTaken = TryReceive(header, frame);
+        lock (Gate) isTaken = TryReceive(header, flow, frame);
         Settle();
         return isTaken;
     }
@@ -44,7 +52,8 @@ sealed class VirtioNetReceiver(VirtioNet card, IoLoop loop, int index)
         if (_awaited > 0 && queue.Available >= _awaited)
         {
             _awaited = 0;
-            _wire?.Resume();
+            if (card.Steering is { Steers: true }) card.ResumeAll();   // it may be anyone's frame
+            else _wire?.Resume();
         }
         bool came = _came;
         _came = false;
@@ -64,7 +73,7 @@ sealed class VirtioNetReceiver(VirtioNet card, IoLoop loop, int index)
     }
 
     /// <summary>False: the backend keeps the frame.</summary>
-    bool TryReceive(in NetHeader header, ReadOnlySpan<byte> frame)
+    bool TryReceive(in NetHeader header, FlowHash flow, ReadOnlySpan<byte> frame)
     {
         if (Queue is not { } queue || card.IsControl(Index))       // until there is a driver
         {
@@ -77,7 +86,7 @@ sealed class VirtioNetReceiver(VirtioNet card, IoLoop loop, int index)
         int waiting = queue.Available;
         if (TakeBuffers(queue, card.HeaderLength + frame.Length))
         {
-            Deliver(queue, allowed == NetOffloads.None ? default : header, frame);
+            Deliver(queue, allowed == NetOffloads.None ? default : header, flow, frame);
             Returned();
             return _came = true;
         }
@@ -107,12 +116,15 @@ sealed class VirtioNetReceiver(VirtioNet card, IoLoop loop, int index)
         return false;
     }
 
-    void Deliver(Virtqueue queue, in NetHeader header, ReadOnlySpan<byte> frame)
+    void Deliver(Virtqueue queue, in NetHeader header, FlowHash flow, ReadOnlySpan<byte> frame)
     {
-        const int NumBuffers = NetHeader.Length;
-        Span<byte> raw = stackalloc byte[VirtioNet.FullHeader];
+        const int NumBuffers = NetHeader.Length, HashValue = VirtioNet.FullHeader, HashReport = HashValue + 4;
+        Span<byte> raw = stackalloc byte[VirtioNet.HashHeader];
+        raw.Clear();
         header.Write(raw);
         BinaryPrimitives.WriteUInt16LittleEndian(raw[NumBuffers..], (ushort)_taken.Count);
+        BinaryPrimitives.WriteUInt32LittleEndian(raw[HashValue..], flow.Value);
+        BinaryPrimitives.WriteUInt16LittleEndian(raw[HashReport..], flow.Report);
         raw = raw[..card.HeaderLength];
         for (int i = 0; i < _taken.Count; i++)
         {

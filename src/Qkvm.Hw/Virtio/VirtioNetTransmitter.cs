@@ -28,8 +28,16 @@ sealed class VirtioNetTransmitter(VirtioNet card, VirtioNetReceiver pair, IoLoop
             Send(chain);
             Ended(queue, chain, 0);
         }
-        if (IoLoop.Current != Loop) pair.SignalNow();              // answers that came at once
+        if (IoLoop.Current != Loop) card.SignalReceived(pair);              // answers that came at once
         return left < budget;
+    }
+
+    /// <summary>A frame of the card's own.</summary>
+    public void Announce()
+    {
+        lock (Gate)
+            if (pair.Wire is { } wire) SelfAnnouncement.Send(wire, card.CurrentMac);
+        card.SignalReceived(pair);
     }
 
     void Send(DescriptorChain chain)

@@ -11,7 +11,7 @@ namespace Qkvm.Hw.Virtio;
 /// <summary>How a virtio function shows itself.</summary>
 /// <param name="Vectors">MSI-X vectors; 0 for none, INTx then.</param>
 public sealed record VirtioPciOptions(uint ClassCode, int Vectors, bool Legacy = true, bool Modern = true,
-    bool IndirectDescriptors = true, bool EventIndex = true)
+    bool IndirectDescriptors = true, bool EventIndex = true, bool Packed = false)
 {
     /// <summary>The machine's, where there is one: legacy drivers do not wait for a reset, so that it waits for them
     /// without it.</summary>
@@ -20,7 +20,7 @@ public sealed record VirtioPciOptions(uint ClassCode, int Vectors, bool Legacy =
 
 /// <summary>Virtio over PCI: modern, legacy, or both (transitional). Virtio 1.2, section 4.1.</summary>
 /// <remarks>BAR 0 holds the legacy registers in I/O space, BAR 1 the MSI-X table, BAR 4 the modern structures, as QEMU
-/// lays them out. Deviations: no packed rings, no queue reset, no notification data, no shared memory.</remarks>
+/// lays them out. Deviations: no queue reset, no notification data, no shared memory.</remarks>
 public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
 {
     const ushort RedHat = 0x1AF4, ModernBase = 0x1040;
@@ -47,7 +47,8 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
         (Device, _options) = (device, options);
         ulong ring = VirtioFeatures.AnyLayout | (options.Modern ? VirtioFeatures.Version1 : 0)
             | (options.IndirectDescriptors ? VirtioFeatures.IndirectDescriptors : 0)
-            | (options.EventIndex ? VirtioFeatures.EventIndex : 0);
+            | (options.EventIndex ? VirtioFeatures.EventIndex : 0)
+            | (options.Packed && options.Modern ? VirtioFeatures.RingPacked : 0);
         Control = new VirtioControl(device, this, ring);
         if (options.Vectors > 0)
         {

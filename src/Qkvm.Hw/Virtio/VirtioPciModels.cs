@@ -16,7 +16,8 @@ static class VirtioPciModels
         Property[] own, Func<VirtioDevice, int>? defaultVectors,
         Func<string, Properties, DeviceSite, VirtioDevice> create)
     {
-        Property[] ring = [Property.Bool("event_idx", true), Property.Bool("indirect_desc", true)];
+        Property[] ring = [Property.Bool("event_idx", true), Property.Bool("indirect_desc", true),
+            Property.Bool("packed", false, "rings that driver and device share, for drivers that know them")];
         Property[] vectors = defaultVectors == null ? []
             : [Property.Automatic("vectors", max: MostVectors, help: "MSI-X vectors, 0 for INTx")];
         Property[] either = [Property.OnOffAuto("disable-legacy"), Property.Bool("disable-modern", false)];
@@ -35,7 +36,8 @@ static class VirtioPciModels
                 VirtioDevice device = create(modelName, values, site);
                 var options = new VirtioPciOptions(ClassOf(values), VectorsOf(values, device), interfaces.Legacy,
                     interfaces.Modern,
-                    values.Bool("indirect_desc"), values.Bool("event_idx")) { Lock = site.Board.Lock };
+                    values.Bool("indirect_desc"), values.Bool("event_idx"), values.Bool("packed"))
+                    { Lock = site.Board.Lock };
                 if (modelName == name)
                     options = options with { Legacy = values.OnOffAuto("disable-legacy") != true,
                         Modern = !values.Bool("disable-modern") };

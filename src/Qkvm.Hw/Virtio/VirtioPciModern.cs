@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Numerics;
 using Qkvm.Core.Memory;
 using Qkvm.Core.State;
 using Qkvm.Core.Virtio;
@@ -127,8 +128,9 @@ sealed class VirtioPciModern(VirtioPci function) : IRegisterBank
         switch (offset)
         {
             case QueueSize:
-                if (System.Numerics.BitOperations.IsPow2(value & 0xFFFF) && (value & 0xFFFF) <= queue.MaxSize)
-                    queue.Size = (ushort)value;
+                ushort size = (ushort)value;                       // 2.8: packed rings may have any
+                if (size > 0 && size <= queue.MaxSize && (Control.IsPacked || BitOperations.IsPow2(size)))
+                    queue.Size = size;
                 break;
             case QueueEnable: queue.Enabled = (value & 1) != 0; break;
             case QueueDesc or QueueDesc + 4: queue.Descriptors = WithHalf(queue.Descriptors, offset - QueueDesc, value);

@@ -14,14 +14,14 @@ public sealed class SplitQueueTests : IDisposable
     const ulong Modern = VirtioFeatures.Version1 | VirtioFeatures.IndirectDescriptors;
 
     readonly TestMemory _memory = new();
-    readonly Transport _transport;
-    readonly Collector _device = new();
+    readonly QueueTransport _transport;
+    readonly ChainCollector _device = new();
     readonly VirtioControl _control;
     readonly GuestQueue _driver;
 
     public SplitQueueTests()
     {
-        _transport = new Transport(new Dma(_memory.Space));
+        _transport = new QueueTransport(new Dma(_memory.Space));
         _control = new VirtioControl(_device, _transport,
             VirtioFeatures.Version1 | VirtioFeatures.IndirectDescriptors | VirtioFeatures.EventIndex);
         _driver = new GuestQueue(_memory.Space, Ring, Size);
@@ -183,7 +183,7 @@ public sealed class SplitQueueTests : IDisposable
         ["an empty indirect table"] = t => t.Offer((Table, 0, GuestQueue.Indirect, 0)),
         ["an indirect table of 17 bytes"] = t => t.Offer((Table, 17, GuestQueue.Indirect, 0)),
         ["an indirect table longer than the queue"]
-        = t => t.Offer((Table, 16 * (Collector.QueueSize + 1), GuestQueue.Indirect, 0)),
+        = t => t.Offer((Table, 16 * (ChainCollector.QueueSize + 1), GuestQueue.Indirect, 0)),
         ["an indirect table of 4 GiB"] = t => t.Offer((Table, 0xFFFFFFF0, GuestQueue.Indirect, 0)),
         ["an indirect table in an indirect table"] = t =>
         {
@@ -329,8 +329,8 @@ public sealed class SplitQueueTests : IDisposable
         Serve();
         StateNode saved = StateNode.Save(_control.Exchange);
 
-        var device = new Collector();
-        var transport = new Transport(new Dma(_memory.Space));
+        var device = new ChainCollector();
+        var transport = new QueueTransport(new Dma(_memory.Space));
         var control = new VirtioControl(device, transport, _control.OfferedFeatures);
         saved.Load(control.Exchange);
         Assert.Equal(saved.ToString(), StateNode.Save(control.Exchange).ToString());
@@ -365,41 +365,5 @@ public sealed class SplitQueueTests : IDisposable
     {
         _driver.Descriptor(0, first.Address, first.Length, (ushort)first.Flags, first.Next);
         _driver.Offer(0);
-    }
-
-    sealed class Transport(Dma dma) : IVirtioTransport
-    {
-        public Dma Dma { get; } = dma;
-        public int QueueInterrupts { get; private set; }
-        public int ConfigInterrupts { get; private set; }
-        public void InterruptQueue(Virtqueue queue) => QueueInterrupts++;
-        public void InterruptConfig() => ConfigInterrupts++;
-    }
-
-    /// <summary>Returns each chain at once, or keeps them all.</summary>
-    sealed class Collector() : VirtioDevice("collector", 42, 0)
-    {
-        public const int QueueSize = 16;
-
-        public bool Hoards { get; set; }
-        public int Stops { get; private set; }
-        public int Kicks { get; private set; }
-        public override IReadOnlyList<int> QueueSizes { get; } = [QueueSize];
-        public override ulong OfferedFeatures => 1;
-        public override void Start(IReadOnlyList<Virtqueue> queues, ulong features) { }
-        public override void Stop() => Stops++;
-        public override void Reset() { }
-        public override void Exchange(StateStream state) { }
-
-        public override void Kick(Virtqueue queue)
-        {
-            Kicks++;
-            while (queue.TryPop(out DescriptorChain? chain))
-            {
-                if (Hoards) continue;
-                queue.Push(chain, 0);
-                queue.Signal();
-            }
-        }
     }
 }

@@ -56,6 +56,9 @@ sealed class E1000Driver
         return index;
     }
 
+    /// <summary>After a reset of the card.</summary>
+    public void Forget() => _tail = 0;
+
     public void Kick() => this[0x3818] = (uint)_tail;
 
     /// <summary>A buffer with these bytes.</summary>

@@ -24,6 +24,9 @@ sealed class NetWire(NetOffloads offloads = NetOffloads.None, int queues = 1) : 
 
     public int Resumes { get; private set; }
 
+    /// <summary>The queues that were to go on.</summary>
+    public HashSet<int> Resumed { get; } = [];
+
     /// <summary>What is sent is not written down.</summary>
     public bool IsDeaf { get; set; }
 
@@ -48,7 +51,12 @@ sealed class NetWire(NetOffloads offloads = NetOffloads.None, int queues = 1) : 
             wire.Sent.Add((header, copy));
         }
 
-        public void Resume() => wire.Resumes++;
+        public void Resume()
+        {
+            wire.Resumes++;
+            wire.Resumed.Add(index);
+        }
+
         public void Dispose() => wire._open.Remove(index);
     }
 }

@@ -27,6 +27,9 @@ sealed class VirtioGuest
 
     public List<GuestQueue> Queues { get; } = [];
 
+    /// <summary>In their place where RING_PACKED was negotiated.</summary>
+    public List<PackedGuestQueue> Packed { get; } = [];
+
     public void PlaceBars()
     {
         _bench.Bus.WriteConfig(Function.DevFn, 0x10, 4, (uint)Ports);
@@ -68,8 +71,9 @@ sealed class VirtioGuest
         Assert.Equal(11, Status);
         if (vectors) EnableVectors();
         Queues.Clear();
+        Packed.Clear();
         int count = (int)Common(0x12, 2);
-        for (int i = 0; i < count; i++) SetUpQueue(i, vectors);
+        for (int i = 0; i < count; i++) SetUpQueue(i, vectors, (features & 1UL << 34) != 0);
         Status = 15;
     }
 
@@ -78,23 +82,26 @@ sealed class VirtioGuest
     /// <summary>Offers a chain and kicks.</summary>
     public void Request(int queue, params (ulong Address, int Length)[] buffers)
     {
-        Queues[queue].Add(buffers);
+        if (Packed.Count > 0) Packed[queue].Add(buffers);
+        else Queues[queue].Add(buffers);
         Notify(queue);
     }
 
-    void SetUpQueue(int index, bool vectors)
+    void SetUpQueue(int index, bool vectors, bool packed)
     {
         Common(0x16, 2, (ulong)index);
         int size = (int)Common(0x18, 2);
         var queue = new GuestQueue(Memory, QueueMemory + QueueSpacing * (ulong)index, size);
         for (ulong at = queue.Descriptors; at < queue.Descriptors + QueueSpacing; at += 8) Memory.Write(at, 8, 0);
+        var ring = new PackedGuestQueue(Memory, queue.Descriptors, size);
         Common(0x20, 8, queue.Descriptors);
-        Common(0x28, 8, queue.Available);
-        Common(0x30, 8, queue.Used);
+        Common(0x28, 8, packed ? ring.DriverEvent : queue.Available);
+        Common(0x30, 8, packed ? ring.DeviceEvent : queue.Used);
         if (vectors) Common(0x1A, 2, (ulong)index + 1);
         Common(0x1C, 2, 1);
         Assert.Equal(1u, Common(0x1C, 2));
-        Queues.Add(queue);
+        if (packed) Packed.Add(ring);
+        else Queues.Add(queue);
     }
 
     /// <summary>Vector n sends n to FEE00000h; vector 0 is the configuration's.</summary>

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using Qkvm.Core.Net;
+using Qkvm.Core.State;
 using Qkvm.Core.Virtio;
 using Qkvm.Hw.Virtio;
 using Qkvm.Testing;
@@ -17,10 +18,14 @@ public sealed class VirtioNetTests : IDisposable
     readonly NetWire _wire = new();
     readonly VirtioNet _card;
     readonly VirtioGuest _guest;
+    int _filterChanges;
 
     public VirtioNetTests()
     {
-        _card = new VirtioNet("net", _wire, Mac, new VirtioNetOptions(), _bench.Loop, _bench.Pump.Post);
+        _card = new VirtioNet("net", _wire, Mac, new VirtioNetOptions(), _bench.Loop, _bench.Pump.Post)
+        {
+            FilterChanged = () => _filterChanges++,
+        };
         _guest = new VirtioGuest(_bench, _card);
     }
 
@@ -56,6 +61,18 @@ public sealed class VirtioNetTests : IDisposable
         Assert.Equal(frame, Assert.Single(_wire.Sent).Frame);
         Assert.Equal(default, _wire.Sent[0].Header);
         Assert.Equal(0u, _guest.Queues[Transmit].TakeUsed()!.Value.Written);
+    }
+
+    [Fact]
+    public void Features_stay_while_the_device_runs_though_the_driver_takes_its_status_back()
+    {
+        Start();
+        _guest.Status = 1;
+        _guest.Common(8, 4, 0);
+        _guest.Common(12, 4, ~0u);
+        StateNode state = StateNode.Save(_guest.Function.Exchange);
+        state.Load(_guest.Function.Exchange);
+        Assert.Equal(state.ToString(), StateNode.Save(_guest.Function.Exchange).ToString());
     }
 
     [Fact]
@@ -272,6 +289,56 @@ public sealed class VirtioNetTests : IDisposable
         StateAssert.SurvivesSaveAndLoad(_guest.Function, fresh);
         fresh.Reset();
         StateAssert.ResetEqualsNew(_guest.Function, fresh);
+    }
+
+    [Fact]
+    public void The_filter_is_told_and_its_first_change_since()
+    {
+        Start();
+        ReceiveFilter first = _card.QueryFilter();
+        Assert.Equal((true, FilterState.Normal, FilterState.Normal, FilterState.None, true, "52:54:00:12:34:56"),
+            (first.Promiscuous, first.Multicast, first.Unicast, first.Vlan, first.BroadcastAllowed, first.MainMac));
+        Assert.Empty(first.VlanTable);
+        Send(0, 0, 0);
+        Send(0, 3, 1);
+        Send(0, 5, 1);
+        Send(2, 0, 7, 0);
+        Send(2, 0, 9, 1);
+        Send(1, 0, [2, 0, 0, 0, 2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 1, 0, 0, 0, 1, 0, 0x5E, 0, 0, 1]);
+        Assert.Equal(1, _filterChanges);
+        ReceiveFilter now = _card.QueryFilter();
+        Assert.Equal((false, FilterState.None, false, FilterState.Normal),
+            (now.Promiscuous, now.Multicast, now.BroadcastAllowed, now.Vlan));
+        Assert.Equal([265, 7], now.VlanTable);
+        Assert.Equal(["02:00:00:00:00:02", "02:00:00:00:00:01"], now.UnicastTable);
+        Assert.Equal(["01:00:5e:00:00:01"], now.MulticastTable);
+        Send(0, 77, 1);                                            // no such mode: nothing changed
+        Send(3, 0);
+        Assert.Equal(1, _filterChanges);
+        Send(1, 1, 2, 2, 2, 2, 2, 2);
+        Assert.Equal(2, _filterChanges);
+        Assert.Equal("02:02:02:02:02:02", _card.QueryFilter().MainMac);
+    }
+
+    [Fact]
+    public void It_announces_itself_and_asks_its_driver_to()
+    {
+        const uint Status = 6;
+        Start();
+        _card.Announce();
+        byte[] frame = Assert.Single(_wire.Sent).Frame;
+        Assert.Equal([.. Enumerable.Repeat((byte)0xFF, 6), .. Mac, 0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, 3, .. Mac,
+            0, 0, 0, 0, .. Mac, 0, 0, 0, 0, .. new byte[18]], frame);
+        Assert.Equal(3u, _guest.Config(Status, 2));
+        Assert.Equal(2, _guest.Isr);
+        _card.Announce();
+        Assert.Equal(0, _guest.Isr);                               // it was asked already
+        Assert.Equal(0, Send(3, 0));
+        Assert.Equal(1u, _guest.Config(Status, 2));
+        _card.SetLink(false);
+        _wire.Sent.Clear();
+        _card.Announce();
+        Assert.Empty(_wire.Sent);
     }
 
     byte Send(byte kind, byte command, params byte[] data)

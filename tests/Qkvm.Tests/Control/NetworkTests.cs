@@ -55,6 +55,43 @@ public sealed class NetworkTests : IDisposable
         Assert.Contains("on' or 'off'", _bench.Human("set_link card maybe"));
     }
 
+    [Fact]
+    public void The_filters_of_cards_are_told_by_name()
+    {
+        Assert.StartsWith("""
+            [{"name":"card","promiscuous":true,"multicast":"normal","unicast":"normal","vlan":"all",
+            """.TrimEnd(), $"{_bench.Query("query-rx-filter", """{"name":"card"}""")}");
+        Assert.Contains(""" "virtio-net-pci.1" """.Trim(), $"{_bench.Query("query-rx-filter")}");
+        Assert.Equal("net client(g) isn't a NIC", Error("query-rx-filter", """{"name":"g"}"""));
+        Assert.Equal("invalid net client name: zz", Error("query-rx-filter", """{"name":"zz"}"""));
+        _bench.Query("device_add", """{"driver":"e1000","id":"old","netdev":"alone"}""");
+        Assert.Equal("net client(old) doesn't support rx-filter querying",
+            Error("query-rx-filter", """{"name":"old"}"""));
+    }
+
+    [Fact]
+    public void Cards_announce_themselves_in_rounds()
+    {
+        string file = Path.Combine(Path.GetTempPath(), $"announce-{Guid.NewGuid():N}");
+        try { Rounds(file); }
+        finally { File.Delete(file); }
+    }
+
+    void Rounds(string file)
+    {
+        _bench.OnLoop(() => _bench.Host.Add(new ObjectConfig("filter-dump", "dump",
+            Options.Parse($"id=dump,netdev=n,file={file}", "-object filter-dump"))));
+        _bench.Query("announce-self", """{"initial":1,"max":5,"rounds":3,"step":1}""");
+        SpinWait.SpinUntil(() => new FileInfo(file).Length >= 24 + 3 * 76, TimeSpan.FromMinutes(1));
+        Assert.Equal(24 + 3 * (16 + 60), new FileInfo(file).Length);
+        Assert.Equal("", _bench.Human("announce_self card,nobody x"));   // not this one's
+        Assert.Equal(24 + 3 * (16 + 60), new FileInfo(file).Length);
+        Assert.Equal("Parameter 'max' is missing", Error("announce-self", """{"initial":50}"""));
+    }
+
+    string Error(string command, string arguments) =>
+        Assert.Throws<CommandException>(() => _bench.Query(command, arguments)).Message;
+
     (bool Card, bool Netdev) State(string card, string netdev) => _bench.OnLoop(() =>
         (_bench.Context.Devices.First(d => d.Device.Id == card).Device.Device!.Facet<VirtioNet>()!.IsLinkUp,
             _bench.Backends.Netdevs[netdev].Link.IsUp));

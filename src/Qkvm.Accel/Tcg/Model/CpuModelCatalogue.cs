@@ -5,7 +5,7 @@ namespace Qkvm.Accel.Tcg.Model;
 /// <summary>-cpu's models over what runs them.</summary>
 sealed class CpuModelCatalogue(CpuHost host) : ICpuModels
 {
-    public IReadOnlyList<CpuDefinition> Definitions =>
+    public IReadOnlyList<CpuDefinition> Definitions => field ??=
     [
         .. CpuModels.All.Select(model => Define(model.Name, model, null)),
         .. CpuModels.Aliases.Select(alias => Define(alias.Key, CpuModels.Find(alias.Value)!,

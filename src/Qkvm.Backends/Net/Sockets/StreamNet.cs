@@ -47,6 +47,8 @@ public sealed class StreamNet : NetBackend, IDisposable
         {
             string hint = options.IsServer && e.Errno == Libc.EAddrInUse
                 ? "; another program listens there: choose another address"
+                : options.Address is DescriptorAddress
+                ? "; the program that starts this one must open it and let it be inherited"
                 : !options.IsServer ? "; start the other end first, or use -netdev stream,…,reconnect=1" : "";
             throw new ConfigurationException($"{owner}: {e.Message}{hint}", e);
         }

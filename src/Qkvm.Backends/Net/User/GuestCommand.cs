@@ -1,6 +1,7 @@
 using System.ComponentModel;
 using System.Diagnostics;
 using System.Net.Sockets;
+using Qkvm.Host;
 using Qkvm.Host.Sockets;
 
 namespace Qkvm.Backends.Net.User;
@@ -28,7 +29,10 @@ static class GuestCommand
             }
             catch (IOException) { }                                // either side went first
             catch (SocketException) { }
-            catch (Win32Exception e) { Console.Error.WriteLine($"guestfwd: {command}: {e.Message}"); }
+            catch (Win32Exception e)
+            {
+                Console.Error.WriteLine($"guestfwd: {command}: {Libc.Message(e.NativeErrorCode)}");
+            }
             finally { Interlocked.Decrement(ref s_running); }
         });
     }

@@ -23,7 +23,7 @@ public sealed record HostForward(ForwardKind Kind, IpEndpoint Host, IpEndpoint G
     {
         // Paths and addresses of IPv6 may have dashes and colons: the guest's side has no dash.
         int dash = rule.LastIndexOf('-');
-        if (dash < 0) throw new FormatException("write for example tcp:127.0.0.1:2222-:22");
+        if (dash < 0) throw new FormatException("Missing - separator");
         (ForwardKind kind, IpEndpoint host, string? path) = ParseSide(rule[..dash]);
         IpEndpoint to = ParseEnd(rule[(dash + 1)..], guest, "guest");
         return to.Port != 0 ? new HostForward(kind, host, to, path) : throw new FormatException("Bad guest port");

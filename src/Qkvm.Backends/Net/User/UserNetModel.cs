@@ -94,7 +94,8 @@ public static class UserNetModel
         }
         catch (FormatException e)
         {
-            throw new ConfigurationException($"{owner}: Invalid host forwarding rule '{rule}' ({e.Message})", e);
+            throw new ConfigurationException($"{owner}: Invalid host forwarding rule '{rule}' ({e.Message}); "
+                + "write for example tcp:127.0.0.1:2222-:22", e);
         }
     }
 

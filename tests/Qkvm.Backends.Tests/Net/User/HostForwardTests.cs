@@ -104,7 +104,8 @@ public sealed class HostForwardTests
             Assert.Contains($"Tcp SYN_SENT 10.0.2.2:{((IPEndPoint)client.LocalEndPoint!).Port} 10.0.2.15:80",
                 Lines(guest));
         }
-        Assert.Equal("hostfwd_add: Invalid host forwarding rule 'tcp:1' (write for example tcp:127.0.0.1:2222-:22)",
+        Assert.Equal("hostfwd_add: Invalid host forwarding rule 'tcp:1' (Missing - separator); write for example "
+            + "tcp:127.0.0.1:2222-:22",
             Assert.Throws<ConfigurationException>(() => guest.Backend.AddForward("tcp:1")).Message);
         Assert.Contains("uses the port", Assert.Throws<ConfigurationException>(
             () => guest.Backend.AddForward($"{side}-:81")).Message);

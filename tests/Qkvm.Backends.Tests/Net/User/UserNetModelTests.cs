@@ -87,7 +87,7 @@ public sealed class UserNetModelTests
     [InlineData("ipv6-prefixlen=127", "ipv6-prefixlen=127 is not in 0 to 126")]
     [InlineData("ipv6-host=1::2", "ipv6-host=1::2 is not in the network fec0::/64")]
     [InlineData("ipv4=off,ipv6=off", "IPv4 and IPv6 are both off")]
-    [InlineData("hostfwd=tcp:1", "Invalid host forwarding rule 'tcp:1' (write for example")]
+    [InlineData("hostfwd=tcp:1", "Invalid host forwarding rule 'tcp:1' (Missing - separator); write for example")]
     [InlineData("hostfwd=tcp::1-:x", "'tcp::1-:x' (Bad guest port)")]
     [InlineData("hostfwd=tcp::1-:0", "'tcp::1-:0' (Bad guest port)")]
     [InlineData("hostfwd=tcp::99999-:22", "(Bad host port)")]

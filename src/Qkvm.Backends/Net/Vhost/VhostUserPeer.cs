@@ -1,0 +1,104 @@
+using System.Buffers.Binary;
+using Qkvm.Core.Net;
+using Qkvm.Host.Sockets;
+
+namespace Qkvm.Backends.Net.Vhost;
+
+/// <summary>One back-end at the other end of a connection: what it can do, and the rings that it serves.</summary>
+/// <remarks>All of it waits for the peer; one thread at a time.</remarks>
+sealed class VhostUserPeer : IDisposable
+{
+    const ulong ProtocolFeatures = 1UL << 30;                      // VHOST_USER_F_PROTOCOL_FEATURES
+    const VhostUserProtocol Known = VhostUserProtocol.Mq | VhostUserProtocol.ReplyAck;
+
+    // Rings are named by addresses of the front-end's process. Here these are the guest's, moved out of the way of
+    // null: no peer learns where we are.
+    const ulong FrontEnd = 1UL << 46;
+
+    readonly VhostUserChannel _channel;
+    readonly ulong _features;
+
+    /// <summary>Negotiates.</summary>
+    /// <exception cref="VhostUserException">The peer fails.</exception>
+    public VhostUserPeer(StreamSocket socket)
+    {
+        _channel = new VhostUserChannel(socket);
+        try
+        {
+            _features = _channel.Ask(VhostUserRequest.GetFeatures);
+            VhostUserProtocol protocol = VhostUserProtocol.None;
+            if (HasProtocol)
+            {
+                protocol = (VhostUserProtocol)_channel.Ask(VhostUserRequest.GetProtocolFeatures) & Known;
+                _channel.Tell(VhostUserRequest.SetProtocolFeatures, (ulong)protocol);
+                if ((protocol & VhostUserProtocol.Mq) != 0)
+                    MaxPairs = (int)Math.Min(_channel.Ask(VhostUserRequest.GetQueueNum), int.MaxValue);
+            }
+            _channel.Tell(VhostUserRequest.SetOwner, []);
+            _channel.Acknowledges = (protocol & VhostUserProtocol.ReplyAck) != 0;
+        }
+        catch
+        {
+            _channel.Dispose();
+            throw;
+        }
+    }
+
+    public ulong Features => _features & ~ProtocolFeatures;
+    public int MaxPairs { get; } = 1;
+    public int Fd => _channel.Fd;
+
+    /// <summary>It has failed, and is asked nothing more.</summary>
+    public bool IsDead { get; set; }
+
+    bool HasProtocol => (_features & ProtocolFeatures) != 0;
+
+    public void Start(ulong features, IReadOnlyList<VhostRegion> memory)
+    {
+        const int count = 8, entry = 32;
+        _channel.Tell(VhostUserRequest.SetFeatures, features & Features | _features & ProtocolFeatures);
+        var table = new byte[count + entry * memory.Count];
+        BinaryPrimitives.WriteInt32LittleEndian(table, memory.Count);
+        for (int i = 0; i < memory.Count; i++)
+        {
+            Span<byte> region = table.AsSpan(count + entry * i);
+            BinaryPrimitives.WriteUInt64LittleEndian(region, memory[i].Address);
+            BinaryPrimitives.WriteUInt64LittleEndian(region[8..], memory[i].Size);
+            BinaryPrimitives.WriteUInt64LittleEndian(region[16..], FrontEnd + memory[i].Address);
+            BinaryPrimitives.WriteUInt64LittleEndian(region[24..], memory[i].Offset);
+        }
+        _channel.Tell(VhostUserRequest.SetMemTable, table, [.. memory.Select(region => region.File.Fd)]);
+    }
+
+    public void StartRing(VhostRing ring, uint position, bool isEnabled)
+    {
+        _channel.Tell(VhostUserRequest.SetVringNum, ring.Index, (uint)ring.Size);
+        _channel.Tell(VhostUserRequest.SetVringBase, ring.Index, position);
+        Span<byte> address = stackalloc byte[40];                  // struct vhost_vring_addr
+        address.Clear();
+        BinaryPrimitives.WriteInt32LittleEndian(address, ring.Index);
+        BinaryPrimitives.WriteUInt64LittleEndian(address[8..], FrontEnd + ring.Descriptors);
+        BinaryPrimitives.WriteUInt64LittleEndian(address[16..], FrontEnd + ring.DeviceArea);
+        BinaryPrimitives.WriteUInt64LittleEndian(address[24..], FrontEnd + ring.DriverArea);
+        _channel.Tell(VhostUserRequest.SetVringAddr, address);
+        _channel.Tell(VhostUserRequest.SetVringCall, ring.Index, ring.Call);
+        _channel.Tell(VhostUserRequest.SetVringKick, ring.Index, ring.Kick);
+        Enable(ring.Index, isEnabled);
+    }
+
+    /// <summary>Without protocol features all rings are, always.</summary>
+    public void Enable(int ring, bool isEnabled)
+    {
+        if (HasProtocol) _channel.Tell(VhostUserRequest.SetVringEnable, ring, isEnabled ? 1u : 0);
+    }
+
+    /// <summary>The peer uses the ring no more.</summary>
+    public void StopRing(int ring)
+    {
+        Span<byte> payload = stackalloc byte[sizeof(ulong)];
+        BinaryPrimitives.WriteUInt64LittleEndian(payload, (uint)ring);
+        _channel.Ask(VhostUserRequest.GetVringBase, payload);
+    }
+
+    public void Dispose() => _channel.Dispose();
+}
