@@ -21,7 +21,11 @@ static class ArgumentReader
         catch (JsonException e)
         {
             // a kind of value that Check does not know
-            throw new CommandException($"Invalid parameter '{e.Path?.TrimStart('$', '.')}'", inner: e);
+            string path = e.Path?.TrimStart('$', '.') ?? "";
+            throw new CommandException(given.TryGetProperty(path, out JsonElement value)
+                && value.ValueKind == JsonValueKind.String
+                    ? $"Parameter '{path}' does not accept value '{value.GetString()}'" : $"Invalid parameter '{path}'",
+                inner: e);
         }
     }
 

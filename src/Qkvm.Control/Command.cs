@@ -21,6 +21,9 @@ public abstract class Command(string? name)
     /// <summary>How the human monitor shows it; null for what only QMP knows.</summary>
     public abstract HumanForm? Form { get; }
 
+    /// <summary>What its words may be, one after the other, for the human monitor's tab key.</summary>
+    public Completion[] Completes { get; init; } = [];
+
     /// <summary>The records of arguments and result, for query-qmp-schema; null where QMP does not know the
     /// command.</summary>
     public abstract Type? Arguments { get; }
@@ -66,7 +69,7 @@ public abstract record HumanForm(string Name, string Arguments, string Help)
     public string[] Names { get; } = (Name.StartsWith(Info, StringComparison.Ordinal) ? Name[Info.Length..] : Name)
         .Split('|');
 
-    public string HelpLine => $"{Name}{(Arguments.Length > 0 ? " " + Arguments : IsInfo ? "" : " ")} -- {Help}";
+    public string HelpLine => $"{Name} {Arguments} -- {Help}";
 }
 
 /// <param name="Parse">Takes the typed words; null for a command without arguments. Throws

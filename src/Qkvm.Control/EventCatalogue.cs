@@ -16,6 +16,7 @@ public sealed record EventInfo(Type Type, string Name, int Interval = 0);
 [JsonSerializable(typeof(ShutdownEvent))]
 [JsonSerializable(typeof(GuestPanickedEvent))]
 [JsonSerializable(typeof(DeviceDeletedEvent))]
+[JsonSerializable(typeof(DeviceTrayMovedEvent))]
 [JsonSerializable(typeof(BalloonChangeEvent))]
 [JsonSerializable(typeof(ReceiveFilterChangedEvent))]
 sealed partial class EventJson : JsonSerializerContext;
@@ -33,6 +34,7 @@ public static class EventCatalogue
         new(typeof(ShutdownEvent), "SHUTDOWN"),
         new(typeof(GuestPanickedEvent), "GUEST_PANICKED"),
         new(typeof(DeviceDeletedEvent), "DEVICE_DELETED"),
+        new(typeof(DeviceTrayMovedEvent), "DEVICE_TRAY_MOVED"),
         new(typeof(BalloonChangeEvent), "BALLOON_CHANGE", Slow),
         new(typeof(ReceiveFilterChangedEvent), "NIC_RX_FILTER_CHANGED"),
     ];

@@ -20,6 +20,12 @@ public sealed class OptionsCommand<TArguments, TResult>(string name, IJsonTypeIn
     /// <summary>The human monitor's name, where it is not QMP's.</summary>
     public string HumanName { get; init; } = name;
 
+    /// <summary>In the human monitor a word before the options is their id=.</summary>
+    public bool StartsWithId { get; init; }
+
+    /// <summary>Without a word it is the model's name that is missing, not a word.</summary>
+    public bool MayBeEmpty { get; init; }
+
     public override HumanForm Form => new Plain(HumanName, arguments, help);
     public override Type? Arguments => typeof(TArguments);
     public override Type? Result => typeof(TResult);
@@ -35,8 +41,11 @@ public sealed class OptionsCommand<TArguments, TResult>(string name, IJsonTypeIn
 
     public override async ValueTask RunAsync(IMonitor monitor, MonitorArguments words)
     {
-        Options options = Options.Parse(words.Word(implied), Name!, implied);
+        string? id = StartsWithId ? words.Word() : null;
+        Options options = MayBeEmpty && !words.HasMore ? new Options(Name!)
+            : Options.Parse(words.Word(), Name!, implied);
         words.End();
+        if (id != null) options.Add("id", id);
         await RunAsync(monitor.Context, options).ConfigureAwait(false);
     }
 

@@ -72,6 +72,9 @@ public sealed unsafe class GuestRam : IDisposable
     /// <summary>The host address of offset 0; valid until Dispose.</summary>
     public byte* Pointer { get; private set; }
 
+    /// <summary>The same as a number, for people.</summary>
+    public ulong HostAddress => (ulong)Pointer;
+
     /// <summary>One byte a page: <see cref="CodePage"/> and <see cref="WatchedPage"/>; for accelerators.</summary>
     public byte* PageFlags => _pageFlags;
 

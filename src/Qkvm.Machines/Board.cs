@@ -108,6 +108,7 @@ public abstract partial class Board : IBoard, IDisposable
     public EventLoop Loop { get; }
     public IoLoop DataLoop => _dataLoop();
     public IMsiTarget Msi => Interrupts.Msi;
+    public IReadOnlyList<IInterruptController> InterruptControllers => Interrupts.Controllers;
     public abstract PciBus? Pci { get; }
     public InputRouter Input { get; }
 
@@ -155,6 +156,11 @@ public abstract partial class Board : IBoard, IDisposable
     public QBus Tree { get; } = new("main-system-bus", BusKind.System);
 
     public abstract void PressPowerButton();
+
+    /// <summary>-boot's letters, for the next start.</summary>
+    /// <exception cref="CommandException">This board asks nobody.</exception>
+    public virtual void SetBootOrder(string letters) =>
+        throw new CommandException("no function defined to set boot device list for this architecture");
 
     /// <summary>All chips and devices; the vCPUs are the machine's.</summary>
     public void Reset()

@@ -84,6 +84,8 @@ sealed class IsaChips
         PcCmos.DescribeDisks(Rtc, board.Tree);
     }
 
+    public void SetBootOrder(string letters) => PcCmos.SetBootOrder(Rtc, letters);
+
     /// <summary>-boot once= was for the first start.</summary>
     public void OnReset(bool isFirst)
     {

@@ -154,6 +154,8 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
         _loop.Stop();
     }
 
+    public void SetBootOrder(string letters) => _board.SetBootOrder(letters);
+
     public void InjectNmi()
     {
         foreach (IVCpu cpu in Cpus) cpu.Signal(CpuSignal.Nmi);

@@ -1,3 +1,4 @@
+using Qkvm.Backends.Char;
 using Qkvm.Core.Block;
 using Qkvm.Core.Machine;
 
@@ -38,6 +39,30 @@ sealed partial class BackendHost
         finally { resume(); }
     });
 
+    public ValueTask AddDriveAsync(string words) => ChangeGraphAsync(() =>
+    {
+        DriveConfig drive = Cli.Expander.DriveWithoutDevice(words);
+        if (Backends.Drives.ContainsKey(drive.Id))
+            throw new ConfigurationException($"Duplicate ID '{drive.Id}' for drive");
+        Add(drive);
+        return default;
+    });
+
+    public async ValueTask<BlockDriver> OpenMediumAsync(string file, string? format, bool isReadOnly, string owner)
+    {
+        BlockDriver? opened = null;
+        await ChangeGraphAsync(() =>
+        {
+            var options = new Options(owner);
+            options.Add("file", file);
+            if (format != null) options.Add("format", format);
+            options.Add("readonly", isReadOnly ? "on" : "off");
+            opened = _blocks.OpenDrive(options).Root;
+            return default;
+        }).ConfigureAwait(false);
+        return opened ?? throw new ConfigurationException("Parameter 'filename' expects a file name");
+    }
+
     public void RemoveChardev(string id)
     {
         if (!Backends.Chardevs.TryGetValue(id, out var backend))
@@ -45,7 +70,7 @@ sealed partial class BackendHost
         if (Backends.OwnerOfChardev(id) != null || Backends.Muxes.ContainsKey(id))
             throw new CommandException($"Chardev '{id}' is busy");
         Backends.Chardevs.Remove(id);
-        Close(backend);
+        Close(backend is ChangeableChar place ? place.Inner : backend);
     }
 
     public void RemoveNetdev(string id)

@@ -33,17 +33,41 @@ sealed partial class BackendHost : IBackendHost
 
     public void Add(ChardevConfig chardev)
     {
-        CharModel model = Catalogue.Chardevs.Get(chardev.Backend, chardev.Owner);
         if (Backends.Chardevs.ContainsKey(chardev.Id))
             throw chardev.Options.Error($"Chardev with id '{chardev.Id}' already exists");
+        (ICharBackend made, bool isMux) = Make(chardev);
+        var backend = new ChangeableChar(made);
+        if (isMux) Backends.Muxes[chardev.Id] = new MuxChar(backend, _quit, FlushDisks, _escape).AddPort;
+        Backends.Chardevs[chardev.Id] = backend;
+    }
+
+    public void ChangeChardev(ChardevConfig chardev)
+    {
+        string id = chardev.Id;
+        if (!Backends.Chardevs.TryGetValue(id, out ICharBackend? old))
+            throw new CommandException($"Chardev '{id}' does not exist");
+        if (Backends.Muxes.ContainsKey(id) || old is not ChangeableChar place)
+            throw new CommandException("Mux device hotswap not supported yet");
+        (ICharBackend backend, bool isMux) = Make(chardev);
+        if (isMux)
+        {
+            Close(backend);
+            throw new CommandException("Mux device hotswap not supported yet");
+        }
+        ICharBackend before = place.Inner;
+        place.ChangeTo(backend);
+        Close(before);
+    }
+
+    (ICharBackend Backend, bool IsMux) Make(ChardevConfig chardev)
+    {
+        CharModel model = Catalogue.Chardevs.Get(chardev.Backend, chardev.Owner);
         chardev.Options.Add("id", chardev.Id);
         var properties = new Properties(model, chardev.Options);
         ICharBackend backend = Keep(model.Create(properties, this));
         if (properties.Text("logfile") is { } log) backend = Keep(new LoggedChar(backend, log,
             properties.Bool("logappend"), chardev.Owner));
-        Backends.Chardevs[chardev.Id] = backend;
-        if (chardev.Mux || properties.Bool("mux")) Backends.Muxes[chardev.Id] = new MuxChar(backend, _quit, FlushDisks,
-            _escape).AddPort;
+        return (backend, chardev.Mux || properties.Bool("mux"));
     }
 
     public string AddCharacter(string device, string id, string owner)

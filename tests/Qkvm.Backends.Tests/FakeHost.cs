@@ -26,6 +26,10 @@ sealed class FakeHost(EventLoop loop) : IBackendHost
     public void Add(ObjectConfig made) => throw new NotSupportedException();
     public ValueTask AddNodeAsync(BlockdevConfig node) => throw new NotSupportedException();
     public ValueTask ResizeAsync(BlockDriver node, long length) => throw new NotSupportedException();
+    public ValueTask AddDriveAsync(string words) => throw new NotSupportedException();
+    public ValueTask<BlockDriver> OpenMediumAsync(string file, string? format, bool isReadOnly, string owner) =>
+        throw new NotSupportedException();
+    public void ChangeChardev(ChardevConfig chardev) => throw new NotSupportedException();
     public ValueTask RemoveNodeAsync(string nodeName) => throw new NotSupportedException();
     public void RemoveChardev(string id) => throw new NotSupportedException();
     public void RemoveNetdev(string id) => throw new NotSupportedException();

@@ -6,7 +6,7 @@ using Qkvm.Core.Memory;
 namespace Qkvm.Accel.Tcg;
 
 /// <summary>The software CPU as an accelerator: vCPUs over one memory, which tell each other of decoded code.</summary>
-public sealed class TcgAccelerator : IAccelerator, ITranslating
+public sealed class TcgAccelerator : IAccelerator, ITranslating, ISingleStepping
 {
     public static readonly AcceleratorModel Model = new("tcg",
         [
@@ -42,7 +42,15 @@ public sealed class TcgAccelerator : IAccelerator, ITranslating
     public ICodeTrace? CodeTrace { get; set; }
 
     /// <summary>Blocks of one instruction: -accel tcg,one-insn-per-tb=on.</summary>
-    public bool OneInstruction { get; set; }
+    public bool OneInstruction
+    {
+        get;
+        set
+        {
+            field = value;
+            foreach (Cpu cpu in _cpus) cpu.OneInstruction = value;
+        }
+    }
 
     /// <summary>Read while the vCPUs run: each figure is right by itself.</summary>
     public IReadOnlyList<TranslatorStatistics> Statistics => [.. _cpus.Select(cpu => cpu.Statistics)];

@@ -32,9 +32,9 @@ static class Balloon
     {
         Human = new("balloon", "target", "request VM to change its memory allocation (in MB)", words =>
         {
-            ulong megabytes = words.Number("target");
+            ulong megabytes = words.Number();
             return megabytes < 1UL << 40 ? new BalloonArguments((long)(megabytes << 20))
-                : throw new MonitorException("integer is for 32-bit values");
+                : throw words.Error("number too large");
         }),
     };
 

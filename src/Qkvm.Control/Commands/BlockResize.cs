@@ -20,10 +20,11 @@ static class BlockResize
     {
         Human = new("block_resize", "device size", "resize a block image", static words =>
         {
-            string device = words.Word("device"), size = words.Word("size");
-            return Sizes.TryParse(size, 1 << 20, out ulong bytes) && bytes <= long.MaxValue
-                ? new BlockResizeArguments((long)bytes, device) : throw new MonitorException("invalid size");
+            string device = words.Word("block device name");
+            return Sizes.TryParse(words.Optional() ?? "", 1 << 20, out ulong bytes) && bytes <= long.MaxValue
+                ? new BlockResizeArguments((long)bytes, device) : throw words.Error("invalid size");
         }),
+        Completes = [Completions.Drives],
     };
 
     static async ValueTask<Nothing> RunAsync(CommandContext context, BlockResizeArguments arguments)

@@ -23,7 +23,12 @@ static class BlockdevAdd
             Identifier.Check(node, options.Owner);
             await context.Host.AddNodeAsync(new BlockdevConfig(node, driver, options)).ConfigureAwait(false);
             return Nothing.Value;
-        }) { Models = ModelKind.BlockDriver, HumanName = "blockdev_add" };
+        })
+    {
+        Models = ModelKind.BlockDriver,
+        HumanName = "blockdev_add",
+        Completes = [Hmp.Completions.Models(ModelKind.BlockDriver)],
+    };
 
     public static readonly Command Delete = new Command<BlockdevDeleteArguments, Nothing>("blockdev-del",
         BlockdevAddJson.Default, static async (context, arguments) =>
@@ -33,7 +38,8 @@ static class BlockdevAdd
     })
     {
         Human = new("blockdev_del", "node-name", "remove block node",
-            words => new BlockdevDeleteArguments(words.Word("node-name"))),
+            words => new BlockdevDeleteArguments(words.Word())),
+        Completes = [Hmp.Completions.Nodes],
     };
 }
 

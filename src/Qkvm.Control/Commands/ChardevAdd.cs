@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Qkvm.Core.Char;
 using Qkvm.Core.Configuration;
 using Qkvm.Core.Machine;
 
@@ -26,10 +27,38 @@ static class ChardevAdd
             Identifier.Check(id, options.Owner);
             (string type, Options flat) = Flatten(options);
             context.Host.Add(new ChardevConfig(id, type, flat));
-            string description = context.Backends.Chardevs[id].Description;
-            return new(new ChardevReturn(description.StartsWith(Terminal, StringComparison.Ordinal)
-                ? description[Terminal.Length..] : null));
-        }) { Models = ModelKind.Chardev };
+            return new(ReturnOf(context, id));
+        }) { Models = ModelKind.Chardev, Completes = [Hmp.Completions.Models(ModelKind.Chardev)] };
+
+    public static readonly Command Change = new OptionsCommand<ChardevAddArguments, ChardevReturn>("chardev-change",
+        ChardevAddJson.Default, "backend", "id args", "change chardev", static (context, options) =>
+        {
+            string id = options.Text("id") ?? throw new CommandException("Parameter 'id' is missing");
+            if (!context.Backends.Chardevs.ContainsKey(id))
+                throw new CommandException($"Chardev '{id}' does not exist");
+            (string type, Options flat) = Flatten(options);
+            context.Host.ChangeChardev(new ChardevConfig(id, type, flat));
+            return new(ReturnOf(context, id));
+        })
+    {
+        Models = ModelKind.Chardev,
+        StartsWithId = true,
+        Completes = [Hmp.Completions.Chardevs, Hmp.Completions.Models(ModelKind.Chardev)],
+    };
+
+    public static readonly Command SendBreak = new Command<ChardevRemoveArguments, Nothing>("chardev-send-break",
+        ChardevAddJson.Default, static (context, arguments) =>
+        {
+            if (!context.Backends.Chardevs.TryGetValue(arguments.Id, out ICharBackend? chardev))
+                throw new CommandException($"Chardev '{arguments.Id}' not found");
+            chardev.SendBreak();
+            return Nothing.Value;
+        })
+    {
+        Human = new("chardev-send-break", "id", "send a break on chardev",
+            words => new ChardevRemoveArguments(words.Word())),
+        Completes = [Hmp.Completions.Chardevs],
+    };
 
     public static readonly Command Remove = new Command<ChardevRemoveArguments, Nothing>("chardev-remove",
         ChardevAddJson.Default, static (context, arguments) =>
@@ -38,8 +67,15 @@ static class ChardevAdd
         return Nothing.Value;
     })
     {
-        Human = new("chardev-remove", "id", "remove chardev", words => new ChardevRemoveArguments(words.Word("id"))),
+        Human = new("chardev-remove", "id", "remove chardev", words => new ChardevRemoveArguments(words.Word())),
+        Completes = [Hmp.Completions.Chardevs],
     };
+
+    static ChardevReturn ReturnOf(CommandContext context, string id)
+    {
+        string description = context.Backends.Chardevs[id].Description;
+        return new(description.StartsWith(Terminal, StringComparison.Ordinal) ? description[Terminal.Length..] : null);
+    }
 
     /// <summary>QMP nests by kinds what the command line has flat: {"type": "socket", "data": {"addr": {"type": "unix",
     /// "data": {"path": "/s"}}, "server": true}} is socket,path=/s,server=on.</summary>

@@ -9,7 +9,7 @@ static class Checksum
     public static readonly Command Command = new HumanCommand("sum", "addr size", "compute the checksum of a memory " +
         "region", (monitor, words) =>
     {
-        ulong at = words.Number("addr"), size = words.Number("size");
+        ulong at = words.Number(), size = words.Number();
         words.End();
         AddressSpace memory = monitor.Context.Machine.Board.Memory;
         ushort sum = 0;

@@ -34,7 +34,7 @@ static class DescriptorCommands
     })
     {
         Human = new("getfd", "getfd name", "receive a file descriptor via SCM rights and assign it a name",
-            words => new FdNameArguments(words.Word("fdname"))),
+            words => new FdNameArguments(words.Word())),
     };
 
     public static readonly Command CloseFd = new Command<FdNameArguments, Nothing>("closefd", DescriptorJson.Default,
@@ -42,7 +42,7 @@ static class DescriptorCommands
             : throw new CommandException($"File descriptor named '{arguments.Fdname}' not found"))
     {
         Human = new("closefd", "closefd name", "close a file descriptor previously passed via SCM rights",
-            words => new FdNameArguments(words.Word("fdname"))),
+            words => new FdNameArguments(words.Word())),
     };
 
     public static readonly Command AddFd = new Command<AddFdArguments, AddFdInfo>("add-fd", DescriptorJson.Default,

@@ -20,7 +20,7 @@ static class DeviceAdd
             Identifier.Check(id, brief);
             context.Machine.AddDevice(new DeviceConfig(driver, id, options.Rest, brief));
             return new(Nothing.Value);
-        });
+        }) { MayBeEmpty = true, Completes = [Hmp.Completions.Models(ModelKind.Device)] };
 }
 
 [JsonSerializable(typeof(DeviceAddArguments))]

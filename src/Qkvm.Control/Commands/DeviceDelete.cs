@@ -14,7 +14,8 @@ static class DeviceDelete
         return Nothing.Value;
     })
     {
-        Human = new("device_del", "device", "remove device", words => new DeviceDeleteArguments(words.Word("device"))),
+        Human = new("device_del", "device", "remove device", words => new DeviceDeleteArguments(words.Word())),
+        Completes = [Hmp.Completions.Devices],
     };
 }
 

@@ -10,8 +10,9 @@ readonly record struct DumpFormat(int Count, char Form, int Size)
     const int MaxBytes = 1 << 20;
 
     /// <exception cref="MonitorException">A letter that is none, or too much at once.</exception>
-    public static DumpFormat Parse(string format, char defaultForm)
+    public static DumpFormat Parse(MonitorArguments words, string standard, char defaultForm)
     {
+        string format = words.Format() ?? standard;
         int digits = format.TakeWhile(char.IsAsciiDigit).Count();
         int count = digits > 0 && int.TryParse(format.AsSpan(0, digits), out int n) ? n : 1;
         char form = defaultForm;
@@ -24,11 +25,11 @@ readonly record struct DumpFormat(int Count, char Form, int Size)
                 case 'h': size = 2; break;
                 case 'w': size = 4; break;
                 case 'g' or 'L': size = 8; break;
-                case 'i': throw new MonitorException("format 'i' (disassembly) is not built yet");
-                default: throw new MonitorException($"invalid char in format: '{c}'");
+                case 'i': form = c; break;
+                default: throw words.Error($"invalid char in format: '{c}'");
             }
         if (count < 1 || (long)count * size > MaxBytes)
-            throw new MonitorException($"a dump of {count} items is too large");
+            throw words.Error($"a dump of {count} items is too large");
         return new DumpFormat(count, form, size);
     }
 

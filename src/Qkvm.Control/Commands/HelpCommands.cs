@@ -5,15 +5,21 @@ namespace Qkvm.Control.Commands;
 /// <summary>What the human monitor tells of itself.</summary>
 static class HelpCommands
 {
+    const string Info = "info";
+
     public static readonly Command Help = new HumanCommand("help|?", "[cmd]", "show the help", (monitor, words) =>
     {
-        string? name = words.Optional();
+        string? name = words.Optional(), item = name == Info ? words.Optional() : null;
         words.End();
         CommandCatalogue catalogue = monitor.Context.Catalogue;
-        IEnumerable<Command> shown = name == "info" ? catalogue.Info
-            : catalogue.Human.Where(c => name == null || c.Form!.Names.Contains(name));
-        foreach (Command command in shown) monitor.Write(command.Form!.HelpLine + "\n");
-        if (name == null) monitor.Write("info [subcommand] -- show various information about the system state\n");
+        if (item != null) Show(monitor, Named(catalogue.Info, item, $"{Info} {item}"));
+        else if (name == Info) Show(monitor, catalogue.Info);
+        else if (name != null) Show(monitor, Named(catalogue.Human, name, name));
+        else
+        {
+            Show(monitor, catalogue.Human);
+            monitor.Write("info [subcommand] -- show various information about the system state\n");
+        }
     });
 
     public static readonly Command History =
@@ -22,4 +28,12 @@ static class HelpCommands
         words.End();
         for (int i = 0; i < monitor.History.Count; i++) monitor.Write($"{i}: '{monitor.History[i]}'\n");
     });
+
+    static IEnumerable<Command> Named(IReadOnlyList<Command> commands, string name, string shown) =>
+        [CommandLine.Find(commands, name) ?? throw new MonitorException($"unknown command: '{shown}'")];
+
+    static void Show(IMonitor monitor, IEnumerable<Command> commands)
+    {
+        foreach (Command command in commands) monitor.Write(command.Form!.HelpLine + "\n");
+    }
 }

@@ -33,12 +33,21 @@ static class KeyNames
         = KeyCode.Kp7, ["kp_8"] = KeyCode.Kp8, ["kp_9"] = KeyCode.Kp9,
     };
 
-    public static KeyCode Find(string name)
+    /// <summary>For completion.</summary>
+    public static IEnumerable<string> All => Special.Keys
+        .Concat(Enum.GetNames<KeyCode>().Where(name => name.Length <= 3).Select(name => name.ToLowerInvariant()))
+        .Where(name => Known(name) != null);
+
+    public static KeyCode Find(string name) => Known(name) ?? throw new CommandException($"invalid parameter: {name}");
+
+    public static bool IsKnown(string name) => Known(name) != null;
+
+    static KeyCode? Known(string name)
     {
         if (Special.TryGetValue(name, out KeyCode key)) return key;
         string word = name.Length == 1 && char.IsAsciiDigit(name[0]) ? "D" + name : name.ToUpperInvariant();
         bool plain = name.Length == 1 || (name.Length is 2 or 3 && name[0] is 'f' or 'F');
-        if (plain && Enum.TryParse(word, out key)) return key;
-        throw new CommandException($"unknown key: '{name}'");
+        if (plain && Enum.TryParse(word, out key) && key != KeyCode.None) return key;
+        return null;
     }
 }

@@ -12,9 +12,20 @@ static class MemoryDump
 
     static void Dump(IMonitor monitor, MonitorArguments words, bool isVirtual)
     {
-        DumpFormat format = DumpFormat.Parse(words.Format() ?? "xw", 'x');
-        ulong at = words.Address("addr");
+        DumpFormat format = DumpFormat.Parse(words, "xw", 'x');
+        ulong at = words.Number();
         words.End();
+        if (format.Form == 'i')
+        {
+            monitor.Write(Disassembly.Of(monitor.Context, at, format.Count,
+                (ulong address, out byte value) =>
+                {
+                    bool isThere = TryRead(monitor.Context, address, 1, isVirtual, out ulong read);
+                    value = (byte)read;
+                    return isThere;
+                }));
+            return;
+        }
         int perLine = format.Form == 'c' ? 16 : Math.Max(1, 16 / format.Size);
         var text = new StringBuilder();
         for (int i = 0; i < format.Count; i++, at += (ulong)format.Size)

@@ -21,7 +21,7 @@ static class NetdevAdd
             Identifier.Check(id, options.Owner);
             context.Host.Add(new NetdevConfig(id, type, Options.Of(options.Owner, options.Rest)));
             return new(Nothing.Value);
-        }) { Models = ModelKind.Netdev };
+        }) { MayBeEmpty = true, Models = ModelKind.Netdev, Completes = [Hmp.Completions.Models(ModelKind.Netdev)] };
 
     public static readonly Command Delete = new Command<NetdevDeleteArguments, Nothing>("netdev_del",
         NetdevAddJson.Default, static (context, arguments) =>
@@ -31,7 +31,8 @@ static class NetdevAdd
     })
     {
         Human = new("netdev_del", "id", "remove host network device",
-            words => new NetdevDeleteArguments(words.Word("id"))),
+            words => new NetdevDeleteArguments(words.Word())),
+        Completes = [Hmp.Completions.Netdevs],
     };
 }
 

@@ -30,7 +30,8 @@ static class ObjectAdd
         return Nothing.Value;
     })
     {
-        Human = new("object_del", "id", "destroy QOM object", words => new ObjectDeleteArguments(words.Word("id"))),
+        Human = new("object_del", "id", "destroy QOM object", words => new ObjectDeleteArguments(words.Word())),
+        Completes = [Hmp.Completions.Objects],
     };
 }
 

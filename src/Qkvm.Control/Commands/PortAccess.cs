@@ -18,14 +18,14 @@ static class PortAccess
     public static readonly Command Out = new HumanCommand("o", "/fmt addr value", "I/O port write", (monitor, words) =>
     {
         (DumpFormat format, ulong port) = Parse(words);
-        ulong value = words.Number("value");
+        ulong value = words.Number();
         words.End();
         monitor.Context.Machine.Board.Ports.Write(port, format.Size, value);
     });
 
     static (DumpFormat Format, ulong Port) Parse(MonitorArguments words)
     {
-        DumpFormat format = DumpFormat.Parse(words.Format() ?? "xb", 'x');
-        return (format with { Size = Math.Min(format.Size, LargestAccess) }, words.Number("addr") & 0xFFFF);
+        DumpFormat format = DumpFormat.Parse(words, "xw", 'x');
+        return (format with { Size = Math.Min(format.Size, LargestAccess) }, words.Number() & 0xFFFF);
     }
 }

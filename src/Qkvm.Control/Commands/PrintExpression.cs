@@ -6,8 +6,8 @@ static class PrintExpression
         "$pc for the instruction pointer)",
         (monitor, words) =>
         {
-            DumpFormat format = DumpFormat.Parse(words.Format() ?? "d", 'd') with { Size = 8 };
-            ulong value = words.Address("expr");
+            DumpFormat format = DumpFormat.Parse(words, "d", 'd') with { Size = 8 };
+            ulong value = words.Number();
             words.End();
             monitor.Write(format.Text(value) + "\n");
         });

@@ -35,12 +35,15 @@ static class QomObjects
     public static readonly Command List = new Command<QomPath, IReadOnlyList<ObjectPropertyInfo>>("qom-list",
         QomJson.Default, static (context, arguments) => PropertiesOf(QomTree.Find(context, arguments.Path)))
     {
-        Human = new("qom-list", "path", "list QOM properties", words => new QomPath(words.Word("path")),
+        Human = new("qom-list", "path", "list QOM properties",
+            // the only path that there is without one
+            words => words.HasMore ? new QomPath(words.Word()) : throw new MonitorException("/"),
             static (monitor, found) =>
             {
                 foreach (ObjectPropertyInfo property in found.OrderBy(p => p.Name, StringComparer.Ordinal))
                     monitor.Write($"{property.Name} ({property.Type})\n");
             }),
+        Completes = [Completions.Paths],
     };
 
     public static readonly Command ListGet = new Command<QomListGetArguments, IReadOnlyList<ObjectPropertiesValues>>(
@@ -52,8 +55,9 @@ static class QomObjects
         static (context, arguments) => Find(context, arguments.Path, arguments.Property).Get() ?? "")
     {
         Human = new("qom-get", "path property", "print QOM property",
-            words => new QomPropertyArguments(words.Word("path"), words.Word("property")),
+            words => new QomPropertyArguments(words.Word(), words.Word()),
             static (monitor, value) => monitor.Write($"{value.ToJsonString()}\n")),
+        Completes = [Completions.Paths],
     };
 
     public static readonly Command Set = new Command<QomSetArguments, Nothing>("qom-set", QomJson.Default,
@@ -66,7 +70,8 @@ static class QomObjects
         })
     {
         Human = new("qom-set", "path property value", "set QOM property", static words =>
-            new QomSetArguments(words.Word("path"), words.Word("property"), ValueOf(words.Word("value")))),
+            new QomSetArguments(words.Word(), words.Word(), ValueOf(words.Word()))),
+        Completes = [Completions.Paths],
     };
 
     public static readonly Command Tree = new HumanCommand("info qom-tree", "[path]", "show QOM composition tree",
@@ -74,8 +79,11 @@ static class QomObjects
         {
             string path = words.Optional() ?? "/machine";
             words.End();
-            WriteTree(monitor, path, QomTree.Find(monitor.Context, path), 0);
-        });
+            QomNode found = QomTree.Root(monitor.Context).Find(path, out bool isAmbiguous)
+                ?? throw new MonitorException(isAmbiguous ? $"Path '{path}' is ambiguous."
+                    : $"Path '{path}' could not be resolved.");
+            WriteTree(monitor, path, found, 0);
+        }) { Completes = [Completions.Paths] };
 
     static IReadOnlyList<ObjectPropertyInfo> PropertiesOf(QomNode node) =>
     [

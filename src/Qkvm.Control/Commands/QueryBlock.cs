@@ -1,16 +1,16 @@
 using System.Text.Json.Serialization;
 using Qkvm.Control.Hmp;
-using Qkvm.Control.Qom;
 using Qkvm.Core.Block;
 
 namespace Qkvm.Control.Commands;
 
 /// <param name="Device">The drive's id; empty of one that a device has of a node.</param>
 /// <param name="Qdev">Who uses it; null for nobody.</param>
+/// <param name="TrayOpen">Null of what has no tray.</param>
 /// <param name="IoStatus">Null where errors do not stop the machine.</param>
 /// <param name="Inserted">Null without a medium.</param>
 public sealed record BlockInfo(string Device, string? Qdev, string Type, bool Removable, bool Locked,
-    string? IoStatus, BlockNodeInfo? Inserted)
+    [property: JsonPropertyName("tray_open")] bool? TrayOpen, string? IoStatus, BlockNodeInfo? Inserted)
 {
     /// <summary>For the human monitor alone.</summary>
     [JsonIgnore] public string Name { get; init; } = Device;
@@ -23,30 +23,75 @@ static class QueryBlock
 {
     public static readonly Command Command = new Command<QueryBlockArguments,
         IReadOnlyList<BlockInfo>>("query-block", BlockJson.Default,
-        (context, _) => [.. context.Backends.Drives.Select(d => Describe(context, d.Key, d.Value))])
-    {
-        Human = new("info block", "", "show info of all block devices", null,
-            (monitor, drives) => { foreach (BlockInfo drive in drives) Print(monitor, drive); }),
-    };
+        (context, _) => [.. BlockDrive.All(context).Select(Describe)]);
 
-    static BlockInfo Describe(CommandContext context, string id, BlockBackend drive)
+    public static readonly Command Info = new HumanCommand("info block", "[-n] [-v] [device]",
+        "show info of one block device or all block devices (-n: show named nodes; -v: show details)",
+        static (monitor, words) =>
+        {
+            string flags = words.Flags("nv");
+            string? wanted = words.Optional();
+            words.End();
+            if (!flags.Contains('n'))
+                Print(monitor, BlockDrive.All(monitor.Context).Select(Describe)
+                    .Where(drive => wanted == null || drive.Name == wanted || drive.Inserted?.NodeName == wanted),
+                    flags.Contains('v'));
+            else
+                Print(monitor, QueryBlockNodes.AllNodes(monitor.Context).Select(node => BlockNodeInfo.Of(node))
+                    .Where(node => wanted == null || node.NodeName == wanted)
+                    .Select(node => new BlockInfo("", null, "", false, false, null, null, node)
+                        { Name = node.NodeName ?? node.File }), flags.Contains('v'));
+        }) { Completes = [Completions.Drives] };
+
+    static BlockInfo Describe(BlockDrive drive)
     {
-        BlockNodeInfo? medium = drive.Root is { } root ? BlockNodeInfo.Of(root, drive.WriteCache,
-            context.Backends.IsOfNode(id) ? null : drive.Description)
-            : null;
-        string? user = QomTree.UserOf(context, id);
-        return new BlockInfo(context.Backends.IsOfNode(id) ? "" : id, user, "unknown", false, false,
-            user == null ? null : "ok", medium) { Name = id };
+        BlockBackend backend = drive.Backend;
+        BlockNodeInfo? medium = backend.Root is { } root ? BlockNodeInfo.Of(root, backend.WriteCache,
+            drive.OwnName.Length == 0 ? null : backend.Description) : null;
+        return new BlockInfo(drive.OwnName, drive.User, "unknown", drive.IsRemovable, drive.Tray?.IsLocked == true,
+            drive.Tray?.IsTrayOpen, drive.User == null ? null : "ok", medium) { Name = drive.Name };
+    }
+
+    /// <summary>An empty line between two.</summary>
+    static void Print(IMonitor monitor, IEnumerable<BlockInfo> drives, bool isVerbose)
+    {
+        bool isFirst = true;
+        foreach (BlockInfo drive in drives)
+        {
+            if (!isFirst) monitor.Write("\n");
+            Print(monitor, drive);
+            if (isVerbose && drive.Inserted is { } medium) Print(monitor, medium.Image);
+            isFirst = false;
+        }
     }
 
     static void Print(IMonitor monitor, BlockInfo drive)
     {
-        if (drive.Inserted is not { } medium) { monitor.Write($"{drive.Name}: [not inserted]\n"); return; }
-        string node = medium.NodeName == null || drive.Device == "" ? "" : $" ({medium.NodeName})";
-        monitor.Write($"{drive.Name}{node}: {medium.File} "
-            + $"({medium.Drv}{(medium.Ro ? ", read-only" : "")})\n");
+        string node = drive.Inserted?.NodeName is { } name && name != drive.Name ? $" ({name})" : "";
+        monitor.Write(drive.Inserted is not { } medium ? $"{drive.Name}: [not inserted]\n"
+            : $"{drive.Name}{node}: {medium.File} ({medium.Drv}{(medium.Ro ? ", read-only" : "")})\n");
         if (drive.Qdev != null) monitor.Write($"    Attached to:      {drive.Qdev}\n");
-        monitor.Write($"    Cache mode:       {(medium.Cache.Writeback ? "writeback" : "writethrough")}\n");
+        if (drive.Removable)
+            monitor.Write($"    Removable device: {(drive.Locked ? "" : "not ")}locked, "
+                + $"tray {(drive.TrayOpen == true ? "open" : "closed")}\n");
+        if (drive.Inserted is not { } image) return;
+        monitor.Write($"    Cache mode:       {(image.Cache.Writeback ? "writeback" : "writethrough")}"
+            + $"{(image.Cache.Direct ? ", direct" : "")}\n");
+        if (image.BackingFile != null)
+            monitor.Write($"    Backing file:     {image.BackingFile} (chain depth: {image.BackingFileDepth})\n");
+    }
+
+    static void Print(IMonitor monitor, ImageInfo image)
+    {
+        monitor.Write($"\nImages:\nimage: {image.Filename}\nfile format: {image.Format}\n"
+            + $"virtual size: {ByteCount.Text(image.VirtualSize)} ({image.VirtualSize} bytes)\n"
+            + $"disk size: {(image.ActualSize is { } size ? ByteCount.Text(size) : "unavailable")}\n");
+        if (image.DirtyFlag == true) monitor.Write("cleanly shut down: no\n");
+        if (image.ClusterSize is { } cluster) monitor.Write($"cluster_size: {cluster}\n");
+        if (image.BackingFilename is not { } backing) return;
+        string actual = image.FullBackingFilename is { } full && full != backing ? $" (actual path: {full})" : "";
+        monitor.Write($"backing file: {backing}{actual}\n");
+        if (image.BackingFilenameFormat is { } format) monitor.Write($"backing file format: {format}\n");
     }
 }
 

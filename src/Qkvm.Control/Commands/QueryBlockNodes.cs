@@ -95,7 +95,7 @@ static class QueryBlockNodes
     static string? Named(BlockDriver node) => node.NodeName.Length > 0 ? node.NodeName : null;
 
     /// <summary>Those with names and those below and above them, each once.</summary>
-    static IEnumerable<BlockDriver> AllNodes(CommandContext context)
+    public static IEnumerable<BlockDriver> AllNodes(CommandContext context)
     {
         var seen = new HashSet<BlockDriver>();
         var pending = new Stack<BlockDriver>(context.Backends.Drives.Values.Select(d => d.Root).OfType<BlockDriver>()

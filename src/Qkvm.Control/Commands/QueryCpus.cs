@@ -36,7 +36,23 @@ static class QueryCpus
     /// <summary>The highest first.</summary>
     public static readonly Command Possible = new Command<Nothing, IReadOnlyList<PossibleCpu>>(
         "query-hotpluggable-cpus", CpusJson.Default, (context, _) => [.. Enumerable.Range(0,
-            context.Machine.Config.Topology.MaxCpus).Reverse().Select(index => Describe(context.Machine, index))]);
+            context.Machine.Config.Topology.MaxCpus).Reverse().Select(index => Describe(context.Machine, index))])
+    {
+        Human = new("info hotpluggable-cpus", "", "Show information about hotpluggable CPUs", null,
+            static (monitor, cpus) =>
+            {
+                monitor.Write("Hotpluggable CPUs:\n");
+                foreach (PossibleCpu cpu in cpus)
+                {
+                    monitor.Write($"  type: \"{cpu.Type}\"\n  vcpus_count: \"{cpu.VcpusCount}\"\n");
+                    if (cpu.QomPath != null) monitor.Write($"  qom_path: \"{cpu.QomPath}\"\n");
+                    monitor.Write($"  CPUInstance Properties:\n    socket-id: \"{cpu.Props.SocketId}\"\n");
+                    if (cpu.Props.DieId is { } die) monitor.Write($"    die-id: \"{die}\"\n");
+                    monitor.Write($"    core-id: \"{cpu.Props.CoreId}\"\n"
+                        + $"    thread-id: \"{cpu.Props.ThreadId}\"\n");
+                }
+            }),
+    };
 
     static PossibleCpu Describe(IMachine machine, int index) =>
         new(PlaceOf(machine.Config.Topology, index), 1, index < machine.Cpus.Count ? PathOf(index) : null,

@@ -1,4 +1,5 @@
 using System.Text.Json.Serialization;
+using Qkvm.Control.Hmp;
 using Qkvm.Core.Machine;
 
 namespace Qkvm.Control.Commands;
@@ -13,6 +14,13 @@ public sealed record MigrateSetCapabilitiesArguments(IReadOnlyList<MigrationCapa
 static class QueryMigration
 {
     const string Events = "events";
+
+    /// <summary>There was none.</summary>
+    public static readonly Command Query = new Command<Nothing, Nothing>("query-migrate", NothingJson.Default,
+        static (_, _) => Nothing.Value)
+    {
+        Human = new("info migrate", "", "show migration status"),
+    };
 
     public static readonly Command Capabilities = new Command<Nothing, IReadOnlyList<MigrationCapabilityStatus>>(
         "query-migrate-capabilities", MigrationJson.Default,
@@ -37,8 +45,9 @@ static class QueryMigration
         })
     {
         Human = new("migrate_set_capability", "capability state", "Enable/Disable the usage of a capability for "
-            + "migration", static words => new MigrateSetCapabilitiesArguments([new(words.Word("capability"),
-                words.Word("state") is "on")])),
+            + "migration", static words => new MigrateSetCapabilitiesArguments([new(words.Word(),
+                words.Switch())])),
+        Completes = [Completions.Words(Events), Completions.OnOff],
     };
 }
 

@@ -1,4 +1,5 @@
 using System.Text.Json.Serialization;
+using Qkvm.Core.Accel;
 using Qkvm.Core.Machine;
 
 namespace Qkvm.Control.Commands;
@@ -12,13 +13,15 @@ static class QueryStatus
         new Command<Nothing, StatusInfo>("query-status", StatusJson.Default, (context, _) =>
     {
         RunState state = context.Machine.State;
-        return new StatusInfo(state, false, state == RunState.Running);
+        return new StatusInfo(state, context.Machine.Accelerator is ISingleStepping { OneInstruction: true },
+            state == RunState.Running);
     })
     {
         Human = new("info status", "", "show the current VM status (running|paused)", null, (monitor, status) =>
         {
             string detail = status.Status is RunState.Running or RunState.Paused ? "" : $" ({status.Status.Text()})";
-            monitor.Write($"VM status: {(status.Running ? "running" : "paused" + detail)}\n");
+            monitor.Write($"VM status: {(status.Running ? "running" : "paused")}"
+                + $"{(status.Singlestep ? " (single step mode)" : "")}{detail}\n");
         }),
     };
 }

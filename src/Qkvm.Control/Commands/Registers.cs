@@ -15,8 +15,8 @@ static class Registers
     {
         Human = new("info registers", "[-a|vcpu]", "show the cpu registers (-a: all CPUs; vcpu: one of them; " +
             "otherwise the current one)",
-            words => words.Flag("-a") ? new RegistersArguments(true, null)
-                : new RegistersArguments(false, words.Left > 0 ? words.Number("vcpu") : null),
+            words => words.Flag('a') ? new RegistersArguments(true, null)
+                : new RegistersArguments(false, words.HasMore ? words.Number() : null),
             (monitor, cpus) =>
                 { foreach (RegistersInfo cpu in cpus) monitor.Write($"\nCPU#{cpu.Cpu}\n" +
                 $"{cpu.Registers.Dump().TrimEnd('\n')}\n"); }),

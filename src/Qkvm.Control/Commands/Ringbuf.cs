@@ -26,13 +26,14 @@ static class Ringbuf
     })
     {
         Human = new("ringbuf_read", "device size", "Read from a ring buffer character device",
-            words => new RingbufReadArguments(words.Word("device"), (long)words.Number("size")),
+            words => new RingbufReadArguments(words.Word(), words.Integer()),
             (monitor, text) =>
         {
             foreach (char c in text) monitor.Write(c == '\\' ? "\\\\" : c < ' ' && c != '\n' || c == 0x7F
                 ? $"\\u{(int)c:X4}" : $"{c}");
             monitor.Write("\n");
         }),
+        Completes = [Hmp.Completions.Ringbufs],
     };
 
     public static readonly Command Write = new Command<RingbufWriteArguments, Nothing>("ringbuf-write",
@@ -50,7 +51,8 @@ static class Ringbuf
     })
     {
         Human = new("ringbuf_write", "device data", "Write to a ring buffer character device",
-            words => new RingbufWriteArguments(words.Word("device"), words.Word("data"))),
+            words => new RingbufWriteArguments(words.Word(), words.Word())),
+        Completes = [Hmp.Completions.Ringbufs],
     };
 
     static ICharBackend Find(CommandContext context, string id)

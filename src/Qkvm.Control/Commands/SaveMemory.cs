@@ -27,7 +27,7 @@ static class SaveMemory
     })
     {
         Human = new("memsave", "addr size file", "save to disk virtual memory dump starting at 'addr' of size 'size'",
-            words => new SaveMemoryArguments(words.Address("addr"), words.Number("size"), words.Word("file"))),
+            words => new SaveMemoryArguments(words.Number(), words.Number(), words.Word("filename"))),
     };
 
     public static readonly Command Physical =
@@ -38,13 +38,13 @@ static class SaveMemory
     })
     {
         Human = new("pmemsave", "addr size file", "save to disk physical memory dump starting at 'addr' of size 'size'",
-            words => new SavePhysicalArguments(words.Address("addr"), words.Number("size"), words.Word("file"))),
+            words => new SavePhysicalArguments(words.Number(), words.Number(), words.Word("filename"))),
     };
 
     /// <param name="cpu">Whose virtual addresses; null for physical ones.</param>
     static void Save(CommandContext context, ulong start, ulong size, string path, IVCpu? cpu)
     {
-        using FileStream file = File.Create(path);
+        using FileStream file = OutputFile.Create(path);
         var page = new byte[PageSize];
         for (ulong at = start; size > 0;)
         {

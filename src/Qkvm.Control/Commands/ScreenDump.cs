@@ -20,10 +20,11 @@ static class ScreenDump
             words =>
         {
             string path = words.Word("filename");
-            if (words.Flag("-f") && words.Word("format") is var format && format != "ppm")
-                throw new Hmp.MonitorException($"format '{format}' is not built yet; there is ppm");
+            if (words.Flag('f') && words.Word() is var format && format != "ppm")
+                throw new Core.Machine.CommandException($"invalid parameter value: {format}");
             return new ScreenDumpArguments(path);
         }),
+        Completes = [Hmp.Completions.Files],
     };
 
     static async ValueTask<Nothing> RunAsync(CommandContext context, ScreenDumpArguments arguments)
@@ -32,7 +33,8 @@ static class ScreenDump
             throw new CommandException("There is no console to take a screendump from");
         var picture = new FrameBuffer();
         context.Machine.Displays[0].Paint(picture);
-        await File.WriteAllBytesAsync(arguments.Filename, PortablePixmap(picture)).ConfigureAwait(false);
+        using (FileStream file = OutputFile.Create(arguments.Filename, "failed to open file"))
+            await file.WriteAsync(PortablePixmap(picture)).ConfigureAwait(false);
         return Nothing.Value;
     }
 

@@ -30,11 +30,15 @@ static class SendKey
         Human = new("sendkey", "keys [hold_ms]", "send keys to the VM (e.g. 'sendkey ctrl-alt-f1', default hold " +
             "time=100 ms)", words =>
         {
-            KeyValue[] keys = [.. words.Word("keys").Split('-').Select(name => new KeyValue(KeyKind.Qcode,
+            string[] names = words.Word().Split('-');
+            foreach (string name in names)
+                if (!KeyNames.IsKnown(name)) throw new MonitorException($"invalid parameter: {name}");
+            KeyValue[] keys = [.. names.Select(name => new KeyValue(KeyKind.Qcode,
                 JsonDocument.Parse($"\"{JsonEncodedText.Encode(name)}\"").RootElement))];
-            return new SendKeyArguments(keys, words.Left > 0 ? (int)Math.Min(words.Number("hold_ms"), LongestHold)
+            return new SendKeyArguments(keys, words.HasMore ? (int)Math.Min(words.Integer(), LongestHold)
                 : SendKeyArguments.DefaultHold);
         }),
+        Completes = [Completions.Keys],
     };
 
     static Nothing Run(CommandContext context, SendKeyArguments arguments)

@@ -29,12 +29,8 @@ static class SetLink
         })
     {
         Human = new("set_link", "name on|off", "change the link status of a network adapter", static words =>
-            new SetLinkArguments(words.Word("name"), words.Word("up") switch
-            {
-                "on" => true,
-                "off" => false,
-                _ => throw new MonitorException("unexpected argument: write 'on' or 'off'"),
-            })),
+            new SetLinkArguments(words.Word(), words.Switch())),
+        Completes = [Completions.Links, Completions.OnOff],
     };
 }
 

@@ -14,7 +14,7 @@ static class UserNetwork
     {
         IUserNetwork network = Find(context, arguments.Netdev);
         try { network.AddForward(arguments.Rule); }
-        catch (ConfigurationException e) { throw new CommandException(e.Message); }
+        catch (ConfigurationException e) { throw new MonitorException(e.Message); }
         return Nothing.Value;
     })
     {
@@ -30,7 +30,7 @@ static class UserNetwork
             return network.RemoveForward(arguments.Rule) ? $"host forwarding rule for {arguments.Rule} removed\n"
                 : $"host forwarding rule for {arguments.Rule} not found\n";
         }
-        catch (FormatException) { throw new CommandException("invalid format"); }
+        catch (FormatException) { throw new MonitorException("invalid format"); }
     })
     {
         Human = new("hostfwd_remove", "[netdev_id] [tcp|udp]:[hostaddr]:hostport",
@@ -46,7 +46,7 @@ static class UserNetwork
 
     static ForwardArguments Read(MonitorArguments words)
     {
-        string first = words.Word("rule");
+        string first = words.Word();
         return words.Optional() is { } rule ? new(first, rule) : new(null, first);
     }
 
@@ -54,7 +54,7 @@ static class UserNetwork
         context.Backends.Netdevs.Values.OfType<IUserNetwork>();
 
     static IUserNetwork Find(CommandContext context, string? id) => All(context).FirstOrDefault(n => id == null
-        || n.Id == id) ?? throw new CommandException(id == null ? "user mode network stack not in use"
+        || n.Id == id) ?? throw new MonitorException(id == null ? "user mode network stack not in use"
             : $"unrecognized netdev id '{id}'");
 
     /// <summary>QEMU's table; its first line names a hub even where there is none.</summary>

@@ -5,27 +5,25 @@ namespace Qkvm.Control.Hmp;
 /// <summary>Finds what a typed line asks for, and runs it.</summary>
 public static class CommandLine
 {
-    const string Info = "info";
+    const string Info = "info", Help = "help";
 
     /// <summary>Runs one line; mistakes are printed. Not complete while the command answers later.</summary>
     public static async ValueTask ExecuteAsync(IMonitor monitor, string line)
     {
-        List<string> words = MonitorArguments.Split(line);
-        if (words.Count == 0) return;
-        // "x/4xw" and "print/d": the format may touch the command.
-        int slash = words[0].IndexOf('/');
-        if (slash > 0) words = [words[0][..slash], words[0][slash..], .. words.Skip(1)];
+        if (line.TrimStart().StartsWith('#')) return;              // a remark in a script
         try
         {
             CommandCatalogue catalogue = monitor.Context.Catalogue;
-            if (words[0] == Info && words.Count == 1) words = ["help", Info];
-            bool isInfo = words[0] == Info;
-            string name = isInfo ? words[1] : words[0], shown = isInfo ? $"{Info} {name}" : name;
+            (string name, string rest) = Cut(line);
+            if (name.Length == 0) return;
+            bool isInfo = name == Info;
+            if (isInfo) (name, rest) = Cut(rest);
+            if (isInfo && name.Length == 0) (isInfo, name, rest) = (false, Help, Info);
+            string typed = isInfo ? $"{Info} {name}" : name;
             Command command = Find(isInfo ? catalogue.Info : catalogue.Human, name)
-                ?? throw new MonitorException($"unknown command: '{shown}'");
-            string called = isInfo ? shown : command.Form!.Name;
-            await command.RunAsync(monitor, new MonitorArguments(monitor, called, [.. words.Skip(isInfo ? 2 : 1)]))
-                .ConfigureAwait(false);
+                ?? throw new MonitorException($"unknown command: '{typed}'");
+            string called = isInfo ? name : command.Form!.Name;
+            await command.RunAsync(monitor, new MonitorArguments(monitor, called, typed, rest)).ConfigureAwait(false);
         }
         catch (MonitorException e) { monitor.Write($"{e.Message}\n"); }
         catch (Exception e) when (Command.ErrorOf(e) is { } error) { monitor.Write($"Error: {error.Message}\n"); }
@@ -34,17 +32,37 @@ public static class CommandLine
     public static Command? Find(IReadOnlyList<Command> commands, string name) =>
         commands.FirstOrDefault(c => c.Form!.Names.Contains(name));
 
-    /// <summary>The names that may continue a line.</summary>
-    public static IReadOnlyList<string> Complete(CommandCatalogue catalogue, string head)
+    /// <summary>The words that may continue a line.</summary>
+    public static IReadOnlyList<string> Complete(CommandContext context, string head)
     {
-        string[] words = head.TrimStart().Split(' ', StringSplitOptions.RemoveEmptyEntries);
-        bool fresh = head.Length == 0 || head[^1] == ' ';
-        int index = words.Length - (fresh ? 0 : 1);
-        string start = fresh ? "" : words[^1];
-        IEnumerable<string> names = index == 0 || index == 1 && words[0] is "help" or "?"
-            ? NamesOf(catalogue.Human).Append(Info)
-            : index == 1 && words[0] == Info ? NamesOf(catalogue.Info) : [];
-        return [.. names.Where(n => n.StartsWith(start, StringComparison.Ordinal)).Order(StringComparer.Ordinal)];
+        List<string> words = MonitorArguments.Split(head);
+        if (head.Length == 0 || char.IsWhiteSpace(head[^1])) words.Add("");
+        string start = words[^1];
+        CommandCatalogue catalogue = context.Catalogue;
+        if (words.Count > 2 && words[0] is Help or "?") words.RemoveAt(0);   // as what is to be explained
+        return [.. CandidatesOf(context, words, start)
+            .Where(n => n.StartsWith(start, StringComparison.Ordinal)).Distinct().Order(StringComparer.Ordinal)];
+    }
+
+    static IEnumerable<string> CandidatesOf(CommandContext context, List<string> words, string start)
+    {
+        CommandCatalogue catalogue = context.Catalogue;
+        bool isInfo = words[0] == Info;
+        if (words.Count == 1 || words.Count == 2 && words[0] is Help or "?")
+            return NamesOf(catalogue.Human).Append(Info);
+        if (words.Count == 2 && isInfo) return NamesOf(catalogue.Info);
+        Command? command = isInfo ? Find(catalogue.Info, words[1]) : Find(catalogue.Human, words[0]);
+        int place = words.Skip(isInfo ? 2 : 1).SkipLast(1).Count(word => !word.StartsWith('-'));
+        return command == null || place >= command.Completes.Length ? [] : command.Completes[place](context, start);
+    }
+
+    /// <summary>"x/4xw" and "print/d": the format may touch the command.</summary>
+    static (string Name, string Behind) Cut(string line)
+    {
+        line = line.TrimStart();
+        int end = 0;
+        while (end < line.Length && !char.IsWhiteSpace(line[end]) && (line[end] != '/' || end == 0)) end++;
+        return (line[..end], line[end..]);
     }
 
     static IEnumerable<string> NamesOf(IReadOnlyList<Command> commands) => commands.SelectMany(c => c.Form!.Names);

@@ -21,7 +21,7 @@ public sealed class HmpMonitor : ICharFrontend, IMonitor
     public HmpMonitor(ICharBackend backend, CommandContext context, string version, bool muxed)
     {
         (_backend, Context, _version, _muxed) = (backend, context, version, muxed);
-        _editor = new LineEditor(Prompt, Write, head => CommandLine.Complete(context.Catalogue, head));
+        _editor = new LineEditor(Prompt, Write, head => CommandLine.Complete(context, head));
         backend.Connect(this);
     }
 

@@ -158,6 +158,7 @@ public sealed class QmpSession : ICharFrontend, IDisposable
     void Tell(MachineEvent happened)
     {
         if (!_context.IsNegotiated || !_backend.IsOpen || _pending > MostPending) return;
+        if (happened is DeviceTrayMovedEvent moved) happened = BlockDrive.Named(_context, moved);
         Answer(w => QmpWriter.Event(w, happened, _context.Catalogue.Json, DateTimeOffset.UtcNow));
     }
 

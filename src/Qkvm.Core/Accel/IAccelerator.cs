@@ -101,6 +101,9 @@ public interface ILocalApic
     /// <summary>False: not possible, the CPU raises #GP.</summary>
     bool WriteBaseMsr(ulong value);
 
+    /// <summary>A register by its number (offset / 16), without side effects, for people who look.</summary>
+    uint Peek(int register) => 0;
+
     /// <summary>The xAPIC page; offset 0..FFFh.</summary>
     uint ReadMmio(uint offset);
     void WriteMmio(uint offset, uint value);

@@ -30,6 +30,9 @@ public interface ICharBackend
     /// <summary>Ends the connection, soon and as if the other end had; nothing where there is none to end.</summary>
     void HangUp() { }
 
+    /// <summary>The frontend sees a break, as if the other end had sent one.</summary>
+    void SendBreak() { }
+
     /// <summary>The frontend has <see cref="ICharFrontend.Room"/> again after it had none.</summary>
     void AcceptInput();
 }

@@ -26,6 +26,9 @@ public interface IKeyboardSink
 
 public interface IPointerSink
 {
+    /// <summary>As `info mice` shows it: "QEMU PS/2 Mouse".</summary>
+    string Name => "mouse";
+
     /// <summary>True: it takes positions (a tablet); false: movements (a mouse).</summary>
     bool IsAbsolute { get; }
 
@@ -38,12 +41,14 @@ public interface IPointerSink
 /// wins. Under the machine lock.</summary>
 public sealed class InputRouter
 {
-    const int MaxWaiting = 1024;
+    const int MaxWaiting = 1024, FirstPointer = 2;                 // behind the keyboard, as QEMU counts
     const long NanosecondsPerMillisecond = 1_000_000;
 
     readonly List<IKeyboardSink> _keyboards = [];
     readonly List<IPointerSink> _pointers = [];
     readonly Queue<(KeyCode Key, bool Down, int Delay)> _waiting = new();
+    readonly Dictionary<IPointerSink, int> _numbers = [];
+    int _nextNumber = FirstPointer;
     readonly HashSet<KeyCode> _held = [];
     readonly IVirtualClock? _clock;
     readonly IVmTimer? _pause;
@@ -67,7 +72,22 @@ public sealed class InputRouter
         keyboard.Changed += OnKeyboardChanged;
     }
 
-    public void Add(IPointerSink pointer) => _pointers.Insert(0, pointer);
+    public void Add(IPointerSink pointer)
+    {
+        _pointers.Insert(0, pointer);
+        _numbers.Add(pointer, _nextNumber++);
+    }
+
+    /// <summary>Those that there are, each with a number that stays its own; the first gets what the user
+    /// does.</summary>
+    public IEnumerable<(int Number, IPointerSink Pointer)> Pointers => _pointers.Select(p => (_numbers[p], p));
+
+    /// <summary>From now on this one gets what the user does.</summary>
+    public void Prefer(IPointerSink pointer)
+    {
+        _pointers.Remove(pointer);
+        _pointers.Insert(0, pointer);
+    }
 
     public void Remove(IKeyboardSink keyboard)
     {
@@ -75,7 +95,11 @@ public sealed class InputRouter
         _keyboards.Remove(keyboard);
     }
 
-    public void Remove(IPointerSink pointer) => _pointers.Remove(pointer);
+    public void Remove(IPointerSink pointer)
+    {
+        _pointers.Remove(pointer);
+        _numbers.Remove(pointer);
+    }
 
     public bool PointerIsAbsolute => _pointers.Count > 0 && _pointers[0].IsAbsolute;
 

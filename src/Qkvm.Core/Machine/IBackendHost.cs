@@ -39,6 +39,18 @@ public interface IBackendHost
     /// <summary>Moves a node's end while nothing is in flight through it. Throws a BlockException.</summary>
     ValueTask ResizeAsync(BlockDriver node, long length);
 
+    /// <summary>Makes what -drive would of these words, while the machine runs.</summary>
+    /// <exception cref="ConfigurationException">Also for what would need a device.</exception>
+    ValueTask AddDriveAsync(string words);
+
+    /// <summary>Opens an image for a drive, to which the node belongs.</summary>
+    /// <param name="format">Null: what the image looks like.</param>
+    ValueTask<BlockDriver> OpenMediumAsync(string file, string? format, bool isReadOnly, string owner);
+
+    /// <summary>Puts another chardev in the place of one, with the same frontend. What cannot be made leaves the old
+    /// one.</summary>
+    void ChangeChardev(ChardevConfig chardev);
+
     /// <summary>All nodes with names of the user's.</summary>
     IReadOnlyList<BlockDriver> Nodes { get; }
 

@@ -30,6 +30,9 @@ public interface IBoard
     /// <summary>Takes such a wire away; it is low.</summary>
     void RemoveIrq(int gsi, IrqLine wire);
 
+    /// <summary>Those outside the processors; none where the kernel has them.</summary>
+    IReadOnlyList<IInterruptController> InterruptControllers => [];
+
     IMsiTarget Msi { get; }
 
     /// <summary>The root PCI bus (pci.0 or pcie.0); null of a machine without.</summary>

@@ -65,6 +65,9 @@ public interface IMachine
     /// <summary>Ends the program once the loop is left.</summary>
     void Quit(ShutdownCause cause = ShutdownCause.HostQuit, int exitCode = 0);
 
+    /// <summary>boot_set: -boot's letters, for the next start. Throws CommandException where nobody asks.</summary>
+    void SetBootOrder(string letters);
+
     /// <summary>NMI to all vCPUs (the `nmi` command).</summary>
     void InjectNmi();
 

@@ -1,3 +1,6 @@
+using System.Text.Json.Serialization;
+using Qkvm.Core.Block;
+
 namespace Qkvm.Core.Machine;
 
 /// <summary>Something that happened to the machine. A record's members are the event's data, as QMP names
@@ -26,6 +29,11 @@ public sealed record GuestPanickedEvent(string Action) : MachineEvent;
 /// <param name="Device">Null for a device without an id.</param>
 /// <param name="Path">"/machine/peripheral/disk1".</param>
 public sealed record DeviceDeletedEvent(string? Device, string Path) : MachineEvent;
+
+/// <param name="Device">The drive's id; empty where it is a node's.</param>
+/// <param name="Id">The device's, or its path.</param>
+public sealed record DeviceTrayMovedEvent([property: JsonIgnore] ITray Tray, bool TrayOpen, string Device = "",
+    string Id = "") : MachineEvent;
 
 /// <param name="Actual">Bytes that the guest has left.</param>
 public sealed record BalloonChangeEvent(ulong Actual) : MachineEvent;

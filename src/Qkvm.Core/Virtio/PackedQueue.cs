@@ -57,6 +57,8 @@ public sealed class PackedQueue(QueueSetup setup, VirtioControl control) : RingQ
 
     public override uint? PositionAfterLoss => null;                  // the ring does not hold it
 
+    public override QueueProgress Progress => new(_inUse, _used, _next, 0, false);
+
     public override int Available
     {
         get

@@ -22,6 +22,7 @@ public sealed class SplitQueue(QueueSetup setup, VirtioControl control) : RingQu
     ulong UsedEvent => Setup.DriverArea + Ring + 2 * (ulong)Size;
     ulong AvailableEvent => Setup.DeviceArea + Ring + UsedElementSize * (ulong)Size;
 
+    public override QueueProgress Progress => new(_inUse, _usedIndex, _nextAvailable, _signalled, _hasSignalled);
     public override uint Position => _nextAvailable;
     public override uint? PositionAfterLoss => (ushort)Dma.Read(Setup.DeviceArea + IndexField, 2);
 

@@ -89,6 +89,11 @@ public interface IVirtioTransport
     void InterruptConfig();
 }
 
+/// <summary>Indices as the ring counts them.</summary>
+/// <param name="InUse">Chains that were popped and not returned.</param>
+public readonly record struct QueueProgress(int InUse, ushort Used, ushort Available, ushort Signalled,
+    bool HasSignalled);
+
 /// <summary>A queue as devices see it; split or packed. Virtio 1.2, sections 2.6 to 2.8.</summary>
 /// <remarks>A driver that breaks the rules stops the device (<see cref="VirtioControl.Fail"/>): then nothing is popped
 /// any more until a reset. Popped chains are the queue's own, and go back to it by Fill, Push or Unpop.</remarks>
@@ -100,6 +105,9 @@ public abstract class Virtqueue(QueueSetup setup)
 
     public QueueSetup Setup { get; } = setup;
     public int Index => Setup.Index;
+
+    /// <summary>Where it is, for people who look: exact while nothing moves.</summary>
+    public abstract QueueProgress Progress { get; }
 
     /// <summary>Chains that wait to be popped.</summary>
     public abstract int Available { get; }

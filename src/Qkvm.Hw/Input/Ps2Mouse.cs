@@ -36,6 +36,7 @@ public sealed class Ps2Mouse : IPointerSink
         Reset();
     }
 
+    public string Name => "QEMU PS/2 Mouse";
     public bool IsAbsolute => false;
     public bool HasData => _replies.Count + _packets.Count > 0;
 

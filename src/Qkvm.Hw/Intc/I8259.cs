@@ -113,6 +113,14 @@ public sealed class I8259(string name, IrqLine output, byte edgeLevelWritable) :
         Update();
     }
 
+    /// <summary>The level of an input.</summary>
+    public bool Input(int input) => (_inputs & 1 << input) != 0;
+
+    /// <summary>The line of `info pic`.</summary>
+    public string Describe(int number) => $"pic{number}: irr={_irr:x2} imr={_imr:x2} isr={_isr:x2} hprio={_highest} "
+        + $"irq_base={_vectorBase:x2} rr_sel={(_readIsr ? 1 : 0)} elcr={_edgeLevel:x2} "
+        + $"fnm={(IsSpecialFullyNested ? 1 : 0)}\n";
+
     public void Exchange(StateStream state)
     {
         state.Field("inputs", ref _inputs);

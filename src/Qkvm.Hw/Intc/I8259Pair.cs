@@ -8,8 +8,10 @@ namespace Qkvm.Hw.Intc;
 /// <summary>The PC's two 8259A in cascade: the slave's INT is the master's input 2.</summary>
 /// <remarks>Ports: <see cref="Master"/> 20h-21h, <see cref="Slave"/> A0h-A1h, <see cref="EdgeLevelControl"/>
 /// 4D0h-4D1h.</remarks>
-public sealed class I8259Pair : IDevice
+public sealed class I8259Pair : IDevice, IInterruptController
 {
+    readonly long[] _counts = new long[16];                        // not migrated: for people
+
     const int CascadeInput = 2, SpuriousInput = 7;
     const byte MasterEdgeLevelWritable = 0xF8, SlaveEdgeLevelWritable = 0xDE; // not IRQ 0-2, 8, 13
 
@@ -37,6 +39,7 @@ public sealed class I8259Pair : IDevice
     public void SetIrq(int irq, bool level)
     {
         if (irq == CascadeInput) return;
+        if (level && !(irq < 8 ? Master : Slave).Input(irq & 7)) _counts[irq]++;
         if (irq < 8) Master.SetIrq(irq, level);
         else Slave.SetIrq(irq - 8, level);
     }
@@ -54,6 +57,10 @@ public sealed class I8259Pair : IDevice
         Slave.BeginService(slaveInput);
         return Slave.VectorBase + slaveInput;
     }
+
+    public string ChipName => "isa-i8259";
+    public IReadOnlyList<long> Counts => _counts;
+    public string Describe() => Slave.Describe(1) + Master.Describe(0);
 
     public void Exchange(StateStream state)
     {

@@ -1,4 +1,5 @@
 using Qkvm.Core.Devices;
+using Qkvm.Core.Irq;
 using Qkvm.Core.Memory;
 using Qkvm.Core.State;
 
@@ -9,7 +10,7 @@ namespace Qkvm.Hw.Intc;
 /// <remarks>The board maps it at FEC00000h, 1000h bytes, 4-byte accesses, and wires IRQ 0 to input 2.
 /// Deviations: messages are delivered at once, so Delivery Status always reads idle; INTPOL is kept but inputs are
 /// active high.</remarks>
-public sealed class IoApic : IDevice, IRegisterBank
+public sealed partial class IoApic : IDevice, IRegisterBank, IInterruptController
 {
     public const int Inputs = 24;
 
@@ -49,6 +50,7 @@ public sealed class IoApic : IDevice, IRegisterBank
         uint bit = 1u << input;
         bool rises = level && (_inputs & bit) == 0;
         _inputs = level ? _inputs | bit : _inputs & ~bit;
+        if (rises) _counts[input]++;
         if (rises) Serve(input);                                   // a masked edge is lost, section 3.2.4, bit 16
     }
 

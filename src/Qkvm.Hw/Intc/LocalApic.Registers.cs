@@ -61,6 +61,12 @@ public sealed partial class LocalApic
         return true;
     }
 
+    public uint Peek(int register)
+    {
+        using MachineLock.Scope held = _lock.Hold();
+        return register == IdRegister ? _id : TryRead(register, out uint value) ? value : 0;
+    }
+
     public uint ReadMmio(uint offset)
     {
         using MachineLock.Scope held = _lock.Hold();

@@ -114,12 +114,8 @@ public sealed partial class AtapiDrive
             case 2 when _locked:
                 Check(HasDisc ? IllegalRequest : NotReady, RemovalFailed, 2);   // medium removal prevented
                 return;
-            case 2 when !_trayOpen:
-                (_trayOpen, _attention, _mediaEvent) = (true, false, MediaRemoval);
-                break;
-            case 3 when _trayOpen:
-                (_trayOpen, _attention, _mediaEvent) = (false, Backend.HasMedium, NewMedia);
-                break;
+            case 2: MoveTray(open: true); break;
+            case 3: MoveTray(open: false); break;
         }
         Succeed();
     }

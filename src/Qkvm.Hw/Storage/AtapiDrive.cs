@@ -7,7 +7,7 @@ namespace Qkvm.Hw.Storage;
 /// <summary>CD/DVD-ROM drive with the PACKET interface. ATA/ATAPI-7 volume 2 (T13/1532D), section 6.24 and
 /// MMC-4.</summary>
 /// <remarks>Deviations: data discs of one track in mode 1 alone; no audio, no subchannels, no writing.</remarks>
-public sealed partial class AtapiDrive : IdeDrive
+public sealed partial class AtapiDrive : IdeDrive, ITray
 {
     enum Phase : byte { Idle, Packet, Reply, ReadPio, ReadDma, ReplyDma, Identify, RawDma }
 
@@ -44,8 +44,16 @@ public sealed partial class AtapiDrive : IdeDrive
     public bool IsTrayOpen => _trayOpen;
     public bool IsLocked => _locked;
 
-    /// <summary>The user presses the eject button: a guest that locked the tray is asked for it.</summary>
+    public Action<bool>? TrayMoved { get; set; }
     public void RequestEject() => _mediaEvent = EjectRequest;
+
+    public void MoveTray(bool open)
+    {
+        if (_trayOpen == open) return;
+        (_trayOpen, _attention, _mediaEvent) = open ? (true, false, MediaRemoval)
+            : (false, Backend.HasMedium, NewMedia);
+        TrayMoved?.Invoke(open);
+    }
 
     bool HasDisc => !_trayOpen && Backend.HasMedium;
     long TotalSectors => HasDisc ? Backend.Length / DiscSector : 0;
@@ -206,9 +214,10 @@ public sealed partial class AtapiDrive : IdeDrive
         Check(AbortedCommand, 0);
     }
 
+    /// <summary>What happens in an open tray the guest sees when it closes.</summary>
     void OnMediumChanged()
     {
-        _trayOpen = false;
+        if (_trayOpen) return;
         _attention = Backend.HasMedium;
         _mediaEvent = Backend.HasMedium ? NewMedia : MediaRemoval;
     }

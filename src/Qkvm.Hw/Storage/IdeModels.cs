@@ -70,9 +70,11 @@ public static class IdeModels
         var channel = (IdeChannel)site.Bus.Wires!;
         int unit = channel.UnitFor(values);
         BlockBackend backend = values.Text("drive") is { } id ? site.Drive(id)
-            : new BlockBackend("", site.Board.Post);
-        return new AtapiDrive(CdRom.Name, backend, Serial(values, backend, channel, unit),
+            : new BlockBackend("", site.Board.Post) { IsReadOnly = true };
+        var drive = new AtapiDrive(CdRom.Name, backend, Serial(values, backend, channel, unit),
             Text(values, "model", "QEMU DVD-ROM", ModelLength), Text(values, "ver", "2.5+", VersionLength));
+        drive.TrayMoved = open => site.Board.Raise(new DeviceTrayMovedEvent(drive, open));
+        return drive;
     }
 
     static string Serial(Properties values, BlockBackend backend, IdeChannel channel, int unit) =>

@@ -55,6 +55,8 @@ public sealed class PcBoard : Board
 
     public override PciBus Pci { get; }
 
+    public override void SetBootOrder(string letters) => _chips.SetBootOrder(letters);
+
     /// <summary>Nothing happens on a machine without ACPI.</summary>
     public override void PressPowerButton() => _powerManagement?.Acpi.PressPowerButton();
 

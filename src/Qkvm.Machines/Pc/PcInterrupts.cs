@@ -55,6 +55,7 @@ sealed class PcInterrupts
     public TickFeedback TimerTicks { get; }
     public I8259Pair? Pic => _pic;
     public IoApic? IoApic => _ioApic;
+    public IReadOnlyList<IInterruptController> Controllers => _pic == null ? [] : [_ioApic!, _pic];
     public IReadOnlyList<LocalApic> LocalApics => _localApics;
 
     public IrqLine NewWire(int gsi) => _router.NewWire(gsi);

@@ -38,7 +38,21 @@ public sealed partial class Expander
         "id", "serial", "addr",
     ];
 
-    void AddDrive(string text, string owner)
+    /// <summary>What if=none would make of it; another interface is refused, as it means a device.</summary>
+    public static DriveConfig DriveWithoutDevice(string words)
+    {
+        string[] types = [NoInterface, Ide, "scsi", "floppy", "pflash", "mtd", "sd", Virtio, "xen"];
+        DriveSpec spec = SpecOf(words, "drive_add");
+        if (spec.File == null && !spec.Options.Has("driver"))
+            throw new ConfigurationException("Must specify either driver or file");
+        if (spec.Interface != NoInterface)
+            throw new ConfigurationException($"Can't hot-add drive to type {Array.IndexOf(types, spec.Interface)}");
+        return Drive(spec, spec.Id ?? $"{NoInterface}0");
+    }
+
+    void AddDrive(string text, string owner) => AddDrive(SpecOf(text, owner));
+
+    static DriveSpec SpecOf(string text, string owner)
     {
         Options options = Options.Parse(text, owner);
         CheckNames(options);
@@ -54,7 +68,7 @@ public sealed partial class Expander
         RefusePolicy(options, "rerror");
         string? id = options.Text("id");
         Identifier.Check(id, owner);
-        AddDrive(new DriveSpec(options)
+        return new DriveSpec(options)
         {
             File = options.Text("file"),
             Format = options.Text("format"),
@@ -66,7 +80,7 @@ public sealed partial class Expander
             Id = id,
             Serial = options.Text("serial"),
             Address = options.Text("addr"),
-        });
+        };
     }
 
     /// <summary>Misspelt names are told before anything is opened.</summary>
@@ -142,14 +156,17 @@ public sealed partial class Expander
     {
         if (_drives.Exists(d => d.Id == id))
             throw new ConfigurationException($"{spec.Owner}: duplicate id '{id}' for drive");
-        _drives.Add(new DriveConfig(id, string.IsNullOrEmpty(spec.File) ? null : spec.File, spec.Format, spec.Options)
-        {
-            ReadOnly = spec.ReadOnly || spec.IsCdrom,
-            Snapshot = spec.Snapshot ?? false,
-            IsCdrom = spec.IsCdrom,
-            Serial = spec.Serial,
-        });
+        _drives.Add(Drive(spec, id));
     }
+
+    static DriveConfig Drive(DriveSpec spec, string id) => new(id, string.IsNullOrEmpty(spec.File) ? null : spec.File,
+        spec.Format, spec.Options)
+    {
+        ReadOnly = spec.ReadOnly || spec.IsCdrom,
+        Snapshot = spec.Snapshot ?? false,
+        IsCdrom = spec.IsCdrom,
+        Serial = spec.Serial,
+    };
 
     void AddBlockdev(string text, string owner)
     {

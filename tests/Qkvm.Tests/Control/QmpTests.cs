@@ -160,7 +160,7 @@ public sealed class QmpTests : IDisposable
         Assert.Equal("filename", Member(Variant(Path("blockdev-add"), "file"), "filename").GetProperty("name")
             .GetString());
         Assert.Equal(JsonValueKind.Null, Member(Path("eject"), "force").GetProperty("default").ValueKind);
-        Assert.False(Member(Path("eject"), "device").TryGetProperty("default", out _));
+        Assert.False(Member(Path("blockdev-remove-medium"), "id").TryGetProperty("default", out _));
 
         JsonElement Path(string command, params string[] members) => members.Aggregate(
             entries[Text(entries[command], "arg-type")], (at, name) => entries[Text(Member(at, name), "type")]);

@@ -150,8 +150,17 @@ public sealed unsafe partial class Cpu
         }
     }
 
-    /// <summary>Blocks of one instruction: -accel tcg,one-insn-per-tb=on.</summary>
-    public bool OneInstruction { get; init; }
+    /// <summary>Blocks of one instruction: -accel tcg,one-insn-per-tb=on and `singlestep`. Set while the vCPU
+    /// stands.</summary>
+    public bool OneInstruction
+    {
+        get;
+        set
+        {
+            if (field != value && _engine != null) ForgetTranslations();
+            field = value;
+        }
+    }
 
     int StepLimit => Lockstep || OneInstruction ? 1 : Unit.MaxSteps;
 

@@ -1,0 +1,80 @@
+using System.Text.Json.Serialization;
+using Qkvm.Control.Hmp;
+using Qkvm.Core.Machine;
+
+namespace Qkvm.Control.Commands;
+
+public sealed record GuidInfo(string Guid);
+
+public sealed record TpmInfo(string Id);
+
+/// <summary>What people and clients ask for and no machine has yet: each answers as QEMU does on a machine
+/// without.</summary>
+static class Absent
+{
+    public static readonly Command VmGeneration = new Command<Nothing, GuidInfo>("query-vm-generation-id",
+        AbsentJson.Default, static GuidInfo (_, _) => throw new CommandException("VM Generation ID device not found"))
+    {
+        Human = new("info vm-generation-id", "", "Show Virtual Machine Generation ID",
+            null, static (monitor, info) => monitor.Write($"{info.Guid}\n")),
+    };
+
+    public static readonly Command Tpm = new Command<Nothing, IReadOnlyList<TpmInfo>>("query-tpm", AbsentJson.Default,
+        static (_, _) => [])
+    {
+        Human = new("info tpm", "", "show the TPM device", null, static (_, _) => { }),
+    };
+
+    public static readonly Command Usb = Says("info usb", "", "show guest USB devices",
+        "Error: USB support not enabled");
+    public static readonly Command Numa = Says("info numa", "", "show NUMA information", "0 nodes");
+    public static readonly Command Replay =
+        Says("info replay", "", "show record/replay information", "Record/replay is not active");
+
+    // VNC has no passwords yet
+
+    public static readonly Command SetPassword = new HumanCommand("set_password",
+        "protocol password [-d display] [action-if-connected]", "set spice/vnc password", static (_, words) =>
+        {
+            string protocol = words.Word();
+            words.Word();
+            if (words.Flag('d')) words.Word();
+            string action = words.Optional() ?? "keep";
+            words.End();
+            if (action is not ("keep" or "fail" or "disconnect")) throw Invalid(action);
+            Check(protocol);
+            throw new CommandException(action == "keep" ? "Could not set password" : "Invalid parameter 'connected'");
+        }) { Completes = [Completions.Words(Vnc)] };
+
+    public static readonly Command ExpirePassword = new HumanCommand("expire_password",
+        "protocol time [-d display]", "set spice/vnc password expire-time", static (_, words) =>
+        {
+            string protocol = words.Word();
+            words.Word();
+            if (words.Flag('d')) words.Word();
+            words.End();
+            Check(protocol);
+            throw new CommandException("Could not set password expire time");
+        }) { Completes = [Completions.Words(Vnc)] };
+
+    const string Vnc = "vnc";
+
+    static void Check(string protocol)
+    {
+        if (protocol == "spice") throw new CommandException("SPICE is not in use");
+        if (protocol != Vnc) throw Invalid(protocol);
+    }
+
+    static CommandException Invalid(string word) => new($"invalid parameter value: {word}");
+
+    static Command Says(string name, string arguments, string help, string line) => new HumanCommand(name, arguments,
+        help, (monitor, words) =>
+        {
+            words.End();
+            monitor.Write($"{line}\n");
+        });
+}
+
+[JsonSerializable(typeof(GuidInfo))]
+[JsonSerializable(typeof(IReadOnlyList<TpmInfo>))]
+sealed partial class AbsentJson : JsonSerializerContext;

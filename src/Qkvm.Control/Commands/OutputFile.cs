@@ -1,0 +1,25 @@
+using Qkvm.Core.Machine;
+
+namespace Qkvm.Control.Commands;
+
+/// <summary>A file that a command writes.</summary>
+static class OutputFile
+{
+    /// <param name="complaint">What stands before the path where it cannot be made.</param>
+    /// <exception cref="CommandException">With the host's reason.</exception>
+    public static FileStream Create(string path, string complaint = "Could not open")
+    {
+        try { return File.Create(path); }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
+        {
+            string reason = e switch
+            {
+                FileNotFoundException or DirectoryNotFoundException => "No such file or directory",
+                UnauthorizedAccessException when Directory.Exists(path) => "Is a directory",
+                UnauthorizedAccessException => "Permission denied",
+                _ => e.Message,
+            };
+            throw new CommandException($"{complaint} '{path}': {reason}", inner: e);
+        }
+    }
+}
