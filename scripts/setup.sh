@@ -20,7 +20,8 @@ case ${1:?usage: $0 build|run|test|bench} in
 build) ;;
 run) need mmdebstrap:mmdebstrap mke2fs:e2fsprogs sfdisk:fdisk uuidgen:uuid-runtime qemu-img:qemu-utils ;;
 test) need qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils iasl:acpica-tools ip:iproute2 \
-    script:bsdutils ld:binutils mmdebstrap:mmdebstrap cpio:cpio depmod:kmod passt:passt gdb:gdb dnsmasq:dnsmasq-base iperf3:iperf3 ssh:openssh-client \
+    script:bsdutils ld:binutils mmdebstrap:mmdebstrap cpio:cpio depmod:kmod \
+    passt:passt gdb:gdb dnsmasq:dnsmasq-base iperf3:iperf3 ssh:openssh-client \
     tshark:tshark /usr/lib/ipxe/qemu/efi-virtio.rom:ipxe-qemu ;;
 bench) need qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mmdebstrap:mmdebstrap cpio:cpio depmod:kmod ;;
 *) fail "$1: expected build, run, test or bench" ;;
