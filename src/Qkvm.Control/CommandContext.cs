@@ -1,4 +1,5 @@
 using Qkvm.Control.Commands;
+using Qkvm.Control.Dump;
 using Qkvm.Control.Gdb;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Devices;
@@ -19,6 +20,9 @@ public sealed class CommandContext(IMachine machine, IBackendHost host, CommandC
 
     /// <summary>Where debuggers come; null: nowhere.</summary>
     public GdbServer? Gdb { get; init; }
+
+    /// <summary>The machine's dumps: all monitors have the same.</summary>
+    public GuestDump Dump { get; init; } = new();
 
     /// <summary>What query-command-line-options tells.</summary>
     public IReadOnlyList<CommandLineOptionInfo> CommandLineOptions { get; init; } = [];

@@ -4,6 +4,7 @@ using Qkvm.Accel.Tcg;
 using Qkvm.Backends.Char;
 using Qkvm.Control;
 using Qkvm.Control.Commands;
+using Qkvm.Control.Dump;
 using Qkvm.Control.Gdb;
 using Qkvm.Control.Hmp;
 using Qkvm.Control.Qmp;
@@ -32,6 +33,7 @@ sealed class Session : IDisposable
     readonly List<IDisposable> _opened = [];                       // closed in reverse order, before the backends
     readonly List<PosixSignalRegistration> _signals = [];
     readonly List<ICharFrontend> _monitors = [];
+    readonly GuestDump _dump = new();
     Machine? _machine;
     GdbServer? _gdb;
     CpuLog? _log;
@@ -212,6 +214,7 @@ sealed class Session : IDisposable
         CommandLineOptions = Cli.CommandLineOptions.All,
         TakeDescriptor = takeDescriptor,
         Gdb = _gdb,
+        Dump = _dump,
     };
 
     static void WritePid(string path)

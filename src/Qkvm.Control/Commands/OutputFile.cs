@@ -1,4 +1,5 @@
 using Qkvm.Core.Machine;
+using Qkvm.Host;
 
 namespace Qkvm.Control.Commands;
 
@@ -6,10 +7,17 @@ namespace Qkvm.Control.Commands;
 static class OutputFile
 {
     /// <param name="complaint">What stands before the path where it cannot be made.</param>
+    /// <param name="mode">Rights of a new file; null: what the umask leaves.</param>
     /// <exception cref="CommandException">With the host's reason.</exception>
-    public static FileStream Create(string path, string complaint = "Could not open")
+    public static FileStream Create(string path, string complaint = "Could not open", UnixFileMode? mode = null)
     {
-        try { return File.Create(path); }
+        try
+        {
+            bool isNew = !File.Exists(path);
+            FileStream file = File.Create(path);
+            if (isNew && mode is { } rights) HostFile.SetMode(path, rights);
+            return file;
+        }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
         {
             string reason = e switch
