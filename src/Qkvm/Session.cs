@@ -14,6 +14,7 @@ using Qkvm.Core.Display;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Time;
 using Qkvm.Host;
+using Qkvm.Host.Sandboxing;
 using Qkvm.Machines;
 
 namespace Qkvm;
@@ -50,6 +51,7 @@ sealed class Session : IDisposable
     {
         ThreadPool.SetMinThreads(16, 16);                          // block requests wait in the kernel, not on a core
         Preflight.Check(_config);
+        if (_config.Sandbox is { DenySpawn: true }) Programs.Forbid();
         MachineModel model = Catalogue.Machines.Get(_config.MachineType, _config.MachineOptions.Owner);
         // Nothing is changed on disk or host before all that only reads has succeeded.
         foreach (FdConfig fd in _config.Fds) AddFd(fd);
@@ -82,6 +84,8 @@ sealed class Session : IDisposable
         WarnOfWhatIsOtherThanAsked(accelerator);
         _notices.Release();
         SayHowToLeave();
+        Daemon.Detach();
+        if (_config.Sandbox is { } sandbox) Sandbox.Install(sandbox);
         Daemon.Ready();
         int code = _machine.Run();
         _environment.Lock.Run(() => _gdb.TellExit(code));

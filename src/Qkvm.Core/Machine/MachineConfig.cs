@@ -1,3 +1,5 @@
+using Qkvm.Host.Sandboxing;
+
 namespace Qkvm.Core.Machine;
 
 /// <summary>What the command line asked for, expanded: every short form (-hda, -cdrom, -net, -serial, -monitor …) has
@@ -99,6 +101,9 @@ public sealed record MachineConfig
 
     /// <summary>-gdb's chardev ("tcp::1234" expanded), or null.</summary>
     public string? GdbChardev { get; init; }
+
+    /// <summary>-sandbox; null: off.</summary>
+    public SandboxRules? Sandbox { get; init; }
 
     public string? PidFile { get; init; }
     public bool Daemonize { get; init; }

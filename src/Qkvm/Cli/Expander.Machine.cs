@@ -70,6 +70,7 @@ public sealed partial class Expander
             case "D": _config = _config with { LogFile = argument }; break;
             case "perfmap": _config = _config with { PerfMap = true }; break;
             case "add-fd": AddFd(argument, owner); break;
+            case "sandbox": TakeSandbox(argument, owner); break;
             case "pidfile": _config = _config with { PidFile = argument }; break;
             case "daemonize": _config = _config with { Daemonize = true }; break;
             case "incoming": _config = _config with { Incoming = argument }; break;

@@ -140,7 +140,7 @@ public static class OptionCatalogue
             new("sandbox",
                 "on[,obsolete=allow|deny][,elevateprivileges=allow|deny|children][,spawn=allow|deny]" +
                 "[,resourcecontrol=allow|deny]",
-                "enable seccomp mode 2 system call filter", Later),
+                "enable seccomp mode 2 system call filter"),
             new("audiodev", "[driver=]driver,id=id[,prop[=value][,...]]", "specifies the audio backend; only " +
                 "driver=none"),
             new("pidfile", "file", "write PID to 'file'"),
