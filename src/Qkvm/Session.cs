@@ -52,6 +52,7 @@ sealed class Session : IDisposable
         ThreadPool.SetMinThreads(16, 16);                          // block requests wait in the kernel, not on a core
         Preflight.Check(_config);
         if (_config.Sandbox is { DenySpawn: true }) Programs.Forbid();
+        Account? account = Confinement.Find(_config.RunAs);
         MachineModel model = Catalogue.Machines.Get(_config.MachineType, _config.MachineOptions.Owner);
         // Nothing is changed on disk or host before all that only reads has succeeded.
         foreach (FdConfig fd in _config.Fds) AddFd(fd);
@@ -85,7 +86,7 @@ sealed class Session : IDisposable
         _notices.Release();
         SayHowToLeave();
         Daemon.Detach();
-        if (_config.Sandbox is { } sandbox) Sandbox.Install(sandbox);
+        Confinement.Enter(_config, account);
         Daemon.Ready();
         int code = _machine.Run();
         _environment.Lock.Run(() => _gdb.TellExit(code));

@@ -102,6 +102,10 @@ public sealed record MachineConfig
     /// <summary>-gdb's chardev ("tcp::1234" expanded), or null.</summary>
     public string? GdbChardev { get; init; }
 
+    /// <summary>-chroot's directory, -runas' user or uid:gid.</summary>
+    public NamedOption? Root { get; init; }
+    public NamedOption? RunAs { get; init; }
+
     /// <summary>-sandbox; null: off.</summary>
     public SandboxRules? Sandbox { get; init; }
 
@@ -242,3 +246,6 @@ public sealed record SmbiosConfig(int? Type, string? File, IReadOnlyList<OptionP
 
 /// <summary>-fw_cfg name=,file= or string=.</summary>
 public sealed record FwCfgConfig(string Name, string? File, string? Text);
+
+/// <param name="Owner">The option as it was typed.</param>
+public sealed record NamedOption(string Value, string Owner);

@@ -1,3 +1,4 @@
+using Qkvm.Core.Machine;
 using Qkvm.Host.Sandboxing;
 
 namespace Qkvm.Cli;
@@ -5,6 +6,16 @@ namespace Qkvm.Cli;
 /// <summary>What the program gives up once all is open.</summary>
 public sealed partial class Expander
 {
+    void TakeRunWith(string text, string owner)
+    {
+        Options options = Options.Parse(text, owner);
+        if (options.Bool("async-teardown") == true)
+            throw options.Error("async-teardown=on is not built yet; leave it out");
+        if (options.Text("chroot") is { } root) _config = _config with { Root = new NamedOption(root, owner) };
+        if (options.Text("user") is { } user) _config = _config with { RunAs = new NamedOption(user, owner) };
+        options.Close();
+    }
+
     void TakeSandbox(string text, string owner)
     {
         Options options = Options.Parse(text, owner, "enable");

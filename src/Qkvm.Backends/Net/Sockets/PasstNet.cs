@@ -86,8 +86,8 @@ public static class PasstNet
         try { passt = Programs.Start(start); }
         catch (Win32Exception e)
         {
-            throw given.Error($"{start.FileName} could not be started: {Programs.Reason(e)}; install passt, or give path=PATH; "
-                + "-netdev user needs no other program", e);
+            throw given.Error($"{start.FileName} could not be started: {Programs.Reason(e)}; install passt, or give "
+                + "path=PATH; -netdev user needs no other program", e);
         }
         var said = new List<string>();
         bool isReady = false;
