@@ -6,7 +6,8 @@ namespace Qkvm.Control;
 sealed class HttpGuard
 {
     static readonly byte[][] s_verbs =
-        [.. new[] { "GET ", "POST ", "HEAD ", "PUT ", "OPTIONS ", "PATCH ", "DELETE " }.Select(Encoding.ASCII.GetBytes)];
+        [.. new[] { "GET ", "POST ", "HEAD ", "PUT ", "OPTIONS ", "PATCH ",
+            "DELETE " }.Select(Encoding.ASCII.GetBytes)];
 
     readonly byte[] _start = new byte["OPTIONS ".Length];
     int _length;
