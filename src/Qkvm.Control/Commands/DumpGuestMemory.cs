@@ -105,7 +105,7 @@ static class DumpGuestMemory
     static FileStream Open(CommandContext context, string protocol)
     {
         if (protocol.StartsWith(File, StringComparison.Ordinal))
-            return OutputFile.Create(protocol[File.Length..], mode: UnixFileMode.UserRead);
+            return OutputFile.Create(protocol[File.Length..], UnixFileMode.UserRead);
         if (!protocol.StartsWith(Descriptor, StringComparison.Ordinal)) throw Invalid("protocol");
         string name = protocol[Descriptor.Length..];
         string unknown = $"File descriptor named '{name}' has not been found";

@@ -1,33 +1,46 @@
+using Microsoft.Win32.SafeHandles;
 using Qkvm.Core.Machine;
 using Qkvm.Host;
 
 namespace Qkvm.Control.Commands;
 
-/// <summary>A file that a command writes.</summary>
+/// <summary>A file that a command writes. The machine waits for the command, and the command for nobody: a pipe
+/// without a reader, or one that is full, is an error.</summary>
 static class OutputFile
 {
+    const int ForAll = 0x1B6;                                      // 0666, less the umask
+
     /// <param name="complaint">What stands before the path where it cannot be made.</param>
-    /// <param name="mode">Rights of a new file; null: what the umask leaves.</param>
     /// <exception cref="CommandException">With the host's reason.</exception>
-    public static FileStream Create(string path, string complaint = "Could not open", UnixFileMode? mode = null)
+    public static void Write(string path, Action<FileStream> write, string complaint = "Could not open")
     {
+        int fd = Open(path, complaint, ForAll);
         try
         {
-            bool isNew = !File.Exists(path);
-            FileStream file = File.Create(path);
-            if (isNew && mode is { } rights) HostFile.SetMode(path, rights);
-            return file;
+            using var file = new FileStream(new SafeFileHandle(fd, ownsHandle: true), FileAccess.Write);
+            write(file);
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
-        {
-            string reason = e switch
-            {
-                FileNotFoundException or DirectoryNotFoundException => "No such file or directory",
-                UnauthorizedAccessException when Directory.Exists(path) => "Is a directory",
-                UnauthorizedAccessException => "Permission denied",
-                _ => e.Message,
-            };
-            throw new CommandException($"{complaint} '{path}': {reason}", inner: e);
-        }
+        catch (IOException e) { throw new CommandException($"Could not write '{path}': {e.Message}", inner: e); }
+    }
+
+    /// <summary>For what is written on a thread that may wait.</summary>
+    /// <param name="rights">Of a new file, less the umask.</param>
+    /// <exception cref="CommandException">With the host's reason.</exception>
+    public static FileStream Create(string path, UnixFileMode rights)
+    {
+        const int setStatusFlags = 4;
+        int fd = Open(path, "Could not open", (int)rights);
+        Libc.FileFlags(fd, setStatusFlags, 0);
+        return new FileStream(new SafeFileHandle(fd, ownsHandle: true), FileAccess.Write, bufferSize: 0);
+    }
+
+    static int Open(string path, string complaint, int rights)
+    {
+        int errno = Libc.EInval;
+        int fd = path.Contains('\0') ? -1 : Libc.open(path,
+            Libc.OWrOnly | Libc.OCreat | Libc.OTrunc | Libc.ONonBlock | Libc.OCloexec, rights);
+        if (fd >= 0) return fd;
+        if (!path.Contains('\0')) errno = Libc.Errno;
+        throw new CommandException($"{complaint} '{path}': {Libc.Message(errno)}");
     }
 }

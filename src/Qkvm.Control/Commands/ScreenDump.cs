@@ -37,9 +37,9 @@ static class ScreenDump
     {
         var picture = new FrameBuffer();
         Screen(context, arguments).Paint(picture);
-        using (FileStream file = OutputFile.Create(arguments.Filename, "failed to open file"))
-            await Task.Run(() => file.WriteAsync(arguments.Format == ImageFormat.Png ? PngImage.Of(picture)
-                : PortablePixmap(picture)).AsTask()).ConfigureAwait(false);
+        await Task.Run(() => OutputFile.Write(arguments.Filename, file => file.Write(
+            arguments.Format == ImageFormat.Png ? PngImage.Of(picture) : PortablePixmap(picture)),
+            "failed to open file")).ConfigureAwait(false);
         return Nothing.Value;
     }
 

@@ -18,8 +18,13 @@ sealed unsafe class TlbContext : IDisposable
     readonly ulong[] _large = new ulong[Regions / 64];
     bool _hasLarge;
 
-    public TlbContext()
+    bool _isPrepared;
+
+    /// <summary>Before its first use: memory of a processor that has not run yet is not touched.</summary>
+    public void Prepare()
     {
+        if (_isPrepared) return;
+        _isPrepared = true;
         for (int i = 0; i < EntryCount; i++) Clear(Entries + i);
     }
 
