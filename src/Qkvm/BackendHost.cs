@@ -31,6 +31,11 @@ sealed partial class BackendHost : IBackendHost
     public EventLoop Loop => _environment.Loop;
     public MachineBackends Backends { get; } = new();
 
+    /// <summary>Opens monitors once there is a machine.</summary>
+    public Func<MonitorConfig, IDisposable>? MonitorOpener { get; set; }
+
+    public IDisposable OpenMonitor(MonitorConfig config) => MonitorOpener!(config);
+
     public void Add(ChardevConfig chardev)
     {
         if (Backends.Chardevs.ContainsKey(chardev.Id))

@@ -8,6 +8,7 @@ using Qkvm.Backends.Net.Sockets;
 using Qkvm.Backends.Net.User;
 using Qkvm.Backends.Net.Vhost;
 using Qkvm.Backends.Objects;
+using Qkvm.Control;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
@@ -110,6 +111,8 @@ static class Catalogue
         TlsCredentialsX509.Model,
         IoThreadObject.Model,
         FilterDump.Model,
+        MonitorObjects.Control,
+        MonitorObjects.Human,
     ], Missing.Objects);
 
     public static readonly Catalogue<MachineModel> Machines = new("machine type",

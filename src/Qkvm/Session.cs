@@ -33,7 +33,6 @@ sealed class Session : IDisposable
     readonly BackendHost _host;
     readonly List<IDisposable> _opened = [];                       // closed in reverse order, before the backends
     readonly List<PosixSignalRegistration> _signals = [];
-    readonly List<ICharFrontend> _monitors = [];
     readonly GuestDump _dump = new();
     Machine? _machine;
     GdbServer? _gdb;
@@ -56,7 +55,7 @@ sealed class Session : IDisposable
         MachineModel model = Catalogue.Machines.Get(_config.MachineType, _config.MachineOptions.Owner);
         // Nothing is changed on disk or host before all that only reads has succeeded.
         foreach (FdConfig fd in _config.Fds) AddFd(fd);
-        foreach (ObjectConfig made in _config.Objects.Where(made => !NeedsNetdev(made))) _host.Add(made);
+        foreach (ObjectConfig made in _config.Objects.Where(made => !NeedsOthers(made))) _host.Add(made);
         foreach (BlockdevConfig blockdev in _config.Blockdevs) _host.Add(blockdev);
         foreach (DriveConfig drive in _config.Drives) _host.Add(drive);
         IAccelerator accelerator = Keep(ChooseAccelerator());
@@ -74,7 +73,9 @@ sealed class Session : IDisposable
             foreach (DisplayConfig display in _config.Displays) OpenDisplay(display);
             _gdb = Keep(new GdbServer(_host, () => MakeContext(static () => -1)));
             if (_config.GdbChardev is { } gdb) _gdb.Open(gdb, "-gdb");
-            foreach (MonitorConfig monitor in _config.Monitors) OpenMonitor(monitor);
+            _host.MonitorOpener = OpenMonitor;
+            foreach (MonitorConfig monitor in _config.Monitors) Keep(OpenMonitor(monitor));
+            foreach (ObjectConfig made in _config.Objects.Where(NeedsMachine)) _host.Add(made);
         }
         if (_config.LocksMemory && HostProcess.LockMemory() is not 0 and var errno)
             throw new ConfigurationException($"-overcommit mem-lock=on: cannot lock the memory: "
@@ -107,6 +108,8 @@ sealed class Session : IDisposable
     }
 
     static bool NeedsNetdev(ObjectConfig made) => Catalogue.Objects.Get(made.Type, made.Owner).NeedsNetdev;
+    static bool NeedsMachine(ObjectConfig made) => Catalogue.Objects.Get(made.Type, made.Owner).NeedsMachine;
+    static bool NeedsOthers(ObjectConfig made) => NeedsNetdev(made) || NeedsMachine(made);
 
     /// <summary>A duplicate goes into the set, as the manager may close its own number.</summary>
     static void AddFd(FdConfig fd)
@@ -200,18 +203,15 @@ sealed class Session : IDisposable
             parts) is { } display) _host.Backends.RemoteDisplays.Add(Keep(display));
     }
 
-    void OpenMonitor(MonitorConfig config)
+    OpenedMonitor OpenMonitor(MonitorConfig config)
     {
         ICharBackend backend = _host.Backends.TakeChardev(config.Chardev, config.Owner);
         Exposure.Warn(_host, config.Chardev, config.Owner);
         CommandContext context = MakeContext(backend.TakeDescriptor);
-        if (config.Control)
-        {
-            _monitors.Add(Keep(new QmpSession(backend, context, config.Pretty)));
-            return;
-        }
-        bool muxed = _host.Backends.Muxes.ContainsKey(config.Chardev);
-        _monitors.Add(new HmpMonitor(backend, context, ProgramVersion.Text, muxed));
+        ICharFrontend monitor = config.Control ? new QmpSession(backend, context, config.Pretty)
+            : new HmpMonitor(backend, context, ProgramVersion.Text,
+                _host.Backends.Muxes.ContainsKey(config.Chardev));
+        return new OpenedMonitor(backend, monitor, () => _host.Backends.ReleaseChardev(config.Chardev));
     }
 
     CommandContext MakeContext(Func<int> takeDescriptor) => new(_machine!, _host, CommandCatalogue.Standard)

@@ -1,4 +1,5 @@
 using System.Net.Sockets;
+using Qkvm.Backends.Objects;
 using Qkvm.Core.Char;
 using Qkvm.Core.Machine;
 using Qkvm.Host;
@@ -69,14 +70,15 @@ public sealed class SocketChar : StreamChar, IDisposable
             Property.Bool("websocket", false, "of a server: bytes in binary frames"),
             Property.Bool("abstract", false, "path= is a name without a file"),
             Property.Bool("tight", true, "and ends where it ends"),
-            Property.Text("tls-creds", help: "the id of an -object tls-creds-x509"),
+            Property.Text("tls-creds", help: "the id of an object with certificates"),
             Property.Missing("tls-authz"), Property.Missing("tn3270", "off"),
         ],
         static (properties, host) =>
         {
             SocketOptions options = SocketOptions.Of(properties);
             TlsCredentials? credentials = Credentials(properties, host);
-            Action release = options.TlsCredentials is { } id ? () => host.Backends.ReleaseObject(id) : static () => { };
+            Action release = options.TlsCredentials is { } id ? () => host.Backends.ReleaseObject(id)
+                : static () => { };
             try
             {
                 return new SocketChar(properties.Required("id"), options, host.Loop, properties.Owner, credentials)
@@ -138,7 +140,8 @@ public sealed class SocketChar : StreamChar, IDisposable
         get
         {
             string server = _options.Server ? ",server=on" : "",
-                kind = _options.Telnet ? "telnet" : _options.WebSocket ? "websocket" : _credentials != null ? "tls" : "tcp";
+                kind = _options.Telnet ? "telnet" : _options.WebSocket ? "websocket"
+                : _credentials != null ? "tls" : "tcp";
             if (_peer is { LocalName: { Family: not "unix" } local } peer)
                 return $"{kind}:{local}{server} <-> {peer.PeerName}";
             string state = _peer == null ? "disconnected:" : "";
@@ -321,7 +324,8 @@ public sealed class SocketChar : StreamChar, IDisposable
         if (properties.Bool("telnet") || properties.Bool("websocket"))
             throw properties.Error("tls-creds= together with telnet=on or websocket=on is not built yet; leave one of "
                 + "them out");
-        TlsCredentials found = host.Backends.FindObject<TlsCredentials>(id, "tls-creds-x509", properties.Owner);
+        TlsCredentials found = host.Backends.FindObject<TlsCredentials>(id, TlsCredentialsX509.Model.Name,
+            properties.Owner);
         if (found.IsServer == properties.Bool("server")) return found;
         host.Backends.ReleaseObject(id);
         throw properties.Error($"Expected TLS credentials for a {(found.IsServer ? "client" : "server")} endpoint");

@@ -54,6 +54,10 @@ public interface IBackendHost
     /// <summary>All nodes with names of the user's.</summary>
     IReadOnlyList<BlockDriver> Nodes { get; }
 
+    /// <summary>Lets clients of a chardev speak with the machine, until it is disposed of.</summary>
+    IDisposable OpenMonitor(MonitorConfig config) => throw new ConfigurationException($"{config.Owner}: there is no "
+        + "machine to monitor");
+
     // What nobody uses goes; throws a CommandException for what does not exist or is in use.
 
     void RemoveChardev(string id);

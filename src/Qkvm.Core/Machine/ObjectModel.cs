@@ -9,6 +9,9 @@ public sealed record ObjectModel : Model<IBackendHost, object>
     /// <summary>It refers to a netdev, and so is made after those; others may be referred to by them.</summary>
     public bool NeedsNetdev { get; init; }
 
+    /// <summary>It talks of the machine, and so is made after that.</summary>
+    public bool NeedsMachine { get; init; }
+
     /// <summary>An object that QEMU has and we have not.</summary>
     public static ObjectModel Missing(string name, string why = "is not built yet") =>
         new(name, [], static (_, _) => throw new InvalidOperationException("not built")) { NotBuilt = why };

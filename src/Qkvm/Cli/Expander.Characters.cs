@@ -62,7 +62,8 @@ public sealed partial class Expander
         if (_parallels.Count == 0 && !_noDefaults
             && !_replaced.HasFlag(DefaultDevice.Parallel)) _parallels.Add((onTerminal ? "null" : "vc",
                 "default parallel port"));
-        if (_monitors.Count == 0 && _monitorConfigs.Count == 0 && !_noDefaults && !onTerminal)
+        if (_monitors.Count == 0 && _monitorConfigs.Count == 0 && !_noDefaults && !onTerminal
+            && !_config.Objects.Any(made => Catalogue.Objects.Find(made.Type) is { NeedsMachine: true }))
             _monitors.Add(("vc", MonitorKind.Human, "default monitor"));
 
         var serials = _serials.Select((s, i) => s.Text == "none" ? null : CharacterOf(s.Text, $"serial{i}", s.Owner))

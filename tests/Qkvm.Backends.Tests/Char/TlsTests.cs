@@ -145,8 +145,9 @@ public sealed class TlsTests : IDisposable
     public void Openssl_talks_to_it()
     {
         Serve(verifies: true);
-        using Process client = Process.Start(new ProcessStartInfo("openssl", ["s_client", "-quiet", "-unix", _bench.Path,
-            "-CAfile", $"{_folder}/ca-cert.pem", "-verify_return_error", "-cert", $"{_folder}/client-cert.pem", "-key",
+        using Process client = Process.Start(new ProcessStartInfo("openssl", ["s_client", "-quiet", "-unix",
+            _bench.Path, "-CAfile", $"{_folder}/ca-cert.pem", "-verify_return_error", "-cert", $"{_folder}/client-cert.pem",
+            "-key",
             $"{_folder}/client-key.pem"])
         { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true })!;
         client.StandardInput.Write("hello\n");
