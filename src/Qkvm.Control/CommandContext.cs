@@ -2,6 +2,7 @@ using Qkvm.Control.Commands;
 using Qkvm.Control.Gdb;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Devices;
+using Qkvm.Core.Logging;
 using Qkvm.Core.Machine;
 
 namespace Qkvm.Control;
@@ -19,6 +20,9 @@ public sealed class CommandContext(IMachine machine, IBackendHost host, CommandC
 
     /// <summary>Where debuggers come; null: nowhere.</summary>
     public GdbServer? Gdb { get; init; }
+
+    /// <summary>What `log` and `trace-event` change; null: there is none.</summary>
+    public MachineLog? Log { get; init; }
 
     /// <summary>What query-command-line-options tells.</summary>
     public IReadOnlyList<CommandLineOptionInfo> CommandLineOptions { get; init; } = [];
