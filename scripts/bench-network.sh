@@ -1,9 +1,10 @@
 #!/bin/bash
-# scripts/bench-network.sh [OTHER_QKVM]: iperf3 and ping over tap between the host and a Debian guest on the software
-# CPU, under out/qkvm, another qkvm and qemu-system-x86_64 in turns, in a network namespace of its own; needs root.
-# The median of RUNS (default 3) counts; SECONDS_EACH (default 5), SMP (default 1), CARD (default virtio-net-pci),
-# TESTS (default out1,in1,out4,in4,udpout,udpin,ping: iperf3 out of the guest and in, with 1 and 4 streams; UDP packets
-# of 64 bytes; round trips). Bits are millions a second, round trips microseconds: median and 99th percentile.
+# scripts/bench-network.sh [OTHER_QKVM]: iperf3 and ping over tap, or with NET=user the user network, between the host
+# and a Debian guest on the software CPU, under out/qkvm, another qkvm and qemu-system-x86_64 in turns, in a network
+# namespace of its own; needs root. The median of RUNS (default 3) counts; SECONDS_EACH (default 5), SMP (default 1),
+# CARD (default virtio-net-pci), TESTS (default out1,in1,out4,in4,udpout,udpin,ping: iperf3 out of the guest and in,
+# with 1 and 4 streams; UDP packets of 64 bytes; round trips). Bits are millions a second, round trips microseconds:
+# median and 99th percentile.
 set -uo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -33,14 +34,19 @@ chmod +x "$work/ifup"
 ip link set lo up
 iperf3 -s >"$work/server" 2>&1 &
 server=$!
+case ${NET:-tap} in
+    tap) netdev="tap,id=n,script=$work/ifup,downscript=no" guest=10.9.0.2/24 host=10.9.0.1 ;;
+    user) netdev=user,id=n guest=10.0.2.15/24 host=10.0.2.2 ;;
+    *) fail "NET=$NET: tap or user" ;;
+esac
 
 # measure EMULATOR: "test value" lines.
 measure() {
     timeout 600 "$1" -accel tcg -cpu max -smp "$smp" -m 512 -nodefaults -display none -serial stdio \
         -monitor none -no-reboot -kernel "$tiny/vmlinuz" -initrd "$work/initrd" \
-        -append "console=ttyS0 quiet panic=-1 rdinit=/iperf3-init net.address=10.9.0.2/24 net.host=10.9.0.1 \
+        -append "console=ttyS0 quiet panic=-1 rdinit=/iperf3-init net.address=$guest net.host=$host \
 net.seconds=$seconds net.tests=$tests" \
-        -netdev "tap,id=n,script=$work/ifup,downscript=no" -device "$card,netdev=n" </dev/null 2>"$work/errors" |
+        -netdev "$netdev" -device "$card,netdev=n" </dev/null 2>"$work/errors" |
         tr -d '\r' | tee -a "${LOG:-/dev/null}" | sed -n 's/^NET \([a-z0-9]*\)=/\1 /p'
     [ ! -s "$work/errors" ] || cat "$work/errors" >&2
 }

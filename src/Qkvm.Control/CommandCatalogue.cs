@@ -48,7 +48,8 @@ public sealed class CommandCatalogue
         Ringbuf.Read, Ringbuf.Write,
         DescriptorCommands.GetFd, DescriptorCommands.CloseFd, DescriptorCommands.AddFd, DescriptorCommands.RemoveFd,
             DescriptorCommands.Query,
-        QueryChardev.Command, Network.Command, SetLink.Command, AnnounceSelf.Command, QueryRxFilter.Command,
+        QueryChardev.Command, QueryChardev.Backends,
+        Network.Command, SetLink.Command, AnnounceSelf.Command, QueryRxFilter.Command,
         UserNetwork.Add, UserNetwork.Remove, UserNetwork.Connections,
         QueryVnc.Command, QueryVnc.Servers, ScreenDump.Command,
         SendKey.Command, MouseInput.Move, MouseInput.Button, Mice.Query, Mice.Set,
@@ -58,6 +59,7 @@ public sealed class CommandCatalogue
 
     readonly Dictionary<string, Command> _byName;
     readonly Lazy<JsonSerializerOptions> _json;
+    readonly Lazy<IReadOnlyList<Command>> _human, _info;
 
     public CommandCatalogue(IReadOnlyList<Command> commands)
     {
@@ -73,22 +75,24 @@ public sealed class CommandCatalogue
                 JsonTypeInfoResolver.Combine([NothingJson.Default, EventJson.Default,
                 .. commands.Select(c => c.Json).Distinct()]),
         });
-        Human = [.. commands.Where(c => c.Form is { IsInfo: false })
-            .OrderBy(c => c.Form!.Name, StringComparer.Ordinal)];
-        Info = [.. commands.Where(c => c.Form is { IsInfo: true }).OrderBy(c => c.Form!.Name, StringComparer.Ordinal)];
+        _human = new Lazy<IReadOnlyList<Command>>(() => ByName(isInfo: false));
+        _info = new Lazy<IReadOnlyList<Command>>(() => ByName(isInfo: true));
     }
 
     public IReadOnlyList<Command> Commands { get; }
 
     /// <summary>What the human monitor knows, and its items of `info`; by name.</summary>
-    public IReadOnlyList<Command> Human { get; }
-    public IReadOnlyList<Command> Info { get; }
+    public IReadOnlyList<Command> Human => _human.Value;
+    public IReadOnlyList<Command> Info => _info.Value;
 
     /// <summary>How records become JSON: QMP's names, what is null left out.</summary>
     public JsonSerializerOptions Json => _json.Value;
 
     /// <summary>QMP's command of this name, or null.</summary>
     public Command? Find(string name) => _byName.GetValueOrDefault(name);
+
+    IReadOnlyList<Command> ByName(bool isInfo) => [.. Commands.Where(c => c.Form?.IsInfo == isInfo)
+        .OrderBy(c => c.Form!.Name, StringComparer.Ordinal)];
 }
 
 [JsonSerializable(typeof(Nothing))]

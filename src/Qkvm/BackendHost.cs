@@ -48,6 +48,8 @@ sealed partial class BackendHost : IBackendHost
             throw new CommandException($"Chardev '{id}' does not exist");
         if (Backends.Muxes.ContainsKey(id) || old is not ChangeableChar place)
             throw new CommandException("Mux device hotswap not supported yet");
+        if (place.Stream is SocketChar { IsLent: true })
+            throw new CommandException($"Chardev '{id}' is in use by a network that keeps its peer");
         (ICharBackend backend, bool isMux) = Make(chardev);
         if (isMux)
         {
@@ -64,10 +66,17 @@ sealed partial class BackendHost : IBackendHost
         CharModel model = Catalogue.Chardevs.Get(chardev.Backend, chardev.Owner);
         chardev.Options.Add("id", chardev.Id);
         var properties = new Properties(model, chardev.Options);
-        ICharBackend backend = Keep(model.Create(properties, this));
-        if (properties.Text("logfile") is { } log) backend = Keep(new LoggedChar(backend, log,
-            properties.Bool("logappend"), chardev.Owner));
-        return (backend, chardev.Mux || properties.Bool("mux"));
+        ICharBackend backend = model.Create(properties, this);
+        if (properties.Text("logfile") is { } log)
+        {
+            try { backend = new LoggedChar(backend, log, properties.Bool("logappend"), chardev.Owner); }
+            catch
+            {
+                (backend as IDisposable)?.Dispose();
+                throw;
+            }
+        }
+        return (Keep(backend), chardev.Mux || properties.Bool("mux"));
     }
 
     public string AddCharacter(string device, string id, string owner)

@@ -70,6 +70,8 @@ static class Catalogue
         SocketChar.Model,
         TtyChar.Model,
         PipeChar.Model,
+        UdpChar.Model,
+        ParallelChar.Model,
         RingbufChar.Model,
     ], Missing.Chardevs);
 

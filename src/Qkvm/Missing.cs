@@ -79,9 +79,19 @@ static class Missing
     ];
 
     public static IEnumerable<CharModel> Chardevs() =>
-        Words("braille chardev console dbus hub memory msmouse mux parallel parport pipe qemu-vdagent ringbuf "
-            + "spiceport spicevmc testdev udp wctablet")
-            .Select(name => CharModel.Missing(name));
+    [
+        CharModel.Missing("mux", "comes with mux=on of another one: -chardev stdio,id=X,mux=on"),
+        CharModel.Missing("chardev", "has no meaning here; give the id alone, or -serial chardev:ID"),
+        CharModel.Missing("console", "is a window of another system; use stdio, or vc"),
+        CharModel.Missing("hub", "is not built yet; mux=on gives one backend to several frontends"),
+        CharModel.Missing("msmouse", "is not built yet; the guest has a PS/2 mouse"),
+        CharModel.Missing("wctablet", "is not built yet; the guest has a PS/2 mouse"),
+        CharModel.Missing("braille", "is not built yet; use pty, and a program of the host that reads it"),
+        CharModel.Missing("testdev", "is not built yet; -device isa-debug-exit ends a test with a code"),
+        CharModel.Missing("tn3270", "is a terminal of other machines; use telnet"),
+        .. Words("dbus qemu-vdagent spiceport spicevmc").Select(name =>
+            CharModel.Missing(name, "is not built yet; use -vnc for the screen, and a socket for bytes")),
+    ];
 
     public static IEnumerable<NetModel> Netdevs() =>
     [

@@ -229,6 +229,7 @@ sealed class Session : IDisposable
     void OpenMonitor(MonitorConfig config)
     {
         ICharBackend backend = _host.Backends.TakeChardev(config.Chardev, config.Owner);
+        Exposure.Warn(_host, config.Chardev, config.Owner);
         CommandContext context = MakeContext(backend.TakeDescriptor);
         if (config.Control)
         {

@@ -37,6 +37,9 @@ public class ExpansionTests
     [InlineData("serial_tcp", "-serial tcp:localhost:4444,server=on,wait=off,nodelay -serial telnet:[::1]:5,server")]
     [InlineData("gdb_short", "-nodefaults -s -S")]
     [InlineData("gdb_tcp", "-nodefaults -gdb tcp:localhost:9000,server,nowait")]
+    [InlineData("serial_kinds", "-serial udp::4555@:4556 -serial udp:[::1]:9,ipv6 -serial pipe:/tmp/p -serial " +
+        "vc:800x600 "
+        + "-serial vc:80Cx24C -serial websocket:localhost:5,server,nowait -serial /dev/ttyS0 -parallel /dev/parport0")]
     [InlineData("gdb_unix", "-nodefaults -s -gdb unix:/tmp/g,server=on,wait=off")]
     [InlineData("gdb_chardev", "-nodefaults -chardev pty,id=p -gdb chardev:p")]
     [InlineData("gdb_none", "-nodefaults -gdb stdio -gdb none")]

@@ -86,7 +86,7 @@ static unsafe class KvmCpuid
         Span<uint> name = [vendor.Ebx, vendor.Edx, vendor.Ecx];
         var max = new CpuModel("max", Encoding.ASCII.GetString(MemoryMarshal.AsBytes(name)), brand, (int)family,
             (int)model, (int)(version.Eax & 15),
-            Math.Min(vendor.Eax, 0x1F), Find(supported, Extended).Eax, "");
+            Math.Min(vendor.Eax, 0x1F), Find(supported, Extended).Eax);
         int bits = (int)(Find(supported, Extended + 8).Eax & 0xFF);
         return new CpuHost("KVM here", words, maximum, max)
         {

@@ -20,7 +20,6 @@ public sealed class FileChar : ICharBackend, IDisposable
     public FileChar(string id, string path, bool append, string owner)
     {
         Id = id;
-        Description = $"file:{path}";
         try
         {
             // Unbuffered: what a guest printed is in the file when it dies.
@@ -37,7 +36,7 @@ public sealed class FileChar : ICharBackend, IDisposable
     }
 
     public string Id { get; }
-    public string Description { get; }
+    public string Description => Model.Name;
     public bool IsOpen => true;
 
     public int Write(ReadOnlySpan<byte> data)

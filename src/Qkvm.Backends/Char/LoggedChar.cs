@@ -23,5 +23,11 @@ public sealed class LoggedChar(ICharBackend inner, string path, bool append, str
     public void AcceptInput() => inner.AcceptInput();
     public void HangUp() => inner.HangUp();
     public int TakeDescriptor() => inner.TakeDescriptor();
-    public void Dispose() => _log.Dispose();
+    public void SendBreak() => inner.SendBreak();
+
+    public void Dispose()
+    {
+        _log.Dispose();
+        (inner as IDisposable)?.Dispose();
+    }
 }

@@ -72,7 +72,7 @@ public sealed class MuxChar(ICharBackend inner, Action quit, Action sync, byte e
         {
             case 'h' or '?': Say(Help); break;
             case 'x':
-                Say("\r\nqkvm: terminated by ctrl-a x\r\n");
+                Say("qkvm: Terminated\n\r");
                 quit();
                 break;
             case 's': sync(); break;
@@ -91,10 +91,11 @@ public sealed class MuxChar(ICharBackend inner, Action quit, Action sync, byte e
         get
         {
             string key = escape is > 0 and < 27 ? $"C-{(char)('a' + escape - 1)}" : $"{(char)escape}";
-            return $"\r\n{key} h    print this help\r\n{key} x    exit emulator\r\n{key} s    save disk data back to "
-                + "file (if -snapshot)\r\n"
-                + $"{key} t    toggle console timestamps\r\n{key} b    send break (magic sysrq)\r\n"
-                + $"{key} c    switch between console and monitor\r\n{key} {key}  sends {key}\r\n";
+            string[] lines = ["", $"{key} h    print this help", $"{key} x    exit emulator",
+                $"{key} s    save disk data back to file (if -snapshot)", $"{key} t    toggle console timestamps",
+                $"{key} b    send break (magic sysrq)", $"{key} c    switch between console and monitor",
+                $"{key} {key}  sends {key}"];
+            return string.Concat(lines.Select(line => $"{line}\n\r"));
         }
     }
 
@@ -147,7 +148,7 @@ public sealed class MuxChar(ICharBackend inner, Action quit, Action sync, byte e
             while (_waiting.Count > 0 && Frontend is { Room: > 0 } frontend) frontend.Receive([_waiting.Dequeue()]);
         }
         public string Id => mux.Id;
-        public string Description => $"mux:{mux.Id}";
+        public string Description => "mux";
         public bool IsOpen => true;
         public int Write(ReadOnlySpan<byte> data) => mux.Write(data);
 

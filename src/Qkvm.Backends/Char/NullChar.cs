@@ -14,7 +14,8 @@ public sealed class NullChar(string id, string description = "null") : ICharBack
 
     /// <summary>A text console inside a window: there is none yet, so what it would show goes nowhere.</summary>
     public static readonly CharModel VirtualConsole = new("vc",
-        [.. new[] { "width", "height", "cols", "rows" }.Select(name => Property.Text(name, help: "taken, no effect"))],
+        [.. new[] { "width", "height", "cols", "rows" }.Select(name => Property.Number(name, 0, max: 65535,
+            help: "taken, no effect"))],
         static (properties, _) => new NullChar(properties.Required("id"),
             VirtualConsole!.Name)) { Description = "a console in a window: takes all, shows nothing yet" };
 

@@ -13,12 +13,10 @@ public sealed class PipeChar : StreamChar, IDisposable
         static (properties, host) => new PipeChar(properties.Required("id"), properties.Required("path"), host.Loop,
             properties.Owner)) { Description = "FIFOs of the host: PATH.in and PATH.out, or PATH" };
 
-    readonly string _path;
     readonly int _input, _output;
 
     public PipeChar(string id, string path, EventLoop loop, string owner) : base(id, loop)
     {
-        _path = path;
         (_input, _output) = (OpenFifo($"{path}.in"), OpenFifo($"{path}.out"));
         if (_input < 0 || _output < 0)
         {
@@ -31,7 +29,7 @@ public sealed class PipeChar : StreamChar, IDisposable
         Open(new DescriptorTransport(_input, _output, endsOnlyInput: false));
     }
 
-    public override string Description => $"pipe:{_path}";
+    public override string Description => Model.Name;
 
     protected override void OnHangUp() { }
 

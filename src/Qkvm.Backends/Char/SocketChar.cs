@@ -9,8 +9,10 @@ namespace Qkvm.Backends.Char;
 /// <param name="Path">A UNIX socket's path; otherwise host and port.</param>
 /// <param name="Fd">An inherited descriptor, or -1.</param>
 /// <param name="To">The last port to try.</param>
+/// <param name="Reconnect">The pause before a client tries again; zero for never.</param>
 public sealed record SocketOptions(string? Path, string Host, int Port, bool Server, bool Wait, bool Telnet,
-    bool? Ipv4 = null, bool? Ipv6 = null, bool NoDelay = true, int ReconnectSeconds = 0, int Fd = -1, int? To = null)
+    bool? Ipv4 = null, bool? Ipv6 = null, bool NoDelay = true, TimeSpan Reconnect = default, int Fd = -1,
+    int? To = null, bool WebSocket = false, bool IsAbstract = false, bool IsTight = true)
 {
     public static SocketOptions Of(Properties properties)
     {
@@ -18,18 +20,34 @@ public sealed record SocketOptions(string? Path, string Host, int Port, bool Ser
         int? fd = (int?)properties.NumberOrAuto("fd"), port = (int?)properties.NumberOrAuto("port");
         if (path == null && fd == null && port == null) throw properties.Error("needs path= or port=");
         bool server = properties.Bool("server");
+        if (server && Reconnects(properties) != default)
+            throw properties.Error("reconnect= is of a client; leave it out beside server=on");
+        if (!server && properties.OnOffAuto("wait") != null)
+            throw properties.Error("wait= is of a server; leave it out, or give server=on");
+        if (!server && properties.Bool("websocket"))
+            throw properties.Error("websocket=on is of a server; give server=on");
         return new SocketOptions(path, properties.Required("host"), port ?? 0, server, server
             && properties.OnOffAuto("wait") != false,
             properties.Bool("telnet"), properties.OnOffAuto("ipv4"), properties.OnOffAuto("ipv6"),
             NoDelay: !(properties.OnOffAuto("delay") ?? properties.OnOffAuto("nodelay") == false),
-            (int)properties.Number("reconnect"), fd ?? -1, (int?)properties.NumberOrAuto("to"));
+            Reconnects(properties), fd ?? -1, (int?)properties.NumberOrAuto("to"), properties.Bool("websocket"),
+            properties.Bool("abstract"), properties.Bool("tight"));
     }
 
-    public SocketAddress Address => Fd >= 0 ? new DescriptorAddress(Fd) : Path != null ? new UnixAddress(Path)
-        : new InternetAddress(Host, Port, To, Ipv4, Ipv6);
+    public SocketAddress Address => Fd >= 0 ? new DescriptorAddress(Fd)
+        : Path != null ? new UnixAddress(Path, IsAbstract, IsTight) : new InternetAddress(Host, Port, To, Ipv4, Ipv6);
+
+    static TimeSpan Reconnects(Properties properties)
+    {
+        ulong seconds = properties.Number("reconnect"), milliseconds = properties.Number("reconnect-ms");
+        if (seconds != 0 && milliseconds != 0)
+            throw properties.Error("reconnect= and reconnect-ms= say the same; give one of them");
+        return TimeSpan.FromMilliseconds(seconds * 1000 + milliseconds);
+    }
 }
 
-/// <summary>A TCP or UNIX socket, server or client, plain or telnet. A server takes one client at a time.</summary>
+/// <summary>A TCP or UNIX socket, server or client, plain, telnet or websocket. A server takes one client at a
+/// time.</summary>
 public sealed class SocketChar : StreamChar, IDisposable
 {
     public static readonly CharModel Model = new("socket",
@@ -45,7 +63,12 @@ public sealed class SocketChar : StreamChar, IDisposable
             Property.OnOffAuto("nodelay"),
             Property.Number("reconnect", 0, max: int.MaxValue / 1000,
                 help: "seconds until a client tries again, 0 for never"),
-            Property.Missing("websocket", "off"), Property.Missing("tls-creds"),
+            Property.Number("reconnect-ms", 0, max: int.MaxValue, help: "the same in milliseconds"),
+            Property.Bool("websocket", false, "of a server: bytes in binary frames"),
+            Property.Bool("abstract", false, "path= is a name without a file"),
+            Property.Bool("tight", true, "and ends where it ends"),
+            Property.Missing("tls-creds", remedy: "leave it out and lead the connection through ssh or stunnel"),
+            Property.Missing("tls-authz"), Property.Missing("tn3270", "off"),
         ],
         static (properties, host) => new SocketChar(properties.Required("id"), SocketOptions.Of(properties), host.Loop,
             properties.Owner))
@@ -53,9 +76,13 @@ public sealed class SocketChar : StreamChar, IDisposable
         Description = "a TCP or UNIX socket",
     };
 
+    /// <summary>How long a client may take over its handshake, while others wait.</summary>
+    static readonly TimeSpan s_patience = TimeSpan.FromSeconds(10);
+
     readonly SocketOptions _options;
     readonly Telnet _telnet = new();
     readonly Listener? _listener;
+    readonly Timer? _handshake;
     Connector? _connector;
     StreamSocket? _peer;
     Action<StreamSocket>? _taker;
@@ -63,11 +90,12 @@ public sealed class SocketChar : StreamChar, IDisposable
     public SocketChar(string id, SocketOptions options, EventLoop loop, string owner) : base(id, loop)
     {
         _options = options;
+        if (options.WebSocket) _handshake = new Timer(_ => Loop.Post(() => { if (IsHandshaking) HangUp(); }));
         string what = options.Server ? "listen on" : "connect to";
         try
         {
             if (options.Server) _listener = Listen();
-            else if (options.ReconnectSeconds == 0) Adopt(Connector.Connect(options.Address));
+            else if (options.Reconnect == default) Adopt(Connector.Connect(options.Address));
             else
             {
                 _connector = NewConnector();
@@ -87,14 +115,26 @@ public sealed class SocketChar : StreamChar, IDisposable
     {
         get
         {
-            string server = _options.Server ? ",server=on" : "", kind = _options.Telnet ? "telnet" : "tcp";
-            if (_peer is not { } peer)
-                return $"disconnected:{(_options.Path != null ? "unix" : kind)}:{_options.Address}{server}";
-            SocketName local = peer.LocalName;
-            return local.Family == "unix" ? $"unix:{(local.Service.Length > 0 ? local : _options.Address)}{server}"
-                : $"{kind}:{local}{server} <-> {peer.PeerName}";
+            string server = _options.Server ? ",server=on" : "",
+                kind = _options.Telnet ? "telnet" : _options.WebSocket ? "websocket" : "tcp";
+            if (_peer is { LocalName: { Family: not "unix" } local } peer)
+                return $"{kind}:{local}{server} <-> {peer.PeerName}";
+            string state = _peer == null ? "disconnected:" : "";
+            if (_options.Fd >= 0) return _peer is { LocalName.Service: { Length: > 0 } path } ? $"unix:{path}{server}"
+                : $"{state}{_options.Address}{server}";
+            if (_options.Path == null)
+                return $"{state}{kind}:{Names.FirstOrDefault()?.ToString() ?? $"{_options.Address}"}"
+                + server;
+            string name = _options.IsAbstract ? $",abstract=on{(_options.IsTight ? ",tight=on" : "")}" : "";
+            return $"{state}unix:{_options.Path}{name}{server}";
         }
     }
+
+    /// <summary>Where a server listens.</summary>
+    IReadOnlyList<SocketName> Names => _listener?.Names ?? [];
+
+    public override string? ExposedAt => Names.FirstOrDefault(name => IpAddress.TryParse(name.Host, out IpAddress at)
+        && !at.IsLoopback)?.ToString();
 
     public override int Write(ReadOnlySpan<byte> data)
     {
@@ -136,10 +176,16 @@ public sealed class SocketChar : StreamChar, IDisposable
             _connector?.Dispose();                                 // it would need the main loop
             _connector = null;
             peer = _listener?.WaitForClient() ?? ConnectPatiently();
-            if (_options.ReconnectSeconds > 0) _connector = NewConnector();
+            if (_options.Reconnect != default) _connector = NewConnector();
         }
         Adopt(peer);
     }
+
+    /// <summary>The bytes go in frames of a protocol of their own: telnet, websocket.</summary>
+    public bool IsFramed => _options.Telnet || _options.WebSocket;
+
+    /// <summary>Whose connections are somebody's own.</summary>
+    public bool IsLent => _taker != null;
 
     /// <summary>A connection that was lent has ended: the next may come. Main loop, under the machine lock.</summary>
     public void GiveBack() => OnHangUp();
@@ -148,19 +194,19 @@ public sealed class SocketChar : StreamChar, IDisposable
     public void Dispose()
     {
         Detach();
+        _handshake?.Dispose();
         _connector?.Dispose();
         _listener?.Dispose();
     }
 
-    Connector NewConnector() => new(_options.Address, Loop, TimeSpan.FromSeconds(_options.ReconnectSeconds), Adopt,
-        static _ => { });
+    Connector NewConnector() => new(_options.Address, Loop, _options.Reconnect, Adopt, static _ => { });
 
     StreamSocket ConnectPatiently()
     {
         while (true)
         {
             try { return Connector.Connect(_options.Address, TimeSpan.FromSeconds(1)); }
-            catch (HostException) { Thread.Sleep(TimeSpan.FromSeconds(_options.ReconnectSeconds)); }
+            catch (HostException) { Thread.Sleep(_options.Reconnect); }
         }
     }
 
@@ -194,7 +240,19 @@ public sealed class SocketChar : StreamChar, IDisposable
             return;
         }
         _telnet.Reset();
+        if (_options.WebSocket)
+        {
+            _handshake!.Change(s_patience, Timeout.InfiniteTimeSpan);
+            Open(new WebSocketTransport(peer, Ready), isReady: false);
+            return;
+        }
         if (_options.Telnet) peer.Write(Telnet.Greeting);
         Open(peer);
+    }
+
+    protected override void Ready()
+    {
+        base.Ready();
+        if (_options.Telnet) base.Write(Telnet.Greeting);
     }
 }

@@ -10,10 +10,13 @@ namespace Qkvm.Backends.Char;
 public abstract class StreamChar(string id, EventLoop loop) : ICharBackend, IConnectionUser
 {
     Connection? _connection;
+    bool _isReady;
 
     public string Id { get; } = id;
     public abstract string Description { get; }
-    public bool IsOpen => _connection != null;
+    public bool IsOpen => _connection != null && _isReady;
+
+    public virtual string? ExposedAt => null;
 
     protected EventLoop Loop { get; } = loop;
     protected ICharFrontend? Frontend { get; private set; }
@@ -25,7 +28,7 @@ public abstract class StreamChar(string id, EventLoop loop) : ICharBackend, ICon
     /// remain.</summary>
     protected virtual int Filter(Span<byte> data) => data.Length;
 
-    public virtual int Write(ReadOnlySpan<byte> data) => _connection?.Write(data) ?? data.Length;
+    public virtual int Write(ReadOnlySpan<byte> data) => IsOpen ? _connection!.Write(data) : data.Length;
 
     public virtual void Connect(ICharFrontend? frontend)
     {
@@ -50,12 +53,25 @@ public abstract class StreamChar(string id, EventLoop loop) : ICharBackend, ICon
     }
 
     /// <summary>Somebody is at the other end; takes the transport over.</summary>
-    protected void Open(ITransport transport)
+    /// <param name="isReady">False: a handshake comes first, and then <see cref="Ready"/>; until then what is written
+    /// is lost.</param>
+    protected void Open(ITransport transport, bool isReady = true)
     {
+        _isReady = isReady;
         _connection = new Connection(transport, Loop, this);
         AcceptInput();
+        if (isReady) Frontend?.Event(CharEvent.Opened);
+    }
+
+    /// <summary>The handshake is over.</summary>
+    protected virtual void Ready()
+    {
+        _isReady = true;
         Frontend?.Event(CharEvent.Opened);
     }
+
+    /// <summary>There is a connection whose handshake is not over.</summary>
+    protected bool IsHandshaking => _connection != null && !_isReady;
 
     /// <summary>Ends the connection from our side. Nobody is told.</summary>
     protected void Detach()
@@ -72,7 +88,7 @@ public abstract class StreamChar(string id, EventLoop loop) : ICharBackend, ICon
         return released;
     }
 
-    int IConnectionUser.Room => Frontend?.Room ?? 0;
+    int IConnectionUser.Room => _isReady ? Frontend?.Room ?? 0 : 1; // a handshake takes none of it
 
     void IConnectionUser.Receive(Span<byte> data)
     {
@@ -84,8 +100,9 @@ public abstract class StreamChar(string id, EventLoop loop) : ICharBackend, ICon
 
     void IConnectionUser.Closed()
     {
+        bool wasOpen = IsOpen;
         _connection = null;
         OnHangUp();
-        Frontend?.Event(CharEvent.Closed);
+        if (wasOpen) Frontend?.Event(CharEvent.Closed);
     }
 }

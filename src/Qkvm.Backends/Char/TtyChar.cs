@@ -16,13 +16,11 @@ public sealed class TtyChar : StreamChar, IDisposable
         Description = "a character device of the host, such as /dev/ttyS0",
     };
 
-    readonly string _path;
     readonly int _fd;
     readonly TerminalMode? _terminal;
 
     public TtyChar(string id, string path, EventLoop loop, string owner) : base(id, loop)
     {
-        _path = path;
         _fd = Libc.open(path, Libc.ORdWr | Libc.ONonBlock | Libc.ONoCtty | Libc.OCloexec, 0);
         if (_fd < 0) throw new ConfigurationException($"{owner}: cannot open '{path}': {Libc.Message(Libc.Errno)}");
         _terminal = TerminalMode.MakeRaw(_fd, signals: false);
@@ -30,7 +28,7 @@ public sealed class TtyChar : StreamChar, IDisposable
         Open(new DescriptorTransport(_terminal == null ? -1 : _fd, _fd, endsOnlyInput: false));
     }
 
-    public override string Description => $"serial:{_path}";
+    public override string Description => Model.Name;
 
     protected override void OnHangUp() { }
 

@@ -91,6 +91,13 @@ static class ChardevAdd
         bool isDescriptor = false;
         if (backend.Nested("data") is { } data)
         {
+            if (type == "socket")
+            {
+                // QMP's defaults are others than the command line's: a server, whose clients nobody waits for.
+                bool isServer = data.Bool("server") ?? true;
+                flat.Add("server", isServer ? "on" : "off");
+                if (isServer && !data.Has("wait")) flat.Add("wait", "off");
+            }
             foreach (string name in (string[])["addr", "remote", "local"])
             {
                 if (data.Nested(name) is not { } address) continue;
@@ -100,7 +107,9 @@ static class ChardevAdd
                 foreach (OptionPair pair in place.Rest.ToArray())
                 {
                     string own = pair.Name[(pair.Name.LastIndexOf('.') + 1)..];
-                    flat.Add(isDescriptor && own == "str" ? "fd" : prefix + own, pair.Value);
+                    flat.Add(isDescriptor && own == "str" ? "fd" : prefix + own == "localhost" ? "localaddr"
+                        : prefix + own,
+                        pair.Value);
                     place.Text(own);
                 }
             }
@@ -112,7 +121,7 @@ static class ChardevAdd
             }
         }
         options.Close();
-        return (type switch { "console" => "null", _ => type }, flat);
+        return (type, flat);
     }
 }
 

@@ -1,25 +1,32 @@
+using Microsoft.Win32.SafeHandles;
 using Qkvm.Core.Machine;
+using Qkvm.Host;
 
 namespace Qkvm.Control.Commands;
 
-/// <summary>A file that a command writes.</summary>
+/// <summary>A file that a command writes. The machine waits for the command, and the command for nobody: a pipe
+/// without a reader, or one that is full, is an error.</summary>
 static class OutputFile
 {
+    const int ForAll = 0x1B6;                                      // 0666, less the umask
+
     /// <param name="complaint">What stands before the path where it cannot be made.</param>
     /// <exception cref="CommandException">With the host's reason.</exception>
-    public static FileStream Create(string path, string complaint = "Could not open")
+    public static void Write(string path, Action<FileStream> write, string complaint = "Could not open")
     {
-        try { return File.Create(path); }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
+        int errno = Libc.EInval;
+        int fd = path.Contains('\0') ? -1 : Libc.open(path,
+            Libc.OWrOnly | Libc.OCreat | Libc.OTrunc | Libc.ONonBlock | Libc.OCloexec, ForAll);
+        if (fd < 0)
         {
-            string reason = e switch
-            {
-                FileNotFoundException or DirectoryNotFoundException => "No such file or directory",
-                UnauthorizedAccessException when Directory.Exists(path) => "Is a directory",
-                UnauthorizedAccessException => "Permission denied",
-                _ => e.Message,
-            };
-            throw new CommandException($"{complaint} '{path}': {reason}", inner: e);
+            if (!path.Contains('\0')) errno = Libc.Errno;
+            throw new CommandException($"{complaint} '{path}': {Libc.Message(errno)}");
         }
+        try
+        {
+            using var file = new FileStream(new SafeFileHandle(fd, ownsHandle: true), FileAccess.Write);
+            write(file);
+        }
+        catch (IOException e) { throw new CommandException($"Could not write '{path}': {e.Message}", inner: e); }
     }
 }

@@ -1,6 +1,7 @@
 using System.Text.Json.Serialization;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Machine;
+using Qkvm.Core.Memory;
 
 namespace Qkvm.Control.Commands;
 
@@ -21,7 +22,7 @@ static class SaveMemory
         IReadOnlyList<IVCpu> cpus = context.Machine.Cpus;
         IVCpu cpu = arguments.CpuIndex is not { } index ? context.Cpu
             : index >= 0 && index < cpus.Count ? cpus[index]
-            : throw new CommandException($"Invalid parameter 'cpu-index', expected: a CPU number");
+            : throw new CommandException("Invalid parameter 'cpu-index', expected: a CPU number");
         Save(context, arguments.Val, arguments.Size, arguments.Filename, cpu);
         return Nothing.Value;
     })
@@ -44,19 +45,49 @@ static class SaveMemory
     /// <param name="cpu">Whose virtual addresses; null for physical ones.</param>
     static void Save(CommandContext context, ulong start, ulong size, string path, IVCpu? cpu)
     {
-        using FileStream file = OutputFile.Create(path);
+        AddressSpace memory = context.Machine.Board.Memory;
+        ulong limit = cpu == null ? End(memory) - Math.Min(start, End(memory)) : End(memory);
+        if (size > limit)                                          // the machine stands still meanwhile
+            throw new CommandException($"Invalid size {size}, expected: at most {limit}, where memory ends");
+        OutputFile.Write(path, file => Save(memory, start, size, file, cpu));
+    }
+
+    static void Save(AddressSpace memory, ulong start, ulong size, FileStream file, IVCpu? cpu)
+    {
         var page = new byte[PageSize];
-        for (ulong at = start; size > 0;)
+        for (ulong at = start, done = 0; done < size;)
         {
-            int count = (int)Math.Min(size, PageSize - at % PageSize);
-            ulong physical = at;
+            ulong count = Math.Min(size - done, PageSize - at % PageSize), physical = at;
             if (cpu?.TryTranslate(at, out physical) == false)
-                throw new CommandException($"Invalid addr 0x{at:x16}/size {size} specified");
-            context.Machine.Board.Memory.Read(physical, page.AsSpan(0, count));
-            file.Write(page, 0, count);
-            at += (ulong)count;
-            size -= (ulong)count;
+                throw new CommandException($"Invalid addr 0x{at:x16}/size {size - done} specified");
+            ulong hole = cpu == null && file.CanSeek ? Hole(memory, at, size - done) : 0;
+            if (hole > 0)
+            {
+                count = hole;
+                file.Seek((long)hole - 1, SeekOrigin.Current);
+                file.WriteByte(0);
+            }
+            else
+            {
+                memory.Read(physical, page.AsSpan(0, (int)count));
+                file.Write(page, 0, (int)count);
+            }
+            at += count;
+            done += count;
         }
+    }
+
+    static ulong End(AddressSpace memory) => memory.View.Ranges is [.., var last] ? last.End : 0;
+
+    /// <summary>How many bytes from an address on nothing answers for: they take no place in the file.</summary>
+    static ulong Hole(AddressSpace memory, ulong at, ulong most)
+    {
+        foreach (FlatRange range in memory.View.Ranges)
+        {
+            if (range.Start > at) return Math.Min(most, range.Start - at);
+            if (range.End > at) return 0;
+        }
+        return most;
     }
 }
 

@@ -33,8 +33,8 @@ static class ScreenDump
             throw new CommandException("There is no console to take a screendump from");
         var picture = new FrameBuffer();
         context.Machine.Displays[0].Paint(picture);
-        using (FileStream file = OutputFile.Create(arguments.Filename, "failed to open file"))
-            await file.WriteAsync(PortablePixmap(picture)).ConfigureAwait(false);
+        await Task.Run(() => OutputFile.Write(arguments.Filename, file => file.Write(PortablePixmap(picture)),
+            "failed to open file")).ConfigureAwait(false);
         return Nothing.Value;
     }
 

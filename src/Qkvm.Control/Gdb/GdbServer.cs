@@ -24,6 +24,7 @@ public sealed class GdbServer(IBackendHost host, Func<CommandContext> makeContex
         if (context.Machine.Cpus.Count == 0)
             throw new ConfigurationException($"{owner}: a debugger is of no use to a machine without a CPU");
         _session = new GdbSession(host.Backends.TakeChardev(chardev, owner), context);
+        Exposure.Warn(host, chardev, owner);
         _chardev = chardev;
     }
 

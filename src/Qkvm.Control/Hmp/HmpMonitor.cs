@@ -28,8 +28,11 @@ public sealed class HmpMonitor : ICharFrontend, IMonitor
     public CommandContext Context { get; }
     public IReadOnlyList<string> History => _editor.History;
 
-    /// <summary>While a command has not answered yet, what is typed waits.</summary>
-    int ICharFrontend.Room => _busy ? 0 : 256;
+    /// <summary>While a command has not answered yet, or the client has not read the answer, what is typed
+    /// waits.</summary>
+    int ICharFrontend.Room => IsAnswering ? 0 : 256;
+
+    bool IsAnswering => _busy || _pending.Count > 0;
 
     public void Write(string text)
     {
@@ -52,6 +55,8 @@ public sealed class HmpMonitor : ICharFrontend, IMonitor
             foreach (byte[] piece in rest) _pending.Enqueue(piece);
             return;
         }
+        TakeTyped();
+        _backend.AcceptInput();
     }
 
     void ICharFrontend.Event(CharEvent what)
@@ -82,7 +87,7 @@ public sealed class HmpMonitor : ICharFrontend, IMonitor
 
     void TakeTyped()
     {
-        while (!_busy && _typedAhead.TryDequeue(out byte b))
+        while (!IsAnswering && _typedAhead.TryDequeue(out byte b))
         {
             if (_editor.Take(b) is not { } line) continue;
             ValueTask command = CommandLine.ExecuteAsync(this, line);

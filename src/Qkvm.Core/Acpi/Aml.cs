@@ -90,7 +90,7 @@ public readonly struct Aml(byte[] code)
         var list = new List<byte>();
         foreach (var (name, bits) in fields)
         {
-            list.AddRange(name is null ? [0x00] : Segment(name));
+            list.AddRange(name is null ? [0x00] : Path(name));
             list.AddRange(PackageLength(bits));
         }
         return new([Extended, 0x81, .. Sized([.. Path(region), (byte)access, .. list])]);
@@ -116,22 +116,39 @@ public readonly struct Aml(byte[] code)
 
     public static byte[] Join(params ReadOnlySpan<Aml> terms)
     {
-        var code = new MemoryStream();
-        foreach (Aml term in terms) code.Write(term.Code);
-        return code.ToArray();
+        int length = 0;
+        foreach (Aml term in terms) length += term.Code.Length;
+        var code = new byte[length];
+        Span<byte> rest = code;
+        foreach (Aml term in terms)
+        {
+            term.Code.CopyTo(rest);
+            rest = rest[term.Code.Length..];
+        }
+        return code;
     }
 
     static Aml Binary(byte opcode, Aml a, Aml b, Aml target) => new([opcode, .. a.Code, .. b.Code, .. target.Code]);
 
     static byte[] Path(string path)
     {
-        int root = path.Length - path.TrimStart('\\', '^').Length;
-        string[] segments = path.Length == root ? [] : path[root..].Split('.');
-        byte[] prefix = segments.Length switch { 0 => [0x00], 1 => [], 2 => [0x2E], var n => [0x2F, (byte)n] };
-        return [.. Encoding.ASCII.GetBytes(path[..root]), .. prefix, .. segments.SelectMany(Segment)];
+        const int SegmentLength = 4;
+        ReadOnlySpan<char> names = path.AsSpan().TrimStart("\\^");
+        int root = path.Length - names.Length, segments = names.IsEmpty ? 0 : names.Count('.') + 1;
+        ReadOnlySpan<byte> prefix = segments switch { 0 => [0x00], 1 => [], 2 => [0x2E], _ => [0x2F, (byte)segments] };
+        var code = new byte[root + prefix.Length + segments * SegmentLength];
+        Encoding.ASCII.GetBytes(path.AsSpan(0, root), code);
+        prefix.CopyTo(code.AsSpan(root));
+        Span<byte> rest = code.AsSpan(root + prefix.Length);
+        rest.Fill((byte)'_');
+        if (segments == 0) return code;
+        foreach (Range segment in names.Split('.'))
+        {
+            Encoding.ASCII.GetBytes(names[segment], rest);
+            rest = rest[SegmentLength..];
+        }
+        return code;
     }
-
-    static byte[] Segment(string name) => Encoding.ASCII.GetBytes(name.PadRight(4, '_'));
 
     /// <summary>Prepends the length, which counts its own bytes.</summary>
     static byte[] Sized(byte[] body)

@@ -14,6 +14,10 @@ public interface ICharBackend
     /// <summary>What really reads and writes, where this one only looks on.</summary>
     ICharBackend Stream => this;
 
+    /// <summary>Where it listens for clients of other hosts, such as "0.0.0.0:3333"; null where none can
+    /// come.</summary>
+    string? ExposedAt => null;
+
     /// <summary>Somebody listens at the other end.</summary>
     bool IsOpen { get; }
 

@@ -67,7 +67,7 @@ public sealed class Connection : IDisposable
         int kept = Math.Min(data.Length - direct, _outputLimit - Pending);
         if (kept > 0) Keep(data.Slice(direct, kept));
         if (direct + kept < data.Length) _userWaits = true;
-        if (Pending > 0) Rewatch();
+        if (Pending > 0 || Transport.WantsToWrite) Rewatch();
         return direct + kept;
     }
 

@@ -85,6 +85,13 @@ public sealed unsafe class DatagramSocket : IDisposable
         return Libc.getsockopt(fd, SocketLevel, TypeOption, &type, &length) < 0 ? null : type == DatagramType;
     }
 
+    /// <summary>From now on only the remote end's datagrams come, and its refusals. connect(2).</summary>
+    /// <exception cref="HostException">There is no way there.</exception>
+    public void ListenToRemoteAlone()
+    {
+        if (StreamSocket.Connect(Fd, _remote) < 0) throw new HostException("cannot connect", Libc.Errno);
+    }
+
     public int Send(ReadOnlySpan<byte> data)
     {
         fixed (byte* start = data, name = _remote)

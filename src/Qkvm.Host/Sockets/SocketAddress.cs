@@ -36,7 +36,8 @@ public sealed record InternetAddress(string Host, int Port, int? Last = null, bo
 }
 
 /// <param name="IsAbstract">In Linux's name space without files.</param>
-public sealed record UnixAddress(string Path, bool IsAbstract = false) : SocketAddress
+/// <param name="IsTight">An abstract name ends where it ends; otherwise zeros fill sun_path up.</param>
+public sealed record UnixAddress(string Path, bool IsAbstract = false, bool IsTight = true) : SocketAddress
 {
     protected override string Text => Path;
 }

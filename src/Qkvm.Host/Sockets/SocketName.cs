@@ -35,8 +35,10 @@ public sealed record SocketName(string Family, string Host, string Service)
     {
         byte[] path = Encoding.UTF8.GetBytes(address.Path);
         if (path.Length > MaxPath) return null;
-        byte[] name = [Unix, 0, .. address.IsAbstract ? (ReadOnlySpan<byte>)[0] : [], .. path, .. address.IsAbstract
-            ? (ReadOnlySpan<byte>)[] : [0]];
+        int length = 3 + path.Length;                              // family, and a zero before or behind
+        var name = new byte[address is { IsAbstract: true, IsTight: false } ? MaxLength : length];
+        name[0] = Unix;
+        path.CopyTo(name, address.IsAbstract ? 3 : 2);
         return name;
     }
 
@@ -64,7 +66,7 @@ public sealed record SocketName(string Family, string Host, string Service)
             case Unix:
                 ReadOnlySpan<byte> path = name[2..];
                 bool isAbstract = path.Length > 1 && path[0] == 0;
-                return new SocketName("unix", "", isAbstract ? "@" + Encoding.UTF8.GetString(path[1..])
+                return new SocketName("unix", "", isAbstract ? "@" + Encoding.UTF8.GetString(path[1..].TrimEnd((byte)0))
                     : Encoding.UTF8.GetString(path).TrimEnd('\0'));
             default: return new SocketName("", "", "");
         }

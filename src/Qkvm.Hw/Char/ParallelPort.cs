@@ -10,12 +10,14 @@ namespace Qkvm.Hw.Char;
 
 /// <summary>isa-parallel: a printer port in standard (SPP) mode. Spec: IEEE 1284-1994, compatibility mode; IBM Personal
 /// Computer AT Technical Reference, "Parallel Printer Adapter".</summary>
-/// <remarks>Deviations: bytes print in no time while the backend has room; output only.</remarks>
+/// <remarks>Over a port of the host, the guest works that one's registers, without interrupts. Deviations: bytes print
+/// in no time while another backend has room; output only.</remarks>
 public sealed class ParallelPort : IDevice, IRegisterBank, ICharFrontend
 {
     const int Data = 0, Status = 1, Control = 2, Ports = 8;
     const byte NotBusy = 0x80, NotAcknowledge = 0x40, Online = 0x10, NotError = 0x08;
-    const byte Strobe = 0x01, Initialize = 0x04, Select = 0x08, InterruptEnable = 0x10, ControlOnes = 0xC0;
+    const byte Strobe = 0x01, Initialize = 0x04, Select = 0x08, InterruptEnable = 0x10, Direction = 0x20,
+        ControlOnes = 0xC0;
 
     /// <summary>LPT ports that there can be.</summary>
     public static int Places => Bases.Length;
@@ -31,12 +33,13 @@ public sealed class ParallelPort : IDevice, IRegisterBank, ICharFrontend
 
     readonly IrqLine _irq;
     readonly ICharBackend? _backend;
+    readonly IParallelLines? _lines;                               // of the host
     byte _data, _control;
     bool _waiting;                                                 // a byte that the backend has no room for
 
     public ParallelPort(string name, IrqLine irq, ICharBackend? backend)
     {
-        (Name, _irq, _backend) = (name, irq, backend);
+        (Name, _irq, _backend, _lines) = (name, irq, backend, backend?.Stream as IParallelLines);
         Reset();
         backend?.Connect(this);
     }
@@ -47,6 +50,7 @@ public sealed class ParallelPort : IDevice, IRegisterBank, ICharFrontend
     public void Reset()
     {
         _data = 0;
+        if ((_control & Direction) != 0) _lines?.SetInput(false);
         _control = ControlOnes | Select | Initialize;
         _waiting = false;
         _irq.Set(false);
@@ -54,6 +58,14 @@ public sealed class ParallelPort : IDevice, IRegisterBank, ICharFrontend
 
     public ulong Read(ulong offset, int size)
     {
+        if (_lines is { } lines)
+            return (int)offset switch
+            {
+                Data => lines.Data,
+                Status => lines.Status,
+                Control => (byte)(lines.Control | ControlOnes | _control & (InterruptEnable | Direction)),
+                _ => 0xFF,
+            };
         switch ((int)offset)
         {
             case Data: return _data;
@@ -68,6 +80,11 @@ public sealed class ParallelPort : IDevice, IRegisterBank, ICharFrontend
 
     public void Write(ulong offset, int size, ulong value)
     {
+        if (_lines != null)
+        {
+            WriteLines(_lines, (int)offset, (byte)value);
+            return;
+        }
         switch ((int)offset)
         {
             case Data:
@@ -124,6 +141,15 @@ public sealed class ParallelPort : IDevice, IRegisterBank, ICharFrontend
         ulong index = 0;
         while (index < (ulong)Bases.Length && board.Ports.View.TryFind(Bases[(int)index], out _)) index++;
         return index;
+    }
+
+    void WriteLines(IParallelLines lines, int offset, byte value)
+    {
+        if (offset == Data) lines.Data = value;
+        if (offset != Control) return;
+        if (((value ^ _control) & Direction) != 0) lines.SetInput((value & Direction) != 0);
+        _control = (byte)(value | ControlOnes);
+        lines.Control = (byte)(value & ~(ControlOnes | Direction | InterruptEnable));
     }
 
     void Print()

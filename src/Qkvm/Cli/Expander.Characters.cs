@@ -1,3 +1,4 @@
+using System.Text.RegularExpressions;
 using Qkvm.Backends.Char;
 using Qkvm.Control.Gdb;
 using Qkvm.Core.Char;
@@ -17,8 +18,8 @@ public sealed partial class Expander
     readonly List<MonitorConfig> _monitorConfigs = [];
 
     // How a "dev" of -serial and -monitor begins.
-    static readonly string[] DeviceWords = ["stdio", "null", "none", "pty", "file", "unix", "tcp", "telnet", "mon",
-        "chardev", "vc"];
+    static readonly string[] DeviceWords = ["stdio", "null", "none", "pty", "file", "pipe", "unix", "tcp", "udp",
+        "telnet", "websocket", "mon", "chardev", "vc"];
 
     void AddChardev(string text, string owner)
     {
@@ -57,12 +58,12 @@ public sealed partial class Expander
         bool onTerminal = _noGraphic && !_noDefaults;
         if (_serials.Count == 0 && !_noDefaults && !_replaced.HasFlag(DefaultDevice.Serial))
             _serials.Add((onTerminal ? _monitors.Count == 0 ? "mon:stdio" : "stdio"
-                : "vc:80Cx24C", "default serial port"));
+                : "vc", "default serial port"));
         if (_parallels.Count == 0 && !_noDefaults
-            && !_replaced.HasFlag(DefaultDevice.Parallel)) _parallels.Add((onTerminal ? "null" : "vc:80Cx24C",
+            && !_replaced.HasFlag(DefaultDevice.Parallel)) _parallels.Add((onTerminal ? "null" : "vc",
                 "default parallel port"));
         if (_monitors.Count == 0 && _monitorConfigs.Count == 0 && !_noDefaults && !onTerminal)
-            _monitors.Add(("vc:80Cx24C", MonitorKind.Human, "default monitor"));
+            _monitors.Add(("vc", MonitorKind.Human, "default monitor"));
 
         var serials = _serials.Select((s, i) => s.Text == "none" ? null : CharacterOf(s.Text, $"serial{i}", s.Owner))
             .ToArray();
@@ -107,7 +108,9 @@ public sealed partial class Expander
             case "null": return (NullChar.Model, Behind(text, owner));
             case "stdio": return (StdioChar.Model, Behind(text, owner));
             case "pty": return (PtyChar.Model, Behind(text, owner));
-            case "vc": return (NullChar.VirtualConsole, new Options(owner));
+            case "vc": return (NullChar.VirtualConsole, ConsoleSize(rest, text, owner));
+            case "pipe": return (PipeChar.Model, Options.Parse(rest, owner, "path"));
+            case "udp": return (UdpChar.Model, Datagrams(rest, owner));
             case "file": return (FileChar.Model, Options.Parse(rest, owner, "path"));
             case "unix": return (SocketChar.Model, Options.Parse(rest, owner, "path"));
             case "tcp" or "telnet" or "websocket":
@@ -122,12 +125,44 @@ public sealed partial class Expander
                 if (kind != "tcp") options.Add(kind, "on");
                 return (SocketChar.Model, options);
             default:
-                if (text.StartsWith("/dev/", StringComparison.Ordinal)) return (TtyChar.Model,
-                    Options.Of(owner, new OptionPair("path", text)));
+                if (text.StartsWith("/dev/", StringComparison.Ordinal))
+                    return (text.StartsWith("/dev/parport", StringComparison.Ordinal) ? ParallelChar.Model
+                        : TtyChar.Model, Options.Of(owner, new OptionPair("path", text)));
                 if (Catalogue.Chardevs.Known(kind) is { NotBuilt: not null } known) return (known, new Options(owner));
                 throw new ConfigurationException($"{owner}: '{text}' is no character "
                     + $"device{Suggestion.For(kind, DeviceWords)}");
         }
+    }
+
+    /// <summary>vc:800x600 counts in pixels, vc:80Cx24C in characters.</summary>
+    static Options ConsoleSize(string size, string text, string owner)
+    {
+        if (size.Length == 0) return Behind(text, owner);
+        Match match = ConsolePattern().Match(size);
+        if (!match.Success) throw new ConfigurationException($"{owner}: '{text}': expects vc:800x600 or vc:80Cx24C");
+        return Options.Of(owner, new(match.Groups[2].Length > 0 ? "cols" : "width", match.Groups[1].Value),
+            new(match.Groups[4].Length > 0 ? "rows" : "height", match.Groups[3].Value));
+    }
+
+    [GeneratedRegex("^([0-9]{1,5})(C?)x([0-9]{1,5})(C?)$")]
+    private static partial Regex ConsolePattern();
+
+    /// <summary>[HOST]:PORT[@[ADDRESS]:PORT].</summary>
+    static Options Datagrams(string text, string owner)
+    {
+        Options given = Options.Parse(text, owner, "address");
+        string[] ends = (given.Text("address") ?? "").Split('@');
+        var pairs = new List<OptionPair>();
+        for (int i = 0; i < ends.Length; i++)
+        {
+            int colon = ends[i].LastIndexOf(':');
+            if (colon < 0 || i > 1)
+                throw new ConfigurationException($"{owner}: expects udp:[host]:port[@[localaddr]:localport], for "
+                    + "example udp::4555@:4556");
+            pairs.Add(new(i == 0 ? "host" : "localaddr", ends[i][..colon].Trim('[', ']')));
+            pairs.Add(new(i == 0 ? "port" : "localport", ends[i][(colon + 1)..]));
+        }
+        return Options.Of(owner, [.. pairs.Where(pair => pair.Value.Length > 0), .. given.Rest]);
     }
 
     /// <summary>What follows the kind: stdio,signal=off.</summary>

@@ -48,7 +48,18 @@ public class MuxCharTests
         Type("\u0001x\u0001s\u0001b\u0001h");
         Assert.Equal((1, 1), (_quits, _syncs));
         Assert.Contains(CharEvent.Break, _serial.Events);
-        Assert.Contains("C-a x    exit emulator", _terminal.Screen);
+        Assert.Equal("""
+            qkvm: Terminated
+
+            C-a h    print this help
+            C-a x    exit emulator
+            C-a s    save disk data back to file (if -snapshot)
+            C-a t    toggle console timestamps
+            C-a b    send break (magic sysrq)
+            C-a c    switch between console and monitor
+            C-a C-a  sends C-a
+
+            """.ReplaceLineEndings("\n\r"), _terminal.Screen);
         Assert.Equal("", _serial.Text);
     }
 

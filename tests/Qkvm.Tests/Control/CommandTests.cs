@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text.Json;
 using Qkvm.Control;
 using Qkvm.Control.Hmp;
@@ -207,6 +208,43 @@ public sealed class CommandTests : IDisposable
             string printed = _bench.Human(form.IsInfo ? $"info {form.Names[0]}" : form.Names[0]);
             Assert.DoesNotContain("unknown command", printed);
         }
+    }
+
+    /// <summary>Up to 16 MiB of RAM and what lies behind; the file's holes read as zeros.</summary>
+    [Fact]
+    public void Memory_is_saved_as_far_as_there_is_any()
+    {
+        string path = Path.GetTempFileName();
+        try
+        {
+            _bench.OnLoop(() => _bench.Machine.Board.Memory.Write(0x1234, 4, 0x11223344));
+            Assert.Equal("", _bench.Human($"pmemsave 0x1000 0x2345 {path}"));
+            byte[] saved = File.ReadAllBytes(path);
+            Assert.Equal(0x2345, saved.Length);
+            Assert.Equal(0x11223344u, BitConverter.ToUInt32(saved, 0x234));
+            foreach (string size in new[] { "0x7fffffffffffffff", "0xffffffffffffffff", "0x100000000000" })
+            {
+                Assert.StartsWith($"Error: Invalid size {Convert.ToUInt64(size, 16)}, expected: at most ",
+                    _bench.Human($"pmemsave 0x1000 {size} {path}"));
+                Assert.StartsWith("Error: Invalid ", _bench.Human($"memsave 0x1000 {size} {path}"));
+            }
+            Assert.Equal(0x2345, new FileInfo(path).Length);
+        }
+        finally { File.Delete(path); }
+    }
+
+    [Fact]
+    public void A_command_waits_for_no_reader_of_its_file()
+    {
+        string path = Path.Combine(Path.GetTempPath(), Path.GetRandomFileName());
+        using (Process made = Process.Start("mkfifo", path)) made.WaitForExit();
+        try
+        {
+            Assert.Equal($"Error: Could not open '{path}': No such device or address\n",
+                _bench.Human($"pmemsave 0 4096 {path}"));
+            Assert.StartsWith("Error: Could not write '/dev/full': ", _bench.Human("pmemsave 0 4096 /dev/full"));
+        }
+        finally { File.Delete(path); }
     }
 
     /// <summary>They end the machine, write files or listen, whatever they are given.</summary>

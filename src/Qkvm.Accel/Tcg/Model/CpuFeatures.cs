@@ -60,6 +60,8 @@ public static class CpuFeatures
             "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", ""],
     ];
 
+    static readonly Dictionary<string, (CpuidWord Word, int Bit)> s_places = Places();
+
     /// <summary>Names that QEMU knows of words that no model here shows: SVM's, IA32_ARCH_CAPABILITIES, SGX's,
     /// Centaur's.</summary>
     const string Absent = "npt lbrv svm-lock svm_lock nrip-save nrip_save tsc-scale tsc_scale vmcb-clean vmcb_clean " +
@@ -133,11 +135,19 @@ public static class CpuFeatures
 
     public static bool TryFind(string name, out CpuidWord word, out int bit)
     {
-        for (word = 0; word < CpuidWord.Count; word++)
-            for (bit = 0; bit < 32; bit++)
-                if (Array.IndexOf(Names[(int)word][bit].Split('|'), name) >= 0 && name.Length > 0) return true;
-        bit = 0;
-        return name.Contains('_', StringComparison.Ordinal) && TryFind(name.Replace('_', '-'), out word, out bit);
+        bool isKnown = s_places.TryGetValue(name, out (CpuidWord Word, int Bit) place);
+        (word, bit) = place;
+        return isKnown || name.Contains('_', StringComparison.Ordinal) && TryFind(name.Replace('_', '-'), out word, out bit);
+    }
+
+    static Dictionary<string, (CpuidWord Word, int Bit)> Places()
+    {
+        var places = new Dictionary<string, (CpuidWord Word, int Bit)>();
+        for (int word = 0; word < Names.Length; word++)
+            for (int bit = 0; bit < 32; bit++)
+                foreach (string name in Names[word][bit].Split('|', StringSplitOptions.RemoveEmptyEntries))
+                    places.Add(name, ((CpuidWord)word, bit));
+        return places;
     }
 
     public static string NameOf(CpuidWord word, int bit) => Names[(int)word][bit].Split('|')[0];

@@ -12,10 +12,10 @@ public static class CpuModels
 
     /// <summary>All that the software CPU can do, with QEMU's identity of it.</summary>
     internal static CpuModel Max { get; } =
-        new("max", CpuModel.Amd, "QEMU TCG CPU version 2.5+", 15, 107, 1, 0xd, 0x80000008u, "");
+        new("max", CpuModel.Amd, "QEMU TCG CPU version 2.5+", 15, 107, 1, 0xd, 0x80000008u);
 
     static readonly Lazy<IReadOnlyList<CpuModel>> s_all = new(() => [.. Parse(CpuModelTable.Models), Max,
-        new CpuModel("base", CpuModel.Amd, "", 6, 6, 3, 1, 0, "")]);
+        new CpuModel("base", CpuModel.Amd, "", 6, 6, 3, 1, 0)]);
 
     static readonly Lazy<IReadOnlyDictionary<string, string>> s_aliases = new(MakeAliases);
 
@@ -114,27 +114,29 @@ public static class CpuModels
     static List<CpuModel> Parse(string table)
     {
         var models = new List<CpuModel>();
-        var words = new List<string>();
         string[] lines = table.Split('\n');
         for (int i = 0; i < lines.Length;)
         {
             string head = lines[i++];
-            words.Clear();
-            while (i < lines.Length && lines[i].StartsWith(' '))
-                words.AddRange(lines[i++].Split(' ', StringSplitOptions.RemoveEmptyEntries));
+            int first = i;
+            while (i < lines.Length && lines[i].StartsWith(' ')) i++;
+            string[] features = lines[first..i];
             const int fields = 5;
-            string[] identity = [.. head[(head.IndexOf(':') + 1)..].Split(',', fields).Select(field => field.Trim())];
-            int[] version =
-                [.. identity[1].Split('.').Select(number => int.Parse(number, CultureInfo.InvariantCulture))];
-            models.Add(new CpuModel(head[..head.IndexOf(':')], identity[0], identity[4], version[0], version[1],
-                version[2],
-                Convert.ToUInt32(identity[2], 16), Convert.ToUInt32(identity[3], 16), Features(words, models)));
+            string[] identity =
+                head[(head.IndexOf(':') + 1)..].Split(',', fields, StringSplitOptions.TrimEntries);
+            string[] version = identity[1].Split('.');
+            models.Add(new CpuModel(head[..head.IndexOf(':')], identity[0], identity[4], Number(version[0]),
+                Number(version[1]), Number(version[2]), Convert.ToUInt32(identity[2], 16),
+                Convert.ToUInt32(identity[3], 16), () => Features(features, models)));
         }
         return models;
+
+        static int Number(string text) => int.Parse(text, CultureInfo.InvariantCulture);
     }
 
-    static string Features(List<string> words, List<CpuModel> known)
+    static string Features(string[] lines, List<CpuModel> known)
     {
+        string[] words = string.Concat(lines).Split(' ', StringSplitOptions.RemoveEmptyEntries);
         if (words[0] != "=") return string.Join(' ', words);
         List<string> features = [.. known.Find(model => model.Name == words[1])!.Features.Split(' ')];
         foreach (string word in words.Skip(2))

@@ -28,7 +28,7 @@ public sealed class VhostUserNet : NetBackend, IVhostNet, IDisposable
             ICharBackend chardev = host.Backends.TakeChardev(id, given.Owner);
             try
             {
-                if (chardev is not SocketChar socket)
+                if (chardev.Stream is not SocketChar { IsFramed: false } socket)
                     throw given.Error($"chardev \"{id}\" is not a unix socket; give -chardev socket,id={id},path=…");
                 if (IoLoop.Current != null && !socket.IsOpen)      // a machine that runs does not stand still for it
                     throw given.Error($"chardev \"{id}\" has no peer yet; add the network when one is connected");
