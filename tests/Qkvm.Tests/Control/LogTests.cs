@@ -106,7 +106,7 @@ public sealed class LogTests : IDisposable
         _bench.Human("log guest_errors");
         _bench.OnLoop(() => _bench.Context.Devices.Select(d => d.Device.Device).OfType<VirtioPci>().First().Control
             .Fail("descriptor 7 leads to itself"));
-        Assert.Equal("virtio-blk: descriptor 7 leads to itself\n", $"{_bench.Logged}");
+        Assert.Equal("virtio-blk-pci: descriptor 7 leads to itself\n", $"{_bench.Logged}");
     }
 
     [Fact]
