@@ -30,6 +30,7 @@ public sealed class CommandCatalogue
         MemoryDump.Virtual, MemoryDump.Physical, PrintExpression.Command, TranslateAddress.Command,
         TranslateAddress.ToHostVirtual, TranslateAddress.ToHostPhysical, MemoryMappings.Ranges, MemoryMappings.Pages,
         Interrupts.Controllers, Interrupts.Counts, Interrupts.Local, RamBlocks.Command, Checksum.Command,
+        DumpGuestMemory.Dump, DumpGuestMemory.Query, DumpGuestMemory.Capability,
         SaveMemory.Virtual, SaveMemory.Physical, PortAccess.In, PortAccess.Out,
         Balloon.Query, Balloon.Set, QueryMemorySize.Command, QueryMemoryDevices.Command,
         QueryObjects.IoThreads, QueryObjects.Memory,

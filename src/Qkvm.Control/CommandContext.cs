@@ -1,4 +1,5 @@
 using Qkvm.Control.Commands;
+using Qkvm.Control.Dump;
 using Qkvm.Control.Gdb;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Devices;
@@ -23,6 +24,9 @@ public sealed class CommandContext(IMachine machine, IBackendHost host, CommandC
 
     /// <summary>What `log` and `trace-event` change; null: there is none.</summary>
     public MachineLog? Log { get; init; }
+
+    /// <summary>The machine's dumps: all monitors have the same.</summary>
+    public GuestDump Dump { get; init; } = new();
 
     /// <summary>What query-command-line-options tells.</summary>
     public IReadOnlyList<CommandLineOptionInfo> CommandLineOptions { get; init; } = [];

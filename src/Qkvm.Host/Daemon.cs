@@ -13,7 +13,7 @@ public static unsafe partial class Daemon
 
     const int SetDescriptorFlags = 2, CloseOnExec = 1;
 
-    static int s_pipe = -1;
+    static int s_pipe = -1, s_nothing = -1;
 
     /// <summary>At the start of the program. True: this process is to become the daemon, and somebody waits for
     /// <see cref="Ready"/>.</summary>
@@ -49,15 +49,21 @@ public static unsafe partial class Daemon
         return process.ExitCode;
     }
 
-    /// <summary>Leaves session, terminal and directory, and tells who waits.</summary>
-    public static void Ready()
+    /// <summary>Leaves session and directory: while it still may, before it confines itself.</summary>
+    public static void Detach()
     {
         if (s_pipe < 0) return;
         setsid();
         Environment.CurrentDirectory = "/";
-        int nothing = Libc.open("/dev/null", Libc.ORdWr, 0);
-        for (int standard = 0; standard <= 2; standard++) dup2(nothing, standard);
-        if (nothing > 2) Libc.close(nothing);
+        s_nothing = Libc.open("/dev/null", Libc.ORdWr | Libc.OCloexec, 0);
+    }
+
+    /// <summary>Leaves the terminal, and tells who waits.</summary>
+    public static void Ready()
+    {
+        if (s_pipe < 0) return;
+        for (int standard = 0; standard <= 2; standard++) dup2(s_nothing, standard);
+        if (s_nothing > 2) Libc.close(s_nothing);
         byte word = 0;
         Libc.write(s_pipe, &word, 1);
         Libc.close(s_pipe);

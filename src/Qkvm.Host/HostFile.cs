@@ -58,6 +58,10 @@ public sealed unsafe class HostFile : IDisposable
         if (Libc.chmod(path, mode) < 0) throw new HostException($"cannot change the rights of '{path}'", Libc.Errno);
     }
 
+    /// <summary>Removes what this process has made, where it still may: after -chroot and -runas a name leads
+    /// elsewhere, or is another user's.</summary>
+    public static void TryRemove(string path) => Libc.unlink(path);
+
     /// <summary>Facts about a path that need not be readable; false and an errno where there is nothing.</summary>
     public static bool TryStatus(string path, out FileStatus status, out int errno)
     {

@@ -18,6 +18,9 @@ public static unsafe partial class Libc
     [LibraryImport(Library, StringMarshalling = StringMarshalling.Utf8, SetLastError = true)]
     public static partial int chmod(string path, UnixFileMode mode);
 
+    [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int unlink(string path);
+
     [LibraryImport(Library, SetLastError = true)]
     public static partial nint preadv(int fd, Iovec* pieces, int count, long offset);
 

@@ -135,7 +135,7 @@ public static unsafe partial class Libc
     internal static partial int DeviceControl(int fd, nuint request, void* argument);
 
     [LibraryImport(Library, EntryPoint = "fcntl", SetLastError = true)]
-    internal static partial int FileFlags(int fd, int command, int flags);
+    public static partial int FileFlags(int fd, int command, int flags);
 
     [LibraryImport(Library, SetLastError = true)]
     internal static partial nint writev(int fd, Iovec* pieces, int count);

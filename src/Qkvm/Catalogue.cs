@@ -107,6 +107,7 @@ static class Catalogue
         RngRandom.Model,
         RngBuiltin.Model,
         Secret.Model,
+        TlsCredentialsX509.Model,
         IoThreadObject.Model,
         FilterDump.Model,
     ], Missing.Objects);

@@ -120,7 +120,7 @@ static class Missing
             authz-list authz-list-file authz-pam authz-simple can-bus can-host-socketcan colo-compare cryptodev-backend
             cryptodev-backend-builtin cryptodev-vhost-user dbus-vmstate input-barrier input-linux main-loop
             pr-manager-helper qtest secret secret_keyring sev-guest thread-context throttle-group tls-cipher-suites
-            tls-creds-anon tls-creds-psk tls-creds-x509 vfio-user-server x-remote-object
+            tls-creds-anon tls-creds-psk vfio-user-server x-remote-object
             """).Select(name => ObjectModel.Missing(name)),
     ];
 

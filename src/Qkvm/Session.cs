@@ -4,6 +4,7 @@ using Qkvm.Accel.Tcg;
 using Qkvm.Backends.Char;
 using Qkvm.Control;
 using Qkvm.Control.Commands;
+using Qkvm.Control.Dump;
 using Qkvm.Control.Gdb;
 using Qkvm.Control.Hmp;
 using Qkvm.Control.Qmp;
@@ -14,6 +15,7 @@ using Qkvm.Core.Logging;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Time;
 using Qkvm.Host;
+using Qkvm.Host.Sandboxing;
 using Qkvm.Machines;
 
 namespace Qkvm;
@@ -33,6 +35,7 @@ sealed class Session : IDisposable
     readonly List<IDisposable> _opened = [];                       // closed in reverse order, before the backends
     readonly List<PosixSignalRegistration> _signals = [];
     readonly List<ICharFrontend> _monitors = [];
+    readonly GuestDump _dump = new();
     Machine? _machine;
     GdbServer? _gdb;
     MachineLog? _log;
@@ -48,6 +51,8 @@ sealed class Session : IDisposable
     {
         ThreadPool.SetMinThreads(16, 16);                          // block requests wait in the kernel, not on a core
         Preflight.Check(_config);
+        if (_config.Sandbox is { DenySpawn: true }) Programs.Forbid();
+        Account? account = Confinement.Find(_config.RunAs);
         MachineModel model = Catalogue.Machines.Get(_config.MachineType, _config.MachineOptions.Owner);
         _environment.Log = _log = Keep(MakeLog());
         // Nothing is changed on disk or host before all that only reads has succeeded.
@@ -81,6 +86,8 @@ sealed class Session : IDisposable
         WarnOfWhatIsOtherThanAsked(accelerator);
         _notices.Release();
         SayHowToLeave();
+        Daemon.Detach();
+        Confinement.Enter(_config, account);
         Daemon.Ready();
         int code = _machine.Run();
         _environment.Lock.Run(() => _gdb.TellExit(code));
@@ -247,6 +254,7 @@ sealed class Session : IDisposable
         TakeDescriptor = takeDescriptor,
         Gdb = _gdb,
         Log = _log,
+        Dump = _dump,
     };
 
     static void WritePid(string path)

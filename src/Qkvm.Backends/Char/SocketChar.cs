@@ -1,5 +1,6 @@
 using System.Net.Sockets;
 using Qkvm.Core.Char;
+using Qkvm.Core.Machine;
 using Qkvm.Host;
 using Qkvm.Host.Sockets;
 
@@ -12,7 +13,8 @@ namespace Qkvm.Backends.Char;
 /// <param name="Reconnect">The pause before a client tries again; zero for never.</param>
 public sealed record SocketOptions(string? Path, string Host, int Port, bool Server, bool Wait, bool Telnet,
     bool? Ipv4 = null, bool? Ipv6 = null, bool NoDelay = true, TimeSpan Reconnect = default, int Fd = -1,
-    int? To = null, bool WebSocket = false, bool IsAbstract = false, bool IsTight = true)
+    int? To = null, bool WebSocket = false, bool IsAbstract = false, bool IsTight = true,
+    string? TlsCredentials = null)
 {
     public static SocketOptions Of(Properties properties)
     {
@@ -31,7 +33,7 @@ public sealed record SocketOptions(string? Path, string Host, int Port, bool Ser
             properties.Bool("telnet"), properties.OnOffAuto("ipv4"), properties.OnOffAuto("ipv6"),
             NoDelay: !(properties.OnOffAuto("delay") ?? properties.OnOffAuto("nodelay") == false),
             Reconnects(properties), fd ?? -1, (int?)properties.NumberOrAuto("to"), properties.Bool("websocket"),
-            properties.Bool("abstract"), properties.Bool("tight"));
+            properties.Bool("abstract"), properties.Bool("tight"), properties.Text("tls-creds"));
     }
 
     public SocketAddress Address => Fd >= 0 ? new DescriptorAddress(Fd)
@@ -46,7 +48,7 @@ public sealed record SocketOptions(string? Path, string Host, int Port, bool Ser
     }
 }
 
-/// <summary>A TCP or UNIX socket, server or client, plain, telnet or websocket. A server takes one client at a
+/// <summary>A TCP or UNIX socket, server or client, plain, TLS, telnet or websocket. A server takes one client at a
 /// time.</summary>
 public sealed class SocketChar : StreamChar, IDisposable
 {
@@ -67,11 +69,25 @@ public sealed class SocketChar : StreamChar, IDisposable
             Property.Bool("websocket", false, "of a server: bytes in binary frames"),
             Property.Bool("abstract", false, "path= is a name without a file"),
             Property.Bool("tight", true, "and ends where it ends"),
-            Property.Missing("tls-creds", remedy: "leave it out and lead the connection through ssh or stunnel"),
+            Property.Text("tls-creds", help: "the id of an -object tls-creds-x509"),
             Property.Missing("tls-authz"), Property.Missing("tn3270", "off"),
         ],
-        static (properties, host) => new SocketChar(properties.Required("id"), SocketOptions.Of(properties), host.Loop,
-            properties.Owner))
+        static (properties, host) =>
+        {
+            SocketOptions options = SocketOptions.Of(properties);
+            TlsCredentials? credentials = Credentials(properties, host);
+            Action release = options.TlsCredentials is { } id ? () => host.Backends.ReleaseObject(id) : static () => { };
+            try
+            {
+                return new SocketChar(properties.Required("id"), options, host.Loop, properties.Owner, credentials)
+                    { _released = release };
+            }
+            catch
+            {
+                release();
+                throw;
+            }
+        })
     {
         Description = "a TCP or UNIX socket",
     };
@@ -83,13 +99,19 @@ public sealed class SocketChar : StreamChar, IDisposable
     readonly Telnet _telnet = new();
     readonly Listener? _listener;
     readonly Timer? _handshake;
+    readonly TlsCredentials? _credentials;
     Connector? _connector;
     StreamSocket? _peer;
+    TlsRelay? _relay;
     Action<StreamSocket>? _taker;
+    bool _hasComplained;
+    Action? _released;                                             // the credentials are others' to remove
 
-    public SocketChar(string id, SocketOptions options, EventLoop loop, string owner) : base(id, loop)
+    /// <param name="credentials">Of TLS; null: connections are plain.</param>
+    public SocketChar(string id, SocketOptions options, EventLoop loop, string owner,
+        TlsCredentials? credentials = null) : base(id, loop)
     {
-        _options = options;
+        (_options, _credentials) = (options, credentials);
         if (options.WebSocket) _handshake = new Timer(_ => Loop.Post(() => { if (IsHandshaking) HangUp(); }));
         string what = options.Server ? "listen on" : "connect to";
         try
@@ -116,7 +138,7 @@ public sealed class SocketChar : StreamChar, IDisposable
         get
         {
             string server = _options.Server ? ",server=on" : "",
-                kind = _options.Telnet ? "telnet" : _options.WebSocket ? "websocket" : "tcp";
+                kind = _options.Telnet ? "telnet" : _options.WebSocket ? "websocket" : _credentials != null ? "tls" : "tcp";
             if (_peer is { LocalName: { Family: not "unix" } local } peer)
                 return $"{kind}:{local}{server} <-> {peer.PeerName}";
             string state = _peer == null ? "disconnected:" : "";
@@ -159,7 +181,7 @@ public sealed class SocketChar : StreamChar, IDisposable
 
     protected override void OnHangUp()
     {
-        _peer = null;
+        ForgetPeer();
         _listener?.Start();
         _connector?.Lost();
     }
@@ -182,7 +204,7 @@ public sealed class SocketChar : StreamChar, IDisposable
     }
 
     /// <summary>The bytes go in frames of a protocol of their own: telnet, websocket.</summary>
-    public bool IsFramed => _options.Telnet || _options.WebSocket;
+    public bool IsFramed => _options.Telnet || _options.WebSocket || _credentials != null;
 
     /// <summary>Whose connections are somebody's own.</summary>
     public bool IsLent => _taker != null;
@@ -194,6 +216,10 @@ public sealed class SocketChar : StreamChar, IDisposable
     public void Dispose()
     {
         Detach();
+        _relay?.Dispose();                                         // its last words reach the other end
+        ForgetPeer();
+        _released?.Invoke();
+        _released = null;
         _handshake?.Dispose();
         _connector?.Dispose();
         _listener?.Dispose();
@@ -240,6 +266,11 @@ public sealed class SocketChar : StreamChar, IDisposable
             return;
         }
         _telnet.Reset();
+        if (_credentials != null)
+        {
+            Open(Secured(peer, _credentials), isReady: false);
+            return;
+        }
         if (_options.WebSocket)
         {
             _handshake!.Change(s_patience, Timeout.InfiniteTimeSpan);
@@ -248,6 +279,52 @@ public sealed class SocketChar : StreamChar, IDisposable
         }
         if (_options.Telnet) peer.Write(Telnet.Greeting);
         Open(peer);
+    }
+
+    /// <summary>The transport of a connection whose handshake goes on.</summary>
+    StreamSocket Secured(StreamSocket peer, TlsCredentials credentials)
+    {
+        // They come on other threads, and by then the connection may be another one.
+        _relay = new TlsRelay(peer, credentials, _options is { Path: null, Fd: < 0 } ? _options.Host : null, s_patience,
+            () => After(peer, Ready),
+            why => After(peer, () =>
+            {
+                // Once: clients may come and fail as often as they like.
+                if (!_hasComplained) Console.Error.WriteLine($"qkvm: -chardev {Id}: TLS handshake failed: {why}");
+                _hasComplained = true;
+                HangUp();
+            }));
+        return _relay.Plain;
+    }
+
+    protected override bool HandshakeReads => _credentials == null;
+
+    void After(StreamSocket peer, Action handshake) => Loop.Post(() =>
+    {
+        if (!IsHandshaking || _peer != peer) return;
+        handshake();
+        AcceptInput();
+    });
+
+    /// <summary>Under TLS the socket is not the connection's transport, and ends with it here.</summary>
+    void ForgetPeer()
+    {
+        _relay?.End();
+        if (_relay != null) _peer?.Dispose();
+        (_peer, _relay) = (null, null);
+    }
+
+    /// <summary>What tls-creds= names, which must be of our side.</summary>
+    static TlsCredentials? Credentials(Properties properties, IBackendHost host)
+    {
+        if (properties.Text("tls-creds") is not { } id) return null;
+        if (properties.Bool("telnet") || properties.Bool("websocket"))
+            throw properties.Error("tls-creds= together with telnet=on or websocket=on is not built yet; leave one of "
+                + "them out");
+        TlsCredentials found = host.Backends.FindObject<TlsCredentials>(id, "tls-creds-x509", properties.Owner);
+        if (found.IsServer == properties.Bool("server")) return found;
+        host.Backends.ReleaseObject(id);
+        throw properties.Error($"Expected TLS credentials for a {(found.IsServer ? "client" : "server")} endpoint");
     }
 
     protected override void Ready()

@@ -88,7 +88,10 @@ public abstract class StreamChar(string id, EventLoop loop) : ICharBackend, ICon
         return released;
     }
 
-    int IConnectionUser.Room => _isReady ? Frontend?.Room ?? 0 : 1; // a handshake takes none of it
+    /// <summary>A handshake is made by reading. False: elsewhere, and what can be read waits for its end.</summary>
+    protected virtual bool HandshakeReads => true;
+
+    int IConnectionUser.Room => _isReady ? Frontend?.Room ?? 0 : HandshakeReads ? 1 : 0; // a handshake takes none of it
 
     void IConnectionUser.Receive(Span<byte> data)
     {

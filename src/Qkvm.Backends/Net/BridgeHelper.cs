@@ -45,7 +45,7 @@ static class BridgeHelper
         (start.UseShellExecute, start.RedirectStandardError) = (false, true);
         try
         {
-            using Process process = Process.Start(start)!;
+            using Process process = Host.Programs.Start(start);
             string said = process.StandardError.ReadToEnd().Trim().ReplaceLineEndings(" ");
             process.WaitForExit();
             return (process.ExitCode, said);
@@ -54,7 +54,7 @@ static class BridgeHelper
         {
             Host.Libc.close(socket);
             throw new ConfigurationException($"{owner}: bridge helper {helper} could not be started: "
-                + $"{Host.Libc.Message(e.NativeErrorCode)}; "
+                + $"{Host.Programs.Reason(e)}; "
                 + "install it (Debian: qemu-system-common), or give helper=PATH", e);
         }
     }

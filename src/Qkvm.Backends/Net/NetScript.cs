@@ -25,12 +25,12 @@ static class NetScript
         Process process;
         try
         {
-            process = Process.Start(start) ?? throw new NetScriptException($"network script {script} did not start");
+            process = Programs.Start(start);
         }
         catch (Win32Exception e)
         {
             throw new NetScriptException($"network script {script} could not be started: "
-                + $"{Libc.Message(e.NativeErrorCode)}{Advice(script, e.NativeErrorCode)}");
+                + $"{Programs.Reason(e)}{Advice(script, e.NativeErrorCode)}");
         }
         using (process)
         {

@@ -14,19 +14,33 @@ static class OutputFile
     /// <exception cref="CommandException">With the host's reason.</exception>
     public static void Write(string path, Action<FileStream> write, string complaint = "Could not open")
     {
-        int errno = Libc.EInval;
-        int fd = path.Contains('\0') ? -1 : Libc.open(path,
-            Libc.OWrOnly | Libc.OCreat | Libc.OTrunc | Libc.ONonBlock | Libc.OCloexec, ForAll);
-        if (fd < 0)
-        {
-            if (!path.Contains('\0')) errno = Libc.Errno;
-            throw new CommandException($"{complaint} '{path}': {Libc.Message(errno)}");
-        }
+        int fd = Open(path, complaint, ForAll);
         try
         {
             using var file = new FileStream(new SafeFileHandle(fd, ownsHandle: true), FileAccess.Write);
             write(file);
         }
         catch (IOException e) { throw new CommandException($"Could not write '{path}': {e.Message}", inner: e); }
+    }
+
+    /// <summary>For what is written on a thread that may wait.</summary>
+    /// <param name="rights">Of a new file, less the umask.</param>
+    /// <exception cref="CommandException">With the host's reason.</exception>
+    public static FileStream Create(string path, UnixFileMode rights)
+    {
+        const int setStatusFlags = 4;
+        int fd = Open(path, "Could not open", (int)rights);
+        Libc.FileFlags(fd, setStatusFlags, 0);
+        return new FileStream(new SafeFileHandle(fd, ownsHandle: true), FileAccess.Write, bufferSize: 0);
+    }
+
+    static int Open(string path, string complaint, int rights)
+    {
+        int errno = Libc.EInval;
+        int fd = path.Contains('\0') ? -1 : Libc.open(path,
+            Libc.OWrOnly | Libc.OCreat | Libc.OTrunc | Libc.ONonBlock | Libc.OCloexec, rights);
+        if (fd >= 0) return fd;
+        if (!path.Contains('\0')) errno = Libc.Errno;
+        throw new CommandException($"{complaint} '{path}': {Libc.Message(errno)}");
     }
 }

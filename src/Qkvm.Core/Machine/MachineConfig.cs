@@ -1,3 +1,5 @@
+using Qkvm.Host.Sandboxing;
+
 namespace Qkvm.Core.Machine;
 
 /// <summary>What the command line asked for, expanded: every short form (-hda, -cdrom, -net, -serial, -monitor …) has
@@ -99,6 +101,13 @@ public sealed record MachineConfig
 
     /// <summary>-gdb's chardev ("tcp::1234" expanded), or null.</summary>
     public string? GdbChardev { get; init; }
+
+    /// <summary>-chroot's directory, -runas' user or uid:gid.</summary>
+    public NamedOption? Root { get; init; }
+    public NamedOption? RunAs { get; init; }
+
+    /// <summary>-sandbox; null: off.</summary>
+    public SandboxRules? Sandbox { get; init; }
 
     public string? PidFile { get; init; }
     public bool Daemonize { get; init; }
@@ -244,3 +253,6 @@ public sealed record SmbiosConfig(int? Type, string? File, IReadOnlyList<OptionP
 
 /// <summary>-fw_cfg name=,file= or string=.</summary>
 public sealed record FwCfgConfig(string Name, string? File, string? Text);
+
+/// <param name="Owner">The option as it was typed.</param>
+public sealed record NamedOption(string Value, string Owner);

@@ -120,7 +120,7 @@ public sealed unsafe class DatagramSocket : IDisposable
         if (Fd < 0) return;
         Libc.close(Fd);
         Fd = -1;
-        if (_file != null) File.Delete(_file);
+        if (_file != null) HostFile.TryRemove(_file);
     }
 
     static DatagramSocket OpenUnix(UnixAddress local, UnixAddress remote)

@@ -78,7 +78,7 @@ public sealed class Listener : IDisposable
     {
         Stop();
         CloseAll();
-        if (_file != null) File.Delete(_file);
+        if (_file != null) HostFile.TryRemove(_file);
     }
 
     void Accept(int listener)

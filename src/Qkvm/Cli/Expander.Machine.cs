@@ -72,6 +72,10 @@ public sealed partial class Expander
             case "D": _config = _config with { LogFile = argument }; break;
             case "perfmap": _config = _config with { PerfMap = true }; break;
             case "add-fd": AddFd(argument, owner); break;
+            case "sandbox": TakeSandbox(argument, owner); break;
+            case "chroot": _config = _config with { Root = new NamedOption(argument, owner) }; break;
+            case "runas": _config = _config with { RunAs = new NamedOption(argument, owner) }; break;
+            case "run-with": TakeRunWith(argument, owner); break;
             case "pidfile": _config = _config with { PidFile = argument }; break;
             case "daemonize": _config = _config with { Daemonize = true }; break;
             case "incoming": _config = _config with { Incoming = argument }; break;

@@ -144,7 +144,7 @@ public static class OptionCatalogue
             new("sandbox",
                 "on[,obsolete=allow|deny][,elevateprivileges=allow|deny|children][,spawn=allow|deny]" +
                 "[,resourcecontrol=allow|deny]",
-                "enable seccomp mode 2 system call filter", Later),
+                "enable seccomp mode 2 system call filter"),
             new("audiodev", "[driver=]driver,id=id[,prop[=value][,...]]", "specifies the audio backend; only " +
                 "driver=none"),
             new("pidfile", "file", "write PID to 'file'"),
@@ -160,8 +160,11 @@ public static class OptionCatalogue
             new("plugin", "[file=]<file>", "load a plugin", Later),
             new("readconfig", "<file>", "read config file"),
             new("writeconfig", "<file>", "write config file", Later),
-            new("runas", "user", "change to user id user just before starting the VM", Later),
-            new("chroot", "dir", "chroot to dir just before starting the VM", Later),
+            new("runas", "user", "change to user id user just before starting the VM; user can be numeric uid:gid "
+                + "instead"),
+            new("chroot", "dir", "chroot to dir just before starting the VM"),
+            new("run-with", "[async-teardown=on|off][,chroot=dir][,user=username|uid:gid]",
+                "set miscellaneous process lifecycle options"),
             new("tpmdev", "emulator,id=id,chardev=dev", "a TPM backend", Later),
             new("acpitable", "[sig=str]...", "ACPI table description", Later),
             new("echr", "chr", "set terminal escape character instead of ctrl-a, by its number"),

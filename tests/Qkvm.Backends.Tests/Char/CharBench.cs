@@ -22,17 +22,22 @@ public sealed class CharBench : IDisposable
     }
 
     public Echo Frontend { get; } = new();
+    public ICharBackend? Backend { get; private set; }
     public string Path { get; } = System.IO.Path.Combine(System.IO.Path.GetTempPath(), $"qkvm-{Guid.NewGuid():N}.sock");
 
     /// <summary>-chardev MODEL,id=c,OPTIONS, with a frontend.</summary>
-    public ICharBackend Open(CharModel model, string options)
+    /// <param name="objects">What it may name, by id.</param>
+    public ICharBackend Open(CharModel model, string options, params (string Id, object Made)[] objects)
     {
         using (_lock.Hold())
         {
+            var host = new FakeHost(_loop);
+            foreach ((string id, object made) in objects) host.Backends.Objects[id] = made;
             ICharBackend backend = model.Create(new Properties(model, Options.Parse($"id=c,{options}",
-                $"-chardev {model.Name}")), new FakeHost(_loop));
+                $"-chardev {model.Name}")), host);
             _opened.Add((IDisposable)backend);
             Frontend.Attach(backend);
+            Backend = backend;
             return backend;
         }
     }

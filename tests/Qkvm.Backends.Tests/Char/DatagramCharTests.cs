@@ -67,8 +67,6 @@ public sealed class DatagramCharTests : IDisposable
     [InlineData("path=/x,server=on,wait=off,reconnect-ms=5", "reconnect= is of a client; leave it out beside " +
         "server=on")]
     [InlineData("path=/x,wait=off", "wait= is of a server; leave it out, or give server=on")]
-    [InlineData("port=1,tls-creds=t", "tls-creds=t is not built yet; leave it out and lead the connection through ssh "
-        + "or stunnel")]
     public void What_does_not_fit_is_refused(string options, string message) => Assert.Equal(
         $"-chardev socket: {message}",
         Assert.Throws<ConfigurationException>(() => _bench.Open(SocketChar.Model, options)).Message);

@@ -137,7 +137,8 @@ public static class CpuFeatures
     {
         bool isKnown = s_places.TryGetValue(name, out (CpuidWord Word, int Bit) place);
         (word, bit) = place;
-        return isKnown || name.Contains('_', StringComparison.Ordinal) && TryFind(name.Replace('_', '-'), out word, out bit);
+        return isKnown || name.Contains('_', StringComparison.Ordinal)
+            && TryFind(name.Replace('_', '-'), out word, out bit);
     }
 
     static Dictionary<string, (CpuidWord Word, int Bit)> Places()

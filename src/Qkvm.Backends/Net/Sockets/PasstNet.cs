@@ -83,11 +83,11 @@ public static class PasstNet
     static void Await(Properties given, IBackendHost host, string pid, ProcessStartInfo start)
     {
         Process passt;
-        try { passt = Process.Start(start)!; }
+        try { passt = Programs.Start(start); }
         catch (Win32Exception e)
         {
-            throw given.Error($"{start.FileName} could not be started: {e.Message}; install passt, or give path=PATH; "
-                + "-netdev user needs no other program", e);
+            throw given.Error($"{start.FileName} could not be started: {Programs.Reason(e)}; install passt, or give "
+                + "path=PATH; -netdev user needs no other program", e);
         }
         var said = new List<string>();
         bool isReady = false;

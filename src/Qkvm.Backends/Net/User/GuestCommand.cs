@@ -31,7 +31,7 @@ static class GuestCommand
             catch (SocketException) { }
             catch (Win32Exception e)
             {
-                Console.Error.WriteLine($"guestfwd: {command}: {Libc.Message(e.NativeErrorCode)}");
+                Console.Error.WriteLine($"guestfwd: {command}: {Programs.Reason(e)}");
             }
             finally { Interlocked.Decrement(ref s_running); }
         });
@@ -45,7 +45,7 @@ static class GuestCommand
         };
         start.ArgumentList.Add("-c");
         start.ArgumentList.Add(command);
-        using Process process = Process.Start(start)!;
+        using Process process = Programs.Start(start);
         await using var guest = new NetworkStream(socket);
         Task incoming = FeedAsync(guest, process.StandardInput.BaseStream);
         await process.StandardOutput.BaseStream.CopyToAsync(guest).ConfigureAwait(false);

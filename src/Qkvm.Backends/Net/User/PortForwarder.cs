@@ -70,7 +70,7 @@ sealed class PortForwarder
     {
         if (Rule.Path is not { } path || _isRemoved) return;
         _isRemoved = true;                                         // another's may be there later
-        File.Delete(path);
+        Host.HostFile.TryRemove(path);
     }
 
     void OnClient(FdEvents events)

@@ -1,0 +1,100 @@
+using System.Net.Security;
+using System.Runtime.InteropServices;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+
+namespace Qkvm.Host.Sockets;
+
+/// <summary>Who we are to the other end of a TLS connection, and whom we trust: X.509 certificates in a directory, with
+/// QEMU's file names.</summary>
+public sealed class TlsCredentials : IDisposable
+{
+    readonly X509Certificate2Collection _trusted = [];
+    readonly X509Certificate2? _own;
+    readonly bool _verifiesPeer;
+
+    /// <summary>Reads ca-cert.pem, and server-cert.pem and server-key.pem or client-cert.pem and client-key.pem, which
+    /// a client need not have.</summary>
+    /// <param name="password">Of the key; null where it needs none.</param>
+    /// <exception cref="IOException">What is missing or wrong.</exception>
+    public TlsCredentials(string directory, bool isServer, bool verifiesPeer, string? password)
+    {
+        (IsServer, _verifiesPeer) = (isServer, verifiesPeer);
+        RequireLibrary();
+        string side = isServer ? "server" : "client", authority = Path.Combine(directory, "ca-cert.pem"),
+            certificate = Path.Combine(directory, $"{side}-cert.pem"), key = Path.Combine(directory, $"{side}-key.pem");
+        if (File.Exists(Path.Combine(directory, "ca-crl.pem")))
+            throw new IOException($"{directory}/ca-crl.pem: lists of revoked certificates are not built yet; "
+                + "take the file away");
+        if (verifiesPeer || File.Exists(authority)) Read(authority, () => _trusted.ImportFromPemFile(authority));
+        if (!isServer && !File.Exists(certificate)) return;
+        Read(certificate, () => File.OpenRead(certificate).Dispose());
+        _own = Read(key, () =>
+        {
+            File.OpenRead(key).Dispose();
+            return password == null ? X509Certificate2.CreateFromPemFile(certificate, key)
+                : X509Certificate2.CreateFromEncryptedPemFile(certificate, password, key);
+        });
+    }
+
+    public bool IsServer { get; }
+
+    public void Dispose()
+    {
+        _own?.Dispose();
+        foreach (X509Certificate2 trusted in _trusted) trusted.Dispose();
+    }
+
+    /// <summary>Shakes hands with the other end.</summary>
+    /// <param name="host">A client's name for the server, which its certificate must have; null: any that our
+    /// authority has signed.</param>
+    internal Task ShakeHandsAsync(SslStream stream, string? host, CancellationToken patience) => IsServer
+        ? stream.AuthenticateAsServerAsync(new SslServerAuthenticationOptions
+        {
+            ServerCertificate = _own,
+            ClientCertificateRequired = _verifiesPeer,
+            CertificateRevocationCheckMode = X509RevocationMode.NoCheck,
+            RemoteCertificateValidationCallback = (_, peer, _, errors) => IsTrusted(peer, errors, checksName: false),
+        }, patience)
+        : stream.AuthenticateAsClientAsync(new SslClientAuthenticationOptions
+        {
+            TargetHost = host ?? "",
+            ClientCertificates = _own == null ? null : [_own],
+            CertificateRevocationCheckMode = X509RevocationMode.NoCheck,
+            RemoteCertificateValidationCallback = (_, peer, _, errors) => IsTrusted(peer, errors, host != null),
+        }, patience);
+
+    bool IsTrusted(X509Certificate? peer, SslPolicyErrors errors, bool checksName)
+    {
+        if (!_verifiesPeer) return true;
+        if (peer is not X509Certificate2 certificate) return false;
+        if (checksName && (errors & SslPolicyErrors.RemoteCertificateNameMismatch) != 0) return false;
+        using var chain = new X509Chain();
+        chain.ChainPolicy.TrustMode = X509ChainTrustMode.CustomRootTrust;
+        chain.ChainPolicy.CustomTrustStore.AddRange(_trusted);
+        chain.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck;
+        chain.ChainPolicy.DisableCertificateDownloads = true;      // what a peer says takes us nowhere
+        chain.ChainPolicy.ApplicationPolicy.Add(new Oid(IsServer ? "1.3.6.1.5.5.7.3.2" : "1.3.6.1.5.5.7.3.1"));
+        return chain.Build(certificate);
+    }
+
+    /// <summary>The runtime ends the process where it finds no OpenSSL: it is looked for before.</summary>
+    static void RequireLibrary()
+    {
+        foreach (string name in new[] { "libssl.so.3", "libssl.so.1.1", "libssl.so.1.0.2", "libssl.so.1.0.0" })
+            if (NativeLibrary.TryLoad(name, out _)) return;
+        throw new IOException("needs OpenSSL's libssl.so.3 (Debian: libssl3)");
+    }
+
+    static void Read(string path, Action read) => Read(path, () => { read(); return true; });
+
+    static T Read<T>(string path, Func<T> read)
+    {
+        try { return read(); }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or CryptographicException
+            or ArgumentException)
+        {
+            throw new IOException($"cannot read {path}: {e.Message}", e);
+        }
+    }
+}
