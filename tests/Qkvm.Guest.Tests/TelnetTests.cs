@@ -31,6 +31,7 @@ public sealed class TelnetTests
         {
             string answer = telnet.Run(command);
             Assert.DoesNotContain("unknown command", answer);
+            if (command == "info") continue;                       // whose help is the list
             Assert.StartsWith(command.Split(' ')[^1], telnet.Run($"help {command}").Replace("info ", ""));
         }
         Assert.Contains("VM status: ", telnet.Run("info status"));

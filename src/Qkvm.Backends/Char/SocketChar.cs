@@ -138,7 +138,8 @@ public sealed class SocketChar : StreamChar, IDisposable
         get
         {
             string server = _options.Server ? ",server=on" : "",
-                kind = _options.Telnet ? "telnet" : _options.WebSocket ? "websocket" : _credentials != null ? "tls" : "tcp";
+                kind = _options.Telnet ? "telnet" : _options.WebSocket ? "websocket"
+                    : _credentials != null ? "tls" : "tcp";
             if (_peer is { LocalName: { Family: not "unix" } local } peer)
                 return $"{kind}:{local}{server} <-> {peer.PeerName}";
             string state = _peer == null ? "disconnected:" : "";
