@@ -3,6 +3,7 @@
 # make test      run all tests; last line: N passed, N failed, N skipped
 # make fuzz-cpu  random code on the software CPU and on this processor until something differs; SECONDS=600 SEED=…
 # make fuzz-net  random drivers and frames for the network cards and the user network; SECONDS=600 SEED=…
+# make fuzz-control  random clients of QMP, monitor, telnet, websocket and gdb; SECONDS=600 SEED=…
 # make bench     compare with qemu-system-x86_64; IMAGE=disk.qcow2 adds that disk's way to its login
 # make clean     remove what was built; the guests in .cache stay
 # Packages that are missing are installed with apt-get (as root or by sudo).
@@ -15,7 +16,7 @@ export DOTNET_CLI_UI_LANGUAGE := en
 sources := $(shell find src -type f) Directory.Build.props Directory.Packages.props
 firmware := artifacts/firmware/bios-256k.bin
 
-.PHONY: build run test fuzz-cpu fuzz-net bench clean
+.PHONY: build run test fuzz-cpu fuzz-net fuzz-control bench clean
 build: out/qkvm
 
 $(firmware): $(wildcard firmware/*)
@@ -49,6 +50,11 @@ fuzz-net:
 	@dotnet build tests/Qkvm.Backends.Tests -c Release --nologo -v q -nodeReuse:false
 	@dotnet artifacts/bin/Qkvm.Hw.Tests/release/Qkvm.Hw.Tests.dll fuzz-cards $$(($(SECONDS) / 2)) $(SEED)
 	@dotnet artifacts/bin/Qkvm.Backends.Tests/release/Qkvm.Backends.Tests.dll fuzz-net $$(($(SECONDS) / 2)) $(SEED)
+
+fuzz-control:
+	@scripts/setup.sh build
+	@dotnet build tests/Qkvm.Tests -c Release --nologo -v q -nodeReuse:false
+	@DOTNET_GCHeapHardLimit=0x60000000 dotnet artifacts/bin/Qkvm.Tests/release/Qkvm.Tests.dll fuzz-control $(SECONDS) $(SEED)
 
 bench: out/qkvm
 	@scripts/setup.sh bench

@@ -26,7 +26,7 @@ public sealed class CommandCatalogue
 
         // Processors and memory
         QueryCpus.Command, QueryCpus.Possible, QueryCpuModels.Definitions, QueryCpuModels.Expansion, SelectCpu.Command,
-        Registers.Command, Jit.Command, MemoryTree.Command,
+        Registers.Command, Jit.Command, Jit.Operations, Roms.Command, MemoryTree.Command,
         MemoryDump.Virtual, MemoryDump.Physical, PrintExpression.Command, TranslateAddress.Command,
         TranslateAddress.ToHostVirtual, TranslateAddress.ToHostPhysical, MemoryMappings.Ranges, MemoryMappings.Pages,
         Interrupts.Controllers, Interrupts.Counts, Interrupts.Local, RamBlocks.Command, Checksum.Command,
@@ -38,7 +38,8 @@ public sealed class CommandCatalogue
         // Devices
         DeviceTree.Command, DeviceModels.Command, VirtioInfo.List, VirtioInfo.Status, VirtioInfo.QueueStatus,
         Absent.VmGeneration, Absent.Tpm, Absent.Usb, Absent.Numa, Absent.Replay, Absent.SetPassword,
-            Absent.ExpirePassword, TraceEvents.Set, TraceEvents.List,
+            Absent.ExpirePassword, TraceEventCommands.Set,
+            TraceEventCommands.SetState, TraceEventCommands.GetState, LogCommands.Items, LogCommands.OpenFile,
         QueryPci.Command, DeviceAdd.Command, DeviceDelete.Command, QueryBlock.Command, QueryBlock.Info,
         QueryBlockNodes.Command, QueryBlockNodes.Statistics, QueryJobs.Command, QueryJobs.Block,
         Eject.Command, ChangeMedium.Change, ChangeMedium.OpenTray, ChangeMedium.CloseTray, ChangeMedium.Remove,

@@ -3,6 +3,7 @@ using Qkvm.Control.Dump;
 using Qkvm.Control.Gdb;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Devices;
+using Qkvm.Core.Logging;
 using Qkvm.Core.Machine;
 
 namespace Qkvm.Control;
@@ -20,6 +21,9 @@ public sealed class CommandContext(IMachine machine, IBackendHost host, CommandC
 
     /// <summary>Where debuggers come; null: nowhere.</summary>
     public GdbServer? Gdb { get; init; }
+
+    /// <summary>What `log` and `trace-event` change; null: there is none.</summary>
+    public MachineLog? Log { get; init; }
 
     /// <summary>The machine's dumps: all monitors have the same.</summary>
     public GuestDump Dump { get; init; } = new();

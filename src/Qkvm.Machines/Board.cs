@@ -43,7 +43,8 @@ public abstract partial class Board : IBoard, IDisposable
             parts;
         Input = new InputRouter(Clock);
         Layout = memory;
-        Ports = new AddressSpace("I/O", MemoryRegion.Container("io", PortSpace), Lock);
+        Ports = new AddressSpace("I/O", MemoryRegion.Container("io", PortSpace), Lock) { Log = parts.Log };
+        Memory.Log = parts.Log;
         Interrupts = new PcInterrupts(_accelerator.IrqChip, Memory, Ports);
         FirmwareConfiguration = Own("fw_cfg_io", Tree, new FwCfg(Memory, Ports));
         Firmware = new PcFirmware(Config, Layout, FirmwareConfiguration, _accelerator.IrqChip != null,

@@ -2,6 +2,7 @@ using Qkvm.Core.Accel;
 using Qkvm.Core.Block;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Display;
+using Qkvm.Core.Logging;
 using Qkvm.Core.Machine;
 using Qkvm.Core.State;
 using Qkvm.Core.Time;
@@ -22,6 +23,7 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
     readonly MachineBackends _backends;
     readonly VCpuRunner _runner;
     readonly TextWriter _messages;
+    readonly MachineLog? _log;
     readonly Action<IVCpu, string>? _onCpuReset;
     int _resetRequested;
     bool _quitting;
@@ -38,13 +40,14 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
     {
         _onCpuReset = onCpuReset;
         (_clock, _loop, _lock, Events) = (environment.Clock, environment.Loop, environment.Lock, environment.Events);
+        _log = environment.Log;
         (Config, Actions, Accelerator, _backends, _messages) = (config, config.Actions, accelerator, backends,
             messages);
         using (_lock.Hold())
         {
             model ??= PcMachine.Model;
             var parts = new BoardParts(config, accelerator, backends, catalogue, _clock, _loop, _lock,
-                () => environment.DataThread.Loop, this);
+                () => environment.DataThread.Loop, this) { Log = _log };
             _board = model.Create(new Properties(model, config.MachineOptions), parts);
             _board.Reset();
             ResetCpus();
@@ -62,7 +65,33 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
     public QBus Tree => _board.Tree;
     public IReadOnlyList<GuestRam> RamBlocks => _board.RamBlocks;
     public IReadOnlyList<IDisplaySource> Displays => _board.Displays;
-    public RunState State { get; private set; } = RunState.PreLaunch;
+    public RunState State
+    {
+        get;
+        private set
+        {
+            if (_log is { } log && value != field) Tell(log, field, value);
+            field = value;
+        }
+    } = RunState.PreLaunch;
+
+    /// <summary>By QEMU's numbers.</summary>
+    static readonly string[] QemuStates =
+    [
+        "debug", "inmigrate", "internal-error", "io-error", "paused", "postmigrate", "prelaunch", "finish-migrate",
+        "restore-vm", "running", "save-vm", "shutdown", "suspended", "watchdog", "guest-panicked",
+    ];
+
+    /// <summary>In QEMU's words: each change of the state, and whether the vCPUs run in it.</summary>
+    static void Tell(MachineLog log, RunState old, RunState now)
+    {
+        string Numbered(RunState state) => $"{Array.IndexOf(QemuStates, state.Text())} ({state.Text()})";
+        if (log.Events.RunStateSet is { Enabled: true } set)
+            log.Write($"{set.Name} current_run_state {Numbered(old)} new_state {Numbered(now)}\n");
+        if (log.Events.StateNotify is { Enabled: true } notify && (old == RunState.Running || now == RunState.Running))
+            log.Write($"{notify.Name} running {(now == RunState.Running ? 1 : 0)} reason {Numbered(now)}\n");
+    }
+
 
     /// <summary>For the program, once the loop is left.</summary>
     public int ExitCode { get; private set; }

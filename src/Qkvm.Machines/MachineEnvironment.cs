@@ -1,3 +1,4 @@
+using Qkvm.Core.Logging;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Time;
 using Qkvm.Host;
@@ -19,6 +20,9 @@ public sealed class MachineEnvironment : IDisposable
     public EventLoop Loop { get; }
     public VirtualClock Clock { get; }
     public EventBus Events { get; } = new();
+
+    /// <summary>What -d and -trace ask for; null: nothing can be asked.</summary>
+    public MachineLog? Log { get; set; }
 
     /// <summary>Moves the data of devices that name no -object iothread.</summary>
     public IoThread DataThread { get; } = new("data");

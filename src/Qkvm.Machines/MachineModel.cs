@@ -1,5 +1,6 @@
 using Qkvm.Core.Accel;
 using Qkvm.Core.Devices;
+using Qkvm.Core.Logging;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Time;
 using Qkvm.Host;
@@ -12,7 +13,10 @@ namespace Qkvm.Machines;
 public sealed record BoardParts(MachineConfig Config, IAccelerator Accelerator, MachineBackends Backends,
     Catalogue<DeviceModel> Devices,
     IVirtualClock Clock, EventLoop Loop, MachineLock Lock, Func<IoLoop> DataLoop,
-    IMachineRequests Requests);
+    IMachineRequests Requests)
+{
+    public MachineLog? Log { get; init; }
+}
 
 /// <summary>What short forms of options mean on a machine.</summary>
 /// <param name="NetworkCard">What -nic and -net nic make without model=.</param>

@@ -2,46 +2,41 @@ using System.Text;
 using Iced.Intel;
 using Qkvm.Accel.Tcg;
 using Qkvm.Core.Accel;
+using Qkvm.Core.Logging;
 using Decoder = Iced.Intel.Decoder;
 
 namespace Qkvm;
 
 /// <summary>-d in_asm, op, out_asm, exec and cpu, in QEMU's shape; and a symbol for each translated block where Linux
 /// perf looks for it (tools/perf/Documentation/jit-interface.txt).</summary>
-sealed class CodeLog(TextWriter output, IReadOnlyList<string> items, TextWriter? map) : ICodeTrace
+sealed class CodeLog(MachineLog log, TextWriter? map) : ICodeTrace
 {
-    public static readonly string[] Items = ["in_asm", "op", "out_asm", "exec", "cpu"];
-
     const int HostBits = 64, BytesShown = 8;
-    readonly bool _in = items.Contains("in_asm"), _operations = items.Contains("op"), _out = items.Contains("out_asm");
-    readonly bool _exec = items.Contains("exec"), _cpu = items.Contains("cpu");
 
-    public bool WantsSteps => _exec || _cpu;
+    public bool WantsSteps => log.Has(LogItem.Exec | LogItem.Cpu);
 
     public void Decoded(ulong rip, int bits, ReadOnlySpan<byte> code)
     {
-        if (_in) Write($"----------------\nIN: \n{Disassembly(rip, bits, code)}\n");
+        if (Wants(LogItem.InAsm, rip)) log.Write($"----------------\nIN: \n{Disassembly(rip, bits, code)}\n");
     }
 
     public void Translated(ulong rip, Func<string> operations, ulong address, ReadOnlySpan<byte> code)
     {
-        if (_operations) Write($"OP:\n ---- {rip:x16}\n{operations()}\n");
-        if (_out)
-            Write($"OUT: [size={code.Length}]\n  -- guest addr 0x{rip:x16}\n{Disassembly(address, HostBits, code)}\n");
+        if (Wants(LogItem.Op, rip)) log.Write($"OP:\n ---- {rip:x16}\n{operations()}\n");
+        if (Wants(LogItem.OutAsm, rip))
+            log.Write($"OUT: [size={code.Length}]\n  -- guest addr 0x{rip:x16}\n"
+                + $"{Disassembly(address, HostBits, code)}\n");
         if (map == null) return;
         lock (map) map.Write($"{address:x} {code.Length:x} guest_{rip:x}\n");
     }
 
     public void Step(Cpu cpu)
     {
-        if (_exec) Write($"Trace {cpu.Index}: {cpu.Where}\n");
-        if (_cpu) Write(cpu.ReadRegisters().Dump());
+        if (Wants(LogItem.Exec, cpu.Rip)) log.Write($"Trace {cpu.Index}: {cpu.Where}\n");
+        if (Wants(LogItem.Cpu, cpu.Rip)) log.Write(cpu.ReadRegisters().Dump(log.Has(LogItem.Fpu)));
     }
 
-    void Write(string text)
-    {
-        lock (output) output.Write(text);
-    }
+    bool Wants(LogItem item, ulong rip) => log.Has(item) && log.Filter?.Contains(rip) != false;
 
     static string Disassembly(ulong at, int bits, ReadOnlySpan<byte> code)
     {

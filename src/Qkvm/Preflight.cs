@@ -1,5 +1,6 @@
 using Qkvm.Backends.Char;
 using Qkvm.Core.Devices;
+using Qkvm.Core.Logging;
 using Qkvm.Core.Machine;
 using Qkvm.Machines;
 
@@ -16,10 +17,7 @@ static class Preflight
     {
         Of(Catalogue.Machines, config.MachineType, config.MachineOptions);
         CheckMemory(config.Memory);
-        foreach (string item in config.LogItems)
-            if (!Cli.LogItems.All.Any(known => known.Name == item))
-                throw new ConfigurationException($"-d {item}: unknown log item"
-                    + $"{Suggestion.For(item, Cli.LogItems.All.Select(known => known.Name))}; '-d help' lists them");
+        CheckLog(config);
         CheckAccelerators(config.Accelerators);
         foreach (ObjectConfig made in config.Objects) Of(Catalogue.Objects, made.Type, made.Options);
         foreach (BlockdevConfig node in config.Blockdevs) Catalogue.BlockDrivers.Get(node.Driver, node.Options.Owner);
@@ -29,6 +27,20 @@ static class Preflight
         foreach (NetdevConfig netdev in config.Netdevs) Of(Catalogue.Netdevs, netdev.Type, netdev.Options);
         foreach (DisplayConfig display in config.Displays) Of(Catalogue.Displays, display.Kind, display.Options);
         foreach (DeviceConfig device in config.Devices) CheckDevice(device, config.Globals);
+    }
+
+    static void CheckLog(MachineConfig config)
+    {
+        AddressFilter.Parse(config.LogFilters);
+        foreach (string item in config.LogItems)
+        {
+            LogItems.Parse(item, [], out (string Item, string? Reason)? wrong);
+            if (wrong is not ({ } name, var reason)) continue;
+            IEnumerable<string> all = LogItems.All.Select(known => known.Name);
+            throw new ConfigurationException(reason != null ? $"-d {name}: {reason}; leave it out"
+                : $"-d {name}: unknown log item{Suggestion.For(name, all)}; there are {string.Join(", ", all)}, all "
+                    + "and trace:PATTERN ('-d help' explains them)");
+        }
     }
 
     /// <summary>A daemon has no terminal.</summary>

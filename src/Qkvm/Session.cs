@@ -11,6 +11,7 @@ using Qkvm.Control.Qmp;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Char;
 using Qkvm.Core.Display;
+using Qkvm.Core.Logging;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Time;
 using Qkvm.Host;
@@ -36,8 +37,7 @@ sealed class Session : IDisposable
     readonly GuestDump _dump = new();
     Machine? _machine;
     GdbServer? _gdb;
-    CpuLog? _log;
-    TextWriter? _logOutput;
+    MachineLog? _log;
 
     public Session(MachineConfig config, Notices notices)
     {
@@ -53,6 +53,7 @@ sealed class Session : IDisposable
         if (_config.Sandbox is { DenySpawn: true }) Programs.Forbid();
         Account? account = Confinement.Find(_config.RunAs);
         MachineModel model = Catalogue.Machines.Get(_config.MachineType, _config.MachineOptions.Owner);
+        _environment.Log = _log = Keep(MakeLog());
         // Nothing is changed on disk or host before all that only reads has succeeded.
         foreach (FdConfig fd in _config.Fds) AddFd(fd);
         foreach (ObjectConfig made in _config.Objects.Where(made => !NeedsOthers(made))) _host.Add(made);
@@ -67,7 +68,7 @@ sealed class Session : IDisposable
         }
         _machine =
             Keep(new Machine(_environment, _config, accelerator, Catalogue.Devices, _host.Backends, Console.Error,
-            Log("cpu_reset") is { } log ? log.OnReset : null, model));
+            new CpuLog(_log).OnReset, model));
         using (_environment.Lock.Hold())
         {
             foreach (DisplayConfig display in _config.Displays) OpenDisplay(display);
@@ -144,33 +145,65 @@ sealed class Session : IDisposable
                     + "takes it; it has no effect");
     }
 
-    /// <summary>The log if -d names the item, else null.</summary>
-    CpuLog? Log(string item) => _config.LogItems.Contains(item) ? _log ??= new CpuLog(LogOutput()) : null;
-
-    /// <summary>-D's file, or stderr.</summary>
-    TextWriter LogOutput()
+    /// <summary>What -d, -D, -dfilter and -trace ask for.</summary>
+    MachineLog MakeLog()
     {
-        if (_logOutput != null) return _logOutput;
-        try { return _logOutput = _config.LogFile is { } path ? Keep(new StreamWriter(path) { AutoFlush = true })
-            : Console.Error; }
+        List<string> traces = [.. _config.TracePatterns];
+        LogItem items = LogItem.None;
+        foreach (string item in _config.LogItems) items |= LogItems.Parse(item, traces, out _);
+        foreach (string path in _config.TraceLists) traces.AddRange(ReadPatterns(path));
+        var log = new MachineLog(Console.Error)
+        {
+            Filter = _config.LogFilters.Count > 0 ? AddressFilter.Parse(_config.LogFilters) : null,
+        };
+        try
+        {
+            // Files for each thread are made at once; nothing is lost to a single one before.
+            log.Start(_config.LogFile, items);
+        }
+        catch (ConfigurationException e)
+        {
+            string owner = _config.LogFile is { } path ? $"-D {path}" : "-d tid";
+            throw new ConfigurationException($"{owner}: {e.Message}", e);
+        }
+        foreach (string pattern in traces)
+            if (!log.Events.Request(pattern))
+                _notices.Warn($"-trace {pattern}: there is no such trace event; '-trace help' lists them");
+        return log;
+    }
+
+    /// <summary>A pattern on each line; empty lines and those with # are passed over.</summary>
+    static IEnumerable<string> ReadPatterns(string path)
+    {
+        try
+        {
+            return [.. File.ReadLines(path).Select(line => line.Trim())
+                .Where(line => line.Length > 0 && line[0] != '#')];
+        }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new ConfigurationException($"-D {_config.LogFile}: {e.Message}", e);
+            throw new ConfigurationException($"-trace events={path}: {e.Message}", e);
         }
     }
 
-    /// <summary>What -d and -perfmap want of the software CPU.</summary>
+    /// <summary>What -d and -perfmap want of the software CPU, now and whenever a monitor changes it.</summary>
     void Observe(TcgAccelerator tcg)
     {
-        tcg.Trace = Log("int");
-        tcg.Lockstep = _config.LogItems.Contains("lockstep");
-        if (tcg.Lockstep) HostClock.Slowdown = LockstepSlowdown;
-        string[] code = [.. _config.LogItems.Where(CodeLog.Items.Contains)];
         tcg.Warn = _notices.Warn;
-        if (code.Length == 0 && !_config.PerfMap) return;
+        tcg.Lockstep = _log!.Has(LogItem.Lockstep);
+        if (tcg.Lockstep) HostClock.Slowdown = LockstepSlowdown;
         TextWriter? map = _config.PerfMap
             ? Keep(new StreamWriter($"/tmp/perf-{Environment.ProcessId}.map") { AutoFlush = true }) : null;
-        tcg.CodeTrace = new CodeLog(code.Length > 0 ? LogOutput() : TextWriter.Null, code, map);
+        var events = new CpuLog(_log);
+        var code = new CodeLog(_log, map);
+        Choose();
+        _log.Changed += () => _machine!.WhileStill(Choose);
+
+        void Choose()
+        {
+            tcg.Trace = _log.Has(LogItem.Events) ? events : null;
+            tcg.CodeTrace = _log.Has(LogItem.Code) || map != null ? code : null;
+        }
     }
 
     IAccelerator ChooseAccelerator()
@@ -220,6 +253,7 @@ sealed class Session : IDisposable
         CommandLineOptions = Cli.CommandLineOptions.All,
         TakeDescriptor = takeDescriptor,
         Gdb = _gdb,
+        Log = _log,
         Dump = _dump,
     };
 

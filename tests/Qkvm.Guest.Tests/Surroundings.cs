@@ -90,6 +90,18 @@ sealed class ImageFactAttribute()
 /// <summary>Needs the bare-metal guests.</summary>
 sealed class GuestFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutGuests);
 
+/// <summary>Needs QEMU beside us.</summary>
+sealed class QemuTheoryAttribute()
+    : ConditionalTheoryAttribute(Surroundings.Without("qemu-system-x86_64", "qemu-system-x86"));
+
+/// <summary>Needs Python, as a client.</summary>
+sealed class PythonFactAttribute()
+    : ConditionalFactAttribute(Surroundings.WithoutProgram ?? Surroundings.Without("python3", "python3"));
+
+/// <summary>Needs socat, as a client.</summary>
+sealed class SocatFactAttribute()
+    : ConditionalFactAttribute(Surroundings.WithoutProgram ?? Surroundings.Without("socat", "socat"));
+
 /// <summary>Needs the tiny Linux guest.</summary>
 sealed class TinyFactAttribute(int gibibytes = 0) : ConditionalFactAttribute(Surroundings.WithoutTiny(gibibytes));
 

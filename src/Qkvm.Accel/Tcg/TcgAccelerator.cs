@@ -35,11 +35,27 @@ public sealed class TcgAccelerator : IAccelerator, ITranslating, ISingleStepping
     /// <summary>Features of -cpu that do not exist here, for a warning as QEMU prints it.</summary>
     public IReadOnlyList<string> MissingFeatures { get; private set; } = [];
 
-    /// <summary>Hears of interrupts and exceptions of the vCPUs made from now on: -d int.</summary>
-    public ICpuTrace? Trace { get; set; }
+    /// <summary>Hears of interrupts and exceptions: -d int. Changed while the vCPUs stand.</summary>
+    public ICpuTrace? Trace
+    {
+        get;
+        set
+        {
+            field = value;
+            foreach (Cpu cpu in _cpus) cpu.Trace = value;
+        }
+    }
 
-    /// <summary>Hears of code that the vCPUs made from now on meet.</summary>
-    public ICodeTrace? CodeTrace { get; set; }
+    /// <summary>Hears of code that the vCPUs meet. As <see cref="Trace"/>.</summary>
+    public ICodeTrace? CodeTrace
+    {
+        get;
+        set
+        {
+            field = value;
+            foreach (Cpu cpu in _cpus) cpu.CodeTrace = value;
+        }
+    }
 
     /// <summary>Blocks of one instruction: -accel tcg,one-insn-per-tb=on.</summary>
     public bool OneInstruction

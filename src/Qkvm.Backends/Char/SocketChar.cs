@@ -141,7 +141,7 @@ public sealed class SocketChar : StreamChar, IDisposable
         {
             string server = _options.Server ? ",server=on" : "",
                 kind = _options.Telnet ? "telnet" : _options.WebSocket ? "websocket"
-                : _credentials != null ? "tls" : "tcp";
+                    : _credentials != null ? "tls" : "tcp";
             if (_peer is { LocalName: { Family: not "unix" } local } peer)
                 return $"{kind}:{local}{server} <-> {peer.PeerName}";
             string state = _peer == null ? "disconnected:" : "";

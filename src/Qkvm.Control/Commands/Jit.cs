@@ -5,6 +5,15 @@ namespace Qkvm.Control.Commands;
 
 static class Jit
 {
+    /// <summary>Which QEMU counts only where it was built to.</summary>
+    public static readonly Command Operations = new HumanCommand("info opcount", "",
+        "show dynamic compiler opcode counters", static (monitor, words) =>
+        {
+            words.End();
+            monitor.Write(monitor.Context.Machine.Accelerator is ITranslating ? "[TCG profiler not compiled]\n"
+                : throw new CommandException("Opcode count information is only available with accel=tcg"));
+        });
+
     public static readonly Command Command = new Command<Nothing,
         IReadOnlyList<TranslatorStatistics>>(null, null, (context, _) =>
         context.Machine.Accelerator is ITranslating translator ? [.. translator.Statistics]

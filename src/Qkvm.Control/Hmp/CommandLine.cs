@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Qkvm.Core.Machine;
 
 namespace Qkvm.Control.Hmp;
@@ -16,6 +17,8 @@ public static class CommandLine
             CommandCatalogue catalogue = monitor.Context.Catalogue;
             (string name, string rest) = Cut(line);
             if (name.Length == 0) return;
+            if (monitor.Context.Log is { Events.HmpCommand: { Enabled: true } handled } log)
+                log.Write($"{handled.Name} mon 0x{RuntimeHelpers.GetHashCode(monitor):x} cmdline: {line}\n");
             bool isInfo = name == Info;
             if (isInfo) (name, rest) = Cut(rest);
             if (isInfo && name.Length == 0) (isInfo, name, rest) = (false, Help, Info);

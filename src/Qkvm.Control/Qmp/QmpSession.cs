@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Runtime.CompilerServices;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using Qkvm.Control.Commands;
@@ -124,6 +125,8 @@ public sealed class QmpSession : ICharFrontend, IDisposable
         JsonElement id = default;
         CommandException? error = null;
         var result = new ArrayBufferWriter<byte>();
+        if (_context.Log is { Events.QmpCommand: { Enabled: true } handled } log)
+            log.Write($"{handled.Name} mon 0x{RuntimeHelpers.GetHashCode(this):x} req: {request.RootElement}\n");
         try
         {
             QmpRequest parsed = QmpRequest.Parse(request.RootElement, _context.AllowsOutOfBand, out id);

@@ -21,7 +21,7 @@ public static class RegisterDump
 
     public static string DumpRegisters(this IVCpu cpu) => cpu.ReadRegisters().Dump();
 
-    public static string Dump(this CpuRegisters registers)
+    public static string Dump(this CpuRegisters registers, bool withFpu = true)
     {
         var text = new StringBuilder();
         bool wide = registers.Is64Bit;
@@ -29,6 +29,7 @@ public static class RegisterDump
         for (int i = 0; i < SegmentNames.Length; i++)
             Segment(text, SegmentNames[i], registers, registers.Segments[i], wide);
         Control(text, registers);
+        if (!withFpu) return text.ToString();
         X87(text, registers.Xsave);
         Vectors(text, registers, wide ? 16 : 8);
         return text.ToString();

@@ -22,6 +22,11 @@ public sealed class VCpuRunner : IDisposable
     long _generation;                                              // counts Resumes
     int _active;
 
+    /// <summary>The vCPU whose thread this is, or -1.</summary>
+    public static int Current => s_onePastCurrent - 1;
+
+    [ThreadStatic] static int s_onePastCurrent;
+
     /// <param name="onExit">On the vCPU's thread, after it parked, without any lock.</param>
     public VCpuRunner(IReadOnlyList<IVCpu> cpus, MachineLock machineLock, Action<IVCpu, VCpuExit> onExit)
     {
@@ -89,6 +94,7 @@ public sealed class VCpuRunner : IDisposable
     void Loop(IVCpu cpu, int index)
     {
         long seen = 0;
+        s_onePastCurrent = index + 1;
         lock (_gate)
         {
             _threadIds[index] = Libc.gettid();

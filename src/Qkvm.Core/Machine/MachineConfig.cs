@@ -116,6 +116,13 @@ public sealed record MachineConfig
     public IReadOnlyList<string> LogItems { get; init; } = [];
     public string? LogFile { get; init; }
 
+    /// <summary>-dfilter's arguments, and the patterns of -trace.</summary>
+    public IReadOnlyList<string> LogFilters { get; init; } = [];
+    public IReadOnlyList<string> TracePatterns { get; init; } = [];
+
+    /// <summary>-trace events=: files with one pattern on each line.</summary>
+    public IReadOnlyList<string> TraceLists { get; init; } = [];
+
     /// <summary>-perfmap: symbols of translated code for Linux perf.</summary>
     public bool PerfMap { get; init; }
 }

@@ -1,3 +1,4 @@
+using Qkvm.Core.Logging;
 using Qkvm.Core.Machine;
 using Qkvm.Host;
 
@@ -25,6 +26,14 @@ public sealed class AddressSpace
     public MemoryRegion Root { get; }
     public FlatView View => Volatile.Read(ref _view);
 
+    /// <summary>Hears of accesses that make no sense, and of all to registers where it wants them; null:
+    /// nobody.</summary>
+    public MachineLog? Log { get; set; }
+
+    /// <summary>Accesses where nothing is are mistakes: in memory, not at I/O ports, where drivers look for
+    /// devices.</summary>
+    public bool RejectsUnassigned { get; init; }
+
     /// <summary>(old view, new view), under the machine lock; accelerators map their slots here.</summary>
     public event Action<FlatView, FlatView>? ViewChanged;
 
@@ -40,22 +49,37 @@ public sealed class AddressSpace
     /// <summary>1, 2, 4 or 8 bytes, little endian, zero extended.</summary>
     public ulong Read(ulong address, int size)
     {
-        if (!View.TryFind(address, out FlatRange range)) return Ones(size);
+        if (!View.TryFind(address, out FlatRange range))
+        {
+            if (RejectsUnassigned) Log?.Rejected(null, address, size, write: false);
+            return Ones(size);
+        }
         if ((ulong)size > range.End - address) return ReadAcross(address, size);
         ulong offset = range.Offset + (address - range.Start);
         if (range.Ram is { } ram) return ram.Read(range.Region.RamOffset + offset, size);
-        using (_lock.Hold()) return ReadBank(range.Region, offset, size);
+        ulong value;
+        using (_lock.Hold()) value = ReadBank(range.Region, offset, size);
+        if (Log is { SeesAccesses: true } log) log.Accessed(range.Region, address, offset, size, value, write: false);
+        return value;
     }
 
     public void Write(ulong address, int size, ulong value)
     {
-        if (!View.TryFind(address, out FlatRange range)) return;
+        if (!View.TryFind(address, out FlatRange range))
+        {
+            if (RejectsUnassigned) Log?.Rejected(null, address, size, write: true);
+            return;
+        }
         if ((ulong)size > range.End - address) { WriteAcross(address, size, value); return; }
         ulong offset = range.Offset + (address - range.Start);
         if (range.IsWritableRam) range.Ram!.Write(range.Region.RamOffset + offset, size, value);
         else if (range.Region.Bank is { } bank && range.Region.Kind != RegionKind.Ram
             && !range.TryRing(offset, value & Ones(size)))
+        {
+            if (Log is { SeesAccesses: true } log)
+                log.Accessed(range.Region, address, offset, size, value & Ones(size), write: true);
             using (_lock.Hold()) WriteBank(range.Region, bank, offset, size, value);
+        }
     }
 
     /// <summary>Copies bytes out, as a debugger does: RAM, ROM and registers byte by byte.</summary>
@@ -118,10 +142,14 @@ public sealed class AddressSpace
         ViewChanged?.Invoke(old, now);
     }
 
-    static ulong ReadBank(MemoryRegion region, ulong offset, int size)
+    ulong ReadBank(MemoryRegion region, ulong offset, int size)
     {
         AccessSizes sizes = region.Sizes;
-        if (size < sizes.ValidMin || size > sizes.ValidMax) return Ones(size);
+        if (size < sizes.ValidMin || size > sizes.ValidMax)
+        {
+            Log?.Rejected(region, offset, size, write: false);
+            return Ones(size);
+        }
         if (size < sizes.ImplMin)
         {
             ulong inside = offset & (ulong)(sizes.ImplMin - 1);
@@ -134,10 +162,14 @@ public sealed class AddressSpace
         return value;
     }
 
-    static void WriteBank(MemoryRegion region, IRegisterBank bank, ulong offset, int size, ulong value)
+    void WriteBank(MemoryRegion region, IRegisterBank bank, ulong offset, int size, ulong value)
     {
         AccessSizes sizes = region.Sizes == default ? AccessSizes.UpToQword : region.Sizes;
-        if (size < sizes.ValidMin || size > sizes.ValidMax) return;
+        if (size < sizes.ValidMin || size > sizes.ValidMax)
+        {
+            Log?.Rejected(region, offset, size, write: true);
+            return;
+        }
         value &= Ones(size);
         if (size < sizes.ImplMin)
         {

@@ -1,3 +1,4 @@
+using Qkvm.Core.Logging;
 using Qkvm.Host;
 
 namespace Qkvm.Core.Memory;
@@ -55,6 +56,10 @@ public sealed class MemoryRegion
 
     /// <summary>Writes that do not reach the bank but ring; for a region of registers, before it is mapped.</summary>
     public DoorbellPlace[]? Doorbells { get; set; }
+
+    /// <summary>Whose trace events tell of accesses.</summary>
+    public RegionTraces Traces { get; set; }
+
     public MemoryRegion? Target { get; private init; }
 
     /// <summary>Where in the target an alias begins; changing it moves the window.</summary>

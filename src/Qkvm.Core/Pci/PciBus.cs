@@ -1,5 +1,6 @@
 using Qkvm.Core.Devices;
 using Qkvm.Core.Irq;
+using Qkvm.Core.Logging;
 using Qkvm.Core.Memory;
 
 namespace Qkvm.Core.Pci;
@@ -37,7 +38,7 @@ public sealed partial class PciBus : IBusWires
     /// are INTA# of the bridge. PCI-to-PCI Bridge Architecture 1.2, section 9.1.</summary>
     internal PciBus(string id, PciBus parent, PciBridge bridge)
     {
-        (Id, Bridge, _dmaTarget, Msi) = (id, bridge, parent._dmaTarget, parent.Msi);
+        (Id, Bridge, _dmaTarget, Msi, Log) = (id, bridge, parent._dmaTarget, parent.Msi, parent.Log);
         MemorySpace = MemoryRegion.Container($"{id}-memory", parent.MemorySpace.Size);
         IoSpace = MemoryRegion.Container($"{id}-io", parent.IoSpace.Size);
         (_routeInterrupt, _interruptInputs) = (static (slot, pin) => (slot + pin) % Wires, []);
@@ -48,6 +49,9 @@ public sealed partial class PciBus : IBusWires
     public MemoryRegion MemorySpace { get; }
     public MemoryRegion IoSpace { get; }
     public IMsiTarget Msi { get; }
+
+    /// <summary>Hears of configuration cycles where it wants them; null: nobody.</summary>
+    public MachineLog? Log { get; init; }
 
     /// <summary>The bridge that this bus is behind; null of a root.</summary>
     public PciBridge? Bridge { get; }
@@ -105,15 +109,25 @@ public sealed partial class PciBus : IBusWires
     }
 
     /// <summary>Configuration cycles; all ones where no function answers.</summary>
-    public uint ReadConfig(int devFn, int offset, int size) =>
-        _devices[devFn] is { } device && offset + size <= device.Config.Size ? device.ReadConfig(offset, size)
-            : uint.MaxValue >> (32 - size * 8);
+    public uint ReadConfig(int devFn, int offset, int size)
+    {
+        if (_devices[devFn] is not { } device || offset + size > device.Config.Size)
+            return uint.MaxValue >> (32 - size * 8);
+        uint value = device.ReadConfig(offset, size);
+        if (Log is { Events.PciRead: { Enabled: true } read } log)
+            log.Write($"{read.Name} {Place(device)} @0x{offset:x} -> 0x{value:x}\n");
+        return value;
+    }
 
     public void WriteConfig(int devFn, int offset, int size, uint value)
     {
-        if (_devices[devFn] is { } device && offset + size <= device.Config.Size)
-            device.WriteConfig(offset, size, value);
+        if (_devices[devFn] is not { } device || offset + size > device.Config.Size) return;
+        if (Log is { Events.PciWrite: { Enabled: true } written } log)
+            log.Write($"{written.Name} {Place(device)} @0x{offset:x} <- 0x{value:x}\n");
+        device.WriteConfig(offset, size, value);
     }
+
+    string Place(PciDevice device) => $"{device.Name} {Number:x2}:{device.DevFn >> 3:x2}.{device.DevFn & 7:x}";
 
     internal void SetInterruptDisable(PciDevice device, bool disabled)
     {

@@ -1,3 +1,4 @@
+using Qkvm.Core.Logging;
 using Qkvm.Core.State;
 
 namespace Qkvm.Core.Virtio;
@@ -108,6 +109,7 @@ public sealed class VirtioControl
     {
         if (_broken) return;
         (FailReason, _broken) = (reason, true);
+        Tell(reason);
         Announce();
     }
 
@@ -116,7 +118,14 @@ public sealed class VirtioControl
     {
         if (_broken) return;
         (FailReason, _broken) = (reason, true);
+        Tell(reason);
         Device.Post(Announce);
+    }
+
+    void Tell(string reason)
+    {
+        if (Transport.Log is { } log && log.Has(LogItem.GuestErrors))
+            log.GuestError(Device.Name, $"{Device.Name}: {reason}");
     }
 
     /// <summary>What tells the driver of used buffers.</summary>

@@ -78,6 +78,9 @@ public interface IVirtioTransport
 {
     Memory.Dma Dma { get; }
 
+    /// <summary>Hears of drivers' mistakes; null: nobody.</summary>
+    Logging.MachineLog? Log => null;
+
     /// <summary>"Used buffer notification", section 2.9. Under the machine lock.</summary>
     void InterruptQueue(Virtqueue queue);
 

@@ -1,5 +1,6 @@
 using Qkvm.Core.Acpi;
 using Qkvm.Core.Devices;
+using Qkvm.Core.Logging;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
 
@@ -36,10 +37,17 @@ public static class IsaSerial
             throw new ConfigurationException($"{properties.Owner}: iobase: {iobase:x} is beyond I/O port fff8");
         var uart = new Uart16550A($"serial{index}", site.Clock, site.Irq((int)irq),
             site.Chardev(chardev));
-        site.MapPorts(iobase, MemoryRegion.Io(uart.Name, Ports, uart, AccessSizes.Bytes));
+        site.MapPorts(iobase, Registers(uart));
         site.Describe($"COM{index + 1}", () => Aml.PlugAndPlay("PNP0501", (int)index + 1,
             AmlResource.Io((ushort)iobase, Ports), AmlResource.Irq((int)irq)));
         return uart;
+    }
+
+    static MemoryRegion Registers(Uart16550A uart)
+    {
+        MemoryRegion registers = MemoryRegion.Io(uart.Name, Ports, uart, AccessSizes.Bytes);
+        registers.Traces = RegionTraces.Serial;
+        return registers;
     }
 
     static ulong FreeIndex(IBoard board)

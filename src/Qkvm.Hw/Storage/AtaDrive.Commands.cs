@@ -49,7 +49,7 @@ public sealed partial class AtaDrive
             case 0xE0 or 0xE2 or 0xE6 or 0x94 or 0x96 or 0x99: Rest(true); break;   // STANDBY (IMMEDIATE), SLEEP
             case 0xE1 or 0xE3 or 0x95 or 0x97: Rest(false); break; // IDLE (IMMEDIATE)
             case >= 0x10 and <= 0x1F or 0x70: Finish(Drdy | Dsc); break;   // RECALIBRATE, SEEK
-            default: Fail(Abrt); break;
+            default: TellUnimplemented(command); Fail(Abrt); break;
         }
     }
 

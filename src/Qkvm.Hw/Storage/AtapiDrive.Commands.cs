@@ -66,7 +66,7 @@ public sealed partial class AtapiDrive
                 break;
             case ReadDvdStructure: SendDvdStructure(packet); break;
             case SetCdSpeed: Succeed(); break;
-            default: Check(IllegalRequest, InvalidOpcode); break;
+            default: TellUnimplemented(packet[0]); Check(IllegalRequest, InvalidOpcode); break;
         }
     }
 

@@ -145,7 +145,7 @@ public sealed partial class AtapiDrive : IdeDrive, ITray
                 SectorCount = 0xFF;
                 Finish(Drdy | Dsc);
                 break;
-            default: Fail(Abrt); break;
+            default: TellUnimplemented(command); Fail(Abrt); break;
         }
     }
 

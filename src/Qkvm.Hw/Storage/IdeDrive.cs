@@ -1,5 +1,6 @@
 using Qkvm.Core.Block;
 using Qkvm.Core.Devices;
+using Qkvm.Core.Logging;
 using Qkvm.Core.State;
 
 namespace Qkvm.Hw.Storage;
@@ -41,6 +42,13 @@ public abstract class IdeDrive : IDevice
     bool _dmaWanted, _dmaToMemory;
     long _dmaLength;
 
+    /// <summary>A command that this drive does not have, and refuses.</summary>
+    protected void TellUnimplemented(byte command)
+    {
+        if (Log is { } log && log.Has(LogItem.Unimp))
+            log.Unimplemented(Name, $"{Name}: command 0x{command:x2} is not implemented");
+    }
+
     protected IdeDrive(string name, BlockBackend backend)
     {
         Name = name;
@@ -53,6 +61,9 @@ public abstract class IdeDrive : IDevice
     public string Name { get; }
     public string BootPathEnd => $"/disk@{Unit:x}";
     public BlockBackend Backend { get; }
+
+    /// <summary>Hears of commands that are not built; null: nobody.</summary>
+    public MachineLog? Log { get; init; }
 
     /// <summary>Set by the bus it is attached to.</summary>
     public IIdePort? Port { get; internal set; }

@@ -62,7 +62,7 @@ public static class IdeModels
             Text(values, "ver", "2.5+", VersionLength), values.OnOffAuto("write-cache") ?? backend.WriteCache,
             values.Number("wwn"),
             (ushort)values.Number("rotation_rate"), physical == 0 ? 512 : (int)physical);
-        return new AtaDrive(HardDisk.Name, backend, options);
+        return new AtaDrive(HardDisk.Name, backend, options) { Log = site.Board.Memory.Log };
     }
 
     static IDevice CreateCdRom(Properties values, DeviceSite site)
@@ -72,7 +72,8 @@ public static class IdeModels
         BlockBackend backend = values.Text("drive") is { } id ? site.Drive(id)
             : new BlockBackend("", site.Board.Post) { IsReadOnly = true };
         var drive = new AtapiDrive(CdRom.Name, backend, Serial(values, backend, channel, unit),
-            Text(values, "model", "QEMU DVD-ROM", ModelLength), Text(values, "ver", "2.5+", VersionLength));
+            Text(values, "model", "QEMU DVD-ROM", ModelLength), Text(values, "ver", "2.5+", VersionLength))
+            { Log = site.Board.Memory.Log };
         drive.TrayMoved = open => site.Board.Raise(new DeviceTrayMovedEvent(drive, open));
         return drive;
     }

@@ -1,5 +1,6 @@
 using System.Numerics;
 using Qkvm.Core.Devices;
+using Qkvm.Core.Logging;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
 using Qkvm.Core.Pci;
@@ -101,6 +102,8 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
     internal ref ushort LegacyQueueSelect => ref _legacySelect;
 
     internal void SetQueueVector(QueueSetup setup, ushort vector) => setup.Vector = Existing(vector);
+
+    MachineLog? IVirtioTransport.Log => Bus.Log;
 
     void IVirtioTransport.InterruptQueue(Virtqueue queue) => Interrupt(QueueInterrupt, queue.Setup.Vector);
 

@@ -30,7 +30,7 @@ public sealed class PcBoard : Board
             var isaBridge = new Piix3([.. Enumerable.Range(0, 16).Select(Irq)], () => RequestReset());
             Pci = new PciBus("pci.0", Layout.Pci, Ports.Root, Memory, Msi, Piix3.RouteSlot,
                 [.. Enumerable.Range(0, Piix3.Inputs).Select<int, Action<bool>>(
-                    input => active => isaBridge.SetInput(input, active))]);
+                    input => active => isaBridge.SetInput(input, active))]) { Log = parts.Log };
             var pci = new QBus(Pci.Id, BusKind.Pci, Pci);
             var isa = new QBus("isa.0", BusKind.Isa);
             PciHostPorts host = Own("i440FX-pcihost", Tree, new PciHostPorts(Pci, Ports, isaBridge), pci);

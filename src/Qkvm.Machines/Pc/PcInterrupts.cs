@@ -1,6 +1,7 @@
 using Qkvm.Core.Accel;
 using Qkvm.Core.Irq;
 using Qkvm.Core.Machine;
+using Qkvm.Core.Logging;
 using Qkvm.Core.Memory;
 using Qkvm.Core.State;
 using Qkvm.Core.Time;
@@ -41,8 +42,11 @@ sealed class PcInterrupts
         _ioApic = new IoApic(_bus);
         _bus.Taken += TimerTicks.Take;
         Msi = _bus;
-        ports.Map(MasterPort, MemoryRegion.Io("pic", 2, _pic.Master, AccessSizes.Bytes));
-        ports.Map(SlavePort, MemoryRegion.Io("pic", 2, _pic.Slave, AccessSizes.Bytes));
+        MemoryRegion master = MemoryRegion.Io("pic", 2, _pic.Master, AccessSizes.Bytes);
+        MemoryRegion slave = MemoryRegion.Io("pic", 2, _pic.Slave, AccessSizes.Bytes);
+        (master.Traces, slave.Traces) = (RegionTraces.PicMaster, RegionTraces.PicSlave);
+        ports.Map(MasterPort, master);
+        ports.Map(SlavePort, slave);
         ports.Map(EdgeLevelPort, MemoryRegion.Io("elcr", 2, _pic.EdgeLevelControl, AccessSizes.Bytes));
         memory.Map(AcpiTables.IoApicAddress, MemoryRegion.Io("ioapic", IoApicSize, _ioApic, AccessSizes.Dwords), 1);
         memory.Map(AcpiTables.LocalApicAddress,

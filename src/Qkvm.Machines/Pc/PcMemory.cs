@@ -49,7 +49,7 @@ public sealed class PcMemory : IDisposable
         ulong isa = Math.Min(Bios.Size, IsaBiosSize);
         Pci.Map(FourGiB - Bios.Size, rom);
         Pci.Map(OneMiB - isa, MemoryRegion.Alias("isa-bios", rom, Bios.Size - isa, isa), 1);
-        Space = new AddressSpace("memory", root, machineLock);
+        Space = new AddressSpace("memory", root, machineLock) { RejectsUnassigned = true };
     }
 
     /// <summary>Bytes from address 0 on, and from 4 GiB on.</summary>

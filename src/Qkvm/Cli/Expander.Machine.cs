@@ -67,6 +67,8 @@ public sealed partial class Expander
             case "smbios": AddSmbios(argument, owner); break;
             case "fw_cfg": AddFwCfg(argument, owner); break;
             case "d": _config = _config with { LogItems = [.. _config.LogItems, .. argument.Split(',')] }; break;
+            case "dfilter": _config = _config with { LogFilters = [.. _config.LogFilters, argument] }; break;
+            case "trace": TakeTrace(argument, owner); break;
             case "D": _config = _config with { LogFile = argument }; break;
             case "perfmap": _config = _config with { PerfMap = true }; break;
             case "add-fd": AddFd(argument, owner); break;
@@ -81,6 +83,17 @@ public sealed partial class Expander
             case "gdb": _config = _config with { GdbChardev = argument }; break;
             case "s": _config = _config with { GdbChardev = "tcp::1234" }; break;
         }
+    }
+
+    /// <summary>file= is -D's, as in QEMU where the log takes the trace events.</summary>
+    void TakeTrace(string text, string owner)
+    {
+        Options options = Options.Parse(text, owner, "enable");
+        if (options.Text("enable") is { } pattern)
+            _config = _config with { TracePatterns = [.. _config.TracePatterns, pattern] };
+        if (options.Text("events") is { } list) _config = _config with { TraceLists = [.. _config.TraceLists, list] };
+        if (options.Text("file") is { } file) _config = _config with { LogFile = file };
+        options.Close();
     }
 
     void TakeMachine(string text, string owner)

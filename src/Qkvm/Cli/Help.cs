@@ -1,6 +1,7 @@
 using Qkvm.Accel.Tcg.Model;
 using Qkvm.Control.Commands;
 using Qkvm.Core.Devices;
+using Qkvm.Core.Logging;
 
 namespace Qkvm.Cli;
 
@@ -67,9 +68,11 @@ static class Help
                 output.WriteLine("none                 no graphic card\nstd                  standard VGA (default)");
                 return true;
             case "d" when wanted:
-                output.WriteLine("Log items (comma separated):");
-                foreach ((string name, string description) in LogItems.All)
-                    output.WriteLine($"{name,-15} {description}");
+                output.Write(LogItems.Help("-d"));
+                return true;
+            case "trace" when wanted:
+            case "d" when argument == "trace:help":
+                foreach (TraceEvent known in new TraceEvents(static () => { }).All) output.WriteLine(known.Name);
                 return true;
             default: return false;
         }
@@ -100,21 +103,4 @@ static class Help
             output.WriteLine();
         }
     }
-}
-
-/// <summary>What -d can log.</summary>
-static class LogItems
-{
-    public static readonly (string Name, string Description)[] All =
-    [
-        ("out_asm", "show generated host assembly code for each translated block"),
-        ("in_asm", "show guest assembly code for each block"),
-        ("op", "show how each instruction of a translated block is treated"),
-        ("int", "show interrupts/exceptions in short format"),
-        ("exec", "show the address of each instruction before it runs (slow: nothing is translated)"),
-        ("cpu", "show CPU registers before each instruction (slow: nothing is translated)"),
-        ("cpu_reset", "show CPU state before CPU resets"),
-        ("lockstep", "run each instruction on the translator and on the interpreter, show what differs; the guest's " +
-            "time is 100 times slower"),
-    ];
 }

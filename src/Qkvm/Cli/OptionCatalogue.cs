@@ -133,6 +133,10 @@ public static class OptionCatalogue
                 "file or string"),
             new("object", "TYPENAME[,PROP1=VALUE1,...]", "create a new object"),
             new("d", "item1,...", "enable logging of specified items ('-d help' for a list)"),
+            new("dfilter", "range[,...]", "filter debug output to range of addresses: FIRST..LAST, START+LENGTH, " +
+                "END-LENGTH"),
+            new("trace", "[[enable=]<pattern>][,events=<file>][,file=<file>]", "specify tracing options ('-trace " +
+                "help' for a list of events)"),
             new("D", "logfile", "output log to logfile (default stderr)"),
             new("perfmap", null, "write /tmp/perf-${pid}.map: symbols of translated code for Linux perf"),
             new("msg", "[timestamp[=on|off]][,guest-name=[on|off]]", "control error message format"),
@@ -153,7 +157,6 @@ public static class OptionCatalogue
             new("icount", "[shift=N|auto]", "enable virtual instruction counter", Later),
             new("watchdog-action", "reset|shutdown|poweroff|inject-nmi|pause|debug|none",
                 "action when watchdog fires"),
-            new("trace", "[[enable=]<pattern>]", "specify tracing options", Later),
             new("plugin", "[file=]<file>", "load a plugin", Later),
             new("readconfig", "<file>", "read config file"),
             new("writeconfig", "<file>", "write config file", Later),

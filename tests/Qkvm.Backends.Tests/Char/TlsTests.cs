@@ -146,9 +146,8 @@ public sealed class TlsTests : IDisposable
     {
         Serve(verifies: true);
         using Process client = Process.Start(new ProcessStartInfo("openssl", ["s_client", "-quiet", "-unix",
-            _bench.Path, "-CAfile", $"{_folder}/ca-cert.pem", "-verify_return_error", "-cert", $"{_folder}/client-cert.pem",
-            "-key",
-            $"{_folder}/client-key.pem"])
+            _bench.Path, "-CAfile", $"{_folder}/ca-cert.pem", "-verify_return_error", "-cert",
+            $"{_folder}/client-cert.pem", "-key", $"{_folder}/client-key.pem"])
         { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true })!;
         client.StandardInput.Write("hello\n");
         client.StandardInput.Flush();

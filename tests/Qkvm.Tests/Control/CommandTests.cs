@@ -248,7 +248,7 @@ public sealed class CommandTests : IDisposable
     }
 
     /// <summary>They end the machine, write files or listen, whatever they are given.</summary>
-    static readonly string[] s_leaveTraces = ["quit", "memsave", "pmemsave", "screendump", "gdbserver"];
+    static readonly string[] s_leaveTraces = ["quit", "memsave", "pmemsave", "screendump", "gdbserver", "logfile"];
 
     public static TheoryData<string> Garbage => ["", "x", "-z", "\"", "0x", "\\ % $ ( [", "1 2 3 4 5 6 7 8 9",
         new string('9', 40), "/zz 0", "a=b,,c=", "é\u0001"];

@@ -4,6 +4,7 @@ using Qkvm.Control;
 using Qkvm.Control.Hmp;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Block;
+using Qkvm.Core.Logging;
 using Qkvm.Core.Machine;
 using Qkvm.Machines;
 using Qkvm.Testing;
@@ -46,15 +47,21 @@ sealed class ControlBench : IDisposable
                 new DeviceConfig("isa-serial", "port0", [new("chardev", "serial0")], "-device isa-serial"),
             ],
         };
+        Environment.Log = new MachineLog(Logged);
         Machine = new Machine(Environment, configure?.Invoke(config)
             ?? config, _accelerator, Qkvm.Catalogue.Devices, Backends, TextWriter.Null);
         Context =
-            new CommandContext(Machine, Host, CommandCatalogue.Standard) { TakeDescriptor = () => PassedDescriptor };
+            new CommandContext(Machine, Host, CommandCatalogue.Standard)
+            {
+                TakeDescriptor = () => PassedDescriptor,
+                Log = Environment.Log,
+            };
         _loop = new Thread(() => Machine.Run());
         _loop.Start();
     }
 
     public MachineEnvironment Environment { get; } = new();
+    public StringWriter Logged { get; } = new();
     public IBackendHost Host { get; }
     public MachineBackends Backends => Host.Backends;
 

@@ -22,7 +22,10 @@ public sealed unsafe partial class Cpu
     /// <summary>Set by -d; null costs nothing.</summary>
     public ICpuTrace? Trace { get; set; }
 
-    public ICodeTrace? CodeTrace { get; init; }
+    public ICodeTrace? CodeTrace { get; set; }
+
+    /// <summary>For logs: of the code segment.</summary>
+    public ulong Rip => State->Rip;
 
     /// <summary>"CPU 0 IP=0010:ffffffff81000000 SP=… CR2=…", for logs.</summary>
     public string Where =>
@@ -104,6 +107,7 @@ public sealed unsafe partial class Cpu
             if (_isA20Closed != (State->A20Masked != 0))
             {
                 State->A20Masked = (byte)(_isA20Closed ? 1 : 0);
+                Trace?.Changed(this, "A20", 1UL - State->A20Masked);
                 ModeChanged();                                      // which empties the TLB
             }
             if (State->InitPending != 0) TakeInit();
@@ -237,10 +241,16 @@ public sealed unsafe partial class Cpu
             || (State->RflagsSystem & Tcg.Rflags.If) != 0 && Apic is { HasInterrupt: true });
 }
 
-/// <summary>What -d int, cpu_reset and exec want to hear.</summary>
+/// <summary>What -d int, mmu, pcall and cpu_reset want to hear.</summary>
 public interface ICpuTrace
 {
     void Exception(Cpu cpu, int vector, uint? errorCode);
     void Interrupt(Cpu cpu, int vector);
     void Reset(Cpu cpu);
+
+    /// <summary>Of what addresses mean: CR0, CR3, A20.</summary>
+    void Changed(Cpu cpu, string what, ulong value);
+
+    /// <summary>A far call in protected mode, before anything is checked.</summary>
+    void FarCall(Cpu cpu, ushort selector, ulong offset, int size);
 }

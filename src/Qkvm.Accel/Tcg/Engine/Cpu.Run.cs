@@ -43,7 +43,6 @@ public sealed unsafe partial class Cpu
     /// <summary>Runs until the machine is needed.</summary>
     public VCpuExit Run()
     {
-        _context.Prepare();
         StoresAgain();
         try
         {

@@ -42,6 +42,7 @@ public sealed unsafe partial class Cpu
             Redirect(offset);
             return;
         }
+        Trace?.FarCall(this, selector, offset, size);
         Descriptor target = ReadTarget(selector);
         if (!target.IsSegment) { TransferThroughSystemDescriptor(selector, target, true, nextRip); return; }
         CheckDirectTarget(selector, target, offset);

@@ -93,7 +93,6 @@ public sealed unsafe partial class Cpu
             if (oldest == _context || context != _context && context.LastUse < oldest.LastUse) oldest = context;
         }
         if (_contexts.Count < MaxContexts) _contexts.Add(oldest = new TlbContext());
-        oldest.Prepare();
         oldest.Flush(true);
         oldest.Identifier = identifier;
         return oldest;

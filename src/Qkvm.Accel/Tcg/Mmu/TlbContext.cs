@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Qkvm.Host;
 
 namespace Qkvm.Accel.Tcg;
 
@@ -18,19 +19,16 @@ sealed unsafe class TlbContext : IDisposable
     readonly ulong[] _large = new ulong[Regions / 64];
     bool _hasLarge;
 
-    bool _isPrepared;
+    /// <summary>Of zeros: memory that is not there before it is used. A tag of zero is a hit for the first page alone,
+    /// which has the first entry of each set.</summary>
+    public readonly TlbEntry* Entries = (TlbEntry*)Zeros(EntryCount * (nuint)sizeof(TlbEntry));
+    public readonly TlbDetail* Details = (TlbDetail*)Zeros(EntryCount * (nuint)sizeof(TlbDetail));
 
-    /// <summary>Before its first use: memory of a processor that has not run yet is not touched.</summary>
-    public void Prepare()
+    public TlbContext()
     {
-        if (_isPrepared) return;
-        _isPrepared = true;
-        for (int i = 0; i < EntryCount; i++) Clear(Entries + i);
+        for (int set = 0; set < TlbSet.Count; set++) Clear(Entries + TlbSet.Start(set));
     }
 
-    public readonly TlbEntry* Entries = (TlbEntry*)NativeMemory.AlignedAlloc(EntryCount * (nuint)sizeof(TlbEntry), 64);
-    public readonly TlbDetail* Details =
-        (TlbDetail*)NativeMemory.AlignedAlloc(EntryCount * (nuint)sizeof(TlbDetail), 64);
     public int Identifier { get; set; } = NoIdentifier;
 
     /// <summary>It holds, or has held since the last flush, a translation of the upper half of the address space that
@@ -43,8 +41,14 @@ sealed unsafe class TlbContext : IDisposable
     public void Dispose()
     {
         NativeMemory.Free(_journal);
-        NativeMemory.AlignedFree(Entries);
-        NativeMemory.AlignedFree(Details);
+        Libc.munmap(Entries, EntryCount * (nuint)sizeof(TlbEntry));
+        Libc.munmap(Details, EntryCount * (nuint)sizeof(TlbDetail));
+    }
+
+    static void* Zeros(nuint size)
+    {
+        void* at = Libc.mmap(null, size, Libc.ProtRead | Libc.ProtWrite, Libc.MapPrivate | Libc.MapAnonymous, -1, 0);
+        return (nint)at != -1 ? at : throw new HostException("cannot make a TLB", Libc.Errno);
     }
 
     /// <summary>An entry that was empty is about to be filled.</summary>

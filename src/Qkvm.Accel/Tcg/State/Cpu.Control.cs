@@ -45,6 +45,7 @@ public sealed unsafe partial class Cpu
     {
         ulong changed = State->Cr0 ^ value;
         State->Cr0 = value;
+        Trace?.Changed(this, "CR0", value);
         if ((changed & Cr0.Pg) != 0)
         {
             bool active = (value & Cr0.Pg) != 0 && (State->Efer & Efer.Lme) != 0;
@@ -74,6 +75,7 @@ public sealed unsafe partial class Cpu
     void ApplyCr3(ulong value, bool keep = false)
     {
         _cr3Seen = State->Cr3 = value;
+        Trace?.Changed(this, "CR3", value);
         SwitchContext(keep);
         ModeChanged();
     }
