@@ -6,8 +6,6 @@ using Qkvm.Control;
 using Qkvm.Control.Commands;
 using Qkvm.Control.Dump;
 using Qkvm.Control.Gdb;
-using Qkvm.Control.Hmp;
-using Qkvm.Control.Qmp;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Char;
 using Qkvm.Core.Display;
@@ -236,16 +234,7 @@ sealed class Session : IDisposable
             parts) is { } display) _host.Backends.RemoteDisplays.Add(Keep(display));
     }
 
-    OpenedMonitor OpenMonitor(MonitorConfig config)
-    {
-        ICharBackend backend = _host.Backends.TakeChardev(config.Chardev, config.Owner);
-        Exposure.Warn(_host, config.Chardev, config.Owner);
-        CommandContext context = MakeContext(backend.TakeDescriptor);
-        ICharFrontend monitor = config.Control ? new QmpSession(backend, context, config.Pretty)
-            : new HmpMonitor(backend, context, ProgramVersion.Text,
-                _host.Backends.Muxes.ContainsKey(config.Chardev));
-        return new OpenedMonitor(backend, monitor, () => _host.Backends.ReleaseChardev(config.Chardev));
-    }
+    OpenedMonitor OpenMonitor(MonitorConfig config) => OpenedMonitor.Open(_host, config, MakeContext);
 
     CommandContext MakeContext(Func<int> takeDescriptor) => new(_machine!, _host, CommandCatalogue.Standard)
     {

@@ -55,6 +55,40 @@ public sealed class MonitorObjectTests : IDisposable
         }
     }
 
+    /// <summary>Each hears that it is done; what follows on the line belongs to nobody.</summary>
+    [ProgramFact]
+    public void A_monitor_can_end_itself()
+    {
+        string first = _scratch["qmp"], second = _scratch["hmp"], third = _scratch["other"];
+        using GuestProcess guest = GuestProcess.Start("-machine", "none", "-nodefaults", "-display", "none",
+            "-chardev", $"socket,id=a,path={first},server=on,wait=off", "-object", "monitor-qmp,id=q,chardev=a",
+            "-chardev", $"socket,id=b,path={second},server=on,wait=off", "-object", "monitor-hmp,id=h,chardev=b",
+            "-monitor", $"unix:{third},server=on,wait=off");
+        using (Stream control = Connect(first))
+        {
+            using var reader = new StreamReader(control);
+            control.Write("""
+                {"execute":"qmp_capabilities"}{"execute":"object-del","arguments":{"id":"q"}}{"execute":"quit"}[}
+                """u8);
+            Assert.StartsWith("{\"QMP\"", reader.ReadLine());
+            Assert.Equal("""{"return": {}}""", reader.ReadLine());
+            Assert.Equal("""{"return": {}}""", reader.ReadLine());
+            using Stream human = Connect(second);
+            human.Write("object_del h\nquit\n"u8);
+            using var other = new MonitorClient(third);
+            DateTime deadline = DateTime.UtcNow + Surroundings.Patience;
+            while (other.Run("info qom-tree /objects").Contains("monitor") && DateTime.UtcNow < deadline)
+                Thread.Sleep(20);
+            Assert.Contains("VM status", other.Run("info status"));
+            other.Run("object_add monitor-qmp,id=q,chardev=a");
+            Assert.StartsWith("{\"QMP\"", reader.ReadLine());
+            Assert.DoesNotContain("error", other.Run("object_add monitor-hmp,id=h,chardev=b"));
+            control.Write("""{"execute":"qmp_capabilities"}{"execute":"quit"}"""u8);
+            Assert.Equal("""{"return": {}}""", reader.ReadLine());
+        }
+        Assert.Equal(0, guest.WaitExit());
+    }
+
     static NetworkStream Connect(string path)
     {
         DateTime deadline = DateTime.UtcNow + Surroundings.Patience;

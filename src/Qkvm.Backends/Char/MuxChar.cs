@@ -36,6 +36,20 @@ public sealed class MuxChar(ICharBackend inner, Action quit, Action sync, byte e
         return port;
     }
 
+    /// <summary>Its frontend has gone; who has the keyboard keeps it.</summary>
+    void Remove(Port port)
+    {
+        int index = _ports.IndexOf(port);
+        if (index < 0) return;
+        _ports.RemoveAt(index);
+        if (index > _focus) return;
+        bool hadFocus = index == _focus;
+        _focus--;
+        if (!hadFocus || _ports.Count == 0) return;
+        _focus = Math.Max(_focus, 0);
+        _ports[_focus].Frontend?.Event(CharEvent.MuxIn);
+    }
+
     void ICharFrontend.Receive(ReadOnlySpan<byte> data)
     {
         foreach (byte b in data)
@@ -76,8 +90,8 @@ public sealed class MuxChar(ICharBackend inner, Action quit, Action sync, byte e
                 quit();
                 break;
             case 's': sync(); break;
-            case 'b': _ports[_focus].Frontend?.Event(CharEvent.Break); break;
-            case 'c': Focus((_focus + 1) % _ports.Count); break;
+            case 'b' when _focus >= 0: _ports[_focus].Frontend?.Event(CharEvent.Break); break;
+            case 'c' when _focus >= 0: Focus((_focus + 1) % _ports.Count); break;
             case 't':
                 _timestamps = !_timestamps;
                 _start = DateTime.UtcNow;
@@ -161,6 +175,7 @@ public sealed class MuxChar(ICharBackend inner, Action quit, Action sync, byte e
         public void Connect(ICharFrontend? frontend)
         {
             Frontend = frontend;
+            if (frontend == null) mux.Remove(this);
             frontend?.Event(CharEvent.Opened);
             if (frontend != null && mux._focus >= 0 && mux._ports[mux._focus] == this) frontend.Event(CharEvent.MuxIn);
             mux.AcceptInput();

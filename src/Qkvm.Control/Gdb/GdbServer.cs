@@ -45,7 +45,7 @@ public sealed class GdbServer(IBackendHost host, Func<CommandContext> makeContex
     void Close()
     {
         if (_session == null) return;
-        _session.Dispose();
+        _session.Close();
         _session = null;
         host.Backends.ReleaseChardev(_chardev!);
         if (_chardev == ChardevId) host.RemoveChardev(ChardevId);

@@ -20,7 +20,7 @@ public sealed partial class GdbSession : ICharFrontend, IDisposable
     readonly PacketReader _reader = new();
     readonly GdbOutput _output;
     readonly Queue<byte> _typedAhead = new();                      // while a monitor command has not answered
-    bool _isOpen, _isBusy;
+    bool _isOpen, _isBusy, _isOver;
     bool _hasHeard, _isRefused;                                    // something; what is no debugger's
     bool _multiprocess, _tellsSoftware, _tellsHardware, _isPhysical;
     int _connection;                                               // counts them
@@ -156,7 +156,10 @@ public sealed partial class GdbSession : ICharFrontend, IDisposable
         else Reply(GdbProtocol.NotKnown);
     }
 
-    void Reply(string data) => _output.Packet(data);
+    void Reply(string data)
+    {
+        if (!_isOver) _output.Packet(data);
+    }
 
     /// <summary>The program ends: packet W.</summary>
     public void TellExit(int code)
@@ -164,10 +167,20 @@ public sealed partial class GdbSession : ICharFrontend, IDisposable
         if (_isOpen) Reply($"W{(byte)code:x2}");
     }
 
+    /// <summary>The machine goes on without a debugger, as when the connection breaks. It may have asked for this
+    /// itself, by a monitor command.</summary>
+    public void Close()
+    {
+        if (_isOpen) Lose();
+        Dispose();
+    }
+
+    /// <summary>With the machine.</summary>
     public void Dispose()
     {
         _machine.DebugStopped -= OnDebugStopped;
         _machine.Events.Raised -= OnEvent;
+        _isOver = true;
         _backend.Connect(null);
     }
 }

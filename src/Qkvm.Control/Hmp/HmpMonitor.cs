@@ -5,7 +5,7 @@ namespace Qkvm.Control.Hmp;
 
 /// <summary>The human monitor on a character backend.</summary>
 /// <param name="version">The program's version, for the banner.</param>
-public sealed class HmpMonitor : ICharFrontend, IMonitor
+public sealed class HmpMonitor : ICharFrontend, IMonitor, IDisposable
 {
     const string Prompt = "(qemu) ";                               // scripts look for it
 
@@ -16,7 +16,7 @@ public sealed class HmpMonitor : ICharFrontend, IMonitor
     readonly Queue<byte[]> _pending = new();
     readonly Queue<byte> _typedAhead = new();
     readonly bool _muxed;
-    bool _greeted, _busy;
+    bool _greeted, _busy, _isOver;
 
     public HmpMonitor(ICharBackend backend, CommandContext context, string version, bool muxed)
     {
@@ -32,10 +32,19 @@ public sealed class HmpMonitor : ICharFrontend, IMonitor
     /// waits.</summary>
     int ICharFrontend.Room => IsAnswering ? 0 : 256;
 
-    bool IsAnswering => _busy || _pending.Count > 0;
+    bool IsAnswering => _isOver || _busy || _pending.Count > 0;
+
+    /// <summary>Nothing more is taken, nor told: the next monitor has the client.</summary>
+    public void Dispose()
+    {
+        _isOver = true;
+        _pending.Clear();
+        _typedAhead.Clear();
+    }
 
     public void Write(string text)
     {
+        if (_isOver) return;
         byte[] data =
             Encoding.UTF8.GetBytes(text.Replace("\r\n", "\n", StringComparison.Ordinal)
             .Replace("\n", "\r\n", StringComparison.Ordinal));
@@ -80,7 +89,7 @@ public sealed class HmpMonitor : ICharFrontend, IMonitor
     void ICharFrontend.Receive(ReadOnlySpan<byte> data)
     {
         if (_guard.Look(data)) _backend.HangUp();
-        if (_guard.Refuses) return;
+        if (_guard.Refuses || _isOver) return;
         foreach (byte b in data) _typedAhead.Enqueue(b);
         TakeTyped();
     }

@@ -25,29 +25,33 @@ public sealed class QmpSession : ICharFrontend, IDisposable
     readonly EventThrottle _throttle;
     readonly HttpGuard _guard = new();
     int _pending, _generation;
-    bool _busy;
+    bool _busy, _isOver;
 
     public QmpSession(ICharBackend backend, CommandContext context, bool pretty)
     {
         (_backend, _context, _writer) = (backend, context, new QmpWriter(pretty));
-        _input = new JsonStream(Accept, error => Answer(w => QmpWriter.Error(w, default, new CommandException(error))));
+        _input = new JsonStream(Accept, Refuse);
         _throttle = new EventThrottle(Tell, context.Machine.Board.Post, TimeProvider.System);
         context.Machine.Events.Raised += _throttle.Raise;
         backend.Connect(this);
     }
 
+    /// <summary>Nothing more is taken. A client that asks for this itself still gets the answer.</summary>
     public void Dispose()
     {
         _context.Machine.Events.Raised -= _throttle.Raise;
         _throttle.Dispose();
+        _isOver = true;
+        if (_busy) _generation++;                                  // what answers later would answer the next monitor
+        Forget();
     }
 
-    int ICharFrontend.Room => _pending > 0 || _requests.Count >= MostRequests ? 0 : Chunk;
+    int ICharFrontend.Room => _isOver || _pending > 0 || _requests.Count >= MostRequests ? 0 : Chunk;
 
     void ICharFrontend.Receive(ReadOnlySpan<byte> data)
     {
         if (_guard.Look(data)) _backend.HangUp();
-        if (!_guard.Refuses) _input.Feed(data);
+        if (!_guard.Refuses && !_isOver) _input.Feed(data);
     }
 
     void ICharFrontend.Writable() => Drain();
@@ -58,11 +62,16 @@ public sealed class QmpSession : ICharFrontend, IDisposable
         _generation++;                                             // answers to who has gone go nowhere
         _input.Reset();
         _guard.Reset();
+        Forget();
+        (_context.IsNegotiated, _context.AllowsOutOfBand, _busy) = (false, false, false);
+        if (what == CharEvent.Opened) Answer(Greet);
+    }
+
+    void Forget()
+    {
         _output.Clear();
         _pending = 0;
         while (_requests.TryDequeue(out JsonDocument? request)) request.Dispose();
-        (_context.IsNegotiated, _context.AllowsOutOfBand, _busy) = (false, false, false);
-        if (what == CharEvent.Opened) Answer(Greet);
     }
 
     void Greet(Utf8JsonWriter w)
@@ -81,8 +90,14 @@ public sealed class QmpSession : ICharFrontend, IDisposable
 
     // Requests
 
+    void Refuse(string error)
+    {
+        if (!_isOver) Answer(w => QmpWriter.Error(w, default, new CommandException(error)));
+    }
+
     void Accept(JsonDocument request)
     {
+        if (_isOver) { request.Dispose(); return; }
         JsonElement root = request.RootElement;
         if (_context.AllowsOutOfBand && root.ValueKind == JsonValueKind.Object
             && root.TryGetProperty("exec-oob", out _)) RunAtOnce(request);

@@ -84,6 +84,34 @@ public class MuxCharTests
         Assert.Equal((1024, 1), (_serial.Text.Length, _quits));
     }
 
+    [Fact]
+    public void A_frontend_that_goes_leaves_the_keyboard_to_the_others_and_its_place_free()
+    {
+        _ports[1].Connect(null);
+        Type("a\u0001cb");
+        Assert.Equal("ab", _serial.Text);
+        var next = new Reader();
+        _mux.AddPort().Connect(next);
+        Type("\u0001cd");
+        Assert.Equal(("ab", "d"), (_serial.Text, next.Text));
+        _ports[0].Connect(null);
+        Type("e");
+        Assert.Equal("de", next.Text);
+    }
+
+    [Fact]
+    public void Without_frontends_nothing_is_typed_anywhere()
+    {
+        foreach (ICharBackend port in _ports) port.Connect(null);
+        Assert.Equal(0, _terminal.Frontend!.Room);
+        Type("a\u0001c\u0001b\u0001x");
+        Assert.Equal(1, _quits);
+        var next = new Reader();
+        _mux.AddPort().Connect(next);
+        Type("z");
+        Assert.Equal("z", next.Text);
+    }
+
     void Type(string keys) => _terminal.Frontend!.Receive(Encoding.Latin1.GetBytes(keys));
 
     sealed class Terminal : ICharBackend

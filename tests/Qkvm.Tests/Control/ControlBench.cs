@@ -29,7 +29,11 @@ sealed class ControlBench : IDisposable
             WriteCache = writeCache,
         };
         disk.Insert(new MemoryDisk(1 << 20));
-        Host = new BackendHost(Environment, new Notices(TextWriter.Null), static () => { }, 1);
+        Host = new BackendHost(Environment, new Notices(TextWriter.Null), static () => { }, 1)
+        {
+            MonitorOpener = asked => OpenedMonitor.Open(Host!, asked,
+                _ => new CommandContext(Machine!, Host!, CommandCatalogue.Standard)),
+        };
         Backends.Drives["disk"] = disk;
         Backends.Chardevs["serial0"] = new FakeChar();
         var config = new MachineConfig

@@ -156,6 +156,21 @@ public sealed class GdbRunTests : IDisposable
         Assert.Equal(RunState.Paused, State);
     }
 
+    /// <summary>gdbserver none while a debugger is there; it may say so itself.</summary>
+    [Fact]
+    public void A_session_that_is_closed_leaves_no_points()
+    {
+        _client.Ask("Z0,1000,1");
+        _client.Send("vCont;c:2");                                 // the first one stands
+        _bench.OnLoop(() => _client.Session.Close());
+        Assert.Equal(RunState.Running, State);
+        Assert.Empty(_bench.OnLoop(() => _bench.Points));
+        Assert.True(SpinWait.SpinUntil(() => _bench.Cpus[0].Entered > 0, TimeSpan.FromSeconds(60)));
+        Assert.Null(_client.Frontend);
+        _bench.OnLoop(() => _bench.Machine.Pause());
+        Assert.DoesNotContain('$', _client.Rest);
+    }
+
     [Fact]
     public void The_end_of_the_program_is_told()
     {
