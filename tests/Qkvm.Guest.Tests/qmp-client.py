@@ -43,10 +43,21 @@ connection.sendall('{"execute":"query-name","id":"\u00e9"}'.encode()[-3:])
 assert answer("a")["return"] == {"name": "n"} and answer("\u00e9")["return"] == {"name": "n"}
 
 # More than may stand in a request.
-for flood, message in ((b"[" * 1_000_000 + b"\n", "nesting depth"), (b'"' + b"a" * (80 << 20) + b'"\n', "token size")):
-    connection.sendall(flood)
+def most_memory():
+    with open(f"/proc/{sys.argv[2]}/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+
+
+before = most_memory()
+for times, flood, message in ((1, b"[" * 1_000_000, "nesting depth"), (1024, b"a" * (1 << 20), "token size")):
+    connection.sendall(b'"' if flood[:1] == b"a" else b"[")
+    for _ in range(times):
+        connection.sendall(flood)
+    connection.sendall(b"\n")
     assert message in answer(None)["error"]["desc"]
     assert ask("query-name")["return"] == {"name": "n"}
+
+assert most_memory() - before < 400 << 10, (before, most_memory())     # KiB
 
 # Descriptors that nobody asked for are closed; one that is asked for is kept.
 own = f"/proc/{sys.argv[2]}/fd"

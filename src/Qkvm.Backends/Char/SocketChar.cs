@@ -94,10 +94,10 @@ public sealed class SocketChar : StreamChar, IDisposable
         Description = "a TCP or UNIX socket",
     };
 
-    /// <summary>How long a client may take over its handshake, while others wait.</summary>
     static readonly TimeSpan s_patience = TimeSpan.FromSeconds(10);
 
     readonly SocketOptions _options;
+    readonly TimeSpan _patience;
     readonly Telnet _telnet = new();
     readonly Listener? _listener;
     readonly Timer? _handshake;
@@ -110,10 +110,12 @@ public sealed class SocketChar : StreamChar, IDisposable
     Action? _released;                                             // the credentials are others' to remove
 
     /// <param name="credentials">Of TLS; null: connections are plain.</param>
+    /// <param name="patience">How long a client may take over its handshake, while others wait; 10 seconds where
+    /// nothing is said.</param>
     public SocketChar(string id, SocketOptions options, EventLoop loop, string owner,
-        TlsCredentials? credentials = null) : base(id, loop)
+        TlsCredentials? credentials = null, TimeSpan? patience = null) : base(id, loop)
     {
-        (_options, _credentials) = (options, credentials);
+        (_options, _credentials, _patience) = (options, credentials, patience ?? s_patience);
         if (options.WebSocket) _handshake = new Timer(_ => Loop.Post(() => { if (IsHandshaking) HangUp(); }));
         string what = options.Server ? "listen on" : "connect to";
         try
@@ -276,7 +278,7 @@ public sealed class SocketChar : StreamChar, IDisposable
         }
         if (_options.WebSocket)
         {
-            _handshake!.Change(s_patience, Timeout.InfiniteTimeSpan);
+            _handshake!.Change(_patience, Timeout.InfiniteTimeSpan);
             Open(new WebSocketTransport(peer, Ready), isReady: false);
             return;
         }
@@ -288,7 +290,7 @@ public sealed class SocketChar : StreamChar, IDisposable
     StreamSocket Secured(StreamSocket peer, TlsCredentials credentials)
     {
         // They come on other threads, and by then the connection may be another one.
-        _relay = new TlsRelay(peer, credentials, _options is { Path: null, Fd: < 0 } ? _options.Host : null, s_patience,
+        _relay = new TlsRelay(peer, credentials, _options is { Path: null, Fd: < 0 } ? _options.Host : null, _patience,
             () => After(peer, Ready),
             why => After(peer, () =>
             {

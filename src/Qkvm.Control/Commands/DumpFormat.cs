@@ -14,7 +14,7 @@ readonly record struct DumpFormat(int Count, char Form, int Size)
     {
         string format = words.Format() ?? standard;
         int digits = format.TakeWhile(char.IsAsciiDigit).Count();
-        int count = digits > 0 && int.TryParse(format.AsSpan(0, digits), out int n) ? n : 1;
+        int count = digits == 0 ? 1 : int.TryParse(format.AsSpan(0, digits), out int n) ? n : int.MaxValue;
         char form = defaultForm;
         int size = 4;
         foreach (char c in format.AsSpan(digits))
@@ -29,7 +29,7 @@ readonly record struct DumpFormat(int Count, char Form, int Size)
                 default: throw words.Error($"invalid char in format: '{c}'");
             }
         if (count < 1 || (long)count * size > MaxBytes)
-            throw words.Error($"a dump of {count} items is too large");
+            throw words.Error($"a dump of {format[..digits]} items is too large");
         return new DumpFormat(count, form, size);
     }
 

@@ -34,9 +34,16 @@ public sealed class JsonStream(Action<JsonDocument> onValue, Action<string> onEr
 
     public void Feed(ReadOnlySpan<byte> data)
     {
-        foreach (byte b in data)
+        for (int i = 0; i < data.Length; i++)
+        {
+            if (_lexer == Lexer.SkipLine && data[i..].IndexOf((byte)'\n') is var toEnd && toEnd != 0)
+            {
+                if (toEnd < 0) return;
+                i += toEnd;
+            }
             // a byte that ends a number or a word belongs to the next token
-            while (!Take(b)) { }
+            while (!Take(data[i])) { }
+        }
     }
 
     /// <returns>False if the byte is to be looked at again.</returns>

@@ -27,14 +27,20 @@ public sealed class CharBench : IDisposable
 
     /// <summary>-chardev MODEL,id=c,OPTIONS, with a frontend.</summary>
     /// <param name="objects">What it may name, by id.</param>
-    public ICharBackend Open(CharModel model, string options, params (string Id, object Made)[] objects)
+    public ICharBackend Open(CharModel model, string options, params (string Id, object Made)[] objects) =>
+        Open(loop =>
+        {
+            var host = new FakeHost(loop);
+            foreach ((string id, object made) in objects) host.Backends.Objects[id] = made;
+            return model.Create(new Properties(model, Options.Parse($"id=c,{options}", $"-chardev {model.Name}")),
+                host);
+        });
+
+    public ICharBackend Open(Func<EventLoop, ICharBackend> make)
     {
         using (_lock.Hold())
         {
-            var host = new FakeHost(_loop);
-            foreach ((string id, object made) in objects) host.Backends.Objects[id] = made;
-            ICharBackend backend = model.Create(new Properties(model, Options.Parse($"id=c,{options}",
-                $"-chardev {model.Name}")), host);
+            ICharBackend backend = make(_loop);
             _opened.Add((IDisposable)backend);
             Frontend.Attach(backend);
             Backend = backend;

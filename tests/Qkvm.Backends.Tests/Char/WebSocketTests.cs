@@ -142,6 +142,24 @@ public sealed class WebSocketTests : IDisposable
     }
 
     [Fact]
+    public void Half_a_handshake_ends_and_the_next_client_is_served()
+    {
+        using var bench = new CharBench();
+        var options = new SocketOptions(bench.Path, "", 0, Server: true, Wait: false, Telnet: false, WebSocket: true);
+        bench.Open(loop => new SocketChar("c", options, loop, "-chardev socket",
+            patience: TimeSpan.FromMilliseconds(200)));
+        foreach (string start in new[] { "", "G", Request })
+        {
+            using Socket half = bench.Client();
+            half.Send(Encoding.ASCII.GetBytes(start));
+            Assert.Empty(CharBench.Receive(half, 1));              // hung up on
+        }
+        using Socket whole = bench.Client();
+        whole.Send(Encoding.ASCII.GetBytes($"{Request}\r\n"));
+        Assert.Equal("HTTP/1.1 101 ", Encoding.ASCII.GetString(CharBench.Receive(whole, 13)));
+    }
+
+    [Fact]
     public void A_client_cannot_be_one() => Assert.Contains("websocket=on is of a server",
         Assert.Throws<ConfigurationException>(() => _bench.Open(SocketChar.Model, "path=/x,websocket=on")).Message);
 

@@ -188,6 +188,8 @@ public sealed class CommandTests : IDisposable
     [InlineData("p", "unexpected end of expression\nTry \"help p\" for more information\n")]
     [InlineData("xp/2i 0", "0x00000000:  00 00                    add %al,(%bx,%si)\n"
         + "0x00000002:  00 00                    add %al,(%bx,%si)\n")]
+    [InlineData("x /4294967297x 0", "a dump of 4294967297 items is too large\nTry \"help x\" for more " +
+        "information\n")]
     [InlineData("foo", "unknown command: 'foo'\n")]
     [InlineData("info foo", "unknown command: 'info foo'\n")]
     [InlineData("cont now", "cont|c: extraneous characters at the end of line\nTry \"help cont\" for more " +
