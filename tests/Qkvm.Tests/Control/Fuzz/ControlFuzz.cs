@@ -31,6 +31,7 @@ sealed class ControlFuzz : IDisposable
     {
         _random = new Random(seed);
         _input = new FuzzInput(_random, _bench.Query("query-qmp-schema"), _scratch);
+        _bench.Human("chardev-add ringbuf,id=c0");                 // for monitors and others that come and go
         _clients = [.. Enumerable.Range(0, 4).Select(_ => new FuzzClient(_random))];
         _bench.OnLoop(() =>
         {
