@@ -7,15 +7,18 @@ namespace Qkvm.Core.Logging;
 sealed class LogFile : IDisposable
 {
     readonly string? _template;
-    readonly TextWriter? _one;
+    readonly TextWriter _standard;
     readonly Dictionary<int, TextWriter>? _perThread;
     readonly bool _ours;
+    readonly TextWriter? _one;
+    bool _hasFailed;
 
-    public LogFile(TextWriter standard) => _one = standard;
+    public LogFile(TextWriter standard) => _one = _standard = standard;
 
     /// <param name="template">%d becomes the number of the process, or of each thread.</param>
+    /// <param name="standard">Hears of a file that takes no more.</param>
     /// <exception cref="ConfigurationException">As QEMU words it.</exception>
-    public LogFile(string template, bool perThread)
+    public LogFile(string template, bool perThread, TextWriter standard)
     {
         int percent = template.IndexOf('%');
         bool isNumbered = percent >= 0;
@@ -24,13 +27,27 @@ sealed class LogFile : IDisposable
             throw new ConfigurationException($"Bad logfile template: {template}");
         if (perThread && !isNumbered)
             throw new ConfigurationException("Filename template with '%d' required for 'tid'");
-        (_template, _ours) = (template, true);
+        (_template, _ours, _standard) = (template, true, standard);
         if (perThread) _perThread = new Dictionary<int, TextWriter> { [Environment.ProcessId] =
             Open(Environment.ProcessId) };
         else _one = Open(Environment.ProcessId);
     }
 
-    public TextWriter Writer
+    /// <summary>A disk that is full ends this file's log, and not the guest.</summary>
+    public void Write(string text)
+    {
+        if (_hasFailed) return;
+        try { Writer.Write(text); }
+        catch (IOException e)
+        {
+            _hasFailed = true;
+            if (!_ours) return;
+            try { _standard.Write($"qkvm: warning: the log ends: {e.Message}\n"); }
+            catch (IOException) { }                                 // nobody is left to be told
+        }
+    }
+
+    TextWriter Writer
     {
         get
         {
@@ -45,9 +62,16 @@ sealed class LogFile : IDisposable
     public void Dispose()
     {
         if (!_ours) return;
-        _one?.Dispose();
+        Close(_one);
         if (_perThread == null) return;
-        foreach (TextWriter writer in _perThread.Values) writer.Dispose();
+        foreach (TextWriter writer in _perThread.Values) Close(writer);
+    }
+
+    /// <summary>What a full disk did not take is tried once more, and lost.</summary>
+    static void Close(TextWriter? writer)
+    {
+        try { writer?.Dispose(); }
+        catch (IOException) { }
     }
 
     StreamWriter Open(int number)

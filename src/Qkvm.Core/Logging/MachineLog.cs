@@ -82,7 +82,7 @@ public sealed class MachineLog : IDisposable
     /// <param name="text">Whole lines.</param>
     public void Write(string text)
     {
-        lock (_gate) _file.Writer.Write(text);
+        lock (_gate) _file.Write(text);
     }
 
     /// <summary>A guest did what makes no sense: told under -d guest_errors, within bounds.</summary>
@@ -105,7 +105,7 @@ public sealed class MachineLog : IDisposable
 
     void Reopen(string? template, bool perThread)
     {
-        LogFile next = template != null ? new LogFile(template, perThread)
+        LogFile next = template != null ? new LogFile(template, perThread, _standard)
             : perThread ? throw new ConfigurationException("Filename template with '%d' required for 'tid'")
             : new LogFile(_standard);
         _file.Dispose();
@@ -127,13 +127,13 @@ public sealed class MachineLog : IDisposable
             bool isOver = allowance.Lines >= MostLines;
             _allowances[source] = isOver ? allowance with { Dropped = allowance.Dropped + 1 }
                 : allowance with { Lines = allowance.Lines + 1 };
-            if (!isOver) _file.Writer.Write($"{line}\n");
+            if (!isOver) _file.Write($"{line}\n");
         }
     }
 
     void TellDropped(string source, int count)
     {
-        if (count > 0) _file.Writer.Write($"{source}: {count} more lines left out\n");
+        if (count > 0) _file.Write($"{source}: {count} more lines left out\n");
     }
 
     // Accesses to registers

@@ -153,4 +153,27 @@ public sealed class MachineLogTests : IDisposable
         LogItems.Parse("strace", traces, out wrong);
         Assert.Equal("it is of user mode emulation", wrong?.Reason);
     }
+
+    [Theory]
+    [InlineData(LogItem.Int, "/dev/full")]
+    [InlineData(LogItem.Int | LogItem.Tid, "full-%d")]
+    public void A_full_disk_ends_the_log_and_says_so_once(LogItem items, string name)
+    {
+        if (name != "/dev/full")
+        {
+            // The file of this process is opened at once; Linux gives the main thread that number, tests run on others.
+            File.CreateSymbolicLink(Path.Combine(_scratch, $"full-{Environment.ProcessId}"), "/dev/full");
+            File.CreateSymbolicLink(Path.Combine(_scratch, $"full-{Qkvm.Host.Libc.gettid()}"), "/dev/full");
+            name = Path.Combine(_scratch, name);
+        }
+        _log.Start(name, items);
+        _log.Write("one\n");
+        _log.Write("two\n");
+        Assert.StartsWith("qkvm: warning: the log ends: No space left on device", _text.ToString());
+        Assert.Equal(1, _text.ToString().Count(c => c == '\n'));
+        _log.OpenFile(Path.Combine(_scratch, "other-%d"));
+        _log.Write("three\n");
+        _log.Dispose();
+        Assert.Contains("three\n", Directory.GetFiles(_scratch, "other-*").Select(File.ReadAllText));
+    }
 }
