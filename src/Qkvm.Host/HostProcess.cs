@@ -17,7 +17,7 @@ public static unsafe partial class HostProcess
         Span<byte> text = stackalloc byte[NameLength + 1];
         text.Clear();
         System.Text.Encoding.UTF8.GetEncoder().Convert(name, text[..NameLength], flush: true, out _, out _, out _);
-        fixed (byte* at = text) prctl(SetThreadName, (nuint)at, 0, 0,
+        fixed (byte* at = text) Libc.prctl(SetThreadName, (nuint)at, 0, 0,
             0); // SAFETY: ends with a zero byte, read during the call alone
     }
 
@@ -37,7 +37,4 @@ public static unsafe partial class HostProcess
 
     [LibraryImport("libc", SetLastError = true)]
     private static partial int mlockall(int flags);
-
-    [LibraryImport("libc", SetLastError = true)]
-    private static partial int prctl(int option, nuint argument, nuint third, nuint fourth, nuint fifth);
 }

@@ -40,6 +40,9 @@ public static unsafe partial class Libc
     public static partial int open(string path, int flags, int mode);
 
     [LibraryImport(Library, SetLastError = true)]
+    internal static partial int prctl(int option, nuint argument, nuint third, nuint fourth, nuint fifth);
+
+    [LibraryImport(Library, SetLastError = true)]
     public static partial int close(int fd);
 
     [LibraryImport(Library, SetLastError = true)]

@@ -92,7 +92,6 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
             log.Write($"{notify.Name} running {(now == RunState.Running ? 1 : 0)} reason {Numbered(now)}\n");
     }
 
-
     /// <summary>For the program, once the loop is left.</summary>
     public int ExitCode { get; private set; }
 

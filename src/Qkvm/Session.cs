@@ -51,7 +51,7 @@ sealed class Session : IDisposable
         if (_config.Sandbox is { DenySpawn: true }) Programs.Forbid();
         Account? account = Confinement.Find(_config.RunAs);
         MachineModel model = Catalogue.Machines.Get(_config.MachineType, _config.MachineOptions.Owner);
-        _environment.Log = _log = Keep(MakeLog());
+        _environment.Log = _log = Keep(LogOptions.Open(_config, _notices));
         // Nothing is changed on disk or host before all that only reads has succeeded.
         foreach (FdConfig fd in _config.Fds) AddFd(fd);
         foreach (ObjectConfig made in _config.Objects.Where(made => !NeedsOthers(made))) _host.Add(made);
@@ -141,47 +141,6 @@ sealed class Session : IDisposable
             if (Catalogue.Devices.Find(global.Driver) == null)
                 _notices.Warn($"-global {global.Driver}.{global.Property}={global.Value}: no device of this machine "
                     + "takes it; it has no effect");
-    }
-
-    /// <summary>What -d, -D, -dfilter and -trace ask for.</summary>
-    MachineLog MakeLog()
-    {
-        List<string> traces = [.. _config.TracePatterns];
-        LogItem items = LogItem.None;
-        foreach (string item in _config.LogItems) items |= LogItems.Parse(item, traces, out _);
-        foreach (string path in _config.TraceLists) traces.AddRange(ReadPatterns(path));
-        var log = new MachineLog(Console.Error)
-        {
-            Filter = _config.LogFilters.Count > 0 ? AddressFilter.Parse(_config.LogFilters) : null,
-        };
-        try
-        {
-            // Files for each thread are made at once; nothing is lost to a single one before.
-            log.Start(_config.LogFile, items);
-        }
-        catch (ConfigurationException e)
-        {
-            string owner = _config.LogFile is { } path ? $"-D {path}" : "-d tid";
-            throw new ConfigurationException($"{owner}: {e.Message}", e);
-        }
-        foreach (string pattern in traces)
-            if (!log.Events.Request(pattern))
-                _notices.Warn($"-trace {pattern}: there is no such trace event; '-trace help' lists them");
-        return log;
-    }
-
-    /// <summary>A pattern on each line; empty lines and those with # are passed over.</summary>
-    static IEnumerable<string> ReadPatterns(string path)
-    {
-        try
-        {
-            return [.. File.ReadLines(path).Select(line => line.Trim())
-                .Where(line => line.Length > 0 && line[0] != '#')];
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new ConfigurationException($"-trace events={path}: {e.Message}", e);
-        }
     }
 
     /// <summary>What -d and -perfmap want of the software CPU, now and whenever a monitor changes it.</summary>

@@ -107,9 +107,8 @@ static class ChardevAdd
                 foreach (OptionPair pair in place.Rest.ToArray())
                 {
                     string own = pair.Name[(pair.Name.LastIndexOf('.') + 1)..];
-                    flat.Add(isDescriptor && own == "str" ? "fd" : prefix + own == "localhost" ? "localaddr"
-                        : prefix + own,
-                        pair.Value);
+                    string flatName = isDescriptor && own == "str" ? "fd" : prefix + own;
+                    flat.Add(flatName == "localhost" ? "localaddr" : flatName, pair.Value);
                     place.Text(own);
                 }
             }

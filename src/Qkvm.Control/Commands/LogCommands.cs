@@ -19,7 +19,7 @@ static class LogCommands
         {
             string text = words.Word();
             words.End();
-            if (monitor.Context.Log is not { } log) throw new CommandException("This machine has no log");
+            MachineLog log = LogOf(monitor);
             if (text == "trace:help")
             {
                 foreach (TraceEvent known in log.Events.All) monitor.Write($"{known.Name}\n");
@@ -42,8 +42,10 @@ static class LogCommands
         {
             string file = words.Word("filename");
             words.End();
-            if (monitor.Context.Log is not { } log) throw new CommandException("This machine has no log");
-            try { log.OpenFile(file); }
+            try { LogOf(monitor).OpenFile(file); }
             catch (ConfigurationException e) { throw new MonitorException(e.Message); }
         }) { Completes = [Completions.Files] };
+
+    static MachineLog LogOf(IMonitor monitor) =>
+        monitor.Context.Log ?? throw new CommandException("This machine has no log");
 }

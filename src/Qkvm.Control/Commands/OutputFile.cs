@@ -36,11 +36,10 @@ static class OutputFile
 
     static int Open(string path, string complaint, int rights)
     {
-        int errno = Libc.EInval;
-        int fd = path.Contains('\0') ? -1 : Libc.open(path,
-            Libc.OWrOnly | Libc.OCreat | Libc.OTrunc | Libc.ONonBlock | Libc.OCloexec, rights);
-        if (fd >= 0) return fd;
-        if (!path.Contains('\0')) errno = Libc.Errno;
-        throw new CommandException($"{complaint} '{path}': {Libc.Message(errno)}");
+        if (path.Contains('\0')) throw Failed(Libc.EInval);
+        int fd = Libc.open(path, Libc.OWrOnly | Libc.OCreat | Libc.OTrunc | Libc.ONonBlock | Libc.OCloexec, rights);
+        return fd >= 0 ? fd : throw Failed(Libc.Errno);
+
+        CommandException Failed(int errno) => new($"{complaint} '{path}': {Libc.Message(errno)}");
     }
 }

@@ -82,11 +82,10 @@ static class SaveMemory
     /// <summary>How many bytes from an address on nothing answers for: they take no place in the file.</summary>
     static ulong Hole(AddressSpace memory, ulong at, ulong most)
     {
-        foreach (FlatRange range in memory.View.Ranges)
-        {
+        FlatView view = memory.View;
+        if (view.TryFind(at, out _)) return 0;
+        foreach (FlatRange range in view.Ranges)
             if (range.Start > at) return Math.Min(most, range.Start - at);
-            if (range.End > at) return 0;
-        }
         return most;
     }
 }

@@ -16,45 +16,32 @@ public sealed class TraceEvent(string name, Action changed)
     }
 }
 
-/// <summary>All of one machine.</summary>
-public sealed class TraceEvents
+/// <summary>All of one machine: a new one is a property, and stands in All.</summary>
+/// <param name="changed">Some event is switched.</param>
+public sealed class TraceEvents(Action changed)
 {
-    public TraceEvents(Action changed)
-    {
-        MemoryRead = Add("memory_region_ops_read", changed);
-        MemoryWrite = Add("memory_region_ops_write", changed);
-        SerialRead = Add("serial_read", changed);
-        SerialWrite = Add("serial_write", changed);
-        PicRead = Add("pic_ioport_read", changed);
-        PicWrite = Add("pic_ioport_write", changed);
-        PciRead = Add("pci_cfg_read", changed);
-        PciWrite = Add("pci_cfg_write", changed);
-        RunStateSet = Add("runstate_set", changed);
-        StateNotify = Add("vm_state_notify", changed);
-        HmpCommand = Add("handle_hmp_command", changed);
-        QmpCommand = Add("handle_qmp_command", changed);
-    }
+    public TraceEvent MemoryRead { get; } = new("memory_region_ops_read", changed);
+    public TraceEvent MemoryWrite { get; } = new("memory_region_ops_write", changed);
+    public TraceEvent SerialRead { get; } = new("serial_read", changed);
+    public TraceEvent SerialWrite { get; } = new("serial_write", changed);
+    public TraceEvent PicRead { get; } = new("pic_ioport_read", changed);
+    public TraceEvent PicWrite { get; } = new("pic_ioport_write", changed);
+    public TraceEvent PciRead { get; } = new("pci_cfg_read", changed);
+    public TraceEvent PciWrite { get; } = new("pci_cfg_write", changed);
+    public TraceEvent RunStateSet { get; } = new("runstate_set", changed);
+    public TraceEvent StateNotify { get; } = new("vm_state_notify", changed);
+    public TraceEvent HmpCommand { get; } = new("handle_hmp_command", changed);
+    public TraceEvent QmpCommand { get; } = new("handle_qmp_command", changed);
 
-    readonly List<TraceEvent> _all = [];
-
-    public TraceEvent MemoryRead { get; }
-    public TraceEvent MemoryWrite { get; }
-    public TraceEvent SerialRead { get; }
-    public TraceEvent SerialWrite { get; }
-    public TraceEvent PicRead { get; }
-    public TraceEvent PicWrite { get; }
-    public TraceEvent PciRead { get; }
-    public TraceEvent PciWrite { get; }
-    public TraceEvent RunStateSet { get; }
-    public TraceEvent StateNotify { get; }
-    public TraceEvent HmpCommand { get; }
-    public TraceEvent QmpCommand { get; }
-
-    public IReadOnlyList<TraceEvent> All => _all;
+    public IReadOnlyList<TraceEvent> All =>
+    [
+        MemoryRead, MemoryWrite, SerialRead, SerialWrite, PicRead, PicWrite, PciRead, PciWrite, RunStateSet,
+        StateNotify, HmpCommand, QmpCommand,
+    ];
 
     /// <summary>Those that a pattern with * and ? names.</summary>
     public IEnumerable<TraceEvent> Match(string pattern) =>
-        _all.Where(known => FileSystemName.MatchesSimpleExpression(pattern, known.Name, ignoreCase: false));
+        All.Where(known => FileSystemName.MatchesSimpleExpression(pattern, known.Name, ignoreCase: false));
 
     /// <summary>True where the word names many, perhaps none.</summary>
     public static bool IsPattern(string word) => word.AsSpan().ContainsAny('*', '?');
@@ -68,12 +55,5 @@ public sealed class TraceEvents
         bool any = false;
         foreach (TraceEvent found in Match(pattern)) (found.Enabled, any) = (!off, true);
         return any || IsPattern(pattern);
-    }
-
-    TraceEvent Add(string name, Action changed)
-    {
-        var made = new TraceEvent(name, changed);
-        _all.Add(made);
-        return made;
     }
 }

@@ -3,11 +3,11 @@ using System.Runtime.InteropServices;
 namespace Qkvm.Host.Sandboxing;
 
 /// <summary>Installs -sandbox' filter. SAFETY: the kernel copies the filter during the call.</summary>
-public static unsafe partial class Sandbox
+public static unsafe class Sandbox
 {
     const int NoNewPrivileges = 38;                                // of prctl(2)
-    const nint SecComp = 317, SetModeFilter = 1, GetActionAvailable = 2;
-    const nint AllThreads = 1;                                     // SECCOMP_FILTER_FLAG_TSYNC
+    const int SetModeFilter = 1, GetActionAvailable = 2;            // of seccomp(2)
+    const uint AllThreads = 1;                                     // SECCOMP_FILTER_FLAG_TSYNC
 
     [StructLayout(LayoutKind.Sequential)]
     struct FilterProgram
@@ -23,20 +23,14 @@ public static unsafe partial class Sandbox
     {
         const string what = "failed to install seccomp syscall filter in the kernel";
         uint kill = SystemCallFilter.KillProcess;
-        if (syscall(SecComp, GetActionAvailable, 0, &kill) != 0) kill = SystemCallFilter.Trap;
+        if (Libc.seccomp(GetActionAvailable, 0, &kill) != 0) kill = SystemCallFilter.Trap;
         BpfInstruction[] filter = SystemCallFilter.Assemble(rules, kill);
-        if (prctl(NoNewPrivileges, 1, 0, 0, 0) != 0) throw new HostException(what, Libc.Errno);
+        if (Libc.prctl(NoNewPrivileges, 1, 0, 0, 0) != 0) throw new HostException(what, Libc.Errno);
         fixed (BpfInstruction* code = filter)
         {
             var program = new FilterProgram { Length = (ushort)filter.Length, Code = code };
-            nint result = syscall(SecComp, SetModeFilter, AllThreads, &program);
+            int result = Libc.seccomp(SetModeFilter, AllThreads, &program);
             if (result != 0) throw new HostException(what, result > 0 ? Libc.EInval : Libc.Errno);
         }
     }
-
-    [LibraryImport("libc", SetLastError = true)]
-    private static partial nint syscall(nint number, nint operation, nint flags, void* argument);
-
-    [LibraryImport("libc", SetLastError = true)]
-    private static partial int prctl(int option, nuint argument, nuint third, nuint fourth, nuint fifth);
 }
