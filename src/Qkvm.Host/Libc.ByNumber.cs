@@ -7,8 +7,8 @@ namespace Qkvm.Host;
 /// do.</summary>
 public static unsafe partial class Libc
 {
-    const int Stat = 4, Fstat = 5, GetTid = 186, TgKill = 234, SecComp = 317, GetRandom = 318, MemfdCreate = 319, PReadV2 = 327,
-        PWriteV2 = 328, IoUringSetup = 425, IoUringEnter = 426;
+    const int Stat = 4, Fstat = 5, GetTid = 186, TgKill = 234, SecComp = 317, GetRandom = 318, MemfdCreate = 319,
+        PReadV2 = 327, PWriteV2 = 328, IoUringSetup = 425, IoUringEnter = 426;
 
     public static int stat(string path, FileStatus* status) => (int)syscall(Stat, path, (nint)status, 0);
 
