@@ -99,6 +99,9 @@ public sealed class GdbRunTests : IDisposable
     {
         int before = _bench.Cpus[0].Entered;
         _client.Send(packet);
+        // The step's end stops all: the other one's thread has to have come so far.
+        SpinWait.SpinUntil(() => _bench.Cpus[0].Entered >= before + othersRun,
+            TimeSpan.FromSeconds(30));
         Leave(1, default);
         Assert.Equal("T05thread:02;", _client.Next());
         Assert.Equal((VCpuSteps.None, VCpuSteps.OneUndisturbed), (_bench.Cpus[0].Steps, _bench.Cpus[1].Steps));
