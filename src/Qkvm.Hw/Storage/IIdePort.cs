@@ -1,3 +1,4 @@
+using Qkvm.Core.Block;
 using Qkvm.Core.Devices;
 
 namespace Qkvm.Hw.Storage;
@@ -19,6 +20,22 @@ public interface IIdePort
 
     /// <summary>A reset has ended: the signature stands in the registers, and nothing is in flight.</summary>
     void ResetDone(IdeDrive drive);
+}
+
+/// <summary>A port to which a drive may have many commands at once (NCQ). Each has the memory of its data to
+/// itself.</summary>
+public interface IQueuedIdePort : IIdePort
+{
+    /// <summary>The memory of the command that is being written to the drive, until
+    /// <see cref="QueuedEnded"/>.</summary>
+    /// <param name="tag">0 to 31, not in use.</param>
+    /// <returns>False: it is too short, or leads outside RAM.</returns>
+    bool TryMap(int tag, long length, bool toMemory, out ScatterList memory);
+
+    /// <summary>A command that <see cref="TryMap"/> was asked for has ended; the status tells how.</summary>
+    /// <param name="written">Bytes of memory that may have changed.</param>
+    /// <param name="failed">The drive has forgotten all its commands, and tells no more of them than this.</param>
+    void QueuedEnded(int tag, long written, bool failed);
 }
 
 /// <summary>A bus of drives, as their models see it.</summary>

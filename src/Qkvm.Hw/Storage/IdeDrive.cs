@@ -64,6 +64,9 @@ public abstract class IdeDrive : IDevice
     public bool DmaToMemory => _dmaToMemory;
     public long DmaLength => _dmaLength;
 
+    /// <summary>Requests are in flight: they may still read and write memory.</summary>
+    public bool HasRequests => _inFlight > 0;
+
     /// <summary>What the host is to transfer now of the data block, for hosts that do so at once; empty where there is
     /// none.</summary>
     public Span<byte> Block =>
@@ -81,6 +84,7 @@ public abstract class IdeDrive : IDevice
     protected byte LbaHigh { get; set; }
     protected byte DeviceRegister { get; set; }
     protected byte Features => _features;
+    protected byte HobFeatures => _hobFeatures;
     protected byte HobSectorCount { get => _hobCount; set => _hobCount = value; }
     protected byte HobLbaLow { get => _hobLow; set => _hobLow = value; }
     protected byte HobLbaMid { get => _hobMid; set => _hobMid = value; }
@@ -299,7 +303,7 @@ public abstract class IdeDrive : IDevice
     protected void Submit(BlockOperation operation, long offset, ScatterList data, bool fua = false)
     {
         Status = Drdy | Dsc | Bsy;
-        _inFlight++;
+        BeginRequest();
         _request.Operation = operation;
         _request.Offset = offset;
         _request.Length = data.Length;
@@ -321,18 +325,25 @@ public abstract class IdeDrive : IDevice
 
     void RequestDone(int errno)
     {
-        _inFlight--;
         _request.Buffers = default;
-        if (!_resetWaits)
-        {
-            IoDone(errno);
-            return;
-        }
+        if (EndRequest()) IoDone(errno);
+    }
+
+    /// <summary>A request is submitted; <see cref="EndRequest"/> follows.</summary>
+    protected void BeginRequest() => _inFlight++;
+
+    /// <summary>One has ended. False: a reset waited for it, and nobody is to hear of it.</summary>
+    protected bool EndRequest()
+    {
+        _inFlight--;
+        if (!_resetWaits) return true;
+        if (_inFlight > 0) return false;
         _resetWaits = false;
         Forget(_dmaToMemory ? _dmaLength : 0);
         FinishReset();
         if (_diagnosisWaits) SetInterrupt(true);
         _diagnosisWaits = false;
+        return false;
     }
 
     sealed class DriveRequest(IdeDrive drive) : BlockRequest
