@@ -109,7 +109,7 @@ public sealed class Ahci : PciDevice, IRegisterBank
         }
     }
 
-    /// <summary>A port's interrupt bits changed: IS holds it until the guest clears that, too (section 10.6).</summary>
+    /// <summary>A port's interrupt bits changed: IS holds it until the guest clears that, too (section 10.7).</summary>
     /// <param name="isNew">There is something that the guest has not been told.</param>
     internal void PortChanged(int port, bool isNew)
     {

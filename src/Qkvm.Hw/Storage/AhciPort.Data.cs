@@ -17,7 +17,7 @@ public sealed partial class AhciPort
     ulong _regions;                                                // not migrated: nothing is in flight while saving
     int _regionCount;                                              // not migrated: as above
     uint _byteCount;                                               // not migrated: as above
-    uint _inFlight, _reported;                                     // tags; not migrated: as above
+    uint _inFlight, _reported;                                     // not migrated: as above; tags
     bool _interrupted;                                             // not migrated: true only within a call
     bool _isPacketNext;                                            // not migrated: as above
 

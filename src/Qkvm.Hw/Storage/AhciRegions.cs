@@ -17,9 +17,9 @@ sealed class AhciRegions(Func<Dma> dma)
 
     readonly List<Memory<byte>> _segments = [];
     readonly List<(ulong Address, uint Length)> _taken = [];
-    ulong _table;
-    int _entries, _next;
-    uint _skip;                                                    // of the next entry: taken before
+    ulong _table;                                                  // not migrated: machines are saved between commands
+    int _entries, _next;                                           // not migrated: as above
+    uint _skip;                                                    // not migrated: as above; bytes of the next entry
 
     public void Begin(ulong table, int entries) => (_table, _entries, _next, _skip) = (table, entries, 0, 0);
 
@@ -32,13 +32,14 @@ sealed class AhciRegions(Func<Dma> dma)
         long left = wanted;
         for (; left > 0; _next++, _skip = 0)
         {
-            if (_next >= _entries) return RegionFault.TooShort;
-            if (!dma().Read(_table + (ulong)_next * DescriptorLength, descriptor)) return RegionFault.Unmapped;
+            if (_next >= _entries) return Refuse(RegionFault.TooShort);
+            if (!dma().Read(_table + (ulong)_next * DescriptorLength, descriptor))
+                return Refuse(RegionFault.Unmapped);
             ulong address = (BinaryPrimitives.ReadUInt64LittleEndian(descriptor) & ~1UL) + _skip;
             uint available =
                 (BinaryPrimitives.ReadUInt32LittleEndian(descriptor[12..]) & CountMask) + 1 - _skip;
             uint count = (uint)Math.Min(available, left);
-            if (!dma().TryMap(address, count, toMemory, _segments)) return RegionFault.Unmapped;
+            if (!dma().TryMap(address, count, toMemory, _segments)) return Refuse(RegionFault.Unmapped);
             _taken.Add((address, count));
             left -= count;
             if (count == available) continue;
@@ -60,6 +61,12 @@ sealed class AhciRegions(Func<Dma> dma)
             written -= count;
         }
         Forget();
+    }
+
+    RegionFault Refuse(RegionFault fault)
+    {
+        Forget();
+        return fault;
     }
 
     void Forget()

@@ -4,7 +4,7 @@ using Qkvm.Core.State;
 namespace Qkvm.Hw.Storage;
 
 /// <summary>Native command queuing: up to 32 commands, known by their tags, that end in any order. Serial ATA 2.6,
-/// section 13.6; ATA8-ACS (T13/1699-D), sections 4.15 and A.7 (log page 10h).</summary>
+/// section 13.6; ATA8-ACS (T13/1699-D), NCQ feature set and annex A (log page 10h).</summary>
 public sealed partial class AtaDrive
 {
     public const int QueueDepth = 32;
