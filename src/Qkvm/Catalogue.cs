@@ -40,6 +40,7 @@ static class Catalogue
 {
     public static readonly Catalogue<DeviceModel> Devices = new("valid device model name",
     [
+        Ahci.Model,
         IdeModels.HardDisk,
         IdeModels.CdRom,
         .. VirtioBlk.Models,

@@ -31,7 +31,7 @@ static class Missing
             vhost-user-scsi-pci-transitional virtio-blk-device virtio-pmem-pci virtio-scsi-device virtio-scsi
             virtio-scsi-pci virtio-scsi-pci-non-transitional virtio-scsi-pci-transitional
             """),
-        ("use ide-hd on ide.0", "ahci ich9-ahci piix3-ide piix4-ide sysbus-ahci cmd646-ide via-ide ide-cf"),
+        ("use ide-hd on ide.0, or ahci", "piix3-ide piix4-ide sysbus-ahci cmd646-ide via-ide ide-cf"),
         ("use VGA", """
             ati-vga bochs-display cirrus-vga isa-cirrus-vga isa-vga qxl qxl-vga ramfb secondary-vga sga vfio-display
             vhost-user-gpu vhost-user-gpu-pci vhost-user-vga virtio-gpu virtio-gpu-device virtio-gpu-gl

@@ -38,6 +38,11 @@ static class Surroundings
         ?? (GC.GetGCMemoryInfo().TotalAvailableMemoryBytes >> 30 >= gibibytes ? null
         : $"needs a host with {gibibytes} GiB of memory");
 
+    /// <summary>Of the guest with all drivers, without the programs of networks.</summary>
+    public static string? WithoutCards => WithoutProgram
+        ?? (File.Exists(CardsSmallInitrd) ? null
+        : $"needs {CardsSmallInitrd}: images/tiny.sh .cache/cards generic makes it");
+
     /// <summary>Whether networks of their own can be made, with the guest that has all drivers.</summary>
     public static string? WithoutNetworks => WithoutProgram
         ?? (File.Exists(CardsInitrd) ? null : $"needs {CardsInitrd}: scripts/test.sh makes it")
@@ -104,6 +109,9 @@ sealed class SocatFactAttribute()
 
 /// <summary>Needs the tiny Linux guest.</summary>
 sealed class TinyFactAttribute(int gibibytes = 0) : ConditionalFactAttribute(Surroundings.WithoutTiny(gibibytes));
+
+/// <summary>Needs the tiny Linux guest with all drivers.</summary>
+sealed class CardsTheoryAttribute() : ConditionalTheoryAttribute(Surroundings.WithoutCards);
 
 /// <summary>Needs a /dev/kvm that opens.</summary>
 sealed class KvmFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutKvm);

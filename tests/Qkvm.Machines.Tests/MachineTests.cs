@@ -7,6 +7,7 @@ using Qkvm.Core.Pci;
 using Qkvm.Core.State;
 using Qkvm.Hw.Isa;
 using Qkvm.Hw.Pci;
+using Qkvm.Hw.Storage;
 using Qkvm.Machines.Firmware;
 using Qkvm.Testing;
 
@@ -209,6 +210,46 @@ public class MachineTests
         pc.Board.Ports.Write(0xCF8, 4, 0x8002_F100);
         Assert.Same(inner.Secondary, pc.Board.Pci.Find(2));
         Assert.Equal(inner.Secondary[0x1E << 3 | 1]!.Config.Get32(0), (uint)pc.Board.Ports.Read(0xCFC, 4));
+    }
+
+    /// <summary>Names and paths as QEMU 7.2 has them for the same machine.</summary>
+    [Fact]
+    public void A_SATA_controller_brings_six_buses()
+    {
+        using var pc = new TestMachine(c => c with
+        {
+            Devices =
+            [
+                new DeviceConfig("ahci", "a", [new("addr", "4")], "-device"),
+                new DeviceConfig("ich9-ahci", null, [new("addr", "5")], "-device"),
+                new DeviceConfig("ide-cd", null, [new("bus", "a.5"), new("bootindex", "2")], "-device"),
+                new DeviceConfig("ide-cd", null, [new("bus", "ide.3"), new("bootindex", "1")], "-device"),
+            ],
+        }, [Ahci.Model, IdeModels.CdRom]);
+        Assert.Equal("/pci@i0cf8/pci8086,2922@5/drive@1/disk@0\n/pci@i0cf8/pci8086,2922@4/drive@5/disk@0\0",
+            Encoding.ASCII.GetString(pc.Board.FirmwareConfiguration.Files["bootorder"].Span));
+        Assert.Equal([4, 16], (int[])[Place("a.0"), Place("ide.2")]);   // two for each bus before them
+
+        int Place(string bus) => ((IIdeBus)pc.Board.Tree.Find(bus)!.Wires!).FirstPlace;
+    }
+
+    [Theory]
+    [InlineData("a.0", "1", "unit=1")]
+    [InlineData("a.1", null, "has a drive already")]
+    [InlineData("a.6", null, "Bus 'a.6' not found")]
+    public void A_port_of_a_SATA_controller_has_room_for_one_drive(string bus, string? unit, string named)
+    {
+        OptionPair[] place = [new("bus", bus), .. unit == null ? (OptionPair[])[] : [new("unit", unit)]];
+        var error = Assert.Throws<ConfigurationException>(() => new TestMachine(c => c with
+        {
+            Devices =
+            [
+                new DeviceConfig("ahci", "a", [], "-device"),
+                new DeviceConfig("ide-cd", null, [new("bus", "a.1")], "-device"),
+                new DeviceConfig("ide-cd", null, place, "-device ide-cd"),
+            ],
+        }, [Ahci.Model, IdeModels.CdRom]));
+        Assert.Contains(named, error.Message);
     }
 
     [Fact]

@@ -47,7 +47,7 @@ public sealed class MsiX : IRegisterBank
     {
         lock (_sync)
             if (!Unmasked(vector)) return;
-        _device.Msi.Send(Number(vector * EntrySize, 8), (uint)Number(vector * EntrySize + 8, 4));
+        _device.MsiTarget.Send(Number(vector * EntrySize, 8), (uint)Number(vector * EntrySize + 8, 4));
     }
 
     /// <summary>As <see cref="Notify"/>, from any thread. False for a message that needs the machine lock: nothing has
@@ -57,7 +57,7 @@ public sealed class MsiX : IRegisterBank
         // over the sending: after a guest's mask nothing comes
         lock (_sync)
             return !Unmasked(vector)
-                || _device.Msi.TryPost(Number(vector * EntrySize, 8), (uint)Number(vector * EntrySize + 8, 4));
+                || _device.MsiTarget.TryPost(Number(vector * EntrySize, 8), (uint)Number(vector * EntrySize + 8, 4));
     }
 
     public ulong Read(ulong offset, int size) => Number((int)offset, size);

@@ -8,7 +8,7 @@ namespace Qkvm.Core.Pci;
 public enum BarKind { Memory32, Memory64, Prefetchable64, Prefetchable32, Io }
 
 /// <summary>A function on a PCI bus. Constructors define identity, BARs and capabilities; <see cref="Dma"/>,
-/// <see cref="IntX"/> and <see cref="Msi"/> exist from plugging on.</summary>
+/// <see cref="IntX"/> and <see cref="MsiTarget"/> exist from plugging on.</summary>
 /// <remarks>Derived classes implement <see cref="ResetDevice"/> and <see cref="ExchangeDevice"/> for their own state
 /// alone; configuration space, BARs and the INTx wire are handled here.</remarks>
 public abstract class PciDevice(PciIdentity identity, string name, bool isExpress = false) : IDevice
@@ -33,7 +33,11 @@ public abstract class PciDevice(PciIdentity identity, string name, bool isExpres
     /// <summary>INTA#, as the Interrupt Pin register says; silent while Interrupt Disable is set.</summary>
     public IrqLine IntX { get; private set; } = IrqLine.Unconnected("intx");
 
-    public IMsiTarget Msi => Bus.Msi;
+    /// <summary>Where its messages go.</summary>
+    public IMsiTarget MsiTarget => Bus.Msi;
+
+    /// <summary>MSI, where the device has defined it.</summary>
+    public Msi? Msi { get; protected set; }
 
     /// <summary>MSI-X, where the device has defined it.</summary>
     public MsiX? MsiX { get; protected set; }
@@ -135,6 +139,7 @@ public abstract class PciDevice(PciIdentity identity, string name, bool isExpres
         bool remap = Overlaps(offset, size, PciConfig.Command, 2) || Overlaps(offset, size, PciConfig.Bar0, 24)
             || Overlaps(offset, size, RomRegister, 4);
         if (remap) Apply();
+        Msi?.ConfigWritten();
         MsiX?.ConfigWritten();
         OnConfigWritten(offset, size);
     }

@@ -12,6 +12,7 @@ public sealed partial class AtaDrive
 
     protected override void Execute(byte command)
     {
+        if (RefusesWhileQueued(command)) return;
         switch (command)
         {
             case 0x20 or 0x21: ReadSectors(false, 1); break;       // READ SECTOR(S)
@@ -35,6 +36,10 @@ public sealed partial class AtaDrive
                 _phase = Phase.Flush;
                 Submit(BlockOperation.Flush, 0, default);
                 break;
+            case ReadQueued or WriteQueued when Port is IQueuedIdePort port:      // READ and WRITE FPDMA QUEUED
+                BeginQueued(port, isWrite: command == WriteQueued);
+                break;
+            case ReadLog when Port is IQueuedIdePort: SendLog(); break;    // READ LOG EXT
             case 0xEC: SendSector(WriteIdentify); break;           // IDENTIFY DEVICE
             case 0xEF: SetFeatures(); break;                       // SET FEATURES
             case 0xC6: SetMultiple(); break;                       // SET MULTIPLE MODE

@@ -12,7 +12,7 @@ public sealed record AtaOptions(string Serial, string Model = "QEMU HARDDISK", s
 /// <summary>Hard disk. ATA/ATAPI-7 volume 1 (T13/1532D), general feature set with 48-bit addresses.</summary>
 /// <remarks>Sectors pass through a buffer of 128 in PIO, and straight between guest memory and backend in DMA.
 /// Deviations: a PIO write reports its error at the end of the buffer; SMART knows health but no attributes or logs;
-/// no security, host protected area, TRIM or queued commands.</remarks>
+/// no security, host protected area or TRIM; queued commands (NCQ) on a SATA port alone.</remarks>
 public sealed partial class AtaDrive : IdeDrive
 {
     enum Phase : byte { Idle, PioRead, PioWrite, Dma, Flush, DataIn }
@@ -46,6 +46,7 @@ public sealed partial class AtaDrive : IdeDrive
         Status = Drdy | Dsc;
         (_phase, _left, _chunk, _chunkDone, _blockSectors, _isForced, _isExtended, _isWrite, _lba) =
             (Phase.Idle, 0, 0, 0, 0, false, false, false, 0);
+        ForgetQueue();
     }
 
     protected override void ResetDrive()
@@ -79,6 +80,7 @@ public sealed partial class AtaDrive : IdeDrive
         state.Field("smart", ref _smartEnabled);
         state.Field("standby", ref _standby);
         state.Field("transfer-mode", ref _transferMode);
+        ExchangeQueue(state);
         if (_phase > Phase.DataIn || _left is < 0 or > 65536 || _chunk is < 0 or > BufferSectors || _chunkDone < 0
             || _chunkDone > _chunk
             || _multiple > MaxMultiple || _lba < 0 || _lba > TotalSectors || _blockSectors is < 0 or > MaxMultiple

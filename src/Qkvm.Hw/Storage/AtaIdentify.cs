@@ -68,15 +68,22 @@ public sealed partial class AtaDrive
         AtaIdentify.Set(data, 60, (int)lba28);
         AtaIdentify.Set(data, 61, (int)(lba28 >> 16));
         AtaIdentify.SetTransferModes(data, _transferMode);
+        bool isSerial = Port is IQueuedIdePort;
+        if (isSerial)
+        {
+            AtaIdentify.Set(data, 75, QueueDepth - 1);
+            AtaIdentify.Set(data, 76, 1 << 8 | 1 << 1);            // queued commands, 1.5 Gbit/s
+        }
         AtaIdentify.Set(data, 80, 0xF0);                           // ATA-4 to ATA-7
         AtaIdentify.Set(data, 81, 0x16);
         AtaIdentify.Set(data, 82, 1 << 14 | 1 << 5 | 1 << 3 | 1);  // NOP, write cache, power management, SMART
         AtaIdentify.Set(data, 83, 1 << 14 | 1 << 13 | 1 << 12 | 1 << 10);   // FLUSH CACHE (EXT), 48-bit addresses
-        AtaIdentify.Set(data, 84, 1 << 14 | 1 << 6 | (_options.WorldWideName != 0 ? 1 << 8 : 0));   // FUA
+        int logs = isSerial ? 1 << 5 : 0;
+        AtaIdentify.Set(data, 84, 1 << 14 | 1 << 6 | logs | (_options.WorldWideName != 0 ? 1 << 8 : 0));   // FUA
         AtaIdentify.Set(data, 85, 1 << 14 | (Backend.WriteCache ? 1 << 5 : 0) | 1 << 3 | (_smartEnabled ? 1 : 0));
         AtaIdentify.Set(data, 86, 1 << 13 | 1 << 12 | 1 << 10);
-        AtaIdentify.Set(data, 87, 1 << 14 | 1 << 6 | (_options.WorldWideName != 0 ? 1 << 8 : 0));
-        AtaIdentify.Set(data, 93, 1 | 1 << 14 | 0x2000);           // 80-wire cable, passed its diagnostic
+        AtaIdentify.Set(data, 87, 1 << 14 | 1 << 6 | logs | (_options.WorldWideName != 0 ? 1 << 8 : 0));
+        if (!isSerial) AtaIdentify.Set(data, 93, 1 | 1 << 14 | 0x2000);   // 80-wire cable, passed its diagnostic
         for (int i = 0; i < 4; i++) AtaIdentify.Set(data, 100 + i, (int)(sectors >> (i * 16)));
         if (_options.PhysicalBlock > SectorSize)
             AtaIdentify.Set(data, 106, 0x6000

@@ -8,7 +8,7 @@ namespace Qkvm.Hw.Storage;
 /// <summary>A cable with two drives and the host's end of it: command block, control block, interrupt. The bus "ide.0"
 /// of users. ATA/ATAPI-7 volume 2 (T13/1532D), chapter 5.</summary>
 /// <remarks>A place without a drive reads as zeros.</remarks>
-public sealed class IdeChannel : IIdePort, IRegisterBank, IBusWires
+public sealed class IdeChannel : IIdePort, IIdeBus, IRegisterBank
 {
     public const int Drives = 2;
 
@@ -63,7 +63,8 @@ public sealed class IdeChannel : IIdePort, IRegisterBank, IBusWires
 
     public bool IsFull => Array.IndexOf(_drives, null) < 0;
 
-    /// <summary>The unit that users name, or the first that is free.</summary>
+    public int FirstPlace => Index * Drives;
+
     public int UnitFor(Properties properties) =>
         (int?)properties.NumberOrAuto("unit") ?? Math.Max(0, Array.IndexOf(_drives, null));
 
@@ -115,6 +116,8 @@ public sealed class IdeChannel : IIdePort, IRegisterBank, IBusWires
     {
         if (drive == Selected) UpdateInterrupt();
     }
+
+    void IIdePort.ResetDone(IdeDrive drive) { }                    // the host polls for the drives' status
 
     void IIdePort.DmaReady(IdeDrive drive) => BusMaster?.DriveReady(drive);
 

@@ -5,19 +5,6 @@ using Qkvm.Core.State;
 
 namespace Qkvm.Hw.Storage;
 
-/// <summary>What a drive is plugged to: a channel with two drives on one cable.</summary>
-public interface IIdePort
-{
-    /// <summary>The drive's INTRQ changed.</summary>
-    void InterruptChanged(IdeDrive drive);
-
-    /// <summary>The drive waits for a DMA transfer (DMARQ).</summary>
-    void DmaReady(IdeDrive drive);
-
-    /// <summary>The transfer that was started by <see cref="IdeDrive.RunDma"/> has ended.</summary>
-    void DmaFinished(IdeDrive drive, long written);
-}
-
 /// <summary>A drive on the ATA interface: command block registers, data transfer by PIO and DMA, one request in flight.
 /// ATA/ATAPI-7 volumes 1 and 2 (T13/1532D); names are the standard's.</summary>
 public abstract class IdeDrive : IDevice
@@ -37,7 +24,7 @@ public abstract class IdeDrive : IDevice
     int _blockStart, _at, _end;                                    // of the data block that the host now transfers
     bool _hostWrites;
     bool _interrupt;
-    bool _busy;                                                    // not migrated: nothing is in flight while saving
+    int _inFlight;                                                 // not migrated: nothing is while saving
     bool _resetWaits, _diagnosisWaits;                             // not migrated: as above
     bool _dmaWanted, _dmaToMemory;
     long _dmaLength;
@@ -77,6 +64,17 @@ public abstract class IdeDrive : IDevice
     public bool DmaToMemory => _dmaToMemory;
     public long DmaLength => _dmaLength;
 
+    /// <summary>Requests are in flight: they may still read and write memory.</summary>
+    public bool HasRequests => _inFlight > 0;
+
+    /// <summary>What the host is to transfer now of the data block, for hosts that do so at once; empty where there is
+    /// none.</summary>
+    public Span<byte> Block =>
+        (Status & Drq) == 0 || _dmaWanted ? default : Buffer.AsSpan(_blockStart + _at, _end - _at);
+
+    /// <summary>Of the data block: the host fills it.</summary>
+    public bool HostWrites => _hostWrites;
+
     protected byte[] Buffer { get; }
     protected byte Status { get; set; }
     protected byte Error { get; set; }
@@ -86,6 +84,7 @@ public abstract class IdeDrive : IDevice
     protected byte LbaHigh { get; set; }
     protected byte DeviceRegister { get; set; }
     protected byte Features => _features;
+    protected byte HobFeatures => _hobFeatures;
     protected byte HobSectorCount { get => _hobCount; set => _hobCount = value; }
     protected byte HobLbaLow { get => _hobLow; set => _hobLow = value; }
     protected byte HobLbaMid { get => _hobMid; set => _hobMid = value; }
@@ -134,8 +133,8 @@ public abstract class IdeDrive : IDevice
     {
         SetInterrupt(false);
         _diagnosisWaits = false;
-        _resetWaits = _busy;
-        if (_busy)
+        _resetWaits = _inFlight > 0;
+        if (_resetWaits)
         {
             Status = Bsy;
             return;
@@ -149,6 +148,7 @@ public abstract class IdeDrive : IDevice
         Error = DiagnosticPassed;
         DeviceRegister &= DeviceSelect;
         SetSignature();
+        Port?.ResetDone(this);
     }
 
     /// <summary>EXECUTE DEVICE DIAGNOSTIC has ended; the master speaks for both drives.</summary>
@@ -213,6 +213,14 @@ public abstract class IdeDrive : IDevice
         if ((Status & Drq) == 0 || !_hostWrites || _dmaWanted) return;
         for (int i = 0; i < size && _at < _end; i++) Buffer[_blockStart + _at++] = (byte)(value >> (i * 8));
         if (_at >= _end) EndBlock();
+    }
+
+    /// <summary>The host has transferred the whole of <see cref="Block"/>.</summary>
+    public void EndBlock()
+    {
+        _at = 0;
+        Status = Drdy | Dsc;
+        BlockDone();
     }
 
     public void Exchange(StateStream state)
@@ -295,7 +303,7 @@ public abstract class IdeDrive : IDevice
     protected void Submit(BlockOperation operation, long offset, ScatterList data, bool fua = false)
     {
         Status = Drdy | Dsc | Bsy;
-        _busy = true;
+        BeginRequest();
         _request.Operation = operation;
         _request.Offset = offset;
         _request.Length = data.Length;
@@ -305,13 +313,6 @@ public abstract class IdeDrive : IDevice
     }
 
     protected ScatterList BufferPart(int length) => new(_bufferList, 0, 0, length);
-
-    void EndBlock()
-    {
-        _at = 0;
-        Status = Drdy | Dsc;
-        BlockDone();
-    }
 
     /// <summary>Forgets the command; nothing is in flight.</summary>
     /// <param name="written">Bytes of memory that its transfer may have changed.</param>
@@ -324,18 +325,25 @@ public abstract class IdeDrive : IDevice
 
     void RequestDone(int errno)
     {
-        _busy = false;
         _request.Buffers = default;
-        if (!_resetWaits)
-        {
-            IoDone(errno);
-            return;
-        }
+        if (EndRequest()) IoDone(errno);
+    }
+
+    /// <summary>A request is submitted; <see cref="EndRequest"/> follows.</summary>
+    protected void BeginRequest() => _inFlight++;
+
+    /// <summary>One has ended. False: a reset waited for it, and nobody is to hear of it.</summary>
+    protected bool EndRequest()
+    {
+        _inFlight--;
+        if (!_resetWaits) return true;
+        if (_inFlight > 0) return false;
         _resetWaits = false;
         Forget(_dmaToMemory ? _dmaLength : 0);
         FinishReset();
         if (_diagnosisWaits) SetInterrupt(true);
         _diagnosisWaits = false;
+        return false;
     }
 
     sealed class DriveRequest(IdeDrive drive) : BlockRequest

@@ -34,16 +34,15 @@ public static class IdeModels
     };
 
     /// <summary>QM00001 for the first place of the first bus, as QEMU counts.</summary>
-    static string DefaultSerial(IdeChannel channel, int unit) =>
-        $"QM{channel.Index * IdeChannel.Drives + unit + 1:00000}";
+    static string DefaultSerial(IIdeBus bus, int unit) => $"QM{bus.FirstPlace + unit + 1:00000}";
 
     static IDevice CreateHardDisk(Properties values, DeviceSite site)
     {
         if (values.Text("drive") is not { } id)
             throw new ConfigurationException($"{values.Owner}: drive property not set; give drive=ID of a -drive " +
                 "if=none,id=ID,… or -blockdev");
-        var channel = (IdeChannel)site.Bus.Wires!;
-        int unit = channel.UnitFor(values);
+        var bus = (IIdeBus)site.Bus.Wires!;
+        int unit = bus.UnitFor(values);
         BlockBackend backend = site.Drive(id);
         if (!backend.HasMedium)
             throw new ConfigurationException($"{values.Owner}: device needs media, but drive '{id}' is empty; give " +
@@ -58,7 +57,7 @@ public static class IdeModels
             throw new ConfigurationException($"{values.Owner}: physical_block_size={physical} must be a power of 2 " +
                 "between 512 and 2097152");
         var options =
-            new AtaOptions(Serial(values, backend, channel, unit), Text(values, "model", "QEMU HARDDISK", ModelLength),
+            new AtaOptions(Serial(values, backend, bus, unit), Text(values, "model", "QEMU HARDDISK", ModelLength),
             Text(values, "ver", "2.5+", VersionLength), values.OnOffAuto("write-cache") ?? backend.WriteCache,
             values.Number("wwn"),
             (ushort)values.Number("rotation_rate"), physical == 0 ? 512 : (int)physical);
@@ -67,20 +66,20 @@ public static class IdeModels
 
     static IDevice CreateCdRom(Properties values, DeviceSite site)
     {
-        var channel = (IdeChannel)site.Bus.Wires!;
-        int unit = channel.UnitFor(values);
+        var bus = (IIdeBus)site.Bus.Wires!;
+        int unit = bus.UnitFor(values);
         BlockBackend backend = values.Text("drive") is { } id ? site.Drive(id)
             : new BlockBackend("", site.Board.Post) { IsReadOnly = true };
-        var drive = new AtapiDrive(CdRom.Name, backend, Serial(values, backend, channel, unit),
+        var drive = new AtapiDrive(CdRom.Name, backend, Serial(values, backend, bus, unit),
             Text(values, "model", "QEMU DVD-ROM", ModelLength), Text(values, "ver", "2.5+", VersionLength))
             { Log = site.Board.Memory.Log };
         drive.TrayMoved = open => site.Board.Raise(new DeviceTrayMovedEvent(drive, open));
         return drive;
     }
 
-    static string Serial(Properties values, BlockBackend backend, IdeChannel channel, int unit) =>
+    static string Serial(Properties values, BlockBackend backend, IIdeBus bus, int unit) =>
         values.Has("serial") ? Text(values, "serial", "", SerialLength) : backend.Serial
-            ?? DefaultSerial(channel, unit);
+            ?? DefaultSerial(bus, unit);
 
     static string Text(Properties values, string name, string automatic, int length)
     {
