@@ -41,7 +41,7 @@ public sealed class CommandCatalogue
             Absent.ExpirePassword, TraceEventCommands.Set,
             TraceEventCommands.SetState, TraceEventCommands.GetState, LogCommands.Items, LogCommands.OpenFile,
         QueryPci.Command, DeviceAdd.Command, DeviceDelete.Command, QueryBlock.Command, QueryBlock.Info,
-        QueryBlockNodes.Command, QueryBlockNodes.Statistics, QueryJobs.Command, QueryJobs.Block,
+        QueryBlockNodes.Command, QueryBlockNodes.Statistics, Snapshots.Info, QueryJobs.Command, QueryJobs.Block,
         Eject.Command, ChangeMedium.Change, ChangeMedium.OpenTray, ChangeMedium.CloseTray, ChangeMedium.Remove,
             ChangeMedium.Insert, BlockResize.Command, DriveAdd.Add, DriveAdd.Delete,
         BlockdevAdd.Add, BlockdevAdd.Delete, ObjectAdd.Add, ObjectAdd.Delete,
