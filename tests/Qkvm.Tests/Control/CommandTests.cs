@@ -53,7 +53,7 @@ public sealed class CommandTests : IDisposable
     public void Machines_are_those_of_the_catalogue()
     {
         var context = new CommandContext(_bench.Machine, _bench.Host, CommandCatalogue.Standard)
-            { MachineTypes = [.. Qkvm.Catalogue.Machines.Models.Select(model => model.Info)] };
+            { MachineTypes = new(static () => [.. Qkvm.Catalogue.Machines.Models.Select(model => model.Info)]) };
         using var json = new MemoryStream();
         using (var writer = new Utf8JsonWriter(json))
             _bench.OnLoop(() => CommandCatalogue.Standard.Find("query-machines")!
