@@ -16,8 +16,8 @@ public sealed class CommandContext(IMachine machine, IBackendHost host, CommandC
     public MachineBackends Backends => Host.Backends;
     public CommandCatalogue Catalogue { get; } = catalogue;
 
-    /// <summary>All that -machine can name.</summary>
-    public IReadOnlyList<MachineInfo> MachineTypes { get; init; } = [];
+    /// <summary>All that -machine can name. Made when somebody asks, as few clients do.</summary>
+    public Lazy<IReadOnlyList<MachineInfo>> MachineTypes { get; init; } = new([]);
 
     /// <summary>Where debuggers come; null: nowhere.</summary>
     public GdbServer? Gdb { get; init; }
@@ -29,7 +29,7 @@ public sealed class CommandContext(IMachine machine, IBackendHost host, CommandC
     public GuestDump Dump { get; init; } = new();
 
     /// <summary>What query-command-line-options tells.</summary>
-    public IReadOnlyList<CommandLineOptionInfo> CommandLineOptions { get; init; } = [];
+    public Lazy<IReadOnlyList<CommandLineOptionInfo>> CommandLineOptions { get; init; } = new([]);
 
     /// <summary>The vCPU that `cpu N` chose; the first one in QMP.</summary>
     /// <exception cref="CommandException">-machine none has none.</exception>

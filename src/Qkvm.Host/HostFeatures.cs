@@ -150,9 +150,9 @@ public sealed class HostFeatures
         }
         if (Leaf(0x80000000).Eax >= 0x80000001) words[(int)Word.Leaf80000001Ecx] = Leaf(0x80000001).Ecx;
         ulong enabled = (words[(int)Word.Leaf1Ecx] & osxsave) != 0 ? ExtendedControl.Read() : 0;
-        HashSet<string> names =
-            [.. s_all.Where(feature => (words[(int)feature.Word] >> feature.Bit & 1) != 0)
-            .Select(feature => feature.Name)];
+        var names = new HashSet<string>(s_all.Length);
+        foreach (Feature feature in s_all)
+            if ((words[(int)feature.Word] >> feature.Bit & 1) != 0) names.Add(feature.Name);
         if (enabled == 0) names.Remove("xsave");
         if ((enabled & avx) != avx) names.Remove("avx");
         if ((enabled & avx512) != avx512) names.Remove("avx512f");

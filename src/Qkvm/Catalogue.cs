@@ -38,7 +38,7 @@ namespace Qkvm;
 /// beside these stands in <see cref="Missing"/>.</summary>
 static class Catalogue
 {
-    public static readonly Catalogue<DeviceModel> Devices = new("valid device model name",
+    public static readonly Catalogue<DeviceModel> Devices = new("valid device model name", static () =>
     [
         Ahci.Model,
         IdeModels.HardDisk,
@@ -62,7 +62,7 @@ static class Catalogue
         RedHatPciBridge.Model,
     ], Missing.Devices);
 
-    public static readonly Catalogue<CharModel> Chardevs = new("valid char driver name",
+    public static readonly Catalogue<CharModel> Chardevs = new("valid char driver name", static () =>
     [
         NullChar.Model,
         NullChar.VirtualConsole,
@@ -77,7 +77,7 @@ static class Catalogue
         RingbufChar.Model,
     ], Missing.Chardevs);
 
-    public static readonly Catalogue<NetModel> Netdevs = new("network backend",
+    public static readonly Catalogue<NetModel> Netdevs = new("network backend", static () =>
     [
         TapBackend.Model,
         UserNetModel.Model,
@@ -91,7 +91,7 @@ static class Catalogue
         HubPort.Model,
     ], Missing.Netdevs);
 
-    public static readonly Catalogue<BlockDriverModel> BlockDrivers = new("block driver",
+    public static readonly Catalogue<BlockDriverModel> BlockDrivers = new("block driver", static () =>
     [
         RawDriver.Model,
         Qcow2Driver.Model,
@@ -101,7 +101,7 @@ static class Catalogue
         NullDriver.Aio,
     ], Missing.BlockDrivers);
 
-    public static readonly Catalogue<ObjectModel> Objects = new("type of object",
+    public static readonly Catalogue<ObjectModel> Objects = new("type of object", static () =>
     [
         MemoryBackendRam.Model,
         MemoryBackendFile.Model,
@@ -116,19 +116,19 @@ static class Catalogue
         MonitorObjects.Human,
     ], Missing.Objects);
 
-    public static readonly Catalogue<MachineModel> Machines = new("machine type",
+    public static readonly Catalogue<MachineModel> Machines = new("machine type", static () =>
     [
         .. PcMachine.Versions,
         NoneMachine.Model,
     ], Missing.Machines);
 
-    public static readonly Catalogue<AcceleratorModel> Accelerators = new("accelerator",
+    public static readonly Catalogue<AcceleratorModel> Accelerators = new("accelerator", static () =>
     [
         KvmAccelerator.Model,
         TcgAccelerator.Model,
     ], Missing.Accelerators);
 
-    public static readonly Catalogue<DisplayModel> Displays = new("display",
+    public static readonly Catalogue<DisplayModel> Displays = new("display", static () =>
     [
         NoDisplay.Model,
         VncServer.Model,
@@ -137,14 +137,14 @@ static class Catalogue
     // What short forms of options stand for
 
     /// <summary>-vga.</summary>
-    public static readonly (string Name, DeviceModel? Model)[] VideoCards = [("std", StdVga.Model), ("none", null)];
+    public static (string Name, DeviceModel? Model)[] VideoCards => [("std", StdVga.Model), ("none", null)];
 
     /// <summary>-drive if=: the disk and, where there is one, the CD-ROM drive of the interface.</summary>
-    public static readonly (string Name, DeviceModel Disk, DeviceModel? Cdrom)[] DriveInterfaces =
+    public static (string Name, DeviceModel Disk, DeviceModel? Cdrom)[] DriveInterfaces =>
         [("ide", IdeModels.HardDisk, IdeModels.CdRom), ("virtio", VirtioBlk.Models[0], null)];
 
     /// <summary>-net nic,model= and -nic model= beside device names.</summary>
-    public static readonly (string Name, DeviceModel Model)[] NetworkCards =
+    public static (string Name, DeviceModel Model)[] NetworkCards =>
         [("virtio", VirtioNet.Models[0]), ("e1000", E1000.Model),
         ("e1000e", E1000e.Model), ("rtl8139", Rtl8139.Model)];
 }

@@ -21,7 +21,7 @@ static class Program
         {
             if (HostFeatures.Complaint is { } complaint) throw new ConfigurationException(complaint);
             IReadOnlyList<GivenOption> options = ConfigurationFile.Resolve(CommandLineParser.Parse(arguments));
-            if (Help.TryPrint(options, Console.Out)) return 0;
+            if (Help.TryPrint(options, static () => Console.Out)) return 0;
             Refusal.Check(options);
             MachineConfig config = Expander.Expand(options, Path.GetFileName(Environment.GetCommandLineArgs()[0]),
                 notices.Warn);

@@ -197,8 +197,8 @@ sealed class Session : IDisposable
 
     CommandContext MakeContext(Func<int> takeDescriptor) => new(_machine!, _host, CommandCatalogue.Standard)
     {
-        MachineTypes = [.. Catalogue.Machines.Models.Select(model => model.Info)],
-        CommandLineOptions = Cli.CommandLineOptions.All,
+        MachineTypes = new(static () => [.. Catalogue.Machines.Models.Select(model => model.Info)]),
+        CommandLineOptions = new(static () => Cli.CommandLineOptions.All),
         TakeDescriptor = takeDescriptor,
         Gdb = _gdb,
         Log = _log,

@@ -13,6 +13,13 @@ public class CommandLineTests
     static string Lines => Path.Combine(AppContext.BaseDirectory, "command-lines.txt");
 
     [Fact]
+    public void A_disk_may_be_called_as_the_program_is()
+    {
+        string name = Path.GetFileNameWithoutExtension(Environment.GetCommandLineArgs()[0]);
+        Assert.Equal([new GivenOption("", name)], CommandLineParser.Parse([name]));
+    }
+
+    [Fact]
     public Task Public_command_lines_are_taken_or_refused_with_one_reason()
     {
         var text = new StringBuilder();

@@ -31,6 +31,23 @@ static class Absent
     public static readonly Command Replay =
         Says("info replay", "", "show record/replay information", "Record/replay is not active");
 
+    public static readonly Command Spice = Says("info spice", "", "show the spice server status", "Server: disabled");
+    public static readonly Command Sev = Says("info sev", "", "show SEV information", "SEV is not enabled");
+    public static readonly Command Sgx =
+        Says("info sgx", "", "show intel SGX information", "No EPC regions defined, SGX not available");
+
+    public static readonly Command Capture = new HumanCommand("info capture", "", "show capture information",
+        static (_, words) => words.End());
+
+    /// <summary>PCs describe themselves by ACPI.</summary>
+    public static readonly Command DeviceTreeBlob = new HumanCommand("dumpdtb", "filename",
+        "dump the FDT in dtb format to 'filename'", static (_, words) =>
+        {
+            words.Word();
+            words.End();
+            throw new CommandException("This machine doesn't have a FDT");
+        });
+
     // VNC has no passwords yet
 
     public static readonly Command SetPassword = new HumanCommand("set_password",

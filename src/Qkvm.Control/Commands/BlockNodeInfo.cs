@@ -6,12 +6,24 @@ namespace Qkvm.Control.Commands;
 
 public sealed record BlockCacheInfo(bool Writeback, bool Direct, bool NoFlush);
 
+/// <param name="VmStateSize">Bytes of the machine's state.</param>
+/// <param name="DateSec">Since 1970, UTC.</param>
+/// <param name="Icount">Null where instructions were not counted.</param>
+public sealed record SnapshotInfo(string Id, string Name, ulong VmStateSize, uint DateSec, uint DateNsec,
+    ulong VmClockSec, uint VmClockNsec, ulong? Icount)
+{
+    const int NanosecondsPerSecond = 1_000_000_000;
+
+    public static SnapshotInfo Of(BlockSnapshot s) => new(s.Id, s.Name, s.VmStateSize, s.Seconds, s.Nanoseconds,
+        s.VmClock / NanosecondsPerSecond, (uint)(s.VmClock % NanosecondsPerSecond), s.InstructionCount);
+}
+
 /// <param name="VirtualSize">Bytes that the guest sees.</param>
 /// <param name="ActualSize">Bytes that it takes on the host.</param>
 /// <param name="BackingFilename">As written in the image.</param>
 public sealed record ImageInfo(string Filename, string Format, long VirtualSize, long? ActualSize, int? ClusterSize,
     bool? DirtyFlag, string? BackingFilename, string? FullBackingFilename, string? BackingFilenameFormat,
-    FormatSpecificInfo? FormatSpecific);
+    IReadOnlyList<SnapshotInfo>? Snapshots, FormatSpecificInfo? FormatSpecific);
 
 public sealed record FormatSpecificInfo(string Type, JsonNode Data);
 
@@ -51,6 +63,7 @@ public sealed record BlockNodeInfo(string File, string? NodeName, bool Ro, strin
             node.FormatName, false, new BlockCacheInfo(isWriteback, false, false),
             new ImageInfo(name, node.FormatName, node.Length, facts.ActualSize, facts.ClusterSize, facts.IsDirty,
                 facts.BackingFile, backing == null ? null : NameOf(backing), facts.BackingFormat,
+                facts.Snapshots is { Count: > 0 } all ? [.. all.Select(SnapshotInfo.Of)] : null,
                 facts.Specific == null ? null : new FormatSpecificInfo(node.FormatName, facts.Specific)),
             [.. node.Children.Select(child => new BlockChildInfo(child.Node.NodeName, child.Role))],
             backing == null ? null : NameOf(backing), depth);

@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
 using Qkvm.Control.Hmp;
 using Qkvm.Core.Block;
@@ -88,10 +89,16 @@ static class QueryBlock
             + $"disk size: {(image.ActualSize is { } size ? ByteCount.Text(size) : "unavailable")}\n");
         if (image.DirtyFlag == true) monitor.Write("cleanly shut down: no\n");
         if (image.ClusterSize is { } cluster) monitor.Write($"cluster_size: {cluster}\n");
-        if (image.BackingFilename is not { } backing) return;
-        string actual = image.FullBackingFilename is { } full && full != backing ? $" (actual path: {full})" : "";
-        monitor.Write($"backing file: {backing}{actual}\n");
-        if (image.BackingFilenameFormat is { } format) monitor.Write($"backing file format: {format}\n");
+        if (image.BackingFilename is { } backing)
+        {
+            string actual = image.FullBackingFilename is { } full && full != backing ? $" (actual path: {full})" : "";
+            monitor.Write($"backing file: {backing}{actual}\n");
+            if (image.BackingFilenameFormat is { } format) monitor.Write($"backing file format: {format}\n");
+        }
+        if (image.Snapshots is { } snapshots) monitor.Write($"Snapshot list:\n{Snapshots.Table(snapshots)}");
+        if (image.FormatSpecific?.Data is not JsonObject { Count: > 0 } facts) return;
+        monitor.Write("Format specific information:\n");
+        foreach ((string name, JsonNode? value) in facts) monitor.Write($"    {name.Replace('-', ' ')}: {value}\n");
     }
 }
 

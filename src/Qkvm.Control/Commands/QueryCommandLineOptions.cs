@@ -16,7 +16,7 @@ static class QueryCommandLineOptions
         IReadOnlyList<CommandLineOptionInfo>>("query-command-line-options", CommandLineJson.Default,
         static (context, arguments) =>
         {
-            CommandLineOptionInfo[] found = [.. context.CommandLineOptions
+            CommandLineOptionInfo[] found = [.. context.CommandLineOptions.Value
                 .Where(option => arguments.Option == null || option.Option == arguments.Option)];
             return found.Length > 0 || arguments.Option == null ? found
                 : throw new Core.Machine.CommandException($"invalid option name: {arguments.Option}");

@@ -6,7 +6,7 @@ namespace Qkvm.Control.Commands;
 static class QueryMachines
 {
     public static readonly Command Command = new Command<Nothing, IReadOnlyList<MachineInfo>>("query-machines",
-        MachinesJson.Default, (context, _) => context.MachineTypes);
+        MachinesJson.Default, (context, _) => context.MachineTypes.Value);
 }
 
 [JsonSerializable(typeof(IReadOnlyList<MachineInfo>))]

@@ -1,7 +1,6 @@
 using System.Buffers;
 using System.Runtime.CompilerServices;
 using System.Text.Json;
-using System.Text.Json.Serialization.Metadata;
 using Qkvm.Control.Commands;
 using Qkvm.Core.Char;
 using Qkvm.Core.Machine;
@@ -74,13 +73,20 @@ public sealed class QmpSession : ICharFrontend, IDisposable
         while (_requests.TryDequeue(out JsonDocument? request)) request.Dispose();
     }
 
-    void Greet(Utf8JsonWriter w)
+    /// <summary>By hand: clients wait for it, and the serializer's own start takes longer than all of this.</summary>
+    static void Greet(Utf8JsonWriter w)
     {
+        (VersionTriple qemu, string package) = QueryVersion.Info;
         w.WriteStartObject();
         w.WriteStartObject("QMP");
-        w.WritePropertyName("version");
-        JsonSerializer.Serialize(w, QueryVersion.Info,
-            (JsonTypeInfo<VersionInfo>)_context.Catalogue.Json.GetTypeInfo(typeof(VersionInfo)));
+        w.WriteStartObject("version");
+        w.WriteStartObject("qemu");
+        w.WriteNumber("major", qemu.Major);
+        w.WriteNumber("minor", qemu.Minor);
+        w.WriteNumber("micro", qemu.Micro);
+        w.WriteEndObject();
+        w.WriteString("package", package);
+        w.WriteEndObject();
         w.WriteStartArray("capabilities");
         w.WriteStringValue("oob");
         w.WriteEndArray();

@@ -65,7 +65,7 @@ static class QomTypes
 
     /// <summary>Machines without processors are none.</summary>
     static bool IsPc(CommandContext context, Model machine) =>
-        context.MachineTypes.FirstOrDefault(type => type.Name == machine.Name)?.DefaultCpuType != null;
+        context.MachineTypes.Value.FirstOrDefault(type => type.Name == machine.Name)?.DefaultCpuType != null;
 
     /// <summary>What each processor can be asked for beside its features.</summary>
     static IEnumerable<Property> CpuProperties =>

@@ -153,8 +153,18 @@ public abstract class BlockDriver : IAsyncDisposable, IBlockUser
 /// <param name="ActualSize">Bytes that it takes on the host.</param>
 /// <param name="BackingFile">As written in the image.</param>
 /// <param name="Specific">Of the format alone, by QMP's names.</param>
+/// <param name="Snapshots">Null of a format that keeps none.</param>
 public sealed record ImageFacts(long? ActualSize = null, int? ClusterSize = null, string? BackingFile = null,
-    string? BackingFormat = null, bool IsDirty = false, JsonObject? Specific = null);
+    string? BackingFormat = null, bool IsDirty = false, JsonObject? Specific = null,
+    IReadOnlyList<BlockSnapshot>? Snapshots = null);
+
+/// <summary>A state of a disk that its image keeps beside the one of now.</summary>
+/// <param name="VmStateSize">Bytes of the machine's state; 0 of a disk's alone.</param>
+/// <param name="Seconds">Since 1970, UTC.</param>
+/// <param name="VmClock">Nanoseconds that the machine had run.</param>
+/// <param name="InstructionCount">Null where instructions were not counted.</param>
+public sealed record BlockSnapshot(string Id, string Name, ulong VmStateSize, uint Seconds, uint Nanoseconds,
+    ulong VmClock, ulong? InstructionCount);
 
 /// <summary>An I/O error as the host named it.</summary>
 public sealed class BlockException(string message, int errno) : Exception(message)

@@ -17,8 +17,8 @@ public static class CommandLineParser
     /// <exception cref="ConfigurationException">An unknown option, or one without its argument.</exception>
     public static IReadOnlyList<GivenOption> Parse(string[] arguments)
     {
-        var root = new RootCommand();
-        root.Options.Clear();                                      // the library's own --help and --version
+        // no RootCommand: that has a name, --help and --version of its own, and looks for them by reflection
+        var root = new Command(Guard.ToString());
         var options = new Dictionary<string, OptionSpec>(StringComparer.Ordinal);
         foreach (OptionSpec spec in OptionCatalogue.All)
         {

@@ -8,16 +8,18 @@ namespace Qkvm.Cli;
 /// <summary>-help, -version, and "help" as the argument of an option: printed from the catalogues.</summary>
 static class Help
 {
+    /// <param name="output">Asked for when there is something to print.</param>
     /// <returns>True if something was printed, so that the program is done.</returns>
-    public static bool TryPrint(IReadOnlyList<GivenOption> options, TextWriter output)
+    public static bool TryPrint(IReadOnlyList<GivenOption> options, Func<TextWriter> output)
     {
         foreach (GivenOption option in options)
         {
-            if (option.Name is "h" or "help") { Usage(output); return true; }
-            if (option.Name == "version") { output.WriteLine(Version); return true; }
+            if (option.Name is "h" or "help") { Usage(output()); return true; }
+            if (option.Name == "version") { output().WriteLine(Version); return true; }
         }
         foreach (GivenOption option in options)
-            if (option.Argument is { } argument && PrintList(option.Name, argument, output)) return true;
+            if (option.Argument is { } argument && (argument.Contains("help") || argument.Contains('?'))
+                && PrintList(option.Name, argument, output())) return true;
         return false;
     }
 

@@ -21,6 +21,21 @@ public class CatalogueTests
         new(Car, Options.Parse(text, "-toy car"), defaults);
 
     [Fact]
+    public void Models_are_made_once_and_not_before_somebody_looks()
+    {
+        int made = 0;
+        var toys = new Catalogue<Toy>("toy", () =>
+        {
+            made++;
+            return [Car];
+        });
+        Assert.Equal(0, made);
+        Assert.Same(Car, toys.Find("toy-car"));
+        Assert.Same(Car, Assert.Single(toys.Models));
+        Assert.Equal(1, made);
+    }
+
+    [Fact]
     public void Names_and_aliases_are_found_and_others_explained()
     {
         Assert.Same(Car, Toys.Get("car", "-toy car"));

@@ -53,7 +53,7 @@ public sealed class CommandTests : IDisposable
     public void Machines_are_those_of_the_catalogue()
     {
         var context = new CommandContext(_bench.Machine, _bench.Host, CommandCatalogue.Standard)
-            { MachineTypes = [.. Qkvm.Catalogue.Machines.Models.Select(model => model.Info)] };
+            { MachineTypes = new(static () => [.. Qkvm.Catalogue.Machines.Models.Select(model => model.Info)]) };
         using var json = new MemoryStream();
         using (var writer = new Utf8JsonWriter(json))
             _bench.OnLoop(() => CommandCatalogue.Standard.Find("query-machines")!
@@ -170,6 +170,11 @@ public sealed class CommandTests : IDisposable
     [InlineData("boot_set cc", "Boot device 'c' was given twice\n")]
     [InlineData("boot_set xyz", "Invalid boot device 'x'\n")]
     [InlineData("boot_set dc", "boot device list now set to dc\n")]
+    [InlineData("info spice", "Server: disabled\n")]
+    [InlineData("info sev", "SEV is not enabled\n")]
+    [InlineData("info sgx", "No EPC regions defined, SGX not available\n")]
+    [InlineData("info capture", "")]
+    [InlineData("dumpdtb /nowhere/x", "Error: This machine doesn't have a FDT\n")]
     [InlineData("info mice", "* Mouse #2: QEMU PS/2 Mouse\n")]
     [InlineData("mouse_set 77", "Mouse at index '77' not found\n")]
     [InlineData("info mem", "PG disabled\n")]

@@ -94,15 +94,15 @@ public sealed partial class Qcow2Driver : BlockNode
             ["compat"] = Info.Compatibility, ["compression-type"] = Info.CompressionType,
             ["lazy-refcounts"] = Info.LazyRefcounts, ["refcount-bits"] = Info.RefcountBits,
             ["corrupt"] = Info.IsCorrupt, ["extended-l2"] = Info.HasExtendedL2,
-        });
+        }, [.. Snapshots]);
     public override long Length => _store.Header.Size & ~511L;
 
     /// <summary>What the header says.</summary>
     public Qcow2ImageInfo Info { get; }
 
-    /// <summary>Internal snapshots: id, name, date, size of the saved machine state.</summary>
-    public IEnumerable<(string Id, string Name, DateTimeOffset Date, uint VmStateSize)> Snapshots =>
-        _store.Snapshots.Select(s => (s.Id, s.Name, DateTimeOffset.FromUnixTimeSeconds(s.Seconds), s.VmStateSize));
+    /// <summary>Internal snapshots.</summary>
+    public IEnumerable<BlockSnapshot> Snapshots => _store.Snapshots.Select(s => new BlockSnapshot(s.Id, s.Name,
+        s.VmStateSize, s.Seconds, s.Nanoseconds, s.VmClock, s.InstructionCount));
 
     public override async ValueTask FlushAsync()
     {

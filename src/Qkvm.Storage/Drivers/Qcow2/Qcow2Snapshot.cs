@@ -15,7 +15,8 @@ sealed class Qcow2Snapshot
     public uint Seconds { get; private init; }
     public uint Nanoseconds { get; private init; }
     public ulong VmClock { get; private init; }
-    public uint VmStateSize { get; private init; }
+    public ulong VmStateSize { get; private set; }
+    public ulong? InstructionCount { get; private set; }
 
     int _idLength, _nameLength;
 
@@ -47,6 +48,10 @@ sealed class Qcow2Snapshot
 
     public void ReadVariable(ReadOnlySpan<byte> data)
     {
+        // a later version's extra data are longer: the state's size again, the disk's size, icount (-1: none)
+        if (ExtraSize >= 8) VmStateSize = BinaryPrimitives.ReadUInt64BigEndian(data);
+        if (ExtraSize >= 24 && BinaryPrimitives.ReadUInt64BigEndian(data[16..]) is not ulong.MaxValue and var count)
+            InstructionCount = count;
         Id = Encoding.UTF8.GetString(data.Slice(ExtraSize, _idLength));
         Name = Encoding.UTF8.GetString(data.Slice(ExtraSize + _idLength, _nameLength));
     }
