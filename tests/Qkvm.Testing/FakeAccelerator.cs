@@ -35,7 +35,7 @@ public sealed class FakeAccelerator : IAccelerator, ICpuModels
     /// <summary>Where the vCPUs stop.</summary>
     public IReadOnlyList<DebugPoint> Points { get; private set; } = [];
 
-    public bool CanStopAt(IReadOnlyList<DebugPoint> points) => true;
+    public bool CanStopAt(IReadOnlyList<DebugPoint> points, IVCpu view) => true;
     public void StopAt(IReadOnlyList<DebugPoint> points, IVCpu view) => Points = points;
     public void Dispose() { }
 }
