@@ -1,9 +1,9 @@
 #!/bin/bash
 # scripts/nested-kvm.sh COMMAND [ARGUMENT...] | test
-# Runs a command on a machine that has /dev/kvm, wherever there is none: QEMU's software CPU with AMD's SVM under a Debian
-# kernel whose root file system is this machine's. The command begins in this directory, as root, with this environment;
-# what it prints and its exit status come back. What it writes is gone afterwards, but for /nested, which is
-# .cache/nested here. test: the tests that say "needs /dev/kvm". As root. CPUS=N and MEMORY=N (MiB) are the machine's.
+# Runs a command on a machine that has /dev/kvm, wherever there is none: QEMU's software CPU with AMD's SVM under a
+# Debian kernel whose root file system is this machine's. The command begins in this directory, as root, with this
+# environment; what it prints and its exit status come back. What it writes is gone afterwards, but for /nested, which
+# is .cache/nested here. test: the tests that say "needs /dev/kvm". As root. CPUS=N and MEMORY=N (MiB) are the machine's.
 # QEMU=PROGRAM is the one that scripts/nested-qemu.sh makes: Debian's does not tell KVM of its guests' breakpoints.
 set -euo pipefail
 
@@ -80,8 +80,9 @@ mkfifo "$work/out"
 cat "$work/out" &
 reader=$!
 share() { echo "local,path=$1,mount_tag=$2,security_model=none,multidevs=remap${3:-}"; }
-"${QEMU:-qemu-system-x86_64}" ${QEMU:+-L /usr/share/qemu -L /usr/share/seabios} -accel tcg,thread=multi -machine q35 -cpu EPYC,+svm -smp "${CPUS:-2}" -m "${MEMORY:-3072}" \
-    -nodefaults -display none -no-reboot -kernel "$vmlinuz" -initrd "$initrd" \
+"${QEMU:-qemu-system-x86_64}" -L /usr/share/seabios -L /usr/share/qemu -accel tcg,thread=multi -machine q35 \
+    -cpu EPYC,+svm -smp "${CPUS:-2}" -m "${MEMORY:-3072}" -nodefaults -display none -no-reboot \
+    -kernel "$vmlinuz" -initrd "$initrd" \
     -append "console=ttyS0 panic=-1 mitigations=off" -serial "file:$work/console" \
     -chardev "file,id=out,path=$work/out" -device virtio-serial -device virtserialport,chardev=out \
     -virtfs "$(share / host ,readonly=on)" -virtfs "$(share "$nested" nested)" -virtfs "$(share "$work/job" job)" \

@@ -2,8 +2,8 @@ using Qkvm.Core.Accel;
 
 namespace Qkvm.Accel.Kvm;
 
-/// <summary>A debugger's points under KVM. Software points put INT3 into the guest's memory while it runs; where there is
-/// no memory yet, they take debug registers as the others do. Intel SDM vol. 3, section 18.2.</summary>
+/// <summary>A debugger's points under KVM. Software points put INT3 into the guest's memory while it runs; where there
+/// is no memory yet, they take debug registers as the others do. Intel SDM vol. 3, section 18.2.</summary>
 sealed class KvmPoints
 {
     public static readonly KvmPoints None = new([], static _ => null);

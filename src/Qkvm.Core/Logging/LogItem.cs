@@ -73,8 +73,8 @@ public static class LogItems
         return items;
     }
 
-    /// <summary>"-d int,cpu: …", where an accelerator tells nothing of some items that are asked for; null: it tells of
-    /// all.</summary>
+    /// <summary>"-d int,cpu: …", where an accelerator tells nothing of some items that are asked for; null: it tells
+    /// of all.</summary>
     /// <param name="owner">"-d" or "log".</param>
     public static string? Warning(string owner, LogItem asked, IAccelerator accelerator)
     {
