@@ -41,7 +41,8 @@ cat <<'HEAD'
 What is knowingly unlike the chip, the format or the protocol, as the sources say it. What is not built at all
 stands in the [README](../README.md). `scripts/deviations.sh >docs/deviations.md` makes this page; a test compares.
 HEAD
-list "The software CPU" src/Qkvm.Accel
+list "The software CPU" src/Qkvm.Accel/Tcg
+list "KVM" src/Qkvm.Accel/Kvm
 list "Interrupt controllers" src/Qkvm.Hw/Intc
 list "Timers and clock" src/Qkvm.Hw/Timer
 list "Chipset and machine" src/Qkvm.Hw/Pci src/Qkvm.Machines src/Qkvm.Core

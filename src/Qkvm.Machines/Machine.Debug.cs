@@ -14,6 +14,8 @@ public sealed partial class Machine
 
     public IReadOnlyList<DebugPoint> DebugPoints { get; set; } = [];
 
+    public bool CanStopAt(IReadOnlyList<DebugPoint> points) => Accelerator.CanStopAt(points, View);
+
     public void Resume(DebugRun run)
     {
         if (!CanResume) return;
@@ -57,6 +59,9 @@ public sealed partial class Machine
         DebugStopped?.Invoke(cpu, stop);
     }
 
+    /// <summary>By whose translation points are placed.</summary>
+    IVCpu View => _stopped ?? Cpus[0];
+
     bool Steps(IVCpu cpu) => _debugRun?.Steps?.Invoke(cpu) ?? false;
 
     void RunCpus()
@@ -76,11 +81,11 @@ public sealed partial class Machine
         foreach (IVCpu cpu in Cpus)
             cpu.Steps = !Steps(cpu) ? VCpuSteps.None
                 : _debugRun!.Undisturbed ? VCpuSteps.OneUndisturbed : VCpuSteps.One;
-        if (DebugPoints.Count > 0) Accelerator.StopAt(DebugPoints, _stopped ?? Cpus[0]);
+        if (DebugPoints.Count > 0) Accelerator.StopAt(DebugPoints, View);
     }
 
     void Unprepare()
     {
-        if (DebugPoints.Count > 0) Accelerator.StopAt([], _stopped ?? Cpus[0]);
+        if (DebugPoints.Count > 0) Accelerator.StopAt([], View);
     }
 }

@@ -133,6 +133,9 @@ sealed class Session : IDisposable
             _notices.Warn($"-cpu: the software CPU lacks {string.Join(", ", missing)}; the guest will not see them");
         if (accelerator is TcgAccelerator && _config.Cpu.Model == "host")
             _notices.Warn("-cpu host: on the software CPU this is what it can do itself, as -cpu max");
+        if (LogItems.Warning("-d", _log!.Items, accelerator) is { } silent) _notices.Warn(silent);
+        if (accelerator is not TcgAccelerator && _config.PerfMap)
+            _notices.Warn($"-perfmap: no effect under {accelerator.Name}, which translates nothing; needs -accel tcg");
         ulong hostMemory = (ulong)GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
         if (_config.Memory.Size > hostMemory)
             _notices.Warn($"-m {_config.Memory.Size >> 20}M: this host has {hostMemory >> 20} MiB; a guest that uses "

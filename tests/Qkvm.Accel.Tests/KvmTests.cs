@@ -23,7 +23,7 @@ public sealed class KvmFactAttribute : ConditionalFactAttribute
 }
 
 /// <summary>Real-mode programs on the real kernel interface.</summary>
-public sealed class KvmTests : IDisposable
+public sealed partial class KvmTests : IDisposable
 {
     const ulong RamSize = 1 << 20;
 

@@ -18,6 +18,9 @@ public sealed class GdbTests : IDisposable
     GuestProcess Start(params string[] arguments) => GuestProcess.Start(["-display", "none", "-serial", "stdio",
         "-monitor", "none", "-S", "-gdb", $"unix:{Socket},server=on,wait=off", .. arguments]);
 
+    GuestProcess StartBootSector(string accelerator) => Start("-accel", accelerator, "-drive",
+        $"format=raw,snapshot=on,file={Surroundings.BootSector}");
+
     /// <returns>What gdb printed, errors included.</returns>
     string Debug(params string[] commands)
     {
@@ -33,28 +36,59 @@ public sealed class GdbTests : IDisposable
         Regex.Match(output, $@"^{name} += (.*)$", RegexOptions.Multiline).Groups[1].Value;
 
     [GdbFact]
-    public void Gdb_follows_the_firmware_from_real_to_protected_mode()
+    public void Gdb_follows_the_firmware_from_real_to_protected_mode() => FollowFirmware("tcg");
+
+    [GdbKvmFact]
+    public void Gdb_follows_the_firmware_from_real_to_protected_mode_under_KVM() => FollowFirmware("kvm");
+
+    void FollowFirmware(string accelerator)
     {
-        using GuestProcess guest = Start("-drive", $"format=raw,snapshot=on,file={Surroundings.BootSector}");
+        using GuestProcess guest = StartBootSector(accelerator);
         string seen = Debug("""printf "start = %x:%x\n", $cs, $rip""", "stepi", """printf "jumped = %x\n", $rip""",
             "set $n = 0", "while (($cr0 & 1) == 0 && $n < 1000)", "stepi", "set $n = $n + 1", "end",
             """printf "protected = %d\n", $cr0 & 1""", "stepi", """printf "far = %x:%x\n", $cs, (long)$rip & ~0xffff""",
-            "x/i $rip",
-            "break *0x7c00", "continue", """printf "boot = %x:%x\n", $cs, $rip""", "x/1xb 0x7dfe", "x/1xb 0x7dff",
-            "delete", "detach");
-        Assert.Equal(("f000:fff0", "e05b", "1", "8:f0000", "0:7c00"), (Value(seen, "start"), Value(seen, "jumped"),
-            Value(seen, "protected"), Value(seen, "far"), Value(seen, "boot")));
-        Assert.Matches(@"0x7dfe:\s+0x55", seen);
+            // Two instructions further, by a breakpoint.
+            "x/3i $rip", "set $further = $_", "break *$further", "continue",
+            """printf "further = %d\n", $rip == $further && $n > 5""", "info breakpoints", "delete", "detach");
+        Assert.Equal(("f000:fff0", "e05b", "1", "8:f0000", "1"), (Value(seen, "start"), Value(seen, "jumped"),
+            Value(seen, "protected"), Value(seen, "far"), Value(seen, "further")));
+        Assert.Contains("breakpoint already hit 1 time", seen, StringComparison.Ordinal);
         guest.Expect("boot sector ok");                            // it went on
     }
 
-    /// <summary>Its symbols come from a first start, which prints them.</summary>
+    [GdbFact]
+    public void Gdb_stops_where_the_firmware_is_going_to_load_the_boot_sector() => StopAtBootSector("tcg", "break");
+
+    /// <summary>As with QEMU, this takes a hardware breakpoint: others are overwritten.</summary>
+    [GdbKvmFact]
+    public void Gdb_stops_where_the_firmware_is_going_to_load_the_boot_sector_under_KVM() =>
+        StopAtBootSector("kvm", "hbreak");
+
+    void StopAtBootSector(string accelerator, string command)
+    {
+        using GuestProcess guest = StartBootSector(accelerator);
+        string seen = Debug($"{command} *0x7c00", "continue", """printf "boot = %x:%x\n", $cs, $rip""", "x/1xb 0x7dfe",
+            "delete", "detach");
+        Assert.Equal("0:7c00", Value(seen, "boot"));
+        Assert.Matches(@"0x7dfe:\s+0x55", seen);
+        guest.Expect("boot sector ok");
+    }
+
     [GdbTinyFact]
-    public void Gdb_stops_a_kernel_at_start_kernel_and_steps_through_it()
+    public void Gdb_stops_a_kernel_at_start_kernel_and_steps_through_it() =>
+        StepThroughKernel("tcg", "hbreak");
+
+    /// <summary>break, not hbreak, where there is no code yet.</summary>
+    [GdbTinyKvmFact]
+    public void Gdb_stops_a_kernel_at_start_kernel_and_steps_through_it_under_KVM() =>
+        StepThroughKernel("kvm", "break");
+
+    /// <summary>Its symbols come from a first start, which prints them.</summary>
+    void StepThroughKernel(string accelerator, string breakpoint)
     {
         string startKernel, schedule, jiffies;
-        string[] kernel = ["-kernel", Surroundings.Kernel, "-initrd", Surroundings.Initrd, "-m", "256M", "-smp", "2",
-            "-append", "console=ttyS0 nokaslr quiet"];
+        string[] kernel = ["-accel", accelerator, "-kernel", Surroundings.Kernel, "-initrd", Surroundings.Initrd,
+            "-m", "256M", "-smp", "2", "-append", "console=ttyS0 nokaslr quiet"];
         using (GuestProcess first = GuestProcess.Start(["-display", "none", "-serial", "stdio", "-monitor", "none",
             .. kernel]))
         {
@@ -64,7 +98,7 @@ public sealed class GdbTests : IDisposable
                 AddressOf(first, "T start_kernel"));
         }
         using GuestProcess guest = Start(kernel);
-        string seen = Debug($"hbreak *0x{startKernel}", "continue", """printf "start = %lx\n", $rip""",
+        string seen = Debug($"{breakpoint} *0x{startKernel}", "continue", """printf "start = %lx\n", $rip""",
             """printf "cr4 = %x\n", $cr4 & 0x20""", "x/i $rip", "stepi", "nexti", "nexti",
             "delete", $"break *0x{schedule}", "continue",
             """printf "schedule = %lx\n", $rip""", "delete", "info threads",
@@ -149,6 +183,14 @@ sealed class GdbFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutG
 /// <summary>Needs gdb and the tiny Linux guest.</summary>
 sealed class GdbTinyFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutTiny()
     ?? Surroundings.Without("gdb", "gdb"));
+
+/// <summary>Needs gdb, the bare-metal guests and a KVM with breakpoints.</summary>
+sealed class GdbKvmFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutKvmPoints
+    ?? Surroundings.Without("gdb", "gdb"));
+
+/// <summary>And the tiny Linux guest.</summary>
+sealed class GdbTinyKvmFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutKvmPoints
+    ?? Surroundings.WithoutTiny() ?? Surroundings.Without("gdb", "gdb"));
 
 /// <summary>Needs lldb and the bare-metal guests.</summary>
 sealed class LldbFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutGuests

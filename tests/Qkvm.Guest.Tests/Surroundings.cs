@@ -1,3 +1,4 @@
+using System.Runtime.Intrinsics.X86;
 using Qkvm.Testing;
 
 namespace Qkvm.Guest.Tests;
@@ -63,6 +64,22 @@ static class Surroundings
             catch (Exception e) when (e is IOException or UnauthorizedAccessException) { return "needs /dev/kvm: " +
                 $"{e.Message}"; }
             return null;
+        }
+    }
+
+    /// <summary>Whether breakpoints stop a guest of KVM's. Of them QEMU 7.2's software CPU does not tell KVM, unless
+    /// scripts/nested-qemu.sh made it: then it stands in $QEMU.</summary>
+    public static string? WithoutKvmPoints => WithoutKvm
+        ?? (IsSoftwareCpu && Environment.GetEnvironmentVariable("QEMU") == null
+            ? "needs a processor that tells KVM of breakpoints (scripts/nested-qemu.sh)" : null);
+
+    static bool IsSoftwareCpu
+    {
+        get
+        {
+            (_, int ebx, int ecx, int edx) = X86Base.CpuId(0x40000000, 0);
+            const int tcgT = 0x54474354, cgtc = 0x43544743, gtcg = 0x47435447;   // TCGTCGTCGTCG
+            return (ebx, ecx, edx) == (tcgT, cgtc, gtcg);
         }
     }
 

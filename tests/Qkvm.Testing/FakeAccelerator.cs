@@ -1,4 +1,5 @@
 using Qkvm.Core.Accel;
+using Qkvm.Core.Logging;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
 using Qkvm.Core.State;
@@ -10,6 +11,7 @@ public sealed class FakeAccelerator : IAccelerator, ICpuModels
 {
     public string Name => "fake";
     public IKernelIrqChip? IrqChip { get; init; }
+    public LogItem SilentItems { get; init; }
     public ICpuModels CpuModels => this;
     public IReadOnlyList<CpuDefinition> Definitions { get; } =
         [new("max", "max-x86_64-cpu", [], Static: false, MigrationSafe: false, Deprecated: false, null)];
@@ -35,7 +37,7 @@ public sealed class FakeAccelerator : IAccelerator, ICpuModels
     /// <summary>Where the vCPUs stop.</summary>
     public IReadOnlyList<DebugPoint> Points { get; private set; } = [];
 
-    public bool CanStopAt(IReadOnlyList<DebugPoint> points) => true;
+    public bool CanStopAt(IReadOnlyList<DebugPoint> points, IVCpu view) => true;
     public void StopAt(IReadOnlyList<DebugPoint> points, IVCpu view) => Points = points;
     public void Dispose() { }
 }

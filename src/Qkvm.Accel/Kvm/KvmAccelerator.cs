@@ -1,6 +1,7 @@
 using Qkvm.Accel.Tcg.Model;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Devices;
+using Qkvm.Core.Logging;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
 using Qkvm.Host;
@@ -33,6 +34,7 @@ public sealed class KvmAccelerator : IAccelerator
     readonly List<KvmVCpu> _cpus = [];
     readonly KvmMemory _slots;
     AddressSpace? _memory, _ports;
+    KvmPoints _points = KvmPoints.None;
 
     /// <exception cref="ConfigurationException">/dev/kvm cannot be used; the message says what helps.</exception>
     public unsafe KvmAccelerator()
@@ -61,12 +63,15 @@ public sealed class KvmAccelerator : IAccelerator
 
     public string Name => Model.Name;
     public IKernelIrqChip? IrqChip { get; }
+    public LogItem SilentItems => LogItem.SoftwareCpu;
     public ICpuModels CpuModels => field ??= KvmCpuid.ModelsOf(SupportedLeaves, KvmCpuid.HostBrand(), HasDeadline);
 
     /// <summary>Features of -cpu that do not exist here.</summary>
     public IReadOnlyList<string> MissingFeatures { get; private set; } = [];
 
     CpuidLeaf[] SupportedLeaves => field ??= KvmCpuid.Supported(_device);
+    bool CanBlockInterrupts => (Libc.ioctl(_machine, KvmApi.CheckExtension, KvmApi.ExtensionSetGuestDebug2)
+        & KvmGuestDebug.BlockInterrupts) != 0;
     bool HasDeadline => Libc.ioctl(_machine, KvmApi.CheckExtension, KvmApi.ExtensionTscDeadline) > 0;
 
     public void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock)
@@ -83,10 +88,23 @@ public sealed class KvmAccelerator : IAccelerator
         Cpuid cpuid = KvmCpuid.Resolve(setup, SupportedLeaves, KvmCpuid.HostBrand(), HasDeadline);
         MissingFeatures = cpuid.Missing;
         var cpu = new KvmVCpu(_device, _machine, index, setup.ApicId, KvmCpuid.Make(cpuid, SupportedLeaves), _memory,
-            _ports, _slots);
+            _ports, _slots) { CanBlockInterrupts = CanBlockInterrupts };
         _cpus.Add(cpu);
         return cpu;
     }
+
+    public bool CanStopAt(IReadOnlyList<DebugPoint> points, IVCpu view) =>
+        new KvmPoints(points, linear => Locate(linear, view)).IsComplete;
+
+    public void StopAt(IReadOnlyList<DebugPoint> points, IVCpu view)
+    {
+        _points.Remove();
+        _points = points.Count == 0 ? KvmPoints.None : new KvmPoints(points, linear => Locate(linear, view));
+        _points.Place();
+        foreach (KvmVCpu cpu in _cpus) cpu.StopAt(_points);
+    }
+
+    CodeByte? Locate(ulong linear, IVCpu view) => CodeByte.Find(_memory!, view, linear);
 
     public void LogWrites(bool on) => _slots.LogWrites(on);
     public void CollectWrites(Action<GuestRam, ulong> written) => _slots.CollectWrites(written);

@@ -24,12 +24,12 @@ static unsafe class KvmApi
         SetSregs = 0x4138AE84, Translate = 0xC018AE85, GetMsrs = 0xC008AE88, SetMsrs = 0x4008AE89,
         GetLapic = 0x8400AE8E, SetLapic = 0x4400AE8F, SetCpuid2 = 0x4008AE90, GetMpState = 0x8004AE98,
         SetMpState = 0x4004AE99, Nmi = 0xAE9A, GetVCpuEvents = 0x8040AE9F, SetVCpuEvents = 0x4040AEA0,
-        GetDebugRegs = 0x8080AEA1,
-        SetDebugRegs = 0x4080AEA2, GetTscKhz = 0xAEA3, GetXsave = 0x9000AEA4, SetXsave = 0x5000AEA5,
-            GetXcrs = 0x8188AEA6, SetXcrs = 0x4188AEA7;
+        GetDebugRegs = 0x8080AEA1, SetDebugRegs = 0x4080AEA2, GetTscKhz = 0xAEA3, GetXsave = 0x9000AEA4,
+        SetXsave = 0x5000AEA5, GetXcrs = 0x8188AEA6, SetXcrs = 0x4188AEA7, SetGuestDebug = 0x4048AE9B;
 
     public const int ExtensionIrqChip = 0, ExtensionUserMemory = 3, ExtensionReadOnlyMemory = 81,
-        ExtensionImmediateExit = 136, ExtensionTscDeadline = 72, ExtensionIoEventFdAnyLength = 122;
+        ExtensionImmediateExit = 136, ExtensionTscDeadline = 72, ExtensionIoEventFdAnyLength = 122,
+        ExtensionSetGuestDebug2 = 195;
 
     public static int Call(int fd, uint request, nint argument, string what)
     {
@@ -146,6 +146,17 @@ struct KvmMsrEntry
     public ulong Data;
 }
 
+/// <summary>struct kvm_guest_debug: what of the guest's execution ends KVM_RUN, or is given to the guest.</summary>
+[StructLayout(LayoutKind.Sequential)]
+unsafe struct KvmGuestDebug
+{
+    public const uint Enable = 1, SingleStep = 2, SoftwareBreakpoints = 0x10000, HardwareBreakpoints = 0x20000,
+        InjectDebug = 0x40000, InjectBreakpoint = 0x80000, BlockInterrupts = 0x100000;
+
+    public uint Control, Padding;
+    public fixed ulong Registers[8];                               // DR0 to DR3, and DR7
+}
+
 /// <summary>The head of struct kvm_run, and the parts of its union that are used.</summary>
 [StructLayout(LayoutKind.Explicit)]
 unsafe struct KvmRun
@@ -164,6 +175,9 @@ unsafe struct KvmRun
     [FieldOffset(40)] public fixed byte MmioData[8];
     [FieldOffset(48)] public uint MmioLength;
     [FieldOffset(52)] public byte MmioIsWrite;
+    [FieldOffset(32)] public uint DebugException;                  // 1 or 3
+    [FieldOffset(40)] public ulong DebugAddress;                   // linear, of the next instruction
+    [FieldOffset(48)] public ulong DebugDr6;
     [FieldOffset(32)] public ulong HardwareReason;
     [FieldOffset(32)] public uint SubError;
     [FieldOffset(32)] public uint SystemEventType;

@@ -10,7 +10,7 @@ static unsafe class KvmRegisters
     const int XsaveSize = 4096, DebugSize = 128;
     const int EventShadow = 11, EventNmiPending = 13, EventNmiMasked = 14;     // struct kvm_vcpu_events
     const int ShadowBySs = 2, ShadowBySti = 1;                     // KVM_X86_SHADOW_INT_MOV_SS is 1, _STI is 2
-    const uint Runnable = 0, Uninitialized = 1, Halted = 3;        // KVM_MP_STATE_
+    public const uint Runnable = 0, Uninitialized = 1, Halted = 3; // KVM_MP_STATE_
 
     public static CpuRegisters Read(int vcpu)
     {

@@ -9,7 +9,7 @@ namespace Qkvm.Accel.Kvm;
 
 // SAFETY: kvm_run is mapped as long as the vCPU lives; offsets that the kernel gives lie within its mapping.
 /// <summary>A vCPU of the kernel. It sleeps in HLT, takes interrupts and answers INIT and SIPI by itself.</summary>
-sealed unsafe class KvmVCpu : IVCpu, IDisposable
+sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
 {
     const int EIntr = 4, EAgain = 11, EFault = 14;
 
@@ -53,8 +53,16 @@ sealed unsafe class KvmVCpu : IVCpu, IDisposable
     public VCpuExit Run()
     {
         Volatile.Write(ref _thread, Libc.gettid());
-        try { return RunLoop(); }
-        finally { Volatile.Write(ref _thread, 0); }
+        try
+        {
+            BeginDebug();
+            return RunLoop();
+        }
+        finally
+        {
+            EndPassing();
+            Volatile.Write(ref _thread, 0);
+        }
     }
 
     VCpuExit RunLoop()
@@ -75,7 +83,9 @@ sealed unsafe class KvmVCpu : IVCpu, IDisposable
                 case KvmRun.ExitMmio: Mmio(); break;
                 case KvmRun.ExitInterrupted or KvmRun.ExitIrqWindow or KvmRun.ExitHlt: break;
                 case KvmRun.ExitShutdown: return new VCpuExit(ExitReason.Shutdown);
-                case KvmRun.ExitDebug: return new VCpuExit(ExitReason.Debug);
+                case KvmRun.ExitDebug:
+                    if (TakeDebugExit() is { } exit) return exit;
+                    break;
                 case KvmRun.ExitSystemEvent: return new VCpuExit(ExitReason.Shutdown);
                 case KvmRun.ExitFailEntry:
                     return new VCpuExit(ExitReason.Failed, "the processor refused the guest's state (reason " +

@@ -115,7 +115,7 @@ public sealed class TcgAccelerator : IAccelerator, ITranslating, ISingleStepping
         foreach (Cpu cpu in _cpus) cpu.SetA20(open);
     }
 
-    public bool CanStopAt(IReadOnlyList<DebugPoint> points) => true;
+    public bool CanStopAt(IReadOnlyList<DebugPoint> points, IVCpu view) => true;
 
     public void StopAt(IReadOnlyList<DebugPoint> points, IVCpu view)
     {

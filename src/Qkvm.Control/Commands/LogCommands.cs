@@ -34,6 +34,8 @@ static class LogCommands
                 throw new CommandException("lockstep: it begins with the machine; use -d lockstep");
             foreach (string pattern in traces)
                 if (!log.Events.Request(pattern)) monitor.Write($"warning: trace event '{pattern}' does not exist\n");
+            if (LogItems.Warning("log", items, monitor.Context.Machine.Accelerator) is { } warning)
+                monitor.Write($"warning: {warning}\n");
             log.Select(items | log.Items & LogItem.Lockstep);
         }) { Completes = [Names] };
 

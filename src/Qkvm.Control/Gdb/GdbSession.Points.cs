@@ -31,7 +31,7 @@ public sealed partial class GdbSession
         if (_points.Count >= MostPoints || point.Length is 0 or > LongestWatch) return false;
         if (_points.Contains(point)) return true;
         IReadOnlyList<DebugPoint> points = [.. _points, point];
-        if (!_machine.Accelerator.CanStopAt(points)) return false;
+        if (!_machine.CanStopAt(points)) return false;
         _points = points;
         return true;
     }

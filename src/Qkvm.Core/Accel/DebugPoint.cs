@@ -3,10 +3,11 @@ namespace Qkvm.Core.Accel;
 /// <summary>What of an instruction a debugger's point is about; in the order of GDB's packets Z0 to Z4.</summary>
 public enum DebugPointKind
 {
-    /// <summary>It is about to be executed. Under KVM software points change its first byte while the guest runs,
-    /// hardware points take one of four registers.</summary>
+    /// <summary>It is about to be executed. Under KVM software points change its first byte while the guest runs, if it
+    /// is there already; hardware points take one of four registers, which the guest then has not.</summary>
     Software, Hardware,
-    /// <summary>It has written, read, or either.</summary>
+    /// <summary>It has written, read, or either. Under KVM these take such registers too, and reading alone cannot be
+    /// told.</summary>
     Write, Read, Access,
 }
 
@@ -44,5 +45,6 @@ public enum VCpuSteps
 
 /// <summary>Why a vCPU left <see cref="IVCpu.Run"/> with <see cref="ExitReason.Debug"/>: at a point, or, with none,
 /// after a step.</summary>
-/// <param name="Address">Of data: the address that was accessed, within the point.</param>
+/// <param name="Address">Of data: the address that was accessed, within the point; under KVM perhaps one of the
+/// seven before it.</param>
 public readonly record struct DebugStop(DebugPoint? Point, ulong Address = 0);

@@ -1,3 +1,4 @@
+using Qkvm.Core.Logging;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
 using Qkvm.Core.State;
@@ -12,6 +13,9 @@ public interface IAccelerator : IDisposable
     /// <summary>The kernel's PIC, IOAPIC and local APICs, where the accelerator brings them (KVM); null: the board
     /// builds its own.</summary>
     IKernelIrqChip? IrqChip { get; }
+
+    /// <summary>Of these log items it tells nothing.</summary>
+    LogItem SilentItems => LogItem.None;
 
     /// <summary>What -cpu can name.</summary>
     ICpuModels CpuModels { get; }
@@ -34,13 +38,14 @@ public interface IAccelerator : IDisposable
     /// at the next instruction.</summary>
     void SetA20(bool open);
 
-    /// <summary>Whether as many points of such kinds can be had.</summary>
-    bool CanStopAt(IReadOnlyList<DebugPoint> points) => points.Count == 0;
+    /// <summary>Whether all these points can be had together. While the vCPUs stand.</summary>
+    /// <param name="view">Where points change memory: who knows which physical address is meant.</param>
+    bool CanStopAt(IReadOnlyList<DebugPoint> points, IVCpu view) => points.Count == 0;
 
     /// <summary>All vCPUs stop at these from now on, and no longer at earlier ones. While the vCPUs stand; called
     /// before they run, and with none after they have stopped, so that guest memory is as the guest left it
     /// meanwhile. What was set last and is set again costs nothing.</summary>
-    /// <param name="view">Where points change memory: who knows which physical address is meant.</param>
+    /// <param name="view">As for <see cref="CanStopAt"/>.</param>
     void StopAt(IReadOnlyList<DebugPoint> points, IVCpu view) { }
 }
 

@@ -1,3 +1,5 @@
+using Qkvm.Core.Accel;
+
 namespace Qkvm.Core.Logging;
 
 /// <summary>What -d and the monitor's `log` name.</summary>
@@ -13,6 +15,9 @@ public enum LogItem
 
     /// <summary>Those that hear of what a software CPU meets.</summary>
     Events = Int | Mmu | Pcall,
+
+    /// <summary>Those that only a software CPU can tell of.</summary>
+    SoftwareCpu = Code | Events | Fpu | Lockstep,
 }
 
 /// <summary>The items by their names.</summary>
@@ -66,6 +71,18 @@ public static class LogItems
             else wrong ??= (word, Array.Find(Missing, known => known.Name == word).Reason);
         }
         return items;
+    }
+
+    /// <summary>"-d int,cpu: …", where an accelerator tells nothing of some items that are asked for; null: it tells
+    /// of all.</summary>
+    /// <param name="owner">"-d" or "log".</param>
+    public static string? Warning(string owner, LogItem asked, IAccelerator accelerator)
+    {
+        LogItem silent = asked & accelerator.SilentItems;
+        if (silent == LogItem.None) return null;
+        string names = string.Join(',', All.Where(known => (known.Item & silent) != 0).Select(known => known.Name));
+        return $"{owner} {names}: no effect under {accelerator.Name}, where the processor tells nothing of it; "
+            + "needs -accel tcg";
     }
 
     /// <summary>The list that -d help and `help log` print.</summary>

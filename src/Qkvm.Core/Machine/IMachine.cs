@@ -42,6 +42,9 @@ public interface IMachine
     /// <summary>Where the machine stops. Set while it does not run, to a list that does not change.</summary>
     IReadOnlyList<DebugPoint> DebugPoints { get; set; }
 
+    /// <summary>Whether <see cref="DebugPoints"/> may be these.</summary>
+    bool CanStopAt(IReadOnlyList<DebugPoint> points);
+
     /// <summary>Goes on as a debugger says, until the next stop; as <see cref="Resume()"/> otherwise.</summary>
     void Resume(DebugRun run);
 

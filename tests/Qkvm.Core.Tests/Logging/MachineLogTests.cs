@@ -2,6 +2,7 @@ using Qkvm.Core;
 using Qkvm.Core.Logging;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
+using Qkvm.Testing;
 
 namespace Qkvm.Core.Tests.Logging;
 
@@ -34,6 +35,19 @@ public sealed class MachineLogTests : IDisposable
         registers.Traces = RegionTraces.Serial;
         root.Map(0x3F8, registers);
         return new AddressSpace("test", root, new MachineLock()) { Log = _log, RejectsUnassigned = isMemory };
+    }
+
+    /// <summary>An accelerator that sees no instructions.</summary>
+    [Theory]
+    [InlineData(LogItem.Int | LogItem.CpuReset | LogItem.Cpu, "-d int,cpu: no effect under fake, where the processor "
+        + "tells nothing of it; needs -accel tcg")]
+    [InlineData(LogItem.CpuReset | LogItem.Unimp | LogItem.GuestErrors | LogItem.Tid, null)]
+    public void Items_that_an_accelerator_tells_nothing_of_are_named(LogItem asked, string? warning)
+    {
+        using var silent = new FakeAccelerator { SilentItems = LogItem.SoftwareCpu };
+        Assert.Equal(warning, LogItems.Warning("-d", asked, silent));
+        using var other = new FakeAccelerator();
+        Assert.Null(LogItems.Warning("-d", asked, other));
     }
 
     [Fact]
