@@ -28,8 +28,8 @@ public sealed partial class KvmTests
         return cpu;
     }
 
-    /// <summary>Likewise at 0000:1000, where linear addresses are those of the segment: else QEMU's software CPU fails at
-    /// debug registers.</summary>
+    /// <summary>Likewise at 0000:1000, where linear addresses are those of the segment: else QEMU's software CPU fails
+    /// at debug registers.</summary>
     IVCpu BeginLow(KvmAccelerator kvm, string code)
     {
         Convert.FromHexString(code.Replace(" ", "")).CopyTo(_ram.Span(Low, code.Replace(" ", "").Length / 2));
