@@ -3,7 +3,8 @@
 # Runs a command on a machine that has /dev/kvm, wherever there is none: QEMU's software CPU with AMD's SVM under a
 # Debian kernel whose root file system is this machine's. The command begins in this directory, as root, with this
 # environment; what it prints and its exit status come back. What it writes is gone afterwards, but for /nested, which
-# is .cache/nested here. test: the tests that say "needs /dev/kvm". As root. CPUS=N and MEMORY=N (MiB) are the machine's.
+# is .cache/nested here. test: the tests that say "needs /dev/kvm". As root. CPUS=N and MEMORY=N (MiB) are the
+# machine's.
 # QEMU=PROGRAM is the one that scripts/nested-qemu.sh makes: Debian's does not tell KVM of its guests' breakpoints.
 set -euo pipefail
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # scripts/nested-qemu.sh OUTPUT: makes a qemu-system-x86_64 for scripts/nested-kvm.sh from Debian's source package. Its
-# software CPU does as AMD's manual, vol. 2, chapter 15, has it in three places: it loads DR7 with effect at VMRUN and at
-# #VMEXIT, and tells of an INT3 by the intercept of #BP. KVM's breakpoints need that. As root; takes 10 minutes.
+# software CPU does as AMD's manual, vol. 2, chapter 15, has it in three places: it loads DR7 with effect at VMRUN and
+# at #VMEXIT, and tells of an INT3 by the intercept of #BP. KVM's breakpoints need that. As root; takes 10 minutes.
 set -euo pipefail
 
 out=$(realpath -m "${1:?usage: $0 OUTPUT}")
