@@ -109,7 +109,7 @@ public static class AcpiTables
         return new AcpiTable("FACP", 3)
             .U32(0).U32(0)                                         // FACS and DSDT, linked
             .U8(IntModelApic).U8(0).U16(SciInterrupt)
-            .U32((uint)Piix4Pm.SmiCommandPort).U8(Piix4Pm.AcpiEnable).U8(Piix4Pm.AcpiDisable).U8(0).U8(0)
+            .U32((uint)ApmPorts.Address).U8(Piix4Pm.AcpiEnable).U8(Piix4Pm.AcpiDisable).U8(0).U8(0)
             .U32(PmBase).U32(0).U32(Pm1Control).U32(0).U32(0).U32(PmTimer).U32(gpe).U32(0)
             .U8(4).U8(2).U8(0).U8(4).U8(4).U8(0).U8(0).U8(0)       // lengths: PM1_EVT, PM1_CNT, PM2, PM_TMR, GPE0, GPE1
             .U16(NoC2).U16(NoC3).U16(0).U16(0).U8(0).U8(0).U8(0).U8(0).U8(CenturyByte)

@@ -33,7 +33,7 @@ public sealed class PcBoard : Board
                     input => active => isaBridge.SetInput(input, active))]) { Log = parts.Log };
             var pci = new QBus(Pci.Id, BusKind.Pci, Pci);
             var isa = new QBus("isa.0", BusKind.Isa);
-            PciHostPorts host = Own("i440FX-pcihost", Tree, new PciHostPorts(Pci, Ports, isaBridge), pci);
+            PciHostPorts host = Own("i440FX-pcihost", Tree, new PciHostPorts(Pci, Ports, isaBridge.ResetControl), pci);
             Describe(host, "PCI0", () => PcAcpi.HostBridge(Layout));
             Plug("i440FX", pci, new I440Fx(Memory, Layout.RamRegion, Layout.Pci), 0, 0);
             Plug("PIIX3", pci, isaBridge, IsaSlot, 0, isa);
