@@ -8,6 +8,7 @@ public interface IMachineRequests
     void RequestShutdown(ShutdownCause cause, int exitCode);
     void RequestReset(ShutdownCause cause);
     void RequestPause(string reason);
+    void RequestWatchdog();
 
     /// <summary>Under the lock.</summary>
     void Raise(MachineEvent happened);

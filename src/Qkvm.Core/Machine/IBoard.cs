@@ -60,6 +60,9 @@ public interface IBoard
     /// "guest-panicked").</summary>
     void RequestPause(string reason);
 
+    /// <summary>A watchdog has run out: what -action watchdog= says happens.</summary>
+    void RequestWatchdog();
+
     /// <summary>Tells QMP and whoever else listens. Under the lock.</summary>
     void Raise(MachineEvent happened);
 

@@ -51,6 +51,9 @@ public sealed class Piix4Pm : PciDevice
     }
 
     public AcpiRegisters Acpi { get; }
+
+    /// <summary>The port of the power management block, where firmware has placed one; 0 else.</summary>
+    public uint Base => (Config[PmRegMisc] & 1) != 0 ? Config.Get16(PmBase) & 0xFFC0u : 0;
     public PiixSmbus Smbus { get; }
 
     protected override void ResetDevice()
@@ -77,7 +80,7 @@ public sealed class Piix4Pm : PciDevice
     void Apply()
     {
         if (Bus == null) return;
-        Place(_pmRegion, Config.Get16(PmBase) & 0xFFC0u, (Config[PmRegMisc] & 1) != 0);
+        Place(_pmRegion, Base, Base != 0);
         Place(_smbRegion, Config.Get16(SmbBase) & 0xFFF0u, (Config[SmbHostConfig] & 1) != 0);
     }
 

@@ -48,12 +48,15 @@ public sealed class PcBoard : Board
         MakeCpus(_chips.Coprocessor);
         Firmware.AddNumbers();
         MakeDevices();
-        Firmware.AddTables("Standard PC (i440FX + PIIX, 1996)", this, PcAcpi.Links());
+        Firmware.AddTables("Standard PC (i440FX + PIIX, 1996)", this, AcpiChipset, PcAcpi.Links);
         Firmware.AddRest(BootOrder);
         _chips.DescribeInCmos(this);
     }
 
     public override PciBus Pci { get; }
+
+    AcpiChipset AcpiChipset() => new(_powerManagement is { Base: not 0 and var at } ? at : Machines.Firmware.AcpiChipset.DefaultPmBase,
+        Piix4Pm.AcpiEnable, Piix4Pm.AcpiDisable, (uint)Piix4Pm.GpePort, Piix4Pm.GpeLength, ResetValue: 6);
 
     public override void SetBootOrder(string letters) => _chips.SetBootOrder(letters);
 
