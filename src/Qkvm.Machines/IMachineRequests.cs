@@ -10,6 +10,9 @@ public interface IMachineRequests
     void RequestPause(string reason);
     void RequestWatchdog();
 
+    /// <summary>Runs on the main loop, under the lock, while no vCPU runs.</summary>
+    void RequestStill(Action work);
+
     /// <summary>Under the lock.</summary>
     void Raise(MachineEvent happened);
 

@@ -100,12 +100,14 @@ public sealed partial class PciBus : IBusWires
         int input = _routeInterrupt(devFn >> 3, Math.Max(0, device.Config[PciConfig.InterruptPin] - 1));
         device.Plug(this, devFn, new Dma(_dmaTarget) { Enabled = false },
             new IrqLine($"{device.Name}.intx", level => Drive(devFn, input, level, _disabled[devFn])));
+        Bridge?.OnPlugged(devFn);
     }
 
     public void Unplug(PciDevice device)
     {
         device.Reset();
         _devices[device.DevFn] = null;
+        Bridge?.OnUnplugged(device.DevFn);
     }
 
     /// <summary>Configuration cycles; all ones where no function answers.</summary>

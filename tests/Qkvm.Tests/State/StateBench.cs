@@ -92,6 +92,7 @@ sealed class StateBench : IMachineRequests, IDisposable
     public void RequestShutdown(ShutdownCause cause, int exitCode) { }
     public void RequestReset(ShutdownCause cause) { }
     public void RequestPause(string reason) { }
+    public void RequestStill(Action work) { }
     public void RequestWatchdog() { }
     public void Raise(MachineEvent happened) { }
     public void Warn(string line) { }
