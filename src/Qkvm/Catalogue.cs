@@ -61,6 +61,7 @@ static class Catalogue
         PcTestDev.Model,
         PciTestDev.Model,
         RedHatPciBridge.Model,
+        PcieRootPort.Model,
     ], Missing.Devices);
 
     public static readonly Catalogue<CharModel> Chardevs = new("valid char driver name", static () =>

@@ -2,8 +2,8 @@ using Qkvm.Core.Memory;
 
 namespace Qkvm.Hw.Pci;
 
-/// <summary>What Intel's host bridges show between A0000h and FFFFFh: thirteen programmable attribute map segments, each
-/// RAM, read-only RAM or PCI, and the window that is SMRAM or the screen.</summary>
+/// <summary>What Intel's host bridges show between A0000h and FFFFFh: thirteen programmable attribute map segments,
+/// each RAM, read-only RAM or PCI, and the window that is SMRAM or the screen.</summary>
 /// <remarks>Deviations: a segment with writes alone enabled reads and writes PCI; SMRAM opens with D_OPEN only, no CPU
 /// enters system management mode.</remarks>
 sealed class LegacySegments

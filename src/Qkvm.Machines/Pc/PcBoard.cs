@@ -55,7 +55,8 @@ public sealed class PcBoard : Board
 
     public override PciBus Pci { get; }
 
-    AcpiChipset AcpiChipset() => new(_powerManagement is { Base: not 0 and var at } ? at : Machines.Firmware.AcpiChipset.DefaultPmBase,
+    AcpiChipset AcpiChipset() => new(
+        _powerManagement is { Base: not 0 and var at } ? at : Machines.Firmware.AcpiChipset.DefaultPmBase,
         Piix4Pm.AcpiEnable, Piix4Pm.AcpiDisable, (uint)Piix4Pm.GpePort, Piix4Pm.GpeLength, ResetValue: 6);
 
     public override void SetBootOrder(string letters) => _chips.SetBootOrder(letters);

@@ -2,6 +2,7 @@ using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Pci;
 using Qkvm.Hw.Pci;
+using Qkvm.Hw.Storage;
 using Qkvm.Machines.Firmware;
 using Qkvm.Machines.Pc;
 
@@ -42,6 +43,8 @@ public sealed class Q35Board : Board
             Plug("mch", pci, _mch, 0, 0);
             Plug(LpcDriver, pci, _lpc, IchSlot, LpcFunction, isa);
             Describe(_lpc, "ISA", Q35Acpi.IsaBridge);
+            var sata = new Ahci(port => $"ide.{port}", firstPlace: 0) { IsMultifunction = true };
+            Plug("ich9-ahci", pci, sata, IchSlot, SataFunction, [.. sata.Buses]);
             Plug("ICH9-SMB", pci, new Ich9Smbus(), IchSlot, SmbusFunction);
             _chips = new IsaChips(this, isa, Config.Hpet ? HpetRoutes : null);
         }
@@ -63,14 +66,16 @@ public sealed class Q35Board : Board
 
     AcpiChipset AcpiChipset()
     {
-        uint at = _lpc.PowerManagementBase is not 0 and var placed ? placed : Machines.Firmware.AcpiChipset.DefaultPmBase;
+        uint at = _lpc.PowerManagementBase is not 0 and var placed ? placed
+            : Machines.Firmware.AcpiChipset.DefaultPmBase;
         return new(at, Ich9Pm.AcpiEnable, Ich9Pm.AcpiDisable, at + (uint)Ich9Pm.GpeOffset, Ich9Pm.GpeLength,
             ResetValue: 0x0F) { Ecam = _mch.Ecam };
     }
 
     /// <summary>-global ICH9-LPC.noreboot=: on unless users say otherwise.</summary>
     bool IsRebootForbidden() => Config.Globals.LastOrDefault(global => global is { Driver: LpcDriver,
-        Property: NoReboot }) is not { } global || Options.Of("-global", [new(NoReboot, global.Value)]).Bool(NoReboot)!.Value;
+        Property: NoReboot }) is not { } global
+            || Options.Of("-global", [new(NoReboot, global.Value)]).Bool(NoReboot)!.Value;
 
     void Plug(string driver, QBus bus, PciDevice function, int slot, int number, params QBus[] buses)
     {
