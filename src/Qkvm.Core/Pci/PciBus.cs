@@ -56,6 +56,9 @@ public sealed partial class PciBus : IBusWires
     /// <summary>The bridge that this bus is behind; null of a root.</summary>
     public PciBridge? Bridge { get; }
 
+    /// <summary>Behind a PCI Express port: what sits here is an endpoint.</summary>
+    public bool IsExpress => Bridge is { IsExpress: true };
+
     /// <summary>As the firmware or the guest numbered it; a root is bus 0.</summary>
     public int Number => Bridge?.SecondaryNumber ?? 0;
 

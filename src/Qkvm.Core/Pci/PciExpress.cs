@@ -31,6 +31,7 @@ public sealed class PciExpress
     const int KindShift = 4;
     const ushort SlotImplemented = 0x0100;
     const uint RoleBasedErrors = 0x8000, FunctionLevelReset = 1 << 28;
+    const ushort InitiateReset = 0x8000;                           // of Device Control
     const ushort ErrorReporting = 0x000F, RootErrorBits = 0x0007;
     const uint ActiveStateL0s = 0x0400, ActiveReporting = 1 << 20, BandwidthNotification = 1 << 21;
     const ushort LinkActive = 0x2000;
@@ -53,7 +54,7 @@ public sealed class PciExpress
         _at = config.AddCapability(CapabilityId, Length, at);
         config.Define16(_at + Flags, (ushort)(Version | (int)kind << KindShift | (_isPort ? SlotImplemented : 0)));
         config.Define32(_at + DeviceCapabilities, RoleBasedErrors | (_isPort ? 0 : FunctionLevelReset));
-        config.Define16(_at + DeviceControl, 0, ErrorReporting);
+        config.Define16(_at + DeviceControl, 0, (ushort)(ErrorReporting | (_isPort ? 0 : InitiateReset)));
         uint reporting = _isPort ? ActiveReporting | (link.Speed > 1 ? BandwidthNotification : 0) : 0;
         config.Define32(_at + LinkCapabilities, _link | ActiveStateL0s | reporting | (uint)port << PortNumberShift);
         config.Define16(_at + LinkStatus, _link);
@@ -85,9 +86,28 @@ public sealed class PciExpress
     public bool IsSlotControl(int offset, int size) =>
         offset < _at + SlotControl + 2 && offset + size > _at + SlotControl;
 
+    /// <summary>Whether the guest has just asked for a function level reset, section 6.6.2; told once.</summary>
+    public bool TakeReset()
+    {
+        ushort control = _config.Get16(_at + DeviceControl);
+        if ((control & InitiateReset) == 0) return false;
+        _config.Set16(_at + DeviceControl, (ushort)(control & ~InitiateReset));
+        return true;
+    }
+
     /// <summary>Something is on the link, or nothing.</summary>
     public void SetLinkUp(bool up) =>
         _config.Set16(_at + LinkStatus, (ushort)(up ? 0x0011 | (_isPort ? LinkActive : 0) : _link));
+
+    /// <summary>Power management, whose states change nothing. PCI Power Management 1.2, section 3.2.</summary>
+    public static void AddPowerManagement(PciConfig config, int at = 0)
+    {
+        const byte PowerManagement = 0x01;
+        const ushort Version3 = 3, PowerState = 3;
+        at = config.AddCapability(PowerManagement, 8, at);
+        config.Define16(at + 2, Version3);
+        config.Define16(at + 4, 0, PowerState);
+    }
 
     /// <summary>Advanced Error Reporting, section 7.10.</summary>
     public static void AddErrorReporting(PciConfig config, bool isRoot)
