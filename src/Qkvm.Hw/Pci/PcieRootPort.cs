@@ -23,6 +23,7 @@ public sealed class PcieRootPort : PciBridge
     {
         Category = DeviceCategory.Bridge,
         Description = "PCI Express Root Port",
+        IsHotPluggable = false,
     };
 
     static readonly PciIdentity Chip = new(0x1B36, 0x000C, 0x060400);

@@ -44,7 +44,7 @@ public sealed class Q35Board : Board
             Plug(LpcDriver, pci, _lpc, IchSlot, LpcFunction, isa);
             Describe(_lpc, "ISA", Q35Acpi.IsaBridge);
             var sata = new Ahci(port => $"ide.{port}", firstPlace: 0) { IsMultifunction = true };
-            Plug("ich9-ahci", pci, sata, IchSlot, SataFunction, [.. sata.Buses]);
+            Plug(Ahci.Model.Name, pci, sata, IchSlot, SataFunction, [.. sata.Buses]);
             Plug("ICH9-SMB", pci, new Ich9Smbus(), IchSlot, SmbusFunction);
             _chips = new IsaChips(this, isa, Config.Hpet ? HpetRoutes : null);
         }

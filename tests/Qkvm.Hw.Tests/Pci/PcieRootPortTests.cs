@@ -132,7 +132,7 @@ public sealed class PcieRootPortTests : IDisposable
         PcieRootPort fresh = Plug(new Card(), other);
         saved.Load(fresh.Exchange);
         Assert.Equal(saved.ToString(), StateNode.Save(fresh.Exchange).ToString());
-        Assert.True(other.Inta);
+        Assert.True(fresh.IntX.Level);
     }
 
     void Ask() => ((Core.Devices.IBusWires)_port.Secondary).RequestUnplug();

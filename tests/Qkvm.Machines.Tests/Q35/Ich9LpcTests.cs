@@ -5,14 +5,12 @@ using Qkvm.Hw.Pci;
 namespace Qkvm.Machines.Tests.Q35;
 
 /// <summary>Intel I/O Controller Hub 9, order 316972, section 13.1 and chapter 10.</summary>
-public sealed class Ich9LpcTests : IDisposable
+public sealed class Ich9LpcTests
 {
     const int Lpc = ChipsetBench.LpcDevFn, PmBase = 0x40, AcpiControl = 0x44, PirqA = 0x60, PirqE = 0x68, Rcba = 0xF0;
     const uint Root = 0xFED1_C000;
 
     readonly ChipsetBench _bench = new();
-
-    public void Dispose() => _bench.Dispose();
 
     /// <summary>Slots of the board rotate PIRQ E to H; the chip's own devices lead straight to A to D.</summary>
     [Theory]
@@ -25,8 +23,8 @@ public sealed class Ich9LpcTests : IDisposable
     public void D31IR_routes_the_pins_of_device_31()
     {
         _bench.Bus.WriteConfig(Lpc, Rcba, 4, Root | 1);
-        Assert.Equal(0x3210u, _bench.Memory.Space.Read(Root + 0x3140, 2));
-        _bench.Memory.Space.Write(Root + 0x3140, 2, 0x3217);
+        Assert.Equal(0x3210u, _bench.Memory.Read(Root + 0x3140, 2));
+        _bench.Memory.Write(Root + 0x3140, 2, 0x3217);
         Assert.Equal(7, _bench.Lpc.RouteSlot(31, 0));
         Assert.Equal(0, _bench.Lpc.RouteSlot(30, 0));
     }
@@ -100,7 +98,7 @@ public sealed class Ich9LpcTests : IDisposable
         _bench.Bus.WriteConfig(Lpc, AcpiControl, 1, 0x80);
         device.IntX.Set(true);
         StateNode saved = StateNode.Save(_bench.Lpc.Exchange);
-        using var fresh = new ChipsetBench();
+        var fresh = new ChipsetBench();
         saved.Load(fresh.Lpc.Exchange);
         Assert.Empty(fresh.Edges);
         Assert.Equal(saved.ToString(), StateNode.Save(fresh.Lpc.Exchange).ToString());

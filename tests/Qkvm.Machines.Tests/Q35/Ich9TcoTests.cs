@@ -1,15 +1,13 @@
 namespace Qkvm.Machines.Tests.Q35;
 
 /// <summary>Intel I/O Controller Hub 9, order 316972, section 13.9.</summary>
-public sealed class Ich9TcoTests : IDisposable
+public sealed class Ich9TcoTests
 {
     const long Tick = 600_000_000;                                 // nanoseconds
     const ulong Reload = 0, Status1 = 4, Status2 = 6, Control1 = 8, Timer = 0x12;
     const ushort Halt = 0x0800, Lock = 0x1000;
 
     readonly ChipsetBench _bench = new();
-
-    public void Dispose() => _bench.Dispose();
 
     [Fact]
     public void It_expires_when_it_has_run_out_twice()
@@ -62,12 +60,12 @@ public sealed class Ich9TcoTests : IDisposable
     public void The_strap_for_no_reboot_stays(bool forbids)
     {
         const uint Root = 0xFED1_C000, GeneralControl = Root + 0x3410;
-        using var bench = new ChipsetBench(forbids);
+        var bench = new ChipsetBench(forbids);
         bench.Bus.WriteConfig(ChipsetBench.LpcDevFn, 0xF0, 4, Root | 1);
         Assert.Equal(forbids, bench.Lpc.IsRebootForbidden);
-        bench.Memory.Space.Write(GeneralControl, 4, 0x20);
+        bench.Memory.Write(GeneralControl, 4, 0x20);
         Assert.True(bench.Lpc.IsRebootForbidden);
-        bench.Memory.Space.Write(GeneralControl, 4, 0);
+        bench.Memory.Write(GeneralControl, 4, 0);
         Assert.Equal(forbids, bench.Lpc.IsRebootForbidden);
     }
 }

@@ -4,34 +4,32 @@ using Qkvm.Hw.Pci;
 namespace Qkvm.Machines.Tests.Q35;
 
 /// <summary>Intel 3 Series Express Chipset Family, order 316966, section 5.1.</summary>
-public sealed class MchTests : IDisposable
+public sealed class MchTests
 {
     const int PciExpressBar = 0x60;
     readonly ChipsetBench _bench = new();
-
-    public void Dispose() => _bench.Dispose();
 
     [Fact]
     public void Configuration_space_appears_in_memory_where_PCIEXBAR_says()
     {
         Assert.Null(_bench.Mch.Ecam);
-        Assert.Equal(uint.MaxValue, _bench.Memory.Space.Read(0xB000_0000, 4));
+        Assert.Equal(uint.MaxValue, _bench.Memory.Read(0xB000_0000, 4));
         _bench.Bus.WriteConfig(0, PciExpressBar, 4, 0xB000_0001);
         Assert.Equal((0xB000_0000UL, 256UL << 20), _bench.Mch.Ecam);
-        Assert.Equal(0x29C0_8086u, _bench.Memory.Space.Read(0xB000_0000, 4));
-        Assert.Equal(0x2918_8086u, _bench.Memory.Space.Read(0xB000_0000 + (31 << 15), 4));
-        Assert.Equal(0x2918u, _bench.Memory.Space.Read(0xB000_0002 + (31 << 15), 2));
-        Assert.Equal(uint.MaxValue, _bench.Memory.Space.Read(0xB000_0000 + (5 << 15), 4));   // nobody there
-        Assert.Equal(uint.MaxValue, _bench.Memory.Space.Read(0xB000_0000 + (1 << 20), 4));   // no such bus
-        Assert.Equal(uint.MaxValue, _bench.Memory.Space.Read(0xB000_0100, 4));               // not an Express function
+        Assert.Equal(0x29C0_8086u, _bench.Memory.Read(0xB000_0000, 4));
+        Assert.Equal(0x2918_8086u, _bench.Memory.Read(0xB000_0000 + (31 << 15), 4));
+        Assert.Equal(0x2918u, _bench.Memory.Read(0xB000_0002 + (31 << 15), 2));
+        Assert.Equal(uint.MaxValue, _bench.Memory.Read(0xB000_0000 + (5 << 15), 4));   // nobody there
+        Assert.Equal(uint.MaxValue, _bench.Memory.Read(0xB000_0000 + (1 << 20), 4));   // no such bus
+        Assert.Equal(uint.MaxValue, _bench.Memory.Read(0xB000_0100, 4));               // not an Express function
 
-        _bench.Memory.Space.Write(0xB000_0000 + (31 << 15) + PciConfig.InterruptLine, 1, 0x5A);
+        _bench.Memory.Write(0xB000_0000 + (31 << 15) + PciConfig.InterruptLine, 1, 0x5A);
         Assert.Equal(0x5Au, _bench.Bus.ReadConfig(ChipsetBench.LpcDevFn, PciConfig.InterruptLine, 1));
         _bench.Bus.WriteConfig(0, PciExpressBar, 4, 0xE000_0001);
-        Assert.Equal(uint.MaxValue, _bench.Memory.Space.Read(0xB000_0000, 4));
-        Assert.Equal(0x29C0_8086u, _bench.Memory.Space.Read(0xE000_0000, 4));
+        Assert.Equal(uint.MaxValue, _bench.Memory.Read(0xB000_0000, 4));
+        Assert.Equal(0x29C0_8086u, _bench.Memory.Read(0xE000_0000, 4));
         _bench.Bus.WriteConfig(0, PciExpressBar, 4, 0xE000_0000);
-        Assert.Equal(uint.MaxValue, _bench.Memory.Space.Read(0xE000_0000, 4));
+        Assert.Equal(uint.MaxValue, _bench.Memory.Read(0xE000_0000, 4));
     }
 
     /// <summary>Section 5.1.13: bits 2:1 are the length, and the base is a multiple of it.</summary>
@@ -42,8 +40,8 @@ public sealed class MchTests : IDisposable
     {
         _bench.Bus.WriteConfig(0, PciExpressBar, 4, register);
         Assert.Equal((at, (ulong)mebibytes << 20), _bench.Mch.Ecam);
-        Assert.Equal(0x29C0_8086u, _bench.Memory.Space.Read(at, 4));
-        Assert.Equal(uint.MaxValue, _bench.Memory.Space.Read(at + ((ulong)mebibytes << 20), 4));
+        Assert.Equal(0x29C0_8086u, _bench.Memory.Read(at, 4));
+        Assert.Equal(uint.MaxValue, _bench.Memory.Read(at + ((ulong)mebibytes << 20), 4));
     }
 
     [Fact]
