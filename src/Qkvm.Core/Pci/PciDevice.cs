@@ -65,9 +65,6 @@ public abstract class PciDevice(PciIdentity identity, string name, bool isExpres
     protected abstract void ResetDevice();
     protected abstract void ExchangeDevice(StateStream state);
 
-    /// <summary>Before the guest writes configuration bytes.</summary>
-    protected virtual void OnConfigWriting() { }
-
     /// <summary>After the guest wrote configuration bytes; BARs and Dma are up to date.</summary>
     protected virtual void OnConfigWritten(int offset, int size) { }
 
@@ -141,7 +138,6 @@ public abstract class PciDevice(PciIdentity identity, string name, bool isExpres
 
     internal void WriteConfig(int offset, int size, uint value)
     {
-        OnConfigWriting();
         for (int i = 0; i < size; i++) Config.GuestWrite(offset + i, (byte)(value >> (i * 8)));
         bool remap = Overlaps(offset, size, PciConfig.Command, 2) || Overlaps(offset, size, PciConfig.Bar0, 24)
             || Overlaps(offset, size, RomRegister, 4);

@@ -33,7 +33,6 @@ public sealed class PcieRootPort : PciBridge
     const uint PendingBits = 0x800;
 
     readonly PcieSlot _slot;
-    readonly PciExpress _express;
     bool _raised;
 
     /// <param name="eject">The guest has let go of what is in the slot.</param>
@@ -47,10 +46,10 @@ public sealed class PcieRootPort : PciBridge
         vectors.Map(0, MsiX.TableRegion);
         vectors.Map(PendingBits, MsiX.PendingRegion);
         Bar(MsiXBar, vectors, BarKind.Memory32);
-        _express = new PciExpress(Config, ExpressKind.RootPort, ExpressLink.Fastest, ExpressAt, port);
+        var express = new PciExpress(Config, ExpressKind.RootPort, ExpressLink.Fastest, ExpressAt, port);
         PciExpress.AddErrorReporting(Config, isRoot: true);
         PciExpress.AddAccessControl(Config);
-        _slot = new PcieSlot(_express, () =>
+        _slot = new PcieSlot(express, () =>
         {
             foreach (PciDevice device in Secondary.Devices.ToArray()) eject(device);
         }, Notify);
@@ -71,12 +70,10 @@ public sealed class PcieRootPort : PciBridge
         if (state.IsLoading) _raised = _slot.IsRaised;
     }
 
-    protected override void OnConfigWriting() => _control = _express[PciExpress.SlotControl];
-
     protected override void OnConfigWritten(int offset, int size)
     {
         base.OnConfigWritten(offset, size);
-        _slot.ConfigWritten(offset, size, _control);
+        _slot.ConfigWritten(offset, size);
     }
 
     protected override void OnPlugged(int devFn)
@@ -94,8 +91,6 @@ public sealed class PcieRootPort : PciBridge
         _slot.RequestRemoval();
         return true;
     }
-
-    ushort _control;                                               // Slot Control before the write that is under way
 
     void Notify(bool raised)
     {

@@ -24,6 +24,7 @@ sealed class PcieSlot(PciExpress express, Action eject, Action<bool> notify)
         ClearableStatus = 0x011F, Events = 0x001F;
 
     bool _isEjecting;                                              // asked for once, and not done yet
+    bool _wasOff;                                                  // derived: of Slot Control, when last looked at
 
     /// <summary>Physical Slot Number.</summary>
     public void Define(ushort number) => express.DefineSlot(AttentionButton | PowerController | AttentionIndicator
@@ -38,6 +39,7 @@ sealed class PcieSlot(PciExpress express, Action eject, Action<bool> notify)
         express[PciExpress.SlotControl] = (ushort)(isOccupied ? IndicatorsOff & ~PowerIndicatorMask | PowerIndicatorOn
             : IndicatorsOff | PowerOff);
         express.SetLinkUp(isOccupied);
+        _wasOff = IsOff;
         notify(false);
     }
 
@@ -66,14 +68,14 @@ sealed class PcieSlot(PciExpress express, Action eject, Action<bool> notify)
     }
 
     /// <summary>After the guest wrote configuration bytes.</summary>
-    /// <param name="old">Slot Control before.</param>
-    public void ConfigWritten(int offset, int size, ushort old)
+    public void ConfigWritten(int offset, int size)
     {
         if (express.IsSlotControl(offset, size))
         {
-            ushort control = express[PciExpress.SlotControl];
             express[PciExpress.SlotStatus] |= CommandCompleted;
-            if (IsOff(control) && !IsOff(old) && (express[PciExpress.SlotStatus] & PresenceState) != 0) Eject();
+            bool wasOff = _wasOff;
+            _wasOff = IsOff;
+            if (IsOff && !wasOff && (express[PciExpress.SlotStatus] & PresenceState) != 0) Eject();
         }
         Update();
     }
@@ -81,6 +83,7 @@ sealed class PcieSlot(PciExpress express, Action eject, Action<bool> notify)
     public void Exchange(StateStream state)
     {
         state.Field("ejecting", ref _isEjecting);
+        if (state.IsLoading) _wasOff = IsOff;
     }
 
     public bool IsRaised
@@ -92,8 +95,8 @@ sealed class PcieSlot(PciExpress express, Action eject, Action<bool> notify)
         }
     }
 
-    static bool IsOff(ushort control) =>
-        (control & PowerOff) != 0 && (control & PowerIndicatorMask) == PowerIndicatorMask;
+    bool IsOff =>
+        (express[PciExpress.SlotControl] & (PowerOff | PowerIndicatorMask)) == (PowerOff | PowerIndicatorMask);
 
     void Eject()
     {
