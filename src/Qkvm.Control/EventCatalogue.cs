@@ -15,6 +15,7 @@ public sealed record EventInfo(Type Type, string Name, int Interval = 0);
 [JsonSerializable(typeof(ResetEvent))]
 [JsonSerializable(typeof(ShutdownEvent))]
 [JsonSerializable(typeof(GuestPanickedEvent))]
+[JsonSerializable(typeof(WatchdogEvent))]
 [JsonSerializable(typeof(DeviceDeletedEvent))]
 [JsonSerializable(typeof(DeviceTrayMovedEvent))]
 [JsonSerializable(typeof(BalloonChangeEvent))]
@@ -34,6 +35,7 @@ public static class EventCatalogue
         new(typeof(ResetEvent), "RESET"),
         new(typeof(ShutdownEvent), "SHUTDOWN"),
         new(typeof(GuestPanickedEvent), "GUEST_PANICKED"),
+        new(typeof(WatchdogEvent), "WATCHDOG", Slow),
         new(typeof(DeviceDeletedEvent), "DEVICE_DELETED"),
         new(typeof(DeviceTrayMovedEvent), "DEVICE_TRAY_MOVED"),
         new(typeof(BalloonChangeEvent), "BALLOON_CHANGE", Slow),

@@ -18,7 +18,8 @@ public abstract partial class Board
         made.Device.Reset();
     }
 
-    /// <summary>device_del: the device, after those on its buses.</summary>
+    /// <summary>device_del: the device, after those on its buses; the guest is asked first where its bus lets
+    /// it.</summary>
     public void RemoveDevice(string id)
     {
         QDevice node = Tree.FindDevice(id) ?? throw CommandException.DeviceNotFound(id);
@@ -26,6 +27,16 @@ public abstract partial class Board
             throw new CommandException($"Bus '{node.Bus.Name}' does not support hotplugging");
         if (node.Site == null || !node.IsHotPluggable)
             throw new CommandException($"Device '{node.Driver}' does not support hotplugging");
+        if (!node.Bus.Wires?.RequestUnplug() ?? true) Remove(node);
+    }
+
+    public void Eject(IDevice device) => _requests.RequestStill(() =>
+    {
+        if (Tree.AllDevices.FirstOrDefault(node => node.Device == device) is { Site: not null } node) Remove(node);
+    });
+
+    void Remove(QDevice node)
+    {
         foreach (QDevice gone in node.All.Reverse().ToArray())
         {
             _devices.Remove(gone.Device!);

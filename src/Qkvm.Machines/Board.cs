@@ -129,6 +129,7 @@ public abstract partial class Board : IBoard, IDisposable
     public void RequestShutdown(ShutdownCause cause, int exitCode = 0) => _requests.RequestShutdown(cause, exitCode);
     public void RequestReset(ShutdownCause cause = ShutdownCause.GuestReset) => _requests.RequestReset(cause);
     public void RequestPause(string reason) => _requests.RequestPause(reason);
+    public void RequestWatchdog() => _requests.RequestWatchdog();
     public void Raise(MachineEvent happened) => _requests.Raise(happened);
     public void AddFirmwareFile(string name, ReadOnlyMemory<byte> contents) =>
         FirmwareConfiguration.AddFile(name, contents);

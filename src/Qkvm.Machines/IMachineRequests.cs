@@ -8,6 +8,10 @@ public interface IMachineRequests
     void RequestShutdown(ShutdownCause cause, int exitCode);
     void RequestReset(ShutdownCause cause);
     void RequestPause(string reason);
+    void RequestWatchdog();
+
+    /// <summary>Runs on the main loop, under the lock, while no vCPU runs.</summary>
+    void RequestStill(Action work);
 
     /// <summary>Under the lock.</summary>
     void Raise(MachineEvent happened);

@@ -216,6 +216,8 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
         });
     }
 
+    public void RequestStill(Action work) => _loop.Post(() => WhileStill(work));
+
     public void Raise(MachineEvent happened) => Events.Raise(happened);
     public void Warn(string line) => _messages.WriteLine($"qkvm: {line}");
 

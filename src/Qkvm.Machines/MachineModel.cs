@@ -21,7 +21,7 @@ public sealed record BoardParts(MachineConfig Config, IAccelerator Accelerator, 
 /// <summary>What short forms of options mean on a machine.</summary>
 /// <param name="NetworkCard">What -nic and -net nic make without model=.</param>
 /// <param name="VideoAddress">The slot of -vga's card.</param>
-/// <param name="CdromPlace">Bus * 2 + unit of the default CD-ROM; null for none.</param>
+/// <param name="CdromPlace">Bus * units + unit of the default CD-ROM; null for none.</param>
 public sealed record MachineDefaults(string NetworkCard, string VideoAddress, int? CdromPlace = null)
 {
     /// <summary>What -smp leaves open is sockets, and not cores: as before QEMU 6.2.</summary>
@@ -29,6 +29,10 @@ public sealed record MachineDefaults(string NetworkCard, string VideoAddress, in
 
     /// <summary>Of those that users do not name.</summary>
     public bool HasDevices { get; init; } = true;
+
+    /// <summary>Of the onboard controller: its buses, and the drives on one.</summary>
+    public int IdeBuses { get; init; } = 2;
+    public int IdeUnits { get; init; } = 2;
 
     /// <summary>vCPUs that there can be.</summary>
     public int MaxCpus { get; init; } = 255;
@@ -59,6 +63,9 @@ public sealed record MachineModel : Model<BoardParts, Board>
                 Aliases = aliases };
 
     public MachineDefaults Defaults { get; }
+
+    /// <summary>What -global can say of its chips: DRIVER.PROPERTY.</summary>
+    public IReadOnlyList<string> ChipGlobals { get; init; } = [];
 
     /// <summary>-machine's own choice.</summary>
     public bool IsDefault { get; init; }

@@ -25,6 +25,7 @@ using Qkvm.Hw.Virtio;
 using Qkvm.Machines;
 using Qkvm.Machines.None;
 using Qkvm.Machines.Pc;
+using Qkvm.Machines.Q35;
 using Qkvm.Storage.Drivers.File;
 using Qkvm.Storage.Drivers.Null;
 using Qkvm.Storage.Drivers.Qcow2;
@@ -60,6 +61,7 @@ static class Catalogue
         PcTestDev.Model,
         PciTestDev.Model,
         RedHatPciBridge.Model,
+        PcieRootPort.Model,
     ], Missing.Devices);
 
     public static readonly Catalogue<CharModel> Chardevs = new("valid char driver name", static () =>
@@ -119,6 +121,7 @@ static class Catalogue
     public static readonly Catalogue<MachineModel> Machines = new("machine type", static () =>
     [
         .. PcMachine.Versions,
+        .. Q35Machine.Versions,
         NoneMachine.Model,
     ], Missing.Machines);
 

@@ -141,9 +141,12 @@ sealed class Session : IDisposable
             _notices.Warn($"-m {_config.Memory.Size >> 20}M: this host has {hostMemory >> 20} MiB; a guest that uses "
                 + "more than fits is slow or killed");
         foreach (GlobalConfig global in _config.Globals)
-            if (Catalogue.Devices.Find(global.Driver) == null)
+            if (Catalogue.Devices.Find(global.Driver) == null && !OfChips().Contains(
+                $"{global.Driver}.{global.Property}"))
                 _notices.Warn($"-global {global.Driver}.{global.Property}={global.Value}: no device of this machine "
                     + "takes it; it has no effect");
+
+        IReadOnlyList<string> OfChips() => Catalogue.Machines.Find(_config.MachineType)?.ChipGlobals ?? [];
     }
 
     /// <summary>What -d and -perfmap want of the software CPU, now and whenever a monitor changes it.</summary>

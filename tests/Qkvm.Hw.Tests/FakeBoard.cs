@@ -47,6 +47,8 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public void RequestShutdown(ShutdownCause cause, int exitCode = 0) => Requests.Add($"{cause} {exitCode}");
     public void RequestReset(ShutdownCause cause = ShutdownCause.GuestReset) => Requests.Add("reset");
     public void RequestPause(string reason) => Requests.Add(reason);
+    public void Eject(IDevice device) => Requests.Add($"eject {device.Name}");
+    public void RequestWatchdog() => Requests.Add("watchdog");
     public void Raise(MachineEvent happened) => Requests.Add(happened.ToString());
     public void AddFirmwareFile(string name, ReadOnlyMemory<byte> contents) { }
     public byte[]? FindFirmware(string name) => null;

@@ -55,7 +55,7 @@ public class CommandLineTests
     [InlineData("-monitor /dev/null -serial /dev/ttyS0", "taken")]
     [InlineData("-M pc,kernel_irqchip=on", "taken")]
     [InlineData("-M pc,usb=on", "-M pc,usb=on: usb=on is not built yet; leave it out")]
-    [InlineData("-M q35", "-M q35: 'pc-q35-7.2' is not built yet; use pc")]
+    [InlineData("-M microvm", "-M microvm: 'microvm' is not built yet; use pc")]
     [InlineData("-machine smm=on", "-machine smm=on: smm=on is not built yet; give smm=off: the guest gets no " +
         "system management mode")]
     [InlineData("-machine acpi=off,hpet=off,vmport=off,smm=off,mem-merge=off,dump-guest-core=off,graphics=on", "taken")]

@@ -15,7 +15,8 @@ public readonly struct Aml(byte[] code)
 
     public byte[] Code { get; } = code;
 
-    public static readonly Aml Local0 = new([0x60]), Local1 = new([0x61]), Arg0 = new([0x68]), Arg1 = new([0x69]);
+    public static readonly Aml Local0 = new([0x60]), Local1 = new([0x61]), Arg0 = new([0x68]), Arg1 = new([0x69]),
+        Arg2 = new([0x6A]), Arg3 = new([0x6B]);
 
     /// <summary>The result of an operator is not stored.</summary>
     static readonly Aml NoTarget = new([0x00]);
@@ -41,6 +42,9 @@ public readonly struct Aml(byte[] code)
 
     public static Aml Package(params ReadOnlySpan<Aml> elements) =>
         new([0x12, .. Sized([(byte)elements.Length, .. Join(elements)])]);
+
+    /// <summary>A universal identifier, section 19.6.142: its first three fields are little endian.</summary>
+    public static Aml Uuid(string id) => Buffer(Guid.Parse(id).ToByteArray());
 
     /// <summary>A compressed identifier such as PNP0A03; section 19.3.4.</summary>
     public static Aml EisaId(string id)
@@ -110,6 +114,9 @@ public readonly struct Aml(byte[] code)
     public static Aml Store(Aml value, Aml target) => new([0x70, .. value.Code, .. target.Code]);
     public static Aml If(Aml condition, params ReadOnlySpan<Aml> terms) =>
         new([0xA0, .. Sized([.. condition.Code, .. Join(terms)])]);
+    public static Aml Else(params ReadOnlySpan<Aml> terms) => new([0xA1, .. Sized(Join(terms))]);
+    public static Aml Equal(Aml a, Aml b) => new([0x93, .. a.Code, .. b.Code]);
+    public static Aml Not(Aml condition) => new([0x92, .. condition.Code]);
     public static Aml And(Aml a, Aml b) => Binary(0x7B, a, b, NoTarget);
     public static Aml And(Aml a, Aml b, Aml target) => Binary(0x7B, a, b, target);
     public static Aml Or(Aml a, Aml b, Aml target) => Binary(0x7D, a, b, target);

@@ -7,7 +7,10 @@ public sealed record BusKind(string Name, params Property[] Properties)
     public bool IsHotPluggable { get; init; }
 
     /// <summary>Devices made for the other kind sit on this one, too.</summary>
-    public bool Is(BusKind other) => this == other;
+    public bool Is(BusKind other) => this == other || Kin == other;
+
+    /// <summary>The kind whose devices it takes beside its own.</summary>
+    public BusKind? Kin { get; init; }
 
     static readonly Property Bus = new("bus", PropertyKind.Bus, null, "the bus to sit on");
     static readonly Property BootIndex = Property.Automatic("bootindex", max: int.MaxValue,
@@ -30,4 +33,7 @@ public sealed record BusKind(string Name, params Property[] Properties)
         Property.Text("romfile", null, "option ROM file, empty for none"),
         Property.Bool("rombar", true),
         BootIndex) { IsHotPluggable = true };
+
+    /// <summary>Takes conventional functions, too.</summary>
+    public static readonly BusKind PciExpress = Pci with { Name = "PCIE", Kin = Pci };
 }

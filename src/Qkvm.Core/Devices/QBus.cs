@@ -54,6 +54,10 @@ public interface IBusWires
     /// <exception cref="ConfigurationException">There is no such place, or another device has it.</exception>
     void Plug(IDevice device, Properties properties, DeviceSite site);
 
+    /// <summary>Asks the guest to let go of a device; the answer comes by <see cref="Machine.IBoard.Eject"/>. False
+    /// where nobody needs to be asked: the device goes at once.</summary>
+    bool RequestUnplug() => false;
+
     /// <summary>A device's part of Open Firmware paths, which the firmware's boot order is made of:
     /// "scsi@4".</summary>
     string PathOf(IDevice device);

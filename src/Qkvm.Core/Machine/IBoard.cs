@@ -60,6 +60,12 @@ public interface IBoard
     /// "guest-panicked").</summary>
     void RequestPause(string reason);
 
+    /// <summary>The guest has let go of a device: it goes, as device_del asked. From any thread.</summary>
+    void Eject(IDevice device);
+
+    /// <summary>A watchdog has run out: what -action watchdog= says happens.</summary>
+    void RequestWatchdog();
+
     /// <summary>Tells QMP and whoever else listens. Under the lock.</summary>
     void Raise(MachineEvent happened);
 

@@ -26,6 +26,9 @@ public sealed record ShutdownEvent(bool Guest, ShutdownCause Reason) : MachineEv
 /// <param name="Action">What follows: "poweroff", "pause" or "run".</param>
 public sealed record GuestPanickedEvent(string Action) : MachineEvent;
 
+/// <param name="Action">What follows.</param>
+public sealed record WatchdogEvent(WatchdogAction Action) : MachineEvent;
+
 /// <param name="Device">Null for a device without an id.</param>
 /// <param name="Path">"/machine/peripheral/disk1".</param>
 public sealed record DeviceDeletedEvent(string? Device, string Path) : MachineEvent;

@@ -19,12 +19,13 @@ public sealed class MsiX : IRegisterBank
     readonly int _capability;
 
     /// <param name="vectors">1 to 2048.</param>
-    public MsiX(PciDevice device, int vectors, int bar, uint tableOffset, uint pendingOffset)
+    /// <param name="at">Where the capability goes; 0 for the next free place.</param>
+    public MsiX(PciDevice device, int vectors, int bar, uint tableOffset, uint pendingOffset, int at = 0)
     {
         _device = device;
         _table = new byte[vectors * EntrySize];
         _pending = new byte[(vectors + 63) / 64 * 8];
-        _capability = device.Config.AddCapability(CapabilityId, 12);
+        _capability = device.Config.AddCapability(CapabilityId, 12, at);
         device.Config.Define16(_capability + MessageControl, (ushort)(vectors - 1), Enable | FunctionMask);
         device.Config.Define32(_capability + TableOffset, tableOffset | (uint)bar);
         device.Config.Define32(_capability + PendingOffset, pendingOffset | (uint)bar);

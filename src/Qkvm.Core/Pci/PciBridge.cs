@@ -82,6 +82,15 @@ public abstract class PciBridge : PciDevice
         (ulong)Config.Get32(PrefetchableLimitUpper) << 32
             | (ulong)(Config.Get16(PrefetchableLimit) & 0xFFF0) << 16 | 0xF_FFFF);
 
+    /// <summary>A function has come to the bus behind it.</summary>
+    protected internal virtual void OnPlugged(int devFn) { }
+
+    /// <summary>A function has left the bus behind it.</summary>
+    protected internal virtual void OnUnplugged(int devFn) { }
+
+    /// <summary>Asks the guest to let go of what is behind it. False where nobody needs to be asked.</summary>
+    protected internal virtual bool RequestUnplug() => false;
+
     protected override void ResetDevice()
     {
         _inReset = false;

@@ -36,6 +36,8 @@ public sealed partial class PciBus
         site.OnLeave(() => Unplug(function));
     }
 
+    bool IBusWires.RequestUnplug() => Bridge?.RequestUnplug() ?? false;
+
     string IBusWires.PathOf(IDevice device)
     {
         var function = (PciDevice)device;

@@ -56,6 +56,9 @@ public sealed partial class PciBus : IBusWires
     /// <summary>The bridge that this bus is behind; null of a root.</summary>
     public PciBridge? Bridge { get; }
 
+    /// <summary>Behind a PCI Express port: what sits here is an endpoint.</summary>
+    public bool IsExpress => Bridge is { IsExpress: true };
+
     /// <summary>As the firmware or the guest numbered it; a root is bus 0.</summary>
     public int Number => Bridge?.SecondaryNumber ?? 0;
 
@@ -100,12 +103,14 @@ public sealed partial class PciBus : IBusWires
         int input = _routeInterrupt(devFn >> 3, Math.Max(0, device.Config[PciConfig.InterruptPin] - 1));
         device.Plug(this, devFn, new Dma(_dmaTarget) { Enabled = false },
             new IrqLine($"{device.Name}.intx", level => Drive(devFn, input, level, _disabled[devFn])));
+        Bridge?.OnPlugged(devFn);
     }
 
     public void Unplug(PciDevice device)
     {
         device.Reset();
         _devices[device.DevFn] = null;
+        Bridge?.OnUnplugged(device.DevFn);
     }
 
     /// <summary>Configuration cycles; all ones where no function answers.</summary>

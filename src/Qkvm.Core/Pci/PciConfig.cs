@@ -58,6 +58,7 @@ public sealed class PciConfig
 
     public byte this[int offset] { get => _bytes[offset]; set => _bytes[offset] = value; }
 
+    public ReadOnlySpan<byte> Bytes(int offset, int count) => _bytes.AsSpan(offset, count);
     public ushort Get16(int offset) => BinaryPrimitives.ReadUInt16LittleEndian(_bytes.AsSpan(offset));
     public uint Get32(int offset) => BinaryPrimitives.ReadUInt32LittleEndian(_bytes.AsSpan(offset));
     public void Set16(int offset, ushort value) =>

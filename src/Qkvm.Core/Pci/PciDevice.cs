@@ -42,6 +42,9 @@ public abstract class PciDevice(PciIdentity identity, string name, bool isExpres
     /// <summary>MSI-X, where the device has defined it.</summary>
     public MsiX? MsiX { get; protected set; }
 
+    /// <summary>It has PCI Express's configuration space.</summary>
+    public bool IsExpress => Config.Size == PciConfig.ExpressSize;
+
     /// <summary>-device …,multifunction=on.</summary>
     public bool IsMultifunction { get; set; }
 

@@ -1,5 +1,4 @@
 using Qkvm.Core.Irq;
-using Qkvm.Core.Memory;
 using Qkvm.Core.Pci;
 using Qkvm.Core.State;
 
@@ -8,7 +7,7 @@ namespace Qkvm.Hw.Pci;
 /// <summary>PCI-to-ISA bridge: routes PIRQ A to D to the ISA interrupts and holds the reset control register. Spec:
 /// Intel 82371SB (PIIX3), order 290550, sections 2.2.10 "PIRQRC" and 2.5.6.1 "RC"; other registers only keep what is
 /// written.</summary>
-public sealed class Piix3 : PciDevice, IRegisterBank
+public sealed class Piix3 : PciDevice
 {
     public static readonly PciIdentity Chip = new(0x8086, 0x7000, 0x060100, HasInterruptPin: false);
 
@@ -25,20 +24,17 @@ public sealed class Piix3 : PciDevice, IRegisterBank
     const byte RoutingDisabled = 0x80;
     const int Routable = 0b1101_1110_1111_1000;                    // IRQ 3-7, 9-12, 14, 15; the others are reserved
 
-    // Reset control, port CF9h
-    const byte SystemReset = 2, ResetCpu = 4;
+    const byte SystemReset = 2;                                    // of the reset control register
 
     readonly IrqLine[] _irqs;
-    readonly Action _reset;
     readonly bool[] _inputs = new bool[Inputs];
-    byte _resetControl;
 
     /// <param name="irqs">ISA interrupts 0 to 15, wires of its own.</param>
     /// <param name="reset">Asks for a reset of the machine.</param>
     public Piix3(IrqLine[] irqs, Action reset) : base(Chip, "PIIX3")
     {
         _irqs = irqs;
-        _reset = reset;
+        ResetControl = new ResetControl(SystemReset, reset);
         IsMultifunction = true;
         Config.Define(PciConfig.HeaderType, 0x80);
         Config.Define16(PciConfig.Command, PciConfig.IoSpace | PciConfig.MemorySpace | PciConfig.BusMaster,
@@ -47,6 +43,9 @@ public sealed class Piix3 : PciDevice, IRegisterBank
         foreach (var (offset, value) in Kept) Config.Define(offset, value, 0xFF);
         for (int i = 0; i < Inputs; i++) Config.Define(Pirqrc + i, RoutingDisabled, 0x8F);
     }
+
+    /// <summary>Port CF9h.</summary>
+    public ResetControl ResetControl { get; }
 
     /// <summary>"Interrupt steering" of the slots' pins as boards wire it: rotated by one a slot, from slot 1
     /// on.</summary>
@@ -66,23 +65,15 @@ public sealed class Piix3 : PciDevice, IRegisterBank
         return (route & RoutingDisabled) == 0 && (Routable >> (route & 15) & 1) != 0 ? route & 15 : -1;
     }
 
-    public ulong Read(ulong offset, int size) => _resetControl;
-
-    public void Write(ulong offset, int size, ulong value)
-    {
-        _resetControl = (byte)(value & SystemReset);
-        if ((value & ResetCpu) != 0) _reset();
-    }
-
     protected override void ResetDevice()
     {
-        _resetControl = 0;
+        ResetControl.Reset();
         DriveIrqs();
     }
 
     protected override void ExchangeDevice(StateStream state)
     {
-        state.Field("reset-control", ref _resetControl);
+        ResetControl.Exchange(state);
         for (int i = 0; i < Inputs; i++) state.Field($"pirq{i}", ref _inputs[i]);
         if (!state.IsLoading) return;
         int levels = Levels();

@@ -16,7 +16,8 @@ public sealed class Piix4Pm : PciDevice
     public static readonly PciIdentity Chip = new(0x8086, 0x7113, 0x068000, Revision: 3);
 
     public const byte AcpiEnable = 0xF1, AcpiDisable = 0xF0;
-    public const ulong SmiCommandPort = 0xB2, GpePort = 0xAFE0;
+    public const ulong GpePort = 0xAFE0;
+    public const int GpeLength = 4;
 
     // Configuration registers
     const int PmBase = 0x40, DeviceActivityB = 0x58, PmRegMisc = 0x80, SmbBase = 0x90, SmbHostConfig = 0xD2;
@@ -24,7 +25,7 @@ public sealed class Piix4Pm : PciDevice
     const byte ApmcEnable = 2;
 
     readonly MemoryRegion _pmRegion, _smbRegion;
-    readonly SmiCommand _smiCommand;
+    readonly ApmPorts _apm;
     readonly GpeBlock _gpe;
 
     /// <param name="sci">ISA IRQ 9.</param>
@@ -39,24 +40,27 @@ public sealed class Piix4Pm : PciDevice
         for (int offset = 0x44; offset < DeviceActivityB + 3; offset++) Config.Define(offset, 0, 0xFF);
         for (int offset = 0x5C; offset < PmRegMisc; offset++)
             Config.Define(offset, offset == 0x63 ? (byte)0x60 : (byte)0, 0xFF);
-        _gpe = new GpeBlock(() => Acpi!.Update());
+        _gpe = new GpeBlock(GpeLength, () => Acpi!.Update());
         Acpi = new AcpiRegisters(clock, sci, softOff, () => _gpe.IsPending);
         Smbus = new PiixSmbus();
-        _smiCommand = new SmiCommand(Acpi);
+        _apm = new ApmPorts(AcpiEnable, AcpiDisable, Acpi.SetEnabled);
         _pmRegion = MemoryRegion.Io("acpi-pm", 64, Acpi, AccessSizes.UpToDword);
         _smbRegion = MemoryRegion.Io("pm-smbus", 16, Smbus, AccessSizes.Bytes);
-        ports.Map(SmiCommandPort, MemoryRegion.Io("apm-io", 2, _smiCommand, AccessSizes.Bytes));
-        ports.Map(GpePort, MemoryRegion.Io("acpi-gpe0", 4, _gpe, AccessSizes.Bytes));
+        ports.Map(ApmPorts.Address, MemoryRegion.Io("apm-io", ApmPorts.Size, _apm, AccessSizes.Bytes));
+        ports.Map(GpePort, MemoryRegion.Io("acpi-gpe0", GpeLength, _gpe, AccessSizes.Bytes));
     }
 
     public AcpiRegisters Acpi { get; }
+
+    /// <summary>The port of the power management block, where firmware has placed one; 0 else.</summary>
+    public uint Base => (Config[PmRegMisc] & 1) != 0 ? Config.Get16(PmBase) & 0xFFC0u : 0;
     public PiixSmbus Smbus { get; }
 
     protected override void ResetDevice()
     {
         Acpi.Reset();
         Smbus.Reset();
-        _smiCommand.Reset();
+        _apm.Reset();
         _gpe.Reset();
         Apply();
     }
@@ -66,7 +70,7 @@ public sealed class Piix4Pm : PciDevice
         _gpe.Exchange(state.Group("gpe"));
         Acpi.Exchange(state.Group("acpi"));
         Smbus.Exchange(state.Group("smbus"));
-        _smiCommand.Exchange(state.Group("apm"));
+        _apm.Exchange(state.Group("apm"));
         if (state.IsLoading) Apply();
     }
 
@@ -76,7 +80,7 @@ public sealed class Piix4Pm : PciDevice
     void Apply()
     {
         if (Bus == null) return;
-        Place(_pmRegion, Config.Get16(PmBase) & 0xFFC0u, (Config[PmRegMisc] & 1) != 0);
+        Place(_pmRegion, Base, Base != 0);
         Place(_smbRegion, Config.Get16(SmbBase) & 0xFFF0u, (Config[SmbHostConfig] & 1) != 0);
     }
 
@@ -85,54 +89,5 @@ public sealed class Piix4Pm : PciDevice
         if (!enabled || address == 0) { if (region.Parent != null) Bus.IoSpace.Unmap(region); }
         else if (region.Parent == null) Bus.IoSpace.Map(address, region, 1);
         else region.MoveTo(address);
-    }
-
-    /// <summary>APMC and APMS, section 5.2 "Advanced Power Management Registers".</summary>
-    sealed class SmiCommand(AcpiRegisters acpi) : IRegisterBank
-    {
-        byte _control, _status;
-
-        public void Reset() => _control = _status = 0;
-
-        public ulong Read(ulong offset, int size) => offset == 0 ? _control : _status;
-
-        public void Write(ulong offset, int size, ulong value)
-        {
-            if (offset != 0) { _status = (byte)value; return; }
-            _control = (byte)value;
-            if (value is AcpiEnable or AcpiDisable) acpi.SetEnabled(value == AcpiEnable);
-        }
-
-        public void Exchange(StateStream state)
-        {
-            state.Field("control", ref _control);
-            state.Field("status", ref _status);
-        }
-    }
-
-    /// <summary>General purpose event block 0. ACPI 3.0, section 4.7.4.1: two status bytes, two enable bytes.</summary>
-    sealed class GpeBlock(Action changed) : IRegisterBank
-    {
-        ushort _status, _enable;
-
-        public bool IsPending => (_status & _enable) != 0;
-
-        public void Reset() => _status = _enable = 0;
-
-        public ulong Read(ulong offset, int size) => (byte)((_status | (uint)_enable << 16) >> (int)(offset * 8));
-
-        public void Write(ulong offset, int size, ulong value)
-        {
-            int shift = (int)(offset & 1) * 8;
-            if (offset < 2) _status &= (ushort)~((uint)value << shift);
-            else _enable = (ushort)(_enable & ~(0xFF << shift) | (int)value << shift);
-            changed();
-        }
-
-        public void Exchange(StateStream state)
-        {
-            state.Field("status", ref _status);
-            state.Field("enable", ref _enable);
-        }
     }
 }

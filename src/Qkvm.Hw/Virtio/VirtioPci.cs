@@ -14,6 +14,9 @@ namespace Qkvm.Hw.Virtio;
 public sealed record VirtioPciOptions(uint ClassCode, int Vectors, bool Legacy = true, bool Modern = true,
     bool IndirectDescriptors = true, bool EventIndex = true, bool Packed = false)
 {
+    /// <summary>Behind a PCI Express port: with that capability, and 4 KiB of configuration space.</summary>
+    public bool IsExpress { get; init; }
+
     /// <summary>The machine's, where there is one: legacy drivers do not wait for a reset, so that it waits for them
     /// without it.</summary>
     public MachineLock? Lock { get; init; }
@@ -37,15 +40,21 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
 
     readonly VirtioPciOptions _options;
     readonly VirtioPciModern? _modern;
+    readonly PciExpress? _express;
     readonly int _configAccess;
     byte _isr;
     ushort _configVector = QueueSetup.NoVector;
     ushort _legacySelect;
 
     public VirtioPci(string name, VirtioDevice device, VirtioPciOptions options)
-        : base(IdentityOf(device, options), name)
+        : base(IdentityOf(device, options), name, options.IsExpress)
     {
         (Device, _options) = (device, options);
+        if (options.IsExpress)
+        {
+            _express = new PciExpress(Config, ExpressKind.Endpoint, ExpressLink.Slowest);
+            PciExpress.AddPowerManagement(Config);
+        }
         ulong ring = VirtioFeatures.AnyLayout | (options.Modern ? VirtioFeatures.Version1 : 0)
             | (options.IndirectDescriptors ? VirtioFeatures.IndirectDescriptors : 0)
             | (options.EventIndex ? VirtioFeatures.EventIndex : 0)
@@ -189,6 +198,7 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
 
     protected override void OnConfigWritten(int offset, int size)
     {
+        if (_express?.TakeReset() == true) Reset();
         if (!IsConfigAccess(offset, size, out ulong at, out int width)) return;
         uint value = Config.Get32(_configAccess + CapData);
         _modern!.Write(at, width, width == 4 ? value : value & ((1u << (width * 8)) - 1));

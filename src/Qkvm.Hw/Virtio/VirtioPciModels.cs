@@ -1,4 +1,5 @@
 using Qkvm.Core.Devices;
+using Qkvm.Core.Pci;
 using Qkvm.Core.Virtio;
 
 namespace Qkvm.Hw.Virtio;
@@ -37,9 +38,9 @@ static class VirtioPciModels
                 var options = new VirtioPciOptions(ClassOf(values), VectorsOf(values, device), interfaces.Legacy,
                     interfaces.Modern,
                     values.Bool("indirect_desc"), values.Bool("event_idx"), values.Bool("packed"))
-                    { Lock = site.Board.Lock };
+                    { Lock = site.Board.Lock, IsExpress = site.Bus.Wires is PciBus { IsExpress: true } };
                 if (modelName == name)
-                    options = options with { Legacy = values.OnOffAuto("disable-legacy") != true,
+                    options = options with { Legacy = !(values.OnOffAuto("disable-legacy") ?? options.IsExpress),
                         Modern = !values.Bool("disable-modern") };
                 return new VirtioPci(modelName, device, options);
             })

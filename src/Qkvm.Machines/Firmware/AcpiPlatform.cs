@@ -3,12 +3,29 @@ using Qkvm.Core.Devices;
 
 namespace Qkvm.Machines.Firmware;
 
+/// <summary>Where a chipset has its power management, as the FADT and the MCFG say.</summary>
+/// <param name="PmBase">The port of its PM1 event block, which the control block and the timer follow.</param>
+/// <param name="Enable">What the SMI command port takes to turn ACPI on; <paramref name="Disable"/> to turn it
+/// off.</param>
+/// <param name="GpePort">Of general purpose event block 0; <paramref name="GpeLength"/> in bytes.</param>
+/// <param name="ResetValue">What the reset control register takes.</param>
+public sealed record AcpiChipset(uint PmBase, byte Enable, byte Disable, uint GpePort, byte GpeLength, byte ResetValue)
+{
+    /// <summary>Where firmware puts the power management, and tables expect it before it did.</summary>
+    public const uint DefaultPmBase = 0x600;
+
+    /// <summary>PCI Express's configuration space in memory, if any.</summary>
+    public (ulong Base, ulong Size)? Ecam { get; init; }
+}
+
 /// <summary>What the ACPI tables describe.</summary>
 public sealed record AcpiPlatform
 {
     /// <summary>Local APIC ids of all possible CPUs, the present ones first.</summary>
     public required IReadOnlyList<uint> ApicIds { get; init; }
     public required int PresentCpus { get; init; }
+
+    public required AcpiChipset Chipset { get; init; }
 
     public bool Hpet { get; init; } = true;
 

@@ -10,8 +10,8 @@ public static class AcpiTables
     public const string TablesFile = "etc/acpi/tables", RsdpFile = "etc/acpi/rsdp", LoaderFile = "etc/table-loader";
     public const ulong LocalApicAddress = 0xFEE0_0000, IoApicAddress = 0xFEC0_0000, HpetAddress = 0xFED0_0000;
 
-    // Where SeaBIOS puts the power management block, and the FADT's offsets into it
-    const uint PmBase = 0x600, Pm1Control = PmBase + 4, PmTimer = PmBase + 8;
+    // Offsets into the power management block
+    const uint Pm1ControlOffset = 4, PmTimerOffset = 8;
     const int SciInterrupt = 9;
     const int FacsAlignment = 64, RsdpAlignment = 16;
 
@@ -43,6 +43,7 @@ public static class AcpiTables
 
         var tables = new List<int> { fadt, AppendTable(blob, linker, Madt(platform)) };
         if (platform.Hpet) tables.Add(AppendTable(blob, linker, Hpet()));
+        if (platform.Chipset.Ecam is { } ecam) tables.Add(AppendTable(blob, linker, Mcfg(ecam.Base, ecam.Size)));
         tables.Add(AppendTable(blob, linker, Waet()));
 
         int rsdt = AppendRoot(blob, linker, "RSDT", 4, tables);
@@ -102,23 +103,26 @@ public static class AcpiTables
         const uint Wbinvd = 1 << 0, C1 = 1 << 2, SleepButton = 1 << 5, RtcS4 = 1 << 7, ResetRegister = 1 << 10,
             ApicCluster = 1 << 18;
         const ushort LegacyDevices = 1, Keyboard8042 = 2;
-        const byte Io = 1, IntModelApic = 1, CenturyByte = 0x32, ResetValue = 6;
+        const byte Io = 1, IntModelApic = 1, CenturyByte = 0x32;
         const ushort NoC2 = 0xFFF, NoC3 = 0xFFF, ResetPort = 0xCF9;
         uint flags = Wbinvd | C1 | SleepButton | RtcS4 | ResetRegister | (platform.ApicIds.Count > 8 ? ApicCluster : 0);
-        uint gpe = (uint)Piix4Pm.GpePort;
+        AcpiChipset chipset = platform.Chipset;
+        uint pm = chipset.PmBase, control = pm + Pm1ControlOffset, timer = pm + PmTimerOffset, gpe = chipset.GpePort;
+        byte gpeBits = (byte)Math.Min(chipset.GpeLength * 8, byte.MaxValue);
         return new AcpiTable("FACP", 3)
             .U32(0).U32(0)                                         // FACS and DSDT, linked
             .U8(IntModelApic).U8(0).U16(SciInterrupt)
-            .U32((uint)Piix4Pm.SmiCommandPort).U8(Piix4Pm.AcpiEnable).U8(Piix4Pm.AcpiDisable).U8(0).U8(0)
-            .U32(PmBase).U32(0).U32(Pm1Control).U32(0).U32(0).U32(PmTimer).U32(gpe).U32(0)
-            .U8(4).U8(2).U8(0).U8(4).U8(4).U8(0).U8(0).U8(0)       // lengths: PM1_EVT, PM1_CNT, PM2, PM_TMR, GPE0, GPE1
+            .U32((uint)ApmPorts.Address).U8(chipset.Enable).U8(chipset.Disable).U8(0).U8(0)
+            .U32(pm).U32(0).U32(control).U32(0).U32(0).U32(timer).U32(gpe).U32(0)
+            // lengths: PM1_EVT, PM1_CNT, PM2, PM_TMR, GPE0, GPE1
+            .U8(4).U8(2).U8(0).U8(4).U8(chipset.GpeLength).U8(0).U8(0).U8(0)
             .U16(NoC2).U16(NoC3).U16(0).U16(0).U8(0).U8(0).U8(0).U8(0).U8(CenturyByte)
             .U16(LegacyDevices | Keyboard8042).U8(0).U32(flags)
-            .Address(Io, 8, ResetPort, 1).U8(ResetValue).Zeros(3)
+            .Address(Io, 8, ResetPort, 1).U8(chipset.ResetValue).Zeros(3)
             // X_FACS stays 0 beside FIRMWARE_CTRL; X_DSDT is linked
             .U64(0).U64(0)
-            .Address(Io, 32, PmBase, 2).Address(0, 0, 0).Address(Io, 16, Pm1Control, 2).Address(0, 0, 0)
-            .Address(0, 0, 0).Address(Io, 32, PmTimer, 3).Address(Io, 32, gpe, 1).Address(0, 0, 0)
+            .Address(Io, 32, pm, 2).Address(0, 0, 0).Address(Io, 16, control, 2).Address(0, 0, 0)
+            .Address(0, 0, 0).Address(Io, 32, timer, 3).Address(Io, gpeBits, gpe, 1).Address(0, 0, 0)
             .ToArray();
     }
 
@@ -154,6 +158,10 @@ public static class AcpiTables
         const uint EventTimerBlockId = 0x8086A201;
         return new AcpiTable("HPET", 1).U32(EventTimerBlockId).Address(0, 0, HpetAddress).U8(0).U16(0).U8(0).ToArray();
     }
+
+    /// <summary>PCI Firmware 3.3, section 4.1.2: the configuration space of segment 0 from bus 0 on.</summary>
+    static byte[] Mcfg(ulong address, ulong size) => new AcpiTable("MCFG", 1).Zeros(8).U64(address).U16(0).U8(0)
+        .U8((byte)((size >> PciEcam.BusShift) - 1)).Zeros(4).ToArray();
 
     /// <summary>Windows ACPI Emulated devices Table: the PM timer reads reliably at the first try.</summary>
     static byte[] Waet() => new AcpiTable("WAET", 1).U32(2).ToArray();

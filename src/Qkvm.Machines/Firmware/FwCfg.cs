@@ -20,7 +20,7 @@ public static class FwCfgKey
 
 /// <summary>The firmware configuration device: numbered items and named files that the firmware reads byte by byte or
 /// by DMA.
-/// Spec: QEMU's docs/specs/fw_cfg. Items are fixed once the machine was built.</summary>
+/// Spec: QEMU's docs/specs/fw_cfg.</summary>
 public sealed class FwCfg : IDevice, IRegisterBank
 {
     const ulong SelectorPort = 0x510, DmaPort = 0x514;
@@ -33,6 +33,8 @@ public sealed class FwCfg : IDevice, IRegisterBank
 
     readonly Dictionary<ushort, ReadOnlyMemory<byte>> _items = [];
     readonly SortedDictionary<string, ReadOnlyMemory<byte>> _files = new(StringComparer.Ordinal);
+    readonly Dictionary<string, ushort> _keys = [];
+    readonly Dictionary<string, Action> _onSelect = [];
     readonly FwCfgDma _dma;
     ushort _selected;
     uint _offset;
@@ -74,6 +76,10 @@ public sealed class FwCfg : IDevice, IRegisterBank
         BuildDirectory();
     }
 
+    /// <summary>Calls <paramref name="selected"/> whenever the guest is about to read the file, to bring it and others
+    /// up to date.</summary>
+    public void OnSelect(string name, Action selected) => _onSelect[name] = selected;
+
     public void Reset()
     {
         Select(0);
@@ -103,6 +109,8 @@ public sealed class FwCfg : IDevice, IRegisterBank
     {
         _selected = (ushort)(key & ~Writable);
         _offset = 0;
+        foreach (var (name, selected) in _onSelect)
+            if (_keys.TryGetValue(name, out ushort file) && file == _selected) selected();
     }
 
     /// <summary>The next bytes of the selected item; what lies beyond its end is missing from the result.</summary>
@@ -126,6 +134,7 @@ public sealed class FwCfg : IDevice, IRegisterBank
             BinaryPrimitives.WriteUInt32BigEndian(entry, (uint)contents.Length);
             BinaryPrimitives.WriteUInt16BigEndian(entry[4..], key);
             Encoding.ASCII.GetBytes(name, entry.Slice(8, NameSize));
+            _keys[name] = key;
             _items[key++] = contents;
             entry = entry[DirectoryEntry..];
         }

@@ -24,7 +24,7 @@ static class PcAcpi
             IoWindow(0x0D00, 0xFFFF),
             MemoryWindow32(0xA0000, 0xBFFFF, cacheable: true),
             MemoryWindow32((uint)memory.Below, PciHoleEnd),
-            MemoryWindow64(memory.PciHole64, memory.PciHole64 + PcMemory.PciHole64Size - 1))),
+            MemoryWindow64(memory.PciHole64, memory.PciHole64 + memory.PciHole64Size - 1))),
         Name("_PRT", Routing()),
     ];
 

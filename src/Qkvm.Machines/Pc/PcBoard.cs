@@ -33,7 +33,7 @@ public sealed class PcBoard : Board
                     input => active => isaBridge.SetInput(input, active))]) { Log = parts.Log };
             var pci = new QBus(Pci.Id, BusKind.Pci, Pci);
             var isa = new QBus("isa.0", BusKind.Isa);
-            PciHostPorts host = Own("i440FX-pcihost", Tree, new PciHostPorts(Pci, Ports, isaBridge), pci);
+            PciHostPorts host = Own("i440FX-pcihost", Tree, new PciHostPorts(Pci, Ports, isaBridge.ResetControl), pci);
             Describe(host, "PCI0", () => PcAcpi.HostBridge(Layout));
             Plug("i440FX", pci, new I440Fx(Memory, Layout.RamRegion, Layout.Pci), 0, 0);
             Plug("PIIX3", pci, isaBridge, IsaSlot, 0, isa);
@@ -48,12 +48,16 @@ public sealed class PcBoard : Board
         MakeCpus(_chips.Coprocessor);
         Firmware.AddNumbers();
         MakeDevices();
-        Firmware.AddTables("Standard PC (i440FX + PIIX, 1996)", this, PcAcpi.Links());
+        Firmware.AddTables("Standard PC (i440FX + PIIX, 1996)", this, AcpiChipset, PcAcpi.Links);
         Firmware.AddRest(BootOrder);
         _chips.DescribeInCmos(this);
     }
 
     public override PciBus Pci { get; }
+
+    AcpiChipset AcpiChipset() => new(
+        _powerManagement is { Base: not 0 and var at } ? at : Machines.Firmware.AcpiChipset.DefaultPmBase,
+        Piix4Pm.AcpiEnable, Piix4Pm.AcpiDisable, (uint)Piix4Pm.GpePort, Piix4Pm.GpeLength, ResetValue: 6);
 
     public override void SetBootOrder(string letters) => _chips.SetBootOrder(letters);
 

@@ -14,6 +14,8 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
     // ACPI tables and the BIOS' memory, at the top of low RAM
     const ulong FirmwareReserve = 0x28000;
     const uint Usable = 1, Reserved = 2;
+    // The firmware has read the files' lengths before it sets up what the tables then tell of.
+    const int AcpiUnit = 64 << 10, LoaderUnit = 4 << 10;
 
     // etc/system-states: one byte each for S0 to S5; bit 7: supported, the rest SLP_TYP
     static ReadOnlySpan<byte> SystemStates => [0x80, 0, 0, 1, 2, 0x80];
@@ -37,28 +39,42 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
     }
 
     /// <param name="product">The machine as SMBIOS names it.</param>
+    /// <param name="chipset">As firmware has set it up; asked whenever it reads the tables.</param>
     /// <param name="terms">What stands in \_SB beside the devices of the tree.</param>
-    public void AddTables(string product, Board board, Aml[] terms)
+    public void AddTables(string product, Board board, Func<AcpiChipset> chipset, Func<Aml[]> terms)
     {
         if (config.Acpi)
         {
-            AcpiTables.Files acpi = AcpiTables.Build(new AcpiPlatform
-            {
-                ApicIds = [.. Enumerable.Range(0, config.Topology.MaxCpus).Select(config.Topology.ApicId)],
-                PresentCpus = config.Topology.Cpus,
-                Hpet = config.Hpet,
-                Tree = board.Tree,
-                Terms = terms,
-            });
-            fwCfg.AddFile(AcpiTables.TablesFile, acpi.Tables);
-            fwCfg.AddFile(AcpiTables.RsdpFile, acpi.Rsdp);
-            fwCfg.AddFile(AcpiTables.LoaderFile, acpi.Loader);
+            AddAcpi();
+            fwCfg.OnSelect(AcpiTables.LoaderFile, AddAcpi);
         }
         var (anchor, tables) =
             SmbiosTables.Build(new SmbiosPlatform(product, config.MachineType, config.Uuid, config.Topology,
             config.Cpu.Model, memory.Below, memory.Above), config.Smbios);
         fwCfg.AddFile(SmbiosTables.AnchorFile, anchor);
         fwCfg.AddFile(SmbiosTables.TablesFile, tables);
+
+        void AddAcpi()
+        {
+            AcpiTables.Files acpi = AcpiTables.Build(new AcpiPlatform
+            {
+                ApicIds = [.. Enumerable.Range(0, config.Topology.MaxCpus).Select(config.Topology.ApicId)],
+                PresentCpus = config.Topology.Cpus,
+                Chipset = chipset(),
+                Hpet = config.Hpet,
+                Tree = board.Tree,
+                Terms = terms(),
+            });
+            fwCfg.AddFile(AcpiTables.TablesFile, Padded(acpi.Tables, AcpiUnit));
+            fwCfg.AddFile(AcpiTables.RsdpFile, acpi.Rsdp);
+            fwCfg.AddFile(AcpiTables.LoaderFile, Padded(acpi.Loader, LoaderUnit));
+        }
+
+        static byte[] Padded(byte[] contents, int unit)
+        {
+            Array.Resize(ref contents, (contents.Length + unit - 1) / unit * unit);
+            return contents;
+        }
     }
 
     /// <summary>The kernel, the boot order and users' files.</summary>

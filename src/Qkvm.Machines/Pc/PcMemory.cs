@@ -5,30 +5,38 @@ using Qkvm.Host;
 
 namespace Qkvm.Machines.Pc;
 
+/// <summary>Where a chipset splits RAM, and how much it gives PCI above.</summary>
+/// <param name="OnePieceLimit">From so many bytes on RAM is split.</param>
+/// <param name="Split">Then it goes up to here, and on at 4 GiB.</param>
+/// <param name="PciHole64Size">Of PCI's window above 4 GiB.</param>
+public sealed record PcMemoryPlan(ulong OnePieceLimit, ulong Split, ulong PciHole64Size)
+{
+    public static readonly PcMemoryPlan I440Fx = new(0xE000_0000, 0xC000_0000, 2UL << 30);
+    public static readonly PcMemoryPlan Q35 = new(0xB000_0000, 0x8000_0000, 32UL << 30);
+}
+
 /// <summary>The PC's memory: RAM below and above 4 GiB, PCI wherever RAM is not, the firmware below 4 GiB and, its end,
 /// below 1 MiB.</summary>
-/// <remarks>RAM of 3.5 GiB or more is split at 3 GiB, less is left in one piece.</remarks>
 public sealed class PcMemory : IDisposable
 {
     public const ulong FourGiB = 1UL << 32;
 
-    /// <summary>Of PCI's window above 4 GiB.</summary>
-    public const ulong PciHole64Size = 2UL << 30;
-
     const ulong SpaceSize = 1UL << 52;
-    const ulong OnePieceLimit = 0xE000_0000, Split = 0xC000_0000;
     const ulong OneMiB = 1 << 20, LegacyHole = 0xA0000, IsaBiosSize = 128 << 10;
     const ulong Smallest = 1 << 20;
 
     readonly MemoryBackend _backend;
 
     /// <param name="memory">The RAM; disposed of with this.</param>
-    public PcMemory(MemoryBackend memory, byte[] bios, MachineLock machineLock)
+    /// <param name="plan">The i440FX's, unless another is given.</param>
+    public PcMemory(MemoryBackend memory, byte[] bios, MachineLock machineLock, PcMemoryPlan? plan = null)
     {
         ulong size = memory.Size;
         if (size < Smallest || size % GuestRam.PageSize != 0)
             throw new ConfigurationException($"-m: {size} bytes; RAM is a multiple of 4 KiB, at least 1 MiB");
-        Below = size >= OnePieceLimit ? Split : size;
+        plan ??= PcMemoryPlan.I440Fx;
+        PciHole64Size = plan.PciHole64Size;
+        Below = size >= plan.OnePieceLimit ? plan.Split : size;
         Above = size - Below;
         _backend = memory;
         Bios = new GuestRam("pc.bios", (ulong)bios.Length);
@@ -58,6 +66,8 @@ public sealed class PcMemory : IDisposable
 
     /// <summary>Where PCI's window above 4 GiB begins: behind RAM, at a multiple of 1 GiB.</summary>
     public ulong PciHole64 => (FourGiB + Above + (1UL << 30) - 1) & ~((1UL << 30) - 1);
+
+    public ulong PciHole64Size { get; }
 
     public GuestRam Ram => _backend.Ram;
     public GuestRam Bios { get; }

@@ -1,15 +1,16 @@
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
+using Qkvm.Machines;
+using Qkvm.Machines.Pc;
 
 namespace Qkvm.Cli;
 
 public sealed partial class Expander
 {
-    const int IdeUnitsPerBus = 2, IdeBuses = 2;
-
     readonly List<DriveConfig> _drives = [];
+    readonly List<(DriveSpec Spec, int Place)> _driveSpecs = [];   // and where among the devices they stood
     readonly List<BlockdevConfig> _blockdevs = [];
-    readonly SortedDictionary<int, string> _idePlaces = [];        // bus * 2 + unit → owner
+    readonly SortedDictionary<int, string> _idePlaces = [];        // index → owner
     readonly Dictionary<string, int> _nextUnit = [];
     bool _snapshot;
 
@@ -20,6 +21,7 @@ public sealed partial class Expander
         public string? Format { get; init; }
         public string Interface { get; init; } = Ide;
         public int? Index { get; init; }
+        public (int Bus, int Unit)? BusUnit { get; init; }
         public bool IsCdrom { get; init; }
         public bool ReadOnly { get; init; }
         public bool? Snapshot { get; init; }
@@ -62,7 +64,6 @@ public sealed partial class Expander
         int? index = options.Int("index", 0, 255), bus = options.Int("bus", 0, 255), unit = options.Int("unit", 0, 255);
         if (index != null && (bus != null || unit != null)) throw options.Error("index= and bus=,unit= name the "
             + "place twice: give one of them");
-        if (bus != null || unit != null) index = (bus ?? 0) * UnitsPerBus(interfaceName) + (unit ?? 0);
         bool? readOnly = options.Bool("readonly"), alsoReadOnly = options.Bool("read-only");
         RefusePolicy(options, "werror");
         RefusePolicy(options, "rerror");
@@ -74,6 +75,7 @@ public sealed partial class Expander
             Format = options.Text("format"),
             Interface = interfaceName,
             Index = index,
+            BusUnit = bus != null || unit != null ? (bus ?? 0, unit ?? 0) : null,
             IsCdrom = media == "cdrom",
             ReadOnly = readOnly ?? alsoReadOnly ?? false,
             Snapshot = options.Bool("snapshot"),
@@ -99,32 +101,17 @@ public sealed partial class Expander
             + $"yet; {name}=report is what there is");
     }
 
-    static int UnitsPerBus(string interfaceName) => interfaceName switch { Ide => IdeUnitsPerBus, "scsi" => 7, _ =>
-        int.MaxValue };
-
     void AddDrive(DriveSpec spec)
+    {
+        CheckInterface(spec);
+        _driveSpecs.Add((spec, _devices.Count));
+    }
+
+    static void CheckInterface(DriveSpec spec)
     {
         switch (spec.Interface)
         {
-            case Ide:
-                int place = spec.Index ?? Enumerable.Range(0, IdeBuses * IdeUnitsPerBus)
-                    .FirstOrDefault(i => !_idePlaces.ContainsKey(i), -1);
-                if (place < 0 || place >= IdeBuses * IdeUnitsPerBus)
-                    throw new ConfigurationException($"{spec.Owner}: IDE has places for index 0 to 3; use if=virtio " +
-                        "for more disks");
-                if (_idePlaces.TryGetValue(place, out string? other))
-                    throw new ConfigurationException($"{spec.Owner}: index={place} (bus={place / 2}, " +
-                        $"unit={place % 2}) is taken by {other}");
-                _idePlaces[place] = spec.Owner;
-                string ideId = spec.Id ?? $"ide{place / 2}-{(spec.IsCdrom ? "cd" : "hd")}{place % 2}";
-                AddFrontend(spec, ideId, [new("bus", $"ide.{place / 2}"), new("unit", $"{place % 2}")]);
-                break;
-            case Virtio:
-                AddFrontend(spec, spec.Id ?? $"virtio{NextUnit(Virtio, spec.Index)}", []);
-                break;
-            case NoInterface:
-                AddBackend(spec, spec.Id ?? $"none{NextUnit(NoInterface, spec.Index)}");
-                break;
+            case Ide or Virtio or NoInterface: break;
             case "scsi" or "floppy" or "pflash" or "mtd" or "sd" or "xen":
                 throw new ConfigurationException($"{spec.Owner}: if={spec.Interface} is not built yet; use " +
                     "if=virtio, if=ide or if=none");
@@ -134,16 +121,54 @@ public sealed partial class Expander
         }
     }
 
+    /// <summary>Once the machine is known, whose buses IDE drives sit on.</summary>
+    void MakeDrive(DriveSpec spec, int at)
+    {
+        switch (spec.Interface)
+        {
+            case Ide:
+                MakeIdeDrive(spec, at, _machine?.Defaults ?? PcMachine.Model.Defaults);
+                break;
+            case Virtio:
+                AddFrontend(spec, at, spec.Id ?? $"virtio{NextUnit(Virtio, UnitOf(spec))}", []);
+                break;
+            case NoInterface:
+                AddBackend(spec, spec.Id ?? $"none{NextUnit(NoInterface, UnitOf(spec))}");
+                break;
+        }
+    }
+
+    void MakeIdeDrive(DriveSpec spec, int at, MachineDefaults machine)
+    {
+        int units = machine.IdeUnits, places = machine.IdeBuses * units;
+        int place = spec.Index ?? (spec.BusUnit is { } named ? named.Bus * units + named.Unit
+            : Enumerable.Range(0, places).FirstOrDefault(i => !_idePlaces.ContainsKey(i), -1));
+        if (place < 0 || place >= places || spec.BusUnit?.Unit >= units)
+            throw new ConfigurationException($"{spec.Owner}: IDE has places for index 0 to {places - 1}, "
+                + $"{units} a bus; use if=virtio for more disks");
+        int bus = place / units, unit = place % units;
+        if (_idePlaces.TryGetValue(place, out string? other))
+            throw new ConfigurationException($"{spec.Owner}: index={place} (bus={bus}, unit={unit}) is taken by "
+                + other);
+        _idePlaces[place] = spec.Owner;
+        AddFrontend(spec, at, spec.Id ?? $"ide{bus}-{(spec.IsCdrom ? "cd" : "hd")}{unit}",
+            [new("bus", $"ide.{bus}"), new("unit", $"{unit}")]);
+    }
+
     /// <summary>The backend, and the device that the interface stands for.</summary>
-    void AddFrontend(DriveSpec spec, string id, OptionPair[] place)
+    void AddFrontend(DriveSpec spec, int at, string id, OptionPair[] place)
     {
         AddBackend(spec, id);
         (_, DeviceModel disk, DeviceModel? cdrom) = Catalogue.DriveInterfaces.First(i => i.Name == spec.Interface);
         List<OptionPair> properties = [.. place, new("drive", id)];
         if (spec.Serial != null) properties.Add(new("serial", spec.Serial));
         if (spec.Address != null) properties.Add(new("addr", spec.Address));
-        _devices.Add(new DeviceConfig((spec.IsCdrom ? cdrom ?? disk : disk).Name, null, properties, spec.Owner));
+        DeviceModel model = spec.IsCdrom ? cdrom ?? disk : disk;
+        _devices.Insert(at, new DeviceConfig(model.Name, null, properties, spec.Owner));
     }
+
+    /// <summary>Of an interface without buses: a bus counts for so many that only 0 has a meaning.</summary>
+    static int? UnitOf(DriveSpec spec) => spec.Index ?? spec.BusUnit?.Unit;
 
     int NextUnit(string kind, int? index)
     {
@@ -178,11 +203,17 @@ public sealed partial class Expander
         _blockdevs.Add(new BlockdevConfig(node, Catalogue.BlockDrivers.Known(driver, owner).Name, options));
     }
 
+    void MakeDrives()
+    {
+        int before = _devices.Count;
+        foreach ((DriveSpec spec, int at) in _driveSpecs) MakeDrive(spec, at + _devices.Count - before);
+    }
+
     void FinishDrives()
     {
         if (!_noDefaults && !_replaced.HasFlag(DefaultDevice.Cdrom) && _machine?.Defaults.CdromPlace is { } place
             && !_idePlaces.ContainsKey(place))
-            AddDrive(new DriveSpec(new Options("default CD-ROM")) { Index = place, IsCdrom = true });
+            MakeDrive(new DriveSpec(new Options("default CD-ROM")) { Index = place, IsCdrom = true }, _devices.Count);
         if (_snapshot)
             for (int i = 0; i < _drives.Count; i++)
                 if (_drives[i] is { File: not null, ReadOnly: false }) _drives[i] = _drives[i] with { Snapshot = true };

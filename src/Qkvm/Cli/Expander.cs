@@ -117,6 +117,7 @@ public sealed partial class Expander
     {
         _machine = Catalogue.Machines.Known(_machineName);
         if (_machine is { Defaults.HasDevices: false }) _noDefaults = true;
+        MakeDrives();
         FinishDisplays();
         FinishCharacters();
         FinishDrives();

@@ -27,6 +27,7 @@ public class AcpiTablesTests
     {
         ApicIds = [0, 1, 2, 3],
         PresentCpus = 2,
+        Chipset = new AcpiChipset(AcpiChipset.DefaultPmBase, 0xF1, 0xF0, 0xAFE0, 4, 6),
         Tree = new QBus("main-system-bus", BusKind.System),
     };
 

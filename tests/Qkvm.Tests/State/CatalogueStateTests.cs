@@ -38,7 +38,7 @@ public class CatalogueStateTests
     {
         DeviceModel model = Catalogue.Devices.Models.Single(m => m.Name == name);
         var clock = new FakeClock();
-        using var bare = new StateBench(clock);
+        using var bare = new StateBench(clock, q35: model.Bus == BusKind.PciExpress);
         using var used = new StateBench(clock, model);
         string fresh = DeviceState(used);
         Use(used, bare, way);
@@ -50,15 +50,17 @@ public class CatalogueStateTests
     }
 
     [Theory]
-    [InlineData(1, false)] [InlineData(2, false)] [InlineData(3, true)] [InlineData(4, true)] [InlineData(5, true)]
-    public void The_chips_of_the_board_keep_their_state(int seed, bool ownIrqChips)
+    [InlineData(1, false, false)] [InlineData(2, false, false)] [InlineData(3, true, false)]
+    [InlineData(4, true, false)] [InlineData(5, true, false)] [InlineData(6, false, true)] [InlineData(7, true, true)]
+    [InlineData(8, true, true)]
+    public void The_chips_of_the_board_keep_their_state(int seed, bool ownIrqChips, bool q35)
     {
         var clock = new FakeClock();
-        using var used = new StateBench(clock, null, ownIrqChips);
+        using var used = new StateBench(clock, null, ownIrqChips, q35: q35);
         new RandomGuest(used.Board, seed).Run(5000);
         clock.Advance(SomeTime);
         used.Settle();
-        Check(clock, used, () => new StateBench(clock, null, ownIrqChips));
+        Check(clock, used, () => new StateBench(clock, null, ownIrqChips, q35: q35));
     }
 
     static void Check(FakeClock clock, StateBench used, Func<StateBench> make)

@@ -1,12 +1,12 @@
 using Qkvm.Core.Memory;
 using Qkvm.Core.Pci;
-using Qkvm.Machines.Pc;
+using Qkvm.Machines;
 
 namespace Qkvm.Tests.State;
 
 /// <summary>A guest out of its mind, always in the same way: reads and writes of all sizes at the ports, registers and
 /// configuration spaces of a board.</summary>
-sealed class RandomGuest(PcBoard board, int seed)
+sealed class RandomGuest(Board board, int seed)
 {
     const int ConfigAddress = 0xCF8, ConfigData = 0xCFC;
     static readonly int[] Sizes = [1, 1, 2, 4, 8];
@@ -65,7 +65,7 @@ sealed class RandomGuest(PcBoard board, int seed)
 
     void Configure()
     {
-        PciDevice[] functions = [.. board.Pci.Devices];
+        PciDevice[] functions = [.. board.Pci!.Devices];
         PciDevice function = functions[_random.Next(functions.Length)];
         int register = _random.Next(0x100);
         board.Ports.Write(ConfigAddress, 4, 0x8000_0000u | (uint)function.DevFn << 8 | (uint)(register & 0xFC));

@@ -8,6 +8,7 @@ using Qkvm.Core.State;
 using Qkvm.Host;
 using Qkvm.Machines;
 using Qkvm.Machines.Pc;
+using Qkvm.Machines.Q35;
 using Qkvm.Testing;
 
 namespace Qkvm.Tests.State;
@@ -25,11 +26,15 @@ sealed class StateBench : IMachineRequests, IDisposable
     /// <param name="ownIrqChips">The board's own interrupt controllers; else <see cref="Wires"/> listens in their
     /// place.</param>
     /// <param name="everything">All devices of the catalogue that find room together.</param>
-    public StateBench(FakeClock clock, DeviceModel? model = null, bool ownIrqChips = false, bool everything = false)
+    /// <param name="q35">The machine; also where the device wants PCI Express.</param>
+    public StateBench(FakeClock clock, DeviceModel? model = null, bool ownIrqChips = false, bool everything = false,
+        bool q35 = false)
     {
+        q35 |= model?.Bus == BusKind.PciExpress;
         Clock = clock;
         _loop = new EventLoop(_lock.Run);
-        DeviceModel[] models = everything ? [.. Catalogue.Devices.Models] : model == null ? [] : [model];
+        DeviceModel[] models = everything ? [.. Catalogue.Devices.Models.Where(m => q35
+            || m.Bus != BusKind.PciExpress)] : model == null ? [] : [model];
         Accelerator = new FakeAccelerator { IrqChip = ownIrqChips ? null : Wires };
         var config = new MachineConfig
         {
@@ -39,9 +44,10 @@ sealed class StateBench : IMachineRequests, IDisposable
                 [.. models.Select((m, i) =>
                 new DeviceConfig(m.Name, $"device{i}", [.. Wanted(m, i)], $"-device {m.Name}"))],
         };
-        Board = new PcBoard(new BoardParts(config, Accelerator, Backends, Catalogue.Devices, clock, _loop, _lock,
-            () => new PumpLoop(_pump), this),
-            new MemoryBackend(new GuestRam("pc.ram", config.Memory.Size)));
+        var parts = new BoardParts(config, Accelerator, Backends, Catalogue.Devices, clock, _loop, _lock,
+            () => new PumpLoop(_pump), this);
+        var memory = new MemoryBackend(new GuestRam("pc.ram", config.Memory.Size));
+        Board = q35 ? new Q35Board(parts, memory) : new PcBoard(parts, memory);
         Board.Reset();
     }
 
@@ -49,7 +55,7 @@ sealed class StateBench : IMachineRequests, IDisposable
     public MachineBackends Backends { get; } = new();
     public RecordingIrqChip Wires { get; } = new();
     public FakeAccelerator Accelerator { get; }
-    public PcBoard Board { get; }
+    public Board Board { get; }
 
     /// <summary>The device under test, or null.</summary>
     public IDevice? Device => All(Board.Tree).FirstOrDefault(d => d.Id == "device0")?.Device;
@@ -92,6 +98,8 @@ sealed class StateBench : IMachineRequests, IDisposable
     public void RequestShutdown(ShutdownCause cause, int exitCode) { }
     public void RequestReset(ShutdownCause cause) { }
     public void RequestPause(string reason) { }
+    public void RequestStill(Action work) { }
+    public void RequestWatchdog() { }
     public void Raise(MachineEvent happened) { }
     public void Warn(string line) { }
 

@@ -1,0 +1,90 @@
+using Qkvm.Core.Irq;
+using Qkvm.Core.Memory;
+using Qkvm.Core.State;
+using Qkvm.Core.Time;
+
+namespace Qkvm.Hw.Pci;
+
+/// <summary>Power management I/O of the ICH9: ACPI's fixed registers, general purpose events, SMI control and the
+/// watchdog. Spec: Intel I/O Controller Hub 9, order 316972, section 13.8.3 "Power Management I/O Registers".</summary>
+/// <remarks>Deviations: there is no SMM: the SMI command port itself turns ACPI on (2) and off (3), as firmware's SMI
+/// handler would; no SMI is ever sent.</remarks>
+public sealed class Ich9Pm : IRegisterBank
+{
+    public const byte AcpiEnable = 2, AcpiDisable = 3;
+    public const ulong GpeOffset = 0x20;
+    public const int GpeLength = 16;
+
+    // Offsets, section 13.8.3
+    const ulong SmiEnable = 0x30, SmiStatus = 0x34, Tco = 0x60, RegionSize = 0x80;
+    const uint SmiEnableBits = 0x0002_68FF;
+    // APMC_EN: firmware takes SMM as set up already
+    const uint ApmcEnable = 0x20;
+
+    readonly ApmPorts _apm;
+    readonly GpeBlock _gpe;
+    readonly Ich9Tco _tco;
+    uint _smiEnable;
+
+    /// <param name="ports">Where the SMI command port is.</param>
+    /// <param name="softOff">The guest has switched itself off.</param>
+    public Ich9Pm(IVirtualClock clock, AddressSpace ports, Action softOff, Ich9Tco tco)
+    {
+        _tco = tco;
+        _gpe = new GpeBlock(GpeLength, () => Acpi!.Update());
+        Acpi = new AcpiRegisters(clock, new IrqLine("sci", level => Sci.Set(level)), softOff, () => _gpe.IsPending);
+        _apm = new ApmPorts(AcpiEnable, AcpiDisable, Acpi.SetEnabled);
+        Region = MemoryRegion.Io("ich9-pm", RegionSize, this, AccessSizes.UpToDword);
+        ports.Map(ApmPorts.Address, MemoryRegion.Io("apm-io", ApmPorts.Size, _apm, AccessSizes.Bytes));
+    }
+
+    public AcpiRegisters Acpi { get; }
+
+    /// <summary>The block, which the LPC bridge places.</summary>
+    public MemoryRegion Region { get; }
+
+    /// <summary>The system control interrupt, which the LPC bridge routes.</summary>
+    public IrqLine Sci { get; set; } = IrqLine.Unconnected("sci");
+
+    public void Reset()
+    {
+        _smiEnable = ApmcEnable;
+        Acpi.Reset();
+        _gpe.Reset();
+        _apm.Reset();
+        _tco.Reset();
+    }
+
+    public ulong Read(ulong offset, int size) => offset switch
+    {
+        < GpeOffset => Acpi.Read(offset, size),
+        < GpeOffset + GpeLength => _gpe.Read(offset - GpeOffset, size),
+        >= SmiEnable and < SmiEnable + 4 => _smiEnable >> (int)(offset - SmiEnable) * 8,
+        >= Tco => _tco.Read(offset - Tco, size),
+        _ => 0,                                                    // SMI_STS: nothing has asked
+    };
+
+    public void Write(ulong offset, int size, ulong value)
+    {
+        switch (offset)
+        {
+            case < GpeOffset: Acpi.Write(offset, size, value); break;
+            case < GpeOffset + GpeLength: _gpe.Write(offset - GpeOffset, size, value); break;
+            case >= SmiEnable and < SmiEnable + 4:
+                int shift = (int)(offset - SmiEnable) * 8;
+                uint mask = (uint)((1UL << size * 8) - 1) << shift;
+                _smiEnable = _smiEnable & ~mask | (uint)value << shift & mask & SmiEnableBits;
+                break;
+            case >= Tco: _tco.Write(offset - Tco, size, value); break;
+        }
+    }
+
+    public void Exchange(StateStream state)
+    {
+        state.Field("smi-enable", ref _smiEnable);
+        _gpe.Exchange(state.Group("gpe"));
+        Acpi.Exchange(state.Group("acpi"));
+        _apm.Exchange(state.Group("apm"));
+        _tco.Exchange(state.Group("tco"));
+    }
+}

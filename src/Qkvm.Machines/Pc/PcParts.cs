@@ -1,0 +1,62 @@
+using Qkvm.Core.Machine;
+using Qkvm.Host;
+
+namespace Qkvm.Machines.Pc;
+
+/// <summary>What -machine says to every PC, and what a board of such a version is made of.</summary>
+static class PcParts
+{
+    public static readonly Property[] Options =
+    [
+        Property.Bool("hpet", true, "high precision event timer"),
+        Property.OnOffAuto("acpi", "tables, and the chipset's power management"),
+        Property.Missing("usb", "off"), Property.Missing("smm", Property.Auto,
+            "give smm=off: the guest gets no system management mode"),
+        Property.Missing("vmport", Property.Auto), Property.Missing("nvdimm", "off"),
+        Property.Missing("hmat", "off"),
+        Property.Missing("pit", "on"), Property.Missing("i8042", "on"), Property.Missing("fd-bootchk", "on"),
+        Property.Missing("max-ram-below-4g"), Property.Missing("pflash0"), Property.Missing("pflash1"),
+        Property.Missing("pcspk-audiodev"),
+        Property.Missing("confidential-guest-support"), Property.Missing("memory-encryption"),
+        Property.Missing("suppress-vmdesc", "off"),
+    ];
+
+    /// <summary>What -m and memory-backend= give, prepared as users wish.</summary>
+    public static MemoryBackend Memory(Properties properties, BoardParts parts)
+    {
+        MachineConfig config = parts.Config;
+        MemoryBackend memory = properties.Text("memory-backend") is { } id
+            ? parts.Backends.FindObject<MemoryBackend>(id, "memory", properties.Owner)
+                : new MemoryBackend(new GuestRam("pc.ram", config.Memory.Size));
+        if (memory.Size != config.Memory.Size)
+            throw properties.Error($"memory-backend={properties.Text("memory-backend")} has {memory.Size >> 20} MiB, "
+                + $"-m says {config.Memory.Size >> 20} MiB; give both the same");
+        Prepare(memory, properties, config.Memory.IsPreallocated);
+        return memory;
+    }
+
+    /// <summary>The parts, with what the version and -machine's options say.</summary>
+    public static BoardParts Of(Properties properties, BoardParts parts, string name, PcVersion version) => parts with
+    {
+        Config = parts.Config with
+        {
+            MachineType = name,
+            Globals = [.. version.Compat, .. parts.Config.Globals],
+            Cpu = version.Apply(parts.Config.Cpu),
+            Hpet = parts.Config.Hpet && properties.Bool("hpet"),
+            Acpi = parts.Config.Acpi && properties.OnOffAuto("acpi") != false,
+            NoGraphic = parts.Config.NoGraphic || properties.OnOffAuto("graphics") == false,
+        },
+    };
+
+    static void Prepare(MemoryBackend memory, Properties properties, bool preallocated)
+    {
+        GuestRam ram = memory.Ram;
+        if (!(memory.IsDumped ?? properties.Bool("dump-guest-core"))) ram.ExcludeFromDumps();
+        if ((memory.IsMerged ?? properties.OnOffAuto("mem-merge")) == true && !ram.AllowMerging())
+            throw properties.Error("this host's kernel cannot merge pages (CONFIG_KSM); leave mem-merge=on out");
+        if ((preallocated || memory.IsPreallocated) && !ram.Populate())
+            throw new ConfigurationException($"-mem-prealloc: this host cannot give {ram.Size >> 20} MiB at once "
+                + "(Linux 5.14 is needed)");
+    }
+}

@@ -1,0 +1,156 @@
+using Qkvm.Core.Acpi;
+using Qkvm.Core.Memory;
+using Qkvm.Core.Pci;
+using Qkvm.Hw.Pci;
+using Qkvm.Machines.Pc;
+using static Qkvm.Core.Acpi.Aml;
+using static Qkvm.Core.Acpi.AmlResource;
+
+namespace Qkvm.Machines.Q35;
+
+/// <summary>What ACPI is told of the Q35's PCI Express bus: the windows that the host bridge forwards, what the
+/// operating system may control itself, and how the ICH9 routes interrupts.</summary>
+static class Q35Acpi
+{
+    const uint PciHoleEnd = 0xFEBF_FFFF;
+    const ulong FourGiB = PcMemory.FourGiB;
+    const int NotPresent = 0x09, Present = 0x0B;                   // _STA
+    const int Disabled = 0x80, RouteMask = 0x0F;                   // of the route control registers
+    const int Pins = 4, Slots = 32;
+    static readonly int[] LinkIrqs = [5, 10, 11];
+
+    public static Aml[] HostBridge(PcMemory memory, PciBus bus, (ulong Base, ulong Size)? ecam)
+    {
+        List<AmlResource> resources =
+        [
+            BusNumbers(0, (ushort)((ecam?.Size ?? PciEcam.FullSize) / (PciEcam.FullSize / 256) - 1)),
+            Io(0x0CF8, 8),
+            IoWindow(0x0000, 0x0CF7),
+            IoWindow(0x0D00, 0xFFFF),
+            MemoryWindow32(0xA0000, 0xBFFFF, cacheable: true),
+        ];
+        ulong start = memory.Below;
+        if (ecam is { } hole && hole.Base < PciHoleEnd)
+        {
+            if (hole.Base > start) resources.Add(MemoryWindow32((uint)start, (uint)(hole.Base - 1)));
+            start = Math.Max(start, hole.Base + hole.Size);
+        }
+        if (start < PciHoleEnd) resources.Add(MemoryWindow32((uint)start, PciHoleEnd));
+        (ulong first, ulong last) = High(memory, bus);
+        resources.Add(MemoryWindow64(first, last));
+        return
+        [
+            Name("_HID", EisaId("PNP0A08")),
+            Name("_CID", EisaId("PNP0A03")),
+            Name("_ADR", 0),
+            Name("_UID", 0),
+            Name("_CRS", Template([.. resources])),
+            Control(),
+            Method("_PRT", 0,
+                If(Ref("\\PICF"), Return(Ref("PRTA"))),
+                Return(Ref("PRTP"))),
+        ];
+    }
+
+    public static Aml[] IsaBridge() =>
+    [
+        Name("_ADR", 0x001F_0000),
+        OperationRegion("PIRQ", AmlRegionSpace.PciConfig, 0x60, 0x0C),
+        Field("PIRQ", AmlAccess.Byte, ("PRQA", 8), ("PRQB", 8), ("PRQC", 8), ("PRQD", 8), (null, 32), ("PRQE", 8),
+            ("PRQF", 8), ("PRQG", 8), ("PRQH", 8)),
+    ];
+
+    /// <summary>PIRQ A to H as link devices, over the route control registers for the 8259 and fixed for the I/O APIC;
+    /// the routing tables; the interrupt model that the operating system has chosen.</summary>
+    public static Aml[] Links(Ich9Lpc lpc)
+    {
+        var terms = new List<Aml>
+        {
+            Name("\\PICF", 0),
+            Method("\\_PIC", 1, Store(Arg0, Ref("\\PICF"))),
+            Name("\\_SB.PCI0.PRTP", Routing(lpc, "LNK")),
+            Name("\\_SB.PCI0.PRTA", Routing(lpc, "GSI")),
+            Method("IQST", 1,
+                If(And(Disabled, Arg0), Return(NotPresent)),
+                Return(Present)),
+            Method("IQCR", 1,
+                Name("PRR0", Template(PciInterrupts(0))),
+                CreateDwordField(Ref("PRR0"), 5, "PRRI"),
+                Store(And(Arg0, RouteMask), Ref("PRRI")),
+                Return(Ref("PRR0"))),
+        };
+        for (int i = 0; i < Ich9Lpc.Inputs; i++)
+        {
+            string register = $"\\_SB.PCI0.ISA.PRQ{Letter(i)}";
+            terms.Add(Device($"LNK{Letter(i)}",
+                Name("_HID", EisaId("PNP0C0F")),
+                Name("_UID", i),
+                Name("_PRS", Template(PciInterrupts(LinkIrqs))),
+                Method("_STA", 0, Return(Call("IQST", Ref(register)))),
+                Method("_DIS", 0, Or(Ref(register), Disabled, Ref(register))),
+                Method("_CRS", 0, Return(Call("IQCR", Ref(register)))),
+                Method("_SRS", 1,
+                    CreateDwordField(Arg0, 5, "PRRI"),
+                    Store(Ref("PRRI"), Ref(register)))));
+            Aml wire = Template(PciInterrupts(Ich9Lpc.FirstGsi + i));
+            terms.Add(Device($"GSI{Letter(i)}",
+                Name("_HID", EisaId("PNP0C0F")),
+                Name("_UID", Ich9Lpc.FirstGsi + i),
+                Name("_PRS", wire),
+                Name("_CRS", wire),
+                Name("_STA", Present),
+                Method("_DIS", 0),
+                Method("_SRS", 1)));
+        }
+        return [.. terms];
+    }
+
+    static char Letter(int input) => (char)('A' + input);
+
+    /// <summary>_OSC: PCI Firmware 3.3, section 4.5. The operating system gets native hot-plug, power management
+    /// events, error reporting and the capability structures; not the standard hot-plug controller.</summary>
+    static Aml Control()
+    {
+        const int Granted = 0x1D;
+        const int UnrecognizedUuid = 0x04, UnrecognizedRevision = 0x08, Masked = 0x10;
+        return Method("_OSC", 4,
+            CreateDwordField(Arg3, 0, "CDW1"),
+            If(Equal(Arg0, Uuid("33DB4D5B-1FF7-401C-9657-7441C03DD766")),
+                CreateDwordField(Arg3, 4, "CDW2"),
+                CreateDwordField(Arg3, 8, "CDW3"),
+                And(Ref("CDW3"), Granted, Local0),
+                If(Not(Equal(Arg1, 1)), Or(Ref("CDW1"), UnrecognizedRevision, Ref("CDW1"))),
+                If(Not(Equal(Ref("CDW3"), Local0)), Or(Ref("CDW1"), Masked, Ref("CDW1"))),
+                Store(Local0, Ref("CDW3"))),
+            Else(Or(Ref("CDW1"), UnrecognizedUuid, Ref("CDW1"))),
+            Return(Arg3));
+    }
+
+    /// <summary>The window above 4 GiB: behind RAM, and wherever else firmware has put a BAR.</summary>
+    static (ulong First, ulong Last) High(PcMemory memory, PciBus bus)
+    {
+        ulong first = memory.PciHole64, last = first + memory.PciHole64Size - 1;
+        foreach (PciDevice device in bus.AllDevices)
+        {
+            foreach (MemoryRegion? region in device.BarRegions)
+                if (region is { Parent: not null, Address: >= FourGiB })
+                    (first, last) = (Math.Min(first, region.Address), Math.Max(last, region.Address + region.Size - 1));
+            if (device is PciBridge { PrefetchableRange: { Base: >= FourGiB } range } && range.Limit > range.Base)
+                (first, last) = (Math.Min(first, range.Base), Math.Max(last, range.Limit));
+        }
+        return (first, last);
+    }
+
+    /// <summary>Each slot's pins, as the chip leads them.</summary>
+    static Aml Routing(Ich9Lpc lpc, string link)
+    {
+        var entries = new Aml[Slots * Pins];
+        for (int i = 0; i < entries.Length; i++)
+        {
+            int slot = i / Pins, pin = i % Pins;
+            entries[i] = Package(Integer((ulong)slot << 16 | 0xFFFF), pin,
+                Ref($"\\_SB.{link}{Letter(lpc.RouteSlot(slot, pin))}"), 0);
+        }
+        return Package(entries);
+    }
+}

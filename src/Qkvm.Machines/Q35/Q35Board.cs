@@ -1,0 +1,85 @@
+using Qkvm.Core.Devices;
+using Qkvm.Core.Machine;
+using Qkvm.Core.Pci;
+using Qkvm.Hw.Pci;
+using Qkvm.Hw.Storage;
+using Qkvm.Machines.Firmware;
+using Qkvm.Machines.Pc;
+
+namespace Qkvm.Machines.Q35;
+
+/// <summary>The Q35 PC: a memory controller hub with PCI Express, and an ICH9 with LPC bus, SATA, SMBus and power
+/// management.</summary>
+public sealed class Q35Board : Board
+{
+    internal const string LpcDriver = "ICH9-LPC", NoReboot = "noreboot";
+
+    const uint HpetRoutes = 0xFF0104;                              // GSI 2, 8 and 16 to 23
+    const int IchSlot = 31, LpcFunction = 0, SataFunction = 2, SmbusFunction = 3;
+
+    readonly Ich9Pm _powerManagement;
+    readonly Ich9Lpc _lpc;
+    readonly Mch _mch;
+    readonly IsaChips _chips;
+
+    /// <param name="memory">Its RAM; disposed of with the board.</param>
+    public Q35Board(BoardParts parts, MemoryBackend memory) : base(parts, new PcMemory(memory,
+        FirmwareImages.FindBios(parts.Config.Firmware), parts.Lock, PcMemoryPlan.Q35))
+    {
+        using (Memory.Batch())
+        using (Ports.Batch())
+        {
+            var tco = new Ich9Tco(Clock, () => { if (!_lpc!.IsRebootForbidden) RequestWatchdog(); });
+            _powerManagement = new Ich9Pm(Clock, Ports, () => RequestShutdown(ShutdownCause.GuestShutdown), tco);
+            _lpc = new Ich9Lpc(Irq, _powerManagement, () => RequestReset(), IsRebootForbidden());
+            Pci = new PciBus("pcie.0", Layout.Pci, Ports.Root, Memory, Msi, _lpc.RouteSlot,
+                [.. Enumerable.Range(0, Ich9Lpc.Inputs).Select<int, Action<bool>>(
+                    input => active => _lpc.SetInput(input, active))]) { Log = parts.Log };
+            _mch = new Mch(Memory, Layout.RamRegion, Layout.Pci, Pci);
+            var pci = new QBus(Pci.Id, BusKind.PciExpress, Pci) { IsHotPluggable = false };
+            var isa = new QBus("isa.0", BusKind.Isa);
+            PciHostPorts host = Own("q35-pcihost", Tree, new PciHostPorts(Pci, Ports, _lpc.ResetControl), pci);
+            Describe(host, "PCI0", () => Q35Acpi.HostBridge(Layout, Pci, _mch.Ecam));
+            Plug("mch", pci, _mch, 0, 0);
+            Plug(LpcDriver, pci, _lpc, IchSlot, LpcFunction, isa);
+            Describe(_lpc, "ISA", Q35Acpi.IsaBridge);
+            var sata = new Ahci(port => $"ide.{port}", firstPlace: 0) { IsMultifunction = true };
+            Plug(Ahci.Model.Name, pci, sata, IchSlot, SataFunction, [.. sata.Buses]);
+            Plug("ICH9-SMB", pci, new Ich9Smbus(), IchSlot, SmbusFunction);
+            _chips = new IsaChips(this, isa, Config.Hpet ? HpetRoutes : null);
+        }
+        MakeCpus(_chips.Coprocessor);
+        Firmware.AddNumbers();
+        MakeDevices();
+        Firmware.AddTables("Standard PC (Q35 + ICH9, 2009)", this, AcpiChipset, () => Q35Acpi.Links(_lpc));
+        Firmware.AddRest(BootOrder);
+        _chips.DescribeInCmos(this);
+    }
+
+    public override PciBus Pci { get; }
+
+    public override void SetBootOrder(string letters) => _chips.SetBootOrder(letters);
+
+    public override void PressPowerButton() => _powerManagement.Acpi.PressPowerButton();
+
+    protected override void OnReset(bool isFirst) => _chips.OnReset(isFirst);
+
+    AcpiChipset AcpiChipset()
+    {
+        uint at = _lpc.PowerManagementBase is not 0 and var placed ? placed
+            : Machines.Firmware.AcpiChipset.DefaultPmBase;
+        return new(at, Ich9Pm.AcpiEnable, Ich9Pm.AcpiDisable, at + (uint)Ich9Pm.GpeOffset, Ich9Pm.GpeLength,
+            ResetValue: 0x0F) { Ecam = _mch.Ecam };
+    }
+
+    /// <summary>-global ICH9-LPC.noreboot=: on unless users say otherwise.</summary>
+    bool IsRebootForbidden() => Config.Globals.LastOrDefault(global => global is { Driver: LpcDriver,
+        Property: NoReboot }) is not { } global
+            || Options.Of("-global", [new(NoReboot, global.Value)]).Bool(NoReboot)!.Value;
+
+    void Plug(string driver, QBus bus, PciDevice function, int slot, int number, params QBus[] buses)
+    {
+        Own(driver, bus, function, buses);
+        Pci.Plug(function, slot << 3 | number);
+    }
+}

@@ -1,0 +1,44 @@
+using Qkvm.Hw.Net;
+using Qkvm.Machines.Pc;
+
+namespace Qkvm.Machines.Q35;
+
+/// <summary>The Q35 PC as -machine names it.</summary>
+public static class Q35Machine
+{
+    const string Oldest = "2.4";
+
+    /// <summary>4.0 once more, with an interrupt controller that is not split under KVM: here neither is.</summary>
+    const string Again = "4.0";
+
+    /// <summary>The newest first.</summary>
+    public static readonly MachineModel[] Versions = [.. Names().Select(Of)];
+
+    static IEnumerable<(string Name, PcVersion Version)> Names()
+    {
+        foreach (PcVersion version in PcVersion.All())
+        {
+            if (version.Name == Again) yield return ($"{Again}.1", version);
+            yield return (version.Name, version);
+            if (version.Name == Oldest) yield break;
+        }
+    }
+
+    static MachineModel Of((string Name, PcVersion Version) named, int age)
+    {
+        string name = $"pc-q35-{named.Name}";
+        var defaults = new MachineDefaults(NetworkCard: E1000e.Model.Name, VideoAddress: "0x1", CdromPlace: 2)
+        {
+            PrefersSockets = named.Version.PrefersSockets,
+            IdeBuses = 6,
+            IdeUnits = 1,
+        };
+        return new(name, defaults, PcParts.Options, (properties, parts) =>
+            new Q35Board(PcParts.Of(properties, parts, name, named.Version), PcParts.Memory(properties, parts)))
+        {
+            Aliases = age == 0 ? ["q35"] : [],
+            Description = "Standard PC (Q35 + ICH9, 2009)",
+            ChipGlobals = [$"{Q35Board.LpcDriver}.{Q35Board.NoReboot}"],
+        };
+    }
+}
