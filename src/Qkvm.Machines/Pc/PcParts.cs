@@ -1,5 +1,6 @@
 using Qkvm.Core.Machine;
 using Qkvm.Host;
+using Qkvm.Machines.Firmware;
 
 namespace Qkvm.Machines.Pc;
 
@@ -15,7 +16,9 @@ static class PcParts
         Property.Missing("vmport", Property.Auto), Property.Missing("nvdimm", "off"),
         Property.Missing("hmat", "off"),
         Property.Missing("pit", "on"), Property.Missing("i8042", "on"), Property.Missing("fd-bootchk", "on"),
-        Property.Missing("max-ram-below-4g"), Property.Missing("pflash0"), Property.Missing("pflash1"),
+        Property.Missing("max-ram-below-4g"),
+        Property.Drive(SystemFlash.Units[0], "flash with the firmware: block backend or node"),
+        Property.Drive(SystemFlash.Units[1], "flash with the firmware's variables"),
         Property.Missing("pcspk-audiodev"),
         Property.Missing("confidential-guest-support"), Property.Missing("memory-encryption"),
         Property.Missing("suppress-vmdesc", "off"),
@@ -47,7 +50,18 @@ static class PcParts
             Acpi = parts.Config.Acpi && properties.OnOffAuto("acpi") != false,
             NoGraphic = parts.Config.NoGraphic || properties.OnOffAuto("graphics") == false,
         },
+        Flash = [.. SystemFlash.Units.Select(properties.Text)],
     };
+
+    /// <summary>What -bios says; nothing where flash has the firmware, which goes before it as in QEMU.</summary>
+    public static byte[] Bios(BoardParts parts)
+    {
+        FirmwareConfig firmware = parts.Config.Firmware;
+        if (parts.Flash is not [string, ..]) return FirmwareImages.FindBios(firmware);
+        if (firmware.Bios is { } unused)
+            parts.Requests.Warn($"-bios {unused}: no effect, as the flash {SystemFlash.Units[0]} has the firmware");
+        return [];
+    }
 
     static void Prepare(MemoryBackend memory, Properties properties, bool preallocated)
     {
