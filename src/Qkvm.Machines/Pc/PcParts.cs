@@ -5,9 +5,12 @@ using Qkvm.Machines.Firmware;
 namespace Qkvm.Machines.Pc;
 
 /// <summary>What -machine says to every PC, and what a board of such a version is made of.</summary>
-static class PcParts
+public static class PcParts
 {
-    public static readonly Property[] Options =
+    /// <summary>firmware=uefi: flash with the distribution's firmware, which the program finds.</summary>
+    public const string FirmwareOption = "firmware", Uefi = "uefi";
+
+    internal static readonly Property[] Options =
     [
         Property.Bool("hpet", true, "high precision event timer"),
         Property.OnOffAuto("acpi", "tables, and the chipset's power management"),
@@ -17,6 +20,8 @@ static class PcParts
         Property.Missing("hmat", "off"),
         Property.Missing("pit", "on"), Property.Missing("i8042", "on"), Property.Missing("fd-bootchk", "on"),
         Property.Missing("max-ram-below-4g"),
+        Property.Enum(FirmwareOption, "bios", ["bios", Uefi], "uefi: the distribution's, with its variables beside the "
+            + "first disk (ours)"),
         Property.Drive(SystemFlash.Units[0], "flash with the firmware: block backend or node"),
         Property.Drive(SystemFlash.Units[1], "flash with the firmware's variables"),
         Property.Missing("pcspk-audiodev"),
@@ -25,7 +30,7 @@ static class PcParts
     ];
 
     /// <summary>What -m and memory-backend= give, prepared as users wish.</summary>
-    public static MemoryBackend Memory(Properties properties, BoardParts parts)
+    internal static MemoryBackend Memory(Properties properties, BoardParts parts)
     {
         MachineConfig config = parts.Config;
         MemoryBackend memory = properties.Text("memory-backend") is { } id
@@ -39,7 +44,7 @@ static class PcParts
     }
 
     /// <summary>The parts, with what the version and -machine's options say.</summary>
-    public static BoardParts Of(Properties properties, BoardParts parts, string name, PcVersion version) => parts with
+    internal static BoardParts Of(Properties properties, BoardParts parts, string name, PcVersion version) => parts with
     {
         Config = parts.Config with
         {
@@ -54,7 +59,7 @@ static class PcParts
     };
 
     /// <summary>What -bios says; nothing where flash has the firmware, which goes before it as in QEMU.</summary>
-    public static byte[] Bios(BoardParts parts)
+    internal static byte[] Bios(BoardParts parts)
     {
         FirmwareConfig firmware = parts.Config.Firmware;
         if (parts.Flash is not [string, ..]) return FirmwareImages.FindBios(firmware);
