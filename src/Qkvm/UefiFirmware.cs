@@ -31,7 +31,8 @@ static class UefiFirmware
     {
         Options machine = config.MachineOptions;
         if (machine.Text(PcParts.FirmwareOption) != PcParts.Uefi) return config;
-        if (config.Firmware.Bios is { } bios) throw machine.Error($"-bios {bios} names another firmware; leave one out");
+        if (config.Firmware.Bios is { } bios)
+            throw machine.Error($"-bios {bios} names another firmware; leave one out");
         if (SystemFlash.Units.FirstOrDefault(machine.Has) is { } unit)
             throw machine.Error($"{unit}= or if=pflash names another firmware; leave one out");
         directories ??= Directories;
@@ -115,8 +116,9 @@ static class UefiFirmware
         {
             if (!File.Exists(file)) File.WriteAllBytes(file, File.ReadAllBytes(template));
             long size = new FileInfo(file).Length, wanted = new FileInfo(template).Length;
-            if (size != wanted) throw machine.Error($"{file} has {size} bytes, the variables of this firmware {wanted}; "
-                + "move it away, and a new one is made");
+            if (size != wanted)
+                throw machine.Error($"{file} has {size} bytes, the variables of this firmware {wanted}; move it away, "
+                    + "and a new one is made");
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

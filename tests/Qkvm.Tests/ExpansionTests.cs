@@ -97,8 +97,8 @@ public class ExpansionTests
         + "-machine pflash0= or another drive")]
     [InlineData("-M pflash0=n -drive if=pflash,unit=0,file=b", "-drive if=pflash,unit=0,file=b: flash unit=0 is taken "
         + "by -machine pflash0= or another drive")]
-    [InlineData("-drive if=pflash,unit=2,file=b", "-drive if=pflash,unit=2,file=b: the machine has 2 flash chips: unit=0 "
-        + "with the firmware, unit=1 with its variables")]
+    [InlineData("-drive if=pflash,unit=2,file=b", "-drive if=pflash,unit=2,file=b: the machine has 2 flash chips: "
+        + "unit=0 with the firmware, unit=1 with its variables")]
     [InlineData("-drive file=a,fromat=raw", "-drive file=a,fromat=raw: invalid parameter 'fromat'; did you mean " +
         "'format'?")]
     [InlineData("-drive file=a,if=virtoi", "-drive file=a,if=virtoi: unsupported bus type 'virtoi'; did you mean " +

@@ -67,8 +67,8 @@ public sealed class Pflash : IDevice, IRegisterBank
         EnterArray();
     }
 
-    /// <summary>In all modes but the array's. QEMU's chip has no maker, and no block of ours is locked: identifier codes
-    /// are zeros.</summary>
+    /// <summary>In all modes but the array's. QEMU's chip has no maker, and no block of ours is locked: identifier
+    /// codes are zeros.</summary>
     public ulong Read(ulong offset, int size) => _command switch
     {
         ReadArray => _memory.Read(offset, 1),

@@ -119,7 +119,7 @@ public sealed class PflashTests : IDisposable
         Assert.Equal(Ready, In(0x210));
         Out(0x210, (byte)(data.Length - 1));
         for (int i = 0; i < data.Length; i++) Out(0x210 + i, data[i]);
-        Assert.Equal(0xFF, _memory.Read(0x210, 1));
+        Assert.Equal(0xFFu, _memory.Read(0x210, 1));
         Out(0x210, 0xD0);
         Settle();
         Assert.Equal(Ready, In(0));
@@ -160,7 +160,8 @@ public sealed class PflashTests : IDisposable
         Assert.Equal("PRI"u8.ToArray(), query[primary..(primary + 3)]);
         Assert.Equal(Size, 1 << query[0x27]);
         Assert.Equal(256, 1 << query[0x2A]);
-        Assert.Equal((1, 15, 4096), (query[0x2C], query[0x2D] | query[0x2E] << 8, (query[0x2F] | query[0x30] << 8) << 8));
+        Assert.Equal((1, 15), (query[0x2C], query[0x2D] | query[0x2E] << 8));
+        Assert.Equal(Pflash.SectorSize, (query[0x2F] | query[0x30] << 8) << 8);
         Assert.Equal(0, In(0xFF));
         Out(0, 0x90);
         Assert.Equal((0, 0, 0), (In(0), In(1), In(2)));
