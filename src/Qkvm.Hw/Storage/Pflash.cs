@@ -111,6 +111,7 @@ public sealed class Pflash : IDevice, IRegisterBank
         state.Field("buffer-left", ref _bufferLeft, 0, BufferSize);
         state.Block("buffer", _buffer);
         if (_cycle > (byte)Cycle.BufferConfirm) throw state.Refuse("cycle", $"{_cycle} is none");
+        if (_bufferLeft == 0 && (Cycle)_cycle == Cycle.BufferData) throw state.Refuse("buffer-left", "nothing is left");
         if (_bufferAt % BufferSize is not (0 or -1) || _bufferAt < 0 && (Cycle)_cycle == Cycle.BufferConfirm)
             throw state.Refuse("buffer-at", $"{_bufferAt} is no place of a buffer");
         if (state.IsLoading) Region.ReadsBank = _command != ReadArray;

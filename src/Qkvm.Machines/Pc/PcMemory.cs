@@ -73,9 +73,6 @@ public sealed class PcMemory : IDisposable
     public GuestRam Ram => _backend.Ram;
     public MemoryRegion RamRegion { get; }
 
-    /// <summary>The firmware and what stands beside it.</summary>
-    public IReadOnlyList<GuestRam> Roms => _roms;
-
     /// <summary>PCI's memory space: addresses are the CPU's.</summary>
     public MemoryRegion Pci { get; }
     public AddressSpace Space { get; }
