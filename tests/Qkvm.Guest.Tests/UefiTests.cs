@@ -47,11 +47,10 @@ public sealed class UefiTests : IDisposable
     public void Variables_of_a_machine_that_runs_are_locked()
     {
         string variables = _files.Write("vars.fd", File.ReadAllBytes(Variables));
-        string[] flash = ["-pflash", Code, "-drive", $"if=pflash,format=raw,file={variables}"];
         File.Copy(Code, _files["code.fd"]);
-        flash[1] = _files["code.fd"];
-        using GuestProcess first = Start("q35", ["-monitor", "stdio", .. flash], serial: "none");
-        first.Expect("QEMU");
+        using GuestProcess first = Start("q35", ["-monitor", "stdio", "-pflash", _files["code.fd"],
+            "-drive", $"if=pflash,format=raw,file={variables}"], serial: "none");
+        first.Expect("monitor");
         using GuestProcess second = Start("q35", ["-drive", $"if=pflash,format=raw,unit=0,readonly=on,file={Code}",
             "-drive", $"if=pflash,format=raw,unit=1,file={variables}"]);
         Assert.Equal(1, second.WaitExit());
