@@ -36,7 +36,7 @@ public class SystemFlashTests
         byte[] high = new byte[(2 << 20) + (128 << 10)], low = new byte[128 << 10];
         pc.Board.Memory.Read(FourGiB - (ulong)high.Length, high);
         Assert.Equal([.. Bytes(backends, "vars"), .. Bytes(backends, "code")], high);
-        new Core.Memory.AddressSpace("pci", pc.Board.Layout.Pci, pc.Board.Lock).Read(MiB - (ulong)low.Length, low);
+        pc.Board.Memory.Read(MiB - (ulong)low.Length, low);
         Assert.Equal(high[^low.Length..], low);
         Assert.Equal(ulong.MaxValue, pc.Board.Memory.Read(FourGiB - (ulong)high.Length - 8, 8));
         Assert.Contains("-bios nowhere.bin: no effect", pc.Messages.ToString(), StringComparison.Ordinal);
