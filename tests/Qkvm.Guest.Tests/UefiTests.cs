@@ -37,7 +37,7 @@ public sealed class UefiTests : IDisposable
         using (GuestProcess guest = Start(machine, flash))
         {
             Type(guest, 1, $"setvar Kept -guid {Vendor}");
-            guest.Expect(new Regex("13 57 9B DF"), 0);
+            guest.Expect(new Regex("DF 9B 57 13"), 0);
             Type(guest, 2, "reset -s");
             Assert.Equal(0, guest.WaitExit());
         }
