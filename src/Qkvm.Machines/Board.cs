@@ -50,6 +50,7 @@ public abstract partial class Board : IBoard, IDisposable
         Firmware = new PcFirmware(Config, Layout, FirmwareConfiguration, _accelerator.IrqChip != null,
             _requests.Warn);
         _factory = new DeviceFactory(this, Tree, catalogue, Config.Globals);
+        SystemFlash.Place(this, parts.Flash);
     }
 
     // What a board's own class sees

@@ -16,6 +16,9 @@ public sealed record BoardParts(MachineConfig Config, IAccelerator Accelerator, 
     IMachineRequests Requests)
 {
     public MachineLog? Log { get; init; }
+
+    /// <summary>The drives or nodes of its flash chips, by their numbers; null for a chip that is left out.</summary>
+    public IReadOnlyList<string?> Flash { get; init; } = [];
 }
 
 /// <summary>What short forms of options mean on a machine.</summary>

@@ -26,7 +26,7 @@ sealed class Session : IDisposable
     /// it does.</summary>
     const int LockstepSlowdown = 100;
 
-    readonly MachineConfig _config;
+    MachineConfig _config;
     readonly Notices _notices;
     readonly MachineEnvironment _environment = new();
     readonly BackendHost _host;
@@ -56,6 +56,7 @@ sealed class Session : IDisposable
         foreach (FdConfig fd in _config.Fds) AddFd(fd);
         foreach (ObjectConfig made in _config.Objects.Where(made => !NeedsOthers(made))) _host.Add(made);
         foreach (BlockdevConfig blockdev in _config.Blockdevs) _host.Add(blockdev);
+        _config = UefiFirmware.Choose(_config);
         foreach (DriveConfig drive in _config.Drives) _host.Add(drive);
         IAccelerator accelerator = Keep(ChooseAccelerator());
         using (_environment.Lock.Hold())

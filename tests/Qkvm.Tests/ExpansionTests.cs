@@ -23,6 +23,9 @@ public class ExpansionTests
         "virtio-blk-pci,drive=d0,bootindex=1")]
     [InlineData("drive_index", "-drive file=a,index=1 -drive file=b,bus=1,unit=1,media=cdrom")]
     [InlineData("drive_comma", "-drive file=a,,b.img,readonly=on")]
+    [InlineData("flash", "-M q35 -drive if=pflash,format=raw,file=vars.fd,unit=1 -snapshot -pflash code.fd")]
+    [InlineData("flash_nodes", "-blockdev file,node-name=f,filename=code.fd -M pflash0=f -drive "
+        + "if=pflash,id=v,file=vars.fd")]
     [InlineData("snapshot", "-snapshot a.qcow2 -cdrom c.iso")]
     [InlineData("blockdev", "-nodefaults -blockdev file,node-name=f,filename=a.qcow2 -blockdev " +
         "qcow2,node-name=q,file=f -device ide-hd,drive=q,bus=ide.0")]
@@ -90,6 +93,12 @@ public class ExpansionTests
         "dies (1) * cores (3) * threads (1) is 3, not 4 CPUs")]
     [InlineData("-smp 0", "-smp 0: cpus=0: expects a number from 1 to 255")]
     [InlineData("-hda a -drive file=b,index=0", "-drive file=b,index=0: index=0 (bus=0, unit=0) is taken by -hda a")]
+    [InlineData("-pflash a -drive if=pflash,unit=0,file=b", "-drive if=pflash,unit=0,file=b: flash unit=0 is taken by "
+        + "-machine pflash0= or another drive")]
+    [InlineData("-M pflash0=n -drive if=pflash,unit=0,file=b", "-drive if=pflash,unit=0,file=b: flash unit=0 is taken "
+        + "by -machine pflash0= or another drive")]
+    [InlineData("-drive if=pflash,unit=2,file=b", "-drive if=pflash,unit=2,file=b: the machine has 2 flash chips: "
+        + "unit=0 with the firmware, unit=1 with its variables")]
     [InlineData("-drive file=a,fromat=raw", "-drive file=a,fromat=raw: invalid parameter 'fromat'; did you mean " +
         "'format'?")]
     [InlineData("-drive file=a,if=virtoi", "-drive file=a,if=virtoi: unsupported bus type 'virtoi'; did you mean " +

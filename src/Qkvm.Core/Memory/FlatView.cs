@@ -4,9 +4,12 @@ namespace Qkvm.Core.Memory;
 
 /// <summary>One piece of a flattened address space: bytes [Start, End) show <see cref="Region"/> from
 /// <see cref="Offset"/> on.</summary>
-public readonly record struct FlatRange(ulong Start, ulong End, MemoryRegion Region, ulong Offset, bool ReadOnly)
+/// <param name="ReadsBank">Of a ROM: it is no memory now.</param>
+public readonly record struct FlatRange(ulong Start, ulong End, MemoryRegion Region, ulong Offset, bool ReadOnly,
+    bool ReadsBank = false)
 {
-    public GuestRam? Ram => Region.Ram;
+    /// <summary>What plain reads reach; null for registers.</summary>
+    public GuestRam? Ram => ReadsBank ? null : Region.Ram;
 
     /// <summary>The offset in <see cref="Ram"/> of <see cref="Start"/>.</summary>
     public ulong RamOffset => Region.RamOffset + Offset;
@@ -87,7 +90,7 @@ public sealed class FlatView
                 break;
             default:
                 Fill(ranges, new FlatRange(origin + from, origin + to, region, from, readOnly
-                    || region.Kind == RegionKind.Rom));
+                    || region.Kind == RegionKind.Rom, region.ReadsBank));
                 break;
         }
     }

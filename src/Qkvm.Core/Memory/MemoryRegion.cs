@@ -15,7 +15,7 @@ public sealed class MemoryRegion
     // by descending priority, the newest first among equals
     readonly List<MemoryRegion> _children = [];
     readonly List<Action> _observers = [];
-    bool _enabled = true;
+    bool _enabled = true, _readsBank;
 
     MemoryRegion(string name, ulong size, RegionKind kind)
     {
@@ -30,9 +30,10 @@ public sealed class MemoryRegion
         new(name, size, RegionKind.Ram) { Ram = ram, RamOffset = ramOffset };
 
     /// <summary>RAM that the guest cannot write; writes go to <paramref name="writes"/> or nowhere.</summary>
+    /// <param name="sizes">Of the bank's registers; all that there are where it is left out.</param>
     public static MemoryRegion Rom(string name, GuestRam ram, ulong ramOffset, ulong size,
-        IRegisterBank? writes = null) =>
-        new(name, size, RegionKind.Rom) { Ram = ram, RamOffset = ramOffset, Bank = writes };
+        IRegisterBank? writes = null, AccessSizes sizes = default) =>
+        new(name, size, RegionKind.Rom) { Ram = ram, RamOffset = ramOffset, Bank = writes, Sizes = sizes };
 
     public static MemoryRegion Io(string name, ulong size, IRegisterBank bank, AccessSizes sizes) =>
         new(name, size, RegionKind.Io) { Bank = bank, Sizes = sizes };
@@ -78,6 +79,13 @@ public sealed class MemoryRegion
     {
         get => _enabled;
         set { if (_enabled == value) return; _enabled = value; NotifyChanged(); }
+    }
+
+    /// <summary>Of a ROM: its bank answers reads too, as that of a flash chip does in all modes but one.</summary>
+    public bool ReadsBank
+    {
+        get => _readsBank;
+        set { if (_readsBank == value) return; _readsBank = value; NotifyChanged(); }
     }
 
     /// <summary>Puts a region into this container; of overlapping ones the higher priority shows, then the

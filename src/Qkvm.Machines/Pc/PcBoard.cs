@@ -22,7 +22,7 @@ public sealed class PcBoard : Board
 
     /// <param name="memory">Its RAM; disposed of with the board.</param>
     public PcBoard(BoardParts parts, MemoryBackend memory)
-        : base(parts, new PcMemory(memory, FirmwareImages.FindBios(parts.Config.Firmware), parts.Lock))
+        : base(parts, new PcMemory(memory, PcParts.Bios(parts), parts.Lock))
     {
         using (Memory.Batch())
         using (Ports.Batch())

@@ -20,6 +20,7 @@ public static class PcMachine
         {
             Aliases = age == 0 ? ["pc"] : [],
             IsDefault = age == 0,
+            ChipGlobals = SystemFlash.Globals,
             Description = "Standard PC (i440FX + PIIX, 1996)" + (age == 0 ? " (default)" : ""),
         };
     }

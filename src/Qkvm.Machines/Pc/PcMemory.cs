@@ -26,8 +26,10 @@ public sealed class PcMemory : IDisposable
     const ulong Smallest = 1 << 20;
 
     readonly MemoryBackend _backend;
+    readonly List<GuestRam> _roms = [];
 
     /// <param name="memory">The RAM; disposed of with this.</param>
+    /// <param name="bios">Empty: the firmware is placed later, by <see cref="PlaceFirmware"/>.</param>
     /// <param name="plan">The i440FX's, unless another is given.</param>
     public PcMemory(MemoryBackend memory, byte[] bios, MachineLock machineLock, PcMemoryPlan? plan = null)
     {
@@ -39,9 +41,6 @@ public sealed class PcMemory : IDisposable
         Below = size >= plan.OnePieceLimit ? plan.Split : size;
         Above = size - Below;
         _backend = memory;
-        Bios = new GuestRam("pc.bios", (ulong)bios.Length);
-        bios.CopyTo(Bios.Span(0, bios.Length));
-
         RamRegion = MemoryRegion.OfRam("pc.ram", Ram, 0, size);
         Pci = MemoryRegion.Container("pci", SpaceSize);
         var root = MemoryRegion.Container("system", SpaceSize);
@@ -53,10 +52,12 @@ public sealed class PcMemory : IDisposable
         // segments.
         Pci.Map(LegacyHole,
             MemoryRegion.Io("pci-empty", OneMiB - LegacyHole, new FloatingBus(), AccessSizes.UpToQword), -1);
-        var rom = MemoryRegion.Rom("pc.bios", Bios, 0, Bios.Size);
-        ulong isa = Math.Min(Bios.Size, IsaBiosSize);
-        Pci.Map(FourGiB - Bios.Size, rom);
-        Pci.Map(OneMiB - isa, MemoryRegion.Alias("isa-bios", rom, Bios.Size - isa, isa), 1);
+        if (bios.Length > 0)
+        {
+            GuestRam contents = NewRom("pc.bios", (ulong)bios.Length);
+            bios.CopyTo(contents.Span(0, bios.Length));
+            PlaceFirmware(MemoryRegion.Rom(contents.Name, contents, 0, contents.Size));
+        }
         Space = new AddressSpace("memory", root, machineLock) { RejectsUnassigned = true };
     }
 
@@ -70,17 +71,32 @@ public sealed class PcMemory : IDisposable
     public ulong PciHole64Size { get; }
 
     public GuestRam Ram => _backend.Ram;
-    public GuestRam Bios { get; }
     public MemoryRegion RamRegion { get; }
 
     /// <summary>PCI's memory space: addresses are the CPU's.</summary>
     public MemoryRegion Pci { get; }
     public AddressSpace Space { get; }
 
+    /// <summary>Memory of a ROM, disposed of with this.</summary>
+    public GuestRam NewRom(string name, ulong size)
+    {
+        var rom = new GuestRam(name, size);
+        _roms.Add(rom);
+        return rom;
+    }
+
+    /// <summary>Has the firmware end at 4 GiB, and its last 128 KiB at 1 MiB, too.</summary>
+    public void PlaceFirmware(MemoryRegion rom)
+    {
+        ulong isa = Math.Min(rom.Size, IsaBiosSize);
+        Pci.Map(FourGiB - rom.Size, rom);
+        Pci.Map(OneMiB - isa, MemoryRegion.Alias("isa-bios", rom, rom.Size - isa, isa), 1);
+    }
+
     public void Dispose()
     {
         _backend.Dispose();
-        Bios.Dispose();
+        foreach (GuestRam rom in _roms) rom.Dispose();
     }
 
     sealed class FloatingBus : IRegisterBank

@@ -1,12 +1,16 @@
 using Qkvm.Core.Machine;
 using Qkvm.Host;
+using Qkvm.Machines.Firmware;
 
 namespace Qkvm.Machines.Pc;
 
 /// <summary>What -machine says to every PC, and what a board of such a version is made of.</summary>
-static class PcParts
+public static class PcParts
 {
-    public static readonly Property[] Options =
+    /// <summary>firmware=uefi: flash with the distribution's firmware, which the program finds.</summary>
+    public const string FirmwareOption = "firmware", Uefi = "uefi";
+
+    internal static readonly Property[] Options =
     [
         Property.Bool("hpet", true, "high precision event timer"),
         Property.OnOffAuto("acpi", "tables, and the chipset's power management"),
@@ -15,14 +19,18 @@ static class PcParts
         Property.Missing("vmport", Property.Auto), Property.Missing("nvdimm", "off"),
         Property.Missing("hmat", "off"),
         Property.Missing("pit", "on"), Property.Missing("i8042", "on"), Property.Missing("fd-bootchk", "on"),
-        Property.Missing("max-ram-below-4g"), Property.Missing("pflash0"), Property.Missing("pflash1"),
+        Property.Missing("max-ram-below-4g"),
+        Property.Enum(FirmwareOption, "bios", ["bios", Uefi], "uefi: the distribution's, with its variables beside the "
+            + "first disk (ours)"),
+        Property.Drive(SystemFlash.Units[0], "flash with the firmware: block backend or node"),
+        Property.Drive(SystemFlash.Units[1], "flash with the firmware's variables"),
         Property.Missing("pcspk-audiodev"),
         Property.Missing("confidential-guest-support"), Property.Missing("memory-encryption"),
         Property.Missing("suppress-vmdesc", "off"),
     ];
 
     /// <summary>What -m and memory-backend= give, prepared as users wish.</summary>
-    public static MemoryBackend Memory(Properties properties, BoardParts parts)
+    internal static MemoryBackend Memory(Properties properties, BoardParts parts)
     {
         MachineConfig config = parts.Config;
         MemoryBackend memory = properties.Text("memory-backend") is { } id
@@ -36,7 +44,7 @@ static class PcParts
     }
 
     /// <summary>The parts, with what the version and -machine's options say.</summary>
-    public static BoardParts Of(Properties properties, BoardParts parts, string name, PcVersion version) => parts with
+    internal static BoardParts Of(Properties properties, BoardParts parts, string name, PcVersion version) => parts with
     {
         Config = parts.Config with
         {
@@ -47,7 +55,18 @@ static class PcParts
             Acpi = parts.Config.Acpi && properties.OnOffAuto("acpi") != false,
             NoGraphic = parts.Config.NoGraphic || properties.OnOffAuto("graphics") == false,
         },
+        Flash = [.. SystemFlash.Units.Select(properties.Text)],
     };
+
+    /// <summary>What -bios says; nothing where flash has the firmware, which goes before it as in QEMU.</summary>
+    internal static byte[] Bios(BoardParts parts)
+    {
+        FirmwareConfig firmware = parts.Config.Firmware;
+        if (parts.Flash is not [string, ..]) return FirmwareImages.FindBios(firmware);
+        if (firmware.Bios is { } unused)
+            parts.Requests.Warn($"-bios {unused}: no effect, as the flash {SystemFlash.Units[0]} has the firmware");
+        return [];
+    }
 
     static void Prepare(MemoryBackend memory, Properties properties, bool preallocated)
     {

@@ -24,7 +24,7 @@ public sealed class Q35Board : Board
 
     /// <param name="memory">Its RAM; disposed of with the board.</param>
     public Q35Board(BoardParts parts, MemoryBackend memory) : base(parts, new PcMemory(memory,
-        FirmwareImages.FindBios(parts.Config.Firmware), parts.Lock, PcMemoryPlan.Q35))
+        PcParts.Bios(parts), parts.Lock, PcMemoryPlan.Q35))
     {
         using (Memory.Batch())
         using (Ports.Batch())

@@ -31,7 +31,7 @@ public sealed partial class Expander
         public string Owner => Options.Owner;
     }
 
-    const string Ide = "ide", Virtio = "virtio", NoInterface = "none";
+    const string Ide = "ide", Virtio = "virtio", NoInterface = "none", Flash = "pflash";
 
     /// <summary>What -drive takes beside what block drivers take.</summary>
     static readonly string[] DriveOptions =
@@ -43,7 +43,7 @@ public sealed partial class Expander
     /// <summary>What if=none would make of it; another interface is refused, as it means a device.</summary>
     public static DriveConfig DriveWithoutDevice(string words)
     {
-        string[] types = [NoInterface, Ide, "scsi", "floppy", "pflash", "mtd", "sd", Virtio, "xen"];
+        string[] types = [NoInterface, Ide, "scsi", "floppy", Flash, "mtd", "sd", Virtio, "xen"];
         DriveSpec spec = SpecOf(words, "drive_add");
         if (spec.File == null && !spec.Options.Has("driver"))
             throw new ConfigurationException("Must specify either driver or file");
@@ -111,13 +111,14 @@ public sealed partial class Expander
     {
         switch (spec.Interface)
         {
-            case Ide or Virtio or NoInterface: break;
-            case "scsi" or "floppy" or "pflash" or "mtd" or "sd" or "xen":
+            case Ide or Virtio or NoInterface or Flash: break;
+            case "scsi" or "floppy" or "mtd" or "sd" or "xen":
                 throw new ConfigurationException($"{spec.Owner}: if={spec.Interface} is not built yet; use " +
                     "if=virtio, if=ide or if=none");
             default:
                 throw new ConfigurationException($"{spec.Owner}: unsupported bus type '{spec.Interface}'"
-                    + Suggestion.For(spec.Interface, [.. Catalogue.DriveInterfaces.Select(i => i.Name), NoInterface]));
+                    + Suggestion.For(spec.Interface, [.. Catalogue.DriveInterfaces.Select(i => i.Name), NoInterface,
+                        Flash]));
         }
     }
 
@@ -135,7 +136,24 @@ public sealed partial class Expander
             case NoInterface:
                 AddBackend(spec, spec.Id ?? $"none{NextUnit(NoInterface, UnitOf(spec))}");
                 break;
+            case Flash: MakeFlash(spec); break;
         }
+    }
+
+    /// <summary>The backend, and -machine's option that gives it to a chip.</summary>
+    void MakeFlash(DriveSpec spec)
+    {
+        string[] units = SystemFlash.Units;
+        int unit = UnitOf(spec) ?? Array.FindIndex(units, name => !_machineOptions.Has(name));
+        if (unit < 0 || unit >= units.Length || spec.BusUnit is { Bus: not 0 })
+            throw new ConfigurationException($"{spec.Owner}: the machine has {units.Length} flash chips: unit=0 with "
+                + "the firmware, unit=1 with its variables");
+        if (_machineOptions.Has(units[unit]))
+            throw new ConfigurationException($"{spec.Owner}: flash unit={unit} is taken by "
+                + $"-machine {units[unit]}= or another drive");
+        string id = spec.Id ?? units[unit];
+        AddBackend(spec, id);
+        _machineOptions = Options.Of(_machineOptions.Owner, [.. _machineOptions.Rest, new(units[unit], id)]);
     }
 
     void MakeIdeDrive(DriveSpec spec, int at, MachineDefaults machine)

@@ -44,6 +44,9 @@ public sealed partial class Expander
             case "drive": AddDrive(argument, owner); break;
             case "blockdev": AddBlockdev(argument, owner); break;
             case "snapshot": _snapshot = true; break;
+            case "pflash":
+                AddDrive(new DriveSpec(new Options(owner)) { File = argument, Interface = Flash });
+                break;
 
             case "device": AddDevice(argument, owner); break;
             case "global": AddGlobal(argument, owner); break;

@@ -64,7 +64,7 @@ public static class OptionCatalogue
                 "[,cache.no-flush=on|off][,read-only=on|off][,driver specific parameters...]",
                 "configure a block backend"),
             new("snapshot", null, "write to temporary files instead of disk image files"),
-            new("pflash", "file", "use 'file' as a parallel flash image", Later),
+            new("pflash", "file", "use 'file' as a parallel flash image"),
             new("sd", "file", "use 'file' as SecureDigital card image", Later),
             new("mtdblock", "file", "use 'file' as on-board Flash memory image", Later),
             new("virtfs", "local,path=path,mount_tag=tag", "share a directory", Later),
