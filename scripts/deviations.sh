@@ -51,6 +51,7 @@ list "Keyboard and mouse" src/Qkvm.Hw/Input
 list "Screen" src/Qkvm.Hw/Display src/Qkvm.Backends/Display
 list "Disks and CD-ROM" src/Qkvm.Hw/Storage
 list "Network cards" src/Qkvm.Hw/Net
+list "TPM" src/Qkvm.Hw/Tpm src/Qkvm.Backends/Tpm
 list "Virtio" src/Qkvm.Hw/Virtio
 list "Images" src/Qkvm.Storage
 list "Other backends" src/Qkvm.Backends/{Char,Net,Objects} src/Qkvm.Host src/Qkvm.Control src/Qkvm/

@@ -18,7 +18,7 @@ public sealed class CommandCatalogue
         NegotiateCapabilities.Command, HumanMonitorCommand.Command, QueryCommands.Command, QuerySchema.Command,
             HelpCommands.Help,
             HelpCommands.History, GdbServerCommand.Command,
-        QueryMachines.Command, QueryHost.Target, QueryHost.Accelerators, QueryHost.TpmModels, QueryHost.TpmTypes,
+        QueryMachines.Command, QueryHost.Target, QueryHost.Accelerators, QueryTpm.Models, QueryTpm.Types,
         QueryCommandLineOptions.Command, SetAction.Command, SetAction.Watchdog,
         QueryMigration.Query, QueryMigration.Capabilities, QueryMigration.SetCapabilities,
         QomObjects.List, QomObjects.ListGet, QomObjects.Get, QomObjects.Set, QomObjects.Tree,
@@ -37,7 +37,7 @@ public sealed class CommandCatalogue
 
         // Devices
         DeviceTree.Command, DeviceModels.Command, VirtioInfo.List, VirtioInfo.Status, VirtioInfo.QueueStatus,
-        Absent.VmGeneration, Absent.Tpm, Absent.Usb, Absent.Numa, Absent.Replay, Absent.Spice,
+        Absent.VmGeneration, QueryTpm.Command, Absent.Usb, Absent.Numa, Absent.Replay, Absent.Spice,
             Absent.Sev, Absent.Sgx, Absent.Capture, Absent.DeviceTreeBlob, Absent.SetPassword,
             Absent.ExpirePassword, TraceEventCommands.Set, TraceEventCommands.SetState, TraceEventCommands.GetState,
             LogCommands.Items, LogCommands.OpenFile,

@@ -12,6 +12,7 @@ using Qkvm.Core.Net;
 using Qkvm.Core.Pci;
 using Qkvm.Core.State;
 using Qkvm.Core.Time;
+using Qkvm.Core.Tpm;
 using Qkvm.Host;
 using Qkvm.Machines.Firmware;
 using Qkvm.Machines.Pc;
@@ -138,9 +139,11 @@ public abstract partial class Board : IBoard, IDisposable
     public BlockBackend TakeDrive(string id, string owner) => _backends.TakeDrive(id, owner);
     public ICharBackend TakeChardev(string id, string owner) => _backends.TakeChardev(id, owner);
     public NetBackend TakeNetdev(string id, string owner) => _backends.TakeNetdev(id, owner);
+    public ITpm TakeTpm(string id, string owner) => _backends.TakeTpm(id, owner);
     public void ReleaseDrive(string id) => _backends.ReleaseDrive(id);
     public void ReleaseChardev(string id) => _backends.ReleaseChardev(id);
     public void ReleaseNetdev(string id) => _backends.ReleaseNetdev(id);
+    public void ReleaseTpm(string id) => _backends.ReleaseTpm(id);
     public T FindObject<T>(string id, string what, string owner) where T : class =>
         _backends.FindObject<T>(id, what, owner);
     public void ReleaseObject(string id) => _backends.ReleaseObject(id);

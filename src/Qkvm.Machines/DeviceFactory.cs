@@ -51,7 +51,7 @@ public sealed class DeviceFactory(IBoard board, QBus tree, Catalogue<DeviceModel
     /// <summary>The bus that bus= names, or the first of the model's kind that has room.</summary>
     QBus BusFor(DeviceModel model, Properties properties)
     {
-        if (properties.Text("bus") is { } name)
+        if (model.Find("bus") != null && properties.Text("bus") is { } name)
         {
             QBus named = tree.Find(name) ?? throw properties.Error($"Bus '{name}' not found");
             return named.Kind.Is(model.Bus) ? named

@@ -18,6 +18,7 @@ sealed partial class BackendHost
         ModelKind.Device => Catalogue.Devices.Models,
         ModelKind.Chardev => Catalogue.Chardevs.Models,
         ModelKind.Netdev => Catalogue.Netdevs.Models,
+        ModelKind.Tpm => Catalogue.Tpms.Models,
         ModelKind.Object => Catalogue.Objects.Models,
         ModelKind.Machine => Catalogue.Machines.Models,
         ModelKind.Accelerator => Catalogue.Accelerators.Models,

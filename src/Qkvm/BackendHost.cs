@@ -3,6 +3,7 @@ using Qkvm.Core.Block;
 using Qkvm.Core.Char;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
+using Qkvm.Core.Tpm;
 using Qkvm.Host;
 using Qkvm.Machines;
 using Qkvm.Storage.Graph;
@@ -99,6 +100,13 @@ sealed partial class BackendHost : IBackendHost
             throw netdev.Options.Error($"Duplicate ID '{netdev.Id}' for netdev");
         netdev.Options.Add("id", netdev.Id);
         Backends.Netdevs[netdev.Id] = Keep(model.Create(new Properties(model, netdev.Options), this));
+    }
+
+    public void Add(TpmConfig tpm)
+    {
+        TpmModel model = Catalogue.Tpms.Get(tpm.Type, tpm.Owner);
+        tpm.Options.Add("id", tpm.Id);
+        Backends.Tpms[tpm.Id] = Keep(model.Create(new Properties(model, tpm.Options), this));
     }
 
     public void Add(ObjectConfig made)

@@ -8,6 +8,7 @@ using Qkvm.Backends.Net.Sockets;
 using Qkvm.Backends.Net.User;
 using Qkvm.Backends.Net.Vhost;
 using Qkvm.Backends.Objects;
+using Qkvm.Backends.Tpm;
 using Qkvm.Control;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Char;
@@ -15,12 +16,14 @@ using Qkvm.Core.Devices;
 using Qkvm.Core.Display;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
+using Qkvm.Core.Tpm;
 using Qkvm.Hw.Char;
 using Qkvm.Hw.Display;
 using Qkvm.Hw.Isa;
 using Qkvm.Hw.Net;
 using Qkvm.Hw.Pci;
 using Qkvm.Hw.Storage;
+using Qkvm.Hw.Tpm;
 using Qkvm.Hw.Virtio;
 using Qkvm.Machines;
 using Qkvm.Machines.None;
@@ -62,6 +65,8 @@ static class Catalogue
         PciTestDev.Model,
         RedHatPciBridge.Model,
         PcieRootPort.Model,
+        TpmTis.Model,
+        TpmCrb.Model,
     ], Missing.Devices);
 
     public static readonly Catalogue<CharModel> Chardevs = new("valid char driver name", static () =>
@@ -92,6 +97,11 @@ static class Catalogue
         PasstNet.Model,
         HubPort.Model,
     ], Missing.Netdevs);
+
+    public static readonly Catalogue<TpmModel> Tpms = new("TPM backend type", static () =>
+    [
+        TpmEmulator.Model,
+    ], Missing.Tpms);
 
     public static readonly Catalogue<BlockDriverModel> BlockDrivers = new("block driver", static () =>
     [

@@ -5,6 +5,7 @@ using Qkvm.Core.Devices;
 using Qkvm.Core.Display;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
+using Qkvm.Core.Tpm;
 using Qkvm.Machines;
 using Qkvm.Storage.Graph;
 
@@ -63,7 +64,7 @@ static class Missing
             hyperv-testdev i2c-echo i6300esb ib700 igd-passthrough-isa-bridge ipmi-bmc-extern ipmi-bmc-sim isa-applesmc
             isa-ipmi-bt isa-ipmi-kcs ivshmem-doorbell ivshmem-plain kvm-pci-assign kvaser_pci loader max31785 mctp-usb
             mioe3680_pci nvdimm pc-dimm pca954x pci-ipmi-bt pci-ipmi-kcs pcm3680_pci port92 ctucan_pci pvpanic-pci
-            qemu-s390-pci smbus-ipmi smbus-eeprom tpm-crb tpm-tis tpm-tis-device vmcoreinfo vmgenid xen-platform
+            qemu-s390-pci smbus-ipmi smbus-eeprom tpm-tis-device vmcoreinfo vmgenid xen-platform
             xen-pvdevice mc146818rtc i8042 acpi-erst AMDVI-PCI hv-syndbg i2c-ddc vmbus-bridge x-pci-proxy-dev
             virtio-pmem virtio-iommu-device vhost-user-fs-device vhost-user-gpio-device vhost-user-i2c-device
             vhost-user-rng vhost-user-vsock-device vhost-user-vsock-pci-non-transitional vhost-vsock-device
@@ -96,6 +97,13 @@ static class Missing
     public static IEnumerable<NetModel> Netdevs() =>
     [
         .. Words("vde vhost-vdpa netmap").Select(name => NetModel.Missing(name)),
+    ];
+
+    public static IEnumerable<TpmModel> Tpms() =>
+    [
+        TpmModel.Missing("passthrough", "is not built yet; run swtpm and use emulator: swtpm socket --tpm2 --tpmstate "
+            + "dir=DIRECTORY --ctrl type=unixio,path=SOCKET, then -chardev socket,id=c,path=SOCKET -tpmdev "
+            + "emulator,id=t,chardev=c"),
     ];
 
     public static IEnumerable<BlockDriverModel> BlockDrivers() =>

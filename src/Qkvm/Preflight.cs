@@ -25,6 +25,7 @@ static class Preflight
             if (drive.Format is { } format) Catalogue.BlockDrivers.Get(format, drive.Owner);
         foreach (ChardevConfig chardev in config.Chardevs) Of(Catalogue.Chardevs, chardev.Backend, chardev.Options);
         foreach (NetdevConfig netdev in config.Netdevs) Of(Catalogue.Netdevs, netdev.Type, netdev.Options);
+        foreach (TpmConfig tpm in config.Tpms) Of(Catalogue.Tpms, tpm.Type, tpm.Options);
         foreach (DisplayConfig display in config.Displays) Of(Catalogue.Displays, display.Kind, display.Options);
         foreach (DeviceConfig device in config.Devices) CheckDevice(device, config.Globals);
     }

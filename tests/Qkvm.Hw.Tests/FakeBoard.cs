@@ -9,6 +9,7 @@ using Qkvm.Core.Memory;
 using Qkvm.Core.Net;
 using Qkvm.Core.Pci;
 using Qkvm.Core.Time;
+using Qkvm.Core.Tpm;
 using Qkvm.Host;
 using Qkvm.Testing;
 
@@ -50,11 +51,15 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public void Eject(IDevice device) => Requests.Add($"eject {device.Name}");
     public void RequestWatchdog() => Requests.Add("watchdog");
     public void Raise(MachineEvent happened) => Requests.Add(happened.ToString());
-    public void AddFirmwareFile(string name, ReadOnlyMemory<byte> contents) { }
+    public Dictionary<string, int> FirmwareFiles { get; } = [];
+    public void AddFirmwareFile(string name, ReadOnlyMemory<byte> contents) => FirmwareFiles[name] = contents.Length;
     public byte[]? FindFirmware(string name) => null;
     public BlockBackend TakeDrive(string id, string owner) => throw new NotSupportedException();
     public ICharBackend TakeChardev(string id, string owner) => Chardev;
     public NetBackend TakeNetdev(string id, string owner) => throw new NotSupportedException();
+    public ITpm? Tpm { get; init; }
+    public ITpm TakeTpm(string id, string owner) => Tpm ?? throw new NotSupportedException();
+    public void ReleaseTpm(string id) { }
     public T FindObject<T>(string id, string what, string owner) where T : class => throw new NotSupportedException();
     public void ReleaseObject(string id) { }
     public void ReleaseDrive(string id) { }

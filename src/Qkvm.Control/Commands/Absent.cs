@@ -6,8 +6,6 @@ namespace Qkvm.Control.Commands;
 
 public sealed record GuidInfo(string Guid);
 
-public sealed record TpmInfo(string Id);
-
 /// <summary>What people and clients ask for and no machine has yet: each answers as QEMU does on a machine
 /// without.</summary>
 static class Absent
@@ -17,12 +15,6 @@ static class Absent
     {
         Human = new("info vm-generation-id", "", "Show Virtual Machine Generation ID",
             null, static (monitor, info) => monitor.Write($"{info.Guid}\n")),
-    };
-
-    public static readonly Command Tpm = new Command<Nothing, IReadOnlyList<TpmInfo>>("query-tpm", AbsentJson.Default,
-        static (_, _) => [])
-    {
-        Human = new("info tpm", "", "show the TPM device", null, static (_, _) => { }),
     };
 
     public static readonly Command Usb = Says("info usb", "", "show guest USB devices",
@@ -93,5 +85,4 @@ static class Absent
 }
 
 [JsonSerializable(typeof(GuidInfo))]
-[JsonSerializable(typeof(IReadOnlyList<TpmInfo>))]
 sealed partial class AbsentJson : JsonSerializerContext;

@@ -10,7 +10,7 @@ public sealed record TargetInfo(string Arch);
 /// <param name="Present">What -accel can name.</param>
 public sealed record AcceleratorsInfo(string Enabled, IReadOnlyList<string> Present);
 
-/// <summary>What clients ask before they start a machine: which processor, which accelerators, which TPMs.</summary>
+/// <summary>What clients ask before they start a machine: which processor, which accelerators.</summary>
 static class QueryHost
 {
     public static readonly Command Target = new Command<Nothing, TargetInfo>("query-target", HostJson.Default,
@@ -26,15 +26,8 @@ static class QueryHost
                 monitor.Write($"{name}{(name == info.Enabled ? " (enabled)" : "")}\n");
         }),
     };
-
-    public static readonly Command TpmModels = new Command<Nothing, IReadOnlyList<string>>("query-tpm-models",
-        HostJson.Default, static (_, _) => []);
-
-    public static readonly Command TpmTypes = new Command<Nothing, IReadOnlyList<string>>("query-tpm-types",
-        HostJson.Default, static (_, _) => []);
 }
 
 [JsonSerializable(typeof(TargetInfo))]
 [JsonSerializable(typeof(AcceleratorsInfo))]
-[JsonSerializable(typeof(IReadOnlyList<string>))]
 sealed partial class HostJson : JsonSerializerContext;

@@ -7,6 +7,7 @@ using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
 using Qkvm.Core.Net;
 using Qkvm.Core.Time;
+using Qkvm.Core.Tpm;
 using Qkvm.Host;
 
 namespace Qkvm.Core.Devices;
@@ -138,6 +139,13 @@ public sealed class DeviceSite(IBoard board, string owner, QBus? bus = null, str
         NetBackend netdev = board.TakeNetdev(id, owner);
         OnLeave(() => board.ReleaseNetdev(id));
         return netdev;
+    }
+
+    public ITpm Tpm(string id)
+    {
+        ITpm tpm = board.TakeTpm(id, owner);
+        OnLeave(() => board.ReleaseTpm(id));
+        return tpm;
     }
 
     /// <summary>What -object made.</summary>

@@ -8,6 +8,7 @@ using Qkvm.Core.Memory;
 using Qkvm.Core.Net;
 using Qkvm.Core.Pci;
 using Qkvm.Core.Time;
+using Qkvm.Core.Tpm;
 using Qkvm.Host;
 
 namespace Qkvm.Core.Machine;
@@ -81,9 +82,11 @@ public interface IBoard
     BlockBackend TakeDrive(string id, string owner);
     ICharBackend TakeChardev(string id, string owner);
     NetBackend TakeNetdev(string id, string owner);
+    ITpm TakeTpm(string id, string owner);
     void ReleaseDrive(string id);
     void ReleaseChardev(string id);
     void ReleaseNetdev(string id);
+    void ReleaseTpm(string id);
 
     /// <summary>What -object made, which any number may use.</summary>
     /// <param name="what">As messages call it: "source of entropy".</param>

@@ -3,6 +3,7 @@ using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Display;
 using Qkvm.Core.Net;
+using Qkvm.Core.Tpm;
 
 namespace Qkvm.Core.Machine;
 
@@ -23,6 +24,9 @@ public sealed class MachineBackends
 
     public Dictionary<string, ICharBackend> Chardevs { get; } = new(StringComparer.Ordinal);
     public Dictionary<string, NetBackend> Netdevs { get; } = new(StringComparer.Ordinal);
+
+    /// <summary>What -tpmdev made, by id: one at most.</summary>
+    public Dictionary<string, ITpm> Tpms { get; } = new(StringComparer.Ordinal);
 
     /// <summary>What -object made, by id.</summary>
     public Dictionary<string, object> Objects { get; } = new(StringComparer.Ordinal);
@@ -55,6 +59,8 @@ public sealed class MachineBackends
 
     /// <summary>The cable of the netdev of that id.</summary>
     public NetBackend TakeNetdev(string id, string owner) => Take(Netdevs, "netdev", id, owner).Link;
+
+    public ITpm TakeTpm(string id, string owner) => Take(Tpms, "tpmdev", id, owner);
 
     /// <summary>The object of that id, which any number may use; each ends with <see cref="ReleaseObject"/>.</summary>
     /// <param name="what">As messages call it: "source of entropy".</param>
@@ -94,6 +100,7 @@ public sealed class MachineBackends
 
     public void ReleaseChardev(string id) => _owners.Remove($"chardev:{id}");
     public void ReleaseNetdev(string id) => _owners.Remove($"netdev:{id}");
+    public void ReleaseTpm(string id) => _owners.Remove($"tpmdev:{id}");
 
     T Take<T>(Dictionary<string, T> all, string kind, string id, string owner)
     {

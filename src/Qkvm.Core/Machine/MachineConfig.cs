@@ -76,6 +76,7 @@ public sealed record MachineConfig
     public IReadOnlyList<FdConfig> Fds { get; init; } = [];
     public IReadOnlyList<ChardevConfig> Chardevs { get; init; } = [];
     public IReadOnlyList<NetdevConfig> Netdevs { get; init; } = [];
+    public IReadOnlyList<TpmConfig> Tpms { get; init; } = [];
     public IReadOnlyList<ObjectConfig> Objects { get; init; } = [];
 
     /// <summary>The chardev of each COM port in order; null for a port that is left out (-serial none).</summary>
@@ -220,6 +221,12 @@ public sealed record ChardevConfig(string Id, string Backend, Options Options)
 public sealed record NetdevConfig(string Id, string Type, Options Options)
 {
 
+    public string Owner => Options.Owner;
+}
+
+/// <summary>-tpmdev; Type: "emulator".</summary>
+public sealed record TpmConfig(string Id, string Type, Options Options)
+{
     public string Owner => Options.Owner;
 }
 

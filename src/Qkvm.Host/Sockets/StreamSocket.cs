@@ -106,6 +106,14 @@ public sealed unsafe class StreamSocket : ITransport
         return Libc.poll(&wanted, 1, milliseconds) > 0;
     }
 
+    /// <summary>Ends the connection; whoever waits for it on another thread hears of it. The descriptor
+    /// stays.</summary>
+    public void HangUp()
+    {
+        const int both = 2;
+        Libc.shutdown(_fd, both);
+    }
+
     public int TakeDescriptor() => _descriptors.TryDequeue(out int fd) ? fd : -1;
 
     public void Dispose()

@@ -1,5 +1,6 @@
 using Qkvm.Core.Acpi;
 using Qkvm.Core.Devices;
+using Qkvm.Core.Tpm;
 
 namespace Qkvm.Machines.Firmware;
 
@@ -31,6 +32,9 @@ public sealed record AcpiPlatform
 
     /// <summary>Its devices' descriptions become the name space.</summary>
     public required QBus Tree { get; init; }
+
+    /// <summary>Its TPM, if any.</summary>
+    public ITpmDevice? Tpm { get; init; }
 
     /// <summary>What else stands in \_SB.</summary>
     public Aml[] Terms { get; init; } = [];

@@ -1,4 +1,5 @@
 using Qkvm.Core.Acpi;
+using Qkvm.Core.Tpm;
 using Qkvm.Hw.Pci;
 
 namespace Qkvm.Machines.Firmware;
@@ -44,6 +45,7 @@ public static class AcpiTables
         var tables = new List<int> { fadt, AppendTable(blob, linker, Madt(platform)) };
         if (platform.Hpet) tables.Add(AppendTable(blob, linker, Hpet()));
         if (platform.Chipset.Ecam is { } ecam) tables.Add(AppendTable(blob, linker, Mcfg(ecam.Base, ecam.Size)));
+        if (platform.Tpm is { } tpm) tables.Add(AppendTpm(blob, linker, tpm));
         tables.Add(AppendTable(blob, linker, Waet()));
 
         int rsdt = AppendRoot(blob, linker, "RSDT", 4, tables);
@@ -61,6 +63,17 @@ public static class AcpiTables
     static int AppendTable(List<byte> blob, TableLoader linker, byte[] table)
     {
         int at = Append(blob, table);
+        AddTableChecksum(linker, at, table.Length);
+        return at;
+    }
+
+    /// <summary>The table ends with the address of the event log, which the loader places.</summary>
+    static int AppendTpm(List<byte> blob, TableLoader linker, ITpmDevice tpm)
+    {
+        linker.AddAllocate(ITpmDevice.LogFile, alignment: 1, LoaderZone.High);
+        byte[] table = TpmTables.Build(tpm);
+        int at = Append(blob, table);
+        linker.AddPointerTo(ITpmDevice.LogFile, TablesFile, at + table.Length - sizeof(ulong), sizeof(ulong));
         AddTableChecksum(linker, at, table.Length);
         return at;
     }

@@ -3,6 +3,7 @@ using System.Text;
 using Qkvm.Core.Acpi;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
+using Qkvm.Core.Tpm;
 using Qkvm.Machines.Firmware;
 
 namespace Qkvm.Machines.Pc;
@@ -64,6 +65,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
                 Hpet = config.Hpet,
                 Tree = board.Tree,
                 Terms = terms(),
+                Tpm = board.Tree.AllDevices.Select(node => node.Device).OfType<ITpmDevice>().FirstOrDefault(),
             });
             fwCfg.AddFile(AcpiTables.TablesFile, Padded(acpi.Tables, AcpiUnit));
             fwCfg.AddFile(AcpiTables.RsdpFile, acpi.Rsdp);

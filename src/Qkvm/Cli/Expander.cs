@@ -52,6 +52,8 @@ public sealed partial class Expander
             case "global": AddGlobal(argument, owner); break;
             case "object": AddObject(argument, owner); break;
 
+            case "tpmdev": AddTpm(argument, owner); break;
+
             case "netdev": AddNetdev(argument, owner); break;
             case "nic": AddNic(argument, owner); break;
             case "net": AddNet(argument, owner); break;
@@ -114,6 +116,17 @@ public sealed partial class Expander
         string id = options.Required("id");
         Identifier.Check(id, owner);
         _config = _config with { Objects = [.. _config.Objects, new ObjectConfig(type, id, options)] };
+    }
+
+    void AddTpm(string text, string owner)
+    {
+        Options options = Options.Parse(text, owner, "type");
+        string type = Catalogue.Tpms.Known(options.Text("type") ?? "", owner).Name;
+        string id = options.Required("id");
+        Identifier.Check(id, owner);
+        if (_config.Tpms.Count > 0)
+            throw new ConfigurationException($"{owner}: Only one TPM is allowed; leave this one out");
+        _config = _config with { Tpms = [new TpmConfig(id, type, options)] };
     }
 
     MachineConfig Finish()

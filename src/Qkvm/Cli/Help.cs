@@ -62,6 +62,8 @@ static class Help
                 output);
             case "netdev" or "nic": return Print(Catalogue.Netdevs, "Available netdev backend types:", option, argument,
                 output);
+            case "tpmdev": return Print(Catalogue.Tpms, "Supported TPM types (choose only one):", option, argument,
+                output);
             case "blockdev": return Print(Catalogue.BlockDrivers, "Available block drivers:", option, argument, output);
             case "object": return Print(Catalogue.Objects, "Available types of objects:", option, argument, output);
             case "display": return Print(Catalogue.Displays, "Available display backend types:", option, argument,

@@ -165,7 +165,7 @@ public static class OptionCatalogue
             new("chroot", "dir", "chroot to dir just before starting the VM"),
             new("run-with", "[async-teardown=on|off][,chroot=dir][,user=username|uid:gid]",
                 "set miscellaneous process lifecycle options"),
-            new("tpmdev", "emulator,id=id,chardev=dev", "a TPM backend", Later),
+            new("tpmdev", "emulator,id=id,chardev=dev", "a TPM that swtpm executes, for -device tpm-tis or tpm-crb"),
             new("acpitable", "[sig=str]...", "ACPI table description", Later),
             new("echr", "chr", "set terminal escape character instead of ctrl-a, by its number"),
             new("preconfig", null, "pause before machine is initialized", Later),

@@ -3,9 +3,12 @@ using System.Diagnostics;
 using System.Text;
 using System.Text.RegularExpressions;
 using Qkvm.Core.Devices;
+using Qkvm.Core.Irq;
 using Qkvm.Core.Machine;
+using Qkvm.Core.Tpm;
 using Qkvm.Hw.Char;
 using Qkvm.Hw.Isa;
+using Qkvm.Hw.Tpm;
 using Qkvm.Machines.Firmware;
 using Qkvm.Testing;
 
@@ -37,7 +40,7 @@ public class AcpiTablesTests
     static Dictionary<string, (ulong At, byte[] Bytes)> Load(AcpiTables.Files built)
     {
         var contents = new Dictionary<string, byte[]> { [AcpiTables.TablesFile] = built.Tables,
-            [AcpiTables.RsdpFile] = built.Rsdp };
+            [AcpiTables.RsdpFile] = built.Rsdp, [ITpmDevice.LogFile] = [] };
         var files = new Dictionary<string, (ulong At, byte[] Bytes)>();
         Assert.Equal(0, built.Loader.Length % 128);
         for (int at = 0; at < built.Loader.Length; at += 128)
@@ -131,6 +134,20 @@ public class AcpiTablesTests
     {
         var built = AcpiTables.Build(Platform with { ApicIds = [0, 256], PresentCpus = 2 });
         Assert.Contains("0910000000010000" + "01000000" + "01000000", Convert.ToHexString(built.Tables));
+    }
+
+    [Theory]
+    [InlineData(TpmVersion.V12, "TCPA", 50)]
+    [InlineData(TpmVersion.V20, "TPM2", 76)]
+    public void A_TPM_has_a_table_that_ends_with_its_event_log(TpmVersion version, string signature, int length)
+    {
+        var tpm = new TpmTis(new FakeTpm(version), new IrqLine("irq", _ => { }), 5);
+        byte[] tables = Load(AcpiTables.Build(Platform with { Tpm = tpm }))[AcpiTables.TablesFile].Bytes;
+        ReadOnlySpan<byte> table = tables.AsSpan(tables.AsSpan().IndexOf(Encoding.ASCII.GetBytes(signature)));
+        Assert.Equal((uint)length, U32(table, 4));
+        Assert.Equal(0, Sum(table[..length]));
+        Assert.Equal((64u << 10, TablesAt), (U32(table, length - 12), U64(table, length - 8)));
+        if (version == TpmVersion.V20) Assert.Equal((0ul, 6u), (U64(table, 40), U32(table, 48)));
     }
 
     [IaslFact]

@@ -3,6 +3,7 @@ using Qkvm.Core.Memory;
 using Qkvm.Core.Pci;
 using Qkvm.Core.State;
 using Qkvm.Core.Virtio;
+using Qkvm.Hw.Tpm;
 using Qkvm.Hw.Virtio;
 using Qkvm.Testing;
 
@@ -100,10 +101,21 @@ public class CatalogueStateTests
         }
         else
         {
+            if (bench.Device is TpmTis) BeginCommand(bench.Board.Memory);
             guest.RunNew(bench.Board.Ports, bare.Board.Ports.View, 2000);
             guest.RunNew(bench.Board.Memory, bare.Board.Memory.View, 2000);
             guest.Run(5000);                                       // a drive has no registers of its own
         }
+    }
+
+    /// <summary>A TPM hears nobody who has not asked for its use, which chance would not find. TIS 1.3, section
+    /// 5.6.</summary>
+    static void BeginCommand(AddressSpace memory)
+    {
+        const ulong access = 0xFED4_0000, status = access + 0x18, fifo = access + 0x24;
+        memory.Write(access, 1, 0x02);                             // requestUse
+        memory.Write(status, 1, 0x40);                             // commandReady
+        memory.Write(fifo, 2, 0x0180);
     }
 
     static void Map(PciDevice function)

@@ -124,6 +124,7 @@ sealed class StateBench : IMachineRequests, IDisposable
                     break;
                 case PropertyKind.Chardev: Backends.Chardevs[id] = new FakeChar(); break;
                 case PropertyKind.Netdev: Backends.Netdevs[id] = new FakeNet(); break;
+                case PropertyKind.Tpmdev: Backends.Tpms[id] = new FakeTpm { FailsAtOnce = true }; break;
                 case PropertyKind.Object when property.Name != "iothread": Backends.Objects[id] = new RngBuiltin();
                 break;
                 case PropertyKind.Number when property.Name == "chassis_nr":
