@@ -14,8 +14,8 @@ public sealed class Q35Tests
         string disk = directory.Write("disk", RandomNumberGenerator.GetBytes(4 << 20));
         string sum = Convert.ToHexStringLower(MD5.HashData(File.ReadAllBytes(disk)));
         string socket = directory["monitor"];
-        using GuestProcess guest = GuestProcess.Start("-accel", "tcg", "-machine", "q35", "-smp", $"{cpus}", "-m", "256M",
-            "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot",
+        using GuestProcess guest = GuestProcess.Start("-accel", "tcg", "-machine", "q35", "-smp", $"{cpus}",
+            "-m", "256M", "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot",
             "-kernel", Surroundings.CardsKernel, "-initrd", Surroundings.CardsSmallInitrd,
             "-append", "console=ttyS0 quiet panic=-1", "-monitor", $"unix:{socket},server=on,wait=off",
             "-drive", $"file={disk},format=raw", "-device", "pcie-root-port,id=port,chassis=1,slot=1");
