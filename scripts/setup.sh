@@ -19,7 +19,7 @@ need objcopy:binutils /usr/include/zlib.h:zlib1g-dev nasm:nasm /usr/share/seabio
 case ${1:?usage: $0 build|run|test|bench} in
 build) ;;
 run) need mmdebstrap:mmdebstrap mke2fs:e2fsprogs sfdisk:fdisk uuidgen:uuid-runtime qemu-img:qemu-utils ;;
-test) need qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils iasl:acpica-tools ip:iproute2 \
+test) need qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils iasl:acpica-tools ip:iproute2 ping:iputils-ping \
     script:bsdutils ld:binutils mmdebstrap:mmdebstrap cpio:cpio depmod:kmod \
     passt:passt socat:socat python3:python3 gdb:gdb dnsmasq:dnsmasq-base iperf3:iperf3 ssh:openssh-client \
     tshark:tshark swtpm:swtpm /usr/share/OVMF/OVMF_CODE_4M.fd:ovmf /usr/lib/ipxe/qemu/efi-virtio.rom:ipxe-qemu ;;

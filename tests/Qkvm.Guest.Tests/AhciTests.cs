@@ -28,22 +28,18 @@ public sealed class AhciTests
         guest.Expect("TINY READY");
         guest.Send("modprobe -a sd_mod sr_mod; while [ ! -e /dev/sda -o ! -e /dev/sr0 ]; do sleep 0.1; done\n");
         guest.Send("echo DEPTH $(cat /sys/block/sda/device/queue_depth)\n");
-        Assert.Equal($"{depth}", Value(guest, "DEPTH", @"\d+"));
+        Assert.Equal($"{depth}", guest.Value("DEPTH", @"\d+"));
         guest.Send("echo DISK $(md5sum </dev/sda)\n");
-        Assert.Equal(onDisk, Value(guest, "DISK", "[0-9a-f]{32}"));
+        Assert.Equal(onDisk, guest.Value("DISK", "[0-9a-f]{32}"));
         guest.Send("echo DISC $(md5sum </dev/sr0)\n");
-        Assert.Equal(onDisc, Value(guest, "DISC", "[0-9a-f]{32}"));
+        Assert.Equal(onDisc, guest.Value("DISC", "[0-9a-f]{32}"));
         guest.Send("dd if=/dev/sr0 of=/dev/sda bs=1M seek=5 conv=fsync && echo WRITTEN $((1 + 1)); poweroff -f\n");
-        Assert.Equal("2", Value(guest, "WRITTEN", @"\d"));
+        Assert.Equal("2", guest.Value("WRITTEN", @"\d"));
         Assert.Equal(0, guest.WaitExit());
         byte[] written = File.ReadAllBytes(disk);
         Assert.Equal(DiskMegabytes * Megabyte, written.Length);
         Assert.Equal(onDisc, SumOf(written.AsSpan(5 * Megabyte, 3 * Megabyte)));
     }
-
-    /// <summary>What the guest prints behind a word; the line that asks for it has the word, too.</summary>
-    static string Value(GuestProcess guest, string word, string pattern) =>
-        guest.Expect(new Regex($@"^{word} ({pattern})", RegexOptions.Multiline), 0).Groups[1].Value;
 
     static string SumOf(ReadOnlySpan<byte> data) => Convert.ToHexStringLower(MD5.HashData(data));
 }

@@ -92,6 +92,11 @@ sealed partial class GuestProcess : IDisposable
             }
     }
 
+    /// <summary>What the guest prints behind a word at the start of a line, once it is there in whole; the line that
+    /// asks for it has the word, too.</summary>
+    public string Value(string word, string pattern) =>
+        Expect(new Regex($@"^{word} ({pattern})(?=\s)", RegexOptions.Multiline), 0).Groups[1].Value;
+
     public void Send(string text)
     {
         _process.StandardInput.Write(text);

@@ -21,27 +21,23 @@ public sealed class Q35Tests
             "-drive", $"file={disk},format=raw", "-device", "pcie-root-port,id=port,chassis=1,slot=1");
         guest.Expect("TINY READY");
         guest.Send("modprobe sd_mod; while [ ! -e /dev/sda ]; do sleep 0.1; done; echo DISK $(md5sum </dev/sda)\n");
-        Assert.Equal(sum, Value(guest, "DISK", "[0-9a-f]{32}"));
+        Assert.Equal(sum, guest.Value("DISK", "[0-9a-f]{32}"));
         guest.Send("echo ECAM $(grep -c 'PCI MMCONFIG' /proc/iomem) PORT $(cat /sys/bus/pci/devices/*/device "
             + "| grep -c 0x000c)\n");
-        Assert.Equal("1 PORT 1", Value(guest, "ECAM", @"\d PORT \d"));
+        Assert.Equal("1 PORT 1", guest.Value("ECAM", @"\d PORT \d"));
 
         using var monitor = new MonitorClient(socket);
         Assert.Equal("", monitor.Run("device_add virtio-rng-pci,id=new,bus=port"));
         guest.Send("while [ ! -e /sys/bus/pci/devices/0000:01:00.0 ]; do sleep 0.1; done; "
             + "echo CAME $(cat /sys/bus/pci/devices/0000:01:00.0/device)\n");
-        Assert.Equal("0x1044", Value(guest, "CAME", "0x[0-9a-f]{4}"));     // modern alone: it is behind a port
+        Assert.Equal("0x1044", guest.Value("CAME", "0x[0-9a-f]{4}"));     // modern alone: it is behind a port
         Assert.Equal("", monitor.Run("device_del new"));
         Assert.Contains("\"new\"", monitor.Run("info qtree"), StringComparison.Ordinal);     // the guest is asked
         guest.Send("while [ -e /sys/bus/pci/devices/0000:01:00.0 ]; do sleep 0.1; done; echo WENT $((1 + 1))\n");
-        Assert.Equal("2", Value(guest, "WENT", @"\d"));
+        Assert.Equal("2", guest.Value("WENT", @"\d"));
         Assert.True(SpinWait.SpinUntil(() => !monitor.Run("info qtree").Contains("\"new\"", StringComparison.Ordinal),
             Surroundings.Patience), "the device stays though the guest has switched it off");
         guest.Send("poweroff -f\n");
         Assert.Equal(0, guest.WaitExit());
     }
-
-    /// <summary>What the guest prints behind a word; the line that asks for it has the word, too.</summary>
-    static string Value(GuestProcess guest, string word, string pattern) =>
-        guest.Expect(new Regex($@"^{word} ({pattern})", RegexOptions.Multiline), 0).Groups[1].Value;
 }

@@ -28,15 +28,15 @@ public sealed class TpmTests
             "-device", $"{device},tpmdev=t", "-monitor", $"unix:{directory["monitor"]},server=on,wait=off");
         guest.Expect("TINY READY");
         guest.Send("ls -l /dev/tpm0; echo VERSION $(cat /sys/class/tpm/tpm0/tpm_version_major)\n");
-        Assert.Equal(version, Value(guest, "VERSION", @"\d"));
+        Assert.Equal(version, guest.Value("VERSION", @"\d"));
         guest.Send("mount -t securityfs none /sys/kernel/security; " +
             "echo LOGGED $(wc -c </sys/kernel/security/tpm0/binary_bios_measurements)\n");
-        Assert.InRange(int.Parse(Value(guest, "LOGGED", @"\d+")), 100, 64 << 10);
+        Assert.InRange(int.Parse(guest.Value("LOGGED", @"\d+")), 100, 64 << 10);
         if (bank.Length > 0)
         {
             // What the firmware measured of itself: no register of all zeros.
             guest.Send($"echo MEASURED $(cat /sys/class/tpm/tpm0/pcr-{bank}/0)\n");
-            Assert.Contains(Value(guest, "MEASURED", "[0-9A-F]{64}"), digit => digit != '0');
+            Assert.Contains(guest.Value("MEASURED", "[0-9A-F]{64}"), digit => digit != '0');
         }
         using (var monitor = new MonitorClient(directory["monitor"]))
             Assert.Equal($"TPM device:\n tpm0: model={device}\n  \\ t: type=emulator,chardev=c",
@@ -45,7 +45,4 @@ public sealed class TpmTests
         Assert.Equal(0, guest.WaitExit());
         Assert.Equal(0, swtpm.WaitExit());                         // we have taken leave
     }
-
-    static string Value(GuestProcess guest, string word, string pattern) =>
-        guest.Expect(new Regex($@"^{word} ({pattern})", RegexOptions.Multiline), 0).Groups[1].Value;
 }
