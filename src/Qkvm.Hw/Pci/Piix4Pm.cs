@@ -80,14 +80,7 @@ public sealed class Piix4Pm : PciDevice
     void Apply()
     {
         if (Bus == null) return;
-        Place(_pmRegion, Base, Base != 0);
-        Place(_smbRegion, Config.Get16(SmbBase) & 0xFFF0u, (Config[SmbHostConfig] & 1) != 0);
-    }
-
-    void Place(MemoryRegion region, ulong address, bool enabled)
-    {
-        if (!enabled || address == 0) { if (region.Parent != null) Bus.IoSpace.Unmap(region); }
-        else if (region.Parent == null) Bus.IoSpace.Map(address, region, 1);
-        else region.MoveTo(address);
+        Bus.IoSpace.Place(_pmRegion, Base);
+        Bus.IoSpace.Place(_smbRegion, (Config[SmbHostConfig] & 1) != 0 ? Config.Get16(SmbBase) & 0xFFF0u : 0);
     }
 }
