@@ -65,6 +65,11 @@ static class Catalogue
         PciTestDev.Model,
         RedHatPciBridge.Model,
         PcieRootPort.Model,
+        Ioh3420.Model,
+        X3130Upstream.Model,
+        Xio3130Downstream.Model,
+        PciePciBridge.Model,
+        I82801b11Bridge.Model,
         TpmTis.Model,
         TpmCrb.Model,
     ], Missing.Devices);

@@ -43,7 +43,7 @@ public sealed class PciExpress
     readonly PciConfig _config;
     readonly int _at;
     readonly ushort _link;
-    readonly bool _isPort;
+    readonly bool _isPort, _reportsActive;
 
     /// <param name="at">Where its structure goes; 0 for the next free place.</param>
     /// <param name="port">Port Number; 0 of what is no port.</param>
@@ -59,12 +59,13 @@ public sealed class PciExpress
         config.Define16(_at + Flags, (ushort)(version | (int)kind << KindShift | (_isPort ? SlotImplemented : 0)));
         config.Define32(_at + DeviceCapabilities, RoleBasedErrors | (resetsFunctions ? FunctionLevelReset : 0));
         config.Define16(_at + DeviceControl, 0, (ushort)(ErrorReporting | (resetsFunctions ? InitiateReset : 0)));
-        uint reporting = _isPort ? ActiveReporting | (link.Speed > 1 ? BandwidthNotification : 0) : 0;
+        uint reporting = _isPort && link.Speed > 1 ? ActiveReporting | BandwidthNotification : 0;
+        _reportsActive = reporting != 0;
         config.Define32(_at + LinkCapabilities, _link | ActiveStateL0s | reporting | (uint)port << PortNumberShift);
         config.Define16(_at + LinkStatus, _link);
         if (version == 1) return;
         if (kind == ExpressKind.RootPort) config.Define16(_at + RootControl, 0, RootErrorBits);
-        uint routing = _isPort ? AlternativeRouting : 0;
+        uint routing = _isPort || kind == ExpressKind.PciBridge ? AlternativeRouting : 0;
         config.Define32(_at + DeviceCapabilities2, ExtendedFormat | EndToEndPrefix | routing);
         config.Define16(_at + DeviceControl2, 0, (ushort)(PrefixBlocking | routing));
         if (link.Speed <= 1) return;
@@ -102,7 +103,7 @@ public sealed class PciExpress
 
     /// <summary>Something is on the link, or nothing.</summary>
     public void SetLinkUp(bool up) =>
-        _config.Set16(_at + LinkStatus, (ushort)(up ? 0x0011 | (_isPort ? LinkActive : 0) : _link));
+        _config.Set16(_at + LinkStatus, (ushort)(up ? 0x0011 | (_reportsActive ? LinkActive : 0) : _link));
 
     /// <summary>Power management, whose states change nothing. PCI Power Management 1.2, section 3.2.</summary>
     /// <param name="capabilities">The PMC register.</param>
@@ -116,12 +117,13 @@ public sealed class PciExpress
     }
 
     /// <summary>Advanced Error Reporting, section 7.10.</summary>
-    public static void AddErrorReporting(PciConfig config, bool isRoot)
+    /// <param name="isPort">Of a root or a switch: it can record several headers.</param>
+    public static void AddErrorReporting(PciConfig config, bool isRoot = false, bool isPort = true)
     {
         int at = config.AddExtendedCapability(0x0001, 2, 0x48);
         config.Define32(at + 0x0C, 0x0046_2030, 0x03FF_F030);      // uncorrectable error severity
         config.Define32(at + 0x14, 0x0000_E000, 0x0000_F1C1);      // correctable error mask
-        config.Define32(at + 0x18, 0x0000_02A0, 0x0000_0540);      // capabilities and control
+        config.Define32(at + 0x18, isPort ? 0x02A0u : 0x00A0, isPort ? 0x0540u : 0x0140); // capabilities and control
         if (isRoot) config.Define32(at + 0x2C, 0, 7);              // root error command
     }
 
