@@ -46,7 +46,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
     {
         if (config.Acpi)
         {
-            AddAcpi();
+            fwCfg.OnFirstLook(AddAcpi);
             fwCfg.OnSelect(AcpiTables.LoaderFile, AddAcpi);
         }
         var (anchor, tables) =

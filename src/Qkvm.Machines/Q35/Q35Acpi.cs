@@ -2,6 +2,7 @@ using Qkvm.Core.Acpi;
 using Qkvm.Core.Memory;
 using Qkvm.Core.Pci;
 using Qkvm.Hw.Pci;
+using Qkvm.Machines.Firmware;
 using Qkvm.Machines.Pc;
 using static Qkvm.Core.Acpi.Aml;
 using static Qkvm.Core.Acpi.AmlResource;
@@ -14,10 +15,7 @@ static class Q35Acpi
 {
     const uint PciHoleEnd = 0xFEBF_FFFF;
     const ulong FourGiB = PcMemory.FourGiB;
-    const int NotPresent = 0x09, Present = 0x0B;                   // _STA
-    const int Disabled = 0x80, RouteMask = 0x0F;                   // of the route control registers
-    const int Pins = 4, Slots = 32;
-    static readonly int[] LinkIrqs = [5, 10, 11];
+    static readonly int[] s_inputs = [.. Enumerable.Range(0, Ich9Lpc.Inputs)];
 
     public static Aml[] HostBridge(PcMemory memory, PciBus bus, (ulong Base, ulong Size)? ecam)
     {
@@ -62,50 +60,16 @@ static class Q35Acpi
 
     /// <summary>PIRQ A to H as link devices, over the route control registers for the 8259 and fixed for the I/O APIC;
     /// the routing tables; the interrupt model that the operating system has chosen.</summary>
-    public static Aml[] Links(Ich9Lpc lpc)
-    {
-        var terms = new List<Aml>
-        {
-            Name("\\PICF", 0),
-            Method("\\_PIC", 1, Store(Arg0, Ref("\\PICF"))),
-            Name("\\_SB.PCI0.PRTP", Routing(lpc, "LNK")),
-            Name("\\_SB.PCI0.PRTA", Routing(lpc, "GSI")),
-            Method("IQST", 1,
-                If(And(Disabled, Arg0), Return(NotPresent)),
-                Return(Present)),
-            Method("IQCR", 1,
-                Name("PRR0", Template(PciInterrupts(0))),
-                CreateDwordField(Ref("PRR0"), 5, "PRRI"),
-                Store(And(Arg0, RouteMask), Ref("PRRI")),
-                Return(Ref("PRR0"))),
-        };
-        for (int i = 0; i < Ich9Lpc.Inputs; i++)
-        {
-            string register = $"\\_SB.PCI0.ISA.PRQ{Letter(i)}";
-            terms.Add(Device($"LNK{Letter(i)}",
-                Name("_HID", EisaId("PNP0C0F")),
-                Name("_UID", i),
-                Name("_PRS", Template(PciInterrupts(LinkIrqs))),
-                Method("_STA", 0, Return(Call("IQST", Ref(register)))),
-                Method("_DIS", 0, Or(Ref(register), Disabled, Ref(register))),
-                Method("_CRS", 0, Return(Call("IQCR", Ref(register)))),
-                Method("_SRS", 1,
-                    CreateDwordField(Arg0, 5, "PRRI"),
-                    Store(Ref("PRRI"), Ref(register)))));
-            Aml wire = Template(PciInterrupts(Ich9Lpc.FirstGsi + i));
-            terms.Add(Device($"GSI{Letter(i)}",
-                Name("_HID", EisaId("PNP0C0F")),
-                Name("_UID", Ich9Lpc.FirstGsi + i),
-                Name("_PRS", wire),
-                Name("_CRS", wire),
-                Name("_STA", Present),
-                Method("_DIS", 0),
-                Method("_SRS", 1)));
-        }
-        return [.. terms];
-    }
-
-    static char Letter(int input) => (char)('A' + input);
+    public static Aml[] Links(Ich9Lpc lpc) =>
+    [
+        Name("\\PICF", 0),
+        Method("\\_PIC", 1, Store(Arg0, Ref("\\PICF"))),
+        Name("\\_SB.PCI0.PRTP", Routing(lpc, "LNK")),
+        Name("\\_SB.PCI0.PRTA", Routing(lpc, "GSI")),
+        .. PciLinks.Routed([.. s_inputs.Select(input => $"\\_SB.PCI0.ISA.PRQ{PciLinks.Letter(input)}")]),
+        .. s_inputs.Select(input => PciLinks.Fixed($"GSI{PciLinks.Letter(input)}", Ich9Lpc.FirstGsi + input,
+            Ich9Lpc.FirstGsi + input)),
+    ];
 
     /// <summary>_OSC: PCI Firmware 3.3, section 4.5. The operating system gets native hot-plug, power management
     /// events, error reporting and the capability structures; not the standard hot-plug controller.</summary>
@@ -142,15 +106,6 @@ static class Q35Acpi
     }
 
     /// <summary>Each slot's pins, as the chip leads them.</summary>
-    static Aml Routing(Ich9Lpc lpc, string link)
-    {
-        var entries = new Aml[Slots * Pins];
-        for (int i = 0; i < entries.Length; i++)
-        {
-            int slot = i / Pins, pin = i % Pins;
-            entries[i] = Package(Integer((ulong)slot << 16 | 0xFFFF), pin,
-                Ref($"\\_SB.{link}{Letter(lpc.RouteSlot(slot, pin))}"), 0);
-        }
-        return Package(entries);
-    }
+    static Aml Routing(Ich9Lpc lpc, string link) =>
+        PciLinks.Routing((slot, pin) => $"{link}{PciLinks.Letter(lpc.RouteSlot(slot, pin))}");
 }
