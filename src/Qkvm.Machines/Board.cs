@@ -97,6 +97,12 @@ public abstract partial class Board : IBoard, IDisposable
         }
     }
 
+    /// <summary>What -global and the machine's version say of a chip.</summary>
+    /// <param name="otherwise">Where they say nothing.</param>
+    internal bool ChipFlag(string driver, string property, bool otherwise) =>
+        Config.Globals.LastOrDefault(global => global.Driver == driver && global.Property == property) is { } said
+            ? Options.Of("-global", [new(property, said.Value)]).Bool(property)!.Value : otherwise;
+
     /// <summary>After each reset.</summary>
     /// <param name="isFirst">The machine is being switched on.</param>
     protected abstract void OnReset(bool isFirst);
@@ -174,6 +180,7 @@ public abstract partial class Board : IBoard, IDisposable
         using (Memory.Batch())
         using (Ports.Batch())
         {
+            RemoveLeaving();
             foreach (IDevice device in _devices) device.Reset();
             Interrupts.Reset();
         }

@@ -32,6 +32,7 @@ public sealed record BusKind(string Name, params Property[] Properties)
         Property.Bool("multifunction", false),
         Property.Text("romfile", null, "option ROM file, empty for none"),
         Property.Bool("rombar", true),
+        Property.Number("acpi-index", 0, help: "the guest's number of a card, which it names it by"),
         BootIndex) { IsHotPluggable = true };
 
     /// <summary>Takes conventional functions, too.</summary>

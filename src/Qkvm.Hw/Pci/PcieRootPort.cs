@@ -7,7 +7,7 @@ namespace Qkvm.Hw.Pci;
 
 /// <summary>pcie-root-port: one slot with hot-plug, behind a bridge of the root complex. Spec: PCI Express Base 3.0,
 /// sections 6.7 and 7.8.</summary>
-public sealed class PcieRootPort : PciBridge
+public sealed class PcieRootPort : PciBridge, IPciHotPlug
 {
     public static readonly DeviceModel Model = new("pcie-root-port", BusKind.PciExpress,
         [
@@ -54,6 +54,7 @@ public sealed class PcieRootPort : PciBridge
             foreach (PciDevice device in Secondary.Devices.ToArray()) eject(device);
         }, Notify);
         _slot.Define(slot);
+        Secondary.HotPlug = this;
     }
 
     protected override void ResetDevice()
@@ -76,20 +77,28 @@ public sealed class PcieRootPort : PciBridge
         _slot.ConfigWritten(offset, size);
     }
 
-    protected override void OnPlugged(int devFn)
+    protected override void OnPlugged(int devFn) => SlotChanged(devFn);
+
+    protected override void OnUnplugged(int devFn) => SlotChanged(devFn);
+
+    // The port's own controller, where it has the slot
+
+    void IPciHotPlug.Inserted(PciDevice device)
     {
-        if (devFn == 0) _slot.Insert();
+        if (device.DevFn == 0) _slot.Insert();
     }
 
-    protected override void OnUnplugged(int devFn)
+    void IPciHotPlug.RequestRemoval(PciDevice device) => _slot.RequestRemoval();
+
+    void IPciHotPlug.Removed(PciDevice device)
     {
-        if (devFn == 0) _slot.Removed();
+        if (device.DevFn == 0) _slot.Removed();
     }
 
-    protected override bool RequestUnplug()
+    /// <summary>The slot of another controller, such as ACPI, is on while something is in it.</summary>
+    void SlotChanged(int devFn)
     {
-        _slot.RequestRemoval();
-        return true;
+        if (devFn == 0 && Secondary.HotPlug != this) _slot.Reset(Secondary[0] != null);
     }
 
     void Notify(bool raised)
@@ -107,8 +116,8 @@ public sealed class PcieRootPort : PciBridge
         string name = site.NameBus(BusKind.PciExpress, ending: "");
         var port = new PcieRootPort((PciBus)site.Bus.Wires!, name, (byte)properties.Number("port"),
             (ushort)properties.Number("slot"), site.Board.Eject);
-        site.AddBus(new QBus(name, BusKind.PciExpress, port.Secondary)
-            { IsHotPluggable = properties.Bool("hotplug") });
+        if (!properties.Bool("hotplug")) port.Secondary.HotPlug = null;
+        site.AddBus(new QBus(name, BusKind.PciExpress, port.Secondary));
         return port;
     }
 }

@@ -39,6 +39,7 @@ static class PcAcpi
     /// <summary>PIRQ A to D, and the SCI's.</summary>
     public static Aml[] Links() =>
     [
+        PciHotPlugTables.Resources("GPE0", "GPE0 resources", (ushort)Piix4Pm.GpePort, Piix4Pm.GpeLength),
         PciLinks.Fixed("LNKS", 4, Sci),
         .. PciLinks.Routed([.. Enumerable.Range(0, Piix3.Inputs).Select(input => $"\\_SB.PCI0.ISA.PRQ{input}")]),
     ];

@@ -64,7 +64,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
                 Chipset = chipset(),
                 Hpet = config.Hpet,
                 Tree = board.Tree,
-                Terms = terms(),
+                Terms = [.. terms(), .. board.HotPlugTerms()],
                 Tpm = board.Tree.AllDevices.Select(node => node.Device).OfType<ITpmDevice>().FirstOrDefault(),
             });
             fwCfg.AddFile(AcpiTables.TablesFile, Padded(acpi.Tables, AcpiUnit));

@@ -20,7 +20,8 @@ public static class PcMachine
         {
             Aliases = age == 0 ? ["pc"] : [],
             IsDefault = age == 0,
-            ChipGlobals = SystemFlash.Globals,
+            ChipGlobals = [.. SystemFlash.Globals, $"{PcBoard.PmDriver}.{PcBoard.RootHotPlug}",
+                $"{PcBoard.PmDriver}.{PcBoard.BridgeHotPlug}"],
             Description = "Standard PC (i440FX + PIIX, 1996)" + (age == 0 ? " (default)" : ""),
         };
     }

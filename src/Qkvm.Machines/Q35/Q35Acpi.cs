@@ -17,7 +17,8 @@ static class Q35Acpi
     const ulong FourGiB = PcMemory.FourGiB;
     static readonly int[] s_inputs = [.. Enumerable.Range(0, Ich9Lpc.Inputs)];
 
-    public static Aml[] HostBridge(PcMemory memory, PciBus bus, (ulong Base, ulong Size)? ecam)
+    public static Aml[] HostBridge(PcMemory memory, PciBus bus, (ulong Base, ulong Size)? ecam,
+        bool hasNativeHotPlug)
     {
         List<AmlResource> resources =
         [
@@ -43,7 +44,7 @@ static class Q35Acpi
             Name("_ADR", 0),
             Name("_UID", 0),
             Name("_CRS", Template([.. resources])),
-            Control(),
+            Control(hasNativeHotPlug),
             Method("_PRT", 0,
                 If(Ref("\\PICF"), Return(Ref("PRTA"))),
                 Return(Ref("PRTP"))),
@@ -71,18 +72,19 @@ static class Q35Acpi
             Ich9Lpc.FirstGsi + input)),
     ];
 
-    /// <summary>_OSC: PCI Firmware 3.3, section 4.5. The operating system gets native hot-plug, power management
-    /// events, error reporting and the capability structures; not the standard hot-plug controller.</summary>
-    static Aml Control()
+    /// <summary>_OSC: PCI Firmware 3.3, section 4.5. The operating system gets power management events, error
+    /// reporting and the capability structures, and the ports' own hot-plug where ACPI has none for them; not the
+    /// standard hot-plug controller.</summary>
+    static Aml Control(bool hasNativeHotPlug)
     {
-        const int Granted = 0x1D;
+        int granted = hasNativeHotPlug ? 0x1D : 0x1C;
         const int UnrecognizedUuid = 0x04, UnrecognizedRevision = 0x08, Masked = 0x10;
         return Method("_OSC", 4,
             CreateDwordField(Arg3, 0, "CDW1"),
             If(Equal(Arg0, Uuid("33DB4D5B-1FF7-401C-9657-7441C03DD766")),
                 CreateDwordField(Arg3, 4, "CDW2"),
                 CreateDwordField(Arg3, 8, "CDW3"),
-                And(Ref("CDW3"), Granted, Local0),
+                And(Ref("CDW3"), granted, Local0),
                 If(Not(Equal(Arg1, 1)), Or(Ref("CDW1"), UnrecognizedRevision, Ref("CDW1"))),
                 If(Not(Equal(Ref("CDW3"), Local0)), Or(Ref("CDW1"), Masked, Ref("CDW1"))),
                 Store(Local0, Ref("CDW3"))),
