@@ -8,9 +8,10 @@ using Qkvm.Machines.Firmware;
 namespace Qkvm.Machines;
 
 /// <summary>Where a chipset has its hot-plug registers, and which buses they are for.</summary>
+/// <param name="CpuPort">The processors'; <paramref name="PciPort"/> the buses'.</param>
 /// <param name="IsForRoot">The root bus.</param>
 /// <param name="IsForBridges">The buses behind the bridges and ports that the board has from the start.</param>
-sealed record AcpiHotPlugPlan(ushort PciPort, bool IsForRoot, bool IsForBridges);
+sealed record AcpiHotPlugPlan(ushort PciPort, ushort CpuPort, bool IsForRoot, bool IsForBridges);
 
 /// <summary>What comes and goes while the machine runs, as ACPI has it: the chipset's registers, and the tables that
 /// use them.</summary>
@@ -25,12 +26,18 @@ sealed class AcpiHotPlug
     public AcpiHotPlug(Board board, GpeBlock gpe, List<IDevice> parts, AcpiHotPlugPlan plan)
     {
         (_board, _plan) = (board, plan);
+        Cpus = new AcpiCpuHotPlug(board.ApicIds, gpe, board.EjectCpu, board.TellOfCpu);
+        parts.Add(Cpus);
+        board.Ports.Map(plan.CpuPort,
+            MemoryRegion.Io("acpi-cpu-hotplug", AcpiCpuHotPlug.Size, Cpus, AccessSizes.UpToDword));
         if (!plan.IsForRoot && !plan.IsForBridges) return;
         _pci = new AcpiPciHotPlug(gpe, board.Eject);
         parts.Add(_pci);
         board.Ports.Map(plan.PciPort,
             MemoryRegion.Io("acpi-pci-hotplug", AcpiPciHotPlug.Size, _pci, AccessSizes.UpToDword));
     }
+
+    public AcpiCpuHotPlug Cpus { get; }
 
     /// <summary>Once the devices are there that users asked for: the buses' numbers follow from them.</summary>
     public void AttachBuses(PciBus root)
@@ -43,8 +50,12 @@ sealed class AcpiHotPlug
     public IEnumerable<PciDevice> Leaving => _pci?.Leaving.Where(_pci.IsEjectable) ?? [];
 
     /// <summary>For the root of \_SB.</summary>
-    public Aml[] Terms() => _pci == null ? []
-        : new PciHotPlugTables(_pci, _plan.PciPort, _board.Pci!, _board.IsHotPluggable).Terms();
+    public Aml[] Terms() =>
+    [
+        .. _pci == null ? []
+            : new PciHotPlugTables(_pci, _plan.PciPort, _board.Pci!, _board.IsHotPluggable).Terms(),
+        .. CpuHotPlugTables.Terms(_board.ApicIds, _plan.CpuPort),
+    ];
 
     /// <summary>A port whose user wants no hot-plug has no controller to take over from.</summary>
     void AttachBehind(PciBus bus)

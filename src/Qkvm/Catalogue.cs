@@ -1,5 +1,6 @@
 using Qkvm.Accel.Kvm;
 using Qkvm.Accel.Tcg;
+using Qkvm.Accel.Tcg.Model;
 using Qkvm.Backends.Char;
 using Qkvm.Backends.Display;
 using Qkvm.Backends.Net;
@@ -67,6 +68,7 @@ static class Catalogue
         PcieRootPort.Model,
         TpmTis.Model,
         TpmCrb.Model,
+        .. Cpus(),
     ], Missing.Devices);
 
     public static readonly Catalogue<CharModel> Chardevs = new("valid char driver name", static () =>
@@ -146,6 +148,9 @@ static class Catalogue
         NoDisplay.Model,
         VncServer.Model,
     ], Missing.Displays);
+
+    static IEnumerable<DeviceModel> Cpus() => CpuModels.All.Select(model => model.Name)
+        .Concat(CpuModels.Aliases.Keys).Append("host").Distinct().Select(CpuDevice.Model);
 
     // What short forms of options stand for
 

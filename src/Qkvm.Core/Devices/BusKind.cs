@@ -19,8 +19,8 @@ public sealed record BusKind(string Name, params Property[] Properties)
     /// <summary>The root of the tree.</summary>
     public static readonly BusKind System = new("System");
 
-    /// <summary>Of devices that sit on none.</summary>
-    public static readonly BusKind None = new("none");
+    /// <summary>Of devices that sit on none, but in slots of the board.</summary>
+    public static readonly BusKind None = new("none") { IsHotPluggable = true };
 
     public static readonly BusKind Isa = new("ISA", Bus);
 

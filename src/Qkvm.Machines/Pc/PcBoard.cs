@@ -17,7 +17,7 @@ public sealed class PcBoard : Board
     const uint HpetRoutes = 1 << 2;
     internal const string PmDriver = "PIIX4_PM", RootHotPlug = "acpi-root-pci-hotplug",
         BridgeHotPlug = "acpi-pci-hotplug-with-bridge-support";
-    const ushort PciHotPlugPort = 0xAE00;
+    const ushort PciHotPlugPort = 0xAE00, CpuHotPlugPort = 0xAF00;
     const int IsaSlot = 1, IdeFunction = 1, PmFunction = 3;
 
     readonly Piix4Pm? _powerManagement;                            // none without ACPI
@@ -47,7 +47,7 @@ public sealed class PcBoard : Board
                     () => RequestShutdown(ShutdownCause.GuestShutdown));
                 Plug(PmDriver, pci, _powerManagement, IsaSlot, PmFunction);
                 HotPlug = new AcpiHotPlug(this, _powerManagement.Gpe, _powerManagement.GpeParts,
-                    new AcpiHotPlugPlan(PciHotPlugPort, ChipFlag(PmDriver, RootHotPlug, true),
+                    new AcpiHotPlugPlan(PciHotPlugPort, CpuHotPlugPort, ChipFlag(PmDriver, RootHotPlug, true),
                     ChipFlag(PmDriver, BridgeHotPlug, true)));
             }
             var ide = new Piix3Ide(Ports, Irq(PrimaryIdeIrq), Irq(SecondaryIdeIrq));
@@ -74,6 +74,12 @@ public sealed class PcBoard : Board
 
     /// <summary>Nothing happens on a machine without ACPI.</summary>
     public override void PressPowerButton() => _powerManagement?.Acpi.PressPowerButton();
+
+    protected override void OnCpusChanged()
+    {
+        base.OnCpusChanged();
+        _chips.CountCpus(Cpus.Count);
+    }
 
     protected override void OnReset(bool isFirst) => _chips.OnReset(isFirst);
 

@@ -14,7 +14,7 @@ public sealed class Q35Board : Board
 {
     internal const string LpcDriver = "ICH9-LPC", NoReboot = "noreboot",
         BridgeHotPlug = "acpi-pci-hotplug-with-bridge-support";
-    const ushort PciHotPlugPort = 0x0CC0;
+    const ushort PciHotPlugPort = 0x0CC0, CpuHotPlugPort = 0x0CD8;
 
     const uint HpetRoutes = 0xFF0104;                              // GSI 2, 8 and 16 to 23
     const int IchSlot = 31, LpcFunction = 0, SataFunction = 2, SmbusFunction = 3;
@@ -47,7 +47,7 @@ public sealed class Q35Board : Board
             Plug(LpcDriver, pci, _lpc, IchSlot, LpcFunction, isa);
             Describe(_lpc, "ISA", Q35Acpi.IsaBridge);
             HotPlug = new AcpiHotPlug(this, _powerManagement.Gpe, _powerManagement.GpeParts,
-                new AcpiHotPlugPlan(PciHotPlugPort, IsForRoot: false, acpiHotPlug));
+                new AcpiHotPlugPlan(PciHotPlugPort, CpuHotPlugPort, IsForRoot: false, acpiHotPlug));
             var sata = new Ahci(port => $"ide.{port}", firstPlace: 0) { IsMultifunction = true };
             Plug(Ahci.Model.Name, pci, sata, IchSlot, SataFunction, [.. sata.Buses]);
             Plug("ICH9-SMB", pci, new Ich9Smbus(), IchSlot, SmbusFunction);
@@ -67,6 +67,12 @@ public sealed class Q35Board : Board
     public override void SetBootOrder(string letters) => _chips.SetBootOrder(letters);
 
     public override void PressPowerButton() => _powerManagement.Acpi.PressPowerButton();
+
+    protected override void OnCpusChanged()
+    {
+        base.OnCpusChanged();
+        _chips.CountCpus(Cpus.Count);
+    }
 
     protected override void OnReset(bool isFirst) => _chips.OnReset(isFirst);
 
