@@ -92,9 +92,6 @@ public abstract class PciBridge : PciDevice
     /// <summary>A function has left the bus behind it.</summary>
     protected internal virtual void OnUnplugged(int devFn) { }
 
-    /// <summary>Asks the guest to let go of what is behind it. False where nobody needs to be asked.</summary>
-    protected internal virtual bool RequestUnplug() => false;
-
     protected override void ResetDevice()
     {
         _inReset = false;

@@ -45,6 +45,12 @@ public abstract class PciDevice(PciIdentity identity, string name, bool isExpres
     /// <summary>It has PCI Express's configuration space.</summary>
     public bool IsExpress => Config.Size == PciConfig.ExpressSize;
 
+    /// <summary>-device …,id=; null for none.</summary>
+    public string? Id { get; set; }
+
+    /// <summary>-device …,acpi-index=; 0 for none.</summary>
+    public uint AcpiIndex { get; set; }
+
     /// <summary>-device …,multifunction=on.</summary>
     public bool IsMultifunction { get; set; }
 

@@ -27,7 +27,7 @@ public sealed record PciePortOptions(byte Number = 0, ushort Slot = 0, bool HasH
 
 /// <summary>A PCI Express port with one slot: of the root complex, or of a switch downwards. Spec: PCI Express Base
 /// 3.0, sections 6.7 and 7.8.</summary>
-public abstract class PciePort : PciBridge
+public abstract class PciePort : PciBridge, IPciHotPlug
 {
     const byte SubsystemCapability = 0x0D;
     const int MsiXBar = 0;
@@ -53,6 +53,7 @@ public abstract class PciePort : PciBridge
             foreach (PciDevice device in Secondary.Devices.ToArray()) eject(device);
         }, Notify);
         _slot.Define(options);
+        if (options.HasHotPlug) Secondary.HotPlug = this;
     }
 
     /// <summary>The options that all have.</summary>
@@ -74,7 +75,7 @@ public abstract class PciePort : PciBridge
         var options = new PciePortOptions((byte)properties.Number("port"), (ushort)properties.Number("slot"),
             properties.Bool("hotplug"), properties.Bool("power_controller_present"));
         PciePort port = make((PciBus)site.Bus.Wires!, name, options);
-        site.AddBus(new QBus(name, BusKind.PciExpress, port.Secondary) { IsHotPluggable = options.HasHotPlug });
+        site.AddBus(new QBus(name, BusKind.PciExpress, port.Secondary));
         return port;
     }
 
@@ -98,20 +99,28 @@ public abstract class PciePort : PciBridge
         _slot.ConfigWritten(offset, size);
     }
 
-    protected override void OnPlugged(int devFn)
+    protected override void OnPlugged(int devFn) => SlotChanged(devFn);
+
+    protected override void OnUnplugged(int devFn) => SlotChanged(devFn);
+
+    // The port's own controller, where it has the slot
+
+    void IPciHotPlug.Inserted(PciDevice device)
     {
-        if (devFn == 0) _slot.Insert();
+        if (device.DevFn == 0) _slot.Insert();
     }
 
-    protected override void OnUnplugged(int devFn)
+    void IPciHotPlug.RequestRemoval(PciDevice device) => _slot.RequestRemoval();
+
+    void IPciHotPlug.Removed(PciDevice device)
     {
-        if (devFn == 0) _slot.Removed();
+        if (device.DevFn == 0) _slot.Removed();
     }
 
-    protected override bool RequestUnplug()
+    /// <summary>The slot of another controller, such as ACPI, is on while something is in it.</summary>
+    void SlotChanged(int devFn)
     {
-        _slot.RequestRemoval();
-        return true;
+        if (devFn == 0 && Secondary.HotPlug != this) _slot.Reset(Secondary[0] != null);
     }
 
     void DefineSubsystem(PciePortChip chip)

@@ -1,3 +1,4 @@
+using Qkvm.Core.Devices;
 using Qkvm.Core.Irq;
 using Qkvm.Core.Memory;
 using Qkvm.Core.Pci;
@@ -26,7 +27,6 @@ public sealed class Piix4Pm : PciDevice
 
     readonly MemoryRegion _pmRegion, _smbRegion;
     readonly ApmPorts _apm;
-    readonly GpeBlock _gpe;
 
     /// <param name="sci">ISA IRQ 9.</param>
     public Piix4Pm(IVirtualClock clock, AddressSpace ports, IrqLine sci, Action softOff) : base(Chip, "PIIX4_PM")
@@ -40,17 +40,21 @@ public sealed class Piix4Pm : PciDevice
         for (int offset = 0x44; offset < DeviceActivityB + 3; offset++) Config.Define(offset, 0, 0xFF);
         for (int offset = 0x5C; offset < PmRegMisc; offset++)
             Config.Define(offset, offset == 0x63 ? (byte)0x60 : (byte)0, 0xFF);
-        _gpe = new GpeBlock(GpeLength, () => Acpi!.Update());
-        Acpi = new AcpiRegisters(clock, sci, softOff, () => _gpe.IsPending);
+        Gpe = new GpeBlock(GpeLength, () => Acpi!.Update());
+        Acpi = new AcpiRegisters(clock, sci, softOff, () => Gpe.IsPending);
         Smbus = new PiixSmbus();
         _apm = new ApmPorts(AcpiEnable, AcpiDisable, Acpi.SetEnabled);
         _pmRegion = MemoryRegion.Io("acpi-pm", 64, Acpi, AccessSizes.UpToDword);
         _smbRegion = MemoryRegion.Io("pm-smbus", 16, Smbus, AccessSizes.Bytes);
         ports.Map(ApmPorts.Address, MemoryRegion.Io("apm-io", ApmPorts.Size, _apm, AccessSizes.Bytes));
-        ports.Map(GpePort, MemoryRegion.Io("acpi-gpe0", GpeLength, _gpe, AccessSizes.Bytes));
+        ports.Map(GpePort, MemoryRegion.Io("acpi-gpe0", GpeLength, Gpe, AccessSizes.Bytes));
     }
 
     public AcpiRegisters Acpi { get; }
+
+    /// <summary>The general purpose events, and the parts of the chip that tell of things by them.</summary>
+    public GpeBlock Gpe { get; }
+    public List<IDevice> GpeParts { get; } = [];
 
     /// <summary>The port of the power management block, where firmware has placed one; 0 else.</summary>
     public uint Base => (Config[PmRegMisc] & 1) != 0 ? Config.Get16(PmBase) & 0xFFC0u : 0;
@@ -61,13 +65,15 @@ public sealed class Piix4Pm : PciDevice
         Acpi.Reset();
         Smbus.Reset();
         _apm.Reset();
-        _gpe.Reset();
+        Gpe.Reset();
+        foreach (IDevice part in GpeParts) part.Reset();
         Apply();
     }
 
     protected override void ExchangeDevice(StateStream state)
     {
-        _gpe.Exchange(state.Group("gpe"));
+        Gpe.Exchange(state.Group("gpe"));
+        foreach (IDevice part in GpeParts) part.Exchange(state.Group(part.Name));
         Acpi.Exchange(state.Group("acpi"));
         Smbus.Exchange(state.Group("smbus"));
         _apm.Exchange(state.Group("apm"));

@@ -36,6 +36,7 @@ public sealed class FwCfg : IDevice, IRegisterBank
     readonly Dictionary<string, ushort> _keys = [];
     readonly Dictionary<string, Action> _onSelect = [];
     readonly FwCfgDma _dma;
+    Action? _onFirstLook;
     ushort _selected;
     uint _offset;
 
@@ -51,7 +52,14 @@ public sealed class FwCfg : IDevice, IRegisterBank
 
     public string Name => "fw_cfg";
 
-    public IReadOnlyDictionary<string, ReadOnlyMemory<byte>> Files => _files;
+    public IReadOnlyDictionary<string, ReadOnlyMemory<byte>> Files
+    {
+        get
+        {
+            LookAtFiles();
+            return _files;
+        }
+    }
 
     public void Add(ushort key, ReadOnlyMemory<byte> value) => _items[key] = value;
 
@@ -80,6 +88,10 @@ public sealed class FwCfg : IDevice, IRegisterBank
     /// up to date.</summary>
     public void OnSelect(string name, Action selected) => _onSelect[name] = selected;
 
+    /// <summary>Calls <paramref name="add"/> once, when somebody first looks at the directory or at a file, to add what
+    /// costs time to make.</summary>
+    public void OnFirstLook(Action add) => _onFirstLook += add;
+
     public void Reset()
     {
         Select(0);
@@ -103,12 +115,14 @@ public sealed class FwCfg : IDevice, IRegisterBank
         state.Field("selected", ref _selected);
         state.Field("offset", ref _offset);
         _dma.Exchange(state.Group("dma"));
+        if (state.IsLoading && IsOfFiles(_selected)) LookAtFiles();
     }
 
     internal void Select(ushort key)
     {
         _selected = (ushort)(key & ~Writable);
         _offset = 0;
+        if (IsOfFiles(_selected)) LookAtFiles();
         foreach (var (name, selected) in _onSelect)
             if (_keys.TryGetValue(name, out ushort file) && file == _selected) selected();
     }
@@ -121,6 +135,16 @@ public sealed class FwCfg : IDevice, IRegisterBank
         item = item.Slice((int)_offset, (int)Math.Min(length, (uint)item.Length - _offset));
         _offset += (uint)item.Length;
         return item;
+    }
+
+    static bool IsOfFiles(ushort key) => key is >= FwCfgKey.FileDirectory and < FwCfgKey.ArchLocal;
+
+    /// <summary>Files' keys hold from here on: one more file would move them.</summary>
+    void LookAtFiles()
+    {
+        Action? add = _onFirstLook;
+        _onFirstLook = null;
+        add?.Invoke();
     }
 
     void BuildDirectory()

@@ -12,7 +12,9 @@ namespace Qkvm.Machines.Q35;
 /// management.</summary>
 public sealed class Q35Board : Board
 {
-    internal const string LpcDriver = "ICH9-LPC", NoReboot = "noreboot";
+    internal const string LpcDriver = "ICH9-LPC", NoReboot = "noreboot",
+        BridgeHotPlug = "acpi-pci-hotplug-with-bridge-support";
+    const ushort PciHotPlugPort = 0x0CC0, CpuHotPlugPort = 0x0CD8;
 
     const uint HpetRoutes = 0xFF0104;                              // GSI 2, 8 and 16 to 23
     const int IchSlot = 31, LpcFunction = 0, SataFunction = 2, SmbusFunction = 3;
@@ -31,18 +33,21 @@ public sealed class Q35Board : Board
         {
             var tco = new Ich9Tco(Clock, () => { if (!_lpc!.IsRebootForbidden) RequestWatchdog(); });
             _powerManagement = new Ich9Pm(Clock, Ports, () => RequestShutdown(ShutdownCause.GuestShutdown), tco);
-            _lpc = new Ich9Lpc(Irq, _powerManagement, () => RequestReset(), IsRebootForbidden());
+            _lpc = new Ich9Lpc(Irq, _powerManagement, () => RequestReset(), ChipFlag(LpcDriver, NoReboot, true));
             Pci = new PciBus("pcie.0", Layout.Pci, Ports.Root, Memory, Msi, _lpc.RouteSlot,
                 [.. Enumerable.Range(0, Ich9Lpc.Inputs).Select<int, Action<bool>>(
                     input => active => _lpc.SetInput(input, active))]) { Log = parts.Log };
             _mch = new Mch(Memory, Layout.RamRegion, Layout.Pci, Pci);
-            var pci = new QBus(Pci.Id, BusKind.PciExpress, Pci) { IsHotPluggable = false };
+            var pci = new QBus(Pci.Id, BusKind.PciExpress, Pci);
             var isa = new QBus("isa.0", BusKind.Isa);
             PciHostPorts host = Own("q35-pcihost", Tree, new PciHostPorts(Pci, Ports, _lpc.ResetControl), pci);
-            Describe(host, "PCI0", () => Q35Acpi.HostBridge(Layout, Pci, _mch.Ecam));
+            bool acpiHotPlug = ChipFlag(LpcDriver, BridgeHotPlug, true);
+            Describe(host, "PCI0", () => Q35Acpi.HostBridge(Layout, Pci, _mch.Ecam, hasNativeHotPlug: !acpiHotPlug));
             Plug("mch", pci, _mch, 0, 0);
             Plug(LpcDriver, pci, _lpc, IchSlot, LpcFunction, isa);
             Describe(_lpc, "ISA", Q35Acpi.IsaBridge);
+            HotPlug = new AcpiHotPlug(this, _powerManagement.Gpe, _powerManagement.GpeParts,
+                new AcpiHotPlugPlan(PciHotPlugPort, CpuHotPlugPort, IsForRoot: false, acpiHotPlug));
             var sata = new Ahci(port => $"ide.{port}", firstPlace: 0) { IsMultifunction = true };
             Plug(Ahci.Model.Name, pci, sata, IchSlot, SataFunction, [.. sata.Buses]);
             Plug("ICH9-SMB", pci, new Ich9Smbus(), IchSlot, SmbusFunction);
@@ -51,6 +56,7 @@ public sealed class Q35Board : Board
         MakeCpus(_chips.Coprocessor);
         Firmware.AddNumbers();
         MakeDevices();
+        HotPlug!.AttachBuses(Pci);
         Firmware.AddTables("Standard PC (Q35 + ICH9, 2009)", this, AcpiChipset, () => Q35Acpi.Links(_lpc));
         Firmware.AddRest(BootOrder);
         _chips.DescribeInCmos(this);
@@ -62,6 +68,12 @@ public sealed class Q35Board : Board
 
     public override void PressPowerButton() => _powerManagement.Acpi.PressPowerButton();
 
+    protected override void OnCpusChanged()
+    {
+        base.OnCpusChanged();
+        _chips.CountCpus(Cpus.Count);
+    }
+
     protected override void OnReset(bool isFirst) => _chips.OnReset(isFirst);
 
     AcpiChipset AcpiChipset()
@@ -71,11 +83,6 @@ public sealed class Q35Board : Board
         return new(at, Ich9Pm.AcpiEnable, Ich9Pm.AcpiDisable, at + (uint)Ich9Pm.GpeOffset, Ich9Pm.GpeLength,
             ResetValue: 0x0F) { Ecam = _mch.Ecam };
     }
-
-    /// <summary>-global ICH9-LPC.noreboot=: on unless users say otherwise.</summary>
-    bool IsRebootForbidden() => Config.Globals.LastOrDefault(global => global is { Driver: LpcDriver,
-        Property: NoReboot }) is not { } global
-            || Options.Of("-global", [new(NoReboot, global.Value)]).Bool(NoReboot)!.Value;
 
     void Plug(string driver, QBus bus, PciDevice function, int slot, int number, params QBus[] buses)
     {

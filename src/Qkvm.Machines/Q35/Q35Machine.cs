@@ -30,6 +30,7 @@ public static class Q35Machine
         var defaults = new MachineDefaults(NetworkCard: E1000e.Model.Name, VideoAddress: "0x1", CdromPlace: 2)
         {
             PrefersSockets = named.Version.PrefersSockets,
+            HasHotPluggableCpus = true,
             IdeBuses = 6,
             IdeUnits = 1,
         };
@@ -38,7 +39,8 @@ public static class Q35Machine
         {
             Aliases = age == 0 ? ["q35"] : [],
             Description = "Standard PC (Q35 + ICH9, 2009)",
-            ChipGlobals = [.. SystemFlash.Globals, $"{Q35Board.LpcDriver}.{Q35Board.NoReboot}"],
+            ChipGlobals = [.. SystemFlash.Globals, $"{Q35Board.LpcDriver}.{Q35Board.NoReboot}",
+                $"{Q35Board.LpcDriver}.{Q35Board.BridgeHotPlug}"],
         };
     }
 }

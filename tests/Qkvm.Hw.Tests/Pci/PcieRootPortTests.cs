@@ -135,7 +135,7 @@ public sealed class PcieRootPortTests : IDisposable
         Assert.True(fresh.IntX.Level);
     }
 
-    void Ask() => ((Core.Devices.IBusWires)_port.Secondary).RequestUnplug();
+    void Ask() => ((Core.Devices.IBusWires)_port.Secondary).RequestUnplug(_port.Secondary[0]!);
 
     sealed class Card() : PciDevice(new PciIdentity(0x1AF4, 0x1000, 0x020000), "card")
     {
