@@ -44,6 +44,7 @@ public abstract partial class Board : IBoard, IDisposable
             parts;
         Input = new InputRouter(Clock);
         Layout = memory;
+        if (memory.Smm is { } smm) smm.Log = parts.Log;
         Ports = new AddressSpace("I/O", MemoryRegion.Container("io", PortSpace), Lock) { Log = parts.Log };
         Memory.Log = parts.Log;
         Interrupts = new PcInterrupts(_accelerator.IrqChip, Memory, Ports);
@@ -65,6 +66,14 @@ public abstract partial class Board : IBoard, IDisposable
     /// <summary>Also while the chips are made, before there are processors: open.</summary>
     internal void GateA20(bool open) => _accelerator.SetA20(open);
 
+    /// <summary>A system management interrupt.</summary>
+    /// <param name="toAll">Else to the processor that asks for it, or to the first.</param>
+    internal void SendSmi(bool toAll)
+    {
+        if (toAll) foreach (IVCpu cpu in _cpus) cpu.Signal(CpuSignal.Smi);
+        else _cpus[Math.Max(VCpuRunner.Current, 0)].Signal(CpuSignal.Smi);
+    }
+
     /// <summary>Takes a chip of the board into the list of devices and the tree.</summary>
     /// <param name="buses">That it brings.</param>
     internal T Own<T>(string driver, QBus bus, T device, params ReadOnlySpan<QBus> buses) where T : IDevice
@@ -83,7 +92,7 @@ public abstract partial class Board : IBoard, IDisposable
     /// <summary>Once the chips are wired.</summary>
     protected void MakeCpus(ICoprocessorErrors coprocessor)
     {
-        _accelerator.Attach(Memory, Ports, Lock);
+        _accelerator.Attach(Memory, Ports, Lock, Layout.Smm);
         CpuTopology topology = Config.Topology;
         for (int i = 0; i < topology.Cpus; i++)
         {

@@ -1,3 +1,4 @@
+using Qkvm.Core.Devices;
 using Qkvm.Core.Irq;
 using Qkvm.Core.Memory;
 using Qkvm.Core.Pci;
@@ -11,7 +12,7 @@ namespace Qkvm.Hw.Pci;
 /// <remarks>Deviations: general purpose I/O, the LPC decode ranges and the firmware hub's registers only keep what is
 /// written. PIRQ A to H always reach the I/O APIC's inputs 16 to 23; they reach the ISA interrupts, where
 /// routed.</remarks>
-public sealed class Ich9Lpc : PciDevice
+public sealed class Ich9Lpc : PciDevice, IDevice
 {
     public static readonly PciIdentity Chip = new(0x8086, 0x2918, 0x060100, Revision: 2, HasInterruptPin: false);
 
@@ -25,6 +26,9 @@ public sealed class Ich9Lpc : PciDevice
         (0x88, 0, 0x00FC_FFFD), (0x8C, 0, 0x00FC_FFFD), (0x90, 0, 0x00FC_FFFD), (0xA4, 0, 0xFF), (0xD0, 0x0011_2233,
         uint.MaxValue), (0xD4, 0x4567, 0xFFFF), (0xD8, 0xFFCF, 0xFF4F), (0xDC, 0, 0x0F),
     ];
+
+    const ushort PmConfiguration1Writable = 0x029F;
+    const byte SmiLock = 0x10;                                     // GEN_PMCON_1
 
     const byte RoutingDisabled = 0x80, AcpiEnable = 0x80, SciSelect = 7;
     const int Routable = 0b1101_1110_1111_1000;                    // IRQ 3-7, 9-12, 14, 15; the others are reserved
@@ -50,8 +54,11 @@ public sealed class Ich9Lpc : PciDevice
     /// <param name="pm">Its power management block, whose SCI it leads on.</param>
     /// <param name="reset">Asks for a reset of the machine.</param>
     /// <param name="forbidsReboot">The strap for No Reboot: the watchdog resets nothing.</param>
-    public Ich9Lpc(Func<int, IrqLine> irq, Ich9Pm pm, Action reset, bool forbidsReboot) : base(Chip, "ICH9-LPC")
+    /// <param name="smi">What is offered to firmware about SMIs; nothing by default.</param>
+    public Ich9Lpc(Func<int, IrqLine> irq, Ich9Pm pm, Action reset, bool forbidsReboot, SmiFeatures? smi = null)
+        : base(Chip, "ICH9-LPC")
     {
+        Smi = smi ?? new SmiFeatures(0);
         (_pm, _forbidsReboot) = (pm, forbidsReboot);
         ResetControl = new ResetControl(0x0A, reset);
         IsMultifunction = true;
@@ -62,12 +69,17 @@ public sealed class Ich9Lpc : PciDevice
         Config.Define(AcpiControl, 0, AcpiEnable | SciSelect);
         for (int i = 0; i < Inputs; i++) Config.Define(PirqRegister(i), RoutingDisabled, 0x8F);
         foreach (var (offset, value, writable) in Kept) Config.Define32(offset, value, writable);
-        Config.Define16(PmConfiguration1, 0, 0x029F);
+        Config.Define16(PmConfiguration1, 0, PmConfiguration1Writable);
         Config.Define32(RootBlock, 0, 0xFFFF_C001);
         _rootRegion = MemoryRegion.Io("lpc-rcrb-mmio", RootBlockSize, new RootBank(this), AccessSizes.UpToDword);
         pm.Sci = new IrqLine("sci", SetSci);
         ResetRoot();
     }
+
+    /// <summary>What firmware was given of what SMIs can be.</summary>
+    public SmiFeatures Smi { get; }
+
+    public int StateVersion => 2;                                  // since 2: Smi
 
     /// <summary>Port CF9h.</summary>
     public ResetControl ResetControl { get; }
@@ -106,6 +118,7 @@ public sealed class Ich9Lpc : PciDevice
     {
         ResetControl.Reset();
         _pm.Reset();
+        Smi.Reset();
         ResetRoot();
         Apply();
         DriveIsa();
@@ -118,6 +131,7 @@ public sealed class Ich9Lpc : PciDevice
         state.Block("root-complex", _root);
         for (int i = 0; i < Inputs; i++) state.Field($"pirq{i}", ref _inputs[i]);
         state.Field("sci", ref _sciLevel);
+        if (state.Since(2)) Smi.Exchange(state.Group("smi"));
         if (!state.IsLoading) return;
         int levels = Levels();
         for (int i = 0; i < _isa.Length; i++) _isa[i].Restore((levels >> i & 1) != 0);
@@ -152,6 +166,8 @@ public sealed class Ich9Lpc : PciDevice
 
     void Apply()
     {
+        _pm.IsSmiLocked = (Config[PmConfiguration1] & SmiLock) != 0;
+        Config.SetWritable(PmConfiguration1, (byte)(PmConfiguration1Writable & (_pm.IsSmiLocked ? ~SmiLock : ~0)));
         if (Bus == null) return;
         Place(_pm.Region, Bus.IoSpace, PowerManagementBase, true);
         Place(_rootRegion, Bus.MemorySpace, Config.Get32(RootBlock) & 0xFFFF_C000, (Config[RootBlock] & 1) != 0);

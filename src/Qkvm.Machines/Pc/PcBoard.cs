@@ -13,6 +13,8 @@ namespace Qkvm.Machines.Pc;
 /// management.</summary>
 public sealed class PcBoard : Board
 {
+    internal const string PmDriver = "PIIX4_PM";
+
     const int SciIrq = 9, PrimaryIdeIrq = 14, SecondaryIdeIrq = 15;
     const uint HpetRoutes = 1 << 2;
     const int IsaSlot = 1, IdeFunction = 1, PmFunction = 3;
@@ -22,7 +24,7 @@ public sealed class PcBoard : Board
 
     /// <param name="memory">Its RAM; disposed of with the board.</param>
     public PcBoard(BoardParts parts, MemoryBackend memory)
-        : base(parts, new PcMemory(memory, PcParts.Bios(parts), parts.Lock))
+        : base(parts, new PcMemory(memory, PcParts.Bios(parts), parts.Lock, hasSmm: parts.Config.Smm))
     {
         using (Memory.Batch())
         using (Ports.Batch())
@@ -35,11 +37,13 @@ public sealed class PcBoard : Board
             var isa = new QBus("isa.0", BusKind.Isa);
             PciHostPorts host = Own("i440FX-pcihost", Tree, new PciHostPorts(Pci, Ports, isaBridge.ResetControl), pci);
             Describe(host, "PCI0", () => PcAcpi.HostBridge(Layout));
-            Plug("i440FX", pci, new I440Fx(Memory, Layout.RamRegion, Layout.Pci), 0, 0);
+            Plug("i440FX", pci, new I440Fx(Memory, Layout.RamRegion, Layout.Pci, Layout.Smm), 0, 0);
             Plug("PIIX3", pci, isaBridge, IsaSlot, 0, isa);
             Describe(isaBridge, "ISA", PcAcpi.IsaBridge);
-            if (Config.Acpi) Plug("PIIX4_PM", pci, _powerManagement = new Piix4Pm(Clock, Ports, Irq(SciIrq),
-                () => RequestShutdown(ShutdownCause.GuestShutdown)), IsaSlot, PmFunction);
+            new ChipGlobals(Config, PmDriver).RefuseSuspend();
+            if (Config.Acpi) Plug(PmDriver, pci, _powerManagement = new Piix4Pm(Clock, Ports, Irq(SciIrq),
+                () => RequestShutdown(ShutdownCause.GuestShutdown), Config.Smm ? () => SendSmi(toAll: false) : null),
+                IsaSlot, PmFunction);
             var ide = new Piix3Ide(Ports, Irq(PrimaryIdeIrq), Irq(SecondaryIdeIrq));
             Plug("piix3-ide", pci, ide, IsaSlot, IdeFunction,
                 [.. ide.Channels.Select(channel => new QBus(channel.Id, BusKind.Ide, channel))]);

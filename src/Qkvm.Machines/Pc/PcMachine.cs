@@ -20,7 +20,8 @@ public static class PcMachine
         {
             Aliases = age == 0 ? ["pc"] : [],
             IsDefault = age == 0,
-            ChipGlobals = SystemFlash.Globals,
+            ChipGlobals = [.. SystemFlash.Globals,
+                .. ChipGlobals.SuspendProperties.Select(name => $"{PcBoard.PmDriver}.{name}")],
             Description = "Standard PC (i440FX + PIIX, 1996)" + (age == 0 ? " (default)" : ""),
         };
     }

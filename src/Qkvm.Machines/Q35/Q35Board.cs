@@ -12,7 +12,18 @@ namespace Qkvm.Machines.Q35;
 /// management.</summary>
 public sealed class Q35Board : Board
 {
-    internal const string LpcDriver = "ICH9-LPC", NoReboot = "noreboot";
+    const string LpcDriver = "ICH9-LPC", NoReboot = "noreboot", Broadcast = "x-smi-broadcast", MchDriver = "mch",
+        ExtendedTseg = "extended-tseg-mbytes", SmBaseRam = "smbase-smram";
+
+    static readonly string[] s_hotplug = ["x-smi-cpu-hotplug", "x-smi-cpu-hotunplug"];
+
+    /// <summary>Of -global.</summary>
+    internal static readonly string[] Globals =
+    [
+        $"{LpcDriver}.{NoReboot}", $"{LpcDriver}.{Broadcast}", $"{MchDriver}.{ExtendedTseg}",
+        $"{MchDriver}.{SmBaseRam}",
+        .. s_hotplug.Concat(ChipGlobals.SuspendProperties).Select(name => $"{LpcDriver}.{name}"),
+    ];
 
     const uint HpetRoutes = 0xFF0104;                              // GSI 2, 8 and 16 to 23
     const int IchSlot = 31, LpcFunction = 0, SataFunction = 2, SmbusFunction = 3;
@@ -21,26 +32,30 @@ public sealed class Q35Board : Board
     readonly Ich9Lpc _lpc;
     readonly Mch _mch;
     readonly IsaChips _chips;
+    readonly ChipGlobals _lpcGlobals;
 
     /// <param name="memory">Its RAM; disposed of with the board.</param>
     public Q35Board(BoardParts parts, MemoryBackend memory) : base(parts, new PcMemory(memory,
-        PcParts.Bios(parts), parts.Lock, PcMemoryPlan.Q35))
+        PcParts.Bios(parts), parts.Lock, PcMemoryPlan.Q35, parts.Config.Smm))
     {
+        _lpcGlobals = new ChipGlobals(Config, LpcDriver);
         using (Memory.Batch())
         using (Ports.Batch())
         {
             var tco = new Ich9Tco(Clock, () => { if (!_lpc!.IsRebootForbidden) RequestWatchdog(); });
-            _powerManagement = new Ich9Pm(Clock, Ports, () => RequestShutdown(ShutdownCause.GuestShutdown), tco);
-            _lpc = new Ich9Lpc(Irq, _powerManagement, () => RequestReset(), IsRebootForbidden());
+            _powerManagement = new Ich9Pm(Clock, Ports, () => RequestShutdown(ShutdownCause.GuestShutdown), tco,
+                Config.Smm ? () => SendSmi(_lpc!.Smi.IsBroadcast) : null);
+            _lpc = new Ich9Lpc(Irq, _powerManagement, () => RequestReset(), _lpcGlobals.Bool(NoReboot, true),
+                OfferSmiFeatures());
             Pci = new PciBus("pcie.0", Layout.Pci, Ports.Root, Memory, Msi, _lpc.RouteSlot,
                 [.. Enumerable.Range(0, Ich9Lpc.Inputs).Select<int, Action<bool>>(
                     input => active => _lpc.SetInput(input, active))]) { Log = parts.Log };
-            _mch = new Mch(Memory, Layout.RamRegion, Layout.Pci, Pci);
+            _mch = new Mch(Memory, Layout.RamRegion, Layout.Pci, Pci, Layout.Smm, SmramOptions());
             var pci = new QBus(Pci.Id, BusKind.PciExpress, Pci) { IsHotPluggable = false };
             var isa = new QBus("isa.0", BusKind.Isa);
             PciHostPorts host = Own("q35-pcihost", Tree, new PciHostPorts(Pci, Ports, _lpc.ResetControl), pci);
             Describe(host, "PCI0", () => Q35Acpi.HostBridge(Layout, Pci, _mch.Ecam));
-            Plug("mch", pci, _mch, 0, 0);
+            Plug(MchDriver, pci, _mch, 0, 0);
             Plug(LpcDriver, pci, _lpc, IchSlot, LpcFunction, isa);
             Describe(_lpc, "ISA", Q35Acpi.IsaBridge);
             var sata = new Ahci(port => $"ide.{port}", firstPlace: 0) { IsMultifunction = true };
@@ -72,10 +87,30 @@ public sealed class Q35Board : Board
             ResetValue: 0x0F) { Ecam = _mch.Ecam };
     }
 
-    /// <summary>-global ICH9-LPC.noreboot=: on unless users say otherwise.</summary>
-    bool IsRebootForbidden() => Config.Globals.LastOrDefault(global => global is { Driver: LpcDriver,
-        Property: NoReboot }) is not { } global
-            || Options.Of("-global", [new(NoReboot, global.Value)]).Bool(NoReboot)!.Value;
+    MchSmramOptions SmramOptions()
+    {
+        const int mostMegabytes = 0xFFF;
+        var globals = new ChipGlobals(Config, MchDriver);
+        return new(Layout.Below, (ushort)globals.Number(ExtendedTseg, 16, 0, mostMegabytes),
+            globals.Bool(SmBaseRam, true));
+    }
+
+    /// <summary>Processors are not hot-plugged here; firmware that SMIs tell of that is offered nothing.</summary>
+    SmiFeatures OfferSmiFeatures()
+    {
+        _lpcGlobals.RefuseSuspend();
+        foreach (string property in s_hotplug)
+            _lpcGlobals.Refuse(property, value => Options.ParseBool(value) == false,
+                "processors cannot be hot-plugged yet; leave it out or give off");
+        bool offers = Config.Smm && _lpcGlobals.Bool(Broadcast, true);
+        var smi = new SmiFeatures(offers ? SmiFeatures.Broadcast : 0);
+        if (!offers) return smi;
+        FirmwareConfiguration.AddFile("etc/smi/supported-features", smi.Offered);
+        FirmwareConfiguration.AddWritableFile("etc/smi/requested-features", smi.Requested, () => smi.IsOpen);
+        FirmwareConfiguration.AddFile("etc/smi/features-ok", smi.Accepted);
+        FirmwareConfiguration.OnSelect("etc/smi/features-ok", smi.Agree);
+        return smi;
+    }
 
     void Plug(string driver, QBus bus, PciDevice function, int slot, int number, params QBus[] buses)
     {
