@@ -19,7 +19,7 @@ public abstract partial class Board
     protected void MakeCpus(ICoprocessorErrors coprocessor)
     {
         _coprocessor = coprocessor;
-        _accelerator.Attach(Memory, Ports, Lock);
+        _accelerator.Attach(Memory, Ports, Lock, Layout.Smm);
         for (int i = 0; i < Config.Topology.Cpus; i++) AddCpu(i);
     }
 

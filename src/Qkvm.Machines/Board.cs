@@ -45,6 +45,7 @@ public abstract partial class Board : IBoard, IDisposable
         Slots = new QBus("slots", BusKind.None, new SlotWires(this));
         Input = new InputRouter(Clock);
         Layout = memory;
+        if (memory.Smm is { } smm) smm.Log = parts.Log;
         Ports = new AddressSpace("I/O", MemoryRegion.Container("io", PortSpace), Lock) { Log = parts.Log };
         Memory.Log = parts.Log;
         Interrupts = new PcInterrupts(_accelerator.IrqChip, Memory, Ports);
@@ -66,6 +67,14 @@ public abstract partial class Board : IBoard, IDisposable
     /// <summary>Also while the chips are made, before there are processors: open.</summary>
     internal void GateA20(bool open) => _accelerator.SetA20(open);
 
+    /// <summary>A system management interrupt.</summary>
+    /// <param name="toAll">Else to the processor that asks for it, or to the first.</param>
+    internal void SendSmi(bool toAll)
+    {
+        if (toAll) foreach (IVCpu cpu in _cpus) cpu.Signal(CpuSignal.Smi);
+        else _cpus[Math.Max(VCpuRunner.Current, 0)].Signal(CpuSignal.Smi);
+    }
+
     /// <summary>Takes a chip of the board into the list of devices and the tree.</summary>
     /// <param name="buses">That it brings.</param>
     internal T Own<T>(string driver, QBus bus, T device, params ReadOnlySpan<QBus> buses) where T : IDevice
@@ -81,11 +90,6 @@ public abstract partial class Board : IBoard, IDisposable
     internal void Describe(IDevice chip, string name, Func<Aml[]> terms) =>
         Tree.AllDevices.First(node => node.Device == chip).Describe(name, terms);
 
-    /// <summary>What -global and the machine's version say of a chip.</summary>
-    /// <param name="otherwise">Where they say nothing.</param>
-    internal bool ChipFlag(string driver, string property, bool otherwise) =>
-        Config.Globals.LastOrDefault(global => global.Driver == driver && global.Property == property) is { } said
-            ? Options.Of("-global", [new(property, said.Value)]).Bool(property)!.Value : otherwise;
 
     /// <summary>After each reset.</summary>
     /// <param name="isFirst">The machine is being switched on.</param>

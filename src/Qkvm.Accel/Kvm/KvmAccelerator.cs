@@ -74,7 +74,7 @@ public sealed class KvmAccelerator : IAccelerator
         & KvmGuestDebug.BlockInterrupts) != 0;
     bool HasDeadline => Libc.ioctl(_machine, KvmApi.CheckExtension, KvmApi.ExtensionTscDeadline) > 0;
 
-    public void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock)
+    public void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock, AddressSpace? smm = null)
     {
         (_memory, _ports) = (memory, ports);
         _slots.Follow(memory);

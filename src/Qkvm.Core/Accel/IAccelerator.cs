@@ -20,8 +20,12 @@ public interface IAccelerator : IDisposable
     /// <summary>What -cpu can name.</summary>
     ICpuModels CpuModels { get; }
 
+    /// <summary>Its vCPUs have system management mode, where a board has memory for it.</summary>
+    bool HasSmm => false;
+
     /// <summary>Before the first vCPU: what guests see. The accelerator follows the views' changes.</summary>
-    void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock);
+    /// <param name="smm">What vCPUs see in system management mode; null: there is none, SMIs find nobody.</param>
+    void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock, AddressSpace? smm = null);
 
     IVCpu CreateVCpu(int index, CpuSetup setup);
 

@@ -56,6 +56,9 @@ public sealed record MachineConfig
 
     /// <summary>-no-hpet and -no-acpi; -machine hpet= and acpi= say the same.</summary>
     public bool Hpet { get; init; } = true;
+
+    /// <summary>Processors have system management mode, and the chipset memory and interrupts for it.</summary>
+    public bool Smm { get; init; }
     public bool Acpi { get; init; } = true;
 
     /// <summary>-vga's kind: "std", "virtio", "none" … Its device is among <see cref="Devices"/> already.</summary>

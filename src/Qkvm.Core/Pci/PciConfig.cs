@@ -72,6 +72,9 @@ public sealed class PciConfig
         _clearable[offset] = clearable;
     }
 
+    /// <summary>From now on the guest may write these bits of a byte: chips have registers that lock.</summary>
+    public void SetWritable(int offset, byte writable) => _writable[offset] = writable;
+
     public void Define16(int offset, ushort value, ushort writable = 0, ushort clearable = 0)
     {
         Define(offset, (byte)value, (byte)writable, (byte)clearable);

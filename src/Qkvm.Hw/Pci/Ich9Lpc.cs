@@ -1,3 +1,4 @@
+using Qkvm.Core.Devices;
 using Qkvm.Core.Irq;
 using Qkvm.Core.Memory;
 using Qkvm.Core.Pci;
@@ -11,7 +12,7 @@ namespace Qkvm.Hw.Pci;
 /// <remarks>Deviations: general purpose I/O, the LPC decode ranges and the firmware hub's registers only keep what is
 /// written. PIRQ A to H always reach the I/O APIC's inputs 16 to 23; they reach the ISA interrupts, where
 /// routed.</remarks>
-public sealed class Ich9Lpc : PciDevice
+public sealed class Ich9Lpc : PciDevice, IDevice
 {
     public static readonly PciIdentity Chip = new(0x8086, 0x2918, 0x060100, Revision: 2, HasInterruptPin: false);
 
@@ -27,6 +28,8 @@ public sealed class Ich9Lpc : PciDevice
     ];
 
     const byte AcpiEnable = 0x80, SciSelect = 7;
+    const ushort PmConfiguration1Writable = 0x029F;
+    const byte SmiLock = 0x10;                                     // GEN_PMCON_1
     static readonly int[] SciRoutes = [9, 10, 11, -1, 20, 21, -1, -1];
 
     // The root complex register block, section 10.1: per device from 25 to 31 the PIRQ of each pin, a nibble each
@@ -48,8 +51,11 @@ public sealed class Ich9Lpc : PciDevice
     /// <param name="pm">Its power management block, whose SCI it leads on.</param>
     /// <param name="reset">Asks for a reset of the machine.</param>
     /// <param name="forbidsReboot">The strap for No Reboot: the watchdog resets nothing.</param>
-    public Ich9Lpc(Func<int, IrqLine> irq, Ich9Pm pm, Action reset, bool forbidsReboot) : base(Chip, "ICH9-LPC")
+    /// <param name="smi">What is offered to firmware about SMIs; nothing by default.</param>
+    public Ich9Lpc(Func<int, IrqLine> irq, Ich9Pm pm, Action reset, bool forbidsReboot, SmiFeatures? smi = null)
+        : base(Chip, "ICH9-LPC")
     {
+        Smi = smi ?? new SmiFeatures(0);
         (_pm, _forbidsReboot) = (pm, forbidsReboot);
         ResetControl = new ResetControl(0x0A, reset);
         IsMultifunction = true;
@@ -60,12 +66,17 @@ public sealed class Ich9Lpc : PciDevice
         _router = new PirqRouter(Config, [.. Enumerable.Range(PirqA, 4), .. Enumerable.Range(PirqE, 4)],
             [.. Enumerable.Range(0, 16).Select(irq)]);
         foreach (var (offset, value, writable) in Kept) Config.Define32(offset, value, writable);
-        Config.Define16(PmConfiguration1, 0, 0x029F);
+        Config.Define16(PmConfiguration1, 0, PmConfiguration1Writable);
         Config.Define32(RootBlock, 0, 0xFFFF_C001);
         _rootRegion = MemoryRegion.Io("lpc-rcrb-mmio", RootBlockSize, new RootBank(this), AccessSizes.UpToDword);
         pm.Sci = new IrqLine("sci", SetSci);
         ResetRoot();
     }
+
+    /// <summary>What firmware was given of what SMIs can be.</summary>
+    public SmiFeatures Smi { get; }
+
+    public int StateVersion => 2;                                  // since 2: Smi
 
     /// <summary>Port CF9h.</summary>
     public ResetControl ResetControl { get; }
@@ -99,6 +110,7 @@ public sealed class Ich9Lpc : PciDevice
     {
         ResetControl.Reset();
         _pm.Reset();
+        Smi.Reset();
         ResetRoot();
         Apply();
         _router.Drive();
@@ -111,6 +123,7 @@ public sealed class Ich9Lpc : PciDevice
         state.Block("root-complex", _root);
         _router.Exchange(state);
         state.Field("sci", ref _sciLevel);
+        if (state.Since(2)) Smi.Exchange(state.Group("smi"));
         if (!state.IsLoading) return;
         for (int i = 0; i < Inputs; i++) _pins[i].Restore(_router[i]);
         for (int i = 0; i < _sci.Length; i++) _sci[i].Restore(_sciLevel && i == SciRoute);
@@ -141,6 +154,8 @@ public sealed class Ich9Lpc : PciDevice
 
     void Apply()
     {
+        _pm.IsSmiLocked = (Config[PmConfiguration1] & SmiLock) != 0;
+        Config.SetWritable(PmConfiguration1, (byte)(PmConfiguration1Writable & (_pm.IsSmiLocked ? ~SmiLock : ~0)));
         if (Bus == null) return;
         Bus.IoSpace.Place(_pm.Region, PowerManagementBase);
         Bus.MemorySpace.Place(_rootRegion, (Config[RootBlock] & 1) != 0 ? Config.Get32(RootBlock) & 0xFFFF_C000 : 0);

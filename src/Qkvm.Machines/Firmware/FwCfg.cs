@@ -29,12 +29,13 @@ public sealed class FwCfg : IDevice, IRegisterBank
     // Id: traditional interface, DMA interface
     const uint Features = 3;
     const int NameSize = 56, DirectoryEntry = 64, MaxFiles = 0x4000 - FwCfgKey.FirstFile;
-    const ushort Writable = 0x4000;                                // a bit of the selector; nothing here is writable
+    const ushort Writable = 0x4000;                                // a bit of the selector, without effect
 
     readonly Dictionary<ushort, ReadOnlyMemory<byte>> _items = [];
     readonly SortedDictionary<string, ReadOnlyMemory<byte>> _files = new(StringComparer.Ordinal);
     readonly Dictionary<string, ushort> _keys = [];
     readonly Dictionary<string, Action> _onSelect = [];
+    readonly Dictionary<string, (Memory<byte> Contents, Func<bool> Takes)> _writable = [];
     readonly FwCfgDma _dma;
     Action? _onFirstLook;
     ushort _selected;
@@ -82,6 +83,14 @@ public sealed class FwCfg : IDevice, IRegisterBank
             throw new ConfigurationException($"-fw_cfg name={name}: at most {MaxFiles} files are possible");
         _files[name] = contents;
         BuildDirectory();
+    }
+
+    /// <summary>Adds a named file that the guest may write, by DMA.</summary>
+    /// <param name="takes">Whether it may now.</param>
+    public void AddWritableFile(string name, Memory<byte> contents, Func<bool> takes)
+    {
+        _writable[name] = (contents, takes);
+        AddFile(name, contents);
     }
 
     /// <summary>Calls <paramref name="selected"/> whenever the guest is about to read the file, to bring it and others
@@ -145,6 +154,20 @@ public sealed class FwCfg : IDevice, IRegisterBank
         Action? add = _onFirstLook;
         _onFirstLook = null;
         add?.Invoke();
+    }
+
+    /// <summary>Where the guest's bytes for the selected item go; empty if they cannot be written there.</summary>
+    internal Span<byte> TakeWritable(uint length)
+    {
+        foreach (var (name, file) in _writable)
+        {
+            long room = file.Contents.Length - (long)_offset;
+            if (_keys[name] != _selected || !file.Takes() || length > room) continue;
+            Span<byte> part = file.Contents.Span.Slice((int)_offset, (int)length);
+            _offset += length;
+            return part;
+        }
+        return default;
     }
 
     void BuildDirectory()

@@ -31,7 +31,9 @@ public sealed class PcMemory : IDisposable
     /// <param name="memory">The RAM; disposed of with this.</param>
     /// <param name="bios">Empty: the firmware is placed later, by <see cref="PlaceFirmware"/>.</param>
     /// <param name="plan">The i440FX's, unless another is given.</param>
-    public PcMemory(MemoryBackend memory, byte[] bios, MachineLock machineLock, PcMemoryPlan? plan = null)
+    /// <param name="hasSmm">There is system management mode.</param>
+    public PcMemory(MemoryBackend memory, byte[] bios, MachineLock machineLock, PcMemoryPlan? plan = null,
+        bool hasSmm = false)
     {
         ulong size = memory.Size;
         if (size < Smallest || size % GuestRam.PageSize != 0)
@@ -59,6 +61,10 @@ public sealed class PcMemory : IDisposable
             PlaceFirmware(MemoryRegion.Rom(contents.Name, contents, 0, contents.Size));
         }
         Space = new AddressSpace("memory", root, machineLock) { RejectsUnassigned = true };
+        if (!hasSmm) return;
+        var smm = MemoryRegion.Container("smm", SpaceSize);
+        smm.Map(0, MemoryRegion.Alias("system", root, 0, SpaceSize));
+        Smm = new AddressSpace("cpu-smm", smm, machineLock, Space) { RejectsUnassigned = true };
     }
 
     /// <summary>Bytes from address 0 on, and from 4 GiB on.</summary>
@@ -77,6 +83,10 @@ public sealed class PcMemory : IDisposable
     public MemoryRegion Pci { get; }
     public AddressSpace Space { get; }
 
+    /// <summary>What processors see in system management mode: the same, and over it what chips show there alone.
+    /// Null: there is no such mode.</summary>
+    public AddressSpace? Smm { get; }
+
     /// <summary>Memory of a ROM, disposed of with this.</summary>
     public GuestRam NewRom(string name, ulong size)
     {
@@ -86,11 +96,19 @@ public sealed class PcMemory : IDisposable
     }
 
     /// <summary>Has the firmware end at 4 GiB, and its last 128 KiB at 1 MiB, too.</summary>
-    public void PlaceFirmware(MemoryRegion rom)
+    /// <param name="smm">What system management mode finds instead at 4 GiB, if anything.</param>
+    public void PlaceFirmware(MemoryRegion rom, MemoryRegion? smm = null)
     {
         ulong isa = Math.Min(rom.Size, IsaBiosSize);
-        Pci.Map(FourGiB - rom.Size, rom);
+        PlaceFlash(FourGiB - rom.Size, rom, smm);
         Pci.Map(OneMiB - isa, MemoryRegion.Alias("isa-bios", rom, rom.Size - isa, isa), 1);
+    }
+
+    /// <param name="smm">What system management mode finds instead, if anything.</param>
+    public void PlaceFlash(ulong at, MemoryRegion region, MemoryRegion? smm = null)
+    {
+        Pci.Map(at, region);
+        if (smm != null) Smm?.Map(at, smm, 1);
     }
 
     public void Dispose()

@@ -24,7 +24,7 @@ public sealed record PcVersion(string Name, GlobalConfig[] Compat, bool PrefersS
         5.2 virtio-net-pci*.vectors=3
         5.1 pvpanic.events=1
         5.0
-        4.2 virtio-blk-pci*.queue-size=128
+        4.2 virtio-blk-pci*.queue-size=128 mch.smbase-smram=off
         4.1
         4.0 VGA.edid=off
         3.1 virtio-blk-pci*.discard=off virtio-blk-pci*.write-zeroes=off
@@ -32,8 +32,8 @@ public sealed record PcVersion(string Name, GlobalConfig[] Compat, bool PrefersS
         2.12
         2.11
         2.10
-        2.9
-        2.8
+        2.9 mch.extended-tseg-mbytes=0
+        2.8 ICH9-LPC.x-smi-broadcast=off
         2.7
         2.6 virtio-blk-pci.disable-modern=on virtio-net-pci.disable-modern=on virtio-rng-pci.disable-modern=on
             virtio-balloon-pci.disable-modern=on

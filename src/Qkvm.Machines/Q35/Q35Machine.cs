@@ -39,8 +39,7 @@ public static class Q35Machine
         {
             Aliases = age == 0 ? ["q35"] : [],
             Description = "Standard PC (Q35 + ICH9, 2009)",
-            ChipGlobals = [.. SystemFlash.Globals, $"{Q35Board.LpcDriver}.{Q35Board.NoReboot}",
-                $"{Q35Board.LpcDriver}.{Q35Board.BridgeHotPlug}"],
+            ChipGlobals = [.. SystemFlash.Globals, .. Q35Board.Globals],
         };
     }
 }
