@@ -275,6 +275,7 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
             _onCpuReset?.Invoke(cpu, "CPU Reset");
             cpu.Reset();
         }
+        _board.StartCpus();
     }
 
     void OnVCpuExit(IVCpu cpu, VCpuExit exit)

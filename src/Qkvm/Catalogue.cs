@@ -26,6 +26,7 @@ using Qkvm.Hw.Storage;
 using Qkvm.Hw.Tpm;
 using Qkvm.Hw.Virtio;
 using Qkvm.Machines;
+using Qkvm.Machines.Microvm;
 using Qkvm.Machines.None;
 using Qkvm.Machines.Pc;
 using Qkvm.Machines.Q35;
@@ -132,6 +133,7 @@ static class Catalogue
     [
         .. PcMachine.Versions,
         .. Q35Machine.Versions,
+        MicrovmMachine.Model,
         NoneMachine.Model,
     ], Missing.Machines);
 

@@ -112,6 +112,7 @@ public readonly struct Aml(byte[] code)
 
     public static Aml Return(Aml value) => new([0xA4, .. value.Code]);
     public static Aml Store(Aml value, Aml target) => new([0x70, .. value.Code, .. target.Code]);
+    public static Aml Notify(string device, int value) => new([0x86, .. Path(device), .. Integer((ulong)value).Code]);
     public static Aml If(Aml condition, params ReadOnlySpan<Aml> terms) =>
         new([0xA0, .. Sized([.. condition.Code, .. Join(terms)])]);
     public static Aml Else(params ReadOnlySpan<Aml> terms) => new([0xA1, .. Sized(Join(terms))]);

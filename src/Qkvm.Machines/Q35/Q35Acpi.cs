@@ -109,7 +109,7 @@ static class Q35Acpi
 
     /// <summary>_OSC: PCI Firmware 3.3, section 4.5. The operating system gets native hot-plug, power management
     /// events, error reporting and the capability structures; not the standard hot-plug controller.</summary>
-    static Aml Control()
+    public static Aml Control()
     {
         const int Granted = 0x1D;
         const int UnrecognizedUuid = 0x04, UnrecognizedRevision = 0x08, Masked = 0x10;

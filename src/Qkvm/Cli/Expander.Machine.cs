@@ -351,6 +351,7 @@ public sealed partial class Expander
             _machine?.Defaults.PrefersSockets ?? false) };
         if (_cpu == null && _program.Contains("i386", StringComparison.Ordinal)) _config = _config
             with { Cpu = new CpuConfig("qemu32") };
+        if (_cpu == null && _machine?.Defaults.Cpu is { } own) _config = _config with { Cpu = new CpuConfig(own) };
         _config = _config with
         {
             MachineType = _machine?.Name ?? _machineName,
