@@ -25,6 +25,10 @@ public readonly record struct BootEntry(EntryMode Mode, ulong Address, ulong Inf
 
     const ulong ProtectionEnable = 1, ExtensionType = 1 << 4, Paging = 1UL << 31, PhysicalAddressExtension = 1 << 5,
         LongModeEnable = 1 << 8, LongModeActive = 1 << 10;
+    // IA32_MTRR_DEF_TYPE, Intel SDM vol. 3, section 12.11.2.1: firmware makes RAM cached
+    const uint MtrrDefaultType = 0x2FF;
+    const ulong MtrrEnable = 1 << 11, WriteBack = 6;
+
     const ulong PresentWritable = 3, LargePage = 0x80;
 
     /// <summary>What lies in memory for it.</summary>
@@ -66,6 +70,7 @@ public readonly record struct BootEntry(EntryMode Mode, ulong Address, ulong Inf
             CpuRegisters.Gs]) registers.Segments[segment] = flat;
         registers.Segments[CpuRegisters.Cs] = flat with { Access = isLong ? code64 : code32, Selector = CodeSelector };
         registers.Segments[CpuRegisters.Tr] = new() { Limit = 0x67, Access = task, Selector = TaskSelector };
+        if (registers.Msrs.ContainsKey(MtrrDefaultType)) registers.Msrs[MtrrDefaultType] = MtrrEnable | WriteBack;
         cpu.WriteRegisters(registers);
     }
 
