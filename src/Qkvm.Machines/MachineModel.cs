@@ -46,6 +46,9 @@ public sealed record MachineDefaults(string NetworkCard, string VideoAddress, in
     /// <summary>Of the RAM's memory backend.</summary>
     public string RamId { get; init; } = "pc.ram";
 
+    /// <summary>It has <see cref="NetworkCard"/> without being asked.</summary>
+    public bool HasNetworkCard { get; init; } = true;
+
     /// <summary>There is a parallel port.</summary>
     public bool HasParallel { get; init; } = true;
 

@@ -24,7 +24,7 @@ static class Missing
             vmxnet3 rdma pvrdma
             """),
         ("use virtio-blk-pci", """
-            am53c974 dc390 cxl-type3 floppy fdc isa-fdc isa-ide lsi53c810 lsi53c895a megasas megasas-gen2 mptsas1068
+            am53c974 dc390 cxl-type3 floppy fdc isa-fdc lsi53c810 lsi53c895a megasas megasas-gen2 mptsas1068
             nvme nvme-ns nvme-subsys pvscsi sd-card sdhci-pci spapr-vscsi scsi-block scsi-cd scsi-generic scsi-hd
             usb-bot usb-storage usb-uas vhost-scsi vhost-scsi-pci vhost-scsi-pci-non-transitional
             vhost-scsi-pci-transitional vhost-user-blk vhost-user-blk-pci vhost-user-blk-pci-non-transitional
@@ -34,7 +34,7 @@ static class Missing
             """),
         ("use ide-hd on ide.0, or ahci", "piix3-ide piix4-ide sysbus-ahci cmd646-ide via-ide ide-cf"),
         ("use VGA", """
-            ati-vga bochs-display cirrus-vga isa-cirrus-vga isa-vga qxl qxl-vga ramfb secondary-vga sga vfio-display
+            ati-vga bochs-display cirrus-vga isa-cirrus-vga qxl qxl-vga ramfb secondary-vga sga vfio-display
             vhost-user-gpu vhost-user-gpu-pci vhost-user-vga virtio-gpu virtio-gpu-device virtio-gpu-gl
             virtio-gpu-gl-device virtio-gpu-gl-pci virtio-gpu-pci virtio-vga virtio-vga-gl vmware-svga
             """),
@@ -138,7 +138,7 @@ static class Missing
         var bare = new MachineDefaults(NetworkCard: "ne2k_isa", VideoAddress: "0x1");
         foreach (string version in Words("1.7 1.6 1.5 1.4"))
             yield return MachineModel.Missing($"pc-i440fx-{version}", bare);
-        foreach (string name in Words("isapc none x-remote xenfv "
+        foreach (string name in Words("none x-remote xenfv "
             + "xenpv")) yield return MachineModel.Missing(name, bare);
     }
 

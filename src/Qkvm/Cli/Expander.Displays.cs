@@ -66,8 +66,10 @@ public sealed partial class Expander
         (string Name, DeviceModel? Model, string Owner) vga = _vga
             ?? (_noDefaults || kind == VideoKind.None || _replaced.HasFlag(DefaultDevice.Vga) ? ("none", null, "")
                 : (Catalogue.VideoCards[0].Name, Catalogue.VideoCards[0].Model, "default video card"));
+        if (kind == VideoKind.Isa && vga.Model != null)
+            vga.Model = Catalogue.IsaVideoCards.First(card => card.Name == vga.Name).Model;
         if (vga.Model is { } card)
-            _devices.Insert(_onBoard++, new DeviceConfig(card.Name, null, _machine == null ? []
+            _devices.Insert(_onBoard++, new DeviceConfig(card.Name, null, _machine == null || kind == VideoKind.Isa ? []
                 : [new("addr", _machine.Defaults.VideoAddress)], vga.Owner));
         _config = _config with { Vga = vga.Name, Displays = [.. _displays], NoGraphic = _noGraphic };
     }

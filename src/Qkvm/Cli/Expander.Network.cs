@@ -80,7 +80,7 @@ public sealed partial class Expander
 
     void FinishNetwork()
     {
-        if (!_namesNetwork && !_noDefaults && _machine?.Defaults.NetworkCard is { Length: > 0 })
+        if (!_namesNetwork && !_noDefaults && _machine?.Defaults is { NetworkCard.Length: > 0, HasNetworkCard: true })
             AddNic(UserNetModel.Model.Name, "default network");
         int onHub = _hubCards.Count(card => card.Netdev == null);
         bool needsHub = _hubBackends.Count > 1 || onHub > 1;
