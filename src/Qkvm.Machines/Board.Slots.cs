@@ -16,7 +16,7 @@ public abstract partial class Board
     public QBus Slots { get; }
 
     /// <summary>Once the chips are wired.</summary>
-    protected void MakeCpus(ICoprocessorErrors coprocessor)
+    protected void MakeCpus(ICoprocessorErrors? coprocessor = null)
     {
         _coprocessor = coprocessor;
         _accelerator.Attach(Memory, Ports, Lock, Layout.Smm);
