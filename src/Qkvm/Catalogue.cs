@@ -68,6 +68,7 @@ static class Catalogue
         PcieRootPort.Model,
         TpmTis.Model,
         TpmCrb.Model,
+        Dimm.Model,
         .. Cpus(),
     ], Missing.Devices);
 

@@ -26,7 +26,7 @@ public sealed class Q35Board : Board
 
     /// <param name="memory">Its RAM; disposed of with the board.</param>
     public Q35Board(BoardParts parts, MemoryBackend memory) : base(parts, new PcMemory(memory,
-        PcParts.Bios(parts), parts.Lock, PcMemoryPlan.Q35))
+        PcParts.Bios(parts), parts.Lock, PcMemoryPlan.Q35, parts.Config.Memory))
     {
         using (Memory.Batch())
         using (Ports.Batch())
