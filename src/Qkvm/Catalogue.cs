@@ -77,6 +77,7 @@ static class Catalogue
         I82801b11Bridge.Model,
         TpmTis.Model,
         TpmCrb.Model,
+        Dimm.Model,
         .. Cpus(),
     ], Missing.Devices);
 

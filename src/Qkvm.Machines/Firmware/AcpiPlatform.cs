@@ -1,6 +1,7 @@
 using Qkvm.Core.Acpi;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Tpm;
+using Qkvm.Machines.Pc;
 
 namespace Qkvm.Machines.Firmware;
 
@@ -53,6 +54,9 @@ public sealed record AcpiPlatform
 
     /// <summary>Its devices' descriptions become the name space.</summary>
     public required QBus Tree { get; init; }
+
+    /// <summary>Where there is memory, and where some may come; null where none may.</summary>
+    public PcMemory? HotPlugMemory { get; init; }
 
     /// <summary>Its TPM, if any.</summary>
     public ITpmDevice? Tpm { get; init; }

@@ -56,6 +56,8 @@ public static class AcpiTables
 
         var tables = new List<int> { fadt, AppendTable(blob, linker, Madt(platform)) };
         if (platform.Hpet) tables.Add(AppendTable(blob, linker, Hpet()));
+        if (platform.HotPlugMemory is { } memory)
+            tables.Add(AppendTable(blob, linker, SratTable.Build(platform.ApicIds, memory)));
         if (platform.Ecam is { } ecam) tables.Add(AppendTable(blob, linker, Mcfg(ecam.Base, ecam.Size)));
         if (platform.Tpm is { } tpm) tables.Add(AppendTpm(blob, linker, tpm));
         if (platform.Reduced == null) tables.Add(AppendTable(blob, linker, Waet()));

@@ -25,7 +25,8 @@ public sealed class PcBoard : Board
 
     /// <param name="memory">Its RAM; disposed of with the board.</param>
     public PcBoard(BoardParts parts, MemoryBackend memory)
-        : base(parts, new PcMemory(memory, PcParts.Bios(parts), parts.Lock, hasSmm: parts.Config.Smm))
+        : base(parts, new PcMemory(memory, PcParts.Bios(parts), parts.Lock, config: parts.Config.Memory,
+            hasSmm: parts.Config.Smm))
     {
         using (Memory.Batch())
         using (Ports.Batch())

@@ -38,6 +38,9 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
         if (config.Boot.SplashTime is { } splash) fwCfg.AddFile("etc/boot-menu-wait", BitConverter.GetBytes(splash));
         fwCfg.AddFile("etc/boot-fail-wait", BitConverter.GetBytes(config.Boot.RebootTimeout ?? -1));
         AddMemoryMap();
+        // Firmware puts PCI's large BARs from here on.
+        if (memory.DeviceMemory.Size > 0)
+            fwCfg.AddFile("etc/reserved-memory-end", BitConverter.GetBytes(memory.PciHole64));
     }
 
     /// <summary>Those that the next start waits for.</summary>
@@ -68,6 +71,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
                 AreCpusDescribed = board.HasHotPlug,
                 Chipset = chipset(),
                 Hpet = config.Hpet,
+                HotPlugMemory = config.Memory.Slots > 0 ? memory : null,
                 Tree = board.Tree,
                 Terms = [.. terms(), .. board.HotPlugTerms()],
                 Tpm = board.Tree.AllDevices.Select(node => node.Device).OfType<ITpmDevice>().FirstOrDefault(),

@@ -29,7 +29,7 @@ public sealed class PcMemory : IDisposable
     public const ulong FirstMiB = 1 << 20, FourGiB = 1UL << 32;
 
     const ulong SpaceSize = 1UL << 52;
-    const ulong LegacyHole = 0xA0000, IsaBiosSize = 128 << 10;
+    const ulong OneGiB = 1 << 30, LegacyHole = 0xA0000, IsaBiosSize = 128 << 10;
     const ulong Smallest = 1 << 20;
 
     readonly MemoryBackend _backend;
@@ -42,9 +42,10 @@ public sealed class PcMemory : IDisposable
     /// <param name="memory">The RAM; disposed of with this.</param>
     /// <param name="bios">Empty: the firmware is placed later, by <see cref="PlaceFirmware"/>.</param>
     /// <param name="plan">The i440FX's, unless another is given.</param>
+    /// <param name="config">-m, where there may be more memory than at the start.</param>
     /// <param name="hasSmm">There is system management mode.</param>
     public PcMemory(MemoryBackend memory, byte[] bios, MachineLock machineLock, PcMemoryPlan? plan = null,
-        bool hasSmm = false)
+        MemoryConfig? config = null, bool hasSmm = false)
     {
         ulong size = memory.Size;
         if (size < Smallest || size % GuestRam.PageSize != 0)
@@ -53,6 +54,7 @@ public sealed class PcMemory : IDisposable
         PciHole64Size = plan.PciHole64Size;
         Below = size >= plan.OnePieceLimit ? plan.Split : size;
         Above = size - Below;
+        DeviceMemory = PlaceDevices(config);
         _backend = memory;
         RamRegion = MemoryRegion.OfRam(plan.RamName, Ram, 0, size);
         Pci = MemoryRegion.Container("pci", SpaceSize);
@@ -84,8 +86,11 @@ public sealed class PcMemory : IDisposable
     public ulong Below { get; }
     public ulong Above { get; }
 
-    /// <summary>Where PCI's window above 4 GiB begins: behind RAM, at a multiple of 1 GiB.</summary>
-    public ulong PciHole64 => (FourGiB + Above + (1UL << 30) - 1) & ~((1UL << 30) - 1);
+    /// <summary>Where memory may come, behind RAM; of no size where none may.</summary>
+    public (ulong Base, ulong Size) DeviceMemory { get; }
+
+    /// <summary>Where PCI's window above 4 GiB begins: behind RAM and what may come, at a multiple of 1 GiB.</summary>
+    public ulong PciHole64 => RoundUp(DeviceMemory.Base + DeviceMemory.Size);
 
     public ulong PciHole64Size { get; }
 
@@ -99,6 +104,21 @@ public sealed class PcMemory : IDisposable
     /// <summary>What processors see in system management mode: the same, and over it what chips show there alone.
     /// Null: there is no such mode.</summary>
     public AddressSpace? Smm { get; }
+
+    static ulong RoundUp(ulong address) => (address + OneGiB - 1) & ~(OneGiB - 1);
+
+    /// <summary>Each slot's memory may lie at a multiple of 1 GiB.</summary>
+    (ulong Base, ulong Size) PlaceDevices(MemoryConfig? config)
+    {
+        const int AddressBits = 40;
+        ulong start = RoundUp(FourGiB + Above);
+        if (config == null || config.MaxSize <= Below + Above) return (start, 0);
+        ulong size = config.MaxSize - Below - Above + (ulong)config.Slots * OneGiB;
+        ulong last = RoundUp(start + size) + PciHole64Size - 1;
+        return last >> AddressBits == 0 ? (start, size)
+            : throw new ConfigurationException($"-m maxmem=: Address space limit 0x{(1UL << AddressBits) - 1:x} < "
+                + $"0x{last:x} phys-bits too low ({AddressBits})");
+    }
 
     /// <summary>Memory of a ROM, disposed of with this.</summary>
     public GuestRam NewRom(string name, ulong size)

@@ -38,7 +38,7 @@ public sealed class Q35Board : Board
 
     /// <param name="memory">Its RAM; disposed of with the board.</param>
     public Q35Board(BoardParts parts, MemoryBackend memory) : base(parts, new PcMemory(memory,
-        PcParts.Bios(parts), parts.Lock, PcMemoryPlan.Q35, parts.Config.Smm))
+        PcParts.Bios(parts), parts.Lock, PcMemoryPlan.Q35, parts.Config.Memory, parts.Config.Smm))
     {
         _lpcGlobals = new ChipGlobals(Config, LpcDriver);
         using (Memory.Batch())
