@@ -17,6 +17,7 @@ public sealed record EventInfo(Type Type, string Name, int Interval = 0);
 [JsonSerializable(typeof(GuestPanickedEvent))]
 [JsonSerializable(typeof(WatchdogEvent))]
 [JsonSerializable(typeof(DeviceDeletedEvent))]
+[JsonSerializable(typeof(AcpiDeviceOstEvent))]
 [JsonSerializable(typeof(DeviceTrayMovedEvent))]
 [JsonSerializable(typeof(BalloonChangeEvent))]
 [JsonSerializable(typeof(ReceiveFilterChangedEvent))]
@@ -37,6 +38,7 @@ public static class EventCatalogue
         new(typeof(GuestPanickedEvent), "GUEST_PANICKED"),
         new(typeof(WatchdogEvent), "WATCHDOG", Slow),
         new(typeof(DeviceDeletedEvent), "DEVICE_DELETED"),
+        new(typeof(AcpiDeviceOstEvent), "ACPI_DEVICE_OST"),
         new(typeof(DeviceTrayMovedEvent), "DEVICE_TRAY_MOVED"),
         new(typeof(BalloonChangeEvent), "BALLOON_CHANGE", Slow),
         new(typeof(ReceiveFilterChangedEvent), "NIC_RX_FILTER_CHANGED"),

@@ -33,8 +33,8 @@ public abstract partial class Board : IBoard, IDisposable
     readonly IAccelerator _accelerator;
     readonly DeviceFactory _factory;
     readonly List<IDevice> _devices = [];                          // in the order of reset
-    readonly List<IVCpu> _cpus = [];
     readonly List<IDisplaySource> _displays = [];
+    IVCpu[] _cpus = [];                                            // replaced whole: other threads look
     bool _wasReset;
 
     /// <param name="memory">Disposed of with the board.</param>
@@ -42,6 +42,7 @@ public abstract partial class Board : IBoard, IDisposable
     {
         (Config, _accelerator, _backends, Catalogue<DeviceModel> catalogue, Clock, Loop, Lock, _dataLoop, _requests) =
             parts;
+        Slots = new QBus("slots", BusKind.None, new SlotWires(this));
         Input = new InputRouter(Clock);
         Layout = memory;
         if (memory.Smm is { } smm) smm.Log = parts.Log;
@@ -51,7 +52,7 @@ public abstract partial class Board : IBoard, IDisposable
         FirmwareConfiguration = Own("fw_cfg_io", Tree, new FwCfg(Memory, Ports));
         Firmware = new PcFirmware(Config, Layout, FirmwareConfiguration, _accelerator.IrqChip != null,
             _requests.Warn);
-        _factory = new DeviceFactory(this, Tree, catalogue, Config.Globals);
+        _factory = new DeviceFactory(this, Tree, Slots, catalogue, Config.Globals);
         SystemFlash.Place(this, parts.Flash);
     }
 
@@ -71,7 +72,7 @@ public abstract partial class Board : IBoard, IDisposable
     internal void SendSmi(bool toAll)
     {
         if (toAll) foreach (IVCpu cpu in _cpus) cpu.Signal(CpuSignal.Smi);
-        else _cpus[Math.Max(VCpuRunner.Current, 0)].Signal(CpuSignal.Smi);
+        else (Array.Find(_cpus, cpu => cpu.Index == VCpuRunner.Current) ?? _cpus[0]).Signal(CpuSignal.Smi);
     }
 
     /// <summary>Takes a chip of the board into the list of devices and the tree.</summary>
@@ -89,22 +90,10 @@ public abstract partial class Board : IBoard, IDisposable
     internal void Describe(IDevice chip, string name, Func<Aml[]> terms) =>
         Tree.AllDevices.First(node => node.Device == chip).Describe(name, terms);
 
-    /// <summary>Once the chips are wired.</summary>
-    protected void MakeCpus(ICoprocessorErrors coprocessor)
-    {
-        _accelerator.Attach(Memory, Ports, Lock, Layout.Smm);
-        CpuTopology topology = Config.Topology;
-        for (int i = 0; i < topology.Cpus; i++)
-        {
-            uint apicId = topology.ApicId(i);
-            IVCpu cpu = _accelerator.CreateVCpu(i, new CpuSetup(Config.Cpu.Model, Config.Cpu.Features, (int)apicId,
-                topology.Sockets, topology.Dies * topology.Cores, topology.Threads)
-                { Properties = Config.Cpu.Properties });
-            Interrupts.Attach(cpu, apicId, Clock, Lock);
-            cpu.CoprocessorErrors = coprocessor;
-            _cpus.Add(cpu);
-        }
-    }
+    /// <summary>What -global and the machine's version say of a chip.</summary>
+    /// <param name="otherwise">Where they say nothing.</param>
+    internal bool ChipFlag(string driver, string property, bool otherwise) =>
+        new ChipGlobals(Config, driver).Bool(property, otherwise);
 
     /// <summary>After each reset.</summary>
     /// <param name="isFirst">The machine is being switched on.</param>
@@ -130,8 +119,8 @@ public abstract partial class Board : IBoard, IDisposable
     public bool IsGuestAsleep()
     {
         if (Interrupts.Pic == null) return false;                  // the kernel's processors do not tell
-        for (int i = 0; i < _cpus.Count; i++)
-            if (!_cpus[i].IsHalted) return false;
+        foreach (IVCpu cpu in _cpus)
+            if (!cpu.IsHalted) return false;
         return true;
     }
 
@@ -170,6 +159,9 @@ public abstract partial class Board : IBoard, IDisposable
     public FwCfg FirmwareConfiguration { get; }
     public QBus Tree { get; } = new("main-system-bus", BusKind.System);
 
+    /// <summary>Of the tree and in slots.</summary>
+    IEnumerable<QDevice> AllDevices => Tree.AllDevices.Concat(Slots.AllDevices);
+
     public abstract void PressPowerButton();
 
     /// <summary>-boot's letters, for the next start.</summary>
@@ -183,6 +175,7 @@ public abstract partial class Board : IBoard, IDisposable
         using (Memory.Batch())
         using (Ports.Batch())
         {
+            RemoveLeaving();
             foreach (IDevice device in _devices) device.Reset();
             Interrupts.Reset();
         }
@@ -194,7 +187,7 @@ public abstract partial class Board : IBoard, IDisposable
     /// <summary>A section for each device of the tree, named by its place there.</summary>
     public void Exchange(StateStream state)
     {
-        IReadOnlyDictionary<IDevice, string> places = DevicePlaces.Of(Tree);
+        IReadOnlyDictionary<IDevice, string> places = DevicePlaces.Of(Tree, Slots);
         using (Memory.Batch())
         using (Ports.Batch())
         {
@@ -206,7 +199,7 @@ public abstract partial class Board : IBoard, IDisposable
     /// <summary>Devices give back what they took, the last that was made first. Under the machine lock.</summary>
     public void Dispose()
     {
-        foreach (QDevice device in Tree.AllDevices.Reverse().ToArray()) device.Site?.Dispose();
+        foreach (QDevice device in AllDevices.Reverse().ToArray()) device.Site?.Dispose();
         Layout.Dispose();
     }
 }

@@ -4,7 +4,7 @@ using Qkvm.Core.Machine;
 namespace Qkvm.Machines;
 
 /// <summary>Makes devices from what users wrote: finds the model and the bus, checks the properties, plugs.</summary>
-public sealed class DeviceFactory(IBoard board, QBus tree, Catalogue<DeviceModel> catalogue,
+public sealed class DeviceFactory(IBoard board, QBus tree, QBus slots, Catalogue<DeviceModel> catalogue,
     IReadOnlyList<GlobalConfig> globals)
 {
     /// <summary>A device that was made.</summary>
@@ -23,7 +23,8 @@ public sealed class DeviceFactory(IBoard board, QBus tree, Catalogue<DeviceModel
     public Made Create(DeviceConfig config, bool hot = false)
     {
         DeviceModel model = catalogue.Get(config.Driver, config.Owner);
-        var properties = new Properties(model, config.Properties, Globals(model, globals));
+        var properties = new Properties(model, config.Properties, Globals(model, globals)
+            .Where(global => model.Category != DeviceCategory.Cpu || model.Find(global.Name) != null)); // -cpu took them
         QBus bus = BusFor(model, properties);
         if (hot && !bus.IsHotPluggable) throw properties.Error($"Bus '{bus.Name}' does not support hotplugging");
         if (hot && !model.IsHotPluggable)
@@ -57,6 +58,7 @@ public sealed class DeviceFactory(IBoard board, QBus tree, Catalogue<DeviceModel
             return named.Kind.Is(model.Bus) ? named
                 : throw properties.Error($"Device '{model.Name}' can't go on bus '{name}'");
         }
+        if (model.Bus == BusKind.None) return slots;
         QBus? last = null;
         foreach (QBus bus in tree.All.Where(bus => bus.Kind.Is(model.Bus)))
         {

@@ -79,10 +79,13 @@ sealed class IsaChips
     /// <summary>Fills CMOS RAM, once the devices are made.</summary>
     public void DescribeInCmos(Board board)
     {
-        PcCmos.Describe(Rtc, board.Layout, board.Config.Topology.Cpus);
+        PcCmos.Describe(Rtc, board.Layout, board.Cpus.Count);
         PcCmos.SetBootOrder(Rtc, _boot.Once ?? _boot.Order);
         PcCmos.DescribeDisks(Rtc, board.Tree);
     }
+
+    /// <summary>Those that the next start waits for.</summary>
+    public void CountCpus(int cpus) => PcCmos.CountCpus(Rtc, cpus);
 
     public void SetBootOrder(string letters) => PcCmos.SetBootOrder(Rtc, letters);
 

@@ -21,7 +21,7 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
     readonly EventLoop _loop;
     readonly MachineLock _lock;
     readonly MachineBackends _backends;
-    readonly VCpuRunner _runner;
+    readonly VCpuRunner? _runner;                                  // null while the board is made
     readonly TextWriter _messages;
     readonly MachineLog? _log;
     readonly Action<IVCpu, string>? _onCpuReset;
@@ -61,8 +61,10 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
     public IAccelerator Accelerator { get; }
     public IBoard Board => _board;
     public IReadOnlyList<IVCpu> Cpus => _board.Cpus;
-    public int ThreadOf(IVCpu cpu) => _runner.ThreadOf(cpu.Index);
+    public int ThreadOf(IVCpu cpu) => _runner!.ThreadOf(cpu.Index);
     public QBus Tree => _board.Tree;
+    public QBus Slots => _board.Slots;
+    public IReadOnlyList<AcpiOst> AcpiSlots => _board.AcpiSlots;
     public IReadOnlyList<GuestRam> RamBlocks => _board.RamBlocks;
     public IReadOnlyList<IDisplaySource> Displays => _board.Displays;
     public RunState State
@@ -189,7 +191,8 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
         foreach (IVCpu cpu in Cpus) cpu.Signal(CpuSignal.Nmi);
     }
 
-    public void AddDevice(DeviceConfig device) => _board.AddDevice(device);
+    /// <summary>No vCPU runs while one comes.</summary>
+    public void AddDevice(DeviceConfig device) => WhileStill(() => _board.AddDevice(device));
 
     /// <summary>No vCPU still reads memory that goes.</summary>
     public void RemoveDevice(string id) => WhileStill(() => _board.RemoveDevice(id));
@@ -197,7 +200,7 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
     public void Exchange(StateStream state)
     {
         _clock.Exchange(state.Section("clock"));
-        for (int i = 0; i < Cpus.Count; i++) Cpus[i].Exchange(state.Group("cpu", i));
+        foreach (IVCpu cpu in Cpus) cpu.Exchange(state.Group("cpu", cpu.Index));
         _board.Exchange(state.Group("board"));
     }
 
@@ -218,6 +221,19 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
 
     public void RequestStill(Action work) => _loop.Post(() => WhileStill(work));
 
+    public void AddCpu(IVCpu cpu)
+    {
+        if (_runner is not { } runner) return;                     // the first start resets all together
+        runner.Add(cpu);
+        Reset(cpu);
+    }
+
+    public void RemoveCpu(IVCpu cpu)
+    {
+        if (_stopped == cpu) _stopped = null;
+        _runner!.Remove(cpu);
+    }
+
     public void Raise(MachineEvent happened) => Events.Raise(happened);
     public void Warn(string line) => _messages.WriteLine($"qkvm: {line}");
 
@@ -228,7 +244,7 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
         using (_lock.Hold())
         {
             if (State == RunState.Running) StopRunning();
-            _runner.Dispose();
+            _runner!.Dispose();
             _board.Dispose();
         }
     }
@@ -270,11 +286,13 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
 
     void ResetCpus()
     {
-        foreach (IVCpu cpu in Cpus)
-        {
-            _onCpuReset?.Invoke(cpu, "CPU Reset");
-            cpu.Reset();
-        }
+        foreach (IVCpu cpu in Cpus) Reset(cpu);
+    }
+
+    void Reset(IVCpu cpu)
+    {
+        _onCpuReset?.Invoke(cpu, "CPU Reset");
+        cpu.Reset();
     }
 
     void OnVCpuExit(IVCpu cpu, VCpuExit exit)

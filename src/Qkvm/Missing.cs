@@ -75,8 +75,6 @@ static class Missing
     [
         .. DeviceNames.SelectMany(group => Words(group.Names).Distinct().Select(name =>
             DeviceModel.Missing(name, $"; {group.Remedy}"))),
-        .. CpuModels.All.Select(m => m.Name).Concat(CpuModels.Aliases.Keys).Append("host").Distinct().Select(name =>
-            DeviceModel.Missing($"{name}-x86_64-cpu", "; give -smp all that there are to be")),
     ];
 
     public static IEnumerable<CharModel> Chardevs() =>

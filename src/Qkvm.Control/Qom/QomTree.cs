@@ -21,7 +21,7 @@ static class QomTree
             new("peripheral", QomNode.Container(() => Devices(context, Peripheral))),
             new("peripheral-anon", QomNode.Container(() => Devices(context, Anonymous))),
             new("unattached", QomNode.Container(() =>
-                [.. context.Machine.Cpus.Select(cpu => KeyValuePair.Create($"cpu[{cpu.Index}]", Cpu(context))),
+                [.. context.Machine.Cpus.Where(cpu => !IsNamed(context, cpu)).Select(cpu => KeyValuePair.Create($"cpu[{cpu.Index}]", Cpu(context))),
                 .. Devices(context, Unattached)])),
         ])),
         new("objects", QomNode.Container(() => context.Backends.ObjectOptions
@@ -62,6 +62,7 @@ static class QomTree
 
     static QomNode Device(CommandContext context, QDevice device)
     {
+        if (device.Device is ICpuDevice) return Cpu(context, isHotPluggable: true);
         Model? model = context.Host.ModelsOf(ModelKind.Device).FirstOrDefault(m => m.Has(device.Driver));
         return new QomNode(model?.Name ?? device.Driver, () =>
         [
@@ -97,13 +98,16 @@ static class QomTree
             .Select(p => new QomProperty(p.Name, QomValues.TypeOf(p), () => QomValues.Of(p, given.Text(p.Name)),
                 Refuse(model.Name, id, p.Name))));
 
-    static QomNode Cpu(CommandContext context)
+    static bool IsNamed(CommandContext context, IVCpu cpu) =>
+        context.Devices.Any(d => d.Device.Device is ICpuDevice named && named.Index == cpu.Index);
+
+    static QomNode Cpu(CommandContext context, bool isHotPluggable = false)
     {
         CpuConfig cpu = context.Machine.Config.Cpu;
         return new QomNode($"{cpu.Model}-x86_64-cpu", () =>
         [
-            Constant("realized", "bool", true), Constant("hotplugged", "bool", false),
-            Constant("hotpluggable", "bool", false),
+            Constant("realized", "bool", true), Constant("hotplugged", "bool", isHotPluggable),
+            Constant("hotpluggable", "bool", true),
             .. CpuProperties(context.Machine.Accelerator.CpuModels.Expand(
                 new CpuSetup(cpu.Model, cpu.Features, 0, 1, 1, 1) { Properties = cpu.Properties })),
         ]);

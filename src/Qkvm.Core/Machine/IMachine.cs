@@ -77,6 +77,12 @@ public interface IMachine
     /// <summary>The devices as `info qtree` shows them: the main system bus.</summary>
     QBus Tree { get; }
 
+    /// <summary>Devices in slots of the board, which the tree has not: processors. Null: no machine of such.</summary>
+    QBus? Slots => null;
+
+    /// <summary>What the guest has last said of each slot that ACPI knows.</summary>
+    IReadOnlyList<AcpiOst> AcpiSlots => [];
+
     /// <summary>device_add; throws ConfigurationException.</summary>
     void AddDevice(DeviceConfig device);
 

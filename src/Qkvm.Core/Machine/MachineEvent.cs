@@ -38,6 +38,9 @@ public sealed record DeviceDeletedEvent(string? Device, string Path) : MachineEv
 public sealed record DeviceTrayMovedEvent([property: JsonIgnore] ITray Tray, bool TrayOpen, string Device = "",
     string Id = "") : MachineEvent;
 
+/// <summary>The guest said what came of a request.</summary>
+public sealed record AcpiDeviceOstEvent(AcpiOst Info) : MachineEvent;
+
 /// <param name="Actual">Bytes that the guest has left.</param>
 public sealed record BalloonChangeEvent(ulong Actual) : MachineEvent;
 

@@ -33,7 +33,6 @@ public sealed class PciConfig
 
     readonly byte[] _bytes, _writable, _initial;
     readonly byte[] _clearable;                                    // bits that writing one clears
-    byte _lastCapability;
     int _nextCapability = CapabilityStart, _lastExtended, _nextExtended = ConventionalSize;
 
     public PciConfig(PciIdentity identity, bool isExpress = false)
@@ -88,15 +87,15 @@ public sealed class PciConfig
         Define16(offset + 2, (ushort)(value >> 16), (ushort)(writable >> 16));
     }
 
-    /// <summary>Appends a capability (section 6.7) and returns its offset; its body is Defined by the caller.</summary>
+    /// <summary>Puts a capability at the head of the list (section 6.7) and returns its offset; the caller defines
+    /// its body.</summary>
     public int AddCapability(byte id, int length, int at = 0)
     {
         int offset = at != 0 ? at : _nextCapability;
         _nextCapability = Math.Max(_nextCapability, (offset + length + 3) & ~3);
         Define(offset, id);
-        Define(offset + 1, 0);
-        Define(_lastCapability == 0 ? CapabilityPointer : _lastCapability + 1, (byte)offset);
-        _lastCapability = (byte)offset;
+        Define(offset + 1, _initial[CapabilityPointer]);
+        Define(CapabilityPointer, (byte)offset);
         Define(Status, (byte)(_initial[Status] | StatusCapabilities));
         return offset;
     }

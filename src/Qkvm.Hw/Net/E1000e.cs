@@ -244,18 +244,10 @@ public sealed partial class E1000e : E1000Family
     /// <summary>Power management and PCI Express, section 9.3.</summary>
     void DefineCapabilities()
     {
-        const byte PowerManagement = 0x01, Express = 0x10;
         const int PowerAt = 0xC8, ExpressAt = 0xE0;
-        Config.AddCapability(PowerManagement, 8, PowerAt);
-        Config.Define16(PowerAt + 2, 0x0022);
-        Config.Define16(PowerAt + 4, 0, 0x0103);
-        Config.AddCapability(Express, 0x14, ExpressAt);
-        Config.Define16(ExpressAt + 2, 0x0001);
-        Config.Define32(ExpressAt + 4, 0x8000);
-        Config.Define16(ExpressAt + 8, 0, 0x70EF);
-        Config.Define32(ExpressAt + 12, 0x0411);
-        Config.Define16(ExpressAt + 16, 0, 0x01C3);
-        Config.Define16(ExpressAt + 18, 0x0011);
+        const ushort DeviceSpecific = 0x22, StateAndWake = 0x0103;
+        PciExpress.AddPowerManagement(Config, PowerAt, DeviceSpecific, StateAndWake);
+        _ = new PciExpress(Config, ExpressKind.Endpoint, ExpressLink.Slowest, ExpressAt, version: 1);
     }
 
     /// <summary>An erased flash.</summary>

@@ -1,3 +1,4 @@
+using Qkvm.Core.Devices;
 using Qkvm.Core.Irq;
 using Qkvm.Core.Memory;
 using Qkvm.Core.State;
@@ -22,7 +23,6 @@ public sealed class Ich9Pm : IRegisterBank
     const uint ApmcEnable = 0x20, GlobalEnable = 1;
 
     readonly ApmPorts _apm;
-    readonly GpeBlock _gpe;
     readonly Ich9Tco _tco;
     readonly Action? _smi;
     uint _smiEnable;
@@ -33,14 +33,18 @@ public sealed class Ich9Pm : IRegisterBank
     public Ich9Pm(IVirtualClock clock, AddressSpace ports, Action softOff, Ich9Tco tco, Action? smi = null)
     {
         (_tco, _smi) = (tco, smi);
-        _gpe = new GpeBlock(GpeLength, () => Acpi!.Update());
-        Acpi = new AcpiRegisters(clock, new IrqLine("sci", level => Sci.Set(level)), softOff, () => _gpe.IsPending);
+        Gpe = new GpeBlock(GpeLength, () => Acpi!.Update());
+        Acpi = new AcpiRegisters(clock, new IrqLine("sci", level => Sci.Set(level)), softOff, () => Gpe.IsPending);
         _apm = new ApmPorts(AcpiEnable, AcpiDisable, Acpi.SetEnabled, Command);
         Region = MemoryRegion.Io("ich9-pm", RegionSize, this, AccessSizes.UpToDword);
         ports.Map(ApmPorts.Address, MemoryRegion.Io("apm-io", ApmPorts.Size, _apm, AccessSizes.Bytes));
     }
 
     public AcpiRegisters Acpi { get; }
+
+    /// <summary>The general purpose events, and the parts of the chip that tell of things by them.</summary>
+    public GpeBlock Gpe { get; }
+    public List<IDevice> GpeParts { get; } = [];
 
     /// <summary>The block, which the LPC bridge places.</summary>
     public MemoryRegion Region { get; }
@@ -55,7 +59,8 @@ public sealed class Ich9Pm : IRegisterBank
     {
         _smiEnable = _smi == null ? ApmcEnable : 0;                // firmware takes SMM as set up already, or does it
         Acpi.Reset();
-        _gpe.Reset();
+        Gpe.Reset();
+        foreach (IDevice part in GpeParts) part.Reset();
         _apm.Reset();
         _tco.Reset();
     }
@@ -63,7 +68,7 @@ public sealed class Ich9Pm : IRegisterBank
     public ulong Read(ulong offset, int size) => offset switch
     {
         < GpeOffset => Acpi.Read(offset, size),
-        < GpeOffset + GpeLength => _gpe.Read(offset - GpeOffset, size),
+        < GpeOffset + GpeLength => Gpe.Read(offset - GpeOffset, size),
         >= SmiEnable and < SmiEnable + 4 => _smiEnable >> (int)(offset - SmiEnable) * 8,
         >= Tco => _tco.Read(offset - Tco, size),
         _ => 0,                                                    // SMI_STS: nothing has asked
@@ -74,7 +79,7 @@ public sealed class Ich9Pm : IRegisterBank
         switch (offset)
         {
             case < GpeOffset: Acpi.Write(offset, size, value); break;
-            case < GpeOffset + GpeLength: _gpe.Write(offset - GpeOffset, size, value); break;
+            case < GpeOffset + GpeLength: Gpe.Write(offset - GpeOffset, size, value); break;
             case >= SmiEnable and < SmiEnable + 4:
                 int shift = (int)(offset - SmiEnable) * 8;
                 uint mask = (uint)((1UL << size * 8) - 1) << shift;
@@ -94,7 +99,8 @@ public sealed class Ich9Pm : IRegisterBank
     public void Exchange(StateStream state)
     {
         state.Field("smi-enable", ref _smiEnable);
-        _gpe.Exchange(state.Group("gpe"));
+        Gpe.Exchange(state.Group("gpe"));
+        foreach (IDevice part in GpeParts) part.Exchange(state.Group(part.Name));
         Acpi.Exchange(state.Group("acpi"));
         _apm.Exchange(state.Group("apm"));
         _tco.Exchange(state.Group("tco"));

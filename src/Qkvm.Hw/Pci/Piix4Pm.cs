@@ -1,3 +1,4 @@
+using Qkvm.Core.Devices;
 using Qkvm.Core.Irq;
 using Qkvm.Core.Memory;
 using Qkvm.Core.Pci;
@@ -25,7 +26,6 @@ public sealed class Piix4Pm : PciDevice
 
     readonly MemoryRegion _pmRegion, _smbRegion;
     readonly ApmPorts _apm;
-    readonly GpeBlock _gpe;
 
     /// <param name="sci">ISA IRQ 9.</param>
     /// <param name="smi">Interrupts for system management; null: there is no such mode, and firmware takes it as set
@@ -42,8 +42,8 @@ public sealed class Piix4Pm : PciDevice
         for (int offset = 0x44; offset < DeviceActivityB + 3; offset++) Config.Define(offset, 0, 0xFF);
         for (int offset = 0x5C; offset < PmRegMisc; offset++)
             Config.Define(offset, offset == 0x63 ? (byte)0x60 : (byte)0, 0xFF);
-        _gpe = new GpeBlock(GpeLength, () => Acpi!.Update());
-        Acpi = new AcpiRegisters(clock, sci, softOff, () => _gpe.IsPending);
+        Gpe = new GpeBlock(GpeLength, () => Acpi!.Update());
+        Acpi = new AcpiRegisters(clock, sci, softOff, () => Gpe.IsPending);
         Smbus = new PiixSmbus();
         _apm = new ApmPorts(AcpiEnable, AcpiDisable, Acpi.SetEnabled, () =>
         {
@@ -52,10 +52,14 @@ public sealed class Piix4Pm : PciDevice
         _pmRegion = MemoryRegion.Io("acpi-pm", 64, Acpi, AccessSizes.UpToDword);
         _smbRegion = MemoryRegion.Io("pm-smbus", 16, Smbus, AccessSizes.Bytes);
         ports.Map(ApmPorts.Address, MemoryRegion.Io("apm-io", ApmPorts.Size, _apm, AccessSizes.Bytes));
-        ports.Map(GpePort, MemoryRegion.Io("acpi-gpe0", GpeLength, _gpe, AccessSizes.Bytes));
+        ports.Map(GpePort, MemoryRegion.Io("acpi-gpe0", GpeLength, Gpe, AccessSizes.Bytes));
     }
 
     public AcpiRegisters Acpi { get; }
+
+    /// <summary>The general purpose events, and the parts of the chip that tell of things by them.</summary>
+    public GpeBlock Gpe { get; }
+    public List<IDevice> GpeParts { get; } = [];
 
     /// <summary>The port of the power management block, where firmware has placed one; 0 else.</summary>
     public uint Base => (Config[PmRegMisc] & 1) != 0 ? Config.Get16(PmBase) & 0xFFC0u : 0;
@@ -66,13 +70,15 @@ public sealed class Piix4Pm : PciDevice
         Acpi.Reset();
         Smbus.Reset();
         _apm.Reset();
-        _gpe.Reset();
+        Gpe.Reset();
+        foreach (IDevice part in GpeParts) part.Reset();
         Apply();
     }
 
     protected override void ExchangeDevice(StateStream state)
     {
-        _gpe.Exchange(state.Group("gpe"));
+        Gpe.Exchange(state.Group("gpe"));
+        foreach (IDevice part in GpeParts) part.Exchange(state.Group(part.Name));
         Acpi.Exchange(state.Group("acpi"));
         Smbus.Exchange(state.Group("smbus"));
         _apm.Exchange(state.Group("apm"));
@@ -85,14 +91,7 @@ public sealed class Piix4Pm : PciDevice
     void Apply()
     {
         if (Bus == null) return;
-        Place(_pmRegion, Base, Base != 0);
-        Place(_smbRegion, Config.Get16(SmbBase) & 0xFFF0u, (Config[SmbHostConfig] & 1) != 0);
-    }
-
-    void Place(MemoryRegion region, ulong address, bool enabled)
-    {
-        if (!enabled || address == 0) { if (region.Parent != null) Bus.IoSpace.Unmap(region); }
-        else if (region.Parent == null) Bus.IoSpace.Map(address, region, 1);
-        else region.MoveTo(address);
+        Bus.IoSpace.Place(_pmRegion, Base);
+        Bus.IoSpace.Place(_smbRegion, (Config[SmbHostConfig] & 1) != 0 ? Config.Get16(SmbBase) & 0xFFF0u : 0);
     }
 }

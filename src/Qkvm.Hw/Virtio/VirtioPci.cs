@@ -52,7 +52,7 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
         (Device, _options) = (device, options);
         if (options.IsExpress)
         {
-            _express = new PciExpress(Config, ExpressKind.Endpoint, ExpressLink.Slowest);
+            _express = new PciExpress(Config, ExpressKind.Endpoint, ExpressLink.Slowest, resetsFunctions: true);
             PciExpress.AddPowerManagement(Config);
         }
         ulong ring = VirtioFeatures.AnyLayout | (options.Modern ? VirtioFeatures.Version1 : 0)

@@ -22,9 +22,12 @@ public sealed record AcpiChipset(uint PmBase, byte Enable, byte Disable, uint Gp
 /// <summary>What the ACPI tables describe.</summary>
 public sealed record AcpiPlatform
 {
-    /// <summary>Local APIC ids of all possible CPUs, the present ones first.</summary>
+    /// <summary>Local APIC ids of all possible CPUs.</summary>
     public required IReadOnlyList<uint> ApicIds { get; init; }
-    public required int PresentCpus { get; init; }
+    public required Predicate<int> IsCpuPresent { get; init; }
+
+    /// <summary>Something in <see cref="Terms"/> describes them.</summary>
+    public bool AreCpusDescribed { get; init; }
 
     public required AcpiChipset Chipset { get; init; }
 

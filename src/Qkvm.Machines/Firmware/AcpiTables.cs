@@ -14,6 +14,7 @@ public static class AcpiTables
     // Offsets into the power management block
     const uint Pm1ControlOffset = 4, PmTimerOffset = 8;
     const int SciInterrupt = 9;
+    const uint FirstX2Id = 255;
     const int FacsAlignment = 64, RsdpAlignment = 16;
 
     // Offsets of pointers in the FADT and of the RSDP's fields
@@ -142,19 +143,14 @@ public static class AcpiTables
     /// <summary>Section 5.2.12.</summary>
     static byte[] Madt(AcpiPlatform platform)
     {
-        const uint PcAtCompatible = 1, Enabled = 1;
+        const uint PcAtCompatible = 1;
         const ushort LevelActiveHigh = 0x0D;
         var madt = new AcpiTable("APIC", 3).U32((uint)LocalApicAddress).U32(PcAtCompatible);
         bool x2 = false;
         for (int i = 0; i < platform.ApicIds.Count; i++)
         {
-            uint id = platform.ApicIds[i], flags = i < platform.PresentCpus ? Enabled : 0;
-            if (id < 255) madt.U8(0).U8(8).U8((byte)i).U8((byte)id).U32(flags);
-            else
-            {
-                x2 = true;
-                madt.U8(9).U8(16).U16(0).U32(id).U32(flags).U32((uint)i);
-            }
+            madt.Bytes(LocalApic(i, platform.ApicIds[i], platform.IsCpuPresent(i)));
+            x2 |= platform.ApicIds[i] >= FirstX2Id;
         }
         madt.U8(1).U8(12).U8(0).U8(0).U32((uint)IoApicAddress).U32(0);
         madt.U8(2).U8(10).U8(0).U8(0).U32(2).U16(0);               // the timer is on the I/O APIC's pin 2
@@ -163,6 +159,16 @@ public static class AcpiTables
         if (x2) madt.U8(10).U8(12).U16(0).U32(uint.MaxValue).U8(1).Zeros(3);
         else madt.U8(4).U8(6).U8(0xFF).U16(0).U8(1);               // LINT1 of all processors is NMI
         return madt.ToArray();
+    }
+
+    /// <summary>A processor's local APIC, or x2APIC where the id asks for that: sections 5.2.12.2 and
+    /// 5.2.12.12.</summary>
+    public static byte[] LocalApic(int cpu, uint id, bool isEnabled)
+    {
+        AcpiTable entry = AcpiTable.Headerless();
+        uint flags = isEnabled ? 1u : 0;
+        return (id < FirstX2Id ? entry.U8(0).U8(8).U8((byte)cpu).U8((byte)id).U32(flags)
+            : entry.U8(9).U8(16).U16(0).U32(id).U32(flags).U32((uint)cpu)).ToArray();
     }
 
     static byte[] Hpet()

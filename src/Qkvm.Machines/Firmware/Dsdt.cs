@@ -10,19 +10,17 @@ static class Dsdt
     const int Present = 0x0F;                                      // _STA
 
     public static byte[] Build(AcpiPlatform platform) => new AcpiTable("DSDT", 1).Bytes(Join(
-        Scope("\\_SB", Processors(platform)),
+        Scope("\\_SB", platform.AreCpusDescribed ? [] : Processors(platform)),
         Scope("\\_SB", AcpiDescription.Of(platform.Tree)),
         Scope("\\_SB", platform.Terms),
         Name("\\_S5", Package(0, 0, 0, 0)))).ToArray();
 
-    static Aml[] Processors(AcpiPlatform platform)
-    {
-        var terms = new Aml[platform.PresentCpus];
-        for (int i = 0; i < terms.Length; i++)
-            terms[i] = Device($"C{i:X3}",
+    static Aml[] Processors(AcpiPlatform platform) =>
+    [
+        .. Enumerable.Range(0, platform.ApicIds.Count).Where(cpu => platform.IsCpuPresent(cpu)).Select(cpu =>
+            Device($"C{cpu:X3}",
                 Name("_HID", Text("ACPI0007")),
-                Name("_UID", i),
-                Name("_STA", Present));
-        return terms;
-    }
+                Name("_UID", cpu),
+                Name("_STA", Present))),
+    ];
 }

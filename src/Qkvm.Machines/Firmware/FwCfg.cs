@@ -37,6 +37,7 @@ public sealed class FwCfg : IDevice, IRegisterBank
     readonly Dictionary<string, Action> _onSelect = [];
     readonly Dictionary<string, (Memory<byte> Contents, Func<bool> Takes)> _writable = [];
     readonly FwCfgDma _dma;
+    Action? _onFirstLook;
     ushort _selected;
     uint _offset;
 
@@ -52,7 +53,14 @@ public sealed class FwCfg : IDevice, IRegisterBank
 
     public string Name => "fw_cfg";
 
-    public IReadOnlyDictionary<string, ReadOnlyMemory<byte>> Files => _files;
+    public IReadOnlyDictionary<string, ReadOnlyMemory<byte>> Files
+    {
+        get
+        {
+            LookAtFiles();
+            return _files;
+        }
+    }
 
     public void Add(ushort key, ReadOnlyMemory<byte> value) => _items[key] = value;
 
@@ -89,6 +97,10 @@ public sealed class FwCfg : IDevice, IRegisterBank
     /// up to date.</summary>
     public void OnSelect(string name, Action selected) => _onSelect[name] = selected;
 
+    /// <summary>Calls <paramref name="add"/> once, when somebody first looks at the directory or at a file, to add what
+    /// costs time to make.</summary>
+    public void OnFirstLook(Action add) => _onFirstLook += add;
+
     public void Reset()
     {
         Select(0);
@@ -112,12 +124,14 @@ public sealed class FwCfg : IDevice, IRegisterBank
         state.Field("selected", ref _selected);
         state.Field("offset", ref _offset);
         _dma.Exchange(state.Group("dma"));
+        if (state.IsLoading && IsOfFiles(_selected)) LookAtFiles();
     }
 
     internal void Select(ushort key)
     {
         _selected = (ushort)(key & ~Writable);
         _offset = 0;
+        if (IsOfFiles(_selected)) LookAtFiles();
         foreach (var (name, selected) in _onSelect)
             if (_keys.TryGetValue(name, out ushort file) && file == _selected) selected();
     }
@@ -144,6 +158,16 @@ public sealed class FwCfg : IDevice, IRegisterBank
             return part;
         }
         return default;
+    }
+
+    static bool IsOfFiles(ushort key) => key is >= FwCfgKey.FileDirectory and < FwCfgKey.ArchLocal;
+
+    /// <summary>Files' keys hold from here on: one more file would move them.</summary>
+    void LookAtFiles()
+    {
+        Action? add = _onFirstLook;
+        _onFirstLook = null;
+        add?.Invoke();
     }
 
     void BuildDirectory()

@@ -13,10 +13,11 @@ namespace Qkvm.Machines.Pc;
 /// management.</summary>
 public sealed class PcBoard : Board
 {
-    internal const string PmDriver = "PIIX4_PM";
-
     const int SciIrq = 9, PrimaryIdeIrq = 14, SecondaryIdeIrq = 15;
     const uint HpetRoutes = 1 << 2;
+    internal const string PmDriver = "PIIX4_PM", RootHotPlug = "acpi-root-pci-hotplug",
+        BridgeHotPlug = "acpi-pci-hotplug-with-bridge-support";
+    const ushort PciHotPlugPort = 0xAE00, CpuHotPlugPort = 0xAF00;
     const int IsaSlot = 1, IdeFunction = 1, PmFunction = 3;
 
     readonly Piix4Pm? _powerManagement;                            // none without ACPI
@@ -41,9 +42,16 @@ public sealed class PcBoard : Board
             Plug("PIIX3", pci, isaBridge, IsaSlot, 0, isa);
             Describe(isaBridge, "ISA", PcAcpi.IsaBridge);
             new ChipGlobals(Config, PmDriver).RefuseSuspend();
-            if (Config.Acpi) Plug(PmDriver, pci, _powerManagement = new Piix4Pm(Clock, Ports, Irq(SciIrq),
-                () => RequestShutdown(ShutdownCause.GuestShutdown), Config.Smm ? () => SendSmi(toAll: false) : null),
-                IsaSlot, PmFunction);
+            if (Config.Acpi)
+            {
+                _powerManagement = new Piix4Pm(Clock, Ports, Irq(SciIrq),
+                    () => RequestShutdown(ShutdownCause.GuestShutdown),
+                    Config.Smm ? () => SendSmi(toAll: false) : null);
+                Plug(PmDriver, pci, _powerManagement, IsaSlot, PmFunction);
+                HotPlug = new AcpiHotPlug(this, _powerManagement.Gpe, _powerManagement.GpeParts,
+                    new AcpiHotPlugPlan(PciHotPlugPort, CpuHotPlugPort, ChipFlag(PmDriver, RootHotPlug, true),
+                    ChipFlag(PmDriver, BridgeHotPlug, true)));
+            }
             var ide = new Piix3Ide(Ports, Irq(PrimaryIdeIrq), Irq(SecondaryIdeIrq));
             Plug("piix3-ide", pci, ide, IsaSlot, IdeFunction,
                 [.. ide.Channels.Select(channel => new QBus(channel.Id, BusKind.Ide, channel))]);
@@ -52,6 +60,7 @@ public sealed class PcBoard : Board
         MakeCpus(_chips.Coprocessor);
         Firmware.AddNumbers();
         MakeDevices();
+        HotPlug?.AttachBuses(Pci);
         Firmware.AddTables("Standard PC (i440FX + PIIX, 1996)", this, AcpiChipset, PcAcpi.Links);
         Firmware.AddRest(BootOrder);
         _chips.DescribeInCmos(this);
@@ -67,6 +76,12 @@ public sealed class PcBoard : Board
 
     /// <summary>Nothing happens on a machine without ACPI.</summary>
     public override void PressPowerButton() => _powerManagement?.Acpi.PressPowerButton();
+
+    protected override void OnCpusChanged()
+    {
+        base.OnCpusChanged();
+        _chips.CountCpus(Cpus.Count);
+    }
 
     protected override void OnReset(bool isFirst) => _chips.OnReset(isFirst);
 

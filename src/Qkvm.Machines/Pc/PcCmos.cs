@@ -30,10 +30,12 @@ static class PcCmos
         ulong above16M = memory.Below > 16 << 20 ? (memory.Below - (16 << 20)) >> 16 : 0;
         Put(rtc, MemoryAbove16M, Math.Min(above16M, 0xFFFF), 2);
         Put(rtc, MemoryAbove4G, memory.Above >> 16, 3);
-        rtc[OtherCpus] = (byte)(cpus - 1);
+        CountCpus(rtc, cpus);
         rtc[FloppyTypes] = 0;
         rtc[Equipment] = EquipmentFpu | EquipmentMouse;
     }
+
+    public static void CountCpus(Mc146818 rtc, int cpus) => rtc[OtherCpus] = (byte)(cpus - 1);
 
     /// <summary>-boot's letters, up to three.</summary>
     public static void SetBootOrder(Mc146818 rtc, string order)

@@ -27,7 +27,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
         fwCfg.Add(FwCfgKey.Uuid, config.Uuid.ToByteArray(bigEndian: true));
         fwCfg.Add64(FwCfgKey.RamSize, memory.Below + memory.Above);
         fwCfg.Add16(FwCfgKey.NoGraphic, config.NoGraphic ? (ushort)1 : (ushort)0);
-        fwCfg.Add16(FwCfgKey.CpuCount, (ushort)topology.Cpus);
+        CountCpus(topology.Cpus);
         ushort idLimit = (ushort)(topology.ApicId(topology.MaxCpus - 1) + 1);
         fwCfg.Add16(FwCfgKey.MaxCpus, idLimit);
         fwCfg.Add(FwCfgKey.Numa, new byte[(1 + idLimit) * sizeof(ulong)]);
@@ -39,6 +39,9 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
         AddMemoryMap();
     }
 
+    /// <summary>Those that the next start waits for.</summary>
+    public void CountCpus(int cpus) => fwCfg.Add16(FwCfgKey.CpuCount, (ushort)cpus);
+
     /// <param name="product">The machine as SMBIOS names it.</param>
     /// <param name="chipset">As firmware has set it up; asked whenever it reads the tables.</param>
     /// <param name="terms">What stands in \_SB beside the devices of the tree.</param>
@@ -46,7 +49,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
     {
         if (config.Acpi)
         {
-            AddAcpi();
+            fwCfg.OnFirstLook(AddAcpi);
             fwCfg.OnSelect(AcpiTables.LoaderFile, AddAcpi);
         }
         var (anchor, tables) =
@@ -59,12 +62,13 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
         {
             AcpiTables.Files acpi = AcpiTables.Build(new AcpiPlatform
             {
-                ApicIds = [.. Enumerable.Range(0, config.Topology.MaxCpus).Select(config.Topology.ApicId)],
-                PresentCpus = config.Topology.Cpus,
+                ApicIds = board.ApicIds,
+                IsCpuPresent = board.IsCpuPresent,
+                AreCpusDescribed = board.HasHotPlug,
                 Chipset = chipset(),
                 Hpet = config.Hpet,
                 Tree = board.Tree,
-                Terms = terms(),
+                Terms = [.. terms(), .. board.HotPlugTerms()],
                 Tpm = board.Tree.AllDevices.Select(node => node.Device).OfType<ITpmDevice>().FirstOrDefault(),
             });
             fwCfg.AddFile(AcpiTables.TablesFile, Padded(acpi.Tables, AcpiUnit));

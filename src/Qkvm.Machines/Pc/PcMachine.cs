@@ -14,13 +14,14 @@ public static class PcMachine
     {
         string name = $"pc-i440fx-{version.Name}";
         var defaults = new MachineDefaults(NetworkCard: E1000.Model.Name, VideoAddress: "0x2", CdromPlace: 2)
-            { PrefersSockets = version.PrefersSockets };
+            { PrefersSockets = version.PrefersSockets, HasHotPluggableCpus = true };
         return new(name, defaults, PcParts.Options, (properties, parts) =>
             new PcBoard(PcParts.Of(properties, parts, name, version), PcParts.Memory(properties, parts)))
         {
             Aliases = age == 0 ? ["pc"] : [],
             IsDefault = age == 0,
-            ChipGlobals = [.. SystemFlash.Globals,
+            ChipGlobals = [.. SystemFlash.Globals, $"{PcBoard.PmDriver}.{PcBoard.RootHotPlug}",
+                $"{PcBoard.PmDriver}.{PcBoard.BridgeHotPlug}",
                 .. ChipGlobals.SuspendProperties.Select(name => $"{PcBoard.PmDriver}.{name}")],
             Description = "Standard PC (i440FX + PIIX, 1996)" + (age == 0 ? " (default)" : ""),
         };

@@ -19,7 +19,8 @@ public sealed record PcVersion(string Name, GlobalConfig[] Compat, bool PrefersS
         7.0
         6.2
         6.1 sockets
-        6.0 qemu64-x86_64-cpu.family=6 qemu64-x86_64-cpu.model=6 qemu64-x86_64-cpu.stepping=3
+        6.0 ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off qemu64-x86_64-cpu.family=6
+            qemu64-x86_64-cpu.model=6 qemu64-x86_64-cpu.stepping=3
         5.2 virtio-net-pci*.vectors=3
         5.1 pvpanic.events=1
         5.0

@@ -13,17 +13,18 @@ namespace Qkvm.Machines.Q35;
 public sealed class Q35Board : Board
 {
     const string LpcDriver = "ICH9-LPC", NoReboot = "noreboot", Broadcast = "x-smi-broadcast", MchDriver = "mch",
-        ExtendedTseg = "extended-tseg-mbytes", SmBaseRam = "smbase-smram";
+        BridgeHotPlug = "acpi-pci-hotplug-with-bridge-support", ExtendedTseg = "extended-tseg-mbytes", SmBaseRam = "smbase-smram";
 
     static readonly string[] s_hotplug = ["x-smi-cpu-hotplug", "x-smi-cpu-hotunplug"];
 
     /// <summary>Of -global.</summary>
     internal static readonly string[] Globals =
     [
-        $"{LpcDriver}.{NoReboot}", $"{LpcDriver}.{Broadcast}", $"{MchDriver}.{ExtendedTseg}",
+        $"{LpcDriver}.{NoReboot}", $"{LpcDriver}.{BridgeHotPlug}", $"{LpcDriver}.{Broadcast}", $"{MchDriver}.{ExtendedTseg}",
         $"{MchDriver}.{SmBaseRam}",
         .. s_hotplug.Concat(ChipGlobals.SuspendProperties).Select(name => $"{LpcDriver}.{name}"),
     ];
+    const ushort PciHotPlugPort = 0x0CC0, CpuHotPlugPort = 0x0CD8;
 
     const uint HpetRoutes = 0xFF0104;                              // GSI 2, 8 and 16 to 23
     const int IchSlot = 31, LpcFunction = 0, SataFunction = 2, SmbusFunction = 3;
@@ -32,32 +33,32 @@ public sealed class Q35Board : Board
     readonly Ich9Lpc _lpc;
     readonly Mch _mch;
     readonly IsaChips _chips;
-    readonly ChipGlobals _lpcGlobals;
-
     /// <param name="memory">Its RAM; disposed of with the board.</param>
     public Q35Board(BoardParts parts, MemoryBackend memory) : base(parts, new PcMemory(memory,
         PcParts.Bios(parts), parts.Lock, PcMemoryPlan.Q35, parts.Config.Smm))
     {
-        _lpcGlobals = new ChipGlobals(Config, LpcDriver);
         using (Memory.Batch())
         using (Ports.Batch())
         {
             var tco = new Ich9Tco(Clock, () => { if (!_lpc!.IsRebootForbidden) RequestWatchdog(); });
             _powerManagement = new Ich9Pm(Clock, Ports, () => RequestShutdown(ShutdownCause.GuestShutdown), tco,
                 Config.Smm ? () => SendSmi(_lpc!.Smi.IsBroadcast) : null);
-            _lpc = new Ich9Lpc(Irq, _powerManagement, () => RequestReset(), _lpcGlobals.Bool(NoReboot, true),
+            _lpc = new Ich9Lpc(Irq, _powerManagement, () => RequestReset(), ChipFlag(LpcDriver, NoReboot, true),
                 OfferSmiFeatures());
             Pci = new PciBus("pcie.0", Layout.Pci, Ports.Root, Memory, Msi, _lpc.RouteSlot,
                 [.. Enumerable.Range(0, Ich9Lpc.Inputs).Select<int, Action<bool>>(
                     input => active => _lpc.SetInput(input, active))]) { Log = parts.Log };
             _mch = new Mch(Memory, Layout.RamRegion, Layout.Pci, Pci, Layout.Smm, SmramOptions());
-            var pci = new QBus(Pci.Id, BusKind.PciExpress, Pci) { IsHotPluggable = false };
+            var pci = new QBus(Pci.Id, BusKind.PciExpress, Pci);
             var isa = new QBus("isa.0", BusKind.Isa);
             PciHostPorts host = Own("q35-pcihost", Tree, new PciHostPorts(Pci, Ports, _lpc.ResetControl), pci);
-            Describe(host, "PCI0", () => Q35Acpi.HostBridge(Layout, Pci, _mch.Ecam));
+            bool acpiHotPlug = ChipFlag(LpcDriver, BridgeHotPlug, true);
+            Describe(host, "PCI0", () => Q35Acpi.HostBridge(Layout, Pci, _mch.Ecam, hasNativeHotPlug: !acpiHotPlug));
             Plug(MchDriver, pci, _mch, 0, 0);
             Plug(LpcDriver, pci, _lpc, IchSlot, LpcFunction, isa);
             Describe(_lpc, "ISA", Q35Acpi.IsaBridge);
+            HotPlug = new AcpiHotPlug(this, _powerManagement.Gpe, _powerManagement.GpeParts,
+                new AcpiHotPlugPlan(PciHotPlugPort, CpuHotPlugPort, IsForRoot: false, acpiHotPlug));
             var sata = new Ahci(port => $"ide.{port}", firstPlace: 0) { IsMultifunction = true };
             Plug(Ahci.Model.Name, pci, sata, IchSlot, SataFunction, [.. sata.Buses]);
             Plug("ICH9-SMB", pci, new Ich9Smbus(), IchSlot, SmbusFunction);
@@ -66,6 +67,7 @@ public sealed class Q35Board : Board
         MakeCpus(_chips.Coprocessor);
         Firmware.AddNumbers();
         MakeDevices();
+        HotPlug!.AttachBuses(Pci);
         Firmware.AddTables("Standard PC (Q35 + ICH9, 2009)", this, AcpiChipset, () => Q35Acpi.Links(_lpc));
         Firmware.AddRest(BootOrder);
         _chips.DescribeInCmos(this);
@@ -75,7 +77,15 @@ public sealed class Q35Board : Board
 
     public override void SetBootOrder(string letters) => _chips.SetBootOrder(letters);
 
+    private protected override bool HoldsCpus => _lpc.Smi.IsBroadcast;
+
     public override void PressPowerButton() => _powerManagement.Acpi.PressPowerButton();
+
+    protected override void OnCpusChanged()
+    {
+        base.OnCpusChanged();
+        _chips.CountCpus(Cpus.Count);
+    }
 
     protected override void OnReset(bool isFirst) => _chips.OnReset(isFirst);
 
@@ -95,14 +105,15 @@ public sealed class Q35Board : Board
             globals.Bool(SmBaseRam, true));
     }
 
-    /// <summary>Processors are not hot-plugged here; firmware that SMIs tell of that is offered nothing.</summary>
+    /// <remarks>Deviation: that firmware is told of processors that come and go is not offered.</remarks>
     SmiFeatures OfferSmiFeatures()
     {
-        _lpcGlobals.RefuseSuspend();
+        var globals = new ChipGlobals(Config, LpcDriver);
+        globals.RefuseSuspend();
         foreach (string property in s_hotplug)
-            _lpcGlobals.Refuse(property, value => Options.ParseBool(value) == false,
-                "processors cannot be hot-plugged yet; leave it out or give off");
-        bool offers = Config.Smm && _lpcGlobals.Bool(Broadcast, true);
+            globals.Refuse(property, value => Options.ParseBool(value) == false,
+                "firmware is not told of processors that come and go; leave it out or give off");
+        bool offers = Config.Smm && globals.Bool(Broadcast, true);
         var smi = new SmiFeatures(offers ? SmiFeatures.Broadcast : 0);
         if (!offers) return smi;
         FirmwareConfiguration.AddFile("etc/smi/supported-features", smi.Offered);

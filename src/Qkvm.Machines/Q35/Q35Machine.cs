@@ -30,6 +30,7 @@ public static class Q35Machine
         var defaults = new MachineDefaults(NetworkCard: E1000e.Model.Name, VideoAddress: "0x1", CdromPlace: 2)
         {
             PrefersSockets = named.Version.PrefersSockets,
+            HasHotPluggableCpus = true,
             IdeBuses = 6,
             IdeUnits = 1,
         };

@@ -60,7 +60,7 @@ public sealed class CommandTests : IDisposable
                 .RunAsync(context, default, writer).AsTask().Wait());
         JsonElement[] machines = [.. JsonDocument.Parse(json.ToArray()).RootElement.EnumerateArray()];
         Assert.Equal("""
-            {"hotpluggable-cpus":false,"name":"pc-i440fx-7.2","numa-mem-supported":false,
+            {"hotpluggable-cpus":true,"name":"pc-i440fx-7.2","numa-mem-supported":false,
             "default-cpu-type":"qemu64-x86_64-cpu","is-default":true,"cpu-max":255,"deprecated":false,
             "default-ram-id":"pc.ram","alias":"pc","acpi":true}
             """.ReplaceLineEndings(""),
