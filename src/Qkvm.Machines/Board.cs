@@ -73,7 +73,7 @@ public abstract partial class Board : IBoard, IDisposable
     internal void SendSmi(bool toAll)
     {
         if (toAll) foreach (IVCpu cpu in _cpus) cpu.Signal(CpuSignal.Smi);
-        else _cpus[Math.Max(VCpuRunner.Current, 0)].Signal(CpuSignal.Smi);
+        else (Array.Find(_cpus, cpu => cpu.Index == VCpuRunner.Current) ?? _cpus[0]).Signal(CpuSignal.Smi);
     }
 
     /// <summary>Takes a chip of the board into the list of devices and the tree.</summary>
