@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
+using Qkvm.Accel.Tcg.Model;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Memory;
 using Qkvm.Core.State;
@@ -32,6 +33,8 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
         void* mapped = Libc.mmap(null, _runSize, Libc.ProtRead | Libc.ProtWrite, Libc.MapShared, _fd, 0);
         if (mapped == (void*)-1) throw new HostException($"-accel kvm: cannot map vCPU {index}", Libc.Errno);
         _run = (KvmRun*)mapped;
+        CpuidResult features = cpuid.First(leaf => leaf.Function == 1).Result;
+        ProcessorId = features.Eax | (ulong)features.Edx << 32;
         byte* leaves = KvmCpuid.Write(cpuid);
         KvmApi.Call(_fd, KvmApi.SetCpuid2, leaves, "cannot set CPUID");
         NativeMemory.Free(leaves);
@@ -41,6 +44,7 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
     }
 
     public int Index { get; }
+    public ulong ProcessorId { get; }
     public ILocalApic? Apic { get; set; }
     public ulong TimeStampHertz { get; }
     public ulong TimeStampCounter => KvmMsrs.Read(_fd, KvmMsrs.TimeStampCounter);

@@ -159,6 +159,9 @@ public interface IVCpu : IVCpuSignals
     /// <summary>CPUID shows the local APIC timer's TSC-deadline mode.</summary>
     bool HasTscDeadline => true;
 
+    /// <summary>CPUID leaf 1, as the guest sees it: EAX, and EDX in the upper half.</summary>
+    ulong ProcessorId => 0;
+
     /// <summary>Executes, or sleeps in HLT, until the machine is needed. Registers of devices are accessed
     /// inside.</summary>
     VCpuExit Run();

@@ -48,7 +48,7 @@ public sealed class PciConfig
         Define16(SubsystemId, identity.SubsystemId);
         Define16(Command, 0, IoSpace | MemorySpace | BusMaster | ParityErrorResponse | SerrEnable | InterruptDisable);
         Define(CacheLineSize, 0, 0xFF);
-        Define(LatencyTimer, 0, 0xFF);
+        Define(LatencyTimer, 0);                                   // hardwired, section 6.2.4: no bus is ever shared
         Define(InterruptLine, 0, 0xFF);
         Define(InterruptPin, identity.HasInterruptPin ? (byte)1 : (byte)0);
     }

@@ -123,7 +123,7 @@ public sealed class Ich9Lpc : PciDevice, IDevice
         state.Block("root-complex", _root);
         _router.Exchange(state);
         state.Field("sci", ref _sciLevel);
-        if (state.Since(2)) Smi.Exchange(state.Group("smi"));
+        Smi.Exchange(state.Group("smi"));
         if (!state.IsLoading) return;
         for (int i = 0; i < Inputs; i++) _pins[i].Restore(_router[i]);
         for (int i = 0; i < _sci.Length; i++) _sci[i].Restore(_sciLevel && i == SciRoute);

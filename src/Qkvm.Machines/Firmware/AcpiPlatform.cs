@@ -35,6 +35,9 @@ public sealed record AcpiPlatform
     public required IReadOnlyList<uint> ApicIds { get; init; }
     public required Predicate<int> IsCpuPresent { get; init; }
 
+    /// <summary>-acpitable's.</summary>
+    public IReadOnlyList<byte[]> UserTables { get; init; } = [];
+
     /// <summary>Something in <see cref="Terms"/> describes them.</summary>
     public bool AreCpusDescribed { get; init; }
 

@@ -45,6 +45,8 @@ public static class AcpiTables
         int? facs = platform.Reduced == null ? Append(blob, Facs()) : null;
         int dsdt = AppendTable(blob, linker, Dsdt.Build(platform));
         byte[] fadtBytes = platform.Reduced is { } reduced ? ReducedFadt(reduced) : Fadt(platform, platform.Chipset!);
+        byte[]? licence = platform.UserTables.FirstOrDefault(UserAcpiTable.IsLicence);
+        UserAcpiTable.CopyMakers(licence, fadtBytes);
         if (facs is { } at) Point(fadtBytes, FadtFacs, at, 4);
         Point(fadtBytes, FadtDsdt, dsdt, 4);
         Point(fadtBytes, FadtXDsdt, dsdt, 8);
@@ -61,9 +63,10 @@ public static class AcpiTables
         if (platform.Ecam is { } ecam) tables.Add(AppendTable(blob, linker, Mcfg(ecam.Base, ecam.Size)));
         if (platform.Tpm is { } tpm) tables.Add(AppendTpm(blob, linker, tpm));
         if (platform.Reduced == null) tables.Add(AppendTable(blob, linker, Waet()));
+        foreach (byte[] table in platform.UserTables) tables.Add(AppendTable(blob, linker, table));
 
-        int rsdt = AppendRoot(blob, linker, "RSDT", 4, tables);
-        int xsdt = AppendRoot(blob, linker, "XSDT", 8, tables);
+        int rsdt = AppendRoot(blob, linker, "RSDT", 4, tables, licence);
+        int xsdt = AppendRoot(blob, linker, "XSDT", 8, tables, licence);
         return new Files([.. blob], Rsdp(linker, rsdt, xsdt), linker.ToArray());
     }
 
@@ -96,12 +99,15 @@ public static class AcpiTables
         linker.AddChecksumOf(TablesFile, at + AcpiTable.ChecksumOffset, at, length);
 
     /// <summary>RSDT and XSDT: offsets into the file, which the loader turns into addresses.</summary>
-    static int AppendRoot(List<byte> blob, TableLoader linker, string signature, byte pointerSize, List<int> tables)
+    /// <param name="licence">A table whose makers these have, too, or null.</param>
+    static int AppendRoot(List<byte> blob, TableLoader linker, string signature, byte pointerSize, List<int> tables,
+        byte[]? licence)
     {
         var root = new AcpiTable(signature, 1);
         foreach (int offset in tables)
             _ = pointerSize == 4 ? root.U32((uint)offset) : root.U64((ulong)offset);
         byte[] bytes = root.ToArray();
+        UserAcpiTable.CopyMakers(licence, bytes);
         int at = Append(blob, bytes);
         for (int i = 0; i < tables.Count; i++)
             linker.AddPointerTo(TablesFile, TablesFile, at + AcpiTable.HeaderSize + i * pointerSize, pointerSize);

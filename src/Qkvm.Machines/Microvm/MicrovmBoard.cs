@@ -114,6 +114,7 @@ public sealed class MicrovmBoard : Board
     {
         ApicIds = ApicIds,
         IsCpuPresent = IsCpuPresent,
+        UserTables = Firmware.UserTables,
         Reduced = new ReducedHardware(MicrovmPlan.PowerAddress + GenericEventDevice.SleepControl,
             MicrovmPlan.PowerAddress + GenericEventDevice.SleepStatus,
             MicrovmPlan.PowerAddress + GenericEventDevice.ResetRegister, GenericEventDevice.ResetValue, _plan.HasRtc),

@@ -3,6 +3,7 @@ using System.Text;
 using Qkvm.Core.Acpi;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
+using Qkvm.Core.Pci;
 using Qkvm.Core.Tpm;
 using Qkvm.Machines.Firmware;
 using Qkvm.Machines.Firmware.Boot;
@@ -21,6 +22,9 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
 
     // etc/system-states: one byte each for S0 to S5; bit 7: supported, the rest SLP_TYP
     static ReadOnlySpan<byte> SystemStates => [0x80, 0, 0, 1, 2, 0x80];
+
+    byte[][]? _userTables;
+    bool _hasSmbios;
 
     public void AddNumbers()
     {
@@ -43,6 +47,9 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
             fwCfg.AddFile("etc/reserved-memory-end", BitConverter.GetBytes(memory.PciHole64));
     }
 
+    /// <summary>-acpitable's.</summary>
+    public byte[][] UserTables => _userTables ??= [.. config.AcpiTables.Select(UserAcpiTable.Load)];
+
     /// <summary>Those that the next start waits for.</summary>
     public void CountCpus(int cpus) => fwCfg.Add16(FwCfgKey.CpuCount, (ushort)cpus);
 
@@ -56,11 +63,25 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
             fwCfg.OnFirstLook(AddAcpi);
             fwCfg.OnSelect(AcpiTables.LoaderFile, AddAcpi);
         }
-        var (anchor, tables) =
-            SmbiosTables.Build(new SmbiosPlatform(product, config.MachineType, config.Uuid, config.Topology,
-            config.Cpu.Model, memory.Below, memory.Above), config.Smbios);
-        fwCfg.AddFile(SmbiosTables.AnchorFile, anchor);
-        fwCfg.AddFile(SmbiosTables.TablesFile, tables);
+        _hasSmbios = true;
+        _ = UserTables;                                            // their errors are told at the start
+        var options = new SmbiosOptions(config.Smbios);
+        AddSmbios();
+        // Bus numbers are the firmware's to give.
+        if (options.Has(SmbiosOptions.OnboardDevice)) fwCfg.OnSelect(SmbiosTables.TablesFile, AddSmbios);
+
+        void AddSmbios()
+        {
+            var (anchor, tables) = SmbiosTables.Build(new SmbiosPlatform(product, config.MachineType, config.Uuid,
+                config.Topology, board.Cpus is [var first, ..] ? first.ProcessorId : 0, memory.Below, memory.Above)
+                {
+                    HasWideAnchor = config.HasWideSmbios,
+                    FindDevice = id => board.Tree.AllDevices.FirstOrDefault(node => node.Id == id)?.Device
+                        is PciDevice device ? (device.Bus.Number, device.DevFn) : null,
+                }, options);
+            fwCfg.AddFile(SmbiosTables.AnchorFile, anchor);
+            fwCfg.AddFile(SmbiosTables.TablesFile, tables);
+        }
 
         void AddAcpi()
         {
@@ -68,6 +89,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
             {
                 ApicIds = board.ApicIds,
                 IsCpuPresent = board.IsCpuPresent,
+                UserTables = UserTables,
                 AreCpusDescribed = board.HasHotPlug,
                 Chipset = chipset(),
                 Hpet = config.Hpet,
@@ -97,6 +119,12 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
     /// <param name="hasRoms">The firmware runs option ROMs.</param>
     public void AddRest(BootOrder order, string commandLineTail = "", bool hasRoms = true)
     {
+        if (_userTables == null && config.AcpiTables is [var table, ..])
+            throw new ConfigurationException($"{table.Owner}: the machine {config.MachineType} has no ACPI tables; "
+                + "leave it out");
+        if (!_hasSmbios && config.Smbios.Count > 0)
+            throw new ConfigurationException($"-smbios: the machine {config.MachineType} has no SMBIOS tables; leave it "
+                + "out");
         AddKernel(order, commandLineTail, hasRoms);
         AddBootOrder(order);
         AddUserFiles();

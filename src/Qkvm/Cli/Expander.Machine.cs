@@ -65,6 +65,9 @@ public sealed partial class Expander
             case "action": TakeAction(argument, owner); break;
             case "watchdog-action": TakeAction($"watchdog={argument}", owner); break;
             case "smbios": AddSmbios(argument, owner); break;
+            case "acpitable":
+                _config = _config with { AcpiTables = [.. _config.AcpiTables, Options.Parse(argument, owner)] };
+                break;
             case "fw_cfg": AddFwCfg(argument, owner); break;
             case "d": _config = _config with { LogItems = [.. _config.LogItems, .. argument.Split(',')] }; break;
             case "dfilter": _config = _config with { LogFilters = [.. _config.LogFilters, argument] }; break;
