@@ -87,6 +87,11 @@ public abstract partial class Board : IBoard, IDisposable
         Config.Globals.LastOrDefault(global => global.Driver == driver && global.Property == property) is { } said
             ? Options.Of("-global", [new(property, said.Value)]).Bool(property)!.Value : otherwise;
 
+    /// <summary>As <see cref="ChipFlag"/>.</summary>
+    internal int ChipNumber(string driver, string property, int otherwise) =>
+        Config.Globals.LastOrDefault(global => global.Driver == driver && global.Property == property) is { } said
+            ? Options.Of("-global", [new(property, said.Value)]).Int(property, 0, byte.MaxValue)!.Value : otherwise;
+
     /// <summary>After each reset.</summary>
     /// <param name="isFirst">The machine is being switched on.</param>
     protected abstract void OnReset(bool isFirst);
@@ -145,7 +150,8 @@ public abstract partial class Board : IBoard, IDisposable
     public IReadOnlyList<IVCpu> Cpus => _cpus;
     public IReadOnlyList<IDisplaySource> Displays => _displays;
     public IReadOnlyList<GuestRam> RamBlocks =>
-        [Layout.Ram, .. Dimms.Select(dimm => dimm.Memory.Ram), .. (Pci?.AllDevices ?? []).SelectMany(d => d.BarRegions).Where(r => r is { Kind: RegionKind.Ram })
+        [Layout.Ram, .. Dimms.Select(dimm => dimm.Memory.Ram),
+            .. (Pci?.AllDevices ?? []).SelectMany(d => d.BarRegions).Where(r => r is { Kind: RegionKind.Ram })
             .Select(r => r!.Ram!)];
     public GuestRam Ram => Layout.Ram;
     public FwCfg FirmwareConfiguration { get; }
@@ -153,8 +159,6 @@ public abstract partial class Board : IBoard, IDisposable
 
     /// <summary>Of the tree and in slots.</summary>
     IEnumerable<QDevice> AllDevices => Tree.AllDevices.Concat(Slots.AllDevices);
-
-    public abstract void PressPowerButton();
 
     /// <summary>-boot's letters, for the next start.</summary>
     /// <exception cref="CommandException">This board asks nobody.</exception>

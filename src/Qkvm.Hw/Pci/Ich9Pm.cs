@@ -1,5 +1,6 @@
 using Qkvm.Core.Devices;
 using Qkvm.Core.Irq;
+using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
 using Qkvm.Core.State;
 using Qkvm.Core.Time;
@@ -27,12 +28,12 @@ public sealed class Ich9Pm : IRegisterBank
     uint _smiEnable;
 
     /// <param name="ports">Where the SMI command port is.</param>
-    /// <param name="softOff">The guest has switched itself off.</param>
-    public Ich9Pm(IVirtualClock clock, AddressSpace ports, Action softOff, Ich9Tco tco)
+    /// <param name="sleep">The guest goes to sleep, or off.</param>
+    public Ich9Pm(IVirtualClock clock, AddressSpace ports, Action<SleepState> sleep, Ich9Tco tco)
     {
         _tco = tco;
         Gpe = new GpeBlock(GpeLength, () => Acpi!.Update());
-        Acpi = new AcpiRegisters(clock, new IrqLine("sci", level => Sci.Set(level)), softOff, () => Gpe.IsPending);
+        Acpi = new AcpiRegisters(clock, new IrqLine("sci", level => Sci.Set(level)), sleep, () => Gpe.IsPending);
         _apm = new ApmPorts(AcpiEnable, AcpiDisable, Acpi.SetEnabled);
         Region = MemoryRegion.Io("ich9-pm", RegionSize, this, AccessSizes.UpToDword);
         ports.Map(ApmPorts.Address, MemoryRegion.Io("apm-io", ApmPorts.Size, _apm, AccessSizes.Bytes));

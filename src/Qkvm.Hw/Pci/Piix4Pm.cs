@@ -1,5 +1,6 @@
 using Qkvm.Core.Devices;
 using Qkvm.Core.Irq;
+using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
 using Qkvm.Core.Pci;
 using Qkvm.Core.State;
@@ -29,7 +30,7 @@ public sealed class Piix4Pm : PciDevice
     readonly ApmPorts _apm;
 
     /// <param name="sci">ISA IRQ 9.</param>
-    public Piix4Pm(IVirtualClock clock, AddressSpace ports, IrqLine sci, Action softOff) : base(Chip, "PIIX4_PM")
+    public Piix4Pm(IVirtualClock clock, AddressSpace ports, IrqLine sci, Action<SleepState> sleep) : base(Chip, "PIIX4_PM")
     {
         Config.Define16(PciConfig.Status, 0x0280);
         Config.Define32(PmBase, 1, 0xFFC0);
@@ -41,7 +42,7 @@ public sealed class Piix4Pm : PciDevice
         for (int offset = 0x5C; offset < PmRegMisc; offset++)
             Config.Define(offset, offset == 0x63 ? (byte)0x60 : (byte)0, 0xFF);
         Gpe = new GpeBlock(GpeLength, () => Acpi!.Update());
-        Acpi = new AcpiRegisters(clock, sci, softOff, () => Gpe.IsPending);
+        Acpi = new AcpiRegisters(clock, sci, sleep, () => Gpe.IsPending);
         Smbus = new PiixSmbus();
         _apm = new ApmPorts(AcpiEnable, AcpiDisable, Acpi.SetEnabled);
         _pmRegion = MemoryRegion.Io("acpi-pm", 64, Acpi, AccessSizes.UpToDword);

@@ -32,7 +32,8 @@ public sealed class Q35Board : Board
         using (Ports.Batch())
         {
             var tco = new Ich9Tco(Clock, () => { if (!_lpc!.IsRebootForbidden) RequestWatchdog(); });
-            _powerManagement = new Ich9Pm(Clock, Ports, () => RequestShutdown(ShutdownCause.GuestShutdown), tco);
+            _powerManagement = new Ich9Pm(Clock, Ports, Sleep, tco);
+            SleepStates = SleepStatesOf(LpcDriver, _powerManagement.Acpi);
             _lpc = new Ich9Lpc(Irq, _powerManagement, () => RequestReset(), ChipFlag(LpcDriver, NoReboot, true));
             Pci = new PciBus("pcie.0", Layout.Pci, Ports.Root, Memory, Msi, _lpc.RouteSlot,
                 [.. Enumerable.Range(0, Ich9Lpc.Inputs).Select<int, Action<bool>>(
@@ -54,7 +55,7 @@ public sealed class Q35Board : Board
             _chips = new IsaChips(this, isa, Config.Hpet ? HpetRoutes : null);
         }
         MakeCpus(_chips.Coprocessor);
-        Firmware.AddNumbers();
+        Firmware.AddNumbers(SleepStates);
         MakeDevices();
         HotPlug!.AttachBuses(Pci);
         Firmware.AddTables("Standard PC (Q35 + ICH9, 2009)", this, AcpiChipset, () => Q35Acpi.Links(_lpc));
@@ -66,7 +67,15 @@ public sealed class Q35Board : Board
 
     public override void SetBootOrder(string letters) => _chips.SetBootOrder(letters);
 
-    public override void PressPowerButton() => _powerManagement.Acpi.PressPowerButton();
+    private protected override AcpiRegisters? Acpi => _powerManagement.Acpi;
+
+    private protected override byte[] ShadowRegisters
+    {
+        get => _mch.ShadowRegisters;
+        set => _mch.ShadowRegisters = value;
+    }
+
+    private protected override void OnSleep() => _chips.ExpectWakeUp();
 
     protected override void OnCpusChanged()
     {
