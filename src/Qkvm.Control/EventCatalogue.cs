@@ -11,6 +11,9 @@ public sealed record EventInfo(Type Type, string Name, int Interval = 0);
 /// <summary>All events, and the descriptions of their data: a new one is a line in each.</summary>
 [JsonSerializable(typeof(StopEvent))]
 [JsonSerializable(typeof(ResumeEvent))]
+[JsonSerializable(typeof(SuspendEvent))]
+[JsonSerializable(typeof(SuspendDiskEvent))]
+[JsonSerializable(typeof(WakeUpEvent))]
 [JsonSerializable(typeof(PowerDownEvent))]
 [JsonSerializable(typeof(ResetEvent))]
 [JsonSerializable(typeof(ShutdownEvent))]
@@ -32,6 +35,9 @@ public static class EventCatalogue
     [
         new(typeof(StopEvent), "STOP"),
         new(typeof(ResumeEvent), "RESUME"),
+        new(typeof(SuspendEvent), "SUSPEND"),
+        new(typeof(SuspendDiskEvent), "SUSPEND_DISK"),
+        new(typeof(WakeUpEvent), "WAKEUP"),
         new(typeof(PowerDownEvent), "POWERDOWN"),
         new(typeof(ResetEvent), "RESET"),
         new(typeof(ShutdownEvent), "SHUTDOWN"),

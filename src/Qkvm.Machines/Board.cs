@@ -172,8 +172,6 @@ public abstract partial class Board : IBoard, IDisposable
     /// <summary>Of the tree and in slots.</summary>
     IEnumerable<QDevice> AllDevices => Tree.AllDevices.Concat(Slots.AllDevices);
 
-    public abstract void PressPowerButton();
-
     /// <summary>-boot's letters, for the next start.</summary>
     /// <exception cref="CommandException">This board asks nobody.</exception>
     public virtual void SetBootOrder(string letters) =>

@@ -22,15 +22,6 @@ sealed class ChipGlobals(MachineConfig config, string driver)
             throw new ConfigurationException($"-global {driver}.{property}={value}: {remedy}");
     }
 
-    /// <summary>disable_s3= and disable_s4=: no machine here suspends.</summary>
-    public void RefuseSuspend()
-    {
-        foreach (string property in SuspendProperties)
-            Refuse(property, value => value == "1", "suspending is not built yet; leave it out or give 1");
-    }
-
-    public static readonly string[] SuspendProperties = ["disable_s3", "disable_s4"];
-
     /// <summary>The last of that name, as the strongest.</summary>
     Options? Find(string property) =>
         config.Globals.LastOrDefault(global => global.Driver == driver && global.Property == property) is { } found

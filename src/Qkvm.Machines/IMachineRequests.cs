@@ -11,6 +11,9 @@ public interface IMachineRequests
     void RequestPause(string reason);
     void RequestWatchdog();
 
+    void RequestSleep();
+    void RequestWakeUp(WakeCause cause);
+
     /// <summary>Runs on the main loop, under the lock, while no vCPU runs.</summary>
     void RequestStill(Action work);
 

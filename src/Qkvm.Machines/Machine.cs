@@ -112,7 +112,8 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
 
     public void Pause(RunState state = RunState.Paused)
     {
-        if (State != RunState.Running) return;
+        if (State is not (RunState.Running or RunState.Suspended)) return;
+        _sleeps = State == RunState.Suspended;
         StopRunning();
         State = state;
         Events.Raise(new StopEvent());
@@ -130,13 +131,13 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
     {
         if (!CanResume) return;
         _debugRun = null;
-        State = RunState.Running;
+        State = _sleeps ? RunState.Suspended : RunState.Running;
         _clock.Start();
         Events.Raise(new ResumeEvent());
-        if (!_resetting) RunCpus();
+        if (!_resetting && !_sleeps) RunCpus();
     }
 
-    bool CanResume => !_quitting && State is not (RunState.Running or RunState.Shutdown or RunState.InternalError
+    bool CanResume => !_quitting && State is not (RunState.Running or RunState.Suspended or RunState.Shutdown or RunState.InternalError
         or RunState.GuestPanicked);
 
     public void Reset(ShutdownCause cause = ShutdownCause.HostReset)
@@ -149,6 +150,7 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
         {
             _resetting = false;
             if (_quitting) return;
+            _sleeps = false;
             _board.Reset();
             ResetCpus();
             if (!wasRunning && State is not (RunState.InMigrate or RunState.Running)) State = RunState.PreLaunch;
@@ -178,7 +180,7 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
     {
         if (_quitting) return;
         Events.Raise(new ShutdownEvent(cause));
-        if (State == RunState.Running) StopRunning();
+        if (State is RunState.Running or RunState.Suspended) StopRunning();
         _quitting = true;
         ExitCode = exitCode;
         _loop.Stop();

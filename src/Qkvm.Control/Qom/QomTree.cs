@@ -21,7 +21,8 @@ static class QomTree
             new("peripheral", QomNode.Container(() => Devices(context, Peripheral))),
             new("peripheral-anon", QomNode.Container(() => Devices(context, Anonymous))),
             new("unattached", QomNode.Container(() =>
-                [.. context.Machine.Cpus.Where(cpu => !IsNamed(context, cpu)).Select(cpu => KeyValuePair.Create($"cpu[{cpu.Index}]", Cpu(context))),
+                [.. context.Machine.Cpus.Where(cpu => !IsNamed(context, cpu))
+                    .Select(cpu => KeyValuePair.Create($"cpu[{cpu.Index}]", Cpu(context))),
                 .. Devices(context, Unattached)])),
         ])),
         new("objects", QomNode.Container(() => context.Backends.ObjectOptions

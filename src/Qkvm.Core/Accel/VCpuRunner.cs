@@ -56,7 +56,7 @@ public sealed class VCpuRunner : IDisposable
     /// <summary>A vCPU goes, and its thread ends. While all are parked.</summary>
     public void Remove(IVCpu cpu)
     {
-        Seat seat = _seats.Find(seat => seat.Cpu == cpu)!;
+        if (_seats.Find(seat => seat.Cpu == cpu) is not { } seat) return;
         _seats.Remove(seat);
         Leave([seat]);
     }

@@ -65,6 +65,12 @@ public interface IMachine
     /// <summary>system_powerdown: presses the power button.</summary>
     void PowerDown();
 
+    /// <summary>The guest can go to sleep, and be woken.</summary>
+    bool CanSleep => false;
+
+    /// <summary>system_wakeup; throws CommandException where nobody sleeps.</summary>
+    void WakeUp() => throw new CommandException("wake-up from suspend is not supported by this guest");
+
     /// <summary>Ends the program once the loop is left.</summary>
     void Quit(ShutdownCause cause = ShutdownCause.HostQuit, int exitCode = 0);
 

@@ -9,6 +9,9 @@ public abstract record MachineEvent;
 
 public sealed record StopEvent() : MachineEvent;
 public sealed record ResumeEvent() : MachineEvent;
+public sealed record SuspendEvent() : MachineEvent;
+public sealed record SuspendDiskEvent() : MachineEvent;
+public sealed record WakeUpEvent() : MachineEvent;
 public sealed record PowerDownEvent() : MachineEvent;
 
 /// <param name="Guest">Asked for by the guest; otherwise by somebody outside.</param>

@@ -62,7 +62,9 @@ public sealed class AcpiCpuHotPlug(IReadOnlyList<uint> apicIds, GpeBlock gpe, Ac
     /// <summary>Who starts afresh finds the processors without being told.</summary>
     public void Reset()
     {
-        foreach (Slot slot in _slots) slot.Status &= Enabled;
+        (_selected, _command) = (0, 0);
+        foreach (Slot slot in _slots)
+            (slot.Status, slot.OstEvent, slot.OstStatus) = ((byte)(slot.Status & Enabled), 0, 0);
     }
 
     public ulong Read(ulong offset, int size) => Selected is not { } slot ? 0 : offset switch

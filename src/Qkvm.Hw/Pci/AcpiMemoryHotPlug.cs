@@ -65,7 +65,9 @@ public sealed class AcpiMemoryHotPlug(int slots, GpeBlock gpe, Action<int> eject
     /// <summary>Who starts afresh finds the memory without being told.</summary>
     public void Reset()
     {
-        foreach (Slot slot in _slots) slot.Status &= Enabled;
+        _selected = 0;
+        foreach (Slot slot in _slots)
+            (slot.Status, slot.OstEvent, slot.OstStatus) = ((byte)(slot.Status & Enabled), 0, 0);
     }
 
     public ulong Read(ulong offset, int size)

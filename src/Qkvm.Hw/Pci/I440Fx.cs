@@ -31,6 +31,17 @@ public sealed class I440Fx : PciDevice
         _segments = new LegacySegments(memory, ram, pciMemory, smm);
     }
 
+    /// <summary>The PAM registers.</summary>
+    public byte[] ShadowRegisters
+    {
+        get => Config.Bytes(Pam0, LegacySegments.PamRegisters).ToArray();
+        set
+        {
+            for (int i = 0; i < value.Length; i++) Config[Pam0 + i] = value[i];
+            Apply();
+        }
+    }
+
     protected override void ResetDevice() => Apply();
 
     protected override void ExchangeDevice(StateStream state)

@@ -1,5 +1,6 @@
 using Qkvm.Core.Devices;
 using Qkvm.Core.Irq;
+using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
 using Qkvm.Core.State;
 using Qkvm.Core.Time;
@@ -28,13 +29,13 @@ public sealed class Ich9Pm : IRegisterBank
     uint _smiEnable;
 
     /// <param name="ports">Where the SMI command port is.</param>
-    /// <param name="softOff">The guest has switched itself off.</param>
+    /// <param name="sleep">The guest goes to sleep, or off.</param>
     /// <param name="smi">Interrupts for system management; null: there is no such mode.</param>
-    public Ich9Pm(IVirtualClock clock, AddressSpace ports, Action softOff, Ich9Tco tco, Action? smi = null)
+    public Ich9Pm(IVirtualClock clock, AddressSpace ports, Action<SleepState> sleep, Ich9Tco tco, Action? smi = null)
     {
         (_tco, _smi) = (tco, smi);
         Gpe = new GpeBlock(GpeLength, () => Acpi!.Update());
-        Acpi = new AcpiRegisters(clock, new IrqLine("sci", level => Sci.Set(level)), softOff, () => Gpe.IsPending);
+        Acpi = new AcpiRegisters(clock, new IrqLine("sci", level => Sci.Set(level)), sleep, () => Gpe.IsPending);
         _apm = new ApmPorts(AcpiEnable, AcpiDisable, Acpi.SetEnabled, Command);
         Region = MemoryRegion.Io("ich9-pm", RegionSize, this, AccessSizes.UpToDword);
         ports.Map(ApmPorts.Address, MemoryRegion.Io("apm-io", ApmPorts.Size, _apm, AccessSizes.Bytes));

@@ -1,5 +1,6 @@
 using Qkvm.Core.Devices;
 using Qkvm.Core.Irq;
+using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
 using Qkvm.Core.Pci;
 using Qkvm.Core.State;
@@ -30,7 +31,7 @@ public sealed class Piix4Pm : PciDevice
     /// <param name="sci">ISA IRQ 9.</param>
     /// <param name="smi">Interrupts for system management; null: there is no such mode, and firmware takes it as set
     /// up already.</param>
-    public Piix4Pm(IVirtualClock clock, AddressSpace ports, IrqLine sci, Action softOff, Action? smi = null)
+    public Piix4Pm(IVirtualClock clock, AddressSpace ports, IrqLine sci, Action<SleepState> sleep, Action? smi = null)
         : base(Chip, "PIIX4_PM")
     {
         Config.Define16(PciConfig.Status, 0x0280);
@@ -43,7 +44,7 @@ public sealed class Piix4Pm : PciDevice
         for (int offset = 0x5C; offset < PmRegMisc; offset++)
             Config.Define(offset, offset == 0x63 ? (byte)0x60 : (byte)0, 0xFF);
         Gpe = new GpeBlock(GpeLength, () => Acpi!.Update());
-        Acpi = new AcpiRegisters(clock, sci, softOff, () => Gpe.IsPending);
+        Acpi = new AcpiRegisters(clock, sci, sleep, () => Gpe.IsPending);
         Smbus = new PiixSmbus();
         _apm = new ApmPorts(AcpiEnable, AcpiDisable, Acpi.SetEnabled, () =>
         {

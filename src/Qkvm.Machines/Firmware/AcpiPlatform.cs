@@ -55,6 +55,9 @@ public sealed record AcpiPlatform
 
     public bool Hpet { get; init; } = true;
 
+    /// <summary>Beside soft off.</summary>
+    internal SleepStates SleepStates { get; init; } = new(ToRam: false, ToDisk: false, 0);
+
     /// <summary>Its devices' descriptions become the name space.</summary>
     public required QBus Tree { get; init; }
 

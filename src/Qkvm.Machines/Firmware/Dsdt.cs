@@ -14,8 +14,17 @@ static class Dsdt
         Scope("\\_SB", platform.AreCpusDescribed ? [] : Processors(platform)),
         Scope("\\_SB", AcpiDescription.Of(platform.Tree)),
         Scope("\\_SB", platform.Terms),
+        Scope("\\", [.. Sleep(platform)]),
         Name("\\_S5", platform.Reduced == null ? Package(0, 0, 0, 0)
             : Package(GenericEventDevice.SoftOff, 0, 0, 0)))).ToArray();
+
+    /// <summary>The types that PM1_CNT takes: ACPI 6.3, section 7.4.2.</summary>
+    static IEnumerable<Aml> Sleep(AcpiPlatform platform)
+    {
+        if (platform.SleepStates.ToRam) yield return Name("\\_S3", Package(1, 1, 0, 0));
+        int disk = platform.SleepStates.S4Type;
+        if (platform.SleepStates.ToDisk) yield return Name("\\_S4", Package(disk, disk, 0, 0));
+    }
 
     static Aml[] Processors(AcpiPlatform platform) =>
     [

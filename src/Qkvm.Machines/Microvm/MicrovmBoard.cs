@@ -43,7 +43,7 @@ public sealed class MicrovmBoard : Board
             _chips = new MicrovmChips(this, isa, plan.HasPit, plan.HasRtc);
         }
         MakeCpus();
-        Firmware.AddNumbers();
+        Firmware.AddNumbers(SleepStates);
         MakeDevices(plan.HasSerial ? 1 : null, parallelPorts: 0);
         _chips.DescribeInCmos(this);
         if (IsDirect) return;

@@ -21,6 +21,7 @@ public sealed class PcBoard : Board
     const int IsaSlot = 1, IdeFunction = 1, PmFunction = 3;
 
     readonly Piix4Pm? _powerManagement;                            // none without ACPI
+    readonly I440Fx _hostBridge;
     readonly IsaChips _chips;
 
     /// <param name="memory">Its RAM; disposed of with the board.</param>
@@ -39,16 +40,15 @@ public sealed class PcBoard : Board
             var isa = new QBus("isa.0", BusKind.Isa);
             PciHostPorts host = Own("i440FX-pcihost", Tree, new PciHostPorts(Pci, Ports, isaBridge.ResetControl), pci);
             Describe(host, "PCI0", () => PcAcpi.HostBridge(Layout));
-            Plug("i440FX", pci, new I440Fx(Memory, Layout.RamRegion, Layout.Pci, Layout.Smm), 0, 0);
+            Plug("i440FX", pci, _hostBridge = new I440Fx(Memory, Layout.RamRegion, Layout.Pci, Layout.Smm), 0, 0);
             Plug("PIIX3", pci, isaBridge, IsaSlot, 0, isa);
             Describe(isaBridge, "ISA", PcAcpi.IsaBridge);
             var globals = new ChipGlobals(Config, PmDriver);
-            globals.RefuseSuspend();
             if (Config.Acpi)
             {
                 _powerManagement = new Piix4Pm(Clock, Ports, Irq(SciIrq),
-                    () => RequestShutdown(ShutdownCause.GuestShutdown),
-                    Config.Smm ? () => SendSmi(toAll: false) : null);
+                    Sleep, Config.Smm ? () => SendSmi(toAll: false) : null);
+                SleepStates = SleepStatesOf(globals, _powerManagement.Acpi);
                 Plug(PmDriver, pci, _powerManagement, IsaSlot, PmFunction);
                 HotPlug = new AcpiHotPlug(this, _powerManagement.Gpe, _powerManagement.GpeParts,
                     new AcpiHotPlugPlan(PciHotPlugPort, CpuHotPlugPort, globals.Bool(RootHotPlug, true),
@@ -60,7 +60,7 @@ public sealed class PcBoard : Board
             _chips = new IsaChips(this, isa, Config.Hpet ? HpetRoutes : null);
         }
         MakeCpus(_chips.Coprocessor);
-        Firmware.AddNumbers();
+        Firmware.AddNumbers(SleepStates);
         MakeDevices();
         HotPlug?.AttachBuses(Pci);
         Firmware.AddTables("Standard PC (i440FX + PIIX, 1996)", this, AcpiChipset, PcAcpi.Links);
@@ -76,8 +76,15 @@ public sealed class PcBoard : Board
 
     public override void SetBootOrder(string letters) => _chips.SetBootOrder(letters);
 
-    /// <summary>Nothing happens on a machine without ACPI.</summary>
-    public override void PressPowerButton() => _powerManagement?.Acpi.PressPowerButton();
+    private protected override AcpiRegisters? Acpi => _powerManagement?.Acpi;
+
+    private protected override byte[] ShadowRegisters
+    {
+        get => _hostBridge.ShadowRegisters;
+        set => _hostBridge.ShadowRegisters = value;
+    }
+
+    private protected override void OnSleep() => _chips.ExpectWakeUp();
 
     protected override void OnCpusChanged()
     {

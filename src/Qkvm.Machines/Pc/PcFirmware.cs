@@ -21,12 +21,15 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
     const int AcpiUnit = 64 << 10, LoaderUnit = 4 << 10;
 
     // etc/system-states: one byte each for S0 to S5; bit 7: supported, the rest SLP_TYP
-    static ReadOnlySpan<byte> SystemStates => [0x80, 0, 0, 1, 2, 0x80];
+    static byte[] SystemStates(SleepStates states) =>
+    [
+        0x80, 0, 0, (byte)(1 | (states.ToRam ? 0x80 : 0)), (byte)(states.S4Type | (states.ToDisk ? 0x80 : 0)), 0x80,
+    ];
 
     byte[][]? _userTables;
     bool _hasSmbios;
 
-    public void AddNumbers()
+    public void AddNumbers(SleepStates states)
     {
         CpuTopology topology = config.Topology;
         fwCfg.Add(FwCfgKey.Uuid, config.Uuid.ToByteArray(bigEndian: true));
@@ -38,7 +41,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
         fwCfg.Add(FwCfgKey.Numa, new byte[(1 + idLimit) * sizeof(ulong)]);
         fwCfg.Add16(FwCfgKey.BootMenu, config.Boot.Menu ? (ushort)1 : (ushort)0);
         fwCfg.Add32(FwCfgKey.Irq0Override, 1);
-        fwCfg.AddFile("etc/system-states", SystemStates.ToArray());
+        fwCfg.AddFile("etc/system-states", SystemStates(states));
         if (config.Boot.SplashTime is { } splash) fwCfg.AddFile("etc/boot-menu-wait", BitConverter.GetBytes(splash));
         fwCfg.AddFile("etc/boot-fail-wait", BitConverter.GetBytes(config.Boot.RebootTimeout ?? -1));
         AddMemoryMap();
@@ -93,6 +96,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
                 AreCpusDescribed = board.HasHotPlug,
                 Chipset = chipset(),
                 Hpet = config.Hpet,
+                SleepStates = board.SleepStates,
                 HotPlugMemory = config.Memory.Slots > 0 ? memory : null,
                 Tree = board.Tree,
                 Terms = [.. terms(), .. board.HotPlugTerms()],

@@ -24,7 +24,7 @@ public sealed class Q35Board : Board
     [
         $"{LpcDriver}.{NoReboot}", $"{LpcDriver}.{Broadcast}", $"{LpcDriver}.{BridgeHotPlug}",
         $"{MchDriver}.{ExtendedTseg}", $"{MchDriver}.{SmBaseRam}",
-        .. s_hotplug.Concat(ChipGlobals.SuspendProperties).Select(name => $"{LpcDriver}.{name}"),
+        .. s_hotplug.Select(name => $"{LpcDriver}.{name}"), .. SleepStates.Globals(LpcDriver),
     ];
 
     const uint HpetRoutes = 0xFF0104;                              // GSI 2, 8 and 16 to 23
@@ -44,8 +44,9 @@ public sealed class Q35Board : Board
         using (Ports.Batch())
         {
             var tco = new Ich9Tco(Clock, () => { if (!_lpc!.IsRebootForbidden) RequestWatchdog(); });
-            _powerManagement = new Ich9Pm(Clock, Ports, () => RequestShutdown(ShutdownCause.GuestShutdown), tco,
+            _powerManagement = new Ich9Pm(Clock, Ports, Sleep, tco,
                 Config.Smm ? () => SendSmi(_lpc!.Smi.IsBroadcast) : null);
+            SleepStates = SleepStatesOf(lpcGlobals, _powerManagement.Acpi);
             _lpc = new Ich9Lpc(Irq, _powerManagement, () => RequestReset(), lpcGlobals.Bool(NoReboot, true),
                 OfferSmiFeatures(lpcGlobals));
             Pci = new PciBus("pcie.0", Layout.Pci, Ports.Root, Memory, Msi, _lpc.RouteSlot,
@@ -68,7 +69,7 @@ public sealed class Q35Board : Board
             _chips = new IsaChips(this, isa, Config.Hpet ? HpetRoutes : null);
         }
         MakeCpus(_chips.Coprocessor);
-        Firmware.AddNumbers();
+        Firmware.AddNumbers(SleepStates);
         MakeDevices();
         HotPlug!.AttachBuses(Pci);
         Firmware.AddTables("Standard PC (Q35 + ICH9, 2009)", this, AcpiChipset, () => Q35Acpi.Links(_lpc));
@@ -82,7 +83,15 @@ public sealed class Q35Board : Board
 
     private protected override bool HoldsCpus => _lpc.Smi.IsBroadcast;
 
-    public override void PressPowerButton() => _powerManagement.Acpi.PressPowerButton();
+    private protected override AcpiRegisters? Acpi => _powerManagement.Acpi;
+
+    private protected override byte[] ShadowRegisters
+    {
+        get => _mch.ShadowRegisters;
+        set => _mch.ShadowRegisters = value;
+    }
+
+    private protected override void OnSleep() => _chips.ExpectWakeUp();
 
     protected override void OnCpusChanged()
     {
@@ -111,7 +120,6 @@ public sealed class Q35Board : Board
     /// <remarks>Deviation: that firmware is told of processors that come and go is not offered.</remarks>
     SmiFeatures OfferSmiFeatures(ChipGlobals globals)
     {
-        globals.RefuseSuspend();
         foreach (string property in s_hotplug)
             globals.Refuse(property, value => Options.ParseBool(value) == false,
                 "firmware is not told of processors that come and go; leave it out or give off");

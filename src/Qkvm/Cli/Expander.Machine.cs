@@ -192,11 +192,11 @@ public sealed partial class Expander
         if (slots > 0 && max == 0) throw new ConfigurationException($"{owner}: slots specified but no max-size; give "
             + "maxmem=, all that there may be");
         if (max != 0 && max < size)
-            throw new ConfigurationException($"{owner}: invalid value of maxmem: maximum memory size (0x{max:x}) must be "
-                + $"at least the initial memory size (0x{size:x})");
+            throw new ConfigurationException($"{owner}: invalid value of maxmem: maximum memory size (0x{max:x}) must "
+                + $"be at least the initial memory size (0x{size:x})");
         if (slots > 0 && max == size)
-            throw new ConfigurationException($"{owner}: invalid value of maxmem: memory slots were specified but maximum "
-                + $"memory size (0x{max:x}) is equal to the initial memory size (0x{size:x})");
+            throw new ConfigurationException($"{owner}: invalid value of maxmem: memory slots were specified but "
+                + $"maximum memory size (0x{max:x}) is equal to the initial memory size (0x{size:x})");
         if (slots > MostSlots)
             throw new ConfigurationException($"{owner}: unsupported amount of memory slots: {slots}; {MostSlots} are "
                 + "possible");

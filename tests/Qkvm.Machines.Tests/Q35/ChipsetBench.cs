@@ -20,7 +20,7 @@ sealed class ChipsetBench : IMsiTarget
     public ChipsetBench(bool forbidsReboot = false)
     {
         Tco = new Ich9Tco(Clock, () => Expired++);
-        Pm = new Ich9Pm(Clock, Ports, () => SoftOffs++, Tco);
+        Pm = new Ich9Pm(Clock, Ports, _ => SoftOffs++, Tco);
         Lpc = new Ich9Lpc(gsi => new IrqLine($"gsi{gsi}", level => Edges.Add((gsi, level))), Pm, () => Resets++,
             forbidsReboot);
         Memory = new AddressSpace("memory", _root, new MachineLock());

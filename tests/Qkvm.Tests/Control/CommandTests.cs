@@ -133,6 +133,7 @@ public sealed class CommandTests : IDisposable
     public void Without_a_balloon_it_is_not_active()
     {
         _bench.Query("device_del", """{"id":"balloon0"}""");
+        _bench.LetGo();
         Assert.Equal(ErrorClass.DeviceNotActive,
             Assert.Throws<CommandException>(() => _bench.Query("query-balloon")).Class);
         Assert.Equal("Error: No balloon device has been activated\n", _bench.Human("info balloon"));
@@ -148,6 +149,7 @@ public sealed class CommandTests : IDisposable
         _bench.Query("stop");
         _bench.Query("system_reset");
         _bench.Query("device_del", """{"id":"disk0"}""");
+        _bench.LetGo();
         Assert.Equal([new ResumeEvent(), new StopEvent(), new ResetEvent(false, ShutdownCause.HostReset),
             new DeviceDeletedEvent("disk0", "/machine/peripheral/disk0")], events);
     }

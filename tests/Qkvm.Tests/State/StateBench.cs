@@ -34,8 +34,8 @@ sealed class StateBench : IMachineRequests, IDisposable
         q35 |= model?.Bus == BusKind.PciExpress;
         Clock = clock;
         _loop = new EventLoop(_lock.Run);
-        DeviceModel[] models = everything ? [.. Catalogue.Devices.Models.Where(m => q35
-            || m.Bus != BusKind.PciExpress)] : model == null ? [] : [model];
+        DeviceModel[] models = everything ? [.. Catalogue.Devices.Models.Where(m => m.Bus != BusKind.None
+            && (q35 || m.Bus != BusKind.PciExpress))] : model == null ? [] : [model];
         Accelerator = new FakeAccelerator { IrqChip = ownIrqChips ? null : Wires };
         var config = new MachineConfig
         {
@@ -99,7 +99,11 @@ sealed class StateBench : IMachineRequests, IDisposable
     public void RequestShutdown(ShutdownCause cause, int exitCode) { }
     public void RequestReset(ShutdownCause cause) { }
     public void RequestPause(string reason) { }
+    public void AddCpu(Core.Accel.IVCpu cpu) { }
+    public void RemoveCpu(Core.Accel.IVCpu cpu) { }
     public void RequestStill(Action work) { }
+    public void RequestSleep() { }
+    public void RequestWakeUp(WakeCause cause) { }
     public void RequestWatchdog() { }
     public void AddCpu(IVCpu cpu) { }
     public void RemoveCpu(IVCpu cpu) { }
