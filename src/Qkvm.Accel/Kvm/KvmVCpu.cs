@@ -118,7 +118,7 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
     public void Exchange(StateStream state)
     {
         CpuRegisters registers = ReadRegisters();
-        registers.Exchange(state.Section("registers", CpuRegisters.StateVersion));
+        registers.Exchange(state.Section("registers"));
         if (state.IsLoading) WriteRegisters(registers);
         StateStream kernel = state.Section("kvm");
         Block(kernel, "lapic", KvmApi.GetLapic, KvmApi.SetLapic, 1024);
