@@ -30,6 +30,13 @@ sealed class AcpiHotPlug
         parts.Add(Cpus);
         board.Ports.Map(plan.CpuPort,
             MemoryRegion.Io("acpi-cpu-hotplug", AcpiCpuHotPlug.Size, Cpus, AccessSizes.UpToDword));
+        if (board.Config.Memory.Slots is > 0 and var slots)
+        {
+            Memory = new AcpiMemoryHotPlug(slots, gpe, board.EjectDimm, board.TellOfDimm);
+            parts.Add(Memory);
+            board.Ports.Map(AcpiMemoryHotPlug.Port,
+                MemoryRegion.Io("acpi-mem-hotplug", AcpiMemoryHotPlug.Size, Memory, AccessSizes.UpToDword));
+        }
         if (!plan.IsForRoot && !plan.IsForBridges) return;
         _pci = new AcpiPciHotPlug(gpe, board.Eject);
         parts.Add(_pci);
@@ -38,6 +45,9 @@ sealed class AcpiHotPlug
     }
 
     public AcpiCpuHotPlug Cpus { get; }
+
+    /// <summary>Null where there are no slots.</summary>
+    public AcpiMemoryHotPlug? Memory { get; }
 
     /// <summary>Once the devices are there that users asked for: the buses' numbers follow from them.</summary>
     public void AttachBuses(PciBus root)
@@ -55,6 +65,7 @@ sealed class AcpiHotPlug
         .. _pci == null ? []
             : new PciHotPlugTables(_pci, _plan.PciPort, _board.Pci!, _board.IsHotPluggable).Terms(),
         .. CpuHotPlugTables.Terms(_board.ApicIds, _plan.CpuPort),
+        .. Memory == null ? [] : MemoryHotPlugTables.Terms(_board.Config.Memory.Slots),
     ];
 
     /// <summary>A port whose user wants no hot-plug has no controller to take over from.</summary>

@@ -4,7 +4,7 @@ using Qkvm.Core.Machine;
 
 namespace Qkvm.Machines;
 
-/// <summary>What sits on no bus but in slots of the board: processors.</summary>
+/// <summary>What sits on no bus but in slots of the board: processors and memory.</summary>
 public abstract partial class Board
 {
     /// <summary>Those that have left. They come back as they are: the kernel's cannot be taken away.</summary>
@@ -16,7 +16,7 @@ public abstract partial class Board
     public QBus Slots { get; }
 
     /// <summary>Once the chips are wired.</summary>
-    protected void MakeCpus(ICoprocessorErrors coprocessor)
+    protected void MakeCpus(ICoprocessorErrors? coprocessor = null)
     {
         _coprocessor = coprocessor;
         _accelerator.Attach(Memory, Ports, Lock, Layout.Smm);
@@ -32,12 +32,13 @@ public abstract partial class Board
         [.. Enumerable.Range(0, Config.Topology.MaxCpus).Select(Config.Topology.ApicId)];
 
     /// <summary>What the guest has last said of each slot.</summary>
-    public IReadOnlyList<AcpiOst> AcpiSlots => HotPlug is not { } hotPlug ? []
-        : [.. Enumerable.Range(0, Config.Topology.MaxCpus).Select(index =>
-        {
-            (uint happened, uint status) = hotPlug.Cpus.SaidOf(index);
-            return OstOfCpu(index, happened, status);
-        })];
+    public IReadOnlyList<AcpiOst> AcpiSlots => HotPlug is not { } hotPlug ? [] :
+    [
+        .. Enumerable.Range(0, hotPlug.Memory == null ? 0 : Config.Memory.Slots)
+            .Select(slot => Ost(AcpiSlot.Dimm, slot, hotPlug.Memory!.SaidOf(slot))),
+        .. Enumerable.Range(0, Config.Topology.MaxCpus)
+            .Select(index => Ost(AcpiSlot.Cpu, index, hotPlug.Cpus.SaidOf(index))),
+    ];
 
     internal bool IsCpuPresent(int index) => Array.Exists(_cpus, cpu => cpu.Index == index);
 
@@ -47,8 +48,7 @@ public abstract partial class Board
     /// <summary>The guest has let go of a processor. Under the lock.</summary>
     internal void EjectCpu(int index) => _requests.RequestStill(() =>
     {
-        if (Slots.Devices.FirstOrDefault(node => node.Device is CpuDevice cpu && cpu.Index == index) is { } node)
-            Remove(node);
+        if (InSlot(AcpiSlot.Cpu, index) is { } node) Remove(node);
         else if (IsCpuPresent(index))
         {
             RemoveCpu(index);
@@ -58,11 +58,55 @@ public abstract partial class Board
 
     /// <summary>What the guest said of a request for a processor.</summary>
     internal void TellOfCpu(int index, uint happened, uint status) =>
-        Raise(new AcpiDeviceOstEvent(OstOfCpu(index, happened, status)));
+        Raise(new AcpiDeviceOstEvent(Ost(AcpiSlot.Cpu, index, (happened, status))));
 
-    AcpiOst OstOfCpu(int index, uint happened, uint status) => new(
-        Slots.Devices.FirstOrDefault(node => node.Device is CpuDevice cpu && cpu.Index == index)?.Id,
-        $"{index}", AcpiSlot.Cpu, (int)happened, (int)status);
+    // As of processors
+
+    internal void EjectDimm(int slot) => _requests.RequestStill(() =>
+    {
+        if (InSlot(AcpiSlot.Dimm, slot) is { } node) Remove(node);
+    });
+
+    internal void TellOfDimm(int slot, uint happened, uint status) =>
+        Raise(new AcpiDeviceOstEvent(Ost(AcpiSlot.Dimm, slot, (happened, status))));
+
+    IEnumerable<Dimm> Dimms => Slots.Devices.Select(node => node.Device).OfType<Dimm>();
+
+    QDevice? InSlot(AcpiSlot kind, int number) => Slots.Devices.FirstOrDefault(node => kind == AcpiSlot.Cpu
+        ? node.Device is CpuDevice cpu && cpu.Index == number : node.Device is Dimm dimm && dimm.Slot == number);
+
+    AcpiOst Ost(AcpiSlot kind, int number, (uint Event, uint Status) said) =>
+        new(InSlot(kind, number)?.Id, $"{number}", kind, (int)said.Event, (int)said.Status);
+
+    void Plug(Dimm dimm, DeviceSite site)
+    {
+        if (HotPlug == null)
+            throw dimm.Error("memory hotplug is not enabled: missing acpi device or acpi disabled");
+        (dimm.Slot, dimm.Address) = new DimmSlots(Config.Memory, Layout, Dimms).Find(dimm);
+        dimm.IsHotPlugged = _wasReset;
+        dimm.Memory.Prepare(dimm.Error);
+        site.MapMemory(dimm.Address, dimm.Region);
+        dimm.Memory.IsMapped = true;
+        HotPlug.Memory!.Insert(dimm.Slot, dimm.Address, dimm.Size, (uint)dimm.Node, isNews: _wasReset);
+        site.OnLeave(() =>
+        {
+            HotPlug.Memory.Removed(dimm.Slot);
+            dimm.Memory.IsMapped = false;
+        });
+    }
+
+    void Plug(CpuDevice cpu, Properties properties, DeviceSite site)
+    {
+        if (_coprocessor == null || _wasReset && HotPlug == null)
+            throw properties.Error($"Device '{cpu.Name}' can not be hotplugged on this machine");
+        if (_wasReset && HoldsCpus)
+            throw properties.Error("cpu hotplug SMI was not enabled by firmware; give smm=off and a firmware that does "
+                + "without");
+        cpu.Place(Config);
+        if (IsCpuPresent(cpu.Index)) throw cpu.Taken(Config.Topology.ApicId(cpu.Index));
+        AddCpu(cpu.Index);
+        site.OnLeave(() => RemoveCpu(cpu.Index));
+    }
 
     void AddCpu(int index)
     {
@@ -102,22 +146,19 @@ public abstract partial class Board
 
         public void Plug(IDevice device, Properties properties, DeviceSite site)
         {
-            if (board._coprocessor == null || board._wasReset && board.HotPlug == null)
-                throw properties.Error($"Device '{device.Name}' can not be hotplugged on this machine");
-            if (board._wasReset && board.HoldsCpus)
-                throw properties.Error("cpu hotplug SMI was not enabled by firmware; give smm=off and a firmware that "
-                    + "does without");
-            var cpu = (CpuDevice)device;
-            cpu.Place(board.Config);
-            if (board.IsCpuPresent(cpu.Index)) throw cpu.Taken(board.Config.Topology.ApicId(cpu.Index));
-            board.AddCpu(cpu.Index);
-            site.OnLeave(() => board.RemoveCpu(cpu.Index));
+            if (device is Dimm dimm) board.Plug(dimm, site);
+            else board.Plug((CpuDevice)device, properties, site);
         }
 
         public bool RequestUnplug(IDevice device)
         {
             if (board.HotPlug is not { } hotPlug)
                 throw new CommandException($"acpi: device unplug request for not supported device type: {device.Name}");
+            if (device is Dimm dimm)
+            {
+                hotPlug.Memory!.RequestRemoval(dimm.Slot);
+                return true;
+            }
             int index = ((CpuDevice)device).Index;
             if (index == 0) throw new CommandException("Boot CPU is unpluggable");
             if (board.HoldsCpus) throw new CommandException("cpu hot-unplug SMI was not enabled by firmware");

@@ -38,7 +38,8 @@ public abstract partial class Board : IBoard, IDisposable
     bool _wasReset;
 
     /// <param name="memory">Disposed of with the board.</param>
-    protected Board(BoardParts parts, PcMemory memory)
+    /// <param name="interrupts">The PC's, unless another is given.</param>
+    protected Board(BoardParts parts, PcMemory memory, InterruptPlan? interrupts = null)
     {
         (Config, _accelerator, _backends, Catalogue<DeviceModel> catalogue, Clock, Loop, Lock, _dataLoop, _requests) =
             parts;
@@ -48,7 +49,7 @@ public abstract partial class Board : IBoard, IDisposable
         if (memory.Smm is { } smm) smm.Log = parts.Log;
         Ports = new AddressSpace("I/O", MemoryRegion.Container("io", PortSpace), Lock) { Log = parts.Log };
         Memory.Log = parts.Log;
-        Interrupts = new PcInterrupts(_accelerator.IrqChip, Memory, Ports);
+        Interrupts = new PcInterrupts(_accelerator.IrqChip, Memory, Ports, interrupts ?? new InterruptPlan());
         FirmwareConfiguration = Own("fw_cfg_io", Tree, new FwCfg(Memory, Ports));
         Firmware = new PcFirmware(Config, Layout, FirmwareConfiguration, _accelerator.IrqChip != null,
             _requests.Warn);
@@ -86,18 +87,27 @@ public abstract partial class Board : IBoard, IDisposable
         return device;
     }
 
+    /// <summary>Takes a bus without a chip into the tree.</summary>
+    /// <param name="acpiId">What ACPI calls what has it.</param>
+    internal void HoldBus(string driver, QBus bus, string acpiId)
+    {
+        var node = new QDevice(driver, null, null, []);
+        node.Describe("ISA", () => [Aml.Name("_HID", Aml.EisaId(acpiId))]);
+        node.Add(bus);
+        Tree.Add(node);
+    }
+
     /// <summary>Tells ACPI of a chip, or of one part of it, below what has its bus.</summary>
     internal void Describe(IDevice chip, string name, Func<Aml[]> terms) =>
         Tree.AllDevices.First(node => node.Device == chip).Describe(name, terms);
 
-    /// <summary>What -global and the machine's version say of a chip.</summary>
-    /// <param name="otherwise">Where they say nothing.</param>
-    internal bool ChipFlag(string driver, string property, bool otherwise) =>
-        new ChipGlobals(Config, driver).Bool(property, otherwise);
 
     /// <summary>After each reset.</summary>
     /// <param name="isFirst">The machine is being switched on.</param>
     protected abstract void OnReset(bool isFirst);
+
+    /// <summary>The processors have been reset, and have not run yet: where they do not start by firmware.</summary>
+    public virtual void StartCpus() { }
 
     // What devices see
 
@@ -118,7 +128,7 @@ public abstract partial class Board : IBoard, IDisposable
 
     public bool IsGuestAsleep()
     {
-        if (Interrupts.Pic == null) return false;                  // the kernel's processors do not tell
+        if (Interrupts.AreInKernel) return false;                  // the kernel's processors do not tell
         foreach (IVCpu cpu in _cpus)
             if (!cpu.IsHalted) return false;
         return true;
@@ -153,7 +163,7 @@ public abstract partial class Board : IBoard, IDisposable
     public IReadOnlyList<IVCpu> Cpus => _cpus;
     public IReadOnlyList<IDisplaySource> Displays => _displays;
     public IReadOnlyList<GuestRam> RamBlocks =>
-        [Layout.Ram, .. (Pci?.AllDevices ?? []).SelectMany(d => d.BarRegions).Where(r => r is { Kind: RegionKind.Ram })
+        [Layout.Ram, .. Dimms.Select(dimm => dimm.Memory.Ram), .. (Pci?.AllDevices ?? []).SelectMany(d => d.BarRegions).Where(r => r is { Kind: RegionKind.Ram })
             .Select(r => r!.Ram!)];
     public GuestRam Ram => Layout.Ram;
     public FwCfg FirmwareConfiguration { get; }

@@ -23,8 +23,7 @@ public sealed class DeviceFactory(IBoard board, QBus tree, QBus slots, Catalogue
     public Made Create(DeviceConfig config, bool hot = false)
     {
         DeviceModel model = catalogue.Get(config.Driver, config.Owner);
-        var properties = new Properties(model, config.Properties, Globals(model, globals)
-            .Where(global => model.Category != DeviceCategory.Cpu || model.Find(global.Name) != null)); // -cpu took them
+        var properties = new Properties(model, config.Properties, Globals(model, globals));
         QBus bus = BusFor(model, properties);
         if (hot && !bus.IsHotPluggable) throw properties.Error($"Bus '{bus.Name}' does not support hotplugging");
         if (hot && !model.IsHotPluggable)
@@ -46,7 +45,9 @@ public sealed class DeviceFactory(IBoard board, QBus tree, QBus slots, Catalogue
     /// <summary>What -global says of a model: name, value and owner.</summary>
     public static IEnumerable<(string Name, string Value, string Owner)> Globals(DeviceModel model,
         IEnumerable<GlobalConfig> globals) =>
-        globals.Where(g => model.Has(g.Driver)).Select(g =>
+        // what -global says of a processor's features -cpu has taken
+        globals.Where(g => model.Has(g.Driver) && (model.Category != DeviceCategory.Cpu
+            || model.Find(g.Property) != null)).Select(g =>
             (g.Property, g.Value, $"-global {g.Driver}.{g.Property}={g.Value}"));
 
     /// <summary>The bus that bus= names, or the first of the model's kind that has room.</summary>

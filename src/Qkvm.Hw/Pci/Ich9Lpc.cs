@@ -26,10 +26,9 @@ public sealed class Ich9Lpc : PciDevice
         uint.MaxValue), (0xD4, 0x4567, 0xFFFF), (0xD8, 0xFFCF, 0xFF4F), (0xDC, 0, 0x0F),
     ];
 
+    const byte AcpiEnable = 0x80, SciSelect = 7;
     const ushort PmConfiguration1Writable = 0x029F;
     const byte SmiLock = 0x10;                                     // GEN_PMCON_1
-
-    const byte AcpiEnable = 0x80, SciSelect = 7;
     static readonly int[] SciRoutes = [9, 10, 11, -1, 20, 21, -1, -1];
 
     // The root complex register block, section 10.1: per device from 25 to 31 the PIRQ of each pin, a nibble each

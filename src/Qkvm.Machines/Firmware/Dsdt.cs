@@ -1,4 +1,5 @@
 using Qkvm.Core.Acpi;
+using Qkvm.Hw.Pci;
 using static Qkvm.Core.Acpi.Aml;
 
 namespace Qkvm.Machines.Firmware;
@@ -13,7 +14,8 @@ static class Dsdt
         Scope("\\_SB", platform.AreCpusDescribed ? [] : Processors(platform)),
         Scope("\\_SB", AcpiDescription.Of(platform.Tree)),
         Scope("\\_SB", platform.Terms),
-        Name("\\_S5", Package(0, 0, 0, 0)))).ToArray();
+        Name("\\_S5", platform.Reduced == null ? Package(0, 0, 0, 0)
+            : Package(GenericEventDevice.SoftOff, 0, 0, 0)))).ToArray();
 
     static Aml[] Processors(AcpiPlatform platform) =>
     [

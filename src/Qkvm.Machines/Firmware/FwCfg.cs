@@ -146,6 +146,16 @@ public sealed class FwCfg : IDevice, IRegisterBank
         return item;
     }
 
+    static bool IsOfFiles(ushort key) => key is >= FwCfgKey.FileDirectory and < FwCfgKey.ArchLocal;
+
+    /// <summary>Files' keys hold from here on: one more file would move them.</summary>
+    void LookAtFiles()
+    {
+        Action? add = _onFirstLook;
+        _onFirstLook = null;
+        add?.Invoke();
+    }
+
     /// <summary>Where the guest's bytes for the selected item go; empty if they cannot be written there.</summary>
     internal Span<byte> TakeWritable(uint length)
     {
@@ -158,16 +168,6 @@ public sealed class FwCfg : IDevice, IRegisterBank
             return part;
         }
         return default;
-    }
-
-    static bool IsOfFiles(ushort key) => key is >= FwCfgKey.FileDirectory and < FwCfgKey.ArchLocal;
-
-    /// <summary>Files' keys hold from here on: one more file would move them.</summary>
-    void LookAtFiles()
-    {
-        Action? add = _onFirstLook;
-        _onFirstLook = null;
-        add?.Invoke();
     }
 
     void BuildDirectory()

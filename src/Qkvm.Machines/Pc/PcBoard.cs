@@ -25,7 +25,8 @@ public sealed class PcBoard : Board
 
     /// <param name="memory">Its RAM; disposed of with the board.</param>
     public PcBoard(BoardParts parts, MemoryBackend memory)
-        : base(parts, new PcMemory(memory, PcParts.Bios(parts), parts.Lock, hasSmm: parts.Config.Smm))
+        : base(parts, new PcMemory(memory, PcParts.Bios(parts), parts.Lock, config: parts.Config.Memory,
+            hasSmm: parts.Config.Smm))
     {
         using (Memory.Batch())
         using (Ports.Batch())
@@ -41,7 +42,8 @@ public sealed class PcBoard : Board
             Plug("i440FX", pci, new I440Fx(Memory, Layout.RamRegion, Layout.Pci, Layout.Smm), 0, 0);
             Plug("PIIX3", pci, isaBridge, IsaSlot, 0, isa);
             Describe(isaBridge, "ISA", PcAcpi.IsaBridge);
-            new ChipGlobals(Config, PmDriver).RefuseSuspend();
+            var globals = new ChipGlobals(Config, PmDriver);
+            globals.RefuseSuspend();
             if (Config.Acpi)
             {
                 _powerManagement = new Piix4Pm(Clock, Ports, Irq(SciIrq),
@@ -49,8 +51,8 @@ public sealed class PcBoard : Board
                     Config.Smm ? () => SendSmi(toAll: false) : null);
                 Plug(PmDriver, pci, _powerManagement, IsaSlot, PmFunction);
                 HotPlug = new AcpiHotPlug(this, _powerManagement.Gpe, _powerManagement.GpeParts,
-                    new AcpiHotPlugPlan(PciHotPlugPort, CpuHotPlugPort, ChipFlag(PmDriver, RootHotPlug, true),
-                    ChipFlag(PmDriver, BridgeHotPlug, true)));
+                    new AcpiHotPlugPlan(PciHotPlugPort, CpuHotPlugPort, globals.Bool(RootHotPlug, true),
+                    globals.Bool(BridgeHotPlug, true)));
             }
             var ide = new Piix3Ide(Ports, Irq(PrimaryIdeIrq), Irq(SecondaryIdeIrq));
             Plug("piix3-ide", pci, ide, IsaSlot, IdeFunction,

@@ -5,6 +5,7 @@ using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Tpm;
 using Qkvm.Machines.Firmware;
+using Qkvm.Machines.Firmware.Boot;
 
 namespace Qkvm.Machines.Pc;
 
@@ -14,7 +15,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
     const ulong KvmReserved = 0xFEFF_C000, KvmReservedSize = 0x4000; // KVM's identity map and TSS on Intel processors
     // ACPI tables and the BIOS' memory, at the top of low RAM
     const ulong FirmwareReserve = 0x28000;
-    const uint Usable = 1, Reserved = 2;
+    const uint Usable = 1;
     // The firmware has read the files' lengths before it sets up what the tables then tell of.
     const int AcpiUnit = 64 << 10, LoaderUnit = 4 << 10;
 
@@ -37,6 +38,9 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
         if (config.Boot.SplashTime is { } splash) fwCfg.AddFile("etc/boot-menu-wait", BitConverter.GetBytes(splash));
         fwCfg.AddFile("etc/boot-fail-wait", BitConverter.GetBytes(config.Boot.RebootTimeout ?? -1));
         AddMemoryMap();
+        // Firmware puts PCI's large BARs from here on.
+        if (memory.DeviceMemory.Size > 0)
+            fwCfg.AddFile("etc/reserved-memory-end", BitConverter.GetBytes(memory.PciHole64));
     }
 
     /// <summary>Those that the next start waits for.</summary>
@@ -67,6 +71,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
                 AreCpusDescribed = board.HasHotPlug,
                 Chipset = chipset(),
                 Hpet = config.Hpet,
+                HotPlugMemory = config.Memory.Slots > 0 ? memory : null,
                 Tree = board.Tree,
                 Terms = [.. terms(), .. board.HotPlugTerms()],
                 Tpm = board.Tree.AllDevices.Select(node => node.Device).OfType<ITpmDevice>().FirstOrDefault(),
@@ -83,19 +88,26 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
         }
     }
 
+    /// <summary>What is neither RAM nor a chip's.</summary>
+    public IReadOnlyList<MemoryRange> ReservedRanges =>
+        kvm ? [new MemoryRange(KvmReserved, KvmReservedSize, MemoryRange.Reserved)] : [];
+
     /// <summary>The kernel, the boot order and users' files.</summary>
-    public void AddRest(BootOrder order)
+    /// <param name="commandLineTail">What the machine adds to the kernel's.</param>
+    /// <param name="hasRoms">The firmware runs option ROMs.</param>
+    public void AddRest(BootOrder order, string commandLineTail = "", bool hasRoms = true)
     {
-        AddKernel(order);
+        AddKernel(order, commandLineTail, hasRoms);
         AddBootOrder(order);
         AddUserFiles();
     }
 
     /// <summary>-kernel: a Linux kernel or a Multiboot image, started by an option ROM that comes first in the boot
     /// order.</summary>
-    void AddKernel(BootOrder order)
+    void AddKernel(BootOrder order, string commandLineTail, bool hasRoms)
     {
-        if (config.Kernel is not { } wanted) return;
+        if (config.Kernel is not { } given) return;
+        KernelConfig wanted = given with { Append = given.Append + commandLineTail };
         byte[] kernel = ReadFile(wanted.File, "-kernel");
         string rom = "linuxboot.bin";
         ulong memoryEnd = memory.Below > FirmwareReserve ? memory.Below - FirmwareReserve : 0;
@@ -108,6 +120,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
         else
             LinuxImage.Load(fwCfg, wanted.File, kernel, wanted.Append, wanted.Initrd,
                 wanted.Initrd is null ? null : ReadFile(wanted.Initrd, "-initrd"), memoryEnd);
+        if (!hasRoms) return;
         byte[] contents = FirmwareImages.Find(config.Firmware, rom)
             ?? throw new ConfigurationException($"-kernel {wanted.File}: this build embeds no {rom}; give a " +
             "directory with it: -L DIRECTORY");
@@ -134,7 +147,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
         var map = new List<byte>();
         Add(0, memory.Below, Usable);
         if (memory.Above > 0) Add(PcMemory.FourGiB, memory.Above, Usable);
-        if (kvm) Add(KvmReserved, KvmReservedSize, Reserved);
+        foreach (MemoryRange range in ReservedRanges) Add(range.Address, range.Length, range.Type);
         fwCfg.AddFile("etc/e820", map.ToArray());
 
         void Add(ulong address, ulong length, uint type)
@@ -147,7 +160,8 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
         }
     }
 
-    static byte[] ReadFile(string file, string option)
+    /// <exception cref="ConfigurationException">Names the option.</exception>
+    public static byte[] ReadFile(string file, string option)
     {
         try { return File.ReadAllBytes(file); }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)

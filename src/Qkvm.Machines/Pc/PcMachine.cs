@@ -20,9 +20,9 @@ public static class PcMachine
         {
             Aliases = age == 0 ? ["pc"] : [],
             IsDefault = age == 0,
-            ChipGlobals = [.. SystemFlash.Globals, $"{PcBoard.PmDriver}.{PcBoard.RootHotPlug}",
-                $"{PcBoard.PmDriver}.{PcBoard.BridgeHotPlug}",
-                .. ChipGlobals.SuspendProperties.Select(name => $"{PcBoard.PmDriver}.{name}")],
+            ChipGlobals = [.. SystemFlash.Globals, .. ChipGlobals.SuspendProperties
+                .Append(PcBoard.RootHotPlug).Append(PcBoard.BridgeHotPlug)
+                .Select(name => $"{PcBoard.PmDriver}.{name}")],
             Description = "Standard PC (i440FX + PIIX, 1996)" + (age == 0 ? " (default)" : ""),
         };
     }

@@ -40,7 +40,8 @@ public static class PcParts
         if (memory.Size != config.Memory.Size)
             throw properties.Error($"memory-backend={properties.Text("memory-backend")} has {memory.Size >> 20} MiB, "
                 + $"-m says {config.Memory.Size >> 20} MiB; give both the same");
-        Prepare(memory, properties, config.Memory.IsPreallocated);
+        memory.Prepare(message => properties.Error(message), properties.Bool("dump-guest-core"),
+            properties.OnOffAuto("mem-merge") == true, config.Memory.IsPreallocated);
         return memory;
     }
 
@@ -77,16 +78,5 @@ public static class PcParts
             throw properties.Error($"smm=on: System Management Mode not supported by this hypervisor: {accelerator.Name}"
                 + " has none here; use -accel tcg, or a firmware that does without and smm=off");
         return wanted ?? accelerator.HasSmm;
-    }
-
-    static void Prepare(MemoryBackend memory, Properties properties, bool preallocated)
-    {
-        GuestRam ram = memory.Ram;
-        if (!(memory.IsDumped ?? properties.Bool("dump-guest-core"))) ram.ExcludeFromDumps();
-        if ((memory.IsMerged ?? properties.OnOffAuto("mem-merge")) == true && !ram.AllowMerging())
-            throw properties.Error("this host's kernel cannot merge pages (CONFIG_KSM); leave mem-merge=on out");
-        if ((preallocated || memory.IsPreallocated) && !ram.Populate())
-            throw new ConfigurationException($"-mem-prealloc: this host cannot give {ram.Size >> 20} MiB at once "
-                + "(Linux 5.14 is needed)");
     }
 }

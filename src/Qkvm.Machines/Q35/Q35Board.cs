@@ -13,18 +13,19 @@ namespace Qkvm.Machines.Q35;
 public sealed class Q35Board : Board
 {
     const string LpcDriver = "ICH9-LPC", NoReboot = "noreboot", Broadcast = "x-smi-broadcast", MchDriver = "mch",
-        BridgeHotPlug = "acpi-pci-hotplug-with-bridge-support", ExtendedTseg = "extended-tseg-mbytes", SmBaseRam = "smbase-smram";
+        ExtendedTseg = "extended-tseg-mbytes", SmBaseRam = "smbase-smram",
+        BridgeHotPlug = "acpi-pci-hotplug-with-bridge-support";
+    const ushort PciHotPlugPort = 0x0CC0, CpuHotPlugPort = 0x0CD8;
 
     static readonly string[] s_hotplug = ["x-smi-cpu-hotplug", "x-smi-cpu-hotunplug"];
 
     /// <summary>Of -global.</summary>
     internal static readonly string[] Globals =
     [
-        $"{LpcDriver}.{NoReboot}", $"{LpcDriver}.{BridgeHotPlug}", $"{LpcDriver}.{Broadcast}", $"{MchDriver}.{ExtendedTseg}",
-        $"{MchDriver}.{SmBaseRam}",
+        $"{LpcDriver}.{NoReboot}", $"{LpcDriver}.{Broadcast}", $"{LpcDriver}.{BridgeHotPlug}",
+        $"{MchDriver}.{ExtendedTseg}", $"{MchDriver}.{SmBaseRam}",
         .. s_hotplug.Concat(ChipGlobals.SuspendProperties).Select(name => $"{LpcDriver}.{name}"),
     ];
-    const ushort PciHotPlugPort = 0x0CC0, CpuHotPlugPort = 0x0CD8;
 
     const uint HpetRoutes = 0xFF0104;                              // GSI 2, 8 and 16 to 23
     const int IchSlot = 31, LpcFunction = 0, SataFunction = 2, SmbusFunction = 3;
@@ -33,17 +34,20 @@ public sealed class Q35Board : Board
     readonly Ich9Lpc _lpc;
     readonly Mch _mch;
     readonly IsaChips _chips;
+    readonly ChipGlobals _lpcGlobals;
+
     /// <param name="memory">Its RAM; disposed of with the board.</param>
     public Q35Board(BoardParts parts, MemoryBackend memory) : base(parts, new PcMemory(memory,
-        PcParts.Bios(parts), parts.Lock, PcMemoryPlan.Q35, parts.Config.Smm))
+        PcParts.Bios(parts), parts.Lock, PcMemoryPlan.Q35, parts.Config.Memory, parts.Config.Smm))
     {
+        _lpcGlobals = new ChipGlobals(Config, LpcDriver);
         using (Memory.Batch())
         using (Ports.Batch())
         {
             var tco = new Ich9Tco(Clock, () => { if (!_lpc!.IsRebootForbidden) RequestWatchdog(); });
             _powerManagement = new Ich9Pm(Clock, Ports, () => RequestShutdown(ShutdownCause.GuestShutdown), tco,
                 Config.Smm ? () => SendSmi(_lpc!.Smi.IsBroadcast) : null);
-            _lpc = new Ich9Lpc(Irq, _powerManagement, () => RequestReset(), ChipFlag(LpcDriver, NoReboot, true),
+            _lpc = new Ich9Lpc(Irq, _powerManagement, () => RequestReset(), _lpcGlobals.Bool(NoReboot, true),
                 OfferSmiFeatures());
             Pci = new PciBus("pcie.0", Layout.Pci, Ports.Root, Memory, Msi, _lpc.RouteSlot,
                 [.. Enumerable.Range(0, Ich9Lpc.Inputs).Select<int, Action<bool>>(
@@ -52,7 +56,7 @@ public sealed class Q35Board : Board
             var pci = new QBus(Pci.Id, BusKind.PciExpress, Pci);
             var isa = new QBus("isa.0", BusKind.Isa);
             PciHostPorts host = Own("q35-pcihost", Tree, new PciHostPorts(Pci, Ports, _lpc.ResetControl), pci);
-            bool acpiHotPlug = ChipFlag(LpcDriver, BridgeHotPlug, true);
+            bool acpiHotPlug = _lpcGlobals.Bool(BridgeHotPlug, true);
             Describe(host, "PCI0", () => Q35Acpi.HostBridge(Layout, Pci, _mch.Ecam, hasNativeHotPlug: !acpiHotPlug));
             Plug(MchDriver, pci, _mch, 0, 0);
             Plug(LpcDriver, pci, _lpc, IchSlot, LpcFunction, isa);
@@ -105,15 +109,14 @@ public sealed class Q35Board : Board
             globals.Bool(SmBaseRam, true));
     }
 
-    /// <remarks>Deviation: that firmware is told of processors that come and go is not offered.</remarks>
+    /// <summary>SMIs tell of no processors that come or go.</summary>
     SmiFeatures OfferSmiFeatures()
     {
-        var globals = new ChipGlobals(Config, LpcDriver);
-        globals.RefuseSuspend();
+        _lpcGlobals.RefuseSuspend();
         foreach (string property in s_hotplug)
-            globals.Refuse(property, value => Options.ParseBool(value) == false,
-                "firmware is not told of processors that come and go; leave it out or give off");
-        bool offers = Config.Smm && globals.Bool(Broadcast, true);
+            _lpcGlobals.Refuse(property, value => Options.ParseBool(value) == false,
+                "SMIs for processors that come or go are not built yet; leave it out or give off");
+        bool offers = Config.Smm && _lpcGlobals.Bool(Broadcast, true);
         var smi = new SmiFeatures(offers ? SmiFeatures.Broadcast : 0);
         if (!offers) return smi;
         FirmwareConfiguration.AddFile("etc/smi/supported-features", smi.Offered);

@@ -177,15 +177,28 @@ public sealed partial class Expander
     void TakeMemory(string text, string owner)
     {
         const ulong Megabyte = 1 << 20;
+        const int MostSlots = 256;
         Options options = Options.Parse(text, owner, "size");
         ulong size = (ulong?)options.Size("size", Megabyte) ?? 128 * Megabyte;
-        ulong max = (ulong?)options.Size("maxmem", Megabyte) ?? 0;
-        int slots = options.Int("slots", 0, 256) ?? 0;
+        ulong max = (ulong?)options.Size("maxmem") ?? 0;
+        int slots = options.Int("slots", 0, int.MaxValue) ?? 0;
         options.Close();
         if (size < Megabyte)
             throw new ConfigurationException($"{owner}: {size} bytes of memory are too little; write for example -m " +
                 "512M");
-        if (max != 0 && max < size) throw new ConfigurationException($"{owner}: maxmem is less than the size");
+        if (slots > 0 && max == 0) throw new ConfigurationException($"{owner}: slots specified but no max-size; give "
+            + "maxmem=, all that there may be");
+        if (max != 0 && max < size)
+            throw new ConfigurationException($"{owner}: invalid value of maxmem: maximum memory size (0x{max:x}) must be "
+                + $"at least the initial memory size (0x{size:x})");
+        if (slots > 0 && max == size)
+            throw new ConfigurationException($"{owner}: invalid value of maxmem: memory slots were specified but maximum "
+                + $"memory size (0x{max:x}) is equal to the initial memory size (0x{size:x})");
+        if (slots > MostSlots)
+            throw new ConfigurationException($"{owner}: unsupported amount of memory slots: {slots}; {MostSlots} are "
+                + "possible");
+        if (max % 4096 != 0)
+            throw new ConfigurationException($"{owner}: maximum memory size must by aligned to multiple of 4096 bytes");
         _memory = (size + 8191) / 8192 * 8192;
         _config = _config with { Memory = _config.Memory with { Size = _memory.Value, MaxSize = max, Slots = slots } };
     }
@@ -349,8 +362,12 @@ public sealed partial class Expander
         if (_memoryPath is { } path) AddMemoryFile(path);
         if (_topology is { } topology) _config = _config with { Topology = TakeTopology(topology.Text, topology.Owner,
             _machine?.Defaults.PrefersSockets ?? false) };
+        if (_machine is { } machine && _config.Topology.MaxCpus > machine.Defaults.MaxCpus)
+            throw new ConfigurationException($"{_topology?.Owner}: Invalid SMP CPUs {_config.Topology.MaxCpus}. The max "
+                + $"CPUs supported by machine '{machine.Name}' is {machine.Defaults.MaxCpus}");
         if (_cpu == null && _program.Contains("i386", StringComparison.Ordinal)) _config = _config
             with { Cpu = new CpuConfig("qemu32") };
+        if (_cpu == null && _machine?.Defaults.Cpu is { } own) _config = _config with { Cpu = new CpuConfig(own) };
         _config = _config with
         {
             MachineType = _machine?.Name ?? _machineName,

@@ -1,3 +1,4 @@
+using Qkvm.Core.Accel;
 using Qkvm.Backends.Objects;
 using Qkvm.Core.Block;
 using Qkvm.Core.Char;
@@ -100,6 +101,8 @@ sealed class StateBench : IMachineRequests, IDisposable
     public void RequestPause(string reason) { }
     public void RequestStill(Action work) { }
     public void RequestWatchdog() { }
+    public void AddCpu(IVCpu cpu) { }
+    public void RemoveCpu(IVCpu cpu) { }
     public void Raise(MachineEvent happened) { }
     public void Warn(string line) { }
 
