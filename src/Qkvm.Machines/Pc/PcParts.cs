@@ -15,7 +15,7 @@ public static class PcParts
     [
         Property.Bool("hpet", true, "high precision event timer"),
         Property.OnOffAuto("acpi", "tables, and the chipset's power management"),
-        Property.OnOffAuto("smm", "system management mode; auto: where the accelerator has it"),
+        Property.OnOffAuto("smm", "system management mode; auto: on the software CPU"),
         Property.Missing("usb", "off"),
         Property.Missing("vmport", Property.Auto), Property.Missing("nvdimm", "off"),
         Property.Missing("hmat", "off"),
@@ -77,6 +77,7 @@ public static class PcParts
         if (wanted == true && !accelerator.HasSmm)
             throw properties.Error($"smm=on: System Management Mode not supported by this hypervisor: {accelerator.Name}"
                 + " has none here; use -accel tcg, or a firmware that does without and smm=off");
-        return wanted ?? accelerator.HasSmm;
+        // Deviation: auto is off under KVM: only firmware that keeps its variables by the mode gains anything from it.
+        return wanted ?? accelerator.HasSmm && accelerator.IrqChip == null;
     }
 }
