@@ -100,8 +100,8 @@ public abstract partial class Board
         if (_coprocessor == null || _wasReset && HotPlug == null)
             throw properties.Error($"Device '{cpu.Name}' can not be hotplugged on this machine");
         if (_wasReset && HoldsCpus)
-            throw properties.Error("cpu hotplug SMI was not enabled by firmware; give smm=off and a firmware that does "
-                + "without");
+            throw properties.Error("cpu hotplug SMI was not enabled by firmware; give smm=off and a firmware that "
+                + "does without");
         cpu.Place(Config);
         if (IsCpuPresent(cpu.Index)) throw cpu.Taken(Config.Topology.ApicId(cpu.Index));
         AddCpu(cpu.Index);

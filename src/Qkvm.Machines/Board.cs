@@ -168,8 +168,8 @@ public abstract partial class Board : IBoard, IDisposable
     public IReadOnlyList<IVCpu> Cpus => _cpus;
     public IReadOnlyList<IDisplaySource> Displays => _displays;
     public IReadOnlyList<GuestRam> RamBlocks =>
-        [Layout.Ram, .. Dimms.Select(dimm => dimm.Memory.Ram), .. (Pci?.AllDevices ?? []).SelectMany(d => d.BarRegions).Where(r => r is { Kind: RegionKind.Ram })
-            .Select(r => r!.Ram!)];
+        [Layout.Ram, .. Dimms.Select(dimm => dimm.Memory.Ram), .. (Pci?.AllDevices ?? []).SelectMany(d => d.BarRegions)
+            .Where(r => r is { Kind: RegionKind.Ram }).Select(r => r!.Ram!)];
     public GuestRam Ram => Layout.Ram;
     public FwCfg FirmwareConfiguration { get; }
     public QBus Tree { get; } = new("main-system-bus", BusKind.System);

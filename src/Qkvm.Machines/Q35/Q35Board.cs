@@ -34,21 +34,20 @@ public sealed class Q35Board : Board
     readonly Ich9Lpc _lpc;
     readonly Mch _mch;
     readonly IsaChips _chips;
-    readonly ChipGlobals _lpcGlobals;
 
     /// <param name="memory">Its RAM; disposed of with the board.</param>
     public Q35Board(BoardParts parts, MemoryBackend memory) : base(parts, new PcMemory(memory,
         PcParts.Bios(parts), parts.Lock, PcMemoryPlan.Q35, parts.Config.Memory, parts.Config.Smm))
     {
-        _lpcGlobals = new ChipGlobals(Config, LpcDriver);
+        var lpcGlobals = new ChipGlobals(Config, LpcDriver);
         using (Memory.Batch())
         using (Ports.Batch())
         {
             var tco = new Ich9Tco(Clock, () => { if (!_lpc!.IsRebootForbidden) RequestWatchdog(); });
             _powerManagement = new Ich9Pm(Clock, Ports, () => RequestShutdown(ShutdownCause.GuestShutdown), tco,
                 Config.Smm ? () => SendSmi(_lpc!.Smi.IsBroadcast) : null);
-            _lpc = new Ich9Lpc(Irq, _powerManagement, () => RequestReset(), _lpcGlobals.Bool(NoReboot, true),
-                OfferSmiFeatures());
+            _lpc = new Ich9Lpc(Irq, _powerManagement, () => RequestReset(), lpcGlobals.Bool(NoReboot, true),
+                OfferSmiFeatures(lpcGlobals));
             Pci = new PciBus("pcie.0", Layout.Pci, Ports.Root, Memory, Msi, _lpc.RouteSlot,
                 [.. Enumerable.Range(0, Ich9Lpc.Inputs).Select<int, Action<bool>>(
                     input => active => _lpc.SetInput(input, active))]) { Log = parts.Log };
@@ -56,7 +55,7 @@ public sealed class Q35Board : Board
             var pci = new QBus(Pci.Id, BusKind.PciExpress, Pci);
             var isa = new QBus("isa.0", BusKind.Isa);
             PciHostPorts host = Own("q35-pcihost", Tree, new PciHostPorts(Pci, Ports, _lpc.ResetControl), pci);
-            bool acpiHotPlug = _lpcGlobals.Bool(BridgeHotPlug, true);
+            bool acpiHotPlug = lpcGlobals.Bool(BridgeHotPlug, true);
             Describe(host, "PCI0", () => Q35Acpi.HostBridge(Layout, Pci, _mch.Ecam, hasNativeHotPlug: !acpiHotPlug));
             Plug(MchDriver, pci, _mch, 0, 0);
             Plug(LpcDriver, pci, _lpc, IchSlot, LpcFunction, isa);
@@ -109,14 +108,14 @@ public sealed class Q35Board : Board
             globals.Bool(SmBaseRam, true));
     }
 
-    /// <summary>SMIs tell of no processors that come or go.</summary>
-    SmiFeatures OfferSmiFeatures()
+    /// <remarks>Deviation: that firmware is told of processors that come and go is not offered.</remarks>
+    SmiFeatures OfferSmiFeatures(ChipGlobals globals)
     {
-        _lpcGlobals.RefuseSuspend();
+        globals.RefuseSuspend();
         foreach (string property in s_hotplug)
-            _lpcGlobals.Refuse(property, value => Options.ParseBool(value) == false,
-                "SMIs for processors that come or go are not built yet; leave it out or give off");
-        bool offers = Config.Smm && _lpcGlobals.Bool(Broadcast, true);
+            globals.Refuse(property, value => Options.ParseBool(value) == false,
+                "firmware is not told of processors that come and go; leave it out or give off");
+        bool offers = Config.Smm && globals.Bool(Broadcast, true);
         var smi = new SmiFeatures(offers ? SmiFeatures.Broadcast : 0);
         if (!offers) return smi;
         FirmwareConfiguration.AddFile("etc/smi/supported-features", smi.Offered);
