@@ -75,8 +75,8 @@ public static class PcParts
     {
         bool? wanted = properties.OnOffAuto("smm");
         if (wanted == true && !accelerator.HasSmm)
-            throw properties.Error($"smm=on: System Management Mode not supported by this hypervisor: {accelerator.Name}"
-                + " has none here; use -accel tcg, or a firmware that does without and smm=off");
+            throw properties.Error("smm=on: System Management Mode not supported by this hypervisor: "
+                + $"{accelerator.Name} has none here; use -accel tcg, or a firmware that does without and smm=off");
         // Deviation: auto is off under KVM: only firmware that keeps its variables by the mode gains anything from it.
         return wanted ?? accelerator.HasSmm && accelerator.IrqChip == null;
     }
