@@ -82,9 +82,14 @@ public abstract partial class Board : IBoard, IDisposable
     {
         var node = new QDevice(driver, null, device, []);
         foreach (QBus own in buses) node.Add(own);
-        _devices.Add(device);
-        bus.Add(node);
+        Own(bus, node);
         return device;
+    }
+
+    internal void Own(QBus bus, QDevice chip)
+    {
+        _devices.Add(chip.Device!);
+        bus.Add(chip);
     }
 
     /// <summary>Takes a bus without a chip into the tree.</summary>

@@ -17,7 +17,8 @@ public sealed unsafe class SmmTests
     const ulong EsSelector = 0xFE00, CsSelector = 0xFE10, CsAttributes = 0xFE12, CsLimit = 0xFE14, CsBase = 0xFE18,
         GdtLimit = 0xFE64, GdtBase = 0xFE68, TrSelector = 0xFE90, TrBase = 0xFE98, HaltRestart = 0xFEC9, Efer = 0xFED0,
         Revision = 0xFEFC, SmBase = 0xFF00, Cr4 = 0xFF48, Cr3 = 0xFF50, Cr0 = 0xFF58, Dr7 = 0xFF60, Dr6 = 0xFF68,
-        Rflags = 0xFF70, Rip = 0xFF78, R15 = 0xFF80, R8 = 0xFFB8, Rdi = 0xFFC0, Rsp = 0xFFD8, Rcx = 0xFFF0, Rax = 0xFFF8;
+        Rflags = 0xFF70, Rip = 0xFF78, R15 = 0xFF80, R8 = 0xFFB8, Rdi = 0xFFC0, Rsp = 0xFFD8, Rcx = 0xFFF0,
+        Rax = 0xFFF8;
 
     public static TheoryData<Mode, bool> Modes
     {
@@ -46,7 +47,8 @@ public sealed unsafe class SmmTests
         };
         if (mode is Mode.Ring3 or Mode.LongRing3) m.S->RflagsSystem |= Qkvm.Accel.Tcg.Rflags.Iopl;
         for (int i = 0; i < 16; i++)
-            if (i != 4) m.S->Gpr[i] = 0x1111111111111111ul * (ulong)i & (m.Cpu.Is64Bit ? ulong.MaxValue : uint.MaxValue);
+            if (i != 4)
+                m.S->Gpr[i] = 0x1111111111111111ul * (ulong)i & (m.Cpu.Is64Bit ? ulong.MaxValue : uint.MaxValue);
         m.Cpu.SetCarry(true);
         m.S->Dr[0] = 0x1234;
         m.Write(M.Tss + 0x68 + 0x80 / 8, 0, 1);                    // ports 80h to 87h are for all
@@ -88,7 +90,8 @@ public sealed unsafe class SmmTests
         Interrupt(m);
         Assert.Equal((0x3000, 0x30000ul, uint.MaxValue), (m.S->Cs.Selector, m.S->Cs.Base, m.S->Cs.Limit));
         foreach (int i in new[] { Seg.Es, Seg.Ss, Seg.Ds, Seg.Fs, Seg.Gs })
-            Assert.Equal((0, 0ul, uint.MaxValue), (m.S->Segment(i).Selector, m.S->Segment(i).Base, m.S->Segment(i).Limit));
+            Assert.Equal((0, 0ul, uint.MaxValue),
+                (m.S->Segment(i).Selector, m.S->Segment(i).Base, m.S->Segment(i).Limit));
         Assert.Equal((Entry + 2, 2ul, 0), (m.S->Rip, m.Cpu.AllFlags, m.S->Cpl));
         Assert.Equal((cr0 & ~0x8000000Dul, 0ul, 0ul, 0x400ul), (m.S->Cr0, m.S->Cr4, m.S->Efer, m.S->Dr[7]));
         Assert.Contains("SMM=1", m.Cpu.ReadRegisters().Dump());

@@ -22,7 +22,11 @@ public sealed class FakeAccelerator : IAccelerator, ICpuModels
 
     public bool HasSmm { get; init; }
 
-    public void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock, AddressSpace? smm = null) { }
+    public void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock, AddressSpace? smm = null) =>
+        Smm = smm;
+
+    /// <summary>Memory of system management mode.</summary>
+    public AddressSpace? Smm { get; private set; }
 
     public IVCpu CreateVCpu(int index, CpuSetup setup)
     {

@@ -18,16 +18,18 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
     readonly KvmRun* _run;
     readonly nuint _runSize;
     readonly AddressSpace _memory, _ports;
+    readonly AddressSpace? _smm;
     readonly KvmMemory _slots;
     readonly StateNode _powerOn;
     int _kicked;                                                   // not migrated: a request to the thread, not state
+    int _smi;                                                      // not migrated: the kernel has it before it runs
     int _thread;                                                   // not migrated: who is inside Run, 0 for nobody
 
     public KvmVCpu(int device, int machine, int index, int apicId, CpuidLeaf[] cpuid, AddressSpace memory,
-        AddressSpace ports, KvmMemory slots)
+        AddressSpace ports, KvmMemory slots, AddressSpace? smm)
     {
         KickSignal.Prepare();
-        (Index, _memory, _ports, _slots) = (index, memory, ports, slots);
+        (Index, _memory, _ports, _slots, _smm) = (index, memory, ports, slots, smm);
         _fd = KvmApi.Call(machine, KvmApi.CreateVCpu, apicId, $"cannot create vCPU {index}");
         _runSize = (nuint)KvmApi.Call(device, KvmApi.GetVCpuMmapSize, 0, "cannot size the vCPU's page");
         void* mapped = Libc.mmap(null, _runSize, Libc.ProtRead | Libc.ProtWrite, Libc.MapShared, _fd, 0);
@@ -75,6 +77,7 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
         {
             _run->ImmediateExit = 0;
             if (Interlocked.Exchange(ref _kicked, 0) != 0) return new VCpuExit(ExitReason.Kicked);
+            if (Interlocked.Exchange(ref _smi, 0) != 0) KvmApi.Call(_fd, KvmApi.Smi, 0, "cannot inject an SMI");
             if (Libc.ioctl(_fd, KvmApi.Run, 0) < 0)
             {
                 int errno = Libc.Errno;
@@ -105,6 +108,11 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
     public void Kick()
     {
         Volatile.Write(ref _kicked, 1);
+        LeaveKernel();
+    }
+
+    void LeaveKernel()
+    {
         _run->ImmediateExit = 1;
         int thread = Volatile.Read(ref _thread);
         if (thread != 0) KickSignal.Send(thread);
@@ -115,6 +123,9 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
     public void Signal(CpuSignal signal, byte vector = 0)
     {
         if (signal == CpuSignal.Nmi) KvmApi.Call(_fd, KvmApi.Nmi, 0, "cannot inject an NMI");
+        if (signal != CpuSignal.Smi || _smm == null) return;
+        Volatile.Write(ref _smi, 1);                               // its own thread does it, as the kernel wants
+        LeaveKernel();
     }
 
     public void Reset() => _powerOn.Load(Exchange);
@@ -122,7 +133,7 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
     public void Exchange(StateStream state)
     {
         CpuRegisters registers = ReadRegisters();
-        registers.Exchange(state.Section("registers", CpuRegisters.StateVersion));
+        registers.Exchange(state.Section("registers"));
         if (state.IsLoading) WriteRegisters(registers);
         StateStream kernel = state.Section("kvm");
         Block(kernel, "lapic", KvmApi.GetLapic, KvmApi.SetLapic, 1024);
@@ -161,9 +172,11 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
     void Mmio()
     {
         int size = (int)Math.Min(_run->MmioLength, 8);
-        ulong address = _slots.Masked(_run->MmioAddress);
-        if (_run->MmioIsWrite != 0) _memory.Write(address, size, Load(_run->MmioData, size));
-        else Store(_run->MmioData, size, _memory.Read(address, size));
+        bool isSmm = _smm != null && (_run->Flags & KvmRun.InSmm) != 0;
+        AddressSpace memory = isSmm ? _smm! : _memory;
+        ulong address = isSmm ? _run->MmioAddress : _slots.Masked(_run->MmioAddress);
+        if (_run->MmioIsWrite != 0) memory.Write(address, size, Load(_run->MmioData, size));
+        else Store(_run->MmioData, size, memory.Read(address, size));
     }
 
     static ulong Load(byte* data, int size)

@@ -76,9 +76,6 @@ public sealed class CpuRegisters
     /// <summary>After power-on.</summary>
     public const uint DefaultSmBase = 0x30000;
 
-    /// <summary>Fields of <see cref="Exchange"/> since version 2: system management mode.</summary>
-    public const int StateVersion = 2;
-
     /// <summary>Interrupts are held off for one instruction: bit 0 by STI, bit 1 by a load of SS.</summary>
     public byte InterruptShadow;
 
@@ -124,7 +121,6 @@ public sealed class CpuRegisters
         state.Field("nmi-pending", ref NmiPending);
         state.Field("a20-masked", ref A20Masked);
         state.Field("interrupt-shadow", ref InterruptShadow);
-        if (!state.Since(2)) return;
         state.Field("smm", ref InSmm);
         state.Field("smm-nmi-blocked", ref BlocksNmiAfterSmm);
         state.Field("smbase", ref SmBase);

@@ -1,4 +1,3 @@
-using Qkvm.Core.Devices;
 using Qkvm.Core.Irq;
 using Qkvm.Core.Memory;
 using Qkvm.Core.Pci;
@@ -12,7 +11,7 @@ namespace Qkvm.Hw.Pci;
 /// <remarks>Deviations: general purpose I/O, the LPC decode ranges and the firmware hub's registers only keep what is
 /// written. PIRQ A to H always reach the I/O APIC's inputs 16 to 23; they reach the ISA interrupts, where
 /// routed.</remarks>
-public sealed class Ich9Lpc : PciDevice, IDevice
+public sealed class Ich9Lpc : PciDevice
 {
     public static readonly PciIdentity Chip = new(0x8086, 0x2918, 0x060100, Revision: 2, HasInterruptPin: false);
 
@@ -75,8 +74,6 @@ public sealed class Ich9Lpc : PciDevice, IDevice
 
     /// <summary>What firmware was given of what SMIs can be.</summary>
     public SmiFeatures Smi { get; }
-
-    public int StateVersion => 2;                                  // since 2: Smi
 
     /// <summary>Port CF9h.</summary>
     public ResetControl ResetControl { get; }

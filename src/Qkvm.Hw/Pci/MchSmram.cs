@@ -77,13 +77,14 @@ sealed class MchSmram
 
     void PlaceTseg(bool enabled)
     {
-        ulong size = Megabyte * (ulong)((_config[Extended] & TsegSize) >> TsegSizeShift switch
+        int code = (_config[Extended] & TsegSize) >> TsegSizeShift;
+        ulong size = Megabyte * code switch
         {
             0 => 1,
             1 => 2,
             2 => 8,
             _ => _options.TsegMegabytes,                           // reserved on the chip
-        });
+        };
         bool shows = enabled && size > 0 && size < _options.LowMemory;
         (_tseg.Enabled, _tsegHole.Enabled) = (shows, shows);
         if (!shows) return;

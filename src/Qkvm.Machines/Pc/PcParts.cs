@@ -15,7 +15,7 @@ public static class PcParts
     [
         Property.Bool("hpet", true, "high precision event timer"),
         Property.OnOffAuto("acpi", "tables, and the chipset's power management"),
-        Property.OnOffAuto("smm", "system management mode; auto: where the accelerator has it"),
+        Property.OnOffAuto("smm", "system management mode; auto: on the software CPU"),
         Property.Enum("smbios-entry-point-type", "32", ["32", "64"], "32: SMBIOS 2.8, 64: SMBIOS 3.0"),
         Property.Missing("usb", "off"),
         Property.Missing("vmport", Property.Auto), Property.Missing("nvdimm", "off"),
@@ -77,8 +77,9 @@ public static class PcParts
     {
         bool? wanted = properties.OnOffAuto("smm");
         if (wanted == true && !accelerator.HasSmm)
-            throw properties.Error($"smm=on: System Management Mode not supported by this hypervisor: {accelerator.Name}"
-                + " has none here; use -accel tcg, or a firmware that does without and smm=off");
-        return wanted ?? accelerator.HasSmm;
+            throw properties.Error("smm=on: System Management Mode not supported by this hypervisor: "
+                + $"{accelerator.Name} has none here; use -accel tcg, or a firmware that does without and smm=off");
+        // Deviation: auto is off under KVM: only firmware that keeps its variables by the mode gains anything from it.
+        return wanted ?? accelerator.HasSmm && accelerator.IrqChip == null;
     }
 }

@@ -1,4 +1,5 @@
 using Qkvm.Core.Block;
+using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
 using Qkvm.Host;
@@ -46,7 +47,9 @@ public static class SystemFlash
                     + $"{id} ({drive.Description}) has {size}");
             GuestRam contents = board.Layout.NewRom($"system.flash{i}", size);
             Load(drive, contents, id);
-            var chip = board.Own(Pflash.Driver, board.Tree, new Pflash(contents, drive));
+            var chip = new Pflash(contents, drive);
+            board.Own(board.Tree, new QDevice(Pflash.Driver, null, chip, [new("drive", id)])
+                { MachineName = contents.Name });
             MemoryRegion shown = isSecure ? chip.Contents : chip.Region;
             MemoryRegion? inSmm = isSecure ? chip.Region : null;
             if (i == 0) board.Layout.PlaceFirmware(shown, inSmm);

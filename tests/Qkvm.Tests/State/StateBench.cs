@@ -105,8 +105,6 @@ sealed class StateBench : IMachineRequests, IDisposable
     public void RequestSleep() { }
     public void RequestWakeUp(WakeCause cause) { }
     public void RequestWatchdog() { }
-    public void AddCpu(IVCpu cpu) { }
-    public void RemoveCpu(IVCpu cpu) { }
     public void Raise(MachineEvent happened) { }
     public void Warn(string line) { }
 

@@ -11,7 +11,7 @@ public sealed unsafe partial class Cpu
     public void Exchange(StateStream state)
     {
         CpuRegisters registers = ReadRegisters();
-        registers.Exchange(state.Section("registers", CpuRegisters.StateVersion));
+        registers.Exchange(state.Section("registers"));
         ExchangeOwn(state.Section("tcg"));
         if (state.IsLoading) WriteRegisters(registers);
     }

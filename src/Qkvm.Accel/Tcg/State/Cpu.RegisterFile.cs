@@ -30,7 +30,8 @@ public sealed unsafe partial class Cpu
             ApicBase = Apic?.BaseMsr ?? 0, Tsc = ReadTsc(), Pkru = s->Pkru, Cpl = s->Cpl,
             IsHalted = !_waitsForStore && s->Halted != 0,          // MWAIT may end at any time
             WaitsForSipi = s->WaitForSipi != 0, NmiBlocked = s->NmiBlocked != 0, NmiPending = s->NmiPending != 0,
-            A20Masked = s->A20Masked != 0 || s->Smm != 0 && _isA20Closed, InSmm = s->Smm != 0, BlocksNmiAfterSmm = s->BlocksNmiAfterSmm != 0,
+            A20Masked = s->A20Masked != 0 || s->Smm != 0 && _isA20Closed, InSmm = s->Smm != 0,
+            BlocksNmiAfterSmm = s->BlocksNmiAfterSmm != 0,
             SmBase = s->SmBase, InterruptShadow = s->InterruptShadow,
             Gdtr = new DescriptorTable { Base = s->GdtrBase, Limit = s->GdtrLimit },
             Idtr = new DescriptorTable { Base = s->IdtrBase, Limit = s->IdtrLimit },

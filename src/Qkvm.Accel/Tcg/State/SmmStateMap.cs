@@ -13,11 +13,12 @@ readonly ref struct SmmStateMap(Span<byte> area, bool loads)
     public const int Size = 0x200;
 
     // Offsets in it
-    public const int Es = 0x00, SegmentSize = 0x10, Gdtr = 0x60, Ldtr = 0x70, Idtr = 0x80, Tr = 0x90, HaltRestart = 0xC9,
-        Efer = 0xD0, Revision = 0xFC, SmBase = 0x100, Cr4 = 0x148, Cr3 = 0x150, Cr0 = 0x158, Dr7 = 0x160, Dr6 = 0x168,
-        Rflags = 0x170, Rip = 0x178, Rax = 0x1F8;
+    public const int Es = 0x00, SegmentSize = 0x10, Gdtr = 0x60, Ldtr = 0x70, Idtr = 0x80, Tr = 0x90,
+        HaltRestart = 0xC9, Efer = 0xD0, Revision = 0xFC, SmBase = 0x100, Cr4 = 0x148, Cr3 = 0x150, Cr0 = 0x158,
+        Dr7 = 0x160, Dr6 = 0x168, Rflags = 0x170, Rip = 0x178, Rax = 0x1F8;
 
-    /// <summary>Of the revision: the 64-bit map; SMBASE can be moved; there is no restart of I/O instructions.</summary>
+    /// <summary>Of the revision: the 64-bit map; SMBASE can be moved; there is no restart of I/O
+    /// instructions.</summary>
     public const uint RevisionId = 0x0002_0064;
 
     const int Attributes = 2, Limit = 4, Base = 8;
