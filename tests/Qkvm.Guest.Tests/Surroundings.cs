@@ -127,6 +127,9 @@ sealed class SocatFactAttribute()
 /// <summary>Needs the tiny Linux guest.</summary>
 sealed class TinyFactAttribute(int gibibytes = 0) : ConditionalFactAttribute(Surroundings.WithoutTiny(gibibytes));
 
+/// <summary>As <see cref="TinyFactAttribute"/>.</summary>
+sealed class TinyTheoryAttribute() : ConditionalTheoryAttribute(Surroundings.WithoutTiny());
+
 /// <summary>Needs the tiny Linux guest with all drivers.</summary>
 sealed class CardsTheoryAttribute() : ConditionalTheoryAttribute(Surroundings.WithoutCards);
 

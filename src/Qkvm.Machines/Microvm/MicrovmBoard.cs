@@ -18,7 +18,12 @@ namespace Qkvm.Machines.Microvm;
 public sealed class MicrovmBoard : Board
 {
     const string DefaultFirmware = "bios-microvm.bin";
-    const ulong TablesAddress = 0xE_0000, MpTableAddress = 0xF_0000;
+    const ulong TablesAddress = 0xE_0000, MpTableAddress = 0xF_0000, ResetVector = 0xF_FFF0;
+
+    /// <summary>What runs where kernels that know no better way to restart jump to firmware: cli; lidt cs:[FFF8h], which
+    /// is zeros; int3. The processor shuts down, and that resets the machine.</summary>
+    static ReadOnlyMemory<byte> ResetCode { get; } = new byte[]
+        { 0xFA, 0x2E, 0x0F, 0x01, 0x1E, 0xF8, 0xFF, 0xCC, 0, 0, 0, 0, 0, 0, 0, 0 };
 
     readonly MicrovmPlan _plan;
     readonly MicrovmPcie? _pcie;
@@ -136,7 +141,7 @@ public sealed class MicrovmBoard : Board
 
     BootImage BuildBoot(KernelConfig kernel)
     {
-        var extra = new List<ElfImage.Segment>();
+        var extra = new List<ElfImage.Segment> { BootImage.Part(ResetVector, ResetCode) };
         ulong rsdp = 0;
         if (Config.Acpi)
         {

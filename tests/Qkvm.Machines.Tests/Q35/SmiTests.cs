@@ -76,7 +76,7 @@ public sealed class SmiTests
     public void The_Piix4_asks_DEVACTB(byte enable, int expected)
     {
         var ports = TestBus.Ports();
-        var pm = new Piix4Pm(new FakeClock(), ports, IrqLine.Unconnected("sci"), () => { }, () => _smis++);
+        var pm = new Piix4Pm(new FakeClock(), ports, IrqLine.Unconnected("sci"), static _ => { }, () => _smis++);
         var bus = TestBus.Make([.. Enumerable.Repeat<Action<bool>>(_ => { }, 4)], ports);
         bus.Plug(pm, 11);
         pm.Reset();
