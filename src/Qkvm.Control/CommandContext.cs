@@ -51,8 +51,9 @@ public sealed class CommandContext(IMachine machine, IBackendHost host, CommandC
     /// -1.</summary>
     public Func<int> TakeDescriptor { get; init; } = static () => -1;
 
-    /// <summary>All devices of the tree, with the bus that each sits on.</summary>
-    public IEnumerable<(QBus Bus, QDevice Device)> Devices => Below(Machine.Tree);
+    /// <summary>All devices, with the bus that each sits on; last those in slots.</summary>
+    public IEnumerable<(QBus Bus, QDevice Device)> Devices =>
+        Below(Machine.Tree).Concat(Machine.Slots is { } slots ? Below(slots) : []);
 
     /// <summary>The first device that is such a thing, or null.</summary>
     public T? Find<T>() where T : class =>

@@ -11,12 +11,16 @@ public sealed record EventInfo(Type Type, string Name, int Interval = 0);
 /// <summary>All events, and the descriptions of their data: a new one is a line in each.</summary>
 [JsonSerializable(typeof(StopEvent))]
 [JsonSerializable(typeof(ResumeEvent))]
+[JsonSerializable(typeof(SuspendEvent))]
+[JsonSerializable(typeof(SuspendDiskEvent))]
+[JsonSerializable(typeof(WakeUpEvent))]
 [JsonSerializable(typeof(PowerDownEvent))]
 [JsonSerializable(typeof(ResetEvent))]
 [JsonSerializable(typeof(ShutdownEvent))]
 [JsonSerializable(typeof(GuestPanickedEvent))]
 [JsonSerializable(typeof(WatchdogEvent))]
 [JsonSerializable(typeof(DeviceDeletedEvent))]
+[JsonSerializable(typeof(AcpiDeviceOstEvent))]
 [JsonSerializable(typeof(DeviceTrayMovedEvent))]
 [JsonSerializable(typeof(BalloonChangeEvent))]
 [JsonSerializable(typeof(ReceiveFilterChangedEvent))]
@@ -31,12 +35,16 @@ public static class EventCatalogue
     [
         new(typeof(StopEvent), "STOP"),
         new(typeof(ResumeEvent), "RESUME"),
+        new(typeof(SuspendEvent), "SUSPEND"),
+        new(typeof(SuspendDiskEvent), "SUSPEND_DISK"),
+        new(typeof(WakeUpEvent), "WAKEUP"),
         new(typeof(PowerDownEvent), "POWERDOWN"),
         new(typeof(ResetEvent), "RESET"),
         new(typeof(ShutdownEvent), "SHUTDOWN"),
         new(typeof(GuestPanickedEvent), "GUEST_PANICKED"),
         new(typeof(WatchdogEvent), "WATCHDOG", Slow),
         new(typeof(DeviceDeletedEvent), "DEVICE_DELETED"),
+        new(typeof(AcpiDeviceOstEvent), "ACPI_DEVICE_OST"),
         new(typeof(DeviceTrayMovedEvent), "DEVICE_TRAY_MOVED"),
         new(typeof(BalloonChangeEvent), "BALLOON_CHANGE", Slow),
         new(typeof(ReceiveFilterChangedEvent), "NIC_RX_FILTER_CHANGED"),

@@ -27,6 +27,7 @@ public sealed unsafe class GuestRam : IDisposable
     readonly Window[] _windows;
     readonly void* _mapping;
     readonly nuint _reserved;
+    bool _isRetired;
 
     /// <param name="file">What it is mapped over, of at least as many bytes, and disposed of with it; null for memory
     /// of this process alone.</param>
@@ -184,14 +185,32 @@ public sealed unsafe class GuestRam : IDisposable
     public bool Populate() => Libc.madvise(Pointer, (nuint)Size,
         AdvisePopulateWrite) == 0; // SAFETY: the whole block; contents stay
 
+    /// <summary>Gives the memory back to the host, and lets the addresses be: what still reads or writes there finds
+    /// memory of nobody's.</summary>
+    public void Retire()
+    {
+        if (Pointer == null || _isRetired) return;
+        _isRetired = true;
+        // SAFETY: within what this block has reserved, and it stays mapped
+        Libc.mmap(_mapping, _reserved, Libc.ProtRead | Libc.ProtWrite,
+            Libc.MapPrivate | Libc.MapAnonymous | Libc.MapNoReserve | Libc.MapFixed, -1, 0);
+        LeaveFile();
+    }
+
     public void Dispose()
     {
         if (Pointer == null) return;
-        if (File is { IsShared: true, IsDiscarded: true }) Libc.madvise(Pointer, (nuint)Size, AdviseRemove);
-        File?.Dispose();
+        LeaveFile();
         Libc.munmap(_mapping, _reserved);
         Libc.munmap(_pageFlags, (nuint)(Size >> PageShift));
         Pointer = null;
+    }
+
+    void LeaveFile()
+    {
+        if (!_isRetired && File is { IsShared: true, IsDiscarded: true })
+            Libc.madvise(Pointer, (nuint)Size, AdviseRemove);
+        File?.Dispose();
     }
 
     /// <summary>Huge pages are set aside at once: one that is missing later would end the process.</summary>

@@ -1,5 +1,7 @@
+using Qkvm.Core.Acpi;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
+using Qkvm.Core.Pci;
 using Qkvm.Hw.Char;
 using Qkvm.Hw.Isa;
 
@@ -8,10 +10,16 @@ namespace Qkvm.Machines;
 /// <summary>The devices that the configuration and the monitor ask for.</summary>
 public abstract partial class Board
 {
+    /// <summary>Nanoseconds that a guest has to answer before it may be asked again.</summary>
+    const long UnplugPatience = 5_000_000_000;
+
+    /// <summary>What the chipset has for devices that come and go, if anything.</summary>
+    private protected AcpiHotPlug? HotPlug { get; init; }
+
     /// <summary>device_add.</summary>
     public void AddDevice(DeviceConfig config)
     {
-        if (config.Id is { } id && Tree.FindDevice(id) != null)
+        if (config.Id is { } id && FindDevice(id) != null)
             throw new ConfigurationException($"{config.Owner}: Duplicate device ID '{id}'");
         DeviceFactory.Made made = _factory.Create(config, hot: true);
         Adopt(made, config);
@@ -22,18 +30,39 @@ public abstract partial class Board
     /// it.</summary>
     public void RemoveDevice(string id)
     {
-        QDevice node = Tree.FindDevice(id) ?? throw CommandException.DeviceNotFound(id);
+        QDevice node = FindDevice(id) ?? throw CommandException.DeviceNotFound(id);
         if (!node.Bus!.IsHotPluggable)
             throw new CommandException($"Bus '{node.Bus.Name}' does not support hotplugging");
         if (node.Site == null || !node.IsHotPluggable)
             throw new CommandException($"Device '{node.Driver}' does not support hotplugging");
-        if (!node.Bus.Wires?.RequestUnplug() ?? true) Remove(node);
+        if (node.Bus.Wires is PciBus && node.UnplugAsked is { } asked && Clock.Nanoseconds - asked < UnplugPatience)
+            throw new CommandException($"Device {id} is already in the process of unplug");
+        if (node.Bus.Wires?.RequestUnplug(node.Device!) == true) node.UnplugAsked = Clock.Nanoseconds;
+        else Remove(node);
     }
 
     public void Eject(IDevice device) => _requests.RequestStill(() =>
     {
-        if (Tree.AllDevices.FirstOrDefault(node => node.Device == device) is { Site: not null } node) Remove(node);
+        if (AllDevices.FirstOrDefault(node => node.Device == device) is { Site: not null } node) Remove(node);
     });
+
+    QDevice? FindDevice(string id) => AllDevices.FirstOrDefault(node => node.Id == id);
+
+    /// <summary>Of ACPI's \_SB.</summary>
+    internal Aml[] HotPlugTerms() => HotPlug?.Terms() ?? [];
+
+    internal bool HasHotPlug => HotPlug != null;
+
+    /// <summary>Whether device_del may name it.</summary>
+    internal bool IsHotPluggable(IDevice device) =>
+        Tree.AllDevices.FirstOrDefault(node => node.Device == device) is { Site: not null, IsHotPluggable: true };
+
+    /// <summary>With a reset goes what the guest was asked for and did not give.</summary>
+    void RemoveLeaving()
+    {
+        foreach (IDevice device in HotPlug?.Leaving.ToArray<IDevice>() ?? [])
+            if (Tree.AllDevices.FirstOrDefault(node => node.Device == device) is { Site: not null } node) Remove(node);
+    }
 
     void Remove(QDevice node)
     {
@@ -55,7 +84,7 @@ public abstract partial class Board
     {
         foreach (DeviceConfig config in Config.Devices)
         {
-            if (config.Id is { } id && Tree.FindDevice(id) != null)
+            if (config.Id is { } id && FindDevice(id) != null)
                 throw new ConfigurationException($"{config.Owner}: Duplicate ID '{id}' for device");
             Make(config);
         }

@@ -33,8 +33,8 @@ public abstract partial class Board : IBoard, IDisposable
     readonly IAccelerator _accelerator;
     readonly DeviceFactory _factory;
     readonly List<IDevice> _devices = [];                          // in the order of reset
-    readonly List<IVCpu> _cpus = [];
     readonly List<IDisplaySource> _displays = [];
+    IVCpu[] _cpus = [];                                            // replaced whole: other threads look
     bool _wasReset;
 
     /// <param name="memory">Disposed of with the board.</param>
@@ -43,15 +43,17 @@ public abstract partial class Board : IBoard, IDisposable
     {
         (Config, _accelerator, _backends, Catalogue<DeviceModel> catalogue, Clock, Loop, Lock, _dataLoop, _requests) =
             parts;
+        Slots = new QBus("slots", BusKind.None, new SlotWires(this));
         Input = new InputRouter(Clock);
         Layout = memory;
+        if (memory.Smm is { } smm) smm.Log = parts.Log;
         Ports = new AddressSpace("I/O", MemoryRegion.Container("io", PortSpace), Lock) { Log = parts.Log };
         Memory.Log = parts.Log;
         Interrupts = new PcInterrupts(_accelerator.IrqChip, Memory, Ports, interrupts ?? new InterruptPlan());
         FirmwareConfiguration = Own("fw_cfg_io", Tree, new FwCfg(Memory, Ports));
         Firmware = new PcFirmware(Config, Layout, FirmwareConfiguration, _accelerator.IrqChip != null,
             _requests.Warn);
-        _factory = new DeviceFactory(this, Tree, catalogue, Config.Globals);
+        _factory = new DeviceFactory(this, Tree, Slots, catalogue, Config.Globals);
         SystemFlash.Place(this, parts.Flash);
     }
 
@@ -66,15 +68,28 @@ public abstract partial class Board : IBoard, IDisposable
     /// <summary>Also while the chips are made, before there are processors: open.</summary>
     internal void GateA20(bool open) => _accelerator.SetA20(open);
 
+    /// <summary>A system management interrupt.</summary>
+    /// <param name="toAll">Else to the processor that asks for it, or to the first.</param>
+    internal void SendSmi(bool toAll)
+    {
+        if (toAll) foreach (IVCpu cpu in _cpus) cpu.Signal(CpuSignal.Smi);
+        else (Array.Find(_cpus, cpu => cpu.Index == VCpuRunner.Current) ?? _cpus[0]).Signal(CpuSignal.Smi);
+    }
+
     /// <summary>Takes a chip of the board into the list of devices and the tree.</summary>
     /// <param name="buses">That it brings.</param>
     internal T Own<T>(string driver, QBus bus, T device, params ReadOnlySpan<QBus> buses) where T : IDevice
     {
         var node = new QDevice(driver, null, device, []);
         foreach (QBus own in buses) node.Add(own);
-        _devices.Add(device);
-        bus.Add(node);
+        Own(bus, node);
         return device;
+    }
+
+    internal void Own(QBus bus, QDevice chip)
+    {
+        _devices.Add(chip.Device!);
+        bus.Add(chip);
     }
 
     /// <summary>Takes a bus without a chip into the tree.</summary>
@@ -91,23 +106,6 @@ public abstract partial class Board : IBoard, IDisposable
     internal void Describe(IDevice chip, string name, Func<Aml[]> terms) =>
         Tree.AllDevices.First(node => node.Device == chip).Describe(name, terms);
 
-    /// <summary>Once the chips are wired.</summary>
-    /// <param name="coprocessor">Null: nobody hears of the old way to tell of errors.</param>
-    protected void MakeCpus(ICoprocessorErrors? coprocessor = null)
-    {
-        _accelerator.Attach(Memory, Ports, Lock);
-        CpuTopology topology = Config.Topology;
-        for (int i = 0; i < topology.Cpus; i++)
-        {
-            uint apicId = topology.ApicId(i);
-            IVCpu cpu = _accelerator.CreateVCpu(i, new CpuSetup(Config.Cpu.Model, Config.Cpu.Features, (int)apicId,
-                topology.Sockets, topology.Dies * topology.Cores, topology.Threads)
-                { Properties = Config.Cpu.Properties });
-            Interrupts.Attach(cpu, apicId, Clock, Lock);
-            cpu.CoprocessorErrors = coprocessor;
-            _cpus.Add(cpu);
-        }
-    }
 
     /// <summary>After each reset.</summary>
     /// <param name="isFirst">The machine is being switched on.</param>
@@ -135,9 +133,9 @@ public abstract partial class Board : IBoard, IDisposable
 
     public bool IsGuestAsleep()
     {
-        if (Interrupts.AreInKernel) return false;
-        for (int i = 0; i < _cpus.Count; i++)
-            if (!_cpus[i].IsHalted) return false;
+        if (Interrupts.AreInKernel) return false;                  // the kernel's processors do not tell
+        foreach (IVCpu cpu in _cpus)
+            if (!cpu.IsHalted) return false;
         return true;
     }
 
@@ -170,13 +168,14 @@ public abstract partial class Board : IBoard, IDisposable
     public IReadOnlyList<IVCpu> Cpus => _cpus;
     public IReadOnlyList<IDisplaySource> Displays => _displays;
     public IReadOnlyList<GuestRam> RamBlocks =>
-        [Layout.Ram, .. (Pci?.AllDevices ?? []).SelectMany(d => d.BarRegions).Where(r => r is { Kind: RegionKind.Ram })
-            .Select(r => r!.Ram!)];
+        [Layout.Ram, .. Dimms.Select(dimm => dimm.Memory.Ram), .. (Pci?.AllDevices ?? []).SelectMany(d => d.BarRegions)
+            .Where(r => r is { Kind: RegionKind.Ram }).Select(r => r!.Ram!)];
     public GuestRam Ram => Layout.Ram;
     public FwCfg FirmwareConfiguration { get; }
     public QBus Tree { get; } = new("main-system-bus", BusKind.System);
 
-    public abstract void PressPowerButton();
+    /// <summary>Of the tree and in slots.</summary>
+    IEnumerable<QDevice> AllDevices => Tree.AllDevices.Concat(Slots.AllDevices);
 
     /// <summary>-boot's letters, for the next start.</summary>
     /// <exception cref="CommandException">This board asks nobody.</exception>
@@ -189,6 +188,7 @@ public abstract partial class Board : IBoard, IDisposable
         using (Memory.Batch())
         using (Ports.Batch())
         {
+            RemoveLeaving();
             foreach (IDevice device in _devices) device.Reset();
             Interrupts.Reset();
         }
@@ -200,7 +200,7 @@ public abstract partial class Board : IBoard, IDisposable
     /// <summary>A section for each device of the tree, named by its place there.</summary>
     public void Exchange(StateStream state)
     {
-        IReadOnlyDictionary<IDevice, string> places = DevicePlaces.Of(Tree);
+        IReadOnlyDictionary<IDevice, string> places = DevicePlaces.Of(Tree, Slots);
         using (Memory.Batch())
         using (Ports.Batch())
         {
@@ -212,7 +212,7 @@ public abstract partial class Board : IBoard, IDisposable
     /// <summary>Devices give back what they took, the last that was made first. Under the machine lock.</summary>
     public void Dispose()
     {
-        foreach (QDevice device in Tree.AllDevices.Reverse().ToArray()) device.Site?.Dispose();
+        foreach (QDevice device in AllDevices.Reverse().ToArray()) device.Site?.Dispose();
         Layout.Dispose();
     }
 }

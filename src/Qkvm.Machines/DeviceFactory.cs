@@ -4,7 +4,7 @@ using Qkvm.Core.Machine;
 namespace Qkvm.Machines;
 
 /// <summary>Makes devices from what users wrote: finds the model and the bus, checks the properties, plugs.</summary>
-public sealed class DeviceFactory(IBoard board, QBus tree, Catalogue<DeviceModel> catalogue,
+public sealed class DeviceFactory(IBoard board, QBus tree, QBus slots, Catalogue<DeviceModel> catalogue,
     IReadOnlyList<GlobalConfig> globals)
 {
     /// <summary>A device that was made.</summary>
@@ -45,7 +45,9 @@ public sealed class DeviceFactory(IBoard board, QBus tree, Catalogue<DeviceModel
     /// <summary>What -global says of a model: name, value and owner.</summary>
     public static IEnumerable<(string Name, string Value, string Owner)> Globals(DeviceModel model,
         IEnumerable<GlobalConfig> globals) =>
-        globals.Where(g => model.Has(g.Driver)).Select(g =>
+        // what -global says of a processor's features -cpu has taken
+        globals.Where(g => model.Has(g.Driver) && (model.Category != DeviceCategory.Cpu
+            || model.Find(g.Property) != null)).Select(g =>
             (g.Property, g.Value, $"-global {g.Driver}.{g.Property}={g.Value}"));
 
     /// <summary>The bus that bus= names, or the first of the model's kind that has room.</summary>
@@ -57,6 +59,7 @@ public sealed class DeviceFactory(IBoard board, QBus tree, Catalogue<DeviceModel
             return named.Kind.Is(model.Bus) ? named
                 : throw properties.Error($"Device '{model.Name}' can't go on bus '{name}'");
         }
+        if (model.Bus == BusKind.None) return slots;
         QBus? last = null;
         foreach (QBus bus in tree.All.Where(bus => bus.Kind.Is(model.Bus)))
         {

@@ -4,14 +4,14 @@ using Qkvm.Core.Pci;
 
 namespace Qkvm.Machines;
 
-/// <summary>Where each device of a tree sits, as a name that does not depend on the order of options: "pci.0/04.0",
+/// <summary>Where each device of trees sits, as a name that does not depend on the order of options: "pci.0/04.0",
 /// "ide.1/unit0", "isa.0/mc146818rtc".</summary>
 static class DevicePlaces
 {
-    public static IReadOnlyDictionary<IDevice, string> Of(QBus tree)
+    public static IReadOnlyDictionary<IDevice, string> Of(params ReadOnlySpan<QBus> trees)
     {
         var places = new Dictionary<IDevice, string>(ReferenceEqualityComparer.Instance);
-        Add(tree, places);
+        foreach (QBus tree in trees) Add(tree, places);
         return places;
     }
 

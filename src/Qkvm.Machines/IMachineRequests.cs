@@ -1,3 +1,4 @@
+using Qkvm.Core.Accel;
 using Qkvm.Core.Machine;
 
 namespace Qkvm.Machines;
@@ -10,8 +11,17 @@ public interface IMachineRequests
     void RequestPause(string reason);
     void RequestWatchdog();
 
+    void RequestSleep();
+    void RequestWakeUp(WakeCause cause);
+
     /// <summary>Runs on the main loop, under the lock, while no vCPU runs.</summary>
     void RequestStill(Action work);
+
+    /// <summary>One more vCPU, in its power-on state from now on. Under the lock, while no vCPU runs.</summary>
+    void AddCpu(IVCpu cpu);
+
+    /// <summary>As <see cref="AddCpu"/>.</summary>
+    void RemoveCpu(IVCpu cpu);
 
     /// <summary>Under the lock.</summary>
     void Raise(MachineEvent happened);

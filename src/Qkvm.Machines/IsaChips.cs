@@ -71,6 +71,14 @@ sealed class IsaChips
         ports.Map(DmaMasterPort, MemoryRegion.Io("dma", 16, dma.Master, AccessSizes.Bytes));
         ports.Map(DmaSlavePort, MemoryRegion.Io("dma", 32, dma.Slave, AccessSizes.Bytes));
         ports.Map(DmaPagePort, MemoryRegion.Io("dma-page", 16, dma.Pages, AccessSizes.Bytes));
+        WakeBy(board);
+    }
+
+    /// <summary>Keys, buttons of the mouse and the clock's alarm wake a guest that sleeps.</summary>
+    void WakeBy(Board board)
+    {
+        board.Input.Used += () => board.RequestWakeUp(WakeCause.Other);
+        Rtc.Alarm += () => board.RequestWakeUp(WakeCause.RtcAlarm);
     }
 
     public Mc146818 Rtc { get; }
@@ -79,10 +87,16 @@ sealed class IsaChips
     /// <summary>Fills CMOS RAM, once the devices are made.</summary>
     public void DescribeInCmos(Board board)
     {
-        PcCmos.Describe(Rtc, board.Layout, board.Config.Topology.Cpus);
+        PcCmos.Describe(Rtc, board.Layout, board.Cpus.Count);
         PcCmos.SetBootOrder(Rtc, _boot.Once ?? _boot.Order);
         PcCmos.DescribeDisks(Rtc, board.Tree);
     }
+
+    /// <summary>The firmware's next start is to wake what sleeps.</summary>
+    public void ExpectWakeUp() => PcCmos.ExpectWakeUp(Rtc);
+
+    /// <summary>Those that the next start waits for.</summary>
+    public void CountCpus(int cpus) => PcCmos.CountCpus(Rtc, cpus);
 
     public void SetBootOrder(string letters) => PcCmos.SetBootOrder(Rtc, letters);
 

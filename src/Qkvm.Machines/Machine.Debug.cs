@@ -67,12 +67,12 @@ public sealed partial class Machine
     void RunCpus()
     {
         Prepare();
-        _runner.Resume(_debugRun?.Runs);
+        _runner!.Resume(_debugRun?.Runs);
     }
 
     void StopCpus()
     {
-        _runner.Pause();
+        _runner!.Pause();
         Unprepare();
     }
 

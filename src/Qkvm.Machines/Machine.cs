@@ -21,7 +21,7 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
     readonly EventLoop _loop;
     readonly MachineLock _lock;
     readonly MachineBackends _backends;
-    readonly VCpuRunner _runner;
+    readonly VCpuRunner? _runner;                                  // null while the board is made
     readonly TextWriter _messages;
     readonly MachineLog? _log;
     readonly Action<IVCpu, string>? _onCpuReset;
@@ -61,8 +61,10 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
     public IAccelerator Accelerator { get; }
     public IBoard Board => _board;
     public IReadOnlyList<IVCpu> Cpus => _board.Cpus;
-    public int ThreadOf(IVCpu cpu) => _runner.ThreadOf(cpu.Index);
+    public int ThreadOf(IVCpu cpu) => _runner!.ThreadOf(cpu.Index);
     public QBus Tree => _board.Tree;
+    public QBus Slots => _board.Slots;
+    public IReadOnlyList<AcpiOst> AcpiSlots => _board.AcpiSlots;
     public IReadOnlyList<GuestRam> RamBlocks => _board.RamBlocks;
     public IReadOnlyList<IDisplaySource> Displays => _board.Displays;
     public RunState State
@@ -110,7 +112,8 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
 
     public void Pause(RunState state = RunState.Paused)
     {
-        if (State != RunState.Running) return;
+        if (State is not (RunState.Running or RunState.Suspended)) return;
+        _sleeps = State == RunState.Suspended;
         StopRunning();
         State = state;
         Events.Raise(new StopEvent());
@@ -128,13 +131,13 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
     {
         if (!CanResume) return;
         _debugRun = null;
-        State = RunState.Running;
+        State = _sleeps ? RunState.Suspended : RunState.Running;
         _clock.Start();
         Events.Raise(new ResumeEvent());
-        if (!_resetting) RunCpus();
+        if (!_resetting && !_sleeps) RunCpus();
     }
 
-    bool CanResume => !_quitting && State is not (RunState.Running or RunState.Shutdown or RunState.InternalError
+    bool CanResume => !_quitting && State is not (RunState.Running or RunState.Suspended or RunState.Shutdown or RunState.InternalError
         or RunState.GuestPanicked);
 
     public void Reset(ShutdownCause cause = ShutdownCause.HostReset)
@@ -147,6 +150,7 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
         {
             _resetting = false;
             if (_quitting) return;
+            _sleeps = false;
             _board.Reset();
             ResetCpus();
             if (!wasRunning && State is not (RunState.InMigrate or RunState.Running)) State = RunState.PreLaunch;
@@ -176,7 +180,7 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
     {
         if (_quitting) return;
         Events.Raise(new ShutdownEvent(cause));
-        if (State == RunState.Running) StopRunning();
+        if (State is RunState.Running or RunState.Suspended) StopRunning();
         _quitting = true;
         ExitCode = exitCode;
         _loop.Stop();
@@ -189,7 +193,8 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
         foreach (IVCpu cpu in Cpus) cpu.Signal(CpuSignal.Nmi);
     }
 
-    public void AddDevice(DeviceConfig device) => _board.AddDevice(device);
+    /// <summary>No vCPU runs while one comes.</summary>
+    public void AddDevice(DeviceConfig device) => WhileStill(() => _board.AddDevice(device));
 
     /// <summary>No vCPU still reads memory that goes.</summary>
     public void RemoveDevice(string id) => WhileStill(() => _board.RemoveDevice(id));
@@ -197,7 +202,7 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
     public void Exchange(StateStream state)
     {
         _clock.Exchange(state.Section("clock"));
-        for (int i = 0; i < Cpus.Count; i++) Cpus[i].Exchange(state.Group("cpu", i));
+        foreach (IVCpu cpu in Cpus) cpu.Exchange(state.Group("cpu", cpu.Index));
         _board.Exchange(state.Group("board"));
     }
 
@@ -218,6 +223,19 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
 
     public void RequestStill(Action work) => _loop.Post(() => WhileStill(work));
 
+    public void AddCpu(IVCpu cpu)
+    {
+        if (_runner is not { } runner) return;                     // the first start resets all together
+        runner.Add(cpu);
+        Reset(cpu);
+    }
+
+    public void RemoveCpu(IVCpu cpu)
+    {
+        if (_stopped == cpu) _stopped = null;
+        _runner!.Remove(cpu);
+    }
+
     public void Raise(MachineEvent happened) => Events.Raise(happened);
     public void Warn(string line) => _messages.WriteLine($"qkvm: {line}");
 
@@ -228,7 +246,7 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
         using (_lock.Hold())
         {
             if (State == RunState.Running) StopRunning();
-            _runner.Dispose();
+            _runner!.Dispose();
             _board.Dispose();
         }
     }
@@ -270,12 +288,14 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
 
     void ResetCpus()
     {
-        foreach (IVCpu cpu in Cpus)
-        {
-            _onCpuReset?.Invoke(cpu, "CPU Reset");
-            cpu.Reset();
-        }
+        foreach (IVCpu cpu in Cpus) Reset(cpu);
         _board.StartCpus();
+    }
+
+    void Reset(IVCpu cpu)
+    {
+        _onCpuReset?.Invoke(cpu, "CPU Reset");
+        cpu.Reset();
     }
 
     void OnVCpuExit(IVCpu cpu, VCpuExit exit)

@@ -37,6 +37,9 @@ public sealed record MachineDefaults(string NetworkCard, string VideoAddress, in
     public int IdeBuses { get; init; } = 2;
     public int IdeUnits { get; init; } = 2;
 
+    /// <summary>vCPUs may come while the machine runs.</summary>
+    public bool HasHotPluggableCpus { get; init; }
+
     /// <summary>vCPUs that there can be.</summary>
     public int MaxCpus { get; init; } = 255;
 
@@ -90,7 +93,7 @@ public sealed record MachineModel : Model<BoardParts, Board>
     /// <summary>-machine's own choice.</summary>
     public bool IsDefault { get; init; }
 
-    public MachineInfo Info => new(HotpluggableCpus: false, Name, NumaMemSupported: false,
+    public MachineInfo Info => new(Defaults.HasHotPluggableCpus, Name, NumaMemSupported: false,
         Defaults.HasDevices ? $"{Defaults.Cpu ?? new CpuConfig().Model}-x86_64-cpu" : null, IsDefault ? true : null,
         Defaults.MaxCpus, Deprecated: false, Defaults.HasDevices ? Defaults.RamId : "ram", Aliases.FirstOrDefault());
 

@@ -1,5 +1,6 @@
 using Qkvm.Accel.Kvm;
 using Qkvm.Accel.Tcg;
+using Qkvm.Accel.Tcg.Model;
 using Qkvm.Backends.Char;
 using Qkvm.Backends.Display;
 using Qkvm.Backends.Net;
@@ -69,8 +70,15 @@ static class Catalogue
         PciTestDev.Model,
         RedHatPciBridge.Model,
         PcieRootPort.Model,
+        Ioh3420.Model,
+        X3130Upstream.Model,
+        Xio3130Downstream.Model,
+        PciePciBridge.Model,
+        I82801b11Bridge.Model,
         TpmTis.Model,
         TpmCrb.Model,
+        Dimm.Model,
+        .. Cpus(),
     ], Missing.Devices);
 
     public static readonly Catalogue<CharModel> Chardevs = new("valid char driver name", static () =>
@@ -152,6 +160,9 @@ static class Catalogue
         NoDisplay.Model,
         VncServer.Model,
     ], Missing.Displays);
+
+    static IEnumerable<DeviceModel> Cpus() => CpuModels.All.Select(model => model.Name)
+        .Concat(CpuModels.Aliases.Keys).Append("host").Distinct().Select(CpuDevice.Model);
 
     // What short forms of options stand for
 

@@ -18,6 +18,7 @@ static class Missing
     /// <summary>By what else does the work meanwhile.</summary>
     static readonly (string Remedy, string Names)[] DeviceNames =
     [
+        ("use pc-dimm", "nvdimm"),
         ("use virtio-net-pci", """
             e1000-82544gc e1000-82545em i82550 i82551 i82557a i82557b i82557c i82558a i82558b i82559a
             i82559b i82559c i82559er i82562 i82801 igb ne2k_isa ne2k_pci pcnet rocker tulip usb-net
@@ -63,7 +64,7 @@ static class Missing
             virtio-crypto-pci virtio-mem virtio-mem-pci edu generic-sdhci guest-loader hpet
             hyperv-testdev i2c-echo i6300esb ib700 igd-passthrough-isa-bridge ipmi-bmc-extern ipmi-bmc-sim isa-applesmc
             isa-ipmi-bt isa-ipmi-kcs ivshmem-doorbell ivshmem-plain kvm-pci-assign kvaser_pci loader max31785 mctp-usb
-            mioe3680_pci nvdimm pc-dimm pca954x pci-ipmi-bt pci-ipmi-kcs pcm3680_pci port92 ctucan_pci pvpanic-pci
+            mioe3680_pci pca954x pci-ipmi-bt pci-ipmi-kcs pcm3680_pci port92 ctucan_pci pvpanic-pci
             qemu-s390-pci smbus-ipmi smbus-eeprom tpm-tis-device vmcoreinfo vmgenid xen-platform
             xen-pvdevice mc146818rtc i8042 acpi-erst AMDVI-PCI hv-syndbg i2c-ddc vmbus-bridge x-pci-proxy-dev
             virtio-pmem virtio-iommu-device vhost-user-fs-device vhost-user-gpio-device vhost-user-i2c-device
@@ -75,8 +76,6 @@ static class Missing
     [
         .. DeviceNames.SelectMany(group => Words(group.Names).Distinct().Select(name =>
             DeviceModel.Missing(name, $"; {group.Remedy}"))),
-        .. CpuModels.All.Select(m => m.Name).Concat(CpuModels.Aliases.Keys).Append("host").Distinct().Select(name =>
-            DeviceModel.Missing($"{name}-x86_64-cpu", "; give -smp all that there are to be")),
     ];
 
     public static IEnumerable<CharModel> Chardevs() =>

@@ -72,9 +72,6 @@ static class Preflight
 
     static void CheckMemory(MemoryConfig memory)
     {
-        if (memory.Slots > 0 || memory.MaxSize > memory.Size)
-            throw new ConfigurationException("-m slots=,maxmem=: memory that is added later is not built yet; leave "
-                + "both out");
         if (memory.Size > MostMemory)
             throw new ConfigurationException($"-m {memory.Size >> 20}M: guests have 40 address bits, of which memory "
                 + $"can have {MostMemory >> 20} MiB");

@@ -69,7 +69,7 @@ static class Surroundings
 
     /// <summary>Whether breakpoints stop a guest of KVM's. Of them QEMU 7.2's software CPU does not tell KVM, unless
     /// scripts/nested-qemu.sh made it: then it stands in $QEMU.</summary>
-    public static string? WithoutKvmPoints => WithoutKvm
+    public static string? WithoutKvmPoints => WithoutKvm ?? Virtualization.Missing
         ?? (IsSoftwareCpu && Environment.GetEnvironmentVariable("QEMU") == null
             ? "needs a processor that tells KVM of breakpoints (scripts/nested-qemu.sh)" : null);
 

@@ -149,7 +149,7 @@ public class MachineTests
     [InlineData("fast", "maybe", "'fast'")]
     [InlineData("slow", "on", "test-card.slow")]
     [InlineData("addr", "20", "addr=20")]
-    [InlineData("addr", "1", "taken by PIIX3")]
+    [InlineData("addr", "1", "in use by PIIX3")]
     [InlineData("bus", "usb.0", "'usb.0'")]
     [InlineData("bus", "ide.0", "'ide.0'")]
     public void A_wrong_property_is_named_with_its_option(string name, string value, string named)
@@ -298,6 +298,8 @@ public class MachineTests
             pc.Machine.AddDevice(Device("hot"));
             Assert.Equal("test-card", pc.Board.Pci[2 << 3]?.Name);
             pc.Machine.RemoveDevice("hot");
+            Assert.NotNull(pc.Board.Pci[2 << 3]);                  // the guest is asked
+            pc.Machine.Reset();
             Assert.Null(pc.Board.Pci[2 << 3]);
             Assert.Throws<CommandException>(() => pc.Machine.RemoveDevice("hot"));
         }

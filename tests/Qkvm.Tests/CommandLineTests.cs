@@ -65,11 +65,19 @@ public class CommandLineTests
     [InlineData("-M microvm -global virtio-mmio.force-legacy=off", "taken")]
     [InlineData("-M isapc -hda x -vga std", "taken")]
     [InlineData("-M isapc -smp 2", "-smp 2: Invalid SMP CPUs 2. The max CPUs supported by machine 'isapc' is 1")]
-    [InlineData("-machine smm=on", "-machine smm=on: smm=on is not built yet; give smm=off: the guest gets no " +
-        "system management mode")]
+    [InlineData("-machine smm=on", "taken")]
     [InlineData("-machine acpi=off,hpet=off,vmport=off,smm=off,mem-merge=off,dump-guest-core=off,graphics=on", "taken")]
-    [InlineData("-m 1G,slots=2,maxmem=4G", "-m slots=,maxmem=: memory that is added later is not built yet; leave " +
-        "both out")]
+    [InlineData("-m 1G,slots=2,maxmem=4G", "taken")]
+    [InlineData("-m 1G,slots=2,maxmem=4G -object memory-backend-ram,id=m,size=1G -device pc-dimm,memdev=m", "taken")]
+    [InlineData("-m 1G,slots=2", "-m 1G,slots=2: slots specified but no max-size; give maxmem=, all that there may be")]
+    [InlineData("-m 128M,slots=2,maxmem=64M", "-m 128M,slots=2,maxmem=64M: invalid value of maxmem: maximum memory "
+        + "size (0x4000000) must be at least the initial memory size (0x8000000)")]
+    [InlineData("-m 128M,slots=1,maxmem=128M", "-m 128M,slots=1,maxmem=128M: invalid value of maxmem: memory slots "
+        + "were specified but maximum memory size (0x8000000) is equal to the initial memory size (0x8000000)")]
+    [InlineData("-m 128M,slots=300,maxmem=1G", "-m 128M,slots=300,maxmem=1G: unsupported amount of memory slots: 300; "
+        + "256 are possible")]
+    [InlineData("-smp 1,maxcpus=2 -device qemu64-x86_64-cpu,socket-id=0,core-id=1,thread-id=0", "taken")]
+    [InlineData("-device nvdimm,memdev=m", "-device nvdimm: 'nvdimm' is not built yet; use pc-dimm")]
     [InlineData("-audiodev nosuch,id=a", "-audiodev nosuch,id=a: 'nosuch' is not an audio driver")]
     [InlineData("-audiodev none,id=a", "taken")]
     [InlineData("-vnc :9,audiodev=a -audiodev none,id=a", "taken")]

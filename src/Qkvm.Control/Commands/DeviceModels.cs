@@ -12,6 +12,7 @@ static class DeviceModels
         ([DeviceCategory.Controller, DeviceCategory.Bridge], "Controller/Bridge/Hub"),
         ([DeviceCategory.Storage], "Storage"), ([DeviceCategory.Network], "Network"),
         ([DeviceCategory.Input], "Input"), ([DeviceCategory.Display], "Display"), ([DeviceCategory.Misc], "Misc"),
+        ([DeviceCategory.Cpu], "CPU"),
     ];
 
     public static readonly Command Command = new HumanCommand("info qdm", "", "show qdev device model list",

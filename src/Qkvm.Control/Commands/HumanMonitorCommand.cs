@@ -18,8 +18,8 @@ static class HumanMonitorCommand
     {
         IVCpu cpu = context.Cpu;
         if (arguments.CpuIndex is { } index)
-            context.Cpu = index >= 0 && index < context.Machine.Cpus.Count ? context.Machine.Cpus[index]
-                : throw new CommandException("Parameter 'cpu-index' expects a CPU number");
+            context.Cpu = context.Machine.Cpus.FirstOrDefault(one => one.Index == index)
+                ?? throw new CommandException("Parameter 'cpu-index' expects a CPU number");
         var monitor = new Recorder(context);
         await Hmp.CommandLine.ExecuteAsync(monitor, arguments.CommandLine).ConfigureAwait(false);
         context.Cpu = cpu;                                         // `cpu N` holds for this line alone

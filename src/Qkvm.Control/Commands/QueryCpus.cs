@@ -1,5 +1,6 @@
 using System.Text.Json.Serialization;
 using Qkvm.Core.Accel;
+using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 
 namespace Qkvm.Control.Commands;
@@ -55,17 +56,19 @@ static class QueryCpus
     };
 
     static PossibleCpu Describe(IMachine machine, int index) =>
-        new(PlaceOf(machine.Config.Topology, index), 1, index < machine.Cpus.Count ? PathOf(index) : null,
-            TypeOf(machine));
+        new(PlaceOf(machine.Config.Topology, index), 1,
+            machine.Cpus.Any(cpu => cpu.Index == index) ? PathOf(machine, index) : null, TypeOf(machine));
 
     static string TypeOf(IMachine machine) => $"{machine.Config.Cpu.Model}-x86_64-cpu";
 
     static CpuInfo Describe(IMachine machine, IVCpu cpu) =>
-        new(cpu.Index, PathOf(cpu.Index), TypeOf(machine), machine.ThreadOf(cpu),
+        new(cpu.Index, PathOf(machine, cpu.Index), TypeOf(machine), machine.ThreadOf(cpu),
             PlaceOf(machine.Config.Topology, cpu.Index), "x86_64")
             { IsHalted = cpu.IsHalted };
 
-    static string PathOf(int index) => $"/machine/unattached/cpu[{index}]";
+    static string PathOf(IMachine machine, int index) =>
+        machine.Slots?.Devices.FirstOrDefault(node => node.Device is ICpuDevice cpu && cpu.Index == index) is { } node
+            ? node.Site!.ObjectPath : $"/machine/unattached/cpu[{index}]";
 
     static CpuPlace PlaceOf(CpuTopology topology, int index)
     {

@@ -10,7 +10,8 @@ public sealed record MemorySizeInfo([property: JsonPropertyName("base-memory")] 
 static class QueryMemorySize
 {
     public static readonly Command Command = new Command<Nothing, MemorySizeInfo>("query-memory-size-summary",
-        MemorySizeJson.Default, (context, _) => new MemorySizeInfo((long)context.Machine.Config.Memory.Size, 0))
+        MemorySizeJson.Default, (context, _) => new MemorySizeInfo((long)context.Machine.Config.Memory.Size,
+            QueryMemoryDevices.Plugged(context)))
     {
         Human = new("info memory_size_summary", "", "show the amount of initially allocated and present hotpluggable "
             + "(if enabled) memory in bytes.", null,

@@ -15,9 +15,7 @@ static class RunControl
         // the answer goes out first
         context => context.Machine.Board.RequestShutdown(Core.Machine.ShutdownCause.HostQuit));
     public static readonly Command WakeUp = Plain("system_wakeup", "system_wakeup", "wakeup guest from suspend",
-        // no machine has the sleep that remembers, S3
-        static context => throw new Core.Machine.CommandException(
-            "Unable to wake up: guest is not in suspended state"));
+        static context => context.Machine.WakeUp());
     public static readonly Command InjectNmi =
         Plain("inject-nmi", "nmi", "inject an NMI", context => context.Machine.InjectNmi());
 

@@ -1,5 +1,4 @@
 using Qkvm.Control.Hmp;
-using Qkvm.Core.Accel;
 
 namespace Qkvm.Control.Commands;
 
@@ -9,8 +8,7 @@ static class SelectCpu
     {
         ulong index = words.Number();
         words.End();
-        IReadOnlyList<IVCpu> cpus = monitor.Context.Machine.Cpus;
-        monitor.Context.Cpu = index < (ulong)cpus.Count ? cpus[(int)index]
-            : throw new MonitorException("invalid CPU index");
+        monitor.Context.Cpu = monitor.Context.Machine.Cpus.FirstOrDefault(cpu => (ulong)cpu.Index == index)
+            ?? throw new MonitorException("invalid CPU index");
     });
 }

@@ -60,7 +60,7 @@ static class TraceEventCommands
 
     static List<TraceEvent> Find(CommandContext context, string name, long? vcpu)
     {
-        if (vcpu is { } index && (index < 0 || index >= context.Machine.Cpus.Count))
+        if (vcpu is { } index && context.Machine.Cpus.All(cpu => cpu.Index != index))
             throw new CommandException($"invalid vCPU index {index}");
         List<TraceEvent> found = [.. context.Log?.Events.Match(name) ?? []];
         if (TraceEvents.IsPattern(name)) return vcpu == null ? found : [];

@@ -12,7 +12,7 @@ namespace Qkvm.Control.Qom;
 static class QomTree
 {
     const string Peripheral = "/machine/peripheral", Anonymous = "/machine/peripheral-anon",
-        Unattached = "/machine/unattached";
+        Unattached = "/machine/unattached", Machine = "/machine";
 
     public static QomNode Root(CommandContext context) => QomNode.Container(() =>
     [
@@ -21,8 +21,10 @@ static class QomTree
             new("peripheral", QomNode.Container(() => Devices(context, Peripheral))),
             new("peripheral-anon", QomNode.Container(() => Devices(context, Anonymous))),
             new("unattached", QomNode.Container(() =>
-                [.. context.Machine.Cpus.Select(cpu => KeyValuePair.Create($"cpu[{cpu.Index}]", Cpu(context))),
+                [.. context.Machine.Cpus.Where(cpu => !IsNamed(context, cpu))
+                    .Select(cpu => KeyValuePair.Create($"cpu[{cpu.Index}]", Cpu(context))),
                 .. Devices(context, Unattached)])),
+            .. Devices(context, Machine),
         ])),
         new("objects", QomNode.Container(() => context.Backends.ObjectOptions
             .Select(made => KeyValuePair.Create(made.Key, Object(made.Key, made.Value.Model, made.Value.Given))))),
@@ -42,7 +44,7 @@ static class QomTree
         return $"{home}/{Devices(context).First(d => d.Device == device && d.Home == home).Name}";
     }
 
-    static string HomeOf(QDevice device) => device.Site == null ? Unattached
+    static string HomeOf(QDevice device) => device.MachineName != null ? Machine : device.Site == null ? Unattached
         : device.Id == null ? Anonymous : Peripheral;
 
     /// <summary>Those without an id are numbered.</summary>
@@ -52,7 +54,7 @@ static class QomTree
         foreach ((_, QDevice device) in context.Devices)
         {
             string home = HomeOf(device);
-            yield return (home, home == Peripheral ? device.Id!
+            yield return (home, home == Machine ? device.MachineName! : home == Peripheral ? device.Id!
                 : $"device[{(home == Anonymous ? anonymous++ : unattached++)}]", device);
         }
     }
@@ -62,6 +64,7 @@ static class QomTree
 
     static QomNode Device(CommandContext context, QDevice device)
     {
+        if (device.Device is ICpuDevice) return Cpu(context, isHotPluggable: true);
         Model? model = context.Host.ModelsOf(ModelKind.Device).FirstOrDefault(m => m.Has(device.Driver));
         return new QomNode(model?.Name ?? device.Driver, () =>
         [
@@ -97,13 +100,16 @@ static class QomTree
             .Select(p => new QomProperty(p.Name, QomValues.TypeOf(p), () => QomValues.Of(p, given.Text(p.Name)),
                 Refuse(model.Name, id, p.Name))));
 
-    static QomNode Cpu(CommandContext context)
+    static bool IsNamed(CommandContext context, IVCpu cpu) =>
+        context.Devices.Any(d => d.Device.Device is ICpuDevice named && named.Index == cpu.Index);
+
+    static QomNode Cpu(CommandContext context, bool isHotPluggable = false)
     {
         CpuConfig cpu = context.Machine.Config.Cpu;
         return new QomNode($"{cpu.Model}-x86_64-cpu", () =>
         [
-            Constant("realized", "bool", true), Constant("hotplugged", "bool", false),
-            Constant("hotpluggable", "bool", false),
+            Constant("realized", "bool", true), Constant("hotplugged", "bool", isHotPluggable),
+            Constant("hotpluggable", "bool", true),
             .. CpuProperties(context.Machine.Accelerator.CpuModels.Expand(
                 new CpuSetup(cpu.Model, cpu.Features, 0, 1, 1, 1) { Properties = cpu.Properties })),
         ]);

@@ -25,8 +25,8 @@ static class QomTypes
         IBackendHost host = context.Host;
         return
         [
-            .. host.ModelsOf(ModelKind.Device).Select(model =>
-                new QomType(model.Name, ParentOf((DeviceModel)model), model.Properties, IsDevice: true)),
+            .. Devices(host).Where(model => model.Category != DeviceCategory.Cpu).Select(model =>
+                new QomType(model.Name, ParentOf(model), model.Properties, IsDevice: true)),
             .. host.ModelsOf(ModelKind.Machine).Select(model => new QomType($"{model.Name}-machine",
                 IsPc(context, model) ? Pc : "machine", model.Properties)),
             .. host.ModelsOf(ModelKind.Object).Select(model => new QomType(model.Name, KindOf(model.Name),
@@ -35,9 +35,12 @@ static class QomTypes
             .. host.ModelsOf(ModelKind.Accelerator).Select(model =>
                 new QomType($"{model.Name}-accel", "accel", model.Properties)),
             .. context.Machine.Accelerator.CpuModels.Definitions.Select(cpu =>
-                new QomType(cpu.Typename, Cpu, CpuProperties, IsDevice: true)),
+                new QomType(cpu.Typename, Cpu, CpuProperties.Concat(Devices(host)
+                    .FirstOrDefault(model => model.Name == cpu.Typename)?.Properties ?? []), IsDevice: true)),
         ];
     }
+
+    static IEnumerable<DeviceModel> Devices(IBackendHost host) => host.ModelsOf(ModelKind.Device).Cast<DeviceModel>();
 
     /// <summary>The type of that name; null: there is none.</summary>
     public static QomType? Find(CommandContext context, string name) =>

@@ -9,18 +9,24 @@ namespace Qkvm.Core.Accel;
 /// Resume.</remarks>
 public sealed class VCpuRunner : IDisposable
 {
-    readonly IReadOnlyList<IVCpu> _cpus;
     readonly MachineLock _machineLock;
     readonly Action<IVCpu, VCpuExit> _onExit;
-    readonly Thread[] _threads;
-    readonly int[] _threadIds;
+    readonly List<Seat> _seats = [];
     // guards what follows; never held while taking the machine lock
     readonly object _gate = new();
     bool _run;
     Func<IVCpu, bool>? _chosen;                                    // who runs; null: all
-    bool _quit;
     long _generation;                                              // counts Resumes
     int _active;
+
+    /// <summary>A vCPU and its thread.</summary>
+    sealed class Seat(IVCpu cpu)
+    {
+        public readonly IVCpu Cpu = cpu;
+        public Thread? Thread;
+        public int ThreadId;
+        public bool Leaves;
+    }
 
     /// <summary>The vCPU whose thread this is, or -1.</summary>
     public static int Current => s_onePastCurrent - 1;
@@ -30,25 +36,33 @@ public sealed class VCpuRunner : IDisposable
     /// <param name="onExit">On the vCPU's thread, after it parked, without any lock.</param>
     public VCpuRunner(IReadOnlyList<IVCpu> cpus, MachineLock machineLock, Action<IVCpu, VCpuExit> onExit)
     {
-        _cpus = cpus;
         _machineLock = machineLock;
         _onExit = onExit;
-        _threads = new Thread[cpus.Count];
-        _threadIds = new int[cpus.Count];
-        for (int i = 0; i < _threads.Length; i++)
-        {
-            int index = i;
-            IVCpu cpu = cpus[i];
-            _threads[i] = new Thread(() => Loop(cpu, index), maxStackSize: 4 << 20) { Name = $"CPU {i}/{cpu.Index}",
-                IsBackground = true };
-            _threads[i].Start();
-        }
-        lock (_gate)
-            while (Array.IndexOf(_threadIds, 0) >= 0) Monitor.Wait(_gate);
+        foreach (IVCpu cpu in cpus) Add(cpu);
     }
 
-    /// <summary>The host's number of the thread that runs this vCPU.</summary>
-    public int ThreadOf(int index) => _threadIds[index];
+    /// <summary>One more vCPU, which runs from the next Resume on. While all are parked.</summary>
+    public void Add(IVCpu cpu)
+    {
+        var seat = new Seat(cpu);
+        seat.Thread = new Thread(() => Loop(seat), maxStackSize: 4 << 20)
+            { Name = $"CPU {cpu.Index}", IsBackground = true };
+        seat.Thread.Start();
+        lock (_gate)
+            while (seat.ThreadId == 0) Monitor.Wait(_gate);
+        _seats.Add(seat);
+    }
+
+    /// <summary>A vCPU goes, and its thread ends. While all are parked.</summary>
+    public void Remove(IVCpu cpu)
+    {
+        if (_seats.Find(seat => seat.Cpu == cpu) is not { } seat) return;
+        _seats.Remove(seat);
+        Leave([seat]);
+    }
+
+    /// <summary>The host's number of the thread that runs this vCPU; 0 where none does.</summary>
+    public int ThreadOf(int index) => _seats.Find(seat => seat.Cpu.Index == index)?.ThreadId ?? 0;
 
     public bool IsRunning
     {
@@ -60,7 +74,7 @@ public sealed class VCpuRunner : IDisposable
     {
         lock (_gate)
         {
-            if (_run || _quit) return;
+            if (_run) return;
             (_run, _chosen) = (true, chosen);
             _generation++;
             Monitor.PulseAll(_gate);
@@ -72,7 +86,7 @@ public sealed class VCpuRunner : IDisposable
     public void Pause()
     {
         lock (_gate) _run = false;
-        foreach (IVCpu cpu in _cpus) cpu.Kick();
+        foreach (Seat seat in _seats) seat.Cpu.Kick();
         _machineLock.RunReleased(() =>
         {
             lock (_gate)
@@ -83,29 +97,37 @@ public sealed class VCpuRunner : IDisposable
     public void Dispose()
     {
         Pause();
-        lock (_gate)
-        {
-            _quit = true;
-            Monitor.PulseAll(_gate);
-        }
-        _machineLock.RunReleased(() => { foreach (Thread thread in _threads) thread.Join(); });
+        Leave(_seats);
+        _seats.Clear();
     }
 
-    void Loop(IVCpu cpu, int index)
+    void Leave(IReadOnlyList<Seat> seats)
     {
-        long seen = 0;
-        s_onePastCurrent = index + 1;
         lock (_gate)
         {
-            _threadIds[index] = Libc.gettid();
+            foreach (Seat seat in seats) seat.Leaves = true;
+            Monitor.PulseAll(_gate);
+        }
+        _machineLock.RunReleased(() => { foreach (Seat seat in seats) seat.Thread!.Join(); });
+    }
+
+    void Loop(Seat seat)
+    {
+        IVCpu cpu = seat.Cpu;
+        long seen;
+        s_onePastCurrent = cpu.Index + 1;
+        lock (_gate)
+        {
+            seen = _generation;
+            seat.ThreadId = Libc.gettid();
             Monitor.PulseAll(_gate);
         }
         while (true)
         {
             lock (_gate)
             {
-                while (!_quit && !(_run && seen != _generation)) Monitor.Wait(_gate);
-                if (_quit) return;
+                while (!seat.Leaves && !(_run && seen != _generation)) Monitor.Wait(_gate);
+                if (seat.Leaves) return;
                 seen = _generation;
                 if (_chosen != null && !_chosen(cpu)) continue;
                 _active++;

@@ -5,18 +5,21 @@ namespace Qkvm.Core.Acpi;
 
 public enum AmlRegionSpace : byte { SystemMemory = 0, SystemIo = 1, PciConfig = 2 }
 
-public enum AmlAccess : byte { Any = 0, Byte = 1, Word = 2, Dword = 3 }
+/// <summary>How wide a field is accessed, and what the bits around it are written as: as they are, unless
+/// <see cref="ZeroRest"/>.</summary>
+[Flags]
+public enum AmlAccess : byte { Any = 0, Byte = 1, Word = 2, Dword = 3, ZeroRest = 0x40 }
 
 /// <summary>A piece of ACPI machine language: terms are made from terms, so a table reads like its source. Spec: ACPI
 /// 6.3, chapter 20 "ACPI Machine Language Specification".</summary>
-public readonly struct Aml(byte[] code)
+public readonly partial struct Aml(byte[] code)
 {
     const byte Extended = 0x5B;                                    // ExtOpPrefix
 
     public byte[] Code { get; } = code;
 
-    public static readonly Aml Local0 = new([0x60]), Local1 = new([0x61]), Arg0 = new([0x68]), Arg1 = new([0x69]),
-        Arg2 = new([0x6A]), Arg3 = new([0x6B]);
+    public static readonly Aml Local0 = new([0x60]), Local1 = new([0x61]), Local2 = new([0x62]), Local3 = new([0x63]),
+        Arg0 = new([0x68]), Arg1 = new([0x69]), Arg2 = new([0x6A]), Arg3 = new([0x6B]), Arg4 = new([0x6C]);
 
     /// <summary>The result of an operator is not stored.</summary>
     static readonly Aml NoTarget = new([0x00]);
@@ -85,6 +88,15 @@ public readonly struct Aml(byte[] code)
     public static Aml Method(string name, int arguments, params ReadOnlySpan<Aml> terms) =>
         new([0x14, .. Sized([.. Path(name), (byte)arguments, .. Join(terms)])]);
 
+    /// <summary>One that runs once at a time, as one must that makes names.</summary>
+    public static Aml SerializedMethod(string name, int arguments, params ReadOnlySpan<Aml> terms)
+    {
+        const int Serialized = 0x08;
+        return Method(name, arguments | Serialized, terms);
+    }
+
+    public static Aml Mutex(string name) => new([Extended, 0x01, .. Path(name), 0]);
+
     public static Aml OperationRegion(string name, AmlRegionSpace space, Aml offset, Aml length) =>
         new([Extended, 0x80, .. Path(name), (byte)space, .. offset.Code, .. length.Code]);
 
@@ -104,24 +116,6 @@ public readonly struct Aml(byte[] code)
     public static Aml CreateDwordField(Aml buffer, int offset, string name) =>
         new([0x8A, .. buffer.Code, .. Integer((ulong)offset).Code, .. Path(name)]);
 
-    // Statements and operators, section 20.2.5.3 and 20.2.5.4
-
-    /// <summary>Calls a method with its arguments.</summary>
-    public static Aml Call(string method, params ReadOnlySpan<Aml> arguments) =>
-        new([.. Path(method), .. Join(arguments)]);
-
-    public static Aml Return(Aml value) => new([0xA4, .. value.Code]);
-    public static Aml Store(Aml value, Aml target) => new([0x70, .. value.Code, .. target.Code]);
-    public static Aml Notify(string device, int value) => new([0x86, .. Path(device), .. Integer((ulong)value).Code]);
-    public static Aml If(Aml condition, params ReadOnlySpan<Aml> terms) =>
-        new([0xA0, .. Sized([.. condition.Code, .. Join(terms)])]);
-    public static Aml Else(params ReadOnlySpan<Aml> terms) => new([0xA1, .. Sized(Join(terms))]);
-    public static Aml Equal(Aml a, Aml b) => new([0x93, .. a.Code, .. b.Code]);
-    public static Aml Not(Aml condition) => new([0x92, .. condition.Code]);
-    public static Aml And(Aml a, Aml b) => Binary(0x7B, a, b, NoTarget);
-    public static Aml And(Aml a, Aml b, Aml target) => Binary(0x7B, a, b, target);
-    public static Aml Or(Aml a, Aml b, Aml target) => Binary(0x7D, a, b, target);
-
     public static byte[] Join(params ReadOnlySpan<Aml> terms)
     {
         int length = 0;
@@ -135,8 +129,6 @@ public readonly struct Aml(byte[] code)
         }
         return code;
     }
-
-    static Aml Binary(byte opcode, Aml a, Aml b, Aml target) => new([opcode, .. a.Code, .. b.Code, .. target.Code]);
 
     static byte[] Path(string path)
     {

@@ -19,8 +19,8 @@ public sealed record BusKind(string Name, params Property[] Properties)
     /// <summary>The root of the tree.</summary>
     public static readonly BusKind System = new("System");
 
-    /// <summary>Of devices that sit on none.</summary>
-    public static readonly BusKind None = new("none");
+    /// <summary>Of devices that sit on none, but in slots of the board.</summary>
+    public static readonly BusKind None = new("none") { IsHotPluggable = true };
 
     public static readonly BusKind Isa = new("ISA", Bus);
 
@@ -32,6 +32,7 @@ public sealed record BusKind(string Name, params Property[] Properties)
         Property.Bool("multifunction", false),
         Property.Text("romfile", null, "option ROM file, empty for none"),
         Property.Bool("rombar", true),
+        Property.Number("acpi-index", 0, help: "the guest's number of a card, which it names it by"),
         BootIndex) { IsHotPluggable = true };
 
     /// <summary>What virtio devices without a transport of their own are made for.</summary>

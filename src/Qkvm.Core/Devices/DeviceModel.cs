@@ -2,7 +2,7 @@ using Qkvm.Core.Machine;
 
 namespace Qkvm.Core.Devices;
 
-public enum DeviceCategory { Controller, Storage, Network, Input, Display, Misc, Bridge }
+public enum DeviceCategory { Controller, Storage, Network, Input, Display, Misc, Bridge, Cpu }
 
 /// <summary>What a machine has by default, unless -device names a device that takes its place.</summary>
 [Flags]
@@ -37,7 +37,7 @@ public sealed record DeviceModel : Model<DeviceSite, IDevice>
     /// <summary>Default devices that are not made where -device names this one.</summary>
     public DefaultDevice Replaces { get; init; }
 
-    public override string HelpLine => $"name \"{Name}\", bus "
-        + $"{Bus.Name}{(Aliases.Length > 0 ? $", alias \"{Aliases[0]}\"" : "")}"
+    public override string HelpLine => $"name \"{Name}\"{(Bus == BusKind.None ? "" : $", bus {Bus.Name}")}"
+        + $"{(Aliases.Length > 0 ? $", alias \"{Aliases[0]}\"" : "")}"
         + (Description.Length > 0 ? $", desc \"{Description}\"" : "");
 }

@@ -14,7 +14,7 @@ public sealed class QBus(string name, BusKind kind, IBusWires? wires = null)
     public QDevice? Owner { get; internal set; }
 
     /// <summary>Devices may come and go while the machine runs.</summary>
-    public bool IsHotPluggable { get; init; } = kind.IsHotPluggable;
+    public bool IsHotPluggable => Kind.IsHotPluggable && Wires is not { TakesHotPlug: false };
 
     public IReadOnlyList<QDevice> Devices => _devices;
 
@@ -54,9 +54,12 @@ public interface IBusWires
     /// <exception cref="ConfigurationException">There is no such place, or another device has it.</exception>
     void Plug(IDevice device, Properties properties, DeviceSite site);
 
+    /// <summary>Devices may come and go while the machine runs, as far as the kind of bus lets them.</summary>
+    bool TakesHotPlug => true;
+
     /// <summary>Asks the guest to let go of a device; the answer comes by <see cref="Machine.IBoard.Eject"/>. False
     /// where nobody needs to be asked: the device goes at once.</summary>
-    bool RequestUnplug() => false;
+    bool RequestUnplug(IDevice device) => false;
 
     /// <summary>A device's part of Open Firmware paths, which the firmware's boot order is made of:
     /// "scsi@4".</summary>

@@ -29,6 +29,12 @@ public sealed class QDevice
     public DeviceSite? Site { get; }
     public bool IsHotPluggable { get; init; }
 
+    /// <summary>What the machine itself calls one of its chips: "system.flash0"; null: nothing.</summary>
+    public string? MachineName { get; init; }
+
+    /// <summary>When the guest was last asked to let go of it, on the machine's clock; null: never.</summary>
+    public long? UnplugAsked { get; set; }
+
     /// <summary>The bus that it sits on; null until it is added to one.</summary>
     public QBus? Bus { get; internal set; }
 

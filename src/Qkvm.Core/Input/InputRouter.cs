@@ -113,6 +113,7 @@ public sealed class InputRouter
     public void Key(KeyCode key, bool down, int delay = 0)
     {
         if (_keyboards.Count == 0) return;
+        Used?.Invoke();
         if (down)
         {
             if (_waiting.Count >= MaxWaiting) return;
@@ -122,6 +123,9 @@ public sealed class InputRouter
         _waiting.Enqueue((key, down, delay));
         Deliver();
     }
+
+    /// <summary>A key was pressed or let go, or a button of a pointer is down.</summary>
+    public event Action? Used;
 
     /// <summary>The machine is reset: it never hears of keys that it has not taken.</summary>
     public void Reset()
@@ -134,7 +138,9 @@ public sealed class InputRouter
 
     public void Pointer(int x, int y, int wheel, MouseButtons buttons)
     {
-        if (_pointers.Count > 0) _pointers[0].Pointer(x, y, wheel, buttons);
+        if (_pointers.Count == 0) return;
+        if (buttons != MouseButtons.None) Used?.Invoke();
+        _pointers[0].Pointer(x, y, wheel, buttons);
     }
 
     static KeyboardLocks LockOf(KeyCode key) => key switch

@@ -65,6 +65,12 @@ public interface IMachine
     /// <summary>system_powerdown: presses the power button.</summary>
     void PowerDown();
 
+    /// <summary>The guest can go to sleep, and be woken.</summary>
+    bool CanSleep => false;
+
+    /// <summary>system_wakeup; throws CommandException where nobody sleeps.</summary>
+    void WakeUp() => throw new CommandException("wake-up from suspend is not supported by this guest");
+
     /// <summary>Ends the program once the loop is left.</summary>
     void Quit(ShutdownCause cause = ShutdownCause.HostQuit, int exitCode = 0);
 
@@ -76,6 +82,12 @@ public interface IMachine
 
     /// <summary>The devices as `info qtree` shows them: the main system bus.</summary>
     QBus Tree { get; }
+
+    /// <summary>Devices in slots of the board, which the tree has not: processors. Null: no machine of such.</summary>
+    QBus? Slots => null;
+
+    /// <summary>What the guest has last said of each slot that ACPI knows.</summary>
+    IReadOnlyList<AcpiOst> AcpiSlots => [];
 
     /// <summary>device_add; throws ConfigurationException.</summary>
     void AddDevice(DeviceConfig device);

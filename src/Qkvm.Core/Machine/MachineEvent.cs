@@ -9,6 +9,9 @@ public abstract record MachineEvent;
 
 public sealed record StopEvent() : MachineEvent;
 public sealed record ResumeEvent() : MachineEvent;
+public sealed record SuspendEvent() : MachineEvent;
+public sealed record SuspendDiskEvent() : MachineEvent;
+public sealed record WakeUpEvent() : MachineEvent;
 public sealed record PowerDownEvent() : MachineEvent;
 
 /// <param name="Guest">Asked for by the guest; otherwise by somebody outside.</param>
@@ -37,6 +40,9 @@ public sealed record DeviceDeletedEvent(string? Device, string Path) : MachineEv
 /// <param name="Id">The device's, or its path.</param>
 public sealed record DeviceTrayMovedEvent([property: JsonIgnore] ITray Tray, bool TrayOpen, string Device = "",
     string Id = "") : MachineEvent;
+
+/// <summary>The guest said what came of a request.</summary>
+public sealed record AcpiDeviceOstEvent(AcpiOst Info) : MachineEvent;
 
 /// <param name="Actual">Bytes that the guest has left.</param>
 public sealed record BalloonChangeEvent(ulong Actual) : MachineEvent;

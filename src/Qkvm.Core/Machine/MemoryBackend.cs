@@ -13,5 +13,30 @@ public sealed record MemoryBackend(GuestRam Ram, bool IsPreallocated = false, bo
     /// <summary>Bytes.</summary>
     public ulong Size => Ram.Size;
 
-    public void Dispose() => Ram.Dispose();
+    /// <summary>Makes it as users wish.</summary>
+    /// <param name="error">Of whose memory it is to be.</param>
+    /// <param name="isDumped">Where the object does not say; and so on.</param>
+    /// <exception cref="ConfigurationException">This host cannot.</exception>
+    public void Prepare(Func<string, Exception> error, bool isDumped = true, bool isMerged = false,
+        bool isPreallocated = false)
+    {
+        if (!(IsDumped ?? isDumped)) Ram.ExcludeFromDumps();
+        if ((IsMerged ?? isMerged) && !Ram.AllowMerging())
+            throw error("this host's kernel cannot merge pages (CONFIG_KSM); leave mem-merge=on out");
+        if ((isPreallocated || IsPreallocated) && !Ram.Populate())
+            throw error($"this host cannot give {Ram.Size >> 20} MiB at once (Linux 5.14 is needed); leave "
+                + "-mem-prealloc or prealloc=on out");
+    }
+
+    /// <summary>The guest has it.</summary>
+    public bool IsMapped { get; set => field = (WasMapped |= value) && value; }
+
+    /// <summary>The guest had it while the machine ran: requests in flight may still be about it.</summary>
+    bool WasMapped { get; set; }
+
+    public void Dispose()
+    {
+        if (WasMapped) Ram.Retire();
+        else Ram.Dispose();
+    }
 }

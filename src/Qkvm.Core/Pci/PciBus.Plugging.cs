@@ -30,13 +30,22 @@ public sealed partial class PciBus
     {
         var function = (PciDevice)device;
         function.IsMultifunction = properties.Bool("multifunction");
+        function.Id = site.Id;
+        function.AcpiIndex = TakeIndex(properties, site);
         if (properties.Bool("rombar")) AddRom(function, properties, site);
         try { Plug(function, properties.Text("addr") is { } address ? ParseAddress(address, properties) : -1); }
         catch (ConfigurationException e) { throw properties.Error(e.Message, e); }
         site.OnLeave(() => Unplug(function));
     }
 
-    bool IBusWires.RequestUnplug() => Bridge?.RequestUnplug() ?? false;
+    /// <summary>Behind a conventional bridge without a controller they come and go unannounced.</summary>
+    bool IBusWires.TakesHotPlug => HotPlug != null || Bridge is { IsExpress: false };
+
+    bool IBusWires.RequestUnplug(IDevice device)
+    {
+        HotPlug?.RequestRemoval((PciDevice)device);
+        return HotPlug != null;
+    }
 
     string IBusWires.PathOf(IDevice device)
     {
@@ -45,6 +54,16 @@ public sealed partial class PciBus
         string name = Array.Find(PathNames, n => n.StartsWith(code, StringComparison.Ordinal))?[code.Length..]
             ?? $"pci{function.Identity.VendorId:x4},{function.Identity.DeviceId:x4}";
         return $"{name}@{function.DevFn >> 3:x}" + ((function.DevFn & 7) != 0 ? $",{function.DevFn & 7:x}" : "");
+    }
+
+    /// <summary>acpi-index: what the guest names a card by, one of its own in the machine.</summary>
+    static uint TakeIndex(Properties properties, DeviceSite site)
+    {
+        const uint Most = 16383;
+        uint index = (uint)properties.Number("acpi-index");
+        if (index > Most) throw properties.Error($"acpi-index should be less or equal to {Most}");
+        return index == 0 || site.Board.Pci?.AllDevices.All(other => other.AcpiIndex != index) != false ? index
+            : throw properties.Error($"a PCI device with acpi-index = {index} already exist");
     }
 
     /// <summary>The ROM that the user names, or the function's own where it is installed.</summary>

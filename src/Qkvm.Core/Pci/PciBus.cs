@@ -56,8 +56,11 @@ public sealed partial class PciBus : IBusWires
     /// <summary>The bridge that this bus is behind; null of a root.</summary>
     public PciBridge? Bridge { get; }
 
+    /// <summary>Tells the guest of what comes and goes; null: nobody does.</summary>
+    public IPciHotPlug? HotPlug { get; set; }
+
     /// <summary>Behind a PCI Express port: what sits here is an endpoint.</summary>
-    public bool IsExpress => Bridge is { IsExpress: true };
+    public bool IsExpress => Bridge is { LeadsToExpress: true };
 
     /// <summary>As the firmware or the guest numbered it; a root is bus 0.</summary>
     public int Number => Bridge?.SecondaryNumber ?? 0;
@@ -94,8 +97,8 @@ public sealed partial class PciBus : IBusWires
         if (devFn >> 3 >= SlotCount)
             throw new ConfigurationException($"{device.Name}: PCI: {Id} has slot 0 alone, not slot {devFn >> 3:x}");
         if (_devices[devFn] is { } other)
-            throw new ConfigurationException($"{device.Name}: PCI: slot {devFn >> 3:x} function {devFn & 7} on {Id} " +
-                $"is taken by {other.Name}; give another addr=");
+            throw new ConfigurationException($"PCI: slot {devFn >> 3} function {devFn & 7} not available for "
+                + $"{device.Name}, in use by {other.Name},id={other.Id ?? "(null)"}");
         if ((devFn & 7) != 0 && _devices[devFn & ~7] is { IsMultifunction: false } first)
             throw new ConfigurationException($"{device.Name}: PCI: function {devFn & 7} needs multifunction=on at " +
                 $"{first.Name} in slot {devFn >> 3:x}");
@@ -104,6 +107,7 @@ public sealed partial class PciBus : IBusWires
         device.Plug(this, devFn, new Dma(_dmaTarget) { Enabled = false },
             new IrqLine($"{device.Name}.intx", level => Drive(devFn, input, level, _disabled[devFn])));
         Bridge?.OnPlugged(devFn);
+        HotPlug?.Inserted(device);
     }
 
     public void Unplug(PciDevice device)
@@ -111,6 +115,7 @@ public sealed partial class PciBus : IBusWires
         device.Reset();
         _devices[device.DevFn] = null;
         Bridge?.OnUnplugged(device.DevFn);
+        HotPlug?.Removed(device);
     }
 
     /// <summary>Configuration cycles; all ones where no function answers.</summary>
@@ -186,6 +191,6 @@ public sealed partial class PciBus : IBusWires
     {
         for (int slot = FirstSlot; slot < SlotCount; slot++)
             if (IsFree(slot)) return slot;
-        throw new ConfigurationException($"{name}: PCI: no slot is free on {Id}");
+        throw new ConfigurationException($"PCI: no slot/function available for {name}, all in use or reserved");
     }
 }

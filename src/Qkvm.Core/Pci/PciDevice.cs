@@ -45,6 +45,12 @@ public abstract class PciDevice(PciIdentity identity, string name, bool isExpres
     /// <summary>It has PCI Express's configuration space.</summary>
     public bool IsExpress => Config.Size == PciConfig.ExpressSize;
 
+    /// <summary>-device …,id=; null for none.</summary>
+    public string? Id { get; set; }
+
+    /// <summary>-device …,acpi-index=; 0 for none.</summary>
+    public uint AcpiIndex { get; set; }
+
     /// <summary>-device …,multifunction=on.</summary>
     public bool IsMultifunction { get; set; }
 
@@ -182,8 +188,6 @@ public abstract class PciDevice(PciIdentity identity, string name, bool isExpres
         // An address of zero, or one from sizing (all ones), is not decoded.
         enabled &= address != 0 && address < space.Size && region.Size <= space.Size - address
             && !(!io && address + region.Size == 1UL << 32);
-        if (!enabled) { if (region.Parent != null) space.Unmap(region); }
-        else if (region.Parent == null) space.Map(address, region, 1);
-        else region.MoveTo(address);
+        space.Place(region, enabled ? address : 0);
     }
 }

@@ -14,10 +14,11 @@ public sealed class ApicBus(Func<int>? acknowledgePic = null) : IMsiTarget, IReg
     const uint RedirectionHint = 8, LogicalDestination = 4;        // MSI address
     const uint TriggerLevel = 0x8000;                              // MSI data
 
-    readonly List<LocalApic> _locals = [];
+    volatile LocalApic[] _locals = [];                             // replaced whole: posts read it without the lock
     readonly List<IoApic> _ioApics = [];
 
-    internal void Attach(LocalApic local) => _locals.Add(local);
+    internal void Attach(LocalApic local) => _locals = [.. _locals, local];
+    internal void Detach(LocalApic local) => _locals = [.. _locals.Where(other => other != local)];
     internal void Attach(IoApic ioApic) => _ioApics.Add(ioApic);
 
     public IReadOnlyList<LocalApic> LocalApics => _locals;
@@ -25,11 +26,11 @@ public sealed class ApicBus(Func<int>? acknowledgePic = null) : IMsiTarget, IReg
     /// <summary>The 8259's INTR: it is wired to LINT0 of every local APIC.</summary>
     public void SetIntr(bool level)
     {
-        for (int i = 0; i < _locals.Count; i++) _locals[i].SetLint0(level);
+        foreach (LocalApic local in _locals) local.SetLint0(level);
     }
 
     /// <summary>A processor listens to <see cref="SetIntr"/>.</summary>
-    public bool TakesIntr => _locals.Exists(static local => local.TakesExtInt);
+    public bool TakesIntr => Array.Exists(_locals, static local => local.TakesExtInt);
 
     /// <summary>A processor has taken an interrupt.</summary>
     public event Action? Taken;
@@ -39,15 +40,15 @@ public sealed class ApicBus(Func<int>? acknowledgePic = null) : IMsiTarget, IReg
     /// <summary>Such a message has been accepted and not been taken.</summary>
     internal bool IsWaiting(in InterruptMessage message)
     {
-        for (int i = 0; i < _locals.Count; i++)
-            if (_locals[i].Matches(message) && _locals[i].IsWaiting(message.Vector)) return true;
+        foreach (LocalApic local in _locals)
+            if (local.Matches(message) && local.IsWaiting(message.Vector)) return true;
         return false;
     }
 
     /// <summary>The NMI wire: LINT1 of every local APIC.</summary>
     public void SetNmi(bool level)
     {
-        for (int i = 0; i < _locals.Count; i++) _locals[i].SetLint1(level);
+        foreach (LocalApic local in _locals) local.SetLint1(level);
     }
 
     public void Send(ulong address, uint data)
@@ -62,9 +63,8 @@ public sealed class ApicBus(Func<int>? acknowledgePic = null) : IMsiTarget, IReg
         if (message.IsLevel || message.Vector < LocalApic.FirstLegalVector
             || message.Mode is not (DeliveryMode.Fixed or DeliveryMode.LowestPriority)) return false;
         LocalApic? lowest = null;
-        for (int i = 0; i < _locals.Count; i++)
+        foreach (LocalApic local in _locals)
         {
-            LocalApic local = _locals[i];
             if (!local.Matches(message)) continue;
             if (message.Mode == DeliveryMode.Fixed) local.Post(message.Vector);
             else if (local.IsSoftwareEnabled && (lowest == null || local.ProcessorPriority < lowest.ProcessorPriority))
@@ -94,9 +94,8 @@ public sealed class ApicBus(Func<int>? acknowledgePic = null) : IMsiTarget, IReg
     public void Deliver(in InterruptMessage message)
     {
         LocalApic? lowest = null;
-        for (int i = 0; i < _locals.Count; i++)
+        foreach (LocalApic local in _locals)
         {
-            LocalApic local = _locals[i];
             if (!local.Matches(message)) continue;
             if (message.Mode != DeliveryMode.LowestPriority)
                 local.Accept(message.Mode, message.Vector, message.IsLevel);
@@ -109,8 +108,8 @@ public sealed class ApicBus(Func<int>? acknowledgePic = null) : IMsiTarget, IReg
     /// <summary>To all but one, or (null) to all.</summary>
     internal void DeliverToAll(LocalApic? except, DeliveryMode mode, byte vector, bool isLevel)
     {
-        for (int i = 0; i < _locals.Count; i++)
-            if (_locals[i] != except) _locals[i].Accept(mode, vector, isLevel);
+        foreach (LocalApic local in _locals)
+            if (local != except) local.Accept(mode, vector, isLevel);
     }
 
     internal void EndOfInterrupt(int vector)

@@ -51,6 +51,19 @@ public sealed partial class LocalApic : IDevice, ILocalApic
 
     public string Name { get; }
     public uint Id => _id;
+
+    /// <summary>Of its processor.</summary>
+    public int Index => _cpu.Index;
+
+    /// <summary>Its processor leaves: nothing reaches it any more.</summary>
+    public void Disconnect()
+    {
+        _bus.Detach(this);
+        Reset();
+    }
+
+    /// <summary>Its processor is back.</summary>
+    public void Reconnect() => _bus.Attach(this);
     public bool IsEnabled => (_base & BaseEnable) != 0;
     public bool IsX2Apic => (_base & BaseX2Apic) != 0;
     public bool IsSoftwareEnabled => IsEnabled && (_svr & SvrEnable) != 0;

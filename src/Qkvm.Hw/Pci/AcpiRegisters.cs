@@ -1,4 +1,5 @@
 using Qkvm.Core.Irq;
+using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
 using Qkvm.Core.State;
 using Qkvm.Core.Time;
@@ -14,30 +15,32 @@ public sealed class AcpiRegisters : IRegisterBank
     const ulong Pm1Status = 0, Pm1Enable = 2, Pm1Control = 4, PmTimer = 8;
 
     // PM1_STS and PM1_EN
-    const ushort TimerOverflow = 0x0001, GlobalLock = 0x0020, PowerButton = 0x0100, RtcAlarm = 0x0400, Wake = 0x8000;
-    const ushort StatusBits = TimerOverflow | GlobalLock | PowerButton | RtcAlarm | Wake | 0x0010;
+    const ushort TimerOverflow = 0x0001, GlobalLock = 0x0020, PowerButton = 0x0100, RtcAlarm = 0x0400,
+        WakeStatus = 0x8000;
+    const ushort StatusBits = TimerOverflow | GlobalLock | PowerButton | RtcAlarm | WakeStatus | 0x0010;
     const ushort EnableBits = TimerOverflow | GlobalLock | PowerButton | RtcAlarm;
 
     // PM1_CNT
     const ushort SciEnable = 0x0001, SleepType = 0x1C00, SleepEnable = 0x2000;
-    const int SleepTypeShift = 10, SoftOff = 0, Hibernate = 2;     // SLP_TYPx as the DSDT's _S5 names them
+    const int SleepTypeShift = 10, SoftOff = 0, ToRam = 1;         // SLP_TYPx as the DSDT's _S5 and _S3 say
 
     const uint TimerHertz = 3_579_545;
     const int TimerMsb = 1 << 23;                                  // TMR_STS follows the change of bit 23
 
     readonly TickClock _clock;
     readonly IrqLine _sci;
-    readonly Action _softOff;
+    readonly Action<SleepState> _sleep;
     readonly Func<bool> _isGpePending;
     readonly IVmTimer _overflow;
     ushort _status, _enable, _control;
     long _nextOverflow;
 
-    public AcpiRegisters(IVirtualClock clock, IrqLine sci, Action softOff, Func<bool> isGpePending)
+    /// <param name="sleep">The guest goes to sleep.</param>
+    public AcpiRegisters(IVirtualClock clock, IrqLine sci, Action<SleepState> sleep, Func<bool> isGpePending)
     {
         _clock = new TickClock(clock, TimerHertz);
         _sci = sci;
-        _softOff = softOff;
+        _sleep = sleep;
         _isGpePending = isGpePending;
         _overflow = clock.CreateTimer(Update);
         _nextOverflow = NextOverflow();
@@ -62,6 +65,20 @@ public sealed class AcpiRegisters : IRegisterBank
     {
         if ((_enable & PowerButton) == 0) return;
         _status |= PowerButton;
+        Update();
+    }
+
+    /// <summary>SLP_TYP of S4, as the DSDT's _S4 says.</summary>
+    public int ToDiskType { get; set; } = 2;
+
+    /// <summary>Whether the guest lets this wake it.</summary>
+    public bool WakesBy(WakeCause cause) => cause != WakeCause.RtcAlarm || (_enable & RtcAlarm) != 0;
+
+    /// <summary>After the reset that a wake-up is: what has woken the guest. What has no bit of its own is told as the
+    /// power button.</summary>
+    public void Wake(WakeCause cause)
+    {
+        _status |= (ushort)(WakeStatus | (cause == WakeCause.RtcAlarm ? RtcAlarm : PowerButton));
         Update();
     }
 
@@ -133,7 +150,9 @@ public sealed class AcpiRegisters : IRegisterBank
 
     void Sleep(int type)
     {
-        if (type is SoftOff or Hibernate) _softOff();
+        if (type == SoftOff) _sleep(SleepState.SoftOff);
+        else if (type == ToRam) _sleep(SleepState.ToRam);
+        else if (type == ToDiskType) _sleep(SleepState.ToDisk);
     }
 
     ushort CurrentStatus()

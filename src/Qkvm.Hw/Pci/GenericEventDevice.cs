@@ -73,7 +73,7 @@ public sealed class GenericEventDevice : IDevice, IRegisterBank
         Method("_EVT", 1,
             Store(Ref("ESEL"), Local0),
             If(And(Local0, (int)PowerButton),
-                Notify("\\_SB.PWRB", 0x80))),
+                Notify(Ref("\\_SB.PWRB"), 0x80))),
     ];
 
     /// <summary>In the name space: what the button's event is about.</summary>

@@ -210,6 +210,9 @@ public sealed class Mc146818 : IDevice, IRegisterBank
         return (value & Afternoon) != 0 ? half + 12 : half;
     }
 
+    /// <summary>The time of the alarm has come, whether it interrupts or not.</summary>
+    public event Action? Alarm;
+
     /// <summary>Brings register C up to date: what happened since it was last looked at.</summary>
     void RaiseFlags()
     {
@@ -221,7 +224,9 @@ public sealed class Mc146818 : IDevice, IRegisterBank
         if (second <= _seenSecond) return;
         _cmos[RegisterC] |= UpdateEndedFlag;
         _seenSecond = second;
-        if (IsAlarm()) _cmos[RegisterC] |= AlarmFlag;
+        if (!IsAlarm()) return;
+        _cmos[RegisterC] |= AlarmFlag;
+        Alarm?.Invoke();
     }
 
     bool IsAlarm()

@@ -52,19 +52,11 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
         (Device, _options) = (device, options);
         if (options.IsExpress)
         {
-            _express = new PciExpress(Config, ExpressKind.Endpoint, ExpressLink.Slowest);
+            _express = new PciExpress(Config, ExpressKind.Endpoint, ExpressLink.Slowest, resetsFunctions: true);
             PciExpress.AddPowerManagement(Config);
         }
         Control = new VirtioControl(device, this, (options.Modern ? VirtioFeatures.Version1 : 0)
             | VirtioFeatures.Of(options.IndirectDescriptors, options.EventIndex, options.Packed && options.Modern));
-        if (options.Vectors > 0)
-        {
-            MsiX = new MsiX(this, options.Vectors, MsiXBar, 0, PendingBits);
-            MemoryRegion vectors = MemoryRegion.Container($"{name}-msix", 0x1000);
-            vectors.Map(0, MsiX.TableRegion);
-            vectors.Map(PendingBits, MsiX.PendingRegion);
-            Bar(MsiXBar, vectors, BarKind.Memory32);
-        }
         if (options.Legacy)
         {
             ulong size = BitOperations.RoundUpToPowerOf2((ulong)(VirtioPciLegacy.MaxHeader + device.ConfigSize));
@@ -91,6 +83,14 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
             Config.Define32(_configAccess + CapOffset, 0, uint.MaxValue);
             Config.Define32(_configAccess + CapSize, 0, uint.MaxValue);
             Config.Define32(_configAccess + CapData, 0, uint.MaxValue);
+        }
+        if (options.Vectors > 0)
+        {
+            MsiX = new MsiX(this, options.Vectors, MsiXBar, 0, PendingBits);
+            MemoryRegion vectors = MemoryRegion.Container($"{name}-msix", 0x1000);
+            vectors.Map(0, MsiX.TableRegion);
+            vectors.Map(PendingBits, MsiX.PendingRegion);
+            Bar(MsiXBar, vectors, BarKind.Memory32);
         }
     }
 

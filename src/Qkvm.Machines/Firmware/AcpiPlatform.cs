@@ -1,6 +1,7 @@
 using Qkvm.Core.Acpi;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Tpm;
+using Qkvm.Machines.Pc;
 
 namespace Qkvm.Machines.Firmware;
 
@@ -30,9 +31,15 @@ public sealed record ReducedHardware(ulong SleepControl, ulong SleepStatus, ulon
 /// <summary>What the ACPI tables describe.</summary>
 public sealed record AcpiPlatform
 {
-    /// <summary>Local APIC ids of all possible CPUs, the present ones first.</summary>
+    /// <summary>Local APIC ids of all possible CPUs.</summary>
     public required IReadOnlyList<uint> ApicIds { get; init; }
-    public required int PresentCpus { get; init; }
+    public required Predicate<int> IsCpuPresent { get; init; }
+
+    /// <summary>-acpitable's.</summary>
+    public IReadOnlyList<byte[]> UserTables { get; init; } = [];
+
+    /// <summary>Something in <see cref="Terms"/> describes them.</summary>
+    public bool AreCpusDescribed { get; init; }
 
     /// <summary>Null of a machine with <see cref="Reduced"/> hardware.</summary>
     public AcpiChipset? Chipset { get; init; }
@@ -48,8 +55,14 @@ public sealed record AcpiPlatform
 
     public bool Hpet { get; init; } = true;
 
+    /// <summary>Beside soft off.</summary>
+    internal SleepStates SleepStates { get; init; } = new(ToRam: false, ToDisk: false, 0);
+
     /// <summary>Its devices' descriptions become the name space.</summary>
     public required QBus Tree { get; init; }
+
+    /// <summary>Where there is memory, and where some may come; null where none may.</summary>
+    public PcMemory? HotPlugMemory { get; init; }
 
     /// <summary>Its TPM, if any.</summary>
     public ITpmDevice? Tpm { get; init; }

@@ -16,6 +16,7 @@ public static class AcpiTables
     // Offsets into the power management block
     const uint Pm1ControlOffset = 4, PmTimerOffset = 8;
     const int SciInterrupt = 9;
+    const uint FirstX2Id = 255;
     const int FacsAlignment = 64, RsdpAlignment = 16;
 
     // Offsets of pointers in the FADT and of the RSDP's fields
@@ -44,6 +45,8 @@ public static class AcpiTables
         int? facs = platform.Reduced == null ? Append(blob, Facs()) : null;
         int dsdt = AppendTable(blob, linker, Dsdt.Build(platform));
         byte[] fadtBytes = platform.Reduced is { } reduced ? ReducedFadt(reduced) : Fadt(platform, platform.Chipset!);
+        byte[]? licence = platform.UserTables.FirstOrDefault(UserAcpiTable.IsLicence);
+        UserAcpiTable.CopyMakers(licence, fadtBytes);
         if (facs is { } at) Point(fadtBytes, FadtFacs, at, 4);
         Point(fadtBytes, FadtDsdt, dsdt, 4);
         Point(fadtBytes, FadtXDsdt, dsdt, 8);
@@ -55,12 +58,15 @@ public static class AcpiTables
 
         var tables = new List<int> { fadt, AppendTable(blob, linker, Madt(platform)) };
         if (platform.Hpet) tables.Add(AppendTable(blob, linker, Hpet()));
+        if (platform.HotPlugMemory is { } memory)
+            tables.Add(AppendTable(blob, linker, SratTable.Build(platform.ApicIds, memory)));
         if (platform.Ecam is { } ecam) tables.Add(AppendTable(blob, linker, Mcfg(ecam.Base, ecam.Size)));
         if (platform.Tpm is { } tpm) tables.Add(AppendTpm(blob, linker, tpm));
         if (platform.Reduced == null) tables.Add(AppendTable(blob, linker, Waet()));
+        foreach (byte[] table in platform.UserTables) tables.Add(AppendTable(blob, linker, table));
 
-        int rsdt = AppendRoot(blob, linker, "RSDT", 4, tables);
-        int xsdt = AppendRoot(blob, linker, "XSDT", 8, tables);
+        int rsdt = AppendRoot(blob, linker, "RSDT", 4, tables, licence);
+        int xsdt = AppendRoot(blob, linker, "XSDT", 8, tables, licence);
         return new Files([.. blob], Rsdp(linker, rsdt, xsdt), linker.ToArray());
     }
 
@@ -93,12 +99,15 @@ public static class AcpiTables
         linker.AddChecksumOf(TablesFile, at + AcpiTable.ChecksumOffset, at, length);
 
     /// <summary>RSDT and XSDT: offsets into the file, which the loader turns into addresses.</summary>
-    static int AppendRoot(List<byte> blob, TableLoader linker, string signature, byte pointerSize, List<int> tables)
+    /// <param name="licence">A table whose makers these have, too, or null.</param>
+    static int AppendRoot(List<byte> blob, TableLoader linker, string signature, byte pointerSize, List<int> tables,
+        byte[]? licence)
     {
         var root = new AcpiTable(signature, 1);
         foreach (int offset in tables)
             _ = pointerSize == 4 ? root.U32((uint)offset) : root.U64((ulong)offset);
         byte[] bytes = root.ToArray();
+        UserAcpiTable.CopyMakers(licence, bytes);
         int at = Append(blob, bytes);
         for (int i = 0; i < tables.Count; i++)
             linker.AddPointerTo(TablesFile, TablesFile, at + AcpiTable.HeaderSize + i * pointerSize, pointerSize);
@@ -167,19 +176,14 @@ public static class AcpiTables
     /// <summary>Section 5.2.12.</summary>
     static byte[] Madt(AcpiPlatform platform)
     {
-        const uint PcAtCompatible = 1, Enabled = 1;
+        const uint PcAtCompatible = 1;
         const ushort LevelActiveHigh = 0x0D;
         var madt = new AcpiTable("APIC", 3).U32((uint)LocalApicAddress).U32(PcAtCompatible);
         bool x2 = false;
         for (int i = 0; i < platform.ApicIds.Count; i++)
         {
-            uint id = platform.ApicIds[i], flags = i < platform.PresentCpus ? Enabled : 0;
-            if (id < 255) madt.U8(0).U8(8).U8((byte)i).U8((byte)id).U32(flags);
-            else
-            {
-                x2 = true;
-                madt.U8(9).U8(16).U16(0).U32(id).U32(flags).U32((uint)i);
-            }
+            madt.Bytes(LocalApic(i, platform.ApicIds[i], platform.IsCpuPresent(i)));
+            x2 |= platform.ApicIds[i] >= FirstX2Id;
         }
         for (uint i = 0; i < platform.IoApics; i++)
             madt.U8(1).U8(12).U8((byte)i).U8(0).U32((uint)(IoApicAddress + i * IoApicStep)).U32(i * IoApic.Inputs);
@@ -189,6 +193,16 @@ public static class AcpiTables
         if (x2) madt.U8(10).U8(12).U16(0).U32(uint.MaxValue).U8(1).Zeros(3);
         else madt.U8(4).U8(6).U8(0xFF).U16(0).U8(1);               // LINT1 of all processors is NMI
         return madt.ToArray();
+    }
+
+    /// <summary>A processor's local APIC, or x2APIC where the id asks for that: sections 5.2.12.2 and
+    /// 5.2.12.12.</summary>
+    public static byte[] LocalApic(int cpu, uint id, bool isEnabled)
+    {
+        AcpiTable entry = AcpiTable.Headerless();
+        uint flags = isEnabled ? 1u : 0;
+        return (id < FirstX2Id ? entry.U8(0).U8(8).U8((byte)cpu).U8((byte)id).U32(flags)
+            : entry.U8(9).U8(16).U16(0).U32(id).U32(flags).U32((uint)cpu)).ToArray();
     }
 
     static byte[] Hpet()

@@ -29,13 +29,15 @@ public sealed class FwCfg : IDevice, IRegisterBank
     // Id: traditional interface, DMA interface
     const uint Features = 3;
     const int NameSize = 56, DirectoryEntry = 64, MaxFiles = 0x4000 - FwCfgKey.FirstFile;
-    const ushort Writable = 0x4000;                                // a bit of the selector; nothing here is writable
+    const ushort Writable = 0x4000;                                // a bit of the selector, without effect
 
     readonly Dictionary<ushort, ReadOnlyMemory<byte>> _items = [];
     readonly SortedDictionary<string, ReadOnlyMemory<byte>> _files = new(StringComparer.Ordinal);
     readonly Dictionary<string, ushort> _keys = [];
     readonly Dictionary<string, Action> _onSelect = [];
+    readonly Dictionary<string, (Memory<byte> Contents, Func<bool> Takes)> _writable = [];
     readonly FwCfgDma _dma;
+    Action? _onFirstLook;
     ushort _selected;
     uint _offset;
 
@@ -51,7 +53,14 @@ public sealed class FwCfg : IDevice, IRegisterBank
 
     public string Name => "fw_cfg";
 
-    public IReadOnlyDictionary<string, ReadOnlyMemory<byte>> Files => _files;
+    public IReadOnlyDictionary<string, ReadOnlyMemory<byte>> Files
+    {
+        get
+        {
+            LookAtFiles();
+            return _files;
+        }
+    }
 
     public void Add(ushort key, ReadOnlyMemory<byte> value) => _items[key] = value;
 
@@ -76,9 +85,21 @@ public sealed class FwCfg : IDevice, IRegisterBank
         BuildDirectory();
     }
 
+    /// <summary>Adds a named file that the guest may write, by DMA.</summary>
+    /// <param name="takes">Whether it may now.</param>
+    public void AddWritableFile(string name, Memory<byte> contents, Func<bool> takes)
+    {
+        _writable[name] = (contents, takes);
+        AddFile(name, contents);
+    }
+
     /// <summary>Calls <paramref name="selected"/> whenever the guest is about to read the file, to bring it and others
     /// up to date.</summary>
     public void OnSelect(string name, Action selected) => _onSelect[name] = selected;
+
+    /// <summary>Calls <paramref name="add"/> once, when somebody first looks at the directory or at a file, to add what
+    /// costs time to make.</summary>
+    public void OnFirstLook(Action add) => _onFirstLook += add;
 
     public void Reset()
     {
@@ -103,12 +124,14 @@ public sealed class FwCfg : IDevice, IRegisterBank
         state.Field("selected", ref _selected);
         state.Field("offset", ref _offset);
         _dma.Exchange(state.Group("dma"));
+        if (state.IsLoading && IsOfFiles(_selected)) LookAtFiles();
     }
 
     internal void Select(ushort key)
     {
         _selected = (ushort)(key & ~Writable);
         _offset = 0;
+        if (IsOfFiles(_selected)) LookAtFiles();
         foreach (var (name, selected) in _onSelect)
             if (_keys.TryGetValue(name, out ushort file) && file == _selected) selected();
     }
@@ -121,6 +144,30 @@ public sealed class FwCfg : IDevice, IRegisterBank
         item = item.Slice((int)_offset, (int)Math.Min(length, (uint)item.Length - _offset));
         _offset += (uint)item.Length;
         return item;
+    }
+
+    static bool IsOfFiles(ushort key) => key is >= FwCfgKey.FileDirectory and < FwCfgKey.ArchLocal;
+
+    /// <summary>Files' keys hold from here on: one more file would move them.</summary>
+    void LookAtFiles()
+    {
+        Action? add = _onFirstLook;
+        _onFirstLook = null;
+        add?.Invoke();
+    }
+
+    /// <summary>Where the guest's bytes for the selected item go; empty if they cannot be written there.</summary>
+    internal Span<byte> TakeWritable(uint length)
+    {
+        foreach (var (name, file) in _writable)
+        {
+            long room = file.Contents.Length - (long)_offset;
+            if (_keys[name] != _selected || !file.Takes() || length > room) continue;
+            Span<byte> part = file.Contents.Span.Slice((int)_offset, (int)length);
+            _offset += length;
+            return part;
+        }
+        return default;
     }
 
     void BuildDirectory()

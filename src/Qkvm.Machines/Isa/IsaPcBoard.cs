@@ -39,7 +39,7 @@ public sealed class IsaPcBoard : Board
             _chips = new IsaChips(this, isa, hpetRoutes: null);
         }
         MakeCpus(_chips.Coprocessor);
-        Firmware.AddNumbers();
+        Firmware.AddNumbers(SleepStates);
         MakeDevices();
         Firmware.AddRest(BootOrder);
         _chips.DescribeInCmos(this);
@@ -48,9 +48,6 @@ public sealed class IsaPcBoard : Board
     public override PciBus? Pci => null;
 
     public override void SetBootOrder(string letters) => _chips.SetBootOrder(letters);
-
-    /// <summary>There is none.</summary>
-    public override void PressPowerButton() { }
 
     protected override void OnReset(bool isFirst)
     {

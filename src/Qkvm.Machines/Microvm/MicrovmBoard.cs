@@ -49,7 +49,7 @@ public sealed class MicrovmBoard : Board
             _chips = new MicrovmChips(this, isa, plan.HasPit, plan.HasRtc);
         }
         MakeCpus();
-        Firmware.AddNumbers();
+        Firmware.AddNumbers(SleepStates);
         MakeDevices(plan.HasSerial ? 1 : null, parallelPorts: 0);
         _chips.DescribeInCmos(this);
         if (IsDirect) return;
@@ -119,8 +119,9 @@ public sealed class MicrovmBoard : Board
 
     AcpiTables.Files AcpiFiles() => AcpiTables.Build(new AcpiPlatform
     {
-        ApicIds = [.. Enumerable.Range(0, Config.Topology.MaxCpus).Select(Config.Topology.ApicId)],
-        PresentCpus = Config.Topology.Cpus,
+        ApicIds = ApicIds,
+        IsCpuPresent = IsCpuPresent,
+        UserTables = Firmware.UserTables,
         Reduced = new ReducedHardware(MicrovmPlan.PowerAddress + GenericEventDevice.SleepControl,
             MicrovmPlan.PowerAddress + GenericEventDevice.SleepStatus,
             MicrovmPlan.PowerAddress + GenericEventDevice.ResetRegister, GenericEventDevice.ResetValue, _plan.HasRtc),

@@ -33,7 +33,7 @@ sealed class MicrovmPcie
             board.Msi, static (slot, pin) => (slot + pin) % Pins,
             [.. pins.Select<IrqLine, Action<bool>>(pin => pin.Set)])
             { Log = board.Memory.Log };
-        var bus = new QBus(Bus.Id, BusKind.PciExpress, Bus) { IsHotPluggable = false };
+        var bus = new QBus(Bus.Id, BusKind.PciExpress, Bus);
         board.Memory.Map(EcamAddress, MemoryRegion.Io("pcie-ecam", EcamSize, new PciEcam(Bus), AccessSizes.UpToDword));
         Host host = board.Own("gpex-pcihost", board.Tree, new Host(), bus);
         board.Describe(host, "PCI0", () => Describe(board));
@@ -68,7 +68,7 @@ sealed class MicrovmPcie
                 BusNumbers(0, 0xFF),
                 MemoryWindow32(WindowStart, WindowEnd),
                 MemoryWindow64(board.Layout.PciHole64, board.Layout.PciHole64 + board.Layout.PciHole64Size - 1))),
-            Q35Acpi.Control(),
+            Q35Acpi.Control(hasNativeHotPlug: true),
             Name("_PRT", Package(routes)),
         ];
     }

@@ -29,8 +29,6 @@ public static class NoneMachine
 
         public override PciBus? Pci => null;
 
-        public override void PressPowerButton() { }
-
         protected override void OnReset(bool isFirst) { }
     }
 }

@@ -1,4 +1,6 @@
 using Qkvm.Core.Acpi;
+using Qkvm.Hw.Pci;
+using Qkvm.Machines.Firmware;
 using static Qkvm.Core.Acpi.Aml;
 using static Qkvm.Core.Acpi.AmlResource;
 
@@ -9,8 +11,7 @@ namespace Qkvm.Machines.Pc;
 static class PcAcpi
 {
     const uint PciHoleEnd = 0xFEBF_FFFF;
-    const int NotPresent = 0x09;                                   // _STA
-    static readonly int[] LinkIrqs = [5, 10, 11];
+    const int Sci = 9;
 
     public static Aml[] HostBridge(PcMemory memory) =>
     [
@@ -35,58 +36,16 @@ static class PcAcpi
         Field("P40C", AmlAccess.Byte, ("PRQ0", 8), ("PRQ1", 8), ("PRQ2", 8), ("PRQ3", 8)),
     ];
 
-    /// <summary>PIRQ A to D as link devices over the bridge's route control registers, and the SCI's.</summary>
-    public static Aml[] Links()
-    {
-        const int Disabled = 0x80, RouteMask = 0x0F;
-        var terms = new List<Aml>
-        {
-            Device("LNKS",
-                Name("_HID", EisaId("PNP0C0F")),
-                Name("_UID", 4),
-                Name("_PRS", Template(PciInterrupts(9))),
-                Name("_CRS", Template(PciInterrupts(9))),
-                Name("_STA", 0x0B),
-                Method("_DIS", 0),
-                Method("_SRS", 1)),
-            Method("IQST", 1,
-                If(And(Disabled, Arg0), Return(NotPresent)),
-                Return(0x0B)),
-            Method("IQCR", 1,
-                Name("PRR0", Template(PciInterrupts(0))),
-                CreateDwordField(Ref("PRR0"), 5, "PRRI"),
-                Store(And(Arg0, RouteMask), Ref("PRRI")),
-                Return(Ref("PRR0"))),
-        };
-        for (int i = 0; i < 4; i++)
-        {
-            string register = $"\\_SB.PCI0.ISA.PRQ{i}";
-            terms.Add(Device($"LNK{(char)('A' + i)}",
-                Name("_HID", EisaId("PNP0C0F")),
-                Name("_UID", i),
-                Name("_PRS", Template(PciInterrupts(LinkIrqs))),
-                Method("_STA", 0, Return(Call("IQST", Ref(register)))),
-                Method("_DIS", 0, Or(Ref(register), Disabled, Ref(register))),
-                Method("_CRS", 0, Return(Call("IQCR", Ref(register)))),
-                Method("_SRS", 1,
-                    CreateDwordField(Arg0, 5, "PRRI"),
-                    Store(Ref("PRRI"), Ref(register)))));
-        }
-        return [.. terms];
-    }
+    /// <summary>PIRQ A to D, and the SCI's.</summary>
+    public static Aml[] Links() =>
+    [
+        PciHotPlugTables.Resources("GPE0", "GPE0 resources", (ushort)Piix4Pm.GpePort, Piix4Pm.GpeLength),
+        PciLinks.Fixed("LNKS", 4, Sci),
+        .. PciLinks.Routed([.. Enumerable.Range(0, Piix3.Inputs).Select(input => $"\\_SB.PCI0.ISA.PRQ{input}")]),
+    ];
 
     /// <summary>Each slot's pins, rotated by the slot; slot 1 pin A is the power management function, on the
     /// SCI.</summary>
-    static Aml Routing()
-    {
-        string[] links = ["LNKD", "LNKA", "LNKB", "LNKC"];
-        var entries = new Aml[32 * 4];
-        for (int i = 0; i < entries.Length; i++)
-        {
-            int slot = i / 4, pin = i % 4;
-            string link = slot == 1 && pin == 0 ? "LNKS" : links[(slot + pin) & 3];
-            entries[i] = Package(Integer((ulong)slot << 16 | 0xFFFF), pin, Ref($"\\_SB.{link}"), 0);
-        }
-        return Package(entries);
-    }
+    static Aml Routing() => PciLinks.Routing((slot, pin) =>
+        slot == 1 && pin == 0 ? "LNKS" : $"LNK{PciLinks.Letter((slot + pin + 3) & 3)}");
 }

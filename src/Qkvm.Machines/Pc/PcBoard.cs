@@ -15,14 +15,19 @@ public sealed class PcBoard : Board
 {
     const int SciIrq = 9, PrimaryIdeIrq = 14, SecondaryIdeIrq = 15;
     const uint HpetRoutes = 1 << 2;
+    internal const string PmDriver = "PIIX4_PM", RootHotPlug = "acpi-root-pci-hotplug",
+        BridgeHotPlug = "acpi-pci-hotplug-with-bridge-support";
+    const ushort PciHotPlugPort = 0xAE00, CpuHotPlugPort = 0xAF00;
     const int IsaSlot = 1, IdeFunction = 1, PmFunction = 3;
 
     readonly Piix4Pm? _powerManagement;                            // none without ACPI
+    readonly I440Fx _hostBridge;
     readonly IsaChips _chips;
 
     /// <param name="memory">Its RAM; disposed of with the board.</param>
     public PcBoard(BoardParts parts, MemoryBackend memory)
-        : base(parts, new PcMemory(memory, PcParts.Bios(parts), parts.Lock))
+        : base(parts, new PcMemory(memory, PcParts.Bios(parts), parts.Lock, config: parts.Config.Memory,
+            hasSmm: parts.Config.Smm))
     {
         using (Memory.Batch())
         using (Ports.Batch())
@@ -35,19 +40,29 @@ public sealed class PcBoard : Board
             var isa = new QBus("isa.0", BusKind.Isa);
             PciHostPorts host = Own("i440FX-pcihost", Tree, new PciHostPorts(Pci, Ports, isaBridge.ResetControl), pci);
             Describe(host, "PCI0", () => PcAcpi.HostBridge(Layout));
-            Plug("i440FX", pci, new I440Fx(Memory, Layout.RamRegion, Layout.Pci), 0, 0);
+            Plug("i440FX", pci, _hostBridge = new I440Fx(Memory, Layout.RamRegion, Layout.Pci, Layout.Smm), 0, 0);
             Plug("PIIX3", pci, isaBridge, IsaSlot, 0, isa);
             Describe(isaBridge, "ISA", PcAcpi.IsaBridge);
-            if (Config.Acpi) Plug("PIIX4_PM", pci, _powerManagement = new Piix4Pm(Clock, Ports, Irq(SciIrq),
-                () => RequestShutdown(ShutdownCause.GuestShutdown)), IsaSlot, PmFunction);
+            var globals = new ChipGlobals(Config, PmDriver);
+            if (Config.Acpi)
+            {
+                _powerManagement = new Piix4Pm(Clock, Ports, Irq(SciIrq),
+                    Sleep, Config.Smm ? () => SendSmi(toAll: false) : null);
+                SleepStates = SleepStatesOf(globals, _powerManagement.Acpi);
+                Plug(PmDriver, pci, _powerManagement, IsaSlot, PmFunction);
+                HotPlug = new AcpiHotPlug(this, _powerManagement.Gpe, _powerManagement.GpeParts,
+                    new AcpiHotPlugPlan(PciHotPlugPort, CpuHotPlugPort, globals.Bool(RootHotPlug, true),
+                    globals.Bool(BridgeHotPlug, true)));
+            }
             var ide = new Piix3Ide(Ports, Irq(PrimaryIdeIrq), Irq(SecondaryIdeIrq));
             Plug("piix3-ide", pci, ide, IsaSlot, IdeFunction,
                 [.. ide.Channels.Select(channel => new QBus(channel.Id, BusKind.Ide, channel))]);
             _chips = new IsaChips(this, isa, Config.Hpet ? HpetRoutes : null);
         }
         MakeCpus(_chips.Coprocessor);
-        Firmware.AddNumbers();
+        Firmware.AddNumbers(SleepStates);
         MakeDevices();
+        HotPlug?.AttachBuses(Pci);
         Firmware.AddTables("Standard PC (i440FX + PIIX, 1996)", this, AcpiChipset, PcAcpi.Links);
         Firmware.AddRest(BootOrder);
         _chips.DescribeInCmos(this);
@@ -61,8 +76,21 @@ public sealed class PcBoard : Board
 
     public override void SetBootOrder(string letters) => _chips.SetBootOrder(letters);
 
-    /// <summary>Nothing happens on a machine without ACPI.</summary>
-    public override void PressPowerButton() => _powerManagement?.Acpi.PressPowerButton();
+    private protected override AcpiRegisters? Acpi => _powerManagement?.Acpi;
+
+    private protected override byte[] ShadowRegisters
+    {
+        get => _hostBridge.ShadowRegisters;
+        set => _hostBridge.ShadowRegisters = value;
+    }
+
+    private protected override void OnSleep() => _chips.ExpectWakeUp();
+
+    protected override void OnCpusChanged()
+    {
+        base.OnCpusChanged();
+        _chips.CountCpus(Cpus.Count);
+    }
 
     protected override void OnReset(bool isFirst) => _chips.OnReset(isFirst);
 

@@ -11,10 +11,11 @@ namespace Qkvm.Machines.Pc;
 static class PcCmos
 {
     // Bytes of CMOS RAM
-    const int FloppyTypes = 0x10, DiskTypes = 0x12, Equipment = 0x14, BaseMemory = 0x15, ExtendedMemory = 0x17,
+    const int ShutdownStatus = 0x0F, FloppyTypes = 0x10, DiskTypes = 0x12, Equipment = 0x14, BaseMemory = 0x15, ExtendedMemory = 0x17,
         Disk0Type = 0x19, Disk1Type = 0x1A, Disk0 = 0x1B, Disk1 = 0x24, ExtendedMemory2 = 0x30, MemoryAbove16M = 0x34,
         BootOrder3 = 0x38, DiskTranslation = 0x39, BootOrder12 = 0x3D, MemoryAbove4G = 0x5B, OtherCpus = 0x5F;
 
+    const byte WakeUp = 0xFE;                                      // SeaBIOS's
     const byte EquipmentFpu = 0x02, EquipmentMouse = 0x04;
     const byte UserDiskType = 47, NoFloppyCheck = 1, LbaTranslation = 1;
     const int Heads = 16, Sectors = 63, MaxCylinders = 16383;
@@ -30,10 +31,15 @@ static class PcCmos
         ulong above16M = memory.Below > 16 << 20 ? (memory.Below - (16 << 20)) >> 16 : 0;
         Put(rtc, MemoryAbove16M, Math.Min(above16M, 0xFFFF), 2);
         Put(rtc, MemoryAbove4G, memory.Above >> 16, 3);
-        rtc[OtherCpus] = (byte)(cpus - 1);
+        CountCpus(rtc, cpus);
         rtc[FloppyTypes] = 0;
         rtc[Equipment] = EquipmentFpu | EquipmentMouse;
     }
+
+    /// <summary>What the firmware does at its next start: wakes what sleeps.</summary>
+    public static void ExpectWakeUp(Mc146818 rtc) => rtc[ShutdownStatus] = WakeUp;
+
+    public static void CountCpus(Mc146818 rtc, int cpus) => rtc[OtherCpus] = (byte)(cpus - 1);
 
     /// <summary>-boot's letters, up to three.</summary>
     public static void SetBootOrder(Mc146818 rtc, string order)

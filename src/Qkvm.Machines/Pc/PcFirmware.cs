@@ -3,6 +3,7 @@ using System.Text;
 using Qkvm.Core.Acpi;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
+using Qkvm.Core.Pci;
 using Qkvm.Core.Tpm;
 using Qkvm.Machines.Firmware;
 using Qkvm.Machines.Firmware.Boot;
@@ -20,25 +21,40 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
     const int AcpiUnit = 64 << 10, LoaderUnit = 4 << 10;
 
     // etc/system-states: one byte each for S0 to S5; bit 7: supported, the rest SLP_TYP
-    static ReadOnlySpan<byte> SystemStates => [0x80, 0, 0, 1, 2, 0x80];
+    static byte[] SystemStates(SleepStates states) =>
+    [
+        0x80, 0, 0, (byte)(1 | (states.ToRam ? 0x80 : 0)), (byte)(states.S4Type | (states.ToDisk ? 0x80 : 0)), 0x80,
+    ];
 
-    public void AddNumbers()
+    byte[][]? _userTables;
+    bool _hasSmbios;
+
+    public void AddNumbers(SleepStates states)
     {
         CpuTopology topology = config.Topology;
         fwCfg.Add(FwCfgKey.Uuid, config.Uuid.ToByteArray(bigEndian: true));
         fwCfg.Add64(FwCfgKey.RamSize, memory.Below + memory.Above);
         fwCfg.Add16(FwCfgKey.NoGraphic, config.NoGraphic ? (ushort)1 : (ushort)0);
-        fwCfg.Add16(FwCfgKey.CpuCount, (ushort)topology.Cpus);
+        CountCpus(topology.Cpus);
         ushort idLimit = (ushort)(topology.ApicId(topology.MaxCpus - 1) + 1);
         fwCfg.Add16(FwCfgKey.MaxCpus, idLimit);
         fwCfg.Add(FwCfgKey.Numa, new byte[(1 + idLimit) * sizeof(ulong)]);
         fwCfg.Add16(FwCfgKey.BootMenu, config.Boot.Menu ? (ushort)1 : (ushort)0);
         fwCfg.Add32(FwCfgKey.Irq0Override, 1);
-        fwCfg.AddFile("etc/system-states", SystemStates.ToArray());
+        fwCfg.AddFile("etc/system-states", SystemStates(states));
         if (config.Boot.SplashTime is { } splash) fwCfg.AddFile("etc/boot-menu-wait", BitConverter.GetBytes(splash));
         fwCfg.AddFile("etc/boot-fail-wait", BitConverter.GetBytes(config.Boot.RebootTimeout ?? -1));
         AddMemoryMap();
+        // Firmware puts PCI's large BARs from here on.
+        if (memory.DeviceMemory.Size > 0)
+            fwCfg.AddFile("etc/reserved-memory-end", BitConverter.GetBytes(memory.PciHole64));
     }
+
+    /// <summary>-acpitable's.</summary>
+    public byte[][] UserTables => _userTables ??= [.. config.AcpiTables.Select(UserAcpiTable.Load)];
+
+    /// <summary>Those that the next start waits for.</summary>
+    public void CountCpus(int cpus) => fwCfg.Add16(FwCfgKey.CpuCount, (ushort)cpus);
 
     /// <param name="product">The machine as SMBIOS names it.</param>
     /// <param name="chipset">As firmware has set it up; asked whenever it reads the tables.</param>
@@ -47,25 +63,43 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
     {
         if (config.Acpi)
         {
-            AddAcpi();
+            fwCfg.OnFirstLook(AddAcpi);
             fwCfg.OnSelect(AcpiTables.LoaderFile, AddAcpi);
         }
-        var (anchor, tables) =
-            SmbiosTables.Build(new SmbiosPlatform(product, config.MachineType, config.Uuid, config.Topology,
-            config.Cpu.Model, memory.Below, memory.Above), config.Smbios);
-        fwCfg.AddFile(SmbiosTables.AnchorFile, anchor);
-        fwCfg.AddFile(SmbiosTables.TablesFile, tables);
+        _hasSmbios = true;
+        _ = UserTables;                                            // their errors are told at the start
+        var options = new SmbiosOptions(config.Smbios);
+        AddSmbios();
+        // Bus numbers are the firmware's to give.
+        if (options.Has(SmbiosOptions.OnboardDevice)) fwCfg.OnSelect(SmbiosTables.TablesFile, AddSmbios);
+
+        void AddSmbios()
+        {
+            var (anchor, tables) = SmbiosTables.Build(new SmbiosPlatform(product, config.MachineType, config.Uuid,
+                config.Topology, board.Cpus is [var first, ..] ? first.ProcessorId : 0, memory.Below, memory.Above)
+                {
+                    HasWideAnchor = config.HasWideSmbios,
+                    FindDevice = id => board.Tree.AllDevices.FirstOrDefault(node => node.Id == id)?.Device
+                        is PciDevice device ? (device.Bus.Number, device.DevFn) : null,
+                }, options);
+            fwCfg.AddFile(SmbiosTables.AnchorFile, anchor);
+            fwCfg.AddFile(SmbiosTables.TablesFile, tables);
+        }
 
         void AddAcpi()
         {
             AcpiTables.Files acpi = AcpiTables.Build(new AcpiPlatform
             {
-                ApicIds = [.. Enumerable.Range(0, config.Topology.MaxCpus).Select(config.Topology.ApicId)],
-                PresentCpus = config.Topology.Cpus,
+                ApicIds = board.ApicIds,
+                IsCpuPresent = board.IsCpuPresent,
+                UserTables = UserTables,
+                AreCpusDescribed = board.HasHotPlug,
                 Chipset = chipset(),
                 Hpet = config.Hpet,
+                SleepStates = board.SleepStates,
+                HotPlugMemory = config.Memory.Slots > 0 ? memory : null,
                 Tree = board.Tree,
-                Terms = terms(),
+                Terms = [.. terms(), .. board.HotPlugTerms()],
                 Tpm = board.Tree.AllDevices.Select(node => node.Device).OfType<ITpmDevice>().FirstOrDefault(),
             });
             fwCfg.AddFile(AcpiTables.TablesFile, Padded(acpi.Tables, AcpiUnit));
@@ -89,6 +123,12 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
     /// <param name="hasRoms">The firmware runs option ROMs.</param>
     public void AddRest(BootOrder order, string commandLineTail = "", bool hasRoms = true)
     {
+        if (_userTables == null && config.AcpiTables is [var table, ..])
+            throw new ConfigurationException($"{table.Owner}: the machine {config.MachineType} has no ACPI tables; "
+                + "leave it out");
+        if (!_hasSmbios && config.Smbios.Count > 0)
+            throw new ConfigurationException($"-smbios: the machine {config.MachineType} has no SMBIOS tables; leave it "
+                + "out");
         AddKernel(order, commandLineTail, hasRoms);
         AddBootOrder(order);
         AddUserFiles();

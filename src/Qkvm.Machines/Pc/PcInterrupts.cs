@@ -74,8 +74,24 @@ sealed class PcInterrupts
     {
         if (_bus == null) return;
         var local = new LocalApic(cpu, (int)apicId, cpu.Index == 0, _bus, clock, machineLock);
-        _localApics.Add(local);
+        Insert(local);
         cpu.Apic = local;
+    }
+
+    /// <summary>A vCPU leaves, and may come back.</summary>
+    public void Detach(IVCpu cpu)
+    {
+        if (_localApics.Find(local => local.Index == cpu.Index) is not { } leaving) return;
+        leaving.Disconnect();
+        _localApics.Remove(leaving);
+    }
+
+    /// <summary>A vCPU that left is back.</summary>
+    public void Reattach(IVCpu cpu)
+    {
+        if (cpu.Apic is not LocalApic local) return;
+        local.Reconnect();
+        Insert(local);
     }
 
     /// <summary>LINT1 of all processors.</summary>
@@ -95,9 +111,13 @@ sealed class PcInterrupts
         _kernel?.Exchange(state.Group("kernel"));
         _pic?.Exchange(state.Group("i8259"));
         for (int i = 0; i < _ioApics.Length; i++) _ioApics[i].Exchange(state.Group(IoApicNames[i]));
-        for (int i = 0; i < _localApics.Count; i++) _localApics[i].Exchange(state.Group("apic", i));
+        foreach (LocalApic local in _localApics) local.Exchange(state.Group("apic", local.Index));
         if (state.IsLoading) _router.Restore();
     }
+
+    /// <summary>In the order of the processors.</summary>
+    void Insert(LocalApic local) =>
+        _localApics.Insert(_localApics.TakeWhile(other => other.Index < local.Index).Count(), local);
 
     I8259Pair NewPic(AddressSpace ports)
     {

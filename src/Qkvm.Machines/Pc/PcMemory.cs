@@ -29,7 +29,7 @@ public sealed class PcMemory : IDisposable
     public const ulong FirstMiB = 1 << 20, FourGiB = 1UL << 32;
 
     const ulong SpaceSize = 1UL << 52;
-    const ulong LegacyHole = 0xA0000, IsaBiosSize = 128 << 10;
+    const ulong OneGiB = 1 << 30, LegacyHole = 0xA0000, IsaBiosSize = 128 << 10;
     const ulong Smallest = 1 << 20;
 
     readonly MemoryBackend _backend;
@@ -42,7 +42,10 @@ public sealed class PcMemory : IDisposable
     /// <param name="memory">The RAM; disposed of with this.</param>
     /// <param name="bios">Empty: the firmware is placed later, by <see cref="PlaceFirmware"/>.</param>
     /// <param name="plan">The i440FX's, unless another is given.</param>
-    public PcMemory(MemoryBackend memory, byte[] bios, MachineLock machineLock, PcMemoryPlan? plan = null)
+    /// <param name="config">-m, where there may be more memory than at the start.</param>
+    /// <param name="hasSmm">There is system management mode.</param>
+    public PcMemory(MemoryBackend memory, byte[] bios, MachineLock machineLock, PcMemoryPlan? plan = null,
+        MemoryConfig? config = null, bool hasSmm = false)
     {
         ulong size = memory.Size;
         if (size < Smallest || size % GuestRam.PageSize != 0)
@@ -51,6 +54,7 @@ public sealed class PcMemory : IDisposable
         PciHole64Size = plan.PciHole64Size;
         Below = size >= plan.OnePieceLimit ? plan.Split : size;
         Above = size - Below;
+        DeviceMemory = PlaceDevices(config);
         _backend = memory;
         RamRegion = MemoryRegion.OfRam(plan.RamName, Ram, 0, size);
         Pci = MemoryRegion.Container("pci", SpaceSize);
@@ -72,14 +76,21 @@ public sealed class PcMemory : IDisposable
             ReloadFirmware();
         }
         Space = new AddressSpace("memory", root, machineLock) { RejectsUnassigned = true };
+        if (!hasSmm) return;
+        var smm = MemoryRegion.Container("smm", SpaceSize);
+        smm.Map(0, MemoryRegion.Alias("system", root, 0, SpaceSize));
+        Smm = new AddressSpace("cpu-smm", smm, machineLock, Space) { RejectsUnassigned = true };
     }
 
     /// <summary>Bytes from address 0 on, and from 4 GiB on.</summary>
     public ulong Below { get; }
     public ulong Above { get; }
 
-    /// <summary>Where PCI's window above 4 GiB begins: behind RAM, at a multiple of 1 GiB.</summary>
-    public ulong PciHole64 => (FourGiB + Above + (1UL << 30) - 1) & ~((1UL << 30) - 1);
+    /// <summary>Where memory may come, behind RAM; of no size where none may.</summary>
+    public (ulong Base, ulong Size) DeviceMemory { get; }
+
+    /// <summary>Where PCI's window above 4 GiB begins: behind RAM and what may come, at a multiple of 1 GiB.</summary>
+    public ulong PciHole64 => RoundUp(DeviceMemory.Base + DeviceMemory.Size);
 
     public ulong PciHole64Size { get; }
 
@@ -90,6 +101,25 @@ public sealed class PcMemory : IDisposable
     public MemoryRegion Pci { get; }
     public AddressSpace Space { get; }
 
+    /// <summary>What processors see in system management mode: the same, and over it what chips show there alone.
+    /// Null: there is no such mode.</summary>
+    public AddressSpace? Smm { get; }
+
+    static ulong RoundUp(ulong address) => (address + OneGiB - 1) & ~(OneGiB - 1);
+
+    /// <summary>Each slot's memory may lie at a multiple of 1 GiB.</summary>
+    (ulong Base, ulong Size) PlaceDevices(MemoryConfig? config)
+    {
+        const int AddressBits = 40;
+        ulong start = RoundUp(FourGiB + Above);
+        if (config == null || config.MaxSize <= Below + Above) return (start, 0);
+        ulong size = config.MaxSize - Below - Above + (ulong)config.Slots * OneGiB;
+        ulong last = RoundUp(start + size) + PciHole64Size - 1;
+        return last >> AddressBits == 0 ? (start, size)
+            : throw new ConfigurationException($"-m maxmem=: Address space limit 0x{(1UL << AddressBits) - 1:x} < "
+                + $"0x{last:x} phys-bits too low ({AddressBits})");
+    }
+
     /// <summary>Memory of a ROM, disposed of with this.</summary>
     public GuestRam NewRom(string name, ulong size)
     {
@@ -98,13 +128,16 @@ public sealed class PcMemory : IDisposable
         return rom;
     }
 
+    /// <summary>What firmware is in: the bus, or memory where there is none.</summary>
+    MemoryRegion Container => _plan.HasHostBridge ? Pci : _root;
+
     /// <summary>Has the firmware end at 4 GiB, and its last 128 KiB at 1 MiB, too.</summary>
-    public void PlaceFirmware(MemoryRegion rom)
+    /// <param name="smm">What system management mode finds instead at 4 GiB, if anything.</param>
+    public void PlaceFirmware(MemoryRegion rom, MemoryRegion? smm = null)
     {
         ulong isa = Math.Min(rom.Size, IsaBiosSize);
-        MemoryRegion container = _plan.HasHostBridge ? Pci : _root;
-        container.Map(FourGiB - rom.Size, rom);
-        container.Map(FirstMiB - isa, MemoryRegion.Alias("isa-bios", rom, rom.Size - isa, isa), 1);
+        PlaceFlash(FourGiB - rom.Size, rom, smm);
+        Container.Map(FirstMiB - isa, MemoryRegion.Alias("isa-bios", rom, rom.Size - isa, isa), 1);
     }
 
     /// <summary>The firmware as at power-on, where the guest can write it.</summary>
@@ -127,6 +160,13 @@ public sealed class PcMemory : IDisposable
     {
         Ram.Span(address, (int)length).Clear();
         Ram.MarkWritten(address, length);
+    }
+
+    /// <param name="smm">What system management mode finds instead, if anything.</param>
+    public void PlaceFlash(ulong at, MemoryRegion region, MemoryRegion? smm = null)
+    {
+        Container.Map(at, region);
+        if (smm != null) Smm?.Map(at, smm, 1);
     }
 
     public void Dispose()

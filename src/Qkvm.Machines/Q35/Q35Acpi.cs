@@ -2,6 +2,7 @@ using Qkvm.Core.Acpi;
 using Qkvm.Core.Memory;
 using Qkvm.Core.Pci;
 using Qkvm.Hw.Pci;
+using Qkvm.Machines.Firmware;
 using Qkvm.Machines.Pc;
 using static Qkvm.Core.Acpi.Aml;
 using static Qkvm.Core.Acpi.AmlResource;
@@ -14,12 +15,10 @@ static class Q35Acpi
 {
     const uint PciHoleEnd = 0xFEBF_FFFF;
     const ulong FourGiB = PcMemory.FourGiB;
-    const int NotPresent = 0x09, Present = 0x0B;                   // _STA
-    const int Disabled = 0x80, RouteMask = 0x0F;                   // of the route control registers
-    const int Pins = 4, Slots = 32;
-    static readonly int[] LinkIrqs = [5, 10, 11];
+    static readonly int[] s_inputs = [.. Enumerable.Range(0, Ich9Lpc.Inputs)];
 
-    public static Aml[] HostBridge(PcMemory memory, PciBus bus, (ulong Base, ulong Size)? ecam)
+    public static Aml[] HostBridge(PcMemory memory, PciBus bus, (ulong Base, ulong Size)? ecam,
+        bool hasNativeHotPlug)
     {
         List<AmlResource> resources =
         [
@@ -45,7 +44,7 @@ static class Q35Acpi
             Name("_ADR", 0),
             Name("_UID", 0),
             Name("_CRS", Template([.. resources])),
-            Control(),
+            Control(hasNativeHotPlug),
             Method("_PRT", 0,
                 If(Ref("\\PICF"), Return(Ref("PRTA"))),
                 Return(Ref("PRTP"))),
@@ -62,63 +61,30 @@ static class Q35Acpi
 
     /// <summary>PIRQ A to H as link devices, over the route control registers for the 8259 and fixed for the I/O APIC;
     /// the routing tables; the interrupt model that the operating system has chosen.</summary>
-    public static Aml[] Links(Ich9Lpc lpc)
-    {
-        var terms = new List<Aml>
-        {
-            Name("\\PICF", 0),
-            Method("\\_PIC", 1, Store(Arg0, Ref("\\PICF"))),
-            Name("\\_SB.PCI0.PRTP", Routing(lpc, "LNK")),
-            Name("\\_SB.PCI0.PRTA", Routing(lpc, "GSI")),
-            Method("IQST", 1,
-                If(And(Disabled, Arg0), Return(NotPresent)),
-                Return(Present)),
-            Method("IQCR", 1,
-                Name("PRR0", Template(PciInterrupts(0))),
-                CreateDwordField(Ref("PRR0"), 5, "PRRI"),
-                Store(And(Arg0, RouteMask), Ref("PRRI")),
-                Return(Ref("PRR0"))),
-        };
-        for (int i = 0; i < Ich9Lpc.Inputs; i++)
-        {
-            string register = $"\\_SB.PCI0.ISA.PRQ{Letter(i)}";
-            terms.Add(Device($"LNK{Letter(i)}",
-                Name("_HID", EisaId("PNP0C0F")),
-                Name("_UID", i),
-                Name("_PRS", Template(PciInterrupts(LinkIrqs))),
-                Method("_STA", 0, Return(Call("IQST", Ref(register)))),
-                Method("_DIS", 0, Or(Ref(register), Disabled, Ref(register))),
-                Method("_CRS", 0, Return(Call("IQCR", Ref(register)))),
-                Method("_SRS", 1,
-                    CreateDwordField(Arg0, 5, "PRRI"),
-                    Store(Ref("PRRI"), Ref(register)))));
-            Aml wire = Template(PciInterrupts(Ich9Lpc.FirstGsi + i));
-            terms.Add(Device($"GSI{Letter(i)}",
-                Name("_HID", EisaId("PNP0C0F")),
-                Name("_UID", Ich9Lpc.FirstGsi + i),
-                Name("_PRS", wire),
-                Name("_CRS", wire),
-                Name("_STA", Present),
-                Method("_DIS", 0),
-                Method("_SRS", 1)));
-        }
-        return [.. terms];
-    }
+    public static Aml[] Links(Ich9Lpc lpc) =>
+    [
+        Name("\\PICF", 0),
+        Method("\\_PIC", 1, Store(Arg0, Ref("\\PICF"))),
+        Name("\\_SB.PCI0.PRTP", Routing(lpc, "LNK")),
+        Name("\\_SB.PCI0.PRTA", Routing(lpc, "GSI")),
+        .. PciLinks.Routed([.. s_inputs.Select(input => $"\\_SB.PCI0.ISA.PRQ{PciLinks.Letter(input)}")]),
+        .. s_inputs.Select(input => PciLinks.Fixed($"GSI{PciLinks.Letter(input)}", Ich9Lpc.FirstGsi + input,
+            Ich9Lpc.FirstGsi + input)),
+    ];
 
-    static char Letter(int input) => (char)('A' + input);
-
-    /// <summary>_OSC: PCI Firmware 3.3, section 4.5. The operating system gets native hot-plug, power management
-    /// events, error reporting and the capability structures; not the standard hot-plug controller.</summary>
-    public static Aml Control()
+    /// <summary>_OSC: PCI Firmware 3.3, section 4.5. The operating system gets power management events, error
+    /// reporting and the capability structures, and the ports' own hot-plug where ACPI has none for them; not the
+    /// standard hot-plug controller.</summary>
+    public static Aml Control(bool hasNativeHotPlug)
     {
-        const int Granted = 0x1D;
+        int granted = hasNativeHotPlug ? 0x1D : 0x1C;
         const int UnrecognizedUuid = 0x04, UnrecognizedRevision = 0x08, Masked = 0x10;
         return Method("_OSC", 4,
             CreateDwordField(Arg3, 0, "CDW1"),
             If(Equal(Arg0, Uuid("33DB4D5B-1FF7-401C-9657-7441C03DD766")),
                 CreateDwordField(Arg3, 4, "CDW2"),
                 CreateDwordField(Arg3, 8, "CDW3"),
-                And(Ref("CDW3"), Granted, Local0),
+                And(Ref("CDW3"), granted, Local0),
                 If(Not(Equal(Arg1, 1)), Or(Ref("CDW1"), UnrecognizedRevision, Ref("CDW1"))),
                 If(Not(Equal(Ref("CDW3"), Local0)), Or(Ref("CDW1"), Masked, Ref("CDW1"))),
                 Store(Local0, Ref("CDW3"))),
@@ -142,15 +108,6 @@ static class Q35Acpi
     }
 
     /// <summary>Each slot's pins, as the chip leads them.</summary>
-    static Aml Routing(Ich9Lpc lpc, string link)
-    {
-        var entries = new Aml[Slots * Pins];
-        for (int i = 0; i < entries.Length; i++)
-        {
-            int slot = i / Pins, pin = i % Pins;
-            entries[i] = Package(Integer((ulong)slot << 16 | 0xFFFF), pin,
-                Ref($"\\_SB.{link}{Letter(lpc.RouteSlot(slot, pin))}"), 0);
-        }
-        return Package(entries);
-    }
+    static Aml Routing(Ich9Lpc lpc, string link) =>
+        PciLinks.Routing((slot, pin) => $"{link}{PciLinks.Letter(lpc.RouteSlot(slot, pin))}");
 }

@@ -65,6 +65,9 @@ public sealed partial class Expander
             case "action": TakeAction(argument, owner); break;
             case "watchdog-action": TakeAction($"watchdog={argument}", owner); break;
             case "smbios": AddSmbios(argument, owner); break;
+            case "acpitable":
+                _config = _config with { AcpiTables = [.. _config.AcpiTables, Options.Parse(argument, owner)] };
+                break;
             case "fw_cfg": AddFwCfg(argument, owner); break;
             case "d": _config = _config with { LogItems = [.. _config.LogItems, .. argument.Split(',')] }; break;
             case "dfilter": _config = _config with { LogFilters = [.. _config.LogFilters, argument] }; break;
@@ -177,15 +180,28 @@ public sealed partial class Expander
     void TakeMemory(string text, string owner)
     {
         const ulong Megabyte = 1 << 20;
+        const int MostSlots = 256;
         Options options = Options.Parse(text, owner, "size");
         ulong size = (ulong?)options.Size("size", Megabyte) ?? 128 * Megabyte;
-        ulong max = (ulong?)options.Size("maxmem", Megabyte) ?? 0;
-        int slots = options.Int("slots", 0, 256) ?? 0;
+        ulong max = (ulong?)options.Size("maxmem") ?? 0;
+        int slots = options.Int("slots", 0, int.MaxValue) ?? 0;
         options.Close();
         if (size < Megabyte)
             throw new ConfigurationException($"{owner}: {size} bytes of memory are too little; write for example -m " +
                 "512M");
-        if (max != 0 && max < size) throw new ConfigurationException($"{owner}: maxmem is less than the size");
+        if (slots > 0 && max == 0) throw new ConfigurationException($"{owner}: slots specified but no max-size; give "
+            + "maxmem=, all that there may be");
+        if (max != 0 && max < size)
+            throw new ConfigurationException($"{owner}: invalid value of maxmem: maximum memory size (0x{max:x}) must "
+                + $"be at least the initial memory size (0x{size:x})");
+        if (slots > 0 && max == size)
+            throw new ConfigurationException($"{owner}: invalid value of maxmem: memory slots were specified but "
+                + $"maximum memory size (0x{max:x}) is equal to the initial memory size (0x{size:x})");
+        if (slots > MostSlots)
+            throw new ConfigurationException($"{owner}: unsupported amount of memory slots: {slots}; {MostSlots} are "
+                + "possible");
+        if (max % 4096 != 0)
+            throw new ConfigurationException($"{owner}: maximum memory size must by aligned to multiple of 4096 bytes");
         _memory = (size + 8191) / 8192 * 8192;
         _config = _config with { Memory = _config.Memory with { Size = _memory.Value, MaxSize = max, Slots = slots } };
     }

@@ -1,4 +1,5 @@
 using Qkvm.Core.Irq;
+using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
 using Qkvm.Core.Pci;
 using Qkvm.Core.State;
@@ -18,11 +19,11 @@ public sealed class Piix4PmTests
     readonly List<bool> _sci = [];
     readonly Piix4Pm _pm;
     readonly PciBus _bus;
-    int _softOffs;
+    readonly List<SleepState> _slept = [];
 
     public Piix4PmTests()
     {
-        _pm = new Piix4Pm(_clock, _ports, new IrqLine("sci", _sci.Add), () => _softOffs++);
+        _pm = new Piix4Pm(_clock, _ports, new IrqLine("sci", _sci.Add), _slept.Add);
         _bus = TestBus.Make([_ => { }, _ => { }, _ => { }, _ => { }], _ports);
         _bus.Plug(_pm, DevFn);
         _bus.WriteConfig(DevFn, 0x40, 4, (uint)Base | 1);
@@ -75,15 +76,27 @@ public sealed class Piix4PmTests
     }
 
     [Theory]
-    [InlineData(0x2000, 1)]                                        // S5
-    [InlineData(0x2800, 1)]                                        // S4
-    [InlineData(0x2400, 0)]                                        // S3 is not offered
-    [InlineData(0x0000, 0)]                                        // SLP_EN clear
-    public void Sleep_enable_with_the_soft_off_type_switches_off(uint control, int softOffs)
+    [InlineData(0x2000, SleepState.SoftOff)]
+    [InlineData(0x2800, SleepState.ToDisk)]
+    [InlineData(0x2400, SleepState.ToRam)]
+    [InlineData(0x2C00, null)]                                     // no such type
+    [InlineData(0x0400, null)]                                     // SLP_EN clear
+    public void Sleep_enable_sleeps_as_the_type_says(uint control, SleepState? state)
     {
         _ports.Write(Control, 2, control);
-        Assert.Equal(softOffs, _softOffs);
+        Assert.Equal(state is { } slept ? [slept] : [], _slept);
         Assert.Equal(0u, _ports.Read(Control, 2) & 0x2000);        // write-only
+    }
+
+    [Theory]
+    [InlineData(WakeCause.Other, 0x8100, true)] [InlineData(WakeCause.RtcAlarm, 0x8400, false)]
+    public void What_wakes_is_told_and_must_be_enabled_but_for_the_button(WakeCause cause, uint status, bool always)
+    {
+        Assert.Equal(always, _pm.Acpi.WakesBy(cause));
+        _ports.Write(Enable, 2, status & 0x7FFF);
+        Assert.True(_pm.Acpi.WakesBy(cause));
+        _pm.Acpi.Wake(cause);
+        Assert.Equal(status, _ports.Read(Status, 2));
     }
 
     [Fact]
@@ -138,7 +151,7 @@ public sealed class Piix4PmTests
 
         var ports = TestBus.Ports();
         var seen = new List<bool>();
-        var copy = new Piix4Pm(_clock, ports, new IrqLine("sci", seen.Add), () => { });
+        var copy = new Piix4Pm(_clock, ports, new IrqLine("sci", seen.Add), _ => { });
         TestBus.Make([_ => { }, _ => { }, _ => { }, _ => { }], ports).Plug(copy, DevFn);
         saved.Load(copy.Exchange);
         Assert.Empty(seen);
@@ -151,7 +164,7 @@ public sealed class Piix4PmTests
     [Fact]
     public void Reset_equals_new()
     {
-        var fresh = new Piix4Pm(_clock, TestBus.Ports(), IrqLine.Unconnected("sci"), () => { });
+        var fresh = new Piix4Pm(_clock, TestBus.Ports(), IrqLine.Unconnected("sci"), _ => { });
         TestBus.Make([_ => { }, _ => { }, _ => { }, _ => { }]).Plug(fresh, DevFn);
         _ports.Write(0xB2, 1, Piix4Pm.AcpiEnable);
         _ports.Write(Enable, 2, 0x121);

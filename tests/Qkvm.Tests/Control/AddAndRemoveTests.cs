@@ -78,6 +78,7 @@ public sealed class AddAndRemoveTests : IDisposable
         _bench.Query("device_add", """{"driver":"virtio-rng-pci","id":"d","rng":"r"}""");
         Assert.Equal("object 'r' is in use, can not be deleted", Error("object-del", """{"id":"r"}"""));
         _bench.Query("device_del", """{"id":"d"}""");
+        _bench.LetGo();
         _bench.Query("object-del", """{"id":"r"}""");
         Assert.Equal("object 'r' not found", Error("object-del", """{"id":"r"}"""));
         Assert.Contains("'nonsense' is not a", Error("object-add", """{"qom-type":"nonsense","id":"n"}"""));
@@ -99,6 +100,7 @@ public sealed class AddAndRemoveTests : IDisposable
             Assert.Equal("Node q is in use", Error("blockdev-del", """{"node-name":"q"}"""));
             Assert.Equal("Node f is in use", Error("blockdev-del", """{"node-name":"f"}"""));
             _bench.Query("device_del", """{"id":"d"}""");
+            _bench.LetGo();
             _bench.Query("blockdev-del", """{"node-name":"q"}""");
             _bench.Query("blockdev-del", """{"node-name":"f"}""");
         }

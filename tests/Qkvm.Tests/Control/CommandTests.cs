@@ -60,7 +60,7 @@ public sealed class CommandTests : IDisposable
                 .RunAsync(context, default, writer).AsTask().Wait());
         JsonElement[] machines = [.. JsonDocument.Parse(json.ToArray()).RootElement.EnumerateArray()];
         Assert.Equal("""
-            {"hotpluggable-cpus":false,"name":"pc-i440fx-7.2","numa-mem-supported":false,
+            {"hotpluggable-cpus":true,"name":"pc-i440fx-7.2","numa-mem-supported":false,
             "default-cpu-type":"qemu64-x86_64-cpu","is-default":true,"cpu-max":255,"deprecated":false,
             "default-ram-id":"pc.ram","alias":"pc","acpi":true}
             """.ReplaceLineEndings(""),
@@ -133,6 +133,7 @@ public sealed class CommandTests : IDisposable
     public void Without_a_balloon_it_is_not_active()
     {
         _bench.Query("device_del", """{"id":"balloon0"}""");
+        _bench.LetGo();
         Assert.Equal(ErrorClass.DeviceNotActive,
             Assert.Throws<CommandException>(() => _bench.Query("query-balloon")).Class);
         Assert.Equal("Error: No balloon device has been activated\n", _bench.Human("info balloon"));
@@ -148,6 +149,7 @@ public sealed class CommandTests : IDisposable
         _bench.Query("stop");
         _bench.Query("system_reset");
         _bench.Query("device_del", """{"id":"disk0"}""");
+        _bench.LetGo();
         Assert.Equal([new ResumeEvent(), new StopEvent(), new ResetEvent(false, ShutdownCause.HostReset),
             new DeviceDeletedEvent("disk0", "/machine/peripheral/disk0")], events);
     }

@@ -92,6 +92,14 @@ sealed class ControlBench : IDisposable
         return done.Task.GetAwaiter().GetResult();
     }
 
+    /// <summary>As the guest does when it is asked: of all slots of the root bus that it is asked for.</summary>
+    public void LetGo()
+    {
+        const ulong Down = 0xAE04, Eject = 0xAE08;
+        OnLoop(() => Machine.Board.Ports.Write(Eject, 4, Machine.Board.Ports.Read(Down, 4)));
+        OnLoop(() => { });                                         // it goes on the main loop, after that
+    }
+
     public void OnLoop(Action action) => OnLoop(() => { action(); return true; });
 
     /// <summary>What the human monitor prints for a line.</summary>

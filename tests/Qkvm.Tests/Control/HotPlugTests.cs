@@ -28,7 +28,8 @@ public sealed class HotPlugTests : IDisposable
 
     public static TheoryData<string> Models =>
         [.. Qkvm.Catalogue.Devices.Models
-            .Where(m => m is { NotBuilt: null, IsHotPluggable: true, Bus.IsHotPluggable: true }).Select(m => m.Name)];
+            .Where(m => m is { NotBuilt: null, IsHotPluggable: true, Bus.IsHotPluggable: true })
+            .Where(m => m.Bus != BusKind.None).Select(m => m.Name)];
 
     [Theory, MemberData(nameof(Models))]
     public void A_device_that_came_and_went_a_thousand_times_leaves_nothing(string model)
@@ -88,9 +89,10 @@ public sealed class HotPlugTests : IDisposable
         Assert.Equal("", _bench.Human("device_add pci-bridge,id=inner,chassis_nr=2,bus=outer"));
         Assert.Equal("", _bench.Human("device_add virtio-blk-pci,id=disk,drive=spare,bus=inner"));
         Assert.Contains("bus: inner", _bench.Human("info qtree"));
-        Assert.Contains("slot 0 function 0 on inner is taken by",
+        Assert.Contains("PCI: slot 0 function 0 not available for virtio-rng-pci, in use by virtio-blk-pci,id=disk",
             _bench.Human("device_add virtio-rng-pci,bus=inner,addr=0"));
         Assert.Equal("", _bench.Human("device_del outer"));
+        _bench.LetGo();
         Assert.Equal(["disk", "inner", "outer"], gone);
         Assert.Equal(tree, _bench.Human("info qtree"));
         Assert.Null(_bench.Backends.OwnerOfDrive("spare"));
@@ -107,6 +109,7 @@ public sealed class HotPlugTests : IDisposable
             string rest = drive ? ",\"drive\":\"spare\"" : bridge ? ",\"chassis_nr\":1" : "";
             _bench.Query("device_add", $"{{\"driver\":\"{model}\",\"id\":\"new\"{rest}}}");
             _bench.Query("device_del", """{"id":"new"}""");
+            _bench.LetGo();
             return;
         }
         Assert.Equal("", _bench.Human($"device_add {model},id=new,bootindex=1,romfile=vgabios-stdvga.bin{more}"));
@@ -118,6 +121,34 @@ public sealed class HotPlugTests : IDisposable
             bus.WriteConfig(function, PciConfig.Command, 2, 7);
         });
         Assert.Equal("", _bench.Human("device_del new"));
+        _bench.LetGo();
+    }
+
+    [Fact]
+    public void A_device_goes_when_the_guest_lets_go_of_it_or_with_a_reset()
+    {
+        Assert.Equal("", _bench.Human("device_add virtio-rng-pci,id=first"));
+        Assert.Equal("", _bench.Human("device_add virtio-rng-pci,id=second"));
+        Assert.Equal("", _bench.Human("device_del first"));
+        Assert.Contains("Device first is already in the process of unplug", _bench.Human("device_del first"));
+        Assert.Contains("\"first\"", _bench.Human("info qtree"));
+        _bench.LetGo();
+        Assert.DoesNotContain("\"first\"", _bench.Human("info qtree"));
+        Assert.Contains("Device 'first' not found", _bench.Human("device_del first"));
+        Assert.Equal("", _bench.Human("device_del second"));
+        Assert.Contains("\"second\"", _bench.Human("info qtree"));
+        Assert.Equal("", _bench.Human("system_reset"));
+        Assert.DoesNotContain("\"second\"", _bench.Human("info qtree"));
+    }
+
+    [Fact]
+    public void An_index_is_one_device_s_own()
+    {
+        Assert.Contains("acpi-index should be less or equal to 16383",
+            _bench.Human("device_add virtio-rng-pci,acpi-index=16384"));
+        Assert.Equal("", _bench.Human("device_add virtio-rng-pci,acpi-index=3"));
+        Assert.Contains("a PCI device with acpi-index = 3 already exist",
+            _bench.Human("device_add virtio-rng-pci,acpi-index=3"));
     }
 
     /// <summary>Neighbouring mappings of the same kind become one, so that their number alone does not tell of memory

@@ -1,3 +1,4 @@
+using Qkvm.Core.Accel;
 using Qkvm.Backends.Objects;
 using Qkvm.Core.Block;
 using Qkvm.Core.Char;
@@ -38,7 +39,8 @@ sealed class StateBench : IMachineRequests, IDisposable
         Clock = clock;
         _loop = new EventLoop(_lock.Run);
         DeviceModel[] models = everything ? [.. Catalogue.Devices.Models.Where(m => m.Bus == BusKind.Isa
-            || (microvm ? m.Bus == BusKind.Virtio : m.Bus != BusKind.Virtio && (q35 || m.Bus != BusKind.PciExpress)))]
+            || (microvm ? m.Bus == BusKind.Virtio
+                : m.Bus != BusKind.None && m.Bus != BusKind.Virtio && (q35 || m.Bus != BusKind.PciExpress)))]
             : model == null ? [] : [model];
         Accelerator = new FakeAccelerator { IrqChip = ownIrqChips ? null : Wires };
         var config = new MachineConfig
@@ -117,7 +119,11 @@ sealed class StateBench : IMachineRequests, IDisposable
     public void RequestShutdown(ShutdownCause cause, int exitCode) { }
     public void RequestReset(ShutdownCause cause) { }
     public void RequestPause(string reason) { }
+    public void AddCpu(Core.Accel.IVCpu cpu) { }
+    public void RemoveCpu(Core.Accel.IVCpu cpu) { }
     public void RequestStill(Action work) { }
+    public void RequestSleep() { }
+    public void RequestWakeUp(WakeCause cause) { }
     public void RequestWatchdog() { }
     public void Raise(MachineEvent happened) { }
     public void Warn(string line) { }

@@ -1,0 +1,56 @@
+using Qkvm.Core.Devices;
+using Qkvm.Core.Machine;
+using Qkvm.Core.Memory;
+using Qkvm.Core.State;
+
+namespace Qkvm.Machines;
+
+/// <summary>pc-dimm: memory of an object in a slot of the board. Its contents are saved as RAM.</summary>
+public sealed class Dimm : IMemoryDevice
+{
+    public static readonly DeviceModel Model = new("pc-dimm", BusKind.None,
+        [
+            Property.Object("memdev", "what has the memory: -object memory-backend-ram,id=…"),
+            Property.Number("addr", 0, help: "where the guest has it; 0 for where there is room"),
+            Property.Automatic("slot", max: int.MaxValue, help: "of -m slots="),
+            Property.Number("node", 0, help: "NUMA node: the machine has one"),
+        ], static (properties, site) => new Dimm(properties, site)) { Description = "DIMM memory module" };
+
+    readonly Properties _properties;
+
+    Dimm(Properties properties, DeviceSite site)
+    {
+        const int Nodes = 1;
+        _properties = properties;
+        Id = site.Id;
+        Backend = properties.Text("memdev") ?? throw properties.Error("'memdev' property must be set");
+        Memory = site.Object<MemoryBackend>(Backend, "memory");
+        if (Memory.IsMapped) throw properties.Error($"can't use already busy memdev: {Backend}");
+        ulong node = properties.Number("node");
+        if (node >= Nodes)
+            throw properties.Error($"'DIMM property node has value {node}' which exceeds the number of numa nodes: "
+                + $"{Nodes}");
+        Region = MemoryRegion.OfRam(Backend, Memory.Ram, 0, Memory.Size);
+    }
+
+    public string Name => Model.Name;
+    internal string? Id { get; }
+    public ulong Address { get; internal set; }
+    public ulong Size => Memory.Size;
+    public int Slot { get; internal set; }
+    public int Node => 0;
+    public string Backend { get; }
+    public bool IsHotPlugged { get; internal set; }
+
+    internal MemoryBackend Memory { get; }
+    internal MemoryRegion Region { get; }
+
+    /// <summary>The address that the user wants, or 0.</summary>
+    internal ulong WantedAddress => _properties.Number("addr");
+    internal ulong? WantedSlot => _properties.NumberOrAuto("slot");
+
+    internal ConfigurationException Error(string message) => _properties.Error(message);
+
+    public void Reset() { }
+    public void Exchange(StateStream state) { }
+}

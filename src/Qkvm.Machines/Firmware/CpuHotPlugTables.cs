@@ -1,0 +1,90 @@
+using Qkvm.Core.Acpi;
+using Qkvm.Hw.Pci;
+using static Qkvm.Core.Acpi.Aml;
+
+namespace Qkvm.Machines.Firmware;
+
+/// <summary>Processors that come and go: a container with a device for each that there can be, over the hot-plug
+/// registers, and the methods of event 2. Spec: ACPI 6.3, sections 8.4, 6.2.10 "_MAT", 6.3.3 "_EJx" and 6.3.5
+/// "_OST".</summary>
+static class CpuHotPlugTables
+{
+    const int Present = 0x0F;                                      // _STA
+    const int Look = 1, LetGo = 3;                                 // of Notify
+    const int FindPending = 0, OstEvent = 1, OstStatus = 2;        // of the command register
+
+    public static Aml[] Terms(IReadOnlyList<uint> apicIds, ushort port) =>
+    [
+        PciHotPlugTables.Resources("PRES", "CPU Hotplug resources", port, (byte)AcpiCpuHotPlug.Size),
+        Device("\\_SB.CPUS",
+        [
+            Name("_HID", Text("ACPI0010")),
+            Name("_CID", EisaId("PNP0A05")),
+            .. Registers(port),
+            .. apicIds.Select((id, cpu) => Processor(cpu, id)),
+            Method("CTFY", 2, [.. apicIds.Select((_, cpu) => If(Equal(Arg0, cpu), Notify(Ref(NameOf(cpu)), Arg1)))]),
+        ]),
+        Method("\\_GPE._E02", 0, Call("\\_SB.CPUS.CSCN")),
+    ];
+
+    static string NameOf(int cpu) => $"C{cpu:X3}";
+
+    static Aml[] Registers(ushort port) =>
+    [
+        OperationRegion("PRST", AmlRegionSpace.SystemIo, port, (int)AcpiCpuHotPlug.Size),
+        Field("PRST", AmlAccess.Byte | AmlAccess.ZeroRest, (null, 32), ("CPEN", 1), ("CINS", 1), ("CRMV", 1),
+            ("CEJ0", 1), (null, 4), ("CCMD", 8)),
+        Field("PRST", AmlAccess.Dword, ("CSEL", 32), (null, 32), ("CDAT", 32)),
+        Mutex("CPLK"),
+        SerializedMethod("CSTA", 1,
+            Acquire("CPLK"),
+            Store(Arg0, Ref("CSEL")),
+            Store(0, Local0),
+            If(Ref("CPEN"), Store(Present, Local0)),
+            Release("CPLK"),
+            Return(Local0)),
+        SerializedMethod("CEJT", 1,
+            Acquire("CPLK"),
+            Store(Arg0, Ref("CSEL")),
+            Store(1, Ref("CEJ0")),
+            Release("CPLK")),
+        SerializedMethod("COST", 3,
+            Acquire("CPLK"),
+            Store(Arg0, Ref("CSEL")),
+            Store(OstEvent, Ref("CCMD")),
+            Store(Arg1, Ref("CDAT")),
+            Store(OstStatus, Ref("CCMD")),
+            Store(Arg2, Ref("CDAT")),
+            Release("CPLK")),
+        // one after the other with news, until none has any
+        SerializedMethod("CSCN", 0,
+            Acquire("CPLK"),
+            Store(0, Ref("CSEL")),
+            Store(1, Local0),
+            While(Local0,
+                Store(FindPending, Ref("CCMD")),
+                If(Ref("CINS"),
+                    Call("CTFY", Ref("CDAT"), Look),
+                    Store(1, Ref("CINS"))),
+                Else(
+                    If(Ref("CRMV"),
+                        Call("CTFY", Ref("CDAT"), LetGo),
+                        Store(1, Ref("CRMV"))),
+                    Else(Store(0, Local0)))),
+            Release("CPLK")),
+    ];
+
+    static Aml Processor(int cpu, uint apicId)
+    {
+        Aml[] leave = cpu == 0 ? [] : [Method("_EJ0", 1, Call("CEJT", cpu))];
+        return Device(NameOf(cpu),
+        [
+            Name("_HID", Text("ACPI0007")),
+            Name("_UID", cpu),
+            SerializedMethod("_STA", 0, Return(Call("CSTA", cpu))),
+            Name("_MAT", Buffer(AcpiTables.LocalApic(cpu, apicId, isEnabled: true))),
+            .. leave,
+            SerializedMethod("_OST", 3, Call("COST", cpu, Arg0, Arg1)),
+        ]);
+    }
+}
