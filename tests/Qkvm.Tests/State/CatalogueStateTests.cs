@@ -107,8 +107,8 @@ public class CatalogueStateTests
             if (bench.Device is TpmTis) BeginCommand(bench.Board.Memory);
             guest.RunNew(bench.Board.Ports, bare.Board.Ports.View, 2000);
             guest.RunNew(bench.Board.Memory, bare.Board.Memory.View, 2000);
-            guest.Run(5000);                                       // a drive has no registers of its own
             if (bench.Device is IsaIde) bench.Board.Ports.Write(0x3EE, 1, 2); // nIEN, which chance need not find
+            guest.Run(5000);                                       // a drive has no registers of its own
         }
     }
 
