@@ -137,8 +137,8 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
         if (!_resetting && !_sleeps) RunCpus();
     }
 
-    bool CanResume => !_quitting && State is not (RunState.Running or RunState.Suspended or RunState.Shutdown or RunState.InternalError
-        or RunState.GuestPanicked);
+    bool CanResume => !_quitting && State is not (RunState.Running or RunState.Suspended or RunState.Shutdown
+        or RunState.InternalError or RunState.GuestPanicked);
 
     public void Reset(ShutdownCause cause = ShutdownCause.HostReset)
     {

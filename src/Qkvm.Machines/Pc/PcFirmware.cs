@@ -127,8 +127,8 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
             throw new ConfigurationException($"{table.Owner}: the machine {config.MachineType} has no ACPI tables; "
                 + "leave it out");
         if (!_hasSmbios && config.Smbios.Count > 0)
-            throw new ConfigurationException($"-smbios: the machine {config.MachineType} has no SMBIOS tables; leave it "
-                + "out");
+            throw new ConfigurationException($"-smbios: the machine {config.MachineType} has no SMBIOS tables; "
+                + "leave it out");
         AddKernel(order, commandLineTail, hasRoms);
         AddBootOrder(order);
         AddUserFiles();
