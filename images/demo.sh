@@ -134,7 +134,7 @@ download amd64 "$cache/debs-efi" shim-signed grub-efi-amd64-signed
 for deb in "$cache"/debs-efi/*.deb; do dpkg-deb -x "$deb" "$work/efi"; done
 printf 'search.fs_uuid %s root\nset prefix=($root)/boot/grub\nconfigfile $prefix/grub.cfg\n' "$uuid" >"$work/grub.cfg"
 truncate -s $((esp_size * 512)) "$work/esp"
-mkfs.fat -F 16 -n ESP "$work/esp" >/dev/null
+mkfs.fat -n ESP "$work/esp" >/dev/null
 mmd -i "$work/esp" ::/EFI ::/EFI/BOOT ::/EFI/debian
 mcopy -i "$work/esp" "$work/efi/usr/lib/shim/shimx64.efi.signed" ::/EFI/BOOT/BOOTX64.EFI
 mcopy -i "$work/esp" "$work/efi/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed" ::/EFI/BOOT/grubx64.efi

@@ -108,7 +108,7 @@ public class CatalogueStateTests
             guest.RunNew(bench.Board.Ports, bare.Board.Ports.View, 2000);
             guest.RunNew(bench.Board.Memory, bare.Board.Memory.View, 2000);
             if (bench.Device is IsaIde) bench.Board.Ports.Write(0x3EE, 1, 2); // nIEN, which chance need not find
-            guest.Run(5000);                                       // a drive has no registers of its own
+            else guest.Run(5000);                                  // a drive has no registers of its own
         }
     }
 
