@@ -14,6 +14,9 @@ public sealed class I440Fx : PciDevice
     const int Pam0 = 0x59, SmramControl = 0x72;
     const byte SmramOpen = 0x40, SmramLocked = 0x10, SmramBase = 0x02;
 
+    /// <summary>What firmware expects as it was when it wakes a guest: where its own copy in RAM shows.</summary>
+    public static readonly (int Offset, int Count)[] KeptInSleep = [(Pam0, LegacySegments.PamRegisters)];
+
     readonly LegacySegments _segments;
 
     /// <param name="memory">The CPU's memory; this maps its windows there, above RAM and PCI.</param>
@@ -27,17 +30,6 @@ public sealed class I440Fx : PciDevice
             Config.Define(Pam0 + i, 0, i == 0 ? (byte)0x30 : (byte)0x33);
         Config.Define(SmramControl, SmramBase, 0x78);
         _segments = new LegacySegments(memory, ram, pciMemory);
-    }
-
-    /// <summary>The PAM registers.</summary>
-    public byte[] ShadowRegisters
-    {
-        get => Config.Bytes(Pam0, LegacySegments.PamRegisters).ToArray();
-        set
-        {
-            for (int i = 0; i < value.Length; i++) Config[Pam0 + i] = value[i];
-            Apply();
-        }
     }
 
     protected override void ResetDevice() => Apply();

@@ -24,6 +24,9 @@ public sealed class Mch : PciDevice
     const byte SmramOpen = 0x40, SmramLocked = 0x10, SmramBase = 0x02, SmramWritable = 0x78;
     const byte ExtendedCacheBits = 0x38, ExtendedWritable = 0x87, ErrorClearable = 0x40;
 
+    /// <summary>What firmware expects as it was when it wakes a guest: where its own copy in RAM shows.</summary>
+    public static readonly (int Offset, int Count)[] KeptInSleep = [(Pam0, LegacySegments.PamRegisters)];
+
     readonly LegacySegments _segments;
     readonly AddressSpace _memory;
     readonly PciEcam _ecam;
@@ -60,17 +63,6 @@ public sealed class Mch : PciDevice
                 2 => (register & (BarAddress | BarAddress64M), PciEcam.FullSize / 4),
                 _ => null,                                         // reserved
             };
-        }
-    }
-
-    /// <summary>The PAM registers.</summary>
-    public byte[] ShadowRegisters
-    {
-        get => Config.Bytes(Pam0, LegacySegments.PamRegisters).ToArray();
-        set
-        {
-            for (int i = 0; i < value.Length; i++) Config[Pam0 + i] = value[i];
-            Apply();
         }
     }
 
