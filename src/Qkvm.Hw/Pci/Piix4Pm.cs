@@ -30,7 +30,8 @@ public sealed class Piix4Pm : PciDevice
     readonly ApmPorts _apm;
 
     /// <param name="sci">ISA IRQ 9.</param>
-    public Piix4Pm(IVirtualClock clock, AddressSpace ports, IrqLine sci, Action<SleepState> sleep) : base(Chip, "PIIX4_PM")
+    public Piix4Pm(IVirtualClock clock, AddressSpace ports, IrqLine sci, Action<SleepState> sleep)
+        : base(Chip, "PIIX4_PM")
     {
         Config.Define16(PciConfig.Status, 0x0280);
         Config.Define32(PmBase, 1, 0xFFC0);
