@@ -202,6 +202,7 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
     public void Exchange(StateStream state)
     {
         _clock.Exchange(state.Section("clock"));
+        state.Section("sleep").Field("sleeps", ref _sleeps);
         foreach (IVCpu cpu in Cpus) cpu.Exchange(state.Group("cpu", cpu.Index));
         _board.Exchange(state.Group("board"));
     }

@@ -86,11 +86,8 @@ public sealed class Q35Board : Board
 
     private protected override AcpiRegisters? Acpi => _powerManagement.Acpi;
 
-    private protected override byte[] ShadowRegisters
-    {
-        get => _mch.ShadowRegisters;
-        set => _mch.ShadowRegisters = value;
-    }
+    private protected override IEnumerable<(PciDevice, (int, int)[])> KeptInSleep =>
+        [(_mch, Mch.KeptInSleep), (_lpc, Ich9Lpc.KeptInSleep)];
 
     private protected override void OnSleep() => _chips.ExpectWakeUp();
 
