@@ -16,7 +16,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 if [ "$*" = test ]; then
     cd "$here/.."
     set -- bash -c 'for project in Qkvm.Accel.Tests Qkvm.Guest.Tests; do
-        dotnet test artifacts/bin/$project/release/$project.dll --nologo --filter FullyQualifiedName~KVM || failed=1
+        dotnet test artifacts/bin/$project/release/$project.dll --nologo \
+            --filter "FullyQualifiedName~_KVM|FullyQualifiedName~.Kvm" || failed=1
     done; exit ${failed:-0}'
 fi
 

@@ -75,8 +75,12 @@ public abstract partial class Board
         }
     }
 
+    /// <summary>With the PC's ports.</summary>
+    protected void MakeDevices() => MakeDevices(IsaSerial.Places, ParallelPort.Places);
+
     /// <summary>-device, then -serial, -parallel and -debugcon.</summary>
-    protected void MakeDevices()
+    /// <param name="serialPorts">That there can be; null: what would be at them is left alone.</param>
+    protected void MakeDevices(int? serialPorts, int parallelPorts)
     {
         foreach (DeviceConfig config in Config.Devices)
         {
@@ -84,8 +88,8 @@ public abstract partial class Board
                 throw new ConfigurationException($"{config.Owner}: Duplicate ID '{id}' for device");
             Make(config);
         }
-        MakePorts(IsaSerial.Model, "-serial", Config.Serials, IsaSerial.Places);
-        MakePorts(ParallelPort.Model, "-parallel", Config.Parallels, ParallelPort.Places);
+        if (serialPorts is { } serials) MakePorts(IsaSerial.Model, "-serial", Config.Serials, serials);
+        MakePorts(ParallelPort.Model, "-parallel", Config.Parallels, parallelPorts);
         if (Config.DebugCon is { } debug)
             Make(new DeviceConfig(Debugcon.Model.Name, null, [new("chardev", debug)], "-debugcon"));
     }

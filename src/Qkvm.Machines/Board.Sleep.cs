@@ -19,7 +19,7 @@ public abstract partial class Board
     private protected virtual IEnumerable<(PciDevice Chip, (int Offset, int Count)[] Registers)> KeptInSleep => [];
 
     /// <summary>Nothing happens on a machine without ACPI.</summary>
-    public void PressPowerButton() => Acpi?.PressPowerButton();
+    public virtual void PressPowerButton() => Acpi?.PressPowerButton();
 
     /// <summary>The guest goes to sleep, or off.</summary>
     internal void Sleep(SleepState state)
@@ -59,11 +59,11 @@ public abstract partial class Board
     private protected virtual void OnSleep() { }
 
     /// <summary>What a chip's disable_s3=, disable_s4= and s4_val= say.</summary>
-    private protected SleepStates SleepStatesOf(string driver, AcpiRegisters acpi)
+    private protected SleepStates SleepStatesOf(ChipGlobals globals, AcpiRegisters acpi)
     {
-        acpi.ToDiskType = ChipNumber(driver, SleepStates.S4Value, acpi.ToDiskType);
-        return new(ChipNumber(driver, SleepStates.DisableS3, 0) == 0, ChipNumber(driver, SleepStates.DisableS4, 0) == 0,
-            (byte)acpi.ToDiskType);
+        acpi.ToDiskType = (int)globals.Number(SleepStates.S4Value, acpi.ToDiskType, 0, byte.MaxValue);
+        return new(globals.Number(SleepStates.DisableS3, 0, 0, 1) == 0,
+            globals.Number(SleepStates.DisableS4, 0, 0, 1) == 0, (byte)acpi.ToDiskType);
     }
 }
 

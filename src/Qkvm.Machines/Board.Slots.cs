@@ -16,12 +16,16 @@ public abstract partial class Board
     public QBus Slots { get; }
 
     /// <summary>Once the chips are wired.</summary>
-    protected void MakeCpus(ICoprocessorErrors coprocessor)
+    protected void MakeCpus(ICoprocessorErrors? coprocessor = null)
     {
         _coprocessor = coprocessor;
-        _accelerator.Attach(Memory, Ports, Lock);
+        _accelerator.Attach(Memory, Ports, Lock, Layout.Smm);
         for (int i = 0; i < Config.Topology.Cpus; i++) AddCpu(i);
     }
+
+    /// <summary>Firmware in system management mode waits for all processors that it knows: none may come or
+    /// go.</summary>
+    private protected virtual bool HoldsCpus => false;
 
     /// <summary>Of all processors that there can be.</summary>
     internal IReadOnlyList<uint> ApicIds =>
@@ -95,6 +99,9 @@ public abstract partial class Board
     {
         if (_coprocessor == null || _wasReset && HotPlug == null)
             throw properties.Error($"Device '{cpu.Name}' can not be hotplugged on this machine");
+        if (_wasReset && HoldsCpus)
+            throw properties.Error("cpu hotplug SMI was not enabled by firmware; give smm=off and a firmware that "
+                + "does without");
         cpu.Place(Config);
         if (IsCpuPresent(cpu.Index)) throw cpu.Taken(Config.Topology.ApicId(cpu.Index));
         AddCpu(cpu.Index);
@@ -154,6 +161,7 @@ public abstract partial class Board
             }
             int index = ((CpuDevice)device).Index;
             if (index == 0) throw new CommandException("Boot CPU is unpluggable");
+            if (board.HoldsCpus) throw new CommandException("cpu hot-unplug SMI was not enabled by firmware");
             hotPlug.Cpus.RequestRemoval(index);
             return true;
         }

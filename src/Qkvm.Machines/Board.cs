@@ -38,17 +38,20 @@ public abstract partial class Board : IBoard, IDisposable
     bool _wasReset;
 
     /// <param name="memory">Disposed of with the board.</param>
-    protected Board(BoardParts parts, PcMemory memory)
+    /// <param name="interrupts">The PC's, unless another is given.</param>
+    protected Board(BoardParts parts, PcMemory memory, InterruptPlan? interrupts = null)
     {
         (Config, _accelerator, _backends, Catalogue<DeviceModel> catalogue, Clock, Loop, Lock, _dataLoop, _requests) =
             parts;
         Slots = new QBus("slots", BusKind.None, new SlotWires(this));
         Input = new InputRouter(Clock);
         Layout = memory;
+        if (memory.Smm is { } smm) smm.Log = parts.Log;
         Ports = new AddressSpace("I/O", MemoryRegion.Container("io", PortSpace), Lock) { Log = parts.Log };
         Memory.Log = parts.Log;
-        Interrupts = new PcInterrupts(_accelerator.IrqChip, Memory, Ports);
+        Interrupts = new PcInterrupts(_accelerator.IrqChip, Memory, Ports, interrupts ?? new InterruptPlan());
         FirmwareConfiguration = Own("fw_cfg_io", Tree, new FwCfg(Memory, Ports));
+        Describe(FirmwareConfiguration, "FWCF", FwCfg.Describe);
         Firmware = new PcFirmware(Config, Layout, FirmwareConfiguration, _accelerator.IrqChip != null,
             _requests.Warn);
         _factory = new DeviceFactory(this, Tree, Slots, catalogue, Config.Globals);
@@ -66,35 +69,51 @@ public abstract partial class Board : IBoard, IDisposable
     /// <summary>Also while the chips are made, before there are processors: open.</summary>
     internal void GateA20(bool open) => _accelerator.SetA20(open);
 
+    /// <summary>A system management interrupt.</summary>
+    /// <param name="toAll">Else to the processor that asks for it, or to the first.</param>
+    internal void SendSmi(bool toAll)
+    {
+        if (toAll) foreach (IVCpu cpu in _cpus) cpu.Signal(CpuSignal.Smi);
+        else (Array.Find(_cpus, cpu => cpu.Index == VCpuRunner.Current) ?? _cpus[0]).Signal(CpuSignal.Smi);
+    }
+
     /// <summary>Takes a chip of the board into the list of devices and the tree.</summary>
     /// <param name="buses">That it brings.</param>
     internal T Own<T>(string driver, QBus bus, T device, params ReadOnlySpan<QBus> buses) where T : IDevice
     {
         var node = new QDevice(driver, null, device, []);
         foreach (QBus own in buses) node.Add(own);
-        _devices.Add(device);
-        bus.Add(node);
+        Own(bus, node);
         return device;
+    }
+
+    internal void Own(QBus bus, QDevice chip)
+    {
+        _devices.Add(chip.Device!);
+        bus.Add(chip);
+    }
+
+    /// <summary>Takes a bus without a chip into the tree.</summary>
+    /// <param name="acpiId">What ACPI calls what has it.</param>
+    internal void HoldBus(string driver, QBus bus, string acpiId)
+    {
+        var node = new QDevice(driver, null, null, []);
+        node.Describe("ISA", () => [Aml.Name("_HID", Aml.EisaId(acpiId))]);
+        node.Add(bus);
+        Tree.Add(node);
     }
 
     /// <summary>Tells ACPI of a chip, or of one part of it, below what has its bus.</summary>
     internal void Describe(IDevice chip, string name, Func<Aml[]> terms) =>
         Tree.AllDevices.First(node => node.Device == chip).Describe(name, terms);
 
-    /// <summary>What -global and the machine's version say of a chip.</summary>
-    /// <param name="otherwise">Where they say nothing.</param>
-    internal bool ChipFlag(string driver, string property, bool otherwise) =>
-        Config.Globals.LastOrDefault(global => global.Driver == driver && global.Property == property) is { } said
-            ? Options.Of("-global", [new(property, said.Value)]).Bool(property)!.Value : otherwise;
-
-    /// <summary>As <see cref="ChipFlag"/>.</summary>
-    internal int ChipNumber(string driver, string property, int otherwise) =>
-        Config.Globals.LastOrDefault(global => global.Driver == driver && global.Property == property) is { } said
-            ? Options.Of("-global", [new(property, said.Value)]).Int(property, 0, byte.MaxValue)!.Value : otherwise;
 
     /// <summary>After each reset.</summary>
     /// <param name="isFirst">The machine is being switched on.</param>
     protected abstract void OnReset(bool isFirst);
+
+    /// <summary>The processors have been reset, and have not run yet: where they do not start by firmware.</summary>
+    public virtual void StartCpus() { }
 
     // What devices see
 
@@ -115,7 +134,7 @@ public abstract partial class Board : IBoard, IDisposable
 
     public bool IsGuestAsleep()
     {
-        if (Interrupts.Pic == null) return false;                  // the kernel's processors do not tell
+        if (Interrupts.AreInKernel) return false;                  // the kernel's processors do not tell
         foreach (IVCpu cpu in _cpus)
             if (!cpu.IsHalted) return false;
         return true;
@@ -150,9 +169,8 @@ public abstract partial class Board : IBoard, IDisposable
     public IReadOnlyList<IVCpu> Cpus => _cpus;
     public IReadOnlyList<IDisplaySource> Displays => _displays;
     public IReadOnlyList<GuestRam> RamBlocks =>
-        [Layout.Ram, .. Dimms.Select(dimm => dimm.Memory.Ram),
-            .. (Pci?.AllDevices ?? []).SelectMany(d => d.BarRegions).Where(r => r is { Kind: RegionKind.Ram })
-            .Select(r => r!.Ram!)];
+        [Layout.Ram, .. Dimms.Select(dimm => dimm.Memory.Ram), .. (Pci?.AllDevices ?? []).SelectMany(d => d.BarRegions)
+            .Where(r => r is { Kind: RegionKind.Ram }).Select(r => r!.Ram!)];
     public GuestRam Ram => Layout.Ram;
     public FwCfg FirmwareConfiguration { get; }
     public QBus Tree { get; } = new("main-system-bus", BusKind.System);

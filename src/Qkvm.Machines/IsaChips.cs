@@ -106,7 +106,7 @@ sealed class IsaChips
         if (!isFirst && _boot.Once != null) PcCmos.SetBootOrder(Rtc, _boot.Order);
     }
 
-    static DateTime StartDate(RtcConfig rtc) => rtc.Base switch
+    public static DateTime StartDate(RtcConfig rtc) => rtc.Base switch
     {
         RtcBase.Utc => DateTime.UtcNow,
         RtcBase.LocalTime => DateTime.Now,

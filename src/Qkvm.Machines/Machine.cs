@@ -290,6 +290,7 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
     void ResetCpus()
     {
         foreach (IVCpu cpu in Cpus) Reset(cpu);
+        _board.StartCpus();
     }
 
     void Reset(IVCpu cpu)

@@ -42,7 +42,24 @@ public sealed record MachineDefaults(string NetworkCard, string VideoAddress, in
 
     /// <summary>vCPUs that there can be.</summary>
     public int MaxCpus { get; init; } = 255;
+
+    /// <summary>What -cpu names by default; null for what all machines have.</summary>
+    public string? Cpu { get; init; }
+
+    /// <summary>Of the RAM's memory backend.</summary>
+    public string RamId { get; init; } = "pc.ram";
+
+    /// <summary>It has <see cref="NetworkCard"/> without being asked.</summary>
+    public bool HasNetworkCard { get; init; } = true;
+
+    /// <summary>There is a parallel port.</summary>
+    public bool HasParallel { get; init; } = true;
+
+    public VideoKind Video { get; init; } = VideoKind.Pci;
 }
+
+/// <summary>What -vga can give a machine.</summary>
+public enum VideoKind { None, Isa, Pci }
 
 /// <summary>A machine as -machine names it: what it has by default, what it takes, how its board is made.</summary>
 public sealed record MachineModel : Model<BoardParts, Board>
@@ -77,8 +94,8 @@ public sealed record MachineModel : Model<BoardParts, Board>
     public bool IsDefault { get; init; }
 
     public MachineInfo Info => new(Defaults.HasHotPluggableCpus, Name, NumaMemSupported: false,
-        Defaults.HasDevices ? $"{new CpuConfig().Model}-x86_64-cpu" : null, IsDefault ? true : null, Defaults.MaxCpus,
-        Deprecated: false, Defaults.HasDevices ? "pc.ram" : "ram", Aliases.FirstOrDefault());
+        Defaults.HasDevices ? $"{Defaults.Cpu ?? new CpuConfig().Model}-x86_64-cpu" : null, IsDefault ? true : null,
+        Defaults.MaxCpus, Deprecated: false, Defaults.HasDevices ? Defaults.RamId : "ram", Aliases.FirstOrDefault());
 
     public override string HelpLine =>
         string.Concat(Aliases.Select(alias => $"{alias,-20} {Description} (alias of {Name})\n"))

@@ -27,6 +27,8 @@ using Qkvm.Hw.Storage;
 using Qkvm.Hw.Tpm;
 using Qkvm.Hw.Virtio;
 using Qkvm.Machines;
+using Qkvm.Machines.Isa;
+using Qkvm.Machines.Microvm;
 using Qkvm.Machines.None;
 using Qkvm.Machines.Pc;
 using Qkvm.Machines.Q35;
@@ -46,6 +48,7 @@ static class Catalogue
     public static readonly Catalogue<DeviceModel> Devices = new("valid device model name", static () =>
     [
         Ahci.Model,
+        IsaIde.Model,
         IdeModels.HardDisk,
         IdeModels.CdRom,
         .. VirtioBlk.Models,
@@ -56,6 +59,7 @@ static class Catalogue
         .. VirtioRng.Models,
         .. VirtioBalloon.Models,
         StdVga.Model,
+        IsaVga.Model,
         IsaSerial.Model,
         ParallelPort.Model,
         Debugcon.Model,
@@ -66,6 +70,11 @@ static class Catalogue
         PciTestDev.Model,
         RedHatPciBridge.Model,
         PcieRootPort.Model,
+        Ioh3420.Model,
+        X3130Upstream.Model,
+        Xio3130Downstream.Model,
+        PciePciBridge.Model,
+        I82801b11Bridge.Model,
         TpmTis.Model,
         TpmCrb.Model,
         Dimm.Model,
@@ -135,6 +144,8 @@ static class Catalogue
     [
         .. PcMachine.Versions,
         .. Q35Machine.Versions,
+        MicrovmMachine.Model,
+        IsaPcMachine.Model,
         NoneMachine.Model,
     ], Missing.Machines);
 
@@ -157,6 +168,9 @@ static class Catalogue
 
     /// <summary>-vga.</summary>
     public static (string Name, DeviceModel? Model)[] VideoCards => [("std", StdVga.Model), ("none", null)];
+
+    /// <summary>The same on a machine without PCI.</summary>
+    public static (string Name, DeviceModel? Model)[] IsaVideoCards => [("std", IsaVga.Model), ("none", null)];
 
     /// <summary>-drive if=: the disk and, where there is one, the CD-ROM drive of the interface.</summary>
     public static (string Name, DeviceModel Disk, DeviceModel? Cdrom)[] DriveInterfaces =>

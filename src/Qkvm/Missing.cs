@@ -22,20 +22,20 @@ static class Missing
         ("use virtio-net-pci", """
             e1000-82544gc e1000-82545em i82550 i82551 i82557a i82557b i82557c i82558a i82558b i82559a
             i82559b i82559c i82559er i82562 i82801 igb ne2k_isa ne2k_pci pcnet rocker tulip usb-net
-            virtio-net-device vmxnet3 rdma pvrdma
+            vmxnet3 rdma pvrdma
             """),
         ("use virtio-blk-pci", """
-            am53c974 dc390 cxl-type3 floppy fdc isa-fdc isa-ide lsi53c810 lsi53c895a megasas megasas-gen2 mptsas1068
+            am53c974 dc390 cxl-type3 floppy fdc isa-fdc lsi53c810 lsi53c895a megasas megasas-gen2 mptsas1068
             nvme nvme-ns nvme-subsys pvscsi sd-card sdhci-pci spapr-vscsi scsi-block scsi-cd scsi-generic scsi-hd
             usb-bot usb-storage usb-uas vhost-scsi vhost-scsi-pci vhost-scsi-pci-non-transitional
             vhost-scsi-pci-transitional vhost-user-blk vhost-user-blk-pci vhost-user-blk-pci-non-transitional
             vhost-user-blk-pci-transitional vhost-user-scsi vhost-user-scsi-pci vhost-user-scsi-pci-non-transitional
-            vhost-user-scsi-pci-transitional virtio-blk-device virtio-pmem-pci virtio-scsi-device virtio-scsi
+            vhost-user-scsi-pci-transitional virtio-pmem-pci virtio-scsi-device virtio-scsi
             virtio-scsi-pci virtio-scsi-pci-non-transitional virtio-scsi-pci-transitional
             """),
         ("use ide-hd on ide.0, or ahci", "piix3-ide piix4-ide sysbus-ahci cmd646-ide via-ide ide-cf"),
         ("use VGA", """
-            ati-vga bochs-display cirrus-vga isa-cirrus-vga isa-vga qxl qxl-vga ramfb secondary-vga sga vfio-display
+            ati-vga bochs-display cirrus-vga isa-cirrus-vga qxl qxl-vga ramfb secondary-vga sga vfio-display
             vhost-user-gpu vhost-user-gpu-pci vhost-user-vga virtio-gpu virtio-gpu-device virtio-gpu-gl
             virtio-gpu-gl-device virtio-gpu-gl-pci virtio-gpu-pci virtio-vga virtio-vga-gl vmware-svga
             """),
@@ -60,8 +60,8 @@ static class Missing
             cxl-downstream amd-iommu intel-iommu virtio-iommu virtio-iommu-pci vhost-user-fs-pci vhost-user-fs
             vhost-user-i2c-pci vhost-user-rng-pci vhost-user-vsock-pci vhost-user-gpio-pci vhost-vsock-pci
             vhost-vsock-pci-non-transitional vhost-vdpa-device-pci virtio-9p virtio-9p-device virtio-9p-pci
-            virtio-9p-pci-non-transitional virtio-9p-pci-transitional virtio-balloon-device virtio-crypto-device
-            virtio-crypto-pci virtio-mem virtio-mem-pci virtio-rng-device edu generic-sdhci guest-loader hpet
+            virtio-9p-pci-non-transitional virtio-9p-pci-transitional virtio-crypto-device
+            virtio-crypto-pci virtio-mem virtio-mem-pci edu generic-sdhci guest-loader hpet
             hyperv-testdev i2c-echo i6300esb ib700 igd-passthrough-isa-bridge ipmi-bmc-extern ipmi-bmc-sim isa-applesmc
             isa-ipmi-bt isa-ipmi-kcs ivshmem-doorbell ivshmem-plain kvm-pci-assign kvaser_pci loader max31785 mctp-usb
             mioe3680_pci pca954x pci-ipmi-bt pci-ipmi-kcs pcm3680_pci port92 ctucan_pci pvpanic-pci
@@ -137,7 +137,7 @@ static class Missing
         var bare = new MachineDefaults(NetworkCard: "ne2k_isa", VideoAddress: "0x1");
         foreach (string version in Words("1.7 1.6 1.5 1.4"))
             yield return MachineModel.Missing($"pc-i440fx-{version}", bare);
-        foreach (string name in Words("isapc microvm none x-remote xenfv "
+        foreach (string name in Words("none x-remote xenfv "
             + "xenpv")) yield return MachineModel.Missing(name, bare);
     }
 

@@ -11,7 +11,7 @@ static class UefiFirmware
 {
     const string Package = "ovmf";
 
-    /// <summary>Firmware that this program cannot run, or that wants more than it says by itself.</summary>
+    /// <summary>Firmware that wants more than this option alone: smm=on, secure flash, keys.</summary>
     static readonly string[] Unwanted = ["requires-smm", "secure-boot", "enrolled-keys"];
 
     /// <param name="Code">What is executed; raw.</param>

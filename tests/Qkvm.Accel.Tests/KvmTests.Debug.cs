@@ -68,7 +68,7 @@ public sealed partial class KvmTests
         ExpectEnd(cpu);
     }
 
-    [KvmFact]
+    [KvmStepFact]
     public void A_step_over_a_port_ends_behind_it()
     {
         using var kvm = new KvmAccelerator();
@@ -186,6 +186,10 @@ public sealed partial class KvmTests
         ExpectEnd(cpu);
     }
 }
+
+/// <summary>A test that needs a processor's single steps.</summary>
+public sealed class KvmStepFactAttribute() : ConditionalFactAttribute(new KvmFactAttribute().Skip
+    ?? Virtualization.Missing);
 
 /// <summary>Needs a KVM whose processor tells KVM of INT3 and debug registers. QEMU 7.2's software CPU, which can be
 /// KVM's processor, does not, unless scripts/nested-qemu.sh made it.</summary>

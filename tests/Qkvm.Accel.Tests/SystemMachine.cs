@@ -23,7 +23,11 @@ sealed unsafe class SystemMachine : IDisposable
         Tss16Selector = 0xB0, Gate = 0xB8, Gate2 = 0xC8, Beyond = 0x208;
     const uint GdtLimit = 0x1FF;
 
-    readonly GuestRam _ram = new("ram", 0x200000);
+    /// <summary>In system management mode there is other RAM at the first address; at the second one it is what it
+    /// always is.</summary>
+    public const ulong Smram = 0x30000, OtherSmBase = 0x1C0000;
+
+    readonly GuestRam _ram = new("ram", 0x200000), _smram = new("smram", 0x10000);
     readonly CodeMaps _maps = new();
 
     public SystemMachine(string model = "max", params (string, bool)[] features)
@@ -34,9 +38,14 @@ sealed unsafe class SystemMachine : IDisposable
         memory.Map(0, MemoryRegion.OfRam("ram", _ram, 0, _ram.Size));
         memory.Map(0xFEE00000, MemoryRegion.Io("messages", 0x100000, Messages, AccessSizes.UpToDword));
         ports.Map(0, MemoryRegion.Io("ports", 0x10000, Ports, AccessSizes.UpToQword));
-        Cpu = new Cpu(0, new AddressSpace("memory", memory, machineLock), new AddressSpace("io", ports, machineLock),
-            _maps,
-            CpuModels.Resolve(new CpuSetup(model, GuestMachine.Features(model, features), 0, 1, 1, 1)));
+        var smm = MemoryRegion.Container("smm", 1UL << 52);
+        smm.Map(0, MemoryRegion.Alias("system", memory, 0, memory.Size));
+        smm.Map(Smram, MemoryRegion.OfRam("smram", _smram, 0, _smram.Size), 1);
+        var space = new AddressSpace("memory", memory, machineLock);
+        Smm = new AddressSpace("smm", smm, machineLock, space);
+        Cpu = new Cpu(0, space, new AddressSpace("io", ports, machineLock),
+            _maps, CpuModels.Resolve(new CpuSetup(model, GuestMachine.Features(model, features), 0, 1, 1, 1)),
+            smm: Smm);
         FillGdt();
         for (ulong vector = 0; vector < 256; vector++) Write(Handlers + vector * 16, 0xF4, 1);
         S->GdtrBase = Gdt;
@@ -44,6 +53,9 @@ sealed unsafe class SystemMachine : IDisposable
     }
 
     public Cpu Cpu { get; }
+
+    /// <summary>Memory as it is seen in system management mode.</summary>
+    public AddressSpace Smm { get; }
     public PortLog Ports { get; } = new();
 
     /// <summary>The window of interrupt messages.</summary>
@@ -311,6 +323,7 @@ sealed unsafe class SystemMachine : IDisposable
     {
         Cpu.Dispose();
         _ram.Dispose();
+        _smram.Dispose();
     }
 }
 

@@ -13,6 +13,10 @@ public sealed class BareMetalTests
         BootSector("-accel", "tcg", "-drive", $"file={Surroundings.BootSector},format=raw,snapshot=on");
 
     [GuestFact]
+    public void A_boot_sector_runs_on_a_PC_without_PCI() =>
+        BootSector("-machine", "isapc", "-drive", $"file={Surroundings.BootSector},format=raw,snapshot=on");
+
+    [GuestFact]
     public void A_boot_sector_runs_from_a_virtio_disk()
     {
         using var files = new ScratchDirectory();

@@ -69,7 +69,7 @@ static class Surroundings
 
     /// <summary>Whether breakpoints stop a guest of KVM's. Of them QEMU 7.2's software CPU does not tell KVM, unless
     /// scripts/nested-qemu.sh made it: then it stands in $QEMU.</summary>
-    public static string? WithoutKvmPoints => WithoutKvm
+    public static string? WithoutKvmPoints => WithoutKvm ?? Virtualization.Missing
         ?? (IsSoftwareCpu && Environment.GetEnvironmentVariable("QEMU") == null
             ? "needs a processor that tells KVM of breakpoints (scripts/nested-qemu.sh)" : null);
 
@@ -126,6 +126,9 @@ sealed class SocatFactAttribute()
 
 /// <summary>Needs the tiny Linux guest.</summary>
 sealed class TinyFactAttribute(int gibibytes = 0) : ConditionalFactAttribute(Surroundings.WithoutTiny(gibibytes));
+
+/// <summary>As <see cref="TinyFactAttribute"/>.</summary>
+sealed class TinyTheoryAttribute() : ConditionalTheoryAttribute(Surroundings.WithoutTiny());
 
 /// <summary>Needs the tiny Linux guest with all drivers.</summary>
 sealed class CardsTheoryAttribute() : ConditionalTheoryAttribute(Surroundings.WithoutCards);

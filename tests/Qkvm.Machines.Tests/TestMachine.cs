@@ -14,8 +14,9 @@ sealed class TestMachine : IDisposable
     readonly string _bios = Path.GetTempFileName();
 
     public TestMachine(Func<MachineConfig, MachineConfig>? configure = null, DeviceModel[]? catalogue = null,
-        MachineBackends? backends = null)
+        MachineBackends? backends = null, bool hasSmm = false)
     {
+        Accelerator = new FakeAccelerator { HasSmm = hasSmm };
         byte[] bios = new byte[BiosSize];
         for (int i = 0; i < bios.Length; i++) bios[i] = (byte)(i >> 8 ^ i);
         File.WriteAllBytes(_bios, bios);
@@ -27,7 +28,7 @@ sealed class TestMachine : IDisposable
         Board = (PcBoard)Machine.Board;
     }
 
-    public FakeAccelerator Accelerator { get; } = new();
+    public FakeAccelerator Accelerator { get; }
     public StringWriter Messages { get; } = new();
     public List<MachineEvent> Events { get; } = [];
     public Machine Machine { get; }

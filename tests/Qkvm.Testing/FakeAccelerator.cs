@@ -20,7 +20,13 @@ public sealed class FakeAccelerator : IAccelerator, ICpuModels
         40, []);
     public List<FakeCpu> Cpus { get; } = [];
 
-    public void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock) { }
+    public bool HasSmm { get; init; }
+
+    public void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock, AddressSpace? smm = null) =>
+        Smm = smm;
+
+    /// <summary>Memory of system management mode.</summary>
+    public AddressSpace? Smm { get; private set; }
 
     public IVCpu CreateVCpu(int index, CpuSetup setup)
     {

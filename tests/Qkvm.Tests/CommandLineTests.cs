@@ -55,9 +55,17 @@ public class CommandLineTests
     [InlineData("-monitor /dev/null -serial /dev/ttyS0", "taken")]
     [InlineData("-M pc,kernel_irqchip=on", "taken")]
     [InlineData("-M pc,usb=on", "-M pc,usb=on: usb=on is not built yet; leave it out")]
-    [InlineData("-M microvm", "-M microvm: 'microvm' is not built yet; use pc")]
-    [InlineData("-machine smm=on", "-machine smm=on: smm=on is not built yet; give smm=off: the guest gets no " +
-        "system management mode")]
+    [InlineData("-M xenpv", "-M xenpv: 'xenpv' is not built yet; use pc")]
+    [InlineData("-M microvm,pit=off,rtc=on -netdev user,id=n -device virtio-net-device,netdev=n", "taken")]
+    [InlineData("-M microvm -nic user", "taken; -nic user: requested NIC was not created (not supported by this " +
+        "machine); give -netdev and -device")]
+    [InlineData("-M microvm -drive file=x,format=raw", "-drive file=x,format=raw: the machine has no IDE; give " +
+        "-drive if=none,id=X,… and a -device such as virtio-blk-device,drive=X")]
+    [InlineData("-M microvm,usb=on", "-M microvm,usb=on: usb=on is not built yet; leave it out")]
+    [InlineData("-M microvm -global virtio-mmio.force-legacy=off", "taken")]
+    [InlineData("-M isapc -hda x -vga std", "taken")]
+    [InlineData("-M isapc -smp 2", "-smp 2: Invalid SMP CPUs 2. The max CPUs supported by machine 'isapc' is 1")]
+    [InlineData("-machine smm=on", "taken")]
     [InlineData("-machine acpi=off,hpet=off,vmport=off,smm=off,mem-merge=off,dump-guest-core=off,graphics=on", "taken")]
     [InlineData("-m 1G,slots=2,maxmem=4G", "taken")]
     [InlineData("-m 1G,slots=2,maxmem=4G -object memory-backend-ram,id=m,size=1G -device pc-dimm,memdev=m", "taken")]

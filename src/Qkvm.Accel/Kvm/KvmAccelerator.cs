@@ -25,15 +25,16 @@ public sealed class KvmAccelerator : IAccelerator
             return new KvmAccelerator();
         }) { Description = "the kernel runs the guest on the processor itself" };
 
-    // Three pages that Intel processors need below 4 GiB, where no PC has memory; and one page before them.
-    static readonly nint TssAddress = unchecked((nint)0xFFFBD000);
-    const ulong IdentityMapAddress = 0xFFFBC000;
+    // Three pages that Intel processors need below 4 GiB, where no PC has memory or flash, which may have 16 MiB; and
+    // one page before them. The firmware is told of them.
+    static readonly nint TssAddress = unchecked((nint)0xFEFFD000);
+    const ulong IdentityMapAddress = 0xFEFFC000;
     const int MaxSlots = 500;
 
     readonly int _device, _machine;
     readonly List<KvmVCpu> _cpus = [];
-    readonly KvmMemory _slots;
-    AddressSpace? _memory, _ports;
+    readonly KvmMemory _slots, _smmSlots;
+    AddressSpace? _memory, _ports, _smm;
     KvmPoints _points = KvmPoints.None;
 
     /// <exception cref="ConfigurationException">/dev/kvm cannot be used; the message says what helps.</exception>
@@ -53,6 +54,7 @@ public sealed class KvmAccelerator : IAccelerator
             KvmApi.Call(_machine, KvmApi.SetTssAddress, TssAddress, "cannot set the TSS address");
             IrqChip = new KvmIrqChip(_machine);
             _slots = new KvmMemory(_machine, MaxSlots);
+            _smmSlots = new KvmMemory(_machine, MaxSlots, space: 1);
         }
         catch (HostException e)
         {
@@ -72,12 +74,18 @@ public sealed class KvmAccelerator : IAccelerator
     CpuidLeaf[] SupportedLeaves => field ??= KvmCpuid.Supported(_device);
     bool CanBlockInterrupts => (Libc.ioctl(_machine, KvmApi.CheckExtension, KvmApi.ExtensionSetGuestDebug2)
         & KvmGuestDebug.BlockInterrupts) != 0;
+
+    /// <summary>Memory of its own for the mode comes with it, on x86.</summary>
+    public bool HasSmm => Libc.ioctl(_machine, KvmApi.CheckExtension, KvmApi.ExtensionSmm) > 0
+        && Libc.ioctl(_machine, KvmApi.CheckExtension, KvmApi.ExtensionMultiAddressSpace) > 1;
+
     bool HasDeadline => Libc.ioctl(_machine, KvmApi.CheckExtension, KvmApi.ExtensionTscDeadline) > 0;
 
-    public void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock)
+    public void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock, AddressSpace? smm = null)
     {
-        (_memory, _ports) = (memory, ports);
+        (_memory, _ports, _smm) = (memory, ports, smm);
         _slots.Follow(memory);
+        if (smm != null) _smmSlots.Follow(smm);
         new KvmDoorbells(_machine, isPorts: false).Follow(memory);
         new KvmDoorbells(_machine, isPorts: true).Follow(ports);
     }
@@ -88,7 +96,7 @@ public sealed class KvmAccelerator : IAccelerator
         Cpuid cpuid = KvmCpuid.Resolve(setup, SupportedLeaves, KvmCpuid.HostBrand(), HasDeadline);
         MissingFeatures = cpuid.Missing;
         var cpu = new KvmVCpu(_device, _machine, index, setup.ApicId, KvmCpuid.Make(cpuid, SupportedLeaves), _memory,
-            _ports, _slots) { CanBlockInterrupts = CanBlockInterrupts };
+            _ports, _slots, _smm) { CanBlockInterrupts = CanBlockInterrupts };
         _cpus.Add(cpu);
         return cpu;
     }
@@ -106,8 +114,18 @@ public sealed class KvmAccelerator : IAccelerator
 
     CodeByte? Locate(ulong linear, IVCpu view) => CodeByte.Find(_memory!, view, linear);
 
-    public void LogWrites(bool on) => _slots.LogWrites(on);
-    public void CollectWrites(Action<GuestRam, ulong> written) => _slots.CollectWrites(written);
+    public void LogWrites(bool on)
+    {
+        _slots.LogWrites(on);
+        _smmSlots.LogWrites(on);
+    }
+
+    public void CollectWrites(Action<GuestRam, ulong> written)
+    {
+        _slots.CollectWrites(written);
+        _smmSlots.CollectWrites(written);
+    }
+
     public void SetA20(bool open) => _slots.SetA20(open);
 
     public void Dispose()

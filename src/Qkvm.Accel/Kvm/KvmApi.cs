@@ -25,11 +25,11 @@ static unsafe class KvmApi
         GetLapic = 0x8400AE8E, SetLapic = 0x4400AE8F, SetCpuid2 = 0x4008AE90, GetMpState = 0x8004AE98,
         SetMpState = 0x4004AE99, Nmi = 0xAE9A, GetVCpuEvents = 0x8040AE9F, SetVCpuEvents = 0x4040AEA0,
         GetDebugRegs = 0x8080AEA1, SetDebugRegs = 0x4080AEA2, GetTscKhz = 0xAEA3, GetXsave = 0x9000AEA4,
-        SetXsave = 0x5000AEA5, GetXcrs = 0x8188AEA6, SetXcrs = 0x4188AEA7, SetGuestDebug = 0x4048AE9B;
+        SetXsave = 0x5000AEA5, GetXcrs = 0x8188AEA6, SetXcrs = 0x4188AEA7, SetGuestDebug = 0x4048AE9B, Smi = 0xAEB7;
 
     public const int ExtensionIrqChip = 0, ExtensionUserMemory = 3, ExtensionReadOnlyMemory = 81,
         ExtensionImmediateExit = 136, ExtensionTscDeadline = 72, ExtensionIoEventFdAnyLength = 122,
-        ExtensionSetGuestDebug2 = 195;
+        ExtensionSetGuestDebug2 = 195, ExtensionSmm = 117, ExtensionMultiAddressSpace = 118;
 
     public static int Call(int fd, uint request, nint argument, string what)
     {
@@ -164,8 +164,12 @@ unsafe struct KvmRun
     public const uint ExitIo = 2, ExitDebug = 4, ExitHlt = 5, ExitMmio = 6, ExitIrqWindow = 7, ExitShutdown = 8,
         ExitFailEntry = 9, ExitInterrupted = 10, ExitInternalError = 17, ExitSystemEvent = 24;
 
+    /// <summary>Of Flags: the vCPU is in system management mode.</summary>
+    public const ushort InSmm = 1;
+
     [FieldOffset(1)] public byte ImmediateExit;
     [FieldOffset(8)] public uint ExitReason;
+    [FieldOffset(14)] public ushort Flags;
     [FieldOffset(32)] public byte IoDirection;                     // 1: out
     [FieldOffset(33)] public byte IoSize;
     [FieldOffset(34)] public ushort IoPort;

@@ -6,7 +6,8 @@ namespace Qkvm.Accel.Kvm;
 // SAFETY: slots map RAM that the machine keeps until its vCPUs and the virtual machine are closed.
 /// <summary>Keeps the kernel's memory slots equal to an address space's view: RAM as it is, ROM read-only, the rest
 /// exits.</summary>
-sealed unsafe class KvmMemory(int machine, int maxSlots)
+/// <param name="space">The kernel's number of the address space: 0, or 1 for system management mode.</param>
+sealed unsafe class KvmMemory(int machine, int maxSlots, uint space = 0)
 {
     internal readonly record struct Slot(ulong Start, ulong Size, GuestRam Ram, ulong Offset, bool ReadOnly);
 
@@ -17,6 +18,7 @@ sealed unsafe class KvmMemory(int machine, int maxSlots)
     readonly Stack<uint> _free = new(Enumerable.Range(0, maxSlots).Select(i => (uint)i).Reverse());
 
     const ulong Megabyte = 1 << 20;
+    const int SpaceShift = 16;                                     // in a slot's number
 
     FlatView? _view;
     volatile bool _isA20Closed;
@@ -85,7 +87,7 @@ sealed unsafe class KvmMemory(int machine, int maxSlots)
         var bitmap = new ulong[(slot.Size / GuestRam.PageSize + 63) / 64];
         fixed (ulong* start = bitmap)
         {
-            var log = new KvmDirtyLog { Slot = number, Bitmap = start };
+            var log = new KvmDirtyLog { Slot = number | space << SpaceShift, Bitmap = start };
             KvmApi.Call(machine, KvmApi.GetDirtyLog, &log, $"cannot read which of {slot.Size:x} bytes at " +
                 $"{slot.Start:x} were written");
         }
@@ -137,7 +139,7 @@ sealed unsafe class KvmMemory(int machine, int maxSlots)
     {
         var region = new KvmMemoryRegion
         {
-            Slot = number,
+            Slot = number | space << SpaceShift,
             Flags = slot.ReadOnly ? KvmMemoryRegion.ReadOnly : _logs ? KvmMemoryRegion.LogDirtyPages : 0,
             GuestAddress = slot.Start,
             Size = slot.Size,

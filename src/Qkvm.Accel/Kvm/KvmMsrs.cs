@@ -7,7 +7,7 @@ namespace Qkvm.Accel.Kvm;
 /// <summary>The model-specific registers that are part of a vCPU's state. Intel SDM vol. 4.</summary>
 static unsafe class KvmMsrs
 {
-    public const uint TimeStampCounter = 0x10;
+    public const uint TimeStampCounter = 0x10, SmBase = 0x9E;
 
     /// <summary>In the order to write them. The time stamp counter comes first: its deadline depends on it.</summary>
     static readonly uint[] All =
@@ -26,6 +26,9 @@ static unsafe class KvmMsrs
         TryTransfer(vcpu, KvmApi.GetMsrs, index, 0, out ulong value);
         return value;
     }
+
+    public static void Write(int vcpu, uint index, ulong value) =>
+        TryTransfer(vcpu, KvmApi.SetMsrs, index, value, out _);
 
     /// <summary>Those that this kernel has.</summary>
     public static void Read(int vcpu, CpuRegisters registers)

@@ -8,7 +8,8 @@ namespace Qkvm.Accel.Kvm;
 static unsafe class KvmRegisters
 {
     const int XsaveSize = 4096, DebugSize = 128;
-    const int EventShadow = 11, EventNmiPending = 13, EventNmiMasked = 14;     // struct kvm_vcpu_events
+    const int EventShadow = 11, EventNmiPending = 13, EventNmiMasked = 14, EventSmm = 24,
+        EventSmmInsideNmi = 26;                                    // struct kvm_vcpu_events
     const int ShadowBySs = 2, ShadowBySti = 1;                     // KVM_X86_SHADOW_INT_MOV_SS is 1, _STI is 2
     public const uint Runnable = 0, Uninitialized = 1, Halted = 3; // KVM_MP_STATE_
 
@@ -47,6 +48,8 @@ static unsafe class KvmRegisters
         int shadow = block[EventShadow];
         r.InterruptShadow = (byte)((shadow & 2) / 2 * ShadowBySti | (shadow & 1) * ShadowBySs);
         (r.NmiPending, r.NmiBlocked) = (block[EventNmiPending] != 0, block[EventNmiMasked] != 0);
+        (r.InSmm, r.BlocksNmiAfterSmm) = (block[EventSmm] != 0, block[EventSmmInsideNmi] != 0);
+        if (KvmMsrs.Read(vcpu, KvmMsrs.SmBase) is not 0 and var start) r.SmBase = (uint)start;
         uint state = Get<uint>(vcpu, KvmApi.GetMpState);
         (r.IsHalted, r.WaitsForSipi) = (state == Halted, state == Uninitialized);
         KvmMsrs.Read(vcpu, r);
@@ -99,7 +102,10 @@ static unsafe class KvmRegisters
             (byte)((r.InterruptShadow & ShadowBySti) * 2 | (r.InterruptShadow & ShadowBySs) / ShadowBySs);
         (block[EventNmiPending], block[EventNmiMasked]) =
             (r.NmiPending ? (byte)1 : (byte)0, r.NmiBlocked ? (byte)1 : (byte)0);
+        (block[EventSmm], block[EventSmmInsideNmi]) = (r.InSmm ? (byte)1 : (byte)0, r.BlocksNmiAfterSmm ? (byte)1
+            : (byte)0);
         Set(vcpu, KvmApi.SetVCpuEvents, block);
+        KvmMsrs.Write(vcpu, KvmMsrs.SmBase, r.SmBase);             // a kernel without the mode has no such register
         uint state = r.WaitsForSipi ? Uninitialized : r.IsHalted ? Halted : Runnable;
         Set(vcpu, KvmApi.SetMpState, &state);
     }

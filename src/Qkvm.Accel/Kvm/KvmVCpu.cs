@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
+using Qkvm.Accel.Tcg.Model;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Memory;
 using Qkvm.Core.State;
@@ -17,21 +18,25 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
     readonly KvmRun* _run;
     readonly nuint _runSize;
     readonly AddressSpace _memory, _ports;
+    readonly AddressSpace? _smm;
     readonly KvmMemory _slots;
     readonly StateNode _powerOn;
     int _kicked;                                                   // not migrated: a request to the thread, not state
+    int _smi;                                                      // not migrated: the kernel has it before it runs
     int _thread;                                                   // not migrated: who is inside Run, 0 for nobody
 
     public KvmVCpu(int device, int machine, int index, int apicId, CpuidLeaf[] cpuid, AddressSpace memory,
-        AddressSpace ports, KvmMemory slots)
+        AddressSpace ports, KvmMemory slots, AddressSpace? smm)
     {
         KickSignal.Prepare();
-        (Index, _memory, _ports, _slots) = (index, memory, ports, slots);
+        (Index, _memory, _ports, _slots, _smm) = (index, memory, ports, slots, smm);
         _fd = KvmApi.Call(machine, KvmApi.CreateVCpu, apicId, $"cannot create vCPU {index}");
         _runSize = (nuint)KvmApi.Call(device, KvmApi.GetVCpuMmapSize, 0, "cannot size the vCPU's page");
         void* mapped = Libc.mmap(null, _runSize, Libc.ProtRead | Libc.ProtWrite, Libc.MapShared, _fd, 0);
         if (mapped == (void*)-1) throw new HostException($"-accel kvm: cannot map vCPU {index}", Libc.Errno);
         _run = (KvmRun*)mapped;
+        CpuidResult features = cpuid.First(leaf => leaf.Function == 1).Result;
+        ProcessorId = features.Eax | (ulong)features.Edx << 32;
         byte* leaves = KvmCpuid.Write(cpuid);
         KvmApi.Call(_fd, KvmApi.SetCpuid2, leaves, "cannot set CPUID");
         NativeMemory.Free(leaves);
@@ -41,6 +46,7 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
     }
 
     public int Index { get; }
+    public ulong ProcessorId { get; }
     public ILocalApic? Apic { get; set; }
     public ulong TimeStampHertz { get; }
     public ulong TimeStampCounter => KvmMsrs.Read(_fd, KvmMsrs.TimeStampCounter);
@@ -71,6 +77,7 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
         {
             _run->ImmediateExit = 0;
             if (Interlocked.Exchange(ref _kicked, 0) != 0) return new VCpuExit(ExitReason.Kicked);
+            if (Interlocked.Exchange(ref _smi, 0) != 0) KvmApi.Call(_fd, KvmApi.Smi, 0, "cannot inject an SMI");
             if (Libc.ioctl(_fd, KvmApi.Run, 0) < 0)
             {
                 int errno = Libc.Errno;
@@ -101,6 +108,11 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
     public void Kick()
     {
         Volatile.Write(ref _kicked, 1);
+        LeaveKernel();
+    }
+
+    void LeaveKernel()
+    {
         _run->ImmediateExit = 1;
         int thread = Volatile.Read(ref _thread);
         if (thread != 0) KickSignal.Send(thread);
@@ -111,6 +123,9 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
     public void Signal(CpuSignal signal, byte vector = 0)
     {
         if (signal == CpuSignal.Nmi) KvmApi.Call(_fd, KvmApi.Nmi, 0, "cannot inject an NMI");
+        if (signal != CpuSignal.Smi || _smm == null) return;
+        Volatile.Write(ref _smi, 1);                               // its own thread does it, as the kernel wants
+        LeaveKernel();
     }
 
     public void Reset() => _powerOn.Load(Exchange);
@@ -157,9 +172,11 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
     void Mmio()
     {
         int size = (int)Math.Min(_run->MmioLength, 8);
-        ulong address = _slots.Masked(_run->MmioAddress);
-        if (_run->MmioIsWrite != 0) _memory.Write(address, size, Load(_run->MmioData, size));
-        else Store(_run->MmioData, size, _memory.Read(address, size));
+        bool isSmm = _smm != null && (_run->Flags & KvmRun.InSmm) != 0;
+        AddressSpace memory = isSmm ? _smm! : _memory;
+        ulong address = isSmm ? _run->MmioAddress : _slots.Masked(_run->MmioAddress);
+        if (_run->MmioIsWrite != 0) memory.Write(address, size, Load(_run->MmioData, size));
+        else Store(_run->MmioData, size, memory.Read(address, size));
     }
 
     static ulong Load(byte* data, int size)

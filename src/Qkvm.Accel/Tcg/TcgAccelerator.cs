@@ -23,7 +23,7 @@ public sealed class TcgAccelerator : IAccelerator, ITranslating, ISingleStepping
 
     readonly CodeMaps _code = new();
     readonly List<Cpu> _cpus = [];
-    AddressSpace? _memory, _ports;
+    AddressSpace? _memory, _ports, _smm;
 
     public string Name => Model.Name;
 
@@ -89,10 +89,13 @@ public sealed class TcgAccelerator : IAccelerator, ITranslating, ISingleStepping
             Cpu.DefaultCodeCache);
     }
 
-    public void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock)
+    public bool HasSmm => true;
+
+    public void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock, AddressSpace? smm = null)
     {
-        (_memory, _ports) = (memory, ports);
+        (_memory, _ports, _smm) = (memory, ports, smm);
         memory.ViewChanged += OnViewChanged;
+        smm?.ViewChanged += OnViewChanged;
     }
 
     public IVCpu CreateVCpu(int index, CpuSetup setup)
@@ -101,7 +104,7 @@ public sealed class TcgAccelerator : IAccelerator, ITranslating, ISingleStepping
             throw new InvalidOperationException("Attach comes before the first vCPU");
         Cpuid cpuid = Tcg.Model.CpuModels.Resolve(setup);
         MissingFeatures = cpuid.Missing;
-        var cpu = new Cpu(index, _memory, _ports, _code, cpuid, CodeCacheOf(setup))
+        var cpu = new Cpu(index, _memory, _ports, _code, cpuid, CodeCacheOf(setup), _smm)
         {
             Trace = Trace, CodeTrace = CodeTrace, Translates = Translates, Lockstep = Lockstep,
                 OneInstruction = OneInstruction, Warn = Warn,
@@ -127,7 +130,8 @@ public sealed class TcgAccelerator : IAccelerator, ITranslating, ISingleStepping
 
     public void Dispose()
     {
-        if (_memory != null) _memory.ViewChanged -= OnViewChanged;
+        _memory?.ViewChanged -= OnViewChanged;
+        _smm?.ViewChanged -= OnViewChanged;
         foreach (Cpu cpu in _cpus) cpu.Dispose();
         _code.Dispose();
     }

@@ -12,7 +12,7 @@ namespace Qkvm.Control.Qom;
 static class QomTree
 {
     const string Peripheral = "/machine/peripheral", Anonymous = "/machine/peripheral-anon",
-        Unattached = "/machine/unattached";
+        Unattached = "/machine/unattached", Machine = "/machine";
 
     public static QomNode Root(CommandContext context) => QomNode.Container(() =>
     [
@@ -24,6 +24,7 @@ static class QomTree
                 [.. context.Machine.Cpus.Where(cpu => !IsNamed(context, cpu))
                     .Select(cpu => KeyValuePair.Create($"cpu[{cpu.Index}]", Cpu(context))),
                 .. Devices(context, Unattached)])),
+            .. Devices(context, Machine),
         ])),
         new("objects", QomNode.Container(() => context.Backends.ObjectOptions
             .Select(made => KeyValuePair.Create(made.Key, Object(made.Key, made.Value.Model, made.Value.Given))))),
@@ -43,7 +44,7 @@ static class QomTree
         return $"{home}/{Devices(context).First(d => d.Device == device && d.Home == home).Name}";
     }
 
-    static string HomeOf(QDevice device) => device.Site == null ? Unattached
+    static string HomeOf(QDevice device) => device.MachineName != null ? Machine : device.Site == null ? Unattached
         : device.Id == null ? Anonymous : Peripheral;
 
     /// <summary>Those without an id are numbered.</summary>
@@ -53,7 +54,7 @@ static class QomTree
         foreach ((_, QDevice device) in context.Devices)
         {
             string home = HomeOf(device);
-            yield return (home, home == Peripheral ? device.Id!
+            yield return (home, home == Machine ? device.MachineName! : home == Peripheral ? device.Id!
                 : $"device[{(home == Anonymous ? anonymous++ : unattached++)}]", device);
         }
     }

@@ -68,6 +68,14 @@ public sealed class CpuRegisters
     public int Cpl;
     public bool IsHalted, WaitsForSipi, NmiBlocked, NmiPending, A20Masked;
 
+    /// <summary>In system management mode, whose memory begins at <see cref="SmBase"/>; and whether NMIs were blocked
+    /// before.</summary>
+    public bool InSmm, BlocksNmiAfterSmm;
+    public uint SmBase = DefaultSmBase;
+
+    /// <summary>After power-on.</summary>
+    public const uint DefaultSmBase = 0x30000;
+
     /// <summary>Interrupts are held off for one instruction: bit 0 by STI, bit 1 by a load of SS.</summary>
     public byte InterruptShadow;
 
@@ -113,6 +121,9 @@ public sealed class CpuRegisters
         state.Field("nmi-pending", ref NmiPending);
         state.Field("a20-masked", ref A20Masked);
         state.Field("interrupt-shadow", ref InterruptShadow);
+        state.Field("smm", ref InSmm);
+        state.Field("smm-nmi-blocked", ref BlocksNmiAfterSmm);
+        state.Field("smbase", ref SmBase);
     }
 
     static void Exchange(StateStream state, ref SegmentRegister segment)

@@ -20,8 +20,12 @@ public interface IAccelerator : IDisposable
     /// <summary>What -cpu can name.</summary>
     ICpuModels CpuModels { get; }
 
+    /// <summary>Its vCPUs have system management mode, where a board has memory for it.</summary>
+    bool HasSmm => false;
+
     /// <summary>Before the first vCPU: what guests see. The accelerator follows the views' changes.</summary>
-    void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock);
+    /// <param name="smm">What vCPUs see in system management mode; null: there is none, SMIs find nobody.</param>
+    void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock, AddressSpace? smm = null);
 
     IVCpu CreateVCpu(int index, CpuSetup setup);
 
@@ -154,6 +158,9 @@ public interface IVCpu : IVCpuSignals
 
     /// <summary>CPUID shows the local APIC timer's TSC-deadline mode.</summary>
     bool HasTscDeadline => true;
+
+    /// <summary>CPUID leaf 1, as the guest sees it: EAX, and EDX in the upper half.</summary>
+    ulong ProcessorId => 0;
 
     /// <summary>Executes, or sleeps in HLT, until the machine is needed. Registers of devices are accessed
     /// inside.</summary>

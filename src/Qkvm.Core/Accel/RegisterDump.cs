@@ -40,7 +40,7 @@ public static class RegisterDump
         ulong[] r = registers.General;
         string letters = string.Concat(Flags.Select(f => (registers.Rflags >> f.Bit & 1) != 0 ? f.Letter : '-'));
         string tail = $"[{letters}] CPL={registers.Cpl} II={registers.InterruptShadow} " +
-            $"A20={(registers.A20Masked ? 0 : 1)} SMM=0 HLT={(registers.IsHalted ? 1 : 0)}\n";
+            $"A20={(registers.A20Masked ? 0 : 1)} SMM={(registers.InSmm ? 1 : 0)} HLT={(registers.IsHalted ? 1 : 0)}\n";
         if (wide)
         {
             text.Append($"RAX={r[0]:x16} RBX={r[3]:x16} RCX={r[1]:x16} RDX={r[2]:x16}\n");

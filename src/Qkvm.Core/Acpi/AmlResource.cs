@@ -40,6 +40,13 @@ public readonly struct AmlResource(byte[] bytes)
         return new([0x89, .. Number((ulong)(2 + bytes.Count), 2), Consumer | Shared, (byte)gsis.Length, .. bytes]);
     }
 
+    /// <summary>A global system interrupt of one device alone, active high.</summary>
+    public static AmlResource Interrupt(int gsi, bool isEdge)
+    {
+        const byte Consumer = 1, Edge = 2;
+        return new([0x89, .. Number(6, 2), (byte)(Consumer | (isEdge ? Edge : 0)), 1, .. Number((ulong)gsi, 4)]);
+    }
+
     // Windows that a bridge forwards, section 6.4.3.5
 
     public static AmlResource BusNumbers(ushort first, ushort last) => Window(0x88, Kind.BusNumber, 0, 2, first, last);

@@ -35,6 +35,12 @@ public sealed record BusKind(string Name, params Property[] Properties)
         Property.Number("acpi-index", 0, help: "the guest's number of a card, which it names it by"),
         BootIndex) { IsHotPluggable = true };
 
+    /// <summary>What virtio devices without a transport of their own are made for.</summary>
+    public static readonly BusKind Virtio = new("virtio-bus", Bus, BootIndex);
+
+    /// <summary>One device's place in a transport in memory.</summary>
+    public static readonly BusKind VirtioMmio = Virtio with { Name = "virtio-mmio-bus", Kin = Virtio };
+
     /// <summary>Takes conventional functions, too.</summary>
     public static readonly BusKind PciExpress = Pci with { Name = "PCIE", Kin = Pci };
 }

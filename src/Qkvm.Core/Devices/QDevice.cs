@@ -29,6 +29,9 @@ public sealed class QDevice
     public DeviceSite? Site { get; }
     public bool IsHotPluggable { get; init; }
 
+    /// <summary>What the machine itself calls one of its chips: "system.flash0"; null: nothing.</summary>
+    public string? MachineName { get; init; }
+
     /// <summary>When the guest was last asked to let go of it, on the machine's clock; null: never.</summary>
     public long? UnplugAsked { get; set; }
 

@@ -56,6 +56,12 @@ public sealed record MachineConfig
 
     /// <summary>-no-hpet and -no-acpi; -machine hpet= and acpi= say the same.</summary>
     public bool Hpet { get; init; } = true;
+
+    /// <summary>SMBIOS 3.0 with its entry point of 64 bits, instead of 2.8.</summary>
+    public bool HasWideSmbios { get; init; }
+
+    /// <summary>Processors have system management mode, and the chipset memory and interrupts for it.</summary>
+    public bool Smm { get; init; }
     public bool Acpi { get; init; } = true;
 
     /// <summary>-vga's kind: "std", "virtio", "none" … Its device is among <see cref="Devices"/> already.</summary>
@@ -92,6 +98,9 @@ public sealed record MachineConfig
     public IReadOnlyList<DisplayConfig> Displays { get; init; } = [];
     public IReadOnlyList<GlobalConfig> Globals { get; init; } = [];
     public IReadOnlyList<SmbiosConfig> Smbios { get; init; } = [];
+
+    /// <summary>-acpitable, each with its fields.</summary>
+    public IReadOnlyList<Options> AcpiTables { get; init; } = [];
     public IReadOnlyList<FwCfgConfig> FwCfg { get; init; } = [];
 
     /// <summary>-incoming's address, or null.</summary>

@@ -9,12 +9,16 @@ namespace Qkvm.Core.Memory;
 public sealed class AddressSpace
 {
     readonly MachineLock _lock;
+    AddressSpace? _above;
     FlatView _view;
     int _batches;
     bool _stale;
 
-    public AddressSpace(string name, MemoryRegion root, MachineLock machineLock)
+    /// <param name="below">A space that this one shows among others, by an alias: a batch there is one here,
+    /// too.</param>
+    public AddressSpace(string name, MemoryRegion root, MachineLock machineLock, AddressSpace? below = null)
     {
+        below?._above = this;
         Name = name;
         Root = root;
         _lock = machineLock;
@@ -42,7 +46,7 @@ public sealed class AddressSpace
     /// <summary>Several changes, one new view: <c>using (space.Batch()) …</c></summary>
     public BatchScope Batch()
     {
-        _batches++;
+        for (AddressSpace? space = this; space != null; space = space._above) space._batches++;
         return new BatchScope(this);
     }
 
@@ -200,9 +204,12 @@ public sealed class AddressSpace
     {
         public void Dispose()
         {
-            if (--space._batches > 0 || !space._stale) return;
-            space._stale = false;
-            space.OnRootChanged();
+            for (AddressSpace? each = space; each != null; each = each._above)
+            {
+                if (--each._batches > 0 || !each._stale) continue;
+                each._stale = false;
+                each.OnRootChanged();
+            }
         }
     }
 }

@@ -108,6 +108,16 @@ public sealed class MemoryRegion
         NotifyChanged();
     }
 
+    /// <summary>Puts a region where a base register says, above what is there else: maps it, moves it or takes it
+    /// out.</summary>
+    /// <param name="at">0 for nowhere.</param>
+    public void Place(MemoryRegion region, ulong at)
+    {
+        if (at == 0) { if (region.Parent != null) Unmap(region); }
+        else if (region.Parent == null) Map(at, region, 1);
+        else region.MoveTo(at);
+    }
+
     /// <summary>Moves a mapped region inside its container.</summary>
     public void MoveTo(ulong address)
     {

@@ -31,9 +31,10 @@ public sealed class Msi
         PciConfig config = device.Config;
         _capability = config.AddCapability(CapabilityId, isMaskable ? data + 12 : data + 2, at);
         _data = _capability + data;
-        config.Define16(_capability + MessageControl,
-            (ushort)(BitOperations.Log2((uint)vectors) << CapableShift | (is64Bit ? Is64 : 0)
-                | (isMaskable ? IsMaskable : 0)), Enable | MultipleEnable);
+        int capable = BitOperations.Log2((uint)vectors);
+        ushort choices = (ushort)((BitOperations.RoundUpToPowerOf2((uint)capable + 1) - 1) << EnableShift);
+        config.Define16(_capability + MessageControl, (ushort)(capable << CapableShift | (is64Bit ? Is64 : 0)
+            | (isMaskable ? IsMaskable : 0)), (ushort)(Enable | choices));
         config.Define32(_capability + AddressLow, 0, ~3u);
         if (is64Bit) config.Define32(_capability + AddressHigh, 0, uint.MaxValue);
         config.Define16(_data, 0, ushort.MaxValue);

@@ -21,8 +21,8 @@ public abstract class PciBridge : PciDevice
 
     const byte Type1 = 1;
     const byte Io32 = 1, Memory64 = 1;                             // the width of a window, in its low four bits
-    const ushort VgaEnable = 0x08, Vga16Bit = 0x10, SecondaryBusReset = 0x40, ControlBits = 0x0FFF & ~DiscardStatus,
-        DiscardStatus = 0x0400;
+    const ushort VgaEnable = 0x08, Vga16Bit = 0x10, SecondaryBusReset = 0x40, DiscardStatus = 0x0400,
+        ControlBits = 0x0FFF & ~DiscardStatus, ExpressControlBits = 0x005F;
 
     // What VGA Enable forwards, section 4.5.1
     static readonly (bool IsIo, ulong Start, ulong Size)[] s_vga =
@@ -51,7 +51,8 @@ public abstract class PciBridge : PciDevice
         Config.Define32(PrefetchableBaseUpper, 0, uint.MaxValue);
         Config.Define32(PrefetchableLimitUpper, 0, uint.MaxValue);
         Config.Define32(IoBaseUpper, 0, ioWidth == Io32 ? uint.MaxValue : 0);
-        Config.Define16(BridgeControl, 0, ControlBits, DiscardStatus);
+        if (LeadsToExpress) Config.Define16(BridgeControl, 0, ExpressControlBits);
+        else Config.Define16(BridgeControl, 0, ControlBits, DiscardStatus);
 
         _io = Window("io", Secondary.IoSpace);
         _memory = Window("memory", Secondary.MemorySpace);
@@ -61,6 +62,9 @@ public abstract class PciBridge : PciDevice
 
         MemoryRegion Window(string kind, MemoryRegion space) => MemoryRegion.Alias($"{name}-{kind}", space, 0, 1);
     }
+
+    /// <summary>What is behind it is PCI Express, too.</summary>
+    protected internal virtual bool LeadsToExpress => IsExpress;
 
     /// <summary>The bus behind it.</summary>
     public PciBus Secondary { get; }

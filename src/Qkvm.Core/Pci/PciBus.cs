@@ -60,7 +60,7 @@ public sealed partial class PciBus : IBusWires
     public IPciHotPlug? HotPlug { get; set; }
 
     /// <summary>Behind a PCI Express port: what sits here is an endpoint.</summary>
-    public bool IsExpress => Bridge is { IsExpress: true };
+    public bool IsExpress => Bridge is { LeadsToExpress: true };
 
     /// <summary>As the firmware or the guest numbered it; a root is bus 0.</summary>
     public int Number => Bridge?.SecondaryNumber ?? 0;

@@ -33,7 +33,6 @@ public sealed class PciConfig
 
     readonly byte[] _bytes, _writable, _initial;
     readonly byte[] _clearable;                                    // bits that writing one clears
-    byte _lastCapability;
     int _nextCapability = CapabilityStart, _lastExtended, _nextExtended = ConventionalSize;
 
     public PciConfig(PciIdentity identity, bool isExpress = false)
@@ -49,7 +48,7 @@ public sealed class PciConfig
         Define16(SubsystemId, identity.SubsystemId);
         Define16(Command, 0, IoSpace | MemorySpace | BusMaster | ParityErrorResponse | SerrEnable | InterruptDisable);
         Define(CacheLineSize, 0, 0xFF);
-        Define(LatencyTimer, 0, 0xFF);
+        Define(LatencyTimer, 0);                                   // hardwired, section 6.2.4: no bus is ever shared
         Define(InterruptLine, 0, 0xFF);
         Define(InterruptPin, identity.HasInterruptPin ? (byte)1 : (byte)0);
     }
@@ -73,6 +72,9 @@ public sealed class PciConfig
         _clearable[offset] = clearable;
     }
 
+    /// <summary>From now on the guest may write these bits of a byte: chips have registers that lock.</summary>
+    public void SetWritable(int offset, byte writable) => _writable[offset] = writable;
+
     public void Define16(int offset, ushort value, ushort writable = 0, ushort clearable = 0)
     {
         Define(offset, (byte)value, (byte)writable, (byte)clearable);
@@ -85,15 +87,15 @@ public sealed class PciConfig
         Define16(offset + 2, (ushort)(value >> 16), (ushort)(writable >> 16));
     }
 
-    /// <summary>Appends a capability (section 6.7) and returns its offset; its body is Defined by the caller.</summary>
+    /// <summary>Puts a capability at the head of the list (section 6.7) and returns its offset; the caller defines
+    /// its body.</summary>
     public int AddCapability(byte id, int length, int at = 0)
     {
         int offset = at != 0 ? at : _nextCapability;
         _nextCapability = Math.Max(_nextCapability, (offset + length + 3) & ~3);
         Define(offset, id);
-        Define(offset + 1, 0);
-        Define(_lastCapability == 0 ? CapabilityPointer : _lastCapability + 1, (byte)offset);
-        _lastCapability = (byte)offset;
+        Define(offset + 1, _initial[CapabilityPointer]);
+        Define(CapabilityPointer, (byte)offset);
         Define(Status, (byte)(_initial[Status] | StatusCapabilities));
         return offset;
     }

@@ -196,8 +196,6 @@ public abstract class PciDevice(PciIdentity identity, string name, bool isExpres
         // An address of zero, or one from sizing (all ones), is not decoded.
         enabled &= address != 0 && address < space.Size && region.Size <= space.Size - address
             && !(!io && address + region.Size == 1UL << 32);
-        if (!enabled) { if (region.Parent != null) space.Unmap(region); }
-        else if (region.Parent == null) space.Map(address, region, 1);
-        else region.MoveTo(address);
+        space.Place(region, enabled ? address : 0);
     }
 }

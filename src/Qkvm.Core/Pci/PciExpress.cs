@@ -15,16 +15,17 @@ public readonly record struct ExpressLink(int Speed, int Width)
     public ushort Code => (ushort)(Width << 4 | Speed);
 }
 
-/// <summary>The PCI Express capability structure, version 2, and the extended capabilities that ports have. Spec: PCI
-/// Express Base 3.0, sections 7.8, 7.10 and 7.16.</summary>
+/// <summary>The PCI Express capability structure, and the extended capabilities that ports have. Spec: PCI Express Base
+/// 3.0, sections 7.8, 7.10 and 7.16; version 1 of the structure: PCI Express Base 1.1, section 7.8.</summary>
 /// <remarks>Deviations: no error is ever signalled, no link ever retrains.</remarks>
 public sealed class PciExpress
 {
     // Offsets, section 7.8
     public const int SlotControl = 0x18, SlotStatus = 0x1A;
 
-    const byte CapabilityId = 0x10, Version = 2;
-    const int Length = 0x3C, Flags = 0x02, DeviceCapabilities = 0x04, DeviceControl = 0x08, LinkCapabilities = 0x0C,
+    const byte CapabilityId = 0x10;
+    const int Length1 = 0x14, Length2 = 0x3C;
+    const int Flags = 0x02, DeviceCapabilities = 0x04, DeviceControl = 0x08, LinkCapabilities = 0x0C,
         LinkStatus = 0x12, SlotCapabilities = 0x14, RootControl = 0x1C, DeviceCapabilities2 = 0x24,
         DeviceControl2 = 0x28, LinkCapabilities2 = 0x2C, LinkControl2 = 0x30;
 
@@ -42,24 +43,29 @@ public sealed class PciExpress
     readonly PciConfig _config;
     readonly int _at;
     readonly ushort _link;
-    readonly bool _isPort;
+    readonly bool _isPort, _reportsActive;
 
     /// <param name="at">Where its structure goes; 0 for the next free place.</param>
     /// <param name="port">Port Number; 0 of what is no port.</param>
-    public PciExpress(PciConfig config, ExpressKind kind, ExpressLink link, int at = 0, byte port = 0)
+    /// <param name="resetsFunctions">The device asks <see cref="TakeReset"/> for function level resets.</param>
+    /// <param name="version">Of the structure, 1 or 2.</param>
+    public PciExpress(PciConfig config, ExpressKind kind, ExpressLink link, int at = 0, byte port = 0,
+        bool resetsFunctions = false, int version = 2)
     {
         _config = config;
         _link = link.Code;
         _isPort = kind is ExpressKind.RootPort or ExpressKind.DownstreamPort;
-        _at = config.AddCapability(CapabilityId, Length, at);
-        config.Define16(_at + Flags, (ushort)(Version | (int)kind << KindShift | (_isPort ? SlotImplemented : 0)));
-        config.Define32(_at + DeviceCapabilities, RoleBasedErrors | (_isPort ? 0 : FunctionLevelReset));
-        config.Define16(_at + DeviceControl, 0, (ushort)(ErrorReporting | (_isPort ? 0 : InitiateReset)));
-        uint reporting = _isPort ? ActiveReporting | (link.Speed > 1 ? BandwidthNotification : 0) : 0;
+        _at = config.AddCapability(CapabilityId, version == 1 ? Length1 : Length2, at);
+        config.Define16(_at + Flags, (ushort)(version | (int)kind << KindShift | (_isPort ? SlotImplemented : 0)));
+        config.Define32(_at + DeviceCapabilities, RoleBasedErrors | (resetsFunctions ? FunctionLevelReset : 0));
+        config.Define16(_at + DeviceControl, 0, (ushort)(ErrorReporting | (resetsFunctions ? InitiateReset : 0)));
+        uint reporting = _isPort && link.Speed > 1 ? ActiveReporting | BandwidthNotification : 0;
+        _reportsActive = reporting != 0;
         config.Define32(_at + LinkCapabilities, _link | ActiveStateL0s | reporting | (uint)port << PortNumberShift);
         config.Define16(_at + LinkStatus, _link);
+        if (version == 1) return;
         if (kind == ExpressKind.RootPort) config.Define16(_at + RootControl, 0, RootErrorBits);
-        uint routing = _isPort ? AlternativeRouting : 0;
+        uint routing = _isPort || kind == ExpressKind.PciBridge ? AlternativeRouting : 0;
         config.Define32(_at + DeviceCapabilities2, ExtendedFormat | EndToEndPrefix | routing);
         config.Define16(_at + DeviceControl2, 0, (ushort)(PrefixBlocking | routing));
         if (link.Speed <= 1) return;
@@ -97,25 +103,27 @@ public sealed class PciExpress
 
     /// <summary>Something is on the link, or nothing.</summary>
     public void SetLinkUp(bool up) =>
-        _config.Set16(_at + LinkStatus, (ushort)(up ? 0x0011 | (_isPort ? LinkActive : 0) : _link));
+        _config.Set16(_at + LinkStatus, (ushort)(up ? 0x0011 | (_reportsActive ? LinkActive : 0) : _link));
 
     /// <summary>Power management, whose states change nothing. PCI Power Management 1.2, section 3.2.</summary>
-    public static void AddPowerManagement(PciConfig config, int at = 0)
+    /// <param name="capabilities">The PMC register.</param>
+    /// <param name="writable">Bits of the PMCSR register.</param>
+    public static void AddPowerManagement(PciConfig config, int at = 0, ushort capabilities = 3, ushort writable = 3)
     {
         const byte PowerManagement = 0x01;
-        const ushort Version3 = 3, PowerState = 3;
         at = config.AddCapability(PowerManagement, 8, at);
-        config.Define16(at + 2, Version3);
-        config.Define16(at + 4, 0, PowerState);
+        config.Define16(at + 2, capabilities);
+        config.Define16(at + 4, 0, writable);
     }
 
     /// <summary>Advanced Error Reporting, section 7.10.</summary>
-    public static void AddErrorReporting(PciConfig config, bool isRoot)
+    /// <param name="isPort">Of a root or a switch: it can record several headers.</param>
+    public static void AddErrorReporting(PciConfig config, bool isRoot = false, bool isPort = true)
     {
         int at = config.AddExtendedCapability(0x0001, 2, 0x48);
         config.Define32(at + 0x0C, 0x0046_2030, 0x03FF_F030);      // uncorrectable error severity
         config.Define32(at + 0x14, 0x0000_E000, 0x0000_F1C1);      // correctable error mask
-        config.Define32(at + 0x18, 0x0000_02A0, 0x0000_0540);      // capabilities and control
+        config.Define32(at + 0x18, isPort ? 0x02A0u : 0x00A0, isPort ? 0x0540u : 0x0140); // capabilities and control
         if (isRoot) config.Define32(at + 0x2C, 0, 7);              // root error command
     }
 

@@ -1,4 +1,5 @@
 using Qkvm.Core.Logging;
+using Qkvm.Core.Machine;
 using Qkvm.Core.State;
 
 namespace Qkvm.Core.Virtio;
@@ -176,6 +177,16 @@ public sealed class VirtioControl
 
     /// <summary>What a pending reset waits for.</summary>
     public Task Stopping { get; private set; } = Task.CompletedTask;
+
+    /// <summary>For transports that give a driver no way to wait for a reset: the processor waits, with the lock let
+    /// go. Not for ever: a disk that never answers would hold it, and with it all that waits for processors.</summary>
+    public void AwaitReset(MachineLock machine)
+    {
+        const int Patience = 5000;                                 // milliseconds
+        if (!_resetting) return;
+        machine.RunReleased(() => Stopping.Wait(Patience));
+        EndReset();
+    }
 
     /// <summary>Ends a pending reset whose requests have ended.</summary>
     public void EndReset()

@@ -5,6 +5,11 @@ public static class VirtioFeatures
 {
     public const ulong AnyLayout = 1UL << 27, IndirectDescriptors = 1UL << 28, EventIndex = 1UL << 29,
         Version1 = 1UL << 32, RingPacked = 1UL << 34;
+
+    /// <summary>What rings offer as users wish.</summary>
+    public static ulong Of(bool indirectDescriptors, bool eventIndex, bool packed) =>
+        AnyLayout | (indirectDescriptors ? IndirectDescriptors : 0) | (eventIndex ? EventIndex : 0)
+            | (packed ? RingPacked : 0);
 }
 
 /// <summary>The device status field. Virtio 1.2, section 2.1.</summary>

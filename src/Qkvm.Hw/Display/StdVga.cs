@@ -1,10 +1,8 @@
 using Qkvm.Core.Devices;
 using Qkvm.Core.Display;
-using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
 using Qkvm.Core.Pci;
 using Qkvm.Core.State;
-using Qkvm.Host;
 
 namespace Qkvm.Hw.Display;
 
@@ -37,75 +35,23 @@ public sealed class StdVga : PciDevice, IDisplaySource
         IsHotPluggable = false,
     };
 
-    readonly VgaRegisters _registers = new();
-    readonly BochsDispi _dispi;
-    readonly VgaMemory _window;
-    readonly VgaPainter _painter;
-    readonly GuestRam _ram;
+    readonly VgaCore _core;
 
     public StdVga(Properties properties, DeviceSite site)
         : base(new PciIdentity(0x1234, 0x1111, 0x030000, Revision: 2, HasInterruptPin: false), "VGA")
     {
-        ulong size = properties.Number("vgamem_mb") << 20;
-        if (!System.Numerics.BitOperations.IsPow2(size) || size is < (1 << 20) or > (256 << 20))
-            throw new ConfigurationException($"{properties.Owner}: vgamem_mb={size >> 20}: expects a power of two " +
-                "from 1 to 256");
-        _ram = site.Ram("vga.vram", size);
-        _dispi = new BochsDispi((uint)size, OnModeChanged);
-        _window = new VgaMemory(_registers, _ram);
-        _painter = new VgaPainter(_registers, _dispi, _ram);
-
-        Bar(0, MemoryRegion.OfRam("vga.vram", _ram, 0, size), BarKind.Prefetchable32);
+        _core = new VgaCore(properties, site, ((PciBus)site.Bus.Wires!).MemorySpace);
+        Bar(0, MemoryRegion.OfRam(_core.Ram.Name, _core.Ram, 0, _core.Ram.Size), BarKind.Prefetchable32);
         if (properties.Bool("mmio")) Bar(2, Mmio(properties), BarKind.Memory32);
-        foreach (var (port, count) in VgaRegisters.Ports)
-            site.MapPorts(port,
-                MemoryRegion.Io("vga", count, new Shifted(_registers, port - VgaRegisters.FirstPort),
-                AccessSizes.Bytes));
-        site.MapPorts(BochsDispi.IndexPort,
-            MemoryRegion.Io("vbe", BochsDispi.PortCount, _dispi, new AccessSizes(1, 4, 1, 2)));
-        site.Map(((PciBus)site.Bus.Wires!).MemorySpace, VgaMemory.Window,
-            MemoryRegion.Io("vga-lowmem", VgaMemory.WindowSize, _window, AccessSizes.Bytes), 1);
         site.AddDisplay(this);
         Reset();
     }
 
-    public void Paint(FrameBuffer target) => _painter.Paint(target);
+    public void Paint(FrameBuffer target) => _core.Paint(target);
 
-    protected override void ResetDevice()
-    {
-        _registers.Reset();
-        _dispi.Reset();
-        _window.Reset();
-    }
+    protected override void ResetDevice() => _core.Reset();
 
-    protected override void ExchangeDevice(StateStream state)
-    {
-        _registers.Exchange(state.Group("registers"));
-        _dispi.Exchange(state.Group("dispi"));
-        _window.Exchange(state.Group("window"));
-        if (state.IsLoading) ShowMode();
-    }
-
-    void ShowMode()
-    {
-        _window.Bank = _dispi.IsEnabled ? _dispi.BankOffset : 0;
-        _window.IsLinear = _dispi.IsEnabled && _dispi.Bits != 4;
-        _registers.WidePalette = _dispi.HasWideDac;
-    }
-
-    void OnModeChanged()
-    {
-        ShowMode();
-        bool clear = _dispi.TakeClearRequest();
-        if (!_dispi.IsEnabled) return;
-        // VBE modes show 64 KiB of the memory at A0000h, and are graphics.
-        ref byte miscellaneous = ref _registers.Graphics[VgaRegisters.Miscellaneous];
-        miscellaneous = (byte)(miscellaneous & ~0x0C | 5);
-        if (!clear) return;
-        int length = (int)Math.Min(_ram.Size, (ulong)_dispi.Pitch * (ulong)_dispi.Height);
-        _ram.Span(0, length).Clear();
-        _ram.MarkWritten(0, (ulong)length);
-    }
+    protected override void ExchangeDevice(StateStream state) => _core.Exchange(state);
 
     MemoryRegion Mmio(Properties properties)
     {
@@ -113,10 +59,10 @@ public sealed class StdVga : PciDevice, IDisplaySource
         if (properties.Bool("edid"))
             container.Map(MmioEdid,
                 MemoryRegion.Io("vga.mmio-edid", MmioEdidSize, new Blob(Identify(properties)), AccessSizes.Bytes));
-        var ports = new Shifted(_registers, MmioVgaFirstPort - VgaRegisters.FirstPort);
+        var ports = new VgaCore.Shifted(_core.Registers, MmioVgaFirstPort - VgaRegisters.FirstPort);
         container.Map(MmioVga, MemoryRegion.Io("vga.mmio-ports", MmioVgaSize, ports, AccessSizes.Bytes));
         container.Map(MmioDispi,
-            MemoryRegion.Io("vga.mmio-dispi", 0x16, new DispiRegisters(_dispi), new AccessSizes(1, 4, 2, 2)));
+            MemoryRegion.Io("vga.mmio-dispi", 0x16, new DispiRegisters(_core.Dispi), new AccessSizes(1, 4, 2, 2)));
         container.Map(MmioExtended,
             MemoryRegion.Io("vga.mmio-extended", 8, new Extended(), new AccessSizes(1, 4, 4, 4)));
         return container;
@@ -134,13 +80,6 @@ public sealed class StdVga : PciDevice, IDisplaySource
     {
         public ulong Read(ulong offset, int size) => offset < (ulong)bytes.Length ? bytes[offset] : 0u;
         public void Write(ulong offset, int size, ulong value) { } // read-only
-    }
-
-    /// <summary>A bank seen from another first offset.</summary>
-    sealed class Shifted(IRegisterBank bank, ulong shift) : IRegisterBank
-    {
-        public ulong Read(ulong offset, int size) => bank.Read(offset + shift, size);
-        public void Write(ulong offset, int size, ulong value) => bank.Write(offset + shift, size, value);
     }
 
     /// <summary>All DISPI registers side by side, 16 bits each.</summary>

@@ -88,6 +88,7 @@ public sealed partial class E1000e : E1000Family
     readonly CardTimer _throttle;
     readonly CardTimer[] _throttles;
     uint _ioAddress;
+    bool _isAsserted;                                              // the interrupt, by INTx or MSI
 
     public E1000e(NetCardSite site, E1000eOptions options)
         : base(new PciIdentity(0x8086, 0x10D3, 0x020000, 0, options.SubsystemVendor, options.Subsystem), "e1000e", true,
@@ -105,8 +106,7 @@ public sealed partial class E1000e : E1000Family
         Bar(2, MemoryRegion.Io("e1000e-io", PortSize, new IoWindow(this), AccessSizes.Dwords), BarKind.Io);
         DefineCapabilities();
         var vectors = MemoryRegion.Container("e1000e-msix", VectorSize);
-        MsiX = new MsiX(this, Vectors, 3, 0, PendingOffset);
-        vectors.Map(0, MsiX.TableRegion);
+        vectors.Map(0, MsiX!.TableRegion);
         vectors.Map(PendingOffset, MsiX.PendingRegion);
         Bar(3, vectors, BarKind.Memory32);
         ResetDevice();
@@ -165,6 +165,7 @@ public sealed partial class E1000e : E1000Family
         _throttle.Exchange(state, "throttle");
         for (int i = 0; i < Vectors; i++) _throttles[i].Exchange(state.Group("vector", i), "throttle");
         state.Field("io-address", ref _ioAddress);
+        state.Field("asserted", ref _isAsserted);
     }
 
     internal override void Sent(int ring, uint causes, bool isDelayed)
@@ -208,12 +209,14 @@ public sealed partial class E1000e : E1000Family
             SendVector(pending & Other, 16);
             return;
         }
-        if (pending != 0 && !IntX.Level)
+        if (pending != 0 && !_isAsserted)
         {
             if (_throttle.IsArmed) return;
             if (Registers[ITR] != 0) _throttle.ArmIn(Registers[ITR] * Unit);
+            Msi!.Notify(0);
         }
-        IntX.Set(pending != 0);
+        _isAsserted = pending != 0;
+        IntX.Set(_isAsserted && !Msi!.IsEnabled);
     }
 
     /// <summary>Section 7.4.3: the cause's vector by IVAR; then it is cleared as EIAC says, and masked as IAM
@@ -238,24 +241,19 @@ public sealed partial class E1000e : E1000Family
         _throttle.Cancel();
         foreach (CardTimer throttle in _throttles) throttle.Cancel();
         _ioAddress = 0;
+        _isAsserted = false;
         IntX.Set(false);
     }
 
-    /// <summary>Power management and PCI Express, section 9.3.</summary>
-    void DefineCapabilities()
+    /// <summary>Section 9.3.</summary>
+        void DefineCapabilities()
     {
-        const byte PowerManagement = 0x01, Express = 0x10;
-        const int PowerAt = 0xC8, ExpressAt = 0xE0;
-        Config.AddCapability(PowerManagement, 8, PowerAt);
-        Config.Define16(PowerAt + 2, 0x0022);
-        Config.Define16(PowerAt + 4, 0, 0x0103);
-        Config.AddCapability(Express, 0x14, ExpressAt);
-        Config.Define16(ExpressAt + 2, 0x0001);
-        Config.Define32(ExpressAt + 4, 0x8000);
-        Config.Define16(ExpressAt + 8, 0, 0x70EF);
-        Config.Define32(ExpressAt + 12, 0x0411);
-        Config.Define16(ExpressAt + 16, 0, 0x01C3);
-        Config.Define16(ExpressAt + 18, 0x0011);
+        const int PowerAt = 0xC8, MsiAt = 0xD0, ExpressAt = 0xE0, MsiXAt = 0xA0;
+        const ushort DeviceSpecific = 0x22, StateAndWake = 0x0103;
+        MsiX = new MsiX(this, Vectors, 3, 0, PendingOffset, MsiXAt);
+        _ = new PciExpress(Config, ExpressKind.Endpoint, ExpressLink.Slowest, ExpressAt, version: 1);
+        Msi = new Msi(this, 1, MsiAt);
+        PciExpress.AddPowerManagement(Config, PowerAt, DeviceSpecific, StateAndWake);
     }
 
     /// <summary>An erased flash.</summary>

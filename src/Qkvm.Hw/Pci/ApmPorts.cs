@@ -8,7 +8,9 @@ namespace Qkvm.Hw.Pci;
 /// <param name="enable">What turns ACPI on, as firmware's SMI handler would.</param>
 /// <param name="disable">And off.</param>
 /// <param name="setAcpi">Turns it on or off.</param>
-public sealed class ApmPorts(byte enable, byte disable, Action<bool> setAcpi) : IRegisterBank
+/// <param name="command">Any other value is a command to an SMI handler.</param>
+/// <remarks>Deviation: values of ACPI are no commands to a handler, as with QEMU.</remarks>
+public sealed class ApmPorts(byte enable, byte disable, Action<bool> setAcpi, Action command) : IRegisterBank
 {
     public const ulong Address = 0xB2, Size = 2;
 
@@ -23,6 +25,7 @@ public sealed class ApmPorts(byte enable, byte disable, Action<bool> setAcpi) : 
         if (offset != 0) { _status = (byte)value; return; }
         _control = (byte)value;
         if (_control == enable || _control == disable) setAcpi(_control == enable);
+        else command();
     }
 
     public void Exchange(StateStream state)

@@ -30,8 +30,9 @@ public sealed class Ich9Lpc : PciDevice
     public static readonly (int Offset, int Count)[] KeptInSleep =
         [(PmBase, 8), (PirqA, 4), (PirqE, 4), (RootBlock, 4)];
 
-    const byte RoutingDisabled = 0x80, AcpiEnable = 0x80, SciSelect = 7;
-    const int Routable = 0b1101_1110_1111_1000;                    // IRQ 3-7, 9-12, 14, 15; the others are reserved
+    const byte AcpiEnable = 0x80, SciSelect = 7;
+    const ushort PmConfiguration1Writable = 0x029F;
+    const byte SmiLock = 0x10;                                     // GEN_PMCON_1
     static readonly int[] SciRoutes = [9, 10, 11, -1, 20, 21, -1, -1];
 
     // The root complex register block, section 10.1: per device from 25 to 31 the PIRQ of each pin, a nibble each
@@ -41,9 +42,8 @@ public sealed class Ich9Lpc : PciDevice
     const int GeneralControl = 0x3410;                             // GCS
     const byte NoReboot = 0x20;
 
-    readonly IrqLine[] _isa, _pins;
-    readonly IrqLine[] _sci;
-    readonly bool[] _inputs = new bool[Inputs];
+    readonly PirqRouter _router;
+    readonly IrqLine[] _pins, _sci;
     readonly byte[] _root = new byte[RootBlockSize];
     readonly MemoryRegion _rootRegion;
     readonly Ich9Pm _pm;
@@ -54,24 +54,30 @@ public sealed class Ich9Lpc : PciDevice
     /// <param name="pm">Its power management block, whose SCI it leads on.</param>
     /// <param name="reset">Asks for a reset of the machine.</param>
     /// <param name="forbidsReboot">The strap for No Reboot: the watchdog resets nothing.</param>
-    public Ich9Lpc(Func<int, IrqLine> irq, Ich9Pm pm, Action reset, bool forbidsReboot) : base(Chip, "ICH9-LPC")
+    /// <param name="smi">What is offered to firmware about SMIs; nothing by default.</param>
+    public Ich9Lpc(Func<int, IrqLine> irq, Ich9Pm pm, Action reset, bool forbidsReboot, SmiFeatures? smi = null)
+        : base(Chip, "ICH9-LPC")
     {
+        Smi = smi ?? new SmiFeatures(0);
         (_pm, _forbidsReboot) = (pm, forbidsReboot);
         ResetControl = new ResetControl(0x0A, reset);
         IsMultifunction = true;
-        _isa = [.. Enumerable.Range(0, 16).Select(irq)];
         _pins = [.. Enumerable.Range(FirstGsi, Inputs).Select(irq)];
         _sci = [.. SciRoutes.Select(gsi => gsi < 0 ? IrqLine.Unconnected("sci") : irq(gsi))];
         Config.Define32(PmBase, 1, 0xFF80);
         Config.Define(AcpiControl, 0, AcpiEnable | SciSelect);
-        for (int i = 0; i < Inputs; i++) Config.Define(PirqRegister(i), RoutingDisabled, 0x8F);
+        _router = new PirqRouter(Config, [.. Enumerable.Range(PirqA, 4), .. Enumerable.Range(PirqE, 4)],
+            [.. Enumerable.Range(0, 16).Select(irq)]);
         foreach (var (offset, value, writable) in Kept) Config.Define32(offset, value, writable);
-        Config.Define16(PmConfiguration1, 0, 0x029F);
+        Config.Define16(PmConfiguration1, 0, PmConfiguration1Writable);
         Config.Define32(RootBlock, 0, 0xFFFF_C001);
         _rootRegion = MemoryRegion.Io("lpc-rcrb-mmio", RootBlockSize, new RootBank(this), AccessSizes.UpToDword);
         pm.Sci = new IrqLine("sci", SetSci);
         ResetRoot();
     }
+
+    /// <summary>What firmware was given of what SMIs can be.</summary>
+    public SmiFeatures Smi { get; }
 
     /// <summary>Port CF9h.</summary>
     public ResetControl ResetControl { get; }
@@ -94,25 +100,21 @@ public sealed class Ich9Lpc : PciDevice
     /// <summary>PIRQ A to H; active means asserted.</summary>
     public void SetInput(int input, bool active)
     {
-        _inputs[input] = active;
         _pins[input].Set(active);
-        DriveIsa();
+        _router[input] = active;
     }
 
     /// <summary>The ISA interrupt of an input, or -1.</summary>
-    public int RouteOf(int input)
-    {
-        byte route = Config[PirqRegister(input)];
-        return (route & RoutingDisabled) == 0 && (Routable >> (route & 15) & 1) != 0 ? route & 15 : -1;
-    }
+    public int RouteOf(int input) => _router.RouteOf(input);
 
     protected override void ResetDevice()
     {
         ResetControl.Reset();
         _pm.Reset();
+        Smi.Reset();
         ResetRoot();
         Apply();
-        DriveIsa();
+        _router.Drive();
     }
 
     protected override void ExchangeDevice(StateStream state)
@@ -120,12 +122,11 @@ public sealed class Ich9Lpc : PciDevice
         ResetControl.Exchange(state);
         _pm.Exchange(state.Group("pm"));
         state.Block("root-complex", _root);
-        for (int i = 0; i < Inputs; i++) state.Field($"pirq{i}", ref _inputs[i]);
+        _router.Exchange(state);
         state.Field("sci", ref _sciLevel);
+        Smi.Exchange(state.Group("smi"));
         if (!state.IsLoading) return;
-        int levels = Levels();
-        for (int i = 0; i < _isa.Length; i++) _isa[i].Restore((levels >> i & 1) != 0);
-        for (int i = 0; i < Inputs; i++) _pins[i].Restore(_inputs[i]);
+        for (int i = 0; i < Inputs; i++) _pins[i].Restore(_router[i]);
         for (int i = 0; i < _sci.Length; i++) _sci[i].Restore(_sciLevel && i == SciRoute);
         Apply();
     }
@@ -134,10 +135,8 @@ public sealed class Ich9Lpc : PciDevice
     {
         if (offset < PciConfig.CapabilityStart) return;
         Apply();
-        DriveIsa();
+        _router.Drive();
     }
-
-    static int PirqRegister(int input) => input < 4 ? PirqA + input : PirqE + input - 4;
 
     int SciRoute => Config[AcpiControl] & SciSelect;
 
@@ -156,31 +155,12 @@ public sealed class Ich9Lpc : PciDevice
 
     void Apply()
     {
+        _pm.IsSmiLocked = (Config[PmConfiguration1] & SmiLock) != 0;
+        Config.SetWritable(PmConfiguration1, (byte)(PmConfiguration1Writable & (_pm.IsSmiLocked ? ~SmiLock : ~0)));
         if (Bus == null) return;
-        Place(_pm.Region, Bus.IoSpace, PowerManagementBase, true);
-        Place(_rootRegion, Bus.MemorySpace, Config.Get32(RootBlock) & 0xFFFF_C000, (Config[RootBlock] & 1) != 0);
+        Bus.IoSpace.Place(_pm.Region, PowerManagementBase);
+        Bus.MemorySpace.Place(_rootRegion, (Config[RootBlock] & 1) != 0 ? Config.Get32(RootBlock) & 0xFFFF_C000 : 0);
         DriveSci();
-    }
-
-    static void Place(MemoryRegion region, MemoryRegion space, ulong address, bool enabled)
-    {
-        if (!enabled || address == 0) { if (region.Parent != null) space.Unmap(region); }
-        else if (region.Parent == null) space.Map(address, region, 1);
-        else region.MoveTo(address);
-    }
-
-    int Levels()
-    {
-        int levels = 0;
-        for (int i = 0; i < Inputs; i++)
-            if (_inputs[i] && RouteOf(i) is >= 0 and var irq) levels |= 1 << irq;
-        return levels;
-    }
-
-    void DriveIsa()
-    {
-        int levels = Levels();
-        for (int i = 0; i < _isa.Length; i++) _isa[i].Set((levels >> i & 1) != 0);
     }
 
     void ResetRoot()

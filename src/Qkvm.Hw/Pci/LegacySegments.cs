@@ -4,8 +4,7 @@ namespace Qkvm.Hw.Pci;
 
 /// <summary>What Intel's host bridges show between A0000h and FFFFFh: thirteen programmable attribute map segments,
 /// each RAM, read-only RAM or PCI, and the window that is SMRAM or the screen.</summary>
-/// <remarks>Deviations: a segment with writes alone enabled reads and writes PCI; SMRAM opens with D_OPEN only, no CPU
-/// enters system management mode.</remarks>
+/// <remarks>Deviation: a segment with writes alone enabled reads and writes PCI.</remarks>
 sealed class LegacySegments
 {
     /// <summary>Registers of the attribute map: the first byte's high half, then two segments a byte.</summary>
@@ -18,17 +17,21 @@ sealed class LegacySegments
     readonly AddressSpace _memory;
     readonly Pam[] _pam = new Pam[Segments];
     readonly MemoryRegion _vgaWindow;
+    readonly MemoryRegion? _smram;
 
     /// <param name="memory">The CPU's memory; this maps its windows there, above RAM and PCI.</param>
     /// <param name="ram">RAM from address 0 on.</param>
     /// <param name="pciMemory">PCI's memory space, with the firmware's ROM.</param>
-    public LegacySegments(AddressSpace memory, MemoryRegion ram, MemoryRegion pciMemory)
+    /// <param name="smm">The CPU's memory in system management mode; null: it has none.</param>
+    public LegacySegments(AddressSpace memory, MemoryRegion ram, MemoryRegion pciMemory, AddressSpace? smm)
     {
         _memory = memory;
         using (memory.Batch())
         {
             _vgaWindow = MemoryRegion.Alias("smram-region", pciMemory, VgaWindow, VgaWindowSize);
             memory.Map(VgaWindow, _vgaWindow, 1);
+            if (smm != null) smm.Map(VgaWindow, _smram = MemoryRegion.Alias("smram-low", ram, VgaWindow,
+                VgaWindowSize), 1);
             _pam[0] = new Pam(memory, ram, pciMemory, 0xF0000, 0x10000);
             for (int i = 1; i < Segments; i++)
                 _pam[i] = new Pam(memory, ram, pciMemory, 0xC0000 + (ulong)(i - 1) * 0x4000, 0x4000);
@@ -36,14 +39,16 @@ sealed class LegacySegments
     }
 
     /// <param name="pam">PAM0 to PAM6.</param>
-    /// <param name="smramOpen">D_OPEN: the window shows RAM.</param>
-    public void Show(ReadOnlySpan<byte> pam, bool smramOpen)
+    /// <param name="smramOpen">The window shows RAM to all.</param>
+    /// <param name="smramEnabled">And to who is in system management mode.</param>
+    public void Show(ReadOnlySpan<byte> pam, bool smramOpen, bool smramEnabled)
     {
         using (_memory.Batch())
         {
             _pam[0].Show(pam[0] >> 4);
             for (int i = 1; i < Segments; i++) _pam[i].Show(pam[1 + (i - 1) / 2] >> ((i - 1) % 2 * 4));
             _vgaWindow.Enabled = !smramOpen;
+            _smram?.Enabled = smramEnabled;
         }
     }
 

@@ -14,20 +14,21 @@ public sealed class Mch : PciDevice
     public const ulong DefaultEcam = 0xB000_0000;
 
     // Configuration registers
-    const int Ggc = 0x50, PciExpressBar = 0x60, Pam0 = 0x90, SmramControl = 0x9D, ExtendedSmram = 0x9E;
+    const int TsegMegabytes = 0x50, PciExpressBar = 0x60, Pam0 = 0x90, Smram = 0x9D, ExtendedSmram = 0x9E;
 
     // PCIEXBAR, section 5.1.13
     const ulong BarEnable = 1, BarAddress = 0xF_F000_0000, BarAddress64M = 0xC00_0000, BarAddress128M = 0x800_0000;
     const int BarLengthShift = 1, BarLengthMask = 3;
 
-    // SMRAM and ESMRAMC, sections 5.1.24 and 5.1.25
-    const byte SmramOpen = 0x40, SmramLocked = 0x10, SmramBase = 0x02, SmramWritable = 0x78;
-    const byte ExtendedCacheBits = 0x38, ExtendedWritable = 0x87, ErrorClearable = 0x40;
+    /// <summary>Where firmware notes what it has made of memory, sections 5.1.26 to 5.1.32: TOM to TOLUD.</summary>
+    const int MemoryTops = 0xA0, MemoryTopsEnd = 0xB2;
 
     /// <summary>What firmware expects as it was when it wakes a guest: where its own copy in RAM shows.</summary>
     public static readonly (int Offset, int Count)[] KeptInSleep = [(Pam0, LegacySegments.PamRegisters)];
 
     readonly LegacySegments _segments;
+    readonly SmramControl _smram;
+    readonly MchSmram? _extended;
     readonly AddressSpace _memory;
     readonly PciEcam _ecam;
     MemoryRegion? _window;
@@ -36,17 +37,25 @@ public sealed class Mch : PciDevice
     /// <param name="ram">RAM from address 0 on.</param>
     /// <param name="pciMemory">PCI's memory space, with the firmware's ROM.</param>
     /// <param name="root">The bus that it is the bridge to.</param>
-    public Mch(AddressSpace memory, MemoryRegion ram, MemoryRegion pciMemory, PciBus root) : base(Chip, "mch")
+    /// <param name="smm">The CPU's memory in system management mode; null: it has none.</param>
+    /// <param name="smram">How that is laid out.</param>
+    public Mch(AddressSpace memory, MemoryRegion ram, MemoryRegion pciMemory, PciBus root, AddressSpace? smm = null,
+        MchSmramOptions? smram = null) : base(Chip, "mch")
     {
         (_memory, _ecam) = (memory, new PciEcam(root));
-        Config.Define(Ggc, 0x10, 0x10);
+        Config.Define(TsegMegabytes, 0x10, 0x10);
         Config.Define32(PciExpressBar, (uint)DefaultEcam, unchecked((uint)(BarAddress | BarAddress64M | 7)));
         Config.Define32(PciExpressBar + 4, 0, (uint)(BarAddress >> 32));
         for (int i = 0; i < LegacySegments.PamRegisters; i++)
             Config.Define(Pam0 + i, 0, i == 0 ? (byte)0x30 : (byte)0x33);
-        Config.Define(SmramControl, SmramBase, SmramWritable);
-        Config.Define(ExtendedSmram, ExtendedCacheBits, ExtendedWritable, ErrorClearable);
-        _segments = new LegacySegments(memory, ram, pciMemory);
+        _smram = new SmramControl(Config, Smram);
+        MchSmram.Define(Config);
+        for (int i = MemoryTops; i < MemoryTopsEnd; i++) Config.Define(i, 0, 0xFF);
+        using (memory.Batch())
+        {
+            _segments = new LegacySegments(memory, ram, pciMemory, smm);
+            if (smm != null) _extended = new MchSmram(Config, memory, smm, ram, smram!);
+        }
     }
 
     /// <summary>The window of configuration space in memory, as firmware set it; null while it is off.</summary>
@@ -75,15 +84,18 @@ public sealed class Mch : PciDevice
 
     protected override void OnConfigWritten(int offset, int size)
     {
-        if ((Config[SmramControl] & SmramLocked) != 0) Config[SmramControl] &= unchecked((byte)~SmramOpen);
-        if (offset + size > PciExpressBar && offset <= ExtendedSmram) Apply();
+        if (offset + size > TsegMegabytes && offset <= ExtendedSmram) Apply();
     }
 
     void Apply()
     {
         using (_memory.Batch())
         {
-            _segments.Show(Config.Bytes(Pam0, LegacySegments.PamRegisters), (Config[SmramControl] & SmramOpen) != 0);
+            _smram.Settle();
+            _extended?.Settle(_smram);
+            bool isLow = _extended is not { IsHigh: true };
+            _segments.Show(Config.Bytes(Pam0, LegacySegments.PamRegisters), _smram.IsOpen && isLow,
+                _smram.IsEnabled && isLow);
             PlaceEcam();
         }
     }

@@ -26,10 +26,16 @@ sealed class PcieSlot(PciExpress express, Action eject, Action<bool> notify)
     bool _isEjecting;                                              // asked for once, and not done yet
     bool _wasOff;                                                  // derived: of Slot Control, when last looked at
 
-    /// <summary>Physical Slot Number.</summary>
-    public void Define(ushort number) => express.DefineSlot(AttentionButton | PowerController | AttentionIndicator
-        | PowerIndicator | Surprise | HotPlug | ElectromechanicalInterlock | (uint)number << NumberShift,
-        IndicatorsOff | PowerOff, WritableControl, ClearableStatus);
+    bool _hasPowerController;                                      // configuration
+
+    public void Define(PciePortOptions options)
+    {
+        _hasPowerController = options.HasPowerController;
+        express.DefineSlot(AttentionButton | AttentionIndicator | PowerIndicator | ElectromechanicalInterlock
+            | (_hasPowerController ? PowerController : 0) | (options.HasHotPlug ? Surprise | HotPlug : 0)
+            | (uint)options.Slot << NumberShift, EmptyControl,
+            (ushort)(_hasPowerController ? WritableControl : WritableControl & ~PowerOff), ClearableStatus);
+    }
 
     /// <summary>What is plugged at power-on is on.</summary>
     public void Reset(bool isOccupied)
@@ -37,7 +43,7 @@ sealed class PcieSlot(PciExpress express, Action eject, Action<bool> notify)
         _isEjecting = false;
         express[PciExpress.SlotStatus] = isOccupied ? PresenceState : (ushort)0;
         express[PciExpress.SlotControl] = (ushort)(isOccupied ? IndicatorsOff & ~PowerIndicatorMask | PowerIndicatorOn
-            : IndicatorsOff | PowerOff);
+            : EmptyControl);
         express.SetLinkUp(isOccupied);
         _wasOff = IsOff;
         notify(false);
@@ -95,8 +101,13 @@ sealed class PcieSlot(PciExpress express, Action eject, Action<bool> notify)
         }
     }
 
-    bool IsOff =>
-        (express[PciExpress.SlotControl] & (PowerOff | PowerIndicatorMask)) == (PowerOff | PowerIndicatorMask);
+    ushort EmptyControl => (ushort)(_hasPowerController ? IndicatorsOff | PowerOff
+        : IndicatorsOff & ~PowerIndicatorMask);
+
+    /// <summary>The indicator, and the power where software switches it.</summary>
+    bool IsOff => express[PciExpress.SlotControl] is var control
+        && (control & PowerIndicatorMask) == PowerIndicatorMask
+        && (!_hasPowerController || (control & PowerOff) != 0);
 
     void Eject()
     {

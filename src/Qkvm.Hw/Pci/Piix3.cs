@@ -21,19 +21,14 @@ public sealed class Piix3 : PciDevice
         (0x77, 0x0C), (0x78, 0x02), (0x79, 0x00), (0x80, 0x00), (0x82, 0x00), (0xA0, 0x08), (0xA2, 0x00), (0xA3, 0x00),
         (0xA4, 0x00), (0xA5, 0x00), (0xA6, 0x00), (0xA7, 0x00), (0xA8, 0x0F), (0xAA, 0x00), (0xAC, 0x00), (0xAE, 0x00),
     ];
-    const byte RoutingDisabled = 0x80;
-    const int Routable = 0b1101_1110_1111_1000;                    // IRQ 3-7, 9-12, 14, 15; the others are reserved
-
     const byte SystemReset = 2;                                    // of the reset control register
 
-    readonly IrqLine[] _irqs;
-    readonly bool[] _inputs = new bool[Inputs];
+    readonly PirqRouter _router;
 
     /// <param name="irqs">ISA interrupts 0 to 15, wires of its own.</param>
     /// <param name="reset">Asks for a reset of the machine.</param>
     public Piix3(IrqLine[] irqs, Action reset) : base(Chip, "PIIX3")
     {
-        _irqs = irqs;
         ResetControl = new ResetControl(SystemReset, reset);
         IsMultifunction = true;
         Config.Define(PciConfig.HeaderType, 0x80);
@@ -41,7 +36,7 @@ public sealed class Piix3 : PciDevice
             PciConfig.SerrEnable);
         Config.Define16(PciConfig.Status, 0x0200);
         foreach (var (offset, value) in Kept) Config.Define(offset, value, 0xFF);
-        for (int i = 0; i < Inputs; i++) Config.Define(Pirqrc + i, RoutingDisabled, 0x8F);
+        _router = new PirqRouter(Config, [.. Enumerable.Range(Pirqrc, Inputs)], irqs);
     }
 
     /// <summary>Port CF9h.</summary>
@@ -52,50 +47,25 @@ public sealed class Piix3 : PciDevice
     public static int RouteSlot(int slot, int pin) => (pin + slot - 1) & 3;
 
     /// <summary>PIRQ A to D; active means asserted.</summary>
-    public void SetInput(int input, bool active)
-    {
-        _inputs[input] = active;
-        DriveIrqs();
-    }
+    public void SetInput(int input, bool active) => _router[input] = active;
 
     /// <summary>The ISA interrupt of an input, or -1.</summary>
-    public int RouteOf(int input)
-    {
-        byte route = Config[Pirqrc + input];
-        return (route & RoutingDisabled) == 0 && (Routable >> (route & 15) & 1) != 0 ? route & 15 : -1;
-    }
+    public int RouteOf(int input) => _router.RouteOf(input);
 
     protected override void ResetDevice()
     {
         ResetControl.Reset();
-        DriveIrqs();
+        _router.Drive();
     }
 
     protected override void ExchangeDevice(StateStream state)
     {
         ResetControl.Exchange(state);
-        for (int i = 0; i < Inputs; i++) state.Field($"pirq{i}", ref _inputs[i]);
-        if (!state.IsLoading) return;
-        int levels = Levels();
-        for (int irq = 0; irq < _irqs.Length; irq++) _irqs[irq].Restore((levels >> irq & 1) != 0);
+        _router.Exchange(state);
     }
 
     protected override void OnConfigWritten(int offset, int size)
     {
-        if (offset < Pirqrc + Inputs && offset + size > Pirqrc) DriveIrqs();
-    }
-
-    int Levels()
-    {
-        int levels = 0;
-        for (int i = 0; i < Inputs; i++)
-            if (_inputs[i] && RouteOf(i) is >= 0 and var irq) levels |= 1 << irq;
-        return levels;
-    }
-
-    void DriveIrqs()
-    {
-        int levels = Levels();
-        for (int irq = 0; irq < _irqs.Length; irq++) _irqs[irq].Set((levels >> irq & 1) != 0);
+        if (offset < Pirqrc + Inputs && offset + size > Pirqrc) _router.Drive();
     }
 }

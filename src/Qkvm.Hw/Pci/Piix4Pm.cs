@@ -10,9 +10,9 @@ namespace Qkvm.Hw.Pci;
 
 /// <summary>Power management function: ACPI's fixed registers, the general purpose events, the SMI command port and the
 /// SMBus host. Spec: Intel 82371AB (PIIX4), order 290562, chapter 7 and section 9.4.</summary>
-/// <remarks>Deviations: power management blocks beyond PM1 and the timer are absent; there is no SMM: the SMI command
-/// port itself turns ACPI on (F1h) and off (F0h), as firmware's SMI handler would; GPE0 is at AFE0h as QEMU places
-/// it.</remarks>
+/// <remarks>Deviations: power management blocks beyond PM1 and the timer are absent; the SMI command port itself turns
+/// ACPI on (F1h) and off (F0h), as firmware's SMI handler would; all other values there are SMIs, which are the only
+/// ones, and GLBCTL need not enable them; GPE0 is at AFE0h as QEMU places it.</remarks>
 public sealed class Piix4Pm : PciDevice
 {
     public static readonly PciIdentity Chip = new(0x8086, 0x7113, 0x068000, Revision: 3);
@@ -23,19 +23,20 @@ public sealed class Piix4Pm : PciDevice
 
     // Configuration registers
     const int PmBase = 0x40, DeviceActivityB = 0x58, PmRegMisc = 0x80, SmbBase = 0x90, SmbHostConfig = 0xD2;
-    // DEVACTB bit 25: firmware takes SMM as set up already
-    const byte ApmcEnable = 2;
+    const byte ApmcEnable = 2;                                     // DEVACTB bit 25
 
     readonly MemoryRegion _pmRegion, _smbRegion;
     readonly ApmPorts _apm;
 
     /// <param name="sci">ISA IRQ 9.</param>
-    public Piix4Pm(IVirtualClock clock, AddressSpace ports, IrqLine sci, Action<SleepState> sleep)
+    /// <param name="smi">Interrupts for system management; null: there is no such mode, and firmware takes it as set
+    /// up already.</param>
+    public Piix4Pm(IVirtualClock clock, AddressSpace ports, IrqLine sci, Action<SleepState> sleep, Action? smi = null)
         : base(Chip, "PIIX4_PM")
     {
         Config.Define16(PciConfig.Status, 0x0280);
         Config.Define32(PmBase, 1, 0xFFC0);
-        Config.Define(DeviceActivityB + 3, ApmcEnable, 0xFF);
+        Config.Define(DeviceActivityB + 3, smi == null ? ApmcEnable : (byte)0, 0xFF);
         Config.Define(PmRegMisc, 0, 1);
         Config.Define32(SmbBase, 0xB101, 0xFFF0);
         Config.Define(SmbHostConfig, 0x09, 0x0F);
@@ -45,7 +46,10 @@ public sealed class Piix4Pm : PciDevice
         Gpe = new GpeBlock(GpeLength, () => Acpi!.Update());
         Acpi = new AcpiRegisters(clock, sci, sleep, () => Gpe.IsPending);
         Smbus = new PiixSmbus();
-        _apm = new ApmPorts(AcpiEnable, AcpiDisable, Acpi.SetEnabled);
+        _apm = new ApmPorts(AcpiEnable, AcpiDisable, Acpi.SetEnabled, () =>
+        {
+            if ((Config[DeviceActivityB + 3] & ApmcEnable) != 0) smi?.Invoke();
+        });
         _pmRegion = MemoryRegion.Io("acpi-pm", 64, Acpi, AccessSizes.UpToDword);
         _smbRegion = MemoryRegion.Io("pm-smbus", 16, Smbus, AccessSizes.Bytes);
         ports.Map(ApmPorts.Address, MemoryRegion.Io("apm-io", ApmPorts.Size, _apm, AccessSizes.Bytes));
@@ -88,14 +92,7 @@ public sealed class Piix4Pm : PciDevice
     void Apply()
     {
         if (Bus == null) return;
-        Place(_pmRegion, Base, Base != 0);
-        Place(_smbRegion, Config.Get16(SmbBase) & 0xFFF0u, (Config[SmbHostConfig] & 1) != 0);
-    }
-
-    void Place(MemoryRegion region, ulong address, bool enabled)
-    {
-        if (!enabled || address == 0) { if (region.Parent != null) Bus.IoSpace.Unmap(region); }
-        else if (region.Parent == null) Bus.IoSpace.Map(address, region, 1);
-        else region.MoveTo(address);
+        Bus.IoSpace.Place(_pmRegion, Base);
+        Bus.IoSpace.Place(_smbRegion, (Config[SmbHostConfig] & 1) != 0 ? Config.Get16(SmbBase) & 0xFFF0u : 0);
     }
 }

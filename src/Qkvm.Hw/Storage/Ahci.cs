@@ -40,10 +40,10 @@ public sealed class Ahci : PciDevice, IRegisterBank
             .Select(i => new AhciPort(this, i, nameOf(i), firstPlace + i * IdeChannel.Drives))];
         Config.Define(AddressMap, AhciMode);
         Config.Define16(PortControl, 0, (1 << Ports) - 1);         // which ports are on: drivers set it
-        Msi = new Msi(this, vectors: 1, MsiAt, is64Bit: true);
         int sata = Config.AddCapability(SataCapability, 8, SataAt);
         Config.Define16(sata + 2, SataRevision);
         Config.Define32(sata + 4, IndexLocation);
+        Msi = new Msi(this, vectors: 1, MsiAt, is64Bit: true);
         Bar(IndexBar, MemoryRegion.Io("ahci-idp", IndexBarSize, new IndexPair(this), AccessSizes.Dwords), BarKind.Io);
         Bar(MemoryBar, MemoryRegion.Io("ahci", MemorySize, this, AccessSizes.Dwords), BarKind.Memory32);
         ResetHost();

@@ -52,6 +52,7 @@ public sealed class Pflash : IDevice, IRegisterBank
         _store = new FlashStore(memory, drive, failed => _status |= failed);
         _query = FlashQuery.Table(memory.Size);
         Region = MemoryRegion.Rom(memory.Name, memory, 0, memory.Size, this, AccessSizes.Bytes);
+        Contents = MemoryRegion.Rom(memory.Name, memory, 0, memory.Size);
         Reset();
     }
 
@@ -59,6 +60,9 @@ public sealed class Pflash : IDevice, IRegisterBank
 
     /// <summary>For the board to map.</summary>
     public MemoryRegion Region { get; }
+
+    /// <summary>What those find who may neither write nor know of its modes.</summary>
+    public MemoryRegion Contents { get; }
 
     public void Reset()
     {

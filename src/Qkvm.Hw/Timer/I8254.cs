@@ -112,7 +112,9 @@ public sealed class I8254 : IDevice, IRegisterBank
     {
         long now = _clock.Now;
         if (_nextEdge > now) return;
-        long tick = Math.Max(_nextEdge, now - MaxTicksBehind * (long)_counters[0].Count(now));
+        // a single shot has one edge, however late, and must not be given up
+        long tick = !_counters[0].IsPeriodic ? _nextEdge
+            : Math.Max(_nextEdge, now - MaxTicksBehind * (long)_counters[0].Count(now));
         for (int i = 0; i < MaxEdgesAtOnce && tick <= now; i++)
         {
             (bool level, long next) = _counters[0].Wave(tick);

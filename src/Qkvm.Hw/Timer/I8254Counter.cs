@@ -29,6 +29,9 @@ public sealed class I8254Counter
     public int Mode => (_control >> 1 & 7) is var mode && mode > 5 ? mode & 3 : mode;
     public bool Gate => _gate;
 
+    /// <summary>Its OUT goes on for ever.</summary>
+    public bool IsPeriodic => Mode is 2 or 3;
+
     /// <summary>What is being counted at that tick.</summary>
     public int Count(long now) => (int)CycleAt(now).Count;
 

@@ -52,22 +52,11 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
         (Device, _options) = (device, options);
         if (options.IsExpress)
         {
-            _express = new PciExpress(Config, ExpressKind.Endpoint, ExpressLink.Slowest);
+            _express = new PciExpress(Config, ExpressKind.Endpoint, ExpressLink.Slowest, resetsFunctions: true);
             PciExpress.AddPowerManagement(Config);
         }
-        ulong ring = VirtioFeatures.AnyLayout | (options.Modern ? VirtioFeatures.Version1 : 0)
-            | (options.IndirectDescriptors ? VirtioFeatures.IndirectDescriptors : 0)
-            | (options.EventIndex ? VirtioFeatures.EventIndex : 0)
-            | (options.Packed && options.Modern ? VirtioFeatures.RingPacked : 0);
-        Control = new VirtioControl(device, this, ring);
-        if (options.Vectors > 0)
-        {
-            MsiX = new MsiX(this, options.Vectors, MsiXBar, 0, PendingBits);
-            MemoryRegion vectors = MemoryRegion.Container($"{name}-msix", 0x1000);
-            vectors.Map(0, MsiX.TableRegion);
-            vectors.Map(PendingBits, MsiX.PendingRegion);
-            Bar(MsiXBar, vectors, BarKind.Memory32);
-        }
+        Control = new VirtioControl(device, this, (options.Modern ? VirtioFeatures.Version1 : 0)
+            | VirtioFeatures.Of(options.IndirectDescriptors, options.EventIndex, options.Packed && options.Modern));
         if (options.Legacy)
         {
             ulong size = BitOperations.RoundUpToPowerOf2((ulong)(VirtioPciLegacy.MaxHeader + device.ConfigSize));
@@ -94,6 +83,14 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
             Config.Define32(_configAccess + CapOffset, 0, uint.MaxValue);
             Config.Define32(_configAccess + CapSize, 0, uint.MaxValue);
             Config.Define32(_configAccess + CapData, 0, uint.MaxValue);
+        }
+        if (options.Vectors > 0)
+        {
+            MsiX = new MsiX(this, options.Vectors, MsiXBar, 0, PendingBits);
+            MemoryRegion vectors = MemoryRegion.Container($"{name}-msix", 0x1000);
+            vectors.Map(0, MsiX.TableRegion);
+            vectors.Map(PendingBits, MsiX.PendingRegion);
+            Bar(MsiXBar, vectors, BarKind.Memory32);
         }
     }
 
@@ -152,15 +149,10 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
         ClearInterrupts();
     }
 
-    /// <summary>Section 4.1.4.10 leaves a legacy driver no way to wait for a reset, so that the processor waits, with
-    /// the lock let go.
-    /// Not for ever: a disk that never answers would hold it, and with it all that waits for processors.</summary>
+    /// <summary>Section 4.1.4.10 leaves a legacy driver no way to wait for a reset.</summary>
     void AwaitReset()
     {
-        const int Patience = 5000;                                 // milliseconds
-        if (!Control.IsResetting || _options.Lock is not { } machine) return;
-        machine.RunReleased(() => Control.Stopping.Wait(Patience));
-        Control.EndReset();
+        if (_options.Lock is { } machine) Control.AwaitReset(machine);
     }
 
     /// <summary>One for each queue that has its data path on a loop.</summary>

@@ -4,11 +4,12 @@ using Qkvm.Core.Virtio;
 
 namespace Qkvm.Hw.Virtio;
 
-/// <summary>Makes the three models that users know of each virtio PCI device: plain, -transitional,
-/// -non-transitional.</summary>
+/// <summary>Makes the models that users know of each virtio device: on PCI plain, -transitional and -non-transitional;
+/// and without a transport, -device.</summary>
 static class VirtioPciModels
 {
     const ulong MostVectors = 128;                                 // room of the table
+    const string ClassCode = "class";
 
     /// <param name="name">QEMU's name: "virtio-blk-pci".</param>
     /// <param name="defaultVectors">MSI-X vectors of a device; null: the device has none and takes no such
@@ -28,7 +29,19 @@ static class VirtioPciModels
             Model(name, [.. shared, .. either], (Legacy: true, Modern: true), [name[..^"-pci".Length]]),
             Model($"{name}-transitional", shared, (Legacy: true, Modern: true), []),
             Model($"{name}-non-transitional", shared, (Legacy: false, Modern: true), []),
+            Bare($"{name[..^"-pci".Length]}-device"),
         ];
+
+        // of a transport in memory, which has neither a class nor vectors
+        DeviceModel Bare(string modelName) =>
+            new(modelName, BusKind.Virtio, [.. own.Where(p => p.Name != ClassCode), .. ring], (values, site) =>
+                new VirtioBusDevice(create(modelName, values, site), VirtioFeatures.Of(values.Bool("indirect_desc"),
+                    values.Bool("event_idx"), values.Bool("packed"))))
+            {
+                Category = category,
+                Description = description,
+                IsHotPluggable = false,
+            };
 
         DeviceModel Model(string modelName, Property[] properties, (bool Legacy, bool Modern) interfaces,
             string[] aliases) =>
@@ -51,7 +64,7 @@ static class VirtioPciModels
             };
 
         uint ClassOf(Properties values) =>
-            own.Any(p => p.Name == "class") && values.Number("class") != 0 ? (uint)values.Number("class") << 8
+            own.Any(p => p.Name == ClassCode) && values.Number(ClassCode) != 0 ? (uint)values.Number(ClassCode) << 8
                 : classCode;
 
         int VectorsOf(Properties values, VirtioDevice device) =>

@@ -20,6 +20,14 @@ public sealed record AcpiChipset(uint PmBase, byte Enable, byte Disable, uint Gp
     public (ulong Base, ulong Size)? Ecam { get; init; }
 }
 
+/// <summary>Hardware-reduced ACPI: what the FADT says of a machine without such a chipset. ACPI 6.3, sections 4.8.3.6
+/// "Reset Register" and 4.8.3.7 "Sleep Control and Status Registers".</summary>
+/// <param name="SleepControl">The register's address in memory, as are <paramref name="SleepStatus"/> and
+/// <paramref name="Reset"/>.</param>
+/// <param name="ResetValue">What the reset register takes.</param>
+/// <param name="HasRtc">There is a CMOS clock.</param>
+public sealed record ReducedHardware(ulong SleepControl, ulong SleepStatus, ulong Reset, byte ResetValue, bool HasRtc);
+
 /// <summary>What the ACPI tables describe.</summary>
 public sealed record AcpiPlatform
 {
@@ -27,10 +35,23 @@ public sealed record AcpiPlatform
     public required IReadOnlyList<uint> ApicIds { get; init; }
     public required Predicate<int> IsCpuPresent { get; init; }
 
+    /// <summary>-acpitable's.</summary>
+    public IReadOnlyList<byte[]> UserTables { get; init; } = [];
+
     /// <summary>Something in <see cref="Terms"/> describes them.</summary>
     public bool AreCpusDescribed { get; init; }
 
-    public required AcpiChipset Chipset { get; init; }
+    /// <summary>Null of a machine with <see cref="Reduced"/> hardware.</summary>
+    public AcpiChipset? Chipset { get; init; }
+    public ReducedHardware? Reduced { get; init; }
+
+    /// <summary>PCI Express's configuration space in memory, if any.</summary>
+    public (ulong Base, ulong Size)? Ecam { get => field ?? Chipset?.Ecam; init; }
+
+    public int IoApics { get; init; } = 1;
+
+    /// <summary>ISA interrupts that are level triggered, active high: PCI's, and the SCI.</summary>
+    public byte[] LevelIrqs { get; init; } = [5, 9, 10, 11];
 
     public bool Hpet { get; init; } = true;
 

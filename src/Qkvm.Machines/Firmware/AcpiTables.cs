@@ -1,5 +1,6 @@
 using Qkvm.Core.Acpi;
 using Qkvm.Core.Tpm;
+using Qkvm.Hw.Intc;
 using Qkvm.Hw.Pci;
 
 namespace Qkvm.Machines.Firmware;
@@ -9,7 +10,8 @@ namespace Qkvm.Machines.Firmware;
 public static class AcpiTables
 {
     public const string TablesFile = "etc/acpi/tables", RsdpFile = "etc/acpi/rsdp", LoaderFile = "etc/table-loader";
-    public const ulong LocalApicAddress = 0xFEE0_0000, IoApicAddress = 0xFEC0_0000, HpetAddress = 0xFED0_0000;
+    public const ulong LocalApicAddress = 0xFEE0_0000, IoApicAddress = 0xFEC0_0000, IoApicStep = 0x1_0000,
+        HpetAddress = 0xFED0_0000;
 
     // Offsets into the power management block
     const uint Pm1ControlOffset = 4, PmTimerOffset = 8;
@@ -22,7 +24,16 @@ public static class AcpiTables
     const int RsdpChecksum = 8, RsdpRsdt = 16, RsdpXsdt = 24, RsdpExtendedChecksum = 32, RsdpSize = 36,
         RsdpFirstPart = 20;
 
-    public sealed record Files(byte[] Tables, byte[] Rsdp, byte[] Loader);
+    public sealed record Files(byte[] Tables, byte[] Rsdp, byte[] Loader)
+    {
+        /// <summary>Of a machine whose tables do not change.</summary>
+        public void AddTo(FwCfg fwCfg)
+        {
+            fwCfg.AddFile(TablesFile, Tables);
+            fwCfg.AddFile(RsdpFile, Rsdp);
+            fwCfg.AddFile(LoaderFile, Loader);
+        }
+    }
 
     public static Files Build(AcpiPlatform platform)
     {
@@ -31,14 +42,16 @@ public static class AcpiTables
         linker.AddAllocate(TablesFile, FacsAlignment, LoaderZone.High);
         var blob = new List<byte>();
 
-        int facs = Append(blob, Facs());
+        int? facs = platform.Reduced == null ? Append(blob, Facs()) : null;
         int dsdt = AppendTable(blob, linker, Dsdt.Build(platform));
-        byte[] fadtBytes = Fadt(platform);
-        Point(fadtBytes, FadtFacs, facs, 4);
+        byte[] fadtBytes = platform.Reduced is { } reduced ? ReducedFadt(reduced) : Fadt(platform, platform.Chipset!);
+        byte[]? licence = platform.UserTables.FirstOrDefault(UserAcpiTable.IsLicence);
+        UserAcpiTable.CopyMakers(licence, fadtBytes);
+        if (facs is { } at) Point(fadtBytes, FadtFacs, at, 4);
         Point(fadtBytes, FadtDsdt, dsdt, 4);
         Point(fadtBytes, FadtXDsdt, dsdt, 8);
         int fadt = Append(blob, fadtBytes);
-        linker.AddPointerTo(TablesFile, TablesFile, fadt + FadtFacs, 4);
+        if (facs != null) linker.AddPointerTo(TablesFile, TablesFile, fadt + FadtFacs, 4);
         linker.AddPointerTo(TablesFile, TablesFile, fadt + FadtDsdt, 4);
         linker.AddPointerTo(TablesFile, TablesFile, fadt + FadtXDsdt, 8);
         AddTableChecksum(linker, fadt, fadtBytes.Length);
@@ -47,12 +60,13 @@ public static class AcpiTables
         if (platform.Hpet) tables.Add(AppendTable(blob, linker, Hpet()));
         if (platform.HotPlugMemory is { } memory)
             tables.Add(AppendTable(blob, linker, SratTable.Build(platform.ApicIds, memory)));
-        if (platform.Chipset.Ecam is { } ecam) tables.Add(AppendTable(blob, linker, Mcfg(ecam.Base, ecam.Size)));
+        if (platform.Ecam is { } ecam) tables.Add(AppendTable(blob, linker, Mcfg(ecam.Base, ecam.Size)));
         if (platform.Tpm is { } tpm) tables.Add(AppendTpm(blob, linker, tpm));
-        tables.Add(AppendTable(blob, linker, Waet()));
+        if (platform.Reduced == null) tables.Add(AppendTable(blob, linker, Waet()));
+        foreach (byte[] table in platform.UserTables) tables.Add(AppendTable(blob, linker, table));
 
-        int rsdt = AppendRoot(blob, linker, "RSDT", 4, tables);
-        int xsdt = AppendRoot(blob, linker, "XSDT", 8, tables);
+        int rsdt = AppendRoot(blob, linker, "RSDT", 4, tables, licence);
+        int xsdt = AppendRoot(blob, linker, "XSDT", 8, tables, licence);
         return new Files([.. blob], Rsdp(linker, rsdt, xsdt), linker.ToArray());
     }
 
@@ -85,12 +99,15 @@ public static class AcpiTables
         linker.AddChecksumOf(TablesFile, at + AcpiTable.ChecksumOffset, at, length);
 
     /// <summary>RSDT and XSDT: offsets into the file, which the loader turns into addresses.</summary>
-    static int AppendRoot(List<byte> blob, TableLoader linker, string signature, byte pointerSize, List<int> tables)
+    /// <param name="licence">A table whose makers these have, too, or null.</param>
+    static int AppendRoot(List<byte> blob, TableLoader linker, string signature, byte pointerSize, List<int> tables,
+        byte[]? licence)
     {
         var root = new AcpiTable(signature, 1);
         foreach (int offset in tables)
             _ = pointerSize == 4 ? root.U32((uint)offset) : root.U64((ulong)offset);
         byte[] bytes = root.ToArray();
+        UserAcpiTable.CopyMakers(licence, bytes);
         int at = Append(blob, bytes);
         for (int i = 0; i < tables.Count; i++)
             linker.AddPointerTo(TablesFile, TablesFile, at + AcpiTable.HeaderSize + i * pointerSize, pointerSize);
@@ -114,15 +131,15 @@ public static class AcpiTables
     static byte[] Facs() => AcpiTable.Headerless().Text("FACS", 4).U32(64).Zeros(56).ToArray();
 
     /// <summary>Section 5.2.9, as of revision 3.</summary>
-    static byte[] Fadt(AcpiPlatform platform)
+    static byte[] Fadt(AcpiPlatform platform, AcpiChipset chipset)
     {
         const uint Wbinvd = 1 << 0, C1 = 1 << 2, SleepButton = 1 << 5, RtcS4 = 1 << 7, ResetRegister = 1 << 10,
-            ApicCluster = 1 << 18;
-        const ushort LegacyDevices = 1, Keyboard8042 = 2;
+            PlatformClock = 1 << 15, ApicCluster = 1 << 18;
+        const ushort Keyboard8042 = 2;
         const byte Io = 1, IntModelApic = 1, CenturyByte = 0x32;
         const ushort NoC2 = 0xFFF, NoC3 = 0xFFF, ResetPort = 0xCF9;
-        uint flags = Wbinvd | C1 | SleepButton | RtcS4 | ResetRegister | (platform.ApicIds.Count > 8 ? ApicCluster : 0);
-        AcpiChipset chipset = platform.Chipset;
+        uint flags = Wbinvd | C1 | SleepButton | RtcS4 | ResetRegister | PlatformClock
+            | (platform.ApicIds.Count > 8 ? ApicCluster : 0);
         uint pm = chipset.PmBase, control = pm + Pm1ControlOffset, timer = pm + PmTimerOffset, gpe = chipset.GpePort;
         byte gpeBits = (byte)Math.Min(chipset.GpeLength * 8, byte.MaxValue);
         return new AcpiTable("FACP", 3)
@@ -133,12 +150,27 @@ public static class AcpiTables
             // lengths: PM1_EVT, PM1_CNT, PM2, PM_TMR, GPE0, GPE1
             .U8(4).U8(2).U8(0).U8(4).U8(chipset.GpeLength).U8(0).U8(0).U8(0)
             .U16(NoC2).U16(NoC3).U16(0).U16(0).U8(0).U8(0).U8(0).U8(0).U8(CenturyByte)
-            .U16(LegacyDevices | Keyboard8042).U8(0).U32(flags)
-            .Address(Io, 8, ResetPort, 1).U8(chipset.ResetValue).Zeros(3)
+            .U16(Keyboard8042).U8(0).U32(flags)
+            .Address(Io, 8, ResetPort).U8(chipset.ResetValue).Zeros(3)
             // X_FACS stays 0 beside FIRMWARE_CTRL; X_DSDT is linked
             .U64(0).U64(0)
-            .Address(Io, 32, pm, 2).Address(0, 0, 0).Address(Io, 16, control, 2).Address(0, 0, 0)
-            .Address(0, 0, 0).Address(Io, 32, timer, 3).Address(Io, gpeBits, gpe, 1).Address(0, 0, 0)
+            .Address(Io, 32, pm).Address(0, 0, 0).Address(Io, 16, control).Address(0, 0, 0)
+            .Address(0, 0, 0).Address(Io, 32, timer).Address(Io, gpeBits, gpe).Address(0, 0, 0)
+            .ToArray();
+    }
+
+    /// <summary>Section 5.2.9, revision 5: no SCI, no fixed hardware but reset and sleep.</summary>
+    static byte[] ReducedFadt(ReducedHardware hardware)
+    {
+        const uint ResetRegister = 1 << 10, HardwareReduced = 1 << 20;
+        const ushort NoVga = 1 << 2, NoRtc = 1 << 5;
+        const int BeforeBootFlags = 109 - AcpiTable.HeaderSize, ExtendedPointers = 8 + 8;
+        const int ToSleepControl = 244 - 148;                      // the fixed hardware's extended addresses
+        return new AcpiTable("FACP", 5).Zeros(BeforeBootFlags)
+            .U16((ushort)(NoVga | (hardware.HasRtc ? 0 : NoRtc))).U8(0).U32(ResetRegister | HardwareReduced)
+            .Address(0, 8, hardware.Reset).U8(hardware.ResetValue).Zeros(3)
+            .Zeros(ExtendedPointers + ToSleepControl)
+            .Address(0, 8, hardware.SleepControl).Address(0, 8, hardware.SleepStatus)
             .ToArray();
     }
 
@@ -147,16 +179,17 @@ public static class AcpiTables
     {
         const uint PcAtCompatible = 1;
         const ushort LevelActiveHigh = 0x0D;
-        var madt = new AcpiTable("APIC", 3).U32((uint)LocalApicAddress).U32(PcAtCompatible);
+        var madt = new AcpiTable("APIC", 1).U32((uint)LocalApicAddress).U32(PcAtCompatible);
         bool x2 = false;
         for (int i = 0; i < platform.ApicIds.Count; i++)
         {
             madt.Bytes(LocalApic(i, platform.ApicIds[i], platform.IsCpuPresent(i)));
             x2 |= platform.ApicIds[i] >= FirstX2Id;
         }
-        madt.U8(1).U8(12).U8(0).U8(0).U32((uint)IoApicAddress).U32(0);
+        for (uint i = 0; i < platform.IoApics; i++)
+            madt.U8(1).U8(12).U8((byte)i).U8(0).U32((uint)(IoApicAddress + i * IoApicStep)).U32(i * IoApic.Inputs);
         madt.U8(2).U8(10).U8(0).U8(0).U32(2).U16(0);               // the timer is on the I/O APIC's pin 2
-        foreach (byte irq in (ReadOnlySpan<byte>)[5, 9, 10, 11])   // PCI's, and the SCI
+        foreach (byte irq in platform.LevelIrqs)
             madt.U8(2).U8(10).U8(0).U8(irq).U32(irq).U16(LevelActiveHigh);
         if (x2) madt.U8(10).U8(12).U16(0).U32(uint.MaxValue).U8(1).Zeros(3);
         else madt.U8(4).U8(6).U8(0xFF).U16(0).U8(1);               // LINT1 of all processors is NMI

@@ -1,4 +1,5 @@
 using Qkvm.Core.Acpi;
+using Qkvm.Hw.Pci;
 using static Qkvm.Core.Acpi.Aml;
 
 namespace Qkvm.Machines.Firmware;
@@ -14,7 +15,8 @@ static class Dsdt
         Scope("\\_SB", AcpiDescription.Of(platform.Tree)),
         Scope("\\_SB", platform.Terms),
         Scope("\\", [.. Sleep(platform)]),
-        Name("\\_S5", Package(0, 0, 0, 0)))).ToArray();
+        Name("\\_S5", platform.Reduced == null ? Package(0, 0, 0, 0)
+            : Package(GenericEventDevice.SoftOff, 0, 0, 0)))).ToArray();
 
     /// <summary>The types that PM1_CNT takes: ACPI 6.3, section 7.4.2.</summary>
     static IEnumerable<Aml> Sleep(AcpiPlatform platform)

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Text;
+using Qkvm.Core.Acpi;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Memory;
 using Qkvm.Core.State;
@@ -23,28 +24,38 @@ public static class FwCfgKey
 /// Spec: QEMU's docs/specs/fw_cfg.</summary>
 public sealed class FwCfg : IDevice, IRegisterBank
 {
-    const ulong SelectorPort = 0x510, DmaPort = 0x514;
+    const ulong SelectorPort = 0x510, DmaPort = 0x514, DmaSize = 8;
     const ulong Selector = 0, Data = 1;
 
     // Id: traditional interface, DMA interface
     const uint Features = 3;
     const int NameSize = 56, DirectoryEntry = 64, MaxFiles = 0x4000 - FwCfgKey.FirstFile;
-    const ushort Writable = 0x4000;                                // a bit of the selector; nothing here is writable
+    const ushort Writable = 0x4000;                                // a bit of the selector, without effect
 
     readonly Dictionary<ushort, ReadOnlyMemory<byte>> _items = [];
     readonly SortedDictionary<string, ReadOnlyMemory<byte>> _files = new(StringComparer.Ordinal);
     readonly Dictionary<string, ushort> _keys = [];
     readonly Dictionary<string, Action> _onSelect = [];
+    readonly Dictionary<string, (Memory<byte> Contents, Func<bool> Takes)> _writable = [];
     readonly FwCfgDma _dma;
     Action? _onFirstLook;
     ushort _selected;
     uint _offset;
 
+    /// <summary>Spec: QEMU's docs/specs/fw_cfg.txt, "ACPI Interface".</summary>
+    public static Aml[] Describe() =>
+    [
+        Aml.Name("_HID", Aml.Text("QEMU0002")),
+        Aml.Name("_STA", 0x0B),
+        Aml.Name("_CRS", AmlResource.Template(
+            AmlResource.Io((ushort)SelectorPort, (byte)(DmaPort + DmaSize - SelectorPort)))),
+    ];
+
     public FwCfg(AddressSpace memory, AddressSpace ports)
     {
         _dma = new FwCfgDma(this, new Dma(memory));
         ports.Map(SelectorPort, MemoryRegion.Io("fwcfg", 2, this, AccessSizes.UpToWord));
-        ports.Map(DmaPort, MemoryRegion.Io("fwcfg.dma", 8, _dma, AccessSizes.UpToQword));
+        ports.Map(DmaPort, MemoryRegion.Io("fwcfg.dma", DmaSize, _dma, AccessSizes.UpToQword));
         Add(FwCfgKey.Signature, "QEMU"u8.ToArray());
         Add32(FwCfgKey.Id, Features);
         BuildDirectory();
@@ -82,6 +93,14 @@ public sealed class FwCfg : IDevice, IRegisterBank
             throw new ConfigurationException($"-fw_cfg name={name}: at most {MaxFiles} files are possible");
         _files[name] = contents;
         BuildDirectory();
+    }
+
+    /// <summary>Adds a named file that the guest may write, by DMA.</summary>
+    /// <param name="takes">Whether it may now.</param>
+    public void AddWritableFile(string name, Memory<byte> contents, Func<bool> takes)
+    {
+        _writable[name] = (contents, takes);
+        AddFile(name, contents);
     }
 
     /// <summary>Calls <paramref name="selected"/> whenever the guest is about to read the file, to bring it and others
@@ -145,6 +164,20 @@ public sealed class FwCfg : IDevice, IRegisterBank
         Action? add = _onFirstLook;
         _onFirstLook = null;
         add?.Invoke();
+    }
+
+    /// <summary>Where the guest's bytes for the selected item go; empty if they cannot be written there.</summary>
+    internal Span<byte> TakeWritable(uint length)
+    {
+        foreach (var (name, file) in _writable)
+        {
+            long room = file.Contents.Length - (long)_offset;
+            if (_keys[name] != _selected || !file.Takes() || length > room) continue;
+            Span<byte> part = file.Contents.Span.Slice((int)_offset, (int)length);
+            _offset += length;
+            return part;
+        }
+        return default;
     }
 
     void BuildDirectory()

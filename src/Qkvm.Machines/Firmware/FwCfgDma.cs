@@ -61,9 +61,16 @@ sealed class FwCfgDma(FwCfg items, Dma memory) : IRegisterBank
         if ((control & SelectItem) != 0) items.Select((ushort)(control >> 16));
         bool done = true;
         if ((control & ReadItem) != 0) done = CopyOut(address, length);
-        else if ((control & WriteItem) != 0) done = false;
+        else if ((control & WriteItem) != 0) done = CopyIn(address, length);
         else if ((control & Skip) != 0) items.Take(length);
         memory.Write(at, 4, BinaryPrimitives.ReverseEndianness(done ? 0 : Error));
+    }
+
+    /// <summary>All or nothing.</summary>
+    bool CopyIn(ulong address, uint length)
+    {
+        Span<byte> target = items.TakeWritable(length);
+        return target.Length > 0 && memory.Read(address, target);
     }
 
     /// <summary>The item's bytes, then zeros up to the length that was asked for, as far as there is memory.</summary>

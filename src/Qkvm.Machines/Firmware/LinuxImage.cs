@@ -10,23 +10,23 @@ namespace Qkvm.Machines.Firmware;
 public static class LinuxImage
 {
     // Offsets in the setup header
-    const int CommandLineMagic = 0x20, CommandLineOffset = 0x22, SetupSectors = 0x1F1, VideoMode = 0x1FA,
+    internal const int CommandLineMagic = 0x20, CommandLineOffset = 0x22, SetupSectors = 0x1F1, VideoMode = 0x1FA,
         BootFlag = 0x1FE, Magic = 0x202, Version = 0x206, TypeOfLoader = 0x210, LoadFlags = 0x211,
         SetupMoveSize = 0x212, RamdiskImage = 0x218, RamdiskSize = 0x21C, HeapEnd = 0x224, CommandLine = 0x228,
         InitrdMax = 0x22C, Alignment = 0x230, IsRelocatable = 0x234, ExtendedFlags = 0x236, CommandLineMax = 0x238,
         PreferredAddress = 0x258, InitSize = 0x260, HeaderEnd = 0x268;
     const uint HdrS = 0x53726448;
     const ushort BootSignature = 0xAA55, CommandLineMagicValue = 0xA33F;
-    const byte LoadedHigh = 1, CanUseHeap = 0x80, LoaderType = 0xB0;
-    const ushort WithHeader = 0x200, WithHeap = 0x201, WithCommandLinePointer = 0x202, WithInitrdMax = 0x203,
+    internal const byte LoadedHigh = 1, CanUseHeap = 0x80, LoaderType = 0xB0;
+    internal const ushort WithHeader = 0x200, WithHeap = 0x201, WithCommandLinePointer = 0x202, WithInitrdMax = 0x203,
         WithCommandLineMax = 0x206, WithInitSize = 0x20A, WithExtendedFlags = 0x20C;
     const ushort CanBeLoadedAbove4G = 2;
 
     // "Memory layout": modern kernels take their real-mode part anywhere; old ones, and zImages, which lie below it, at
     // 90000h.
-    const uint HighAddress = 0x100000, LowAddress = 0x10000;
+    internal const uint HighAddress = 0x100000, LowAddress = 0x10000;
     const uint ModernRealMode = 0x10000, ModernHeapEnd = 0x10000, OldRealMode = 0x90000, OldHeapEnd = 0x9800;
-    const uint MaxSetup = 0x8000, OldCommandLineMax = 255, LongestCommandLine = 0x10000;
+    internal const uint MaxSetup = 0x8000, OldCommandLineMax = 255, LongestCommandLine = 0x10000;
     const uint DefaultInitrdMax = 0x37FF_FFFF;
 
     /// <summary>Whether it calls itself a Linux kernel of protocol 2.00 or later.</summary>
@@ -106,18 +106,18 @@ public static class LinuxImage
     }
 
     /// <summary>0 for kernels before protocol 2.00.</summary>
-    static ushort VersionOf(ReadOnlySpan<byte> kernel) => HasMagic(kernel) ? U16(kernel, Version) : (ushort)0;
+    internal static ushort VersionOf(ReadOnlySpan<byte> kernel) => HasMagic(kernel) ? U16(kernel, Version) : (ushort)0;
 
-    static bool IsHigh(ReadOnlySpan<byte> kernel) => VersionOf(kernel) >= WithHeader
+    internal static bool IsHigh(ReadOnlySpan<byte> kernel) => VersionOf(kernel) >= WithHeader
         && (kernel[LoadFlags] & LoadedHigh) != 0;
 
-    static int SetupSize(ReadOnlySpan<byte> kernel) =>
+    internal static int SetupSize(ReadOnlySpan<byte> kernel) =>
         ((kernel[SetupSectors] == 0 ? 4 : kernel[SetupSectors]) + 1) * 512;
 
     /// <summary>Where the memory ends that the kernel takes before it reads the memory map: the field init_size,
     /// counted from where it runs, which is its preferred address or, behind where it was loaded, the next multiple of
     /// its alignment.</summary>
-    static ulong KernelEnd(ReadOnlySpan<byte> header, ushort version, uint address, uint size)
+    internal static ulong KernelEnd(ReadOnlySpan<byte> header, ushort version, uint address, uint size)
     {
         ulong end = address + (ulong)size;
         if (version < WithInitSize) return end;
@@ -129,8 +129,8 @@ public static class LinuxImage
     }
 
     /// <summary>As high as the kernel and the RAM below the firmware's tables allow, page aligned.</summary>
-    static uint InitrdAddress(ReadOnlySpan<byte> header, ushort version, string file, int size, ulong kernelEnd,
-        ulong memoryEnd)
+    internal static uint InitrdAddress(ReadOnlySpan<byte> header, ushort version, string file, int size,
+        ulong kernelEnd, ulong memoryEnd)
     {
         bool above = version >= WithExtendedFlags && (U16(header, ExtendedFlags) & CanBeLoadedAbove4G) != 0;
         ulong highest = above ? uint.MaxValue : version >= WithInitrdMax ? U32(header, InitrdMax) : DefaultInitrdMax;
@@ -143,7 +143,7 @@ public static class LinuxImage
     }
 
     /// <summary>vga= of the command line: "normal", "ext", "ask" or a number.</summary>
-    static ushort? VideoModeOf(string append)
+    internal static ushort? VideoModeOf(string append)
     {
         foreach (string word in append.Split(' ', StringSplitOptions.RemoveEmptyEntries))
             if (word.StartsWith("vga=", StringComparison.Ordinal))

@@ -26,8 +26,8 @@ public sealed class PcBoard : Board
 
     /// <param name="memory">Its RAM; disposed of with the board.</param>
     public PcBoard(BoardParts parts, MemoryBackend memory)
-        : base(parts, new PcMemory(memory, PcParts.Bios(parts), parts.Lock,
-            config: parts.Config.Memory))
+        : base(parts, new PcMemory(memory, PcParts.Bios(parts), parts.Lock, config: parts.Config.Memory,
+            hasSmm: parts.Config.Smm))
     {
         using (Memory.Batch())
         using (Ports.Batch())
@@ -40,18 +40,19 @@ public sealed class PcBoard : Board
             var isa = new QBus("isa.0", BusKind.Isa);
             PciHostPorts host = Own("i440FX-pcihost", Tree, new PciHostPorts(Pci, Ports, isaBridge.ResetControl), pci);
             Describe(host, "PCI0", () => PcAcpi.HostBridge(Layout));
-            Plug("i440FX", pci, _hostBridge = new I440Fx(Memory, Layout.RamRegion, Layout.Pci), 0, 0);
+            Plug("i440FX", pci, _hostBridge = new I440Fx(Memory, Layout.RamRegion, Layout.Pci, Layout.Smm), 0, 0);
             Plug("PIIX3", pci, isaBridge, IsaSlot, 0, isa);
             Describe(isaBridge, "ISA", PcAcpi.IsaBridge);
+            var globals = new ChipGlobals(Config, PmDriver);
             if (Config.Acpi)
             {
                 _powerManagement = new Piix4Pm(Clock, Ports, Irq(SciIrq),
-                    Sleep);
-                SleepStates = SleepStatesOf(PmDriver, _powerManagement.Acpi);
+                    Sleep, Config.Smm ? () => SendSmi(toAll: false) : null);
+                SleepStates = SleepStatesOf(globals, _powerManagement.Acpi);
                 Plug(PmDriver, pci, _powerManagement, IsaSlot, PmFunction);
                 HotPlug = new AcpiHotPlug(this, _powerManagement.Gpe, _powerManagement.GpeParts,
-                    new AcpiHotPlugPlan(PciHotPlugPort, CpuHotPlugPort, ChipFlag(PmDriver, RootHotPlug, true),
-                    ChipFlag(PmDriver, BridgeHotPlug, true)));
+                    new AcpiHotPlugPlan(PciHotPlugPort, CpuHotPlugPort, globals.Bool(RootHotPlug, true),
+                    globals.Bool(BridgeHotPlug, true)));
             }
             var ide = new Piix3Ide(Ports, Irq(PrimaryIdeIrq), Irq(SecondaryIdeIrq));
             Plug("piix3-ide", pci, ide, IsaSlot, IdeFunction,

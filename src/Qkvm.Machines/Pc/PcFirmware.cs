@@ -3,8 +3,10 @@ using System.Text;
 using Qkvm.Core.Acpi;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
+using Qkvm.Core.Pci;
 using Qkvm.Core.Tpm;
 using Qkvm.Machines.Firmware;
+using Qkvm.Machines.Firmware.Boot;
 
 namespace Qkvm.Machines.Pc;
 
@@ -14,15 +16,18 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
     const ulong KvmReserved = 0xFEFF_C000, KvmReservedSize = 0x4000; // KVM's identity map and TSS on Intel processors
     // ACPI tables and the BIOS' memory, at the top of low RAM
     const ulong FirmwareReserve = 0x28000;
-    const uint Usable = 1, Reserved = 2;
+    const uint Usable = 1;
     // The firmware has read the files' lengths before it sets up what the tables then tell of.
-    const int AcpiUnit = 64 << 10, LoaderUnit = 4 << 10;
+    const int AcpiUnit = 128 << 10, LoaderUnit = 4 << 10;
 
     // etc/system-states: one byte each for S0 to S5; bit 7: supported, the rest SLP_TYP
     static byte[] SystemStates(SleepStates states) =>
     [
         0x80, 0, 0, (byte)(1 | (states.ToRam ? 0x80 : 0)), (byte)(states.S4Type | (states.ToDisk ? 0x80 : 0)), 0x80,
     ];
+
+    byte[][]? _userTables;
+    bool _hasSmbios;
 
     public void AddNumbers(SleepStates states)
     {
@@ -45,6 +50,9 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
             fwCfg.AddFile("etc/reserved-memory-end", BitConverter.GetBytes(memory.PciHole64));
     }
 
+    /// <summary>-acpitable's.</summary>
+    public byte[][] UserTables => _userTables ??= [.. config.AcpiTables.Select(UserAcpiTable.Load)];
+
     /// <summary>Those that the next start waits for.</summary>
     public void CountCpus(int cpus) => fwCfg.Add16(FwCfgKey.CpuCount, (ushort)cpus);
 
@@ -58,11 +66,25 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
             fwCfg.OnFirstLook(AddAcpi);
             fwCfg.OnSelect(AcpiTables.LoaderFile, AddAcpi);
         }
-        var (anchor, tables) =
-            SmbiosTables.Build(new SmbiosPlatform(product, config.MachineType, config.Uuid, config.Topology,
-            config.Cpu.Model, memory.Below, memory.Above), config.Smbios);
-        fwCfg.AddFile(SmbiosTables.AnchorFile, anchor);
-        fwCfg.AddFile(SmbiosTables.TablesFile, tables);
+        _hasSmbios = true;
+        _ = UserTables;                                            // their errors are told at the start
+        var options = new SmbiosOptions(config.Smbios);
+        AddSmbios();
+        // Bus numbers are the firmware's to give.
+        if (options.Has(SmbiosOptions.OnboardDevice)) fwCfg.OnSelect(SmbiosTables.TablesFile, AddSmbios);
+
+        void AddSmbios()
+        {
+            var (anchor, tables) = SmbiosTables.Build(new SmbiosPlatform(product, config.MachineType, config.Uuid,
+                config.Topology, board.Cpus is [var first, ..] ? first.ProcessorId : 0, memory.Below, memory.Above)
+                {
+                    HasWideAnchor = config.HasWideSmbios,
+                    FindDevice = id => board.Tree.AllDevices.FirstOrDefault(node => node.Id == id)?.Device
+                        is PciDevice device ? (device.Bus.Number, device.DevFn) : null,
+                }, options);
+            fwCfg.AddFile(SmbiosTables.AnchorFile, anchor);
+            fwCfg.AddFile(SmbiosTables.TablesFile, tables);
+        }
 
         void AddAcpi()
         {
@@ -70,6 +92,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
             {
                 ApicIds = board.ApicIds,
                 IsCpuPresent = board.IsCpuPresent,
+                UserTables = UserTables,
                 AreCpusDescribed = board.HasHotPlug,
                 Chipset = chipset(),
                 Hpet = config.Hpet,
@@ -91,19 +114,32 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
         }
     }
 
+    /// <summary>What is neither RAM nor a chip's.</summary>
+    public IReadOnlyList<MemoryRange> ReservedRanges =>
+        kvm ? [new MemoryRange(KvmReserved, KvmReservedSize, MemoryRange.Reserved)] : [];
+
     /// <summary>The kernel, the boot order and users' files.</summary>
-    public void AddRest(BootOrder order)
+    /// <param name="commandLineTail">What the machine adds to the kernel's.</param>
+    /// <param name="hasRoms">The firmware runs option ROMs.</param>
+    public void AddRest(BootOrder order, string commandLineTail = "", bool hasRoms = true)
     {
-        AddKernel(order);
+        if (_userTables == null && config.AcpiTables is [var table, ..])
+            throw new ConfigurationException($"{table.Owner}: the machine {config.MachineType} has no ACPI tables; "
+                + "leave it out");
+        if (!_hasSmbios && config.Smbios.Count > 0)
+            throw new ConfigurationException($"-smbios: the machine {config.MachineType} has no SMBIOS tables; "
+                + "leave it out");
+        AddKernel(order, commandLineTail, hasRoms);
         AddBootOrder(order);
         AddUserFiles();
     }
 
     /// <summary>-kernel: a Linux kernel or a Multiboot image, started by an option ROM that comes first in the boot
     /// order.</summary>
-    void AddKernel(BootOrder order)
+    void AddKernel(BootOrder order, string commandLineTail, bool hasRoms)
     {
-        if (config.Kernel is not { } wanted) return;
+        if (config.Kernel is not { } given) return;
+        KernelConfig wanted = given with { Append = given.Append + commandLineTail };
         byte[] kernel = ReadFile(wanted.File, "-kernel");
         string rom = "linuxboot.bin";
         ulong memoryEnd = memory.Below > FirmwareReserve ? memory.Below - FirmwareReserve : 0;
@@ -116,6 +152,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
         else
             LinuxImage.Load(fwCfg, wanted.File, kernel, wanted.Append, wanted.Initrd,
                 wanted.Initrd is null ? null : ReadFile(wanted.Initrd, "-initrd"), memoryEnd);
+        if (!hasRoms) return;
         byte[] contents = FirmwareImages.Find(config.Firmware, rom)
             ?? throw new ConfigurationException($"-kernel {wanted.File}: this build embeds no {rom}; give a " +
             "directory with it: -L DIRECTORY");
@@ -142,7 +179,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
         var map = new List<byte>();
         Add(0, memory.Below, Usable);
         if (memory.Above > 0) Add(PcMemory.FourGiB, memory.Above, Usable);
-        if (kvm) Add(KvmReserved, KvmReservedSize, Reserved);
+        foreach (MemoryRange range in ReservedRanges) Add(range.Address, range.Length, range.Type);
         fwCfg.AddFile("etc/e820", map.ToArray());
 
         void Add(ulong address, ulong length, uint type)
@@ -155,7 +192,8 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
         }
     }
 
-    static byte[] ReadFile(string file, string option)
+    /// <exception cref="ConfigurationException">Names the option.</exception>
+    public static byte[] ReadFile(string file, string option)
     {
         try { return File.ReadAllBytes(file); }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)

@@ -10,45 +10,45 @@ using Qkvm.Machines.Firmware;
 
 namespace Qkvm.Machines.Pc;
 
+/// <summary>Which interrupt controllers a board has.</summary>
+/// <param name="IoApics">Each has the next 24 global system interrupts.</param>
+/// <param name="HasPic">The 8259 pair.</param>
+public sealed record InterruptPlan(int IoApics = 1, bool HasPic = true);
+
 /// <summary>The PC's interrupt controllers: our own 8259 pair, IOAPIC and local APICs, or the kernel's. Each of ISA's
 /// sixteen interrupts reaches both the 8259 and the IOAPIC, IRQ 0 at the IOAPIC's pin 2.</summary>
 sealed class PcInterrupts
 {
-    public const int Inputs = IoApic.Inputs;
-
     const int IsaIrqs = 16, Timer = 0, Cascade = 2, TimerPin = 2;
     const ulong MasterPort = 0x20, SlavePort = 0xA0, EdgeLevelPort = 0x4D0;
     const ulong ApicWindowSize = 0x10_0000, IoApicSize = 0x1000;
+    static readonly string[] IoApicNames = ["ioapic", "ioapic2"];  // in saved states
 
     readonly IKernelIrqChip? _kernel;
     readonly GsiRouter _router;
     readonly I8259Pair? _pic;
-    readonly IoApic? _ioApic;
+    readonly IoApic[] _ioApics = [];
     readonly ApicBus? _bus;
     readonly List<LocalApic> _localApics = [];
 
-    public PcInterrupts(IKernelIrqChip? kernel, AddressSpace memory, AddressSpace ports)
+    public PcInterrupts(IKernelIrqChip? kernel, AddressSpace memory, AddressSpace ports, InterruptPlan plan)
     {
         _kernel = kernel;
-        _router = new GsiRouter(Inputs, Drive);
+        _router = new GsiRouter(Math.Max(1, plan.IoApics) * IoApic.Inputs, Drive);
         TimerTicks = new TickFeedback(IsTimerWaiting);
         if (kernel != null)
         {
             Msi = new KernelMsi(kernel);
             return;
         }
-        _pic = new I8259Pair(new IrqLine("intr", level => _bus!.SetIntr(level)));
-        _bus = new ApicBus(_pic.Acknowledge);
-        _ioApic = new IoApic(_bus);
+        _bus = new ApicBus(plan.HasPic ? () => _pic!.Acknowledge() : null);
+        if (plan.HasPic) _pic = NewPic(ports);
+        _ioApics = new IoApic[plan.IoApics];
+        for (int i = 0; i < _ioApics.Length; i++)
+            memory.Map(AcpiTables.IoApicAddress + AcpiTables.IoApicStep * (ulong)i, MemoryRegion.Io("ioapic",
+                IoApicSize, _ioApics[i] = new IoApic(_bus), AccessSizes.Dwords), 1);
         _bus.Taken += TimerTicks.Take;
         Msi = _bus;
-        MemoryRegion master = MemoryRegion.Io("pic", 2, _pic.Master, AccessSizes.Bytes);
-        MemoryRegion slave = MemoryRegion.Io("pic", 2, _pic.Slave, AccessSizes.Bytes);
-        (master.Traces, slave.Traces) = (RegionTraces.PicMaster, RegionTraces.PicSlave);
-        ports.Map(MasterPort, master);
-        ports.Map(SlavePort, slave);
-        ports.Map(EdgeLevelPort, MemoryRegion.Io("elcr", 2, _pic.EdgeLevelControl, AccessSizes.Bytes));
-        memory.Map(AcpiTables.IoApicAddress, MemoryRegion.Io("ioapic", IoApicSize, _ioApic, AccessSizes.Dwords), 1);
         memory.Map(AcpiTables.LocalApicAddress,
             MemoryRegion.Io("apic-msi", ApicWindowSize, _bus, AccessSizes.UpToDword), 1);
     }
@@ -57,9 +57,13 @@ sealed class PcInterrupts
 
     /// <summary>About IRQ 0. The kernel's controllers do not tell.</summary>
     public TickFeedback TimerTicks { get; }
+
+    /// <summary>The kernel has them, and its processors do not tell whether they sleep.</summary>
+    public bool AreInKernel => _kernel != null;
+
     public I8259Pair? Pic => _pic;
-    public IoApic? IoApic => _ioApic;
-    public IReadOnlyList<IInterruptController> Controllers => _pic == null ? [] : [_ioApic!, _pic];
+    public IoApic? IoApic => _ioApics.FirstOrDefault();
+    public IReadOnlyList<IInterruptController> Controllers => [.. _ioApics, .. _pic == null ? [] : new[] { _pic }];
     public IReadOnlyList<LocalApic> LocalApics => _localApics;
 
     public IrqLine NewWire(int gsi) => _router.NewWire(gsi);
@@ -97,7 +101,7 @@ sealed class PcInterrupts
     {
         _kernel?.Reset();
         _pic?.Reset();
-        _ioApic?.Reset();
+        foreach (IoApic chip in _ioApics) chip.Reset();
         foreach (LocalApic local in _localApics) local.Reset();
     }
 
@@ -106,7 +110,7 @@ sealed class PcInterrupts
     {
         _kernel?.Exchange(state.Group("kernel"));
         _pic?.Exchange(state.Group("i8259"));
-        _ioApic?.Exchange(state.Group("ioapic"));
+        for (int i = 0; i < _ioApics.Length; i++) _ioApics[i].Exchange(state.Group(IoApicNames[i]));
         foreach (LocalApic local in _localApics) local.Exchange(state.Group("apic", local.Index));
         if (state.IsLoading) _router.Restore();
     }
@@ -115,15 +119,33 @@ sealed class PcInterrupts
     void Insert(LocalApic local) =>
         _localApics.Insert(_localApics.TakeWhile(other => other.Index < local.Index).Count(), local);
 
-    bool IsTimerWaiting() =>
-        _bus != null && (_pic!.Master.IsWaiting(Timer) && _bus.TakesIntr || _ioApic!.IsWaiting(TimerPin));
+    I8259Pair NewPic(AddressSpace ports)
+    {
+        var pic = new I8259Pair(new IrqLine("intr", level => _bus!.SetIntr(level)));
+        MemoryRegion master = MemoryRegion.Io("pic", 2, pic.Master, AccessSizes.Bytes);
+        MemoryRegion slave = MemoryRegion.Io("pic", 2, pic.Slave, AccessSizes.Bytes);
+        (master.Traces, slave.Traces) = (RegionTraces.PicMaster, RegionTraces.PicSlave);
+        ports.Map(MasterPort, master);
+        ports.Map(SlavePort, slave);
+        ports.Map(EdgeLevelPort, MemoryRegion.Io("elcr", 2, pic.EdgeLevelControl, AccessSizes.Bytes));
+        return pic;
+    }
+
+    bool IsTimerWaiting() => _bus != null && (_pic != null && _pic.Master.IsWaiting(Timer) && _bus.TakesIntr
+        || _ioApics.Length > 0 && _ioApics[0].IsWaiting(TimerPin));
 
     void Drive(int gsi, bool level)
     {
         if (_kernel != null) { _kernel.SetGsi(gsi, level); return; }
-        if (gsi < IsaIrqs && gsi != Cascade) _pic!.SetIrq(gsi, level);
-        if (gsi is Timer or TimerPin) _ioApic!.SetIrq(TimerPin, _router.Level(Timer) || _router.Level(TimerPin));
-        else _ioApic!.SetIrq(gsi, level);
+        if (gsi < IsaIrqs && gsi != Cascade) _pic?.SetIrq(gsi, level);
+        if (gsi is Timer or TimerPin) SetPin(TimerPin, _router.Level(Timer) || _router.Level(TimerPin));
+        else SetPin(gsi, level);
+    }
+
+    void SetPin(int gsi, bool level)
+    {
+        int chip = gsi / IoApic.Inputs;
+        if (chip < _ioApics.Length) _ioApics[chip].SetIrq(gsi % IoApic.Inputs, level);
     }
 
     sealed class KernelMsi(IKernelIrqChip kernel) : IMsiTarget

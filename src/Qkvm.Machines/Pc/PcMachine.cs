@@ -5,14 +5,16 @@ namespace Qkvm.Machines.Pc;
 /// <summary>The i440FX PC as -machine names it.</summary>
 public static class PcMachine
 {
-    /// <summary>The newest first.</summary>
-    public static readonly MachineModel[] Versions = [.. PcVersion.All().Select(Of)];
+    /// <summary>The newest first, then those by Red Hat's names.</summary>
+    public static readonly MachineModel[] Versions = [.. PcVersion.All().Select(version => (version.Name, version))
+        .Concat(PcVersion.RedHat("7.6.0", "7.0.0")).Select(Of)];
 
     public static readonly MachineModel Model = Versions[0];
 
-    static MachineModel Of(PcVersion version, int age)
+    static MachineModel Of((string Name, PcVersion Version) named, int age)
     {
-        string name = $"pc-i440fx-{version.Name}";
+        string name = $"pc-i440fx-{named.Name}";
+        PcVersion version = named.Version;
         var defaults = new MachineDefaults(NetworkCard: E1000.Model.Name, VideoAddress: "0x2", CdromPlace: 2)
             { PrefersSockets = version.PrefersSockets, HasHotPluggableCpus = true };
         return new(name, defaults, PcParts.Options, (properties, parts) =>

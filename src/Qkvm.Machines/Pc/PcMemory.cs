@@ -11,6 +11,13 @@ namespace Qkvm.Machines.Pc;
 /// <param name="PciHole64Size">Of PCI's window above 4 GiB.</param>
 public sealed record PcMemoryPlan(ulong OnePieceLimit, ulong Split, ulong PciHole64Size)
 {
+    /// <summary>A host bridge shows RAM or the bus below 1 MiB as the guest wishes. Without one RAM is there, and the
+    /// firmware over it, which can be written, and is fresh after a reset.</summary>
+    public bool HasHostBridge { get; init; } = true;
+
+    /// <summary>Of the RAM, as monitors name it.</summary>
+    public string RamName { get; init; } = "pc.ram";
+
     public static readonly PcMemoryPlan I440Fx = new(0xE000_0000, 0xC000_0000, 2UL << 30);
     public static readonly PcMemoryPlan Q35 = new(0xB000_0000, 0x8000_0000, 32UL << 30);
 }
@@ -19,34 +26,39 @@ public sealed record PcMemoryPlan(ulong OnePieceLimit, ulong Split, ulong PciHol
 /// below 1 MiB.</summary>
 public sealed class PcMemory : IDisposable
 {
-    public const ulong FourGiB = 1UL << 32;
+    public const ulong FirstMiB = 1 << 20, FourGiB = 1UL << 32;
 
     const ulong SpaceSize = 1UL << 52;
-    const ulong OneGiB = 1 << 30, OneMiB = 1 << 20, LegacyHole = 0xA0000, IsaBiosSize = 128 << 10;
+    const ulong OneGiB = 1 << 30, LegacyHole = 0xA0000, IsaBiosSize = 128 << 10;
     const ulong Smallest = 1 << 20;
 
     readonly MemoryBackend _backend;
     readonly List<GuestRam> _roms = [];
+    readonly MemoryRegion _root;
+    readonly PcMemoryPlan _plan;
+    readonly byte[] _bios;
+    readonly GuestRam? _biosRam;
 
     /// <param name="memory">The RAM; disposed of with this.</param>
     /// <param name="bios">Empty: the firmware is placed later, by <see cref="PlaceFirmware"/>.</param>
     /// <param name="plan">The i440FX's, unless another is given.</param>
     /// <param name="config">-m, where there may be more memory than at the start.</param>
+    /// <param name="hasSmm">There is system management mode.</param>
     public PcMemory(MemoryBackend memory, byte[] bios, MachineLock machineLock, PcMemoryPlan? plan = null,
-        MemoryConfig? config = null)
+        MemoryConfig? config = null, bool hasSmm = false)
     {
         ulong size = memory.Size;
         if (size < Smallest || size % GuestRam.PageSize != 0)
             throw new ConfigurationException($"-m: {size} bytes; RAM is a multiple of 4 KiB, at least 1 MiB");
-        plan ??= PcMemoryPlan.I440Fx;
+        _plan = plan ??= PcMemoryPlan.I440Fx;
         PciHole64Size = plan.PciHole64Size;
         Below = size >= plan.OnePieceLimit ? plan.Split : size;
         Above = size - Below;
         DeviceMemory = PlaceDevices(config);
         _backend = memory;
-        RamRegion = MemoryRegion.OfRam("pc.ram", Ram, 0, size);
+        RamRegion = MemoryRegion.OfRam(plan.RamName, Ram, 0, size);
         Pci = MemoryRegion.Container("pci", SpaceSize);
-        var root = MemoryRegion.Container("system", SpaceSize);
+        MemoryRegion root = _root = MemoryRegion.Container("system", SpaceSize);
         root.Map(0, Pci, -1);
         root.Map(0, MemoryRegion.Alias("ram-below-4g", RamRegion, 0, Below));
         if (Above > 0) root.Map(FourGiB, MemoryRegion.Alias("ram-above-4g", RamRegion, Below, Above));
@@ -54,14 +66,20 @@ public sealed class PcMemory : IDisposable
         // What PCI leaves empty in the first megabyte floats high; without this, RAM would show through the closed
         // segments.
         Pci.Map(LegacyHole,
-            MemoryRegion.Io("pci-empty", OneMiB - LegacyHole, new FloatingBus(), AccessSizes.UpToQword), -1);
+            MemoryRegion.Io("pci-empty", FirstMiB - LegacyHole, new FloatingBus(), AccessSizes.UpToQword), -1);
+        _bios = bios;
         if (bios.Length > 0)
         {
-            GuestRam contents = NewRom("pc.bios", (ulong)bios.Length);
-            bios.CopyTo(contents.Span(0, bios.Length));
-            PlaceFirmware(MemoryRegion.Rom(contents.Name, contents, 0, contents.Size));
+            GuestRam contents = _biosRam = NewRom("pc.bios", (ulong)bios.Length);
+            PlaceFirmware(plan.HasHostBridge ? MemoryRegion.Rom(contents.Name, contents, 0, contents.Size)
+                : MemoryRegion.OfRam(contents.Name, contents, 0, contents.Size));
+            ReloadFirmware();
         }
         Space = new AddressSpace("memory", root, machineLock) { RejectsUnassigned = true };
+        if (!hasSmm) return;
+        var smm = MemoryRegion.Container("smm", SpaceSize);
+        smm.Map(0, MemoryRegion.Alias("system", root, 0, SpaceSize));
+        Smm = new AddressSpace("cpu-smm", smm, machineLock, Space) { RejectsUnassigned = true };
     }
 
     /// <summary>Bytes from address 0 on, and from 4 GiB on.</summary>
@@ -82,6 +100,10 @@ public sealed class PcMemory : IDisposable
     /// <summary>PCI's memory space: addresses are the CPU's.</summary>
     public MemoryRegion Pci { get; }
     public AddressSpace Space { get; }
+
+    /// <summary>What processors see in system management mode: the same, and over it what chips show there alone.
+    /// Null: there is no such mode.</summary>
+    public AddressSpace? Smm { get; }
 
     static ulong RoundUp(ulong address) => (address + OneGiB - 1) & ~(OneGiB - 1);
 
@@ -106,12 +128,45 @@ public sealed class PcMemory : IDisposable
         return rom;
     }
 
+    /// <summary>What firmware is in: the bus, or memory where there is none.</summary>
+    MemoryRegion Container => _plan.HasHostBridge ? Pci : _root;
+
     /// <summary>Has the firmware end at 4 GiB, and its last 128 KiB at 1 MiB, too.</summary>
-    public void PlaceFirmware(MemoryRegion rom)
+    /// <param name="smm">What system management mode finds instead at 4 GiB, if anything.</param>
+    public void PlaceFirmware(MemoryRegion rom, MemoryRegion? smm = null)
     {
         ulong isa = Math.Min(rom.Size, IsaBiosSize);
-        Pci.Map(FourGiB - rom.Size, rom);
-        Pci.Map(OneMiB - isa, MemoryRegion.Alias("isa-bios", rom, rom.Size - isa, isa), 1);
+        PlaceFlash(FourGiB - rom.Size, rom, smm);
+        Container.Map(FirstMiB - isa, MemoryRegion.Alias("isa-bios", rom, rom.Size - isa, isa), 1);
+    }
+
+    /// <summary>The firmware as at power-on, where the guest can write it.</summary>
+    public void ReloadFirmware()
+    {
+        if (_biosRam == null) return;
+        _bios.CopyTo(_biosRam.Span(0, _bios.Length));
+        _biosRam.MarkWritten(0, (ulong)_bios.Length);
+    }
+
+    /// <summary>Bytes into RAM, from an address below 4 GiB on.</summary>
+    public void Load(ulong address, ReadOnlySpan<byte> bytes)
+    {
+        bytes.CopyTo(Ram.Span(address, bytes.Length));
+        Ram.MarkWritten(address, (ulong)bytes.Length);
+    }
+
+    /// <summary>Zeros into RAM, from an address below 4 GiB on.</summary>
+    public void Clear(ulong address, ulong length)
+    {
+        Ram.Span(address, (int)length).Clear();
+        Ram.MarkWritten(address, length);
+    }
+
+    /// <param name="smm">What system management mode finds instead, if anything.</param>
+    public void PlaceFlash(ulong at, MemoryRegion region, MemoryRegion? smm = null)
+    {
+        Container.Map(at, region);
+        if (smm != null) Smm?.Map(at, smm, 1);
     }
 
     public void Dispose()

@@ -1,3 +1,4 @@
+using Qkvm.Core.Accel;
 using Qkvm.Core.Machine;
 using Qkvm.Host;
 using Qkvm.Machines.Firmware;
@@ -14,8 +15,9 @@ public static class PcParts
     [
         Property.Bool("hpet", true, "high precision event timer"),
         Property.OnOffAuto("acpi", "tables, and the chipset's power management"),
-        Property.Missing("usb", "off"), Property.Missing("smm", Property.Auto,
-            "give smm=off: the guest gets no system management mode"),
+        Property.OnOffAuto("smm", "system management mode; auto: on the software CPU"),
+        Property.Enum("smbios-entry-point-type", "32", ["32", "64"], "32: SMBIOS 2.8, 64: SMBIOS 3.0"),
+        Property.Missing("usb", "off"),
         Property.Missing("vmport", Property.Auto), Property.Missing("nvdimm", "off"),
         Property.Missing("hmat", "off"),
         Property.Missing("pit", "on"), Property.Missing("i8042", "on"), Property.Missing("fd-bootchk", "on"),
@@ -53,7 +55,9 @@ public static class PcParts
             Globals = [.. version.Compat, .. parts.Config.Globals],
             Cpu = version.Apply(parts.Config.Cpu),
             Hpet = parts.Config.Hpet && properties.Bool("hpet"),
+            Smm = HasSmm(properties, parts.Accelerator),
             Acpi = parts.Config.Acpi && properties.OnOffAuto("acpi") != false,
+            HasWideSmbios = properties.Text("smbios-entry-point-type") == "64",
             NoGraphic = parts.Config.NoGraphic || properties.OnOffAuto("graphics") == false,
         },
         Flash = [.. SystemFlash.Units.Select(properties.Text)],
@@ -67,5 +71,15 @@ public static class PcParts
         if (firmware.Bios is { } unused)
             parts.Requests.Warn($"-bios {unused}: no effect, as the flash {SystemFlash.Units[0]} has the firmware");
         return [];
+    }
+
+    static bool HasSmm(Properties properties, IAccelerator accelerator)
+    {
+        bool? wanted = properties.OnOffAuto("smm");
+        if (wanted == true && !accelerator.HasSmm)
+            throw properties.Error("smm=on: System Management Mode not supported by this hypervisor: "
+                + $"{accelerator.Name} has none here; use -accel tcg, or a firmware that does without and smm=off");
+        // Deviation: auto is off under KVM: only firmware that keeps its variables by the mode gains anything from it.
+        return wanted ?? accelerator.HasSmm && accelerator.IrqChip == null;
     }
 }

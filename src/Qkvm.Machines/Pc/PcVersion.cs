@@ -24,7 +24,7 @@ public sealed record PcVersion(string Name, GlobalConfig[] Compat, bool PrefersS
         5.2 virtio-net-pci*.vectors=3
         5.1 pvpanic.events=1
         5.0
-        4.2 virtio-blk-pci*.queue-size=128
+        4.2 virtio-blk-pci*.queue-size=128 mch.smbase-smram=off
         4.1
         4.0 VGA.edid=off
         3.1 virtio-blk-pci*.discard=off virtio-blk-pci*.write-zeroes=off
@@ -32,8 +32,8 @@ public sealed record PcVersion(string Name, GlobalConfig[] Compat, bool PrefersS
         2.12
         2.11
         2.10
-        2.9
-        2.8
+        2.9 mch.extended-tseg-mbytes=0
+        2.8 ICH9-LPC.x-smi-broadcast=off
         2.7
         2.6 virtio-blk-pci.disable-modern=on virtio-net-pci.disable-modern=on virtio-rng-pci.disable-modern=on
             virtio-balloon-pci.disable-modern=on
@@ -48,6 +48,25 @@ public sealed record PcVersion(string Name, GlobalConfig[] Compat, bool PrefersS
 
     /// <summary>Up to here disks and CPUs tell the version by its own name, and then for ever "2.5+".</summary>
     const string LastNamed = "2.4";
+
+    // Red Hat's releases and the version that each is nearest to.
+    static readonly (string Release, string Version)[] s_redHat =
+    [
+        ("9.2.0", "7.2"), ("9.0.0", "6.2"), ("8.6.0", "6.2"), ("8.5.0", "6.0"), ("8.4.0", "5.2"), ("8.3.0", "5.1"),
+        ("8.2.0", "4.2"), ("8.1.0", "4.1"), ("8.0.0", "3.1"), ("7.6.0", "2.12"), ("7.5.0", "2.10"), ("7.4.0", "2.9"),
+        ("7.3.0", "2.6"), ("7.2.0", "2.3"), ("7.1.0", "2.1"), ("7.0.0", "2.0"),
+    ];
+
+    /// <summary>Red Hat's names for versions, by which its guests were installed: "rhel8.6.0".</summary>
+    public static IEnumerable<(string Name, PcVersion Version)> RedHat(string newest, string oldest)
+    {
+        Dictionary<string, PcVersion> versions = All().ToDictionary(version => version.Name);
+        foreach (var (release, version) in s_redHat.SkipWhile(entry => entry.Release != newest))
+        {
+            yield return ($"rhel{release}", versions[version]);
+            if (release == oldest) yield break;
+        }
+    }
 
     /// <summary>All, the newest first.</summary>
     public static IEnumerable<PcVersion> All()

@@ -1,4 +1,5 @@
 using Qkvm.Core.Block;
+using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
 using Qkvm.Host;
@@ -15,6 +16,7 @@ public static class SystemFlash
 
     internal static readonly string[] Globals = [$"{Pflash.Driver}.{Secure}"];
 
+    /// <summary>Of -global cfi.pflash01: written in system management mode alone, and to all others a ROM.</summary>
     const string Secure = "secure";
     const ulong MostBytes = 8 << 20;                               // of all
 
@@ -29,7 +31,7 @@ public static class SystemFlash
                     + $"firmware; give -drive if=pflash,unit=0,readonly=on,file=OVMF_CODE_4M.fd");
             return;
         }
-        RefuseSecure(board.Config.Globals);
+        bool isSecure = new ChipGlobals(board.Config, Pflash.Driver).Bool(Secure, false);
         ulong total = 0;
         for (int i = 0; i < drives.Count; i++)
         {
@@ -45,9 +47,13 @@ public static class SystemFlash
                     + $"{id} ({drive.Description}) has {size}");
             GuestRam contents = board.Layout.NewRom($"system.flash{i}", size);
             Load(drive, contents, id);
-            var chip = board.Own(Pflash.Driver, board.Tree, new Pflash(contents, drive));
-            if (i == 0) board.Layout.PlaceFirmware(chip.Region);
-            else board.Layout.Pci.Map(PcMemory.FourGiB - total, chip.Region);
+            var chip = new Pflash(contents, drive);
+            board.Own(board.Tree, new QDevice(Pflash.Driver, null, chip, [new("drive", id)])
+                { MachineName = contents.Name });
+            MemoryRegion shown = isSecure ? chip.Contents : chip.Region;
+            MemoryRegion? inSmm = isSecure ? chip.Region : null;
+            if (i == 0) board.Layout.PlaceFirmware(shown, inSmm);
+            else board.Layout.PlaceFlash(PcMemory.FourGiB - total, shown, inSmm);
         }
     }
 
@@ -62,15 +68,5 @@ public static class SystemFlash
         {
             throw new ConfigurationException($"{id}: cannot read {drive.Description}: {e.Message}", e);
         }
-    }
-
-    /// <summary>-global driver=cfi.pflash01,property=secure: writable in system management mode alone.</summary>
-    static void RefuseSecure(IReadOnlyList<GlobalConfig> globals)
-    {
-        if (globals.LastOrDefault(global => global is { Driver: Pflash.Driver, Property: Secure }) is { } given
-            && Options.Of("-global", [new(Secure, given.Value)]).Bool(Secure) == true)
-            throw new ConfigurationException($"-global {Pflash.Driver}.{Secure}={given.Value}: needs system management "
-                + "mode, which is not built yet; use a firmware without it, such as OVMF_CODE_4M.fd, and leave this "
-                + "out");
     }
 }

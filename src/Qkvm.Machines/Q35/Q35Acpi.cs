@@ -51,6 +51,14 @@ static class Q35Acpi
         ];
     }
 
+    /// <summary>Reserves the window of configuration space. PCI Firmware 3.3, section 4.1.2.</summary>
+    public static Aml[] ConfigurationSpace((ulong Base, ulong Size)? ecam) =>
+    [
+        Name("_HID", EisaId("PNP0C01")),
+        Name("_CRS", ecam is { } window
+            ? Template(MemoryWindow32((uint)window.Base, (uint)(window.Base + window.Size - 1))) : Template()),
+    ];
+
     public static Aml[] IsaBridge() =>
     [
         Name("_ADR", 0x001F_0000),
@@ -75,7 +83,7 @@ static class Q35Acpi
     /// <summary>_OSC: PCI Firmware 3.3, section 4.5. The operating system gets power management events, error
     /// reporting and the capability structures, and the ports' own hot-plug where ACPI has none for them; not the
     /// standard hot-plug controller.</summary>
-    static Aml Control(bool hasNativeHotPlug)
+    public static Aml Control(bool hasNativeHotPlug)
     {
         int granted = hasNativeHotPlug ? 0x1D : 0x1C;
         const int UnrecognizedUuid = 0x04, UnrecognizedRevision = 0x08, Masked = 0x10;

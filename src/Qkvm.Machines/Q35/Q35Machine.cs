@@ -11,8 +11,8 @@ public static class Q35Machine
     /// <summary>4.0 once more, with an interrupt controller that is not split under KVM: here neither is.</summary>
     const string Again = "4.0";
 
-    /// <summary>The newest first.</summary>
-    public static readonly MachineModel[] Versions = [.. Names().Select(Of)];
+    /// <summary>The newest first, then those by Red Hat's names.</summary>
+    public static readonly MachineModel[] Versions = [.. Names().Concat(PcVersion.RedHat("9.2.0", "7.3.0")).Select(Of)];
 
     static IEnumerable<(string Name, PcVersion Version)> Names()
     {
@@ -39,8 +39,7 @@ public static class Q35Machine
         {
             Aliases = age == 0 ? ["q35"] : [],
             Description = "Standard PC (Q35 + ICH9, 2009)",
-            ChipGlobals = [.. SystemFlash.Globals, $"{Q35Board.LpcDriver}.{Q35Board.NoReboot}",
-                $"{Q35Board.LpcDriver}.{Q35Board.BridgeHotPlug}", .. SleepStates.Globals(Q35Board.LpcDriver)],
+            ChipGlobals = [.. SystemFlash.Globals, .. Q35Board.Globals],
         };
     }
 }

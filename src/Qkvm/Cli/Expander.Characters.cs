@@ -59,7 +59,7 @@ public sealed partial class Expander
         if (_serials.Count == 0 && !_noDefaults && !_replaced.HasFlag(DefaultDevice.Serial))
             _serials.Add((onTerminal ? _monitors.Count == 0 ? "mon:stdio" : "stdio"
                 : "vc", "default serial port"));
-        if (_parallels.Count == 0 && !_noDefaults
+        if (_parallels.Count == 0 && !_noDefaults && _machine?.Defaults.HasParallel != false
             && !_replaced.HasFlag(DefaultDevice.Parallel)) _parallels.Add((onTerminal ? "null" : "vc",
                 "default parallel port"));
         if (_monitors.Count == 0 && _monitorConfigs.Count == 0 && !_noDefaults && !onTerminal

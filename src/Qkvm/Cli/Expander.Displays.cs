@@ -2,6 +2,7 @@ using Qkvm.Backends.Display;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Display;
 using Qkvm.Core.Machine;
+using Qkvm.Machines;
 
 namespace Qkvm.Cli;
 
@@ -55,11 +56,20 @@ public sealed partial class Expander
             if (display.Options.Text("audiodev") is { } audio && !_audiodevs.Contains(audio))
                 throw new ConfigurationException($"{display.Owner}: audiodev '{audio}' not found; sound is not built "
                     + $"yet: leave it out, or give -audiodev none,id={audio}");
+        VideoKind kind = _machine?.Defaults.Video ?? VideoKind.Pci;
+        if (kind == VideoKind.None && _vga is { Model: not null } unused)
+        {
+            _warn($"{unused.Owner}: A -vga option was passed but this machine type does not use that option; No VGA "
+                + "device has been created");
+            _vga = null;
+        }
         (string Name, DeviceModel? Model, string Owner) vga = _vga
-            ?? (_noDefaults || _replaced.HasFlag(DefaultDevice.Vga) ? ("none", null, "")
+            ?? (_noDefaults || kind == VideoKind.None || _replaced.HasFlag(DefaultDevice.Vga) ? ("none", null, "")
                 : (Catalogue.VideoCards[0].Name, Catalogue.VideoCards[0].Model, "default video card"));
+        if (kind == VideoKind.Isa && vga.Model != null)
+            vga.Model = Catalogue.IsaVideoCards.First(card => card.Name == vga.Name).Model;
         if (vga.Model is { } card)
-            _devices.Insert(_onBoard++, new DeviceConfig(card.Name, null, _machine == null ? []
+            _devices.Insert(_onBoard++, new DeviceConfig(card.Name, null, _machine == null || kind == VideoKind.Isa ? []
                 : [new("addr", _machine.Defaults.VideoAddress)], vga.Owner));
         _config = _config with { Vga = vga.Name, Displays = [.. _displays], NoGraphic = _noGraphic };
     }

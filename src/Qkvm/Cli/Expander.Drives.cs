@@ -158,6 +158,9 @@ public sealed partial class Expander
 
     void MakeIdeDrive(DriveSpec spec, int at, MachineDefaults machine)
     {
+        if (machine.IdeBuses == 0)
+            throw new ConfigurationException($"{spec.Owner}: the machine has no IDE; give -drive if=none,id=X,… and a "
+                + "-device such as virtio-blk-device,drive=X");
         int units = machine.IdeUnits, places = machine.IdeBuses * units;
         int place = spec.Index ?? (spec.BusUnit is { } named ? named.Bus * units + named.Unit
             : Enumerable.Range(0, places).FirstOrDefault(i => !_idePlaces.ContainsKey(i), -1));

@@ -65,6 +65,9 @@ public sealed partial class Expander
             case "action": TakeAction(argument, owner); break;
             case "watchdog-action": TakeAction($"watchdog={argument}", owner); break;
             case "smbios": AddSmbios(argument, owner); break;
+            case "acpitable":
+                _config = _config with { AcpiTables = [.. _config.AcpiTables, Options.Parse(argument, owner)] };
+                break;
             case "fw_cfg": AddFwCfg(argument, owner); break;
             case "d": _config = _config with { LogItems = [.. _config.LogItems, .. argument.Split(',')] }; break;
             case "dfilter": _config = _config with { LogFilters = [.. _config.LogFilters, argument] }; break;
@@ -362,8 +365,12 @@ public sealed partial class Expander
         if (_memoryPath is { } path) AddMemoryFile(path);
         if (_topology is { } topology) _config = _config with { Topology = TakeTopology(topology.Text, topology.Owner,
             _machine?.Defaults.PrefersSockets ?? false) };
+        if (_machine is { } machine && _config.Topology.MaxCpus > machine.Defaults.MaxCpus)
+            throw new ConfigurationException($"{_topology?.Owner}: Invalid SMP CPUs {_config.Topology.MaxCpus}. The "
+                + $"max CPUs supported by machine '{machine.Name}' is {machine.Defaults.MaxCpus}");
         if (_cpu == null && _program.Contains("i386", StringComparison.Ordinal)) _config = _config
             with { Cpu = new CpuConfig("qemu32") };
+        if (_cpu == null && _machine?.Defaults.Cpu is { } own) _config = _config with { Cpu = new CpuConfig(own) };
         _config = _config with
         {
             MachineType = _machine?.Name ?? _machineName,

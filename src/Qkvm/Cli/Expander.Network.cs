@@ -80,7 +80,7 @@ public sealed partial class Expander
 
     void FinishNetwork()
     {
-        if (!_namesNetwork && !_noDefaults && _machine?.Defaults.NetworkCard is { Length: > 0 })
+        if (!_namesNetwork && !_noDefaults && _machine?.Defaults is { NetworkCard.Length: > 0, HasNetworkCard: true })
             AddNic(UserNetModel.Model.Name, "default network");
         int onHub = _hubCards.Count(card => card.Netdev == null);
         bool needsHub = _hubBackends.Count > 1 || onHub > 1;
@@ -88,6 +88,12 @@ public sealed partial class Expander
             foreach (NetdevConfig backend in _hubBackends.ToArray()) AddHubPort(backend.Owner, backend.Id);
         foreach (var (model, netdev, options, owner) in _hubCards)
         {
+            if (_machine is { Defaults.NetworkCard.Length: 0 })
+            {
+                _warn($"{owner}: requested NIC was not created (not supported by this machine); give -netdev and "
+                    + "-device");
+                continue;
+            }
             string? backend = netdev ?? (needsHub ? AddHubPort(owner, null) : _hubBackends.FirstOrDefault()?.Id);
             if (backend == null) _warn($"{owner}: has no backend: nothing is at the other end; add one, for example "
                 + "-net tap");

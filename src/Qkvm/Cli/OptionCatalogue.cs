@@ -166,7 +166,8 @@ public static class OptionCatalogue
             new("run-with", "[async-teardown=on|off][,chroot=dir][,user=username|uid:gid]",
                 "set miscellaneous process lifecycle options"),
             new("tpmdev", "emulator,id=id,chardev=dev", "a TPM that swtpm executes, for -device tpm-tis or tpm-crb"),
-            new("acpitable", "[sig=str]...", "ACPI table description", Later),
+            new("acpitable", "[sig=str][,rev=n][,oem_id=str][,oem_table_id=str][,oem_rev=n][,asl_compiler_id=str]"
+                + "[,asl_compiler_rev=n],{data|file}=file1[:file2]...", "ACPI table description"),
             new("echr", "chr", "set terminal escape character instead of ctrl-a, by its number"),
             new("preconfig", null, "pause before machine is initialized", Later),
             new("only-migratable", null, "allow only migratable devices", Later),

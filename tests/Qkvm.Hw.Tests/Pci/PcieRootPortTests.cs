@@ -24,7 +24,7 @@ public sealed class PcieRootPortTests : IDisposable
     PcieRootPort Plug(Card? card, PciBench? on)
     {
         PciBench bench = on ?? _bench;
-        var port = new PcieRootPort(bench.Bus, "rp", port: 3, slot: 5, _ejected.Add);
+        var port = new PcieRootPort(bench.Bus, "rp", new PciePortOptions(3, 5, HasAccessControl: true), _ejected.Add);
         bench.Bus.Plug(port, DevFn);
         if (card != null) port.Secondary.Plug(card, 0);
         port.Reset();
@@ -40,7 +40,7 @@ public sealed class PcieRootPortTests : IDisposable
     public void It_reads_as_the_specification_says()
     {
         Assert.Equal(0x000C1B36u, Read(0, 4));
-        uint[] capabilities = [0x0000480D, 0x00001B36, 0x00005411, 0x00000000, 0x00000800, 0x01420010, 0x00008000, 0,
+        uint[] capabilities = [0x0000000D, 0x00001B36, 0x00004011, 0x00000000, 0x00000800, 0x01424810, 0x00008000, 0,
             0x03300604, 0x20110000, 0x002A007B, 0x004001C0, 0, 0, 0x00300020, 0, 0x0000001E, 0x00000004];
         Assert.Equal(capabilities, Enumerable.Range(0, capabilities.Length).Select(i => Read(0x40 + i * 4, 4)));
         Assert.Equal(0x1482_0001u, Read(0x100, 4));

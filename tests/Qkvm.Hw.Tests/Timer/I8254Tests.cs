@@ -176,6 +176,20 @@ public class I8254Tests
         Assert.InRange(_edges, 10, 12);
     }
 
+    [Theory]
+    [InlineData(0)]
+    [InlineData(4)]
+    public void A_single_shot_interrupts_however_late_the_host_is(int mode)
+    {
+        var pit = new I8254(_clock, new IrqLine("irq0", level => { if (level) _edges++; }));
+        pit.Write(3, 1, (ulong)(0x30 | mode << 1));
+        _edges = 0;                                                // of mode 4 OUT begins high
+        pit.Write(0, 1, 15);
+        pit.Write(0, 1, 0);
+        _clock.Jump(1_000_000_000);
+        Assert.Equal(1, _edges);
+    }
+
     [Fact]
     public void A_new_count_forgets_the_ticks_that_were_missed()
     {

@@ -58,6 +58,25 @@ public sealed class FwCfgTests : IDisposable
     }
 
     [Fact]
+    public void DMA_writes_a_file_that_takes_it_as_a_whole()
+    {
+        byte[] file = new byte[8];
+        bool takes = true;
+        _fwCfg.AddWritableFile("a", file, () => takes);
+        _fwCfg.AddFile("b", new byte[8]);
+        _memory.Write(Target, 8, 0x0807060504030201);
+        Assert.Equal(0u, Dma(Select | Write | 0x20u << 16, 8, Target));
+        Assert.Equal([1, 2, 3, 4, 5, 6, 7, 8], file);
+        Assert.Equal(Error, Dma(Write, 1, Target));           // behind its end
+        Assert.Equal(Error, Dma(Select | Write | 0x20u << 16, 9, Target));
+        Assert.Equal(Error, Dma(Select | Write | 0x20u << 16, uint.MaxValue, Target));
+        Assert.Equal(Error, Dma(Select | Write | 0x20u << 16, 8, 1UL << 39));
+        Assert.Equal(Error, Dma(Select | Write | 0x21u << 16, 8, Target));
+        takes = false;
+        Assert.Equal(Error, Dma(Select | Write | 0x20u << 16, 8, Target));
+    }
+
+    [Fact]
     public void DMA_selects_reads_skips_and_pads_with_zeros()
     {
         Assert.Equal(0u, Dma(Select | Read | 0x8123u << 16, 3, Target));

@@ -1,5 +1,6 @@
 using Qkvm.Core.Block;
 using Qkvm.Core.Machine;
+using Qkvm.Core.Memory;
 using Qkvm.Testing;
 
 namespace Qkvm.Machines.Tests.Pc;
@@ -57,18 +58,34 @@ public class SystemFlashTests
             new TestMachine(c => With(c, options), backends: backends)).Message, StringComparison.Ordinal);
     }
 
+    /// <summary>The chip's identifier instead of its contents: it has taken a command.</summary>
     [Theory]
-    [InlineData("on", true)] [InlineData("off", false)]
-    public void Flash_for_system_management_mode_alone_is_refused(string secure, bool isRefused)
+    [InlineData("off", "off", true)] [InlineData("off", "on", true)] [InlineData("on", "off", false)]
+    [InlineData("on", "on", false)]
+    public void Secure_flash_is_written_in_system_management_mode_alone(string secure, string smm, bool isOpen)
     {
-        MachineConfig Secure(MachineConfig config) => With(config, "pflash0=a") with
+        const ulong at = FourGiB - 8192;
+        MachineConfig Secure(MachineConfig config) => With(config, $"pflash0=a,pflash1=b,smm={smm}") with
             { Globals = [new GlobalConfig("cfi.pflash01", "secure", secure)] };
 
-        Exception? refusal = Record.Exception(() =>
-        {
-            using var pc = new TestMachine(Secure, backends: Drives(("a", 4096)));
-        });
-        Assert.Equal(isRefused, refusal is ConfigurationException);
-        if (isRefused) Assert.Contains("system management mode", refusal!.Message, StringComparison.Ordinal);
+        MachineBackends backends = Drives(("a", 4096), ("b", 4096));
+        Bytes(backends, "b")[0] = 0x5A;
+        using var pc = new TestMachine(Secure, backends: backends, hasSmm: true);
+        AddressSpace? inside = pc.Accelerator.Smm;
+        Assert.Equal(smm == "on", inside != null);
+        pc.Board.Memory.Write(at, 1, 0x90);
+        Assert.Equal(isOpen ? 0ul : 0x5A, pc.Board.Memory.Read(at, 1));
+        if (inside == null) return;
+        Assert.Equal(isOpen ? 0ul : 0x5A, inside.Read(at, 1));
+        inside.Write(at, 1, 0x90);
+        Assert.Equal((0ul, isOpen ? 0ul : 0x5A), (inside.Read(at, 1), pc.Board.Memory.Read(at, 1)));
+    }
+
+    [Fact]
+    public void An_accelerator_without_the_mode_says_so()
+    {
+        Assert.Contains("smm=on: System Management Mode not supported by this hypervisor",
+            Assert.Throws<ConfigurationException>(() => new TestMachine(c => With(c, "smm=on"))).Message,
+            StringComparison.Ordinal);
     }
 }

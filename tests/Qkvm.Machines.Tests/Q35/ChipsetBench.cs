@@ -17,10 +17,10 @@ sealed class ChipsetBench : IMsiTarget
     readonly MemoryRegion _pci = MemoryRegion.Container("pci", 1UL << 40);
     readonly MemoryRegion _ram = MemoryRegion.Container("ram", 1 << 20);
 
-    public ChipsetBench(bool forbidsReboot = false)
+    public ChipsetBench(bool forbidsReboot = false, Action? smi = null)
     {
         Tco = new Ich9Tco(Clock, () => Expired++);
-        Pm = new Ich9Pm(Clock, Ports, _ => SoftOffs++, Tco);
+        Pm = new Ich9Pm(Clock, Ports, _ => SoftOffs++, Tco, smi);
         Lpc = new Ich9Lpc(gsi => new IrqLine($"gsi{gsi}", level => Edges.Add((gsi, level))), Pm, () => Resets++,
             forbidsReboot);
         Memory = new AddressSpace("memory", _root, new MachineLock());

@@ -50,6 +50,7 @@ public sealed unsafe partial class Cpu
                 Volatile.Write(ref State->SipiPending, 1);
                 break;
             case CpuSignal.Nmi: AddNmi(); break;
+            case CpuSignal.Smi when _smmMemory == null: return;
             case CpuSignal.Smi: Volatile.Write(ref State->SmiPending, 1); break;
         }
         Call(CallSignal);
@@ -104,20 +105,20 @@ public sealed unsafe partial class Cpu
                 if ((calls & ~CallKick) != 0) Interlocked.Or(ref _attention, calls & ~(CallKick | CallNotice));
                 return new VCpuExit(ExitReason.Kicked);
             }
-            if (_isA20Closed != (State->A20Masked != 0))
+            bool masks = _isA20Closed && State->Smm == 0;
+            if (masks != (State->A20Masked != 0))
             {
-                State->A20Masked = (byte)(_isA20Closed ? 1 : 0);
+                State->A20Masked = (byte)(masks ? 1 : 0);
                 Trace?.Changed(this, "A20", 1UL - State->A20Masked);
                 ModeChanged();                                      // which empties the TLB
             }
-            if (State->InitPending != 0) TakeInit();
+            if (State->InitPending != 0 && State->Smm == 0 && !CanTakeSmi) TakeInit();
             if (State->WaitForSipi != 0)
             {
                 if (State->SipiPending == 0) { Sleep(); continue; }
                 TakeSipi();
             }
             State->SipiPending = 0;                                 // only a processor that waits for it obeys
-            State->SmiPending = 0;                                  // no system management mode
             if (_eoiElided) SettleEoi();
             if (_dataBreakpointHit && State->InterruptShadow != CpuState.StackShadow)
             {
@@ -125,7 +126,7 @@ public sealed unsafe partial class Cpu
                 throw Fault(Vector.Debug);
             }
             if (State->InterruptShadow == 0 && (Steps != VCpuSteps.OneUndisturbed || State->Halted != 0)
-                && TakeInterrupt() && Steps != VCpuSteps.None) return StopAfterStep();
+                && (TakeSmi() || TakeInterrupt()) && Steps != VCpuSteps.None) return StopAfterStep();
             if (State->Halted != 0 && (EndsWait || TakeKick())) EndHalt();
             if (State->Halted != 0) { Sleep(); continue; }
             if (!NeedsStep) return null;
@@ -236,8 +237,9 @@ public sealed unsafe partial class Cpu
     /// <summary>How long the next halt is waited awake, in ticks of the host's clock.</summary>
     long _awake;
 
-    bool HasWakeReason => State->InitPending != 0 || State->WaitForSipi != 0 && State->SipiPending != 0
-        || State->WaitForSipi == 0 && (_kicked || State->NmiPending != 0 && State->NmiBlocked == 0
+    bool HasWakeReason => State->InitPending != 0 && State->Smm == 0 || CanTakeSmi
+        || State->WaitForSipi != 0 && State->SipiPending != 0 || State->WaitForSipi == 0
+        && (_kicked || State->NmiPending != 0 && State->NmiBlocked == 0
             || (State->RflagsSystem & Tcg.Rflags.If) != 0 && Apic is { HasInterrupt: true });
 }
 

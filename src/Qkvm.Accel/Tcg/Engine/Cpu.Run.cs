@@ -251,6 +251,7 @@ public sealed unsafe partial class Cpu
         if ((flags & Tcg.Rflags.If) != 0 && Apic is { HasInterrupt: true }) call |= CallInterrupt;
         if (_dataBreakpointHit) call |= CallStep;
         if (state->NmiPending != 0 && state->NmiBlocked == 0) call |= CallSignal;
+        if ((state->SmiPending | state->InitPending) != 0 && state->Smm == 0) call |= CallSignal;
         if (call != 0) Interlocked.Or(ref _attention, call);
     }
 

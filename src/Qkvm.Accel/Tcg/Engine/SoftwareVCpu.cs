@@ -1,3 +1,4 @@
+using Qkvm.Accel.Tcg.Model;
 using Qkvm.Core.Accel;
 using Qkvm.Core.State;
 
@@ -7,6 +8,8 @@ namespace Qkvm.Accel.Tcg;
 /// <summary>A vCPU that the software CPU runs.</summary>
 public sealed class SoftwareVCpu(Cpu cpu) : IVCpu
 {
+    const ulong ApicGlobalEnable = 0x800;
+
     public Cpu Cpu { get; } = cpu;
     public int Index => Cpu.Index;
 
@@ -20,6 +23,16 @@ public sealed class SoftwareVCpu(Cpu cpu) : IVCpu
     {
         get => Cpu.CoprocessorErrors;
         set => Cpu.CoprocessorErrors = value;
+    }
+
+
+    public ulong ProcessorId
+    {
+        get
+        {
+            CpuidResult leaf = Cpu.Model.Query(1, 0, 0, 0, ApicGlobalEnable);
+            return leaf.Eax | (ulong)leaf.Edx << 32;
+        }
     }
 
     public bool HasTscDeadline => Cpu.Model.Has("tsc-deadline");

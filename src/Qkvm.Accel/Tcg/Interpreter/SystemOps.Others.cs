@@ -36,8 +36,9 @@ static unsafe partial class SystemOps
                 return Set(i, &Fence, 0);
             case Code.Vmcall or Code.Vmmcall: return End(i, &Hypercall);
             case Code.Serialize: return End(i, &Fence);
+            case Code.Rsm: return End(i, &Resume);
             case Code.Ud0 or Code.Ud0_r16_rm16 or Code.Ud0_r32_rm32 or Code.Ud0_r64_rm64 or Code.Ud1_r16_rm16
-                or Code.Ud1_r32_rm32 or Code.Ud1_r64_rm64 or Code.Ud2 or Code.Rsm
+                or Code.Ud1_r32_rm32 or Code.Ud1_r64_rm64 or Code.Ud2
                 or Code.Mov_r32_tr or Code.Mov_tr_r32:
                 return End(i, &Undefined);
             default: return false;
@@ -55,6 +56,12 @@ static unsafe partial class SystemOps
     {
         if (!cpu.Model.HasKvm) throw cpu.Ud();
         cpu.Hypercall();
+    }
+
+    static void Resume(Cpu cpu, Insn* i)
+    {
+        if (cpu.State->Smm == 0) throw cpu.Ud();
+        cpu.LeaveSmm();
     }
 
     static void CheckTimeStamp(Cpu cpu)

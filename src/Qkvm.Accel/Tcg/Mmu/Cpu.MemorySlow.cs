@@ -15,8 +15,8 @@ public sealed unsafe partial class Cpu
 
     int CurrentSet => (int)((_tlb - _tlbEntries) / TlbSet.Size);
 
-    /// <summary>Memory of the machine; physical addresses.</summary>
-    public AddressSpace Memory { get; }
+    /// <summary>Memory of the machine as it is seen in the present mode; physical addresses.</summary>
+    public AddressSpace Memory { get; private set; }
 
     /// <summary>I/O ports.</summary>
     public AddressSpace Ports { get; }

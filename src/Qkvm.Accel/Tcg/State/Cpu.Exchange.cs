@@ -23,6 +23,7 @@ public sealed unsafe partial class Cpu
         state.Field("sipi-pending", ref s->SipiPending);
         state.Field("sipi-vector", ref s->SipiVector);
         state.Field("smi-pending", ref s->SmiPending);
+        if (_smmMemory == null) s->SmiPending = 0;
         state.Field("data-breakpoint-hit", ref _dataBreakpointHit);
         state.Field("x87-error", ref _tellsError);
         state.Field("kvm-eoi-elided", ref _eoiElided);

@@ -30,7 +30,9 @@ public sealed unsafe partial class Cpu
             ApicBase = Apic?.BaseMsr ?? 0, Tsc = ReadTsc(), Pkru = s->Pkru, Cpl = s->Cpl,
             IsHalted = !_waitsForStore && s->Halted != 0,          // MWAIT may end at any time
             WaitsForSipi = s->WaitForSipi != 0, NmiBlocked = s->NmiBlocked != 0, NmiPending = s->NmiPending != 0,
-            A20Masked = s->A20Masked != 0, InterruptShadow = s->InterruptShadow,
+            A20Masked = s->A20Masked != 0 || s->Smm != 0 && _isA20Closed, InSmm = s->Smm != 0,
+            BlocksNmiAfterSmm = s->BlocksNmiAfterSmm != 0,
+            SmBase = s->SmBase, InterruptShadow = s->InterruptShadow,
             Gdtr = new DescriptorTable { Base = s->GdtrBase, Limit = s->GdtrLimit },
             Idtr = new DescriptorTable { Base = s->IdtrBase, Limit = s->IdtrLimit },
             Xsave = new ReadOnlySpan<byte>(s->Xsave.Bytes, sizeof(XsaveArea)).ToArray(),
@@ -68,13 +70,15 @@ public sealed unsafe partial class Cpu
             if (r.Msrs.TryGetValue(msr, out ulong value)) Stored(msr) = value;
         s->TscOffset = r.Tsc - HostTsc();
         (s->Pkru, s->Cpl, s->InterruptShadow) = (r.Pkru, r.Cpl, r.InterruptShadow);
-        (s->Halted, s->WaitForSipi, s->NmiBlocked, s->NmiPending, s->A20Masked) =
-            (Byte(r.IsHalted), Byte(r.WaitsForSipi), Byte(r.NmiBlocked), Byte(r.NmiPending), Byte(r.A20Masked));
+        (s->Halted, s->WaitForSipi, s->NmiBlocked, s->NmiPending) =
+            (Byte(r.IsHalted), Byte(r.WaitsForSipi), Byte(r.NmiBlocked), Byte(r.NmiPending));
+        (s->Smm, s->BlocksNmiAfterSmm, s->SmBase) = (Byte(r.InSmm), Byte(r.BlocksNmiAfterSmm), r.SmBase);
+        s->A20Masked = Byte(r.A20Masked && !r.InSmm);
         (_isA20Closed, _waitsForStore) = (r.A20Masked, false);
         r.Xsave.CopyTo(new Span<byte>(s->Xsave.Bytes, sizeof(XsaveArea)));
         FindVectorsInUse();
+        UseMemory();
         ModeChanged();
-        FlushTlb(global: true);
         Call(CallSignal);                                          // what is pending was signalled to another
 
         static byte Byte(bool value) => value ? (byte)1 : (byte)0;
@@ -128,6 +132,7 @@ public sealed unsafe partial class Cpu
             throw new InvalidStateException($"efer: this processor lacks {r.Efer:x}");
         if (r.Msrs.TryGetValue(Msr.Xss, out ulong xss) && xss != 0)
             throw new InvalidStateException($"msr.{Msr.Xss:x}: this processor lacks {xss:x}");
+        if (r.InSmm && _smmMemory == null) throw new InvalidStateException("smm: this machine has no such mode");
         if ((mxcsr & ~mxcsrMask) != 0) throw new InvalidStateException($"mxcsr: {mxcsr:x} has reserved bits");
     }
 }

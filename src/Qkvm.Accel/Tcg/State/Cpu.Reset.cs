@@ -17,11 +17,13 @@ public sealed unsafe partial class Cpu : IDisposable
 
     /// <param name="cpuid">Null: a single "max".</param>
     /// <param name="codeCache">Bytes for translations and what is known of them.</param>
+    /// <param name="smm">What it sees in system management mode; null: SMIs are ignored.</param>
     internal Cpu(int index, AddressSpace memory, AddressSpace ports, CodeMaps code, Cpuid? cpuid = null,
-        int codeCache = DefaultCodeCache)
+        int codeCache = DefaultCodeCache, AddressSpace? smm = null)
     {
         cpuid ??= CpuModels.Resolve(new CpuSetup("max", [], index, 1, 1, 1));
-        (Index, Memory, Ports, _code, _cpuid) = (index, memory, ports, code, cpuid);
+        (Index, _memory, _smmMemory, Ports, _code, _cpuid) = (index, memory, smm, ports, code, cpuid);
+        Memory = memory;
         _decodable = cpuid.DecodableFeatures();
         _physicalMask = (1UL << cpuid.PhysicalBits) - 1;
         _hasGigabytePages = cpuid.Has("pdpe1gb");
@@ -66,7 +68,9 @@ public sealed unsafe partial class Cpu : IDisposable
     {
         _jit->X87Loaded = 0;
         *State = default;
+        State->SmBase = CpuRegisters.DefaultSmBase;
         ResetRegisters(isInit: false);
+        UseMemory();
         FindVectorsInUse();
         State->WaitForSipi = (byte)(Index == 0 ? 0 : 1);
         Interlocked.And(ref _attention, CallNotice);

@@ -74,6 +74,9 @@ public unsafe struct CpuState
     /// <summary>0..3.</summary>
     public int Cpl;
 
+    /// <summary>Where this processor's system management memory begins.</summary>
+    public uint SmBase;
+
     /// <summary>Interrupts are held off for one instruction: 0, or why.</summary>
     public byte InterruptShadow;
     public const byte StiShadow = 1, StackShadow = 2;
@@ -85,10 +88,16 @@ public unsafe struct CpuState
     public byte SipiPending;
     public byte SipiVector;
     public byte SmiPending;
+
+    /// <summary>In system management mode.</summary>
+    public byte Smm;
+
+    /// <summary>NMIs were blocked when it was entered, and are so again afterwards.</summary>
+    public byte BlocksNmiAfterSmm;
     public byte A20Masked;
 
     /// <summary>Aligns what follows to 64 bytes, as FXRSTOR and XRSTOR want it.</summary>
-    public fixed byte Padding[62];
+    public fixed byte Padding[56];
 
     /// <summary>x87, MXCSR, vector and mask registers in the standard format of XSAVE, components where Intel's
     /// processors have them.</summary>
