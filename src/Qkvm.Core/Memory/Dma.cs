@@ -51,9 +51,8 @@ public sealed class Dma(AddressSpace memory)
     /// <summary>1, 2, 4 or 8 bytes, little endian; atomic where aligned inside RAM. Zero on failure.</summary>
     public ulong Read(ulong address, int size)
     {
-        if (TryGetRam(address, false, out GuestRam ram, out ulong offset, out ulong length)
-            && length >= (ulong)size)
-            return ram.Read(offset, size);
+        if (!TryGetRam(address, false, out GuestRam ram, out ulong offset, out ulong length)) return 0;
+        if (length >= (ulong)size) return ram.Read(offset, size);
         Span<byte> data = stackalloc byte[8];
         data.Clear();
         Read(address, data[..size]);
@@ -62,8 +61,8 @@ public sealed class Dma(AddressSpace memory)
 
     public bool Write(ulong address, int size, ulong value)
     {
-        if (TryGetRam(address, true, out GuestRam ram, out ulong offset, out ulong length)
-            && length >= (ulong)size)
+        if (!TryGetRam(address, true, out GuestRam ram, out ulong offset, out ulong length)) return false;
+        if (length >= (ulong)size)
         {
             ram.Write(offset, size, value);
             return true;

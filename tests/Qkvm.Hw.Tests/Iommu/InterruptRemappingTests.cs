@@ -68,26 +68,25 @@ public sealed class InterruptRemappingTests : IDisposable
         Redirect(5, high: 3 << 17 | 1 << 16, low: 5 | 1 << 15);
         _bench.IoApic.SetIrq(5, true);
         Assert.Equal("300:71", _bench.Taken());
+        Assert.Equal("", _bench.Taken());                          // the end of 71h tells nothing of entry 5
         _bench.IoApic.Write(0x40, 4, 5);                           // still high: again
-        Assert.Equal("", _bench.Taken());
-        _bench.Apics[2].WriteMsr(0x80B, 0);
         Assert.Equal("300:71", _bench.Taken());
         Send(Index(3), 0);
         Assert.Equal(0x26, FaultOf());
     }
 
     [Theory]
-    [InlineData(0, true)] [InlineData(1, true)] [InlineData(2, true)] [InlineData(3, true)]
-    public void Sources_are_verified(int qualifier, bool same)
+    [InlineData(0)] [InlineData(1)] [InlineData(2)] [InlineData(3)]
+    public void Sources_are_verified(int qualifier)
     {
         _bench.Remap();
         // a function that differs in the bits which the qualifier leaves out
-        ushort other = (ushort)(Source | new[] { 0, 4, 6, 7 }[qualifier]);
+        ushort other = (ushort)(Source | new[] { 0, 4, 6, 7 }[qualifier]), wrong = (ushort)(other ^ 1);
         Entry(1, 0x41, high: 1UL << 18 | (ulong)qualifier << 16 | other);
         Send(Index(3), 0);
-        Assert.Equal(same ? "1:41" : "", _bench.Taken());
+        Assert.Equal("1:41", _bench.Taken());
         if (qualifier == 3) return;
-        Entry(1, 0x41, high: 1UL << 18 | (ulong)qualifier << 16 | (ushort)(other ^ 1));
+        Entry(1, 0x41, high: 1UL << 18 | (ulong)qualifier << 16 | wrong);
         Send(Index(3), 0);
         Assert.Equal("", _bench.Taken());
         Assert.Equal(0x26, FaultOf());

@@ -20,7 +20,7 @@ sealed class VtdBench : IDisposable
     // Where the tables are
     public const ulong Root = 0x1000, Context = 0x2000, Top = 0x3000, Queue = 0x8000, Interrupts = 0x9000;
 
-    const uint Svr = 0x80F;
+    const uint Eoi = 0x80B, Svr = 0x80F;
 
     readonly FakeClock _clock = new();
 
@@ -106,9 +106,18 @@ sealed class VtdBench : IDisposable
         Command(IRE);
     }
 
-    /// <summary>The vectors that wait at each local APIC.</summary>
-    public string Taken() => string.Join(" ", Apics.Select(apic =>
-        apic.HasInterrupt ? $"{apic.Id}:{apic.Acknowledge():x2}" : null).Where(text => text != null));
+    /// <summary>The vectors that wait at each local APIC; their interrupts end.</summary>
+    public string Taken()
+    {
+        var taken = new List<string>();
+        foreach (LocalApic apic in Apics)
+        {
+            if (!apic.HasInterrupt) continue;
+            taken.Add($"{apic.Id}:{apic.Acknowledge():x2}");
+            apic.WriteMsr(Eoi, 0);
+        }
+        return string.Join(" ", taken);
+    }
 
     public void Dispose() => Memory.Dispose();
 

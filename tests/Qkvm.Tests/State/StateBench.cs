@@ -7,6 +7,7 @@ using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
 using Qkvm.Core.State;
 using Qkvm.Host;
+using Qkvm.Hw.Iommu;
 using Qkvm.Machines;
 using Qkvm.Machines.Pc;
 using Qkvm.Machines.Q35;
@@ -27,15 +28,15 @@ sealed class StateBench : IMachineRequests, IDisposable
     /// <param name="ownIrqChips">The board's own interrupt controllers; else <see cref="Wires"/> listens in their
     /// place.</param>
     /// <param name="everything">All devices of the catalogue that find room together.</param>
-    /// <param name="q35">The machine; also where the device wants PCI Express.</param>
+    /// <param name="q35">The machine; also where the device wants that.</param>
     public StateBench(FakeClock clock, DeviceModel? model = null, bool ownIrqChips = false, bool everything = false,
         bool q35 = false)
     {
-        q35 |= model?.Bus == BusKind.PciExpress;
+        q35 |= model != null && WantsQ35(model);
         Clock = clock;
         _loop = new EventLoop(_lock.Run);
         DeviceModel[] models = everything ? [.. Catalogue.Devices.Models.Where(m => m.Bus != BusKind.None
-            && (q35 || m.Bus != BusKind.PciExpress))] : model == null ? [] : [model];
+            && (q35 || !WantsQ35(m)))] : model == null ? [] : [model];
         Accelerator = new FakeAccelerator { IrqChip = ownIrqChips ? null : Wires };
         var config = new MachineConfig
         {
@@ -51,6 +52,9 @@ sealed class StateBench : IMachineRequests, IDisposable
         Board = q35 ? new Q35Board(parts, memory) : new PcBoard(parts, memory);
         Board.Reset();
     }
+
+    /// <summary>A device that pc has no place for.</summary>
+    public static bool WantsQ35(DeviceModel model) => model.Bus == BusKind.PciExpress || model == IntelIommu.Model;
 
     public FakeClock Clock { get; }
     public MachineBackends Backends { get; } = new();
