@@ -151,7 +151,7 @@ public sealed partial class Expander
 
     static CpuTopology TakeTopology(string text, string owner, bool prefersSockets)
     {
-        const int Most = 1024;
+        const int Most = 512;
         Options options = Options.Parse(text, owner, "cpus");
         int? cpus = options.Int("cpus", 1, Most), sockets = options.Int("sockets", 1, Most),
             dies = options.Int("dies", 1, Most);
