@@ -120,6 +120,14 @@ public abstract class PciDevice(PciIdentity identity, string name, bool isExpres
         ExchangeDevice(state.Group("device"));
     }
 
+    /// <summary>Puts registers back that a reset has changed.</summary>
+    public void Restore(int offset, ReadOnlySpan<byte> registers)
+    {
+        for (int i = 0; i < registers.Length; i++) Config[offset + i] = registers[i];
+        Apply();
+        OnConfigWritten(offset, registers.Length);
+    }
+
     /// <summary>Defines BAR 0 to 5; the region's size is a power of two (of at least 16 bytes, 4 for I/O).</summary>
     protected void Bar(int index, MemoryRegion region, BarKind kind)
     {

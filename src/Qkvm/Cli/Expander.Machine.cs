@@ -368,8 +368,8 @@ public sealed partial class Expander
         if (_topology is { } topology) _config = _config with { Topology = TakeTopology(topology.Text, topology.Owner,
             _machine?.Defaults.PrefersSockets ?? false) };
         if (_machine is { } machine && _config.Topology.MaxCpus > machine.Defaults.MaxCpus)
-            throw new ConfigurationException($"{_topology?.Owner}: Invalid SMP CPUs {_config.Topology.MaxCpus}. The max "
-                + $"CPUs supported by machine '{machine.Name}' is {machine.Defaults.MaxCpus}");
+            throw new ConfigurationException($"{_topology?.Owner}: Invalid SMP CPUs {_config.Topology.MaxCpus}. The "
+                + $"max CPUs supported by machine '{machine.Name}' is {machine.Defaults.MaxCpus}");
         if (_cpu == null && _program.Contains("i386", StringComparison.Ordinal)) _config = _config
             with { Cpu = new CpuConfig("qemu32") };
         if (_cpu == null && _machine?.Defaults.Cpu is { } own) _config = _config with { Cpu = new CpuConfig(own) };
