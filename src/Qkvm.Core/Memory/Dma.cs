@@ -119,7 +119,8 @@ public sealed class Dma(AddressSpace memory)
     {
         (ram, offset, length) = (null!, 0, 0);
         if (!Enabled) return false;
-        if (Translation is not { } translation) return memory.TryGetRam(address, write, out ram, out offset, out length);
+        if (Translation is not { } translation)
+            return memory.TryGetRam(address, write, out ram, out offset, out length);
         if (!translation.TryTranslate(address, write, out ulong translated, out ulong most)
             || !memory.TryGetRam(translated, write, out ram, out offset, out length)) return false;
         length = Math.Min(length, most);

@@ -128,10 +128,9 @@ public sealed partial class IntelIommu
     void SendEvent(int control)
     {
         const int data = 4, address = 8, upper = 12;
-        if (_bus == null || !ApicBus.TryRead(this[control + address], this[control + data], out InterruptMessage message))
-            return;
-        if (HasWideEntries)
-            message = message with { Destination = message.Destination | this[control + upper] & ~0xFFu, IsWide = true };
-        _bus.Deliver(message);
+        if (_bus == null || !ApicBus.TryRead(this[control + address], this[control + data],
+            out InterruptMessage message)) return;
+        uint wide = message.Destination | this[control + upper] & ~0xFFu;
+        _bus.Deliver(HasWideEntries ? message with { Destination = wide, IsWide = true } : message);
     }
 }

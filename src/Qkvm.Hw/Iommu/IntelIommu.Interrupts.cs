@@ -31,7 +31,8 @@ public sealed partial class IntelIommu
         TryRemap(IoApicSource, address, data, out message, isQuestion);
 
     /// <summary>From any thread. False for a message that goes nowhere.</summary>
-    internal bool TryRemap(ushort source, ulong address, uint data, out InterruptMessage message, bool isQuestion = false)
+    internal bool TryRemap(ushort source, ulong address, uint data, out InterruptMessage message,
+        bool isQuestion = false)
     {
         message = default;
         if (!_isRemapping) return ApicBus.TryRead(address, data, out message);
@@ -69,8 +70,8 @@ public sealed partial class IntelIommu
         if (!IsAllowed(source, high, out _)) return VtdFault.SourceDenied;
         bool isLogical = (low & Logical) != 0;
         if (mode == DeliveryMode.Fixed && isLogical && (low & RedirectionHint) != 0) mode = DeliveryMode.LowestPriority;
-        message = new InterruptMessage((byte)(low >> 16), mode, isWide ? (uint)(low >> 32) : (byte)(low >> 40), isLogical,
-            (low & LevelTriggered) != 0, isWide);
+        message = new InterruptMessage((byte)(low >> 16), mode, isWide ? (uint)(low >> 32) : (byte)(low >> 40),
+            isLogical, (low & LevelTriggered) != 0, isWide);
         return VtdFault.None;
     }
 

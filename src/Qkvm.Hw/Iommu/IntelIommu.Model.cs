@@ -36,14 +36,16 @@ public sealed partial class IntelIommu
         var bus = site.Board.Msi as ApicBus;
         bool remaps = properties.OnOffAuto("intremap") ?? bus != null;
         if (remaps && bus == null)
-            throw properties.Error("Intel Interrupt Remapping cannot work with kernel-irqchip=on, please use 'split|off'.");
+            throw properties.Error("Intel Interrupt Remapping cannot work with kernel-irqchip=on, please use "
+                + "'split|off'.");
         bool? isWide = properties.OnOffAuto("eim");
         if (isWide == true && !remaps) throw properties.Error("eim=on cannot be selected without intremap=on");
         var iommu = new IntelIommu(site.Board.Memory, bus, site.Board.Lock, site.Board.Post,
             new IntelIommuOptions(remaps, isWide ?? remaps, (int)bits, properties.Bool("dma-translation"),
                 properties.Bool("pt"), properties.Bool("snoop-control"), properties.Bool("device-iotlb"),
                 properties.Bool("caching-mode"), properties.Bool("dma-drain")));
-        site.MapMemory(DefaultAddress, MemoryRegion.Io(iommu.Name, Size, iommu, new AccessSizes(4, 8, 4, 4)), priority: 1);
+        site.MapMemory(DefaultAddress, MemoryRegion.Io(iommu.Name, Size, iommu, new AccessSizes(4, 8, 4, 4)),
+            priority: 1);
         if (remaps) bus!.Remapper = iommu;
         pci.JoinAll(iommu);
         return iommu;

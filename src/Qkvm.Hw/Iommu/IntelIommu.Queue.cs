@@ -10,7 +10,8 @@ public sealed partial class IntelIommu
     const uint QueueSize = 7;                                      // QS of IQA
 
     // Types of descriptors, section 6.5.2
-    const int ContextInvalidate = 1, IotlbInvalidate = 2, DeviceTlbInvalidate = 3, InterruptEntryInvalidate = 4, Wait = 5;
+    const int ContextInvalidate = 1, IotlbInvalidate = 2, DeviceTlbInvalidate = 3,
+        InterruptEntryInvalidate = 4, Wait = 5;
     const ulong TypeBits = 0xE0F;                                  // bits 11:9 are the type's upper part
     const ulong WaitInterrupt = 1 << 4, WaitStatus = 1 << 5, WaitReserved = 0xFFFF_F180, WaitReservedHigh = 3;
 

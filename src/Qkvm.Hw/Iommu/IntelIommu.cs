@@ -15,7 +15,7 @@ public sealed record IntelIommuOptions(bool RemapsInterrupts = true, bool HasWid
     bool HasDeviceIotlb = false, bool IsCachingMode = false, bool Drains = true);
 
 /// <summary>intel-iommu: DMA and interrupt remapping hardware. Spec: Intel Virtualization Technology for Directed I/O,
-/// order D51397, revision 3.3; chapter 10 (11 in later revisions) has the registers, whose names are used here.</summary>
+/// order D51397, revision 3.x; chapter 10 has the registers, whose names are used here.</summary>
 /// <remarks>This part keeps the registers and the commands; IntelIommu.Queue.cs has the invalidation queue,
 /// IntelIommu.Faults.cs the fault log and both events, IntelIommu.Interrupts.cs interrupt remapping.
 /// Deviations: each invalidation empties all caches; interrupt entries are cached nowhere; drains wait for nothing, as
@@ -40,7 +40,8 @@ public sealed partial class IntelIommu : IDevice, IRegisterBank, IPciIommu, IInt
         (IRTA, 0xFFFF_F80F), (IRTA + 4, uint.MaxValue), (IOTLB + 4, 0x3003_FFFF),
     ];
 
-    const uint TE = 1u << 31, SRTP = 1 << 30, QIE = 1 << 26, IRE = 1 << 25, SIRTP = 1 << 24, CFI = 1 << 23; // GCMD, GSTS
+    // GCMD and GSTS
+    const uint TE = 1u << 31, SRTP = 1 << 30, QIE = 1 << 26, IRE = 1 << 25, SIRTP = 1 << 24, CFI = 1 << 23;
     const uint Go = 1u << 31;                                      // ICC of CCMD, IVT of IOTLB: in the high half
     const uint Version = 0x10;
 

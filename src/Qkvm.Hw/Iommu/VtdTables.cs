@@ -7,9 +7,9 @@ namespace Qkvm.Hw.Iommu;
 /// behavior for various request" and its tables.</summary>
 public enum VtdFault : byte
 {
-    None = 0, RootNotPresent = 0x1, ContextNotPresent = 0x2, ContextInvalid = 0x3, AddressBeyond = 0x4, WriteDenied = 0x5,
-    ReadDenied = 0x6, PageTableAccess = 0x7, RootAccess = 0x8, ContextAccess = 0x9, RootReserved = 0xA,
-    ContextReserved = 0xB, PageReserved = 0xC,
+    None = 0, RootNotPresent = 0x1, ContextNotPresent = 0x2, ContextInvalid = 0x3, AddressBeyond = 0x4,
+    WriteDenied = 0x5, ReadDenied = 0x6, PageTableAccess = 0x7, RootAccess = 0x8, ContextAccess = 0x9,
+    RootReserved = 0xA, ContextReserved = 0xB, PageReserved = 0xC,
     InterruptReserved = 0x20, IndexBeyond = 0x21, InterruptNotPresent = 0x22, InterruptTableAccess = 0x23,
     InterruptEntryReserved = 0x24, CompatibilityBlocked = 0x25, SourceDenied = 0x26,
 }
@@ -23,7 +23,8 @@ public readonly record struct VtdPage(ulong Base, ulong Size, ulong Target, bool
 /// <param name="addressBits">The widest supported: 39 or 48; 0 where nothing is translated.</param>
 /// <param name="snoops">Second-level entries may have SNP.</param>
 /// <param name="passesThrough">Contexts may say so.</param>
-public sealed class VtdTables(AddressSpace memory, int addressBits, bool snoops, bool passesThrough, bool hasDeviceIotlb)
+public sealed class VtdTables(AddressSpace memory, int addressBits, bool snoops, bool passesThrough,
+    bool hasDeviceIotlb)
 {
     const ulong Present = 1, FaultDisable = 2, Address = 0x000F_FFFF_FFFF_F000, BeyondAddress = 0xFFF0_0000_0000_0000;
     const ulong RootReserved = 0xFFE | BeyondAddress, ContextReserved = 0xFF0 | BeyondAddress,

@@ -70,8 +70,8 @@ static class VirtioPciModels
         static void CheckPlatform(Properties values, VirtioDevice device, bool isLegacy)
         {
             if (isLegacy)
-                throw values.Error("VIRTIO_F_IOMMU_PLATFORM was supported by neither legacy nor transitional device; add "
-                    + "disable-legacy=on");
+                throw values.Error("VIRTIO_F_IOMMU_PLATFORM was supported by neither legacy nor transitional device; "
+                    + "add disable-legacy=on");
             if ((device.PossibleRingFeatures & VirtioFeatures.AccessPlatform) == 0)
                 throw values.Error("iommu_platform=true is not supported by the device");
         }

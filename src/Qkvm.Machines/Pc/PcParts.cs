@@ -70,8 +70,8 @@ public static class PcParts
         CpuTopology topology = parts.Config.Topology;
         if (topology.ApicId(topology.MaxCpus - 1) < byte.MaxValue) return cpu;
         if (parts.Accelerator.IrqChip != null)
-            throw new ConfigurationException($"-smp {topology.Cpus}: current -smp configuration requires kernel irqchip "
-                + "and X2APIC API support; use -accel tcg, or 255 processors at most");
+            throw new ConfigurationException($"-smp {topology.Cpus}: current -smp configuration requires kernel "
+                + "irqchip and X2APIC API support; use -accel tcg, or 255 processors at most");
         return cpu with { Features = [KeyValuePair.Create("x2apic", true), .. cpu.Features] };
     }
 

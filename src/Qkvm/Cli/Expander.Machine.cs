@@ -160,7 +160,8 @@ public sealed partial class Expander
         options.Int("clusters", 1, 1);
         options.Close();
         long product = (long)(sockets ?? 1) * (dies ?? 1) * (cores ?? 1) * (threads ?? 1);
-        if (product > int.MaxValue) throw new ConfigurationException($"{owner}: {product} CPUs; at most {Most} are possible");
+        if (product > int.MaxValue)
+            throw new ConfigurationException($"{owner}: {product} CPUs; at most {Most} are possible");
         // What is missing follows from the rest, cores before sockets before threads; before QEMU 6.2, sockets first.
         int d = dies ?? 1, t = threads ?? 1;
         int known = max ?? cpus ?? (sockets ?? 1) * d * (cores ?? 1) * t;

@@ -81,7 +81,8 @@ public sealed class IntelIommuTests : IDisposable
     [InlineData(0x25UL, 0x3000_0000UL, 1u << 4)]               // a status outside RAM
     [InlineData(0x1_0005UL, 0UL, 1u << 4)]                     // reserved bits
     [InlineData(1UL, 0UL, 256u << 4)]                        // a tail behind the end
-    public void An_impossible_descriptor_stops_the_queue_until_software_clears_the_error(ulong low, ulong high, uint tail)
+    public void An_impossible_descriptor_stops_the_queue_until_software_clears_the_error(ulong low, ulong high,
+        uint tail)
     {
         _bench.Put(Queue, low, high);
         StartQueue();
