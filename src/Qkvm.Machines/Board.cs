@@ -127,6 +127,7 @@ public abstract partial class Board : IBoard, IDisposable
     public IMsiTarget Msi => Interrupts.Msi;
     public IReadOnlyList<IInterruptController> InterruptControllers => Interrupts.Controllers;
     public abstract PciBus? Pci { get; }
+    public virtual bool TakesIommu => false;
     public InputRouter Input { get; }
 
     public IrqLine Irq(int gsi) => Interrupts.NewWire(gsi);

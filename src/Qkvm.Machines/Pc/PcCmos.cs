@@ -40,7 +40,8 @@ static class PcCmos
     /// <summary>What the firmware does at its next start: wakes what sleeps.</summary>
     public static void ExpectWakeUp(Mc146818 rtc) => rtc[ShutdownStatus] = WakeUp;
 
-    public static void CountCpus(Mc146818 rtc, int cpus) => rtc[OtherCpus] = (byte)(cpus - 1);
+    public static void CountCpus(Mc146818 rtc, int cpus) =>
+        rtc[OtherCpus] = cpus > byte.MaxValue ? (byte)0 : (byte)(cpus - 1); // fw_cfg has the number of many
 
     /// <summary>-boot's letters, up to three.</summary>
     public static void SetBootOrder(Mc146818 rtc, string order)

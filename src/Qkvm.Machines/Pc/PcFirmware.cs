@@ -5,6 +5,7 @@ using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Pci;
 using Qkvm.Core.Tpm;
+using Qkvm.Hw.Iommu;
 using Qkvm.Machines.Firmware;
 using Qkvm.Machines.Firmware.Boot;
 
@@ -100,6 +101,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
                 HotPlugMemory = config.Memory.Slots > 0 ? memory : null,
                 Tree = board.Tree,
                 Terms = [.. terms(), .. board.HotPlugTerms()],
+                Iommu = board.Pci?.Iommu as IntelIommu,
                 Tpm = board.Tree.AllDevices.Select(node => node.Device).OfType<ITpmDevice>().FirstOrDefault(),
             });
             fwCfg.AddFile(AcpiTables.TablesFile, Padded(acpi.Tables, AcpiUnit));

@@ -40,7 +40,7 @@ public class CatalogueStateTests
     {
         DeviceModel model = Catalogue.Devices.Models.Single(m => m.Name == name);
         var clock = new FakeClock();
-        using var bare = new StateBench(clock, q35: model.Bus == BusKind.PciExpress,
+        using var bare = new StateBench(clock, q35: StateBench.WantsQ35(model),
             microvm: model.Bus == BusKind.Virtio);
         using var used = new StateBench(clock, model);
         string fresh = DeviceState(used);

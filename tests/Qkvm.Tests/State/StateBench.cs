@@ -7,6 +7,7 @@ using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
 using Qkvm.Core.State;
 using Qkvm.Host;
+using Qkvm.Hw.Iommu;
 using Qkvm.Hw.Storage;
 using Qkvm.Machines;
 using Qkvm.Machines.Microvm;
@@ -29,18 +30,18 @@ sealed class StateBench : IMachineRequests, IDisposable
     /// <param name="ownIrqChips">The board's own interrupt controllers; else <see cref="Wires"/> listens in their
     /// place.</param>
     /// <param name="everything">All devices of the catalogue that find room together.</param>
-    /// <param name="q35">The machine; also where the device wants PCI Express.</param>
+    /// <param name="q35">The machine; also where the device wants that.</param>
     /// <param name="microvm">The machine; also where the device wants a transport in memory.</param>
     public StateBench(FakeClock clock, DeviceModel? model = null, bool ownIrqChips = false, bool everything = false,
         bool q35 = false, bool microvm = false)
     {
         microvm |= model?.Bus == BusKind.Virtio;
-        q35 |= model?.Bus == BusKind.PciExpress;
+        q35 |= model != null && WantsQ35(model);
         Clock = clock;
         _loop = new EventLoop(_lock.Run);
         DeviceModel[] models = everything ? [.. Catalogue.Devices.Models.Where(m => m.Bus == BusKind.Isa
             || (microvm ? m.Bus == BusKind.Virtio
-                : m.Bus != BusKind.None && m.Bus != BusKind.Virtio && (q35 || m.Bus != BusKind.PciExpress)))]
+                : m.Bus != BusKind.None && m.Bus != BusKind.Virtio && (q35 || !WantsQ35(m))))]
             : model == null ? [] : [model];
         Accelerator = new FakeAccelerator { IrqChip = ownIrqChips ? null : Wires };
         var config = new MachineConfig
@@ -58,6 +59,9 @@ sealed class StateBench : IMachineRequests, IDisposable
             : new PcBoard(parts, memory);
         Board.Reset();
     }
+
+    /// <summary>A device that pc has no place for.</summary>
+    public static bool WantsQ35(DeviceModel model) => model.Bus == BusKind.PciExpress || model == IntelIommu.Model;
 
     static MicrovmPlan Plan => new()
     {
