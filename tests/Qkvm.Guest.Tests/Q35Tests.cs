@@ -25,6 +25,8 @@ public sealed class Q35Tests
         guest.Send("echo ECAM $(grep -c 'PCI MMCONFIG' /proc/iomem) PORT $(cat /sys/bus/pci/devices/*/device "
             + "| grep -c 0x000c)\n");
         Assert.Equal("1 PORT 1", guest.Value("ECAM", @"\d PORT \d"));
+        guest.Send("echo FAULTS $(dmesg | grep -c 'ACPI.*Error')\n");
+        Assert.Equal("0", guest.Value("FAULTS", @"\d+"));
 
         using var monitor = new MonitorClient(socket);
         Assert.Equal("", monitor.Run("device_add virtio-rng-pci,id=new,bus=port"));

@@ -22,6 +22,10 @@ public sealed class RedHatPciBridge : PciBridge
     const int ExpansionSlot = 2, Chassis = 3;
     const byte FirstInChassis = 0x20;
 
+    /// <summary>What firmware keeps free behind it for devices that come later.</summary>
+    static readonly BridgeReserve s_room =
+        new(uint.MaxValue, Io: 4 << 10, Memory: 2 << 20, uint.MaxValue, ulong.MaxValue);
+
     public RedHatPciBridge(PciBus parent, string bus, byte chassis)
         : base(new PciIdentity(0x1B36, 0x0001, 0x060400, HasInterruptPin: false), Model.Name, parent, bus)
     {
@@ -31,20 +35,7 @@ public sealed class RedHatPciBridge : PciBridge
         int slot = Config.AddCapability(SlotNumbering, 4);
         Config.Define(slot + ExpansionSlot, FirstInChassis);
         Config.Define(slot + Chassis, chassis, 0xFF);
-        ReserveWindows();
-    }
-
-    /// <summary>Asks firmware for windows with room for what comes later: QEMU's docs/pcie_pci_bridge, "Capability
-    /// layout".</summary>
-    void ReserveWindows()
-    {
-        const byte VendorSpecific = 0x09, Length = 32, ResourceReserve = 1;
-        const uint Unspecified = uint.MaxValue, IoSize = 4 << 10, MemorySize = 2 << 20;
-        int at = Config.AddCapability(VendorSpecific, Length);
-        Config.Define(at + 2, Length);
-        Config.Define(at + 3, ResourceReserve);
-        uint[] sizes = [Unspecified, IoSize, 0, MemorySize, Unspecified, Unspecified, Unspecified];
-        for (int i = 0; i < sizes.Length; i++) Config.Define32(at + 4 + i * 4, sizes[i]);
+        s_room.Define(Config);
     }
 
     static RedHatPciBridge Create(Properties properties, DeviceSite site)
