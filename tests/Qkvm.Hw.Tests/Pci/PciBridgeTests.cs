@@ -49,11 +49,11 @@ public sealed class PciBridgeTests : IMsiTarget, IDisposable
     {
         Bridge(_root, 2);
         uint[] expected = [0x00011B36, 0x00B00000, 0x06040000, 0x00010000, 0, 0, 0, 0x00A00000, 0, 0x00010001, 0, 0,
-            0, 0x40, 0, 0, 0x01200004];
+            0, 0x44, 0, 0, 0x01200004];
         Assert.Equal(expected, Enumerable.Range(0, 17).Select(i => _root.ReadConfig(2 << 3, i * 4, 4)));
         for (int i = 0; i < 64; i++) _root.WriteConfig(2 << 3, i * 4, 4, uint.MaxValue);
         uint[] written = [0x00011B36, 0x00B00547, 0x06040000, 0x000100FF, 0, 0, uint.MaxValue, 0x00A0F0F0, 0xFFF0FFF0,
-            0xFFF1FFF1, uint.MaxValue, uint.MaxValue, 0, 0x40, 0, 0x0BFF00FF, 0xFF200004];
+            0xFFF1FFF1, uint.MaxValue, uint.MaxValue, 0, 0x44, 0, 0x0BFF00FF, 0xFF200004];
         Assert.Equal(written, Enumerable.Range(0, 17).Select(i => _root.ReadConfig(2 << 3, i * 4, 4)));
     }
 
