@@ -16,7 +16,8 @@ public abstract partial class Board
     public bool CanSleep => Acpi != null;
 
     /// <summary>Registers of the chipset that a sleep leaves as they are.</summary>
-    private protected virtual IEnumerable<(PciDevice Chip, (int Offset, int Count)[] Registers)> KeptInSleep => [];
+    private protected virtual IEnumerable<(PciDevice Chip, IEnumerable<(int Offset, byte[] Contents)> Registers)>
+        KeptInSleep => [];
 
     /// <summary>Nothing happens on a machine without ACPI.</summary>
     public virtual void PressPowerButton() => Acpi?.PressPowerButton();
@@ -45,7 +46,7 @@ public abstract partial class Board
     internal void Wake(WakeCause cause)
     {
         (PciDevice Chip, int Offset, byte[] Contents)[] kept = [.. KeptInSleep.SelectMany(chip => chip.Registers
-            .Select(r => (chip.Chip, r.Offset, chip.Chip.Config.Bytes(r.Offset, r.Count).ToArray())))];
+            .Select(register => (chip.Chip, register.Offset, register.Contents)))];
         using (Memory.Batch())
         using (Ports.Batch())
         {

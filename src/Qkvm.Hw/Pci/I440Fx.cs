@@ -14,7 +14,8 @@ public sealed class I440Fx : PciDevice
     const int Pam0 = 0x59, Smram = 0x72;
 
     /// <summary>What firmware expects as it was when it wakes a guest: where its own copy in RAM shows.</summary>
-    public static readonly (int Offset, int Count)[] KeptInSleep = [(Pam0, LegacySegments.PamRegisters)];
+    public IEnumerable<(int Offset, byte[] Contents)> KeptInSleep =>
+        [(Pam0, Config.Bytes(Pam0, LegacySegments.PamRegisters).ToArray())];
 
     readonly LegacySegments _segments;
     readonly SmramControl _smram;

@@ -27,8 +27,11 @@ public sealed class Ich9Lpc : PciDevice
     ];
 
     /// <summary>What SeaBIOS forgets to set when it wakes a guest, which would be lost for the next sleep.</summary>
-    public static readonly (int Offset, int Count)[] KeptInSleep =
-        [(PmBase, 8), (PirqA, 4), (PirqE, 4), (RootBlock, 4)];
+    public IEnumerable<(int Offset, byte[] Contents)> KeptInSleep =>
+    [
+        .. new[] { (PmBase, 8), (PirqA, 4), (PirqE, 4), (RootBlock, 4) }.Select(kept =>
+            (kept.Item1, Config.Bytes(kept.Item1, kept.Item2).ToArray())),
+    ];
 
     const byte AcpiEnable = 0x80, SciSelect = 7;
     const ushort PmConfiguration1Writable = 0x029F;

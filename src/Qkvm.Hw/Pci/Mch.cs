@@ -23,8 +23,14 @@ public sealed class Mch : PciDevice
     /// <summary>Where firmware notes what it has made of memory, sections 5.1.26 to 5.1.32: TOM to TOLUD.</summary>
     const int MemoryTops = 0xA0, MemoryTopsEnd = 0xB2;
 
-    /// <summary>What firmware expects as it was when it wakes a guest: where its own copy in RAM shows.</summary>
-    public static readonly (int Offset, int Count)[] KeptInSleep = [(Pam0, LegacySegments.PamRegisters)];
+    /// <summary>What firmware expects as it was when it wakes a guest: where its own copy in RAM shows, and the window
+    /// through which SeaBIOS then configures system management mode. It closes that at the end, by mistake: so it is
+    /// the window that was open last.</summary>
+    public IEnumerable<(int Offset, byte[] Contents)> KeptInSleep =>
+    [
+        (Pam0, Config.Bytes(Pam0, LegacySegments.PamRegisters).ToArray()),
+        (PciExpressBar, BitConverter.GetBytes(_lastWindow)),
+    ];
 
     readonly LegacySegments _segments;
     readonly SmramControl _smram;
@@ -32,6 +38,7 @@ public sealed class Mch : PciDevice
     readonly AddressSpace _memory;
     readonly PciEcam _ecam;
     MemoryRegion? _window;
+    ulong _lastWindow = DefaultEcam;                               // PCIEXBAR, when it was last enabled
 
     /// <param name="memory">The CPU's memory; this maps its windows there, above RAM and PCI.</param>
     /// <param name="ram">RAM from address 0 on.</param>
@@ -63,7 +70,7 @@ public sealed class Mch : PciDevice
     {
         get
         {
-            ulong register = Config.Get32(PciExpressBar) | (ulong)Config.Get32(PciExpressBar + 4) << 32;
+            ulong register = Window;
             if ((register & BarEnable) == 0) return null;
             return ((int)(register >> BarLengthShift) & BarLengthMask) switch
             {
@@ -75,11 +82,18 @@ public sealed class Mch : PciDevice
         }
     }
 
-    protected override void ResetDevice() => Apply();
+    ulong Window => Config.Get32(PciExpressBar) | (ulong)Config.Get32(PciExpressBar + 4) << 32;
+
+    protected override void ResetDevice()
+    {
+        _lastWindow = DefaultEcam;
+        Apply();
+    }
 
     protected override void ExchangeDevice(StateStream state)
     {
-        if (state.IsLoading) Apply();                              // configuration space is all there is
+        state.Field("last-window", ref _lastWindow);
+        if (state.IsLoading) Apply();
     }
 
     protected override void OnConfigWritten(int offset, int size)
@@ -103,6 +117,7 @@ public sealed class Mch : PciDevice
     void PlaceEcam()
     {
         (ulong Base, ulong Size)? wanted = Ecam;
+        if (wanted != null) _lastWindow = Window;
         if (_window != null && (_window.Size != wanted?.Size || wanted is null))
         {
             if (_window.Parent != null) _memory.Root.Unmap(_window);

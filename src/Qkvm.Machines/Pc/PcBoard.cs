@@ -78,8 +78,8 @@ public sealed class PcBoard : Board
 
     private protected override AcpiRegisters? Acpi => _powerManagement?.Acpi;
 
-    private protected override IEnumerable<(PciDevice, (int, int)[])> KeptInSleep =>
-        [(_hostBridge, I440Fx.KeptInSleep)];
+    private protected override IEnumerable<(PciDevice, IEnumerable<(int, byte[])>)> KeptInSleep =>
+        [(_hostBridge, _hostBridge.KeptInSleep)];
 
     private protected override void OnSleep() => _chips.ExpectWakeUp();
 

@@ -87,8 +87,8 @@ public sealed class Q35Board : Board
 
     private protected override AcpiRegisters? Acpi => _powerManagement.Acpi;
 
-    private protected override IEnumerable<(PciDevice, (int, int)[])> KeptInSleep =>
-        [(_mch, Mch.KeptInSleep), (_lpc, Ich9Lpc.KeptInSleep)];
+    private protected override IEnumerable<(PciDevice, IEnumerable<(int, byte[])>)> KeptInSleep =>
+        [(_mch, _mch.KeptInSleep), (_lpc, _lpc.KeptInSleep)];
 
     private protected override void OnSleep() => _chips.ExpectWakeUp();
 
