@@ -26,6 +26,9 @@ public sealed class Q35Tests
             + "| grep -c 0x000c)\n");
         Assert.Equal("1 PORT 1", guest.Value("ECAM", @"\d PORT \d"));
 
+        guest.Send("echo COMPLAINTS $(dmesg | grep -c 'ACPI.*Error')\n");
+        Assert.Equal("0", guest.Value("COMPLAINTS", @"\d+"));
+
         using var monitor = new MonitorClient(socket);
         Assert.Equal("", monitor.Run("device_add virtio-rng-pci,id=new,bus=port"));
         guest.Send("while [ ! -e /sys/bus/pci/devices/0000:01:00.0 ]; do sleep 0.1; done; "

@@ -57,8 +57,9 @@ public sealed class Q35Board : Board
             var isa = new QBus("isa.0", BusKind.Isa);
             PciHostPorts host = Own("q35-pcihost", Tree, new PciHostPorts(Pci, Ports, _lpc.ResetControl), pci);
             bool acpiHotPlug = lpcGlobals.Bool(BridgeHotPlug, true);
-            Describe(host, "DRAC", () => Q35Acpi.ConfigurationSpace(_mch.Ecam));
+            // the first has what is on the bus
             Describe(host, "PCI0", () => Q35Acpi.HostBridge(Layout, Pci, _mch.Ecam, hasNativeHotPlug: !acpiHotPlug));
+            Describe(host, "DRAC", () => Q35Acpi.ConfigurationSpace(_mch.Ecam));
             Plug(MchDriver, pci, _mch, 0, 0);
             Plug(LpcDriver, pci, _lpc, IchSlot, LpcFunction, isa);
             Describe(_lpc, "ISA", Q35Acpi.IsaBridge);
