@@ -28,6 +28,9 @@ public sealed class Q35Tests
         guest.Send("echo FAULTS $(dmesg | grep -c 'ACPI.*Error')\n");
         Assert.Equal("0", guest.Value("FAULTS", @"\d+"));
 
+        guest.Send("echo COMPLAINTS $(dmesg | grep -c 'ACPI.*Error')\n");
+        Assert.Equal("0", guest.Value("COMPLAINTS", @"\d+"));
+
         using var monitor = new MonitorClient(socket);
         Assert.Equal("", monitor.Run("device_add virtio-rng-pci,id=new,bus=port"));
         guest.Send("while [ ! -e /sys/bus/pci/devices/0000:01:00.0 ]; do sleep 0.1; done; "

@@ -57,6 +57,7 @@ public sealed class Q35Board : Board
             var isa = new QBus("isa.0", BusKind.Isa);
             PciHostPorts host = Own("q35-pcihost", Tree, new PciHostPorts(Pci, Ports, _lpc.ResetControl), pci);
             bool acpiHotPlug = lpcGlobals.Bool(BridgeHotPlug, true);
+            // the first has what is on the bus
             Describe(host, "PCI0", () => Q35Acpi.HostBridge(Layout, Pci, _mch.Ecam, hasNativeHotPlug: !acpiHotPlug));
             Describe(host, "DRAC", () => Q35Acpi.ConfigurationSpace(_mch.Ecam));
             Plug(MchDriver, pci, _mch, 0, 0);
