@@ -1,7 +1,8 @@
 #!/bin/bash
 # images/demo.sh OUTPUT.qcow2
 # Makes the demo disk: Debian 12 with its generic kernel, systemd and GRUB in a partitioned disk, as an installer would
-# leave it. It boots to a login prompt on the screen and on the first serial port, from an IDE or a virtio disk.
+# leave it. It boots to a login prompt on the screen and on the first serial port, from an IDE or a virtio disk, by BIOS
+# or by UEFI, there with Debian's signed shim and GRUB: with secure boot, too.
 # Log in as root, without a password. Needs root (chroot), but neither loop devices nor KVM. SIZE=4G makes the disk
 # another size; EXTRA=stress-ng,gcc adds packages.
 set -euo pipefail
@@ -12,11 +13,12 @@ here=$(cd "$(dirname "$0")" && pwd)
 [ "$(id -u)" = 0 ] || fail "run as root: a chroot is set up"
 
 size=${SIZE:-2G}
-start=2048 # first sector of the partition; the gap before it takes GRUB's core image
+esp=2048 esp_size=16384 # sectors of the EFI system partition; the gap before it takes GRUB's core image
+start=$((esp + esp_size)) # first sector of the root partition
 packages=linux-image-amd64,lz4,grub-pc,systemd-sysv,udev,dbus,kmod,e2fsprogs,ifupdown,isc-dhcp-client,iproute2
 packages+=,iputils-ping,netbase,pciutils,util-linux,ca-certificates,less,nano${EXTRA:+,$EXTRA}
 
-need mmdebstrap:mmdebstrap mke2fs:e2fsprogs sfdisk:fdisk uuidgen:uuid-runtime
+need mmdebstrap:mmdebstrap mke2fs:e2fsprogs sfdisk:fdisk uuidgen:uuid-runtime mkfs.fat:dosfstools mcopy:mtools
 qemu_img=${QEMU_IMG:-qemu-img}
 [ "$qemu_img" != qemu-img ] || need qemu-img:qemu-utils
 
@@ -127,17 +129,29 @@ chroot "$root" grub-editenv /boot/grub/grubenv create
 # database and of the journal's catalogue, which the packages have made already.
 touch "$root/etc/.updated" "$root/var/.updated"
 
+step "make the EFI system partition"
+download amd64 "$cache/debs-efi" shim-signed grub-efi-amd64-signed
+for deb in "$cache"/debs-efi/*.deb; do dpkg-deb -x "$deb" "$work/efi"; done
+printf 'search.fs_uuid %s root\nset prefix=($root)/boot/grub\nconfigfile $prefix/grub.cfg\n' "$uuid" >"$work/grub.cfg"
+truncate -s $((esp_size * 512)) "$work/esp"
+mkfs.fat -n ESP "$work/esp" >/dev/null
+mmd -i "$work/esp" ::/EFI ::/EFI/BOOT ::/EFI/debian
+mcopy -i "$work/esp" "$work/efi/usr/lib/shim/shimx64.efi.signed" ::/EFI/BOOT/BOOTX64.EFI
+mcopy -i "$work/esp" "$work/efi/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed" ::/EFI/BOOT/grubx64.efi
+mcopy -i "$work/esp" "$work/grub.cfg" ::/EFI/debian/grub.cfg
+
 step "write the disk"
 disk=$work/disk.raw
 truncate -s "$size" "$disk"
-echo "start=$start, type=83, bootable" | sfdisk -q --label dos "$disk"
+printf '%s\n' "start=$start, type=83, bootable" "start=$esp, size=$esp_size, type=ef" | sfdisk -q --label dos "$disk"
+dd if="$work/esp" of="$disk" bs=512 seek=$esp conv=notrunc status=none
 # Tables are initialized now, or the guest's kernel would do it in the background after its first mount.
 mke2fs -q -t ext4 -L debian -U "$uuid" -m 1 -E "offset=$((start * 512)),lazy_itable_init=0,lazy_journal_init=0" \
     -J size=16 -d "$root" "$disk" $((($(stat -c %s "$disk") - start * 512) / 1024))k
 # boot.img goes before the partition table in sector 0 and loads sector 1; core.img's first sector loads the rest from
 # sector 2 on. These are the values that both have when assembled, so there is nothing to patch.
 core=$root/boot/grub/i386-pc/core.img
-[ "$(stat -c %s "$core")" -le $(((start - 1) * 512)) ] || fail "core.img does not fit before the partition"
+[ "$(stat -c %s "$core")" -le $(((esp - 1) * 512)) ] || fail "core.img does not fit before the partition"
 dd if="$root/usr/lib/grub/i386-pc/boot.img" of="$disk" bs=440 count=1 conv=notrunc status=none
 dd if="$core" of="$disk" bs=512 seek=1 conv=notrunc status=none
 

@@ -1,7 +1,9 @@
 #!/bin/bash
 # scripts/bench-startup.sh [OTHER_QKVM]: out/qkvm, another qkvm and qemu-system-x86_64 in turns: milliseconds from exec
 # to QMP's greeting, of a program that asks what there is (libvirt's probe) and of a pc; milliseconds for 10,000 round
-# trips; KiB of memory that an idle machine has for itself alone. Medians of RUNS (default 9).
+# trips; KiB of memory that an idle machine has for itself alone; and, where images/tiny.sh has made .cache/tiny,
+# milliseconds from exec to init of that Linux on microvm and on pc (QEMU's microvm without ACPI: with it, its Linux
+# stops at the clock). Medians of RUNS (default 9).
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -84,12 +86,37 @@ def measure(program):
     return greeting * 1000, probed * 1000, greeting_pc * 1000, trips * 1000, memory
 
 
+def start_linux(program, machine):
+    """Milliseconds to init."""
+    command = [program, "-accel", "tcg", "-M", machine, "-m", "256", "-nodefaults", "-display", "none", "-serial",
+        "stdio", "-kernel", ".cache/tiny/vmlinuz", "-initrd", ".cache/tiny/initrd.cpio.gz", "-append",
+        "console=ttyS0 quiet"]
+    start = time.monotonic()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as guest:
+        for line in guest.stdout:
+            if b"TINY READY" in line:
+                break
+        taken = time.monotonic() - start
+        guest.kill()
+    return taken * 1000
+
+
+has_tiny = os.path.exists(".cache/tiny/vmlinuz")
+
+
+def measure_linux(program):
+    if not has_tiny:
+        return ()
+    microvm = "microvm,acpi=off" if "qemu" in os.path.basename(program) else "microvm"
+    return start_linux(program, microvm), start_linux(program, "pc")
+
+
 results = {program: [] for program in programs}
 for _ in range(runs):
     for program in programs:
-        results[program].append(measure(program))
+        results[program].append(measure(program) + measure_linux(program))
 names = ["greeting, -machine none, ms", "libvirt's probe, ms", "greeting, pc, ms", "10,000 round trips, ms",
-    "memory of its own, KiB"]
+    "memory of its own, KiB"] + (["Linux on microvm, ms", "Linux on pc, ms"] if has_tiny else [])
 print(f"{'median of ' + str(runs):30}" + "".join(f"{os.path.basename(p):>22}" for p in programs))
 for i, name in enumerate(names):
     print(f"{name:30}" + "".join(f"{statistics.median(r[i] for r in results[p]):22.1f}" for p in programs))

@@ -44,6 +44,7 @@ HEAD
 list "The software CPU" src/Qkvm.Accel/Tcg
 list "KVM" src/Qkvm.Accel/Kvm
 list "Interrupt controllers" src/Qkvm.Hw/Intc
+list "IOMMU" src/Qkvm.Hw/Iommu
 list "Timers and clock" src/Qkvm.Hw/Timer
 list "Chipset and machine" src/Qkvm.Hw/Pci src/Qkvm.Machines src/Qkvm.Core
 list "ISA devices" src/Qkvm.Hw/Isa src/Qkvm.Hw/Char

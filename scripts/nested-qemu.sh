@@ -20,8 +20,8 @@ if [ ! -e "$source/configure" ]; then
     sources=$cache/nested-qemu.debs/debian.sources
     printf 'Types: deb-src\nURIs: http://deb.debian.org/debian\nSuites: %s\nComponents: main\nSigned-By: %s\n' \
         "$suite" /usr/share/keyrings/debian-archive-keyring.gpg >"$sources"
-    apt=(-o "Dir::Etc::SourceList=$sources" -o Dir::Etc::SourceParts=- -o "Dir::State::Lists=$cache/nested-qemu.debs/lists"
-        -o APT::Sandbox::User=root)
+    apt=(-o "Dir::Etc::SourceList=$sources" -o Dir::Etc::SourceParts=-
+        -o "Dir::State::Lists=$cache/nested-qemu.debs/lists" -o APT::Sandbox::User=root)
     apt-get "${apt[@]}" update -q >/dev/null
     (cd "$cache/nested-qemu.debs" && apt-get "${apt[@]}" source -q --download-only qemu >/dev/null)
     dpkg-source -x "$cache"/nested-qemu.debs/qemu_*.dsc "$source.new" >/dev/null

@@ -32,7 +32,8 @@ public sealed class CommandCatalogue
         Interrupts.Controllers, Interrupts.Counts, Interrupts.Local, RamBlocks.Command, Checksum.Command,
         DumpGuestMemory.Dump, DumpGuestMemory.Query, DumpGuestMemory.Capability,
         SaveMemory.Virtual, SaveMemory.Physical, PortAccess.In, PortAccess.Out,
-        Balloon.Query, Balloon.Set, QueryMemorySize.Command, QueryMemoryDevices.Command, QueryAcpiStatus.Command, QueryCurrentMachine.Command,
+        Balloon.Query, Balloon.Set, QueryMemorySize.Command, QueryMemoryDevices.Command, QueryAcpiStatus.Command,
+        QueryCurrentMachine.Command,
         QueryObjects.IoThreads, QueryObjects.Memory,
 
         // Devices

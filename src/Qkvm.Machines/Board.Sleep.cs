@@ -1,4 +1,5 @@
 using Qkvm.Core.Machine;
+using Qkvm.Core.Pci;
 using Qkvm.Hw.Pci;
 
 namespace Qkvm.Machines;
@@ -14,9 +15,8 @@ public abstract partial class Board
 
     public bool CanSleep => Acpi != null;
 
-    /// <summary>Which addresses below 1 MiB show RAM and which the firmware's ROM. The firmware that wakes a guest
-    /// expects its own copy in RAM.</summary>
-    private protected virtual byte[] ShadowRegisters { get => []; set { } }
+    /// <summary>Registers of the chipset that a sleep leaves as they are.</summary>
+    private protected virtual IEnumerable<(PciDevice Chip, (int Offset, int Count)[] Registers)> KeptInSleep => [];
 
     /// <summary>Nothing happens on a machine without ACPI.</summary>
     public virtual void PressPowerButton() => Acpi?.PressPowerButton();
@@ -40,13 +40,18 @@ public abstract partial class Board
         if (Acpi?.WakesBy(cause) == true) _requests.RequestWakeUp(cause);
     }
 
-    /// <summary>A reset that leaves memory and the firmware's shadow as they are, and tells what woke the
+    /// <summary>A reset that leaves memory and what the firmware relies on as they are, and tells what woke the
     /// guest.</summary>
     internal void Wake(WakeCause cause)
     {
-        byte[] shadow = ShadowRegisters;
-        Reset();
-        ShadowRegisters = shadow;
+        (PciDevice Chip, int Offset, byte[] Contents)[] kept = [.. KeptInSleep.SelectMany(chip => chip.Registers
+            .Select(r => (chip.Chip, r.Offset, chip.Chip.Config.Bytes(r.Offset, r.Count).ToArray())))];
+        using (Memory.Batch())
+        using (Ports.Batch())
+        {
+            Reset();
+            foreach ((PciDevice chip, int offset, byte[] contents) in kept) chip.Restore(offset, contents);
+        }
         Acpi?.Wake(cause);
     }
 

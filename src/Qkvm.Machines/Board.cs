@@ -51,6 +51,7 @@ public abstract partial class Board : IBoard, IDisposable
         Memory.Log = parts.Log;
         Interrupts = new PcInterrupts(_accelerator.IrqChip, Memory, Ports, interrupts ?? new InterruptPlan());
         FirmwareConfiguration = Own("fw_cfg_io", Tree, new FwCfg(Memory, Ports));
+        Describe(FirmwareConfiguration, "FWCF", FwCfg.Describe);
         Firmware = new PcFirmware(Config, Layout, FirmwareConfiguration, _accelerator.IrqChip != null,
             _requests.Warn);
         _factory = new DeviceFactory(this, Tree, Slots, catalogue, Config.Globals);
@@ -126,6 +127,7 @@ public abstract partial class Board : IBoard, IDisposable
     public IMsiTarget Msi => Interrupts.Msi;
     public IReadOnlyList<IInterruptController> InterruptControllers => Interrupts.Controllers;
     public abstract PciBus? Pci { get; }
+    public virtual bool TakesIommu => false;
     public InputRouter Input { get; }
 
     public IrqLine Irq(int gsi) => Interrupts.NewWire(gsi);

@@ -19,6 +19,11 @@ public sealed partial class Machine
     public void Resume(DebugRun run)
     {
         if (!CanResume) return;
+        if (_sleeps)
+        {
+            Resume();
+            return;
+        }
         _debugRun = run;
         IVCpu[] running = [.. Cpus.Where(run.Runs)];
         IVCpu? alone = running is [{ } only] && Steps(only) ? only : null;

@@ -137,8 +137,8 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
         if (!_resetting && !_sleeps) RunCpus();
     }
 
-    bool CanResume => !_quitting && State is not (RunState.Running or RunState.Suspended or RunState.Shutdown or RunState.InternalError
-        or RunState.GuestPanicked);
+    bool CanResume => !_quitting && State is not (RunState.Running or RunState.Suspended or RunState.Shutdown
+        or RunState.InternalError or RunState.GuestPanicked);
 
     public void Reset(ShutdownCause cause = ShutdownCause.HostReset)
     {
@@ -202,6 +202,7 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
     public void Exchange(StateStream state)
     {
         _clock.Exchange(state.Section("clock"));
+        state.Section("sleep").Field("sleeps", ref _sleeps);
         foreach (IVCpu cpu in Cpus) cpu.Exchange(state.Group("cpu", cpu.Index));
         _board.Exchange(state.Group("board"));
     }

@@ -20,6 +20,7 @@ using Qkvm.Core.Net;
 using Qkvm.Core.Tpm;
 using Qkvm.Hw.Char;
 using Qkvm.Hw.Display;
+using Qkvm.Hw.Iommu;
 using Qkvm.Hw.Isa;
 using Qkvm.Hw.Net;
 using Qkvm.Hw.Pci;
@@ -77,6 +78,7 @@ static class Catalogue
         I82801b11Bridge.Model,
         TpmTis.Model,
         TpmCrb.Model,
+        IntelIommu.Model,
         Dimm.Model,
         .. Cpus(),
     ], Missing.Devices);

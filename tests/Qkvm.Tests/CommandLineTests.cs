@@ -59,8 +59,8 @@ public class CommandLineTests
     [InlineData("-M microvm,pit=off,rtc=on -netdev user,id=n -device virtio-net-device,netdev=n", "taken")]
     [InlineData("-M microvm -nic user", "taken; -nic user: requested NIC was not created (not supported by this " +
         "machine); give -netdev and -device")]
-    [InlineData("-M microvm -drive file=x,format=raw", "-drive file=x,format=raw: the machine has no IDE; give -drive " +
-        "if=none,id=X,… and a -device such as virtio-blk-device,drive=X")]
+    [InlineData("-M microvm -drive file=x,format=raw", "-drive file=x,format=raw: the machine has no IDE; give " +
+        "-drive if=none,id=X,… and a -device such as virtio-blk-device,drive=X")]
     [InlineData("-M microvm,usb=on", "-M microvm,usb=on: usb=on is not built yet; leave it out")]
     [InlineData("-M microvm -global virtio-mmio.force-legacy=off", "taken")]
     [InlineData("-M isapc -hda x -vga std", "taken")]

@@ -91,7 +91,7 @@ public class ExpansionTests
     [InlineData("-m", "-m: requires an argument: -m [size=]megs[,slots=n,maxmem=size]")]
     [InlineData("-smp 4,cores=3,sockets=1,threads=1", "-smp 4,cores=3,sockets=1,threads=1: product of sockets (1) * " +
         "dies (1) * cores (3) * threads (1) is 3, not 4 CPUs")]
-    [InlineData("-smp 0", "-smp 0: cpus=0: expects a number from 1 to 255")]
+    [InlineData("-smp 0", "-smp 0: cpus=0: expects a number from 1 to 512")]
     [InlineData("-hda a -drive file=b,index=0", "-drive file=b,index=0: index=0 (bus=0, unit=0) is taken by -hda a")]
     [InlineData("-pflash a -drive if=pflash,unit=0,file=b", "-drive if=pflash,unit=0,file=b: flash unit=0 is taken by "
         + "-machine pflash0= or another drive")]

@@ -81,12 +81,13 @@ public sealed class TcgAccelerator : IAccelerator, ITranslating, ISingleStepping
     /// <summary>Bytes for translations of all vCPUs together.</summary>
     public long CodeCacheLimit { get; set; } = 192 << 20;
 
-    /// <summary>vCPUs share the limit evenly; each has its own translations.</summary>
+    /// <summary>vCPUs share the limit evenly; each has its own translations, and of hundreds less than is good for
+    /// one: all of them lie below 2 GiB.</summary>
     int CodeCacheOf(CpuSetup setup)
     {
-        const int least = 16 << 20;
-        return (int)Math.Clamp(CodeCacheLimit / (setup.Sockets * setup.Cores * setup.Threads), least,
-            Cpu.DefaultCodeCache);
+        const long least = 16 << 20, room = 1600 << 20;
+        int cpus = setup.Sockets * setup.Cores * setup.Threads;
+        return (int)Math.Clamp(CodeCacheLimit / cpus, Math.Min(least, room / cpus), Cpu.DefaultCodeCache);
     }
 
     public bool HasSmm => true;

@@ -39,6 +39,9 @@ public interface IBoard
     /// <summary>The root PCI bus (pci.0 or pcie.0); null of a machine without.</summary>
     PciBus? Pci { get; }
 
+    /// <summary>Its PCI bus can have an IOMMU, which the firmware's tables then tell of.</summary>
+    bool TakesIommu => false;
+
     /// <summary>The bus of this id ("pci.0", "ide.0"), or null.</summary>
     QBus? FindBus(string id);
 

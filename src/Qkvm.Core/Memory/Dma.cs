@@ -10,14 +10,17 @@ public sealed class Dma(AddressSpace memory)
     /// <summary>Bus Master Enable; while clear every access fails.</summary>
     public bool Enabled { get; set; } = true;
 
-    /// <summary>What it reaches, for others who shall.</summary>
+    /// <summary>What an IOMMU makes of its addresses; null: they are guest memory's.</summary>
+    public IDmaTranslation? Translation { get; set; }
+
+    /// <summary>What it reaches without translation, for others who shall.</summary>
     public FlatView View => memory.View;
 
     public bool Read(ulong address, Span<byte> data)
     {
         while (data.Length > 0)
         {
-            if (!Enabled || !memory.TryGetRam(address, false, out GuestRam ram, out ulong offset, out ulong length))
+            if (!TryGetRam(address, false, out GuestRam ram, out ulong offset, out ulong length))
             {
                 data.Clear();
                 return false;
@@ -34,7 +37,7 @@ public sealed class Dma(AddressSpace memory)
     {
         while (data.Length > 0)
         {
-            if (!Enabled || !memory.TryGetRam(address, true, out GuestRam ram, out ulong offset, out ulong length))
+            if (!TryGetRam(address, true, out GuestRam ram, out ulong offset, out ulong length))
                 return false;
             int count = (int)Math.Min((ulong)data.Length, length);
             data[..count].CopyTo(ram.Span(offset, count));
@@ -48,9 +51,8 @@ public sealed class Dma(AddressSpace memory)
     /// <summary>1, 2, 4 or 8 bytes, little endian; atomic where aligned inside RAM. Zero on failure.</summary>
     public ulong Read(ulong address, int size)
     {
-        if (Enabled && memory.TryGetRam(address, false, out GuestRam ram, out ulong offset, out ulong length)
-            && length >= (ulong)size)
-            return ram.Read(offset, size);
+        if (!TryGetRam(address, false, out GuestRam ram, out ulong offset, out ulong length)) return 0;
+        if (length >= (ulong)size) return ram.Read(offset, size);
         Span<byte> data = stackalloc byte[8];
         data.Clear();
         Read(address, data[..size]);
@@ -59,8 +61,8 @@ public sealed class Dma(AddressSpace memory)
 
     public bool Write(ulong address, int size, ulong value)
     {
-        if (Enabled && memory.TryGetRam(address, true, out GuestRam ram, out ulong offset, out ulong length)
-            && length >= (ulong)size)
+        if (!TryGetRam(address, true, out GuestRam ram, out ulong offset, out ulong length)) return false;
+        if (length >= (ulong)size)
         {
             ram.Write(offset, size, value);
             return true;
@@ -78,7 +80,7 @@ public sealed class Dma(AddressSpace memory)
         int before = segments.Count;
         while (length > 0)
         {
-            if (!Enabled || !memory.TryGetRam(address, write, out GuestRam ram, out ulong offset, out ulong available))
+            if (!TryGetRam(address, write, out GuestRam ram, out ulong offset, out ulong available))
             {
                 segments.RemoveRange(before, segments.Count - before);
                 return false;
@@ -91,7 +93,7 @@ public sealed class Dma(AddressSpace memory)
     }
 
     /// <summary>Gives a page of RAM back to the host, which then reads as zeros; false for anything but writable
-    /// RAM.</summary>
+    /// RAM. The address is guest memory's, translation or not.</summary>
     public bool TryDiscardPage(ulong address)
     {
         if (!Enabled || !memory.TryGetRam(address, true, out GuestRam ram, out ulong offset, out ulong length))
@@ -104,11 +106,24 @@ public sealed class Dma(AddressSpace memory)
     /// <summary>Announces bytes that were written through <see cref="TryMap"/>.</summary>
     public void MarkWritten(ulong address, ulong length)
     {
-        while (length > 0 && memory.TryGetRam(address, true, out GuestRam ram, out ulong offset, out ulong available))
+        while (length > 0 && TryGetRam(address, true, out GuestRam ram, out ulong offset, out ulong available))
         {
             ulong count = Math.Min(length, available);
             ram.MarkWritten(offset, count);
             (address, length) = (address + count, length - count);
         }
+    }
+
+    /// <summary>The RAM at an address and how much of it follows there.</summary>
+    bool TryGetRam(ulong address, bool write, out GuestRam ram, out ulong offset, out ulong length)
+    {
+        (ram, offset, length) = (null!, 0, 0);
+        if (!Enabled) return false;
+        if (Translation is not { } translation)
+            return memory.TryGetRam(address, write, out ram, out offset, out length);
+        if (!translation.TryTranslate(address, write, out ulong translated, out ulong most)
+            || !memory.TryGetRam(translated, write, out ram, out offset, out length)) return false;
+        length = Math.Min(length, most);
+        return true;
     }
 }

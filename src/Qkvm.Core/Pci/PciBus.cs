@@ -59,6 +59,16 @@ public sealed partial class PciBus : IBusWires
     /// <summary>Tells the guest of what comes and goes; null: nobody does.</summary>
     public IPciHotPlug? HotPlug { get; set; }
 
+    /// <summary>Of the host bridge; null: none.</summary>
+    public IPciIommu? Iommu { get; private set; }
+
+    /// <summary>All functions of this root and of the buses behind it, now and later.</summary>
+    public void JoinAll(IPciIommu iommu)
+    {
+        Iommu = iommu;
+        foreach (PciDevice device in AllDevices) device.Join(iommu);
+    }
+
     /// <summary>Behind a PCI Express port: what sits here is an endpoint.</summary>
     public bool IsExpress => Bridge is { LeadsToExpress: true };
 
@@ -106,6 +116,9 @@ public sealed partial class PciBus : IBusWires
         int input = _routeInterrupt(devFn >> 3, Math.Max(0, device.Config[PciConfig.InterruptPin] - 1));
         device.Plug(this, devFn, new Dma(_dmaTarget) { Enabled = false },
             new IrqLine($"{device.Name}.intx", level => Drive(devFn, input, level, _disabled[devFn])));
+        PciBus root = this;
+        while (root.Bridge is { } above) root = above.Bus;
+        if (root.Iommu is { } iommu) device.Join(iommu);
         Bridge?.OnPlugged(devFn);
         HotPlug?.Inserted(device);
     }

@@ -18,6 +18,7 @@ public abstract class PciDevice(PciIdentity identity, string name, bool isExpres
 
     readonly MemoryRegion?[] _regions = new MemoryRegion?[Bars];
     readonly BarKind[] _kinds = new BarKind[Bars];
+    IMsiTarget? _messages;                                         // an IOMMU's
 
     public string Name { get; } = name;
     public PciConfig Config { get; } = new(identity, isExpress);
@@ -34,7 +35,24 @@ public abstract class PciDevice(PciIdentity identity, string name, bool isExpres
     public IrqLine IntX { get; private set; } = IrqLine.Unconnected("intx");
 
     /// <summary>Where its messages go.</summary>
-    public IMsiTarget MsiTarget => Bus.Msi;
+    public IMsiTarget MsiTarget => _messages ?? Bus.Msi;
+
+    /// <summary>What bridges, and an IOMMU, know its requests by: bus &lt;&lt; 8 | function. A bridge to conventional
+    /// PCI asks in its own name for what is behind it. PCI Express to PCI/PCI-X Bridge 1.0, section 2.3.</summary>
+    public ushort RequesterId
+    {
+        get
+        {
+            int id = Bus.Number << 8 | DevFn;
+            for (PciBus bus = Bus; bus.Bridge is { } bridge; bus = bridge.Bus)
+                if (!bridge.LeadsToExpress)
+                    id = bridge.IsExpress ? bus.Number << 8 : bridge.Bus.Number << 8 | bridge.DevFn;
+            return (ushort)id;
+        }
+    }
+
+    /// <summary>It reaches memory without asking an IOMMU.</summary>
+    protected virtual bool BypassesIommu => false;
 
     /// <summary>MSI, where the device has defined it.</summary>
     public Msi? Msi { get; protected set; }
@@ -102,6 +120,14 @@ public abstract class PciDevice(PciIdentity identity, string name, bool isExpres
         ExchangeDevice(state.Group("device"));
     }
 
+    /// <summary>Puts registers back that a reset has changed.</summary>
+    public void Restore(int offset, ReadOnlySpan<byte> registers)
+    {
+        for (int i = 0; i < registers.Length; i++) Config[offset + i] = registers[i];
+        Apply();
+        OnConfigWritten(offset, registers.Length);
+    }
+
     /// <summary>Defines BAR 0 to 5; the region's size is a power of two (of at least 16 bytes, 4 for I/O).</summary>
     protected void Bar(int index, MemoryRegion region, BarKind kind)
     {
@@ -132,6 +158,12 @@ public abstract class PciDevice(PciIdentity identity, string name, bool isExpres
     {
         (Bus, DevFn, Dma, IntX) = (bus, devFn, dma, intX);
         Apply();
+    }
+
+    internal void Join(IPciIommu iommu)
+    {
+        Dma.Translation = BypassesIommu ? null : iommu.TranslationOf(this);
+        _messages = iommu.MessagesOf(this);
     }
 
     internal uint ReadConfig(int offset, int size)

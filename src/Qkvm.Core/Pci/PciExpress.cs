@@ -134,4 +134,14 @@ public sealed class PciExpress
         config.Define16(at + 4, 0x005F);
         config.Define16(at + 6, 0, 0x005F);
     }
+
+    /// <summary>Address Translation Services, extended capability 0Fh: pages are aligned, software may switch it on.
+    /// PCI Express Base 4.0, section 10.5.1.</summary>
+    public static void AddAddressTranslation(PciConfig config)
+    {
+        const ushort aligned = 1 << 5, enable = 1 << 15, smallestUnit = 0x1F;
+        int at = config.AddExtendedCapability(0x000F, 1, 8);
+        config.Define16(at + 4, aligned);
+        config.Define16(at + 6, 0, enable | smallestUnit);
+    }
 }

@@ -59,6 +59,9 @@ public sealed class VirtioControl
 
     bool IsLegacyDriver => (_features & VirtioFeatures.Version1) == 0;
 
+    /// <summary>Section 6.1: where it is offered a driver must know that addresses are not guest memory's.</summary>
+    bool MissesPlatform => (OfferedFeatures & ~_features & VirtioFeatures.AccessPlatform) != 0;
+
     /// <summary>Section 2.2: bits that were not offered are refused when FEATURES_OK is written; later writes are
     /// ignored, and so are those of a driver that takes FEATURES_OK back while the device runs.</summary>
     public void WriteFeatures(ulong features)
@@ -74,7 +77,8 @@ public sealed class VirtioControl
         if (_resetting) return;
         bool newlyOk = (value & ~_status & VirtioStatus.FeaturesOk) != 0;
         if (legacy) _features &= OfferedFeatures & ~VirtioFeatures.Version1;
-        else if (newlyOk && ((_features & ~OfferedFeatures) != 0 || IsLegacyDriver))
+        else if (newlyOk && ((_features & ~OfferedFeatures) != 0 || IsLegacyDriver
+            || MissesPlatform))
             value &= unchecked((byte)~VirtioStatus.FeaturesOk);
         _status = (byte)(value & ~VirtioStatus.NeedsReset | _status & VirtioStatus.NeedsReset);
         bool negotiated = legacy || (_status & VirtioStatus.FeaturesOk) != 0;

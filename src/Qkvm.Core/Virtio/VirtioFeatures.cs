@@ -4,7 +4,7 @@ namespace Qkvm.Core.Virtio;
 public static class VirtioFeatures
 {
     public const ulong AnyLayout = 1UL << 27, IndirectDescriptors = 1UL << 28, EventIndex = 1UL << 29,
-        Version1 = 1UL << 32, RingPacked = 1UL << 34;
+        Version1 = 1UL << 32, AccessPlatform = 1UL << 33, RingPacked = 1UL << 34;
 
     /// <summary>What rings offer as users wish.</summary>
     public static ulong Of(bool indirectDescriptors, bool eventIndex, bool packed) =>

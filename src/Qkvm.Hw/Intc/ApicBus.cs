@@ -10,9 +10,10 @@ namespace Qkvm.Hw.Intc;
 /// <param name="acknowledgePic">The 8259's interrupt acknowledge, for ExtINT; null: no 8259.</param>
 public sealed class ApicBus(Func<int>? acknowledgePic = null) : IMsiTarget, IRegisterBank
 {
-    const ulong MsiWindow = 0xFEE00000, MsiWindowMask = 0xFFFFFFFF_FFF00000;
-    const uint RedirectionHint = 8, LogicalDestination = 4;        // MSI address
-    const uint TriggerLevel = 0x8000;                              // MSI data
+    internal const ulong MsiWindow = 0xFEE00000;
+    const ulong MsiWindowMask = 0xFFFFFFFF_FFF00000;
+    internal const uint RedirectionHint = 8, LogicalDestination = 4; // MSI address
+    internal const uint TriggerLevel = 0x8000;                     // MSI data
 
     volatile LocalApic[] _locals = [];                             // replaced whole: posts read it without the lock
     readonly List<IoApic> _ioApics = [];
@@ -22,6 +23,10 @@ public sealed class ApicBus(Func<int>? acknowledgePic = null) : IMsiTarget, IReg
     internal void Attach(IoApic ioApic) => _ioApics.Add(ioApic);
 
     public IReadOnlyList<LocalApic> LocalApics => _locals;
+
+    /// <summary>Stands before the I/O APICs' messages; null: nothing does. Devices' own messages it takes
+    /// itself.</summary>
+    public IInterruptRemapper? Remapper { get; set; }
 
     /// <summary>The 8259's INTR: it is wired to LINT0 of every local APIC.</summary>
     public void SetIntr(bool level)
@@ -57,9 +62,11 @@ public sealed class ApicBus(Func<int>? acknowledgePic = null) : IMsiTarget, IReg
     }
 
     /// <summary>Fixed and lowest priority edges, which is what devices send.</summary>
-    public bool TryPost(ulong address, uint data)
+    public bool TryPost(ulong address, uint data) =>
+        !TryRead(address, data, out InterruptMessage message) || TryPost(message);
+
+    public bool TryPost(in InterruptMessage message)
     {
-        if (!TryRead(address, data, out InterruptMessage message)) return true;
         if (message.IsLevel || message.Vector < LocalApic.FirstLegalVector
             || message.Mode is not (DeliveryMode.Fixed or DeliveryMode.LowestPriority)) return false;
         LocalApic? lowest = null;
@@ -74,8 +81,14 @@ public sealed class ApicBus(Func<int>? acknowledgePic = null) : IMsiTarget, IReg
         return true;
     }
 
-    /// <summary>False where a message goes nowhere.</summary>
-    static bool TryRead(ulong address, uint data, out InterruptMessage message)
+    /// <summary>What an I/O APIC's message becomes; false where it goes nowhere.</summary>
+    /// <param name="isQuestion">Nothing is sent: no fault either.</param>
+    internal bool TryRoute(ulong address, uint data, out InterruptMessage message, bool isQuestion = false) =>
+        Remapper is { } remapper ? remapper.TryRemapIoApic(address, data, out message, isQuestion)
+            : TryRead(address, data, out message);
+
+    /// <summary>A message as it stands. False where it goes nowhere.</summary>
+    internal static bool TryRead(ulong address, uint data, out InterruptMessage message)
     {
         message = default;
         if ((address & MsiWindowMask) != MsiWindow) return false;

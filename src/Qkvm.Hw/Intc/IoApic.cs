@@ -21,7 +21,8 @@ public sealed partial class IoApic : IDevice, IRegisterBank, IInterruptControlle
     const uint VersionValue = (Inputs - 1) << 16 | 0x20;
     // Redirection table entry, section 3.2.4
     const ulong LogicalDestination = 1 << 11, RemoteIrr = 1 << 14, LevelTriggered = 1 << 15, Masked = 1 << 16;
-    const ulong Writable = 0xFF000000_0001AFFF;
+    const ulong Writable = 0xFFFF0000_0001AFFF;                    // with VT-d's format, section 5.1.2.1 there
+    const int AddressShift = 44, VectorAndMode = 0x7FF;            // bits 63:48 become the message's 19:4
 
     readonly ApicBus _bus;
     readonly ulong[] _table = new ulong[Inputs];
@@ -93,7 +94,8 @@ public sealed partial class IoApic : IDevice, IRegisterBank, IInterruptControlle
         ulong entry = _table[input];
         var mode = (DeliveryMode)(entry >> 8 & 7);
         return (entry & (Masked | LevelTriggered)) == 0 && mode is DeliveryMode.Fixed or DeliveryMode.LowestPriority
-            && _bus.IsWaiting(Message(entry, mode));
+            && _bus.TryRoute(Address(entry), Data(entry), out InterruptMessage message, isQuestion: true)
+            && _bus.IsWaiting(message);
     }
 
     public bool Input(int input) => (_inputs & 1u << input) != 0;
@@ -146,9 +148,14 @@ public sealed partial class IoApic : IDevice, IRegisterBank, IInterruptControlle
             if ((entry & RemoteIrr) != 0) return;
             _table[input] |= RemoteIrr;
         }
-        _bus.Deliver(Message(entry, mode));
+        if (_bus.TryRoute(Address(entry), Data(entry), out InterruptMessage message)) _bus.Deliver(message);
     }
 
-    static InterruptMessage Message(ulong entry, DeliveryMode mode) =>
-        new((byte)entry, mode, (uint)(entry >> 56), (entry & LogicalDestination) != 0, (entry & LevelTriggered) != 0);
+    // The message that an entry makes: Intel VT-d, order D51397, section 5.1.5.1 "I/OxAPIC Programming".
+
+    static ulong Address(ulong entry) => ApicBus.MsiWindow | entry >> AddressShift & 0xF_FFF0
+        | ((entry & LogicalDestination) != 0 ? ApicBus.LogicalDestination : 0);
+
+    static uint Data(ulong entry) =>
+        (uint)entry & VectorAndMode | ((entry & LevelTriggered) != 0 ? ApicBus.TriggerLevel : 0);
 }

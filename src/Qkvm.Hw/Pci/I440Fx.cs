@@ -13,6 +13,9 @@ public sealed class I440Fx : PciDevice
     // Configuration registers
     const int Pam0 = 0x59, Smram = 0x72;
 
+    /// <summary>What firmware expects as it was when it wakes a guest: where its own copy in RAM shows.</summary>
+    public static readonly (int Offset, int Count)[] KeptInSleep = [(Pam0, LegacySegments.PamRegisters)];
+
     readonly LegacySegments _segments;
     readonly SmramControl _smram;
 
@@ -29,17 +32,6 @@ public sealed class I440Fx : PciDevice
             Config.Define(Pam0 + i, 0, i == 0 ? (byte)0x30 : (byte)0x33);
         _smram = new SmramControl(Config, Smram);
         _segments = new LegacySegments(memory, ram, pciMemory, smm);
-    }
-
-    /// <summary>The PAM registers.</summary>
-    public byte[] ShadowRegisters
-    {
-        get => Config.Bytes(Pam0, LegacySegments.PamRegisters).ToArray();
-        set
-        {
-            for (int i = 0; i < value.Length; i++) Config[Pam0 + i] = value[i];
-            Apply();
-        }
     }
 
     protected override void ResetDevice() => Apply();

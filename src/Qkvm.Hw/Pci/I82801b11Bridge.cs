@@ -12,6 +12,7 @@ public sealed class I82801b11Bridge : PciBridge
     {
         Category = DeviceCategory.Bridge,
         Description = "i82801b11 (ICH9) DMI-to-PCI bridge",
+        IsHotPluggable = false,
     };
 
     const byte SubsystemCapability = 0x0D;

@@ -26,6 +26,10 @@ public sealed class Ich9Lpc : PciDevice
         uint.MaxValue), (0xD4, 0x4567, 0xFFFF), (0xD8, 0xFFCF, 0xFF4F), (0xDC, 0, 0x0F),
     ];
 
+    /// <summary>What SeaBIOS forgets to set when it wakes a guest, which would be lost for the next sleep.</summary>
+    public static readonly (int Offset, int Count)[] KeptInSleep =
+        [(PmBase, 8), (PirqA, 4), (PirqE, 4), (RootBlock, 4)];
+
     const byte AcpiEnable = 0x80, SciSelect = 7;
     const ushort PmConfiguration1Writable = 0x029F;
     const byte SmiLock = 0x10;                                     // GEN_PMCON_1

@@ -23,6 +23,9 @@ public sealed class Mch : PciDevice
     /// <summary>Where firmware notes what it has made of memory, sections 5.1.26 to 5.1.32: TOM to TOLUD.</summary>
     const int MemoryTops = 0xA0, MemoryTopsEnd = 0xB2;
 
+    /// <summary>What firmware expects as it was when it wakes a guest: where its own copy in RAM shows.</summary>
+    public static readonly (int Offset, int Count)[] KeptInSleep = [(Pam0, LegacySegments.PamRegisters)];
+
     readonly LegacySegments _segments;
     readonly SmramControl _smram;
     readonly MchSmram? _extended;
@@ -69,17 +72,6 @@ public sealed class Mch : PciDevice
                 2 => (register & (BarAddress | BarAddress64M), PciEcam.FullSize / 4),
                 _ => null,                                         // reserved
             };
-        }
-    }
-
-    /// <summary>The PAM registers.</summary>
-    public byte[] ShadowRegisters
-    {
-        get => Config.Bytes(Pam0, LegacySegments.PamRegisters).ToArray();
-        set
-        {
-            for (int i = 0; i < value.Length; i++) Config[Pam0 + i] = value[i];
-            Apply();
         }
     }
 

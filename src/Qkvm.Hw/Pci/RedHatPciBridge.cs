@@ -31,6 +31,20 @@ public sealed class RedHatPciBridge : PciBridge
         int slot = Config.AddCapability(SlotNumbering, 4);
         Config.Define(slot + ExpansionSlot, FirstInChassis);
         Config.Define(slot + Chassis, chassis, 0xFF);
+        ReserveWindows();
+    }
+
+    /// <summary>Asks firmware for windows with room for what comes later: QEMU's docs/pcie_pci_bridge, "Capability
+    /// layout".</summary>
+    void ReserveWindows()
+    {
+        const byte VendorSpecific = 0x09, Length = 32, ResourceReserve = 1;
+        const uint Unspecified = uint.MaxValue, IoSize = 4 << 10, MemorySize = 2 << 20;
+        int at = Config.AddCapability(VendorSpecific, Length);
+        Config.Define(at + 2, Length);
+        Config.Define(at + 3, ResourceReserve);
+        uint[] sizes = [Unspecified, IoSize, 0, MemorySize, Unspecified, Unspecified, Unspecified];
+        for (int i = 0; i < sizes.Length; i++) Config.Define32(at + 4 + i * 4, sizes[i]);
     }
 
     static RedHatPciBridge Create(Properties properties, DeviceSite site)

@@ -13,6 +13,7 @@ public sealed class X3130Upstream : PciBridge
     {
         Category = DeviceCategory.Bridge,
         Description = "TI X3130 Upstream Port of PCI Express Switch",
+        IsHotPluggable = false,
     };
 
     const byte SubsystemCapability = 0x0D;

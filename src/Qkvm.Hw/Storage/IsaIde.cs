@@ -19,9 +19,10 @@ public sealed class IsaIde : IDevice
         static (properties, site) =>
         {
             string name = site.NameBus(BusKind.Ide, ".0");
-            int index = name.StartsWith("ide.", StringComparison.Ordinal) && int.TryParse(name[Prefix..], out int n) ? n : 0;
+            int index = name.Length > Prefix && int.TryParse(name[Prefix..], out int number) ? number : 0;
             var ide = new IsaIde(name, index, site.Irq((int)properties.Number("irq")));
-            ide.Map(properties.Number("iobase"), properties.Number("iobase2"), (at, region) => site.MapPorts(at, region));
+            ide.Map(properties.Number("iobase"), properties.Number("iobase2"),
+                (at, region) => site.MapPorts(at, region));
             site.AddBus(ide.NewBus());
             return ide;
         }) { Category = DeviceCategory.Storage, Description = "IDE channel on ISA" };

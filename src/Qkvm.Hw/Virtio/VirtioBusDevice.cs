@@ -8,6 +8,9 @@ namespace Qkvm.Hw.Virtio;
 /// <param name="ring">What its rings offer.</param>
 public sealed class VirtioBusDevice(VirtioDevice device, ulong ring) : IDevice
 {
+    /// <summary>The one that it is plugged into.</summary>
+    public IVirtioTransport? Transport { get; internal set; }
+
     public VirtioDevice Device { get; } = device;
     public ulong RingFeatures { get; } = ring;
 

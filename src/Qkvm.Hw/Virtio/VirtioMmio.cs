@@ -73,6 +73,7 @@ public sealed partial class VirtioMmio : IDevice, IRegisterBank, IBusWires, IVir
         ulong ring = _legacy ? device.RingFeatures & ~VirtioFeatures.RingPacked
             : device.RingFeatures | VirtioFeatures.Version1;
         _ = new VirtioControl(device.Device, this, ring);
+        device.Transport = this;
         Remap(device);
     }
 

@@ -108,7 +108,8 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
 
     public bool IsLinkUp => _linkUp && _backend != null && _vhost?.IsConnected != false;
 
-    public override ulong PossibleRingFeatures => _vhost?.Features ?? ulong.MaxValue;
+    public override ulong PossibleRingFeatures => _vhost is { } peer
+        ? peer.Features & ~VirtioFeatures.AccessPlatform : ulong.MaxValue;
 
     // What the queues ask, on their loop: it changes while they are stopped, or whole.
 

@@ -17,6 +17,12 @@ public sealed record VirtioPciOptions(uint ClassCode, int Vectors, bool Legacy =
     /// <summary>Behind a PCI Express port: with that capability, and 4 KiB of configuration space.</summary>
     public bool IsExpress { get; init; }
 
+    /// <summary>iommu_platform=: memory is what an IOMMU makes of it, and drivers must know.</summary>
+    public bool AccessesPlatform { get; init; }
+
+    /// <summary>ats=: Address Translation Services.</summary>
+    public bool HasAts { get; init; }
+
     /// <summary>The machine's, where there is one: legacy drivers do not wait for a reset, so that it waits for them
     /// without it.</summary>
     public MachineLock? Lock { get; init; }
@@ -55,7 +61,9 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
             _express = new PciExpress(Config, ExpressKind.Endpoint, ExpressLink.Slowest, resetsFunctions: true);
             PciExpress.AddPowerManagement(Config);
         }
+        if (_express != null && options.HasAts) PciExpress.AddAddressTranslation(Config);
         Control = new VirtioControl(device, this, (options.Modern ? VirtioFeatures.Version1 : 0)
+            | (options.AccessesPlatform ? VirtioFeatures.AccessPlatform : 0)
             | VirtioFeatures.Of(options.IndirectDescriptors, options.EventIndex, options.Packed && options.Modern));
         if (options.Legacy)
         {
@@ -95,6 +103,8 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
     }
 
     public VirtioDevice Device { get; }
+
+    protected override bool BypassesIommu => !_options.AccessesPlatform;
 
     public override string? InstalledRom => Device.InstalledRom;
 

@@ -23,7 +23,9 @@ static class VirtioPciModels
         Property[] vectors = defaultVectors == null ? []
             : [Property.Automatic("vectors", max: MostVectors, help: "MSI-X vectors, 0 for INTx")];
         Property[] either = [Property.OnOffAuto("disable-legacy"), Property.Bool("disable-modern", false)];
-        Property[] shared = [.. own, .. ring, .. vectors];
+        Property[] platform = [Property.Bool("iommu_platform", false, "memory as an IOMMU lets it reach it"),
+            Property.Bool("ats", false, "of PCI Express: it can ask an IOMMU itself")];
+        Property[] shared = [.. own, .. ring, .. vectors, .. platform];
         return
         [
             Model(name, [.. shared, .. either], (Legacy: true, Modern: true), [name[..^"-pci".Length]]),
@@ -55,13 +57,24 @@ static class VirtioPciModels
                 if (modelName == name)
                     options = options with { Legacy = !(values.OnOffAuto("disable-legacy") ?? options.IsExpress),
                         Modern = !values.Bool("disable-modern") };
-                return new VirtioPci(modelName, device, options);
+                if (values.Bool("iommu_platform")) CheckPlatform(values, device, options.Legacy);
+                return new VirtioPci(modelName, device, options with
+                    { AccessesPlatform = values.Bool("iommu_platform"), HasAts = values.Bool("ats") });
             })
             {
                 Category = category,
                 Description = description,
                 Aliases = aliases,
             };
+
+        static void CheckPlatform(Properties values, VirtioDevice device, bool isLegacy)
+        {
+            if (isLegacy)
+                throw values.Error("VIRTIO_F_IOMMU_PLATFORM was supported by neither legacy nor transitional device; "
+                    + "add disable-legacy=on");
+            if ((device.PossibleRingFeatures & VirtioFeatures.AccessPlatform) == 0)
+                throw values.Error("iommu_platform=true is not supported by the device");
+        }
 
         uint ClassOf(Properties values) =>
             own.Any(p => p.Name == ClassCode) && values.Number(ClassCode) != 0 ? (uint)values.Number(ClassCode) << 8

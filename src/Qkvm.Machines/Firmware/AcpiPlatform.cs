@@ -1,6 +1,7 @@
 using Qkvm.Core.Acpi;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Tpm;
+using Qkvm.Hw.Iommu;
 using Qkvm.Machines.Pc;
 
 namespace Qkvm.Machines.Firmware;
@@ -66,6 +67,9 @@ public sealed record AcpiPlatform
 
     /// <summary>Its TPM, if any.</summary>
     public ITpmDevice? Tpm { get; init; }
+
+    /// <summary>Its IOMMU, if any.</summary>
+    public IntelIommu? Iommu { get; init; }
 
     /// <summary>What else stands in \_SB.</summary>
     public Aml[] Terms { get; init; } = [];

@@ -61,6 +61,7 @@ public static class AcpiTables
         if (platform.HotPlugMemory is { } memory)
             tables.Add(AppendTable(blob, linker, SratTable.Build(platform.ApicIds, memory)));
         if (platform.Ecam is { } ecam) tables.Add(AppendTable(blob, linker, Mcfg(ecam.Base, ecam.Size)));
+        if (platform.Iommu is { } iommu) tables.Add(AppendTable(blob, linker, DmarTable.Build(iommu.Options)));
         if (platform.Tpm is { } tpm) tables.Add(AppendTpm(blob, linker, tpm));
         if (platform.Reduced == null) tables.Add(AppendTable(blob, linker, Waet()));
         foreach (byte[] table in platform.UserTables) tables.Add(AppendTable(blob, linker, table));
@@ -134,11 +135,12 @@ public static class AcpiTables
     static byte[] Fadt(AcpiPlatform platform, AcpiChipset chipset)
     {
         const uint Wbinvd = 1 << 0, C1 = 1 << 2, SleepButton = 1 << 5, RtcS4 = 1 << 7, ResetRegister = 1 << 10,
-            ApicCluster = 1 << 18;
-        const ushort LegacyDevices = 1, Keyboard8042 = 2;
+            PlatformClock = 1 << 15, ApicCluster = 1 << 18;
+        const ushort Keyboard8042 = 2;
         const byte Io = 1, IntModelApic = 1, CenturyByte = 0x32;
         const ushort NoC2 = 0xFFF, NoC3 = 0xFFF, ResetPort = 0xCF9;
-        uint flags = Wbinvd | C1 | SleepButton | RtcS4 | ResetRegister | (platform.ApicIds.Count > 8 ? ApicCluster : 0);
+        uint flags = Wbinvd | C1 | SleepButton | RtcS4 | ResetRegister | PlatformClock
+            | (platform.ApicIds.Count > 8 ? ApicCluster : 0);
         uint pm = chipset.PmBase, control = pm + Pm1ControlOffset, timer = pm + PmTimerOffset, gpe = chipset.GpePort;
         byte gpeBits = (byte)Math.Min(chipset.GpeLength * 8, byte.MaxValue);
         return new AcpiTable("FACP", 3)
@@ -149,12 +151,12 @@ public static class AcpiTables
             // lengths: PM1_EVT, PM1_CNT, PM2, PM_TMR, GPE0, GPE1
             .U8(4).U8(2).U8(0).U8(4).U8(chipset.GpeLength).U8(0).U8(0).U8(0)
             .U16(NoC2).U16(NoC3).U16(0).U16(0).U8(0).U8(0).U8(0).U8(0).U8(CenturyByte)
-            .U16(LegacyDevices | Keyboard8042).U8(0).U32(flags)
-            .Address(Io, 8, ResetPort, 1).U8(chipset.ResetValue).Zeros(3)
+            .U16(Keyboard8042).U8(0).U32(flags)
+            .Address(Io, 8, ResetPort).U8(chipset.ResetValue).Zeros(3)
             // X_FACS stays 0 beside FIRMWARE_CTRL; X_DSDT is linked
             .U64(0).U64(0)
-            .Address(Io, 32, pm, 2).Address(0, 0, 0).Address(Io, 16, control, 2).Address(0, 0, 0)
-            .Address(0, 0, 0).Address(Io, 32, timer, 3).Address(Io, gpeBits, gpe, 1).Address(0, 0, 0)
+            .Address(Io, 32, pm).Address(0, 0, 0).Address(Io, 16, control).Address(0, 0, 0)
+            .Address(0, 0, 0).Address(Io, 32, timer).Address(Io, gpeBits, gpe).Address(0, 0, 0)
             .ToArray();
     }
 
@@ -178,7 +180,7 @@ public static class AcpiTables
     {
         const uint PcAtCompatible = 1;
         const ushort LevelActiveHigh = 0x0D;
-        var madt = new AcpiTable("APIC", 3).U32((uint)LocalApicAddress).U32(PcAtCompatible);
+        var madt = new AcpiTable("APIC", 1).U32((uint)LocalApicAddress).U32(PcAtCompatible);
         bool x2 = false;
         for (int i = 0; i < platform.ApicIds.Count; i++)
         {

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Text;
+using Qkvm.Core.Acpi;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Memory;
 using Qkvm.Core.State;
@@ -23,7 +24,7 @@ public static class FwCfgKey
 /// Spec: QEMU's docs/specs/fw_cfg.</summary>
 public sealed class FwCfg : IDevice, IRegisterBank
 {
-    const ulong SelectorPort = 0x510, DmaPort = 0x514;
+    const ulong SelectorPort = 0x510, DmaPort = 0x514, DmaSize = 8;
     const ulong Selector = 0, Data = 1;
 
     // Id: traditional interface, DMA interface
@@ -41,11 +42,20 @@ public sealed class FwCfg : IDevice, IRegisterBank
     ushort _selected;
     uint _offset;
 
+    /// <summary>Spec: QEMU's docs/specs/fw_cfg.txt, "ACPI Interface".</summary>
+    public static Aml[] Describe() =>
+    [
+        Aml.Name("_HID", Aml.Text("QEMU0002")),
+        Aml.Name("_STA", 0x0B),
+        Aml.Name("_CRS", AmlResource.Template(
+            AmlResource.Io((ushort)SelectorPort, (byte)(DmaPort + DmaSize - SelectorPort)))),
+    ];
+
     public FwCfg(AddressSpace memory, AddressSpace ports)
     {
         _dma = new FwCfgDma(this, new Dma(memory));
         ports.Map(SelectorPort, MemoryRegion.Io("fwcfg", 2, this, AccessSizes.UpToWord));
-        ports.Map(DmaPort, MemoryRegion.Io("fwcfg.dma", 8, _dma, AccessSizes.UpToQword));
+        ports.Map(DmaPort, MemoryRegion.Io("fwcfg.dma", DmaSize, _dma, AccessSizes.UpToQword));
         Add(FwCfgKey.Signature, "QEMU"u8.ToArray());
         Add32(FwCfgKey.Id, Features);
         BuildDirectory();

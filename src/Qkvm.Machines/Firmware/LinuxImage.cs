@@ -129,8 +129,8 @@ public static class LinuxImage
     }
 
     /// <summary>As high as the kernel and the RAM below the firmware's tables allow, page aligned.</summary>
-    internal static uint InitrdAddress(ReadOnlySpan<byte> header, ushort version, string file, int size, ulong kernelEnd,
-        ulong memoryEnd)
+    internal static uint InitrdAddress(ReadOnlySpan<byte> header, ushort version, string file, int size,
+        ulong kernelEnd, ulong memoryEnd)
     {
         bool above = version >= WithExtendedFlags && (U16(header, ExtendedFlags) & CanBeLoadedAbove4G) != 0;
         ulong highest = above ? uint.MaxValue : version >= WithInitrdMax ? U32(header, InitrdMax) : DefaultInitrdMax;

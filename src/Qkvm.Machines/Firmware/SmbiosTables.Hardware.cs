@@ -24,7 +24,8 @@ public static partial class SmbiosTables
             .Text(options.Text(4, "manufacturer", "QEMU"))
             .U64(options.Number(4, "processor-id", platform.ProcessorId, ulong.MaxValue))
             .Text(options.Text(4, "version", platform.MachineType))
-            .U8(0).U16(0).U16((ushort)options.Number(4, "max-speed", 2000)).U16((ushort)options.Number(4, "current-speed", 2000))
+            .U8(0).U16(0).U16((ushort)options.Number(4, "max-speed", 2000))
+            .U16((ushort)options.Number(4, "current-speed", 2000))
             .U8(PopulatedEnabled).U8(OtherUpgrade).U16(NoCache).U16(NoCache).U16(NoCache)
             .Text(options.Text(4, "serial")).Text(options.Text(4, "asset")).Text(options.Text(4, "part"))
             .U8(Short(cores)).U8(Short(cores)).U8(Short(threads)).U16(Characteristics).U16(OtherFamily);

@@ -11,8 +11,9 @@ using static Qkvm.Core.Acpi.Aml;
 
 namespace Qkvm.Machines.Microvm;
 
-/// <summary>A machine without a chipset: RAM, interrupt controllers, a few chips of the PC/AT, virtio devices in memory,
-/// and hardware-reduced ACPI. A kernel that users name is entered directly; otherwise there is firmware.</summary>
+/// <summary>A machine without a chipset: RAM, interrupt controllers, a few chips of the PC/AT, virtio devices in
+/// memory, and hardware-reduced ACPI. A kernel that users name is entered directly; otherwise there is
+/// firmware.</summary>
 /// <remarks>Deviations: -kernel needs no firmware, unless -bios gives one; with the timer there is port 61h, by which
 /// kernels measure the processor's clock.</remarks>
 public sealed class MicrovmBoard : Board
@@ -20,8 +21,8 @@ public sealed class MicrovmBoard : Board
     const string DefaultFirmware = "bios-microvm.bin";
     const ulong TablesAddress = 0xE_0000, MpTableAddress = 0xF_0000, ResetVector = 0xF_FFF0;
 
-    /// <summary>What runs where kernels that know no better way to restart jump to firmware: cli; lidt cs:[FFF8h], which
-    /// is zeros; int3. The processor shuts down, and that resets the machine.</summary>
+    /// <summary>What runs where kernels that know no better way to restart jump to firmware: cli; lidt cs:[FFF8h],
+    /// which is zeros; int3. The processor shuts down, and that resets the machine.</summary>
     static ReadOnlyMemory<byte> ResetCode { get; } = new byte[]
         { 0xFA, 0x2E, 0x0F, 0x01, 0x1E, 0xF8, 0xFF, 0xCC, 0, 0, 0, 0, 0, 0, 0, 0 };
 
@@ -87,8 +88,9 @@ public sealed class MicrovmBoard : Board
 
     GenericEventDevice NewPower()
     {
-        GenericEventDevice power = Own(GenericEventDevice.Driver, Tree, new GenericEventDevice(Irq(MicrovmPlan.PowerGsi),
-            () => RequestShutdown(ShutdownCause.GuestShutdown), () => RequestReset()));
+        var power = new GenericEventDevice(Irq(MicrovmPlan.PowerGsi),
+            () => RequestShutdown(ShutdownCause.GuestShutdown), () => RequestReset());
+        Own(GenericEventDevice.Driver, Tree, power);
         power.MapAt(MicrovmPlan.PowerAddress, Memory);
         Describe(power, "GED", () => GenericEventDevice.Describe(MicrovmPlan.PowerAddress, MicrovmPlan.PowerGsi));
         Describe(power, "PWRB", GenericEventDevice.DescribeButton);

@@ -1,4 +1,5 @@
 using Qkvm.Core.Machine;
+using Qkvm.Hw.Char;
 using Qkvm.Hw.Virtio;
 using Qkvm.Machines.Pc;
 
@@ -17,7 +18,7 @@ public static class MicrovmMachine
         Property.OnOffAuto("rtc", "the MC146818 clock; auto: not under KVM"),
         Property.OnOffAuto("ioapic2", "a second I/O APIC, and 24 virtio-mmio transports on it; not without ACPI"),
         Property.OnOffAuto("pcie", "a PCI Express bus; auto is off"),
-        Property.Bool("isa-serial", true, "one serial port"),
+        Property.Bool(IsaSerial.Model.Name, true, "one serial port"),
         Property.Bool("x-option-roms", true, "firmware runs option ROMs"),
         Property.Bool("auto-kernel-cmdline", true, "without ACPI: virtio_mmio.device= of each device, for -kernel"),
         Property.Missing("usb", "off"), Property.Missing("smm", Property.Auto,
@@ -70,7 +71,7 @@ public static class MicrovmMachine
             HasPit = properties.OnOffAuto("pit") != false,
             HasRtc = properties.OnOffAuto("rtc") ?? !inKernel,
             HasPcie = acpi && properties.OnOffAuto("pcie") == true,
-            HasSerial = properties.Bool("isa-serial"),
+            HasSerial = properties.Bool(IsaSerial.Model.Name),
             HasOptionRoms = properties.Bool("x-option-roms"),
             NamesDevices = !acpi && properties.Bool("auto-kernel-cmdline"),
             IsLegacy = IsLegacy(parts.Config.Globals),
@@ -79,7 +80,7 @@ public static class MicrovmMachine
 
     /// <summary>-global virtio-mmio.force-legacy=: on unless users say otherwise.</summary>
     static bool IsLegacy(IReadOnlyList<GlobalConfig> globals) =>
-        globals.LastOrDefault(g => g is { Driver: VirtioMmio.Driver, Property: VirtioMmio.ForceLegacy }) is not { } given
-            || Core.Configuration.Options.Of("-global", [new(VirtioMmio.ForceLegacy, given.Value)])
+        globals.LastOrDefault(g => g is { Driver: VirtioMmio.Driver, Property: VirtioMmio.ForceLegacy })
+            is not { } given || Core.Configuration.Options.Of("-global", [new(VirtioMmio.ForceLegacy, given.Value)])
                 .Bool(VirtioMmio.ForceLegacy)!.Value;
 }

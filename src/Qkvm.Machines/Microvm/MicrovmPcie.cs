@@ -11,8 +11,8 @@ using static Qkvm.Core.Acpi.AmlResource;
 
 namespace Qkvm.Machines.Microvm;
 
-/// <summary>The generic PCI Express host bridge: configuration space in memory alone, memory windows, no ports; the four
-/// interrupts go straight to an I/O APIC. PCI Firmware 3.3, section 4.1.</summary>
+/// <summary>The generic PCI Express host bridge: configuration space in memory alone, memory windows, no ports; the
+/// four interrupts go straight to an I/O APIC. PCI Firmware 3.3, section 4.1.</summary>
 sealed class MicrovmPcie
 {
     const ulong EcamAddress = 0xE000_0000, EcamSize = PciEcam.FullSize;
@@ -30,7 +30,8 @@ sealed class MicrovmPcie
         _firstGsi = hasTwo ? OnFirstOfTwo : OnOnlyOne;
         IrqLine[] pins = [.. Enumerable.Range(_firstGsi, Pins).Select(board.Irq)];
         Bus = new PciBus("pcie.0", board.Layout.Pci, MemoryRegion.Container("gpex-ioport", PortSpace), board.Memory,
-            board.Msi, static (slot, pin) => (slot + pin) % Pins, [.. pins.Select<IrqLine, Action<bool>>(pin => pin.Set)])
+            board.Msi, static (slot, pin) => (slot + pin) % Pins,
+            [.. pins.Select<IrqLine, Action<bool>>(pin => pin.Set)])
             { Log = board.Memory.Log };
         var bus = new QBus(Bus.Id, BusKind.PciExpress, Bus);
         board.Memory.Map(EcamAddress, MemoryRegion.Io("pcie-ecam", EcamSize, new PciEcam(Bus), AccessSizes.UpToDword));

@@ -78,11 +78,8 @@ public sealed class PcBoard : Board
 
     private protected override AcpiRegisters? Acpi => _powerManagement?.Acpi;
 
-    private protected override byte[] ShadowRegisters
-    {
-        get => _hostBridge.ShadowRegisters;
-        set => _hostBridge.ShadowRegisters = value;
-    }
+    private protected override IEnumerable<(PciDevice, (int, int)[])> KeptInSleep =>
+        [(_hostBridge, I440Fx.KeptInSleep)];
 
     private protected override void OnSleep() => _chips.ExpectWakeUp();
 

@@ -11,9 +11,10 @@ namespace Qkvm.Machines.Pc;
 static class PcCmos
 {
     // Bytes of CMOS RAM
-    const int ShutdownStatus = 0x0F, FloppyTypes = 0x10, DiskTypes = 0x12, Equipment = 0x14, BaseMemory = 0x15, ExtendedMemory = 0x17,
-        Disk0Type = 0x19, Disk1Type = 0x1A, Disk0 = 0x1B, Disk1 = 0x24, ExtendedMemory2 = 0x30, MemoryAbove16M = 0x34,
-        BootOrder3 = 0x38, DiskTranslation = 0x39, BootOrder12 = 0x3D, MemoryAbove4G = 0x5B, OtherCpus = 0x5F;
+    const int ShutdownStatus = 0x0F, FloppyTypes = 0x10, DiskTypes = 0x12, Equipment = 0x14, BaseMemory = 0x15,
+        ExtendedMemory = 0x17, Disk0Type = 0x19, Disk1Type = 0x1A, Disk0 = 0x1B, Disk1 = 0x24, ExtendedMemory2 = 0x30,
+        MemoryAbove16M = 0x34, BootOrder3 = 0x38, DiskTranslation = 0x39, BootOrder12 = 0x3D, MemoryAbove4G = 0x5B,
+        OtherCpus = 0x5F;
 
     const byte WakeUp = 0xFE;                                      // SeaBIOS's
     const byte EquipmentFpu = 0x02, EquipmentMouse = 0x04;
@@ -39,7 +40,8 @@ static class PcCmos
     /// <summary>What the firmware does at its next start: wakes what sleeps.</summary>
     public static void ExpectWakeUp(Mc146818 rtc) => rtc[ShutdownStatus] = WakeUp;
 
-    public static void CountCpus(Mc146818 rtc, int cpus) => rtc[OtherCpus] = (byte)(cpus - 1);
+    public static void CountCpus(Mc146818 rtc, int cpus) =>
+        rtc[OtherCpus] = cpus > byte.MaxValue ? (byte)0 : (byte)(cpus - 1); // fw_cfg has the number of many
 
     /// <summary>-boot's letters, up to three.</summary>
     public static void SetBootOrder(Mc146818 rtc, string order)

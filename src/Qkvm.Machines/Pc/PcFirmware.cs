@@ -5,6 +5,7 @@ using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Pci;
 using Qkvm.Core.Tpm;
+using Qkvm.Hw.Iommu;
 using Qkvm.Machines.Firmware;
 using Qkvm.Machines.Firmware.Boot;
 
@@ -18,7 +19,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
     const ulong FirmwareReserve = 0x28000;
     const uint Usable = 1;
     // The firmware has read the files' lengths before it sets up what the tables then tell of.
-    const int AcpiUnit = 64 << 10, LoaderUnit = 4 << 10;
+    const int AcpiUnit = 128 << 10, LoaderUnit = 4 << 10;
 
     // etc/system-states: one byte each for S0 to S5; bit 7: supported, the rest SLP_TYP
     static byte[] SystemStates(SleepStates states) =>
@@ -100,6 +101,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
                 HotPlugMemory = config.Memory.Slots > 0 ? memory : null,
                 Tree = board.Tree,
                 Terms = [.. terms(), .. board.HotPlugTerms()],
+                Iommu = board.Pci?.Iommu as IntelIommu,
                 Tpm = board.Tree.AllDevices.Select(node => node.Device).OfType<ITpmDevice>().FirstOrDefault(),
             });
             fwCfg.AddFile(AcpiTables.TablesFile, Padded(acpi.Tables, AcpiUnit));
@@ -127,8 +129,8 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
             throw new ConfigurationException($"{table.Owner}: the machine {config.MachineType} has no ACPI tables; "
                 + "leave it out");
         if (!_hasSmbios && config.Smbios.Count > 0)
-            throw new ConfigurationException($"-smbios: the machine {config.MachineType} has no SMBIOS tables; leave it "
-                + "out");
+            throw new ConfigurationException($"-smbios: the machine {config.MachineType} has no SMBIOS tables; "
+                + "leave it out");
         AddKernel(order, commandLineTail, hasRoms);
         AddBootOrder(order);
         AddUserFiles();

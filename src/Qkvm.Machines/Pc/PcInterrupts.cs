@@ -45,8 +45,8 @@ sealed class PcInterrupts
         if (plan.HasPic) _pic = NewPic(ports);
         _ioApics = new IoApic[plan.IoApics];
         for (int i = 0; i < _ioApics.Length; i++)
-            memory.Map(AcpiTables.IoApicAddress + AcpiTables.IoApicStep * (ulong)i, MemoryRegion.Io("ioapic", IoApicSize,
-                _ioApics[i] = new IoApic(_bus), AccessSizes.Dwords), 1);
+            memory.Map(AcpiTables.IoApicAddress + AcpiTables.IoApicStep * (ulong)i, MemoryRegion.Io("ioapic",
+                IoApicSize, _ioApics[i] = new IoApic(_bus), AccessSizes.Dwords), 1);
         _bus.Taken += TimerTicks.Take;
         Msi = _bus;
         memory.Map(AcpiTables.LocalApicAddress,

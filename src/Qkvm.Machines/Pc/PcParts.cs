@@ -53,7 +53,7 @@ public static class PcParts
         {
             MachineType = name,
             Globals = [.. version.Compat, .. parts.Config.Globals],
-            Cpu = version.Apply(parts.Config.Cpu),
+            Cpu = WithIds(version.Apply(parts.Config.Cpu), parts),
             Hpet = parts.Config.Hpet && properties.Bool("hpet"),
             Smm = HasSmm(properties, parts.Accelerator),
             Acpi = parts.Config.Acpi && properties.OnOffAuto("acpi") != false,
@@ -62,6 +62,18 @@ public static class PcParts
         },
         Flash = [.. SystemFlash.Units.Select(properties.Text)],
     };
+
+    /// <summary>Ids beyond 8 bits need x2APIC, which models of the software CPU then have unless users say
+    /// otherwise.</summary>
+    static CpuConfig WithIds(CpuConfig cpu, BoardParts parts)
+    {
+        CpuTopology topology = parts.Config.Topology;
+        if (topology.ApicId(topology.MaxCpus - 1) < byte.MaxValue) return cpu;
+        if (parts.Accelerator.IrqChip != null)
+            throw new ConfigurationException($"-smp {topology.Cpus}: current -smp configuration requires kernel "
+                + "irqchip and X2APIC API support; use -accel tcg, or 255 processors at most");
+        return cpu with { Features = [KeyValuePair.Create("x2apic", true), .. cpu.Features] };
+    }
 
     /// <summary>What -bios says; nothing where flash has the firmware, which goes before it as in QEMU.</summary>
     internal static byte[] Bios(BoardParts parts)

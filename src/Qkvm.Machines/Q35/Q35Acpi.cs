@@ -51,6 +51,14 @@ static class Q35Acpi
         ];
     }
 
+    /// <summary>Reserves the window of configuration space. PCI Firmware 3.3, section 4.1.2.</summary>
+    public static Aml[] ConfigurationSpace((ulong Base, ulong Size)? ecam) =>
+    [
+        Name("_HID", EisaId("PNP0C01")),
+        Name("_CRS", ecam is { } window
+            ? Template(MemoryWindow32((uint)window.Base, (uint)(window.Base + window.Size - 1))) : Template()),
+    ];
+
     public static Aml[] IsaBridge() =>
     [
         Name("_ADR", 0x001F_0000),

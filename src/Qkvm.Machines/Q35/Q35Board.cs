@@ -57,6 +57,7 @@ public sealed class Q35Board : Board
             var isa = new QBus("isa.0", BusKind.Isa);
             PciHostPorts host = Own("q35-pcihost", Tree, new PciHostPorts(Pci, Ports, _lpc.ResetControl), pci);
             bool acpiHotPlug = lpcGlobals.Bool(BridgeHotPlug, true);
+            Describe(host, "DRAC", () => Q35Acpi.ConfigurationSpace(_mch.Ecam));
             Describe(host, "PCI0", () => Q35Acpi.HostBridge(Layout, Pci, _mch.Ecam, hasNativeHotPlug: !acpiHotPlug));
             Plug(MchDriver, pci, _mch, 0, 0);
             Plug(LpcDriver, pci, _lpc, IchSlot, LpcFunction, isa);
@@ -78,6 +79,7 @@ public sealed class Q35Board : Board
     }
 
     public override PciBus Pci { get; }
+    public override bool TakesIommu => true;
 
     public override void SetBootOrder(string letters) => _chips.SetBootOrder(letters);
 
@@ -85,11 +87,8 @@ public sealed class Q35Board : Board
 
     private protected override AcpiRegisters? Acpi => _powerManagement.Acpi;
 
-    private protected override byte[] ShadowRegisters
-    {
-        get => _mch.ShadowRegisters;
-        set => _mch.ShadowRegisters = value;
-    }
+    private protected override IEnumerable<(PciDevice, (int, int)[])> KeptInSleep =>
+        [(_mch, Mch.KeptInSleep), (_lpc, Ich9Lpc.KeptInSleep)];
 
     private protected override void OnSleep() => _chips.ExpectWakeUp();
 

@@ -33,6 +33,7 @@ public static class Q35Machine
             HasHotPluggableCpus = true,
             IdeBuses = 6,
             IdeUnits = 1,
+            MaxCpus = 512,                                         // QEMU 7.2: 288
         };
         return new(name, defaults, PcParts.Options, (properties, parts) =>
             new Q35Board(PcParts.Of(properties, parts, name, named.Version), PcParts.Memory(properties, parts)))

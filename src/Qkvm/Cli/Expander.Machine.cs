@@ -151,7 +151,7 @@ public sealed partial class Expander
 
     static CpuTopology TakeTopology(string text, string owner, bool prefersSockets)
     {
-        const int Most = 255;
+        const int Most = 512;
         Options options = Options.Parse(text, owner, "cpus");
         int? cpus = options.Int("cpus", 1, Most), sockets = options.Int("sockets", 1, Most),
             dies = options.Int("dies", 1, Most);
@@ -159,6 +159,9 @@ public sealed partial class Expander
             max = options.Int("maxcpus", 1, Most);
         options.Int("clusters", 1, 1);
         options.Close();
+        long product = (long)(sockets ?? 1) * (dies ?? 1) * (cores ?? 1) * (threads ?? 1);
+        if (product > int.MaxValue)
+            throw new ConfigurationException($"{owner}: {product} CPUs; at most {Most} are possible");
         // What is missing follows from the rest, cores before sockets before threads; before QEMU 6.2, sockets first.
         int d = dies ?? 1, t = threads ?? 1;
         int known = max ?? cpus ?? (sockets ?? 1) * d * (cores ?? 1) * t;
@@ -366,8 +369,8 @@ public sealed partial class Expander
         if (_topology is { } topology) _config = _config with { Topology = TakeTopology(topology.Text, topology.Owner,
             _machine?.Defaults.PrefersSockets ?? false) };
         if (_machine is { } machine && _config.Topology.MaxCpus > machine.Defaults.MaxCpus)
-            throw new ConfigurationException($"{_topology?.Owner}: Invalid SMP CPUs {_config.Topology.MaxCpus}. The max "
-                + $"CPUs supported by machine '{machine.Name}' is {machine.Defaults.MaxCpus}");
+            throw new ConfigurationException($"{_topology?.Owner}: Invalid SMP CPUs {_config.Topology.MaxCpus}. The "
+                + $"max CPUs supported by machine '{machine.Name}' is {machine.Defaults.MaxCpus}");
         if (_cpu == null && _program.Contains("i386", StringComparison.Ordinal)) _config = _config
             with { Cpu = new CpuConfig("qemu32") };
         if (_cpu == null && _machine?.Defaults.Cpu is { } own) _config = _config with { Cpu = new CpuConfig(own) };

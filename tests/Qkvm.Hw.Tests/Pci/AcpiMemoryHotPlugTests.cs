@@ -93,6 +93,7 @@ public sealed class AcpiMemoryHotPlugTests
         Assert.Equal(saved.ToString(), StateNode.Save(other.Exchange).ToString());
         Assert.Equal(Enabled | Inserting, (uint)other.Read(Status, 1));
         other.Reset();
+        other.Write(Selector, 4, 1);
         Assert.Equal(Enabled, (uint)other.Read(Status, 1));
     }
 }

@@ -1,4 +1,6 @@
 using Qkvm.Core.Devices;
+using Qkvm.Core.Irq;
+using Qkvm.Core.Memory;
 using Qkvm.Core.Pci;
 using Qkvm.Core.State;
 using Qkvm.Core.Virtio;
@@ -172,6 +174,39 @@ public sealed class VirtioPciTests : IDisposable
         Assert.False(guest.Function.Dma.Enabled);
         _bench.Memory.Ports.Write(VirtioGuest.Ports + 18, 1, 7);
         Assert.True(guest.Function.Dma.Enabled);
+    }
+
+    /// <summary>Virtio 1.2, chapter 6, VIRTIO_F_ACCESS_PLATFORM.</summary>
+    [Theory]
+    [InlineData(true)] [InlineData(false)]
+    public void An_IOMMU_is_asked_where_the_user_says_so_and_then_drivers_must_know(bool platform)
+    {
+        _bench.Bus.JoinAll(new Offset());
+        VirtioPci function = _bench.Plug(new VirtioPci("virtio", Rng(_bench), new VirtioPciOptions(0x00FF00, 2,
+            Legacy: false) { AccessesPlatform = platform }), 4);
+        Assert.True(function.Dma.Write(0x1000, 4, 7));
+        Assert.Equal(7u, _bench.Memory.Space.Read(platform ? Offset.Distance + 0x1000 : 0x1000, 4));
+        function.Control.WriteFeatures(VirtioFeatures.Version1);
+        function.Control.WriteStatus(11, legacy: false);
+        Assert.Equal(platform ? 3 : 11, function.Control.Status);
+        function.Control.WriteFeatures(VirtioFeatures.Version1 | VirtioFeatures.AccessPlatform);
+        function.Control.WriteStatus(11, legacy: false);
+        Assert.Equal(11, function.Control.Status);
+    }
+
+    /// <summary>An IOMMU that knows one distance.</summary>
+    sealed class Offset : IPciIommu, IDmaTranslation
+    {
+        public const ulong Distance = 0x10_0000;
+
+        public IDmaTranslation TranslationOf(PciDevice device) => this;
+        public IMsiTarget? MessagesOf(PciDevice device) => null;
+
+        public bool TryTranslate(ulong address, bool write, out ulong translated, out ulong length)
+        {
+            (translated, length) = (address + Distance, 0x1000);
+            return true;
+        }
     }
 
     [Fact]

@@ -7,6 +7,7 @@ using Qkvm.Core.Irq;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Tpm;
 using Qkvm.Hw.Char;
+using Qkvm.Hw.Iommu;
 using Qkvm.Hw.Isa;
 using Qkvm.Hw.Tpm;
 using Qkvm.Machines.Firmware;
@@ -148,6 +149,24 @@ public class AcpiTablesTests
         Assert.Equal(0, Sum(table[..length]));
         Assert.Equal((64u << 10, TablesAt), (U32(table, length - 12), U64(table, length - 8)));
         if (version == TpmVersion.V20) Assert.Equal((0ul, 6u), (U64(table, 40), U32(table, 48)));
+    }
+
+    /// <summary>VT-d, chapter 8: all functions are one unit's, which knows the I/O APIC as FF:00.0.</summary>
+    [Theory]
+    [InlineData(true, 48, false, "2F01", "00001800" + "01000000" + "0000D9FE00000000" + "03080000" + "00FF0000")]
+    [InlineData(false, 39, true, "2600", "00001800" + "01000000" + "0000D9FE00000000" + "03080000" + "00FF0000"
+        + "02000800" + "01000000")]
+    public void An_IOMMU_has_a_table(bool remaps, int bits, bool hasDeviceIotlb, string width, string structures)
+    {
+        using var memory = new TestMemory();
+        var iommu = new IntelIommu(memory.Space, null, memory.Lock, static _ => { },
+            new IntelIommuOptions(remaps, AddressBits: bits, HasDeviceIotlb: hasDeviceIotlb));
+        byte[] tables = Load(AcpiTables.Build(Platform with { Iommu = iommu }))[AcpiTables.TablesFile].Bytes;
+        ReadOnlySpan<byte> table = tables.AsSpan(tables.AsSpan().IndexOf("DMAR"u8));
+        table = table[..(int)U32(table, 4)];
+        Assert.Equal(0, Sum(table));
+        Assert.Equal(width, Convert.ToHexString(table[36..38]));
+        Assert.Equal(structures, Convert.ToHexString(table[48..]));
     }
 
     [IaslFact]

@@ -20,7 +20,8 @@ public class DirectBootTests
     static readonly MemoryRange[] Map = [new(0, 0x9FC00, 1), new(0x9FC00, 0x60400, 2), new(0x10_0000, 0xFF0_0000, 1)];
 
     static BootInformation Information(string commandLine = "console=ttyS0", byte[]? initrd = null,
-        ulong end = MemoryEnd) => new("vmlinuz", commandLine, initrd, initrd == null ? null : "initrd", Map, end, 0xE0000);
+        ulong end = MemoryEnd) =>
+        new("vmlinuz", commandLine, initrd, initrd == null ? null : "initrd", Map, end, 0xE0000);
 
     /// <summary>One segment of "CODE" and some zeros, and a note with a PVH entry.</summary>
     static byte[] Elf(bool is64, uint address = LinkedAt, uint? pvhEntry = null)
@@ -67,7 +68,8 @@ public class DirectBootTests
         return packed.ToArray();
     }
 
-    /// <summary>A bzImage of protocol 2.15 with 1 KiB of setup code and this payload behind 512 bytes of code.</summary>
+    /// <summary>A bzImage of protocol 2.15 with 1 KiB of setup code and this payload behind 512 bytes of
+    /// code.</summary>
     static byte[] BzImage(byte[] payload, bool is64 = true)
     {
         byte[] kernel = new byte[0x400 + 0x200 + payload.Length];

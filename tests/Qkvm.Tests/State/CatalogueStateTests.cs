@@ -3,6 +3,7 @@ using Qkvm.Core.Memory;
 using Qkvm.Core.Pci;
 using Qkvm.Core.State;
 using Qkvm.Core.Virtio;
+using Qkvm.Hw.Storage;
 using Qkvm.Hw.Tpm;
 using Qkvm.Hw.Virtio;
 using Qkvm.Testing;
@@ -39,7 +40,8 @@ public class CatalogueStateTests
     {
         DeviceModel model = Catalogue.Devices.Models.Single(m => m.Name == name);
         var clock = new FakeClock();
-        using var bare = new StateBench(clock, q35: model.Bus == BusKind.PciExpress);
+        using var bare = new StateBench(clock, q35: StateBench.WantsQ35(model),
+            microvm: model.Bus == BusKind.Virtio);
         using var used = new StateBench(clock, model);
         string fresh = DeviceState(used);
         Use(used, bare, way);
@@ -99,12 +101,14 @@ public class CatalogueStateTests
             Map(function);
             if (function is VirtioPci virtio) Negotiate(bench, virtio, way);
         }
+        else if (bench.Device is VirtioBusDevice plugged) NegotiateInMemory(bench, plugged.Device.Control, way);
         else
         {
             if (bench.Device is TpmTis) BeginCommand(bench.Board.Memory);
             guest.RunNew(bench.Board.Ports, bare.Board.Ports.View, 2000);
             guest.RunNew(bench.Board.Memory, bare.Board.Memory.View, 2000);
-            guest.Run(5000);                                       // a drive has no registers of its own
+            if (bench.Device is IsaIde) bench.Board.Ports.Write(0x3EE, 1, 2); // nIEN, which chance need not find
+            else guest.Run(5000);                                  // a drive has no registers of its own
         }
     }
 
@@ -168,15 +172,53 @@ public class CatalogueStateTests
         Assert.True(function.Control.IsStarted);
         for (int i = 0; i < queues; i++)
         {
-            var queue = new GuestQueue(memory, Ring + (ulong)i * 0x8000, 8);
-            (ulong, int) readable = (Buffers, 64), writable = (Buffers + 0x1000, -1024);
-            for (int request = 0; request < 2; request++)
-                if (way == 0 || way == 2 && i > 1) queue.Add(readable, writable);
-                else queue.Add(i % 2 == 0 ? writable : readable);
+            Request(memory, i, way);
             Put(Notify + i * 4, 2, (uint)i);
         }
 
         void Put(int register, int size, uint value) => memory.Write(bar + (ulong)register, size, value);
+    }
+
+    /// <summary>The same in the transport that is taken first. Virtio 1.2, section 4.2.</summary>
+    static void NegotiateInMemory(StateBench bench, VirtioControl control, int way)
+    {
+        const ulong last = 0xFEB0_2E00;
+        AddressSpace memory = bench.Board.Memory;
+        Put(0x70, VirtioStatus.Acknowledge | VirtioStatus.Driver);
+        for (uint half = 0; half < 2; half++)
+        {
+            Put(0x24, half);
+            Put(0x20, (uint)(control.OfferedFeatures >> (int)(32 * half)));
+        }
+        Put(0x70, VirtioStatus.Acknowledge | VirtioStatus.Driver | VirtioStatus.FeaturesOk);
+        for (int i = 0; i < control.Queues.Count; i++)
+        {
+            var queue = new GuestQueue(memory, Ring + (ulong)i * 0x8000, 8);
+            Put(0x30, (uint)i);
+            Put(0x38, 8);
+            Put(0x80, (uint)queue.Descriptors);
+            Put(0x90, (uint)queue.Available);
+            Put(0xA0, (uint)queue.Used);
+            Put(0x44, 1);
+        }
+        Put(0x70, VirtioStatus.Acknowledge | VirtioStatus.Driver | VirtioStatus.FeaturesOk | VirtioStatus.DriverOk);
+        Assert.True(control.IsStarted);
+        for (int i = 0; i < control.Queues.Count; i++)
+        {
+            Request(memory, i, way);
+            Put(0x50, (uint)i);
+        }
+
+        void Put(ulong register, uint value) => memory.Write(last + register, 4, value);
+    }
+
+    static void Request(AddressSpace memory, int index, int way)
+    {
+        var queue = new GuestQueue(memory, Ring + (ulong)index * 0x8000, 8);
+        (ulong, int) readable = (Buffers, 64), writable = (Buffers + 0x1000, -1024);
+        for (int request = 0; request < 2; request++)
+            if (way == 0 || way == 2 && index > 1) queue.Add(readable, writable);
+            else queue.Add(index % 2 == 0 ? writable : readable);
     }
 
     static string DeviceState(StateBench bench) => StateNode.Save(bench.Device!.Exchange).ToString();

@@ -13,11 +13,11 @@ namespace Qkvm.Tests.State;
 public class HostileStateTests
 {
     [Theory]
-    [InlineData(1, false)] [InlineData(2, true)]
-    public void A_board_with_all_devices_loads_all_or_nothing(int seed, bool q35)
+    [InlineData(1, false, false)] [InlineData(2, true, false)] [InlineData(3, false, true)]
+    public void A_board_with_all_devices_loads_all_or_nothing(int seed, bool q35, bool microvm)
     {
         var clock = new FakeClock();
-        using var bench = new StateBench(clock, null, ownIrqChips: true, everything: true, q35);
+        using var bench = new StateBench(clock, null, ownIrqChips: true, everything: true, q35, microvm);
         new RandomGuest(bench.Board, seed).Run(5000);
         clock.Advance(1_000_000);
         bench.Settle();

@@ -65,7 +65,8 @@ sealed class RandomGuest(Board board, int seed)
 
     void Configure()
     {
-        PciDevice[] functions = [.. board.Pci!.Devices];
+        if (board.Pci is not { } bus) return;
+        PciDevice[] functions = [.. bus.Devices];
         PciDevice function = functions[_random.Next(functions.Length)];
         int register = _random.Next(0x100);
         board.Ports.Write(ConfigAddress, 4, 0x8000_0000u | (uint)function.DevFn << 8 | (uint)(register & 0xFC));

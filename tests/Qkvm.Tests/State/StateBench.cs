@@ -7,7 +7,10 @@ using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
 using Qkvm.Core.State;
 using Qkvm.Host;
+using Qkvm.Hw.Iommu;
+using Qkvm.Hw.Storage;
 using Qkvm.Machines;
+using Qkvm.Machines.Microvm;
 using Qkvm.Machines.Pc;
 using Qkvm.Machines.Q35;
 using Qkvm.Testing;
@@ -27,15 +30,19 @@ sealed class StateBench : IMachineRequests, IDisposable
     /// <param name="ownIrqChips">The board's own interrupt controllers; else <see cref="Wires"/> listens in their
     /// place.</param>
     /// <param name="everything">All devices of the catalogue that find room together.</param>
-    /// <param name="q35">The machine; also where the device wants PCI Express.</param>
+    /// <param name="q35">The machine; also where the device wants that.</param>
+    /// <param name="microvm">The machine; also where the device wants a transport in memory.</param>
     public StateBench(FakeClock clock, DeviceModel? model = null, bool ownIrqChips = false, bool everything = false,
-        bool q35 = false)
+        bool q35 = false, bool microvm = false)
     {
-        q35 |= model?.Bus == BusKind.PciExpress;
+        microvm |= model?.Bus == BusKind.Virtio;
+        q35 |= model != null && WantsQ35(model);
         Clock = clock;
         _loop = new EventLoop(_lock.Run);
-        DeviceModel[] models = everything ? [.. Catalogue.Devices.Models.Where(m => m.Bus != BusKind.None
-            && (q35 || m.Bus != BusKind.PciExpress))] : model == null ? [] : [model];
+        DeviceModel[] models = everything ? [.. Catalogue.Devices.Models.Where(m => m.Bus == BusKind.Isa
+            || (microvm ? m.Bus == BusKind.Virtio
+                : m.Bus != BusKind.None && m.Bus != BusKind.Virtio && (q35 || !WantsQ35(m))))]
+            : model == null ? [] : [model];
         Accelerator = new FakeAccelerator { IrqChip = ownIrqChips ? null : Wires };
         var config = new MachineConfig
         {
@@ -48,9 +55,26 @@ sealed class StateBench : IMachineRequests, IDisposable
         var parts = new BoardParts(config, Accelerator, Backends, Catalogue.Devices, clock, _loop, _lock,
             () => new PumpLoop(_pump), this);
         var memory = new MemoryBackend(new GuestRam("pc.ram", config.Memory.Size));
-        Board = q35 ? new Q35Board(parts, memory) : new PcBoard(parts, memory);
+        Board = microvm ? new MicrovmBoard(parts, memory, Plan) : q35 ? new Q35Board(parts, memory)
+            : new PcBoard(parts, memory);
         Board.Reset();
     }
+
+    /// <summary>A device that pc has no place for.</summary>
+    public static bool WantsQ35(DeviceModel model) => model.Bus == BusKind.PciExpress || model == IntelIommu.Model;
+
+    static MicrovmPlan Plan => new()
+    {
+        IoApics = 2,
+        HasPic = true,
+        HasPit = true,
+        HasRtc = true,
+        HasPcie = false,
+        HasSerial = true,
+        HasOptionRoms = true,
+        NamesDevices = false,
+        IsLegacy = false,
+    };
 
     public FakeClock Clock { get; }
     public MachineBackends Backends { get; } = new();
@@ -135,6 +159,9 @@ sealed class StateBench : IMachineRequests, IDisposable
                 case PropertyKind.Number when property.Name == "chassis_nr":
                     id = "1";
                     break;
+                // beside the channels of the board
+                case PropertyKind.Number when model == IsaIde.Model && property.Name == "iobase": id = "0x1E8"; break;
+                case PropertyKind.Number when model == IsaIde.Model && property.Name == "iobase2": id = "0x3EE"; break;
                 default: continue;
             }
             yield return new OptionPair(property.Name, id);

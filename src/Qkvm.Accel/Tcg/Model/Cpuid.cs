@@ -94,7 +94,8 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
             case Extended + 0x21: return new(this[CpuidWord.Leaf80000021Eax], 0, 0, 0);
             case Extended + 8:
                 uint virtualBits = Has("la57") ? 57u : 48u;
-                uint cores = LogicalPerPackage > 1 ? (uint)(PackageBits << 12 | LogicalPerPackage - 1) : 0;
+                uint cores = LogicalPerPackage > 1
+                    ? (uint)(PackageBits << 12 | Math.Min(LogicalPerPackage - 1, byte.MaxValue)) : 0;
                 return new((uint)PhysicalBits | (Has("lm") ? virtualBits << 8 : 32u << 8),
                     this[CpuidWord.Leaf80000008Ebx], cores, 0);
             default: return default;
@@ -155,7 +156,7 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
         uint ebx = (uint)ApicId << 24 | CacheLine / 8 << 8;
         if (LogicalPerPackage > 1)
         {
-            ebx |= (uint)LogicalPerPackage << 16;
+            ebx |= (uint)Math.Min(LogicalPerPackage, byte.MaxValue) << 16;
             edx |= Htt;
         }
         if ((cr4 & Tcg.Cr4.Osxsave) != 0) ecx |= Osxsave;

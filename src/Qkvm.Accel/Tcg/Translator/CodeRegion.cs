@@ -95,7 +95,7 @@ sealed unsafe class CodeRegion : IDisposable
         void* at = Libc.mmap(null, size, Libc.ProtNone, privateReserve | Map32Bit, -1, 0);
         if ((nint)at != -1) return (byte*)at;
         // That flag looks in the second GiB only.
-        const ulong start = 0x1000000, end = 0x7FFF0000, step = 0x400000;
+        const ulong start = 0x1000000, end = 0x7FFF0000, step = 0x100000;
         for (ulong hint = start; hint + size < end; hint += step)
         {
             at = Libc.mmap((void*)hint, size, Libc.ProtNone, privateReserve | fixedNoReplace, -1, 0);

@@ -32,8 +32,8 @@ public static class LinuxKernel
         int setupSize = SetupSize(kernel);
         ulong end = KernelEnd(kernel, version, HighAddress, (uint)(kernel.Length - setupSize));
         if (end > information.MemoryEnd)
-            throw new ConfigurationException($"{owner}: the kernel needs the memory up to {(end >> 20) + 1} MiB, give a "
-                + "larger -m");
+            throw new ConfigurationException($"{owner}: the kernel needs the memory up to {(end >> 20) + 1} MiB, give "
+                + "a larger -m");
         byte[] parameters = Parameters(kernel, information);
         var parts = new List<ElfImage.Segment>();
         BootEntry entry = Unpacked(kernel, version, setupSize, end, parts)

@@ -34,8 +34,8 @@ public static class MpTable
         [
             .. "PCMP"u8, .. BitConverter.GetBytes((ushort)(44 + body.Length)), 4, 0, .. "QKVM    "u8,
             .. Encoding.ASCII.GetBytes("MICROVM".PadRight(12)), 0, 0, 0, 0, 0, 0,
-            .. BitConverter.GetBytes((ushort)entries.Count), .. BitConverter.GetBytes((uint)AcpiTables.LocalApicAddress),
-            0, 0, 0, 0, .. body,
+            .. BitConverter.GetBytes((ushort)entries.Count),
+            .. BitConverter.GetBytes((uint)AcpiTables.LocalApicAddress), 0, 0, 0, 0, .. body,
         ];
         table[SumAt] = Complement(table);
         byte[] floating = [.. "_MP_"u8, .. BitConverter.GetBytes(address + FloatingSize), 1, 4, 0, 0, 0, 0, 0, 0];
