@@ -22,7 +22,10 @@ run) need mmdebstrap:mmdebstrap mke2fs:e2fsprogs sfdisk:fdisk uuidgen:uuid-runti
 test) need qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils iasl:acpica-tools ip:iproute2 ping:iputils-ping \
     script:bsdutils ld:binutils mmdebstrap:mmdebstrap cpio:cpio depmod:kmod \
     passt:passt socat:socat python3:python3 gdb:gdb dnsmasq:dnsmasq-base iperf3:iperf3 ssh:openssh-client \
-    tshark:tshark swtpm:swtpm /usr/share/OVMF/OVMF_CODE_4M.fd:ovmf /usr/lib/ipxe/qemu/efi-virtio.rom:ipxe-qemu ;;
+    tshark:tshark swtpm:swtpm /usr/share/OVMF/OVMF_CODE_4M.fd:ovmf /usr/lib/ipxe/qemu/efi-virtio.rom:ipxe-qemu \
+    mcopy:mtools mkfs.fat:dosfstools xorriso:xorriso grub-mkrescue:grub-common \
+    /usr/lib/grub/i386-pc/cdboot.img:grub-pc-bin \
+    /usr/lib/grub/x86_64-efi/monolithic/grubx64.efi:grub-efi-amd64-bin ;;
 bench) need qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mmdebstrap:mmdebstrap cpio:cpio depmod:kmod ;;
 *) fail "$1: expected build, run, test or bench" ;;
 esac

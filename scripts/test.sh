@@ -35,6 +35,11 @@ if [ ! -e .cache/cards/initrd ] || [ images/tiny-init -nt .cache/cards/initrd ];
         step "no guest with the drivers of all cards: the tests of networks will be skipped"
 fi
 
+# After them: its disks hold both kernels.
+if [ ! -e .cache/foreign/grub.iso ] || [ tests/guests/foreign.sh -nt .cache/foreign/grub.iso ]; then
+    tests/guests/foreign.sh .cache/foreign || step "no foreign systems: the tests that boot them will be skipped"
+fi
+
 if [ $# = 0 ]; then
     # Long ones first, so that none is left to run alone.
     set -- Qkvm.Tests $(cd tests && ls -d ./*.Tests | sed 's|^\./||; /^Qkvm\.Tests$/d')
