@@ -40,34 +40,35 @@ public sealed class ForeignTests : IDisposable
     static Step[] Grub(string mark, params string[] lines) =>
         [.. lines.Select(line => new Step("grub> ", line + "\r")), mark];
 
-    static readonly string[] GrubLinux = ["linux /vmlinuz console=ttyS0 quiet panic=-1", "initrd /initrd", "boot"],
-        GrubXen = [$"multiboot2 /xen {Xen}", $"module2 /vmlinuz {Dom0}", "module2 /initrd", "boot"];
+    static readonly string[] s_grubLinux = ["linux /vmlinuz console=ttyS0 quiet panic=-1", "initrd /initrd", "boot"],
+        s_grubXen = [$"multiboot2 /xen {Xen}", $"module2 /vmlinuz {Dom0}", "module2 /initrd", "boot"];
 
-    static readonly Step[] Memtest = [@"Memtest86\+ v6", @"Pass.*[1-9]%", "Status: Testing"];
+    /// <summary>In the second line, from column 35, stands what part of the pass is done.</summary>
+    static readonly Step[] s_memtest = [@"Memtest86\+ v6", @"\[2;35H[^%]*[1-9]\d?%"];
 
-    static readonly Dictionary<string, ForeignSystem> _systems = new()
+    static readonly Dictionary<string, ForeignSystem> s_systems = new()
     {
         ["U-Boot, 32-bit"] = new("u-boot-32.rom", false, ["-bios", "{0}/u-boot-32.rom"],
             new("stop autoboot", " "), "\n=> "),
         ["U-Boot, 64-bit"] = new("u-boot-64.rom", false, ["-bios", "{0}/u-boot-64.rom"],
             new("stop autoboot", " "), "\n=> "),
         ["Memtest86+, 64-bit"] = new("memtest86+x64.bin", false,
-            Memory(64, Kernel("memtest86+x64.bin", "-append", "console=ttyS0,115200")), Memtest),
+            Memory(64, Kernel("memtest86+x64.bin", "-device", "VGA", "-append", "console=ttyS0,115200")), s_memtest),
         ["Memtest86+, 32-bit"] = new("memtest86+ia32.bin", false,
-            Memory(64, Kernel("memtest86+ia32.bin", "-append", "console=ttyS0,115200")), Memtest),
+            Memory(64, Kernel("memtest86+ia32.bin", "-device", "VGA", "-append", "console=ttyS0,115200")), s_memtest),
         ["Xen"] = new("xen", false, Kernel("xen", "-append", Xen, "-initrd",
             $"{Surroundings.CardsKernel} {Dom0},{Surroundings.CardsSmallInitrd}"), @"Xen version 4\.17", Tiny),
         ["Xen, UEFI"] = new("xen.img", true, Disk("xen.img"), @"Xen version 4\.17", Tiny),
         ["SYSLINUX"] = new("syslinux.img", false, Disk("syslinux.img"), "SYSLINUX", Tiny),
         ["ISOLINUX"] = new("isolinux.iso", false, Cd("isolinux.iso"), "ISOLINUX", Tiny),
-        ["GRUB, CD"] = new("grub.iso", false, Cd("grub.iso"), Grub(Tiny, GrubLinux)),
-        ["GRUB, disk, UEFI"] = new("grub.iso", true, Disk("grub.iso"), Grub(Tiny, GrubLinux)),
+        ["GRUB, CD"] = new("grub.iso", false, Cd("grub.iso"), Grub(Tiny, s_grubLinux)),
+        ["GRUB, disk, UEFI"] = new("grub.iso", true, Disk("grub.iso"), Grub(Tiny, s_grubLinux)),
         ["systemd-boot"] = new("systemd-boot.img", true, Disk("systemd-boot.img"), Tiny),
         ["iPXE, UEFI"] = new("ipxe.img", true, [.. Disk("ipxe.img"), "-netdev", "user,id=n",
             "-device", "e1000,netdev=n,romfile="],
-            @"iPXE 1\.", @"net0:.*ok"),
+            @"iPXE 1\.", @"net0: 10\.0\.2\.15/"),
         // Those of "foreign.sh more".
-        ["GRUB's Xen, UEFI"] = new("installer-i386-linux", true, Cd("grub.iso"), Grub(Tiny, GrubXen)),
+        ["GRUB's Xen, UEFI"] = new("installer-i386-linux", true, Cd("grub.iso"), Grub(Tiny, s_grubXen)),
         ["GNU Mach"] = new("installer-i386-linux", false, Cd("grub.iso"),
             Grub("No bootstrap code loaded", "multiboot /gnumach console=com0", "boot")),
         ["Debian's installer, amd64"] = Installer("amd64"),
@@ -78,32 +79,37 @@ public sealed class ForeignTests : IDisposable
         Memory(1024, Kernel($"installer-{architecture}-linux", "-initrd", $"{{0}}/installer-{architecture}-initrd.gz",
             "-append", "console=ttyS0")), "Choose the language");
 
-    static readonly string _directory = Path.Combine(Surroundings.Root, ".cache/foreign");
+    static readonly string s_directory = Path.Combine(Surroundings.Root, ".cache/foreign");
 
     const string Code = "/usr/share/OVMF/OVMF_CODE_4M.fd", Variables = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
     static bool IsThere(ForeignSystem system) =>
-        File.Exists(Path.Combine(_directory, system.File)) && (!system.Uefi || File.Exists(Code));
+        File.Exists(Path.Combine(s_directory, system.File)) && (!system.Uefi || File.Exists(Code));
 
     sealed class ForeignTheoryAttribute() : ConditionalTheoryAttribute(Surroundings.WithoutProgram
-        ?? (_systems.Values.Any(IsThere) ? null
+        ?? (s_systems.Values.Any(IsThere) ? null
         : "needs .cache/foreign: tests/guests/foreign.sh .cache/foreign makes it"));
 
     /// <summary>Every system that is there, on both machines.</summary>
-    public static IEnumerable<object[]> Cases =>
-        from name in _systems.Keys
-        where IsThere(_systems[name])
-        from machine in (string[])["pc", "q35"]
-        select new object[] { name, machine };
+    public static TheoryData<string, string> Cases
+    {
+        get
+        {
+            var cases = new TheoryData<string, string>();
+            foreach ((string name, ForeignSystem system) in s_systems.Where(system => IsThere(system.Value)))
+                foreach (string machine in (string[])["pc", "q35"])
+                    cases.Add(name, machine);
+            return cases;
+        }
+    }
 
-    [ForeignTheory]
-    [MemberData(nameof(Cases))]
+    [ForeignTheory, MemberData(nameof(Cases))]
     public void It_boots_to_its_mark(string name, string machine)
     {
-        ForeignSystem system = _systems[name];
+        ForeignSystem system = s_systems[name];
         using GuestProcess guest = GuestProcess.Start(["-accel", "tcg", "-M", machine, "-m", "512", "-nodefaults",
             "-display", "none", "-serial", "stdio", "-no-reboot", .. system.Uefi ? Flash() : [],
-            .. system.Options.Select(option => option.Replace("{0}", _directory, StringComparison.Ordinal))]);
+            .. system.Options.Select(option => option.Replace("{0}", s_directory, StringComparison.Ordinal))]);
         int from = 0;
         foreach (Step step in system.Steps)
         {
