@@ -140,8 +140,8 @@ public sealed class GdbTests : IDisposable
             DateTime deadline = DateTime.UtcNow + Surroundings.Patience;
             while (!gdb.Output.Contains("SIGINT") && DateTime.UtcNow < deadline)
             {
-                gdb.Signal(2);
                 Thread.Sleep(500);
+                gdb.Signal(2);
             }
             gdb.Expect("SIGINT");
             gdb.Send("printf \"second = %x\\n\", $rip\n");

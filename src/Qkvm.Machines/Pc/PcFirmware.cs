@@ -15,8 +15,8 @@ namespace Qkvm.Machines.Pc;
 sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool kvm, Action<string> warn)
 {
     const ulong KvmReserved = 0xFEFF_C000, KvmReservedSize = 0x4000; // KVM's identity map and TSS on Intel processors
-    // ACPI tables and the BIOS' memory, at the top of low RAM
-    const ulong FirmwareReserve = 0x28000;
+    // At the top of low RAM, where no initrd may go: SeaBIOS puts tables and a TPM's log into 256 KiB at most
+    const ulong FirmwareReserve = 0x40000;
     const uint Usable = 1;
     // The firmware has read the files' lengths before it sets up what the tables then tell of.
     const int AcpiUnit = 128 << 10, LoaderUnit = 4 << 10;
