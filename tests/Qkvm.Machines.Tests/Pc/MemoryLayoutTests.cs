@@ -60,7 +60,7 @@ public class MemoryLayoutTests
     public void Without_a_screen_its_window_shows_RAM_and_the_closed_ROM_space_floats()
     {
         using var pc = new TestMachine();
-        AddressSpace memory = pc.Board.Memory.Space;
+        AddressSpace memory = pc.Board.Memory;
         foreach (ulong address in (ulong[])[0xA0000, 0xB8000, 0xBFFFC])
         {
             memory.Write(address, 4, address);

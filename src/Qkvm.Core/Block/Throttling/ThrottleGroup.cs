@@ -111,7 +111,8 @@ public sealed class ThrottleGroup(string name, IVirtualClock clock, Action<Actio
                 _turn--;
                 return wait;
             }
-            Count(member.Release(isWrite));
+            Count(member.First(isWrite));                          // before it goes on and may be another
+            member.Release(isWrite);
             idle = 0;
         }
         return long.MaxValue;

@@ -13,11 +13,12 @@ sealed class ThrottleMember(ThrottleGroup group)
 
     public void Add(bool isWrite, BlockQueue queue, BlockRequest request) => Waiting(isWrite).Enqueue((queue, request));
 
+    public BlockRequest First(bool isWrite) => Waiting(isWrite).Peek().Request;
+
     /// <summary>The first of this direction goes on to its queue.</summary>
-    public BlockRequest Release(bool isWrite)
+    public void Release(bool isWrite)
     {
         (BlockQueue queue, BlockRequest request) = Waiting(isWrite).Dequeue();
         queue.Release(request);
-        return request;
     }
 }
