@@ -16,7 +16,7 @@ size=${SIZE:-2G}
 esp=2048 esp_size=16384 # sectors of the EFI system partition; the gap before it takes GRUB's core image
 start=$((esp + esp_size)) # first sector of the root partition
 packages=linux-image-amd64,lz4,grub-pc,systemd-sysv,udev,dbus,kmod,e2fsprogs,ifupdown,isc-dhcp-client,iproute2
-packages+=,iputils-ping,netbase,pciutils,util-linux,ca-certificates,less,nano${EXTRA:+,$EXTRA}
+packages+=,iputils-ping,netbase,pciutils,usbutils,qemu-guest-agent,util-linux,ca-certificates,less,nano${EXTRA:+,$EXTRA}
 
 need mmdebstrap:mmdebstrap mke2fs:e2fsprogs sfdisk:fdisk uuidgen:uuid-runtime mkfs.fat:dosfstools mcopy:mtools
 qemu_img=${QEMU_IMG:-qemu-img}
