@@ -17,7 +17,8 @@ static class UsbDevices
                 .ToLookup(node => (object?)node.Device, node => node.Id);
             for (int i = 0; i < buses.Length; i++)
                 foreach (var (port, device) in buses[i].Devices)
-                    monitor.Write($"  Device {i}.{device.Address}, Port {port.Path}, Speed {Megabits(device.Speed)} Mb/s, "
+                    monitor.Write($"  Device {i}.{device.Address}, Port {port.Path}, "
+                        + $"Speed {Megabits(device.Speed)} Mb/s, "
                         + $"Product {device.Product}{(ids[device].First() is { } id ? $", ID: {id}" : "")}\n");
         });
 

@@ -39,7 +39,8 @@ public sealed record BusKind(string Name, params Property[] Properties)
     public static readonly BusKind Usb = new("usb-bus", Bus,
         Property.Text("port", null, "a port, or a port of a hub: 1.2"),
         Property.Text("serial", null, "serial number"),
-        Property.Bool("msos-desc", true, "descriptors for Windows"), Property.Missing("pcap")) { IsHotPluggable = true };
+        Property.Bool("msos-desc", true, "descriptors for Windows"), Property.Missing("pcap"))
+    { IsHotPluggable = true };
 
     /// <summary>What virtio devices without a transport of their own are made for.</summary>
     public static readonly BusKind Virtio = new("virtio-bus", Bus, BootIndex);

@@ -3,9 +3,9 @@ using Qkvm.Core.State;
 namespace Qkvm.Core.Usb;
 
 /// <summary>Endpoint 0 of a device: setup, data and status stages. USB 2.0, sections 8.5.3 and 9.2.6.</summary>
-/// <remarks>A request to the device is carried out in its status stage, when all its data are there; one to the host when
-/// it is set up. Requests with more than <see cref="BufferSize"/> bytes to the device are refused, and answers are cut
-/// to it.</remarks>
+/// <remarks>A request to the device is carried out in its status stage, when all its data are there; one to the host
+/// when it is set up. Requests with more than <see cref="BufferSize"/> bytes to the device are refused, and answers are
+/// cut to it.</remarks>
 sealed class UsbControlPipe(UsbDevice device)
 {
     public const int BufferSize = 4096;

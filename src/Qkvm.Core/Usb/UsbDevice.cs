@@ -3,10 +3,11 @@ using Qkvm.Core.State;
 
 namespace Qkvm.Core.Usb;
 
-/// <summary>A USB device: a description as data, and what its endpoints and class requests do. Addresses, configurations,
-/// descriptors, halted endpoints and the other requests of USB 2.0, chapter 9, are handled here.</summary>
-/// <remarks>A derived class is called under the machine lock, with what a hostile guest likes to send: a packet may have
-/// any length.</remarks>
+/// <summary>A USB device: a description as data, and what its endpoints and class requests do. Addresses,
+/// configurations, descriptors, halted endpoints and the other requests of USB 2.0, chapter 9, are handled
+/// here.</summary>
+/// <remarks>A derived class is called under the machine lock, with what a hostile guest likes to send: a packet may
+/// have any length.</remarks>
 public abstract partial class UsbDevice(string name, UsbDescription description, Properties properties) : IDevice
 {
     const int EndpointAddresses = 32;                              // 16 numbers, two directions

@@ -30,8 +30,8 @@ public enum UsbStatus : byte
 }
 
 /// <summary>What a host controller and a device exchange at once: one transfer descriptor's bytes, over as many bus
-/// transactions as they take. The controller has it again and again; devices keep none that has ended. Under the machine
-/// lock.</summary>
+/// transactions as they take. The controller uses it again and again; devices keep none that has ended. Under the
+/// machine lock.</summary>
 /// <param name="completed">Of a packet that was <see cref="UsbStatus.Pending"/>.</param>
 public sealed class UsbPacket(Action<UsbPacket> completed)
 {
@@ -99,6 +99,9 @@ public sealed class UsbPacket(Action<UsbPacket> completed)
         _pieces.Add(memory);
         Length += memory.Length;
     }
+
+    /// <summary>Nobody took it.</summary>
+    public void Fail(UsbStatus status) => End(status);
 
     /// <summary>Takes a pending packet back: afterwards the device no longer touches its memory, and nobody hears of
     /// it.</summary>

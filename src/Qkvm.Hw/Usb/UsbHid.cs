@@ -150,8 +150,9 @@ public abstract class UsbHid : UsbDevice
         const byte fullPacket0 = 8, highPacket0 = 64, power = 50;
         UsbLayout Layout(byte packet0, byte interval) => new(version, packet0, new UsbConfiguration(1,
             UsbConfiguration.RemoteWakeup, power, new UsbInterface(0, 3, (byte)(kind.IsBoot ? 1 : 0), kind.BootProtocol,
-                new UsbEndpoint(InEndpoint, UsbTransfer.Interrupt, kind.MaxPacket, interval)) { Extra = kind.Descriptor })
-            { Text = kind.Interface });
+                new UsbEndpoint(InEndpoint, UsbTransfer.Interrupt, kind.MaxPacket, interval))
+            { Extra = kind.Descriptor })
+        { Text = kind.Interface });
         return new UsbDescription(vendor, product, 0, s_texts)
         {
             Product = kind.Product,
