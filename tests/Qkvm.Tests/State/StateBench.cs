@@ -156,7 +156,7 @@ sealed class StateBench : IMachineRequests, IDisposable
                 case PropertyKind.Tpmdev: Backends.Tpms[id] = new FakeTpm { FailsAtOnce = true }; break;
                 case PropertyKind.Object when property.Name != "iothread": Backends.Objects[id] = new RngBuiltin();
                 break;
-                case PropertyKind.Number when property.Name == "chassis_nr":
+                case PropertyKind.Number when property.Name is "chassis_nr" or "bus_nr":
                     id = "1";
                     break;
                 // beside the channels of the board
