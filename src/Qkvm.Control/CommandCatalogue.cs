@@ -45,7 +45,7 @@ public sealed class CommandCatalogue
         QueryPci.Command, DeviceAdd.Command, DeviceDelete.Command, QueryBlock.Command, QueryBlock.Info,
         QueryBlockNodes.Command, QueryBlockNodes.Statistics, Snapshots.Info, QueryJobs.Command, QueryJobs.Block,
         Eject.Command, ChangeMedium.Change, ChangeMedium.OpenTray, ChangeMedium.CloseTray, ChangeMedium.Remove,
-            ChangeMedium.Insert, BlockResize.Command, DriveAdd.Add, DriveAdd.Delete,
+            ChangeMedium.Insert, BlockResize.Command, BlockSetIoThrottle.Command, DriveAdd.Add, DriveAdd.Delete,
         BlockdevAdd.Add, BlockdevAdd.Delete, ObjectAdd.Add, ObjectAdd.Delete,
         ChardevAdd.Add, ChardevAdd.Change, ChardevAdd.Remove, ChardevAdd.SendBreak, NetdevAdd.Add, NetdevAdd.Delete,
         Ringbuf.Read, Ringbuf.Write,
