@@ -4,6 +4,7 @@ using Qkvm.Core.Logging;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Time;
 using Qkvm.Host;
+using Qkvm.Machines.Pc;
 
 namespace Qkvm.Machines;
 
@@ -19,6 +20,9 @@ public sealed record BoardParts(MachineConfig Config, IAccelerator Accelerator, 
 
     /// <summary>The drives or nodes of its flash chips, by their numbers; null for a chip that is left out.</summary>
     public IReadOnlyList<string?> Flash { get; init; } = [];
+
+    /// <summary>Of the processors' addresses; null: those of most.</summary>
+    public AddressLimits? Limits { get; init; }
 }
 
 /// <summary>What short forms of options mean on a machine.</summary>
@@ -54,9 +58,6 @@ public sealed record MachineDefaults(string NetworkCard, string VideoAddress, in
 
     /// <summary>There is a parallel port.</summary>
     public bool HasParallel { get; init; } = true;
-
-    /// <summary>What -usb stands for: models and properties, in the order of creation.</summary>
-    public IReadOnlyList<(DeviceModel Model, OptionPair[] Properties)> Usb { get; init; } = [];
 
     public VideoKind Video { get; init; } = VideoKind.Pci;
 }

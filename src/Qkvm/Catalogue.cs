@@ -26,7 +26,6 @@ using Qkvm.Hw.Net;
 using Qkvm.Hw.Pci;
 using Qkvm.Hw.Storage;
 using Qkvm.Hw.Tpm;
-using Qkvm.Hw.Usb;
 using Qkvm.Hw.Virtio;
 using Qkvm.Machines;
 using Qkvm.Machines.Isa;
@@ -70,18 +69,12 @@ static class Catalogue
         PvpanicPci.Model,
         PcTestDev.Model,
         PciTestDev.Model,
-        .. Uhci.Models,
-        .. Ehci.Models,
-        UsbHub.Model,
-        UsbPointer.Tablet,
-        UsbPointer.Mouse,
-        UsbKeyboard.Model,
         RedHatPciBridge.Model,
         PcieRootPort.Model,
         Ioh3420.Model,
         X3130Upstream.Model,
         Xio3130Downstream.Model,
-        PciePciBridge.Model,
+        PciePciBridge.Model, PciExpander.Model, PciExpander.ExpressModel,
         I82801b11Bridge.Model,
         TpmTis.Model,
         TpmCrb.Model,
@@ -180,10 +173,6 @@ static class Catalogue
 
     /// <summary>The same on a machine without PCI.</summary>
     public static (string Name, DeviceModel? Model)[] IsaVideoCards => [("std", IsaVga.Model), ("none", null)];
-
-    /// <summary>-usbdevice.</summary>
-    public static (string Name, DeviceModel Model)[] UsbDevices =>
-        [("tablet", UsbPointer.Tablet), ("mouse", UsbPointer.Mouse), ("keyboard", UsbKeyboard.Model)];
 
     /// <summary>-drive if=: the disk and, where there is one, the CD-ROM drive of the interface.</summary>
     public static (string Name, DeviceModel Disk, DeviceModel? Cdrom)[] DriveInterfaces =>

@@ -1,5 +1,4 @@
 using Qkvm.Hw.Net;
-using Qkvm.Hw.Usb;
 
 namespace Qkvm.Machines.Pc;
 
@@ -17,11 +16,7 @@ public static class PcMachine
         string name = $"pc-i440fx-{named.Name}";
         PcVersion version = named.Version;
         var defaults = new MachineDefaults(NetworkCard: E1000.Model.Name, VideoAddress: "0x2", CdromPlace: 2)
-        {
-            PrefersSockets = version.PrefersSockets,
-            HasHotPluggableCpus = true,
-            Usb = [(Uhci.Piix3, [new("addr", "1.2")])],
-        };
+            { PrefersSockets = version.PrefersSockets, HasHotPluggableCpus = true };
         return new(name, defaults, PcParts.Options, (properties, parts) =>
             new PcBoard(PcParts.Of(properties, parts, name, version), PcParts.Memory(properties, parts)))
         {

@@ -17,7 +17,7 @@ public static class PcParts
         Property.OnOffAuto("acpi", "tables, and the chipset's power management"),
         Property.OnOffAuto("smm", "system management mode; auto: on the software CPU"),
         Property.Enum("smbios-entry-point-type", "32", ["32", "64"], "32: SMBIOS 2.8, 64: SMBIOS 3.0"),
-        Property.Bool("usb", false, "the chipset's USB controllers"),
+        Property.Missing("usb", "off"),
         Property.Missing("vmport", Property.Auto), Property.Missing("nvdimm", "off"),
         Property.Missing("hmat", "off"),
         Property.Missing("pit", "on"), Property.Missing("i8042", "on"), Property.Missing("fd-bootchk", "on"),
@@ -61,7 +61,15 @@ public static class PcParts
             NoGraphic = parts.Config.NoGraphic || properties.OnOffAuto("graphics") == false,
         },
         Flash = [.. SystemFlash.Units.Select(properties.Text)],
+        Limits = LimitsOf(version.Apply(parts.Config.Cpu), parts.Accelerator, version),
     };
+
+    static AddressLimits LimitsOf(CpuConfig cpu, IAccelerator accelerator, PcVersion version)
+    {
+        CpuView view = accelerator.CpuModels.Expand(new CpuSetup(cpu.Model, cpu.Features, 0, 1, 1, 1)
+            { Properties = cpu.Properties });
+        return new(view.PhysicalBits, version.KeepsHyperTransport && view.Vendor == "AuthenticAMD");
+    }
 
     /// <summary>Ids beyond 8 bits need x2APIC, which models of the software CPU then have unless users say
     /// otherwise.</summary>
