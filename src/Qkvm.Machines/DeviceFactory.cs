@@ -44,7 +44,8 @@ public sealed class DeviceFactory(IBoard board, QBus tree, QBus slots, Catalogue
         }
     }
 
-    /// <summary>A hub for the last port of a bus, where a device comes that names no port: it has room for more.</summary>
+    /// <summary>A hub for the last port of a bus, where a device comes that names no port: it has room for
+    /// more.</summary>
     public DeviceConfig? HubFor(DeviceConfig config)
     {
         if (catalogue.Find(config.Driver) is not { NotBuilt: null } model || model.Bus != BusKind.Usb

@@ -7,7 +7,7 @@ public sealed partial class Ehci
 {
     const uint CCS = 1, CSC = 2, PED = 4, PEDC = 8, OCC = 32, FPR = 64, SUSP = 128, PR = 256, PP = 4096, PO = 8192,
         LineStatus = 0xC00, KState = 0x400, JState = 0x800, PortChanges = CSC | PEDC | OCC,
-        PortWritable = PED | FPR | SUSP | PR | 0x7F << 14 | PO;
+        PortWritable = PED | FPR | SUSP | PR | 0x1FF << 14 | PO;
 
     public void Attached(UsbPort port)
     {

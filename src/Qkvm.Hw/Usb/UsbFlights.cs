@@ -1,5 +1,3 @@
-using Qkvm.Core.Memory;
-using Qkvm.Core.State;
 using Qkvm.Core.Usb;
 
 namespace Qkvm.Hw.Usb;

@@ -22,9 +22,10 @@ public sealed class UsbHub : UsbDevice, IUsbHost
         SetHubFeature = 0x2003, ClearPortFeature = 0x2301, SetPortFeature = 0x2303;
 
     // Bits of status and change, and their features: a change's is 16 higher (tables 11-17 and 11-21)
-    const int Connection = 0, Enable = 1, Suspend = 2, Reset = 4, Power = 8, FirstChange = 16, LastChange = 20;
-    const ushort Connected = 1 << Connection, Enabled = 1 << Enable, Suspended = 1 << Suspend, WasReset = 1 << Reset,
-        Powered = 1 << Power, LowSpeed = 1 << 9;
+    const int PortConnection = 0, PortEnable = 1, PortSuspend = 2, PortReset = 4, PortPower = 8,
+        FirstChange = 16, LastChange = 20;
+    const ushort Connected = 1 << PortConnection, Enabled = 1 << PortEnable, Suspended = 1 << PortSuspend,
+        WasReset = 1 << PortReset, Powered = 1 << PortPower, LowSpeed = 1 << 9;
     const ushort LocalPower = 0, OverCurrent = 1;
 
     readonly Properties _properties;
@@ -50,7 +51,8 @@ public sealed class UsbHub : UsbDevice, IUsbHost
     {
         if (base.Find(address) is { } self) return self;
         for (int i = 0; i < _ports.Length; i++)
-            if ((_status[i] & (Enabled | Suspended)) == Enabled && _ports[i]?.Find(address) is { } device) return device;
+            if ((_status[i] & (Enabled | Suspended)) == Enabled && _ports[i]?.Find(address) is { } device)
+                return device;
         return null;
     }
 
@@ -159,17 +161,17 @@ public sealed class UsbHub : UsbDevice, IUsbHost
     {
         switch (feature)
         {
-            case Suspend:
+            case PortSuspend:
                 if ((_status[i] & Enabled) != 0) _status[i] |= Suspended;
                 return true;
-            case Reset:
+            case PortReset:
                 if (_ports[i]?.Device == null) return true;
                 _ports[i]!.Reset();
                 _status[i] = (ushort)(_status[i] & ~Suspended | Enabled);
                 _change[i] |= WasReset;
                 Wake(ChangeEndpoint);
                 return true;
-            default: return feature == Power;
+            default: return feature == PortPower;
         }
     }
 
@@ -177,8 +179,8 @@ public sealed class UsbHub : UsbDevice, IUsbHost
     {
         switch (feature)
         {
-            case Enable: _status[i] &= unchecked((ushort)~(Enabled | Suspended)); return true;
-            case Suspend:
+            case PortEnable: _status[i] &= unchecked((ushort)~(Enabled | Suspended)); return true;
+            case PortSuspend:
                 if ((_status[i] & Suspended) == 0) return true;
                 _status[i] &= unchecked((ushort)~Suspended);
                 _change[i] |= Suspended;
@@ -187,7 +189,7 @@ public sealed class UsbHub : UsbDevice, IUsbHost
             case >= FirstChange and <= LastChange:
                 _change[i] &= (ushort)~(1 << (feature - FirstChange));
                 return true;
-            default: return feature == Power;
+            default: return feature == PortPower;
         }
     }
 

@@ -14,7 +14,7 @@ public sealed partial class Expander
         int at = Array.FindIndex(known, device => device.Name == name);
         if (at < 0)
             throw new ConfigurationException($"{owner}: could not add USB device '{name}'"
-                + $"{Suggestion.For(name, [.. known.Select(device => device.Name)])}; use -device usb-…");
+                + Suggestion.For(name, known.Select(device => device.Name)));
         _usb ??= owner;
         _devices.Add(new DeviceConfig(known[at].Model.Name, null, [], owner));
     }

@@ -257,7 +257,7 @@ public sealed class UhciTests : IDisposable
     }
 
     [Theory]
-    [InlineData(0x55, 8, 0x10)]                                    // no such token
+    [InlineData((byte)0x55, 8, 0x10)]                              // no such token
     [InlineData(In, 0x600, 0x10)]                                  // longer than a packet can be
     public void A_descriptor_without_sense_stops_the_controller(byte pid, int length, int status)
     {

@@ -9,7 +9,7 @@ using Qkvm.Testing;
 
 namespace Qkvm.Hw.Tests.Usb;
 
-/// <summary>A board with one controller, devices on its bus, and a driver's way to the controller's registers.</summary>
+/// <summary>A board with one controller and devices on its bus, and a driver's way to its registers.</summary>
 sealed class UsbBoard : IDisposable
 {
     public const ulong Io = 0xC000, Mmio = 0xFE00_0000;
