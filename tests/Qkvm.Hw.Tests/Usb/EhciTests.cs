@@ -94,9 +94,9 @@ public sealed class EhciTests : IDisposable
         Assert.Equal(0u, Token(2) & 0xFF);                         // by the alternate link
         Assert.Equal([18, 1, 0, 2, 0, 0, 0, 64, 0x27, 6], _board.Bytes(Buffers + 0x1000, 10));
         Assert.Equal(1u, Status & 3);
-        Assert.True(_board.Pci.Inta);
+        Assert.True(_board.Interrupt);
         _board.Words(USBSTS, 0x3F);
-        Assert.False(_board.Pci.Inta);
+        Assert.False(_board.Interrupt);
     }
 
     [Fact]

@@ -93,10 +93,10 @@ public sealed class UhciTests : IDisposable
         Assert.Equal(17u, Control(1) & 0x7FF);
         Assert.Equal([18, 1, 0, 2, 0, 0, 0, 8, 0x27, 6], _board.Bytes(Buffers + 0x100, 10));
         Assert.Equal(1, Status);
-        Assert.True(_board.Pci.Inta);
+        Assert.True(_board.Interrupt);
         Assert.Equal(Terminate, _board.Word(Queue + 4));
         _board.Ports.Write(USBSTS, 2, 1);
-        Assert.False(_board.Pci.Inta);
+        Assert.False(_board.Interrupt);
     }
 
     [Fact]
@@ -122,7 +122,7 @@ public sealed class UhciTests : IDisposable
         _board.Run(1);
         Assert.Equal(0u, Control(0) & Active);
         Assert.Equal([0, 0, 4, 0, 0, 0, 0, 0], _board.Bytes(Buffers, 8));
-        Assert.True(_board.Pci.Inta);
+        Assert.True(_board.Interrupt);
     }
 
     [Fact]
@@ -184,7 +184,7 @@ public sealed class UhciTests : IDisposable
         _board.Ports.Write(USBSTS, 2, 0x1F);
         Keyboard.Key(KeyCode.A, false);
         Assert.Equal(4, Status & 4);
-        Assert.True(_board.Pci.Inta);
+        Assert.True(_board.Interrupt);
         Assert.Equal(0x18u, (uint)_board.Ports.Read(USBCMD, 2) & 0x18);
     }
 
@@ -267,7 +267,7 @@ public sealed class UhciTests : IDisposable
         _board.Run(1);
         Assert.Equal(status | 0x20, Status);
         Assert.Equal(0u, (uint)_board.Ports.Read(USBCMD, 2) & 1);
-        Assert.True(_board.Pci.Inta);
+        Assert.True(_board.Interrupt);
     }
 
     [Theory]

@@ -40,6 +40,7 @@ sealed class UsbBoard : IDisposable
     public AddressSpace Memory => Pci.Memory.Space;
     public AddressSpace Ports => Pci.Memory.Ports;
     public PciDevice Controller { get; }
+    public bool Interrupt => Controller.IntX.Level;
     public DeviceSite Site { get; }
     public UsbBus Bus { get; }
     public List<DeviceSite> Sites { get; } = [];
