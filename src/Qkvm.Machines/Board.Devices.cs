@@ -21,6 +21,7 @@ public abstract partial class Board
     {
         if (config.Id is { } id && FindDevice(id) != null)
             throw new ConfigurationException($"{config.Owner}: Duplicate device ID '{id}'");
+        if (_factory.HubFor(config) is { } hub) AddDevice(hub);
         DeviceFactory.Made made = _factory.Create(config, hot: true);
         Adopt(made, config);
         made.Device.Reset();
@@ -66,6 +67,9 @@ public abstract partial class Board
 
     void Remove(QDevice node)
     {
+        QDevice[] below = [.. node.Bus!.Devices.Where(other => other.Device != null
+            && node.Bus.Wires?.Below(node.Device!).Contains(other.Device) == true)];
+        foreach (QDevice other in below.Reverse()) Remove(other);
         foreach (QDevice gone in node.All.Reverse().ToArray())
         {
             _devices.Remove(gone.Device!);
@@ -105,7 +109,11 @@ public abstract partial class Board
         }
     }
 
-    void Make(DeviceConfig config) => Adopt(_factory.Create(config), config);
+    void Make(DeviceConfig config)
+    {
+        if (_factory.HubFor(config) is { } hub) Make(hub);
+        Adopt(_factory.Create(config), config);
+    }
 
     void Adopt(DeviceFactory.Made made, DeviceConfig config)
     {

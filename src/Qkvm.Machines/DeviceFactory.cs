@@ -1,5 +1,7 @@
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
+using Qkvm.Core.Usb;
+using Qkvm.Hw.Usb;
 
 namespace Qkvm.Machines;
 
@@ -40,6 +42,18 @@ public sealed class DeviceFactory(IBoard board, QBus tree, QBus slots, Catalogue
             site.Dispose();
             throw;
         }
+    }
+
+    /// <summary>A hub for the last port of a bus, where a device comes that names no port: it has room for
+    /// more.</summary>
+    public DeviceConfig? HubFor(DeviceConfig config)
+    {
+        if (catalogue.Find(config.Driver) is not { NotBuilt: null } model || model.Bus != BusKind.Usb
+            || model == UsbHub.Model || config.Properties.Has("port")) return null;
+        var properties = new Properties(model, config.Properties, Globals(model, globals));
+        QBus bus = BusFor(model, properties);
+        return bus.Wires is UsbBus { IsNearlyFull: true }
+            ? new DeviceConfig(UsbHub.Model.Name, null, [new("bus", bus.Name)], config.Owner) : null;
     }
 
     /// <summary>What -global says of a model: name, value and owner.</summary>

@@ -59,6 +59,9 @@ public sealed record MachineDefaults(string NetworkCard, string VideoAddress, in
     /// <summary>There is a parallel port.</summary>
     public bool HasParallel { get; init; } = true;
 
+    /// <summary>What -usb stands for: models and properties, in the order of creation.</summary>
+    public IReadOnlyList<(DeviceModel Model, OptionPair[] Properties)> Usb { get; init; } = [];
+
     public VideoKind Video { get; init; } = VideoKind.Pci;
 }
 

@@ -26,6 +26,7 @@ using Qkvm.Hw.Net;
 using Qkvm.Hw.Pci;
 using Qkvm.Hw.Storage;
 using Qkvm.Hw.Tpm;
+using Qkvm.Hw.Usb;
 using Qkvm.Hw.Virtio;
 using Qkvm.Machines;
 using Qkvm.Machines.Isa;
@@ -69,6 +70,12 @@ static class Catalogue
         PvpanicPci.Model,
         PcTestDev.Model,
         PciTestDev.Model,
+        .. Uhci.Models,
+        .. Ehci.Models,
+        UsbHub.Model,
+        UsbPointer.Tablet,
+        UsbPointer.Mouse,
+        UsbKeyboard.Model,
         RedHatPciBridge.Model,
         PcieRootPort.Model,
         Ioh3420.Model,
@@ -173,6 +180,10 @@ static class Catalogue
 
     /// <summary>The same on a machine without PCI.</summary>
     public static (string Name, DeviceModel? Model)[] IsaVideoCards => [("std", IsaVga.Model), ("none", null)];
+
+    /// <summary>-usbdevice.</summary>
+    public static (string Name, DeviceModel Model)[] UsbDevices =>
+        [("tablet", UsbPointer.Tablet), ("mouse", UsbPointer.Mouse), ("keyboard", UsbKeyboard.Model)];
 
     /// <summary>-drive if=: the disk and, where there is one, the CD-ROM drive of the interface.</summary>
     public static (string Name, DeviceModel Disk, DeviceModel? Cdrom)[] DriveInterfaces =>

@@ -44,14 +44,12 @@ static class Missing
             virtserialport virtio-serial virtio-serial-device virtio-serial-pci virtio-serial-pci-non-transitional
             virtio-serial-pci-transitional
             """),
-        ("the guest has a PS/2 keyboard and mouse", """
-            ich9-usb-ehci1 ich9-usb-ehci2 ich9-usb-uhci1 ich9-usb-uhci2 ich9-usb-uhci3 ich9-usb-uhci4 ich9-usb-uhci5
-            ich9-usb-uhci6 nec-usb-xhci pci-ohci piix3-usb-uhci piix4-usb-uhci qemu-xhci usb-audio usb-ccid usb-ehci
-            usb-host usb-hub usb-kbd usb-mouse usb-mtp usb-redir usb-tablet usb-wacom-tablet vt82c686b-usb-uhci
-            ccid-card-emulated ccid-card-passthru u2f-emulated u2f-passthru canokey vhost-user-input
-            vhost-user-input-pci virtio-input-host-device virtio-input-host-pci virtio-keyboard-device
-            virtio-keyboard-pci virtio-mouse-device virtio-mouse-pci virtio-tablet-device virtio-tablet-pci vmmouse
-            vmport isa-applesmc
+        ("use usb-tablet, usb-mouse or usb-kbd on a UHCI or EHCI controller", """
+            nec-usb-xhci pci-ohci qemu-xhci usb-audio usb-ccid usb-host usb-mtp usb-redir usb-wacom-tablet
+            vt82c686b-usb-uhci ccid-card-emulated ccid-card-passthru u2f-emulated u2f-passthru canokey
+            vhost-user-input vhost-user-input-pci virtio-input-host-device virtio-input-host-pci
+            virtio-keyboard-device virtio-keyboard-pci virtio-mouse-device virtio-mouse-pci virtio-tablet-device
+            virtio-tablet-pci vmmouse vmport isa-applesmc
             """),
         ("leave it out", """
             AC97 adlib cs4231a ES1370 gus hda-duplex hda-micro hda-output ich9-intel-hda intel-hda sb16 isa-pcspk

@@ -117,7 +117,8 @@ public class CommandLineTests
         + "used together with -machine memory-backend=r; leave one of them out")]
     [InlineData("-object memory-backend-file,id=r,size=64M,mem-path=x,readonly=on", "-object "
         + "memory-backend-file,id=r,size=64M,mem-path=x,readonly=on: readonly=on is not built yet; leave it out")]
-    [InlineData("-usb", "-usb is not built yet; leave it out")]
+    [InlineData("-usb -usbdevice tablet", "taken")]
+    [InlineData("-usbdevice tabel", "-usbdevice tabel: could not add USB device 'tabel'; did you mean 'tablet'?")]
     [InlineData("-k de", "-k de: the layout 'de' is not built yet; en-us is what there is")]
     [InlineData("-action panic=explode", "-action panic=explode: panic=explode: expects shutdown, pause, "
         + "exit-failure, none")]

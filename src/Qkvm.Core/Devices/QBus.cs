@@ -61,6 +61,9 @@ public interface IBusWires
     /// where nobody needs to be asked: the device goes at once.</summary>
     bool RequestUnplug(IDevice device) => false;
 
+    /// <summary>Devices of the bus that go where this one goes: those on the ports of a hub.</summary>
+    IEnumerable<IDevice> Below(IDevice device) => [];
+
     /// <summary>A device's part of Open Firmware paths, which the firmware's boot order is made of:
     /// "scsi@4"; "/pci@i0cf8,1" of one that begins a path of its own.</summary>
     string PathOf(IDevice device);

@@ -114,6 +114,18 @@ public sealed class InputRouter
         _pointers.Insert(0, pointer);
     }
 
+    /// <summary>Nobody listens to this one: the others get what the user does.</summary>
+    public void Yield(IKeyboardSink keyboard)
+    {
+        if (_keyboards.Remove(keyboard)) _keyboards.Add(keyboard);
+        OnKeyboardChanged();
+    }
+
+    public void Yield(IPointerSink pointer)
+    {
+        if (_pointers.Remove(pointer)) _pointers.Add(pointer);
+    }
+
     public void Remove(IKeyboardSink keyboard)
     {
         keyboard.Changed -= OnKeyboardChanged;

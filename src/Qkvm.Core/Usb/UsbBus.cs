@@ -60,6 +60,10 @@ public sealed class UsbBus : IBusWires
         });
     }
 
+    public IEnumerable<IDevice> Below(IDevice device) => device is UsbDevice { Place: { } port }
+        ? _plugged.Where(p => p.Port.Path.StartsWith($"{port.Path}.", StringComparison.Ordinal)).Select(p => p.Device)
+        : [];
+
     /// <summary>"hub@1/storage@2".</summary>
     public string PathOf(IDevice device)
     {

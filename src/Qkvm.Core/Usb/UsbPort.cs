@@ -24,7 +24,7 @@ public sealed class UsbPort(IUsbHost host, int index, UsbSpeeds speeds, string p
 {
     public IUsbHost Host { get; } = host;
     public int Index { get; } = index;
-    public UsbSpeeds Speeds { get; internal set; } = speeds;
+    public UsbSpeeds Speeds { get; private set; } = speeds;
     public string Path { get; private set; } = path;
 
     /// <summary>Null: none is there, or another port has it (a companion's).</summary>
@@ -61,8 +61,12 @@ public sealed class UsbPort(IUsbHost host, int index, UsbSpeeds speeds, string p
     /// <summary>The device of this address, on the port or below a hub on it; null if none answers.</summary>
     public UsbDevice? Find(byte address) => Device?.Find(address);
 
-    /// <summary>A companion's port is called as the port that it stands for.</summary>
-    internal void StandFor(UsbPort port) => Path = port.Path;
+    /// <summary>A companion's port, called as this one, has what is too slow for this one.</summary>
+    public void TakeCompanion(UsbPort companion)
+    {
+        companion.Path = Path;
+        Speeds |= companion.Speeds;
+    }
 
     /// <summary>After loading a state: the device is here, and nobody hears of it.</summary>
     public void Restore(UsbDevice? device)

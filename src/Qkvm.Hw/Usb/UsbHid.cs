@@ -50,8 +50,8 @@ public abstract class UsbHid : UsbDevice
     /// <summary>As <see cref="TakeReport"/>, but what is news stays it.</summary>
     protected abstract int PeekReport(Span<byte> report);
 
-    /// <summary>The host listens to it, for the first time since it was reset.</summary>
-    protected abstract void OnListening();
+    /// <summary>The host listens to it, for the first time since it was reset; or it was reset since.</summary>
+    protected abstract void OnListening(bool isListening);
 
     protected virtual void SetOutput(ReadOnlySpan<byte> report) { }
 
@@ -60,6 +60,7 @@ public abstract class UsbHid : UsbDevice
     protected override void ResetDevice()
     {
         (_idle, _protocol) = (0, ReportProtocol);
+        if (IsListening) OnListening(false);
         IsListening = false;
         Arm();
     }
@@ -69,7 +70,7 @@ public abstract class UsbHid : UsbDevice
         if (!IsListening)
         {
             IsListening = true;
-            OnListening();
+            OnListening(true);
         }
         if (!HasReport && _clock.Nanoseconds < _due) return UsbStatus.Nak;
         Span<byte> report = stackalloc byte[LongestReport];

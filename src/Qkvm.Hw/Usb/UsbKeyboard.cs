@@ -75,7 +75,11 @@ public sealed class UsbKeyboard : UsbHid, IKeyboardSink
         Wake(InEndpoint);
     }
 
-    protected override void OnListening() => _router.Prefer(this);
+    protected override void OnListening(bool isListening)
+    {
+        if (isListening) _router.Prefer(this);
+        else _router.Yield(this);
+    }
 
     protected override int TakeReport(Span<byte> report)
     {

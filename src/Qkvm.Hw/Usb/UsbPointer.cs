@@ -78,7 +78,11 @@ public sealed class UsbPointer : UsbHid, IPointerSink
         _last = default;
     }
 
-    protected override void OnListening() => _router.Prefer(this);
+    protected override void OnListening(bool isListening)
+    {
+        if (isListening) _router.Prefer(this);
+        else _router.Yield(this);
+    }
 
     /// <summary>Movements that were not yet reported add up; buttons are told one change at a time, as long as there is
     /// room.</summary>

@@ -1,4 +1,5 @@
 using Qkvm.Hw.Net;
+using Qkvm.Hw.Usb;
 
 namespace Qkvm.Machines.Pc;
 
@@ -16,7 +17,11 @@ public static class PcMachine
         string name = $"pc-i440fx-{named.Name}";
         PcVersion version = named.Version;
         var defaults = new MachineDefaults(NetworkCard: E1000.Model.Name, VideoAddress: "0x2", CdromPlace: 2)
-            { PrefersSockets = version.PrefersSockets, HasHotPluggableCpus = true };
+        {
+            PrefersSockets = version.PrefersSockets,
+            HasHotPluggableCpus = true,
+            Usb = [(Uhci.Piix3, [new("addr", "1.2")])],
+        };
         return new(name, defaults, PcParts.Options, (properties, parts) =>
             new PcBoard(PcParts.Of(properties, parts, name, version), PcParts.Memory(properties, parts)))
         {

@@ -17,7 +17,7 @@ public static class PcParts
         Property.OnOffAuto("acpi", "tables, and the chipset's power management"),
         Property.OnOffAuto("smm", "system management mode; auto: on the software CPU"),
         Property.Enum("smbios-entry-point-type", "32", ["32", "64"], "32: SMBIOS 2.8, 64: SMBIOS 3.0"),
-        Property.Missing("usb", "off"),
+        Property.Bool("usb", false, "the chipset's USB controllers"),
         Property.Missing("vmport", Property.Auto), Property.Missing("nvdimm", "off"),
         Property.Missing("hmat", "off"),
         Property.Missing("pit", "on"), Property.Missing("i8042", "on"), Property.Missing("fd-bootchk", "on"),

@@ -1,4 +1,5 @@
 using Qkvm.Hw.Net;
+using Qkvm.Hw.Usb;
 using Qkvm.Machines.Pc;
 
 namespace Qkvm.Machines.Q35;
@@ -31,6 +32,9 @@ public static class Q35Machine
         {
             PrefersSockets = named.Version.PrefersSockets,
             HasHotPluggableCpus = true,
+            Usb = [(Ehci.Ich9, [new("addr", "1d.7"), new("multifunction", "on")]),
+                .. Enumerable.Range(0, 3).Select(i => (Uhci.Models[2 + i], new OptionPair[] { new("addr", $"1d.{i}"),
+                    new("multifunction", "on"), new("masterbus", "usb-bus.0"), new("firstport", $"{i * 2}") }))],
             IdeBuses = 6,
             IdeUnits = 1,
             MaxCpus = 512,                                         // QEMU 7.2: 288

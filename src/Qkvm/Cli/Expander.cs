@@ -74,6 +74,9 @@ public sealed partial class Expander
             case "nographic": _noGraphic = true; break;
             case "vga": TakeVga(argument, owner); break;
 
+            case "usb": _usb = owner; break;
+            case "usbdevice": AddUsbDevice(argument, owner); break;
+
             case "nodefaults": _noDefaults = true; break;
             default: TakeMachineOption(option.Name, argument, owner); break;
         }
@@ -134,6 +137,7 @@ public sealed partial class Expander
         _machine = Catalogue.Machines.Known(_machineName);
         if (_machine is { Defaults.HasDevices: false }) _noDefaults = true;
         MakeDrives();
+        FinishUsb();
         FinishDisplays();
         FinishCharacters();
         FinishDrives();

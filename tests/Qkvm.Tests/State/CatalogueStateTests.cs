@@ -2,6 +2,7 @@ using Qkvm.Core.Devices;
 using Qkvm.Core.Memory;
 using Qkvm.Core.Pci;
 using Qkvm.Core.State;
+using Qkvm.Core.Usb;
 using Qkvm.Core.Virtio;
 using Qkvm.Hw.Storage;
 using Qkvm.Hw.Tpm;
@@ -91,6 +92,23 @@ public class CatalogueStateTests
     }
 
     /// <summary>Brings a device into a state unlike a new one's.</summary>
+    /// <summary>An address, a configuration, remote wake-up, and the first half of a control transfer.</summary>
+    static void Configure(UsbDevice device)
+    {
+        byte[][] setups = [[0, 5, 7, 0, 0, 0, 0, 0], [0, 9, 1, 0, 0, 0, 0, 0], [0, 3, 1, 0, 0, 0, 0, 0],
+            [0x80, 6, 0, 1, 0, 0, 18, 0]];
+        var packet = new UsbPacket(_ => { });
+        foreach (byte[] setup in setups)
+        {
+            packet.Begin(UsbToken.Setup, 0);
+            packet.Add(setup);
+            device.Handle(packet);
+            packet.Begin(UsbToken.In, 0);
+            packet.Add(new byte[8]);
+            Assert.Equal(UsbStatus.Success, device.Handle(packet));
+        }
+    }
+
     static void Use(StateBench bench, StateBench bare, int way)
     {
         var guest = new RandomGuest(bench.Board, way);
@@ -101,6 +119,7 @@ public class CatalogueStateTests
             Map(function);
             if (function is VirtioPci virtio) Negotiate(bench, virtio, way);
         }
+        else if (bench.Device is UsbDevice usb) Configure(usb);
         else if (bench.Device is VirtioBusDevice plugged) NegotiateInMemory(bench, plugged.Device.Control, way);
         else
         {

@@ -10,6 +10,7 @@ using Qkvm.Host;
 using Qkvm.Hw.Iommu;
 using Qkvm.Hw.Pci;
 using Qkvm.Hw.Storage;
+using Qkvm.Hw.Usb;
 using Qkvm.Machines;
 using Qkvm.Machines.Microvm;
 using Qkvm.Machines.Pc;
@@ -50,7 +51,8 @@ sealed class StateBench : IMachineRequests, IDisposable
             Memory = new MemoryConfig(16 << 20),
             Rtc = new RtcConfig(RtcBase.Date, new DateTime(2024, 2, 29)),
             Devices =
-                [.. models.Select((m, i) =>
+                [.. models.Any(m => m.Bus == BusKind.Usb) ? UsbControllers() : [],
+                .. models.Select((m, i) =>
                 new DeviceConfig(m.Name, $"device{i}", [.. Wanted(m, i)], $"-device {m.Name}"))],
         };
         var parts = new BoardParts(config, Accelerator, Backends, Catalogue.Devices, clock, _loop, _lock,
@@ -120,6 +122,12 @@ sealed class StateBench : IMachineRequests, IDisposable
                 if (((FakeChar)backend).Frontend is { } frontend)
                     frontend.Receive(text[..Math.Min(frontend.Room, text.Length)]);
     }
+
+    /// <summary>For USB devices of any speed.</summary>
+    static IEnumerable<DeviceConfig> UsbControllers() => Uhci.Models[2..5].Select((model, i) =>
+        new DeviceConfig(model.Name,
+            $"companion{i}", [new("masterbus", "host.0"), new("firstport", $"{i * 2}")], "-device"))
+        .Prepend(new DeviceConfig(Ehci.Ich9.Name, "host", [], "-device"));
 
     public void RequestShutdown(ShutdownCause cause, int exitCode) { }
     public void RequestReset(ShutdownCause cause) { }

@@ -1,0 +1,116 @@
+using Qkvm.Core.State;
+using Qkvm.Core.Time;
+
+namespace Qkvm.Hw.Usb;
+
+/// <summary>Frames of a controller that looks for work in guest memory, one each millisecond.</summary>
+/// <remarks>Guests ring no bell, so that somebody has to look. Where nothing has happened for a while, and no device
+/// has said that it has something, sixteen frames are run together: their work is the same, sixteen times as
+/// rarely.</remarks>
+/// <param name="run">Carries out one frame: whether something happened.</param>
+/// <param name="again">Looks at the current frame once more: a device has ended a transfer.</param>
+/// <param name="skip">So many frames are left out: the host was late.</param>
+sealed class UsbFrames
+{
+    public const long Frame = 1_000_000;                           // ns
+
+    const int QuietFrames = 64, SlowFrames = 16, MostAtOnce = 128;
+
+    readonly IVirtualClock _clock;
+    readonly IVmTimer _timer;
+    readonly Func<bool> _run, _again;
+    readonly Action<int> _skip;
+    bool _isRunning, _looksAgain;
+    long _next;                                                    // when the current frame ends
+    int _quiet;                                                    // frames without anything
+
+    public UsbFrames(IVirtualClock clock, Func<bool> run, Func<bool> again, Action<int> skip)
+    {
+        (_clock, _run, _again, _skip) = (clock, run, again, skip);
+        _timer = clock.CreateTimer(OnTimer);
+    }
+
+    public bool IsRunning => _isRunning;
+
+    /// <summary>Frames that have passed and were not carried out.</summary>
+    public int Passed => _isRunning && _clock.Nanoseconds >= _next
+        ? (int)Math.Min((_clock.Nanoseconds - _next) / Frame + 1, int.MaxValue) : 0;
+
+    /// <summary>Nanoseconds since the current frame began, less than a frame's.</summary>
+    public long Within => _isRunning ? (_clock.Nanoseconds - _next + Frame) % Frame : 0;
+
+    public void Start()
+    {
+        if (_isRunning) return;
+        _isRunning = true;
+        _quiet = 0;
+        _next = _clock.Nanoseconds + Frame;
+        _timer.ArmAt(_next);
+    }
+
+    public void Stop()
+    {
+        _isRunning = _looksAgain = false;
+        _timer.Cancel();
+    }
+
+    /// <summary>A device has something: the next frame shall not be late.</summary>
+    public void Hurry()
+    {
+        _quiet = 0;
+        if (_isRunning) _timer.ArmAt(_next);
+    }
+
+    /// <summary>A transfer has ended: what comes behind it need not wait for the next frame.</summary>
+    public void LookAgain()
+    {
+        if (!_isRunning) return;
+        _quiet = 0;
+        _looksAgain = true;
+        _timer.ArmAt(_clock.Nanoseconds);
+    }
+
+    public void Exchange(StateStream state)
+    {
+        state.Field("running", ref _isRunning);
+        state.Field("next", ref _next);
+        state.Field("quiet", ref _quiet, 0, QuietFrames);
+        if (_next < 0) throw state.Refuse("next", "before time began");
+        if (!state.IsLoading) return;
+        _looksAgain = false;
+        Arm();
+    }
+
+    public void Reset()
+    {
+        Stop();
+        (_next, _quiet) = (0, 0);
+    }
+
+    void OnTimer()
+    {
+        long now = _clock.Nanoseconds;
+        bool looksAgain = _looksAgain;
+        _looksAgain = false;
+        if (looksAgain && now < _next) _again();
+        int due = Passed;
+        if (due > MostAtOnce)
+        {
+            _skip(due - MostAtOnce);
+            _next += (due - MostAtOnce) * Frame;
+        }
+        while (_isRunning && _next <= now)
+        {
+            _next += Frame;
+            _quiet = _run() ? 0 : Math.Min(_quiet + 1, QuietFrames);
+        }
+        Arm();
+    }
+
+    void Arm()
+    {
+        if (!_isRunning) _timer.Cancel();
+        else if (_looksAgain) _timer.ArmAt(_clock.Nanoseconds);
+        else _timer.ArmAt(_quiet < QuietFrames ? _next : _next + (SlowFrames - 1) * Frame);
+    }
+}
