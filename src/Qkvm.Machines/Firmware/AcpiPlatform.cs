@@ -68,6 +68,9 @@ public sealed record AcpiPlatform
     /// <summary>Its TPM, if any.</summary>
     public ITpmDevice? Tpm { get; init; }
 
+    /// <summary>It has an <see cref="IGenerationId"/>.</summary>
+    public bool HasGenerationId { get; init; }
+
     /// <summary>Its IOMMU, if any.</summary>
     public IntelIommu? Iommu { get; init; }
 
