@@ -6,6 +6,7 @@ using Qkvm.Core.Virtio;
 using Qkvm.Hw.Storage;
 using Qkvm.Hw.Tpm;
 using Qkvm.Hw.Virtio;
+using Qkvm.Hw.Watchdog;
 using Qkvm.Testing;
 
 namespace Qkvm.Tests.State;
@@ -108,7 +109,8 @@ public class CatalogueStateTests
             if (bench.Device is TpmTis) BeginCommand(bench.Board.Memory);
             guest.RunNew(bench.Board.Ports, bare.Board.Ports.View, 2000);
             guest.RunNew(bench.Board.Memory, bare.Board.Memory.View, 2000);
-            if (bench.Device is IsaIde) bench.Board.Ports.Write(0x3EE, 1, 2); // nIEN, which chance need not find
+            if (bench.Device is Ib700) bench.Board.Ports.Write(0x443, 1, 0);
+            else if (bench.Device is IsaIde) bench.Board.Ports.Write(0x3EE, 1, 2); // nIEN, which chance need not find
             else guest.Run(5000);                                  // a drive has no registers of its own
         }
     }
