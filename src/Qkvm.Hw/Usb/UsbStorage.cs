@@ -9,9 +9,9 @@ namespace Qkvm.Hw.Usb;
 
 /// <summary>usb-storage: a <see cref="ScsiDisk"/> behind bulk-only transport. Spec: USB Mass Storage Class, Bulk-Only
 /// Transport 1.0; names are its.</summary>
-/// <remarks>Data go through a buffer, in large requests to the medium whatever the size of the host's packets. Where the
-/// host wants more than there is, the endpoint stalls before the status (section 6.7.2); where it brings more, that is
-/// taken and forgotten.</remarks>
+/// <remarks>Data go through a buffer, in large requests to the medium whatever the size of the host's packets. Where
+/// the host wants more than there is, the endpoint stalls before the status (section 6.7.2); where it brings more, that
+/// is taken and forgotten.</remarks>
 public sealed partial class UsbStorage : UsbDevice
 {
     const uint CommandSignature = 0x43425355, StatusSignature = 0x53425355;
