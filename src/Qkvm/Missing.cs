@@ -52,7 +52,7 @@ static class Missing
             """),
         ("leave it out", """
             AC97 adlib cs4231a ES1370 gus hda-duplex hda-micro hda-output ich9-intel-hda intel-hda sb16 isa-pcspk
-            i82801b11-bridge ioh3420 pci-bridge-seat pcie-pci-bridge pxb pxb-cxl pxb-pcie
+            i82801b11-bridge ioh3420 pci-bridge-seat pcie-pci-bridge pxb-cxl
             vfio-pci vfio-pci-igd-lpc-bridge vfio-pci-nohotplug x3130-upstream xio3130-downstream cxl-rp cxl-upstream
             cxl-downstream amd-iommu virtio-iommu virtio-iommu-pci vhost-user-fs-pci vhost-user-fs
             vhost-user-i2c-pci vhost-user-rng-pci vhost-user-vsock-pci vhost-user-gpio-pci vhost-vsock-pci

@@ -1,5 +1,6 @@
 using Qkvm.Core.Acpi;
 using Qkvm.Core.Devices;
+using Qkvm.Core.Pci;
 using Qkvm.Core.Tpm;
 using Qkvm.Hw.Iommu;
 using Qkvm.Machines.Pc;
@@ -70,6 +71,9 @@ public sealed record AcpiPlatform
 
     /// <summary>It has an <see cref="IGenerationId"/>.</summary>
     public bool HasGenerationId { get; init; }
+
+    /// <summary>Its first PCI root bus, if any.</summary>
+    public PciBus? Root { get; init; }
 
     /// <summary>Its IOMMU, if any.</summary>
     public IntelIommu? Iommu { get; init; }

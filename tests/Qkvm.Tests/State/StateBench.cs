@@ -8,6 +8,7 @@ using Qkvm.Core.Net;
 using Qkvm.Core.State;
 using Qkvm.Host;
 using Qkvm.Hw.Iommu;
+using Qkvm.Hw.Pci;
 using Qkvm.Hw.Storage;
 using Qkvm.Hw.Virtio;
 using Qkvm.Machines;
@@ -43,7 +44,7 @@ sealed class StateBench : IMachineRequests, IDisposable
         // One of each family: a bus has 32 slots.
         DeviceModel[] models = everything ? [.. Catalogue.Devices.Models.Where(m => m.Bus == BusKind.Isa
             || !m.Name.EndsWith("transitional", StringComparison.Ordinal) && (microvm ? m.Bus == BusKind.Virtio
-                : m.Bus != BusKind.None && m.Bus != BusKind.Virtio && (q35 || !WantsQ35(m))))]
+                : m.Bus != BusKind.None && m.Bus != BusKind.Virtio && (q35 ? m != PciExpander.Model : !WantsQ35(m))))]
             : model == null ? [] : [model];
         Accelerator = new FakeAccelerator { IrqChip = ownIrqChips ? null : Wires };
         var config = new MachineConfig
@@ -161,7 +162,7 @@ sealed class StateBench : IMachineRequests, IDisposable
                 case PropertyKind.Tpmdev: Backends.Tpms[id] = new FakeTpm { FailsAtOnce = true }; break;
                 case PropertyKind.Object when property.Name != "iothread": Backends.Objects[id] = new RngBuiltin();
                 break;
-                case PropertyKind.Number when property.Name == "chassis_nr":
+                case PropertyKind.Number when property.Name is "chassis_nr" or "bus_nr":
                     id = "1";
                     break;
                 // beside the channels of the board
