@@ -41,7 +41,8 @@ static class ScsiCdb
     public const int MaxLength = 16;
 
     /// <summary>By the operation code's group; 0: of vendors or of variable length, which nobody here has.</summary>
-    public static int LengthOf(byte opcode) => (opcode >> 5) switch { 0 => 6, 1 or 2 => 10, 4 => 16, 5 => 12, _ => 0 };
+    public static int LengthOf(byte opcode) =>
+        (opcode >> 5) switch { 0 => 6, 1 or 2 => 10, 4 => 16, 5 => 12, _ => 0 };
 
     /// <summary>First block and number of blocks of a command that reads, writes or verifies. SBC-3, chapter 5.</summary>
     public static (ulong Block, ulong Count) Range(ReadOnlySpan<byte> cdb) => (cdb[0] >> 5) switch

@@ -76,7 +76,7 @@ public sealed class UsbStorageTests
     [InlineData("25 00 00 00 00 00 00 00 00 00", 8, "00 00 07 FF 00 00 02 00")]                // READ CAPACITY (10)
     [InlineData("9E 10 00 00 00 00 00 00 00 00 00 00 00 20 00 00", 32, "00 00 00 00 00 00 07 FF 00 00 02 00")]
     [InlineData("A0 00 00 00 00 00 00 00 00 10 00 00", 16, "00 00 00 08")]                     // REPORT LUNS
-    [InlineData("1A 00 08 00 C0 00", 32, "1F 00 10 08 00 00 08 00 00 00 02 00 08 12 04")]      // MODE SENSE (6), caching
+    [InlineData("1A 00 08 00 C0 00", 32, "1F 00 10 08 00 00 08 00 00 00 02 00 08 12 04")] // MODE SENSE (6), caching
     public void Data_that_the_disk_has_of_itself(string command, int length, string begins)
     {
         Begin(Bytes(command), length, toHost: true);
