@@ -44,7 +44,8 @@ static class ScsiCdb
     public static int LengthOf(byte opcode) =>
         (opcode >> 5) switch { 0 => 6, 1 or 2 => 10, 4 => 16, 5 => 12, _ => 0 };
 
-    /// <summary>First block and number of blocks of a command that reads, writes or verifies. SBC-3, chapter 5.</summary>
+    /// <summary>First block and number of blocks of a command that reads, writes or verifies: SBC-3, chapter
+    /// 5.</summary>
     public static (ulong Block, ulong Count) Range(ReadOnlySpan<byte> cdb) => (cdb[0] >> 5) switch
     {
         0 => (BinaryPrimitives.ReadUInt32BigEndian(cdb) & 0x1FFFFF, cdb[4] == 0 ? 256u : cdb[4]),
