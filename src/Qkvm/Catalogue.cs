@@ -20,6 +20,7 @@ using Qkvm.Core.Net;
 using Qkvm.Core.Tpm;
 using Qkvm.Hw.Char;
 using Qkvm.Hw.Display;
+using Qkvm.Hw.Firmware;
 using Qkvm.Hw.Iommu;
 using Qkvm.Hw.Isa;
 using Qkvm.Hw.Net;
@@ -28,6 +29,7 @@ using Qkvm.Hw.Storage;
 using Qkvm.Hw.Tpm;
 using Qkvm.Hw.Usb;
 using Qkvm.Hw.Virtio;
+using Qkvm.Hw.Watchdog;
 using Qkvm.Machines;
 using Qkvm.Machines.Isa;
 using Qkvm.Machines.Microvm;
@@ -60,14 +62,24 @@ static class Catalogue
         Rtl8139.Model,
         .. VirtioRng.Models,
         .. VirtioBalloon.Models,
+        .. VirtioSerialModels.Devices,
+        VirtioSerialModels.Console,
+        VirtioSerialModels.SerialPort,
+        .. VirtioInputModels.All,
         StdVga.Model,
         IsaVga.Model,
         IsaSerial.Model,
+        PciSerial.Single,
+        PciSerial.Double,
+        PciSerial.Quadruple,
         ParallelPort.Model,
         Debugcon.Model,
         IsaDebugExit.Model,
         Pvpanic.Model,
         PvpanicPci.Model,
+        I6300Esb.Model,
+        Ib700.Model,
+        VmGenerationId.Model,
         PcTestDev.Model,
         PciTestDev.Model,
         .. Uhci.Models,

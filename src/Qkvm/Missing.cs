@@ -40,16 +40,13 @@ static class Missing
             virtio-gpu-gl-device virtio-gpu-gl-pci virtio-gpu-pci virtio-vga virtio-vga-gl vmware-svga
             """),
         ("use isa-serial", """
-            pci-serial pci-serial-2x pci-serial-4x usb-serial usb-braille ipoctal232 tpci200 virtio-console virtconsole
-            virtserialport virtio-serial virtio-serial-device virtio-serial-pci virtio-serial-pci-non-transitional
-            virtio-serial-pci-transitional
+            usb-serial usb-braille ipoctal232 tpci200 virtio-console
             """),
         ("use usb-tablet, usb-mouse or usb-kbd on a UHCI or EHCI controller", """
             nec-usb-xhci pci-ohci qemu-xhci usb-audio usb-ccid usb-host usb-mtp usb-redir usb-wacom-tablet
             vt82c686b-usb-uhci ccid-card-emulated ccid-card-passthru u2f-emulated u2f-passthru canokey
             vhost-user-input vhost-user-input-pci virtio-input-host-device virtio-input-host-pci
-            virtio-keyboard-device virtio-keyboard-pci virtio-mouse-device virtio-mouse-pci virtio-tablet-device
-            virtio-tablet-pci vmmouse vmport isa-applesmc
+            vmmouse vmport isa-applesmc
             """),
         ("leave it out", """
             AC97 adlib cs4231a ES1370 gus hda-duplex hda-micro hda-output ich9-intel-hda intel-hda sb16 isa-pcspk
@@ -60,10 +57,10 @@ static class Missing
             vhost-vsock-pci-non-transitional vhost-vdpa-device-pci virtio-9p virtio-9p-device virtio-9p-pci
             virtio-9p-pci-non-transitional virtio-9p-pci-transitional virtio-crypto-device
             virtio-crypto-pci virtio-mem virtio-mem-pci edu generic-sdhci guest-loader hpet
-            hyperv-testdev i2c-echo i6300esb ib700 igd-passthrough-isa-bridge ipmi-bmc-extern ipmi-bmc-sim isa-applesmc
+            hyperv-testdev i2c-echo igd-passthrough-isa-bridge ipmi-bmc-extern ipmi-bmc-sim isa-applesmc
             isa-ipmi-bt isa-ipmi-kcs ivshmem-doorbell ivshmem-plain kvm-pci-assign kvaser_pci loader max31785 mctp-usb
             mioe3680_pci pca954x pci-ipmi-bt pci-ipmi-kcs pcm3680_pci port92 ctucan_pci pvpanic-pci
-            qemu-s390-pci smbus-ipmi smbus-eeprom tpm-tis-device vmcoreinfo vmgenid xen-platform
+            qemu-s390-pci smbus-ipmi smbus-eeprom tpm-tis-device vmcoreinfo xen-platform
             xen-pvdevice mc146818rtc i8042 acpi-erst AMDVI-PCI hv-syndbg i2c-ddc vmbus-bridge x-pci-proxy-dev
             virtio-pmem virtio-iommu-device vhost-user-fs-device vhost-user-gpio-device vhost-user-i2c-device
             vhost-user-rng vhost-user-vsock-device vhost-user-vsock-pci-non-transitional vhost-vsock-device
