@@ -1,5 +1,6 @@
 using Qkvm.Core.Accel;
 using Qkvm.Core.Acpi;
+using Qkvm.Core.Audio;
 using Qkvm.Core.Block;
 using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
@@ -155,6 +156,7 @@ public abstract partial class Board : IBoard, IDisposable
     public ICharBackend TakeChardev(string id, string owner) => _backends.TakeChardev(id, owner);
     public NetBackend TakeNetdev(string id, string owner) => _backends.TakeNetdev(id, owner);
     public ITpm TakeTpm(string id, string owner) => _backends.TakeTpm(id, owner);
+    public AudioHost FindAudio(string? id, string owner) => _backends.FindAudio(id, owner);
     public void ReleaseDrive(string id) => _backends.ReleaseDrive(id);
     public void ReleaseChardev(string id) => _backends.ReleaseChardev(id);
     public void ReleaseNetdev(string id) => _backends.ReleaseNetdev(id);

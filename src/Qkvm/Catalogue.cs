@@ -1,6 +1,7 @@
 using Qkvm.Accel.Kvm;
 using Qkvm.Accel.Tcg;
 using Qkvm.Accel.Tcg.Model;
+using Qkvm.Backends.Audio;
 using Qkvm.Backends.Char;
 using Qkvm.Backends.Display;
 using Qkvm.Backends.Net;
@@ -10,8 +11,10 @@ using Qkvm.Backends.Net.User;
 using Qkvm.Backends.Net.Vhost;
 using Qkvm.Backends.Objects;
 using Qkvm.Backends.Tpm;
+using Qkvm.Cli;
 using Qkvm.Control;
 using Qkvm.Core.Accel;
+using Qkvm.Core.Audio;
 using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Display;
@@ -117,6 +120,12 @@ static class Catalogue
         TpmEmulator.Model,
     ], Missing.Tpms);
 
+    public static readonly Catalogue<AudioModel> Audiodevs = new("audio driver", static () =>
+    [
+        NoneAudio.Model,
+        WavAudio.Model,
+    ], Missing.Audiodevs);
+
     public static readonly Catalogue<BlockDriverModel> BlockDrivers = new("block driver", static () =>
     [
         RawDriver.Model,
@@ -173,6 +182,12 @@ static class Catalogue
 
     /// <summary>The same on a machine without PCI.</summary>
     public static (string Name, DeviceModel? Model)[] IsaVideoCards => [("std", IsaVga.Model), ("none", null)];
+
+    /// <summary>-audio model=.</summary>
+    public static SoundCard[] SoundCards => [];
+
+    /// <summary>What QEMU has beside these.</summary>
+    public static string[] MissingSoundCards => ["adlib", "cs4231a", "gus"];
 
     /// <summary>-drive if=: the disk and, where there is one, the CD-ROM drive of the interface.</summary>
     public static (string Name, DeviceModel Disk, DeviceModel? Cdrom)[] DriveInterfaces =>

@@ -1,5 +1,6 @@
 using Qkvm.Accel.Tcg.Model;
 using Qkvm.Core.Accel;
+using Qkvm.Core.Audio;
 using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Display;
@@ -104,6 +105,10 @@ static class Missing
             + "dir=DIRECTORY --ctrl type=unixio,path=SOCKET, then -chardev socket,id=c,path=SOCKET -tpmdev "
             + "emulator,id=t,chardev=c"),
     ];
+
+    public static IEnumerable<AudioModel> Audiodevs() => Words("alsa coreaudio dbus dsound jack oss pa pipewire sdl sndio "
+        + "spice").Select(name => AudioModel.Missing(name, "is not built yet; use wav, which writes a "
+            + "file, or none"));
 
     public static IEnumerable<BlockDriverModel> BlockDrivers() =>
     [

@@ -1,3 +1,4 @@
+using Qkvm.Core.Audio;
 using Qkvm.Core.Block;
 using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
@@ -60,6 +61,8 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public ITpm? Tpm { get; init; }
     public ITpm TakeTpm(string id, string owner) => Tpm ?? throw new NotSupportedException();
     public void ReleaseTpm(string id) { }
+    public AudioHost Audio { get; init; } = AudioModel.Silent();
+    public AudioHost FindAudio(string? id, string owner) => Audio;
     public T FindObject<T>(string id, string what, string owner) where T : class => throw new NotSupportedException();
     public void ReleaseObject(string id) { }
     public void ReleaseDrive(string id) { }

@@ -1,3 +1,4 @@
+using Qkvm.Core.Audio;
 using Qkvm.Core.Block;
 using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
@@ -86,6 +87,8 @@ public interface IBoard
     ICharBackend TakeChardev(string id, string owner);
     NetBackend TakeNetdev(string id, string owner);
     ITpm TakeTpm(string id, string owner);
+    /// <param name="id">Null: whichever there is.</param>
+    AudioHost FindAudio(string? id, string owner);
     void ReleaseDrive(string id);
     void ReleaseChardev(string id);
     void ReleaseNetdev(string id);

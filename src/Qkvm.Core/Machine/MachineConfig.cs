@@ -83,6 +83,7 @@ public sealed record MachineConfig
     public IReadOnlyList<ChardevConfig> Chardevs { get; init; } = [];
     public IReadOnlyList<NetdevConfig> Netdevs { get; init; } = [];
     public IReadOnlyList<TpmConfig> Tpms { get; init; } = [];
+    public IReadOnlyList<AudioConfig> Audiodevs { get; init; } = [];
     public IReadOnlyList<ObjectConfig> Objects { get; init; } = [];
 
     /// <summary>The chardev of each COM port in order; null for a port that is left out (-serial none).</summary>
@@ -235,6 +236,12 @@ public sealed record NetdevConfig(string Id, string Type, Options Options)
 
 /// <summary>-tpmdev; Type: "emulator".</summary>
 public sealed record TpmConfig(string Id, string Type, Options Options)
+{
+    public string Owner => Options.Owner;
+}
+
+/// <summary>-audiodev; Driver: "wav".</summary>
+public sealed record AudioConfig(string Id, string Driver, Options Options)
 {
     public string Owner => Options.Owner;
 }

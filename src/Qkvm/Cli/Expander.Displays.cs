@@ -12,7 +12,6 @@ public sealed partial class Expander
     const string DefaultVnc = "localhost:0,to=99";
 
     readonly List<DisplayConfig> _displays = [];
-    readonly HashSet<string> _audiodevs = [];
     bool _displayChosen;
     (string Name, DeviceModel? Model, string Owner)? _vga;
 
@@ -53,9 +52,7 @@ public sealed partial class Expander
     {
         if (!_displayChosen && !_noGraphic) AddVnc(DefaultVnc, "default display");
         foreach (DisplayConfig display in _displays)
-            if (display.Options.Text("audiodev") is { } audio && !_audiodevs.Contains(audio))
-                throw new ConfigurationException($"{display.Owner}: audiodev '{audio}' not found; sound is not built "
-                    + $"yet: leave it out, or give -audiodev none,id={audio}");
+            if (display.Options.Text("audiodev") is { } audio) CheckAudiodev(audio, display.Owner);
         VideoKind kind = _machine?.Defaults.Video ?? VideoKind.Pci;
         if (kind == VideoKind.None && _vga is { Model: not null } unused)
         {
