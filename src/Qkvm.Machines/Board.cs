@@ -142,6 +142,7 @@ public abstract partial class Board : IBoard, IDisposable
         return true;
     }
 
+    public IIsaDma? IsaDma { get; internal set; }
     public QBus? FindBus(string id) => Tree.Find(id);
     public void Post(Action work) => Loop.Post(work);
     public void RequestShutdown(ShutdownCause cause, int exitCode = 0) => _requests.RequestShutdown(cause, exitCode);
@@ -151,6 +152,8 @@ public abstract partial class Board : IBoard, IDisposable
     public void Raise(MachineEvent happened) => _requests.Raise(happened);
     public void AddFirmwareFile(string name, ReadOnlyMemory<byte> contents) =>
         FirmwareConfiguration.AddFile(name, contents);
+    public void AddWritableFirmwareFile(string name, Memory<byte> contents) =>
+        FirmwareConfiguration.AddWritableFile(name, contents, static () => true);
     public byte[]? FindFirmware(string name) => FirmwareImages.Find(Config.Firmware, name);
     public BlockBackend TakeDrive(string id, string owner) => _backends.TakeDrive(id, owner);
     public ICharBackend TakeChardev(string id, string owner) => _backends.TakeChardev(id, owner);

@@ -21,6 +21,7 @@ using Qkvm.Core.Display;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
 using Qkvm.Core.Tpm;
+using Qkvm.Hw.Audio;
 using Qkvm.Hw.Char;
 using Qkvm.Hw.Display;
 using Qkvm.Hw.Iommu;
@@ -30,6 +31,7 @@ using Qkvm.Hw.Pci;
 using Qkvm.Hw.Storage;
 using Qkvm.Hw.Tpm;
 using Qkvm.Hw.Virtio;
+using Qkvm.Hw.Virtio.Gpu;
 using Qkvm.Machines;
 using Qkvm.Machines.Isa;
 using Qkvm.Machines.Microvm;
@@ -63,7 +65,20 @@ static class Catalogue
         .. VirtioRng.Models,
         .. VirtioBalloon.Models,
         StdVga.Model,
+        StdVga.Secondary,
+        BochsDisplay.Model,
+        Ramfb.Model,
+        .. VirtioGpuModels.Models,
+        VirtioGpuModels.Vga,
         IsaVga.Model,
+        Ac97.Model,
+        Es1370.Model,
+        HdaController.Ich6,
+        HdaController.Ich9,
+        HdaCodec.Duplex,
+        HdaCodec.Output,
+        HdaCodec.Micro,
+        Sb16.Model,
         IsaSerial.Model,
         ParallelPort.Model,
         Debugcon.Model,
@@ -178,13 +193,16 @@ static class Catalogue
     // What short forms of options stand for
 
     /// <summary>-vga.</summary>
-    public static (string Name, DeviceModel? Model)[] VideoCards => [("std", StdVga.Model), ("none", null)];
+    public static (string Name, DeviceModel? Model)[] VideoCards => [("std", StdVga.Model),
+        ("virtio", VirtioGpuModels.Vga), ("none", null)];
 
     /// <summary>The same on a machine without PCI.</summary>
     public static (string Name, DeviceModel? Model)[] IsaVideoCards => [("std", IsaVga.Model), ("none", null)];
 
     /// <summary>-audio model=.</summary>
-    public static SoundCard[] SoundCards => [];
+    public static SoundCard[] SoundCards =>
+        [new("ac97", Ac97.Model), new("es1370", Es1370.Model), new("hda", HdaController.Ich6, HdaCodec.Duplex),
+        new("sb16", Sb16.Model)];
 
     /// <summary>What QEMU has beside these.</summary>
     public static string[] MissingSoundCards => ["adlib", "cs4231a", "gus"];

@@ -35,6 +35,9 @@ public interface IBoard
     /// <summary>Those outside the processors; none where the kernel has them.</summary>
     IReadOnlyList<IInterruptController> InterruptControllers => [];
 
+    /// <summary>Null of a machine without.</summary>
+    IIsaDma? IsaDma => null;
+
     IMsiTarget Msi { get; }
 
     /// <summary>The root PCI bus (pci.0 or pcie.0); null of a machine without.</summary>
@@ -77,6 +80,9 @@ public interface IBoard
     /// <summary>Registers an option ROM or another file for the firmware: "genroms/linuxboot.bin", "bootorder"
     /// …</summary>
     void AddFirmwareFile(string name, ReadOnlyMemory<byte> contents);
+
+    /// <summary>A file that the guest writes, in place.</summary>
+    void AddWritableFirmwareFile(string name, Memory<byte> contents);
 
     /// <summary>The firmware file of this name ("vgabios-stdvga.bin"): from -L, or embedded. Null if there is
     /// none.</summary>

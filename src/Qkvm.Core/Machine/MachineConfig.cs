@@ -83,6 +83,8 @@ public sealed record MachineConfig
     public IReadOnlyList<ChardevConfig> Chardevs { get; init; } = [];
     public IReadOnlyList<NetdevConfig> Netdevs { get; init; } = [];
     public IReadOnlyList<TpmConfig> Tpms { get; init; } = [];
+    /// <summary>The audiodev of the PC's speaker; null: it is silent.</summary>
+    public NamedOption? SpeakerAudio { get; init; }
     public IReadOnlyList<AudioConfig> Audiodevs { get; init; } = [];
     public IReadOnlyList<ObjectConfig> Objects { get; init; } = [];
 

@@ -14,9 +14,10 @@ static class VirtioPciModels
     /// <param name="name">QEMU's name: "virtio-blk-pci".</param>
     /// <param name="defaultVectors">MSI-X vectors of a device; null: the device has none and takes no such
     /// property.</param>
+    /// <param name="isModern">It has no legacy interface.</param>
     public static DeviceModel[] Family(string name, string description, DeviceCategory category, uint classCode,
         Property[] own, Func<VirtioDevice, int>? defaultVectors,
-        Func<string, Properties, DeviceSite, VirtioDevice> create)
+        Func<string, Properties, DeviceSite, VirtioDevice> create, bool isModern = false)
     {
         Property[] ring = [Property.Bool("event_idx", true), Property.Bool("indirect_desc", true),
             Property.Bool("packed", false, "rings that driver and device share, for drivers that know them")];
@@ -26,6 +27,9 @@ static class VirtioPciModels
         Property[] platform = [Property.Bool("iommu_platform", false, "memory as an IOMMU lets it reach it"),
             Property.Bool("ats", false, "of PCI Express: it can ask an IOMMU itself")];
         Property[] shared = [.. own, .. ring, .. vectors, .. platform];
+        if (isModern)
+            return [Model(name, shared, (Legacy: false, Modern: true), [name[..^"-pci".Length]]),
+                Bare($"{name[..^"-pci".Length]}-device")];
         return
         [
             Model(name, [.. shared, .. either], (Legacy: true, Modern: true), [name[..^"-pci".Length]]),
@@ -54,7 +58,7 @@ static class VirtioPciModels
                     interfaces.Modern,
                     values.Bool("indirect_desc"), values.Bool("event_idx"), values.Bool("packed"))
                     { Lock = site.Board.Lock, IsExpress = site.Bus.Wires is PciBus { IsExpress: true } };
-                if (modelName == name)
+                if (modelName == name && !isModern)
                     options = options with { Legacy = !(values.OnOffAuto("disable-legacy") ?? options.IsExpress),
                         Modern = !values.Bool("disable-modern") };
                 if (values.Bool("iommu_platform")) CheckPlatform(values, device, options.Legacy);

@@ -82,7 +82,8 @@ static class Help
             case "display": return Print(Catalogue.Displays, "Available display backend types:", option, argument,
                 output);
             case "vga" when wanted:
-                output.WriteLine("none                 no graphic card\nstd                  standard VGA (default)");
+                output.WriteLine("none                 no graphic card\nstd                  standard VGA (default)\n"
+                    + "virtio               virtio VGA");
                 return true;
             case "d" when wanted:
                 output.Write(LogItems.Help("-d"));
