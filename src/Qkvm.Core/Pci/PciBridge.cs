@@ -16,8 +16,10 @@ public abstract class PciBridge : PciDevice
         PrefetchableLimit = 0x26, PrefetchableBaseUpper = 0x28, PrefetchableLimitUpper = 0x2C, IoBaseUpper = 0x30,
         IoLimitUpper = 0x32, BridgeControl = 0x3E;
 
-    protected const int SecondaryStatus = 0x1E;
-    protected const ushort ErrorBits = 0xF900;                     // of a status register: writing one clears
+    const int SecondaryStatus = 0x1E;
+
+    // Of a status register: what a conventional bus can do, and what writing one clears
+    const ushort Capable66 = 0x20, FastBackToBack = 0x80, ErrorBits = 0xF900;
 
     const byte Type1 = 1;
     const byte Io32 = 1, Memory64 = 1;                             // the width of a window, in its low four bits
@@ -45,12 +47,14 @@ public abstract class PciBridge : PciDevice
         for (int register = PrimaryBus; register <= SecondaryLatency; register++) Config.Define(register, 0, 0xFF);
         Config.Define(IoBase, ioWidth, 0xF0);
         Config.Define(IoLimit, ioWidth, 0xF0);
-        Config.Define16(SecondaryStatus, 0, clearable: ErrorBits);
         Config.Define32(MemoryBase, 0, 0xFFF0_FFF0);
         Config.Define32(PrefetchableBase, Memory64 | Memory64 << 16, 0xFFF0_FFF0);
         Config.Define32(PrefetchableBaseUpper, 0, uint.MaxValue);
         Config.Define32(PrefetchableLimitUpper, 0, uint.MaxValue);
         Config.Define32(IoBaseUpper, 0, ioWidth == Io32 ? uint.MaxValue : 0);
+        ushort speed = (ushort)(LeadsToExpress ? 0 : Capable66 | FastBackToBack);
+        Config.Define16(PciConfig.Status, speed);
+        Config.Define16(SecondaryStatus, speed, clearable: ErrorBits);
         if (LeadsToExpress) Config.Define16(BridgeControl, 0, ExpressControlBits);
         else Config.Define16(BridgeControl, 0, ControlBits, DiscardStatus);
 

@@ -14,7 +14,6 @@ public sealed partial class PciBus : IBusWires
 
     readonly PciDevice?[] _devices = new PciDevice?[Functions];
     readonly bool[] _raised = new bool[Functions];
-    readonly bool[] _disabled = new bool[Functions];
     readonly int[] _counts;                                        // functions that pull each wire
     readonly AddressSpace _dmaTarget;
     readonly Func<int, int, int> _routeInterrupt;
@@ -113,9 +112,8 @@ public sealed partial class PciBus : IBusWires
             throw new ConfigurationException($"{device.Name}: PCI: function {devFn & 7} needs multifunction=on at " +
                 $"{first.Name} in slot {devFn >> 3:x}");
         _devices[devFn] = device;
-        int input = _routeInterrupt(devFn >> 3, Math.Max(0, device.Config[PciConfig.InterruptPin] - 1));
         device.Plug(this, devFn, new Dma(_dmaTarget) { Enabled = false },
-            new IrqLine($"{device.Name}.intx", level => Drive(devFn, input, level, _disabled[devFn])));
+            new IrqLine($"{device.Name}.intx", _ => Drive(device)));
         PciBus root = this;
         while (root.Bridge is { } above) root = above.Bus;
         if (root.Iommu is { } iommu) device.Join(iommu);
@@ -152,41 +150,21 @@ public sealed partial class PciBus : IBusWires
 
     string Place(PciDevice device) => $"{device.Name} {Number:x2}:{device.DevFn >> 3:x2}.{device.DevFn & 7:x}";
 
-    internal void SetInterruptDisable(PciDevice device, bool disabled)
+    /// <summary>Makes a function's pin and Interrupt Status follow its interrupt and its registers. PCI Local Bus 3.0,
+    /// sections 6.2.2, 6.2.3 and 6.8.</summary>
+    /// <param name="isRestoring">After loading: no edge is seen, as the router's own state was saved by itself.</param>
+    internal void Drive(PciDevice device, bool isRestoring = false)
     {
-        if (_disabled[device.DevFn] == disabled) return;
-        _disabled[device.DevFn] = disabled;
-        Drive(device.DevFn, InputOf(device), device.IntX.Level, disabled);
-    }
-
-    /// <summary>After loading: takes over a level without an edge; the router's own state was saved by
-    /// itself.</summary>
-    internal void Restore(PciDevice device, bool level)
-    {
-        bool disabled = (device.Config.Get16(PciConfig.Command) & PciConfig.InterruptDisable) != 0;
-        _disabled[device.DevFn] = disabled;
-        int input = InputOf(device);
-        bool raised = level && !disabled;
+        PciConfig config = device.Config;
+        int pin = config[PciConfig.InterruptPin];
+        bool pending = device.IntX.Level && pin != 0 && !device.SendsMessages;
+        ushort status = config.Get16(PciConfig.Status);
+        config.Set16(PciConfig.Status,
+            (ushort)(pending ? status | PciConfig.StatusInterrupt : status & ~PciConfig.StatusInterrupt));
+        bool raised = pending && (config.Get16(PciConfig.Command) & PciConfig.InterruptDisable) == 0;
         if (_raised[device.DevFn] == raised) return;
         _raised[device.DevFn] = raised;
-        Pull(input, raised, isRestoring: true);
-    }
-
-    int InputOf(PciDevice device) =>
-        _routeInterrupt(device.DevFn >> 3, Math.Max(0, device.Config[PciConfig.InterruptPin] - 1));
-
-    void Drive(int devFn, int input, bool level, bool disabled)
-    {
-        if (_devices[devFn] is { } device)
-        {
-            ushort status = device.Config.Get16(PciConfig.Status);
-            device.Config.Set16(PciConfig.Status,
-                (ushort)(level ? status | PciConfig.StatusInterrupt : status & ~PciConfig.StatusInterrupt));
-        }
-        bool raised = level && !disabled;
-        if (_raised[devFn] == raised) return;
-        _raised[devFn] = raised;
-        Pull(input, raised, isRestoring: false);
+        Pull(_routeInterrupt(device.DevFn >> 3, pin - 1), raised, isRestoring);
     }
 
     /// <summary>One more function, or one less, pulls a wire; a bridge passes it on to the bus before it.</summary>

@@ -31,7 +31,8 @@ public abstract class PciDevice(PciIdentity identity, string name, bool isExpres
     /// <summary>Guest memory; closed while Bus Master Enable is clear.</summary>
     public Dma Dma { get; private set; } = null!;
 
-    /// <summary>INTA#, as the Interrupt Pin register says; silent while Interrupt Disable is set.</summary>
+    /// <summary>INTA#, as the Interrupt Pin register says; silent while Interrupt Disable is set, and where messages
+    /// have taken its place.</summary>
     public IrqLine IntX { get; private set; } = IrqLine.Unconnected("intx");
 
     /// <summary>Where its messages go.</summary>
@@ -59,6 +60,8 @@ public abstract class PciDevice(PciIdentity identity, string name, bool isExpres
 
     /// <summary>MSI-X, where the device has defined it.</summary>
     public MsiX? MsiX { get; protected set; }
+
+    internal bool SendsMessages => Msi is { IsEnabled: true } || MsiX is { IsEnabled: true };
 
     /// <summary>It has PCI Express's configuration space.</summary>
     public bool IsExpress => Config.Size == PciConfig.ExpressSize;
@@ -114,7 +117,7 @@ public abstract class PciDevice(PciIdentity identity, string name, bool isExpres
         if (state.IsLoading)
         {
             IntX.Restore(level);
-            Bus?.Restore(this, level);
+            Bus?.Drive(this, isRestoring: true);
             Apply();
         }
         ExchangeDevice(state.Group("device"));
@@ -126,6 +129,17 @@ public abstract class PciDevice(PciIdentity identity, string name, bool isExpres
         for (int i = 0; i < registers.Length; i++) Config[offset + i] = registers[i];
         Apply();
         OnConfigWritten(offset, registers.Length);
+    }
+
+    /// <summary>The level of the one interrupt of a function, by whichever means the guest has chosen: its pin, or the
+    /// first message when it rises.</summary>
+    protected void Interrupt(bool level)
+    {
+        bool rises = level && !IntX.Level;
+        IntX.Set(level);
+        if (!rises) return;
+        Msi?.Notify(0);
+        MsiX?.Notify(0);
     }
 
     /// <summary>Defines BAR 0 to 5; the region's size is a power of two (of at least 16 bytes, 4 for I/O).</summary>
@@ -182,6 +196,7 @@ public abstract class PciDevice(PciIdentity identity, string name, bool isExpres
         if (remap) Apply();
         Msi?.ConfigWritten();
         MsiX?.ConfigWritten();
+        Bus.Drive(this);
         OnConfigWritten(offset, size);
     }
 
@@ -193,7 +208,7 @@ public abstract class PciDevice(PciIdentity identity, string name, bool isExpres
         if (Bus == null) return;
         ushort command = Config.Get16(PciConfig.Command);
         Dma.Enabled = (command & PciConfig.BusMaster) != 0;
-        Bus.SetInterruptDisable(this, (command & PciConfig.InterruptDisable) != 0);
+        Bus.Drive(this);
         for (int i = 0; i < Bars; i++)
             if (_regions[i] is { } region) Place(region, i, command);
     }

@@ -209,17 +209,6 @@ public sealed partial class LocalApic
         for (int i = 0; i < LvtCount; i++) _lvt[i] |= LvtMasked;
     }
 
-    void WriteLvt(int index, uint value)
-    {
-        uint entry = value & LvtWritable(index) | _lvt[index] & LvtRemoteIrr;
-        if ((_svr & SvrEnable) == 0) entry |= LvtMasked;
-        if ((entry & LvtLevel) == 0) entry &= ~LvtRemoteIrr;
-        _lvt[index] = entry;
-        if (index == LvtTimer) _timer.Mode = (LocalApicTimerMode)(entry >> 17 & 3);
-        else if ((entry & (LvtLevel | LvtDeliveryMode)) == LvtLevel && index is LvtLint0 or LvtLint1)
-            RaiseLevel(index, index == LvtLint0 ? _lint0 : _lint1);
-    }
-
     void Send(uint command, uint destination)
     {
         var mode = (DeliveryMode)(command >> 8 & 7);

@@ -24,16 +24,11 @@ public sealed partial class LocalApic : IDevice, ILocalApic
     readonly ulong _addressMask;
 
     readonly VectorSet _irr = new(), _isr = new(), _tmr = new();
-    readonly uint[] _lvt = new uint[LvtCount];
     ulong _base;
     ulong _icr;
     uint _ldr, _dfr, _svr, _esr, _errors;
     byte _tpr;
-    bool _lint0, _lint1;                                           // the wires' levels
-    bool _extInt;                                                  // an ExtINT message waits
     volatile bool _hasInterrupt;                                   // derived
-    readonly uint[] _posted = new uint[8];                         // not migrated: taken into IRR before saving
-    volatile int _hasPosted;                                       // not migrated: as above
     // not migrated: costs the guest an EOI, or one is made up for it
     bool _eoiElided;
 
@@ -137,73 +132,6 @@ public sealed partial class LocalApic : IDevice, ILocalApic
         _eoiElided = false;
     }
 
-    /// <summary>LINT0: the 8259's INTR.</summary>
-    public void SetLint0(bool level) => SetLint(LvtLint0, ref _lint0, level);
-
-    /// <summary>LINT1: the NMI wire.</summary>
-    public void SetLint1(bool level) => SetLint(LvtLint1, ref _lint1, level);
-
-    /// <summary>Section 11.6.2.</summary>
-    public bool Matches(in InterruptMessage message)
-    {
-        if (!IsEnabled) return false;
-        uint target = message.Destination;
-        if (target == (message.IsWide ? uint.MaxValue : 0xFF)) return true;
-        if (!message.IsLogical) return target == _id;
-        if (IsX2Apic) return target >> 16 == _ldr >> 16 && (target & _ldr & 0xFFFF) != 0;
-        uint logicalId = _ldr >> 24;
-        return _dfr >> 28 == DfrFlat ? (target & logicalId) != 0 : target >> 4 == logicalId >> 4
-            && (target & logicalId & 0xF) != 0;
-    }
-
-    /// <summary>An interrupt message or a local interrupt reaches this APIC. Section 11.8.</summary>
-    public void Accept(DeliveryMode mode, byte vector, bool isLevel)
-    {
-        if (!IsEnabled) return;
-        switch (mode)
-        {
-            case DeliveryMode.Fixed or DeliveryMode.LowestPriority:
-                if (!IsSoftwareEnabled) return;
-                if (vector < FirstLegalVector) { Error(ReceiveIllegalVector); return; }
-                _irr[vector] = true;
-                _tmr[vector] = isLevel;
-                break;
-            case DeliveryMode.Nmi: _cpu.Signal(CpuSignal.Nmi); return;
-            case DeliveryMode.Smi: _cpu.Signal(CpuSignal.Smi); return;
-            case DeliveryMode.Init:
-                ResetRegisters();
-                Update();
-                _cpu.Signal(CpuSignal.Init);
-                return;
-            case DeliveryMode.StartUp: _cpu.Signal(CpuSignal.StartUp, vector); return;
-            case DeliveryMode.ExtInt: _extInt = true; break;
-        }
-        Update();
-    }
-
-    /// <summary>A fixed, edge triggered interrupt from any thread. It waits beside IRR, as in a posted-interrupt
-    /// descriptor (section
-    /// 30.6), until whoever next holds the lock looks: the processor itself, mostly.</summary>
-    internal void Post(byte vector)
-    {
-        if (!IsSoftwareEnabled) return;
-        Interlocked.Or(ref _posted[vector >> 5], 1u << (vector & 31));
-        if (Interlocked.Exchange(ref _hasPosted, 1) == 0) _cpu.InterruptPending();
-    }
-
-    void TakePosted()
-    {
-        if (_hasPosted == 0) return;
-        Interlocked.Exchange(ref _hasPosted, 0);
-        for (int i = 0; i < _posted.Length; i++)
-        {
-            uint vectors = Interlocked.Exchange(ref _posted[i], 0);
-            if (vectors == 0 || !IsSoftwareEnabled) continue;
-            _irr.Add(i, vectors);
-            _tmr.Remove(i, vectors);
-        }
-    }
-
     public void Exchange(StateStream state)
     {
         TakePosted();
@@ -249,12 +177,6 @@ public sealed partial class LocalApic : IDevice, ILocalApic
 
     uint X2ApicLogicalId => _id >> 4 << 16 | 1u << (int)(_id & 0xF);
 
-    bool IsExtIntPending => _extInt || _lint0 && TakesExtInt;
-
-    /// <summary>LINT0 is the 8259's way to the processor.</summary>
-    public bool TakesExtInt =>
-        !IsEnabled || (_lvt[LvtLint0] & (LvtMasked | LvtDeliveryMode)) == (uint)DeliveryMode.ExtInt << 8;
-
     /// <summary>The vector is in IRR.</summary>
     public bool IsWaiting(byte vector) => IsSoftwareEnabled
         && (_irr[vector] || (_posted[vector >> 5] & 1u << (vector & 31)) != 0);
@@ -279,35 +201,6 @@ public sealed partial class LocalApic : IDevice, ILocalApic
         if (pending) _cpu.InterruptPending();
     }
 
-    void SetLint(int index, ref bool wire, bool level)
-    {
-        bool rises = level && !wire;
-        wire = level;
-        var mode = (DeliveryMode)(_lvt[index] >> 8 & 7);
-        if (!IsEnabled && index == LvtLint1)
-        {
-            if (rises) _cpu.Signal(CpuSignal.Nmi);                 // section 11.4.3: the pins are INTR and NMI again
-        }
-        else if (mode == DeliveryMode.ExtInt || !IsEnabled) Update();
-        else if (mode == DeliveryMode.Fixed && (_lvt[index] & LvtLevel) != 0) RaiseLevel(index, level);
-        else if (rises) Raise(index);
-    }
-
-    /// <summary>A level triggered local wire interrupts again after each EOI while it is high.</summary>
-    void RaiseLevel(int index, bool level)
-    {
-        if (!level || (_lvt[index] & (LvtMasked | LvtRemoteIrr)) != 0) return;
-        _lvt[index] |= LvtRemoteIrr;
-        Accept(DeliveryMode.Fixed, (byte)_lvt[index], isLevel: true);
-    }
-
-    /// <summary>A local interrupt, as its vector table entry says. Section 11.5.1.</summary>
-    void Raise(int index)
-    {
-        uint entry = _lvt[index];
-        if ((entry & LvtMasked) == 0) Accept((DeliveryMode)(entry >> 8 & 7), (byte)entry, isLevel: false);
-    }
-
     /// <summary>Section 11.8.5.</summary>
     void EndOfInterrupt()
     {
@@ -322,13 +215,6 @@ public sealed partial class LocalApic : IDevice, ILocalApic
             EndOfLevel(LvtLint1, _lint1, vector);
         }
         Update();
-    }
-
-    void EndOfLevel(int index, bool wire, int vector)
-    {
-        if ((_lvt[index] & LvtRemoteIrr) == 0 || (byte)_lvt[index] != vector) return;
-        _lvt[index] &= ~LvtRemoteIrr;
-        RaiseLevel(index, wire);
     }
 
     /// <summary>Section 11.5.3; bits show in ESR after software wrote it.</summary>

@@ -88,7 +88,6 @@ public sealed partial class E1000e : E1000Family
     readonly CardTimer _throttle;
     readonly CardTimer[] _throttles;
     uint _ioAddress;
-    bool _isAsserted;                                              // the interrupt, by INTx or MSI
 
     public E1000e(NetCardSite site, E1000eOptions options)
         : base(new PciIdentity(0x8086, 0x10D3, 0x020000, 0, options.SubsystemVendor, options.Subsystem), "e1000e", true,
@@ -165,7 +164,6 @@ public sealed partial class E1000e : E1000Family
         _throttle.Exchange(state, "throttle");
         for (int i = 0; i < Vectors; i++) _throttles[i].Exchange(state.Group("vector", i), "throttle");
         state.Field("io-address", ref _ioAddress);
-        state.Field("asserted", ref _isAsserted);
     }
 
     internal override void Sent(int ring, uint causes, bool isDelayed)
@@ -209,14 +207,12 @@ public sealed partial class E1000e : E1000Family
             SendVector(pending & Other, 16);
             return;
         }
-        if (pending != 0 && !_isAsserted)
+        if (pending != 0 && !IntX.Level)
         {
             if (_throttle.IsArmed) return;
             if (Registers[ITR] != 0) _throttle.ArmIn(Registers[ITR] * Unit);
-            Msi!.Notify(0);
         }
-        _isAsserted = pending != 0;
-        IntX.Set(_isAsserted && !Msi!.IsEnabled);
+        Interrupt(pending != 0);
     }
 
     /// <summary>Section 7.4.3: the cause's vector by IVAR; then it is cleared as EIAC says, and masked as IAM
@@ -241,12 +237,11 @@ public sealed partial class E1000e : E1000Family
         _throttle.Cancel();
         foreach (CardTimer throttle in _throttles) throttle.Cancel();
         _ioAddress = 0;
-        _isAsserted = false;
         IntX.Set(false);
     }
 
     /// <summary>Section 9.3.</summary>
-        void DefineCapabilities()
+    void DefineCapabilities()
     {
         const int PowerAt = 0xC8, MsiAt = 0xD0, ExpressAt = 0xE0, MsiXAt = 0xA0;
         const ushort DeviceSpecific = 0x22, StateAndWake = 0x0103;

@@ -17,14 +17,11 @@ public sealed class I82801b11Bridge : PciBridge
 
     const byte SubsystemCapability = 0x0D;
     const int SubsystemAt = 0x50;
-    const ushort Capable66 = 0x20, FastBackToBack = 0x80;
 
     I82801b11Bridge(PciBus parent, string bus)
         : base(new PciIdentity(0x8086, 0x244E, 0x060401, Revision: 0x92, HasInterruptPin: false), Model.Name, parent,
             bus)
     {
-        Config.Define16(PciConfig.Status, Capable66 | FastBackToBack);
-        Config.Define16(SecondaryStatus, Capable66 | FastBackToBack, clearable: ErrorBits);
         Config.AddCapability(SubsystemCapability, 8, SubsystemAt);
     }
 

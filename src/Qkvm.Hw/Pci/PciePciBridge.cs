@@ -18,13 +18,10 @@ public sealed class PciePciBridge : PciBridge
     };
 
     const int ExpressAt = 0x48, PowerAt = 0x84, MsiAt = 0x8C;
-    const ushort Capable66 = 0x20, FastBackToBack = 0x80;
 
     PciePciBridge(PciBus parent, string bus, bool hasMsi)
         : base(new PciIdentity(0x1B36, 0x000E, 0x060400), Model.Name, parent, bus, isExpress: true)
     {
-        Config.Define16(PciConfig.Status, Capable66 | FastBackToBack);
-        Config.Define16(SecondaryStatus, Capable66 | FastBackToBack, clearable: ErrorBits);
         _ = new PciExpress(Config, ExpressKind.PciBridge, ExpressLink.Slowest, ExpressAt);
         PciExpress.AddPowerManagement(Config, PowerAt, writable: 0);
         if (hasMsi) Msi = new Msi(this, 1, MsiAt, isMaskable: true);

@@ -34,7 +34,6 @@ public abstract class PciePort : PciBridge, IPciHotPlug
     const uint PendingBits = 0x800;
 
     readonly PcieSlot _slot;
-    bool _raised;
 
     /// <param name="eject">The guest has let go of what is in the slot.</param>
     protected PciePort(PciePortChip chip, PciBus parent, string bus, PciePortOptions options, Action<PciDevice> eject)
@@ -51,7 +50,7 @@ public abstract class PciePort : PciBridge, IPciHotPlug
         _slot = new PcieSlot(express, () =>
         {
             foreach (PciDevice device in Secondary.Devices.ToArray()) eject(device);
-        }, Notify);
+        }, Interrupt);
         _slot.Define(options);
         if (options.HasHotPlug) Secondary.HotPlug = this;
     }
@@ -82,7 +81,6 @@ public abstract class PciePort : PciBridge, IPciHotPlug
     protected override void ResetDevice()
     {
         base.ResetDevice();
-        _raised = false;
         _slot.Reset(Secondary[0] != null);
     }
 
@@ -90,7 +88,6 @@ public abstract class PciePort : PciBridge, IPciHotPlug
     {
         base.ExchangeDevice(state);
         _slot.Exchange(state);
-        if (state.IsLoading) _raised = _slot.IsRaised;
     }
 
     protected override void OnConfigWritten(int offset, int size)
@@ -136,18 +133,5 @@ public abstract class PciePort : PciBridge, IPciHotPlug
         vectors.Map(0, MsiX.TableRegion);
         vectors.Map(PendingBits, MsiX.PendingRegion);
         Bar(MsiXBar, vectors, BarKind.Memory32);
-    }
-
-    void Notify(bool raised)
-    {
-        bool rises = raised && !_raised;
-        _raised = raised;
-        if (MsiX is { IsEnabled: true } || Msi is { IsEnabled: true })
-        {
-            if (!rises) return;
-            MsiX?.Notify(0);
-            Msi?.Notify(0);
-        }
-        else if (Identity.HasInterruptPin) IntX.Set(raised);
     }
 }

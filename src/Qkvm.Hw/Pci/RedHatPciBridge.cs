@@ -29,9 +29,6 @@ public sealed class RedHatPciBridge : PciBridge
     public RedHatPciBridge(PciBus parent, string bus, byte chassis)
         : base(new PciIdentity(0x1B36, 0x0001, 0x060400, HasInterruptPin: false), Model.Name, parent, bus)
     {
-        const ushort Capable66 = 0x20, FastBackToBack = 0x80;
-        Config.Define16(PciConfig.Status, Capable66 | FastBackToBack);
-        Config.Define16(SecondaryStatus, Capable66 | FastBackToBack, clearable: ErrorBits);
         int slot = Config.AddCapability(SlotNumbering, 4);
         Config.Define(slot + ExpansionSlot, FirstInChassis);
         Config.Define(slot + Chassis, chassis, 0xFF);

@@ -148,7 +148,7 @@ public sealed class Ahci : PciDevice, IRegisterBank
         if ((this[GHC] & IE) != 0) Msi!.Notify(0);
     }
 
-    void Apply() => IntX.Set((this[GHC] & IE) != 0 && this[IS] != 0 && !Msi!.IsEnabled);
+    void Apply() => IntX.Set((this[GHC] & IE) != 0 && this[IS] != 0);
 
     /// <summary>The way to the registers that works before memory is mapped: ICH9, section 15.2 (AIDPBA).</summary>
     sealed class IndexPair(Ahci controller) : IRegisterBank

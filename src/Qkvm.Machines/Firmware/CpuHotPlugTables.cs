@@ -9,9 +9,9 @@ namespace Qkvm.Machines.Firmware;
 /// "_OST".</summary>
 static class CpuHotPlugTables
 {
-    const int Present = 0x0F;                                      // _STA
-    const int Look = 1, LetGo = 3;                                 // of Notify
     const int FindPending = 0, OstEvent = 1, OstStatus = 2;        // of the command register
+
+    static readonly SlotMethods s_slots = new('C', "CPLK", "CSEL", "CPEN", "CINS", "CRMV", "CEJ0");
 
     public static Aml[] Terms(IReadOnlyList<uint> apicIds, ushort port) =>
     [
@@ -22,7 +22,7 @@ static class CpuHotPlugTables
             Name("_CID", EisaId("PNP0A05")),
             .. Registers(port),
             .. apicIds.Select((id, cpu) => Processor(cpu, id)),
-            Method("CTFY", 2, [.. apicIds.Select((_, cpu) => If(Equal(Arg0, cpu), Notify(Ref(NameOf(cpu)), Arg1)))]),
+            s_slots.Notifications(apicIds.Count, NameOf),
         ]),
         Method("\\_GPE._E02", 0, Call("\\_SB.CPUS.CSCN")),
     ];
@@ -36,41 +36,19 @@ static class CpuHotPlugTables
             ("CEJ0", 1), (null, 4), ("CCMD", 8)),
         Field("PRST", AmlAccess.Dword, ("CSEL", 32), (null, 32), ("CDAT", 32)),
         Mutex("CPLK"),
-        SerializedMethod("CSTA", 1,
-            Acquire("CPLK"),
-            Store(Arg0, Ref("CSEL")),
-            Store(0, Local0),
-            If(Ref("CPEN"), Store(Present, Local0)),
-            Release("CPLK"),
-            Return(Local0)),
-        SerializedMethod("CEJT", 1,
-            Acquire("CPLK"),
-            Store(Arg0, Ref("CSEL")),
-            Store(1, Ref("CEJ0")),
-            Release("CPLK")),
-        SerializedMethod("COST", 3,
-            Acquire("CPLK"),
-            Store(Arg0, Ref("CSEL")),
+        s_slots.Status("CSTA"),
+        s_slots.Ejection("CEJT"),
+        s_slots.About("COST", 3,
             Store(OstEvent, Ref("CCMD")),
             Store(Arg1, Ref("CDAT")),
             Store(OstStatus, Ref("CCMD")),
-            Store(Arg2, Ref("CDAT")),
-            Release("CPLK")),
+            Store(Arg2, Ref("CDAT"))),
         // one after the other with news, until none has any
         SerializedMethod("CSCN", 0,
             Acquire("CPLK"),
             Store(0, Ref("CSEL")),
             Store(1, Local0),
-            While(Local0,
-                Store(FindPending, Ref("CCMD")),
-                If(Ref("CINS"),
-                    Call("CTFY", Ref("CDAT"), Look),
-                    Store(1, Ref("CINS"))),
-                Else(
-                    If(Ref("CRMV"),
-                        Call("CTFY", Ref("CDAT"), LetGo),
-                        Store(1, Ref("CRMV"))),
-                    Else(Store(0, Local0)))),
+            While(Local0, [Store(FindPending, Ref("CCMD")), .. s_slots.PassOn(Ref("CDAT"), Store(0, Local0))]),
             Release("CPLK")),
     ];
 

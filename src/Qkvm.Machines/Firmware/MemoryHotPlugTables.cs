@@ -8,12 +8,13 @@ namespace Qkvm.Machines.Firmware;
 /// methods of event 3. Spec: ACPI 6.3, sections 9.11 "Memory Devices", 6.3.3 "_EJx" and 6.3.5 "_OST".</summary>
 static class MemoryHotPlugTables
 {
-    const int Present = 0x0F, ContainerPresent = 0x0B;             // _STA
-    const int Look = 1, LetGo = 3;                                 // of Notify
+    const int ContainerPresent = 0x0B;                             // _STA
     const ushort Port = (ushort)AcpiMemoryHotPlug.Port;
 
     // Offsets in a 64-bit address space descriptor: ACPI 6.3, table 6-235
     const int First = 14, Last = 22, Length = 38;
+
+    static readonly SlotMethods s_slots = new('M', "MLCK", "MSEL", "MES", "MINS", "MRMV", "MEJ");
 
     public static Aml[] Terms(int slots) =>
     [
@@ -25,8 +26,7 @@ static class MemoryHotPlugTables
             Name("_STA", ContainerPresent),
             .. Registers(slots),
             .. Enumerable.Range(0, slots).Select(Slot),
-            Method("MTFY", 2, [.. Enumerable.Range(0, slots).Select(slot =>
-                If(Equal(Arg0, slot), Notify(Ref(NameOf(slot)), Arg1)))]),
+            s_slots.Notifications(slots, NameOf),
         ]),
         Method("\\_GPE._E03", 0, Call("\\_SB.MHPC.MSCN")),
     ];
@@ -45,39 +45,12 @@ static class MemoryHotPlugTables
             Acquire("MLCK"),
             Store(0, Local0),
             While(Less(Local0, slots),
-                Store(Local0, Ref("MSEL")),
-                If(Ref("MINS"),
-                    Call("MTFY", Local0, Look),
-                    Store(1, Ref("MINS"))),
-                Else(If(Ref("MRMV"),
-                    Call("MTFY", Local0, LetGo),
-                    Store(1, Ref("MRMV")))),
-                Increment(Local0)),
+                [Store(Local0, Ref("MSEL")), .. s_slots.PassOn(Local0), Increment(Local0)]),
             Release("MLCK")),
-        SerializedMethod("MRST", 1,
-            Acquire("MLCK"),
-            Store(Arg0, Ref("MSEL")),
-            Store(0, Local0),
-            If(Ref("MES"), Store(Present, Local0)),
-            Release("MLCK"),
-            Return(Local0)),
-        SerializedMethod("MPXM", 1,
-            Acquire("MLCK"),
-            Store(Arg0, Ref("MSEL")),
-            Store(Ref("MPX"), Local0),
-            Release("MLCK"),
-            Return(Local0)),
-        SerializedMethod("MOST", 3,
-            Acquire("MLCK"),
-            Store(Arg0, Ref("MSEL")),
-            Store(Arg1, Ref("MOEV")),
-            Store(Arg2, Ref("MOSC")),
-            Release("MLCK")),
-        SerializedMethod("MEJT", 1,
-            Acquire("MLCK"),
-            Store(Arg0, Ref("MSEL")),
-            Store(1, Ref("MEJ")),
-            Release("MLCK")),
+        s_slots.Status("MRST"),
+        s_slots.Value("MPXM", Store(Ref("MPX"), Local0)),
+        s_slots.About("MOST", 3, Store(Arg1, Ref("MOEV")), Store(Arg2, Ref("MOSC"))),
+        s_slots.Ejection("MEJT"),
         Resources(),
     ];
 

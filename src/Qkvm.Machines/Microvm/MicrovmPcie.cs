@@ -5,7 +5,7 @@ using Qkvm.Core.Memory;
 using Qkvm.Core.Pci;
 using Qkvm.Core.State;
 using Qkvm.Hw.Pci;
-using Qkvm.Machines.Q35;
+using Qkvm.Machines.Firmware;
 using static Qkvm.Core.Acpi.Aml;
 using static Qkvm.Core.Acpi.AmlResource;
 
@@ -58,8 +58,7 @@ sealed class MicrovmPcie
         }
         return
         [
-            Name("_HID", EisaId("PNP0A08")),
-            Name("_CID", EisaId("PNP0A03")),
+            .. PcieTables.Identity,
             Name("_SEG", 0),
             Name("_BBN", 0),
             Name("_UID", 0),
@@ -68,7 +67,7 @@ sealed class MicrovmPcie
                 BusNumbers(0, 0xFF),
                 MemoryWindow32(WindowStart, WindowEnd),
                 MemoryWindow64(board.Layout.PciHole64, board.Layout.PciHole64 + board.Layout.PciHole64Size - 1))),
-            Q35Acpi.Control(hasNativeHotPlug: true),
+            PcieTables.Control(hasNativeHotPlug: true),
             Name("_PRT", Package(routes)),
         ];
     }

@@ -39,12 +39,11 @@ static class Q35Acpi
         resources.Add(MemoryWindow64(first, last));
         return
         [
-            Name("_HID", EisaId("PNP0A08")),
-            Name("_CID", EisaId("PNP0A03")),
+            .. PcieTables.Identity,
             Name("_ADR", 0),
             Name("_UID", 0),
             Name("_CRS", Template([.. resources])),
-            Control(hasNativeHotPlug),
+            PcieTables.Control(hasNativeHotPlug),
             Method("_PRT", 0,
                 If(Ref("\\PICF"), Return(Ref("PRTA"))),
                 Return(Ref("PRTP"))),
@@ -79,26 +78,6 @@ static class Q35Acpi
         .. s_inputs.Select(input => PciLinks.Fixed($"GSI{PciLinks.Letter(input)}", Ich9Lpc.FirstGsi + input,
             Ich9Lpc.FirstGsi + input)),
     ];
-
-    /// <summary>_OSC: PCI Firmware 3.3, section 4.5. The operating system gets power management events, error
-    /// reporting and the capability structures, and the ports' own hot-plug where ACPI has none for them; not the
-    /// standard hot-plug controller.</summary>
-    public static Aml Control(bool hasNativeHotPlug)
-    {
-        int granted = hasNativeHotPlug ? 0x1D : 0x1C;
-        const int UnrecognizedUuid = 0x04, UnrecognizedRevision = 0x08, Masked = 0x10;
-        return Method("_OSC", 4,
-            CreateDwordField(Arg3, 0, "CDW1"),
-            If(Equal(Arg0, Uuid("33DB4D5B-1FF7-401C-9657-7441C03DD766")),
-                CreateDwordField(Arg3, 4, "CDW2"),
-                CreateDwordField(Arg3, 8, "CDW3"),
-                And(Ref("CDW3"), granted, Local0),
-                If(Not(Equal(Arg1, 1)), Or(Ref("CDW1"), UnrecognizedRevision, Ref("CDW1"))),
-                If(Not(Equal(Ref("CDW3"), Local0)), Or(Ref("CDW1"), Masked, Ref("CDW1"))),
-                Store(Local0, Ref("CDW3"))),
-            Else(Or(Ref("CDW1"), UnrecognizedUuid, Ref("CDW1"))),
-            Return(Arg3));
-    }
 
     /// <summary>The window above 4 GiB: behind RAM, and wherever else firmware has put a BAR.</summary>
     static (ulong First, ulong Last) High(PcMemory memory, PciBus bus)

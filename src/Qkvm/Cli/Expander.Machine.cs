@@ -1,7 +1,5 @@
 using System.Globalization;
 using Qkvm.Accel.Kvm;
-using Qkvm.Accel.Tcg;
-using Qkvm.Backends.Objects;
 using Qkvm.Core.Machine;
 using Qkvm.Machines;
 using Qkvm.Machines.Pc;
@@ -10,17 +8,9 @@ namespace Qkvm.Cli;
 
 public sealed partial class Expander
 {
-    readonly List<AcceleratorConfig> _accelerators = [];
     Options _machineOptions = new("-machine pc");
     MachineModel? _machine;                                        // null for one that nobody knows
     string _machineName = PcMachine.Model.Name;
-    CpuConfig? _cpu;
-    string? _kernel, _initrd, _append;
-    string? _bios;
-    ulong? _memory;                                                // bytes, where -m gives them
-    string? _memoryPath;
-    (string Text, string Owner)? _topology;                        // read last: what it leaves open is the machine's
-    readonly List<string> _searchPaths = [];
 
     void TakeMachineOption(string name, string argument, string owner)
     {
@@ -49,13 +39,7 @@ public sealed partial class Expander
                         "12345678-1234-1234-1234-123456789abc"),
                 };
                 break;
-            case "boot": _config = _config with { Boot = TakeBoot(argument, owner) }; break;
             case "rtc": _config = _config with { Rtc = TakeRtc(argument, owner) }; break;
-            case "kernel": _kernel = argument; break;
-            case "initrd": _initrd = argument; break;
-            case "append": _append = argument; break;
-            case "bios": _bios = argument; break;
-            case "L": _searchPaths.Add(argument); break;
             case "S": _config = _config with { StartPaused = true }; break;
             case "no-reboot": Act(a => a with { Reboot = RebootAction.Shutdown }); break;
             case "no-shutdown": Act(a => a with { Shutdown = ShutdownAction.Pause }); break;
@@ -63,11 +47,6 @@ public sealed partial class Expander
             case "no-acpi": _config = _config with { Acpi = false }; break;
             case "action": TakeAction(argument, owner); break;
             case "watchdog-action": TakeAction($"watchdog={argument}", owner); break;
-            case "smbios": AddSmbios(argument, owner); break;
-            case "acpitable":
-                _config = _config with { AcpiTables = [.. _config.AcpiTables, Options.Parse(argument, owner)] };
-                break;
-            case "fw_cfg": AddFwCfg(argument, owner); break;
             case "d": _config = _config with { LogItems = [.. _config.LogItems, .. argument.Split(',')] }; break;
             case "dfilter": _config = _config with { LogFilters = [.. _config.LogFilters, argument] }; break;
             case "trace": TakeTrace(argument, owner); break;
@@ -84,6 +63,7 @@ public sealed partial class Expander
             case "loadvm": _config = _config with { LoadVm = argument }; break;
             case "gdb": _config = _config with { GdbChardev = argument }; break;
             case "s": _config = _config with { GdbChardev = "tcp::1234" }; break;
+            default: TakeFirmwareOption(name, argument, owner); break;
         }
     }
 
@@ -108,104 +88,6 @@ public sealed partial class Expander
         if (_machineOptions.Text("accel") is { } accelerators)
             AddAccelerators(accelerators.Split(':'), owner);
         _config = _config with { KernelIrqChip = _machineOptions.Text("kernel-irqchip") ?? _config.KernelIrqChip };
-    }
-
-    /// <summary>Of several, those that nobody knows are passed over: programs name what newer versions have.</summary>
-    void AddAccelerators(string[] names, string owner)
-    {
-        foreach (string name in names)
-            if (names.Length == 1 || Catalogue.Accelerators.Known(name) != null)
-                AddAccelerator(name, new Options(owner));
-            else _warn($"{owner}: there is no accelerator '{name}'; the others are tried");
-        if (_accelerators.Count == 0) AddAccelerator(names[0], new Options(owner));
-    }
-
-    void TakeAccelerator(string text, string owner)
-    {
-        Options options = Options.Parse(text, owner, "accel");
-        AddAccelerator(options.Text("accel") ?? "", options);
-    }
-
-    void AddAccelerator(string name, Options options) =>
-        _accelerators.Add(new AcceleratorConfig(Catalogue.Accelerators.Known(name, options.Owner).Name, options));
-
-    static CpuConfig TakeCpu(string text, string owner)
-    {
-        string[] parts = text.Split(',');
-        var features = new List<KeyValuePair<string, bool>>();
-        var properties = new List<OptionPair>();
-        foreach (string part in parts.Skip(1))
-        {
-            int equals = part.IndexOf('=');
-            if (part.Length == 0) continue;
-            if (part[0] is '+' or '-') features.Add(new(part[1..], part[0] == '+'));
-            else if (equals < 0) features.Add(new(part, true));
-            else if (part[(equals + 1)..] is "on" or "off" or "yes" or "no" or "true" or "false")
-                features.Add(new(part[..equals], part[(equals + 1)..] is "on" or "yes" or "true"));
-            else properties.Add(new OptionPair(part[..equals], part[(equals + 1)..]));
-        }
-        if (parts[0].Length == 0) throw new ConfigurationException($"{owner}: names no model; '-cpu help' lists them");
-        return new CpuConfig(parts[0]) { Features = features, Properties = properties };
-    }
-
-    static CpuTopology TakeTopology(string text, string owner, bool prefersSockets)
-    {
-        const int Most = 512;
-        Options options = Options.Parse(text, owner, "cpus");
-        int? cpus = options.Int("cpus", 1, Most), sockets = options.Int("sockets", 1, Most),
-            dies = options.Int("dies", 1, Most);
-        int? cores = options.Int("cores", 1, Most), threads = options.Int("threads", 1, Most),
-            max = options.Int("maxcpus", 1, Most);
-        options.Int("clusters", 1, 1);
-        options.Close();
-        long product = (long)(sockets ?? 1) * (dies ?? 1) * (cores ?? 1) * (threads ?? 1);
-        if (product > int.MaxValue)
-            throw new ConfigurationException($"{owner}: {product} CPUs; at most {Most} are possible");
-        // What is missing follows from the rest, cores before sockets before threads; before QEMU 6.2, sockets first.
-        int d = dies ?? 1, t = threads ?? 1;
-        int known = max ?? cpus ?? (sockets ?? 1) * d * (cores ?? 1) * t;
-        int c = cores ?? Math.Max(1, known / ((sockets ?? 1) * d * t));
-        int left = Math.Max(1, known / (d * t));
-        if (cores == null && sockets == null) (c, sockets) = prefersSockets ? (1, left) : (left, 1);
-        int s = sockets ?? Math.Max(1, known / (d * c * t));
-        if (threads == null && cores != null && sockets != null) t = Math.Max(1, known / (s * d * c));
-        int n = cpus ?? known, total = s * d * c * t;
-        if (total != (max ?? n)
-            && (max != null || total < n || cpus == null || sockets != null || cores != null || threads != null)
-            && total != Math.Max(n, max ?? n))
-            throw new ConfigurationException($"{owner}: product of sockets ({s}) * dies ({d}) * cores ({c}) * " +
-                $"threads ({t}) is {total}, not {Math.Max(n, max ?? n)} CPUs");
-        if (n > (max ?? n)) throw new ConfigurationException($"{owner}: cpus={n} is more than maxcpus={max}");
-        return new CpuTopology(n, s, d, c, t, max ?? total);
-    }
-
-    void TakeMemory(string text, string owner)
-    {
-        const ulong Megabyte = 1 << 20;
-        const int MostSlots = 256;
-        Options options = Options.Parse(text, owner, "size");
-        ulong size = (ulong?)options.Size("size", Megabyte) ?? 128 * Megabyte;
-        ulong max = (ulong?)options.Size("maxmem") ?? 0;
-        int slots = options.Int("slots", 0, int.MaxValue) ?? 0;
-        options.Close();
-        if (size < Megabyte)
-            throw new ConfigurationException($"{owner}: {size} bytes of memory are too little; write for example -m " +
-                "512M");
-        if (slots > 0 && max == 0) throw new ConfigurationException($"{owner}: slots specified but no max-size; give "
-            + "maxmem=, all that there may be");
-        if (max != 0 && max < size)
-            throw new ConfigurationException($"{owner}: invalid value of maxmem: maximum memory size (0x{max:x}) must "
-                + $"be at least the initial memory size (0x{size:x})");
-        if (slots > 0 && max == size)
-            throw new ConfigurationException($"{owner}: invalid value of maxmem: memory slots were specified but "
-                + $"maximum memory size (0x{max:x}) is equal to the initial memory size (0x{size:x})");
-        if (slots > MostSlots)
-            throw new ConfigurationException($"{owner}: unsupported amount of memory slots: {slots}; {MostSlots} are "
-                + "possible");
-        if (max % 4096 != 0)
-            throw new ConfigurationException($"{owner}: maximum memory size must by aligned to multiple of 4096 bytes");
-        _memory = (size + 8191) / 8192 * 8192;
-        _config = _config with { Memory = _config.Memory with { Size = _memory.Value, MaxSize = max, Slots = slots } };
     }
 
     void TakeName(string text, string owner)
@@ -246,28 +128,6 @@ public sealed partial class Expander
             throw new ConfigurationException($"{owner}: expects a character's number from 1 to 127, such as 0x14 for "
                 + "ctrl-t");
         _config = _config with { Escape = (byte)code };
-    }
-
-    static BootConfig TakeBoot(string text, string owner)
-    {
-        Options options = Options.Parse(text, owner, "order");
-        string order = options.Text("order") ?? "cad";
-        string? once = options.Text("once");
-        foreach (char letter in order + once)
-            if (letter is < 'a' or > 'p')
-                throw new ConfigurationException($"{owner}: '{letter}' is no boot device: use a (floppy), c (disk), " +
-                    "d (CD-ROM), n (network)");
-        var boot = new BootConfig(order, once, options.Bool("menu") ?? false, options.Bool("strict") ?? false)
-        {
-            Splash = options.Text("splash"),
-            SplashTime = (ushort?)options.Int("splash-time", 0, 65535),
-            RebootTimeout = options.Text("reboot-timeout") is { } timeout ? int.TryParse(timeout, out int ms)
-                && ms is >= -1 and <= 65535 ? ms
-                : throw new ConfigurationException($"{owner}: reboot-timeout={timeout}: expects -1 to 65535 " +
-                "milliseconds") : null,
-        };
-        options.Close();
-        return boot;
     }
 
     static RtcConfig TakeRtc(string text, string owner)
@@ -314,64 +174,16 @@ public sealed partial class Expander
             : throw options.Error($"{name}={value}: expects {string.Join(", ", known)}");
     }
 
-    void AddSmbios(string text, string owner)
-    {
-        Options options = Options.Parse(text, owner);
-        int? type = options.Int("type", 0, 255);
-        string? file = options.Text("file");
-        if (type == null && file == null) throw new ConfigurationException($"{owner}: needs type= or file=");
-        _config = _config with { Smbios = [.. _config.Smbios, new SmbiosConfig(type, file, [.. options.Rest])] };
-    }
-
-    void AddFwCfg(string text, string owner)
-    {
-        Options options = Options.Parse(text, owner, "name");
-        string? name = options.Text("name"), file = options.Text("file"), content = options.Text("string");
-        options.Close();
-        if (string.IsNullOrEmpty(name) || (file == null) == (content == null))
-            throw new ConfigurationException($"{owner}: expects name=opt/…, and file= or string=");
-        _config = _config with { FwCfg = [.. _config.FwCfg, new FwCfgConfig(name, file, content)] };
-    }
-
     void FinishMachine()
     {
-        if (_kernel == null && (_initrd ?? _append) != null)
-            throw new ConfigurationException($"{(_initrd != null ? $"-initrd {_initrd}" : "-append")}: only allowed " +
-                "with -kernel");
-        if (_accelerators.Count == 0) _accelerators.Add(new AcceleratorConfig(TcgAccelerator.Model.Name));
-        if (_memory == null && _machineOptions.Text("memory-backend") is { } id
-            && _config.Objects.FirstOrDefault(o => o.Id == id)?.Options.Size("size") is { } size)
-            _config = _config with { Memory = _config.Memory with { Size = (ulong)size } };
-        if (_memoryPath is { } path) AddMemoryFile(path);
-        if (_topology is { } topology) _config = _config with { Topology = TakeTopology(topology.Text, topology.Owner,
-            _machine?.Defaults.PrefersSockets ?? false) };
-        if (_machine is { } machine && _config.Topology.MaxCpus > machine.Defaults.MaxCpus)
-            throw new ConfigurationException($"{_topology?.Owner}: Invalid SMP CPUs {_config.Topology.MaxCpus}. The "
-                + $"max CPUs supported by machine '{machine.Name}' is {machine.Defaults.MaxCpus}");
-        if (_cpu == null && _program.Contains("i386", StringComparison.Ordinal)) _config = _config
-            with { Cpu = new CpuConfig("qemu32") };
-        if (_cpu == null && _machine?.Defaults.Cpu is { } own) _config = _config with { Cpu = new CpuConfig(own) };
+        FinishFirmware();
+        FinishMemory();
+        FinishProcessors();
         _config = _config with
         {
             MachineType = _machine?.Name ?? _machineName,
             MachineOptions = _machineOptions,
-            Accelerators = [.. _accelerators],
-            Kernel = _kernel == null ? null : new KernelConfig(_kernel, _initrd, _append ?? ""),
-            Firmware = new FirmwareConfig(_bios) { SearchPaths = [.. _searchPaths] },
         };
-    }
-
-    /// <summary>-mem-path is short for an object of the size that -m gives.</summary>
-    void AddMemoryFile(string path)
-    {
-        const string Id = "pc.ram";
-        string owner = $"-mem-path {path}";
-        if (_machineOptions.Text("memory-backend") is { } other)
-            throw new ConfigurationException($"{owner}: cannot be used together with -machine memory-backend={other}; "
-                + "leave one of them out");
-        _config = _config with { Objects = [.. _config.Objects, new ObjectConfig(MemoryBackendFile.Model.Name, Id,
-            Options.Of(owner, [new("size", $"{_config.Memory.Size}"), new("mem-path", path)]))] };
-        _machineOptions = Options.Of(_machineOptions.Owner, [.. _machineOptions.Rest, new("memory-backend", Id)]);
     }
 
     void AddFd(string text, string owner)

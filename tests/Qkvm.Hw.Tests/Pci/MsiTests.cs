@@ -101,10 +101,35 @@ public sealed class MsiTests : IDisposable
         Assert.False(loaded.Msi!.IsEnabled);
     }
 
+    /// <summary>PCI Local Bus 3.0, section 6.8.2: with messages the function makes no use of its pin.</summary>
+    [Fact]
+    public void A_message_takes_the_place_of_the_pin_while_enabled()
+    {
+        Card card = Plug(1);
+        Write(card, Address, 4, 0xFEE0_0000);
+        card.Raise(true);
+        Assert.True(_bench.Inta);
+        Assert.NotEqual(0u, Read(card, PciConfig.Status, 2) & PciConfig.StatusInterrupt);
+        Assert.Empty(_bench.Messages);
+
+        Write(card, Control, 2, Enabled);
+        Assert.False(_bench.Inta);
+        Assert.Equal(0u, Read(card, PciConfig.Status, 2) & PciConfig.StatusInterrupt);
+        card.Raise(false);
+        card.Raise(true);
+        card.Raise(true);
+        Assert.Single(_bench.Messages);                            // one as it rises
+
+        Write(card, Control, 2, 0);
+        Assert.True(_bench.Inta);
+    }
+
     sealed class Card : PciDevice
     {
         public Card(int vectors, bool is64Bit, bool isMaskable) : base(new PciIdentity(0x1234, 1, 0xFF0000), "card") =>
             Msi = new Msi(this, vectors, At, is64Bit, isMaskable);
+
+        public void Raise(bool level) => Interrupt(level);
 
         protected override void ResetDevice() { }
         protected override void ExchangeDevice(StateStream state) { }
