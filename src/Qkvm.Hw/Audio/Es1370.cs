@@ -37,7 +37,7 @@ public sealed class Es1370 : PciDevice, IRegisterBank
     const uint CodecClock = 1_411_200;
 
     // Status
-    const uint Interrupt = 0x8000_0000, StatusReset = 0x60, Dac1 = 4, Dac2 = 2, Adc = 1;
+    const uint Pending = 0x8000_0000, StatusReset = 0x60, Dac1 = 4, Dac2 = 2, Adc = 1;
 
     // Serial Interface Control
     const uint P1InterruptEnable = 0x100, P2InterruptEnable = 0x200, R1InterruptEnable = 0x400, P1Pause = 0x800,
@@ -158,8 +158,8 @@ public sealed class Es1370 : PciDevice, IRegisterBank
 
     void Follow()
     {
-        _status = (_status & (Dac1 | Dac2 | Adc)) != 0 ? _status | Interrupt : _status & ~Interrupt;
-        IntX.Set((_status & Interrupt) != 0);
+        _status = (_status & (Dac1 | Dac2 | Adc)) != 0 ? _status | Pending : _status & ~Pending;
+        IntX.Set((_status & Pending) != 0);
         FollowFormats();
         _dac1.IsActive = _channels[0].IsRunning;
         _dac2.IsActive = _channels[1].IsRunning;

@@ -45,7 +45,6 @@ public sealed class HdaController : PciDevice, IRegisterBank
     readonly TickClock _wallClock;
     readonly uint[] _registers = new uint[Streams / 4];
     long _wallStart;
-    bool _isRaised;
 
     static DeviceModel Of(string name, ushort deviceId, byte revision, string chipset) => new(name, BusKind.Pci,
         [
@@ -103,23 +102,9 @@ public sealed class HdaController : PciDevice, IRegisterBank
     }
 
     /// <summary>Raises what is enabled. Section 3.3.15.</summary>
-    internal void Update()
-    {
-        bool isRaised = (InterruptStatus & GIE) != 0 && (this[INTCTL] & GIE) != 0;
-        if (Msi is { IsEnabled: true })
-        {
-            IntX.Set(false);
-            if (isRaised && !_isRaised) Msi.Notify(0);
-        }
-        else IntX.Set(isRaised);
-        _isRaised = isRaised;
-    }
+    internal void Update() => Interrupt((InterruptStatus & GIE) != 0 && (this[INTCTL] & GIE) != 0);
 
-    protected override void ResetDevice()
-    {
-        ResetRegisters();
-        _isRaised = false;
-    }
+    protected override void ResetDevice() => ResetRegisters();
 
     protected override void ExchangeDevice(StateStream state)
     {
@@ -128,10 +113,7 @@ public sealed class HdaController : PciDevice, IRegisterBank
         _rings.Exchange(state.Group("rings"));
         for (int i = 0; i < _streams.Length; i++) _streams[i].Exchange(state.Group("stream", i));
         state.Field("wall-start", ref _wallStart);
-        state.Field("raised", ref _isRaised);
     }
-
-    protected override void OnConfigWritten(int offset, int size) => Update();
 
     uint InterruptStatus
     {
