@@ -50,6 +50,7 @@ list "Chipset and machine" src/Qkvm.Hw/Pci src/Qkvm.Machines src/Qkvm.Core
 list "ISA devices" src/Qkvm.Hw/Isa src/Qkvm.Hw/Char
 list "Keyboard and mouse" src/Qkvm.Hw/Input
 list "Screen" src/Qkvm.Hw/Display src/Qkvm.Backends/Display
+list "Sound" src/Qkvm.Hw/Audio
 list "Disks and CD-ROM" src/Qkvm.Hw/Storage
 list "Network cards" src/Qkvm.Hw/Net
 list "TPM" src/Qkvm.Hw/Tpm src/Qkvm.Backends/Tpm

@@ -108,7 +108,7 @@ public class CommandLineTests
     [InlineData("-device nvme", "-device nvme: 'nvme' is not built yet; use virtio-blk-pci")]
     [InlineData("-device virtio-serial-pci", "-device virtio-serial-pci: 'virtio-serial-pci' is not built yet; use " +
         "isa-serial")]
-    [InlineData("-device sga", "-device sga: 'sga' is not built yet; use VGA")]
+    [InlineData("-device sga", "-device sga: 'sga' is not built yet; use VGA, or virtio-vga")]
     [InlineData("-drive file=x,werror=stop", "-drive file=x,werror=stop: werror=stop is not built yet; " +
         "werror=report is what there is")]
     [InlineData("-drive file=x,aio=native,cache=none,format=raw", "taken")]

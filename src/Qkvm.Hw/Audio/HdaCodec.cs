@@ -13,10 +13,10 @@ public sealed class HdaCodec : IDevice
 {
     const uint Plain = 1, WithMixer = 2, OutputKind = 0x10, DuplexKind = 0x20, MicroKind = 0x30;
 
-    public static readonly DeviceModel Duplex = Of("hda-duplex", "HDA Audio Codec, duplex (line-out, line-in)",
+    public static readonly DeviceModel Duplex = Family("hda-duplex", "HDA Audio Codec, duplex (line-out, line-in)",
         DuplexKind);
-    public static readonly DeviceModel Output = Of("hda-output", "HDA Audio Codec, output-only (line-out)", OutputKind);
-    public static readonly DeviceModel Micro = Of("hda-micro", "HDA Audio Codec, duplex (speaker, microphone)",
+    public static readonly DeviceModel Output = Family("hda-output", "HDA Audio Codec, output-only (line-out)", OutputKind);
+    public static readonly DeviceModel Micro = Family("hda-micro", "HDA Audio Codec, duplex (speaker, microphone)",
         MicroKind);
 
     const uint Qemu = 0x1AF4_0000, Revision = 0x0010_0101;
@@ -33,7 +33,7 @@ public sealed class HdaCodec : IDevice
     readonly byte[] _pins = new byte[Nodes];                       // widget control, by node
     readonly byte[] _power = new byte[Nodes];
 
-    static DeviceModel Of(string name, string description, uint kind) => new(name, HdaBus.Kind,
+    static DeviceModel Family(string name, string description, uint kind) => new(name, HdaBus.Kind,
         [
             Property.Audiodev(), Property.Bool("mixer", true, "the converters have amplifiers"),
             Property.Missing("use-timer", "on"), Property.Missing("debug", "0"),

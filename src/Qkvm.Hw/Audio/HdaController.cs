@@ -12,8 +12,8 @@ namespace Qkvm.Hw.Audio;
 /// synchronisation register is not there, nor is traffic class selection.</remarks>
 public sealed class HdaController : PciDevice, IRegisterBank
 {
-    public static readonly DeviceModel Ich6 = Of("intel-hda", 0x2668, 1, "ICH6");
-    public static readonly DeviceModel Ich9 = Of("ich9-intel-hda", 0x293E, 3, "ICH9");
+    public static readonly DeviceModel Ich6 = Family("intel-hda", 0x2668, 1, "ICH6");
+    public static readonly DeviceModel Ich9 = Family("ich9-intel-hda", 0x293E, 3, "ICH9");
 
     const ushort Intel = 0x8086;
     const uint HdaClass = 0x040300;
@@ -46,7 +46,7 @@ public sealed class HdaController : PciDevice, IRegisterBank
     readonly uint[] _registers = new uint[Streams / 4];
     long _wallStart;
 
-    static DeviceModel Of(string name, ushort deviceId, byte revision, string chipset) => new(name, BusKind.Pci,
+    static DeviceModel Family(string name, ushort deviceId, byte revision, string chipset) => new(name, BusKind.Pci,
         [
             Property.OnOffAuto("msi"), Property.Missing("old_msi_addr", "off"), Property.Missing("debug", "0"),
         ],

@@ -38,7 +38,7 @@ public sealed class Sb16Tests : IDisposable
 
     bool Irq => _bench.Board.Irqs[5].Level;
 
-    /// <summary>Sets up channel 1, or 5, for a buffer at 1 MiB less 64 KiB.</summary>
+    /// <summary>Sets up channel 1 for a buffer at F0000h, or 5 for one at E0000h.</summary>
     void Program(int channel, byte mode, int units, byte page = 0x0F)
     {
         IRegisterBank chip = channel < 4 ? _bench.Dma.Master : _bench.Dma.Slave;
@@ -71,7 +71,7 @@ public sealed class Sb16Tests : IDisposable
     [Fact]
     public void Sixteen_bits_of_stereo_are_heard_and_each_block_asks_for_attention()
     {
-        _bench.PutTone(0xF0000, 4410, 44100);
+        _bench.PutTone(0xE0000, 4410, 44100);                      // pages of words are even
         Program(5, AutoRead, 8820);
         Send(0x41, 0xAC, 0x44, 0xB6, 0x30, 0xFF, 0x10);            // 4352 samples
         _bench.Run(60);

@@ -15,8 +15,8 @@ public sealed class VirtioGpuTests : IDisposable
     const ulong Request = 0x20000, Answer = 0x22000, Pixels = 0x30_0000;
     const uint DisplayInfo = 0x100, Create = 0x101, Unref = 0x102, Scanout = 0x103, Flush = 0x104, Transfer = 0x105,
         Attach = 0x106, Detach = 0x107, GetEdid = 0x10A, UpdateCursor = 0x300, MoveCursor = 0x301;
-    const uint Ok = 0x1100, Unspecified = 0x1200, OutOfMemory = 0x1201, InvalidScanout = 0x1202, InvalidResource = 0x1203,
-        InvalidParameter = 0x1205;
+    const uint Ok = 0x1100, Unspecified = 0x1200, OutOfMemory = 0x1201, InvalidScanout = 0x1202,
+        InvalidResource = 0x1203, InvalidParameter = 0x1205;
     const uint Bgrx = 2;
 
     readonly PciBench _bench = new();
@@ -83,9 +83,9 @@ public sealed class VirtioGpuTests : IDisposable
     }
 
     [Theory]
-    [InlineData(1u, 0x00112233u)] [InlineData(2u, 0x00112233u)] [InlineData(3u, 0x33221100u)] [InlineData(4u, 0x33221100u)]
-    [InlineData(67u, 0x00332211u)] [InlineData(68u, 0x11223300u)] [InlineData(121u, 0x11223300u)]
-    [InlineData(134u, 0x00332211u)]
+    [InlineData(1u, 0x00112233u)] [InlineData(2u, 0x00112233u)] [InlineData(3u, 0x33221100u)]
+    [InlineData(4u, 0x33221100u)] [InlineData(67u, 0x00332211u)] [InlineData(68u, 0x11223300u)]
+    [InlineData(121u, 0x11223300u)] [InlineData(134u, 0x00332211u)]
     public void Each_format_has_its_bytes_in_its_order(uint format, uint pixel)
     {
         ShowPicture(format);
