@@ -38,14 +38,14 @@ public sealed class CommandCatalogue
 
         // Devices
         DeviceTree.Command, DeviceModels.Command, VirtioInfo.List, VirtioInfo.Status, VirtioInfo.QueueStatus,
-        Absent.VmGeneration, QueryTpm.Command, Absent.Usb, Absent.Numa, Absent.Replay, Absent.Spice,
+        Absent.VmGeneration, QueryTpm.Command, UsbDevices.Command, Absent.Numa, Absent.Replay, Absent.Spice,
             Absent.Sev, Absent.Sgx, Absent.DeviceTreeBlob, Absent.SetPassword,
             Absent.ExpirePassword, TraceEventCommands.Set, TraceEventCommands.SetState, TraceEventCommands.GetState,
             LogCommands.Items, LogCommands.OpenFile,
         QueryPci.Command, DeviceAdd.Command, DeviceDelete.Command, QueryBlock.Command, QueryBlock.Info,
         QueryBlockNodes.Command, QueryBlockNodes.Statistics, Snapshots.Info, QueryJobs.Command, QueryJobs.Block,
         Eject.Command, ChangeMedium.Change, ChangeMedium.OpenTray, ChangeMedium.CloseTray, ChangeMedium.Remove,
-            ChangeMedium.Insert, BlockResize.Command, DriveAdd.Add, DriveAdd.Delete,
+            ChangeMedium.Insert, BlockResize.Command, BlockSetIoThrottle.Command, DriveAdd.Add, DriveAdd.Delete,
         BlockdevAdd.Add, BlockdevAdd.Delete, ObjectAdd.Add, ObjectAdd.Delete,
         ChardevAdd.Add, ChardevAdd.Change, ChardevAdd.Remove, ChardevAdd.SendBreak, NetdevAdd.Add, NetdevAdd.Delete,
         Ringbuf.Read, Ringbuf.Write,

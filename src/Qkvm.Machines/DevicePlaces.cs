@@ -1,6 +1,7 @@
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Pci;
+using Qkvm.Core.Usb;
 
 namespace Qkvm.Machines;
 
@@ -32,6 +33,7 @@ static class DevicePlaces
     static string PlaceOn(QDevice node) => node switch
     {
         { Device: PciDevice function } => $"{function.DevFn >> 3:x2}.{function.DevFn & 7}",
+        { Device: UsbDevice { Place: { } port } } => $"port{port.Path}",
         { Id: { } id } => id,
         _ => node.Driver,
     };

@@ -1,6 +1,7 @@
 using Qkvm.Backends.Char;
 using Qkvm.Core.Audio;
 using Qkvm.Core.Block;
+using Qkvm.Core.Block.Throttling;
 using Qkvm.Core.Char;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
@@ -28,6 +29,7 @@ sealed partial class BackendHost : IBackendHost
         (_environment, _notices, _quit, _escape) = (environment, notices, quit, escape);
         _blocks = new BlockFactory(Catalogue.BlockDrivers, notices.Warn);
         Backends.OpenNode = OpenNode;
+        Backends.NewThrottle = name => new ThrottleGroup(name, environment.Clock, Loop.Post);
     }
 
     public EventLoop Loop => _environment.Loop;
@@ -165,6 +167,7 @@ sealed partial class BackendHost : IBackendHost
             Insert(backend, opened.Root, drive.Options.Owner);
         }
         Backends.Drives[drive.Id] = backend;
+        if (drive.Limits is { } limits) Backends.Limit(backend, limits, drive.ThrottleGroup, drive.Id);
     }
 
     public void Print(string line) => Console.WriteLine(line);

@@ -55,7 +55,7 @@ public sealed class ForeignTests : IDisposable
         ["Memtest86+, 64-bit"] = new("memtest86+x64.bin", false,
             Memory(64, Kernel("memtest86+x64.bin", "-device", "VGA", "-append", "console=ttyS0,115200")), s_memtest),
         ["Memtest86+, 32-bit"] = new("memtest86+ia32.bin", false,
-            Memory(64, Kernel("memtest86+ia32.bin", "-device", "VGA", "-append", "console=ttyS0,115200")), s_memtest),
+            Memory(64, Kernel("memtest86+ia32.bin", "-append", "console=ttyS0,115200")), s_memtest),
         ["Xen"] = new("xen", false, Kernel("xen", "-append", Xen, "-initrd",
             $"{Surroundings.CardsKernel} {Dom0},{Surroundings.CardsSmallInitrd}"), @"Xen version 4\.17", Tiny),
         ["Xen, UEFI"] = new("xen.img", true, Disk("xen.img"), @"Xen version 4\.17", Tiny),

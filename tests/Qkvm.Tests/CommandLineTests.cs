@@ -111,6 +111,13 @@ public class CommandLineTests
     [InlineData("-device sga", "-device sga: 'sga' is not built yet; use VGA, or virtio-vga")]
     [InlineData("-drive file=x,werror=stop", "-drive file=x,werror=stop: werror=stop is not built yet; " +
         "werror=report is what there is")]
+    [InlineData("-drive file=x,format=raw,throttling.bps-total=5,bps_rd=4", "-drive file=x,format=raw,throttling.bps-" +
+        "total=5,bps_rd=4: bps/iops/max total values and read/write values cannot be used at the same time")]
+    [InlineData("-drive file=x,format=raw,bps=7,throttling.bps-total=4", "-drive file=x,format=raw,bps=7,throttling." +
+        "bps-total=4: 'throttling.bps-total' and its alias 'bps' can't be used at the same time")]
+    [InlineData("-drive file=x,format=raw,iops=1k", "-drive file=x,format=raw,iops=1k: throttling.iops-total=1k: " +
+        "expects a number")]
+    [InlineData("-drive file=x,format=raw,iops=100,iops_max=200,throttling.iops-total-max-length=3,group=g", "taken")]
     [InlineData("-drive file=x,aio=native,cache=none,format=raw", "taken")]
     [InlineData("-net user,smb=/srv", "-net user,smb=/srv: smb=/srv is not built yet; let smbd of the host listen on " +
         "127.0.0.1: guests reach it at 10.0.2.2")]

@@ -17,8 +17,6 @@ static class Absent
             null, static (monitor, info) => monitor.Write($"{info.Guid}\n")),
     };
 
-    public static readonly Command Usb = Says("info usb", "", "show guest USB devices",
-        "Error: USB support not enabled");
     public static readonly Command Numa = Says("info numa", "", "show NUMA information", "0 nodes");
     public static readonly Command Replay =
         Says("info replay", "", "show record/replay information", "Record/replay is not active");

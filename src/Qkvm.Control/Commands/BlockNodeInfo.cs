@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
 using Qkvm.Core.Block;
+using Qkvm.Core.Block.Throttling;
 
 namespace Qkvm.Control.Commands;
 
@@ -38,18 +39,47 @@ public sealed record BlockNodeInfo(string File, string? NodeName, bool Ro, strin
     [property: JsonPropertyName("backing_file")] string? BackingFile,
     [property: JsonPropertyName("backing_file_depth")] int BackingFileDepth)
 {
-    // No node detects zeroes for others, is slowed down or watched.
+    // No node detects zeroes for others or is watched.
     [JsonPropertyName("detect_zeroes")] public string DetectZeroes => "off";
     [JsonPropertyName("write_threshold")] public long WriteThreshold => 0;
-    public long Bps => 0;
-    [JsonPropertyName("bps_rd")] public long BpsRead => 0;
-    [JsonPropertyName("bps_wr")] public long BpsWrite => 0;
-    public long Iops => 0;
-    [JsonPropertyName("iops_rd")] public long IopsRead => 0;
-    [JsonPropertyName("iops_wr")] public long IopsWrite => 0;
+
+    /// <summary>Null: nobody slows it down.</summary>
+    [JsonIgnore] public ThrottleGroup? Throttle { get; init; }
+
+    public long Bps => Total.Average;
+    [JsonPropertyName("bps_rd")] public long BpsRead => Reads.Average;
+    [JsonPropertyName("bps_wr")] public long BpsWrite => Writes.Average;
+    public long Iops => Requests.Average;
+    [JsonPropertyName("iops_rd")] public long IopsRead => ReadRequests.Average;
+    [JsonPropertyName("iops_wr")] public long IopsWrite => WriteRequests.Average;
+    [JsonPropertyName("bps_max")] public long? BpsMax => Burst(Total);
+    [JsonPropertyName("bps_rd_max")] public long? BpsReadMax => Burst(Reads);
+    [JsonPropertyName("bps_wr_max")] public long? BpsWriteMax => Burst(Writes);
+    [JsonPropertyName("iops_max")] public long? IopsMax => Burst(Requests);
+    [JsonPropertyName("iops_rd_max")] public long? IopsReadMax => Burst(ReadRequests);
+    [JsonPropertyName("iops_wr_max")] public long? IopsWriteMax => Burst(WriteRequests);
+    [JsonPropertyName("bps_max_length")] public long? BpsMaxLength => BurstSeconds(Total);
+    [JsonPropertyName("bps_rd_max_length")] public long? BpsReadMaxLength => BurstSeconds(Reads);
+    [JsonPropertyName("bps_wr_max_length")] public long? BpsWriteMaxLength => BurstSeconds(Writes);
+    [JsonPropertyName("iops_max_length")] public long? IopsMaxLength => BurstSeconds(Requests);
+    [JsonPropertyName("iops_rd_max_length")] public long? IopsReadMaxLength => BurstSeconds(ReadRequests);
+    [JsonPropertyName("iops_wr_max_length")] public long? IopsWriteMaxLength => BurstSeconds(WriteRequests);
+    [JsonPropertyName("iops_size")] public long? IopsSize => Limits is { RequestSize: > 0 and var size } ? size : null;
+    public string? Group => Throttle?.Name;
     public bool Active => true;
 
     const string Backing = "backing";
+
+    ThrottleLimits? Limits => Throttle?.Limits;
+    RateLimit Total => Limits?.BytesTotal ?? default;
+    RateLimit Reads => Limits?.BytesRead ?? default;
+    RateLimit Writes => Limits?.BytesWrite ?? default;
+    RateLimit Requests => Limits?.RequestsTotal ?? default;
+    RateLimit ReadRequests => Limits?.RequestsRead ?? default;
+    RateLimit WriteRequests => Limits?.RequestsWrite ?? default;
+
+    static long? Burst(RateLimit limit) => limit.Burst > 0 ? limit.Burst : null;
+    static long? BurstSeconds(RateLimit limit) => limit.Burst > 0 ? limit.BurstSeconds : null;
 
     /// <param name="file">What it is called; null for its own name.</param>
     public static BlockNodeInfo Of(BlockDriver node, bool isWriteback = true, string? file = null)

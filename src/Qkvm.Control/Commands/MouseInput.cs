@@ -10,7 +10,7 @@ static class MouseInput
     {
         int dx = Signed(words.Word()), dy = Signed(words.Word()), dz = Signed(words.Optional());
         words.End();
-        monitor.Context.Machine.Board.Input.Pointer(dx, dy, dz, MouseButtons.None);
+        monitor.Context.Machine.Board.Input.Move(dx, dy, dz);
     });
 
     public static readonly Command Button = new HumanCommand("mouse_button", "state", "change mouse button state " +
@@ -20,7 +20,7 @@ static class MouseInput
         words.End();
         MouseButtons buttons = ((state & 1) != 0 ? MouseButtons.Left : 0) | ((state & 2) != 0 ? MouseButtons.Middle : 0)
             | ((state & 4) != 0 ? MouseButtons.Right : 0);
-        monitor.Context.Machine.Board.Input.Pointer(0, 0, 0, buttons);
+        monitor.Context.Machine.Board.Input.Press(buttons);
     });
 
     /// <summary>As QEMU reads it: what is no number is 0.</summary>

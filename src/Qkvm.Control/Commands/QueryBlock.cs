@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
 using Qkvm.Control.Hmp;
 using Qkvm.Core.Block;
+using Qkvm.Core.Block.Throttling;
 
 namespace Qkvm.Control.Commands;
 
@@ -48,7 +49,7 @@ static class QueryBlock
     {
         BlockBackend backend = drive.Backend;
         BlockNodeInfo? medium = backend.Root is { } root ? BlockNodeInfo.Of(root, backend.WriteCache,
-            drive.OwnName.Length == 0 ? null : backend.Description) : null;
+            drive.OwnName.Length == 0 ? null : backend.Description) with { Throttle = backend.Throttle } : null;
         return new BlockInfo(drive.OwnName, drive.User, "unknown", drive.IsRemovable, drive.Tray?.IsLocked == true,
             drive.Tray?.IsTrayOpen, drive.User == null ? null : "ok", medium) { Name = drive.Name };
     }
@@ -80,7 +81,15 @@ static class QueryBlock
             + $"{(image.Cache.Direct ? ", direct" : "")}\n");
         if (image.BackingFile != null)
             monitor.Write($"    Backing file:     {image.BackingFile} (chain depth: {image.BackingFileDepth})\n");
+        if (image.Throttle?.Limits is not { } limits) return;
+        monitor.Write($"    I/O throttling:   {Text("bps", limits.BytesTotal, limits.BytesRead, limits.BytesWrite)} "
+            + $"{Text("iops", limits.RequestsTotal, limits.RequestsRead, limits.RequestsWrite)} "
+            + $"iops_size={limits.RequestSize} group={image.Group}\n");
     }
+
+    static string Text(string what, RateLimit total, RateLimit reads, RateLimit writes) =>
+        $"{what}={total.Average} {what}_rd={reads.Average} {what}_wr={writes.Average} "
+        + $"{what}_max={total.Burst} {what}_rd_max={reads.Burst} {what}_wr_max={writes.Burst}";
 
     static void Print(IMonitor monitor, ImageInfo image)
     {

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using Qkvm.Core.Block.Throttling;
 using Qkvm.Host;
 
 namespace Qkvm.Core.Block;
@@ -47,6 +48,22 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
 
     public BlockStatistics Statistics { get; } = new();
 
+    volatile ThrottleMember? _throttle;
+
+    /// <summary>Who slows it down, null: nobody. Under the machine lock.</summary>
+    public ThrottleGroup? Throttle
+    {
+        get => _throttle?.Group;
+        set
+        {
+            ThrottleMember? before = _throttle;
+            if (before?.Group == value) return;
+            _throttle = value == null ? null : new ThrottleMember(value);
+            if (_throttle is { } member) value!.Join(member);
+            before?.Group.Leave(before);
+        }
+    }
+
     public int InFlight => Volatile.Read(ref _inFlight);
 
     /// <summary>The medium was put in or taken out. Under the machine lock.</summary>
@@ -93,6 +110,7 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
     {
         _whenIdle.Add(action);
         Volatile.Write(ref _waitsForIdle, 1);
+        LetGo();
         RunIdle();
     }
 
@@ -106,6 +124,7 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
         while (InFlight > 0)
         {
             if (Environment.TickCount64 > end) return false;
+            LetGo();
             _main?.RunCompletions();
             if (InFlight > 0) Thread.Sleep(1);
         }
@@ -126,6 +145,7 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
     async ValueTask<Action> IBlockUser.PauseAsync()
     {
         Interlocked.Increment(ref _paused);
+        LetGo();
         if (InFlight > 0)
         {
             var drained = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -151,6 +171,23 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
         if (!IsPaused) return true;
         Ended();
         return false;
+    }
+
+    /// <summary>Keeps a request that limits forbid for now, unless somebody waits for the last one.</summary>
+    internal bool Holds(BlockQueue queue, BlockRequest request)
+    {
+        if (_throttle is not { } member
+            || request.Operation is BlockOperation.Flush or BlockOperation.Discard) return false;
+        if (WaitsForLast || !member.Group.Holds(member, queue, request)) return false;
+        if (WaitsForLast || _throttle != member) member.Group.LetGo(member);
+        return true;
+    }
+
+    bool WaitsForLast => IsPaused || Volatile.Read(ref _waitsForIdle) != 0;
+
+    void LetGo()
+    {
+        if (_throttle is { } member) member.Group.LetGo(member);
     }
 
     internal void Ended()

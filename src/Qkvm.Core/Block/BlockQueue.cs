@@ -48,8 +48,20 @@ public sealed class BlockQueue
             return;
         }
         request.Started = Stopwatch.GetTimestamp();
+        if (_backend.Holds(this, request)) return;
+        Start(request);
+    }
+
+    void Start(BlockRequest request)
+    {
         if (_loop != null && TryStart(request)) return;
-        if (_loop == null || IsOnLoop) { QueueWork(request); return; }
+        if (_loop == null || IsOnLoop) QueueWork(request);
+        else Release(request);
+    }
+
+    /// <summary>The loop starts it. From any thread.</summary>
+    internal void Release(BlockRequest request)
+    {
         _submitted.Enqueue(request);
         if (Interlocked.Exchange(ref _submissionPosted, 1) == 0) _post(_runSubmitted);
     }
@@ -66,7 +78,7 @@ public sealed class BlockQueue
     {
         Volatile.Write(ref _submissionPosted, 0);
         while (_submitted.TryDequeue(out BlockRequest? request))
-            if (!TryStart(request)) QueueWork(request);
+            if (_loop == null || !TryStart(request)) QueueWork(request);
         _afterCompletions?.Invoke();
     }
 

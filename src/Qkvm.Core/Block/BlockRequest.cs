@@ -21,6 +21,15 @@ public abstract class BlockRequest : IThreadPoolWorkItem
     /// <summary>Bytes, for Discard and WriteZeroes; for Read and Write that of <see cref="Buffers"/>.</summary>
     public long Length { get; set; }
     public ScatterList Buffers { get; set; }
+
+    /// <summary>What the whole of it is about.</summary>
+    internal long Bytes => Operation switch
+    {
+        BlockOperation.Read or BlockOperation.Write => Buffers.Length,
+        BlockOperation.Flush => 0,
+        _ => Length,
+    };
+
     public bool MayUnmap { get; set; }
 
     /// <summary>Of a Write: its data is on stable storage before it completes (forced unit access).</summary>

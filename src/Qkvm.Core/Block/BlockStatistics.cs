@@ -14,9 +14,7 @@ public sealed class BlockStatistics
     {
         int kind = (int)request.Operation;
         if (errno != 0) { Interlocked.Increment(ref _failed[kind]); return; }
-        bool hasData = request.Operation is BlockOperation.Read or BlockOperation.Write;
-        long length = hasData ? request.Buffers.Length
-            : request.Operation == BlockOperation.Flush ? 0 : request.Length;
+        long length = request.Bytes;
         Interlocked.Increment(ref _count[kind]);
         Interlocked.Add(ref _bytes[kind], length);
         Interlocked.Add(ref _time[kind], nanoseconds);

@@ -35,6 +35,13 @@ public sealed record BusKind(string Name, params Property[] Properties)
         Property.Number("acpi-index", 0, help: "the guest's number of a card, which it names it by"),
         BootIndex) { IsHotPluggable = true };
 
+    /// <summary>Its devices, and those on the hubs of the same controller.</summary>
+    public static readonly BusKind Usb = new("usb-bus", Bus,
+        Property.Text("port", null, "a port, or a port of a hub: 1.2"),
+        Property.Text("serial", null, "serial number"),
+        Property.Bool("msos-desc", true, "descriptors for Windows"), Property.Missing("pcap"))
+    { IsHotPluggable = true };
+
     /// <summary>What virtio devices without a transport of their own are made for.</summary>
     public static readonly BusKind Virtio = new("virtio-bus", Bus, BootIndex);
 

@@ -54,6 +54,8 @@ public sealed class InputRouter
     readonly IVmTimer? _pause;
     bool _isPausing;
     KeyboardLocks _lights;
+    MouseButtons _buttons;
+    int _x, _y;                                                    // where the last position was
 
     /// <param name="clock">Null: no key waits for the one before.</param>
     public InputRouter(IVirtualClock? clock = null)
@@ -66,15 +68,38 @@ public sealed class InputRouter
         });
     }
 
-    public void Add(IKeyboardSink keyboard)
+    public void Add(IKeyboardSink keyboard) => Insert(0, keyboard);
+
+    /// <summary>It gets nothing until it is preferred, unless it is the only one.</summary>
+    public void AddBehind(IKeyboardSink keyboard)
     {
-        _keyboards.Insert(0, keyboard);
+        if (_keyboards.Count > 0) _nextNumber++;                   // QEMU counts keyboards, too
+        Insert(_keyboards.Count, keyboard);
+    }
+
+    void Insert(int place, IKeyboardSink keyboard)
+    {
+        _keyboards.Insert(place, keyboard);
         keyboard.Changed += OnKeyboardChanged;
+    }
+
+    /// <summary>From now on this one gets the keys.</summary>
+    public void Prefer(IKeyboardSink keyboard)
+    {
+        if (_keyboards.Remove(keyboard)) _keyboards.Insert(0, keyboard);
+        OnKeyboardChanged();
     }
 
     public void Add(IPointerSink pointer)
     {
         _pointers.Insert(0, pointer);
+        _numbers.Add(pointer, _nextNumber++);
+    }
+
+    /// <summary>It gets nothing until it is preferred, unless it is the only one.</summary>
+    public void AddBehind(IPointerSink pointer)
+    {
+        _pointers.Add(pointer);
         _numbers.Add(pointer, _nextNumber++);
     }
 
@@ -140,8 +165,18 @@ public sealed class InputRouter
     {
         if (_pointers.Count == 0) return;
         if (buttons != MouseButtons.None) Used?.Invoke();
+        if (_pointers[0].IsAbsolute) (_x, _y) = (x, y);
+        _buttons = buttons;
         _pointers[0].Pointer(x, y, wheel, buttons);
     }
+
+    /// <summary>A movement, which the first pointer that takes such gets.</summary>
+    public void Move(int dx, int dy, int wheel) =>
+        _pointers.Find(p => !p.IsAbsolute)?.Pointer(dx, dy, wheel, _buttons);
+
+    /// <summary>Buttons alone: a tablet stays where it is.</summary>
+    public void Press(MouseButtons buttons) =>
+        Pointer(PointerIsAbsolute ? _x : 0, PointerIsAbsolute ? _y : 0, 0, buttons);
 
     static KeyboardLocks LockOf(KeyCode key) => key switch
     {

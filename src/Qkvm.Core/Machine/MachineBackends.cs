@@ -1,5 +1,6 @@
 using Qkvm.Core.Audio;
 using Qkvm.Core.Block;
+using Qkvm.Core.Block.Throttling;
 using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Display;
@@ -23,6 +24,22 @@ public sealed class MachineBackends
     /// <summary>Makes a backend over a node of -blockdev for the first who takes it; null: there is no such
     /// node.</summary>
     public Func<string, string, BlockBackend?> OpenNode { get; set; } = static (_, _) => null;
+
+    /// <summary>Makes a group of drives that share limits, by its name.</summary>
+    public Func<string, ThrottleGroup>? NewThrottle { get; set; }
+
+    /// <summary>Limits a drive from now on.</summary>
+    /// <param name="group">Whose limits these are, for all its drives; null: the drive's group, or one of its
+    /// own.</param>
+    public void Limit(BlockBackend drive, ThrottleLimits limits, string? group, string ownGroup)
+    {
+        if (!limits.IsAny) { drive.Throttle = null; return; }
+        string name = group ?? drive.Throttle?.Name ?? ownGroup;
+        ThrottleGroup throttle = Drives.Values.FirstOrDefault(other => other.Throttle?.Name == name)?.Throttle
+            ?? NewThrottle!(name);
+        throttle.Limits = limits;
+        drive.Throttle = throttle;
+    }
 
     public Dictionary<string, ICharBackend> Chardevs { get; } = new(StringComparer.Ordinal);
     public Dictionary<string, NetBackend> Netdevs { get; } = new(StringComparer.Ordinal);

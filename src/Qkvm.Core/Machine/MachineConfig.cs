@@ -1,3 +1,4 @@
+using Qkvm.Core.Block.Throttling;
 using Qkvm.Host.Sandboxing;
 
 namespace Qkvm.Core.Machine;
@@ -214,6 +215,10 @@ public sealed record DriveConfig(string Id, string? File, string? Format, Option
     public bool Snapshot { get; init; }
     public bool IsCdrom { get; init; }
     public string? Serial { get; init; }
+    public ThrottleLimits? Limits { get; init; }
+
+    /// <summary>Of drives that share the limits; null: this one has its own.</summary>
+    public string? ThrottleGroup { get; init; }
 }
 
 /// <summary>-blockdev, without driver= and node-name=.</summary>

@@ -29,7 +29,7 @@ public sealed class PcMemory : IDisposable
     public const ulong FirstMiB = 1 << 20, FourGiB = 1UL << 32;
 
     const ulong SpaceSize = 1UL << 52;
-    const ulong OneGiB = 1 << 30, LegacyHole = 0xA0000, IsaBiosSize = 128 << 10;
+    const ulong OneGiB = 1 << 30, RomHole = 0xC0000, IsaBiosSize = 128 << 10;
     const ulong Smallest = 1 << 20;
 
     readonly MemoryBackend _backend;
@@ -63,10 +63,11 @@ public sealed class PcMemory : IDisposable
         root.Map(0, MemoryRegion.Alias("ram-below-4g", RamRegion, 0, Below));
         if (Above > 0) root.Map(FourGiB, MemoryRegion.Alias("ram-above-4g", RamRegion, Below, Above));
 
-        // What PCI leaves empty in the first megabyte floats high; without this, RAM would show through the closed
-        // segments.
-        Pci.Map(LegacyHole,
-            MemoryRegion.Io("pci-empty", FirstMiB - LegacyHole, new FloatingBus(), AccessSizes.UpToQword), -1);
+        // What PCI leaves empty where ROMs go floats high; without this, RAM would show through the closed segments.
+        // Deviation: where no card has a screen, RAM shows from A0000h to BFFFFh, as on QEMU; the chip floats there.
+        // Programs that write to a text screen unasked, as memtest86+, count on memory.
+        Pci.Map(RomHole,
+            MemoryRegion.Io("pci-empty", FirstMiB - RomHole, new FloatingBus(), AccessSizes.UpToQword), -1);
         _bios = bios;
         if (bios.Length > 0)
         {

@@ -1,3 +1,4 @@
+using Qkvm.Core.Block.Throttling;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 using Qkvm.Machines;
@@ -28,6 +29,8 @@ public sealed partial class Expander
         public string? Id { get; init; }
         public string? Serial { get; init; }
         public string? Address { get; init; }
+        public ThrottleLimits? Limits { get; init; }
+        public string? ThrottleGroup { get; init; }
         public string Owner => Options.Owner;
     }
 
@@ -82,14 +85,16 @@ public sealed partial class Expander
             Id = id,
             Serial = options.Text("serial"),
             Address = options.Text("addr"),
+            Limits = DriveThrottle.LimitsOf(options),
+            ThrottleGroup = DriveThrottle.GroupOf(options),
         };
     }
 
     /// <summary>Misspelt names are told before anything is opened.</summary>
     static void CheckNames(Options options)
     {
-        string[] known = [.. DriveOptions, .. Catalogue.BlockDrivers.Models.SelectMany(m => m.Properties)
-            .Select(p => p.Name).Distinct()];
+        string[] known = [.. DriveOptions, .. DriveThrottle.Names,
+            .. Catalogue.BlockDrivers.Models.SelectMany(m => m.Properties).Select(p => p.Name).Distinct()];
         foreach (string name in options.Names)
             if (!known.Contains(name)) throw options.Error($"invalid parameter '{name}'{Suggestion.For(name, known)}");
     }
@@ -212,6 +217,8 @@ public sealed partial class Expander
         Snapshot = spec.Snapshot ?? false,
         IsCdrom = spec.IsCdrom,
         Serial = spec.Serial,
+        Limits = spec.Limits,
+        ThrottleGroup = spec.ThrottleGroup,
     };
 
     void AddBlockdev(string text, string owner)

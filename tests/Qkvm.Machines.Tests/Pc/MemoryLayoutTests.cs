@@ -56,6 +56,20 @@ public class MemoryLayoutTests
         Assert.Equal(bios[^1], (byte)memory.Space.Read(4 * GiB - 1, 1));
     }
 
+    [Fact]
+    public void Without_a_screen_its_window_shows_RAM_and_the_closed_ROM_space_floats()
+    {
+        using var pc = new TestMachine();
+        AddressSpace memory = pc.Board.Memory;
+        foreach (ulong address in (ulong[])[0xA0000, 0xB8000, 0xBFFFC])
+        {
+            memory.Write(address, 4, address);
+            Assert.Equal(address, memory.Read(address, 4));
+        }
+        memory.Write(0xC0000, 4, 0x55);
+        Assert.Equal(uint.MaxValue, memory.Read(0xC0000, 4));
+    }
+
     [Theory]
     [InlineData(8, 7 * 1024, 0, 0)]
     [InlineData(256, 0xFFFF, 240 * 16, 0)]
