@@ -39,7 +39,7 @@ public sealed class CommandCatalogue
         // Devices
         DeviceTree.Command, DeviceModels.Command, VirtioInfo.List, VirtioInfo.Status, VirtioInfo.QueueStatus,
         QueryGenerationId.Command, QueryTpm.Command, UsbDevices.Command, Absent.Numa, Absent.Replay, Absent.Spice,
-            Absent.Sev, Absent.Sgx, Absent.Capture, Absent.DeviceTreeBlob, Absent.SetPassword,
+            Absent.Sev, Absent.Sgx, Absent.DeviceTreeBlob, Absent.SetPassword,
             Absent.ExpirePassword, TraceEventCommands.Set, TraceEventCommands.SetState, TraceEventCommands.GetState,
             LogCommands.Items, LogCommands.OpenFile,
         QueryPci.Command, DeviceAdd.Command, DeviceDelete.Command, QueryBlock.Command, QueryBlock.Info,
@@ -55,6 +55,7 @@ public sealed class CommandCatalogue
         Network.Command, SetLink.Command, AnnounceSelf.Command, QueryRxFilter.Command,
         UserNetwork.Add, UserNetwork.Remove, UserNetwork.Connections,
         QueryVnc.Command, QueryVnc.Servers, ScreenDump.Command,
+        AudioCapture.Start, AudioCapture.Stop, AudioCapture.Info,
         SendKey.Command, MouseInput.Move, MouseInput.Button, Mice.Query, Mice.Set,
     ];
 

@@ -1,5 +1,6 @@
 using Qkvm.Core.Accel;
 using Qkvm.Core.Acpi;
+using Qkvm.Core.Audio;
 using Qkvm.Core.Block;
 using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
@@ -142,6 +143,7 @@ public abstract partial class Board : IBoard, IDisposable
         return true;
     }
 
+    public IIsaDma? IsaDma { get; internal set; }
     public QBus? FindBus(string id) => Tree.Find(id);
     public void Post(Action work) => Loop.Post(work);
     public void RequestShutdown(ShutdownCause cause, int exitCode = 0) => _requests.RequestShutdown(cause, exitCode);
@@ -151,11 +153,14 @@ public abstract partial class Board : IBoard, IDisposable
     public void Raise(MachineEvent happened) => _requests.Raise(happened);
     public void AddFirmwareFile(string name, ReadOnlyMemory<byte> contents) =>
         FirmwareConfiguration.AddFile(name, contents);
+    public void AddWritableFirmwareFile(string name, Memory<byte> contents) =>
+        FirmwareConfiguration.AddWritableFile(name, contents, static () => true);
     public byte[]? FindFirmware(string name) => FirmwareImages.Find(Config.Firmware, name);
     public BlockBackend TakeDrive(string id, string owner) => _backends.TakeDrive(id, owner);
     public ICharBackend TakeChardev(string id, string owner) => _backends.TakeChardev(id, owner);
     public NetBackend TakeNetdev(string id, string owner) => _backends.TakeNetdev(id, owner);
     public ITpm TakeTpm(string id, string owner) => _backends.TakeTpm(id, owner);
+    public AudioHost FindAudio(string? id, string owner) => _backends.FindAudio(id, owner);
     public void ReleaseDrive(string id) => _backends.ReleaseDrive(id);
     public void ReleaseChardev(string id) => _backends.ReleaseChardev(id);
     public void ReleaseNetdev(string id) => _backends.ReleaseNetdev(id);

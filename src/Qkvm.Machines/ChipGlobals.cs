@@ -13,6 +13,10 @@ sealed class ChipGlobals(MachineConfig config, string driver)
     public long Number(string property, long otherwise, long min, long max) =>
         Find(property)?.Number(property, min, max) ?? otherwise;
 
+    /// <summary>The value and whose it is, or null.</summary>
+    public NamedOption? Text(string property) => Find(property) is { } options
+        ? new NamedOption(options.Required(property), options.Owner) : null;
+
     /// <summary>What is not built can be switched off, no more.</summary>
     /// <param name="isOff">Of its value.</param>
     /// <param name="remedy">What is missing, and what to write.</param>

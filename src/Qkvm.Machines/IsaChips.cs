@@ -46,8 +46,7 @@ sealed class IsaChips
         }
         I8254 pit = board.Own("isa-pit", isa, new I8254(board.Clock, pitOut, board.Interrupts.TimerTicks));
         ports.Map(PitPort, MemoryRegion.Io("pit", 4, pit, AccessSizes.Bytes));
-        SystemControlPort control = board.Own("isa-pcspk", isa, new SystemControlPort(pit, board.Clock));
-        ports.Map(SystemControlPortB, MemoryRegion.Io("pcspk", 1, control, AccessSizes.ByteOnly));
+        MapSpeaker(board, isa, pit);
         Rtc = board.Own("mc146818rtc", isa, new Mc146818(board.Clock, rtcOut, StartDate(board.Config.Rtc)));
         ports.Map(RtcPort, MemoryRegion.Io("rtc", 2, Rtc, AccessSizes.Bytes));
 
@@ -67,12 +66,29 @@ sealed class IsaChips
         ports.Map(SystemControlPortA, MemoryRegion.Io("port92", 1, port92, AccessSizes.ByteOnly));
         Coprocessor = board.Own("coprocessor", isa, new CoprocessorErrors(board.Irq(CoprocessorIrq), board.Lock));
         ports.Map(CoprocessorPort, MemoryRegion.Io("coprocessor", 1, Coprocessor, AccessSizes.ByteOnly));
-        I8237Pair dma = board.Own("i8257", isa, new I8237Pair());
+        I8237Pair dma = board.Own("i8257", isa, new I8237Pair(new Dma(board.Memory)));
+        board.IsaDma = dma;
         ports.Map(DmaMasterPort, MemoryRegion.Io("dma", 16, dma.Master, AccessSizes.Bytes));
         ports.Map(DmaSlavePort, MemoryRegion.Io("dma", 32, dma.Slave, AccessSizes.Bytes));
         ports.Map(DmaPagePort, MemoryRegion.Io("dma-page", 16, dma.Pages, AccessSizes.Bytes));
         WakeBy(board);
     }
+
+    /// <summary>Port 61h, whose speaker plays where -machine pcspk-audiodev= or the speaker's own option
+    /// says.</summary>
+    public static void MapSpeaker(Board board, QBus isa, I8254 pit)
+    {
+        NamedOption? audio = new ChipGlobals(board.Config, SystemControlPort.Driver).Text(Audiodev)
+            ?? board.Config.SpeakerAudio;
+        SystemControlPort control = board.Own(SystemControlPort.Driver, isa, new SystemControlPort(pit, board.Clock,
+            audio == null ? null : board.FindAudio(audio.Value, audio.Owner)));
+        board.Ports.Map(SystemControlPortB, MemoryRegion.Io("pcspk", 1, control, AccessSizes.ByteOnly));
+    }
+
+    const string Audiodev = "audiodev";
+
+    /// <summary>What -global can say of them.</summary>
+    public static string[] Globals => [$"{SystemControlPort.Driver}.{Audiodev}"];
 
     /// <summary>Keys, buttons of the mouse and the clock's alarm wake a guest that sleeps.</summary>
     void WakeBy(Board board)

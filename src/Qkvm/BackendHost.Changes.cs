@@ -19,6 +19,7 @@ sealed partial class BackendHost
         ModelKind.Chardev => Catalogue.Chardevs.Models,
         ModelKind.Netdev => Catalogue.Netdevs.Models,
         ModelKind.Tpm => Catalogue.Tpms.Models,
+        ModelKind.Audio => Catalogue.Audiodevs.Models,
         ModelKind.Object => Catalogue.Objects.Models,
         ModelKind.Machine => Catalogue.Machines.Models,
         ModelKind.Accelerator => Catalogue.Accelerators.Models,

@@ -1,4 +1,5 @@
 using Qkvm.Backends.Char;
+using Qkvm.Core.Audio;
 using Qkvm.Core.Block;
 using Qkvm.Core.Block.Throttling;
 using Qkvm.Core.Char;
@@ -111,6 +112,13 @@ sealed partial class BackendHost : IBackendHost
         Backends.Tpms[tpm.Id] = Keep(model.Create(new Properties(model, tpm.Options), this));
     }
 
+    public void Add(AudioConfig audiodev)
+    {
+        AudioModel model = Catalogue.Audiodevs.Get(audiodev.Driver, audiodev.Owner);
+        audiodev.Options.Add("id", audiodev.Id);
+        Backends.Audiodevs.Add(Keep(model.Create(new Properties(model, audiodev.Options), this)));
+    }
+
     public void Add(ObjectConfig made)
     {
         ObjectModel model = Catalogue.Objects.Get(made.Type, made.Owner);
@@ -188,6 +196,7 @@ sealed partial class BackendHost : IBackendHost
     /// <summary>Under the machine lock, after the machine: all but disks.</summary>
     public void Close()
     {
+        foreach ((_, WavFile capture) in Backends.Captures) capture.Dispose();
         for (int i = _opened.Count - 1; i >= 0; i--) _opened[i].Dispose();
         _opened.Clear();
     }

@@ -1,6 +1,7 @@
 using Qkvm.Accel.Kvm;
 using Qkvm.Accel.Tcg;
 using Qkvm.Accel.Tcg.Model;
+using Qkvm.Backends.Audio;
 using Qkvm.Backends.Char;
 using Qkvm.Backends.Display;
 using Qkvm.Backends.Net;
@@ -10,14 +11,17 @@ using Qkvm.Backends.Net.User;
 using Qkvm.Backends.Net.Vhost;
 using Qkvm.Backends.Objects;
 using Qkvm.Backends.Tpm;
+using Qkvm.Cli;
 using Qkvm.Control;
 using Qkvm.Core.Accel;
+using Qkvm.Core.Audio;
 using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Display;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
 using Qkvm.Core.Tpm;
+using Qkvm.Hw.Audio;
 using Qkvm.Hw.Char;
 using Qkvm.Hw.Display;
 using Qkvm.Hw.Firmware;
@@ -29,6 +33,7 @@ using Qkvm.Hw.Storage;
 using Qkvm.Hw.Tpm;
 using Qkvm.Hw.Usb;
 using Qkvm.Hw.Virtio;
+using Qkvm.Hw.Virtio.Gpu;
 using Qkvm.Hw.Watchdog;
 using Qkvm.Machines;
 using Qkvm.Machines.Isa;
@@ -67,7 +72,20 @@ static class Catalogue
         VirtioSerialModels.SerialPort,
         .. VirtioInputModels.All,
         StdVga.Model,
+        StdVga.Secondary,
+        BochsDisplay.Model,
+        Ramfb.Model,
+        .. VirtioGpuModels.Models,
+        VirtioGpuModels.Vga,
         IsaVga.Model,
+        Ac97.Model,
+        Es1370.Model,
+        HdaController.Ich6,
+        HdaController.Ich9,
+        HdaCodec.Duplex,
+        HdaCodec.Output,
+        HdaCodec.Micro,
+        Sb16.Model,
         IsaSerial.Model,
         PciSerial.Single,
         PciSerial.Double,
@@ -136,6 +154,12 @@ static class Catalogue
         TpmEmulator.Model,
     ], Missing.Tpms);
 
+    public static readonly Catalogue<AudioModel> Audiodevs = new("audio driver", static () =>
+    [
+        NoneAudio.Model,
+        WavAudio.Model,
+    ], Missing.Audiodevs);
+
     public static readonly Catalogue<BlockDriverModel> BlockDrivers = new("block driver", static () =>
     [
         RawDriver.Model,
@@ -188,7 +212,8 @@ static class Catalogue
     // What short forms of options stand for
 
     /// <summary>-vga.</summary>
-    public static (string Name, DeviceModel? Model)[] VideoCards => [("std", StdVga.Model), ("none", null)];
+    public static (string Name, DeviceModel? Model)[] VideoCards => [("std", StdVga.Model),
+        ("virtio", VirtioGpuModels.Vga), ("none", null)];
 
     /// <summary>The same on a machine without PCI.</summary>
     public static (string Name, DeviceModel? Model)[] IsaVideoCards => [("std", IsaVga.Model), ("none", null)];
@@ -196,6 +221,14 @@ static class Catalogue
     /// <summary>-usbdevice.</summary>
     public static (string Name, DeviceModel Model)[] UsbDevices =>
         [("tablet", UsbPointer.Tablet), ("mouse", UsbPointer.Mouse), ("keyboard", UsbKeyboard.Model)];
+
+    /// <summary>-audio model=.</summary>
+    public static SoundCard[] SoundCards =>
+        [new("ac97", Ac97.Model), new("es1370", Es1370.Model), new("hda", HdaController.Ich6, HdaCodec.Duplex),
+        new("sb16", Sb16.Model)];
+
+    /// <summary>What QEMU has beside these.</summary>
+    public static string[] MissingSoundCards => ["adlib", "cs4231a", "gus"];
 
     /// <summary>-drive if=: the disk and, where there is one, the CD-ROM drive of the interface.</summary>
     public static (string Name, DeviceModel Disk, DeviceModel? Cdrom)[] DriveInterfaces =>

@@ -1,5 +1,6 @@
 using Qkvm.Accel.Tcg.Model;
 using Qkvm.Core.Accel;
+using Qkvm.Core.Audio;
 using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Display;
@@ -34,10 +35,10 @@ static class Missing
             virtio-scsi-pci virtio-scsi-pci-non-transitional virtio-scsi-pci-transitional
             """),
         ("use ide-hd on ide.0, or ahci", "piix3-ide piix4-ide sysbus-ahci cmd646-ide via-ide ide-cf"),
-        ("use VGA", """
-            ati-vga bochs-display cirrus-vga isa-cirrus-vga qxl qxl-vga ramfb secondary-vga sga vfio-display
-            vhost-user-gpu vhost-user-gpu-pci vhost-user-vga virtio-gpu virtio-gpu-device virtio-gpu-gl
-            virtio-gpu-gl-device virtio-gpu-gl-pci virtio-gpu-pci virtio-vga virtio-vga-gl vmware-svga
+        ("use VGA, or virtio-vga", """
+            ati-vga cirrus-vga isa-cirrus-vga qxl qxl-vga sga vfio-display
+            vhost-user-gpu vhost-user-gpu-pci vhost-user-vga virtio-gpu-gl virtio-gpu-gl-device virtio-gpu-gl-pci
+            virtio-vga-gl vmware-svga
             """),
         ("use isa-serial", """
             usb-serial usb-braille ipoctal232 tpci200 virtio-console
@@ -48,8 +49,9 @@ static class Missing
             vhost-user-input vhost-user-input-pci virtio-input-host-device virtio-input-host-pci
             vmmouse vmport isa-applesmc
             """),
+        ("use AC97, ES1370, intel-hda with hda-duplex, or sb16", "adlib cs4231a gus"),
+        ("the machine has one: say what it plays to, -machine pcspk-audiodev=ID", "isa-pcspk"),
         ("leave it out", """
-            AC97 adlib cs4231a ES1370 gus hda-duplex hda-micro hda-output ich9-intel-hda intel-hda sb16 isa-pcspk
             i82801b11-bridge ioh3420 pci-bridge-seat pcie-pci-bridge pxb-cxl
             vfio-pci vfio-pci-igd-lpc-bridge vfio-pci-nohotplug x3130-upstream xio3130-downstream cxl-rp cxl-upstream
             cxl-downstream amd-iommu virtio-iommu virtio-iommu-pci vhost-user-fs-pci vhost-user-fs
@@ -99,6 +101,10 @@ static class Missing
             + "dir=DIRECTORY --ctrl type=unixio,path=SOCKET, then -chardev socket,id=c,path=SOCKET -tpmdev "
             + "emulator,id=t,chardev=c"),
     ];
+
+    public static IEnumerable<AudioModel> Audiodevs() => Words("alsa coreaudio dbus dsound jack oss pa pipewire sdl "
+        + "sndio spice").Select(name => AudioModel.Missing(name, "is not built yet; use wav, which writes a "
+            + "file, or none"));
 
     public static IEnumerable<BlockDriverModel> BlockDrivers() =>
     [

@@ -129,7 +129,7 @@ public class ChipStateTests
 
     [Fact]
     public void DMA_controllers() => DeviceSuite.Check(
-        _ => new I8237Pair(),
+        _ => new I8237Pair(new Dma(new AddressSpace("memory", MemoryRegion.Container("memory", 1), new MachineLock()))),
         device =>
         {
             var dma = (I8237Pair)device;

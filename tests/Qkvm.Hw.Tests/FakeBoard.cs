@@ -1,3 +1,4 @@
+using Qkvm.Core.Audio;
 using Qkvm.Core.Block;
 using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
@@ -53,6 +54,8 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public void Raise(MachineEvent happened) => Requests.Add(happened.ToString());
     public Dictionary<string, int> FirmwareFiles { get; } = [];
     public void AddFirmwareFile(string name, ReadOnlyMemory<byte> contents) => FirmwareFiles[name] = contents.Length;
+    public Dictionary<string, Memory<byte>> WritableFiles { get; } = [];
+    public void AddWritableFirmwareFile(string name, Memory<byte> contents) => WritableFiles[name] = contents;
     public byte[]? FindFirmware(string name) => null;
     public BlockBackend TakeDrive(string id, string owner) => throw new NotSupportedException();
     public ICharBackend TakeChardev(string id, string owner) => Chardev;
@@ -60,12 +63,16 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public ITpm? Tpm { get; init; }
     public ITpm TakeTpm(string id, string owner) => Tpm ?? throw new NotSupportedException();
     public void ReleaseTpm(string id) { }
+    public IIsaDma? IsaDma { get; init; }
+    public AudioHost Audio { get; init; } = AudioModel.Silent();
+    public AudioHost FindAudio(string? id, string owner) => Audio;
     public T FindObject<T>(string id, string what, string owner) where T : class => throw new NotSupportedException();
     public void ReleaseObject(string id) { }
     public void ReleaseDrive(string id) { }
     public void ReleaseChardev(string id) { }
     public void ReleaseNetdev(string id) { }
-    public void AddDisplay(IDisplaySource display) { }
+    public List<IDisplaySource> Displays { get; init; } = [];
+    public void AddDisplay(IDisplaySource display) => Displays.Add(display);
     public void RemoveDisplay(IDisplaySource display) { }
 
     /// <summary>A place for one more device.</summary>

@@ -81,8 +81,21 @@ public class CommandLineTests
     [InlineData("-audiodev nosuch,id=a", "-audiodev nosuch,id=a: 'nosuch' is not an audio driver")]
     [InlineData("-audiodev none,id=a", "taken")]
     [InlineData("-vnc :9,audiodev=a -audiodev none,id=a", "taken")]
-    [InlineData("-vnc :9,audiodev=a", "-vnc :9,audiodev=a: audiodev 'a' not found; sound is not built yet: leave it " +
-        "out, or give -audiodev none,id=a")]
+    [InlineData("-vnc :9,audiodev=a", "-vnc :9,audiodev=a: audiodev 'a' not found; leave it out, or give -audiodev " +
+        "none,id=a")]
+    [InlineData("-audiodev wav,id=a,path=/tmp/a.wav,out.frequency=48000,out.channels=1,out.format=u8", "taken")]
+    [InlineData("-audiodev wav,id=a,out.format=s24", "-audiodev wav,id=a,out.format=s24: out.format=s24: one of u8, " +
+        "s8, u16, s16, u32, s32, f32 is expected")]
+    [InlineData("-audiodev wav,id=a,out.frequenzy=1", "-audiodev wav,id=a,out.frequenzy=1: Property " +
+        "'wav.out.frequenzy' not found; did you mean 'out.frequency'?")]
+    [InlineData("-audiodev none,id=a,out.fixed-settings=off", "-audiodev none,id=a,out.fixed-settings=off: " +
+        "out.fixed-settings=off is not built yet; leave it out: what cards play is converted")]
+    [InlineData("-audiodev pa,id=a", "-audiodev pa,id=a: 'pa' is not built yet; use wav, which writes a file, or " +
+        "none")]
+    [InlineData("-audiodev none,id=a -audiodev wav,id=a", "-audiodev wav,id=a: there is an audiodev 'a' already")]
+    [InlineData("-audiodev none", "-audiodev none: needs id=")]
+    [InlineData("-soundhw ac97", "-soundhw ac97: the option -soundhw was removed in QEMU 7.1; write -audio " +
+        "driver=wav,path=FILE,model=ac97, or -audiodev and -device")]
     [InlineData("-vnc :9,non-adaptive=on,lossy=on,key-delay-ms=0", "taken")]
     [InlineData("-name a,colour=red", "-name a,colour=red: invalid parameter 'colour'")]
     [InlineData("-overcommit mem-lock=off,cpu-pm=off", "taken")]
@@ -94,7 +107,7 @@ public class CommandLineTests
     [InlineData("-device virtio-blk-pci,drive=d,logical_block_size=4k", "taken")]
     [InlineData("-device nvme", "-device nvme: 'nvme' is not built yet; use virtio-blk-pci")]
     [InlineData("-device virtio-serial-pci -device virtconsole", "taken")]
-    [InlineData("-device sga", "-device sga: 'sga' is not built yet; use VGA")]
+    [InlineData("-device sga", "-device sga: 'sga' is not built yet; use VGA, or virtio-vga")]
     [InlineData("-drive file=x,werror=stop", "-drive file=x,werror=stop: werror=stop is not built yet; " +
         "werror=report is what there is")]
     [InlineData("-drive file=x,format=raw,throttling.bps-total=5,bps_rd=4", "-drive file=x,format=raw,throttling.bps-" +

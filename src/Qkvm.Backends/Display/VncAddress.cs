@@ -49,7 +49,7 @@ public sealed record VncAddress(string? Path, string Host, int Display, int Last
         Property.Text("id", "default"), Property.Enum("share", "allow-exclusive",
             ["allow-exclusive", "force-shared", "ignore"]),
         Property.OnOffAuto("ipv4"), Property.OnOffAuto("ipv6"),
-        Property.Text("audiodev", help: "an -audiodev, whose driver can be none alone"),
+        Property.Text("audiodev", help: "an -audiodev; viewers do not hear it yet"),
         Property.Bool("non-adaptive", false, "pictures are always exact: no encoding here depends on it"),
         Property.Bool("lossy", false, "lossy encodings are permitted; none is used here"),
         Property.Bool("lock-key-sync", true, "bring the guest's locks into step with the viewer's"),

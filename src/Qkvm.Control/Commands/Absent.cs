@@ -16,9 +16,6 @@ static class Absent
     public static readonly Command Sgx =
         Says("info sgx", "", "show intel SGX information", "No EPC regions defined, SGX not available");
 
-    public static readonly Command Capture = new HumanCommand("info capture", "", "show capture information",
-        static (_, words) => words.End());
-
     /// <summary>PCs describe themselves by ACPI.</summary>
     public static readonly Command DeviceTreeBlob = new HumanCommand("dumpdtb", "filename",
         "dump the FDT in dtb format to 'filename'", static (_, words) =>

@@ -11,7 +11,8 @@ static class DeviceModels
     [
         ([DeviceCategory.Controller, DeviceCategory.Bridge], "Controller/Bridge/Hub"),
         ([DeviceCategory.Storage], "Storage"), ([DeviceCategory.Network], "Network"),
-        ([DeviceCategory.Input], "Input"), ([DeviceCategory.Display], "Display"), ([DeviceCategory.Misc], "Misc"),
+        ([DeviceCategory.Input], "Input"), ([DeviceCategory.Display], "Display"), ([DeviceCategory.Sound], "Sound"),
+        ([DeviceCategory.Misc], "Misc"),
         ([DeviceCategory.Cpu], "CPU"),
     ];
 

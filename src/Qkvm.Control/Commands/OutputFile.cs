@@ -25,11 +25,12 @@ static class OutputFile
 
     /// <summary>For what is written on a thread that may wait.</summary>
     /// <param name="rights">Of a new file, less the umask.</param>
+    /// <param name="complaint">What stands before the path where it cannot be made.</param>
     /// <exception cref="CommandException">With the host's reason.</exception>
-    public static FileStream Create(string path, UnixFileMode rights)
+    public static FileStream Create(string path, UnixFileMode rights, string complaint = "Could not open")
     {
         const int setStatusFlags = 4;
-        int fd = Open(path, "Could not open", (int)rights);
+        int fd = Open(path, complaint, (int)rights);
         Libc.FileFlags(fd, setStatusFlags, 0);
         return new FileStream(new SafeFileHandle(fd, ownsHandle: true), FileAccess.Write, bufferSize: 0);
     }

@@ -30,13 +30,21 @@ public sealed class Properties
             }
             bool nests = property.Kind is PropertyKind.Node or PropertyKind.Tree;
             if (nests && options.Nested(property.Name) is { } below) _trees[property.Name] = below;
-            if (property.Kind != PropertyKind.Tree && options.Text(property.Name) is { } text)
+            if (property.Kind != PropertyKind.Tree && Text(options, property.Name) is { } text)
                 _values[property.Name] = property.Checked(text, Owner);
             else if (property.Kind == PropertyKind.Node && options.IsNull(property.Name)) _values[property.Name] = "";
         }
         foreach (OptionPair rest in options.Rest)
             if (!_trees.ContainsKey(rest.Name.Split('.')[0]))
                 throw options.Error(NotFound(model, rest.Name));
+    }
+
+    /// <summary>The text of a name, which may have dots: "out.frequency".</summary>
+    static string? Text(Options options, string name)
+    {
+        int dot = name.IndexOf('.');
+        return dot < 0 ? options.Text(name)
+            : options.Nested(name[..dot]) is { } below ? Text(below, name[(dot + 1)..]) : null;
     }
 
     /// <summary>A list as QMP and JSON have it: of texts, or of objects with a text each, which QAPI calls

@@ -1,7 +1,7 @@
 namespace Qkvm.Core.Configuration;
 
-public enum PropertyKind { Number, Size, Bool, OnOffAuto, Text, Enum, Drive, Chardev, Netdev, Tpmdev, Object, Mac,
-    PciAddress, Bus, Node, Tree, Texts }
+public enum PropertyKind { Number, Size, Bool, OnOffAuto, Text, Enum, Drive, Chardev, Netdev, Tpmdev, Audiodev, Object,
+    Mac, PciAddress, Bus, Node, Tree, Texts }
 
 /// <summary>One option of a device, a backend, a machine … as users type it: <c>name=value</c>, with QEMU's name and
 /// default.</summary>
@@ -39,6 +39,8 @@ public sealed record Property(string Name, PropertyKind Kind, string? Default = 
         new(name, PropertyKind.Netdev, null, help);
     public static Property Tpmdev(string name = "tpmdev", string help = "TPM backend") =>
         new(name, PropertyKind.Tpmdev, null, help);
+    public static Property Audiodev(string name = "audiodev", string help = "audio backend") =>
+        new(name, PropertyKind.Audiodev, null, help);
     public static Property Object(string name, string help) => new(name, PropertyKind.Object, null, help);
     public static Property Mac(string name = "mac", string help = "Ethernet address") =>
         new(name, PropertyKind.Mac, null, help);

@@ -2,7 +2,7 @@ using Qkvm.Core.Machine;
 
 namespace Qkvm.Core.Devices;
 
-public enum DeviceCategory { Controller, Storage, Network, Input, Display, Misc, Bridge, Cpu }
+public enum DeviceCategory { Controller, Storage, Network, Input, Display, Sound, Misc, Bridge, Cpu }
 
 /// <summary>What a machine has by default, unless -device names a device that takes its place.</summary>
 [Flags]

@@ -1,4 +1,5 @@
 using Qkvm.Core.Acpi;
+using Qkvm.Core.Audio;
 using Qkvm.Core.Block;
 using Qkvm.Core.Char;
 using Qkvm.Core.Display;
@@ -146,6 +147,22 @@ public sealed class DeviceSite(IBoard board, string owner, QBus? bus = null, str
         ITpm tpm = board.TakeTpm(id, owner);
         OnLeave(() => board.ReleaseTpm(id));
         return tpm;
+    }
+
+    /// <summary>A stream to the audiodev of that id, or to whichever there is.</summary>
+    public PlaybackStream Playback(string? audiodev, string name, IAudioSource source)
+    {
+        PlaybackStream stream = board.FindAudio(audiodev, owner).OpenPlayback(board.Clock, name, source);
+        OnLeave(stream.Dispose);
+        return stream;
+    }
+
+    /// <inheritdoc cref="Playback"/>
+    public RecordingStream Recording(string? audiodev, string name, IAudioTarget target)
+    {
+        RecordingStream stream = board.FindAudio(audiodev, owner).OpenRecording(board.Clock, name, target);
+        OnLeave(stream.Dispose);
+        return stream;
     }
 
     /// <summary>What -object made.</summary>

@@ -4,7 +4,7 @@ using Qkvm.Host;
 namespace Qkvm.Core.Machine;
 
 /// <summary>Kinds of models that monitors can add or ask about.</summary>
-public enum ModelKind { Device, Chardev, Netdev, Tpm, Object, BlockDriver, Machine, Accelerator }
+public enum ModelKind { Device, Chardev, Netdev, Tpm, Audio, Object, BlockDriver, Machine, Accelerator }
 
 /// <summary>Where backends live: makes them when the machine starts and when a monitor asks, and knows them by their
 /// ids.</summary>

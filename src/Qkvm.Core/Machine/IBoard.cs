@@ -1,3 +1,4 @@
+using Qkvm.Core.Audio;
 using Qkvm.Core.Block;
 using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
@@ -33,6 +34,9 @@ public interface IBoard
 
     /// <summary>Those outside the processors; none where the kernel has them.</summary>
     IReadOnlyList<IInterruptController> InterruptControllers => [];
+
+    /// <summary>Null of a machine without.</summary>
+    IIsaDma? IsaDma => null;
 
     IMsiTarget Msi { get; }
 
@@ -80,6 +84,9 @@ public interface IBoard
     /// …</summary>
     void AddFirmwareFile(string name, ReadOnlyMemory<byte> contents);
 
+    /// <summary>A file that the guest writes, in place.</summary>
+    void AddWritableFirmwareFile(string name, Memory<byte> contents);
+
     /// <summary>The firmware file of this name ("vgabios-stdvga.bin"): from -L, or embedded. Null if there is
     /// none.</summary>
     byte[]? FindFirmware(string name);
@@ -89,6 +96,8 @@ public interface IBoard
     ICharBackend TakeChardev(string id, string owner);
     NetBackend TakeNetdev(string id, string owner);
     ITpm TakeTpm(string id, string owner);
+    /// <param name="id">Null: whichever there is.</param>
+    AudioHost FindAudio(string? id, string owner);
     void ReleaseDrive(string id);
     void ReleaseChardev(string id);
     void ReleaseNetdev(string id);

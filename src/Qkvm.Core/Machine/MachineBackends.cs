@@ -1,3 +1,4 @@
+using Qkvm.Core.Audio;
 using Qkvm.Core.Block;
 using Qkvm.Core.Block.Throttling;
 using Qkvm.Core.Char;
@@ -12,6 +13,7 @@ namespace Qkvm.Core.Machine;
 /// times.</summary>
 public sealed class MachineBackends
 {
+    readonly AudioHost _silent = AudioModel.Silent();
     readonly HashSet<string> _ofNodes = new(StringComparer.Ordinal);             // drives that go with their user
     readonly Dictionary<string, int> _users = new(StringComparer.Ordinal);       // of objects
     readonly Dictionary<string, string> _owners = new(StringComparer.Ordinal);   // "drive:id" to who took it
@@ -44,6 +46,12 @@ public sealed class MachineBackends
 
     /// <summary>What -tpmdev made, by id: one at most.</summary>
     public Dictionary<string, ITpm> Tpms { get; } = new(StringComparer.Ordinal);
+
+    /// <summary>What -audiodev made, in the order of the options.</summary>
+    public List<AudioHost> Audiodevs { get; } = [];
+
+    /// <summary>What wavcapture has begun, the oldest first, and what each hears.</summary>
+    public List<(AudioHost Audiodev, WavFile File)> Captures { get; } = [];
 
     /// <summary>What -object made, by id.</summary>
     public Dictionary<string, object> Objects { get; } = new(StringComparer.Ordinal);
@@ -78,6 +86,16 @@ public sealed class MachineBackends
     public NetBackend TakeNetdev(string id, string owner) => Take(Netdevs, "netdev", id, owner).Link;
 
     public ITpm TakeTpm(string id, string owner) => Take(Tpms, "tpmdev", id, owner);
+
+    /// <summary>The audiodev of that id, which any number of cards may use.</summary>
+    /// <param name="id">Null: the first one, or one that nobody hears.</param>
+    public AudioHost FindAudio(string? id, string owner)
+    {
+        if (id == null && Audiodevs.Count == 0) return _silent;
+        return Audiodevs.Find(audiodev => id == null || audiodev.Id == id)
+            ?? throw new ConfigurationException($"{owner}: Property 'audiodev' can't find value '{id}'; give -audiodev "
+                + $"none,id={id}, or -audiodev wav,id={id},path=FILE");
+    }
 
     /// <summary>The object of that id, which any number may use; each ends with <see cref="ReleaseObject"/>.</summary>
     /// <param name="what">As messages call it: "source of entropy".</param>

@@ -84,6 +84,9 @@ public sealed record MachineConfig
     public IReadOnlyList<ChardevConfig> Chardevs { get; init; } = [];
     public IReadOnlyList<NetdevConfig> Netdevs { get; init; } = [];
     public IReadOnlyList<TpmConfig> Tpms { get; init; } = [];
+    /// <summary>The audiodev of the PC's speaker; null: it is silent.</summary>
+    public NamedOption? SpeakerAudio { get; init; }
+    public IReadOnlyList<AudioConfig> Audiodevs { get; init; } = [];
     public IReadOnlyList<ObjectConfig> Objects { get; init; } = [];
 
     /// <summary>The chardev of each COM port in order; null for a port that is left out (-serial none).</summary>
@@ -240,6 +243,12 @@ public sealed record NetdevConfig(string Id, string Type, Options Options)
 
 /// <summary>-tpmdev; Type: "emulator".</summary>
 public sealed record TpmConfig(string Id, string Type, Options Options)
+{
+    public string Owner => Options.Owner;
+}
+
+/// <summary>-audiodev; Driver: "wav".</summary>
+public sealed record AudioConfig(string Id, string Driver, Options Options)
 {
     public string Owner => Options.Owner;
 }

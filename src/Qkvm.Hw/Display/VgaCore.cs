@@ -15,17 +15,18 @@ sealed class VgaCore
     readonly VgaMemory _window;
     readonly VgaPainter _painter;
 
-    /// <param name="windows">The memory that shows the window.</param>
-    public VgaCore(Properties properties, DeviceSite site, MemoryRegion windows)
+    public VgaCore(Properties properties, DeviceSite site, MemoryRegion? windows)
+        : this(MemorySize(properties), site, windows) { }
+
+    /// <param name="size">Bytes of video memory.</param>
+    /// <param name="windows">The memory that shows the window; null: neither that nor ports are there.</param>
+    public VgaCore(ulong size, DeviceSite site, MemoryRegion? windows)
     {
-        ulong size = properties.Number("vgamem_mb") << 20;
-        if (!BitOperations.IsPow2(size) || size is < (1 << 20) or > (256 << 20))
-            throw new ConfigurationException($"{properties.Owner}: vgamem_mb={size >> 20}: expects a power of two " +
-                "from 1 to 256");
         Ram = site.Ram("vga.vram", size);
         _dispi = new BochsDispi((uint)size, OnModeChanged);
         _window = new VgaMemory(Registers, Ram);
         _painter = new VgaPainter(Registers, _dispi, Ram);
+        if (windows == null) return;
         foreach (var (port, count) in VgaRegisters.Ports)
             site.MapPorts(port,
                 MemoryRegion.Io("vga", count, new Shifted(Registers, port - VgaRegisters.FirstPort),
@@ -55,6 +56,13 @@ sealed class VgaCore
         _dispi.Exchange(state.Group("dispi"));
         _window.Exchange(state.Group("window"));
         if (state.IsLoading) ShowMode();
+    }
+
+    static ulong MemorySize(Properties properties)
+    {
+        ulong size = properties.Number("vgamem_mb") << 20;
+        return BitOperations.IsPow2(size) && size is >= (1 << 20) and <= (256 << 20) ? size
+            : throw properties.Error($"vgamem_mb={size >> 20}: expects a power of two from 1 to 256");
     }
 
     void ShowMode()

@@ -1,4 +1,3 @@
-using System.Buffers.Binary;
 using Qkvm.Core.Display;
 using Qkvm.Host;
 
@@ -224,31 +223,8 @@ sealed class VgaPainter(VgaRegisters registers, BochsDispi dispi, GuestRam ram)
 
     void LinearRow(Span<uint> pixels, ReadOnlySpan<byte> source, int bits)
     {
-        switch (bits)
-        {
-            case 8:
-                for (int x = 0; x < pixels.Length; x++) pixels[x] = _colors[source[x]];
-                break;
-            case 15:
-                for (int x = 0; x < pixels.Length; x++)
-                    pixels[x] = From15(BinaryPrimitives.ReadUInt16LittleEndian(source[(x * 2)..]));
-                break;
-            case 16:
-                for (int x = 0; x < pixels.Length; x++)
-                    pixels[x] = From16(BinaryPrimitives.ReadUInt16LittleEndian(source[(x * 2)..]));
-                break;
-            case 24:
-                for (int x = 0; x < pixels.Length; x++)
-                    pixels[x] = source[x * 3] | (uint)source[x * 3 + 1] << 8 | (uint)source[x * 3 + 2] << 16;
-                break;
-            default:
-                for (int x = 0; x < pixels.Length; x++)
-                    pixels[x] = BinaryPrimitives.ReadUInt32LittleEndian(source[(x * 4)..]) & 0xFFFFFF;
-                break;
-        }
+        if (bits != 8) PackedPixels.Unpack(pixels, source, bits);
+        else
+            for (int x = 0; x < pixels.Length; x++) pixels[x] = _colors[source[x]];
     }
-
-    static uint From15(uint c) => Wide5(c >> 10) << 16 | Wide5(c >> 5) << 8 | Wide5(c);
-    static uint From16(uint c) => Wide5(c >> 11) << 16 | ((c >> 5 & 63) << 2 | (c >> 9 & 3)) << 8 | Wide5(c);
-    static uint Wide5(uint c) => (c & 31) << 3 | (c >> 2 & 7);
 }

@@ -8,6 +8,10 @@ namespace Qkvm.Hw.Isa;
 /// <param name="stride">Ports from one register to the next: 1, or 2 for the 16-bit controller.</param>
 public sealed class I8237(int stride) : IRegisterBank
 {
+    // Mode and command
+    const byte TypeMask = 0x0C, ToMemory = 0x04, FromMemory = 0x08, AutoInitialize = 0x10, Decrement = 0x20,
+        Disable = 0x04;
+
     const int Channels = 4, ChannelRegisters = Channels * 2;
     const int StatusCommand = 8, Request = 9, SingleMask = 10, Mode = 11, ClearFlipFlop = 12, MasterClear = 13,
         ClearMask = 14, AllMask = 15;
@@ -81,6 +85,40 @@ public sealed class I8237(int stride) : IRegisterBank
         _status &= 0x0F;
         _request &= 0x0F;
         _mask &= 0x0F;
+    }
+
+    /// <summary>Moves whole units until the channel's count is over: "Transfer types", "Autoinitialize".</summary>
+    /// <param name="page">What stands in front of the current address.</param>
+    /// <param name="read">Of the device that is written to; empty where it is read from.</param>
+    /// <returns>How many bytes.</returns>
+    public int Transfer(int channel, ulong page, Dma memory, Span<byte> read, ReadOnlySpan<byte> written)
+    {
+        bool fromMemory = read.Length > 0;
+        int length = Math.Max(read.Length, written.Length) / stride * stride, done = 0;
+        ref ushort address = ref _current[channel * 2], count = ref _current[channel * 2 + 1];
+        byte mode = _modes[channel];
+        if ((mode & TypeMask) != (fromMemory ? FromMemory : ToMemory)) return 0;
+        while (done < length && (_mask >> channel & 1) == 0 && (_command & Disable) == 0)
+        {
+            // up to where the address turns round, or the count ends; downwards one by one
+            int units = (mode & Decrement) != 0 ? 1 : Math.Min((length - done) / stride, 0x10000 - address);
+            units = Math.Min(units, count + 1);
+            ulong at = page | (ulong)address * (uint)stride;
+            if (fromMemory) memory.Read(at, read.Slice(done, units * stride));
+            else memory.Write(at, written.Slice(done, units * stride));
+            done += units * stride;
+            address = (ushort)((mode & Decrement) != 0 ? address - 1 : address + units);
+            count = (ushort)(count - units);
+            if (count == ushort.MaxValue) EndCount(channel, mode);
+        }
+        return done;
+    }
+
+    void EndCount(int channel, byte mode)
+    {
+        _status |= (byte)(1 << channel);
+        if ((mode & AutoInitialize) == 0) _mask |= (byte)(1 << channel);
+        else _base.AsSpan(channel * 2, 2).CopyTo(_current.AsSpan(channel * 2));
     }
 
     int Shift()

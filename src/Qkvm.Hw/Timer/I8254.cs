@@ -62,6 +62,10 @@ public sealed class I8254 : IDevice, IRegisterBank
     /// <summary>Port 61h, bit 5.</summary>
     public bool SpeakerOut => _counters[Speaker].Wave(_clock.Now).Out;
 
+    /// <summary>Ticks of one wave of the speaker's counter; 0 while it makes none.</summary>
+    public int SpeakerPeriod => _counters[Speaker] is { IsPeriodic: true, IsRunning: true } counter
+        ? counter.Count(_clock.Now) : 0;
+
     /// <summary>Port 61h, bit 0.</summary>
     public bool SpeakerGate
     {

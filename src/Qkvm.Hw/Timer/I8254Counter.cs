@@ -32,6 +32,8 @@ public sealed class I8254Counter
     /// <summary>Its OUT goes on for ever.</summary>
     public bool IsPeriodic => Mode is 2 or 3;
 
+    public bool IsRunning => _running;
+
     /// <summary>What is being counted at that tick.</summary>
     public int Count(long now) => (int)CycleAt(now).Count;
 

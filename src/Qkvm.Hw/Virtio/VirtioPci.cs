@@ -14,6 +14,9 @@ namespace Qkvm.Hw.Virtio;
 public sealed record VirtioPciOptions(uint ClassCode, int Vectors, bool Legacy = true, bool Modern = true,
     bool IndirectDescriptors = true, bool EventIndex = true, bool Packed = false)
 {
+    /// <summary>It is a VGA card, too, which has BAR 0 and the first page of the structures' BAR.</summary>
+    public IVgaPart? Vga { get; init; }
+
     /// <summary>Behind a PCI Express port: with that capability, and 4 KiB of configuration space.</summary>
     public bool IsExpress { get; init; }
 
@@ -28,14 +31,27 @@ public sealed record VirtioPciOptions(uint ClassCode, int Vectors, bool Legacy =
     public MachineLock? Lock { get; init; }
 }
 
+/// <summary>What a virtio function is beside virtio.</summary>
+public interface IVgaPart
+{
+    MemoryRegion Framebuffer { get; }
+
+    /// <summary>Registers, a page.</summary>
+    MemoryRegion Page { get; }
+
+    void Reset();
+    void Exchange(StateStream state);
+}
+
 /// <summary>Virtio over PCI: modern, legacy, or both (transitional). Virtio 1.2, section 4.1.</summary>
 /// <remarks>BAR 0 holds the legacy registers in I/O space, BAR 1 the MSI-X table, BAR 4 the modern structures, as QEMU
-/// lays them out. Deviations: no queue reset, no notification data, no shared memory.</remarks>
+/// lays them out; of one that is a VGA card, too, they are in BARs 4 and 2. Deviations: there the structures stand 16
+/// KiB behind the registers of VGA, in QEMU 4 KiB; no queue reset, no notification data, no shared memory.</remarks>
 public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
 {
     const ushort RedHat = 0x1AF4, ModernBase = 0x1040;
-    const int MsiXBar = 1, ModernBar = 4;
-    const uint PendingBits = 0x800;
+    const int MsiXBar = 1, ModernBar = 4, VgaMsiXBar = 4, VgaModernBar = 2;
+    const uint PendingBits = 0x800, BesideVga = 0x4000;
     const byte VendorCapability = 0x09;
 
     // struct virtio_pci_cap, 4.1.4, and the types of its cfg_type
@@ -47,7 +63,8 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
     readonly VirtioPciOptions _options;
     readonly VirtioPciModern? _modern;
     readonly PciExpress? _express;
-    readonly int _configAccess;
+    readonly int _configAccess, _modernBar = ModernBar, _msiXBar = MsiXBar;
+    readonly uint _structuresAt;                                   // in their BAR
     byte _isr;
     ushort _configVector = QueueSetup.NoVector;
     ushort _legacySelect;
@@ -56,6 +73,11 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
         : base(IdentityOf(device, options), name, options.IsExpress)
     {
         (Device, _options) = (device, options);
+        if (options.Vga is { } vga)
+        {
+            (_modernBar, _msiXBar, _structuresAt) = (VgaModernBar, VgaMsiXBar, BesideVga);
+            Bar(0, vga.Framebuffer, BarKind.Prefetchable32);
+        }
         if (options.IsExpress)
         {
             _express = new PciExpress(Config, ExpressKind.Endpoint, ExpressLink.Slowest, resetsFunctions: true);
@@ -80,7 +102,8 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
             MemoryRegion structures = MemoryRegion.Io($"{name}-modern", VirtioPciModern.Size, _modern, sizes);
             structures.Doorbells =
                 Doorbells(queue => (VirtioPciModern.Notify + VirtioPciModern.NotifyMultiplier * (ulong)queue, null));
-            Bar(ModernBar, structures, BarKind.Prefetchable64);
+            Bar(_modernBar, options.Vga == null ? structures : Beside(options.Vga.Page, structures),
+                BarKind.Prefetchable64);
             Capability(CommonType, VirtioPciModern.Common, VirtioPciModern.StructureSize);
             Capability(IsrType, VirtioPciModern.Isr, VirtioPciModern.StructureSize);
             Capability(DeviceType, VirtioPciModern.DeviceConfig, VirtioPciModern.StructureSize);
@@ -94,11 +117,11 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
         }
         if (options.Vectors > 0)
         {
-            MsiX = new MsiX(this, options.Vectors, MsiXBar, 0, PendingBits);
+            MsiX = new MsiX(this, options.Vectors, _msiXBar, 0, PendingBits);
             MemoryRegion vectors = MemoryRegion.Container($"{name}-msix", 0x1000);
             vectors.Map(0, MsiX.TableRegion);
             vectors.Map(PendingBits, MsiX.PendingRegion);
-            Bar(MsiXBar, vectors, BarKind.Memory32);
+            Bar(_msiXBar, vectors, BarKind.Memory32);
         }
     }
 
@@ -179,6 +202,7 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
     {
         ResetFunction();
         _modern?.Reset();
+        _options.Vga?.Reset();
         _legacySelect = 0;
     }
 
@@ -188,6 +212,7 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
         state.Field("config-vector", ref _configVector);
         state.Field("legacy-queue-select", ref _legacySelect);
         _modern?.Exchange(state.Group("modern"));
+        _options.Vga?.Exchange(state.Group("vga"));
         Control.Exchange(state.Group("virtio"));
     }
 
@@ -211,10 +236,10 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
         (at, width) = (0, 0);
         if (_configAccess == 0 || offset + size <= _configAccess + CapData || offset >= _configAccess + CapData + 4)
             return false;
-        at = Config.Get32(_configAccess + CapOffset);
+        at = Config.Get32(_configAccess + CapOffset) - (ulong)_structuresAt;
         uint length = Config.Get32(_configAccess + CapSize);
         width = (int)(length & 7);
-        return Config[_configAccess + CapBar] == ModernBar && length is 1 or 2 or 4
+        return Config[_configAccess + CapBar] == _modernBar && length is 1 or 2 or 4
             && at % length == 0 && at < VirtioPciModern.Size;
     }
 
@@ -243,10 +268,18 @@ public sealed class VirtioPci : PciDevice, IVirtioTransport, IDevice
         int at = Config.AddCapability(VendorCapability, 16 + extra);
         Config.Define(at + CapLength, (byte)(16 + extra));
         Config.Define(at + CapType, type);
-        Config.Define(at + CapBar, ModernBar);
-        Config.Define32(at + CapOffset, offset);
+        Config.Define(at + CapBar, (byte)_modernBar);
+        Config.Define32(at + CapOffset, offset + _structuresAt);
         Config.Define32(at + CapSize, size);
         return at;
+    }
+
+    MemoryRegion Beside(MemoryRegion page, MemoryRegion structures)
+    {
+        var both = MemoryRegion.Container($"{Name}-bar", BesideVga + VirtioPciModern.Size);
+        both.Map(0, page);
+        both.Map(BesideVga, structures);
+        return both;
     }
 
     /// <summary>Section 4.1.2: transitional ids below 0x1040 with revision 0, and the virtio id as subsystem

@@ -69,6 +69,7 @@ static class VirtioPciModels
                 Category = category,
                 Description = description,
                 Aliases = aliases,
+                IsHotPluggable = category != DeviceCategory.Display,
             };
 
         static void CheckPlatform(Properties values, VirtioDevice device, bool isLegacy)

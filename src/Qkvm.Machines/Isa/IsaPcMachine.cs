@@ -15,5 +15,5 @@ public static class IsaPcMachine
         }, PcParts.Options, static (properties, parts) =>
             new IsaPcBoard(PcParts.Of(properties, parts, "isapc", PcVersion.All().First()),
                 PcParts.Memory(properties, parts)))
-        { Description = "ISA-only PC" };
+        { Description = "ISA-only PC", ChipGlobals = IsaChips.Globals };
 }

@@ -1,7 +1,6 @@
 using Qkvm.Core.Acpi;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Memory;
-using Qkvm.Hw.Isa;
 using Qkvm.Hw.Timer;
 using Qkvm.Machines.Pc;
 
@@ -10,7 +9,7 @@ namespace Qkvm.Machines.Microvm;
 /// <summary>The timekeepers of the PC/AT, as far as users want them.</summary>
 sealed class MicrovmChips
 {
-    const ulong PitPort = 0x40, SystemControlPortB = 0x61, RtcPort = 0x70;
+    const ulong PitPort = 0x40, RtcPort = 0x70;
     const int TimerIrq = 0, RtcIrq = 8;
 
     readonly Mc146818? _rtc;
@@ -22,8 +21,7 @@ sealed class MicrovmChips
             I8254 pit = board.Own("isa-pit", isa, new I8254(board.Clock, board.Irq(TimerIrq),
                 board.Interrupts.TimerTicks));
             board.Ports.Map(PitPort, MemoryRegion.Io("pit", 4, pit, AccessSizes.Bytes));
-            SystemControlPort control = board.Own("isa-pcspk", isa, new SystemControlPort(pit, board.Clock));
-            board.Ports.Map(SystemControlPortB, MemoryRegion.Io("pcspk", 1, control, AccessSizes.ByteOnly));
+            IsaChips.MapSpeaker(board, isa, pit);
         }
         if (!hasRtc) return;
         _rtc = board.Own("mc146818rtc", isa, new Mc146818(board.Clock, board.Irq(RtcIrq),

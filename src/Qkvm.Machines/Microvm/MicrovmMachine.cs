@@ -38,7 +38,7 @@ public static class MicrovmMachine
             PlanOf(properties, parts)))
         {
             Description = "microvm (i386)",
-            ChipGlobals = [ForceLegacy],
+            ChipGlobals = [ForceLegacy, .. IsaChips.Globals],
         };
 
     static BoardParts With(Properties properties, BoardParts parts) => parts with

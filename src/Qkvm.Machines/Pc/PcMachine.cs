@@ -27,7 +27,7 @@ public static class PcMachine
         {
             Aliases = age == 0 ? ["pc"] : [],
             IsDefault = age == 0,
-            ChipGlobals = [.. SystemFlash.Globals, $"{PcBoard.PmDriver}.{PcBoard.RootHotPlug}",
+            ChipGlobals = [.. SystemFlash.Globals, .. IsaChips.Globals, $"{PcBoard.PmDriver}.{PcBoard.RootHotPlug}",
                 $"{PcBoard.PmDriver}.{PcBoard.BridgeHotPlug}", .. SleepStates.Globals(PcBoard.PmDriver)],
             Description = "Standard PC (i440FX + PIIX, 1996)" + (age == 0 ? " (default)" : ""),
         };

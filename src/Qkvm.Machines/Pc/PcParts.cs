@@ -10,6 +10,7 @@ public static class PcParts
 {
     /// <summary>firmware=uefi: flash with the distribution's firmware, which the program finds.</summary>
     public const string FirmwareOption = "firmware", Uefi = "uefi";
+    const string SpeakerOption = "pcspk-audiodev";
 
     internal static readonly Property[] Options =
     [
@@ -26,7 +27,7 @@ public static class PcParts
             + "first disk (ours)"),
         Property.Drive(SystemFlash.Units[0], "flash with the firmware: block backend or node"),
         Property.Drive(SystemFlash.Units[1], "flash with the firmware's variables"),
-        Property.Missing("pcspk-audiodev"),
+        Property.Audiodev(SpeakerOption, "what the PC speaker plays to"),
         Property.Missing("confidential-guest-support"), Property.Missing("memory-encryption"),
         Property.Missing("suppress-vmdesc", "off"),
     ];
@@ -55,6 +56,8 @@ public static class PcParts
             Globals = [.. version.Compat, .. parts.Config.Globals],
             Cpu = WithIds(version.Apply(parts.Config.Cpu), parts),
             Hpet = parts.Config.Hpet && properties.Bool("hpet"),
+            SpeakerAudio = properties.Text(SpeakerOption) is { } audio ? new NamedOption(audio, properties.Owner)
+                : null,
             Smm = HasSmm(properties, parts.Accelerator),
             Acpi = parts.Config.Acpi && properties.OnOffAuto("acpi") != false,
             HasWideSmbios = properties.Text("smbios-entry-point-type") == "64",

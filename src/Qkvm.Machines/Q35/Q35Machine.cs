@@ -44,7 +44,7 @@ public static class Q35Machine
         {
             Aliases = age == 0 ? ["q35"] : [],
             Description = "Standard PC (Q35 + ICH9, 2009)",
-            ChipGlobals = [.. SystemFlash.Globals, .. Q35Board.Globals],
+            ChipGlobals = [.. SystemFlash.Globals, .. IsaChips.Globals, .. Q35Board.Globals],
         };
     }
 }

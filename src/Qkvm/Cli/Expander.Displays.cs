@@ -12,7 +12,6 @@ public sealed partial class Expander
     const string DefaultVnc = "localhost:0,to=99";
 
     readonly List<DisplayConfig> _displays = [];
-    readonly HashSet<string> _audiodevs = [];
     bool _displayChosen;
     (string Name, DeviceModel? Model, string Owner)? _vga;
 
@@ -40,11 +39,12 @@ public sealed partial class Expander
     {
         int at = Array.FindIndex(Catalogue.VideoCards, c => c.Name == kind);
         if (at >= 0) _vga = (kind, Catalogue.VideoCards[at].Model, owner);
-        else if (kind is "virtio" or "cirrus" or "vmware" or "qxl" or "xenfb" or "tcx" or "cg3")
-            throw new ConfigurationException($"{owner}: this card is not built yet; use -vga std");
+        else if (kind is "cirrus" or "vmware" or "qxl" or "xenfb" or "tcx" or "cg3")
+            throw new ConfigurationException($"{owner}: this card is not built yet; use -vga std, or "
+                + "virtio");
         else
         {
-            string[] names = [.. Catalogue.VideoCards.Select(c => c.Name), "virtio", "cirrus", "vmware", "qxl"];
+            string[] names = [.. Catalogue.VideoCards.Select(c => c.Name), "cirrus", "vmware", "qxl"];
             throw new ConfigurationException($"{owner}: '{kind}' is not a video card{Suggestion.For(kind, names)}");
         }
     }
@@ -53,9 +53,7 @@ public sealed partial class Expander
     {
         if (!_displayChosen && !_noGraphic) AddVnc(DefaultVnc, "default display");
         foreach (DisplayConfig display in _displays)
-            if (display.Options.Text("audiodev") is { } audio && !_audiodevs.Contains(audio))
-                throw new ConfigurationException($"{display.Owner}: audiodev '{audio}' not found; sound is not built "
-                    + $"yet: leave it out, or give -audiodev none,id={audio}");
+            if (display.Options.Text("audiodev") is { } audio) CheckAudiodev(audio, display.Owner);
         VideoKind kind = _machine?.Defaults.Video ?? VideoKind.Pci;
         if (kind == VideoKind.None && _vga is { Model: not null } unused)
         {
@@ -67,7 +65,8 @@ public sealed partial class Expander
             ?? (_noDefaults || kind == VideoKind.None || _replaced.HasFlag(DefaultDevice.Vga) ? ("none", null, "")
                 : (Catalogue.VideoCards[0].Name, Catalogue.VideoCards[0].Model, "default video card"));
         if (kind == VideoKind.Isa && vga.Model != null)
-            vga.Model = Catalogue.IsaVideoCards.First(card => card.Name == vga.Name).Model;
+            vga.Model = Catalogue.IsaVideoCards.FirstOrDefault(card => card.Name == vga.Name) is (not null, var isa)
+                ? isa : throw new ConfigurationException($"{vga.Owner}: this machine has no PCI; use -vga std");
         if (vga.Model is { } card)
             _devices.Insert(_onBoard++, new DeviceConfig(card.Name, null, _machine == null || kind == VideoKind.Isa ? []
                 : [new("addr", _machine.Defaults.VideoAddress)], vga.Owner));

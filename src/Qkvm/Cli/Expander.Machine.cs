@@ -29,7 +29,6 @@ public sealed partial class Expander
             case "name": TakeName(argument, owner); break;
             case "msg": TakeMessages(argument, owner); break;
             case "overcommit": TakeOvercommit(argument, owner); break;
-            case "audiodev": TakeAudiodev(argument, owner); break;
             case "k": TakeKeyboard(argument, owner); break;
             case "echr": TakeEscape(argument, owner); break;
             case "uuid":
@@ -113,28 +112,6 @@ public sealed partial class Expander
         Options options = Options.Parse(text, owner);
         _config = _config with { LocksMemory = options.Bool("mem-lock") ?? _config.LocksMemory };
         if (options.Bool("cpu-pm") == true) throw options.Error("cpu-pm=on is not built yet; leave it out");
-        options.Close();
-    }
-
-    /// <summary>There is no sound card yet: only the driver that plays nothing does what it says.</summary>
-    void TakeAudiodev(string text, string owner)
-    {
-        string[] known = ["none", "alsa", "coreaudio", "dbus", "dsound", "jack", "oss", "pa", "pipewire", "sdl",
-            "sndio", "spice", "wav"];
-        Options options = Options.Parse(text, owner, "driver");
-        string driver = options.Text("driver") ?? "";
-        if (!known.Contains(driver)) throw options.Error($"'{driver}' is not an audio "
-            + $"driver{Suggestion.For(driver, known)}");
-        if (driver != known[0]) throw options.Error($"'{driver}' is not built yet, as there is no sound card; use "
-            + "driver=none");
-        string id = options.Required("id");
-        Identifier.Check(id, owner);
-        _audiodevs.Add(id);
-        foreach (string tuning in new[] { "timer-period", "in", "out" })
-        {
-            options.Text(tuning);
-            foreach (string name in options.Nested(tuning)?.Names.ToArray() ?? []) options.Nested(tuning)!.Text(name);
-        }
         options.Close();
     }
 

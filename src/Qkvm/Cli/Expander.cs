@@ -6,7 +6,7 @@ namespace Qkvm.Cli;
 
 /// <summary>Turns options into a <see cref="MachineConfig"/>: every short form becomes the backend, frontend and bus
 /// records that -blockdev, -chardev, -netdev and -device make. Pure: opens nothing, changes nothing.</summary>
-/// <remarks>Partial, by subject: Machine, Drives, Characters, Network, Displays.</remarks>
+/// <remarks>Partial, by subject: Machine, Drives, Characters, Network, Displays, Sound.</remarks>
 public sealed partial class Expander
 {
     readonly string _program;
@@ -68,6 +68,11 @@ public sealed partial class Expander
             case "mon": AddMonitor(argument, owner); break;
             case "gdb": _gdb = (argument, owner); break;
             case "s": _gdb = (GdbServer.DefaultDevice, owner); break;
+
+            case "audiodev": AddAudiodev(argument, owner); break;
+            case "audio": TakeAudio(argument, owner); break;
+            case "soundhw": throw new ConfigurationException($"{owner}: the option -soundhw was removed in QEMU 7.1; "
+                + $"write -audio driver=wav,path=FILE,model={argument}, or -audiodev and -device");
 
             case "display": AddDisplay(argument, owner); break;
             case "vnc": AddVnc(argument, owner); break;
@@ -142,6 +147,7 @@ public sealed partial class Expander
         FinishCharacters();
         FinishDrives();
         FinishNetwork();
+        FinishSound();
         FinishMachine();
         return _config with { Devices = [.. _devices] };
     }

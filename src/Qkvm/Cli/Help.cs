@@ -1,5 +1,6 @@
 using Qkvm.Accel.Tcg.Model;
 using Qkvm.Control.Commands;
+using Qkvm.Core.Audio;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Logging;
 
@@ -16,6 +17,11 @@ static class Help
         {
             if (option.Name is "h" or "help") { Usage(output()); return true; }
             if (option.Name == "version") { output().WriteLine(Version); return true; }
+            if (option.Name == "audio-help")
+            {
+                foreach (AudioModel driver in Catalogue.Audiodevs.Models) driver.WriteHelp(output());
+                return true;
+            }
         }
         foreach (GivenOption option in options)
             if (option.Argument is { } argument && (argument.Contains("help") || argument.Contains('?'))
@@ -64,12 +70,20 @@ static class Help
                 output);
             case "tpmdev": return Print(Catalogue.Tpms, "Supported TPM types (choose only one):", option, argument,
                 output);
+            case "audio" when argument.Split(',').Any(part => part is "model=help" or "model=?"):
+                output.WriteLine("Valid sound card names (comma separated):");
+                foreach (SoundCard card in Catalogue.SoundCards)
+                    output.WriteLine($"{card.Name,-11} {card.Devices[0].Description}");
+                return true;
+            case "audio" or "audiodev": return Print(Catalogue.Audiodevs, "Available audio drivers:", option, argument,
+                output);
             case "blockdev": return Print(Catalogue.BlockDrivers, "Available block drivers:", option, argument, output);
             case "object": return Print(Catalogue.Objects, "Available types of objects:", option, argument, output);
             case "display": return Print(Catalogue.Displays, "Available display backend types:", option, argument,
                 output);
             case "vga" when wanted:
-                output.WriteLine("none                 no graphic card\nstd                  standard VGA (default)");
+                output.WriteLine("none                 no graphic card\nstd                  standard VGA (default)\n"
+                    + "virtio               virtio VGA");
                 return true;
             case "d" when wanted:
                 output.Write(LogItems.Help("-d"));

@@ -145,8 +145,12 @@ public static class OptionCatalogue
                 "on[,obsolete=allow|deny][,elevateprivileges=allow|deny|children][,spawn=allow|deny]" +
                 "[,resourcecontrol=allow|deny]",
                 "enable seccomp mode 2 system call filter"),
-            new("audiodev", "[driver=]driver,id=id[,prop[=value][,...]]", "specifies the audio backend; only " +
-                "driver=none"),
+            new("audiodev", "[driver=]driver,id=id[,prop[=value][,...]]", "specifies the audio backend: none, or wav, "
+                + "which writes a file"),
+            new("audio", "[driver=]driver,model=model[,prop[=value][,...]]", "specifies the audio backend and the "
+                + "sound card"),
+            new("audio-help", null, "show what audio backends take"),
+            new("soundhw", "model", "removed in QEMU 7.1; use -audio"),
             new("pidfile", "file", "write PID to 'file'"),
             new("daemonize", null, "daemonize after initializing"),
             new("gdb", "dev", "accept gdb connection on 'dev': tcp::1234, unix:path,server=on,wait=off, stdio, pty, " +

@@ -117,7 +117,8 @@ public class IsaDeviceTests
     [Fact]
     public void DMA_registers_pass_through_the_flip_flop()
     {
-        var dma = new I8237Pair();
+        using var memory = new TestMemory();
+        var dma = new I8237Pair(new Dma(memory.Space));
         dma.Master.Write(12, 1, 0);
         dma.Master.Write(4, 1, 0x34);
         dma.Master.Write(4, 1, 0x12);

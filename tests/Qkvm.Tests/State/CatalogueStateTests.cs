@@ -1,9 +1,12 @@
+using System.Runtime.InteropServices;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Memory;
 using Qkvm.Core.Pci;
 using Qkvm.Core.State;
 using Qkvm.Core.Usb;
 using Qkvm.Core.Virtio;
+using Qkvm.Hw.Audio;
+using Qkvm.Hw.Display;
 using Qkvm.Hw.Storage;
 using Qkvm.Hw.Tpm;
 using Qkvm.Hw.Virtio;
@@ -122,6 +125,8 @@ public class CatalogueStateTests
         }
         else if (bench.Device is UsbDevice usb) Configure(usb);
         else if (bench.Device is VirtioSerialPort port) Open(bench, port, way);
+        else if (bench.Device is HdaCodec) Command(bench, way);
+        else if (bench.Device is Ramfb) TellOfPicture(bench);
         else if (bench.Device is VirtioBusDevice plugged) NegotiateInMemory(bench, plugged.Device.Control, way);
         else
         {
@@ -132,6 +137,32 @@ public class CatalogueStateTests
             else if (bench.Device is IsaIde) bench.Board.Ports.Write(0x3EE, 1, 2); // nIEN, which chance need not find
             else guest.Run(5000);                                  // a drive has no registers of its own
         }
+    }
+
+    /// <summary>Format, stream and amplifier of the DAC, by the controller that the codec hangs on; and the stream
+    /// runs.</summary>
+    static void Command(StateBench bench, int way)
+    {
+        const ulong control = 0x08, command = 0x60, status = 0x68, stream = 0x100;
+        HdaController controller = bench.Devices.Select(d => d.Device).OfType<HdaController>().First();
+        Map(controller);
+        AddressSpace memory = bench.Board.Memory;
+        memory.Write(MemoryBars + control, 4, 1);
+        foreach (uint verb in new uint[] { 0x0022_4011, 0x0027_0610, 0x0023_B020 + (uint)way })
+        {
+            memory.Write(MemoryBars + command, 4, verb);
+            memory.Write(MemoryBars + status, 2, 1);
+        }
+        memory.Write(MemoryBars + stream + 2, 1, 0x10);
+        if (way > 0) memory.Write(MemoryBars + stream, 1, 2);
+    }
+
+    /// <summary>As by fw_cfg's DMA.</summary>
+    static void TellOfPicture(StateBench bench)
+    {
+        Assert.True(MemoryMarshal.TryGetArray(bench.Board.FirmwareConfiguration.Files["etc/ramfb"],
+            out ArraySegment<byte> file));
+        file[7] = 0x20;
     }
 
     /// <summary>A TPM hears nobody who has not asked for its use, which chance would not find. TIS 1.3, section
@@ -180,7 +211,8 @@ public class CatalogueStateTests
         const int FeatureSelect = 8, Feature = 12, Status = 20, Select = 22, Size = 24, Vector = 26, Enable = 28,
             Address = 32, Notify = 0x3000;
         AddressSpace memory = bench.Board.Memory;
-        ulong bar = function.BarRegions[4]!.Address;
+        // virtio-vga has the structures behind the registers of VGA
+        ulong bar = function.BarRegions[2] is { } beside ? beside.Address + 0x4000 : function.BarRegions[4]!.Address;
         Put(Status, 1, 0);
         Put(Status, 1, VirtioStatus.Acknowledge | VirtioStatus.Driver);
         for (uint half = 0; half < 2; half++)

@@ -7,6 +7,7 @@ using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
 using Qkvm.Core.State;
 using Qkvm.Host;
+using Qkvm.Hw.Audio;
 using Qkvm.Hw.Iommu;
 using Qkvm.Hw.Pci;
 using Qkvm.Hw.Storage;
@@ -46,7 +47,9 @@ sealed class StateBench : IMachineRequests, IDisposable
         DeviceModel[] models = everything ? [.. Catalogue.Devices.Models.Where(m => m.Bus == BusKind.Isa
             || !m.Name.EndsWith("transitional", StringComparison.Ordinal) && (microvm ? m.Bus == BusKind.Virtio
                 : m.Bus != BusKind.None && m.Bus != BusKind.Virtio && (q35 ? m != PciExpander.Model : !WantsQ35(m))))]
-            : model == null ? [] : [model];
+            : model == null ? [] : model.Bus == HdaCodec.Duplex.Bus ? [model, HdaController.Ich6] : [model];
+        // the card needs DMA, which a microvm has not
+        if (microvm) models = [.. models.Where(m => m != Sb16.Model)];
         Accelerator = new FakeAccelerator { IrqChip = ownIrqChips ? null : Wires };
         var config = new MachineConfig
         {
@@ -56,7 +59,9 @@ sealed class StateBench : IMachineRequests, IDisposable
                 [.. models.Any(m => m.Bus == BusKind.Usb) ? UsbControllers() : [],
                 .. model?.Bus == BusKind.VirtioSerial ? (DeviceConfig[])[Ports] : [],
                 .. models.Select((m, i) =>
-                new DeviceConfig(m.Name, $"device{i}", [.. Wanted(m, i)], $"-device {m.Name}"))],
+                new DeviceConfig(m.Name, $"device{i}", [.. Wanted(m, i)], $"-device {m.Name}"))
+                // what others hang on first
+                .OrderBy(m => m.Driver == HdaController.Ich6.Name ? 0 : 1)],
         };
         var parts = new BoardParts(config, Accelerator, Backends, Catalogue.Devices, clock, _loop, _lock,
             () => new PumpLoop(_pump), this);
