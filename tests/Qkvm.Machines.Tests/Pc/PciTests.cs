@@ -80,11 +80,13 @@ public sealed class PciTests : IDisposable
         memory.Write(address + 0x3FFC, 4, 0x9ABCDEF0);
         Assert.Equal(0x12345678u, memory.Read(address, 4));
         Assert.Equal(0x9ABCDEF0u, memory.Read(address + 0x3FFC, 4));
-        ulong before = memory.Read(address - 4, 4), after = memory.Read(address + 0x4000, 4);
-        memory.Write(address - 4, 4, ~before);
-        memory.Write(address + 0x4000, 4, ~after);
-        Assert.Equal(before, memory.Read(address - 4, 4));
-        Assert.Equal(after, memory.Read(address + 0x4000, 4));
+        foreach (ulong other in (ulong[])[address - 4, address + 0x4000])
+        {
+            if (other < 0xC0000) continue;                         // the screen's window
+            ulong before = memory.Read(other, 4);
+            memory.Write(other, 4, ~before);
+            Assert.Equal(before, memory.Read(other, 4));
+        }
     }
 
     [Fact]
