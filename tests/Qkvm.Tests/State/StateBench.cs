@@ -41,7 +41,9 @@ sealed class StateBench : IMachineRequests, IDisposable
         q35 |= model != null && WantsQ35(model);
         Clock = clock;
         _loop = new EventLoop(_lock.Run);
-        DeviceModel[] models = everything ? [.. Catalogue.Devices.Models.Where(m => m.Bus == BusKind.Isa
+        // of the USB controllers there is one with its companions
+        DeviceModel[] models = everything ? [.. Catalogue.Devices.Models.Except(Uhci.Models).Except(Ehci.Models)
+            .Where(m => m.Bus == BusKind.Isa
             || (microvm ? m.Bus == BusKind.Virtio
                 : m.Bus != BusKind.None && m.Bus != BusKind.Virtio && (q35 ? m != PciExpander.Model : !WantsQ35(m))))]
             : model == null ? [] : [model];
