@@ -15,8 +15,8 @@ public sealed partial class Ehci : PciDevice, IRegisterBank, IUsbHost, IUsbCompa
 {
     public static readonly DeviceModel[] Models =
     [
-        Model("usb-ehci", 0x24CD, revision: 0x10), Model("ich9-usb-ehci1", 0x293A, revision: 3),
-        Model("ich9-usb-ehci2", 0x293C, revision: 3),
+        Family("usb-ehci", 0x24CD, revision: 0x10), Family("ich9-usb-ehci1", 0x293A, revision: 3),
+        Family("ich9-usb-ehci2", 0x293C, revision: 3),
     ];
 
     /// <summary>The board's own on q35.</summary>
@@ -61,7 +61,7 @@ public sealed partial class Ehci : PciDevice, IRegisterBank, IUsbHost, IUsbCompa
         ResetHost();
     }
 
-    static DeviceModel Model(string name, ushort id, byte revision)
+    static DeviceModel Family(string name, ushort id, byte revision)
     {
         const ushort intel = 0x8086;
         const uint ehci = 0x0C0320;

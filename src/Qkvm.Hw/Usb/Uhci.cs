@@ -15,10 +15,10 @@ public sealed partial class Uhci : PciDevice, IRegisterBank, IUsbHost
     /// <summary>Those with a function's number in the name are the companions of an EHCI controller.</summary>
     public static readonly DeviceModel[] Models =
     [
-        Model("piix3-usb-uhci", 0x7020, revision: 1, pin: 4), Model("piix4-usb-uhci", 0x7112, revision: 1, pin: 4),
-        Model("ich9-usb-uhci1", 0x2934, revision: 3, pin: 1), Model("ich9-usb-uhci2", 0x2935, revision: 3, pin: 2),
-        Model("ich9-usb-uhci3", 0x2936, revision: 3, pin: 3), Model("ich9-usb-uhci4", 0x2937, revision: 3, pin: 1),
-        Model("ich9-usb-uhci5", 0x2938, revision: 3, pin: 2), Model("ich9-usb-uhci6", 0x2939, revision: 3, pin: 3),
+        Family("piix3-usb-uhci", 0x7020, revision: 1, pin: 4), Family("piix4-usb-uhci", 0x7112, revision: 1, pin: 4),
+        Family("ich9-usb-uhci1", 0x2934, revision: 3, pin: 1), Family("ich9-usb-uhci2", 0x2935, revision: 3, pin: 2),
+        Family("ich9-usb-uhci3", 0x2936, revision: 3, pin: 3), Family("ich9-usb-uhci4", 0x2937, revision: 3, pin: 1),
+        Family("ich9-usb-uhci5", 0x2938, revision: 3, pin: 2), Family("ich9-usb-uhci6", 0x2939, revision: 3, pin: 3),
     ];
 
     /// <summary>The board's own on pc.</summary>
@@ -61,7 +61,7 @@ public sealed partial class Uhci : PciDevice, IRegisterBank, IUsbHost
         ResetHost();
     }
 
-    static DeviceModel Model(string name, ushort id, byte revision, byte pin)
+    static DeviceModel Family(string name, ushort id, byte revision, byte pin)
     {
         const ushort intel = 0x8086;
         const uint uhci = 0x0C0300;
@@ -78,7 +78,7 @@ public sealed partial class Uhci : PciDevice, IRegisterBank, IUsbHost
             if (!isCompanion || !UsbCompanion.Join(controller._ports, properties, site))
                 UsbBus.Of(site, controller._ports);
             return controller;
-        }) { Category = DeviceCategory.Controller };
+        }) { Category = DeviceCategory.Controller, IsHotPluggable = false };
     }
 
     public ulong Read(ulong offset, int size)

@@ -1,3 +1,4 @@
+using Qkvm.Core.Devices;
 using Qkvm.Hw.Net;
 using Qkvm.Hw.Usb;
 
@@ -6,6 +7,8 @@ namespace Qkvm.Machines.Pc;
 /// <summary>The i440FX PC as -machine names it.</summary>
 public static class PcMachine
 {
+    static readonly (DeviceModel Model, OptionPair[] Properties)[] s_usb = [(Uhci.Piix3, [new("addr", "1.2")])];
+
     /// <summary>The newest first, then those by Red Hat's names.</summary>
     public static readonly MachineModel[] Versions = [.. PcVersion.All().Select(version => (version.Name, version))
         .Concat(PcVersion.RedHat("7.6.0", "7.0.0")).Select(Of)];
@@ -20,7 +23,7 @@ public static class PcMachine
         {
             PrefersSockets = version.PrefersSockets,
             HasHotPluggableCpus = true,
-            Usb = [(Uhci.Piix3, [new("addr", "1.2")])],
+            Usb = s_usb,
         };
         return new(name, defaults, PcParts.Options, (properties, parts) =>
             new PcBoard(PcParts.Of(properties, parts, name, version), PcParts.Memory(properties, parts)))

@@ -1,3 +1,4 @@
+using Qkvm.Core.Devices;
 using Qkvm.Hw.Net;
 using Qkvm.Hw.Usb;
 using Qkvm.Machines.Pc;
@@ -11,6 +12,14 @@ public static class Q35Machine
 
     /// <summary>4.0 once more, with an interrupt controller that is not split under KVM: here neither is.</summary>
     const string Again = "4.0";
+
+    /// <summary>The EHCI controller, then its companions.</summary>
+    static readonly (DeviceModel Model, OptionPair[] Properties)[] s_usb =
+    [
+        (Ehci.Ich9, [new("addr", "1d.7"), new("multifunction", "on")]),
+        .. Enumerable.Range(0, 3).Select(i => (Uhci.Models[2 + i], new OptionPair[] { new("addr", $"1d.{i}"),
+            new("multifunction", "on"), new("masterbus", "usb-bus.0"), new("firstport", $"{i * 2}") })),
+    ];
 
     /// <summary>The newest first, then those by Red Hat's names.</summary>
     public static readonly MachineModel[] Versions = [.. Names().Concat(PcVersion.RedHat("9.2.0", "7.3.0")).Select(Of)];
@@ -32,9 +41,7 @@ public static class Q35Machine
         {
             PrefersSockets = named.Version.PrefersSockets,
             HasHotPluggableCpus = true,
-            Usb = [(Ehci.Ich9, [new("addr", "1d.7"), new("multifunction", "on")]),
-                .. Enumerable.Range(0, 3).Select(i => (Uhci.Models[2 + i], new OptionPair[] { new("addr", $"1d.{i}"),
-                    new("multifunction", "on"), new("masterbus", "usb-bus.0"), new("firstport", $"{i * 2}") }))],
+            Usb = s_usb,
             IdeBuses = 6,
             IdeUnits = 1,
             MaxCpus = 512,                                         // QEMU 7.2: 288

@@ -21,7 +21,9 @@ public sealed partial class Expander
 
     void FinishUsb()
     {
-        if (_machineOptions.Text("usb") is { } text && Options.ParseBool(text) is { } isOn)
+        // read without taking: the machine's own check of its properties comes later
+        OptionPair? said = _machineOptions.Rest.LastOrDefault(option => option.Name == "usb");
+        if (said is { Value: { } text } && Options.ParseBool(text) is { } isOn)
             _usb = isOn ? _usb ?? $"{_machineOptions.Owner}" : null;
         if (_usb == null || _machine == null) return;
         if (_machine.Defaults.Usb.Count == 0)

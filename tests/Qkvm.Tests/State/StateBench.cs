@@ -8,6 +8,7 @@ using Qkvm.Core.Net;
 using Qkvm.Core.State;
 using Qkvm.Host;
 using Qkvm.Hw.Audio;
+using Qkvm.Hw.Char;
 using Qkvm.Hw.Iommu;
 using Qkvm.Hw.Pci;
 using Qkvm.Hw.Storage;
@@ -43,8 +44,9 @@ sealed class StateBench : IMachineRequests, IDisposable
         q35 |= model != null && WantsQ35(model);
         Clock = clock;
         _loop = new EventLoop(_lock.Run);
-        // One of each family: a bus has 32 slots.
-        DeviceModel[] models = everything ? [.. Catalogue.Devices.Models.Where(m => m.Bus == BusKind.Isa
+        // One of each family: a bus has 32 slots. Of the USB controllers there is one with its companions.
+        DeviceModel[] models = everything ? [.. Catalogue.Devices.Models.Except(Uhci.Models).Except(Ehci.Models)
+            .Except([PciSerial.Double, PciSerial.Quadruple]).Where(m => m.Bus == BusKind.Isa
             || !m.Name.EndsWith("transitional", StringComparison.Ordinal) && (microvm ? m.Bus == BusKind.Virtio
                 : m.Bus != BusKind.None && m.Bus != BusKind.Virtio && (q35 ? m != PciExpander.Model : !WantsQ35(m))))]
             : model == null ? [] : model.Bus == HdaCodec.Duplex.Bus ? [model, HdaController.Ich6] : [model];
