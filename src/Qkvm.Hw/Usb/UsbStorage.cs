@@ -12,7 +12,7 @@ namespace Qkvm.Hw.Usb;
 /// <remarks>Data go through a buffer, in large requests to the medium whatever the size of the host's packets. Where
 /// the host wants more than there is, the endpoint stalls before the status (section 6.7.2); where it brings more, that
 /// is taken and forgotten.</remarks>
-public sealed partial class UsbStorage : UsbDevice
+public sealed partial class UsbStorage : UsbDevice, IDevice
 {
     const uint CommandSignature = 0x43425355, StatusSignature = 0x53425355;
     const int CommandLength = 31, StatusLength = 13, ChunkSize = 256 << 10;

@@ -86,7 +86,7 @@ public sealed partial class Xhci : PciDevice, IRegisterBank, IUsbHost
     /// <summary>Sections 5.3 and 7.2.</summary>
     uint Capability(uint offset) => offset switch
     {
-        0x00 => XhciRegisters.Version << 16 | Operational,
+        0x00 => InterfaceVersion << 16 | Operational,
         0x04 => (uint)_portsc.Length << 24 | (uint)_interrupters.Length << 8 | (uint)_slots.Length,
         0x08 => 0xF,                                               // IST; ERST has one segment
         0x10 => FirstExtended / 4 << 16 | 1,                       // AC64

@@ -6,7 +6,7 @@ static class XhciRegisters
     // Layout of the BAR
     public const uint Operational = 0x40, PortRegisters = 0x400, Runtime = 0x1000, Doorbells = 0x2000,
         MsiXTable = 0x3000, MsiXPending = 0x3800, RegionSize = 0x4000,
-        FirstExtended = 0x20, Version = 0x0100, UsbName = 0x20425355;
+        FirstExtended = 0x20, InterfaceVersion = 0x0100, UsbName = 0x20425355;
 
     // Operational registers, section 5.4
     public const uint UsbCommand = 0x00, UsbStatusRegister = 0x04, PageSize = 0x08, Notifications = 0x14,

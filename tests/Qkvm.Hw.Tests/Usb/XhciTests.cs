@@ -151,7 +151,7 @@ public sealed class XhciTests : IDisposable
         Memory.Write(Runtime + 0x20, 4, 2);
         Command(0, 23 << 10);
         Command(0, 23 << 10);
-        Assert.Equal([(0xFEE00000u, 0x41u)], _bench.Messages);
+        Assert.Equal((0xFEE00000ul, 0x41u), Assert.Single(_bench.Messages));
         Memory.Write(Runtime + 0x38, 4, _event | 8);
         Command(0, 23 << 10);
         Assert.Equal(2, _bench.Messages.Count);
