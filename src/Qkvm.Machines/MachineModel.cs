@@ -4,6 +4,7 @@ using Qkvm.Core.Logging;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Time;
 using Qkvm.Host;
+using Qkvm.Machines.Pc;
 
 namespace Qkvm.Machines;
 
@@ -19,6 +20,9 @@ public sealed record BoardParts(MachineConfig Config, IAccelerator Accelerator, 
 
     /// <summary>The drives or nodes of its flash chips, by their numbers; null for a chip that is left out.</summary>
     public IReadOnlyList<string?> Flash { get; init; } = [];
+
+    /// <summary>Of the processors' addresses; null: those of most.</summary>
+    public AddressLimits? Limits { get; init; }
 }
 
 /// <summary>What short forms of options mean on a machine.</summary>

@@ -92,7 +92,7 @@ static class Catalogue
         Ioh3420.Model,
         X3130Upstream.Model,
         Xio3130Downstream.Model,
-        PciePciBridge.Model,
+        PciePciBridge.Model, PciExpander.Model, PciExpander.ExpressModel,
         I82801b11Bridge.Model,
         TpmTis.Model,
         TpmCrb.Model,

@@ -57,7 +57,7 @@ static class Missing
         ("use AC97, ES1370, intel-hda with hda-duplex, or sb16", "adlib cs4231a gus"),
         ("the machine has one: say what it plays to, -machine pcspk-audiodev=ID", "isa-pcspk"),
         ("leave it out", """
-            i82801b11-bridge ioh3420 pci-bridge-seat pcie-pci-bridge pxb pxb-cxl pxb-pcie
+            i82801b11-bridge ioh3420 pci-bridge-seat pcie-pci-bridge pxb-cxl
             vfio-pci vfio-pci-igd-lpc-bridge vfio-pci-nohotplug x3130-upstream xio3130-downstream cxl-rp cxl-upstream
             cxl-downstream amd-iommu virtio-iommu virtio-iommu-pci vhost-user-fs-pci vhost-user-fs
             vhost-user-i2c-pci vhost-user-rng-pci vhost-user-vsock-pci vhost-user-gpio-pci vhost-vsock-pci

@@ -212,6 +212,41 @@ public class MachineTests
         Assert.Equal(inner.Secondary[0x1E << 3 | 1]!.Config.Get32(0), (uint)pc.Board.Ports.Read(0xCFC, 4));
     }
 
+    /// <summary>As QEMU 7.2 writes it for the same machine: roots count by their numbers.</summary>
+    [Fact]
+    public void A_boot_path_begins_at_the_root_of_an_expander()
+    {
+        using var pc = new TestMachine(c => c with
+        {
+            Devices =
+            [
+                new DeviceConfig("pxb", "far", [new("bus_nr", "200"), new("addr", "5")], "-device"),
+                new DeviceConfig("pxb", "near", [new("bus_nr", "128"), new("addr", "6")], "-device"),
+                Device("a", new("bus", "far"), new("addr", "3"), new("bootindex", "0")),
+                Device("b", new("bus", "near"), new("addr", "4"), new("bootindex", "1")),
+                Device("c"),
+            ],
+        }, [Card, PciExpander.Model]);
+        Assert.Equal("/pci@i0cf8,2/pci-bridge@0/scsi@3/disk@0,0\n/pci@i0cf8,1/pci-bridge@0/scsi@4/disk@0,0\0",
+            Encoding.ASCII.GetString(pc.Board.FirmwareConfiguration.Files["bootorder"].Span));
+        Assert.Equal(2UL, BitConverter.ToUInt64(pc.Board.FirmwareConfiguration.Files["etc/extra-pci-roots"].Span));
+        Assert.NotNull(pc.Board.Pci[2 << 3]);                      // one that names no bus is on the first
+    }
+
+    [Theory]
+    [InlineData("0", "128", "Bus 0 is already in use")]
+    [InlineData("7", "128", "Bus 7 is already in use")]
+    [InlineData("8", "3", "Illegal numa node 3")]
+    public void An_expander_that_cannot_be_is_refused(string number, string node, string message) =>
+        Assert.Contains(message, Assert.Throws<ConfigurationException>(() => new TestMachine(c => c with
+        {
+            Devices =
+            [
+                new DeviceConfig("pxb", "a", [new("bus_nr", "7")], "-device"),
+                new DeviceConfig("pxb", "b", [new("bus_nr", number), new("numa_node", node)], "-device"),
+            ],
+        }, [PciExpander.Model])).Message);
+
     /// <summary>Names and paths as QEMU 7.2 has them for the same machine.</summary>
     [Fact]
     public void A_SATA_controller_brings_six_buses()

@@ -5,8 +5,8 @@ using Qkvm.Tests.State;
 
 namespace Qkvm.Tests;
 
-/// <summary>The configuration space of bridges and ports as it is at power-on, and which bits a guest can write. The
-/// values were read from QEMU 7.2 over its test interface, capability by capability.</summary>
+/// <summary>The configuration space of bridges, ports and others as it is at power-on, and which bits a guest can
+/// write. The values were read from QEMU 7.2 over its test interface, capability by capability.</summary>
 public sealed class BridgeTests
 {
     const string ErrorReporting = "10c:00462030/03fff030 114:0000e000/0000f1c1 118:000002a0/00000540 ";
@@ -32,10 +32,16 @@ public sealed class BridgeTests
         + "118:000000a0/00000140")]
     [InlineData("i82801b11-bridge", "000:244e8086/0 004:00b00000/0 008:06040192/0 01c:00a00000/0000f0f0 "
         + "034:00000050/0 03c:00000000/0bff00ff 050:0000000d/0")]
-    public void A_bridge_reads_as_QEMUs(string model, string registers)
+    [InlineData("pxb-pcie", "000:000b1b36/0 004:00a00000/0 008:06000000/0 02c:11001af4/0 034:00000000/0")]
+    [InlineData("e1000e", "000:10d38086/0 034:000000c8/0 03c:00000100/000000ff 0a0:00040011/c0000000 0a4:00000003/0 "
+        + "0a8:00002003/0 0c8:0022d001/0 0cc:00000000/00001f03 0d0:0080e005/00010000 0d4:00000000/fffffffc "
+        + "0e0:0091a010/0 0e4:00008000/0 0e8:00000000/0 0ec:00000411/0 0f0:00110000/0 100:14020001/0 "
+        + "10c:00462030/03fff030 114:0000e000/0000f1c1 118:000000a0/00000140 140:00010003/0 144:ff123456/0 "
+        + "148:525400ff/0")]
+    public void A_function_reads_as_QEMUs(string model, string registers)
     {
         using var bench = new StateBench(new FakeClock(), Catalogue.Devices.Find(model)!, q35: true);
-        var bridge = Assert.IsAssignableFrom<PciBridge>(bench.Device);
+        var function = Assert.IsAssignableFrom<PciDevice>(bench.Device);
         var (expected, seen) = (new List<string>(), new List<string>());
         foreach (string register in registers.Split(' ', StringSplitOptions.RemoveEmptyEntries))
         {
@@ -48,16 +54,16 @@ public sealed class BridgeTests
         }
         Assert.Equal(expected, seen);
 
-        uint Read(int offset) => bridge.Bus.ReadConfig(bridge.DevFn, offset, 4);
+        uint Read(int offset) => function.Bus.ReadConfig(function.DevFn, offset, 4);
 
         uint Writable(int offset)
         {
             uint before = Read(offset);
-            bridge.Bus.WriteConfig(bridge.DevFn, offset, 4, uint.MaxValue);
+            function.Bus.WriteConfig(function.DevFn, offset, 4, uint.MaxValue);
             uint ones = Read(offset);
-            bridge.Bus.WriteConfig(bridge.DevFn, offset, 4, 0);
+            function.Bus.WriteConfig(function.DevFn, offset, 4, 0);
             uint zeros = Read(offset);
-            bridge.Bus.WriteConfig(bridge.DevFn, offset, 4, before);
+            function.Bus.WriteConfig(function.DevFn, offset, 4, before);
             return ones ^ zeros;
         }
     }

@@ -46,7 +46,9 @@ static class QueryPci
 {
     public static readonly Command Command = new Command<Nothing,
         IReadOnlyList<PciInfo>>("query-pci", PciJson.Default, (context, _) =>
-        context.Machine.Board.Pci is { } root ? [new PciInfo(root.Number, Describe(context, root))] : [])
+        context.Machine.Board.Pci is not { } first ? []
+            : [.. first.Expanders.Select(expander => expander.Root).Prepend(first)
+                .Select(root => new PciInfo(root.Number, Describe(context, root)))])
     {
         Human = new("info pci", "", "show PCI info", null,
             (monitor, buses) =>

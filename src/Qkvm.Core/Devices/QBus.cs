@@ -62,6 +62,6 @@ public interface IBusWires
     bool RequestUnplug(IDevice device) => false;
 
     /// <summary>A device's part of Open Firmware paths, which the firmware's boot order is made of:
-    /// "scsi@4".</summary>
+    /// "scsi@4"; "/pci@i0cf8,1" of one that begins a path of its own.</summary>
     string PathOf(IDevice device);
 }

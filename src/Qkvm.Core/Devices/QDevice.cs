@@ -62,6 +62,7 @@ public sealed class QDevice
         get
         {
             string part = Device == null ? "" : Bus?.Wires?.PathOf(Device) ?? Device.PathName;
+            if (part.StartsWith('/')) return part;                 // it begins a path of its own
             return (Bus?.Owner?.BootPath ?? "") + (part.Length > 0 ? $"/{part}" : "");
         }
     }

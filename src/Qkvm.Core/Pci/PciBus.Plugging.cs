@@ -24,7 +24,8 @@ public sealed partial class PciBus
         "0701 parallel", "0c00 firewire", "0c01 access-bus", "0c02 ssa", "0c03 usb", "0c04 fibre-channel",
     ];
 
-    public bool IsFull => !Enumerable.Range(FirstSlot, SlotCount - FirstSlot).Any(IsFree);
+    /// <summary>A root beside the first is for those who name it.</summary>
+    public bool IsFull => Expander != null || !Enumerable.Range(FirstSlot, SlotCount - FirstSlot).Any(IsFree);
 
     void IBusWires.Plug(IDevice device, Properties properties, DeviceSite site)
     {
@@ -39,7 +40,7 @@ public sealed partial class PciBus
     }
 
     /// <summary>Behind a conventional bridge without a controller they come and go unannounced.</summary>
-    bool IBusWires.TakesHotPlug => HotPlug != null || Bridge is { IsExpress: false };
+    bool IBusWires.TakesHotPlug => HotPlug != null || Bridge is { LeadsToExpress: false };
 
     bool IBusWires.RequestUnplug(IDevice device)
     {
@@ -50,6 +51,7 @@ public sealed partial class PciBus
     string IBusWires.PathOf(IDevice device)
     {
         var function = (PciDevice)device;
+        if (function is PciExpanderBridge expander) return expander.Path;
         string code = $"{function.Identity.ClassCode >> 8:x4} ";
         string name = Array.Find(PathNames, n => n.StartsWith(code, StringComparison.Ordinal))?[code.Length..]
             ?? $"pci{function.Identity.VendorId:x4},{function.Identity.DeviceId:x4}";

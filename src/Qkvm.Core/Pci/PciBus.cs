@@ -15,6 +15,7 @@ public sealed partial class PciBus : IBusWires
     readonly PciDevice?[] _devices = new PciDevice?[Functions];
     readonly bool[] _raised = new bool[Functions];
     readonly int[] _counts;                                        // functions that pull each wire
+    readonly int _number;                                          // of a root
     readonly AddressSpace _dmaTarget;
     readonly Func<int, int, int> _routeInterrupt;
     readonly Action<bool>[] _interruptInputs;                      // of a root; a bridge's wires are its own bus's
@@ -44,6 +45,17 @@ public sealed partial class PciBus : IBusWires
         _counts = new int[Wires];
     }
 
+    /// <summary>The bus of an expander bridge: its slots share spaces and interrupts with those of the root that the
+    /// bridge sits on, and are routed as they are.</summary>
+    internal PciBus(string id, PciBus parent, PciExpanderBridge expander, int number)
+    {
+        (Id, Expander, _number, _dmaTarget, Msi, Log) = (id, expander, number, parent._dmaTarget, parent.Msi,
+            parent.Log);
+        (MemorySpace, IoSpace) = (parent.MemorySpace, parent.IoSpace);
+        (_routeInterrupt, _interruptInputs) = (parent._routeInterrupt, parent._interruptInputs);
+        _counts = parent._counts;
+    }
+
     public string Id { get; }
     public MemoryRegion MemorySpace { get; }
     public MemoryRegion IoSpace { get; }
@@ -55,24 +67,42 @@ public sealed partial class PciBus : IBusWires
     /// <summary>The bridge that this bus is behind; null of a root.</summary>
     public PciBridge? Bridge { get; }
 
+    /// <summary>What brings this root; null of the first and of what is behind bridges.</summary>
+    public PciExpanderBridge? Expander { get; }
+
+    /// <summary>The machine's firmware finds other roots, too.</summary>
+    public bool TakesExpanders { get; init; }
+
+    /// <summary>Those on this bus, by their numbers.</summary>
+    public IEnumerable<PciExpanderBridge> Expanders =>
+        Devices.OfType<PciExpanderBridge>().OrderBy(expander => expander.Root.Number);
+
     /// <summary>Tells the guest of what comes and goes; null: nobody does.</summary>
     public IPciHotPlug? HotPlug { get; set; }
 
     /// <summary>Of the host bridge; null: none.</summary>
-    public IPciIommu? Iommu { get; private set; }
+    public IPciIommu? Iommu
+    {
+        get => Expander is { } expander ? expander.BypassesIommu ? null : expander.Parent.Iommu : field;
+        private set;
+    }
 
     /// <summary>All functions of this root and of the buses behind it, now and later.</summary>
     public void JoinAll(IPciIommu iommu)
     {
         Iommu = iommu;
-        foreach (PciDevice device in AllDevices) device.Join(iommu);
+        foreach (PciDevice device in AllDevices)
+            if (device.Bus.Root.Iommu != null) device.Join(iommu);
     }
+
+    /// <summary>This bus, or the one that it is behind in the end.</summary>
+    PciBus Root => Bridge?.Bus.Root ?? this;
 
     /// <summary>Behind a PCI Express port: what sits here is an endpoint.</summary>
     public bool IsExpress => Bridge is { LeadsToExpress: true };
 
-    /// <summary>As the firmware or the guest numbered it; a root is bus 0.</summary>
-    public int Number => Bridge?.SecondaryNumber ?? 0;
+    /// <summary>As the firmware or the guest numbered it; the first root is bus 0.</summary>
+    public int Number => Bridge?.SecondaryNumber ?? _number;
 
     /// <summary>Devices without addr= look for a slot from here on.</summary>
     public int FirstSlot { get; init; }
@@ -88,12 +118,18 @@ public sealed partial class PciBus : IBusWires
         foreach (PciDevice? device in _devices)
             if (device is PciBridge bridge && number >= bridge.SecondaryNumber && number <= bridge.SubordinateNumber)
                 return bridge.Secondary.Find(number);
+        foreach (PciDevice? device in _devices)
+            if (device is PciExpanderBridge expander && expander.Root.Find(number) is { } found) return found;
         return null;
     }
 
-    /// <summary>The functions of this bus and of all behind its bridges.</summary>
-    public IEnumerable<PciDevice> AllDevices =>
-        Devices.SelectMany(d => d is PciBridge bridge ? bridge.Secondary.AllDevices.Prepend(d) : [d]);
+    /// <summary>The functions of this bus and of all behind its bridges, of both kinds.</summary>
+    public IEnumerable<PciDevice> AllDevices => Devices.SelectMany(d => d switch
+    {
+        PciBridge bridge => bridge.Secondary.AllDevices.Prepend(d),
+        PciExpanderBridge expander => expander.Root.AllDevices.Prepend(d),
+        _ => [d],
+    });
 
     public IEnumerable<PciDevice> Devices => _devices.Where(d => d != null)!;
 
@@ -102,6 +138,9 @@ public sealed partial class PciBus : IBusWires
     /// <summary>Plugs a function at slot &lt;&lt; 3 | function, or at the first free slot from 1 on for -1.</summary>
     public void Plug(PciDevice device, int devFn = -1)
     {
+        if (Expander is { } expander && device is not PciBridge)
+            throw new ConfigurationException($"PCI: Only PCI/PCIe bridges can be plugged into {expander.Name}: put "
+                + $"one on {Id}, and {device.Name} behind it");
         if (devFn < 0) devFn = FreeSlot(device.Name) << 3;
         if (devFn >> 3 >= SlotCount)
             throw new ConfigurationException($"{device.Name}: PCI: {Id} has slot 0 alone, not slot {devFn >> 3:x}");
@@ -114,9 +153,7 @@ public sealed partial class PciBus : IBusWires
         _devices[devFn] = device;
         device.Plug(this, devFn, new Dma(_dmaTarget) { Enabled = false },
             new IrqLine($"{device.Name}.intx", _ => Drive(device)));
-        PciBus root = this;
-        while (root.Bridge is { } above) root = above.Bus;
-        if (root.Iommu is { } iommu) device.Join(iommu);
+        if (Root.Iommu is { } iommu) device.Join(iommu);
         Bridge?.OnPlugged(devFn);
         HotPlug?.Inserted(device);
     }

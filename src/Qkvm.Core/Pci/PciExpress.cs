@@ -1,7 +1,13 @@
 namespace Qkvm.Core.Pci;
 
 /// <summary>Device/Port Type. PCI Express Base 3.0, table 7-11.</summary>
-public enum ExpressKind { Endpoint = 0, RootPort = 4, UpstreamPort = 5, DownstreamPort = 6, PciBridge = 7 }
+public enum ExpressKind
+{
+    Endpoint = 0, RootPort = 4, UpstreamPort = 5, DownstreamPort = 6, PciBridge = 7,
+
+    /// <summary>A function on the root bus itself.</summary>
+    IntegratedEndpoint = 9,
+}
 
 /// <summary>The fastest and widest that a link can be, as the Link Capabilities register codes them.</summary>
 public readonly record struct ExpressLink(int Speed, int Width)
@@ -58,7 +64,8 @@ public sealed class PciExpress
         _at = config.AddCapability(CapabilityId, version == 1 ? Length1 : Length2, at);
         config.Define16(_at + Flags, (ushort)(version | (int)kind << KindShift | (_isPort ? SlotImplemented : 0)));
         config.Define32(_at + DeviceCapabilities, RoleBasedErrors | (resetsFunctions ? FunctionLevelReset : 0));
-        config.Define16(_at + DeviceControl, 0, (ushort)(ErrorReporting | (resetsFunctions ? InitiateReset : 0)));
+        if (version > 1)
+            config.Define16(_at + DeviceControl, 0, (ushort)(ErrorReporting | (resetsFunctions ? InitiateReset : 0)));
         uint reporting = _isPort && link.Speed > 1 ? ActiveReporting | BandwidthNotification : 0;
         _reportsActive = reporting != 0;
         config.Define32(_at + LinkCapabilities, _link | ActiveStateL0s | reporting | (uint)port << PortNumberShift);
@@ -107,24 +114,33 @@ public sealed class PciExpress
 
     /// <summary>Power management, whose states change nothing. PCI Power Management 1.2, section 3.2.</summary>
     /// <param name="capabilities">The PMC register.</param>
-    /// <param name="writable">Bits of the PMCSR register.</param>
-    public static void AddPowerManagement(PciConfig config, int at = 0, ushort capabilities = 3, ushort writable = 3)
+    /// <param name="writable">Bits of the PMCSR register; <paramref name="clearable"/> by writing ones.</param>
+    public static void AddPowerManagement(PciConfig config, int at = 0, ushort capabilities = 3, ushort writable = 3,
+        ushort clearable = 0)
     {
         const byte PowerManagement = 0x01;
         at = config.AddCapability(PowerManagement, 8, at);
         config.Define16(at + 2, capabilities);
-        config.Define16(at + 4, 0, writable);
+        config.Define16(at + 4, 0, writable, clearable);
     }
 
     /// <summary>Advanced Error Reporting, section 7.10.</summary>
     /// <param name="isPort">Of a root or a switch: it can record several headers.</param>
     public static void AddErrorReporting(PciConfig config, bool isRoot = false, bool isPort = true)
     {
-        int at = config.AddExtendedCapability(0x0001, 2, 0x48);
+        int at = config.AddExtendedCapability(0x0001, 2, isPort ? 0x48 : 0x40); // without a log of prefixes
         config.Define32(at + 0x0C, 0x0046_2030, 0x03FF_F030);      // uncorrectable error severity
         config.Define32(at + 0x14, 0x0000_E000, 0x0000_F1C1);      // correctable error mask
         config.Define32(at + 0x18, isPort ? 0x02A0u : 0x00A0, isPort ? 0x0540u : 0x0140); // capabilities and control
         if (isRoot) config.Define32(at + 0x2C, 0, 7);              // root error command
+    }
+
+    /// <summary>Device Serial Number, section 7.12: of a network card its address as an EUI-64.</summary>
+    public static void AddSerialNumber(PciConfig config, ReadOnlySpan<byte> mac)
+    {
+        int at = config.AddExtendedCapability(0x0003, 1, 12);
+        ReadOnlySpan<byte> number = [mac[5], mac[4], mac[3], 0xFF, 0xFF, mac[2], mac[1], mac[0]];
+        for (int i = 0; i < number.Length; i++) config.Define(at + 4 + i, number[i]);
     }
 
     /// <summary>Access Control Services, section 7.16.</summary>

@@ -1,4 +1,5 @@
 using Qkvm.Core.Devices;
+using Qkvm.Core.Pci;
 
 namespace Qkvm.Hw.Net;
 
@@ -15,7 +16,8 @@ public sealed partial class E1000e
         static (values, site) =>
         {
             var card = new E1000e(NetCards.Site(values, site), new E1000eOptions((ushort)values.Number("subsys_ven"),
-                (ushort)values.Number("subsys"), values.Bool("init-vet")));
+                (ushort)values.Number("subsys"), values.Bool("init-vet"),
+                IsIntegrated: site.Bus.Kind == BusKind.PciExpress && site.Bus.Wires is PciBus { Bridge: null }));
             site.OnLeave(card.Close);
             return card;
         })

@@ -8,7 +8,9 @@ namespace Qkvm.Hw.Net;
 
 /// <summary>What shapes an e1000e.</summary>
 /// <param name="ResetsVet">VET is 802.1Q's type after a reset, else zero.</param>
-public sealed record E1000eOptions(ushort SubsystemVendor = 0x8086, ushort Subsystem = 0, bool ResetsVet = true);
+/// <param name="IsIntegrated">It sits on the root bus of PCI Express itself.</param>
+public sealed record E1000eOptions(ushort SubsystemVendor = 0x8086, ushort Subsystem = 0, bool ResetsVet = true,
+    bool IsIntegrated = false);
 
 /// <summary>Intel 82574L. "82574 GbE Controller Family Datasheet", Intel 317694, revision 3.4.</summary>
 /// <remarks>Deviations: frames wait on the wire where the driver has given no descriptors; the FCS that a driver asks
@@ -103,7 +105,7 @@ public sealed partial class E1000e : E1000Family
         Bar(0, MemoryRegion.Io("e1000e-mmio", MemorySize, this, AccessSizes.Dwords), BarKind.Memory32);
         Bar(1, MemoryRegion.Io("e1000e-flash", FlashSize, new Flash(), AccessSizes.Dwords), BarKind.Memory32);
         Bar(2, MemoryRegion.Io("e1000e-io", PortSize, new IoWindow(this), AccessSizes.Dwords), BarKind.Io);
-        DefineCapabilities();
+        DefineCapabilities(site.Mac);
         var vectors = MemoryRegion.Container("e1000e-msix", VectorSize);
         vectors.Map(0, MsiX!.TableRegion);
         vectors.Map(PendingOffset, MsiX.PendingRegion);
@@ -241,14 +243,17 @@ public sealed partial class E1000e : E1000Family
     }
 
     /// <summary>Section 9.3.</summary>
-    void DefineCapabilities()
+    void DefineCapabilities(ReadOnlySpan<byte> mac)
     {
         const int PowerAt = 0xC8, MsiAt = 0xD0, ExpressAt = 0xE0, MsiXAt = 0xA0;
-        const ushort DeviceSpecific = 0x22, StateAndWake = 0x0103;
+        const ushort DeviceSpecific = 0x22, StateWakeAndData = 0x1F03, WakeStatus = 0x8000;
         MsiX = new MsiX(this, Vectors, 3, 0, PendingOffset, MsiXAt);
-        _ = new PciExpress(Config, ExpressKind.Endpoint, ExpressLink.Slowest, ExpressAt, version: 1);
+        ExpressKind kind = _options.IsIntegrated ? ExpressKind.IntegratedEndpoint : ExpressKind.Endpoint;
+        _ = new PciExpress(Config, kind, ExpressLink.Slowest, ExpressAt, version: 1);
         Msi = new Msi(this, 1, MsiAt);
-        PciExpress.AddPowerManagement(Config, PowerAt, DeviceSpecific, StateAndWake);
+        PciExpress.AddPowerManagement(Config, PowerAt, DeviceSpecific, StateWakeAndData, WakeStatus);
+        PciExpress.AddErrorReporting(Config, isPort: false);
+        PciExpress.AddSerialNumber(Config, mac);
     }
 
     /// <summary>An erased flash.</summary>

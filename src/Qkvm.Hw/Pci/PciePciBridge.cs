@@ -14,7 +14,6 @@ public sealed class PciePciBridge : PciBridge
     {
         Category = DeviceCategory.Bridge,
         Description = "PCIe to PCI bridge",
-        IsHotPluggable = false,
     };
 
     const int ExpressAt = 0x48, PowerAt = 0x84, MsiAt = 0x8C;

@@ -26,6 +26,7 @@ public sealed class I8254 : IDevice, IRegisterBank
     readonly TickFeedback _ticks;
     readonly IVmTimer _edge;
     long _nextEdge;
+    long _wake;                                                    // when the timer looks: an edge may wait
 
     public I8254(IVirtualClock clock, IrqLine irq0, TickFeedback? ticks = null)
     {
@@ -78,9 +79,10 @@ public sealed class I8254 : IDevice, IRegisterBank
         bool level = _irq0.Level;
         state.Field("irq0", ref level);
         state.Field("next-edge", ref _nextEdge);
+        state.Field("wake", ref _wake);
         if (!state.IsLoading) return;
         _irq0.Restore(level);                                      // not Set: this edge was delivered before saving
-        _clock.Arm(_edge, _nextEdge);
+        Arm(_wake);
     }
 
     /// <summary>Returns whether the waveform changed. Latching changes none and must not skip a pending edge.</summary>
@@ -107,7 +109,13 @@ public sealed class I8254 : IDevice, IRegisterBank
     {
         (bool level, _nextEdge) = _counters[0].Wave(tick);
         _irq0.Set(level);
-        _clock.Arm(_edge, _nextEdge);
+        Arm(_nextEdge);
+    }
+
+    void Arm(long tick)
+    {
+        _wake = tick;
+        _clock.Arm(_edge, tick);
     }
 
     /// <summary>Goes through the edges that are due, each at its own time and not at Now: a late host timer must lose
@@ -124,12 +132,12 @@ public sealed class I8254 : IDevice, IRegisterBank
             (bool level, long next) = _counters[0].Wave(tick);
             if (level && !_irq0.Level && _ticks.IsWaiting)
             {
-                _clock.Arm(_edge, _counters[0].Wave(now).NextEdge); // in case that nobody will say
+                Arm(_counters[0].Wave(now).NextEdge);              // in case that nobody will say
                 return;
             }
             _irq0.Set(level);
             tick = _nextEdge = next;
         }
-        _clock.Arm(_edge, _nextEdge);
+        Arm(_nextEdge);
     }
 }

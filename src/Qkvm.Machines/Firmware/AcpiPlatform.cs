@@ -1,5 +1,6 @@
 using Qkvm.Core.Acpi;
 using Qkvm.Core.Devices;
+using Qkvm.Core.Pci;
 using Qkvm.Core.Tpm;
 using Qkvm.Hw.Iommu;
 using Qkvm.Machines.Pc;
@@ -67,6 +68,9 @@ public sealed record AcpiPlatform
 
     /// <summary>Its TPM, if any.</summary>
     public ITpmDevice? Tpm { get; init; }
+
+    /// <summary>Its first PCI root bus, if any.</summary>
+    public PciBus? Root { get; init; }
 
     /// <summary>Its IOMMU, if any.</summary>
     public IntelIommu? Iommu { get; init; }

@@ -61,7 +61,8 @@ public static class AcpiTables
         if (platform.HotPlugMemory is { } memory)
             tables.Add(AppendTable(blob, linker, SratTable.Build(platform.ApicIds, memory)));
         if (platform.Ecam is { } ecam) tables.Add(AppendTable(blob, linker, Mcfg(ecam.Base, ecam.Size)));
-        if (platform.Iommu is { } iommu) tables.Add(AppendTable(blob, linker, DmarTable.Build(iommu.Options)));
+        if (platform.Iommu is { } iommu)
+            tables.Add(AppendTable(blob, linker, DmarTable.Build(iommu.Options, platform.Root)));
         if (platform.Tpm is { } tpm) tables.Add(AppendTpm(blob, linker, tpm));
         if (platform.Reduced == null) tables.Add(AppendTable(blob, linker, Waet()));
         foreach (byte[] table in platform.UserTables) tables.Add(AppendTable(blob, linker, table));

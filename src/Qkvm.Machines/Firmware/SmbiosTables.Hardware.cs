@@ -7,7 +7,6 @@ namespace Qkvm.Machines.Firmware;
 public static partial class SmbiosTables
 {
     const ulong DimmSize = 16UL << 30;
-    const ulong FourGiB = 1UL << 32;
 
     // Section 7.42.2, in its order from 1 on
     static readonly string[] s_onboardKinds =
@@ -90,7 +89,7 @@ public static partial class SmbiosTables
                 .U32(big ? (uint)mebibytes : 0).U16((ushort)options.Number(17, "speed", 0)).U16(0).U16(0).U16(0));
         }
         structures.Add(MappedAddress(0, 0, platform.BelowFourGiB));
-        if (platform.AboveFourGiB > 0) structures.Add(MappedAddress(1, FourGiB, platform.AboveFourGiB));
+        if (platform.AboveFourGiB > 0) structures.Add(MappedAddress(1, platform.AboveStart, platform.AboveFourGiB));
         return structures;
     }
 

@@ -1,6 +1,7 @@
 using Qkvm.Core.Acpi;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
+using Qkvm.Machines.Pc;
 
 namespace Qkvm.Machines.Firmware;
 
@@ -12,6 +13,9 @@ public sealed record SmbiosPlatform(string Product, string MachineType, Guid Uui
 {
     /// <summary>The entry point is that of SMBIOS 3.0, of 64 bits.</summary>
     public bool HasWideAnchor { get; init; }
+
+    /// <summary>Where the memory above 4 GiB begins.</summary>
+    public ulong AboveStart { get; init; } = PcMemory.FourGiB;
 
     /// <summary>Bus number and devfn of a PCI function by its id; null: there is none.</summary>
     public Func<string, (int Bus, int DevFn)?> FindDevice { get; init; } = static _ => null;

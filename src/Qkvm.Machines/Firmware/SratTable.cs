@@ -18,7 +18,7 @@ static class SratTable
                 : srat.U8(2).U8(24).Zeros(2).U32(Domain).U32(id).U32(Enabled).Zeros(8);
         Range(0, Math.Min(memory.Below, Hole), Enabled);
         if (memory.Below > HoleEnd) Range(HoleEnd, memory.Below - HoleEnd, Enabled);
-        if (memory.Above > 0) Range(PcMemory.FourGiB, memory.Above, Enabled);
+        if (memory.Above > 0) Range(memory.AboveStart, memory.Above, Enabled);
         Range(memory.DeviceMemory.Base, memory.DeviceMemory.Size, Enabled | HotPluggable);
         return srat.ToArray();
 

@@ -27,7 +27,7 @@ public sealed class PcBoard : Board
     /// <param name="memory">Its RAM; disposed of with the board.</param>
     public PcBoard(BoardParts parts, MemoryBackend memory)
         : base(parts, new PcMemory(memory, PcParts.Bios(parts), parts.Lock, config: parts.Config.Memory,
-            hasSmm: parts.Config.Smm))
+            hasSmm: parts.Config.Smm, limits: parts.Limits))
     {
         using (Memory.Batch())
         using (Ports.Batch())
@@ -35,11 +35,12 @@ public sealed class PcBoard : Board
             var isaBridge = new Piix3([.. Enumerable.Range(0, 16).Select(Irq)], () => RequestReset());
             Pci = new PciBus("pci.0", Layout.Pci, Ports.Root, Memory, Msi, Piix3.RouteSlot,
                 [.. Enumerable.Range(0, Piix3.Inputs).Select<int, Action<bool>>(
-                    input => active => isaBridge.SetInput(input, active))]) { Log = parts.Log };
+                    input => active => isaBridge.SetInput(input, active))])
+                { Log = parts.Log, TakesExpanders = true };
             var pci = new QBus(Pci.Id, BusKind.Pci, Pci);
             var isa = new QBus("isa.0", BusKind.Isa);
             PciHostPorts host = Own("i440FX-pcihost", Tree, new PciHostPorts(Pci, Ports, isaBridge.ResetControl), pci);
-            Describe(host, "PCI0", () => PcAcpi.HostBridge(Layout));
+            Describe(host, "PCI0", () => PcAcpi.HostBridge(Layout, Pci));
             Plug("i440FX", pci, _hostBridge = new I440Fx(Memory, Layout.RamRegion, Layout.Pci, Layout.Smm), 0, 0);
             Plug("PIIX3", pci, isaBridge, IsaSlot, 0, isa);
             Describe(isaBridge, "ISA", PcAcpi.IsaBridge);
@@ -63,7 +64,8 @@ public sealed class PcBoard : Board
         Firmware.AddNumbers(SleepStates);
         MakeDevices();
         HotPlug?.AttachBuses(Pci);
-        Firmware.AddTables("Standard PC (i440FX + PIIX, 1996)", this, AcpiChipset, PcAcpi.Links);
+        Firmware.AddRoots(Pci);
+        Firmware.AddTables("Standard PC (i440FX + PIIX, 1996)", this, AcpiChipset, () => PcAcpi.Links(Pci));
         Firmware.AddRest(BootOrder);
         _chips.DescribeInCmos(this);
     }

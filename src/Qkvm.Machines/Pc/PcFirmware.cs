@@ -51,6 +51,13 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
             fwCfg.AddFile("etc/reserved-memory-end", BitConverter.GetBytes(memory.PciHole64));
     }
 
+    /// <summary>Firmware looks for so many root buses beside the first.</summary>
+    public void AddRoots(PciBus first)
+    {
+        if (first.Expanders.Count() is > 0 and var count)
+            fwCfg.AddFile("etc/extra-pci-roots", BitConverter.GetBytes((ulong)count));
+    }
+
     /// <summary>-acpitable's.</summary>
     public byte[][] UserTables => _userTables ??= [.. config.AcpiTables.Select(UserAcpiTable.Load)];
 
@@ -80,6 +87,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
                 config.Topology, board.Cpus is [var first, ..] ? first.ProcessorId : 0, memory.Below, memory.Above)
                 {
                     HasWideAnchor = config.HasWideSmbios,
+                    AboveStart = memory.AboveStart,
                     FindDevice = id => board.Tree.AllDevices.FirstOrDefault(node => node.Id == id)?.Device
                         is PciDevice device ? (device.Bus.Number, device.DevFn) : null,
                 }, options);
@@ -101,6 +109,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
                 HotPlugMemory = config.Memory.Slots > 0 ? memory : null,
                 Tree = board.Tree,
                 Terms = [.. terms(), .. board.HotPlugTerms()],
+                Root = board.Pci,
                 Iommu = board.Pci?.Iommu as IntelIommu,
                 Tpm = board.Tree.AllDevices.Select(node => node.Device).OfType<ITpmDevice>().FirstOrDefault(),
             });
@@ -118,7 +127,10 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
 
     /// <summary>What is neither RAM nor a chip's.</summary>
     public IReadOnlyList<MemoryRange> ReservedRanges =>
-        kvm ? [new MemoryRange(KvmReserved, KvmReservedSize, MemoryRange.Reserved)] : [];
+    [
+        .. kvm ? [new MemoryRange(KvmReserved, KvmReservedSize, MemoryRange.Reserved)] : Array.Empty<MemoryRange>(),
+        .. memory.Limits.TellsOfHyperTransport ? [AddressLimits.HyperTransport] : Array.Empty<MemoryRange>(),
+    ];
 
     /// <summary>The kernel, the boot order and users' files.</summary>
     /// <param name="commandLineTail">What the machine adds to the kernel's.</param>
@@ -180,7 +192,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
     {
         var map = new List<byte>();
         Add(0, memory.Below, Usable);
-        if (memory.Above > 0) Add(PcMemory.FourGiB, memory.Above, Usable);
+        if (memory.Above > 0) Add(memory.AboveStart, memory.Above, Usable);
         foreach (MemoryRange range in ReservedRanges) Add(range.Address, range.Length, range.Type);
         fwCfg.AddFile("etc/e820", map.ToArray());
 

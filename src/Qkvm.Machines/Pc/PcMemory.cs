@@ -2,6 +2,7 @@ using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
 using Qkvm.Host;
+using Qkvm.Machines.Firmware.Boot;
 
 namespace Qkvm.Machines.Pc;
 
@@ -20,6 +21,19 @@ public sealed record PcMemoryPlan(ulong OnePieceLimit, ulong Split, ulong PciHol
 
     public static readonly PcMemoryPlan I440Fx = new(0xE000_0000, 0xC000_0000, 2UL << 30);
     public static readonly PcMemoryPlan Q35 = new(0xB000_0000, 0x8000_0000, 32UL << 30);
+}
+
+/// <summary>What the processors' addresses allow.</summary>
+/// <param name="Bits">Of a physical address.</param>
+/// <param name="KeepsHyperTransport">They are AMD's: no memory is at <see cref="HyperTransport"/>.</param>
+public sealed record AddressLimits(int Bits = 40, bool KeepsHyperTransport = false)
+{
+    /// <summary>The last 12 GiB below 1 TiB are the system's own. AMD I/O Virtualization Technology, order 48882,
+    /// section 2.1.2, table 3.</summary>
+    public static readonly MemoryRange HyperTransport = new(0xFD_0000_0000, 0x3_0000_0000, MemoryRange.Reserved);
+
+    /// <summary>Whether the processors know such addresses at all.</summary>
+    public bool TellsOfHyperTransport => KeepsHyperTransport && Bits >= 40;
 }
 
 /// <summary>The PC's memory: RAM below and above 4 GiB, PCI wherever RAM is not, the firmware below 4 GiB and, its end,
@@ -43,9 +57,10 @@ public sealed class PcMemory : IDisposable
     /// <param name="bios">Empty: the firmware is placed later, by <see cref="PlaceFirmware"/>.</param>
     /// <param name="plan">The i440FX's, unless another is given.</param>
     /// <param name="config">-m, where there may be more memory than at the start.</param>
+    /// <param name="limits">Of the processors.</param>
     /// <param name="hasSmm">There is system management mode.</param>
     public PcMemory(MemoryBackend memory, byte[] bios, MachineLock machineLock, PcMemoryPlan? plan = null,
-        MemoryConfig? config = null, bool hasSmm = false)
+        MemoryConfig? config = null, bool hasSmm = false, AddressLimits? limits = null)
     {
         ulong size = memory.Size;
         if (size < Smallest || size % GuestRam.PageSize != 0)
@@ -54,14 +69,23 @@ public sealed class PcMemory : IDisposable
         PciHole64Size = plan.PciHole64Size;
         Below = size >= plan.OnePieceLimit ? plan.Split : size;
         Above = size - Below;
-        DeviceMemory = PlaceDevices(config);
+        Limits = limits ?? new AddressLimits();
+        ulong last = PlaceAbove(config);
+        if (Limits.KeepsHyperTransport && last >= AddressLimits.HyperTransport.Address)
+        {
+            AboveStart = AddressLimits.HyperTransport.Address + AddressLimits.HyperTransport.Length;
+            last = PlaceAbove(config);
+        }
+        if (Limits.Bits > 32 && last >> Limits.Bits != 0)
+            throw new ConfigurationException($"-m: Address space limit 0x{(1UL << Limits.Bits) - 1:x} < 0x{last:x} "
+                + $"phys-bits too low ({Limits.Bits}); give less memory, or -cpu …,phys-bits=");
         _backend = memory;
         RamRegion = MemoryRegion.OfRam(plan.RamName, Ram, 0, size);
         Pci = MemoryRegion.Container("pci", SpaceSize);
         MemoryRegion root = _root = MemoryRegion.Container("system", SpaceSize);
         root.Map(0, Pci, -1);
         root.Map(0, MemoryRegion.Alias("ram-below-4g", RamRegion, 0, Below));
-        if (Above > 0) root.Map(FourGiB, MemoryRegion.Alias("ram-above-4g", RamRegion, Below, Above));
+        if (Above > 0) root.Map(AboveStart, MemoryRegion.Alias("ram-above-4g", RamRegion, Below, Above));
 
         // What PCI leaves empty where ROMs go floats high; without this, RAM would show through the closed segments.
         // Deviation: where no card has a screen, RAM shows from A0000h to BFFFFh, as on QEMU; the chip floats there.
@@ -83,12 +107,17 @@ public sealed class PcMemory : IDisposable
         Smm = new AddressSpace("cpu-smm", smm, machineLock, Space) { RejectsUnassigned = true };
     }
 
-    /// <summary>Bytes from address 0 on, and from 4 GiB on.</summary>
+    public AddressLimits Limits { get; }
+
+    /// <summary>Bytes from address 0 on, and from <see cref="AboveStart"/> on.</summary>
     public ulong Below { get; }
     public ulong Above { get; }
 
+    /// <summary>4 GiB, or 1 TiB where all that follows would not fit before a hole.</summary>
+    public ulong AboveStart { get; } = FourGiB;
+
     /// <summary>Where memory may come, behind RAM; of no size where none may.</summary>
-    public (ulong Base, ulong Size) DeviceMemory { get; }
+    public (ulong Base, ulong Size) DeviceMemory { get; private set; }
 
     /// <summary>Where PCI's window above 4 GiB begins: behind RAM and what may come, at a multiple of 1 GiB.</summary>
     public ulong PciHole64 => RoundUp(DeviceMemory.Base + DeviceMemory.Size);
@@ -108,17 +137,13 @@ public sealed class PcMemory : IDisposable
 
     static ulong RoundUp(ulong address) => (address + OneGiB - 1) & ~(OneGiB - 1);
 
-    /// <summary>Each slot's memory may lie at a multiple of 1 GiB.</summary>
-    (ulong Base, ulong Size) PlaceDevices(MemoryConfig? config)
+    /// <summary>Where memory may come: each slot's may lie at a multiple of 1 GiB. The last address in use.</summary>
+    ulong PlaceAbove(MemoryConfig? config)
     {
-        const int AddressBits = 40;
-        ulong start = RoundUp(FourGiB + Above);
-        if (config == null || config.MaxSize <= Below + Above) return (start, 0);
-        ulong size = config.MaxSize - Below - Above + (ulong)config.Slots * OneGiB;
-        ulong last = RoundUp(start + size) + PciHole64Size - 1;
-        return last >> AddressBits == 0 ? (start, size)
-            : throw new ConfigurationException($"-m maxmem=: Address space limit 0x{(1UL << AddressBits) - 1:x} < "
-                + $"0x{last:x} phys-bits too low ({AddressBits})");
+        ulong start = RoundUp(AboveStart + Above);
+        bool mayGrow = config != null && config.MaxSize > Below + Above;
+        DeviceMemory = (start, mayGrow ? config!.MaxSize - Below - Above + (ulong)config.Slots * OneGiB : 0);
+        return PciHole64 + PciHole64Size - 1;
     }
 
     /// <summary>Memory of a ROM, disposed of with this.</summary>

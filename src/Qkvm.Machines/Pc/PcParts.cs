@@ -64,7 +64,15 @@ public static class PcParts
             NoGraphic = parts.Config.NoGraphic || properties.OnOffAuto("graphics") == false,
         },
         Flash = [.. SystemFlash.Units.Select(properties.Text)],
+        Limits = LimitsOf(version.Apply(parts.Config.Cpu), parts.Accelerator, version),
     };
+
+    static AddressLimits LimitsOf(CpuConfig cpu, IAccelerator accelerator, PcVersion version)
+    {
+        CpuView view = accelerator.CpuModels.Expand(new CpuSetup(cpu.Model, cpu.Features, 0, 1, 1, 1)
+            { Properties = cpu.Properties });
+        return new(view.PhysicalBits, version.KeepsHyperTransport && view.Vendor == "AuthenticAMD");
+    }
 
     /// <summary>Ids beyond 8 bits need x2APIC, which models of the software CPU then have unless users say
     /// otherwise.</summary>

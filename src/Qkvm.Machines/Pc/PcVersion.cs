@@ -6,9 +6,11 @@ namespace Qkvm.Machines.Pc;
 /// <param name="Name">"6.2".</param>
 /// <param name="Compat">The oldest difference last; what users say is stronger.</param>
 /// <param name="PrefersSockets">-smp 4 is four sockets and not four cores.</param>
-public sealed record PcVersion(string Name, GlobalConfig[] Compat, bool PrefersSockets)
+/// <param name="KeepsHyperTransport">No memory is where AMD's processors have none.</param>
+public sealed record PcVersion(string Name, GlobalConfig[] Compat, bool PrefersSockets,
+    bool KeepsHyperTransport = true)
 {
-    const string Family = "*", Sockets = "sockets";
+    const string Family = "*", Sockets = "sockets", NoHole = "no-hypertransport-hole";
 
     /// <summary>Per line a version and what came with the next one, so that this one and older ones lack it: of what
     /// shows to guests and is built here. Observed on QEMU 7.2 by info qtree and the properties of its CPUs.
@@ -16,7 +18,7 @@ public sealed record PcVersion(string Name, GlobalConfig[] Compat, bool PrefersS
     const string Table = """
         7.2
         7.1 virtio-rng-pci*.vectors=0
-        7.0
+        7.0 no-hypertransport-hole
         6.2
         6.1 sockets
         6.0 ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off qemu64-x86_64-cpu.family=6
@@ -72,15 +74,16 @@ public sealed record PcVersion(string Name, GlobalConfig[] Compat, bool PrefersS
     public static IEnumerable<PcVersion> All()
     {
         var compat = new List<GlobalConfig>();
-        bool sockets = false, named = false;
+        bool sockets = false, named = false, hole = true;
         foreach (string line in Table.Replace("\n    ", " ", StringComparison.Ordinal).Split('\n'))
         {
             string[] words = line.Split(' ', StringSplitOptions.RemoveEmptyEntries);
             sockets |= words.Contains(Sockets);
-            compat.AddRange(words.Skip(1).Where(word => word != Sockets).SelectMany(Globals));
+            hole &= !words.Contains(NoHole);
+            compat.AddRange(words.Skip(1).Where(word => word is not (Sockets or NoHole)).SelectMany(Globals));
             named |= words[0] == LastNamed;
             if (named) compat.AddRange(OfName($"{words[0]}.0"));
-            yield return new PcVersion(words[0], [.. compat], sockets);
+            yield return new PcVersion(words[0], [.. compat], sockets, hole);
         }
     }
 

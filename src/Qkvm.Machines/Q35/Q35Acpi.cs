@@ -20,23 +20,24 @@ static class Q35Acpi
     public static Aml[] HostBridge(PcMemory memory, PciBus bus, (ulong Base, ulong Size)? ecam,
         bool hasNativeHotPlug)
     {
+        var others = new PciWindows(bus.Expanders.Select(expander => expander.Root));
         List<AmlResource> resources =
         [
-            BusNumbers(0, (ushort)((ecam?.Size ?? PciEcam.FullSize) / (PciEcam.FullSize / 256) - 1)),
+            ExpanderTables.FirstBuses(bus, (int)((ecam?.Size ?? PciEcam.FullSize) / (PciEcam.FullSize / 256) - 1)),
             Io(0x0CF8, 8),
             IoWindow(0x0000, 0x0CF7),
-            IoWindow(0x0D00, 0xFFFF),
+            .. others.RestOfPorts(0x0D00, 0xFFFF),
             MemoryWindow32(0xA0000, 0xBFFFF, cacheable: true),
         ];
         ulong start = memory.Below;
         if (ecam is { } hole && hole.Base < PciHoleEnd)
         {
-            if (hole.Base > start) resources.Add(MemoryWindow32((uint)start, (uint)(hole.Base - 1)));
+            if (hole.Base > start) resources.AddRange(others.Rest(start, hole.Base - 1));
             start = Math.Max(start, hole.Base + hole.Size);
         }
-        if (start < PciHoleEnd) resources.Add(MemoryWindow32((uint)start, PciHoleEnd));
+        resources.AddRange(others.Rest(start, PciHoleEnd));
         (ulong first, ulong last) = High(memory, bus);
-        resources.Add(MemoryWindow64(first, last));
+        resources.AddRange(others.Rest(first, last));
         return
         [
             .. PcieTables.Identity,
@@ -44,9 +45,7 @@ static class Q35Acpi
             Name("_UID", 0),
             Name("_CRS", Template([.. resources])),
             PcieTables.Control(hasNativeHotPlug),
-            Method("_PRT", 0,
-                If(Ref("\\PICF"), Return(Ref("PRTA"))),
-                Return(Ref("PRTP"))),
+            Routing,
         ];
     }
 
@@ -66,17 +65,24 @@ static class Q35Acpi
             ("PRQF", 8), ("PRQG", 8), ("PRQH", 8)),
     ];
 
+    /// <summary>_PRT, of each root bus.</summary>
+    static Aml Routing => Method("_PRT", 0,
+        If(Ref("\\PICF"), Return(Ref("\\_SB.PCI0.PRTA"))),
+        Return(Ref("\\_SB.PCI0.PRTP")));
+
     /// <summary>PIRQ A to H as link devices, over the route control registers for the 8259 and fixed for the I/O APIC;
-    /// the routing tables; the interrupt model that the operating system has chosen.</summary>
-    public static Aml[] Links(Ich9Lpc lpc) =>
+    /// the routing tables; the interrupt model that the operating system has chosen; the root buses that these are for
+    /// beside the first.</summary>
+    public static Aml[] Links(Ich9Lpc lpc, PciBus bus) =>
     [
         Name("\\PICF", 0),
         Method("\\_PIC", 1, Store(Arg0, Ref("\\PICF"))),
-        Name("\\_SB.PCI0.PRTP", Routing(lpc, "LNK")),
-        Name("\\_SB.PCI0.PRTA", Routing(lpc, "GSI")),
+        Name("\\_SB.PCI0.PRTP", Pins(lpc, "LNK")),
+        Name("\\_SB.PCI0.PRTA", Pins(lpc, "GSI")),
         .. PciLinks.Routed([.. s_inputs.Select(input => $"\\_SB.PCI0.ISA.PRQ{PciLinks.Letter(input)}")]),
         .. s_inputs.Select(input => PciLinks.Fixed($"GSI{PciLinks.Letter(input)}", Ich9Lpc.FirstGsi + input,
             Ich9Lpc.FirstGsi + input)),
+        .. ExpanderTables.Terms(bus, Routing, areExpress: true),
     ];
 
     /// <summary>The window above 4 GiB: behind RAM, and wherever else firmware has put a BAR.</summary>
@@ -95,6 +101,6 @@ static class Q35Acpi
     }
 
     /// <summary>Each slot's pins, as the chip leads them.</summary>
-    static Aml Routing(Ich9Lpc lpc, string link) =>
+    static Aml Pins(Ich9Lpc lpc, string link) =>
         PciLinks.Routing((slot, pin) => $"{link}{PciLinks.Letter(lpc.RouteSlot(slot, pin))}");
 }

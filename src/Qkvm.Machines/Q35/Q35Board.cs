@@ -37,7 +37,7 @@ public sealed class Q35Board : Board
 
     /// <param name="memory">Its RAM; disposed of with the board.</param>
     public Q35Board(BoardParts parts, MemoryBackend memory) : base(parts, new PcMemory(memory,
-        PcParts.Bios(parts), parts.Lock, PcMemoryPlan.Q35, parts.Config.Memory, parts.Config.Smm))
+        PcParts.Bios(parts), parts.Lock, PcMemoryPlan.Q35, parts.Config.Memory, parts.Config.Smm, parts.Limits))
     {
         var lpcGlobals = new ChipGlobals(Config, LpcDriver);
         using (Memory.Batch())
@@ -51,7 +51,8 @@ public sealed class Q35Board : Board
                 OfferSmiFeatures(lpcGlobals));
             Pci = new PciBus("pcie.0", Layout.Pci, Ports.Root, Memory, Msi, _lpc.RouteSlot,
                 [.. Enumerable.Range(0, Ich9Lpc.Inputs).Select<int, Action<bool>>(
-                    input => active => _lpc.SetInput(input, active))]) { Log = parts.Log };
+                    input => active => _lpc.SetInput(input, active))])
+                { Log = parts.Log, TakesExpanders = true };
             _mch = new Mch(Memory, Layout.RamRegion, Layout.Pci, Pci, Layout.Smm, SmramOptions());
             var pci = new QBus(Pci.Id, BusKind.PciExpress, Pci);
             var isa = new QBus("isa.0", BusKind.Isa);
@@ -74,7 +75,8 @@ public sealed class Q35Board : Board
         Firmware.AddNumbers(SleepStates);
         MakeDevices();
         HotPlug!.AttachBuses(Pci);
-        Firmware.AddTables("Standard PC (Q35 + ICH9, 2009)", this, AcpiChipset, () => Q35Acpi.Links(_lpc));
+        Firmware.AddRoots(Pci);
+        Firmware.AddTables("Standard PC (Q35 + ICH9, 2009)", this, AcpiChipset, () => Q35Acpi.Links(_lpc, Pci));
         Firmware.AddRest(BootOrder);
         _chips.DescribeInCmos(this);
     }

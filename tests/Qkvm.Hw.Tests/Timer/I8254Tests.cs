@@ -1,4 +1,5 @@
 using Qkvm.Core.Irq;
+using Qkvm.Core.State;
 using Qkvm.Hw.Isa;
 using Qkvm.Hw.Timer;
 using Qkvm.Testing;
@@ -188,6 +189,21 @@ public class I8254Tests
         pit.Write(0, 1, 0);
         _clock.Jump(1_000_000_000);
         Assert.Equal(1, _edges);
+    }
+
+    [Fact]
+    public void A_tick_that_waits_is_looked_at_as_late_after_loading()
+    {
+        var (pit, _) = Busy();
+        _clock.Advance(41_000_000);
+        int looks = 0;
+        var loaded = new I8254(_clock, IrqLine.Unconnected("irq0"), new TickFeedback(() => ++looks > 0));
+        StateNode.Save(pit.Exchange).Load(loaded.Exchange);
+        Assert.Equal(StateNode.Save(pit.Exchange).ToString(), StateNode.Save(loaded.Exchange).ToString());
+        _clock.Advance(0);
+        Assert.Equal(0, looks);                                    // it was looked at before saving
+        _clock.Advance(4_000_000);
+        Assert.NotEqual(0, looks);
     }
 
     [Fact]

@@ -39,6 +39,29 @@ public class MemoryLayoutTests
         }
     }
 
+    /// <summary>Where QEMU 7.2 puts them. AMD I/O Virtualization Technology, section 2.1.2.</summary>
+    [Theory]
+    [InlineData(true, 990, 0x100_0000_0000, 0x100_C000_0000)]
+    [InlineData(false, 990, 0x1_0000_0000, 0x1_C000_0000)]
+    [InlineData(true, 6, 0x1_0000_0000, 0x1_C000_0000)]
+    public void Memory_that_would_reach_into_HyperTransports_range_begins_at_1_TiB(bool isAmd, ulong most, ulong start,
+        ulong devices)
+    {
+        using var memory = new PcMemory(Backend(5 * GiB), [], new MachineLock(), PcMemoryPlan.Q35,
+            new MemoryConfig(5 * GiB) { MaxSize = most * GiB, Slots = 1 }, limits: new AddressLimits(48, isAmd));
+        Assert.Equal((start, devices), (memory.AboveStart, memory.DeviceMemory.Base));
+        memory.Space.Write(start, 4, 0x55667788);
+        Assert.Equal(0x55667788u, memory.Ram.Read(2 * GiB, 4));
+        Assert.True(memory.PciHole64 >= devices + (most - 5) * GiB);
+    }
+
+    [Fact]
+    public void Memory_beyond_the_processors_addresses_is_refused() =>
+        Assert.Contains("Address space limit 0xffffffffff < 0x1ffbfffffff phys-bits too low (40)",
+            Assert.Throws<ConfigurationException>(() => new PcMemory(Backend(256 * MiB), [], new MachineLock(),
+            PcMemoryPlan.Q35, new MemoryConfig(256 * MiB) { MaxSize = 990 * GiB, Slots = 1 },
+            limits: new AddressLimits(40, true))).Message);
+
     [Theory]
     [InlineData(128 << 10)] [InlineData(256 << 10)] [InlineData(4 << 20)]
     public void The_firmware_ends_at_4_GiB_and_its_last_128_KiB_at_1_MiB(int size)

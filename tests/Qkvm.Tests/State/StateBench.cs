@@ -9,6 +9,7 @@ using Qkvm.Core.State;
 using Qkvm.Host;
 using Qkvm.Hw.Audio;
 using Qkvm.Hw.Iommu;
+using Qkvm.Hw.Pci;
 using Qkvm.Hw.Storage;
 using Qkvm.Machines;
 using Qkvm.Machines.Microvm;
@@ -42,7 +43,7 @@ sealed class StateBench : IMachineRequests, IDisposable
         _loop = new EventLoop(_lock.Run);
         DeviceModel[] models = everything ? [.. Catalogue.Devices.Models.Where(m => m.Bus == BusKind.Isa
             || (microvm ? m.Bus == BusKind.Virtio
-                : m.Bus != BusKind.None && m.Bus != BusKind.Virtio && (q35 || !WantsQ35(m))))]
+                : m.Bus != BusKind.None && m.Bus != BusKind.Virtio && (q35 ? m != PciExpander.Model : !WantsQ35(m))))]
             : model == null ? [] : model.Bus == HdaCodec.Duplex.Bus ? [model, HdaController.Ich6] : [model];
         // the card needs DMA, which a microvm has not
         if (microvm) models = [.. models.Where(m => m != Sb16.Model)];
@@ -161,7 +162,7 @@ sealed class StateBench : IMachineRequests, IDisposable
                 case PropertyKind.Tpmdev: Backends.Tpms[id] = new FakeTpm { FailsAtOnce = true }; break;
                 case PropertyKind.Object when property.Name != "iothread": Backends.Objects[id] = new RngBuiltin();
                 break;
-                case PropertyKind.Number when property.Name == "chassis_nr":
+                case PropertyKind.Number when property.Name is "chassis_nr" or "bus_nr":
                     id = "1";
                     break;
                 // beside the channels of the board
