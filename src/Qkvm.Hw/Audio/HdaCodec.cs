@@ -15,7 +15,8 @@ public sealed class HdaCodec : IDevice
 
     public static readonly DeviceModel Duplex = Family("hda-duplex", "HDA Audio Codec, duplex (line-out, line-in)",
         DuplexKind);
-    public static readonly DeviceModel Output = Family("hda-output", "HDA Audio Codec, output-only (line-out)", OutputKind);
+    public static readonly DeviceModel Output = Family("hda-output", "HDA Audio Codec, output-only (line-out)",
+        OutputKind);
     public static readonly DeviceModel Micro = Family("hda-micro", "HDA Audio Codec, duplex (speaker, microphone)",
         MicroKind);
 
