@@ -49,9 +49,8 @@ list "Timers and clock" src/Qkvm.Hw/Timer
 list "Chipset and machine" src/Qkvm.Hw/{Firmware,Pci,Watchdog} src/Qkvm.Machines src/Qkvm.Core
 list "ISA devices" src/Qkvm.Hw/Isa src/Qkvm.Hw/Char
 list "Keyboard and mouse" src/Qkvm.Hw/Input
-list "USB" src/Qkvm.Hw/Usb
 list "Screen" src/Qkvm.Hw/Display src/Qkvm.Backends/Display
-list "Disks and CD-ROM" src/Qkvm.Hw/{Scsi,Storage}
+list "Disks and CD-ROM" src/Qkvm.Hw/Storage
 list "Network cards" src/Qkvm.Hw/Net
 list "TPM" src/Qkvm.Hw/Tpm src/Qkvm.Backends/Tpm
 list "Virtio" src/Qkvm.Hw/Virtio
