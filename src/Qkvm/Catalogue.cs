@@ -27,7 +27,6 @@ using Qkvm.Hw.Net;
 using Qkvm.Hw.Pci;
 using Qkvm.Hw.Storage;
 using Qkvm.Hw.Tpm;
-using Qkvm.Hw.Usb;
 using Qkvm.Hw.Virtio;
 using Qkvm.Hw.Watchdog;
 using Qkvm.Machines;
@@ -66,9 +65,6 @@ static class Catalogue
         VirtioSerialModels.Console,
         VirtioSerialModels.SerialPort,
         .. VirtioInputModels.All,
-        Xhci.Model,
-        Xhci.Nec,
-        UsbStorage.Model,
         StdVga.Model,
         IsaVga.Model,
         IsaSerial.Model,

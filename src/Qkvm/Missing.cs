@@ -27,7 +27,7 @@ static class Missing
         ("use virtio-blk-pci", """
             am53c974 dc390 cxl-type3 floppy fdc isa-fdc lsi53c810 lsi53c895a megasas megasas-gen2 mptsas1068
             nvme nvme-ns nvme-subsys pvscsi sd-card sdhci-pci spapr-vscsi scsi-block scsi-cd scsi-generic scsi-hd
-            usb-bot usb-uas vhost-scsi vhost-scsi-pci vhost-scsi-pci-non-transitional
+            usb-bot usb-storage usb-uas vhost-scsi vhost-scsi-pci vhost-scsi-pci-non-transitional
             vhost-scsi-pci-transitional vhost-user-blk vhost-user-blk-pci vhost-user-blk-pci-non-transitional
             vhost-user-blk-pci-transitional vhost-user-scsi vhost-user-scsi-pci vhost-user-scsi-pci-non-transitional
             vhost-user-scsi-pci-transitional virtio-pmem-pci virtio-scsi-device virtio-scsi
@@ -44,7 +44,7 @@ static class Missing
             """),
         ("the guest has a PS/2 keyboard and mouse", """
             ich9-usb-ehci1 ich9-usb-ehci2 ich9-usb-uhci1 ich9-usb-uhci2 ich9-usb-uhci3 ich9-usb-uhci4 ich9-usb-uhci5
-            ich9-usb-uhci6  pci-ohci piix3-usb-uhci piix4-usb-uhci  usb-audio usb-ccid usb-ehci
+            ich9-usb-uhci6 nec-usb-xhci pci-ohci piix3-usb-uhci piix4-usb-uhci qemu-xhci usb-audio usb-ccid usb-ehci
             usb-host usb-hub usb-kbd usb-mouse usb-mtp usb-redir usb-tablet usb-wacom-tablet vt82c686b-usb-uhci
             ccid-card-emulated ccid-card-passthru u2f-emulated u2f-passthru canokey vhost-user-input
             vhost-user-input-pci virtio-input-host-device virtio-input-host-pci
