@@ -205,7 +205,7 @@ public sealed class UsbStorageTests
         Begin([0x28, 0, 0, 0, 0, 3, 0, 0, 4, 0], 2048, toHost: true);
         Take(1000);
         var backend = new BlockBackend("other", _pump.Post);
-        backend.Insert(_disk);
+        backend.Insert(new MemoryDisk(DiskSize));
         UsbStorage other = Make(backend);
         StateAssert.SurvivesSaveAndLoad(_storage, other);
         UsbStorage fresh = Make(backend);
