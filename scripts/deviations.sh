@@ -46,7 +46,7 @@ list "KVM" src/Qkvm.Accel/Kvm
 list "Interrupt controllers" src/Qkvm.Hw/Intc
 list "IOMMU" src/Qkvm.Hw/Iommu
 list "Timers and clock" src/Qkvm.Hw/Timer
-list "Chipset and machine" src/Qkvm.Hw/Pci src/Qkvm.Machines src/Qkvm.Core
+list "Chipset and machine" src/Qkvm.Hw/{Firmware,Pci,Watchdog} src/Qkvm.Machines src/Qkvm.Core
 list "ISA devices" src/Qkvm.Hw/Isa src/Qkvm.Hw/Char
 list "Keyboard and mouse" src/Qkvm.Hw/Input
 list "Screen" src/Qkvm.Hw/Display src/Qkvm.Backends/Display

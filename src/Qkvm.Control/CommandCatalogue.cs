@@ -38,7 +38,7 @@ public sealed class CommandCatalogue
 
         // Devices
         DeviceTree.Command, DeviceModels.Command, VirtioInfo.List, VirtioInfo.Status, VirtioInfo.QueueStatus,
-        Absent.VmGeneration, QueryTpm.Command, UsbDevices.Command, Absent.Numa, Absent.Replay, Absent.Spice,
+        QueryGenerationId.Command, QueryTpm.Command, UsbDevices.Command, Absent.Numa, Absent.Replay, Absent.Spice,
             Absent.Sev, Absent.Sgx, Absent.DeviceTreeBlob, Absent.SetPassword,
             Absent.ExpirePassword, TraceEventCommands.Set, TraceEventCommands.SetState, TraceEventCommands.GetState,
             LogCommands.Items, LogCommands.OpenFile,

@@ -25,6 +25,7 @@ public sealed record EventInfo(Type Type, string Name, int Interval = 0);
 [JsonSerializable(typeof(BalloonChangeEvent))]
 [JsonSerializable(typeof(ReceiveFilterChangedEvent))]
 [JsonSerializable(typeof(DumpCompletedEvent))]
+[JsonSerializable(typeof(SerialPortChangeEvent))]
 sealed partial class EventJson : JsonSerializerContext;
 
 public static class EventCatalogue
@@ -49,6 +50,7 @@ public static class EventCatalogue
         new(typeof(BalloonChangeEvent), "BALLOON_CHANGE", Slow),
         new(typeof(ReceiveFilterChangedEvent), "NIC_RX_FILTER_CHANGED"),
         new(typeof(DumpCompletedEvent), "DUMP_COMPLETED"),
+        new(typeof(SerialPortChangeEvent), "VSERPORT_CHANGE", Slow),
     ];
 
     static readonly Dictionary<Type, EventInfo> s_byType = All.ToDictionary(e => e.Type);

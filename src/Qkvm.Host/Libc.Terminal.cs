@@ -74,6 +74,17 @@ public sealed unsafe class TerminalMode
         return mode;
     }
 
+    /// <summary>In characters; null where the terminal has none.</summary>
+    public (ushort Columns, ushort Rows)? WindowSize
+    {
+        get
+        {
+            const ulong GetWindowSize = 0x5413;                    // TIOCGWINSZ
+            ushort* size = stackalloc ushort[4];                   // struct winsize: rows, columns, pixels
+            return Libc.ioctl(_fd, GetWindowSize, size) == 0 && size[1] != 0 ? (size[1], size[0]) : null;
+        }
+    }
+
     public void Restore()
     {
         fixed (Termios* saved = &_saved) Libc.tcsetattr(_fd, Now, saved);

@@ -129,6 +129,7 @@ public abstract partial class Board : IBoard, IDisposable
     public IReadOnlyList<IInterruptController> InterruptControllers => Interrupts.Controllers;
     public abstract PciBus? Pci { get; }
     public virtual bool TakesIommu => false;
+    public virtual bool TakesGenerationId => false;
     public InputRouter Input { get; }
 
     public IrqLine Irq(int gsi) => Interrupts.NewWire(gsi);

@@ -24,6 +24,7 @@ using Qkvm.Core.Tpm;
 using Qkvm.Hw.Audio;
 using Qkvm.Hw.Char;
 using Qkvm.Hw.Display;
+using Qkvm.Hw.Firmware;
 using Qkvm.Hw.Iommu;
 using Qkvm.Hw.Isa;
 using Qkvm.Hw.Net;
@@ -32,6 +33,7 @@ using Qkvm.Hw.Storage;
 using Qkvm.Hw.Tpm;
 using Qkvm.Hw.Virtio;
 using Qkvm.Hw.Virtio.Gpu;
+using Qkvm.Hw.Watchdog;
 using Qkvm.Machines;
 using Qkvm.Machines.Isa;
 using Qkvm.Machines.Microvm;
@@ -64,6 +66,10 @@ static class Catalogue
         Rtl8139.Model,
         .. VirtioRng.Models,
         .. VirtioBalloon.Models,
+        .. VirtioSerialModels.Devices,
+        VirtioSerialModels.Console,
+        VirtioSerialModels.SerialPort,
+        .. VirtioInputModels.All,
         StdVga.Model,
         StdVga.Secondary,
         BochsDisplay.Model,
@@ -80,11 +86,17 @@ static class Catalogue
         HdaCodec.Micro,
         Sb16.Model,
         IsaSerial.Model,
+        PciSerial.Single,
+        PciSerial.Double,
+        PciSerial.Quadruple,
         ParallelPort.Model,
         Debugcon.Model,
         IsaDebugExit.Model,
         Pvpanic.Model,
         PvpanicPci.Model,
+        I6300Esb.Model,
+        Ib700.Model,
+        VmGenerationId.Model,
         PcTestDev.Model,
         PciTestDev.Model,
         RedHatPciBridge.Model,

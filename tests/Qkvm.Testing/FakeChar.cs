@@ -11,7 +11,8 @@ public sealed class FakeChar : ICharBackend
     public ICharFrontend? Frontend { get; private set; }
     public string Id => "fake";
     public string Description => "fake";
-    public bool IsOpen => true;
+    public bool IsOpen { get; set; } = true;
+    public (ushort Columns, ushort Rows)? WindowSize { get; set; }
     public string Text => string.Concat(Output.Select(b => (char)b));
 
     public int Write(ReadOnlySpan<byte> data)

@@ -106,8 +106,7 @@ public class CommandLineTests
         "-global isa-debugcon.iobas=0x402: Property 'isa-debugcon.iobas' not found; did you mean 'iobase'?")]
     [InlineData("-device virtio-blk-pci,drive=d,logical_block_size=4k", "taken")]
     [InlineData("-device nvme", "-device nvme: 'nvme' is not built yet; use virtio-blk-pci")]
-    [InlineData("-device virtio-serial-pci", "-device virtio-serial-pci: 'virtio-serial-pci' is not built yet; use " +
-        "isa-serial")]
+    [InlineData("-device virtio-serial-pci -device virtconsole", "taken")]
     [InlineData("-device sga", "-device sga: 'sga' is not built yet; use VGA, or virtio-vga")]
     [InlineData("-drive file=x,werror=stop", "-drive file=x,werror=stop: werror=stop is not built yet; " +
         "werror=report is what there is")]

@@ -12,6 +12,8 @@ public sealed class ChangeableChar(ICharBackend inner) : ICharBackend
     public string Description => Inner.Description;
     public ICharBackend Stream => Inner.Stream;
     public bool IsOpen => Inner.IsOpen;
+    public (ushort Columns, ushort Rows)? WindowSize => Inner.WindowSize;
+    public bool IsFrontendOpen => _frontend is { IsOpen: true };
 
     /// <summary>What it is now.</summary>
     public ICharBackend Inner { get; private set; } = inner;
@@ -25,6 +27,7 @@ public sealed class ChangeableChar(ICharBackend inner) : ICharBackend
         Inner = other;
         if (_frontend == null) return;
         Inner.Connect(_frontend);
+        _frontend.Event(CharEvent.Resized);
         _frontend.Writable();                                      // what waited for the old one's room
     }
 

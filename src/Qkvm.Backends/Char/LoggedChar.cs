@@ -11,6 +11,7 @@ public sealed class LoggedChar(ICharBackend inner, string path, bool append, str
     public string Description => inner.Description;
     public ICharBackend Stream => inner.Stream;
     public bool IsOpen => inner.IsOpen;
+    public (ushort Columns, ushort Rows)? WindowSize => inner.WindowSize;
 
     public int Write(ReadOnlySpan<byte> data)
     {

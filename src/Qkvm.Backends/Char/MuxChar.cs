@@ -162,6 +162,7 @@ public sealed class MuxChar(ICharBackend inner, Action quit, Action sync, byte e
             while (_waiting.Count > 0 && Frontend is { Room: > 0 } frontend) frontend.Receive([_waiting.Dequeue()]);
         }
         public string Id => mux.Id;
+        public (ushort Columns, ushort Rows)? WindowSize => mux.WindowSize;
         public string Description => "mux";
         public bool IsOpen => true;
         public int Write(ReadOnlySpan<byte> data) => mux.Write(data);
@@ -181,6 +182,8 @@ public sealed class MuxChar(ICharBackend inner, Action quit, Action sync, byte e
             mux.AcceptInput();
         }
     }
+
+    (ushort Columns, ushort Rows)? WindowSize => inner.WindowSize;
 
     void AcceptInput() => inner.AcceptInput();
 }

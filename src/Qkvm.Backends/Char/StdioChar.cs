@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Qkvm.Core.Char;
 using Qkvm.Core.Machine;
 using Qkvm.Host;
@@ -22,8 +23,11 @@ public sealed class StdioChar : StreamChar, IDisposable
     public static StdioChar? In(MachineBackends backends) => backends.Chardevs.Values.Select(c => c.Stream)
         .OfType<StdioChar>().FirstOrDefault();
 
+    const int WindowChanged = 28;                                  // SIGWINCH
+
     readonly TerminalKeeper? _keeper;
     readonly TerminalMode? _terminal;
+    readonly PosixSignalRegistration? _resized;
 
     /// <param name="signals">signal=on: ctrl-c ends the program instead of going to the guest.</param>
     public StdioChar(string id, EventLoop loop, bool signals) : base(id, loop)
@@ -31,6 +35,9 @@ public sealed class StdioChar : StreamChar, IDisposable
         int input = FdStream.Reopen(0, Libc.ORdOnly), output = FdStream.Reopen(1, Libc.OWrOnly);
         if (!Console.IsInputRedirected) _keeper = TerminalKeeper.Start();
         _terminal = TerminalMode.MakeRaw(0, signals);
+        if (_terminal != null)
+            _resized = PosixSignalRegistration.Create((PosixSignal)WindowChanged,
+                _ => loop.Post(() => Frontend?.Event(CharEvent.Resized)));
         Open(new DescriptorTransport(input, output, endsOnlyInput: true));
     }
 
@@ -39,10 +46,13 @@ public sealed class StdioChar : StreamChar, IDisposable
     /// <summary>Somebody types here.</summary>
     public bool IsTerminal => _terminal != null;
 
+    public override (ushort Columns, ushort Rows)? WindowSize => _terminal?.WindowSize;
+
     protected override void OnHangUp() { }
 
     public void Dispose()
     {
+        _resized?.Dispose();
         _terminal?.Restore();
         _keeper?.Dispose();
     }

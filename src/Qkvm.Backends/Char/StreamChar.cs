@@ -17,6 +17,7 @@ public abstract class StreamChar(string id, EventLoop loop) : ICharBackend, ICon
     public bool IsOpen => _connection != null && _isReady;
 
     public virtual string? ExposedAt => null;
+    public virtual (ushort Columns, ushort Rows)? WindowSize => null;
 
     protected EventLoop Loop { get; } = loop;
     protected ICharFrontend? Frontend { get; private set; }

@@ -1,22 +1,12 @@
-using System.Text.Json.Serialization;
 using Qkvm.Control.Hmp;
 using Qkvm.Core.Machine;
 
 namespace Qkvm.Control.Commands;
 
-public sealed record GuidInfo(string Guid);
-
 /// <summary>What people and clients ask for and no machine has yet: each answers as QEMU does on a machine
 /// without.</summary>
 static class Absent
 {
-    public static readonly Command VmGeneration = new Command<Nothing, GuidInfo>("query-vm-generation-id",
-        AbsentJson.Default, static GuidInfo (_, _) => throw new CommandException("VM Generation ID device not found"))
-    {
-        Human = new("info vm-generation-id", "", "Show Virtual Machine Generation ID",
-            null, static (monitor, info) => monitor.Write($"{info.Guid}\n")),
-    };
-
     public static readonly Command Numa = Says("info numa", "", "show NUMA information", "0 nodes");
     public static readonly Command Replay =
         Says("info replay", "", "show record/replay information", "Record/replay is not active");
@@ -78,6 +68,3 @@ static class Absent
             monitor.Write($"{line}\n");
         });
 }
-
-[JsonSerializable(typeof(GuidInfo))]
-sealed partial class AbsentJson : JsonSerializerContext;

@@ -2,8 +2,8 @@ using Qkvm.Core.Machine;
 
 namespace Qkvm.Control.Qmp;
 
-/// <summary>Lets events of one kind through not more often than their interval allows: the first at once, of the others
-/// the last when the interval is over. Main loop, under the machine lock.</summary>
+/// <summary>Lets events of one kind and subject through not more often than their interval allows: the
+/// first at once, of the others the last when the interval is over. Main loop, under the machine lock.</summary>
 /// <param name="post">Runs work there.</param>
 public sealed class EventThrottle(Action<MachineEvent> pass, Action<Action> post, TimeProvider time) : IDisposable
 {
@@ -14,7 +14,7 @@ public sealed class EventThrottle(Action<MachineEvent> pass, Action<Action> post
         public MachineEvent? Last;                                 // came meanwhile
     }
 
-    readonly Dictionary<Type, Kind> _kinds = [];
+    readonly Dictionary<(Type, string Subject), Kind> _kinds = [];
 
     public void Raise(MachineEvent happened)
     {
@@ -24,7 +24,8 @@ public sealed class EventThrottle(Action<MachineEvent> pass, Action<Action> post
             pass(happened);
             return;
         }
-        if (!_kinds.TryGetValue(happened.GetType(), out Kind? kind)) _kinds.Add(happened.GetType(), kind = new Kind());
+        (Type, string) key = (happened.GetType(), happened.Subject);
+        if (!_kinds.TryGetValue(key, out Kind? kind)) _kinds.Add(key, kind = new Kind());
         if (kind.IsWaiting) kind.Last = happened;
         else Pass(kind, happened, interval);
     }

@@ -1,6 +1,6 @@
 namespace Qkvm.Core.Char;
 
-public enum CharEvent { Opened, Closed, Break, MuxIn, MuxOut }
+public enum CharEvent { Opened, Closed, Break, MuxIn, MuxOut, Resized }
 
 /// <summary>The host side of a character device: stdio, pty, socket, file … All under the machine lock; nothing
 /// blocks.</summary>
@@ -20,6 +20,13 @@ public interface ICharBackend
 
     /// <summary>Somebody listens at the other end.</summary>
     bool IsOpen { get; }
+
+    /// <summary>Of the terminal at the other end, in characters; null where it is none.</summary>
+    /// <remarks>A change is told by <see cref="CharEvent.Resized"/>.</remarks>
+    (ushort Columns, ushort Rows)? WindowSize => null;
+
+    /// <summary>Whoever is attached takes what comes, as far as this one knows.</summary>
+    bool IsFrontendOpen => true;
 
     /// <summary>Takes as many bytes as its buffer holds and returns their number. Discards all while not
     /// open.</summary>
@@ -46,6 +53,9 @@ public interface ICharFrontend
 {
     /// <summary>Bytes it can take now; 0 makes the backend wait for <see cref="ICharBackend.AcceptInput"/>.</summary>
     int Room { get; }
+
+    /// <summary>The guest listens, where that can be known.</summary>
+    bool IsOpen => true;
 
     /// <summary>At most <see cref="Room"/> bytes.</summary>
     void Receive(ReadOnlySpan<byte> data);

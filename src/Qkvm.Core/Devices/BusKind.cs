@@ -48,6 +48,9 @@ public sealed record BusKind(string Name, params Property[] Properties)
     /// <summary>One device's place in a transport in memory.</summary>
     public static readonly BusKind VirtioMmio = Virtio with { Name = "virtio-mmio-bus", Kin = Virtio };
 
+    /// <summary>Of the ports of a virtio-serial device.</summary>
+    public static readonly BusKind VirtioSerial = new("virtio-serial-bus", Bus) { IsHotPluggable = true };
+
     /// <summary>Takes conventional functions, too.</summary>
     public static readonly BusKind PciExpress = Pci with { Name = "PCIE", Kin = Pci };
 }

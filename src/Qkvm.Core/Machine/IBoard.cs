@@ -46,6 +46,9 @@ public interface IBoard
     /// <summary>Its PCI bus can have an IOMMU, which the firmware's tables then tell of.</summary>
     bool TakesIommu => false;
 
+    /// <summary>The firmware's tables tell of a generation id.</summary>
+    bool TakesGenerationId => false;
+
     /// <summary>The bus of this id ("pci.0", "ide.0"), or null.</summary>
     QBus? FindBus(string id);
 

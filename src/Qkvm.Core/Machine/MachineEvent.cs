@@ -5,7 +5,12 @@ namespace Qkvm.Core.Machine;
 
 /// <summary>Something that happened to the machine. A record's members are the event's data, as QMP names
 /// them; monitors know its name.</summary>
-public abstract record MachineEvent;
+public abstract record MachineEvent
+{
+    /// <summary>What it is about, where events of one kind are about several things; monitors tell them
+    /// apart.</summary>
+    [JsonIgnore] public virtual string Subject => "";
+}
 
 public sealed record StopEvent() : MachineEvent;
 public sealed record ResumeEvent() : MachineEvent;
@@ -50,6 +55,13 @@ public sealed record BalloonChangeEvent(ulong Actual) : MachineEvent;
 /// <param name="Name">The card's id, or null.</param>
 /// <param name="Path">"/machine/peripheral/net0/virtio-backend".</param>
 public sealed record ReceiveFilterChangedEvent(string? Name, string Path) : MachineEvent;
+
+/// <summary>The guest has opened or closed a port of a virtio-serial device.</summary>
+/// <param name="Id">The port's device.</param>
+public sealed record SerialPortChangeEvent(bool Open, string Id) : MachineEvent
+{
+    [JsonIgnore] public override string Subject => Id;
+}
 
 /// <summary>The one place that hears of all events and tells all who listen. Under the machine lock.</summary>
 public sealed class EventBus

@@ -3,7 +3,8 @@ using System.Text;
 
 namespace Qkvm.Core.Usb;
 
-/// <summary>Descriptors as bytes. What does not fit into the buffer is cut.</summary>
+/// <summary>Descriptors as bytes. What does not fit into the buffer is cut, and counts: a host reads the first bytes to
+/// learn how many there are.</summary>
 ref struct UsbDescriptorWriter(Span<byte> buffer)
 {
     public const byte Device = 1, Configuration = 2, String = 3, Interface = 4, Endpoint = 5, DeviceQualifier = 6,
@@ -18,6 +19,7 @@ ref struct UsbDescriptorWriter(Span<byte> buffer)
 
     readonly Span<byte> _buffer = buffer;
 
+    /// <summary>Bytes that there would be with room for all.</summary>
     public int Length { get; private set; }
 
     public void PutDevice(UsbDescription what, UsbLayout layout)
@@ -109,8 +111,8 @@ ref struct UsbDescriptorWriter(Span<byte> buffer)
 
     void Put(params ReadOnlySpan<byte> bytes)
     {
-        int count = Math.Min(bytes.Length, _buffer.Length - Length);
-        bytes[..count].CopyTo(_buffer[Length..]);
-        Length += count;
+        int count = Math.Clamp(_buffer.Length - Length, 0, bytes.Length);
+        if (count > 0) bytes[..count].CopyTo(_buffer[Length..]);
+        Length += bytes.Length;
     }
 }

@@ -92,7 +92,7 @@ public abstract partial class UsbDevice
             case UsbDescriptorWriter.Bos: writer.PutBos(Description); break;
             default: return Stall;
         }
-        return writer.Length;
+        return Math.Min(writer.Length, answer.Length);
     }
 
     /// <summary>String of a number, or null.</summary>

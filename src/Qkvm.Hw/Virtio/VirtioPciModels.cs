@@ -14,7 +14,7 @@ static class VirtioPciModels
     /// <param name="name">QEMU's name: "virtio-blk-pci".</param>
     /// <param name="defaultVectors">MSI-X vectors of a device; null: the device has none and takes no such
     /// property.</param>
-    /// <param name="isModern">It has no legacy interface.</param>
+    /// <param name="isModern">It came after the legacy interface: there is one model on PCI.</param>
     public static DeviceModel[] Family(string name, string description, DeviceCategory category, uint classCode,
         Property[] own, Func<VirtioDevice, int>? defaultVectors,
         Func<string, Properties, DeviceSite, VirtioDevice> create, bool isModern = false)
@@ -27,15 +27,15 @@ static class VirtioPciModels
         Property[] platform = [Property.Bool("iommu_platform", false, "memory as an IOMMU lets it reach it"),
             Property.Bool("ats", false, "of PCI Express: it can ask an IOMMU itself")];
         Property[] shared = [.. own, .. ring, .. vectors, .. platform];
+        DeviceModel bare = Bare($"{name[..^"-pci".Length]}-device");
         if (isModern)
-            return [Model(name, shared, (Legacy: false, Modern: true), [name[..^"-pci".Length]]),
-                Bare($"{name[..^"-pci".Length]}-device")];
+            return [Model(name, shared, (Legacy: false, Modern: true), [name[..^"-pci".Length]]), bare];
         return
         [
             Model(name, [.. shared, .. either], (Legacy: true, Modern: true), [name[..^"-pci".Length]]),
             Model($"{name}-transitional", shared, (Legacy: true, Modern: true), []),
             Model($"{name}-non-transitional", shared, (Legacy: false, Modern: true), []),
-            Bare($"{name[..^"-pci".Length]}-device"),
+            bare,
         ];
 
         // of a transport in memory, which has neither a class nor vectors

@@ -69,6 +69,9 @@ public sealed record AcpiPlatform
     /// <summary>Its TPM, if any.</summary>
     public ITpmDevice? Tpm { get; init; }
 
+    /// <summary>It has an <see cref="IGenerationId"/>.</summary>
+    public bool HasGenerationId { get; init; }
+
     /// <summary>Its first PCI root bus, if any.</summary>
     public PciBus? Root { get; init; }
 

@@ -64,6 +64,7 @@ public static class AcpiTables
         if (platform.Iommu is { } iommu)
             tables.Add(AppendTable(blob, linker, DmarTable.Build(iommu.Options, platform.Root)));
         if (platform.Tpm is { } tpm) tables.Add(AppendTpm(blob, linker, tpm));
+        if (platform.HasGenerationId) tables.Add(AppendGenerationId(blob, linker));
         if (platform.Reduced == null) tables.Add(AppendTable(blob, linker, Waet()));
         foreach (byte[] table in platform.UserTables) tables.Add(AppendTable(blob, linker, table));
 
@@ -93,6 +94,17 @@ public static class AcpiTables
         byte[] table = TpmTables.Build(tpm);
         int at = Append(blob, table);
         linker.AddPointerTo(ITpmDevice.LogFile, TablesFile, at + table.Length - sizeof(ulong), sizeof(ulong));
+        AddTableChecksum(linker, at, table.Length);
+        return at;
+    }
+
+    /// <summary>The table has the address of the number's page, which the loader places.</summary>
+    static int AppendGenerationId(List<byte> blob, TableLoader linker)
+    {
+        linker.AddAllocate(IGenerationId.File, IGenerationId.FileSize, LoaderZone.High);
+        byte[] table = GenerationIdTable.Build(out int pointer);
+        int at = Append(blob, table);
+        linker.AddPointerTo(IGenerationId.File, TablesFile, at + pointer, sizeof(uint));
         AddTableChecksum(linker, at, table.Length);
         return at;
     }

@@ -76,6 +76,7 @@ public sealed class PcBoard : Board
         _powerManagement is { Base: not 0 and var at } ? at : Machines.Firmware.AcpiChipset.DefaultPmBase,
         Piix4Pm.AcpiEnable, Piix4Pm.AcpiDisable, (uint)Piix4Pm.GpePort, Piix4Pm.GpeLength, ResetValue: 6);
 
+    public override bool TakesGenerationId => Config.Acpi;
     public override void SetBootOrder(string letters) => _chips.SetBootOrder(letters);
 
     private protected override AcpiRegisters? Acpi => _powerManagement?.Acpi;

@@ -112,6 +112,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
                 Root = board.Pci,
                 Iommu = board.Pci?.Iommu as IntelIommu,
                 Tpm = board.Tree.AllDevices.Select(node => node.Device).OfType<ITpmDevice>().FirstOrDefault(),
+                HasGenerationId = board.Tree.AllDevices.Any(node => node.Device is IGenerationId),
             });
             fwCfg.AddFile(AcpiTables.TablesFile, Padded(acpi.Tables, AcpiUnit));
             fwCfg.AddFile(AcpiTables.RsdpFile, acpi.Rsdp);

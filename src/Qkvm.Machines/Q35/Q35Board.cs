@@ -83,6 +83,7 @@ public sealed class Q35Board : Board
 
     public override PciBus Pci { get; }
     public override bool TakesIommu => true;
+    public override bool TakesGenerationId => Config.Acpi;
 
     public override void SetBootOrder(string letters) => _chips.SetBootOrder(letters);
 

@@ -75,6 +75,7 @@ public class UsbDeviceTests
         Assert.Equal("12010002000000083412785600010102" + "0301", Convert.ToHexString(bench.Descriptor(1)!));
         Assert.Equal("09022C00010100E032" + "0904000002FF000000" + "032407" + "07050202400000" + "07058202400000"
             + "0904000100FF000000", Convert.ToHexString(bench.Descriptor(2)!));
+        Assert.Equal("09022C00010100E032", Convert.ToHexString(bench.Ask(0x80, 6, 0x200, length: 9)!));
         Assert.Equal("0A06000200000040" + "0100", Convert.ToHexString(bench.Descriptor(6)!));
         Assert.Equal("Probe", Encoding.Unicode.GetString(bench.Descriptor(3, 2)!.AsSpan(2)));
         Assert.Equal([4, 3, 9, 4], bench.Descriptor(3, 0)!);

@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.Diagnostics;
 using System.Text;
 using System.Text.RegularExpressions;
+using Qkvm.Core.Acpi;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Irq;
 using Qkvm.Core.Machine;
@@ -41,7 +42,8 @@ public class AcpiTablesTests
     static Dictionary<string, (ulong At, byte[] Bytes)> Load(AcpiTables.Files built)
     {
         var contents = new Dictionary<string, byte[]> { [AcpiTables.TablesFile] = built.Tables,
-            [AcpiTables.RsdpFile] = built.Rsdp, [ITpmDevice.LogFile] = [] };
+            [AcpiTables.RsdpFile] = built.Rsdp, [ITpmDevice.LogFile] = [],
+            [IGenerationId.File] = [] };
         var files = new Dictionary<string, (ulong At, byte[] Bytes)>();
         Assert.Equal(0, built.Loader.Length % 128);
         for (int at = 0; at < built.Loader.Length; at += 128)
@@ -149,6 +151,20 @@ public class AcpiTablesTests
         Assert.Equal(0, Sum(table[..length]));
         Assert.Equal((64u << 10, TablesAt), (U32(table, length - 12), U64(table, length - 8)));
         if (version == TpmVersion.V20) Assert.Equal((0ul, 6u), (U64(table, 40), U32(table, 48)));
+    }
+
+    /// <summary>The package of ADDR: the page that the loader placed, and the number in it.</summary>
+    [Fact]
+    public void A_generation_id_has_a_table_with_its_address()
+    {
+        byte[] tables = Load(AcpiTables.Build(Platform with { HasGenerationId = true }))[AcpiTables.TablesFile].Bytes;
+        ReadOnlySpan<byte> table = tables.AsSpan(tables.AsSpan().IndexOf("SSDT"u8));
+        table = table[..(int)U32(table, 4)];
+        Assert.Equal(0, Sum(table));
+        ReadOnlySpan<byte> package = table[(table.IndexOf("ADDR"u8) + 4)..];
+        Assert.Equal((0x12, 2, 0x0C), (package[0], package[2], package[3]));
+        Assert.Equal((uint)TablesAt + 40, U32(package, 4));
+        Assert.Equal(0, package[8]);
     }
 
     /// <summary>VT-d, chapter 8: all functions are one unit's, which knows the I/O APIC as FF:00.0.</summary>

@@ -9,6 +9,7 @@ using Qkvm.Hw.Display;
 using Qkvm.Hw.Storage;
 using Qkvm.Hw.Tpm;
 using Qkvm.Hw.Virtio;
+using Qkvm.Hw.Watchdog;
 using Qkvm.Testing;
 
 namespace Qkvm.Tests.State;
@@ -20,7 +21,7 @@ public class CatalogueStateTests
 {
     const long SomeTime = 345_678_901;
     const ulong MemoryBars = 0xC000_0000, BarDistance = 0x0800_0000, IoBars = 0xC000, IoDistance = 0x400;
-    const ulong Ring = 0x10_0000, Buffers = 0x20_0000;
+    const ulong Ring = 0x10_0000, Buffers = 0x80_0000;
 
     // What a reset leaves as it is: the battery's memory, and what the monitor asked of a balloon
     static readonly string[] Kept =
@@ -106,13 +107,15 @@ public class CatalogueStateTests
         }
         else if (bench.Device is HdaCodec) Command(bench, way);
         else if (bench.Device is Ramfb) TellOfPicture(bench);
+        else if (bench.Device is VirtioSerialPort port) Open(bench, port, way);
         else if (bench.Device is VirtioBusDevice plugged) NegotiateInMemory(bench, plugged.Device.Control, way);
         else
         {
             if (bench.Device is TpmTis) BeginCommand(bench.Board.Memory);
             guest.RunNew(bench.Board.Ports, bare.Board.Ports.View, 2000);
             guest.RunNew(bench.Board.Memory, bare.Board.Memory.View, 2000);
-            if (bench.Device is IsaIde) bench.Board.Ports.Write(0x3EE, 1, 2); // nIEN, which chance need not find
+            if (bench.Device is Ib700) bench.Board.Ports.Write(0x443, 1, 0);
+            else if (bench.Device is IsaIde) bench.Board.Ports.Write(0x3EE, 1, 2); // nIEN, which chance need not find
             else guest.Run(5000);                                  // a drive has no registers of its own
         }
     }
@@ -151,6 +154,17 @@ public class CatalogueStateTests
         memory.Write(access, 1, 0x02);                             // requestUse
         memory.Write(status, 1, 0x40);                             // commandReady
         memory.Write(fifo, 2, 0x0180);
+    }
+
+    /// <summary>A driver opens the port. Virtio 1.2, section 5.3.6.2.</summary>
+    static void Open(StateBench bench, VirtioSerialPort port, int way)
+    {
+        const int portOpen = 6;
+        VirtioPci function = bench.Board.Pci!.AllDevices.OfType<VirtioPci>().Single();
+        Map(function);
+        bench.Board.Memory.Write(Buffers, 4, (uint)port.Number);
+        bench.Board.Memory.Write(Buffers + 4, 4, portOpen | 1 << 16);
+        Negotiate(bench, function, way);
     }
 
     static void Map(PciDevice function)

@@ -11,6 +11,7 @@ using Qkvm.Hw.Audio;
 using Qkvm.Hw.Iommu;
 using Qkvm.Hw.Pci;
 using Qkvm.Hw.Storage;
+using Qkvm.Hw.Virtio;
 using Qkvm.Machines;
 using Qkvm.Machines.Microvm;
 using Qkvm.Machines.Pc;
@@ -41,8 +42,9 @@ sealed class StateBench : IMachineRequests, IDisposable
         q35 |= model != null && WantsQ35(model);
         Clock = clock;
         _loop = new EventLoop(_lock.Run);
+        // One of each family: a bus has 32 slots.
         DeviceModel[] models = everything ? [.. Catalogue.Devices.Models.Where(m => m.Bus == BusKind.Isa
-            || (microvm ? m.Bus == BusKind.Virtio
+            || !m.Name.EndsWith("transitional", StringComparison.Ordinal) && (microvm ? m.Bus == BusKind.Virtio
                 : m.Bus != BusKind.None && m.Bus != BusKind.Virtio && (q35 ? m != PciExpander.Model : !WantsQ35(m))))]
             : model == null ? [] : model.Bus == HdaCodec.Duplex.Bus ? [model, HdaController.Ich6] : [model];
         // the card needs DMA, which a microvm has not
@@ -53,7 +55,7 @@ sealed class StateBench : IMachineRequests, IDisposable
             Memory = new MemoryConfig(16 << 20),
             Rtc = new RtcConfig(RtcBase.Date, new DateTime(2024, 2, 29)),
             Devices =
-                [.. models.Select((m, i) =>
+                [.. model?.Bus == BusKind.VirtioSerial ? (DeviceConfig[])[Ports] : [], .. models.Select((m, i) =>
                 new DeviceConfig(m.Name, $"device{i}", [.. Wanted(m, i)], $"-device {m.Name}"))
                 // what others hang on first
                 .OrderBy(m => m.Driver == HdaController.Ich6.Name ? 0 : 1)],
@@ -68,6 +70,9 @@ sealed class StateBench : IMachineRequests, IDisposable
 
     /// <summary>A device that pc has no place for.</summary>
     public static bool WantsQ35(DeviceModel model) => model.Bus == BusKind.PciExpress || model == IntelIommu.Model;
+
+    /// <summary>What has the bus of serial ports.</summary>
+    static DeviceConfig Ports => new(VirtioSerialModels.Devices[0].Name, "ports", [], "-device");
 
     static MicrovmPlan Plan => new()
     {
