@@ -289,6 +289,7 @@ life() {
     check "domfsfreeze" "[1-9] filesystem" virsh domfsfreeze "$domain"
     check "domfsthaw" "[1-9] filesystem" virsh domfsthaw "$domain"
     check "set-user-password" "successfully" virsh set-user-password "$domain" root secret
+    in_guest "passwd -d root" >/dev/null
     check "guestinfo" "debian" virsh guestinfo "$domain" --os
 
     kill "$daemon" && wait "$daemon" 2>/dev/null
@@ -333,7 +334,7 @@ another_boot() {
 
 export -f in_guest login boot_id another_boot
 start_libvirt
-virsh net-list --all | grep -q default || virsh net-define /usr/share/libvirt/networks/default.xml >/dev/null
+virsh net-info default >/dev/null 2>&1 || virsh net-define /usr/share/libvirt/networks/default.xml >/dev/null
 check "the default network" "started|active" sh -c 'virsh net-start default || virsh net-info default'
 for machine in "${@:-pc q35}"; do
     for m in $machine; do for type in ${TYPES:-qemu}; do life "$type" "$m"; done; done

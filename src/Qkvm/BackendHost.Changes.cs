@@ -13,6 +13,9 @@ sealed partial class BackendHost
 
     public IReadOnlyList<BlockDriver> Nodes => _blocks.Nodes;
 
+    public IEnumerable<string> ChipGlobals =>
+        Catalogue.Machines.Models.SelectMany(machine => machine.ChipGlobals).Distinct();
+
     public IReadOnlyList<Model> ModelsOf(ModelKind kind) => kind switch
     {
         ModelKind.Device => Catalogue.Devices.Models,

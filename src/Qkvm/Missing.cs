@@ -28,7 +28,7 @@ static class Missing
         ("use virtio-blk-pci", """
             am53c974 dc390 cxl-type3 floppy fdc isa-fdc lsi53c810 lsi53c895a megasas megasas-gen2 mptsas1068
             nvme nvme-ns nvme-subsys pvscsi sd-card sdhci-pci spapr-vscsi scsi-block scsi-cd scsi-generic scsi-hd
-            usb-bot usb-storage usb-uas vhost-scsi vhost-scsi-pci vhost-scsi-pci-non-transitional
+            usb-bot usb-uas vhost-scsi vhost-scsi-pci vhost-scsi-pci-non-transitional
             vhost-scsi-pci-transitional vhost-user-blk vhost-user-blk-pci vhost-user-blk-pci-non-transitional
             vhost-user-blk-pci-transitional vhost-user-scsi vhost-user-scsi-pci vhost-user-scsi-pci-non-transitional
             vhost-user-scsi-pci-transitional virtio-pmem-pci virtio-scsi-device virtio-scsi
@@ -43,8 +43,8 @@ static class Missing
         ("use isa-serial", """
             usb-serial usb-braille ipoctal232 tpci200 virtio-console
             """),
-        ("use usb-tablet, usb-mouse or usb-kbd on a UHCI or EHCI controller", """
-            nec-usb-xhci pci-ohci qemu-xhci usb-audio usb-ccid usb-host usb-mtp usb-redir usb-wacom-tablet
+        ("use usb-tablet, usb-mouse, usb-kbd or usb-storage on a USB controller", """
+            pci-ohci usb-audio usb-ccid usb-host usb-mtp usb-redir usb-wacom-tablet
             vt82c686b-usb-uhci ccid-card-emulated ccid-card-passthru u2f-emulated u2f-passthru canokey
             vhost-user-input vhost-user-input-pci virtio-input-host-device virtio-input-host-pci
             vmmouse vmport isa-applesmc

@@ -16,6 +16,7 @@ sealed class FakeHost(EventLoop loop) : IBackendHost
 
     public void Print(string line) => Printed.Add(line);
     public void Warn(string line) => Warnings.Add(line);
+    public IEnumerable<string> ChipGlobals => [];
     public IReadOnlyList<Model> ModelsOf(ModelKind kind) => [];
 
     public void Add(ChardevConfig chardev) => throw new NotSupportedException();

@@ -72,7 +72,7 @@ public sealed class TapBackend : NetBackend, IDisposable
     static TapBackend Create(Properties properties, IBackendHost host)
     {
         WarnOfVhost(properties, host);
-        return new TapBackend(properties.Owner, TapOptions.From(properties));
+        return new TapBackend(properties.Owner, TapOptions.From(properties, host.Descriptors));
     }
 
     static void WarnOfVhost(Properties properties, IBackendHost host)

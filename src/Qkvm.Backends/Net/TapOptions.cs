@@ -21,7 +21,7 @@ public sealed record TapOptions(string Id, string? InterfaceName = null, string 
         Property.Text("ifname", help: "the interface; the kernel numbers one by default"),
         Property.Text("script", DefaultScript, "runs when the interface is there; no for none"),
         Property.Text("downscript", DefaultDownScript, "runs before it goes; no for none"),
-        Property.Automatic("fd", max: int.MaxValue, help: "an open tap descriptor"),
+        Property.Text("fd", help: "an open tap descriptor: a number, or the name that getfd gave it"),
         Property.Text("fds", help: "several, one a queue: 3:4:5"),
         Property.Number("queues", 1, 1, MostQueues, "for as many processors of the guest"),
         Property.OnOffAuto("vnet_hdr", "checksums and segmentation are left to the kernel"),
@@ -33,9 +33,10 @@ public sealed record TapOptions(string Id, string? InterfaceName = null, string 
         Property.Missing("poll-us", "0"),
     ];
 
-    public static TapOptions From(Properties values)
+    /// <param name="descriptors">What fd= and fds= name.</param>
+    public static TapOptions From(Properties values, Descriptors descriptors)
     {
-        int[]? fds = FdsIn(values);
+        int[]? fds = FdsIn(values, descriptors);
         bool hasHelper = values.Has("br") || values.Has("helper");
         int queues = (int)values.Number("queues");
         if (fds != null || hasHelper)
@@ -57,17 +58,15 @@ public sealed record TapOptions(string Id, string? InterfaceName = null, string 
             values.Text("br") ?? BridgeHelper.DefaultBridge);
     }
 
-    static int[]? FdsIn(Properties values)
+    static int[]? FdsIn(Properties values, Descriptors descriptors)
     {
-        if (values.NumberOrAuto("fd") is { } one)
-            return !values.Has("fds") ? [(int)one] : throw values.Error("fd= and fds= exclude each other; give fds= "
-                + "alone");
+        if (values.Text("fd") is { } one)
+            return !values.Has("fds") ? [descriptors.Take(one, values.Owner)]
+                : throw values.Error("fd= and fds= exclude each other; give fds= alone");
         if (values.Text("fds") is not { } text) return null;
         string[] parts = text.Split(':');
-        var fds = new int[parts.Length];
-        for (int i = 0; i < fds.Length; i++)
-            if (!int.TryParse(parts[i], out fds[i]) || fds[i] < 0 || fds.Length > MostQueues)
-                throw values.Error($"fds={text}: give up to {MostQueues} numbers of open descriptors, such as 3:4:5");
-        return fds;
+        return parts.Length <= MostQueues && !parts.Contains("")
+            ? [.. parts.Select(part => descriptors.Take(part, values.Owner))]
+            : throw values.Error($"fds={text}: give up to {MostQueues} open descriptors, such as 3:4:5");
     }
 }

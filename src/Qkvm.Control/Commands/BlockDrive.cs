@@ -55,16 +55,23 @@ sealed record BlockDrive(CommandContext Context, string Id, BlockBackend Backend
         if (!IsRemovable) throw new CommandException($"Device '{Name}' is not removable");
     }
 
-    /// <summary>A guest that has locked the tray is asked first; an error then, where it is not forced.</summary>
-    public void OpenTray(bool force)
+    /// <summary>A guest that has locked the tray is asked first, and opens it itself if it likes.</summary>
+    /// <returns>False: that is what it waits for.</returns>
+    public bool AskForTray(bool force)
     {
         MustBeRemovable();
-        if (Tray is not { IsTrayOpen: false } tray) return;
+        if (Tray is not { IsTrayOpen: false } tray) return true;
         bool isLocked = tray.IsLocked;
         if (isLocked) tray.RequestEject();
-        if (!isLocked || force) tray.MoveTray(open: true);
-        else throw new CommandException($"Device '{Name}' is locked and force was not specified, wait for tray to "
-            + "open and try again");
+        if (isLocked && !force) return false;
+        tray.MoveTray(open: true);
+        return true;
+    }
+
+    public void OpenTray(bool force)
+    {
+        if (!AskForTray(force)) throw new CommandException($"Device '{Name}' is locked and force was not specified, "
+            + "wait for tray to open and try again");
     }
 
     public void CloseTray()

@@ -39,8 +39,8 @@ static class ChangeMedium
     public static readonly Command OpenTray = new Command<OpenTrayArguments, Nothing>("blockdev-open-tray",
         ChangeMediumJson.Default, static (context, arguments) =>
         {
-            BlockDrive.Find(context, arguments.Device, arguments.Id).OpenTray(arguments.Force);
-            return Nothing.Value;
+            BlockDrive.Find(context, arguments.Device, arguments.Id).AskForTray(arguments.Force);
+            return Nothing.Value;                                  // who called waits for DEVICE_TRAY_MOVED
         });
 
     public static readonly Command CloseTray = new Command<CloseTrayArguments, Nothing>("blockdev-close-tray",

@@ -27,6 +27,7 @@ static class QomTypes
         [
             .. Devices(host).Where(model => model.Category != DeviceCategory.Cpu).Select(model =>
                 new QomType(model.Name, ParentOf(model), model.Properties, IsDevice: true)),
+            .. Chips(host),
             .. host.ModelsOf(ModelKind.Machine).Select(model => new QomType($"{model.Name}-machine",
                 IsPc(context, model) ? Pc : "machine", model.Properties)),
             .. host.ModelsOf(ModelKind.Object).Select(model => new QomType(model.Name, KindOf(model.Name),
@@ -41,6 +42,12 @@ static class QomTypes
     }
 
     static IEnumerable<DeviceModel> Devices(IBackendHost host) => host.ModelsOf(ModelKind.Device).Cast<DeviceModel>();
+
+    /// <summary>What machines bring themselves and -global can set: libvirt looks for disable_s3= there.</summary>
+    static IEnumerable<QomType> Chips(IBackendHost host) => host.ChipGlobals.Select(global => global.Split('.', 2))
+        .GroupBy(global => global[0], global => Property.Text(global[1]))
+        .Where(chip => !Devices(host).Any(model => model.Name == chip.Key))
+        .Select(chip => new QomType(chip.Key, "device", [.. chip], IsDevice: true));
 
     /// <summary>The type of that name; null: there is none.</summary>
     public static QomType? Find(CommandContext context, string name) =>

@@ -67,6 +67,9 @@ public interface IBackendHost
     /// <summary>What can be made of a kind.</summary>
     IReadOnlyList<Model> ModelsOf(ModelKind kind);
 
+    /// <summary>What -global can set of chips that machines bring: "PIIX4_PM.disable_s3".</summary>
+    IEnumerable<string> ChipGlobals { get; }
+
     /// <summary>Descriptors that clients passed or that were inherited with a number.</summary>
     Descriptors Descriptors { get; }
 

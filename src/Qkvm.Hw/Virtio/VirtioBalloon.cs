@@ -83,6 +83,7 @@ public sealed class VirtioBalloon : VirtioDevice, IBalloon, ILiveProperties
         if (_statsQueue is not { } queue || !queue.TryPop(out DescriptorChain? chain)) return;
         _statsWanted = false;
         queue.Push(chain, 0);
+        queue.EnableKicks();                                       // of the next one
         queue.Signal();
     }
 
@@ -103,8 +104,12 @@ public sealed class VirtioBalloon : VirtioDevice, IBalloon, ILiveProperties
         ActualChanged?.Invoke();
     }
 
-    public override void Start(IReadOnlyList<Virtqueue> queues, ulong features) =>
+    /// <remarks>Linux fills its statistics queue and kicks before it says DRIVER_OK.</remarks>
+    public override void Start(IReadOnlyList<Virtqueue> queues, ulong features)
+    {
         _statsQueue = (features & StatsVq) != 0 ? queues[Stats] : null;
+        if (_statsQueue is { } queue) ReadStatistics(queue);
+    }
 
     public override void Stop() => _statsQueue = null;
 

@@ -9,11 +9,13 @@ using Qkvm.Core.State;
 using Qkvm.Host;
 using Qkvm.Hw.Audio;
 using Qkvm.Hw.Char;
+using Qkvm.Hw.Display;
 using Qkvm.Hw.Iommu;
 using Qkvm.Hw.Pci;
 using Qkvm.Hw.Storage;
 using Qkvm.Hw.Usb;
 using Qkvm.Hw.Virtio;
+using Qkvm.Hw.Virtio.Gpu;
 using Qkvm.Machines;
 using Qkvm.Machines.Microvm;
 using Qkvm.Machines.Pc;
@@ -44,9 +46,7 @@ sealed class StateBench : IMachineRequests, IDisposable
         q35 |= model != null && WantsQ35(model);
         Clock = clock;
         _loop = new EventLoop(_lock.Run);
-        // One of each family: a bus has 32 slots. Of the USB controllers there is one with its companions.
-        DeviceModel[] models = everything ? [.. Catalogue.Devices.Models.Except(Uhci.Models).Except(Ehci.Models)
-            .Except([PciSerial.Double, PciSerial.Quadruple]).Where(m => m.Bus == BusKind.Isa
+        DeviceModel[] models = everything ? [.. Catalogue.Devices.Models.Except(s_alike).Where(m => m.Bus == BusKind.Isa
             || !m.Name.EndsWith("transitional", StringComparison.Ordinal) && (microvm ? m.Bus == BusKind.Virtio
                 : m.Bus != BusKind.None && m.Bus != BusKind.Virtio && (q35 ? m != PciExpander.Model : !WantsQ35(m))))]
             : model == null ? [] : model.Bus == HdaCodec.Duplex.Bus ? [model, HdaController.Ich6] : [model];
@@ -72,6 +72,11 @@ sealed class StateBench : IMachineRequests, IDisposable
             : new PcBoard(parts, memory);
         Board.Reset();
     }
+
+    /// <summary>A bus has 32 slots: on a board with everything these stay away, whose like is there.</summary>
+    static readonly DeviceModel[] s_alike = [.. Uhci.Models, .. Ehci.Models, Xhci.Nec, PciSerial.Double,
+        PciSerial.Quadruple, HdaController.Ich9, StdVga.Secondary, VirtioGpuModels.Vga, Ioh3420.Model,
+        .. VirtioInputModels.All.Where(m => !m.Name.StartsWith("virtio-keyboard", StringComparison.Ordinal))];
 
     /// <summary>A device that pc has no place for.</summary>
     public static bool WantsQ35(DeviceModel model) => model.Bus == BusKind.PciExpress || model == IntelIommu.Model;
