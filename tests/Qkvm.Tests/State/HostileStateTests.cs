@@ -8,8 +8,8 @@ using Qkvm.Testing;
 namespace Qkvm.Tests.State;
 
 /// <summary>Saved states that were cut, forged or are another machine's: each is loaded as a whole or refused as a
-/// whole by an error that names the place, and whatever was loaded survives its guest. Covers each field of all chips
-/// and devices by itself.</summary>
+/// whole by an error that names the place, and whatever was loaded survives its guest. Takes a sample of the fields of
+/// all chips and devices, each by itself.</summary>
 public class HostileStateTests
 {
     [Theory]
@@ -50,7 +50,7 @@ public class HostileStateTests
         StateNode good = save();
         int refused = 0, loaded = 0;
         var faults = new List<string>();
-        foreach (string[] place in Places(good, []))
+        foreach (string[] place in Samples(Places(good, []), random))
             for (int way = 0; way < 5; way++)
             {
                 StateNode forged = Clone(good);
@@ -115,6 +115,16 @@ public class HostileStateTests
     static IEnumerable<string[]> Places(StateNode node, string[] path) =>
         node.Numbers.Keys.Concat(node.Blocks.Keys).Select(name => (string[])[.. path, name])
             .Concat(node.Groups.SelectMany(g => Places(g.Value, [.. path, g.Key]).Prepend([.. path, g.Key])));
+
+    /// <summary>Each attack saves and loads the whole board: so many are made in a reasonable time.</summary>
+    static IEnumerable<string[]> Samples(IEnumerable<string[]> places, Random random)
+    {
+        string[][] all = [.. places];
+        random.Shuffle(all);
+        return all.Take(MostPlaces);
+    }
+
+    const int MostPlaces = 300;
 
     static StateNode Find(StateNode node, string[] path) => path.Aggregate(node, (at, name) => at.Groups[name]);
 

@@ -62,8 +62,9 @@ sealed class StateBench : IMachineRequests, IDisposable
                 .. model?.Bus == BusKind.VirtioSerial ? (DeviceConfig[])[Ports] : [],
                 .. models.Select((m, i) =>
                 new DeviceConfig(m.Name, $"device{i}", [.. Wanted(m, i)], $"-device {m.Name}"))
-                // what others hang on first
-                .OrderBy(m => m.Driver == HdaController.Ich6.Name ? 0 : 1)],
+                // first what others hang on, and what wants the root bus
+                .OrderBy(m => m.Driver == HdaController.Ich6.Name
+                    || m.Driver.StartsWith("pxb", StringComparison.Ordinal) ? 0 : 1)],
         };
         var parts = new BoardParts(config, Accelerator, Backends, Catalogue.Devices, clock, _loop, _lock,
             () => new PumpLoop(_pump), this);
@@ -186,6 +187,8 @@ sealed class StateBench : IMachineRequests, IDisposable
                 case PropertyKind.Number when property.Name is "chassis_nr" or "bus_nr":
                     id = "1";
                     break;
+                // some stand for all: each takes part in each of many thousand states
+                case PropertyKind.Number when property.Name is "max_ports" or "slots" or "intrs": id = "2"; break;
                 // beside the channels of the board
                 case PropertyKind.Number when model == IsaIde.Model && property.Name == "iobase": id = "0x1E8"; break;
                 case PropertyKind.Number when model == IsaIde.Model && property.Name == "iobase2": id = "0x3EE"; break;
