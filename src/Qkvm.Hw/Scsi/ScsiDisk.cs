@@ -46,7 +46,11 @@ public sealed partial class ScsiDisk
 
     ulong Blocks => (ulong)Backend.Length / (ulong)_options.BlockSize;
 
-    public void Reset() => (_sense, _isPrevented, _mediumChanged) = (ScsiSense.None, false, false);
+    public void Reset()
+    {
+        (_sense, _isPrevented, _mediumChanged) = (ScsiSense.None, false, false);
+        Array.Clear(_cdb);
+    }
 
     /// <summary>Looks at a command block of any length; nothing else happens yet.</summary>
     /// <param name="unit">Of logical unit 0; others are not there.</param>
