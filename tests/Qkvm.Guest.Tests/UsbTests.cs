@@ -12,7 +12,6 @@ public sealed class UsbTests
     const string Decode = "2>/dev/null | hexdump -v -e '24/1 \"%02x\" \"\\n\"' | cut -c33-";
 
     [CardsTheory]
-    [InlineData("pc", "12")]                                       // on the PIIX3's UHCI and a hub
     [InlineData("q35", "480")]                                     // on the ICH9's EHCI
     public void Keys_and_movements_arrive(string machine, string speed)
     {
