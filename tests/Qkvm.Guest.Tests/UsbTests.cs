@@ -12,6 +12,7 @@ public sealed class UsbTests
     const string Decode = "2>/dev/null | hexdump -v -e '24/1 \"%02x\" \"\\n\"' | cut -c33-";
 
     [CardsTheory]
+    [InlineData("pc", "12")]                                       // on the PIIX3's UHCI and a hub
     [InlineData("q35", "480")]                                     // on the ICH9's EHCI
     public void Keys_and_movements_arrive(string machine, string speed)
     {
@@ -20,10 +21,12 @@ public sealed class UsbTests
         using GuestProcess guest = GuestProcess.Start("-accel", "tcg", "-machine", $"{machine},usb=on", "-nodefaults",
             "-display", "none", "-serial", "stdio", "-no-reboot", "-m", "256M", "-kernel", Surroundings.CardsKernel,
             "-initrd", Surroundings.CardsSmallInitrd, "-append", "console=ttyS0 quiet panic=-1",
-            "-monitor", $"unix:{socket},server=on,wait=off", "-device", "usb-kbd,id=keys", "-device", "usb-mouse");
-        guest.Expect("TINY READY");
+            "-S", "-monitor", $"unix:{socket},server=on,wait=off",
+            "-device", "usb-kbd,id=keys", "-device", "usb-mouse");
         using var monitor = new MonitorClient(socket);
         Assert.Contains("* Mouse #2: QEMU PS/2 Mouse", monitor.Run("info mice"));
+        monitor.Run("cont");
+        guest.Expect("TINY READY");
         guest.Send(Drivers + "exec 3<$(of 'USB Keyboard') 4<$(of 'USB Mouse'); echo OPEN $((1 + 1))\n");
         guest.Value("OPEN", @"\d");
         Assert.Contains($"Speed {speed} Mb/s, Product QEMU USB Keyboard, ID: keys", monitor.Run("info usb"));
