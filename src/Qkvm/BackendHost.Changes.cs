@@ -13,8 +13,10 @@ sealed partial class BackendHost
 
     public IReadOnlyList<BlockDriver> Nodes => _blocks.Nodes;
 
-    public IEnumerable<string> ChipGlobals =>
-        Catalogue.Machines.Models.SelectMany(machine => machine.ChipGlobals).Distinct();
+    static readonly Lazy<string[]> s_chipGlobals = new(static () =>
+        [.. Catalogue.Machines.Models.SelectMany(machine => machine.ChipGlobals).Distinct()]);
+
+    public IEnumerable<string> ChipGlobals => s_chipGlobals.Value;     // libvirt's probe asks for dozens of types
 
     public IReadOnlyList<Model> ModelsOf(ModelKind kind) => kind switch
     {

@@ -35,7 +35,7 @@ static class QueryChardev
     static IEnumerable<ChardevInfo> Shown(MachineBackends backends, string id, ICharBackend backend)
     {
         if (!backends.Muxes.ContainsKey(id))
-            return [new ChardevInfo(id, backend.Description, 
+            return [new ChardevInfo(id, backend.Description,
                 backends.OwnerOfChardev(id) != null && backend.IsFrontendOpen)];
         return [new ChardevInfo($"{id}-base", backend.Description, true), new ChardevInfo(id, "mux", true)];
     }

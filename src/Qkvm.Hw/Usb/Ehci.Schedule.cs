@@ -5,7 +5,7 @@ namespace Qkvm.Hw.Usb;
 /// <summary>The two schedules: which structures are looked at. Sections 3.1 to 3.3, 4.6 and 4.8.</summary>
 public sealed partial class Ehci
 {
-    const int FrameMask = 0x7FF, MostLinks = 1024, FramesUnseen = 128, MostBytes = 512 << 10, Microframes = 8;
+    const int MostLinks = 1024, FramesUnseen = 128, MostBytes = 512 << 10, Microframes = 8;
     const uint Terminate = 1, LinkMask = ~31u;
     const int TypeIsochronous = 0, TypeQueue = 1;
 
@@ -19,11 +19,10 @@ public sealed partial class Ehci
 
     bool RunFrame()
     {
-        _frame = (ushort)(_frame + 1 & FrameMask);
         int size = FrameListLength;
-        if (_frame % size == 0) _status |= FLR;
+        if (_frames.Number % size == 0) _status |= FLR;
         _happened = false;
-        if ((_command & PSE) != 0) WalkPeriodic((uint)(_frame % size));
+        if ((_command & PSE) != 0) WalkPeriodic((uint)(_frames.Number % size));
         if ((_command & ASE) != 0) WalkAsync();
         _flights.Sweep(FramesUnseen);
         Apply();
@@ -33,13 +32,11 @@ public sealed partial class Ehci
     bool LookAgain()
     {
         _happened = false;
-        if ((_command & PSE) != 0) WalkPeriodic((uint)(_frame % FrameListLength));
+        if ((_command & PSE) != 0) WalkPeriodic((uint)(_frames.Number % FrameListLength));
         if ((_command & ASE) != 0) WalkAsync();
         Apply();
         return _happened;
     }
-
-    void Skip(int frames) => _frame = (ushort)(_frame + frames & FrameMask);
 
     int FrameListLength => 1024 >> (int)Math.Min((_command & FrameListSize) >> 2, 2);
 
@@ -135,7 +132,6 @@ public sealed partial class Ehci
     {
         _status |= HSE;
         _command &= ~RS;
-        _frame = (ushort)(_frame + _frames.Passed & FrameMask);
         _frames.Stop();
         _flights.CancelAll();
         _happened = true;

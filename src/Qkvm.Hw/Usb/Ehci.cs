@@ -43,13 +43,12 @@ public sealed partial class Ehci : PciDevice, IRegisterBank, IUsbHost, IUsbCompa
     readonly UsbFlights _flights;
     readonly uint[] _portsc = new uint[Ports];
     uint _command, _status, _enable, _periodicBase, _asyncAddress, _configFlag;
-    ushort _frame;                                                 // FRINDEX without its microframe
     int _micro;                                                    // not migrated: of a FRINDEX while halted
 
     Ehci(string name, PciIdentity identity, DeviceSite site) : base(identity, name)
     {
         _ports = [.. Enumerable.Range(0, Ports).Select(i => new UsbPort(this, i, UsbSpeeds.High, $"{i + 1}"))];
-        _frames = new UsbFrames(site.Clock, RunFrame, LookAgain, Skip);
+        _frames = new UsbFrames(site.Clock, RunFrame, LookAgain);
         _flights = new UsbFlights(LongestTransfer, _frames.LookAgain);
         Config.Define(InterruptPin, PinD);
         Config.Define(ReleaseNumber, UsbRelease2);
@@ -97,7 +96,7 @@ public sealed partial class Ehci : PciDevice, IRegisterBank, IUsbHost, IUsbCompa
             case USBSTS: _status &= ~(data & ClearableStatus); break;
             case USBINTR: _enable = data & ClearableStatus; break;
             case FRINDEX when !_frames.IsRunning:
-                (_frame, _micro) = ((ushort)(data >> 3 & FrameMask), (int)data & 7);
+                (_frames.Number, _micro) = ((int)(data >> 3), (int)data & 7);
                 break;
             case PERIODICLISTBASE: _periodicBase = data & ~0xFFFu; break;
             case ASYNCLISTADDR: _asyncAddress = data & ~0x1Fu; break;
@@ -114,14 +113,12 @@ public sealed partial class Ehci : PciDevice, IRegisterBank, IUsbHost, IUsbCompa
         state.Field("command", ref _command);
         state.Field("status", ref _status);
         state.Field("enable", ref _enable);
-        state.Field("frame", ref _frame);
         state.Field("periodic", ref _periodicBase);
         state.Field("async", ref _asyncAddress);
         state.Field("config-flag", ref _configFlag);
         for (int i = 0; i < Ports; i++) state.Group("port", i).Field("portsc", ref _portsc[i]);
         _frames.Exchange(state.Group("frames"));
         (_periodicBase, _asyncAddress) = (_periodicBase & ~0xFFFu, _asyncAddress & ~0x1Fu);
-        _frame &= FrameMask;
         _configFlag &= 1;
         if (!state.IsLoading) return;
         _micro = 0;
@@ -145,7 +142,7 @@ public sealed partial class Ehci : PciDevice, IRegisterBank, IUsbHost, IUsbCompa
             | (_frames.IsRunning && (_command & PSE) != 0 ? PSS : 0)
             | (_frames.IsRunning && (_command & ASE) != 0 ? ASS : 0),
         USBINTR => _enable,
-        FRINDEX => (uint)((_frame + _frames.Passed & FrameMask) << 3
+        FRINDEX => (uint)(_frames.Current << 3
             | (_frames.IsRunning ? (int)(_frames.Within * 8 / UsbFrames.Frame) : _micro)),
         PERIODICLISTBASE => _periodicBase,
         ASYNCLISTADDR => _asyncAddress,
@@ -170,7 +167,6 @@ public sealed partial class Ehci : PciDevice, IRegisterBank, IUsbHost, IUsbCompa
         }
         else if (_frames.IsRunning)
         {
-            _frame = (ushort)(_frame + _frames.Passed & FrameMask);
             _frames.Stop();
             _flights.CancelAll();
         }
@@ -193,7 +189,7 @@ public sealed partial class Ehci : PciDevice, IRegisterBank, IUsbHost, IUsbCompa
         _frames.Reset();
         _flights.CancelAll();
         (_command, _status, _enable, _periodicBase, _asyncAddress, _configFlag) = (CommandReset, 0, 0, 0, 0, 0);
-        (_frame, _micro) = (0, 0);
+        _micro = 0;
         ResetPorts();
         Apply();
     }

@@ -21,20 +21,17 @@ public sealed partial class Uhci
 
     bool RunFrame()
     {
-        _frame = (ushort)(_frame + 1 & FrameMask);
         _transfers.Sweep(FramesUnseen);
         return Walk();
     }
 
     bool LookAgain() => Walk();
 
-    void Skip(int frames) => _frame = (ushort)(_frame + frames & FrameMask);
-
     /// <summary>Follows a frame's links: at most so many, so many bytes, and no further once a circle moves
     /// nothing. Whether something happened.</summary>
     bool Walk()
     {
-        uint entry = _base + (uint)(_frame & (FrameEntries - 1)) * 4;
+        uint entry = _base + (uint)(_frames.Number & (FrameEntries - 1)) * 4;
         uint link = (uint)Dma.Read(entry, 4), queue = 0;
         uint mark = Terminate;                                     // a link that was followed since bytes moved last
         int untilMark = 1, distance = 1, left = _bandwidth;

@@ -35,7 +35,6 @@ public sealed partial class Uhci : PciDevice, IRegisterBank, IUsbHost
     const ushort LineStatus = 0x30, DPlus = 0x10, DMinus = 0x20, PortChanges = CSC | PEC,
         PortWritable = PE | RD | PR | SUSP;
     const byte UsbRelease1 = 0x10, DefaultSof = 0x40;
-    const ushort FrameMask = 0x7FF;
     const uint BaseMask = 0xFFFF_F000;
 
     readonly UsbPort[] _ports;
@@ -43,7 +42,7 @@ public sealed partial class Uhci : PciDevice, IRegisterBank, IUsbHost
     readonly UsbFlights _transfers;
     readonly ushort[] _portsc = new ushort[Ports];
     readonly int _bandwidth;                                       // bytes of a frame
-    ushort _command, _status, _enable, _frame;
+    ushort _command, _status, _enable;
     uint _base;
     byte _sof;
     bool _completed, _wasShort;                                    // why USBINT is set
@@ -53,7 +52,7 @@ public sealed partial class Uhci : PciDevice, IRegisterBank, IUsbHost
         _bandwidth = (int)properties.Number("bandwidth");
         _ports = [.. Enumerable.Range(0, Ports).Select(i =>
             new UsbPort(this, i, UsbSpeeds.Low | UsbSpeeds.Full, $"{i + 1}"))];
-        _frames = new UsbFrames(site.Clock, RunFrame, LookAgain, Skip);
+        _frames = new UsbFrames(site.Clock, RunFrame, LookAgain);
         _transfers = new UsbFlights(LongestPacket, _frames.LookAgain);
         Config.Define(InterruptPin, pin);
         Config.Define(ReleaseNumber, UsbRelease1);
@@ -115,7 +114,6 @@ public sealed partial class Uhci : PciDevice, IRegisterBank, IUsbHost
         state.Field("command", ref _command);
         state.Field("status", ref _status);
         state.Field("enable", ref _enable);
-        state.Field("frame", ref _frame);
         state.Field("base", ref _base);
         state.Field("sof", ref _sof);
         state.Field("completed", ref _completed);
@@ -123,7 +121,6 @@ public sealed partial class Uhci : PciDevice, IRegisterBank, IUsbHost
         for (int i = 0; i < Ports; i++) state.Group("port", i).Field("portsc", ref _portsc[i]);
         _frames.Exchange(state.Group("frames"));
         _base &= BaseMask;
-        _frame &= FrameMask;
         // what was under way is carried out anew: its descriptor is still active
         if (state.IsLoading) _transfers.CancelAll();
     }
@@ -133,7 +130,7 @@ public sealed partial class Uhci : PciDevice, IRegisterBank, IUsbHost
         USBCMD => _command,
         USBSTS => _status,
         USBINTR => _enable,
-        FRNUM => (ushort)(_frame + _frames.Passed & FrameMask),
+        FRNUM => (ushort)_frames.Current,
         FRBASEADD => (ushort)_base,
         FRBASEADD + 2 => (ushort)(_base >> 16),
         SOFMOD => _sof,
@@ -152,7 +149,7 @@ public sealed partial class Uhci : PciDevice, IRegisterBank, IUsbHost
                 if ((_status & USBINT) == 0) _completed = _wasShort = false;
                 break;
             case USBINTR: _enable = (ushort)(value & 15); break;
-            case FRNUM when (_status & HALTED) != 0: _frame = (ushort)(value & FrameMask); break;
+            case FRNUM when (_status & HALTED) != 0: _frames.Number = value; break;
             case PORTSC1 or PORTSC1 + 2: WritePort((at - PORTSC1) / 2, value); break;
         }
         Apply();
@@ -181,7 +178,6 @@ public sealed partial class Uhci : PciDevice, IRegisterBank, IUsbHost
 
     void Halt()
     {
-        _frame = (ushort)(_frame + _frames.Passed & FrameMask);
         _frames.Stop();
         _transfers.CancelAll();
         _status |= HALTED;
@@ -191,7 +187,7 @@ public sealed partial class Uhci : PciDevice, IRegisterBank, IUsbHost
     {
         _frames.Reset();
         _transfers.CancelAll();
-        (_command, _status, _enable, _frame, _base, _sof) = (0, HALTED, 0, 0, 0, DefaultSof);
+        (_command, _status, _enable, _base, _sof) = (0, HALTED, 0, 0, DefaultSof);
         _completed = _wasShort = false;
         foreach (UsbPort port in _ports)
         {

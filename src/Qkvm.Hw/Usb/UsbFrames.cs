@@ -7,33 +7,37 @@ namespace Qkvm.Hw.Usb;
 /// <remarks>Guests ring no bell, so that somebody has to look. Where nothing has happened for a while, and no device
 /// has said that it has something, sixteen frames are run together: their work is the same, sixteen times as
 /// rarely.</remarks>
-/// <param name="run">Carries out one frame: whether something happened.</param>
+/// <param name="run">Carries out the frame of <see cref="Number"/>: whether something happened.</param>
 /// <param name="again">Looks at the current frame once more: a device has ended a transfer.</param>
-/// <param name="skip">So many frames are left out: the host was late.</param>
 sealed class UsbFrames
 {
     public const long Frame = 1_000_000;                           // ns
 
-    const int QuietFrames = 64, SlowFrames = 16, MostAtOnce = 128;
+    const int QuietFrames = 64, SlowFrames = 16, MostAtOnce = 128, Mask = 0x7FF;
 
     readonly IVirtualClock _clock;
     readonly IVmTimer _timer;
     readonly Func<bool> _run, _again;
-    readonly Action<int> _skip;
     bool _isRunning, _looksAgain;
     long _next;                                                    // when the current frame ends
     int _quiet;                                                    // frames without anything
+    ushort _number;
 
-    public UsbFrames(IVirtualClock clock, Func<bool> run, Func<bool> again, Action<int> skip)
+    public UsbFrames(IVirtualClock clock, Func<bool> run, Func<bool> again)
     {
-        (_clock, _run, _again, _skip) = (clock, run, again, skip);
+        (_clock, _run, _again) = (clock, run, again);
         _timer = clock.CreateTimer(OnTimer);
     }
 
     public bool IsRunning => _isRunning;
 
-    /// <summary>Frames that have passed and were not carried out.</summary>
-    public int Passed => _isRunning && _clock.Nanoseconds >= _next
+    /// <summary>11 bits: of the frame that was carried out last.</summary>
+    public int Number { get => _number; set => _number = (ushort)(value & Mask); }
+
+    /// <summary>The same, with those that have passed since.</summary>
+    public int Current => Number + Passed & Mask;
+
+    int Passed => _isRunning && _clock.Nanoseconds >= _next
         ? (int)Math.Min((_clock.Nanoseconds - _next) / Frame + 1, int.MaxValue) : 0;
 
     /// <summary>Nanoseconds since the current frame began, less than a frame's.</summary>
@@ -50,6 +54,7 @@ sealed class UsbFrames
 
     public void Stop()
     {
+        Number = Current;
         _isRunning = _looksAgain = false;
         _timer.Cancel();
     }
@@ -75,6 +80,8 @@ sealed class UsbFrames
         state.Field("running", ref _isRunning);
         state.Field("next", ref _next);
         state.Field("quiet", ref _quiet, 0, QuietFrames);
+        state.Field("number", ref _number);
+        _number &= Mask;
         if (_next < 0) throw state.Refuse("next", "before time began");
         if (!state.IsLoading) return;
         _looksAgain = false;
@@ -84,7 +91,7 @@ sealed class UsbFrames
     public void Reset()
     {
         Stop();
-        (_next, _quiet) = (0, 0);
+        (_next, _quiet, _number) = (0, 0, 0);
     }
 
     void OnTimer()
@@ -96,12 +103,13 @@ sealed class UsbFrames
         int due = Passed;
         if (due > MostAtOnce)
         {
-            _skip(due - MostAtOnce);
+            Number += due - MostAtOnce;                            // the host was late
             _next += (due - MostAtOnce) * Frame;
         }
         while (_isRunning && _next <= now)
         {
             _next += Frame;
+            Number++;
             _quiet = _run() ? 0 : Math.Min(_quiet + 1, QuietFrames);
         }
         Arm();
