@@ -118,6 +118,16 @@ public class ThrottleTests
     }
 
     [Fact]
+    public async Task A_disk_that_goes_leaves_its_group()
+    {
+        ThrottleGroup group = Make(Group(new RateLimit(10)));
+        BlockBackend disk = Disk(group);
+        Assert.Equal(1, group.MemberCount);
+        await disk.DisposeAsync();
+        Assert.Equal(0, group.MemberCount);
+    }
+
+    [Fact]
     public void New_limits_hold_from_now_on()
     {
         ThrottleGroup group = Make(Group(new RateLimit(1)));

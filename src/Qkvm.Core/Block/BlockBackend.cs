@@ -135,6 +135,7 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
     {
         BlockEdge? root = _root;
         _root = null;
+        Throttle = null;
         return root?.ReleaseAsync() ?? default;
     }
 
