@@ -98,6 +98,7 @@ static class Catalogue
         I6300Esb.Model,
         Ib700.Model,
         VmGenerationId.Model,
+        VmCoreInfo.Model,
         PcTestDev.Model,
         PciTestDev.Model,
         .. Uhci.Models,

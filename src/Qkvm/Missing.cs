@@ -62,7 +62,7 @@ static class Missing
             hyperv-testdev i2c-echo igd-passthrough-isa-bridge ipmi-bmc-extern ipmi-bmc-sim isa-applesmc
             isa-ipmi-bt isa-ipmi-kcs ivshmem-doorbell ivshmem-plain kvm-pci-assign kvaser_pci loader max31785 mctp-usb
             mioe3680_pci pca954x pci-ipmi-bt pci-ipmi-kcs pcm3680_pci port92 ctucan_pci pvpanic-pci
-            qemu-s390-pci smbus-ipmi smbus-eeprom tpm-tis-device vmcoreinfo xen-platform
+            qemu-s390-pci smbus-ipmi smbus-eeprom tpm-tis-device xen-platform
             xen-pvdevice mc146818rtc i8042 acpi-erst AMDVI-PCI hv-syndbg i2c-ddc vmbus-bridge x-pci-proxy-dev
             virtio-pmem virtio-iommu-device vhost-user-fs-device vhost-user-gpio-device vhost-user-i2c-device
             vhost-user-rng vhost-user-vsock-device vhost-user-vsock-pci-non-transitional vhost-vsock-device
