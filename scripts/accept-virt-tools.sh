@@ -25,6 +25,7 @@ make() {
 up() {
     domain=$1
     eventually "$1 runs" running 30 virsh domstate "$1"
+    [[ $(virsh domstate "$1") = *running* ]] || return
     eventually "$1: the agent answers" return 300 virsh qemu-agent-command "$1" '{"execute":"guest-ping"}'
 }
 
@@ -51,7 +52,7 @@ tutorial() {
     check "no HPET" "no-hpet" in_guest "ls /sys/bus/acpi/devices | grep -q PNP0103 || echo no-hpet"
     check "the network" " 0% packet loss" in_guest "ping -c 3 192.168.122.1"
     check "the other disk holds data" "kept" in_guest \
-        "echo kept | dd of=/dev/vdb conv=fsync status=none; dd if=/dev/vdb bs=4 count=1 iflag=direct status=none"
+        "echo kept | dd of=/dev/vdb conv=fsync status=none; dd if=/dev/vdb bs=512 count=1 iflag=direct status=none"
     check "the clock keeps up" "^ *[0-9.]+ [0-9.]+ close" clock_keeps_up
     check "autostart" "marked as autostarted" virsh autostart "$name"
     check "dominfo knows" "Autostart: +enable" virsh dominfo "$name"
@@ -170,32 +171,32 @@ desktop() {
     disk "shown-$1"
     create "shown-$1" --import --disk "path=$work/shown-$1.qcow2" --osinfo debian11
     up "shown-$1"
-    eventually "virt-viewer shows the guest" "^alike" 60 shows virt-viewer --wait "$domain"
-    eventually "virt-manager shows the guest" "^alike" 60 shows virt-manager --no-fork --show-domain-console "$domain"
+    eventually "virt-viewer shows the guest" "^alike" 90 shows virt-viewer --wait "$domain"
+    eventually "virt-manager shows the guest" "^alike" 90 shows virt-manager --no-fork --show-domain-console "$domain"
     has virt-top desktop && check "virt-top lists the guest" "$domain" virt-top --script --stream -n 2 -d 1
     check "destroy" "destroyed" virsh destroy "$domain"
     check "undefine" "undefined" virsh undefine "$domain"
 }
 
-# shows PROGRAM ARGUMENT…: "alike" once the guest's screen is found in a picture of the program's window.
+# shows PROGRAM ARGUMENT…: "alike" once the guest's login prompt is found in a picture of the program's window.
 shows() {
     local program
     dbus-run-session -- "$1" -c qemu:///system "${@:2}" >"$work/$1.log" 2>&1 &
     program=$!
-    sleep 15
+    sleep 12
     import -window root "$work/$1.png"
     virsh screenshot "$domain" "$work/guest.png" >/dev/null
     kill "$program"
     wait "$program" 2>/dev/null
     [ -z "${SCREENS:-}" ] || cp "$work/$1.png" "$work/guest.png" "$SCREENS/"
-    # The guest's login prompt, without the blinking cursor.
-    convert "$work/guest.png" -trim +repage -crop 160x12+0+0 +repage "$work/part.png"
-    if compare -metric RMSE -dissimilarity-threshold 1 -subimage-search "$work/$1.png" "$work/part.png" null: 2>&1 \
-        | awk -F'[()]' '{ exit $2 > 0.1 }'; then echo alike; else echo "another picture"; fi
+    convert "$work/guest.png" -crop 110x16+0+48 +repage "$work/part.png"
+    convert "$work/$1.png" -crop 500x200+0+0 +repage "$work/whole.png"
+    if compare -metric RMSE -dissimilarity-threshold 1 -subimage-search "$work/whole.png" "$work/part.png" null: 2>&1 \
+        | awk -F'[()]' '{ print $2; exit $2 > 0.1 }'; then echo alike; else echo "another picture"; fi
 }
 
 clouds() {
-    local name machine
+    local name machine cd
     ip link add br-int type bridge && ip link set br-int up
     ip tuntap add tap0 mode tap vnet_hdr && ip link set tap0 up
     for machine in pc q35; do
@@ -204,7 +205,8 @@ clouds() {
         disk "$name"
         truncate -s 1M "$work/$name.config"
         make "$name" nova "$1"
-        sed -i "s|MACHINE|$machine|; s|CDROM|$([ $machine = pc ] && echo hda || echo sda)|" "$work/$name.xml"
+        [ "$machine" = pc ] && cd="hda ide" || cd="sda sata"
+        sed -i "s|MACHINE|$machine|; s|CDROM|${cd% *}|; s|CDBUS|${cd#* }|" "$work/$name.xml"
         check "define" "defined" virsh define "$work/$name.xml"
         check "start" "started" virsh start "$name"
         up "$name"
@@ -219,7 +221,7 @@ clouds() {
     name=vmi-$1
     echo "== a domain as KubeVirt's, $name"
     disk "$name"
-    truncate -s 1M "$work/$name.config"
+    truncate -s 1M "$work/$name.config" "$work/$name.iso"
     make "$name" kubevirt "$1"
     check "define" "defined" virsh define "$work/$name.xml"
     check "start" "started" virsh start "$name"

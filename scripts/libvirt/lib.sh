@@ -140,7 +140,7 @@ start_libvirt() {
         mount -t tmpfs -o mode=755 tmpfs "$folder"
     done
     mount -t tmpfs -o mode=755 tmpfs /run
-    mkdir -p /run/lock
+    mkdir -p /run/lock /var/lib/libvirt/{boot,images}
     cp -r "$work/etc/." /etc/libvirt
     rm -rf /etc/libvirt/qemu/autostart /etc/libvirt/qemu/*.xml
     cat >>/etc/libvirt/qemu.conf <<'CONF'

@@ -54,7 +54,7 @@ public sealed class CommandCatalogue
         QueryChardev.Command, QueryChardev.Backends,
         Network.Command, SetLink.Command, AnnounceSelf.Command, QueryRxFilter.Command,
         UserNetwork.Add, UserNetwork.Remove, UserNetwork.Connections,
-        QueryVnc.Command, QueryVnc.Servers, ScreenDump.Command,
+        QueryVnc.Command, QueryVnc.Servers, AddClient.Command, ScreenDump.Command,
         AudioCapture.Start, AudioCapture.Stop, AudioCapture.Info,
         SendKey.Command, MouseInput.Move, MouseInput.Button, Mice.Query, Mice.Set,
     ];

@@ -22,6 +22,7 @@ public sealed record EventInfo(Type Type, string Name, int Interval = 0);
 [JsonSerializable(typeof(DeviceDeletedEvent))]
 [JsonSerializable(typeof(AcpiDeviceOstEvent))]
 [JsonSerializable(typeof(DeviceTrayMovedEvent))]
+[JsonSerializable(typeof(BlockIoErrorEvent))]
 [JsonSerializable(typeof(BalloonChangeEvent))]
 [JsonSerializable(typeof(ReceiveFilterChangedEvent))]
 [JsonSerializable(typeof(DumpCompletedEvent))]
@@ -47,6 +48,7 @@ public static class EventCatalogue
         new(typeof(DeviceDeletedEvent), "DEVICE_DELETED"),
         new(typeof(AcpiDeviceOstEvent), "ACPI_DEVICE_OST"),
         new(typeof(DeviceTrayMovedEvent), "DEVICE_TRAY_MOVED"),
+        new(typeof(BlockIoErrorEvent), "BLOCK_IO_ERROR"),
         new(typeof(BalloonChangeEvent), "BALLOON_CHANGE", Slow),
         new(typeof(ReceiveFilterChangedEvent), "NIC_RX_FILTER_CHANGED"),
         new(typeof(DumpCompletedEvent), "DUMP_COMPLETED"),

@@ -154,6 +154,7 @@ sealed partial class BackendHost : IBackendHost
     public void Add(DriveConfig drive)
     {
         var backend = new BlockBackend(drive.Id, Loop.Post) { IsReadOnly = drive.ReadOnly, Serial = drive.Serial };
+        (backend.Errors.OnRead, backend.Errors.OnWrite) = (drive.OnReadError, drive.OnWriteError);
         if (drive.File is { } file)
         {
             drive.Options.Add("file", file);

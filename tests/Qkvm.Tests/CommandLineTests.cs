@@ -108,8 +108,12 @@ public class CommandLineTests
     [InlineData("-device nvme", "-device nvme: 'nvme' is not built yet; use virtio-blk-pci")]
     [InlineData("-device virtio-serial-pci -device virtconsole", "taken")]
     [InlineData("-device sga", "-device sga: 'sga' is not built yet; use VGA, or virtio-vga")]
-    [InlineData("-drive file=x,werror=stop", "-drive file=x,werror=stop: werror=stop is not built yet; " +
-        "werror=report is what there is")]
+    [InlineData("-drive file=x,format=raw,werror=stop,rerror=ignore", "taken")]
+    [InlineData("-drive file=x,rerror=enospc", "-drive file=x,rerror=enospc: rerror=enospc: expects report, ignore or "
+        + "stop")]
+    [InlineData("-device ide-cd,write-cache=on,share-rw=on,werror=stop,rerror=stop", "taken")]
+    [InlineData("-device virtio-blk-pci,drive=d,rerror=enospc", "-device virtio-blk-pci,drive=d,rerror=enospc: "
+        + "rerror=enospc: one of auto, report, ignore, stop is expected")]
     [InlineData("-drive file=x,format=raw,throttling.bps-total=5,bps_rd=4", "-drive file=x,format=raw,throttling.bps-" +
         "total=5,bps_rd=4: bps/iops/max total values and read/write values cannot be used at the same time")]
     [InlineData("-drive file=x,format=raw,bps=7,throttling.bps-total=4", "-drive file=x,format=raw,bps=7,throttling." +

@@ -46,9 +46,13 @@ sealed record BlockDrive(CommandContext Context, string Id, BlockBackend Backend
     }
 
     /// <summary>The event as programs know drive and device.</summary>
-    public static DeviceTrayMovedEvent Named(CommandContext context, DeviceTrayMovedEvent moved) =>
-        All(context).FirstOrDefault(drive => drive.Tray == moved.Tray) is { } drive
-            ? moved with { Device = drive.OwnName, Id = drive.User ?? "" } : moved;
+    public static MachineEvent Named(CommandContext context, MachineEvent happened) => happened switch
+    {
+        DeviceTrayMovedEvent moved when All(context).FirstOrDefault(drive => drive.Tray == moved.Tray) is { } drive =>
+            moved with { Device = drive.OwnName, Id = drive.User ?? "" },
+        BlockIoErrorEvent failed when context.Backends.IsOfNode(failed.Drive.Id) => failed with { Device = "" },
+        _ => happened,
+    };
 
     public void MustBeRemovable()
     {

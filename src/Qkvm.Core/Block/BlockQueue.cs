@@ -52,6 +52,21 @@ public sealed class BlockQueue
         Start(request);
     }
 
+    /// <summary>The machine goes on after an error: once more. From any thread.</summary>
+    internal void Retry(BlockRequest request)
+    {
+        _held.Enqueue(request);
+        _post(_runHeld);
+    }
+
+    /// <summary>A request that was kept after an error ends with it. From any thread.</summary>
+    internal void Fail(BlockRequest request, int errno)
+    {
+        _backend.BeginAgain();
+        request.IsGivenUp = true;
+        HandOver(request, errno);
+    }
+
     void Start(BlockRequest request)
     {
         if (_loop != null && TryStart(request)) return;
@@ -136,7 +151,17 @@ public sealed class BlockQueue
 
     void Finish(BlockRequest request, int errno)
     {
-        _backend.Statistics.Add(request, Stopwatch.GetElapsedTime(request.Started).Ticks * NanosecondsPerTick, errno);
+        if (!request.IsGivenUp)
+        {
+            long nanoseconds = Stopwatch.GetElapsedTime(request.Started).Ticks * NanosecondsPerTick;
+            _backend.Statistics.Add(request, nanoseconds, errno);
+            if (errno != 0 && _backend.Keeps(this, request, ref errno))
+            {
+                _backend.Ended();
+                return;
+            }
+        }
+        request.IsGivenUp = false;
         request.Complete(errno);
         _backend.Ended();
     }

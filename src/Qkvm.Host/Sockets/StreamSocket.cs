@@ -146,7 +146,7 @@ public sealed unsafe class StreamSocket : ITransport
     internal static int ErrorOf(int fd) => Option(fd, ErrorOption) ?? Libc.Errno;
 
     /// <summary>An inherited descriptor is a socket; whether it listens. Null for anything else.</summary>
-    internal static bool? Listens(int fd) => Option(fd, DomainOption) == null ? null : Option(fd, AcceptsOption) == 1;
+    public static bool? Listens(int fd) => Option(fd, DomainOption) == null ? null : Option(fd, AcceptsOption) == 1;
 
     internal static SocketName NameOf(int fd, bool peer)
     {

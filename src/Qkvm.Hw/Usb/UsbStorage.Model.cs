@@ -3,6 +3,7 @@ using Qkvm.Core.Block;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Usb;
 using Qkvm.Hw.Scsi;
+using Qkvm.Hw.Storage;
 
 namespace Qkvm.Hw.Usb;
 
@@ -11,9 +12,8 @@ public sealed partial class UsbStorage
 {
     public static readonly DeviceModel Model = new("usb-storage", BusKind.Usb,
         [
-            Property.Drive(), Property.Bool("removable", false, "the guest may take it out"),
+            .. DiskProperties.All, Property.Bool("removable", false, "the guest may take it out"),
             Property.Size("logical_block_size", 512), Property.Size("physical_block_size", 512),
-            Property.OnOffAuto("write-cache"), Property.Bool("share-rw", false, "others may write, too"),
             Property.Missing("commandlog", "off"),
             Property.Automatic("bootindex", max: int.MaxValue, help: "place in the boot order, 0 first"),
         ], Create) { Category = DeviceCategory.Storage, Description = "a USB stick" };
@@ -40,11 +40,9 @@ public sealed partial class UsbStorage
             if (size is < 512 or > 32768 || !BitOperations.IsPow2(size))
                 throw values.Error($"{name}_block_size={size} must be a power of 2 between 512 and 32768");
         if (physical < logical) throw values.Error("logical_block_size must not be larger than physical_block_size");
-        BlockBackend backend = site.Drive(id);
+        BlockBackend backend = DiskProperties.Take(values, site, id);
         if (!backend.HasMedium)
             throw values.Error($"Device needs media, but drive '{id}' is empty; give it file=");
-        backend.WriteCache = values.OnOffAuto("write-cache") ?? backend.WriteCache;
-        backend.SharesWrite = values.Bool("share-rw");
         return new UsbStorage(Model.Name, values, new ScsiDisk(backend, new ScsiDiskOptions
         {
             Serial = values.Text("serial") ?? backend.Serial ?? "",

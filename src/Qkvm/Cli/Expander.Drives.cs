@@ -1,3 +1,4 @@
+using Qkvm.Core.Block;
 using Qkvm.Core.Block.Throttling;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
@@ -28,6 +29,8 @@ public sealed partial class Expander
         public bool? Snapshot { get; init; }
         public string? Id { get; init; }
         public string? Serial { get; init; }
+        public ErrorPolicy OnReadError { get; init; }
+        public ErrorPolicy OnWriteError { get; init; }
         public string? Address { get; init; }
         public ThrottleLimits? Limits { get; init; }
         public string? ThrottleGroup { get; init; }
@@ -68,8 +71,6 @@ public sealed partial class Expander
         if (index != null && (bus != null || unit != null)) throw options.Error("index= and bus=,unit= name the "
             + "place twice: give one of them");
         bool? readOnly = options.Bool("readonly"), alsoReadOnly = options.Bool("read-only");
-        RefusePolicy(options, "werror");
-        RefusePolicy(options, "rerror");
         string? id = options.Text("id");
         Identifier.Check(id, owner);
         return new DriveSpec(options)
@@ -84,6 +85,8 @@ public sealed partial class Expander
             Snapshot = options.Bool("snapshot"),
             Id = id,
             Serial = options.Text("serial"),
+            OnReadError = PolicyOf(options, "rerror", ErrorPolicy.Report),
+            OnWriteError = PolicyOf(options, "werror", ErrorPolicy.Enospc),
             Address = options.Text("addr"),
             Limits = DriveThrottle.LimitsOf(options),
             ThrottleGroup = DriveThrottle.GroupOf(options),
@@ -99,12 +102,17 @@ public sealed partial class Expander
             if (!known.Contains(name)) throw options.Error($"invalid parameter '{name}'{Suggestion.For(name, known)}");
     }
 
-    /// <summary>What to do about errors of the host's disk: the guest hears of them, always.</summary>
-    static void RefusePolicy(Options options, string name)
+    /// <summary>What to do about errors of the host's disk.</summary>
+    static ErrorPolicy PolicyOf(Options options, string name, ErrorPolicy automatic) => options.Text(name) switch
     {
-        if (options.Text(name) is { } policy and not "report") throw options.Error($"{name}={policy} is not built "
-            + $"yet; {name}=report is what there is");
-    }
+        null => automatic,
+        "report" => ErrorPolicy.Report,
+        "ignore" => ErrorPolicy.Ignore,
+        "stop" => ErrorPolicy.Stop,
+        "enospc" when automatic == ErrorPolicy.Enospc => ErrorPolicy.Enospc,
+        var other => throw options.Error($"{name}={other}: expects report, ignore"
+            + (automatic == ErrorPolicy.Enospc ? ", stop or enospc" : " or stop")),
+    };
 
     void AddDrive(DriveSpec spec)
     {
@@ -217,6 +225,8 @@ public sealed partial class Expander
         Snapshot = spec.Snapshot ?? false,
         IsCdrom = spec.IsCdrom,
         Serial = spec.Serial,
+        OnReadError = spec.OnReadError,
+        OnWriteError = spec.OnWriteError,
         Limits = spec.Limits,
         ThrottleGroup = spec.ThrottleGroup,
     };

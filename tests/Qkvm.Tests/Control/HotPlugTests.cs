@@ -57,7 +57,7 @@ public sealed class HotPlugTests : IDisposable
     public void A_device_that_was_refused_leaves_its_drive_free()
     {
         int regions = _bench.Machine.Board.Memory.Root.Children.Count;
-        foreach (string fault in new[] { "queue-size=3", "addr=1", "addr=zz", "serial=longer-than-twenty-bytes",
+        foreach (string fault in new[] { "queue-size=3", "addr=1", "addr=zz", "physical_block_size=100",
             "romfile=/nowhere", "nonsense=1", "disable-modern=on,disable-legacy=on", "bus=pci.7" })
         {
             Assert.NotEqual("", _bench.Human($"device_add virtio-blk-pci,drive=spare,id=new,{fault}"));

@@ -7,6 +7,7 @@ using Qkvm.Core.Usb;
 using Qkvm.Core.Virtio;
 using Qkvm.Hw.Audio;
 using Qkvm.Hw.Display;
+using Qkvm.Hw.Firmware;
 using Qkvm.Hw.Storage;
 using Qkvm.Hw.Tpm;
 using Qkvm.Hw.Virtio;
