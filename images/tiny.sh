@@ -23,7 +23,7 @@ modules="virtio_pci virtio_mmio virtio_blk virtio_scsi virtio_net virtio_console
          9p 9pnet_virtio virtiofs vmw_vsock_virtio_transport nvme sd_mod sr_mod ata_piix ata_generic ahci
          e1000 e1000e 8139cp ne2k-pci 8021q ext4 vfat isofs nls_ascii nls_cp437 nls_iso8859-1 i6300esb pvpanic-pci
          uhci_hcd ehci_pci ohci_pci xhci_pci usbhid hid_generic usb_storage evdev
-         snd-intel8x0 snd-ens1370 snd-hda-intel snd-hda-codec-generic snd-pcm-oss virtio-gpu bochs"
+         snd-intel8x0 snd-ens1370 snd-hda-intel snd-hda-codec-generic snd-pcm-oss virtio-gpu bochs floppy"
 
 need cpio:cpio depmod:kmod dpkg-deb:dpkg gzip:gzip
 

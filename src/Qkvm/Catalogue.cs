@@ -60,6 +60,8 @@ static class Catalogue
         IsaIde.Model,
         IdeModels.HardDisk,
         IdeModels.CdRom,
+        I82078.Model,
+        FloppyDrive.Model,
         .. VirtioBlk.Models,
         .. VirtioNet.Models,
         E1000.Model,
@@ -235,7 +237,8 @@ static class Catalogue
 
     /// <summary>-drive if=: the disk and, where there is one, the CD-ROM drive of the interface.</summary>
     public static (string Name, DeviceModel Disk, DeviceModel? Cdrom)[] DriveInterfaces =>
-        [("ide", IdeModels.HardDisk, IdeModels.CdRom), ("virtio", VirtioBlk.Models[0], null)];
+        [("ide", IdeModels.HardDisk, IdeModels.CdRom), ("virtio", VirtioBlk.Models[0], null),
+        ("floppy", FloppyDrive.Model, null)];
 
     /// <summary>-net nic,model= and -nic model= beside device names.</summary>
     public static (string Name, DeviceModel Model)[] NetworkCards =>

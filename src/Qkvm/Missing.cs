@@ -26,7 +26,7 @@ static class Missing
             vmxnet3 rdma pvrdma
             """),
         ("use virtio-blk-pci", """
-            am53c974 dc390 cxl-type3 floppy fdc isa-fdc lsi53c810 lsi53c895a megasas megasas-gen2 mptsas1068
+            am53c974 dc390 cxl-type3 fdc lsi53c810 lsi53c895a megasas megasas-gen2 mptsas1068
             nvme nvme-ns nvme-subsys pvscsi sd-card sdhci-pci spapr-vscsi scsi-block scsi-cd scsi-generic scsi-hd
             usb-bot usb-uas vhost-scsi vhost-scsi-pci vhost-scsi-pci-non-transitional
             vhost-scsi-pci-transitional vhost-user-blk vhost-user-blk-pci vhost-user-blk-pci-non-transitional
