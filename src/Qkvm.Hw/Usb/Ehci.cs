@@ -130,8 +130,10 @@ public sealed partial class Ehci : PciDevice, IRegisterBank, IUsbHost, IUsbCompa
     {
         get
         {
-            uint companions = (uint)_companions.OfType<UsbPort>().Select(port => port.Host).Distinct().Count();
-            return Ports | companions << CompanionCount | (companions > 0 ? (uint)Uhci.Ports << PortsPerCompanion : 0);
+            int[] companions =
+                [.. _companions.OfType<UsbPort>().GroupBy(port => port.Host).Select(ports => ports.Count())];
+            return Ports | (uint)companions.Length << CompanionCount
+                | (uint)companions.DefaultIfEmpty().Max() << PortsPerCompanion;
         }
     }
 

@@ -9,33 +9,35 @@ namespace Qkvm.Hw.Usb;
 /// rarely.</remarks>
 /// <param name="run">Carries out the frame of <see cref="Number"/>: whether something happened.</param>
 /// <param name="again">Looks at the current frame once more: a device has ended a transfer.</param>
+/// <param name="bits">Of a frame's number.</param>
 sealed class UsbFrames
 {
     public const long Frame = 1_000_000;                           // ns
 
-    const int QuietFrames = 64, SlowFrames = 16, MostAtOnce = 128, Mask = 0x7FF;
+    const int QuietFrames = 64, SlowFrames = 16, MostAtOnce = 128;
 
     readonly IVirtualClock _clock;
     readonly IVmTimer _timer;
     readonly Func<bool> _run, _again;
+    readonly int _mask;
     bool _isRunning, _looksAgain;
     long _next;                                                    // when the current frame ends
     int _quiet;                                                    // frames without anything
     ushort _number;
 
-    public UsbFrames(IVirtualClock clock, Func<bool> run, Func<bool> again)
+    public UsbFrames(IVirtualClock clock, Func<bool> run, Func<bool> again, int bits = 11)
     {
-        (_clock, _run, _again) = (clock, run, again);
+        (_clock, _run, _again, _mask) = (clock, run, again, (1 << bits) - 1);
         _timer = clock.CreateTimer(OnTimer);
     }
 
     public bool IsRunning => _isRunning;
 
-    /// <summary>11 bits: of the frame that was carried out last.</summary>
-    public int Number { get => _number; set => _number = (ushort)(value & Mask); }
+    /// <summary>Of the frame that was carried out last.</summary>
+    public int Number { get => _number; set => _number = (ushort)(value & _mask); }
 
     /// <summary>The same, with those that have passed since.</summary>
-    public int Current => Number + Passed & Mask;
+    public int Current => Number + Passed & _mask;
 
     int Passed => _isRunning && _clock.Nanoseconds >= _next
         ? (int)Math.Min((_clock.Nanoseconds - _next) / Frame + 1, int.MaxValue) : 0;
@@ -81,7 +83,7 @@ sealed class UsbFrames
         state.Field("next", ref _next);
         state.Field("quiet", ref _quiet, 0, QuietFrames);
         state.Field("number", ref _number);
-        _number &= Mask;
+        Number = _number;
         if (_next < 0) throw state.Refuse("next", "before time began");
         if (!state.IsLoading) return;
         _looksAgain = false;
