@@ -83,6 +83,18 @@ public abstract partial class UsbDevice(string name, UsbDescription description,
     /// <summary>The host cleared a halt, which starts the endpoint anew.</summary>
     protected virtual void OnHaltCleared(byte endpoint) { }
 
+    /// <summary>Its host shall see it: what is not there from the start comes later, by
+    /// <see cref="FollowPresence"/>.</summary>
+    protected internal virtual bool IsPresent => true;
+
+    /// <summary><see cref="IsPresent"/> may have changed: at its place it comes or goes, as if a hand had pulled
+    /// it.</summary>
+    protected void FollowPresence()
+    {
+        if (!IsPresent) Port?.Detach();
+        else if (Port == null) Place?.Attach(this);
+    }
+
     /// <summary>It has been plugged: it may add ports of its own to the bus, with the site's help.</summary>
     protected virtual void OnPlugged(UsbBus bus, DeviceSite site) { }
 
