@@ -138,7 +138,6 @@ public class CommandLineTests
         + "tablet, mouse, keyboard, braille, wacom-tablet")]
     [InlineData("-usbdevice wacom-tablet", "-usbdevice wacom-tablet: 'usb-wacom-tablet' is not built yet; use "
         + "usb-tablet, usb-mouse or usb-kbd")]
-    [InlineData("-device usb-serial", "-device usb-serial: Property chardev is required")]
     [InlineData("-device u2f-emulated", "-device u2f-emulated: 'u2f-emulated' is not built yet; smart cards and "
         + "security keys stay with the host; forward the socket of an agent over virtserialport")]
     [InlineData("-k de", "-k de: the layout 'de' is not built yet; en-us is what there is")]
