@@ -11,9 +11,7 @@ namespace Qkvm.Hw.Usb;
 /// <summary>usb-net: a network card at full speed, in one configuration by the standard's Ethernet model, in the other
 /// as <see cref="UsbRndis"/>. Spec: USB Class Definitions for Communications Devices 1.2, with Ethernet Control Model
 /// 1.2; names are theirs.</summary>
-/// <remarks>By the Ethernet model its address begins with 40h instead of what mac= says, as QEMU's does: a driver then
-/// takes it for a real card's. Multicast frames pass or not, all of them. Deviations: no statistics, no wake-up by
-/// patterns.</remarks>
+/// <remarks>Multicast frames pass or not, all of them. Deviations: no statistics, no wake-up by patterns.</remarks>
 public sealed partial class UsbNet : UsbDevice, INetPort, INetCard
 {
     const byte CdcConfiguration = 1, RndisConfiguration = 2;
@@ -26,7 +24,6 @@ public sealed partial class UsbNet : UsbDevice, INetPort, INetCard
     const int NotificationLength = 8;
 
     readonly NetCardSite _site;
-    readonly byte[] _universalMac;                                 // of the Ethernet model
     readonly INetQueue? _wire;
     readonly UsbRndis _rndis;
     readonly byte[] _in = new byte[UsbRndis.PacketHeader + LargestFrame], _out = new byte[MostOut];
@@ -37,9 +34,9 @@ public sealed partial class UsbNet : UsbDevice, INetPort, INetCard
     uint _filter = (uint)UsbNetFilter.All;                         // of the Ethernet model
     bool _isConnected = true;                                      // not migrated: the monitor's
 
-    public UsbNet(Properties properties, NetCardSite site) : base(Model.Name, Describe(Universal(site.Mac)), properties)
+    public UsbNet(Properties properties, NetCardSite site) : base(Model.Name, Describe(site.Mac), properties)
     {
-        (_site, _universalMac) = (site, Universal(site.Mac));
+        _site = site;
         _rndis = new UsbRndis(site.Mac, () => IsLinkUp);
         _wire = site.Backend?.Open(0, this, site.Loop);
     }
@@ -226,11 +223,9 @@ public sealed partial class UsbNet : UsbDevice, INetPort, INetCard
         ReadOnlySpan<byte> target = frame[..6];
         UsbNetFilter kind = target.IndexOfAnyExcept((byte)0xFF) < 0 ? UsbNetFilter.Broadcast
             : (target[0] & 1) != 0 ? UsbNetFilter.Multicast | UsbNetFilter.AllMulticast
-            : target.SequenceEqual(IsRndis ? Mac : _universalMac) ? UsbNetFilter.Directed : UsbNetFilter.None;
+            : target.SequenceEqual(Mac) ? UsbNetFilter.Directed : UsbNetFilter.None;
         return (filter & kind) != 0;
     }
-
-    static byte[] Universal(byte[] mac) => [0x40, .. mac[1..]];
 
     /// <summary>ECM 1.2, table 8.</summary>
     static UsbNetFilter FilterOf(ushort bits) =>

@@ -28,9 +28,11 @@ public sealed class UsbSerial : UsbDevice, ICharFrontend
     const byte Break = 0x10, TransmitterEmpty = 0x60;              // of the line's status
     const int Waiting = 512;                                       // received bytes that the host has not read
 
-    static readonly UsbDescription s_description = new(0x0403, 0x6001, 0x0400, "QEMU", "QEMU USB SERIAL", "1")
+    static readonly UsbDescription s_description = new(0x0403, 0x6001, 0x0400, "QEMU", "QEMU USB SERIAL",
+        "QEMU BAUM BRAILLE", "1")
     {
-        Full = new UsbLayout(0x0200, 8, new UsbConfiguration(1, UsbConfiguration.AlwaysSet, 50,
+        Serial = 4,
+        Full = new UsbLayout(0x0200, 8, new UsbConfiguration(1, UsbConfiguration.RemoteWakeup, 50,
             new UsbInterface(0, 0xFF, 0xFF, 0xFF, new UsbEndpoint(In, UsbTransfer.Bulk, MaxPacket),
                 new UsbEndpoint(Out, UsbTransfer.Bulk, MaxPacket)))),
     };

@@ -28,6 +28,12 @@ sealed class UsbBoard : IDisposable
         _board.Buses.AddRange(Site.Buses);
         foreach (DeviceModel device in devices) Plug(device);
         Controller.Reset();
+        Place();
+    }
+
+    /// <summary>As firmware does after a reset.</summary>
+    public void Place()
+    {
         Pci.Bus.WriteConfig(Controller.DevFn, 0x20, 4, (uint)Io);
         if (Controller is not Uhci) Pci.Bus.WriteConfig(Controller.DevFn, 0x10, 4, (uint)Mmio);
         Pci.Enable(Controller);

@@ -78,7 +78,7 @@ public sealed class UsbNetTests
         byte[] device = _bench.Descriptor(1)!;
         Assert.Equal("12010002020000402505A2A4000001020A02", Convert.ToHexString(device));
         Assert.Equal((Rndis, Cdc), (_bench.Descriptor(2, 0)![5], _bench.Descriptor(2, 1)![5]));
-        Assert.Equal("405400010203", Encoding.Unicode.GetString(_bench.Descriptor(3, 3)!.AsSpan(2)));
+        Assert.Equal("525400010203", Encoding.Unicode.GetString(_bench.Descriptor(3, 3)!.AsSpan(2)));
     }
 
     [Theory]
@@ -121,7 +121,7 @@ public sealed class UsbNetTests
         Assert.True(_bench.Tell(Class, 0x43, 4));                  // what is sent to it alone
         Assert.True(_wire.Give(Frame(60)));
         Assert.Null(_bench.Receive(In));
-        byte[] own = [0x40, .. s_mac[1..], .. Frame(60)[6..]];
+        byte[] own = [.. s_mac, .. Frame(60)[6..]];
         Assert.True(_wire.Give(own));
         Assert.Equal(own, Take());
     }

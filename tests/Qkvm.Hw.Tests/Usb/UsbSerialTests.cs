@@ -33,8 +33,8 @@ public sealed class UsbSerialTests
     [Fact]
     public void Descriptors_are_those_of_QEMU()
     {
-        Assert.Equal("120100020000000803040160000401020301", Convert.ToHexString(_bench.Descriptor(1)!));
-        Assert.Equal("09022000010100803209040000" + "02FFFFFF00" + "07058102400000" + "07050202400000",
+        Assert.Equal("120100020000000803040160000401020401", Convert.ToHexString(_bench.Descriptor(1)!));
+        Assert.Equal("09022000010100A03209040000" + "02FFFFFF00" + "07058102400000" + "07050202400000",
             Convert.ToHexString(_bench.Descriptor(2)!));
     }
 
