@@ -28,13 +28,13 @@ public sealed class CardsTests : IDisposable
     [InlineData("pc")]
     public void Ports_keys_tones_and_a_watchdog(string machine)
     {
-        using GuestProcess guest = Start("-machine", $"{machine},pcspk-audiodev=a",
+        using GuestProcess guest = Start(["-machine", $"{machine},pcspk-audiodev=a",
             "-audiodev", $"wav,id=a,path={_files["beep.wav"]}", "-qmp", $"unix:{_files["qmp"]},server=on,wait=off",
             "-device", "ib700", "-device", "vmgenid,guid=12345678-1234-1234-1234-123456789abc",
             .. Files("serial", 3), "-device", "pci-serial-2x,chardev1=serial1,chardev2=serial2",
             "-device", "pci-serial,chardev=serial3", "-device", "virtio-keyboard-pci", "-device", "virtio-mouse-pci",
             "-device", "virtio-tablet-pci", "-device", "virtio-serial-pci", "-chardev",
-            $"socket,id=p,path={_files["port"]},server=on,wait=off", "-device", "virtserialport,chardev=p,name=port");
+            $"socket,id=p,path={_files["port"]},server=on,wait=off", "-device", "virtserialport,chardev=p,name=port"]);
         guest.Expect("TINY READY");
         using var monitor = new MonitorClient(_files["monitor"]);
         guest.Send("stty -echo; modprobe -a ib700wdt virtio_input evdev virtio_console pcspkr; " + UsbTests.Find
