@@ -31,8 +31,8 @@ public abstract partial class UsbDevice(string name, UsbDescription description,
     public UsbDescription Description { get; } = description;
     public UsbSpeeds Speeds => Description.Speeds;
 
-    /// <summary>Its name as the product string has it.</summary>
-    public string Product => Description.Texts.ElementAtOrDefault(Description.Product - 1) ?? Name;
+    /// <summary>As monitors call it.</summary>
+    public string Product => Description.Title ?? Description.Texts.ElementAtOrDefault(Description.Product - 1) ?? Name;
 
     /// <summary>Where users plugged it; null until then.</summary>
     public UsbPort? Place { get; private set; }
@@ -155,7 +155,7 @@ public abstract partial class UsbDevice(string name, UsbDescription description,
 
     internal void Plug(UsbBus bus, UsbPort port, DeviceSite site)
     {
-        Place = port;
+        (Place, Speed) = (port, port.SpeedOf(this));
         if (_serial.Length == 0) _serial = DefaultSerial(site);
         OnPlugged(bus, site);
     }

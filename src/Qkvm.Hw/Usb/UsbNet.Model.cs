@@ -31,6 +31,7 @@ public sealed partial class UsbNet
         "QEMU USB Net Subset", "QEMU USB Net RNDIS", "1")
     {
         Serial = SerialText,
+        Title = "QEMU USB Network Interface",
         Full = new UsbLayout(0x0200, 64,
             new UsbConfiguration(RndisConfiguration, UsbConfiguration.AlwaysSet | UsbConfiguration.SelfPowered, Power,
                 new UsbInterface(ControlInterface, CommunicationsClass, ControlModel, VendorProtocol, s_status)

@@ -32,6 +32,7 @@ public sealed class UsbSerial : UsbDevice, ICharFrontend
         "QEMU BAUM BRAILLE", "1")
     {
         Serial = 4,
+        Title = "QEMU USB Serial",
         Full = new UsbLayout(0x0200, 8, new UsbConfiguration(1, UsbConfiguration.RemoteWakeup, 50,
             new UsbInterface(0, 0xFF, 0xFF, 0xFF, new UsbEndpoint(In, UsbTransfer.Bulk, MaxPacket),
                 new UsbEndpoint(Out, UsbTransfer.Bulk, MaxPacket)))),

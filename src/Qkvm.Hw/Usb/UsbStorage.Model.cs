@@ -21,6 +21,7 @@ public sealed partial class UsbStorage
     static readonly UsbDescription s_description = new(0x46F4, 0x0001, 0x0000, "QEMU", "QEMU USB HARDDRIVE", "1",
         "Full speed config (usb 1.1)", "High speed config (usb 2.0)", "Super speed config (usb 3.0)")
     {
+        Title = "QEMU USB MSD",
         Full = Layout(0x0200, 8, 64, text: 4), High = Layout(0x0200, 64, 512, text: 5),
         Super = Layout(0x0300, 9, 1024, text: 6, burst: 15),
     };
