@@ -11,7 +11,8 @@ static class DeviceTree
     public static readonly Command Command =
         new Command<Nothing, QBus>(null, null, (context, _) => context.Machine.Tree)
     {
-        Human = new("info qtree", "", "show device tree", null, (monitor, tree) => Print(monitor, tree, 0, UsbDevices.Buses(tree))),
+        Human = new("info qtree", "", "show device tree", null,
+            (monitor, tree) => Print(monitor, tree, 0, UsbDevices.Buses(tree))),
     };
 
     static void Print(IMonitor monitor, QBus bus, int depth, UsbBus[] usb)
