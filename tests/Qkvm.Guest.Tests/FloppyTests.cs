@@ -7,7 +7,7 @@ public sealed class FloppyTests
 {
     const int Length = 1440 << 10;
 
-    [FirmwareTheory, InlineData("pc"), InlineData("q35"), InlineData("isapc")]
+    [GuestTheory, InlineData("pc"), InlineData("q35"), InlineData("isapc")]
     public void SeaBIOS_starts_from_a_diskette(string machine)
     {
         using var directory = new ScratchDirectory();
@@ -21,13 +21,13 @@ public sealed class FloppyTests
         Assert.Equal(33, guest.WaitExit());
     }
 
-    [CardsFact]
-    public void Linux_reads_and_writes_a_diskette()
+    [CardsTheory, InlineData("pc")]
+    public void Linux_reads_and_writes_a_diskette(string machine)
     {
         using var directory = new ScratchDirectory();
         byte[] image = RandomNumberGenerator.GetBytes(Length);
         string floppy = directory.Write("floppy", image);
-        using GuestProcess guest = GuestProcess.Start("-accel", "tcg", "-m", "256M", "-nodefaults", "-display", "none",
+        using GuestProcess guest = GuestProcess.Start("-accel", "tcg", "-M", machine, "-m", "256M", "-nodefaults", "-display", "none",
             "-serial", "stdio", "-no-reboot", "-kernel", Surroundings.CardsKernel,
             "-initrd", Surroundings.CardsSmallInitrd, "-append", "console=ttyS0 quiet panic=-1",
             "-drive", $"if=floppy,format=raw,file={floppy}");
