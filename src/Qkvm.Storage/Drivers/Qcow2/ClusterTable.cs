@@ -22,9 +22,14 @@ sealed class ClusterTableCache(BlockDriver file, int clusterSize, long maxBytes,
 
     public bool HasDirty => _dirty.Count > 0;
 
+    public IReadOnlyList<ClusterTable> Dirty => _dirty;
+
     public bool Holds(long offset) => _tables.ContainsKey(offset);
 
-    public ClusterTable Get(long offset)
+    public ClusterTable Get(long offset) => Get(offset, clusterSize);
+
+    /// <param name="length">Bytes, where it is shorter than the others.</param>
+    public ClusterTable Get(long offset, int length)
     {
         if (_tables.TryGetValue(offset, out LinkedListNode<ClusterTable>? known))
         {
@@ -35,7 +40,7 @@ sealed class ClusterTableCache(BlockDriver file, int clusterSize, long maxBytes,
             }
             return known.Value;
         }
-        var table = new ClusterTable(offset, new byte[clusterSize]);
+        var table = new ClusterTable(offset, new byte[length]);
         ScatterLists.Wait(file.ReadAsync(offset, new ScatterList(table.Data)));
         Add(table);
         return table;
