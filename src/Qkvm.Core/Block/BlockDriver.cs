@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using Qkvm.Core.Block.Images;
 using Qkvm.Core.Devices;
 using Qkvm.Host;
 
@@ -89,6 +90,11 @@ public abstract class BlockDriver : IAsyncDisposable, IBlockUser
     public virtual ValueTask ResizeAsync(long length) =>
         throw new BlockException($"a {FormatName} node cannot change its size", ENotSup);
 
+    /// <summary>Moves the end, and takes room for what is new.</summary>
+    public virtual ValueTask ResizeAsync(long length, Preallocation preallocation) =>
+        preallocation == Preallocation.Off ? ResizeAsync(length) : throw new BlockException(
+            $"Unsupported preallocation mode '{preallocation.ToString().ToLowerInvariant()}'", ENotSup);
+
     const int ENotSup = 95;
 
     public abstract ValueTask DisposeAsync();
@@ -156,7 +162,7 @@ public abstract class BlockDriver : IAsyncDisposable, IBlockUser
 /// <param name="Snapshots">Null of a format that keeps none.</param>
 public sealed record ImageFacts(long? ActualSize = null, int? ClusterSize = null, string? BackingFile = null,
     string? BackingFormat = null, bool IsDirty = false, JsonObject? Specific = null,
-    IReadOnlyList<BlockSnapshot>? Snapshots = null);
+    IReadOnlyList<BlockSnapshot>? Snapshots = null, bool IsEncrypted = false);
 
 /// <summary>A state of a disk that its image keeps beside the one of now.</summary>
 /// <param name="VmStateSize">Bytes of the machine's state; 0 of a disk's alone.</param>

@@ -27,7 +27,10 @@ public sealed partial class Qcow2Driver : BlockNode
                 "l2-cache-size", "l2-cache-entry-size", "refcount-cache-size", "cache-clean-interval",
             }.Select(name => Property.Text(name, help: NoEffect)),
         ],
-        Create) { Description = "QEMU's copy-on-write images" };
+        Create)
+    {
+        Description = "QEMU's copy-on-write images", Creation = Qcow2Creation.Model,
+    };
 
     readonly BlockEdge _fileEdge;
     readonly BlockEdge? _backingEdge;
@@ -79,7 +82,8 @@ public sealed partial class Qcow2Driver : BlockNode
         if (BlockFactory.Probe(parts.File) is var found && found != Model.Name)
             throw new ConfigurationException($"Could not open '{name}': Image is not in qcow2 format; it looks like "
                 + $"'{found ?? "raw"}'");
-        return new Qcow2Driver(parts.File, name, parts.Node, info => parts.Factory.OpenBacking(info, parts));
+        return new Qcow2Driver(parts.File, name, parts.Node,
+            info => parts.OpenBacking(info.BackingFile, info.BackingFormat));
     }
 
     BlockDriver File => _fileEdge.Node;
@@ -222,7 +226,8 @@ public sealed partial class Qcow2Driver : BlockNode
             ExtentKind.Zero => BlockStatus.Zero(extent.Length),
             ExtentKind.Unallocated when Backing == null => BlockStatus.Zero(extent.Length, isAllocated: false),
             ExtentKind.Unallocated => BlockStatus.Below(extent.Length),
-            _ => BlockStatus.Data(extent.Length),
+            ExtentKind.Compressed => BlockStatus.Data(extent.Length) with { IsCompressed = true },
+            _ => BlockStatus.Data(extent.Length) with { HostNode = File, HostOffset = extent.HostOffset },
         });
     }
 
