@@ -9,10 +9,13 @@ namespace Qkvm.Storage.Drivers.Images;
 /// flush.</remarks>
 public abstract class GrowingImage(BlockDriver file, NodeOptions options) : ImageNode(file, options)
 {
-    readonly Stack<long> _givenBack = [];                          // places whose first write failed
+    readonly List<(BlockDriver File, long Host)> _givenBack = [];  // places whose first write failed
+
+    /// <summary>The file that a block lies in.</summary>
+    private protected virtual BlockDriver FileOf(long block) => File;
 
     /// <summary>A place for a block that has none, past all that is in use.</summary>
-    private protected abstract long Allocate();
+    private protected abstract long Allocate(long block);
 
     /// <summary>The data are there: the tables in memory refer to them from now on.</summary>
     private protected abstract void Link(long block, long host);
@@ -21,6 +24,9 @@ public abstract class GrowingImage(BlockDriver file, NodeOptions options) : Imag
 
     /// <summary>Writes what lies beside the data of a new place.</summary>
     private protected virtual ValueTask PrepareAsync(long host) => default;
+
+    /// <summary>What has been written so far reaches the disk.</summary>
+    private protected virtual ValueTask FlushFilesAsync() => File.FlushAsync();
 
     /// <summary>Writes what has to be on disk before a table refers to new places.</summary>
     private protected virtual void WriteCounters() { }
@@ -79,7 +85,7 @@ public abstract class GrowingImage(BlockDriver file, NodeOptions options) : Imag
     public override async ValueTask FlushAsync()
     {
         lock (Sync) WriteBack();
-        await File.FlushAsync().ConfigureAwait(false);
+        await FlushFilesAsync().ConfigureAwait(false);
     }
 
     protected override ValueTask CloseAsync() => FlushAsync();
@@ -89,7 +95,7 @@ public abstract class GrowingImage(BlockDriver file, NodeOptions options) : Imag
     {
         if (IsReadOnly || !HasDirty) return;
         WriteCounters();
-        ScatterLists.Wait(File.FlushAsync());
+        ScatterLists.Wait(FlushFilesAsync());
         WriteTables();
     }
 
@@ -110,15 +116,17 @@ public abstract class GrowingImage(BlockDriver file, NodeOptions options) : Imag
 
     /// <summary>Gives a block its place. What surrounds the data comes along, unless it is zeros there
     /// already.</summary>
-    async ValueTask WriteNewAsync(long offset, ScatterList data)
+    private protected virtual async ValueTask WriteNewAsync(long offset, ScatterList data)
     {
         long block = offset / BlockSize, host;
+        BlockDriver file = FileOf(block);
         bool isFresh;
         lock (Sync)
         {
-            isFresh = !_givenBack.TryPop(out host);
-            if (isFresh) host = Allocate();
-            isFresh &= host >= File.Length;                        // past the end of the file all is zeros
+            int again = _givenBack.FindLastIndex(place => place.File == file);
+            host = again < 0 ? Allocate(block) : _givenBack[again].Host;
+            if (again >= 0) _givenBack.RemoveAt(again);
+            isFresh = again < 0 && host >= file.Length;            // past the end of the file all is zeros
         }
         int head = (int)(offset - block * BlockSize), tail = BlockSize - head - (int)data.Length;
         if (isFresh && Backing == null) (head, tail) = (0, 0);
@@ -129,24 +137,24 @@ public abstract class GrowingImage(BlockDriver file, NodeOptions options) : Imag
             await ReadOldAsync(offset - head, before.AsMemory(0, head)).ConfigureAwait(false);
             await ReadOldAsync(offset + data.Length, after.AsMemory(0, tail)).ConfigureAwait(false);
             long end = host + BlockSize;
-            if (!CanGrow && end > File.Length) throw new BlockException($"{FileName}: there is no room", Errno.NoSpc);
+            if (!CanGrow && end > file.Length) throw new BlockException($"{FileName}: there is no room", Errno.NoSpc);
             await PrepareAsync(host).ConfigureAwait(false);
-            if (end > File.Length)                                 // the file has to hold all of the block
-                await File.WriteAsync(end - 1, new ScatterList(new byte[1])).ConfigureAwait(false);
-            await File.WriteAsync(host + (offset - head) % BlockSize,
+            if (end > file.Length)                                 // the file has to hold all of the block
+                await file.WriteAsync(end - 1, new ScatterList(new byte[1])).ConfigureAwait(false);
+            await file.WriteAsync(host + (offset - head) % BlockSize,
                 ScatterLists.Join(before.AsMemory(0, head), data, after.AsMemory(0, tail))).ConfigureAwait(false);
             isWritten = true;
             lock (Sync) Link(block, host);
         }
         finally
         {
-            if (!isWritten) lock (Sync) _givenBack.Push(host);
+            if (!isWritten) lock (Sync) _givenBack.Add((file, host));
             ArrayPool<byte>.Shared.Return(before);
             ArrayPool<byte>.Shared.Return(after);
         }
     }
 
-    async ValueTask ReadOldAsync(long offset, Memory<byte> buffer)
+    private protected async ValueTask ReadOldAsync(long offset, Memory<byte> buffer)
     {
         int inside = (int)Math.Clamp(Length - offset, 0, buffer.Length);
         if (inside > 0) await ReadMappedAsync(offset, new ScatterList(buffer[..inside])).ConfigureAwait(false);

@@ -152,7 +152,8 @@ public abstract class ImageNode : BlockNode
             RunKind.Zero => BlockStatus.Zero(run.Length),
             RunKind.Unallocated when Backing == null => BlockStatus.Zero(run.Length, isAllocated: false),
             RunKind.Unallocated => BlockStatus.Below(run.Length),
-            _ => BlockStatus.Data(run.Length),
+            RunKind.Packed => BlockStatus.Data(run.Length) with { IsCompressed = true },
+            _ => BlockStatus.Data(run.Length) with { HostNode = run.File ?? File, HostOffset = run.Host },
         });
     }
 

@@ -50,6 +50,9 @@ sealed class ImageTable(BlockDriver file, long offset, long entries, int entrySi
 
     public void Write() => _pages.Write();
 
+    /// <summary>The format has written the changed pages itself.</summary>
+    public void Written() => _pages.Written();
+
     long PageOf(long index) => index * entrySize / PageSize * PageSize;
 
     /// <summary>The last page ends with the table: what follows belongs to others.</summary>

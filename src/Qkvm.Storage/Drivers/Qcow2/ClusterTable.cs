@@ -80,6 +80,13 @@ sealed class ClusterTableCache(BlockDriver file, int clusterSize, long maxBytes,
         }
     }
 
+    /// <summary>Somebody else has written what changed.</summary>
+    public void Written()
+    {
+        foreach (ClusterTable table in _dirty) table.IsDirty = false;
+        _dirty.Clear();
+    }
+
     void Evict()
     {
         if (_recent.Last!.Value.IsDirty) writeBack();

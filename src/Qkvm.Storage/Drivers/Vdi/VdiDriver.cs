@@ -11,7 +11,9 @@ namespace Qkvm.Storage.Drivers.Vdi;
 public sealed class VdiDriver : GrowingImage
 {
     public static readonly BlockDriverModel Model = new("vdi", [Property.Node("file", "the image")],
-        static (_, parts) => Open(parts.File, parts.Node)) { Description = "VirtualBox's images" };
+        static (_, parts) => Open(parts.File, parts.Node)) {
+        Description = "VirtualBox's images", Creation = VdiCreation.Model,
+    };
 
     const uint Unallocated = 0xFFFF_FFFF, Discarded = 0xFFFF_FFFE;
 
@@ -64,7 +66,7 @@ public sealed class VdiDriver : GrowingImage
                 + $"{_header.Blocks}", Errno.Io);
     }
 
-    private protected override long Allocate()
+    private protected override long Allocate(long block)
     {
         if (_next >= _header.Blocks)
             throw new BlockException($"{FileName}: the image is corrupt: its {_header.Blocks} places are all taken",

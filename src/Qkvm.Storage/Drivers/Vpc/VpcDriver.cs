@@ -14,7 +14,9 @@ public sealed class VpcDriver : GrowingImage
     public static readonly BlockDriverModel Model = new("vpc",
         [Property.Node("file", "the image"),
             Property.Bool("force_size", false, "taken, no effect: it is of new images")],
-        static (_, parts) => Open(parts.File, parts.Node)) { Description = "Microsoft's VHD images" };
+        static (_, parts) => Open(parts.File, parts.Node)) {
+        Description = "Microsoft's VHD images", Creation = VpcCreation.Model,
+    };
 
     const uint Unallocated = 0xFFFF_FFFF;
     const int SectorSize = 512, DynamicHeaderSize = 1024, TableOffsetAt = 16, EntriesAt = 28, BlockSizeAt = 32,
@@ -94,7 +96,7 @@ public sealed class VpcDriver : GrowingImage
             : new(RunKind.Data, found, (long)sector * SectorSize + _bitmapSize + inBlock);
     }
 
-    private protected override long Allocate()
+    private protected override long Allocate(long block)
     {
         if (_end / SectorSize >= Unallocated) throw new BlockException($"{FileName}: the image is full", Errno.NoSpc);
         long host = _end + _bitmapSize;
