@@ -56,6 +56,7 @@ sealed class Scratch : IDisposable
     {
         BlockFactory factory = Factory();
         await using FileDriver file = factory.CreateFile(this[name]);
+        file.AllowGrowth();
         var properties = new Properties(Drivers.Find(format)!.Creation!, Options($"size={size},{options}".TrimEnd(','),
             "-o"));
         await Drivers.Find(format)!.Creation!.CreateAsync(new NewImage(factory, this[name], file, size, properties));

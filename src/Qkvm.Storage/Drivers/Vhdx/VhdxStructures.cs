@@ -113,7 +113,7 @@ sealed class VhdxLayout
             uint length = BinaryPrimitives.ReadUInt32LittleEndian(entry[24..]);
             bool isRequired = (entry[28] & 1) != 0;
             if (offset < VhdxFormat.Mebibyte || offset % VhdxFormat.Mebibyte != 0
-                || length % VhdxFormat.Mebibyte != 0 || length == 0 || offset > long.MaxValue - length)
+                || length % VhdxFormat.Mebibyte != 0 || length == 0 || offset > 1UL << 60)
                 return $"region {i} lies at {offset:#x}";
             if (id == VhdxFormat.BlockTableRegion) (TableOffset, TableLength) = ((long)offset, length);
             else if (id == VhdxFormat.MetadataRegion) (MetadataOffset, MetadataLength) = ((long)offset, length);

@@ -79,7 +79,7 @@ sealed class VmdkSparseExtent : VmdkExtent
         Entry(grain, out ClusterTable? table, out _);
         if (table == null) throw Bad($"grain {grain} has no grain table");
         long host = _end;
-        if (host / SectorSize + _header.DescriptorSize > uint.MaxValue)
+        if (host / SectorSize > uint.MaxValue)
             throw new BlockException($"{Name}: the extent is full", Errno.NoSpc);
         _end += GrainBytes;
         return host;
