@@ -10,7 +10,7 @@ namespace Qkvm.Storage.Drivers.Qcow2;
 /// Spec: QEMU docs/interop/qcow2.txt.</summary>
 /// <remarks>A request holds its guest clusters: shared while it reads or writes in place, exclusively while it changes
 /// where they lie. So no cluster is freed or moved under a request, and data I/O needs no lock on the metadata.
-/// Deviations: refcounts are exact even with lazy_refcounts=on; encryption is refused.</remarks>
+/// Deviations: encryption is refused.</remarks>
 public sealed partial class Qcow2Driver : BlockNode
 {
     const string NoEffect = "taken, no effect";                    // tuning that this driver does not need
@@ -29,7 +29,7 @@ public sealed partial class Qcow2Driver : BlockNode
         ],
         Create)
     {
-        Description = "QEMU's copy-on-write images", Creation = Qcow2Creation.Model,
+        Description = "QEMU's copy-on-write images", Creation = Qcow2Creation.Model, AmendOptions = s_amendOptions,
     };
 
     readonly BlockEdge _fileEdge;
@@ -46,8 +46,10 @@ public sealed partial class Qcow2Driver : BlockNode
     /// <param name="openBacking">Given what the header says; the backing node is read-only, null for none.</param>
     /// <param name="openData">Given the name of the external data file, or null; returns null where nobody is going to
     /// read it.</param>
+    /// <param name="isChecked">Damage that a check may mend is no reason to refuse it.</param>
     public Qcow2Driver(BlockDriver file, string name, NodeOptions options,
-        Func<Qcow2ImageInfo, BlockDriver?> openBacking, Func<string?, BlockDriver?>? openData = null) : base(options)
+        Func<Qcow2ImageInfo, BlockDriver?> openBacking, Func<string?, BlockDriver?>? openData = null,
+        bool isChecked = false) : base(options)
     {
         _releases = new LoopStep<Release>.Pool(home => new Release(_clusters, home));
         if (!IsReadOnly && file.IsReadOnly)
@@ -58,7 +60,7 @@ public sealed partial class Qcow2Driver : BlockNode
         {
             Info = Qcow2ImageInfo.Read(file, name);
             Qcow2Header header = Info.Header;
-            header.CheckFeatures(Info.Extensions, IsReadOnly, name);
+            header.CheckFeatures(Info.Extensions, IsReadOnly || isChecked, name);
             if (openBacking(Info) is { } backing) _backingEdge = Attach("backing", backing, BlockUse.Backing);
             BlockEdge? data = null;
             if (header.HasDataFile && openData == null) throw new ConfigurationException($"Could not open '{name}': "
@@ -69,7 +71,7 @@ public sealed partial class Qcow2Driver : BlockNode
             _layout = _store.Layout;
             _compressed = new CompressedClusters(_store);
             _writer = new Qcow2Writer(_store, this, header.Version >= 3, _backingEdge != null);
-            _store.Load();
+            _store.Load(isChecked);
             OpenBitmaps();
         }
         catch (Exception e)
@@ -89,7 +91,8 @@ public sealed partial class Qcow2Driver : BlockNode
             throw new ConfigurationException($"Could not open '{name}': Image is not in qcow2 format; it looks like "
                 + $"'{found ?? "raw"}'");
         return new Qcow2Driver(parts.File, name, parts.Node,
-            info => parts.OpenBacking(info.BackingFile, info.BackingFormat), data => OpenData(parts, data));
+            info => parts.OpenBacking(info.BackingFile, info.BackingFormat), data => OpenData(parts, data),
+            parts.IsChecked);
     }
 
     static BlockDriver? OpenData(NodeParts parts, string? name)
@@ -151,6 +154,7 @@ public sealed partial class Qcow2Driver : BlockNode
                     _store.Flush();
                     StoreBitmaps();
                     _store.Flush();                                // refcounts that were lowered
+                    _store.EndLazy();
                 }
         }
         finally
@@ -313,6 +317,7 @@ public sealed partial class Qcow2Driver : BlockNode
                 _store.FlushFile();                                // before any data
                 header.Autoclear = kept;
             }
+            _store.BeginLazy();
             _isUntouched = false;
         }
     }

@@ -10,7 +10,7 @@ namespace Qkvm.Storage.Drivers.Vmdk;
 /// Spec: VMware, Virtual Disk Format 1.1.</summary>
 /// <remarks>Deviations: ESX's own sparse extents (VMFSSPARSE, SESPARSE) are refused; the grains of all sparse extents of
 /// a disk have one size.</remarks>
-public sealed partial class VmdkDriver : GrowingImage, ICompressedWrites
+public sealed partial class VmdkDriver : GrowingImage, ICompressedWrites, ICheckable
 {
     public static readonly BlockDriverModel Model = new("vmdk",
         [Property.Node("file", "the image"), Property.Node("backing", "what the image lies over; the descriptor says "
@@ -75,6 +75,9 @@ public sealed partial class VmdkDriver : GrowingImage, ICompressedWrites
         if (extent is VmdkSparseExtent { IsCompressed: true }) text["compressed"] = true;
         return text;
     }
+
+    /// <inheritdoc/>
+    public ValueTask<CheckResult> CheckAsync(Repair repair, Action<string> report) => new(Check(report));
 
     private protected override ImageRun Find(long offset, long length)
     {
