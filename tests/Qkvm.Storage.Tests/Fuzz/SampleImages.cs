@@ -85,19 +85,19 @@ static class SampleImages
 
     static byte[] Qed()
     {
-        const int cluster = 4096;
+        const int cluster = 4096, table = 2 * cluster;
         byte[] data = Contents();
-        var image = new byte[3 * cluster + Size];                  // header, L1, one L2, data
+        var image = new byte[cluster + 2 * table + Size];          // header, L1, one L2, data
         "QED\0"u8.CopyTo(image);
         Little(image, 4, cluster);
-        Little(image, 8, 1);
+        Little(image, 8, table / cluster);
         Little(image, 12, 1);
         Little(image, 40, cluster);
         Little(image, 48, Size);
-        Little(image, cluster, 2 * cluster);
+        Little(image, cluster, cluster + table);
         for (int i = 0; i < Size / cluster; i++)
-            Little(image, 2 * cluster + i * 8, i % 7 == 6 ? 0 : (3 + i) * cluster);
-        data.CopyTo(image, 3 * cluster);
+            Little(image, cluster + table + i * 8, i % 7 == 6 ? 0 : cluster + 2 * table + i * cluster);
+        data.CopyTo(image, cluster + 2 * table);
         return image;
     }
 

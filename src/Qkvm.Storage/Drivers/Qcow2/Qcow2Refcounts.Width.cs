@@ -79,7 +79,7 @@ sealed partial class Qcow2Refcounts
     {
         long table = _store.Header.RefcountTableOffset >> _layout.ClusterBits;
         return (cluster >= table && cluster < table + _store.Header.RefcountTableClusters)
-            || Array.IndexOf(_table, (ulong)cluster << _layout.ClusterBits) >= 0;
+            || (cluster != 0 && Array.IndexOf(_table, (ulong)cluster << _layout.ClusterBits) >= 0);
     }
 
     /// <summary>Blocks, and behind them their table, which becomes the one in memory.</summary>
