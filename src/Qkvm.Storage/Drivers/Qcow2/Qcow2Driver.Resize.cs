@@ -29,6 +29,7 @@ public sealed partial class Qcow2Driver
             _store.Flush();
             _store.FlushFile();
             Info.Header.Size = length;
+            foreach (Qcow2Bitmap bitmap in _bitmaps) if (!bitmap.IsInconsistent) bitmap.Resize(length);
             _store.WriteDiskFields();
             _store.FlushFile();
         }
@@ -90,7 +91,7 @@ sealed partial class Qcow2Store
     }
 
     /// <summary>Neighbouring clusters; shorter runs met on the way go back.</summary>
-    long AllocateTogether(int wanted)
+    public long AllocateTogether(int wanted)
     {
         var tooShort = new List<(long Offset, long Length)>();
         (long first, int count) = Refcounts.Allocate(wanted, out _);

@@ -115,32 +115,11 @@ public static class Qcow2Image
 
     static byte[] FirstCluster(Qcow2CreateOptions options, Qcow2Header header)
     {
-        List<Qcow2Extension> extensions = [];
+        var extensions = new Qcow2Extensions();
+        if (options.Version >= 3) extensions.Set(Qcow2Extension.FeatureNames, Qcow2Extensions.FeatureNameTable());
         if (options.BackingFormat != null)
-            extensions.Add(new(Qcow2Extension.BackingFormat, Encoding.UTF8.GetBytes(options.BackingFormat)));
-        if (options.Version >= 3) extensions.Add(new(Qcow2Extension.FeatureNames, Qcow2Extensions.FeatureNameTable()));
-        byte[] backing = Encoding.UTF8.GetBytes(options.BackingFile ?? "");
-        if (header.ClusterSize - header.HeaderLength - 8 - backing.Length < extensions.Sum(e => e.PaddedLength))
-            extensions.RemoveAll(e => e.Type == Qcow2Extension.FeatureNames); // they are a convenience
-        long backingAt = header.HeaderLength + extensions.Sum(e => e.PaddedLength) + 8;
-        if (backing.Length > Math.Min(Qcow2Header.MaxBackingName, header.ClusterSize - backingAt))
-            throw new ConfigurationException("Backing file name too long");
-
-        var cluster = new byte[header.ClusterSize];
-        header.WriteTo(cluster);
-        if (backing.Length > 0)
-        {
-            BinaryPrimitives.WriteInt64BigEndian(cluster.AsSpan(8), backingAt);
-            BinaryPrimitives.WriteInt32BigEndian(cluster.AsSpan(16), backing.Length);
-            backing.CopyTo(cluster, backingAt);
-        }
-        int at = header.HeaderLength;
-        foreach (Qcow2Extension extension in extensions)
-        {
-            extension.WriteTo(cluster.AsSpan(at));
-            at += extension.PaddedLength;
-        }
-        return cluster;
+            extensions.Set(Qcow2Extension.BackingFormat, Encoding.UTF8.GetBytes(options.BackingFormat));
+        return Qcow2FirstCluster.Make(header, extensions, options.BackingFile);
     }
 
     /// <summary>A refcount of 1: its last byte is the significant one.</summary>

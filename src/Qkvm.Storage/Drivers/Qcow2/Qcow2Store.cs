@@ -15,11 +15,14 @@ sealed partial class Qcow2Store
 
     readonly List<(long Offset, long Length, bool Punch)> _pendingFrees = [];
     readonly BlockEdge _file;
+    readonly BlockEdge? _data;
     bool _isCorrupt;
 
-    public Qcow2Store(BlockEdge file, Qcow2Header header, string name, bool readOnly)
+    /// <param name="data">Of an external data file; null without one, or where nobody reads it.</param>
+    public Qcow2Store(BlockEdge file, Qcow2Header header, string name, bool readOnly, BlockEdge? data = null)
     {
-        (_file, Header, Name, IsReadOnly) = (file, header, name, readOnly);
+        (_file, Header, Name, IsReadOnly, _data) = (file, header, name, readOnly, data);
+        (data?.Node as IGrowable)?.AllowGrowth();
         Layout = new Qcow2Layout(header);
         CanGrow = file.Node is IGrowable growable && growable.AllowGrowth();
         Map = new MetadataMap(header.ClusterBits);
@@ -29,6 +32,12 @@ sealed partial class Qcow2Store
 
     public Lock Sync { get; } = new();
     public BlockDriver File => _file.Node;
+
+    /// <summary>Where guest data lie: in the image, or in a file of their own, each cluster at its guest
+    /// offset.</summary>
+    public BlockDriver Data => _data?.Node ?? (HasDataFile ? throw new BlockException($"{Name}: its data file is not "
+        + "open", Errno.Io) : _file.Node);
+    public bool HasDataFile => Header.HasDataFile;
     public Qcow2Header Header { get; }
     public Qcow2Layout Layout { get; }
     public MetadataMap Map { get; }
@@ -39,6 +48,9 @@ sealed partial class Qcow2Store
     public bool IsReadOnly { get; }
     public bool CanGrow { get; }
     public bool IsCorrupt => _isCorrupt;
+
+    /// <summary>A check mends it: what is wrong is what it looks for.</summary>
+    public bool IsRepairing { get; set; }
 
     /// <summary>Clusters were freed: what was remembered of their contents is void.</summary>
     public event Action? Freed;
@@ -66,7 +78,25 @@ sealed partial class Qcow2Store
         ScatterLists.Wait(File.ReadAsync(offset, new ScatterList(data)));
     public void Write(long offset, Memory<byte> data) =>
         ScatterLists.Wait(File.WriteAsync(offset, new ScatterList(data)));
-    public void FlushFile() => ScatterLists.Wait(File.FlushAsync());
+    public void FlushFile()
+    {
+        if (_data != null) ScatterLists.Wait(_data.Node.FlushAsync());
+        ScatterLists.Wait(File.FlushAsync());
+    }
+
+    /// <summary>Room for guest data.</summary>
+    /// <param name="guest">Offset of the first cluster.</param>
+    public (long Offset, int Count) AllocateData(long guest, int wanted, out bool isUntouched)
+    {
+        isUntouched = false;
+        return HasDataFile ? (guest, wanted) : Refcounts.Allocate(wanted, out isUntouched);
+    }
+
+    /// <summary>A cluster of guest data that its table refers to no longer.</summary>
+    public void FreeData(long offset, bool punch)
+    {
+        if (!HasDataFile) FreeLater(offset, Layout.ClusterSize, punch);
+    }
 
     public void CheckWritable()
     {
