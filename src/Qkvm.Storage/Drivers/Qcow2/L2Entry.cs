@@ -50,6 +50,15 @@ readonly record struct L2Entry(ulong Descriptor, ulong Bitmap)
     public static ulong AllocatedBits(int first, int count) => ((1UL << count) - 1) << first;
     public static ulong ZeroBits(int first, int count) => AllocatedBits(first, count) << 32;
 
+    /// <summary>The entry of a compressed cluster. "Compressed Clusters Descriptor": sectors beside the first
+    /// one.</summary>
+    public static L2Entry Compressed(long offset, int length, int clusterBits)
+    {
+        int shift = 62 - (clusterBits - 8);
+        long sectors = ((offset + length - 1) >> 9) - (offset >> 9);
+        return new L2Entry(CompressedFlag | (ulong)sectors << shift | (ulong)offset, 0);
+    }
+
     /// <summary>A compressed cluster's bytes in the file: they start anywhere and end at a multiple of 512.</summary>
     public (long Offset, int Length) CompressedRange(int clusterBits)
     {

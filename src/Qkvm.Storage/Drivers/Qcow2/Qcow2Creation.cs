@@ -19,11 +19,13 @@ static class Qcow2Creation
             Property.Bool("lazy_refcounts", false, "Postpone refcount updates"),
             Property.Number("refcount_bits", 16, help: "Width of a reference count entry in bits"),
         ],
-        static image => new(Qcow2Image.FormatAsync(image.File, image.Path, image.Size, Read(image))));
-
-    static Qcow2CreateOptions Read(NewImage image)
+        static image => new(Qcow2Image.FormatAsync(image.File, image.Path, image.Size, Read(image.Options))))
     {
-        Properties options = image.Options;
+        MeasureAsync = static measuring => Qcow2Measure.MeasureAsync(measuring, Read(measuring.Options)),
+    };
+
+    static Qcow2CreateOptions Read(Properties options)
+    {
         return new Qcow2CreateOptions
         {
             ClusterSize = (int)Math.Min(options.Size("cluster_size"), int.MaxValue),
@@ -31,7 +33,7 @@ static class Qcow2Creation
             {
                 null or "1.1" or "v3" => 3,
                 "0.10" or "v2" => 2,
-                string other => throw image.Error($"Parameter 'version' does not accept value '{other}'"),
+                string other => throw new ConfigurationException($"Parameter 'version' does not accept value '{other}'"),
             },
             RefcountBits = (int)Math.Min(options.Number("refcount_bits"), int.MaxValue),
             LazyRefcounts = options.Bool("lazy_refcounts"),
@@ -40,7 +42,7 @@ static class Qcow2Creation
             {
                 "zlib" => 0,
                 "zstd" => 1,
-                string other => throw image.Error($"Parameter 'compression-type' does not accept value '{other}'"),
+                string other => throw new ConfigurationException($"Parameter 'compression-type' does not accept value '{other}'"),
                 null => 0,
             },
             Preallocation = options.Text("preallocation") switch
@@ -49,7 +51,7 @@ static class Qcow2Creation
                 "metadata" => Preallocation.Metadata,
                 "falloc" => Preallocation.Falloc,
                 "full" => Preallocation.Full,
-                string other => throw image.Error($"Parameter 'preallocation' does not accept value '{other}'"),
+                string other => throw new ConfigurationException($"Parameter 'preallocation' does not accept value '{other}'"),
             },
             BackingFile = options.Text("backing_file"),
             BackingFormat = options.Text("backing_fmt"),

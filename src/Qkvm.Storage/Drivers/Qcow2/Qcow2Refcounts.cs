@@ -87,6 +87,12 @@ sealed partial class Qcow2Refcounts
         return (first << _layout.ClusterBits, count);
     }
 
+    /// <summary>Another user of a cluster can be counted.</summary>
+    public bool CanIncrease(long cluster) => Get(cluster) is > 0 and var count && count < MaxRefcount;
+
+    /// <summary>Counts another user of a cluster that is in use.</summary>
+    public void Increase(long cluster) => Set(cluster, Get(cluster) + 1);
+
     /// <summary>True where nothing uses the cluster any more.</summary>
     public bool Decrease(long cluster)
     {

@@ -114,6 +114,18 @@ sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes, 
         if (last > store.Data.Length) ScatterLists.Wait(store.Data.WriteAsync(last - 1, new ScatterList(new byte[1])));
     }
 
+    /// <summary>A guest cluster is compressed, and lies at a place in the file.</summary>
+    public void SetCompressed(long offset, long place, int length) =>
+        SetAndFree(offset, store.Mapping.Entry(offset), L2Entry.Compressed(place, length, _layout.ClusterBits), punch: false);
+
+    /// <summary>Forgets whole clusters, so that what lies below them shines through.</summary>
+    public void Drop(long offset, long length)
+    {
+        for (long end = offset + length; offset < end; offset += _layout.ClusterSize)
+            if (!SkipWithoutTable(ref offset)) SetAndFree(offset, store.Mapping.Entry(offset), default, punch: true);
+        store.LimitPendingFrees();
+    }
+
     ulong AllZero => L2Entry.ZeroBits(0, _layout.Subclusters);
     L2Entry PlainZero => new(0, AllZero);
 
