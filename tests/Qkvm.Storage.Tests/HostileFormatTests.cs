@@ -115,8 +115,8 @@ public sealed class HostileFormatTests
     [InlineData("RW 1 VMFSSPARSE \"a\"", "Unsupported extent type")] [InlineData("", "no extents")]
     public void A_vmdk_descriptor_with_impossible_extents_is_refused(string line, string message)
     {
-        byte[] text = System.Text.Encoding.UTF8.GetBytes($"# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\n"
-            + $"createType=\"monolithicFlat\"\n{line}\n");
+        byte[] text = System.Text.Encoding.UTF8.GetBytes("# Disk DescriptorFile\nversion=1\nCID=1\n"
+            + $"parentCID=ffffffff\ncreateType=\"monolithicFlat\"\n{line}\n");
         Assert.Contains(message, Assert.Throws<ConfigurationException>(() => SampleImages.Open("vmdk",
             new MemoryFile(text) { KeepsLog = false }, readOnly: true)).Message);
     }

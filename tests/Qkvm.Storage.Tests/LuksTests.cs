@@ -28,6 +28,28 @@ public sealed class LuksTests
         await TakesWrites(scratch, "luks", "key-secret=hidden");
     }
 
+    [QemuTheory]
+    [InlineData("")] [InlineData(",cluster_size=4k")] [InlineData(",extended_l2=on")]
+    [InlineData(",encrypt.cipher-alg=aes-128,preallocation=metadata")]
+    public async Task Qcow2_images_of_both_are_read_and_written_by_both(string more)
+    {
+        using var scratch = new Scratch();
+        const string options = "encrypt.format=luks,encrypt.key-secret=hidden,encrypt.iter-time=10";
+        QemuTools.Img("create", "-q", "--object", Secret, "-f", "qcow2", "-o", options + more, scratch["a"],
+            Size.ToString());
+        await TakesWrites(scratch, "qcow2", "encrypt.key-secret=hidden");
+        File.Delete(scratch["a"]);
+        await scratch.Create("qcow2", "a", Size, options + more);
+        await TakesWrites(scratch, "qcow2", "encrypt.key-secret=hidden");
+        Assert.Contains("No errors", QemuTools.Img("check", "--object", Secret, "--image-opts",
+            $"driver=qcow2,file.filename={scratch["a"]},encrypt.key-secret=hidden"));
+        Assert.Contains("'encrypt.key-secret' is required",
+            Assert.Throws<ConfigurationException>(() => scratch.Open("a", "format=qcow2")).Message);
+        Assert.Contains("Invalid password",
+            Assert.Throws<ConfigurationException>(() => scratch.Open("a",
+                "format=qcow2,encrypt.key-secret=x")).Message);
+    }
+
     [QemuFact]
     public async Task A_wrong_passphrase_opens_nothing()
     {
@@ -68,7 +90,7 @@ public sealed class LuksTests
             for (int i = 0; i < 60; i++)
             {
                 int length = random.Next(1, 70_000), at = random.Next(Size - length);
-                if (i % 3 > 0) (length, at) = (length / 512 * 512 + 512, at / 1024 * 512);
+                if (i % 3 > 0 || format == "qcow2") (length, at) = (length / 512 * 512 + 512, at / 1024 * 512);
                 byte[] data = BlockDriverExtensions.Pattern(i, length);
                 await image.Write(at, data);
                 data.CopyTo(model, at);

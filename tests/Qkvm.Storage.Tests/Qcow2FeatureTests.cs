@@ -156,6 +156,15 @@ public sealed class Qcow2FeatureTests
             Size.ToString());
         QemuTools.Io(scratch["a"], "write -P 5 0 100k", "write -P 6 1M 70k", "write -z 64k 8k");
         byte[] model = Reference(scratch);
+        await TakesWritesAside(scratch, model, more);
+        await scratch.Create("qcow2", "a", Size, $"data_file={scratch["data"]}{more}");
+        model = new byte[Size];
+        Assert.Equal(model, Reference(scratch));
+        await TakesWritesAside(scratch, model, more);
+    }
+
+    static async Task TakesWritesAside(Scratch scratch, byte[] model, string more)
+    {
         await using (BlockDriver image = scratch.Open("a", "format=qcow2,discard=unmap"))
         {
             Assert.Equal(model, await image.Read(0, Size));
@@ -190,7 +199,8 @@ public sealed class Qcow2FeatureTests
         await using (var image = (Qcow2Driver)scratch.Open("a", "format=qcow2,readonly=on"))
             found = await image.CheckAsync(Repair.None, lines.Add);
         (_, string theirs) = QemuTools.Run("qemu-img", "check", "--output=json", scratch["a"]);
-        System.Text.Json.JsonElement json = System.Text.Json.JsonDocument.Parse(theirs[theirs.IndexOf('{')..(theirs.LastIndexOf('}') + 1)])
+        System.Text.Json.JsonElement json =
+            System.Text.Json.JsonDocument.Parse(theirs[theirs.IndexOf('{')..(theirs.LastIndexOf('}') + 1)])
             .RootElement;
         Assert.Equal(Number("leaks"), found.Leaks);
         Assert.Equal(Number("corruptions"), found.Corruptions);
@@ -212,7 +222,8 @@ public sealed class Qcow2FeatureTests
         Assert.Equal(data, Reference(scratch)[..data.Length]);
         Assert.DoesNotContain("corrupt: true", QemuTools.Img("info", scratch["a"]));
 
-        long? Number(string name) => json.TryGetProperty(name, out System.Text.Json.JsonElement value) ? value.GetInt64()
+        long? Number(string name) => json.TryGetProperty(name, out System.Text.Json.JsonElement value)
+            ? value.GetInt64()
             : 0;
     }
 

@@ -200,7 +200,8 @@ public sealed class Qcow2InteropTests
         using var scratch = new Scratch();
         (Qcow2CreateOptions ours, string theirs) = kind switch
         {
-            "preallocation" => (new Qcow2CreateOptions { Preallocation = Preallocation.Metadata }, "preallocation=metadata"),
+            "preallocation" => (new Qcow2CreateOptions { Preallocation = Preallocation.Metadata },
+                "preallocation=metadata"),
             "lazy" =>
                 (new Qcow2CreateOptions { LazyRefcounts = true, RefcountBits = 8, ClusterSize = 8192 },
                 "lazy_refcounts=on,refcount_bits=8,cluster_size=8k"),

@@ -15,14 +15,16 @@ static class LuksCreation
     /// <summary>What of a new volume can be said, also of one inside another format.</summary>
     public static IEnumerable<Property> Options(string prefix) =>
     [
-        Property.Text($"{prefix}key-secret", help: prefix == "" ? "ID of the secret that provides the keyslot passphrase"
+        Property.Text($"{prefix}key-secret", help: prefix == ""
+            ? "ID of the secret that provides the keyslot passphrase"
             : "ID of secret providing qcow AES key or LUKS passphrase"),
         Property.Text($"{prefix}cipher-alg", help: "Name of encryption cipher algorithm"),
         Property.Text($"{prefix}cipher-mode", help: "Name of encryption cipher mode"),
         Property.Text($"{prefix}ivgen-alg", help: "Name of IV generator algorithm"),
         Property.Text($"{prefix}ivgen-hash-alg", help: "Name of IV generator hash algorithm"),
         Property.Text($"{prefix}hash-alg", help: "Name of encryption hash algorithm"),
-        Property.Automatic($"{prefix}iter-time", help: "Time to spend in PBKDF in milliseconds") with { Default = null },
+        Property.Automatic($"{prefix}iter-time", help: "Time to spend in PBKDF in milliseconds")
+            with { Default = null },
     ];
 
     /// <summary>Header and key material, for their places.</summary>

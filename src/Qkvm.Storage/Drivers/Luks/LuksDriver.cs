@@ -125,7 +125,8 @@ public sealed class LuksDriver : BlockNode
     protected override async ValueTask WriteZeroesCore(long offset, long length, bool mayUnmap)
     {
         for (long done = 0; done < length; done += MaxPiece)
-            await WriteCore(offset + done, ScatterLists.Zeroes(Math.Min(MaxPiece, length - done))).ConfigureAwait(false);
+            await WriteCore(offset + done, ScatterLists.Zeroes(Math.Min(MaxPiece, length - done)))
+                .ConfigureAwait(false);
     }
 
     protected override ValueTask DiscardCore(long offset, long length) =>

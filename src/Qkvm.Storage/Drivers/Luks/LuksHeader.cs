@@ -40,7 +40,8 @@ sealed class LuksHeader
     /// <summary>Bytes that the header and the places of all keys take.</summary>
     public static long TotalSize(int keyBytes) => SlotAlignment + Slots * SlotBytes(keyBytes);
 
-    static long SlotBytes(int keyBytes) => (keyBytes * (long)Stripes + SlotAlignment - 1) / SlotAlignment * SlotAlignment;
+    static long SlotBytes(int keyBytes) =>
+        (keyBytes * (long)Stripes + SlotAlignment - 1) / SlotAlignment * SlotAlignment;
 
     public static long SlotOffset(int index, int keyBytes) => SlotAlignment + index * SlotBytes(keyBytes);
 

@@ -4,7 +4,8 @@ using System.Security.Cryptography;
 
 namespace Qkvm.Storage.Drivers.Luks;
 
-/// <summary>Finds the master key by a passphrase, and makes headers. Spec: LUKS On-Disk Format Specification 1.2.3.</summary>
+/// <summary>Finds the master key by a passphrase, and makes headers. Spec: LUKS On-Disk Format Specification
+/// 1.2.3.</summary>
 static class LuksKeys
 {
     const uint MinIterations = 1000, Trial = 65536;
@@ -30,7 +31,8 @@ static class LuksKeys
     public static (LuksHeader Header, byte[] Material, byte[] Key) Create(byte[] passphrase, int keyBytes, string hash,
         int iterTime)
     {
-        byte[] key = RandomNumberGenerator.GetBytes(keyBytes), salt = RandomNumberGenerator.GetBytes(LuksHeader.SaltSize);
+        byte[] key = RandomNumberGenerator.GetBytes(keyBytes),
+            salt = RandomNumberGenerator.GetBytes(LuksHeader.SaltSize);
         var draft = new LuksHeader { Hash = hash, KeyBytes = keyBytes };
         uint iterations = Measure(draft, iterTime);
         var slots = new LuksSlot[LuksHeader.Slots];
@@ -45,7 +47,8 @@ static class LuksKeys
         };
         header = With(header, DigestOf(header, key));
         byte[] material = Split(header, key);
-        using (var cipher = new XtsAes(Derive(header, passphrase, salt, iterations, keyBytes))) cipher.Encrypt(0, material);
+        using (var cipher = new XtsAes(Derive(header, passphrase, salt, iterations, keyBytes)))
+            cipher.Encrypt(0, material);
         return (header, material, key);
     }
 

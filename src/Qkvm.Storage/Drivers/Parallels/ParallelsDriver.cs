@@ -6,7 +6,8 @@ using Qkvm.Storage.Graph;
 
 namespace Qkvm.Storage.Drivers.Parallels;
 
-/// <summary>Format <c>parallels</c>: Parallels' expanding images, read. Spec: QEMU docs/interop/parallels.txt.</summary>
+/// <summary>Format <c>parallels</c>: Parallels' expanding images, read. Spec: QEMU
+/// docs/interop/parallels.txt.</summary>
 /// <remarks>Deviations: images are not written; the format extension (dirty bitmaps) is not read.</remarks>
 public sealed class ParallelsDriver : ImageNode, ICheckable
 {
@@ -34,7 +35,8 @@ public sealed class ParallelsDriver : ImageNode, ICheckable
     private protected override int BlockSize => _clusterSize;
 
     /// <inheritdoc/>
-    public ValueTask<CheckResult> CheckAsync(Repair repair, Action<string> report) => new(Check(report, countsClusters: true));
+    public ValueTask<CheckResult> CheckAsync(Repair repair, Action<string> report) =>
+        new(Check(report, countsClusters: true));
 
     protected override void Load()
     {

@@ -41,7 +41,8 @@ public sealed partial class Qcow2Driver : IAmendable
                 throw Refused("Refcount width must be a power of two and may not exceed 64 bits");
             order = BitOperations.Log2(bits);
         }
-        bool isLazy = options.Has("lazy_refcounts") ? options.Bool("lazy_refcounts") : Info.LazyRefcounts && version == 3;
+        bool isLazy = options.Has("lazy_refcounts") ? options.Bool("lazy_refcounts")
+            : Info.LazyRefcounts && version == 3;
         if (version == 2 && order != 4) throw Refused($"Refcount widths other than 16 bits require {NeedsNewer}");
         if (version == 2 && isLazy)
             throw Refused("Lazy refcounts only supported with compatibility level 1.1 and above (use compat=1.1 or "
@@ -61,8 +62,7 @@ public sealed partial class Qcow2Driver : IAmendable
             if (!isLazy) _store.EndLazy();
             header.Compatible = header.Compatible & ~Qcow2Features.LazyRefcounts
                 | (isLazy ? Qcow2Features.LazyRefcounts : 0);
-            if (options.Has("backing_file")) Info.BackingFile = options.Text("backing_file") is { Length: > 0 } name ? name
-                : null;
+            if (options.Text("backing_file") is { } name) Info.BackingFile = name.Length > 0 ? name : null;
             if (options.Text("backing_fmt") is { } format)
                 Info.Extensions.Set(Qcow2Extension.BackingFormat, format == "" ? null : Encoding.UTF8.GetBytes(format));
             if (options.Text("data_file") is { } data)

@@ -10,7 +10,7 @@ namespace Qkvm.Storage.Drivers.Qcow2;
 /// Spec: QEMU docs/interop/qcow2.txt.</summary>
 /// <remarks>A request holds its guest clusters: shared while it reads or writes in place, exclusively while it changes
 /// where they lie. So no cluster is freed or moved under a request, and data I/O needs no lock on the metadata.
-/// Deviations: encryption is refused.</remarks>
+/// Deviations: of encryption there is LUKS with aes-xts-plain64; the older AES-CBC is refused.</remarks>
 public sealed partial class Qcow2Driver : BlockNode
 {
     const string NoEffect = "taken, no effect";                    // tuning that this driver does not need
@@ -20,6 +20,7 @@ public sealed partial class Qcow2Driver : BlockNode
             Property.Node("file", "the image"), Property.Node("backing",
                 "what the image lies over; the header says so by default"),
             Property.Node("data-file", "where the data are; the header says so by default"),
+            Property.Tree("encrypt", "format=luks, key-secret=ID of the secret with the passphrase"),
             .. new[]
             {
                 "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot", "pass-discard-other",
@@ -47,9 +48,11 @@ public sealed partial class Qcow2Driver : BlockNode
     /// <param name="openData">Given the name of the external data file, or null; returns null where nobody is going to
     /// read it.</param>
     /// <param name="isChecked">Damage that a check may mend is no reason to refuse it.</param>
+    /// <param name="secret">Gives the passphrase of an encrypted image, or null where nobody is going to read
+    /// it.</param>
     public Qcow2Driver(BlockDriver file, string name, NodeOptions options,
         Func<Qcow2ImageInfo, BlockDriver?> openBacking, Func<string?, BlockDriver?>? openData = null,
-        bool isChecked = false) : base(options)
+        bool isChecked = false, Func<byte[]?>? secret = null) : base(options)
     {
         _releases = new LoopStep<Release>.Pool(home => new Release(_clusters, home));
         if (!IsReadOnly && file.IsReadOnly)
@@ -72,6 +75,7 @@ public sealed partial class Qcow2Driver : BlockNode
             _compressed = new CompressedClusters(_store);
             _writer = new Qcow2Writer(_store, this, header.Version >= 3, _backingEdge != null);
             _store.Load(isChecked);
+            OpenEncryption(secret);
             OpenBitmaps();
         }
         catch (Exception e)
@@ -92,7 +96,7 @@ public sealed partial class Qcow2Driver : BlockNode
                 + $"'{found ?? "raw"}'");
         return new Qcow2Driver(parts.File, name, parts.Node,
             info => parts.OpenBacking(info.BackingFile, info.BackingFormat), data => OpenData(parts, data),
-            parts.IsChecked);
+            parts.IsChecked, () => Secret(properties, parts));
     }
 
     static BlockDriver? OpenData(NodeParts parts, string? name)
@@ -110,7 +114,7 @@ public sealed partial class Qcow2Driver : BlockNode
     public override string FileName => Info.Name;
 
     public override ImageFacts Facts => new(Children[0].Node.Facts.ActualSize, Info.ClusterSize, Info.BackingFile,
-        Info.BackingFormat, Info.IsDirty, Specific(), [.. Snapshots]);
+        Info.BackingFormat, Info.IsDirty, Specific(), [.. Snapshots], _store.IsEncrypted);
 
     JsonObject Specific()
     {
@@ -121,6 +125,7 @@ public sealed partial class Qcow2Driver : BlockNode
             ["corrupt"] = Info.IsCorrupt, ["extended-l2"] = Info.HasExtendedL2,
         };
         if (_bitmaps.Count > 0) facts["bitmaps"] = new JsonArray([.. _bitmaps.Select(bitmap => bitmap.Describe())]);
+        if (_encryption != null) facts["encrypt"] = _encryption.Describe(isInside: true);
         if (!Info.Header.HasDataFile) return facts;
         facts["data-file"] = Info.Extensions.DataFile;
         facts["data-file-raw"] = Info.Header.IsDataRaw;
@@ -160,6 +165,7 @@ public sealed partial class Qcow2Driver : BlockNode
         finally
         {
             await ReleaseChildrenAsync().ConfigureAwait(false);
+            _store.Cipher?.Dispose();
         }
     }
 
@@ -240,7 +246,7 @@ public sealed partial class Qcow2Driver : BlockNode
             ScatterList part = buffers.Slice(done, extent.Length);
             switch (extent.Kind)
             {
-                case ExtentKind.Data: await _store.Data.ReadAsync(extent.HostOffset, part).ConfigureAwait(false); break;
+                case ExtentKind.Data: await _store.ReadDataAsync(extent.HostOffset, part).ConfigureAwait(false); break;
                 case ExtentKind.Compressed: await _compressed.ReadAsync(extent.Entry, offset + done, part)
                     .ConfigureAwait(false); break;
                 case ExtentKind.Unallocated when Backing != null: await ReadBackingAsync(offset + done, part)
@@ -261,6 +267,7 @@ public sealed partial class Qcow2Driver : BlockNode
             ExtentKind.Unallocated when Backing == null => BlockStatus.Zero(extent.Length, isAllocated: false),
             ExtentKind.Unallocated => BlockStatus.Below(extent.Length),
             ExtentKind.Compressed => BlockStatus.Data(extent.Length) with { IsCompressed = true },
+            _ when _store.IsEncrypted => BlockStatus.Data(extent.Length),
             _ => BlockStatus.Data(extent.Length) with { HostNode = _store.Data, HostOffset = extent.HostOffset },
         });
     }
@@ -291,7 +298,8 @@ public sealed partial class Qcow2Driver : BlockNode
 
     /// <summary>Before the first change, and not at opening, so that an image that nobody writes to stays what it was:
     /// counts what lazy refcounts left uncounted, says that bitmaps are in use, and clears the autoclear bits that are
-    /// not known, since what they vouch for will not be kept up to date. "Header", autoclear_features: "before the image is written to".</summary>
+    /// not known, since what they vouch for will not be kept up to date. "Header", autoclear_features: "before the
+    /// image is written to".</summary>
     void PrepareForWriting()
     {
         if (!_isUntouched) return;

@@ -69,7 +69,8 @@ sealed partial class Qcow2Refcounts
 
         ulong[] Counts(long cluster)
         {
-            if (!old.TryGetValue(cluster >> bits, out ulong[]? counts)) old[cluster >> bits] = counts = new ulong[1 << bits];
+            if (!old.TryGetValue(cluster >> bits, out ulong[]? counts))
+                old[cluster >> bits] = counts = new ulong[1 << bits];
             return counts;
         }
     }

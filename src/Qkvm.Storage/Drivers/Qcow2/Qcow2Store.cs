@@ -90,7 +90,10 @@ sealed partial class Qcow2Store
     public (long Offset, int Count) AllocateData(long guest, int wanted, out bool isUntouched)
     {
         isUntouched = false;
-        return HasDataFile ? (guest, wanted) : Refcounts.Allocate(wanted, out isUntouched);
+        if (HasDataFile) return (guest, wanted);
+        (long, int) place = Refcounts.Allocate(wanted, out isUntouched);
+        isUntouched &= !IsEncrypted;                               // zeros on disk are none to the guest
+        return place;
     }
 
     /// <summary>A cluster of guest data that its table refers to no longer.</summary>
@@ -101,7 +104,8 @@ sealed partial class Qcow2Store
 
     public void CheckWritable()
     {
-        if (_isCorrupt && !IsRepairing) throw new BlockException($"{Name}: the image is corrupt and takes no more writes", Errno.Io);
+        if (_isCorrupt && !IsRepairing)
+            throw new BlockException($"{Name}: the image is corrupt and takes no more writes", Errno.Io);
     }
 
     /// <summary>Refcounts are written when there is no room for them in memory, and at the end: the dirty bit says that

@@ -54,8 +54,8 @@ public sealed class QedDriver : ImageNode, ICheckable
     string? BackingFormat => (_features & BackingIsRaw) != 0 ? "raw" : null;
 
     /// <inheritdoc/>
-    public ValueTask<CheckResult> CheckAsync(Repair repair, Action<string> report) => new(Check(report, countsClusters: true)
-        with { ImageEndOffset = null });
+    public ValueTask<CheckResult> CheckAsync(Repair repair, Action<string> report) =>
+        new(Check(report, countsClusters: true) with { ImageEndOffset = null });
 
     protected override void Load()
     {

@@ -111,7 +111,8 @@ public sealed class VhdxDriver : GrowingImage, ICheckable
 
     /// <summary>No data lie over log and tables.</summary>
     bool Overlaps(long host) => On((long)_header.LogOffset, _header.LogLength, host)
-        || On(_layout.TableOffset, _layout.TableLength, host) || On(_layout.MetadataOffset, _layout.MetadataLength, host);
+        || On(_layout.TableOffset, _layout.TableLength, host)
+        || On(_layout.MetadataOffset, _layout.MetadataLength, host);
 
     bool On(long start, long length, long host) => host < start + length && start < host + BlockSize;
 
