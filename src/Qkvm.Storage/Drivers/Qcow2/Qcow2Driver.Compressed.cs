@@ -15,6 +15,8 @@ public sealed partial class Qcow2Driver : ICompressedWrites
 
     public async ValueTask WriteCompressedAsync(long offset, ScatterList buffers)
     {
+        if (_store.HasDataFile)
+            throw new BlockException($"{FileName}: clusters of a data file cannot be compressed", Errno.OpNotSupp);
         if (_layout.OffsetInCluster(offset) != 0 || buffers.Length > _layout.ClusterSize
             || buffers.Length < _layout.ClusterSize && offset + buffers.Length != Length)
             throw new BlockException($"{FileName}: only whole clusters can be compressed", Errno.Inval);
