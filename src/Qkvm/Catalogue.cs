@@ -45,6 +45,7 @@ using Qkvm.Storage.Drivers.Bochs;
 using Qkvm.Storage.Drivers.Cloop;
 using Qkvm.Storage.Drivers.Dmg;
 using Qkvm.Storage.Drivers.File;
+using Qkvm.Storage.Drivers.Luks;
 using Qkvm.Storage.Drivers.Null;
 using Qkvm.Storage.Drivers.Parallels;
 using Qkvm.Storage.Drivers.Qcow2;
@@ -185,6 +186,7 @@ static class Catalogue
         BochsDriver.Model,
         CloopDriver.Model,
         DmgDriver.Model,
+        LuksDriver.Model,
         FileDriver.Model,
         FileDriver.HostDevice,
         NullDriver.Model,

@@ -108,7 +108,7 @@ static class Missing
 
     public static IEnumerable<BlockDriverModel> BlockDrivers() =>
     [
-        .. Words("luks qcow")
+        .. Words("qcow")
             .Select(name => BlockDriverModel.Missing(name,
                 "is not supported yet; convert the image: qemu-img convert -O qcow2 OLD NEW")),
         .. Words("""

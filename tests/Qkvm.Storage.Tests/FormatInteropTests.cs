@@ -3,7 +3,8 @@ using Qkvm.Core.Devices;
 
 namespace Qkvm.Storage.Tests;
 
-/// <summary>Images of other programs' formats: those that the reference tools made, and ours under their eyes.</summary>
+/// <summary>Images of other programs' formats: those that the reference tools made, and ours under their
+/// eyes.</summary>
 public sealed class FormatInteropTests
 {
     const int Size = 5 << 20;
@@ -47,7 +48,8 @@ public sealed class FormatInteropTests
     {
         using var scratch = new Scratch();
         byte[] model = new byte[Size];
-        for (int i = 0; i < Size; i += 300 << 10) BlockDriverExtensions.Pattern(i, Math.Min(70_000, Size - i)).CopyTo(model, i);
+        for (int i = 0; i < Size; i += 300 << 10) BlockDriverExtensions.Pattern(i, Math.Min(70_000,
+            Size - i)).CopyTo(model, i);
         File.WriteAllBytes(scratch["model"], model);
         QemuTools.Img(["convert", "-f", "raw", "-O", format, .. Given(options), scratch["model"], scratch["a"]]);
         await using BlockDriver image = scratch.Open("a", $"format={format},readonly=on");

@@ -1,9 +1,11 @@
 using Qkvm.Core.Block;
 using Qkvm.Core.Devices;
+using Qkvm.Storage.Drivers;
 using Qkvm.Storage.Drivers.Bochs;
 using Qkvm.Storage.Drivers.Cloop;
 using Qkvm.Storage.Drivers.Dmg;
 using Qkvm.Storage.Drivers.File;
+using Qkvm.Storage.Drivers.Luks;
 using Qkvm.Storage.Drivers.Parallels;
 using Qkvm.Storage.Drivers.Qcow2;
 using Qkvm.Storage.Drivers.Qed;
@@ -28,9 +30,12 @@ sealed class Scratch : IDisposable
     static readonly Catalogue<BlockDriverModel> Drivers = new("block driver",
         [RawDriver.Model, Qcow2Driver.Model, FileDriver.Model, FileDriver.HostDevice, VdiDriver.Model, VpcDriver.Model,
         VmdkDriver.Model, VhdxDriver.Model, QedDriver.Model, ParallelsDriver.Model, BochsDriver.Model,
-        CloopDriver.Model, DmgDriver.Model]);
+        CloopDriver.Model, DmgDriver.Model, LuksDriver.Model]);
 
-    public BlockFactory Factory() => new(Drivers, Warnings.Add);
+    public BlockFactory Factory() => new(Drivers, Warnings.Add)
+    {
+        Secrets = static id => System.Text.Encoding.UTF8.GetBytes(id), // each is its own name
+    };
 
     /// <summary>Opens a drive as a guest's disk uses it.</summary>
     public BlockDriver Open(string name, string options = "format=qcow2")
@@ -55,8 +60,8 @@ sealed class Scratch : IDisposable
     public async Task Create(string format, string name, long size, string options = "")
     {
         BlockFactory factory = Factory();
-        await using FileDriver file = factory.CreateFile(this[name]);
-        file.AllowGrowth();
+        await using BlockDriver file = factory.CreateFile(this[name]);
+        (file as IGrowable)?.AllowGrowth();
         var properties = new Properties(Drivers.Find(format)!.Creation!, Options($"size={size},{options}".TrimEnd(','),
             "-o"));
         await Drivers.Find(format)!.Creation!.CreateAsync(new NewImage(factory, this[name], file, size, properties));

@@ -333,7 +333,8 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
         var head = new byte[ImageProbe.HeadSize];
         int inside = (int)Math.Min(head.Length, file.Length);
         if (inside > 0) ScatterLists.Wait(file.ReadAsync(0, new ScatterList(head.AsMemory(0, inside))));
-        return ImageProbe.Detect(head) ?? (NameOf(file).EndsWith(".dmg", StringComparison.Ordinal) ? "dmg" : null);
+        return ImageProbe.Detect(head)
+            ?? (NameOf(file).EndsWith(".dmg", StringComparison.Ordinal) ? "dmg" : null);
     }
 
     static ConfigurationException Foreign(string name, string format) => new(

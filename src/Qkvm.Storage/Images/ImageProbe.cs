@@ -32,7 +32,8 @@ public static class ImageProbe
             int end = head.IndexOf((byte)'\n');
             ReadOnlySpan<byte> line = (end < 0 ? head : head[..end]).Trim(" \r\t"u8);
             if (line.Length > 0 && line[0] != '#')
-                return line.StartsWith("version=1"u8) || line.StartsWith("version=2"u8) || line.StartsWith("version=3"u8);
+                return line.StartsWith("version=1"u8) || line.StartsWith("version=2"u8)
+                    || line.StartsWith("version=3"u8);
             if (end < 0) return false;
             head = head[(end + 1)..];
         }

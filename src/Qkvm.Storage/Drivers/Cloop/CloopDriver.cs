@@ -16,7 +16,8 @@ public sealed class CloopDriver : ImageNode
     };
 
     /// <summary>How such a file begins: a script.</summary>
-    public static ReadOnlySpan<byte> Magic => "#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount -r -t iso9660 "u8;
+    public static ReadOnlySpan<byte> Magic =>
+        "#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount -r -t iso9660 "u8;
 
     const int BlockSizeAt = 128, BlocksAt = 132, OffsetsAt = 136, SectorSize = 512, MaxBlockSize = 64 << 20;
 

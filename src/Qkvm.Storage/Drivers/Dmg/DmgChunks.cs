@@ -30,7 +30,8 @@ static class DmgChunks
             int stop = text.IndexOf(end, at, StringComparison.Ordinal);
             if (stop < 0) yield break;
             var block = new byte[(stop - at) / 4 * 3 + 3];
-            if (Convert.TryFromBase64Chars(text.AsSpan(at, stop - at), block, out int bytes)) yield return block[..bytes];
+            if (Convert.TryFromBase64Chars(text.AsSpan(at, stop - at), block, out int bytes))
+                yield return block[..bytes];
             at = stop;
         }
     }

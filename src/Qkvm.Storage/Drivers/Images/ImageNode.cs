@@ -113,6 +113,14 @@ public abstract class ImageNode : BlockNode
     /// <summary>Before an image that may have been written is closed.</summary>
     protected virtual ValueTask CloseAsync() => default;
 
+    /// <summary>What a check that mends nothing finds.</summary>
+    private protected Core.Block.Images.CheckResult Check(Action<string> report, bool countsClusters = false)
+    {
+        lock (Sync)
+            return ImageCheck.Run(Length, BlockSize, File, offset => Find(offset, Math.Min(BlockSize, Length - offset)),
+                report, countsClusters);
+    }
+
     protected override async ValueTask ReadCore(long offset, ScatterList buffers)
     {
         LinkedListNode<RangeLock.Hold> hold = await HoldAsync(offset, buffers.Length, exclusive: false)

@@ -1,13 +1,15 @@
 using System.Buffers.Binary;
 using Qkvm.Core.Block;
+using Qkvm.Core.Block.Images;
 using Qkvm.Storage.Drivers.Images;
 using Qkvm.Storage.Graph;
 
 namespace Qkvm.Storage.Drivers.Parallels;
 
-/// <summary>Format <c>parallels</c>: Parallels' expanding images, read. Spec: QEMU docs/interop/parallels.txt.</summary>
+/// <summary>Format <c>parallels</c>: Parallels' expanding images, read. Spec: QEMU
+/// docs/interop/parallels.txt.</summary>
 /// <remarks>Deviations: images are not written; the format extension (dirty bitmaps) is not read.</remarks>
-public sealed class ParallelsDriver : ImageNode
+public sealed class ParallelsDriver : ImageNode, ICheckable
 {
     public static readonly BlockDriverModel Model = new("parallels", [Property.Node("file", "the image")],
         static (_, parts) => Open(parts.File, ReadOnlyOptions(parts))) { Description = "Parallels' images; read-only" };
@@ -31,6 +33,10 @@ public sealed class ParallelsDriver : ImageNode
     public override long Length => _length;
     public override ImageFacts Facts => base.Facts with { ClusterSize = _clusterSize };
     private protected override int BlockSize => _clusterSize;
+
+    /// <inheritdoc/>
+    public ValueTask<CheckResult> CheckAsync(Repair repair, Action<string> report) =>
+        new(Check(report, countsClusters: true));
 
     protected override void Load()
     {

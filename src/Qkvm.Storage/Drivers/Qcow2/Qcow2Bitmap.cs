@@ -51,7 +51,8 @@ sealed class Qcow2Bitmap(string name, int granularityBits, long size) : IBitmap
             extra = BinaryPrimitives.ReadUInt32BigEndian(data[20..]);
         int nameSize = BinaryPrimitives.ReadUInt16BigEndian(data[18..]), granularity = data[17];
         ulong table = BinaryPrimitives.ReadUInt64BigEndian(data);
-        if (data[16] != 1 || granularity is < MinGranularityBits or > MaxGranularityBits || nameSize is 0 or > MaxNameSize
+        if (data[16] != 1 || granularity is < MinGranularityBits or > MaxGranularityBits
+            || nameSize is 0 or > MaxNameSize
             || extra > data.Length - FixedSize || nameSize > data.Length - FixedSize - extra
             || (flags & ~(InUse | Auto | ExtraCompatible)) != 0 || (extra != 0 && (flags & ExtraCompatible) == 0)
             || table > 1UL << 56 || table % (uint)clusterSize != 0) return null;

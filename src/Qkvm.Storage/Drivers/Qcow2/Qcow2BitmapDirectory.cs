@@ -24,7 +24,7 @@ sealed class Qcow2BitmapDirectory(Qcow2Store store, Qcow2Extensions extensions)
             offset = BinaryPrimitives.ReadUInt64BigEndian(data[16..]);
         if (count is 0 or > MaxBitmaps || length > MaxDirectory || offset % (uint)store.Layout.ClusterSize != 0
             || offset > (ulong)Math.Max(0, store.File.Length - (long)length))
-            throw new ConfigurationException($"Could not open '{store.Name}': the bitmap directory of {count} bitmaps at "
+            throw new ConfigurationException($"Could not open '{store.Name}': the directory of {count} bitmaps at "
                 + $"{offset:#x} is impossible");
         return ((long)offset, (long)length, (int)count);
     }
@@ -126,7 +126,8 @@ sealed class Qcow2BitmapDirectory(Qcow2Store store, Qcow2Extensions extensions)
     ulong[] ReadTable(Qcow2Bitmap bitmap)
     {
         long bytes = bitmap.TableEntries * 8L;
-        if (bitmap.TableEntries < 0 || bytes > MaxDirectory || bitmap.TableOffset > store.File.Length - bytes) return [];
+        if (bitmap.TableEntries < 0 || bytes > MaxDirectory
+            || bitmap.TableOffset > store.File.Length - bytes) return [];
         var raw = new byte[bytes];
         store.Read(bitmap.TableOffset, raw);
         var table = new ulong[bitmap.TableEntries];

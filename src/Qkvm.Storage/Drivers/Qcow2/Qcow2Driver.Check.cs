@@ -9,7 +9,11 @@ public sealed partial class Qcow2Driver : ICheckable
     /// <inheritdoc/>
     public ValueTask<CheckResult> CheckAsync(Repair repair, Action<string> report)
     {
-        lock (_store.Sync) return new(new Qcow2Check(_store, Info.Extensions, repair, report).Run());
+        lock (_store.Sync)
+        {
+            if (IsReadOnly) _store.Refcounts.Load();              // reading needs none
+            return new(new Qcow2Check(_store, Info.Extensions, repair, report).Run());
+        }
     }
 }
 
@@ -68,19 +72,25 @@ sealed class Qcow2Check(Qcow2Store store, Qcow2Extensions extensions, Repair rep
         bool isLeak = count > used, mends = isLeak ? MendsLeaks : MendsErrors;
         report($"{(mends ? "Repairing" : isLeak ? "Leaked" : "ERROR")} cluster {cluster} refcount={count} "
             + $"reference={used}");
-        if (mends && used <= store.Refcounts.MaxRefcount)
+        if (mends && used <= store.Refcounts.MaxRefcount && HasPlace(references, cluster))
         {
-            if (!store.Refcounts.HasBlock(cluster))
-            {
-                store.Refcounts.EnsureBlock(cluster);
-                references.SetOwnBlock(cluster >> _layout.RefcountBlockBits);
-            }
             store.Refcounts.Set(cluster, references[cluster]);
             if (isLeak) _leaksFixed++;
             else _corruptionsFixed++;
         }
         else if (isLeak) _leaks++;
         else _corruptions++;
+    }
+
+    /// <summary>A missing refcount block lies at the start of what it describes, if nothing else does.</summary>
+    bool HasPlace(Qcow2References references, long cluster)
+    {
+        if (store.Refcounts.HasBlock(cluster)) return true;
+        long block = cluster >> _layout.RefcountBlockBits, first = block << _layout.RefcountBlockBits;
+        if (references[first] != 0) return false;
+        store.Refcounts.EnsureBlock(cluster);
+        references.SetOwnBlock(block);
+        return true;
     }
 
     /// <summary>COPIED says that a cluster's refcount is one.</summary>

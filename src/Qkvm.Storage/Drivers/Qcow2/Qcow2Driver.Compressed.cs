@@ -15,8 +15,9 @@ public sealed partial class Qcow2Driver : ICompressedWrites
 
     public async ValueTask WriteCompressedAsync(long offset, ScatterList buffers)
     {
-        if (_store.HasDataFile)
-            throw new BlockException($"{FileName}: clusters of a data file cannot be compressed", Errno.OpNotSupp);
+        if (_store.HasDataFile || _store.IsEncrypted)
+            throw new BlockException($"{FileName}: with a data file or encryption there are no compressed clusters",
+                Errno.OpNotSupp);
         if (_layout.OffsetInCluster(offset) != 0 || buffers.Length > _layout.ClusterSize
             || buffers.Length < _layout.ClusterSize && offset + buffers.Length != Length)
             throw new BlockException($"{FileName}: only whole clusters can be compressed", Errno.Inval);
@@ -40,6 +41,7 @@ public sealed partial class Qcow2Driver : ICompressedWrites
     async ValueTask WritePackedAsync(long offset, Memory<byte> packed)
     {
         PrepareForWriting();
+        MarkDirty(offset, _layout.ClusterSize);
         LinkedListNode<RangeLock.Hold> hold = await HoldAsync(offset, _layout.ClusterSize, exclusive: true)
             .ConfigureAwait(false);
         try
@@ -62,11 +64,13 @@ public sealed partial class Qcow2Driver : ICompressedWrites
             return zstd.TryWrap(plain.Span, packed.AsSpan(0, room), out int written) ? written : 0;
         }
         using var target = new FixedStream(packed, room);
-        using (var deflate = new DeflateStream(target, CompressionLevel.Optimal, leaveOpen: true)) deflate.Write(plain.Span);
+        using (var deflate = new DeflateStream(target, CompressionLevel.Optimal, leaveOpen: true))
+            deflate.Write(plain.Span);
         return target.IsFull ? 0 : target.Count;
     }
 
-    /// <summary>Room behind the last compressed cluster, in the same clusters of the file where that is possible.</summary>
+    /// <summary>Room behind the last compressed cluster, in the same clusters of the file where that is
+    /// possible.</summary>
     long AllocateBytes(int length)
     {
         Qcow2Refcounts refcounts = _store.Refcounts;

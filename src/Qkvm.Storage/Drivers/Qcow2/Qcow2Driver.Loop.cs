@@ -16,7 +16,8 @@ public sealed partial class Qcow2Driver
     {
         result = default;
         bool isWrite = operation == BlockOperation.Write;
-        if (operation == BlockOperation.Flush || !_clusters.TryShare(offset >> _layout.ClusterBits,
+        if (_store.IsEncrypted || operation == BlockOperation.Flush
+            || !_clusters.TryShare(offset >> _layout.ClusterBits,
                 ((offset + buffers.Length - 1) >> _layout.ClusterBits) + 1, out LinkedListNode<RangeLock.Hold>? hold))
             return false;
         if (isWrite) MarkDirty(offset, buffers.Length);

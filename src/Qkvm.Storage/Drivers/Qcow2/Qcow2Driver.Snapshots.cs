@@ -11,6 +11,8 @@ public sealed partial class Qcow2Driver : ISnapshots
     /// <inheritdoc/>
     public ValueTask CreateSnapshotAsync(BlockSnapshot snapshot)
     {
+        if (_store.HasDataFile)
+            throw new BlockException("an image with an external data file keeps no snapshots", Errno.OpNotSupp);
         PrepareForWriting();
         lock (_store.Sync)
         {

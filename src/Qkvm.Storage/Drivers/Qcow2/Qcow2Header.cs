@@ -150,8 +150,9 @@ sealed class Qcow2Header
     /// <summary>Refuses what this driver cannot keep intact.</summary>
     public void CheckFeatures(Qcow2Extensions extensions, bool readOnly, string name)
     {
-        if (Encryption != 0)
-            throw Bad(name, "The image is encrypted, which is not supported; qemu-img convert can decrypt it");
+        if (Encryption == 1)
+            throw Bad(name, "Use of AES-CBC encrypted qcow2 images is not supported; qemu-img convert can decrypt it");
+        if (Encryption is not (0 or 2)) throw Bad(name, $"Unsupported encryption method {Encryption}");
         ulong unknown = Incompatible & ~Qcow2Features.KnownIncompatible;
         if (unknown != 0) throw Bad(name, $"Unsupported qcow2 feature(s): {extensions.FeatureNames(unknown)}");
         if ((Incompatible & Qcow2Features.Corrupt) != 0 && !readOnly)

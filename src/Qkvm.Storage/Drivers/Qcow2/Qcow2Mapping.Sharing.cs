@@ -56,7 +56,8 @@ sealed partial class Qcow2Mapping
     }
 
     /// <summary>What nobody else uses is written in place.</summary>
-    public void OwnAll() => SetCopied(static (store, offset) => store.Refcounts.Get(offset >> store.Layout.ClusterBits) == 1);
+    public void OwnAll() => SetCopied(static (store, offset) =>
+        store.Refcounts.Get(offset >> store.Layout.ClusterBits) == 1);
 
     void SetCopied(Func<Qcow2Store, long, bool> isOurs)
     {

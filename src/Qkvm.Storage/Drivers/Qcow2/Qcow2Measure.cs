@@ -28,7 +28,7 @@ static class Qcow2Measure
         long l2Tables = RoundUp(size, bits + l2Bits);
         if (l2Tables * 8 > Qcow2Header.MaxL1Bytes)
             throw new ConfigurationException("The image size is too large (try using a larger cluster size)");
-        long fixedClusters = 1 + RoundUp(l2Tables * 8, bits) + l2Tables;
+        long fixedClusters = 1 + RoundUp(l2Tables * 8, bits) + l2Tables + RoundUp(options.CryptoLength, bits);
         int perBlockBits = bits + 3 - BitOperations.Log2((uint)options.RefcountBits);
         for (long blocks = 0, table = 0; ;)
         {

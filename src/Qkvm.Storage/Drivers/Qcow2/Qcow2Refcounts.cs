@@ -5,7 +5,7 @@ namespace Qkvm.Storage.Drivers.Qcow2;
 
 /// <summary>How often each cluster of the file is used. Spec: QEMU docs/interop/qcow2.txt, "Host cluster
 /// management".</summary>
-sealed class Qcow2Refcounts
+sealed partial class Qcow2Refcounts
 {
     const long MaxCacheBytes = 4 << 20;
     const ulong OffsetMask = ~511UL;
@@ -21,7 +21,7 @@ sealed class Qcow2Refcounts
     {
         _store = store;
         _layout = store.Layout;
-        _blocks = new ClusterTableCache(store.File, _layout.ClusterSize, MaxCacheBytes, store.WriteBack);
+        _blocks = new ClusterTableCache(store.File, _layout.ClusterSize, MaxCacheBytes, WriteBlocks);
     }
 
     /// <summary>False where the table contradicts itself.</summary>

@@ -56,7 +56,8 @@ sealed partial class Qcow2Store
     public event Action? Freed;
 
     /// <summary>Reads the tables and, for writing, checks that no two of them share a cluster.</summary>
-    public void Load()
+    /// <param name="isChecked">What they share is for the check to find.</param>
+    public void Load(bool isChecked = false)
     {
         Snapshots = Qcow2SnapshotTable.Read(File, Header, Name, out long snapshotBytes);
         Mapping.Load();
@@ -68,7 +69,7 @@ sealed partial class Qcow2Store
             isSound &= Map.AddRegion(snapshot.L1Offset, snapshot.L1Entries * 8L);
         isSound &= Refcounts.Load();
         isSound &= Mapping.AddTables();
-        if (!isSound)
+        if (!isSound && !isChecked)
             throw new ConfigurationException($"Could not open '{Name}': Image is corrupt: two of its tables share a " +
                 "cluster. " +
                                              "Repair it with qemu-img check -r all, or open it with read-only=on");
@@ -89,7 +90,10 @@ sealed partial class Qcow2Store
     public (long Offset, int Count) AllocateData(long guest, int wanted, out bool isUntouched)
     {
         isUntouched = false;
-        return HasDataFile ? (guest, wanted) : Refcounts.Allocate(wanted, out isUntouched);
+        if (HasDataFile) return (guest, wanted);
+        (long, int) place = Refcounts.Allocate(wanted, out isUntouched);
+        isUntouched &= !IsEncrypted;                               // zeros on disk are none to the guest
+        return place;
     }
 
     /// <summary>A cluster of guest data that its table refers to no longer.</summary>
@@ -100,13 +104,36 @@ sealed partial class Qcow2Store
 
     public void CheckWritable()
     {
-        if (_isCorrupt) throw new BlockException($"{Name}: the image is corrupt and takes no more writes", Errno.Io);
+        if (_isCorrupt && !IsRepairing)
+            throw new BlockException($"{Name}: the image is corrupt and takes no more writes", Errno.Io);
+    }
+
+    /// <summary>Refcounts are written when there is no room for them in memory, and at the end: the dirty bit says that
+    /// those on disk are not to be believed. Spec: "lazy refcounts".</summary>
+    public bool IsLazy { get; private set; }
+
+    public void BeginLazy()
+    {
+        if ((Header.Compatible & Qcow2Features.LazyRefcounts) == 0 || Header.Version < 3) return;
+        SetFeature(Qcow2Header.IncompatibleAt, Header.Incompatible |= Qcow2Features.Dirty);
+        FlushFile();
+        IsLazy = true;
+    }
+
+    public void EndLazy()
+    {
+        if (!IsLazy) return;
+        Refcounts.WriteBlocks();
+        FlushFile();
+        SetFeature(Qcow2Header.IncompatibleAt, Header.Incompatible &= ~Qcow2Features.Dirty);
+        FlushFile();
+        IsLazy = false;
     }
 
     /// <summary>Writes all changes but the pending frees. Whatever fails stays to be written.</summary>
     public void WriteBack()
     {
-        Refcounts.WriteBlocks();
+        if (!IsLazy) Refcounts.WriteBlocks();
         if (!Mapping.HasDirty) return;
         FlushFile();
         Mapping.WriteTables();
@@ -160,7 +187,7 @@ sealed partial class Qcow2Store
     /// <summary>Remembers on disk that the image is damaged, and writes nothing to it from now on.</summary>
     public BlockException Corrupt(string what)
     {
-        if (!IsReadOnly && !_isCorrupt)
+        if (!IsReadOnly && !_isCorrupt && !IsRepairing)
         {
             _isCorrupt = true;
             if (Header.Version >= 3)
@@ -193,8 +220,8 @@ sealed class Qcow2Layout(Qcow2Header header)
     public int L2Entries => 1 << L2Bits;
     public int Subclusters { get; } = header.IsExtendedL2 ? 32 : 1;
     public int SubclusterSize { get; } = header.IsExtendedL2 ? 1 << (header.ClusterBits - 5) : 1 << header.ClusterBits;
-    public int RefcountOrder { get; } = header.RefcountOrder;
-    public int RefcountBlockBits { get; } = header.ClusterBits + 3 - header.RefcountOrder;
+    public int RefcountOrder { get; set; } = header.RefcountOrder;
+    public int RefcountBlockBits => ClusterBits + 3 - RefcountOrder;
     public long RefcountsPerBlock => 1L << RefcountBlockBits;
 
     public long OffsetInCluster(long offset) => offset & (ClusterSize - 1);

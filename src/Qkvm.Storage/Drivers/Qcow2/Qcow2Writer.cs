@@ -25,7 +25,7 @@ sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes, 
                 if (extent.Kind != ExtentKind.Data || !extent.Entry.IsCopied) break;
                 CheckIsData(extent.HostOffset, extent.Length);
             }
-            await store.Data.WriteAsync(extent.HostOffset, buffers.Slice(done, extent.Length)).ConfigureAwait(false);
+            await store.WriteDataAsync(extent.HostOffset, buffers.Slice(done, extent.Length)).ConfigureAwait(false);
             done += extent.Length;
         }
         return done;
@@ -100,13 +100,18 @@ sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes, 
         return true;
     }
 
-    /// <summary>Allocates every cluster of the disk in one run after the other. Under the store's lock.</summary>
-    public void AllocateAll()
+    /// <summary>Allocates every cluster of the disk that holds nothing yet, in one run after the other. Under the
+    /// store's lock.</summary>
+    /// <param name="offset">Where a cluster begins.</param>
+    public void AllocateAll(long offset = 0)
     {
         long last = 0;
-        for (long offset = 0; offset < store.Header.Size;)
+        while (offset < store.Header.Size)
         {
             Allocation allocation = Allocate(offset, store.Header.Size - offset);
+            if (!allocation.IsUntouched)
+                ScatterLists.Wait(store.Data.WriteZeroesAsync(allocation.Host,
+                    (long)allocation.Clusters << _layout.ClusterBits, mayUnmap: false));
             Link(allocation);
             last = allocation.Host + ((long)allocation.Clusters << _layout.ClusterBits);
             offset += allocation.Length;
@@ -116,7 +121,8 @@ sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes, 
 
     /// <summary>A guest cluster is compressed, and lies at a place in the file.</summary>
     public void SetCompressed(long offset, long place, int length) =>
-        SetAndFree(offset, store.Mapping.Entry(offset), L2Entry.Compressed(place, length, _layout.ClusterBits), punch: false);
+        SetAndFree(offset, store.Mapping.Entry(offset), L2Entry.Compressed(place, length, _layout.ClusterBits),
+            punch: false);
 
     /// <summary>Forgets whole clusters, so that what lies below them shines through.</summary>
     public void Drop(long offset, long length)
@@ -190,13 +196,14 @@ sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes, 
             if (isBare) (headLength, tailLength) = (0, 0);
             await ReadAsync(allocation.Offset - headLength, head.AsMemory(0, headLength)).ConfigureAwait(false);
             await ReadAsync(allocation.Offset + allocation.Length, tail.AsMemory(0, tailLength)).ConfigureAwait(false);
-            await store.Data.WriteAsync(allocation.Host + (allocation.Offset - headLength - allocation.First),
+            await store.WriteDataAsync(allocation.Host + (allocation.Offset - headLength - allocation.First),
                 ScatterLists.Join(head.AsMemory(0, headLength), data, tail.AsMemory(0, tailLength)))
                     .ConfigureAwait(false);
             isWritten = true;
             lock (store.Sync) Link(allocation);
         }
-        catch (BlockException) when (allocation.IsNew && !isWritten && !store.HasDataFile) // nothing refers to the new clusters yet
+        // nothing refers to the new clusters yet
+        catch (BlockException) when (allocation.IsNew && !isWritten && !store.HasDataFile)
         {
             lock (store.Sync)
                 store.FreeNow(allocation.Host, (long)allocation.Clusters << _layout.ClusterBits, punch: false);
@@ -265,7 +272,8 @@ sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes, 
 
     void CheckIsData(long host, long length)
     {
-        if (!store.HasDataFile && store.Map.Overlaps(host, length)) throw store.Corrupt($"guest data at {host:#x} would overwrite metadata");
+        if (!store.HasDataFile && store.Map.Overlaps(host, length))
+            throw store.Corrupt($"guest data at {host:#x} would overwrite metadata");
     }
 
     /// <summary>A write that needs room: guest bytes from Offset on, in clusters from First on, go to Host.</summary>

@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.Text;
 using Qkvm.Core.Block;
+using Qkvm.Core.Block.Images;
 using Qkvm.Storage.Drivers.Images;
 using Qkvm.Storage.Drivers.Qcow2;
 using Qkvm.Storage.Graph;
@@ -9,7 +10,7 @@ namespace Qkvm.Storage.Drivers.Qed;
 
 /// <summary>Format <c>qed</c>: QEMU's enhanced disks, read. Spec: QEMU docs/interop/qed_spec.txt.</summary>
 /// <remarks>Deviations: images are not written; one that was not closed cleanly reads as its tables say.</remarks>
-public sealed class QedDriver : ImageNode
+public sealed class QedDriver : ImageNode, ICheckable
 {
     public static readonly BlockDriverModel Model = new("qed",
         [Property.Node("file", "the image"), Property.Node("backing", "what the image lies over; the header says so by "
@@ -51,6 +52,10 @@ public sealed class QedDriver : ImageNode
     };
 
     string? BackingFormat => (_features & BackingIsRaw) != 0 ? "raw" : null;
+
+    /// <inheritdoc/>
+    public ValueTask<CheckResult> CheckAsync(Repair repair, Action<string> report) =>
+        new(Check(report, countsClusters: true) with { ImageEndOffset = null });
 
     protected override void Load()
     {

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using Qkvm.Core.Block;
+using Qkvm.Core.Block.Images;
 using Qkvm.Storage.Drivers.Images;
 using Qkvm.Storage.Graph;
 
@@ -8,7 +9,7 @@ namespace Qkvm.Storage.Drivers.Vdi;
 /// <summary>Format <c>vdi</c>: VirtualBox's images, whose blocks of 1 MiB lie in the order of their first
 /// writes.</summary>
 /// <remarks>Deviations: images over others, and block sizes other than 1 MiB, are refused, as QEMU's.</remarks>
-public sealed class VdiDriver : GrowingImage
+public sealed class VdiDriver : GrowingImage, ICheckable
 {
     public static readonly BlockDriverModel Model = new("vdi", [Property.Node("file", "the image")],
         static (_, parts) => Open(parts.File, parts.Node)) {
@@ -31,6 +32,9 @@ public sealed class VdiDriver : GrowingImage
     public override ImageFacts Facts => base.Facts with { ClusterSize = VdiHeader.BlockSize };
     private protected override int BlockSize => VdiHeader.BlockSize;
     private protected override bool HasDirty => _map.HasDirty;
+
+    /// <inheritdoc/>
+    public ValueTask<CheckResult> CheckAsync(Repair repair, Action<string> report) => new(Check(report));
 
     protected override void Load()
     {

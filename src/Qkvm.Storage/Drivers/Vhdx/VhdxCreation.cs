@@ -12,7 +12,8 @@ static class VhdxCreation
         [
             Property.Size("size", help: "Size of the virtual disk; max of 64TB."),
             Property.Size("log_size", 1 << 20, "Log size; min 1MB."),
-            Property.Size("block_size", 0, "Block Size; min 1MB, max 256MB. 0 means auto-calculate based on image size."),
+            Property.Size("block_size", 0,
+                "Block Size; min 1MB, max 256MB. 0 means auto-calculate based on image size."),
             Property.Text("subformat", help: "VHDX format type, can be either 'dynamic' or 'fixed'. Default is "
                 + "'dynamic'."),
             Property.Bool("block_state_zero", false, "Force use of payload blocks of type 'ZERO'. Non-standard, but "

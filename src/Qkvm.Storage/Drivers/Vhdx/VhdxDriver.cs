@@ -1,4 +1,5 @@
 using Qkvm.Core.Block;
+using Qkvm.Core.Block.Images;
 using Qkvm.Storage.Drivers.Images;
 using Qkvm.Storage.Drivers.Qcow2;
 using Qkvm.Storage.Graph;
@@ -7,7 +8,7 @@ namespace Qkvm.Storage.Drivers.Vhdx;
 
 /// <summary>Format <c>vhdx</c>: Hyper-V's images, fixed and dynamic. Spec: [MS-VHDX].</summary>
 /// <remarks>Deviations: differencing disks are refused, as QEMU's.</remarks>
-public sealed class VhdxDriver : GrowingImage
+public sealed class VhdxDriver : GrowingImage, ICheckable
 {
     public static readonly BlockDriverModel Model = new("vhdx", [Property.Node("file", "the image")],
         static (_, parts) => Open(parts.File, parts.Node))
@@ -38,6 +39,9 @@ public sealed class VhdxDriver : GrowingImage
     public override ImageFacts Facts => base.Facts with { ClusterSize = _layout.BlockSize };
     private protected override int BlockSize => _layout.BlockSize;
     private protected override bool HasDirty => _table.HasDirty;
+
+    /// <inheritdoc/>
+    public ValueTask<CheckResult> CheckAsync(Repair repair, Action<string> report) => new(Check(report));
 
     protected override void Load()
     {
@@ -107,7 +111,8 @@ public sealed class VhdxDriver : GrowingImage
 
     /// <summary>No data lie over log and tables.</summary>
     bool Overlaps(long host) => On((long)_header.LogOffset, _header.LogLength, host)
-        || On(_layout.TableOffset, _layout.TableLength, host) || On(_layout.MetadataOffset, _layout.MetadataLength, host);
+        || On(_layout.TableOffset, _layout.TableLength, host)
+        || On(_layout.MetadataOffset, _layout.MetadataLength, host);
 
     bool On(long start, long length, long host) => host < start + length && start < host + BlockSize;
 

@@ -86,7 +86,8 @@ sealed class VhdxLog(BlockDriver file, long offset, int length)
         ulong expected = 0;
         while (entries.Count <= length / Sector)
         {
-            if (ReadEntry(log, at, id) is not { } entry || (entries.Count > 0 && entry.Sequence != expected)) return null;
+            if (ReadEntry(log, at, id) is not { } entry || (entries.Count > 0 && entry.Sequence != expected))
+                return null;
             entries.Add(at);
             if (at == head) return entries;
             expected = entry.Sequence + 1;

@@ -48,7 +48,8 @@ static class VhdxFormat
 }
 
 /// <summary>One of two headers, of which the one with the larger sequence number counts. [MS-VHDX] 2.2.2.</summary>
-sealed record VhdxHeader(ulong Sequence, Guid FileWriteId, Guid DataWriteId, Guid LogId, uint LogLength, ulong LogOffset)
+sealed record VhdxHeader(ulong Sequence, Guid FileWriteId, Guid DataWriteId, Guid LogId, uint LogLength,
+    ulong LogOffset)
 {
     public const int Size = 4096;
 

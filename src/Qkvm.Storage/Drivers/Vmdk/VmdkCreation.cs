@@ -109,7 +109,8 @@ static class VmdkCreation
                     (uint)(at + directorySectors + i * tableSectors));
             await file.WriteAsync(at * SectorSize, new ScatterList(directory)).ConfigureAwait(false);
         }
-        await file.WriteAsync((long)header.Overhead * SectorSize - 1, new ScatterList(new byte[1])).ConfigureAwait(false);
+        await file.WriteAsync((long)header.Overhead * SectorSize - 1, new ScatterList(new byte[1]))
+            .ConfigureAwait(false);
     }
 
     static string Describe(NewImage image, string subformat, string adapter, string extents)

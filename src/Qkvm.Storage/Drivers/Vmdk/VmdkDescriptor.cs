@@ -79,7 +79,8 @@ sealed class VmdkDescriptor
     }
 
     static bool IsExtent(string line) => line.StartsWith("RW ", StringComparison.Ordinal)
-        || line.StartsWith("RDONLY ", StringComparison.Ordinal) || line.StartsWith("NOACCESS ", StringComparison.Ordinal);
+        || line.StartsWith("RDONLY ", StringComparison.Ordinal)
+        || line.StartsWith("NOACCESS ", StringComparison.Ordinal);
 
     /// <summary>Access, size, type, "file", offset: the last two as the type has it.</summary>
     static VmdkExtentLine? ParseExtent(string line)

@@ -15,7 +15,8 @@ public sealed partial class VmdkDriver
         foreach (VmdkExtent extent in _extents)
         {
             if (extent is not VmdkSparseExtent sparse) continue;
-            if (_grainSize != sparse.GrainBytes && _extents.Exists(other => other != extent && other is VmdkSparseExtent))
+            if (_grainSize != sparse.GrainBytes
+                && _extents.Exists(other => other != extent && other is VmdkSparseExtent))
                 throw Bad("its extents have grains of different sizes, which is not supported");
             _grainSize = (int)sparse.GrainBytes;
             if (sparse.Start % _grainSize != 0) throw Bad("an extent does not begin with a grain");
@@ -33,7 +34,8 @@ public sealed partial class VmdkDriver
     {
         VmdkHeader header = VmdkHeader.ReadFrom(head, out string wrong) ?? throw Bad(wrong);
         long bytes = Math.Min((long)header.DescriptorSize * SectorSize, VmdkDescriptor.MaxBytes);
-        if (header.DescriptorOffset == 0 || bytes <= 0) throw Bad("it is an extent of another image: open its descriptor");
+        if (header.DescriptorOffset == 0 || bytes <= 0)
+            throw Bad("it is an extent of another image: open its descriptor");
         _descriptorAt = (long)header.DescriptorOffset * SectorSize;
         _descriptor = VmdkDescriptor.Parse(ReadFile(_descriptorAt, (int)bytes), out wrong) ?? throw Bad(wrong);
         _extents.Add(Sparse(File, FileName, header, 0));
@@ -55,7 +57,8 @@ public sealed partial class VmdkDriver
     {
         long bytes = line.Sectors * SectorSize;
         if (_length > long.MaxValue - bytes) throw Bad("its extents are too large");
-        if (line.Type is not ("FLAT" or "SPARSE" or "ZERO" or "VMFS")) throw Bad($"Unsupported extent type '{line.Type}'");
+        if (line.Type is not ("FLAT" or "SPARSE" or "ZERO" or "VMFS"))
+            throw Bad($"Unsupported extent type '{line.Type}'");
         BlockDriver? node = line.File == null ? null : _openExtent(role, line.File);
         if (node != null)
         {
@@ -63,7 +66,8 @@ public sealed partial class VmdkDriver
             (node as IGrowable)?.AllowGrowth();
         }
         if (node == null || line.Type != "SPARSE")
-            _extents.Add(new VmdkFlatExtent(node, line.File ?? "", line.Type, _length, bytes, line.Offset * SectorSize));
+            _extents.Add(new VmdkFlatExtent(node, line.File ?? "", line.Type, _length, bytes,
+                line.Offset * SectorSize));
         else
         {
             var head = new byte[VmdkHeader.Size];

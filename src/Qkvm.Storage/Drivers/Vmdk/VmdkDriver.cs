@@ -8,9 +8,9 @@ namespace Qkvm.Storage.Drivers.Vmdk;
 
 /// <summary>Format <c>vmdk</c>: VMware's images of one file or several, sparse, flat and stream-optimised.
 /// Spec: VMware, Virtual Disk Format 1.1.</summary>
-/// <remarks>Deviations: ESX's own sparse extents (VMFSSPARSE, SESPARSE) are refused; the grains of all sparse extents of
-/// a disk have one size.</remarks>
-public sealed partial class VmdkDriver : GrowingImage, ICompressedWrites
+/// <remarks>Deviations: ESX's own sparse extents (VMFSSPARSE, SESPARSE) are refused; the grains of all sparse extents
+/// of a disk have one size.</remarks>
+public sealed partial class VmdkDriver : GrowingImage, ICompressedWrites, ICheckable
 {
     public static readonly BlockDriverModel Model = new("vmdk",
         [Property.Node("file", "the image"), Property.Node("backing", "what the image lies over; the descriptor says "
@@ -46,7 +46,8 @@ public sealed partial class VmdkDriver : GrowingImage, ICompressedWrites
     public override string FormatName => Model.Name;
     public override long Length => _length;
     private protected override int BlockSize => _grainSize;
-    private protected override bool HasDirty => _extents.Exists(extent => extent is VmdkSparseExtent { HasDirty: true });
+    private protected override bool HasDirty =>
+        _extents.Exists(extent => extent is VmdkSparseExtent { HasDirty: true });
 
     /// <summary>Its only extent takes each grain once, compressed.</summary>
     bool IsStream => _extents is [VmdkSparseExtent { IsCompressed: true }];
@@ -75,6 +76,9 @@ public sealed partial class VmdkDriver : GrowingImage, ICompressedWrites
         if (extent is VmdkSparseExtent { IsCompressed: true }) text["compressed"] = true;
         return text;
     }
+
+    /// <inheritdoc/>
+    public ValueTask<CheckResult> CheckAsync(Repair repair, Action<string> report) => new(Check(report));
 
     private protected override ImageRun Find(long offset, long length)
     {
@@ -164,7 +168,8 @@ public sealed partial class VmdkDriver : GrowingImage, ICompressedWrites
     public async ValueTask WriteCompressedAsync(long offset, ScatterList buffers)
     {
         if (!IsStream)
-            throw new BlockException($"{FileName}: only streamOptimized images hold compressed grains", Errno.OpNotSupp);
+            throw new BlockException($"{FileName}: only streamOptimized images hold compressed grains",
+                Errno.OpNotSupp);
         PrepareForWriting();
         var grain = new byte[_grainSize];
         buffers.CopyTo(grain);

@@ -113,7 +113,8 @@ sealed class VmdkSparseExtent : VmdkExtent
             throw Bad($"the compressed grain at {host:#x} has {bytes} bytes");
         var packed = new byte[bytes];
         ScatterLists.Wait(File.ReadAsync(host + MarkerSize, new ScatterList(packed)));
-        return UnpackedPieces.Inflate(packed, (int)GrainBytes) ?? throw Bad($"the compressed grain at {host:#x} is damaged");
+        return UnpackedPieces.Inflate(packed, (int)GrainBytes)
+            ?? throw Bad($"the compressed grain at {host:#x} is damaged");
     }
 
     /// <summary>A grain packed, with its marker, in whole sectors.</summary>
