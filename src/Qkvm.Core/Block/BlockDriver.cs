@@ -94,7 +94,7 @@ public abstract class BlockDriver : IAsyncDisposable, IBlockUser
     /// <summary>Moves the end. What is new reads as zeros. No request is in flight.</summary>
     /// <param name="length">Bytes, a multiple of 512.</param>
     public virtual ValueTask ResizeAsync(long length) =>
-        throw new BlockException($"a {FormatName} node cannot change its size", ENotSup);
+        throw new BlockException("Image format driver does not support resize", ENotSup);
 
     /// <summary>Moves the end, and takes room for what is new.</summary>
     public virtual ValueTask ResizeAsync(long length, Preallocation preallocation) =>

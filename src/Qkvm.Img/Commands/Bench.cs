@@ -50,13 +50,13 @@ static class Bench
             throw new ToolException($"Could not open '{name}': aio=native was specified, but it requires " +
                 "cache.direct=on, which was not specified.");
         BlockDriver node = tool.Open(arguments, name, new ImageOpening { IsWritable = isWrite, Cache = cache });
-        tool.Say($"Sending {plan.Count} {(isWrite ? "write" : "read")} requests, {plan.Size} bytes each, {plan.Depth} in " +
+        tool.Output.Write($"Sending {plan.Count} {(isWrite ? "write" : "read")} requests, {plan.Size} bytes each, {plan.Depth} in " +
             $"parallel (starting at offset {plan.Offset}, step size {plan.Step})\n");
         if (plan.FlushInterval > 0)
-            tool.Say($"Sending flush every {plan.FlushInterval} requests\n");
+            tool.Output.Write($"Sending flush every {plan.FlushInterval} requests\n");
         tool.Output.Flush();
         TimeSpan took = await BenchRun.RunAsync(node, plan).ConfigureAwait(false);
-        tool.Say($"Run completed in {took.TotalSeconds.ToString("F3", CultureInfo.InvariantCulture)} seconds.\n");
+        tool.Output.Write($"Run completed in {took.TotalSeconds.ToString("F3", CultureInfo.InvariantCulture)} seconds.\n");
         return 0;
     }
 

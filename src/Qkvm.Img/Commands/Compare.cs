@@ -45,25 +45,31 @@ static class Compare
         }
         using var progress = new Progress(tool, arguments, Math.Max(a.Length, b.Length));
         progress.Report(0);
-        string? mismatch = await FindAsync(a, b, isStrict, progress).ConfigureAwait(false);
+        long common = Math.Min(a.Length, b.Length), end = Math.Max(a.Length, b.Length);
+        string? mismatch = await FindAsync(a, b, 0, common, isStrict, progress).ConfigureAwait(false);
+        if (mismatch == null && common < end)
+        {
+            tool.Say("Warning: Image size mismatch!\n");
+            mismatch = await FindAsync(a, b, common, end, isStrict, progress).ConfigureAwait(false);
+        }
         progress.Report(1);
-        if (a.Length != b.Length) tool.Say("Warning: Image size mismatch!\n");
         tool.Say(mismatch ?? "Images are identical.\n");
         progress.End();
         return mismatch == null ? 0 : Different;
     }
 
-    static async Task<string?> FindAsync(BlockDriver a, BlockDriver b, bool isStrict, Progress progress)
+    static async Task<string?> FindAsync(BlockDriver a, BlockDriver b, long start, long end, bool isStrict,
+        Progress progress)
     {
-        long end = Math.Max(a.Length, b.Length);
         byte[] left = new byte[Piece], right = new byte[Piece];
-        for (long at = 0; at < end;)
+        for (long at = start; at < end;)
         {
             BlockStatus one = await StatusAsync(a, at, end - at).ConfigureAwait(false);
-            BlockStatus other = await StatusAsync(b, at, one.Length).ConfigureAwait(false);
-            long run = other.Length;
+            BlockStatus other = await StatusAsync(b, at, end - at).ConfigureAwait(false);
+            long run = Math.Min(one.Length, other.Length);
+            // QEMU's flags also tell of a run that it reaches the end.
             if (isStrict && (one.IsAllocated != other.IsAllocated || one.IsZero != other.IsZero
-                || one.IsData != other.IsData))
+                || one.IsData != other.IsData || at + one.Length == end != (at + other.Length == end)))
                 return $"Strict mode: Offset {at} block status mismatch!\n";
             if (!(one.IsZero && other.IsZero))
             {

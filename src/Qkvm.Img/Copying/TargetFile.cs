@@ -25,8 +25,9 @@ sealed class TargetFile : IAsyncDisposable
     public TargetFile(Tool tool, string path)
     {
         _tool = tool;
-        _path = File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName ?? path;
-        _old = HostFile.TryStatus(_path, out FileStatus status, out _) ? status : null;
+        bool exists = HostFile.TryStatus(path, out FileStatus status, out _);
+        _old = exists ? status : null;
+        _path = exists ? File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName ?? path : path;
         bool isBeside = _old is not { } old || CanReplace(old);
         Place = isBeside ? _path + Suffix : path;
         // Others keep their hands off what is to be replaced, and it fails where they use it.

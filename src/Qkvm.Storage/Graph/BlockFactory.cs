@@ -231,7 +231,7 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
     }
 
     /// <summary>A file of the host as an empty one, made where there is none; a device as it is.</summary>
-    public BlockDriver CreateFile(string path, bool noFlush = false)
+    public FileDriver CreateFile(string path, bool noFlush = false)
     {
         (string protocol, string name) = Protocol(path);
         if (protocol != FileDriver.Model.Name)

@@ -208,7 +208,7 @@ public sealed partial class FileDriver : BlockNode, IGrowable
         if (_file.Status.IsBlockDevice)
             throw new BlockException($"{FileName}: a block device cannot change its size", Errno.OpNotSupp);
         if (preallocation == Preallocation.Metadata)
-            throw new BlockException("Unsupported preallocation mode 'metadata'", Errno.OpNotSupp);
+            throw new BlockException("Unsupported preallocation mode: metadata", Errno.OpNotSupp);
         long old = Length;
         if (preallocation == Preallocation.Falloc && length > old)
             Check(_file.Allocate(0, old, length - old), "preallocate");

@@ -92,8 +92,8 @@ public sealed partial class Qcow2Driver : BlockNode
     {
         string name = BlockFactory.NameOf(parts.File);
         if (BlockFactory.Probe(parts.File) is var found && found != Model.Name)
-            throw new ConfigurationException($"Could not open '{name}': Image is not in qcow2 format; it looks like "
-                + $"'{found ?? "raw"}'");
+            throw new ConfigurationException($"Could not open '{name}': Image is not in qcow2 format"
+                + (parts.Around.IsTool ? "" : $"; it looks like '{found ?? "raw"}'"));
         return new Qcow2Driver(parts.File, name, parts.Node,
             info => parts.OpenBacking(info.BackingFile, info.BackingFormat), data => OpenData(parts, data),
             parts.IsChecked, () => Secret(properties, parts));
@@ -121,11 +121,14 @@ public sealed partial class Qcow2Driver : BlockNode
         var facts = new JsonObject
         {
             ["compat"] = Info.Compatibility, ["compression-type"] = Info.CompressionType,
-            ["lazy-refcounts"] = Info.LazyRefcounts, ["refcount-bits"] = Info.RefcountBits,
-            ["corrupt"] = Info.IsCorrupt, ["extended-l2"] = Info.HasExtendedL2,
+            ["refcount-bits"] = Info.RefcountBits,
         };
-        if (_bitmaps.Count > 0) facts["bitmaps"] = new JsonArray([.. _bitmaps.Select(bitmap => bitmap.Describe())]);
         if (_encryption != null) facts["encrypt"] = _encryption.Describe(isInside: true);
+        if (Info.Header.Version == 2) return facts;
+        facts["lazy-refcounts"] = Info.LazyRefcounts;
+        facts["corrupt"] = Info.IsCorrupt;
+        facts["extended-l2"] = Info.HasExtendedL2;
+        if (_bitmaps.Count > 0) facts["bitmaps"] = new JsonArray([.. _bitmaps.Select(bitmap => bitmap.Describe())]);
         if (!Info.Header.HasDataFile) return facts;
         facts["data-file"] = Info.Extensions.DataFile;
         facts["data-file-raw"] = Info.Header.IsDataRaw;

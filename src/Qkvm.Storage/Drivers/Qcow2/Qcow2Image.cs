@@ -123,6 +123,12 @@ public static class Qcow2Image
         foreach (BlockEdge edge in image.Children) edge.Detach();  // the node stays open
         if (mode == Preallocation.Metadata) return;
         if (options.DataFile is { } data) file = data.Node;
+        await FillHolesAsync(file, mode).ConfigureAwait(false);
+    }
+
+    /// <summary>Takes room for all that has none, or writes zeros there.</summary>
+    internal static async Task FillHolesAsync(BlockDriver file, Preallocation mode)
+    {
         for (long offset = 0, end = file.Length; offset < end;)
         {
             BlockStatus status = await file.StatusAsync(offset, Math.Min(end - offset, MaxPiece)).ConfigureAwait(false);

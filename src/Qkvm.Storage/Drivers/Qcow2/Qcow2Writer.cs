@@ -100,13 +100,18 @@ sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes, 
         return true;
     }
 
-    /// <summary>Allocates every cluster of the disk in one run after the other. Under the store's lock.</summary>
-    public void AllocateAll()
+    /// <summary>Allocates every cluster of the disk that holds nothing yet, in one run after the other. Under the
+    /// store's lock.</summary>
+    /// <param name="offset">Where a cluster begins.</param>
+    public void AllocateAll(long offset = 0)
     {
         long last = 0;
-        for (long offset = 0; offset < store.Header.Size;)
+        while (offset < store.Header.Size)
         {
             Allocation allocation = Allocate(offset, store.Header.Size - offset);
+            if (!allocation.IsUntouched)
+                ScatterLists.Wait(store.Data.WriteZeroesAsync(allocation.Host,
+                    (long)allocation.Clusters << _layout.ClusterBits, mayUnmap: false));
             Link(allocation);
             last = allocation.Host + ((long)allocation.Clusters << _layout.ClusterBits);
             offset += allocation.Length;

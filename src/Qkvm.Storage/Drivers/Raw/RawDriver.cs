@@ -77,6 +77,7 @@ public sealed class RawDriver : BlockNode, IGrowable
     }
 
     public override string FormatName => Model.Name;
+    public override ImageFacts Facts => new(File.Facts.ActualSize);
     public override string FileName => (File as BlockNode)?.FileName ?? File.NodeName;
 
     /// <summary>Sectors are whole: what the last one lacks in the file reads as zeros.</summary>
