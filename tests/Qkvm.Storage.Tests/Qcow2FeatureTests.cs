@@ -185,7 +185,10 @@ public sealed class Qcow2FeatureTests
         using var scratch = new Scratch();
         await scratch.Create("qcow2", "a", Size, $"data_file={scratch["data"]}");
         await using (var image = (Qcow2Driver)scratch.Open("a"))
+        {
+            await image.Write(0, BlockDriverExtensions.Pattern(1, 512));
             await image.AmendAsync(Amended($"data_file={name}"), static _ => { });
+        }
         Assert.Contains(message, Assert.Throws<ConfigurationException>(() => scratch.Open("a")).Message);
         await using BlockDriver told = scratch.Factory().OpenImage(scratch["a"],
             new Qkvm.Storage.Graph.ImageOpening { IsUnread = true }); // as info does
