@@ -2,6 +2,7 @@ using Microsoft.Win32.SafeHandles;
 using Qkvm.Cli;
 using Qkvm.Core.Machine;
 using Qkvm.Host;
+using Qkvm.Img;
 
 namespace Qkvm;
 
@@ -9,6 +10,8 @@ static class Program
 {
     static int Main(string[] arguments)
     {
+        if (ImageToolWords(arguments, out string program) is { } words)
+            return ImageTool.Run(program, words, Catalogue.BlockDrivers, BufferedOutput(), Writer(StandardError));
         bool isDaemon = Daemon.Begin();
         if (isDaemon)
         {
@@ -41,6 +44,21 @@ static class Program
             return 1;
         }
     }
+
+    /// <summary>qkvm img …, or this program by the name of the image tool; null for a machine.</summary>
+    static string[]? ImageToolWords(string[] arguments, out string program)
+    {
+        program = Path.GetFileName(Environment.GetCommandLineArgs()[0]);
+        if (program == ImageTool.LinkName) return arguments;
+        if (arguments is not ["img", .. string[] words]) return null;
+        program += " img";
+        return words;
+    }
+
+    /// <summary>What is said in many lines goes out in few writes.</summary>
+    static StreamWriter BufferedOutput() =>
+        new(new FileStream(new SafeFileHandle(StandardOutput, ownsHandle: false), FileAccess.Write, bufferSize: 0),
+            bufferSize: 16 << 10);
 
     const int StandardOutput = 1, StandardError = 2;
 

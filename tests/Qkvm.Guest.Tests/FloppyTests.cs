@@ -27,8 +27,8 @@ public sealed class FloppyTests
         using var directory = new ScratchDirectory();
         byte[] image = RandomNumberGenerator.GetBytes(Length);
         string floppy = directory.Write("floppy", image);
-        using GuestProcess guest = GuestProcess.Start("-accel", "tcg", "-M", machine, "-m", "256M", "-nodefaults", "-display", "none",
-            "-serial", "stdio", "-no-reboot", "-kernel", Surroundings.CardsKernel,
+        using GuestProcess guest = GuestProcess.Start("-accel", "tcg", "-M", machine, "-m", "256M", "-nodefaults",
+            "-display", "none", "-serial", "stdio", "-no-reboot", "-kernel", Surroundings.CardsKernel,
             "-initrd", Surroundings.CardsSmallInitrd, "-append", "console=ttyS0 quiet panic=-1",
             "-drive", $"if=floppy,format=raw,file={floppy}");
         guest.Expect("TINY READY");
