@@ -7,6 +7,7 @@ using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
 using Qkvm.Core.Tpm;
 using Qkvm.Host;
+using Qkvm.Host.Sockets;
 using Qkvm.Machines;
 using Qkvm.Storage.Graph;
 
@@ -27,7 +28,10 @@ sealed partial class BackendHost : IBackendHost
     public BackendHost(MachineEnvironment environment, Notices notices, Action quit, byte escape)
     {
         (_environment, _notices, _quit, _escape) = (environment, notices, quit, escape);
-        _blocks = new BlockFactory(Catalogue.BlockDrivers, notices.Warn);
+        _blocks = new BlockFactory(Catalogue.BlockDrivers, notices.Warn)
+        {
+            Credentials = id => Backends.Objects.GetValueOrDefault(id) as TlsCredentials,
+        };
         Backends.OpenNode = OpenNode;
         Backends.NewThrottle = name => new ThrottleGroup(name, environment.Clock, Loop.Post);
     }

@@ -42,6 +42,7 @@ using Qkvm.Machines.None;
 using Qkvm.Machines.Pc;
 using Qkvm.Machines.Q35;
 using Qkvm.Storage.Drivers.File;
+using Qkvm.Storage.Drivers.Nbd;
 using Qkvm.Storage.Drivers.Null;
 using Qkvm.Storage.Drivers.Qcow2;
 using Qkvm.Storage.Drivers.Raw;
@@ -169,6 +170,7 @@ static class Catalogue
         Qcow2Driver.Model,
         FileDriver.Model,
         FileDriver.HostDevice,
+        NbdDriver.Model,
         NullDriver.Model,
         NullDriver.Aio,
     ], Missing.BlockDrivers);

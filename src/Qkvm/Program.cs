@@ -2,6 +2,7 @@ using Microsoft.Win32.SafeHandles;
 using Qkvm.Cli;
 using Qkvm.Core.Machine;
 using Qkvm.Host;
+using Qkvm.Nbd;
 
 namespace Qkvm;
 
@@ -16,6 +17,9 @@ static class Program
             Console.SetOut(Writer(StandardOutput));
             Console.SetError(Writer(StandardError));
         }
+        string name = Path.GetFileName(Environment.GetCommandLineArgs()[0]);
+        if (name == NbdTool.LinkName) return NbdTool.Run(arguments, isDaemon, name);
+        if (arguments is [NbdTool.Word, .. var words]) return NbdTool.Run(words, isDaemon);
         var notices = new Notices(Console.Error);
         try
         {
@@ -23,7 +27,7 @@ static class Program
             IReadOnlyList<GivenOption> options = ConfigurationFile.Resolve(CommandLineParser.Parse(arguments));
             if (Help.TryPrint(options, static () => Console.Out)) return 0;
             Refusal.Check(options);
-            MachineConfig config = Expander.Expand(options, Path.GetFileName(Environment.GetCommandLineArgs()[0]),
+            MachineConfig config = Expander.Expand(options, name,
                 notices.Warn);
             if (config.Daemonize && !isDaemon)
             {
