@@ -22,6 +22,7 @@ sealed partial class BackendHost : IBackendHost
     readonly byte _escape;
     readonly List<IDisposable> _opened = [];
     readonly BlockFactory _blocks;
+    readonly BlockExports _exports;
 
     /// <param name="quit">ctrl-a x on a shared terminal.</param>
     /// <param name="escape">What ctrl-a is to a shared terminal: -echr.</param>
@@ -32,9 +33,12 @@ sealed partial class BackendHost : IBackendHost
         {
             Credentials = id => Backends.Objects.GetValueOrDefault(id) as TlsCredentials,
         };
+        _exports = new BlockExports(Loop, _blocks, Backends);
         Backends.OpenNode = OpenNode;
         Backends.NewThrottle = name => new ThrottleGroup(name, environment.Clock, Loop.Post);
     }
+
+    public IBlockExports Exports => _exports;
 
     public EventLoop Loop => _environment.Loop;
     public MachineBackends Backends { get; } = new();
@@ -208,6 +212,7 @@ sealed partial class BackendHost : IBackendHost
     /// <summary>Without the machine lock; nodes that drives share are closed once.</summary>
     public void CloseDisks()
     {
+        _exports.Close();
         foreach (BlockBackend drive in Backends.Drives.Values)
             if (_blocks.Find(drive.Id) == null) drive.DisposeAsync().AsTask().GetAwaiter().GetResult();
         _blocks.DisposeAsync().AsTask().GetAwaiter().GetResult();

@@ -76,8 +76,8 @@ public class NbdHostileTests
 
     public static TheoryData<byte[]> Options => new()
     {
-        Option(7, uint.MaxValue), Option(1, 5000, new byte[5000]), Join(Big(1, 8), new byte[8]), Option(1, 3, "foo"u8.ToArray()),
-        Option(2, 0),
+        Option(7, uint.MaxValue), Option(1, 5000, new byte[5000]), Join(Big(1, 8), new byte[8]),
+        Option(1, 3, "foo"u8.ToArray()), Option(2, 0),
     };
 
     [Theory]
@@ -252,7 +252,8 @@ public class NbdHostileTests
     [InlineData("NBD", "Failed to read initial magic: Unexpected end-of-file")]
     [InlineData("NBDMAGICIHAVEOPX", "Bad server magic received: 0x49484156454f5058")]
     public async Task A_server_with_the_wrong_magic_is_none(string hello, string why) =>
-        Assert.Contains(why, await FailureOf(Encoding.ASCII.GetBytes(hello.PadRight(hello.Length == 8 ? 18 : 0)), _ => { }));
+        Assert.Contains(why, await FailureOf(Encoding.ASCII.GetBytes(hello.PadRight(hello.Length == 8 ? 18 : 0)),
+            _ => { }));
 
     public static TheoryData<byte[], string> BadReplies => new()
     {

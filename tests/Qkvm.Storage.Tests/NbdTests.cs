@@ -21,7 +21,8 @@ public class NbdTests
         Assert.Equal(model.Length, disk.Length);
         for (int i = 0; i < 60; i++)
         {
-            int offset = random.Next(model.Length - 1), length = Math.Min(random.Next(1, 3 * Megabyte), model.Length - offset);
+            int offset = random.Next(model.Length - 1),
+                length = Math.Min(random.Next(1, 3 * Megabyte), model.Length - offset);
             switch (random.Next(4))
             {
                 case 0:

@@ -5,7 +5,8 @@ namespace Qkvm.Host.Sockets;
 /// <remarks>SAFETY: kernel structures live on the stack for the time of one call; buffers are pinned for it.</remarks>
 public sealed unsafe class StreamSocket : ITransport
 {
-    const int NoSignal = 0x4000, More = 0x8000, CloseOnExec = 0x40000000, NonBlocking = 0x800, SocketCloseOnExec = 0x80000;
+    const int NoSignal = 0x4000, More = 0x8000, CloseOnExec = 0x40000000, NonBlocking = 0x800,
+        SocketCloseOnExec = 0x80000;
     const int Tcp = 6, TcpNoDelay = 1, SocketLevel = 1, ErrorOption = 4, AcceptsOption = 30, DomainOption = 39;
     const int MaxDescriptors = 16;                                 // of one message; more are closed by the kernel
 

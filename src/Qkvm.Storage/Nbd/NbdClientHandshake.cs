@@ -98,8 +98,9 @@ sealed class NbdClientHandshake : IDisposable
         foreach ((string name, string description) in found)
         {
             NbdExportInfo info = Ask(NbdOption.Info, name) ?? new NbdExportInfo(name, 0, 0);
+            List<(uint, string Name)> contexts = _isStructured ? Contexts(NbdOption.ListMetaContext, name, []) : [];
             list.Add(info with { Description = description, IsStructured = _isStructured,
-                Contexts = _isStructured ? [.. Contexts(NbdOption.ListMetaContext, name, []).Select(c => c.Name)] : [] });
+                Contexts = [.. contexts.Select(context => context.Name)] });
         }
         return list;
     }

@@ -29,6 +29,9 @@ public sealed class NbdExport : IBlockUser
     public bool IsReadOnly { get; }
     public long Length { get; }
 
+    /// <summary>What is written is on stable storage when it is answered.</summary>
+    public bool IsWritethrough { get; init; }
+
     /// <summary>Clients may ask which layer of the node has what.</summary>
     public bool ShowsDepth { get; init; }
 

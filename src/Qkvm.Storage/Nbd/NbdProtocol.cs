@@ -78,7 +78,8 @@ static class NbdError
     {
         RoFs => Perm,
         FBig or DQuot => NoSpc,
-        (int)Perm or (int)Io or (int)NoMem or (int)NoSpc or (int)Overflow or (int)NotSup or (int)Shutdown => (uint)errno,
+        (int)Perm or (int)Io or (int)NoMem or (int)NoSpc or (int)Overflow or (int)NotSup or (int)Shutdown =>
+            (uint)errno,
         _ => Inval,
     };
 

@@ -3,8 +3,8 @@ using Qkvm.Host.Sockets;
 
 namespace Qkvm.Storage.Nbd;
 
-/// <summary>A client that uses its export: threads take turns in receiving, and who has received a request does it while
-/// another receives the next.</summary>
+/// <summary>A client that uses its export: threads take turns in receiving, and who has received a request does it
+/// while another receives the next.</summary>
 /// <remarks>Threads are made when all that there are have something to do, up to a bound: so many requests of a client
 /// wait for the disk at one time.</remarks>
 sealed class NbdTransmission(NbdExport export, NbdServerHandshake agreed)

@@ -132,7 +132,9 @@ sealed partial class NbdWorker(NbdTransmission client)
     void Apply(long length, bool isLast)
     {
         if (_errno != 0) return;
-        bool isFua = isLast && _request.Has(NbdCommandFlags.Fua), isOne = _written == 0;
+        bool isFua = isLast
+            && (_request.Has(NbdCommandFlags.Fua) || (_export.IsWritethrough && _request.Writes));
+        bool isOne = _written == 0;
         _export.Enter();
         try
         {

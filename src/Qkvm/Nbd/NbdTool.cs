@@ -114,8 +114,8 @@ sealed partial class NbdTool
                 if (_arguments.Has(Verbose)) Console.Error.Write($"{_program}: a client has gone; {left} left\n");
                 if (left == 0 && wasServed && !_arguments.Has(Persistent)) loop.Stop();
             };
-            using IDisposable term = OnSignal(PosixSignal.SIGTERM, loop), interrupt = OnSignal(PosixSignal.SIGINT, loop),
-                hangUp = OnSignal(PosixSignal.SIGHUP, loop);
+            using IDisposable terminate = OnSignal(PosixSignal.SIGTERM, loop),
+                interrupt = OnSignal(PosixSignal.SIGINT, loop), hangUp = OnSignal(PosixSignal.SIGHUP, loop);
             if (_arguments.Text(PidFile) is { } pidFile) WritePid(pidFile);
             server.Start();
             Daemon.Detach();
@@ -179,8 +179,8 @@ sealed partial class NbdTool
     int SharedBy() => Number(Shared, "1", 0, int.MaxValue, $"Invalid shared device number '{_arguments.Text(Shared)}'");
 
     int Number(string option, string fallback, int min, int max, string complaint) =>
-        int.TryParse(_arguments.Text(option) ?? fallback, NumberStyles.None, CultureInfo.InvariantCulture, out int value)
-            && value >= min && value <= max ? value : throw new ConfigurationException(complaint);
+        int.TryParse(_arguments.Text(option) ?? fallback, NumberStyles.None, CultureInfo.InvariantCulture,
+            out int value) && value >= min && value <= max ? value : throw new ConfigurationException(complaint);
 
     TlsCredentials CredentialsOf(string id, bool isServer)
     {
@@ -242,7 +242,8 @@ sealed partial class NbdTool
         if (!long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out long offset))
             throw new ConfigurationException($"Invalid offset '{text}'");
         if (offset >= node.Length)
-            throw new ConfigurationException($"Offset ({offset}) has to be smaller than the image size ({node.Length})");
+            throw new ConfigurationException(
+                $"Offset ({offset}) has to be smaller than the image size ({node.Length})");
         return new RawDriver(node, new NodeOptions { ReadOnly = node.IsReadOnly, Discard = true }, offset);
     }
 

@@ -158,7 +158,8 @@ sealed partial class NbdChannel
     static BlockException Refused(NbdCall call, uint error, string message)
     {
         int errno = NbdError.ToErrno(error);
-        string said = message.Length == 0 ? "" : $" ({string.Concat(message.Select(c => char.IsControl(c) ? '?' : c))})";
+        string said = string.Concat(message.Select(c => char.IsControl(c) ? '?' : c));
+        if (said.Length > 0) said = $" ({said})";
         return new BlockException($"NBD {call.Request.Command} at {call.Request.Offset}: {Libc.Message(errno)}{said}",
             errno);
     }

@@ -8,7 +8,8 @@ namespace Qkvm.Storage.Drivers.Nbd;
 /// <summary>The connection has ended before an answer came.</summary>
 sealed class NbdLostException(string why) : Exception(why);
 
-/// <summary>A connection in transmission: many requests at once; a thread of its own receives what comes back.</summary>
+/// <summary>A connection in transmission: many requests at once; a thread of its own receives what comes
+/// back.</summary>
 sealed partial class NbdChannel : IDisposable
 {
     /// <summary>Requests in flight; more wait here.</summary>

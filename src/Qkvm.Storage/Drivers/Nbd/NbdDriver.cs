@@ -158,8 +158,8 @@ public sealed class NbdDriver : BlockNode
             return BlockStatus.Data(length) with { HostNode = this, HostOffset = offset };
         long asked = Math.Min(LargestRange, (length + skip + _alignment - 1) / _alignment * _alignment);
         asked = Math.Min(asked, (Length - offset + skip) / _alignment * _alignment);
-        BlockStatus status = await RunAsync(NbdCommand.BlockStatus, NbdCommandFlags.ReqOne, offset - skip, asked, default)
-            .ConfigureAwait(false);
+        BlockStatus status = await RunAsync(NbdCommand.BlockStatus, NbdCommandFlags.ReqOne, offset - skip, asked,
+            default).ConfigureAwait(false);
         long known = Math.Min(length, status.Length - skip);
         return known > 0 ? status with { Length = known, HostNode = this, HostOffset = offset }
             : BlockStatus.Data(Math.Min(length, _alignment - skip));
