@@ -121,5 +121,10 @@ for project in "${runs[@]}"; do
 done
 wait
 report_ended
+# Once more at the end, which is what those see who are shown a part: the failed tests and their reasons.
+[ "$failed" = 0 ] || for project in "${runs[@]}"; do
+    awk -v name="$project" '/^  Failed / { print "test.sh: " name ":" $0; lines = 12; next }
+        /^  Stack Trace:/ { lines = 0 } lines-- > 0' "$results/$project.log"
+done
 echo "$passed passed, $failed failed, $skipped skipped" | tee "$results/summary"
 [ "$failed" = 0 ]
