@@ -128,6 +128,17 @@ public sealed unsafe class HostFile : IDisposable
 
     public long Truncate(long length) => Result(Libc.ftruncate(_fd, length));
 
+    /// <summary>Shares the bytes of another file, where the file system can (FICLONERANGE, ioctl_ficlonerange(2)).</summary>
+    public long Clone(HostFile source, long sourceOffset, long offset, long length)
+    {
+        ulong* range = stackalloc ulong[4] { (ulong)source._fd, (ulong)sourceOffset, (ulong)length, (ulong)offset };
+        return Result(Libc.ioctl(_fd, Libc.CloneRange, range));
+    }
+
+    /// <summary>copy_file_range(2): how many bytes the kernel has copied.</summary>
+    public long CopyFrom(HostFile source, long sourceOffset, long offset, long length) =>
+        Result(Libc.copy_file_range(source._fd, &sourceOffset, _fd, &offset, (nuint)length, 0));
+
     /// <summary>BLKDISCARD or BLKZEROOUT over a range of a block device.</summary>
     public long DeviceRange(ulong request, long offset, long length)
     {

@@ -41,11 +41,21 @@ using Qkvm.Machines.Microvm;
 using Qkvm.Machines.None;
 using Qkvm.Machines.Pc;
 using Qkvm.Machines.Q35;
+using Qkvm.Storage.Drivers.Bochs;
+using Qkvm.Storage.Drivers.Cloop;
+using Qkvm.Storage.Drivers.Dmg;
 using Qkvm.Storage.Drivers.File;
+using Qkvm.Storage.Drivers.Luks;
 using Qkvm.Storage.Drivers.Nbd;
 using Qkvm.Storage.Drivers.Null;
+using Qkvm.Storage.Drivers.Parallels;
 using Qkvm.Storage.Drivers.Qcow2;
+using Qkvm.Storage.Drivers.Qed;
 using Qkvm.Storage.Drivers.Raw;
+using Qkvm.Storage.Drivers.Vdi;
+using Qkvm.Storage.Drivers.Vhdx;
+using Qkvm.Storage.Drivers.Vmdk;
+using Qkvm.Storage.Drivers.Vpc;
 using Qkvm.Storage.Graph;
 
 namespace Qkvm;
@@ -168,6 +178,16 @@ static class Catalogue
     [
         RawDriver.Model,
         Qcow2Driver.Model,
+        VmdkDriver.Model,
+        VdiDriver.Model,
+        VpcDriver.Model,
+        VhdxDriver.Model,
+        QedDriver.Model,
+        ParallelsDriver.Model,
+        BochsDriver.Model,
+        CloopDriver.Model,
+        DmgDriver.Model,
+        LuksDriver.Model,
         FileDriver.Model,
         FileDriver.HostDevice,
         NbdDriver.Model,

@@ -128,7 +128,7 @@ public abstract class BlockNode : BlockDriver
             $"Unsupported preallocation mode '{preallocation.ToString().ToLowerInvariant()}'", Errno.OpNotSupp);
 
     protected virtual ValueTask ResizeCore(long length) => throw new BlockException(
-        $"{FileName}: a {FormatName} node cannot change its size", Errno.OpNotSupp);
+        "Image format driver does not support resize", Errno.OpNotSupp);
 
     public sealed override bool TryStart(BlockOperation operation, long offset, ScatterList buffers, IoRing? ring,
         out ValueTask result)

@@ -62,6 +62,9 @@ public sealed class NodeParts
     /// <summary>Nobody named the format: it was guessed from the contents.</summary>
     internal bool IsGuess { get; }
 
+    /// <summary>It is opened to be checked: damage that a check may mend is no reason to refuse it.</summary>
+    public bool IsChecked => Around.IsChecked;
+
     /// <summary>The node below a format.</summary>
     public BlockDriver File => _child ?? throw new InvalidOperationException("a protocol has no file below it");
 

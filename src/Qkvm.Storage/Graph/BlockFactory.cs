@@ -170,7 +170,8 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
         }
         catch (ConfigurationException e) when (around.IsTool)
         {
-            throw new ConfigurationException($"Could not open '{image}': Could not open backing file: {e.Message}", e);
+            string top = around.Depth == 0 ? $"Could not open '{image}': " : "";
+            throw new ConfigurationException($"{top}Could not open backing file: {e.Message}", e);
         }
         catch (ConfigurationException e)
         {
@@ -219,7 +220,13 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
             options.Add("filename", path);
             return Make(protocol, options, around, null);
         }
-        return OpenOver(OpenPath(path, new Options(path), around with { Discard = true }), options, how.Format, around);
+        BlockDriver file;
+        try { file = OpenPath(path, new Options(path), around with { Discard = true }); }
+        catch (ConfigurationException e)
+        {
+            throw new ConfigurationException($"Could not open '{path}': {e.Message}", e);
+        }
+        return OpenOver(file, options, how.Format, around);
     }
 
     /// <summary>--image-opts.</summary>
@@ -236,12 +243,12 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
     }
 
     /// <summary>A file of the host as an empty one, made where there is none; a device as it is.</summary>
-    public FileDriver CreateFile(string path)
+    public FileDriver CreateFile(string path, bool noFlush = false)
     {
         (string protocol, string name) = Protocol(path);
         if (protocol != FileDriver.Model.Name)
             throw new ConfigurationException($"Protocol driver '{protocol}' does not support image creation");
-        return HostImage.Create(name, new NodeOptions(NewName()) { Discard = true });
+        return HostImage.Create(name, new NodeOptions(NewName()) { Discard = true }, noFlush);
     }
 
     /// <summary>A child by name or by its own options.</summary>
@@ -349,7 +356,8 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
         var head = new byte[ImageProbe.HeadSize];
         int inside = (int)Math.Min(head.Length, file.Length);
         if (inside > 0) ScatterLists.Wait(file.ReadAsync(0, new ScatterList(head.AsMemory(0, inside))));
-        return ImageProbe.Detect(head);
+        return ImageProbe.Detect(head)
+            ?? (NameOf(file).EndsWith(".dmg", StringComparison.Ordinal) ? "dmg" : null);
     }
 
     static ConfigurationException Foreign(string name, string format) => new(
@@ -359,7 +367,7 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
     internal static string NameOf(BlockDriver node) => (node as BlockNode)?.FileName ?? node.NodeName;
 
     /// <summary>A backing file's name counts from the directory of the image that names it.</summary>
-    internal static string RelativeTo(string image, string name)
+    public static string RelativeTo(string image, string name)
     {
         int colon = name.IndexOf(':'), slash = name.IndexOf('/');
         if (colon > 0 && (slash < 0 || colon < slash)) return name;

@@ -1,4 +1,5 @@
 using Qkvm.Core.Block;
+using Qkvm.Storage.Drivers;
 
 namespace Qkvm.Storage.Graph;
 
@@ -38,7 +39,12 @@ public sealed class NewImage(BlockFactory factory, string path, BlockDriver file
     /// <summary>Makes another file of the image beside it, or replaces its contents; the caller disposes the
     /// node.</summary>
     /// <param name="name">From the directory of the image.</param>
-    public BlockDriver CreateExtent(string name) => factory.CreateFile(BlockFactory.RelativeTo(path, name));
+    public BlockDriver CreateExtent(string name)
+    {
+        BlockDriver extent = factory.CreateFile(BlockFactory.RelativeTo(path, name));
+        (extent as IGrowable)?.AllowGrowth();
+        return extent;
+    }
 
     /// <summary>What -object secret of that id holds.</summary>
     public byte[] Secret(string id) => factory.Secret(id);

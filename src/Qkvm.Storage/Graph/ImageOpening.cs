@@ -16,9 +16,13 @@ public sealed record ImageOpening(string? Format = null)
     /// <summary>Only for what it says of itself: data files stay closed.</summary>
     public bool IsUnread { get; init; }
 
+    /// <summary>To be checked: damage that a check may mend is no reason to refuse it.</summary>
+    public bool IsChecked { get; init; }
+
     internal Surroundings Around(string owner) => new()
     {
         Owner = owner, Cache = Cache, ReadOnly = !IsWritable, ForceShare = ForceShare, Discard = true, AsUser = true,
         IsTool = true, IsAlone = IsAlone, IsUnread = IsUnread,
+        IsChecked = IsChecked,
     };
 }

@@ -27,6 +27,9 @@ struct Surroundings
     /// <summary>Nobody is going to read the disk, only what the image says of itself.</summary>
     public bool IsUnread { get; init; }
 
+    /// <summary>It is opened to be checked.</summary>
+    public bool IsChecked { get; init; }
+
     /// <summary>Images on the way from the top, for finding loops.</summary>
     public string[]? Chain { get; init; }
     public int Depth { get; init; }

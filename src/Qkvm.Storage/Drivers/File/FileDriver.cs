@@ -195,12 +195,31 @@ public sealed partial class FileDriver : BlockNode, IGrowable
         return BlockStatus.Data(hole > offset ? Math.Min(length, hole - offset) : length);
     }
 
+    public override ValueTask<bool> TryCopyAsync(long offset, BlockDriver source, long sourceOffset, long length,
+        bool mayMove)
+    {
+        if (IsReadOnly || source is not FileDriver from || _file.IsDirect || from._file.IsDirect
+            || _file.Status.IsBlockDevice || from._file.Status.IsBlockDevice || sourceOffset + length > from.Length)
+            return new(false);
+        if (_file.Clone(from._file, sourceOffset, offset, length) < 0)
+            for (long done = 0; done < length;)
+            {
+                if (!mayMove) return new(false);
+                long moved = _file.CopyFrom(from._file, sourceOffset + done, offset + done, length - done);
+                if (moved <= 0 && done == 0) return new(false);
+                if (moved <= 0) Check(moved < 0 ? moved : -Errno.Io, "copy");
+                done += moved;
+            }
+        GrowTo(offset + length);
+        return new(true);
+    }
+
     protected override async ValueTask ResizeCore(long length, Preallocation preallocation)
     {
         if (_file.Status.IsBlockDevice)
             throw new BlockException($"{FileName}: a block device cannot change its size", Errno.OpNotSupp);
         if (preallocation == Preallocation.Metadata)
-            throw new BlockException("Unsupported preallocation mode 'metadata'", Errno.OpNotSupp);
+            throw new BlockException("Unsupported preallocation mode: metadata", Errno.OpNotSupp);
         long old = Length;
         if (preallocation == Preallocation.Falloc && length > old)
             Check(_file.Allocate(0, old, length - old), "preallocate");

@@ -25,11 +25,11 @@ static class HostImage
 
     /// <summary>An empty file, made where there is none; a block device as it is.</summary>
     /// <exception cref="ConfigurationException">The host refuses, or somebody uses it.</exception>
-    public static FileDriver Create(string path, NodeOptions options)
+    public static FileDriver Create(string path, NodeOptions options, bool noFlush = false)
     {
         HostFile host = HostFile.Open(path, Libc.ORdWr | Libc.OCreat, out int errno)
             ?? throw new ConfigurationException($"Could not create '{path}': {Libc.Message(errno)}");
-        var file = new FileDriver(host, options, locking: new FileLocks(host, required: false));
+        var file = new FileDriver(host, options, noFlush, new FileLocks(host, required: false));
         try
         {
             var edge = new BlockEdge(file, new ImageMaker(path), "root", BlockUse.Format(readOnly: false));

@@ -5,6 +5,7 @@ using Qkvm.Core.Block;
 using Qkvm.Core.Block.Images;
 using Qkvm.Core.Devices;
 using Qkvm.Storage.Drivers.File;
+using Qkvm.Storage.Drivers.Luks;
 
 namespace Qkvm.Storage.Drivers.Qcow2;
 
@@ -23,6 +24,15 @@ public sealed record Qcow2CreateOptions
     /// <summary>0 zlib, 1 zstd.</summary>
     public byte CompressionType { get; init; }
     public Preallocation Preallocation { get; init; }
+    /// <summary>Name of the external data file, and the node of it.</summary>
+    public (string Name, BlockDriver Node)? DataFile { get; init; }
+    public bool IsDataRaw { get; init; }
+
+    /// <summary>Header, key material and where it goes.</summary>
+    internal (byte[] Header, byte[] Material, LuksHeader Facts, byte[] Key)? Encryption { get; init; }
+
+    /// <summary>Bytes of the LUKS header, 0 without.</summary>
+    public long CryptoLength { get; init; }
     public string? BackingFile { get; init; }
     public string? BackingFormat { get; init; }
 }
@@ -51,18 +61,19 @@ public static class Qcow2Image
         int l2Bits = bits - (options.ExtendedL2 ? 4 : 3);
         long l1Entries = Math.Max(1, (size + (1L << (bits + l2Bits)) - 1) >> (bits + l2Bits));
         if (l1Entries * 8 > Qcow2Header.MaxL1Bytes)
-            throw new ConfigurationException("The image size is too large for file format 'qcow2' (try using a larger " +
-                "cluster size)");
+            throw new ConfigurationException("The image size is too large for file format 'qcow2' (try using a " +
+                "larger cluster size)");
         long l1Clusters = (l1Entries * 8 + options.ClusterSize - 1) >> bits, perBlock = 1L << (bits + 3 - order),
-            blocks = 1, tableClusters = 1;
+            blocks = 1, tableClusters = 1, cryptoClusters = (options.CryptoLength + options.ClusterSize - 1) >> bits;
         while (true)
         {
-            long needed = (1 + tableClusters + blocks + l1Clusters + perBlock - 1) / perBlock;
+            long needed = (1 + tableClusters + blocks + l1Clusters + cryptoClusters + perBlock - 1) / perBlock;
             long table = (needed * 8 + options.ClusterSize - 1) >> bits;
             if (needed == blocks && table == tableClusters) break;
             (blocks, tableClusters) = (needed, table);
         }
-        long used = 1 + tableClusters + blocks + l1Clusters;
+        long used = 1 + tableClusters + blocks + l1Clusters + cryptoClusters,
+            cryptoAt = (used - cryptoClusters) << bits;
 
         byte[] first = FirstCluster(options, new Qcow2Header
         {
@@ -74,33 +85,50 @@ public static class Qcow2Image
             RefcountTableOffset = 1L << bits,
             RefcountTableClusters = (int)tableClusters,
             Incompatible = (options.ExtendedL2 ? Qcow2Features.ExtendedL2 : 0)
-                | (options.CompressionType != 0 ? Qcow2Features.CompressionType : 0),
+                | (options.CompressionType != 0 ? Qcow2Features.CompressionType : 0)
+                | (options.DataFile != null ? Qcow2Features.ExternalData : 0),
+            Autoclear = options.IsDataRaw ? Qcow2Features.AutoclearRawData : 0,
+            Encryption = options.Encryption != null ? 2u : 0,
             CompressionType = options.CompressionType,
             Compatible = options.LazyRefcounts ? Qcow2Features.LazyRefcounts : 0,
             RefcountOrder = order,
             HeaderLength = options.Version == 2 ? Qcow2Header.Version2Length : Qcow2Header.LongestLength,
-        });
+        }, cryptoAt);
 
         var tables = new byte[(used - 1) << bits];                 // refcount table, blocks, L1
         for (long b = 0; b < blocks; b++)
             BinaryPrimitives.WriteInt64BigEndian(tables.AsSpan((int)b * 8), (1 + tableClusters + b) << bits);
         Span<byte> counts = tables.AsSpan((int)(tableClusters << bits), (int)(blocks << bits));
         for (long i = 0; i < used; i++) SetOne(counts, i, order);
+        if (options.Encryption is { } crypto)
+        {
+            crypto.Header.CopyTo(tables, cryptoAt - (1L << bits));
+            crypto.Material.CopyTo(tables, cryptoAt - (1L << bits) + crypto.Facts.KeySlots[0].Offset);
+        }
+        if (options.DataFile is { } data) await data.Node.ResizeAsync(size).ConfigureAwait(false);
         await file.WriteAsync(1L << bits, new ScatterList(tables)).ConfigureAwait(false);
         await file.FlushAsync().ConfigureAwait(false);
         await file.WriteAsync(0, new ScatterList(first)).ConfigureAwait(false); // last: now it is an image
         await file.FlushAsync().ConfigureAwait(false);
-        if (options.Preallocation != Preallocation.Off) await PreallocateAsync(file, name, options.Preallocation)
+        if (options.Preallocation != Preallocation.Off) await PreallocateAsync(file, name, options)
             .ConfigureAwait(false);
     }
 
-    static async Task PreallocateAsync(BlockDriver file, string name, Preallocation mode)
+    static async Task PreallocateAsync(BlockDriver file, string name, Qcow2CreateOptions options)
     {
-        var image = new Qcow2Driver(file, name, new NodeOptions(), static _ => null);
+        Preallocation mode = options.Preallocation;
+        var image = new Qcow2Driver(file, name, new NodeOptions(), static _ => null, _ => options.DataFile?.Node);
         image.Preallocate();
         await image.FlushAsync().ConfigureAwait(false);
         foreach (BlockEdge edge in image.Children) edge.Detach();  // the node stays open
         if (mode == Preallocation.Metadata) return;
+        if (options.DataFile is { } data) file = data.Node;
+        await FillHolesAsync(file, mode).ConfigureAwait(false);
+    }
+
+    /// <summary>Takes room for all that has none, or writes zeros there.</summary>
+    internal static async Task FillHolesAsync(BlockDriver file, Preallocation mode)
+    {
         for (long offset = 0, end = file.Length; offset < end;)
         {
             BlockStatus status = await file.StatusAsync(offset, Math.Min(end - offset, MaxPiece)).ConfigureAwait(false);
@@ -113,34 +141,22 @@ public static class Qcow2Image
 
     const long MaxPiece = 16 << 20;
 
-    static byte[] FirstCluster(Qcow2CreateOptions options, Qcow2Header header)
+    static byte[] FirstCluster(Qcow2CreateOptions options, Qcow2Header header, long cryptoAt)
     {
-        List<Qcow2Extension> extensions = [];
+        var extensions = new Qcow2Extensions();
+        if (options.Version >= 3) extensions.Set(Qcow2Extension.FeatureNames, Qcow2Extensions.FeatureNameTable());
         if (options.BackingFormat != null)
-            extensions.Add(new(Qcow2Extension.BackingFormat, Encoding.UTF8.GetBytes(options.BackingFormat)));
-        if (options.Version >= 3) extensions.Add(new(Qcow2Extension.FeatureNames, Qcow2Extensions.FeatureNameTable()));
-        byte[] backing = Encoding.UTF8.GetBytes(options.BackingFile ?? "");
-        if (header.ClusterSize - header.HeaderLength - 8 - backing.Length < extensions.Sum(e => e.PaddedLength))
-            extensions.RemoveAll(e => e.Type == Qcow2Extension.FeatureNames); // they are a convenience
-        long backingAt = header.HeaderLength + extensions.Sum(e => e.PaddedLength) + 8;
-        if (backing.Length > Math.Min(Qcow2Header.MaxBackingName, header.ClusterSize - backingAt))
-            throw new ConfigurationException("Backing file name too long");
-
-        var cluster = new byte[header.ClusterSize];
-        header.WriteTo(cluster);
-        if (backing.Length > 0)
+            extensions.Set(Qcow2Extension.BackingFormat, Encoding.UTF8.GetBytes(options.BackingFormat));
+        if (options.DataFile is { } data)
+            extensions.Set(Qcow2Extension.DataFile, Encoding.UTF8.GetBytes(data.Name));
+        if (options.Encryption != null)
         {
-            BinaryPrimitives.WriteInt64BigEndian(cluster.AsSpan(8), backingAt);
-            BinaryPrimitives.WriteInt32BigEndian(cluster.AsSpan(16), backing.Length);
-            backing.CopyTo(cluster, backingAt);
+            var place = new byte[16];
+            BinaryPrimitives.WriteInt64BigEndian(place, cryptoAt);
+            BinaryPrimitives.WriteInt64BigEndian(place.AsSpan(8), options.CryptoLength);
+            extensions.Set(Qcow2Extension.CryptoHeader, place);
         }
-        int at = header.HeaderLength;
-        foreach (Qcow2Extension extension in extensions)
-        {
-            extension.WriteTo(cluster.AsSpan(at));
-            at += extension.PaddedLength;
-        }
-        return cluster;
+        return Qcow2FirstCluster.Make(header, extensions, options.BackingFile);
     }
 
     /// <summary>A refcount of 1: its last byte is the significant one.</summary>
@@ -162,7 +178,8 @@ public static class Qcow2Image
             "Extended L2 entries are only supported with cluster sizes of at least 16384 bytes");
         Require(size is >= 0 and <= long.MaxValue - SectorSize, $"An image cannot have {size} bytes");
         Require(options.Version == 3 || !options.ExtendedL2,
-            "Extended L2 entries are only supported with compatibility level 1.1 and above (use version=v3 or greater)");
+            "Extended L2 entries are only supported with compatibility level 1.1 and above (use version=v3 or " +
+                "greater)");
         Require(options.Preallocation == Preallocation.Off || options.BackingFile == null || options.ExtendedL2,
             "Backing file and preallocation can only be used at the same time if extended_l2 is on");
         Require(options.Version == 3 || !options.LazyRefcounts,

@@ -16,7 +16,14 @@ public sealed class RawDriver : BlockNode, IGrowable
         Create)
     {
         Description = "the bytes as they are",
-        Creation = new([Property.Size("size", help: "Virtual disk size")], CreateAsync),
+        Creation = new([Property.Size("size", help: "Virtual disk size")], CreateAsync)
+        {
+            MeasureAsync = static measuring =>
+            {
+                long size = (measuring.Size + SectorSize - 1) / SectorSize * SectorSize;
+                return new(new Measurement(size, size));
+            },
+        },
     };
 
     const int SectorSize = 512;
@@ -70,6 +77,8 @@ public sealed class RawDriver : BlockNode, IGrowable
     }
 
     public override string FormatName => Model.Name;
+    public override ImageFacts Facts => new(File.Facts.ActualSize);
+
     /// <summary>Of its first byte in the node below.</summary>
     internal long Offset => _offset;
 
@@ -105,6 +114,10 @@ public sealed class RawDriver : BlockNode, IGrowable
 
     protected override ValueTask<BlockStatus> StatusCore(long offset, long length) =>
         File.StatusAsync(_offset + offset, length);
+
+    public override ValueTask<bool> TryCopyAsync(long offset, BlockDriver source, long sourceOffset, long length,
+        bool mayMove) => _guardFormat || offset < 0 || length > Limit - offset ? new(false)
+            : File.TryCopyAsync(_offset + offset, source, sourceOffset, length, mayMove);
 
     protected override async ValueTask ResizeCore(long length, Preallocation preallocation)
     {

@@ -1,10 +1,9 @@
-using Qkvm.Backends.Objects;
 using Qkvm.Host.Sockets;
 
-namespace Qkvm.Nbd;
+namespace Qkvm.Backends.Objects;
 
-/// <summary>Objects of the tool's command line, by their ids.</summary>
-sealed class NbdToolObjects
+/// <summary>Objects of a command line without a machine, by their ids.</summary>
+public sealed class ToolObjects
 {
     readonly Dictionary<string, object> _made = new(StringComparer.Ordinal);
 
@@ -20,13 +19,13 @@ sealed class NbdToolObjects
         Identifier.Check(id, options.Owner);
         object made = type switch
         {
-            _ when type == Backends.Objects.Secret.Model.Name =>
-                Backends.Objects.Secret.Read(new Properties(Backends.Objects.Secret.Model, options)),
+            _ when type == Objects.Secret.Model.Name =>
+                Objects.Secret.Read(new Properties(Objects.Secret.Model, options)),
             _ when type == TlsCredentialsX509.Model.Name =>
                 TlsCredentialsX509.Read(new Properties(TlsCredentialsX509.Model, options), password => Secret(password)
                     ?? throw new ConfigurationException($"No secret with id '{password}'")),
             _ => throw new ConfigurationException($"Parameter 'qom-type' does not accept value '{type}'; there are "
-                + $"{Backends.Objects.Secret.Model.Name} and {TlsCredentialsX509.Model.Name}"),
+                + $"{Objects.Secret.Model.Name} and {TlsCredentialsX509.Model.Name}"),
         };
         if (!_made.TryAdd(id, made)) throw options.Error($"duplicate id '{id}' for object");
     }

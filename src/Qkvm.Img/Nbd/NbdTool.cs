@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
+using Qkvm.Backends.Objects;
 using Qkvm.Core.Block;
 using Qkvm.Core.Block.Images;
 using Qkvm.Host;
@@ -10,10 +11,10 @@ using Qkvm.Storage.Drivers.Raw;
 using Qkvm.Storage.Graph;
 using Qkvm.Storage.Nbd;
 
-namespace Qkvm.Nbd;
+namespace Qkvm.Img.Nbd;
 
 /// <summary><c>qkvm nbd</c>: serves an image without a machine, with qemu-nbd's command line.</summary>
-sealed partial class NbdTool
+public sealed partial class NbdTool
 {
     /// <summary>The word that begins its command line, and the name of a link that makes the program this
     /// tool.</summary>
@@ -23,14 +24,14 @@ sealed partial class NbdTool
     const int FirstInherited = 3;                                  // sd_listen_fds(3)
 
     readonly string _program;
-    readonly NbdArguments _arguments;
-    readonly NbdToolObjects _objects = new();
+    readonly Arguments _arguments;
+    readonly ToolObjects _objects = new();
     readonly BlockFactory _factory;
 
-    NbdTool(string program, NbdArguments arguments)
+    NbdTool(string program, Arguments arguments, Catalogue<BlockDriverModel> drivers)
     {
         (_program, _arguments) = (program, arguments);
-        _factory = new BlockFactory(Catalogue.BlockDrivers, line => Console.Error.Write($"WARNING: {line}\n"))
+        _factory = new BlockFactory(drivers, line => Console.Error.Write($"WARNING: {line}\n"))
         {
             Secrets = _objects.Secret,
             Credentials = _objects.Credentials,
@@ -40,17 +41,21 @@ sealed partial class NbdTool
     /// <param name="isDaemon">This process has been started to become the daemon.</param>
     /// <param name="program">As messages call it.</param>
     /// <returns>The exit code.</returns>
-    public static int Run(string[] words, bool isDaemon, string program = $"qkvm {Word}")
+    public static int Run(string[] words, Catalogue<BlockDriverModel> drivers, bool isDaemon,
+        string program = $"qkvm {Word}")
     {
         try
         {
-            NbdArguments arguments;
-            try { arguments = NbdArguments.Parse(words, s_options); }
-            catch (ConfigurationException e) when (!e.Message.StartsWith("--", StringComparison.Ordinal))
-            {
-                throw new ConfigurationException($"{e.Message}\nTry `{program} --help' for more information.", e);
-            }
-            return new NbdTool(program, arguments).Run(words, isDaemon);
+            Arguments arguments = Arguments.Parse(words, [.. s_options.Select(option => option.Option)]);
+            foreach (NbdToolOption option in s_options)
+                if (option.Refusal is { } why && arguments.Has(option.Option))
+                    throw new ConfigurationException($"--{option.Long}: {why}");
+            return new NbdTool(program, arguments, drivers).Run(words, isDaemon);
+        }
+        catch (ToolException e)
+        {
+            Console.Error.Write($"{program}: {e.Message}\nTry `{program} --help' for more information.\n");
+            return 1;
         }
         catch (Exception e) when (e is ConfigurationException or HostException or BlockException)
         {
@@ -61,23 +66,22 @@ sealed partial class NbdTool
 
     int Run(string[] words, bool isDaemon)
     {
-        if (_arguments.Has(HelpOption))
+        if (Has(HelpOption))
         {
             PrintHelp(Console.Out);
             return 0;
         }
-        if (_arguments.Has(Version))
+        if (Has(Version))
         {
             Console.Out.Write($"qkvm {typeof(NbdTool).Assembly.GetName().Version?.ToString(3)}, with the command line "
                 + "of qemu-nbd 7.2\n");
             return 0;
         }
-        foreach (string text in _arguments.Texts(Object)) _objects.Add(text);
-        if (_arguments.Has(ListExports)) return List();
+        foreach (string text in Texts(ObjectOption)) _objects.Add(text);
+        if (Has(ListExports)) return List();
         if (_arguments.Names is not [var file])
-            throw new ConfigurationException($"Invalid number of arguments\nTry `{_program} --help' for more "
-                + "information.");
-        if (!_arguments.Has(Fork) || isDaemon) return Serve(file);
+            throw new ToolException("Invalid number of arguments");
+        if (!Has(Fork) || isDaemon) return Serve(file);
         return Daemon.Launch([Word, .. words]);
     }
 
@@ -85,13 +89,13 @@ sealed partial class NbdTool
     {
         if (_arguments.Names.Count > 0) throw new ConfigurationException("List mode is incompatible with a file name");
         foreach (string other in new[] { ExportName, Description, Bitmap, Depth, Offset })
-            if (_arguments.Has(other))
+            if (Has(other))
                 throw new ConfigurationException("List mode is incompatible with per-device settings");
-        string? path = _arguments.Text(Socket);
-        string host = _arguments.Text(Bind) ?? AnyInterface;
+        string? path = Text(Socket);
+        string host = Text(Bind) ?? AnyInterface;
         SocketAddress address = path != null ? new UnixAddress(path) : new InternetAddress(host, PortNumber());
-        TlsCredentials? credentials = _arguments.Text(TlsCreds) is { } id ? CredentialsOf(id, isServer: false) : null;
-        NbdListing.Print(address, credentials, _arguments.Text(TlsHostname) ?? (path == null ? host : null),
+        TlsCredentials? credentials = Text(TlsCreds) is { } id ? CredentialsOf(id, isServer: false) : null;
+        NbdListing.Print(address, credentials, Text(TlsHostname) ?? (path == null ? host : null),
             Console.Out);
         return 0;
     }
@@ -99,8 +103,8 @@ sealed partial class NbdTool
     int Serve(string file)
     {
         var options = new NbdServerOptions(SharedBy(),
-            _arguments.Text(TlsCreds) is { } id ? CredentialsOf(id, isServer: true) : null);
-        if (_arguments.Has(TlsHostname))
+            Text(TlsCreds) is { } id ? CredentialsOf(id, isServer: true) : null);
+        if (Has(TlsHostname))
             throw new ConfigurationException("TLS hostname is only supported with export list");
         using var loop = new EventLoop();
         NbdExport export = MakeExport(OpenDisk(file));
@@ -111,12 +115,12 @@ sealed partial class NbdTool
             server.Add(export);
             server.ClientLeft = (left, wasServed) =>
             {
-                if (_arguments.Has(Verbose)) Console.Error.Write($"{_program}: a client has gone; {left} left\n");
-                if (left == 0 && wasServed && !_arguments.Has(Persistent)) loop.Stop();
+                if (Has(Verbose)) Console.Error.Write($"{_program}: a client has gone; {left} left\n");
+                if (left == 0 && wasServed && !Has(Persistent)) loop.Stop();
             };
             using IDisposable terminate = OnSignal(PosixSignal.SIGTERM, loop),
                 interrupt = OnSignal(PosixSignal.SIGINT, loop), hangUp = OnSignal(PosixSignal.SIGHUP, loop);
-            if (_arguments.Text(PidFile) is { } pidFile) WritePid(pidFile);
+            if (Text(PidFile) is { } pidFile) WritePid(pidFile);
             server.Start();
             Daemon.Detach();
             Daemon.Ready();
@@ -150,8 +154,8 @@ sealed partial class NbdTool
     NbdServer Listen(EventLoop loop, NbdServerOptions options)
     {
         SocketAddress address = IsActivated() ? new DescriptorAddress(FirstInherited)
-            : _arguments.Text(Socket) is { } path ? new UnixAddress(Path.GetFullPath(path))
-            : new InternetAddress(_arguments.Text(Bind) ?? AnyInterface, PortNumber());
+            : Text(Socket) is { } path ? new UnixAddress(Path.GetFullPath(path))
+            : new InternetAddress(Text(Bind) ?? AnyInterface, PortNumber());
         try { return new NbdServer(address, loop, options); }
         catch (SocketException e)
         {
@@ -169,17 +173,17 @@ sealed partial class NbdTool
             throw new ConfigurationException($"qemu-nbd does not support socket activation with more than one socket, "
                 + $"and LISTEN_FDS is '{count}'");
         foreach (string other in new[] { Socket, Port, Bind })
-            if (_arguments.Has(other))
+            if (Has(other))
                 throw new ConfigurationException($"--{other} cannot be used beside socket activation");
         return true;
     }
 
-    int PortNumber() => Number(Port, DefaultPort, 0, ushort.MaxValue, $"Invalid port '{_arguments.Text(Port)}'");
+    int PortNumber() => Number(Port, DefaultPort, 0, ushort.MaxValue, $"Invalid port '{Text(Port)}'");
 
-    int SharedBy() => Number(Shared, "1", 0, int.MaxValue, $"Invalid shared device number '{_arguments.Text(Shared)}'");
+    int SharedBy() => Number(Shared, "1", 0, int.MaxValue, $"Invalid shared device number '{Text(Shared)}'");
 
     int Number(string option, string fallback, int min, int max, string complaint) =>
-        int.TryParse(_arguments.Text(option) ?? fallback, NumberStyles.None, CultureInfo.InvariantCulture,
+        int.TryParse(Text(option) ?? fallback, NumberStyles.None, CultureInfo.InvariantCulture,
             out int value) && value >= min && value <= max ? value : throw new ConfigurationException(complaint);
 
     TlsCredentials CredentialsOf(string id, bool isServer)
@@ -193,24 +197,24 @@ sealed partial class NbdTool
 
     BlockDriver OpenDisk(string file)
     {
-        bool isWritable = !_arguments.Has(ReadOnly);
-        string? format = _arguments.Text(Format);
-        if (_arguments.Has(ImageOpts) && format != null)
+        bool isWritable = !Has(ReadOnly);
+        string? format = Text(Format);
+        if (Has(ImageOpts) && format != null)
             throw new ConfigurationException("--image-opts and -f are mutually exclusive");
-        if (_arguments.Has(Cache) && _arguments.Has(NoCache))
+        if (Has(Cache) && Has(NoCache))
             throw new ConfigurationException("-n and --cache can only be specified once");
-        if (_arguments.Text(Aio) is { } aio && aio is not ("native" or "io_uring" or "threads"))
+        if (Text(Aio) is { } aio && aio is not ("native" or "io_uring" or "threads"))
             throw new ConfigurationException($"invalid aio mode `{aio}'");
         Options options;
-        if (_arguments.Has(ImageOpts)) options = Options.Parse(file, file);
+        if (Has(ImageOpts)) options = Options.Parse(file, file);
         else if (file.StartsWith("json:", StringComparison.Ordinal)) options = Options.ParseJson(file[5..], file);
         else
         {
             options = new Options(file);
             options.Add("file.filename", file);
         }
-        Add(options, "discard", _arguments.Text(Discard) ?? "ignore", ["ignore", "off", "unmap", "on"], "discard mode");
-        Add(options, "detect-zeroes", _arguments.Text(DetectZeroes) ?? "off", ["off", "on", "unmap"],
+        Add(options, "discard", Text(Discard) ?? "ignore", ["ignore", "off", "unmap", "on"], "discard mode");
+        Add(options, "detect-zeroes", Text(DetectZeroes) ?? "off", ["off", "on", "unmap"],
             "detect-zeroes mode");
         var opening = new ImageOpening(format) { IsWritable = isWritable, Cache = CacheOf() };
         BlockDriver node;
@@ -219,7 +223,7 @@ sealed partial class NbdTool
         {
             throw new ConfigurationException($"Failed to blk_new_open '{file}': {e.Message}", e);
         }
-        return _arguments.Text(Offset) is { } text ? From(node, text) : node;
+        return Text(Offset) is { } text ? From(node, text) : node;
     }
 
     static void Add(Options options, string name, string value, string[] values, string what)
@@ -230,7 +234,7 @@ sealed partial class NbdTool
 
     CacheMode CacheOf()
     {
-        string mode = _arguments.Has(NoCache) ? "none" : _arguments.Text(Cache) ?? "writeback";
+        string mode = Has(NoCache) ? "none" : Text(Cache) ?? "writeback";
         var options = new Options(_program);
         options.Add("cache", mode);
         try { return CacheMode.Of(options, CacheMode.Default); }
@@ -250,13 +254,13 @@ sealed partial class NbdTool
     NbdExport MakeExport(BlockDriver node)
     {
         var bitmaps = new List<IBitmap>();
-        foreach (string name in _arguments.Texts(Bitmap))
+        foreach (string name in Texts(Bitmap))
             bitmaps.Add((node as IBitmaps)?.Bitmaps.FirstOrDefault(bitmap => bitmap.Name == name)
                 ?? throw new ConfigurationException($"Bitmap '{name}' is not found"));
-        return new NbdExport(_arguments.Text(ExportName) ?? "", node, !_arguments.Has(ReadOnly))
+        return new NbdExport(Text(ExportName) ?? "", node, !Has(ReadOnly))
         {
-            Description = _arguments.Text(Description) ?? "",
-            ShowsDepth = _arguments.Has(Depth),
+            Description = Text(Description) ?? "",
+            ShowsDepth = Has(Depth),
             Bitmaps = bitmaps,
         };
     }

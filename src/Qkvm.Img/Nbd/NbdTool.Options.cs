@@ -1,11 +1,19 @@
-namespace Qkvm.Nbd;
+namespace Qkvm.Img.Nbd;
 
-sealed partial class NbdTool
+/// <summary>An option of the tool.</summary>
+/// <param name="Value">What its value is called; null where it takes none.</param>
+/// <param name="Refusal">Why it cannot be used; null for what is built.</param>
+sealed record NbdToolOption(char Short, string Long, string? Value, string Help, string? Refusal = null)
+{
+    public Option Option { get; } = new(Short, Long, Value != null);
+}
+
+public sealed partial class NbdTool
 {
     const string Offset = "offset", ReadOnly = "read-only", Persistent = "persistent", Shared = "shared",
         Format = "format", ExportName = "export-name", Description = "description", Bind = "bind", Port = "port",
         Socket = "socket", ListExports = "list", ImageOpts = "image-opts", Fork = "fork", PidFile = "pid-file",
-        TlsCreds = "tls-creds", TlsHostname = "tls-hostname", Object = "object", Cache = "cache", NoCache = "nocache",
+        TlsCreds = "tls-creds", TlsHostname = "tls-hostname", ObjectOption = "object", Cache = "cache", NoCache = "nocache",
         Aio = "aio", Discard = "discard", DetectZeroes = "detect-zeroes", Depth = "allocation-depth", Bitmap = "bitmap",
         Verbose = "verbose", Version = "version", HelpOption = "help";
 
@@ -25,7 +33,7 @@ sealed partial class NbdTool
         new('A', Depth, null, "expose the allocation depth"),
         new('B', Bitmap, "NAME", "expose a persistent dirty bitmap"),
         new('L', ListExports, null, "list exports available from another NBD server"),
-        new('\0', Object, "type,id=ID,...", "define an object: secret, tls-creds-x509"),
+        new('\0', ObjectOption, "type,id=ID,...", "define an object: secret, tls-creds-x509"),
         new('\0', TlsCreds, "ID", "use id of an earlier --object to provide TLS"),
         new('\0', TlsHostname, "NAME", "of the server's certificate, with --list"),
         new('\0', Fork, null, "fork off the server process and exit the parent once the server is running"),
@@ -48,6 +56,14 @@ sealed partial class NbdTool
         new('T', "trace", "EVENTS", "", "is not built yet; leave it out"),
         new('\0', "selinux-label", "LABEL", "", "is not built yet; leave it out"),
     ];
+
+    static Option OptionOf(string name) => Array.Find(s_options, option => option.Long == name)!.Option;
+
+    bool Has(string name) => _arguments.Has(OptionOf(name));
+
+    string? Text(string name) => _arguments.Text(OptionOf(name));
+
+    IEnumerable<string> Texts(string name) => _arguments.Texts(OptionOf(name));
 
     void PrintHelp(TextWriter output)
     {
