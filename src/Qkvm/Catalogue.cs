@@ -46,6 +46,7 @@ using Qkvm.Storage.Drivers.Cloop;
 using Qkvm.Storage.Drivers.Dmg;
 using Qkvm.Storage.Drivers.File;
 using Qkvm.Storage.Drivers.Luks;
+using Qkvm.Storage.Drivers.Nbd;
 using Qkvm.Storage.Drivers.Null;
 using Qkvm.Storage.Drivers.Parallels;
 using Qkvm.Storage.Drivers.Qcow2;
@@ -195,6 +196,7 @@ static class Catalogue
         LuksDriver.Model,
         FileDriver.Model,
         FileDriver.HostDevice,
+        NbdDriver.Model,
         NullDriver.Model,
         NullDriver.Aio,
     ], Missing.BlockDrivers);

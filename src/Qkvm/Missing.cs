@@ -131,7 +131,7 @@ static class Missing
                 "is not supported yet; convert the image: qemu-img convert -O qcow2 OLD NEW")),
         .. Words("""
             blkdebug blklogwrites blkreplay blkverify compress copy-before-write copy-on-read ftp ftps gluster
-            host_cdrom http https iscsi nbd nfs null-aio null-co nvme preallocate quorum rbd replication ssh throttle
+            host_cdrom http https iscsi nfs nvme preallocate quorum rbd replication ssh throttle
             vvfat snapshot-access
             """).Select(name => BlockDriverModel.Missing(name, "is not built yet")),
     ];
