@@ -28,7 +28,7 @@ if [ ! -e .cache/tiny/initrd.cpio.gz ] || [ images/tiny-init -nt .cache/tiny/ini
     images/tiny.sh .cache/tiny || step "no tiny Linux guest: the tests that boot it will be skipped"
 fi
 
-if [ ! -e .cache/cards/initrd ] || [ images/tiny-init -nt .cache/cards/initrd ]; then
+if [ ! -e .cache/cards/initrd ] || [ -n "$(find images/tiny* -newer .cache/cards/initrd)" ]; then
     images/tiny.sh .cache/cards generic && images/program.sh .cache/network iperf3 dropbear-bin:/usr/sbin/dropbear \
         openssh-sftp-server:/usr/lib/sftp-server ethtool:/sbin/ethtool &&
         cat .cache/network/initrd.cpio .cache/cards/initrd.cpio.gz >.cache/cards/initrd ||
@@ -121,5 +121,10 @@ for project in "${runs[@]}"; do
 done
 wait
 report_ended
+# Once more at the end, which is what those see who are shown a part: the failed tests and their reasons.
+[ "$failed" = 0 ] || for project in "${runs[@]}"; do
+    awk -v name="$project" '/^  Failed / { print "test.sh: " name ":" $0; lines = 12; next }
+        /^  Stack Trace:/ { lines = 0 } lines-- > 0' "$results/$project.log"
+done
 echo "$passed passed, $failed failed, $skipped skipped" | tee "$results/summary"
 [ "$failed" = 0 ]

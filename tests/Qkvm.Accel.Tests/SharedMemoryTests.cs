@@ -98,6 +98,38 @@ public sealed unsafe class SharedMemoryTests
         Assert.Equal(2UL * Rounds, tier.Read(Cell));
     }
 
+    /// <summary>Each waits until it is its turn: more vCPUs than this host has processors, if it has fewer than
+    /// seven.</summary>
+    [Theory, InlineData(true), InlineData(false)]
+    public void Many_that_wait_let_the_one_run_that_they_wait_for(bool translated)
+    {
+        const int cpus = 7, rounds = 50;
+        using var tier = new TierMachine(translated, cpus);
+        ulong[] starts = [.. Enumerable.Range(0, cpus).Select(i => First + (ulong)i * 0x100)];
+        for (int i = 0; i < cpus; i++)
+        {
+            int turn = i;
+            tier.Place(starts[i], c =>
+            {
+                Label wait = c.CreateLabel();
+                c.mov(rbx, Cell);
+                c.mov(eax, turn);
+                c.mov(ecx, rounds);
+                c.Label(ref wait);
+                c.pause();
+                c.cmp(__dword_ptr[rbx], eax);
+                c.jne(wait);
+                c.inc(__dword_ptr[rbx]);
+                c.add(eax, cpus);
+                c.dec(ecx);
+                c.jnz(wait);
+                c.hlt();
+            });
+        }
+        tier.RunAll(starts);
+        Assert.Equal((uint)(cpus * rounds), (uint)tier.Read(Cell));
+    }
+
     [HostTheory("cx16"), InlineData(true), InlineData(false)]
     public void Sixteen_bytes_are_exchanged_as_one(bool translated)
     {

@@ -41,8 +41,8 @@ public sealed class TapNetworkTests
         foreach (string direction in (string[])["", "-R"])
             Assert.Matches(@"[1-9]\S* Mbits/sec +receiver", guest.Run($"iperf3 -c 10.9.0.1 -n 32M -f m {direction}"));
 
-        // By router advertisement.
-        guest.Run($"while ! ip -6 address show dev {eth} | grep -q fd09:; do sleep 0.1; done; "
+        // By router advertisement; nobody sends from an address before it has been found to be free.
+        guest.Run($"while ! ip -6 address show dev {eth} | grep fd09: | grep -qv tentative; do sleep 0.1; done; "
             + "ping6 -c 2 -i 0.1 -W 5 fd09::1");
 
         if (card > 0) guest.Run($"{Tag(eth, 2)}; ping -c 2 -i 0.1 -s 1472 -W 5 10.8.0.1 && ip link delete tagged");
@@ -63,8 +63,9 @@ public sealed class TapNetworkTests
 
     /// <summary>The first card gets a network stack of its own in the guest, and a VLAN.</summary>
     static void MoveAway(NetworkGuest guest, string eth) =>
-        guest.Run($"unshare -n sleep 999 & peer=$!; sleep 0.3; ip link set dev {eth} netns $peer; "
-            + $"nsenter -t $peer -n sh -c '{Tag(eth, 1)}'");
+        guest.Run("unshare -n sleep 999 & peer=$!; "
+            + "while [ $(readlink /proc/$peer/ns/net) = $(readlink /proc/self/ns/net) ]; do sleep 0.1; done; "
+            + $"ip link set dev {eth} netns $peer; nsenter -t $peer -n sh -c '{Tag(eth, 1)}'");
 
     static string Tag(string eth, int host) =>
         $"ip link set {eth} up; ip link add link {eth} name tagged type vlan id 5; "

@@ -26,7 +26,8 @@ public sealed class UserNetworkTests
 
         Fetch(guest, "http://server.test/20000000", 20_000_000);
         Fetch(guest, "http://10.0.2.2/1000", 1000);
-        guest.Run("while ! ip -6 route show | grep -q default; do sleep 0.1; done");
+        guest.Run("while ! ip -6 route show | grep -q default || "
+            + "! ip -6 address show dev eth0 | grep fec0: | grep -qv tentative; do sleep 0.1; done");
         Fetch(guest, $"http://[{HostAddress6}]/3000000", 3_000_000);
         Fetch(guest, "http://[fec0::2]/1000", 1000);
 

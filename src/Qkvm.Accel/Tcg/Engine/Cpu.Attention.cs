@@ -197,6 +197,7 @@ public sealed unsafe partial class Cpu
     void Sleep()
     {
         if (!_hasWarned) WarnOfHalt();
+        _yieldedAt = null;
         long start = Stopwatch.GetTimestamp(), end = start + _awake;
         while (_awake != 0 && Stopwatch.GetTimestamp() < end)
         {

@@ -116,19 +116,6 @@ public sealed unsafe partial class Cpu
         return true;
     }
 
-    bool Yield(ExitRecord* record, ulong rip)
-    {
-        _jit->PausesLeft = JitState.PausesPerYield;
-        if (_attention != 0)
-        {
-            UnpackState(rip);
-            return false;
-        }
-        Thread.Yield();
-        Enter(record->Host, _engine!.Common.EnterWithVectors);
-        return true;
-    }
-
     /// <summary>Finds a direct jump's target, remembers it in the code, and goes there.</summary>
     bool Link(ExitRecord* record, ulong rip)
     {

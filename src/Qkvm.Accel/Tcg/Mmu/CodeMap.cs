@@ -218,6 +218,8 @@ sealed class CodeMaps : IDisposable
         }
     }
 
+    public int CpuCount => _cpus.Length;
+
     /// <summary>There are so many vCPUs that two have the same tag.</summary>
     public bool SharesTags => _cpus.Length > CodeMap.MostTags;
 
