@@ -68,7 +68,8 @@ public sealed class BlockErrors
             ErrorPolicy.Enospc when IsNoSpace(errno) => ErrorAction.Stop,
             _ => ErrorAction.Report,
         };
-        bool isKept = action == ErrorAction.Stop && mayKeep;
+        if (action == ErrorAction.Stop && !mayKeep) action = ErrorAction.Report;
+        bool isKept = action == ErrorAction.Stop;
         if (isKept)
             lock (_kept) _kept.Enqueue((queue, request, errno));
         failed(request.Operation, action, errno);
