@@ -7,6 +7,8 @@ namespace Qkvm.Hw.Storage;
 /// <summary>A drive for diskettes on an <see cref="I82078"/>, and what is in it.</summary>
 public sealed class FloppyDrive : IDevice, IRemovable
 {
+    public const string DriverName = "floppy";
+
     /// <summary>Where the arm stops, whatever the disk has.</summary>
     const int LastTrack = 85;
 
@@ -14,7 +16,7 @@ public sealed class FloppyDrive : IDevice, IRemovable
         [("144", FloppyType.Inch3), ("288", FloppyType.Inch3Extra), ("120", FloppyType.Inch5),
         ("none", FloppyType.None)];
 
-    public static readonly DeviceModel Model = new("floppy", BusKind.Floppy,
+    public static readonly DeviceModel Model = new(DriverName, BusKind.Floppy,
         [
             Property.Drive(), Property.Enum("drive-type", "auto", [.. TypeNames, "auto"]),
             Property.OnOffAuto("write-cache"), Property.Bool("share-rw", false, "others may write, too"),

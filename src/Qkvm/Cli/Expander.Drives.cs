@@ -40,7 +40,7 @@ public sealed partial class Expander
     }
 
     const string Ide = "ide", Virtio = "virtio", NoInterface = "none", Flash = "pflash",
-        Floppy = "floppy";
+        Floppy = FloppyDrive.DriverName;
 
     /// <summary>What -drive takes beside what block drivers take.</summary>
     static readonly string[] DriveOptions =
