@@ -227,7 +227,7 @@ clouds() {
     check "start" "started" virsh start "$name"
     up "$name"
     check "its maker" "KubeVirt" in_guest "cat /sys/class/dmi/id/sys_vendor"
-    check "the disks" "vda sda sr0" in_guest "echo \$(lsblk -dno NAME /dev/vda /dev/sda /dev/sr0)"
+    check "the disks" "sda sr0 vda" in_guest "echo \$(lsblk -dno NAME /dev/vda /dev/sda /dev/sr0)"
     check "the card's MTU" "mtu 1480" in_guest "ip link show eth0"
     check "the log of the console" "Debian GNU/Linux" cat "$work/$name.console"
     check "statistics" "available [0-9]" virsh dommemstat "$name"
