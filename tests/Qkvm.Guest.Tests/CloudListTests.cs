@@ -39,8 +39,9 @@ public sealed class CloudListTests : IDisposable
         Assert.Equal("prelaunch", Ask("query-status").GetProperty("status").GetString());
         string[] devices = [.. Ask("qom-list", "/machine/peripheral").EnumerateArray()
             .Select(device => device.GetProperty("name").GetString()!)];
-        foreach (string argument in line.Where(argument => argument.StartsWith("{\"driver\"", StringComparison.Ordinal)))
+        foreach (string argument in line)
         {
+            if (!argument.StartsWith("{\"driver\"", StringComparison.Ordinal)) continue;
             using JsonDocument given = JsonDocument.Parse(argument);
             if (given.RootElement.TryGetProperty("id", out JsonElement id)) Assert.Contains(id.GetString(), devices);
         }

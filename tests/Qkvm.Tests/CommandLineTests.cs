@@ -112,8 +112,8 @@ public class CommandLineTests
     [InlineData("-drive file=x,rerror=enospc", "-drive file=x,rerror=enospc: rerror=enospc: expects report, ignore or "
         + "stop")]
     [InlineData("-device ide-cd,write-cache=on,share-rw=on,werror=stop,rerror=stop", "taken")]
-    [InlineData("-device virtio-blk-pci,drive=d,rerror=enospc", "-device virtio-blk-pci,drive=d,rerror=enospc: "
-        + "rerror=enospc: one of auto, report, ignore, stop is expected")]
+    [InlineData("-device virtio-blk-pci,drive=d,rerror=enospc", "-device virtio-blk-pci: rerror=enospc: one of auto, "
+        + "report, ignore, stop is expected")]
     [InlineData("-drive file=x,format=raw,throttling.bps-total=5,bps_rd=4", "-drive file=x,format=raw,throttling.bps-" +
         "total=5,bps_rd=4: bps/iops/max total values and read/write values cannot be used at the same time")]
     [InlineData("-drive file=x,format=raw,bps=7,throttling.bps-total=4", "-drive file=x,format=raw,bps=7,throttling." +

@@ -26,7 +26,8 @@ static partial class CommandLineOptions
 
     static IReadOnlyList<CommandLineParameterInfo> ParametersOf(OptionSpec option) => option.Name == "machine"
         ? [.. Catalogue.Machines.Models.SelectMany(model => model.Properties)
-            .Where(property => property.Remedy == null || property.Default != null).DistinctBy(property => property.Name)
+            .Where(property => property.Remedy == null || property.Default != null)
+            .DistinctBy(property => property.Name)
             .Select(property => new CommandLineParameterInfo(property.Name, property.Kind switch
             {
                 PropertyKind.Bool => "boolean", PropertyKind.Number => "number", PropertyKind.Size => "size",

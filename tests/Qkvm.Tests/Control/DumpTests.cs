@@ -142,7 +142,7 @@ public sealed class DumpTests : IDisposable
         byte[] note = CoreInfo;
         note[changed] = value;
         Tell(bench, address, note, length);
-        Dump("""{"paging":false,"protocol":"file:FILE","begin":0,"length":4096}""", bench);
+        Dump("""{"paging":false,"protocol":"file:FILE","begin":8388608,"length":4096}""", bench);
         Assert.Equal(-1, File.ReadAllBytes(_path).AsSpan().IndexOf("VMCOREINFO"u8));
     }
 
