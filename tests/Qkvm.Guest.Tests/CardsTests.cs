@@ -85,13 +85,13 @@ public sealed class CardsTests : IDisposable
             "-device", "usb-serial,bus=xhci.0,chardev=p");
         guest.Expect("TINY READY");
         using var monitor = new MonitorClient(_files["monitor"]);
-        guest.Send("stty -echo; PS1=; modprobe -a i6300esb ohci_pci xhci_pci usb_storage sd_mod usbhid hid_generic evdev "
-            + $"cdc_ether rndis_host ftdi_sio; {UsbTests.Find}"
+        guest.Send("stty -echo; PS1=; modprobe -a i6300esb ohci_pci xhci_pci usb_storage sd_mod usbhid hid_generic "
+            + $"evdev cdc_ether rndis_host ftdi_sio; {UsbTests.Find}"
             + "while [ ! -b /dev/sda ]; do sleep 0.1; done; echo SUM $(md5sum </dev/sda)\n");
         Assert.Equal(Convert.ToHexStringLower(MD5.HashData(disk)), guest.Value("SUM", "[0-9a-f]{32}"));
 
-        guest.Send("while [ ! -e \"$(of 'USB Keyboard')\" -o ! -e \"$(of 'Power Button')\" ]; do "
-            + "sleep 0.1; done; "
+        guest.Send("while [ ! -e \"$(of 'USB Keyboard')\" -o ! -e \"$(of 'Power Button')\" ]; do sleep 0.1; "
+            + "done; "
             + "exec 3<$(of 'USB Keyboard') 4<$(of 'Power Button'); echo OPEN $((1 + 1))\n");
         guest.Value("OPEN", @"\d");
         monitor.Run("sendkey b");
