@@ -5,6 +5,7 @@
 # make fuzz-net  random drivers and frames for the network cards and the user network; SECONDS=600 SEED=…
 # make fuzz-usb  random drivers for the USB controllers and what hangs on them; SECONDS=600 SEED=…
 # make fuzz-control  random clients of QMP, monitor, telnet, websocket and gdb; SECONDS=600 SEED=…
+# make fuzz-images  damaged images of every format; SECONDS=600 SEED=…
 # make bench     compare with qemu-system-x86_64; IMAGE=disk.qcow2 adds that disk's way to its login
 # make clean     remove what was built; the guests in .cache stay
 # Packages that are missing are installed with apt-get (as root or by sudo).
@@ -17,7 +18,7 @@ export DOTNET_CLI_UI_LANGUAGE := en
 sources := $(shell find src -type f) Directory.Build.props Directory.Packages.props
 firmware := artifacts/firmware/bios-256k.bin
 
-.PHONY: build run test fuzz-cpu fuzz-net fuzz-usb fuzz-control bench clean
+.PHONY: build run test fuzz-cpu fuzz-net fuzz-usb fuzz-control fuzz-images bench clean
 build: out/qkvm
 
 $(firmware): $(wildcard firmware/*)
@@ -61,6 +62,11 @@ fuzz-control:
 	@scripts/setup.sh build
 	@dotnet build tests/Qkvm.Tests -c Release --nologo -v q -nodeReuse:false
 	@DOTNET_GCHeapHardLimit=0x60000000 dotnet artifacts/bin/Qkvm.Tests/release/Qkvm.Tests.dll fuzz-control $(SECONDS) $(SEED)
+
+fuzz-images:
+	@scripts/setup.sh build
+	@dotnet build tests/Qkvm.Storage.Tests -c Release --nologo -v q -nodeReuse:false
+	@DOTNET_GCHeapHardLimit=0x60000000 dotnet artifacts/bin/Qkvm.Storage.Tests/release/Qkvm.Storage.Tests.dll fuzz-images $(SECONDS) $(SEED)
 
 bench: out/qkvm
 	@scripts/setup.sh bench

@@ -24,7 +24,7 @@ modules="virtio_pci virtio_mmio virtio_blk virtio_scsi virtio_net virtio_console
          e1000 e1000e 8139cp ne2k-pci 8021q ext4 vfat isofs nls_ascii nls_cp437 nls_iso8859-1 pvpanic-pci
          i6300esb ib700wdt virtio_input pcspkr button
          uhci_hcd ehci_pci ohci_pci xhci_pci usbhid hid_generic usb_storage ftdi_sio cdc_ether rndis_host evdev
-         snd-intel8x0 snd-ens1370 snd-sb16 snd-hda-intel snd-hda-codec-generic snd-pcm-oss virtio-gpu bochs"
+         snd-intel8x0 snd-ens1370 snd-sb16 snd-hda-intel snd-hda-codec-generic snd-pcm-oss virtio-gpu bochs floppy"
 
 need cpio:cpio depmod:kmod dpkg-deb:dpkg gzip:gzip
 

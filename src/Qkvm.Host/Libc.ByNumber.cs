@@ -8,7 +8,7 @@ namespace Qkvm.Host;
 public static unsafe partial class Libc
 {
     const int Stat = 4, Fstat = 5, GetTid = 186, TgKill = 234, SecComp = 317, GetRandom = 318, MemfdCreate = 319,
-        PReadV2 = 327, PWriteV2 = 328, IoUringSetup = 425, IoUringEnter = 426;
+        CopyFileRange = 326, PReadV2 = 327, PWriteV2 = 328, IoUringSetup = 425, IoUringEnter = 426;
 
     public static int stat(string path, FileStatus* status) => (int)syscall(Stat, path, (nint)status, 0);
 
@@ -28,6 +28,10 @@ public static unsafe partial class Libc
 
     /// <remarks>Since Linux 3.17.</remarks>
     public static int memfd_create(string name, uint flags) => (int)syscall(MemfdCreate, name, (nint)flags, 0);
+
+    /// <remarks>Since Linux 4.5.</remarks>
+    public static nint copy_file_range(int from, long* fromOffset, int to, long* toOffset, nuint length, uint flags) =>
+        syscall(CopyFileRange, from, (nint)fromOffset, to, (nint)toOffset, (nint)length, (nint)flags);
 
     /// <remarks>Since Linux 4.6; flags since 4.14.</remarks>
     public static nint preadv2(int fd, Iovec* pieces, int count, long offset, int flags) =>

@@ -13,6 +13,7 @@ public static unsafe partial class Libc
     public const int FOfdGetLk = 36, FOfdSetLk = 37;
     public const short FRdLck = 0, FWrLck = 1, FUnlck = 2;
     public const ulong BlkGetSize64 = 0x80081272, BlkSszGet = 0x1268, BlkDiscard = 0x1277, BlkZeroOut = 0x127F;
+    public const ulong CloneRange = 0x4020940D;
     public const int IovMax = 1024;
 
     [LibraryImport(Library, StringMarshalling = StringMarshalling.Utf8, SetLastError = true)]
@@ -36,6 +37,10 @@ public static unsafe partial class Libc
 
     [LibraryImport(Library, SetLastError = true)]
     public static partial int fstatfs(int fd, FileSystemStatus* status);
+
+    /// <summary>From a file's page cache into a socket without a copy. sendfile(2).</summary>
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial nint sendfile(int to, int from, long* offset, nuint count);
 
     [LibraryImport(Library, SetLastError = true)]
     public static partial int fdatasync(int fd);
@@ -87,6 +92,7 @@ public struct FileStatus
 
     [FieldOffset(0)] public ulong Device;
     [FieldOffset(8)] public ulong Inode;
+    [FieldOffset(16)] public ulong Links;
     [FieldOffset(24)] public uint Mode;
     [FieldOffset(28)] public uint Owner;
     [FieldOffset(32)] public uint Group;

@@ -41,10 +41,21 @@ using Qkvm.Machines.Microvm;
 using Qkvm.Machines.None;
 using Qkvm.Machines.Pc;
 using Qkvm.Machines.Q35;
+using Qkvm.Storage.Drivers.Bochs;
+using Qkvm.Storage.Drivers.Cloop;
+using Qkvm.Storage.Drivers.Dmg;
 using Qkvm.Storage.Drivers.File;
+using Qkvm.Storage.Drivers.Luks;
+using Qkvm.Storage.Drivers.Nbd;
 using Qkvm.Storage.Drivers.Null;
+using Qkvm.Storage.Drivers.Parallels;
 using Qkvm.Storage.Drivers.Qcow2;
+using Qkvm.Storage.Drivers.Qed;
 using Qkvm.Storage.Drivers.Raw;
+using Qkvm.Storage.Drivers.Vdi;
+using Qkvm.Storage.Drivers.Vhdx;
+using Qkvm.Storage.Drivers.Vmdk;
+using Qkvm.Storage.Drivers.Vpc;
 using Qkvm.Storage.Graph;
 
 namespace Qkvm;
@@ -60,6 +71,8 @@ static class Catalogue
         IsaIde.Model,
         IdeModels.HardDisk,
         IdeModels.CdRom,
+        I82078.Model,
+        FloppyDrive.Model,
         .. VirtioBlk.Models,
         .. VirtioNet.Models,
         E1000.Model,
@@ -171,8 +184,19 @@ static class Catalogue
     [
         RawDriver.Model,
         Qcow2Driver.Model,
+        VmdkDriver.Model,
+        VdiDriver.Model,
+        VpcDriver.Model,
+        VhdxDriver.Model,
+        QedDriver.Model,
+        ParallelsDriver.Model,
+        BochsDriver.Model,
+        CloopDriver.Model,
+        DmgDriver.Model,
+        LuksDriver.Model,
         FileDriver.Model,
         FileDriver.HostDevice,
+        NbdDriver.Model,
         NullDriver.Model,
         NullDriver.Aio,
     ], Missing.BlockDrivers);
@@ -242,7 +266,8 @@ static class Catalogue
 
     /// <summary>-drive if=: the disk and, where there is one, the CD-ROM drive of the interface.</summary>
     public static (string Name, DeviceModel Disk, DeviceModel? Cdrom)[] DriveInterfaces =>
-        [("ide", IdeModels.HardDisk, IdeModels.CdRom), ("virtio", VirtioBlk.Models[0], null)];
+        [("ide", IdeModels.HardDisk, IdeModels.CdRom), ("virtio", VirtioBlk.Models[0], null),
+        ("floppy", FloppyDrive.Model, null)];
 
     /// <summary>-net nic,model= and -nic model= beside device names.</summary>
     public static (string Name, DeviceModel Model)[] NetworkCards =>

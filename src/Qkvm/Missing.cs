@@ -25,7 +25,7 @@ static class Missing
             i82559b i82559c i82559er i82562 i82801 igb ne2k_isa ne2k_pci pcnet rocker tulip vmxnet3 rdma pvrdma
             """),
         ("use virtio-blk-pci", """
-            am53c974 dc390 cxl-type3 floppy fdc isa-fdc lsi53c810 lsi53c895a megasas megasas-gen2 mptsas1068
+            am53c974 dc390 cxl-type3 fdc lsi53c810 lsi53c895a megasas megasas-gen2 mptsas1068
             nvme nvme-ns nvme-subsys pvscsi sd-card sdhci-pci spapr-vscsi scsi-block scsi-cd scsi-generic scsi-hd
             usb-bot usb-uas vhost-scsi vhost-scsi-pci vhost-scsi-pci-non-transitional
             vhost-scsi-pci-transitional vhost-user-blk vhost-user-blk-pci vhost-user-blk-pci-non-transitional
@@ -126,12 +126,12 @@ static class Missing
 
     public static IEnumerable<BlockDriverModel> BlockDrivers() =>
     [
-        .. Words("bochs cloop dmg luks parallels qcow qed vdi vhdx vmdk vpc")
+        .. Words("qcow")
             .Select(name => BlockDriverModel.Missing(name,
                 "is not supported yet; convert the image: qemu-img convert -O qcow2 OLD NEW")),
         .. Words("""
             blkdebug blklogwrites blkreplay blkverify compress copy-before-write copy-on-read ftp ftps gluster
-            host_cdrom http https iscsi nbd nfs null-aio null-co nvme preallocate quorum rbd replication ssh throttle
+            host_cdrom http https iscsi nfs nvme preallocate quorum rbd replication ssh throttle
             vvfat snapshot-access
             """).Select(name => BlockDriverModel.Missing(name, "is not built yet")),
     ];

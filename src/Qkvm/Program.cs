@@ -2,6 +2,8 @@ using Microsoft.Win32.SafeHandles;
 using Qkvm.Cli;
 using Qkvm.Core.Machine;
 using Qkvm.Host;
+using Qkvm.Img;
+using Qkvm.Img.Nbd;
 
 namespace Qkvm;
 
@@ -9,6 +11,8 @@ static class Program
 {
     static int Main(string[] arguments)
     {
+        if (ImageToolWords(arguments, out string program) is { } words)
+            return ImageTool.Run(program, words, Catalogue.BlockDrivers, BufferedOutput(), Writer(StandardError));
         bool isDaemon = Daemon.Begin();
         if (isDaemon)
         {
@@ -16,6 +20,9 @@ static class Program
             Console.SetOut(Writer(StandardOutput));
             Console.SetError(Writer(StandardError));
         }
+        string name = Path.GetFileName(Environment.GetCommandLineArgs()[0]);
+        if (name == NbdTool.LinkName) return NbdTool.Run(arguments, Catalogue.BlockDrivers, isDaemon, name);
+        if (arguments is [NbdTool.Word, .. var own]) return NbdTool.Run(own, Catalogue.BlockDrivers, isDaemon);
         var notices = new Notices(Console.Error);
         try
         {
@@ -23,8 +30,7 @@ static class Program
             IReadOnlyList<GivenOption> options = ConfigurationFile.Resolve(CommandLineParser.Parse(arguments));
             if (Help.TryPrint(options, static () => Console.Out)) return 0;
             Refusal.Check(options);
-            MachineConfig config = Expander.Expand(options, Path.GetFileName(Environment.GetCommandLineArgs()[0]),
-                notices.Warn);
+            MachineConfig config = Expander.Expand(options, name, notices.Warn);
             if (config.Daemonize && !isDaemon)
             {
                 Preflight.CheckDaemon(config);
@@ -41,6 +47,21 @@ static class Program
             return 1;
         }
     }
+
+    /// <summary>qkvm img …, or this program by the name of the image tool; null for a machine.</summary>
+    static string[]? ImageToolWords(string[] arguments, out string program)
+    {
+        program = Path.GetFileName(Environment.GetCommandLineArgs()[0]);
+        if (program == ImageTool.LinkName) return arguments;
+        if (arguments is not ["img", .. string[] words]) return null;
+        program += " img";
+        return words;
+    }
+
+    /// <summary>What is said in many lines goes out in few writes.</summary>
+    static StreamWriter BufferedOutput() =>
+        new(new FileStream(new SafeFileHandle(StandardOutput, ownsHandle: false), FileAccess.Write, bufferSize: 0),
+            bufferSize: 16 << 10);
 
     const int StandardOutput = 1, StandardError = 2;
 

@@ -20,12 +20,11 @@ public sealed class BlockFactoryTests : IDisposable
     }
 
     [Theory]
-    [InlineData("vmdk", "KDMV")] [InlineData("vhdx", "vhdxfile")] [InlineData("vpc", "conectix")]
-    [InlineData("qed", "QED\0")]
+    [InlineData("qcow", "QFI\u00fb\0\0\0\u0001")]
     public void A_foreign_image_is_called_by_its_format_with_the_command_that_converts_it(string format, string magic)
     {
         var image = new byte[4096];
-        System.Text.Encoding.ASCII.GetBytes(magic, image);
+        System.Text.Encoding.Latin1.GetBytes(magic, image);
         File.WriteAllBytes(_scratch["disk.x"], image);
         string message = Error($"file={_scratch["disk.x"]}");
         Assert.Contains($"is a {format} image, which is not supported yet", message);

@@ -14,6 +14,9 @@ sealed class MemoryFile(byte[] contents) : BlockDriver, IGrowable
     public int FailedErrno { get; set; } = 28;
     public bool KeepsLog { get; set; } = true;
 
+    /// <summary>Bytes: the host's disk is full there.</summary>
+    public int Limit { get; set; } = 1 << 30;
+
     public override string FormatName => "memory";
     public override long Length => _data.Length;
     public override bool IsReadOnly => false;
@@ -36,12 +39,12 @@ sealed class MemoryFile(byte[] contents) : BlockDriver, IGrowable
 
     public override ValueTask WriteAsync(long offset, ScatterList buffers)
     {
+        if (offset > Limit - buffers.Length) throw new BlockException("memory: too large", 27);
         var data = new byte[buffers.Length];
         buffers.CopyTo(data);
         lock (_lock)
         {
             if (WritesUntilError-- <= 0) throw new BlockException("memory: injected", FailedErrno);
-            if (offset > 1 << 30) throw new BlockException("memory: too large", 27);
             if (KeepsLog) Log.Add((offset, data));
             Apply(ref _data, offset, data);
         }
@@ -56,7 +59,8 @@ sealed class MemoryFile(byte[] contents) : BlockDriver, IGrowable
     }
 
     public override ValueTask WriteZeroesAsync(long offset, long length, bool mayUnmap) =>
-        WriteAsync(offset, new ScatterList(new byte[length]));
+        length > Limit
+        ? throw new BlockException("memory: too large", 27) : WriteAsync(offset, new ScatterList(new byte[length]));
 
     public override ValueTask DisposeAsync() => default;
 

@@ -1,3 +1,4 @@
+using Qkvm.Core.Block.Images;
 using Qkvm.Core.Block;
 using Qkvm.Core.Devices;
 using Qkvm.Storage.Drivers.Qcow2;
@@ -126,8 +127,9 @@ public sealed class Qcow2InteropTests
         await using (var image = (Qcow2Driver)scratch.Open("a.qcow2"))
         {
             await image.Write(1 << 20, BlockDriverExtensions.Pattern(1, 100 << 10));
-            Assert.False(image.Info.IsDirty);
+            Assert.True(image.Info.IsDirty);                       // until it is closed
         }
+        Assert.Equal(0, File.ReadAllBytes(path)[79] & 1);
         Assert.Contains("No errors", QemuTools.Img("check", path));
     }
 
@@ -139,12 +141,16 @@ public sealed class Qcow2InteropTests
         QemuTools.Img("create", "-q", "-f", "qcow2", path, Size.ToString());
         QemuTools.Img("bitmap", "--add", path, "changes");
         byte[] before = File.ReadAllBytes(path)[104..300];
+        byte[] unknown = File.ReadAllBytes(path);
+        unknown[88] = 0x80;                                        // autoclear bit 63
+        File.WriteAllBytes(path, unknown);
         await using (BlockDriver image = scratch.Open("a.qcow2")) await image.Write(0,
             BlockDriverExtensions.Pattern(1, 4096));
-        Assert.Equal(before, File.ReadAllBytes(path)[104..300]);
-        // autoclear: whoever wrote without knowing bitmaps says so
-        Assert.Equal(new byte[8], File.ReadAllBytes(path)[88..96]);
-        QemuTools.Img("info", path);
+        Assert.Equal(before[..20], File.ReadAllBytes(path)[104..124]);
+        // whoever wrote without knowing what a bit vouches for says so
+        Assert.Equal([0, 0, 0, 0, 0, 0, 0, 1], File.ReadAllBytes(path)[88..96]);
+        Assert.Contains("changes", QemuTools.Img("info", path));
+        Assert.Contains("No errors", QemuTools.Img("check", path));
     }
 
     /// <summary>Only the first write clears autoclear bits and the dirty bit: until then every byte and the time
@@ -181,10 +187,9 @@ public sealed class Qcow2InteropTests
                 else if (change == "zeroes") await image.WriteZeroesAsync(0, 65536, mayUnmap: true);
                 else await image.DiscardAsync(0, 65536);
             byte[] after = File.ReadAllBytes(path);
-            Assert.Equal(new byte[8], after[88..96]);
+            Assert.Equal([0, 0, 0, 0, 0, 0, 0, kind == "bitmaps" ? (byte)1 : (byte)0], after[88..96]);
             Assert.Equal(0, after[79] & 1);
-            // Bitmaps that nobody kept up to date are void, and their clusters are leaks by now.
-            Assert.Equal(kind == "bitmaps" ? 3 : 0, QemuTools.Run("qemu-img", "check", path).Code);
+            QemuTools.Img("check", path);
         }
     }
 
@@ -195,7 +200,8 @@ public sealed class Qcow2InteropTests
         using var scratch = new Scratch();
         (Qcow2CreateOptions ours, string theirs) = kind switch
         {
-            "preallocation" => (new Qcow2CreateOptions { PreallocateMetadata = true }, "preallocation=metadata"),
+            "preallocation" => (new Qcow2CreateOptions { Preallocation = Preallocation.Metadata },
+                "preallocation=metadata"),
             "lazy" =>
                 (new Qcow2CreateOptions { LazyRefcounts = true, RefcountBits = 8, ClusterSize = 8192 },
                 "lazy_refcounts=on,refcount_bits=8,cluster_size=8k"),
@@ -212,15 +218,6 @@ public sealed class Qcow2InteropTests
         QemuTools.Img("check", scratch["a.qcow2"]);
         if (kind == "preallocation")
             Assert.Contains("100.00% allocated", QemuTools.Img("check", scratch["a.qcow2"]));
-    }
-
-    [QemuFact]
-    public void A_feature_that_is_not_supported_is_refused_by_its_name()
-    {
-        using var scratch = new Scratch();
-        QemuTools.Img("create", "-q", "-f", "qcow2", "-o", $"data_file={scratch["data"]}", scratch["a.qcow2"], "1M");
-        Assert.Contains("external data file",
-            Assert.Throws<ConfigurationException>(() => scratch.Open("a.qcow2")).Message);
     }
 
     /// <summary>The contents of a.qcow2 as the reference tool sees them.</summary>

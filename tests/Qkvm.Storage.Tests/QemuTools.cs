@@ -16,10 +16,12 @@ static class QemuTools
         return output;
     }
 
-    public static string Io(string image, params string[] commands)
+    public static string Io(string image, params string[] commands) => IoOf("qcow2", image, commands);
+
+    public static string IoOf(string format, string image, params string[] commands)
     {
         (int code, string output) =
-            Run("qemu-io", [.. commands.SelectMany(c => new[] { "-c", c }), "-f", "qcow2", image]);
+            Run("qemu-io", [.. commands.SelectMany(c => new[] { "-c", c }), "-f", format, image]);
         Assert.True(code == 0, $"qemu-io {image}: {code}\n{output}");
         return output;
     }

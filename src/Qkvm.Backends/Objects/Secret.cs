@@ -13,7 +13,7 @@ public sealed class Secret
             Property.Enum("format", "raw", ["raw", "base64"]),
             Property.Missing("keyid", remedy: "give the secret in a file that only its owner can read"),
             Property.Missing("iv")],
-        Create) { Description = "a password or key for other options" };
+        static (properties, _) => Read(properties)) { Description = "a password or key for other options" };
 
     /// <summary>Longer than any key or password.</summary>
     const int MaximumLength = 64 << 10;
@@ -22,7 +22,8 @@ public sealed class Secret
 
     public byte[] Value { get; }
 
-    static Secret Create(Properties properties, IBackendHost host)
+    /// <summary>The secret that properties name or hold.</summary>
+    public static Secret Read(Properties properties)
     {
         string? data = properties.Text("data"), file = properties.Text("file");
         if (data != null && file != null)

@@ -17,6 +17,10 @@ public sealed record SnapshotInfo(string Id, string Name, ulong VmStateSize, uin
 
     public static SnapshotInfo Of(BlockSnapshot s) => new(s.Id, s.Name, s.VmStateSize, s.Seconds, s.Nanoseconds,
         s.VmClock / NanosecondsPerSecond, (uint)(s.VmClock % NanosecondsPerSecond), s.InstructionCount);
+
+    [JsonIgnore]
+    public BlockSnapshot Snapshot => new(Id, Name, VmStateSize, DateSec, DateNsec,
+        VmClockSec * NanosecondsPerSecond + VmClockNsec, Icount);
 }
 
 /// <param name="VirtualSize">Bytes that the guest sees.</param>

@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
 using Qkvm.Control.Hmp;
 using Qkvm.Core.Block;
+using Qkvm.Core.Block.Images;
 using Qkvm.Core.Block.Throttling;
 
 namespace Qkvm.Control.Commands;
@@ -91,24 +92,11 @@ static class QueryBlock
         $"{what}={total.Average} {what}_rd={reads.Average} {what}_wr={writes.Average} "
         + $"{what}_max={total.Burst} {what}_rd_max={reads.Burst} {what}_wr_max={writes.Burst}";
 
-    static void Print(IMonitor monitor, ImageInfo image)
-    {
-        monitor.Write($"\nImages:\nimage: {image.Filename}\nfile format: {image.Format}\n"
-            + $"virtual size: {ByteCount.Text(image.VirtualSize)} ({image.VirtualSize} bytes)\n"
-            + $"disk size: {(image.ActualSize is { } size ? ByteCount.Text(size) : "unavailable")}\n");
-        if (image.DirtyFlag == true) monitor.Write("cleanly shut down: no\n");
-        if (image.ClusterSize is { } cluster) monitor.Write($"cluster_size: {cluster}\n");
-        if (image.BackingFilename is { } backing)
-        {
-            string actual = image.FullBackingFilename is { } full && full != backing ? $" (actual path: {full})" : "";
-            monitor.Write($"backing file: {backing}{actual}\n");
-            if (image.BackingFilenameFormat is { } format) monitor.Write($"backing file format: {format}\n");
-        }
-        if (image.Snapshots is { } snapshots) monitor.Write($"Snapshot list:\n{Snapshots.Table(snapshots)}");
-        if (image.FormatSpecific?.Data is not JsonObject { Count: > 0 } facts) return;
-        monitor.Write("Format specific information:\n");
-        foreach ((string name, JsonNode? value) in facts) monitor.Write($"    {name.Replace('-', ' ')}: {value}\n");
-    }
+    static void Print(IMonitor monitor, ImageInfo image) => monitor.Write("\nImages:\n" + new ImageDescription(
+        image.Filename, image.Format, image.VirtualSize, new ImageFacts(image.ActualSize, image.ClusterSize,
+            image.BackingFilename, image.BackingFilenameFormat, image.DirtyFlag == true,
+            image.FormatSpecific?.Data as JsonObject, image.Snapshots?.Select(s => s.Snapshot).ToArray()),
+        image.FullBackingFilename));
 }
 
 [JsonSerializable(typeof(QueryBlockArguments))]

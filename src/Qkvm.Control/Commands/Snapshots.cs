@@ -1,6 +1,6 @@
-using System.Globalization;
 using Qkvm.Control.Hmp;
 using Qkvm.Core.Block;
+using Qkvm.Core.Block.Images;
 
 namespace Qkvm.Control.Commands;
 
@@ -8,8 +8,6 @@ namespace Qkvm.Control.Commands;
 /// that can be written has one of that name.</summary>
 static class Snapshots
 {
-    const string Heading = "ID        TAG               VM SIZE                DATE     VM CLOCK     ICOUNT\n";
-
     public static readonly Command Info = new HumanCommand("info snapshots", "",
         "show the currently saved VM snapshots", static (monitor, words) =>
         {
@@ -38,11 +36,11 @@ static class Snapshots
         }
         BlockSnapshot[] common = [.. first.Where(s => disks.All(disk => disk.Has(s.Name)))];
         monitor.Write("List of snapshots present on all disks:\n");
-        monitor.Write(common.Length == 0 ? "None\n" : Table(common.Select(s => SnapshotInfo.Of(s with { Id = "--" }))));
+        monitor.Write(common.Length == 0 ? "None\n" : SnapshotTable.Text(common.Select(s => s with { Id = "--" })));
         foreach (Disk disk in disks)
             if (disk.All?.Where(s => common.All(c => c.Name != s.Name)).ToArray() is { Length: > 0 } rest)
                 monitor.Write($"\nList of partial (non-loadable) snapshots on '{disk.Name}':\n"
-                    + Table(rest.Select(SnapshotInfo.Of)));
+                    + SnapshotTable.Text(rest));
     }
 
     /// <summary>What the guest, or whoever gets the node, may write: disks, then nodes on top that none has.</summary>
@@ -65,24 +63,4 @@ static class Snapshots
             if (node.Facts.Snapshots is { } all) return all;
         return null;
     }
-
-    /// <summary>A line each below the headings; dates are local.</summary>
-    public static string Table(IEnumerable<SnapshotInfo> snapshots) => Heading + string.Concat(snapshots.Select(Line));
-
-    static string Line(SnapshotInfo s)
-    {
-        TimeSpan ran = TimeSpan.FromSeconds(s.VmClockSec);
-        string date = DateTimeOffset.FromUnixTimeSeconds(s.DateSec).LocalDateTime
-            .ToString("yyyy-MM-dd HH:mm:ss", CultureInfo.InvariantCulture);
-        string clock = $"{(long)ran.TotalHours:00}:{ran.Minutes:00}:{ran.Seconds:00}.{s.VmClockNsec / 1_000_000:000}";
-        string size = ByteCount.Text((long)Math.Min(s.VmStateSize, long.MaxValue));
-        return $"{Plain(s.Id),-9} {Plain(s.Name),-16} {size,8}{date,20}{clock,13}{s.Icount,11}\n";
-    }
-
-    /// <summary>An image is no friend: what would move the terminal's cursor is not shown.</summary>
-    static string Plain(string text) =>
-        string.Create(text.Length, text, static (to, from) =>
-        {
-            for (int i = 0; i < to.Length; i++) to[i] = char.IsControl(from[i]) ? '?' : from[i];
-        });
 }

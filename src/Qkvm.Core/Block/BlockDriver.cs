@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using Qkvm.Core.Block.Images;
 using Qkvm.Core.Devices;
 using Qkvm.Host;
 
@@ -84,10 +85,21 @@ public abstract class BlockDriver : IAsyncDisposable, IBlockUser
     /// <param name="length">At least 1.</param>
     public virtual ValueTask<BlockStatus> StatusAsync(long offset, long length) => new(BlockStatus.Data(length));
 
+    /// <summary>Copies bytes of another node without reading them; false where it cannot, and nothing has
+    /// happened then.</summary>
+    /// <param name="mayMove">The kernel may copy them; else they are only shared, where the file system can.</param>
+    public virtual ValueTask<bool> TryCopyAsync(long offset, BlockDriver source, long sourceOffset, long length,
+        bool mayMove) => new(false);
+
     /// <summary>Moves the end. What is new reads as zeros. No request is in flight.</summary>
     /// <param name="length">Bytes, a multiple of 512.</param>
     public virtual ValueTask ResizeAsync(long length) =>
-        throw new BlockException($"a {FormatName} node cannot change its size", ENotSup);
+        throw new BlockException("Image format driver does not support resize", ENotSup);
+
+    /// <summary>Moves the end, and takes room for what is new.</summary>
+    public virtual ValueTask ResizeAsync(long length, Preallocation preallocation) =>
+        preallocation == Preallocation.Off ? ResizeAsync(length) : throw new BlockException(
+            $"Unsupported preallocation mode '{preallocation.ToString().ToLowerInvariant()}'", ENotSup);
 
     const int ENotSup = 95;
 
@@ -156,7 +168,7 @@ public abstract class BlockDriver : IAsyncDisposable, IBlockUser
 /// <param name="Snapshots">Null of a format that keeps none.</param>
 public sealed record ImageFacts(long? ActualSize = null, int? ClusterSize = null, string? BackingFile = null,
     string? BackingFormat = null, bool IsDirty = false, JsonObject? Specific = null,
-    IReadOnlyList<BlockSnapshot>? Snapshots = null);
+    IReadOnlyList<BlockSnapshot>? Snapshots = null, bool IsEncrypted = false);
 
 /// <summary>A state of a disk that its image keeps beside the one of now.</summary>
 /// <param name="VmStateSize">Bytes of the machine's state; 0 of a disk's alone.</param>

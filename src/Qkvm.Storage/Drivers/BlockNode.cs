@@ -1,4 +1,5 @@
 using Qkvm.Core.Block;
+using Qkvm.Core.Block.Images;
 using Qkvm.Host;
 
 namespace Qkvm.Storage.Drivers;
@@ -111,16 +112,23 @@ public abstract class BlockNode : BlockDriver
 
     protected virtual ValueTask<BlockStatus> StatusCore(long offset, long length) => new(BlockStatus.Data(length));
 
-    public sealed override ValueTask ResizeAsync(long length)
+    public sealed override ValueTask ResizeAsync(long length) => ResizeAsync(length, Preallocation.Off);
+
+    public sealed override ValueTask ResizeAsync(long length, Preallocation preallocation)
     {
         CheckWrite(0, 0);
         if (length < 0 || length % 512 != 0)
             throw new BlockException($"{FileName}: {length} bytes are no whole sectors", Errno.Inval);
-        return ResizeCore(length);
+        return ResizeCore(length, preallocation);
     }
 
+    /// <summary>Of a driver that can take room from the host; others move the end alone.</summary>
+    protected virtual ValueTask ResizeCore(long length, Preallocation preallocation) =>
+        preallocation == Preallocation.Off ? ResizeCore(length) : throw new BlockException(
+            $"Unsupported preallocation mode '{preallocation.ToString().ToLowerInvariant()}'", Errno.OpNotSupp);
+
     protected virtual ValueTask ResizeCore(long length) => throw new BlockException(
-        $"{FileName}: a {FormatName} node cannot change its size", Errno.OpNotSupp);
+        "Image format driver does not support resize", Errno.OpNotSupp);
 
     public sealed override bool TryStart(BlockOperation operation, long offset, ScatterList buffers, IoRing? ring,
         out ValueTask result)

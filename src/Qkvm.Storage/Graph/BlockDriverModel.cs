@@ -1,4 +1,5 @@
 using Qkvm.Core.Block;
+using Qkvm.Host.Sockets;
 using Qkvm.Storage.Drivers;
 
 namespace Qkvm.Storage.Graph;
@@ -28,6 +29,19 @@ public sealed record BlockDriverModel : Model<NodeParts, BlockDriver>
 
     /// <summary>It reaches the data itself; all others lie over a child, <c>file</c>.</summary>
     public bool IsProtocol { get; init; }
+
+    /// <summary>Of a protocol, what stands before the colon of file names that it opens: "nbd", "nbd+unix".</summary>
+    public string[] Prefixes { get; init; } = [];
+
+    /// <summary>Makes options of such a name.</summary>
+    public Action<string, Options> ParseFileName { get; init; } = static (name, options) =>
+        options.Add("filename", name);
+
+    /// <summary>How it makes images; null where it only opens them.</summary>
+    public ImageCreation? Creation { get; init; }
+
+    /// <summary>What its nodes, which are <see cref="Qkvm.Core.Block.Images.IAmendable"/>, can change of an image.</summary>
+    public Property[] AmendOptions { get; init; } = [];
 }
 
 /// <summary>What a node is made of beside its own properties.</summary>
@@ -48,6 +62,25 @@ public sealed class NodeParts
     /// <summary>Nobody named the format: it was guessed from the contents.</summary>
     internal bool IsGuess { get; }
 
+    /// <summary>It is opened to be checked: damage that a check may mend is no reason to refuse it.</summary>
+    public bool IsChecked => Around.IsChecked;
+
     /// <summary>The node below a format.</summary>
     public BlockDriver File => _child ?? throw new InvalidOperationException("a protocol has no file below it");
+
+    /// <summary>The node below an overlay: what the user said of it, else what the image says; null for none.</summary>
+    /// <param name="file">As written in the image, or null.</param>
+    public BlockDriver? OpenBacking(string? file, string? format) => Factory.OpenBacking(file, format, this);
+
+    /// <summary>Another file that the image consists of: an extent, an external data file. Null where nobody is going
+    /// to read the disk, as for <c>info</c>: what an image names is not opened without need.</summary>
+    /// <param name="role">The option by which the user may name it, "data-file"; the child's role too.</param>
+    /// <param name="file">As written in the image.</param>
+    public BlockDriver? OpenExtent(string role, string file) => Factory.OpenExtent(role, file, this);
+
+    /// <summary>What -object secret of that id holds.</summary>
+    public byte[] Secret(string id) => Factory.Secret(id);
+
+    /// <summary>The object that tls-creds= names.</summary>
+    public TlsCredentials Credentials(string id, bool isServer) => Factory.CredentialsOf(id, isServer);
 }

@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using Qkvm.Core.Block;
 using Qkvm.Core.Devices;
 using Qkvm.Host;
+using Qkvm.Host.Sockets;
 using Qkvm.Storage.Drivers;
 using Qkvm.Storage.Drivers.File;
 using Qkvm.Storage.Drivers.Qcow2;
@@ -143,9 +144,10 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
     }
 
     /// <summary>backing=NODE, backing=null, backing.…, or what the header says.</summary>
-    internal BlockDriver? OpenBacking(Qcow2ImageInfo info, NodeParts parts)
+    internal BlockDriver? OpenBacking(string? fileName, string? format, NodeParts parts)
     {
         (Options options, Surroundings around) = (parts.Options, parts.Around);
+        string image = NameOf(parts.File);
         Surroundings below = around with { ReadOnly = true, Discard = false, AsUser = false,
             Depth = around.Depth + 1 };
         if (options.IsNull("backing") || options.Text("backing") == "") return null;
@@ -153,23 +155,100 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
         if (options.Text("backing") != null) return OpenChild(options, "backing", below);
         if (nested != null && (nested.Has("file") || nested.Has("filename")))
             return OpenChild(options, "backing", below with { AsUser = true });
-        if (info.BackingFile is not { } fileName) return null;
+        if (fileName == null || around.IsAlone) return null;
         try
         {
             if (around.Depth >= MaxChain)
                 throw new ConfigurationException($"the chain of backing files is longer than {MaxChain}");
             nested ??= new Options(options.Owner);
-            string path = RelativeTo(info.Name, fileName);
-            below = below with { Chain = [.. around.Chain ?? [], Identity(info.Name)] };
+            string path = RelativeTo(image, fileName);
+            below = below with { Chain = [.. around.Chain ?? [], Identity(image)] };
             if (below.Chain.Contains(Identity(path)))
                 throw new ConfigurationException($"Backing file '{path}' creates an infinite loop");
             Options own = nested.Nested("file") ?? new Options(options.Owner);
-            return OpenOver(OpenPath(path, own, below), nested, nested.Text("driver") ?? info.BackingFormat, below);
+            return OpenOver(OpenPath(path, own, below), nested, nested.Text("driver") ?? format, below);
+        }
+        catch (ConfigurationException e) when (around.IsTool)
+        {
+            string top = around.Depth == 0 ? $"Could not open '{image}': " : "";
+            throw new ConfigurationException($"{top}Could not open backing file: {e.Message}", e);
         }
         catch (ConfigurationException e)
         {
-            throw new ConfigurationException($"Could not open backing file of '{info.Name}': {e.Message}", e);
+            throw new ConfigurationException($"Could not open backing file of '{image}': {e.Message}", e);
         }
+    }
+
+    /// <summary>ROLE=NODE, ROLE.…, or what the image says. It is a protocol's node: it holds bytes as they
+    /// are.</summary>
+    internal BlockDriver? OpenExtent(string role, string fileName, NodeParts parts)
+    {
+        Surroundings below = parts.Around with { Discard = true, AsUser = false };
+        if (parts.Options.Text(role) != null) return OpenChild(parts.Options, role, below);
+        if (parts.Options.Nested(role) is { } nested) return OpenChild(parts.Options, role, below with { AsUser = true });
+        if (parts.Around.IsUnread) return null;
+        string image = NameOf(parts.File);
+        return OpenPath(RelativeTo(image, fileName), new Options(parts.Options.Owner), below);
+    }
+
+    /// <summary>What -object secret of an id holds.</summary>
+    public Func<string, byte[]?> Secrets { get; set; } = static _ => null;
+
+    /// <summary>The credentials that -object tls-creds-x509 of an id has; null for none.</summary>
+    public Func<string, TlsCredentials?> Credentials { get; set; } = static _ => null;
+
+    /// <exception cref="ConfigurationException">There is no such object, or it is for the other end.</exception>
+    public TlsCredentials CredentialsOf(string id, bool isServer)
+    {
+        TlsCredentials found = Credentials(id) ?? throw new ConfigurationException($"No TLS credentials with id '{id}'");
+        return found.IsServer == isServer ? found : throw new ConfigurationException(
+            $"Expecting TLS credentials with a {(isServer ? "server" : "client")} endpoint");
+    }
+
+    internal byte[] Secret(string id) =>
+        Secrets(id) ?? throw new ConfigurationException($"No secret with id '{id}'");
+
+    /// <summary>An image for a tool: nobody's guest writes to it.</summary>
+    /// <param name="path">As typed: a file, PROTOCOL:…, json:….</param>
+    public BlockDriver OpenImage(string path, ImageOpening how)
+    {
+        if (path.StartsWith("json:", StringComparison.Ordinal)) return OpenImage(Options.ParseJson(path[5..], path), how);
+        var options = new Options(path);
+        Surroundings around = how.Around(path);
+        if (how.Format is { } format && drivers.Find(format) is { IsProtocol: true } protocol)
+        {
+            options.Add("filename", path);
+            return Make(protocol, options, around, null);
+        }
+        BlockDriver file;
+        try { file = OpenPath(path, new Options(path), around with { Discard = true }); }
+        catch (ConfigurationException e)
+        {
+            throw new ConfigurationException($"Could not open '{path}': {e.Message}", e);
+        }
+        return OpenOver(file, options, how.Format, around);
+    }
+
+    /// <summary>--image-opts.</summary>
+    public BlockDriver OpenImage(Options options, ImageOpening how)
+    {
+        BlockDriver node = Open(options, how.Format, how.Around(options.Owner));
+        try { options.Close(); }
+        catch
+        {
+            DisposeUnnamed(node);
+            throw;
+        }
+        return node;
+    }
+
+    /// <summary>A file of the host as an empty one, made where there is none; a device as it is.</summary>
+    public FileDriver CreateFile(string path, bool noFlush = false)
+    {
+        (string protocol, string name) = Protocol(path);
+        if (protocol != FileDriver.Model.Name)
+            throw new ConfigurationException($"Protocol driver '{protocol}' does not support image creation");
+        return HostImage.Create(name, new NodeOptions(NewName()) { Discard = true }, noFlush);
     }
 
     /// <summary>A child by name or by its own options.</summary>
@@ -188,23 +267,37 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
     /// <summary>A file name as users type them: plain or with file: in front.</summary>
     BlockDriver OpenPath(string path, Options options, Surroundings around)
     {
-        int colon = path.IndexOf(':'), slash = path.IndexOf('/');
-        if (colon > 0 && (slash < 0 || colon < slash))
-        {
-            string protocol = path[..colon];
-            if (protocol == "json" && !around.AsUser)
-                throw new ConfigurationException("a json: file name is only taken from the command line, never from " +
-                    "an image");
-            if (protocol != FileDriver.Model.Name)
-                throw new ConfigurationException($"Unknown protocol '{protocol}'; for a file of that name give " +
-                    $"file:{path} or ./{path}");
-            path = path[(colon + 1)..];
-        }
+        string typed = path;
+        (string protocol, path) = Protocol(path);
+        if (drivers.Models.FirstOrDefault(one => one.Prefixes.Contains(protocol)) is { } known)
+            return OpenNamed(known, typed, options, around);
+        if (protocol == "json" && !around.AsUser)
+            throw new ConfigurationException("a json: file name is only taken from the command line, never from " +
+                "an image");
+        if (protocol != FileDriver.Model.Name)
+            throw new ConfigurationException($"Unknown protocol '{protocol}'; for a file of that name give " +
+                $"file:{protocol}:{path} or ./{protocol}:{path}");
         BlockDriverModel driver = options.Text("driver") is { } name ? drivers.Get(name, options.Owner)
             : HostFile.TryStatus(path, out FileStatus status, out _) && status.IsBlockDevice ? FileDriver.HostDevice
                 : FileDriver.Model;
         options.Add("filename", path);
         return Make(driver, options, around.For(options), null);
+    }
+
+    /// <summary>A file name that is for one protocol alone.</summary>
+    BlockDriver OpenNamed(BlockDriverModel driver, string name, Options options, Surroundings around)
+    {
+        options.Text("driver");
+        driver.ParseFileName(name, options);
+        return Make(driver, options, around.For(options), null);
+    }
+
+    /// <summary>What stands before a colon, unless a slash comes first, and what stands behind it.</summary>
+    static (string Protocol, string Path) Protocol(string path)
+    {
+        int colon = path.IndexOf(':'), slash = path.IndexOf('/');
+        return colon > 0 && (slash < 0 || colon < slash) ? (path[..colon], path[(colon + 1)..])
+            : (FileDriver.Model.Name, path);
     }
 
     /// <summary>snapshot=on: writes go to a file that vanishes with the process.</summary>
@@ -245,16 +338,26 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
         if (node is { IsNamed: false }) node.DisposeAsync().AsTask().GetAwaiter().GetResult();
     }
 
-    void WarnOfGuess(string name, Surroundings around) =>
-        warn($"{around.Owner}: '{name}' looks like a raw image; say format=raw, or the guest may not write another " +
-            "format's header to it");
+    void WarnOfGuess(string name, Surroundings around)
+    {
+        if (!around.IsTool)
+            warn($"{around.Owner}: '{name}' looks like a raw image; say format=raw, or the guest may not write " +
+                "another format's header to it");
+        else
+            warn($"""
+                Image format was not specified for '{name}' and probing guessed raw.
+                         Automatically detecting the format is dangerous for raw images, write operations on block 0 will be restricted.
+                         Specify the 'raw' format explicitly to remove the restrictions.
+                """);
+    }
 
     internal static string? Probe(BlockDriver file)
     {
         var head = new byte[ImageProbe.HeadSize];
         int inside = (int)Math.Min(head.Length, file.Length);
         if (inside > 0) ScatterLists.Wait(file.ReadAsync(0, new ScatterList(head.AsMemory(0, inside))));
-        return ImageProbe.Detect(head);
+        return ImageProbe.Detect(head)
+            ?? (NameOf(file).EndsWith(".dmg", StringComparison.Ordinal) ? "dmg" : null);
     }
 
     static ConfigurationException Foreign(string name, string format) => new(
@@ -264,7 +367,7 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
     internal static string NameOf(BlockDriver node) => (node as BlockNode)?.FileName ?? node.NodeName;
 
     /// <summary>A backing file's name counts from the directory of the image that names it.</summary>
-    static string RelativeTo(string image, string name)
+    public static string RelativeTo(string image, string name)
     {
         int colon = name.IndexOf(':'), slash = name.IndexOf('/');
         if (colon > 0 && (slash < 0 || colon < slash)) return name;

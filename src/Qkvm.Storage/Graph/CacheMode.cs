@@ -20,14 +20,18 @@ public readonly record struct CacheMode(bool Direct, bool NoFlush, bool Writebac
         return mode;
     }
 
-    static CacheMode Named(string name) => name switch
+    static CacheMode Named(string name) => Find(name)
+        ?? throw new ConfigurationException($"Invalid cache option '{name}'; there are none, writeback, unsafe, " +
+            "directsync and writethrough");
+
+    /// <summary>The mode of that name, or null.</summary>
+    public static CacheMode? Find(string name) => name switch
     {
         "writeback" => Default,
         "none" or "off" => new(true, false, true),
         "writethrough" => new(false, false, false),
         "unsafe" => new(false, true, true),
         "directsync" => new(true, false, false),
-        _ => throw new ConfigurationException($"Invalid cache option '{name}'; there are none, writeback, unsafe, " +
-            "directsync and writethrough"),
+        _ => null,
     };
 }

@@ -18,6 +18,18 @@ struct Surroundings
     /// <summary>The name was typed, not found in an image.</summary>
     public bool AsUser { get; init; }
 
+    /// <summary>The image tool's: messages have QEMU's words and nothing more.</summary>
+    public bool IsTool { get; init; }
+
+    /// <summary>What the image lies over is not opened.</summary>
+    public bool IsAlone { get; init; }
+
+    /// <summary>Nobody is going to read the disk, only what the image says of itself.</summary>
+    public bool IsUnread { get; init; }
+
+    /// <summary>It is opened to be checked.</summary>
+    public bool IsChecked { get; init; }
+
     /// <summary>Images on the way from the top, for finding loops.</summary>
     public string[]? Chain { get; init; }
     public int Depth { get; init; }

@@ -19,7 +19,7 @@ public static class ImageMap
             node = (node as BlockNode)?.Children.FirstOrDefault(child => child.Role == "backing")?.Node
                 ?? throw new InvalidOperationException($"{node.NodeName}: nothing lies below");
             // A shorter backing node goes on in zeros.
-            if (offset >= node.Length) return (BlockStatus.Zero(length, isAllocated: false), depth + 1);
+            if (offset >= node.Length) return (BlockStatus.Zero(length, isAllocated: false), depth);
             length = Math.Min(length, node.Length - offset);
         }
     }

@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.Collections.Concurrent;
 using Qkvm.Core.Block;
+using Qkvm.Core.Block.Images;
 using Qkvm.Host;
 using Qkvm.Storage.Graph;
 
@@ -61,8 +62,7 @@ public sealed partial class FileDriver : BlockNode, IGrowable
     static FileDriver Create(BlockDriverModel model, Properties properties, NodeParts parts)
     {
         bool readOnly = parts.Around.ReadOnly;
-        HostFile file = HostImage.Open(properties.Required("filename"), model, ref readOnly, parts.Around.AutoReadOnly,
-            parts.Around.Cache.Direct);
+        HostFile file = HostImage.Open(properties.Required("filename"), model, ref readOnly, parts.Around);
         if (parts.Around.ForceShare && !readOnly)
             throw new ConfigurationException("force-share=on can only be used with read-only images");
         bool mayLock = !parts.Around.ForceShare && properties.Text("locking") != "off";
@@ -77,8 +77,27 @@ public sealed partial class FileDriver : BlockNode, IGrowable
     public override long Length => Volatile.Read(ref _length);
     protected override long Limit => _mayGrow ? long.MaxValue : Length;
 
+    /// <summary>For sending its bytes from the page cache.</summary>
+    internal HostFile Host => _file;
+
+    /// <summary>The range is in the file, and in the page cache.</summary>
+    /// <param name="length">At least 1.</param>
+    internal bool HasCached(long offset, long length) =>
+        !_file.IsDirect && offset <= Length - length && _file.IsCached(offset, length);
+
+    /// <summary>Zeroes are a matter of the file system's metadata.</summary>
+    internal bool HasFastZeroes => _file.Status.IsRegularFile;
+
     /// <summary>Takes the image locks that the users of this node need.</summary>
     protected override void OnUse(BlockUse use) => _locks?.Hold(use);
+
+    /// <summary>Cuts a file to nothing; a device stays.</summary>
+    internal void Clear()
+    {
+        if (_file.Status.IsBlockDevice) return;
+        Check(_file.Truncate(0), "resize");
+        Volatile.Write(ref _length, 0);
+    }
 
     public bool AllowGrowth()
     {
@@ -161,22 +180,52 @@ public sealed partial class FileDriver : BlockNode, IGrowable
     /// <summary>By lseek(2). Past the end of the file all is zeros.</summary>
     protected override ValueTask<BlockStatus> StatusCore(long offset, long length)
     {
-        if (_file.Status.IsBlockDevice) return new(BlockStatus.Data(length));
-        if (offset >= Length) return new(BlockStatus.Zero(length));
-        long data = _file.NextData(offset);
-        if (data == -Errno.NxIo) return new(BlockStatus.Zero(length));
-        if (data > offset) return new(BlockStatus.Zero(Math.Min(length, data - offset)));
-        long hole = data < 0 ? data : _file.NextHole(offset);
-        return new(BlockStatus.Data(hole > offset ? Math.Min(length, hole - offset) : length));
+        BlockStatus status = Holes(offset, length);
+        return new(status with { HostNode = this, HostOffset = offset });
     }
 
-    protected override ValueTask ResizeCore(long length)
+    BlockStatus Holes(long offset, long length)
+    {
+        if (_file.Status.IsBlockDevice) return BlockStatus.Data(length);
+        if (offset >= Length) return BlockStatus.Zero(length);
+        long data = _file.NextData(offset);
+        if (data == -Errno.NxIo) return BlockStatus.Zero(length);
+        if (data > offset) return BlockStatus.Zero(Math.Min(length, data - offset));
+        long hole = data < 0 ? data : _file.NextHole(offset);
+        return BlockStatus.Data(hole > offset ? Math.Min(length, hole - offset) : length);
+    }
+
+    public override ValueTask<bool> TryCopyAsync(long offset, BlockDriver source, long sourceOffset, long length,
+        bool mayMove)
+    {
+        if (IsReadOnly || source is not FileDriver from || _file.IsDirect || from._file.IsDirect
+            || _file.Status.IsBlockDevice || from._file.Status.IsBlockDevice || sourceOffset + length > from.Length)
+            return new(false);
+        if (_file.Clone(from._file, sourceOffset, offset, length) < 0)
+            for (long done = 0; done < length;)
+            {
+                if (!mayMove) return new(false);
+                long moved = _file.CopyFrom(from._file, sourceOffset + done, offset + done, length - done);
+                if (moved <= 0 && done == 0) return new(false);
+                if (moved <= 0) Check(moved < 0 ? moved : -Errno.Io, "copy");
+                done += moved;
+            }
+        GrowTo(offset + length);
+        return new(true);
+    }
+
+    protected override async ValueTask ResizeCore(long length, Preallocation preallocation)
     {
         if (_file.Status.IsBlockDevice)
             throw new BlockException($"{FileName}: a block device cannot change its size", Errno.OpNotSupp);
+        if (preallocation == Preallocation.Metadata)
+            throw new BlockException("Unsupported preallocation mode: metadata", Errno.OpNotSupp);
+        long old = Length;
+        if (preallocation == Preallocation.Falloc && length > old)
+            Check(_file.Allocate(0, old, length - old), "preallocate");
         Check(_file.Truncate(length), "resize");
         Volatile.Write(ref _length, length);
-        return default;
+        if (preallocation == Preallocation.Full) await WritePlainZeroesAsync(old, length - old).ConfigureAwait(false);
     }
 
     public override ValueTask DisposeAsync()

@@ -1,3 +1,4 @@
+using Qkvm.Core.Block;
 using Qkvm.Host;
 using Qkvm.Storage.Graph;
 
@@ -7,8 +8,9 @@ namespace Qkvm.Storage.Drivers.File;
 static class HostImage
 {
     /// <param name="readOnly">Becomes true where only reading is allowed and auto-read-only=on accepts that.</param>
-    public static HostFile Open(string path, BlockDriverModel driver, ref bool readOnly, bool autoReadOnly, bool direct)
+    public static HostFile Open(string path, BlockDriverModel driver, ref bool readOnly, in Surroundings around)
     {
+        (bool autoReadOnly, bool direct) = (around.AutoReadOnly, around.Cache.Direct);
         if (HostFile.TryStatus(path, out FileStatus status, out _)) CheckType(path, driver, status);
         int flags = direct ? Libc.ODirect : 0;
         HostFile? file = HostFile.Open(path, flags | (readOnly ? Libc.ORdOnly : Libc.ORdWr), out int errno);
@@ -18,7 +20,35 @@ static class HostImage
             readOnly = true;
         }
         return file ?? throw new ConfigurationException($"Could not open '{path}': " +
-            $"{Libc.Message(errno)}{Explain(path, status, errno, direct, readOnly)}");
+            Libc.Message(errno) + (around.IsTool ? "" : Explain(path, status, errno, direct, readOnly)));
+    }
+
+    /// <summary>An empty file, made where there is none; a block device as it is.</summary>
+    /// <exception cref="ConfigurationException">The host refuses, or somebody uses it.</exception>
+    public static FileDriver Create(string path, NodeOptions options, bool noFlush = false)
+    {
+        HostFile host = HostFile.Open(path, Libc.ORdWr | Libc.OCreat, out int errno)
+            ?? throw new ConfigurationException($"Could not create '{path}': {Libc.Message(errno)}");
+        var file = new FileDriver(host, options, noFlush, new FileLocks(host, required: false));
+        try
+        {
+            var edge = new BlockEdge(file, new ImageMaker(path), "root", BlockUse.Format(readOnly: false));
+            file.Clear();
+            edge.Detach();
+            return file;
+        }
+        catch (Exception e)
+        {
+            file.DisposeAsync().AsTask().GetAwaiter().GetResult();
+            throw e is BlockException ? new ConfigurationException($"Could not create '{path}': {e.Message}", e) : e;
+        }
+    }
+
+    /// <summary>Who writes a new image.</summary>
+    sealed class ImageMaker(string name) : IBlockUser
+    {
+        public string UserName => $"the making of '{name}'";
+        public ValueTask<Action> PauseAsync() => new(static () => { });
     }
 
     static void CheckType(string path, BlockDriverModel driver, in FileStatus status)

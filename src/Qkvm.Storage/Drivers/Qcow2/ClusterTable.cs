@@ -22,9 +22,14 @@ sealed class ClusterTableCache(BlockDriver file, int clusterSize, long maxBytes,
 
     public bool HasDirty => _dirty.Count > 0;
 
+    public IReadOnlyList<ClusterTable> Dirty => _dirty;
+
     public bool Holds(long offset) => _tables.ContainsKey(offset);
 
-    public ClusterTable Get(long offset)
+    public ClusterTable Get(long offset) => Get(offset, clusterSize);
+
+    /// <param name="length">Bytes, where it is shorter than the others.</param>
+    public ClusterTable Get(long offset, int length)
     {
         if (_tables.TryGetValue(offset, out LinkedListNode<ClusterTable>? known))
         {
@@ -35,7 +40,7 @@ sealed class ClusterTableCache(BlockDriver file, int clusterSize, long maxBytes,
             }
             return known.Value;
         }
-        var table = new ClusterTable(offset, new byte[clusterSize]);
+        var table = new ClusterTable(offset, new byte[length]);
         ScatterLists.Wait(file.ReadAsync(offset, new ScatterList(table.Data)));
         Add(table);
         return table;
@@ -73,6 +78,13 @@ sealed class ClusterTableCache(BlockDriver file, int clusterSize, long maxBytes,
             table.IsDirty = false;
             _dirty.RemoveAt(_dirty.Count - 1);
         }
+    }
+
+    /// <summary>Somebody else has written what changed.</summary>
+    public void Written()
+    {
+        foreach (ClusterTable table in _dirty) table.IsDirty = false;
+        _dirty.Clear();
     }
 
     void Evict()

@@ -19,15 +19,17 @@ readonly record struct L2Entry(ulong Descriptor, ulong Bitmap)
     public bool IsCopied => (Descriptor & Copied) != 0;
 
     /// <summary>It refers to clusters of the file.</summary>
-    public bool HasHost => IsCompressed || HostOffset != 0;
+    public bool HasHost => IsCompressed || HostOffset != 0 || (uint)Bitmap != 0;
 
-    public static L2Entry ReadFrom(ReadOnlySpan<byte> data)
+    /// <param name="hasDataFile">Guest data may lie at offset 0: COPIED says that they do.</param>
+    public static L2Entry ReadFrom(ReadOnlySpan<byte> data, bool hasDataFile = false)
     {
+        ulong place = hasDataFile ? OffsetMask | Copied : OffsetMask;
         ulong descriptor = BinaryPrimitives.ReadUInt64BigEndian(data);
         if (data.Length == 16) return new L2Entry(descriptor, BinaryPrimitives.ReadUInt64BigEndian(data[8..]));
         if ((descriptor & CompressedFlag) != 0) return new L2Entry(descriptor, 0);
         if ((descriptor & ZeroFlag) != 0) return new L2Entry(descriptor & ~ZeroFlag, ZeroBits(0, 1));
-        return new L2Entry(descriptor, (descriptor & OffsetMask) != 0 ? AllocatedBits(0, 1) : 0);
+        return new L2Entry(descriptor, (descriptor & place) != 0 ? AllocatedBits(0, 1) : 0);
     }
 
     public void WriteTo(Span<byte> data)
@@ -41,12 +43,21 @@ readonly record struct L2Entry(ulong Descriptor, ulong Bitmap)
     {
         if (IsCompressed) return ExtentKind.Compressed;
         bool isAllocated = (Bitmap >> subcluster & 1) != 0, isZero = (Bitmap >> (subcluster + 32) & 1) != 0;
-        if (isAllocated && (isZero || HostOffset == 0)) return ExtentKind.Invalid;
+        if (isAllocated && (isZero || (HostOffset == 0 && !IsCopied))) return ExtentKind.Invalid;
         return isZero ? ExtentKind.Zero : isAllocated ? ExtentKind.Data : ExtentKind.Unallocated;
     }
 
     public static ulong AllocatedBits(int first, int count) => ((1UL << count) - 1) << first;
     public static ulong ZeroBits(int first, int count) => AllocatedBits(first, count) << 32;
+
+    /// <summary>The entry of a compressed cluster. "Compressed Clusters Descriptor": sectors beside the first
+    /// one.</summary>
+    public static L2Entry Compressed(long offset, int length, int clusterBits)
+    {
+        int shift = 62 - (clusterBits - 8);
+        long sectors = ((offset + length - 1) >> 9) - (offset >> 9);
+        return new L2Entry(CompressedFlag | (ulong)sectors << shift | (ulong)offset, 0);
+    }
 
     /// <summary>A compressed cluster's bytes in the file: they start anywhere and end at a multiple of 512.</summary>
     public (long Offset, int Length) CompressedRange(int clusterBits)

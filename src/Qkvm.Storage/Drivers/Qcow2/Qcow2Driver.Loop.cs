@@ -16,14 +16,16 @@ public sealed partial class Qcow2Driver
     {
         result = default;
         bool isWrite = operation == BlockOperation.Write;
-        if (operation == BlockOperation.Flush || !_clusters.TryShare(offset >> _layout.ClusterBits,
+        if (_store.IsEncrypted || operation == BlockOperation.Flush
+            || !_clusters.TryShare(offset >> _layout.ClusterBits,
                 ((offset + buffers.Length - 1) >> _layout.ClusterBits) + 1, out LinkedListNode<RangeLock.Hold>? hold))
             return false;
+        if (isWrite) MarkDirty(offset, buffers.Length);
         bool isStarted = false;
         try
         {
             isStarted = TryFind(offset, buffers.Length, isWrite, out Extent extent) && (isWrite
-                ? File.TryStart(BlockOperation.Write, extent.HostOffset, buffers, ring, out result)
+                ? _store.Data.TryStart(BlockOperation.Write, extent.HostOffset, buffers, ring, out result)
                 : TryRead(extent, offset, buffers, ring, out result));
         }
         finally
@@ -46,7 +48,7 @@ public sealed partial class Qcow2Driver
             extent = _store.Mapping.Find(offset, length);
             if (extent.Length != length) return false;
             return !isWrite || extent.Kind == ExtentKind.Data && extent.Entry.IsCopied && !_store.IsCorrupt
-                && !_store.Map.Overlaps(extent.HostOffset, length);
+                && (_store.HasDataFile || !_store.Map.Overlaps(extent.HostOffset, length));
         }
         finally { _store.Sync.Exit(); }
     }
@@ -57,7 +59,7 @@ public sealed partial class Qcow2Driver
         switch (extent.Kind)
         {
             case ExtentKind.Data:
-                return File.TryStart(BlockOperation.Read, extent.HostOffset, buffers, ring, out result);
+                return _store.Data.TryStart(BlockOperation.Read, extent.HostOffset, buffers, ring, out result);
             case ExtentKind.Zero:
             case ExtentKind.Unallocated when Backing == null:
                 buffers.Clear();

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using Qkvm.Core.Block;
+using Qkvm.Core.Block.Images;
 using Qkvm.Storage.Drivers;
 
 namespace Qkvm.Storage.Drivers.Qcow2;
@@ -7,12 +8,22 @@ namespace Qkvm.Storage.Drivers.Qcow2;
 /// <summary>Moves the end of the disk. What is new reads as zeros, whatever lies below or lay there before.</summary>
 public sealed partial class Qcow2Driver
 {
+    protected override async ValueTask ResizeCore(long length, Preallocation preallocation)
+    {
+        long old = Length;
+        await ResizeCore(length).ConfigureAwait(false);
+        if (preallocation == Preallocation.Off || length <= old) return;
+        lock (_store.Sync) _writer.AllocateAll((old + _layout.ClusterSize - 1) & -_layout.ClusterSize);
+        await FlushAsync().ConfigureAwait(false);
+        if (preallocation != Preallocation.Metadata)
+            await Qcow2Image.FillHolesAsync(_store.Data, preallocation).ConfigureAwait(false);
+    }
+
     protected override async ValueTask ResizeCore(long length)
     {
         long old = Length;
         if (Info.Header.Version == 2 && _store.Snapshots.Count > 0)
-            throw new BlockException($"{FileName}: an image of version 2 with snapshots cannot change its size",
-                Errno.OpNotSupp);
+            throw new BlockException("Can't resize a v2 image which has snapshots", Errno.OpNotSupp);
         if (Info.Header.Version == 2 && Backing != null && length < old)
             throw new BlockException($"{FileName}: an image of version 2 over another cannot shrink", Errno.OpNotSupp);
         PrepareForWriting();
@@ -29,6 +40,7 @@ public sealed partial class Qcow2Driver
             _store.Flush();
             _store.FlushFile();
             Info.Header.Size = length;
+            foreach (Qcow2Bitmap bitmap in _bitmaps) if (!bitmap.IsInconsistent) bitmap.Resize(length);
             _store.WriteDiskFields();
             _store.FlushFile();
         }
@@ -60,8 +72,7 @@ sealed partial class Qcow2Store
         long entries = (size + (1L << bits) - 1) >> bits;
         if (entries <= Header.L1Entries) return;
         if (entries * 8 > Qcow2Header.MaxL1Bytes)
-            throw new BlockException($"{Name}: {size} bytes are too many for clusters of {Layout.ClusterSize} bytes",
-                Errno.FBig);
+            throw new BlockException("Failed to grow the L1 table: File too large", Errno.FBig);
         int clusters = (int)((entries * 8 + Layout.ClusterSize - 1) >> Layout.ClusterBits);
         long home = AllocateTogether(clusters), oldHome = Header.L1Offset, oldBytes = Header.L1Entries * 8L;
         ulong[] grown = Mapping.GrowL1((int)entries);
@@ -90,7 +101,7 @@ sealed partial class Qcow2Store
     }
 
     /// <summary>Neighbouring clusters; shorter runs met on the way go back.</summary>
-    long AllocateTogether(int wanted)
+    public long AllocateTogether(int wanted)
     {
         var tooShort = new List<(long Offset, long Length)>();
         (long first, int count) = Refcounts.Allocate(wanted, out _);

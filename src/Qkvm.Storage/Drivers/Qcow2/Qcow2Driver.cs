@@ -10,8 +10,7 @@ namespace Qkvm.Storage.Drivers.Qcow2;
 /// Spec: QEMU docs/interop/qcow2.txt.</summary>
 /// <remarks>A request holds its guest clusters: shared while it reads or writes in place, exclusively while it changes
 /// where they lie. So no cluster is freed or moved under a request, and data I/O needs no lock on the metadata.
-/// Deviations: refcounts are exact even with lazy_refcounts=on; an external data file and encryption are
-/// refused.</remarks>
+/// Deviations: of encryption there is LUKS with aes-xts-plain64; the older AES-CBC is refused.</remarks>
 public sealed partial class Qcow2Driver : BlockNode
 {
     const string NoEffect = "taken, no effect";                    // tuning that this driver does not need
@@ -20,6 +19,8 @@ public sealed partial class Qcow2Driver : BlockNode
         [
             Property.Node("file", "the image"), Property.Node("backing",
                 "what the image lies over; the header says so by default"),
+            Property.Node("data-file", "where the data are; the header says so by default"),
+            Property.Tree("encrypt", "format=luks, key-secret=ID of the secret with the passphrase"),
             .. new[]
             {
                 "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot", "pass-discard-other",
@@ -27,7 +28,10 @@ public sealed partial class Qcow2Driver : BlockNode
                 "l2-cache-size", "l2-cache-entry-size", "refcount-cache-size", "cache-clean-interval",
             }.Select(name => Property.Text(name, help: NoEffect)),
         ],
-        Create) { Description = "QEMU's copy-on-write images" };
+        Create)
+    {
+        Description = "QEMU's copy-on-write images", Creation = Qcow2Creation.Model, AmendOptions = s_amendOptions,
+    };
 
     readonly BlockEdge _fileEdge;
     readonly BlockEdge? _backingEdge;
@@ -41,8 +45,14 @@ public sealed partial class Qcow2Driver : BlockNode
 
     /// <summary>Opens an image.</summary>
     /// <param name="openBacking">Given what the header says; the backing node is read-only, null for none.</param>
+    /// <param name="openData">Given the name of the external data file, or null; returns null where nobody is going to
+    /// read it.</param>
+    /// <param name="isChecked">Damage that a check may mend is no reason to refuse it.</param>
+    /// <param name="secret">Gives the passphrase of an encrypted image, or null where nobody is going to read
+    /// it.</param>
     public Qcow2Driver(BlockDriver file, string name, NodeOptions options,
-        Func<Qcow2ImageInfo, BlockDriver?> openBacking) : base(options)
+        Func<Qcow2ImageInfo, BlockDriver?> openBacking, Func<string?, BlockDriver?>? openData = null,
+        bool isChecked = false, Func<byte[]?>? secret = null) : base(options)
     {
         _releases = new LoopStep<Release>.Pool(home => new Release(_clusters, home));
         if (!IsReadOnly && file.IsReadOnly)
@@ -53,21 +63,26 @@ public sealed partial class Qcow2Driver : BlockNode
         {
             Info = Qcow2ImageInfo.Read(file, name);
             Qcow2Header header = Info.Header;
-            header.CheckFeatures(Info.Extensions, IsReadOnly, name);
+            header.CheckFeatures(Info.Extensions, IsReadOnly || isChecked, name);
             if (openBacking(Info) is { } backing) _backingEdge = Attach("backing", backing, BlockUse.Backing);
-            _store = new Qcow2Store(_fileEdge, header, name, IsReadOnly);
+            BlockEdge? data = null;
+            if (header.HasDataFile && openData == null) throw new ConfigurationException($"Could not open '{name}': "
+                + "'data-file' is required for this image");
+            if (header.HasDataFile && openData!(Info.Extensions.DataFile) is { } dataNode)
+                data = Attach("data-file", dataNode, BlockUse.Format(IsReadOnly));
+            _store = new Qcow2Store(_fileEdge, header, name, IsReadOnly, data);
             _layout = _store.Layout;
             _compressed = new CompressedClusters(_store);
             _writer = new Qcow2Writer(_store, this, header.Version >= 3, _backingEdge != null);
-            _store.Load();
-            if (!IsReadOnly && IsDirty && Info.Extensions.HasBitmaps)
-                throw new ConfigurationException($"Could not open '{name}': it was not closed cleanly and has " +
-                    "bitmaps; run qemu-img check -r all");
+            _store.Load(isChecked);
+            OpenEncryption(secret);
+            OpenBitmaps();
         }
         catch (Exception e)
         {
             _fileEdge.Detach();
-            _backingEdge?.ReleaseAsync().AsTask().GetAwaiter().GetResult();
+            foreach (BlockEdge other in Children)
+                if (other != _fileEdge) other.ReleaseAsync().AsTask().GetAwaiter().GetResult();
             if (e is BlockException) throw new ConfigurationException($"Could not open '{name}': {e.Message}", e);
             throw;
         }
@@ -77,9 +92,19 @@ public sealed partial class Qcow2Driver : BlockNode
     {
         string name = BlockFactory.NameOf(parts.File);
         if (BlockFactory.Probe(parts.File) is var found && found != Model.Name)
-            throw new ConfigurationException($"Could not open '{name}': Image is not in qcow2 format; it looks like "
-                + $"'{found ?? "raw"}'");
-        return new Qcow2Driver(parts.File, name, parts.Node, info => parts.Factory.OpenBacking(info, parts));
+            throw new ConfigurationException($"Could not open '{name}': Image is not in qcow2 format"
+                + (parts.Around.IsTool ? "" : $"; it looks like '{found ?? "raw"}'"));
+        return new Qcow2Driver(parts.File, name, parts.Node,
+            info => parts.OpenBacking(info.BackingFile, info.BackingFormat), data => OpenData(parts, data),
+            parts.IsChecked, () => Secret(properties, parts));
+    }
+
+    static BlockDriver? OpenData(NodeParts parts, string? name)
+    {
+        if (name == null && !parts.Options.Has("data-file"))
+            throw new ConfigurationException($"Could not open '{BlockFactory.NameOf(parts.File)}': 'data-file' is "
+                + "required for this image");
+        return parts.OpenExtent("data-file", name ?? "");
     }
 
     BlockDriver File => _fileEdge.Node;
@@ -89,12 +114,27 @@ public sealed partial class Qcow2Driver : BlockNode
     public override string FileName => Info.Name;
 
     public override ImageFacts Facts => new(Children[0].Node.Facts.ActualSize, Info.ClusterSize, Info.BackingFile,
-        Info.BackingFormat, Info.IsDirty, new JsonObject
+        Info.BackingFormat, Info.IsDirty, Specific(), [.. Snapshots], _store.IsEncrypted);
+
+    JsonObject Specific()
+    {
+        var facts = new JsonObject
         {
             ["compat"] = Info.Compatibility, ["compression-type"] = Info.CompressionType,
-            ["lazy-refcounts"] = Info.LazyRefcounts, ["refcount-bits"] = Info.RefcountBits,
-            ["corrupt"] = Info.IsCorrupt, ["extended-l2"] = Info.HasExtendedL2,
-        }, [.. Snapshots]);
+            ["refcount-bits"] = Info.RefcountBits,
+        };
+        if (_encryption != null) facts["encrypt"] = _encryption.Describe(isInside: true);
+        if (Info.Header.Version == 2) return facts;
+        facts["lazy-refcounts"] = Info.LazyRefcounts;
+        facts["corrupt"] = Info.IsCorrupt;
+        facts["extended-l2"] = Info.HasExtendedL2;
+        if (_bitmaps.Count > 0) facts["bitmaps"] = new JsonArray([.. _bitmaps.Select(bitmap => bitmap.Describe())]);
+        if (!Info.Header.HasDataFile) return facts;
+        facts["data-file"] = Info.Extensions.DataFile;
+        facts["data-file-raw"] = Info.Header.IsDataRaw;
+        return facts;
+    }
+
     public override long Length => _store.Header.Size & ~511L;
 
     /// <summary>What the header says.</summary>
@@ -107,6 +147,7 @@ public sealed partial class Qcow2Driver : BlockNode
     public override async ValueTask FlushAsync()
     {
         lock (_store.Sync) _store.Flush();
+        if (_store.HasDataFile) await _store.Data.FlushAsync().ConfigureAwait(false);
         await File.FlushAsync().ConfigureAwait(false);
     }
 
@@ -119,12 +160,15 @@ public sealed partial class Qcow2Driver : BlockNode
                 lock (_store.Sync)
                 {
                     _store.Flush();
-                    _store.Flush();                                // refcounts that the first one lowered
+                    StoreBitmaps();
+                    _store.Flush();                                // refcounts that were lowered
+                    _store.EndLazy();
                 }
         }
         finally
         {
             await ReleaseChildrenAsync().ConfigureAwait(false);
+            _store.Cipher?.Dispose();
         }
     }
 
@@ -146,6 +190,7 @@ public sealed partial class Qcow2Driver : BlockNode
     protected override async ValueTask WriteCore(long offset, ScatterList buffers)
     {
         PrepareForWriting();
+        MarkDirty(offset, buffers.Length);
         LinkedListNode<RangeLock.Hold> hold = await HoldAsync(offset, buffers.Length, exclusive: false)
             .ConfigureAwait(false);
         try
@@ -165,6 +210,7 @@ public sealed partial class Qcow2Driver : BlockNode
     protected override async ValueTask DiscardCore(long offset, long length)
     {
         PrepareForWriting();
+        MarkDirty(offset, length);
         LinkedListNode<RangeLock.Hold> hold = await HoldAsync(offset, length, exclusive: true).ConfigureAwait(false);
         try
         {
@@ -178,6 +224,7 @@ public sealed partial class Qcow2Driver : BlockNode
     protected override async ValueTask WriteZeroesCore(long offset, long length, bool mayUnmap)
     {
         PrepareForWriting();
+        MarkDirty(offset, length);
         LinkedListNode<RangeLock.Hold> hold = await HoldAsync(offset, length, exclusive: true).ConfigureAwait(false);
         try
         {
@@ -202,7 +249,7 @@ public sealed partial class Qcow2Driver : BlockNode
             ScatterList part = buffers.Slice(done, extent.Length);
             switch (extent.Kind)
             {
-                case ExtentKind.Data: await File.ReadAsync(extent.HostOffset, part).ConfigureAwait(false); break;
+                case ExtentKind.Data: await _store.ReadDataAsync(extent.HostOffset, part).ConfigureAwait(false); break;
                 case ExtentKind.Compressed: await _compressed.ReadAsync(extent.Entry, offset + done, part)
                     .ConfigureAwait(false); break;
                 case ExtentKind.Unallocated when Backing != null: await ReadBackingAsync(offset + done, part)
@@ -222,7 +269,9 @@ public sealed partial class Qcow2Driver : BlockNode
             ExtentKind.Zero => BlockStatus.Zero(extent.Length),
             ExtentKind.Unallocated when Backing == null => BlockStatus.Zero(extent.Length, isAllocated: false),
             ExtentKind.Unallocated => BlockStatus.Below(extent.Length),
-            _ => BlockStatus.Data(extent.Length),
+            ExtentKind.Compressed => BlockStatus.Data(extent.Length) with { IsCompressed = true },
+            _ when _store.IsEncrypted => BlockStatus.Data(extent.Length),
+            _ => BlockStatus.Data(extent.Length) with { HostNode = _store.Data, HostOffset = extent.HostOffset },
         });
     }
 
@@ -251,8 +300,9 @@ public sealed partial class Qcow2Driver : BlockNode
     bool IsDirty => (Info.Header.Incompatible & Qcow2Features.Dirty) != 0;
 
     /// <summary>Before the first change, and not at opening, so that an image that nobody writes to stays what it was:
-    /// counts what lazy refcounts left uncounted, and clears the autoclear bits, since what they vouch for (bitmaps)
-    /// will not be kept up to date. "Header", autoclear_features: "before the image is written to".</summary>
+    /// counts what lazy refcounts left uncounted, says that bitmaps are in use, and clears the autoclear bits that are
+    /// not known, since what they vouch for will not be kept up to date. "Header", autoclear_features: "before the
+    /// image is written to".</summary>
     void PrepareForWriting()
     {
         if (!_isUntouched) return;
@@ -263,18 +313,22 @@ public sealed partial class Qcow2Driver : BlockNode
             Qcow2Header header = Info.Header;
             if (IsDirty)
             {
-                Qcow2Repair.RebuildRefcounts(_store);
+                Qcow2Repair.RebuildRefcounts(_store, Info.Extensions);
                 _store.Flush();
                 _store.FlushFile();
                 _store.SetFeature(Qcow2Header.IncompatibleAt, header.Incompatible & ~Qcow2Features.Dirty);
                 header.Incompatible &= ~Qcow2Features.Dirty;
             }
-            if (header.Autoclear != 0)
+            UseBitmaps();
+            ulong kept = header.Autoclear & (Qcow2Features.AutoclearRawData
+                | (_bitmaps.Count > 0 ? Qcow2Features.AutoclearBitmaps : 0));
+            if (header.Autoclear != kept)
             {
-                _store.SetFeature(Qcow2Header.AutoclearAt, 0);
+                _store.SetFeature(Qcow2Header.AutoclearAt, kept);
                 _store.FlushFile();                                // before any data
-                header.Autoclear = 0;
+                header.Autoclear = kept;
             }
+            _store.BeginLazy();
             _isUntouched = false;
         }
     }

@@ -7,7 +7,8 @@ namespace Qkvm.Storage.Drivers.Qcow2;
 /// <summary>One header extension: type, length, data padded to eight bytes.</summary>
 readonly record struct Qcow2Extension(uint Type, ReadOnlyMemory<byte> Data)
 {
-    public const uint End = 0, BackingFormat = 0xE2792ACA, FeatureNames = 0x6803F857, Bitmaps = 0x23852875;
+    public const uint End = 0, BackingFormat = 0xE2792ACA, FeatureNames = 0x6803F857, Bitmaps = 0x23852875,
+        DataFile = 0x44415441, CryptoHeader = 0x0537BE77;
 
     public int PaddedLength => 8 + (Data.Length + 7) / 8 * 8;
 
@@ -19,7 +20,7 @@ readonly record struct Qcow2Extension(uint Type, ReadOnlyMemory<byte> Data)
     }
 }
 
-/// <summary>The header extensions of an image. They are never rewritten, so unknown ones stay as they are.</summary>
+/// <summary>The header extensions of an image. Unknown ones stay as they are.</summary>
 sealed class Qcow2Extensions
 {
     const int FeatureNameSize = 48;
@@ -44,6 +45,24 @@ sealed class Qcow2Extensions
         }
         return extensions;
     }
+
+    public IReadOnlyList<Qcow2Extension> All => _all;
+
+    /// <summary>Puts an extension in the place of the one of its type; null takes that away.</summary>
+    public void Set(uint type, byte[]? data)
+    {
+        int at = _all.FindIndex(extension => extension.Type == type);
+        if (at >= 0) _all.RemoveAt(at);
+        if (data != null) _all.Insert(at < 0 ? 0 : at, new Qcow2Extension(type, data));
+    }
+
+    /// <summary>The external data file's name, as the image has it.</summary>
+    public string? DataFile => Find(Qcow2Extension.DataFile) is { Length: > 0 and < 1024 } data
+        ? Encoding.UTF8.GetString(data.Span) : null;
+
+    /// <summary>Where the LUKS header lies.</summary>
+    public (long Offset, long Length)? CryptoHeader => Find(Qcow2Extension.CryptoHeader) is { Length: >= 16 } data
+        ? (BinaryPrimitives.ReadInt64BigEndian(data.Span), BinaryPrimitives.ReadInt64BigEndian(data.Span[8..])) : null;
 
     public bool HasBitmaps => Find(Qcow2Extension.Bitmaps).Length > 0;
 
@@ -90,7 +109,7 @@ sealed class Qcow2Extensions
         return null;
     }
 
-    ReadOnlyMemory<byte> Find(uint type)
+    public ReadOnlyMemory<byte> Find(uint type)
     {
         foreach (Qcow2Extension extension in _all)
             if (extension.Type == type) return extension.Data;

@@ -8,9 +8,10 @@ namespace Qkvm.Storage.Drivers.Qcow2;
 static class Qcow2Features
 {
     public const ulong Dirty = 1, Corrupt = 2, ExternalData = 4, CompressionType = 8, ExtendedL2 = 16;
-    public const ulong KnownIncompatible = Dirty | Corrupt | CompressionType | ExtendedL2;
+    public const ulong KnownIncompatible = Dirty | Corrupt | ExternalData | CompressionType
+        | ExtendedL2;
     public const ulong LazyRefcounts = 1;
-    public const ulong AutoclearBitmaps = 1;
+    public const ulong AutoclearBitmaps = 1, AutoclearRawData = 2;
 
     /// <summary>The names that images carry: (type, bit, name).</summary>
     public static readonly (byte Type, byte Bit, string Name)[] Names =
@@ -29,28 +30,32 @@ sealed class Qcow2Header
     public const int MaxBackingName = 1023, MaxL1Bytes = 32 << 20, MaxRefcountTableBytes = 8 << 20,
         MaxSnapshots = 65536;
 
-    public uint Version { get; init; } = 3;
-    public long BackingOffset { get; init; }
-    public int BackingLength { get; init; }
+    public uint Version { get; set; } = 3;
+    public long BackingOffset { get; set; }
+    public int BackingLength { get; set; }
     public int ClusterBits { get; init; }
     public long Size { get; set; }
-    public uint Encryption { get; init; }
+    public uint Encryption { get; set; }
     public int L1Entries { get; set; }
     public long L1Offset { get; set; }
     public long RefcountTableOffset { get; set; }
     public int RefcountTableClusters { get; set; }
-    public int SnapshotCount { get; init; }
-    public long SnapshotsOffset { get; init; }
+    public int SnapshotCount { get; set; }
+    public long SnapshotsOffset { get; set; }
     public ulong Incompatible { get; set; }
-    public ulong Compatible { get; init; }
+    public ulong Compatible { get; set; }
     public ulong Autoclear { get; set; }
-    public int RefcountOrder { get; init; } = 4;
-    public int HeaderLength { get; init; } = Version2Length;
+    public int RefcountOrder { get; set; } = 4;
+    public int HeaderLength { get; set; } = Version2Length;
 
     /// <summary>0 zlib, 1 zstd.</summary>
-    public byte CompressionType { get; init; }
+    public byte CompressionType { get; set; }
 
     public int ClusterSize => 1 << ClusterBits;
+    public bool HasDataFile => (Incompatible & Qcow2Features.ExternalData) != 0;
+
+    /// <summary>The external data file is the disk, byte by byte.</summary>
+    public bool IsDataRaw => HasDataFile && (Autoclear & Qcow2Features.AutoclearRawData) != 0;
     public bool IsExtendedL2 => (Incompatible & Qcow2Features.ExtendedL2) != 0;
 
     /// <summary>Reads and checks what the fields say about themselves; sizes are bounded afterwards.</summary>
@@ -145,8 +150,9 @@ sealed class Qcow2Header
     /// <summary>Refuses what this driver cannot keep intact.</summary>
     public void CheckFeatures(Qcow2Extensions extensions, bool readOnly, string name)
     {
-        if (Encryption != 0)
-            throw Bad(name, "The image is encrypted, which is not supported; qemu-img convert can decrypt it");
+        if (Encryption == 1)
+            throw Bad(name, "Use of AES-CBC encrypted qcow2 images is not supported; qemu-img convert can decrypt it");
+        if (Encryption is not (0 or 2)) throw Bad(name, $"Unsupported encryption method {Encryption}");
         ulong unknown = Incompatible & ~Qcow2Features.KnownIncompatible;
         if (unknown != 0) throw Bad(name, $"Unsupported qcow2 feature(s): {extensions.FeatureNames(unknown)}");
         if ((Incompatible & Qcow2Features.Corrupt) != 0 && !readOnly)
@@ -158,7 +164,7 @@ sealed class Qcow2Header
         if (IsExtendedL2 && ClusterBits < 14) throw Bad(name, "Extended L2 entries need clusters of at least 16 KiB");
     }
 
-    void CheckL1(string name)
+    public void CheckL1(string name)
     {
         int entryBits = ClusterBits - (IsExtendedL2 ? 4 : 3);
         long bytesPerEntry = 1L << (ClusterBits + entryBits);

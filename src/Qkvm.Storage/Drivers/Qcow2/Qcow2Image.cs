@@ -2,9 +2,10 @@ using System.Buffers.Binary;
 using System.Numerics;
 using System.Text;
 using Qkvm.Core.Block;
+using Qkvm.Core.Block.Images;
 using Qkvm.Core.Devices;
-using Qkvm.Host;
 using Qkvm.Storage.Drivers.File;
+using Qkvm.Storage.Drivers.Luks;
 
 namespace Qkvm.Storage.Drivers.Qcow2;
 
@@ -19,8 +20,19 @@ public sealed record Qcow2CreateOptions
     public bool LazyRefcounts { get; init; }
     public bool ExtendedL2 { get; init; }
 
-    /// <summary>preallocation=metadata.</summary>
-    public bool PreallocateMetadata { get; init; }
+
+    /// <summary>0 zlib, 1 zstd.</summary>
+    public byte CompressionType { get; init; }
+    public Preallocation Preallocation { get; init; }
+    /// <summary>Name of the external data file, and the node of it.</summary>
+    public (string Name, BlockDriver Node)? DataFile { get; init; }
+    public bool IsDataRaw { get; init; }
+
+    /// <summary>Header, key material and where it goes.</summary>
+    internal (byte[] Header, byte[] Material, LuksHeader Facts, byte[] Key)? Encryption { get; init; }
+
+    /// <summary>Bytes of the LUKS header, 0 without.</summary>
+    public long CryptoLength { get; init; }
     public string? BackingFile { get; init; }
     public string? BackingFormat { get; init; }
 }
@@ -33,22 +45,15 @@ public static class Qcow2Image
     /// <summary>Makes the file, or replaces its contents. The backing file is not looked at.</summary>
     public static async Task CreateAsync(string path, long size, Qcow2CreateOptions options)
     {
-        Check(path, size, options);
-        HostFile host = HostFile.Open(path, Libc.ORdWr | Libc.OCreat, out int errno)
-                        ?? throw new ConfigurationException($"Could not create '{path}': {Libc.Message(errno)}");
-        var locks = new FileLocks(host, required: false);
-        await using var file = new FileDriver(host, new NodeOptions(), locking: locks);
-        var edge = new BlockEdge(file, new ImageMaker(path), "root", BlockUse.Format(readOnly: false));
-        if (!host.Status.IsBlockDevice && host.Truncate(0) is < 0 and long error)
-            throw new ConfigurationException($"Could not create '{path}': {Libc.Message((int)-error)}");
-        edge.Detach();
+        Check(size, options);
+        await using FileDriver file = HostImage.Create(path, new NodeOptions());
         await FormatAsync(file, path, size, options).ConfigureAwait(false);
     }
 
     /// <summary>Writes an empty image onto a node, which stays open.</summary>
     public static async Task FormatAsync(BlockDriver file, string name, long size, Qcow2CreateOptions options)
     {
-        Check(name, size, options);
+        Check(size, options);
         size = (size + SectorSize - 1) / SectorSize * SectorSize;
         (file as IGrowable)?.AllowGrowth();
         int bits = BitOperations.Log2((uint)options.ClusterSize),
@@ -56,18 +61,19 @@ public static class Qcow2Image
         int l2Bits = bits - (options.ExtendedL2 ? 4 : 3);
         long l1Entries = Math.Max(1, (size + (1L << (bits + l2Bits)) - 1) >> (bits + l2Bits));
         if (l1Entries * 8 > Qcow2Header.MaxL1Bytes)
-            throw new ConfigurationException($"Could not create '{name}': {size} bytes are too many for clusters of " +
-                $"{options.ClusterSize} bytes; give a larger cluster_size");
+            throw new ConfigurationException("The image size is too large for file format 'qcow2' (try using a " +
+                "larger cluster size)");
         long l1Clusters = (l1Entries * 8 + options.ClusterSize - 1) >> bits, perBlock = 1L << (bits + 3 - order),
-            blocks = 1, tableClusters = 1;
+            blocks = 1, tableClusters = 1, cryptoClusters = (options.CryptoLength + options.ClusterSize - 1) >> bits;
         while (true)
         {
-            long needed = (1 + tableClusters + blocks + l1Clusters + perBlock - 1) / perBlock;
+            long needed = (1 + tableClusters + blocks + l1Clusters + cryptoClusters + perBlock - 1) / perBlock;
             long table = (needed * 8 + options.ClusterSize - 1) >> bits;
             if (needed == blocks && table == tableClusters) break;
             (blocks, tableClusters) = (needed, table);
         }
-        long used = 1 + tableClusters + blocks + l1Clusters;
+        long used = 1 + tableClusters + blocks + l1Clusters + cryptoClusters,
+            cryptoAt = (used - cryptoClusters) << bits;
 
         byte[] first = FirstCluster(options, new Qcow2Header
         {
@@ -78,67 +84,79 @@ public static class Qcow2Image
             L1Offset = (1 + tableClusters + blocks) << bits,
             RefcountTableOffset = 1L << bits,
             RefcountTableClusters = (int)tableClusters,
-            Incompatible = options.ExtendedL2 ? Qcow2Features.ExtendedL2 : 0,
+            Incompatible = (options.ExtendedL2 ? Qcow2Features.ExtendedL2 : 0)
+                | (options.CompressionType != 0 ? Qcow2Features.CompressionType : 0)
+                | (options.DataFile != null ? Qcow2Features.ExternalData : 0),
+            Autoclear = options.IsDataRaw ? Qcow2Features.AutoclearRawData : 0,
+            Encryption = options.Encryption != null ? 2u : 0,
+            CompressionType = options.CompressionType,
             Compatible = options.LazyRefcounts ? Qcow2Features.LazyRefcounts : 0,
             RefcountOrder = order,
             HeaderLength = options.Version == 2 ? Qcow2Header.Version2Length : Qcow2Header.LongestLength,
-        }, name);
+        }, cryptoAt);
 
         var tables = new byte[(used - 1) << bits];                 // refcount table, blocks, L1
         for (long b = 0; b < blocks; b++)
             BinaryPrimitives.WriteInt64BigEndian(tables.AsSpan((int)b * 8), (1 + tableClusters + b) << bits);
         Span<byte> counts = tables.AsSpan((int)(tableClusters << bits), (int)(blocks << bits));
         for (long i = 0; i < used; i++) SetOne(counts, i, order);
+        if (options.Encryption is { } crypto)
+        {
+            crypto.Header.CopyTo(tables, cryptoAt - (1L << bits));
+            crypto.Material.CopyTo(tables, cryptoAt - (1L << bits) + crypto.Facts.KeySlots[0].Offset);
+        }
+        if (options.DataFile is { } data) await data.Node.ResizeAsync(size).ConfigureAwait(false);
         await file.WriteAsync(1L << bits, new ScatterList(tables)).ConfigureAwait(false);
         await file.FlushAsync().ConfigureAwait(false);
         await file.WriteAsync(0, new ScatterList(first)).ConfigureAwait(false); // last: now it is an image
         await file.FlushAsync().ConfigureAwait(false);
-        if (options.PreallocateMetadata) await PreallocateAsync(file, name).ConfigureAwait(false);
+        if (options.Preallocation != Preallocation.Off) await PreallocateAsync(file, name, options)
+            .ConfigureAwait(false);
     }
 
-    static async Task PreallocateAsync(BlockDriver file, string name)
+    static async Task PreallocateAsync(BlockDriver file, string name, Qcow2CreateOptions options)
     {
-        var image = new Qcow2Driver(file, name, new NodeOptions(), static _ => null);
+        Preallocation mode = options.Preallocation;
+        var image = new Qcow2Driver(file, name, new NodeOptions(), static _ => null, _ => options.DataFile?.Node);
         image.Preallocate();
         await image.FlushAsync().ConfigureAwait(false);
         foreach (BlockEdge edge in image.Children) edge.Detach();  // the node stays open
+        if (mode == Preallocation.Metadata) return;
+        if (options.DataFile is { } data) file = data.Node;
+        await FillHolesAsync(file, mode).ConfigureAwait(false);
     }
 
-    /// <summary>Who writes a new image.</summary>
-    sealed class ImageMaker(string name) : IBlockUser
+    /// <summary>Takes room for all that has none, or writes zeros there.</summary>
+    internal static async Task FillHolesAsync(BlockDriver file, Preallocation mode)
     {
-        public string UserName => $"the making of '{name}'";
-        public ValueTask<Action> PauseAsync() => new(static () => { });
+        for (long offset = 0, end = file.Length; offset < end;)
+        {
+            BlockStatus status = await file.StatusAsync(offset, Math.Min(end - offset, MaxPiece)).ConfigureAwait(false);
+            if (status.IsZero) await (mode == Preallocation.Full
+                ? file.WriteAsync(offset, ScatterLists.Zeroes(status.Length))
+                : file.WriteZeroesAsync(offset, status.Length, mayUnmap: false)).ConfigureAwait(false);
+            offset += status.Length;
+        }
     }
 
-    static byte[] FirstCluster(Qcow2CreateOptions options, Qcow2Header header, string name)
+    const long MaxPiece = 16 << 20;
+
+    static byte[] FirstCluster(Qcow2CreateOptions options, Qcow2Header header, long cryptoAt)
     {
-        List<Qcow2Extension> extensions = [];
+        var extensions = new Qcow2Extensions();
+        if (options.Version >= 3) extensions.Set(Qcow2Extension.FeatureNames, Qcow2Extensions.FeatureNameTable());
         if (options.BackingFormat != null)
-            extensions.Add(new(Qcow2Extension.BackingFormat, Encoding.UTF8.GetBytes(options.BackingFormat)));
-        if (options.Version >= 3) extensions.Add(new(Qcow2Extension.FeatureNames, Qcow2Extensions.FeatureNameTable()));
-        byte[] backing = Encoding.UTF8.GetBytes(options.BackingFile ?? "");
-        if (header.ClusterSize - header.HeaderLength - 8 - backing.Length < extensions.Sum(e => e.PaddedLength))
-            extensions.RemoveAll(e => e.Type == Qcow2Extension.FeatureNames); // they are a convenience
-        long backingAt = header.HeaderLength + extensions.Sum(e => e.PaddedLength) + 8;
-        if (backing.Length > Math.Min(Qcow2Header.MaxBackingName, header.ClusterSize - backingAt))
-            throw new ConfigurationException($"Could not create '{name}': the name of the backing file is too long");
-
-        var cluster = new byte[header.ClusterSize];
-        header.WriteTo(cluster);
-        if (backing.Length > 0)
+            extensions.Set(Qcow2Extension.BackingFormat, Encoding.UTF8.GetBytes(options.BackingFormat));
+        if (options.DataFile is { } data)
+            extensions.Set(Qcow2Extension.DataFile, Encoding.UTF8.GetBytes(data.Name));
+        if (options.Encryption != null)
         {
-            BinaryPrimitives.WriteInt64BigEndian(cluster.AsSpan(8), backingAt);
-            BinaryPrimitives.WriteInt32BigEndian(cluster.AsSpan(16), backing.Length);
-            backing.CopyTo(cluster, backingAt);
+            var place = new byte[16];
+            BinaryPrimitives.WriteInt64BigEndian(place, cryptoAt);
+            BinaryPrimitives.WriteInt64BigEndian(place.AsSpan(8), options.CryptoLength);
+            extensions.Set(Qcow2Extension.CryptoHeader, place);
         }
-        int at = header.HeaderLength;
-        foreach (Qcow2Extension extension in extensions)
-        {
-            extension.WriteTo(cluster.AsSpan(at));
-            at += extension.PaddedLength;
-        }
-        return cluster;
+        return Qcow2FirstCluster.Make(header, extensions, options.BackingFile);
     }
 
     /// <summary>A refcount of 1: its last byte is the significant one.</summary>
@@ -148,23 +166,31 @@ public static class Qcow2Image
         else counts[(int)(((index + 1) << (order - 3)) - 1)] = 1;
     }
 
-    static void Check(string name, long size, Qcow2CreateOptions options)
+    static void Check(long size, Qcow2CreateOptions options)
     {
         void Require(bool condition, string what)
         {
-            if (!condition) throw new ConfigurationException($"Could not create '{name}': {what}");
+            if (!condition) throw new ConfigurationException(what);
         }
-        Require(size >= 0 && size <= long.MaxValue - SectorSize, $"an image cannot have {size} bytes");
-        Require(options.Version is 2 or 3, "compat must be 0.10 or 1.1");
         Require(BitOperations.IsPow2(options.ClusterSize) && options.ClusterSize is >= 512 and <= 2 << 20,
-            "cluster_size must be a power of two between 512 and 2M");
+            "Cluster size must be a power of two between 512 and 2048k");
+        Require(!options.ExtendedL2 || options.ClusterSize >= 16 << 10,
+            "Extended L2 entries are only supported with cluster sizes of at least 16384 bytes");
+        Require(size is >= 0 and <= long.MaxValue - SectorSize, $"An image cannot have {size} bytes");
+        Require(options.Version == 3 || !options.ExtendedL2,
+            "Extended L2 entries are only supported with compatibility level 1.1 and above (use version=v3 or " +
+                "greater)");
+        Require(options.Preallocation == Preallocation.Off || options.BackingFile == null || options.ExtendedL2,
+            "Backing file and preallocation can only be used at the same time if extended_l2 is on");
+        Require(options.Version == 3 || !options.LazyRefcounts,
+            "Lazy refcounts only supported with compatibility level 1.1 and above (use version=v3 or greater)");
         Require(BitOperations.IsPow2(options.RefcountBits) && options.RefcountBits is >= 1 and <= 64,
-            "refcount_bits must be a power of two of at most 64");
-        Require(options.Version == 3 || (options.RefcountBits == 16 && !options.LazyRefcounts && !options.ExtendedL2),
-            "refcount_bits, lazy_refcounts and extended_l2 need compat=1.1");
-        Require(!options.ExtendedL2 || options.ClusterSize >= 16 << 10, "extended_l2=on needs a cluster_size of at " +
-            "least 16k");
-        Require(!options.PreallocateMetadata || options.BackingFile == null, "preallocation and a backing file " +
-            "cannot be used together");
+            "Refcount width must be a power of two and may not exceed 64 bits");
+        Require(options.Version == 3 || options.RefcountBits == 16,
+            "Different refcount widths than 16 bits require compatibility level 1.1 or above (use version=v3 or " +
+                "greater)");
+        Require(options.Version == 3 || options.CompressionType == 0,
+            "Non-zlib compression type is only supported with compatibility level 1.1 and above (use version=v3 or " +
+                "greater)");
     }
 }

@@ -23,7 +23,7 @@ public sealed class Qcow2ImageInfo
     public string CompressionType => Header.CompressionType == 1 ? "zstd" : "zlib";
 
     /// <summary>As written in the image, or null.</summary>
-    public string? BackingFile { get; }
+    public string? BackingFile { get; internal set; }
     public string? BackingFormat => Extensions.BackingFormat;
 
     /// <param name="name">The image, for messages.</param>

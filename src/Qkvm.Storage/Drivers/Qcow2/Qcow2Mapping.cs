@@ -3,7 +3,7 @@ using System.Buffers.Binary;
 namespace Qkvm.Storage.Drivers.Qcow2;
 
 /// <summary>Where guest clusters lie: the L1 table in memory, L2 tables through a cache.</summary>
-sealed class Qcow2Mapping
+sealed partial class Qcow2Mapping
 {
     const long MaxCacheBytes = 32 << 20;
 
@@ -31,6 +31,13 @@ sealed class Qcow2Mapping
     {
         Array.Resize(ref _l1, entries);
         return _l1;
+    }
+
+    /// <summary>Another table, which is on disk as it is.</summary>
+    public void Replace(ulong[] l1)
+    {
+        _l1 = l1;
+        _dirtyL1.Clear();
     }
 
     /// <summary>Registers the L2 tables as metadata; false where one lies on something else.</summary>
@@ -152,12 +159,16 @@ sealed class Qcow2Mapping
     int IndexOf(long offset) => (int)(offset >> _layout.ClusterBits) & (_layout.L2Entries - 1);
 
     L2Entry Entry(ClusterTable table, int index) =>
-        L2Entry.ReadFrom(table.Data.AsSpan(index * _layout.L2EntrySize, _layout.L2EntrySize));
+        L2Entry.ReadFrom(table.Data.AsSpan(index * _layout.L2EntrySize, _layout.L2EntrySize), _store.HasDataFile);
 
     ClusterTable? Table(long offset)
     {
         long at = (long)(_l1[L1Index(offset)] & L2Entry.OffsetMask);
-        if (at == 0) return null;
+        return at == 0 ? null : TableAt(at);
+    }
+
+    ClusterTable TableAt(long at)
+    {
         if (_layout.OffsetInCluster(at) != 0)
             throw _store.Corrupt($"the L2 table at {at:#x} is not at the start of a cluster");
         if (at > _store.File.Length - _layout.ClusterSize && !_tables.Holds(at))
@@ -169,7 +180,7 @@ sealed class Qcow2Mapping
     ExtentKind KindOf(L2Entry entry, int subcluster, long offset)
     {
         ExtentKind kind = entry.Kind(subcluster);
-        if (kind == ExtentKind.Invalid)
+        if (kind == ExtentKind.Invalid || (kind == ExtentKind.Data && entry.HostOffset == 0 && !_store.HasDataFile))
             throw _store.Corrupt($"the L2 entry for guest offset {offset:#x} contradicts itself");
         if (_layout.OffsetInCluster(entry.HostOffset) != 0)
             throw _store.Corrupt($"the data cluster {entry.HostOffset:#x} for guest offset {offset:#x} is not at " +

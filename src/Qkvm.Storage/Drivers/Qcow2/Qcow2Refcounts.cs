@@ -5,7 +5,7 @@ namespace Qkvm.Storage.Drivers.Qcow2;
 
 /// <summary>How often each cluster of the file is used. Spec: QEMU docs/interop/qcow2.txt, "Host cluster
 /// management".</summary>
-sealed class Qcow2Refcounts
+sealed partial class Qcow2Refcounts
 {
     const long MaxCacheBytes = 4 << 20;
     const ulong OffsetMask = ~511UL;
@@ -21,7 +21,7 @@ sealed class Qcow2Refcounts
     {
         _store = store;
         _layout = store.Layout;
-        _blocks = new ClusterTableCache(store.File, _layout.ClusterSize, MaxCacheBytes, store.WriteBack);
+        _blocks = new ClusterTableCache(store.File, _layout.ClusterSize, MaxCacheBytes, WriteBlocks);
     }
 
     /// <summary>False where the table contradicts itself.</summary>
@@ -86,6 +86,12 @@ sealed class Qcow2Refcounts
         _untouched = Math.Max(_untouched, _cursor);
         return (first << _layout.ClusterBits, count);
     }
+
+    /// <summary>Another user of a cluster can be counted.</summary>
+    public bool CanIncrease(long cluster) => Get(cluster) is > 0 and var count && count < MaxRefcount;
+
+    /// <summary>Counts another user of a cluster that is in use.</summary>
+    public void Increase(long cluster) => Set(cluster, Get(cluster) + 1);
 
     /// <summary>True where nothing uses the cluster any more.</summary>
     public bool Decrease(long cluster)

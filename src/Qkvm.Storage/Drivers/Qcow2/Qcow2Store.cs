@@ -15,11 +15,14 @@ sealed partial class Qcow2Store
 
     readonly List<(long Offset, long Length, bool Punch)> _pendingFrees = [];
     readonly BlockEdge _file;
+    readonly BlockEdge? _data;
     bool _isCorrupt;
 
-    public Qcow2Store(BlockEdge file, Qcow2Header header, string name, bool readOnly)
+    /// <param name="data">Of an external data file; null without one, or where nobody reads it.</param>
+    public Qcow2Store(BlockEdge file, Qcow2Header header, string name, bool readOnly, BlockEdge? data = null)
     {
-        (_file, Header, Name, IsReadOnly) = (file, header, name, readOnly);
+        (_file, Header, Name, IsReadOnly, _data) = (file, header, name, readOnly, data);
+        (data?.Node as IGrowable)?.AllowGrowth();
         Layout = new Qcow2Layout(header);
         CanGrow = file.Node is IGrowable growable && growable.AllowGrowth();
         Map = new MetadataMap(header.ClusterBits);
@@ -29,6 +32,12 @@ sealed partial class Qcow2Store
 
     public Lock Sync { get; } = new();
     public BlockDriver File => _file.Node;
+
+    /// <summary>Where guest data lie: in the image, or in a file of their own, each cluster at its guest
+    /// offset.</summary>
+    public BlockDriver Data => _data?.Node ?? (HasDataFile ? throw new BlockException($"{Name}: its data file is not "
+        + "open", Errno.Io) : _file.Node);
+    public bool HasDataFile => Header.HasDataFile;
     public Qcow2Header Header { get; }
     public Qcow2Layout Layout { get; }
     public MetadataMap Map { get; }
@@ -40,11 +49,15 @@ sealed partial class Qcow2Store
     public bool CanGrow { get; }
     public bool IsCorrupt => _isCorrupt;
 
+    /// <summary>A check mends it: what is wrong is what it looks for.</summary>
+    public bool IsRepairing { get; set; }
+
     /// <summary>Clusters were freed: what was remembered of their contents is void.</summary>
     public event Action? Freed;
 
     /// <summary>Reads the tables and, for writing, checks that no two of them share a cluster.</summary>
-    public void Load()
+    /// <param name="isChecked">What they share is for the check to find.</param>
+    public void Load(bool isChecked = false)
     {
         Snapshots = Qcow2SnapshotTable.Read(File, Header, Name, out long snapshotBytes);
         Mapping.Load();
@@ -56,7 +69,7 @@ sealed partial class Qcow2Store
             isSound &= Map.AddRegion(snapshot.L1Offset, snapshot.L1Entries * 8L);
         isSound &= Refcounts.Load();
         isSound &= Mapping.AddTables();
-        if (!isSound)
+        if (!isSound && !isChecked)
             throw new ConfigurationException($"Could not open '{Name}': Image is corrupt: two of its tables share a " +
                 "cluster. " +
                                              "Repair it with qemu-img check -r all, or open it with read-only=on");
@@ -66,17 +79,61 @@ sealed partial class Qcow2Store
         ScatterLists.Wait(File.ReadAsync(offset, new ScatterList(data)));
     public void Write(long offset, Memory<byte> data) =>
         ScatterLists.Wait(File.WriteAsync(offset, new ScatterList(data)));
-    public void FlushFile() => ScatterLists.Wait(File.FlushAsync());
+    public void FlushFile()
+    {
+        if (_data != null) ScatterLists.Wait(_data.Node.FlushAsync());
+        ScatterLists.Wait(File.FlushAsync());
+    }
+
+    /// <summary>Room for guest data.</summary>
+    /// <param name="guest">Offset of the first cluster.</param>
+    public (long Offset, int Count) AllocateData(long guest, int wanted, out bool isUntouched)
+    {
+        isUntouched = false;
+        if (HasDataFile) return (guest, wanted);
+        (long, int) place = Refcounts.Allocate(wanted, out isUntouched);
+        isUntouched &= !IsEncrypted;                               // zeros on disk are none to the guest
+        return place;
+    }
+
+    /// <summary>A cluster of guest data that its table refers to no longer.</summary>
+    public void FreeData(long offset, bool punch)
+    {
+        if (!HasDataFile) FreeLater(offset, Layout.ClusterSize, punch);
+    }
 
     public void CheckWritable()
     {
-        if (_isCorrupt) throw new BlockException($"{Name}: the image is corrupt and takes no more writes", Errno.Io);
+        if (_isCorrupt && !IsRepairing)
+            throw new BlockException($"{Name}: the image is corrupt and takes no more writes", Errno.Io);
+    }
+
+    /// <summary>Refcounts are written when there is no room for them in memory, and at the end: the dirty bit says that
+    /// those on disk are not to be believed. Spec: "lazy refcounts".</summary>
+    public bool IsLazy { get; private set; }
+
+    public void BeginLazy()
+    {
+        if ((Header.Compatible & Qcow2Features.LazyRefcounts) == 0 || Header.Version < 3) return;
+        SetFeature(Qcow2Header.IncompatibleAt, Header.Incompatible |= Qcow2Features.Dirty);
+        FlushFile();
+        IsLazy = true;
+    }
+
+    public void EndLazy()
+    {
+        if (!IsLazy) return;
+        Refcounts.WriteBlocks();
+        FlushFile();
+        SetFeature(Qcow2Header.IncompatibleAt, Header.Incompatible &= ~Qcow2Features.Dirty);
+        FlushFile();
+        IsLazy = false;
     }
 
     /// <summary>Writes all changes but the pending frees. Whatever fails stays to be written.</summary>
     public void WriteBack()
     {
-        Refcounts.WriteBlocks();
+        if (!IsLazy) Refcounts.WriteBlocks();
         if (!Mapping.HasDirty) return;
         FlushFile();
         Mapping.WriteTables();
@@ -130,7 +187,7 @@ sealed partial class Qcow2Store
     /// <summary>Remembers on disk that the image is damaged, and writes nothing to it from now on.</summary>
     public BlockException Corrupt(string what)
     {
-        if (!IsReadOnly && !_isCorrupt)
+        if (!IsReadOnly && !_isCorrupt && !IsRepairing)
         {
             _isCorrupt = true;
             if (Header.Version >= 3)
@@ -163,8 +220,8 @@ sealed class Qcow2Layout(Qcow2Header header)
     public int L2Entries => 1 << L2Bits;
     public int Subclusters { get; } = header.IsExtendedL2 ? 32 : 1;
     public int SubclusterSize { get; } = header.IsExtendedL2 ? 1 << (header.ClusterBits - 5) : 1 << header.ClusterBits;
-    public int RefcountOrder { get; } = header.RefcountOrder;
-    public int RefcountBlockBits { get; } = header.ClusterBits + 3 - header.RefcountOrder;
+    public int RefcountOrder { get; set; } = header.RefcountOrder;
+    public int RefcountBlockBits => ClusterBits + 3 - RefcountOrder;
     public long RefcountsPerBlock => 1L << RefcountBlockBits;
 
     public long OffsetInCluster(long offset) => offset & (ClusterSize - 1);

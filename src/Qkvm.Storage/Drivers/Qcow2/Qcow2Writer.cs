@@ -25,7 +25,7 @@ sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes, 
                 if (extent.Kind != ExtentKind.Data || !extent.Entry.IsCopied) break;
                 CheckIsData(extent.HostOffset, extent.Length);
             }
-            await store.File.WriteAsync(extent.HostOffset, buffers.Slice(done, extent.Length)).ConfigureAwait(false);
+            await store.WriteDataAsync(extent.HostOffset, buffers.Slice(done, extent.Length)).ConfigureAwait(false);
             done += extent.Length;
         }
         return done;
@@ -66,6 +66,7 @@ sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes, 
     public void Discard(long offset, long length)
     {
         if (!knowsZeroes && hasBacking) return;                    // the backing file would shine through
+        if (store.Header.IsDataRaw) return;                        // who reads that file alone would see the data again
         for (long end = offset + length; offset < end; offset += _layout.ClusterSize)
         {
             if (SkipWithoutTable(ref offset)) continue;
@@ -80,6 +81,7 @@ sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes, 
     public bool WriteZeroes(long offset, long length, bool mayUnmap)
     {
         store.CheckWritable();
+        if (store.Header.IsDataRaw) return false;
         if (!knowsZeroes)
         {
             if (hasBacking || !mayUnmap) return false;
@@ -98,18 +100,36 @@ sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes, 
         return true;
     }
 
-    /// <summary>Allocates every cluster of the disk in one run after the other. Under the store's lock.</summary>
-    public void AllocateAll()
+    /// <summary>Allocates every cluster of the disk that holds nothing yet, in one run after the other. Under the
+    /// store's lock.</summary>
+    /// <param name="offset">Where a cluster begins.</param>
+    public void AllocateAll(long offset = 0)
     {
         long last = 0;
-        for (long offset = 0; offset < store.Header.Size;)
+        while (offset < store.Header.Size)
         {
             Allocation allocation = Allocate(offset, store.Header.Size - offset);
+            if (!allocation.IsUntouched)
+                ScatterLists.Wait(store.Data.WriteZeroesAsync(allocation.Host,
+                    (long)allocation.Clusters << _layout.ClusterBits, mayUnmap: false));
             Link(allocation);
             last = allocation.Host + ((long)allocation.Clusters << _layout.ClusterBits);
             offset += allocation.Length;
         }
-        if (last > store.File.Length) store.Write(last - 1, new byte[1]);
+        if (last > store.Data.Length) ScatterLists.Wait(store.Data.WriteAsync(last - 1, new ScatterList(new byte[1])));
+    }
+
+    /// <summary>A guest cluster is compressed, and lies at a place in the file.</summary>
+    public void SetCompressed(long offset, long place, int length) =>
+        SetAndFree(offset, store.Mapping.Entry(offset), L2Entry.Compressed(place, length, _layout.ClusterBits),
+            punch: false);
+
+    /// <summary>Forgets whole clusters, so that what lies below them shines through.</summary>
+    public void Drop(long offset, long length)
+    {
+        for (long end = offset + length; offset < end; offset += _layout.ClusterSize)
+            if (!SkipWithoutTable(ref offset)) SetAndFree(offset, store.Mapping.Entry(offset), default, punch: true);
+        store.LimitPendingFrees();
     }
 
     ulong AllZero => L2Entry.ZeroBits(0, _layout.Subclusters);
@@ -132,7 +152,7 @@ sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes, 
         int wanted = 1;
         while (first + ((long)wanted << _layout.ClusterBits) < offset + run
                && NeedsRoom(first + ((long)wanted << _layout.ClusterBits), first)) wanted++;
-        (long host, int count) = store.Refcounts.Allocate(wanted, out bool isUntouched);
+        (long host, int count) = store.AllocateData(first, wanted, out bool isUntouched);
         return Plan(first, offset, length, host, count, isNew: true, isUntouched);
     }
 
@@ -176,13 +196,14 @@ sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes, 
             if (isBare) (headLength, tailLength) = (0, 0);
             await ReadAsync(allocation.Offset - headLength, head.AsMemory(0, headLength)).ConfigureAwait(false);
             await ReadAsync(allocation.Offset + allocation.Length, tail.AsMemory(0, tailLength)).ConfigureAwait(false);
-            await store.File.WriteAsync(allocation.Host + (allocation.Offset - headLength - allocation.First),
+            await store.WriteDataAsync(allocation.Host + (allocation.Offset - headLength - allocation.First),
                 ScatterLists.Join(head.AsMemory(0, headLength), data, tail.AsMemory(0, tailLength)))
                     .ConfigureAwait(false);
             isWritten = true;
             lock (store.Sync) Link(allocation);
         }
-        catch (BlockException) when (allocation.IsNew && !isWritten) // nothing refers to the new clusters yet
+        // nothing refers to the new clusters yet
+        catch (BlockException) when (allocation.IsNew && !isWritten && !store.HasDataFile)
         {
             lock (store.Sync)
                 store.FreeNow(allocation.Host, (long)allocation.Clusters << _layout.ClusterBits, punch: false);
@@ -236,7 +257,7 @@ sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes, 
             store.FreeLater(start, length, punch);
         }
         else if (old.HostOffset != 0 && old.HostOffset != entry.HostOffset)
-            store.FreeLater(old.HostOffset, _layout.ClusterSize, punch);
+            store.FreeData(old.HostOffset, punch);
     }
 
     /// <summary>Nothing is allocated where there is no L2 table: moves to the last cluster that it would
@@ -251,7 +272,8 @@ sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes, 
 
     void CheckIsData(long host, long length)
     {
-        if (store.Map.Overlaps(host, length)) throw store.Corrupt($"guest data at {host:#x} would overwrite metadata");
+        if (!store.HasDataFile && store.Map.Overlaps(host, length))
+            throw store.Corrupt($"guest data at {host:#x} would overwrite metadata");
     }
 
     /// <summary>A write that needs room: guest bytes from Offset on, in clusters from First on, go to Host.</summary>

@@ -1,4 +1,5 @@
 using Qkvm.Core.Block;
+using Qkvm.Core.Block.Images;
 using Qkvm.Host;
 using Qkvm.Storage.Drivers.File;
 using Qkvm.Storage.Graph;
@@ -12,7 +13,18 @@ public sealed class RawDriver : BlockNode, IGrowable
     public static readonly BlockDriverModel Model = new("raw",
         [Property.Node("file", "what it lies over"), Property.Size("offset", 0, "first byte"),
             Property.Size("size", help: "bytes; to the end by default")],
-        Create) { Description = "the bytes as they are" };
+        Create)
+    {
+        Description = "the bytes as they are",
+        Creation = new([Property.Size("size", help: "Virtual disk size")], CreateAsync)
+        {
+            MeasureAsync = static measuring =>
+            {
+                long size = (measuring.Size + SectorSize - 1) / SectorSize * SectorSize;
+                return new(new Measurement(size, size));
+            },
+        },
+    };
 
     const int SectorSize = 512;
 
@@ -52,7 +64,24 @@ public sealed class RawDriver : BlockNode, IGrowable
         return new RawDriver(file, parts.Node, offset, size, parts.IsGuess && !parts.Around.ReadOnly);
     }
 
+    static async ValueTask CreateAsync(NewImage image)
+    {
+        Preallocation mode = image.Options.Text("preallocation") switch
+        {
+            null or "off" => Preallocation.Off,
+            "falloc" => Preallocation.Falloc,
+            "full" => Preallocation.Full,
+            string other => throw image.Error($"invalid parameter value: {other}"),
+        };
+        await image.File.ResizeAsync(image.Size, mode).ConfigureAwait(false);
+    }
+
     public override string FormatName => Model.Name;
+    public override ImageFacts Facts => new(File.Facts.ActualSize);
+
+    /// <summary>Of its first byte in the node below.</summary>
+    internal long Offset => _offset;
+
     public override string FileName => (File as BlockNode)?.FileName ?? File.NodeName;
 
     /// <summary>Sectors are whole: what the last one lacks in the file reads as zeros.</summary>
@@ -86,10 +115,14 @@ public sealed class RawDriver : BlockNode, IGrowable
     protected override ValueTask<BlockStatus> StatusCore(long offset, long length) =>
         File.StatusAsync(_offset + offset, length);
 
-    protected override async ValueTask ResizeCore(long length)
+    public override ValueTask<bool> TryCopyAsync(long offset, BlockDriver source, long sourceOffset, long length,
+        bool mayMove) => _guardFormat || offset < 0 || length > Limit - offset ? new(false)
+            : File.TryCopyAsync(_offset + offset, source, sourceOffset, length, mayMove);
+
+    protected override async ValueTask ResizeCore(long length, Preallocation preallocation)
     {
         if (_size != null) throw new BlockException($"{FileName}: size= fixes the size", Errno.OpNotSupp);
-        await File.ResizeAsync(_offset + length).ConfigureAwait(false);
+        await File.ResizeAsync(_offset + length, preallocation).ConfigureAwait(false);
         Volatile.Write(ref _length, length);
     }
 

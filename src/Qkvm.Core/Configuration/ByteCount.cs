@@ -1,9 +1,9 @@
 using System.Globalization;
 
-namespace Qkvm.Control.Commands;
+namespace Qkvm.Core.Configuration;
 
 /// <summary>Sizes for people: three digits and a unit.</summary>
-static class ByteCount
+public static class ByteCount
 {
     static readonly string[] s_units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 

@@ -1,0 +1,35 @@
+using Qkvm.Core.Block;
+
+namespace Qkvm.Img.Copying;
+
+/// <summary>What to copy and how.</summary>
+/// <param name="Sources">One after the other they are the disk.</param>
+/// <param name="Length">Bytes of the disk.</param>
+sealed record CopyPlan(IReadOnlyList<BlockDriver> Sources, BlockDriver Target, long Length)
+{
+    /// <summary>What is not written reads as zeros.</summary>
+    public bool TargetIsZero { get; init; }
+
+    /// <summary>The target lies over what the source lies over, and that has so many bytes: what the top of the source
+    /// has not is not copied.</summary>
+    public long? Backing { get; init; }
+
+    /// <summary>Bytes of zeros that are worth leaving out; 0: everything is written.</summary>
+    public int Sparse { get; init; } = 4096;
+
+    public bool IsCompressed { get; init; }
+
+    /// <summary>The kernel copies what lies in files as it is, and nobody looks for zeros in it.</summary>
+    public bool UsesCopyRange { get; init; }
+
+    /// <summary>Pieces are written as they come.</summary>
+    public bool IsUnordered { get; init; }
+
+    /// <summary>Pieces on the way at once.</summary>
+    public int Workers { get; init; } = 8;
+
+    /// <summary>What cannot be read counts as zeros: its message goes here.</summary>
+    public Action<string>? Salvage { get; init; }
+
+    public RateLimit Limit { get; init; } = new(0);
+}

@@ -1,0 +1,70 @@
+using Qkvm.Core.Block;
+using Qkvm.Core.Devices;
+using Qkvm.Storage.Graph;
+
+namespace Qkvm.Storage.Drivers.Luks;
+
+/// <summary>Makes luks volumes as <c>qemu-img create -f luks</c> does.</summary>
+static class LuksCreation
+{
+    public static readonly ImageCreation Model = new(
+        [Property.Size("size", help: "Virtual disk size"), .. Options("")], CreateAsync);
+
+    const int DefaultMilliseconds = 2000;
+
+    /// <summary>What of a new volume can be said, also of one inside another format.</summary>
+    public static IEnumerable<Property> Options(string prefix) =>
+    [
+        Property.Text($"{prefix}key-secret", help: prefix == ""
+            ? "ID of the secret that provides the keyslot passphrase"
+            : "ID of secret providing qcow AES key or LUKS passphrase"),
+        Property.Text($"{prefix}cipher-alg", help: "Name of encryption cipher algorithm"),
+        Property.Text($"{prefix}cipher-mode", help: "Name of encryption cipher mode"),
+        Property.Text($"{prefix}ivgen-alg", help: "Name of IV generator algorithm"),
+        Property.Text($"{prefix}ivgen-hash-alg", help: "Name of IV generator hash algorithm"),
+        Property.Text($"{prefix}hash-alg", help: "Name of encryption hash algorithm"),
+        Property.Automatic($"{prefix}iter-time", help: "Time to spend in PBKDF in milliseconds")
+            with { Default = null },
+    ];
+
+    /// <summary>Header and key material, for their places.</summary>
+    public static (byte[] Header, byte[] Material, LuksHeader Facts, byte[] Key) Make(NewImage image, string prefix)
+    {
+        Properties options = image.Options;
+        string secret = options.Text($"{prefix}key-secret")
+            ?? throw image.Error($"Parameter '{prefix}key-secret' is required for cipher");
+        int keyBytes = options.Text($"{prefix}cipher-alg") switch
+        {
+            null or "aes-256" => 64,
+            "aes-128" => 32,
+            string other => throw image.Error($"Algorithm '{other}' is not supported; there are aes-128 and aes-256"),
+        };
+        Only("cipher-mode", "xts");
+        Only("ivgen-alg", "plain64");
+        string hash = options.Text($"{prefix}hash-alg") ?? "sha256";
+        if (hash is not ("sha1" or "sha256" or "sha512"))
+            throw image.Error($"Hash algorithm '{hash}' is not supported; there are sha1, sha256 and sha512");
+        ulong milliseconds = options.NumberOrAuto($"{prefix}iter-time") ?? DefaultMilliseconds;
+        if (milliseconds is 0 or > 60_000) throw image.Error("iter-time must be between 1 and 60000 milliseconds");
+        (LuksHeader header, byte[] material, byte[] key) = LuksKeys.Create(image.Secret(secret), keyBytes, hash,
+            (int)milliseconds);
+        return (header.ToBytes(), material, header, key);
+
+        void Only(string name, string value)
+        {
+            if (options.Text($"{prefix}{name}") is { } given && given != value)
+                throw image.Error($"{prefix}{name}={given} is not supported; there is {value}");
+        }
+    }
+
+    static async ValueTask CreateAsync(NewImage image)
+    {
+        (byte[] header, byte[] material, LuksHeader facts, _) = Make(image, "");
+        await image.File.WriteAsync(facts.KeySlots[0].Offset, new ScatterList(material)).ConfigureAwait(false);
+        long end = facts.PayloadOffset + image.Size;
+        await image.File.WriteAsync(end - 1, new ScatterList(new byte[1])).ConfigureAwait(false);
+        await image.File.FlushAsync().ConfigureAwait(false);
+        await image.File.WriteAsync(0, new ScatterList(header)).ConfigureAwait(false);
+        await image.File.FlushAsync().ConfigureAwait(false);
+    }
+}

@@ -1,0 +1,162 @@
+using System.Buffers.Binary;
+using System.Numerics;
+using System.Text;
+using System.Text.Json.Nodes;
+using Qkvm.Core.Block.Images;
+
+namespace Qkvm.Storage.Drivers.Qcow2;
+
+/// <summary>A dirty bitmap that the image keeps. Spec: QEMU docs/interop/qcow2.txt, "Bitmaps extension".</summary>
+/// <remarks>In memory from the opening to the closing; on disk it is marked in use meanwhile.</remarks>
+/// <param name="size">Bytes of the disk.</param>
+sealed class Qcow2Bitmap(string name, int granularityBits, long size) : IBitmap
+{
+    // flags
+    const uint InUse = 1, Auto = 2, ExtraCompatible = 4;
+    const int MaxNameSize = 1023, MinGranularityBits = 9, MaxGranularityBits = 31;
+
+    public const int FixedSize = 24;
+
+    readonly Lock _lock = new();
+    ulong[] _words = new ulong[WordsOf(size, granularityBits)];
+
+    public string Name => name;
+    public int Granularity => 1 << granularityBits;
+    public bool IsEnabled { get; set; }
+    public bool IsInconsistent { get; private init; }
+    public long Size { get; private set; } = size;
+
+    /// <summary>Where its table is on disk; 0 of one that is not there yet.</summary>
+    public long TableOffset { get; set; }
+    public int TableEntries { get; set; }
+    byte[] Extra { get; init; } = [];
+
+    public int PaddedSize => (FixedSize + Extra.Length + Encoding.UTF8.GetByteCount(name) + 7) / 8 * 8;
+
+    /// <summary>Bytes of the bits.</summary>
+    public long ByteLength => (Bits + 7) / 8;
+
+    long Bits => (Size + Granularity - 1) >> granularityBits;
+
+    static long WordsOf(long size, int granularityBits) =>
+        (((size + (1L << granularityBits) - 1) >> granularityBits) + 63) / 64;
+
+    /// <summary>Null where the entry is impossible.</summary>
+    /// <param name="data">From the entry to the directory's end.</param>
+    public static Qcow2Bitmap? ReadFrom(ReadOnlySpan<byte> data, long size, int clusterSize)
+    {
+        if (data.Length < FixedSize) return null;
+        uint entries = BinaryPrimitives.ReadUInt32BigEndian(data[8..]),
+            flags = BinaryPrimitives.ReadUInt32BigEndian(data[12..]),
+            extra = BinaryPrimitives.ReadUInt32BigEndian(data[20..]);
+        int nameSize = BinaryPrimitives.ReadUInt16BigEndian(data[18..]), granularity = data[17];
+        ulong table = BinaryPrimitives.ReadUInt64BigEndian(data);
+        if (data[16] != 1 || granularity is < MinGranularityBits or > MaxGranularityBits
+            || nameSize is 0 or > MaxNameSize
+            || extra > data.Length - FixedSize || nameSize > data.Length - FixedSize - extra
+            || (flags & ~(InUse | Auto | ExtraCompatible)) != 0 || (extra != 0 && (flags & ExtraCompatible) == 0)
+            || table > 1UL << 56 || table % (uint)clusterSize != 0) return null;
+        bool isInUse = (flags & InUse) != 0;
+        long bytes = (((size + (1L << granularity) - 1) >> granularity) + 7) / 8;
+        if (!isInUse && entries != (bytes + clusterSize - 1) / clusterSize) return null;
+        return new Qcow2Bitmap(Encoding.UTF8.GetString(data.Slice(FixedSize + (int)extra, nameSize)), granularity,
+            isInUse ? 0 : size)
+        {
+            TableOffset = (long)table, TableEntries = (int)entries, IsEnabled = (flags & Auto) != 0,
+            IsInconsistent = isInUse, Extra = data.Slice(FixedSize, (int)extra).ToArray(),
+        };
+    }
+
+    /// <param name="isInUse">Somebody has it open for writing.</param>
+    public void WriteTo(Span<byte> data, bool isInUse)
+    {
+        BinaryPrimitives.WriteInt64BigEndian(data, TableOffset);
+        BinaryPrimitives.WriteInt32BigEndian(data[8..], TableEntries);
+        BinaryPrimitives.WriteUInt32BigEndian(data[12..], (isInUse || IsInconsistent ? InUse : 0)
+            | (IsEnabled ? Auto : 0) | (Extra.Length > 0 ? ExtraCompatible : 0));
+        data[16] = 1;                                              // dirty tracking bitmap
+        data[17] = (byte)granularityBits;
+        BinaryPrimitives.WriteUInt16BigEndian(data[18..], (ushort)Encoding.UTF8.GetByteCount(name));
+        BinaryPrimitives.WriteInt32BigEndian(data[20..], Extra.Length);
+        Extra.CopyTo(data[FixedSize..]);
+        Encoding.UTF8.GetBytes(name, data[(FixedSize + Extra.Length)..]);
+    }
+
+    /// <summary>Bits as the image has them: the first in the lowest bit of the first byte.</summary>
+    public void Load(long byteOffset, ReadOnlySpan<byte> data)
+    {
+        lock (_lock)
+            for (int i = 0; i < data.Length; i++)
+                if (data[i] != 0 && (byteOffset + i) / 8 < _words.Length)
+                    _words[(byteOffset + i) / 8] |= (ulong)data[i] << (int)((byteOffset + i) % 8 * 8);
+    }
+
+    public void Save(long byteOffset, Span<byte> data)
+    {
+        lock (_lock)
+            for (int i = 0; i < data.Length; i++)
+                data[i] = (byteOffset + i) / 8 < _words.Length
+                    ? (byte)(_words[(byteOffset + i) / 8] >> (int)((byteOffset + i) % 8 * 8)) : (byte)0;
+    }
+
+    /// <summary>By QMP's names.</summary>
+    public JsonNode Describe()
+    {
+        var flags = new JsonArray();
+        if (IsInconsistent) flags.Add((JsonNode)"in-use");
+        if (IsEnabled) flags.Add((JsonNode)"auto");
+        return new JsonObject { ["flags"] = flags, ["name"] = name, ["granularity"] = Granularity };
+    }
+
+    public void Resize(long bytes)
+    {
+        lock (_lock)
+        {
+            Array.Resize(ref _words, (int)WordsOf(bytes, granularityBits));
+            Size = bytes;
+            if (Bits % 64 != 0 && _words.Length > 0) _words[^1] &= (1UL << (int)(Bits % 64)) - 1;
+        }
+    }
+
+    public long NextDirty(long offset) => Next(offset, flip: 0);
+
+    public long NextClean(long offset) => Next(offset, flip: ulong.MaxValue);
+
+    long Next(long offset, ulong flip)
+    {
+        lock (_lock)
+        {
+            long bit = offset >> granularityBits;
+            for (long word = bit / 64; word < _words.Length; word++)
+            {
+                ulong found = (_words[word] ^ flip) & (word == bit / 64 ? ulong.MaxValue << (int)(bit % 64)
+                    : ulong.MaxValue);
+                if (found == 0) continue;
+                long first = word * 64 + BitOperations.TrailingZeroCount(found);
+                return first >= Bits ? -1 : Math.Max(offset, first << granularityBits);
+            }
+            return -1;
+        }
+    }
+
+    public void Set(long offset, long length)
+    {
+        if (length <= 0) return;
+        lock (_lock)
+            for (long bit = offset >> granularityBits; bit <= (offset + length - 1) >> granularityBits; bit++)
+            {
+                if (bit / 64 >= _words.Length) return;
+                if (bit % 64 == 0 && bit + 63 <= (offset + length - 1) >> granularityBits)
+                {
+                    _words[bit / 64] = ulong.MaxValue;
+                    bit += 63;
+                }
+                else _words[bit / 64] |= 1UL << (int)(bit % 64);
+            }
+    }
+
+    public void Clear()
+    {
+        lock (_lock) Array.Clear(_words);
+    }
+}

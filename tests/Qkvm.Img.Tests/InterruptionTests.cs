@@ -1,0 +1,80 @@
+using System.Diagnostics;
+
+namespace Qkvm.Img.Tests;
+
+/// <summary>A conversion that does not come to its end leaves no file that looks whole.</summary>
+public sealed class InterruptionTests : IDisposable
+{
+    const int Interrupt = 2, Kill = 9, Terminate = 15;             // signal(7)
+    const long Size = 256 << 20;
+    static readonly TimeSpan Patience = TimeSpan.FromMinutes(2);
+
+    readonly string _directory = Directory.CreateTempSubdirectory("qkvm-img-").FullName;
+
+    [Theory]
+    [InlineData(Interrupt, false)]
+    [InlineData(Terminate, true)]
+    [InlineData(Kill, false)]
+    [InlineData(Kill, true)]
+    public void Under_its_name_is_what_was_there_before(int signal, bool exists)
+    {
+        string source = Path.Combine(_directory, "a.raw"), target = Path.Combine(_directory, "b.raw"),
+            part = target + ".part";
+        using (FileStream file = File.Create(source))
+        {
+            file.SetLength(Size);
+            var data = new byte[1 << 20];
+            Array.Fill(data, (byte)1);
+            for (int i = 0; i < Size >> 20; i++) file.Write(data);
+        }
+        if (exists) File.WriteAllText(target, "before");
+        // Slow enough to be caught on its way.
+        using Process process = Start("convert", "-f", "raw", "-O", "raw", "-r", "8M", source, target);
+        var clock = Stopwatch.StartNew();
+        while (!File.Exists(part) && !process.HasExited && clock.Elapsed < Patience) Thread.Sleep(10);
+        Assert.True(File.Exists(part), $"nothing is written: {process.StandardError.ReadToEnd()}");
+        using (Process kill = Process.Start("kill", [$"-{signal}", $"{process.Id}"])) kill.WaitForExit();
+        Assert.True(process.WaitForExit(Patience), "it goes on");
+        Assert.NotEqual(0, process.ExitCode);
+        Assert.Equal(exists, File.Exists(target));
+        if (exists) Assert.Equal("before", File.ReadAllText(target));
+        if (signal != Kill) Assert.False(File.Exists(part), "what was begun is left");
+    }
+
+    [Fact]
+    public void What_replaces_a_file_has_its_rights()
+    {
+        string source = Path.Combine(_directory, "a.raw"), target = Path.Combine(_directory, "b.raw");
+        File.WriteAllBytes(source, new byte[4096]);
+        File.WriteAllText(target, "before");
+        File.SetUnixFileMode(target, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+        using StringWriter output = new(), errors = new();
+        int code = ImageTool.Run("img", ["convert", "-f", "raw", source, target], Catalogue.BlockDrivers, output, errors);
+        Assert.Equal((0, ""), (code, errors.ToString()));
+        Assert.Equal(new byte[4096], File.ReadAllBytes(target));
+        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(target));
+        Assert.False(File.Exists(target + ".part"));
+    }
+
+    [Fact]
+    public void A_file_with_two_names_keeps_both()
+    {
+        string source = Path.Combine(_directory, "a.raw"), target = Path.Combine(_directory, "b.raw"),
+            other = Path.Combine(_directory, "c.raw");
+        File.WriteAllBytes(source, [.. Enumerable.Repeat((byte)7, 4096)]);
+        File.WriteAllText(target, "before");
+        using (Process link = Process.Start("ln", [target, other])) link.WaitForExit();
+        using StringWriter output = new(), errors = new();
+        int code = ImageTool.Run("img", ["convert", "-f", "raw", source, target], Catalogue.BlockDrivers, output, errors);
+        Assert.Equal((0, ""), (code, errors.ToString()));
+        Assert.Equal(File.ReadAllBytes(source), File.ReadAllBytes(other));
+    }
+
+    public void Dispose() => Directory.Delete(_directory, recursive: true);
+
+    static Process Start(params string[] words) => Process.Start(new ProcessStartInfo("dotnet",
+        [Path.Combine(AppContext.BaseDirectory, "qkvm.dll"), "img", .. words])
+        {
+            RedirectStandardOutput = true, RedirectStandardError = true,
+        })!;
+}
