@@ -26,6 +26,7 @@ public sealed record EventInfo(Type Type, string Name, int Interval = 0);
 [JsonSerializable(typeof(ReceiveFilterChangedEvent))]
 [JsonSerializable(typeof(DumpCompletedEvent))]
 [JsonSerializable(typeof(SerialPortChangeEvent))]
+[JsonSerializable(typeof(BlockExportDeletedEvent))]
 sealed partial class EventJson : JsonSerializerContext;
 
 public static class EventCatalogue
@@ -51,6 +52,7 @@ public static class EventCatalogue
         new(typeof(ReceiveFilterChangedEvent), "NIC_RX_FILTER_CHANGED"),
         new(typeof(DumpCompletedEvent), "DUMP_COMPLETED"),
         new(typeof(SerialPortChangeEvent), "VSERPORT_CHANGE", Slow),
+        new(typeof(BlockExportDeletedEvent), "BLOCK_EXPORT_DELETED"),
     ];
 
     static readonly Dictionary<Type, EventInfo> s_byType = All.ToDictionary(e => e.Type);

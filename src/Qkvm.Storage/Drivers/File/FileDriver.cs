@@ -77,6 +77,17 @@ public sealed partial class FileDriver : BlockNode, IGrowable
     public override long Length => Volatile.Read(ref _length);
     protected override long Limit => _mayGrow ? long.MaxValue : Length;
 
+    /// <summary>For sending its bytes from the page cache.</summary>
+    internal HostFile Host => _file;
+
+    /// <summary>The range is in the file, and in the page cache.</summary>
+    /// <param name="length">At least 1.</param>
+    internal bool HasCached(long offset, long length) =>
+        !_file.IsDirect && offset <= Length - length && _file.IsCached(offset, length);
+
+    /// <summary>Zeroes are a matter of the file system's metadata.</summary>
+    internal bool HasFastZeroes => _file.Status.IsRegularFile;
+
     /// <summary>Takes the image locks that the users of this node need.</summary>
     protected override void OnUse(BlockUse use) => _locks?.Hold(use);
 
