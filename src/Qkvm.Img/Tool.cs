@@ -65,9 +65,18 @@ sealed class Tool : IBlockUser, IAsyncDisposable
         if (how.Format is { } format && Drivers.Find(format) == null)
             throw new ToolException($"Could not open '{name}': " + (Drivers.Known(format)?.NotBuilt is { } why
                 ? $"'{format}' {why}" : $"Unknown driver '{format}'"));
-        BlockDriver node = isOptions ? Factory.OpenImage(Options.Parse(name, "--image-opts"), how)
-            : Factory.OpenImage(name, how);
-        return Use(node, how, name);
+        return Use(isOptions ? OpenOptions(name, how) : Factory.OpenImage(name, how), how, name);
+    }
+
+    /// <summary>What cannot be opened is called as it was typed.</summary>
+    BlockDriver OpenOptions(string text, ImageOpening how)
+    {
+        try { return Factory.OpenImage(Options.Parse(text, "--image-opts"), how); }
+        catch (ConfigurationException e) when (e.Message.StartsWith("Could not open '", StringComparison.Ordinal)
+            && e.Message.IndexOf("': ", StringComparison.Ordinal) is > 0 and var end)
+        {
+            throw new ToolException($"Could not open '{text}{e.Message[end..]}");
+        }
     }
 
     /// <summary>Opens what the options <c>--image-opts</c>, <c>-f</c> and <c>-U</c> of a subcommand speak of.</summary>

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Qkvm.Host;
 
 namespace Qkvm.Img.Tests;
 
@@ -47,12 +48,13 @@ public sealed class InterruptionTests : IDisposable
         string source = Path.Combine(_directory, "a.raw"), target = Path.Combine(_directory, "b.raw");
         File.WriteAllBytes(source, new byte[4096]);
         File.WriteAllText(target, "before");
-        File.SetUnixFileMode(target, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+        HostFile.SetMode(target, UnixFileMode.UserRead | UnixFileMode.UserWrite);
         using StringWriter output = new(), errors = new();
         int code = ImageTool.Run("img", ["convert", "-f", "raw", source, target], Catalogue.BlockDrivers, output, errors);
         Assert.Equal((0, ""), (code, errors.ToString()));
         Assert.Equal(new byte[4096], File.ReadAllBytes(target));
-        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(target));
+        Assert.True(HostFile.TryStatus(target, out FileStatus status, out _));
+        Assert.Equal((uint)(UnixFileMode.UserRead | UnixFileMode.UserWrite), status.Permissions);
         Assert.False(File.Exists(target + ".part"));
     }
 
