@@ -130,7 +130,8 @@ sealed class Tool : IBlockUser, IAsyncDisposable
     {
         bool isSize = Sizes.TryParse(text, 1, out ulong size) && !IsFraction(text);
         if (isSize && size >= (ulong)min && size <= (ulong)max) return (long)size;
-        if (isSize || IsHuge(text)) throw new ToolException($"Invalid {what} specified. Must be between {min} and {max}.");
+        if (isSize || IsHuge(text))
+            throw new ToolException($"Invalid {what} specified. Must be between {min} and {max}.");
         throw new ToolException($"Invalid {what} specified. You may use k, M, G, T, P or E suffixes for",
             "kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.");
     }

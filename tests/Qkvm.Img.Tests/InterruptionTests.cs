@@ -49,9 +49,7 @@ public sealed class InterruptionTests : IDisposable
         File.WriteAllBytes(source, new byte[4096]);
         File.WriteAllText(target, "before");
         HostFile.SetMode(target, UnixFileMode.UserRead | UnixFileMode.UserWrite);
-        using StringWriter output = new(), errors = new();
-        int code = ImageTool.Run("img", ["convert", "-f", "raw", source, target], Catalogue.BlockDrivers, output, errors);
-        Assert.Equal((0, ""), (code, errors.ToString()));
+        Convert(source, target);
         Assert.Equal(new byte[4096], File.ReadAllBytes(target));
         Assert.True(HostFile.TryStatus(target, out FileStatus status, out _));
         Assert.Equal((uint)(UnixFileMode.UserRead | UnixFileMode.UserWrite), status.Permissions);
@@ -66,10 +64,16 @@ public sealed class InterruptionTests : IDisposable
         File.WriteAllBytes(source, [.. Enumerable.Repeat((byte)7, 4096)]);
         File.WriteAllText(target, "before");
         using (Process link = Process.Start("ln", [target, other])) link.WaitForExit();
-        using StringWriter output = new(), errors = new();
-        int code = ImageTool.Run("img", ["convert", "-f", "raw", source, target], Catalogue.BlockDrivers, output, errors);
-        Assert.Equal((0, ""), (code, errors.ToString()));
+        Convert(source, target);
         Assert.Equal(File.ReadAllBytes(source), File.ReadAllBytes(other));
+    }
+
+    static void Convert(string source, string target)
+    {
+        using StringWriter output = new(), errors = new();
+        int code = ImageTool.Run("img", ["convert", "-f", "raw", source, target], Catalogue.BlockDrivers, output,
+            errors);
+        Assert.Equal((0, ""), (code, errors.ToString()));
     }
 
     public void Dispose() => Directory.Delete(_directory, recursive: true);
