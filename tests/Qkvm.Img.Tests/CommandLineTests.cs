@@ -86,6 +86,7 @@ public sealed partial class CommandLineTests : IDisposable
             string format = Path.GetExtension(name) switch
             {
                 ".q" => "qcow2",
+                _ when name.Contains("-flat", StringComparison.Ordinal) => "raw",
                 ".vdi" or ".vmdk" or ".vpc" or ".vhdx" => Path.GetExtension(name)[1..],
                 _ => "raw",
             };

@@ -43,6 +43,8 @@ static class Map
         for (long at = start; at < end;)
         {
             (BlockStatus status, int depth) = await ImageMap.StatusAsync(node, at, end - at).ConfigureAwait(false);
+            // What lies over nothing has all that it is asked for.
+            if (!status.IsAllocated && !CanLack(tool, node, depth)) status = status with { IsAllocated = true };
             var next = new Extent(at, status.Length, depth, status);
             at += status.Length;
             if (current.Length > 0 && current.Continues(next))
@@ -56,6 +58,13 @@ static class Map
         if (current.Length > 0) Write(output, current, wantsJson, ref isFirst);
         if (wantsJson) output.Write("]\n");
         return 0;
+    }
+
+    /// <summary>The format of the node at a depth of the chain has a word for what lies below.</summary>
+    static bool CanLack(Tool tool, BlockDriver node, int depth)
+    {
+        for (; depth > 0; depth--) node = node.Children.First(child => child.Role == "backing").Node;
+        return tool.Drivers.Find(node.FormatName)?.Find("backing") != null;
     }
 
     static void Write(TextWriter output, Extent extent, bool asJson, ref bool isFirst)
