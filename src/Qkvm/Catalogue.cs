@@ -73,6 +73,8 @@ static class Catalogue
         IsaIde.Model,
         IdeModels.HardDisk,
         IdeModels.CdRom,
+        I82078.Model,
+        FloppyDrive.Model,
         .. VirtioBlk.Models,
         .. VirtioNet.Models,
         E1000.Model,
@@ -99,6 +101,7 @@ static class Catalogue
         HdaCodec.Output,
         HdaCodec.Micro,
         Sb16.Model,
+        .. VirtioSound.Models,
         IsaSerial.Model,
         PciSerial.Single,
         PciSerial.Double,
@@ -114,11 +117,14 @@ static class Catalogue
         PcTestDev.Model,
         PciTestDev.Model,
         .. Uhci.Models,
+        Ohci.Model,
         .. Ehci.Models,
         Xhci.Model,
         Xhci.Nec,
         UsbHub.Model,
         UsbStorage.Model,
+        UsbSerial.Model,
+        UsbNet.Model,
         UsbPointer.Tablet,
         UsbPointer.Mouse,
         UsbKeyboard.Model,
@@ -250,20 +256,24 @@ static class Catalogue
     public static (string Name, DeviceModel? Model)[] IsaVideoCards => [("std", IsaVga.Model), ("none", null)];
 
     /// <summary>-usbdevice.</summary>
-    public static (string Name, DeviceModel Model)[] UsbDevices =>
-        [("tablet", UsbPointer.Tablet), ("mouse", UsbPointer.Mouse), ("keyboard", UsbKeyboard.Model)];
+    public static (string Name, string Device)[] UsbDevices =>
+    [
+        ("tablet", UsbPointer.Tablet.Name), ("mouse", UsbPointer.Mouse.Name), ("keyboard", UsbKeyboard.Model.Name),
+        .. Missing.UsbDevices,
+    ];
 
     /// <summary>-audio model=.</summary>
     public static SoundCard[] SoundCards =>
         [new("ac97", Ac97.Model), new("es1370", Es1370.Model), new("hda", HdaController.Ich6, HdaCodec.Duplex),
-        new("sb16", Sb16.Model)];
+        new("sb16", Sb16.Model), new("virtio", VirtioSound.Models[0])];
 
     /// <summary>What QEMU has beside these.</summary>
     public static string[] MissingSoundCards => ["adlib", "cs4231a", "gus"];
 
     /// <summary>-drive if=: the disk and, where there is one, the CD-ROM drive of the interface.</summary>
     public static (string Name, DeviceModel Disk, DeviceModel? Cdrom)[] DriveInterfaces =>
-        [("ide", IdeModels.HardDisk, IdeModels.CdRom), ("virtio", VirtioBlk.Models[0], null)];
+        [("ide", IdeModels.HardDisk, IdeModels.CdRom), ("virtio", VirtioBlk.Models[0], null),
+        ("floppy", FloppyDrive.Model, null)];
 
     /// <summary>-net nic,model= and -nic model= beside device names.</summary>
     public static (string Name, DeviceModel Model)[] NetworkCards =>

@@ -52,6 +52,46 @@ public sealed class FormatCrashTests
             }
     }
 
+    [Theory]
+    [InlineData("vdi")] [InlineData("vpc")] [InlineData("vmdk")] [InlineData("vhdx")]
+    public async Task A_full_host_fails_the_request_and_the_next_one_succeeds(string format)
+    {
+        var random = new Random(6);
+        var file = new MemoryFile(await SampleImages.Make(format, format == "vhdx" ? "block_size=1M" : ""))
+        {
+            KeepsLog = false,
+        };
+        BlockDriver image = SampleImages.Open(format, file, readOnly: false);
+        byte[] model = SampleImages.Contents();
+        int failures = 0;
+        for (int i = 0; i < 100; i++)
+        {
+            int length = 512 * random.Next(1, 60), at = random.Next((Size - length) / 512) * 512;
+            byte[] data = BlockDriverExtensions.Pattern(i, length);
+            file.WritesUntilError = i % 2 == 0 ? random.Next(3) : int.MaxValue;
+            try
+            {
+                await image.Write(at, data);
+                await image.FlushAsync();
+            }
+            catch (BlockException e)
+            {
+                Assert.Equal(28, e.Errno);
+                failures++;
+                file.WritesUntilError = int.MaxValue;
+                await image.Write(at, data);                       // as werror=stop does after the user made room
+                await image.FlushAsync();
+            }
+            data.CopyTo(model, at);
+        }
+        file.WritesUntilError = int.MaxValue;
+        Assert.True(failures > 3);
+        Assert.Equal(model, await image.Read(0, Size));
+        await image.DisposeAsync();
+        await using BlockDriver again = SampleImages.Open(format, file, readOnly: true);
+        Assert.Equal(model, await again.Read(0, Size));
+    }
+
     /// <summary>Everything that was flushed is there, also for the reference tools.</summary>
     [QemuTheory]
     [InlineData("vdi")] [InlineData("vpc")] [InlineData("vmdk")] [InlineData("vhdx")]

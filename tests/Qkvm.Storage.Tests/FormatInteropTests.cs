@@ -128,6 +128,33 @@ public sealed class FormatInteropTests
         Assert.Equal(BlockDriverExtensions.Pattern(3, 8192), await again.Read((2L << 30) - 4096, 8192));
     }
 
+    /// <summary>Many writers at once: sectors of their own, blocks of all.</summary>
+    [QemuTheory]
+    [InlineData("vdi", "")] [InlineData("vpc", "")] [InlineData("vmdk", "")] [InlineData("vhdx", "block_size=1M")]
+    public async Task Concurrent_writes_into_the_same_blocks_are_all_there(string format, string options)
+    {
+        using var scratch = new Scratch();
+        await scratch.Create(format, "a", Size, options);
+        const int workers = 6, sector = 512;
+        var model = new byte[Reference(scratch, format).Length];
+        await using (BlockDriver image = scratch.Open("a", $"format={format}"))
+            await Task.WhenAll(Enumerable.Range(0, workers).Select(worker => Task.Run(async () =>
+            {
+                var random = new Random(worker);
+                for (int i = 0; i < 150; i++)
+                {
+                    int at = (random.Next(Size / sector / workers) * workers + worker) * sector;
+                    byte[] data = BlockDriverExtensions.Pattern(random.Next(), sector);
+                    await image.Write(at, data);
+                    data.CopyTo(model, at);
+                    if (i % 37 == 0) await image.FlushAsync();
+                    Assert.Equal(data, await image.Read(at, sector));
+                }
+            })));
+        if (format != "vpc") QemuTools.Img("check", "-f", format, scratch["a"]);
+        Assert.Equal(model, Reference(scratch, format));
+    }
+
     [QemuTheory]
     [InlineData("parallels")] [InlineData("qed")]
     public void A_format_that_is_only_read_says_so(string format)

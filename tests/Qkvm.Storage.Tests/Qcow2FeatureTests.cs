@@ -177,6 +177,25 @@ public sealed class Qcow2FeatureTests
         if (more.Contains("raw")) Assert.Equal(model, File.ReadAllBytes(scratch["data"])[..Size]);
     }
 
+    [Theory]
+    [InlineData("json:null", "json:")] [InlineData("nbd:localhost:10809", "nbd")]
+    [InlineData("/nowhere/at/all", "No such file")]
+    public async Task A_data_file_named_by_an_image_is_a_file_of_the_host(string name, string message)
+    {
+        using var scratch = new Scratch();
+        await scratch.Create("qcow2", "a", Size, $"data_file={scratch["data"]}");
+        await using (var image = (Qcow2Driver)scratch.Open("a"))
+        {
+            await image.Write(0, BlockDriverExtensions.Pattern(1, 512));
+            await image.AmendAsync(Amended($"data_file={name}"), static _ => { });
+        }
+        Assert.Contains(message, Assert.Throws<ConfigurationException>(() => scratch.Open("a")).Message);
+        await using BlockDriver told = scratch.Factory().OpenImage(scratch["a"],
+            new Qkvm.Storage.Graph.ImageOpening { IsUnread = true }); // as info does
+        Assert.Equal(name, (string?)told.Facts.Specific!["data-file"]);
+        Assert.Throws<BlockException>(() => told.Read(0, 512).GetAwaiter().GetResult());
+    }
+
     [QemuTheory]
     [InlineData(0, 0)] [InlineData(1, 5)] [InlineData(2, 9)] [InlineData(3, 0)]
     public async Task Checks_find_what_qemu_finds_and_mend_it(int kind, int count)

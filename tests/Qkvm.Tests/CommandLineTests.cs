@@ -132,6 +132,14 @@ public class CommandLineTests
     [InlineData("-usb -usbdevice tablet", "taken")]
     [InlineData("-usbdevice tablett", "-usbdevice tablett: could not add USB device 'tablett'; did you mean "
         + "'tablet'?")]
+    [InlineData("-usbdevice disk:/tmp/x", "-usbdevice disk:/tmp/x: could not add USB device 'disk:/tmp/x'; use "
+        + "-drive file=FILE,if=none,id=ID -device usb-storage,drive=ID")]
+    [InlineData("-usbdevice mouse:x", "-usbdevice mouse:x: could not add USB device 'mouse:x'; it takes a name alone: "
+        + "tablet, mouse, keyboard, braille, wacom-tablet")]
+    [InlineData("-usbdevice wacom-tablet", "-usbdevice wacom-tablet: 'usb-wacom-tablet' is not built yet; use "
+        + "usb-tablet, usb-mouse or usb-kbd")]
+    [InlineData("-device u2f-emulated", "-device u2f-emulated: 'u2f-emulated' is not built yet; smart cards and "
+        + "security keys stay with the host; forward the socket of an agent over virtserialport")]
     [InlineData("-k de", "-k de: the layout 'de' is not built yet; en-us is what there is")]
     [InlineData("-action panic=explode", "-action panic=explode: panic=explode: expects shutdown, pause, "
         + "exit-failure, none")]

@@ -102,7 +102,13 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
 
     /// <summary>Starts a request; Complete follows later on the main loop, never inside this call. Under the machine
     /// lock.</summary>
-    public void Submit(BlockRequest request) => (_main ??= new BlockQueue(this, post)).Submit(request);
+    public void Submit(BlockRequest request) => Main.Submit(request);
+
+    /// <summary>As <see cref="Submit"/>, but Complete follows inside this call where the host has the bytes in memory.
+    /// </summary>
+    public void SubmitNow(BlockRequest request) => Main.Submit(request, isInside: true);
+
+    BlockQueue Main => _main ??= new BlockQueue(this, post);
 
     /// <summary>Runs the action under the machine lock as soon as no request is in flight: now, or later on the main
     /// loop.</summary>

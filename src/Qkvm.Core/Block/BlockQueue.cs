@@ -27,7 +27,8 @@ public sealed class BlockQueue
         (_loop, _afterCompletions) = (loop, afterCompletions);
     }
 
-    /// <summary>For devices under the machine lock: requests never complete inside <see cref="Submit"/>.</summary>
+    /// <summary>For devices under the machine lock: requests complete inside <see cref="Submit"/> only where a device
+    /// says that they may.</summary>
     /// <param name="post">Runs an action on the main loop under the machine lock.</param>
     public BlockQueue(BlockBackend backend, Action<Action> post)
     {
@@ -39,7 +40,8 @@ public sealed class BlockQueue
 
     /// <summary>Starts a request; Complete may follow inside this call. On the loop, or on a thread that serves in
     /// its place: then the loop starts what cannot complete at once.</summary>
-    public void Submit(BlockRequest request)
+    /// <param name="isInside">For a device under the machine lock: it may.</param>
+    public void Submit(BlockRequest request, bool isInside = false)
     {
         if (!_backend.TryBegin())
         {
@@ -49,12 +51,7 @@ public sealed class BlockQueue
         }
         request.Started = Stopwatch.GetTimestamp();
         if (_backend.Holds(this, request)) return;
-        Start(request);
-    }
-
-    void Start(BlockRequest request)
-    {
-        if (_loop != null && TryStart(request)) return;
+        if ((_loop != null || isInside) && TryStart(request)) return;
         if (_loop == null || IsOnLoop) QueueWork(request);
         else Release(request);
     }
@@ -104,11 +101,11 @@ public sealed class BlockQueue
         ValueTask result;
         try
         {
-            if (!root.TryStart(request.Operation, request.Offset, request.Buffers, _loop!.Ring, out result))
+            if (!root.TryStart(request.Operation, request.Offset, request.Buffers, _loop?.Ring, out result))
                 return false;
         }
         catch (Exception e) { result = ValueTask.FromException(e); }
-        request.WhenDone(result, result.IsCompleted ? _finish : _arrived);
+        request.WhenDone(result, result.IsCompleted ? _finish : _loop == null ? _hand : _arrived);
         return true;
     }
 

@@ -18,17 +18,20 @@ public sealed partial class UsbStorage
             Property.Automatic("bootindex", max: int.MaxValue, help: "place in the boot order, 0 first"),
         ], Create) { Category = DeviceCategory.Storage, Description = "a USB stick" };
 
-    static readonly UsbDescription s_description = new(0x46F4, 0x0001, 0x0000, "QEMU", "QEMU USB HARDDRIVE", "1")
+    static readonly UsbDescription s_description = new(0x46F4, 0x0001, 0x0000, "QEMU", "QEMU USB HARDDRIVE", "1",
+        "Full speed config (usb 1.1)", "High speed config (usb 2.0)", "Super speed config (usb 3.0)")
     {
-        Full = Layout(0x0200, 64, 64), High = Layout(0x0200, 64, 512), Super = Layout(0x0300, 9, 1024, burst: 15),
+        Title = "QEMU USB MSD",
+        Full = Layout(0x0200, 8, 64, text: 4), High = Layout(0x0200, 64, 512, text: 5),
+        Super = Layout(0x0300, 9, 1024, text: 6, burst: 15),
     };
 
     /// <summary>Sections 4.3 and 4.4: one interface, SCSI transparent command set, bulk-only.</summary>
-    static UsbLayout Layout(ushort version, byte maxPacket0, ushort maxPacket, byte burst = 0) =>
+    static UsbLayout Layout(ushort version, byte maxPacket0, ushort maxPacket, byte text, byte burst = 0) =>
         new(version, maxPacket0, new UsbConfiguration(1, UsbConfiguration.AlwaysSet | UsbConfiguration.SelfPowered, 0,
             new UsbInterface(0, Class: 0x08, Subclass: 0x06, Protocol: 0x50,
                 new UsbEndpoint(InEndpoint, UsbTransfer.Bulk, maxPacket) { MaxBurst = burst },
-                new UsbEndpoint(OutEndpoint, UsbTransfer.Bulk, maxPacket) { MaxBurst = burst })));
+                new UsbEndpoint(OutEndpoint, UsbTransfer.Bulk, maxPacket) { MaxBurst = burst })) { Text = text });
 
     static UsbStorage Create(Properties values, DeviceSite site)
     {

@@ -1,6 +1,7 @@
 using Qkvm.Core.Block.Throttling;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
+using Qkvm.Hw.Storage;
 using Qkvm.Machines;
 using Qkvm.Machines.Pc;
 
@@ -12,6 +13,7 @@ public sealed partial class Expander
     readonly List<(DriveSpec Spec, int Place)> _driveSpecs = [];   // and where among the devices they stood
     readonly List<BlockdevConfig> _blockdevs = [];
     readonly SortedDictionary<int, string> _idePlaces = [];        // index → owner
+    readonly SortedSet<int> _floppies = [];                        // by their units
     readonly Dictionary<string, int> _nextUnit = [];
     bool _snapshot;
 
@@ -34,7 +36,8 @@ public sealed partial class Expander
         public string Owner => Options.Owner;
     }
 
-    const string Ide = "ide", Virtio = "virtio", NoInterface = "none", Flash = "pflash";
+    const string Ide = "ide", Virtio = "virtio", NoInterface = "none", Flash = "pflash",
+        Floppy = FloppyDrive.DriverName;
 
     /// <summary>What -drive takes beside what block drivers take.</summary>
     static readonly string[] DriveOptions =
@@ -46,7 +49,7 @@ public sealed partial class Expander
     /// <summary>What if=none would make of it; another interface is refused, as it means a device.</summary>
     public static DriveConfig DriveWithoutDevice(string words)
     {
-        string[] types = [NoInterface, Ide, "scsi", "floppy", Flash, "mtd", "sd", Virtio, "xen"];
+        string[] types = [NoInterface, Ide, "scsi", Floppy, Flash, "mtd", "sd", Virtio, "xen"];
         DriveSpec spec = SpecOf(words, "drive_add");
         if (spec.File == null && !spec.Options.Has("driver"))
             throw new ConfigurationException("Must specify either driver or file");
@@ -116,8 +119,8 @@ public sealed partial class Expander
     {
         switch (spec.Interface)
         {
-            case Ide or Virtio or NoInterface or Flash: break;
-            case "scsi" or "floppy" or "mtd" or "sd" or "xen":
+            case Ide or Virtio or NoInterface or Flash or Floppy: break;
+            case "scsi" or "mtd" or "sd" or "xen":
                 throw new ConfigurationException($"{spec.Owner}: if={spec.Interface} is not built yet; use " +
                     "if=virtio, if=ide or if=none");
             default:
@@ -142,6 +145,7 @@ public sealed partial class Expander
                 AddBackend(spec, spec.Id ?? $"none{NextUnit(NoInterface, UnitOf(spec))}");
                 break;
             case Flash: MakeFlash(spec); break;
+            case Floppy: MakeFloppy(spec, at, _machine?.Defaults ?? PcMachine.Model.Defaults); break;
         }
     }
 
@@ -179,6 +183,20 @@ public sealed partial class Expander
         _idePlaces[place] = spec.Owner;
         AddFrontend(spec, at, spec.Id ?? $"ide{bus}-{(spec.IsCdrom ? "cd" : "hd")}{unit}",
             [new("bus", $"ide.{bus}"), new("unit", $"{unit}")]);
+    }
+
+    /// <summary>A machine without the controller, but with a place for it, gets one.</summary>
+    void MakeFloppy(DriveSpec spec, int at, MachineDefaults machine)
+    {
+        int unit = UnitOf(spec) ?? Enumerable.Range(0, I82078.Drives).FirstOrDefault(i => !_floppies.Contains(i), -1);
+        if (machine.Floppies == FloppySupport.None || unit is < 0 or >= I82078.Drives)
+            throw new ConfigurationException($"{spec.Owner}: machine type does not support if=floppy,bus=0,unit={unit}"
+                + (machine.Floppies == FloppySupport.None ? "; use pc or q35" : $"; units are 0 and 1"));
+        if (!_floppies.Add(unit)) throw new ConfigurationException($"{spec.Owner}: index={unit} is taken by another "
+            + "floppy disk");
+        if (machine.Floppies == FloppySupport.OnDemand && _floppies.Count == 1)
+            _devices.Insert(at++, new DeviceConfig(I82078.Model.Name, null, [], spec.Owner));
+        AddFrontend(spec, at, spec.Id ?? $"floppy{unit}", [new("unit", $"{unit}")]);
     }
 
     /// <summary>The backend, and the device that the interface stands for.</summary>
@@ -242,6 +260,9 @@ public sealed partial class Expander
         if (!_noDefaults && !_replaced.HasFlag(DefaultDevice.Cdrom) && _machine?.Defaults.CdromPlace is { } place
             && !_idePlaces.ContainsKey(place))
             MakeDrive(new DriveSpec(new Options("default CD-ROM")) { Index = place, IsCdrom = true }, _devices.Count);
+        if (!_noDefaults && !_replaced.HasFlag(DefaultDevice.Floppy) && _floppies.Count == 0
+            && _machine?.Defaults.Floppies == FloppySupport.OnBoard)
+            MakeDrive(new DriveSpec(new Options("default floppy drive")) { Interface = Floppy }, _devices.Count);
         if (_snapshot)
             for (int i = 0; i < _drives.Count; i++)
                 if (_drives[i] is { File: not null, ReadOnly: false }) _drives[i] = _drives[i] with { Snapshot = true };

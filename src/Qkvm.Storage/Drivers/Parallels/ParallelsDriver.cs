@@ -31,7 +31,6 @@ public sealed class ParallelsDriver : ImageNode, ICheckable
 
     public override string FormatName => Model.Name;
     public override long Length => _length;
-    public override ImageFacts Facts => base.Facts with { ClusterSize = _clusterSize };
     private protected override int BlockSize => _clusterSize;
 
     /// <inheritdoc/>

@@ -107,10 +107,11 @@ sealed class Qcow2References(Qcow2Store store, Qcow2Extensions extensions, Actio
     bool Count(long offset, long length)
     {
         if (length == 0) return true;
+        if (length < 0 || offset > long.MaxValue - length) (offset, length) = (long.MaxValue - 1, 1); // beyond any end
         for (long cluster = offset >> _layout.ClusterBits; cluster <= (offset + length - 1) >> _layout.ClusterBits;
             cluster++)
         {
-            if (cluster >= (store.File.Length + _layout.ClusterSize - 1) >> _layout.ClusterBits)
+            if (cluster < 0 || cluster >= (store.File.Length + _layout.ClusterSize - 1) >> _layout.ClusterBits)
             {
                 problem("ERROR: counting reference for region exceeding the end of the file by one cluster or more: "
                     + $"offset {offset:#x} size {length:#x}");

@@ -38,7 +38,7 @@ public sealed partial class VmdkDriver
             throw Bad("it is an extent of another image: open its descriptor");
         _descriptorAt = (long)header.DescriptorOffset * SectorSize;
         _descriptor = VmdkDescriptor.Parse(ReadFile(_descriptorAt, (int)bytes), out wrong) ?? throw Bad(wrong);
-        _extents.Add(Sparse(File, FileName, header, 0));
+        _extents.Add(Sparse(File, FileName, "", header, 0));
         _length = _extents[0].Length;
     }
 
@@ -74,14 +74,14 @@ public sealed partial class VmdkDriver
             ScatterLists.Wait(node.ReadAsync(0, new ScatterList(head)));
             VmdkHeader header = VmdkHeader.ReadFrom(head, out string wrong) ?? throw Bad($"{line.File}: {wrong}");
             if ((long)header.Capacity < line.Sectors) throw Bad($"{line.File}: it is smaller than the descriptor says");
-            _extents.Add(Sparse(node, Graph.BlockFactory.NameOf(node), header, _length));
+            _extents.Add(Sparse(node, Graph.BlockFactory.NameOf(node), line.Type, header, _length));
         }
         _length += bytes;
     }
 
     /// <summary>A stream's directory stands behind its grains; a footer at the end, which is the header again, says
     /// where. "Stream-Optimized Compressed Sparse Extents".</summary>
-    VmdkSparseExtent Sparse(BlockDriver file, string name, VmdkHeader header, long start)
+    VmdkSparseExtent Sparse(BlockDriver file, string name, string type, VmdkHeader header, long start)
     {
         if (header.Directory == VmdkHeader.AtEnd)
         {
@@ -95,6 +95,6 @@ public sealed partial class VmdkDriver
         }
         if (!IsReadOnly && header.Version == 3 && !header.IsCompressed)
             throw Bad("VMDK version 3 must be opened read only");
-        return new VmdkSparseExtent(file, name, header, start, WriteBack);
+        return new VmdkSparseExtent(file, name, type, header, start, WriteBack);
     }
 }

@@ -68,12 +68,12 @@ public sealed partial class VmdkDriver : GrowingImage, ICompressedWrites, ICheck
 
     static JsonNode Describe(VmdkExtent extent)
     {
-        var text = new JsonObject
-        {
-            ["virtual-size"] = extent.Length, ["filename"] = extent.Name, ["format"] = extent.Type,
-        };
-        if (extent is VmdkSparseExtent sparse) text["cluster-size"] = sparse.GrainBytes;
+        var text = new JsonObject();
         if (extent is VmdkSparseExtent { IsCompressed: true }) text["compressed"] = true;
+        text["virtual-size"] = extent.Length;
+        text["filename"] = extent.Name;
+        if (extent is VmdkSparseExtent sparse) text["cluster-size"] = sparse.GrainBytes;
+        text["format"] = extent.Type;
         return text;
     }
 

@@ -44,8 +44,9 @@ sealed class VmdkSparseExtent : VmdkExtent
     readonly int _tableBytes;
     long _end;                                                     // the first byte that no grain has
 
-    public VmdkSparseExtent(BlockDriver file, string name, VmdkHeader header, long start, Action writeBack)
-        : base(file, name, "SPARSE", start, (long)header.Capacity * SectorSize)
+    /// <param name="type">As the descriptor names it; empty of one that has the descriptor inside.</param>
+    public VmdkSparseExtent(BlockDriver file, string name, string type, VmdkHeader header, long start, Action writeBack)
+        : base(file, name, type, start, (long)header.Capacity * SectorSize)
     {
         _header = header;
         long perTable = header.EntriesPerTable * (long)header.GrainSize;
