@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Qkvm.Host;
 
 namespace Qkvm.Img.Tests;
 
@@ -47,12 +48,11 @@ public sealed class InterruptionTests : IDisposable
         string source = Path.Combine(_directory, "a.raw"), target = Path.Combine(_directory, "b.raw");
         File.WriteAllBytes(source, new byte[4096]);
         File.WriteAllText(target, "before");
-        File.SetUnixFileMode(target, UnixFileMode.UserRead | UnixFileMode.UserWrite);
-        using StringWriter output = new(), errors = new();
-        int code = ImageTool.Run("img", ["convert", "-f", "raw", source, target], Catalogue.BlockDrivers, output, errors);
-        Assert.Equal((0, ""), (code, errors.ToString()));
+        HostFile.SetMode(target, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+        Convert(source, target);
         Assert.Equal(new byte[4096], File.ReadAllBytes(target));
-        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(target));
+        Assert.True(HostFile.TryStatus(target, out FileStatus status, out _));
+        Assert.Equal((uint)(UnixFileMode.UserRead | UnixFileMode.UserWrite), status.Permissions);
         Assert.False(File.Exists(target + ".part"));
     }
 
@@ -64,10 +64,16 @@ public sealed class InterruptionTests : IDisposable
         File.WriteAllBytes(source, [.. Enumerable.Repeat((byte)7, 4096)]);
         File.WriteAllText(target, "before");
         using (Process link = Process.Start("ln", [target, other])) link.WaitForExit();
-        using StringWriter output = new(), errors = new();
-        int code = ImageTool.Run("img", ["convert", "-f", "raw", source, target], Catalogue.BlockDrivers, output, errors);
-        Assert.Equal((0, ""), (code, errors.ToString()));
+        Convert(source, target);
         Assert.Equal(File.ReadAllBytes(source), File.ReadAllBytes(other));
+    }
+
+    static void Convert(string source, string target)
+    {
+        using StringWriter output = new(), errors = new();
+        int code = ImageTool.Run("img", ["convert", "-f", "raw", source, target], Catalogue.BlockDrivers, output,
+            errors);
+        Assert.Equal((0, ""), (code, errors.ToString()));
     }
 
     public void Dispose() => Directory.Delete(_directory, recursive: true);

@@ -10,8 +10,8 @@ static class Map
     static readonly Option StartOffset = new('s', "start-offset", true), MaxLength = new('l', "max-length", true);
 
     public static readonly Subcommand Command = new("map",
-        "[--object objectdef] [--image-opts] [-f fmt] [--start-offset=offset] [--max-length=len] [--output=ofmt] [-U] " +
-            "filename",
+        "[--object objectdef] [--image-opts] [-f fmt] [--start-offset=offset] [--max-length=len] [--output=ofmt] " +
+            "[-U] filename",
         [
             Option.Object, Option.ImageOpts, Option.Format, StartOffset, MaxLength, Option.Output, Option.ForceShare,
         ], RunAsync);
@@ -65,8 +65,8 @@ static class Map
         {
             string offset = status.HostNode != null ? $", \"offset\": {status.HostOffset}" : "";
             output.Write($"{(isFirst ? "" : ",\n")}{{ \"start\": {extent.Start}, \"length\": {extent.Length}, " +
-                $"\"depth\": {extent.Depth}, \"present\": {Text(status.IsAllocated)}, \"zero\": {Text(status.IsZero)}, " +
-                $"\"data\": {Text(status.IsData)}{offset}}}");
+                $"\"depth\": {extent.Depth}, \"present\": {Text(status.IsAllocated)}, " +
+                $"\"zero\": {Text(status.IsZero)}, \"data\": {Text(status.IsData)}{offset}}}");
             isFirst = false;
             return;
         }
