@@ -78,7 +78,8 @@ public class HttpDriverTests
 
     static BlockDriver Open(string url, string options = "") =>
         new BlockFactory(new Catalogue<BlockDriverModel>("block driver", [HttpDriver.Http, HttpDriver.Https]),
-            _ => { }).AddNode(Options.Parse($"http,node-name=n,read-only=on,url={url}{options}", "-blockdev", "driver"));
+            _ => { }).AddNode(Options.Parse($"http,node-name=n,read-only=on,url={url}{options}", "-blockdev",
+            "driver"));
 
     [Fact]
     public async Task Ranges_are_read_over_few_connections()
@@ -90,7 +91,8 @@ public class HttpDriverTests
         var random = new Random(5);
         for (int i = 0; i < 40; i++)
         {
-            int offset = random.Next(s_data.Length - 1), length = random.Next(1, Math.Min(200_000, s_data.Length - offset));
+            int offset = random.Next(s_data.Length - 1),
+                length = random.Next(1, Math.Min(200_000, s_data.Length - offset));
             Assert.Equal(s_data[offset..(offset + length)], await disk.Read(offset, length));
         }
         Assert.Equal(1, web.Clients);

@@ -135,7 +135,8 @@ public class VvfatTests
             {
                 Assert.InRange(cluster, 2, Clusters + 1);
                 Assert.True(steps <= Clusters);
-                data.AddRange(await disk.Read((Hidden + DataStart + (cluster - 2L) * _boot[13]) * 512, _boot[13] * 512));
+                data.AddRange(await disk.Read((Hidden + DataStart + (cluster - 2L) * _boot[13]) * 512,
+                    _boot[13] * 512));
                 cluster = Bits switch
                 {
                     12 => BinaryPrimitives.ReadUInt16LittleEndian(table.AsSpan(cluster * 3 / 2))
