@@ -19,7 +19,10 @@ public class NbdInteropTests
     {
         byte[] data = new byte[Size];
         BlockDriverExtensions.Pattern(1, 3 << 20).CopyTo(data, 1 << 20);
-        File.WriteAllBytes(path, data);
+        using FileStream file = File.Create(path);                 // sparse
+        file.SetLength(Size);
+        file.Position = 1 << 20;
+        file.Write(data, 1 << 20, 3 << 20);
         return data;
     }
 
