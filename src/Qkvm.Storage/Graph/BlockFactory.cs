@@ -201,7 +201,8 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
     /// <exception cref="ConfigurationException">There is no such object, or it is for the other end.</exception>
     public TlsCredentials CredentialsOf(string id, bool isServer)
     {
-        TlsCredentials found = Credentials(id) ?? throw new ConfigurationException($"No TLS credentials with id '{id}'");
+        TlsCredentials found = Credentials(id)
+            ?? throw new ConfigurationException($"No TLS credentials with id '{id}'");
         return found.IsServer == isServer ? found : throw new ConfigurationException(
             $"Expecting TLS credentials with a {(isServer ? "server" : "client")} endpoint");
     }
