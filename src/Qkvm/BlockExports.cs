@@ -12,10 +12,16 @@ namespace Qkvm;
 /// <summary>The machine's NBD server and what it exports.</summary>
 sealed class BlockExports(EventLoop loop, BlockFactory blocks, MachineBackends backends) : IBlockExports
 {
-    readonly List<(BlockExportInfo Info, NbdExport Export)> _all = [];
+    sealed record Entry(BlockExportInfo Info, NbdExport Export)
+    {
+        public Task? Closing { get; set; }
+    }
+
+    readonly List<Entry> _all = [];
     NbdServer? _server;
 
-    public IReadOnlyList<BlockExportInfo> All => [.. _all.Select(one => one.Info)];
+    public IReadOnlyList<BlockExportInfo> All =>
+        [.. _all.Select(one => one.Info with { IsClosing = one.Closing != null })];
 
     public bool IsServing => _server != null;
 
@@ -62,23 +68,26 @@ sealed class BlockExports(EventLoop loop, BlockFactory blocks, MachineBackends b
             Bitmaps = bitmaps,
         };
         server.Add(export);
-        _all.Insert(0, (new BlockExportInfo(options.Id, node.NodeName), export));
+        _all.Insert(0, new Entry(new BlockExportInfo(options.Id, node.NodeName), export));
     }
 
-    public async ValueTask RemoveAsync(string id, bool hard)
+    public async ValueTask<bool> RemoveAsync(string id, bool hard)
     {
-        int index = _all.FindIndex(one => one.Info.Id == id);
-        if (index < 0) throw new CommandException($"Export '{id}' is not found");
-        (BlockExportInfo info, NbdExport export) = _all[index];
-        if (info.IsClosing) return;
-        if (!hard && export.Clients > 0) throw new CommandException($"export '{id}' still in use");
-        _all[index] = (info with { IsClosing = true }, export);
-        _server?.Remove(export);
-        await Task.Run(() => export.CloseAsync().AsTask()).ConfigureAwait(false);
+        Entry entry = _all.Find(one => one.Info.Id == id) ?? throw new CommandException($"Export '{id}' is not found");
+        bool isFirst = entry.Closing == null;
+        if (isFirst && !hard && entry.Export.Clients > 0) throw new CommandException($"export '{id}' still in use");
+        await (entry.Closing ??= CloseAsync(entry)).ConfigureAwait(false);
+        return isFirst;
+    }
+
+    async Task CloseAsync(Entry entry)
+    {
+        _server?.Remove(entry.Export);
+        await Task.Run(() => entry.Export.CloseAsync().AsTask()).ConfigureAwait(false);
         var gone = new TaskCompletionSource();
         loop.Post(() =>
         {
-            _all.RemoveAll(one => one.Export == export);
+            _all.Remove(entry);
             gone.SetResult();
         });
         await gone.Task.ConfigureAwait(false);
@@ -88,7 +97,7 @@ sealed class BlockExports(EventLoop loop, BlockFactory blocks, MachineBackends b
     public void Close()
     {
         _server?.Dispose();
-        foreach ((_, NbdExport export) in _all) export.CloseAsync().AsTask().GetAwaiter().GetResult();
+        foreach (Entry entry in _all) entry.Export.CloseAsync().AsTask().GetAwaiter().GetResult();
     }
 
     NbdServer Running => _server ?? throw new CommandException("NBD server not running");

@@ -100,14 +100,8 @@ static class BlockExportCommands
     /// <summary>Removes an export and tells of it.</summary>
     public static async ValueTask RemoveAsync(CommandContext context, string id, bool hard)
     {
-        await context.BackOnLoop(WaitAsync()).ConfigureAwait(false);
-        context.Machine.Events.Raise(new BlockExportDeletedEvent(id));
-
-        async ValueTask<bool> WaitAsync()
-        {
-            await context.Host.Exports.RemoveAsync(id, hard).ConfigureAwait(false);
-            return true;
-        }
+        bool isFirst = await context.BackOnLoop(context.Host.Exports.RemoveAsync(id, hard)).ConfigureAwait(false);
+        if (isFirst) context.Machine.Events.Raise(new BlockExportDeletedEvent(id));
     }
 }
 

@@ -36,5 +36,6 @@ public interface IBlockExports
     /// <summary>Completes when the export has gone and its node is free; clients do not find it any more at
     /// once.</summary>
     /// <param name="hard">Whatever clients it has; else only if there are none.</param>
-    ValueTask RemoveAsync(string id, bool hard);
+    /// <returns>False: somebody else had begun to remove it.</returns>
+    ValueTask<bool> RemoveAsync(string id, bool hard);
 }
