@@ -39,7 +39,10 @@ row() {
         done
     done
     printf '%-44s' "$name"
-    for i in "${!tools[@]}"; do median <"$work/times.$i" >"$work/median.$i"; printf '%14s' "$(cat "$work/median.$i")"; done
+    for i in "${!tools[@]}"; do
+        median <"$work/times.$i" >"$work/median.$i"
+        printf '%14s' "$(cat "$work/median.$i")"
+    done
     awk -v ours="$(cat "$work/median.0")" '{ printf "%14.2f\n", $1 / ours }' "$work/median.$((${#tools[@]} - 1))"
     rm "$work"/times.*
 }
@@ -68,7 +71,8 @@ for tool in "${tools[@]}"; do printf '%14s' "$(basename "${tool% img}")"; done
 printf '%14s\n' "times as fast"
 for format in raw qcow2; do
     for depth in 1 64; do
-        row "bench: read 4 KiB, $format, depth $depth" nothing bench -c 200000 -d "$depth" -f "$format" "$work/pre.$format"
+        row "bench: read 4 KiB, $format, depth $depth" nothing bench -c 200000 -d "$depth" \
+            -f "$format" "$work/pre.$format"
         row "bench: write 4 KiB, $format, depth $depth" nothing bench -w -c 100000 -d "$depth" -f "$format" \
             "$work/pre.$format"
     done
@@ -83,6 +87,7 @@ row "convert raw to qcow2, zstd" gone convert -c -f raw -O qcow2 -o compression_
 printf '%-44s' "convert qcow2 to raw: KiB of memory"
 for tool in "${tools[@]}"; do
     gone
-    printf '%14s' "$( { command time -f %M $tool convert -f qcow2 -O raw "$work/a.qcow2" "$work/to.raw"; } 2>&1 | tail -1)"
+    command time -f %M -o "$work/memory" $tool convert -f qcow2 -O raw "$work/a.qcow2" "$work/to.raw"
+    printf '%14s' "$(tail -1 "$work/memory")"
 done
 echo

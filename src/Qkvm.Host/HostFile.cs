@@ -128,7 +128,7 @@ public sealed unsafe class HostFile : IDisposable
 
     public long Truncate(long length) => Result(Libc.ftruncate(_fd, length));
 
-    /// <summary>Shares the bytes of another file, where the file system can (FICLONERANGE, ioctl_ficlonerange(2)).</summary>
+    /// <summary>Shares the bytes of another file, where the file system can: ioctl_ficlonerange(2).</summary>
     public long Clone(HostFile source, long sourceOffset, long offset, long length)
     {
         ulong* range = stackalloc ulong[4] { (ulong)source._fd, (ulong)sourceOffset, (ulong)length, (ulong)offset };

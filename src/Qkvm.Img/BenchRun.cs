@@ -59,7 +59,8 @@ sealed class BenchRun
             buffer.AsSpan().Fill(plan.Pattern);
             _free.Push(new Request(this)
             {
-                Operation = plan.IsWrite ? BlockOperation.Write : BlockOperation.Read, Buffers = new ScatterList(buffer),
+                Operation = plan.IsWrite ? BlockOperation.Write : BlockOperation.Read,
+                Buffers = new ScatterList(buffer),
             });
         }
     }
@@ -84,7 +85,8 @@ sealed class BenchRun
         _isSending = true;
         while (_left > 0 && _error == 0 && !_isFlushing && _free.TryPop(out Request? request))
         {
-            if (_plan.FlushInterval > 0 && _left < _plan.Count && _left % _plan.FlushInterval == 0 && !_flush.WasSent(_left))
+            if (_plan.FlushInterval > 0 && _left < _plan.Count && _left % _plan.FlushInterval == 0
+                && !_flush.WasSent(_left))
             {
                 if (!_plan.Drains || _inFlight == 0)
                 {

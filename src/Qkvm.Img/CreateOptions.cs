@@ -13,7 +13,8 @@ static class CreateOptions
         var all = new Options("-o");
         foreach (string text in arguments.Texts(Option.Options))
         {
-            if (text.Length == 0 || text[0] == ',' || text.EndsWith(',') && !text.EndsWith(",,", StringComparison.Ordinal))
+            bool isOpen = text.EndsWith(',') && !text.EndsWith(",,", StringComparison.Ordinal);
+            if (text.Length == 0 || text[0] == ',' || isOpen)
                 throw new ToolException($"Invalid option list: {text}");
             foreach (OptionPair pair in Options.Parse(text, "-o").Rest) all.Add(pair.Name, pair.Value);
         }
@@ -34,7 +35,8 @@ static class CreateOptions
     public static Properties Check(Model model, Options options, string owner)
     {
         foreach (OptionPair pair in options.Rest)
-            if (Complaint(model.Find(pair.Name), pair) is { } complaint) throw new ToolException(owner.Length > 0 ? $"{owner}: {complaint}" : complaint);
+            if (Complaint(model.Find(pair.Name), pair) is { } complaint)
+                throw new ToolException(owner.Length > 0 ? $"{owner}: {complaint}" : complaint);
         return new Properties(model, options);
     }
 
@@ -47,7 +49,8 @@ static class CreateOptions
             Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-
             and exabytes, respectively.
             """,
-        PropertyKind.Bool when Options.ParseBool(pair.Value) == null => $"Parameter '{pair.Name}' expects 'on' or 'off'",
+        PropertyKind.Bool when Options.ParseBool(pair.Value) == null =>
+            $"Parameter '{pair.Name}' expects 'on' or 'off'",
         PropertyKind.Number when !Properties.TryParseNumber(pair.Value, out _) =>
             $"Parameter '{pair.Name}' expects a number",
         _ => null,

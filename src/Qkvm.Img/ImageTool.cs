@@ -53,8 +53,8 @@ public static class ImageTool
         }
     }
 
-    static string Version => $"qkvm {typeof(ImageTool).Assembly.GetName().Version?.ToString(3)}, with the command line " +
-        "of qemu-img version 7.2\n";
+    static string Version => $"qkvm {typeof(ImageTool).Assembly.GetName().Version?.ToString(3)}, with the command " +
+        "line of qemu-img version 7.2\n";
 
     static int Help(Tool tool)
     {

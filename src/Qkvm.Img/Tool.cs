@@ -66,9 +66,18 @@ sealed class Tool : IBlockUser, IAsyncDisposable
         if (how.Format is { } format && Drivers.Find(format) == null)
             throw new ToolException($"Could not open '{name}': " + (Drivers.Known(format)?.NotBuilt is { } why
                 ? $"'{format}' {why}" : $"Unknown driver '{format}'"));
-        BlockDriver node = isOptions ? Factory.OpenImage(Options.Parse(name, "--image-opts"), how)
-            : Factory.OpenImage(name, how);
-        return Use(node, how, name);
+        return Use(isOptions ? OpenOptions(name, how) : Factory.OpenImage(name, how), how, name);
+    }
+
+    /// <summary>What cannot be opened is called as it was typed.</summary>
+    BlockDriver OpenOptions(string text, ImageOpening how)
+    {
+        try { return Factory.OpenImage(Options.Parse(text, "--image-opts"), how); }
+        catch (ConfigurationException e) when (e.Message.StartsWith("Could not open '", StringComparison.Ordinal)
+            && e.Message.IndexOf("': ", StringComparison.Ordinal) is > 0 and var end)
+        {
+            throw new ToolException($"Could not open '{text}{e.Message[end..]}");
+        }
     }
 
     /// <summary>Opens what the options <c>--image-opts</c>, <c>-f</c> and <c>-U</c> of a subcommand speak of.</summary>
@@ -122,7 +131,8 @@ sealed class Tool : IBlockUser, IAsyncDisposable
     {
         bool isSize = Sizes.TryParse(text, 1, out ulong size) && !IsFraction(text);
         if (isSize && size >= (ulong)min && size <= (ulong)max) return (long)size;
-        if (isSize || IsHuge(text)) throw new ToolException($"Invalid {what} specified. Must be between {min} and {max}.");
+        if (isSize || IsHuge(text))
+            throw new ToolException($"Invalid {what} specified. Must be between {min} and {max}.");
         throw new ToolException($"Invalid {what} specified. You may use k, M, G, T, P or E suffixes for",
             "kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.");
     }

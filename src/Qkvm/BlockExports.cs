@@ -62,7 +62,7 @@ sealed class BlockExports(EventLoop loop, BlockFactory blocks, MachineBackends b
             Bitmaps = bitmaps,
         };
         server.Add(export);
-        _all.Add((new BlockExportInfo(options.Id, node.NodeName), export));
+        _all.Insert(0, (new BlockExportInfo(options.Id, node.NodeName), export));
     }
 
     public async ValueTask RemoveAsync(string id, bool hard)

@@ -45,6 +45,7 @@ using Qkvm.Storage.Drivers.Bochs;
 using Qkvm.Storage.Drivers.Cloop;
 using Qkvm.Storage.Drivers.Dmg;
 using Qkvm.Storage.Drivers.File;
+using Qkvm.Storage.Drivers.Http;
 using Qkvm.Storage.Drivers.Luks;
 using Qkvm.Storage.Drivers.Nbd;
 using Qkvm.Storage.Drivers.Null;
@@ -56,6 +57,7 @@ using Qkvm.Storage.Drivers.Vdi;
 using Qkvm.Storage.Drivers.Vhdx;
 using Qkvm.Storage.Drivers.Vmdk;
 using Qkvm.Storage.Drivers.Vpc;
+using Qkvm.Storage.Drivers.Vvfat;
 using Qkvm.Storage.Graph;
 
 namespace Qkvm;
@@ -198,6 +200,10 @@ static class Catalogue
         FileDriver.Model,
         FileDriver.HostDevice,
         NbdDriver.Model,
+        HttpDriver.Http,
+        HttpDriver.Https,
+        VvfatDriver.Model,
+        FileDriver.HostCdrom,
         NullDriver.Model,
         NullDriver.Aio,
     ], Missing.BlockDrivers);

@@ -131,9 +131,10 @@ static class Missing
                 "is not supported yet; convert the image: qemu-img convert -O qcow2 OLD NEW")),
         .. Words("""
             blkdebug blklogwrites blkreplay blkverify compress copy-before-write copy-on-read ftp ftps gluster
-            host_cdrom http https iscsi nfs nvme preallocate quorum rbd replication ssh throttle
-            vvfat snapshot-access
+            iscsi nfs nvme preallocate quorum rbd replication throttle snapshot-access
             """).Select(name => BlockDriverModel.Missing(name, "is not built yet")),
+        BlockDriverModel.Missing("ssh", "is not built yet; mount the directory by sshfs, or serve the image by "
+            + "qkvm nbd behind ssh -L"),
     ];
 
     public static IEnumerable<ObjectModel> Objects() =>

@@ -78,7 +78,8 @@ public class NbdTests
         await using BlockDriver disk = bench.Client();
         await disk.Write(Megabyte, new byte[65_536]);
         await disk.Write(2 * Megabyte, BlockDriverExtensions.Pattern(1, 65_536));
-        BlockStatus hole = await disk.StatusAsync(0, disk.Length), data = await disk.StatusAsync(2 * Megabyte, Megabyte);
+        BlockStatus hole = await disk.StatusAsync(0, disk.Length),
+            data = await disk.StatusAsync(2 * Megabyte, Megabyte);
         Assert.Equal((Megabyte, false, true), (hole.Length, hole.IsData, hole.IsZero));
         Assert.Equal((65_536, true, false), (data.Length, data.IsData, data.IsZero));
     }

@@ -20,8 +20,8 @@ public sealed class VirtioSound : VirtioDevice
     static readonly int[] s_sizes = [QueueSize, QueueSize, QueueSize, QueueSize];
 
     // Requests and answers, section 5.14.6
-    const uint JackInfo = 1, PcmInfo = 0x100, SetParameters = 0x101, Prepare = 0x102, Release = 0x103, StartStream = 0x104,
-        StopStream = 0x105, ChannelMapInfo = 0x200;
+    const uint JackInfo = 1, PcmInfo = 0x100, SetParameters = 0x101, Prepare = 0x102, Release = 0x103,
+        StartStream = 0x104, StopStream = 0x105, ChannelMapInfo = 0x200;
     internal const uint Ok = 0x8000, BadMessage = 0x8001, NotSupported = 0x8002, IoError = 0x8003;
     const int MostRequest = 64, MostAnswer = 4 + Streams * PcmInfoSize, JackInfoSize = 24, PcmInfoSize = 32,
         ChannelMapSize = 24;

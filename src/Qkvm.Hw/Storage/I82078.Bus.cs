@@ -57,8 +57,8 @@ public sealed partial class I82078
         state.Field("left", ref _left, 0, byte.MaxValue);
         state.Block("buffer", _buffer);
         (_phase, _kind) = ((Phase)phase, (Transfer)kind);
-        if (_phase > Phase.Result || _kind > Transfer.Format || _resetsToSense > PolledDrives || _resultAt > _resultLength
-            || _at > _end || _senses >= 1 << PolledDrives)
+        if (_phase > Phase.Result || _kind > Transfer.Format || _resetsToSense > PolledDrives
+            || _resultAt > _resultLength || _at > _end || _senses >= 1 << PolledDrives)
             throw state.Refuse("phase", "an impossible state of a command");
         if (state.IsLoading) _irq.Restore(_interrupt && (_dor & DmaGate) != 0);
     }

@@ -157,8 +157,8 @@ public sealed partial class I82078
         else Advance((moved + FloppyFormat.SectorSize - 1) / FloppyFormat.SectorSize, _dma.HasEnded(_channel));
     }
 
-    /// <summary>Sectors have moved: ends with the DMA's count or with the last sector, goes over to the other side where
-    /// the command lets it. Table 6-3: the address that results.</summary>
+    /// <summary>Sectors have moved: ends with the DMA's count or with the last sector, goes over to the other side
+    /// where the command lets it. Table 6-3: the address that results.</summary>
     /// <param name="isOver">The DMA's count has ended.</param>
     void Advance(int sectors, bool isOver)
     {

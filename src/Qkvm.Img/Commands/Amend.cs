@@ -43,6 +43,9 @@ static class Amend
                 throw new ToolException($"Invalid parameter '{pair.Name}'\nThis option is only supported for image " +
                     "creation");
         Properties options = CreateOptions.Check(amendment, given, "");
+        if (amendment.Find("backing_file") != null && options.Text("backing_file") is { } backing
+            && backing != (node.Facts.BackingFile ?? ""))
+            throw new ToolException($"Cannot amend the backing file\nYou can use '{tool.Program} rebase' instead.");
         using var progress = new Progress(tool, arguments);
         progress.Report(0);
         try { await image.AmendAsync(options, progress.Report).ConfigureAwait(false); }

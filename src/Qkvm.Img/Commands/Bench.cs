@@ -50,18 +50,19 @@ static class Bench
             throw new ToolException($"Could not open '{name}': aio=native was specified, but it requires " +
                 "cache.direct=on, which was not specified.");
         BlockDriver node = tool.Open(arguments, name, new ImageOpening { IsWritable = isWrite, Cache = cache });
-        tool.Output.Write($"Sending {plan.Count} {(isWrite ? "write" : "read")} requests, {plan.Size} bytes each, {plan.Depth} in " +
-            $"parallel (starting at offset {plan.Offset}, step size {plan.Step})\n");
+        tool.Output.Write($"Sending {plan.Count} {(isWrite ? "write" : "read")} requests, {plan.Size} bytes each, " +
+            $"{plan.Depth} in parallel (starting at offset {plan.Offset}, step size {plan.Step})\n");
         if (plan.FlushInterval > 0)
             tool.Output.Write($"Sending flush every {plan.FlushInterval} requests\n");
         tool.Output.Flush();
         TimeSpan took = await BenchRun.RunAsync(node, plan).ConfigureAwait(false);
-        tool.Output.Write($"Run completed in {took.TotalSeconds.ToString("F3", CultureInfo.InvariantCulture)} seconds.\n");
+        string seconds = took.TotalSeconds.ToString("F3", CultureInfo.InvariantCulture);
+        tool.Output.Write($"Run completed in {seconds} seconds.\n");
         return 0;
     }
 
     static long Whole(Arguments arguments, Option option, long fallback, long min, long max, string what) =>
         arguments.Text(option) is not { } text ? fallback
-            : Properties.TryParseNumber(text, out ulong value) && value >= (ulong)min && value <= (ulong)max ? (long)value
-            : throw new ToolException($"Invalid {what} specified");
+            : Properties.TryParseNumber(text, out ulong value) && value >= (ulong)min && value <= (ulong)max
+                ? (long)value : throw new ToolException($"Invalid {what} specified");
 }

@@ -58,7 +58,8 @@ static class Bitmap
             if (node is not IBitmaps image)
                 throw new ConfigurationException($"Can't store persistent bitmaps to {node.NodeName}: Operation not " +
                     "supported");
-            if (image.Bitmaps.Any(b => b.Name == name)) throw new ConfigurationException($"Bitmap already exists: {name}");
+            if (image.Bitmaps.Any(b => b.Name == name))
+                throw new ConfigurationException($"Bitmap already exists: {name}");
             image.AddBitmap(name, granularity);
             return;
         }

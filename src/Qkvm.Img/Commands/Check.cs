@@ -13,7 +13,8 @@ static class Check
     static readonly Option RepairOption = new('r', "repair", true);
 
     public static readonly Subcommand Command = new("check",
-        "[--object objectdef] [--image-opts] [-q] [-f fmt] [--output=ofmt] [-r [leaks | all]] [-T src_cache] [-U] filename",
+        "[--object objectdef] [--image-opts] [-q] [-f fmt] [--output=ofmt] [-r [leaks | all]] [-T src_cache] [-U] " +
+            "filename",
         [
             Option.Object, Option.ImageOpts, Option.Quiet, Option.Format, Option.Output, RepairOption,
             Option.SourceCache, Option.ForceShare,
@@ -69,7 +70,8 @@ static class Check
         if (r is { TotalClusters: > 0 and var total, AllocatedClusters: > 0 and var allocated })
             text += FormattableString.Invariant($"{allocated}/{total} = {allocated * 100.0 / total:F2}% allocated, ") +
                 FormattableString.Invariant($"{(r.FragmentedClusters ?? 0) * 100.0 / allocated:F2}% fragmented, ") +
-                FormattableString.Invariant($"{(r.CompressedClusters ?? 0) * 100.0 / allocated:F2}% compressed clusters\n");
+                FormattableString.Invariant($"{(r.CompressedClusters ?? 0) * 100.0 / allocated:F2}% compressed ") +
+                "clusters\n";
         if (r.ImageEndOffset > 0) text += $"Image end offset: {r.ImageEndOffset}\n";
         return text;
     }

@@ -19,8 +19,8 @@ static class Convert
         Salvage = new('\0', "salvage");
 
     public static readonly Subcommand Command = new("convert",
-        "[--object objectdef] [--image-opts] [--target-image-opts] [--target-is-zero] [--bitmaps] [-U] [-C] [-c] [-p] " +
-            "[-q] [-n] [-f fmt] [-t cache] [-T src_cache] [-O output_fmt] [-B backing_file [-F backing_fmt]] " +
+        "[--object objectdef] [--image-opts] [--target-image-opts] [--target-is-zero] [--bitmaps] [-U] [-C] [-c] " +
+            "[-p] [-q] [-n] [-f fmt] [-t cache] [-T src_cache] [-O output_fmt] [-B backing_file [-F backing_fmt]] " +
             "[-o options] [-l snapshot_param] [-S sparse_size] [-r rate_limit] [-m num_coroutines] [-W] [--salvage] " +
             "filename [filename2 [...]] output_filename",
         [
@@ -84,8 +84,8 @@ static class Convert
             if (bitmap.IsInconsistent)
             {
                 if (skipsBroken) continue;
-                throw new ToolException($"Cannot copy inconsistent bitmap '{bitmap.Name}'\nTry --skip-broken-bitmaps, " +
-                    $"or use 'qemu-img bitmap --remove'");
+                throw new ToolException($"Cannot copy inconsistent bitmap '{bitmap.Name}'\n" +
+                    "Try --skip-broken-bitmaps, or use 'qemu-img bitmap --remove'");
             }
             IBitmap copy = image.AddBitmap(bitmap.Name, bitmap.Granularity);
             Bitmap.Join(copy, bitmap);
@@ -111,14 +111,14 @@ static class Convert
             Sparse = arguments.Text(Convert.Sparse) is not { } sparse ? DefaultSparse
                 : (int)Tool.Size("buffer size for sparse output", sparse) is var bytes && bytes is >= 0 and <= MaxSparse
                     && bytes % SectorSize == 0 ? bytes
-                : throw new ToolException("Invalid buffer size for sparse output specified. Valid sizes are multiples " +
-                    $"of {SectorSize} up to {MaxSparse}. Select 0 to disable sparse detection (fully allocates " +
-                    "output).");
+                : throw new ToolException("Invalid buffer size for sparse output specified. Valid sizes are " +
+                    $"multiples of {SectorSize} up to {MaxSparse}. Select 0 to disable sparse detection (fully " +
+                    "allocates output).");
             Rate = arguments.Text(Option.RateLimit) is { } rate ? Tool.Size("rate limit", rate) : 0;
             Workers = arguments.Text(Convert.Workers) is not { } workers ? 8
                 : int.TryParse(workers, out int count) && count is >= 1 and <= MaxWorkers ? count
-                : throw new ToolException("Invalid number of coroutines. Allowed number of coroutines is between 1 and " +
-                    $"{MaxWorkers}");
+                : throw new ToolException("Invalid number of coroutines. Allowed number of coroutines is between 1 " +
+                    $"and {MaxWorkers}");
             if (arguments.Has(Option.ImageOpts) && arguments.Has(Option.Format))
                 throw new ToolException("--image-opts and --format are mutually exclusive");
             if (arguments.Has(TargetImageOpts) && !arguments.Has(NoCreation))
@@ -149,7 +149,8 @@ static class Convert
         public bool WritesHelp()
         {
             if (!CreateOptions.WantsHelp(_given)) return false;
-            CreateOptions.WriteHelp(Tool.Output, "Supported options:", CreateOptions.Creation(Tool, _format).Properties);
+            ImageCreation creation = CreateOptions.Creation(Tool, _format);
+            CreateOptions.WriteHelp(Tool.Output, "Supported options:", creation.Properties);
             return true;
         }
 
@@ -173,7 +174,8 @@ static class Convert
                 AddBacking(creation, "backing_fmt", "Backing file format", format);
             if (_given.Has("backing_file") && !_given.Has("backing_fmt") && creation.Find("backing_file") != null)
                 throw new ToolException("Use of backing file requires explicit backing format");
-            if (IsCompressed && !CanCompress()) throw new ToolException("Compression not supported for this file format");
+            if (IsCompressed && !CanCompress())
+                throw new ToolException("Compression not supported for this file format");
             if (Arguments.Has(Bitmaps) && !IsQcow2)
                 throw new ToolException($"Format driver '{_format}' does not support bitmaps");
             return creation;
@@ -227,7 +229,10 @@ static class Convert
 
         public BlockDriver OpenExisting(long total)
         {
-            ImageOpening how = new(Arguments.Has(TargetImageOpts) ? null : _format) { IsWritable = true, Cache = _cache };
+            var how = new ImageOpening(Arguments.Has(TargetImageOpts) ? null : _format)
+            {
+                IsWritable = true, Cache = _cache,
+            };
             BlockDriver node = Tool.Open(_output, how, Arguments.Has(TargetImageOpts));
             return node.Length >= total ? node : throw new ToolException("output file is smaller than input file");
         }

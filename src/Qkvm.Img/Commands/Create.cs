@@ -106,8 +106,8 @@ static class Create
         string[] words = tool.Words;
         int at = Array.FindIndex(words, word => word.StartsWith("-b", StringComparison.Ordinal));
         string[] better = at < 0 ? words : [.. words[..at], "-F", found, .. words[at..]];
-        return new ToolException($"{path}: Backing file specified without backing format\nDetected format of {found}.\n" +
-            $"Say so: {tool.Program} {string.Join(' ', better.Select(ShellWord.Quote))}");
+        return new ToolException($"{path}: Backing file specified without backing format\n" +
+            $"Detected format of {found}.\nSay so: {tool.Program} {string.Join(' ', better.Select(ShellWord.Quote))}");
     }
 
     static bool IsSame(string a, string b) =>

@@ -10,8 +10,8 @@ static class Map
     static readonly Option StartOffset = new('s', "start-offset", true), MaxLength = new('l', "max-length", true);
 
     public static readonly Subcommand Command = new("map",
-        "[--object objectdef] [--image-opts] [-f fmt] [--start-offset=offset] [--max-length=len] [--output=ofmt] [-U] " +
-            "filename",
+        "[--object objectdef] [--image-opts] [-f fmt] [--start-offset=offset] [--max-length=len] [--output=ofmt] " +
+            "[-U] filename",
         [
             Option.Object, Option.ImageOpts, Option.Format, StartOffset, MaxLength, Option.Output, Option.ForceShare,
         ], RunAsync);
@@ -43,6 +43,8 @@ static class Map
         for (long at = start; at < end;)
         {
             (BlockStatus status, int depth) = await ImageMap.StatusAsync(node, at, end - at).ConfigureAwait(false);
+            // What lies over nothing has all that it is asked for.
+            if (!status.IsAllocated && !CanLack(tool, node, depth)) status = status with { IsAllocated = true };
             var next = new Extent(at, status.Length, depth, status);
             at += status.Length;
             if (current.Length > 0 && current.Continues(next))
@@ -58,6 +60,13 @@ static class Map
         return 0;
     }
 
+    /// <summary>The format of the node at a depth of the chain has a word for what lies below.</summary>
+    static bool CanLack(Tool tool, BlockDriver node, int depth)
+    {
+        for (; depth > 0; depth--) node = node.Children.First(child => child.Role == "backing").Node;
+        return tool.Drivers.Find(node.FormatName)?.Find("backing") != null;
+    }
+
     static void Write(TextWriter output, Extent extent, bool asJson, ref bool isFirst)
     {
         BlockStatus status = extent.Status;
@@ -65,8 +74,8 @@ static class Map
         {
             string offset = status.HostNode != null ? $", \"offset\": {status.HostOffset}" : "";
             output.Write($"{(isFirst ? "" : ",\n")}{{ \"start\": {extent.Start}, \"length\": {extent.Length}, " +
-                $"\"depth\": {extent.Depth}, \"present\": {Text(status.IsAllocated)}, \"zero\": {Text(status.IsZero)}, " +
-                $"\"data\": {Text(status.IsData)}{offset}}}");
+                $"\"depth\": {extent.Depth}, \"present\": {Text(status.IsAllocated)}, " +
+                $"\"zero\": {Text(status.IsZero)}, \"data\": {Text(status.IsData)}{offset}}}");
             isFirst = false;
             return;
         }

@@ -34,8 +34,8 @@ static class Snapshot
         if (action == Make) await MakeAsync(node, name).ConfigureAwait(false);
         else if (action == Apply) await ApplyAsync(node, found, name).ConfigureAwait(false);
         else if (found == null) throw new ToolException($"Could not delete snapshot '{name}': snapshot not found");
-        else await TryAsync(() => ((ISnapshots)node).DeleteSnapshotAsync(found.Id), $"Could not delete snapshot '{name}': ")
-            .ConfigureAwait(false);
+        else await TryAsync(() => ((ISnapshots)node).DeleteSnapshotAsync(found.Id),
+            $"Could not delete snapshot '{name}': ").ConfigureAwait(false);
         await node.FlushAsync().ConfigureAwait(false);
         return 0;
     }

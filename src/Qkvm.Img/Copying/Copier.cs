@@ -42,7 +42,8 @@ sealed class Copier(CopyPlan plan, Action<double> report)
             {
                 // Only now, since a small disk does not need them all.
                 if (buffer.Length < piece.Length && piece.Kind == PieceKind.Data)
-                    buffer = GC.AllocateUninitializedArray<byte>(Math.Max(piece.Length, Math.Min(Piece, _block)), pinned: true);
+                    buffer = GC.AllocateUninitializedArray<byte>(Math.Max(piece.Length, Math.Min(Piece, _block)),
+                        pinned: true);
                 Copy(piece, number, buffer);
                 lock (_lock) report((_done += piece.Length) / (double)plan.Length);
             }

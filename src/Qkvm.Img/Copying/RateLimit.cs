@@ -14,6 +14,7 @@ sealed class RateLimit(long bytesPerSecond)
         if (bytesPerSecond == 0) return;
         double due = Interlocked.Add(ref _spent, bytes) / (double)bytesPerSecond;
         double early = due - _clock.Elapsed.TotalSeconds;
-        if (early > 0) await Task.Delay(TimeSpan.FromSeconds(Math.Min(early, int.MaxValue / 1000))).ConfigureAwait(false);
+        if (early <= 0) return;
+        await Task.Delay(TimeSpan.FromSeconds(Math.Min(early, int.MaxValue / 1000))).ConfigureAwait(false);
     }
 }

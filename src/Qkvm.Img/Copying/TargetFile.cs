@@ -28,10 +28,11 @@ sealed class TargetFile : IAsyncDisposable
         bool exists = HostFile.TryStatus(path, out FileStatus status, out _);
         _old = exists ? status : null;
         _path = exists ? File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName ?? path : path;
-        bool isBeside = _old is not { } old || CanReplace(old);
-        Place = isBeside ? _path + Suffix : path;
         // Others keep their hands off what is to be replaced, and it fails where they use it.
-        if (isBeside && _old != null) _guard = tool.Open(_path, new ImageOpening("raw") { IsWritable = true });
+        if (exists && status.IsRegularFile) _guard = tool.Open(_path, new ImageOpening("raw") { IsWritable = true });
+        IsBeside = _old is not { } old || CanReplace(old);
+        Place = IsBeside ? _path + Suffix : path;
+        if (!IsBeside && _guard != null) tool.CloseAsync(_guard).GetAwaiter().GetResult();
         foreach (PosixSignal signal in Endings)
             _signals.Add(PosixSignalRegistration.Create(signal, _ => Undo()));
     }
@@ -39,14 +40,14 @@ sealed class TargetFile : IAsyncDisposable
     /// <summary>Where to write.</summary>
     public string Place { get; }
 
-    bool IsBeside => Place != _path && Place.EndsWith(Suffix, StringComparison.Ordinal);
+    bool IsBeside { get; }
 
     /// <summary>The image is whole, and closed: it gets its name.</summary>
     public async Task FinishAsync()
     {
-        if (_guard != null) await _tool.CloseAsync(_guard).ConfigureAwait(false);
         if (IsBeside)
         {
+            if (_guard != null) await _tool.CloseAsync(_guard).ConfigureAwait(false);
             if (_old is { } old) HostFile.SetMode(Place, (UnixFileMode)old.Permissions);
             File.Move(Place, _path, overwrite: true);
         }

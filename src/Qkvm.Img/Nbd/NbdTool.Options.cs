@@ -13,9 +13,9 @@ public sealed partial class NbdTool
     const string Offset = "offset", ReadOnly = "read-only", Persistent = "persistent", Shared = "shared",
         Format = "format", ExportName = "export-name", Description = "description", Bind = "bind", Port = "port",
         Socket = "socket", ListExports = "list", ImageOpts = "image-opts", Fork = "fork", PidFile = "pid-file",
-        TlsCreds = "tls-creds", TlsHostname = "tls-hostname", ObjectOption = "object", Cache = "cache", NoCache = "nocache",
-        Aio = "aio", Discard = "discard", DetectZeroes = "detect-zeroes", Depth = "allocation-depth", Bitmap = "bitmap",
-        Verbose = "verbose", Version = "version", HelpOption = "help";
+        TlsCreds = "tls-creds", TlsHostname = "tls-hostname", ObjectOption = "object", Cache = "cache",
+        NoCache = "nocache", Aio = "aio", Discard = "discard", DetectZeroes = "detect-zeroes",
+        Depth = "allocation-depth", Bitmap = "bitmap", Verbose = "verbose", Version = "version", HelpOption = "help";
 
     static readonly NbdToolOption[] s_options =
     [

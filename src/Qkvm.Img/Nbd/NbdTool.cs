@@ -26,11 +26,12 @@ public sealed partial class NbdTool
     readonly string _program;
     readonly Arguments _arguments;
     readonly ToolObjects _objects = new();
+    readonly Catalogue<BlockDriverModel> _drivers;
     readonly BlockFactory _factory;
 
     NbdTool(string program, Arguments arguments, Catalogue<BlockDriverModel> drivers)
     {
-        (_program, _arguments) = (program, arguments);
+        (_program, _arguments, _drivers) = (program, arguments, drivers);
         _factory = new BlockFactory(drivers, line => Console.Error.Write($"WARNING: {line}\n"))
         {
             Secrets = _objects.Secret,
@@ -157,6 +158,10 @@ public sealed partial class NbdTool
             : Text(Socket) is { } path ? new UnixAddress(Path.GetFullPath(path))
             : new InternetAddress(Text(Bind) ?? AnyInterface, PortNumber());
         try { return new NbdServer(address, loop, options); }
+        catch (HostException e)
+        {
+            throw new ConfigurationException($"Failed to bind socket to {address}: {Libc.Message(e.Errno)}", e);
+        }
         catch (SocketException e)
         {
             throw new ConfigurationException($"address resolution failed for {address}: {e.Message}", e);
@@ -199,6 +204,8 @@ public sealed partial class NbdTool
     {
         bool isWritable = !Has(ReadOnly);
         string? format = Text(Format);
+        if (format != null && _drivers.Find(format) == null)
+            throw new ConfigurationException($"Failed to blk_new_open '{file}': Unknown driver '{format}'");
         if (Has(ImageOpts) && format != null)
             throw new ConfigurationException("--image-opts and -f are mutually exclusive");
         if (Has(Cache) && Has(NoCache))
@@ -247,7 +254,7 @@ public sealed partial class NbdTool
             throw new ConfigurationException($"Invalid offset '{text}'");
         if (offset >= node.Length)
             throw new ConfigurationException(
-                $"Offset ({offset}) has to be smaller than the image size ({node.Length})");
+                $"Offset ({offset}) cannot be greater than size of the containing file ({node.Length})");
         return new RawDriver(node, new NodeOptions { ReadOnly = node.IsReadOnly, Discard = true }, offset);
     }
 

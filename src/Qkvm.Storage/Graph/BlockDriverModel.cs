@@ -40,7 +40,8 @@ public sealed record BlockDriverModel : Model<NodeParts, BlockDriver>
     /// <summary>How it makes images; null where it only opens them.</summary>
     public ImageCreation? Creation { get; init; }
 
-    /// <summary>What its nodes, which are <see cref="Qkvm.Core.Block.Images.IAmendable"/>, can change of an image.</summary>
+    /// <summary>What its nodes, which are <see cref="Qkvm.Core.Block.Images.IAmendable"/>, can change of an
+    /// image.</summary>
     public Property[] AmendOptions { get; init; } = [];
 }
 

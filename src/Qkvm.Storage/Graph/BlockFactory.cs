@@ -185,7 +185,8 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
     {
         Surroundings below = parts.Around with { Discard = true, AsUser = false };
         if (parts.Options.Text(role) != null) return OpenChild(parts.Options, role, below);
-        if (parts.Options.Nested(role) is { } nested) return OpenChild(parts.Options, role, below with { AsUser = true });
+        if (parts.Options.Nested(role) != null)
+            return OpenChild(parts.Options, role, below with { AsUser = true });
         if (parts.Around.IsUnread) return null;
         string image = NameOf(parts.File);
         return OpenPath(RelativeTo(image, fileName), new Options(parts.Options.Owner), below);
@@ -200,7 +201,8 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
     /// <exception cref="ConfigurationException">There is no such object, or it is for the other end.</exception>
     public TlsCredentials CredentialsOf(string id, bool isServer)
     {
-        TlsCredentials found = Credentials(id) ?? throw new ConfigurationException($"No TLS credentials with id '{id}'");
+        TlsCredentials found = Credentials(id)
+            ?? throw new ConfigurationException($"No TLS credentials with id '{id}'");
         return found.IsServer == isServer ? found : throw new ConfigurationException(
             $"Expecting TLS credentials with a {(isServer ? "server" : "client")} endpoint");
     }
@@ -212,7 +214,8 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
     /// <param name="path">As typed: a file, PROTOCOL:…, json:….</param>
     public BlockDriver OpenImage(string path, ImageOpening how)
     {
-        if (path.StartsWith("json:", StringComparison.Ordinal)) return OpenImage(Options.ParseJson(path[5..], path), how);
+        if (path.StartsWith("json:", StringComparison.Ordinal))
+            return OpenImage(Options.ParseJson(path[5..], path), how);
         var options = new Options(path);
         Surroundings around = how.Around(path);
         if (how.Format is { } format && drivers.Find(format) is { IsProtocol: true } protocol)
@@ -344,11 +347,9 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
             warn($"{around.Owner}: '{name}' looks like a raw image; say format=raw, or the guest may not write " +
                 "another format's header to it");
         else
-            warn($"""
-                Image format was not specified for '{name}' and probing guessed raw.
-                         Automatically detecting the format is dangerous for raw images, write operations on block 0 will be restricted.
-                         Specify the 'raw' format explicitly to remove the restrictions.
-                """);
+            warn($"Image format was not specified for '{name}' and probing guessed raw.\n" +
+                "         Automatically detecting the format is dangerous for raw images, write operations on block " +
+                "0 will be restricted.\n         Specify the 'raw' format explicitly to remove the restrictions.");
     }
 
     internal static string? Probe(BlockDriver file)

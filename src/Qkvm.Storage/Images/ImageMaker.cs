@@ -1,5 +1,6 @@
 using Qkvm.Core.Block;
 using Qkvm.Host;
+using Qkvm.Storage.Drivers.File;
 using Qkvm.Storage.Graph;
 
 namespace Qkvm.Storage.Images;
@@ -22,7 +23,8 @@ public static class ImageMaker
         bool isNew = !HostFile.TryStatus(place, out _, out _);
         try
         {
-            await using BlockDriver file = factory.CreateFile(place, noFlush);
+            await using FileDriver file = factory.CreateFile(place, noFlush);
+            file.AllowGrowth();
             long whole = (size + SectorSize - 1) / SectorSize * SectorSize;
             await creation.CreateAsync(new NewImage(factory, path, file, whole, options)).ConfigureAwait(false);
         }

@@ -128,8 +128,8 @@ sealed class NbdClientHandshake : IDisposable
         while (true)
         {
             (NbdReply type, byte[] data) = Receive(option);
-            if (type is NbdReply.Ack or NbdReply.Unsupported || found.Count == MaxExports) return found;
-            if (type == NbdReply.Invalid) return found;
+            if (type is NbdReply.Ack or NbdReply.Unsupported or NbdReply.Invalid or NbdReply.Policy
+                || found.Count == MaxExports) return found;
             if (type != NbdReply.MetaContext) throw Unexpected(option, type);
             var reader = new NbdReader(data);
             found.Add((reader.Bits32(), reader.Rest()));
@@ -212,7 +212,7 @@ sealed class NbdClientHandshake : IDisposable
         Write(message);
     }
 
-    /// <summary>A reply to an option. Errors but "unsupported", and "invalid" of contexts, are thrown.</summary>
+    /// <summary>A reply to an option. Errors are thrown, but where one can do without the option.</summary>
     (NbdReply Type, byte[] Data) Receive(NbdOption option)
     {
         Span<byte> header = stackalloc byte[NbdProtocol.OptionReplyLength];
@@ -228,7 +228,7 @@ sealed class NbdClientHandshake : IDisposable
         Read(data, "Failed to read option reply");
         bool isError = ((uint)type & NbdProtocol.ErrorBit) != 0;
         bool isOptional = type is NbdReply.Unsupported || (type is NbdReply.Invalid or NbdReply.Policy
-            && option is NbdOption.SetMetaContext or NbdOption.ListMetaContext);
+            && option is NbdOption.SetMetaContext or NbdOption.ListMetaContext) || option is NbdOption.StructuredReply;
         return !isError || isOptional ? (type, data) : throw Refused(option, type, Encoding.UTF8.GetString(data));
     }
 
@@ -240,7 +240,7 @@ sealed class NbdClientHandshake : IDisposable
             NbdReply.Policy => $"Denied by server for {about}",
             NbdReply.Invalid => $"Invalid parameters for {about}",
             NbdReply.Platform => $"Server lacks support for {about}",
-            NbdReply.TlsRequired => $"Server requires TLS for {about}\nDid you forget a valid tls-creds?",
+            NbdReply.TlsRequired => $"TLS negotiation required before {about}\nDid you forget a valid tls-creds?",
             NbdReply.Unknown => "Requested export not available",
             NbdReply.Shutdown => $"Server shutting down before {about}",
             NbdReply.BlockSizeRequired => $"Server requires INFO_BLOCK_SIZE for {about}",

@@ -15,6 +15,9 @@ sealed partial class NbdChannel : IDisposable
     /// <summary>Requests in flight; more wait here.</summary>
     const int MaxCalls = 64;
 
+    /// <summary>Milliseconds.</summary>
+    const int Goodbye = 1000;
+
     readonly NbdClientHandshake _agreed;
     readonly BlockingSocket _socket;
     readonly SemaphoreSlim _room = new(MaxCalls);
@@ -52,11 +55,14 @@ sealed partial class NbdChannel : IDisposable
         }
     }
 
-    /// <summary>Says goodbye, and waits for the receiver.</summary>
+    /// <summary>Says goodbye if the server listens, and waits for the receiver.</summary>
     public void Dispose()
     {
-        try { Send(new NbdRequest(NbdCommand.Disconnect, 0, 0, 0, 0), default); }
-        catch (HostException) { }                                   // it has gone before us
+        _socket.Deadline = Environment.TickCount64 + Goodbye;
+        if (_sending.TryEnter(Goodbye))
+            try { Send(new NbdRequest(NbdCommand.Disconnect, 0, 0, 0, 0), default); }
+            catch (HostException) { }                               // it has gone before us
+            finally { _sending.Exit(); }
         _socket.HangUp();
         _receiver.Join();
         _agreed.Dispose();

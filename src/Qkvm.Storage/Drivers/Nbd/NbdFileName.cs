@@ -1,4 +1,5 @@
 using System.Globalization;
+using Qkvm.Storage.Nbd;
 
 namespace Qkvm.Storage.Drivers.Nbd;
 
@@ -43,7 +44,7 @@ static class NbdFileName
             return;
         }
         int colon = rest.LastIndexOf(':');
-        if (colon < 0) throw new ConfigurationException($"address '{rest}' has no port: nbd:HOST:PORT is expected");
+        if (colon < 0) throw new ConfigurationException($"error parsing address '{rest}'; it is nbd:HOST:PORT");
         AddInet(options, rest[..colon].Trim('[', ']'), rest[(colon + 1)..]);
     }
 
@@ -62,7 +63,7 @@ static class NbdFileName
             if (uri.Host.Length == 0 || uri.Query.Length > 0)
                 throw new ConfigurationException("No valid URL specified");
             AddInet(options, uri.Host.Trim('[', ']'),
-                uri.Port > 0 ? uri.Port.ToString(CultureInfo.InvariantCulture) : null);
+                (uri.Port > 0 ? uri.Port : NbdProtocol.DefaultPort).ToString(CultureInfo.InvariantCulture));
             return;
         }
         const string socket = "?socket=";
@@ -77,10 +78,10 @@ static class NbdFileName
         options.Add("server.path", path);
     }
 
-    static void AddInet(Options options, string host, string? port)
+    static void AddInet(Options options, string host, string port)
     {
         options.Add("server.type", "inet");
         options.Add("server.host", host);
-        if (port != null) options.Add("server.port", port);
+        options.Add("server.port", port);
     }
 }

@@ -16,7 +16,8 @@ public sealed partial class Qcow2Driver : IOverlay
         lock (_store.Sync)
         {
             if (file != null && Info.Header.IsDataRaw)
-                throw new BlockException($"{FileName}: an image whose data file is raw has no backing file", Errno.Inval);
+                throw new BlockException($"{FileName}: an image whose data file is raw has no backing file",
+                    Errno.Inval);
             _store.Flush();
             _store.FlushFile();                                    // what was copied out of the old one comes first
             Info.BackingFile = file;
@@ -33,7 +34,8 @@ public sealed partial class Qcow2Driver : IOverlay
         for (long offset = 0, end = Length + _layout.ClusterSize - 1 & -_layout.ClusterSize; offset < end;)
         {
             long length = Math.Min(end - offset, DroppedAtOnce);
-            LinkedListNode<RangeLock.Hold> hold = await HoldAsync(offset, length, exclusive: true).ConfigureAwait(false);
+            LinkedListNode<RangeLock.Hold> hold = await HoldAsync(offset, length, exclusive: true)
+                .ConfigureAwait(false);
             try
             {
                 lock (_store.Sync) _writer.Drop(offset, length);

@@ -10,7 +10,7 @@ static class VhdxCreation
 {
     public static readonly ImageCreation Model = new(
         [
-            Property.Size("size", help: "Size of the virtual disk; max of 64TB."),
+            Property.Size("size", help: "Virtual disk size; max of 64TB."),
             Property.Size("log_size", 1 << 20, "Log size; min 1MB."),
             Property.Size("block_size", 0,
                 "Block Size; min 1MB, max 256MB. 0 means auto-calculate based on image size."),
@@ -38,7 +38,7 @@ static class VhdxCreation
         {
             null or "dynamic" => false,
             "fixed" => true,
-            string other => throw image.Error($"Invalid parameter 'subformat': '{other}'"),
+            string other => throw image.Error($"Parameter 'subformat' does not accept value '{other}'"),
         };
 
         long blocks = (image.Size + block - 1) / block, ratio = (1L << 23) * SectorSize / block;

@@ -36,7 +36,7 @@ static class VmdkCreation
         if (adapter is not ("ide" or "buslogic" or "lsilogic" or "legacyESX"))
             throw image.Error($"Unknown adapter type: {adapter}");
         if (subformat is not ("monolithicFlat" or "monolithicSparse" or "twoGbMaxExtentSparse" or "twoGbMaxExtentFlat"
-            or "streamOptimized")) throw image.Error($"Invalid subformat: {subformat}");
+            or "streamOptimized")) throw image.Error($"invalid parameter value: {subformat}");
         if (options.Bool("compat6") && options.Text("hwversion") != "undefined")
             throw image.Error("compat6 cannot be enabled with hwversion set");
         bool isFlat = subformat.EndsWith("Flat", StringComparison.Ordinal);

@@ -26,7 +26,7 @@ static class VpcCreation
         {
             null or "dynamic" => false,
             "fixed" => true,
-            string other => throw image.Error($"Invalid parameter 'subformat': '{other}'"),
+            string other => throw image.Error($"Parameter 'subformat' does not accept value '{other}'"),
         };
         long sectors = image.Size / SectorSize;
         const long mostByGeometry = (long)VpcFooter.MostCylinders * VpcFooter.MostHeads * VpcFooter.MostSectors;
