@@ -21,9 +21,10 @@ esac
 # NVMe in the cloud kernel) or does not have (AHCI, e1000, 9p, sound and displays in the cloud kernel).
 modules="virtio_pci virtio_mmio virtio_blk virtio_scsi virtio_net virtio_console virtio_rng virtio_balloon
          9p 9pnet_virtio virtiofs vmw_vsock_virtio_transport nvme sd_mod sr_mod ata_piix ata_generic ahci
-         e1000 e1000e 8139cp ne2k-pci 8021q ext4 vfat isofs nls_ascii nls_cp437 nls_iso8859-1 i6300esb pvpanic-pci
-         uhci_hcd ehci_pci ohci_pci xhci_pci usbhid hid_generic usb_storage evdev
-         snd-intel8x0 snd-ens1370 snd-hda-intel snd-hda-codec-generic snd-pcm-oss virtio-gpu bochs"
+         e1000 e1000e 8139cp ne2k-pci 8021q ext4 vfat isofs nls_ascii nls_cp437 nls_iso8859-1 pvpanic-pci
+         i6300esb ib700wdt virtio_input pcspkr button
+         uhci_hcd ehci_pci ohci_pci xhci_pci usbhid hid_generic usb_storage ftdi_sio cdc_ether rndis_host evdev
+         snd-intel8x0 snd-ens1370 snd-sb16 snd-hda-intel snd-hda-codec-generic snd-pcm-oss virtio-gpu bochs floppy"
 
 need cpio:cpio depmod:kmod dpkg-deb:dpkg gzip:gzip
 

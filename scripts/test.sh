@@ -28,7 +28,7 @@ if [ ! -e .cache/tiny/initrd.cpio.gz ] || [ images/tiny-init -nt .cache/tiny/ini
     images/tiny.sh .cache/tiny || step "no tiny Linux guest: the tests that boot it will be skipped"
 fi
 
-if [ ! -e .cache/cards/initrd ] || [ images/tiny-init -nt .cache/cards/initrd ]; then
+if [ ! -e .cache/cards/initrd ] || [ -n "$(find images/tiny* -newer .cache/cards/initrd)" ]; then
     images/tiny.sh .cache/cards generic && images/program.sh .cache/network iperf3 dropbear-bin:/usr/sbin/dropbear \
         openssh-sftp-server:/usr/lib/sftp-server ethtool:/sbin/ethtool &&
         cat .cache/network/initrd.cpio .cache/cards/initrd.cpio.gz >.cache/cards/initrd ||

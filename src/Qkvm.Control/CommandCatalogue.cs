@@ -46,6 +46,9 @@ public sealed class CommandCatalogue
         QueryBlockNodes.Command, QueryBlockNodes.Statistics, Snapshots.Info, QueryJobs.Command, QueryJobs.Block,
         Eject.Command, ChangeMedium.Change, ChangeMedium.OpenTray, ChangeMedium.CloseTray, ChangeMedium.Remove,
             ChangeMedium.Insert, BlockResize.Command, BlockSetIoThrottle.Command, DriveAdd.Add, DriveAdd.Delete,
+        NbdServerCommands.Start, NbdServerCommands.Stop, NbdServerCommands.HumanStartCommand, BlockExportCommands.Add,
+            BlockExportCommands.Delete, BlockExportCommands.Query, BlockExportCommands.ServerAdd,
+            BlockExportCommands.ServerRemove,
         BlockdevAdd.Add, BlockdevAdd.Delete, ObjectAdd.Add, ObjectAdd.Delete,
         ChardevAdd.Add, ChardevAdd.Change, ChardevAdd.Remove, ChardevAdd.SendBreak, NetdevAdd.Add, NetdevAdd.Delete,
         Ringbuf.Read, Ringbuf.Write,
@@ -54,7 +57,7 @@ public sealed class CommandCatalogue
         QueryChardev.Command, QueryChardev.Backends,
         Network.Command, SetLink.Command, AnnounceSelf.Command, QueryRxFilter.Command,
         UserNetwork.Add, UserNetwork.Remove, UserNetwork.Connections,
-        QueryVnc.Command, QueryVnc.Servers, ScreenDump.Command,
+        QueryVnc.Command, QueryVnc.Servers, AddClient.Command, ScreenDump.Command,
         AudioCapture.Start, AudioCapture.Stop, AudioCapture.Info,
         SendKey.Command, MouseInput.Move, MouseInput.Button, Mice.Query, Mice.Set,
     ];

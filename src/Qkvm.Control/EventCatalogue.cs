@@ -22,10 +22,12 @@ public sealed record EventInfo(Type Type, string Name, int Interval = 0);
 [JsonSerializable(typeof(DeviceDeletedEvent))]
 [JsonSerializable(typeof(AcpiDeviceOstEvent))]
 [JsonSerializable(typeof(DeviceTrayMovedEvent))]
+[JsonSerializable(typeof(BlockIoErrorEvent))]
 [JsonSerializable(typeof(BalloonChangeEvent))]
 [JsonSerializable(typeof(ReceiveFilterChangedEvent))]
 [JsonSerializable(typeof(DumpCompletedEvent))]
 [JsonSerializable(typeof(SerialPortChangeEvent))]
+[JsonSerializable(typeof(BlockExportDeletedEvent))]
 sealed partial class EventJson : JsonSerializerContext;
 
 public static class EventCatalogue
@@ -47,10 +49,12 @@ public static class EventCatalogue
         new(typeof(DeviceDeletedEvent), "DEVICE_DELETED"),
         new(typeof(AcpiDeviceOstEvent), "ACPI_DEVICE_OST"),
         new(typeof(DeviceTrayMovedEvent), "DEVICE_TRAY_MOVED"),
+        new(typeof(BlockIoErrorEvent), "BLOCK_IO_ERROR"),
         new(typeof(BalloonChangeEvent), "BALLOON_CHANGE", Slow),
         new(typeof(ReceiveFilterChangedEvent), "NIC_RX_FILTER_CHANGED"),
         new(typeof(DumpCompletedEvent), "DUMP_COMPLETED"),
         new(typeof(SerialPortChangeEvent), "VSERPORT_CHANGE", Slow),
+        new(typeof(BlockExportDeletedEvent), "BLOCK_EXPORT_DELETED"),
     ];
 
     static readonly Dictionary<Type, EventInfo> s_byType = All.ToDictionary(e => e.Type);

@@ -16,6 +16,7 @@ public sealed unsafe class GatherList
     readonly Iovec[] _vector = GC.AllocateUninitializedArray<Iovec>(Libc.IovMax, pinned: true);
     readonly MemoryHandle[] _pins = new MemoryHandle[MaxPieces];
     int _pieces;
+    int _first;                                                    // of what is left to be sent
 
     /// <summary>Bytes.</summary>
     public long Length { get; private set; }
@@ -25,6 +26,7 @@ public sealed unsafe class GatherList
     {
         fixed (byte* header = _header) _vector[0] = new Iovec { Base = header, Length = (nuint)headerLength };
         Length = headerLength;
+        _first = 0;
         return _header.AsSpan(0, headerLength);
     }
 
@@ -44,6 +46,24 @@ public sealed unsafe class GatherList
     {
         for (int i = 0; i < _pieces; i++) _pins[i].Dispose();
         _pieces = 0;
+    }
+
+    /// <summary>Takes bytes off the front: they have been sent.</summary>
+    public void Skip(long count)
+    {
+        Length -= count;
+        for (; count > 0 && (nuint)count >= _vector[_first].Length; _first++) count -= (long)_vector[_first].Length;
+        if (count == 0) return;
+        ref Iovec cut = ref _vector[_first];
+        cut = new Iovec { Base = (byte*)cut.Base + count, Length = cut.Length - (nuint)count };
+    }
+
+    /// <summary>Sends what is left, or a part of it.</summary>
+    /// <param name="more">More follows at once.</param>
+    /// <returns>Bytes sent, or minus the errno.</returns>
+    public long SendTo(Sockets.StreamSocket socket, bool more = false)
+    {
+        fixed (Iovec* vector = _vector) return socket.Write(vector + _first, _pieces + 1 - _first, more);
     }
 
     /// <returns>Bytes written, or minus the errno.</returns>

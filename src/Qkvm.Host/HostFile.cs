@@ -105,6 +105,18 @@ public sealed unsafe class HostFile : IDisposable
     public long WriteSync(long offset, ReadOnlySpan<Memory<byte>> pieces) =>
         Transfer(offset, pieces, Transfers.WriteSync);
 
+    static readonly byte[] s_lookedAt = new byte[1];               // nobody minds what is in it
+
+    /// <summary>Both ends of a range are in the page cache, and so most likely is what lies between: nothing waits for
+    /// a disk.</summary>
+    /// <param name="length">At least 1.</param>
+    public bool IsCached(long offset, long length) => IsInMemory
+        || ReadNow(offset, [s_lookedAt]) == 1 && ReadNow(offset + length - 1, [s_lookedAt]) == 1;
+
+    /// <summary>From the page cache into a socket, without a copy.</summary>
+    public long SendTo(Sockets.StreamSocket socket, long offset, long length) =>
+        Result(Libc.sendfile(socket.OutputFd, _fd, &offset, (nuint)length));
+
     /// <summary>The kernel has RWF_DSYNC: since Linux 4.7.</summary>
     public bool HasDataSync => _hasDataSync ??= Transfer(0, [], Transfers.WriteSync) >= 0;
 

@@ -38,6 +38,10 @@ public static unsafe partial class Libc
     [LibraryImport(Library, SetLastError = true)]
     public static partial int fstatfs(int fd, FileSystemStatus* status);
 
+    /// <summary>From a file's page cache into a socket without a copy. sendfile(2).</summary>
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial nint sendfile(int to, int from, long* offset, nuint count);
+
     [LibraryImport(Library, SetLastError = true)]
     public static partial int fdatasync(int fd);
 

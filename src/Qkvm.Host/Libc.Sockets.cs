@@ -57,18 +57,11 @@ unsafe struct MessageHeader
 {
     public void* Name;
     public uint NameLength;
-    public MessageVector* Vectors;
+    public Iovec* Vectors;
     public nuint VectorCount;
     public void* Control;
     public nuint ControlLength;
     public int Flags;
-}
-
-/// <summary>struct iovec.</summary>
-unsafe struct MessageVector
-{
-    public void* Base;
-    public nuint Length;
 }
 
 /// <summary>struct cmsghdr; its data follow.</summary>

@@ -12,7 +12,7 @@ public static unsafe partial class Libc
     public const int ProtNone = 0, ProtRead = 1, ProtWrite = 2, ProtExec = 4;
     public const int MapShared = 1, MapPrivate = 2, MapFixed = 0x10, MapAnonymous = 0x20, MapNoReserve = 0x4000;
     public const uint MfdCloexec = 1;
-    public const int EIntr = 4, ENxio = 6, EAgain = 11, EInval = 22, ENameTooLong = 36, EAddrInUse = 98,
+    public const int EIntr = 4, ENxio = 6, EAgain = 11, EInval = 22, EPipe = 32, ENameTooLong = 36, EAddrInUse = 98,
         EAddrNotAvail = 99, ENetUnreach = 101, EConnReset = 104, ETimedOut = 110, EConnRefused = 111,
         EHostUnreach = 113, EInProgress = 115;
 

@@ -10,7 +10,7 @@ sealed class Tool : IBlockUser, IAsyncDisposable
     const BlockRights ReadRights = BlockRights.ConsistentRead;
     const BlockRights WriteRights = ReadRights | BlockRights.Write | BlockRights.Resize;
 
-    readonly Dictionary<string, byte[]> _secrets = new(StringComparer.Ordinal);
+    readonly ToolObjects _objects = new();
     readonly List<BlockEdge> _opened = [];
 
     public Tool(string program, Catalogue<BlockDriverModel> drivers, TextWriter output, TextWriter errors)
@@ -18,7 +18,8 @@ sealed class Tool : IBlockUser, IAsyncDisposable
         (Program, Drivers, Output, Errors) = (program, drivers, output, errors);
         Factory = new BlockFactory(drivers, line => errors.Write($"WARNING: {line}\n"))
         {
-            Secrets = _secrets.GetValueOrDefault,
+            Secrets = _objects.Secret,
+            Credentials = _objects.Credentials,
         };
     }
 
@@ -46,7 +47,7 @@ sealed class Tool : IBlockUser, IAsyncDisposable
         }
         Arguments arguments = Arguments.Parse(words, [Option.Help, .. command.Options], size);
         IsQuiet = arguments.Has(Option.Quiet);
-        foreach (string text in arguments.Texts(Option.Object)) AddObject(text);
+        foreach (string text in arguments.Texts(Option.Object)) _objects.Add(text);
         return arguments;
     }
 
@@ -142,16 +143,6 @@ sealed class Tool : IBlockUser, IAsyncDisposable
     /// <summary>A whole number that does not fit.</summary>
     static bool IsHuge(string text) =>
         text.Length > 1 && text[..^1].All(char.IsAsciiDigit) && "kKmMgGtTpPeE0123456789".Contains(text[^1]);
-
-    void AddObject(string text)
-    {
-        Options options = Options.Parse(text, $"--object {text}", "qom-type");
-        string type = options.Required("qom-type"), id = options.Required("id");
-        if (type != Secret.Model.Name)
-            throw new ToolException($"Parameter 'qom-type' does not accept value '{type}'");
-        Identifier.Check(id, options.Owner);
-        _secrets[id] = Secret.Read(new Properties(Secret.Model, options)).Value;
-    }
 
     string IBlockUser.UserName => Program;
     ValueTask<Action> IBlockUser.PauseAsync() => new(static () => { });

@@ -5,6 +5,7 @@ using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
 using Qkvm.Hw.Input;
 using Qkvm.Hw.Isa;
+using Qkvm.Hw.Storage;
 using Qkvm.Hw.Timer;
 using Qkvm.Machines.Firmware;
 using Qkvm.Machines.Pc;
@@ -29,7 +30,8 @@ sealed class IsaChips
 
     /// <param name="isa">The bus that they sit on.</param>
     /// <param name="hpetRoutes">GSIs that the HPET's timers reach, a bit each; null for no HPET.</param>
-    public IsaChips(Board board, QBus isa, uint? hpetRoutes)
+    /// <param name="hasFloppies">There is a controller of diskettes.</param>
+    public IsaChips(Board board, QBus isa, uint? hpetRoutes, bool hasFloppies = false)
     {
         _boot = board.Config.Boot;
         AddressSpace ports = board.Ports;
@@ -71,7 +73,16 @@ sealed class IsaChips
         ports.Map(DmaMasterPort, MemoryRegion.Io("dma", 16, dma.Master, AccessSizes.Bytes));
         ports.Map(DmaSlavePort, MemoryRegion.Io("dma", 32, dma.Slave, AccessSizes.Bytes));
         ports.Map(DmaPagePort, MemoryRegion.Io("dma-page", 16, dma.Pages, AccessSizes.Bytes));
+        if (hasFloppies) MakeFloppies(board, isa, dma);
         WakeBy(board);
+    }
+
+    static void MakeFloppies(Board board, QBus isa, I8237Pair dma)
+    {
+        var controller = new I82078(board.Irq(I82078.DefaultIrq), dma, I82078.DefaultDma);
+        controller.Map(I82078.DefaultBase, (at, region) => board.Ports.Map(at, region));
+        board.Own(I82078.Model.Name, isa, controller, controller.NewBus("floppy-bus.0"));
+        board.Describe(controller, "FDC0", () => I82078.Describe());
     }
 
     /// <summary>Port 61h, whose speaker plays where -machine pcspk-audiodev= or the speaker's own option
@@ -106,6 +117,7 @@ sealed class IsaChips
         PcCmos.Describe(Rtc, board.Layout, board.Cpus.Count);
         PcCmos.SetBootOrder(Rtc, _boot.Once ?? _boot.Order);
         PcCmos.DescribeDisks(Rtc, board.Tree);
+        PcCmos.DescribeFloppies(Rtc, board.Tree);
     }
 
     /// <summary>The firmware's next start is to wake what sleeps.</summary>

@@ -133,6 +133,7 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
         State = _sleeps ? RunState.Suspended : RunState.Running;
         _clock.Start();
         Events.Raise(new ResumeEvent());
+        foreach (BlockBackend drive in _backends.Drives.Values) drive.Errors.Retry();
         if (!_resetting && !_sleeps) RunCpus();
     }
 
@@ -162,7 +163,7 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
     {
         foreach (BlockBackend drive in _backends.Drives.Values)
         {
-            if (drive.InFlight == 0) continue;
+            if (drive.IsIdle) continue;
             drive.WhenIdle(() => WhenDisksAreIdle(action));
             return;
         }

@@ -63,7 +63,11 @@ public sealed record MachineDefaults(string NetworkCard, string VideoAddress, in
     public IReadOnlyList<(DeviceModel Model, OptionPair[] Properties)> Usb { get; init; } = [];
 
     public VideoKind Video { get; init; } = VideoKind.Pci;
+    public FloppySupport Floppies { get; init; }
 }
+
+/// <summary>Whether a machine has a diskette controller; on demand: once there is a drive for it.</summary>
+public enum FloppySupport { None, OnDemand, OnBoard }
 
 /// <summary>What -vga can give a machine.</summary>
 public enum VideoKind { None, Isa, Pci }

@@ -7,6 +7,7 @@ using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
 using Qkvm.Core.Tpm;
 using Qkvm.Host;
+using Qkvm.Host.Sockets;
 using Qkvm.Machines;
 using Qkvm.Storage.Graph;
 
@@ -21,16 +22,23 @@ sealed partial class BackendHost : IBackendHost
     readonly byte _escape;
     readonly List<IDisposable> _opened = [];
     readonly BlockFactory _blocks;
+    readonly BlockExports _exports;
 
     /// <param name="quit">ctrl-a x on a shared terminal.</param>
     /// <param name="escape">What ctrl-a is to a shared terminal: -echr.</param>
     public BackendHost(MachineEnvironment environment, Notices notices, Action quit, byte escape)
     {
         (_environment, _notices, _quit, _escape) = (environment, notices, quit, escape);
-        _blocks = new BlockFactory(Catalogue.BlockDrivers, notices.Warn);
+        _blocks = new BlockFactory(Catalogue.BlockDrivers, notices.Warn)
+        {
+            Credentials = id => Backends.Objects.GetValueOrDefault(id) as TlsCredentials,
+        };
+        _exports = new BlockExports(Loop, _blocks, Backends);
         Backends.OpenNode = OpenNode;
         Backends.NewThrottle = name => new ThrottleGroup(name, environment.Clock, Loop.Post);
     }
+
+    public IBlockExports Exports => _exports;
 
     public EventLoop Loop => _environment.Loop;
     public MachineBackends Backends { get; } = new();
@@ -154,6 +162,7 @@ sealed partial class BackendHost : IBackendHost
     public void Add(DriveConfig drive)
     {
         var backend = new BlockBackend(drive.Id, Loop.Post) { IsReadOnly = drive.ReadOnly, Serial = drive.Serial };
+        (backend.Errors.OnRead, backend.Errors.OnWrite) = (drive.OnReadError, drive.OnWriteError);
         if (drive.File is { } file)
         {
             drive.Options.Add("file", file);
@@ -204,6 +213,7 @@ sealed partial class BackendHost : IBackendHost
     /// <summary>Without the machine lock; nodes that drives share are closed once.</summary>
     public void CloseDisks()
     {
+        _exports.Close();
         foreach (BlockBackend drive in Backends.Drives.Values)
             if (_blocks.Find(drive.Id) == null) drive.DisposeAsync().AsTask().GetAwaiter().GetResult();
         _blocks.DisposeAsync().AsTask().GetAwaiter().GetResult();

@@ -45,7 +45,9 @@ using Qkvm.Storage.Drivers.Bochs;
 using Qkvm.Storage.Drivers.Cloop;
 using Qkvm.Storage.Drivers.Dmg;
 using Qkvm.Storage.Drivers.File;
+using Qkvm.Storage.Drivers.Http;
 using Qkvm.Storage.Drivers.Luks;
+using Qkvm.Storage.Drivers.Nbd;
 using Qkvm.Storage.Drivers.Null;
 using Qkvm.Storage.Drivers.Parallels;
 using Qkvm.Storage.Drivers.Qcow2;
@@ -55,6 +57,7 @@ using Qkvm.Storage.Drivers.Vdi;
 using Qkvm.Storage.Drivers.Vhdx;
 using Qkvm.Storage.Drivers.Vmdk;
 using Qkvm.Storage.Drivers.Vpc;
+using Qkvm.Storage.Drivers.Vvfat;
 using Qkvm.Storage.Graph;
 
 namespace Qkvm;
@@ -70,6 +73,8 @@ static class Catalogue
         IsaIde.Model,
         IdeModels.HardDisk,
         IdeModels.CdRom,
+        I82078.Model,
+        FloppyDrive.Model,
         .. VirtioBlk.Models,
         .. VirtioNet.Models,
         E1000.Model,
@@ -96,6 +101,7 @@ static class Catalogue
         HdaCodec.Output,
         HdaCodec.Micro,
         Sb16.Model,
+        .. VirtioSound.Models,
         IsaSerial.Model,
         PciSerial.Single,
         PciSerial.Double,
@@ -108,14 +114,18 @@ static class Catalogue
         I6300Esb.Model,
         Ib700.Model,
         VmGenerationId.Model,
+        VmCoreInfo.Model,
         PcTestDev.Model,
         PciTestDev.Model,
         .. Uhci.Models,
+        Ohci.Model,
         .. Ehci.Models,
         Xhci.Model,
         Xhci.Nec,
         UsbHub.Model,
         UsbStorage.Model,
+        UsbSerial.Model,
+        UsbNet.Model,
         UsbPointer.Tablet,
         UsbPointer.Mouse,
         UsbKeyboard.Model,
@@ -189,6 +199,11 @@ static class Catalogue
         LuksDriver.Model,
         FileDriver.Model,
         FileDriver.HostDevice,
+        NbdDriver.Model,
+        HttpDriver.Http,
+        HttpDriver.Https,
+        VvfatDriver.Model,
+        FileDriver.HostCdrom,
         NullDriver.Model,
         NullDriver.Aio,
     ], Missing.BlockDrivers);
@@ -242,20 +257,24 @@ static class Catalogue
     public static (string Name, DeviceModel? Model)[] IsaVideoCards => [("std", IsaVga.Model), ("none", null)];
 
     /// <summary>-usbdevice.</summary>
-    public static (string Name, DeviceModel Model)[] UsbDevices =>
-        [("tablet", UsbPointer.Tablet), ("mouse", UsbPointer.Mouse), ("keyboard", UsbKeyboard.Model)];
+    public static (string Name, string Device)[] UsbDevices =>
+    [
+        ("tablet", UsbPointer.Tablet.Name), ("mouse", UsbPointer.Mouse.Name), ("keyboard", UsbKeyboard.Model.Name),
+        .. Missing.UsbDevices,
+    ];
 
     /// <summary>-audio model=.</summary>
     public static SoundCard[] SoundCards =>
         [new("ac97", Ac97.Model), new("es1370", Es1370.Model), new("hda", HdaController.Ich6, HdaCodec.Duplex),
-        new("sb16", Sb16.Model)];
+        new("sb16", Sb16.Model), new("virtio", VirtioSound.Models[0])];
 
     /// <summary>What QEMU has beside these.</summary>
     public static string[] MissingSoundCards => ["adlib", "cs4231a", "gus"];
 
     /// <summary>-drive if=: the disk and, where there is one, the CD-ROM drive of the interface.</summary>
     public static (string Name, DeviceModel Disk, DeviceModel? Cdrom)[] DriveInterfaces =>
-        [("ide", IdeModels.HardDisk, IdeModels.CdRom), ("virtio", VirtioBlk.Models[0], null)];
+        [("ide", IdeModels.HardDisk, IdeModels.CdRom), ("virtio", VirtioBlk.Models[0], null),
+        ("floppy", FloppyDrive.Model, null)];
 
     /// <summary>-net nic,model= and -nic model= beside device names.</summary>
     public static (string Name, DeviceModel Model)[] NetworkCards =>

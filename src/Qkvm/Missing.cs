@@ -22,11 +22,10 @@ static class Missing
         ("use pc-dimm", "nvdimm"),
         ("use virtio-net-pci", """
             e1000-82544gc e1000-82545em i82550 i82551 i82557a i82557b i82557c i82558a i82558b i82559a
-            i82559b i82559c i82559er i82562 i82801 igb ne2k_isa ne2k_pci pcnet rocker tulip usb-net
-            vmxnet3 rdma pvrdma
+            i82559b i82559c i82559er i82562 i82801 igb ne2k_isa ne2k_pci pcnet rocker tulip vmxnet3 rdma pvrdma
             """),
         ("use virtio-blk-pci", """
-            am53c974 dc390 cxl-type3 floppy fdc isa-fdc lsi53c810 lsi53c895a megasas megasas-gen2 mptsas1068
+            am53c974 dc390 cxl-type3 fdc lsi53c810 lsi53c895a megasas megasas-gen2 mptsas1068
             nvme nvme-ns nvme-subsys pvscsi sd-card sdhci-pci spapr-vscsi scsi-block scsi-cd scsi-generic scsi-hd
             usb-bot usb-uas vhost-scsi vhost-scsi-pci vhost-scsi-pci-non-transitional
             vhost-scsi-pci-transitional vhost-user-blk vhost-user-blk-pci vhost-user-blk-pci-non-transitional
@@ -40,15 +39,21 @@ static class Missing
             vhost-user-gpu vhost-user-gpu-pci vhost-user-vga virtio-gpu-gl virtio-gpu-gl-device virtio-gpu-gl-pci
             virtio-vga-gl vmware-svga
             """),
-        ("use isa-serial", """
-            usb-serial usb-braille ipoctal232 tpci200 virtio-console
-            """),
-        ("use usb-tablet, usb-mouse, usb-kbd or usb-storage on a USB controller", """
-            pci-ohci usb-audio usb-ccid usb-host usb-mtp usb-redir usb-wacom-tablet
-            vt82c686b-usb-uhci ccid-card-emulated ccid-card-passthru u2f-emulated u2f-passthru canokey
+        ("use isa-serial", "ipoctal232 tpci200 virtio-console"),
+        ("use usb-serial, and a program of the host that reads its chardev", "usb-braille"),
+        ("use usb-storage", "usb-bot usb-uas"),
+        ("use piix3-usb-uhci", "vt82c686b-usb-uhci"),
+        ("use usb-tablet, usb-mouse or usb-kbd", "usb-wacom-tablet vmmouse vmport"),
+        ("use virtio-tablet-pci, virtio-mouse-pci or virtio-keyboard-pci", """
             vhost-user-input vhost-user-input-pci virtio-input-host-device virtio-input-host-pci
-            vmmouse vmport isa-applesmc
             """),
+        ("devices of the host stay with it; for a stick use -drive file=/dev/sdX,if=none,id=ID with usb-storage, for a "
+            + "serial port -chardev serial with usb-serial", "usb-host usb-redir"),
+        ("smart cards and security keys stay with the host; forward the socket of an agent over virtserialport", """
+            usb-ccid ccid-card-emulated ccid-card-passthru u2f-emulated u2f-passthru canokey
+            """),
+        ("give the guest files on a disk, or over its network: -nic user,tftp=FOLDER", "usb-mtp"),
+        ("use AC97, ES1370, intel-hda with hda-duplex", "usb-audio"),
         ("use AC97, ES1370, intel-hda with hda-duplex, or sb16", "adlib cs4231a gus"),
         ("the machine has one: say what it plays to, -machine pcspk-audiodev=ID", "isa-pcspk"),
         ("leave it out", """
@@ -62,7 +67,7 @@ static class Missing
             hyperv-testdev i2c-echo igd-passthrough-isa-bridge ipmi-bmc-extern ipmi-bmc-sim isa-applesmc
             isa-ipmi-bt isa-ipmi-kcs ivshmem-doorbell ivshmem-plain kvm-pci-assign kvaser_pci loader max31785 mctp-usb
             mioe3680_pci pca954x pci-ipmi-bt pci-ipmi-kcs pcm3680_pci port92 ctucan_pci pvpanic-pci
-            qemu-s390-pci smbus-ipmi smbus-eeprom tpm-tis-device vmcoreinfo xen-platform
+            qemu-s390-pci smbus-ipmi smbus-eeprom tpm-tis-device xen-platform
             xen-pvdevice mc146818rtc i8042 acpi-erst AMDVI-PCI hv-syndbg i2c-ddc vmbus-bridge x-pci-proxy-dev
             virtio-pmem virtio-iommu-device vhost-user-fs-device vhost-user-gpio-device vhost-user-i2c-device
             vhost-user-rng vhost-user-vsock-device vhost-user-vsock-pci-non-transitional vhost-vsock-device
@@ -73,6 +78,19 @@ static class Missing
     [
         .. DeviceNames.SelectMany(group => Words(group.Names).Distinct().Select(name =>
             DeviceModel.Missing(name, $"; {group.Remedy}"))),
+    ];
+
+    /// <summary>-usbdevice: those of the devices above that it knows.</summary>
+    public static (string Name, string Device)[] UsbDevices =>
+        [("braille", "usb-braille"), ("wacom-tablet", "usb-wacom-tablet")];
+
+    /// <summary>What -usbdevice took before QEMU 6.0, and what says the same since.</summary>
+    public static (string Name, string Remedy)[] FormerUsbDevices =>
+    [
+        ("disk", "-drive file=FILE,if=none,id=ID -device usb-storage,drive=ID"),
+        ("serial", "-chardev …,id=ID -device usb-serial,chardev=ID"),
+        ("net", "-netdev …,id=ID -device usb-net,netdev=ID"),
+        ("audio", "-audiodev …,id=ID -device intel-hda -device hda-duplex,audiodev=ID"),
     ];
 
     public static IEnumerable<CharModel> Chardevs() =>
@@ -113,9 +131,10 @@ static class Missing
                 "is not supported yet; convert the image: qemu-img convert -O qcow2 OLD NEW")),
         .. Words("""
             blkdebug blklogwrites blkreplay blkverify compress copy-before-write copy-on-read ftp ftps gluster
-            host_cdrom http https iscsi nbd nfs null-aio null-co nvme preallocate quorum rbd replication ssh throttle
-            vvfat snapshot-access
+            iscsi nfs nvme preallocate quorum rbd replication throttle snapshot-access
             """).Select(name => BlockDriverModel.Missing(name, "is not built yet")),
+        BlockDriverModel.Missing("ssh", "is not built yet; mount the directory by sshfs, or serve the image by "
+            + "qkvm nbd behind ssh -L"),
     ];
 
     public static IEnumerable<ObjectModel> Objects() =>

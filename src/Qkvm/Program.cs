@@ -3,6 +3,7 @@ using Qkvm.Cli;
 using Qkvm.Core.Machine;
 using Qkvm.Host;
 using Qkvm.Img;
+using Qkvm.Img.Nbd;
 
 namespace Qkvm;
 
@@ -22,6 +23,9 @@ static class Program
             Console.SetOut(Writer(StandardOutput));
             Console.SetError(Writer(StandardError));
         }
+        string name = Path.GetFileName(Environment.GetCommandLineArgs()[0]);
+        if (name == NbdTool.LinkName) return NbdTool.Run(arguments, Catalogue.BlockDrivers, isDaemon, name);
+        if (arguments is [NbdTool.Word, .. var own]) return NbdTool.Run(own, Catalogue.BlockDrivers, isDaemon);
         var notices = new Notices(Console.Error);
         try
         {
@@ -29,8 +33,7 @@ static class Program
             IReadOnlyList<GivenOption> options = ConfigurationFile.Resolve(CommandLineParser.Parse(arguments));
             if (Help.TryPrint(options, static () => Console.Out)) return 0;
             Refusal.Check(options);
-            MachineConfig config = Expander.Expand(options, Path.GetFileName(Environment.GetCommandLineArgs()[0]),
-                notices.Warn);
+            MachineConfig config = Expander.Expand(options, name, notices.Warn);
             if (config.Daemonize && !isDaemon)
             {
                 Preflight.CheckDaemon(config);

@@ -112,6 +112,9 @@ sealed class ImageFactAttribute()
 /// <summary>Needs the bare-metal guests.</summary>
 sealed class GuestFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutGuests);
 
+/// <summary>As <see cref="GuestFactAttribute"/>.</summary>
+sealed class GuestTheoryAttribute() : ConditionalTheoryAttribute(Surroundings.WithoutGuests);
+
 /// <summary>Needs QEMU beside us.</summary>
 sealed class QemuTheoryAttribute()
     : ConditionalTheoryAttribute(Surroundings.Without("qemu-system-x86_64", "qemu-system-x86"));
@@ -139,6 +142,10 @@ sealed class KvmFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutK
 /// <summary>Needs script, which gives a program a terminal.</summary>
 sealed class TerminalFactAttribute()
     : ConditionalFactAttribute(Surroundings.WithoutGuests ?? Surroundings.Without("script", "bsdutils"));
+
+/// <summary>Needs script too, beside the tiny Linux guest.</summary>
+sealed class TinyTerminalFactAttribute()
+    : ConditionalFactAttribute(Surroundings.WithoutTiny() ?? Surroundings.Without("script", "bsdutils"));
 
 /// <summary>Needs a network of its own, and the tiny Linux guest with all drivers.</summary>
 sealed class NetworkFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutNetworks);

@@ -3,13 +3,15 @@ namespace Qkvm.Guest.Tests;
 /// <summary>Linux's UHCI, EHCI, hub and HID drivers on our devices: keys and movements arrive.</summary>
 public sealed class UsbTests
 {
-    const string Drivers = "modprobe -a uhci_hcd ehci_pci usbhid hid_generic evdev; "
-        + "of() { for d in /sys/class/input/event*; do grep -qs \"$1\" $d/device/name && "
-        + "echo /dev/input/${d##*/}; done; }; "
+    /// <summary>A function of the guest's shell: the event device of a name.</summary>
+    internal const string Find = "of() { for d in /sys/class/input/event*; do grep -qs \"$1\" $d/device/name && "
+        + "echo /dev/input/${d##*/}; done; }; ";
+
+    const string Drivers = "modprobe -a uhci_hcd ehci_pci usbhid hid_generic evdev; " + Find
         + "while [ ! -e \"$(of 'USB Keyboard')\" -o ! -e \"$(of 'USB Mouse')\" ]; do sleep 0.1; done; ";
 
-    // type, code and value of struct input_event
-    const string Decode = "2>/dev/null | hexdump -v -e '24/1 \"%02x\" \"\\n\"' | cut -c33-";
+    /// <summary>Type, code and value of each struct input_event that is piped to it.</summary>
+    internal const string Decode = "2>/dev/null | hexdump -v -e '24/1 \"%02x\" \"\\n\"' | cut -c33-";
 
     [CardsTheory]
     [InlineData("pc", "12")]                                       // on the PIIX3's UHCI and a hub

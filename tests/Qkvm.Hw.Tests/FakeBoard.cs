@@ -44,7 +44,8 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
 
     public IrqLine Irq(int gsi) => Irqs[gsi] = bench.Wire($"gsi{gsi}");
     public void RemoveIrq(int gsi, IrqLine wire) => Irqs.Remove(gsi);
-    public QBus? FindBus(string id) => null;
+    public List<QBus> Buses { get; } = [];
+    public QBus? FindBus(string id) => Buses.Find(bus => bus.Name == id);
     public void Post(Action work) => work();
     public void RequestShutdown(ShutdownCause cause, int exitCode = 0) => Requests.Add($"{cause} {exitCode}");
     public void RequestReset(ShutdownCause cause = ShutdownCause.GuestReset) => Requests.Add("reset");

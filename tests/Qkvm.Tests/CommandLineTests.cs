@@ -108,8 +108,12 @@ public class CommandLineTests
     [InlineData("-device nvme", "-device nvme: 'nvme' is not built yet; use virtio-blk-pci")]
     [InlineData("-device virtio-serial-pci -device virtconsole", "taken")]
     [InlineData("-device sga", "-device sga: 'sga' is not built yet; use VGA, or virtio-vga")]
-    [InlineData("-drive file=x,werror=stop", "-drive file=x,werror=stop: werror=stop is not built yet; " +
-        "werror=report is what there is")]
+    [InlineData("-drive file=x,format=raw,werror=stop,rerror=ignore", "taken")]
+    [InlineData("-drive file=x,rerror=enospc", "-drive file=x,rerror=enospc: rerror=enospc: expects report, ignore or "
+        + "stop")]
+    [InlineData("-device ide-cd,write-cache=on,share-rw=on,werror=stop,rerror=stop", "taken")]
+    [InlineData("-device virtio-blk-pci,drive=d,rerror=enospc", "-device virtio-blk-pci: rerror=enospc: one of auto, "
+        + "report, ignore, stop is expected")]
     [InlineData("-drive file=x,format=raw,throttling.bps-total=5,bps_rd=4", "-drive file=x,format=raw,throttling.bps-" +
         "total=5,bps_rd=4: bps/iops/max total values and read/write values cannot be used at the same time")]
     [InlineData("-drive file=x,format=raw,bps=7,throttling.bps-total=4", "-drive file=x,format=raw,bps=7,throttling." +
@@ -132,6 +136,14 @@ public class CommandLineTests
     [InlineData("-usb -usbdevice tablet", "taken")]
     [InlineData("-usbdevice tablett", "-usbdevice tablett: could not add USB device 'tablett'; did you mean "
         + "'tablet'?")]
+    [InlineData("-usbdevice disk:/tmp/x", "-usbdevice disk:/tmp/x: could not add USB device 'disk:/tmp/x'; use "
+        + "-drive file=FILE,if=none,id=ID -device usb-storage,drive=ID")]
+    [InlineData("-usbdevice mouse:x", "-usbdevice mouse:x: could not add USB device 'mouse:x'; it takes a name alone: "
+        + "tablet, mouse, keyboard, braille, wacom-tablet")]
+    [InlineData("-usbdevice wacom-tablet", "-usbdevice wacom-tablet: 'usb-wacom-tablet' is not built yet; use "
+        + "usb-tablet, usb-mouse or usb-kbd")]
+    [InlineData("-device u2f-emulated", "-device u2f-emulated: 'u2f-emulated' is not built yet; smart cards and "
+        + "security keys stay with the host; forward the socket of an agent over virtserialport")]
     [InlineData("-k de", "-k de: the layout 'de' is not built yet; en-us is what there is")]
     [InlineData("-action panic=explode", "-action panic=explode: panic=explode: expects shutdown, pause, "
         + "exit-failure, none")]

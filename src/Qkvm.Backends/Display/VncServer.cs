@@ -75,6 +75,13 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
         new(_address.Id, "none", [.. _listener.Names.Select(Describe)],
         [.. _clients.Select(c => Describe(c.PeerName))]);
 
+    public void AddClient(int fd)
+    {
+        if (StreamSocket.Listens(fd) != false)
+            throw new ConfigurationException("parameter @fdname must name a socket that is connected");
+        Accept(new StreamSocket(fd));
+    }
+
     public void Dispose()
     {
         _timer.Dispose();

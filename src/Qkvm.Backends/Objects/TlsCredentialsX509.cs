@@ -19,16 +19,19 @@ public static class TlsCredentialsX509
             Property.Missing("loaded")],
         Create) { Description = "certificates for TLS" };
 
-    static object Create(Properties properties, IBackendHost host)
+    static TlsCredentials Create(Properties properties, IBackendHost host) => Read(properties, id =>
+    {
+        Secret secret = host.Backends.FindObject<Secret>(id, "a secret", properties.Owner);
+        host.Backends.ReleaseObject(id);
+        return secret.Value;
+    });
+
+    /// <summary>The certificates that properties name.</summary>
+    /// <param name="secret">What a secret of an id holds.</param>
+    public static TlsCredentials Read(Properties properties, Func<string, byte[]> secret)
     {
         string directory = properties.Text("dir") ?? throw properties.Error("needs dir=");
-        string? password = null;
-        if (properties.Text("passwordid") is { } id)
-        {
-            Secret secret = host.Backends.FindObject<Secret>(id, "a secret", properties.Owner);
-            password = Encoding.UTF8.GetString(secret.Value);
-            host.Backends.ReleaseObject(id);
-        }
+        string? password = properties.Text("passwordid") is { } id ? Encoding.UTF8.GetString(secret(id)) : null;
         try
         {
             return new TlsCredentials(directory, properties.Text("endpoint") == Server,

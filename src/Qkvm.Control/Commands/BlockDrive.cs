@@ -7,30 +7,32 @@ namespace Qkvm.Control.Commands;
 
 /// <summary>A drive as commands name it: by its own id, or by that of the device that uses it.</summary>
 /// <param name="Id">Empty of one that a device brought.</param>
+/// <param name="Removable">The device whose medium comes and goes; null of another.</param>
 /// <param name="User">The device's id or path; null: nobody uses it.</param>
-sealed record BlockDrive(CommandContext Context, string Id, BlockBackend Backend, ITray? Tray, string? User)
+sealed record BlockDrive(CommandContext Context, string Id, BlockBackend Backend, IRemovable? Removable, string? User)
 {
     /// <summary>As messages name it.</summary>
     public string Name { get; init; } = Id.Length > 0 ? Id : User ?? "";
 
     /// <summary>QMP's name: what is a node's has none.</summary>
     public string OwnName => Context.Backends.IsOfNode(Id) ? "" : Id;
-    public bool IsRemovable => User == null || Tray != null;
+    public ITray? Tray => Removable as ITray;
+    public bool IsRemovable => User == null || Removable != null;
 
     /// <summary>Those of options, then those of devices without.</summary>
     public static IEnumerable<BlockDrive> All(CommandContext context)
     {
-        var trays = new List<(QDevice Device, ITray Tray)>();
+        var removable = new List<(QDevice Device, IRemovable Drive)>();
         foreach ((_, QDevice device) in context.Devices)
-            if (device.Device?.Facet<ITray>() is { } tray) trays.Add((device, tray));
+            if (device.Device?.Facet<IRemovable>() is { } drive) removable.Add((device, drive));
         foreach ((string id, BlockBackend backend) in context.Backends.Drives)
         {
-            ITray? tray = trays.FirstOrDefault(t => t.Tray.Backend == backend).Tray;
-            yield return new(context, id, backend, tray, QomTree.UserOf(context, id));
+            IRemovable? drive = removable.FirstOrDefault(r => r.Drive.Backend == backend).Drive;
+            yield return new(context, id, backend, drive, QomTree.UserOf(context, id));
         }
-        foreach ((QDevice device, ITray tray) in trays)
-            if (tray.Backend.Id.Length == 0)
-                yield return new(context, "", tray.Backend, tray, device.Id ?? QomTree.PathOf(context, device));
+        foreach ((QDevice device, IRemovable drive) in removable)
+            if (drive.Backend.Id.Length == 0)
+                yield return new(context, "", drive.Backend, drive, device.Id ?? QomTree.PathOf(context, device));
     }
 
     /// <param name="device">The drive's id.</param>
@@ -46,9 +48,13 @@ sealed record BlockDrive(CommandContext Context, string Id, BlockBackend Backend
     }
 
     /// <summary>The event as programs know drive and device.</summary>
-    public static DeviceTrayMovedEvent Named(CommandContext context, DeviceTrayMovedEvent moved) =>
-        All(context).FirstOrDefault(drive => drive.Tray == moved.Tray) is { } drive
-            ? moved with { Device = drive.OwnName, Id = drive.User ?? "" } : moved;
+    public static MachineEvent Named(CommandContext context, MachineEvent happened) => happened switch
+    {
+        DeviceTrayMovedEvent moved when All(context).FirstOrDefault(drive => drive.Tray == moved.Tray) is { } drive =>
+            moved with { Device = drive.OwnName, Id = drive.User ?? "" },
+        BlockIoErrorEvent failed when context.Backends.IsOfNode(failed.Drive.Id) => failed with { Device = "" },
+        _ => happened,
+    };
 
     public void MustBeRemovable()
     {

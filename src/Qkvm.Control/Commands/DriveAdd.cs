@@ -56,7 +56,7 @@ static class DriveAdd
                 await context.Host.RemoveNodeAsync(id).ConfigureAwait(false);
                 return Nothing.Value;
             }
-            BlockDrive found = BlockDrive.Find(context, id, null) with { Tray = null, User = null };
+            BlockDrive found = BlockDrive.Find(context, id, null) with { Removable = null, User = null };
             await found.RemoveMediumAsync().ConfigureAwait(false);
             if (context.Backends.OwnerOfDrive(id) == null) context.Backends.Drives.Remove(id);
             return Nothing.Value;

@@ -91,7 +91,7 @@ static class DumpGuestMemory
             await output.DisposeAsync().ConfigureAwait(false);
             throw new CommandException("dump: no guest memory to dump");
         }
-        byte[] notes = CpuNotes.Of(source.Registers, source.Is64Bit);
+        byte[] notes = [.. CpuNotes.Of(source.Registers, source.Is64Bit), .. source.Note.Bytes];
         Task<string?> ended = context.Dump.RunAsync(machine, source.Length, output, wasRunning,
             written => !isElf ? KdumpFile.WriteAsync(source, notes, output, written)
                 : ElfCore.WriteAsync(source, arguments.Paging ? DumpMappings.Paged(source)

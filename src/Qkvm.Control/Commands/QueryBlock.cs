@@ -52,8 +52,12 @@ static class QueryBlock
         BlockNodeInfo? medium = backend.Root is { } root ? BlockNodeInfo.Of(root, backend.WriteCache,
             drive.OwnName.Length == 0 ? null : backend.Description) with { Throttle = backend.Throttle } : null;
         return new BlockInfo(drive.OwnName, drive.User, "unknown", drive.IsRemovable, drive.Tray?.IsLocked == true,
-            drive.Tray?.IsTrayOpen, drive.User == null ? null : "ok", medium) { Name = drive.Name };
+            drive.Tray?.IsTrayOpen, drive.User == null ? null : Status(backend.Errors.Waiting), medium)
+            { Name = drive.Name };
     }
+
+    /// <param name="errno">Of the request that waits for the machine to go on.</param>
+    static string Status(int errno) => errno == 0 ? "ok" : BlockErrors.IsNoSpace(errno) ? "nospace" : "failed";
 
     /// <summary>An empty line between two.</summary>
     static void Print(IMonitor monitor, IEnumerable<BlockInfo> drives, bool isVerbose)

@@ -88,6 +88,19 @@ static class QueryPci
         static PciRange Range((ulong Base, ulong Limit) range) => new(range.Base, range.Limit);
     }
 
+    /// <summary>Lines of info qtree: what a function is, and where.</summary>
+    public static IEnumerable<string> Places(PciDevice device)
+    {
+        PciConfig config = device.Config;
+        yield return $"class {PciClasses.Describe((int)(config.Get32(PciConfig.RevisionId) >> 16))}, "
+            + $"addr {device.Bus.Number:x2}:{device.DevFn >> 3:x2}.{device.DevFn & 7:x}, "
+            + $"pci id {config.Get16(PciConfig.VendorId):x4}:{config.Get16(PciConfig.DeviceId):x4} "
+            + $"(sub {config.Get16(PciConfig.SubsystemVendorId):x4}:{config.Get16(PciConfig.SubsystemId):x4})";
+        foreach (PciRegionInfo region in Regions(device))
+            yield return $"bar {region.Bar}: {(region.Type == "io" ? "i/o" : "mem")} at 0x{region.Address:x} "
+                + $"[0x{region.Address + region.Size - 1:x}]";
+    }
+
     static IEnumerable<PciRegionInfo> Regions(PciDevice device)
     {
         const uint IoSpace = 1, Type64 = 4, Prefetchable = 8;

@@ -1,4 +1,5 @@
 using Qkvm.Control.Hmp;
+using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Usb;
 
@@ -11,7 +12,7 @@ static class UsbDevices
         static (monitor, words) =>
         {
             words.End();
-            UsbBus[] buses = [.. monitor.Context.Machine.Tree.All.Select(bus => bus.Wires).OfType<UsbBus>()];
+            UsbBus[] buses = Buses(monitor.Context.Machine.Tree);
             if (buses.Length == 0) throw new CommandException("USB support not enabled");
             ILookup<object?, string?> ids = monitor.Context.Machine.Tree.AllDevices
                 .ToLookup(node => (object?)node.Device, node => node.Id);
@@ -21,6 +22,14 @@ static class UsbDevices
                         + $"Speed {Megabits(device.Speed)} Mb/s, "
                         + $"Product {device.Product}{(ids[device].First() is { } id ? $", ID: {id}" : "")}\n");
         });
+
+    /// <summary>Each has its number by its place here.</summary>
+    public static UsbBus[] Buses(QBus tree) => [.. tree.All.Select(bus => bus.Wires).OfType<UsbBus>()];
+
+    /// <summary>A line of info qtree.</summary>
+    public static string Place(UsbDevice device, int bus) =>
+        $"addr {bus}.{device.Address}, port {device.Place!.Path}, speed {Megabits(device.Speed)}, "
+        + $"name {device.Product}{(device.Port != null ? ", attached" : "")}";
 
     static string Megabits(UsbSpeed speed) => speed switch
     {

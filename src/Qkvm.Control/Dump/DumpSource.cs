@@ -24,6 +24,7 @@ sealed class DumpSource
     {
         _machine = machine;
         Registers = [.. machine.Cpus.Select(cpu => cpu.ReadRegisters())];
+        Note = GuestNote.Of(machine);
         ulong end = length > ulong.MaxValue - begin ? ulong.MaxValue : begin + length;
         var blocks = new List<DumpBlock>();
         foreach (FlatRange range in machine.Board.Memory.View.Ranges)
@@ -42,6 +43,7 @@ sealed class DumpSource
     /// <summary>Sorted, disjoint.</summary>
     public IReadOnlyList<DumpBlock> Blocks { get; }
     public IReadOnlyList<CpuRegisters> Registers { get; }
+    public GuestNote Note { get; }
     public AddressSpace Memory => _machine.Board.Memory;
 
     /// <summary>Bytes.</summary>

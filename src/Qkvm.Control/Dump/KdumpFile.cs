@@ -18,7 +18,8 @@ static class KdumpFile
         BitmapBlocks = 436, MaxMap = 440, CpuCount = 460;
 
     // struct kdump_sub_header
-    const int DumpLevel = 8, NoteOffset = 48, NoteSize = 56, MaxMap64 = 96;
+    const int PhysicalBase = 0, DumpLevel = 8, CoreInfoOffset = 32, CoreInfoSize = 40, NoteOffset = 48, NoteSize = 56,
+        MaxMap64 = 96;
 
     /// <param name="written">Hears of each piece of memory, in bytes.</param>
     public static async Task WriteAsync(DumpSource source, byte[] notes, Stream output, Action<int> written)
@@ -32,7 +33,7 @@ static class KdumpFile
 
         await output.WriteAsync(FlatHeader()).ConfigureAwait(false);
         await Piece(0, Header(subHeaderBlocks, bitmapBlocks, maxMap, source.Registers.Count)).ConfigureAwait(false);
-        await Piece(Page, SubHeader(notes.Length, maxMap)).ConfigureAwait(false);
+        await Piece(Page, SubHeader(notes.Length, maxMap, source.Note)).ConfigureAwait(false);
         await Piece(Page + SubHeaderBytes, notes).ConfigureAwait(false);
         for (long i = 0; i < bitmapBlocks; i++)
         {
@@ -135,13 +136,19 @@ static class KdumpFile
         void Set(int at, int value) => BinaryPrimitives.WriteInt32LittleEndian(header.AsSpan(at), value);
     }
 
-    static byte[] SubHeader(int notesLength, ulong maxMap)
+    /// <param name="note">The last of the notes.</param>
+    static byte[] SubHeader(int notesLength, ulong maxMap, GuestNote note)
     {
         var header = new byte[SubHeaderBytes];
         BinaryPrimitives.WriteInt32LittleEndian(header.AsSpan(DumpLevel), WithoutZeroPages);
         BinaryPrimitives.WriteInt64LittleEndian(header.AsSpan(NoteOffset), Page + SubHeaderBytes);
         BinaryPrimitives.WriteInt64LittleEndian(header.AsSpan(NoteSize), notesLength);
         BinaryPrimitives.WriteUInt64LittleEndian(header.AsSpan(MaxMap64), maxMap);
+        if (note.Length == 0) return header;
+        BinaryPrimitives.WriteInt64LittleEndian(header.AsSpan(PhysicalBase), note.KernelOffset);
+        BinaryPrimitives.WriteInt64LittleEndian(header.AsSpan(CoreInfoOffset),
+            Page + SubHeaderBytes + notesLength - note.Bytes.Length + note.At);
+        BinaryPrimitives.WriteInt64LittleEndian(header.AsSpan(CoreInfoSize), note.Length);
         return header;
     }
 

@@ -182,8 +182,8 @@ public sealed class QmpSession : ICharFrontend, IDisposable
     void Tell(MachineEvent happened)
     {
         if (!_context.IsNegotiated || !_backend.IsOpen || _pending > MostPending) return;
-        if (happened is DeviceTrayMovedEvent moved) happened = BlockDrive.Named(_context, moved);
-        Answer(w => QmpWriter.Event(w, happened, _context.Catalogue.Json, DateTimeOffset.UtcNow));
+        MachineEvent named = BlockDrive.Named(_context, happened);
+        Answer(w => QmpWriter.Event(w, named, _context.Catalogue.Json, DateTimeOffset.UtcNow));
     }
 
     void Answer(Action<Utf8JsonWriter> write) => Send(_writer.Line(write));

@@ -26,6 +26,9 @@ public readonly struct AmlResource(byte[] bytes)
         new([0x47, 1, .. Number(start, 2), .. Number(start, 2), alignment, length]);
 
     /// <summary>An ISA interrupt: edge, active high, exclusive.</summary>
+    /// <summary>ACPI section 6.4.2.2: compatibility timing, 8 bits, no bus master.</summary>
+    public static AmlResource Dma(int channel) => new([0x2A, (byte)(1 << channel), 0]);
+
     public static AmlResource Irq(int irq) => new([0x22, .. Number(1UL << irq, 2)]);
 
     public static AmlResource Memory32(uint start, uint length, bool writable) =>

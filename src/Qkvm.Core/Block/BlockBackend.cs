@@ -47,6 +47,7 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
     volatile bool _writeCache = true;                              // loops read it
 
     public BlockStatistics Statistics { get; } = new();
+    public BlockErrors Errors { get; } = new();
 
     volatile ThrottleMember? _throttle;
 
@@ -66,6 +67,9 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
 
     public int InFlight => Volatile.Read(ref _inFlight);
 
+    /// <summary>The device has no request, neither in flight nor waiting for the machine to go on.</summary>
+    public bool IsIdle => InFlight == 0 && Errors.Waiting == 0;
+
     /// <summary>The medium was put in or taken out. Under the machine lock.</summary>
     public event Action? MediumChanged;
 
@@ -73,7 +77,11 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
     internal event Action? Resumed;
 
     /// <summary>The device that listened has gone.</summary>
-    public void Forget() => (MediumChanged, Resumed, _main) = (null, null, null);
+    public void Forget()
+    {
+        (MediumChanged, Resumed, _main) = (null, null, null);
+        Errors.Forget();
+    }
 
     /// <summary>Puts a medium in, for a guest that reads and, where <see cref="IsReadOnly"/> is not set, writes. What
     /// was there stays open.</summary>
@@ -102,7 +110,13 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
 
     /// <summary>Starts a request; Complete follows later on the main loop, never inside this call. Under the machine
     /// lock.</summary>
-    public void Submit(BlockRequest request) => (_main ??= new BlockQueue(this, post)).Submit(request);
+    public void Submit(BlockRequest request) => Main.Submit(request);
+
+    /// <summary>As <see cref="Submit"/>, but Complete follows inside this call where the host has the bytes in memory.
+    /// </summary>
+    public void SubmitNow(BlockRequest request) => Main.Submit(request, isInside: true);
+
+    BlockQueue Main => _main ??= new BlockQueue(this, post);
 
     /// <summary>Runs the action under the machine lock as soon as no request is in flight: now, or later on the main
     /// loop.</summary>
@@ -111,6 +125,7 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
         _whenIdle.Add(action);
         Volatile.Write(ref _waitsForIdle, 1);
         LetGo();
+        Errors.GiveUp();
         RunIdle();
     }
 
@@ -183,6 +198,13 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
         if (WaitsForLast || _throttle != member) member.Group.LetGo(member);
         return true;
     }
+
+    /// <summary>A request that was kept for the machine is in flight again, to end.</summary>
+    internal void BeginAgain() => Interlocked.Increment(ref _inFlight);
+
+    /// <summary>Whether a failed request waits for the machine; else the device is told of the errno.</summary>
+    internal bool Keeps(BlockQueue queue, BlockRequest request, ref int errno) =>
+        Errors.Keeps(queue, request, Volatile.Read(ref _waitsForIdle) == 0, ref errno);
 
     bool WaitsForLast => IsPaused || Volatile.Read(ref _waitsForIdle) != 0;
 

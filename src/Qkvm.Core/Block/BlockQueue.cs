@@ -27,7 +27,8 @@ public sealed class BlockQueue
         (_loop, _afterCompletions) = (loop, afterCompletions);
     }
 
-    /// <summary>For devices under the machine lock: requests never complete inside <see cref="Submit"/>.</summary>
+    /// <summary>For devices under the machine lock: requests complete inside <see cref="Submit"/> only where a device
+    /// says that they may.</summary>
     /// <param name="post">Runs an action on the main loop under the machine lock.</param>
     public BlockQueue(BlockBackend backend, Action<Action> post)
     {
@@ -39,7 +40,8 @@ public sealed class BlockQueue
 
     /// <summary>Starts a request; Complete may follow inside this call. On the loop, or on a thread that serves in
     /// its place: then the loop starts what cannot complete at once.</summary>
-    public void Submit(BlockRequest request)
+    /// <param name="isInside">For a device under the machine lock: it may.</param>
+    public void Submit(BlockRequest request, bool isInside = false)
     {
         if (!_backend.TryBegin())
         {
@@ -49,14 +51,24 @@ public sealed class BlockQueue
         }
         request.Started = Stopwatch.GetTimestamp();
         if (_backend.Holds(this, request)) return;
-        Start(request);
-    }
-
-    void Start(BlockRequest request)
-    {
-        if (_loop != null && TryStart(request)) return;
+        if ((_loop != null || isInside) && TryStart(request)) return;
         if (_loop == null || IsOnLoop) QueueWork(request);
         else Release(request);
+    }
+
+    /// <summary>The machine goes on after an error: once more. From any thread.</summary>
+    internal void Retry(BlockRequest request)
+    {
+        _held.Enqueue(request);
+        _post(_runHeld);
+    }
+
+    /// <summary>A request that was kept after an error ends with it. From any thread.</summary>
+    internal void Fail(BlockRequest request, int errno)
+    {
+        _backend.BeginAgain();
+        request.IsGivenUp = true;
+        HandOver(request, errno);
     }
 
     /// <summary>The loop starts it. From any thread.</summary>
@@ -104,11 +116,11 @@ public sealed class BlockQueue
         ValueTask result;
         try
         {
-            if (!root.TryStart(request.Operation, request.Offset, request.Buffers, _loop!.Ring, out result))
+            if (!root.TryStart(request.Operation, request.Offset, request.Buffers, _loop?.Ring, out result))
                 return false;
         }
         catch (Exception e) { result = ValueTask.FromException(e); }
-        request.WhenDone(result, result.IsCompleted ? _finish : _arrived);
+        request.WhenDone(result, result.IsCompleted ? _finish : _loop == null ? _hand : _arrived);
         return true;
     }
 
@@ -136,7 +148,17 @@ public sealed class BlockQueue
 
     void Finish(BlockRequest request, int errno)
     {
-        _backend.Statistics.Add(request, Stopwatch.GetElapsedTime(request.Started).Ticks * NanosecondsPerTick, errno);
+        if (!request.IsGivenUp)
+        {
+            long nanoseconds = Stopwatch.GetElapsedTime(request.Started).Ticks * NanosecondsPerTick;
+            _backend.Statistics.Add(request, nanoseconds, errno);
+            if (errno != 0 && _backend.Keeps(this, request, ref errno))
+            {
+                _backend.Ended();
+                return;
+            }
+        }
+        request.IsGivenUp = false;
         request.Complete(errno);
         _backend.Ended();
     }

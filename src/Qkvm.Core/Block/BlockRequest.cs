@@ -36,6 +36,9 @@ public abstract class BlockRequest : IThreadPoolWorkItem
     public bool Fua { get; set; }
     internal int Errno { get; set; }
 
+    /// <summary>It is not made again after its error.</summary>
+    internal bool IsGivenUp { get; set; }
+
     /// <summary>When it was submitted, as Stopwatch counts.</summary>
     internal long Started { get; set; }
 

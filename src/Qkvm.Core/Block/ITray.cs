@@ -1,9 +1,8 @@
 namespace Qkvm.Core.Block;
 
-/// <summary>A drive whose medium comes and goes in a tray. Under the machine lock.</summary>
-public interface ITray
+/// <summary>A drive with a tray for its medium, which has a lock and moves by motor.</summary>
+public interface ITray : IRemovable
 {
-    BlockBackend Backend { get; }
     bool IsTrayOpen { get; }
 
     /// <summary>The guest holds the tray shut.</summary>

@@ -33,6 +33,9 @@ public sealed partial class Options
 
     public string Owner { get; }
 
+    /// <summary>What stands in front of the names at this level: "" or "file."; <see cref="Rest"/> has it.</summary>
+    public string Path => _path;
+
     /// <summary>The names at this level, taken or not, in the order of the option.</summary>
     public IEnumerable<string> Names => _values.Keys;
 

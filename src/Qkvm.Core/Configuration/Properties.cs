@@ -35,7 +35,7 @@ public sealed class Properties
             else if (property.Kind == PropertyKind.Node && options.IsNull(property.Name)) _values[property.Name] = "";
         }
         foreach (OptionPair rest in options.Rest)
-            if (!_trees.ContainsKey(rest.Name.Split('.')[0]))
+            if (!_trees.ContainsKey(rest.Name[options.Path.Length..].Split('.')[0]))
                 throw options.Error(NotFound(model, rest.Name));
     }
 

@@ -27,6 +27,9 @@ public sealed record BusKind(string Name, params Property[] Properties)
     public static readonly BusKind Ide = new("IDE", Bus, Property.Automatic("unit", max: 1, help: "0 master, 1 slave"),
         BootIndex);
 
+    public static readonly BusKind Floppy = new("floppy-bus", Bus, Property.Automatic("unit", max: 1, help: "0 is A"),
+        BootIndex);
+
     public static readonly BusKind Pci = new("PCI", Bus,
         new Property("addr", PropertyKind.PciAddress, null, "slot and optional function: 0x4.0x1"),
         Property.Bool("multifunction", false),

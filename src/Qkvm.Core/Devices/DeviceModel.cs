@@ -6,7 +6,7 @@ public enum DeviceCategory { Controller, Storage, Network, Input, Display, Sound
 
 /// <summary>What a machine has by default, unless -device names a device that takes its place.</summary>
 [Flags]
-public enum DefaultDevice { None = 0, Serial = 1, Parallel = 2, Cdrom = 4, Vga = 8 }
+public enum DefaultDevice { None = 0, Serial = 1, Parallel = 2, Cdrom = 4, Vga = 8, Floppy = 16 }
 
 /// <summary>A device that users can name with -device: what the catalogue lists. Option parsing, <c>-device help</c>
 /// and

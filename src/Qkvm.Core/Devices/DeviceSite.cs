@@ -115,6 +115,11 @@ public sealed class DeviceSite(IBoard board, string owner, QBus? bus = null, str
     public BlockBackend Drive(string id)
     {
         BlockBackend drive = board.TakeDrive(id, owner);
+        drive.Errors.Failed = (operation, action, errno) => board.Post(() =>
+        {
+            board.Raise(new BlockIoErrorEvent(drive, operation, action, errno));
+            if (action == ErrorAction.Stop) board.RequestPause("io-error");
+        });
         OnLeave(() =>
         {
             drive.Forget();

@@ -13,4 +13,7 @@ public interface IIsaDma
     /// <summary>From a device to memory.</summary>
     /// <inheritdoc cref="Read"/>
     int Write(int channel, ReadOnlySpan<byte> data);
+
+    /// <summary>TC: the channel's count is over, so that it takes no more.</summary>
+    bool HasEnded(int channel);
 }

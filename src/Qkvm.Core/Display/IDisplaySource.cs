@@ -13,6 +13,11 @@ public interface IRemoteDisplay
 {
     /// <summary>Where it listens and who watches. Under the machine lock.</summary>
     RemoteDisplayInfo Query();
+
+    /// <summary>A viewer that somebody else has connected. Under the machine lock.</summary>
+    /// <param name="fd">Its socket, which becomes the server's own.</param>
+    /// <exception cref="ConfigurationException">It is no connected socket, and still the caller's.</exception>
+    void AddClient(int fd);
 }
 
 /// <summary>One end of a connection, as query-vnc names it.</summary>

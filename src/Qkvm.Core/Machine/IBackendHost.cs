@@ -51,6 +51,9 @@ public interface IBackendHost
     /// one.</summary>
     void ChangeChardev(ChardevConfig chardev);
 
+    /// <summary>Nodes that other programs use.</summary>
+    IBlockExports Exports => throw new CommandException("there is no NBD server here");
+
     /// <summary>All nodes with names of the user's.</summary>
     IReadOnlyList<BlockDriver> Nodes { get; }
 

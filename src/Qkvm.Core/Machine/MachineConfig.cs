@@ -1,3 +1,4 @@
+using Qkvm.Core.Block;
 using Qkvm.Core.Block.Throttling;
 using Qkvm.Host.Sandboxing;
 
@@ -215,6 +216,8 @@ public sealed record DriveConfig(string Id, string? File, string? Format, Option
     public bool Snapshot { get; init; }
     public bool IsCdrom { get; init; }
     public string? Serial { get; init; }
+    public ErrorPolicy OnReadError { get; init; } = ErrorPolicy.Report;
+    public ErrorPolicy OnWriteError { get; init; } = ErrorPolicy.Enospc;
     public ThrottleLimits? Limits { get; init; }
 
     /// <summary>Of drives that share the limits; null: this one has its own.</summary>

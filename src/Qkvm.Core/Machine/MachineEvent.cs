@@ -1,5 +1,6 @@
 using System.Text.Json.Serialization;
 using Qkvm.Core.Block;
+using Qkvm.Host;
 
 namespace Qkvm.Core.Machine;
 
@@ -45,6 +46,19 @@ public sealed record DeviceDeletedEvent(string? Device, string Path) : MachineEv
 /// <param name="Id">The device's, or its path.</param>
 public sealed record DeviceTrayMovedEvent([property: JsonIgnore] ITray Tray, bool TrayOpen, string Device = "",
     string Id = "") : MachineEvent;
+
+/// <summary>The host's disk failed a request.</summary>
+/// <param name="Device">The drive's id; empty where it is a node's.</param>
+/// <param name="Operation">"read", or "write" for all else.</param>
+/// <param name="Nospace">The host's disk is full.</param>
+/// <param name="Reason">The host's words for the errno.</param>
+public sealed record BlockIoErrorEvent([property: JsonIgnore] BlockBackend Drive, string Device, string? NodeName,
+    string Operation, ErrorAction Action, bool Nospace, string Reason) : MachineEvent
+{
+    public BlockIoErrorEvent(BlockBackend drive, BlockOperation operation, ErrorAction action, int errno)
+        : this(drive, drive.Id, drive.Root?.NodeName, operation == BlockOperation.Read ? "read" : "write", action,
+            BlockErrors.IsNoSpace(errno), Libc.Message(errno)) { }
+}
 
 /// <summary>The guest said what came of a request.</summary>
 public sealed record AcpiDeviceOstEvent(AcpiOst Info) : MachineEvent;

@@ -103,6 +103,22 @@ public sealed class Dma(AddressSpace memory)
         return true;
     }
 
+    /// <summary>Gives the pages that lie wholly in a range of RAM back to the host.</summary>
+    public void DiscardPages(ulong address, uint length)
+    {
+        const ulong InPage = GuestRam.PageSize - 1;
+        ulong end = address + length;
+        address = address + InPage & ~InPage;
+        while (address + GuestRam.PageSize <= end && Enabled
+            && memory.TryGetRam(address, true, out GuestRam ram, out ulong offset, out ulong available))
+        {
+            ulong count = Math.Min(end - address, available) & ~InPage;
+            if (count == 0 || offset % GuestRam.PageSize != 0) return;
+            ram.Discard(offset, count);
+            address += count;
+        }
+    }
+
     /// <summary>Announces bytes that were written through <see cref="TryMap"/>.</summary>
     public void MarkWritten(ulong address, ulong length)
     {

@@ -52,7 +52,7 @@ public sealed class UsbBus : IBusWires
                 + $"({Words(port.Speeds)} speed); a controller with companions takes both");
         plugged.Plug(this, port, site);
         _plugged.Add((port, plugged));
-        port.Attach(plugged);
+        if (plugged.IsPresent) port.Attach(plugged);
         site.OnLeave(() =>
         {
             _plugged.Remove((port, plugged));

@@ -22,10 +22,11 @@ ref struct UsbDescriptorWriter(Span<byte> buffer)
     /// <summary>Bytes that there would be with room for all.</summary>
     public int Length { get; private set; }
 
-    public void PutDevice(UsbDescription what, UsbLayout layout)
+    /// <param name="leastVersion">It says no older one of USB.</param>
+    public void PutDevice(UsbDescription what, UsbLayout layout, ushort leastVersion)
     {
         Put(DeviceSize, Device);
-        Put16(layout.Version);
+        Put16(Math.Max(layout.Version, leastVersion));
         Put(layout.Class, layout.Subclass, layout.Protocol, layout.MaxPacket0);
         Put16(what.Vendor);
         Put16(what.ProductId);

@@ -10,6 +10,9 @@ public sealed record UsbDescription(ushort Vendor, ushort ProductId, ushort Rele
     public byte Product { get; init; } = 2;
     public byte Serial { get; init; } = 3;
 
+    /// <summary>As monitors call it; null: by the string of <see cref="Product"/>.</summary>
+    public string? Title { get; init; }
+
     /// <summary>Low or full speed; null: it has neither.</summary>
     public UsbLayout? Full { get; init; }
     public UsbLayout? High { get; init; }

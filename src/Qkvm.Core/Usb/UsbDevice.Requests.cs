@@ -79,7 +79,9 @@ public abstract partial class UsbDevice
         bool isOld = Speed != UsbSpeed.Super;
         switch (type)
         {
-            case UsbDescriptorWriter.Device when layout != null: writer.PutDevice(Description, layout); break;
+            case UsbDescriptorWriter.Device when layout != null:
+                writer.PutDevice(Description, layout, _hasMsOs ? UsbMsOs.LeastUsbVersion : (ushort)0);
+                break;
             case UsbDescriptorWriter.Configuration when index < layout?.Configurations.Length:
                 writer.PutConfiguration(layout.Configurations[index], !isOld);
                 break;

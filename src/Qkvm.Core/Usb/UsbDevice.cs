@@ -31,8 +31,8 @@ public abstract partial class UsbDevice(string name, UsbDescription description,
     public UsbDescription Description { get; } = description;
     public UsbSpeeds Speeds => Description.Speeds;
 
-    /// <summary>Its name as the product string has it.</summary>
-    public string Product => Description.Texts.ElementAtOrDefault(Description.Product - 1) ?? Name;
+    /// <summary>As monitors call it.</summary>
+    public string Product => Description.Title ?? Description.Texts.ElementAtOrDefault(Description.Product - 1) ?? Name;
 
     /// <summary>Where users plugged it; null until then.</summary>
     public UsbPort? Place { get; private set; }
@@ -82,6 +82,18 @@ public abstract partial class UsbDevice(string name, UsbDescription description,
 
     /// <summary>The host cleared a halt, which starts the endpoint anew.</summary>
     protected virtual void OnHaltCleared(byte endpoint) { }
+
+    /// <summary>Its host shall see it: what is not there from the start comes later, by
+    /// <see cref="FollowPresence"/>.</summary>
+    protected internal virtual bool IsPresent => true;
+
+    /// <summary><see cref="IsPresent"/> may have changed: at its place it comes or goes, as if a hand had pulled
+    /// it.</summary>
+    protected void FollowPresence()
+    {
+        if (!IsPresent) Port?.Detach();
+        else if (Port == null) Place?.Attach(this);
+    }
 
     /// <summary>It has been plugged: it may add ports of its own to the bus, with the site's help.</summary>
     protected virtual void OnPlugged(UsbBus bus, DeviceSite site) { }
@@ -143,7 +155,7 @@ public abstract partial class UsbDevice(string name, UsbDescription description,
 
     internal void Plug(UsbBus bus, UsbPort port, DeviceSite site)
     {
-        Place = port;
+        (Place, Speed) = (port, port.SpeedOf(this));
         if (_serial.Length == 0) _serial = DefaultSerial(site);
         OnPlugged(bus, site);
     }

@@ -7,6 +7,9 @@ namespace Qkvm.Core.Usb;
 static class UsbMsOs
 {
     public const byte StringIndex = 0xEE;
+
+    /// <summary>Windows asks no device that is older.</summary>
+    public const ushort LeastUsbVersion = 0x0200;
     public const ushort GetCompatibleId = 0xC051, GetProperties = 0xC151; // request 51h, of the device or the interface
     const ushort CompatibleIdIndex = 4, PropertiesIndex = 5, Version = 0x0100;
     const uint DoubleWord = 4;                                     // REG_DWORD, little endian

@@ -36,11 +36,13 @@ public sealed class UsbPort(IUsbHost host, int index, UsbSpeeds speeds, string p
     public bool Takes(UsbDevice device) => (device.Speeds & Speeds) != 0;
 
     /// <summary>The fastest that both know, as chirps and training find it.</summary>
+    public UsbSpeed SpeedOf(UsbDevice device) => (UsbSpeed)BitOperations.Log2((uint)(device.Speeds & Speeds) | 1);
+
     public void Attach(UsbDevice device)
     {
         Device = device;
         device.Port = this;
-        device.Speed = (UsbSpeed)BitOperations.Log2((uint)(device.Speeds & Speeds) | 1);
+        device.Speed = SpeedOf(device);
         device.ResetBus();
         Host.Attached(this);
     }
@@ -74,6 +76,6 @@ public sealed class UsbPort(IUsbHost host, int index, UsbSpeeds speeds, string p
         Device = device;
         if (device == null) return;
         device.Port = this;
-        device.Speed = (UsbSpeed)BitOperations.Log2((uint)(device.Speeds & Speeds) | 1);
+        device.Speed = SpeedOf(device);
     }
 }

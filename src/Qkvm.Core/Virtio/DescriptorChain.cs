@@ -27,6 +27,13 @@ public sealed class DescriptorChain
     /// <summary>What the device may write. Bytes written are announced by the queue's Fill.</summary>
     public ScatterList Writable => new(_writable, 0, 0, WritableLength);
 
+    /// <summary>Gives the pages of RAM that lie wholly in what the device may write back to the host; the rest
+    /// stays.</summary>
+    public void DiscardWritable(Dma dma)
+    {
+        foreach ((ulong address, uint length) in _writableRanges) dma.DiscardPages(address, length);
+    }
+
     internal void Begin(ushort id)
     {
         Id = id;

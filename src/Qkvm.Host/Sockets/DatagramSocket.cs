@@ -96,7 +96,7 @@ public sealed unsafe class DatagramSocket : IDisposable
     {
         fixed (byte* start = data, name = _remote)
         {
-            var vector = new MessageVector { Base = start, Length = (nuint)data.Length };
+            var vector = new Iovec { Base = start, Length = (nuint)data.Length };
             var message = new MessageHeader { Name = name, NameLength = (uint)_remote.Length, Vectors = &vector,
                 VectorCount = 1 };
             nint n = Libc.sendmsg(Fd, &message, NoSignal);
@@ -108,7 +108,7 @@ public sealed unsafe class DatagramSocket : IDisposable
     {
         fixed (byte* start = buffer)
         {
-            var vector = new MessageVector { Base = start, Length = (nuint)buffer.Length };
+            var vector = new Iovec { Base = start, Length = (nuint)buffer.Length };
             var message = new MessageHeader { Vectors = &vector, VectorCount = 1 };
             nint n = Libc.recvmsg(Fd, &message, 0);
             return n < 0 ? -Libc.Errno : (int)n;

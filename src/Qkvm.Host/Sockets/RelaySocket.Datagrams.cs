@@ -21,7 +21,7 @@ public sealed unsafe partial class RelaySocket
         int length = to.WriteName(new Span<byte>(name, IpEndpoint.MaxNameLength));
         fixed (byte* start = data)
         {
-            var vector = new MessageVector { Base = start, Length = (nuint)data.Length };
+            var vector = new Iovec { Base = start, Length = (nuint)data.Length };
             var message = new MessageHeader { Name = name, NameLength = (uint)length, Vectors = &vector,
                 VectorCount = 1 };
             nint n = Libc.sendmsg(Fd, &message, NoSignal);
@@ -34,7 +34,7 @@ public sealed unsafe partial class RelaySocket
         byte* name = stackalloc byte[SocketName.MaxLength];
         fixed (byte* start = buffer)
         {
-            var vector = new MessageVector { Base = start, Length = (nuint)buffer.Length };
+            var vector = new Iovec { Base = start, Length = (nuint)buffer.Length };
             var message = new MessageHeader { Name = name, NameLength = SocketName.MaxLength, Vectors = &vector,
                 VectorCount = 1 };
             nint n = Libc.recvmsg(Fd, &message, 0);
@@ -54,7 +54,7 @@ public sealed unsafe partial class RelaySocket
         failure = default;
         fixed (byte* start = buffer)
         {
-            var vector = new MessageVector { Base = start, Length = (nuint)buffer.Length };
+            var vector = new Iovec { Base = start, Length = (nuint)buffer.Length };
             var message = new MessageHeader { Name = name, NameLength = SocketName.MaxLength, Vectors = &vector,
                 VectorCount = 1, Control = control, ControlLength = MaxControl };
             nint n = Libc.recvmsg(Fd, &message, ErrorQueue);

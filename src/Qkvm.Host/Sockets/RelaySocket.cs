@@ -79,12 +79,12 @@ public sealed unsafe partial class RelaySocket : IDisposable
     /// <summary>Up to 64 pieces at once.</summary>
     public int Send(ReadOnlySpan<Memory<byte>> pieces)
     {
-        MessageVector* vectors = stackalloc MessageVector[MaxPieces];
+        Iovec* vectors = stackalloc Iovec[MaxPieces];
         int count = Math.Min(pieces.Length, MaxPieces);
         for (int i = 0; i < count; i++)
         {
             _pins[i] = pieces[i].Pin();
-            vectors[i] = new MessageVector { Base = _pins[i].Pointer, Length = (nuint)pieces[i].Length };
+            vectors[i] = new Iovec { Base = _pins[i].Pointer, Length = (nuint)pieces[i].Length };
         }
         var message = new MessageHeader { Vectors = vectors, VectorCount = (nuint)count };
         nint n = Libc.sendmsg(Fd, &message, NoSignal);
@@ -98,9 +98,9 @@ public sealed unsafe partial class RelaySocket : IDisposable
     {
         fixed (byte* one = first, two = second)
         {
-            MessageVector* vectors = stackalloc MessageVector[2];
-            vectors[0] = new MessageVector { Base = one, Length = (nuint)first.Length };
-            vectors[1] = new MessageVector { Base = two, Length = (nuint)second.Length };
+            Iovec* vectors = stackalloc Iovec[2];
+            vectors[0] = new Iovec { Base = one, Length = (nuint)first.Length };
+            vectors[1] = new Iovec { Base = two, Length = (nuint)second.Length };
             var message = new MessageHeader { Vectors = vectors, VectorCount = second.IsEmpty ? 1u : 2 };
             nint n = Libc.recvmsg(Fd, &message, 0);
             return n < 0 ? -Libc.Errno : (int)n;

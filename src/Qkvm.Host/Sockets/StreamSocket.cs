@@ -5,7 +5,8 @@ namespace Qkvm.Host.Sockets;
 /// <remarks>SAFETY: kernel structures live on the stack for the time of one call; buffers are pinned for it.</remarks>
 public sealed unsafe class StreamSocket : ITransport
 {
-    const int NoSignal = 0x4000, CloseOnExec = 0x40000000, NonBlocking = 0x800, SocketCloseOnExec = 0x80000;
+    const int NoSignal = 0x4000, More = 0x8000, CloseOnExec = 0x40000000, NonBlocking = 0x800,
+        SocketCloseOnExec = 0x80000;
     const int Tcp = 6, TcpNoDelay = 1, SocketLevel = 1, ErrorOption = 4, AcceptsOption = 30, DomainOption = 39;
     const int MaxDescriptors = 16;                                 // of one message; more are closed by the kernel
 
@@ -50,7 +51,7 @@ public sealed unsafe class StreamSocket : ITransport
         byte* control = stackalloc byte[controlLength];
         fixed (byte* data = buffer)
         {
-            var vector = new MessageVector { Base = data, Length = (nuint)buffer.Length };
+            var vector = new Iovec { Base = data, Length = (nuint)buffer.Length };
             var message = new MessageHeader { Vectors = &vector, VectorCount = 1, Control = control,
                 ControlLength = controlLength };
             nint n = Libc.recvmsg(_fd, &message, CloseOnExec);
@@ -73,6 +74,15 @@ public sealed unsafe class StreamSocket : ITransport
         }
     }
 
+    /// <summary>Writes pieces of memory in order. As <see cref="Write(ReadOnlySpan{byte})"/>.</summary>
+    /// <param name="more">More follows at once: TCP need not send what fills no segment.</param>
+    internal long Write(Iovec* pieces, int count, bool more)
+    {
+        var message = new MessageHeader { Vectors = pieces, VectorCount = (nuint)count };
+        nint n = Libc.sendmsg(_fd, &message, more ? NoSignal | More : NoSignal);
+        return n >= 0 ? n : -Libc.Errno;
+    }
+
     /// <summary>Writes, and sends a descriptor with the first byte. As <see cref="Write"/>.</summary>
     public int WriteWith(int descriptor, ReadOnlySpan<byte> data) => WriteWith([descriptor], data);
 
@@ -89,7 +99,7 @@ public sealed unsafe class StreamSocket : ITransport
         descriptors.CopyTo(new Span<int>(header + 1, MaxDescriptors));
         fixed (byte* start = data)
         {
-            var vector = new MessageVector { Base = start, Length = (nuint)data.Length };
+            var vector = new Iovec { Base = start, Length = (nuint)data.Length };
             var message = new MessageHeader { Vectors = &vector, VectorCount = 1, Control = control,
                 ControlLength = (nuint)(length + 7 & ~7) };
             nint n = Libc.sendmsg(_fd, &message, NoSignal);
@@ -146,7 +156,7 @@ public sealed unsafe class StreamSocket : ITransport
     internal static int ErrorOf(int fd) => Option(fd, ErrorOption) ?? Libc.Errno;
 
     /// <summary>An inherited descriptor is a socket; whether it listens. Null for anything else.</summary>
-    internal static bool? Listens(int fd) => Option(fd, DomainOption) == null ? null : Option(fd, AcceptsOption) == 1;
+    public static bool? Listens(int fd) => Option(fd, DomainOption) == null ? null : Option(fd, AcceptsOption) == 1;
 
     internal static SocketName NameOf(int fd, bool peer)
     {

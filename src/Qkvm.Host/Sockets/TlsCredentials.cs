@@ -11,7 +11,7 @@ public sealed class TlsCredentials : IDisposable
 {
     readonly X509Certificate2Collection _trusted = [];
     readonly X509Certificate2? _own;
-    readonly bool _verifiesPeer;
+    readonly bool _verifiesPeer, _trustsHost;
 
     /// <summary>Reads ca-cert.pem, and server-cert.pem and server-key.pem or client-cert.pem and client-key.pem, which
     /// a client need not have.</summary>
@@ -36,6 +36,18 @@ public sealed class TlsCredentials : IDisposable
                 : X509Certificate2.CreateFromEncryptedPemFile(certificate, password, key);
         });
     }
+
+    TlsCredentials(bool verifiesPeer)
+    {
+        _verifiesPeer = verifiesPeer;
+        _trustsHost = true;
+        RequireLibrary();
+    }
+
+    /// <summary>A client without a certificate, which trusts whom this machine trusts.</summary>
+    /// <param name="verifiesPeer">False: it trusts everybody.</param>
+    /// <exception cref="IOException">OpenSSL is missing.</exception>
+    public static TlsCredentials OfThisMachine(bool verifiesPeer) => new(verifiesPeer);
 
     public bool IsServer { get; }
 
@@ -67,6 +79,7 @@ public sealed class TlsCredentials : IDisposable
     bool IsTrusted(X509Certificate? peer, SslPolicyErrors errors, bool checksName)
     {
         if (!_verifiesPeer) return true;
+        if (_trustsHost) return errors == SslPolicyErrors.None;
         if (peer is not X509Certificate2 certificate) return false;
         if (checksName && (errors & SslPolicyErrors.RemoteCertificateNameMismatch) != 0) return false;
         using var chain = new X509Chain();

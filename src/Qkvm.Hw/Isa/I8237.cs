@@ -98,7 +98,7 @@ public sealed class I8237(int stride) : IRegisterBank
         ref ushort address = ref _current[channel * 2], count = ref _current[channel * 2 + 1];
         byte mode = _modes[channel];
         if ((mode & TypeMask) != (fromMemory ? FromMemory : ToMemory)) return 0;
-        while (done < length && (_mask >> channel & 1) == 0 && (_command & Disable) == 0)
+        while (done < length && !IsMasked(channel) && (_command & Disable) == 0)
         {
             // up to where the address turns round, or the count ends; downwards one by one
             int units = (mode & Decrement) != 0 ? 1 : Math.Min((length - done) / stride, 0x10000 - address);
@@ -113,6 +113,9 @@ public sealed class I8237(int stride) : IRegisterBank
         }
         return done;
     }
+
+    /// <summary>Its count is over, or it has been masked.</summary>
+    public bool IsMasked(int channel) => (_mask >> channel & 1) != 0;
 
     void EndCount(int channel, byte mode)
     {

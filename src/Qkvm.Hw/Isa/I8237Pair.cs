@@ -23,6 +23,9 @@ public sealed class I8237Pair(Dma memory) : IDevice, IIsaDma
 
     public int Write(int channel, ReadOnlySpan<byte> data) => Transfer(channel, default, data);
 
+    public bool HasEnded(int channel) => channel > IIsaDma.Cascade ? Slave.IsMasked(channel - IIsaDma.Cascade)
+        : Master.IsMasked(channel);
+
     public void Reset()
     {
         Master.Reset();

@@ -11,12 +11,12 @@ public static class IdeModels
 
     static readonly Property[] Common =
     [
-        Property.Drive(), Property.Text("serial"), Property.Text("model"), Property.Text("ver"),
+        .. DiskProperties.All, Property.Text("model"), Property.Text("ver"),
     ];
 
     public static readonly DeviceModel HardDisk = new("ide-hd", BusKind.Ide,
         [
-            .. Common, Property.OnOffAuto("write-cache"), Property.Number("wwn", 0),
+            .. Common, Property.Number("wwn", 0),
             Property.Number("rotation_rate", 0, max: ushort.MaxValue),
             Property.Size("logical_block_size", 0), Property.Size("physical_block_size", 0),
         ], CreateHardDisk)
@@ -43,7 +43,7 @@ public static class IdeModels
                 "if=none,id=ID,… or -blockdev");
         var bus = (IIdeBus)site.Bus.Wires!;
         int unit = bus.UnitFor(values);
-        BlockBackend backend = site.Drive(id);
+        BlockBackend backend = DiskProperties.Take(values, site, id);
         if (!backend.HasMedium)
             throw new ConfigurationException($"{values.Owner}: device needs media, but drive '{id}' is empty; give " +
                 "it file=");
@@ -58,8 +58,7 @@ public static class IdeModels
                 "between 512 and 2097152");
         var options =
             new AtaOptions(Serial(values, backend, bus, unit), Text(values, "model", "QEMU HARDDISK", ModelLength),
-            Text(values, "ver", "2.5+", VersionLength), values.OnOffAuto("write-cache") ?? backend.WriteCache,
-            values.Number("wwn"),
+            Text(values, "ver", "2.5+", VersionLength), backend.WriteCache, values.Number("wwn"),
             (ushort)values.Number("rotation_rate"), physical == 0 ? 512 : (int)physical);
         return new AtaDrive(HardDisk.Name, backend, options) { Log = site.Board.Memory.Log };
     }
@@ -68,7 +67,7 @@ public static class IdeModels
     {
         var bus = (IIdeBus)site.Bus.Wires!;
         int unit = bus.UnitFor(values);
-        BlockBackend backend = values.Text("drive") is { } id ? site.Drive(id)
+        BlockBackend backend = values.Text("drive") is { } id ? DiskProperties.Take(values, site, id)
             : new BlockBackend("", site.Board.Post) { IsReadOnly = true };
         var drive = new AtapiDrive(CdRom.Name, backend, Serial(values, backend, bus, unit),
             Text(values, "model", "QEMU DVD-ROM", ModelLength), Text(values, "ver", "2.5+", VersionLength))
@@ -78,13 +77,12 @@ public static class IdeModels
     }
 
     static string Serial(Properties values, BlockBackend backend, IIdeBus bus, int unit) =>
-        values.Has("serial") ? Text(values, "serial", "", SerialLength) : backend.Serial
-            ?? DefaultSerial(bus, unit);
+        Text(values, "serial", backend.Serial ?? DefaultSerial(bus, unit), SerialLength);
 
+    /// <summary>As much of it as there is room for, as with QEMU.</summary>
     static string Text(Properties values, string name, string automatic, int length)
     {
         string text = values.Text(name) ?? automatic;
-        return text.Length <= length ? text
-            : throw new ConfigurationException($"{values.Owner}: {name} '{text}' is longer than {length} characters");
+        return text[..Math.Min(text.Length, length)];
     }
 }

@@ -1,4 +1,3 @@
-using System.Buffers.Binary;
 using Qkvm.Core.Usb;
 
 namespace Qkvm.Hw.Usb;
@@ -28,7 +27,7 @@ public sealed partial class Ehci
         int moved = Nothing;
         for (int i = 0; i < MostDescriptors; i++)
         {
-            if (!ReadWords(at, head)) { Fail(); return moved; }
+            if (!Dma.ReadWords(at, head)) { Fail(); return moved; }
             if ((head[Overlay + Token] & Halted) != 0) return moved;
             if ((head[Overlay + Token] & Active) == 0 && !Fetch(at, head)) return moved;
             int bytes = Execute(at, head);
@@ -48,13 +47,13 @@ public sealed partial class Ehci
         if ((link & Terminate) != 0) return false;
         Span<uint> descriptor = stackalloc uint[DescriptorWords];
         link &= LinkMask;
-        if (!ReadWords(link, descriptor)) { Fail(); return false; }
+        if (!Dma.ReadWords(link, descriptor)) { Fail(); return false; }
         if ((descriptor[Token] & Active) == 0) return false;
         head[Current] = link;
         descriptor.CopyTo(head[Overlay..]);
         if ((head[Characteristics] & ToggleFromDescriptor) == 0)
             head[Overlay + Token] = head[Overlay + Token] & ~Toggle | token & Toggle;
-        WriteWords(at + Current * 4, head[Current..]);
+        Dma.WriteWords(at + Current * 4, head[Current..]);
         return true;
     }
 
@@ -154,14 +153,7 @@ public sealed partial class Ehci
         }
         if (status != UsbStatus.Success && (token & OnComplete) != 0) _status |= INT;
         head[Overlay + Token] = token;
-        WriteWords(at + (Overlay + Token) * 4, head.Slice(Overlay + Token, 2));
+        Dma.WriteWords(at + (Overlay + Token) * 4, head.Slice(Overlay + Token, 2));
         Dma.Write(head[Current] + Token * 4, 4, token);
-    }
-
-    void WriteWords(uint at, ReadOnlySpan<uint> words)
-    {
-        Span<byte> bytes = stackalloc byte[QueueWords * 4];
-        for (int i = 0; i < words.Length; i++) BinaryPrimitives.WriteUInt32LittleEndian(bytes[(i * 4)..], words[i]);
-        Dma.Write(at, bytes[..(words.Length * 4)]);
     }
 }

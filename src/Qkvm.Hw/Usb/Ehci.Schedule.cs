@@ -80,7 +80,7 @@ public sealed partial class Ehci
     void RunIsochronous(uint at)
     {
         Span<uint> words = stackalloc uint[IsochronousDwords];
-        if (!ReadWords(at, words)) { Fail(); return; }
+        if (!Dma.ReadWords(at, words)) { Fail(); return; }
         byte address = (byte)(words[9] & 0x7F), endpoint = (byte)(words[9] >> 8 & 15);
         UsbToken token = (words[10] & 1 << 11) != 0 ? UsbToken.In : UsbToken.Out;
         for (int i = 0; i < Microframes; i++)
@@ -136,14 +136,5 @@ public sealed partial class Ehci
         _flights.CancelAll();
         _happened = true;
         Apply();
-    }
-
-    bool ReadWords(uint at, Span<uint> words)
-    {
-        Span<byte> bytes = stackalloc byte[words.Length * 4];
-        if (!Dma.Read(at, bytes)) return false;
-        for (int i = 0; i < words.Length; i++)
-            words[i] = System.Buffers.Binary.BinaryPrimitives.ReadUInt32LittleEndian(bytes[(i * 4)..]);
-        return true;
     }
 }

@@ -48,7 +48,7 @@ public sealed partial class Ehci : PciDevice, IRegisterBank, IUsbHost, IUsbCompa
     Ehci(string name, PciIdentity identity, DeviceSite site) : base(identity, name)
     {
         _ports = [.. Enumerable.Range(0, Ports).Select(i => new UsbPort(this, i, UsbSpeeds.High, $"{i + 1}"))];
-        _frames = new UsbFrames(site.Clock, RunFrame, LookAgain);
+        _frames = new UsbFrames(site.Clock, RunFrame, LookAgain, microframes: Microframes);
         _flights = new UsbFlights(LongestTransfer, _frames.LookAgain);
         Config.Define(InterruptPin, PinD);
         Config.Define(ReleaseNumber, UsbRelease2);
@@ -130,8 +130,10 @@ public sealed partial class Ehci : PciDevice, IRegisterBank, IUsbHost, IUsbCompa
     {
         get
         {
-            uint companions = (uint)_companions.OfType<UsbPort>().Select(port => port.Host).Distinct().Count();
-            return Ports | companions << CompanionCount | (companions > 0 ? (uint)Uhci.Ports << PortsPerCompanion : 0);
+            int[] companions =
+                [.. _companions.OfType<UsbPort>().GroupBy(port => port.Host).Select(ports => ports.Count())];
+            return Ports | (uint)companions.Length << CompanionCount
+                | (uint)companions.DefaultIfEmpty().Max() << PortsPerCompanion;
         }
     }
 

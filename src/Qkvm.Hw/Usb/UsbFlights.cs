@@ -55,6 +55,13 @@ sealed class UsbFlights(int room, Action ended)
         return null;
     }
 
+    /// <summary>What is under way for a descriptor at this place is taken back.</summary>
+    public void Drop(uint address)
+    {
+        for (int i = _current.Count - 1; i >= 0; i--)
+            if (_current[i].Address == address) Free(_current[i]);
+    }
+
     /// <summary>A new one; null: too many are under way.</summary>
     public UsbFlight? Take(uint address, ulong identity)
     {

@@ -147,9 +147,9 @@ public abstract class UsbHid : UsbDevice
 
     static UsbDescription Describe(UsbHidKind kind, Properties properties)
     {
-        const ushort vendor = 0x0627, product = 1, version = 0x0200;
+        const ushort vendor = 0x0627, product = 1;
         const byte fullPacket0 = 8, highPacket0 = 64, power = 50;
-        UsbLayout Layout(byte packet0, byte interval) => new(version, packet0, new UsbConfiguration(1,
+        UsbLayout Layout(ushort version, byte packet0, byte interval) => new(version, packet0, new UsbConfiguration(1,
             UsbConfiguration.RemoteWakeup, power, new UsbInterface(0, 3, (byte)(kind.IsBoot ? 1 : 0), kind.BootProtocol,
                 new UsbEndpoint(InEndpoint, UsbTransfer.Interrupt, kind.MaxPacket, interval))
             { Extra = kind.Descriptor })
@@ -159,8 +159,9 @@ public abstract class UsbHid : UsbDevice
             Product = kind.Product,
             Serial = kind.Serial,
             SuspendsOnWindows = true,
-            Full = Layout(fullPacket0, kind.FullInterval),
-            High = properties.Number("usb_version") == 1 ? null : Layout(highPacket0, kind.HighInterval),
+            Full = Layout(0x0100, fullPacket0, kind.FullInterval),
+            High = properties.Number("usb_version") == 1 ? null
+                : Layout(0x0200, highPacket0, kind.HighInterval),
         };
     }
 }

@@ -22,7 +22,8 @@ public sealed partial class UsbStorage
         _request.MayUnmap = operation == BlockOperation.Discard;
         _request.Buffers = operation is BlockOperation.Read or BlockOperation.Write
             ? new ScatterList(_chunk.AsMemory(0, (int)length)) : default;
-        _disk.Backend.Submit(_request);
+        if (operation == BlockOperation.Read) _disk.Backend.SubmitNow(_request);
+        else _disk.Backend.Submit(_request);
     }
 
     void Done(int errno)

@@ -3,6 +3,7 @@ using Qkvm.Core.Block;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Usb;
 using Qkvm.Hw.Scsi;
+using Qkvm.Hw.Storage;
 
 namespace Qkvm.Hw.Usb;
 
@@ -11,24 +12,26 @@ public sealed partial class UsbStorage
 {
     public static readonly DeviceModel Model = new("usb-storage", BusKind.Usb,
         [
-            Property.Drive(), Property.Bool("removable", false, "the guest may take it out"),
+            .. DiskProperties.All, Property.Bool("removable", false, "the guest may take it out"),
             Property.Size("logical_block_size", 512), Property.Size("physical_block_size", 512),
-            Property.OnOffAuto("write-cache"), Property.Bool("share-rw", false, "others may write, too"),
             Property.Missing("commandlog", "off"),
             Property.Automatic("bootindex", max: int.MaxValue, help: "place in the boot order, 0 first"),
         ], Create) { Category = DeviceCategory.Storage, Description = "a USB stick" };
 
-    static readonly UsbDescription s_description = new(0x46F4, 0x0001, 0x0000, "QEMU", "QEMU USB HARDDRIVE", "1")
+    static readonly UsbDescription s_description = new(0x46F4, 0x0001, 0x0000, "QEMU", "QEMU USB HARDDRIVE", "1",
+        "Full speed config (usb 1.1)", "High speed config (usb 2.0)", "Super speed config (usb 3.0)")
     {
-        Full = Layout(0x0200, 64, 64), High = Layout(0x0200, 64, 512), Super = Layout(0x0300, 9, 1024, burst: 15),
+        Title = "QEMU USB MSD",
+        Full = Layout(0x0200, 8, 64, text: 4), High = Layout(0x0200, 64, 512, text: 5),
+        Super = Layout(0x0300, 9, 1024, text: 6, burst: 15),
     };
 
     /// <summary>Sections 4.3 and 4.4: one interface, SCSI transparent command set, bulk-only.</summary>
-    static UsbLayout Layout(ushort version, byte maxPacket0, ushort maxPacket, byte burst = 0) =>
+    static UsbLayout Layout(ushort version, byte maxPacket0, ushort maxPacket, byte text, byte burst = 0) =>
         new(version, maxPacket0, new UsbConfiguration(1, UsbConfiguration.AlwaysSet | UsbConfiguration.SelfPowered, 0,
             new UsbInterface(0, Class: 0x08, Subclass: 0x06, Protocol: 0x50,
                 new UsbEndpoint(InEndpoint, UsbTransfer.Bulk, maxPacket) { MaxBurst = burst },
-                new UsbEndpoint(OutEndpoint, UsbTransfer.Bulk, maxPacket) { MaxBurst = burst })));
+                new UsbEndpoint(OutEndpoint, UsbTransfer.Bulk, maxPacket) { MaxBurst = burst })) { Text = text });
 
     static UsbStorage Create(Properties values, DeviceSite site)
     {
@@ -40,11 +43,9 @@ public sealed partial class UsbStorage
             if (size is < 512 or > 32768 || !BitOperations.IsPow2(size))
                 throw values.Error($"{name}_block_size={size} must be a power of 2 between 512 and 32768");
         if (physical < logical) throw values.Error("logical_block_size must not be larger than physical_block_size");
-        BlockBackend backend = site.Drive(id);
+        BlockBackend backend = DiskProperties.Take(values, site, id);
         if (!backend.HasMedium)
             throw values.Error($"Device needs media, but drive '{id}' is empty; give it file=");
-        backend.WriteCache = values.OnOffAuto("write-cache") ?? backend.WriteCache;
-        backend.SharesWrite = values.Bool("share-rw");
         return new UsbStorage(Model.Name, values, new ScsiDisk(backend, new ScsiDiskOptions
         {
             Serial = values.Text("serial") ?? backend.Serial ?? "",

@@ -8,23 +8,24 @@ namespace Qkvm.Hw.Virtio;
 
 /// <summary>Traditional memory balloon. Virtio 1.2, section 5.5: the guest gives pages, and the host forgets
 /// them.</summary>
-/// <remarks>Page numbers outside RAM are ignored. Deviations: no page poison, free page hints or reporting.</remarks>
+/// <remarks>Page numbers outside RAM are ignored. Deviations: no page poison and no free page hints.</remarks>
 public sealed class VirtioBalloon : VirtioDevice, IBalloon, ILiveProperties
 {
     public static readonly DeviceModel[] Models = VirtioPciModels.Family("virtio-balloon-pci", "virtio memory balloon",
-        DeviceCategory.Misc, 0x00FF00, [Property.Bool("deflate-on-oom", false)], null,
+        DeviceCategory.Misc, 0x00FF00, [Property.Bool("deflate-on-oom", false),
+            Property.Bool("free-page-reporting", false, "the host has what the guest does not use")], null,
         (name, values, site) =>
         {
-            var balloon = new VirtioBalloon(name, values.Bool("deflate-on-oom"));
+            var balloon = new VirtioBalloon(name, values.Bool("deflate-on-oom"), values.Bool("free-page-reporting"));
             balloon._polled = new BalloonStatistics(balloon, site.Clock);
             balloon.ActualChanged += () =>
                 site.Board.Raise(new BalloonChangeEvent(site.Board.MemorySize - balloon.Given));
             return balloon;
         });
 
-    const ulong StatsVq = 1 << 1, DeflateOnOom = 1 << 2;           // 5.5.3
+    const ulong StatsVq = 1 << 1, DeflateOnOom = 1 << 2, PageReporting = 1 << 5; // 5.5.3
     const int NumPages = 0, Actual = 4, ConfigLength = 8;          // struct virtio_balloon_config
-    const int Inflate = 0, Deflate = 1, Stats = 2;
+    const int Inflate = 0, Deflate = 1, Stats = 2, Reporting = 3;  // free_page_vq, before it, is not there
     const int PageShift = 12, PageNumberLength = 4, StatLength = 10;
     const int MostPages = 64 * 1024;                               // of one request; drivers send 256
 
@@ -32,9 +33,7 @@ public sealed class VirtioBalloon : VirtioDevice, IBalloon, ILiveProperties
     /// …</summary>
     public const int StatisticsTags = 10;
 
-    static readonly int[] Sizes = [128, 128, 128];
-
-    readonly bool _deflateOnOom;
+    readonly bool _deflateOnOom, _reportsPages;
     readonly ulong[] _statistics = new ulong[StatisticsTags];
     BalloonStatistics? _polled;                                    // not migrated: clients'
     Virtqueue? _statsQueue;                                        // not migrated: null while stopped
@@ -42,14 +41,16 @@ public sealed class VirtioBalloon : VirtioDevice, IBalloon, ILiveProperties
     uint _numPages;
     uint _actual;
 
-    public VirtioBalloon(string name, bool deflateOnOom) : base(name, 5, ConfigLength)
+    public VirtioBalloon(string name, bool deflateOnOom, bool reportsPages = false) : base(name, 5, ConfigLength)
     {
-        _deflateOnOom = deflateOnOom;
+        (_deflateOnOom, _reportsPages) = (deflateOnOom, reportsPages);
+        QueueSizes = reportsPages ? [128, 128, 128, 32] : [128, 128, 128];
         Reset();
     }
 
-    public override IReadOnlyList<int> QueueSizes => Sizes;
-    public override ulong OfferedFeatures => StatsVq | (_deflateOnOom ? DeflateOnOom : 0);
+    public override IReadOnlyList<int> QueueSizes { get; }
+    public override ulong OfferedFeatures => StatsVq | (_deflateOnOom ? DeflateOnOom : 0)
+        | (_reportsPages ? PageReporting : 0);
 
     /// <summary>Pages of 4 KiB that the guest has given away, as it says.</summary>
     public uint ActualPages => _actual;
@@ -121,6 +122,7 @@ public sealed class VirtioBalloon : VirtioDevice, IBalloon, ILiveProperties
             for (; budget > 0 && queue.TryPop(out DescriptorChain? chain); budget--)
             {
                 if (queue.Index == Inflate) Release(chain);        // deflated pages come back by being touched
+                else if (queue.Index == Reporting) chain.DiscardWritable(Control.Transport.Dma); // so do these
                 queue.Push(chain, 0);
             }
         while (queue.EnableKicks() && budget > 0);

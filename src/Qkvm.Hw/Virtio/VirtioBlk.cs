@@ -7,6 +7,7 @@ using Qkvm.Core.Machine;
 using Qkvm.Core.State;
 using Qkvm.Core.Virtio;
 using Qkvm.Host;
+using Qkvm.Hw.Storage;
 
 namespace Qkvm.Hw.Virtio;
 
@@ -21,15 +22,15 @@ public sealed record VirtioBlkOptions(string Serial = "", int Queues = 1, int Qu
 /// <summary>Block device. Virtio 1.2, section 5.2. Any number of requests is in flight, limited by the
 /// queues.</summary>
 /// <remarks>Deviations: no SCSI passthrough, zoned storage or secure erase; one segment per discard and write-zeroes
-/// request, as its configuration says; I/O errors are always reported to the guest.</remarks>
+/// request, as its configuration says.</remarks>
 public sealed class VirtioBlk : VirtioDevice
 {
     public static readonly DeviceModel[] Models =
         VirtioPciModels.Family("virtio-blk-pci", "virtio disk", DeviceCategory.Storage,
         0x010000,
         [
-            Property.Drive(), Property.Object("iothread", "an -object iothread that moves the data"),
-            Property.Text("serial"), Property.OnOffAuto("write-cache"), Property.Bool("config-wce", true),
+            .. DiskProperties.All, Property.Object("iothread", "an -object iothread that moves the data"),
+            Property.Bool("config-wce", true),
             Property.Automatic("num-queues", 1, MostQueues), Property.Number("queue-size", 256),
             Property.Bool("discard", true), Property.Bool("write-zeroes", true),
             Property.Size("logical_block_size", 0), Property.Size("physical_block_size", 0),
@@ -161,7 +162,7 @@ public sealed class VirtioBlk : VirtioDevice
         if (values.Text("drive") is not { } id)
             throw new ConfigurationException($"{values.Owner}: drive property not set; give drive=ID of a -drive " +
                 "if=none,id=ID,… or -blockdev");
-        BlockBackend backend = site.Drive(id);
+        BlockBackend backend = DiskProperties.Take(values, site, id);
         if (!backend.HasMedium)
             throw new ConfigurationException($"{values.Owner}: device needs media, but drive '{id}' is empty; give " +
                 "it file=");
@@ -169,14 +170,14 @@ public sealed class VirtioBlk : VirtioDevice
         if (queueSize is < 2 or > 1024 || !BitOperations.IsPow2(queueSize))
             throw new ConfigurationException($"{values.Owner}: queue-size={queueSize} must be a power of 2, 2 to 1024");
         string serial = values.Text("serial") ?? backend.Serial ?? "";
-        if (Encoding.UTF8.GetByteCount(serial) > IdLength)
-            throw new ConfigurationException($"{values.Owner}: serial '{serial}' is longer than {IdLength} bytes");
+        serial = serial[..Math.Min(serial.Length, IdLength)];      // the guest sees its beginning, as with QEMU
+        while (Encoding.UTF8.GetByteCount(serial) > IdLength) serial = serial[..^1];
         int logical = BlockSize("logical_block_size", 512), physical = BlockSize("physical_block_size", logical);
         if (physical < logical)
             throw new ConfigurationException($"{values.Owner}: physical_block_size {physical} is smaller than " +
                 $"logical_block_size {logical}");
         return new VirtioBlk(name, backend, new VirtioBlkOptions(serial, QueuesOf(values), (int)queueSize,
-            values.OnOffAuto("write-cache") ?? backend.WriteCache, values.Bool("config-wce"),
+            backend.WriteCache, values.Bool("config-wce"),
             values.Bool("discard"), values.Bool("write-zeroes"), logical, physical, IoSize("min_io_size"),
             IoSize("opt_io_size")), site.Loop(values.Text("iothread")), site.Board.Post,
             site.Board.IsGuestAsleep);

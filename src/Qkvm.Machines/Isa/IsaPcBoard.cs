@@ -8,7 +8,7 @@ using Qkvm.Machines.Pc;
 namespace Qkvm.Machines.Isa;
 
 /// <summary>A PC from before PCI: the chips of the PC/AT, two IDE channels, no ACPI, no I/O APIC.</summary>
-/// <remarks>Deviations: no floppy controller and no network card. Spec: IBM PC/AT Technical Reference, "I/O
+/// <remarks>Deviations: no network card. Spec: IBM PC/AT Technical Reference, "I/O
 /// Address Map".</remarks>
 public sealed class IsaPcBoard : Board
 {
@@ -36,7 +36,7 @@ public sealed class IsaPcBoard : Board
                 ide.Map(command, control, (at, region) => Ports.Map(at, region));
                 Own(IsaIde.Model.Name, isa, ide, ide.NewBus());
             }
-            _chips = new IsaChips(this, isa, hpetRoutes: null);
+            _chips = new IsaChips(this, isa, hpetRoutes: null, hasFloppies: true);
         }
         MakeCpus(_chips.Coprocessor);
         Firmware.AddNumbers(SleepStates);

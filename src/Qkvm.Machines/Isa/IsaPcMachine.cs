@@ -11,6 +11,7 @@ public static class IsaPcMachine
             MaxCpus = 1,
             Cpu = "486",
             Video = VideoKind.Isa,
+            Floppies = FloppySupport.OnBoard,
             HasNetworkCard = false,
         }, PcParts.Options, static (properties, parts) =>
             new IsaPcBoard(PcParts.Of(properties, parts, "isapc", PcVersion.All().First()),

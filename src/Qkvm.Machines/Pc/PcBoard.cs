@@ -58,7 +58,7 @@ public sealed class PcBoard : Board
             var ide = new Piix3Ide(Ports, Irq(PrimaryIdeIrq), Irq(SecondaryIdeIrq));
             Plug("piix3-ide", pci, ide, IsaSlot, IdeFunction,
                 [.. ide.Channels.Select(channel => new QBus(channel.Id, BusKind.Ide, channel))]);
-            _chips = new IsaChips(this, isa, Config.Hpet ? HpetRoutes : null);
+            _chips = new IsaChips(this, isa, Config.Hpet ? HpetRoutes : null, hasFloppies: true);
         }
         MakeCpus(_chips.Coprocessor);
         Firmware.AddNumbers(SleepStates);

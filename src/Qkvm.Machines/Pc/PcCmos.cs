@@ -17,7 +17,8 @@ static class PcCmos
         OtherCpus = 0x5F;
 
     const byte WakeUp = 0xFE;                                      // SeaBIOS's
-    const byte EquipmentFpu = 0x02, EquipmentMouse = 0x04;
+    const byte EquipmentFloppy = 0x01, EquipmentFpu = 0x02, EquipmentMouse = 0x04,
+        EquipmentSecondFloppy = 0x40;
     const byte UserDiskType = 47, NoFloppyCheck = 1, LbaTranslation = 1;
     const int Heads = 16, Sectors = 63, MaxCylinders = 16383;
     const long LargestUntranslated = 1024L * Heads * Sectors * 512;
@@ -33,8 +34,6 @@ static class PcCmos
         Put(rtc, MemoryAbove16M, Math.Min(above16M, 0xFFFF), 2);
         Put(rtc, MemoryAbove4G, memory.Above >> 16, 3);
         CountCpus(rtc, cpus);
-        rtc[FloppyTypes] = 0;
-        rtc[Equipment] = EquipmentFpu | EquipmentMouse;
     }
 
     /// <summary>What the firmware does at its next start: wakes what sleeps.</summary>
@@ -59,6 +58,17 @@ static class PcCmos
             _ => throw new ConfigurationException($"-boot order={letter}: boot devices are a (floppy), c (disk), d " +
                 "(CD-ROM), n (network)"),
         };
+    }
+
+    /// <summary>Kinds of the first controller's drives, and what else the equipment byte tells.</summary>
+    public static void DescribeFloppies(Mc146818 rtc, QBus tree)
+    {
+        var controller = tree.AllDevices.FirstOrDefault(node => node.Device is I82078)?.Device as I82078;
+        FloppyType a = controller?[0]?.Type ?? FloppyType.None, b = controller?[1]?.Type ?? FloppyType.None;
+        int drives = (a != FloppyType.None ? 1 : 0) + (b != FloppyType.None ? 1 : 0);
+        rtc[FloppyTypes] = (byte)((int)a << 4 | (int)b);
+        rtc[Equipment] = (byte)(EquipmentFpu | EquipmentMouse | drives switch { 0 => 0, 1 => EquipmentFloppy,
+            _ => EquipmentFloppy | EquipmentSecondFloppy });
     }
 
     /// <summary>Geometry and translation of the disks on the first two IDE buses.</summary>

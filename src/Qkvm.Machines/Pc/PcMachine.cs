@@ -24,6 +24,7 @@ public static class PcMachine
             PrefersSockets = version.PrefersSockets,
             HasHotPluggableCpus = true,
             Usb = s_usb,
+            Floppies = FloppySupport.OnBoard,
         };
         return new(name, defaults, PcParts.Options, (properties, parts) =>
             new PcBoard(PcParts.Of(properties, parts, name, version), PcParts.Memory(properties, parts)))

@@ -43,6 +43,7 @@ public static class Q35Machine
             HasHotPluggableCpus = true,
             Usb = s_usb,
             IdeBuses = 6,
+            Floppies = FloppySupport.OnDemand,
             IdeUnits = 1,
             MaxCpus = 512,                                         // QEMU 7.2: 288
         };

@@ -40,4 +40,7 @@ static class ScatterLists
         if (task.IsCompleted) task.GetAwaiter().GetResult();
         else task.AsTask().GetAwaiter().GetResult();
     }
+
+    public static T Wait<T>(ValueTask<T> task) =>
+        task.IsCompleted ? task.GetAwaiter().GetResult() : task.AsTask().GetAwaiter().GetResult();
 }

@@ -1,4 +1,5 @@
 using Qkvm.Core.Block;
+using Qkvm.Host.Sockets;
 using Qkvm.Storage.Drivers;
 
 namespace Qkvm.Storage.Graph;
@@ -28,6 +29,13 @@ public sealed record BlockDriverModel : Model<NodeParts, BlockDriver>
 
     /// <summary>It reaches the data itself; all others lie over a child, <c>file</c>.</summary>
     public bool IsProtocol { get; init; }
+
+    /// <summary>Of a protocol, what stands before the colon of file names that it opens: "nbd", "nbd+unix".</summary>
+    public string[] Prefixes { get; init; } = [];
+
+    /// <summary>Makes options of such a name.</summary>
+    public Action<string, Options> ParseFileName { get; init; } = static (name, options) =>
+        options.Add("filename", name);
 
     /// <summary>How it makes images; null where it only opens them.</summary>
     public ImageCreation? Creation { get; init; }
@@ -73,4 +81,7 @@ public sealed class NodeParts
 
     /// <summary>What -object secret of that id holds.</summary>
     public byte[] Secret(string id) => Factory.Secret(id);
+
+    /// <summary>The object that tls-creds= names.</summary>
+    public TlsCredentials Credentials(string id, bool isServer) => Factory.CredentialsOf(id, isServer);
 }

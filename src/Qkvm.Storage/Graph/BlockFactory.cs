@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using Qkvm.Core.Block;
 using Qkvm.Core.Devices;
 using Qkvm.Host;
+using Qkvm.Host.Sockets;
 using Qkvm.Storage.Drivers;
 using Qkvm.Storage.Drivers.File;
 using Qkvm.Storage.Drivers.Qcow2;
@@ -194,6 +195,18 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
     /// <summary>What -object secret of an id holds.</summary>
     public Func<string, byte[]?> Secrets { get; set; } = static _ => null;
 
+    /// <summary>The credentials that -object tls-creds-x509 of an id has; null for none.</summary>
+    public Func<string, TlsCredentials?> Credentials { get; set; } = static _ => null;
+
+    /// <exception cref="ConfigurationException">There is no such object, or it is for the other end.</exception>
+    public TlsCredentials CredentialsOf(string id, bool isServer)
+    {
+        TlsCredentials found = Credentials(id)
+            ?? throw new ConfigurationException($"No TLS credentials with id '{id}'");
+        return found.IsServer == isServer ? found : throw new ConfigurationException(
+            $"Expecting TLS credentials with a {(isServer ? "server" : "client")} endpoint");
+    }
+
     internal byte[] Secret(string id) =>
         Secrets(id) ?? throw new ConfigurationException($"No secret with id '{id}'");
 
@@ -257,7 +270,10 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
     /// <summary>A file name as users type them: plain or with file: in front.</summary>
     BlockDriver OpenPath(string path, Options options, Surroundings around)
     {
+        string typed = path;
         (string protocol, path) = Protocol(path);
+        if (drivers.Models.FirstOrDefault(one => one.Prefixes.Contains(protocol)) is { } known)
+            return OpenNamed(known, typed, options, around);
         if (protocol == "json" && !around.AsUser)
             throw new ConfigurationException("a json: file name is only taken from the command line, never from " +
                 "an image");
@@ -268,6 +284,14 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
             : HostFile.TryStatus(path, out FileStatus status, out _) && status.IsBlockDevice ? FileDriver.HostDevice
                 : FileDriver.Model;
         options.Add("filename", path);
+        return Make(driver, options, around.For(options), null);
+    }
+
+    /// <summary>A file name that is for one protocol alone.</summary>
+    BlockDriver OpenNamed(BlockDriverModel driver, string name, Options options, Surroundings around)
+    {
+        options.Text("driver");
+        driver.ParseFileName(name, options);
         return Make(driver, options, around.For(options), null);
     }
 

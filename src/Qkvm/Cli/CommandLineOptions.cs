@@ -5,7 +5,7 @@ using Qkvm.Core.Configuration;
 namespace Qkvm.Cli;
 
 /// <summary>What query-command-line-options tells: the options that work, with the parameters that their help
-/// names; of -machine what the machines take.</summary>
+/// names; of -machine what the machines take, if only the value that means "without".</summary>
 static partial class CommandLineOptions
 {
     /// <summary>QEMU's names of groups, where they are not the option's.</summary>
@@ -26,7 +26,8 @@ static partial class CommandLineOptions
 
     static IReadOnlyList<CommandLineParameterInfo> ParametersOf(OptionSpec option) => option.Name == "machine"
         ? [.. Catalogue.Machines.Models.SelectMany(model => model.Properties)
-            .Where(property => property is { Remedy: null }).DistinctBy(property => property.Name)
+            .Where(property => property.Remedy == null || property.Default != null)
+            .DistinctBy(property => property.Name)
             .Select(property => new CommandLineParameterInfo(property.Name, property.Kind switch
             {
                 PropertyKind.Bool => "boolean", PropertyKind.Number => "number", PropertyKind.Size => "size",

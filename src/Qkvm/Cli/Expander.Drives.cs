@@ -1,6 +1,8 @@
+using Qkvm.Core.Block;
 using Qkvm.Core.Block.Throttling;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
+using Qkvm.Hw.Storage;
 using Qkvm.Machines;
 using Qkvm.Machines.Pc;
 
@@ -12,6 +14,7 @@ public sealed partial class Expander
     readonly List<(DriveSpec Spec, int Place)> _driveSpecs = [];   // and where among the devices they stood
     readonly List<BlockdevConfig> _blockdevs = [];
     readonly SortedDictionary<int, string> _idePlaces = [];        // index → owner
+    readonly SortedSet<int> _floppies = [];                        // by their units
     readonly Dictionary<string, int> _nextUnit = [];
     bool _snapshot;
 
@@ -28,13 +31,16 @@ public sealed partial class Expander
         public bool? Snapshot { get; init; }
         public string? Id { get; init; }
         public string? Serial { get; init; }
+        public ErrorPolicy OnReadError { get; init; }
+        public ErrorPolicy OnWriteError { get; init; }
         public string? Address { get; init; }
         public ThrottleLimits? Limits { get; init; }
         public string? ThrottleGroup { get; init; }
         public string Owner => Options.Owner;
     }
 
-    const string Ide = "ide", Virtio = "virtio", NoInterface = "none", Flash = "pflash";
+    const string Ide = "ide", Virtio = "virtio", NoInterface = "none", Flash = "pflash",
+        Floppy = FloppyDrive.DriverName;
 
     /// <summary>What -drive takes beside what block drivers take.</summary>
     static readonly string[] DriveOptions =
@@ -46,7 +52,7 @@ public sealed partial class Expander
     /// <summary>What if=none would make of it; another interface is refused, as it means a device.</summary>
     public static DriveConfig DriveWithoutDevice(string words)
     {
-        string[] types = [NoInterface, Ide, "scsi", "floppy", Flash, "mtd", "sd", Virtio, "xen"];
+        string[] types = [NoInterface, Ide, "scsi", Floppy, Flash, "mtd", "sd", Virtio, "xen"];
         DriveSpec spec = SpecOf(words, "drive_add");
         if (spec.File == null && !spec.Options.Has("driver"))
             throw new ConfigurationException("Must specify either driver or file");
@@ -68,8 +74,6 @@ public sealed partial class Expander
         if (index != null && (bus != null || unit != null)) throw options.Error("index= and bus=,unit= name the "
             + "place twice: give one of them");
         bool? readOnly = options.Bool("readonly"), alsoReadOnly = options.Bool("read-only");
-        RefusePolicy(options, "werror");
-        RefusePolicy(options, "rerror");
         string? id = options.Text("id");
         Identifier.Check(id, owner);
         return new DriveSpec(options)
@@ -84,6 +88,8 @@ public sealed partial class Expander
             Snapshot = options.Bool("snapshot"),
             Id = id,
             Serial = options.Text("serial"),
+            OnReadError = PolicyOf(options, "rerror", ErrorPolicy.Report),
+            OnWriteError = PolicyOf(options, "werror", ErrorPolicy.Enospc),
             Address = options.Text("addr"),
             Limits = DriveThrottle.LimitsOf(options),
             ThrottleGroup = DriveThrottle.GroupOf(options),
@@ -99,12 +105,17 @@ public sealed partial class Expander
             if (!known.Contains(name)) throw options.Error($"invalid parameter '{name}'{Suggestion.For(name, known)}");
     }
 
-    /// <summary>What to do about errors of the host's disk: the guest hears of them, always.</summary>
-    static void RefusePolicy(Options options, string name)
+    /// <summary>What to do about errors of the host's disk.</summary>
+    static ErrorPolicy PolicyOf(Options options, string name, ErrorPolicy automatic) => options.Text(name) switch
     {
-        if (options.Text(name) is { } policy and not "report") throw options.Error($"{name}={policy} is not built "
-            + $"yet; {name}=report is what there is");
-    }
+        null => automatic,
+        "report" => ErrorPolicy.Report,
+        "ignore" => ErrorPolicy.Ignore,
+        "stop" => ErrorPolicy.Stop,
+        "enospc" when automatic == ErrorPolicy.Enospc => ErrorPolicy.Enospc,
+        var other => throw options.Error($"{name}={other}: expects report, ignore"
+            + (automatic == ErrorPolicy.Enospc ? ", stop or enospc" : " or stop")),
+    };
 
     void AddDrive(DriveSpec spec)
     {
@@ -116,8 +127,8 @@ public sealed partial class Expander
     {
         switch (spec.Interface)
         {
-            case Ide or Virtio or NoInterface or Flash: break;
-            case "scsi" or "floppy" or "mtd" or "sd" or "xen":
+            case Ide or Virtio or NoInterface or Flash or Floppy: break;
+            case "scsi" or "mtd" or "sd" or "xen":
                 throw new ConfigurationException($"{spec.Owner}: if={spec.Interface} is not built yet; use " +
                     "if=virtio, if=ide or if=none");
             default:
@@ -142,6 +153,7 @@ public sealed partial class Expander
                 AddBackend(spec, spec.Id ?? $"none{NextUnit(NoInterface, UnitOf(spec))}");
                 break;
             case Flash: MakeFlash(spec); break;
+            case Floppy: MakeFloppy(spec, at, _machine?.Defaults ?? PcMachine.Model.Defaults); break;
         }
     }
 
@@ -181,6 +193,20 @@ public sealed partial class Expander
             [new("bus", $"ide.{bus}"), new("unit", $"{unit}")]);
     }
 
+    /// <summary>A machine without the controller, but with a place for it, gets one.</summary>
+    void MakeFloppy(DriveSpec spec, int at, MachineDefaults machine)
+    {
+        int unit = UnitOf(spec) ?? Enumerable.Range(0, I82078.Drives).FirstOrDefault(i => !_floppies.Contains(i), -1);
+        if (machine.Floppies == FloppySupport.None || unit is < 0 or >= I82078.Drives)
+            throw new ConfigurationException($"{spec.Owner}: machine type does not support if=floppy,bus=0,unit={unit}"
+                + (machine.Floppies == FloppySupport.None ? "; use pc or q35" : $"; units are 0 and 1"));
+        if (!_floppies.Add(unit)) throw new ConfigurationException($"{spec.Owner}: index={unit} is taken by another "
+            + "floppy disk");
+        if (machine.Floppies == FloppySupport.OnDemand && _floppies.Count == 1)
+            _devices.Insert(at++, new DeviceConfig(I82078.Model.Name, null, [], spec.Owner));
+        AddFrontend(spec, at, spec.Id ?? $"floppy{unit}", [new("unit", $"{unit}")]);
+    }
+
     /// <summary>The backend, and the device that the interface stands for.</summary>
     void AddFrontend(DriveSpec spec, int at, string id, OptionPair[] place)
     {
@@ -217,6 +243,8 @@ public sealed partial class Expander
         Snapshot = spec.Snapshot ?? false,
         IsCdrom = spec.IsCdrom,
         Serial = spec.Serial,
+        OnReadError = spec.OnReadError,
+        OnWriteError = spec.OnWriteError,
         Limits = spec.Limits,
         ThrottleGroup = spec.ThrottleGroup,
     };
@@ -242,6 +270,9 @@ public sealed partial class Expander
         if (!_noDefaults && !_replaced.HasFlag(DefaultDevice.Cdrom) && _machine?.Defaults.CdromPlace is { } place
             && !_idePlaces.ContainsKey(place))
             MakeDrive(new DriveSpec(new Options("default CD-ROM")) { Index = place, IsCdrom = true }, _devices.Count);
+        if (!_noDefaults && !_replaced.HasFlag(DefaultDevice.Floppy) && _floppies.Count == 0
+            && _machine?.Defaults.Floppies == FloppySupport.OnBoard)
+            MakeDrive(new DriveSpec(new Options("default floppy drive")) { Interface = Floppy }, _devices.Count);
         if (_snapshot)
             for (int i = 0; i < _drives.Count; i++)
                 if (_drives[i] is { File: not null, ReadOnly: false }) _drives[i] = _drives[i] with { Snapshot = true };

@@ -10,13 +10,18 @@ public sealed partial class Expander
     /// <summary>-usbdevice: what devices were called before -device, and deprecated since.</summary>
     void AddUsbDevice(string name, string owner)
     {
-        (string Name, DeviceModel Model)[] known = Catalogue.UsbDevices;
+        (string Name, string Device)[] known = Catalogue.UsbDevices;
         int at = Array.FindIndex(known, device => device.Name == name);
         if (at < 0)
+        {
+            string former = name.Split(':')[0];
             throw new ConfigurationException($"{owner}: could not add USB device '{name}'"
-                + Suggestion.For(name, known.Select(device => device.Name)));
+                + (Missing.FormerUsbDevices.FirstOrDefault(device => device.Name == former) is { Remedy: { } now }
+                    ? $"; use {now}" : name == former ? Suggestion.For(name, known.Select(device => device.Name))
+                    : "; it takes a name alone: " + string.Join(", ", known.Select(device => device.Name))));
+        }
         _usb ??= owner;
-        _devices.Add(new DeviceConfig(known[at].Model.Name, null, [], owner));
+        _devices.Add(new DeviceConfig(known[at].Device, null, [], owner));
     }
 
     void FinishUsb()

@@ -41,6 +41,10 @@ public sealed partial class Expander
                 break;
             case "cdrom": AddDrive(new DriveSpec(new Options(owner)) { File = argument, Index = 2,
                 IsCdrom = true }); break;
+            case "fda" or "fdb":
+                AddDrive(new DriveSpec(new Options(owner)) { File = argument, Index = option.Name[2] - 'a',
+                    Interface = Floppy });
+                break;
             case "drive": AddDrive(argument, owner); break;
             case "blockdev": AddBlockdev(argument, owner); break;
             case "snapshot": _snapshot = true; break;

@@ -53,8 +53,8 @@ public static class OptionCatalogue
             new("hdc", "file", "use 'file' as hard disk 2 image"),
             new("hdd", "file", "use 'file' as hard disk 3 image"),
             new("cdrom", "file", "use 'file' as CD-ROM image"),
-            new("fda", "file", "use 'file' as floppy disk 0 image", Later),
-            new("fdb", "file", "use 'file' as floppy disk 1 image", Later),
+            new("fda", "file", "use 'file' as floppy disk 0 image"),
+            new("fdb", "file", "use 'file' as floppy disk 1 image"),
             new("drive",
                 "[file=file][,if=type][,bus=n][,unit=m][,media=d][,index=i][,format=f]" +
                 "[,snapshot=on|off][,cache=c][,readonly=on|off][,id=name][,serial=s][,discard=d]",

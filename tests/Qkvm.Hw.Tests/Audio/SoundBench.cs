@@ -26,6 +26,7 @@ sealed class SoundBench : IDisposable
         Board = new FakeBoard(_wires) { Bus = _pci.Bus, Audio = _host, IsaDma = Dma, Ports = _pci.Memory.Ports };
     }
 
+    public PciBench Pci => _pci;
     public FakeBoard Board { get; }
     public I8237Pair Dma { get; }
     public AudioHost Host => _host;

@@ -25,12 +25,17 @@ sealed class UsbBoard : IDisposable
         _board = new FakeBoard(_bench) { Bus = Pci.Bus, Memory = Pci.Memory.Space, Ports = Pci.Memory.Ports };
         (Controller, Site) = Make(controller);
         Bus = (UsbBus)Site.Buses[0].Wires!;
-        Pci.Bus.WriteConfig(Controller.DevFn, 0x20, 4, (uint)Io);
-        if (Controller is Ehci) Pci.Bus.WriteConfig(Controller.DevFn, 0x10, 4, (uint)Mmio);
+        _board.Buses.AddRange(Site.Buses);
         foreach (DeviceModel device in devices) Plug(device);
         Controller.Reset();
+        Place();
+    }
+
+    /// <summary>As firmware does after a reset.</summary>
+    public void Place()
+    {
         Pci.Bus.WriteConfig(Controller.DevFn, 0x20, 4, (uint)Io);
-        if (Controller is Ehci) Pci.Bus.WriteConfig(Controller.DevFn, 0x10, 4, (uint)Mmio);
+        if (Controller is not Uhci) Pci.Bus.WriteConfig(Controller.DevFn, 0x10, 4, (uint)Mmio);
         Pci.Enable(Controller);
     }
 
@@ -45,7 +50,7 @@ sealed class UsbBoard : IDisposable
     public UsbBus Bus { get; }
     public List<DeviceSite> Sites { get; } = [];
 
-    (PciDevice, DeviceSite) Make(DeviceModel model, params (string, string)[] given)
+    public (PciDevice, DeviceSite) Make(DeviceModel model, params (string, string)[] given)
     {
         DeviceSite site = _board.Site;
         var made = (PciDevice)model.Create(FakeBoard.Defaults(model, given), site);

@@ -33,6 +33,23 @@ public sealed class VirtioBalloonTests : IDisposable
         Assert.Equal(1, _guest.Queues[Deflate].UsedIndex);
     }
 
+    /// <summary>Whole pages alone: what begins or ends within one leaves it as it was.</summary>
+    [Fact]
+    public void Reported_pages_are_forgotten_and_their_neighbours_are_not()
+    {
+        const int Reporting = 3;
+        using var bench = new PciBench();
+        var balloon = new VirtioBalloon("balloon", deflateOnOom: false, reportsPages: true);
+        var guest = new VirtioGuest(bench, balloon, new VirtioPciOptions(0x00FF00, 0));
+        guest.Start();
+        for (ulong page = 0; page < 5; page++) bench.Memory.Space.Write(Page + page * 4096, 8, page + 1);
+        guest.Request(Reporting, (Page + 8, -(3 * 4096 - 8)), (Page + 4 * 4096, -100));
+        Assert.Equal([1, 0, 0, 4, 5],
+            Enumerable.Range(0, 5).Select(page => (int)bench.Memory.Space.Read(Page + (ulong)page * 4096, 4)));
+        Assert.Equal(1, guest.Queues[Reporting].UsedIndex);
+        Assert.Equal(0, guest.Status & VirtioStatus.NeedsReset);
+    }
+
     [Theory]
     [InlineData(0xFFFFFFFFu)]
     [InlineData((uint)(TestMemory.IoAddress >> 12))]

@@ -1,6 +1,10 @@
 using System.Text.Json;
+using Qkvm.Backends.Display;
 using Qkvm.Control;
+using Qkvm.Core.Devices;
+using Qkvm.Core.Display;
 using Qkvm.Host;
+using Qkvm.Host.Sockets;
 using Qkvm.Storage.Drivers.Qcow2;
 
 namespace Qkvm.Tests.Control;
@@ -50,6 +54,58 @@ public sealed class AddAndRemoveTests : IDisposable
         Assert.Equal("'nonsense' is not a valid char driver name",
             Error("chardev-add", """{"id":"x","backend":{"type":"nonsense"}}"""));
     }
+
+    /// <summary>As virt-manager has libvirt do it.</summary>
+    [Fact]
+    public void A_viewer_that_somebody_else_has_connected_is_greeted()
+    {
+        VncServer server = Screen();
+        (StreamSocket ours, int theirs) = StreamSocket.InheritablePair();
+        _bench.PassedDescriptor = theirs;
+        _bench.Query("getfd", """{"fdname":"v"}""");
+        _bench.Query("add_client", """{"protocol":"vnc","fdname":"v","skipauth":true}""");
+        var greeting = new byte[12];
+        int read = 0;
+        Assert.True(SpinWait.SpinUntil(() => (read = ours.Read(greeting)) > 0, TimeSpan.FromMinutes(1)));
+        Assert.Equal("RFB 003.008\n"u8, greeting.AsSpan(0, read));
+        Assert.Single(_bench.Query("query-vnc-servers")[0].GetProperty("clients").EnumerateArray());
+        ours.Dispose();
+        _bench.OnLoop(server.Dispose);
+    }
+
+    [Fact]
+    public void Who_is_no_viewer_is_refused_and_closed()
+    {
+        Assert.Equal("File descriptor named 'v' has not been found", Error("add_client",
+            """{"protocol":"vnc","fdname":"v"}"""));
+        foreach ((string protocol, string message) in new[] { ("vnc", "VNC is not in use"),
+            ("spice", "SPICE is not in use"), ("x", "protocol 'x' is invalid") })
+        {
+            Pass();
+            Assert.Equal(message, Error("add_client", $$"""{"protocol":"{{protocol}}","fdname":"v"}"""));
+            Assert.Equal("File descriptor named 'v' not found", Error("closefd", """{"fdname":"v"}"""));
+        }
+        VncServer server = Screen();
+        Pass();
+        Assert.Equal("parameter @fdname must name a socket that is connected", Error("add_client",
+            """{"protocol":"vnc","fdname":"v"}"""));
+        _bench.OnLoop(server.Dispose);
+
+        void Pass()
+        {
+            _bench.PassedDescriptor = Duplicate();
+            _bench.Query("getfd", """{"fdname":"v"}""");
+        }
+    }
+
+    VncServer Screen() => _bench.OnLoop(() =>
+    {
+        var options = Options.Of("-vnc", new OptionPair("vnc", $"unix:{Path.Combine(_directory, "vnc")}"));
+        VncServer server = VncServer.Create(new Properties(VncServer.Model, options),
+            new DisplayParts(null, _bench.Machine.Board.Input, _bench.Environment.Loop, "", static _ => { }));
+        _bench.Backends.RemoteDisplays.Add(server);
+        return server;
+    });
 
     [Fact]
     public void A_user_network_comes_with_its_lists_and_its_ports_can_be_changed()

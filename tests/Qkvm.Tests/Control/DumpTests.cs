@@ -104,6 +104,73 @@ public sealed class DumpTests : IDisposable
         Assert.True(new FileInfo(_path).Length < 4 * Megabyte, "16 MiB of zeros are not written");
     }
 
+    /// <summary>As Linux makes it; the last byte of the note fills it up to four.</summary>
+    static byte[] CoreInfo => [11, 0, 0, 0, 35, 0, 0, 0, 0, 0, 0, 0, .. "VMCOREINFO\0\0"u8,
+        .. "OSRELEASE=6.1\nNUMBER(phys_base)=-99\0"u8];
+
+    [ReadelfFact]
+    public void A_core_has_the_note_that_the_guest_tells_of()
+    {
+        using var bench = new ControlBench(WithCoreInfo);
+        Tell(bench, 2 * Megabyte, CoreInfo, CoreInfo.Length);
+        Dump("""{"paging":false,"protocol":"file:FILE"}""", bench);
+        Assert.Contains("VMCOREINFO", Run("readelf", "-n", "-W", _path));
+        Assert.True(File.ReadAllBytes(_path).AsSpan().IndexOf(CoreInfo) > 0);
+    }
+
+    [Fact]
+    public void Kdump_tells_where_the_guests_note_stands()
+    {
+        using var bench = new ControlBench(WithCoreInfo);
+        Tell(bench, 2 * Megabyte, CoreInfo, CoreInfo.Length);
+        Dump("""{"paging":false,"protocol":"file:FILE","format":"kdump-zlib"}""", bench);
+        byte[] file = Unflatten(File.ReadAllBytes(_path));
+        Assert.Equal(-99, BitConverter.ToInt64(file, Page));
+        Assert.Equal("OSRELEASE=6.1"u8, file.AsSpan((int)BitConverter.ToInt64(file, Page + 32), 13));
+        Assert.Equal(35, BitConverter.ToInt64(file, Page + 40));
+    }
+
+    /// <summary>Beyond memory, in registers, cut short, too long, of another owner, with a text beyond its end: there
+    /// is a dump without it.</summary>
+    [Theory]
+    [InlineData(0xFFFF_FFFF_FFFFUL, 59, 0, 11)] [InlineData(0xFEE0_0000UL, 59, 0, 11)] [InlineData(2UL << 20, 8, 0, 11)]
+    [InlineData(2UL << 20, int.MaxValue, 0, 11)] [InlineData(2UL << 20, 59, 0, 12)] [InlineData(2UL << 20, 59, 4, 255)]
+    [InlineData(2UL << 20, 20, 0, 11)] [InlineData(ulong.MaxValue - 3, 59, 0, 11)]
+    public void A_note_that_is_none_is_left_out(ulong address, int length, int changed, byte value)
+    {
+        using var bench = new ControlBench(WithCoreInfo);
+        byte[] note = CoreInfo;
+        note[changed] = value;
+        Tell(bench, address, note, length);
+        Dump("""{"paging":false,"protocol":"file:FILE","begin":8388608,"length":4096}""", bench);
+        Assert.Equal(-1, File.ReadAllBytes(_path).AsSpan().IndexOf("VMCOREINFO"u8));
+    }
+
+    static MachineConfig WithCoreInfo(MachineConfig config) => config with
+        { Devices = [.. config.Devices, new DeviceConfig("vmcoreinfo", null, [], "-device vmcoreinfo")] };
+
+    /// <summary>What Linux' driver does: the note in memory, its place into the file by fw_cfg's DMA.</summary>
+    static void Tell(ControlBench bench, ulong address, byte[] note, int length) => bench.OnLoop(() =>
+    {
+        const ulong Told = Megabyte, Access = Megabyte + 64;
+        var board = (Qkvm.Machines.Board)bench.Machine.Board;
+        Assert.Contains("etc/vmcoreinfo", board.FirmwareConfiguration.Files);
+        ReadOnlySpan<byte> directory = board.FirmwareConfiguration.Item(0x19).Span;
+        int entry = directory.IndexOf("etc/vmcoreinfo"u8) - 8;
+        board.Memory.Write(address, note);
+        board.Memory.Write(Told, 8, (ulong)length << 32 | 1 << 16);
+        board.Memory.Write(Told + 8, 8, address);
+        Span<byte> access = stackalloc byte[16];
+        access[..2].Clear();
+        directory.Slice(entry + 4, 2).CopyTo(access);              // the key; select and write
+        access[3] = 8 | 16;
+        System.Buffers.Binary.BinaryPrimitives.WriteInt32BigEndian(access[4..], 16);
+        System.Buffers.Binary.BinaryPrimitives.WriteUInt64BigEndian(access[8..], Told);
+        board.Memory.Write(Access, access);
+        board.Ports.Write(0x518, 4, System.Buffers.Binary.BinaryPrimitives.ReverseEndianness((uint)Access));
+        Assert.Equal(0u, board.Memory.Read(Access, 4));
+    });
+
     [Fact]
     public void A_running_machine_stands_meanwhile_and_the_end_is_told()
     {
@@ -170,7 +237,8 @@ public sealed class DumpTests : IDisposable
         Assert.Equal("Error: only one of '-z|-l|-s|-w' can be set\n", _bench.Human($"dump-guest-memory -z -l {_path}"));
     }
 
-    void Dump(string arguments) => _bench.Query("dump-guest-memory", arguments.Replace("FILE", _path));
+    void Dump(string arguments, ControlBench? bench = null) =>
+        (bench ?? _bench).Query("dump-guest-memory", arguments.Replace("FILE", _path));
 
     void Fill(uint at, byte value) => _bench.OnLoop(() =>
     {

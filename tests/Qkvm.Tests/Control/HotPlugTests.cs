@@ -22,6 +22,7 @@ public sealed class HotPlugTests : IDisposable
         var spare = new BlockBackend("spare", _bench.Environment.Loop.Post);
         spare.Insert(new MemoryDisk(1 << 20));
         _bench.Backends.Drives["spare"] = spare;
+        _bench.Backends.Chardevs["talk"] = new FakeChar();
     }
 
     public void Dispose() => _bench.Dispose();
@@ -57,7 +58,7 @@ public sealed class HotPlugTests : IDisposable
     public void A_device_that_was_refused_leaves_its_drive_free()
     {
         int regions = _bench.Machine.Board.Memory.Root.Children.Count;
-        foreach (string fault in new[] { "queue-size=3", "addr=1", "addr=zz", "serial=longer-than-twenty-bytes",
+        foreach (string fault in new[] { "queue-size=3", "addr=1", "addr=zz", "physical_block_size=100",
             "romfile=/nowhere", "nonsense=1", "disable-modern=on,disable-legacy=on", "bus=pci.7" })
         {
             Assert.NotEqual("", _bench.Human($"device_add virtio-blk-pci,drive=spare,id=new,{fault}"));
@@ -107,11 +108,12 @@ public sealed class HotPlugTests : IDisposable
     void ComeAndGo(string model, int turn)
     {
         bool drive = model.Contains("-blk-", StringComparison.Ordinal) || model == "usb-storage";
-        bool bridge = model.EndsWith("-bridge", StringComparison.Ordinal);
-        string more = drive ? ",drive=spare" : bridge ? ",chassis_nr=1" : "";
+        bool bridge = model.EndsWith("-bridge", StringComparison.Ordinal), talks = model == "usb-serial";
+        string more = drive ? ",drive=spare" : bridge ? ",chassis_nr=1" : talks ? ",chardev=talk" : "";
         if (turn % 2 == 0)
         {
-            string rest = drive ? ",\"drive\":\"spare\"" : bridge ? ",\"chassis_nr\":1" : "";
+            string rest = drive ? ",\"drive\":\"spare\"" : bridge ? ",\"chassis_nr\":1"
+                : talks ? ",\"chardev\":\"talk\"" : "";
             _bench.Query("device_add", $"{{\"driver\":\"{model}\",\"id\":\"new\"{rest}}}");
             _bench.Query("device_del", """{"id":"new"}""");
             _bench.LetGo();

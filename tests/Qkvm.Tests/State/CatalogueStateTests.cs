@@ -7,6 +7,7 @@ using Qkvm.Core.Usb;
 using Qkvm.Core.Virtio;
 using Qkvm.Hw.Audio;
 using Qkvm.Hw.Display;
+using Qkvm.Hw.Firmware;
 using Qkvm.Hw.Storage;
 using Qkvm.Hw.Tpm;
 using Qkvm.Hw.Virtio;
@@ -128,7 +129,8 @@ public class CatalogueStateTests
         else if (bench.Device is UsbDevice usb) Configure(usb);
         else if (bench.Device is VirtioSerialPort port) Open(bench, port, way);
         else if (bench.Device is HdaCodec) Command(bench, way);
-        else if (bench.Device is Ramfb) TellOfPicture(bench);
+        else if (bench.Device is Ramfb) WriteFile(bench, "etc/ramfb", 7);
+        else if (bench.Device is VmCoreInfo) WriteFile(bench, "etc/vmcoreinfo", 9);
         else if (bench.Device is VirtioBusDevice plugged) NegotiateInMemory(bench, plugged.Device.Control, way);
         else
         {
@@ -160,11 +162,11 @@ public class CatalogueStateTests
     }
 
     /// <summary>As by fw_cfg's DMA.</summary>
-    static void TellOfPicture(StateBench bench)
+    static void WriteFile(StateBench bench, string name, int at)
     {
-        Assert.True(MemoryMarshal.TryGetArray(bench.Board.FirmwareConfiguration.Files["etc/ramfb"],
+        Assert.True(MemoryMarshal.TryGetArray(bench.Board.FirmwareConfiguration.Files[name],
             out ArraySegment<byte> file));
-        file[7] = 0x20;
+        file[at] = 0x20;
     }
 
     /// <summary>A TPM hears nobody who has not asked for its use, which chance would not find. TIS 1.3, section

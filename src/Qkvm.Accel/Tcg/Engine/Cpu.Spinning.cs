@@ -27,9 +27,9 @@ public sealed unsafe partial class Cpu
         return true;
     }
 
-    /// <summary>Gives the host's processor away. Where vCPUs are more than those, what all wait for may be a thread that
-    /// has none, and the scheduler lets each of the waiting have its turn before: they sleep, the longer the more they
-    /// are.</summary>
+    /// <summary>Gives the host's processor away. Where vCPUs are more than those, what all wait for may be a thread
+    /// that has none, and the scheduler lets each of the waiting have its turn before: they sleep, the longer the more
+    /// they are.</summary>
     void LetOthersRun(ExitRecord* record)
     {
         if (record != _yieldedAt) _yields = 0;

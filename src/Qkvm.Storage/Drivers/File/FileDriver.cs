@@ -35,6 +35,13 @@ public sealed partial class FileDriver : BlockNode, IGrowable
         Description = "a block device of the host",
     };
 
+    public static readonly BlockDriverModel HostCdrom = new("host_cdrom", Declared, static (p, parts) =>
+        Create(HostCdrom!, p, parts))
+    {
+        IsProtocol = true,
+        Description = "a CD-ROM drive of the host, with the medium that lies in it",
+    };
+
     const int BounceSize = 1 << 20;
 
     readonly HostFile _file;
@@ -68,14 +75,32 @@ public sealed partial class FileDriver : BlockNode, IGrowable
         bool mayLock = !parts.Around.ForceShare && properties.Text("locking") != "off";
         FileLocks? locks = !mayLock ? null : new FileLocks(file,
             required: properties.Text("locking") == "on");
-        return new FileDriver(file, parts.Node with { ReadOnly = readOnly }, parts.Around.Cache.NoFlush, locks);
+        return new FileDriver(file, parts.Node with { ReadOnly = readOnly }, parts.Around.Cache.NoFlush, locks)
+        {
+            IsCdrom = model == HostCdrom,
+        };
     }
 
-    public override string FormatName => _file.Status.IsBlockDevice ? HostDevice.Name : Model.Name;
+    public override string FormatName => IsCdrom ? HostCdrom.Name
+        : _file.Status.IsBlockDevice ? HostDevice.Name : Model.Name;
+
+    bool IsCdrom { get; init; }
+
     public override string FileName => _file.Path;
     public override ImageFacts Facts => new(_file.AllocatedBytes, Specific: []);
     public override long Length => Volatile.Read(ref _length);
     protected override long Limit => _mayGrow ? long.MaxValue : Length;
+
+    /// <summary>For sending its bytes from the page cache.</summary>
+    internal HostFile Host => _file;
+
+    /// <summary>The range is in the file, and in the page cache.</summary>
+    /// <param name="length">At least 1.</param>
+    internal bool HasCached(long offset, long length) =>
+        !_file.IsDirect && offset <= Length - length && _file.IsCached(offset, length);
+
+    /// <summary>Zeroes are a matter of the file system's metadata.</summary>
+    internal bool HasFastZeroes => _file.Status.IsRegularFile;
 
     /// <summary>Takes the image locks that the users of this node need.</summary>
     protected override void OnUse(BlockUse use) => _locks?.Hold(use);

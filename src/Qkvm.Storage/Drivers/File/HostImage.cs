@@ -53,7 +53,7 @@ static class HostImage
 
     static void CheckType(string path, BlockDriverModel driver, in FileStatus status)
     {
-        if (driver == FileDriver.HostDevice && !status.IsBlockDevice && !status.IsCharacterDevice)
+        if (driver != FileDriver.Model && !status.IsBlockDevice && !status.IsCharacterDevice)
             throw new ConfigurationException($"'{driver.Name}' driver requires '{path}' to be either a character or "
                 + "block device");
         if (driver == FileDriver.Model && !status.IsRegularFile)

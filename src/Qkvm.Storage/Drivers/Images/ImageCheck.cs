@@ -7,7 +7,7 @@ namespace Qkvm.Storage.Drivers.Images;
 /// alone.</summary>
 static class ImageCheck
 {
-    const long MaxBlocks = 1L << 27, MaxCorruptions = 100_000;     // a hostile header can say more
+    const long MaxBlocks = 1L << 25, MaxCorruptions = 100_000;     // a hostile header can say more
 
     /// <param name="find">What the image says of a block; it throws where that is impossible.</param>
     /// <param name="countsClusters">The format's check says how many there are.</param>

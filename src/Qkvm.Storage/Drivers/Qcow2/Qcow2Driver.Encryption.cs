@@ -29,7 +29,8 @@ public sealed partial class Qcow2Driver
 
         byte[] Read(long at, int length)
         {
-            if (at > place.Length - length) throw new BlockException("a key slot lies outside the LUKS header", Errno.Io);
+            if (at > place.Length - length)
+                throw new BlockException("a key slot lies outside the LUKS header", Errno.Io);
             var data = new byte[length];
             _store.Read(place.Offset + at, data);
             return data;
@@ -45,7 +46,7 @@ public sealed partial class Qcow2Driver
         if (format is not (null or "luks"))
             throw properties.Error($"Parameter 'encrypt.format' does not accept value '{format}'; there is luks");
         if (secret != null) return parts.Secret(secret);
-        return parts.Around.IsUnread ? null : throw new ConfigurationException(
-            $"Could not open '{BlockFactory.NameOf(parts.File)}': Parameter 'encrypt.key-secret' is required for cipher");
+        return parts.Around.IsUnread ? null : throw new ConfigurationException($"Could not open "
+            + $"'{BlockFactory.NameOf(parts.File)}': Parameter 'encrypt.key-secret' is required for cipher");
     }
 }

@@ -1,0 +1,31 @@
+using Qkvm.Core.Block;
+
+namespace Qkvm.Storage.Graph;
+
+/// <summary>What is known of bytes of a node and of all that it lies over.</summary>
+/// <param name="Depth">The layer that says so: 1 for the node itself, 0 for none.</param>
+public readonly record struct ChainStatus(BlockStatus Status, int Depth)
+{
+    /// <param name="length">At least 1.</param>
+    public static async ValueTask<ChainStatus> FindAsync(BlockDriver node, long offset, long length)
+    {
+        for (int depth = 1; ; depth++)
+        {
+            BlockStatus status = await node.StatusAsync(offset, length).ConfigureAwait(false);
+            if (status.IsAllocated) return new ChainStatus(status, depth);
+            length = Math.Min(length, status.Length);
+            if (Below(node) is not { } below) return new ChainStatus(BlockStatus.Zero(length, isAllocated: false), 0);
+            if (offset >= below.Length) return new ChainStatus(BlockStatus.Zero(length), depth);
+            length = Math.Min(length, below.Length - offset);
+            node = below;
+        }
+    }
+
+    /// <summary>What an overlay lies over; null for nothing.</summary>
+    static BlockDriver? Below(BlockDriver node)
+    {
+        foreach (BlockEdge child in node.Children)
+            if (child.Role == "backing") return child.Node;
+        return null;
+    }
+}
