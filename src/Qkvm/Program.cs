@@ -12,7 +12,10 @@ static class Program
     static int Main(string[] arguments)
     {
         if (ImageToolWords(arguments, out string program) is { } words)
-            return ImageTool.Run(program, words, Catalogue.BlockDrivers, BufferedOutput(), Writer(StandardError));
+        {
+            using var errors = new StreamWriter(Console.OpenStandardError()) { AutoFlush = true };
+            return ImageTool.Run(program, words, Catalogue.BlockDrivers, BufferedOutput(), errors);
+        }
         bool isDaemon = Daemon.Begin();
         if (isDaemon)
         {
@@ -58,10 +61,9 @@ static class Program
         return words;
     }
 
-    /// <summary>What is said in many lines goes out in few writes.</summary>
-    static StreamWriter BufferedOutput() =>
-        new(new FileStream(new SafeFileHandle(StandardOutput, ownsHandle: false), FileAccess.Write, bufferSize: 0),
-            bufferSize: 16 << 10);
+    /// <summary>What is said in many lines goes out in few writes, each behind what others have written: a FileStream
+    /// would go by a place of its own.</summary>
+    static StreamWriter BufferedOutput() => new(Console.OpenStandardOutput(), bufferSize: 16 << 10);
 
     const int StandardOutput = 1, StandardError = 2;
 

@@ -1,5 +1,6 @@
 using System.Net.Sockets;
 using System.Security.Cryptography;
+using System.Text.RegularExpressions;
 using Qkvm.Testing;
 
 namespace Qkvm.Guest.Tests;
@@ -133,11 +134,11 @@ public sealed class CardsTests : IDisposable
             + "-chardev stdio,id=c -device virtio-serial-pci -device virtconsole,chardev=c "
             + $"-kernel {Surroundings.Kernel} -initrd {Surroundings.Initrd} "
             + "-append 'console=ttyS0 console=hvc0 quiet panic=-1'", "/dev/null");
-        terminal.Expect("tiny#");
+        terminal.Expect(new Regex("tiny# "), 0);
         terminal.Send("stty size; while [ \"$(stty size)\" = '33 99' ]; do sleep 0.1; done; stty size; poweroff -f\r");
-        terminal.Expect("33 99");
+        terminal.Expect(new Regex(@"^33 99\s", RegexOptions.Multiline), 0);
         File.Create(flag).Dispose();
-        terminal.Expect("41 121");
+        terminal.Expect(new Regex(@"^41 121\s", RegexOptions.Multiline), 0);
         Assert.Equal(0, terminal.WaitExit());
     }
 

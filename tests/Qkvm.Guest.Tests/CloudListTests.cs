@@ -49,7 +49,7 @@ public sealed class CloudListTests : IDisposable
         Assert.Equal(0, process.WaitExit());
 
         JsonElement Ask(string command, string? path = null) => client.Run(path == null
-            ? $$"""{"execute":"{{command}}"}"""
-            : $$"""{"execute":"{{command}}","arguments":{"path":"{{path}}"}}""").GetProperty("return");
+            ? $$$"""{"execute":"{{{command}}}"}"""
+            : $$$"""{"execute":"{{{command}}}","arguments":{"path":"{{{path}}}"}}""").GetProperty("return");
     }
 }
