@@ -6,6 +6,7 @@ using Qkvm.Storage.Tests.Fuzz;
 namespace Qkvm.Storage.Tests;
 
 /// <summary>Images of all formats made to harm: an error of ours, bounded memory, no hang.</summary>
+[Collection(nameof(Alone))]
 public sealed class HostileFormatTests
 {
     public static TheoryData<string> Formats => [.. SampleImages.Formats];
