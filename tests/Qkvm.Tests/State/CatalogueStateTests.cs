@@ -96,7 +96,6 @@ public class CatalogueStateTests
         Assert.Equal(WithoutKept(fresh.Save()), WithoutKept(used.Save()));
     }
 
-    /// <summary>Brings a device into a state unlike a new one's.</summary>
     /// <summary>An address, a configuration, remote wake-up, and the first half of a control transfer.</summary>
     static void Configure(UsbDevice device)
     {
@@ -116,6 +115,7 @@ public class CatalogueStateTests
         }
     }
 
+    /// <summary>Brings a device into a state unlike a new one's.</summary>
     static void Use(StateBench bench, StateBench bare, int way)
     {
         var guest = new RandomGuest(bench.Board, way);
@@ -129,6 +129,7 @@ public class CatalogueStateTests
         else if (bench.Device is UsbDevice usb) Configure(usb);
         else if (bench.Device is VirtioSerialPort port) Open(bench, port, way);
         else if (bench.Device is HdaCodec) Command(bench, way);
+        else if (bench.Device is FloppyDrive) Seek(bench);
         else if (bench.Device is Ramfb) WriteFile(bench, "etc/ramfb", 7);
         else if (bench.Device is VmCoreInfo) WriteFile(bench, "etc/vmcoreinfo", 9);
         else if (bench.Device is VirtioBusDevice plugged) NegotiateInMemory(bench, plugged.Device.Control, way);
@@ -159,6 +160,14 @@ public class CatalogueStateTests
         }
         memory.Write(MemoryBars + stream + 2, 1, 0x10);
         if (way > 0) memory.Write(MemoryBars + stream, 1, 2);
+    }
+
+    /// <summary>By the board's controller: out of reset, SEEK to track 5.</summary>
+    static void Seek(StateBench bench)
+    {
+        const ulong output = 0x3F2, fifo = 0x3F5;
+        bench.Board.Ports.Write(output, 1, 0x1C);
+        foreach (byte value in (byte[])[0x0F, 0, 5]) bench.Board.Ports.Write(fifo, 1, value);
     }
 
     /// <summary>As by fw_cfg's DMA.</summary>

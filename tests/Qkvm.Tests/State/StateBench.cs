@@ -50,8 +50,8 @@ sealed class StateBench : IMachineRequests, IDisposable
             || !m.Name.EndsWith("transitional", StringComparison.Ordinal) && (microvm ? m.Bus == BusKind.Virtio
                 : m.Bus != BusKind.None && m.Bus != BusKind.Virtio && (q35 ? m != PciExpander.Model : !WantsQ35(m))))]
             : model == null ? [] : model.Bus == HdaCodec.Duplex.Bus ? [model, HdaController.Ich6] : [model];
-        // the card needs DMA, which a microvm has not
-        if (microvm) models = [.. models.Where(m => m != Sb16.Model)];
+        // they need DMA, which a microvm has not
+        if (microvm) models = [.. models.Where(m => m != Sb16.Model && m != I82078.Model)];
         Accelerator = new FakeAccelerator { IrqChip = ownIrqChips ? null : Wires };
         var config = new MachineConfig
         {
