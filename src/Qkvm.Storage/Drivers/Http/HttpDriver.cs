@@ -28,6 +28,7 @@ public sealed class HttpDriver : BlockNode
     readonly string _name;
     readonly HttpFile _file;
     readonly ReadAhead _ahead;
+    readonly SemaphoreSlim _turns = new(HttpFile.MaxKept);         // more connections would be of no use
 
     HttpDriver(string name, HttpFile file, string url, long length, int readAhead, NodeOptions options)
         : base(options)
@@ -49,14 +50,25 @@ public sealed class HttpDriver : BlockNode
         return default;
     }
 
-    protected override ValueTask ReadCore(long offset, ScatterList buffers)
+    protected override ValueTask ReadCore(long offset, ScatterList buffers) =>
+        _ahead.TryRead(offset, buffers) ? default : FetchAsync(offset, buffers);
+
+    /// <summary>On a thread of its own: those of the pool carry what TLS has to say meanwhile.</summary>
+    async ValueTask FetchAsync(long offset, ScatterList buffers)
     {
-        foreach (Memory<byte> piece in buffers)
+        await _turns.WaitAsync().ConfigureAwait(false);
+        try
         {
-            _ahead.Read(offset, piece);
-            offset += piece.Length;
+            await Task.Factory.StartNew(() =>
+            {
+                foreach (Memory<byte> piece in buffers)
+                {
+                    _ahead.Read(offset, piece);
+                    offset += piece.Length;
+                }
+            }, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default).ConfigureAwait(false);
         }
-        return default;
+        finally { _turns.Release(); }
     }
 
     protected override ValueTask WriteCore(long offset, ScatterList buffers) => throw ForReading();

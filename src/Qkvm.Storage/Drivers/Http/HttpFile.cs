@@ -9,7 +9,10 @@ namespace Qkvm.Storage.Drivers.Http;
 /// <remarks>For threads that may wait, any number at once. Failures are BlockExceptions with EIO.</remarks>
 sealed class HttpFile(HttpTarget target, Func<string, TlsCredentials?> credentials) : IDisposable
 {
-    const int MaxRedirects = 5, MaxKept = 4;
+    const int MaxRedirects = 5;
+
+    /// <summary>Connections that are kept.</summary>
+    public const int MaxKept = 4;
 
     sealed record Link(StreamSocket Peer, TlsRelay? Tls, BlockingSocket Socket) : IDisposable
     {

@@ -1,3 +1,5 @@
+using Qkvm.Core.Block;
+
 namespace Qkvm.Storage.Drivers.Http;
 
 /// <summary>Keeps what was read last, with more than was asked for: disks are read in order, in small
@@ -26,6 +28,17 @@ sealed class ReadAhead(long length, int window, Action<long, Memory<byte>> read)
             _kept.Insert(0, (offset, data));
             if (_kept.Count > MaxKept) _kept.RemoveAt(MaxKept);
         }
+    }
+
+    /// <summary>The same, if all of it is here.</summary>
+    public bool TryRead(long offset, ScatterList buffers)
+    {
+        foreach (Memory<byte> piece in buffers)
+        {
+            if (!TryKept(offset, piece)) return false;
+            offset += piece.Length;
+        }
+        return true;
     }
 
     bool TryKept(long offset, Memory<byte> buffer)

@@ -31,11 +31,21 @@ sealed class NbdLink(NbdTarget target, TimeSpan patience) : IDisposable
     /// <summary>Requests that were under way when a connection ended are made again.</summary>
     public bool Repeats => patience > TimeSpan.Zero && !_end.IsSet;
 
+    /// <summary>TLS is carried by threads of the pool, for which others of the pool wait that have something to send:
+    /// there have to be enough, at once.</summary>
+    static void MakeRoomForTls()
+    {
+        const int Enough = 32;
+        ThreadPool.GetMinThreads(out int workers, out int completions);
+        if (workers < Enough) ThreadPool.SetMinThreads(Enough, completions);
+    }
+
     /// <summary>The first connection.</summary>
     /// <param name="limit">How long to try; zero for once.</param>
     /// <exception cref="ConfigurationException">Why there is none.</exception>
     public NbdExportInfo Open(TimeSpan limit)
     {
+        if (target.Credentials != null) MakeRoomForTls();
         long end = Environment.TickCount64 + (long)limit.TotalMilliseconds;
         for (TimeSpan pause = s_firstPause; ; pause = Longer(pause))
             try
