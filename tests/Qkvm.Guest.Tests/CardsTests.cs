@@ -1,6 +1,5 @@
 using System.Net.Sockets;
 using System.Security.Cryptography;
-using System.Text.RegularExpressions;
 using Qkvm.Testing;
 
 namespace Qkvm.Guest.Tests;
@@ -122,24 +121,6 @@ public sealed class CardsTests : IDisposable
         Assert.Equal("", monitor.Run("cont"));
         guest.Send(Forget + "\n");
         Assert.Equal(0, guest.WaitExit());
-    }
-
-    [TinyTerminalFact]
-    public void A_terminal_tells_a_console_its_size_and_a_new_one()
-    {
-        string flag = _files["flag"];
-        using GuestProcess terminal = GuestProcess.StartOther("script", "-qefc", "stty rows 33 cols 99; "
-            + $"(while [ ! -e {flag} ]; do sleep 0.1; done; stty rows 41 cols 121 </dev/tty) & "
-            + $"exec {Surroundings.Program} -accel tcg -m 256M -nodefaults -display none -no-reboot "
-            + "-chardev stdio,id=c -device virtio-serial-pci -device virtconsole,chardev=c "
-            + $"-kernel {Surroundings.Kernel} -initrd {Surroundings.Initrd} "
-            + "-append 'console=ttyS0 console=hvc0 quiet panic=-1'", "/dev/null");
-        terminal.Expect(new Regex("tiny# "), 0);
-        terminal.Send("stty size; while [ \"$(stty size)\" = '33 99' ]; do sleep 0.1; done; stty size; poweroff -f\r");
-        terminal.Expect(new Regex(@"^33 99\s", RegexOptions.Multiline), 0);
-        File.Create(flag).Dispose();
-        terminal.Expect(new Regex(@"^41 121\s", RegexOptions.Multiline), 0);
-        Assert.Equal(0, terminal.WaitExit());
     }
 
     [GuestTheory]

@@ -143,10 +143,6 @@ sealed class KvmFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutK
 sealed class TerminalFactAttribute()
     : ConditionalFactAttribute(Surroundings.WithoutGuests ?? Surroundings.Without("script", "bsdutils"));
 
-/// <summary>Needs script too, beside the tiny Linux guest.</summary>
-sealed class TinyTerminalFactAttribute()
-    : ConditionalFactAttribute(Surroundings.WithoutTiny() ?? Surroundings.Without("script", "bsdutils"));
-
 /// <summary>Needs a network of its own, and the tiny Linux guest with all drivers.</summary>
 sealed class NetworkFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutNetworks);
 
