@@ -32,15 +32,21 @@ static class NbdServerCommands
     public static readonly Command Stop = new Command<Nothing, Nothing>("nbd-server-stop", NbdServerJson.Default,
         static async (context, _) =>
         {
-            IBlockExports exports = context.Host.Exports;
-            exports.StopServer();
-            foreach (BlockExportInfo export in exports.All)
-                await BlockExportCommands.RemoveAsync(context, export.Id, hard: true).ConfigureAwait(false);
+            await StopAsync(context).ConfigureAwait(false);
             return Nothing.Value;
         })
     {
         Human = new("nbd_server_stop", "", "stop serving block devices using the NBD protocol", null),
     };
+
+    /// <summary>All removals begin at once: one that has begun may end while another is waited for.</summary>
+    static Task StopAsync(CommandContext context)
+    {
+        IBlockExports exports = context.Host.Exports;
+        exports.StopServer();
+        return Task.WhenAll(exports.All.Select(one => BlockExportCommands.RemoveAsync(context, one.Id, hard: true)
+            .AsTask()));
+    }
 
     static SocketAddress AddressOf(Options options)
     {
@@ -85,9 +91,7 @@ static class NbdServerCommands
                 }
                 catch (Exception e) when (e is CommandException or ConfigurationException)
                 {
-                    exports.StopServer();
-                    foreach (BlockExportInfo export in exports.All)
-                        await BlockExportCommands.RemoveAsync(context, export.Id, hard: true).ConfigureAwait(false);
+                    await StopAsync(context).ConfigureAwait(false);
                     throw new MonitorException(e.Message);
                 }
             }

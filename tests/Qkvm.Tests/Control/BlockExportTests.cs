@@ -85,6 +85,23 @@ public sealed class BlockExportTests : IDisposable
     }
 
     [Fact]
+    public void A_server_that_stops_waits_for_what_is_going_and_tells_of_each_export_once()
+    {
+        for (int round = 0; round < 20; round++)
+        {
+            Start();
+            foreach (string id in new[] { "a", "b", "c" })
+                _bench.Query("block-export-add", $$"""{"type":"nbd","id":"{{id}}","node-name":"n","name":"{{id}}"}""");
+            _bench.Query("block-export-del", """{"id":"b"}""");
+            _bench.Query("nbd-server-stop");
+            Assert.Equal("[]", _bench.Query("query-block-exports").GetRawText());
+            Assert.True(SpinWait.SpinUntil(() => _bench.OnLoop(() => _events.Count >= 3), TimeSpan.FromSeconds(20)));
+            Assert.Equal(["a", "b", "c"], _events.OfType<BlockExportDeletedEvent>().Select(one => one.Id).Order());
+            _bench.OnLoop(_events.Clear);
+        }
+    }
+
+    [Fact]
     public void People_have_short_commands_for_it()
     {
         Assert.Contains("-w only valid together with -a", _bench.Human("nbd_server_start -w 127.0.0.1:0"));
