@@ -163,7 +163,7 @@ public sealed class VhostUserNetTests : IDisposable
         using var next = new EchoPeer(SocketPath);
         SendsAndReceives(rings, 99);
         Assert.True(SpinWait.SpinUntil(() => net.IsConnected, Hang));
-        Assert.Contains("the peer has gone", Assert.Single(_host.Warnings));
+        Assert.Contains("the peer has gone", _loop.Do(() => Assert.Single(_host.Warnings)));
         lock (next.Heard)
             Assert.Contains(next.Heard, heard => heard.Request == VhostUserRequest.SetVringBase
                 && heard.Payload.SequenceEqual(new byte[] { 1, 0, 0, 0, 11, 0, 0, 0 }));
@@ -261,7 +261,7 @@ public sealed class VhostUserNetTests : IDisposable
         Start(net);
         Stop(net, Receive);        // nobody waits for it
         Assert.True(SpinWait.SpinUntil(() => !net.IsConnected, Hang));
-        Assert.Contains("the peer answers SetMemTable", Assert.Single(_host.Warnings));
+        Assert.Contains("the peer answers SetMemTable", _loop.Do(() => Assert.Single(_host.Warnings)));
     }
 
     [Fact]
@@ -272,7 +272,7 @@ public sealed class VhostUserNetTests : IDisposable
         VhostUserNet net = Open();
         Start(net);
         Assert.True(SpinWait.SpinUntil(() => !net.IsConnected, Hang));
-        Assert.Contains("the peer refuses SetVringAddr: 22", Assert.Single(_host.Warnings));
+        Assert.Contains("the peer refuses SetVringAddr: 22", _loop.Do(() => Assert.Single(_host.Warnings)));
     }
 
     [Fact]
