@@ -62,7 +62,8 @@ static class Convert
         {
             TargetIsZero = request.TargetIsZero(target), Backing = request.BackingLength(target),
             Sparse = request.Sparse, IsCompressed = request.IsCompressed, UsesCopyRange = arguments.Has(CopyOffload),
-            IsUnordered = arguments.Has(OutOfOrder), Workers = request.Workers,
+            IsUnordered = arguments.Has(OutOfOrder),
+            Workers = request.Workers ?? CopyPlan.WorkersFor(sources, target, request.IsCompressed),
             Salvage = !arguments.Has(Salvage) ? null : line => { if (!arguments.Has(Option.Quiet))
                 tool.Error($"warning: {line}"); },
             Limit = new RateLimit(request.Rate),
@@ -115,7 +116,7 @@ static class Convert
                     $"multiples of {SectorSize} up to {MaxSparse}. Select 0 to disable sparse detection (fully " +
                     "allocates output).");
             Rate = arguments.Text(Option.RateLimit) is { } rate ? Tool.Size("rate limit", rate) : 0;
-            Workers = arguments.Text(Convert.Workers) is not { } workers ? 8
+            Workers = arguments.Text(Convert.Workers) is not { } workers ? null
                 : int.TryParse(workers, out int count) && count is >= 1 and <= MaxWorkers ? count
                 : throw new ToolException("Invalid number of coroutines. Allowed number of coroutines is between 1 " +
                     $"and {MaxWorkers}");
@@ -142,7 +143,7 @@ static class Convert
         public Tool Tool { get; }
         public Arguments Arguments { get; }
         public int Sparse { get; }
-        public int Workers { get; }
+        public int? Workers { get; }
         public long Rate { get; }
         public bool IsCompressed => Arguments.Has(Compressed);
 

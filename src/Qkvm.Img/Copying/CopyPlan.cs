@@ -1,4 +1,5 @@
 using Qkvm.Core.Block;
+using Qkvm.Storage.Drivers.File;
 
 namespace Qkvm.Img.Copying;
 
@@ -7,6 +8,9 @@ namespace Qkvm.Img.Copying;
 /// <param name="Length">Bytes of the disk.</param>
 sealed record CopyPlan(IReadOnlyList<BlockDriver> Sources, BlockDriver Target, long Length)
 {
+    // From file to file one reads while another writes; more only wait for each other at the file's own lock.
+    const int FileWorkers = 2, ManyWorkers = 8;
+
     /// <summary>What is not written reads as zeros.</summary>
     public bool TargetIsZero { get; init; }
 
@@ -26,10 +30,17 @@ sealed record CopyPlan(IReadOnlyList<BlockDriver> Sources, BlockDriver Target, l
     public bool IsUnordered { get; init; }
 
     /// <summary>Pieces on the way at once.</summary>
-    public int Workers { get; init; } = 8;
+    public int Workers { get; init; } = ManyWorkers;
 
     /// <summary>What cannot be read counts as zeros: its message goes here.</summary>
     public Action<string>? Salvage { get; init; }
 
     public RateLimit Limit { get; init; } = new(0);
+
+    /// <summary>As many as help: servers that take their time to answer, and compression, keep many busy.</summary>
+    public static int WorkersFor(IEnumerable<BlockDriver> sources, BlockDriver target, bool isCompressed) =>
+        !isCompressed && sources.Append(target).All(IsInFiles) ? FileWorkers : ManyWorkers;
+
+    static bool IsInFiles(BlockDriver node) =>
+        node is FileDriver || node.Children.Count > 0 && node.Children.All(child => IsInFiles(child.Node));
 }
