@@ -9,11 +9,12 @@ public sealed unsafe class HostFile : IDisposable
 {
     int _fd;
 
-    HostFile(int fd, string path, bool isDirect)
+    HostFile(int fd, string path, int flags)
     {
         _fd = fd;
         Path = path;
-        IsDirect = isDirect;
+        IsDirect = (flags & Libc.ODirect) != 0;
+        IsWritable = (flags & Libc.OAccMode) != Libc.ORdOnly;
         FileStatus status;
         if (Libc.fstat(fd, &status) < 0) throw new HostException($"cannot examine '{path}'", Libc.Errno);
         Status = status;
@@ -24,6 +25,7 @@ public sealed unsafe class HostFile : IDisposable
     internal int Fd => _fd;
     public string Path { get; }
     public bool IsDirect { get; }
+    public bool IsWritable { get; }
     public FileStatus Status { get; }
 
     /// <summary>What it takes of its file system now.</summary>
@@ -49,7 +51,17 @@ public sealed unsafe class HostFile : IDisposable
             while (fd < 0 && Libc.Errno == Libc.EIntr);
             errno = fd < 0 ? Libc.Errno : 0;
         }
-        return fd < 0 ? null : new HostFile(fd, path, (flags & Libc.ODirect) != 0);
+        return fd < 0 ? null : new HostFile(fd, path, flags);
+    }
+
+    /// <summary>The same file once more, even where its name is another's now.</summary>
+    public HostFile? Reopen(int flags, out int errno)
+    {
+        if (DescriptorSets.TryOpen(Path, flags, out int fd, out errno))
+            return fd < 0 ? null : new HostFile(fd, Path, flags);
+        fd = Libc.open($"/proc/self/fd/{_fd}", flags | Libc.OCloexec, 0);
+        errno = fd < 0 ? Libc.Errno : 0;
+        return fd < 0 ? null : new HostFile(fd, Path, flags);
     }
 
     /// <exception cref="HostException">Not ours, or not there.</exception>

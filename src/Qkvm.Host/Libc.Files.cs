@@ -6,7 +6,7 @@ namespace Qkvm.Host;
 /// <summary>Positional file I/O, locks and device sizes.</summary>
 public static unsafe partial class Libc
 {
-    public const int ORdOnly = 0, OWrOnly = 1, ORdWr = 2, OCreat = 0x40, OExcl = 0x80, OTrunc = 0x200,
+    public const int ORdOnly = 0, OWrOnly = 1, ORdWr = 2, OAccMode = 3, OCreat = 0x40, OExcl = 0x80, OTrunc = 0x200,
         ONonBlock = 0x800, ODirect = 0x4000, OCloexec = 0x80000;
     public const int SeekEnd = 2, SeekData = 3, SeekHole = 4;
     public const int FallocKeepSize = 1, FallocPunchHole = 2, FallocZeroRange = 0x10;

@@ -101,9 +101,32 @@ public abstract class BlockDriver : IAsyncDisposable, IBlockUser
         preallocation == Preallocation.Off ? ResizeAsync(length) : throw new BlockException(
             $"Unsupported preallocation mode '{preallocation.ToString().ToLowerInvariant()}'", ENotSup);
 
+    /// <summary>Opens it for reading alone, or for writing too. No request is in flight.</summary>
+    /// <exception cref="BlockException">It, or what it lies in, cannot be written.</exception>
+    public virtual ValueTask SetReadOnlyAsync(bool isReadOnly) => isReadOnly == IsReadOnly ? default
+        : throw new BlockException($"Node '{NodeName}' cannot be opened for {(isReadOnly ? "reading alone" : "writing")}",
+            ENotSup);
+
     const int ENotSup = 95;
 
     public abstract ValueTask DisposeAsync();
+
+    // Who follows what is written
+
+    /// <summary>Dirty bitmaps that go with the node, not kept in its image.</summary>
+    public virtual IReadOnlyList<DirtyBitmap> TemporaryBitmaps => [];
+
+    /// <summary>Takes note of writes from now on.</summary>
+    public virtual void Follow(DirtyBitmap bitmap) => throw new BlockException(
+        $"Node '{NodeName}' does not tell of writes", ENotSup);
+
+    public virtual void Unfollow(DirtyBitmap bitmap) { }
+
+    /// <summary>Tells somebody of writes from now on. No request is in flight.</summary>
+    public virtual void Follow(IWriteObserver observer) => throw new BlockException(
+        $"Node '{NodeName}' does not tell of writes", ENotSup);
+
+    public virtual void Unfollow(IWriteObserver observer) { }
 
     // Who uses it
 

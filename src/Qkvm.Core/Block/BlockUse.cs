@@ -19,8 +19,10 @@ public readonly record struct BlockUse(BlockRights Needs, BlockRights Forbids)
     public static BlockUse Format(bool readOnly) => new(
         readOnly ? BlockRights.ConsistentRead : BlockRights.ConsistentRead | WriteAndResize, WriteAndResize);
 
-    /// <summary>What an image lies over: read, and to stay as it is.</summary>
-    public static readonly BlockUse Backing = new(BlockRights.ConsistentRead, WriteAndResize);
+    /// <summary>What an image lies over: it is to stay as it is while somebody counts on the image.</summary>
+    /// <param name="above">How the image is used.</param>
+    public static BlockUse Backing(BlockUse above) => new(above.Needs & BlockRights.ConsistentRead,
+        (above.Forbids & BlockRights.Write) != 0 ? WriteAndResize : BlockRights.None);
 
     public static BlockUse operator +(BlockUse a, BlockUse b) => new(a.Needs | b.Needs, a.Forbids | b.Forbids);
 

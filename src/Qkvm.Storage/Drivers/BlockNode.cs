@@ -18,7 +18,7 @@ public sealed record NodeOptions(string NodeName = "")
 }
 
 /// <summary>The part that all drivers share: range and permission checks, discard policy, zero detection.</summary>
-public abstract class BlockNode : BlockDriver
+public abstract partial class BlockNode : BlockDriver
 {
     readonly List<BlockEdge> _children = [];
     readonly bool _discard;
@@ -27,12 +27,24 @@ public abstract class BlockNode : BlockDriver
     protected BlockNode(NodeOptions options)
     {
         NodeName = options.NodeName;
-        IsReadOnly = options.ReadOnly;
+        _isReadOnly = options.ReadOnly;
         _discard = options.Discard;
         _detectZeroes = options.DetectZeroes;
     }
 
-    public sealed override bool IsReadOnly { get; }
+    public sealed override bool IsReadOnly => _isReadOnly;
+
+    volatile bool _isReadOnly;
+
+    public sealed override async ValueTask SetReadOnlyAsync(bool isReadOnly)
+    {
+        if (isReadOnly == _isReadOnly) return;
+        await ReopenAsync(isReadOnly).ConfigureAwait(false);
+        _isReadOnly = isReadOnly;
+    }
+
+    /// <summary>Before it becomes what it is to be: of drivers that can.</summary>
+    protected virtual ValueTask ReopenAsync(bool isReadOnly) => base.SetReadOnlyAsync(isReadOnly);
 
     public override IReadOnlyList<BlockEdge> Children => _children;
 
@@ -42,6 +54,13 @@ public abstract class BlockNode : BlockDriver
         var edge = new BlockEdge(node, this, role, use);
         _children.Add(edge);
         return edge;
+    }
+
+    /// <summary>Ends the use of a node below, which stays open.</summary>
+    protected void Detach(BlockEdge edge)
+    {
+        _children.Remove(edge);
+        edge.Detach();
     }
 
     /// <summary>Where making the node fails: what it used goes back as it was.</summary>
@@ -73,6 +92,12 @@ public abstract class BlockNode : BlockDriver
     {
         CheckWrite(offset, buffers.Length);
         if (buffers.Length == 0) return default;
+        if (IsFollowed) return FollowedAsync(offset, buffers.Length, () => StartWrite(offset, buffers));
+        return StartWrite(offset, buffers);
+    }
+
+    ValueTask StartWrite(long offset, ScatterList buffers)
+    {
         return _detectZeroes != DetectZeroes.Off && ScatterLists.IsZero(buffers)
             ? WriteZeroesCore(offset, buffers.Length, _detectZeroes == DetectZeroes.Unmap && _discard)
             : WriteCore(offset, buffers);
@@ -83,6 +108,7 @@ public abstract class BlockNode : BlockDriver
         if (_detectZeroes != DetectZeroes.Off || !HasFua || (flags & WriteFlags.Fua) == 0)
             return base.WriteAsync(offset, buffers, flags);
         CheckWrite(offset, buffers.Length);
+        if (IsFollowed) return FollowedAsync(offset, buffers.Length, () => WriteFuaCore(offset, buffers));
         return WriteFuaCore(offset, buffers);
     }
 
@@ -95,13 +121,17 @@ public abstract class BlockNode : BlockDriver
     public sealed override ValueTask DiscardAsync(long offset, long length)
     {
         CheckWrite(offset, length);
-        return _discard && length > 0 ? DiscardCore(offset, length) : default;
+        if (!_discard || length == 0) return default;
+        if (IsFollowed) return FollowedAsync(offset, length, () => DiscardCore(offset, length));
+        return DiscardCore(offset, length);
     }
 
     public sealed override ValueTask WriteZeroesAsync(long offset, long length, bool mayUnmap)
     {
         CheckWrite(offset, length);
-        return length > 0 ? WriteZeroesCore(offset, length, mayUnmap && _discard) : default;
+        if (length == 0) return default;
+        if (IsFollowed) return FollowedAsync(offset, length, () => WriteZeroesCore(offset, length, mayUnmap && _discard));
+        return WriteZeroesCore(offset, length, mayUnmap && _discard);
     }
 
     public sealed override ValueTask<BlockStatus> StatusAsync(long offset, long length)
@@ -119,7 +149,7 @@ public abstract class BlockNode : BlockDriver
         CheckWrite(0, 0);
         if (length < 0 || length % 512 != 0)
             throw new BlockException($"{FileName}: {length} bytes are no whole sectors", Errno.Inval);
-        return ResizeCore(length, preallocation);
+        return ResizeFollowedAsync(length, preallocation);
     }
 
     /// <summary>Of a driver that can take room from the host; others move the end alone.</summary>
@@ -137,7 +167,9 @@ public abstract class BlockNode : BlockDriver
         switch (operation)
         {
             case BlockOperation.Read: CheckRange(offset, buffers.Length); break;
-            case BlockOperation.Write when _detectZeroes == DetectZeroes.Off: CheckWrite(offset, buffers.Length); break;
+            case BlockOperation.Write when _detectZeroes == DetectZeroes.Off && !IsFollowed:
+                CheckWrite(offset, buffers.Length);
+                break;
             case BlockOperation.Flush: return TryStartCore(operation, 0, default, ring, out result);
             default: return false;
         }

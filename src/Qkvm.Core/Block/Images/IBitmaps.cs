@@ -26,6 +26,15 @@ public interface IBitmap
     /// <summary>The image was not closed cleanly, the flag "in-use": it can only be removed.</summary>
     bool IsInconsistent { get; }
 
+    /// <summary>Its image keeps it.</summary>
+    bool IsPersistent { get; }
+
+    /// <summary>A job works with it: nobody else may change it.</summary>
+    bool IsBusy { get; set; }
+
+    /// <summary>Bytes that are dirty, in whole bits.</summary>
+    long Count { get; }
+
     /// <summary>The first byte from an offset on that is dirty, or -1.</summary>
     long NextDirty(long offset);
 

@@ -7,6 +7,16 @@ public interface IOverlay
     /// <param name="file">Null for none.</param>
     ValueTask ChangeBackingAsync(string? file, string? format);
 
+    /// <summary>What it lies over; null for nothing.</summary>
+    BlockDriver? Backing { get; }
+
+    /// <summary>Lies over another node from now on; what the image says of itself stays. No request is in
+    /// flight. The node before stays open.</summary>
+    void SetBacking(BlockDriver? node);
+
+    /// <summary>Takes bytes that it has not itself from what it lies over, whoever writes meanwhile.</summary>
+    ValueTask PullAsync(long offset, long length);
+
     /// <summary>All that it holds goes: what lies below shines through. Snapshots stay.</summary>
     ValueTask MakeEmptyAsync();
 }

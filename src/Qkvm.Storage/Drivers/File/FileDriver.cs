@@ -44,8 +44,8 @@ public sealed partial class FileDriver : BlockNode, IGrowable
 
     const int BounceSize = 1 << 20;
 
-    readonly HostFile _file;
-    readonly FileLocks? _locks;
+    HostFile _file;
+    FileLocks? _locks;
     readonly bool _noFlush;
     readonly int _alignment = 1;                                   // of O_DIRECT
     readonly RangeLock _directWrites = new();
@@ -104,6 +104,27 @@ public sealed partial class FileDriver : BlockNode, IGrowable
 
     /// <summary>Takes the image locks that the users of this node need.</summary>
     protected override void OnUse(BlockUse use) => _locks?.Hold(use);
+
+    /// <summary>Writing takes another descriptor; reading alone goes on with the one that there is.</summary>
+    protected override ValueTask ReopenAsync(bool isReadOnly)
+    {
+        if (isReadOnly || _file.IsWritable) return default;
+        HostFile file = _file.Reopen(_file.IsDirect ? Libc.ORdWr | Libc.ODirect : Libc.ORdWr, out int errno)
+            ?? throw Failed("open for writing", errno);
+        FileLocks? locks = _locks == null ? null : new FileLocks(file, required: false);
+        _locks?.Release();
+        try { locks?.Hold(Use); }
+        catch (ConfigurationException e)
+        {
+            _locks?.Hold(Use);
+            file.Dispose();
+            throw new BlockException(e.Message, Errno.Perm);
+        }
+        HostFile before = _file;
+        (_file, _locks) = (file, locks);
+        before.Dispose();
+        return default;
+    }
 
     /// <summary>Cuts a file to nothing; a device stays.</summary>
     internal void Clear()

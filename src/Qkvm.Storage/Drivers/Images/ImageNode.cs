@@ -84,8 +84,10 @@ public abstract class ImageNode : BlockNode
 
     protected void LieOver(BlockDriver? backing)
     {
-        if (backing != null) _backing = Attach("backing", backing, BlockUse.Backing);
+        if (backing != null) _backing = Attach("backing", backing, BlockUse.Backing(default));
     }
+
+    protected override void OnUse(BlockUse use) => _backing?.Change(BlockUse.Backing(use));
 
     protected ConfigurationException Bad(string what) => new($"Could not open '{FileName}': {what}");
 

@@ -9,7 +9,7 @@ namespace Qkvm.Storage.Drivers.Qcow2;
 /// <summary>A dirty bitmap that the image keeps. Spec: QEMU docs/interop/qcow2.txt, "Bitmaps extension".</summary>
 /// <remarks>In memory from the opening to the closing; on disk it is marked in use meanwhile.</remarks>
 /// <param name="size">Bytes of the disk.</param>
-sealed class Qcow2Bitmap(string name, int granularityBits, long size) : IBitmap
+sealed class Qcow2Bitmap(string name, int granularityBits, long size) : DirtyBitmap(name, granularityBits, size)
 {
     // flags
     const uint InUse = 1, Auto = 2, ExtraCompatible = 4;
@@ -17,29 +17,14 @@ sealed class Qcow2Bitmap(string name, int granularityBits, long size) : IBitmap
 
     public const int FixedSize = 24;
 
-    readonly Lock _lock = new();
-    ulong[] _words = new ulong[WordsOf(size, granularityBits)];
-
-    public string Name => name;
-    public int Granularity => 1 << granularityBits;
-    public bool IsEnabled { get; set; }
-    public bool IsInconsistent { get; private init; }
-    public long Size { get; private set; } = size;
+    public override bool IsPersistent => true;
 
     /// <summary>Where its table is on disk; 0 of one that is not there yet.</summary>
     public long TableOffset { get; set; }
     public int TableEntries { get; set; }
     byte[] Extra { get; init; } = [];
 
-    public int PaddedSize => (FixedSize + Extra.Length + Encoding.UTF8.GetByteCount(name) + 7) / 8 * 8;
-
-    /// <summary>Bytes of the bits.</summary>
-    public long ByteLength => (Bits + 7) / 8;
-
-    long Bits => (Size + Granularity - 1) >> granularityBits;
-
-    static long WordsOf(long size, int granularityBits) =>
-        (((size + (1L << granularityBits) - 1) >> granularityBits) + 63) / 64;
+    public int PaddedSize => (FixedSize + Extra.Length + Encoding.UTF8.GetByteCount(Name) + 7) / 8 * 8;
 
     /// <summary>Null where the entry is impossible.</summary>
     /// <param name="data">From the entry to the directory's end.</param>
@@ -75,28 +60,11 @@ sealed class Qcow2Bitmap(string name, int granularityBits, long size) : IBitmap
         BinaryPrimitives.WriteUInt32BigEndian(data[12..], (isInUse || IsInconsistent ? InUse : 0)
             | (IsEnabled ? Auto : 0) | (Extra.Length > 0 ? ExtraCompatible : 0));
         data[16] = 1;                                              // dirty tracking bitmap
-        data[17] = (byte)granularityBits;
-        BinaryPrimitives.WriteUInt16BigEndian(data[18..], (ushort)Encoding.UTF8.GetByteCount(name));
+        data[17] = (byte)BitOperations.Log2((uint)Granularity);
+        BinaryPrimitives.WriteUInt16BigEndian(data[18..], (ushort)Encoding.UTF8.GetByteCount(Name));
         BinaryPrimitives.WriteInt32BigEndian(data[20..], Extra.Length);
         Extra.CopyTo(data[FixedSize..]);
-        Encoding.UTF8.GetBytes(name, data[(FixedSize + Extra.Length)..]);
-    }
-
-    /// <summary>Bits as the image has them: the first in the lowest bit of the first byte.</summary>
-    public void Load(long byteOffset, ReadOnlySpan<byte> data)
-    {
-        lock (_lock)
-            for (int i = 0; i < data.Length; i++)
-                if (data[i] != 0 && (byteOffset + i) / 8 < _words.Length)
-                    _words[(byteOffset + i) / 8] |= (ulong)data[i] << (int)((byteOffset + i) % 8 * 8);
-    }
-
-    public void Save(long byteOffset, Span<byte> data)
-    {
-        lock (_lock)
-            for (int i = 0; i < data.Length; i++)
-                data[i] = (byteOffset + i) / 8 < _words.Length
-                    ? (byte)(_words[(byteOffset + i) / 8] >> (int)((byteOffset + i) % 8 * 8)) : (byte)0;
+        Encoding.UTF8.GetBytes(Name, data[(FixedSize + Extra.Length)..]);
     }
 
     /// <summary>By QMP's names.</summary>
@@ -105,58 +73,6 @@ sealed class Qcow2Bitmap(string name, int granularityBits, long size) : IBitmap
         var flags = new JsonArray();
         if (IsInconsistent) flags.Add((JsonNode)"in-use");
         if (IsEnabled) flags.Add((JsonNode)"auto");
-        return new JsonObject { ["flags"] = flags, ["name"] = name, ["granularity"] = Granularity };
-    }
-
-    public void Resize(long bytes)
-    {
-        lock (_lock)
-        {
-            Array.Resize(ref _words, (int)WordsOf(bytes, granularityBits));
-            Size = bytes;
-            if (Bits % 64 != 0 && _words.Length > 0) _words[^1] &= (1UL << (int)(Bits % 64)) - 1;
-        }
-    }
-
-    public long NextDirty(long offset) => Next(offset, flip: 0);
-
-    public long NextClean(long offset) => Next(offset, flip: ulong.MaxValue);
-
-    long Next(long offset, ulong flip)
-    {
-        lock (_lock)
-        {
-            long bit = offset >> granularityBits;
-            for (long word = bit / 64; word < _words.Length; word++)
-            {
-                ulong found = (_words[word] ^ flip) & (word == bit / 64 ? ulong.MaxValue << (int)(bit % 64)
-                    : ulong.MaxValue);
-                if (found == 0) continue;
-                long first = word * 64 + BitOperations.TrailingZeroCount(found);
-                return first >= Bits ? -1 : Math.Max(offset, first << granularityBits);
-            }
-            return -1;
-        }
-    }
-
-    public void Set(long offset, long length)
-    {
-        if (length <= 0) return;
-        lock (_lock)
-            for (long bit = offset >> granularityBits; bit <= (offset + length - 1) >> granularityBits; bit++)
-            {
-                if (bit / 64 >= _words.Length) return;
-                if (bit % 64 == 0 && bit + 63 <= (offset + length - 1) >> granularityBits)
-                {
-                    _words[bit / 64] = ulong.MaxValue;
-                    bit += 63;
-                }
-                else _words[bit / 64] |= 1UL << (int)(bit % 64);
-            }
-    }
-
-    public void Clear()
-    {
-        lock (_lock) Array.Clear(_words);
+        return new JsonObject { ["flags"] = flags, ["name"] = Name, ["granularity"] = Granularity };
     }
 }

@@ -28,6 +28,38 @@ public sealed partial class Qcow2Driver : IOverlay
     }
 
     /// <inheritdoc/>
+    public void SetBacking(BlockDriver? node)
+    {
+        if (node == Backing) return;
+        BlockEdge? before = _backingEdge;
+        _backingEdge = node == null ? null : Attach("backing", node, BlockUse.Backing(Use));
+        if (before != null) Detach(before);
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask PullAsync(long offset, long length)
+    {
+        PrepareForWriting();
+        LinkedListNode<RangeLock.Hold> hold = await HoldAsync(offset, length, exclusive: true).ConfigureAwait(false);
+        try
+        {
+            for (long end = offset + length; offset < end;)
+            {
+                Extent extent;
+                lock (_store.Sync) extent = _store.Mapping.Find(offset, end - offset);
+                if (extent.Kind == ExtentKind.Unallocated && Backing != null)
+                {
+                    var data = new ScatterList(new byte[extent.Length]);
+                    await ReadBackingAsync(offset, data).ConfigureAwait(false);
+                    await _writer.WriteAsync(offset, data).ConfigureAwait(false);
+                }
+                offset += extent.Length;
+            }
+        }
+        finally { _clusters.Release(hold); }
+    }
+
+    /// <inheritdoc/>
     public async ValueTask MakeEmptyAsync()
     {
         PrepareForWriting();

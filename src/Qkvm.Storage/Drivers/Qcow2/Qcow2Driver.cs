@@ -34,7 +34,7 @@ public sealed partial class Qcow2Driver : BlockNode
     };
 
     readonly BlockEdge _fileEdge;
-    readonly BlockEdge? _backingEdge;
+    BlockEdge? _backingEdge;
     readonly Qcow2Store _store;
     readonly Qcow2Layout _layout;
     readonly Qcow2Writer _writer;
@@ -64,7 +64,7 @@ public sealed partial class Qcow2Driver : BlockNode
             Info = Qcow2ImageInfo.Read(file, name);
             Qcow2Header header = Info.Header;
             header.CheckFeatures(Info.Extensions, IsReadOnly || isChecked, name);
-            if (openBacking(Info) is { } backing) _backingEdge = Attach("backing", backing, BlockUse.Backing);
+            if (openBacking(Info) is { } backing) _backingEdge = Attach("backing", backing, BlockUse.Backing(default));
             BlockEdge? data = null;
             if (header.HasDataFile && openData == null) throw new ConfigurationException($"Could not open '{name}': "
                 + "'data-file' is required for this image");
@@ -73,7 +73,7 @@ public sealed partial class Qcow2Driver : BlockNode
             _store = new Qcow2Store(_fileEdge, header, name, IsReadOnly, data);
             _layout = _store.Layout;
             _compressed = new CompressedClusters(_store);
-            _writer = new Qcow2Writer(_store, this, header.Version >= 3, _backingEdge != null);
+            _writer = new Qcow2Writer(_store, this, header.Version >= 3);
             _store.Load(isChecked);
             OpenEncryption(secret);
             OpenBitmaps();
@@ -108,7 +108,9 @@ public sealed partial class Qcow2Driver : BlockNode
     }
 
     BlockDriver File => _fileEdge.Node;
-    BlockDriver? Backing => _backingEdge?.Node;
+    public BlockDriver? Backing => _backingEdge?.Node;
+
+    protected override void OnUse(BlockUse use) => _backingEdge?.Change(BlockUse.Backing(use));
 
     public override string FormatName => Model.Name;
     public override string FileName => Info.Name;
@@ -156,20 +158,47 @@ public sealed partial class Qcow2Driver : BlockNode
         if (Interlocked.Exchange(ref _disposed, 1) != 0) return;
         try
         {
-            if (!IsReadOnly && !_store.IsCorrupt)
-                lock (_store.Sync)
-                {
-                    _store.Flush();
-                    StoreBitmaps();
-                    _store.Flush();                                // refcounts that were lowered
-                    _store.EndLazy();
-                }
+            if (!IsReadOnly) Settle();
         }
         finally
         {
             await ReleaseChildrenAsync().ConfigureAwait(false);
             _store.Cipher?.Dispose();
         }
+    }
+
+    /// <summary>Leaves the image as it is when nobody has it open.</summary>
+    void Settle()
+    {
+        if (_store.IsCorrupt) return;
+        lock (_store.Sync)
+        {
+            _store.Flush();
+            StoreBitmaps();
+            _store.Flush();                                        // refcounts that were lowered
+            _store.EndLazy();
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override async ValueTask ReopenAsync(bool isReadOnly)
+    {
+        if (isReadOnly)
+        {
+            Settle();
+            await File.FlushAsync().ConfigureAwait(false);
+            _isUntouched = true;
+        }
+        else
+        {
+            await File.SetReadOnlyAsync(false).ConfigureAwait(false);
+            if (_store.HasDataFile) await _store.Data.SetReadOnlyAsync(false).ConfigureAwait(false);
+            try { Info.Header.CheckFeatures(Info.Extensions, readOnly: false, FileName); }
+            catch (ConfigurationException e) { throw new BlockException(e.Message, Errno.Inval); }
+        }
+        foreach (BlockEdge edge in Children)
+            if (edge != _backingEdge) edge.Change(BlockUse.Format(isReadOnly));
+        lock (_store.Sync) _store.Reopen(isReadOnly);
     }
 
     /// <summary>Allocates every cluster; for new images.</summary>

@@ -16,7 +16,7 @@ sealed partial class Qcow2Store
     readonly List<(long Offset, long Length, bool Punch)> _pendingFrees = [];
     readonly BlockEdge _file;
     readonly BlockEdge? _data;
-    bool _isCorrupt;
+    bool _isCorrupt, _knowsTables;
 
     /// <param name="data">Of an external data file; null without one, or where nobody reads it.</param>
     public Qcow2Store(BlockEdge file, Qcow2Header header, string name, bool readOnly, BlockEdge? data = null)
@@ -45,7 +45,7 @@ sealed partial class Qcow2Store
     public Qcow2Mapping Mapping { get; }
     public IReadOnlyList<Qcow2Snapshot> Snapshots { get; private set; } = [];
     public string Name { get; }
-    public bool IsReadOnly { get; }
+    public bool IsReadOnly { get; private set; }
     public bool CanGrow { get; }
     public bool IsCorrupt => _isCorrupt;
 
@@ -61,7 +61,22 @@ sealed partial class Qcow2Store
     {
         Snapshots = Qcow2SnapshotTable.Read(File, Header, Name, out long snapshotBytes);
         Mapping.Load();
-        if (IsReadOnly) return;
+        if (!IsReadOnly) LoadTables(isChecked, snapshotBytes);
+    }
+
+    /// <summary>For reading alone from now on, or for writing too.</summary>
+    public void Reopen(bool isReadOnly)
+    {
+        if (!isReadOnly && !_knowsTables)
+        {
+            Snapshots = Qcow2SnapshotTable.Read(File, Header, Name, out long snapshotBytes);
+            LoadTables(isChecked: false, snapshotBytes);
+        }
+        IsReadOnly = isReadOnly;
+    }
+
+    void LoadTables(bool isChecked, long snapshotBytes)
+    {
         bool isSound = Map.AddRegion(0, Layout.ClusterSize)
                        & Map.AddRegion(Header.L1Offset, Header.L1Entries * 8L)
                        & Map.AddRegion(Header.SnapshotsOffset, snapshotBytes);
@@ -73,6 +88,7 @@ sealed partial class Qcow2Store
             throw new ConfigurationException($"Could not open '{Name}': Image is corrupt: two of its tables share a " +
                 "cluster. " +
                                              "Repair it with qemu-img check -r all, or open it with read-only=on");
+        _knowsTables = true;
     }
 
     public void Read(long offset, Memory<byte> data) =>

@@ -5,11 +5,13 @@ namespace Qkvm.Storage.Drivers.Qcow2;
 
 /// <summary>Everything that changes guest data or where it lies. The caller holds the guest clusters.</summary>
 /// <param name="knowsZeroes">Version 3: an L2 entry can say that its cluster is zero.</param>
-sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes, bool hasBacking)
+sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes)
 {
     const long MaxRunBytes = 4 << 20;
 
     readonly Qcow2Layout _layout = store.Layout;
+
+    bool HasBacking => image.Backing != null;
 
     /// <summary>Writes the leading part whose clusters are allocated and ours alone; returns its length.</summary>
     public async ValueTask<long> WriteInPlaceAsync(long offset, ScatterList buffers)
@@ -65,14 +67,14 @@ sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes, 
     /// so.</summary>
     public void Discard(long offset, long length)
     {
-        if (!knowsZeroes && hasBacking) return;                    // the backing file would shine through
+        if (!knowsZeroes && HasBacking) return;                    // the backing file would shine through
         if (store.Header.IsDataRaw) return;                        // who reads that file alone would see the data again
         for (long end = offset + length; offset < end; offset += _layout.ClusterSize)
         {
             if (SkipWithoutTable(ref offset)) continue;
             L2Entry old = store.Mapping.Entry(offset);
             if (!old.HasHost) continue;
-            SetAndFree(offset, old, hasBacking ? PlainZero : default, punch: true);
+            SetAndFree(offset, old, HasBacking ? PlainZero : default, punch: true);
         }
         store.LimitPendingFrees();
     }
@@ -84,15 +86,15 @@ sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes, 
         if (store.Header.IsDataRaw) return false;
         if (!knowsZeroes)
         {
-            if (hasBacking || !mayUnmap) return false;
+            if (HasBacking || !mayUnmap) return false;
             Discard(offset, length);
             return true;
         }
         for (long end = offset + length; offset < end; offset += _layout.ClusterSize)
         {
-            if (!hasBacking && SkipWithoutTable(ref offset)) continue;
+            if (!HasBacking && SkipWithoutTable(ref offset)) continue;
             L2Entry old = store.Mapping.Entry(offset);
-            if (!old.HasHost && !hasBacking) continue;
+            if (!old.HasHost && !HasBacking) continue;
             bool keepsHost = !mayUnmap && old.HostOffset != 0 && old.IsCopied;
             SetAndFree(offset, old, keepsHost ? old with { Bitmap = AllZero } : PlainZero, punch: mayUnmap);
         }

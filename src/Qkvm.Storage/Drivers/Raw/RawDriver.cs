@@ -103,6 +103,8 @@ public sealed class RawDriver : BlockNode, IGrowable
 
     protected override void OnUse(BlockUse use) => _child.Change(use);
 
+    protected override ValueTask ReopenAsync(bool isReadOnly) => isReadOnly ? default : File.SetReadOnlyAsync(false);
+
     protected override ValueTask ReadCore(long offset, ScatterList buffers) =>
         File.ReadAsync(_offset + offset, buffers);
 

@@ -1,0 +1,11 @@
+namespace Qkvm.Core.Block;
+
+/// <summary>Is told of whatever changes bytes of a node: a job that copies it. From any thread.</summary>
+public interface IWriteObserver
+{
+    /// <summary>Bytes are about to change; they do so when this completes.</summary>
+    ValueTask BeforeAsync(long offset, long length);
+
+    /// <summary>They have changed, or may have.</summary>
+    void After(long offset, long length);
+}
