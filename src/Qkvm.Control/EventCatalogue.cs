@@ -1,4 +1,5 @@
 using System.Text.Json.Serialization;
+using Qkvm.Core.Block.Jobs;
 using Qkvm.Core.Machine;
 
 namespace Qkvm.Control;
@@ -28,6 +29,12 @@ public sealed record EventInfo(Type Type, string Name, int Interval = 0);
 [JsonSerializable(typeof(DumpCompletedEvent))]
 [JsonSerializable(typeof(SerialPortChangeEvent))]
 [JsonSerializable(typeof(BlockExportDeletedEvent))]
+[JsonSerializable(typeof(JobStatusChangeEvent))]
+[JsonSerializable(typeof(BlockJobCompletedEvent))]
+[JsonSerializable(typeof(BlockJobCancelledEvent))]
+[JsonSerializable(typeof(BlockJobReadyEvent))]
+[JsonSerializable(typeof(BlockJobPendingEvent))]
+[JsonSerializable(typeof(BlockJobErrorEvent))]
 sealed partial class EventJson : JsonSerializerContext;
 
 public static class EventCatalogue
@@ -55,6 +62,12 @@ public static class EventCatalogue
         new(typeof(DumpCompletedEvent), "DUMP_COMPLETED"),
         new(typeof(SerialPortChangeEvent), "VSERPORT_CHANGE", Slow),
         new(typeof(BlockExportDeletedEvent), "BLOCK_EXPORT_DELETED"),
+        new(typeof(JobStatusChangeEvent), "JOB_STATUS_CHANGE"),
+        new(typeof(BlockJobCompletedEvent), "BLOCK_JOB_COMPLETED"),
+        new(typeof(BlockJobCancelledEvent), "BLOCK_JOB_CANCELLED"),
+        new(typeof(BlockJobReadyEvent), "BLOCK_JOB_READY"),
+        new(typeof(BlockJobPendingEvent), "BLOCK_JOB_PENDING"),
+        new(typeof(BlockJobErrorEvent), "BLOCK_JOB_ERROR"),
     ];
 
     static readonly Dictionary<Type, EventInfo> s_byType = All.ToDictionary(e => e.Type);

@@ -1,6 +1,7 @@
 using Qkvm.Backends.Char;
 using Qkvm.Core.Audio;
 using Qkvm.Core.Block;
+using Qkvm.Core.Block.Jobs;
 using Qkvm.Core.Block.Throttling;
 using Qkvm.Core.Char;
 using Qkvm.Core.Machine;
@@ -10,6 +11,7 @@ using Qkvm.Host;
 using Qkvm.Host.Sockets;
 using Qkvm.Machines;
 using Qkvm.Storage.Graph;
+using Qkvm.Storage.Jobs;
 
 namespace Qkvm;
 
@@ -23,6 +25,7 @@ sealed partial class BackendHost : IBackendHost
     readonly List<IDisposable> _opened = [];
     readonly BlockFactory _blocks;
     readonly BlockExports _exports;
+    readonly JobList _jobs;
 
     /// <param name="quit">ctrl-a x on a shared terminal.</param>
     /// <param name="escape">What ctrl-a is to a shared terminal: -echr.</param>
@@ -34,11 +37,14 @@ sealed partial class BackendHost : IBackendHost
             Credentials = id => Backends.Objects.GetValueOrDefault(id) as TlsCredentials,
         };
         _exports = new BlockExports(Loop, _blocks, Backends);
+        _jobs = new JobList(Loop.Post);
+        BlockJobs = new BlockJobs(new BlockGraph(_blocks, Backends, ChangeGraphAsync), _jobs, Catalogue.BlockDrivers);
         Backends.OpenNode = OpenNode;
         Backends.NewThrottle = name => new ThrottleGroup(name, environment.Clock, Loop.Post);
     }
 
     public IBlockExports Exports => _exports;
+    public IBlockJobs BlockJobs { get; }
 
     public EventLoop Loop => _environment.Loop;
     public MachineBackends Backends { get; } = new();
@@ -213,6 +219,7 @@ sealed partial class BackendHost : IBackendHost
     /// <summary>Without the machine lock; nodes that drives share are closed once.</summary>
     public void CloseDisks()
     {
+        _jobs.Kill();
         _exports.Close();
         foreach (BlockBackend drive in Backends.Drives.Values)
             if (_blocks.Find(drive.Id) == null) drive.DisposeAsync().AsTask().GetAwaiter().GetResult();

@@ -70,6 +70,7 @@ sealed class Session : IDisposable
         _machine =
             Keep(new Machine(_environment, _config, accelerator, Catalogue.Devices, _host.Backends, Console.Error,
             new CpuLog(_log).OnReset, model));
+        _host.BlockJobs.Jobs.Happened += _machine.Events.Raise;
         using (_environment.Lock.Hold())
         {
             foreach (DisplayConfig display in _config.Displays) OpenDisplay(display);

@@ -35,6 +35,23 @@ public sealed record FormatSpecificInfo(string Type, JsonNode Data);
 /// <param name="Child">"file", "backing".</param>
 public sealed record BlockChildInfo(string NodeName, string Child);
 
+/// <param name="Count">Bytes that are dirty.</param>
+/// <param name="Recording">It takes note of writes.</param>
+/// <param name="Busy">A job has it.</param>
+/// <param name="Inconsistent">True: it can only be removed.</param>
+public sealed record BlockDirtyInfo(string Name, long Count, int Granularity, bool Recording, bool Busy,
+    bool Persistent, bool? Inconsistent)
+{
+    /// <summary>Null: there are none.</summary>
+    public static IReadOnlyList<BlockDirtyInfo>? Of(BlockDriver node)
+    {
+        BlockDirtyInfo[] all = [.. node.DirtyBitmaps.Select(bitmap => new BlockDirtyInfo(bitmap.Name, bitmap.Count,
+            bitmap.Granularity, bitmap is { IsEnabled: true, IsInconsistent: false }, bitmap.IsBusy,
+            bitmap.IsPersistent, bitmap.IsInconsistent ? true : null))];
+        return all.Length > 0 ? all : null;
+    }
+}
+
 /// <summary>A node as QMP's BlockDeviceInfo has it.</summary>
 /// <param name="File">As it was opened.</param>
 /// <param name="Drv">"raw", "qcow2".</param>
@@ -43,6 +60,9 @@ public sealed record BlockNodeInfo(string File, string? NodeName, bool Ro, strin
     [property: JsonPropertyName("backing_file")] string? BackingFile,
     [property: JsonPropertyName("backing_file_depth")] int BackingFileDepth)
 {
+    /// <summary>Null: it has none.</summary>
+    public IReadOnlyList<BlockDirtyInfo>? DirtyBitmaps { get; init; }
+
     // No node detects zeroes for others or is watched.
     [JsonPropertyName("detect_zeroes")] public string DetectZeroes => "off";
     [JsonPropertyName("write_threshold")] public long WriteThreshold => 0;
@@ -100,7 +120,7 @@ public sealed record BlockNodeInfo(string File, string? NodeName, bool Ro, strin
                 facts.Snapshots is { Count: > 0 } all ? [.. all.Select(SnapshotInfo.Of)] : null,
                 facts.Specific == null ? null : new FormatSpecificInfo(node.FormatName, facts.Specific)),
             [.. node.Children.Select(child => new BlockChildInfo(child.Node.NodeName, child.Role))],
-            backing == null ? null : NameOf(backing), depth);
+            backing == null ? null : NameOf(backing), depth) { DirtyBitmaps = BlockDirtyInfo.Of(node) };
     }
 
     static BlockDriver? BackingOf(BlockDriver node) =>

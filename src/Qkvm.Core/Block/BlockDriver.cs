@@ -116,6 +116,9 @@ public abstract class BlockDriver : IAsyncDisposable, IBlockUser
     /// <summary>Dirty bitmaps that go with the node, not kept in its image.</summary>
     public virtual IReadOnlyList<DirtyBitmap> TemporaryBitmaps => [];
 
+    /// <summary>All its dirty bitmaps: those and what its image keeps.</summary>
+    public IEnumerable<IBitmap> DirtyBitmaps => TemporaryBitmaps.Concat((this as IBitmaps)?.Bitmaps ?? []);
+
     /// <summary>Takes note of writes from now on.</summary>
     public virtual void Follow(DirtyBitmap bitmap) => throw new BlockException(
         $"Node '{NodeName}' does not tell of writes", ENotSup);

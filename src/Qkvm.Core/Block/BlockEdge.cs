@@ -41,9 +41,40 @@ public sealed class BlockEdge
     {
         lock (s_graph)
         {
-            _node.Rejoin(this, use);
-            Use = use;
+            _wanted = use;
+            if (!_isRelaxed) Apply(use);
         }
+    }
+
+    BlockUse _wanted;
+    bool _isRelaxed;
+
+    /// <summary>While a job changes the node in a way that the user does not notice, it forbids nothing.</summary>
+    public void Relax()
+    {
+        lock (s_graph)
+        {
+            if (!_isRelaxed) _wanted = Use;
+            _isRelaxed = true;
+            Apply(default);
+        }
+    }
+
+    /// <summary>Ends what <see cref="Relax"/> began.</summary>
+    public void Restore()
+    {
+        lock (s_graph)
+        {
+            if (!_isRelaxed) return;
+            _isRelaxed = false;
+            Apply(_wanted);
+        }
+    }
+
+    void Apply(BlockUse use)
+    {
+        _node.Rejoin(this, use);
+        Use = use;
     }
 
     /// <summary>Leads to another node when nothing is in flight through it. The node before stays open.</summary>

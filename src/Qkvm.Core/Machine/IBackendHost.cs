@@ -1,4 +1,5 @@
 using Qkvm.Core.Block;
+using Qkvm.Core.Block.Jobs;
 using Qkvm.Host;
 
 namespace Qkvm.Core.Machine;
@@ -53,6 +54,9 @@ public interface IBackendHost
 
     /// <summary>Nodes that other programs use.</summary>
     IBlockExports Exports => throw new CommandException("there is no NBD server here");
+
+    /// <summary>Work on nodes beside the guest.</summary>
+    IBlockJobs BlockJobs => throw new CommandException("there are no block jobs here");
 
     /// <summary>All nodes with names of the user's.</summary>
     IReadOnlyList<BlockDriver> Nodes { get; }

@@ -43,7 +43,8 @@ public abstract partial class BlockNode
         {
             foreach (DirtyBitmap bitmap in _temporary)
                 if (bitmap.IsEnabled) bitmap.Set(offset, length);
-            foreach (IWriteObserver observer in observers) observer.After(offset, length);
+            foreach (IWriteObserver observer in observers)
+                await observer.AfterAsync(offset, length).ConfigureAwait(false);
         }
     }
 

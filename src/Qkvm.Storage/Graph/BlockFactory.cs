@@ -318,6 +318,34 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
         return new Qcow2Driver(file, path, node, _ => root);
     }
 
+    /// <summary>An image that is to lie over a node: it names that, and lies over nothing yet.</summary>
+    /// <param name="isExisting">It is there already.</param>
+    /// <param name="nodeName">Null: the user gives it none.</param>
+    public async Task<BlockDriver> MakeOverlayAsync(BlockDriver below, string path, string format, string? nodeName,
+        bool isExisting)
+    {
+        const string owner = "snapshot";
+        if (nodeName != null && Find(nodeName) != null)
+            throw new ConfigurationException($"Duplicate nodes with node-name='{nodeName}'");
+        if (!isExisting)
+        {
+            ImageCreation creation = drivers.Get(format, owner).Creation
+                ?? throw new ConfigurationException($"Format driver '{format}' does not support image creation");
+            var made = new Options(owner);
+            made.Add("size", $"{below.Length}");
+            made.Add("backing_file", NameOf(below));
+            made.Add("backing_fmt", below.FormatName);
+            await ImageMaker.CreateAsync(this, creation, path, null, below.Length, new Properties(creation, made))
+                .ConfigureAwait(false);
+        }
+        var options = new Options(owner);
+        options.Add("driver", format);
+        options.Add("backing", "");
+        if (nodeName != null) options.Add("node-name", nodeName);
+        Surroundings around = default(Surroundings) with { Cache = CacheMode.Default, AsUser = true, Owner = owner };
+        return OpenOver(OpenPath(path, new Options(owner), around with { Discard = true }), options, format, around);
+    }
+
     BlockDriver Register(BlockDriver node, string? name)
     {
         if (name == null) return node;

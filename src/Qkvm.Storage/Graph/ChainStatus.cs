@@ -21,8 +21,26 @@ public readonly record struct ChainStatus(BlockStatus Status, int Depth)
         }
     }
 
+    /// <summary>What is known of bytes of a node and of those below it down to a base, without that. What none of them
+    /// has is not allocated.</summary>
+    /// <param name="end">Null: to the bottom.</param>
+    /// <param name="length">At least 1.</param>
+    public static async ValueTask<BlockStatus> AboveAsync(BlockDriver node, BlockDriver? end, long offset, long length)
+    {
+        BlockStatus status = await node.StatusAsync(offset, length).ConfigureAwait(false);
+        while (!status.IsAllocated && Below(node) is { } below && below != end)
+        {
+            length = Math.Min(length, status.Length);
+            if (offset >= below.Length) return BlockStatus.Zero(length);
+            length = Math.Min(length, below.Length - offset);
+            status = await below.StatusAsync(offset, length).ConfigureAwait(false);
+            node = below;
+        }
+        return status;
+    }
+
     /// <summary>What an overlay lies over; null for nothing.</summary>
-    static BlockDriver? Below(BlockDriver node)
+    public static BlockDriver? Below(BlockDriver node)
     {
         foreach (BlockEdge child in node.Children)
             if (child.Role == "backing") return child.Node;

@@ -54,6 +54,7 @@ sealed class ControlBench : IDisposable
         Environment.Log = new MachineLog(Logged);
         Machine = new Machine(Environment, configure?.Invoke(config)
             ?? config, _accelerator, Qkvm.Catalogue.Devices, Backends, TextWriter.Null);
+        Host.BlockJobs.Jobs.Happened += Machine.Events.Raise;
         Context =
             new CommandContext(Machine, Host, CommandCatalogue.Standard)
             {
