@@ -68,27 +68,11 @@ static class Bitmap
         else if (bitmap.IsInconsistent)
             throw new ConfigurationException($"Bitmap '{name}' is inconsistent and cannot be used");
         else if (action == Clear) bitmap.Clear();
-        else if (action == Merge) Join(bitmap, Find(source, value));
+        else if (action == Merge) bitmap.Join(Find(source, value));
         else bitmap.IsEnabled = action == Enable;
     }
 
     static IBitmap Find(BlockDriver node, string name) =>
         (node as IBitmaps)?.Bitmaps.FirstOrDefault(b => b.Name == name)
             ?? throw new ConfigurationException($"Dirty bitmap '{name}' not found");
-
-    /// <summary>What is dirty in one becomes dirty in the other.</summary>
-    public static void Join(IBitmap target, IBitmap source)
-    {
-        for (long at = 0; (at = source.NextDirty(at)) >= 0;)
-        {
-            long end = source.NextClean(at);
-            if (end < 0)
-            {
-                target.Set(at, long.MaxValue - at);
-                return;
-            }
-            target.Set(at, end - at);
-            at = end;
-        }
-    }
 }

@@ -89,7 +89,7 @@ static class Convert
                     "Try --skip-broken-bitmaps, or use 'qemu-img bitmap --remove'");
             }
             IBitmap copy = image.AddBitmap(bitmap.Name, bitmap.Granularity);
-            Bitmap.Join(copy, bitmap);
+            copy.Join(bitmap);
             copy.IsEnabled = bitmap.IsEnabled;
         }
         return default;

@@ -29,9 +29,9 @@ sealed class BackupJob(BackupRequest request, BlockDriver source, BlockDriver ta
         _left = new DirtyBitmap("", BitOperations.Log2((uint)_cluster), source.Length);
         if (bitmap != null)
         {
-            Mark(_left, bitmap, source.Length);
+            _left.Join(bitmap);
             _wanted = new DirtyBitmap("", BitOperations.Log2((uint)bitmap.Granularity), source.Length);
-            Mark(_wanted, bitmap, source.Length);
+            _wanted.Join(bitmap);
         }
         else if (request.Scope == CopyScope.Top) await MarkTopAsync().ConfigureAwait(false);
         else _left.Set(0, source.Length);
@@ -54,17 +54,6 @@ sealed class BackupJob(BackupRequest request, BlockDriver source, BlockDriver ta
             BlockStatus status = await source.StatusAsync(offset, source.Length - offset).ConfigureAwait(false);
             if (status.IsAllocated) _left!.Set(offset, status.Length);
             offset += status.Length;
-        }
-    }
-
-    /// <summary>Makes dirty in one what is dirty in another.</summary>
-    public static void Mark(IBitmap target, IBitmap from, long size)
-    {
-        for (long at = from.NextDirty(0); at >= 0 && at < size;)
-        {
-            long end = from.NextClean(at) is >= 0 and var clean ? Math.Min(clean, size) : size;
-            target.Set(at, end - at);
-            at = end >= size ? -1 : from.NextDirty(end);
         }
     }
 
@@ -149,8 +138,8 @@ sealed class BackupJob(BackupRequest request, BlockDriver source, BlockDriver ta
         if (bitmap != null)
         {
             bool isKept = hasFailed && request.BitmapMode == BitmapMode.OnSuccess;
-            if (isKept) Mark(bitmap, _wanted!, source.Length);
-            else if (hasFailed && request.BitmapMode == BitmapMode.Always) Mark(bitmap, _left!, source.Length);
+            if (isKept) bitmap.Join(_wanted!);
+            else if (hasFailed && request.BitmapMode == BitmapMode.Always) bitmap.Join(_left!);
             bitmap.IsBusy = false;
         }
         resume();

@@ -195,12 +195,12 @@ sealed class BlockTransaction(BlockJobs blockJobs, BlockGraph graph)
     {
         IBitmap bitmap = Free(node, name);
         var before = new DirtyBitmap("", BitOperations.Log2((uint)bitmap.Granularity), node.Length);
-        BackupJob.Mark(before, bitmap, node.Length);
+        before.Join(bitmap);
         change(bitmap);
         return () =>
         {
             bitmap.Clear();
-            BackupJob.Mark(bitmap, before, node.Length);
+            bitmap.Join(before);
         };
     }
 
@@ -212,7 +212,7 @@ sealed class BlockTransaction(BlockJobs blockJobs, BlockGraph graph)
             if (from.Length != node.Length)
                 throw new CommandException($"Bitmaps are of different sizes (destination size is {node.Length}, "
                     + $"source size is {from.Length}) and cannot be merged");
-            BackupJob.Mark(target, Free(from, name), node.Length);
+            target.Join(Free(from, name));
         }
     }
 }

@@ -148,7 +148,7 @@ public sealed class BlockJobTests : BlockJobBench
         MakeChain();
         Make("copy");
         byte[] then = [.. Model];
-        Query("blockdev-backup", """{"device":"top","job-id":"j","target":"copy","sync":"full","speed":4194304}""");
+        Query("blockdev-backup", """{"device":"top","job-id":"j","target":"copy","sync":"full","speed":1}""");
         var random = new Random(2);
         for (int i = 0; i < 300; i++) Write(random.Next(Size / Block) * Block, (byte)random.Next(256));
         Query("block-job-set-speed", """{"device":"j","speed":0}""");

@@ -87,6 +87,16 @@ public class DirtyBitmap(string name, int granularityBits, long size) : IBitmap
 
     public void Clear() => Reset(0, Size);
 
+    public void Join(IBitmap source)
+    {
+        for (long at = source.NextDirty(0); at >= 0;)
+        {
+            long end = source.NextClean(at);
+            Set(at, (end < 0 ? long.MaxValue : end) - at);
+            at = end < 0 ? -1 : source.NextDirty(end);
+        }
+    }
+
     void Change(long offset, long length, bool isSet)
     {
         if (length <= 0) return;

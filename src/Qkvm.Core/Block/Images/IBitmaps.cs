@@ -43,4 +43,7 @@ public interface IBitmap
 
     void Set(long offset, long length);
     void Clear();
+
+    /// <summary>What is dirty in another becomes dirty here.</summary>
+    void Join(IBitmap source);
 }
