@@ -32,4 +32,17 @@ sealed record CopyPlan(IReadOnlyList<BlockDriver> Sources, BlockDriver Target, l
     public Action<string>? Salvage { get; init; }
 
     public RateLimit Limit { get; init; } = new(0);
+
+    /// <summary>Reads the disk, whichever sources it lies in.</summary>
+    public async ValueTask ReadAsync(long offset, Memory<byte> data)
+    {
+        foreach (BlockDriver source in Sources)
+        {
+            int count = (int)Math.Clamp(source.Length - offset, 0, data.Length);
+            if (count > 0) await source.ReadAsync(offset, new ScatterList(data[..count])).ConfigureAwait(false);
+            data = data[count..];
+            if (data.IsEmpty) return;
+            offset += count - source.Length;
+        }
+    }
 }
