@@ -7,6 +7,9 @@ public interface IOverlay
     /// <param name="file">Null for none.</param>
     ValueTask ChangeBackingAsync(string? file, string? format);
 
+    /// <summary>Makes a range read as zeros also when the image comes to lie over something else.</summary>
+    ValueTask WriteLastingZeroesAsync(long offset, long length);
+
     /// <summary>All that it holds goes: what lies below shines through. Snapshots stay.</summary>
     ValueTask MakeEmptyAsync();
 }
