@@ -20,9 +20,21 @@ sealed class Qcow2Bitmap(string name, int granularityBits, long size) : IBitmap
     readonly Lock _lock = new();
     ulong[] _words = new ulong[WordsOf(size, granularityBits)];
 
+    /// <summary>Is called before others change it: the image on disk is no longer as it is here.</summary>
+    public Action Changing { private get; set; } = static () => { };
+
     public string Name => name;
     public int Granularity => 1 << granularityBits;
-    public bool IsEnabled { get; set; }
+    public bool IsEnabled
+    {
+        get;
+        set
+        {
+            Changing();
+            field = value;
+        }
+    }
+
     public bool IsInconsistent { get; private init; }
     public long Size { get; private set; } = size;
 
@@ -142,6 +154,7 @@ sealed class Qcow2Bitmap(string name, int granularityBits, long size) : IBitmap
     public void Set(long offset, long length)
     {
         if (length <= 0) return;
+        Changing();
         lock (_lock)
             for (long bit = offset >> granularityBits; bit <= (offset + length - 1) >> granularityBits; bit++)
             {
@@ -157,6 +170,7 @@ sealed class Qcow2Bitmap(string name, int granularityBits, long size) : IBitmap
 
     public void Clear()
     {
+        Changing();
         lock (_lock) Array.Clear(_words);
     }
 }
