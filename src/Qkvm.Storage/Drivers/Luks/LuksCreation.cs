@@ -23,9 +23,17 @@ static class LuksCreation
         Property.Text($"{prefix}ivgen-alg", help: "Name of IV generator algorithm"),
         Property.Text($"{prefix}ivgen-hash-alg", help: "Name of IV generator hash algorithm"),
         Property.Text($"{prefix}hash-alg", help: "Name of encryption hash algorithm"),
-        Property.Automatic($"{prefix}iter-time", help: "Time to spend in PBKDF in milliseconds")
-            with { Default = null },
+        IterTime(prefix),
     ];
+
+    public static Property IterTime(string prefix) =>
+        Property.Automatic($"{prefix}iter-time", help: "Time to spend in PBKDF in milliseconds")
+            with { Default = null };
+
+    public static int Milliseconds(Properties options, string prefix) =>
+        (options.NumberOrAuto($"{prefix}iter-time") ?? DefaultMilliseconds) is var given && given is > 0 and <= 60_000
+            ? (int)given
+            : throw new ConfigurationException("iter-time must be between 1 and 60000 milliseconds");
 
     /// <summary>Header and key material, for their places.</summary>
     public static (byte[] Header, byte[] Material, LuksHeader Facts, byte[] Key) Make(NewImage image, string prefix)
@@ -44,10 +52,8 @@ static class LuksCreation
         string hash = options.Text($"{prefix}hash-alg") ?? "sha256";
         if (hash is not ("sha1" or "sha256" or "sha512"))
             throw image.Error($"Hash algorithm '{hash}' is not supported; there are sha1, sha256 and sha512");
-        ulong milliseconds = options.NumberOrAuto($"{prefix}iter-time") ?? DefaultMilliseconds;
-        if (milliseconds is 0 or > 60_000) throw image.Error("iter-time must be between 1 and 60000 milliseconds");
         (LuksHeader header, byte[] material, byte[] key) = LuksKeys.Create(image.Secret(secret), keyBytes, hash,
-            (int)milliseconds);
+            Milliseconds(options, prefix));
         return (header.ToBytes(), material, header, key);
 
         void Only(string name, string value)
