@@ -129,16 +129,13 @@ sealed class Tool : IBlockUser, IAsyncDisposable
     /// <summary>A size with suffix.</summary>
     public static long Size(string what, string text, long min = 0, long max = long.MaxValue)
     {
-        bool isSize = Sizes.TryParse(text, 1, out ulong size) && !IsFraction(text);
+        bool isSize = Sizes.TryParse(text, 1, out ulong size);
         if (isSize && size >= (ulong)min && size <= (ulong)max) return (long)size;
         if (isSize || IsHuge(text))
             throw new ToolException($"Invalid {what} specified. Must be between {min} and {max}.");
         throw new ToolException($"Invalid {what} specified. You may use k, M, G, T, P or E suffixes for",
             "kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.");
     }
-
-    /// <summary>A fraction of a byte is none.</summary>
-    static bool IsFraction(string text) => text.Contains('.') && char.IsAsciiDigit(text[^1]);
 
     /// <summary>A whole number that does not fit.</summary>
     static bool IsHuge(string text) =>
