@@ -43,8 +43,8 @@ sealed class LuksAmendment(LuksHeader header, byte[] key, Func<long, int, byte[]
             case "active":
                 if (added == null) throw Refused("'new-secret' is required to activate a keyslot");
                 if (old != null) throw Refused("'old-secret' must not be given when activating keyslots");
-                Activate(slot, amendment.Secret(added), LuksCreation.Milliseconds(options, prefix),
-                    amendment.IsForced);
+                Activate(slot, LuksCreation.Passphrase(amendment.Secret, added),
+                    LuksCreation.Milliseconds(options, prefix), amendment.IsForced);
                 break;
             case "inactive":
                 if (added != null) throw Refused("'new-secret' must not be given when erasing keyslots");
@@ -76,6 +76,7 @@ sealed class LuksAmendment(LuksHeader header, byte[] key, Func<long, int, byte[]
         int active = Slots.Count(slot => slot.IsActive);
         if (chosen is { } one)
         {
+            if (!Slots[one].IsActive && isForced) return;
             if (!Slots[one].IsActive) throw Refused($"Given keyslot {one} is already erased (inactive) ");
             if (passphrase != null && LuksKeys.Open(header, Slots[one], passphrase, read) == null)
                 throw Refused($"Given keyslot {one} doesn't contain the given old password for erase operation");
