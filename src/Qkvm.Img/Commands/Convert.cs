@@ -37,31 +37,33 @@ static class Convert
         List<BlockDriver> sources = await request.OpenSourcesAsync().ConfigureAwait(false);
         long total = sources.Sum(source => source.Length);
         if (arguments.Has(Bitmaps) && !arguments.Has(SkipBroken)) CheckBitmaps(tool, sources[0]);
+        using var progress = new Progress(tool, arguments, total); // whoever sees the target may ask
         if (arguments.Has(NoCreation))
         {
-            await CopyAsync(request, sources, total, request.OpenExisting(total)).ConfigureAwait(false);
+            await CopyAsync(request, sources, total, request.OpenExisting(total), progress).ConfigureAwait(false);
             return 0;
         }
         ImageCreation creation = request.Creation();
         await using TargetFile target = request.NewTarget();
         await request.CreateAsync(creation, target, total).ConfigureAwait(false);
         BlockDriver node = request.OpenNew(target);
-        await CopyAsync(request, sources, Math.Min(total, node.Length), node).ConfigureAwait(false);
+        await CopyAsync(request, sources, Math.Min(total, node.Length), node, progress).ConfigureAwait(false);
         await tool.CloseAsync(node).ConfigureAwait(false);
         await target.FinishAsync().ConfigureAwait(false);
         return 0;
     }
 
-    static async Task CopyAsync(ConvertRequest request, List<BlockDriver> sources, long total, BlockDriver target)
+    static async Task CopyAsync(ConvertRequest request, List<BlockDriver> sources, long total, BlockDriver target,
+        Progress progress)
     {
         (Tool tool, Arguments arguments) = (request.Tool, request.Arguments);
         if (request.IsCompressed && target is not ICompressedWrites)
             throw new ToolException("Compression not supported for this file format");
-        using var progress = new Progress(tool, arguments, total);
         progress.Report(0);
         var plan = new CopyPlan(sources, target, total)
         {
-            TargetIsZero = await request.IsZeroAsync(target).ConfigureAwait(false), Backing = request.BackingLength(target),
+            TargetIsZero = await request.IsZeroAsync(target).ConfigureAwait(false),
+            Backing = request.BackingLength(target),
             Sparse = request.Sparse, IsCompressed = request.IsCompressed, UsesCopyRange = arguments.Has(CopyOffload),
             IsUnordered = arguments.Has(OutOfOrder), Workers = request.Workers,
             Salvage = !arguments.Has(Salvage) ? null : line => { if (!arguments.Has(Option.Quiet))
