@@ -4,10 +4,15 @@ using Qkvm.Host;
 
 namespace Qkvm.Img;
 
+/// <summary>How requests wait for the host: on the loop with its ring where there is one, on worker threads alone, by
+/// the ring or not at all.</summary>
+enum BenchAio { Automatic, Threads, Ring }
+
 /// <summary>What <c>bench</c> does.</summary>
 sealed record BenchPlan
 {
     public bool IsWrite { get; init; }
+    public BenchAio Aio { get; init; }
     public int Count { get; init; }
 
     /// <summary>Requests in flight.</summary>
@@ -33,16 +38,16 @@ sealed record BenchPlan
 sealed class BenchRun
 {
     const int InputOutputError = 5;                                // EIO
+    const int Alignment = 4096;
 
     readonly BenchPlan _plan;
     readonly BlockBackend _backend;
     readonly BlockQueue _queue;
     readonly TaskCompletionSource _done = new(TaskCreationOptions.RunContinuationsAsynchronously);
     readonly Stack<Request> _free = new();
-    readonly Request _flush;
     readonly long _length;
     long _next;
-    int _left, _inFlight;
+    int _left, _inFlight, _flushedAt = -1;
     bool _isFlushing, _isSending;
     int _error;
 
@@ -51,16 +56,16 @@ sealed class BenchRun
         (_plan, _next, _left, _length) = (plan, plan.Offset, plan.Count, node.Length);
         _backend = new BlockBackend("bench", loop.Post) { IsReadOnly = !plan.IsWrite, SharesWrite = true };
         _backend.Insert(node);
-        _queue = new BlockQueue(_backend, loop, static () => { });
-        _flush = new Request(this) { Operation = BlockOperation.Flush };
+        _queue = plan.Aio == BenchAio.Threads ? new BlockQueue(_backend, loop.Post)
+            : new BlockQueue(_backend, loop, static () => { });
         for (int i = 0; i < plan.Depth; i++)
         {
-            byte[] buffer = GC.AllocateUninitializedArray<byte>(plan.Size, pinned: true);
-            buffer.AsSpan().Fill(plan.Pattern);
+            var buffer = new AlignedBuffer(plan.Size, Alignment);  // until the program ends
+            buffer.Memory.Span.Fill(plan.Pattern);
             _free.Push(new Request(this)
             {
                 Operation = plan.IsWrite ? BlockOperation.Write : BlockOperation.Read,
-                Buffers = new ScatterList(buffer),
+                Buffers = new ScatterList(buffer.Memory),
             });
         }
     }
@@ -68,6 +73,8 @@ sealed class BenchRun
     public static async Task<TimeSpan> RunAsync(BlockDriver node, BenchPlan plan)
     {
         using var thread = new IoThread("bench");
+        if (plan.Aio == BenchAio.Ring && !await HasRingAsync(thread.Loop).ConfigureAwait(false))
+            throw new ToolException("aio=io_uring: this kernel has no io_uring, or forbids it");
         var run = new BenchRun(node, plan, thread.Loop);
         long start = Stopwatch.GetTimestamp();
         thread.Loop.Post(run.Send);
@@ -78,6 +85,13 @@ sealed class BenchRun
         return took;
     }
 
+    static Task<bool> HasRingAsync(IoLoop loop)
+    {
+        var asked = new TaskCompletionSource<bool>(TaskCreationOptions.RunContinuationsAsynchronously);
+        loop.Post(() => asked.SetResult(loop.Ring != null));
+        return asked.Task;
+    }
+
     /// <summary>On the loop. Completions inside Submit come back here at once, and only leave work behind.</summary>
     void Send()
     {
@@ -86,14 +100,14 @@ sealed class BenchRun
         while (_left > 0 && _error == 0 && !_isFlushing && _free.TryPop(out Request? request))
         {
             if (_plan.FlushInterval > 0 && _left < _plan.Count && _left % _plan.FlushInterval == 0
-                && !_flush.WasSent(_left))
+                && _flushedAt != _left)
             {
                 if (!_plan.Drains || _inFlight == 0)
                 {
                     _isFlushing = _plan.Drains;
-                    _flush.SentAt = _left;
+                    _flushedAt = _left;
                     _inFlight++;
-                    _queue.Submit(_flush);
+                    _queue.Submit(new Request(this) { Operation = BlockOperation.Flush });
                 }
                 _free.Push(request);
                 if (_plan.Drains && !_isFlushing && _inFlight > 0) break;
@@ -116,9 +130,6 @@ sealed class BenchRun
 
     sealed class Request(BenchRun run) : BlockRequest
     {
-        public int SentAt { get; set; } = -1;
-        public bool WasSent(int left) => SentAt == left;
-
         public override void Complete(int errno)
         {
             run._inFlight--;

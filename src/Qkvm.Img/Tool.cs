@@ -72,11 +72,15 @@ sealed class Tool : IBlockUser, IAsyncDisposable
     /// <summary>What cannot be opened is called as it was typed.</summary>
     BlockDriver OpenOptions(string text, ImageOpening how)
     {
-        try { return Factory.OpenImage(Options.Parse(text, "--image-opts"), how); }
-        catch (ConfigurationException e) when (e.Message.StartsWith("Could not open '", StringComparison.Ordinal)
-            && e.Message.IndexOf("': ", StringComparison.Ordinal) is > 0 and var end)
+        const string owner = "--image-opts";
+        try { return Factory.OpenImage(Options.Parse(text, owner), how); }
+        catch (ConfigurationException e)
         {
-            throw new ToolException($"Could not open '{text}{e.Message[end..]}");
+            string why = e.Message;
+            if (why.StartsWith("Could not open '", StringComparison.Ordinal)
+                && why.IndexOf("': ", StringComparison.Ordinal) is > 0 and var end) why = why[(end + 3)..];
+            else if (why.StartsWith($"{owner}: ", StringComparison.Ordinal)) why = why[(owner.Length + 2)..];
+            throw new ToolException($"Could not open '{text}': {why}");
         }
     }
 
@@ -129,16 +133,13 @@ sealed class Tool : IBlockUser, IAsyncDisposable
     /// <summary>A size with suffix.</summary>
     public static long Size(string what, string text, long min = 0, long max = long.MaxValue)
     {
-        bool isSize = Sizes.TryParse(text, 1, out ulong size) && !IsFraction(text);
+        bool isSize = Sizes.TryParse(text, 1, out ulong size);
         if (isSize && size >= (ulong)min && size <= (ulong)max) return (long)size;
         if (isSize || IsHuge(text))
             throw new ToolException($"Invalid {what} specified. Must be between {min} and {max}.");
         throw new ToolException($"Invalid {what} specified. You may use k, M, G, T, P or E suffixes for",
             "kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.");
     }
-
-    /// <summary>A fraction of a byte is none.</summary>
-    static bool IsFraction(string text) => text.Contains('.') && char.IsAsciiDigit(text[^1]);
 
     /// <summary>A whole number that does not fit.</summary>
     static bool IsHuge(string text) =>

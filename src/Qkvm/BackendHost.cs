@@ -1,4 +1,5 @@
 using Qkvm.Backends.Char;
+using Qkvm.Backends.Objects;
 using Qkvm.Core.Audio;
 using Qkvm.Core.Block;
 using Qkvm.Core.Block.Jobs;
@@ -34,6 +35,7 @@ sealed partial class BackendHost : IBackendHost
         (_environment, _notices, _quit, _escape) = (environment, notices, quit, escape);
         _blocks = new BlockFactory(Catalogue.BlockDrivers, notices.Warn)
         {
+            Secrets = id => (Backends.Objects.GetValueOrDefault(id) as Secret)?.Value,
             Credentials = id => Backends.Objects.GetValueOrDefault(id) as TlsCredentials,
         };
         _exports = new BlockExports(Loop, _blocks, Backends);

@@ -25,6 +25,19 @@ public sealed class RefusalTests : IDisposable
     }
 
     [ProgramFact]
+    public void A_wrong_passphrase_is_refused()
+    {
+        string image = _files["disk.luks"];
+        using (GuestProcess made = GuestProcess.Start("img", "create", "-q", "--object", "secret,id=s,data=right", "-f",
+            "luks", "-o", "key-secret=s,iter-time=10", image, "1M")) Assert.Equal(0, made.WaitExit());
+        string drive = $"file={image},format=luks,if=virtio,key-secret=s";
+        using GuestProcess program = GuestProcess.Start("-display", "none", "-object", "secret,id=s,data=wrong", "-drive",
+            drive);
+        Assert.Equal(1, program.WaitExit());
+        Assert.Contains("Invalid password", program.Errors, StringComparison.Ordinal);
+    }
+
+    [ProgramFact]
     public void A_size_of_memory_that_is_none_is_refused() => Refused("-m", "much");
 
     [ProgramFact]

@@ -8,7 +8,6 @@ public sealed class InterruptionTests : IDisposable
 {
     const int Interrupt = 2, Kill = 9, Terminate = 15;             // signal(7)
     const long Size = 256 << 20;
-    static readonly TimeSpan Patience = TimeSpan.FromMinutes(2);
 
     readonly string _directory = Directory.CreateTempSubdirectory("qkvm-img-").FullName;
 
@@ -21,21 +20,13 @@ public sealed class InterruptionTests : IDisposable
     {
         string source = Path.Combine(_directory, "a.raw"), target = Path.Combine(_directory, "b.raw"),
             part = target + ".part";
-        using (FileStream file = File.Create(source))
-        {
-            file.SetLength(Size);
-            var data = new byte[1 << 20];
-            Array.Fill(data, (byte)1);
-            for (int i = 0; i < Size >> 20; i++) file.Write(data);
-        }
+        ToolProcess.MakeSource(source, (int)(Size >> 20));
         if (exists) File.WriteAllText(target, "before");
         // Slow enough to be caught on its way.
-        using Process process = Start("convert", "-f", "raw", "-O", "raw", "-r", "8M", source, target);
-        var clock = Stopwatch.StartNew();
-        while (!IsBegun(part) && !process.HasExited && clock.Elapsed < Patience) Thread.Sleep(10);
-        Assert.False(process.HasExited, "it ends before anything is written");
+        using Process process = ToolProcess.Start("convert", "-f", "raw", "-O", "raw", "-r", "8M", source, target);
+        ToolProcess.AwaitBegin(process, target, Size);
         Assert.Equal(0, Libc.tgkill(process.Id, process.Id, signal));
-        Assert.True(process.WaitForExit(Patience), "it goes on");
+        Assert.True(process.WaitForExit(ToolProcess.Patience), "it goes on");
         Assert.NotEqual(0, process.ExitCode);
         Assert.Equal(exists, File.Exists(target));
         if (exists) Assert.Equal("before", File.ReadAllText(target));
@@ -68,9 +59,6 @@ public sealed class InterruptionTests : IDisposable
         Assert.Equal(File.ReadAllBytes(source), File.ReadAllBytes(other));
     }
 
-    /// <summary>It has its size.</summary>
-    static bool IsBegun(string part) => File.Exists(part) && new FileInfo(part).Length == Size;
-
     static void Convert(string source, string target)
     {
         using StringWriter output = new(), errors = new();
@@ -80,10 +68,4 @@ public sealed class InterruptionTests : IDisposable
     }
 
     public void Dispose() => Directory.Delete(_directory, recursive: true);
-
-    static Process Start(params string[] words) => Process.Start(new ProcessStartInfo("dotnet",
-        [Path.Combine(AppContext.BaseDirectory, "qkvm.dll"), "img", .. words])
-        {
-            RedirectStandardOutput = true, RedirectStandardError = true,
-        })!;
 }

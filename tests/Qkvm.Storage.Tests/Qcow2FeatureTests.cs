@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using Qkvm.Core.Block;
 using Qkvm.Core.Block.Images;
 using Qkvm.Core.Devices;
@@ -126,6 +127,96 @@ public sealed class Qcow2FeatureTests
         Assert.Contains("No errors", QemuTools.Img("check", scratch["a"]));
     }
 
+    /// <summary>Whoever changes nothing but a bitmap has changed the image.</summary>
+    [Fact]
+    public async Task A_bitmap_is_stored_when_it_alone_changes()
+    {
+        using var scratch = new Scratch();
+        await scratch.Create("qcow2", "a", Size);
+        await Change(bitmap => Assert.True(bitmap.IsEnabled));
+        await Change(bitmap => bitmap.IsEnabled = false);
+        await Change(bitmap =>
+        {
+            Assert.False(bitmap.IsEnabled);
+            bitmap.Set(1 << 20, 4096);
+        });
+        await Change(bitmap => Assert.Equal(1 << 20, bitmap.NextDirty(0)));
+        await Change(bitmap => bitmap.Clear());
+        await Change(bitmap => Assert.Equal(-1, bitmap.NextDirty(0)));
+        await Change(bitmap => bitmap.IsEnabled = true);
+        await using (var image = (Qcow2Driver)scratch.Open("a")) await image.Write(0, new byte[512]);
+        await Change(bitmap => Assert.Equal(0, bitmap.NextDirty(0)));
+
+        async Task Change(Action<IBitmap> change)
+        {
+            await using var image = (Qcow2Driver)scratch.Open("a");
+            change(image.Bitmaps.Count > 0 ? image.Bitmaps[0] : image.AddBitmap("b", 4096));
+        }
+    }
+
+    /// <summary>"Snapshots": in version 3 each has its state's size in 64 bits and its disk's.</summary>
+    [QemuFact]
+    public async Task Snapshots_of_version_2_get_what_version_3_asks_of_them()
+    {
+        using var scratch = new Scratch();
+        QemuTools.Img("create", "-q", "-f", "qcow2", "-o", "compat=0.10", scratch["a"], Size.ToString());
+        QemuTools.Img("snapshot", "-c", "one", scratch["a"]);
+        byte[] bytes = File.ReadAllBytes(scratch["a"]);
+        int at = (int)BinaryPrimitives.ReadInt64BigEndian(bytes.AsSpan(64)), named = at + 40 + 24;
+        Assert.Equal(24, BinaryPrimitives.ReadInt32BigEndian(bytes.AsSpan(at + 36)));
+        Array.Resize(ref bytes, named + 8);
+        BinaryPrimitives.WriteInt32BigEndian(bytes.AsSpan(at + 36), 0); // as the first ones were
+        bytes.AsSpan(named, 8).CopyTo(bytes.AsSpan(at + 40));
+        File.WriteAllBytes(scratch["a"], bytes);
+        await using (var image = (Qcow2Driver)scratch.Open("a")) await image.AmendAsync(Amended("compat=1.1"));
+        bytes = File.ReadAllBytes(scratch["a"]);
+        at = (int)BinaryPrimitives.ReadInt64BigEndian(bytes.AsSpan(64));
+        Assert.Equal(24, BinaryPrimitives.ReadInt32BigEndian(bytes.AsSpan(at + 36)));
+        Assert.Equal(Size, BinaryPrimitives.ReadInt64BigEndian(bytes.AsSpan(at + 48)));
+        Assert.Contains("No errors", QemuTools.Img("check", scratch["a"]));
+        Assert.Contains("one", QemuTools.Img("snapshot", "-l", scratch["a"]));
+    }
+
+    /// <summary>"Header", compression_type: "must be present and not zero" if its bit is set.</summary>
+    [Fact]
+    public async Task A_compression_type_and_its_bit_come_together()
+    {
+        using var scratch = new Scratch();
+        foreach (string type in new[] { "zlib", "zstd" })
+        {
+            await scratch.Create("qcow2", type, Size, $"compression_type={type}");
+            byte[] bytes = File.ReadAllBytes(scratch[type]);
+            bytes[79] ^= 8;
+            File.WriteAllBytes(scratch[type], bytes);
+            Assert.Contains("ompression type",
+                Assert.Throws<ConfigurationException>(() => scratch.Open(type, "format=qcow2")).Message);
+        }
+    }
+
+    /// <summary>QEMU goes by the last header extension of a type, and only one is left when the image is
+    /// changed.</summary>
+    [QemuFact]
+    public async Task The_last_of_two_header_extensions_counts()
+    {
+        using var scratch = new Scratch();
+        QemuTools.Img("create", "-q", "-f", "raw", scratch["base"], Size.ToString());
+        QemuTools.Img("create", "-q", "-f", "qcow2", "-b", scratch["base"], "-F", "raw", scratch["a"]);
+        byte[] bytes = File.ReadAllBytes(scratch["a"]);
+        const int header = 112, length = 16;
+        Assert.Equal(0xE2792ACA, BinaryPrimitives.ReadUInt32BigEndian(bytes.AsSpan(header)));
+        byte[] more = bytes[header..(header + length)];
+        "foo"u8.CopyTo(more.AsSpan(8));
+        int end = (int)BinaryPrimitives.ReadInt64BigEndian(bytes.AsSpan(8));
+        bytes.AsSpan((header + length)..end).Clear();              // the names of features
+        more.CopyTo(bytes, header + length);
+        File.WriteAllBytes(scratch["a"], bytes);
+        Assert.Contains("Unknown driver 'foo'", QemuTools.Run("qemu-io", "-c", "read 0 512", scratch["a"]).Output);
+        Assert.Contains("foo", Assert.Throws<ConfigurationException>(() => scratch.Open("a", "format=qcow2")).Message);
+        await using (var image = (Qcow2Driver)scratch.Open("a", "format=qcow2,backing.driver=raw,backing.file.filename="
+            + scratch["base"])) await image.ChangeBackingAsync(scratch["base"], "raw");
+        QemuTools.Io(scratch["a"], "read 0 512");
+    }
+
     [QemuFact]
     public async Task A_bitmap_that_was_in_use_at_a_crash_is_kept_and_not_believed()
     {
@@ -187,7 +278,7 @@ public sealed class Qcow2FeatureTests
         await using (var image = (Qcow2Driver)scratch.Open("a"))
         {
             await image.Write(0, BlockDriverExtensions.Pattern(1, 512));
-            await image.AmendAsync(Amended($"data_file={name}"), static _ => { });
+            await image.AmendAsync(Amended($"data_file={name}"));
         }
         Assert.Contains(message, Assert.Throws<ConfigurationException>(() => scratch.Open("a")).Message);
         await using BlockDriver told = scratch.Factory().OpenImage(scratch["a"],
@@ -259,7 +350,7 @@ public sealed class Qcow2FeatureTests
         if (!made.Contains("compat")) QemuTools.Io(scratch["a"], "write -z 64k 128k", "write -z -u 2M 64k");
         byte[] before = Reference(scratch);
         await using (var image = (Qcow2Driver)scratch.Open("a"))
-            await image.AmendAsync(Amended(amended), static _ => { });
+            await image.AmendAsync(Amended(amended));
         Assert.Contains("No errors", QemuTools.Img("check", scratch["a"]));
         Assert.Equal(before, Reference(scratch)[..before.Length]);
         Directory.CreateDirectory(scratch["q"]);
@@ -285,13 +376,13 @@ public sealed class Qcow2FeatureTests
             ("compat=0.10,refcount_bits=8", "Refcount widths other than 16 bits") })
             await using (var image = (Qcow2Driver)scratch.Open("a"))
                 Assert.Contains(why, (await Assert.ThrowsAsync<BlockException>(async () =>
-                    await image.AmendAsync(Amended(options), static _ => { }))).Message);
+                    await image.AmendAsync(Amended(options)))).Message);
         await using (var image = (Qcow2Driver)scratch.Open("a"))
         {
             await image.Write(0, new byte[512]);
             await image.CreateSnapshotAsync(new BlockSnapshot("", "s", 0, 1, 2, 3, 0));
             await Assert.ThrowsAsync<BlockException>(async () =>
-                await image.AmendAsync(Amended("refcount_bits=1"), static _ => { }));
+                await image.AmendAsync(Amended("refcount_bits=1")));
         }
         Assert.Contains("No errors", QemuTools.Img("check", scratch["a"]));
     }
@@ -332,8 +423,8 @@ public sealed class Qcow2FeatureTests
         Assert.Contains("No errors", QemuTools.Img("check", scratch["b"]));
     }
 
-    static Properties Amended(string options) => new(new Amending(Qcow2Driver.Model.AmendOptions),
-        Options.Parse(options, "-o"));
+    static Amendment Amended(string options) => new(new Properties(new Amending(Qcow2Driver.Model.AmendOptions),
+        Options.Parse(options, "-o")), IsForced: false, static _ => [], static _ => { });
 
     sealed record Amending(Property[] Options) : Model("amend", Options);
 

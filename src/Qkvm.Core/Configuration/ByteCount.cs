@@ -14,7 +14,7 @@ public static class ByteCount
         double size = bytes;
         for (; size >= 1000 && unit + 1 < s_units.Length; unit++) size /= 1024;
         string text = size >= 100 || size == Math.Truncate(size) ? size.ToString("F0", CultureInfo.InvariantCulture)
-            : size.ToString(size >= 10 ? "0.#" : "0.##", CultureInfo.InvariantCulture);
+            : size.ToString(size >= 10 ? "0.#" : size >= 1 ? "0.##" : "0.###", CultureInfo.InvariantCulture);
         return $"{text} {s_units[unit]}";
     }
 }

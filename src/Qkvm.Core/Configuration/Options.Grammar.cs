@@ -1,3 +1,4 @@
+using System.Text;
 using System.Text.Json;
 
 namespace Qkvm.Core.Configuration;
@@ -30,15 +31,38 @@ public sealed partial class Options
         return options;
     }
 
-    /// <summary>A JSON object; true and false become on and off, numbers keep their digits.</summary>
+    /// <summary>A JSON object; true and false become on and off, numbers keep their digits. Strings may stand in single
+    /// quotes, as QEMU takes them.</summary>
     public static Options ParseJson(string json, string owner)
     {
         try
         {
-            using JsonDocument document = JsonDocument.Parse(json, new JsonDocumentOptions { MaxDepth = MaxDepth });
+            using JsonDocument document = JsonDocument.Parse(InDoubleQuotes(json),
+                new JsonDocumentOptions { MaxDepth = MaxDepth });
             return From(document.RootElement, owner);
         }
         catch (JsonException e) { throw new ConfigurationException($"{owner}: not valid JSON: {e.Message}", e); }
+    }
+
+    static string InDoubleQuotes(string json)
+    {
+        if (!json.Contains('\'')) return json;
+        var text = new StringBuilder(json.Length);
+        char quote = '\0';
+        for (int i = 0; i < json.Length; i++)
+        {
+            char c = json[i];
+            bool isEscape = quote != '\0' && c == '\\' && i + 1 < json.Length;
+            if (isEscape && json[i + 1] == '\'') text.Append(json[++i]);
+            else if (isEscape) text.Append(c).Append(json[++i]);
+            else if (quote == '\0' ? c is '"' or '\'' : c == quote)
+            {
+                quote = quote == '\0' ? c : '\0';
+                text.Append('"');
+            }
+            else text.Append(c == '"' ? "\\\"" : c.ToString());
+        }
+        return text.ToString();
     }
 
     /// <summary>The arguments of a QMP command.</summary>

@@ -22,7 +22,8 @@ public static class Sizes
         }
         if (!decimal.TryParse(digits, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture,
             out decimal fraction)
-            || fraction < 0 || fraction > long.MaxValue / scale) return false;
+            || digits[0] == '.' || fraction > long.MaxValue / scale) return false;
+        if (scale == 1 && fraction != decimal.Truncate(fraction)) return false; // a fraction of a byte is none
         bytes = (ulong)(fraction * scale);
         return true;
     }

@@ -51,6 +51,9 @@ public sealed class TlsCredentials : IDisposable
 
     public bool IsServer { get; }
 
+    /// <summary>The other end has to show a certificate that it trusts.</summary>
+    public bool VerifiesPeer => _verifiesPeer;
+
     public void Dispose()
     {
         _own?.Dispose();

@@ -17,7 +17,7 @@ static class Amend
         ], RunAsync);
 
     /// <summary>The options that a format amends.</summary>
-    sealed record Amendment(Property[] Properties) : Model("amend", Properties);
+    sealed record AmendOptions(Property[] Properties) : Model("amend", Properties);
 
     static async Task<int> RunAsync(Tool tool, Arguments arguments)
     {
@@ -37,18 +37,19 @@ static class Amend
         if (CreateOptions.WantsHelp(given)) return WriteHelp(tool, driver);
         if (node is not IAmendable image)
             throw new ToolException($"Format driver '{node.FormatName}' does not support option amendment");
-        var amendment = new Amendment(driver.AmendOptions);
+        var known = new AmendOptions(driver.AmendOptions);
         foreach (OptionPair pair in given.Rest)
-            if (amendment.Find(pair.Name) == null && driver.Creation?.Find(pair.Name) != null)
+            if (known.Find(pair.Name) == null && driver.Creation?.Find(pair.Name) != null)
                 throw new ToolException($"Invalid parameter '{pair.Name}'\nThis option is only supported for image " +
                     "creation");
-        Properties options = CreateOptions.Check(amendment, given, "");
-        if (amendment.Find("backing_file") != null && options.Text("backing_file") is { } backing
+        Properties options = CreateOptions.Check(known, given, "");
+        if (known.Find("backing_file") != null && options.Text("backing_file") is { } backing
             && backing != (node.Facts.BackingFile ?? ""))
             throw new ToolException($"Cannot amend the backing file\nYou can use '{tool.Program} rebase' instead.");
         using var progress = new Progress(tool, arguments);
         progress.Report(0);
-        try { await image.AmendAsync(options, progress.Report).ConfigureAwait(false); }
+        var amendment = new Amendment(options, arguments.Has(Force), tool.Factory.Secret, progress.Report);
+        try { await image.AmendAsync(amendment).ConfigureAwait(false); }
         catch (BlockException e) { throw new ToolException(e.Message); }
         await node.FlushAsync().ConfigureAwait(false);
         progress.End();

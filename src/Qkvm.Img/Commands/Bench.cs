@@ -37,8 +37,17 @@ static class Bench
             Step = arguments.Text(StepSize) is { } step ? Tool.Size("step_size", step, 0, int.MaxValue) : 0,
         };
         if (plan.Step == 0) plan = plan with { Step = plan.Size };
-        if (arguments.Text(Aio) is { } aio && aio is not ("threads" or "native" or "io_uring"))
-            throw new ToolException($"Invalid aio option: {aio}");
+        string? aio = arguments.Text(Aio) ?? (arguments.Has(Native) ? "native" : null);
+        plan = plan with
+        {
+            Aio = aio switch
+            {
+                null or "native" => BenchAio.Automatic,
+                "threads" => BenchAio.Threads,
+                "io_uring" => BenchAio.Ring,
+                _ => throw new ToolException($"Invalid aio option: {aio}"),
+            },
+        };
         CacheMode cache = CacheMode.Find(arguments.Text(Option.Cache) ?? "writeback")
             ?? throw new ToolException("Invalid cache mode");
         string name = tool.OneImage(arguments);
@@ -46,9 +55,12 @@ static class Bench
             throw new ToolException("--flush-interval is only available in write tests");
         if (plan.FlushInterval > 0 && plan.FlushInterval < plan.Depth)
             throw new ToolException("Flush interval can't be smaller than depth");
-        if ((arguments.Has(Native) || arguments.Text(Aio) == "native") && !cache.Direct)
+        if (aio == "native" && !cache.Direct)
             throw new ToolException($"Could not open '{name}': aio=native was specified, but it requires " +
                 "cache.direct=on, which was not specified.");
+        if (aio == "native")
+            throw new ToolException("aio=native (Linux AIO) is not built; give -i io_uring, which does as much, or "
+                + "-i threads");
         BlockDriver node = tool.Open(arguments, name, new ImageOpening { IsWritable = isWrite, Cache = cache });
         tool.Output.Write($"Sending {plan.Count} {(isWrite ? "write" : "read")} requests, {plan.Size} bytes each, " +
             $"{plan.Depth} in parallel (starting at offset {plan.Offset}, step size {plan.Step})\n");

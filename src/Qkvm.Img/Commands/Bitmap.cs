@@ -35,9 +35,9 @@ static class Bitmap
         if (arguments.Names is not [var image, var name]) throw new ToolException("Expecting filename and bitmap name");
         int? granularity = arguments.Text(Granularity) is { } text
             ? (int)Tool.Size("granularity", text, 1, int.MaxValue) : null;
-        BlockDriver node = tool.Open(arguments, image, new ImageOpening { IsWritable = true });
+        BlockDriver node = tool.Open(arguments, image, new ImageOpening { IsWritable = true, IsAlone = true });
         BlockDriver source = arguments.Text(SourceFile) is { } file
-            ? tool.Open(file, new ImageOpening(arguments.Text(SourceFormat))) : node;
+            ? tool.Open(file, new ImageOpening(arguments.Text(SourceFormat)) { IsAlone = true }) : node;
         foreach ((Option action, string value) in actions)
             try { Act(node, source, action, name, value, granularity); }
             catch (Exception e) when (e is BlockException or ConfigurationException)

@@ -36,31 +36,34 @@ static class Convert
         if (request.WritesHelp()) return 0;
         List<BlockDriver> sources = await request.OpenSourcesAsync().ConfigureAwait(false);
         long total = sources.Sum(source => source.Length);
+        if (arguments.Has(Bitmaps) && !arguments.Has(SkipBroken)) CheckBitmaps(tool, sources[0]);
+        using var progress = new Progress(tool, arguments, total); // whoever sees the target may ask
         if (arguments.Has(NoCreation))
         {
-            await CopyAsync(request, sources, total, request.OpenExisting(total)).ConfigureAwait(false);
+            await CopyAsync(request, sources, total, request.OpenExisting(total), progress).ConfigureAwait(false);
             return 0;
         }
         ImageCreation creation = request.Creation();
         await using TargetFile target = request.NewTarget();
         await request.CreateAsync(creation, target, total).ConfigureAwait(false);
         BlockDriver node = request.OpenNew(target);
-        await CopyAsync(request, sources, Math.Min(total, node.Length), node).ConfigureAwait(false);
+        await CopyAsync(request, sources, Math.Min(total, node.Length), node, progress).ConfigureAwait(false);
         await tool.CloseAsync(node).ConfigureAwait(false);
         await target.FinishAsync().ConfigureAwait(false);
         return 0;
     }
 
-    static async Task CopyAsync(ConvertRequest request, List<BlockDriver> sources, long total, BlockDriver target)
+    static async Task CopyAsync(ConvertRequest request, List<BlockDriver> sources, long total, BlockDriver target,
+        Progress progress)
     {
         (Tool tool, Arguments arguments) = (request.Tool, request.Arguments);
         if (request.IsCompressed && target is not ICompressedWrites)
             throw new ToolException("Compression not supported for this file format");
-        using var progress = new Progress(tool, arguments, total);
         progress.Report(0);
         var plan = new CopyPlan(sources, target, total)
         {
-            TargetIsZero = request.TargetIsZero(target), Backing = request.BackingLength(target),
+            TargetIsZero = await request.IsZeroAsync(target).ConfigureAwait(false),
+            Backing = request.BackingLength(target),
             Sparse = request.Sparse, IsCompressed = request.IsCompressed, UsesCopyRange = arguments.Has(CopyOffload),
             IsUnordered = arguments.Has(OutOfOrder),
             Workers = request.Workers ?? CopyPlan.WorkersFor(sources, target, request.IsCompressed),
@@ -69,13 +72,19 @@ static class Convert
             Limit = new RateLimit(request.Rate),
         };
         if (total > 0) new Copier(plan, progress.Report).Run();
-        if (arguments.Has(Bitmaps)) await CopyBitmapsAsync(sources[0], target, arguments.Has(SkipBroken))
-            .ConfigureAwait(false);
+        if (arguments.Has(Bitmaps)) await CopyBitmapsAsync(tool, sources[0], target).ConfigureAwait(false);
         await target.FlushAsync().ConfigureAwait(false);
         progress.End();
     }
 
-    static ValueTask CopyBitmapsAsync(BlockDriver source, BlockDriver target, bool skipsBroken)
+    static void CheckBitmaps(Tool tool, BlockDriver source)
+    {
+        if ((source as IBitmaps)?.Bitmaps.FirstOrDefault(b => b.IsInconsistent) is { } broken)
+            throw new ToolException($"Cannot copy inconsistent bitmap '{broken.Name}'\n" +
+                $"Try --skip-broken-bitmaps, or use '{tool.Program} bitmap --remove' to delete it");
+    }
+
+    static ValueTask CopyBitmapsAsync(Tool tool, BlockDriver source, BlockDriver target)
     {
         if (source is not IBitmaps { Bitmaps: { Count: > 0 } all }) return default;
         if (target is not IBitmaps image)
@@ -84,9 +93,8 @@ static class Convert
         {
             if (bitmap.IsInconsistent)
             {
-                if (skipsBroken) continue;
-                throw new ToolException($"Cannot copy inconsistent bitmap '{bitmap.Name}'\n" +
-                    "Try --skip-broken-bitmaps, or use 'qemu-img bitmap --remove'");
+                tool.Error($"warning: Skipping inconsistent bitmap '{bitmap.Name}'");
+                continue;
             }
             IBitmap copy = image.AddBitmap(bitmap.Name, bitmap.Granularity);
             copy.Join(bitmap);
@@ -100,6 +108,7 @@ static class Convert
     {
         readonly string _format;
         readonly Options _given;
+        readonly OptionPair[] _own;                                // also said where the new image is opened
         readonly string? _backing;
         readonly CacheMode _cache, _sourceCache;
         readonly string _output;
@@ -109,6 +118,7 @@ static class Convert
             (Tool, Arguments) = (tool, arguments);
             _format = arguments.Text(Option.TargetFormat) ?? "raw";
             _given = CreateOptions.Parse(arguments);
+            _own = [.. _given.Rest.Where(o => o.Name is "key-secret" or "encrypt.format" or "encrypt.key-secret")];
             Sparse = arguments.Text(Convert.Sparse) is not { } sparse ? DefaultSparse
                 : (int)Tool.Size("buffer size for sparse output", sparse) is var bytes && bytes is >= 0 and <= MaxSparse
                     && bytes % SectorSize == 0 ? bytes
@@ -124,7 +134,7 @@ static class Convert
                 throw new ToolException("--image-opts and --format are mutually exclusive");
             if (arguments.Has(TargetImageOpts) && !arguments.Has(NoCreation))
                 throw new ToolException("--target-image-opts requires use of -n flag");
-            if (arguments.Has(Convert.TargetIsZero) && !arguments.Has(NoCreation))
+            if (arguments.Has(TargetIsZero) && !arguments.Has(NoCreation))
                 throw new ToolException("--target-is-zero requires use of -n flag");
             if (arguments.Has(SkipBroken) && !arguments.Has(Bitmaps))
                 throw new ToolException("Use of --skip-broken-bitmaps requires --bitmaps");
@@ -173,19 +183,17 @@ static class Convert
             if (_backing != null) AddBacking(creation, "backing_file", "Backing file", _backing);
             if (Arguments.Text(Option.BackingFormat) is { } format)
                 AddBacking(creation, "backing_fmt", "Backing file format", format);
+            if (_given.Has("backing_file") && Arguments.Names.Count > 2)
+                throw new ToolException("Having a backing file for the target makes no sense when concatenating " +
+                    "multiple input images");
             if (_given.Has("backing_file") && !_given.Has("backing_fmt") && creation.Find("backing_file") != null)
                 throw new ToolException("Use of backing file requires explicit backing format");
-            if (IsCompressed && !CanCompress())
+            if (IsCompressed && !Tool.Drivers.Find(_format)!.CanCompress)
                 throw new ToolException("Compression not supported for this file format");
-            if (Arguments.Has(Bitmaps) && !IsQcow2)
+            if (Arguments.Has(Bitmaps) && !Tool.Drivers.Find(_format)!.KeepsBitmaps)
                 throw new ToolException($"Format driver '{_format}' does not support bitmaps");
             return creation;
         }
-
-        bool IsQcow2 => _format == "qcow2";
-
-        // Only an open node can tell for sure; these formats' nodes are ICompressedWrites.
-        bool CanCompress() => _format is "qcow2" or "vmdk";
 
         void AddBacking(ImageCreation creation, string option, string what, string value)
         {
@@ -226,7 +234,10 @@ static class Convert
         ToolException Failed(string why) => new($"{_output}: error while converting {_format}: {why}");
 
         public BlockDriver OpenNew(TargetFile target) =>
-            Tool.Open(target.Place, new ImageOpening(_format) { IsWritable = true, Cache = _cache });
+            Tool.Open(target.Place, new ImageOpening(_format)
+            {
+                IsWritable = true, Cache = _cache, Own = _own,
+            });
 
         public BlockDriver OpenExisting(long total)
         {
@@ -238,10 +249,21 @@ static class Convert
             return node.Length >= total ? node : throw new ToolException("output file is smaller than input file");
         }
 
-        /// <summary>A new file holds nothing but zeros; a device holds anything.</summary>
-        public bool TargetIsZero(BlockDriver node) => BackingLength(node) == null && (Arguments.Has(NoCreation)
-            ? Arguments.Has(Convert.TargetIsZero)
-            : !HostFile.TryStatus(_output, out FileStatus status, out _) || !status.IsBlockDevice);
+        /// <summary>A new file holds nothing but zeros; a device holds anything, and what was never encrypted becomes
+        /// anything when it is decrypted.</summary>
+        public async ValueTask<bool> IsZeroAsync(BlockDriver node)
+        {
+            if (BackingLength(node) != null) return false;
+            if (Arguments.Has(NoCreation)) return Arguments.Has(TargetIsZero);
+            if (HostFile.TryStatus(_output, out FileStatus status, out _) && status.IsBlockDevice) return false;
+            for (long at = 0; node.Facts.IsEncrypted && at < node.Length;)
+            {
+                BlockStatus run = await node.StatusAsync(at, node.Length - at).ConfigureAwait(false);
+                if (!run.IsZero) return false;
+                at += run.Length;
+            }
+            return true;
+        }
 
         public long? BackingLength(BlockDriver node) => !Arguments.Has(NoCreation) && _given.Has("backing_file")
             ? node.Children.FirstOrDefault(child => child.Role == "backing")?.Node.Length : null;

@@ -67,10 +67,12 @@ static class Create
         string format, string path)
     {
         Options look = Options.Of("-o", given.Rest);
+        if (look.Text("backing_file") == "" && creation.Find("backing_file") != null)
+            throw new ToolException($"{path}: Expected backing file name, got empty string");
         if (look.Text("backing_file") is { Length: > 0 } backing && creation.Find("backing_file") != null)
         {
             string full = BlockFactory.RelativeTo(path, backing);
-            if (IsSame(path, full))
+            if (BlockFactory.Identity(path) == BlockFactory.Identity(full))
                 throw new ToolException($"{path}: Error: Trying to create an image with the same filename as the " +
                     "backing file");
             if (!arguments.Has(Unsafe))
@@ -90,7 +92,7 @@ static class Create
     {
         if (format != null && tool.Drivers.Find(format) == null)
             throw new ToolException($"{path}: Unknown driver '{format}'\nCould not open backing image.");
-        try { return tool.Open(full, new ImageOpening(format)); }
+        try { return tool.Open(full, new ImageOpening(format) { IsUnread = true }); }
         catch (Exception e) when (e is ConfigurationException or ToolException)
         {
             string prefix = $"Could not open '{full}': ";          // twice of what is no file
@@ -109,10 +111,6 @@ static class Create
         return new ToolException($"{path}: Backing file specified without backing format\n" +
             $"Detected format of {found}.\nSay so: {tool.Program} {string.Join(' ', better.Select(ShellWord.Quote))}");
     }
-
-    static bool IsSame(string a, string b) =>
-        a == b || HostFile.TryStatus(a, out FileStatus one, out _) && HostFile.TryStatus(b, out FileStatus other, out _)
-            && one.Device == other.Device && one.Inode == other.Inode;
 
     static string Shown(ImageCreation creation, Properties options) => string.Concat(creation.Properties
         .Where(property => options.Has(property.Name))

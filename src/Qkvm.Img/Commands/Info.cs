@@ -24,7 +24,7 @@ static class Info
         bool isOptions = arguments.Has(Option.ImageOpts);
         while (name != null)
         {
-            if (!seen.Add(Identity(name)))
+            if (!seen.Add(BlockFactory.Identity(name)))
                 throw new ToolException($"Backing file '{name}' creates an infinite loop.");
             var how = new ImageOpening(format)
             {
@@ -83,9 +83,6 @@ static class Info
         if (snapshot.InstructionCount is { } count) json["icount"] = count;
         return json;
     }
-
-    static string Identity(string name) => HostFile.TryStatus(name, out FileStatus status, out _)
-        ? $"{status.Device}:{status.Inode}" : name;
 
     /// <summary>Of the file below formats.</summary>
     static string NameOf(BlockDriver node)

@@ -21,6 +21,7 @@ static class Measure
     {
         bool wantsJson = tool.WantsJson(arguments);
         string format = arguments.Text(Option.TargetFormat) ?? "raw";
+        Options given = CreateOptions.Parse(arguments);
         long? size = arguments.Text(SizeOption) is { } text ? Tool.Size("image size", text) : null;
         if (arguments.Names.Count > 1) throw new ToolException("At most one filename argument is allowed.");
         string? name = arguments.Names.Count > 0 ? arguments.Names[0] : null;
@@ -36,7 +37,7 @@ static class Measure
         ImageCreation creation = CreateOptions.Creation(tool, format);
         if (creation.MeasureAsync is not { } measure)
             throw new ToolException($"Block driver '{format}' does not support size measurement");
-        Properties options = Check(creation, CreateOptions.Parse(arguments), format);
+        Properties options = Check(creation, given, format);
         Measurement result = await measure(new ImageMeasuring(options, source?.Length ?? size!.Value, source))
             .ConfigureAwait(false);
         if (wantsJson)

@@ -100,7 +100,7 @@ static class Rebase
             if (!part.Span.SequenceEqual(after.Span[start..end]))
             {
                 if (!part.Span.ContainsAnyExcept((byte)0))
-                    await top.WriteZeroesAsync(at + start, part.Length, mayUnmap: true).ConfigureAwait(false);
+                    await ((IOverlay)top).WriteLastingZeroesAsync(at + start, part.Length).ConfigureAwait(false);
                 else await top.WriteAsync(at + start, new ScatterList(part)).ConfigureAwait(false);
             }
             start = end;

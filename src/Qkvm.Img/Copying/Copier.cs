@@ -152,7 +152,7 @@ sealed class Copier(CopyPlan plan, Action<double> report)
 
     void Read(in CopyPiece piece, Memory<byte> data)
     {
-        try { Wait(piece.Source.ReadAsync(piece.SourceOffset, new ScatterList(data))); }
+        try { Wait(plan.ReadAsync(piece.Offset, data)); }
         catch (BlockException) when (plan.Salvage != null) { ReadSectors(piece, data); }
         catch (BlockException e)
         {
@@ -165,7 +165,7 @@ sealed class Copier(CopyPlan plan, Action<double> report)
         for (int at = 0; at < data.Length; at += SectorSize)
         {
             Memory<byte> sector = data.Slice(at, Math.Min(SectorSize, data.Length - at));
-            try { Wait(piece.Source.ReadAsync(piece.SourceOffset + at, new ScatterList(sector))); }
+            try { Wait(plan.ReadAsync(piece.Offset + at, sector)); }
             catch (BlockException e)
             {
                 plan.Salvage!($"error while reading offset {piece.Offset + at}: {Libc.Message(e.Errno)}");

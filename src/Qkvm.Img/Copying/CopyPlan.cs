@@ -43,4 +43,17 @@ sealed record CopyPlan(IReadOnlyList<BlockDriver> Sources, BlockDriver Target, l
 
     static bool IsInFiles(BlockDriver node) =>
         node is FileDriver || node.Children.Count > 0 && node.Children.All(child => IsInFiles(child.Node));
+
+    /// <summary>Reads the disk, whichever sources it lies in.</summary>
+    public async ValueTask ReadAsync(long offset, Memory<byte> data)
+    {
+        foreach (BlockDriver source in Sources)
+        {
+            int count = (int)Math.Clamp(source.Length - offset, 0, data.Length);
+            if (count > 0) await source.ReadAsync(offset, new ScatterList(data[..count])).ConfigureAwait(false);
+            data = data[count..];
+            if (data.IsEmpty) return;
+            offset += count - source.Length;
+        }
+    }
 }

@@ -4,7 +4,8 @@ using Qkvm.Storage.Graph;
 namespace Qkvm.Img.Copying;
 
 /// <summary>An image and those that it lies over, each opened by itself: the one at the bottom can be written while
-/// those above are read.</summary>
+/// those above are read. That one is opened with what it lies over itself, since a cluster of which a part is written
+/// gets the rest from there.</summary>
 /// <param name="nodes">The top first.</param>
 sealed class Layers(IReadOnlyList<BlockDriver> nodes)
 {
@@ -13,7 +14,8 @@ sealed class Layers(IReadOnlyList<BlockDriver> nodes)
     public BlockDriver Top => nodes[0];
     public BlockDriver Bottom => nodes[^1];
 
-    /// <param name="bottom">The file name of the one at the bottom; null for the one just below the top.</param>
+    /// <param name="bottom">The one at the bottom, by its name in the image above it or any other that leads to it from
+    /// there; null for the one just below the top.</param>
     public static Layers Open(Tool tool, Arguments arguments, string name, string? bottom, ImageOpening how)
     {
         how = how with { IsWritable = true, IsAlone = true };
@@ -24,8 +26,12 @@ sealed class Layers(IReadOnlyList<BlockDriver> nodes)
             ImageFacts facts = node.Facts;
             if (facts.BackingFile is not { } file) break;
             string full = BlockFactory.RelativeTo(FileNameOf(node), file);
-            bool isBottom = bottom == null || file == bottom || full == bottom;
-            try { node = tool.Open(full, how with { Format = facts.BackingFormat, IsWritable = isBottom }); }
+            bool isBottom = bottom == null || file == bottom || BlockFactory.Identity(full)
+                == BlockFactory.Identity(BlockFactory.RelativeTo(FileNameOf(node), bottom));
+            try { node = tool.Open(full, how with
+                {
+                    Format = facts.BackingFormat, IsWritable = isBottom, IsAlone = !isBottom,
+                }); }
             catch (Exception e) when (e is ConfigurationException or ToolException)
             {
                 string prefix = $"Could not open '{full}': ";      // twice of what is no file

@@ -5,11 +5,8 @@ namespace Qkvm.Img.Copying;
 
 enum PieceKind { Data, Zero, Skip }
 
-/// <param name="Offset">In the target.</param>
-/// <param name="SourceOffset">In the source.</param>
-/// <param name="Status">What the source knows of it.</param>
-readonly record struct CopyPiece(PieceKind Kind, BlockDriver Source, long SourceOffset, long Offset, int Length,
-    BlockStatus Status);
+/// <param name="Status">What the source that it begins in knows of it.</param>
+readonly record struct CopyPiece(PieceKind Kind, long Offset, int Length, BlockStatus Status);
 
 /// <summary>Cuts a disk into pieces of one kind each, from its start to its end. Under the copier's lock.</summary>
 sealed class PieceSource(CopyPlan plan)
@@ -26,12 +23,11 @@ sealed class PieceSource(CopyPlan plan)
         piece = default;
         if (_at >= plan.Length) return false;
         if (_at >= _known) Look();
-        BlockDriver source = plan.Sources[_source];
         // Data ends where the target's pieces do, so that zeros and clusters are found where they are.
         long most = _kind == PieceKind.Data ? _unit - _at % _unit : 1 << 30;
         int length = (int)Math.Min(_known - _at, most);
         BlockStatus status = _status with { HostOffset = _status.HostOffset + (_at - _knownFrom) };
-        piece = new CopyPiece(_kind, source, _at - _start, _at, length, status);
+        piece = new CopyPiece(_kind, _at, length, status);
         _at += length;
         return true;
     }
@@ -49,8 +45,7 @@ sealed class PieceSource(CopyPlan plan)
         if (_status.IsZero)
             _kind = plan.Backing is { } end && _at >= end || IsLeftOut ? PieceKind.Skip : PieceKind.Zero;
         else _kind = plan.Backing != null && !_status.IsAllocated ? PieceKind.Skip : PieceKind.Data;
-        // Of a cluster that is to be compressed no part is zero by itself.
-        if (plan.IsCompressed && _kind != PieceKind.Data) TrimToClusters();
+        if (plan.IsCompressed) TrimToClusters();
     }
 
     static async ValueTask<BlockStatus> AllLayersAsync(BlockDriver source, long offset, long length) =>
@@ -59,12 +54,12 @@ sealed class PieceSource(CopyPlan plan)
     /// <summary>Zeros need not be written.</summary>
     bool IsLeftOut => plan.TargetIsZero && plan.Sparse > 0;
 
+    /// <summary>A cluster that is to be compressed is read whole, also where it lies in several sources, or only a
+    /// part of it is data.</summary>
     void TrimToClusters()
     {
-        long start = _at % _unit == 0 ? _at : _at - _at % _unit + _unit;
-        long end = _known >= plan.Length ? _known : _known - _known % _unit;
-        if (start == _at && end > _at) _known = end;
-        else (_kind, _known) = (PieceKind.Data, Math.Min(plan.Length, Math.Max(start, _at - _at % _unit + _unit)));
-        _known = Math.Min(_known, _start + plan.Sources[_source].Length);
+        long end = _known >= plan.Length ? plan.Length : _known - _known % _unit;
+        if (_kind != PieceKind.Data && end > _at) _known = end;
+        else (_kind, _known) = (PieceKind.Data, Math.Min(plan.Length, (_known + _unit - 1) / _unit * _unit));
     }
 }

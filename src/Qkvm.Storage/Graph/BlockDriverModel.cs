@@ -40,6 +40,12 @@ public sealed record BlockDriverModel : Model<NodeParts, BlockDriver>
     /// <summary>How it makes images; null where it only opens them.</summary>
     public ImageCreation? Creation { get; init; }
 
+    /// <summary>Its nodes are <see cref="Qkvm.Core.Block.Images.ICompressedWrites"/>.</summary>
+    public bool CanCompress { get; init; }
+
+    /// <summary>Its nodes are <see cref="Qkvm.Core.Block.Images.IBitmaps"/>.</summary>
+    public bool KeepsBitmaps { get; init; }
+
     /// <summary>What its nodes, which are <see cref="Qkvm.Core.Block.Images.IAmendable"/>, can change of an
     /// image.</summary>
     public Property[] AmendOptions { get; init; } = [];

@@ -207,7 +207,8 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
             $"Expecting TLS credentials with a {(isServer ? "server" : "client")} endpoint");
     }
 
-    internal byte[] Secret(string id) =>
+    /// <summary>What -object secret of that id holds.</summary>
+    public byte[] Secret(string id) =>
         Secrets(id) ?? throw new ConfigurationException($"No secret with id '{id}'");
 
     /// <summary>An image for a tool: nobody's guest writes to it.</summary>
@@ -216,7 +217,7 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
     {
         if (path.StartsWith("json:", StringComparison.Ordinal))
             return OpenImage(Options.ParseJson(path[5..], path), how);
-        var options = new Options(path);
+        Options options = Options.Of(path, how.Own);
         Surroundings around = how.Around(path);
         if (how.Format is { } format && drivers.Find(format) is { IsProtocol: true } protocol)
         {
@@ -403,7 +404,8 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
         return Path.Combine(Path.GetDirectoryName(image) ?? "", name);
     }
 
-    static string Identity(string path) =>
+    /// <summary>The same text for each name of a file.</summary>
+    public static string Identity(string path) =>
         HostFile.TryStatus(path, out FileStatus status, out _) ? $"{status.Device}:{status.Inode}" : path;
 
     /// <summary>Runs what opens nodes: errors get the option in front, and what nobody took of it is refused.</summary>

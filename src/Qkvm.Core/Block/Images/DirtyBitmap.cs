@@ -13,7 +13,19 @@ public class DirtyBitmap(string name, int granularityBits, long size) : IBitmap
 
     public string Name => name;
     public int Granularity => 1 << granularityBits;
-    public bool IsEnabled { get; set; }
+    public bool IsEnabled
+    {
+        get;
+        set
+        {
+            OnChanging();
+            field = value;
+        }
+    }
+
+    /// <summary>Before others change it.</summary>
+    protected virtual void OnChanging() { }
+
     public bool IsInconsistent { get; protected init; }
     public virtual bool IsPersistent => false;
     public bool IsBusy { get; set; }
@@ -100,6 +112,7 @@ public class DirtyBitmap(string name, int granularityBits, long size) : IBitmap
     void Change(long offset, long length, bool isSet)
     {
         if (length <= 0) return;
+        OnChanging();
         lock (_lock)
         {
             long end = Math.Min(((offset + length - 1) >> granularityBits) + 1, Bits);

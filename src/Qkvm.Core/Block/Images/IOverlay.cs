@@ -17,6 +17,9 @@ public interface IOverlay
     /// <summary>Takes bytes that it has not itself from what it lies over, whoever writes meanwhile.</summary>
     ValueTask PullAsync(long offset, long length);
 
+    /// <summary>Makes a range read as zeros also when the image comes to lie over something else.</summary>
+    ValueTask WriteLastingZeroesAsync(long offset, long length);
+
     /// <summary>All that it holds goes: what lies below shines through. Snapshots stay.</summary>
     ValueTask MakeEmptyAsync();
 }

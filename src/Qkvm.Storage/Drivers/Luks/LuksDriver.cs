@@ -1,5 +1,6 @@
 using System.Buffers;
 using Qkvm.Core.Block;
+using Qkvm.Core.Block.Images;
 using Qkvm.Core.Devices;
 using Qkvm.Storage.Graph;
 
@@ -7,17 +8,19 @@ namespace Qkvm.Storage.Drivers.Luks;
 
 /// <summary>Format <c>luks</c>: an encrypted volume. Spec: LUKS On-Disk Format Specification 1.2.3.</summary>
 /// <remarks>Deviations: of ciphers there is aes-xts-plain64 with keys of 256 and 512 bits; LUKS2 is refused.</remarks>
-public sealed class LuksDriver : BlockNode
+public sealed class LuksDriver : BlockNode, IAmendable
 {
     public static readonly BlockDriverModel Model = new("luks",
         [Property.Node("file", "the image"), Property.Text("key-secret", help: "id of the secret with the passphrase")],
-        Create) { Description = "encrypted volumes", Creation = LuksCreation.Model };
+        Create) { Description = "encrypted volumes", Creation = LuksCreation.Model,
+            AmendOptions = LuksAmendment.Options("") };
 
     const int MaxPiece = 1 << 20;
 
     readonly BlockEdge _file;
     readonly LuksHeader _header;
-    readonly XtsAes? _cipher;                                      // null where nobody reads
+    readonly byte[]? _key;                                         // null where nobody reads
+    readonly XtsAes? _cipher;
     readonly RangeLock _sectors = new();
 
     /// <param name="passphrase">Null: nobody is going to read the disk.</param>
@@ -31,8 +34,9 @@ public sealed class LuksDriver : BlockNode
             if (_header.PayloadOffset < LuksHeader.Size || _header.PayloadOffset > file.Length)
                 throw Bad($"its payload begins at {_header.PayloadOffset}");
             if (passphrase == null) return;
-            _cipher = new XtsAes(LuksKeys.Unlock(_header, passphrase, Read)
-                ?? throw Bad("Invalid password, cannot unlock any keyslot"));
+            _key = LuksKeys.Unlock(_header, passphrase, Read)
+                ?? throw Bad("Invalid password, cannot unlock any keyslot");
+            _cipher = new XtsAes(_key);
         }
         catch (Exception e)
         {
@@ -58,6 +62,17 @@ public sealed class LuksDriver : BlockNode
         IsEncrypted: true);
 
     XtsAes Cipher => _cipher ?? throw new BlockException($"{FileName}: opened without its secret", Errno.Acces);
+
+    public ValueTask AmendAsync(Amendment amendment)
+    {
+        new LuksAmendment(_header, _key!, Read, (offset, data) =>
+        {
+            ScatterLists.Wait(_file.Node.WriteAsync(offset, new ScatterList(data)));
+            ScatterLists.Wait(_file.Node.FlushAsync());
+        }).Run(amendment, "");
+        amendment.Progress(1);
+        return default;
+    }
 
     public override ValueTask FlushAsync() => _file.Node.FlushAsync();
 

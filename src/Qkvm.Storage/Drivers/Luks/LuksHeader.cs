@@ -7,7 +7,10 @@ namespace Qkvm.Storage.Drivers.Luks;
 
 /// <summary>A place for the master key, encrypted by a passphrase.</summary>
 /// <param name="Offset">Bytes from the header's start, of the key material.</param>
-sealed record LuksSlot(bool IsActive, uint Iterations, byte[] Salt, long Offset);
+sealed record LuksSlot(bool IsActive, uint Iterations, byte[] Salt, long Offset)
+{
+    public static LuksSlot Empty(long offset) => new(false, 0, new byte[LuksHeader.SaltSize], offset);
+}
 
 /// <summary>The header of an encrypted volume, version 1. Spec: LUKS On-Disk Format Specification 1.2.3, "PHDR
 /// layout".</summary>

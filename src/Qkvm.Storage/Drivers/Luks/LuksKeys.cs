@@ -15,41 +15,51 @@ static class LuksKeys
     public static byte[]? Unlock(LuksHeader header, byte[] passphrase, Func<long, int, byte[]> read)
     {
         foreach (LuksSlot slot in header.KeySlots)
-        {
-            if (!slot.IsActive) continue;
-            byte[] material = read(slot.Offset, header.KeyBytes * LuksHeader.Stripes);
-            byte[] slotKey = Derive(header, passphrase, slot.Salt, slot.Iterations, header.KeyBytes);
-            using (var cipher = new XtsAes(slotKey)) cipher.Decrypt(0, material);
-            byte[] key = Merge(header, material);
-            if (CryptographicOperations.FixedTimeEquals(DigestOf(header, key), header.Digest)) return key;
-        }
+            if (slot.IsActive && Open(header, slot, passphrase, read) is { } key) return key;
         return null;
     }
+
+    /// <summary>The master key out of an active slot, or null where it is another passphrase's.</summary>
+    public static byte[]? Open(LuksHeader header, LuksSlot slot, byte[] passphrase, Func<long, int, byte[]> read)
+    {
+        byte[] material = read(slot.Offset, header.KeyBytes * LuksHeader.Stripes);
+        using (XtsAes cipher = SlotCipher(header, slot, passphrase)) cipher.Decrypt(0, material);
+        byte[] key = Merge(header, material);
+        return CryptographicOperations.FixedTimeEquals(DigestOf(header, key), header.Digest) ? key : null;
+    }
+
+    /// <summary>An active slot at that place, and its key material.</summary>
+    /// <param name="iterTime">Milliseconds that a passphrase shall cost.</param>
+    public static (LuksSlot Slot, byte[] Material) Fill(LuksHeader header, long offset, byte[] passphrase, byte[] key,
+        int iterTime)
+    {
+        var slot = new LuksSlot(true, Measure(header, iterTime), RandomNumberGenerator.GetBytes(LuksHeader.SaltSize),
+            offset);
+        byte[] material = Split(header, key);
+        using (XtsAes cipher = SlotCipher(header, slot, passphrase)) cipher.Encrypt(0, material);
+        return (slot, material);
+    }
+
+    static XtsAes SlotCipher(LuksHeader header, LuksSlot slot, byte[] passphrase) =>
+        new(Derive(header, passphrase, slot.Salt, slot.Iterations, header.KeyBytes));
 
     /// <summary>A header with one key, and that key's material.</summary>
     /// <param name="iterTime">Milliseconds that a passphrase shall cost.</param>
     public static (LuksHeader Header, byte[] Material, byte[] Key) Create(byte[] passphrase, int keyBytes, string hash,
         int iterTime)
     {
-        byte[] key = RandomNumberGenerator.GetBytes(keyBytes),
-            salt = RandomNumberGenerator.GetBytes(LuksHeader.SaltSize);
+        byte[] key = RandomNumberGenerator.GetBytes(keyBytes);
         var draft = new LuksHeader { Hash = hash, KeyBytes = keyBytes };
-        uint iterations = Measure(draft, iterTime);
         var slots = new LuksSlot[LuksHeader.Slots];
-        for (int i = 0; i < slots.Length; i++)
-            slots[i] = new LuksSlot(i == 0, i == 0 ? iterations : 0, i == 0 ? salt : new byte[LuksHeader.SaltSize],
-                LuksHeader.SlotOffset(i, keyBytes));
+        for (int i = 0; i < slots.Length; i++) slots[i] = LuksSlot.Empty(LuksHeader.SlotOffset(i, keyBytes));
+        (slots[0], byte[] material) = Fill(draft, slots[0].Offset, passphrase, key, iterTime);
         var header = new LuksHeader
         {
             Hash = hash, KeyBytes = keyBytes, PayloadOffset = LuksHeader.TotalSize(keyBytes), KeySlots = slots,
             DigestSalt = RandomNumberGenerator.GetBytes(LuksHeader.SaltSize),
-            DigestIterations = Math.Max(MinIterations, iterations / 8), Uuid = Guid.NewGuid().ToString(),
+            DigestIterations = Math.Max(MinIterations, slots[0].Iterations / 8), Uuid = Guid.NewGuid().ToString(),
         };
-        header = With(header, DigestOf(header, key));
-        byte[] material = Split(header, key);
-        using (var cipher = new XtsAes(Derive(header, passphrase, salt, iterations, keyBytes)))
-            cipher.Encrypt(0, material);
-        return (header, material, key);
+        return (With(header, DigestOf(header, key)), material, key);
     }
 
     static LuksHeader With(LuksHeader from, byte[] digest) => new()

@@ -67,9 +67,12 @@ public sealed class NbdDriver : BlockNode
         port ??= NbdProtocol.DefaultPort.ToString(CultureInfo.InvariantCulture);
         TlsCredentials? credentials = properties.Text("tls-creds") is { } id ? parts.Credentials(id, isServer: false)
             : null;
+        string? name = properties.Text("tls-hostname") ?? host;
+        if (name == null && credentials is { VerifiesPeer: true })
+            throw properties.Error("No hostname for certificate validation; give tls-hostname=");
         var target = new NbdTarget(path != null ? new UnixAddress(path) : new InternetAddress(host!, Port(port)),
             export, properties.Text("x-dirty-bitmap") ?? NbdProtocol.Allocation, credentials,
-            properties.Text("tls-hostname") ?? host);
+            name);
         var link = new NbdLink(target, TimeSpan.FromSeconds(properties.Number("reconnect-delay")));
         try
         {

@@ -19,6 +19,11 @@ sealed class Qcow2Bitmap(string name, int granularityBits, long size) : DirtyBit
 
     public override bool IsPersistent => true;
 
+    /// <summary>Is called before others change it: the image on disk is no longer as it is here.</summary>
+    public Action Changing { private get; set; } = static () => { };
+
+    protected override void OnChanging() => Changing();
+
     /// <summary>Where its table is on disk; 0 of one that is not there yet.</summary>
     public long TableOffset { get; set; }
     public int TableEntries { get; set; }

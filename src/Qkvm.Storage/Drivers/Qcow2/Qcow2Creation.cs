@@ -10,6 +10,8 @@ static class Qcow2Creation
 {
     public static readonly ImageCreation Model = new(
         [
+            Property.Bool("encryption", false, "Encrypt the image with format 'aes'. (Deprecated in favor of "
+                + "encrypt.format=aes)") with { Default = null },
             Property.Text("encrypt.format", help: "Encrypt the image, format choices: 'aes', 'luks'"),
             .. LuksCreation.Options("encrypt."),
             Property.Size("cluster_size", 64 << 10, "qcow2 cluster size"),
@@ -88,7 +90,7 @@ static class Qcow2Creation
                 string other => throw Unacceptable("preallocation", other),
             },
             IsDataRaw = options.Bool("data_file_raw"),
-            CryptoLength = options.Text("encrypt.format") switch
+            CryptoLength = Encryption(options) switch
             {
                 null => 0,
                 "luks" => LuksHeader.TotalSize(keyBytes: 64),
@@ -99,6 +101,16 @@ static class Qcow2Creation
             BackingFile = options.Text("backing_file"),
             BackingFormat = options.Text("backing_fmt"),
         };
+    }
+
+    /// <summary>The format's name, or null for none.</summary>
+    static string? Encryption(Properties options)
+    {
+        if (!options.Has("encryption")) return options.Text("encrypt.format");
+        if (options.Has("encrypt.format"))
+            throw new ConfigurationException("'encrypt.format' and its alias 'encryption' can't be used at the same "
+                + "time");
+        return options.Bool("encryption") ? "aes" : null;
     }
 
     static ConfigurationException Unacceptable(string name, string value) =>

@@ -2,6 +2,7 @@ using System.Numerics;
 using System.Text;
 using Qkvm.Core.Block;
 using Qkvm.Core.Block.Images;
+using Qkvm.Storage.Drivers.Luks;
 
 namespace Qkvm.Storage.Drivers.Qcow2;
 
@@ -16,6 +17,7 @@ public sealed partial class Qcow2Driver : IAmendable
         Property.Text("data_file", help: "File name of an external data file"),
         Property.Bool("data_file_raw", false, "The external data file must stay valid as a raw image")
             with { Default = null },
+        .. LuksAmendment.Options("encrypt."),
         Property.Bool("lazy_refcounts", false, "Postpone refcount updates") with { Default = null },
         Property.Automatic("refcount_bits", help: "Width of a reference count entry in bits") with { Default = null },
         Property.Size("size", help: "Virtual disk size"),
@@ -24,8 +26,9 @@ public sealed partial class Qcow2Driver : IAmendable
     const string NeedsNewer = "compatibility level 1.1 or above (use compat=1.1 or greater)";
 
     /// <inheritdoc/>
-    public async ValueTask AmendAsync(Properties options, Action<double> progress)
+    public async ValueTask AmendAsync(Amendment amendment)
     {
+        Properties options = amendment.Options;
         Qcow2Header header = Info.Header;
         uint version = options.Text("compat") switch
         {
@@ -49,13 +52,18 @@ public sealed partial class Qcow2Driver : IAmendable
                 + "greater)");
         if (options.Has("data_file") && !header.HasDataFile)
             throw Refused("data-file can only be set for images that use an external data file");
-        if (options.Has("data_file_raw") && options.Bool("data_file_raw") != header.IsDataRaw)
+        if (options.Bool("data_file_raw") && !header.IsDataRaw)
             throw Refused("data-file-raw cannot be set on existing images");
         if (version == 2 && header.Version == 3) CheckDowngrade();
+        bool changesKeys = LuksAmendment.IsGiven(options, "encrypt.");
+        if (changesKeys && _encryption == null)
+            throw Refused("Can't amend encryption options - encryption not present");
 
         PrepareForWriting();
         lock (_store.Sync)
         {
+            if (changesKeys) new LuksAmendment(_encryption!, _masterKey!, ReadCrypto, WriteCrypto).Run(amendment,
+                "encrypt.");
             _store.Flush();
             if (version == 3 && header.Version == 2) Upgrade();
             if (order != header.RefcountOrder) _store.Refcounts.ChangeWidth(order, RewriteHeader);
@@ -66,17 +74,20 @@ public sealed partial class Qcow2Driver : IAmendable
             if (options.Text("backing_fmt") is { } format)
                 Info.Extensions.Set(Qcow2Extension.BackingFormat, format == "" ? null : Encoding.UTF8.GetBytes(format));
             if (options.Text("data_file") is { } data)
-                Info.Extensions.Set(Qcow2Extension.DataFile, Encoding.UTF8.GetBytes(data));
+                Info.Extensions.Set(Qcow2Extension.DataFile, data == "" ? null : Encoding.UTF8.GetBytes(data));
+            if (options.Has("data_file_raw") && !options.Bool("data_file_raw"))
+                header.Autoclear &= ~Qcow2Features.AutoclearRawData;
             RewriteHeader();
         }
         if (options.Has("size")) await ResizeAsync((long)options.Size("size")).ConfigureAwait(false);
-        if (version == 2 && header.Version == 3) await DowngradeAsync(progress).ConfigureAwait(false);
+        if (version == 2 && header.Version == 3) await DowngradeAsync(amendment.Progress).ConfigureAwait(false);
         await FlushAsync().ConfigureAwait(false);
-        progress(1);
+        amendment.Progress(1);
     }
 
     void Upgrade()
     {
+        _store.CompleteSnapshots();
         Qcow2Header header = Info.Header;
         (header.Version, header.HeaderLength) = (3, Qcow2Header.LongestLength);
         Info.Extensions.Set(Qcow2Extension.FeatureNames, Qcow2Extensions.FeatureNameTable());
@@ -91,7 +102,7 @@ public sealed partial class Qcow2Driver : IAmendable
             throw Refused("Cannot downgrade an image with zstd compression type");
         if (_bitmaps.Count > 0) throw Refused("Cannot downgrade an image with bitmaps");
         if (_store.Snapshots.Count > 0)
-            throw Refused("Cannot downgrade an image with internal snapshots; delete them before");
+            throw Refused("Internal snapshots prevent downgrade of image");
     }
 
     /// <summary>The older version knows no zero clusters: they become nothing or data.</summary>

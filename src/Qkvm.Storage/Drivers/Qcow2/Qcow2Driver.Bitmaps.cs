@@ -21,7 +21,10 @@ public sealed partial class Qcow2Driver : IBitmaps
     {
         _bitmaps = Directory.Read();
         foreach (Qcow2Bitmap bitmap in _bitmaps)
+        {
             if (!bitmap.IsInconsistent) Directory.LoadBits(bitmap);
+            bitmap.Changing = PrepareForWriting;
+        }
     }
 
     /// <summary>Before the first change: who finds them later knows that they were in use.</summary>
@@ -32,7 +35,7 @@ public sealed partial class Qcow2Driver : IBitmaps
         Record();
     }
 
-    void Record() => _recording = [.. _bitmaps.Where(bitmap => bitmap is { IsEnabled: true, IsInconsistent: false })];
+    void Record() => _recording = [.. _bitmaps.Where(bitmap => !bitmap.IsInconsistent)];
 
     /// <summary>A guest wrote.</summary>
     void MarkDirty(long offset, long length)
@@ -56,7 +59,10 @@ public sealed partial class Qcow2Driver : IBitmaps
         if (!int.IsPow2(bytes) || bytes < 512)
             throw new BlockException("Granularity must be a power of 2, and at least 512", Errno.Inval);
         PrepareForWriting();
-        var made = new Qcow2Bitmap(name, BitOperations.Log2((uint)bytes), _store.Header.Size) { IsEnabled = true };
+        var made = new Qcow2Bitmap(name, BitOperations.Log2((uint)bytes), _store.Header.Size)
+        {
+            IsEnabled = true, Changing = PrepareForWriting,
+        };
         lock (_store.Sync) _bitmaps = [.. _bitmaps, made];
         Record();
         return made;

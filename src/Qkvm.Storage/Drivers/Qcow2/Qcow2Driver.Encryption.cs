@@ -12,6 +12,8 @@ public sealed partial class Qcow2Driver
     const int MaxCryptoHeader = 16 << 20;
 
     LuksHeader? _encryption;
+    byte[]? _masterKey;                                            // null where nobody reads
+    (long Offset, long Length) _crypto;
 
     /// <param name="secret">Gives the passphrase; null, or a null of its, where nobody is going to read.</param>
     void OpenEncryption(Func<byte[]?>? secret)
@@ -20,21 +22,35 @@ public sealed partial class Qcow2Driver
         if (Info.Extensions.CryptoHeader is not { } place || place.Offset <= 0 || place.Length is < LuksHeader.Size
             or > MaxCryptoHeader || place.Offset % _layout.ClusterSize != 0)
             throw new ConfigurationException($"Could not open '{Info.Name}': Missing CRYPTO header for crypt method 2");
+        _crypto = place;
         if (!IsReadOnly) _store.Map.AddRegion(place.Offset, place.Length);
-        _encryption = LuksHeader.ReadFrom(Read(0, LuksHeader.Size), out string wrong)
+        _encryption = LuksHeader.ReadFrom(ReadCrypto(0, LuksHeader.Size), out string wrong)
             ?? throw new ConfigurationException($"Could not open '{Info.Name}': {wrong}");
         if (secret?.Invoke() is not { } passphrase) return;
-        _store.Cipher = new XtsAes(LuksKeys.Unlock(_encryption, passphrase, Read) ?? throw new ConfigurationException(
-            $"Could not open '{Info.Name}': Invalid password, cannot unlock any keyslot"));
+        _masterKey = LuksKeys.Unlock(_encryption, passphrase, ReadCrypto) ?? throw new ConfigurationException(
+            $"Could not open '{Info.Name}': Invalid password, cannot unlock any keyslot");
+        _store.Cipher = new XtsAes(_masterKey);
+    }
 
-        byte[] Read(long at, int length)
-        {
-            if (at > place.Length - length)
-                throw new BlockException("a key slot lies outside the LUKS header", Errno.Io);
-            var data = new byte[length];
-            _store.Read(place.Offset + at, data);
-            return data;
-        }
+    byte[] ReadCrypto(long at, int length)
+    {
+        CheckCrypto(at, length);
+        var data = new byte[length];
+        _store.Read(_crypto.Offset + at, data);
+        return data;
+    }
+
+    void WriteCrypto(long at, byte[] data)
+    {
+        CheckCrypto(at, data.Length);
+        _store.Write(_crypto.Offset + at, data);
+        _store.FlushFile();
+    }
+
+    void CheckCrypto(long at, int length)
+    {
+        if (at > _crypto.Length - length)
+            throw new BlockException("a key slot lies outside the LUKS header", Errno.Io);
     }
 
     /// <summary>encrypt.format=, encrypt.key-secret=.</summary>

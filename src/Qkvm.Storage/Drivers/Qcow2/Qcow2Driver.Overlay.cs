@@ -60,6 +60,10 @@ public sealed partial class Qcow2Driver : IOverlay
     }
 
     /// <inheritdoc/>
+    public ValueTask WriteLastingZeroesAsync(long offset, long length) =>
+        WriteZeroesAsync(offset, length, mayUnmap: true, isLasting: true);
+
+    /// <inheritdoc/>
     public async ValueTask MakeEmptyAsync()
     {
         PrepareForWriting();

@@ -31,6 +31,7 @@ public sealed partial class Qcow2Driver : BlockNode
         Create)
     {
         Description = "QEMU's copy-on-write images", Creation = Qcow2Creation.Model, AmendOptions = s_amendOptions,
+        CanCompress = true, KeepsBitmaps = true,
     };
 
     readonly BlockEdge _fileEdge;
@@ -132,7 +133,7 @@ public sealed partial class Qcow2Driver : BlockNode
         facts["extended-l2"] = Info.HasExtendedL2;
         if (_bitmaps.Count > 0) facts["bitmaps"] = new JsonArray([.. _bitmaps.Select(bitmap => bitmap.Describe())]);
         if (!Info.Header.HasDataFile) return facts;
-        facts["data-file"] = Info.Extensions.DataFile;
+        if (Info.Extensions.DataFile is { } data) facts["data-file"] = data;
         facts["data-file-raw"] = Info.Header.IsDataRaw;
         return facts;
     }
@@ -250,7 +251,10 @@ public sealed partial class Qcow2Driver : BlockNode
         finally { _clusters.Release(hold); }
     }
 
-    protected override async ValueTask WriteZeroesCore(long offset, long length, bool mayUnmap)
+    protected override ValueTask WriteZeroesCore(long offset, long length, bool mayUnmap) =>
+        WriteZeroesAsync(offset, length, mayUnmap, isLasting: false);
+
+    async ValueTask WriteZeroesAsync(long offset, long length, bool mayUnmap, bool isLasting)
     {
         PrepareForWriting();
         MarkDirty(offset, length);
@@ -261,8 +265,10 @@ public sealed partial class Qcow2Driver : BlockNode
             {
                 bool done = false;
                 if (isWhole)
-                    lock (_store.Sync) done = _writer.WriteZeroes(offset, run, mayUnmap);
-                if (!done) await _writer.WritePlainZeroesAsync(offset, run).ConfigureAwait(false);
+                    lock (_store.Sync) done = _writer.WriteZeroes(offset, run, mayUnmap, isLasting);
+                if (!done && isLasting)
+                    await _writer.WriteAsync(offset, ScatterLists.Zeroes(run)).ConfigureAwait(false);
+                else if (!done) await _writer.WritePlainZeroesAsync(offset, run).ConfigureAwait(false);
             }
         }
         finally { _clusters.Release(hold); }

@@ -52,7 +52,7 @@ sealed class Qcow2Extensions
     public void Set(uint type, byte[]? data)
     {
         int at = _all.FindIndex(extension => extension.Type == type);
-        if (at >= 0) _all.RemoveAt(at);
+        _all.RemoveAll(extension => extension.Type == type);
         if (data != null) _all.Insert(at < 0 ? 0 : at, new Qcow2Extension(type, data));
     }
 
@@ -74,8 +74,12 @@ sealed class Qcow2Extensions
     public string FeatureNames(ulong bits)
     {
         var names = new List<string>();
+        ulong unnamed = 0;
         for (int bit = 0; bit < 64; bit++)
-            if ((bits >> bit & 1) != 0) names.Add(FeatureName(bit) ?? $"unknown incompatible feature bit {bit}");
+            if ((bits >> bit & 1) == 0) continue;
+            else if (FeatureName(bit) is { } name) names.Add(name);
+            else unnamed |= 1UL << bit;
+        if (unnamed != 0) names.Add($"Unknown incompatible feature: {unnamed:x}");
         return string.Join(", ", names);
     }
 
@@ -95,10 +99,11 @@ sealed class Qcow2Extensions
     string? FeatureName(int bit)
     {
         ReadOnlySpan<byte> table = Find(Qcow2Extension.FeatureNames).Span;
-        for (; table.Length >= FeatureNameSize; table = table[FeatureNameSize..])
+        for (int size; table.Length > 2; table = table[size..])
         {
+            size = Math.Min(FeatureNameSize, table.Length);
             if (table[0] != 0 || table[1] != bit) continue;
-            string name = Encoding.ASCII.GetString(table[2..FeatureNameSize]).TrimEnd('\0');
+            string name = Encoding.ASCII.GetString(table[2..size]).Split('\0')[0];
             return string.Create(name.Length, name, static (text, from) =>
             {
                 for (int i = 0; i < from.Length; i++) text[i] = char.IsControl(from[i]) ? '?' : from[i];
@@ -109,10 +114,6 @@ sealed class Qcow2Extensions
         return null;
     }
 
-    public ReadOnlyMemory<byte> Find(uint type)
-    {
-        foreach (Qcow2Extension extension in _all)
-            if (extension.Type == type) return extension.Data;
-        return default;
-    }
+    /// <summary>The last one of its type, which is the one that QEMU goes by.</summary>
+    public ReadOnlyMemory<byte> Find(uint type) => _all.FindLast(extension => extension.Type == type).Data;
 }

@@ -161,6 +161,8 @@ sealed class Qcow2Header
         if (CompressionType > 1) throw Bad(name, $"Unknown compression type {CompressionType}");
         if (CompressionType != 0 && (Incompatible & Qcow2Features.CompressionType) == 0)
             throw Bad(name, "Compression type is set without its incompatible feature bit");
+        if (CompressionType == 0 && (Incompatible & Qcow2Features.CompressionType) != 0)
+            throw Bad(name, "Compression type incompatible feature bit must not be set");
         if (IsExtendedL2 && ClusterBits < 14) throw Bad(name, "Extended L2 entries need clusters of at least 16 KiB");
     }
 

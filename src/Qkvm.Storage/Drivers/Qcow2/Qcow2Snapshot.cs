@@ -79,6 +79,16 @@ sealed class Qcow2Snapshot
         Name = Encoding.UTF8.GetString(data.Slice(_extra.Length + _idLength, _nameLength));
     }
 
+    /// <summary>Has what every snapshot of an image of version 3 has.</summary>
+    public void Complete(long diskSize)
+    {
+        if (_extra.Length >= KnownExtra) return;
+        Array.Resize(ref _extra, KnownExtra);
+        BinaryPrimitives.WriteUInt64BigEndian(_extra, VmStateSize);
+        BinaryPrimitives.WriteInt64BigEndian(_extra.AsSpan(8), DiskSize ??= diskSize);
+        BinaryPrimitives.WriteUInt64BigEndian(_extra.AsSpan(16), ulong.MaxValue);
+    }
+
     public void WriteTo(Span<byte> data)
     {
         BinaryPrimitives.WriteInt64BigEndian(data, L1Offset);

@@ -69,6 +69,14 @@ sealed partial class Qcow2Store
         WriteAllNow();
     }
 
+    /// <summary>Before the image becomes one of version 3.</summary>
+    public void CompleteSnapshots()
+    {
+        if (Snapshots.Count == 0) return;
+        foreach (Qcow2Snapshot snapshot in Snapshots) snapshot.Complete(Header.Size);
+        WriteSnapshots(Snapshots);
+    }
+
     void WriteAllNow()
     {
         WriteBack();

@@ -80,21 +80,23 @@ sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes)
     }
 
     /// <summary>Makes whole clusters zero by their L2 entries; false where only writing zeros helps.</summary>
-    public bool WriteZeroes(long offset, long length, bool mayUnmap)
+    /// <param name="isLasting">Also of clusters that are zero as long as nothing lies below.</param>
+    public bool WriteZeroes(long offset, long length, bool mayUnmap, bool isLasting)
     {
+        isLasting |= HasBacking;
         store.CheckWritable();
         if (store.Header.IsDataRaw) return false;
         if (!knowsZeroes)
         {
-            if (HasBacking || !mayUnmap) return false;
+            if (isLasting || !mayUnmap) return false;
             Discard(offset, length);
             return true;
         }
         for (long end = offset + length; offset < end; offset += _layout.ClusterSize)
         {
-            if (!HasBacking && SkipWithoutTable(ref offset)) continue;
+            if (!isLasting && SkipWithoutTable(ref offset)) continue;
             L2Entry old = store.Mapping.Entry(offset);
-            if (!old.HasHost && !HasBacking) continue;
+            if (!old.HasHost && !isLasting) continue;
             bool keepsHost = !mayUnmap && old.HostOffset != 0 && old.IsCopied;
             SetAndFree(offset, old, keepsHost ? old with { Bitmap = AllZero } : PlainZero, punch: mayUnmap);
         }
@@ -113,7 +115,7 @@ sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes)
             Allocation allocation = Allocate(offset, store.Header.Size - offset);
             if (!allocation.IsUntouched)
                 ScatterLists.Wait(store.Data.WriteZeroesAsync(allocation.Host,
-                    (long)allocation.Clusters << _layout.ClusterBits, mayUnmap: false));
+                    (long)allocation.Clusters << _layout.ClusterBits, mayUnmap: true));
             Link(allocation);
             last = allocation.Host + ((long)allocation.Clusters << _layout.ClusterBits);
             offset += allocation.Length;

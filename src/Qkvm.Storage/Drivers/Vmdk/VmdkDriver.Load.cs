@@ -66,7 +66,8 @@ public sealed partial class VmdkDriver
             (node as IGrowable)?.AllowGrowth();
         }
         if (node == null || line.Type != "SPARSE")
-            _extents.Add(new VmdkFlatExtent(node, line.File ?? "", line.Type, _length, bytes,
+            _extents.Add(new VmdkFlatExtent(node, line.File == null ? ""
+                : Graph.BlockFactory.RelativeTo(FileName, line.File), line.Type, _length, bytes,
                 line.Offset * SectorSize));
         else
         {

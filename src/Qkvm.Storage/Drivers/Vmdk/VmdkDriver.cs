@@ -19,7 +19,7 @@ public sealed partial class VmdkDriver : GrowingImage, ICompressedWrites, ICheck
             name => parts.OpenBacking(name, name == null ? null : "vmdk")))
     {
         Description = "VMware's images",
-        Creation = VmdkCreation.Model,
+        Creation = VmdkCreation.Model, CanCompress = true,
     };
 
     const int SectorSize = 512;
