@@ -29,6 +29,7 @@ using Qkvm.Hw.Iommu;
 using Qkvm.Hw.Isa;
 using Qkvm.Hw.Net;
 using Qkvm.Hw.Pci;
+using Qkvm.Hw.Scsi;
 using Qkvm.Hw.Storage;
 using Qkvm.Hw.Tpm;
 using Qkvm.Hw.Usb;
@@ -76,6 +77,9 @@ static class Catalogue
         I82078.Model,
         FloppyDrive.Model,
         .. VirtioBlk.Models,
+        .. VirtioScsi.Models,
+        ScsiModels.HardDisk,
+        ScsiModels.CdRom,
         .. VirtioNet.Models,
         E1000.Model,
         E1000e.Model,
