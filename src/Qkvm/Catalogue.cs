@@ -28,6 +28,7 @@ using Qkvm.Hw.Firmware;
 using Qkvm.Hw.Iommu;
 using Qkvm.Hw.Isa;
 using Qkvm.Hw.Net;
+using Qkvm.Hw.Nvme;
 using Qkvm.Hw.Pci;
 using Qkvm.Hw.Scsi;
 using Qkvm.Hw.Storage;
@@ -80,6 +81,8 @@ static class Catalogue
         .. VirtioScsi.Models,
         ScsiModels.HardDisk,
         ScsiModels.CdRom,
+        NvmeModels.Controller,
+        NvmeModels.Namespace,
         .. VirtioNet.Models,
         E1000.Model,
         E1000e.Model,

@@ -59,6 +59,9 @@ public sealed record BusKind(string Name, params Property[] Properties)
         Property.Automatic("scsi-id", help: "target"), Property.Automatic("lun", help: "logical unit of the target"),
         BootIndex) { IsHotPluggable = true };
 
+    /// <summary>Of the namespaces of a controller.</summary>
+    public static readonly BusKind Nvme = new("nvme-bus", Bus, BootIndex) { IsHotPluggable = true };
+
     /// <summary>Takes conventional functions, too.</summary>
     public static readonly BusKind PciExpress = Pci with { Name = "PCIE", Kin = Pci };
 }

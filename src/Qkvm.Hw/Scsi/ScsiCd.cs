@@ -1,5 +1,6 @@
 using Qkvm.Core.Block;
 using Qkvm.Core.State;
+using Qkvm.Hw.Storage;
 
 namespace Qkvm.Hw.Scsi;
 
@@ -55,7 +56,7 @@ public sealed partial class ScsiCd(BlockBackend backend, ScsiOptions options, bo
     /// <summary>For transports that have commands of their own.</summary>
     public ScsiCommand Refused(ScsiSense sense) => Fail(sense);
 
-    public override ScsiStatus Obey(ReadOnlySpan<byte> parameters, ScsiWork work) =>
+    public override ScsiStatus Obey(ReadOnlySpan<byte> parameters, MediumWork work) =>
         Fail(ScsiSense.InvalidOpcode).Status;                      // no command brings any
 
     public override void RequestEject() => _mediaEvent = EjectRequest;

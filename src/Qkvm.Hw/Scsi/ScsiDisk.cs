@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using Qkvm.Core.Block;
 using Qkvm.Core.State;
+using Qkvm.Hw.Storage;
 
 namespace Qkvm.Hw.Scsi;
 
@@ -55,7 +56,7 @@ public sealed partial class ScsiDisk(BlockBackend backend, ScsiOptions options) 
 
     // Commands with parameters
 
-    public override ScsiStatus Obey(ReadOnlySpan<byte> parameters, ScsiWork work) => (Cdb[0] switch
+    public override ScsiStatus Obey(ReadOnlySpan<byte> parameters, MediumWork work) => (Cdb[0] switch
     {
         ScsiOpcode.Unmap => ObeyUnmap(parameters, work),
         ScsiOpcode.WriteSame10 or ScsiOpcode.WriteSame16 => ObeyWriteSame(parameters, work),
@@ -63,7 +64,7 @@ public sealed partial class ScsiDisk(BlockBackend backend, ScsiOptions options) 
     }).Status;
 
     /// <summary>SBC-3, section 5.28: nothing is forgotten where any range is wrong.</summary>
-    ScsiCommand ObeyUnmap(ReadOnlySpan<byte> parameters, ScsiWork work)
+    ScsiCommand ObeyUnmap(ReadOnlySpan<byte> parameters, MediumWork work)
     {
         const int header = 8, descriptor = 16;
         if (!HasMedium) return Fail(ScsiSense.NoMedium);
@@ -100,7 +101,7 @@ public sealed partial class ScsiDisk(BlockBackend backend, ScsiOptions options) 
         return new(ScsiAction.Parameters, ScsiStatus.Good, Options.BlockSize);
     }
 
-    ScsiCommand ObeyWriteSame(ReadOnlySpan<byte> data, ScsiWork work)
+    ScsiCommand ObeyWriteSame(ReadOnlySpan<byte> data, MediumWork work)
     {
         const byte unmap = 8;
         (ulong block, ulong count) = ScsiCdb.Range(Cdb);

@@ -1,5 +1,6 @@
 using Qkvm.Core.Block;
 using Qkvm.Core.State;
+using Qkvm.Hw.Storage;
 
 namespace Qkvm.Hw.Scsi;
 
@@ -176,7 +177,7 @@ public abstract partial class ScsiUnit : ITray
 
     /// <summary>Carries out the command that was begun last, with the parameters that came.</summary>
     /// <param name="work">Receives what the medium is to do; empty before.</param>
-    public abstract ScsiStatus Obey(ReadOnlySpan<byte> parameters, ScsiWork work);
+    public abstract ScsiStatus Obey(ReadOnlySpan<byte> parameters, MediumWork work);
 
     /// <summary>The end of what the medium did.</summary>
     /// <param name="errno">0: it did it.</param>

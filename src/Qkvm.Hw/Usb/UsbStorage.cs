@@ -4,6 +4,7 @@ using Qkvm.Core.Devices;
 using Qkvm.Core.State;
 using Qkvm.Core.Usb;
 using Qkvm.Hw.Scsi;
+using Qkvm.Hw.Storage;
 
 namespace Qkvm.Hw.Usb;
 
@@ -24,7 +25,7 @@ public sealed partial class UsbStorage : UsbDevice, IDevice
 
     readonly ScsiDisk _disk;
     readonly MediumRequest _request;
-    readonly ScsiWork _work;                                       // not migrated: used while busy alone
+    readonly MediumWork _work;                                       // not migrated: used while busy alone
     readonly byte[] _chunk = new byte[ChunkSize];                  // from _start to _end: data on their way
     int _start, _end;
     Phase _phase;
@@ -42,7 +43,7 @@ public sealed partial class UsbStorage : UsbDevice, IDevice
     {
         _disk = disk;
         _request = new MediumRequest(this);
-        _work = new ScsiWork(WorkDone);
+        _work = new MediumWork(WorkDone);
     }
 
     public string BootPathEnd => "/channel@0/disk@0,0";

@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using Qkvm.Core.Block;
 using Qkvm.Core.Virtio;
 using Qkvm.Hw.Scsi;
+using Qkvm.Hw.Storage;
 
 namespace Qkvm.Hw.Virtio;
 
@@ -17,7 +18,7 @@ sealed class VirtioScsiRequest : BlockRequest
     readonly VirtioScsiQueue _home;
     readonly Action _runLocked;
     readonly byte[] _cdb = new byte[ScsiCdb.MaxLength];
-    ScsiWork? _work;                                               // made when first needed
+    MediumWork? _work;                                               // made when first needed
     Virtqueue _queue = null!;
     DescriptorChain _chain = null!;
     ScsiCommand _command;
@@ -111,7 +112,7 @@ sealed class VirtioScsiRequest : BlockRequest
     {
         byte[] parameters = new byte[_command.Length];             // a page or a block
         _chain.Readable.Slice(_headerLength, parameters.Length).CopyTo(parameters);
-        _work ??= new ScsiWork(Complete);
+        _work ??= new MediumWork(Complete);
         if (unit.Obey(parameters, _work) != ScsiStatus.Good) Respond(Ok, unit.TakeSense());
         else if (_work.IsEmpty) Respond(Ok, ScsiSense.None, parameters.Length);
         else _work.Start(unit.Backend);

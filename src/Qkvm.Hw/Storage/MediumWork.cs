@@ -1,11 +1,11 @@
 using Qkvm.Core.Block;
 
-namespace Qkvm.Hw.Scsi;
+namespace Qkvm.Hw.Storage;
 
 /// <summary>What a command's parameters have the medium do: ranges of it, one after another. Reused; under the machine
 /// lock.</summary>
 /// <param name="done">Hears of the end: 0, or the first errno.</param>
-public sealed class ScsiWork(Action<int> done) : BlockRequest
+public sealed class MediumWork(Action<int> done) : BlockRequest
 {
     const int PatternSize = 128 << 10;
 
@@ -17,19 +17,19 @@ public sealed class ScsiWork(Action<int> done) : BlockRequest
     public bool IsEmpty => _ranges.Count == 0;
 
     /// <summary>Forgets them, for a command that was refused after all.</summary>
-    internal void Clear() => _ranges.Clear();
+    public void Clear() => _ranges.Clear();
 
     /// <summary>One more range, in bytes.</summary>
-    internal void Add(long offset, long length)
+    public void Add(long offset, long length)
     {
         if (length > 0) _ranges.Add((offset, length));
     }
 
-    internal void Discard() => (Operation, MayUnmap, _pattern) = (BlockOperation.Discard, true, null);
+    public void Discard() => (Operation, MayUnmap, _pattern) = (BlockOperation.Discard, true, null);
 
     /// <summary>WRITE SAME of one block.</summary>
     /// <param name="mayUnmap">Zeros need not be stored.</param>
-    internal void Fill(ReadOnlySpan<byte> block, bool mayUnmap)
+    public void Fill(ReadOnlySpan<byte> block, bool mayUnmap)
     {
         (Operation, MayUnmap, _pattern) = (BlockOperation.WriteZeroes, mayUnmap, null);
         if (block.IndexOfAnyExcept((byte)0) < 0) return;
@@ -38,7 +38,7 @@ public sealed class ScsiWork(Action<int> done) : BlockRequest
     }
 
     /// <summary>Starts with the first; there is one.</summary>
-    internal void Start(BlockBackend medium)
+    public void Start(BlockBackend medium)
     {
         _medium = medium;
         Next();
