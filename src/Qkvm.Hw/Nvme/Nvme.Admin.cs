@@ -27,6 +27,7 @@ public sealed partial class Nvme
         };
         if (isLater) return;
         Complete(admin, command.Id, status == 0 ? status : (ushort)(status | NvmeStatus.DoNotRetry), result);
+        if (command.Opcode == NvmeOpcode.GetLogPage) SendEvents();
     }
 
     /// <summary>Whatever it is, it is being carried out, or done.</summary>

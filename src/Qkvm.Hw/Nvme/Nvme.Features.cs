@@ -126,11 +126,8 @@ public sealed partial class Nvme
         }
     }
 
-    void Acknowledge(byte page)
-    {
-        _maskedEvents &= page switch { ErrorLog => ~(1u << ErrorEvent), ChangedNamespacesLog => ~(1u << Notice), _ => ~0u };
-        SendEvents();
-    }
+    void Acknowledge(byte page) => _maskedEvents &=
+        page switch { ErrorLog => ~(1u << ErrorEvent), ChangedNamespacesLog => ~(1u << Notice), _ => ~0u };
 
     void NamespaceChanged(NvmeNamespace changed)
     {

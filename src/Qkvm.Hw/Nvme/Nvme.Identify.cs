@@ -7,7 +7,7 @@ namespace Qkvm.Hw.Nvme;
 /// <summary>What controller and namespaces say of themselves. NVMe 1.4, sections 5.14 and 5.15.</summary>
 public sealed partial class Nvme
 {
-    internal const int MostNamespaces = 256;
+    public const int MostNamespaces = 256;
 
     const byte ErrorLog = 1, SmartLog = 2, FirmwareLog = 3, ChangedNamespacesLog = 4, EffectsLog = 5;
     const string Firmware = "1.0", Model = "QEMU NVMe Ctrl";
@@ -15,7 +15,7 @@ public sealed partial class Nvme
 
     readonly byte[] _data = new byte[Page];                        // not migrated: full only within a call
 
-    internal NvmeNamespace? Find(uint id) => id is > 0 and <= MostNamespaces ? _namespaces[id] : null;
+    public NvmeNamespace? Find(uint id) => id is > 0 and <= MostNamespaces ? _namespaces[id] : null;
 
     /// <summary>The first after a number, or null.</summary>
     internal NvmeNamespace? FindFrom(int id)
@@ -27,7 +27,7 @@ public sealed partial class Nvme
 
     /// <summary>A namespace comes, before the machine starts.</summary>
     /// <param name="id">0 for the first that is free.</param>
-    internal void Add(NvmeNamespace added, int id)
+    public void Add(NvmeNamespace added, int id)
     {
         if (id == 0) id = Array.IndexOf(_namespaces, null, 1);
         if (id < 0) throw new ConfigurationException($"{Name}: no free namespace id");

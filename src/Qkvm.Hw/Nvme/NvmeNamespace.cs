@@ -5,7 +5,7 @@ using Qkvm.Core.Block;
 namespace Qkvm.Hw.Nvme;
 
 /// <summary>A namespace: its number, its medium and what it counts. NVMe 1.4, section 6.1.</summary>
-sealed class NvmeNamespace(BlockBackend backend, int blockSize, Guid uuid, ulong eui64)
+public sealed class NvmeNamespace(BlockBackend backend, int blockSize, Guid uuid, ulong eui64)
 {
     const int Lbaf0 = 128;
     // NSFEAT: deallocated blocks tell of errors, NPDG and NPDA are told
