@@ -13,9 +13,9 @@ public sealed record NvmeOptions(string Serial, int IoQueues = 64, int Vectors =
     int EventRequests = 3, bool IsExpress = false, bool IsIntegrated = false);
 
 /// <summary>An NVM Express controller and its namespaces. Spec: NVM Express 1.4; names are its.</summary>
-/// <remarks>Deviations: no SGLs, metadata, fused commands, zoned namespaces, shadow doorbells, controller memory buffer,
-/// namespace management or Format NVM; a command that is being carried out cannot be aborted; arbitration is round
-/// robin alone.</remarks>
+/// <remarks>Deviations: no SGLs, metadata, fused commands, zoned namespaces, shadow doorbells, controller memory
+/// buffer, namespace management or Format NVM; a command that is being carried out cannot be aborted; arbitration is
+/// round robin alone; no error is kept for the log page.</remarks>
 public sealed partial class Nvme : PciDevice, IRegisterBank
 {
     // Registers, section 3.1

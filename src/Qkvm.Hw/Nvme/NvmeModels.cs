@@ -84,7 +84,8 @@ public static class NvmeModels
     static NvmeNamespaceDevice CreateNamespace(Properties values, DeviceSite site)
     {
         if (values.Text("drive") is not { } id)
-            throw values.Error("block backend not configured; give drive=ID of a -drive if=none,id=ID,… or -blockdev");
+            throw values.Error("block backend not configured; give drive=ID of a -drive if=none,id=ID,… or "
+                + "-blockdev");
         string text = values.Text("uuid")!;
         Guid uuid = text == Property.Auto ? Guid.NewGuid() : Guid.TryParse(text, out Guid given) ? given
             : throw values.Error($"uuid={text}: expects a UUID, or auto");

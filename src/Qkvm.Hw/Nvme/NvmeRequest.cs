@@ -68,7 +68,8 @@ sealed class NvmeRequest : BlockRequest
     /// <summary>CDW10 to CDW12: the first block, and their number less one.</summary>
     bool IsInside(NvmeCommand command, out long length)
     {
-        ulong block = command[10] | (ulong)command[11] << 32, count = (command[12] & 0xFFFF) + 1, all = _namespace.Blocks;
+        ulong block = command[10] | (ulong)command[11] << 32, count = (command[12] & 0xFFFF) + 1,
+            all = _namespace.Blocks;
         length = (long)count * _namespace.BlockSize;
         Offset = 0;
         if (block > all || count > all - block) return false;

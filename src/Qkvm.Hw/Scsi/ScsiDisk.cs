@@ -87,14 +87,13 @@ public sealed partial class ScsiDisk(BlockBackend backend, ScsiOptions options) 
         return Good;
     }
 
-    /// <summary>SBC-3, section 5.43: one block of data, many times; no block with NDOB, which stands for zeros.</summary>
+    /// <summary>SBC-3, section 5.43: one block of data, many times.</summary>
     ScsiCommand BeginWriteSame()
     {
-        const byte anchor = 0x10, physical = 4, logical = 2, noData = 1;
+        const byte anchor = 0x10, physicalData = 4, logicalData = 2, noData = 1;
         if (!HasMedium) return Fail(ScsiSense.NoMedium);
         if (Backend.IsReadOnly) return Fail(ScsiSense.WriteProtected);
-        if ((Cdb[1] & (anchor | physical | logical)) != 0 || (Cdb[1] & noData) != 0)
-            return Fail(ScsiSense.InvalidField);
+        if ((Cdb[1] & (anchor | physicalData | logicalData | noData)) != 0) return Fail(ScsiSense.InvalidField);
         (ulong block, ulong count) = ScsiCdb.Range(Cdb);
         if (count == 0) return Fail(ScsiSense.InvalidField);       // WSNZ of the block limits page
         if (block > Blocks || count > Blocks - block) return Fail(ScsiSense.OutOfRange);

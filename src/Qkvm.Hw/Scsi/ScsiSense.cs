@@ -9,7 +9,7 @@ public readonly record struct ScsiSense(byte Key, ushort Code)
     public static readonly ScsiSense None = new(0, 0), InvalidOpcode = new(5, 0x2000), OutOfRange = new(5, 0x2100),
         InvalidField = new(5, 0x2400), NoSuchUnit = new(5, 0x2500), InvalidParameter = new(5, 0x2600),
         ParameterLength = new(5, 0x1A00), NoMedium = new(2, 0x3A00),
-        NotReady = new(2, 0x0402), Aborted = new(11, 0), RemovalPrevented = new(5, 0x5302), RemovalPreventedEmpty = new(2, 0x5302),
+        Aborted = new(11, 0), RemovalPrevented = new(5, 0x5302), RemovalPreventedEmpty = new(2, 0x5302),
         WriteProtected = new(7, 0x2700), PowerOn = new(6, 0x2900), MediumChanged = new(6, 0x2800),
         CapacityChanged = new(6, 0x2A09), UnitsChanged = new(6, 0x3F0E), ReadError = new(3, 0x1100),
         WriteError = new(3, 0x0C00), SpaceFailed = new(7, 0x2707), SavingNotSupported = new(5, 0x3900),

@@ -196,14 +196,14 @@ public abstract partial class ScsiUnit
     }
 }
 
-/// <summary>Eight bytes that name a unit. SAM-5, section 4.7: one level, peripheral or flat.</summary>
+/// <summary>What names a unit. SAM-5, section 4.7: one level, peripheral or flat.</summary>
 static class ScsiLun
 {
     const byte Flat = 0x40;
 
+    /// <param name="field">Zeros.</param>
     public static void Write(Span<byte> field, int unit)
     {
-        field[..8].Clear();
         (field[0], field[1]) = ((byte)(unit < 256 ? 0 : Flat | unit >> 8), (byte)unit);
     }
 }

@@ -43,11 +43,11 @@ public sealed record ScsiOptions
     public ushort RotationRate { get; init; }
 }
 
-/// <summary>A logical unit: commands, sense and what they answer. The transport moves the data and has the medium do its
-/// work. Spec: SPC-4; names are its.</summary>
+/// <summary>A logical unit: commands, sense and what they answer. The transport moves the data and has the medium do
+/// its work. Spec: SPC-4; names are its.</summary>
 /// <remarks>A transport calls <see cref="Begin"/>, does what that says, and ends with <see cref="Finish"/>; one command
-/// at a time of each, under the machine lock. A transport that has many commands of one unit in flight begins those that
-/// move data by <see cref="TryMove"/>, from any thread.</remarks>
+/// at a time of each, under the machine lock. A transport that has many commands of one unit in flight begins those
+/// that move data by <see cref="TryMove"/>, from any thread.</remarks>
 public abstract partial class ScsiUnit : ITray
 {
     /// <summary>Of answers and parameters.</summary>
@@ -57,7 +57,7 @@ public abstract partial class ScsiUnit : ITray
     ScsiSense _sense;
     volatile bool _isSpecial;                                      // not migrated: what TryMove leaves to Begin
     ScsiSense _attention;                                          // what the next command hears
-    bool _isAbsent;                                                // the command is for another unit, which is not there
+    bool _isAbsent;                                                // the command is for a unit that is not there
     bool _trayOpen, _locked;
 
     protected ScsiUnit(BlockBackend backend, ScsiOptions options)

@@ -53,12 +53,10 @@ public sealed partial class VirtioScsi
 /// <summary>How requests and events name a unit. Section 5.6.6.1: 1, the target, then a single level of LUN.</summary>
 static class VirtioScsiLun
 {
-    const byte Flat = 0x40;
-
     public static void Write(Span<byte> field, int target, int lun)
     {
-        field[..8].Clear();
-        (field[0], field[1], field[2], field[3]) = (1, (byte)target, (byte)(lun < 256 ? 0 : Flat | lun >> 8), (byte)lun);
+        (field[0], field[1]) = (1, (byte)target);
+        ScsiLun.Write(field[2..], lun);
     }
 
     /// <summary>False: it names nothing that could be there.</summary>

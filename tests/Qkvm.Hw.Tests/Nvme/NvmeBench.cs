@@ -52,6 +52,7 @@ sealed class NvmeBench : IDisposable
         Array.Clear(_tail);
         Array.Clear(_head);
         Array.Fill(_phase, true);
+        Pci.Memory.Space.Write(AdminSubmission, new byte[0x4_0000]);   // all queues, as drivers clear them
         this[Aqa] = (AdminEntries - 1) << 16 | (AdminEntries - 1);
         this[Asq] = (uint)AdminSubmission;
         this[Acq] = (uint)AdminCompletion;
@@ -99,8 +100,9 @@ sealed class NvmeBench : IDisposable
         Assert.Equal(queue, BinaryPrimitives.ReadUInt16LittleEndian(entry.AsSpan(10)));
         if (++_head[queue] == entries) (_head[queue], _phase[queue]) = (0, !_phase[queue]);
         if (tells) this[Doorbell + (uint)queue * 8 + 4] = (uint)_head[queue];
-        return (BinaryPrimitives.ReadUInt32LittleEndian(entry), BinaryPrimitives.ReadUInt16LittleEndian(entry.AsSpan(12)),
-            (ushort)(status >> 1 & 0x7FF), BinaryPrimitives.ReadUInt16LittleEndian(entry.AsSpan(8)));
+        return (BinaryPrimitives.ReadUInt32LittleEndian(entry),
+            BinaryPrimitives.ReadUInt16LittleEndian(entry.AsSpan(12)), (ushort)(status >> 1 & 0x7FF),
+            BinaryPrimitives.ReadUInt16LittleEndian(entry.AsSpan(8)));
     }
 
     public void Tell(int queue) => this[Doorbell + (uint)queue * 8 + 4] = (uint)_head[queue];

@@ -190,11 +190,11 @@ public sealed class NvmeTests : IDisposable
     public void Queues_are_made_once_and_deleted_in_order()
     {
         Prepare();
-        Assert.Equal(0x101, _bench.Run(0, Command(5, 1, prp1: 0x14_0000, cdw10: 3 << 16 | 1, cdw11: 3)).Status);
-        Assert.Equal(0x101, _bench.Run(0, Command(5, 1, prp1: 0x14_0000, cdw10: 3 << 16 | 4, cdw11: 3)).Status);
-        Assert.Equal(0x102, _bench.Run(0, Command(5, 1, prp1: 0x14_0000, cdw10: 0xFFFF0002, cdw11: 3)).Status);
-        Assert.Equal(0x108, _bench.Run(0, Command(5, 1, prp1: 0x14_0000, cdw10: 3 << 16 | 2, cdw11: 9 << 16 | 3)).Status);
-        Assert.Equal(0x100, _bench.Run(0, Command(1, 1, prp1: 0x14_0000, cdw10: 3 << 16 | 2, cdw11: 2 << 16 | 1)).Status);
+        Assert.Equal(0x101, Make(5, 3 << 16 | 1, 3));              // there is one
+        Assert.Equal(0x101, Make(5, 3 << 16 | 4, 3));              // more than there are
+        Assert.Equal(0x102, Make(5, 0xFFFF_0002, 3));
+        Assert.Equal(0x108, Make(5, 3 << 16 | 2, 9 << 16 | 3));
+        Assert.Equal(0x100, Make(1, 3 << 16 | 2, 2 << 16 | 1));
         Assert.Equal(0x10C, _bench.Run(0, Command(4, 1, cdw10: 1)).Status);
         _bench.Disk.Hold();
         _bench.Submit(1, Command(Read, 5, 1, Data));
@@ -205,6 +205,9 @@ public sealed class NvmeTests : IDisposable
         _bench.Pci.Pump.Until(() => _bench.Look(0) is { Id: 9, Status: 0 });
         Assert.Equal(0, _bench.Run(0, Command(4, 1, cdw10: 1)).Status);
         _bench.MakeQueue(1);
+
+        ushort Make(byte opcode, uint sizeAndId, uint rest) =>
+            _bench.Run(0, Command(opcode, 1, prp1: 0x14_0000, cdw10: sizeAndId, cdw11: rest)).Status;
     }
 
     [Fact]

@@ -217,7 +217,8 @@ public sealed class VirtioScsiTests : IDisposable
     [InlineData("scsi-id", "256", "bad scsi device id: 256")]
     [InlineData("lun", "16384", "bad scsi device lun: 16384")]
     public void A_place_is_one_that_there_is(string name, string value, string message) =>
-        Assert.EndsWith(message, Assert.Throws<ConfigurationException>(() => Plug(new MemoryDisk(4096), (name, value))).Message);
+        Assert.EndsWith(message,
+            Assert.Throws<ConfigurationException>(() => Plug(new MemoryDisk(4096), (name, value))).Message);
 
     [Fact]
     public void A_place_is_free_or_refused()
