@@ -63,11 +63,13 @@ public sealed partial class Nvme
         _isServing = false;
         if (budget > 0 || _line.Count == 0 || _isPosted) return;
         _isPosted = true;
-        _post(() =>
-        {
-            _isPosted = false;
-            Serve();
-        });
+        _post(_serveLater);
+    }
+
+    void ServeLater()
+    {
+        _isPosted = false;
+        Serve();
     }
 
     void Take(NvmeSubmissionQueue queue)

@@ -32,6 +32,7 @@ public sealed partial class Nvme : PciDevice, IRegisterBank
 
     readonly NvmeOptions _options;
     readonly Action<Action> _post;
+    readonly Action _serveLater;
     readonly NvmeNamespace?[] _namespaces = new NvmeNamespace?[MostNamespaces + 1];
     readonly NvmeSubmissionQueue?[] _submission;
     readonly NvmeCompletionQueue?[] _completion;
@@ -48,7 +49,7 @@ public sealed partial class Nvme : PciDevice, IRegisterBank
     public Nvme(string name, NvmeOptions options, Action<Action> post)
         : base(new PciIdentity(0x1B36, 0x0010, 0x010802, Revision: 2), name, options.IsExpress)
     {
-        (_options, _post) = (options, post);
+        (_options, _post, _serveLater) = (options, post, ServeLater);
         _submission = new NvmeSubmissionQueue?[options.IoQueues + 1];
         _completion = new NvmeCompletionQueue?[options.IoQueues + 1];
         ulong registers = RoundUp(Doorbells + 8UL * (ulong)_submission.Length);

@@ -7,6 +7,9 @@ public sealed class ScsiBus(int mostTarget, int mostLun) : IBusWires
 {
     volatile ScsiDevice[] _devices = [];                           // replaced as a whole: any thread may look
 
+    /// <summary>What the adapter keeps for a device, made before anybody can find that.</summary>
+    public Func<ScsiDevice, object>? Attach { get; init; }
+
     /// <summary>Under the machine lock, after a device has come, and after it has gone.</summary>
     public Action<ScsiDevice>? Plugged { get; init; }
     public Action<ScsiDevice>? Unplugged { get; init; }
@@ -45,6 +48,7 @@ public sealed class ScsiBus(int mostTarget, int mostLun) : IBusWires
             ?? throw properties.Error("no free lun");
         plugged.Id = site.Id;
         plugged.Unit.Units = () => [.. _devices.Where(d => d.Target == plugged.Target).Select(d => d.Unit.Lun).Order()];
+        plugged.AtHost = Attach?.Invoke(plugged);
         _devices = [.. _devices, plugged];
         Plugged?.Invoke(plugged);
         site.OnLeave(() =>

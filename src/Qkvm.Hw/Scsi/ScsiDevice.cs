@@ -17,7 +17,7 @@ public sealed class ScsiDevice(string name, ScsiUnit unit, bool isRemovable) : I
     public string? Id { get; internal set; }
 
     /// <summary>What the adapter keeps for it.</summary>
-    public object? AtHost { get; set; }                            // not migrated: the adapter's
+    public object? AtHost { get; internal set; }              // not migrated: the adapter's
 
     public void Reset() => unit.Reset();
     public void Exchange(StateStream state) => unit.Exchange(state);

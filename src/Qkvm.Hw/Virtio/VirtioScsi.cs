@@ -51,7 +51,8 @@ public sealed partial class VirtioScsi : VirtioDevice
         Post = post;
         if (isGuestAsleep != null) IsGuestAsleep = isGuestAsleep;
         (_options, _loop) = (options, loop);
-        Bus = new ScsiBus(LastTarget, LastLun) { Plugged = OnPlugged, Unplugged = OnUnplugged };
+        Bus = new ScsiBus(LastTarget, LastLun)
+            { Attach = Attach, Plugged = OnPlugged, Unplugged = OnUnplugged };
         _queueSizes = new int[FirstRequestQueue + options.Queues];
         Array.Fill(_queueSizes, options.QueueSize);
         _queues = new VirtioScsiQueue[options.Queues];
@@ -131,9 +132,10 @@ public sealed partial class VirtioScsi : VirtioDevice
         BinaryPrimitives.WriteInt32LittleEndian(config[MaxLun..], LastLun);
     }
 
+    BlockQueue Attach(ScsiDevice device) => new(device.Unit.Backend, _loop, Settle);
+
     void OnPlugged(ScsiDevice device)
     {
-        device.AtHost = new BlockQueue(device.Unit.Backend, _loop, Settle);
         if (device.Unit is ScsiDisk) device.Unit.Changed = () => ParametersChanged(device, ScsiSense.CapacityChanged);
         if (_started == null) return;
         Send(TransportReset, device.Target, device.Unit.Lun, Rescan, HotPlugFeature);

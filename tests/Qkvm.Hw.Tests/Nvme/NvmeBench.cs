@@ -54,8 +54,8 @@ sealed class NvmeBench : IDisposable
         Array.Fill(_phase, true);
         Pci.Memory.Space.Write(AdminSubmission, new byte[0x4_0000]);   // all queues, as drivers clear them
         this[Aqa] = (AdminEntries - 1) << 16 | (AdminEntries - 1);
-        this[Asq] = (uint)AdminSubmission;
-        this[Acq] = (uint)AdminCompletion;
+        (this[Asq], this[Asq + 4]) = ((uint)AdminSubmission, 0);
+        (this[Acq], this[Acq + 4]) = ((uint)AdminCompletion, 0);
         this[Cc] = 4 << 20 | 6 << 16 | 1;
         Assert.Equal(1u, this[Csts]);
     }
