@@ -3,6 +3,7 @@
 # make test      run all tests; last line: N passed, N failed, N skipped
 # make fuzz-cpu  random code on the software CPU and on this processor until something differs; SECONDS=600 SEED=…
 # make fuzz-net  random drivers and frames for the network cards and the user network; SECONDS=600 SEED=…
+# make fuzz-disks  random drivers for NVMe controllers and virtio SCSI hosts; SECONDS=600 SEED=…
 # make fuzz-usb  random drivers for the USB controllers and what hangs on them; SECONDS=600 SEED=…
 # make fuzz-control  random clients of QMP, monitor, telnet, websocket and gdb; SECONDS=600 SEED=…
 # make fuzz-images  damaged images of every format; SECONDS=600 SEED=…
@@ -18,7 +19,7 @@ export DOTNET_CLI_UI_LANGUAGE := en
 sources := $(shell find src -type f) Directory.Build.props Directory.Packages.props
 firmware := artifacts/firmware/bios-256k.bin
 
-.PHONY: build run test fuzz-cpu fuzz-net fuzz-usb fuzz-control fuzz-images bench clean
+.PHONY: build run test fuzz-cpu fuzz-net fuzz-disks fuzz-usb fuzz-control fuzz-images bench clean
 build: out/qkvm
 
 $(firmware): $(wildcard firmware/*)
@@ -52,6 +53,11 @@ fuzz-net:
 	@dotnet build tests/Qkvm.Backends.Tests -c Release --nologo -v q -nodeReuse:false
 	@dotnet artifacts/bin/Qkvm.Hw.Tests/release/Qkvm.Hw.Tests.dll fuzz-cards $$(($(SECONDS) / 2)) $(SEED)
 	@dotnet artifacts/bin/Qkvm.Backends.Tests/release/Qkvm.Backends.Tests.dll fuzz-net $$(($(SECONDS) / 2)) $(SEED)
+
+fuzz-disks:
+	@scripts/setup.sh build
+	@dotnet build tests/Qkvm.Hw.Tests -c Release --nologo -v q -nodeReuse:false
+	@dotnet artifacts/bin/Qkvm.Hw.Tests/release/Qkvm.Hw.Tests.dll fuzz-disks $(SECONDS) $(SEED)
 
 fuzz-usb:
 	@scripts/setup.sh build

@@ -52,7 +52,7 @@ list "Keyboard and mouse" src/Qkvm.Hw/Input
 list "USB" src/Qkvm.Hw/Usb
 list "Screen" src/Qkvm.Hw/Display src/Qkvm.Backends/Display
 list "Sound" src/Qkvm.Hw/Audio
-list "Disks and CD-ROM" src/Qkvm.Hw/{Scsi,Storage}
+list "Disks and CD-ROM" src/Qkvm.Hw/{Nvme,Scsi,Storage}
 list "Network cards" src/Qkvm.Hw/Net
 list "TPM" src/Qkvm.Hw/Tpm src/Qkvm.Backends/Tpm
 list "Virtio" src/Qkvm.Hw/Virtio

@@ -28,7 +28,9 @@ using Qkvm.Hw.Firmware;
 using Qkvm.Hw.Iommu;
 using Qkvm.Hw.Isa;
 using Qkvm.Hw.Net;
+using Qkvm.Hw.Nvme;
 using Qkvm.Hw.Pci;
+using Qkvm.Hw.Scsi;
 using Qkvm.Hw.Storage;
 using Qkvm.Hw.Tpm;
 using Qkvm.Hw.Usb;
@@ -76,6 +78,11 @@ static class Catalogue
         I82078.Model,
         FloppyDrive.Model,
         .. VirtioBlk.Models,
+        .. VirtioScsi.Models,
+        ScsiModels.HardDisk,
+        ScsiModels.CdRom,
+        NvmeModels.Controller,
+        NvmeModels.Namespace,
         .. VirtioNet.Models,
         E1000.Model,
         E1000e.Model,

@@ -26,13 +26,15 @@ static class Missing
             """),
         ("use virtio-blk-pci", """
             am53c974 dc390 cxl-type3 fdc lsi53c810 lsi53c895a megasas megasas-gen2 mptsas1068
-            nvme nvme-ns nvme-subsys pvscsi sd-card sdhci-pci spapr-vscsi scsi-block scsi-cd scsi-generic scsi-hd
+            pvscsi sd-card sdhci-pci spapr-vscsi
             usb-bot usb-uas vhost-scsi vhost-scsi-pci vhost-scsi-pci-non-transitional
             vhost-scsi-pci-transitional vhost-user-blk vhost-user-blk-pci vhost-user-blk-pci-non-transitional
             vhost-user-blk-pci-transitional vhost-user-scsi vhost-user-scsi-pci vhost-user-scsi-pci-non-transitional
-            vhost-user-scsi-pci-transitional virtio-pmem-pci virtio-scsi-device virtio-scsi
-            virtio-scsi-pci virtio-scsi-pci-non-transitional virtio-scsi-pci-transitional
+            vhost-user-scsi-pci-transitional virtio-pmem-pci
             """),
+        ("devices of the host stay with it; use scsi-hd with -drive file=/dev/sdX,if=none,id=ID",
+            "scsi-block scsi-generic"),
+        ("use nvme with nvme-ns: each controller is a subsystem of its own", "nvme-subsys"),
         ("use ide-hd on ide.0, or ahci", "piix3-ide piix4-ide sysbus-ahci cmd646-ide via-ide ide-cf"),
         ("use VGA, or virtio-vga", """
             ati-vga cirrus-vga isa-cirrus-vga qxl qxl-vga sga vfio-display

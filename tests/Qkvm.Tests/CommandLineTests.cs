@@ -105,7 +105,7 @@ public class CommandLineTests
     [InlineData("-chardev null,id=c -device isa-debugcon,chardev=c -global isa-debugcon.iobas=0x402",
         "-global isa-debugcon.iobas=0x402: Property 'isa-debugcon.iobas' not found; did you mean 'iobase'?")]
     [InlineData("-device virtio-blk-pci,drive=d,logical_block_size=4k", "taken")]
-    [InlineData("-device nvme", "-device nvme: 'nvme' is not built yet; use virtio-blk-pci")]
+    [InlineData("-device pvscsi", "-device pvscsi: 'pvscsi' is not built yet; use virtio-blk-pci")]
     [InlineData("-device virtio-serial-pci -device virtconsole", "taken")]
     [InlineData("-device sga", "-device sga: 'sga' is not built yet; use VGA, or virtio-vga")]
     [InlineData("-drive file=x,format=raw,werror=stop,rerror=ignore", "taken")]

@@ -54,6 +54,14 @@ public sealed record BusKind(string Name, params Property[] Properties)
     /// <summary>Of the ports of a virtio-serial device.</summary>
     public static readonly BusKind VirtioSerial = new("virtio-serial-bus", Bus) { IsHotPluggable = true };
 
+    /// <summary>Of the logical units behind a host bus adapter.</summary>
+    public static readonly BusKind Scsi = new("SCSI", Bus, Property.Number("channel", 0),
+        Property.Automatic("scsi-id", help: "target"), Property.Automatic("lun", help: "logical unit of the target"),
+        BootIndex) { IsHotPluggable = true };
+
+    /// <summary>Of the namespaces of a controller.</summary>
+    public static readonly BusKind Nvme = new("nvme-bus", Bus, BootIndex) { IsHotPluggable = true };
+
     /// <summary>Takes conventional functions, too.</summary>
     public static readonly BusKind PciExpress = Pci with { Name = "PCIE", Kin = Pci };
 }

@@ -7,9 +7,9 @@ public enum ScsiAction : byte
 {
     /// <summary>It is done, and failed or has no data.</summary>
     None,
-    /// <summary>The answer is asked for by <see cref="ScsiDisk.Answer"/>.</summary>
+    /// <summary>The answer is asked for by <see cref="ScsiUnit.Answer"/>.</summary>
     Answer,
-    /// <summary>Parameters come first, and then <see cref="ScsiDisk.Obey"/>.</summary>
+    /// <summary>Parameters come first, and then <see cref="ScsiUnit.Obey"/>.</summary>
     Parameters,
     /// <summary>The transport moves data between the medium and the initiator.</summary>
     Read, Write,
@@ -17,8 +17,8 @@ public enum ScsiAction : byte
     Flush, Verify,
 }
 
-/// <summary>What a command block asks for, once the disk has looked at it.</summary>
-/// <param name="Length">Bytes that go between medium, or disk, and initiator.</param>
+/// <summary>What a command block asks for, once the unit has looked at it.</summary>
+/// <param name="Length">Bytes that go between medium, or unit, and initiator.</param>
 /// <param name="Offset">Of the medium, in bytes.</param>
 /// <param name="Fua">A write is on stable storage before it ends.</param>
 public readonly record struct ScsiCommand(ScsiAction Action, ScsiStatus Status, long Length = 0, long Offset = 0,
@@ -33,6 +33,19 @@ public readonly record struct ScsiCommand(ScsiAction Action, ScsiStatus Status, 
         ScsiAction.Write => BlockOperation.Write,
         _ => BlockOperation.Flush,
     };
+}
+
+/// <summary>Operation codes. SPC-4 table 132, SBC-3 table 12, MMC-6 table 239.</summary>
+static class ScsiOpcode
+{
+    public const byte TestUnitReady = 0x00, RequestSense = 0x03, Read6 = 0x08, Write6 = 0x0A, Inquiry = 0x12,
+        ModeSelect6 = 0x15, ModeSense6 = 0x1A, StartStopUnit = 0x1B, PreventAllow = 0x1E, ReadCapacity10 = 0x25,
+        Read10 = 0x28, Write10 = 0x2A, Seek10 = 0x2B, WriteAndVerify10 = 0x2E, Verify10 = 0x2F,
+        SynchronizeCache10 = 0x35, WriteSame10 = 0x41, Unmap = 0x42, ReadToc = 0x43, GetConfiguration = 0x46,
+        GetEventStatus = 0x4A, ReadDiscInformation = 0x51, ModeSelect10 = 0x55, ModeSense10 = 0x5A, Read16 = 0x88,
+        Write16 = 0x8A, WriteAndVerify16 = 0x8E, Verify16 = 0x8F, SynchronizeCache16 = 0x91, WriteSame16 = 0x93,
+        ServiceActionIn16 = 0x9E, ReportLuns = 0xA0, Read12 = 0xA8, Write12 = 0xAA, ReadDvdStructure = 0xAD,
+        WriteAndVerify12 = 0xAE, Verify12 = 0xAF, SetCdSpeed = 0xBB, MechanismStatus = 0xBD;
 }
 
 /// <summary>Fields of command descriptor blocks. SPC-4, section 4.2.2.</summary>
@@ -57,8 +70,10 @@ static class ScsiCdb
     /// <summary>How much the initiator has room for, or parameters.</summary>
     public static uint AllocationLength(ReadOnlySpan<byte> cdb) => (cdb[0] >> 5) switch
     {
-        0 => cdb[0] == 0x12 ? BinaryPrimitives.ReadUInt16BigEndian(cdb[3..]) : cdb[4],
+        0 => cdb[0] == ScsiOpcode.Inquiry ? BinaryPrimitives.ReadUInt16BigEndian(cdb[3..]) : cdb[4],
         4 => BinaryPrimitives.ReadUInt32BigEndian(cdb[10..]),
+        5 when cdb[0] is ScsiOpcode.ReadDvdStructure or ScsiOpcode.MechanismStatus =>
+            BinaryPrimitives.ReadUInt16BigEndian(cdb[8..]),
         5 => BinaryPrimitives.ReadUInt32BigEndian(cdb[6..]),
         _ => BinaryPrimitives.ReadUInt16BigEndian(cdb[7..]),
     };

@@ -1,154 +1,136 @@
+using System.Buffers.Binary;
 using Qkvm.Core.Block;
 using Qkvm.Core.State;
+using Qkvm.Hw.Storage;
 
 namespace Qkvm.Hw.Scsi;
 
-/// <summary>What a disk is, beside its backend.</summary>
-public sealed record ScsiDiskOptions
+/// <summary>A direct access block device. Spec: SBC-3; names are its.</summary>
+/// <remarks>Deviations: no comparing of data (BYTCHK, COMPARE AND WRITE), reservations or protection information; no
+/// mode pages of a geometry.</remarks>
+public sealed partial class ScsiDisk(BlockBackend backend, ScsiOptions options) : ScsiUnit(backend, options)
 {
-    public string Vendor { get; init; } = "QEMU";
-    public string Product { get; init; } = "QEMU HARDDISK";
-    public string Version { get; init; } = "2.5+";
-    public string Serial { get; init; } = "";
-    public bool IsRemovable { get; init; }
-    public int BlockSize { get; init; } = 512;
-    public int PhysicalBlockSize { get; init; } = 512;
-}
+    protected override byte DeviceType => 0;
 
-/// <summary>A direct access block device as SCSI sees it: commands, sense and mode data. The transport moves the data
-/// and has the medium do its work. Spec: SPC-4 and SBC-3; names are theirs.</summary>
-/// <remarks>A transport calls <see cref="Begin"/>, does what that says, and ends with <see cref="Finish"/>; one command
-/// at a time of each.</remarks>
-public sealed partial class ScsiDisk
-{
-    // Operation codes, SPC-4 table 132 and SBC-3 table 12
-    const byte TestUnitReady = 0x00, RequestSense = 0x03, Read6 = 0x08, Write6 = 0x0A, Inquiry = 0x12,
-        ModeSelect6 = 0x15, ModeSense6 = 0x1A, StartStopUnit = 0x1B, PreventAllow = 0x1E, ReadCapacity10 = 0x25,
-        Read10 = 0x28, Write10 = 0x2A, Verify10 = 0x2F, SynchronizeCache10 = 0x35, Unmap = 0x42, ModeSelect10 = 0x55,
-        ModeSense10 = 0x5A, Read16 = 0x88, Write16 = 0x8A, Verify16 = 0x8F, SynchronizeCache16 = 0x91,
-        ServiceActionIn16 = 0x9E, ReportLuns = 0xA0, Read12 = 0xA8, Write12 = 0xAA, Verify12 = 0xAF;
-
-    /// <summary>Of answers and parameters.</summary>
-    public const int MostData = 4096;
-
-    readonly ScsiDiskOptions _options;
-    ScsiSense _sense;
-    bool _isPrevented, _mediumChanged;
-    readonly byte[] _cdb = new byte[ScsiCdb.MaxLength];
-
-    public ScsiDisk(BlockBackend backend, ScsiDiskOptions options)
+    protected override ScsiAction MovedBy(byte opcode) => opcode switch
     {
-        (Backend, _options) = (backend, options);
-        backend.MediumChanged += () => _mediumChanged = true;
-    }
+        ScsiOpcode.Read6 or ScsiOpcode.Read10 or ScsiOpcode.Read12 or ScsiOpcode.Read16 => ScsiAction.Read,
+        ScsiOpcode.Write6 or ScsiOpcode.Write10 or ScsiOpcode.Write12 or ScsiOpcode.Write16
+            or ScsiOpcode.WriteAndVerify10 or ScsiOpcode.WriteAndVerify12 or ScsiOpcode.WriteAndVerify16 =>
+            ScsiAction.Write,
+        ScsiOpcode.SynchronizeCache10 or ScsiOpcode.SynchronizeCache16 => ScsiAction.Flush,
+        _ => ScsiAction.None,
+    };
 
-    public BlockBackend Backend { get; }
-
-    ulong Blocks => (ulong)Backend.Length / (ulong)_options.BlockSize;
-
-    public void Reset()
+    protected override ScsiCommand BeginOwn(byte opcode)
     {
-        (_sense, _isPrevented, _mediumChanged) = (ScsiSense.None, false, false);
-        Array.Clear(_cdb);
-    }
-
-    /// <summary>Looks at a command block of any length; nothing else happens yet.</summary>
-    /// <param name="unit">Of logical unit 0; others are not there.</param>
-    public ScsiCommand Begin(ReadOnlySpan<byte> cdb, int unit)
-    {
-        Array.Clear(_cdb);
-        cdb[..Math.Min(cdb.Length, ScsiCdb.MaxLength)].CopyTo(_cdb);
-        byte opcode = _cdb[0];
-        int length = ScsiCdb.LengthOf(opcode);
-        if (length == 0 || cdb.Length < length) return Fail(ScsiSense.InvalidOpcode);
-        if (opcode is not (RequestSense or Inquiry or ReportLuns))
-        {
-            if (unit != 0) return Fail(ScsiSense.NoSuchUnit);
-            if (_mediumChanged)
-            {
-                _mediumChanged = false;
-                return Fail(ScsiSense.MediumChanged);              // SAM-5, section 5.14
-            }
-        }
-        long room = Math.Min(ScsiCdb.AllocationLength(_cdb), MostData);
+        const byte byteCheck = 6;
         switch (opcode)
         {
-            case TestUnitReady: return Backend.HasMedium ? Good : Fail(ScsiSense.NoMedium);
-            case RequestSense or Inquiry or ModeSense6 or ModeSense10 or ReportLuns:
-                return new(ScsiAction.Answer, ScsiStatus.Good, room);
-            case ReadCapacity10 or ServiceActionIn16:
-                return !Backend.HasMedium ? Fail(ScsiSense.NoMedium)
-                    : new(ScsiAction.Answer, ScsiStatus.Good, opcode == ReadCapacity10 ? 8 : room);
-            case ModeSelect6 or ModeSelect10 or Unmap:
-                uint parameters = ScsiCdb.AllocationLength(_cdb);
+            case ScsiOpcode.ReadCapacity10:
+                return AnswersWithMedium() is { Action: ScsiAction.Answer } answers ? answers with { Length = 8 }
+                    : Fail(ScsiSense.NoMedium);
+            case ScsiOpcode.ServiceActionIn16: return AnswersWithMedium();
+            case ScsiOpcode.ModeSelect6 or ScsiOpcode.ModeSelect10 or ScsiOpcode.Unmap:
+                uint parameters = ScsiCdb.AllocationLength(Cdb);
                 if (parameters > MostData) return Fail(ScsiSense.ParameterLength);
                 return parameters == 0 ? Good : new(ScsiAction.Parameters, ScsiStatus.Good, parameters);
-            case StartStopUnit: return StartStop();
-            case PreventAllow:
-                _isPrevented = (_cdb[4] & 1) != 0;
-                return Good;
-            case SynchronizeCache10 or SynchronizeCache16:
-                return new(Backend.HasMedium ? ScsiAction.Flush : ScsiAction.None, ScsiStatus.Good);
-            case Read6 or Read10 or Read12 or Read16: return Move(ScsiAction.Read);
-            case Write6 or Write10 or Write12 or Write16: return Move(ScsiAction.Write);
-            case Verify10 or Verify12 or Verify16:
-                // BYTCHK: comparing data is another thing
-                return (_cdb[1] & 6) != 0 ? Fail(ScsiSense.InvalidField) : Move(ScsiAction.Verify) with { Length = 0 };
-            default: return Fail(ScsiSense.InvalidOpcode);
+            case ScsiOpcode.WriteSame10 or ScsiOpcode.WriteSame16: return BeginWriteSame();
+            case ScsiOpcode.SynchronizeCache10 or ScsiOpcode.SynchronizeCache16:
+                return new(HasMedium ? ScsiAction.Flush : ScsiAction.None, ScsiStatus.Good);
+            case ScsiOpcode.Verify10 or ScsiOpcode.Verify12 or ScsiOpcode.Verify16:
+                return (Cdb[1] & byteCheck) != 0 ? Fail(ScsiSense.InvalidField)
+                    : Move(ScsiAction.Verify) with { Length = 0 };
+            default:
+                ScsiAction action = MovedBy(opcode);
+                return action == ScsiAction.None ? Fail(ScsiSense.InvalidOpcode) : Move(action);
         }
     }
 
-    /// <summary>The end of what the medium did.</summary>
-    /// <param name="errno">0: it did it.</param>
-    public ScsiStatus Finish(in ScsiCommand command, int errno)
+    protected override void ExchangeUnit(StateStream state)
     {
-        const int noSpace = 28, noMedium = 123;
-        if (errno == 0) return ScsiStatus.Good;
-        return Fail(errno switch
+        bool cache = Backend.WriteCache;
+        state.Field("write-cache", ref cache);
+        Backend.WriteCache = cache;
+    }
+
+    // Commands with parameters
+
+    public override ScsiStatus Obey(ReadOnlySpan<byte> parameters, MediumWork work) => (Cdb[0] switch
+    {
+        ScsiOpcode.Unmap => ObeyUnmap(parameters, work),
+        ScsiOpcode.WriteSame10 or ScsiOpcode.WriteSame16 => ObeyWriteSame(parameters, work),
+        _ => ObeyModeSelect(parameters),
+    }).Status;
+
+    /// <summary>SBC-3, section 5.28: nothing is forgotten where any range is wrong.</summary>
+    ScsiCommand ObeyUnmap(ReadOnlySpan<byte> parameters, MediumWork work)
+    {
+        const int header = 8, descriptor = 16;
+        if (!HasMedium) return Fail(ScsiSense.NoMedium);
+        if (Backend.IsReadOnly) return Fail(ScsiSense.WriteProtected);
+        if (parameters.Length < header) return Fail(ScsiSense.ParameterLength);
+        int length = BinaryPrimitives.ReadUInt16BigEndian(parameters[2..]);
+        if (length > parameters.Length - header || length % descriptor != 0) return Fail(ScsiSense.InvalidParameter);
+        work.Discard();
+        for (int at = header; at < header + length; at += descriptor)
         {
-            noSpace => ScsiSense.SpaceFailed,
-            noMedium => ScsiSense.NoMedium,
-            _ => command.Action == ScsiAction.Read ? ScsiSense.ReadError : ScsiSense.WriteError,
-        }).Status;
+            ulong block = BinaryPrimitives.ReadUInt64BigEndian(parameters[at..]),
+                count = BinaryPrimitives.ReadUInt32BigEndian(parameters[(at + 8)..]);
+            if (block > Blocks || count > Blocks - block)
+            {
+                work.Clear();
+                return Fail(ScsiSense.OutOfRange);
+            }
+            work.Add((long)block * Options.BlockSize, (long)count * Options.BlockSize);
+        }
+        return Good;
     }
 
-    public void Exchange(StateStream state)
+    /// <summary>SBC-3, section 5.43: one block of data, many times.</summary>
+    ScsiCommand BeginWriteSame()
     {
-        (byte key, ushort code) = (_sense.Key, _sense.Code);
-        state.Field("sense-key", ref key);
-        state.Field("sense-code", ref code);
-        state.Field("prevented", ref _isPrevented);
-        state.Field("medium-changed", ref _mediumChanged);
-        state.Block("cdb", _cdb);
-        _sense = new ScsiSense((byte)(key & 0xF), code);
-    }
-
-    static ScsiCommand Good => new(ScsiAction.None, ScsiStatus.Good);
-
-    ScsiCommand Fail(ScsiSense sense)
-    {
-        _sense = sense;
-        return new(ScsiAction.None, ScsiStatus.CheckCondition);
-    }
-
-    ScsiCommand Move(ScsiAction action)
-    {
-        const byte forceUnitAccess = 0x08;
-        if (!Backend.HasMedium) return Fail(ScsiSense.NoMedium);
-        if (action == ScsiAction.Write && Backend.IsReadOnly) return Fail(ScsiSense.WriteProtected);
-        (ulong block, ulong count) = ScsiCdb.Range(_cdb);
+        const byte anchor = 0x10, physicalData = 4, logicalData = 2, noData = 1;
+        if (!HasMedium) return Fail(ScsiSense.NoMedium);
+        if (Backend.IsReadOnly) return Fail(ScsiSense.WriteProtected);
+        if ((Cdb[1] & (anchor | physicalData | logicalData | noData)) != 0) return Fail(ScsiSense.InvalidField);
+        (ulong block, ulong count) = ScsiCdb.Range(Cdb);
+        if (count == 0) return Fail(ScsiSense.InvalidField);       // WSNZ of the block limits page
         if (block > Blocks || count > Blocks - block) return Fail(ScsiSense.OutOfRange);
-        if (count == 0) return Good;
-        bool isFua = ScsiCdb.LengthOf(_cdb[0]) > 6 && (_cdb[1] & forceUnitAccess) != 0;
-        return new(action, ScsiStatus.Good, (long)count * _options.BlockSize, (long)block * _options.BlockSize, isFua);
+        return new(ScsiAction.Parameters, ScsiStatus.Good, Options.BlockSize);
     }
 
-    /// <summary>SBC-3, section 5.25: of a removable medium LOEJ takes it out.</summary>
-    ScsiCommand StartStop()
+    ScsiCommand ObeyWriteSame(ReadOnlySpan<byte> data, MediumWork work)
     {
-        const byte loadEject = 2, start = 1, powerConditions = 0xF0;
-        if ((_cdb[4] & powerConditions) != 0) return Good;
-        bool ejects = (_cdb[4] & (loadEject | start)) == loadEject && _options.IsRemovable;
-        return ejects && _isPrevented ? Fail(ScsiSense.RemovalPrevented) : Good;
+        const byte unmap = 8;
+        (ulong block, ulong count) = ScsiCdb.Range(Cdb);
+        if (data.Length < Options.BlockSize) return Fail(ScsiSense.ParameterLength);
+        if (!HasMedium || block > Blocks || count > Blocks - block) return Fail(ScsiSense.NoMedium);
+        work.Fill(data[..Options.BlockSize], mayUnmap: (Cdb[1] & unmap) != 0);
+        work.Add((long)block * Options.BlockSize, (long)count * Options.BlockSize);
+        return Good;
+    }
+
+    /// <summary>SPC-4, section 6.14: the write cache can be switched; other pages stay as they are.</summary>
+    ScsiCommand ObeyModeSelect(ReadOnlySpan<byte> parameters)
+    {
+        const byte pageFormat = 0x10, savePages = 1;
+        bool isLong = Cdb[0] == ScsiOpcode.ModeSelect10;
+        if ((Cdb[1] & pageFormat) == 0 || (Cdb[1] & savePages) != 0) return Fail(ScsiSense.InvalidField);
+        int header = isLong ? 8 : 4;
+        if (parameters.Length < header) return Fail(ScsiSense.ParameterLength);
+        int at = header + (isLong ? BinaryPrimitives.ReadUInt16BigEndian(parameters[6..]) : parameters[3]);
+        bool? cache = null;
+        while (at + 2 <= parameters.Length)
+        {
+            int length = parameters[at + 1] + 2;
+            if (length > parameters.Length - at) return Fail(ScsiSense.ParameterLength);
+            byte page = (byte)(parameters[at] & AllPages);
+            if (page is not (ReadWriteRecovery or Caching)) return Fail(ScsiSense.InvalidParameter);
+            if (page == Caching && length > 2) cache = (parameters[at + 2] & WriteCacheEnable) != 0;
+            at += length;
+        }
+        if (cache is { } isOn) Backend.WriteCache = isOn;
+        return Good;
     }
 }

@@ -1,17 +1,18 @@
 using System.Buffers.Binary;
 using Qkvm.Core.Block;
+using Qkvm.Core.Devices;
 using Qkvm.Core.State;
+using Qkvm.Hw.Scsi;
 
 namespace Qkvm.Hw.Storage;
 
-/// <summary>CD/DVD-ROM drive with the PACKET interface. ATA/ATAPI-7 volume 2 (T13/1532D), section 6.24 and
-/// MMC-4.</summary>
-/// <remarks>Deviations: data discs of one track in mode 1 alone; no audio, no subchannels, no writing.</remarks>
-public sealed partial class AtapiDrive : IdeDrive, ITray
+/// <summary>CD/DVD-ROM drive with the PACKET interface, behind which is a <see cref="ScsiCd"/>. ATA/ATAPI-7 volume 2
+/// (T13/1532D), section 6.24.</summary>
+public sealed partial class AtapiDrive : IdeDrive, IDevice
 {
     enum Phase : byte { Idle, Packet, Reply, ReadPio, ReadDma, ReplyDma, Identify, RawDma }
 
-    const int PacketLength = 12, DiscSector = 2048, BufferDiscSectors = BufferLength / DiscSector;
+    const int PacketLength = 12, DiscSector = ScsiCd.DiscSector, BufferDiscSectors = BufferLength / DiscSector;
 
     // Interrupt reason, in the Sector Count register
     const byte CommandData = 1, ToHost = 2;
@@ -27,36 +28,22 @@ public sealed partial class AtapiDrive : IdeDrive, ITray
     bool _useDma;
     int _byteCountLimit;
     byte _transferMode;
-    byte _senseKey, _senseCode, _senseQualifier;
-    bool _trayOpen, _locked;
-    bool _attention;                                               // the medium may have changed
-    byte _mediaEvent;                                              // for GET EVENT STATUS NOTIFICATION
 
     public AtapiDrive(string name, BlockBackend backend, string serial, string model = "QEMU DVD-ROM",
         string version = "2.5+")
         : base(name, backend)
     {
         (_serial, _model, _version) = (serial, model, version);
-        backend.MediumChanged += OnMediumChanged;
+        Disc = new ScsiCd(backend, new ScsiOptions
+            { Product = model, Version = version, IsRemovable = true, BlockSize = DiscSector, ScsiVersion = 0 },
+            isAtapi: true);
         Reset();
     }
 
-    public bool IsTrayOpen => _trayOpen;
-    public bool IsLocked => _locked;
+    /// <summary>What takes the packets; the tray is its.</summary>
+    public ScsiCd Disc { get; }
 
-    public Action<bool>? TrayMoved { get; set; }
-    public void RequestEject() => _mediaEvent = EjectRequest;
-
-    public void MoveTray(bool open)
-    {
-        if (_trayOpen == open) return;
-        (_trayOpen, _attention, _mediaEvent) = open ? (true, false, MediaRemoval)
-            : (false, Backend.HasMedium, NewMedia);
-        TrayMoved?.Invoke(open);
-    }
-
-    bool HasDisc => !_trayOpen && Backend.HasMedium;
-    long TotalSectors => HasDisc ? Backend.Length / DiscSector : 0;
+    T? IDevice.Facet<T>() where T : class => Disc as T ?? this as T;
 
     protected override void SetSignature()
     {
@@ -69,8 +56,7 @@ public sealed partial class AtapiDrive : IdeDrive, ITray
     protected override void ResetDrive()
     {
         _transferMode = 0x45;
-        (_senseKey, _senseCode, _senseQualifier) = (0, 0, 0);
-        (_trayOpen, _locked, _attention, _mediaEvent) = (false, false, false, 0);
+        Disc.Reset();
     }
 
     protected override void ExchangeDrive(StateStream state)
@@ -88,13 +74,7 @@ public sealed partial class AtapiDrive : IdeDrive, ITray
         state.Field("use-dma", ref _useDma);
         state.Field("byte-count-limit", ref _byteCountLimit);
         state.Field("transfer-mode", ref _transferMode);
-        state.Field("sense-key", ref _senseKey);
-        state.Field("sense-code", ref _senseCode);
-        state.Field("sense-qualifier", ref _senseQualifier);
-        state.Field("tray-open", ref _trayOpen);
-        state.Field("locked", ref _locked);
-        state.Field("attention", ref _attention);
-        state.Field("media-event", ref _mediaEvent);
+        Disc.Exchange(state.Group("scsi"));
         if (_phase > Phase.RawDma || CdSector.LengthOf(_parts) < 0 || _length is < 0 or > BufferLength || _sent < 0
             || _sent > _length || _sector < 0 || _left < 0
             || _byteCountLimit is < 0 or > 0xFFFE)
@@ -174,7 +154,7 @@ public sealed partial class AtapiDrive : IdeDrive, ITray
         if (errno != 0)
         {
             if (wasDma || isRawDma) EndDma(DmaLength);
-            Check(MediumError, 0x11);                              // unrecovered read error
+            Check(ScsiSense.ReadError);
         }
         else if (wasDma)
         {
@@ -211,15 +191,7 @@ public sealed partial class AtapiDrive : IdeDrive, ITray
     public override void DmaRefused(bool tooShort)
     {
         EndDma(0);
-        Check(AbortedCommand, 0);
-    }
-
-    /// <summary>What happens in an open tray the guest sees when it closes.</summary>
-    void OnMediumChanged()
-    {
-        if (_trayOpen) return;
-        _attention = Backend.HasMedium;
-        _mediaEvent = Backend.HasMedium ? NewMedia : MediaRemoval;
+        Check(ScsiSense.Aborted);
     }
 
     /// <summary>Sends the first bytes of the buffer, as many as the initiator allows.</summary>
@@ -242,12 +214,9 @@ public sealed partial class AtapiDrive : IdeDrive, ITray
     }
 
     /// <param name="parts">None for the user data alone.</param>
-    void Read(uint first, uint count, CdParts parts = CdParts.None)
+    void Read(uint first, int count, CdParts parts = CdParts.None)
     {
-        if (!HasDisc) { Check(NotReady, MediumNotPresent); return; }
-        if ((ulong)first + count > (ulong)TotalSectors) { Check(IllegalRequest, LbaOutOfRange); return; }
-        if (count == 0) { Succeed(); return; }
-        (_sector, _parts, _left) = (first, parts, (int)Math.Min(count, int.MaxValue));
+        (_sector, _parts, _left) = (first, parts, count);
         if (_useDma)
         {
             _phase = parts == CdParts.None ? Phase.ReadDma : Phase.RawDma;
@@ -284,18 +253,24 @@ public sealed partial class AtapiDrive : IdeDrive, ITray
     void Succeed()
     {
         _phase = Phase.Idle;
-        (_senseKey, _senseCode, _senseQualifier) = (0, 0, 0);
         SectorCount = CommandData | ToHost;
         Finish(Drdy | Dsc);
     }
 
-    /// <summary>CHECK CONDITION: the sense key stands in the Error register too.</summary>
-    void Check(byte key, byte code, byte qualifier = 0)
+    void Check(ScsiSense sense)
     {
+        Disc.Refused(sense);
+        Check();
+    }
+
+    /// <summary>CHECK CONDITION: the unit's sense key stands in the Error register too.</summary>
+    void Check()
+    {
+        const byte illegalRequest = 5, abortedCommand = 11;
         _phase = Phase.Idle;
-        (_senseKey, _senseCode, _senseQualifier) = (key, code, qualifier);
+        byte key = Disc.Sense.Key;
         SectorCount = CommandData | ToHost;
-        Fail((byte)(key << 4 | (key == IllegalRequest || key == AbortedCommand ? Abrt : 0)));
+        Fail((byte)(key << 4 | (key is illegalRequest or abortedCommand ? Abrt : 0)));
     }
 
     static bool IsMode(byte mode) =>

@@ -72,7 +72,7 @@ public static class IdeModels
         var drive = new AtapiDrive(CdRom.Name, backend, Serial(values, backend, bus, unit),
             Text(values, "model", "QEMU DVD-ROM", ModelLength), Text(values, "ver", "2.5+", VersionLength))
             { Log = site.Board.Memory.Log };
-        drive.TrayMoved = open => site.Board.Raise(new DeviceTrayMovedEvent(drive, open));
+        drive.Disc.TrayMoved = open => site.Board.Raise(new DeviceTrayMovedEvent(drive.Disc, open));
         return drive;
     }
 

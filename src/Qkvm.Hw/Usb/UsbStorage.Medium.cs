@@ -19,7 +19,6 @@ public sealed partial class UsbStorage
         _isBusy = true;
         (_request.Operation, _request.Offset, _request.Length) = (operation, offset, length);
         _request.Fua = operation == BlockOperation.Write && _command.Fua;
-        _request.MayUnmap = operation == BlockOperation.Discard;
         _request.Buffers = operation is BlockOperation.Read or BlockOperation.Write
             ? new ScatterList(_chunk.AsMemory(0, (int)length)) : default;
         if (operation == BlockOperation.Read) _disk.Backend.SubmitNow(_request);
@@ -30,23 +29,33 @@ public sealed partial class UsbStorage
     {
         _isBusy = false;
         if (_isAbandoned) _isAbandoned = false;
+        else if (_disk.Finish(_command, errno) != ScsiStatus.Good) Fail();
         else
         {
             long count = _request.Operation is BlockOperation.Read or BlockOperation.Write ? _request.Length : 0;
-            if (_disk.Finish(_command, errno) != ScsiStatus.Good)
-            {
-                _status = Failed;
-                (_start, _end, _diskLeft) = (0, 0, 0);
-                _ranges.Clear();
-            }
-            else
-            {
-                _offset += count;
-                _diskLeft -= count;
-                (_start, _end) = (0, _request.Operation == BlockOperation.Read ? (int)count : 0);
-                DiscardNext();
-            }
+            _offset += count;
+            _diskLeft -= count;
+            (_start, _end) = (0, _request.Operation == BlockOperation.Read ? (int)count : 0);
         }
+        GoOn();
+    }
+
+    void WorkDone(int errno)
+    {
+        _isBusy = false;
+        if (_isAbandoned) _isAbandoned = false;
+        else if (_disk.Finish(_command, errno) != ScsiStatus.Good) Fail();
+        GoOn();
+    }
+
+    void Fail()
+    {
+        _status = Failed;
+        (_start, _end, _diskLeft) = (0, 0, 0);
+    }
+
+    void GoOn()
+    {
         if (_packet is not { } packet) return;
         _packet = null;
         UsbStatus status = packet.Token == UsbToken.In ? Send(packet) : Receive(packet);

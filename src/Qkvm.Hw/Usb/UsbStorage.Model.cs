@@ -46,8 +46,10 @@ public sealed partial class UsbStorage
         BlockBackend backend = DiskProperties.Take(values, site, id);
         if (!backend.HasMedium)
             throw values.Error($"Device needs media, but drive '{id}' is empty; give it file=");
-        return new UsbStorage(Model.Name, values, new ScsiDisk(backend, new ScsiDiskOptions
+        return new UsbStorage(Model.Name, values, new ScsiDisk(backend, new ScsiOptions
         {
+            HasDpoFua = true,
+            DiscardGranularity = 4096, MaxUnmap = 1 << 30, MaxIo = int.MaxValue,
             Serial = values.Text("serial") ?? backend.Serial ?? "",
             IsRemovable = values.Bool("removable"),
             BlockSize = (int)logical,

@@ -4,6 +4,7 @@ using Qkvm.Core.Devices;
 using Qkvm.Core.State;
 using Qkvm.Core.Usb;
 using Qkvm.Hw.Scsi;
+using Qkvm.Hw.Storage;
 
 namespace Qkvm.Hw.Usb;
 
@@ -24,7 +25,7 @@ public sealed partial class UsbStorage : UsbDevice, IDevice
 
     readonly ScsiDisk _disk;
     readonly MediumRequest _request;
-    readonly List<(long Offset, long Length)> _ranges = [];        // not migrated: used while busy alone
+    readonly MediumWork _work;                                       // not migrated: used while busy alone
     readonly byte[] _chunk = new byte[ChunkSize];                  // from _start to _end: data on their way
     int _start, _end;
     Phase _phase;
@@ -42,6 +43,7 @@ public sealed partial class UsbStorage : UsbDevice, IDevice
     {
         _disk = disk;
         _request = new MediumRequest(this);
+        _work = new MediumWork(WorkDone);
     }
 
     public string BootPathEnd => "/channel@0/disk@0,0";
@@ -150,11 +152,10 @@ public sealed partial class UsbStorage : UsbDevice, IDevice
 
     void PutAnswer()
     {
-        Span<byte> answer = _chunk.AsSpan(0, ScsiDisk.MostData);
-        answer.Clear();
-        int length = _disk.Answer(answer, out ScsiStatus status);
+        ReadOnlySpan<byte> answer = _disk.Answer(out ScsiStatus status);
         if (status != ScsiStatus.Good) _status = Failed;
-        _end = (int)Math.Min(Math.Max(length, 0), Math.Min(_command.Length, _hostLeft));
+        _end = (int)Math.Min(answer.Length, Math.Min(_command.Length, _hostLeft));
+        answer[.._end].CopyTo(_chunk);
     }
 
     UsbStatus SendData(UsbPacket packet)
@@ -210,18 +211,11 @@ public sealed partial class UsbStorage : UsbDevice, IDevice
             Start(BlockOperation.Write, _offset, _end);
             return;
         }
-        _ranges.Clear();
-        if (_disk.Obey(_chunk.AsSpan(0, _end), _ranges) != ScsiStatus.Good) _status = Failed;
+        if (_disk.Obey(_chunk.AsSpan(0, _end), _work) != ScsiStatus.Good) _status = Failed;
         (_end, _diskLeft) = (0, 0);
-        DiscardNext();
-    }
-
-    void DiscardNext()
-    {
-        if (_ranges.Count == 0) return;
-        (long offset, long length) = _ranges[^1];
-        _ranges.RemoveAt(_ranges.Count - 1);
-        Start(BlockOperation.Discard, offset, length);
+        if (_work.IsEmpty) return;
+        _isBusy = true;
+        _work.Start(_disk.Backend);
     }
 
     UsbStatus SendStatus(UsbPacket packet)

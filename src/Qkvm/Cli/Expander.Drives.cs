@@ -128,7 +128,13 @@ public sealed partial class Expander
         switch (spec.Interface)
         {
             case Ide or Virtio or NoInterface or Flash or Floppy: break;
-            case "scsi" or "mtd" or "sd" or "xen":
+            case "scsi":
+                const int unitsOfBus = 7;
+                (int bus, int unit) = spec.BusUnit ?? Math.DivRem(spec.Index ?? 0, unitsOfBus);
+                throw new ConfigurationException($"{spec.Owner}: machine type does not support if=scsi,"
+                    + $"bus={bus},unit={unit}; use if=none,id=ID with "
+                    + "-device virtio-scsi-pci -device scsi-hd,drive=ID");
+            case "mtd" or "sd" or "xen":
                 throw new ConfigurationException($"{spec.Owner}: if={spec.Interface} is not built yet; use " +
                     "if=virtio, if=ide or if=none");
             default:

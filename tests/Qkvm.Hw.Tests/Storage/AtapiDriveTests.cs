@@ -230,11 +230,11 @@ public sealed class AtapiDriveTests : IDisposable
         Assert.Equal((5, 0x53), Sense());
         _ide.Packet(false, 0, 0x1E, 0, 0, 0, 0);
         _ide.Packet(false, 0, 0x1B, 0, 0, 0, 2);
-        Assert.True(_ide.CdRom.IsTrayOpen);
+        Assert.True(_ide.CdRom.Disc.IsTrayOpen);
         _ide.Packet(false, 0xFFFE, 0x28, 0, 0, 0, 0, 0, 0, 0, 1);
         Assert.Equal((2, 0x3A), Sense());
         _ide.Packet(false, 0, 0x1B, 0, 0, 0, 3);
-        Assert.False(_ide.CdRom.IsTrayOpen);
+        Assert.False(_ide.CdRom.Disc.IsTrayOpen);
     }
 
     [Fact]

@@ -36,7 +36,7 @@ sealed class UsbFuzz : IDisposable
         var backend = new BlockBackend("disk", _pump.Post);
         backend.Insert(new MemoryDisk(1 << 20));
         _stick = new UsbStorage("usb-storage", FakeBoard.Defaults(UsbStorage.Model),
-            new ScsiDisk(backend, new ScsiDiskOptions { Serial = "S1" }));
+            new ScsiDisk(backend, new ScsiOptions { Serial = "S1" }));
     }
 
     /// <summary>Until the time is over; each batch has a controller and a seed of its own.</summary>

@@ -31,7 +31,7 @@ public sealed class UsbStorageTests
     }
 
     static UsbStorage Make(BlockBackend backend) => new("usb-storage", FakeBoard.Defaults(UsbStorage.Model),
-        new ScsiDisk(backend, new ScsiDiskOptions { Serial = "S1" }));
+        new ScsiDisk(backend, new ScsiOptions { Serial = "S1", HasDpoFua = true }));
 
     [Fact]
     public void A_read_comes_in_packets_of_any_size_and_ends_with_a_status()
@@ -71,7 +71,7 @@ public sealed class UsbStorageTests
     }
 
     [Theory]
-    [InlineData("12 00 00 00 24 00", 36, "00 00 05 02 1F 00 00 02 51 45 4D 55")]              // INQUIRY
+    [InlineData("12 00 00 00 24 00", 36, "00 00 05 12 1F 00 00 10 51 45 4D 55")]              // INQUIRY
     [InlineData("12 01 80 00 40 00", 6, "00 80 00 02 53 31")]                                 // its serial number
     [InlineData("25 00 00 00 00 00 00 00 00 00", 8, "00 00 07 FF 00 00 02 00")]                // READ CAPACITY (10)
     [InlineData("9E 10 00 00 00 00 00 00 00 00 00 00 00 20 00 00", 32, "00 00 00 00 00 00 07 FF 00 00 02 00")]
