@@ -214,8 +214,8 @@ static class Convert
                 throw new ToolException("Compression and preallocation not supported at the same time");
             try
             {
-                await ImageMaker.CreateAsync(Tool.Factory, creation, _output, target.Place,
-                    (long)options.Size("size"), options, _cache.NoFlush).ConfigureAwait(false);
+                target.Extents = await ImageMaker.CreateAsync(Tool.Factory, creation, _output, target.Place,
+                    (long)options.Size("size"), options, _cache.NoFlush, target.Suffix).ConfigureAwait(false);
             }
             catch (ConfigurationException e)
             {
@@ -226,7 +226,10 @@ static class Convert
         ToolException Failed(string why) => new($"{_output}: error while converting {_format}: {why}");
 
         public BlockDriver OpenNew(TargetFile target) =>
-            Tool.Open(target.Place, new ImageOpening(_format) { IsWritable = true, Cache = _cache });
+            Tool.Open(target.Place, new ImageOpening(_format)
+            {
+                IsWritable = true, Cache = _cache, Extents = target.Extents,
+            });
 
         public BlockDriver OpenExisting(long total)
         {

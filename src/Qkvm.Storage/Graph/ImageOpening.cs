@@ -19,6 +19,9 @@ public sealed record ImageOpening(string? Format = null)
     /// <summary>To be checked: damage that a check may mend is no reason to refuse it.</summary>
     public bool IsChecked { get; init; }
 
+    /// <summary>Files that are not yet where the image says.</summary>
+    public IReadOnlyList<NewExtent> Extents { get; init; } = [];
+
     internal Surroundings Around(string owner) => new()
     {
         Owner = owner, Cache = Cache, ReadOnly = !IsWritable, ForceShare = ForceShare, Discard = true, AsUser = true,
