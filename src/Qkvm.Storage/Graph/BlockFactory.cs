@@ -280,6 +280,8 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
         if (protocol == "json" && !around.AsUser)
             throw new ConfigurationException("a json: file name is only taken from the command line, never from " +
                 "an image");
+        if (drivers.Known(protocol)?.NotBuilt is { } why)
+            throw new ConfigurationException($"Protocol '{protocol}' {why}");
         if (protocol != FileDriver.Model.Name)
             throw new ConfigurationException($"Unknown protocol '{protocol}'; for a file of that name give " +
                 $"file:{protocol}:{path} or ./{protocol}:{path}");
