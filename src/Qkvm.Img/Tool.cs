@@ -72,14 +72,14 @@ sealed class Tool : IBlockUser, IAsyncDisposable
     /// <summary>What cannot be opened is called as it was typed.</summary>
     BlockDriver OpenOptions(string text, ImageOpening how)
     {
-        const string owner = "--image-opts";
-        try { return Factory.OpenImage(Options.Parse(text, owner), how); }
+        const string owner = "--image-opts: ";
+        try { return Factory.OpenImage(Options.Parse(text, "--image-opts"), how); }
         catch (ConfigurationException e)
         {
             string why = e.Message;
+            if (why.StartsWith(owner, StringComparison.Ordinal)) why = why[owner.Length..];
             if (why.StartsWith("Could not open '", StringComparison.Ordinal)
                 && why.IndexOf("': ", StringComparison.Ordinal) is > 0 and var end) why = why[(end + 3)..];
-            else if (why.StartsWith($"{owner}: ", StringComparison.Ordinal)) why = why[(owner.Length + 2)..];
             throw new ToolException($"Could not open '{text}': {why}");
         }
     }

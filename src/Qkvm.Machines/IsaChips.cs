@@ -80,7 +80,7 @@ sealed class IsaChips
     static void MakeFloppies(Board board, QBus isa, I8237Pair dma)
     {
         var controller = new I82078(board.Irq(I82078.DefaultIrq), dma, I82078.DefaultDma);
-        controller.Map(I82078.DefaultBase, (at, region) => board.Ports.Map(at, region));
+        controller.Map((at, region) => board.Ports.Map(at, region));
         board.Own(I82078.Model.Name, isa, controller, controller.NewBus("floppy-bus.0"));
         board.Describe(controller, "FDC0", () => I82078.Describe());
     }

@@ -57,9 +57,7 @@ sealed class BlockExports(EventLoop loop, BlockFactory blocks, MachineBackends b
             throw new CommandException("Cannot export read-only node as writable");
         if (server.Find(options.Name) != null)
             throw new CommandException($"NBD server already has export named '{options.Name}'");
-        IBitmap[] bitmaps = [.. options.Bitmaps.Select(name => node.DirtyBitmaps
-            .FirstOrDefault(bitmap => bitmap.Name == name)
-            ?? throw new CommandException($"Bitmap '{name}' is not found"))];
+        IReadOnlyList<IBitmap> bitmaps = NbdBitmaps.Find(node, options.Bitmaps, options.IsWritable);
         var export = new NbdExport(options.Name, node, options.IsWritable)
         {
             Description = options.Description,

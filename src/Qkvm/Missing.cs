@@ -132,9 +132,11 @@ static class Missing
             .Select(name => BlockDriverModel.Missing(name,
                 "is not supported yet; convert the image: qemu-img convert -O qcow2 OLD NEW")),
         .. Words("""
-            blkdebug blklogwrites blkreplay blkverify compress copy-before-write copy-on-read ftp ftps gluster
+            blkdebug blklogwrites blkreplay blkverify compress copy-before-write copy-on-read gluster
             iscsi nfs nvme preallocate quorum rbd replication throttle snapshot-access
             """).Select(name => BlockDriverModel.Missing(name, "is not built yet")),
+        .. Words("ftp ftps").Select(name => BlockDriverModel.Missing(name,
+            "is not built yet; use http or https, or nbdkit's curl plugin and nbd")),
         BlockDriverModel.Missing("ssh", "is not built yet; mount the directory by sshfs, or serve the image by "
             + "qkvm nbd behind ssh -L"),
     ];

@@ -58,7 +58,8 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public Dictionary<string, Memory<byte>> WritableFiles { get; } = [];
     public void AddWritableFirmwareFile(string name, Memory<byte> contents) => WritableFiles[name] = contents;
     public byte[]? FindFirmware(string name) => null;
-    public BlockBackend TakeDrive(string id, string owner) => throw new NotSupportedException();
+    public Dictionary<string, BlockBackend> Drives { get; } = [];
+    public BlockBackend TakeDrive(string id, string owner) => Drives[id];
     public ICharBackend TakeChardev(string id, string owner) => Chardev;
     public NetBackend TakeNetdev(string id, string owner) => throw new NotSupportedException();
     public ITpm? Tpm { get; init; }

@@ -33,6 +33,40 @@ public sealed class InterruptionTests : IDisposable
         if (signal != Kill) Assert.False(File.Exists(part), "what was begun is left");
     }
 
+    [Theory]
+    [InlineData("twoGbMaxExtentSparse", "s001")] [InlineData("twoGbMaxExtentFlat", "f001")]
+    public void An_image_of_several_files_is_replaced_with_all_of_them_or_none(string kind, string extent)
+    {
+        string source = Path.Combine(_directory, "a.raw"), target = Path.Combine(_directory, "b.vmdk"),
+            first = Path.Combine(_directory, $"b-{extent}.vmdk");
+        using (FileStream file = File.Create(source))
+            for (int i = 0; i < 32; i++) file.Write([.. Enumerable.Repeat((byte)i, 1 << 20)]);
+        File.WriteAllText(target, "before");
+        File.WriteAllText(first, "before");
+        string[] words = ["convert", "-f", "raw", "-O", "vmdk", "-o", $"subformat={kind}"];
+        using (Process process = ToolProcess.Start([.. words, "-r", "1M", source, target]))
+        {
+            var clock = Stopwatch.StartNew();
+            while (!File.Exists(first + ".part") && !process.HasExited && clock.Elapsed < ToolProcess.Patience) Thread.Sleep(10);
+            Assert.Equal(0, Libc.tgkill(process.Id, process.Id, Terminate));
+            Assert.True(process.WaitForExit(ToolProcess.Patience), "it goes on");
+            Assert.NotEqual(0, process.ExitCode);
+        }
+        Assert.Equal(["before", "before"], [File.ReadAllText(target), File.ReadAllText(first)]);
+        using (Process process = ToolProcess.Start([.. words, source, target]))
+        {
+            Assert.True(process.WaitForExit(ToolProcess.Patience), "it goes on");
+            Assert.Equal(0, process.ExitCode);
+        }
+        Assert.Equal(["a.raw", $"b-{extent}.vmdk", "b.vmdk"],
+            Directory.GetFiles(_directory).Select(Path.GetFileName).Order(StringComparer.Ordinal));
+        using Process compare = ToolProcess.Start("compare", "-f", "raw", "-F", "vmdk", source, target);
+        Assert.True(compare.WaitForExit(ToolProcess.Patience), "it goes on");
+        Assert.Equal(0, compare.ExitCode);
+        if (QemuTools.Missing == null)
+            Assert.Equal(0, QemuTools.Run(_directory, "qemu-img", "compare", source, target).Code);
+    }
+
     [Fact]
     public void What_replaces_a_file_has_its_rights()
     {

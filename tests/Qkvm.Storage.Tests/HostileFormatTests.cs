@@ -89,12 +89,13 @@ public sealed class HostileFormatTests
     [Fact]
     public async Task A_compressed_block_that_is_damaged_fails_its_read_alone()
     {
-        foreach (string format in (string[])["cloop", "dmg"])
+        foreach (string format in (string[])["cloop", "dmg", "dmg-bzip2"])
         {
             byte[] bytes = await SampleImages.Make(format);
-            int zlib = format == "dmg" ? 0 : 136 + 5 * 8;          // the first packed piece
-            int piece = bytes.AsSpan(zlib).IndexOf([(byte)0x78, (byte)0x9C]) + zlib;
-            bytes.AsSpan(piece + 2, 40).Fill(0xFF);
+            int start = format == "cloop" ? 136 + 5 * 8 : 0;       // the first packed piece
+            byte[] magic = format == "dmg-bzip2" ? [.. "BZh"u8] : [0x78, 0x9C];
+            int piece = bytes.AsSpan(start).IndexOf(magic) + start;
+            bytes.AsSpan(piece + 4, 40).Fill(0xFF);
             await using BlockDriver image = SampleImages.Open(format,
                 new MemoryFile(bytes) { KeepsLog = false }, readOnly: true);
             int failed = 0;

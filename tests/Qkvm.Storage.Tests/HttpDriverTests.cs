@@ -12,104 +12,54 @@ namespace Qkvm.Storage.Tests;
 /// <summary>Files of web servers, well-behaved and others.</summary>
 public class HttpDriverTests
 {
-    static readonly byte[] s_data = BlockDriverExtensions.Pattern(1, 1 << 20);
+    internal static readonly byte[] Data = BlockDriverExtensions.Pattern(1, 1 << 20);
 
-    /// <summary>Answers each request, whose lines it gets, with bytes; an empty answer hangs up.</summary>
-    sealed class Web : IDisposable
-    {
-        readonly TcpListener _listener = new(IPAddress.Loopback, 0);
-        readonly Func<string[], byte[]> _answer;
+    internal static byte[] Text(string text) => Encoding.ASCII.GetBytes(text.ReplaceLineEndings("\r\n"));
 
-        public Web(Func<string[], byte[]> answer)
-        {
-            _answer = answer;
-            _listener.Start();
-            _ = AcceptAsync();
-        }
-
-        public string Url => $"http://{_listener.LocalEndpoint}/disk";
-        public int Clients { get; private set; }
-        public List<string> Requests { get; } = [];
-
-        public void Dispose() => _listener.Dispose();
-
-        async Task AcceptAsync()
-        {
-            try
-            {
-                while (true) _ = ServeAsync(await _listener.AcceptTcpClientAsync());
-            }
-            catch (Exception e) when (e is SocketException or ObjectDisposedException) { }
-        }
-
-        async Task ServeAsync(TcpClient client)
-        {
-            Clients++;
-            using (client)
-            using (var reader = new StreamReader(client.GetStream(), Encoding.ASCII))
-                try
-                {
-                    while (true)
-                    {
-                        var lines = new List<string>();
-                        while (await reader.ReadLineAsync() is { Length: > 0 } line) lines.Add(line);
-                        if (lines.Count == 0) return;
-                        lock (Requests) Requests.Add(string.Join('\n', lines));
-                        byte[] answer = _answer([.. lines]);
-                        if (answer.Length == 0) return;
-                        await client.GetStream().WriteAsync(answer);
-                    }
-                }
-                catch (IOException) { }
-        }
-    }
-
-    static byte[] Text(string text) => Encoding.ASCII.GetBytes(text.ReplaceLineEndings("\r\n"));
-
-    static byte[] Good(string[] request)
+    internal static byte[] Good(string[] request)
     {
         if (request[0].StartsWith("HEAD"))
-            return Text($"HTTP/1.1 200 OK\nContent-Length: {s_data.Length}\nAccept-Ranges: bytes\n\n");
+            return Text($"HTTP/1.1 200 OK\nContent-Length: {Data.Length}\nAccept-Ranges: bytes\n\n");
         string range = request.First(line => line.StartsWith("Range: bytes="))["Range: bytes=".Length..];
         int from = int.Parse(range.Split('-')[0]), to = int.Parse(range.Split('-')[1]);
         return [.. Text($"HTTP/1.1 206 Partial Content\ncontent-length: {to - from + 1}\n"
-            + $"Content-Range: bytes {from}-{to}/{s_data.Length}\n\n"), .. s_data[from..(to + 1)]];
+            + $"Content-Range: bytes {from}-{to}/{Data.Length}\n\n"), .. Data[from..(to + 1)]];
     }
 
-    static BlockDriver Open(string url, string options = "") =>
+    internal static BlockDriver Open(string url, string options = "", Func<string, byte[]?>? secrets = null) =>
         new BlockFactory(new Catalogue<BlockDriverModel>("block driver", [HttpDriver.Http, HttpDriver.Https]),
-            _ => { }).AddNode(Options.Parse($"http,node-name=n,read-only=on,url={url}{options}", "-blockdev",
-            "driver"));
+            _ => { }) { Secrets = secrets ?? (static _ => null) }.AddNode(Options.Parse(
+                $"{url[..url.IndexOf(':')]},node-name=n,read-only=on,url={url}{options}", "-blockdev", "driver"));
 
     [Fact]
     public async Task Ranges_are_read_over_few_connections()
     {
-        using var web = new Web(Good);
+        using var web = new WebServer(Good);
         await using BlockDriver disk = Open(web.Url, ",readahead=64k");
-        Assert.Equal(s_data.Length, disk.Length);
+        Assert.Equal(Data.Length, disk.Length);
         Assert.True(disk.IsReadOnly);
         var random = new Random(5);
         for (int i = 0; i < 40; i++)
         {
-            int offset = random.Next(s_data.Length - 1),
-                length = random.Next(1, Math.Min(200_000, s_data.Length - offset));
-            Assert.Equal(s_data[offset..(offset + length)], await disk.Read(offset, length));
+            int offset = random.Next(Data.Length - 1),
+                length = random.Next(1, Math.Min(200_000, Data.Length - offset));
+            Assert.Equal(Data[offset..(offset + length)], await disk.Read(offset, length));
         }
         Assert.Equal(1, web.Clients);
         int before = web.Requests.Count;
-        for (int at = 0; at < 65_536; at += 512) Assert.Equal(s_data[at..(at + 512)], await disk.Read(at, 512));
+        for (int at = 0; at < 65_536; at += 512) Assert.Equal(Data[at..(at + 512)], await disk.Read(at, 512));
         Assert.InRange(web.Requests.Count - before, 0, 2);
         await Task.WhenAll(Enumerable.Range(0, 16).Select(i => Task.Run(async () =>
-            Assert.Equal(s_data[(i * 65_536)..((i + 1) * 65_536)], await disk.Read(i * 65_536, 65_536)))));
+            Assert.Equal(Data[(i * 65_536)..((i + 1) * 65_536)], await disk.Read(i * 65_536, 65_536)))));
     }
 
     [Fact]
     public async Task Redirects_are_followed_and_cookies_go_to_their_server_alone()
     {
-        using var web = new Web(Good);
-        using var other = new Web(_ => Text($"HTTP/1.1 302 Found\nLocation: {web.Url}\nContent-Length: 0\n\n"));
+        using var web = new WebServer(Good);
+        using var other = new WebServer(_ => Text($"HTTP/1.1 302 Found\nLocation: {web.Url}\nContent-Length: 0\n\n"));
         await using BlockDriver disk = Open(other.Url, ",cookie=a=b");
-        Assert.Equal(s_data[..512], await disk.Read(0, 512));
+        Assert.Equal(Data[..512], await disk.Read(0, 512));
         Assert.Contains("Cookie: a=b", other.Requests[0]);
         Assert.All(web.Requests, request => Assert.DoesNotContain("Cookie", request));
     }
@@ -124,7 +74,7 @@ public class HttpDriverTests
     [InlineData("SSH-2.0-OpenSSH\n", "does not speak HTTP/1.1")] [InlineData("", "Empty reply from server")]
     public void Servers_that_are_of_no_use_are_told_apart(string answer, string why)
     {
-        using var web = new Web(_ => Text(answer));
+        using var web = new WebServer(_ => Text(answer));
         string message = Assert.Throws<ConfigurationException>(() => Open(web.Url)).Message;
         Assert.Contains("CURL: Error opening file: ", message);
         Assert.Contains(why, message);
@@ -133,7 +83,7 @@ public class HttpDriverTests
     [Fact]
     public void A_header_without_end_is_given_up()
     {
-        using var web = new Web(_ => [.. "HTTP/1.1 200 OK\r\n"u8, .. Enumerable.Repeat((byte)'a', 100_000)]);
+        using var web = new WebServer(_ => [.. "HTTP/1.1 200 OK\r\n"u8, .. Enumerable.Repeat((byte)'a', 100_000)]);
         Assert.Contains("a header of more than 65536 bytes",
             Assert.Throws<ConfigurationException>(() => Open(web.Url)).Message);
     }
@@ -144,7 +94,7 @@ public class HttpDriverTests
     [InlineData("HTTP/1.1 206 Partial\nContent-Length: 99\nContent-Range: bytes 0-262143/1048576\n\n")] [InlineData("")]
     public async Task A_read_that_gets_something_else_fails(string answer)
     {
-        using var web = new Web(request => request[0].StartsWith("HEAD") ? Good(request) : Text(answer));
+        using var web = new WebServer(request => request[0].StartsWith("HEAD") ? Good(request) : Text(answer));
         await using BlockDriver disk = Open(web.Url);
         Assert.Equal(5, (await Assert.ThrowsAsync<BlockException>(() => disk.Read(0, 512))).Errno);
     }
@@ -153,9 +103,9 @@ public class HttpDriverTests
     public async Task A_kept_connection_that_has_ended_is_made_again()
     {
         int served = 0;
-        using var web = new Web(request => ++served % 2 == 0 ? [] : Good(request));
+        using var web = new WebServer(request => ++served % 2 == 0 ? [] : Good(request));
         await using BlockDriver disk = Open(web.Url, ",readahead=512");
-        for (int at = 0; at < 8192; at += 1024) Assert.Equal(s_data[at..(at + 1024)], await disk.Read(at, 1024));
+        for (int at = 0; at < 8192; at += 1024) Assert.Equal(Data[at..(at + 1024)], await disk.Read(at, 1024));
     }
 
     [Fact]

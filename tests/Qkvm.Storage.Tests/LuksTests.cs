@@ -50,6 +50,15 @@ public sealed class LuksTests
                 "format=qcow2,encrypt.key-secret=x")).Message);
     }
 
+    [Fact]
+    public void Version_2_is_refused()
+    {
+        using var scratch = new Scratch();
+        File.WriteAllBytes(scratch["a"], [.. "LUKS"u8, 0xBA, 0xBE, 0, 2, .. new byte[Size]]);
+        Assert.Contains("LUKS version 2 is not supported",
+            Assert.Throws<ConfigurationException>(() => scratch.Open("a", "format=luks,key-secret=hidden")).Message);
+    }
+
     [QemuFact]
     public async Task A_wrong_passphrase_opens_nothing()
     {

@@ -1,4 +1,5 @@
 using Qkvm.Core.Block;
+using Qkvm.Core.Block.Images;
 using Qkvm.Core.Devices;
 using Qkvm.Host;
 using Qkvm.Host.Sockets;
@@ -40,11 +41,16 @@ sealed class NbdBench : IDisposable
     public static BlockFactory Factory() => new(s_drivers, _ => { });
 
     /// <summary>Serves an image under the empty name.</summary>
-    public NbdExport Serve(string file, string format = "raw", bool isWritable = true, bool showsDepth = false)
+    public NbdExport Serve(string file, string format = "raw", bool isWritable = true, bool showsDepth = false,
+        params string[] bitmaps)
     {
         BlockDriver node = Factory().OpenImage(Scratch[file],
             new ImageOpening(format) { IsWritable = isWritable });
-        var export = new NbdExport("", node, isWritable) { Description = "a test", ShowsDepth = showsDepth };
+        IReadOnlyList<IBitmap> found = NbdBitmaps.Find(node, bitmaps, isWritable);
+        var export = new NbdExport("", node, isWritable)
+        {
+            Description = "a test", ShowsDepth = showsDepth, Bitmaps = found,
+        };
         Assert.True(Server.Add(export));
         return export;
     }

@@ -77,6 +77,41 @@ public class NbdInteropTests
         Assert.Contains("server replied with error to opt_go request: No such file or directory", output);
     }
 
+    /// <summary>What a client is told of an overlay, of what was written since a bitmap was made, and of a bitmap of
+    /// the layer below.</summary>
+    [NeedsFact("nbdinfo")]
+    public void Libnbd_maps_each_context_as_QEMU_serves_it()
+    {
+        using var bench = new NbdBench();
+        string below = bench.Scratch["below"], disk = bench.Scratch["disk"];
+        QemuTools.Img("create", "-q", "-f", "qcow2", below, "8M");
+        QemuTools.Io(below, "write 0 1M");
+        QemuTools.Img("bitmap", "--add", "-g", "64k", below, "deep");
+        QemuTools.Io(below, "write 6M 64k");
+        QemuTools.Img("create", "-q", "-f", "qcow2", "-b", below, "-F", "qcow2", disk);
+        QemuTools.Img("bitmap", "--add", "-g", "64k", disk, "new");
+        QemuTools.Img("bitmap", "--add", "--disable", "-g", "128k", disk, "empty");
+        QemuTools.Io(disk, "write 2M 256k", "write 4M 64k", "write -z 5M 64k");
+        string[] bitmaps = ["new", "empty", "deep"], contexts = ["base:allocation", "qemu:allocation-depth",
+            .. bitmaps.Select(name => $"qemu:dirty-bitmap:{name}")];
+
+        string socket = bench.Scratch["qemu.sock"];
+        using (System.Diagnostics.Process qemu = QemuTools.Start("qemu-nbd",
+            ["-t", "-r", "-A", "-k", socket, "-f", "qcow2", .. bitmaps.SelectMany(name => new[] { "-B", name }), disk]))
+            try
+            {
+                Assert.True(SpinWait.SpinUntil(() => File.Exists(socket), TimeSpan.FromMinutes(1)));
+                string[] expected = [.. contexts.Select(one => Run("nbdinfo", $"--map={one}",
+                    $"nbd+unix:///?socket={socket}"))];
+                bench.Serve("disk", "qcow2", isWritable: false, showsDepth: true, bitmaps);
+                for (int i = 0; i < contexts.Length; i++)
+                    Assert.Equal(expected[i], Run("nbdinfo", $"--map={contexts[i]}", bench.Uri));
+            }
+            finally { qemu.Kill(); }
+        Assert.Contains("Bitmap 'none' is not found", Assert.Throws<ConfigurationException>(
+            () => bench.Serve("disk", "qcow2", isWritable: false, showsDepth: false, "none")).Message);
+    }
+
     [NeedsFact("nbdcopy")]
     public void Nbdcopy_copies_in_and_out_over_several_connections()
     {

@@ -138,29 +138,7 @@ public sealed class Qcow2CrashTests
         MemoryFile file = await NewImage(cluster, 16);
         var image = Open(file);
         var model = new byte[Size];
-        int failures = 0;
-        for (int i = 0; i < 150; i++)
-        {
-            int length = 512 * random.Next(1, 60), at = random.Next((Size - length) / 512) * 512;
-            byte[] data = BlockDriverExtensions.Pattern(i, length);
-            file.WritesUntilError = i % 2 == 0 ? random.Next(4) : int.MaxValue;
-            try
-            {
-                await image.Write(at, data);
-                if (i % 4 == 0) await image.FlushAsync();
-            }
-            catch (BlockException e)
-            {
-                Assert.Equal(28, e.Errno);
-                failures++;
-                file.WritesUntilError = int.MaxValue;
-                await image.Write(at, data);                       // as werror=stop does after the user made room
-                await image.FlushAsync();
-            }
-            data.CopyTo(model, at);
-        }
-        file.WritesUntilError = int.MaxValue;
-        Assert.True(failures > 10);
+        Assert.True(await FullHost.Fill(file, image, model, random, 150) > 10);
         Assert.Equal(model, await image.Read(0, Size));
         await image.DisposeAsync();
         File.WriteAllBytes(scratch["a.qcow2"], file.Contents);

@@ -50,6 +50,8 @@ public class CommandLineTests
         + "built yet; of the filters there is filter-dump")]
     [InlineData("-net nic,model=virtio", "taken; -net nic,model=virtio: has no backend: nothing is at the other " +
         "end; add one, for example -net tap")]
+    [InlineData("-drive if=floppy,werror=stop", "-drive if=floppy,werror=stop: werror is not supported by this bus "
+        + "type; if=ide, if=virtio and if=none take it")]
     [InlineData("-vnc vnc=unix:/tmp/x", "taken")]
     [InlineData("-object rng-random,id=r -device virtio-rng-pci,rng=r", "taken")]
     [InlineData("-monitor /dev/null -serial /dev/ttyS0", "taken")]

@@ -1,5 +1,6 @@
 using System.Net.Security;
 using System.Runtime.InteropServices;
+using System.Security.Authentication;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 
@@ -9,6 +10,8 @@ namespace Qkvm.Host.Sockets;
 /// QEMU's file names.</summary>
 public sealed class TlsCredentials : IDisposable
 {
+    const string Unknown = "The certificate hasn't got a known issuer";
+
     readonly X509Certificate2Collection _trusted = [];
     readonly X509Certificate2? _own;
     readonly bool _verifiesPeer, _trustsHost;
@@ -63,35 +66,52 @@ public sealed class TlsCredentials : IDisposable
     /// <summary>Shakes hands with the other end.</summary>
     /// <param name="host">A client's name for the server, which its certificate must have; null: any that our
     /// authority has signed.</param>
-    internal Task ShakeHandsAsync(SslStream stream, string? host, CancellationToken patience) => IsServer
-        ? stream.AuthenticateAsServerAsync(new SslServerAuthenticationOptions
-        {
-            ServerCertificate = _own,
-            ClientCertificateRequired = _verifiesPeer,
-            CertificateRevocationCheckMode = X509RevocationMode.NoCheck,
-            RemoteCertificateValidationCallback = (_, peer, _, errors) => IsTrusted(peer, errors, checksName: false),
-        }, patience)
-        : stream.AuthenticateAsClientAsync(new SslClientAuthenticationOptions
-        {
-            TargetHost = host ?? "",
-            ClientCertificates = _own == null ? null : [_own],
-            CertificateRevocationCheckMode = X509RevocationMode.NoCheck,
-            RemoteCertificateValidationCallback = (_, peer, _, errors) => IsTrusted(peer, errors, host != null),
-        }, patience);
-
-    bool IsTrusted(X509Certificate? peer, SslPolicyErrors errors, bool checksName)
+    /// <exception cref="AuthenticationException">Why not.</exception>
+    internal async Task ShakeHandsAsync(SslStream stream, string? host, CancellationToken patience)
     {
-        if (!_verifiesPeer) return true;
-        if (_trustsHost) return errors == SslPolicyErrors.None;
-        if (peer is not X509Certificate2 certificate) return false;
-        if (checksName && (errors & SslPolicyErrors.RemoteCertificateNameMismatch) != 0) return false;
+        string? wrong = null;
+        bool Accept(object sender, X509Certificate? peer, X509Chain? chain, SslPolicyErrors errors) =>
+            (wrong = _verifiesPeer ? Complaint(peer, errors, host) : null) == null;
+
+        try
+        {
+            await (IsServer
+                ? stream.AuthenticateAsServerAsync(new SslServerAuthenticationOptions
+                {
+                    ServerCertificate = _own,
+                    ClientCertificateRequired = _verifiesPeer,
+                    CertificateRevocationCheckMode = X509RevocationMode.NoCheck,
+                    RemoteCertificateValidationCallback = Accept,
+                }, patience)
+                : stream.AuthenticateAsClientAsync(new SslClientAuthenticationOptions
+                {
+                    TargetHost = host ?? "",
+                    ClientCertificates = _own == null ? null : [_own],
+                    CertificateRevocationCheckMode = X509RevocationMode.NoCheck,
+                    RemoteCertificateValidationCallback = Accept,
+                }, patience)).ConfigureAwait(false);
+        }
+        catch (AuthenticationException e) when (wrong != null) { throw new AuthenticationException(wrong, e); }
+    }
+
+    /// <summary>Why the other end's certificate is none for us; null: it is good.</summary>
+    /// <param name="host">As of <see cref="ShakeHandsAsync"/>.</param>
+    string? Complaint(X509Certificate? peer, SslPolicyErrors errors, string? host)
+    {
+        if (peer is not X509Certificate2 certificate) return "No certificate was found";
+        if (host != null && (errors & SslPolicyErrors.RemoteCertificateNameMismatch) != 0)
+            return $"Certificate does not match the hostname {host}";
+        if (_trustsHost)
+            return errors == SslPolicyErrors.None ? null : $"server certificate verification failed: {Unknown}";
         using var chain = new X509Chain();
         chain.ChainPolicy.TrustMode = X509ChainTrustMode.CustomRootTrust;
         chain.ChainPolicy.CustomTrustStore.AddRange(_trusted);
         chain.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck;
         chain.ChainPolicy.DisableCertificateDownloads = true;      // what a peer says takes us nowhere
         chain.ChainPolicy.ApplicationPolicy.Add(new Oid(IsServer ? "1.3.6.1.5.5.7.3.2" : "1.3.6.1.5.5.7.3.1"));
-        return chain.Build(certificate);
+        if (chain.Build(certificate)) return null;
+        return Array.Exists(chain.ChainStatus, one => one.Status == X509ChainStatusFlags.NotTimeValid)
+            ? "The certificate has expired or is not valid yet" : Unknown;
     }
 
     /// <summary>The runtime ends the process where it finds no OpenSSL: it is looked for before.</summary>

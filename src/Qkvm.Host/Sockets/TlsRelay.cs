@@ -72,7 +72,10 @@ public sealed class TlsRelay : IDisposable
                 await _end.CancelAsync().ConfigureAwait(false);
                 await Task.WhenAll(inwards, outwards).ConfigureAwait(false);
             }
-            catch (AuthenticationException e) { why = e.InnerException?.Message ?? e.Message; }
+            catch (AuthenticationException e)
+            {
+                why = e.InnerException is { } inner and not AuthenticationException ? inner.Message : e.Message;
+            }
             catch (OperationCanceledException) when (!_end.IsCancellationRequested)
             {
                 why = "the other end does not finish its handshake";

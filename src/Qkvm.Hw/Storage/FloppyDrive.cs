@@ -18,8 +18,7 @@ public sealed class FloppyDrive : IDevice, IRemovable
 
     public static readonly DeviceModel Model = new(DriverName, BusKind.Floppy,
         [
-            Property.Drive(), Property.Enum("drive-type", "auto", [.. TypeNames, "auto"]),
-            Property.OnOffAuto("write-cache"), Property.Bool("share-rw", false, "others may write, too"),
+            .. DiskProperties.Shared, Property.Enum("drive-type", "auto", [.. TypeNames, "auto"]),
             Property.Size("logical_block_size", 0), Property.Size("physical_block_size", 0),
         ],
         Create) { Category = DeviceCategory.Storage, Replaces = DefaultDevice.Floppy,
@@ -96,10 +95,13 @@ public sealed class FloppyDrive : IDevice, IRemovable
         foreach (string name in (string[])["logical_block_size", "physical_block_size"])
             if (properties.Size(name) is not (0 or FloppyFormat.SectorSize))
                 throw properties.Error($"{name} must be {FloppyFormat.SectorSize} for a floppy disk");
-        BlockBackend backend = properties.Text("drive") is { } id ? site.Drive(id)
-            : new BlockBackend("", site.Board.Post);
-        if (properties.OnOffAuto("write-cache") is { } cached) backend.WriteCache = cached;
-        backend.SharesWrite = properties.Bool("share-rw");
+        BlockBackend backend = DiskProperties.TakeShared(properties, properties.Text("drive") is { } id
+            ? site.Drive(id) : new BlockBackend("", site.Board.Post));
+        if (backend.Errors is { OnWrite: not (ErrorPolicy.Enospc or ErrorPolicy.Report) })
+            throw properties.Error("fdc doesn't support drive option werror");
+        if (backend.Errors is { OnRead: not ErrorPolicy.Report })
+            throw properties.Error("fdc doesn't support drive option rerror");
+        backend.Errors.OnWrite = ErrorPolicy.Report;
         var controller = (I82078)site.Bus.Wires!;
         return new FloppyDrive(backend, TypeOf(properties.Text("drive-type")), controller.Fallback);
     }

@@ -28,9 +28,10 @@ public sealed partial class I82078 : IDevice, IRegisterBank, IBusWires
             if (site.Board.IsaDma is not { } dma) throw properties.Error("this machine has no ISA DMA");
             var controller = new I82078(site.Irq((int)properties.Number("irq")), dma, (int)properties.Number("dma"))
             {
+                FirstAddress = properties.Number("iobase"),
                 Fallback = FloppyDrive.TypeOf(properties.Text("fallback")) ?? FloppyType.Inch3,
             };
-            controller.Map(properties.Number("iobase"), (at, region) => site.MapPorts(at, region));
+            controller.Map((at, region) => site.MapPorts(at, region));
             site.AddBus(controller.NewBus(site.NameBus(BusKind.Floppy)));
             return controller;
         }) { Category = DeviceCategory.Storage, Description = "virtual floppy controller" };
@@ -67,7 +68,10 @@ public sealed partial class I82078 : IDevice, IRegisterBank, IBusWires
     }
 
     public string Name => Model.Name;
-    public string PathName => "fdc@03f0";
+    public string PathName => $"fdc@{FirstAddress:x4}";
+
+    /// <summary>The first port.</summary>
+    public ulong FirstAddress { get; init; } = DefaultBase;
 
     /// <summary>The type of a drive that neither says its own nor has a disk.</summary>
     public FloppyType Fallback { get; init; } = FloppyType.Inch3Extra;
@@ -76,11 +80,10 @@ public sealed partial class I82078 : IDevice, IRegisterBank, IBusWires
 
     public QBus NewBus(string name) => new(name, BusKind.Floppy, this);
 
-    /// <param name="at">The first port.</param>
-    public void Map(ulong at, Action<ulong, MemoryRegion> map)
+    public void Map(Action<ulong, MemoryRegion> map)
     {
-        map(at + FirstPort, MemoryRegion.Io("fdc", Fifo - FirstPort + 1, this, AccessSizes.Bytes));
-        map(at + DirCcr, MemoryRegion.Io("fdc-dir", 1, new DirectionPort(this), AccessSizes.ByteOnly));
+        map(FirstAddress + FirstPort, MemoryRegion.Io("fdc", Fifo - FirstPort + 1, this, AccessSizes.Bytes));
+        map(FirstAddress + DirCcr, MemoryRegion.Io("fdc-dir", 1, new DirectionPort(this), AccessSizes.ByteOnly));
     }
 
     public void Reset()

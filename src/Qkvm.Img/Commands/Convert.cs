@@ -222,8 +222,8 @@ static class Convert
                 throw new ToolException("Compression and preallocation not supported at the same time");
             try
             {
-                await ImageMaker.CreateAsync(Tool.Factory, creation, _output, target.Place,
-                    (long)options.Size("size"), options, _cache.NoFlush).ConfigureAwait(false);
+                target.Extents = await ImageMaker.CreateAsync(Tool.Factory, creation, _output, target.Place,
+                    (long)options.Size("size"), options, _cache.NoFlush, target.Suffix).ConfigureAwait(false);
             }
             catch (ConfigurationException e)
             {
@@ -236,7 +236,7 @@ static class Convert
         public BlockDriver OpenNew(TargetFile target) =>
             Tool.Open(target.Place, new ImageOpening(_format)
             {
-                IsWritable = true, Cache = _cache, Own = _own,
+                IsWritable = true, Cache = _cache, Own = _own, Extents = target.Extents,
             });
 
         public BlockDriver OpenExisting(long total)

@@ -11,7 +11,7 @@ namespace Qkvm.Img.Copying;
 /// program while such a file is written cuts it to nothing.</remarks>
 sealed class TargetFile : IAsyncDisposable
 {
-    const string Suffix = ".part";
+    const string PartSuffix = ".part";
 
     static readonly PosixSignal[] Endings = [PosixSignal.SIGINT, PosixSignal.SIGTERM, PosixSignal.SIGHUP];
 
@@ -40,6 +40,12 @@ sealed class TargetFile : IAsyncDisposable
     /// <summary>Where to write.</summary>
     public string Place { get; }
 
+    /// <summary>Behind the names of the image's other files.</summary>
+    public string Suffix => IsBeside ? PartSuffix : "";
+
+    /// <summary>The image's other files.</summary>
+    public IReadOnlyList<NewExtent> Extents { get; set; } = [];
+
     bool IsBeside { get; }
 
     /// <summary>The image is whole, and closed: it gets its name.</summary>
@@ -48,6 +54,7 @@ sealed class TargetFile : IAsyncDisposable
         if (IsBeside)
         {
             if (_guard != null) await _tool.CloseAsync(_guard).ConfigureAwait(false);
+            foreach (NewExtent extent in Extents) File.Move(extent.Place, extent.Path, overwrite: true);
             if (_old is { } old) HostFile.SetMode(Place, (UnixFileMode)old.Permissions);
             File.Move(Place, _path, overwrite: true);
         }
@@ -57,7 +64,7 @@ sealed class TargetFile : IAsyncDisposable
     public ValueTask DisposeAsync()
     {
         foreach (PosixSignalRegistration signal in _signals) signal.Dispose();
-        if (!_isWhole && IsBeside) HostFile.TryRemove(Place);
+        if (!_isWhole && IsBeside) RemoveParts();
         return default;
     }
 
@@ -67,14 +74,20 @@ sealed class TargetFile : IAsyncDisposable
         if (!old.IsRegularFile || old.Links != 1) return false;
         if (!HostFile.TryStatus("/proc/self", out FileStatus self, out _) || self.Owner != old.Owner
             || self.Group != old.Group) return false;
-        using HostFile? file = HostFile.Open(_path + Suffix, Libc.ORdWr | Libc.OCreat, out _);
+        using HostFile? file = HostFile.Open(_path + PartSuffix, Libc.ORdWr | Libc.OCreat, out _);
         return file != null;                                       // the directory takes new names
+    }
+
+    void RemoveParts()
+    {
+        HostFile.TryRemove(Place);
+        foreach (NewExtent extent in Extents) HostFile.TryRemove(extent.Place);
     }
 
     void Undo()
     {
         if (_isWhole) return;
-        if (IsBeside) HostFile.TryRemove(Place);
+        if (IsBeside) RemoveParts();
         else if (_old is null or { IsRegularFile: true })
         {
             using HostFile? file = HostFile.Open(Place, Libc.ORdWr, out _);

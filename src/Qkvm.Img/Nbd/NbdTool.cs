@@ -260,10 +260,8 @@ public sealed partial class NbdTool
 
     NbdExport MakeExport(BlockDriver node)
     {
-        var bitmaps = new List<IBitmap>();
-        foreach (string name in Texts(Bitmap))
-            bitmaps.Add((node as IBitmaps)?.Bitmaps.FirstOrDefault(bitmap => bitmap.Name == name)
-                ?? throw new ConfigurationException($"Bitmap '{name}' is not found"));
+        // The last one first, as qemu-nbd lists them.
+        IReadOnlyList<IBitmap> bitmaps = NbdBitmaps.Find(node, Texts(Bitmap).Reverse(), !Has(ReadOnly));
         return new NbdExport(Text(ExportName) ?? "", node, !Has(ReadOnly))
         {
             Description = Text(Description) ?? "",

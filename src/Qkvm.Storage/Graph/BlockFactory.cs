@@ -184,9 +184,11 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
     internal BlockDriver? OpenExtent(string role, string fileName, NodeParts parts)
     {
         Surroundings below = parts.Around with { Discard = true, AsUser = false };
-        if (parts.Options.Text(role) != null) return OpenChild(parts.Options, role, below);
-        if (parts.Options.Nested(role) != null)
-            return OpenChild(parts.Options, role, below with { AsUser = true });
+        Options? options = parts.Options;
+        for (int dot; options != null && (dot = role.IndexOf('.')) > 0; role = role[(dot + 1)..])
+            options = options.Nested(role[..dot]);
+        if (options?.Text(role) != null) return OpenChild(options, role, below);
+        if (options?.Nested(role) != null) return OpenChild(options, role, below with { AsUser = true });
         if (parts.Around.IsUnread) return null;
         string image = NameOf(parts.File);
         return OpenPath(RelativeTo(image, fileName), new Options(parts.Options.Owner), below);
@@ -218,6 +220,7 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
         if (path.StartsWith("json:", StringComparison.Ordinal))
             return OpenImage(Options.ParseJson(path[5..], path), how);
         Options options = Options.Of(path, how.Own);
+        foreach (NewExtent extent in how.Extents) options.Add($"{extent.Role}.filename", extent.Place);
         Surroundings around = how.Around(path);
         if (how.Format is { } format && drivers.Find(format) is { IsProtocol: true } protocol)
         {
@@ -278,6 +281,8 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
         if (protocol == "json" && !around.AsUser)
             throw new ConfigurationException("a json: file name is only taken from the command line, never from " +
                 "an image");
+        if (drivers.Known(protocol)?.NotBuilt is { } why)
+            throw new ConfigurationException($"Protocol '{protocol}' {why}");
         if (protocol != FileDriver.Model.Name)
             throw new ConfigurationException($"Unknown protocol '{protocol}'; for a file of that name give " +
                 $"file:{protocol}:{path} or ./{protocol}:{path}");

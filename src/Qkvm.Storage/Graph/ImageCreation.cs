@@ -1,4 +1,5 @@
 using Qkvm.Core.Block;
+using Qkvm.Host;
 using Qkvm.Storage.Drivers;
 
 namespace Qkvm.Storage.Graph;
@@ -23,25 +24,48 @@ public sealed record ImageCreation(Property[] Properties, Func<NewImage, ValueTa
     public Func<ImageMeasuring, ValueTask<Measurement>>? MeasureAsync { get; init; }
 }
 
+/// <summary>A file that is part of an image.</summary>
+/// <param name="Place">Where it is until the image is whole.</param>
+/// <param name="IsNew">Nothing was there before.</param>
+public sealed record NewExtent(string Role, string Path, string Place, bool IsNew);
+
 /// <summary>An image that is being made.</summary>
 /// <param name="factory">Opens and makes what else belongs to it.</param>
 /// <param name="path">As typed: what the image calls itself and its extents after.</param>
 /// <param name="file">Empty, writable and growing, already the image's; stays open.</param>
 /// <param name="size">Bytes of the disk, whole sectors.</param>
 /// <param name="options">Checked against the format's <see cref="ImageCreation"/>.</param>
-public sealed class NewImage(BlockFactory factory, string path, BlockDriver file, long size, Properties options)
+/// <param name="suffix">Behind the names of extents until the image is whole.</param>
+public sealed class NewImage(BlockFactory factory, string path, BlockDriver file, long size, Properties options,
+    string suffix = "")
 {
+    readonly List<NewExtent> _extents = [];
+
     public string Path => path;
     public BlockDriver File => file;
     public long Size => size;
     public Properties Options => options;
 
-    /// <summary>Makes another file of the image beside it, or replaces its contents; the caller disposes the
-    /// node.</summary>
+    /// <summary>The files that hold the disk, where those are others than <see cref="File"/>.</summary>
+    public IReadOnlyList<NewExtent> Extents => _extents;
+
+    /// <summary>Makes a file that the user has named, or replaces its contents; the caller disposes the node.</summary>
     /// <param name="name">From the directory of the image.</param>
-    public BlockDriver CreateExtent(string name)
+    public BlockDriver CreateNamed(string name) => Create(BlockFactory.RelativeTo(path, name));
+
+    /// <summary>Makes another file of the image beside it; the caller disposes the node.</summary>
+    /// <param name="role">Of the node in the image's.</param>
+    /// <param name="name">From the directory of the image.</param>
+    public BlockDriver CreateExtent(string role, string name)
     {
-        BlockDriver extent = factory.CreateFile(BlockFactory.RelativeTo(path, name));
+        string final = BlockFactory.RelativeTo(path, name), place = final + suffix;
+        _extents.Add(new NewExtent(role, final, place, !HostFile.TryStatus(place, out _, out _)));
+        return Create(place);
+    }
+
+    BlockDriver Create(string place)
+    {
+        BlockDriver extent = factory.CreateFile(place);
         (extent as IGrowable)?.AllowGrowth();
         return extent;
     }

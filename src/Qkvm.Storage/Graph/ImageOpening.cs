@@ -22,6 +22,9 @@ public sealed record ImageOpening(string? Format = null)
     /// <summary>Options of the format's own: "key-secret".</summary>
     public IReadOnlyList<OptionPair> Own { get; init; } = [];
 
+    /// <summary>Files that are not yet where the image says.</summary>
+    public IReadOnlyList<NewExtent> Extents { get; init; } = [];
+
     internal Surroundings Around(string owner) => new()
     {
         Owner = owner, Cache = Cache, ReadOnly = !IsWritable, ForceShare = ForceShare, Discard = true, AsUser = true,

@@ -125,6 +125,11 @@ public sealed partial class Expander
 
     static void CheckInterface(DriveSpec spec)
     {
+        if (spec.Interface is Flash or Floppy)
+            foreach (string policy in (string[])["werror", "rerror"])
+                if (spec.Options.Has(policy))
+                    throw spec.Options.Error($"{policy} is not supported by this bus type; if=ide, if=virtio and "
+                        + "if=none take it");
         switch (spec.Interface)
         {
             case Ide or Virtio or NoInterface or Flash or Floppy: break;

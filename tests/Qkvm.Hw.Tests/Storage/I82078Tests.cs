@@ -1,4 +1,5 @@
 using Qkvm.Core.Block;
+using Qkvm.Core.Devices;
 using Qkvm.Core.Irq;
 using Qkvm.Core.Memory;
 using Qkvm.Hw.Isa;
@@ -28,7 +29,7 @@ public sealed class I82078Tests : IDisposable
         _backend.Insert(_disk);
         _dma = new I8237Pair(new Dma(_bench.Memory.Space));
         _chip = NewChip(new IrqLine("irq6", level => _irq = level));
-        _chip.Map(I82078.DefaultBase, (at, region) => _bench.Memory.Ports.Map(at, region));
+        _chip.Map((at, region) => _bench.Memory.Ports.Map(at, region));
         Start();
     }
 
@@ -247,6 +248,28 @@ public sealed class I82078Tests : IDisposable
     {
         FloppyFormat format = FloppyFormat.For(kib * 1024L, null, FloppyType.Inch3Extra);
         Assert.Equal((sectors, tracks, drive), (format.Sectors, format.Tracks, format.Drive));
+    }
+
+    [Fact]
+    public void Its_path_has_its_first_port()
+    {
+        Assert.Equal("fdc@03f0", _chip.PathName);
+        Assert.Equal("fdc@0370", new I82078(new IrqLine("irq6", _ => { }), _dma, 2) { FirstAddress = 0x370 }.PathName);
+    }
+
+    [Theory]
+    [InlineData(ErrorPolicy.Stop, ErrorPolicy.Report, "werror")]
+    [InlineData(ErrorPolicy.Report, ErrorPolicy.Ignore, "rerror")]
+    public void The_guest_hears_of_all_errors(ErrorPolicy onWrite, ErrorPolicy onRead, string refused)
+    {
+        FakeBoard board = new(new DeviceBench(_bench.Clock)) { Drives = { ["d"] = _backend } };
+        var site = new DeviceSite(board, "-device", _chip.NewBus("floppy-bus.0"));
+        Properties properties = FakeBoard.Defaults(FloppyDrive.Model, ("drive", "d"));
+        FloppyDrive.Model.Create(properties, site);
+        Assert.Equal(ErrorPolicy.Report, _backend.Errors.OnWrite);
+        (_backend.Errors.OnWrite, _backend.Errors.OnRead) = (onWrite, onRead);
+        Assert.Contains($"fdc doesn't support drive option {refused}",
+            Assert.Throws<ConfigurationException>(() => FloppyDrive.Model.Create(properties, site)).Message);
     }
 
     [Fact]

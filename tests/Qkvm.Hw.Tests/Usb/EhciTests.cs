@@ -19,7 +19,7 @@ public sealed class EhciTests : IDisposable
 
     readonly UsbBoard _board = new(Ehci.Models[0], UsbKeyboard.Model);
 
-    UsbKeyboard Keyboard => (UsbKeyboard)_board.Bus.Devices[0].Device;
+    UsbKeyboard Keyboard => _board.Keyboard;
     uint Status => _board.Word(USBSTS);
     uint Port => _board.Word(PORTSC);
 
@@ -252,7 +252,7 @@ public sealed class EhciTests : IDisposable
             UsbSpeeds.Low | UsbSpeeds.Full, $"{i + 1}"))];
         var ehci = (Ehci)board.Controller;
         ehci.Adopt(ports, 0, FakeBoard.Defaults(Uhci.Piix3));
-        var keyboard = (UsbKeyboard)board.Bus.Devices[0].Device;
+        UsbKeyboard keyboard = board.Keyboard;
         Assert.Equal(UsbSpeed.Full, keyboard.Speed);
         Assert.Equal(0x2000u, board.Word(PORTSC) & 0x2005);
         Assert.Equal(0x1206u, board.Word(UsbBoard.Mmio + 4));

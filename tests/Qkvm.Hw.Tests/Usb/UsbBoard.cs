@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using Qkvm.Core.Devices;
+using Qkvm.Core.Input;
 using Qkvm.Core.Memory;
 using Qkvm.Core.Pci;
 using Qkvm.Core.State;
@@ -49,6 +50,7 @@ sealed class UsbBoard : IDisposable
     public DeviceSite Site { get; }
     public UsbBus Bus { get; }
     public List<DeviceSite> Sites { get; } = [];
+    public UsbKeyboard Keyboard => (UsbKeyboard)Bus.Devices[0].Device;
 
     public (PciDevice, DeviceSite) Make(DeviceModel model, params (string, string)[] given)
     {
@@ -88,6 +90,23 @@ sealed class UsbBoard : IDisposable
     public byte[] Bytes(ulong address, int count) => Pci.Memory.Bytes(address, count);
 
     public string State() => StateNode.Save(Controller.Exchange).ToString();
+
+    /// <summary>A keyboard's transfer that waits here is finished by another board with the state and the memory of
+    /// this one.</summary>
+    /// <param name="buffer">Where the transfer's data goes.</param>
+    public void GoesOnElsewhere(DeviceModel controller, ulong buffer)
+    {
+        using var other = new UsbBoard(controller, UsbKeyboard.Model);
+        other.Memory.Write(0, Bytes(0, 0x5_0000));
+        StateNode.Save(Controller.Exchange).Load(other.Controller.Exchange);
+        UsbKeyboard keyboard = other.Keyboard;
+        StateNode.Save(Keyboard.Exchange).Load(keyboard.Exchange);
+        Assert.Equal(State(), other.State());
+        other.Clock.AdvanceTo(Clock.Nanoseconds);
+        keyboard.Key(KeyCode.B, true);
+        other.Run(1);
+        Assert.Equal([0, 0, 5, 0, 0, 0, 0, 0], other.Bytes(buffer, 8));
+    }
 
     public void Dispose() => Pci.Dispose();
 

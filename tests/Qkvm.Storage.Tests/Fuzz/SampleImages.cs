@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.IO.Compression;
 using System.Text;
+using ICSharpCode.SharpZipLib.BZip2;
 using Qkvm.Core.Block;
 using Qkvm.Core.Devices;
 using Qkvm.Storage.Drivers;
@@ -24,7 +25,9 @@ static class SampleImages
     public const int Size = 256 << 10;
 
     public static readonly string[] Writable = ["qcow2", "vdi", "vpc", "vmdk", "vhdx"];
-    public static readonly string[] Formats = [.. Writable, "qed", "parallels", "bochs", "cloop", "dmg"];
+    public static readonly string[] Formats = [.. Writable, "qed", "parallels", "bochs", "cloop", "dmg", DmgBzip2];
+
+    const string DmgBzip2 = "dmg-bzip2";
 
     /// <summary>Zeros with a few pieces of noise.</summary>
     public static byte[] Contents()
@@ -42,7 +45,8 @@ static class SampleImages
             case "parallels": return Parallels();
             case "bochs": return Bochs();
             case "cloop": return Cloop();
-            case "dmg": return Dmg();
+            case "dmg": return Dmg(0x8000_0005, Deflate);
+            case DmgBzip2: return Dmg(0x8000_0006, Bzip2);
         }
         var file = new MemoryFile([]) { KeepsLog = false };
         BlockDriverModel model = Model(format);
@@ -78,7 +82,7 @@ static class SampleImages
             "parallels" => ParallelsDriver.Open(file, options with { ReadOnly = true }),
             "bochs" => BochsDriver.Open(file, options with { ReadOnly = true }),
             "cloop" => CloopDriver.Open(file, options with { ReadOnly = true }),
-            "dmg" => DmgDriver.Open(file, options with { ReadOnly = true }),
+            "dmg" or DmgBzip2 => DmgDriver.Open(file, options with { ReadOnly = true }),
             _ => new Qcow2Driver(file, "memory", options, static _ => null),
         };
     }
@@ -151,7 +155,7 @@ static class SampleImages
         for (int i = 0; i <= blocks; i++)
         {
             BinaryPrimitives.WriteInt64BigEndian(head.AsSpan(136 + i * 8), all.Count);
-            if (i < blocks) all.AddRange(Deflate(contents.AsSpan(i * block, block)));
+            if (i < blocks) all.AddRange(Deflate(contents[(i * block)..((i + 1) * block)]));
         }
         byte[] image = [.. all];
         head.CopyTo(image, 0);
@@ -159,7 +163,7 @@ static class SampleImages
     }
 
     /// <summary>Chunks packed, plain and absent, named in a property list.</summary>
-    static byte[] Dmg()
+    static byte[] Dmg(uint packing, Func<byte[], byte[]> pack)
     {
         byte[] contents = Contents();
         const int piece = 32 << 10, pieces = Size / piece;
@@ -172,8 +176,8 @@ static class SampleImages
             Span<byte> entry = block.AsSpan(204 + i * 40);
             ReadOnlySpan<byte> data = i < pieces ? contents.AsSpan(i * piece, piece) : [];
             uint type = i == pieces ? 0xFFFF_FFFF : !data.ContainsAnyExcept((byte)0) ? 2u
-                : i % 3 == 0 ? 1 : 0x8000_0005;
-            byte[] stored = type == 1 ? data.ToArray() : type == 0x8000_0005 ? Deflate(data) : [];
+                : i % 3 == 0 ? 1 : packing;
+            byte[] stored = type == 1 ? data.ToArray() : type == packing ? pack(data.ToArray()) : [];
             BinaryPrimitives.WriteUInt32BigEndian(entry, type);
             BinaryPrimitives.WriteInt64BigEndian(entry[8..], i * piece / 512);
             BinaryPrimitives.WriteInt64BigEndian(entry[16..], data.Length / 512);
@@ -194,10 +198,17 @@ static class SampleImages
         return [.. image, .. trailer];
     }
 
-    static byte[] Deflate(ReadOnlySpan<byte> data)
+    static byte[] Deflate(byte[] data)
     {
         using var packed = new MemoryStream();
         using (var stream = new ZLibStream(packed, CompressionLevel.Optimal, leaveOpen: true)) stream.Write(data);
+        return packed.ToArray();
+    }
+
+    static byte[] Bzip2(byte[] data)
+    {
+        using var packed = new MemoryStream();
+        using (var stream = new BZip2OutputStream(packed) { IsStreamOwner = false }) stream.Write(data);
         return packed.ToArray();
     }
 

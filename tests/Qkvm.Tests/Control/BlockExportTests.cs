@@ -75,6 +75,8 @@ public sealed class BlockExportTests : IDisposable
             Error("nbd-server-start", """{"addr":{"type":"unix","data":{"path":"/x"}}}"""));
         Assert.Equal("Cannot find device='' nor node-name='z'",
             Error("block-export-add", """{"type":"nbd","id":"e","node-name":"z"}"""));
+        Assert.Equal("Bitmap 'b' is not found",
+            Error("block-export-add", """{"type":"nbd","id":"e","node-name":"n","bitmaps":["b"]}"""));
         _bench.Query("block-export-add", """{"type":"nbd","id":"e","node-name":"n"}""");
         Assert.Equal("Block export id 'e' is already in use",
             Error("block-export-add", """{"type":"nbd","id":"e","node-name":"n"}"""));

@@ -3,7 +3,7 @@ using System.Text;
 
 namespace Qkvm.Storage.Drivers.Dmg;
 
-enum DmgCoding { Zero, Raw, Zlib }
+enum DmgCoding { Zero, Raw, Zlib, Bzip2 }
 
 /// <summary>Sectors of the disk that lie together, coded in one way.</summary>
 /// <param name="Start">First byte of the disk; <paramref name="Length"/> bytes of it.</param>
@@ -15,7 +15,8 @@ readonly record struct DmgChunk(DmgCoding Coding, long Start, long Length, long 
 static class DmgChunks
 {
     const int HeaderSize = 204, EntrySize = 40, CountAt = 200, FirstSectorAt = 8, DataOffsetAt = 24, SectorSize = 512;
-    const uint Zero = 0, Raw = 1, Ignore = 2, Zlib = 0x8000_0005, Comment = 0x7FFF_FFFE, Terminator = 0xFFFF_FFFF;
+    const uint Zero = 0, Raw = 1, Ignore = 2, Adc = 0x8000_0004, Zlib = 0x8000_0005, Bzip2 = 0x8000_0006,
+        Lzfse = 0x8000_0007, Lzma = 0x8000_0008, Comment = 0x7FFF_FFFE, Terminator = 0xFFFF_FFFF;
 
     /// <summary>Bytes of a packed chunk, and of what it unpacks to.</summary>
     public const long MaxPacked = 64 << 20;
@@ -67,20 +68,37 @@ static class DmgChunks
             const ulong mostSectors = 1UL << 50;
             ulong sector = U64(block, at + 8), sectors = U64(block, at + 16), offset = U64(block, at + 24),
                 bytes = U64(block, at + 32);
-            if (type is not (Zero or Raw or Ignore or Zlib))
-                return $"chunks of type {type:#x} (bzip2, LZFSE or ADC) are not supported";
+            if (CodingOf(type) is not { } coding)
+                return $"chunks of type {type:#x}{NameOf(type)} are not supported; on a Mac make others by hdiutil convert "
+                    + "-format UDZO";
             if (sectors == 0) continue;
             if (first > mostSectors || sector > mostSectors || sectors > mostSectors || offset > 1UL << 60
                 || data > 1UL << 60 || bytes > 1UL << 60) return "a chunk lies at an impossible place";
-            if (type == Zlib && (sectors * SectorSize > MaxPacked || bytes > MaxPacked))
+            if (coding is DmgCoding.Zlib or DmgCoding.Bzip2 && (sectors * SectorSize > MaxPacked || bytes > MaxPacked))
                 return $"a chunk of {sectors} sectors in {bytes} bytes is larger than {MaxPacked} bytes";
             if (type == Raw && bytes < sectors * SectorSize) return "a chunk holds less than its sectors";
-            chunks.Add(new DmgChunk(type == Raw ? DmgCoding.Raw : type == Zlib ? DmgCoding.Zlib : DmgCoding.Zero,
-                (long)(first + sector) * SectorSize, (long)sectors * SectorSize, dataFork + (long)(data + offset),
-                (long)bytes));
+            chunks.Add(new DmgChunk(coding, (long)(first + sector) * SectorSize, (long)sectors * SectorSize,
+                dataFork + (long)(data + offset), (long)bytes));
         }
         return null;
     }
+
+    static DmgCoding? CodingOf(uint type) => type switch
+    {
+        Zero or Ignore => DmgCoding.Zero,
+        Raw => DmgCoding.Raw,
+        Zlib => DmgCoding.Zlib,
+        Bzip2 => DmgCoding.Bzip2,
+        _ => null,
+    };
+
+    static string NameOf(uint type) => type switch
+    {
+        Adc => " (ADC)",
+        Lzfse => " (LZFSE)",
+        Lzma => " (LZMA)",
+        _ => "",
+    };
 
     static ulong U64(byte[] data, int at) => BinaryPrimitives.ReadUInt64BigEndian(data.AsSpan(at));
 }

@@ -1,13 +1,14 @@
 using System.Buffers.Binary;
 using System.Text;
+using ICSharpCode.SharpZipLib.BZip2;
 using Qkvm.Core.Block;
 using Qkvm.Storage.Drivers.Images;
 using Qkvm.Storage.Graph;
 
 namespace Qkvm.Storage.Drivers.Dmg;
 
-/// <summary>Format <c>dmg</c>: Apple's disk images, read: plain, zero and zlib chunks.</summary>
-/// <remarks>Deviations: images with chunks of bzip2, LZFSE or ADC are refused.</remarks>
+/// <summary>Format <c>dmg</c>: Apple's disk images, read: plain, zero, zlib and bzip2 chunks.</summary>
+/// <remarks>Deviations: images with chunks of LZFSE, LZMA or ADC are refused.</remarks>
 public sealed class DmgDriver : ImageNode
 {
     public static readonly BlockDriverModel Model = new("dmg", [Property.Node("file", "the image")],
@@ -74,7 +75,7 @@ public sealed class DmgDriver : ImageNode
         return chunk.Coding switch
         {
             DmgCoding.Raw => new(RunKind.Data, found, chunk.Host + offset - chunk.Start),
-            DmgCoding.Zlib => new(RunKind.Packed, found),
+            DmgCoding.Zlib or DmgCoding.Bzip2 => new(RunKind.Packed, found),
             _ => new(RunKind.Zero, found),
         };
     }
@@ -96,11 +97,14 @@ public sealed class DmgDriver : ImageNode
     {
         DmgChunk chunk = _chunks[IndexOf(offset)];
         byte[] data = _unpacked.Get(chunk.Host, () => chunk.Host > File.Length - chunk.HostLength ? throw Damaged(chunk)
-            : UnpackedPieces.Inflate(ReadFile(chunk.Host, (int)chunk.HostLength), (int)chunk.Length)
-                ?? throw Damaged(chunk));
+            : Unpack(chunk, ReadFile(chunk.Host, (int)chunk.HostLength)) ?? throw Damaged(chunk));
         buffers.CopyFrom(data.AsSpan((int)(offset - chunk.Start), (int)buffers.Length));
         return default;
     }
+
+    static byte[]? Unpack(DmgChunk chunk, byte[] packed) => chunk.Coding == DmgCoding.Zlib
+        ? UnpackedPieces.Inflate(packed, (int)chunk.Length)
+        : UnpackedPieces.Inflate(packed, (int)chunk.Length, static from => new BZip2InputStream(from));
 
     BlockException Damaged(DmgChunk chunk) =>
         new($"{FileName}: the compressed chunk at {chunk.Host:#x} is damaged", Errno.Io);

@@ -3,6 +3,7 @@ using System.Collections.Concurrent;
 using Qkvm.Core.Block;
 using Qkvm.Core.Block.Images;
 using Qkvm.Host;
+using Qkvm.Storage.Drivers.Raw;
 using Qkvm.Storage.Graph;
 
 namespace Qkvm.Storage.Drivers.File;
@@ -26,6 +27,7 @@ public sealed partial class FileDriver : BlockNode, IGrowable
     {
         IsProtocol = true,
         Description = "a file of the host",
+        Creation = new(RawDriver.Model.Creation!.Properties, RawDriver.Model.Creation.CreateAsync),
     };
 
     public static readonly BlockDriverModel HostDevice = new("host_device", Declared, static (p, parts) =>

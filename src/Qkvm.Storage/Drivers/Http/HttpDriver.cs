@@ -15,7 +15,7 @@ public sealed class HttpDriver : BlockNode
     [
         Property.Text("url", help: "of the file"), Property.Text("filename", help: "the same"),
         Property.Size("readahead", 256 << 10, "bytes that are read at one time at least"),
-        Property.Number("timeout", 5, 1, 10_000, "seconds without a sign of life"),
+        Property.Number("timeout", 5, 0, 10_000, "seconds without a sign of life; 0: for ever"),
         Property.Text("username"), Property.Text("password-secret", help: "the id of a secret"),
         Property.Text("cookie", help: "NAME=CONTENT; NAME=CONTENT …"),
         Property.Text("cookie-secret", help: "the id of a secret that holds the cookie"),
@@ -106,7 +106,8 @@ public sealed class HttpDriver : BlockNode
         HttpFile? file = null;
         try
         {
-            var patience = TimeSpan.FromSeconds(properties.Number("timeout"));
+            TimeSpan patience = properties.Number("timeout") is > 0 and var seconds ? TimeSpan.FromSeconds(seconds)
+                : Timeout.InfiniteTimeSpan;
             file = new HttpFile(new HttpTarget(url, TrustFor(name), patience, Fields(properties, parts)), TrustFor);
             HttpResponse found = file.Open();
             if (found.Status is < 200 or > 299)

@@ -94,7 +94,7 @@ sealed class HttpFile(HttpTarget target, Func<string, TlsCredentials?> credentia
     HttpResponse? TryExchange(Link link, long offset, Memory<byte> body)
     {
         BlockingSocket socket = link.Socket;
-        socket.Deadline = Environment.TickCount64 + (long)_target.Patience.TotalMilliseconds;
+        socket.Deadline = _target.Deadline;
         socket.Write(_target.Request(offset, body.Length));
         if (HttpResponse.Read(socket) is not { } response) return null;
         bool isWhole = body.Length == 0;
@@ -106,7 +106,7 @@ sealed class HttpFile(HttpTarget target, Func<string, TlsCredentials?> credentia
             for (Memory<byte> rest = body; rest.Length > 0;)
             {
                 // Whoever sends something is alive.
-                socket.Deadline = Environment.TickCount64 + (long)_target.Patience.TotalMilliseconds;
+                socket.Deadline = _target.Deadline;
                 int n = socket.ReadSome(rest.Span);
                 if (n == 0) throw new FormatException("transfer closed with outstanding read data remaining");
                 rest = rest[n..];

@@ -16,6 +16,10 @@ sealed record HttpTarget(Uri Url, TlsCredentials? Credentials, TimeSpan Patience
         Fields = (url.Scheme, url.Authority) == (Url.Scheme, Url.Authority) ? Fields : "",
     };
 
+    /// <summary>By when the server has to say something. As of <see cref="Environment.TickCount64"/>.</summary>
+    public long Deadline => Patience == Timeout.InfiniteTimeSpan ? long.MaxValue
+        : Environment.TickCount64 + (long)Patience.TotalMilliseconds;
+
     public SocketAddress Address => new InternetAddress(Url.Host.Trim('[', ']'), Url.Port);
 
     /// <summary>A whole request. Spec: RFC 9112, section 3; RFC 9110, section 14.2.</summary>

@@ -1,4 +1,5 @@
 using System.IO.Compression;
+using ICSharpCode.SharpZipLib;
 
 namespace Qkvm.Storage.Drivers.Images;
 
@@ -47,6 +48,8 @@ sealed class UnpackedPieces
             stream.ReadExactly(data);
             return data;
         }
-        catch (Exception e) when (e is InvalidDataException or EndOfStreamException) { return null; }
+        // SharpZipLib reads some damaged streams from outside its tables.
+        catch (Exception e) when (e is InvalidDataException or EndOfStreamException or SharpZipBaseException
+            or IndexOutOfRangeException) { return null; }
     }
 }

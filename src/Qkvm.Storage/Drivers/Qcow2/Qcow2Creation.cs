@@ -53,7 +53,7 @@ static class Qcow2Creation
             await Qcow2Image.FormatAsync(image.File, image.Path, image.Size, options).ConfigureAwait(false);
             return;
         }
-        await using BlockDriver data = image.CreateExtent(name);
+        await using BlockDriver data = image.CreateNamed(name);
         if (options is { IsDataRaw: true, Preallocation: Preallocation.Off }) // who reads the file alone sees the disk
             options = options with { Preallocation = Preallocation.Metadata };
         await Qcow2Image.FormatAsync(image.File, image.Path, image.Size, options with { DataFile = (name, data) })

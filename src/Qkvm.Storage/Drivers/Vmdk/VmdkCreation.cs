@@ -54,7 +54,7 @@ static class VmdkCreation
         {
             long bytes = Math.Min(left, most);
             string name = isOne ? Path.GetFileName(image.Path) : ExtentName(image.Path, isFlat, isSplit, number);
-            BlockDriver file = isOne ? image.File : image.CreateExtent(name);
+            BlockDriver file = isOne ? image.File : image.CreateExtent($"extents.{number - 1}", name);
             try
             {
                 if (isFlat) await file.ResizeAsync(bytes).ConfigureAwait(false);

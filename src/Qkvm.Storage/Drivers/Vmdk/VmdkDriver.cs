@@ -14,7 +14,7 @@ public sealed partial class VmdkDriver : GrowingImage, ICompressedWrites, ICheck
 {
     public static readonly BlockDriverModel Model = new("vmdk",
         [Property.Node("file", "the image"), Property.Node("backing", "what the image lies over; the descriptor says "
-            + "so by default")],
+            + "so by default"), Property.Node("extents", "extents.0, extents.1, …: files that the descriptor names")],
         static (_, parts) => Open(parts.File, parts.Node, (role, name) => parts.OpenExtent(role, name),
             name => parts.OpenBacking(name, name == null ? null : "vmdk")))
     {
