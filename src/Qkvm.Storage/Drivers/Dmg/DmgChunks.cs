@@ -68,7 +68,7 @@ static class DmgChunks
             ulong sector = U64(block, at + 8), sectors = U64(block, at + 16), offset = U64(block, at + 24),
                 bytes = U64(block, at + 32);
             if (type is not (Zero or Raw or Ignore or Zlib))
-                return $"chunks of type {type:#x} (bzip2, LZFSE or ADC) are not supported";
+                return $"chunks of type 0x{type:x} (bzip2, LZFSE or ADC) are not supported";
             if (sectors == 0) continue;
             if (first > mostSectors || sector > mostSectors || sectors > mostSectors || offset > 1UL << 60
                 || data > 1UL << 60 || bytes > 1UL << 60) return "a chunk lies at an impossible place";
