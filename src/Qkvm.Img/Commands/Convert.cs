@@ -60,13 +60,14 @@ static class Convert
         if (request.IsCompressed && target is not ICompressedWrites)
             throw new ToolException("Compression not supported for this file format");
         progress.Report(0);
+        bool isCompressed = request.IsCompressed || target is ICompressedWrites { IsCompressedOnly: true };
         var plan = new CopyPlan(sources, target, total)
         {
             TargetIsZero = await request.IsZeroAsync(target).ConfigureAwait(false),
             Backing = request.BackingLength(target),
-            Sparse = request.Sparse, IsCompressed = request.IsCompressed, UsesCopyRange = arguments.Has(CopyOffload),
+            Sparse = request.Sparse, UsesCopyRange = arguments.Has(CopyOffload), IsCompressed = isCompressed,
             IsUnordered = arguments.Has(OutOfOrder),
-            Workers = request.Workers ?? CopyPlan.WorkersFor(sources, target, request.IsCompressed),
+            Workers = request.Workers ?? CopyPlan.WorkersFor(sources, target, isCompressed),
             Salvage = !arguments.Has(Salvage) ? null : line => { if (!arguments.Has(Option.Quiet))
                 tool.Error($"warning: {line}"); },
             Limit = new RateLimit(request.Rate),

@@ -42,7 +42,7 @@ sealed class PieceSource(CopyPlan plan)
             : AllLayersAsync(source, offset, length);
         _status = asked.AsTask().GetAwaiter().GetResult();
         (_knownFrom, _known) = (_at, _at + _status.Length);
-        if (_status.IsZero)
+        if (_status.IsZero && !(plan.IsCompressed && plan.Sparse == 0))
             _kind = plan.Backing is { } end && _at >= end || IsLeftOut ? PieceKind.Skip : PieceKind.Zero;
         else _kind = plan.Backing != null && !_status.IsAllocated ? PieceKind.Skip : PieceKind.Data;
         if (plan.IsCompressed) TrimToClusters();

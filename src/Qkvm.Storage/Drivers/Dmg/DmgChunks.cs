@@ -69,7 +69,7 @@ static class DmgChunks
             ulong sector = U64(block, at + 8), sectors = U64(block, at + 16), offset = U64(block, at + 24),
                 bytes = U64(block, at + 32);
             if (CodingOf(type) is not { } coding)
-                return $"chunks of type {type:#x}{NameOf(type)} are not supported; on a Mac make others by hdiutil convert "
+                return $"chunks of type 0x{type:x}{NameOf(type)} are not supported; on a Mac make others by hdiutil convert "
                     + "-format UDZO";
             if (sectors == 0) continue;
             if (first > mostSectors || sector > mostSectors || sectors > mostSectors || offset > 1UL << 60

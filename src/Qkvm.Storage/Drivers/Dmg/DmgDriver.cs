@@ -59,7 +59,7 @@ public sealed class DmgDriver : ImageNode
             return ReadFile(Place(U64(offset), bytes), (int)bytes);
         }
         long Place(ulong offset, ulong bytes) => offset <= (ulong)limit && bytes <= (ulong)limit - offset ? (long)offset
-            : throw Bad($"{bytes} bytes at {offset:#x} lie behind its end");
+            : throw Bad($"{bytes} bytes at 0x{offset:x} lie behind its end");
     }
 
     private protected override ImageRun Find(long offset, long length)
@@ -107,5 +107,5 @@ public sealed class DmgDriver : ImageNode
         : UnpackedPieces.Inflate(packed, (int)chunk.Length, static from => new BZip2InputStream(from));
 
     BlockException Damaged(DmgChunk chunk) =>
-        new($"{FileName}: the compressed chunk at {chunk.Host:#x} is damaged", Errno.Io);
+        new($"{FileName}: the compressed chunk at 0x{chunk.Host:x} is damaged", Errno.Io);
 }

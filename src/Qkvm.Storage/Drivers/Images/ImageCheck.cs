@@ -33,9 +33,9 @@ static class ImageCheck
             end = Math.Max(end, run.Host + blockSize);
             if (next != 0 && run.Host != next) fragmented++;
             next = run.Host + blockSize;
-            if (run.Host >= holder.Length) Wrong($"block {block} lies at {run.Host:#x}, beyond the end of the file");
+            if (run.Host >= holder.Length) Wrong($"block {block} lies at 0x{run.Host:x}, beyond the end of the file");
             else if (!places.TryAdd((holder, run.Host), block))
-                Wrong($"block {block} lies at {run.Host:#x}, as block {places[(holder, run.Host)]} does");
+                Wrong($"block {block} lies at 0x{run.Host:x}, as block {places[(holder, run.Host)]} does");
         }
         return new CheckResult(0, corruptions, ImageEndOffset: countsClusters && end > 0 ? end : null,
             TotalClusters: countsClusters ? total : null, AllocatedClusters: countsClusters ? allocated : null,

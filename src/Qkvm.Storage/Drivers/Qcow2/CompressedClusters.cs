@@ -66,7 +66,7 @@ sealed class CompressedClusters
     }
 
     BlockException Damaged(long guestOffset) =>
-        new($"{_store.Name}: the compressed cluster at guest offset {guestOffset:#x} is damaged", Errno.Io);
+        new($"{_store.Name}: the compressed cluster at guest offset 0x{guestOffset:x} is damaged", Errno.Io);
 
     byte[]? Recall(ulong descriptor)
     {

@@ -25,7 +25,7 @@ sealed class Qcow2BitmapDirectory(Qcow2Store store, Qcow2Extensions extensions)
         if (count is 0 or > MaxBitmaps || length > MaxDirectory || offset % (uint)store.Layout.ClusterSize != 0
             || offset > (ulong)Math.Max(0, store.File.Length - (long)length))
             throw new ConfigurationException($"Could not open '{store.Name}': the directory of {count} bitmaps at "
-                + $"{offset:#x} is impossible");
+                + $"0x{offset:x} is impossible");
         return ((long)offset, (long)length, (int)count);
     }
 

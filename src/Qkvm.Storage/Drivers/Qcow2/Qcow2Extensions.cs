@@ -37,7 +37,7 @@ sealed class Qcow2Extensions
             uint length = BinaryPrimitives.ReadUInt32BigEndian(firstCluster[(at + 4)..]);
             if (type == Qcow2Extension.End) break;
             if (length > end - at - 8)
-                throw new ConfigurationException($"Could not open '{name}': Header extension {type:#x} of {length} " +
+                throw new ConfigurationException($"Could not open '{name}': Header extension 0x{type:x} of {length} " +
                     "bytes is too large");
             var extension = new Qcow2Extension(type, firstCluster.Slice(at + 8, (int)length).ToArray());
             extensions._all.Add(extension);

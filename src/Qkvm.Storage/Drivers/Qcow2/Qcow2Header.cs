@@ -177,7 +177,7 @@ sealed class Qcow2Header
     static long Table(ulong offset, long bytes, int clusterSize, string name, string what)
     {
         if (offset % (ulong)clusterSize != 0 || offset > (1UL << 56) - (ulong)bytes)
-            throw Bad(name, $"{what} offset {offset:#x} is invalid");
+            throw Bad(name, $"{what} offset 0x{offset:x} is invalid");
         return (long)offset;
     }
 

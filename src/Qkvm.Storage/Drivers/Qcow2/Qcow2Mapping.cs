@@ -170,9 +170,9 @@ sealed partial class Qcow2Mapping
     ClusterTable TableAt(long at)
     {
         if (_layout.OffsetInCluster(at) != 0)
-            throw _store.Corrupt($"the L2 table at {at:#x} is not at the start of a cluster");
+            throw _store.Corrupt($"the L2 table at 0x{at:x} is not at the start of a cluster");
         if (at > _store.File.Length - _layout.ClusterSize && !_tables.Holds(at))
-            throw _store.Corrupt($"the L2 table at {at:#x} lies beyond the end of the file");
+            throw _store.Corrupt($"the L2 table at 0x{at:x} lies beyond the end of the file");
         return _tables.Get(at);
     }
 
@@ -181,12 +181,12 @@ sealed partial class Qcow2Mapping
     {
         ExtentKind kind = entry.Kind(subcluster);
         if (kind == ExtentKind.Invalid || (kind == ExtentKind.Data && entry.HostOffset == 0 && !_store.HasDataFile))
-            throw _store.Corrupt($"the L2 entry for guest offset {offset:#x} contradicts itself");
+            throw _store.Corrupt($"the L2 entry for guest offset 0x{offset:x} contradicts itself");
         if (_layout.OffsetInCluster(entry.HostOffset) != 0)
-            throw _store.Corrupt($"the data cluster {entry.HostOffset:#x} for guest offset {offset:#x} is not at " +
+            throw _store.Corrupt($"the data cluster 0x{entry.HostOffset:x} for guest offset 0x{offset:x} is not at " +
                 "the start of a cluster");
         if (kind == ExtentKind.Zero && _store.Header.Version == 2)
-            throw _store.Corrupt($"guest offset {offset:#x} has a zero cluster, which version 2 does not know");
+            throw _store.Corrupt($"guest offset 0x{offset:x} has a zero cluster, which version 2 does not know");
         return kind;
     }
 }

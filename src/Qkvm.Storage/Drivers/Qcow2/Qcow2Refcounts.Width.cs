@@ -24,7 +24,7 @@ sealed partial class Qcow2Refcounts
                 if (count == 0 || IsOwn(cluster)) continue;
                 if (count > most)
                     throw new BlockException($"Cannot decrease refcount entry width to {1 << order} bits: Cluster at "
-                        + $"offset {cluster << _layout.ClusterBits:#x} has a refcount of {count}", Errno.Inval);
+                        + $"offset 0x{cluster << _layout.ClusterBits:x} has a refcount of {count}", Errno.Inval);
                 Counts(cluster)[cluster & ((1L << bits) - 1)] = count;
                 first = Math.Max(first, cluster + 1);
             }

@@ -114,7 +114,7 @@ sealed class Qcow2References(Qcow2Store store, Qcow2Extensions extensions, Actio
             if (cluster < 0 || cluster >= (store.File.Length + _layout.ClusterSize - 1) >> _layout.ClusterBits)
             {
                 problem("ERROR: counting reference for region exceeding the end of the file by one cluster or more: "
-                    + $"offset {offset:#x} size {length:#x}");
+                    + $"offset 0x{offset:x} size 0x{length:x}");
                 return false;
             }
             long block = cluster >> _layout.RefcountBlockBits;

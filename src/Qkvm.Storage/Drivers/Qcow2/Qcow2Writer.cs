@@ -277,7 +277,7 @@ sealed class Qcow2Writer(Qcow2Store store, Qcow2Driver image, bool knowsZeroes)
     void CheckIsData(long host, long length)
     {
         if (!store.HasDataFile && store.Map.Overlaps(host, length))
-            throw store.Corrupt($"guest data at {host:#x} would overwrite metadata");
+            throw store.Corrupt($"guest data at 0x{host:x} would overwrite metadata");
     }
 
     /// <summary>A write that needs room: guest bytes from Offset on, in clusters from First on, go to Host.</summary>

@@ -74,7 +74,7 @@ public sealed class QedDriver : ImageNode, ICheckable
             || (UInt128)size > (UInt128)_entriesPerTable * (ulong)_entriesPerTable * cluster)
             throw Bad($"Invalid image size {size}");
         if (l1 % cluster != 0 || l1 < (ulong)headerClusters * cluster || l1 > (ulong)File.Length)
-            throw Bad($"Invalid L1 table offset {l1:#x}");
+            throw Bad($"Invalid L1 table offset 0x{l1:x}");
         _length = (long)size;
         _l1 = new ImageTable(File, (long)l1, _entriesPerTable, sizeof(ulong), false, static () => { });
         _l2 = new ClusterTableCache(File, ImageTable.PageSize, MaxCacheBytes, static () => { });
@@ -113,5 +113,6 @@ public sealed class QedDriver : ImageNode, ICheckable
     }
 
     long Checked(ulong offset) => offset % (ulong)_clusterSize == 0 && offset < (ulong)File.Length ? (long)offset
-        : throw new BlockException($"{FileName}: the image is corrupt: a table names the offset {offset:#x}", Errno.Io);
+        : throw new BlockException($"{FileName}: the image is corrupt: a table names the offset 0x{offset:x}",
+            Errno.Io);
 }

@@ -20,8 +20,8 @@ static class VdiCreation
         bool isStatic = image.Options.Bool("static");
         long blocks = (image.Size + VdiHeader.BlockSize - 1) / VdiHeader.BlockSize;
         if (blocks > MostBlocks)
-            throw image.Error($"Unsupported VDI image size (size is {image.Size:#x}, max supported is "
-                + $"{MostBlocks * VdiHeader.BlockSize:#x})");
+            throw image.Error($"Unsupported VDI image size (size is 0x{image.Size:x}, max supported is "
+                + $"0x{MostBlocks * VdiHeader.BlockSize:x})");
         int mapBytes = (int)(blocks * sizeof(uint) + 511) / 512 * 512;
         var header = new VdiHeader
         {

@@ -50,9 +50,9 @@ sealed class VdiHeader
             : U32(data, BlockSizeAt) != BlockSize
                 ? $"unsupported VDI image (block size {U32(data, BlockSizeAt)} is not {BlockSize})"
             : header.MapOffset % 512 != 0 || header.MapOffset < Size
-                ? $"unsupported VDI image (unaligned block map offset {header.MapOffset:#x})"
+                ? $"unsupported VDI image (unaligned block map offset 0x{header.MapOffset:x})"
             : header.DataOffset % 512 != 0 || header.DataOffset < header.MapOffset + header.Blocks * 4L
-                ? $"unsupported VDI image (its blocks at {header.DataOffset:#x} lie on its block map)"
+                ? $"unsupported VDI image (its blocks at 0x{header.DataOffset:x} lie on its block map)"
             : header.DiskSize > (ulong)header.Blocks * BlockSize
                 ? $"unsupported VDI image (disk size {header.DiskSize}, image bitmap has room for "
                     + $"{(ulong)header.Blocks * BlockSize})"

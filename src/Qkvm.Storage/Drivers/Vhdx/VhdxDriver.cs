@@ -50,7 +50,7 @@ public sealed class VhdxDriver : GrowingImage, ICheckable
         if (_header.LogLength % VhdxFormat.Mebibyte != 0 || _header.LogLength > MaxLog
             || _header.LogOffset % VhdxFormat.Mebibyte != 0 || _header.LogOffset < VhdxFormat.Mebibyte
             || _header.LogOffset > (ulong)Math.Max(0, File.Length - _header.LogLength))
-            throw Bad($"a log of {_header.LogLength} bytes at {_header.LogOffset:#x}");
+            throw Bad($"a log of {_header.LogLength} bytes at 0x{_header.LogOffset:x}");
         _log = new VhdxLog(File, (long)_header.LogOffset, (int)_header.LogLength);
         if (_header.LogId != Guid.Empty) ReplayLog();
         string? wrong = _layout.ReadRegions(ReadFile(VhdxFormat.RegionsAt, VhdxFormat.RegionTableSize));
@@ -104,7 +104,7 @@ public sealed class VhdxDriver : GrowingImage, ICheckable
             case FullyPresent when host >= VhdxFormat.Mebibyte && !Overlaps(host):
                 return new(RunKind.Data, found, host + inBlock);
             default:
-                throw new BlockException($"{FileName}: the image is corrupt: block {block} has the entry {entry:#x}",
+                throw new BlockException($"{FileName}: the image is corrupt: block {block} has the entry 0x{entry:x}",
                     Errno.Io);
         }
     }

@@ -115,7 +115,7 @@ sealed class VhdxLayout
             bool isRequired = (entry[28] & 1) != 0;
             if (offset < VhdxFormat.Mebibyte || offset % VhdxFormat.Mebibyte != 0
                 || length % VhdxFormat.Mebibyte != 0 || length == 0 || offset > 1UL << 60)
-                return $"region {i} lies at {offset:#x}";
+                return $"region {i} lies at 0x{offset:x}";
             if (id == VhdxFormat.BlockTableRegion) (TableOffset, TableLength) = ((long)offset, length);
             else if (id == VhdxFormat.MetadataRegion) (MetadataOffset, MetadataLength) = ((long)offset, length);
             else if (isRequired) return $"unknown required region {id}";
@@ -139,7 +139,7 @@ sealed class VhdxLayout
                 length = BinaryPrimitives.ReadUInt32LittleEndian(entry[20..]);
             bool isRequired = (entry[24] & 4) != 0;
             if (offset < MetadataTableSize || length < 4 || offset > data.Length - 16)
-                return $"metadata item {i} lies at {offset:#x}";
+                return $"metadata item {i} lies at 0x{offset:x}";
             ReadOnlySpan<byte> item = data[(int)offset..];
             if (id == VhdxFormat.FileParameters)
             {

@@ -49,6 +49,9 @@ public sealed partial class VmdkDriver : GrowingImage, ICompressedWrites, ICheck
     private protected override bool HasDirty =>
         _extents.Exists(extent => extent is VmdkSparseExtent { HasDirty: true });
 
+    /// <inheritdoc/>
+    public bool IsCompressedOnly => IsStream;
+
     /// <summary>Its only extent takes each grain once, compressed.</summary>
     bool IsStream => _extents is [VmdkSparseExtent { IsCompressed: true }];
 

@@ -111,11 +111,11 @@ sealed class VmdkSparseExtent : VmdkExtent
         ScatterLists.Wait(File!.ReadAsync(host, new ScatterList(marker)));
         uint bytes = BinaryPrimitives.ReadUInt32LittleEndian(marker.AsSpan(8));
         if (bytes == 0 || bytes > 2 * GrainBytes || host > File.Length - MarkerSize - bytes)
-            throw Bad($"the compressed grain at {host:#x} has {bytes} bytes");
+            throw Bad($"the compressed grain at 0x{host:x} has {bytes} bytes");
         var packed = new byte[bytes];
         ScatterLists.Wait(File.ReadAsync(host + MarkerSize, new ScatterList(packed)));
         return UnpackedPieces.Inflate(packed, (int)GrainBytes)
-            ?? throw Bad($"the compressed grain at {host:#x} is damaged");
+            ?? throw Bad($"the compressed grain at 0x{host:x} is damaged");
     }
 
     /// <summary>A grain packed, with its marker, in whole sectors.</summary>
