@@ -105,8 +105,8 @@ export -f qmp
 export work node
 qemu-img create -q -f qcow2 "$work/full.qcow2" 512M
 qemu-img create -q -f qcow2 -b "$work/full.qcow2" -F qcow2 "$work/inc.qcow2"
-backup full full "{\"type\":\"block-dirty-bitmap-add\",\"data\":{\"node\":\"$node\",\"name\":\"b\",\"persistent\":true}}," \
-    '"sync":"full"'
+bitmap="{\"node\":\"$node\",\"name\":\"b\",\"persistent\":true}"
+backup full full "{\"type\":\"block-dirty-bitmap-add\",\"data\":$bitmap}," '"sync":"full"'
 written "a full backup"
 backup inc incremental "" '"sync":"incremental","bitmap":"b"'
 written "an incremental backup"
@@ -123,5 +123,6 @@ for image in data one two three copy aside full inc; do
 done
 for image in full inc; do
     qemu-img convert -O raw "$work/$image.qcow2" "$work/$image.raw"
-    check "fsck of backup $image" "clean" sh -c "fsck.ext4 -fy '$work/$image.raw' >/dev/null; [ \$? -le 1 ] && echo clean"
+    check "fsck of backup $image" "clean" sh -c \
+        "fsck.ext4 -fy '$work/$image.raw' >/dev/null; [ \$? -le 1 ] && echo clean"
 done

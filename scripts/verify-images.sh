@@ -1,7 +1,7 @@
 #!/bin/bash
-# scripts/verify-images.sh [FORMAT...]: a Debian guest's fio writes, reads and trims a virtio disk of each writable format
-# at random places and judges what it reads; then QEMU's tools judge the image: that it is sound, and that it holds what
-# the guest has seen. SIZE (64M), SEED (now's), QKVM.
+# scripts/verify-images.sh [FORMAT...]: a Debian guest's fio writes, reads and trims a virtio disk of each writable
+# format at random places and judges what it reads; then QEMU's tools judge the image: that it is sound, and that it
+# holds what the guest has seen. SIZE (64M), SEED (now's), QKVM.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . images/lib.sh
@@ -25,10 +25,12 @@ for format; do
     vpc) options=(-o force_size=on) ;;    # no cylinders, heads and sectors to round to
     esac
     "$qkvm" img create -q "${secret[@]}" -f "$format" "${options[@]}" "$image" "$size"
+    disk=driver=$format,node-name=disk,discard=unmap,file.driver=file,file.discard=unmap,file.filename=$image$more
     began=$(date +%s)
-    timeout 300 "$qkvm" -m 512M -nodefaults -display none -serial stdio -no-reboot -kernel .cache/tiny/vmlinuz -initrd "$work/initrd" \
+    timeout 300 "$qkvm" -m 512M -nodefaults -display none -serial stdio -no-reboot \
+        -kernel .cache/tiny/vmlinuz -initrd "$work/initrd" \
         -append "console=ttyS0 quiet panic=-1 rdinit=/fio-init fio.verify=$seed" -object secret,id=key,data=secret \
-        -blockdev "driver=$format,node-name=disk,discard=unmap,file.driver=file,file.discard=unmap,file.filename=$image$more" \
+        -blockdev "$disk" \
         -device virtio-blk-pci,drive=disk </dev/null >"$work/log" 2>&1 || true
     took=$(($(date +%s) - began))
     said=$(tr -d '\r' <"$work/log")

@@ -26,7 +26,8 @@ static class JobCommands
         BlockVerb("pause", static job => job.Pause(), "pause an active background block operation"),
         BlockVerb("resume", static job => job.Resume(), "resume a paused background block operation"),
         BlockVerb("complete", static job => job.Complete(), "stop an active background block operation"),
-        BlockVerb("finalize", static job => job.FinalizeNow()), BlockVerb("dismiss", static job => job.Dismiss(), isId: true),
+        BlockVerb("finalize", static job => job.FinalizeNow(), isId: true),
+        BlockVerb("dismiss", static job => job.Dismiss(), isId: true),
         Cancel, SetSpeed,
     ];
 
@@ -72,7 +73,7 @@ static class JobCommands
     /// <param name="help">Null: the human monitor does not know it.</param>
     /// <param name="isId">QMP calls the job's id so, and not a device.</param>
     static Command BlockVerb(string name, Action<Job> act, string? help = null, bool isId = false) =>
-        isId || name == "finalize"
+        isId
             ? new Command<JobArguments, Nothing>($"block-job-{name}", JobCommandsJson.Default, (context, arguments) =>
             {
                 act(BlockJob(context, arguments.Id));

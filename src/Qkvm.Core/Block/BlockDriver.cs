@@ -104,8 +104,8 @@ public abstract class BlockDriver : IAsyncDisposable, IBlockUser
     /// <summary>Opens it for reading alone, or for writing too. No request is in flight.</summary>
     /// <exception cref="BlockException">It, or what it lies in, cannot be written.</exception>
     public virtual ValueTask SetReadOnlyAsync(bool isReadOnly) => isReadOnly == IsReadOnly ? default
-        : throw new BlockException($"Node '{NodeName}' cannot be opened for {(isReadOnly ? "reading alone" : "writing")}",
-            ENotSup);
+        : throw new BlockException($"Node '{NodeName}' cannot be opened for "
+            + (isReadOnly ? "reading alone" : "writing"), ENotSup);
 
     const int ENotSup = 95;
 

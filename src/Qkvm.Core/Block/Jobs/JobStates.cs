@@ -45,7 +45,8 @@ static class JobStates
         _ => status is >= JobStatus.Created and <= JobStatus.Standby,
     };
 
-    public static string Name(JobVerb verb) => verb == JobVerb.SetSpeed ? "set-speed" : verb.ToString().ToLowerInvariant();
+    public static string Name(JobVerb verb) =>
+        verb == JobVerb.SetSpeed ? "set-speed" : verb.ToString().ToLowerInvariant();
 
     public static string Name(JobStatus status) => status.ToString().ToLowerInvariant();
 }
