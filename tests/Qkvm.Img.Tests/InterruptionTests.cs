@@ -47,7 +47,8 @@ public sealed class InterruptionTests : IDisposable
         using (Process process = ToolProcess.Start([.. words, "-r", "1M", source, target]))
         {
             var clock = Stopwatch.StartNew();
-            while (!File.Exists(first + ".part") && !process.HasExited && clock.Elapsed < ToolProcess.Patience) Thread.Sleep(10);
+            while (!File.Exists(first + ".part") && !process.HasExited && clock.Elapsed < ToolProcess.Patience)
+                Thread.Sleep(10);
             Assert.Equal(0, Libc.tgkill(process.Id, process.Id, Terminate));
             Assert.True(process.WaitForExit(ToolProcess.Patience), "it goes on");
             Assert.NotEqual(0, process.ExitCode);

@@ -130,8 +130,9 @@ public abstract partial class BlockNode : BlockDriver
     {
         CheckWrite(offset, length);
         if (length == 0) return default;
-        if (IsFollowed) return FollowedAsync(offset, length, () => WriteZeroesCore(offset, length, mayUnmap && _discard));
-        return WriteZeroesCore(offset, length, mayUnmap && _discard);
+        bool unmaps = mayUnmap && _discard;
+        if (IsFollowed) return FollowedAsync(offset, length, () => WriteZeroesCore(offset, length, unmaps));
+        return WriteZeroesCore(offset, length, unmaps);
     }
 
     public sealed override ValueTask<BlockStatus> StatusAsync(long offset, long length)

@@ -41,7 +41,8 @@ sealed class BlockTransaction(BlockJobs blockJobs, BlockGraph graph)
                 case BitmapClearAction one: AddStep(one.Node, node => Change(node, one.Name, static b => b.Clear()));
                     break;
                 case BitmapEnableAction one: AddStep(one.Node, node => Enable(node, one)); break;
-                case BitmapMergeAction one: AddStep(one.Node, node => Change(node, one.Target, b => Merge(b, node, one)));
+                case BitmapMergeAction one:
+                    AddStep(one.Node, node => Change(node, one.Target, b => Merge(b, node, one)));
                     break;
                 default:
                     AddRun(null, static () => throw new CommandException("Transaction aborted using Abort action"));

@@ -171,15 +171,17 @@ public sealed class AddAndRemoveTests : IDisposable
     public void A_passed_descriptor_is_kept_by_name_until_somebody_takes_it()
     {
         Assert.Equal("No file descriptor supplied via SCM_RIGHTS", Error("getfd", """{"fdname":"tap"}"""));
-        _bench.PassedDescriptor = Duplicate();
+        using (FileStream passed = File.Create(Path.Combine(_directory, "passed")))
+            _bench.PassedDescriptor = Libc.dup((int)passed.SafeFileHandle.DangerousGetHandle());
         _bench.Query("getfd", """{"fdname":"tap"}""");
         int fd = _bench.PassedDescriptor;
         Assert.Equal(fd, _bench.OnLoop(() => _bench.Host.Descriptors.Take("tap", "-netdev tap")));
         Assert.Equal("File descriptor named 'tap' not found", Error("closefd", """{"fdname":"tap"}"""));
-        Assert.True(Directory.Exists("/proc/self/fd") && File.Exists($"/proc/self/fd/{fd}"));
+        string? kept = new FileInfo($"/proc/self/fd/{fd}").LinkTarget;
+        Assert.Equal(Path.Combine(_directory, "passed"), kept);
         _bench.Query("getfd", """{"fdname":"again"}""");
         _bench.Query("closefd", """{"fdname":"again"}""");
-        Assert.False(File.Exists($"/proc/self/fd/{fd}"));
+        Assert.NotEqual(kept, new FileInfo($"/proc/self/fd/{fd}").LinkTarget);   // the number may be another's by now
     }
 
     [Fact]

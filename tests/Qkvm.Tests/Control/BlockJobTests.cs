@@ -189,8 +189,10 @@ public sealed class BlockJobTests : BlockJobBench
         Query("block-dirty-bitmap-add", """{"node":"disk","name":"b"}""");
         Write(0, 1);
         Query("blockdev-add", """{"driver":"null-co","node-name":"t","size":4194304}""");
-        Query("blockdev-backup",
-            """{"device":"disk","job-id":"j","target":"t","sync":"bitmap","bitmap":"b","bitmap-mode":"on-success","speed":1}""");
+        Query("blockdev-backup", """
+            {"device":"disk","job-id":"j","target":"t","sync":"bitmap","bitmap":"b","bitmap-mode":"on-success",
+            "speed":1}
+            """);
         Write(1 << 20, 2);
         Query("job-cancel", """{"id":"j"}""");
         Await(JobStatus.Null);

@@ -41,6 +41,7 @@ public sealed class HotPlugTests : IDisposable
         if (BusOf(model) == BusKind.VirtioSerial)
             Assert.Equal("", _bench.Human("device_add virtio-serial-pci,id=ports"));
         if (BusOf(model) == BusKind.Usb) Assert.Equal("", _bench.Human("device_add qemu-xhci,id=usb"));
+        if (BusOf(model) == BusKind.Scsi) Assert.Equal("", _bench.Human("device_add virtio-scsi-pci,id=units"));
         string tree = _bench.Human("info qtree");
         for (int i = 0; i < Before; i++) ComeAndGo(model, i);
         (long bytes, int files, int maps, long mapped) = Held();
@@ -107,21 +108,23 @@ public sealed class HotPlugTests : IDisposable
 
     void ComeAndGo(string model, int turn)
     {
-        bool drive = model.Contains("-blk-", StringComparison.Ordinal) || model == "usb-storage";
+        bool drive = model.Contains("-blk-", StringComparison.Ordinal) || model is "usb-storage" or "nvme"
+            || BusOf(model) == BusKind.Scsi;
         bool bridge = model.EndsWith("-bridge", StringComparison.Ordinal), talks = model == "usb-serial";
-        string more = drive ? ",drive=spare" : bridge ? ",chassis_nr=1" : talks ? ",chardev=talk" : "";
+        string more = model == "nvme" ? ",drive=spare,serial=1" : drive ? ",drive=spare" : bridge ? ",chassis_nr=1" : talks ? ",chardev=talk" : "";
         if (turn % 2 == 0)
         {
-            string rest = drive ? ",\"drive\":\"spare\"" : bridge ? ",\"chassis_nr\":1"
+            string rest = model == "nvme" ? ",\"drive\":\"spare\",\"serial\":\"1\"" : drive ? ",\"drive\":\"spare\"" : bridge ? ",\"chassis_nr\":1"
                 : talks ? ",\"chardev\":\"talk\"" : "";
             _bench.Query("device_add", $"{{\"driver\":\"{model}\",\"id\":\"new\"{rest}}}");
             _bench.Query("device_del", """{"id":"new"}""");
             _bench.LetGo();
             return;
         }
-        if (BusOf(model) == BusKind.VirtioSerial || BusOf(model) == BusKind.Usb)
+        if (BusOf(model) == BusKind.VirtioSerial || BusOf(model) == BusKind.Usb || BusOf(model) == BusKind.Scsi)
         {
-            string place = BusOf(model) == BusKind.Usb ? "port=2" : "nr=7,name=a";
+            string place = BusOf(model) == BusKind.Usb ? "port=2" : BusOf(model) == BusKind.Scsi ? "lun=3"
+                : "nr=7,name=a";
             Assert.Equal("", _bench.Human($"device_add {model},id=new,{place}{more}"));
             Assert.Equal("", _bench.Human("device_del new"));
             return;

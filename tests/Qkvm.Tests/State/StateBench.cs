@@ -60,6 +60,8 @@ sealed class StateBench : IMachineRequests, IDisposable
             Devices =
                 [.. models.Any(m => m.Bus == BusKind.Usb) ? UsbControllers() : [],
                 .. model?.Bus == BusKind.VirtioSerial ? (DeviceConfig[])[Ports] : [],
+                .. models.Any(m => m.Bus == BusKind.Scsi) ? (DeviceConfig[])[ScsiHost] : [],
+                .. models.Any(m => m.Bus == BusKind.Nvme) ? (DeviceConfig[])[NvmeHost] : [],
                 .. models.Select((m, i) =>
                 new DeviceConfig(m.Name, $"device{i}", [.. Wanted(m, i)], $"-device {m.Name}"))
                 // first what others hang on, and what wants the root bus
@@ -76,11 +78,15 @@ sealed class StateBench : IMachineRequests, IDisposable
 
     /// <summary>A bus has 32 slots: on a board with everything these stay away, whose like is there.</summary>
     static readonly DeviceModel[] s_alike = [.. Uhci.Models, .. Ehci.Models, Xhci.Nec, PciSerial.Double,
-        PciSerial.Quadruple, HdaController.Ich9, StdVga.Secondary, VirtioGpuModels.Vga, Ioh3420.Model,
+        PciSerial.Quadruple, .. Catalogue.Devices.Models.Where(m => m.Name is "nvme" or "virtio-scsi-pci"), HdaController.Ich9, StdVga.Secondary, VirtioGpuModels.Vga, Ioh3420.Model,
         .. VirtioInputModels.All.Where(m => !m.Name.StartsWith("virtio-keyboard", StringComparison.Ordinal))];
 
     /// <summary>A device that pc has no place for.</summary>
     public static bool WantsQ35(DeviceModel model) => model.Bus == BusKind.PciExpress || model == IntelIommu.Model;
+
+    /// <summary>What has a bus of SCSI units, and of namespaces.</summary>
+    static DeviceConfig ScsiHost => new("virtio-scsi-pci", "units", [], "-device");
+    static DeviceConfig NvmeHost => new("nvme", "spaces", [new("serial", "1")], "-device");
 
     /// <summary>What has the bus of serial ports.</summary>
     static DeviceConfig Ports => new(VirtioSerialModels.Devices[0].Name, "ports", [], "-device");
@@ -184,6 +190,7 @@ sealed class StateBench : IMachineRequests, IDisposable
                 case PropertyKind.Tpmdev: Backends.Tpms[id] = new FakeTpm { FailsAtOnce = true }; break;
                 case PropertyKind.Object when property.Name != "iothread": Backends.Objects[id] = new RngBuiltin();
                 break;
+                case PropertyKind.Text when model.Name == "nvme" && property.Name == "serial": id = "2"; break;
                 case PropertyKind.Number when property.Name is "chassis_nr" or "bus_nr":
                     id = "1";
                     break;

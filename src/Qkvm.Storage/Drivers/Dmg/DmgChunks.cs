@@ -69,8 +69,8 @@ static class DmgChunks
             ulong sector = U64(block, at + 8), sectors = U64(block, at + 16), offset = U64(block, at + 24),
                 bytes = U64(block, at + 32);
             if (CodingOf(type) is not { } coding)
-                return $"chunks of type 0x{type:x}{NameOf(type)} are not supported; on a Mac make others by hdiutil convert "
-                    + "-format UDZO";
+                return $"chunks of type 0x{type:x}{NameOf(type)} are not supported; on a Mac make others by hdiutil "
+                    + "convert -format UDZO";
             if (sectors == 0) continue;
             if (first > mostSectors || sector > mostSectors || sectors > mostSectors || offset > 1UL << 60
                 || data > 1UL << 60 || bytes > 1UL << 60) return "a chunk lies at an impossible place";

@@ -17,7 +17,8 @@ static class Qcow2Measure
         bool isWhole = options.Preallocation is Preallocation.Falloc or Preallocation.Full;
         long data = isWhole ? size : measuring.Source is { } source
             ? await AllocatedAsync(source, bits).ConfigureAwait(false) << bits : 0;
-        long? bitmaps = options.Version >= 3 && measuring.Source is IBitmaps image ? Bitmaps(image, measuring.Size, options, bits) : null;
+        long? bitmaps = options.Version >= 3 && measuring.Source is IBitmaps image
+            ? Bitmaps(image, measuring.Size, options, bits) : null;
         return new Measurement(tables + data, tables + size, bitmaps);
     }
 
