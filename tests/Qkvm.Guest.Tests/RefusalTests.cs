@@ -31,7 +31,8 @@ public sealed class RefusalTests : IDisposable
         using (GuestProcess made = GuestProcess.Start("img", "create", "-q", "--object", "secret,id=s,data=right", "-f",
             "luks", "-o", "key-secret=s,iter-time=10", image, "1M")) Assert.Equal(0, made.WaitExit());
         string drive = $"file={image},format=luks,if=virtio,key-secret=s";
-        using GuestProcess program = GuestProcess.Start("-display", "none", "-object", "secret,id=s,data=wrong", "-drive",
+        using GuestProcess program = GuestProcess.Start("-display", "none",
+            "-object", "secret,id=s,data=wrong", "-drive",
             drive);
         Assert.Equal(1, program.WaitExit());
         Assert.Contains("Invalid password", program.Errors, StringComparison.Ordinal);

@@ -14,7 +14,8 @@ public partial class HttpsTests
     static readonly string s_folder = Directory.CreateTempSubdirectory("qkvm-https-").FullName;
     static readonly byte[] s_data = HttpDriverTests.Data;
 
-    /// <summary>From the start of the process this machine trusts the test's authority: the runtime looks once.</summary>
+    /// <summary>From the start of the process this machine trusts the test's authority: the runtime looks
+    /// once.</summary>
 #pragma warning disable CA2255
     [ModuleInitializer]
 #pragma warning restore CA2255

@@ -22,7 +22,7 @@ public sealed class TlsTests : IDisposable
     public TlsTests()
     {
         TestCertificates.WriteAll(_folder);
-        TestCertificates.WriteAll(Other);                                           // the same names, signed by somebody else
+        TestCertificates.WriteAll(Other);                          // the same names, signed by somebody else
     }
 
     string Other => Path.Combine(_folder, "other");

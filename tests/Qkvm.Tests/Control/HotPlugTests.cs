@@ -111,10 +111,12 @@ public sealed class HotPlugTests : IDisposable
         bool drive = model.Contains("-blk-", StringComparison.Ordinal) || model is "usb-storage" or "nvme"
             || BusOf(model) == BusKind.Scsi;
         bool bridge = model.EndsWith("-bridge", StringComparison.Ordinal), talks = model == "usb-serial";
-        string more = model == "nvme" ? ",drive=spare,serial=1" : drive ? ",drive=spare" : bridge ? ",chassis_nr=1" : talks ? ",chardev=talk" : "";
+        string more = model == "nvme" ? ",drive=spare,serial=1"
+            : drive ? ",drive=spare" : bridge ? ",chassis_nr=1" : talks ? ",chardev=talk" : "";
         if (turn % 2 == 0)
         {
-            string rest = model == "nvme" ? ",\"drive\":\"spare\",\"serial\":\"1\"" : drive ? ",\"drive\":\"spare\"" : bridge ? ",\"chassis_nr\":1"
+            string rest = model == "nvme" ? ",\"drive\":\"spare\",\"serial\":\"1\""
+                : drive ? ",\"drive\":\"spare\"" : bridge ? ",\"chassis_nr\":1"
                 : talks ? ",\"chardev\":\"talk\"" : "";
             _bench.Query("device_add", $"{{\"driver\":\"{model}\",\"id\":\"new\"{rest}}}");
             _bench.Query("device_del", """{"id":"new"}""");

@@ -8,6 +8,7 @@ using Qkvm.Core.Virtio;
 using Qkvm.Hw.Audio;
 using Qkvm.Hw.Display;
 using Qkvm.Hw.Firmware;
+using Qkvm.Hw.Scsi;
 using Qkvm.Hw.Storage;
 using Qkvm.Hw.Tpm;
 using Qkvm.Hw.Virtio;
@@ -130,6 +131,7 @@ public class CatalogueStateTests
         else if (bench.Device is VirtioSerialPort port) Open(bench, port, way);
         else if (bench.Device is HdaCodec) Command(bench, way);
         else if (bench.Device is FloppyDrive) Seek(bench);
+        else if (bench.Device is ScsiDevice scsi) scsi.Unit.Begin([0xFF, 0, 0, 0, 0, 0], 0);    // it knows no such
         else if (bench.Device is Ramfb) WriteFile(bench, "etc/ramfb", 7);
         else if (bench.Device is VmCoreInfo) WriteFile(bench, "etc/vmcoreinfo", 9);
         else if (bench.Device is VirtioBusDevice plugged) NegotiateInMemory(bench, plugged.Device.Control, way);

@@ -78,7 +78,9 @@ sealed class StateBench : IMachineRequests, IDisposable
 
     /// <summary>A bus has 32 slots: on a board with everything these stay away, whose like is there.</summary>
     static readonly DeviceModel[] s_alike = [.. Uhci.Models, .. Ehci.Models, Xhci.Nec, PciSerial.Double,
-        PciSerial.Quadruple, .. Catalogue.Devices.Models.Where(m => m.Name is "nvme" or "virtio-scsi-pci"), HdaController.Ich9, StdVga.Secondary, VirtioGpuModels.Vga, Ioh3420.Model,
+        PciSerial.Quadruple, .. Catalogue.Devices.Models.Where(m => m.Name is "nvme" or "virtio-scsi-pci"
+            or "bochs-display" or "i82801b11-bridge" or "rtl8139" or "ES1370" or "AC97" or "pci-testdev"),
+        HdaController.Ich9, StdVga.Secondary, VirtioGpuModels.Vga, Ioh3420.Model,
         .. VirtioInputModels.All.Where(m => !m.Name.StartsWith("virtio-keyboard", StringComparison.Ordinal))];
 
     /// <summary>A device that pc has no place for.</summary>
