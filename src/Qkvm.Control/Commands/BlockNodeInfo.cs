@@ -92,8 +92,6 @@ public sealed record BlockNodeInfo(string File, string? NodeName, bool Ro, strin
     public string? Group => Throttle?.Name;
     public bool Active => true;
 
-    const string Backing = "backing";
-
     ThrottleLimits? Limits => Throttle?.Limits;
     RateLimit Total => Limits?.BytesTotal ?? default;
     RateLimit Reads => Limits?.BytesRead ?? default;
@@ -109,9 +107,9 @@ public sealed record BlockNodeInfo(string File, string? NodeName, bool Ro, strin
     public static BlockNodeInfo Of(BlockDriver node, bool isWriteback = true, string? file = null)
     {
         ImageFacts facts = node.Facts;
-        BlockDriver? backing = BackingOf(node);
+        BlockDriver? backing = node.Below;
         int depth = 0;
-        for (BlockDriver? below = backing; below != null; below = BackingOf(below)) depth++;
+        for (BlockDriver? below = backing; below != null; below = below.Below) depth++;
         string name = file ?? NameOf(node);
         return new BlockNodeInfo(name, node.NodeName.Length > 0 ? node.NodeName : null, node.IsReadOnly,
             node.FormatName, false, new BlockCacheInfo(isWriteback, false, false),
@@ -122,9 +120,6 @@ public sealed record BlockNodeInfo(string File, string? NodeName, bool Ro, strin
             [.. node.Children.Select(child => new BlockChildInfo(child.Node.NodeName, child.Role))],
             backing == null ? null : NameOf(backing), depth) { DirtyBitmaps = BlockDirtyInfo.Of(node) };
     }
-
-    static BlockDriver? BackingOf(BlockDriver node) =>
-        node.Children.FirstOrDefault(child => child.Role == Backing)?.Node;
 
     /// <summary>Of what is at the bottom, as formats have no file of their own.</summary>
     static string NameOf(BlockDriver node)

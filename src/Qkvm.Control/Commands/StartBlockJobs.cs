@@ -1,6 +1,7 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Qkvm.Control.Hmp;
+using Qkvm.Core.Block;
 using Qkvm.Core.Block.Jobs;
 using Qkvm.Core.Configuration;
 using Qkvm.Core.Machine;
@@ -87,8 +88,7 @@ static class StartBlockJobs
         {
             string? @base = a.BaseNode ?? ByFile(context, a.Device, a.Base);
             if (a.Bottom is { } bottom)
-                @base = context.Host.BlockJobs.Find(bottom).Children.FirstOrDefault(c => c.Role == "backing")?.Node
-                    .NodeName;
+                @base = context.Host.BlockJobs.Find(bottom).Below?.NodeName;
             await context.Host.BlockJobs.StreamAsync(new StreamRequest(new JobOptions(a.JobId ?? "", a.AutoFinalize,
                 a.AutoDismiss, a.Speed), a.Device, @base, a.BackingFile, Policies(a.OnError, a.OnError)))
                 .ConfigureAwait(false);
@@ -143,12 +143,12 @@ static class StartBlockJobs
     internal static JobErrorPolicies Policies(BlockdevOnError onRead, BlockdevOnError onWrite) =>
         new(Policy(onRead), Policy(onWrite));
 
-    static JobErrorPolicy Policy(BlockdevOnError on) => on switch
+    static ErrorPolicy Policy(BlockdevOnError on) => on switch
     {
-        BlockdevOnError.Ignore => JobErrorPolicy.Ignore,
-        BlockdevOnError.Stop => JobErrorPolicy.Stop,
-        BlockdevOnError.Enospc => JobErrorPolicy.NoSpace,
-        _ => JobErrorPolicy.Report,
+        BlockdevOnError.Ignore => ErrorPolicy.Ignore,
+        BlockdevOnError.Stop => ErrorPolicy.Stop,
+        BlockdevOnError.Enospc => ErrorPolicy.Enospc,
+        _ => ErrorPolicy.Report,
     };
 
     /// <summary>The older way to name a node: by its file.</summary>
@@ -156,7 +156,7 @@ static class StartBlockJobs
     {
         if (file == null) return null;
         for (var node = context.Host.BlockJobs.Find(device); node != null;
-            node = node.Children.FirstOrDefault(child => child.Role == "backing")?.Node)
+            node = node.Below)
             if (node.FileName == file) return node.NodeName;
         throw new CommandException($"Can't find '{file}' in the backing chain");
     }

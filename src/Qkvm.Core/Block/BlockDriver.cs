@@ -35,6 +35,17 @@ public abstract class BlockDriver : IAsyncDisposable, IBlockUser
     /// <summary>The nodes below, each by its role: "file", "backing".</summary>
     public virtual IReadOnlyList<BlockEdge> Children => [];
 
+    /// <summary>What it lies over; null for nothing.</summary>
+    public BlockDriver? Below
+    {
+        get
+        {
+            foreach (BlockEdge child in Children)
+                if (child.Role == BlockEdge.Backing) return child.Node;
+            return null;
+        }
+    }
+
     /// <summary>What its image tells of itself.</summary>
     public virtual ImageFacts Facts => new();
 

@@ -19,6 +19,9 @@ public interface IBlockUser
 /// user's.</remarks>
 public sealed class BlockEdge
 {
+    /// <summary>The role of what an image lies over.</summary>
+    public const string Backing = "backing";
+
     static readonly Lock s_graph = new();
 
     volatile BlockDriver _node;

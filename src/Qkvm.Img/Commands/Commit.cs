@@ -2,6 +2,7 @@ using Qkvm.Core.Block;
 using Qkvm.Core.Block.Images;
 using Qkvm.Img.Copying;
 using Qkvm.Storage.Graph;
+using Qkvm.Storage.Images;
 
 namespace Qkvm.Img.Commands;
 
@@ -28,7 +29,7 @@ static class Commit
         using var progress = new Progress(tool, arguments, top.Length);
         progress.Report(0);
         if (target.Length < top.Length) await target.ResizeAsync(top.Length).ConfigureAwait(false);
-        var limit = new RateLimit(rate);
+        var limit = new CopyLimit(rate);
         var buffer = new byte[Copier.Piece];
         for (long at = 0; at < top.Length;)
         {

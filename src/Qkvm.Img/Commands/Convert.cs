@@ -70,7 +70,7 @@ static class Convert
             Workers = request.Workers ?? CopyPlan.WorkersFor(sources, target, isCompressed),
             Salvage = !arguments.Has(Salvage) ? null : line => { if (!arguments.Has(Option.Quiet))
                 tool.Error($"warning: {line}"); },
-            Limit = new RateLimit(request.Rate),
+            Limit = new CopyLimit(request.Rate),
         };
         if (total > 0) new Copier(plan, progress.Report).Run();
         if (arguments.Has(Bitmaps)) await CopyBitmapsAsync(tool, sources[0], target).ConfigureAwait(false);
@@ -267,6 +267,6 @@ static class Convert
         }
 
         public long? BackingLength(BlockDriver node) => !Arguments.Has(NoCreation) && _given.Has("backing_file")
-            ? node.Children.FirstOrDefault(child => child.Role == "backing")?.Node.Length : null;
+            ? node.Below?.Length : null;
     }
 }

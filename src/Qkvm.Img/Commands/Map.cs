@@ -63,7 +63,7 @@ static class Map
     /// <summary>The format of the node at a depth of the chain has a word for what lies below.</summary>
     static bool CanLack(Tool tool, BlockDriver node, int depth)
     {
-        for (; depth > 0; depth--) node = node.Children.First(child => child.Role == "backing").Node;
+        for (; depth > 0; depth--) node = node.Below!;
         return tool.Drivers.Find(node.FormatName)?.Find("backing") != null;
     }
 

@@ -70,7 +70,7 @@ static class Rebase
 
     static async Task CopyDifferencesAsync(BlockDriver top, BlockDriver? next, Progress progress)
     {
-        BlockDriver? old = top.Children.FirstOrDefault(child => child.Role == "backing")?.Node;
+        BlockDriver? old = top.Below;
         byte[] before = new byte[Copier.Piece], after = new byte[Copier.Piece];
         for (long at = 0; at < top.Length;)
         {

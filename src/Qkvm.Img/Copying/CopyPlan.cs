@@ -1,5 +1,6 @@
 using Qkvm.Core.Block;
 using Qkvm.Storage.Drivers.File;
+using Qkvm.Storage.Images;
 
 namespace Qkvm.Img.Copying;
 
@@ -35,7 +36,7 @@ sealed record CopyPlan(IReadOnlyList<BlockDriver> Sources, BlockDriver Target, l
     /// <summary>What cannot be read counts as zeros: its message goes here.</summary>
     public Action<string>? Salvage { get; init; }
 
-    public RateLimit Limit { get; init; } = new(0);
+    public CopyLimit Limit { get; init; } = new(0);
 
     /// <summary>As many as help: servers that take their time to answer, and compression, keep many busy.</summary>
     public static int WorkersFor(IEnumerable<BlockDriver> sources, BlockDriver target, bool isCompressed) =>

@@ -34,6 +34,20 @@ public abstract partial class BlockNode
         lock (_following) _observers = [.. _observers.Where(one => one != observer)];
     }
 
+    // Methods of their own, so that a write that nobody follows makes no closure.
+
+    ValueTask WriteFollowedAsync(long offset, ScatterList buffers) =>
+        FollowedAsync(offset, buffers.Length, () => StartWrite(offset, buffers));
+
+    ValueTask WriteFuaFollowedAsync(long offset, ScatterList buffers) =>
+        FollowedAsync(offset, buffers.Length, () => WriteFuaCore(offset, buffers));
+
+    ValueTask DiscardFollowedAsync(long offset, long length) =>
+        FollowedAsync(offset, length, () => DiscardCore(offset, length));
+
+    ValueTask ZeroFollowedAsync(long offset, long length, bool mayUnmap) =>
+        FollowedAsync(offset, length, () => WriteZeroesCore(offset, length, mayUnmap));
+
     async ValueTask FollowedAsync(long offset, long length, Func<ValueTask> change)
     {
         IWriteObserver[] observers = _observers;

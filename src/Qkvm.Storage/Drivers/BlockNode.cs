@@ -20,7 +20,7 @@ public sealed record NodeOptions(string NodeName = "")
 /// <summary>The part that all drivers share: range and permission checks, discard policy, zero detection.</summary>
 public abstract partial class BlockNode : BlockDriver
 {
-    readonly List<BlockEdge> _children = [];
+    volatile BlockEdge[] _children = [];                           // replaced as a whole: any thread may look
     readonly bool _discard;
     readonly DetectZeroes _detectZeroes;
 
@@ -52,14 +52,14 @@ public abstract partial class BlockNode : BlockDriver
     protected BlockEdge Attach(string role, BlockDriver node, BlockUse use)
     {
         var edge = new BlockEdge(node, this, role, use);
-        _children.Add(edge);
+        _children = [.. _children, edge];
         return edge;
     }
 
     /// <summary>Ends the use of a node below, which stays open.</summary>
     protected void Detach(BlockEdge edge)
     {
-        _children.Remove(edge);
+        _children = [.. _children.Where(child => child != edge)];
         edge.Detach();
     }
 
@@ -67,14 +67,14 @@ public abstract partial class BlockNode : BlockDriver
     protected void DetachChildren()
     {
         foreach (BlockEdge child in _children) child.Detach();
-        _children.Clear();
+        _children = [];
     }
 
     /// <summary>The end of a node that is closed: nodes below that nobody else uses or names are closed too.</summary>
     protected async ValueTask ReleaseChildrenAsync()
     {
         foreach (BlockEdge child in _children) await child.ReleaseAsync().ConfigureAwait(false);
-        _children.Clear();
+        _children = [];
     }
 
     public abstract override string FileName { get; }
@@ -92,24 +92,20 @@ public abstract partial class BlockNode : BlockDriver
     {
         CheckWrite(offset, buffers.Length);
         if (buffers.Length == 0) return default;
-        if (IsFollowed) return FollowedAsync(offset, buffers.Length, () => StartWrite(offset, buffers));
-        return StartWrite(offset, buffers);
+        return IsFollowed ? WriteFollowedAsync(offset, buffers) : StartWrite(offset, buffers);
     }
 
-    ValueTask StartWrite(long offset, ScatterList buffers)
-    {
-        return _detectZeroes != DetectZeroes.Off && ScatterLists.IsZero(buffers)
+    ValueTask StartWrite(long offset, ScatterList buffers) =>
+        _detectZeroes != DetectZeroes.Off && ScatterLists.IsZero(buffers)
             ? WriteZeroesCore(offset, buffers.Length, _detectZeroes == DetectZeroes.Unmap && _discard)
             : WriteCore(offset, buffers);
-    }
 
     public sealed override ValueTask WriteAsync(long offset, ScatterList buffers, WriteFlags flags)
     {
         if (_detectZeroes != DetectZeroes.Off || !HasFua || (flags & WriteFlags.Fua) == 0)
             return base.WriteAsync(offset, buffers, flags);
         CheckWrite(offset, buffers.Length);
-        if (IsFollowed) return FollowedAsync(offset, buffers.Length, () => WriteFuaCore(offset, buffers));
-        return WriteFuaCore(offset, buffers);
+        return IsFollowed ? WriteFuaFollowedAsync(offset, buffers) : WriteFuaCore(offset, buffers);
     }
 
     /// <summary>The driver has <see cref="WriteFuaCore"/>, which costs less than a flush.</summary>
@@ -122,8 +118,7 @@ public abstract partial class BlockNode : BlockDriver
     {
         CheckWrite(offset, length);
         if (!_discard || length == 0) return default;
-        if (IsFollowed) return FollowedAsync(offset, length, () => DiscardCore(offset, length));
-        return DiscardCore(offset, length);
+        return IsFollowed ? DiscardFollowedAsync(offset, length) : DiscardCore(offset, length);
     }
 
     public sealed override ValueTask WriteZeroesAsync(long offset, long length, bool mayUnmap)
@@ -131,8 +126,7 @@ public abstract partial class BlockNode : BlockDriver
         CheckWrite(offset, length);
         if (length == 0) return default;
         bool unmaps = mayUnmap && _discard;
-        if (IsFollowed) return FollowedAsync(offset, length, () => WriteZeroesCore(offset, length, unmaps));
-        return WriteZeroesCore(offset, length, unmaps);
+        return IsFollowed ? ZeroFollowedAsync(offset, length, unmaps) : WriteZeroesCore(offset, length, unmaps);
     }
 
     public sealed override ValueTask<BlockStatus> StatusAsync(long offset, long length)

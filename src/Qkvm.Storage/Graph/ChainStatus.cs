@@ -14,7 +14,7 @@ public readonly record struct ChainStatus(BlockStatus Status, int Depth)
             BlockStatus status = await node.StatusAsync(offset, length).ConfigureAwait(false);
             if (status.IsAllocated) return new ChainStatus(status, depth);
             length = Math.Min(length, status.Length);
-            if (Below(node) is not { } below) return new ChainStatus(BlockStatus.Zero(length, isAllocated: false), 0);
+            if (node.Below is not { } below) return new ChainStatus(BlockStatus.Zero(length, isAllocated: false), 0);
             if (offset >= below.Length) return new ChainStatus(BlockStatus.Zero(length), depth);
             length = Math.Min(length, below.Length - offset);
             node = below;
@@ -28,7 +28,7 @@ public readonly record struct ChainStatus(BlockStatus Status, int Depth)
     public static async ValueTask<BlockStatus> AboveAsync(BlockDriver node, BlockDriver? end, long offset, long length)
     {
         BlockStatus status = await node.StatusAsync(offset, length).ConfigureAwait(false);
-        while (!status.IsAllocated && Below(node) is { } below && below != end)
+        while (!status.IsAllocated && node.Below is { } below && below != end)
         {
             length = Math.Min(length, status.Length);
             if (offset >= below.Length) return BlockStatus.Zero(length);
@@ -37,13 +37,5 @@ public readonly record struct ChainStatus(BlockStatus Status, int Depth)
             node = below;
         }
         return status;
-    }
-
-    /// <summary>What an overlay lies over; null for nothing.</summary>
-    public static BlockDriver? Below(BlockDriver node)
-    {
-        foreach (BlockEdge child in node.Children)
-            if (child.Role == "backing") return child.Node;
-        return null;
     }
 }

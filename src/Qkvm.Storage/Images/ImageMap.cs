@@ -16,7 +16,7 @@ public static class ImageMap
             BlockStatus status = await node.StatusAsync(offset, length).ConfigureAwait(false);
             if (status.IsAllocated || status.IsZero) return (status, depth);
             length = status.Length;
-            node = (node as BlockNode)?.Children.FirstOrDefault(child => child.Role == "backing")?.Node
+            node = node.Below
                 ?? throw new InvalidOperationException($"{node.NodeName}: nothing lies below");
             // A shorter backing node goes on in zeros.
             if (offset >= node.Length) return (BlockStatus.Zero(length, isAllocated: false), depth);

@@ -39,7 +39,7 @@ public sealed class BlockGraph(BlockFactory factory, MachineBackends backends,
     /// <summary>A node and what it lies over, layer by layer.</summary>
     public static IEnumerable<BlockDriver> Chain(BlockDriver? top)
     {
-        for (; top != null; top = ChainStatus.Below(top)) yield return top;
+        for (; top != null; top = top.Below) yield return top;
     }
 
     /// <summary>Holds back all that use the nodes; with what ends that.</summary>
@@ -80,7 +80,7 @@ public sealed class BlockGraph(BlockFactory factory, MachineBackends backends,
     public static void Relax(BlockDriver node)
     {
         foreach (BlockEdge edge in node.Edges.ToArray())
-            if (edge.Role == "backing") edge.Relax();
+            if (edge.Role == BlockEdge.Backing) edge.Relax();
     }
 
     /// <summary>The image over a node in a chain that begins at a top; null: the node is the top.</summary>
@@ -100,7 +100,7 @@ public sealed class BlockGraph(BlockFactory factory, MachineBackends backends,
     {
         IOverlay overlay = OverlayOf(image);
         Action resume = await PauseAsync([image]).ConfigureAwait(false);
-        BlockDriver? before = overlay.Backing;
+        BlockDriver? before = image.Below;
         try
         {
             if (!image.IsReadOnly)

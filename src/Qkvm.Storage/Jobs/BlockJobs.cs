@@ -61,7 +61,7 @@ public sealed class BlockJobs(BlockGraph graph, JobList jobs, Catalogue<BlockDri
                 : "Parameter 'granularity' expects a power of 2");
         CheckTarget(source, target);
         if (request.Replaces is { } replaced) graph.Find(replaced);
-        BlockDriver? above = request.Scope == CopyScope.Top ? ChainStatus.Below(source) : null;
+        BlockDriver? above = request.Scope == CopyScope.Top ? source.Below : null;
         if (request.Scope == CopyScope.Top && above == null) request = request with { Scope = CopyScope.Full };
         var job = new MirrorJob(JobType.Mirror, request, graph, source, target, above);
         return StartAsync(job, [source], job.PrepareAsync);
@@ -92,7 +92,7 @@ public sealed class BlockJobs(BlockGraph graph, JobList jobs, Catalogue<BlockDri
         BlockDriver top = graph.Find(device), node = graph.Find(image);
         BlockGraph.Above(top, node);
         IOverlay overlay = BlockGraph.OverlayOf(node);
-        if (overlay.Backing is not { } below)
+        if (node.Below is not { } below)
             throw new CommandException($"'{image}' does not have a backing file");
         return graph.ChangeAsync(async () =>
         {

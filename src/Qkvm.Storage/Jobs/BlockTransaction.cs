@@ -12,7 +12,7 @@ sealed class BlockTransaction(BlockJobs blockJobs, BlockGraph graph)
 {
     const int DefaultGranularity = 64 << 10, MinGranularity = 512, MaxNameLength = 1023;
 
-    readonly List<(BlockDriver Node, Func<ValueTask<Func<ValueTask>>> Run)> _steps = [];
+    readonly List<(BlockDriver? Node, Func<ValueTask<Func<ValueTask>>> Run)> _steps = [];
     readonly List<Func<ValueTask>> _undo = [];
     readonly List<Job> _jobs = [];
 
@@ -50,7 +50,7 @@ sealed class BlockTransaction(BlockJobs blockJobs, BlockGraph graph)
             }
     }
 
-    void AddRun(BlockDriver? node, Func<ValueTask<Func<ValueTask>>> run) => _steps.Add((node!, run));
+    void AddRun(BlockDriver? node, Func<ValueTask<Func<ValueTask>>> run) => _steps.Add((node, run));
 
     void AddStep(string name, Func<BlockDriver, Action> step)
     {
@@ -61,7 +61,7 @@ sealed class BlockTransaction(BlockJobs blockJobs, BlockGraph graph)
     /// <summary>While the graph stands still, on a thread that may wait.</summary>
     public async ValueTask RunAsync()
     {
-        Action resume = await BlockGraph.PauseAsync(_steps.Select(step => step.Node).Where(node => node != null))
+        Action resume = await BlockGraph.PauseAsync(_steps.Select(step => step.Node).OfType<BlockDriver>())
             .ConfigureAwait(false);
         try
         {
@@ -82,7 +82,7 @@ sealed class BlockTransaction(BlockJobs blockJobs, BlockGraph graph)
         BlockDriver overlay = find();
         if (overlay is not IOverlay over) throw new CommandException("The overlay does not support backing images");
         if (overlay.Edges.Count > 0) throw new CommandException("The overlay is already in use");
-        if (over.Backing != null) throw new CommandException("The overlay already has a backing image");
+        if (overlay.Below != null) throw new CommandException("The overlay already has a backing image");
         if (overlay.Length < node.Length) throw new CommandException("The overlay is smaller than the node");
         await BlockGraph.ReplaceAsync(node, overlay).ConfigureAwait(false);
         try

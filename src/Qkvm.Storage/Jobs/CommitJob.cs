@@ -10,16 +10,11 @@ namespace Qkvm.Storage.Jobs;
 sealed class CommitJob(CommitRequest request, BlockGraph graph, BlockDriver above, BlockDriver top, BlockDriver target)
     : CopyJob(JobType.Commit, request.Job, request.Errors)
 {
-    bool _wasReadOnly;
-
     /// <summary>Before it starts, while the graph stands still.</summary>
     public async ValueTask PrepareAsync()
     {
         BlockGraph.OverlayOf(above);
-        _wasReadOnly = target.IsReadOnly;
-        await target.SetReadOnlyAsync(false).ConfigureAwait(false);
-        BlockGraph.Relax(target);
-        if (target.Length < top.Length) await target.ResizeAsync(top.Length).ConfigureAwait(false);
+        await OpenBaseAsync(target, top).ConfigureAwait(false);
         Use(top, BlockGraph.JobSource, BlockRights.ConsistentRead);
         Use(target, BlockGraph.JobTarget, BlockRights.ConsistentRead | BlockRights.Write);
     }
@@ -53,10 +48,10 @@ sealed class CommitJob(CommitRequest request, BlockGraph graph, BlockDriver abov
         return BlockGraph.RebaseAsync(above, target, request.BackingFile);
     });
 
-    protected override ValueTask CleanAsync(bool hasFailed) => graph.ChangeAsync(async () =>
+    protected override ValueTask CleanAsync(bool hasFailed) => graph.ChangeAsync(() =>
     {
         EndUse();
         BlockGraph.Restore(target);
-        if (_wasReadOnly) await target.SetReadOnlyAsync(true).ConfigureAwait(false);
+        return CloseAsync(target);
     });
 }

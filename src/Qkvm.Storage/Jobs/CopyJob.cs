@@ -1,8 +1,8 @@
-using System.Diagnostics;
 using Qkvm.Core.Block;
 using Qkvm.Core.Block.Jobs;
 using Qkvm.Storage.Drivers;
 using Qkvm.Storage.Graph;
+using Qkvm.Storage.Images;
 
 namespace Qkvm.Storage.Jobs;
 
@@ -12,12 +12,11 @@ abstract class CopyJob(JobType type, JobOptions options, JobErrorPolicies? error
     /// <summary>Bytes that are copied at once.</summary>
     protected const int Piece = 1 << 20;
 
-    const int ENoSpc = 28;
     const double MaxDelay = 0.1;                                   // seconds
 
     readonly JobErrorPolicies _errors = errors ?? new();
     readonly List<BlockEdge> _edges = [];
-    volatile Limit _limit = new(0);
+    CopyLimit _limit = new(0);
 
     string IBlockUser.UserName => $"job '{Id}'";
 
@@ -32,6 +31,26 @@ abstract class CopyJob(JobType type, JobOptions options, JobErrorPolicies? error
         foreach (BlockEdge edge in _edges) edge.Detach();
         _edges.Clear();
     }
+
+    bool _wasReadOnly;
+
+    /// <summary>Opens the node that it writes to.</summary>
+    protected ValueTask OpenAsync(BlockDriver target)
+    {
+        _wasReadOnly = target.IsReadOnly;
+        return target.SetReadOnlyAsync(false);
+    }
+
+    /// <summary>Opens a node that lies below the one that it copies, and is to have all of its bytes.</summary>
+    protected async ValueTask OpenBaseAsync(BlockDriver target, BlockDriver source)
+    {
+        await OpenAsync(target).ConfigureAwait(false);
+        BlockGraph.Relax(target);
+        if (target.Length < source.Length) await target.ResizeAsync(source.Length).ConfigureAwait(false);
+    }
+
+    /// <summary>The node is for reading again, if it was before.</summary>
+    protected ValueTask CloseAsync(BlockDriver target) => _wasReadOnly ? target.SetReadOnlyAsync(true) : default;
 
     /// <summary>Copies bytes; zeros that the source knows of become zeros that take no room.</summary>
     protected static async ValueTask CopyAsync(BlockDriver source, BlockDriver target, long offset, Memory<byte> buffer)
@@ -81,16 +100,16 @@ abstract class CopyJob(JobType type, JobOptions options, JobErrorPolicies? error
             {
                 bool isRead = e is BlockException;
                 int errno = e is TargetException target ? target.Errno : ((BlockException)e).Errno;
-                JobErrorAction action = (isRead ? _errors.OnRead : _errors.OnWrite) switch
+                ErrorAction action = (isRead ? _errors.OnRead : _errors.OnWrite) switch
                 {
-                    JobErrorPolicy.Ignore => JobErrorAction.Ignore,
-                    JobErrorPolicy.Stop => JobErrorAction.Stop,
-                    JobErrorPolicy.NoSpace when errno == ENoSpc => JobErrorAction.Stop,
-                    _ => JobErrorAction.Report,
+                    ErrorPolicy.Ignore => ErrorAction.Ignore,
+                    ErrorPolicy.Stop => ErrorAction.Stop,
+                    ErrorPolicy.Enospc when BlockErrors.IsNoSpace(errno) => ErrorAction.Stop,
+                    _ => ErrorAction.Report,
                 };
                 await TellErrorAsync(isRead, action).ConfigureAwait(false);
-                if (action == JobErrorAction.Report) throw;
-                if (action == JobErrorAction.Ignore) return false;
+                if (action == ErrorAction.Report) throw;
+                if (action == ErrorAction.Ignore) return false;
             }
         }
     }
@@ -99,32 +118,20 @@ abstract class CopyJob(JobType type, JobOptions options, JobErrorPolicies? error
     protected async ValueTask SpendAsync(long bytes)
     {
         Advance(bytes);
-        double due = Due(bytes);
-        while (_limit is { IsLimited: true } limit && due - limit.Clock.Elapsed.TotalSeconds is > 0 and var early)
+        CopyLimit limit = LimitNow();
+        for (double due = limit.Spend(bytes); limit.Until(due) is > 0 and var early;)
         {
             // in steps, so that another speed, a pause or the end counts at once
             await Task.Delay(TimeSpan.FromSeconds(Math.Min(early, MaxDelay)), Cancelled).ConfigureAwait(false);
             await PausePointAsync().ConfigureAwait(false);
-            if (Speed != limit.Speed) due = Due(0);
+            if (limit.BytesPerSecond == Speed) continue;
+            limit = LimitNow();
+            due = limit.Spend(0);
         }
     }
 
-    /// <summary>When so many more bytes may have been copied, in seconds of the limit's clock.</summary>
-    double Due(long bytes)
+    CopyLimit LimitNow()
     {
-        lock (_edges)
-        {
-            if (_limit.Speed != Speed) _limit = new Limit(Speed);
-            _limit.Spent += bytes;
-            return _limit.IsLimited ? (double)_limit.Spent / _limit.Speed : 0;
-        }
-    }
-
-    /// <param name="Speed">Bytes a second; 0: no limit.</param>
-    sealed record Limit(long Speed)
-    {
-        public Stopwatch Clock { get; } = Stopwatch.StartNew();
-        public long Spent { get; set; }
-        public bool IsLimited => Speed > 0;
+        lock (_edges) return _limit.BytesPerSecond == Speed ? _limit : _limit = new CopyLimit(Speed);
     }
 }

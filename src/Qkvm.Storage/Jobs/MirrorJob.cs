@@ -20,7 +20,6 @@ sealed class MirrorJob(JobType type, MirrorRequest request, BlockGraph graph, Bl
     readonly RangeLock _copying = new();
     readonly Lock _turn = new();
     long _cursor;                                                  // where the next piece is looked for
-    bool _wasReadOnly;
     BlockDriver? _unused;
 
     bool IsCommit => Type == JobType.Commit;
@@ -28,13 +27,7 @@ sealed class MirrorJob(JobType type, MirrorRequest request, BlockGraph graph, Bl
     /// <summary>Before it starts, while nobody writes to the source.</summary>
     public async ValueTask PrepareAsync()
     {
-        _wasReadOnly = target.IsReadOnly;
-        await target.SetReadOnlyAsync(false).ConfigureAwait(false);
-        if (IsCommit)
-        {
-            BlockGraph.Relax(target);
-            if (target.Length < source.Length) await target.ResizeAsync(source.Length).ConfigureAwait(false);
-        }
+        await (IsCommit ? OpenBaseAsync(target, source) : OpenAsync(target)).ConfigureAwait(false);
         Use(source, BlockGraph.JobSource, BlockRights.ConsistentRead);
         Use(target, BlockGraph.JobTarget, BlockRights.ConsistentRead | BlockRights.Write);
         source.Follow(this);
@@ -180,8 +173,7 @@ sealed class MirrorJob(JobType type, MirrorRequest request, BlockGraph graph, Bl
         source.Unfollow(this);
         EndUse();
         if (IsCommit) BlockGraph.Restore(target);
-        if (IsCommit && _unused == null && _wasReadOnly)
-            await graph.ChangeAsync(() => target.SetReadOnlyAsync(true)).ConfigureAwait(false);
+        if (IsCommit && _unused == null) await graph.ChangeAsync(() => CloseAsync(target)).ConfigureAwait(false);
         await BlockGraph.CloseUnusedAsync(_unused).ConfigureAwait(false);
     }
 }

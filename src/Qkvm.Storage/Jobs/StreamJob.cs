@@ -11,13 +11,11 @@ sealed class StreamJob(StreamRequest request, BlockGraph graph, BlockDriver imag
     : CopyJob(JobType.Stream, request.Job, request.Errors)
 {
     readonly IOverlay _overlay = BlockGraph.OverlayOf(image);
-    bool _wasReadOnly;
 
     /// <summary>Before it starts, while the graph stands still.</summary>
     public async ValueTask PrepareAsync()
     {
-        _wasReadOnly = image.IsReadOnly;
-        await image.SetReadOnlyAsync(false).ConfigureAwait(false);
+        await OpenAsync(image).ConfigureAwait(false);
         Use(image, BlockGraph.JobTarget, BlockRights.ConsistentRead | BlockRights.WriteUnchanged);
     }
 
@@ -32,11 +30,11 @@ sealed class StreamJob(StreamRequest request, BlockGraph graph, BlockDriver imag
             {
                 BlockStatus status = await image.StatusAsync(offset, length).ConfigureAwait(false);
                 length = status.Length;
-                isBelow = !status.IsAllocated && _overlay.Backing is { } below && below != end
+                isBelow = !status.IsAllocated && image.Below is { } below && below != end
                     && offset < below.Length;
                 if (!isBelow) return;
-                status = await ChainStatus.AboveAsync(_overlay.Backing!, end, offset,
-                    Math.Min(length, _overlay.Backing!.Length - offset)).ConfigureAwait(false);
+                status = await ChainStatus.AboveAsync(image.Below!, end, offset,
+                    Math.Min(length, image.Below!.Length - offset)).ConfigureAwait(false);
                 length = status.Length;
                 // without a base, what has no bytes of its own reads as zeros
                 isBelow = status.IsAllocated && (end != null || !status.IsZero);
@@ -54,13 +52,13 @@ sealed class StreamJob(StreamRequest request, BlockGraph graph, BlockDriver imag
 
     protected override ValueTask CommitAsync() => graph.ChangeAsync(async () =>
     {
-        if (_overlay.Backing != end)
+        if (image.Below != end)
             await BlockGraph.RebaseAsync(image, end, request.BackingFile).ConfigureAwait(false);
     });
 
-    protected override ValueTask CleanAsync(bool hasFailed) => graph.ChangeAsync(async () =>
+    protected override ValueTask CleanAsync(bool hasFailed) => graph.ChangeAsync(() =>
     {
         EndUse();
-        if (_wasReadOnly) await image.SetReadOnlyAsync(true).ConfigureAwait(false);
+        return CloseAsync(image);
     });
 }

@@ -14,7 +14,7 @@ public static class NbdBitmaps
 
     static IBitmap Find(BlockDriver top, string name, bool isWritable)
     {
-        for (BlockDriver? node = top; node != null; node = ChainStatus.Below(node))
+        for (BlockDriver? node = top; node != null; node = node.Below)
         {
             if (node.DirtyBitmaps.FirstOrDefault(one => one.Name == name) is not { } bitmap) continue;
             if (bitmap.IsInconsistent)

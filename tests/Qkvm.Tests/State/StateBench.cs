@@ -58,12 +58,13 @@ sealed class StateBench : IMachineRequests, IDisposable
             Memory = new MemoryConfig(16 << 20),
             Rtc = new RtcConfig(RtcBase.Date, new DateTime(2024, 2, 29)),
             Devices =
-                [.. models.Any(m => m.Bus == BusKind.Usb) ? UsbControllers() : [],
+                [.. everything && !microvm ? (DeviceConfig[])[Bridge] : [],
+                .. models.Any(m => m.Bus == BusKind.Usb) ? UsbControllers() : [],
                 .. model?.Bus == BusKind.VirtioSerial ? (DeviceConfig[])[Ports] : [],
                 .. models.Any(m => m.Bus == BusKind.Scsi) ? (DeviceConfig[])[ScsiHost] : [],
                 .. models.Any(m => m.Bus == BusKind.Nvme) ? (DeviceConfig[])[NvmeHost] : [],
                 .. models.Select((m, i) =>
-                new DeviceConfig(m.Name, $"device{i}", [.. Wanted(m, i)], $"-device {m.Name}"))
+                new DeviceConfig(m.Name, $"device{i}", [.. Wanted(m, i), .. Place(m, everything)], $"-device {m.Name}"))
                 // first what others hang on, and what wants the root bus
                 .OrderBy(m => m.Driver == HdaController.Ich6.Name
                     || m.Driver.StartsWith("pxb", StringComparison.Ordinal) ? 0 : 1)],
@@ -78,10 +79,14 @@ sealed class StateBench : IMachineRequests, IDisposable
 
     /// <summary>A bus has 32 slots: on a board with everything these stay away, whose like is there.</summary>
     static readonly DeviceModel[] s_alike = [.. Uhci.Models, .. Ehci.Models, Xhci.Nec, PciSerial.Double,
-        PciSerial.Quadruple, .. Catalogue.Devices.Models.Where(m => m.Name is "nvme" or "virtio-scsi-pci"
-            or "bochs-display" or "i82801b11-bridge" or "rtl8139" or "ES1370" or "AC97" or "pci-testdev"),
+        PciSerial.Quadruple, .. Catalogue.Devices.Models.Where(m => m.Name is "nvme" or "virtio-scsi-pci"),
         HdaController.Ich9, StdVga.Secondary, VirtioGpuModels.Vga, Ioh3420.Model,
         .. VirtioInputModels.All.Where(m => !m.Name.StartsWith("virtio-keyboard", StringComparison.Ordinal))];
+
+    /// <summary>On a board with everything these lie behind a bridge: a bus has 32 slots.</summary>
+    static readonly string[] s_behind = ["bochs-display", "rtl8139", "ES1370", "AC97", "pci-testdev"];
+
+    static DeviceConfig Bridge => new("pci-bridge", "behind", [new("chassis_nr", "9")], "-device");
 
     /// <summary>A device that pc has no place for.</summary>
     public static bool WantsQ35(DeviceModel model) => model.Bus == BusKind.PciExpress || model == IntelIommu.Model;
@@ -206,6 +211,9 @@ sealed class StateBench : IMachineRequests, IDisposable
             yield return new OptionPair(property.Name, id);
         }
     }
+
+    static IEnumerable<OptionPair> Place(DeviceModel model, bool everything) =>
+        everything && s_behind.Contains(model.Name) ? [new("bus", "behind")] : [];
 
     static IEnumerable<QDevice> All(QBus bus) => bus.Devices.SelectMany(d => d.Buses.SelectMany(All).Prepend(d));
 

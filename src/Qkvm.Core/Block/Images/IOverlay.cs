@@ -7,9 +7,6 @@ public interface IOverlay
     /// <param name="file">Null for none.</param>
     ValueTask ChangeBackingAsync(string? file, string? format);
 
-    /// <summary>What it lies over; null for nothing.</summary>
-    BlockDriver? Backing { get; }
-
     /// <summary>Lies over another node from now on; what the image says of itself stays. No request is in
     /// flight. The node before stays open.</summary>
     void SetBacking(BlockDriver? node);

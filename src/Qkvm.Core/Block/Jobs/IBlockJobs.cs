@@ -11,11 +11,9 @@ public enum CopyScope { Full, Top, Bitmap, None }
 public enum BitmapMode { OnSuccess, Always, Never }
 
 /// <summary>What a job does where a disk fails.</summary>
-public enum JobErrorPolicy { Report, Ignore, Stop, NoSpace }
-
 /// <param name="OnRead">Where reading fails.</param>
-public sealed record JobErrorPolicies(JobErrorPolicy OnRead = JobErrorPolicy.Report,
-    JobErrorPolicy OnWrite = JobErrorPolicy.Report);
+public sealed record JobErrorPolicies(ErrorPolicy OnRead = ErrorPolicy.Report,
+    ErrorPolicy OnWrite = ErrorPolicy.Report);
 
 /// <summary>block-commit: what lies above a base goes into it.</summary>
 /// <param name="Device">A node or drive.</param>

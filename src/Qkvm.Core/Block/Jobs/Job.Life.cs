@@ -149,16 +149,16 @@ public abstract partial class Job
     }
 
     /// <summary>A disk failed; with Stop it pauses until somebody resumes it.</summary>
-    protected async ValueTask TellErrorAsync(bool isRead, JobErrorAction action)
+    protected async ValueTask TellErrorAsync(bool isRead, ErrorAction action)
     {
         _list!.Post(() =>
         {
             _list.Raise(new BlockJobErrorEvent(Id, isRead ? "read" : "write", action));
-            if (action != JobErrorAction.Stop || !Status.Takes(JobVerb.Pause)) return;
+            if (action != ErrorAction.Stop || !Status.Takes(JobVerb.Pause)) return;
             IsStopped = _isPausedByUser = true;
             _pause ??= new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         });
-        if (action != JobErrorAction.Stop) return;
+        if (action != ErrorAction.Stop) return;
         var done = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         _list.Post(done.SetResult);
         await done.Task.ConfigureAwait(false);

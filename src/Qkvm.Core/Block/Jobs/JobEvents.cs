@@ -26,8 +26,5 @@ public sealed record BlockJobReadyEvent(JobType Type, string Device, long Len, l
 /// <summary>It waits to be finalized.</summary>
 public sealed record BlockJobPendingEvent(JobType Type, string Id) : MachineEvent;
 
-[JsonConverter(typeof(NamedEnum<JobErrorAction>))]
-public enum JobErrorAction { Ignore, Report, Stop }
-
 /// <param name="Operation">"read" or "write".</param>
-public sealed record BlockJobErrorEvent(string Device, string Operation, JobErrorAction Action) : MachineEvent;
+public sealed record BlockJobErrorEvent(string Device, string Operation, ErrorAction Action) : MachineEvent;
