@@ -43,7 +43,8 @@ static class QueueLoops
         if (withQueues < loops.Count)
             throw values.Error($"either all items in {Mapping} must have vqs or none of them must have it");
         int missing = Array.IndexOf(mapped, null);
-        return missing < 0 ? mapped.OfType<IoLoop>().ToArray() : throw values.Error($"missing vq {missing} IOThread assignment in {Mapping}");
+        if (missing >= 0) throw values.Error($"missing vq {missing} IOThread assignment in {Mapping}");
+        return [.. mapped.OfType<IoLoop>()];
 
         void Map(string text, string id, IoLoop loop)
         {

@@ -43,7 +43,8 @@ public sealed class QueueLoopsTests : IDisposable
     [InlineData("""[{"iothread":"t9"}]""", "t9")]
     [InlineData("""[{"iothread":"t0"},{"iothread":"t0"}]""", "duplicate IOThread name \"t0\"")]
     [InlineData("""[{"iothread":"t0","vqs":[0,1,2]},{"iothread":"t1"}]""", "either all items")]
-    [InlineData("""[{"iothread":"t0","vqs":[0,1,3]}]""", "vq index 3 for IOThread \"t0\" must be less than num_queues 3")]
+    [InlineData("""[{"iothread":"t0","vqs":[0,1,3]}]""",
+        "vq index 3 for IOThread \"t0\" must be less than num_queues 3")]
     [InlineData("""[{"iothread":"t0","vqs":[-1]}]""", "vq index -1")]
     [InlineData("""[{"iothread":"t0","vqs":[0,1]},{"iothread":"t1","vqs":[1]}]""",
         "cannot assign vq 1 to IOThread \"t1\" because it is already assigned")]
