@@ -21,6 +21,7 @@ public sealed class CommandCatalogue
         QueryMachines.Command, QueryHost.Target, QueryHost.Accelerators, QueryTpm.Models, QueryTpm.Types,
         QueryCommandLineOptions.Command, SetAction.Command, SetAction.Watchdog,
         QueryMigration.Query, QueryMigration.Capabilities, QueryMigration.SetCapabilities,
+            MigrationSettings.Query, MigrationSettings.Set, MigrationSettings.SetOne,
         QomObjects.List, QomObjects.ListGet, QomObjects.Get, QomObjects.Set, QomObjects.Tree,
         QomTypeCommands.ListTypes, QomTypeCommands.DeviceProperties, QomTypeCommands.TypeProperties,
 
