@@ -1,6 +1,7 @@
 using Qkvm.Core.Block;
 using Qkvm.Core.Block.Images;
 using Qkvm.Host;
+using Qkvm.Storage.Graph;
 
 namespace Qkvm.Storage.Drivers;
 
@@ -21,8 +22,8 @@ public sealed record NodeOptions(string NodeName = "")
 public abstract partial class BlockNode : BlockDriver
 {
     volatile BlockEdge[] _children = [];                           // replaced as a whole: any thread may look
-    readonly bool _discard;
-    readonly DetectZeroes _detectZeroes;
+    volatile bool _discard;
+    volatile DetectZeroes _detectZeroes;
 
     protected BlockNode(NodeOptions options)
     {
@@ -31,6 +32,20 @@ public abstract partial class BlockNode : BlockDriver
         _discard = options.Discard;
         _detectZeroes = options.DetectZeroes;
     }
+
+    /// <summary>What the user said of it, flat.</summary>
+    internal IReadOnlyList<OptionPair> Given { get; set; } = [];
+
+    /// <summary>How it treats discards and zeroes.</summary>
+    internal (bool Discard, DetectZeroes DetectZeroes) Treatment
+    {
+        get => (_discard, _detectZeroes);
+        set => (_discard, _detectZeroes) = value;
+    }
+
+    /// <summary>blockdev-reopen: takes what else its driver can change. No request is in flight.</summary>
+    /// <returns>What undoes it.</returns>
+    internal virtual Action Change(Options options, in Surroundings around) => static () => { };
 
     public sealed override bool IsReadOnly => _isReadOnly;
 

@@ -29,6 +29,13 @@ public sealed class BlockGraph(BlockFactory factory, MachineBackends backends,
         if (factory.Find(name) is { } named) return named;
         if (name.Length > 0 && backends.Drives.TryGetValue(name, out BlockBackend? drive))
             return drive.Root ?? throw new CommandException($"Device '{name}' has no medium");
+        return FindNode(name);
+    }
+
+    /// <summary>A node by its own name, also one that nobody named; null for none.</summary>
+    public BlockDriver? FindNode(string name)
+    {
+        if (factory.Find(name) is { } named) return named;
         return backends.Drives.Values.Select(one => one.Root).OfType<BlockDriver>().SelectMany(WithAllBelow)
             .FirstOrDefault(node => node.NodeName == name);
     }
@@ -114,6 +121,23 @@ public sealed class BlockGraph(BlockFactory factory, MachineBackends backends,
 
     public static IOverlay OverlayOf(BlockDriver node) => node as IOverlay
         ?? throw new CommandException($"Format driver '{node.FormatName}' cannot change what an image lies over");
+
+    /// <summary>The job that works with a node, or with an image over it; null for none.</summary>
+    public static IBlockUser? JobOver(BlockDriver node)
+    {
+        foreach (BlockEdge edge in node.Edges)
+            if (edge.Role is JobSource or JobTarget) return edge.User;
+            else if (edge.User is BlockDriver over && JobOver(over) is { } job) return job;
+        return null;
+    }
+
+    /// <summary>An image that a job made for itself: what nobody else uses is closed, whatever its name.</summary>
+    public async ValueTask DropAsync(BlockDriver made)
+    {
+        if (made.Edges.Count > 0) return;
+        if (made.IsNamed) await factory.RemoveNodeAsync(made.NodeName).ConfigureAwait(false);
+        else await made.DisposeAsync().ConfigureAwait(false);
+    }
 
     /// <summary>What nobody named and nobody uses any more is closed.</summary>
     public static async ValueTask CloseUnusedAsync(BlockDriver? node)
