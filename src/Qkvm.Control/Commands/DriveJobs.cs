@@ -38,9 +38,9 @@ static class DriveJobs
                 a.BufSize, a.OnSourceError, a.OnTargetError, null, a.CopyMode, a.AutoFinalize, a.AutoDismiss),
             new JobTarget(a.Format, a.Mode == NewImageMode.Existing, a.NodeName)))
     {
-        Human = new("drive_mirror", "[-n] [-f] device target [format]", "initiates live storage\n\t\t\tmigration for a "
-            + "device. The device's contents are\n\t\t\tcopied to the new image file, including data that\n\t\t\tis "
-            + "written after the command is started.\n" + Flags, static words =>
+        Human = new("drive_mirror", "[-n] [-f] device target [format]", "initiates live storage\n\t\t\tmigration for "
+            + "a device. The device's contents are\n\t\t\tcopied to the new image file, including data that\n\t\t\t"
+            + "is written after the command is started.\n" + Flags, static words =>
             {
                 (NewImageMode mode, MirrorSyncMode sync) = (Mode(words), Sync(words));
                 return new DriveMirrorArguments(words.Word(Drive), words.Word(), sync, Format: words.Optional(),
@@ -70,14 +70,15 @@ static class DriveJobs
     };
 
     const string Drive = "block device name", Known = "nfc";
-    const string Flags = "\t\t\tThe -n flag requests QEMU to reuse the image found\n\t\t\tin new-image-file, instead of "
-        + "recreating it from scratch.\n\t\t\tThe -f flag requests QEMU to copy the whole disk,\n\t\t\tso that the "
+    const string Flags = "\t\t\tThe -n flag requests QEMU to reuse the image found\n\t\t\tin new-image-file, "
+        + "instead of recreating it from scratch.\n\t\t\tThe -f flag requests QEMU to copy the whole disk,\n\t\t\tso that the "
         + "result does not need a backing file.\n\t\t\t";
 
     static NewImageMode Mode(MonitorArguments words) =>
         words.Flag('n', Known) ? NewImageMode.Existing : NewImageMode.AbsolutePaths;
 
-    static MirrorSyncMode Sync(MonitorArguments words) => words.Flag('f', Known) ? MirrorSyncMode.Full : MirrorSyncMode.Top;
+    static MirrorSyncMode Sync(MonitorArguments words) =>
+        words.Flag('f', Known) ? MirrorSyncMode.Full : MirrorSyncMode.Top;
 
     public sealed record CommitDrive(string Device);
 

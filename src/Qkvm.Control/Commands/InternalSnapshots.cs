@@ -34,7 +34,8 @@ static class InternalSnapshots
     {
         Human = new("snapshot_delete_blkdev_internal", "device name [id]", "delete an internal snapshot of device."
             + "\n\t\t\tIf id is specified, qemu will try delete\n\t\t\tthe snapshot matching both id and name."
-            + "\n\t\t\tThe format of the image used by device must\n\t\t\tsupport it, such as qcow2.\n\t\t\t", static words =>
+            + "\n\t\t\tThe format of the image used by device must\n\t\t\tsupport it, such as qcow2.\n\t\t\t",
+            static words =>
             {
                 string device = words.Word("block device name"), name = words.Word();
                 return new BlockdevSnapshotDeleteInternalArguments(device, words.Optional(), name);

@@ -1,6 +1,7 @@
 namespace Qkvm.Core.Block.Jobs;
 
-/// <summary>Jobs of which all end well or none: transaction's completion-mode grouped. Under the machine lock.</summary>
+/// <summary>Jobs of which all end well or none: transaction's completion-mode grouped. Under the machine
+/// lock.</summary>
 public sealed class JobGroup
 {
     readonly List<Job> _jobs = [];
