@@ -69,12 +69,19 @@ public sealed class BlockGraph(BlockFactory factory, MachineBackends backends,
     /// <summary>Whoever uses a node uses another from now on; jobs, and images over it, stay.</summary>
     public static async ValueTask ReplaceAsync(BlockDriver node, BlockDriver other)
     {
-        foreach (BlockEdge edge in node.Edges.ToArray())
+        // Where the other lies over the node, it may not forbid writing to it before all its users have gone.
+        IOverlay? over = other.Below == node ? OverlayOf(other) : null;
+        over?.SetBacking(null);
+        try
         {
-            if (edge.Role is JobSource or JobTarget || edge.User == other) continue;
-            await edge.ReplaceAsync(other).ConfigureAwait(false);
-            if (edge.User is BlockBackend drive) drive.Description = BlockFactory.NameOf(other);
+            foreach (BlockEdge edge in node.Edges.ToArray())
+            {
+                if (edge.Role is JobSource or JobTarget || edge.User == other) continue;
+                await edge.ReplaceAsync(other).ConfigureAwait(false);
+                if (edge.User is BlockBackend drive) drive.Description = BlockFactory.NameOf(other);
+            }
         }
+        finally { over?.SetBacking(node); }
     }
 
     /// <summary>Images over a node say again whether it is to stay as it is.</summary>

@@ -76,7 +76,7 @@ public sealed class DriveJobTests : BlockJobBench
         Assert.Contains("BLOCK_JOB_COMPLETED", Told("guest"));
         Query("blockdev-add", $$"""
             {"driver":"qcow2","node-name":"c","file":{"driver":"file","filename":"{{Path("copy")}}"},
-            "backing":{{(sync == "top" ? "\"base\"" : "null")}}}
+            "backing":{{(sync == "top" ? "\"base\"" : "null")}} }
             """);
         Assert.Equal(then, Contents("c"));
         Assert.Equal(Model, Read());
@@ -140,7 +140,7 @@ public sealed class DriveJobTests : BlockJobBench
         string first = backup.Replace("DEVICE", "top").Replace("TARGET", "one").Replace("SPEED", "0");
         string second = backup.Replace("DEVICE", "base").Replace("TARGET", "two");
         void Start(string speed) => Query("transaction", $$"""
-            {"actions":[{{first}},{{second.Replace("SPEED", speed)}}],"properties":{"completion-mode":"grouped"}}
+            {"actions":[{{first}},{{second.Replace("SPEED", speed)}}],"properties":{"completion-mode":"grouped"} }
             """);
         Start("1");
         Await(JobStatus.Waiting, "top");
