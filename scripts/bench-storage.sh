@@ -1,53 +1,70 @@
 #!/bin/bash
-# scripts/bench-storage.sh [OTHER_QKVM]: 4 KiB random reads of fio at depth 32 on a virtio disk, in a Debian guest on
-# the software CPU, under out/qkvm, another qkvm and qemu-system-x86_64 in turns: raw and preallocated qcow2, in tmpfs
-# and on disk. The median of RUNS (default 3) counts; SECONDS_EACH (default 5), SMP (default 1), DEPTH (default 32).
+# scripts/bench-storage.sh [CONTROLLER...]: fio on a disk of each controller (virtio-blk virtio-scsi nvme ide ahci), raw
+# and qcow2, in a Linux guest on the software CPU, under out/qkvm, $OTHER and qemu-system-x86_64 in turns: 4 KiB at random
+# places at depth 32 and 1 MiB one after the other, read and written. The median of RUNS (default 3) counts;
+# SECONDS_EACH (default 3), SMP (default 1), IMAGES (default "raw qcow2"), PLACE (default /dev/shm) is where they lie.
 set -uo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../images/lib.sh"
 cd "$here/.."
 
-other=${1:-} runs=${RUNS:-3} seconds=${SECONDS_EACH:-5} smp=${SMP:-1} depth=${DEPTH:-32}
-[ -e .cache/tiny/initrd.cpio.gz ] || images/tiny.sh .cache/tiny || fail "no tiny Linux guest"
-[ -e .cache/fio/initrd.cpio ] || images/program.sh .cache/fio fio || fail "no fio"
+[ $# != 0 ] || set -- virtio-blk virtio-scsi nvme ide ahci
+runs=${RUNS:-3} seconds=${SECONDS_EACH:-3} smp=${SMP:-1} jobs=${JOBS:-randread:4k:32,randwrite:4k:32,read:1M:4,write:1M:4}
+[ -e .cache/cards/initrd.cpio.gz ] || images/tiny.sh .cache/cards generic || fail "no tiny Linux guest"
+images/program.sh .cache/fio fio || fail "no fio"
 need qemu-img:qemu-utils
 
-work=$(mktemp -d) memory=$(mktemp -d -p /dev/shm)
-trap 'rm -rf "$work" "$memory"' EXIT
-cat .cache/fio/initrd.cpio .cache/tiny/initrd.cpio.gz >"$work/initrd" # an uncompressed part comes first
+work=$(mktemp -d -p "${PLACE:-/dev/shm}")
+trap 'rm -rf "$work"' EXIT
+cat .cache/fio/initrd.cpio .cache/cards/initrd.cpio.gz >"$work/initrd" # an uncompressed part comes first
 dd if=/dev/urandom of="$work/disk.raw" bs=1M count=256 status=none
 qemu-img convert -f raw -O qcow2 -o preallocation=falloc "$work/disk.raw" "$work/disk.qcow2"
-cp "$work"/disk.* "$memory"
 
-# rate EMULATOR IMAGE: reads a second, or nothing.
-rate() {
-    timeout 300 "$1" -accel tcg -cpu max -smp "$smp" -m 1G -nodefaults -display none -serial stdio \
-        -monitor none -no-reboot \
-        -kernel .cache/tiny/vmlinuz -initrd "$work/initrd" \
-        -append "console=ttyS0 quiet panic=-1 rdinit=/fio-init fio.seconds=$seconds fio.depth=$depth" \
-        -drive "file=$2,format=${2##*.},if=none,id=d" -device virtio-blk-pci,drive=d </dev/null 2>/dev/null |
-        sed -n 's/^FIO reads=\([0-9]*\).*/\1/p'
+# rates EMULATOR CONTROLLER IMAGE: one line for each job, its name and requests a second.
+rates() {
+    local machine=pc device=()
+    case $2 in
+    virtio-blk) device=(-device virtio-blk-pci,drive=d) ;;
+    virtio-scsi) device=(-device virtio-scsi-pci -device scsi-hd,drive=d) ;;
+    nvme) device=(-device nvme,serial=1,drive=d) ;;
+    ide) device=(-device ide-hd,drive=d) ;;
+    ahci) device=(-device ide-hd,drive=d) machine=q35 ;;
+    *) fail "$2: expected virtio-blk, virtio-scsi, nvme, ide or ahci" ;;
+    esac
+    timeout 300 "$1" -M "$machine" -accel tcg -cpu max -smp "$smp" -m 1G -nodefaults -display none -serial stdio \
+        -monitor none -no-reboot -kernel .cache/cards/vmlinuz -initrd "$work/initrd" \
+        -append "console=ttyS0 quiet panic=-1 rdinit=/fio-init fio.seconds=$seconds fio.jobs=$jobs" \
+        -drive "file=$3,format=${3##*.},if=none,id=d" "${device[@]}" </dev/null 2>"$work/errors" |
+        sed -n 's/^FIO \([^ ]*\) rate=\([0-9]*\).*/\1 \2/p'
+    [ ! -s "$work/errors" ] || cat "$work/errors" >&2
 }
 
-median() { sort -n | sed -n "$(((runs + 1) / 2))p"; }
+# median FILE JOB: of the job's rates.
+median() { sed -n "s/^$2 //p" "$1" | sort -n | sed -n "$(((runs + 1) / 2))p"; }
 
 emulators=(out/qkvm)
-[ -z "$other" ] || emulators+=("$other")
+[ -z "${OTHER:-}" ] || emulators+=("$OTHER")
 command -v qemu-system-x86_64 >/dev/null && emulators+=(qemu-system-x86_64)
-printf '%-24s' "reads/s, median of $runs"
-for emulator in "${emulators[@]}"; do printf '%22s' "$(basename "$emulator")"; done
-echo
-for image in "$memory/disk.raw" "$memory/disk.qcow2" "$work/disk.raw" "$work/disk.qcow2"; do
-    place=disk
-    [ "${image#"$memory"}" = "$image" ] || place=tmpfs
-    for ((run = 0; run < runs; run++)); do
-        for i in "${!emulators[@]}"; do rate "${emulators[i]}" "$image" >>"$work/rates.$i"; done
+printf '%-36s' "requests/s, median of $runs"
+for emulator in "${emulators[@]}"; do printf '%20s' "$(basename "$emulator")"; done
+printf '%8s\n' times
+for controller; do
+    for format in ${IMAGES:-raw qcow2}; do
+        rm -f "$work"/rates.*
+        for ((run = 0; run < runs; run++)); do
+            for i in "${!emulators[@]}"; do
+                rates "${emulators[i]}" "$controller" "$work/disk.$format" >>"$work/rates.$i"
+            done
+        done
+        for job in ${jobs//,/ }; do
+            printf '%-36s' "$controller $format $job"
+            for i in "${!emulators[@]}"; do
+                rate=$(median "$work/rates.$i" "$job")
+                printf '%20s' "${rate:-none}"
+                [ "$i" = 0 ] && first=${rate:-0}
+            done
+            awk -v a="$first" -v b="${rate:-0}" 'BEGIN { printf "%8.2f\n", b ? a / b : 0 }'
+        done
     done
-    printf '%-24s' "${image##*.} $place"
-    for i in "${!emulators[@]}"; do
-        printf '%22s' "$(median <"$work/rates.$i")"
-        rm "$work/rates.$i"
-    done
-    echo
 done

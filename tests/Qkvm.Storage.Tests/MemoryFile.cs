@@ -14,6 +14,12 @@ sealed class MemoryFile(byte[] contents) : BlockDriver, IGrowable
     public int FailedErrno { get; set; } = 28;
     public bool KeepsLog { get; set; } = true;
 
+    /// <summary>Writes and flushes of several files in their order, each entered under its lock; null: none.</summary>
+    public Journal? Journal { get; set; }
+
+    /// <summary>Reads fail with EIO.</summary>
+    public bool IsUnreadable { get; set; }
+
     /// <summary>Bytes: the host's disk is full there.</summary>
     public int Limit { get; set; } = 1 << 30;
 
@@ -26,6 +32,7 @@ sealed class MemoryFile(byte[] contents) : BlockDriver, IGrowable
 
     public override ValueTask ReadAsync(long offset, ScatterList buffers)
     {
+        if (IsUnreadable) throw new BlockException("memory: injected", 5);
         lock (_lock)
             foreach (Memory<byte> piece in buffers)
             {
@@ -46,6 +53,7 @@ sealed class MemoryFile(byte[] contents) : BlockDriver, IGrowable
         {
             if (WritesUntilError-- <= 0) throw new BlockException("memory: injected", FailedErrno);
             if (KeepsLog) Log.Add((offset, data));
+            Journal?.Add(this, offset, data);
             Apply(ref _data, offset, data);
         }
         return default;
@@ -54,7 +62,10 @@ sealed class MemoryFile(byte[] contents) : BlockDriver, IGrowable
     public override ValueTask FlushAsync()
     {
         lock (_lock)
+        {
             if (KeepsLog) Log.Add((0, null));
+            Journal?.Add(this, 0, null);
+        }
         return default;
     }
 

@@ -52,6 +52,22 @@ public class StatusTests
         Assert.Equal(expected, await Map(top));
     }
 
+    /// <summary>What it remembers of the file's data does not outlive them.</summary>
+    [Fact]
+    public async Task Holes_that_come_where_data_were_are_seen()
+    {
+        using var scratch = new Scratch();
+        File.WriteAllBytes(scratch["a.img"], BlockDriverExtensions.Pattern(1, 1 << 20));
+        await using BlockDriver disk = scratch.Open("a.img", "format=raw,discard=unmap");
+        Assert.Equal([new Run(0, 1 << 20, true, false)], await Map(disk));
+        await disk.DiscardAsync(256 << 10, 64 << 10);
+        await disk.WriteZeroesAsync(512 << 10, 64 << 10, mayUnmap: true);
+        await disk.ResizeAsync(2 << 20);
+        Assert.Equal([256, 64, 192, 64, 448, 1024], (await Map(disk)).Select(run => (int)(run.Length >> 10)));
+        await disk.Write(256 << 10, BlockDriverExtensions.Pattern(2, 64 << 10));
+        Assert.Equal([512, 64, 448, 1024], (await Map(disk)).Select(run => (int)(run.Length >> 10)));
+    }
+
     [QemuFact]
     public async Task Holes_of_a_file_are_zeros()
     {

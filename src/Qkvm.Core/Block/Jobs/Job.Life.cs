@@ -1,3 +1,4 @@
+using Qkvm.Core.Configuration;
 using Qkvm.Core.Machine;
 
 namespace Qkvm.Core.Block.Jobs;
@@ -32,7 +33,7 @@ public abstract partial class Job
         catch (Exception e) { failure = e; }
         if (_list!.IsEnding)
         {
-            await CleanAsync(hasFailed: true).ConfigureAwait(false);
+            await TryCleanAsync(hasFailed: true).ConfigureAwait(false);
             return;
         }
         _list.Post(() => _ = EndAsync(failure));
@@ -85,7 +86,7 @@ public abstract partial class Job
         {
             try { await CommitAsync().ConfigureAwait(false); }
             catch (Exception e) { failure = e; }
-            if (failure == null) await CleanAsync(hasFailed: false).ConfigureAwait(false);
+            if (failure == null) await TryCleanAsync(hasFailed: false).ConfigureAwait(false);
         }).ConfigureAwait(false);
         _list!.Post(() =>
         {
@@ -103,8 +104,16 @@ public abstract partial class Job
         _group = null;
         Set(JobStatus.Aborting);
         group?.Fail();
-        await Task.Run(async () => await CleanAsync(hasFailed: true).ConfigureAwait(false)).ConfigureAwait(false);
+        await Task.Run(() => TryCleanAsync(hasFailed: true)).ConfigureAwait(false);
         _list!.Post(() => Conclude(isCancelled));
+    }
+
+    /// <summary>A disk that fails here, too, as one that is full does when its node is to be for reading again, holds
+    /// up no end: what the job did stays as it is, and the node stays open as it is.</summary>
+    async Task TryCleanAsync(bool hasFailed)
+    {
+        try { await CleanAsync(hasFailed).ConfigureAwait(false); }
+        catch (Exception e) when (e is BlockException or ConfigurationException) { }
     }
 
     void Conclude(bool isCancelled)

@@ -152,6 +152,7 @@ public sealed partial class FileDriver : BlockNode, IGrowable
     {
         if (_file.Status.IsBlockDevice) return;
         Check(_file.Truncate(0), "resize");
+        _data = null;
         Volatile.Write(ref _length, 0);
     }
 
@@ -208,6 +209,7 @@ public sealed partial class FileDriver : BlockNode, IGrowable
 
     protected override ValueTask DiscardCore(long offset, long length)
     {
+        _data = null;
         long result = _file.Status.IsBlockDevice
             ? _file.DeviceRange(Libc.BlkDiscard, offset, length)
             : _file.Allocate(Libc.FallocPunchHole | Libc.FallocKeepSize, offset, length);
@@ -218,6 +220,7 @@ public sealed partial class FileDriver : BlockNode, IGrowable
     protected override ValueTask WriteZeroesCore(long offset, long length, bool mayUnmap)
     {
         long result = -Errno.OpNotSupp;
+        _data = null;
         if (_file.Status.IsBlockDevice)
         {
             if ((offset | length) % 512 == 0) result = _file.DeviceRange(Libc.BlkZeroOut, offset, length);
@@ -231,24 +234,6 @@ public sealed partial class FileDriver : BlockNode, IGrowable
         if (result is -Errno.OpNotSupp or -Errno.Inval) return WritePlainZeroesAsync(offset, length);
         Check(result, "write zeroes");
         return default;
-    }
-
-    /// <summary>By lseek(2). Past the end of the file all is zeros.</summary>
-    protected override ValueTask<BlockStatus> StatusCore(long offset, long length)
-    {
-        BlockStatus status = Holes(offset, length);
-        return new(status with { HostNode = this, HostOffset = offset });
-    }
-
-    BlockStatus Holes(long offset, long length)
-    {
-        if (_file.Status.IsBlockDevice) return BlockStatus.Data(length);
-        if (offset >= Length) return BlockStatus.Zero(length);
-        long data = _file.NextData(offset);
-        if (data == -Errno.NxIo) return BlockStatus.Zero(length);
-        if (data > offset) return BlockStatus.Zero(Math.Min(length, data - offset));
-        long hole = data < 0 ? data : _file.NextHole(offset);
-        return BlockStatus.Data(hole > offset ? Math.Min(length, hole - offset) : length);
     }
 
     public override ValueTask<bool> TryCopyAsync(long offset, BlockDriver source, long sourceOffset, long length,
@@ -272,6 +257,7 @@ public sealed partial class FileDriver : BlockNode, IGrowable
 
     protected override async ValueTask ResizeCore(long length, Preallocation preallocation)
     {
+        _data = null;
         if (_file.Status.IsBlockDevice)
             throw new BlockException($"{FileName}: a block device cannot change its size", Errno.OpNotSupp);
         if (preallocation == Preallocation.Metadata)
