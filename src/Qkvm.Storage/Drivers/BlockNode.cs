@@ -1,6 +1,7 @@
 using Qkvm.Core.Block;
 using Qkvm.Core.Block.Images;
 using Qkvm.Host;
+using Qkvm.Storage.Drivers.CopyOnRead;
 using Qkvm.Storage.Graph;
 
 namespace Qkvm.Storage.Drivers;
@@ -100,7 +101,17 @@ public abstract partial class BlockNode : BlockDriver
     public sealed override ValueTask ReadAsync(long offset, ScatterList buffers)
     {
         CheckRange(offset, buffers.Length);
-        return buffers.Length == 0 ? default : ReadCore(offset, buffers);
+        if (buffers.Length == 0) return default;
+        return CopiesOnRead ? ReadCopyingAsync(offset, buffers) : ReadCore(offset, buffers);
+    }
+
+    /// <summary>copy-on-read=on of -drive: it takes what is read from what it lies over.</summary>
+    internal bool CopiesOnRead { get; set; }
+
+    async ValueTask ReadCopyingAsync(long offset, ScatterList buffers)
+    {
+        await CopyOnReading.PullAsync(this, null, offset, buffers.Length).ConfigureAwait(false);
+        await ReadCore(offset, buffers).ConfigureAwait(false);
     }
 
     public sealed override ValueTask WriteAsync(long offset, ScatterList buffers)
@@ -176,7 +187,7 @@ public abstract partial class BlockNode : BlockDriver
         result = default;
         switch (operation)
         {
-            case BlockOperation.Read: CheckRange(offset, buffers.Length); break;
+            case BlockOperation.Read when !CopiesOnRead: CheckRange(offset, buffers.Length); break;
             case BlockOperation.Write when _detectZeroes == DetectZeroes.Off && !IsFollowed:
                 CheckWrite(offset, buffers.Length);
                 break;

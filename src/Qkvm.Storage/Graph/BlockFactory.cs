@@ -61,6 +61,7 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
         CacheMode cache = CacheMode.Of(options, CacheMode.Default);
         bool isSnapshot = options.Bool("snapshot") ?? false;
         bool readOnly = options.Bool("readonly") ?? options.Bool("read-only") ?? false;
+        bool copiesOnRead = options.Bool("copy-on-read") ?? false;
         string? driver = options.Text("driver"), format = options.Text("format") ?? driver;
         string? fileName = options.Text("file") ?? options.Text("filename");
         if (fileName == "" || (fileName == null && options.Nested("file") == null && format == null))
@@ -85,6 +86,8 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
                 surroundings);
         }
         if (isSnapshot) root = Overlay(root, options);
+        if (copiesOnRead && !root.IsReadOnly && root is BlockNode node) node.CopiesOnRead = true;
+        else if (copiesOnRead) warn($"{options.Owner}: disabling copy-on-read on read-only drive");
         string description = fileName ?? (root as BlockNode)?.FileName ?? "";
         return new OpenedDrive(root, cache.Writeback, readOnly, description);
     }, static drive => drive.Root);

@@ -9,6 +9,8 @@ namespace Qkvm.Storage.Jobs;
 
 /// <summary>blockdev-reopen: nodes get other options while they are used, all of them or none. What is not said again
 /// is as if it had never been.</summary>
+/// <remarks>Deviations: another file= is taken of raw alone. While a job works with a node or an image over it, what it
+/// lies over stays, also below the job's base, and its file keeps its cache mode.</remarks>
 sealed class BlockReopening(BlockGraph graph, Catalogue<BlockDriverModel> drivers)
 {
     /// <summary>Of every node.</summary>
