@@ -1,7 +1,8 @@
 #!/bin/bash
 # scripts/accept-disks.sh
-# Has libvirt take snapshots of a running guest's disk, commit, pull, copy and back it up, while the guest writes files
-# whose sums it checks after each step; in the end qemu-img looks at the images. Needs what accept-libvirt.sh needs.
+# Has libvirt take snapshots of a running guest's disk, commit, pull, copy and back it up (checkpoints, push, pull,
+# incremental), while the guest writes files whose sums it checks after each step; in the end qemu-img looks at the
+# images, and backups are compared with what the disk was. Needs what accept-libvirt.sh needs.
 # scripts/libvirt/lib.sh names its variables. The last line: N passed, N failed.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
@@ -86,30 +87,89 @@ check "blockcopy --finish" "uccessfully copied|complete" virsh blockcopy "$domai
     --verbose --finish --transient-job
 written "blockcopy --finish"
 
-# qmp COMMAND [ARGUMENTS]: its answer.
-qmp() { virsh qemu-monitor-command "$domain" "{\"execute\":\"$1\",\"arguments\":${2:-{\}}}"; }
-
-# libvirt's own backup-begin asks for a migration that takes bitmaps along.
-node=$(qmp query-named-block-nodes | grep -oE '"node-name":"libvirt-[0-9]+-format"|"file":"[^"]*"' |
-    grep -A1 'copy.qcow2' | grep -oE 'libvirt-[0-9]+-format' | head -1)
-[ -n "$node" ] || node=$(qmp query-block | grep -oE 'libvirt-[0-9]+-format' | tail -1)
-backup() {
-    check "blockdev-add of $1" "return" qmp blockdev-add "{\"driver\":\"qcow2\",\"node-name\":\"$1\",\"backing\":null,
-        \"file\":{\"driver\":\"file\",\"filename\":\"$work/$1.qcow2\"}}"
-    check "$2 backup" '"return"' qmp transaction "{\"actions\":[$3{\"type\":\"blockdev-backup\",\"data\":{
-        \"job-id\":\"$1\",\"device\":\"$node\",\"target\":\"$1\",$4}}]}"
-    eventually "the $2 backup ends" '"return":\[\]' 120 qmp query-jobs
-    check "blockdev-del of $1" "return" qmp blockdev-del "{\"node-name\":\"$1\"}"
+# Of a backup or checkpoint: only the second disk takes part.
+backup_xml() {
+    cat >"$work/backup.xml" <<XML
+<domainbackup mode='$1'>${2:+<incremental>$2</incremental>}$3
+  <disks><disk name='vda' backup='no'/>$4</disks></domainbackup>
+XML
 }
-export -f qmp
-export work node
-qemu-img create -q -f qcow2 "$work/full.qcow2" 512M
-qemu-img create -q -f qcow2 -b "$work/full.qcow2" -F qcow2 "$work/inc.qcow2"
-bitmap="{\"node\":\"$node\",\"name\":\"b\",\"persistent\":true}"
-backup full full "{\"type\":\"block-dirty-bitmap-add\",\"data\":$bitmap}," '"sync":"full"'
+push() {
+    backup_xml push "$2" "" "<disk name='vdb' backup='yes' type='file'><driver type='qcow2'/>
+        <target file='$work/$1.qcow2'/></disk>"
+}
+pull() {
+    backup_xml pull "$1" "<server transport='unix' socket='$work/nbd.sock'/>" "<disk name='vdb' backup='yes'
+        type='file' exportname='vdb' ${1:+exportbitmap='changes'}><driver type='qcow2'/>
+        <scratch file='$work/scratch.qcow2'/></disk>"
+}
+checkpoint_xml() {
+    echo "<domaincheckpoint><name>$1</name><disks><disk name='vda' checkpoint='no'/>
+        <disk name='vdb' checkpoint='bitmap'/></disks></domaincheckpoint>" >"$work/checkpoint.xml"
+}
+exported="nbd+unix:///vdb?socket=$work/nbd.sock"
+dirty() {
+    qemu-img map --output=json --image-opts "driver=nbd,export=vdb,server.type=unix,server.path=$work/nbd.sock,$1" |
+        python3 -c 'import json, sys; print("dirty", sum(e["length"] for e in json.load(sys.stdin) if not e["data"]))'
+}
+export -f dirty
+export work
+
+# The guest stands still while an export of the disk as it is becomes the model of the copy that follows.
+check "suspend" "suspended" virsh suspend "$domain"
+pull ""
+check "backup-begin, pull" "Backup started" virsh backup-begin "$domain" "$work/backup.xml"
+check "domjobinfo" "Operation: *Backup" virsh domjobinfo "$domain"
+check "the export is read" "" qemu-img convert -O raw "$exported" "$work/model-full.raw"
+check "domjobabort ends it" "" virsh domjobabort "$domain"
+eventually "no job" "None" 60 virsh domjobinfo "$domain"
+push full ""
+checkpoint_xml one
+check "backup-begin, push, with a checkpoint" "Backup started" virsh backup-begin "$domain" "$work/backup.xml" \
+    "$work/checkpoint.xml"
+check "resume" "resumed" virsh resume "$domain"
+eventually "the full backup ends" "None" 120 virsh domjobinfo "$domain"
+check "domjobinfo --completed" "Completed" virsh domjobinfo "$domain" --completed
 written "a full backup"
-backup inc incremental "" '"sync":"incremental","bitmap":"b"'
+check "checkpoint-create-as" "two created" virsh checkpoint-create-as "$domain" two --diskspec vda,checkpoint=no \
+    --diskspec vdb
+check "checkpoint-list" "two" virsh checkpoint-list "$domain" --name
+written "a second checkpoint"
+
+check "suspend again" "suspended" virsh suspend "$domain"
+pull one
+check "backup-begin, pull, incremental" "Backup started" virsh backup-begin "$domain" "$work/backup.xml"
+check "the export is read again" "" qemu-img convert -O raw "$exported" "$work/model-inc.raw"
+check "its bitmap tells what has changed" "dirty [1-9]" dirty "x-dirty-bitmap=qemu:dirty-bitmap:changes"
+check "resume with it" "resumed" virsh resume "$domain"
+written "a pull backup begins"
+check "the export stays as it was" "" qemu-img compare -f raw -F raw "$work/model-inc.raw" "$exported"
+check "domjobabort of a guest that runs" "" virsh domjobabort "$domain"
+
+check "suspend for the last backup" "suspended" virsh suspend "$domain"
+pull one
+check "backup-begin for its model" "Backup started" virsh backup-begin "$domain" "$work/backup.xml"
+check "the model is read" "" qemu-img convert -O raw "$exported" "$work/model-inc.raw"
+check "domjobabort after that" "" virsh domjobabort "$domain"
+push inc one
+check "backup-begin, push, incremental" "Backup started" virsh backup-begin "$domain" "$work/backup.xml"
+check "resume for good" "resumed" virsh resume "$domain"
+eventually "the incremental backup ends" "None" 120 virsh domjobinfo "$domain"
 written "an incremental backup"
+check "checkpoint-delete" "one deleted" virsh checkpoint-delete "$domain" one
+written "a checkpoint less"
+push more two
+check "backup-begin since the second checkpoint" "Backup started" virsh backup-begin "$domain" "$work/backup.xml"
+eventually "that ends, too" "None" 120 virsh domjobinfo "$domain"
+check "checkpoint-delete of the last" "two deleted" virsh checkpoint-delete "$domain" two
+push gone one
+refused "an incremental backup of a checkpoint that has gone" "heckpoint" virsh backup-begin "$domain" \
+    "$work/backup.xml"
+
+check "blkdeviotune" "" virsh blkdeviotune "$domain" vdb --total-bytes-sec 4194304 --live
+check "blkdeviotune tells it" "total_bytes_sec *: *4194304" virsh blkdeviotune "$domain" vdb
+written "blkdeviotune"
+check "blkdeviotune without limits" "" virsh blkdeviotune "$domain" vdb --total-bytes-sec 0 --live
 check "domblkerror" "No errors" virsh domblkerror "$domain"
 
 check "the writer is told to stop" "" in_guest "touch /mnt/stop"
@@ -118,11 +178,11 @@ check "all files have their sums" "^ *0 bad" in_guest \
     "cd /mnt; bad=0; for s in s[0-9]*; do sha256sum -c \$s >/dev/null 2>&1 || bad=\$((bad + 1)); done; echo \$bad bad"
 check "the guest's file system is clean" "clean" in_guest "cd /; umount /mnt && fsck.ext4 -fn /dev/vdb && echo clean"
 check "destroy" "destroyed" virsh destroy "$domain"
-for image in data one two three copy aside full inc; do
+for image in data one two three copy aside full inc more; do
     check "qemu-img check of $image" "No errors" qemu-img check "$work/$image.qcow2"
 done
-for image in full inc; do
-    qemu-img convert -O raw "$work/$image.qcow2" "$work/$image.raw"
-    check "fsck of backup $image" "clean" sh -c \
-        "fsck.ext4 -fy '$work/$image.raw' >/dev/null; [ \$? -le 1 ] && echo clean"
-done
+check "the full backup is its model" "identical" qemu-img compare -F raw "$work/full.qcow2" "$work/model-full.raw"
+check "the incremental one is put over it" "" qemu-img rebase -u -b "$work/full.qcow2" -F qcow2 "$work/inc.qcow2"
+check "both are their model" "identical" qemu-img compare -F raw "$work/inc.qcow2" "$work/model-inc.raw"
+check "fsck of the backup" "clean" sh -c \
+    "fsck.ext4 -fy '$work/model-inc.raw' >/dev/null; [ \$? -le 1 ] && echo clean"

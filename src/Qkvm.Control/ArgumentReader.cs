@@ -56,7 +56,7 @@ static class ArgumentReader
 
     static void CheckScalar(JsonElement given, Type type, string path)
     {
-        if (type == typeof(JsonElement) || type == typeof(JsonNode)) return;
+        if (type == typeof(JsonElement) || type.IsAssignableTo(typeof(JsonNode))) return;
         if (type == typeof(bool))
         {
             if (given.ValueKind is not (JsonValueKind.True or JsonValueKind.False)) throw WrongType(path, "boolean");

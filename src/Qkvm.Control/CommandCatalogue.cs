@@ -21,6 +21,7 @@ public sealed class CommandCatalogue
         QueryMachines.Command, QueryHost.Target, QueryHost.Accelerators, QueryTpm.Models, QueryTpm.Types,
         QueryCommandLineOptions.Command, SetAction.Command, SetAction.Watchdog,
         QueryMigration.Query, QueryMigration.Capabilities, QueryMigration.SetCapabilities,
+            MigrationSettings.Query, MigrationSettings.Set, MigrationSettings.SetOne,
         QomObjects.List, QomObjects.ListGet, QomObjects.Get, QomObjects.Set, QomObjects.Tree,
         QomTypeCommands.ListTypes, QomTypeCommands.DeviceProperties, QomTypeCommands.TypeProperties,
 
@@ -51,7 +52,8 @@ public sealed class CommandCatalogue
             BlockExportCommands.ServerRemove,
         .. JobCommands.All, StartBlockJobs.Commit, StartBlockJobs.Stream, StartBlockJobs.Mirror, StartBlockJobs.Backup,
             StartBlockJobs.Create, BlockSnapshots.Snapshot, BlockSnapshots.SnapshotSync, BlockSnapshots.Transaction,
-            BlockSnapshots.ChangeBacking, .. DirtyBitmaps.All,
+            BlockSnapshots.ChangeBacking, .. DirtyBitmaps.All, DriveJobs.Mirror, DriveJobs.Backup, DriveJobs.Commit,
+            InternalSnapshots.Take, InternalSnapshots.Delete, BlockdevReopen.Command,
         BlockdevAdd.Add, BlockdevAdd.Delete, ObjectAdd.Add, ObjectAdd.Delete,
         ChardevAdd.Add, ChardevAdd.Change, ChardevAdd.Remove, ChardevAdd.SendBreak, NetdevAdd.Add, NetdevAdd.Delete,
         Ringbuf.Read, Ringbuf.Write,

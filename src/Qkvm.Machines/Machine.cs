@@ -57,6 +57,7 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
     public MachineConfig Config { get; }
     public GuestActions Actions { get; set; }
     public bool TellsMigration { get; set; }
+    public MigrationParameters Migration { get; set; } = MigrationParameters.Initial;
     public IAccelerator Accelerator { get; }
     public IBoard Board => _board;
     public IReadOnlyList<IVCpu> Cpus => _board.Cpus;

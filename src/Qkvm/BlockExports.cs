@@ -50,14 +50,12 @@ sealed class BlockExports(EventLoop loop, BlockFactory blocks, MachineBackends b
         NbdServer server = Running;
         if (_all.Exists(one => one.Info.Id == options.Id))
             throw new CommandException($"Block export id '{options.Id}' is already in use");
-        BlockDriver node = blocks.Find(options.Node)
-            ?? (backends.Drives.TryGetValue(options.Node, out BlockBackend? drive) ? drive.Root : null)
-            ?? throw new CommandException($"Cannot find device='' nor node-name='{options.Node}'");
+        BlockDriver node = Named(options.Node) ?? throw new CommandException($"Cannot find device='' nor node-name='{options.Node}'");
         if (options.IsWritable && node.IsReadOnly)
             throw new CommandException("Cannot export read-only node as writable");
         if (server.Find(options.Name) != null)
             throw new CommandException($"NBD server already has export named '{options.Name}'");
-        IReadOnlyList<IBitmap> bitmaps = NbdBitmaps.Find(node, options.Bitmaps, options.IsWritable);
+        IReadOnlyList<IBitmap> bitmaps = NbdBitmaps.Find(node, options.Bitmaps, options.IsWritable, Named);
         var export = new NbdExport(options.Name, node, options.IsWritable)
         {
             Description = options.Description,
@@ -68,6 +66,9 @@ sealed class BlockExports(EventLoop loop, BlockFactory blocks, MachineBackends b
         server.Add(export);
         _all.Insert(0, new Entry(new BlockExportInfo(options.Id, node.NodeName), export));
     }
+
+    BlockDriver? Named(string name) => blocks.Find(name)
+        ?? (backends.Drives.TryGetValue(name, out BlockBackend? drive) ? drive.Root : null);
 
     public async ValueTask<bool> RemoveAsync(string id, bool hard)
     {

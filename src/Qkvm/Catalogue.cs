@@ -45,6 +45,7 @@ using Qkvm.Machines.Pc;
 using Qkvm.Machines.Q35;
 using Qkvm.Storage.Drivers.Bochs;
 using Qkvm.Storage.Drivers.Cloop;
+using Qkvm.Storage.Drivers.CopyOnRead;
 using Qkvm.Storage.Drivers.Dmg;
 using Qkvm.Storage.Drivers.File;
 using Qkvm.Storage.Drivers.Http;
@@ -213,6 +214,7 @@ static class Catalogue
         FileDriver.HostCdrom,
         NullDriver.Model,
         NullDriver.Aio,
+        CopyOnReadDriver.Model,
     ], Missing.BlockDrivers);
 
     public static readonly Catalogue<ObjectModel> Objects = new("type of object", static () =>

@@ -132,7 +132,7 @@ static class Missing
             .Select(name => BlockDriverModel.Missing(name,
                 "is not supported yet; convert the image: qemu-img convert -O qcow2 OLD NEW")),
         .. Words("""
-            blkdebug blklogwrites blkreplay blkverify compress copy-before-write copy-on-read gluster
+            blkdebug blklogwrites blkreplay blkverify compress copy-before-write gluster
             iscsi nfs nvme preallocate quorum rbd replication throttle snapshot-access
             """).Select(name => BlockDriverModel.Missing(name, "is not built yet")),
         .. Words("ftp ftps").Select(name => BlockDriverModel.Missing(name,

@@ -46,7 +46,8 @@ sealed class NbdBench : IDisposable
     {
         BlockDriver node = Factory().OpenImage(Scratch[file],
             new ImageOpening(format) { IsWritable = isWritable });
-        IReadOnlyList<IBitmap> found = NbdBitmaps.Find(node, bitmaps, isWritable);
+        IReadOnlyList<IBitmap> found = NbdBitmaps.Find(node,
+            bitmaps.Select(static name => new BitmapName(null, name)), isWritable);
         var export = new NbdExport("", node, isWritable)
         {
             Description = "a test", ShowsDepth = showsDepth, Bitmaps = found,

@@ -1,6 +1,7 @@
-using System.Text.Json;
 using Qkvm.Core.Block;
+using Qkvm.Storage.Graph;
 using Qkvm.Storage.Images;
+using System.Text.Json;
 
 namespace Qkvm.Storage.Tests;
 
@@ -14,7 +15,7 @@ public class StatusTests
         List<Run> runs = [];
         for (long offset = 0; offset < node.Length;)
         {
-            BlockStatus status = (await ImageMap.StatusAsync(node, offset, node.Length - offset)).Status;
+            BlockStatus status = (await ChainStatus.OfImageAsync(node, offset, node.Length - offset)).Status;
             Assert.InRange(status.Length, 1, node.Length - offset);
             runs.Add(new Run(offset, status.Length, status.IsData, status.IsZero));
             offset += status.Length;

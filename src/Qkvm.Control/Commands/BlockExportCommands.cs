@@ -1,6 +1,8 @@
+using System.Text.Json;
 using System.Text.Json.Serialization;
 using Qkvm.Control.Hmp;
 using Qkvm.Core.Block;
+using Qkvm.Core.Block.Images;
 using Qkvm.Core.Configuration;
 using Qkvm.Core.Machine;
 
@@ -12,12 +14,13 @@ public enum BlockExportType { Nbd, VhostUserBlk, Fuse, VduseBlk }
 [JsonConverter(typeof(NamedEnum<BlockExportRemoveMode>))]
 public enum BlockExportRemoveMode { Safe, Hard }
 
+/// <param name="Bitmaps">Names, or objects with node and name.</param>
 /// <param name="Name">As clients ask for it; the node's name by default.</param>
 /// <param name="Writethrough">What clients write is on stable storage when they are answered.</param>
 /// <param name="AllocationDepth">Clients may ask which layer has what.</param>
 public sealed record BlockExportAddArguments(BlockExportType Type, string Id, string NodeName, bool Writable = false,
     bool Writethrough = false, string? Iothread = null, bool FixedIothread = false, string? Name = null,
-    string? Description = null, IReadOnlyList<string>? Bitmaps = null, bool AllocationDepth = false);
+    string? Description = null, IReadOnlyList<JsonElement>? Bitmaps = null, bool AllocationDepth = false);
 
 public sealed record BlockExportDeleteArguments(string Id,
     BlockExportRemoveMode Mode = BlockExportRemoveMode.Safe);
@@ -46,7 +49,10 @@ static class BlockExportCommands
             Identifier.Check(arguments.Id, "block-export-add");
             context.Host.Exports.Add(new BlockExportOptions(arguments.Id, arguments.NodeName,
                 arguments.Name ?? arguments.NodeName, arguments.Writable, arguments.Writethrough,
-                arguments.Description ?? "", arguments.AllocationDepth) { Bitmaps = arguments.Bitmaps ?? [] });
+                arguments.Description ?? "", arguments.AllocationDepth)
+            {
+                Bitmaps = DirtyBitmaps.Names(arguments.Bitmaps ?? []),
+            });
             return Nothing.Value;
         });
 
@@ -65,7 +71,7 @@ static class BlockExportCommands
             context.Host.Exports.Add(new BlockExportOptions(name, arguments.Device, name, arguments.Writable,
                 Description: arguments.Description ?? "")
             {
-                Bitmaps = arguments.Bitmap is { } bitmap ? [bitmap] : [],
+                Bitmaps = arguments.Bitmap is { } bitmap ? [new BitmapName(null, bitmap)] : [],
             });
             return Nothing.Value;
         })

@@ -25,7 +25,14 @@ public sealed record BlockdevSnapshotSyncArguments(string SnapshotFile, string? 
 /// <param name="Type">What is done, by the name of the command that does it alone.</param>
 public sealed record TransactionAction(string Type, JsonElement Data);
 
-public sealed record TransactionArguments(IReadOnlyList<TransactionAction> Actions, JsonElement? Properties = null);
+[JsonConverter(typeof(NamedEnum<ActionCompletionMode>))]
+public enum ActionCompletionMode { Individual, Grouped }
+
+/// <param name="CompletionMode">Grouped: of the jobs that begin all end well or none.</param>
+public sealed record TransactionProperties(ActionCompletionMode CompletionMode = ActionCompletionMode.Individual);
+
+public sealed record TransactionArguments(IReadOnlyList<TransactionAction> Actions,
+    TransactionProperties? Properties = null);
 
 public sealed record ChangeBackingFileArguments(string Device, string ImageNodeName, string BackingFile);
 
@@ -33,10 +40,10 @@ public sealed record ChangeBackingFileArguments(string Device, string ImageNodeN
 static class BlockSnapshots
 {
     public static readonly Command Snapshot = new Command<BlockdevSnapshotArguments, Nothing>("blockdev-snapshot",
-        BlockSnapshotsJson.Default, static (context, a) => Run(context, new SnapshotAction(a.Node, a.Overlay)));
+        BlockSnapshotsJson.Default, static (context, a) => Run(context, false, new SnapshotAction(a.Node, a.Overlay)));
 
     public static readonly Command SnapshotSync = new Command<BlockdevSnapshotSyncArguments, Nothing>(
-        "blockdev-snapshot-sync", BlockSnapshotsJson.Default, static (context, a) => Run(context, a.Action))
+        "blockdev-snapshot-sync", BlockSnapshotsJson.Default, static (context, a) => Run(context, false, a.Action))
     {
         Human = new("snapshot_blkdev", "[-n] device [new-image-file] [format]",
             "initiates a live snapshot\n\t\t\tof device. If a new image file is specified, the\n\t\t\t"
@@ -57,10 +64,12 @@ static class BlockSnapshots
     public static readonly Command Transaction = new Command<TransactionArguments, Nothing>("transaction",
         BlockSnapshotsJson.Default, static (context, a) =>
         {
-            if (a.Properties is { ValueKind: JsonValueKind.Object } given
-                && given.TryGetProperty("completion-mode", out JsonElement mode) && mode.GetString() != "individual")
-                throw new CommandException("completion-mode other than individual is not built yet");
-            return Run(context, [.. a.Actions.Select(one => Read(context, one))]);
+            bool isGrouped = a.Properties?.CompletionMode == ActionCompletionMode.Grouped;
+            foreach (TransactionAction one in a.Actions)
+                if (isGrouped && one.Type is not ("blockdev-backup" or "drive-backup" or "abort"))
+                    throw new CommandException($"Action '{one.Type}' does not support Transaction property "
+                        + "completion-mode = grouped");
+            return Run(context, isGrouped, [.. a.Actions.Select(one => Read(context, one))]);
         });
 
     public static readonly Command ChangeBacking = new Command<ChangeBackingFileArguments, Nothing>(
@@ -71,9 +80,9 @@ static class BlockSnapshots
             return Nothing.Value;
         });
 
-    static async ValueTask<Nothing> Run(CommandContext context, params BlockAction[] actions)
+    static async ValueTask<Nothing> Run(CommandContext context, bool isGrouped, params BlockAction[] actions)
     {
-        await context.Host.BlockJobs.TransactAsync(actions).ConfigureAwait(false);
+        await context.Host.BlockJobs.TransactAsync(actions, isGrouped).ConfigureAwait(false);
         return Nothing.Value;
     }
 
@@ -84,6 +93,9 @@ static class BlockSnapshots
             "blockdev-snapshot" => Data<BlockdevSnapshotArguments>() is var a
                 ? new SnapshotAction(a.Node, a.Overlay) : null!,
             "blockdev-snapshot-sync" => Data<BlockdevSnapshotSyncArguments>().Action,
+            "blockdev-snapshot-internal-sync" => InternalSnapshots.ActionOf(context,
+                Data<BlockdevSnapshotInternalArguments>()),
+            "drive-backup" => new BackupAction(Data<DriveBackupArguments>().Request),
             "blockdev-backup" => new BackupAction(Data<BlockdevBackupArguments>().Request),
             "block-dirty-bitmap-add" => Data<DirtyBitmapAddArguments>().Action,
             "block-dirty-bitmap-merge" => Data<DirtyBitmapMergeArguments>().Action,

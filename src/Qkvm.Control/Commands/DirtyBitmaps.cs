@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Qkvm.Core.Block.Images;
 using Qkvm.Core.Block.Jobs;
 using Qkvm.Core.Machine;
 
@@ -18,16 +19,7 @@ public sealed record DirtyBitmapArguments(string Node, string Name);
 /// <param name="Bitmaps">Names, or objects with node and name.</param>
 public sealed record DirtyBitmapMergeArguments(string Node, string Target, IReadOnlyList<JsonElement> Bitmaps)
 {
-    internal BlockAction Action => new BitmapMergeAction(Node, Target, [.. Bitmaps.Select(Source)]);
-
-    static (string?, string) Source(JsonElement one) => one.ValueKind switch
-    {
-        JsonValueKind.String => (null, one.GetString()!),
-        JsonValueKind.Object when one.TryGetProperty("node", out JsonElement node)
-            && one.TryGetProperty("name", out JsonElement name) && node.ValueKind == JsonValueKind.String
-            && name.ValueKind == JsonValueKind.String => (node.GetString(), name.GetString()!),
-        _ => throw new CommandException("Invalid parameter type for 'bitmaps', expected: BlockDirtyBitmapOrStr"),
-    };
+    internal BlockAction Action => new BitmapMergeAction(Node, Target, DirtyBitmaps.Names(Bitmaps));
 }
 
 /// <summary>block-dirty-bitmap-…: what tells which bytes of a disk were written.</summary>
@@ -42,6 +34,17 @@ static class DirtyBitmaps
         Of<DirtyBitmapArguments>("disable", static a => new BitmapEnableAction(a.Node, a.Name, false)),
         Of<DirtyBitmapMergeArguments>("merge", static a => a.Action),
     ];
+
+    /// <summary>Names, or objects with node and name.</summary>
+    internal static IReadOnlyList<BitmapName> Names(IReadOnlyList<JsonElement> bitmaps) =>
+        [.. bitmaps.Select(static one => one.ValueKind switch
+        {
+            JsonValueKind.String => new BitmapName(null, one.GetString()!),
+            JsonValueKind.Object when one.TryGetProperty("node", out JsonElement node)
+                && one.TryGetProperty("name", out JsonElement name) && node.ValueKind == JsonValueKind.String
+                && name.ValueKind == JsonValueKind.String => new BitmapName(node.GetString(), name.GetString()!),
+            _ => throw new CommandException("Invalid parameter type for 'bitmaps', expected: BlockDirtyBitmapOrStr"),
+        })];
 
     static Command Of<T>(string verb, Func<T, BlockAction> action) where T : class =>
         new Command<T, Nothing>($"block-dirty-bitmap-{verb}", DirtyBitmapsJson.Default, async (context, arguments) =>

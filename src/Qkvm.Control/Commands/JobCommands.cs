@@ -59,7 +59,7 @@ static class JobCommands
         })
     {
         Human = new("block_job_set_speed", "device speed", "set maximum speed for a background block operation",
-            static words => new BlockJobSpeedArguments(words.Word(), (long)words.Number())),
+            static words => new BlockJobSpeedArguments(words.Word(), words.Speed())),
         Completes = [Completions.Drives],
     };
 

@@ -14,9 +14,6 @@ public enum MirrorSyncMode { Full, Top, None, Incremental, Bitmap }
 [JsonConverter(typeof(NamedEnum<MirrorCopyMode>))]
 public enum MirrorCopyMode { Background, WriteBlocking }
 
-[JsonConverter(typeof(NamedEnum<BitmapSyncMode>))]
-public enum BitmapSyncMode { OnSuccess, Always, Never }
-
 [JsonConverter(typeof(NamedEnum<BlockdevOnError>))]
 public enum BlockdevOnError { Report, Ignore, Enospc, Stop, Auto }
 
@@ -41,7 +38,7 @@ public sealed record BlockdevMirrorArguments(string Device, string Target, Mirro
 
 /// <param name="Bitmap">What has changed, for incremental backups.</param>
 public sealed record BlockdevBackupArguments(string Device, string Target, MirrorSyncMode Sync, string? JobId = null,
-    long Speed = 0, string? Bitmap = null, BitmapSyncMode? BitmapMode = null, bool Compress = false,
+    long Speed = 0, string? Bitmap = null, BitmapMode? BitmapMode = null, bool Compress = false,
     BlockdevOnError OnSourceError = BlockdevOnError.Report, BlockdevOnError OnTargetError = BlockdevOnError.Report,
     bool AutoFinalize = true, bool AutoDismiss = true, string? FilterNodeName = null)
 {
@@ -52,13 +49,24 @@ public sealed record BlockdevBackupArguments(string Device, string Target, Mirro
             CopyScope scope = StartBlockJobs.Scope(Sync);
             if (scope == CopyScope.Bitmap && Bitmap == null)
                 throw new CommandException($"must provide a valid bitmap name for '{Name(Sync)}' sync mode");
-            if (Sync == MirrorSyncMode.Incremental && BitmapMode is not (null or BitmapSyncMode.OnSuccess))
-                throw new CommandException("Bitmap sync mode must be 'on-success' when using sync mode 'incremental'");
-            if (Bitmap != null && scope != CopyScope.Bitmap)
-                throw new CommandException($"sync mode '{Name(Sync)}' with a bitmap is not built yet; there are "
-                    + "incremental and bitmap");
+            BitmapMode? mode = BitmapMode;
+            if (Sync == MirrorSyncMode.Incremental)
+            {
+                if (mode is not (null or Core.Block.Jobs.BitmapMode.OnSuccess)) throw new CommandException(
+                    "Bitmap sync mode must be 'on-success' when using sync mode 'incremental'");
+                mode = Core.Block.Jobs.BitmapMode.OnSuccess;
+            }
+            if (Bitmap != null && mode == null)
+                throw new CommandException("Bitmap sync mode must be given when providing a bitmap");
+            if (Bitmap != null && scope == CopyScope.None) throw new CommandException(
+                $"sync mode '{Name(Sync)}' does not produce meaningful bitmap outputs");
+            if (Bitmap != null && mode == Core.Block.Jobs.BitmapMode.Never && scope != CopyScope.Bitmap)
+                throw new CommandException("Bitmap sync mode 'never' has no meaningful effect when combined with sync "
+                    + $"mode '{Name(Sync)}'");
+            if (Bitmap == null && mode != null)
+                throw new CommandException("Cannot specify bitmap sync mode without a bitmap");
             return new BackupRequest(new JobOptions(JobId ?? "", AutoFinalize, AutoDismiss, Speed), Device, Target,
-                scope, Bitmap, (BitmapMode)(BitmapMode ?? BitmapSyncMode.OnSuccess), Compress,
+                scope, Bitmap, mode ?? Core.Block.Jobs.BitmapMode.OnSuccess, Compress,
                 StartBlockJobs.Policies(OnSourceError, OnTargetError));
         }
     }
@@ -99,23 +107,26 @@ static class StartBlockJobs
             static words =>
             {
                 string device = words.Word();
-                long speed = words.HasMore ? (long)words.Number() : 0;
+                long speed = words.HasMore ? words.Speed() : 0;
                 return new BlockStreamArguments(device, Base: words.Optional(), Speed: speed);
             }),
         Completes = [Completions.Drives],
     };
 
     public static readonly Command Mirror = new Command<BlockdevMirrorArguments, Nothing>("blockdev-mirror",
-        StartBlockJobsJson.Default, static async (context, a) =>
-        {
-            if (Scope(a.Sync) == CopyScope.Bitmap)
-                throw new CommandException($"Sync mode '{a.Sync.ToString().ToLowerInvariant()}' not supported");
-            await context.Host.BlockJobs.MirrorAsync(new MirrorRequest(new JobOptions(a.JobId ?? "", a.AutoFinalize,
-                a.AutoDismiss, a.Speed), a.Device, a.Target, Scope(a.Sync), a.Replaces,
-                a.CopyMode == MirrorCopyMode.WriteBlocking, a.Granularity is 0 ? null : a.Granularity,
-                Policies(a.OnSourceError, a.OnTargetError))).ConfigureAwait(false);
-            return Nothing.Value;
-        });
+        StartBlockJobsJson.Default, static (context, a) => StartMirrorAsync(context, a));
+
+    internal static async ValueTask<Nothing> StartMirrorAsync(CommandContext context, BlockdevMirrorArguments a,
+        JobTarget? made = null)
+    {
+        if (Scope(a.Sync) == CopyScope.Bitmap)
+            throw new CommandException($"Sync mode '{a.Sync.ToString().ToLowerInvariant()}' not supported");
+        await context.Host.BlockJobs.MirrorAsync(new MirrorRequest(new JobOptions(a.JobId ?? "", a.AutoFinalize,
+            a.AutoDismiss, a.Speed), a.Device, a.Target, Scope(a.Sync), a.Replaces,
+            a.CopyMode == MirrorCopyMode.WriteBlocking, a.Granularity is 0 ? null : a.Granularity,
+            Policies(a.OnSourceError, a.OnTargetError), made)).ConfigureAwait(false);
+        return Nothing.Value;
+    }
 
     public static readonly Command Backup = new Command<BlockdevBackupArguments, Nothing>("blockdev-backup",
         StartBlockJobsJson.Default, static async (context, a) =>

@@ -60,6 +60,10 @@ public sealed class MonitorArguments(IMonitor monitor, string command, string ty
         catch (FormatException e) { throw Error(e.Message); }
     }
 
+    /// <summary>A size; a number alone counts in MiB.</summary>
+    public long Speed() => Sizes.TryParse(Word("size"), 1 << 20, out ulong bytes) && bytes <= long.MaxValue
+        ? (long)bytes : throw Error("invalid size");
+
     /// <summary>One of 32 bits.</summary>
     public uint Integer()
     {

@@ -1,3 +1,4 @@
+using Qkvm.Core.Block.Images;
 using Qkvm.Host.Sockets;
 
 namespace Qkvm.Core.Block;
@@ -12,8 +13,8 @@ public sealed record BlockExportInfo(string Id, string NodeName, bool IsClosing 
 public sealed record BlockExportOptions(string Id, string Node, string Name, bool IsWritable = false,
     bool IsWritethrough = false, string Description = "", bool ShowsDepth = false)
 {
-    /// <summary>Names of dirty bitmaps that clients may look at.</summary>
-    public IReadOnlyList<string> Bitmaps { get; init; } = [];
+    /// <summary>Dirty bitmaps that clients may look at.</summary>
+    public IReadOnlyList<BitmapName> Bitmaps { get; init; } = [];
 }
 
 /// <summary>Nodes that other programs use over NBD while the machine runs. Main loop, under the machine lock.</summary>

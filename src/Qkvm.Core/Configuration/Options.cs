@@ -119,6 +119,21 @@ public sealed partial class Options
         }
     }
 
+    /// <summary>All that was said, taken or not, flat and in order; takes nothing. JSON's null is an empty text.
+    /// Names count from here.</summary>
+    public IEnumerable<OptionPair> All
+    {
+        get
+        {
+            foreach ((string name, Value value) in _values)
+            {
+                if (value.Text != null || value.IsNull) yield return new OptionPair(name, value.Text ?? "");
+                foreach (OptionPair pair in value.Nested?.All ?? [])
+                    yield return new OptionPair($"{name}.{pair.Name}", pair.Value);
+            }
+        }
+    }
+
     /// <summary>Refuses what nobody took, with the nearest name that somebody asked for.</summary>
     public void Close()
     {

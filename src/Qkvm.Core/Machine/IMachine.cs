@@ -25,6 +25,9 @@ public interface IMachine
 
     /// <summary>Migration's capability "events": each step of one is told.</summary>
     bool TellsMigration { get; set; }
+
+    /// <summary>How one would be done.</summary>
+    MigrationParameters Migration { get; set; }
     IBoard Board { get; }
     IAccelerator Accelerator { get; }
     IReadOnlyList<IVCpu> Cpus { get; }

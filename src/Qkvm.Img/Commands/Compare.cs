@@ -87,7 +87,8 @@ static class Compare
     static async ValueTask<BlockStatus> StatusAsync(BlockDriver node, long at, long length)
     {
         if (at >= node.Length) return BlockStatus.Zero(length, isAllocated: false);
-        return (await ImageMap.StatusAsync(node, at, Math.Min(length, node.Length - at)).ConfigureAwait(false)).Status;
+        return (await ChainStatus.OfImageAsync(node, at, Math.Min(length, node.Length - at))
+            .ConfigureAwait(false)).Status;
     }
 
     static async Task<long> DifferenceAsync(BlockDriver a, BlockDriver b, BlockStatus one, BlockStatus other, long at,

@@ -42,7 +42,7 @@ static class Map
         bool isFirst = true;
         for (long at = start; at < end;)
         {
-            (BlockStatus status, int depth) = await ImageMap.StatusAsync(node, at, end - at).ConfigureAwait(false);
+            (BlockStatus status, int depth) = await ChainStatus.OfImageAsync(node, at, end - at).ConfigureAwait(false);
             // What lies over nothing has all that it is asked for.
             if (!status.IsAllocated && !CanLack(tool, node, depth)) status = status with { IsAllocated = true };
             var next = new Extent(at, status.Length, depth, status);

@@ -1,4 +1,5 @@
 using Qkvm.Core.Block;
+using Qkvm.Storage.Graph;
 using Qkvm.Storage.Images;
 
 namespace Qkvm.Img.Copying;
@@ -49,7 +50,7 @@ sealed class PieceSource(CopyPlan plan)
     }
 
     static async ValueTask<BlockStatus> AllLayersAsync(BlockDriver source, long offset, long length) =>
-        (await ImageMap.StatusAsync(source, offset, length).ConfigureAwait(false)).Status;
+        (await ChainStatus.OfImageAsync(source, offset, length).ConfigureAwait(false)).Status;
 
     /// <summary>Zeros need not be written.</summary>
     bool IsLeftOut => plan.TargetIsZero && plan.Sparse > 0;

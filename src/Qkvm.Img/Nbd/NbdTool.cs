@@ -261,7 +261,8 @@ public sealed partial class NbdTool
     NbdExport MakeExport(BlockDriver node)
     {
         // The last one first, as qemu-nbd lists them.
-        IReadOnlyList<IBitmap> bitmaps = NbdBitmaps.Find(node, Texts(Bitmap).Reverse(), !Has(ReadOnly));
+        IReadOnlyList<IBitmap> bitmaps = NbdBitmaps.Find(node,
+            Texts(Bitmap).Reverse().Select(static name => new BitmapName(null, name)), !Has(ReadOnly));
         return new NbdExport(Text(ExportName) ?? "", node, !Has(ReadOnly))
         {
             Description = Text(Description) ?? "",

@@ -1,6 +1,8 @@
 using Qkvm.Core.Block;
 using Qkvm.Core.Block.Images;
 using Qkvm.Host;
+using Qkvm.Storage.Drivers.CopyOnRead;
+using Qkvm.Storage.Graph;
 
 namespace Qkvm.Storage.Drivers;
 
@@ -21,8 +23,8 @@ public sealed record NodeOptions(string NodeName = "")
 public abstract partial class BlockNode : BlockDriver
 {
     volatile BlockEdge[] _children = [];                           // replaced as a whole: any thread may look
-    readonly bool _discard;
-    readonly DetectZeroes _detectZeroes;
+    volatile bool _discard;
+    volatile DetectZeroes _detectZeroes;
 
     protected BlockNode(NodeOptions options)
     {
@@ -31,6 +33,20 @@ public abstract partial class BlockNode : BlockDriver
         _discard = options.Discard;
         _detectZeroes = options.DetectZeroes;
     }
+
+    /// <summary>What the user said of it, flat.</summary>
+    internal IReadOnlyList<OptionPair> Given { get; set; } = [];
+
+    /// <summary>How it treats discards and zeroes.</summary>
+    internal (bool Discard, DetectZeroes DetectZeroes) Treatment
+    {
+        get => (_discard, _detectZeroes);
+        set => (_discard, _detectZeroes) = value;
+    }
+
+    /// <summary>blockdev-reopen: takes what else its driver can change. No request is in flight.</summary>
+    /// <returns>What undoes it.</returns>
+    internal virtual Action Change(Options options, in Surroundings around) => static () => { };
 
     public sealed override bool IsReadOnly => _isReadOnly;
 
@@ -85,7 +101,17 @@ public abstract partial class BlockNode : BlockDriver
     public sealed override ValueTask ReadAsync(long offset, ScatterList buffers)
     {
         CheckRange(offset, buffers.Length);
-        return buffers.Length == 0 ? default : ReadCore(offset, buffers);
+        if (buffers.Length == 0) return default;
+        return CopiesOnRead ? ReadCopyingAsync(offset, buffers) : ReadCore(offset, buffers);
+    }
+
+    /// <summary>copy-on-read=on of -drive: it takes what is read from what it lies over.</summary>
+    internal bool CopiesOnRead { get; set; }
+
+    async ValueTask ReadCopyingAsync(long offset, ScatterList buffers)
+    {
+        await CopyOnReading.PullAsync(this, null, offset, buffers.Length).ConfigureAwait(false);
+        await ReadCore(offset, buffers).ConfigureAwait(false);
     }
 
     public sealed override ValueTask WriteAsync(long offset, ScatterList buffers)
@@ -161,7 +187,7 @@ public abstract partial class BlockNode : BlockDriver
         result = default;
         switch (operation)
         {
-            case BlockOperation.Read: CheckRange(offset, buffers.Length); break;
+            case BlockOperation.Read when !CopiesOnRead: CheckRange(offset, buffers.Length); break;
             case BlockOperation.Write when _detectZeroes == DetectZeroes.Off && !IsFollowed:
                 CheckWrite(offset, buffers.Length);
                 break;

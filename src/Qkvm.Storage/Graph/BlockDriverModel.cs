@@ -37,6 +37,9 @@ public sealed record BlockDriverModel : Model<NodeParts, BlockDriver>
     public Action<string, Options> ParseFileName { get; init; } = static (name, options) =>
         options.Add("filename", name);
 
+    /// <summary>What blockdev-reopen can change of its own options; * for all.</summary>
+    public string[] Reopenable { get; init; } = [];
+
     /// <summary>How it makes images; null where it only opens them.</summary>
     public ImageCreation? Creation { get; init; }
 

@@ -61,6 +61,7 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
         CacheMode cache = CacheMode.Of(options, CacheMode.Default);
         bool isSnapshot = options.Bool("snapshot") ?? false;
         bool readOnly = options.Bool("readonly") ?? options.Bool("read-only") ?? false;
+        bool copiesOnRead = options.Bool("copy-on-read") ?? false;
         string? driver = options.Text("driver"), format = options.Text("format") ?? driver;
         string? fileName = options.Text("file") ?? options.Text("filename");
         if (fileName == "" || (fileName == null && options.Nested("file") == null && format == null))
@@ -85,6 +86,8 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
                 surroundings);
         }
         if (isSnapshot) root = Overlay(root, options);
+        if (copiesOnRead && !root.IsReadOnly && root is BlockNode node) node.CopiesOnRead = true;
+        else if (copiesOnRead) warn($"{options.Owner}: disabling copy-on-read on read-only drive");
         string description = fileName ?? (root as BlockNode)?.FileName ?? "";
         return new OpenedDrive(root, cache.Writeback, readOnly, description);
     }, static drive => drive.Root);
@@ -140,7 +143,9 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
     {
         string? name = options.Text("node-name");
         var parts = new NodeParts(this, options, around, around.Node(name ?? NewName()), file, isGuess);
-        return Register(driver.Create(new Properties(driver, options), parts), name);
+        BlockDriver made = driver.Create(new Properties(driver, options), parts);
+        if (made is BlockNode node) node.Given = [.. options.All];
+        return Register(made, name);
     }
 
     /// <summary>backing=NODE, backing=null, backing.…, or what the header says.</summary>
@@ -327,26 +332,42 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
     /// <summary>An image that is to lie over a node: it names that, and lies over nothing yet.</summary>
     /// <param name="isExisting">It is there already.</param>
     /// <param name="nodeName">Null: the user gives it none.</param>
-    public async Task<BlockDriver> MakeOverlayAsync(BlockDriver below, string path, string format, string? nodeName,
-        bool isExisting)
+    public Task<BlockDriver> MakeOverlayAsync(BlockDriver below, string path, string format, string? nodeName,
+        bool isExisting) => MakeImageAsync(below.Length, below, path, format, nodeName, isExisting);
+
+    /// <summary>An image for writing, made now or there already.</summary>
+    /// <param name="length">Bytes of the disk.</param>
+    /// <param name="below">What it names as its backing file; null: none.</param>
+    /// <param name="format">Null: as it is found.</param>
+    /// <param name="hasChain">It lies over what it names; else over nothing yet.</param>
+    public async Task<BlockDriver> MakeImageAsync(long length, BlockDriver? below, string path, string? format,
+        string? nodeName, bool isExisting, bool hasChain = false)
     {
         const string owner = "snapshot";
         if (nodeName != null && Find(nodeName) != null)
             throw new ConfigurationException($"Duplicate nodes with node-name='{nodeName}'");
+        if (format != null && drivers.Find(format) == null && drivers.Known(format) == null)
+            throw new ConfigurationException($"Unknown file format '{format}'");
         if (!isExisting)
         {
-            ImageCreation creation = drivers.Get(format, owner).Creation
+            ImageCreation creation = drivers.Get(format!, owner).Creation
                 ?? throw new ConfigurationException($"Format driver '{format}' does not support image creation");
             var made = new Options(owner);
-            made.Add("size", $"{below.Length}");
-            made.Add("backing_file", NameOf(below));
-            made.Add("backing_fmt", below.FormatName);
-            await ImageMaker.CreateAsync(this, creation, path, null, below.Length, new Properties(creation, made))
+            made.Add("size", $"{length}");
+            if (below != null)
+            {
+                if (creation.Properties.All(static one => one.Name != "backing_file"))
+                    throw new ConfigurationException($"Backing file not supported for file format '{format}'");
+                made.Add("backing_file", NameOf(below));
+                made.Add("backing_fmt", below.FormatName);
+            }
+            await ImageMaker.CreateAsync(this, creation, path, null, length, new Properties(creation, made))
                 .ConfigureAwait(false);
         }
         var options = new Options(owner);
-        options.Add("driver", format);
-        options.Add("backing", "");
+        if (format != null) options.Add("driver", format);
+        if (!hasChain && (format == null || drivers.Find(format)!.Properties.Any(static one => one.Name == "backing")))
+            options.Add("backing", "");
         if (nodeName != null) options.Add("node-name", nodeName);
         Surroundings around = default(Surroundings) with { Cache = CacheMode.Default, AsUser = true, Owner = owner };
         return OpenOver(OpenPath(path, new Options(owner), around with { Discard = true }), options, format, around);

@@ -11,7 +11,8 @@ namespace Qkvm.Storage.Jobs;
 /// <summary>blockdev-backup: a copy of a disk as it is when the job starts. What is about to be overwritten is copied
 /// first.</summary>
 /// <param name="bitmap">What has changed since the last backup, for an incremental one.</param>
-sealed class BackupJob(BackupRequest request, BlockDriver source, BlockDriver target, IBitmap? bitmap)
+/// <param name="graph">Closes a target that was made for it.</param>
+sealed class BackupJob(BackupRequest request, BlockGraph graph, BlockDriver source, BlockDriver target, IBitmap? bitmap)
     : CopyJob(JobType.Backup, request.Job, request.Errors), IWriteObserver
 {
     const int MinCluster = 64 << 10, IdleMilliseconds = 1000;
@@ -29,10 +30,10 @@ sealed class BackupJob(BackupRequest request, BlockDriver source, BlockDriver ta
         _left = new DirtyBitmap("", BitOperations.Log2((uint)_cluster), source.Length);
         if (bitmap != null)
         {
-            _left.Join(bitmap);
             _wanted = new DirtyBitmap("", BitOperations.Log2((uint)bitmap.Granularity), source.Length);
             _wanted.Join(bitmap);
         }
+        if (request.Scope == CopyScope.Bitmap) _left.Join(bitmap!);
         else if (request.Scope == CopyScope.Top) await MarkTopAsync().ConfigureAwait(false);
         else _left.Set(0, source.Length);
         await target.SetReadOnlyAsync(false).ConfigureAwait(false);
@@ -135,6 +136,7 @@ sealed class BackupJob(BackupRequest request, BlockDriver source, BlockDriver ta
         Action resume = await BlockGraph.PauseAsync([source]).ConfigureAwait(false);
         source.Unfollow(this);
         EndUse();
+        if (request.Made != null) await graph.DropAsync(target).ConfigureAwait(false);
         if (bitmap != null)
         {
             bool isKept = hasFailed && request.BitmapMode == BitmapMode.OnSuccess;

@@ -29,6 +29,13 @@ public sealed class BlockGraph(BlockFactory factory, MachineBackends backends,
         if (factory.Find(name) is { } named) return named;
         if (name.Length > 0 && backends.Drives.TryGetValue(name, out BlockBackend? drive))
             return drive.Root ?? throw new CommandException($"Device '{name}' has no medium");
+        return FindNode(name);
+    }
+
+    /// <summary>A node by its own name, also one that nobody named; null for none.</summary>
+    public BlockDriver? FindNode(string name)
+    {
+        if (factory.Find(name) is { } named) return named;
         return backends.Drives.Values.Select(one => one.Root).OfType<BlockDriver>().SelectMany(WithAllBelow)
             .FirstOrDefault(node => node.NodeName == name);
     }
@@ -62,12 +69,19 @@ public sealed class BlockGraph(BlockFactory factory, MachineBackends backends,
     /// <summary>Whoever uses a node uses another from now on; jobs, and images over it, stay.</summary>
     public static async ValueTask ReplaceAsync(BlockDriver node, BlockDriver other)
     {
-        foreach (BlockEdge edge in node.Edges.ToArray())
+        // Where the other lies over the node, it may not forbid writing to it before all its users have gone.
+        IOverlay? over = other.Below == node ? OverlayOf(other) : null;
+        over?.SetBacking(null);
+        try
         {
-            if (edge.Role is JobSource or JobTarget || edge.User == other) continue;
-            await edge.ReplaceAsync(other).ConfigureAwait(false);
-            if (edge.User is BlockBackend drive) drive.Description = BlockFactory.NameOf(other);
+            foreach (BlockEdge edge in node.Edges.ToArray())
+            {
+                if (edge.Role is JobSource or JobTarget || edge.User == other) continue;
+                await edge.ReplaceAsync(other).ConfigureAwait(false);
+                if (edge.User is BlockBackend drive) drive.Description = BlockFactory.NameOf(other);
+            }
         }
+        finally { over?.SetBacking(node); }
     }
 
     /// <summary>Images over a node say again whether it is to stay as it is.</summary>
@@ -114,6 +128,23 @@ public sealed class BlockGraph(BlockFactory factory, MachineBackends backends,
 
     public static IOverlay OverlayOf(BlockDriver node) => node as IOverlay
         ?? throw new CommandException($"Format driver '{node.FormatName}' cannot change what an image lies over");
+
+    /// <summary>The job that works with a node, or with an image over it; null for none.</summary>
+    public static IBlockUser? JobOver(BlockDriver node)
+    {
+        foreach (BlockEdge edge in node.Edges)
+            if (edge.Role is JobSource or JobTarget) return edge.User;
+            else if (edge.User is BlockDriver over && JobOver(over) is { } job) return job;
+        return null;
+    }
+
+    /// <summary>An image that a job made for itself: what nobody else uses is closed, whatever its name.</summary>
+    public async ValueTask DropAsync(BlockDriver made)
+    {
+        if (made.Edges.Count > 0) return;
+        if (made.IsNamed) await factory.RemoveNodeAsync(made.NodeName).ConfigureAwait(false);
+        else await made.DisposeAsync().ConfigureAwait(false);
+    }
 
     /// <summary>What nobody named and nobody uses any more is closed.</summary>
     public static async ValueTask CloseUnusedAsync(BlockDriver? node)

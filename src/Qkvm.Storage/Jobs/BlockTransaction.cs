@@ -35,6 +35,7 @@ sealed class BlockTransaction(BlockJobs blockJobs, BlockGraph graph)
                     AddSnapshot(graph.Find(one.Node), () => graph.Find(one.Overlay));
                     break;
                 case SnapshotSyncAction one: AddNewSnapshot(one); break;
+                case InternalSnapshotAction one: AddInternalSnapshot(one); break;
                 case BackupAction one: AddBackup(one.Request); break;
                 case BitmapAddAction one: AddStep(one.Node, node => AddBitmap(node, one)); break;
                 case BitmapRemoveAction one: AddStep(one.Node, node => RemoveBitmap(node, one.Name)); break;
@@ -120,12 +121,38 @@ sealed class BlockTransaction(BlockJobs blockJobs, BlockGraph graph)
 
     void AddBackup(BackupRequest request)
     {
-        BackupJob? job = blockJobs.Backup(request);
-        AddRun(graph.Find(request.Device), async () =>
+        (request, BlockDriver source) = blockJobs.Check(request);
+        AddRun(source, async () =>
         {
-            await job.PrepareAsync().ConfigureAwait(false);
+            BackupJob job = await blockJobs.BackupAsync(request, source).ConfigureAwait(false);
+            try { await job.PrepareAsync().ConfigureAwait(false); }
+            catch
+            {
+                await job.ForgetAsync().ConfigureAwait(false);
+                throw;
+            }
             _jobs.Add(job);
             return job.ForgetAsync;
+        });
+    }
+
+    void AddInternalSnapshot(InternalSnapshotAction action)
+    {
+        BlockDriver node = graph.Find(action.Device);
+        AddRun(node, async () =>
+        {
+            string device = action.Device;
+            if (node.IsReadOnly) throw new CommandException($"Device '{device}' is read only");
+            if (node is not ISnapshots image) throw new CommandException(
+                $"Block format '{node.FormatName}' used by device '{device}' does not support internal snapshots");
+            if (action.Name.Length == 0) throw new CommandException("Name is empty");
+            if (node.Facts.Snapshots?.Any(one => one.Name == action.Name) == true)
+                throw new CommandException($"Snapshot with name '{action.Name}' already exists on device '{device}'");
+            long now = DateTime.UtcNow.Ticks - DateTime.UnixEpoch.Ticks;
+            await image.CreateSnapshotAsync(new BlockSnapshot("", action.Name, 0, (uint)(now / TimeSpan.TicksPerSecond),
+                (uint)(now % TimeSpan.TicksPerSecond) * 100, action.VmClock, null)).ConfigureAwait(false);
+            string id = node.Facts.Snapshots!.Last(one => one.Name == action.Name).Id;
+            return () => image.DeleteSnapshotAsync(id);
         });
     }
 

@@ -174,6 +174,7 @@ sealed class MirrorJob(JobType type, MirrorRequest request, BlockGraph graph, Bl
         EndUse();
         if (IsCommit) BlockGraph.Restore(target);
         if (IsCommit && _unused == null) await graph.ChangeAsync(() => CloseAsync(target)).ConfigureAwait(false);
+        if (request.Made != null) await graph.ChangeAsync(() => graph.DropAsync(target)).ConfigureAwait(false);
         await BlockGraph.CloseUnusedAsync(_unused).ConfigureAwait(false);
     }
 }

@@ -12,6 +12,9 @@ public interface IBitmaps
     void RemoveBitmap(IBitmap bitmap);
 }
 
+/// <param name="Node">Null: that of which one speaks, or what it lies over.</param>
+public sealed record BitmapName(string? Node, string Name);
+
 /// <summary>Which bytes of a disk were written since it was cleared.</summary>
 public interface IBitmap
 {

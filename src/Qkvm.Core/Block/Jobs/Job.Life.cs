@@ -53,13 +53,33 @@ public abstract partial class Job
         if (failure == null && _cancelled.IsCancellationRequested) failure = new OperationCanceledException();
         if (failure != null) return AbortAsync(failure);
         Set(JobStatus.Waiting);
-        Set(JobStatus.Pending);
-        if (AutoFinalize) return FinalizeAsync();
-        if (IsBlockJob) _list!.Raise(new BlockJobPendingEvent(Type, Id));
-        return Task.CompletedTask;
+        if (_group != null)
+        {
+            _group.Settle();
+            return Task.CompletedTask;
+        }
+        BecomePending();
+        return AutoFinalize ? FinalizeAsync() : Task.CompletedTask;
     }
 
-    async Task FinalizeAsync()
+    internal void BecomePending()
+    {
+        Set(JobStatus.Pending);
+        if (!AutoFinalize && IsBlockJob) _list!.Raise(new BlockJobPendingEvent(Type, Id));
+    }
+
+    /// <summary>Another of its group failed: it ends as if it had been cancelled.</summary>
+    internal void Abandon()
+    {
+        _group = null;
+        if (Status is JobStatus.Aborting or JobStatus.Concluded or JobStatus.Null) return;
+        _cancelled.Cancel();
+        Unpause();
+        Wake();
+        if (Status is JobStatus.Waiting or JobStatus.Pending) _ = EndAsync(new OperationCanceledException());
+    }
+
+    internal async Task FinalizeAsync()
     {
         Exception? failure = null;
         await Task.Run(async () =>
@@ -80,7 +100,10 @@ public abstract partial class Job
         bool isCancelled = _cancelled.IsCancellationRequested;
         if (!isCancelled || failure is not OperationCanceledException) Error = failure.Message;
         if (isCancelled) Error ??= "Operation canceled";
+        JobGroup? group = _group;
+        _group = null;
         Set(JobStatus.Aborting);
+        group?.Fail();
         await Task.Run(() => TryCleanAsync(hasFailed: true)).ConfigureAwait(false);
         _list!.Post(() => Conclude(isCancelled));
     }

@@ -20,10 +20,21 @@ public abstract partial class Job(JobType type, JobOptions options) : IDisposabl
     bool _isPausedByUser, _completes, _isSoftlyCancelled;
     volatile TaskCompletionSource? _pause;                         // set while it is to pause
     Task _life = Task.CompletedTask;
+    JobGroup? _group;
 
     public string Id => options.Id;
     public JobType Type => type;
     public JobStatus Status { get; private set; }
+    /// <summary>Which it ends with; null: alone. Set before it starts.</summary>
+    public JobGroup? Group
+    {
+        set
+        {
+            _group = value;
+            value?.Add(this);
+        }
+    }
+
     public bool AutoFinalize => options.AutoFinalize;
     public bool AutoDismiss => options.AutoDismiss;
 
@@ -71,13 +82,13 @@ public abstract partial class Job(JobType type, JobOptions options) : IDisposabl
         if (!_isSoftlyCancelled) _cancelled.Cancel();
         Unpause();
         Wake();
-        if (Status == JobStatus.Pending) _ = EndAsync(new OperationCanceledException());
+        if (Status is JobStatus.Waiting or JobStatus.Pending) _ = EndAsync(new OperationCanceledException());
     }
 
     public void SetSpeed(long speed)
     {
         Check(JobVerb.SetSpeed);
-        if (speed < 0) throw new CommandException("Invalid parameter 'speed'");
+        if (speed < 0) throw new CommandException("Parameter 'speed' expects a non-negative value");
         Volatile.Write(ref _speed, speed);
     }
 
@@ -93,7 +104,8 @@ public abstract partial class Job(JobType type, JobOptions options) : IDisposabl
     public void FinalizeNow()
     {
         Check(JobVerb.Finalize);
-        _ = FinalizeAsync();
+        if (_group != null) _group.FinalizeAll();
+        else _ = FinalizeAsync();
     }
 
     public void Dismiss()

@@ -48,8 +48,8 @@ public sealed partial class FileDriver : BlockNode, IGrowable
 
     HostFile _file;
     FileLocks? _locks;
-    readonly bool _noFlush;
-    readonly int _alignment = 1;                                   // of O_DIRECT
+    bool _noFlush;
+    int _alignment = 1;                                            // of O_DIRECT
     readonly RangeLock _directWrites = new();
     readonly ConcurrentBag<AlignedBuffer> _bounce = [];
     long _length;
@@ -110,10 +110,16 @@ public sealed partial class FileDriver : BlockNode, IGrowable
     /// <summary>Writing takes another descriptor; reading alone goes on with the one that there is.</summary>
     protected override ValueTask ReopenAsync(bool isReadOnly)
     {
-        if (isReadOnly || _file.IsWritable) return default;
-        HostFile file = _file.Reopen(_file.IsDirect ? Libc.ORdWr | Libc.ODirect : Libc.ORdWr, out int errno)
-            ?? throw Failed("open for writing", errno);
-        FileLocks? locks = _locks == null ? null : new FileLocks(file, required: false);
+        if (!isReadOnly && !_file.IsWritable) Exchange(_file.IsDirect, isWritable: true);
+        return default;
+    }
+
+    /// <summary>Goes on with another descriptor of the file.</summary>
+    void Exchange(bool isDirect, bool isWritable)
+    {
+        HostFile file = _file.Reopen((isWritable ? Libc.ORdWr : Libc.ORdOnly) | (isDirect ? Libc.ODirect : 0),
+            out int errno) ?? throw Failed(isWritable ? "open for writing" : "open", errno);
+        FileLocks? locks = _locks?.Of(file);
         _locks?.Release();
         try { locks?.Hold(Use); }
         catch (ConfigurationException e)
@@ -125,7 +131,20 @@ public sealed partial class FileDriver : BlockNode, IGrowable
         HostFile before = _file;
         (_file, _locks) = (file, locks);
         before.Dispose();
-        return default;
+        _alignment = isDirect ? ProbeAlignment() : 1;
+    }
+
+    /// <inheritdoc/>
+    internal override Action Change(Options options, in Surroundings around)
+    {
+        (bool noFlush, bool isDirect) before = (_noFlush, _file.IsDirect);
+        void Set(bool noFlush, bool isDirect)
+        {
+            if (isDirect != _file.IsDirect) Exchange(isDirect, _file.IsWritable);
+            _noFlush = noFlush;
+        }
+        Set(around.Cache.NoFlush, around.Cache.Direct);
+        return () => Set(before.noFlush, before.isDirect);
     }
 
     /// <summary>Cuts a file to nothing; a device stays.</summary>

@@ -43,6 +43,9 @@ public sealed class FileLocks(HostFile file, bool required)
         Drop(before);
     }
 
+    /// <summary>The same of another descriptor of the file.</summary>
+    public FileLocks Of(HostFile other) => new(other, required);
+
     /// <summary>Drops all. Closing is not enough where a child process has the file open until its exec.</summary>
     public void Release()
     {

@@ -15,23 +15,24 @@ public sealed partial class Qcow2Driver : BlockNode
 {
     const string NoEffect = "taken, no effect";                    // tuning that this driver does not need
 
+    static readonly string[] s_tuning =
+    [
+        "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot", "pass-discard-other", "overlap-check",
+        "cache-size", "l2-cache-size", "l2-cache-entry-size", "refcount-cache-size", "cache-clean-interval",
+    ];
+
     public static readonly BlockDriverModel Model = new("qcow2",
         [
             Property.Node("file", "the image"), Property.Node("backing",
                 "what the image lies over; the header says so by default"),
             Property.Node("data-file", "where the data are; the header says so by default"),
             Property.Tree("encrypt", "format=luks, key-secret=ID of the secret with the passphrase"),
-            .. new[]
-            {
-                "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot", "pass-discard-other",
-                "overlap-check", "cache-size",
-                "l2-cache-size", "l2-cache-entry-size", "refcount-cache-size", "cache-clean-interval",
-            }.Select(name => Property.Text(name, help: NoEffect)),
+            .. s_tuning.Select(name => Property.Text(name, help: NoEffect)),
         ],
         Create)
     {
         Description = "QEMU's copy-on-write images", Creation = Qcow2Creation.Model, AmendOptions = s_amendOptions,
-        CanCompress = true, KeepsBitmaps = true,
+        CanCompress = true, KeepsBitmaps = true, Reopenable = s_tuning,
     };
 
     readonly BlockEdge _fileEdge;

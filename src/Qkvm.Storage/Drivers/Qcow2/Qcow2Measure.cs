@@ -45,7 +45,8 @@ static class Qcow2Measure
         long clusters = 0, counted = 0;                            // clusters before `counted` are
         for (long at = 0; at < source.Length;)
         {
-            (BlockStatus status, _) = await ImageMap.StatusAsync(source, at, source.Length - at).ConfigureAwait(false);
+            (BlockStatus status, _) = await ChainStatus.OfImageAsync(source, at, source.Length - at)
+                .ConfigureAwait(false);
             if (status.IsData && !status.IsZero)
             {
                 long first = Math.Max(at >> bits, counted), end = RoundUp(at + status.Length, bits);

@@ -15,7 +15,7 @@ public sealed class RawDriver : BlockNode, IGrowable
             Property.Size("size", help: "bytes; to the end by default")],
         Create)
     {
-        Description = "the bytes as they are",
+        Description = "the bytes as they are", Reopenable = ["offset", "size"],
         Creation = new([Property.Size("size", help: "Virtual disk size")], CreateAsync)
         {
             MeasureAsync = static measuring =>
@@ -29,8 +29,8 @@ public sealed class RawDriver : BlockNode, IGrowable
     const int SectorSize = 512;
 
     readonly BlockEdge _child;
-    readonly long _offset;
-    readonly long? _size;
+    long _offset;
+    long? _size;
     long _length;
     readonly bool _guardFormat;
     bool _mayGrow;
@@ -48,7 +48,24 @@ public sealed class RawDriver : BlockNode, IGrowable
         _size = size;
         _guardFormat = guardFormat;
         if (size == null && file is IGrowable growable) growable.AllowGrowth(); // for the rest of the last sector
-        _length = size ?? (Math.Max(0, file.Length - offset) + SectorSize - 1) / SectorSize * SectorSize;
+        _length = LengthOf(file, offset, size);
+    }
+
+    static long LengthOf(BlockDriver file, long offset, long? size) =>
+        size ?? (Math.Max(0, file.Length - offset) + SectorSize - 1) / SectorSize * SectorSize;
+
+    /// <inheritdoc/>
+    internal override Action Change(Options options, in Surroundings around)
+    {
+        (long offset, long? size, long length) before = (_offset, _size, _length);
+        long offset = options.Size("offset") ?? 0;
+        long? size = options.Size("size");
+        if (offset > File.Length || size > File.Length - offset) throw new ConfigurationException(
+            $"The sum of offset ({offset}) and size ({size ?? 0}) has to be smaller or equal to the actual size of "
+                + $"the containing file ({File.Length})");
+        if (size % SectorSize is > 0) throw new ConfigurationException("Specified size is not multiple of 512");
+        (_offset, _size, _length) = (offset, size, LengthOf(File, offset, size));
+        return () => (_offset, _size, _length) = before;
     }
 
     static RawDriver Create(Properties properties, NodeParts parts)

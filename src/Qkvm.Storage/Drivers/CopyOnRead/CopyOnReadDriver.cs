@@ -1,0 +1,71 @@
+using Qkvm.Core.Block;
+using Qkvm.Core.Block.Images;
+using Qkvm.Storage.Graph;
+
+namespace Qkvm.Storage.Drivers.CopyOnRead;
+
+/// <summary>Filter <c>copy-on-read</c>: what is read through it an image takes from what it lies over, down to a
+/// bottom. Over what is no image with a backing file it does nothing.</summary>
+public sealed class CopyOnReadDriver : BlockNode
+{
+    public static readonly BlockDriverModel Model = new("copy-on-read",
+        [Property.Node("file", "the image"), Property.Text("bottom",
+            help: "node-name of the lowest image whose bytes are taken; that at the bottom by default")],
+        Create)
+    {
+        Description = "images that take what is read from what they lie over",
+    };
+
+    readonly BlockEdge _child;
+    readonly BlockDriver? _bottom;
+
+    BlockDriver File => _child.Node;
+
+    CopyOnReadDriver(BlockDriver file, NodeOptions options, BlockDriver? bottom) : base(options)
+    {
+        _child = Attach("file", file, default);
+        _bottom = bottom;
+    }
+
+    static CopyOnReadDriver Create(Properties properties, NodeParts parts)
+    {
+        BlockDriver file = parts.File;
+        if (file.IsReadOnly) throw properties.Error("Block node is read-only");
+        if (properties.Text("bottom") is not { } name) return new(file, parts.Node, null);
+        BlockDriver? bottom = parts.Factory.Find(name);
+        if (bottom == null) throw properties.Error($"Bottom node '{name}' not found");
+        for (BlockDriver? node = file.Below; node != bottom; node = node.Below)
+            if (node == null) throw properties.Error($"bottom={name} is none of the images that file lies over");
+        return new(file, parts.Node, bottom);
+    }
+
+    public override string FormatName => Model.Name;
+    public override string FileName => (File as BlockNode)?.FileName ?? File.NodeName;
+    public override ImageFacts Facts => File.Facts with { Specific = null };
+    public override long Length => File.Length;
+
+    protected override void OnUse(BlockUse use) => _child.Change(use with
+    {
+        Needs = use.Needs == BlockRights.None ? use.Needs : use.Needs | BlockRights.WriteUnchanged,
+    });
+
+    protected override ValueTask ReopenAsync(bool isReadOnly) => isReadOnly ? default : File.SetReadOnlyAsync(false);
+
+    public override ValueTask FlushAsync() => File.FlushAsync();
+    public override ValueTask DisposeAsync() => ReleaseChildrenAsync();
+
+    protected override async ValueTask ReadCore(long offset, ScatterList buffers)
+    {
+        await CopyOnReading.PullAsync(File, _bottom, offset, buffers.Length).ConfigureAwait(false);
+        await File.ReadAsync(offset, buffers).ConfigureAwait(false);
+    }
+
+    protected override ValueTask WriteCore(long offset, ScatterList buffers) => File.WriteAsync(offset, buffers);
+    protected override ValueTask DiscardCore(long offset, long length) => File.DiscardAsync(offset, length);
+
+    protected override ValueTask WriteZeroesCore(long offset, long length, bool mayUnmap) =>
+        File.WriteZeroesAsync(offset, length, mayUnmap);
+
+    protected override ValueTask<BlockStatus> StatusCore(long offset, long length) => File.StatusAsync(offset, length);
+    protected override ValueTask ResizeCore(long length) => File.ResizeAsync(length);
+}
