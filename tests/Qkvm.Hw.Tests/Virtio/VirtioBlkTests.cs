@@ -206,7 +206,8 @@ public sealed class VirtioBlkTests : IDisposable
         BlockBackend backend = Backend(bench, new MemoryDisk(DiskSize));
         backend.IsReadOnly = true;
         var guest =
-            new VirtioGuest(bench, new VirtioBlk("disk", backend, new VirtioBlkOptions(), [bench.Loop], bench.Pump.Post));
+            new VirtioGuest(bench, new VirtioBlk("disk", backend, new VirtioBlkOptions(), [bench.Loop],
+                bench.Pump.Post));
         guest.Start();
         Assert.NotEqual(0UL, guest.Offered & 1 << 5);
         bench.Memory.Space.Write(Header, 4, Out);
