@@ -10,7 +10,7 @@ public sealed partial class ScsiDisk
     const byte BlockLimits = 0xB0, BlockCharacteristics = 0xB1, LogicalBlockProvisioning = 0xB2;
 
     // Mode pages, SBC-3 section 6.5
-    const byte ReadWriteRecovery = 0x01, Caching = 0x08, WriteCacheEnable = 0x04;
+    const byte ReadWriteRecovery = 0x01, RigidGeometry = 0x04, Caching = 0x08, WriteCacheEnable = 0x04;
 
     const uint MostUnmapped = 255;                                 // ranges of one command: what parameters hold
 
@@ -84,7 +84,7 @@ public sealed partial class ScsiDisk
 
     protected override int AddPages(Span<byte> answer, int at, byte page, bool isChangeable)
     {
-        if (page is not (ReadWriteRecovery or Caching or AllPages)) return -1;
+        if (page is not (ReadWriteRecovery or RigidGeometry or Caching or AllPages)) return -1;
         if (page is ReadWriteRecovery or AllPages)
         {
             const byte automaticReallocation = 0x80;
@@ -92,6 +92,7 @@ public sealed partial class ScsiDisk
             if (!isChangeable) answer[at + 2] = automaticReallocation;
             at += 12;
         }
+        if (page is RigidGeometry or AllPages) at = AddGeometry(answer, at, isChangeable);
         if (page is Caching or AllPages)
         {
             (answer[at], answer[at + 1]) = (Caching, 18);
@@ -99,5 +100,21 @@ public sealed partial class ScsiDisk
             at += 20;
         }
         return at;
+    }
+
+    /// <summary>SBC, "Rigid disk geometry mode page": SeaBIOS asks QEMU's disks for it.</summary>
+    int AddGeometry(Span<byte> answer, int at, bool isChangeable)
+    {
+        const int heads = 16, sectors = 63, mostCylinders = 16383, rotationRate = 5400;
+        Span<byte> page = answer.Slice(at, 24);
+        (page[0], page[1]) = (RigidGeometry, 22);
+        if (isChangeable) return at + page.Length;
+        int cylinders = (int)Math.Clamp(Backend.Length / 512 / (heads * sectors), 2, mostCylinders);
+        foreach (int field in (ReadOnlySpan<int>)[2, 6, 9])        // all, and those with other currents: none
+            (page[field], page[field + 1], page[field + 2]) = (0, (byte)(cylinders >> 8), (byte)cylinders);
+        page[5] = heads;
+        page[14..17].Fill(0xFF);                                   // no landing zone
+        BinaryPrimitives.WriteUInt16BigEndian(page[20..], rotationRate);
+        return at + page.Length;
     }
 }

@@ -7,7 +7,7 @@ namespace Qkvm.Hw.Scsi;
 
 /// <summary>A direct access block device. Spec: SBC-3; names are its.</summary>
 /// <remarks>Deviations: no comparing of data (BYTCHK, COMPARE AND WRITE), reservations or protection information; no
-/// mode pages of a geometry.</remarks>
+/// flexible disk mode page.</remarks>
 public sealed partial class ScsiDisk(BlockBackend backend, ScsiOptions options) : ScsiUnit(backend, options)
 {
     protected override byte DeviceType => 0;

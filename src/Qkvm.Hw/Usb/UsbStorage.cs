@@ -11,8 +11,8 @@ namespace Qkvm.Hw.Usb;
 /// <summary>usb-storage: a <see cref="ScsiDisk"/> behind bulk-only transport. Spec: USB Mass Storage Class, Bulk-Only
 /// Transport 1.0; names are its.</summary>
 /// <remarks>Data go through a buffer, in large requests to the medium whatever the size of the host's packets. Where
-/// the host wants more than there is, the endpoint stalls before the status (section 6.7.2); where it brings more, that
-/// is taken and forgotten.</remarks>
+/// the host wants more than there is, it gets a short packet or zeros; where it brings more, that is taken and
+/// forgotten.</remarks>
 public sealed partial class UsbStorage : UsbDevice, IDevice
 {
     const uint CommandSignature = 0x43425355, StatusSignature = 0x53425355;
@@ -170,12 +170,32 @@ public sealed partial class UsbStorage : UsbDevice, IDevice
             _residue -= (uint)count;
             if (_start == _end) ReadMore();
         }
-        if (_hostLeft == 0) _phase = Phase.Status;
-        if (room == 0) return UsbStatus.Success;
-        if (_isBusy) return UsbStatus.Pending;
-        if (packet.Actual > 0) return UsbStatus.Success;           // a short packet
-        _phase = Phase.Status;
-        return UsbStatus.Stall;
+        if (room > 0 && _isBusy) return UsbStatus.Pending;
+        bool isShort = room > 0 && packet.Actual > 0;
+        if (room > 0 && !isShort)
+        {
+            if (_status == PhaseError)
+            {
+                _phase = Phase.Status;
+                return UsbStatus.Stall;
+            }
+            Pad(packet, room);
+        }
+        if (_hostLeft == 0 || isShort) _phase = Phase.Status;
+        return UsbStatus.Success;
+    }
+
+    /// <summary>Zeros where there is nothing: SeaBIOS does not recover from a stall, and section 6.7.2 leaves the choice.
+    /// </summary>
+    void Pad(UsbPacket packet, int room)
+    {
+        _chunk.AsSpan(0, Math.Min(room, ChunkSize)).Clear();
+        for (int count; room > 0; room -= count)
+        {
+            count = packet.Put(_chunk.AsSpan(0, Math.Min(room, ChunkSize)));
+            if (count == 0) return;
+            _hostLeft -= count;
+        }
     }
 
     void ReadMore()

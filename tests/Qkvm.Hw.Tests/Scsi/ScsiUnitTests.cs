@@ -74,6 +74,7 @@ public sealed class ScsiUnitTests
     [InlineData("9E 10 00 00 00 00 00 00 00 00 00 00 00 20 00 00", "00 00 00 00 00 00 07 FF 00 00 02 00 00 00 80 00")]
     [InlineData("A0 00 00 00 00 00 00 00 01 00 00 00", "00 00 00 08 00 00 00 00 00 00 00 00 00 00 00 00")]
     [InlineData("1A 08 08 00 FF 00", "17 00 00 00 08 12 04")]
+    [InlineData("1A 08 04 00 FF 00", "1B 00 00 00 04 16 00 00 02 10 00 00 02 00 00 02 00 00 FF FF FF")]
     public void What_a_disk_says_of_itself(string cdb, string begins)
     {
         byte[] expected = Bytes(begins), answer = Ask(Disk, cdb);

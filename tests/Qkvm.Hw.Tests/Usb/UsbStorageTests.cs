@@ -97,8 +97,7 @@ public sealed class UsbStorageTests
         Begin(Bytes(command), length, toHost);
         if (toHost)
         {
-            Assert.Equal(UsbStatus.Stall, _bench.Send(UsbToken.In, 1, new byte[64]));
-            ClearHalt();
+            Assert.Equal(new byte[length], Take(length));          // SeaBIOS would not recover from a stall
         }
         else Give(new byte[length]);
         Assert.Equal((1, (uint)length), Status());
@@ -115,9 +114,16 @@ public sealed class UsbStorageTests
     {
         _disk.FailWith = 5;
         Begin([0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0], 512, toHost: true);
-        Assert.Equal(UsbStatus.Stall, SendAndWait(UsbToken.In, new byte[512]));
-        ClearHalt();
+        Assert.Equal(new byte[512], Take(512));
         Assert.Equal((1, 512u), Status());
+    }
+
+    [Fact]
+    public void Where_the_host_wants_more_than_there_is_a_short_packet_ends_the_data()
+    {
+        Begin([0x1A, 0, 8, 0, 192, 0], 192, toHost: true);
+        Assert.Equal(32, _bench.Receive(1, 192)!.Length);
+        Assert.Equal((0, 192u - 32), Status());
     }
 
     [Fact]
