@@ -1,7 +1,7 @@
 #!/bin/bash
 # scripts/bench-storage.sh [CONTROLLER...]: fio on a disk of each controller (virtio-blk virtio-scsi nvme ide ahci), raw
-# and qcow2, in a Linux guest on the software CPU, under out/qkvm, $OTHER and qemu-system-x86_64 in turns: 4 KiB at random
-# places at depth 32 and 1 MiB one after the other, read and written. The median of RUNS (default 3) counts;
+# and qcow2, in a Linux guest on the software CPU, under out/qkvm, $OTHER and qemu-system-x86_64 in turns: 4 KiB at
+# random places at depth 32 and 1 MiB one after the other, read and written. The median of RUNS (default 3) counts;
 # SECONDS_EACH (default 3), SMP (default 1), IMAGES (default "raw qcow2"), PLACE (default /dev/shm) is where they lie.
 set -uo pipefail
 
@@ -10,7 +10,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/.."
 
 [ $# != 0 ] || set -- virtio-blk virtio-scsi nvme ide ahci
-runs=${RUNS:-3} seconds=${SECONDS_EACH:-3} smp=${SMP:-1} jobs=${JOBS:-randread:4k:32,randwrite:4k:32,read:1M:4,write:1M:4}
+runs=${RUNS:-3} seconds=${SECONDS_EACH:-3} smp=${SMP:-1}
+jobs=${JOBS:-randread:4k:32,randwrite:4k:32,read:1M:4,write:1M:4}
 [ -e .cache/cards/initrd.cpio.gz ] || images/tiny.sh .cache/cards generic || fail "no tiny Linux guest"
 images/program.sh .cache/fio fio || fail "no fio"
 need qemu-img:qemu-utils

@@ -1,8 +1,8 @@
 #!/bin/bash
-# scripts/verify-jobs.sh [ROUNDS]: a Debian guest's fio writes, reads and trims a virtio disk at random places and judges
-# what it reads, while snapshots of the disk are taken and committed, streamed and mirrored into its place, one job
-# after the other until fio has done; then QEMU's tools judge the image: that it is sound, and that it holds what the
-# guest has seen. ROUNDS (default 3), SEED (now's), QKVM.
+# scripts/verify-jobs.sh [ROUNDS]: a Debian guest's fio writes, reads and trims a virtio disk at random places and
+# judges what it reads, while snapshots of the disk are taken and committed, streamed and mirrored into its place, one
+# job after the other until fio has done; then QEMU's tools judge the image: that it is sound, and that it holds what
+# the guest has seen. ROUNDS (default 3), SEED (now's), QKVM.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 . images/lib.sh

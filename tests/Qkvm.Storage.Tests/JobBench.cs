@@ -196,8 +196,10 @@ sealed class JobBench : IDisposable
     /// names, and has all that was promised.</summary>
     public async Task CheckAfterDeathAsync(string name, int at)
     {
-        var files = Files.ToDictionary(one => one.Key, one =>
-            new MemoryFile(Journal.Replay(one.Value, at, _random)) { NodeName = $"memory:{one.Key}", KeepsLog = false });
+        var files = Files.ToDictionary(one => one.Key, one => new MemoryFile(Journal.Replay(one.Value, at, _random))
+        {
+            NodeName = $"memory:{one.Key}", KeepsLog = false,
+        });
         await using BlockFactory factory = FactoryOf(files);
         long[] found = Numbers(await Open(factory, name).Read(0, Size));
         long[] promised = _promises.Last(promise => promise.At <= at).Written;

@@ -4,7 +4,8 @@ using Qkvm.Core.Devices;
 
 namespace Qkvm.Storage.Tests;
 
-/// <summary>The machine dies, or a disk fails, while a job runs and a guest writes: what was flushed is there.</summary>
+/// <summary>The machine dies, or a disk fails, while a job runs and a guest writes: what was flushed is
+/// there.</summary>
 public sealed class JobCrashTests
 {
     /// <summary>Deaths at random points, and right before the job's end, where images get other names.</summary>

@@ -29,12 +29,13 @@ public sealed class VirtioBlk : VirtioDevice
         VirtioPciModels.Family("virtio-blk-pci", "virtio disk", DeviceCategory.Storage,
         0x010000,
         [
-            .. DiskProperties.All, Property.Object("iothread", "an -object iothread that moves the data"),
+            .. DiskProperties.All, .. QueueLoops.Properties,
             Property.Bool("config-wce", true),
             Property.Automatic("num-queues", 1, MostQueues), Property.Number("queue-size", 256),
             Property.Bool("discard", true), Property.Bool("write-zeroes", true),
             Property.Size("logical_block_size", 0), Property.Size("physical_block_size", 0),
             Property.Size("min_io_size", 0), Property.Size("opt_io_size", 0), Property.Number("class", 0),
+            Property.Missing("scsi", "off", "use scsi-hd on a virtio-scsi-pci"),
         ],
         device => device.QueueSizes.Count + 1, FromProperties);
 
@@ -56,9 +57,9 @@ public sealed class VirtioBlk : VirtioDevice
     readonly int[] _queueSizes;
     readonly VirtioBlkQueue[] _queues;
 
-    /// <param name="loop">Where the data moves.</param>
+    /// <param name="loops">Where the data move: of queue i on loop i modulo their number.</param>
     /// <param name="post">Runs work on the main loop under the machine lock.</param>
-    public VirtioBlk(string name, BlockBackend backend, VirtioBlkOptions options, IoLoop loop, Action<Action> post,
+    public VirtioBlk(string name, BlockBackend backend, VirtioBlkOptions options, IoLoop[] loops, Action<Action> post,
         Func<bool>? isGuestAsleep = null) : base(name, 2, ConfigLength)
     {
         Backend = backend;
@@ -68,7 +69,7 @@ public sealed class VirtioBlk : VirtioDevice
         _queueSizes = new int[options.Queues];
         Array.Fill(_queueSizes, options.QueueSize);
         _queues = new VirtioBlkQueue[options.Queues];
-        for (int i = 0; i < _queues.Length; i++) _queues[i] = new VirtioBlkQueue(this, loop, i);
+        for (int i = 0; i < _queues.Length; i++) _queues[i] = new VirtioBlkQueue(this, loops[i % loops.Length], i);
         backend.MediumChanged += OnMediumChanged;
         FillConfig();
         Reset();
@@ -111,7 +112,7 @@ public sealed class VirtioBlk : VirtioDevice
 
     public override void Stop() { }
 
-    public override void Kick(Virtqueue queue) { }                 // all queues are on the loop
+    public override void Kick(Virtqueue queue) { }                 // the queues are on their loops
 
     public override LoopQueue QueueOf(int index) => _queues[index];
 
@@ -179,7 +180,7 @@ public sealed class VirtioBlk : VirtioDevice
         return new VirtioBlk(name, backend, new VirtioBlkOptions(serial, QueuesOf(values), (int)queueSize,
             backend.WriteCache, values.Bool("config-wce"),
             values.Bool("discard"), values.Bool("write-zeroes"), logical, physical, IoSize("min_io_size"),
-            IoSize("opt_io_size")), site.Loop(values.Text("iothread")), site.Board.Post,
+            IoSize("opt_io_size")), QueueLoops.Of(values, site, QueuesOf(values)), site.Board.Post,
             site.Board.IsGuestAsleep);
 
         int BlockSize(string property, int automatic)

@@ -22,7 +22,7 @@ public sealed class VirtioBlkServingTests : IDisposable
         var backend = new BlockBackend("drive0", _bench.Pump.Post);
         backend.Insert(_disk);
         _guest = new VirtioGuest(_bench,
-            new VirtioBlk("disk", backend, new VirtioBlkOptions(), _loop, _bench.Pump.Post));
+            new VirtioBlk("disk", backend, new VirtioBlkOptions(), [_loop], _bench.Pump.Post));
         Random.Shared.NextBytes(_disk.Bytes);
         _guest.Start(~VirtioFeatures.EventIndex, vectors: true);   // each used buffer interrupts
         _loop.WakeUp();

@@ -24,7 +24,7 @@ public sealed class VirtioBlkTests : IDisposable
     {
         _backend = Backend(_bench, _disk);
         _guest = new VirtioGuest(_bench,
-            new VirtioBlk("disk", _backend, new VirtioBlkOptions("SN-1"), _bench.Loop, _bench.Pump.Post));
+            new VirtioBlk("disk", _backend, new VirtioBlkOptions("SN-1"), [_bench.Loop], _bench.Pump.Post));
     }
 
     public void Dispose() => _bench.Dispose();
@@ -119,7 +119,7 @@ public sealed class VirtioBlkTests : IDisposable
         BlockBackend backend = Backend(bench, _disk);
         backend.WriteCache = false;
         var guest = new VirtioGuest(bench, new VirtioBlk("through", backend, new VirtioBlkOptions(WriteCache: false),
-            bench.Loop, bench.Pump.Post));
+            [bench.Loop], bench.Pump.Post));
         guest.Start();
         Assert.Equal(0u, guest.Config(32, 1));
         bench.Memory.Space.Write(Header, 4, Out);
@@ -206,7 +206,8 @@ public sealed class VirtioBlkTests : IDisposable
         BlockBackend backend = Backend(bench, new MemoryDisk(DiskSize));
         backend.IsReadOnly = true;
         var guest =
-            new VirtioGuest(bench, new VirtioBlk("disk", backend, new VirtioBlkOptions(), bench.Loop, bench.Pump.Post));
+            new VirtioGuest(bench, new VirtioBlk("disk", backend, new VirtioBlkOptions(), [bench.Loop],
+                bench.Pump.Post));
         guest.Start();
         Assert.NotEqual(0UL, guest.Offered & 1 << 5);
         bench.Memory.Space.Write(Header, 4, Out);
@@ -307,7 +308,7 @@ public sealed class VirtioBlkTests : IDisposable
         using var bench = new PciBench();
         var fresh =
             new VirtioGuest(bench,
-            new VirtioBlk("disk", Backend(bench, new MemoryDisk(DiskSize)), new VirtioBlkOptions("SN-1"), bench.Loop,
+            new VirtioBlk("disk", Backend(bench, new MemoryDisk(DiskSize)), new VirtioBlkOptions("SN-1"), [bench.Loop],
             bench.Pump.Post)).Function;
         StateAssert.SurvivesSaveAndLoad(_guest.Function, fresh);
         fresh.Reset();

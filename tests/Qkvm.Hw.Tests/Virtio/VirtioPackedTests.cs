@@ -61,7 +61,7 @@ public sealed class VirtioPackedTests : IDisposable
         var backend = new BlockBackend("drive0", _bench.Pump.Post);
         backend.Insert(disk);
         var guest = new VirtioGuest(_bench,
-            new VirtioBlk("disk", backend, new VirtioBlkOptions("SN-1"), _bench.Loop, _bench.Pump.Post), Packed);
+            new VirtioBlk("disk", backend, new VirtioBlkOptions("SN-1"), [_bench.Loop], _bench.Pump.Post), Packed);
         guest.Start();
         _bench.Pump.RunPosted();
         for (ulong i = 0; i < 300; i++)                            // of three or four places each, in a ring of 256
