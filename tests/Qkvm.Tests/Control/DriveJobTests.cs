@@ -284,6 +284,8 @@ public sealed class DriveJobTests : BlockJobBench
             Bench.Human("block_job_set_speed guest -5"));
         Assert.Matches("^Type mirror, device guest: Completed [0-9]+ of [0-9]+ bytes, speed limit 1048576000 bytes/s"
             + "\n$", Bench.Human("info block-jobs"));
+        Assert.True(SpinWait.SpinUntil(() => Query("query-jobs").Contains("\"ready\"", StringComparison.Ordinal),
+            TimeSpan.FromSeconds(60)));                            // it has seen that it goes on
         Assert.Equal("", Bench.Human("block_job_complete guest"));
         Await(JobStatus.Null, "guest");
         Assert.Equal("Error: Block job 'guest' not found\n", Bench.Human("block_job_complete guest"));
