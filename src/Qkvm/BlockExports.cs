@@ -50,7 +50,8 @@ sealed class BlockExports(EventLoop loop, BlockFactory blocks, MachineBackends b
         NbdServer server = Running;
         if (_all.Exists(one => one.Info.Id == options.Id))
             throw new CommandException($"Block export id '{options.Id}' is already in use");
-        BlockDriver node = Named(options.Node) ?? throw new CommandException($"Cannot find device='' nor node-name='{options.Node}'");
+        BlockDriver node = Named(options.Node)
+            ?? throw new CommandException($"Cannot find device='' nor node-name='{options.Node}'");
         if (options.IsWritable && node.IsReadOnly)
             throw new CommandException("Cannot export read-only node as writable");
         if (server.Find(options.Name) != null)

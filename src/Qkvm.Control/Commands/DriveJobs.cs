@@ -71,8 +71,8 @@ static class DriveJobs
 
     const string Drive = "block device name", Known = "nfc";
     const string Flags = "\t\t\tThe -n flag requests QEMU to reuse the image found\n\t\t\tin new-image-file, "
-        + "instead of recreating it from scratch.\n\t\t\tThe -f flag requests QEMU to copy the whole disk,\n\t\t\tso that the "
-        + "result does not need a backing file.\n\t\t\t";
+        + "instead of recreating it from scratch.\n\t\t\tThe -f flag requests QEMU to copy the whole disk,"
+        + "\n\t\t\tso that the result does not need a backing file.\n\t\t\t";
 
     static NewImageMode Mode(MonitorArguments words) =>
         words.Flag('n', Known) ? NewImageMode.Existing : NewImageMode.AbsolutePaths;

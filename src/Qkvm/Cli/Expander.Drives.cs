@@ -46,7 +46,7 @@ public sealed partial class Expander
     static readonly string[] DriveOptions =
     [
         "format", "aio", "werror", "rerror", "media", "if", "index", "bus", "unit", "file", "readonly", "snapshot",
-        "id", "serial", "addr",
+        "copy-on-read", "id", "serial", "addr",
     ];
 
     /// <summary>What if=none would make of it; another interface is refused, as it means a device.</summary>

@@ -46,7 +46,7 @@ public sealed class CopyOnReadTests : BlockJobBench
 
     [Theory]
     [InlineData(""" "file":"top","bottom":"nobody" """, "Bottom node 'nobody' not found")]
-    [InlineData(""" "file":"base" """, "Block node is read-only")]
+    [InlineData(""" "file":"base" """, "is read-only; give read-only=on here as well")]
     [InlineData(""" "file":"top","bottom":"other" """, "bottom=other is none of the images that file lies over")]
     public void What_cannot_be_says_why(string options, string message)
     {

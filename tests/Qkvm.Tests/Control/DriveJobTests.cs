@@ -253,6 +253,23 @@ public sealed class DriveJobTests : BlockJobBench
     }
 
     [Fact]
+    public void An_export_shows_bitmaps_by_their_names_or_their_nodes_and_names()
+    {
+        MakeChain();
+        Query("block-dirty-bitmap-add", """{"node":"top","name":"b","disabled":true}""");
+        Query("block-dirty-bitmap-add", """{"node":"base","name":"c","disabled":true}""");
+        Query("nbd-server-start", $$"""{"addr":{"type":"unix","data":{"path":"{{Path("socket")}}"} } }""");
+        string Export(string id, string bitmaps) =>
+            $$"""{"type":"nbd","id":"{{id}}","node-name":"top","name":"{{id}}","bitmaps":[{{bitmaps}}]}""";
+        Query("block-export-add", Export("e", """ "b",{"node":"base","name":"c"} """));
+        Assert.Equal("Dirty bitmap 'x' not found",
+            Error("block-export-add", Export("f", """{"node":"top","name":"x"}""")));
+        Assert.Equal("Invalid parameter type for 'bitmaps', expected: BlockDirtyBitmapOrStr",
+            Error("block-export-add", Export("f", """{"node":"top"}""")));
+        Query("nbd-server-stop");
+    }
+
+    [Fact]
     public void The_human_monitor_starts_jobs_and_tells_of_them()
     {
         MakeChain();
@@ -267,6 +284,8 @@ public sealed class DriveJobTests : BlockJobBench
             Bench.Human("block_job_set_speed guest -5"));
         Assert.Matches("^Type mirror, device guest: Completed [0-9]+ of [0-9]+ bytes, speed limit 1048576000 bytes/s"
             + "\n$", Bench.Human("info block-jobs"));
+        Assert.True(SpinWait.SpinUntil(() => Query("query-jobs").Contains("\"ready\"", StringComparison.Ordinal),
+            TimeSpan.FromSeconds(60)));                            // it has seen that it goes on
         Assert.Equal("", Bench.Human("block_job_complete guest"));
         Await(JobStatus.Null, "guest");
         Assert.Equal("Error: Block job 'guest' not found\n", Bench.Human("block_job_complete guest"));
