@@ -84,7 +84,8 @@ public sealed unsafe partial class Cpu
 
     /// <summary>What was known under <paramref name="before"/> is forgotten, but for global translations, and for those
     /// few others of the upper half that the tables have now, too: Linux splits some pages of its own, which are not
-    /// global any more, and lets all processes have the same.</summary>
+    /// global any more, and lets all processes have the same. Accessed bits of those are set, as a processor may at any
+    /// time (section 4.8).</summary>
     void ForgetPrivate(TlbContext before, bool keep)
     {
         _carried.Clear();
