@@ -78,7 +78,7 @@ public sealed unsafe partial class Cpu
         if (host != null && writable) known |= TlbEntry.WritableRam;
         detail->Physical = physical;
         detail->Map = host == null ? -1 : map!.Index;
-        Remember(entry, page, known);
+        Remember(entry, new PrivatePage(page, physical, known, set));
         entry->Host = host;
         entry->Known = page | known;
         entry->ReadTag = host != null && (known & TlbEntry.Read) != 0 && set != TlbSet.UserAligned && !WatchesPage(page)

@@ -9,8 +9,8 @@ namespace Qkvm.Accel.Tcg;
 /// code goes with them.</summary>
 public sealed unsafe partial class Cpu
 {
-    /// <summary>Each takes 3 MB; four cost boots nothing beside eight.</summary>
-    const int MaxContexts = 4;
+    /// <summary>Each takes 3 MB. Linux has six identifiers in turn, of which fewer would keep none.</summary>
+    const int MaxContexts = 8;
 
     readonly List<TlbContext> _contexts = [new TlbContext()];
     TlbContext _context;
@@ -37,9 +37,7 @@ public sealed unsafe partial class Cpu
             ForgetContext(true);
             return;
         }
-        bool upper = _context.HasPrivateUpper;
-        _context.Flush(false);
-        ForgetContext(upper);
+        ForgetPrivate(_context, keep: false);
     }
 
     /// <summary>INVLPG: whatever translates this address, in any set and context.</summary>
@@ -77,11 +75,37 @@ public sealed unsafe partial class Cpu
     void SwitchContext(bool keep)
     {
         int identifier = CurrentIdentifier;
-        bool upper = _context.HasPrivateUpper;
+        TlbContext before = _context;
         if (identifier != _context.Identifier || (State->Cr4 & Cr4.Pcide) == 0) UseContext(FindContext(identifier));
-        upper |= _context.HasPrivateUpper;
+        ForgetPrivate(before, keep);
+    }
+
+    readonly List<PrivatePage> _carried = [];
+
+    /// <summary>What was known under <paramref name="before"/> is forgotten, but for global translations, and for those
+    /// few others of the upper half that the tables have now, too: Linux splits some pages of its own, which are not
+    /// global any more, and lets all processes have the same. Accessed bits of those are set, as a processor may at any
+    /// time (section 4.8).</summary>
+    void ForgetPrivate(TlbContext before, bool keep)
+    {
+        _carried.Clear();
+        bool same = StillHold(before) && (before == _context || StillHold(_context));
         if (!keep) _context.Flush(false);
-        ForgetContext(upper);
+        ForgetContext(upper: !same);
+        if (same)
+            foreach (PrivatePage page in _carried) _context.Note(page);
+    }
+
+    bool StillHold(TlbContext from)
+    {
+        if (from.HasMorePrivateUpper) return false;
+        foreach (PrivatePage page in from.PrivateUpper)
+        {
+            if (!Walk(page.Linear, false, page.Set, true, out ulong physical, out ulong known, out _)
+                || physical != page.Physical || (page.Known & ~known) != 0) return false;
+            _carried.Add(page with { Known = page.Known | known & TlbEntry.Large });
+        }
+        return true;
     }
 
     TlbContext FindContext(int identifier)
@@ -93,7 +117,7 @@ public sealed unsafe partial class Cpu
             if (oldest == _context || context != _context && context.LastUse < oldest.LastUse) oldest = context;
         }
         if (_contexts.Count < MaxContexts) _contexts.Add(oldest = new TlbContext());
-        oldest.Flush(true);
+        oldest.Flush(false);                                       // global translations are everybody's
         oldest.Identifier = identifier;
         return oldest;
     }
@@ -136,14 +160,14 @@ public sealed unsafe partial class Cpu
 
     TlbDetail* Detail(TlbEntry* entry) => _tlbDetails + (entry - _tlbEntries);
 
-    void Remember(TlbEntry* entry, ulong page, ulong known)
+    void Remember(TlbEntry* entry, in PrivatePage page)
     {
         if (entry->Known == 0 && !_context.Remember(entry))
         {
             _context.Flush(true);
             _context.Remember(entry);
         }
-        _context.Note(page, known);
+        _context.Note(page);
     }
 
     bool UntagWrites(nuint hostPage)

@@ -37,6 +37,10 @@ struct TlbDetail
     public int Map;
 }
 
+/// <summary>A translation: what the page leads to, and what is permitted (of <see cref="TlbEntry.Known"/>) in a
+/// set.</summary>
+readonly record struct PrivatePage(ulong Linear, ulong Physical, ulong Known, int Set);
+
 /// <summary>The sets of TLB entries: one for each way in which rights are judged, so that changes of privilege flush
 /// nothing.</summary>
 static class TlbSet

@@ -10,12 +10,19 @@ sealed unsafe class TlbContext : IDisposable
 {
     /// <summary>Of a context that holds nothing.</summary>
     public const int NoIdentifier = -1;
-    const int EntryCount = TlbSet.Total, Regions = 1024, LargeShift = 21, GigabyteShift = 30;
+    const int EntryCount = TlbSet.Total, Regions = 2048, LargeShift = 21, GigabyteShift = 30;
+
+    /// <summary>Linux has a handful; a kernel without global pages has them all, and is not worth following.</summary>
+    const int MostPrivate = 16;
 
     readonly int* _journal = (int*)NativeMemory.Alloc(EntryCount, sizeof(int));
     int _count;
 
-    /// <summary>By address modulo: regions of 2 MiB that may lie in a large page.</summary>
+    readonly PrivatePage[] _private = new PrivatePage[MostPrivate];
+    int _privateCount;
+
+    /// <summary>By half of the address space and address modulo: regions of 2 MiB that may lie in a large
+    /// page.</summary>
     readonly ulong[] _large = new ulong[Regions / 64];
     bool _hasLarge;
 
@@ -31,9 +38,13 @@ sealed unsafe class TlbContext : IDisposable
 
     public int Identifier { get; set; } = NoIdentifier;
 
-    /// <summary>It holds, or has held since the last flush, a translation of the upper half of the address space that
-    /// is not global. Without one, the kernel's translations are the same in all contexts.</summary>
-    public bool HasPrivateUpper { get; private set; }
+    /// <summary>There are, or have been since the last flush, more translations of the upper half of the address space
+    /// that are not global than <see cref="PrivateUpper"/> has.</summary>
+    public bool HasMorePrivateUpper { get; private set; }
+
+    /// <summary>Translations of the upper half that are not global: all others of the kernel's are the same in all
+    /// contexts. With those that were carried here by <see cref="Note"/>.</summary>
+    public ReadOnlySpan<PrivatePage> PrivateUpper => _private.AsSpan(0, _privateCount);
 
     /// <summary>When it was switched to last, as a count.</summary>
     public ulong LastUse { get; set; }
@@ -60,14 +71,29 @@ sealed unsafe class TlbContext : IDisposable
         return true;
     }
 
-    /// <summary>An entry is filled for this page.</summary>
-    /// <param name="known">As <see cref="TlbEntry.Known"/>.</param>
-    public void Note(ulong page, ulong known)
+    /// <summary>An entry is filled, or translated code knows of a translation that holds here too.</summary>
+    public void Note(in PrivatePage page)
     {
-        if ((known & TlbEntry.Global) == 0 && (long)page < 0) HasPrivateUpper = true;
-        if ((known & TlbEntry.Large) == 0) return;
+        if ((page.Known & TlbEntry.Global) == 0 && (long)page.Linear < 0) NotePrivate(page);
+        if ((page.Known & TlbEntry.Large) == 0) return;
         _hasLarge = true;
-        _large[page >> LargeShift + 6 & Regions / 64 - 1] |= 1UL << (int)(page >> LargeShift & 63);
+        _large[Region(page.Linear) >> 6] |= 1UL << (int)(Region(page.Linear) & 63);
+    }
+
+    static ulong Region(ulong linear) => linear >> LargeShift & Regions / 2 - 1 | (linear >> 63) * (Regions / 2);
+
+    void NotePrivate(in PrivatePage page)
+    {
+        if (HasMorePrivateUpper) return;
+        ulong known = page.Known & (TlbEntry.Read | TlbEntry.Write);
+        foreach (ref PrivatePage noted in _private.AsSpan(0, _privateCount))
+        {
+            if (noted.Linear != page.Linear || noted.Physical != page.Physical || noted.Set != page.Set) continue;
+            noted = noted with { Known = noted.Known | known };
+            return;
+        }
+        if (_privateCount == MostPrivate) HasMorePrivateUpper = true;
+        else _private[_privateCount++] = page with { Known = known };
     }
 
     /// <summary>Drops translations; with <paramref name="global"/> the global ones too.</summary>
@@ -81,7 +107,8 @@ sealed unsafe class TlbContext : IDisposable
             else Clear(entry);
         }
         _count = kept;
-        HasPrivateUpper = false;
+        HasMorePrivateUpper = false;
+        _privateCount = 0;
         if (kept != 0) return;
         _hasLarge = false;
         Array.Clear(_large);
@@ -98,8 +125,7 @@ sealed unsafe class TlbContext : IDisposable
             TlbEntry* entry = Cpu.Entry(Entries, set, linear);
             if (entry->Known != 0 && (entry->Known & ~TlbEntry.Flags) == page) Invalidate(entry);
         }
-        if (!_hasLarge || (_large[linear >> LargeShift + 6 & Regions / 64 - 1] >> (int)(linear >> LargeShift & 63) & 1)
-            == 0) return false;
+        if (!_hasLarge || (_large[Region(linear) >> 6] >> (int)(Region(linear) & 63) & 1) == 0) return false;
         for (int i = 0; i < _count; i++)
         {
             TlbEntry* entry = Entries + _journal[i];
