@@ -36,7 +36,7 @@ static class DriveJobs
         DriveJobsJson.Default, static (context, a) => StartBlockJobs.StartMirrorAsync(context,
             new BlockdevMirrorArguments(a.Device, a.Target, a.Sync, a.JobId, a.Replaces, a.Speed, a.Granularity,
                 a.BufSize, a.OnSourceError, a.OnTargetError, null, a.CopyMode, a.AutoFinalize, a.AutoDismiss),
-            new JobTarget(a.Format, a.Mode == NewImageMode.Existing, a.NodeName)))
+            new JobTarget(a.Format, a.Mode == NewImageMode.Existing, a.NodeName, a.Unmap)))
     {
         Human = new("drive_mirror", "[-n] [-f] device target [format]", "initiates live storage\n\t\t\tmigration for "
             + "a device. The device's contents are\n\t\t\tcopied to the new image file, including data that\n\t\t\t"

@@ -185,8 +185,8 @@ public sealed partial class UsbStorage : UsbDevice, IDevice
         return UsbStatus.Success;
     }
 
-    /// <summary>Zeros where there is nothing: SeaBIOS does not recover from a stall, and section 6.7.2 leaves the choice.
-    /// </summary>
+    /// <summary>Zeros where there is nothing: SeaBIOS does not recover from a stall, and section 6.7.2 leaves the
+    /// choice.</summary>
     void Pad(UsbPacket packet, int room)
     {
         _chunk.AsSpan(0, Math.Min(room, ChunkSize)).Clear();

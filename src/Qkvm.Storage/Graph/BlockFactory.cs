@@ -329,19 +329,24 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
         return new Qcow2Driver(file, path, node, _ => root);
     }
 
-    /// <summary>An image that is to lie over a node: it names that, and lies over nothing yet.</summary>
+    /// <summary>An image that is to lie over a node, with its policy of discards: it names that, and lies over nothing
+    /// yet.</summary>
     /// <param name="isExisting">It is there already.</param>
     /// <param name="nodeName">Null: the user gives it none.</param>
     public Task<BlockDriver> MakeOverlayAsync(BlockDriver below, string path, string format, string? nodeName,
-        bool isExisting) => MakeImageAsync(below.Length, below, path, format, nodeName, isExisting);
+        bool isExisting) => MakeImageAsync(below.Length, below, path, format, nodeName, isExisting,
+            Discards(below));
+
+    static bool Discards(BlockDriver node) => node is BlockNode { Treatment.Discard: true };
 
     /// <summary>An image for writing, made now or there already.</summary>
     /// <param name="length">Bytes of the disk.</param>
     /// <param name="below">What it names as its backing file; null: none.</param>
     /// <param name="format">Null: as it is found.</param>
+    /// <param name="discards">Its node has discard=unmap.</param>
     /// <param name="hasChain">It lies over what it names; else over nothing yet.</param>
     public async Task<BlockDriver> MakeImageAsync(long length, BlockDriver? below, string path, string? format,
-        string? nodeName, bool isExisting, bool hasChain = false)
+        string? nodeName, bool isExisting, bool discards, bool hasChain = false)
     {
         const string owner = "snapshot";
         if (nodeName != null && Find(nodeName) != null)
@@ -369,6 +374,7 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
         if (!hasChain && (format == null || drivers.Find(format)!.Properties.Any(static one => one.Name == "backing")))
             options.Add("backing", "");
         if (nodeName != null) options.Add("node-name", nodeName);
+        if (discards) options.Add("discard", "unmap");
         Surroundings around = default(Surroundings) with { Cache = CacheMode.Default, AsUser = true, Owner = owner };
         return OpenOver(OpenPath(path, new Options(owner), around with { Discard = true }), options, format, around);
     }

@@ -94,7 +94,7 @@ public sealed class BlockJobs(BlockGraph graph, JobList jobs, Catalogue<BlockDri
         };
         BlockDriver target = await graph.Factory.MakeImageAsync(source.Length, below, file,
             made.Format ?? (made.IsExisting ? null : source.FormatName), made.NodeName, made.IsExisting,
-            hasChain: made.IsExisting).ConfigureAwait(false);
+            made.Unmaps, hasChain: made.IsExisting).ConfigureAwait(false);
         try
         {
             CheckTarget(source, target);

@@ -47,6 +47,24 @@ public sealed class DriveJobTests : BlockJobBench
         Assert.Equal(Model, Read());
     }
 
+    /// <summary>unmap=: whether zeros of the disk take room of the host.</summary>
+    [Theory]
+    [InlineData("true", 0, Size / 2)]
+    [InlineData("false", Size, 2 * Size)]
+    public void A_mirror_leaves_holes_where_it_may(string unmap, long least, long most)
+    {
+        MakeChain();
+        Query("drive-mirror", $$"""
+            {"device":"guest","target":"{{Path("copy")}}","sync":"full","format":"raw","unmap":{{unmap}} }
+            """);
+        Await(JobStatus.Ready, "guest");
+        Query("block-job-cancel", """{"device":"guest"}""");
+        Await(JobStatus.Null, "guest");
+        using var stat = System.Diagnostics.Process.Start(new System.Diagnostics.ProcessStartInfo("stat",
+            ["--format=%b", Path("copy")]) { RedirectStandardOutput = true })!;
+        Assert.InRange(512 * long.Parse(stat.StandardOutput.ReadToEnd()), least, most);
+    }
+
     [Fact]
     public void A_mirror_that_is_cancelled_lets_go_of_its_image()
     {

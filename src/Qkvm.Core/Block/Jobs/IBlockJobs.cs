@@ -24,7 +24,9 @@ public sealed record JobErrorPolicies(ErrorPolicy OnRead = ErrorPolicy.Report,
 /// <param name="Format">Null: the source's, or as it is found.</param>
 /// <param name="IsExisting">It is there already.</param>
 /// <param name="NodeName">Null: nobody names its node.</param>
-public sealed record JobTarget(string? Format = null, bool IsExisting = false, string? NodeName = null);
+/// <param name="Unmaps">Zeros take no room of the host.</param>
+public sealed record JobTarget(string? Format = null, bool IsExisting = false, string? NodeName = null,
+    bool Unmaps = true);
 
 /// <summary>block-commit: what lies above a base goes into it.</summary>
 /// <param name="Device">A node or drive.</param>
