@@ -59,7 +59,8 @@ cat >"$work/etc/initramfs-tools/hooks/disks" <<'END'
 #!/bin/sh
 [ "$1" = prereqs ] && exit
 . /usr/share/initramfs-tools/hook-functions
-manual_add_modules ata_piix ata_generic ahci sd_mod sr_mod nvme virtio_pci virtio_blk virtio_scsi ext4
+manual_add_modules ata_piix ata_generic ahci sd_mod sr_mod nvme virtio_pci virtio_blk virtio_scsi ext4 \
+    usb_storage xhci_pci ehci_pci uhci_hcd
 END
 chmod 755 "$work/etc/initramfs-tools/hooks/disks"
 # The screen stays in VGA text mode, which -display curses can show too. (The boot takes as long either way.)
