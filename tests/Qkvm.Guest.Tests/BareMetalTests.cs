@@ -23,6 +23,18 @@ public sealed class BareMetalTests
         BootSector("-accel", "tcg", "-drive", $"file={files.MakeBootDisk()},format=raw,if=virtio");
     }
 
+    /// <param name="devices">With blanks between them; the last has the disk.</param>
+    [GuestTheory]
+    [InlineData("virtio-scsi-pci scsi-hd")] [InlineData("nvme,serial=1")] [InlineData("ahci,id=a ide-hd,bus=a.0")]
+    [InlineData("qemu-xhci usb-storage")] [InlineData("usb-ehci usb-storage")]
+    [InlineData("piix3-usb-uhci usb-storage")]
+    public void A_boot_sector_runs_from_each_controller_s_disk(string devices)
+    {
+        using var files = new ScratchDirectory();
+        BootSector(["-accel", "tcg", "-drive", $"file={files.MakeBootDisk()},format=raw,if=none,id=d",
+            .. $"{devices},drive=d".Split(' ').SelectMany(device => new[] { "-device", device })]);
+    }
+
     [GuestFact]
     public void Output_to_a_file_is_appended_where_the_shell_said_so()
     {
