@@ -15,7 +15,7 @@ done
     || skip "needs a kernel (apt install linux-image-amd64, or set SUPERMIN_KERNEL and SUPERMIN_MODULES)"
 [ -x "${QKVM:-out/qkvm}" ] || skip "needs ${QKVM:-out/qkvm}: make"
 
-work=$(mktemp -d /var/tmp/bench-guestfs.XXXXXX)
+work=$(mktemp -d -p /var/tmp)
 trap 'rm -rf "$work"' EXIT
 export LIBGUESTFS_BACKEND=direct LIBGUESTFS_BACKEND_SETTINGS=force_tcg LC_ALL=C
 python3 - "$work" "$(realpath "${QKVM:-out/qkvm}")" "${RUNS:-3}" <<'PYTHON'
