@@ -8,27 +8,24 @@ public static class ChainCopy
 {
     const int Piece = 1 << 20;
 
-    /// <param name="copied">Told of bytes that were read and written: of how many, and how far it has come.</param>
-    public static async ValueTask CommitAsync(BlockDriver top, BlockDriver target,
-        Func<long, long, ValueTask>? copied = null)
+    public static async ValueTask CommitAsync(BlockDriver top, BlockDriver target)
     {
         if (target.Length < top.Length) await target.ResizeAsync(top.Length).ConfigureAwait(false);
         var buffer = new byte[Piece];
         for (long at = 0; at < top.Length;)
         {
             BlockStatus status = await ChainStatus.AboveAsync(top, target, at, top.Length - at).ConfigureAwait(false);
-            long run = status.Length, moved = 0;
+            long run = status.Length;
             if (status is { IsZero: true, IsAllocated: true })
                 await target.WriteZeroesAsync(at, run, mayUnmap: true).ConfigureAwait(false);
             else if (status.IsAllocated)
             {
-                moved = run = Math.Min(run, buffer.Length);
+                run = Math.Min(run, buffer.Length);
                 var part = new ScatterList(buffer.AsMemory(0, (int)run));
                 await top.ReadAsync(at, part).ConfigureAwait(false);
                 await target.WriteAsync(at, part).ConfigureAwait(false);
             }
             at += run;
-            if (copied != null) await copied(moved, at).ConfigureAwait(false);
         }
         await target.FlushAsync().ConfigureAwait(false);           // before what it came from goes
     }
