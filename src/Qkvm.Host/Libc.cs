@@ -25,6 +25,9 @@ public static unsafe partial class Libc
     public static partial void* mmap(void* address, nuint length, int protection, int flags, int fd, long offset);
 
     [LibraryImport(Library, SetLastError = true)]
+    public static partial int clock_gettime(int clock, Timespec* time);
+
+    [LibraryImport(Library, SetLastError = true)]
     public static partial int munmap(void* address, nuint length);
 
     [LibraryImport(Library, SetLastError = true)]

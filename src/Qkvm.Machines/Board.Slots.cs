@@ -118,7 +118,8 @@ public abstract partial class Board
             cpu = _accelerator.CreateVCpu(index, new CpuSetup(Config.Cpu.Model, Config.Cpu.Features, (int)apicId,
                 topology.Sockets, topology.Dies * topology.Cores, topology.Threads)
                 { Properties = Config.Cpu.Properties });
-            Interrupts.Attach(cpu, apicId, Clock, Lock);
+            Interrupts.Attach(cpu, apicId, Clock, Lock, () => RequestReset(),
+                () => RequestShutdown(ShutdownCause.GuestPanic));
             cpu.CoprocessorErrors = _coprocessor;
         }
         _cpus = [.. _cpus.Append(cpu).OrderBy(one => one.Index)];

@@ -22,6 +22,7 @@ public sealed class TcgAccelerator : IAccelerator, ITranslating, ISingleStepping
         }) { Description = "the software CPU" };
 
     readonly CodeMaps _code = new();
+    readonly HyperVPartition _partition = new();
     readonly List<Cpu> _cpus = [];
     AddressSpace? _memory, _ports, _smm;
 
@@ -105,7 +106,7 @@ public sealed class TcgAccelerator : IAccelerator, ITranslating, ISingleStepping
             throw new InvalidOperationException("Attach comes before the first vCPU");
         Cpuid cpuid = Tcg.Model.CpuModels.Resolve(setup);
         MissingFeatures = cpuid.Missing;
-        var cpu = new Cpu(index, _memory, _ports, _code, cpuid, CodeCacheOf(setup), _smm)
+        var cpu = new Cpu(index, _memory, _ports, _code, cpuid, CodeCacheOf(setup), _smm, _partition)
         {
             Trace = Trace, CodeTrace = CodeTrace, Translates = Translates, Lockstep = Lockstep,
                 OneInstruction = OneInstruction, Warn = Warn,

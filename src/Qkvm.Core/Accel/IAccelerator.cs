@@ -98,6 +98,9 @@ public interface ILocalApic
     /// <see cref="SettleEoi"/>.</summary>
     bool TryElideEoi() => false;
 
+    /// <summary>A fixed, edge triggered interrupt, from any thread.</summary>
+    void Inject(byte vector) { }
+
     /// <summary>Something waits, whether it can be taken now or not.</summary>
     bool HasWaiting => HasInterrupt;
 
@@ -155,6 +158,15 @@ public interface IVCpu : IVCpuSignals
     /// <summary>Where x87 errors are told with CR0.NE clear; what ignores it tells nobody. Set before the first
     /// Run.</summary>
     ICoprocessorErrors? CoprocessorErrors { get => null; set { } }
+
+    /// <summary>It shows Hyper-V's interface, and leaves a part to the board.</summary>
+    bool HasHyperV => false;
+
+    /// <summary>That part. Set before the first Run.</summary>
+    IHyperVRegisters? HyperV { get => null; set { } }
+
+    /// <summary>Hyper-V's time since power-on, in 100 ns; any thread.</summary>
+    ulong ReferenceTime => 0;
 
     /// <summary>CPUID shows the local APIC timer's TSC-deadline mode.</summary>
     bool HasTscDeadline => true;

@@ -49,6 +49,9 @@ public sealed partial class LocalApic
     /// <summary>A fixed, edge triggered interrupt from any thread. It waits beside IRR, as in a posted-interrupt
     /// descriptor (section
     /// 30.6), until whoever next holds the lock looks: the processor itself, mostly.</summary>
+    public void Inject(byte vector) => Post(vector);
+
+    /// <summary>As <see cref="Inject"/>.</summary>
     internal void Post(byte vector)
     {
         if (!IsSoftwareEnabled) return;

@@ -29,6 +29,7 @@ public sealed partial class LocalApic : IDevice, ILocalApic
     uint _ldr, _dfr, _svr, _esr, _errors;
     byte _tpr;
     volatile bool _hasInterrupt;                                   // derived
+    int _served = -1;                                              // not migrated: between two instructions
     // not migrated: costs the guest an EOI, or one is made up for it
     bool _eoiElided;
 
@@ -43,6 +44,9 @@ public sealed partial class LocalApic : IDevice, ILocalApic
         bus.Attach(this);
         Reset();
     }
+
+    /// <summary>Vectors that end when they are taken: Hyper-V's AutoEOI. Kept by who sets it.</summary>
+    internal VectorSet EndsByItself { get; } = new();
 
     public string Name { get; }
     public uint Id => _id;
@@ -92,7 +96,8 @@ public sealed partial class LocalApic : IDevice, ILocalApic
         if (vector >= 0)
         {
             _irr[vector] = false;
-            _isr[vector] = true;
+            _served = EndsByItself[vector] ? -1 : vector;
+            if (_served >= 0) _isr[vector] = true;
         }
         else if (IsExtIntPending)
         {
@@ -109,7 +114,7 @@ public sealed partial class LocalApic : IDevice, ILocalApic
         using MachineLock.Scope held = _lock.Hold();
         TakePosted();
         int vector = _isr.Highest;
-        if (vector < 0 || _tmr[vector] || _isr.Count != 1 || HasWaitingLocked) return false;
+        if (vector < 0 || vector != _served || _tmr[vector] || _isr.Count != 1 || HasWaitingLocked) return false;
         return _eoiElided = true;
     }
 

@@ -5,6 +5,7 @@ using Qkvm.Core.Logging;
 using Qkvm.Core.Memory;
 using Qkvm.Core.State;
 using Qkvm.Core.Time;
+using Qkvm.Hw.HyperV;
 using Qkvm.Hw.Intc;
 using Qkvm.Machines.Firmware;
 
@@ -30,10 +31,12 @@ sealed class PcInterrupts
     readonly IoApic[] _ioApics = [];
     readonly ApicBus? _bus;
     readonly List<LocalApic> _localApics = [];
+    readonly List<HyperVRegisters> _hyperV = [];
+    readonly AddressSpace _memory;
 
     public PcInterrupts(IKernelIrqChip? kernel, AddressSpace memory, AddressSpace ports, InterruptPlan plan)
     {
-        _kernel = kernel;
+        (_kernel, _memory) = (kernel, memory);
         _router = new GsiRouter(Math.Max(1, plan.IoApics) * IoApic.Inputs, Drive);
         TimerTicks = new TickFeedback(IsTimerWaiting);
         if (kernel != null)
@@ -70,12 +73,18 @@ sealed class PcInterrupts
     public void RemoveWire(int gsi, IrqLine wire) => _router.Remove(gsi, wire);
 
     /// <summary>Gives a vCPU its local APIC, unless the kernel did.</summary>
-    public void Attach(IVCpu cpu, uint apicId, IVirtualClock clock, MachineLock machineLock)
+    /// <param name="reset">Hyper-V's guests ask for a reset so.</param>
+    /// <param name="panic">And tell that they have crashed.</param>
+    public void Attach(IVCpu cpu, uint apicId, IVirtualClock clock, MachineLock machineLock, Action reset, Action panic)
     {
         if (_bus == null) return;
         var local = new LocalApic(cpu, (int)apicId, cpu.Index == 0, _bus, clock, machineLock);
         Insert(local);
         cpu.Apic = local;
+        if (!cpu.HasHyperV) return;
+        var registers = new HyperVRegisters(cpu, local, _memory, clock, machineLock, reset, panic);
+        _hyperV.Add(registers);
+        cpu.HyperV = registers;
     }
 
     /// <summary>A vCPU leaves, and may come back.</summary>
@@ -103,6 +112,7 @@ sealed class PcInterrupts
         _pic?.Reset();
         foreach (IoApic chip in _ioApics) chip.Reset();
         foreach (LocalApic local in _localApics) local.Reset();
+        foreach (HyperVRegisters registers in _hyperV) registers.Reset();
     }
 
     /// <summary>After all devices: their wires are back by then.</summary>
@@ -112,6 +122,9 @@ sealed class PcInterrupts
         _pic?.Exchange(state.Group("i8259"));
         for (int i = 0; i < _ioApics.Length; i++) _ioApics[i].Exchange(state.Group(IoApicNames[i]));
         foreach (LocalApic local in _localApics) local.Exchange(state.Group("apic", local.Index));
+        foreach (HyperVRegisters registers in _hyperV)
+            if (_localApics.Exists(local => local.Index == registers.Index))
+                registers.Exchange(state.Group("hyper-v", registers.Index));
         if (state.IsLoading) _router.Restore();
     }
 

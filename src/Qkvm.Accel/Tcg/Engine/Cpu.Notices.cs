@@ -73,9 +73,11 @@ public sealed unsafe partial class Cpu
             int ticket = other.Notify(new CodeNotice(CodeNoticeKind.Untag, page, map.Index));
             if (other.HasUntagged(ticket)) continue;
             bool stores = !_storesNothing;                          // not when somebody drives it by hand
+            _isDecoding = true;
             StoresNothing();
             while (!other.HasUntagged(ticket)) spin.SpinOnce(sleep1Threshold: -1);
             if (stores) StoresAgain();
+            _isDecoding = false;
             TakeUntags();
         }
     }
@@ -125,6 +127,7 @@ public sealed unsafe partial class Cpu
     void TakeNotices()
     {
         TakeUntags();
+        TakeFlushes();
         lock (_callLock)
         {
             foreach (CodeNotice notice in _notices)

@@ -13,7 +13,7 @@ public sealed unsafe partial class Cpu
     public ulong TscHertz { get; }
 
     /// <summary>Any thread.</summary>
-    public ulong ReadTsc() => HostTsc() + Volatile.Read(ref State->TscOffset);
+    public ulong ReadTsc() => HostTsc() + TscOffset;
 
     ulong HostTsc() => HostTsc(HostNanoseconds());
 
@@ -33,6 +33,15 @@ public sealed unsafe partial class Cpu
         ulong delta = value - ReadTsc();
         State->TscOffset += delta;
         State->TscAdjust += delta;
-        UpdateKvmClock();
+        TscChanged();
     }
+
+    void TscChanged()
+    {
+        UpdateKvmClock();
+        UpdateReferencePage();
+    }
+
+    /// <summary>What the guest has added to it.</summary>
+    internal ulong TscOffset => Volatile.Read(ref State->TscOffset);
 }

@@ -25,6 +25,15 @@ public sealed class SoftwareVCpu(Cpu cpu) : IVCpu
         set => Cpu.CoprocessorErrors = value;
     }
 
+    public bool HasHyperV => Cpu.Model.HyperV.IsOn;
+
+    public IHyperVRegisters? HyperV
+    {
+        get => Cpu.HyperV;
+        set => Cpu.HyperV = value;
+    }
+
+    public ulong ReferenceTime => Cpu.ReferenceTime;
 
     public ulong ProcessorId
     {

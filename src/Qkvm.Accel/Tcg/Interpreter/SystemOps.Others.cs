@@ -52,11 +52,7 @@ static unsafe partial class SystemOps
     }
 
     /// <summary>Both vendors' forms do, as KVM makes them.</summary>
-    static void Hypercall(Cpu cpu, Insn* i)
-    {
-        if (!cpu.Model.HasKvm) throw cpu.Ud();
-        cpu.Hypercall();
-    }
+    static void Hypercall(Cpu cpu, Insn* i) => cpu.Hypercall();
 
     static void Resume(Cpu cpu, Insn* i)
     {

@@ -219,6 +219,10 @@ sealed class CodeMaps : IDisposable
     }
 
     public int CpuCount => _cpus.Length;
+    public ReadOnlySpan<Cpu> Cpus => _cpus;
+
+    /// <summary>No guest has set one processor's time stamp counter apart from another's.</summary>
+    public bool HaveSameTsc => Array.TrueForAll(_cpus, cpu => cpu.TscOffset == _cpus[0].TscOffset);
 
     /// <summary>There are so many vCPUs that two have the same tag.</summary>
     public bool SharesTags => _cpus.Length > CodeMap.MostTags;

@@ -138,6 +138,12 @@ public sealed unsafe partial class Cpu
     {
         const ulong pollInterrupts = 1, kickCpu = 5;
         const long notPermitted = -1, noSuchCall = -1000;
+        if (Enlightenments.IsOn && _partition.GuestOsId != 0)
+        {
+            CallHyperV();
+            return;
+        }
+        if (!_cpuid.HasKvm) throw Ud();
         ulong mask = Is64Bit ? ulong.MaxValue : uint.MaxValue;
         long result = noSuchCall;
         if (Cpl != 0) result = notPermitted;

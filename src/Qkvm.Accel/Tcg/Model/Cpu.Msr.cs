@@ -84,6 +84,7 @@ public sealed unsafe partial class Cpu
             case Msr.TscAux: value = state->TscAux; break;
             default:
                 if (Array.IndexOf(FixedMtrrNumbers, msr) is var range and >= 0) value = _mtrrFixed[range];
+                else if (HasHyperVMsr(msr)) return TryReadHyperVMsr(msr, out value);
                 else if (_cpuid.HasKvm && TryReadKvmMsr(msr, out value)) return true;
                 else return ReadVendorMsr(msr, out value);
                 break;
@@ -113,7 +114,7 @@ public sealed unsafe partial class Cpu
             case Msr.TscAdjust:
                 state->TscOffset += value - state->TscAdjust;
                 state->TscAdjust = value;
-                UpdateKvmClock();
+                TscChanged();
                 break;
             case Msr.MicrocodeRevision: break;
             case Msr.SysenterCs: state->SysenterCs = (uint)value; break;
@@ -177,6 +178,7 @@ public sealed unsafe partial class Cpu
                     for (int i = 0; i < 64; i += 8) if (!IsMemoryType((byte)(value >> i), pat: false)) return false;
                     _mtrrFixed[range] = value;
                 }
+                else if (HasHyperVMsr(msr)) return TryWriteHyperVMsr(msr, value);
                 else if (_cpuid.HasKvm && TryWriteKvmMsr(msr, value)) return true;
                 else return WriteVendorMsr(msr, value);
                 break;
@@ -282,6 +284,7 @@ public sealed unsafe partial class Cpu
         State->Pat = ResetPat;
         State->MiscEnable = MiscEnableFastStrings | MiscEnableNoBranchTraces | (HasMonitor ? MiscEnableMonitor : 0);
         ResetKvm();
+        ResetHyperV();
         ResetTsc();
     }
 }

@@ -15,12 +15,15 @@ sealed record CpuHost(string Name, uint[] Supported, uint[] Maximum, CpuModel Ma
     public uint[] Added { get; init; } = new uint[(int)CpuidWord.Count];
     public uint[] Removed { get; init; } = new uint[(int)CpuidWord.Count];
 
+    /// <summary>Hyper-V's enlightenments that can be switched on.</summary>
+    public HyperVFeatures HyperV { get; init; }
+
     /// <summary>Physical address bits at most.</summary>
     public int PhysicalBits { get; init; } = 52;
 
     public static CpuHost Software() =>
         new("the software CPU", CpuFeatures.Supported(), CpuFeatures.Maximum(), CpuModels.Max)
     {
-        Added = CpuFeatures.Parse(CpuFeatures.KvmDefaults),
+        Added = CpuFeatures.Parse(CpuFeatures.KvmDefaults), HyperV = Model.HyperV.OfSoftware,
     };
 }

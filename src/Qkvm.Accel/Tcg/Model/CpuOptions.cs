@@ -8,7 +8,7 @@ namespace Qkvm.Accel.Tcg.Model;
 
 /// <summary>What follows the model's name in -cpu: features switched by name, and properties. QEMU's names and
 /// meanings; what is not built is refused.</summary>
-sealed class CpuOptions(string name, CpuModel model, CpuHost host)
+sealed partial class CpuOptions(string name, CpuModel model, CpuHost host)
 {
     CpuModel _model = model;
     readonly uint[] _supported = [.. host.Supported];
@@ -53,6 +53,8 @@ sealed class CpuOptions(string name, CpuModel model, CpuHost host)
         }
         foreach ((string property, bool on) in setup.Features) Switch(property, on);
         foreach (OptionPair property in setup.Properties) Set(property.Name, property.Value);
+        if (_extras.HyperV.Complaint(host.HyperV, host.Name) is { } complaint)
+            throw new ConfigurationException($"-cpu {name}: {complaint}");
         var without = CpuFeatures.DropDependent(_words);
         if (_enforces || _checks) AddMissing(wanted);
         if (_enforces && _missing.Count > 0)
@@ -100,10 +102,9 @@ sealed class CpuOptions(string name, CpuModel model, CpuHost host)
             return;
         }
         if (s_indifferent.Contains(property)) return;
-        if (property.StartsWith("hv-", StringComparison.Ordinal)
-            || property.StartsWith("hv_", StringComparison.Ordinal))
+        if (IsHyperV(property))
         {
-            if (on) throw Refuse(property, "Hyper-V's interfaces are not built");
+            SwitchHyperV(property, on);
             return;
         }
         if (!CpuFeatures.TryFind(property, out CpuidWord word, out int bit))
@@ -154,9 +155,7 @@ sealed class CpuOptions(string name, CpuModel model, CpuHost host)
                 break;
             case "tsc-frequency" or "tsc-freq": _extras.TscHertz = Frequency(property, value); break;
             default:
-                if (property.StartsWith("hv-", StringComparison.Ordinal)
-                    || property.StartsWith("hv_", StringComparison.Ordinal))
-                    throw Refuse($"{property}={value}", "Hyper-V's interfaces are not built");
+                if (IsHyperV(property) && TrySetHyperV(property.Replace('_', '-'), value)) break;
                 throw new ConfigurationException(CpuFeatures.TryFind(property, out _, out _)
                     || property is "check" or "enforce" or "kvm"
                     ? $"-cpu {name}: {property}={value}: expects on or off"
@@ -219,6 +218,8 @@ public sealed class CpuidExtras
     public bool ShowsTcg { get; set; } = true;
     public bool HasTopology { get; set; } = true;
     public bool HasL3Cache { get; set; } = true;
+
+    public HyperV HyperV { get; } = new();
 
     /// <summary>Leaf 40000010h says the frequencies of TSC and local APIC where the leaves are KVM's.</summary>
     public bool HasFrequencies { get; set; } = true;

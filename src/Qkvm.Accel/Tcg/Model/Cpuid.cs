@@ -26,6 +26,8 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
 
     /// <summary>KVM's leaves, registers and hypercalls are there.</summary>
     public bool HasKvm => extras.Kvm;
+
+    public HyperV HyperV => extras.HyperV;
     public ulong TscHertz => extras.TscHertz;
 
     public int PhysicalBits => setup.PhysicalAddressBits;
@@ -52,7 +54,8 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
     public CpuidResult Query(uint leaf, uint subleaf, ulong cr4, ulong xcr0, ulong apicBase)
     {
         uint level = Level, extendedLevel = ExtendedLevel;
-        uint limit = leaf >= Extended ? extendedLevel : leaf >= Hypervisor ? HypervisorLevel : level;
+        uint limit = leaf >= Extended ? extendedLevel
+            : leaf >= KvmBase && HasKvm ? KvmLevel : leaf >= Hypervisor ? HypervisorLevel : level;
         if (leaf > limit) leaf = level;
         switch (leaf)
         {
@@ -72,9 +75,13 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
             case 0xD: return XsaveArea(subleaf, xcr0);
             case 0x15: return Crystal();
             case 0x16: return new((uint)(TscHertz / 1_000_000), (uint)(TscHertz / 1_000_000), BusMegahertz, 0);
-            case Hypervisor when HasKvm: return Text(HypervisorLevel, "KVMKVMKVM\0\0\0", 0, 4, 8);
-            case Hypervisor + 1 when HasKvm: return new(KvmFeatures, 0, 0, 0);
-            case Hypervisor + 0x10 when HasKvm: return new((uint)(TscHertz / 1000), (uint)(TimerHertz / 1000), 0, 0);
+            case Hypervisor or Hypervisor + HyperV.KvmDistance when HasKvm && leaf == KvmBase:
+                return Text(KvmLevel, "KVMKVMKVM\0\0\0", 0, 4, 8);
+            case Hypervisor + 1 or Hypervisor + HyperV.KvmDistance + 1 when HasKvm && leaf == KvmBase + 1:
+                return new(KvmFeatures, 0, 0, 0);
+            case Hypervisor + 0x10 when HasKvm && !HyperV.IsOn:
+                return new((uint)(TscHertz / 1000), (uint)(TimerHertz / 1000), 0, 0);
+            case >= Hypervisor and < Hypervisor + HyperV.KvmDistance when HyperV.IsOn: return HyperV.Query(leaf);
             case Hypervisor when extras.ShowsTcg: return Text(Hypervisor + 1, "TCGTCGTCGTCG", 0, 4, 8);
             case Extended: return Text(extendedLevel, Model.Vendor, 0, 8, 4);
             case Extended + 1:
@@ -128,7 +135,12 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
         }
     }
 
-    uint HypervisorLevel => HasKvm && extras.HasFrequencies ? Hypervisor + 0x10 : Hypervisor + 1;
+    uint HypervisorLevel => HyperV.IsOn ? HyperV.Limit : HasKvm ? KvmLevel : Hypervisor + 1;
+
+    /// <summary>Where KVM's leaves begin.</summary>
+    internal uint KvmBase => HyperV.IsOn ? Hypervisor + HyperV.KvmDistance : Hypervisor;
+
+    uint KvmLevel => extras.HasFrequencies && !HyperV.IsOn ? KvmBase + 0x10 : KvmBase + 1;
 
     /// <summary>Bit 3 says that the clock has its newer registers too.</summary>
     uint KvmFeatures => this[CpuidWord.Kvm] | (this[CpuidWord.Kvm] & 1) << 3;
@@ -139,7 +151,7 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
     const uint BusMegahertz = 100;
 
     /// <summary>What the local APIC's timer counts by.</summary>
-    const ulong TimerHertz = 1_000_000_000;
+    internal const ulong TimerHertz = 1_000_000_000;
 
     /// <summary>TSC : crystal = EBX : EAX. Linux takes the crystal for the local APIC's clock too.</summary>
     CpuidResult Crystal()
@@ -267,7 +279,7 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
         has[(int)CpuidFeature.RDPMC] = Model.Family >= 6 || Model.Family == 5 && Has("mmx");
         foreach ((CpuidFeature feature, string name) in Needed) has[(int)feature] = Has(name);
         // VMCALL and VMMCALL; nothing else of these is built
-        has[(int)CpuidFeature.VMX] = has[(int)CpuidFeature.SVM] = HasKvm;
+        has[(int)CpuidFeature.VMX] = has[(int)CpuidFeature.SVM] = HasKvm || HyperV.IsOn;
         return has;
     }
 

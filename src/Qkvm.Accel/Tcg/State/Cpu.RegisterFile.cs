@@ -18,6 +18,13 @@ public sealed unsafe partial class Cpu
         Msr.KernelGsBase, Msr.TscAux, KvmWallClockMsr, KvmSystemTimeMsr, KvmEoiMsr,
     ];
 
+    /// <summary>The partition's are the same in each processor's record.</summary>
+    static readonly uint[] s_storedOfHyperV =
+    [
+        HyperVMsr.GuestOsId, HyperVMsr.Hypercall, HyperVMsr.ReferenceTsc, HyperVMsr.ReenlightenmentControl,
+        HyperVMsr.TscEmulationControl, HyperVMsr.VpAssistPage,
+    ];
+
     const uint KvmWallClockMsr = 0x4B564D00, KvmSystemTimeMsr = 0x4B564D01, KvmEoiMsr = 0x4B564D04;
 
     public CpuRegisters ReadRegisters()
@@ -46,6 +53,11 @@ public sealed unsafe partial class Cpu
         }
         for (int i = 0; i < r.Debug.Length; i++) r.Debug[i] = s->Dr[i];
         foreach (uint msr in s_stored) r.Msrs[msr] = Stored(msr);
+        if (Enlightenments.IsOn)
+        {
+            foreach (uint msr in s_storedOfHyperV) r.Msrs[msr] = Stored(msr);
+            r.Msrs[HyperVMsr.TimeReferenceCount] = ReferenceTime;
+        }
         return r;
     }
 
@@ -68,6 +80,12 @@ public sealed unsafe partial class Cpu
         for (int i = 0; i < r.Debug.Length; i++) s->Dr[i] = r.Debug[i];
         foreach (uint msr in s_stored)
             if (r.Msrs.TryGetValue(msr, out ulong value)) Stored(msr) = value;
+        if (Enlightenments.IsOn)
+        {
+            foreach (uint msr in s_storedOfHyperV)
+                if (r.Msrs.TryGetValue(msr, out ulong value)) Stored(msr) = value;
+            if (r.Msrs.TryGetValue(HyperVMsr.TimeReferenceCount, out ulong time)) _partition.ReferenceTime = time;
+        }
         s->TscOffset = r.Tsc - HostTsc();
         (s->Pkru, s->Cpl, s->InterruptShadow) = (r.Pkru, r.Cpl, r.InterruptShadow);
         (s->Halted, s->WaitForSipi, s->NmiBlocked, s->NmiPending) =
@@ -112,6 +130,12 @@ public sealed unsafe partial class Cpu
             case KvmWallClockMsr: return ref _kvmWallClock;
             case KvmSystemTimeMsr: return ref _kvmSystemTime;
             case KvmEoiMsr: return ref _kvmEoi;
+            case HyperVMsr.GuestOsId: return ref _partition.GuestOsId;
+            case HyperVMsr.Hypercall: return ref _partition.Hypercall;
+            case HyperVMsr.ReferenceTsc: return ref _partition.ReferenceTsc;
+            case HyperVMsr.ReenlightenmentControl: return ref _partition.ReenlightenmentControl;
+            case HyperVMsr.TscEmulationControl: return ref _partition.TscEmulationControl;
+            case HyperVMsr.VpAssistPage: return ref _vpAssistPage;
             default: throw new ArgumentOutOfRangeException(nameof(msr), $"{msr:x} is not stored");
         }
     }

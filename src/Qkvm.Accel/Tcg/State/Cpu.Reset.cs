@@ -18,12 +18,14 @@ public sealed unsafe partial class Cpu : IDisposable
     /// <param name="cpuid">Null: a single "max".</param>
     /// <param name="codeCache">Bytes for translations and what is known of them.</param>
     /// <param name="smm">What it sees in system management mode; null: SMIs are ignored.</param>
+    /// <param name="partition">Hyper-V's, of all processors; null: its own.</param>
     internal Cpu(int index, AddressSpace memory, AddressSpace ports, CodeMaps code, Cpuid? cpuid = null,
-        int codeCache = DefaultCodeCache, AddressSpace? smm = null)
+        int codeCache = DefaultCodeCache, AddressSpace? smm = null, HyperVPartition? partition = null)
     {
         cpuid ??= CpuModels.Resolve(new CpuSetup("max", [], index, 1, 1, 1));
         (Index, _memory, _smmMemory, Ports, _code, _cpuid) = (index, memory, smm, ports, code, cpuid);
         Memory = memory;
+        _partition = partition ?? new HyperVPartition();
         _decodable = cpuid.DecodableFeatures();
         _physicalMask = (1UL << cpuid.PhysicalBits) - 1;
         _hasGigabytePages = cpuid.Has("pdpe1gb");
