@@ -75,8 +75,8 @@ public sealed class CpuOptionsTests
     }
 
     [Theory]
-    [InlineData("max,hv-time", "Hyper-V")]
-    [InlineData("max,hv-vendor-id=x", "Hyper-V")]
+    [InlineData("max,hv-evmcs", "does not have it")]
+    [InlineData("max,hv-syndbg", "hv-syndbg")]
     [InlineData("max,vendor=Intel", "12 characters")]
     [InlineData("max,phys-bits=20", "32 to 52")]
     [InlineData("max,family=6x", "expects a number")]

@@ -13,6 +13,7 @@ abstract class FakeApic : ILocalApic
     public void WriteMmio(uint offset, uint value) { }
     public bool ReadMsr(uint msr, out ulong value) { value = 0; return false; }
     public bool WriteMsr(uint msr, ulong value) => false;
+    public virtual void Inject(byte vector) { }
     public byte Cr8 { get; set; }
     public ulong TscDeadline { get; set; }
 }

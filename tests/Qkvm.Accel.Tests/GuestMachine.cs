@@ -22,7 +22,8 @@ sealed unsafe class GuestMachine : IDisposable
         : this(cpus, 0, model, features) { }
 
     /// <summary>One vCPU of the usual model that CPUID calls another maker's.</summary>
-    public GuestMachine(string vendor) : this(1, 0, "max", [], [new OptionPair("vendor", vendor)]) { }
+    public GuestMachine(string vendor, params (string, bool)[] features)
+        : this(1, 0, "max", features, [new OptionPair("vendor", vendor)]) { }
 
     /// <param name="codeCache">Bytes for translations; 0: as many as usual.</param>
     public GuestMachine(int cpus, long codeCache, string model = "max", params (string, bool)[] features)

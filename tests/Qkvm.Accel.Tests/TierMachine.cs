@@ -19,9 +19,10 @@ sealed unsafe class TierMachine : IDisposable
 
     /// <param name="translated">On the translator; or on the interpreter.</param>
     /// <param name="codeCache">Bytes for translations, if not as many as usual.</param>
-    public TierMachine(bool translated, int cpus = 1, long codeCache = 0)
+    /// <param name="features">Of -cpu max, beside the usual.</param>
+    public TierMachine(bool translated, int cpus = 1, long codeCache = 0, params (string, bool)[] features)
     {
-        Machine = new GuestMachine(cpus, codeCache);
+        Machine = new GuestMachine(cpus, codeCache, "max", features);
         for (int i = 0; i < cpus; i++)
         {
             Machine.Flat(64, index: i);

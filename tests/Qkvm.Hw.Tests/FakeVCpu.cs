@@ -14,6 +14,7 @@ public sealed class FakeVCpu(int index, FakeClock clock) : IVCpu
     public bool HasTscDeadline { get; set; } = true;
     public bool IsHalted => false;
     public ulong TimeStampCounter => (ulong)clock.Nanoseconds * 2;
+    public ulong ReferenceTime => (ulong)clock.Nanoseconds / 100;
     public ulong TimeStampHertz => 2_000_000_000;
     public ulong InstructionPointer => 0;
 

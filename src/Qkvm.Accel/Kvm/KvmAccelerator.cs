@@ -33,6 +33,7 @@ public sealed class KvmAccelerator : IAccelerator
 
     readonly int _device, _machine;
     readonly List<KvmVCpu> _cpus = [];
+    readonly Lazy<HyperVFeatures> _hyperV;
     readonly KvmMemory _slots, _smmSlots;
     AddressSpace? _memory, _ports, _smm;
     KvmPoints _points = KvmPoints.None;
@@ -41,6 +42,7 @@ public sealed class KvmAccelerator : IAccelerator
     public unsafe KvmAccelerator()
     {
         _device = KvmDevice.Open();
+        _hyperV = new(() => KvmCpuid.SupportedHyperV(_device));
         try
         {
             Require(KvmApi.ExtensionUserMemory, "user memory");
@@ -93,10 +95,10 @@ public sealed class KvmAccelerator : IAccelerator
     public IVCpu CreateVCpu(int index, CpuSetup setup)
     {
         if (_memory == null || _ports == null) throw new InvalidOperationException("Attach comes first");
-        Cpuid cpuid = KvmCpuid.Resolve(setup, SupportedLeaves, KvmCpuid.HostBrand(), HasDeadline);
+        Cpuid cpuid = KvmCpuid.Resolve(setup, SupportedLeaves, KvmCpuid.HostBrand(), HasDeadline, _hyperV.Value);
         MissingFeatures = cpuid.Missing;
         var cpu = new KvmVCpu(_device, _machine, index, setup.ApicId, KvmCpuid.Make(cpuid, SupportedLeaves), _memory,
-            _ports, _slots, _smm) { CanBlockInterrupts = CanBlockInterrupts };
+            _ports, _slots, _smm, cpuid.HyperV) { CanBlockInterrupts = CanBlockInterrupts };
         _cpus.Add(cpu);
         return cpu;
     }

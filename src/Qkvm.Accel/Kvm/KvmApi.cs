@@ -11,7 +11,7 @@ static unsafe class KvmApi
 
     // On /dev/kvm
     public const uint GetApiVersion = 0xAE00, CreateVm = 0xAE01, CheckExtension = 0xAE03, GetVCpuMmapSize = 0xAE04,
-        GetSupportedCpuid = 0xC008AE05;
+        GetSupportedCpuid = 0xC008AE05, GetSupportedHyperVCpuid = 0xC008AEC1;
 
     // On a machine
     public const uint CreateVCpu = 0xAE41, SetUserMemoryRegion = 0x4020AE46, SetTssAddress = 0xAE47,
@@ -25,11 +25,13 @@ static unsafe class KvmApi
         GetLapic = 0x8400AE8E, SetLapic = 0x4400AE8F, SetCpuid2 = 0x4008AE90, GetMpState = 0x8004AE98,
         SetMpState = 0x4004AE99, Nmi = 0xAE9A, GetVCpuEvents = 0x8040AE9F, SetVCpuEvents = 0x4040AEA0,
         GetDebugRegs = 0x8080AEA1, SetDebugRegs = 0x4080AEA2, GetTscKhz = 0xAEA3, GetXsave = 0x9000AEA4,
-        SetXsave = 0x5000AEA5, GetXcrs = 0x8188AEA6, SetXcrs = 0x4188AEA7, SetGuestDebug = 0x4048AE9B, Smi = 0xAEB7;
+        SetXsave = 0x5000AEA5, GetXcrs = 0x8188AEA6, SetXcrs = 0x4188AEA7, SetGuestDebug = 0x4048AE9B,
+        Smi = 0xAEB7, EnableCapability = 0x4068AEA3;
 
     public const int ExtensionIrqChip = 0, ExtensionUserMemory = 3, ExtensionReadOnlyMemory = 81,
         ExtensionImmediateExit = 136, ExtensionTscDeadline = 72, ExtensionIoEventFdAnyLength = 122,
-        ExtensionSetGuestDebug2 = 195, ExtensionSmm = 117, ExtensionMultiAddressSpace = 118;
+        ExtensionSetGuestDebug2 = 195, ExtensionSmm = 117, ExtensionMultiAddressSpace = 118,
+        ExtensionHyperVSynIc2 = 148, ExtensionSystemHyperVCpuid = 191;
 
     public static int Call(int fd, uint request, nint argument, string what)
     {
@@ -55,6 +57,15 @@ unsafe struct KvmDirtyLog
 {
     public uint Slot, Padding;
     public ulong* Bitmap;
+}
+
+/// <summary>struct kvm_enable_cap.</summary>
+[StructLayout(LayoutKind.Sequential)]
+unsafe struct KvmCapability
+{
+    public uint Capability, Flags;
+    public fixed ulong Arguments[4];
+    public fixed byte Pad[64];
 }
 
 [StructLayout(LayoutKind.Sequential)]
@@ -162,7 +173,8 @@ unsafe struct KvmGuestDebug
 unsafe struct KvmRun
 {
     public const uint ExitIo = 2, ExitDebug = 4, ExitHlt = 5, ExitMmio = 6, ExitIrqWindow = 7, ExitShutdown = 8,
-        ExitFailEntry = 9, ExitInterrupted = 10, ExitInternalError = 17, ExitSystemEvent = 24;
+        ExitFailEntry = 9, ExitInterrupted = 10, ExitInternalError = 17, ExitSystemEvent = 24,
+        ExitHyperV = 27;
 
     /// <summary>Of Flags: the vCPU is in system management mode.</summary>
     public const ushort InSmm = 1;
@@ -185,4 +197,14 @@ unsafe struct KvmRun
     [FieldOffset(32)] public ulong HardwareReason;
     [FieldOffset(32)] public uint SubError;
     [FieldOffset(32)] public uint SystemEventType;
+    [FieldOffset(32)] public uint HyperVType;                      // struct kvm_hyperv_exit
+    [FieldOffset(48)] public ulong HyperVResult;
+
+    /// <summary>HvPostMessage and HvSignalEvent: there is no port of this number.</summary>
+    public void RefuseHypercall()
+    {
+        const uint hypercall = 2;
+        const ulong invalidConnection = 0x12;
+        if (HyperVType == hypercall) HyperVResult = invalidConnection;
+    }
 }

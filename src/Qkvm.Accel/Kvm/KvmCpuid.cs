@@ -3,6 +3,7 @@ using System.Runtime.Intrinsics.X86;
 using System.Text;
 using Qkvm.Accel.Tcg.Model;
 using Qkvm.Core.Accel;
+using Qkvm.Host;
 
 namespace Qkvm.Accel.Kvm;
 
@@ -28,12 +29,25 @@ static unsafe class KvmCpuid
     const string Unreported = "hypervisor arat", Unasked = "invtsc intel-pt";
 
     /// <summary>What this kernel and processor support.</summary>
-    public static CpuidLeaf[] Supported(int device)
+    public static CpuidLeaf[] Supported(int device) => Ask(device, KvmApi.GetSupportedCpuid);
+
+    /// <summary>Hyper-V's enlightenments that this kernel has; none where it cannot be asked before there are
+    /// vCPUs.</summary>
+    public static HyperVFeatures SupportedHyperV(int device)
+    {
+        if (Libc.ioctl(device, KvmApi.CheckExtension, KvmApi.ExtensionSystemHyperVCpuid) <= 0)
+            return HyperVFeatures.None;
+        CpuidLeaf[] leaves = Ask(device, KvmApi.GetSupportedHyperVCpuid);
+        CpuidResult access = Find(leaves, Hypervisor + 3);
+        return HyperV.Of(access.Eax, access.Edx, Find(leaves, Hypervisor + 4).Eax);
+    }
+
+    static CpuidLeaf[] Ask(int device, uint request)
     {
         byte* block = Allocate(MaxEntries);
         try
         {
-            KvmApi.Call(device, KvmApi.GetSupportedCpuid, block, "cannot read the supported CPUID");
+            KvmApi.Call(device, request, block, "cannot read the supported CPUID");
             var entries = (KvmCpuidEntry*)(block + HeaderSize);
             var leaves = new CpuidLeaf[*(uint*)block];
             for (int i = 0; i < leaves.Length; i++)
@@ -63,8 +77,9 @@ static unsafe class KvmCpuid
 
     /// <summary>-cpu over these; a ConfigurationException where it cannot be.</summary>
     /// <param name="hasDeadline">KVM_CAP_TSC_DEADLINE_TIMER.</param>
-    public static Cpuid Resolve(CpuSetup setup, CpuidLeaf[] supported, string brand, bool hasDeadline) =>
-        CpuModels.Resolve(setup, HostOf(supported, brand, hasDeadline));
+    public static Cpuid Resolve(CpuSetup setup, CpuidLeaf[] supported, string brand, bool hasDeadline,
+        HyperVFeatures hyperV = HyperVFeatures.None) =>
+        CpuModels.Resolve(setup, HostOf(supported, brand, hasDeadline) with { HyperV = hyperV });
 
     public static ICpuModels ModelsOf(CpuidLeaf[] supported, string brand, bool hasDeadline) =>
         new CpuModelCatalogue(HostOf(supported, brand, hasDeadline));
@@ -144,10 +159,13 @@ static unsafe class KvmCpuid
                 case 0x15 or 0x16: leaves.Add(new(leaf, 0, false, default)); break;    // the counter is the host's
                 default: Add(leaf, 0, false); break;
             }
+        if (cpuid.HyperV.IsOn)
+            for (uint leaf = Hypervisor; leaf <= cpuid.HyperV.Limit; leaf++) Add(leaf, 0, false);
         if (cpuid.HasKvm)
         {
-            leaves.Add(new(Hypervisor, 0, false, Query(Hypervisor, 0) with { Eax = KvmFeatures }));
-            Add(KvmFeatures, 0, false);
+            uint first = cpuid.KvmBase;
+            leaves.Add(new(first, 0, false, Query(first, 0) with { Eax = first + 1 }));
+            Add(first + 1, 0, false);
         }
         for (uint leaf = Extended; leaf <= Math.Min(cpuid.ExtendedLimit, Extended + 0x21); leaf++)
             if (leaf == Extended + 0x1D) AddUntilEmpty(leaf);

@@ -21,6 +21,17 @@ static unsafe class KvmMsrs
         0x6E0,                                                     // TSC deadline
     ];
 
+    /// <summary>Hyper-V's: name of the guest, pages, reference time, crash parameters, SynIC, timers,
+    /// reenlightenment.</summary>
+    static readonly uint[] HyperV =
+    [
+        0x40000000, 0x40000001, 0x40000021, 0x40000073, 0x40000080, 0x40000082, 0x40000083,
+        .. Numbers(0x40000090, 16), .. Numbers(0x400000B0, 8), .. Numbers(0x40000100, 5), 0x40000106, 0x40000107,
+        0x40000108,
+    ];
+
+    static IEnumerable<uint> Numbers(uint first, int count) => Enumerable.Range(0, count).Select(i => first + (uint)i);
+
     public static ulong Read(int vcpu, uint index)
     {
         TryTransfer(vcpu, KvmApi.GetMsrs, index, 0, out ulong value);
@@ -31,20 +42,23 @@ static unsafe class KvmMsrs
         TryTransfer(vcpu, KvmApi.SetMsrs, index, value, out _);
 
     /// <summary>Those that this kernel has.</summary>
-    public static void Read(int vcpu, CpuRegisters registers)
+    /// <param name="hasHyperV">Hyper-V's too.</param>
+    public static void Read(int vcpu, CpuRegisters registers, bool hasHyperV)
     {
         registers.Tsc = Read(vcpu, TimeStampCounter);
-        foreach (uint index in All)
+        foreach (uint index in ListOf(hasHyperV))
             if (TryTransfer(vcpu, KvmApi.GetMsrs, index, 0, out ulong value)) registers.Msrs[index] = value;
     }
 
-    public static void Write(int vcpu, CpuRegisters registers)
+    public static void Write(int vcpu, CpuRegisters registers, bool hasHyperV)
     {
         TryTransfer(vcpu, KvmApi.SetMsrs, TimeStampCounter, registers.Tsc, out _);
-        foreach (uint index in All)
+        foreach (uint index in ListOf(hasHyperV))
             if (registers.Msrs.TryGetValue(index, out ulong value))
                 TryTransfer(vcpu, KvmApi.SetMsrs, index, value, out _);
     }
+
+    static IEnumerable<uint> ListOf(bool hasHyperV) => hasHyperV ? All.Concat(HyperV) : All;
 
     static bool TryTransfer(int vcpu, uint request, uint index, ulong value, out ulong result)
     {

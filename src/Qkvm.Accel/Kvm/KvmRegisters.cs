@@ -13,7 +13,7 @@ static unsafe class KvmRegisters
     const int ShadowBySs = 2, ShadowBySti = 1;                     // KVM_X86_SHADOW_INT_MOV_SS is 1, _STI is 2
     public const uint Runnable = 0, Uninitialized = 1, Halted = 3; // KVM_MP_STATE_
 
-    public static CpuRegisters Read(int vcpu)
+    public static CpuRegisters Read(int vcpu, bool hasHyperV)
     {
         var r = new CpuRegisters();
         KvmRegs regs = Get<KvmRegs>(vcpu, KvmApi.GetRegs);
@@ -52,11 +52,11 @@ static unsafe class KvmRegisters
         if (KvmMsrs.Read(vcpu, KvmMsrs.SmBase) is not 0 and var start) r.SmBase = (uint)start;
         uint state = Get<uint>(vcpu, KvmApi.GetMpState);
         (r.IsHalted, r.WaitsForSipi) = (state == Halted, state == Uninitialized);
-        KvmMsrs.Read(vcpu, r);
+        KvmMsrs.Read(vcpu, r, hasHyperV);
         return r;
     }
 
-    public static void Write(int vcpu, CpuRegisters r)
+    public static void Write(int vcpu, CpuRegisters r, bool hasHyperV)
     {
         // The local APIC's base and the mode must be there before what depends on them.
         KvmSregs sregs = Get<KvmSregs>(vcpu, KvmApi.GetSregs);
@@ -91,7 +91,7 @@ static unsafe class KvmRegisters
         }
         r.Xsave.AsSpan(0, Math.Min(r.Xsave.Length, XsaveSize)).CopyTo(new Span<byte>(block, XsaveSize));
         Set(vcpu, KvmApi.SetXsave, block);
-        KvmMsrs.Write(vcpu, r);
+        KvmMsrs.Write(vcpu, r, hasHyperV);
         new Span<byte>(block, DebugSize).Clear();
         var debug = (ulong*)block;
         for (int i = 0; i < 4; i++) debug[i] = r.Debug[i];

@@ -21,15 +21,16 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
     readonly AddressSpace? _smm;
     readonly KvmMemory _slots;
     readonly StateNode _powerOn;
+    readonly bool _hasHyperV;
     int _kicked;                                                   // not migrated: a request to the thread, not state
     int _smi;                                                      // not migrated: the kernel has it before it runs
     int _thread;                                                   // not migrated: who is inside Run, 0 for nobody
 
     public KvmVCpu(int device, int machine, int index, int apicId, CpuidLeaf[] cpuid, AddressSpace memory,
-        AddressSpace ports, KvmMemory slots, AddressSpace? smm)
+        AddressSpace ports, KvmMemory slots, AddressSpace? smm, HyperV hyperV)
     {
         KickSignal.Prepare();
-        (Index, _memory, _ports, _slots, _smm) = (index, memory, ports, slots, smm);
+        (Index, _memory, _ports, _slots, _smm, _hasHyperV) = (index, memory, ports, slots, smm, hyperV.IsOn);
         _fd = KvmApi.Call(machine, KvmApi.CreateVCpu, apicId, $"cannot create vCPU {index}");
         _runSize = (nuint)KvmApi.Call(device, KvmApi.GetVCpuMmapSize, 0, "cannot size the vCPU's page");
         void* mapped = Libc.mmap(null, _runSize, Libc.ProtRead | Libc.ProtWrite, Libc.MapShared, _fd, 0);
@@ -40,6 +41,11 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
         byte* leaves = KvmCpuid.Write(cpuid);
         KvmApi.Call(_fd, KvmApi.SetCpuid2, leaves, "cannot set CPUID");
         NativeMemory.Free(leaves);
+        if (hyperV.Has(HyperVFeatures.SynIc))
+        {
+            var synIc = new KvmCapability { Capability = KvmApi.ExtensionHyperVSynIc2 };
+            KvmApi.Call(_fd, KvmApi.EnableCapability, &synIc, "cannot switch Hyper-V's SynIC on");
+        }
         int kilohertz = Libc.ioctl(_fd, KvmApi.GetTscKhz, 0);
         TimeStampHertz = kilohertz > 0 ? (ulong)kilohertz * 1000 : (ulong)Stopwatch.Frequency;
         _powerOn = StateNode.Save(Exchange);
@@ -94,6 +100,9 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
                     if (TakeDebugExit() is { } exit) return exit;
                     break;
                 case KvmRun.ExitSystemEvent: return new VCpuExit(ExitReason.Shutdown);
+                case KvmRun.ExitHyperV:                            // SynIC's pages: nothing of ours lies there
+                    _run->RefuseHypercall();
+                    break;
                 case KvmRun.ExitFailEntry:
                     return new VCpuExit(ExitReason.Failed, "the processor refused the guest's state (reason " +
                         $"{_run->HardwareReason:x})");
@@ -141,8 +150,8 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
         Block<uint>(kernel, "mp-state", KvmApi.GetMpState, KvmApi.SetMpState);
     }
 
-    public CpuRegisters ReadRegisters() => KvmRegisters.Read(_fd);
-    public void WriteRegisters(CpuRegisters registers) => KvmRegisters.Write(_fd, registers);
+    public CpuRegisters ReadRegisters() => KvmRegisters.Read(_fd, _hasHyperV);
+    public void WriteRegisters(CpuRegisters registers) => KvmRegisters.Write(_fd, registers, _hasHyperV);
 
     public bool TryTranslate(ulong linear, out ulong physical)
     {

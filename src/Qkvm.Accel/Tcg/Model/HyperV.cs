@@ -114,6 +114,7 @@ public sealed class HyperV
         return null;
     }
 
+    /// <summary>The highest leaf.</summary>
     public uint Limit => Has(HyperVFeatures.Evmcs) ? LastNestedLeaf : LastLeaf;
 
     public CpuidResult Query(uint leaf)
