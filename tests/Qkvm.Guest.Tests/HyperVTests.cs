@@ -17,7 +17,8 @@ public sealed class HyperVTests
         guest.Expect("TINY READY");
         guest.Send("echo CLOCK $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)\n");
         Assert.Equal("hyperv_clocksource_tsc_page", guest.Value("CLOCK", "[a-z_]+"));
-        guest.Send("echo CALLS $(dmesg | grep -cE 'Hyper-V: Using (hypercall for remote TLB|IPI hypercalls|enlight)')\n");
+        guest.Send("echo CALLS $(dmesg | grep -cE "
+            + "'Hyper-V: Using (hypercall for remote TLB|IPI hypercalls|enlightened)')\n");
         Assert.Equal("3", guest.Value("CALLS", "[0-9]+"));
         // timer interrupts of both processors; the local APICs' own timers stand still
         guest.Send("echo TIMERS $(awk '/HVS:/ { print ($2 > 0) + ($3 > 0) } /LOC:/ { print $2 + $3 }' "
