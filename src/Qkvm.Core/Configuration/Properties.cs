@@ -30,6 +30,8 @@ public sealed class Properties
             }
             bool nests = property.Kind is PropertyKind.Node or PropertyKind.Tree;
             if (nests && options.Nested(property.Name) is { } below) _trees[property.Name] = below;
+            else if (property.Kind == PropertyKind.Tree && options.Has(property.Name))
+                throw options.Error($"Invalid parameter type for '{property.Name}', expected: object");
             if (property.Kind != PropertyKind.Tree && Text(options, property.Name) is { } text)
                 _values[property.Name] = property.Checked(text, Owner);
             else if (property.Kind == PropertyKind.Node && options.IsNull(property.Name)) _values[property.Name] = "";

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using Qkvm.Core.Block;
+using Qkvm.Core.Block.Throttling;
 using Qkvm.Core.Devices;
 using Qkvm.Host;
 using Qkvm.Host.Sockets;
@@ -204,6 +205,9 @@ public sealed class BlockFactory(Catalogue<BlockDriverModel> drivers, Action<str
 
     /// <summary>The credentials that -object tls-creds-x509 of an id has; null for none.</summary>
     public Func<string, TlsCredentials?> Credentials { get; set; } = static _ => null;
+
+    /// <summary>A new member of the throttle group of a name; null: there is no such group.</summary>
+    public Func<string, ThrottleMember?> JoinThrottle { get; set; } = static _ => null;
 
     /// <exception cref="ConfigurationException">There is no such object, or it is for the other end.</exception>
     public TlsCredentials CredentialsOf(string id, bool isServer)
