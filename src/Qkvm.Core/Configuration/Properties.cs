@@ -30,15 +30,16 @@ public sealed class Properties
             }
             bool nests = property.Kind is PropertyKind.Node or PropertyKind.Tree;
             if (nests && options.Nested(property.Name) is { } below) _trees[property.Name] = below;
-            else if (property.Kind == PropertyKind.Tree && options.Has(property.Name))
-                throw options.Error($"Invalid parameter type for '{property.Name}', expected: object");
             if (property.Kind != PropertyKind.Tree && Text(options, property.Name) is { } text)
                 _values[property.Name] = property.Checked(text, Owner);
             else if (property.Kind == PropertyKind.Node && options.IsNull(property.Name)) _values[property.Name] = "";
         }
         foreach (OptionPair rest in options.Rest)
-            if (!_trees.ContainsKey(rest.Name[options.Path.Length..].Split('.')[0]))
-                throw options.Error(NotFound(model, rest.Name));
+        {
+            string name = rest.Name[options.Path.Length..].Split('.')[0];
+            if (!_trees.ContainsKey(name)) throw options.Error(model.Find(name)?.Kind == PropertyKind.Tree
+                ? $"Invalid parameter type for '{name}', expected: object" : NotFound(model, rest.Name));
+        }
     }
 
     /// <summary>The text of a name, which may have dots: "out.frequency".</summary>
