@@ -1,7 +1,5 @@
 using System.Collections.Concurrent;
 using Qkvm.Core.Block;
-using Qkvm.Core.Block.Throttling;
-using Qkvm.Host.Sockets;
 using Qkvm.Storage.Drivers;
 using Qkvm.Storage.Drivers.Raw;
 using Qkvm.Storage.Images;
