@@ -43,10 +43,11 @@ public sealed class DiskTests : IDisposable
         Assert.Equal($"{Queues} {SumOf(contents)}", guest.Value("HAS", @"\d [0-9a-f]{32}"));
 
         // Each processor has a queue of its own, and copies a part of the second half to the first, several times.
-        guest.Send($"copy() {{ for n in 1 2 3 4 5 6; do taskset $((1 << $1)) dd if=/dev/vda of=/dev/vda bs=64k count={Part * 16} "
-            + $"skip=$((({Queues} + $1) * {Part * 16})) seek=$(($1 * {Part * 16})) conv=fsync,notrunc 2>/dev/null; done; }}; "
-            + "echo 3 >/proc/sys/vm/drop_caches; echo BEGIN $((1 + 1)); for i in 0 1 2 3; do copy $i & done; wait; "
-            + "echo COPIED $((1 + 1))\n");
+        const int blocks = Part * 16;
+        guest.Send("copy() { for n in 1 2 3 4 5 6; do taskset $((1 << $1)) dd if=/dev/vda of=/dev/vda bs=64k "
+            + $"count={blocks} skip=$((({Queues} + $1) * {blocks})) seek=$(($1 * {blocks})) conv=fsync,notrunc "
+            + "2>/dev/null; done; }; echo 3 >/proc/sys/vm/drop_caches; echo BEGIN $((1 + 1)); "
+            + "for i in 0 1 2 3; do copy $i & done; wait; echo COPIED $((1 + 1))\n");
         guest.Value("BEGIN", @"\d");
         for (int i = 0; i < 3; i++)
         {
