@@ -33,6 +33,10 @@ public abstract class Command(string? name)
     /// arguments name.</summary>
     public ModelKind? Models { get; init; }
 
+    /// <summary>Of a command that takes several of them: the argument that is their list, and the record of what each
+    /// has beside its model's options.</summary>
+    public (string Argument, Type Item)? ModelsIn { get; init; }
+
     /// <summary>Where the descriptions of those records are found.</summary>
     public abstract IJsonTypeInfoResolver? Json { get; }
 

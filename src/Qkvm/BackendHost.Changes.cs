@@ -1,4 +1,5 @@
 using Qkvm.Backends.Char;
+using Qkvm.Backends.Objects;
 using Qkvm.Core.Block;
 using Qkvm.Core.Machine;
 
@@ -92,7 +93,7 @@ sealed partial class BackendHost
     public void RemoveObject(string id)
     {
         if (!Backends.Objects.TryGetValue(id, out object? made)) throw new CommandException($"object '{id}' not found");
-        if (Backends.UsersOfObject(id) > 0)
+        if (Backends.UsersOfObject(id) > 0 || made is ThrottleGroupObject { Group.MemberCount: > 0 })
             throw new CommandException($"object '{id}' is in use, can not be deleted");
         Backends.Objects.Remove(id);
         Backends.ObjectOptions.Remove(id);

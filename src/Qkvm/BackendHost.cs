@@ -7,6 +7,7 @@ using Qkvm.Core.Block.Throttling;
 using Qkvm.Core.Char;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
+using Qkvm.Core.Time;
 using Qkvm.Core.Tpm;
 using Qkvm.Host;
 using Qkvm.Host.Sockets;
@@ -37,12 +38,13 @@ sealed partial class BackendHost : IBackendHost
         {
             Secrets = id => (Backends.Objects.GetValueOrDefault(id) as Secret)?.Value,
             Credentials = id => Backends.Objects.GetValueOrDefault(id) as TlsCredentials,
+            JoinThrottle = name => Backends.Throttles!.TryJoin(name),
         };
         _exports = new BlockExports(Loop, _blocks, Backends);
         _jobs = new JobList(Loop.Post);
         BlockJobs = new BlockJobs(new BlockGraph(_blocks, Backends, ChangeGraphAsync), _jobs, Catalogue.BlockDrivers);
         Backends.OpenNode = OpenNode;
-        Backends.NewThrottle = name => new ThrottleGroup(name, environment.Clock, Loop.Post);
+        Backends.Throttles = new ThrottleGroups(new SteadyClock(TimeProvider.System, Loop.Post), Loop.Post);
     }
 
     public IBlockExports Exports => _exports;
@@ -221,6 +223,7 @@ sealed partial class BackendHost : IBackendHost
     /// <summary>Without the machine lock; nodes that drives share are closed once.</summary>
     public void CloseDisks()
     {
+        foreach (BlockDriver node in _blocks.Nodes) node.LetGo();  // for good: jobs and exports end now
         _jobs.Kill();
         _exports.Close();
         foreach (BlockBackend drive in Backends.Drives.Values)

@@ -56,6 +56,7 @@ using Qkvm.Storage.Drivers.Parallels;
 using Qkvm.Storage.Drivers.Qcow2;
 using Qkvm.Storage.Drivers.Qed;
 using Qkvm.Storage.Drivers.Raw;
+using Qkvm.Storage.Drivers.Throttle;
 using Qkvm.Storage.Drivers.Vdi;
 using Qkvm.Storage.Drivers.Vhdx;
 using Qkvm.Storage.Drivers.Vmdk;
@@ -215,6 +216,7 @@ static class Catalogue
         NullDriver.Model,
         NullDriver.Aio,
         CopyOnReadDriver.Model,
+        ThrottleDriver.Model,
     ], Missing.BlockDrivers);
 
     public static readonly Catalogue<ObjectModel> Objects = new("type of object", static () =>
@@ -227,6 +229,7 @@ static class Catalogue
         Secret.Model,
         TlsCredentialsX509.Model,
         IoThreadObject.Model,
+        ThrottleGroupObject.Model,
         FilterDump.Model,
         MonitorObjects.Control,
         MonitorObjects.Human,

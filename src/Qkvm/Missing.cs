@@ -133,7 +133,7 @@ static class Missing
                 "is not supported yet; convert the image: qemu-img convert -O qcow2 OLD NEW")),
         .. Words("""
             blkdebug blklogwrites blkreplay blkverify compress copy-before-write gluster
-            iscsi nfs nvme preallocate quorum rbd replication throttle snapshot-access
+            iscsi nfs nvme preallocate quorum rbd replication snapshot-access
             """).Select(name => BlockDriverModel.Missing(name, "is not built yet")),
         .. Words("ftp ftps").Select(name => BlockDriverModel.Missing(name,
             "is not built yet; use http or https, or nbdkit's curl plugin and nbd")),
@@ -150,7 +150,7 @@ static class Missing
         .. Words("""
             authz-list authz-list-file authz-pam authz-simple can-bus can-host-socketcan colo-compare cryptodev-backend
             cryptodev-backend-builtin cryptodev-vhost-user dbus-vmstate input-barrier input-linux main-loop
-            pr-manager-helper qtest secret secret_keyring sev-guest thread-context throttle-group tls-cipher-suites
+            pr-manager-helper qtest secret secret_keyring sev-guest thread-context tls-cipher-suites
             tls-creds-anon tls-creds-psk vfio-user-server x-remote-object
             """).Select(name => ObjectModel.Missing(name)),
     ];

@@ -136,6 +136,10 @@ sealed class TinyTheoryAttribute() : ConditionalTheoryAttribute(Surroundings.Wit
 /// <summary>Needs the tiny Linux guest with all drivers.</summary>
 sealed class CardsTheoryAttribute() : ConditionalTheoryAttribute(Surroundings.WithoutCards);
 
+/// <summary>Needs the same guest, and qemu-img to make images and to look into them.</summary>
+sealed class CardsImageTheoryAttribute()
+    : ConditionalTheoryAttribute(Surroundings.WithoutCards ?? Surroundings.Without("qemu-img", "qemu-utils"));
+
 /// <summary>Needs a /dev/kvm that opens.</summary>
 sealed class KvmFactAttribute() : ConditionalFactAttribute(Surroundings.WithoutKvm);
 

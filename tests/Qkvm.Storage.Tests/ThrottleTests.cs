@@ -164,7 +164,7 @@ public class ThrottleTests
 
     BlockBackend Disk(ThrottleGroup group, string id = "d")
     {
-        var disk = new BlockBackend(id, _pump.Post) { Throttle = group };
+        var disk = new BlockBackend(id, _pump.Post) { Throttle = group.Join() };
         disk.Insert(new MemoryDisk(1 << 20));
         return disk;
     }

@@ -25,7 +25,7 @@ static class BlockdevReopen
                 throw new CommandException(e.Message[(Name.Length + 2)..], inner: e);
             }
             return Nothing.Value;
-        });
+        }) { Models = ModelKind.BlockDriver, ModelsIn = ("options", typeof(BlockdevAddArguments)) };
 }
 
 [JsonSerializable(typeof(BlockdevReopenArguments))]

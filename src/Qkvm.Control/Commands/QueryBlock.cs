@@ -50,7 +50,7 @@ static class QueryBlock
     {
         BlockBackend backend = drive.Backend;
         BlockNodeInfo? medium = backend.Root is { } root ? BlockNodeInfo.Of(root, backend.WriteCache,
-            drive.OwnName.Length == 0 ? null : backend.Description) with { Throttle = backend.Throttle } : null;
+            drive.OwnName.Length == 0 ? null : backend.Description) with { Throttle = backend.Throttle?.Group } : null;
         return new BlockInfo(drive.OwnName, drive.User, "unknown", drive.IsRemovable, drive.Tray?.IsLocked == true,
             drive.Tray?.IsTrayOpen, drive.User == null ? null : Status(backend.Errors.Waiting), medium)
             { Name = drive.Name };

@@ -27,7 +27,8 @@ static class QomTree
             .. Devices(context, Machine),
         ])),
         new("objects", QomNode.Container(() => context.Backends.ObjectOptions
-            .Select(made => KeyValuePair.Create(made.Key, Object(made.Key, made.Value.Model, made.Value.Given))))),
+            .Select(made => KeyValuePair.Create(made.Key, Object(made.Key, made.Value.Model, made.Value.Given,
+                context.Backends.Objects[made.Key] as ILiveProperties))))),
         new("chardevs", QomNode.Container(() => context.Backends.Chardevs.Keys
             .Select(id => KeyValuePair.Create(id, new QomNode("chardev"))))),
     ]);
@@ -94,11 +95,13 @@ static class QomTree
     static string? Given(QDevice device, Property property) =>
         device.Properties.Where(p => p.Name == property.Name).Select(p => p.Value).FirstOrDefault(property.Default);
 
-    static QomNode Object(string id, ObjectModel model, Properties given) => new(model.Name,
-        () => QomValues.Shown(model.Properties)
+    /// <summary>What it tells itself is truer than what was said of it.</summary>
+    static QomNode Object(string id, ObjectModel model, Properties given, ILiveProperties? made) => new(model.Name,
+        () => [.. (made?.LiveProperties ?? []).Concat(QomValues.Shown(model.Properties)
             .Where(p => p is { Name: not ("id" or "data"), Kind: not PropertyKind.Texts })
             .Select(p => new QomProperty(p.Name, QomValues.TypeOf(p), () => QomValues.Of(p, given.Text(p.Name)),
-                Refuse(model.Name, id, p.Name))));
+                Refuse(model.Name, id, p.Name))))
+            .DistinctBy(p => p.Name)]);
 
     static bool IsNamed(CommandContext context, IVCpu cpu) =>
         context.Devices.Any(d => d.Device.Device is ICpuDevice named && named.Index == cpu.Index);

@@ -22,7 +22,12 @@ sealed class SchemaBuilder(JsonSerializerOptions json, Func<ModelKind, IReadOnly
             if (command is { Name: { } name, Arguments: { } arguments, Result: { } result })
                 entries.Add(new SchemaInfo(name, "command")
                 {
-                    ArgType = command.Models is { } kind ? Union(arguments, kind) : Named(arguments),
+                    ArgType = command switch
+                    {
+                        { Models: { } kind, ModelsIn: { } items } => WithUnions(arguments, items, kind),
+                        { Models: { } kind } => Union(arguments, kind),
+                        _ => Named(arguments),
+                    },
                     RetType = Named(result),
                     AllowOob = command.AllowsOutOfBand,
                 });
@@ -53,6 +58,14 @@ sealed class SchemaBuilder(JsonSerializerOptions json, Func<ModelKind, IReadOnly
     SchemaMember[] MembersOf(JsonTypeInfo info) =>
         [.. info.Properties.Where(p => p.Get != null).Select(p => new SchemaMember(p.Name, Named(p.PropertyType),
             p.IsGetNullable || (p.AssociatedParameter is { HasDefaultValue: true })))];
+
+    /// <summary>An object with a list of such objects as <see cref="Union"/> makes.</summary>
+    string WithUnions(Type arguments, (string Argument, Type Item) items, ModelKind kind) =>
+        Entry(arguments, name => new SchemaInfo(name, "object")
+        {
+            Members = [.. MembersOf(json.GetTypeInfo(arguments)).Select(member => member.Name != items.Argument ? member
+                : member with { Type = ArrayOf(Union(items.Item, kind)) })],
+        });
 
     /// <summary>An object whose other members depend on the name of a model: its options.</summary>
     string Union(Type arguments, ModelKind kind)

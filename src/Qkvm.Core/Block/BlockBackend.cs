@@ -11,6 +11,7 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
     const int ENoMedium = 123;
 
     readonly List<Action> _whenIdle = [];                          // under the machine lock
+    Action? _holdAgain;                                            // under the machine lock: what then waits again
     int _waitsForIdle;
     int _inFlight, _paused;
     TaskCompletionSource? _drained;                                // somebody waits until nothing is in flight
@@ -51,17 +52,16 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
 
     volatile ThrottleMember? _throttle;
 
-    /// <summary>Who slows it down, null: nobody. Under the machine lock.</summary>
-    public ThrottleGroup? Throttle
+    /// <summary>Its place among those who share limits; null: nobody slows it down. Leaves the one before. Under the
+    /// machine lock.</summary>
+    public ThrottleMember? Throttle
     {
-        get => _throttle?.Group;
+        get => _throttle;
         set
         {
             ThrottleMember? before = _throttle;
-            if (before?.Group == value) return;
-            _throttle = value == null ? null : new ThrottleMember(value);
-            if (_throttle is { } member) value!.Join(member);
-            before?.Group.Leave(before);
+            _throttle = value;
+            before?.Leave();
         }
     }
 
@@ -125,6 +125,7 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
         _whenIdle.Add(action);
         Volatile.Write(ref _waitsForIdle, 1);
         LetGo();
+        _holdAgain += Root?.LetGo();
         Errors.GiveUp();
         RunIdle();
     }
@@ -136,14 +137,19 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
     public bool Drain(int milliseconds = Timeout.Infinite)
     {
         long end = milliseconds < 0 ? long.MaxValue : Environment.TickCount64 + milliseconds;
-        while (InFlight > 0)
+        Action? holdAgain = Root?.LetGo();
+        try
         {
-            if (Environment.TickCount64 > end) return false;
-            LetGo();
-            _main?.RunCompletions();
-            if (InFlight > 0) Thread.Sleep(1);
+            while (InFlight > 0)
+            {
+                if (Environment.TickCount64 > end) return false;
+                LetGo();
+                _main?.RunCompletions();
+                if (InFlight > 0) Thread.Sleep(1);
+            }
+            return true;
         }
-        return true;
+        finally { holdAgain?.Invoke(); }
     }
 
     public ValueTask DisposeAsync()
@@ -162,6 +168,7 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
     {
         Interlocked.Increment(ref _paused);
         LetGo();
+        Action? holdAgain = Root?.LetGo();
         if (InFlight > 0)
         {
             var drained = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -169,7 +176,7 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
             if (InFlight == 0) drained.TrySetResult();
             await drained.Task.ConfigureAwait(false);
         }
-        return Resume;
+        return holdAgain + Resume;
     }
 
     void Resume()
@@ -192,10 +199,11 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
     /// <summary>Keeps a request that limits forbid for now, unless somebody waits for the last one.</summary>
     internal bool Holds(BlockQueue queue, BlockRequest request)
     {
-        if (_throttle is not { } member
+        if (_throttle is not { } member || WaitsForLast
             || request.Operation is BlockOperation.Flush or BlockOperation.Discard) return false;
-        if (WaitsForLast || !member.Group.Holds(member, queue, request)) return false;
-        if (WaitsForLast || _throttle != member) member.Group.LetGo(member);
+        request.Queue = queue;
+        if (!member.Holds(request.Operation != BlockOperation.Read, request)) return false;
+        if (WaitsForLast) member.Group.LetGo(member);
         return true;
     }
 
@@ -248,6 +256,8 @@ public sealed class BlockBackend(string id, Action<Action> post) : IAsyncDisposa
     {
         if (InFlight > 0) return;                                  // new ones came: again when they have ended
         Volatile.Write(ref _waitsForIdle, 0);
+        _holdAgain?.Invoke();
+        _holdAgain = null;
         Action[] now = [.. _whenIdle];
         _whenIdle.Clear();
         foreach (Action action in now) action();

@@ -102,6 +102,15 @@ public abstract class BlockDriver : IAsyncDisposable, IBlockUser
     public virtual ValueTask<bool> TryCopyAsync(long offset, BlockDriver source, long sourceOffset, long length,
         bool mayMove) => new(false);
 
+    /// <summary>Somebody waits for the last request: here and below none waits on purpose until the result is called.
+    /// Null: none ever does.</summary>
+    public virtual Action? LetGo()
+    {
+        Action? holdAgain = null;
+        foreach (BlockEdge child in Children) holdAgain += child.Node.LetGo();
+        return holdAgain;
+    }
+
     /// <summary>Moves the end. What is new reads as zeros. No request is in flight.</summary>
     /// <param name="length">Bytes, a multiple of 512.</param>
     public virtual ValueTask ResizeAsync(long length) =>

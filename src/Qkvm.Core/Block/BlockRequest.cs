@@ -1,11 +1,12 @@
 using System.Runtime.CompilerServices;
+using Qkvm.Core.Block.Throttling;
 
 namespace Qkvm.Core.Block;
 
 public enum BlockOperation { Read, Write, Flush, Discard, WriteZeroes }
 
 /// <summary>One request of a device; reusable after it completed, so that steady traffic allocates nothing.</summary>
-public abstract class BlockRequest : IThreadPoolWorkItem
+public abstract class BlockRequest : IThreadPoolWorkItem, IThrottled
 {
     readonly Action _ended;
     ConfiguredValueTaskAwaitable.ConfiguredValueTaskAwaiter _awaited;
@@ -42,6 +43,9 @@ public abstract class BlockRequest : IThreadPoolWorkItem
     /// <summary>When it was submitted, as Stopwatch counts.</summary>
     internal long Started { get; set; }
 
+    /// <summary>Where it goes on when limits have held it back.</summary>
+    internal BlockQueue? Queue { get; set; }
+
     /// <summary>What a worker thread runs.</summary>
     internal Action<BlockRequest>? Work { get; set; }
 
@@ -50,6 +54,9 @@ public abstract class BlockRequest : IThreadPoolWorkItem
     public abstract void Complete(int errno);
 
     void IThreadPoolWorkItem.Execute() => Work!(this);
+
+    long IThrottled.Bytes => Bytes;
+    void IThrottled.GoOn() => Queue!.Release(this);
 
     /// <summary>Calls with the errno when the task is done, at once or where it completes.</summary>
     internal void WhenDone(ValueTask task, Action<BlockRequest, int> whenEnded)

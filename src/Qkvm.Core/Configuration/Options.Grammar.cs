@@ -78,14 +78,23 @@ public sealed partial class Options
     public static Options Of(string owner, IEnumerable<OptionPair> pairs)
     {
         var options = new Options(owner);
-        foreach (OptionPair pair in pairs) options.Put(pair.Name, pair.Value);
+        foreach (OptionPair pair in pairs)
+            if (pair.IsEmpty) options.PlaceOf(pair.Name, out string last).Below(last);
+            else options.Put(pair.Name, pair.Value);
         return options;
     }
 
     public static Options Of(string owner, params OptionPair[] pairs) => Of(owner, (IEnumerable<OptionPair>)pairs);
 
-    /// <summary>Dots nest, but none at an end: those stay part of the name, and nobody takes it.</summary>
     void Put(string name, string text)
+    {
+        Value value = PlaceOf(name, out string last).At(last);
+        if (value.Text is { } earlier) (value.Earlier ??= []).Add(earlier);
+        (value.Text, value.IsNull) = (text, false);
+    }
+
+    /// <summary>Dots nest, but none at an end: those stay part of the name, and nobody takes it.</summary>
+    Options PlaceOf(string name, out string last)
     {
         Options at = this;
         int depth = 0;
@@ -94,9 +103,8 @@ public sealed partial class Options
             if (++depth > MaxDepth) throw Error($"nests deeper than {MaxDepth} levels");
             at = at.Below(name[..dot]);
         }
-        Value value = at.At(name);
-        if (value.Text is { } earlier) (value.Earlier ??= []).Add(earlier);
-        (value.Text, value.IsNull) = (text, false);
+        last = name;
+        return at;
     }
 
     void Put(string name, JsonElement element, int depth)

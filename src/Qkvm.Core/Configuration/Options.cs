@@ -114,6 +114,7 @@ public sealed partial class Options
                     if (value.Text != null || value.IsNull) yield return new OptionPair(_path + name, value.Text ?? "");
                 }
                 if (value.Nested is not { } nested) continue;
+                if (nested._values.Count == 0 && !value.IsNestedTaken) yield return OptionPair.Empty(_path + name);
                 foreach (OptionPair pair in nested.Rest) yield return pair;
             }
         }
@@ -128,8 +129,9 @@ public sealed partial class Options
             foreach ((string name, Value value) in _values)
             {
                 if (value.Text != null || value.IsNull) yield return new OptionPair(name, value.Text ?? "");
-                foreach (OptionPair pair in value.Nested?.All ?? [])
-                    yield return new OptionPair($"{name}.{pair.Name}", pair.Value);
+                if (value.Nested is not { } nested) continue;
+                if (nested._values.Count == 0) yield return OptionPair.Empty(name);
+                foreach (OptionPair pair in nested.All) yield return pair with { Name = $"{name}.{pair.Name}" };
             }
         }
     }

@@ -35,8 +35,11 @@ public sealed class Properties
             else if (property.Kind == PropertyKind.Node && options.IsNull(property.Name)) _values[property.Name] = "";
         }
         foreach (OptionPair rest in options.Rest)
-            if (!_trees.ContainsKey(rest.Name[options.Path.Length..].Split('.')[0]))
-                throw options.Error(NotFound(model, rest.Name));
+        {
+            string name = rest.Name[options.Path.Length..].Split('.')[0];
+            if (!_trees.ContainsKey(name)) throw options.Error(model.Find(name)?.Kind == PropertyKind.Tree
+                ? $"Invalid parameter type for '{name}', expected: object" : NotFound(model, rest.Name));
+        }
     }
 
     /// <summary>The text of a name, which may have dots: "out.frequency".</summary>

@@ -25,20 +25,18 @@ public sealed class MachineBackends
     /// node.</summary>
     public Func<string, string, BlockBackend?> OpenNode { get; set; } = static (_, _) => null;
 
-    /// <summary>Makes a group of drives that share limits, by its name.</summary>
-    public Func<string, ThrottleGroup>? NewThrottle { get; set; }
+    /// <summary>Of drives, of nodes and of objects.</summary>
+    public ThrottleGroups? Throttles { get; set; }
 
     /// <summary>Limits a drive from now on.</summary>
     /// <param name="group">Whose limits these are, for all its drives; null: the drive's group, or one of its
     /// own.</param>
     public void Limit(BlockBackend drive, ThrottleLimits limits, string? group, string ownGroup)
     {
-        if (!limits.IsAny) { drive.Throttle = null; return; }
-        string name = group ?? drive.Throttle?.Name ?? ownGroup;
-        ThrottleGroup throttle = Drives.Values.FirstOrDefault(other => other.Throttle?.Name == name)?.Throttle
-            ?? NewThrottle!(name);
-        throttle.Limits = limits;
-        drive.Throttle = throttle;
+        string? before = drive.Throttle?.Group.Name, name = group ?? before ?? ownGroup;
+        if (!limits.IsAny) drive.Throttle = null;
+        else if (name != before) drive.Throttle = Throttles!.Join(name);
+        if (drive.Throttle is { } member) member.Group.Limits = limits;
     }
 
     public Dictionary<string, ICharBackend> Chardevs { get; } = new(StringComparer.Ordinal);

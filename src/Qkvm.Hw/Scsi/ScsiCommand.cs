@@ -38,14 +38,15 @@ public readonly record struct ScsiCommand(ScsiAction Action, ScsiStatus Status, 
 /// <summary>Operation codes. SPC-4 table 132, SBC-3 table 12, MMC-6 table 239.</summary>
 static class ScsiOpcode
 {
-    public const byte TestUnitReady = 0x00, RequestSense = 0x03, Read6 = 0x08, Write6 = 0x0A, Inquiry = 0x12,
-        ModeSelect6 = 0x15, ModeSense6 = 0x1A, StartStopUnit = 0x1B, PreventAllow = 0x1E, ReadCapacity10 = 0x25,
-        Read10 = 0x28, Write10 = 0x2A, Seek10 = 0x2B, WriteAndVerify10 = 0x2E, Verify10 = 0x2F,
-        SynchronizeCache10 = 0x35, WriteSame10 = 0x41, Unmap = 0x42, ReadToc = 0x43, GetConfiguration = 0x46,
-        GetEventStatus = 0x4A, ReadDiscInformation = 0x51, ModeSelect10 = 0x55, ModeSense10 = 0x5A, Read16 = 0x88,
-        Write16 = 0x8A, WriteAndVerify16 = 0x8E, Verify16 = 0x8F, SynchronizeCache16 = 0x91, WriteSame16 = 0x93,
-        ServiceActionIn16 = 0x9E, ReportLuns = 0xA0, Read12 = 0xA8, Write12 = 0xAA, ReadDvdStructure = 0xAD,
-        WriteAndVerify12 = 0xAE, Verify12 = 0xAF, SetCdSpeed = 0xBB, MechanismStatus = 0xBD;
+    public const byte TestUnitReady = 0x00, RequestSense = 0x03, FormatUnit = 0x04, Read6 = 0x08, Write6 = 0x0A,
+        Inquiry = 0x12, ModeSelect6 = 0x15, Reserve6 = 0x16, Release6 = 0x17, ModeSense6 = 0x1A, StartStopUnit = 0x1B,
+        PreventAllow = 0x1E, ReadCapacity10 = 0x25, Read10 = 0x28, Write10 = 0x2A, Seek10 = 0x2B, WriteAndVerify10 =
+        0x2E, Verify10 = 0x2F, SynchronizeCache10 = 0x35, WriteSame10 = 0x41, Unmap = 0x42, ReadToc = 0x43,
+        GetConfiguration = 0x46, GetEventStatus = 0x4A, ReadDiscInformation = 0x51, ModeSelect10 = 0x55, Reserve10 =
+        0x56, Release10 = 0x57, ModeSense10 = 0x5A, Read16 = 0x88, Write16 = 0x8A, WriteAndVerify16 = 0x8E, Verify16 =
+        0x8F, SynchronizeCache16 = 0x91, WriteSame16 = 0x93, ServiceActionIn16 = 0x9E, ReportLuns = 0xA0, Read12 =
+        0xA8, Write12 = 0xAA, ReadDvdStructure = 0xAD, WriteAndVerify12 = 0xAE, Verify12 = 0xAF, SetCdSpeed = 0xBB,
+        MechanismStatus = 0xBD;
 }
 
 /// <summary>Fields of command descriptor blocks. SPC-4, section 4.2.2.</summary>

@@ -10,7 +10,9 @@ public sealed partial class ScsiDisk
     const byte BlockLimits = 0xB0, BlockCharacteristics = 0xB1, LogicalBlockProvisioning = 0xB2;
 
     // Mode pages, SBC-3 section 6.5
-    const byte ReadWriteRecovery = 0x01, RigidGeometry = 0x04, Caching = 0x08, WriteCacheEnable = 0x04;
+    const byte ReadWriteRecovery = 0x01, RigidGeometry = 0x04, FlexibleGeometry = 0x05, Caching = 0x08,
+        WriteCacheEnable = 0x04;
+    const int MostPages = 256;                                     // bytes of all of them
 
     const uint MostUnmapped = 255;                                 // ranges of one command: what parameters hold
 
@@ -84,7 +86,7 @@ public sealed partial class ScsiDisk
 
     protected override int AddPages(Span<byte> answer, int at, byte page, bool isChangeable)
     {
-        if (page is not (ReadWriteRecovery or RigidGeometry or Caching or AllPages)) return -1;
+        if (page is not (ReadWriteRecovery or RigidGeometry or FlexibleGeometry or Caching or AllPages)) return -1;
         if (page is ReadWriteRecovery or AllPages)
         {
             const byte automaticReallocation = 0x80;
@@ -93,6 +95,7 @@ public sealed partial class ScsiDisk
             at += 12;
         }
         if (page is RigidGeometry or AllPages) at = AddGeometry(answer, at, isChangeable);
+        if (page is FlexibleGeometry or AllPages) at = AddFlexibleGeometry(answer, at, isChangeable);
         if (page is Caching or AllPages)
         {
             (answer[at], answer[at + 1]) = (Caching, 18);
@@ -102,19 +105,46 @@ public sealed partial class ScsiDisk
         return at;
     }
 
-    /// <summary>SBC, "Rigid disk geometry mode page": SeaBIOS asks QEMU's disks for it.</summary>
+    // What SeaBIOS and others take for a geometry, as QEMU's disks have it
+
+    const int Heads = 16, Sectors = 63, MostCylinders = 16383, RotationRate = 5400;
+
+    int Cylinders => (int)Math.Clamp(Backend.Length / 512 / (Heads * Sectors), 2, MostCylinders);
+
+    /// <summary>SBC, "Rigid disk geometry mode page".</summary>
     int AddGeometry(Span<byte> answer, int at, bool isChangeable)
     {
-        const int heads = 16, sectors = 63, mostCylinders = 16383, rotationRate = 5400;
+        const int stepRate = 200;                                  // units of 100 ns
         Span<byte> page = answer.Slice(at, 24);
         (page[0], page[1]) = (RigidGeometry, 22);
         if (isChangeable) return at + page.Length;
-        int cylinders = (int)Math.Clamp(Backend.Length / 512 / (heads * sectors), 2, mostCylinders);
+        int cylinders = Cylinders;
         foreach (int field in (ReadOnlySpan<int>)[2, 6, 9])        // all, and those with other currents: none
             (page[field], page[field + 1], page[field + 2]) = (0, (byte)(cylinders >> 8), (byte)cylinders);
-        page[5] = heads;
+        page[5] = Heads;
+        BinaryPrimitives.WriteUInt16BigEndian(page[12..], stepRate);
         page[14..17].Fill(0xFF);                                   // no landing zone
-        BinaryPrimitives.WriteUInt16BigEndian(page[20..], rotationRate);
+        BinaryPrimitives.WriteUInt16BigEndian(page[20..], RotationRate);
+        return at + page.Length;
+    }
+
+    /// <summary>SBC, "Flexible disk mode page".</summary>
+    int AddFlexibleGeometry(Span<byte> answer, int at, bool isChangeable)
+    {
+        const ushort kilobits = 5000;                              // a second
+        Span<byte> page = answer.Slice(at, 32);
+        (page[0], page[1]) = (FlexibleGeometry, 30);
+        if (isChangeable) return at + page.Length;
+        BinaryPrimitives.WriteUInt16BigEndian(page[2..], kilobits);
+        (page[4], page[5]) = (Heads, Sectors);
+        BinaryPrimitives.WriteUInt16BigEndian(page[6..], (ushort)Options.BlockSize);
+        foreach (int field in (ReadOnlySpan<int>)[8, 10, 12])      // all, and those with other currents: none
+            BinaryPrimitives.WriteUInt16BigEndian(page[field..], (ushort)Cylinders);
+        BinaryPrimitives.WriteUInt16BigEndian(page[14..], 1);      // a step takes 100 us,
+        page[16] = 1;                                              // its pulse 1 us,
+        BinaryPrimitives.WriteUInt16BigEndian(page[17..], 1);      // the heads settle in 100 us,
+        (page[19], page[20]) = (1, 1);                             // the motor starts and stops in 0.1 s
+        BinaryPrimitives.WriteUInt16BigEndian(page[28..], RotationRate);
         return at + page.Length;
     }
 }

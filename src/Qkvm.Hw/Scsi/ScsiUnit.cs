@@ -160,6 +160,7 @@ public abstract partial class ScsiUnit : ITray
         if (_isSpecial || !Backend.HasMedium || ScsiCdb.LengthOf(cdb[0]) > cdb.Length) return false;
         ScsiAction action = MovedBy(cdb[0]);
         if (action == ScsiAction.None || action == ScsiAction.Write && Backend.IsReadOnly) return false;
+        if (Protects(cdb)) return false;
         if (action == ScsiAction.Flush)
         {
             command = new(ScsiAction.Flush, ScsiStatus.Good);
@@ -227,9 +228,18 @@ public abstract partial class ScsiUnit : ITray
     {
         if (!HasMedium) return Fail(ScsiSense.NoMedium);
         if (action == ScsiAction.Write && Backend.IsReadOnly) return Fail(ScsiSense.WriteProtected);
+        if (action != ScsiAction.Verify && Protects(_cdb)) return Fail(ScsiSense.InvalidField);
         (ulong block, ulong count) = ScsiCdb.Range(_cdb);
         if (block > Blocks || count > Blocks - block) return Fail(ScsiSense.OutOfRange);
         return count == 0 ? Good : Moving(action, _cdb, block, count);
+    }
+
+    /// <summary>It asks for protection information, which is in the place of what was the unit's number up to
+    /// SPC-2.</summary>
+    bool Protects(ReadOnlySpan<byte> cdb)
+    {
+        const byte protect = 0xE0;
+        return Options.ScsiVersion > 2 && (cdb[1] & protect) != 0;
     }
 
     ScsiCommand Moving(ScsiAction action, ReadOnlySpan<byte> cdb, ulong block, ulong count)

@@ -48,6 +48,9 @@ public abstract partial class BlockNode : BlockDriver
     /// <returns>What undoes it.</returns>
     internal virtual Action Change(Options options, in Surroundings around) => static () => { };
 
+    /// <summary>It may do so while jobs, which do not wait, have requests in flight.</summary>
+    internal virtual bool ChangesUnderJobs => false;
+
     public sealed override bool IsReadOnly => _isReadOnly;
 
     volatile bool _isReadOnly;

@@ -1,4 +1,5 @@
 using Qkvm.Core.Block;
+using Qkvm.Core.Block.Throttling;
 using Qkvm.Host.Sockets;
 using Qkvm.Storage.Drivers;
 
@@ -90,6 +91,9 @@ public sealed class NodeParts
 
     /// <summary>What -object secret of that id holds.</summary>
     public byte[] Secret(string id) => Factory.Secret(id);
+
+    /// <summary>A new member of the throttle group of a name; null: there is no such group.</summary>
+    public ThrottleMember? JoinThrottle(string group) => Factory.JoinThrottle(group);
 
     /// <summary>The object that tls-creds= names.</summary>
     public TlsCredentials Credentials(string id, bool isServer) => Factory.CredentialsOf(id, isServer);

@@ -3,14 +3,15 @@ using Qkvm.Core.Block.Images;
 using Qkvm.Core.Machine;
 using Qkvm.Storage.Drivers;
 using Qkvm.Storage.Drivers.Raw;
+using Qkvm.Storage.Drivers.Throttle;
 using Qkvm.Storage.Graph;
 
 namespace Qkvm.Storage.Jobs;
 
 /// <summary>blockdev-reopen: nodes get other options while they are used, all of them or none. What is not said again
 /// is as if it had never been.</summary>
-/// <remarks>Deviations: another file= is taken of raw alone. While a job works with a node or an image over it, what it
-/// lies over stays, also below the job's base, and its file keeps its cache mode.</remarks>
+/// <remarks>Deviations: another file= is taken of raw and throttle alone. While a job works with a node or an image
+/// over it, what it lies over stays, also below the job's base, and its file keeps its cache mode.</remarks>
 sealed class BlockReopening(BlockGraph graph, Catalogue<BlockDriverModel> drivers)
 {
     /// <summary>Of every node.</summary>
@@ -48,7 +49,7 @@ sealed class BlockReopening(BlockGraph graph, Catalogue<BlockDriverModel> driver
         foreach (string name in options.Names)
             if (model.Properties.All(known => known.Name != name))
                 throw new CommandException($"Parameter '{path}{name}' is unexpected");
-        foreach (string needed in (ReadOnlySpan<string>)["file", "filename"])
+        foreach (string needed in (ReadOnlySpan<string>)["file", "filename", "throttle-group"])
             if (model.Properties.Any(known => known.Name == needed) && !options.Has(needed))
                 throw new CommandException($"Parameter '{path}{needed}' is missing");
     }
@@ -92,7 +93,8 @@ sealed class BlockReopening(BlockGraph graph, Catalogue<BlockDriverModel> driver
         else if (change.Options.Text("file") is { } name && name != file.NodeName)
         {
             BlockDriver other = graph.Find(name);
-            if (change.Node is not RawDriver) throw new CommandException("Cannot change the option 'file'");
+            if (change.Node is not (RawDriver or ThrottleDriver))
+                throw new CommandException("Cannot change the option 'file'");
             CheckCycle(change.Node, other, "file");
             change.File = other;
         }
@@ -205,7 +207,8 @@ sealed class BlockReopening(BlockGraph graph, Catalogue<BlockDriverModel> driver
             });
             if (before != null) _left.Add(before);
         }
-        if (BlockGraph.JobOver(node) != null) return;              // its requests do not wait: only what is safe
+        // Its requests do not wait: only what is safe.
+        if (!node.ChangesUnderJobs && BlockGraph.JobOver(node) != null) return;
         Action undo = node.Change(change.Options, change.Around);
         _undo.Add(() =>
         {

@@ -82,6 +82,7 @@ public sealed class NbdExport : IBlockUser
     async ValueTask<Action> IBlockUser.PauseAsync()
     {
         Task idle = Task.CompletedTask;
+        Action? holdAgain = Node.LetGo();
         lock (_gate)
         {
             _pauses++;
@@ -95,6 +96,7 @@ public sealed class NbdExport : IBlockUser
         await idle.ConfigureAwait(false);
         return () =>
         {
+            holdAgain?.Invoke();
             lock (_gate)
                 if (--_pauses == 0) Monitor.PulseAll(_gate);
         };
@@ -110,8 +112,10 @@ public sealed class NbdExport : IBlockUser
             _isClosed = true;
             sessions = [.. _sessions];
         }
+        Action? holdAgain = Node.LetGo();
         foreach (NbdSession session in sessions) session.HangUp();
         foreach (NbdSession session in sessions) await session.Ended.ConfigureAwait(false);
+        holdAgain?.Invoke();
         if (!IsReadOnly)
             try { await Node.FlushAsync().ConfigureAwait(false); }
             catch (BlockException) { }                              // its clients asked for flushes, or did not care

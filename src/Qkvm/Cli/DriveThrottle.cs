@@ -23,13 +23,14 @@ static class DriveThrottle
     public static ThrottleLimits? LimitsOf(Options options)
     {
         if (!Names.Any(options.Has)) return null;
-        RateLimit[] rates = [.. s_rates.Select(rate => new RateLimit(Value(options, rate.Name, rate.Old) ?? 0,
-            Value(options, $"{rate.Name}-max", $"{rate.Old}_max") ?? 0,
-            Value(options, $"{rate.Name}-max-length", null) ?? 1))];
-        var limits = new ThrottleLimits(rates[0], rates[1], rates[2], rates[3], rates[4], rates[5],
-            Value(options, "iops-size", "iops_size") ?? 0);
+        ThrottleLimits limits = ThrottleLimits.None.With(name => Value(options, name, OldNameOf(name)));
         return limits.Fault is { } fault ? throw options.Error(fault) : limits;
     }
+
+    static string? OldNameOf(string name) => name == "iops-size" ? "iops_size"
+        : s_rates.Where(rate => name == rate.Name).Select(rate => rate.Old)
+            .Concat(s_rates.Where(rate => name == $"{rate.Name}-max").Select(rate => $"{rate.Old}_max"))
+            .FirstOrDefault();
 
     /// <returns>The group's name; null: the drive has its own.</returns>
     public static string? GroupOf(Options options) => OnlyOne(options, "group", "group");

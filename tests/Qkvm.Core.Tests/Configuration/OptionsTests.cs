@@ -28,6 +28,22 @@ public class OptionsTests
     public void The_grammar_is_what_users_know(string text, string flat) =>
         Assert.Equal(flat, Flat(Options.Parse(text, Owner, "kind")));
 
+    [Theory]
+    [InlineData("""{"a":{}}""", "a")]
+    [InlineData("""{"a":[{},{"b":1},[]]}""", "a.0", "a.2")]
+    public void Empty_objects_and_lists_stay_when_options_are_flat(string json, params string[] names)
+    {
+        Options options = Options.Of(Owner, Options.Parse(json, Owner).Rest);
+        Assert.Equal(names, options.Rest.Where(pair => pair.IsEmpty).Select(pair => pair.Name));
+        Assert.Equal(names, Options.Of(Owner, options.All).All.Where(pair => pair.IsEmpty).Select(pair => pair.Name));
+        Assert.NotNull(options.Nested("a"));
+        Assert.DoesNotContain("a", options.Rest.Select(pair => pair.Name));
+    }
+
+    [Fact]
+    public void An_empty_object_that_nobody_asked_for_is_refused() => Assert.Equal(
+        $"{Owner}: invalid parameter 'a'", Error(Options.Of(Owner, Options.Parse("""{"a":{}}""", Owner).Rest).Close));
+
     [Fact]
     public void The_last_of_several_counts_and_all_can_be_had()
     {

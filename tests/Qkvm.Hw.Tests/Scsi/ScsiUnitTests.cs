@@ -74,7 +74,11 @@ public sealed class ScsiUnitTests
     [InlineData("9E 10 00 00 00 00 00 00 00 00 00 00 00 20 00 00", "00 00 00 00 00 00 07 FF 00 00 02 00 00 00 80 00")]
     [InlineData("A0 00 00 00 00 00 00 00 01 00 00 00", "00 00 00 08 00 00 00 00 00 00 00 00 00 00 00 00")]
     [InlineData("1A 08 08 00 FF 00", "17 00 00 00 08 12 04")]
-    [InlineData("1A 08 04 00 FF 00", "1B 00 00 00 04 16 00 00 02 10 00 00 02 00 00 02 00 00 FF FF FF")]
+    [InlineData("1A 08 04 00 FF 00", "1B 00 00 00 04 16 00 00 02 10 00 00 02 00 00 02 00 C8 FF FF FF")]
+    [InlineData("1A 08 05 00 FF 00", "23 00 00 00 05 1E 13 88 10 3F 02 00 00 02 00 02 00 02 00 01 01 00 01 01 01 00 00 "
+        + "00 00 00 00 00 15 18 00 00")]
+    [InlineData("1A 08 45 00 FF 00", "23 00 00 00 05 1E 00 00 00 00 00 00 00")]
+    [InlineData("25 00 00 00 00 01 00 00 01 00", "00 00 07 FF 00 00 02 00")]
     public void What_a_disk_says_of_itself(string cdb, string begins)
     {
         byte[] expected = Bytes(begins), answer = Ask(Disk, cdb);
@@ -92,8 +96,66 @@ public sealed class ScsiUnitTests
     [InlineData("41 00 00 00 00 00 00 00 00 00", 5, 0x2400)]        // WRITE SAME of nothing
     [InlineData("2F 02 00 00 00 00 00 00 01 00", 5, 0x2400)]        // VERIFY that compares
     [InlineData("A0 00 00 00 00 00 00 00 00 08 00 00", 5, 0x2400)]
-    public void What_a_disk_refuses(string cdb, byte key, int code) =>
+    [InlineData("5E 00 00 00 00 00 00 00 08 00", 5, 0x2000)]        // persistent reservations
+    [InlineData("5F 00 00 00 00 00 00 00 18 00", 5, 0x2000)]
+    [InlineData("16 01 00 00 00 00", 5, 0x2400)]                    // RESERVE for a third party
+    [InlineData("17 01 00 00 00 00", 5, 0x2400)]
+    [InlineData("56 02 00 00 00 00 00 00 00 00", 5, 0x2400)]        // or with a long identifier
+    [InlineData("57 01 00 00 00 00 00 00 00 00", 5, 0x2400)]
+    [InlineData("28 20 00 00 00 00 00 00 01 00", 5, 0x2400)]        // protection information
+    [InlineData("2A 20 00 00 00 00 00 00 01 00", 5, 0x2400)]
+    [InlineData("2E 20 00 00 00 00 00 00 01 00", 5, 0x2400)]
+    [InlineData("88 E0 00 00 00 00 00 00 00 00 00 00 00 01 00 00", 5, 0x2400)]
+    [InlineData("2F 04 00 00 00 00 00 00 01 00", 5, 0x2400)]
+    [InlineData("2B 00 00 00 08 00 00 00 00 00", 5, 0x2100)]        // SEEK past the end
+    [InlineData("25 00 00 00 00 01 00 00 00 00", 5, 0x2400)]        // READ CAPACITY from a block on
+    [InlineData("42 01 00 00 00 00 00 00 18 00", 5, 0x2400)]        // UNMAP that anchors
+    [InlineData("04 10 00 00 00 00", 7, 0x2700, true)]
+    public void What_a_disk_refuses(string cdb, byte key, int code, bool isReadOnly = false)
+    {
+        _backend.IsReadOnly = isReadOnly;
+        Assert.False(Disk.TryMove(Bytes(cdb), out _));
         Assert.Equal((key, (ushort)code), Refusal(Disk, cdb));
+    }
+
+    [Theory]
+    [InlineData("16 00 00 00 00 00")] [InlineData("17 00 00 00 00 00")]
+    [InlineData("56 00 00 00 00 00 00 00 00 00")] [InlineData("57 00 00 00 00 00 00 00 00 00")]
+    [InlineData("2B 00 00 00 07 FF 00 00 00 00")]
+    [InlineData("04 00 00 00 00 00")]
+    public void What_changes_nothing_succeeds(string cdb)
+    {
+        ScsiCommand command = Disk.Begin(Bytes(cdb), 0);
+        Assert.Equal((ScsiAction.None, ScsiStatus.Good), (command.Action, command.Status));
+    }
+
+    [Fact]
+    public void WRITE_AND_VERIFY_writes_whatever_it_says_of_comparing()
+    {
+        foreach (string check in (string[])["00", "02", "06"])
+            Assert.Equal(ScsiAction.Write, Disk.Begin(Bytes($"2E {check} 00 00 00 03 00 00 01 00"), 0).Action);
+        Assert.Equal(ScsiStatus.Good, Obey(Disk, "04 10 00 00 00 00", new byte[4]));
+    }
+
+    [Theory]
+    [InlineData("08 12 04", 18, true)]
+    [InlineData("08 12 05", 18, false)]                             // RCD cannot be set
+    [InlineData("08 10 04", 16, false)]                             // another length
+    [InlineData("01 0A 80", 10, true)]
+    [InlineData("01 0A 00", 10, false)]
+    [InlineData("05 1E 13 88 10 3F 02 00 00 02 00 02 00 02 00 01 01 00 01 01 01 00 00 00 00 00 00 00 15 18", 30, true)]
+    [InlineData("05 1E 13 88 10 3F 02 00 00 03", 30, false)]
+    [InlineData("48 12 04", 18, false)]                             // a subpage
+    [InlineData("3F 12 04", 18, false)]
+    [InlineData("0A 0A 02", 10, false)]
+    public void MODE_SELECT_takes_pages_as_they_are_but_for_what_changes(string page, int length, bool isTaken)
+    {
+        byte[] list = new byte[4 + 2 + length];
+        Bytes(page).CopyTo(list, 4);
+        Assert.Equal(isTaken ? ScsiStatus.Good : ScsiStatus.CheckCondition, Obey(Disk, $"15 10 00 00 {list.Length:X2} "
+            + "00", list));
+        if (!isTaken) Assert.Equal(new ScsiSense(5, 0x2600), Disk.TakeSense());
+    }
 
     [Fact]
     public void The_first_command_after_a_reset_hears_of_it_and_INQUIRY_does_not_take_that_away()

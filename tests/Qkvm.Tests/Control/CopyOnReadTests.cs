@@ -44,6 +44,19 @@ public sealed class CopyOnReadTests : BlockJobBench
         Assert.Equal(Model, Read());
     }
 
+    [Fact]
+    public async Task A_copy_of_the_filter_has_what_its_image_lies_over()
+    {
+        MakeChain("");
+        Make("copy");
+        Query("blockdev-backup", """{"job-id":"b","device":"cor","target":"copy","sync":"full"}""");
+        Await(JobStatus.Null, "b");
+        BlockDriver copy = Bench.OnLoop(() => Bench.Host.BlockJobs.Find("copy"));
+        var data = new byte[Size];
+        await copy.ReadAsync(0, new ScatterList(data));
+        Assert.Equal(Model, data);
+    }
+
     [Theory]
     [InlineData(""" "file":"top","bottom":"nobody" """, "Bottom node 'nobody' not found")]
     [InlineData(""" "file":"base" """, "is read-only; give read-only=on here as well")]

@@ -160,6 +160,8 @@ public sealed class QmpTests : IDisposable
         Assert.Equal("ifname", Member(Variant(Path("netdev_add"), "tap"), "ifname").GetProperty("name").GetString());
         Assert.Equal("filename", Member(Variant(Path("blockdev-add"), "file"), "filename").GetProperty("name")
             .GetString());
+        Assert.Equal(Text(entries["blockdev-add"], "arg-type"),
+            Text(Path("blockdev-reopen", "options"), "element-type"));
         Assert.Equal(JsonValueKind.Null, Member(Path("eject"), "force").GetProperty("default").ValueKind);
         Assert.False(Member(Path("blockdev-remove-medium"), "id").TryGetProperty("default", out _));
 

@@ -39,6 +39,10 @@ public sealed class QueueLoopsTests : IDisposable
 
     [Theory]
     [InlineData("""[{"vqs":[0]}]""", "iothread=")]
+    [InlineData("""[{}]""", "needs iothread-vq-mapping.0.iothread=")]
+    [InlineData("""[{"iothread":"t0"},{}]""", "needs iothread-vq-mapping.1.iothread=")]
+    [InlineData("[]", "iothread-vq-mapping is empty")]
+    [InlineData("{}", "iothread-vq-mapping is empty")]
     [InlineData("""["t0"]""", "is no object")]
     [InlineData("""[{"iothread":"t9"}]""", "t9")]
     [InlineData("""[{"iothread":"t0"},{"iothread":"t0"}]""", "duplicate IOThread name \"t0\"")]

@@ -2,9 +2,8 @@ using Qkvm.Core.Time;
 
 namespace Qkvm.Core.Block.Throttling;
 
-/// <summary>Disks that share limits. A request that would exceed them waits; when its time has come, members take
-/// turns. From any thread.</summary>
-/// <param name="clock">The machine's: while it is paused, what waits goes on waiting.</param>
+/// <summary>Disks and nodes that share limits. A request that would exceed them waits; when its time has come, members
+/// take turns. From any thread.</summary>
 /// <param name="post">Runs an action on the main loop under the machine lock.</param>
 public sealed class ThrottleGroup(string name, IVirtualClock clock, Action<Action> post)
 {
@@ -41,9 +40,12 @@ public sealed class ThrottleGroup(string name, IVirtualClock clock, Action<Actio
         get { lock (_lock) return _members.Count; }
     }
 
-    internal void Join(ThrottleMember member)
+    /// <summary>A new member.</summary>
+    public ThrottleMember Join()
     {
+        var member = new ThrottleMember(this);
         lock (_lock) _members.Add(member);
+        return member;
     }
 
     internal void Leave(ThrottleMember member)
@@ -55,22 +57,35 @@ public sealed class ThrottleGroup(string name, IVirtualClock clock, Action<Actio
         }
     }
 
-    /// <summary>Keeps the request if it must wait: it is released later.</summary>
-    internal bool Holds(ThrottleMember member, BlockQueue queue, BlockRequest request)
+    /// <summary>Whether a request need not wait.</summary>
+    internal bool MayPass(bool isWrite)
     {
-        bool isWrite = IsWrite(request);
         lock (_lock)
         {
             LeakAll();
-            if (!IsAnyWaiting(isWrite) && Wait(isWrite) == 0)
-            {
-                Count(request);
-                return false;
-            }
-            member.Add(isWrite, queue, request);
+            return !IsAnyWaiting(isWrite) && Wait(isWrite) == 0;
+        }
+    }
+
+    /// <summary>The same, and counts it then.</summary>
+    internal bool TryPass(bool isWrite, long bytes)
+    {
+        lock (_lock)
+        {
+            if (!MayPass(isWrite)) return false;
+            CountNow(isWrite, bytes);
+            return true;
+        }
+    }
+
+    /// <summary>Keeps a request until its time has come.</summary>
+    internal void Hold(ThrottleMember member, bool isWrite, IThrottled request)
+    {
+        lock (_lock)
+        {
+            member.Add(isWrite, request);
             if (LetPass()) ArmLater();
         }
-        return true;
     }
 
     bool IsAnyWaiting(bool isWrite)
@@ -111,7 +126,7 @@ public sealed class ThrottleGroup(string name, IVirtualClock clock, Action<Actio
                 _turn--;
                 return wait;
             }
-            Count(member.First(isWrite));                          // before it goes on and may be another
+            CountNow(isWrite, member.FirstBytes(isWrite));         // before it goes on and may be another
             member.Release(isWrite);
             idle = 0;
         }
@@ -141,8 +156,6 @@ public sealed class ThrottleGroup(string name, IVirtualClock clock, Action<Actio
             if (LetPass()) Arm();
     }
 
-    static bool IsWrite(BlockRequest request) => request.Operation != BlockOperation.Read;
-
     void LeakAll()
     {
         long now = clock.Nanoseconds;
@@ -157,11 +170,15 @@ public sealed class ThrottleGroup(string name, IVirtualClock clock, Action<Actio
             Math.Max(_buckets[3].Wait, _buckets[3 + own].Wait));
     }
 
-    void Count(BlockRequest request)
+    internal void Count(bool isWrite, long bytes)
     {
-        long bytes = request.Bytes;
+        lock (_lock) CountNow(isWrite, bytes);
+    }
+
+    void CountNow(bool isWrite, long bytes)
+    {
         double requests = Limits.RequestSize > 0 ? Math.Max(1, (double)bytes / Limits.RequestSize) : 1;
-        int own = IsWrite(request) ? 2 : 1;
+        int own = isWrite ? 2 : 1;
         _buckets[0].Add(bytes);
         _buckets[own].Add(bytes);
         _buckets[3].Add(requests);

@@ -11,6 +11,41 @@ public sealed record ThrottleLimits(RateLimit BytesTotal, RateLimit BytesRead, R
 
     public static readonly ThrottleLimits None = new(s_free, s_free, s_free, s_free, s_free, s_free, 0);
 
+    /// <summary>As options and QMP name the rates, in the order of <see cref="All"/>; each has NAME-max and
+    /// NAME-max-length too.</summary>
+    static readonly string[] s_rates =
+        ["bps-total", "bps-read", "bps-write", "iops-total", "iops-read", "iops-write"];
+
+    const string OfSize = "iops-size", Max = "-max", MaxLength = "-max-length";
+
+    /// <summary>The names of all its numbers.</summary>
+    public static IEnumerable<string> Names =>
+        [.. s_rates.SelectMany(rate => (string[])[rate, rate + Max, rate + MaxLength]), OfSize];
+
+    /// <summary>Whether a name is that of a burst's length, which is 1 where nothing is said.</summary>
+    public static bool IsLength(string name) => name.EndsWith(MaxLength, StringComparison.Ordinal);
+
+    /// <summary>The number of that name.</summary>
+    public long this[string name]
+    {
+        get
+        {
+            if (name == OfSize) return RequestSize;
+            int rate = Array.FindIndex(s_rates, one => name.StartsWith(one, StringComparison.Ordinal));
+            RateLimit limit = All[rate];
+            return name == s_rates[rate] ? limit.Average : IsLength(name) ? limit.BurstSeconds : limit.Burst;
+        }
+    }
+
+    /// <summary>The same with other numbers.</summary>
+    /// <param name="value">What is said of a name; null: it stays.</param>
+    public ThrottleLimits With(Func<string, long?> value)
+    {
+        RateLimit[] rates = [.. s_rates.Select(rate => new RateLimit(value(rate) ?? this[rate],
+            value(rate + Max) ?? this[rate + Max], value(rate + MaxLength) ?? this[rate + MaxLength]))];
+        return new(rates[0], rates[1], rates[2], rates[3], rates[4], rates[5], value(OfSize) ?? RequestSize);
+    }
+
     RateLimit[] All => [BytesTotal, BytesRead, BytesWrite, RequestsTotal, RequestsRead, RequestsWrite];
 
     /// <summary>Whether they limit anything.</summary>

@@ -1,12 +1,12 @@
 using Qkvm.Core.Block;
-using Qkvm.Core.Block.Images;
+using Qkvm.Host;
 using Qkvm.Storage.Graph;
 
 namespace Qkvm.Storage.Drivers.CopyOnRead;
 
 /// <summary>Filter <c>copy-on-read</c>: what is read through it an image takes from what it lies over, down to a
 /// bottom. Over what is no image with a backing file it does nothing.</summary>
-public sealed class CopyOnReadDriver : BlockNode
+public sealed class CopyOnReadDriver : FilterNode
 {
     public static readonly BlockDriverModel Model = new("copy-on-read",
         [Property.Node("file", "the image"), Property.Text("bottom",
@@ -16,16 +16,10 @@ public sealed class CopyOnReadDriver : BlockNode
         Description = "images that take what is read from what they lie over",
     };
 
-    readonly BlockEdge _child;
     readonly BlockDriver? _bottom;
 
-    BlockDriver File => _child.Node;
-
-    CopyOnReadDriver(BlockDriver file, NodeOptions options, BlockDriver? bottom) : base(options)
-    {
-        _child = Attach("file", file, default);
+    CopyOnReadDriver(BlockDriver file, NodeOptions options, BlockDriver? bottom) : base(file, options) =>
         _bottom = bottom;
-    }
 
     static CopyOnReadDriver Create(Properties properties, NodeParts parts)
     {
@@ -40,19 +34,11 @@ public sealed class CopyOnReadDriver : BlockNode
     }
 
     public override string FormatName => Model.Name;
-    public override string FileName => (File as BlockNode)?.FileName ?? File.NodeName;
-    public override ImageFacts Facts => File.Facts with { Specific = null };
-    public override long Length => File.Length;
 
-    protected override void OnUse(BlockUse use) => _child.Change(use with
+    protected override void OnUse(BlockUse use) => base.OnUse(use with
     {
         Needs = use.Needs == BlockRights.None ? use.Needs : use.Needs | BlockRights.WriteUnchanged,
     });
-
-    protected override ValueTask ReopenAsync(bool isReadOnly) => isReadOnly ? default : File.SetReadOnlyAsync(false);
-
-    public override ValueTask FlushAsync() => File.FlushAsync();
-    public override ValueTask DisposeAsync() => ReleaseChildrenAsync();
 
     protected override async ValueTask ReadCore(long offset, ScatterList buffers)
     {
@@ -60,12 +46,11 @@ public sealed class CopyOnReadDriver : BlockNode
         await File.ReadAsync(offset, buffers).ConfigureAwait(false);
     }
 
-    protected override ValueTask WriteCore(long offset, ScatterList buffers) => File.WriteAsync(offset, buffers);
-    protected override ValueTask DiscardCore(long offset, long length) => File.DiscardAsync(offset, length);
-
-    protected override ValueTask WriteZeroesCore(long offset, long length, bool mayUnmap) =>
-        File.WriteZeroesAsync(offset, length, mayUnmap);
-
-    protected override ValueTask<BlockStatus> StatusCore(long offset, long length) => File.StatusAsync(offset, length);
-    protected override ValueTask ResizeCore(long length) => File.ResizeAsync(length);
+    protected override bool TryStartCore(BlockOperation operation, long offset, ScatterList buffers, IoRing? ring,
+        out ValueTask result)
+    {
+        if (operation != BlockOperation.Read) return base.TryStartCore(operation, offset, buffers, ring, out result);
+        result = default;
+        return false;
+    }
 }

@@ -1,7 +1,5 @@
-using System.Buffers;
 using System.Collections.Concurrent;
 using Qkvm.Core.Block;
-using Qkvm.Core.Block.Images;
 using Qkvm.Host;
 using Qkvm.Storage.Drivers.Raw;
 using Qkvm.Storage.Graph;
@@ -43,8 +41,6 @@ public sealed partial class FileDriver : BlockNode, IGrowable
         IsProtocol = true,
         Description = "a CD-ROM drive of the host, with the medium that lies in it",
     };
-
-    const int BounceSize = 1 << 20;
 
     HostFile _file;
     FileLocks? _locks;
@@ -147,127 +143,10 @@ public sealed partial class FileDriver : BlockNode, IGrowable
         return () => Set(before.noFlush, before.isDirect);
     }
 
-    /// <summary>Cuts a file to nothing; a device stays.</summary>
-    internal void Clear()
-    {
-        if (_file.Status.IsBlockDevice) return;
-        Check(_file.Truncate(0), "resize");
-        _data = null;
-        Volatile.Write(ref _length, 0);
-    }
-
-    public bool AllowGrowth()
-    {
-        _mayGrow = true;
-        return !_file.Status.IsBlockDevice;
-    }
-
-    protected override ValueTask ReadCore(long offset, ScatterList buffers)
-    {
-        ReadBuffers(offset, buffers);
-        return default;
-    }
-
-    void ReadBuffers(long offset, ScatterList buffers)
-    {
-        Memory<byte>[] pieces = ArrayPool<Memory<byte>>.Shared.Rent(IoVector.Capacity);
-        try
-        {
-            for (var vector = new IoVector(buffers, pieces);
-                vector.Fill(out ReadOnlySpan<Memory<byte>> batch, out long length);
-                 offset += length)
-                if (IsAligned(offset, length, batch)) ReadAll(offset, batch, length, pieces);
-                else ReadBounced(offset, batch);
-        }
-        finally { ArrayPool<Memory<byte>>.Shared.Return(pieces, clearArray: true); }
-    }
-
-    protected override ValueTask WriteCore(long offset, ScatterList buffers)
-    {
-        if (_file.IsDirect) return WriteDirectAsync(offset, buffers);
-        WriteBuffers(offset, buffers);
-        return default;
-    }
-
-    protected override bool HasFua => true;
-
-    /// <summary>By RWF_DSYNC, which on a disk with such a command spares the flush of its cache.</summary>
-    protected override ValueTask WriteFuaCore(long offset, ScatterList buffers)
-    {
-        if (_noFlush) return WriteCore(offset, buffers);
-        if (_file.IsDirect) return ThenFlushAsync(WriteDirectAsync(offset, buffers));
-        if (!_file.HasDataSync) return ThenFlushAsync(WriteCore(offset, buffers));
-        WriteBuffers(offset, buffers, sync: true);
-        return default;
-    }
-
     public override ValueTask FlushAsync()
     {
         if (!_noFlush && !IsReadOnly) Check(_file.DataSync(), "flush");
         return default;
-    }
-
-    protected override ValueTask DiscardCore(long offset, long length)
-    {
-        _data = null;
-        long result = _file.Status.IsBlockDevice
-            ? _file.DeviceRange(Libc.BlkDiscard, offset, length)
-            : _file.Allocate(Libc.FallocPunchHole | Libc.FallocKeepSize, offset, length);
-        if (result != -Errno.OpNotSupp) Check(result, "discard");
-        return default;
-    }
-
-    protected override ValueTask WriteZeroesCore(long offset, long length, bool mayUnmap)
-    {
-        long result = -Errno.OpNotSupp;
-        _data = null;
-        if (_file.Status.IsBlockDevice)
-        {
-            if ((offset | length) % 512 == 0) result = _file.DeviceRange(Libc.BlkZeroOut, offset, length);
-        }
-        else
-        {
-            if (mayUnmap) result = _file.Allocate(Libc.FallocPunchHole | Libc.FallocKeepSize, offset, length);
-            if (result == -Errno.OpNotSupp) result = _file.Allocate(Libc.FallocZeroRange, offset, length);
-            if (result >= 0) Refresh();
-        }
-        if (result is -Errno.OpNotSupp or -Errno.Inval) return WritePlainZeroesAsync(offset, length);
-        Check(result, "write zeroes");
-        return default;
-    }
-
-    public override ValueTask<bool> TryCopyAsync(long offset, BlockDriver source, long sourceOffset, long length,
-        bool mayMove)
-    {
-        if (IsReadOnly || source is not FileDriver from || _file.IsDirect || from._file.IsDirect
-            || _file.Status.IsBlockDevice || from._file.Status.IsBlockDevice || sourceOffset + length > from.Length)
-            return new(false);
-        if (_file.Clone(from._file, sourceOffset, offset, length) < 0)
-            for (long done = 0; done < length;)
-            {
-                if (!mayMove) return new(false);
-                long moved = _file.CopyFrom(from._file, sourceOffset + done, offset + done, length - done);
-                if (moved <= 0 && done == 0) return new(false);
-                if (moved <= 0) Check(moved < 0 ? moved : -Errno.Io, "copy");
-                done += moved;
-            }
-        GrowTo(offset + length);
-        return new(true);
-    }
-
-    protected override async ValueTask ResizeCore(long length, Preallocation preallocation)
-    {
-        _data = null;
-        if (_file.Status.IsBlockDevice)
-            throw new BlockException($"{FileName}: a block device cannot change its size", Errno.OpNotSupp);
-        if (preallocation == Preallocation.Metadata)
-            throw new BlockException("Unsupported preallocation mode: metadata", Errno.OpNotSupp);
-        long old = Length;
-        if (preallocation == Preallocation.Falloc && length > old)
-            Check(_file.Allocate(0, old, length - old), "preallocate");
-        Check(_file.Truncate(length), "resize");
-        Volatile.Write(ref _length, length);
-        if (preallocation == Preallocation.Full) await WritePlainZeroesAsync(old, length - old).ConfigureAwait(false);
     }
 
     public override ValueTask DisposeAsync()
@@ -279,139 +158,7 @@ public sealed partial class FileDriver : BlockNode, IGrowable
         return default;
     }
 
-    async ValueTask WritePlainZeroesAsync(long offset, long length)
-    {
-        for (long done = 0; done < length; done += BounceSize)
-            await WriteCore(offset + done, ScatterLists.Zeroes(Math.Min(BounceSize, length - done)))
-                .ConfigureAwait(false);
-    }
-
-    /// <summary>Writes that only partly fill a sector read it first, so nobody else may change it meanwhile.</summary>
-    async ValueTask WriteDirectAsync(long offset, ScatterList buffers)
-    {
-        bool isPartial = (offset | buffers.Length) % _alignment != 0;
-        long start = offset / _alignment, end = (offset + buffers.Length + _alignment - 1) / _alignment;
-        LinkedListNode<RangeLock.Hold> hold = await _directWrites.AcquireAsync(start, end, isPartial)
-            .ConfigureAwait(false);
-        try { WriteBuffers(offset, buffers); }
-        finally { _directWrites.Release(hold); }
-    }
-
-    void WriteBuffers(long offset, ScatterList buffers, bool sync = false)
-    {
-        Memory<byte>[] pieces = ArrayPool<Memory<byte>>.Shared.Rent(IoVector.Capacity);
-        try
-        {
-            for (var vector = new IoVector(buffers, pieces);
-                vector.Fill(out ReadOnlySpan<Memory<byte>> batch, out long length);
-                 offset += length)
-            {
-                if (IsAligned(offset, length, batch)) WriteAll(offset, batch, length, pieces, sync);
-                else WriteBounced(offset, batch);
-                GrowTo(offset + length);
-            }
-        }
-        finally { ArrayPool<Memory<byte>>.Shared.Return(pieces, clearArray: true); }
-    }
-
-    bool IsAligned(long offset, long length, ReadOnlySpan<Memory<byte>> batch) =>
-        !_file.IsDirect || ((offset | length) % _alignment == 0 && HostFile.IsAligned(batch, _alignment));
-
-    /// <summary>Reads until full; what lies past the end of the file is zeros. Uses up the batch.</summary>
-    void ReadAll(long offset, ReadOnlySpan<Memory<byte>> batch, long length, Memory<byte>[] pieces)
-    {
-        while (length > 0)
-        {
-            long done = Check(_file.Read(offset, batch), "read");
-            offset += done;
-            length -= done;
-            batch = IoVector.Skip(batch, done, pieces);
-            if (done != 0 && (!_file.IsDirect || done % _alignment == 0)) continue;
-            foreach (Memory<byte> piece in batch) piece.Span.Clear();
-            return;
-        }
-    }
-
-    void WriteAll(long offset, ReadOnlySpan<Memory<byte>> batch, long length, Memory<byte>[] pieces,
-        bool sync = false)
-    {
-        while (length > 0)
-        {
-            long done = Check(sync ? _file.WriteSync(offset, batch) : _file.Write(offset, batch), "write");
-            if (done == 0) throw Failed("write", Errno.NoSpc);
-            offset += done;
-            length -= done;
-            batch = IoVector.Skip(batch, done, pieces);
-        }
-    }
-
-    void ReadBounced(long offset, ReadOnlySpan<Memory<byte>> batch)
-    {
-        using Bounce bounce = RentBounce();
-        foreach (Memory<byte> piece in batch)
-            for (Memory<byte> rest = piece; rest.Length > 0;)
-            {
-                int skip = (int)(offset % _alignment), count = Math.Min(rest.Length, BounceSize - skip);
-                ReadSectors(offset - skip, bounce.Memory[..RoundUp(skip + count)]);
-                bounce.Memory.Slice(skip, count).CopyTo(rest);
-                rest = rest[count..];
-                offset += count;
-            }
-    }
-
-    void WriteBounced(long offset, ReadOnlySpan<Memory<byte>> batch)
-    {
-        using Bounce bounce = RentBounce();
-        foreach (Memory<byte> piece in batch)
-            for (Memory<byte> rest = piece; rest.Length > 0;)
-            {
-                int skip = (int)(offset % _alignment), count = Math.Min(rest.Length, BounceSize - skip);
-                Memory<byte> sectors = bounce.Memory[..RoundUp(skip + count)];
-                if (sectors.Length != count) ReadSectors(offset - skip, sectors);
-                rest[..count].CopyTo(sectors[skip..]);
-                Memory<byte>[] one = [sectors];
-                WriteAll(offset - skip, one, sectors.Length, one);
-                GrowTo(offset - skip + sectors.Length);
-                rest = rest[count..];
-                offset += count;
-            }
-    }
-
-    void ReadSectors(long offset, Memory<byte> sectors)
-    {
-        Memory<byte>[] one = [sectors];
-        ReadAll(offset, one, sectors.Length, one);
-    }
-
-    int RoundUp(int length) => (length + _alignment - 1) / _alignment * _alignment;
-
-    Bounce RentBounce() =>
-        new(_bounce, _bounce.TryTake(out AlignedBuffer? buffer) ? buffer : new AlignedBuffer(BounceSize, 4096));
-
-    void GrowTo(long end)
-    {
-        for (long seen = Length; seen < end; seen = Length) Interlocked.CompareExchange(ref _length, end, seen);
-    }
-
-    void Refresh() => GrowTo(Check(_file.Length(), "size"));
-
-    /// <summary>The smallest sector that O_DIRECT takes here, found by trying.</summary>
-    int ProbeAlignment()
-    {
-        if (_file.SectorSize() is > 0 and int sector) return sector;
-        using Bounce bounce = RentBounce();
-        for (int size = 512; size < 4096; size *= 2)
-            if (_file.Read(0, [bounce.Memory[..size]]) >= 0) return size;
-        return 4096;
-    }
-
     long Check(long result, string what) => result >= 0 ? result : throw Failed(what, (int)-result);
 
     BlockException Failed(string what, int errno) => new($"{_file.Path}: {what}: {Libc.Message(errno)}", errno);
-
-    readonly struct Bounce(ConcurrentBag<AlignedBuffer> pool, AlignedBuffer buffer) : IDisposable
-    {
-        public Memory<byte> Memory => buffer.Memory;
-        public void Dispose() => pool.Add(buffer);
-    }
 }
