@@ -39,7 +39,8 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public PciBus? Pci => Bus;
     public EventLoop Loop => throw new NotSupportedException();
 
-    public IoLoop DataLoop => throw new NotSupportedException();
+    public IoLoop? Data { get; init; }
+    public IoLoop DataLoop => Data ?? throw new NotSupportedException();
     public bool IsGuestAsleep() => false;
 
     public IrqLine Irq(int gsi) => Irqs[gsi] = bench.Wire($"gsi{gsi}");
