@@ -92,6 +92,7 @@ static class Catalogue
         .. VirtioRng.Models,
         .. VhostUserRng.Models,
         .. VhostUserVsock.Models,
+        .. VhostVsock.Models,
         .. VirtioBalloon.Models,
         .. VirtioSerialModels.Devices,
         VirtioSerialModels.Console,
@@ -223,6 +224,7 @@ static class Catalogue
     public static readonly Catalogue<ObjectModel> Objects = new("type of object", static () =>
     [
         MemoryBackendRam.Model,
+        MemoryBackendRam.Shm,
         MemoryBackendFile.Model,
         MemoryBackendMemfd.Model,
         RngRandom.Model,

@@ -61,7 +61,7 @@ static class Missing
             i82801b11-bridge ioh3420 pci-bridge-seat pcie-pci-bridge pxb-cxl
             vfio-pci vfio-pci-igd-lpc-bridge vfio-pci-nohotplug x3130-upstream xio3130-downstream cxl-rp cxl-upstream
             cxl-downstream amd-iommu virtio-iommu virtio-iommu-pci vhost-user-i2c-pci
-            vhost-user-gpio-pci vhost-vsock-pci vhost-vsock-pci-non-transitional vhost-vdpa-device-pci virtio-9p virtio-9p-device virtio-9p-pci
+            vhost-user-gpio-pci vhost-vdpa-device-pci virtio-9p virtio-9p-device virtio-9p-pci
             virtio-9p-pci-non-transitional virtio-9p-pci-transitional virtio-crypto-device
             virtio-crypto-pci virtio-mem virtio-mem-pci edu generic-sdhci guest-loader hpet
             hyperv-testdev i2c-echo igd-passthrough-isa-bridge ipmi-bmc-extern ipmi-bmc-sim isa-applesmc
@@ -69,7 +69,7 @@ static class Missing
             mioe3680_pci pca954x pci-ipmi-bt pci-ipmi-kcs pcm3680_pci port92 ctucan_pci pvpanic-pci
             qemu-s390-pci smbus-ipmi smbus-eeprom tpm-tis-device xen-platform
             xen-pvdevice mc146818rtc i8042 acpi-erst AMDVI-PCI hv-syndbg i2c-ddc vmbus-bridge x-pci-proxy-dev
-            virtio-pmem virtio-iommu-device vhost-user-gpio-device vhost-user-i2c-device vhost-vsock-device
+            virtio-pmem virtio-iommu-device vhost-user-gpio-device vhost-user-i2c-device
             """),
     ];
 

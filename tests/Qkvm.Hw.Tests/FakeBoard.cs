@@ -66,6 +66,7 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public ITpm? Tpm { get; init; }
     public ITpm TakeTpm(string id, string owner) => Tpm ?? throw new NotSupportedException();
     public void ReleaseTpm(string id) { }
+    public int TakeDescriptor(string text, string owner) => int.Parse(text);
     public IIsaDma? IsaDma { get; init; }
     public AudioHost Audio { get; init; } = AudioModel.Silent();
     public AudioHost FindAudio(string? id, string owner) => Audio;

@@ -56,7 +56,7 @@ public sealed class VhostUserLink : IVhostUser
                 throw Error($"{chardev.Description}: {e.Message}", e);
             }
         });
-        MaxQueues = first!.MaxQueues ?? needs.Queues;
+        MaxQueues = first!.MaxQueues ?? needs.Least;
         if (MaxQueues < needs.Queues)
         {
             first.Dispose();
@@ -155,8 +155,9 @@ public sealed class VhostUserLink : IVhostUser
             next = new VhostUserPeer(socket, _needs.ConfigSize);
             if ((_features & Features & ~next.Features) is not 0 and var missing)
                 throw new VhostUserException($"the peer that followed lacks features {missing:x}");
-            if (next.MaxQueues < _needs.Queues) throw new VhostUserException($"the peer that followed has " +
-                $"{next.MaxQueues} queues of {_needs.Queues}");
+            int queues = next.MaxQueues ?? _needs.Least;
+            if (queues < _needs.Queues)
+                throw new VhostUserException($"the peer that followed has {queues} queues of {_needs.Queues}");
             if (_rings.Count > 0) next.Start(_features, _memory);
             foreach (VhostRing ring in _rings.Values) Resume(ring, next);
             VhostUserPeer good = next;

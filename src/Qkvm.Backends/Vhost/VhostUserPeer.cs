@@ -97,7 +97,7 @@ sealed class VhostUserPeer : IDisposable
             BinaryPrimitives.WriteUInt64LittleEndian(region[16..], FrontEnd + memory[i].Address);
             BinaryPrimitives.WriteUInt64LittleEndian(region[24..], memory[i].Offset);
         }
-        _channel.Tell(VhostUserRequest.SetMemTable, table, [.. memory.Select(region => region.File.Fd)]);
+        _channel.Tell(VhostUserRequest.SetMemTable, table, [.. memory.Select(region => region.File!.Fd)]);
     }
 
     public void StartRing(VhostRing ring, uint position, bool isEnabled)

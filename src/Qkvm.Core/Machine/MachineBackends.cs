@@ -41,6 +41,9 @@ public sealed class MachineBackends
         drive.Throttle = throttle;
     }
 
+    /// <summary>Those that clients passed or that were inherited with a number.</summary>
+    public Descriptors Descriptors { get; } = new();
+
     public Dictionary<string, ICharBackend> Chardevs { get; } = new(StringComparer.Ordinal);
     public Dictionary<string, NetBackend> Netdevs { get; } = new(StringComparer.Ordinal);
 

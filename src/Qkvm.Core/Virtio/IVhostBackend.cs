@@ -22,6 +22,9 @@ public interface IVhostBackend
 
     bool IsConnected { get; }
 
+    /// <summary>Memory of this process alone is out of its reach.</summary>
+    bool NeedsSharedMemory => true;
+
     /// <summary>It has gone, or another has come. Any thread.</summary>
     event Action Changed;
 
@@ -62,6 +65,9 @@ public interface IVhostUser : IVhostBackend, IDisposable
 /// <param name="Loss">What it means that the peer goes, as the end of a line.</param>
 public sealed record VhostUserNeeds(int Queues, string Loss)
 {
+    /// <summary>As many has a peer that does not say its number.</summary>
+    public int Least { get; init; } = 1;
+
     /// <summary>The option, as messages name it.</summary>
     public string Owner { get; init; } = "";
 

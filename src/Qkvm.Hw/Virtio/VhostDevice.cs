@@ -42,7 +42,7 @@ public abstract class VhostDevice : VirtioDevice
     public override void Start(IReadOnlyList<Virtqueue> queues, ulong features)
     {
         _memory = Control.Transport.Dma.Memory;
-        _regions = VhostRegion.Of(_memory.View);
+        _regions = VhostRegion.Of(_memory.View, _peer.NeedsSharedMemory);
         _peer.Start(features, _regions);
         _memory.ViewChanged += OnViewChanged;
     }
@@ -59,10 +59,11 @@ public abstract class VhostDevice : VirtioDevice
             throw new InvalidStateException($"{Name}: its state is its peer's; stop its driver first");
     }
 
-    /// <summary>The device is unplugged. Under the machine lock.</summary>
+    /// <summary>The device is unplugged, in whatever state. Under the machine lock.</summary>
     public virtual void Close()
     {
         Forget();
+        foreach (VhostQueue queue in _queues) _ = queue.StopAsync().AsTask();
         _peer.Failed -= Fail;
     }
 
@@ -77,7 +78,7 @@ public abstract class VhostDevice : VirtioDevice
     /// <summary>Memory that is plugged is the driver's to use at once.</summary>
     void OnViewChanged(FlatView before, FlatView now)
     {
-        VhostRegion[] regions = VhostRegion.Of(now);
+        VhostRegion[] regions = VhostRegion.Of(now, _peer.NeedsSharedMemory);
         if (regions.AsSpan().SequenceEqual(_regions)) return;
         _regions = regions;
         _peer.SetMemory(regions);

@@ -51,7 +51,7 @@ public sealed class VhostUserFs : VhostUserDevice
         var sizes = new int[queues + FirstRequestQueue];
         Array.Fill(sizes, (int)size);
         IVhostUser peer = PeerOf(chardev, values, site, new(sizes.Length, "the guest's mount does not answer; start "
-            + "the daemon and the guest anew"));
+            + "the daemon and the guest anew") { Least = FirstRequestQueue + 1 });
         return Closing(new VhostUserFs(name, peer, label, sizes, site.Loop(null)) { Post = site.Board.Post }, site);
     }
 }

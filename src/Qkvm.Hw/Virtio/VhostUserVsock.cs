@@ -15,7 +15,8 @@ public sealed class VhostUserVsock : VhostUserDevice
         static (name, values, site) =>
         {
             IVhostUser peer = PeerOf(ChardevOf(values), values, site, new(Vsock.Served, "the guest's sockets do not "
-                + "answer; start the daemon and the guest anew") { ConfigSize = Vsock.ConfigLength });
+                + "answer; start the daemon and the guest anew")
+                { Least = Vsock.Served, ConfigSize = Vsock.ConfigLength });
             return Closing(new VhostUserVsock(name, peer, Vsock.FeaturesOf(values, peer.Features), site.Loop(null))
                 { Post = site.Board.Post }, site);
         }, isModern: true, isMigratable: false, hasNonTransitional: true);

@@ -30,8 +30,8 @@ public class CatalogueStateTests
     static readonly string[] Kept =
         ["isa.0/mc146818rtc.cmos", "isa.0/mc146818rtc.origin", "isa.0/mc146818rtc.seen-second"];
 
-    /// <summary>All devices but those in slots, whose state is others', and those whose state is elsewhere; each used in
-    /// three ways.</summary>
+    /// <summary>All devices but those in slots, whose state is others', and those whose state is elsewhere; each used
+    /// in three ways.</summary>
     public static TheoryData<string, int> Models
     {
         get
