@@ -160,6 +160,7 @@ public abstract partial class Board : IBoard, IDisposable
     public ICharBackend TakeChardev(string id, string owner) => _backends.TakeChardev(id, owner);
     public NetBackend TakeNetdev(string id, string owner) => _backends.TakeNetdev(id, owner);
     public ITpm TakeTpm(string id, string owner) => _backends.TakeTpm(id, owner);
+    public int TakeDescriptor(string text, string owner) => _backends.Descriptors.Take(text, owner);
     public AudioHost FindAudio(string? id, string owner) => _backends.FindAudio(id, owner);
     public void ReleaseDrive(string id) => _backends.ReleaseDrive(id);
     public void ReleaseChardev(string id) => _backends.ReleaseChardev(id);

@@ -10,7 +10,7 @@ sealed partial class BackendHost
 {
     readonly SemaphoreSlim _graph = new(1, 1);                     // one change of the block graph at a time
 
-    public Descriptors Descriptors { get; } = new();
+    public Descriptors Descriptors => Backends.Descriptors;
 
     public IReadOnlyList<BlockDriver> Nodes => _blocks.Nodes;
 

@@ -8,7 +8,6 @@ using Qkvm.Backends.Net;
 using Qkvm.Backends.Net.Hub;
 using Qkvm.Backends.Net.Sockets;
 using Qkvm.Backends.Net.User;
-using Qkvm.Backends.Net.Vhost;
 using Qkvm.Backends.Objects;
 using Qkvm.Backends.Tpm;
 using Qkvm.Cli;
@@ -80,6 +79,8 @@ static class Catalogue
         I82078.Model,
         FloppyDrive.Model,
         .. VirtioBlk.Models,
+        .. VhostUserBlk.Models,
+        .. VhostUserFs.Models,
         .. VirtioScsi.Models,
         ScsiModels.HardDisk,
         ScsiModels.CdRom,
@@ -90,6 +91,9 @@ static class Catalogue
         E1000e.Model,
         Rtl8139.Model,
         .. VirtioRng.Models,
+        .. VhostUserRng.Models,
+        .. VhostUserVsock.Models,
+        .. VhostVsock.Models,
         .. VirtioBalloon.Models,
         .. VirtioSerialModels.Devices,
         VirtioSerialModels.Console,
@@ -222,6 +226,7 @@ static class Catalogue
     public static readonly Catalogue<ObjectModel> Objects = new("type of object", static () =>
     [
         MemoryBackendRam.Model,
+        MemoryBackendRam.Shm,
         MemoryBackendFile.Model,
         MemoryBackendMemfd.Model,
         RngRandom.Model,

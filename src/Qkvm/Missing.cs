@@ -28,8 +28,7 @@ static class Missing
             am53c974 dc390 cxl-type3 fdc lsi53c810 lsi53c895a megasas megasas-gen2 mptsas1068
             pvscsi sd-card sdhci-pci spapr-vscsi
             usb-bot usb-uas vhost-scsi vhost-scsi-pci vhost-scsi-pci-non-transitional
-            vhost-scsi-pci-transitional vhost-user-blk vhost-user-blk-pci vhost-user-blk-pci-non-transitional
-            vhost-user-blk-pci-transitional vhost-user-scsi vhost-user-scsi-pci vhost-user-scsi-pci-non-transitional
+            vhost-scsi-pci-transitional vhost-user-scsi vhost-user-scsi-pci vhost-user-scsi-pci-non-transitional
             vhost-user-scsi-pci-transitional virtio-pmem-pci
             """),
         ("devices of the host stay with it; use scsi-hd with -drive file=/dev/sdX,if=none,id=ID",
@@ -61,9 +60,8 @@ static class Missing
         ("leave it out", """
             i82801b11-bridge ioh3420 pci-bridge-seat pcie-pci-bridge pxb-cxl
             vfio-pci vfio-pci-igd-lpc-bridge vfio-pci-nohotplug x3130-upstream xio3130-downstream cxl-rp cxl-upstream
-            cxl-downstream amd-iommu virtio-iommu virtio-iommu-pci vhost-user-fs-pci vhost-user-fs
-            vhost-user-i2c-pci vhost-user-rng-pci vhost-user-vsock-pci vhost-user-gpio-pci vhost-vsock-pci
-            vhost-vsock-pci-non-transitional vhost-vdpa-device-pci virtio-9p virtio-9p-device virtio-9p-pci
+            cxl-downstream amd-iommu virtio-iommu virtio-iommu-pci vhost-user-i2c-pci
+            vhost-user-gpio-pci vhost-vdpa-device-pci virtio-9p virtio-9p-device virtio-9p-pci
             virtio-9p-pci-non-transitional virtio-9p-pci-transitional virtio-crypto-device
             virtio-crypto-pci virtio-mem virtio-mem-pci edu generic-sdhci guest-loader hpet
             hyperv-testdev i2c-echo igd-passthrough-isa-bridge ipmi-bmc-extern ipmi-bmc-sim isa-applesmc
@@ -71,8 +69,7 @@ static class Missing
             mioe3680_pci pca954x pci-ipmi-bt pci-ipmi-kcs pcm3680_pci port92 ctucan_pci pvpanic-pci
             qemu-s390-pci smbus-ipmi smbus-eeprom tpm-tis-device xen-platform
             xen-pvdevice mc146818rtc i8042 acpi-erst AMDVI-PCI hv-syndbg i2c-ddc vmbus-bridge x-pci-proxy-dev
-            virtio-pmem virtio-iommu-device vhost-user-fs-device vhost-user-gpio-device vhost-user-i2c-device
-            vhost-user-rng vhost-user-vsock-device vhost-user-vsock-pci-non-transitional vhost-vsock-device
+            virtio-pmem virtio-iommu-device vhost-user-gpio-device vhost-user-i2c-device
             """),
     ];
 

@@ -39,7 +39,8 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public PciBus? Pci => Bus;
     public EventLoop Loop => throw new NotSupportedException();
 
-    public IoLoop DataLoop => throw new NotSupportedException();
+    public IoLoop? Data { get; init; }
+    public IoLoop DataLoop => Data ?? throw new NotSupportedException();
     public bool IsGuestAsleep() => false;
 
     public IrqLine Irq(int gsi) => Irqs[gsi] = bench.Wire($"gsi{gsi}");
@@ -65,6 +66,7 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public ITpm? Tpm { get; init; }
     public ITpm TakeTpm(string id, string owner) => Tpm ?? throw new NotSupportedException();
     public void ReleaseTpm(string id) { }
+    public int TakeDescriptor(string text, string owner) => int.Parse(text);
     public IIsaDma? IsaDma { get; init; }
     public AudioHost Audio { get; init; } = AudioModel.Silent();
     public AudioHost FindAudio(string? id, string owner) => Audio;

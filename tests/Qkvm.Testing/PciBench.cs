@@ -1,18 +1,21 @@
 using Qkvm.Core.Irq;
 using Qkvm.Core.Pci;
+using Qkvm.Host;
 
 namespace Qkvm.Testing;
 
 /// <summary>A PCI bus with memory, ports, a main loop and ears for interrupts.</summary>
 public sealed class PciBench : IMsiTarget, IDisposable
 {
-    public PciBench()
+    /// <param name="file">What its memory is mapped over; null for memory of this process alone.</param>
+    public PciBench(MemoryFile? file = null)
     {
+        Memory = new TestMemory(file);
         Bus = new PciBus("pci.0", Memory.Root, Memory.PortRoot, Memory.Space, this, static (_, pin) => pin,
             [level => Inta = level, static _ => { }, static _ => { }, static _ => { }]);
     }
 
-    public TestMemory Memory { get; } = new();
+    public TestMemory Memory { get; }
     public PciBus Bus { get; }
     public Pump Pump { get; } = new();
 

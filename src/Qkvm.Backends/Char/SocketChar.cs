@@ -1,7 +1,9 @@
 using System.Net.Sockets;
 using Qkvm.Backends.Objects;
+using Qkvm.Backends.Vhost;
 using Qkvm.Core.Char;
 using Qkvm.Core.Machine;
+using Qkvm.Core.Virtio;
 using Qkvm.Host;
 using Qkvm.Host.Sockets;
 
@@ -9,7 +11,7 @@ namespace Qkvm.Backends.Char;
 
 /// <summary>A TCP or UNIX socket, server or client, plain, TLS, telnet or websocket. A server takes one client at a
 /// time.</summary>
-public sealed class SocketChar : StreamChar, IDisposable
+public sealed class SocketChar : StreamChar, IVhostUserSocket, IDisposable
 {
     public static readonly CharModel Model = new("socket",
         [
@@ -39,7 +41,7 @@ public sealed class SocketChar : StreamChar, IDisposable
             try
             {
                 return new SocketChar(properties.Required("id"), options, host.Loop, properties.Owner, credentials)
-                    { _released = release };
+                    { _released = release, Warn = host.Warn };
             }
             catch
             {
@@ -63,7 +65,7 @@ public sealed class SocketChar : StreamChar, IDisposable
     StreamSocket? _peer;
     TlsRelay? _relay;
     Action<StreamSocket>? _taker;
-    bool _hasComplained;
+    bool _hasComplained, _isDisposed;
     Action? _released;                                             // the credentials are others' to remove
 
     /// <param name="credentials">Of TLS; null: connections are plain.</param>
@@ -173,9 +175,23 @@ public sealed class SocketChar : StreamChar, IDisposable
     /// <summary>A connection that was lent has ended: the next may come. Main loop, under the machine lock.</summary>
     public void GiveBack() => OnHangUp();
 
+    /// <summary>Connections are nobody's own any more. Under the machine lock.</summary>
+    public void Return()
+    {
+        if (_isDisposed) return;
+        _taker = null;
+        GiveBack();
+    }
+
+    /// <summary>Prints a line for the user.</summary>
+    public Action<string> Warn { private get; init; } = static line => Console.Error.WriteLine($"qkvm: {line}");
+
+    IVhostUser IVhostUserSocket.Serve(VhostUserNeeds needs) => new VhostUserLink(this, Loop, needs, Warn);
+
     /// <summary>Under the machine lock.</summary>
     public void Dispose()
     {
+        _isDisposed = true;
         Detach();
         _relay?.Dispose();                                         // its last words reach the other end
         ForgetPeer();

@@ -3,12 +3,21 @@ using Qkvm.Host;
 
 namespace Qkvm.Backends.Objects;
 
-/// <summary>-object memory-backend-ram: the guest's memory, when -machine memory-backend= names it.</summary>
+/// <summary>-object memory-backend-ram: the guest's memory, when -machine memory-backend= names it. Shared, it is the
+/// same as memory-backend-shm.</summary>
 public static class MemoryBackendRam
 {
     public static readonly ObjectModel Model = new("memory-backend-ram",
-        [.. Common, Property.Missing("share", "off")],
-        static (properties, _) => Make(properties)) { Description = "memory of this process" };
+        [.. Common, Property.Bool("share", false, "other processes can be given it")],
+        static (properties, _) => Make(properties, properties.Bool("share") ? () => Shared(properties) : null, Grow))
+        { Description = "memory of this process" };
+
+    /// <summary>QEMU's since 9.2: memory for others to map, on systems without memfd_create, too.</summary>
+    public static readonly ObjectModel Shm = new("memory-backend-shm",
+        [.. Common, Property.Bool("share", true, "who has the descriptor sees what the guest writes")],
+        static (properties, _) => properties.Bool("share") ? Make(properties, () => Shared(properties), Grow)
+            : throw properties.Error("share=off: this memory is always shared; use memory-backend-ram"))
+        { Description = "shared memory" };
 
     /// <summary>What each kind of memory takes.</summary>
     internal static Property[] Common =>
@@ -47,6 +56,10 @@ public static class MemoryBackendRam
             throw;
         }
     }
+
+    static MemoryFile Shared(Properties properties) => MemoryFile.Create(properties.Required("id"), isShared: true);
+
+    static void Grow(MemoryFile file, ulong size) => file.SetLength(size);
 
     static ulong SizeOf(Properties properties, ulong pageSize)
     {

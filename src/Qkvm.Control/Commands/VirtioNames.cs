@@ -97,6 +97,7 @@ static class VirtioNames
     {
         1 => "virtio-net", 2 => "virtio-blk", 3 => "virtio-serial", 4 => "virtio-rng", 5 => "virtio-balloon",
         8 => "virtio-scsi", 9 => "virtio-9p", 16 => "virtio-gpu", 18 => "virtio-input", 19 => "virtio-vsock",
+        26 => "virtio-user-fs",
         _ => $"virtio-{number}",
     };
 }

@@ -75,12 +75,17 @@ static class QomTree
             .. model == null ? [] : QomValues.Shown(model.Properties).Select(p => new QomProperty(p.Name,
                 QomValues.TypeOf(p), () => QomValues.Of(p, Given(device, p)), Refuse(model.Name, device.Id, p.Name))),
             .. device.Device?.Facet<ILiveProperties>()?.LiveProperties ?? [],
-        ], () => device.Driver.StartsWith("virtio-", StringComparison.Ordinal) && model != null
-            ? [new("virtio-backend", new QomNode(VirtioBackendOf(model.Name)))] : []);
+        ], () => model != null && (device.Driver.StartsWith("virtio-", StringComparison.Ordinal)
+                || device.Driver.StartsWith("vhost-", StringComparison.Ordinal))
+            ? [new("virtio-backend", new QomNode(VirtioBackendOf(context, model.Name)))] : []);
     }
 
-    static string VirtioBackendOf(string driver) =>
-        $"{driver[..driver.IndexOf("-pci", StringComparison.Ordinal)]}-device";
+    /// <summary>The same without a transport: "virtio-blk-device", "vhost-user-blk".</summary>
+    static string VirtioBackendOf(CommandContext context, string driver)
+    {
+        string plain = driver.Split("-pci")[0];
+        return context.Host.ModelsOf(ModelKind.Device).Any(m => m.Name == plain) ? plain : $"{plain}-device";
+    }
 
     /// <summary>How programs know what uses a drive: its id, or the path of its object.</summary>
     public static string? UserOf(CommandContext context, string drive)

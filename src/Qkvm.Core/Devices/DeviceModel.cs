@@ -32,6 +32,9 @@ public sealed record DeviceModel : Model<DeviceSite, IDevice>
     /// <summary>May come and go on a bus where devices do.</summary>
     public bool IsHotPluggable { get; init; } = true;
 
+    /// <summary>False: its state is somebody else's, and a machine with it cannot move to another host.</summary>
+    public bool IsMigratable { get; init; } = true;
+
     public DeviceCategory Category { get; init; } = DeviceCategory.Misc;
 
     /// <summary>Default devices that are not made where -device names this one.</summary>

@@ -96,6 +96,10 @@ public interface IBoard
     ICharBackend TakeChardev(string id, string owner);
     NetBackend TakeNetdev(string id, string owner);
     ITpm TakeTpm(string id, string owner);
+
+    /// <summary>A descriptor of the host, by its number or a name that a monitor gave it.</summary>
+    int TakeDescriptor(string text, string owner);
+
     /// <param name="id">Null: whichever there is.</param>
     AudioHost FindAudio(string? id, string owner);
     void ReleaseDrive(string id);

@@ -39,6 +39,9 @@ public sealed class MachineBackends
         if (drive.Throttle is { } member) member.Group.Limits = limits;
     }
 
+    /// <summary>Those that clients passed or that were inherited with a number.</summary>
+    public Descriptors Descriptors { get; } = new();
+
     public Dictionary<string, ICharBackend> Chardevs { get; } = new(StringComparer.Ordinal);
     public Dictionary<string, NetBackend> Netdevs { get; } = new(StringComparer.Ordinal);
 

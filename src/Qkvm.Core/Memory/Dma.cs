@@ -14,7 +14,7 @@ public sealed class Dma(AddressSpace memory)
     public IDmaTranslation? Translation { get; set; }
 
     /// <summary>What it reaches without translation, for others who shall.</summary>
-    public FlatView View => memory.View;
+    public AddressSpace Memory => memory;
 
     public bool Read(ulong address, Span<byte> data)
     {

@@ -14,6 +14,7 @@ public sealed class SplitQueue(QueueSetup setup, VirtioControl control) : RingQu
 
     ushort _nextAvailable;
     ushort _usedIndex;
+    ushort _announced;                                             // not migrated: while others serve alone
     ushort _signalled;                                             // used index at the last Signal
     bool _hasSignalled;
     int _filled;                                                   // not migrated: zero outside a device's call
@@ -24,7 +25,27 @@ public sealed class SplitQueue(QueueSetup setup, VirtioControl control) : RingQu
 
     public override QueueProgress Progress => new(_inUse, _usedIndex, _nextAvailable, _signalled, _hasSignalled);
     public override uint Position => _nextAvailable;
-    public override uint? PositionAfterLoss => (ushort)Dma.Read(Setup.DeviceArea + IndexField, 2);
+
+    /// <summary>As many as were used, if chains were used in the order in which they were given, as far back as the
+    /// rings tell: else nobody knows which are in flight.</summary>
+    public override uint? PositionAfterLoss
+    {
+        get
+        {
+            var used = (ushort)Dma.Read(Setup.DeviceArea + IndexField, 2);
+            ushort available = AvailableIndex();
+            int inFlight = (ushort)(available - used);
+            if (inFlight == 0) return used;
+            if (inFlight > Size) return null;
+            for (var at = (ushort)(available - Size); at != used; at++)
+            {
+                ulong place = at % (uint)Size;
+                if (Dma.Read(Setup.DriverArea + Ring + 2 * place, 2)
+                    != Dma.Read(Setup.DeviceArea + Ring + UsedElementSize * place, 4)) return null;
+            }
+            return used;
+        }
+    }
 
     public override int Available => IsUsable() ? (ushort)(AvailableIndex() - _nextAvailable) : 0;
 
@@ -92,10 +113,25 @@ public sealed class SplitQueue(QueueSetup setup, VirtioControl control) : RingQu
         return AvailableIndex() != seen;
     }
 
+    public override void AnnounceGiven()
+    {
+        if (!IsUsable()) return;
+        ushort available = AvailableIndex();
+        if ((ushort)(available - _announced) > Size) _announced = (ushort)(available - Size);
+        DescriptorChain chain = NewChain();
+        for (; _announced != available; _announced++)
+        {
+            var head = (ushort)Dma.Read(Setup.DriverArea + Ring + 2 * ((ulong)_announced % (ulong)Size), 2);
+            chain.Begin(head);
+            if (head < Size && Collect(head, chain) == null) chain.MarkWritten(Dma, uint.MaxValue);
+        }
+        Release(chain);
+    }
+
     internal override void Reset()
     {
         (_nextAvailable, _usedIndex, _signalled, _hasSignalled) = (0, 0, 0, false);
-        (_filled, _inUse) = (0, 0);
+        (_filled, _inUse, _announced) = (0, 0, 0);
         Forget();
     }
 

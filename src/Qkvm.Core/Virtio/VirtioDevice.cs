@@ -144,6 +144,11 @@ public abstract class Virtqueue(QueueSetup setup)
     /// <summary>The same after somebody else served the queue and is gone; null: nobody knows.</summary>
     public abstract uint? PositionAfterLoss { get; }
 
+    /// <summary>Of a queue that somebody else serves, whose writes nobody sees here: what the driver gave to be written
+    /// since the last call counts as written, so that no code that was there is run any more. One thread at a
+    /// time.</summary>
+    public virtual void AnnounceGiven() { }
+
     /// <summary>Fill and Flush.</summary>
     public void Push(DescriptorChain chain, uint written)
     {

@@ -1,29 +1,28 @@
 using Qkvm.Core.Memory;
-using Qkvm.Core.Net;
 using Qkvm.Core.Virtio;
 using Qkvm.Host;
 
 namespace Qkvm.Hw.Virtio;
 
-/// <summary>A queue that a backend's peer serves: the driver's kick and its interrupt are eventfds between
-/// them.</summary>
+/// <summary>A queue that a peer serves: the driver's kick and its interrupt are eventfds between them.</summary>
 /// <remarks>Whether to interrupt is the peer's decision, who reads the driver's wish in the ring. Deviations: under KVM
-/// a kick passes our loop; what the peer writes is not told to the software CPU, so that a guest must not run code
-/// right where a frame arrived.</remarks>
-sealed class VhostQueue : IMovedQueue
+/// a kick passes our loop; the software CPU is told what a peer may write at kicks and interrupts alone, and nothing of
+/// packed rings: code must not be run right where such data came.</remarks>
+class VhostQueue : IMovedQueue
 {
-    readonly VirtioNet _card;
-    readonly IVhostNet _peer;
+    readonly VirtioDevice _device;
+    readonly IVhostBackend _peer;
     readonly IoLoop _loop;
-    readonly int _index;
     readonly Action _early;
+    readonly Lock _announcing = new();
+    Virtqueue? _queue;
     volatile WakeEvent? _kick;                                     // null while stopped, as the next
     WakeEvent? _called;
 
-    public VhostQueue(VirtioNet card, IVhostNet peer, IoLoop loop, int index)
+    public VhostQueue(VirtioDevice device, IVhostBackend peer, IoLoop loop, int index)
     {
-        (_card, _peer, _loop, _index) = (card, peer, loop, index);
-        _early = () => card.Control.KickEarly(index);
+        (_device, _peer, _loop, Index) = (device, peer, loop, index);
+        _early = () => device.Control.KickEarly(index);
         Doorbell = new Doorbell(loop, Ring, () =>
         {
             Ring();
@@ -33,31 +32,39 @@ sealed class VhostQueue : IMovedQueue
 
     public Doorbell Doorbell { get; }
 
+    protected int Index { get; }
+
+    /// <summary>As negotiated; else the queue is not used, or is served here.</summary>
+    protected virtual bool IsPeers => true;
+
+    /// <summary>Serves a queue that is ours; false for others. From any thread.</summary>
+    protected virtual bool TryServe() => false;
+
     public void Start(Virtqueue queue)
     {
-        if (_index / 2 >= _card.MaxPairs)                          // not negotiated, or the control queue
+        if (!IsPeers)
         {
-            if (_card.IsControl(_index)) _card.ServeControlLater();
+            TryServe();
             return;
         }
-        if (_kick is { } kick)
+        if (_kick != null)
         {
-            kick.Set();
+            Ring();
             return;
         }
         QueueSetup setup = queue.Setup;
-        var ring = new VhostRing(_index, setup.Size, setup.Descriptors, setup.DriverArea, setup.DeviceArea,
+        var ring = new VhostRing(Index, setup.Size, setup.Descriptors, setup.DriverArea, setup.DeviceArea,
             queue.Position, () => queue.PositionAfterLoss, new WakeEvent(), new WakeEvent());
-        QueueInterrupt interrupt = _card.Control.InterruptOf(queue);
-        _kick = ring.Kick;
-        _called = ring.Call;
+        QueueInterrupt interrupt = _device.Control.InterruptOf(queue);
+        (_queue, _called, _kick) = (queue, ring.Call, ring.Kick);
         _loop.Post(() => _loop.Watch(ring.Call.Fd, FdEvents.Readable, _ =>
         {
             ring.Call.Clear();
+            Announce();
             interrupt.Signal();
         }));
         _peer.StartRing(ring);
-        ring.Kick.Set();                                           // chains may wait from before
+        Ring();                                                    // chains may wait from before
     }
 
     public ValueTask StopAsync()
@@ -68,7 +75,7 @@ sealed class VhostQueue : IMovedQueue
 
         async Task EndAsync()
         {
-            await _peer.StopRingAsync(_index).ConfigureAwait(false);
+            await _peer.StopRingAsync(Index).ConfigureAwait(false);
             _loop.Post(() =>
             {
                 _loop.Unwatch(called.Fd);
@@ -80,8 +87,17 @@ sealed class VhostQueue : IMovedQueue
 
     void Ring()
     {
-        if (_card.IsControl(_index)) _card.ServeControlLater();
-        else if (_kick is { } kick) kick.Set();
-        else _card.Post(_early);                                   // legacy drivers kick before DRIVER_OK
+        if (TryServe()) return;
+        if (_kick is { } kick)
+        {
+            Announce();                                            // before the peer writes
+            kick.Set();
+        }
+        else _device.Post(_early);                                 // legacy drivers kick before DRIVER_OK
+    }
+
+    void Announce()
+    {
+        lock (_announcing) _queue?.AnnounceGiven();
     }
 }

@@ -2,6 +2,7 @@ using System.Numerics;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
+using Qkvm.Core.Virtio;
 using Features = Qkvm.Hw.Virtio.VirtioNetFeatures;
 
 namespace Qkvm.Hw.Virtio;
@@ -41,7 +42,7 @@ public sealed partial class VirtioNet
         NetBackend? backend = values.Text("netdev") is { } id ? site.Netdev(id) : null;
         if (backend?.Vhost != null && !VhostRegion.IsShared(site.Board.Memory.View))
             throw values.Error($"netdev={backend.Id}: the peer of vhost-user must be able to map the guest's memory: "
-                + "give -object memory-backend-memfd,id=mem,size=…,share=on and -machine memory-backend=mem");
+                + VhostRegion.Remedy);
         ulong features = 0;
         foreach (var (property, bit) in Features.Switches)
             if (values.Bool(property)) features |= bit;

@@ -42,7 +42,7 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
     readonly VirtioNetTransmitter[] _transmitters;
     readonly IoLoop _loop;
     readonly IVhostNet? _vhost;                                    // serves the rings instead of the two above
-    readonly VhostQueue[] _vhostQueues = [];
+    readonly VhostNetQueue[] _vhostQueues = [];
     readonly VirtioNetControl _control;
     readonly Action _serveControl;
     volatile VirtioNetFilter _filter = new();                      // replaced whole
@@ -72,8 +72,8 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
         {
             ulong possible = ~(Features.OfVhost | Features.NotOfVhost) | peer.Features & Features.OfVhost;
             _options = options = options with { Features = options.Features & possible };
-            _vhostQueues = new VhostQueue[2 * options.Pairs];
-            for (int i = 0; i < _vhostQueues.Length; i++) _vhostQueues[i] = new VhostQueue(this, peer, loop, i);
+            _vhostQueues = new VhostNetQueue[2 * options.Pairs];
+            for (int i = 0; i < _vhostQueues.Length; i++) _vhostQueues[i] = new VhostNetQueue(this, peer, loop, i);
             peer.Changed += PeerChanged;
             peer.Failed += PeerFailed;
         }
@@ -204,7 +204,7 @@ public sealed partial class VirtioNet : VirtioDevice, INetCard
         _features = features;
         _controlQueue = (features & Features.CtrlVq) == 0 ? null
             : queues[2 * MaxPairs];
-        _vhost?.Start(features, VhostRegion.Of(Control.Transport.Dma.View));
+        _vhost?.Start(features, VhostRegion.Of(Control.Transport.Dma.Memory.View));
         Sending = Features.Sending(features);
         Change(filter => filter.SetVlanFiltering((features & Features.CtrlVlan) != 0));
         SetGuestOffloads(features & Features.GuestOffloads);

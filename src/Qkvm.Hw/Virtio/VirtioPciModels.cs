@@ -14,10 +14,13 @@ static class VirtioPciModels
     /// <param name="name">QEMU's name: "virtio-blk-pci".</param>
     /// <param name="defaultVectors">MSI-X vectors of a device; null: the device has none and takes no such
     /// property.</param>
-    /// <param name="isModern">It came after the legacy interface: there is one model on PCI.</param>
+    /// <param name="isModern">It came after the legacy interface: there is one model on PCI, or two
+    /// (<paramref name="hasNonTransitional"/>) that are the same.</param>
+    /// <param name="bareName">Without a transport, where that is not -device.</param>
     public static DeviceModel[] Family(string name, string description, DeviceCategory category, uint classCode,
         Property[] own, Func<VirtioDevice, int>? defaultVectors,
-        Func<string, Properties, DeviceSite, VirtioDevice> create, bool isModern = false)
+        Func<string, Properties, DeviceSite, VirtioDevice> create, bool isModern = false,
+        bool hasNonTransitional = false, bool isMigratable = true, string? bareName = null)
     {
         Property[] ring = [Property.Bool("event_idx", true), Property.Bool("indirect_desc", true),
             Property.Bool("packed", false, "rings that driver and device share, for drivers that know them")];
@@ -27,12 +30,16 @@ static class VirtioPciModels
         Property[] platform = [Property.Bool("iommu_platform", false, "memory as an IOMMU lets it reach it"),
             Property.Bool("ats", false, "of PCI Express: it can ask an IOMMU itself")];
         Property[] shared = [.. own, .. ring, .. vectors, .. platform];
-        DeviceModel bare = Bare($"{name[..^"-pci".Length]}-device");
-        if (isModern)
-            return [Model(name, shared, (Legacy: false, Modern: true), [name[..^"-pci".Length]]), bare];
+        string plain = name[..^"-pci".Length];
+        string[] aliases = plain.StartsWith("virtio", StringComparison.Ordinal) ? [plain] : [];
+        DeviceModel bare = Bare(bareName ?? $"{plain}-device");
+        if (hasNonTransitional)
+            return [Model(name, shared, (Legacy: false, Modern: true), aliases),
+                Model($"{name}-non-transitional", shared, (Legacy: false, Modern: true), []), bare];
+        if (isModern) return [Model(name, shared, (Legacy: false, Modern: true), aliases), bare];
         return
         [
-            Model(name, [.. shared, .. either], (Legacy: true, Modern: true), [name[..^"-pci".Length]]),
+            Model(name, [.. shared, .. either], (Legacy: true, Modern: true), aliases),
             Model($"{name}-transitional", shared, (Legacy: true, Modern: true), []),
             Model($"{name}-non-transitional", shared, (Legacy: false, Modern: true), []),
             bare,
@@ -47,6 +54,7 @@ static class VirtioPciModels
                 Category = category,
                 Description = description,
                 IsHotPluggable = false,
+                IsMigratable = isMigratable,
             };
 
         DeviceModel Model(string modelName, Property[] properties, (bool Legacy, bool Modern) interfaces,
@@ -70,6 +78,7 @@ static class VirtioPciModels
                 Description = description,
                 Aliases = aliases,
                 IsHotPluggable = category != DeviceCategory.Display,
+                IsMigratable = isMigratable,
             };
 
         static void CheckPlatform(Properties values, VirtioDevice device, bool isLegacy)

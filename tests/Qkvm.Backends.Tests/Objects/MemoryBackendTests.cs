@@ -116,6 +116,26 @@ public sealed class MemoryBackendTests : IDisposable
     }
 
     [Fact]
+    public void Other_memory_is_shared_where_users_say_so_and_one_kind_always()
+    {
+        using MemoryBackend own = Make(MemoryBackendRam.Model, "size=3M"),
+            shared = Make(MemoryBackendRam.Model, "size=3M,share=on"), always = Make(MemoryBackendRam.Shm, "size=3M");
+        Assert.Null(own.Ram.File);
+        foreach (MemoryBackend memory in new[] { shared, always })
+        {
+            memory.Ram.Write(MiB, 8, Mark);
+            using FileStream other = System.IO.File.OpenRead(memory.Ram.File!.HostPath);
+            Assert.Equal(3 * MiB, other.Length);
+            other.Position = MiB;
+            byte[] seen = new byte[8];
+            other.ReadExactly(seen);
+            Assert.Equal(Mark, BitConverter.ToUInt64(seen));
+        }
+        Assert.Contains("share=off: this memory is always shared", Refusal(() => Make(MemoryBackendRam.Shm,
+            "size=3M,share=off")));
+    }
+
+    [Fact]
     public void Huge_pages_that_the_host_has_not_are_refused()
     {
         string free = System.IO.File.ReadLines("/proc/meminfo").FirstOrDefault(l =>

@@ -172,6 +172,7 @@ public sealed class VhostNetTests : IDisposable
 
         public void Start(ulong features, IReadOnlyList<VhostRegion> memory) => Started = features;
         public void StartRing(VhostRing ring) => Rings[ring.Index] = ring;
+        public void SetMemory(IReadOnlyList<VhostRegion> memory) { }
         public void SetPairs(int pairs) => Pairs = pairs;
 
         public Task StopRingAsync(int index)
@@ -193,22 +194,5 @@ public sealed class VhostNetTests : IDisposable
         }
 
         public void Lose() => Failed?.Invoke("gone");
-    }
-
-    /// <summary>Does posted work at once, and calls back when the test says.</summary>
-    sealed class WatchingLoop : IoLoop
-    {
-        readonly Dictionary<int, Action<FdEvents>> _watched = [];
-
-        public override void Post(Action work) => work();
-        public override void Watch(int fd, FdEvents events, Action<FdEvents> callback) => _watched[fd] = callback;
-        public override void Unwatch(int fd) => _watched.Remove(fd);
-
-        public void Call(WakeEvent signal)
-        {
-            signal.Set();
-            _watched[signal.Fd](FdEvents.Readable);
-            Assert.False(signal.Wait(0));                          // it was cleared
-        }
     }
 }

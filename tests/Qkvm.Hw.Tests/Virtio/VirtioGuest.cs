@@ -16,9 +16,12 @@ sealed class VirtioGuest
     readonly PciBench _bench;
 
     public VirtioGuest(PciBench bench, VirtioDevice device, VirtioPciOptions? options = null, int slot = 3)
+        : this(bench, new VirtioPci("virtio", device, options ?? new VirtioPciOptions(0x00FF00, 4)), slot) { }
+
+    public VirtioGuest(PciBench bench, VirtioPci function, int slot = 3)
     {
         _bench = bench;
-        Function = bench.Plug(new VirtioPci("virtio", device, options ?? new VirtioPciOptions(0x00FF00, 4)), slot);
+        Function = bench.Plug(function, slot);
         PlaceBars();
     }
 

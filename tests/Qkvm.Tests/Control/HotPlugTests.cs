@@ -29,7 +29,8 @@ public sealed class HotPlugTests : IDisposable
 
     public static TheoryData<string> Models =>
         [.. Qkvm.Catalogue.Devices.Models
-            .Where(m => m is { NotBuilt: null, IsHotPluggable: true, Bus.IsHotPluggable: true })
+            .Where(m => m is { NotBuilt: null, IsMigratable: true, IsHotPluggable: true,
+                Bus.IsHotPluggable: true })
             .Where(m => m.Bus != BusKind.None && m.Bus != BusKind.PciExpress).Select(m => m.Name)];
 
     [Theory, MemberData(nameof(Models))]

@@ -46,7 +46,8 @@ sealed class StateBench : IMachineRequests, IDisposable
         q35 |= model != null && WantsQ35(model);
         Clock = clock;
         _loop = new EventLoop(_lock.Run);
-        DeviceModel[] models = everything ? [.. Catalogue.Devices.Models.Except(s_alike).Where(m => m.Bus == BusKind.Isa
+        DeviceModel[] models = everything ? [.. Catalogue.Devices.Models.Except(s_alike).Where(m => m.IsMigratable)
+            .Where(m => m.Bus == BusKind.Isa
             || !m.Name.EndsWith("transitional", StringComparison.Ordinal) && (microvm ? m.Bus == BusKind.Virtio
                 : m.Bus != BusKind.None && m.Bus != BusKind.Virtio && (q35 ? m != PciExpander.Model : !WantsQ35(m))))]
             : model == null ? [] : model.Bus == HdaCodec.Duplex.Bus ? [model, HdaController.Ich6] : [model];

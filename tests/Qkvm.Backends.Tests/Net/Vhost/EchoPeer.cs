@@ -1,7 +1,7 @@
 using System.Buffers.Binary;
 using System.IO.MemoryMappedFiles;
 using Microsoft.Win32.SafeHandles;
-using Qkvm.Backends.Net.Vhost;
+using Qkvm.Backends.Vhost;
 using Qkvm.Host;
 using Qkvm.Host.Sockets;
 
@@ -20,6 +20,7 @@ sealed class EchoPeer : IDisposable
     readonly List<IDisposable> _held = [];
     volatile bool _isOver;
     StreamSocket? _socket;
+    volatile StreamSocket? _notices;
 
     sealed class Ring
     {
@@ -32,7 +33,13 @@ sealed class EchoPeer : IDisposable
     {
         _path = path;
         _thread = new Thread(Run) { IsBackground = true };
+    }
+
+    /// <summary>Looks for the front-end from now on.</summary>
+    public EchoPeer Start()
+    {
         _thread.Start();
+        return this;
     }
 
     public ulong Features { get; init; } = Version1 | Protocol;
@@ -41,6 +48,27 @@ sealed class EchoPeer : IDisposable
 
     /// <summary>Answers a request with other bytes than it should; null for the right ones.</summary>
     public Func<VhostUserRequest, byte[]?> Lie { get; init; } = static _ => null;
+
+    /// <summary>Of a device whose configuration it keeps.</summary>
+    public byte[] Config { get; set; } = [];
+
+    /// <summary>Says something unasked.</summary>
+    /// <param name="answer">As long as what it waits for afterwards.</param>
+    public void Say(ReadOnlySpan<byte> message, Span<byte> answer)
+    {
+        StreamSocket notices = _notices!;
+        notices.Write(message);
+        for (int have = 0; have < answer.Length;)
+        {
+            int n = notices.Read(answer[have..]);
+            if (n > 0) have += n;
+            else if (n != -Libc.EAgain) throw new IOException("hung up");
+            else notices.Wait(forRoom: false, 1000);
+        }
+    }
+
+    /// <summary>The channel for it was given.</summary>
+    public bool CanSpeak => _notices != null;
 
     /// <summary>All requests, with their payloads.</summary>
     public List<(VhostUserRequest Request, byte[] Payload)> Heard { get; } = [];
@@ -78,6 +106,12 @@ sealed class EchoPeer : IDisposable
                 var request = (VhostUserRequest)BinaryPrimitives.ReadUInt32LittleEndian(header);
                 lock (Heard) Heard.Add((request, payload));
                 bool wantsReply = (header[4] & 8) != 0;
+                if (request == VhostUserRequest.GetConfig)
+                {
+                    Write(Lie(request) ?? [.. Reply(request, 0, size: (uint)payload.Length)[..12], .. payload[..12],
+                        .. Config]);
+                    continue;
+                }
                 if (Answer(request, payload) is { } value || wantsReply && (value = 0) == 0)
                     Write(Lie(request) ?? Reply(request, value));
             }
@@ -85,6 +119,7 @@ sealed class EchoPeer : IDisposable
         finally
         {
             _socket?.Dispose();
+            _notices?.Dispose();
             foreach (IDisposable one in _held) one.Dispose();
         }
     }
@@ -132,6 +167,7 @@ sealed class EchoPeer : IDisposable
             case VhostUserRequest.SetVringEnable: ring.Enabled = value; break;
             case VhostUserRequest.SetVringCall: ring.Call = Taken(); break;
             case VhostUserRequest.SetVringKick: ring.Kick = Taken(); break;
+            case VhostUserRequest.SetBackendReqFd: _notices = new StreamSocket(_socket!.TakeDescriptor()); break;
             case VhostUserRequest.SetVringAddr:
                 ring.Descriptors = BinaryPrimitives.ReadUInt64LittleEndian(payload.AsSpan(8));
                 ring.Used = BinaryPrimitives.ReadUInt64LittleEndian(payload.AsSpan(16));

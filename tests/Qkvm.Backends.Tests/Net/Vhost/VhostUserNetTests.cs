@@ -1,10 +1,12 @@
 using System.Buffers.Binary;
 using Qkvm.Backends.Char;
-using Qkvm.Backends.Net.Vhost;
+using Qkvm.Backends.Net;
+using Qkvm.Backends.Vhost;
 using Qkvm.Core;
 using Qkvm.Core.Char;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
+using Qkvm.Core.Virtio;
 using Qkvm.Host;
 using Qkvm.Host.Sockets;
 using Qkvm.Testing;
@@ -114,7 +116,7 @@ public sealed class VhostUserNetTests : IDisposable
     [Fact]
     public void A_peer_serves_the_rings_and_leaves_them_alone_again()
     {
-        using var peer = new EchoPeer(SocketPath);
+        using var peer = new EchoPeer(SocketPath).Start();
         VhostUserNet net = Open();
         Assert.Equal(1UL << 32, net.Features);
         Assert.True(net.IsConnected);
@@ -139,7 +141,7 @@ public sealed class VhostUserNetTests : IDisposable
     [Fact]
     public void A_peer_without_protocol_features_is_asked_for_none()
     {
-        using var peer = new EchoPeer(SocketPath) { Features = 1UL << 32 };
+        using var peer = new EchoPeer(SocketPath) { Features = 1UL << 32 }.Start();
         VhostUserNet net = Open();
         Start(net);
         Stop(net, Transmit);
@@ -153,14 +155,14 @@ public sealed class VhostUserNetTests : IDisposable
     {
         VhostUserNet net;
         (VhostRing Receive, VhostRing Transmit) rings;
-        using (new EchoPeer(SocketPath))
+        using (new EchoPeer(SocketPath).Start())
         {
             net = Open();
             rings = Start(net);
             for (byte i = 1; i < 12; i++) SendsAndReceives(rings, i);
         }
         Assert.True(SpinWait.SpinUntil(() => !net.IsConnected, Hang));
-        using var next = new EchoPeer(SocketPath);
+        using var next = new EchoPeer(SocketPath).Start();
         SendsAndReceives(rings, 99);
         Assert.True(SpinWait.SpinUntil(() => net.IsConnected, Hang));
         Assert.Contains("the peer has gone", _loop.Do(() => Assert.Single(_host.Warnings)));
@@ -173,14 +175,14 @@ public sealed class VhostUserNetTests : IDisposable
     public void A_second_peer_that_knows_less_is_not_taken()
     {
         VhostUserNet net;
-        using (new EchoPeer(SocketPath) { Features = 1UL << 32 | 1UL << 30 | 1 << 15 })
+        using (new EchoPeer(SocketPath) { Features = 1UL << 32 | 1UL << 30 | 1 << 15 }.Start())
         {
             net = Open();
             net.Start(1UL << 32 | 1 << 15, VhostRegion.Of(_memory.Space.View));
             Stop(net, 0);
         }
         Assert.True(SpinWait.SpinUntil(() => !net.IsConnected, Hang));
-        using var next = new EchoPeer(SocketPath);
+        using var next = new EchoPeer(SocketPath).Start();
         Assert.True(SpinWait.SpinUntil(() => _loop.Do(() => _host.Warnings.Count) == 2, Hang));
         Assert.Contains("lacks features 8000", _host.Warnings[1]);
         Assert.False(net.IsConnected);
@@ -189,7 +191,7 @@ public sealed class VhostUserNetTests : IDisposable
     [Fact]
     public void More_queues_than_the_peer_has_are_refused()
     {
-        using var peer = new EchoPeer(SocketPath) { Queues = 2 };
+        using var peer = new EchoPeer(SocketPath) { Queues = 2 }.Start();
         var error = Assert.Throws<ConfigurationException>(() => Open(",queues=3"));
         Assert.EndsWith("you are asking more queues than supported: 2", error.Message);
         Assert.Null(_host.Backends.OwnerOfChardev("c"));
@@ -214,7 +216,7 @@ public sealed class VhostUserNetTests : IDisposable
     [Fact]
     public void Cards_without_rings_cannot_use_it()
     {
-        using var peer = new EchoPeer(SocketPath);
+        using var peer = new EchoPeer(SocketPath).Start();
         VhostUserNet net = Open();
         var error = Assert.Throws<ConfigurationException>(() => net.Open(0, null!, _loop.Loop));
         Assert.Contains("requires frontend driver virtio-net", error.Message);
@@ -247,7 +249,7 @@ public sealed class VhostUserNetTests : IDisposable
     [MemberData(nameof(Lies))]
     public void A_peer_that_lies_at_first_is_refused(string lie)
     {
-        using var peer = new EchoPeer(SocketPath) { Lie = Answers[lie] };
+        using var peer = new EchoPeer(SocketPath) { Lie = Answers[lie] }.Start();
         Assert.Contains("the peer answers GetFeatures", Assert.Throws<ConfigurationException>(() => Open()).Message);
     }
 
@@ -256,7 +258,7 @@ public sealed class VhostUserNetTests : IDisposable
     public void A_peer_that_lies_later_is_dropped(string lie)
     {
         using var peer = new EchoPeer(SocketPath)
-            { Lie = r => r is VhostUserRequest.SetMemTable ? Answers[lie](r) : null };
+            { Lie = r => r is VhostUserRequest.SetMemTable ? Answers[lie](r) : null }.Start();
         VhostUserNet net = Open();
         Start(net);
         Stop(net, Receive);        // nobody waits for it
@@ -268,7 +270,7 @@ public sealed class VhostUserNetTests : IDisposable
     public void A_peer_that_refuses_is_dropped()
     {
         using var peer = new EchoPeer(SocketPath)
-            { Lie = r => r is VhostUserRequest.SetVringAddr ? EchoPeer.Reply(r, 22) : null };
+            { Lie = r => r is VhostUserRequest.SetVringAddr ? EchoPeer.Reply(r, 22) : null }.Start();
         VhostUserNet net = Open();
         Start(net);
         Assert.True(SpinWait.SpinUntil(() => !net.IsConnected, Hang));

@@ -2,23 +2,26 @@ using System.Buffers.Binary;
 using Qkvm.Host;
 using Qkvm.Host.Sockets;
 
-namespace Qkvm.Backends.Net.Vhost;
+namespace Qkvm.Backends.Vhost;
 
 /// <summary>What a peer said that is not of the protocol, or its silence.</summary>
 public sealed class VhostUserException(string message) : Exception(message);
 
-/// <summary>A connection to a vhost-user back-end: requests, and replies of eight bytes, which is as long as all that
-/// are asked for here. QEMU's documentation, "Vhost-user Protocol".</summary>
+/// <summary>A connection to a vhost-user back-end: requests, and replies that are as long as expected. QEMU's
+/// documentation, "Vhost-user Protocol".</summary>
 /// <remarks>Waits for the peer, but not for ever: never on the main loop while the machine runs. One thread at a
 /// time.</remarks>
 /// <param name="patience">Milliseconds that the peer may take.</param>
 public sealed class VhostUserChannel(StreamSocket socket, int patience = VhostUserChannel.Patience) : IDisposable
 {
     const uint Version = 1, VersionMask = 3, Reply = 4, NeedReply = 8;
-    const int Header = 12, LargestPayload = 8 + 32 * 8, ReplyPayload = sizeof(ulong);
+    const int Header = 12;
     const int Patience = 5000;
 
-    readonly byte[] _out = new byte[Header + LargestPayload], _in = new byte[Header + ReplyPayload];
+    /// <summary>Bytes: a configuration structure of 256, and what stands before it.</summary>
+    public const int LargestPayload = 12 + 256;
+
+    readonly byte[] _out = new byte[Header + LargestPayload], _in = new byte[Header + LargestPayload];
 
     /// <summary>The peer acknowledges what it is asked to (REPLY_ACK).</summary>
     public bool Acknowledges { get; set; }
@@ -31,7 +34,7 @@ public sealed class VhostUserChannel(StreamSocket socket, int patience = VhostUs
     public void Tell(VhostUserRequest request, ReadOnlySpan<byte> payload, ReadOnlySpan<int> descriptors = default)
     {
         Send(request, payload, descriptors, Acknowledges ? NeedReply : 0);
-        if (Acknowledges && Receive(request) is not 0 and var error)
+        if (Acknowledges && ReceiveNumber(request) is not 0 and var error)
             throw new VhostUserException($"the peer refuses {request}: {error}");
     }
 
@@ -58,7 +61,14 @@ public sealed class VhostUserChannel(StreamSocket socket, int patience = VhostUs
     public ulong Ask(VhostUserRequest request, ReadOnlySpan<byte> payload = default)
     {
         Send(request, payload, default, 0);
-        return Receive(request);
+        return ReceiveNumber(request);
+    }
+
+    /// <summary>The same for a reply of so many bytes, which stand until the next request.</summary>
+    public ReadOnlySpan<byte> Ask(VhostUserRequest request, ReadOnlySpan<byte> payload, int reply)
+    {
+        Send(request, payload, default, 0);
+        return Receive(request, reply);
     }
 
     public void Dispose() => socket.Dispose();
@@ -83,24 +93,37 @@ public sealed class VhostUserChannel(StreamSocket socket, int patience = VhostUs
         }
     }
 
-    ulong Receive(VhostUserRequest request)
+    ulong ReceiveNumber(VhostUserRequest request) =>
+        BinaryPrimitives.ReadUInt64LittleEndian(Receive(request, sizeof(ulong)));
+
+    ReadOnlySpan<byte> Receive(VhostUserRequest request, int expected)
     {
         long end = Environment.TickCount64 + patience;
-        for (int have = 0; have < _in.Length;)
+        Span<byte> reply = _in.AsSpan(0, Header + expected);
+        for (int have = 0, wanted = Header; have < wanted;)
         {
-            int n = socket.Read(_in.AsSpan(have));
+            int n = socket.Read(reply[have..wanted]);
             if (n > 0) have += n;
             else if (n != -Libc.EAgain)
                 throw new VhostUserException(n == 0 ? "the peer has gone" : $"the peer has gone: {Libc.Message(-n)}");
             else if (!socket.Wait(forRoom: false, (int)Math.Max(0, end - Environment.TickCount64)))
                 throw new VhostUserException($"the peer does not answer {request}");
+            if (have == Header && wanted == Header)
+            {
+                CheckHeader(request, expected);
+                wanted += expected;
+            }
         }
+        return reply[Header..];
+    }
+
+    void CheckHeader(VhostUserRequest request, int expected)
+    {
         uint answered = BinaryPrimitives.ReadUInt32LittleEndian(_in),
             flags = BinaryPrimitives.ReadUInt32LittleEndian(_in.AsSpan(4)),
             size = BinaryPrimitives.ReadUInt32LittleEndian(_in.AsSpan(8));
-        if (answered != (uint)request || (flags & (VersionMask | Reply)) != (Version | Reply) || size != ReplyPayload)
+        if (answered != (uint)request || (flags & (VersionMask | Reply)) != (Version | Reply) || size != expected)
             throw new VhostUserException($"the peer answers {request} with request {answered}, flags {flags:x} and " +
                 $"{size} bytes");
-        return BinaryPrimitives.ReadUInt64LittleEndian(_in.AsSpan(Header));
     }
 }
