@@ -13,6 +13,7 @@ using Qkvm.Core.Net;
 using Qkvm.Core.Pci;
 using Qkvm.Core.State;
 using Qkvm.Core.Time;
+using Qkvm.Core.Files;
 using Qkvm.Core.Tpm;
 using Qkvm.Host;
 using Qkvm.Machines.Firmware;
@@ -159,6 +160,7 @@ public abstract partial class Board : IBoard, IDisposable
     public BlockBackend TakeDrive(string id, string owner) => _backends.TakeDrive(id, owner);
     public ICharBackend TakeChardev(string id, string owner) => _backends.TakeChardev(id, owner);
     public NetBackend TakeNetdev(string id, string owner) => _backends.TakeNetdev(id, owner);
+    public SharedFolder FindFolder(string id, string owner) => _backends.FindFolder(id, owner);
     public ITpm TakeTpm(string id, string owner) => _backends.TakeTpm(id, owner);
     public AudioHost FindAudio(string? id, string owner) => _backends.FindAudio(id, owner);
     public void ReleaseDrive(string id) => _backends.ReleaseDrive(id);

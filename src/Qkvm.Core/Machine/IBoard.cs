@@ -9,6 +9,7 @@ using Qkvm.Core.Memory;
 using Qkvm.Core.Net;
 using Qkvm.Core.Pci;
 using Qkvm.Core.Time;
+using Qkvm.Core.Files;
 using Qkvm.Core.Tpm;
 using Qkvm.Host;
 
@@ -96,6 +97,9 @@ public interface IBoard
     ICharBackend TakeChardev(string id, string owner);
     NetBackend TakeNetdev(string id, string owner);
     ITpm TakeTpm(string id, string owner);
+
+    /// <summary>The folder of that id, which any number of devices may share.</summary>
+    SharedFolder FindFolder(string id, string owner);
     /// <param name="id">Null: whichever there is.</param>
     AudioHost FindAudio(string? id, string owner);
     void ReleaseDrive(string id);
