@@ -32,6 +32,7 @@ public abstract partial class Board : IBoard, IDisposable
     readonly MachineBackends _backends;
     readonly IMachineRequests _requests;
     readonly Func<IoLoop> _dataLoop;
+    readonly Func<string, IoThread>? _newThread;
     readonly IAccelerator _accelerator;
     readonly DeviceFactory _factory;
     readonly List<IDevice> _devices = [];                          // in the order of reset
@@ -45,6 +46,7 @@ public abstract partial class Board : IBoard, IDisposable
     {
         (Config, _accelerator, _backends, Catalogue<DeviceModel> catalogue, Clock, Loop, Lock, _dataLoop, _requests) =
             parts;
+        _newThread = parts.NewThread;
         Slots = new QBus("slots", BusKind.None, new SlotWires(this));
         Input = new InputRouter(Clock);
         Layout = memory;
@@ -126,6 +128,7 @@ public abstract partial class Board : IBoard, IDisposable
     public IVirtualClock Clock { get; }
     public EventLoop Loop { get; }
     public IoLoop DataLoop => _dataLoop();
+    public IoThread? NewThread(string name) => _newThread?.Invoke(name);
     public IMsiTarget Msi => Interrupts.Msi;
     public IReadOnlyList<IInterruptController> InterruptControllers => Interrupts.Controllers;
     public abstract PciBus? Pci { get; }

@@ -61,6 +61,10 @@ public interface IBoard
     /// <summary>Where data moves outside the machine lock.</summary>
     IoLoop DataLoop { get; }
 
+    /// <summary>A thread for what may wait for the host longer than a disk's requests may; null: there is none but the
+    /// data loop's.</summary>
+    IoThread? NewThread(string name);
+
     /// <summary>From any thread: all processors wait for an interrupt. False where nobody knows, as under
     /// KVM.</summary>
     bool IsGuestAsleep();

@@ -73,8 +73,7 @@ public sealed class Virtio9p : VirtioDevice
         if (length is 0 or > LongestTag)
             throw values.Error($"mount tag '{tag}' ({length} bytes) is longer than maximum ({LongestTag} bytes), "
                 + "or empty");
-        var thread = new IoThread("9p");                           // of its own: a folder may be on a slow disk
-        site.OnLeave(thread.Dispose);
-        return new Virtio9p(name, folder, tag, thread.Loop, site.Board.Post, site.Board.IsGuestAsleep);
+        // a thread of its own: a folder may be on a slow disk
+        return new Virtio9p(name, folder, tag, site.OwnLoop("9p"), site.Board.Post, site.Board.IsGuestAsleep);
     }
 }

@@ -11,13 +11,14 @@ sealed class Virtio9pQueue : LoopQueue
     const int MostSlow = 8;
 
     readonly Virtio9p _device;
+    readonly Action _settle;
     readonly Stack<Exchange> _free = new();                        // within the gate, as the next
     readonly List<Exchange> _inFlight = [];
     readonly Queue<Exchange> _waiting = new();
     int _slow;
 
     public Virtio9pQueue(Virtio9p device, IoLoop loop) : base(loop, device, 0, servesRinger: false) =>
-        _device = device;
+        (_device, _settle) = (device, Settle);
 
     protected override bool Process(Virtqueue queue, int most)
     {
@@ -100,7 +101,7 @@ sealed class Virtio9pQueue : LoopQueue
             Finished(exchange);
             if (_waiting.TryDequeue(out Exchange? next)) Start(next);
         }
-        Settle();
+        Loop.Post(_settle);                                        // which wakes it
     }
 
     /// <summary>A message and the chain that it came by.</summary>
