@@ -71,6 +71,13 @@ public struct FileSystemStatus
 {
     [FieldOffset(0)] public long Type;
     [FieldOffset(8)] public long BlockSize;
+    [FieldOffset(16)] public ulong Blocks;
+    [FieldOffset(24)] public ulong Free;
+    [FieldOffset(32)] public ulong Available;
+    [FieldOffset(40)] public ulong Files;
+    [FieldOffset(48)] public ulong FreeFiles;
+    [FieldOffset(56)] public ulong Id;
+    [FieldOffset(64)] public long NameLength;
 }
 
 /// <summary>struct flock on x86-64.</summary>
@@ -88,7 +95,8 @@ public struct Flock
 [StructLayout(LayoutKind.Explicit, Size = 144)]
 public struct FileStatus
 {
-    const uint TypeMask = 0xF000, Directory = 0x4000, Block = 0x6000, Character = 0x2000, Regular = 0x8000;
+    const uint TypeMask = 0xF000, Directory = 0x4000, Block = 0x6000, Character = 0x2000, Regular = 0x8000,
+        Link = 0xA000;
 
     [FieldOffset(0)] public ulong Device;
     [FieldOffset(8)] public ulong Inode;
@@ -96,12 +104,18 @@ public struct FileStatus
     [FieldOffset(24)] public uint Mode;
     [FieldOffset(28)] public uint Owner;
     [FieldOffset(32)] public uint Group;
+    [FieldOffset(40)] public ulong SpecialDevice;
     [FieldOffset(48)] public long Size;
+    [FieldOffset(56)] public long BlockSize;
     [FieldOffset(64)] public long Blocks512;
+    [FieldOffset(72)] public Timespec Accessed;
+    [FieldOffset(88)] public Timespec Modified;
+    [FieldOffset(104)] public Timespec Changed;
 
     public readonly bool IsDirectory => (Mode & TypeMask) == Directory;
     public readonly bool IsBlockDevice => (Mode & TypeMask) == Block;
     public readonly bool IsCharacterDevice => (Mode & TypeMask) == Character;
     public readonly bool IsRegularFile => (Mode & TypeMask) == Regular;
+    public readonly bool IsLink => (Mode & TypeMask) == Link;
     public readonly uint Permissions => Mode & 0xFFF;
 }

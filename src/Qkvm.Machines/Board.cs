@@ -13,6 +13,7 @@ using Qkvm.Core.Net;
 using Qkvm.Core.Pci;
 using Qkvm.Core.State;
 using Qkvm.Core.Time;
+using Qkvm.Core.Files;
 using Qkvm.Core.Tpm;
 using Qkvm.Host;
 using Qkvm.Machines.Firmware;
@@ -31,6 +32,7 @@ public abstract partial class Board : IBoard, IDisposable
     readonly MachineBackends _backends;
     readonly IMachineRequests _requests;
     readonly Func<IoLoop> _dataLoop;
+    readonly Func<string, IoThread>? _newThread;
     readonly IAccelerator _accelerator;
     readonly DeviceFactory _factory;
     readonly List<IDevice> _devices = [];                          // in the order of reset
@@ -44,6 +46,7 @@ public abstract partial class Board : IBoard, IDisposable
     {
         (Config, _accelerator, _backends, Catalogue<DeviceModel> catalogue, Clock, Loop, Lock, _dataLoop, _requests) =
             parts;
+        _newThread = parts.NewThread;
         Slots = new QBus("slots", BusKind.None, new SlotWires(this));
         Input = new InputRouter(Clock);
         Layout = memory;
@@ -125,6 +128,7 @@ public abstract partial class Board : IBoard, IDisposable
     public IVirtualClock Clock { get; }
     public EventLoop Loop { get; }
     public IoLoop DataLoop => _dataLoop();
+    public IoThread? NewThread(string name) => _newThread?.Invoke(name);
     public IMsiTarget Msi => Interrupts.Msi;
     public IReadOnlyList<IInterruptController> InterruptControllers => Interrupts.Controllers;
     public abstract PciBus? Pci { get; }
@@ -159,6 +163,7 @@ public abstract partial class Board : IBoard, IDisposable
     public BlockBackend TakeDrive(string id, string owner) => _backends.TakeDrive(id, owner);
     public ICharBackend TakeChardev(string id, string owner) => _backends.TakeChardev(id, owner);
     public NetBackend TakeNetdev(string id, string owner) => _backends.TakeNetdev(id, owner);
+    public SharedFolder FindFolder(string id, string owner) => _backends.FindFolder(id, owner);
     public ITpm TakeTpm(string id, string owner) => _backends.TakeTpm(id, owner);
     public int TakeDescriptor(string text, string owner) => _backends.Descriptors.Take(text, owner);
     public AudioHost FindAudio(string? id, string owner) => _backends.FindAudio(id, owner);

@@ -18,6 +18,9 @@ public sealed record BoardParts(MachineConfig Config, IAccelerator Accelerator, 
 {
     public MachineLog? Log { get; init; }
 
+    /// <summary>Makes threads that are one device's; null: the data loop does their work.</summary>
+    public Func<string, IoThread>? NewThread { get; init; }
+
     /// <summary>The drives or nodes of its flash chips, by their numbers; null for a chip that is left out.</summary>
     public IReadOnlyList<string?> Flash { get; init; } = [];
 

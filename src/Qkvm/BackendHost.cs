@@ -7,6 +7,7 @@ using Qkvm.Core.Block.Throttling;
 using Qkvm.Core.Char;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
+using Qkvm.Core.Files;
 using Qkvm.Core.Time;
 using Qkvm.Core.Tpm;
 using Qkvm.Host;
@@ -128,6 +129,13 @@ sealed partial class BackendHost : IBackendHost
         TpmModel model = Catalogue.Tpms.Get(tpm.Type, tpm.Owner);
         tpm.Options.Add("id", tpm.Id);
         Backends.Tpms[tpm.Id] = Keep(model.Create(new Properties(model, tpm.Options), this));
+    }
+
+    public void Add(FolderConfig folder)
+    {
+        FileSystemModel model = Catalogue.FileSystems.Get(folder.Driver, folder.Owner);
+        folder.Options.Add("id", folder.Id);
+        Backends.Folders[folder.Id] = Keep(model.Create(new Properties(model, folder.Options), this));
     }
 
     public void Add(AudioConfig audiodev)

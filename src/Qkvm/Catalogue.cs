@@ -4,6 +4,7 @@ using Qkvm.Accel.Tcg.Model;
 using Qkvm.Backends.Audio;
 using Qkvm.Backends.Char;
 using Qkvm.Backends.Display;
+using Qkvm.Backends.Files;
 using Qkvm.Backends.Net;
 using Qkvm.Backends.Net.Hub;
 using Qkvm.Backends.Net.Sockets;
@@ -17,6 +18,7 @@ using Qkvm.Core.Audio;
 using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Display;
+using Qkvm.Core.Files;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
 using Qkvm.Core.Tpm;
@@ -81,6 +83,7 @@ static class Catalogue
         .. VirtioBlk.Models,
         .. VhostUserBlk.Models,
         .. VhostUserFs.Models,
+        .. Virtio9p.Models,
         .. VirtioScsi.Models,
         ScsiModels.HardDisk,
         ScsiModels.CdRom,
@@ -189,6 +192,11 @@ static class Catalogue
     [
         TpmEmulator.Model,
     ], Missing.Tpms);
+
+    public static readonly Catalogue<FileSystemModel> FileSystems = new("file system driver", static () =>
+    [
+        LocalFolder.Model,
+    ], Missing.FileSystems);
 
     public static readonly Catalogue<AudioModel> Audiodevs = new("audio driver", static () =>
     [

@@ -4,6 +4,7 @@ using Qkvm.Core.Audio;
 using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Display;
+using Qkvm.Core.Files;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
 using Qkvm.Core.Tpm;
@@ -61,8 +62,7 @@ static class Missing
             i82801b11-bridge ioh3420 pci-bridge-seat pcie-pci-bridge pxb-cxl
             vfio-pci vfio-pci-igd-lpc-bridge vfio-pci-nohotplug x3130-upstream xio3130-downstream cxl-rp cxl-upstream
             cxl-downstream amd-iommu virtio-iommu virtio-iommu-pci vhost-user-i2c-pci
-            vhost-user-gpio-pci vhost-vdpa-device-pci virtio-9p virtio-9p-device virtio-9p-pci
-            virtio-9p-pci-non-transitional virtio-9p-pci-transitional virtio-crypto-device
+            vhost-user-gpio-pci vhost-vdpa-device-pci virtio-crypto-device
             virtio-crypto-pci virtio-mem virtio-mem-pci edu generic-sdhci guest-loader hpet
             hyperv-testdev i2c-echo igd-passthrough-isa-bridge ipmi-bmc-extern ipmi-bmc-sim isa-applesmc
             isa-ipmi-bt isa-ipmi-kcs ivshmem-doorbell ivshmem-plain kvm-pci-assign kvaser_pci loader max31785 mctp-usb
@@ -117,6 +117,13 @@ static class Missing
         TpmModel.Missing("passthrough", "is not built yet; run swtpm and use emulator: swtpm socket --tpm2 --tpmstate "
             + "dir=DIRECTORY --ctrl type=unixio,path=SOCKET, then -chardev socket,id=c,path=SOCKET -tpmdev "
             + "emulator,id=t,chardev=c"),
+    ];
+
+    public static IEnumerable<FileSystemModel> FileSystems() =>
+    [
+        FileSystemModel.Missing("synth", "is for tests of QEMU alone; use local"),
+        FileSystemModel.Missing("proxy", "is not built; use local, with security_model=mapped-xattr where the "
+            + "process is not root's"),
     ];
 
     public static IEnumerable<AudioModel> Audiodevs() => Words("alsa coreaudio dbus dsound jack oss pa pipewire sdl "

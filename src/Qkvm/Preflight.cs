@@ -26,6 +26,7 @@ static class Preflight
         foreach (ChardevConfig chardev in config.Chardevs) Of(Catalogue.Chardevs, chardev.Backend, chardev.Options);
         foreach (NetdevConfig netdev in config.Netdevs) Of(Catalogue.Netdevs, netdev.Type, netdev.Options);
         foreach (TpmConfig tpm in config.Tpms) Of(Catalogue.Tpms, tpm.Type, tpm.Options);
+        foreach (FolderConfig folder in config.Folders) Of(Catalogue.FileSystems, folder.Driver, folder.Options);
         foreach (AudioConfig audiodev in config.Audiodevs)
             Of(Catalogue.Audiodevs, audiodev.Driver, audiodev.Options);
         foreach (DisplayConfig display in config.Displays) Of(Catalogue.Displays, display.Kind, display.Options);

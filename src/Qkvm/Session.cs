@@ -64,6 +64,7 @@ sealed class Session : IDisposable
             foreach (ChardevConfig chardev in _config.Chardevs) _host.Add(chardev);
             foreach (NetdevConfig netdev in _config.Netdevs) _host.Add(netdev);
             foreach (TpmConfig tpm in _config.Tpms) _host.Add(tpm);
+            foreach (FolderConfig folder in _config.Folders) _host.Add(folder);
             foreach (AudioConfig audiodev in _config.Audiodevs) _host.Add(audiodev);
             foreach (ObjectConfig made in _config.Objects.Where(NeedsNetdev)) _host.Add(made);
         }

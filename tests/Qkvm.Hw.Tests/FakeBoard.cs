@@ -64,6 +64,8 @@ public sealed class FakeBoard(DeviceBench bench) : IBoard
     public ICharBackend TakeChardev(string id, string owner) => Chardev;
     public NetBackend TakeNetdev(string id, string owner) => throw new NotSupportedException();
     public ITpm? Tpm { get; init; }
+    public Qkvm.Core.Files.SharedFolder FindFolder(string id, string owner) => throw new NotSupportedException();
+    public IoThread? NewThread(string name) => null;
     public ITpm TakeTpm(string id, string owner) => Tpm ?? throw new NotSupportedException();
     public void ReleaseTpm(string id) { }
     public int TakeDescriptor(string text, string owner) => int.Parse(text);

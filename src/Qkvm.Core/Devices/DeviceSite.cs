@@ -183,6 +183,14 @@ public sealed class DeviceSite(IBoard board, string owner, QBus? bus = null, str
     public IoLoop Loop(string? iothread) => iothread == null ? board.DataLoop
         : Object<IoThread>(iothread, "thread that moves data").Loop;
 
+    /// <summary>The loop of a thread that is the device's.</summary>
+    public IoLoop OwnLoop(string name)
+    {
+        if (board.NewThread(name) is not { } thread) return board.DataLoop;
+        OnLeave(thread.Dispose);
+        return thread.Loop;
+    }
+
     /// <summary>Makes a display known to VNC and screendump; the first is the primary.</summary>
     public void AddDisplay(IDisplaySource display)
     {

@@ -9,6 +9,7 @@ using Qkvm.Core.Memory;
 using Qkvm.Core.Net;
 using Qkvm.Core.Pci;
 using Qkvm.Core.Time;
+using Qkvm.Core.Files;
 using Qkvm.Core.Tpm;
 using Qkvm.Host;
 
@@ -60,6 +61,10 @@ public interface IBoard
     /// <summary>Where data moves outside the machine lock.</summary>
     IoLoop DataLoop { get; }
 
+    /// <summary>A thread for what may wait for the host longer than a disk's requests may; null: there is none but the
+    /// data loop's.</summary>
+    IoThread? NewThread(string name);
+
     /// <summary>From any thread: all processors wait for an interrupt. False where nobody knows, as under
     /// KVM.</summary>
     bool IsGuestAsleep();
@@ -99,6 +104,9 @@ public interface IBoard
 
     /// <summary>A descriptor of the host, by its number or a name that a monitor gave it.</summary>
     int TakeDescriptor(string text, string owner);
+
+    /// <summary>The folder of that id, which any number of devices may share.</summary>
+    SharedFolder FindFolder(string id, string owner);
 
     /// <param name="id">Null: whichever there is.</param>
     AudioHost FindAudio(string? id, string owner);

@@ -4,6 +4,7 @@ using Qkvm.Core.Block.Throttling;
 using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Display;
+using Qkvm.Core.Files;
 using Qkvm.Core.Net;
 using Qkvm.Core.Tpm;
 
@@ -48,6 +49,9 @@ public sealed class MachineBackends
     /// <summary>What -tpmdev made, by id: one at most.</summary>
     public Dictionary<string, ITpm> Tpms { get; } = new(StringComparer.Ordinal);
 
+    /// <summary>What -fsdev made, by id.</summary>
+    public Dictionary<string, SharedFolder> Folders { get; } = new(StringComparer.Ordinal);
+
     /// <summary>What -audiodev made, in the order of the options.</summary>
     public List<AudioHost> Audiodevs { get; } = [];
 
@@ -87,6 +91,10 @@ public sealed class MachineBackends
     public NetBackend TakeNetdev(string id, string owner) => Take(Netdevs, "netdev", id, owner).Link;
 
     public ITpm TakeTpm(string id, string owner) => Take(Tpms, "tpmdev", id, owner);
+
+    public SharedFolder FindFolder(string id, string owner) => Folders.GetValueOrDefault(id)
+        ?? throw new ConfigurationException($"{owner}: 9pfs device couldn't find fsdev with the id = {id}; give "
+            + $"-fsdev local,id={id},path=FOLDER,security_model=…");
 
     /// <summary>The audiodev of that id, which any number of cards may use.</summary>
     /// <param name="id">Null: the first one, or one that nobody hears.</param>

@@ -85,6 +85,7 @@ public sealed record MachineConfig
     public IReadOnlyList<ChardevConfig> Chardevs { get; init; } = [];
     public IReadOnlyList<NetdevConfig> Netdevs { get; init; } = [];
     public IReadOnlyList<TpmConfig> Tpms { get; init; } = [];
+    public IReadOnlyList<FolderConfig> Folders { get; init; } = [];
     /// <summary>The audiodev of the PC's speaker; null: it is silent.</summary>
     public NamedOption? SpeakerAudio { get; init; }
     public IReadOnlyList<AudioConfig> Audiodevs { get; init; } = [];
@@ -246,6 +247,12 @@ public sealed record NetdevConfig(string Id, string Type, Options Options)
 
 /// <summary>-tpmdev; Type: "emulator".</summary>
 public sealed record TpmConfig(string Id, string Type, Options Options)
+{
+    public string Owner => Options.Owner;
+}
+
+/// <summary>-fsdev; Driver: "local".</summary>
+public sealed record FolderConfig(string Id, string Driver, Options Options)
 {
     public string Owner => Options.Owner;
 }

@@ -58,6 +58,9 @@ public sealed partial class Expander
 
             case "tpmdev": AddTpm(argument, owner); break;
 
+            case "fsdev": AddFolder(argument, owner); break;
+            case "virtfs": AddShare(argument, owner); break;
+
             case "netdev": AddNetdev(argument, owner); break;
             case "nic": AddNic(argument, owner); break;
             case "net": AddNet(argument, owner); break;

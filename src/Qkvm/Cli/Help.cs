@@ -70,6 +70,8 @@ static class Help
                 output);
             case "tpmdev": return Print(Catalogue.Tpms, "Supported TPM types (choose only one):", option, argument,
                 output);
+            case "fsdev": return Print(Catalogue.FileSystems, "Available file system drivers:", option, argument,
+                output);
             case "audio" when argument.Split(',').Any(part => part is "model=help" or "model=?"):
                 output.WriteLine("Valid sound card names (comma separated):");
                 foreach (SoundCard card in Catalogue.SoundCards)

@@ -67,8 +67,13 @@ public static class OptionCatalogue
             new("pflash", "file", "use 'file' as a parallel flash image"),
             new("sd", "file", "use 'file' as SecureDigital card image", Later),
             new("mtdblock", "file", "use 'file' as on-board Flash memory image", Later),
-            new("virtfs", "local,path=path,mount_tag=tag", "share a directory", Later),
-            new("fsdev", "local,id=id,path=path", "a file system for 9p", Later),
+            new("fsdev", "local,id=id,path=path,security_model=mapped-xattr|mapped-file|passthrough|none" +
+                "[,writeout=immediate][,readonly=on][,fmode=fmode][,dmode=dmode][,multidevs=remap|forbid|warn]",
+                "a folder of the host for -device virtio-9p-pci,fsdev=id,mount_tag=tag"),
+            new("virtfs", "local,path=path,mount_tag=tag,security_model=mapped-xattr|mapped-file|passthrough|none" +
+                "[,id=id][,writeout=immediate][,readonly=on][,fmode=fmode][,dmode=dmode]" +
+                "[,multidevs=remap|forbid|warn]",
+                "share a folder of the host: -fsdev and -device virtio-9p-pci in one"),
             new("iscsi", "[user=user]", "iSCSI session parameters", Later),
         ]),
         ("Display options",

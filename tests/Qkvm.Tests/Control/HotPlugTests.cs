@@ -23,6 +23,7 @@ public sealed class HotPlugTests : IDisposable
         spare.Insert(new MemoryDisk(1 << 20));
         _bench.Backends.Drives["spare"] = spare;
         _bench.Backends.Chardevs["talk"] = new FakeChar();
+        _bench.Backends.Folders["folder"] = new SlowFolder();
     }
 
     public void Dispose() => _bench.Dispose();
@@ -111,14 +112,16 @@ public sealed class HotPlugTests : IDisposable
     {
         bool drive = model.Contains("-blk-", StringComparison.Ordinal) || model is "usb-storage" or "nvme"
             || BusOf(model) == BusKind.Scsi;
-        bool bridge = model.EndsWith("-bridge", StringComparison.Ordinal), talks = model == "usb-serial";
+        bool bridge = model.EndsWith("-bridge", StringComparison.Ordinal), talks = model == "usb-serial",
+            shares = model.Contains("-9p-", StringComparison.Ordinal);
         string more = model == "nvme" ? ",drive=spare,serial=1"
-            : drive ? ",drive=spare" : bridge ? ",chassis_nr=1" : talks ? ",chardev=talk" : "";
+            : drive ? ",drive=spare" : bridge ? ",chassis_nr=1" : talks ? ",chardev=talk"
+            : shares ? ",fsdev=folder,mount_tag=t" : "";
         if (turn % 2 == 0)
         {
             string rest = model == "nvme" ? ",\"drive\":\"spare\",\"serial\":\"1\""
                 : drive ? ",\"drive\":\"spare\"" : bridge ? ",\"chassis_nr\":1"
-                : talks ? ",\"chardev\":\"talk\"" : "";
+                : talks ? ",\"chardev\":\"talk\"" : shares ? ",\"fsdev\":\"folder\",\"mount_tag\":\"t\"" : "";
             _bench.Query("device_add", $"{{\"driver\":\"{model}\",\"id\":\"new\"{rest}}}");
             _bench.Query("device_del", """{"id":"new"}""");
             _bench.LetGo();

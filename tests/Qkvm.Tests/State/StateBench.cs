@@ -85,7 +85,8 @@ sealed class StateBench : IMachineRequests, IDisposable
         .. VirtioInputModels.All.Where(m => !m.Name.StartsWith("virtio-keyboard", StringComparison.Ordinal))];
 
     /// <summary>On a board with everything these lie behind a bridge: a bus has 32 slots.</summary>
-    static readonly string[] s_behind = ["bochs-display", "rtl8139", "ES1370", "AC97", "pci-testdev"];
+    static readonly string[] s_behind = ["bochs-display", "rtl8139", "ES1370", "AC97", "pci-testdev",
+        "virtio-9p-pci"];
 
     static DeviceConfig Bridge => new("pci-bridge", "behind", [new("chassis_nr", "9")], "-device");
 
@@ -198,6 +199,8 @@ sealed class StateBench : IMachineRequests, IDisposable
                 case PropertyKind.Tpmdev: Backends.Tpms[id] = new FakeTpm { FailsAtOnce = true }; break;
                 case PropertyKind.Object when property.Name != "iothread": Backends.Objects[id] = new RngBuiltin();
                 break;
+                case PropertyKind.Text when property.Name == "fsdev": Backends.Folders[id] = new SlowFolder(); break;
+                case PropertyKind.Text when property.Name == "mount_tag": break;
                 case PropertyKind.Text when model.Name == "nvme" && property.Name == "serial": id = "2"; break;
                 case PropertyKind.Number when property.Name is "chassis_nr" or "bus_nr":
                     id = "1";
