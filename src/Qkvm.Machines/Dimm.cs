@@ -20,14 +20,14 @@ public sealed class Dimm : IMemoryDevice
 
     Dimm(Properties properties, DeviceSite site)
     {
-        int nodes = site.Board.NumaNodes;
+        int nodes = Math.Max(site.Board.NumaNodes, 1);
         _properties = properties;
         Id = site.Id;
         Backend = properties.Text("memdev") ?? throw properties.Error("'memdev' property must be set");
         Memory = site.Object<MemoryBackend>(Backend, "memory");
         if (Memory.IsMapped) throw properties.Error($"can't use already busy memdev: {Backend}");
         ulong node = properties.Number("node");
-        if (node >= (ulong)Math.Max(nodes, 1))                     // without slots, something else refuses it
+        if (node >= (ulong)nodes)
             throw properties.Error($"'DIMM property node has value {node}' which exceeds the number of numa nodes: "
                 + $"{nodes}");
         Node = (int)node;

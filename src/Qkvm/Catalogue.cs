@@ -222,6 +222,7 @@ static class Catalogue
         MemoryBackendRam.Model,
         MemoryBackendFile.Model,
         MemoryBackendMemfd.Model,
+        MemoryBackendShm.Model,
         RngRandom.Model,
         RngBuiltin.Model,
         Secret.Model,

@@ -27,7 +27,7 @@ static class QomTree
             .. Devices(context, Machine),
         ])),
         new("objects", QomNode.Container(() => context.Backends.ObjectOptions
-            .Select(made => KeyValuePair.Create(made.Key, Object(made.Key, made.Value.Model, made.Value.Given))))),
+            .Select(made => KeyValuePair.Create(made.Key, Object(context, made.Key, made.Value.Model, made.Value.Given))))),
         new("chardevs", QomNode.Container(() => context.Backends.Chardevs.Keys
             .Select(id => KeyValuePair.Create(id, new QomNode("chardev"))))),
     ]);
@@ -94,11 +94,23 @@ static class QomTree
     static string? Given(QDevice device, Property property) =>
         device.Properties.Where(p => p.Name == property.Name).Select(p => p.Value).FirstOrDefault(property.Default);
 
-    static QomNode Object(string id, ObjectModel model, Properties given) => new(model.Name,
-        () => QomValues.Shown(model.Properties)
-            .Where(p => p is { Name: not ("id" or "data"), Kind: not PropertyKind.Texts })
+    static QomNode Object(CommandContext context, string id, ObjectModel model, Properties given)
+    {
+        QomProperty[] told = context.Backends.Objects.GetValueOrDefault(id) is MemoryBackend memory ? Of(memory) : [];
+        return new QomNode(model.Name, () => QomValues.Shown(model.Properties)
+            .Where(p => p is { Name: not ("id" or "data"), Kind: not PropertyKind.Texts }
+                && !Array.Exists(told, one => one.Name == p.Name))
             .Select(p => new QomProperty(p.Name, QomValues.TypeOf(p), () => QomValues.Of(p, given.Text(p.Name)),
-                Refuse(model.Name, id, p.Name))));
+                Refuse(model.Name, id, p.Name))).Concat(told));
+    }
+
+    /// <summary>What memory is, beside what was said of it.</summary>
+    static QomProperty[] Of(MemoryBackend memory) =>
+    [
+        Constant("merge", "bool", memory.IsMerged ?? true), Constant("dump", "bool", memory.IsDumped ?? true),
+        new("host-nodes", "int", () => new JsonArray([.. memory.HostNodes.Select(node =>
+            (JsonNode?)JsonValue.Create(node))])),
+    ];
 
     static bool IsNamed(CommandContext context, IVCpu cpu) =>
         context.Devices.Any(d => d.Device.Device is ICpuDevice named && named.Index == cpu.Index);

@@ -29,6 +29,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
 
     byte[][]? _userTables;
     bool _hasSmbios;
+    int _tablesLength, _loaderLength;                              // not migrated: the firmware has read the files
 
     public void AddNumbers(SleepStates states)
     {
@@ -131,14 +132,17 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
                 Tpm = board.Tree.AllDevices.Select(node => node.Device).OfType<ITpmDevice>().FirstOrDefault(),
                 HasGenerationId = board.Tree.AllDevices.Any(node => node.Device is IGenerationId),
             });
-            fwCfg.AddFile(AcpiTables.TablesFile, Padded(acpi.Tables, AcpiUnit));
+            fwCfg.AddFile(AcpiTables.TablesFile, Padded(acpi.Tables, AcpiUnit, ref _tablesLength));
             fwCfg.AddFile(AcpiTables.RsdpFile, acpi.Rsdp);
-            fwCfg.AddFile(AcpiTables.LoaderFile, Padded(acpi.Loader, LoaderUnit));
+            fwCfg.AddFile(AcpiTables.LoaderFile, Padded(acpi.Loader, LoaderUnit, ref _loaderLength));
         }
 
-        static byte[] Padded(byte[] contents, int unit)
+        // At first with room for what is told later, and never less again.
+        static byte[] Padded(byte[] contents, int unit, ref int length)
         {
-            Array.Resize(ref contents, (contents.Length + unit - 1) / unit * unit);
+            int room = length == 0 ? unit / 4 : 0;
+            length = Math.Max(length, (contents.Length + room + unit - 1) / unit * unit);
+            Array.Resize(ref contents, length);
             return contents;
         }
     }

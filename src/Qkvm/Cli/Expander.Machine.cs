@@ -112,7 +112,7 @@ public sealed partial class Expander
     {
         Options options = Options.Parse(text, owner);
         _config = _config with { LocksMemory = options.Bool("mem-lock") ?? _config.LocksMemory };
-        if (options.Bool("cpu-pm") == true) throw options.Error("cpu-pm=on is not built yet; leave it out");
+        _idlesInGuest = options.Bool("cpu-pm") == true ? owner : null;
         options.Close();
     }
 
