@@ -37,14 +37,15 @@ public class NumaOptionTests
     [Theory]
     [InlineData("-numa node,cpus=0,cpus=2,memdev=r0 -numa node,cpus=1,cpus=3,memdev=r1")]
     [InlineData("-numa node,nodeid=1,cpus.0=1,cpus.1=3,memdev=r1 -numa node,nodeid=0,cpus=0,cpus=2,memdev=r0")]
-    [InlineData("""-numa {"type":"node","memdev":"r0","cpus":[0,2]} -numa {"type":"node","memdev":"r1","cpus":[1,3]}""")]
+    [InlineData("-numa {'type':'node','memdev':'r0','cpus':[0,2]} -numa {'type':'node','memdev':'r1','cpus':[1,3]}")]
     public void Processors_are_listed_in_several_ways(string nodes) =>
         Assert.Equal([0, 1, 0, 1], Expand($"{Two} -smp 4 {nodes}").Numa.CpuNodes);
 
     [Fact]
     public void Processors_that_nobody_names_are_of_node_0_with_a_warning()
     {
-        NumaConfig numa = Expand($"{Two} -smp 4,sockets=2,cores=2 -numa node,memdev=r0 -numa node,memdev=r1,cpus=0-1").Numa;
+        NumaConfig numa =
+            Expand($"{Two} -smp 4,sockets=2,cores=2 -numa node,memdev=r0 -numa node,memdev=r1,cpus=0-1").Numa;
         Assert.Equal([1, 1, 0, 0], numa.CpuNodes);
         Assert.Equal("CPU(s) not present in any NUMA nodes: CPU 2 [socket-id: 1, core-id: 0, thread-id: 0], "
             + "CPU 3 [socket-id: 1, core-id: 1, thread-id: 0]", _warnings[0]);
