@@ -15,7 +15,7 @@ public sealed partial class Expander
         const ulong Megabyte = 1 << 20;
         const int MostSlots = 256;
         Options options = Options.Parse(text, owner, "size");
-        ulong size = (ulong?)options.Size("size", Megabyte) ?? 128 * Megabyte;
+        ulong size = (ulong?)options.Size("size", Megabyte) is { } given and not 0 ? given : 128 * Megabyte;
         ulong max = (ulong?)options.Size("maxmem") ?? 0;
         int slots = options.Int("slots", 0, int.MaxValue) ?? 0;
         options.Close();
