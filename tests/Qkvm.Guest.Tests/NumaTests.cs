@@ -20,7 +20,8 @@ public sealed class NumaTests
             "-numa", "hmat-lb,initiator=1,target=1,hierarchy=memory,data-type=access-latency,latency=70"]);
         guest.Expect("TINY READY");
         using var monitor = new MonitorClient(socket);
-        guest.Send("cd /sys/devices/system/node; echo NODES $(cat online) CPUS $(cat node0/cpulist) $(cat node1/cpulist) "
+        guest.Send("cd /sys/devices/system/node; "
+            + "echo NODES $(cat online) CPUS $(cat node0/cpulist) $(cat node1/cpulist) "
             + "FAR $(cat node0/distance) $(cat node1/distance) FAST $(cat node1/access0/initiators/read_latency)\n");
         Assert.Equal("0-1 CPUS 0 1 FAR 10 31 31 10 FAST 70",
             guest.Value("NODES", @"[0-9-]+ CPUS \d \d FAR [0-9 ]+ FAST \d+"));
