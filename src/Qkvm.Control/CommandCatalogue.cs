@@ -33,13 +33,13 @@ public sealed class CommandCatalogue
         Interrupts.Controllers, Interrupts.Counts, Interrupts.Local, RamBlocks.Command, Checksum.Command,
         DumpGuestMemory.Dump, DumpGuestMemory.Query, DumpGuestMemory.Capability,
         SaveMemory.Virtual, SaveMemory.Physical, PortAccess.In, PortAccess.Out,
-        Balloon.Query, Balloon.Set, QueryMemorySize.Command, QueryMemoryDevices.Command, QueryAcpiStatus.Command,
+        NumaNodes.Command, Balloon.Query, Balloon.Set, QueryMemorySize.Command, QueryMemoryDevices.Command, QueryAcpiStatus.Command,
         QueryCurrentMachine.Command,
         QueryObjects.IoThreads, QueryObjects.Memory,
 
         // Devices
         DeviceTree.Command, DeviceModels.Command, VirtioInfo.List, VirtioInfo.Status, VirtioInfo.QueueStatus,
-        QueryGenerationId.Command, QueryTpm.Command, UsbDevices.Command, Absent.Numa, Absent.Replay, Absent.Spice,
+        QueryGenerationId.Command, QueryTpm.Command, UsbDevices.Command, Absent.Replay, Absent.Spice,
             Absent.Sev, Absent.Sgx, Absent.DeviceTreeBlob, Absent.SetPassword,
             Absent.ExpirePassword, TraceEventCommands.Set, TraceEventCommands.SetState, TraceEventCommands.GetState,
             LogCommands.Items, LogCommands.OpenFile,

@@ -3,6 +3,9 @@ using System.Runtime.CompilerServices;
 
 namespace Qkvm.Host;
 
+/// <summary>Where a host takes pages of memory; the values are of mbind(2).</summary>
+public enum HostPolicy { Default, Preferred, Bind, Interleave }
+
 /// <summary>A block of guest memory: one mapping, aligned to a huge page where it is as large, never moved. Private and
 /// zero at first, or over a file.</summary>
 /// <remarks>Accelerators use <see cref="Pointer"/>; all others use the checked accessors. Whoever writes through
@@ -40,7 +43,7 @@ public sealed unsafe class GuestRam : IDisposable
         (Name, Size, File) = (name, size, file);
         // Room to begin at a huge page. Anonymous memory where no file is asked for: its faults cost less, and hosts
         // give it huge pages.
-        nuint alignment = (nuint)Math.Max(pageSize, size >= HugePage ? HugePage : 0);
+        nuint alignment = (nuint)Math.Max(Math.Max(pageSize, file?.Alignment ?? 0), size >= HugePage ? HugePage : 0);
         _reserved = (nuint)size + (alignment > PageSize ? alignment : 0);
         _mapping = Libc.mmap(null, _reserved, file == null ? Libc.ProtRead | Libc.ProtWrite : Libc.ProtNone,
             Libc.MapPrivate | Libc.MapAnonymous | Libc.MapNoReserve, -1, 0);
@@ -181,6 +184,21 @@ public sealed unsafe class GuestRam : IDisposable
     /// <summary>The kernel may let equal pages of this and other processes be one. False where it cannot.</summary>
     public bool AllowMerging() => Libc.madvise(Pointer, (nuint)Size, AdviseMergeable) == 0; // SAFETY: the whole block
 
+    /// <summary>Has the host take its pages of some of its NUMA nodes: mbind(2).</summary>
+    /// <param name="nodes">Below 128.</param>
+    /// <exception cref="HostException">The host cannot.</exception>
+    public void Bind(HostPolicy policy, IReadOnlyList<int> nodes)
+    {
+        const uint Strict = 1, Move = 2;
+        const int MostNodes = 128, BitsOfWord = 64;
+        ulong* mask = stackalloc ulong[MostNodes / BitsOfWord + 1];
+        new Span<ulong>(mask, MostNodes / BitsOfWord + 1).Clear();
+        foreach (int node in nodes) mask[node / BitsOfWord] |= 1UL << node % BitsOfWord;
+        // SAFETY: the whole block, and a mask that is read during the call; contents stay
+        if (Libc.mbind(Pointer, (nuint)Size, (int)policy, mask, MostNodes + 1, Strict | Move) < 0)
+            throw new HostException("cannot bind memory to host NUMA nodes", Libc.Errno);
+    }
+
     /// <summary>Makes all pages exist now. False where the host has too few.</summary>
     public bool Populate() => Libc.madvise(Pointer, (nuint)Size,
         AdvisePopulateWrite) == 0; // SAFETY: the whole block; contents stay
@@ -217,9 +235,10 @@ public sealed unsafe class GuestRam : IDisposable
     void MapFile(MemoryFile file)
     {
         int flags = (file.IsShared ? Libc.MapShared : Libc.MapPrivate)
-            | (file.HasHugePages ? 0 : Libc.MapNoReserve) | Libc.MapFixed;
+            | (file.HasHugePages && file.IsReserved ? 0 : Libc.MapNoReserve) | Libc.MapFixed;
         // SAFETY: within what this block has reserved
-        if (Libc.mmap(Pointer, (nuint)Size, Libc.ProtRead | Libc.ProtWrite, flags, file.Fd, 0) != (void*)-1) return;
+        if (Libc.mmap(Pointer, (nuint)Size, Libc.ProtRead | Libc.ProtWrite, flags, file.Fd, (long)file.Offset)
+            != (void*)-1) return;
         int errno = Libc.Errno;
         Libc.munmap(_mapping, _reserved);
         throw new HostException($"cannot map {Size >> 20} MiB of it as guest memory", errno);

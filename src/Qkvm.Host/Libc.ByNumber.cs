@@ -7,8 +7,8 @@ namespace Qkvm.Host;
 /// do.</summary>
 public static unsafe partial class Libc
 {
-    const int Stat = 4, Fstat = 5, GetTid = 186, TgKill = 234, SecComp = 317, GetRandom = 318, MemfdCreate = 319,
-        CopyFileRange = 326, PReadV2 = 327, PWriteV2 = 328, IoUringSetup = 425, IoUringEnter = 426;
+    const int Stat = 4, Fstat = 5, GetTid = 186, TgKill = 234, MBind = 237, SecComp = 317, GetRandom = 318,
+        MemfdCreate = 319, CopyFileRange = 326, PReadV2 = 327, PWriteV2 = 328, IoUringSetup = 425, IoUringEnter = 426;
 
     public static int stat(string path, FileStatus* status) => (int)syscall(Stat, path, (nint)status, 0);
 
@@ -17,6 +17,10 @@ public static unsafe partial class Libc
     public static int gettid() => (int)syscall(GetTid, 0, 0, 0);
 
     public static int tgkill(int process, int thread, int signal) => (int)syscall(TgKill, process, thread, signal);
+
+    /// <remarks>Kernels without CONFIG_NUMA have none.</remarks>
+    internal static int mbind(void* start, nuint length, int mode, ulong* nodes, nuint nodeBits, uint flags) =>
+        (int)syscall(MBind, (nint)start, (nint)length, mode, (nint)nodes, (nint)nodeBits, (nint)flags);
 
     /// <remarks>Since Linux 3.17.</remarks>
     internal static int seccomp(int operation, uint flags, void* argument) =>

@@ -36,24 +36,37 @@ public sealed unsafe class MemoryFile : IDisposable
     /// back.</summary>
     public bool IsDiscarded { get; private init; }
 
+    /// <summary>Huge pages are set aside when they are mapped.</summary>
+    public bool IsReserved { get; init; } = true;
+
+    /// <summary>Bytes, a power of two: the memory begins at a multiple of it, if it is larger than a page.</summary>
+    public ulong Alignment { get; init; }
+
+    /// <summary>Where in the file the memory begins; a multiple of <see cref="PageSize"/>.</summary>
+    public ulong Offset { get; init; }
+
     /// <summary>The file of that path, made where it is missing; in a directory, one without a name.</summary>
+    /// <param name="isReadOnly">Nothing is made, and the file stays as it is.</param>
     /// <exception cref="HostException">The host refuses.</exception>
-    public static MemoryFile Open(string path, bool isShared, bool isDiscarded = false)
+    public static MemoryFile Open(string path, bool isShared, bool isDiscarded = false, bool isReadOnly = false,
+        bool isReserved = true, ulong alignment = 0, ulong offset = 0)
     {
         bool isDirectory = HostFile.TryStatus(path, out FileStatus status, out _) && status.IsDirectory;
-        int fd = isDirectory ? OpenUnnamed(path) : Libc.open(path, Libc.ORdWr | Libc.OCreat | Libc.OCloexec, 0x1A4);
-        return fd >= 0 ? new MemoryFile(fd, isShared) { IsDiscarded = isDiscarded }
+        int fd = isReadOnly ? Libc.open(path, Libc.ORdOnly | Libc.OCloexec, 0)
+            : isDirectory ? OpenUnnamed(path) : Libc.open(path, Libc.ORdWr | Libc.OCreat | Libc.OCloexec, 0x1A4);
+        return fd >= 0 ? new MemoryFile(fd, isShared && !isReadOnly)
+            { IsDiscarded = isDiscarded, IsReserved = isReserved, Alignment = alignment, Offset = offset }
             : throw new HostException($"cannot open '{path}'", Libc.Errno);
     }
 
     /// <summary>memfd_create(2).</summary>
     /// <param name="hugePage">Bytes of the huge pages that it is made of, 0 for pages of the usual size.</param>
     /// <exception cref="HostException">The host refuses.</exception>
-    public static MemoryFile Create(string name, bool isShared, ulong hugePage = 0)
+    public static MemoryFile Create(string name, bool isShared, ulong hugePage = 0, bool isReserved = true)
     {
         uint huge = hugePage == 0 ? 0 : HugeTlb | (uint)BitOperations.Log2(hugePage) << HugeSizeShift;
         int fd = Libc.memfd_create(name, Libc.MfdCloexec | AllowSealing | huge);
-        return fd >= 0 ? new MemoryFile(fd, isShared)
+        return fd >= 0 ? new MemoryFile(fd, isShared) { IsReserved = isReserved }
             : throw new HostException("cannot make memory with a descriptor", Libc.Errno);
     }
 

@@ -64,7 +64,7 @@ sealed class AcpiHotPlug
     [
         .. _pci == null ? []
             : new PciHotPlugTables(_pci, _plan.PciPort, _board.Pci!, _board.IsHotPluggable).Terms(),
-        .. CpuHotPlugTables.Terms(_board.ApicIds, _plan.CpuPort),
+        .. CpuHotPlugTables.Terms(_board.ApicIds, _plan.CpuPort, _board.Config.Numa),
         .. Memory == null ? [] : MemoryHotPlugTables.Terms(_board.Config.Memory.Slots),
     ];
 

@@ -82,6 +82,8 @@ public abstract partial class Board
     {
         if (HotPlug == null)
             throw dimm.Error("memory hotplug is not enabled: missing acpi device or acpi disabled");
+        if (Layout.Pieces.Contains(dimm.Memory))
+            throw dimm.Error($"can't use already busy memdev: {dimm.Backend}");
         (dimm.Slot, dimm.Address) = new DimmSlots(Config.Memory, Layout, Dimms).Find(dimm);
         dimm.IsHotPlugged = _wasReset;
         dimm.Memory.Prepare(dimm.Error);

@@ -125,6 +125,7 @@ public abstract partial class Board : IBoard, IDisposable
     public AddressSpace Memory => Layout.Space;
     public AddressSpace Ports { get; }
     public ulong MemorySize => Config.Memory.Size;
+    public int NumaNodes => Config.Numa.Nodes.Count;
     public IVirtualClock Clock { get; }
     public EventLoop Loop { get; }
     public IoLoop DataLoop => _dataLoop();
@@ -182,8 +183,8 @@ public abstract partial class Board : IBoard, IDisposable
     public IReadOnlyList<IVCpu> Cpus => _cpus;
     public IReadOnlyList<IDisplaySource> Displays => _displays;
     public IReadOnlyList<GuestRam> RamBlocks =>
-        [Layout.Ram, .. Dimms.Select(dimm => dimm.Memory.Ram), .. (Pci?.AllDevices ?? []).SelectMany(d => d.BarRegions)
-            .Where(r => r is { Kind: RegionKind.Ram }).Select(r => r!.Ram!)];
+        [.. Layout.Pieces.Concat(Dimms.Select(dimm => dimm.Memory)).Select(memory => memory.Ram),
+            .. (Pci?.AllDevices ?? []).SelectMany(d => d.BarRegions).Where(r => r is { Kind: RegionKind.Ram }).Select(r => r!.Ram!)];
     public GuestRam Ram => Layout.Ram;
     public FwCfg FirmwareConfiguration { get; }
     public QBus Tree { get; } = new("main-system-bus", BusKind.System);

@@ -8,7 +8,8 @@ namespace Qkvm.Machines;
 /// on. Its state is the vCPU's.</summary>
 public sealed class CpuDevice : ICpuDevice
 {
-    const string Socket = "socket-id", Die = "die-id", Core = "core-id", Thread = "thread-id";
+    const string Socket = "socket-id", Die = "die-id", Core = "core-id", Thread = "thread-id",
+        Node = "node-id";
 
     readonly Properties _properties;
 
@@ -19,7 +20,7 @@ public sealed class CpuDevice : ICpuDevice
     {
         string name = TypeOf(cpuModel);
         return new(name, BusKind.None, [Place(Socket), Place(Die), Place(Core), Place(Thread),
-            Property.Missing("apic-id"), Property.Missing("node-id", "0")],
+            Property.Missing("apic-id"), Place(Node)],
             (properties, _) => new CpuDevice(name, properties)) { Category = DeviceCategory.Cpu };
 
         static Property Place(string name) => Property.Automatic(name, max: int.MaxValue);
@@ -45,6 +46,10 @@ public sealed class CpuDevice : ICpuDevice
         int socket = Within(Socket, sockets), die = Within(Die, topology.Dies, topology.Dies == 1 ? 0 : null);
         int core = Within(Core, topology.Cores), thread = Within(Thread, topology.Threads);
         Index = ((socket * topology.Dies + die) * topology.Cores + core) * topology.Threads + thread;
+        if (_properties.NumberOrAuto(Node) is not { } node) return;
+        int own = config.Numa.NodeOf(Index) ?? throw _properties.Error("node-id: this machine has no NUMA nodes; leave "
+            + "it out");
+        if (node != (ulong)own) throw _properties.Error($"invalid node-id, must be {own}");
     }
 
     internal ConfigurationException Taken(uint apicId) =>

@@ -10,10 +10,7 @@ public static class CpuTopologies
 {
     public static uint ApicId(this CpuTopology topology, int index)
     {
-        int thread = index % topology.Threads;
-        int core = index / topology.Threads % topology.Cores;
-        int die = index / (topology.Threads * topology.Cores) % topology.Dies;
-        int socket = index / (topology.Threads * topology.Cores * topology.Dies);
+        (int socket, int die, int core, int thread) = topology.PlaceOf(index);
         int id = socket << Width(topology.Dies) | die;
         id = id << Width(topology.Cores) | core;
         return (uint)(id << Width(topology.Threads) | thread);

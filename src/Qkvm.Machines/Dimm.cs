@@ -13,23 +13,24 @@ public sealed class Dimm : IMemoryDevice
             Property.Object("memdev", "what has the memory: -object memory-backend-ram,id=…"),
             Property.Number("addr", 0, help: "where the guest has it; 0 for where there is room"),
             Property.Automatic("slot", max: int.MaxValue, help: "of -m slots="),
-            Property.Number("node", 0, help: "NUMA node: the machine has one"),
+            Property.Number("node", 0, help: "the NUMA node that it is of"),
         ], static (properties, site) => new Dimm(properties, site)) { Description = "DIMM memory module" };
 
     readonly Properties _properties;
 
     Dimm(Properties properties, DeviceSite site)
     {
-        const int Nodes = 1;
+        int nodes = Math.Max(site.Board.NumaNodes, 1);
         _properties = properties;
         Id = site.Id;
         Backend = properties.Text("memdev") ?? throw properties.Error("'memdev' property must be set");
         Memory = site.Object<MemoryBackend>(Backend, "memory");
         if (Memory.IsMapped) throw properties.Error($"can't use already busy memdev: {Backend}");
         ulong node = properties.Number("node");
-        if (node >= Nodes)
+        if (node >= (ulong)nodes)
             throw properties.Error($"'DIMM property node has value {node}' which exceeds the number of numa nodes: "
-                + $"{Nodes}");
+                + $"{nodes}");
+        Node = (int)node;
         Region = MemoryRegion.OfRam(Backend, Memory.Ram, 0, Memory.Size);
     }
 
@@ -38,7 +39,7 @@ public sealed class Dimm : IMemoryDevice
     public ulong Address { get; internal set; }
     public ulong Size => Memory.Size;
     public int Slot { get; internal set; }
-    public int Node => 0;
+    public int Node { get; }
     public string Backend { get; }
     public bool IsHotPlugged { get; internal set; }
 

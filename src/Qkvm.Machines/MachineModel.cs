@@ -44,6 +44,9 @@ public sealed record MachineDefaults(string NetworkCard, string VideoAddress, in
     public int IdeBuses { get; init; } = 2;
     public int IdeUnits { get; init; } = 2;
 
+    /// <summary>-numa node,mem= divides the memory: as before QEMU 5.1.</summary>
+    public bool TakesNumaSizes { get; init; }
+
     /// <summary>vCPUs may come while the machine runs.</summary>
     public bool HasHotPluggableCpus { get; init; }
 
@@ -107,7 +110,7 @@ public sealed record MachineModel : Model<BoardParts, Board>
     /// <summary>-machine's own choice.</summary>
     public bool IsDefault { get; init; }
 
-    public MachineInfo Info => new(Defaults.HasHotPluggableCpus, Name, NumaMemSupported: false,
+    public MachineInfo Info => new(Defaults.HasHotPluggableCpus, Name, Defaults.TakesNumaSizes,
         Defaults.HasDevices ? $"{Defaults.Cpu ?? new CpuConfig().Model}-x86_64-cpu" : null, IsDefault ? true : null,
         Defaults.MaxCpus, Deprecated: false, Defaults.HasDevices ? Defaults.RamId : "ram", Aliases.FirstOrDefault());
 

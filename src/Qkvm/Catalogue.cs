@@ -234,9 +234,9 @@ static class Catalogue
     public static readonly Catalogue<ObjectModel> Objects = new("type of object", static () =>
     [
         MemoryBackendRam.Model,
-        MemoryBackendRam.Shm,
         MemoryBackendFile.Model,
         MemoryBackendMemfd.Model,
+        MemoryBackendShm.Model,
         RngRandom.Model,
         RngBuiltin.Model,
         Secret.Model,

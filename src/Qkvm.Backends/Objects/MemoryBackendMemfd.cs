@@ -26,7 +26,7 @@ public static class MemoryBackendMemfd
             throw properties.Error($"hugetlbsize={hugePage} is no size of a page, such as 2M or 1G");
         return MemoryBackendRam.Make(properties,
             () => MemoryFile.Create(properties.Required("id"), properties.Bool("share"),
-                properties.Bool("hugetlb") ? hugePage : 0),
+                properties.Bool("hugetlb") ? hugePage : 0, properties.Bool("reserve")),
             (file, size) =>
             {
                 file.SetLength(size);

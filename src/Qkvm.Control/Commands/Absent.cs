@@ -7,7 +7,6 @@ namespace Qkvm.Control.Commands;
 /// without.</summary>
 static class Absent
 {
-    public static readonly Command Numa = Says("info numa", "", "show NUMA information", "0 nodes");
     public static readonly Command Replay =
         Says("info replay", "", "show record/replay information", "Record/replay is not active");
 

@@ -6,7 +6,8 @@ using Qkvm.Core.Machine;
 namespace Qkvm.Control.Commands;
 
 /// <summary>Where a vCPU sits.</summary>
-public sealed record CpuPlace(int SocketId, int? DieId, int CoreId, int ThreadId);
+/// <param name="NodeId">Null where memory is one piece.</param>
+public sealed record CpuPlace(int? NodeId, int SocketId, int? DieId, int CoreId, int ThreadId);
 
 /// <param name="ThreadId">The host's number of the thread that runs it.</param>
 public sealed record CpuInfo(int CpuIndex, string QomPath, string QomType, int ThreadId, CpuPlace Props,
@@ -47,7 +48,9 @@ static class QueryCpus
                 {
                     monitor.Write($"  type: \"{cpu.Type}\"\n  vcpus_count: \"{cpu.VcpusCount}\"\n");
                     if (cpu.QomPath != null) monitor.Write($"  qom_path: \"{cpu.QomPath}\"\n");
-                    monitor.Write($"  CPUInstance Properties:\n    socket-id: \"{cpu.Props.SocketId}\"\n");
+                    monitor.Write("  CPUInstance Properties:\n");
+                    if (cpu.Props.NodeId is { } node) monitor.Write($"    node-id: \"{node}\"\n");
+                    monitor.Write($"    socket-id: \"{cpu.Props.SocketId}\"\n");
                     if (cpu.Props.DieId is { } die) monitor.Write($"    die-id: \"{die}\"\n");
                     monitor.Write($"    core-id: \"{cpu.Props.CoreId}\"\n"
                         + $"    thread-id: \"{cpu.Props.ThreadId}\"\n");
@@ -56,25 +59,24 @@ static class QueryCpus
     };
 
     static PossibleCpu Describe(IMachine machine, int index) =>
-        new(PlaceOf(machine.Config.Topology, index), 1,
+        new(PlaceOf(machine.Config, index), 1,
             machine.Cpus.Any(cpu => cpu.Index == index) ? PathOf(machine, index) : null, TypeOf(machine));
 
     static string TypeOf(IMachine machine) => $"{machine.Config.Cpu.Model}-x86_64-cpu";
 
     static CpuInfo Describe(IMachine machine, IVCpu cpu) =>
         new(cpu.Index, PathOf(machine, cpu.Index), TypeOf(machine), machine.ThreadOf(cpu),
-            PlaceOf(machine.Config.Topology, cpu.Index), "x86_64")
+            PlaceOf(machine.Config, cpu.Index), "x86_64")
             { IsHalted = cpu.IsHalted };
 
     static string PathOf(IMachine machine, int index) =>
         machine.Slots?.Devices.FirstOrDefault(node => node.Device is ICpuDevice cpu && cpu.Index == index) is { } node
             ? node.Site!.ObjectPath : $"/machine/unattached/cpu[{index}]";
 
-    static CpuPlace PlaceOf(CpuTopology topology, int index)
+    static CpuPlace PlaceOf(MachineConfig config, int index)
     {
-        int core = index / topology.Threads, die = core / topology.Cores;
-        return new CpuPlace(die / topology.Dies, topology.Dies > 1 ? die % topology.Dies : null,
-            core % topology.Cores, index % topology.Threads);
+        (int socket, int die, int core, int thread) = config.Topology.PlaceOf(index);
+        return new CpuPlace(config.Numa.NodeOf(index), socket, config.Topology.Dies > 1 ? die : null, core, thread);
     }
 }
 

@@ -31,6 +31,10 @@ static class QueryMemoryDevices
     /// <summary>Bytes of memory beside that of -m.</summary>
     public static long Plugged(CommandContext context) => In(context).Sum(pair => (long)pair.Dimm.Size);
 
+    /// <summary>Bytes of it that are a node's.</summary>
+    public static long Plugged(CommandContext context, int node) =>
+        In(context).Where(pair => pair.Dimm.Node == node).Sum(pair => (long)pair.Dimm.Size);
+
     static IEnumerable<(IMemoryDevice Dimm, string? Id, bool IsHotPluggable)> In(CommandContext context) =>
         context.Devices.Where(d => d.Device.Device is IMemoryDevice)
             .Select(d => ((IMemoryDevice)d.Device.Device!, d.Device.Id, d.Device.IsHotPluggable));

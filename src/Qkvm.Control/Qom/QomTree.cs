@@ -27,8 +27,8 @@ static class QomTree
             .. Devices(context, Machine),
         ])),
         new("objects", QomNode.Container(() => context.Backends.ObjectOptions
-            .Select(made => KeyValuePair.Create(made.Key, Object(made.Key, made.Value.Model, made.Value.Given,
-                context.Backends.Objects[made.Key] as ILiveProperties))))),
+            .Select(made => KeyValuePair.Create(made.Key,
+                Object(context, made.Key, made.Value.Model, made.Value.Given))))),
         new("chardevs", QomNode.Container(() => context.Backends.Chardevs.Keys
             .Select(id => KeyValuePair.Create(id, new QomNode("chardev"))))),
     ]);
@@ -101,12 +101,27 @@ static class QomTree
         device.Properties.Where(p => p.Name == property.Name).Select(p => p.Value).FirstOrDefault(property.Default);
 
     /// <summary>What it tells itself is truer than what was said of it.</summary>
-    static QomNode Object(string id, ObjectModel model, Properties given, ILiveProperties? made) => new(model.Name,
-        () => [.. (made?.LiveProperties ?? []).Concat(QomValues.Shown(model.Properties)
+    static QomNode Object(CommandContext context, string id, ObjectModel model, Properties given) => new(model.Name,
+        () => [.. Told(context.Backends.Objects.GetValueOrDefault(id)).Concat(QomValues.Shown(model.Properties)
             .Where(p => p is { Name: not ("id" or "data"), Kind: not PropertyKind.Texts })
             .Select(p => new QomProperty(p.Name, QomValues.TypeOf(p), () => QomValues.Of(p, given.Text(p.Name)),
                 Refuse(model.Name, id, p.Name))))
             .DistinctBy(p => p.Name)]);
+
+    static IEnumerable<QomProperty> Told(object? made) => made switch
+    {
+        ILiveProperties live => live.LiveProperties,
+        MemoryBackend memory => Of(memory),
+        _ => [],
+    };
+
+    /// <summary>What memory is, beside what was said of it.</summary>
+    static QomProperty[] Of(MemoryBackend memory) =>
+    [
+        Constant("merge", "bool", memory.IsMerged ?? true), Constant("dump", "bool", memory.IsDumped ?? true),
+        new("host-nodes", "int", () => new JsonArray([.. memory.HostNodes.Select(node =>
+            (JsonNode?)JsonValue.Create(node))])),
+    ];
 
     static bool IsNamed(CommandContext context, IVCpu cpu) =>
         context.Devices.Any(d => d.Device.Device is ICpuDevice named && named.Index == cpu.Index);

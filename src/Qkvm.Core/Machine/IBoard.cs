@@ -24,6 +24,9 @@ public interface IBoard
 
     /// <summary>Bytes of RAM, as -m says.</summary>
     ulong MemorySize { get; }
+
+    /// <summary>Nodes of memory and processors; 0 where all is one piece.</summary>
+    int NumaNodes => 0;
     IVirtualClock Clock { get; }
 
     /// <summary>A wire of its own to a global system interrupt (ISA IRQs are 0 to 15); wires to one number are

@@ -25,6 +25,9 @@ public sealed record MachineConfig
     public MemoryConfig Memory { get; init; } = new(128UL << 20);
     public CpuConfig Cpu { get; init; } = new();
     public CpuTopology Topology { get; init; } = new();
+
+    /// <summary>-numa.</summary>
+    public NumaConfig Numa { get; init; } = new();
     public FirmwareConfig Firmware { get; init; } = new();
 
     /// <summary>-kernel, -initrd, -append; null boots from disks.</summary>
@@ -168,7 +171,15 @@ public sealed record CpuConfig(string Model = "qemu64")
 
 /// <summary>-smp: MaxCpus = Sockets * Dies * Cores * Threads; Cpus of them are present.</summary>
 public sealed record CpuTopology(int Cpus = 1, int Sockets = 1, int Dies = 1, int Cores = 1, int Threads = 1,
-    int MaxCpus = 1);
+    int MaxCpus = 1)
+{
+    /// <summary>Where the processor of that index is; threads come first, then cores, dies and sockets.</summary>
+    public (int Socket, int Die, int Core, int Thread) PlaceOf(int index)
+    {
+        int core = index / Threads, die = core / Cores;
+        return (die / Dies, die % Dies, core % Cores, index % Threads);
+    }
+}
 
 /// <summary>-bios (null for the machine's own) and the directories of -L, first wins.</summary>
 public sealed record FirmwareConfig(string? Bios = null)

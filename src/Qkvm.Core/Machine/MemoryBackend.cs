@@ -13,6 +13,16 @@ public sealed record MemoryBackend(GuestRam Ram, bool IsPreallocated = false, bo
     /// <summary>Bytes.</summary>
     public ulong Size => Ram.Size;
 
+    /// <summary>The host keeps room for all of it.</summary>
+    public bool IsReserved { get; init; } = true;
+
+    /// <summary>Where the host takes its pages, and of which of its nodes.</summary>
+    public HostPolicy Policy { get; init; }
+    public IReadOnlyList<int> HostNodes { get; init; } = [];
+
+    /// <summary>Over a file that stays as it is: nothing that can be written.</summary>
+    public bool IsReadOnly { get; init; }
+
     /// <summary>Makes it as users wish.</summary>
     /// <param name="error">Of whose memory it is to be.</param>
     /// <param name="isDumped">Where the object does not say; and so on.</param>
@@ -20,6 +30,9 @@ public sealed record MemoryBackend(GuestRam Ram, bool IsPreallocated = false, bo
     public void Prepare(Func<string, Exception> error, bool isDumped = true, bool isMerged = false,
         bool isPreallocated = false)
     {
+        if (IsReadOnly)
+            throw error($"the memory '{Ram.Name}' is read-only; give it rom=off, and the guest writes to pages of its "
+                + "own");
         if (!(IsDumped ?? isDumped)) Ram.ExcludeFromDumps();
         if ((IsMerged ?? isMerged) && !Ram.AllowMerging())
             throw error("this host's kernel cannot merge pages (CONFIG_KSM); leave mem-merge=on out");

@@ -28,6 +28,9 @@ public abstract class PciExpanderBridge : PciDevice
 
     public new bool BypassesIommu { get; }
 
+    /// <summary>The NUMA node that its cards are near, or null.</summary>
+    public int? NumaNode { get; protected init; }
+
     /// <summary>Firmware numbers the roots by their buses, from 1 on.</summary>
     internal string Path => $"/pci@i0cf8,{Parent.Expanders.Count(other => other.Root.Number <= Root.Number):x}";
 

@@ -34,6 +34,7 @@ public sealed class PciExpander : PciExpanderBridge
         string? slots) : base(identity, model.Name, parent, internalBus, (byte)properties.Number("bus_nr"),
             properties.Bool("bypass_iommu"))
     {
+        NumaNode = properties.Number("numa_node") is not NoNode and var node ? (int)node : null;
         if (slots == null) return;
         _bridge = new RedHatPciBridge(Root, slots, (byte)Root.Number);
         Root.Plug(_bridge, 0);
@@ -86,8 +87,10 @@ public sealed class PciExpander : PciExpanderBridge
             throw properties.Error($"Bus 0 is already in use by {parent.Id}: give bus_nr=1 to 255");
         if (parent.Expanders.Any(other => other.Root.Number == (int)number))
             throw properties.Error($"Bus {number} is already in use");
-        if (node != NoNode)
-            throw properties.Error($"Illegal numa node {node}: this machine has no NUMA nodes; leave numa_node= out");
+        if (node != NoNode && node >= (ulong)site.Board.NumaNodes)
+            throw properties.Error($"Illegal numa node {node}: "
+                + (site.Board.NumaNodes == 0 ? "this machine has no NUMA nodes; leave numa_node= out"
+                    : $"0 to {site.Board.NumaNodes - 1} are those of -numa"));
         return parent;
     }
 }

@@ -1,5 +1,6 @@
 using Qkvm.Core.Acpi;
 using Qkvm.Core.Devices;
+using Qkvm.Core.Machine;
 using Qkvm.Core.Pci;
 using Qkvm.Core.Tpm;
 using Qkvm.Hw.Iommu;
@@ -63,8 +64,11 @@ public sealed record AcpiPlatform
     /// <summary>Its devices' descriptions become the name space.</summary>
     public required QBus Tree { get; init; }
 
-    /// <summary>Where there is memory, and where some may come; null where none may.</summary>
-    public PcMemory? HotPlugMemory { get; init; }
+    /// <summary>Where there is memory, and where some may come; null where tables do not tell.</summary>
+    public PcMemory? Memory { get; init; }
+
+    /// <summary>Which memory and which processors are near each other; told with <see cref="Memory"/>.</summary>
+    public NumaConfig Numa { get; init; } = new();
 
     /// <summary>Its TPM, if any.</summary>
     public ITpmDevice? Tpm { get; init; }

@@ -58,8 +58,12 @@ public static class AcpiTables
 
         var tables = new List<int> { fadt, AppendTable(blob, linker, Madt(platform)) };
         if (platform.Hpet) tables.Add(AppendTable(blob, linker, Hpet()));
-        if (platform.HotPlugMemory is { } memory)
-            tables.Add(AppendTable(blob, linker, SratTable.Build(platform.ApicIds, memory)));
+        if (platform.Memory is { } memory && platform.Numa is { Nodes.Count: > 0 } numa)
+        {
+            tables.Add(AppendTable(blob, linker, SratTable.Build(platform.ApicIds, memory, numa)));
+            if (numa.Distances.Count > 0) tables.Add(AppendTable(blob, linker, SlitTable.Build(numa)));
+            if (numa.HasAttributes) tables.Add(AppendTable(blob, linker, HmatTable.Build(numa)));
+        }
         if (platform.Ecam is { } ecam) tables.Add(AppendTable(blob, linker, Mcfg(ecam.Base, ecam.Size)));
         if (platform.Iommu is { } iommu)
             tables.Add(AppendTable(blob, linker, DmarTable.Build(iommu.Options, platform.Root)));

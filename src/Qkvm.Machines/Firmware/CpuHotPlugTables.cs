@@ -1,11 +1,12 @@
 using Qkvm.Core.Acpi;
+using Qkvm.Core.Machine;
 using Qkvm.Hw.Pci;
 using static Qkvm.Core.Acpi.Aml;
 
 namespace Qkvm.Machines.Firmware;
 
 /// <summary>Processors that come and go: a container with a device for each that there can be, over the hot-plug
-/// registers, and the methods of event 2. Spec: ACPI 6.3, sections 8.4, 6.2.10 "_MAT", 6.3.3 "_EJx" and 6.3.5
+/// registers, and the methods of event 2. Spec: ACPI 6.3, sections 8.4, 6.2.10 "_MAT", 6.2.15 "_PXM", 6.3.3 "_EJx" and 6.3.5
 /// "_OST".</summary>
 static class CpuHotPlugTables
 {
@@ -13,7 +14,7 @@ static class CpuHotPlugTables
 
     static readonly SlotMethods s_slots = new('C', "CPLK", "CSEL", "CPEN", "CINS", "CRMV", "CEJ0");
 
-    public static Aml[] Terms(IReadOnlyList<uint> apicIds, ushort port) =>
+    public static Aml[] Terms(IReadOnlyList<uint> apicIds, ushort port, NumaConfig numa) =>
     [
         PciHotPlugTables.Resources("PRES", "CPU Hotplug resources", port, (byte)AcpiCpuHotPlug.Size),
         Device("\\_SB.CPUS",
@@ -21,7 +22,7 @@ static class CpuHotPlugTables
             Name("_HID", Text("ACPI0010")),
             Name("_CID", EisaId("PNP0A05")),
             .. Registers(port),
-            .. apicIds.Select((id, cpu) => Processor(cpu, id)),
+            .. apicIds.Select((id, cpu) => Processor(cpu, id, numa.NodeOf(cpu))),
             s_slots.Notifications(apicIds.Count, NameOf),
         ]),
         Method("\\_GPE._E02", 0, Call("\\_SB.CPUS.CSCN")),
@@ -52,8 +53,9 @@ static class CpuHotPlugTables
             Release("CPLK")),
     ];
 
-    static Aml Processor(int cpu, uint apicId)
+    static Aml Processor(int cpu, uint apicId, int? node)
     {
+        Aml[] proximity = node is { } near ? [Name("_PXM", near)] : [];
         Aml[] leave = cpu == 0 ? [] : [Method("_EJ0", 1, Call("CEJT", cpu))];
         return Device(NameOf(cpu),
         [
@@ -63,6 +65,7 @@ static class CpuHotPlugTables
             Name("_MAT", Buffer(AcpiTables.LocalApic(cpu, apicId, isEnabled: true))),
             .. leave,
             SerializedMethod("_OST", 3, Call("COST", cpu, Arg0, Arg1)),
+            .. proximity,
         ]);
     }
 }

@@ -5,8 +5,8 @@ using static Qkvm.Core.Acpi.Aml;
 
 namespace Qkvm.Machines.Firmware;
 
-/// <summary>What ACPI is told of the root buses beside the first: ACPI 6.3, sections 6.5.5 "_BBN" and 6.2.13
-/// "_PRT".</summary>
+/// <summary>What ACPI is told of the root buses beside the first: ACPI 6.3, sections 6.5.5 "_BBN", 6.2.15 "_PXM"
+/// and 6.2.13 "_PRT".</summary>
 static class ExpanderTables
 {
     /// <summary>For \_SB.</summary>
@@ -19,6 +19,7 @@ static class ExpanderTables
             Name("_BBN", expander.Root.Number),
             .. areExpress ? [.. PcieTables.Identity, PcieTables.Control(hasNativeHotPlug: true)]
                 : new[] { Name("_HID", EisaId("PNP0A03")) },
+            .. expander.NumaNode is { } node ? [Name("_PXM", node)] : Array.Empty<Aml>(),
             routing,
             Name("_CRS", AmlResource.Template(PciWindows.Of(expander.Root))),
         ]));

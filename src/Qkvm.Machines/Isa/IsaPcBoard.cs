@@ -21,7 +21,7 @@ public sealed class IsaPcBoard : Board
     readonly IsaChips _chips;
 
     /// <param name="memory">Its RAM; disposed of with the board.</param>
-    public IsaPcBoard(BoardParts parts, MemoryBackend memory)
+    public IsaPcBoard(BoardParts parts, MachineRam memory)
         : base(parts, new PcMemory(memory, FirmwareOf(parts), parts.Lock, Plan), new InterruptPlan(IoApics: 0))
     {
         using (Memory.Batch())

@@ -34,7 +34,7 @@ public sealed class MicrovmBoard : Board
     BootImage? _boot;                                              // of the start that is being made
 
     /// <param name="memory">Its RAM; disposed of with the board.</param>
-    public MicrovmBoard(BoardParts parts, MemoryBackend memory, MicrovmPlan plan) : base(parts, new PcMemory(memory,
+    public MicrovmBoard(BoardParts parts, MachineRam memory, MicrovmPlan plan) : base(parts, new PcMemory(memory,
         FirmwareOf(parts.Config), parts.Lock, MicrovmPlan.Memory), new InterruptPlan(plan.IoApics, plan.HasPic))
     {
         _plan = plan;

@@ -25,7 +25,7 @@ public sealed class PcBoard : Board
     readonly IsaChips _chips;
 
     /// <param name="memory">Its RAM; disposed of with the board.</param>
-    public PcBoard(BoardParts parts, MemoryBackend memory)
+    public PcBoard(BoardParts parts, MachineRam memory)
         : base(parts, new PcMemory(memory, PcParts.Bios(parts), parts.Lock, config: parts.Config.Memory,
             hasSmm: parts.Config.Smm, limits: parts.Limits))
     {

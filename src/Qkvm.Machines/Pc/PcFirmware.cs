@@ -29,6 +29,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
 
     byte[][]? _userTables;
     bool _hasSmbios;
+    int _tablesLength, _loaderLength;                              // not migrated: the firmware has read the files
 
     public void AddNumbers(SleepStates states)
     {
@@ -39,7 +40,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
         CountCpus(topology.Cpus);
         ushort idLimit = (ushort)(topology.ApicId(topology.MaxCpus - 1) + 1);
         fwCfg.Add16(FwCfgKey.MaxCpus, idLimit);
-        fwCfg.Add(FwCfgKey.Numa, new byte[(1 + idLimit) * sizeof(ulong)]);
+        AddNuma(idLimit);
         fwCfg.Add16(FwCfgKey.BootMenu, config.Boot.Menu ? (ushort)1 : (ushort)0);
         fwCfg.Add32(FwCfgKey.Irq0Override, 1);
         fwCfg.AddFile("etc/system-states", SystemStates(states));
@@ -49,6 +50,22 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
         // Firmware puts PCI's large BARs from here on.
         if (memory.DeviceMemory.Size > 0)
             fwCfg.AddFile("etc/reserved-memory-end", BitConverter.GetBytes(memory.PciHole64));
+    }
+
+    /// <summary>For firmware that makes its own tables: the number of nodes, the node of each APIC id, the size of each
+    /// node.</summary>
+    void AddNuma(int idLimit)
+    {
+        NumaConfig numa = config.Numa;
+        var words = new ulong[1 + idLimit + numa.Nodes.Count];
+        words[0] = (ulong)numa.Nodes.Count;
+        for (int cpu = 0; cpu < numa.CpuNodes.Count; cpu++)
+            words[1 + config.Topology.ApicId(cpu)] = (ulong)numa.CpuNodes[cpu];
+        for (int node = 0; node < numa.Nodes.Count; node++) words[1 + idLimit + node] = numa.Nodes[node].Size;
+        var bytes = new byte[words.Length * sizeof(ulong)];
+        for (int i = 0; i < words.Length; i++)
+            BinaryPrimitives.WriteUInt64LittleEndian(bytes.AsSpan(i * sizeof(ulong)), words[i]);
+        fwCfg.Add(FwCfgKey.Numa, bytes);
     }
 
     /// <summary>Firmware looks for so many root buses beside the first.</summary>
@@ -106,7 +123,8 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
                 Chipset = chipset(),
                 Hpet = config.Hpet,
                 SleepStates = board.SleepStates,
-                HotPlugMemory = config.Memory.Slots > 0 ? memory : null,
+                Memory = memory,
+                Numa = config.Numa,
                 Tree = board.Tree,
                 Terms = [.. terms(), .. board.HotPlugTerms()],
                 Root = board.Pci,
@@ -114,14 +132,17 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
                 Tpm = board.Tree.AllDevices.Select(node => node.Device).OfType<ITpmDevice>().FirstOrDefault(),
                 HasGenerationId = board.Tree.AllDevices.Any(node => node.Device is IGenerationId),
             });
-            fwCfg.AddFile(AcpiTables.TablesFile, Padded(acpi.Tables, AcpiUnit));
+            fwCfg.AddFile(AcpiTables.TablesFile, Padded(acpi.Tables, AcpiUnit, ref _tablesLength));
             fwCfg.AddFile(AcpiTables.RsdpFile, acpi.Rsdp);
-            fwCfg.AddFile(AcpiTables.LoaderFile, Padded(acpi.Loader, LoaderUnit));
+            fwCfg.AddFile(AcpiTables.LoaderFile, Padded(acpi.Loader, LoaderUnit, ref _loaderLength));
         }
 
-        static byte[] Padded(byte[] contents, int unit)
+        // At first with room for what is told later, and never less again.
+        static byte[] Padded(byte[] contents, int unit, ref int length)
         {
-            Array.Resize(ref contents, (contents.Length + unit - 1) / unit * unit);
+            int room = length == 0 ? unit / 4 : 0;
+            length = Math.Max(length, (contents.Length + room + unit - 1) / unit * unit);
+            Array.Resize(ref contents, length);
             return contents;
         }
     }

@@ -22,6 +22,7 @@ public static class PcMachine
         var defaults = new MachineDefaults(NetworkCard: E1000.Model.Name, VideoAddress: "0x2", CdromPlace: 2)
         {
             PrefersSockets = version.PrefersSockets,
+            TakesNumaSizes = version.TakesNumaSizes,
             HasHotPluggableCpus = true,
             Usb = s_usb,
             Floppies = FloppySupport.OnBoard,

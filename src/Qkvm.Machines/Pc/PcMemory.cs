@@ -46,7 +46,7 @@ public sealed class PcMemory : IDisposable
     const ulong OneGiB = 1 << 30, RomHole = 0xC0000, IsaBiosSize = 128 << 10;
     const ulong Smallest = 1 << 20;
 
-    readonly MemoryBackend _backend;
+    readonly MachineRam _memory;
     readonly List<GuestRam> _roms = [];
     readonly MemoryRegion _root;
     readonly PcMemoryPlan _plan;
@@ -59,7 +59,7 @@ public sealed class PcMemory : IDisposable
     /// <param name="config">-m, where there may be more memory than at the start.</param>
     /// <param name="limits">Of the processors.</param>
     /// <param name="hasSmm">There is system management mode.</param>
-    public PcMemory(MemoryBackend memory, byte[] bios, MachineLock machineLock, PcMemoryPlan? plan = null,
+    public PcMemory(MachineRam memory, byte[] bios, MachineLock machineLock, PcMemoryPlan? plan = null,
         MemoryConfig? config = null, bool hasSmm = false, AddressLimits? limits = null)
     {
         ulong size = memory.Size;
@@ -79,8 +79,8 @@ public sealed class PcMemory : IDisposable
         if (Limits.Bits > 32 && last >> Limits.Bits != 0)
             throw new ConfigurationException($"-m: Address space limit 0x{(1UL << Limits.Bits) - 1:x} < 0x{last:x} "
                 + $"phys-bits too low ({Limits.Bits}); give less memory, or -cpu …,phys-bits=");
-        _backend = memory;
-        RamRegion = MemoryRegion.OfRam(plan.RamName, Ram, 0, size);
+        _memory = memory;
+        RamRegion = memory.Region(plan.RamName);
         Pci = MemoryRegion.Container("pci", SpaceSize);
         MemoryRegion root = _root = MemoryRegion.Container("system", SpaceSize);
         root.Map(0, Pci, -1);
@@ -124,7 +124,13 @@ public sealed class PcMemory : IDisposable
 
     public ulong PciHole64Size { get; }
 
-    public GuestRam Ram => _backend.Ram;
+    /// <summary>What RAM is made of, in the order of addresses.</summary>
+    public IReadOnlyList<MemoryBackend> Pieces => _memory.Pieces;
+
+    /// <summary>The first piece, which has the lowest addresses.</summary>
+    public GuestRam Ram => Pieces[0].Ram;
+
+    /// <summary>All of it, without holes.</summary>
     public MemoryRegion RamRegion { get; }
 
     /// <summary>PCI's memory space: addresses are the CPU's.</summary>
@@ -175,18 +181,10 @@ public sealed class PcMemory : IDisposable
     }
 
     /// <summary>Bytes into RAM, from an address below 4 GiB on.</summary>
-    public void Load(ulong address, ReadOnlySpan<byte> bytes)
-    {
-        bytes.CopyTo(Ram.Span(address, bytes.Length));
-        Ram.MarkWritten(address, (ulong)bytes.Length);
-    }
+    public void Load(ulong address, ReadOnlySpan<byte> bytes) => _memory.Write(address, bytes, (ulong)bytes.Length);
 
     /// <summary>Zeros into RAM, from an address below 4 GiB on.</summary>
-    public void Clear(ulong address, ulong length)
-    {
-        Ram.Span(address, (int)length).Clear();
-        Ram.MarkWritten(address, length);
-    }
+    public void Clear(ulong address, ulong length) => _memory.Write(address, [], length);
 
     /// <param name="smm">What system management mode finds instead, if anything.</param>
     public void PlaceFlash(ulong at, MemoryRegion region, MemoryRegion? smm = null)
@@ -197,7 +195,7 @@ public sealed class PcMemory : IDisposable
 
     public void Dispose()
     {
-        _backend.Dispose();
+        _memory.Dispose();
         foreach (GuestRam rom in _roms) rom.Dispose();
     }
 

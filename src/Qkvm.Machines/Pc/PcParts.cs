@@ -20,7 +20,7 @@ public static class PcParts
         Property.Enum("smbios-entry-point-type", "32", ["32", "64"], "32: SMBIOS 2.8, 64: SMBIOS 3.0"),
         Property.Bool("usb", false, "the chipset's USB controllers"),
         Property.Missing("vmport", Property.Auto), Property.Missing("nvdimm", "off"),
-        Property.Missing("hmat", "off"),
+        Property.Bool("hmat", false, "the guest is told how fast its memory is: -numa hmat-lb"),
         Property.Missing("pit", "on"), Property.Missing("i8042", "on"), Property.Missing("fd-bootchk", "on"),
         Property.Missing("max-ram-below-4g"),
         Property.Enum(FirmwareOption, "bios", ["bios", Uefi], "uefi: the distribution's, with its variables beside the "
@@ -32,19 +32,22 @@ public static class PcParts
         Property.Missing("suppress-vmdesc", "off"),
     ];
 
-    /// <summary>What -m and memory-backend= give, prepared as users wish.</summary>
-    internal static MemoryBackend Memory(Properties properties, BoardParts parts)
+    /// <summary>What -m, memory-backend= and -numa's memdev= give, prepared as users wish.</summary>
+    internal static MachineRam Memory(Properties properties, BoardParts parts)
     {
         MachineConfig config = parts.Config;
-        MemoryBackend memory = properties.Text("memory-backend") is { } id
-            ? parts.Backends.FindObject<MemoryBackend>(id, "memory", properties.Owner)
-                : new MemoryBackend(new GuestRam("pc.ram", config.Memory.Size));
-        if (memory.Size != config.Memory.Size)
-            throw properties.Error($"memory-backend={properties.Text("memory-backend")} has {memory.Size >> 20} MiB, "
+        string[] ids = properties.Text("memory-backend") is { } named ? [named]
+            : [.. config.Numa.Nodes.Select(node => node.Backend).OfType<string>()];
+        var ram = new MachineRam(ids.Length > 0
+            ? [.. ids.Select(id => parts.Backends.FindObject<MemoryBackend>(id, "memory", properties.Owner))]
+            : [new MemoryBackend(new GuestRam("pc.ram", config.Memory.Size))]);
+        if (ram.Size != config.Memory.Size)
+            throw properties.Error($"memory-backend={string.Join('+', ids)} has {ram.Size >> 20} MiB, "
                 + $"-m says {config.Memory.Size >> 20} MiB; give both the same");
-        memory.Prepare(message => properties.Error(message), properties.Bool("dump-guest-core"),
-            properties.OnOffAuto("mem-merge") == true, config.Memory.IsPreallocated);
-        return memory;
+        foreach (MemoryBackend memory in ram.Pieces)
+            memory.Prepare(message => properties.Error(message), properties.Bool("dump-guest-core"),
+                properties.OnOffAuto("mem-merge") == true, config.Memory.IsPreallocated);
+        return ram;
     }
 
     /// <summary>The parts, with what the version and -machine's options say.</summary>

@@ -7,10 +7,11 @@ namespace Qkvm.Machines.Pc;
 /// <param name="Compat">The oldest difference last; what users say is stronger.</param>
 /// <param name="PrefersSockets">-smp 4 is four sockets and not four cores.</param>
 /// <param name="KeepsHyperTransport">No memory is where AMD's processors have none.</param>
+/// <param name="TakesNumaSizes">-numa node,mem= divides the memory.</param>
 public sealed record PcVersion(string Name, GlobalConfig[] Compat, bool PrefersSockets,
-    bool KeepsHyperTransport = true)
+    bool KeepsHyperTransport = true, bool TakesNumaSizes = false)
 {
-    const string Family = "*", Sockets = "sockets", NoHole = "no-hypertransport-hole";
+    const string Family = "*", Sockets = "sockets", NoHole = "no-hypertransport-hole", NumaSizes = "numa-sizes";
 
     /// <summary>Per line a version and what came with the next one, so that this one and older ones lack it: of what
     /// shows to guests and is built here. Observed on QEMU 7.2 by info qtree and the properties of its CPUs.
@@ -25,7 +26,7 @@ public sealed record PcVersion(string Name, GlobalConfig[] Compat, bool PrefersS
             qemu64-x86_64-cpu.model=6 qemu64-x86_64-cpu.stepping=3
         5.2 virtio-net-pci*.vectors=3
         5.1 pvpanic.events=1
-        5.0
+        5.0 numa-sizes
         4.2 virtio-blk-pci*.queue-size=128 mch.smbase-smram=off
         4.1
         4.0 VGA.edid=off
@@ -74,16 +75,17 @@ public sealed record PcVersion(string Name, GlobalConfig[] Compat, bool PrefersS
     public static IEnumerable<PcVersion> All()
     {
         var compat = new List<GlobalConfig>();
-        bool sockets = false, named = false, hole = true;
+        bool sockets = false, named = false, hole = true, sizes = false;
         foreach (string line in Table.Replace("\n    ", " ", StringComparison.Ordinal).Split('\n'))
         {
             string[] words = line.Split(' ', StringSplitOptions.RemoveEmptyEntries);
             sockets |= words.Contains(Sockets);
             hole &= !words.Contains(NoHole);
-            compat.AddRange(words.Skip(1).Where(word => word is not (Sockets or NoHole)).SelectMany(Globals));
+            sizes |= words.Contains(NumaSizes);
+            compat.AddRange(words.Skip(1).Where(word => word is not (Sockets or NoHole or NumaSizes)).SelectMany(Globals));
             named |= words[0] == LastNamed;
             if (named) compat.AddRange(OfName($"{words[0]}.0"));
-            yield return new PcVersion(words[0], [.. compat], sockets, hole);
+            yield return new PcVersion(words[0], [.. compat], sockets, hole, sizes);
         }
     }
 

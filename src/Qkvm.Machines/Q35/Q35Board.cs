@@ -36,7 +36,7 @@ public sealed class Q35Board : Board
     readonly IsaChips _chips;
 
     /// <param name="memory">Its RAM; disposed of with the board.</param>
-    public Q35Board(BoardParts parts, MemoryBackend memory) : base(parts, new PcMemory(memory,
+    public Q35Board(BoardParts parts, MachineRam memory) : base(parts, new PcMemory(memory,
         PcParts.Bios(parts), parts.Lock, PcMemoryPlan.Q35, parts.Config.Memory, parts.Config.Smm, parts.Limits))
     {
         var lpcGlobals = new ChipGlobals(Config, LpcDriver);

@@ -40,6 +40,7 @@ public static class Q35Machine
         var defaults = new MachineDefaults(NetworkCard: E1000e.Model.Name, VideoAddress: "0x1", CdromPlace: 2)
         {
             PrefersSockets = named.Version.PrefersSockets,
+            TakesNumaSizes = named.Version.TakesNumaSizes,
             HasHotPluggableCpus = true,
             Usb = s_usb,
             IdeBuses = 6,

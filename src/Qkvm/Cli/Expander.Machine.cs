@@ -23,6 +23,7 @@ public sealed partial class Expander
             case "cpu": _config = _config with { Cpu = _cpu = TakeCpu(argument, owner) }; break;
             case "smp": _topology = (argument, owner); break;
             case "m": TakeMemory(argument, owner); break;
+            case "numa": _numa.Add((argument, owner)); break;
             case "mem-prealloc": _config = _config with { Memory = _config.Memory
                 with { IsPreallocated = true } }; break;
             case "mem-path": _memoryPath = argument; break;
@@ -111,7 +112,7 @@ public sealed partial class Expander
     {
         Options options = Options.Parse(text, owner);
         _config = _config with { LocksMemory = options.Bool("mem-lock") ?? _config.LocksMemory };
-        if (options.Bool("cpu-pm") == true) throw options.Error("cpu-pm=on is not built yet; leave it out");
+        _idlesInGuest = options.Bool("cpu-pm") == true ? owner : null;
         options.Close();
     }
 
@@ -165,7 +166,7 @@ public sealed partial class Expander
     void Act(Func<GuestActions, GuestActions> change) => _config = _config with { Actions = change(_config.Actions) };
 
     /// <summary>A member of an enumeration by QEMU's name; what it was where nothing is said.</summary>
-    static T OneOf<T>(Options options, string name, T now) where T : struct, Enum
+    internal static T OneOf<T>(Options options, string name, T now) where T : struct, Enum
     {
         if (options.Text(name) is not { } value) return now;
         string[] known = [.. Enum.GetNames<T>().Select(System.Text.Json.JsonNamingPolicy.KebabCaseLower.ConvertName)];
@@ -177,8 +178,8 @@ public sealed partial class Expander
     void FinishMachine()
     {
         FinishFirmware();
-        FinishMemory();
         FinishProcessors();
+        FinishMemory();
         _config = _config with
         {
             MachineType = _machine?.Name ?? _machineName,

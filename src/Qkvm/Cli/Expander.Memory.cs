@@ -8,13 +8,14 @@ public sealed partial class Expander
 {
     ulong? _memory;                                                // bytes, where -m gives them
     string? _memoryPath;
+    readonly List<(string Text, string Owner)> _numa = [];         // read last: it is about what there is
 
     void TakeMemory(string text, string owner)
     {
         const ulong Megabyte = 1 << 20;
         const int MostSlots = 256;
         Options options = Options.Parse(text, owner, "size");
-        ulong size = (ulong?)options.Size("size", Megabyte) ?? 128 * Megabyte;
+        ulong size = (ulong?)options.Size("size", Megabyte) is { } given and not 0 ? given : 128 * Megabyte;
         ulong max = (ulong?)options.Size("maxmem") ?? 0;
         int slots = options.Int("slots", 0, int.MaxValue) ?? 0;
         options.Close();
@@ -43,7 +44,28 @@ public sealed partial class Expander
         if (_memory == null && _machineOptions.Text("memory-backend") is { } id
             && _config.Objects.FirstOrDefault(o => o.Id == id)?.Options.Size("size") is { } size)
             _config = _config with { Memory = _config.Memory with { Size = (ulong)size } };
-        if (_memoryPath is { } path) AddMemoryFile(path);
+        FinishNuma();
+        if (_memoryPath is not { } path) return;
+        if (_config.Numa.Nodes.Any(node => node.Backend != null))
+            _warn($"-mem-path {path}: no effect, as NUMA nodes have memory of their own");
+        else AddMemoryFile(path);
+    }
+
+    void FinishNuma()
+    {
+        if (_machine is not { Defaults.HasDevices: true } machine)
+        {
+            if (_numa is [var first, ..])
+                throw new ConfigurationException($"{first.Owner}: NUMA is not supported by this machine-type");
+            return;
+        }
+        var numa = new NumaOptions(_config, machine.Defaults.TakesNumaSizes,
+            _machineOptions.Bool("hmat") == true, _warn);
+        foreach ((string text, string owner) in _numa) numa.Take(text, owner);
+        _config = _config with { Numa = numa.Finish() };
+        if (_machineOptions.Text("memory-backend") is { } other && _config.Numa.Nodes.Any(node => node.Backend != null))
+            throw new ConfigurationException($"-numa node,memdev=: cannot be used together with -machine "
+                + $"memory-backend={other}; leave one of them out");
     }
 
     /// <summary>-mem-path is short for an object of the size that -m gives.</summary>

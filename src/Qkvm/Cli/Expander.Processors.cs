@@ -1,3 +1,4 @@
+using Qkvm.Accel.Kvm;
 using Qkvm.Accel.Tcg;
 using Qkvm.Core.Machine;
 
@@ -8,6 +9,7 @@ public sealed partial class Expander
 {
     readonly List<AcceleratorConfig> _accelerators = [];
     CpuConfig? _cpu;
+    string? _idlesInGuest;                                         // -overcommit cpu-pm=on, as typed
     (string Text, string Owner)? _topology;                        // read last: what it leaves open is the machine's
 
     /// <summary>Of several, those that nobody knows are passed over: programs name what newer versions have.</summary>
@@ -48,41 +50,60 @@ public sealed partial class Expander
         return new CpuConfig(parts[0]) { Features = features, Properties = properties };
     }
 
-    static CpuTopology TakeTopology(string text, string owner, bool prefersSockets)
+    /// <summary>What is missing follows from the rest: cores before sockets before threads; before QEMU 6.2, sockets
+    /// first.</summary>
+    CpuTopology TakeTopology(string text, string owner, bool prefersSockets)
     {
-        const int Most = 512;
+        const int Most = 4096;                                     // so that products stay small
         Options options = Options.Parse(text, owner, "cpus");
-        int? cpus = options.Int("cpus", 1, Most), sockets = options.Int("sockets", 1, Most),
-            dies = options.Int("dies", 1, Most);
-        int? cores = options.Int("cores", 1, Most), threads = options.Int("threads", 1, Most),
-            max = options.Int("maxcpus", 1, Most);
-        options.Int("clusters", 1, 1);
+        bool hasZero = false;
+        int cpus = Count("cpus"), sockets = Count("sockets"), dies = Count("dies"), cores = Count("cores");
+        int threads = Count("threads"), max = Count("maxcpus");
+        if (Count("clusters") > 1) throw options.Error("clusters not supported by this machine's CPU topology");
         options.Close();
-        long product = (long)(sockets ?? 1) * (dies ?? 1) * (cores ?? 1) * (threads ?? 1);
-        if (product > int.MaxValue)
-            throw new ConfigurationException($"{owner}: {product} CPUs; at most {Most} are possible");
-        // What is missing follows from the rest, cores before sockets before threads; before QEMU 6.2, sockets first.
-        int d = dies ?? 1, t = threads ?? 1;
-        int known = max ?? cpus ?? (sockets ?? 1) * d * (cores ?? 1) * t;
-        int c = cores ?? Math.Max(1, known / ((sockets ?? 1) * d * t));
-        int left = Math.Max(1, known / (d * t));
-        if (cores == null && sockets == null) (c, sockets) = prefersSockets ? (1, left) : (left, 1);
-        int s = sockets ?? Math.Max(1, known / (d * c * t));
-        if (threads == null && cores != null && sockets != null) t = Math.Max(1, known / (s * d * c));
-        int n = cpus ?? known, total = s * d * c * t;
-        if (total != (max ?? n)
-            && (max != null || total < n || cpus == null || sockets != null || cores != null || threads != null)
-            && total != Math.Max(n, max ?? n))
-            throw new ConfigurationException($"{owner}: product of sockets ({s}) * dies ({d}) * cores ({c}) * " +
-                $"threads ({t}) is {total}, not {Math.Max(n, max ?? n)} CPUs");
-        if (n > (max ?? n)) throw new ConfigurationException($"{owner}: cpus={n} is more than maxcpus={max}");
-        return new CpuTopology(n, s, d, c, t, max ?? total);
+        if (hasZero)
+            _warn($"{owner}: Deprecated CPU topology (considered invalid): CPU topology parameters must be greater "
+                + "than zero");
+        dies = Math.Max(dies, 1);
+        int known = max > 0 ? max : cpus;
+        if (known == 0) (sockets, cores, threads) = (Math.Max(sockets, 1), Math.Max(cores, 1), Math.Max(threads, 1));
+        else if (sockets == 0 && (prefersSockets || cores > 0))
+        {
+            (cores, threads) = (Math.Max(cores, 1), Math.Max(threads, 1));
+            sockets = (int)(known / ((long)dies * cores * threads));
+        }
+        else if (cores == 0)
+        {
+            (sockets, threads) = (Math.Max(sockets, 1), Math.Max(threads, 1));
+            cores = (int)(known / ((long)sockets * dies * threads));
+        }
+        if (threads == 0) threads = (int)(known / ((long)sockets * dies * cores));
+        long total = (long)sockets * dies * cores * threads;
+        string product = $"sockets ({sockets}) * dies ({dies}) * cores ({cores}) * threads ({threads})";
+        if (known > 0 && total != known)
+            throw options.Error("Invalid CPU topology: product of the hierarchy must match maxcpus: "
+                + $"{product} != maxcpus ({known})");
+        if (total < cpus)
+            throw options.Error("Invalid CPU topology: maxcpus must be equal to or greater than smp: "
+                + $"{product} == maxcpus ({total}) < smp_cpus ({cpus})");
+        if (total > Most) throw options.Error($"Invalid SMP CPUs {total}: {Most} are more than any machine has");
+        return new CpuTopology(cpus > 0 ? cpus : (int)total, sockets, dies, cores, threads, (int)total);
+
+        int Count(string name)
+        {
+            int? count = options.Int(name, 0, Most);
+            hasZero |= count == 0;
+            return count ?? 0;
+        }
     }
 
     void FinishProcessors()
     {
         if (_accelerators.Count == 0) _accelerators.Add(new AcceleratorConfig(TcgAccelerator.Model.Name));
         _config = _config with { Accelerators = [.. _accelerators] };
+        // The software CPU has no processor to give away, and so it changes nothing there, as in QEMU.
+        if (_idlesInGuest != null && _accelerators.Exists(one => one.Name == KvmAccelerator.Model.Name))
+            throw new ConfigurationException($"{_idlesInGuest}: cpu-pm=on is not built yet under KVM; leave it out");
         if (_topology is { } topology) _config = _config with { Topology = TakeTopology(topology.Text, topology.Owner,
             _machine?.Defaults.PrefersSockets ?? false) };
         if (_machine is { } machine && _config.Topology.MaxCpus > machine.Defaults.MaxCpus)

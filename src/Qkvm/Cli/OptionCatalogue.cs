@@ -40,7 +40,14 @@ public static class OptionCatalogue
             new("k", "language", "use keyboard layout; only en-us"),
             new("usb", null, "enable on-board USB host controller (if not used by default)"),
             new("usbdevice", "tablet|mouse|keyboard", "add a USB device (deprecated: use -device usb-tablet …)"),
-            new("numa", "node[,...]", "NUMA topology", Later),
+            new("numa", "node[,memdev=id][,cpus=firstcpu[-lastcpu]][,nodeid=node][,initiator=node] | "
+                + "cpu,node-id=node[,socket-id=x][,die-id=d][,core-id=y][,thread-id=z] | "
+                + "dist,src=source,dst=destination,val=distance | "
+                + "hmat-lb,initiator=node,target=node,hierarchy=memory|first-level|second-level|third-level,"
+                + "data-type=access-latency|…[,latency=ns][,bandwidth=bytes] | "
+                + "hmat-cache,node-id=node,size=size,level=n,associativity=none|direct|complex,"
+                + "policy=none|write-back|write-through,line=bytes",
+                "NUMA topology: nodes of memory and processors, how far they are, how fast memory is"),
             new("mem-path", "FILE", "provide backing storage for guest RAM"),
             new("mem-prealloc", null, "preallocate guest memory"),
             new("add-fd", "fd=fd,set=set[,opaque=opaque]", "add 'fd' to fd 'set', which /dev/fdset/set opens"),

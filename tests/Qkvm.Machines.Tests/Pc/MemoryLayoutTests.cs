@@ -160,4 +160,25 @@ public class MemoryLayoutTests
         }
         return value;
     }
+
+    /// <summary>As the memory of NUMA nodes is: one after the other, through the hole.</summary>
+    [Fact]
+    public void RAM_of_several_pieces_is_one_after_the_other()
+    {
+        MemoryBackend first = Backend(MiB), second = Backend(4 * GiB), third = Backend(2 * MiB);
+        using var memory = new PcMemory(new MachineRam([first, second, third]), [], new MachineLock());
+        Assert.Equal((3 * GiB, GiB + 3 * MiB), (memory.Below, memory.Above));
+        memory.Space.Write(4, 4, 1);
+        memory.Space.Write(MiB, 4, 2);
+        memory.Space.Write(4 * GiB, 4, 3);
+        memory.Space.Write(4 * GiB + GiB + 3 * MiB - 4, 4, 4);
+        Assert.Equal((1UL, 2UL, 3UL, 4UL), (first.Ram.Read(4, 4), second.Ram.Read(0, 4),
+            second.Ram.Read(3 * GiB - MiB, 4), third.Ram.Read(2 * MiB - 4, 4)));
+
+        memory.Load(MiB - 2, [9, 8, 7, 6]);
+        Assert.Equal((0x0809UL, 0x0607UL), (first.Ram.Read(MiB - 2, 2), second.Ram.Read(0, 2)));
+        memory.Clear(MiB - 1, 2);
+        Assert.Equal((0x09UL, 0x0600UL), (first.Ram.Read(MiB - 2, 2), second.Ram.Read(0, 2)));
+        Assert.Throws<ArgumentOutOfRangeException>(() => memory.Clear(4 * GiB + 3 * MiB - 1, 2));
+    }
 }
