@@ -232,6 +232,7 @@ sealed partial class BackendHost : IBackendHost
     public void CloseDisks()
     {
         foreach (BlockDriver node in _blocks.Nodes) node.LetGo();  // for good: jobs and exports end now
+        foreach (BlockBackend drive in Backends.Drives.Values) drive.Root?.LetGo();
         _jobs.Kill();
         _exports.Close();
         foreach (BlockBackend drive in Backends.Drives.Values)

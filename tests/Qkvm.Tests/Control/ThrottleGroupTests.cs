@@ -79,6 +79,23 @@ public sealed class ThrottleGroupTests : IDisposable
     }
 
     [Fact]
+    public void A_reopening_that_fails_leaves_the_group_as_it_was()
+    {
+        AddGroup();
+        AddGroup("""{"bps-total":5000}""", "g1");
+        AddFilter("t0");
+        AddFilter("t1");
+        Assert.Equal("Throttle group 'g9' does not exist", Error(() => _bench.Query("blockdev-reopen",
+            """
+            {"options":[
+            {"driver":"throttle","node-name":"t0","throttle-group":"g1","file":{"driver":"null-co"}},
+            {"driver":"throttle","node-name":"t1","throttle-group":"g9","file":{"driver":"null-co"}}]}
+            """)));
+        Delete("g1");
+        Assert.Equal("object 'g0' is in use, can not be deleted", Error(() => Delete("g0")));
+    }
+
+    [Fact]
     public void Reopening_needs_the_group()
     {
         AddGroup();

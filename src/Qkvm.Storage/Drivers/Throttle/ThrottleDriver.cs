@@ -39,17 +39,18 @@ public sealed class ThrottleDriver : FilterNode
     /// <inheritdoc/>
     internal override Action Change(Options options, in Surroundings around)
     {
-        string before = _member.Group.Name, group = options.Required(Group);
-        if (group == before) return static () => { };
-        Join(group);
-        return () => Join(before);
+        ThrottleGroup before = _member.Group;
+        string group = options.Required(Group);
+        if (group == before.Name) return static () => { };
+        Become(_join(group) ?? throw new ConfigurationException(NotFound(group)));
+        return () => Become(before.Join());                        // also one that nobody else keeps by its name
     }
 
-    void Join(string group)
+    void Become(ThrottleMember member)
     {
-        ThrottleMember old = _member;
-        _member = _join(group) ?? throw new ConfigurationException(NotFound(group));
-        old.Leave();
+        ThrottleMember before = _member;
+        _member = member;
+        before.Leave();
     }
 
     public override Action? LetGo()
