@@ -46,7 +46,8 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
         {
             model ??= PcMachine.Model;
             var parts = new BoardParts(config, accelerator, backends, catalogue, _clock, _loop, _lock,
-                () => environment.DataThread.Loop, this) { Log = _log, NewThread = static name => new IoThread(name) };
+                () => environment.DataThread.Loop, this)
+                { Log = _log, NewThread = static name => new IoThread(name) };
             _board = model.Create(new Properties(model, config.MachineOptions), parts);
             _board.Reset();
             ResetCpus();

@@ -207,7 +207,7 @@ public sealed class MemoryBackendTests : IDisposable
     public void Other_memory_is_shared_where_users_say_so_and_one_kind_always()
     {
         using MemoryBackend own = Make(MemoryBackendRam.Model, "size=3M"),
-            shared = Make(MemoryBackendRam.Model, "size=3M,share=on"), always = Make(MemoryBackendRam.Shm, "size=3M");
+            shared = Make(MemoryBackendRam.Model, "size=3M,share=on"), always = Make(MemoryBackendShm.Model, "size=3M");
         Assert.Null(own.Ram.File);
         foreach (MemoryBackend memory in new[] { shared, always })
         {
@@ -219,7 +219,7 @@ public sealed class MemoryBackendTests : IDisposable
             other.ReadExactly(seen);
             Assert.Equal(Mark, BitConverter.ToUInt64(seen));
         }
-        Assert.Contains("share=off: this memory is always shared", Refusal(() => Make(MemoryBackendRam.Shm,
+        Assert.Contains("share=off: this memory is shared", Refusal(() => Make(MemoryBackendShm.Model,
             "size=3M,share=off")));
     }
 

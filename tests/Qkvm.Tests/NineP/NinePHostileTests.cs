@@ -206,7 +206,8 @@ public sealed class NinePHostileTests : IDisposable
             object[] fields = [.. Enumerable.Range(0, random.Next(12)).Select(Field)];
             byte[] message = NinePClient.Message(type, fields);
             if (random.Next(10) == 0) message = message[..random.Next(message.Length + 1)];
-            if (random.Next(20) == 0 && message.Length > 8) message[random.Next(message.Length)] = (byte)random.Next(256);
+            if (random.Next(20) == 0 && message.Length > 8)
+                message[random.Next(message.Length)] = (byte)random.Next(256);
             NinePAnswer? answer = client.SendRaw(message, random.Next(30) == 0 ? random.Next(64) : 1 << 20);
             Assert.True(answer == null || answer.Type is 7 or 107 || answer.Type == message[4] + 1);
         }

@@ -44,7 +44,8 @@ public sealed class NinePTests : IDisposable
         Assert.Equal(Errno.NotEmpty, client.Send(76, 0u, "folder", 0x200u).Errno);
         Assert.Equal(77, client.Send(76, 3u, "moved", 0u).Type);
         Assert.Equal(77, client.Send(76, 0u, "folder", 0x200u).Type);
-        Assert.Empty(Directory.GetDirectories(_path).Where(d => !d.EndsWith(".virtfs_metadata", StringComparison.Ordinal)));
+        Assert.DoesNotContain(Directory.GetDirectories(_path),
+            path => !path.EndsWith(".virtfs_metadata", StringComparison.Ordinal));
     }
 
     [Theory, MemberData(nameof(Models))]
