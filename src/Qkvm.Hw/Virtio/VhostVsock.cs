@@ -64,6 +64,7 @@ public sealed class VhostVsock : VhostDevice
         {
             file?.Dispose();
             string remedy = e.Errno == Libc.EAddrInUse ? "; another guest has it: give another guest-cid"
+                : values.Has("vhostfd") ? $"; vhostfd= must be an open {Device}"
                 : File.Exists(Device) ? "" : $": {Device} is not there; on the host run: modprobe vhost_vsock";
             throw values.Error($"vhost-vsock: {e.Message}{remedy}", e);
         }
