@@ -27,7 +27,8 @@ static class QomTree
             .. Devices(context, Machine),
         ])),
         new("objects", QomNode.Container(() => context.Backends.ObjectOptions
-            .Select(made => KeyValuePair.Create(made.Key, Object(context, made.Key, made.Value.Model, made.Value.Given))))),
+            .Select(made => KeyValuePair.Create(made.Key,
+                Object(context, made.Key, made.Value.Model, made.Value.Given))))),
         new("chardevs", QomNode.Container(() => context.Backends.Chardevs.Keys
             .Select(id => KeyValuePair.Create(id, new QomNode("chardev"))))),
     ]);
