@@ -33,7 +33,8 @@ public sealed class CommandCatalogue
         Interrupts.Controllers, Interrupts.Counts, Interrupts.Local, RamBlocks.Command, Checksum.Command,
         DumpGuestMemory.Dump, DumpGuestMemory.Query, DumpGuestMemory.Capability,
         SaveMemory.Virtual, SaveMemory.Physical, PortAccess.In, PortAccess.Out,
-        NumaNodes.Command, Balloon.Query, Balloon.Set, QueryMemorySize.Command, QueryMemoryDevices.Command, QueryAcpiStatus.Command,
+        NumaNodes.Command,
+        Balloon.Query, Balloon.Set, QueryMemorySize.Command, QueryMemoryDevices.Command, QueryAcpiStatus.Command,
         QueryCurrentMachine.Command,
         QueryObjects.IoThreads, QueryObjects.Memory,
 

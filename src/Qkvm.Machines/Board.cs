@@ -184,7 +184,8 @@ public abstract partial class Board : IBoard, IDisposable
     public IReadOnlyList<IDisplaySource> Displays => _displays;
     public IReadOnlyList<GuestRam> RamBlocks =>
         [.. Layout.Pieces.Concat(Dimms.Select(dimm => dimm.Memory)).Select(memory => memory.Ram),
-            .. (Pci?.AllDevices ?? []).SelectMany(d => d.BarRegions).Where(r => r is { Kind: RegionKind.Ram }).Select(r => r!.Ram!)];
+            .. (Pci?.AllDevices ?? []).SelectMany(d => d.BarRegions)
+                .Where(r => r is { Kind: RegionKind.Ram }).Select(r => r!.Ram!)];
     public GuestRam Ram => Layout.Ram;
     public FwCfg FirmwareConfiguration { get; }
     public QBus Tree { get; } = new("main-system-bus", BusKind.System);

@@ -89,9 +89,10 @@ public class ExpansionTests
     [InlineData("-devcie help", "-devcie: invalid option; did you mean '-device'?")]
     [InlineData("-m 2Q", "-m 2Q: size=2Q is not a size; write for example 512M or 2G")]
     [InlineData("-m", "-m: requires an argument: -m [size=]megs[,slots=n,maxmem=size]")]
-    [InlineData("-smp 4,cores=3,sockets=1,threads=1", "-smp 4,cores=3,sockets=1,threads=1: product of sockets (1) * " +
-        "dies (1) * cores (3) * threads (1) is 3, not 4 CPUs")]
-    [InlineData("-smp 0", "-smp 0: cpus=0: expects a number from 1 to 512")]
+    [InlineData("-smp 4,cores=3,sockets=1,threads=1", "-smp 4,cores=3,sockets=1,threads=1: Invalid CPU " +
+        "topology: product of the hierarchy must match maxcpus: sockets (1) * dies (1) * cores (3) * threads (1) != "
+        + "maxcpus (4)")]
+    [InlineData("-smp -1", "-smp -1: cpus=-1: expects a number from 0 to 4096")]
     [InlineData("-hda a -drive file=b,index=0", "-drive file=b,index=0: index=0 (bus=0, unit=0) is taken by -hda a")]
     [InlineData("-pflash a -drive if=pflash,unit=0,file=b", "-drive if=pflash,unit=0,file=b: flash unit=0 is taken by "
         + "-machine pflash0= or another drive")]

@@ -6,8 +6,8 @@ using static Qkvm.Core.Acpi.Aml;
 namespace Qkvm.Machines.Firmware;
 
 /// <summary>Processors that come and go: a container with a device for each that there can be, over the hot-plug
-/// registers, and the methods of event 2. Spec: ACPI 6.3, sections 8.4, 6.2.10 "_MAT", 6.2.15 "_PXM", 6.3.3 "_EJx" and 6.3.5
-/// "_OST".</summary>
+/// registers, and the methods of event 2. Spec: ACPI 6.3, sections 8.4, 6.2.10 "_MAT", 6.2.15 "_PXM", 6.3.3 "_EJx" and
+/// 6.3.5 "_OST".</summary>
 static class CpuHotPlugTables
 {
     const int FindPending = 0, OstEvent = 1, OstStatus = 2;        // of the command register

@@ -82,7 +82,8 @@ public sealed record PcVersion(string Name, GlobalConfig[] Compat, bool PrefersS
             sockets |= words.Contains(Sockets);
             hole &= !words.Contains(NoHole);
             sizes |= words.Contains(NumaSizes);
-            compat.AddRange(words.Skip(1).Where(word => word is not (Sockets or NoHole or NumaSizes)).SelectMany(Globals));
+            compat.AddRange(words.Skip(1).Where(word => word is not (Sockets or NoHole or NumaSizes))
+                .SelectMany(Globals));
             named |= words[0] == LastNamed;
             if (named) compat.AddRange(OfName($"{words[0]}.0"));
             yield return new PcVersion(words[0], [.. compat], sockets, hole, sizes);

@@ -60,13 +60,17 @@ public sealed partial class Expander
             return;
         }
         var numa = new NumaOptions(_config, machine.Defaults.TakesNumaSizes,
-            _machineOptions.Bool("hmat") == true, _warn);
+            SaidToMachine("hmat") is { } hmat && Options.ParseBool(hmat) == true, _warn);
         foreach ((string text, string owner) in _numa) numa.Take(text, owner);
         _config = _config with { Numa = numa.Finish() };
-        if (_machineOptions.Text("memory-backend") is { } other && _config.Numa.Nodes.Any(node => node.Backend != null))
+        if (SaidToMachine("memory-backend") is { } other && _config.Numa.Nodes.Any(node => node.Backend != null))
             throw new ConfigurationException($"-numa node,memdev=: cannot be used together with -machine "
                 + $"memory-backend={other}; leave one of them out");
     }
+
+    /// <summary>Of -machine; the machine takes it.</summary>
+    string? SaidToMachine(string name) =>
+        _machineOptions.All.Where(pair => pair.Name == name).Select(pair => pair.Value).LastOrDefault();
 
     /// <summary>-mem-path is short for an object of the size that -m gives.</summary>
     void AddMemoryFile(string path)

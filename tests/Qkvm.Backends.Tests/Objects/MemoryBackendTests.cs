@@ -108,8 +108,8 @@ public sealed class MemoryBackendTests : IDisposable
     [InlineData("readonly=on,rom=off,share=on",
         "property 'rom' = 'off' is incompatible with 'readonly' = 'on' and 'share' = 'on'")]
     [InlineData("readonly=on", "No such file or directory; name a file that can be read")]
-    [InlineData("host-nodes=0", "host-nodes must be empty for policy default, or you should explicitly specify a policy "
-        + "other than default")]
+    [InlineData("host-nodes=0", "host-nodes must be empty for policy default, or you should explicitly specify a "
+        + "policy other than default")]
     [InlineData("policy=bind", "host-nodes must be set for policy bind")]
     [InlineData("policy=bind,host-nodes=500", "Invalid host-nodes value: 500")]
     [InlineData("policy=bind,host-nodes=2-1", "host-nodes=2-1: expects a number or a range such as 0-3")]
