@@ -74,7 +74,9 @@ public sealed class NinePTests : IDisposable
         Assert.Equal(19, client.Send(18, 0u, "pipe", 0x11B6u, 0u, 0u, 0u).Type);
         Assert.Equal((0x21B6u, 0x103UL), (client.Stat(client.At(1, "null")).Mode, client.Stat(1).Device));
         Assert.Equal(0x11B6u, client.Stat(client.At(1, "pipe")).Mode);
-        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(Host("null")));
+        using var folder = new Descriptor(At.OpenRoot(_path));
+        Assert.Equal(0, At.Stat(folder.Fd, "null\0"u8, out FileStatus status));
+        Assert.Equal(0x8180u, status.Mode);
         Assert.Equal(0, new FileInfo(Host("pipe")).Length);
     }
 
