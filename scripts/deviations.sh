@@ -57,4 +57,4 @@ list "Network cards" src/Qkvm.Hw/Net
 list "TPM" src/Qkvm.Hw/Tpm src/Qkvm.Backends/Tpm
 list "Virtio" src/Qkvm.Hw/Virtio
 list "Images" src/Qkvm.Storage
-list "Other backends" src/Qkvm.Backends/{Char,Net,Objects} src/Qkvm.Host src/Qkvm.Control src/Qkvm/
+list "Other backends" src/Qkvm.Backends/{Char,Net,Objects,Vhost} src/Qkvm.Host src/Qkvm.Control src/Qkvm/
