@@ -58,4 +58,4 @@ list "TPM" src/Qkvm.Hw/Tpm src/Qkvm.Backends/Tpm
 list "Virtio" src/Qkvm.Hw/Virtio
 list "Images" src/Qkvm.Storage
 list "Shared folders" src/Qkvm.Hw/NineP src/Qkvm.Backends/Files
-list "Other backends" src/Qkvm.Backends/{Char,Net,Objects} src/Qkvm.Host src/Qkvm.Control src/Qkvm/
+list "Other backends" src/Qkvm.Backends/{Char,Net,Objects,Vhost} src/Qkvm.Host src/Qkvm.Control src/Qkvm/

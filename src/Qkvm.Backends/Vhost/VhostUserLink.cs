@@ -8,8 +8,8 @@ namespace Qkvm.Backends.Vhost;
 
 /// <summary>A device's rings in another process, whichever that is: one peer after the other by a chardev.</summary>
 /// <remarks>What waits for the peer runs on the thread pool, one thing after the other. A peer that breaks the
-/// protocol, does not answer or leaves is dropped; another may come by the chardev. Deviation: packed rings, and split
-/// ones whose chains were not returned in order, do not hold enough to go on elsewhere.</remarks>
+/// protocol, does not answer or leaves is dropped; another may come by the chardev. Deviation: packed rings do not
+/// hold enough to go on elsewhere.</remarks>
 public sealed class VhostUserLink : IVhostUser
 {
     readonly SocketChar _chardev;

@@ -14,7 +14,12 @@ public sealed class SplitQueue(QueueSetup setup, VirtioControl control) : RingQu
 
     ushort _nextAvailable;
     ushort _usedIndex;
-    ushort _announced;                                             // not migrated: while others serve alone
+
+    // not migrated: while others serve alone
+    readonly sbyte[] _given = new sbyte[setup.MaxSize];            // by head, how often it was given and not used
+    ushort _announced, _seenUsed;
+    bool _knowsGiven = true;
+
     ushort _signalled;                                             // used index at the last Signal
     bool _hasSignalled;
     int _filled;                                                   // not migrated: zero outside a device's call
@@ -26,23 +31,22 @@ public sealed class SplitQueue(QueueSetup setup, VirtioControl control) : RingQu
     public override QueueProgress Progress => new(_inUse, _usedIndex, _nextAvailable, _signalled, _hasSignalled);
     public override uint Position => _nextAvailable;
 
-    /// <summary>As many as were used, if chains were used in the order in which they were given, as far back as the
-    /// rings tell: else nobody knows which are in flight.</summary>
+    /// <summary>Where the used ring stands, before chains that were given and not used: these are put there. Null where
+    /// too many came and went unseen to know them.</summary>
     public override uint? PositionAfterLoss
     {
         get
         {
+            AnnounceGiven();
             var used = (ushort)Dma.Read(Setup.DeviceArea + IndexField, 2);
-            ushort available = AvailableIndex();
-            int inFlight = (ushort)(available - used);
-            if (inFlight == 0) return used;
-            if (inFlight > Size) return null;
-            for (var at = (ushort)(available - Size); at != used; at++)
-            {
-                ulong place = at % (uint)Size;
-                if (Dma.Read(Setup.DriverArea + Ring + 2 * place, 2)
-                    != Dma.Read(Setup.DeviceArea + Ring + UsedElementSize * place, 4)) return null;
-            }
+            if (_announced == used) return used;
+            List<int> inFlight = [.. Enumerable.Range(0, Size).Where(head => _given[head] != 0)];
+            bool isKnown = _knowsGiven && inFlight.Count == (ushort)(_announced - used)
+                && inFlight.TrueForAll(head => _given[head] == 1);
+            if (!isKnown) return null;
+            for (int i = 0; i < inFlight.Count; i++)
+                Dma.Write(Setup.DriverArea + Ring + 2 * ((ulong)(ushort)(used + i) % (ulong)Size), 2,
+                    (ulong)inFlight[i]);
             return used;
         }
     }
@@ -116,22 +120,35 @@ public sealed class SplitQueue(QueueSetup setup, VirtioControl control) : RingQu
     public override void AnnounceGiven()
     {
         if (!IsUsable()) return;
+        var used = (ushort)Dma.Read(Setup.DeviceArea + IndexField, 2);   // first: all of it has been given
         ushort available = AvailableIndex();
-        if ((ushort)(available - _announced) > Size) _announced = (ushort)(available - Size);
+        if ((ushort)(available - _announced) > Size || (ushort)(used - _seenUsed) > Size)
+            (_announced, _seenUsed, _knowsGiven) = ((ushort)(available - Size), used, false);
         DescriptorChain chain = NewChain();
         for (; _announced != available; _announced++)
         {
             var head = (ushort)Dma.Read(Setup.DriverArea + Ring + 2 * ((ulong)_announced % (ulong)Size), 2);
+            if (head >= Size) continue;
+            _given[head]++;
             chain.Begin(head);
-            if (head < Size && Collect(head, chain) == null) chain.MarkWritten(Dma, uint.MaxValue);
+            if (Collect(head, chain) == null) chain.MarkWritten(Dma, uint.MaxValue);
         }
         Release(chain);
+        for (; _seenUsed != used; _seenUsed++)
+        {
+            ulong element = Setup.DeviceArea + Ring + (ulong)_seenUsed % (ulong)Size * UsedElementSize;
+            if (Dma.Read(element, 4) is var id && id < (ulong)Size) _given[id]--;
+        }
+        if (used != available) return;
+        _knowsGiven = true;                                        // nothing is in flight, whatever went before
+        Array.Clear(_given);
     }
 
     internal override void Reset()
     {
         (_nextAvailable, _usedIndex, _signalled, _hasSignalled) = (0, 0, 0, false);
-        (_filled, _inUse, _announced) = (0, 0, 0);
+        (_filled, _inUse, _announced, _seenUsed, _knowsGiven) = (0, 0, 0, 0, true);
+        Array.Clear(_given);
         Forget();
     }
 

@@ -145,8 +145,8 @@ public abstract class Virtqueue(QueueSetup setup)
     public abstract uint? PositionAfterLoss { get; }
 
     /// <summary>Of a queue that somebody else serves, whose writes nobody sees here: what the driver gave to be written
-    /// since the last call counts as written, so that no code that was there is run any more. One thread at a
-    /// time.</summary>
+    /// since the last call counts as written, so that no code that was there is run any more. One thread at a time, as
+    /// <see cref="PositionAfterLoss"/>.</summary>
     public virtual void AnnounceGiven() { }
 
     /// <summary>Fill and Flush.</summary>

@@ -54,7 +54,7 @@ class VhostQueue : IMovedQueue
         }
         QueueSetup setup = queue.Setup;
         var ring = new VhostRing(Index, setup.Size, setup.Descriptors, setup.DriverArea, setup.DeviceArea,
-            queue.Position, () => queue.PositionAfterLoss, new WakeEvent(), new WakeEvent());
+            queue.Position, () => PositionAfterLoss(queue), new WakeEvent(), new WakeEvent());
         QueueInterrupt interrupt = _device.Control.InterruptOf(queue);
         (_queue, _called, _kick) = (queue, ring.Call, ring.Kick);
         _loop.Post(() => _loop.Watch(ring.Call.Fd, FdEvents.Readable, _ =>
@@ -94,6 +94,11 @@ class VhostQueue : IMovedQueue
             kick.Set();
         }
         else _device.Post(_early);                                 // legacy drivers kick before DRIVER_OK
+    }
+
+    uint? PositionAfterLoss(Virtqueue queue)
+    {
+        lock (_announcing) return queue.PositionAfterLoss;
     }
 
     void Announce()

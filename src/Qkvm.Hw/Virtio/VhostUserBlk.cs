@@ -8,8 +8,8 @@ namespace Qkvm.Hw.Virtio;
 /// <summary>Block device, served by another process, such as qemu-storage-daemon or SPDK. Virtio 1.2, section
 /// 5.2.</summary>
 /// <remarks>The peer has the configuration; the driver's cache mode goes to it. Requests that were in flight when a
-/// peer went are given to the next one again. Deviation: without INFLIGHT_SHMFD, so that this is possible while they
-/// end in order alone.</remarks>
+/// peer went are given to the next one again. Deviation: without INFLIGHT_SHMFD: which these are is what was seen of
+/// the rings at kicks and interrupts.</remarks>
 public sealed class VhostUserBlk : VhostUserDevice
 {
     public static readonly DeviceModel[] Models = VirtioPciModels.Family("vhost-user-blk-pci", "a disk of another "

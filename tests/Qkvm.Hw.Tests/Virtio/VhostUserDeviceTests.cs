@@ -210,6 +210,36 @@ public sealed class VhostUserDeviceTests : IDisposable
         Assert.Single(_peer.Written);
     }
 
+    [Fact]
+    public void The_next_peer_gets_what_the_last_one_had_in_flight()
+    {
+        VirtioGuest guest = Plug(Blk, ("queue-size", "8"));
+        guest.Start();
+        GuestQueue queue = guest.Queues[0];
+        VhostRing ring = _peer.Rings[0];
+        Assert.Equal(0u, ring.PositionAfterLoss());
+        for (uint i = 0; i < 4; i++) guest.Request(0, (Data + 0x1000 * i, 64));
+        ushort[] heads = [.. Enumerable.Range(0, 4).Select(Available)];
+        Use(0, heads[2]);
+        Use(1, heads[0]);
+        Assert.Equal(2u, ring.PositionAfterLoss());
+        Assert.Equal(new[] { heads[1], heads[3] }.Order(), new[] { Available(2), Available(3) }.Order());
+        Use(2, heads[1]);
+        Use(3, heads[3]);
+        Assert.Equal(4u, ring.PositionAfterLoss());
+        for (ushort i = 4; i < 20; i++) Use(i, 0);                 // more than a ring that nobody saw
+        _bench.Memory.Space.Write(queue.Available + 2, 2, 21);
+        Assert.Null(ring.PositionAfterLoss());
+
+        ushort Available(int index) => (ushort)_bench.Memory.Space.Read(queue.Available + 4 + 2 * (ulong)index, 2);
+
+        void Use(ushort index, ushort head)
+        {
+            _bench.Memory.Space.Write(queue.Used + 4 + 8 * (ulong)(index % 8), 4, head);
+            _bench.Memory.Space.Write(queue.Used + 2, 2, index + 1u);
+        }
+    }
+
     [Theory]
     [InlineData("num-queues", "0", "invalid number of IO queues")]
     [InlineData("num-queues", "1025", "invalid number of IO queues")]
