@@ -133,8 +133,9 @@ public class CommandLineTests
     [InlineData("-m 64 -mem-path /tmp", "taken")]
     [InlineData("-object memory-backend-ram,id=r,size=64M -M pc,memory-backend=r -mem-path x", "-mem-path x: cannot be "
         + "used together with -machine memory-backend=r; leave one of them out")]
-    [InlineData("-object memory-backend-file,id=r,size=64M,mem-path=x,prealloc-context=c", "-object memory-backend-file,"
-        + "id=r,size=64M,mem-path=x,prealloc-context=c: prealloc-context=c is not built yet; leave it out")]
+    [InlineData("-object memory-backend-file,id=r,size=64M,mem-path=x,prealloc-context=c", "-object "
+        + "memory-backend-file,id=r,size=64M,mem-path=x,prealloc-context=c: prealloc-context=c is not "
+        + "built yet; leave it out")]
     [InlineData("-usb -usbdevice tablet", "taken")]
     [InlineData("-usbdevice tablett", "-usbdevice tablett: could not add USB device 'tablett'; did you mean "
         + "'tablet'?")]
