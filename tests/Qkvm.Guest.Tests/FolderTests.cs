@@ -17,42 +17,10 @@ public sealed class FolderTests : IDisposable
         "-display", "none", "-serial", "stdio", "-no-reboot", "-kernel", Surroundings.CardsKernel, "-initrd",
         Surroundings.CardsSmallInitrd, "-append", "console=ttyS0 quiet panic=-1", .. more]);
 
-    string Share(string model) => $"local,path={_shared},mount_tag=host,security_model={model}";
-
     static string Ask(GuestProcess guest, string what, string commands, string pattern)
     {
         guest.Send($"{commands}; echo {what} $(cat /tmp/answer | tr '\\n' ' ')\n");
         return guest.Value(what, pattern).TrimEnd();
-    }
-
-    [CardsTheory]
-    [InlineData("pc", "mapped-xattr")]
-    [InlineData("q35", "mapped-file")]
-    [InlineData("q35", "none")]
-    public void Files_folders_links_owners_and_data(string machine, string model)
-    {
-        File.WriteAllText(Path.Combine(_shared, "ours"), "from the host\n");
-        using GuestProcess guest = Start("-machine", machine, "-virtfs", Share(model));
-        guest.Expect("TINY READY");
-        guest.Send($"{Mount} host /mnt; cd /mnt\n");
-        Assert.Equal("from the host", Ask(guest, "OURS", "cat ours >/tmp/answer", "from the host"));
-        Assert.Equal("b 600 5 6 theirs", Ask(guest, "NAMES", "mkdir d; echo theirs >a; mv a d/b; ln -s b d/l; "
-            + "ln d/b d/h; chmod 600 d/b; chown 5:6 d/b; (readlink d/l; stat -c '%a %u %g' d/h; cat d/l) >/tmp/answer",
-            "b [0-9 ]+ theirs"));
-        Assert.Equal("pipe 1 3", Ask(guest, "NODES", "mknod d/null c 1 3; mkfifo d/p; (echo pipe >d/p &); "
-            + "(cat d/p; stat -c '%t %T' d/null) >/tmp/answer", "pipe 1 3"));
-        Assert.Equal("same", Ask(guest, "DATA", "dd if=/dev/urandom of=/tmp/big bs=1M count=9 2>/dev/null; "
-            + "cp /tmp/big d/big; echo 3 >/proc/sys/vm/drop_caches; "
-            + "(cmp /tmp/big d/big && echo same) >/tmp/answer 2>&1", "same|.*differ.*"));
-        Assert.Equal("700", Ask(guest, "MANY", "mkdir many; i=0; while [ $i -lt 700 ]; do : >many/$i; i=$((i+1)); "
-            + "done; ls many | wc -l >/tmp/answer; rm -r many", @"\d+"));
-        Assert.Equal("locked kept", Ask(guest, "OPEN", "exec 3>>d/b; (flock -n 3 && echo locked) >/tmp/answer; "
-            + "echo kept >o; exec 4<o; rm o; cat <&4 >>/tmp/answer; exec 3>&- 4<&-", "locked kept"));
-        guest.Send("cd /; umount /mnt; poweroff -f\n");
-        Assert.Equal(0, guest.WaitExit());
-        Assert.False(Directory.Exists(Path.Combine(_shared, "many")));
-        Assert.Equal(9 << 20, new FileInfo(Path.Combine(_shared, "d/big")).Length);
-        Assert.Equal(model == "none", new FileInfo(Path.Combine(_shared, "d/l")).LinkTarget != null);
     }
 
     [CardsTheory]

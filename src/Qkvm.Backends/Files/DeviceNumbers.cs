@@ -9,8 +9,9 @@ sealed class DeviceNumbers(LocalFolder folder, ulong root)
     const int PrefixBits = 16;
     const int MostPrefixes = 1 << PrefixBits;
 
+    readonly Lock _gate = new();                                   // several devices may share the folder
     readonly Dictionary<(ulong Device, ulong High), ulong> _prefixes = new() { [(root, 0)] = 0 };
-    bool _warned;
+    int _warned;
 
     public int Of(in FileStatus status, out ulong number)
     {
@@ -18,11 +19,10 @@ sealed class DeviceNumbers(LocalFolder folder, ulong root)
         if (folder.Others == OtherDevices.Remap) return Remap(status, out number);
         if (status.Device == root) return 0;
         bool isForbidden = folder.Others == OtherDevices.Forbid;
-        if (!_warned)
+        if (Interlocked.Exchange(ref _warned, 1) == 0)
             folder.Warn(isForbidden ? "a file system mounted below the folder stays hidden (multidevs=forbid)"
                 : "another file system is mounted below the folder, and inode numbers may be the same; "
                     + "multidevs=remap makes them differ");
-        _warned = true;
         return isForbidden ? -Errno.NotSuchDevice : 0;
     }
 
@@ -30,10 +30,14 @@ sealed class DeviceNumbers(LocalFolder folder, ulong root)
     {
         (ulong, ulong) key = (status.Device, status.Inode >> (64 - PrefixBits));
         number = 0;
-        if (!_prefixes.TryGetValue(key, out ulong prefix))
+        ulong prefix;
+        lock (_gate)
         {
-            if (_prefixes.Count >= MostPrefixes) return -Errno.TooManyFilesInSystem;
-            _prefixes[key] = prefix = (ulong)_prefixes.Count;
+            if (!_prefixes.TryGetValue(key, out prefix))
+            {
+                if (_prefixes.Count >= MostPrefixes) return -Errno.TooManyFilesInSystem;
+                _prefixes[key] = prefix = (ulong)_prefixes.Count;
+            }
         }
         number = prefix << (64 - PrefixBits) | status.Inode & ulong.MaxValue >> PrefixBits;
         return 0;

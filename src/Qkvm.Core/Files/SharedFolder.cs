@@ -19,8 +19,9 @@ public readonly record struct FileChanges(uint? Mode = null, uint? Owner = null,
 
 /// <summary>A folder of the host's that guests see, as -fsdev names it. Names end in NUL, and are one component each:
 /// <see cref="FileNames.Refuse"/> judges them. Each call returns 0 or more, or minus an errno.</summary>
-/// <remarks>One thread at a time, but for what its <see cref="OpenFile"/>s say. Nothing that a guest asks for leads
-/// outside of the folder, or waits for anybody but the disk.</remarks>
+/// <remarks>From any thread: several devices may share it. Places and open files are one device's, and what changes
+/// them is called on one thread at a time. Nothing that a guest asks for leads outside of the folder, or waits for
+/// anybody but the disk.</remarks>
 public abstract class SharedFolder(string id, bool isReadOnly)
 {
     public string Id { get; } = id;
