@@ -43,7 +43,7 @@ stands in the [README](../README.md). `scripts/deviations.sh >docs/deviations.md
 HEAD
 list "The software CPU" src/Qkvm.Accel/Tcg
 list "KVM" src/Qkvm.Accel/Kvm
-list "Interrupt controllers" src/Qkvm.Hw/Intc
+list "Interrupt controllers" src/Qkvm.Hw/{Intc,HyperV}
 list "IOMMU" src/Qkvm.Hw/Iommu
 list "Timers and clock" src/Qkvm.Hw/Timer
 list "Chipset and machine" src/Qkvm.Hw/{Firmware,Pci,Watchdog} src/Qkvm.Machines src/Qkvm.Core

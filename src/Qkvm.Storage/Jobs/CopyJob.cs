@@ -9,7 +9,8 @@ namespace Qkvm.Storage.Jobs;
 /// <summary>A job that moves bytes from one node to another: pieces, speed, what happens where a disk fails.</summary>
 abstract class CopyJob(JobType type, JobOptions options, JobErrorPolicies? errors) : Job(type, options), IBlockUser
 {
-    /// <summary>Bytes that are copied at once: few enough to be in the processor's cache when they are written.</summary>
+    /// <summary>Bytes that are copied at once: few enough to be in the processor's cache when they are
+    /// written.</summary>
     protected const int Piece = 512 << 10;
 
     const double MaxDelay = 0.1;                                   // seconds

@@ -1,7 +1,7 @@
 namespace Qkvm.Accel.Tcg;
 
 /// <summary>One vCPU empties another's TLB, and goes on when nothing of it is used any more.</summary>
-public sealed unsafe partial class Cpu
+public sealed partial class Cpu
 {
     int _flushesAsked, _flushesDone;
 

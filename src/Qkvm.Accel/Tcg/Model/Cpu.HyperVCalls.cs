@@ -32,8 +32,8 @@ public sealed unsafe partial class Cpu
 
     const int MostBanks = 64;
 
-    /// <summary>VMCALL and VMMCALL once the guest has given its name. 64-bit: RCX, RDX and R8; else EDX:EAX, EBX:ECX and
-    /// EDI:ESI; the result in RAX, or EDX:EAX.</summary>
+    /// <summary>VMCALL and VMMCALL once the guest has given its name. 64-bit: RCX, RDX and R8; else EDX:EAX, EBX:ECX
+    /// and EDI:ESI; the result in RAX, or EDX:EAX.</summary>
     void CallHyperV()
     {
         if (Cpl != 0 || (State->Cr0 & Cr0.Pe) == 0) throw Ud();

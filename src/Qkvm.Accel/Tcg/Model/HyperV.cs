@@ -12,8 +12,8 @@ public enum HyperVFeatures
     XmmInput = 0x8_0000, Syndbg = 0x10_0000,
 }
 
-/// <summary>What -cpu …,hv-… makes of the hypervisor's CPUID leaves. Spec: Hypervisor Top Level Functional Specification
-/// (TLFS) 6.0b, section 2.4.</summary>
+/// <summary>What -cpu …,hv-… makes of the hypervisor's CPUID leaves. Spec: Hypervisor Top Level Functional
+/// Specification (TLFS) 6.0b, section 2.4.</summary>
 public sealed class HyperV
 {
     const uint Base = 0x40000000, LastLeaf = Base + 5, LastNestedLeaf = Base + 0xA;
