@@ -47,4 +47,55 @@ public sealed class FolderTests : IDisposable
         guest.Send("poweroff -f\n");
         Assert.Equal(0, guest.WaitExit());
     }
+
+    /// <summary>What Linux makes is there for itself and, with the mapped models, plain files for the host.</summary>
+    [CardsTheory]
+    [InlineData("mapped-xattr")] [InlineData("mapped-file")]
+    public void Files_links_owners_and_data(string model)
+    {
+        // The guest finds what to do in the folder: a terminal takes no long lines.
+        File.WriteAllText(Path.Combine(_shared, "script"), """
+            cd /mnt
+            mkdir many
+            i=0
+            while [ $i -lt 500 ]; do : >many/$i; i=$((i + 1)); done
+            ls many | wc -l
+            rm -r many
+            mkdir d
+            echo hello >d/a
+            ln d/a d/b
+            ln -s a d/link
+            mv d/a d/file
+            chown 12:34 d/file
+            chmod 4750 d/file
+            mknod d/pipe p
+            mknod d/null c 1 3
+            stat -c '%a %u:%g %h' d/file
+            stat -c '%F' d/link d/pipe d/null
+            readlink d/link
+            exec 5<d/b
+            rm d/b
+            cat <&5
+            exec 5<&-
+            dd if=/dev/urandom of=big bs=64k count=80 2>/dev/null
+            dd if=/dev/zero of=big bs=1k seek=1000 count=10 conv=notrunc 2>/dev/null
+            truncate -s 5000000 big
+            sha1sum <big
+            """);
+        using GuestProcess guest = Start("-virtfs", $"local,path={_shared},mount_tag=host,security_model={model}");
+        guest.Expect("TINY READY");
+        guest.Send($"{Mount} host /mnt\n");
+        string answer = Ask(guest, "MADE", "sh /mnt/script >/tmp/answer 2>&1; umount /mnt", "[^\\r\\n]+ -");
+        string big = Path.Combine(_shared, "big"), folder = Path.Combine(_shared, "d");
+        string hash = Convert.ToHexStringLower(System.Security.Cryptography.SHA1.HashData(File.ReadAllBytes(big)));
+        Assert.Equal($"500 4750 12:34 2 symbolic link fifo character special file a hello {hash} -", answer);
+        Assert.Equal(5_000_000, new FileInfo(big).Length);
+        Assert.All(["file", "link", "pipe", "null"], name =>
+            Assert.Equal(FileAttributes.None, File.GetAttributes(Path.Combine(folder, name))
+                & (FileAttributes.ReparsePoint | FileAttributes.Device | FileAttributes.Directory)));
+        Assert.Equal("a", File.ReadAllText(Path.Combine(folder, "link")));
+        Assert.False(File.Exists(Path.Combine(folder, "b")));
+        guest.Send("poweroff -f\n");
+        Assert.Equal(0, guest.WaitExit());
+    }
 }
