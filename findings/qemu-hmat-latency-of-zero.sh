@@ -2,7 +2,7 @@
 # QEMU 7.2 (Debian 1:7.2+dfsg-7+deb12u18+b3): where the only latency that -numa hmat-lb gives is 0, the unit in which
 # the ACPI table HMAT counts is 4,294,966,296 picoseconds, more than four milliseconds.
 #
-# 0 is a legal entry, "nothing is known" (ACPI 6.5, section 5.2.27.4), and leaves the unit open; but whoever looks at the
+# 0 is a legal entry, "nothing is known" (ACPI 6.5, section 5.2.27.4), and leaves the unit open; who looks at the
 # unit alone finds a number that nobody gave: minus 1000, cut to 32 bits. With one latency of 10 ns it is 10,000.
 #
 # The table is read as a guest would, from the firmware configuration device, through QEMU's test interface.
