@@ -13,8 +13,7 @@ namespace Qkvm.Storage.Jobs;
 sealed class MirrorJob(JobType type, MirrorRequest request, BlockGraph graph, BlockDriver source, BlockDriver target,
     BlockDriver? above) : CopyJob(type, request.Job, request.Errors), IWriteObserver
 {
-    // Two: writes of more to one file wait for each other in the kernel.
-    const int Workers = 2, DefaultGranularity = 64 << 10, IdleMilliseconds = 1000;
+    const int Workers = 4, DefaultGranularity = 64 << 10, IdleMilliseconds = 1000;
 
     readonly DirtyBitmap _dirty = new("", BitOperations.Log2((uint)(request.Granularity ?? DefaultGranularity)),
         source.Length);
