@@ -84,14 +84,18 @@ run() {
     find "$results/$project" -name '*.dmp' -delete 2>/dev/null      # which come nevertheless
 }
 
+# counts_of LOG: of "Passed!  - Failed:     0, Passed:    17, Skipped:     0, Total:    17, Duration: …" the numbers.
+counts_of() {
+    sed -nE 's/.*- Failed: *([0-9]+), Passed: *([0-9]+), Skipped: *([0-9]+),.*/\1 \2 \3/p' "$1" | tail -n 1
+}
+
 # report PROJECT[@MASK]: what has become of it, once it has ended.
 report() {
     local project=$1 log=$results/$1.log status counts f=0 p s
     status=$(cat "$results/$project.status")
     step "$project"
     grep -vE '^$|^Test run for|^VSTest version|^Starting test exec|^A total of|^Attachments:|Sequence_|hangdump' "$log"
-    # "Passed!  - Failed:     0, Passed:    17, Skipped:     0, Total:    17, Duration: …"
-    counts=$(sed -nE 's/.*- Failed: *([0-9]+), Passed: *([0-9]+), Skipped: *([0-9]+),.*/\1 \2 \3/p' "$log" | tail -n 1)
+    counts=$(counts_of "$log")
     if [ -n "$counts" ]; then
         read -r f p s <<<"$counts"
         failed=$((failed + f)) passed=$((passed + p)) skipped=$((skipped + s))
@@ -122,19 +126,34 @@ done
 wait
 report_ended
 # again PROJECT: the tests share this machine, and what is busy with something else fails one now and then. The few that
-# failed run once more, alone: a fault fails again; what passes now is named as unsteady and counts as passed.
+# failed run once more, alone, or the whole project where one did not end: a fault fails again; what passes now is named
+# as unsteady and counts as passed.
 again() {
-    local project=$1 names count
+    local project=$1 names only=() f=0 p=0 s=0 failures=1 passes=0 skips=0
+    [ "$(cat "$results/$project.status")" != 0 ] || return
     names=$(sed -nE "s/^  Failed ($project\.[A-Za-z0-9_.]+).*/\1/p" "$results/$project.log")
-    count=$(wc -l <<<"$names")
-    [ -n "$names" ] && [ "$count" -le 3 ] || return
-    step "$project: once more, alone: $(paste -sd ' ' <<<"$names")"
-    dotnet test "artifacts/bin/$project/release/$project.dll" --nologo --results-directory "$results/$project" \
-        --filter "$(sort -u <<<"$names" | sed 's/^/FullyQualifiedName=/' | paste -sd '|')" \
-        --blame-hang-timeout "${quiet}s" --blame-hang-dump-type none >"$results/$project.again.log" 2>&1 </dev/null ||
-        { cat "$results/$project.again.log"; return; }
-    step "$project: passed when run alone, unsteady: $(paste -sd ' ' <<<"$names")"
-    failed=$((failed - count)) passed=$((passed + count))
+    if [ -n "$names" ]; then
+        failures=$(wc -l <<<"$names")
+        [ "$failures" -le 3 ] || return
+        only=(--filter "$(sort -u <<<"$names" | sed 's/^/FullyQualifiedName=/' | paste -sd '|')")
+    else
+        names=$(unended "$project")
+        read -r f p s <<<"$(counts_of "$results/$project.log")"
+        passes=$((${p:-0})) skips=$((${s:-0}))
+    fi
+    names=$(paste -sd ' ' <<<"$names")
+    step "$project: once more, alone: $names"
+    timeout "$limit" dotnet test "artifacts/bin/$project/release/$project.dll" --nologo "${only[@]}" \
+        --results-directory "$results/$project.again" --blame-hang-timeout "${quiet}s" --blame-hang-dump-type none \
+        >"$results/$project.again.log" 2>&1 </dev/null || { cat "$results/$project.again.log"; return; }
+    step "$project: passed when run alone, unsteady: $names"
+    failed=$((failed - failures))
+    if [ "${#only[@]}" != 0 ]; then
+        passed=$((passed + failures))
+    else
+        read -r f p s <<<"$(counts_of "$results/$project.again.log")"
+        passed=$((passed + p - passes)) skipped=$((skipped + s - skips))
+    fi
 }
 for project in "${runs[@]}"; do
     [ "${project%@*}" != "$project" ] || again "$project"

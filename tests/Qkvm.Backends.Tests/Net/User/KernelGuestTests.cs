@@ -75,10 +75,11 @@ public sealed class KernelGuestTests
         await client.ConnectAsync(IPAddress.Loopback, guest.Backend.Forwards.Single().Host.Port);
         using Socket served = await program.AcceptAsync();
         Assert.Equal("10.0.2.2", ((IPEndPoint)served.RemoteEndPoint!).Address.ToString());
+        await using var stream = new NetworkStream(served);
+        Task<byte[]> reading = ReadAll(stream);                    // meanwhile: no buffer on the way holds it all
         await client.GetStream().WriteAsync(data);
         client.Client.Shutdown(SocketShutdown.Send);
-        await using var stream = new NetworkStream(served);
-        Assert.Equal(data, await ReadAll(stream));
+        Assert.Equal(data, await reading);
     }
 
     [TapFact]
