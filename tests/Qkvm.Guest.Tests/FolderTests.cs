@@ -17,6 +17,13 @@ public sealed class FolderTests : IDisposable
         "-display", "none", "-serial", "stdio", "-no-reboot", "-kernel", Surroundings.CardsKernel, "-initrd",
         Surroundings.CardsSmallInitrd, "-append", "console=ttyS0 quiet panic=-1", .. more]);
 
+    /// <summary>And waits for it: until then the terminal shows what it is sent among what it answers.</summary>
+    static void MountIt(GuestProcess guest, string tag)
+    {
+        guest.Send($"{Mount} {tag} /mnt; echo MOUNTED $((1 + 1))\n");
+        guest.Expect("MOUNTED 2");
+    }
+
     static string Ask(GuestProcess guest, string what, string commands, string pattern)
     {
         guest.Send($"{commands}; echo {what} $(cat /tmp/answer | tr '\\n' ' ')\n");
@@ -35,7 +42,7 @@ public sealed class FolderTests : IDisposable
             """);
         guest.Expect("TINY READY");
         using var monitor = new MonitorClient(_files["m"]);
-        guest.Send($"{Mount} first /mnt\n");
+        MountIt(guest, "first");
         Assert.Equal("Read-only", Ask(guest, "WRITE", "touch /mnt/x 2>&1 | grep -o Read-only >/tmp/answer; "
             + "umount /mnt", "Read-only"));
         Assert.Equal("", monitor.Run("device_add virtio-9p-pci,id=more,fsdev=fsdev-fs0,mount_tag=second"));
@@ -84,7 +91,7 @@ public sealed class FolderTests : IDisposable
             """);
         using GuestProcess guest = Start("-virtfs", $"local,path={_shared},mount_tag=host,security_model={model}");
         guest.Expect("TINY READY");
-        guest.Send($"{Mount} host /mnt\n");
+        MountIt(guest, "host");
         string answer = Ask(guest, "MADE", "sh /mnt/script >/tmp/answer 2>&1; umount /mnt", "[^\\r\\n]+ -");
         string big = Path.Combine(_shared, "big"), folder = Path.Combine(_shared, "d");
         string hash = Convert.ToHexStringLower(System.Security.Cryptography.SHA1.HashData(File.ReadAllBytes(big)));

@@ -26,8 +26,8 @@ public sealed class NumaTests
         Assert.Equal("0-1 CPUS 0 1 FAR 10 31 31 10 FAST 70",
             guest.Value("NODES", @"[0-9-]+ CPUS \d \d FAR [0-9 ]+ FAST \d+"));
         guest.Send("total() { sed -n 's/^.*MemTotal: *\\([0-9]*\\) kB/\\1/p' $1/meminfo; }; "
-            + "echo SECOND $(dmesg | sed -n 's/.*SRAT: Node 1 PXM 1 .mem \\([0-9a-fx-]*\\).*/\\1/p')\n");
-        string[] ranges = guest.Value("SECOND", "[0-9a-fx -]+").Split(' ');
+            + "echo SECOND $(dmesg | sed -n 's/.*SRAT: Node 1 PXM 1 .mem \\([0-9a-fx-]*\\).*/\\1/p' | paste -sd,)\n");
+        string[] ranges = guest.Value("SECOND", "[0-9a-fx,-]+").Split(',');
         Assert.Equal("0x0c000000-0x1fffffff", ranges[0]);
         Assert.Equal(2, ranges.Length);                            // and where memory may come
 
