@@ -143,7 +143,8 @@ public sealed unsafe partial class Cpu
         Memory.Write(at, 4, 0);
         if (TscHertz <= ticksPerSecond || !_code.HaveSameTsc) return;
         ulong scale = (ulong)(((UInt128)ticksPerSecond << 64) / TscHertz);
-        ulong offset = ReferenceTime - (ulong)((UInt128)ReadTsc() * scale >> 64);
+        ulong now = HostNanoseconds();                             // both clocks at one moment
+        ulong offset = _partition.ReferenceTimeAt(now) - (ulong)((UInt128)(HostTsc(now) + TscOffset) * scale >> 64);
         Memory.Write(at + 8, 8, scale);
         Memory.Write(at + 16, 8, offset);
         Memory.Write(at, 4, sequence is 0 or uint.MaxValue ? 1 : sequence);

@@ -16,9 +16,13 @@ sealed class HyperVPartition
     /// <summary>In 100 ns since power-on.</summary>
     public ulong ReferenceTime
     {
-        get => (ulong)(HostClock.Nanoseconds - Volatile.Read(ref _start)) / NanosecondsPerTick;
+        get => ReferenceTimeAt((ulong)HostClock.Nanoseconds);
         set => Volatile.Write(ref _start, HostClock.Nanoseconds - (long)value * NanosecondsPerTick);
     }
+
+    /// <summary>At a time of the host's clock.</summary>
+    public ulong ReferenceTimeAt(ulong nanoseconds) =>
+        (nanoseconds - (ulong)Volatile.Read(ref _start)) / NanosecondsPerTick;
 
     /// <summary>With the boot processor.</summary>
     public void Reset()
