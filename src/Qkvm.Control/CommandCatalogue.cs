@@ -41,8 +41,8 @@ public sealed class CommandCatalogue
         // Devices
         DeviceTree.Command, DeviceModels.Command, VirtioInfo.List, VirtioInfo.Status, VirtioInfo.QueueStatus,
         QueryGenerationId.Command, QueryTpm.Command, UsbDevices.Command, Absent.Replay, Absent.Spice,
-            Absent.Sev, Absent.Sgx, Absent.DeviceTreeBlob, Absent.SetPassword,
-            Absent.ExpirePassword, TraceEventCommands.Set, TraceEventCommands.SetState, TraceEventCommands.GetState,
+            Absent.Sev, Absent.Sgx, Absent.DeviceTreeBlob, VncPasswords.SetPassword,
+            VncPasswords.Expire, TraceEventCommands.Set, TraceEventCommands.SetState, TraceEventCommands.GetState,
             LogCommands.Items, LogCommands.OpenFile,
         QueryPci.Command, DeviceAdd.Command, DeviceDelete.Command, QueryBlock.Command, QueryBlock.Info,
         QueryBlockNodes.Command, QueryBlockNodes.Statistics, Snapshots.Info, QueryJobs.Command, QueryJobs.Block,

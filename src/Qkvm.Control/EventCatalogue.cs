@@ -35,6 +35,9 @@ public sealed record EventInfo(Type Type, string Name, int Interval = 0);
 [JsonSerializable(typeof(BlockJobReadyEvent))]
 [JsonSerializable(typeof(BlockJobPendingEvent))]
 [JsonSerializable(typeof(BlockJobErrorEvent))]
+[JsonSerializable(typeof(VncConnectedEvent))]
+[JsonSerializable(typeof(VncInitializedEvent))]
+[JsonSerializable(typeof(VncDisconnectedEvent))]
 sealed partial class EventJson : JsonSerializerContext;
 
 public static class EventCatalogue
@@ -68,6 +71,9 @@ public static class EventCatalogue
         new(typeof(BlockJobReadyEvent), "BLOCK_JOB_READY"),
         new(typeof(BlockJobPendingEvent), "BLOCK_JOB_PENDING"),
         new(typeof(BlockJobErrorEvent), "BLOCK_JOB_ERROR"),
+        new(typeof(VncConnectedEvent), "VNC_CONNECTED"),
+        new(typeof(VncInitializedEvent), "VNC_INITIALIZED"),
+        new(typeof(VncDisconnectedEvent), "VNC_DISCONNECTED"),
     ];
 
     static readonly Dictionary<Type, EventInfo> s_byType = All.ToDictionary(e => e.Type);

@@ -13,10 +13,19 @@ sealed class PixelFormat
 
     readonly uint[] _red = new uint[256], _green = new uint[256], _blue = new uint[256];
 
-    PixelFormat(int bits, bool bigEndian, (int Max, int Shift) red, (int Max, int Shift) green,
+    readonly int _compactFrom;                                     // of the four bytes, where three suffice
+
+    PixelFormat(int bits, int depth, bool bigEndian, (int Max, int Shift) red, (int Max, int Shift) green,
         (int Max, int Shift) blue)
     {
-        BytesPerPixel = bits / 8;
+        BytesPerPixel = CompactBytes = bits / 8;
+        uint mask = (uint)red.Max << red.Shift | (uint)green.Max << green.Shift | (uint)blue.Max << blue.Shift;
+        if (bits == 32 && depth <= 24 && (mask >> 24 == 0 || (byte)mask == 0))
+        {
+            CompactBytes = 3;
+            _compactFrom = mask >> 24 == 0 == bigEndian ? 1 : 0;
+        }
+        IsTightRgb = bits == 32 && depth == 24 && red.Max == 255 && green.Max == 255 && blue.Max == 255;
         Fill(_red, red);
         Fill(_green, green);
         Fill(_blue, blue);
@@ -38,6 +47,13 @@ sealed class PixelFormat
 
     public int BytesPerPixel { get; }
 
+    /// <summary>Of a CPIXEL, RFC 6143, section 7.7.5: of a pixel's four bytes the one that says nothing is left
+    /// out.</summary>
+    public int CompactBytes { get; }
+
+    /// <summary>A TPIXEL, "Tight Encoding": red, green and blue, whatever their order is else.</summary>
+    bool IsTightRgb { get; }
+
     /// <summary>The viewer wants indices: it is told a colour map in which each index is its own RGB332
     /// colour.</summary>
     public bool NeedsColorMap { get; private init; }
@@ -48,12 +64,12 @@ sealed class PixelFormat
         int bits = wire[0];
         if (bits is not (8 or 16 or 32)) return null;
         bool bigEndian = wire[2] != 0;
-        if (wire[3] == 0) return new PixelFormat(bits, bigEndian, (7, 5), (7, 2), (3, 0)) { NeedsColorMap = true };
+        if (wire[3] == 0) return new PixelFormat(bits, bits, bigEndian, (7, 5), (7, 2), (3, 0)) { NeedsColorMap = true };
         var red = Channel(4, 10, wire);
         var green = Channel(6, 11, wire);
         var blue = Channel(8, 12, wire);
         bool fits = Fits(red) && Fits(green) && Fits(blue);
-        return fits ? new PixelFormat(bits, bigEndian, red, green, blue) : null;
+        return fits ? new PixelFormat(bits, wire[1], bigEndian, red, green, blue) : null;
 
         static (int, int) Channel(int max, int shift, ReadOnlySpan<byte> wire) =>
             (BinaryPrimitives.ReadUInt16BigEndian(wire[max..]), wire[shift]);
@@ -80,6 +96,33 @@ sealed class PixelFormat
                 break;
         }
         return bytes;
+    }
+
+    /// <summary>Appends CPIXELs.</summary>
+    public void ConvertCompact(ReadOnlySpan<uint> pixels, VncOutput output)
+    {
+        Span<byte> target = output.Take(pixels.Length * CompactBytes);
+        if (CompactBytes == BytesPerPixel) { Convert(pixels, target); return; }
+        for (int i = 0, at = 0; i < pixels.Length; i++)
+        {
+            uint value = Of(pixels[i]) >> _compactFrom * 8;
+            target[at++] = (byte)value;
+            target[at++] = (byte)(value >> 8);
+            target[at++] = (byte)(value >> 16);
+        }
+    }
+
+    /// <summary>Appends TPIXELs.</summary>
+    public void ConvertTight(ReadOnlySpan<uint> pixels, VncOutput output)
+    {
+        if (!IsTightRgb) { Convert(pixels, output.Take(pixels.Length * BytesPerPixel)); return; }
+        Span<byte> target = output.Take(pixels.Length * 3);
+        for (int i = 0, at = 0; i < pixels.Length; i++)
+        {
+            target[at++] = (byte)(pixels[i] >> 16);
+            target[at++] = (byte)(pixels[i] >> 8);
+            target[at++] = (byte)pixels[i];
+        }
     }
 
     uint Of(uint rgb) => _red[(byte)(rgb >> 16)] | _green[(byte)(rgb >> 8)] | _blue[(byte)rgb];

@@ -1,21 +1,26 @@
 using System.Buffers.Binary;
+using Qkvm.Backends.Display.Encodings;
 using Qkvm.Core.Input;
 
 namespace Qkvm.Backends.Display;
 
-/// <summary>What viewers say: the handshake (RFC 6143, section 7.1 to 7.3) and their messages (section 7.5).</summary>
+/// <summary>What viewers say once they are introduced. Spec: RFC 6143, section 7.5, and the protocol's community
+/// version.</summary>
 sealed partial class VncClient
 {
-    const int MaxCutText = 1 << 20;
+    const int MaxCutText = 1 << 20, MaxFence = 64, FenceHead = 9, LayoutHead = 8, LayoutScreen = 16;
     const int FirstPointerOffset = 0x7FFF;                         // of relative movements, "Pointer Motion Change"
-    const byte SecurityNone = 1;
 
-    // Messages
     const byte SetPixelFormat = 0, SetEncodings = 2, FramebufferUpdateRequest = 3, KeyEvent = 4, PointerEvent = 5,
-        ClientCutText = 6, Qemu = 255;
+        ClientCutText = 6, EnableContinuousUpdates = 150, ClientFence = 248, SetDesktopSize = 251, Qemu = 255;
 
-    int _encodingsLeft, _textLeft;
-    bool _encodingChosen;
+    // From the server
+    const byte EndOfContinuousUpdates = 150, ServerFence = 248;
+
+    readonly VncEncodings _encodings = new();
+    PixelFormat _format = PixelFormat.TryParse(PixelFormat.ServerFormat)!;
+    bool _mapPending, _isContinuous, _knowsContinuous, _knowsFence;
+    int _encodingsLeft, _skipped;
     int _pointerX = -1, _pointerY;
     byte _buttons;
 
@@ -23,94 +28,39 @@ sealed partial class VncClient
     /// come.</summary>
     int Consume(ReadOnlySpan<byte> data)
     {
-        if (_textLeft > 0)
+        if (data.IsEmpty) return 0;
+        if (_phase == Phase.Tls) { Close(); return 0; }            // it talks before it is asked to
+        if (_skipped > 0)
         {
-            int skipped = Math.Min(_textLeft, data.Length);
-            _textLeft -= skipped;
+            int skipped = Math.Min(_skipped, data.Length);
+            _skipped -= skipped;
             return skipped;
         }
-        int length = _phase switch
-        {
-            Phase.Version => 12,
-            Phase.Security or Phase.Init => 1,
-            _ => _encodingsLeft > 0 ? 4 : data.Length == 0 ? 1 : LengthOf(data),
-        };
+        int length = _phase != Phase.Normal ? HandshakeLength : _encodingsLeft > 0 ? 4 : LengthOf(data);
         if (length == 0) { Close(); return 0; }
         if (data.Length < length) return 0;
         data = data[..length];
-        switch (_phase)
-        {
-            case Phase.Version: TakeVersion(data); break;
-            case Phase.Security: TakeSecurity(data[0]); break;
-            case Phase.Init: TakeInit(data[0] != 0); break;
-            default:
-                if (_encodingsLeft > 0) TakeEncoding(BinaryPrimitives.ReadInt32BigEndian(data));
-                else TakeMessage(data);
-                break;
-        }
+        if (_phase != Phase.Normal) TakeHandshake(data);
+        else if (_encodingsLeft > 0) TakeEncoding(BinaryPrimitives.ReadInt32BigEndian(data));
+        else TakeMessage(data);
         return length;
     }
 
-    /// <summary>The fixed part; 0 for what the protocol lacks.</summary>
+    /// <summary>The part that is looked at as one; 0 for what the protocol lacks.</summary>
     static int LengthOf(ReadOnlySpan<byte> data) => data[0] switch
     {
         SetPixelFormat => 20,
         SetEncodings => 4,
-        FramebufferUpdateRequest => 10,
+        FramebufferUpdateRequest or EnableContinuousUpdates => 10,
         KeyEvent => 8,
         PointerEvent => 6,
         ClientCutText => 8,
+        ClientFence => data.Length < FenceHead ? FenceHead
+            : data[8] <= MaxFence ? FenceHead + data[8] : 0,
+        SetDesktopSize => LayoutHead,
         Qemu => data.Length < 2 ? 2 : data[1] == 0 ? 12 : 0,
         _ => 0,
     };
-
-    void TakeVersion(ReadOnlySpan<byte> version)
-    {
-        bool valid = version.StartsWith("RFB 003."u8) && version[11] == '\n'
-            && !version[8..11].ContainsAnyExceptInRange((byte)'0', (byte)'9');
-        if (!valid) { Close(); return; }
-        int minor = (version[8] - '0') * 100 + (version[9] - '0') * 10 + version[10] - '0';
-        _minorVersion = minor is 7 or 8 ? minor : 3;               // other numbers are to be taken for 3.3
-        if (_minorVersion == 3)
-        {
-            _output.Dword(SecurityNone);
-            _phase = Phase.Init;
-        }
-        else
-        {
-            _output.Byte(1);
-            _output.Byte(SecurityNone);
-            _phase = Phase.Security;
-        }
-        Flush();
-    }
-
-    void TakeSecurity(byte type)
-    {
-        bool accepted = type == SecurityNone;
-        if (_minorVersion == 8)
-        {
-            _output.Dword(accepted ? 0 : 1);
-            ReadOnlySpan<byte> reason = "this server offers security type None alone"u8;
-            if (!accepted)
-            {
-                _output.Dword(reason.Length);
-                _output.Bytes(reason);
-            }
-        }
-        _phase = Phase.Init;
-        Flush();
-        if (!accepted) Close();
-    }
-
-    void TakeInit(bool shared)
-    {
-        if (!_server.Admit(this, shared)) { Close(); return; }
-        IsExclusive = !shared;
-        _phase = Phase.Normal;
-        SendServerInit();
-        Flush();
-    }
 
     void TakeMessage(ReadOnlySpan<byte> data)
     {
@@ -122,62 +72,105 @@ sealed partial class VncClient
                 _mapPending = format.NeedsColorMap;
                 break;
             case SetEncodings:
-                _encodingsLeft = BinaryPrimitives.ReadUInt16BigEndian(data[2..]);
-                _useHextile = _encodingChosen = _canResize = _canChangePointer = _hasExtendedKeys = false;
-                _lightsEncoding = 0;
+                _encodingsLeft = Word(data, 2);
+                _encodings.Clear();
                 break;
-            case FramebufferUpdateRequest: TakeRequest(data); break;
-            case KeyEvent: TakeKey(Keysyms.Short(BinaryPrimitives.ReadUInt32BigEndian(data[4..])), data[1] != 0); break;
-            case PointerEvent: MovePointer(data[1], BinaryPrimitives.ReadUInt16BigEndian(data[2..]),
-                BinaryPrimitives.ReadUInt16BigEndian(data[4..])); break;
+            case FramebufferUpdateRequest: TakeRequest(data[1] != 0, AreaOf(data)); break;
+            case EnableContinuousUpdates: TakeContinuous(data[1] != 0, AreaOf(data)); break;
+            case KeyEvent: TakeKey(Keysyms.Short(Dword(data, 4)), data[1] != 0); break;
+            case PointerEvent: MovePointer(data[1], Word(data, 2), Word(data, 4)); break;
             case ClientCutText:
-                uint length = BinaryPrimitives.ReadUInt32BigEndian(data[4..]);
+                uint length = Dword(data, 4);
                 if (length > MaxCutText) { Close(); return; }
-                _textLeft = (int)length;
+                _skipped = (int)length;
                 break;
-            case Qemu:
-                TakeScanCode(Keysyms.Short(BinaryPrimitives.ReadUInt32BigEndian(data[4..])),
-                    BinaryPrimitives.ReadUInt32BigEndian(data[8..]),
-                    BinaryPrimitives.ReadUInt16BigEndian(data[2..]) != 0);
+            case ClientFence: AnswerFence(data); break;
+            case SetDesktopSize:
+                _skipped = data[6] * LayoutScreen;                 // one screen: its size is the whole one's
+                TakeLayout(Word(data, 2), Word(data, 4), data[6]);
                 break;
+            case Qemu: TakeScanCode(Keysyms.Short(Dword(data, 4)), Dword(data, 8), Word(data, 2) != 0); break;
         }
     }
+
+    static int Word(ReadOnlySpan<byte> data, int at) => BinaryPrimitives.ReadUInt16BigEndian(data[at..]);
+    static uint Dword(ReadOnlySpan<byte> data, int at) => BinaryPrimitives.ReadUInt32BigEndian(data[at..]);
+
+    static ScreenArea AreaOf(ReadOnlySpan<byte> data) => new(Word(data, 2), Word(data, 4), Word(data, 6), Word(data, 8));
 
     /// <summary>The viewer lists them in the order it likes them.</summary>
     void TakeEncoding(int encoding)
     {
         _encodingsLeft--;
+        _encodings.Take(encoding);
         switch (encoding)
         {
-            case Raw or HextileEncoding when !_encodingChosen: (_useHextile, _encodingChosen) =
-                (encoding == HextileEncoding, true); break;
-            case DesktopSize: _canResize = true; break;
-            case PointerTypeChange: _canChangePointer = _pointerPending = true; break;
-            case LedState or VmwareLedState when _lightsEncoding == 0: (_lightsEncoding, _lightsPending) =
-                (encoding, true); break;
-            case ExtendedKeys:
-                _keysPending |= !_hasExtendedKeys;
-                _hasExtendedKeys = true;
+            case VncEncodings.PointerTypeChange: _pointerPending = true; break;
+            case VncEncodings.LedState or VncEncodings.VmwareLedState: _lightsPending = true; break;
+            case VncEncodings.ExtendedDesktopSize: _layoutPending = true; break;
+            case VncEncodings.ExtendedKeys: _keysPending = true; break;
+            // A viewer learns by the first message of each that the server has it.
+            case VncEncodings.ContinuousUpdates when !_knowsContinuous:
+                _knowsContinuous = true;
+                _output.Byte(EndOfContinuousUpdates);
+                break;
+            case VncEncodings.Fence when !_knowsFence:
+                _knowsFence = true;
+                SayFence(0x8000_0000, []);
                 break;
         }
+        Flush();
     }
 
-    void TakeRequest(ReadOnlySpan<byte> data)
+    void TakeRequest(bool isIncremental, ScreenArea area)
     {
-        int left = BinaryPrimitives.ReadUInt16BigEndian(data[2..]),
-            top = BinaryPrimitives.ReadUInt16BigEndian(data[4..]);
-        int right = Math.Min(left + BinaryPrimitives.ReadUInt16BigEndian(data[6..]), _width),
-            bottom = Math.Min(top + BinaryPrimitives.ReadUInt16BigEndian(data[8..]), _height);
-        if (data[1] == 0)                                          // not incremental: all of it again
-            for (int down = top / Hextile.TileSize; down < _tilesDown && down * Hextile.TileSize < bottom; down++)
-                for (int across = left / Hextile.TileSize; across < _tilesAcross
-                    && across * Hextile.TileSize < right; across++)
-                    MarkTile(across, down);
+        area = Clip(area);
+        if (!isIncremental) _tiles.Mark(area);                     // all of it again
         // Requests that have not been answered yet are answered together.
-        (_left, _top) = _isWaiting ? (Math.Min(left, _left), Math.Min(top, _top)) : (left, top);
-        (_right, _bottom) = _isWaiting ? (Math.Max(right, _right), Math.Max(bottom, _bottom)) : (right, bottom);
-        _isWaiting = true;
+        Want(_isWaiting ? Join(area, _wanted) : area);
+    }
+
+    void TakeContinuous(bool isOn, ScreenArea area)
+    {
+        _isContinuous = isOn;
+        if (isOn) { Want(Clip(area)); return; }
+        _isWaiting = false;
+        _output.Byte(EndOfContinuousUpdates);
+        Flush();
+    }
+
+    void Want(ScreenArea area)
+    {
+        (_wanted, _isWaiting) = (area, true);
         _server.Schedule(soon: false);
+    }
+
+    ScreenArea Clip(ScreenArea area) => area with
+    {
+        Width = Math.Min(area.Right, _width) - area.X, Height = Math.Min(area.Bottom, _height) - area.Y,
+    };
+
+    static ScreenArea Join(ScreenArea one, ScreenArea other)
+    {
+        int x = Math.Min(one.X, other.X), y = Math.Min(one.Y, other.Y);
+        return new ScreenArea(x, y, Math.Max(one.Right, other.Right) - x, Math.Max(one.Bottom, other.Bottom) - y);
+    }
+
+    /// <summary>Messages are answered in their order in any case; an update that is being made stands behind.</summary>
+    void AnswerFence(ReadOnlySpan<byte> data)
+    {
+        const uint request = 0x8000_0000, known = 7;               // blocks before and after, synchronises the next
+        uint flags = Dword(data, 4);
+        if ((flags & request) != 0) SayFence(flags & known, data[FenceHead..]);
+        Flush();
+    }
+
+    void SayFence(uint flags, ReadOnlySpan<byte> payload)
+    {
+        _output.Dword(ServerFence << 24);
+        _output.Dword((int)flags);
+        _output.Byte(payload.Length);
+        _output.Bytes(payload);
     }
 
     void MovePointer(byte buttons, int x, int y)
@@ -191,7 +184,8 @@ sealed partial class VncClient
             | ((buttons & 4) != 0 ? MouseButtons.Right : 0);
         if (_server.Input.PointerIsAbsolute)
             _server.Input.Pointer(Scale(x, _width), Scale(y, _height), wheel, held);
-        else if (_canChangePointer) _server.Input.Pointer(x - FirstPointerOffset, y - FirstPointerOffset, wheel, held);
+        else if (_encodings.CanChangePointer)
+            _server.Input.Pointer(x - FirstPointerOffset, y - FirstPointerOffset, wheel, held);
         else
         {
             bool known = _pointerX >= 0;

@@ -1,4 +1,4 @@
-using System.Text;
+using Qkvm.Backends.Display.Encodings;
 using Qkvm.Core.Display;
 using Qkvm.Core.Input;
 using Qkvm.Host;
@@ -9,60 +9,45 @@ namespace Qkvm.Backends.Display;
 /// <summary>One viewer: its connection, what it can decode, and which tiles it has not seen yet. Spec: RFC 6143,
 /// section 7.</summary>
 /// <remarks>Nothing that a viewer sends or fails to read makes memory grow: input is parsed in a fixed buffer, and no
-/// update is made while the last one is still under way.</remarks>
+/// update is made while the last one is still under way. Main loop, under the machine lock; a large update is encoded
+/// on the thread pool.</remarks>
 sealed partial class VncClient : IConnectionUser
 {
-    enum Phase { Version, Security, Init, Normal, Closed }
-
-    const int MaxUpdateBytes = 16 << 20, MaxPending = MaxUpdateBytes * 2, MaxRectangles = 60_000;
-    const int Raw = 0, HextileEncoding = 5, DesktopSize = -223, PointerTypeChange = -257, ExtendedKeys = -258,
-        LedState = -261, VmwareLedState = 0x574D_5668;
+    const int MaxPending = 32 << 20, SmallUpdate = 1 << 14;        // pixels that are encoded at once
 
     readonly VncServer _server;
-    readonly Connection _connection;
+    readonly VncSecurity _security;
+    readonly VncPeer _peer;
+    readonly EventLoop _loop;
     readonly Timer _handshake;
-    readonly VncOutput _output = new();
+    readonly VncOutput _output = new(), _message = new();          // answers; the update that is being made
     readonly byte[] _input = new byte[4096];
+    Connection _connection;
     int _inputCount;
-    Phase _phase;
-    int _minorVersion;
-
-    // What the viewer asked for
-    PixelFormat _format = PixelFormat.TryParse(PixelFormat.ServerFormat)!;
-    bool _useHextile, _canResize, _canChangePointer, _hasExtendedKeys;
-    bool _mapPending, _keysPending, _pointerPending, _pointerIsAbsolute;
-    int _lightsEncoding;                                           // 0: it does not want them
-    bool _lightsPending;
-    KeyboardLocks _lights;                                         // as it knows them
 
     // The screen as the viewer knows it
-    int _width, _height, _tilesAcross, _tilesDown;
-    bool[] _dirty = [];
-    bool _isWaiting;
-    int _left, _top, _right, _bottom;                              // the part it waits for
+    int _width, _height;
+    readonly TileMap _tiles = new();
+    readonly VncUpdate _update = new();
+    bool _isEncoding, _isWaiting;
+    ScreenArea _wanted;                                            // the part it waits for
 
-    public VncClient(VncServer server, StreamSocket socket, EventLoop loop)
+    public VncClient(VncServer server, VncSecurity security, VncPeer peer, EventLoop loop)
     {
-        _server = server;
-        PeerName = socket.PeerName;
-        _connection = new Connection(socket, loop, this, MaxPending);
+        (_server, _security, _loop, _peer) = (server, security, loop, peer);
+        _connection = new Connection(peer.Transport, loop, this, MaxPending);
         _handshake = new Timer(_ => loop.Post(GiveUpHandshake), null, server.HandshakeLimit, Timeout.InfiniteTimeSpan);
     }
 
-    public SocketName PeerName { get; }
+    public SocketName PeerName => _peer.PeerName;
+    public SocketName LocalName => _peer.LocalName;
+    public bool IsWeb => _peer.IsWeb;
 
     /// <summary>It asked for the screen alone.</summary>
     public bool IsExclusive { get; private set; }
 
     /// <summary>It waits for an update, and has read the last one.</summary>
-    public bool CanTakeUpdate => _isWaiting && _connection.Pending == 0;
-
-    public void Greet()
-    {
-        _output.Bytes("RFB 003.008\n"u8);
-        Flush();
-        _connection.AcceptInput();
-    }
+    public bool CanTakeUpdate => _isWaiting && !_isEncoding && _connection.Pending == 0;
 
     public void Close()
     {
@@ -72,120 +57,67 @@ sealed partial class VncClient : IConnectionUser
         _handshake.Dispose();
         _connection.Dispose();
         ReleaseKeys();
+        if (!_isEncoding) _encodings.Dispose();
         _server.Leave(this);
     }
 
     /// <summary>The server's picture has another size: all of it is new.</summary>
-    public void OnResized()
-    {
-        _tilesAcross = (_server.Picture.Width + Hextile.TileSize - 1) / Hextile.TileSize;
-        _tilesDown = (_server.Picture.Height + Hextile.TileSize - 1) / Hextile.TileSize;
-        if (_dirty.Length < _tilesAcross * _tilesDown) _dirty = new bool[_tilesAcross * _tilesDown];
-        Array.Fill(_dirty, true);
-    }
+    public void OnResized() => _tiles.Resize(_server.Picture.Width, _server.Picture.Height);
 
     public void MarkTile(int across, int down)
     {
-        if (_phase == Phase.Normal) _dirty[down * _tilesAcross + across] = true;
+        if (_phase == Phase.Normal) _tiles.Mark(across, down);
     }
 
     /// <summary>Sends what the viewer waits for, if there is anything.</summary>
     public void TryUpdate()
     {
         if (!CanTakeUpdate) return;
-        if (_mapPending) PixelFormat.WriteColorMap(_output);
+        if (_mapPending) PixelFormat.WriteColorMap(_message);
         _mapPending = false;
-        int header = _output.Count, rectangles = 0;
-        _output.Dword(0);                                          // FramebufferUpdate, the number of rectangles below
-        if (_keysPending) Rectangle(0, 0, 0, 0, ExtendedKeys);
-        _keysPending = false;
-        bool absolute = _server.Input.PointerIsAbsolute;
-        if (_canChangePointer && (_pointerPending || absolute != _pointerIsAbsolute))
-            Rectangle(absolute ? 1 : 0, 0, 0, 0, PointerTypeChange);
-        (_pointerPending, _pointerIsAbsolute) = (false, absolute);
-        KeyboardLocks lights = _server.Input.Locks;
-        if (_lightsEncoding != 0 && (_lightsPending || lights != _lights)) SendLights(lights);
-        FrameBuffer picture = _server.Picture;
-        if (_canResize && (picture.Width != _width || picture.Height != _height))
-        {
-            (_width, _height) = (picture.Width, picture.Height);
-            Array.Fill(_dirty, true);
-            // the last one: the viewer asks again for the new screen
-            Rectangle(0, 0, _width, _height, DesktopSize);
-        }
-        else rectangles += SendTiles(picture, MaxRectangles);
-        if (rectangles == 0) _output.Return(4);
-        else
-        {
-            _output.Patch(header + 2, rectangles);
-            _isWaiting = false;
-        }
-        Flush();
-
-        void SendLights(KeyboardLocks now)
-        {
-            Rectangle(0, 0, 0, 0, _lightsEncoding);
-            if (_lightsEncoding == LedState) _output.Byte((byte)now);
-            else _output.Dword((int)now);
-            (_lights, _lightsPending) = (now, false);
-        }
-
-        void Rectangle(int x, int y, int width, int height, int encoding)
-        {
-            rectangles++;
-            this.Rectangle(x, y, width, height, encoding);
-        }
+        int head = _message.Count;
+        _message.Dword(0);                                         // FramebufferUpdate, the number of rectangles below
+        int told = TellChanges(out bool isResized);
+        _update.Begin(_server.Picture);
+        if (!isResized) CollectAreas(_server.Picture);             // else the viewer asks again for the new screen
+        if (told > 0 || _update.Pixels > 0) _isWaiting = false;
+        if (_update.Pixels <= SmallUpdate) { Finish(head, told + Encode()); return; }
+        _isEncoding = true;
+        Task.Run(Encode).ContinueWith(task => _loop.Post(() => EndEncoding(head, told, task)), TaskScheduler.Default);
     }
 
-    /// <summary>Runs of changed tiles, as far as the wanted part, the viewer's screen and the limits go.</summary>
-    int SendTiles(FrameBuffer picture, int limit)
+    /// <summary>Runs of changed tiles, as far as the wanted part and the viewer's screen go.</summary>
+    void CollectAreas(FrameBuffer picture)
     {
-        int right = Math.Min(Math.Min(picture.Width, _width), _right),
-            bottom = Math.Min(Math.Min(picture.Height, _height), _bottom), sent = 0;
-        for (int down = _top / Hextile.TileSize; down * Hextile.TileSize < bottom; down++)
-            for (int across = _left / Hextile.TileSize; across * Hextile.TileSize < right; across++)
+        int right = Math.Min(picture.Width, _width), bottom = Math.Min(picture.Height, _height), row = 0;
+        var wanted = new ScreenArea(_wanted.X, _wanted.Y, Math.Min(right, _wanted.Right) - _wanted.X,
+            Math.Min(bottom, _wanted.Bottom) - _wanted.Y);
+        // Whole tiles, except at the edge of either screen.
+        while (!_update.IsFull && _tiles.TryTake(wanted, ref row, out ScreenArea area))
+            _update.Add(picture, area with
             {
-                Span<bool> row = _dirty.AsSpan(down * _tilesAcross, _tilesAcross);
-                if (!row[across]) continue;
-                if (sent == limit || _output.Count > MaxUpdateBytes) return sent;
-                int first = across;
-                while (across * Hextile.TileSize < right && row[across]) row[across++] = false;
-                int x = first * Hextile.TileSize, y = down * Hextile.TileSize;
-                // Whole tiles, except at the edge of either screen.
-                SendRectangle(picture, x, y, Math.Min(across * Hextile.TileSize, Math.Min(picture.Width, _width)) - x,
-                    Math.Min(y + Hextile.TileSize, Math.Min(picture.Height, _height)) - y);
-                sent++;
-            }
-        return sent;
+                Width = Math.Min(area.Right, right) - area.X, Height = Math.Min(area.Bottom, bottom) - area.Y,
+            });
     }
 
-    void SendRectangle(FrameBuffer picture, int x, int y, int width, int height)
+    int Encode() => _update.Encode(_message, _encodings.Encoder, _format);
+
+    void EndEncoding(int head, int told, Task<int> encoding)
     {
-        Rectangle(x, y, width, height, _useHextile ? HextileEncoding : Raw);
-        if (_useHextile) Hextile.Encode(_output, picture, _format, x, y, width, height);
-        else for (int row = y; row < y + height; row++) _format.Convert(picture.Row(row).Slice(x, width),
-            _output.Take(width * _format.BytesPerPixel));
+        _isEncoding = false;
+        if (_phase == Phase.Closed) _encodings.Dispose();
+        else if (encoding.IsCompletedSuccessfully) Finish(head, told + encoding.Result);
+        else Close();
     }
 
-    void Rectangle(int x, int y, int width, int height, int encoding)
+    void Finish(int head, int rectangles)
     {
-        _output.Word(x);
-        _output.Word(y);
-        _output.Word(width);
-        _output.Word(height);
-        _output.Dword(encoding);
-    }
-
-    void SendServerInit()
-    {
-        OnResized();
-        (_width, _height) = (_server.Picture.Width, _server.Picture.Height);
-        _output.Word(_width);
-        _output.Word(_height);
-        _output.Bytes(PixelFormat.ServerFormat);
-        byte[] name = Encoding.UTF8.GetBytes(_server.Name);
-        _output.Dword(name.Length);
-        _output.Bytes(name);
+        if (rectangles == 0) _message.Return(4);
+        else _message.Patch(head + 2, rectangles);
+        foreach (ScreenArea area in _update.Left) _tiles.Mark(area);
+        Send(_message);
+        if (rectangles > 0 && _isContinuous) _isWaiting = true;
+        if (rectangles > 0 && CanTakeUpdate) _server.Schedule(soon: false);
     }
 
     void GiveUpHandshake()
@@ -195,13 +127,15 @@ sealed partial class VncClient : IConnectionUser
 
     /// <summary>Hands what was made over to the connection. A viewer that lets more than two whole updates wait has
     /// gone mad.</summary>
-    void Flush()
+    void Send(VncOutput output)
     {
-        if (_connection.Write(_output.Pending) < _output.Count) Close();
-        _output.Clear();
+        if (_connection.Write(output.Pending) < output.Count) Close();
+        output.Clear();
     }
 
-    int IConnectionUser.Room => _input.Length - _inputCount;
+    void Flush() => Send(_output);
+
+    int IConnectionUser.Room => _phase == Phase.Tls ? 0 : _input.Length - _inputCount;
     void IConnectionUser.Closed() => Close();
     void IConnectionUser.Writable() { }
 

@@ -1,5 +1,5 @@
 using System.Diagnostics;
-using System.Net.Sockets;
+using Qkvm.Backends.Display.Encodings;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Display;
 using Qkvm.Core.Input;
@@ -9,22 +9,23 @@ using Qkvm.Host.Sockets;
 
 namespace Qkvm.Backends.Display;
 
-/// <summary>Shows a screen to viewers of the remote framebuffer protocol. Spec: RFC 6143.</summary>
+/// <summary>Shows a screen to viewers of the remote framebuffer protocol. Spec: RFC 6143 and the protocol's community
+/// version.</summary>
 /// <remarks>Main loop, under the machine lock. It paints only while some viewer waits for an update and can take one:
-/// at most 30 times a second, less often while nothing changes. Deviations: no passwords, no encryption, no
-/// clipboard.</remarks>
+/// at most 30 times a second, less often while nothing changes. Deviations: no clipboard, no sound.</remarks>
 public sealed class VncServer : IRemoteDisplay, IDisposable
 {
-    public static readonly DisplayModel Model = new("vnc", VncAddress.Declared, static (properties, parts) =>
+    public static readonly DisplayModel Model = new("vnc", VncOptions.Declared, static (properties, parts) =>
         Create(properties, parts));
 
     const int MaxClients = 64;
     const int FastMilliseconds = 33, SlowMilliseconds = 132;
 
-    readonly VncAddress _address;
+    readonly VncOptions _options;
     readonly IDisplaySource? _source;
     readonly EventLoop _loop;
-    readonly Listener _listener;
+    readonly Action<MachineEvent> _raise;
+    readonly VncPorts _ports;
     readonly List<VncClient> _clients = [];
     readonly Timer _timer;
     readonly Action _tick;
@@ -33,60 +34,71 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
     long _lastPaint = -FastMilliseconds;
     int _interval = FastMilliseconds;
 
-    /// <param name="source">Null for a machine without a screen.</param>
-    /// <param name="name">The title for viewers' windows.</param>
     /// <param name="handshakeLimit">How long a viewer may take to introduce itself.</param>
-    VncServer(VncAddress address, IDisplaySource? source, InputRouter input, EventLoop loop, string name,
-        TimeSpan handshakeLimit)
+    VncServer(VncOptions options, VncSecurity security, DisplayParts parts, TimeSpan handshakeLimit)
     {
-        (_address, _source, Input, _loop, Name, HandshakeLimit) = (address, source, input, loop, name, handshakeLimit);
+        (_options, Security, _source, _loop, _raise) = (options, security, parts.Source, parts.Loop, parts.Raise);
+        (Input, Name, HandshakeLimit) = (parts.Input, parts.Title, handshakeLimit);
         _tick = Tick;
         _timer = new Timer(_ => _loop.Post(_tick));
-        _listener = Listen();
-        _listener.Start();
+        _ports = new VncPorts(options, _loop, security.Credentials, handshakeLimit, Accept);
     }
 
     /// <exception cref="ConfigurationException">A bad address or option, or a busy port.</exception>
     public static VncServer Create(Properties properties, DisplayParts parts, TimeSpan? handshakeLimit = null)
     {
-        VncAddress address = VncAddress.Parse(properties);
-        var server = new VncServer(address, parts.Source, parts.Input, parts.Loop, parts.Title, handshakeLimit
-            ?? TimeSpan.FromSeconds(10));
-        if (address.IsRange) parts.Print($"VNC server running on {server.LocalEndPoint}"); // which one it became
-        return server;
+        VncOptions options = VncOptions.Parse(properties);
+        VncSecurity security = VncSecurity.Of(properties, parts.Backends);
+        try
+        {
+            var server = new VncServer(options, security, parts, handshakeLimit ?? TimeSpan.FromSeconds(10));
+            if (options.IsRange) parts.Print($"VNC server running on {server.LocalEndPoint}"); // which one it became
+            return server;
+        }
+        catch
+        {
+            security.Dispose();
+            throw;
+        }
     }
 
     /// <summary>The picture that viewers see.</summary>
     internal FrameBuffer Picture { get; } = new();
     internal InputRouter Input { get; }
+    internal VncSecurity Security { get; }
 
-    internal void Key(KeyCode key, bool down) => Input.Key(key, down, _address.KeyDelay);
+    internal void Key(KeyCode key, bool down) => Input.Key(key, down, _options.KeyDelay);
 
     /// <summary>lock-key-sync: the guest's locks follow the viewers'.</summary>
-    internal bool SyncsLocks => _address.SyncsLocks;
+    internal bool SyncsLocks => _options.SyncsLocks;
     internal string Name { get; }
     internal TimeSpan HandshakeLimit { get; }
 
     /// <summary>Where it listens first: "::1:5900" or a path.</summary>
-    public string LocalEndPoint => _listener.Names[0] is { Family: not "unix" } name ? $"{name.Host}:{name.Service}"
-        : $"{_listener.Names[0]}";
+    public string LocalEndPoint => _ports.Names[0] is { Family: not "unix" } name ? $"{name.Host}:{name.Service}"
+        : $"{_ports.Names[0]}";
 
-    public RemoteDisplayInfo Query() =>
-        new(_address.Id, "none", [.. _listener.Names.Select(Describe)],
-        [.. _clients.Select(c => Describe(c.PeerName))]);
+    public RemoteDisplayInfo Query() => new(_options.Id, Security.Auth,
+        [.. _ports.Names.Select(name => Describe(name)), .. _ports.WebNames.Select(name => Describe(name, isWeb: true))],
+        [.. _clients.Select(client => Describe(client.PeerName, client.IsWeb))]);
 
-    public void AddClient(int fd)
+    public void AddClient(int fd, bool asksPassword)
     {
         if (StreamSocket.Listens(fd) != false)
             throw new ConfigurationException("parameter @fdname must name a socket that is connected");
-        Accept(new StreamSocket(fd));
+        Accept(new VncPeer(new StreamSocket(fd)), asksPassword ? Security : Security.Open);
     }
+
+    public bool SetPassword(string? password) => Security.SetPassword(password);
+
+    public bool ExpirePassword(DateTimeOffset? when) => Security.Expire(when);
 
     public void Dispose()
     {
         _timer.Dispose();
         foreach (VncClient client in _clients.ToArray()) client.Close();
-        _listener.Dispose();
+        _ports.Dispose();
+        Security.Dispose();
     }
 
     // For clients
@@ -94,7 +106,7 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
     /// <summary>A viewer introduced itself: makes room for it, or returns false where it may not watch.</summary>
     internal bool Admit(VncClient newcomer, bool shared)
     {
-        switch (_address.Sharing)
+        switch (_options.Sharing)
         {
             case VncSharing.ForceShared when !shared: return false;
             case VncSharing.AllowExclusive when !shared:
@@ -104,10 +116,17 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
             case VncSharing.AllowExclusive when _clients.Exists(c => c.IsExclusive): return false;
         }
         if (Picture.Width == 0 || Now - _lastPaint >= FastMilliseconds) Paint();
+        Tell(newcomer, static (server, client) => new VncInitializedEvent(server, client));
         return true;
     }
 
-    internal void Leave(VncClient client) => _clients.Remove(client);
+    internal void Leave(VncClient client)
+    {
+        if (_clients.Remove(client)) Tell(client, static (server, peer) => new VncDisconnectedEvent(server, peer));
+    }
+
+    /// <summary>A viewer wants another resolution; false where the guest's screen cannot change.</summary>
+    internal bool RequestSize(int width, int height) => _source?.RequestSize(width, height) ?? false;
 
     /// <summary>A viewer waits for an update, or did something that soon shows.</summary>
     internal void Schedule(bool soon)
@@ -148,42 +167,35 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
             Span<uint> now = _painted.Row(y), before = Picture.Row(y);
             if (now.SequenceEqual(before)) continue;
             changed = true;
-            for (int x = 0; x < now.Length; x += Hextile.TileSize)
+            for (int x = 0; x < now.Length; x += TileMap.TileSize)
             {
-                int width = Math.Min(Hextile.TileSize, now.Length - x);
+                int width = Math.Min(TileMap.TileSize, now.Length - x);
                 if (now.Slice(x, width).SequenceEqual(before.Slice(x, width))) continue;
-                foreach (VncClient client in _clients) client.MarkTile(x / Hextile.TileSize, y / Hextile.TileSize);
+                foreach (VncClient client in _clients) client.MarkTile(x / TileMap.TileSize, y / TileMap.TileSize);
             }
             now.CopyTo(before);
         }
         return changed;
     }
 
-    void Accept(StreamSocket peer)
+    void Accept(VncPeer peer) => Accept(peer, peer.IsSecret ? Security.Plain : Security);
+
+    void Accept(VncPeer peer, VncSecurity security)
     {
-        if (_clients.Count >= MaxClients) { peer.Dispose(); return; }
-        if (_address.Path == null) peer.SetNoDelay(true);
-        var client = new VncClient(this, peer, _loop);
+        if (_clients.Count >= MaxClients) { peer.Transport.Dispose(); return; }
+        var client = new VncClient(this, security, peer, _loop);
         _clients.Add(client);
+        Tell(client, static (server, newcomer) => new VncConnectedEvent(server, newcomer));
         client.Greet();
     }
 
-    Listener Listen()
+    void Tell(VncClient client, Func<EventServer, EventClient, MachineEvent> what)
     {
-        try { return new Listener(_address.Address, _loop, Accept); }
-        catch (HostException e) when (e.Errno == Libc.EAddrInUse && _address.Path == null)
-        {
-            int first = VncAddress.FirstPort + _address.Display, last = VncAddress.FirstPort + _address.Last;
-            string ports = first == last ? $"port {first} is" : $"ports {first} to {last} are all";
-            throw new ConfigurationException($"{_address.Owner}: {ports} in use by another program; choose another " +
-                "display, "
-                + $"or let qkvm find a free one: -vnc {_address.Host}:{_address.Display},to=99", e);
-        }
-        catch (Exception e) when (e is HostException or SocketException or IOException or UnauthorizedAccessException)
-        {
-            throw new ConfigurationException($"{_address.Owner}: {e.Message}", e);
-        }
+        SocketName ours = client.LocalName, theirs = client.PeerName;
+        _raise(what(new EventServer(ours.Host, ours.Service, ours.Family, client.IsWeb, Security.Auth.FullName),
+            new EventClient(theirs.Host, theirs.Service, theirs.Family, client.IsWeb)));
     }
 
-    static EndPointInfo Describe(SocketName name) => new(name.Host, name.Service, name.Family);
+    static EndPointInfo Describe(SocketName name, bool isWeb = false) =>
+        new(name.Host, name.Service, name.Family, isWeb);
 }

@@ -22,6 +22,9 @@ public sealed class Secret
 
     public byte[] Value { get; }
 
+    /// <summary>The same as UTF-8.</summary>
+    public string Text => Encoding.UTF8.GetString(Value);
+
     /// <summary>The secret that properties name or hold.</summary>
     public static Secret Read(Properties properties)
     {

@@ -24,42 +24,6 @@ static class Absent
             throw new CommandException("This machine doesn't have a FDT");
         });
 
-    // VNC has no passwords yet
-
-    public static readonly Command SetPassword = new HumanCommand("set_password",
-        "protocol password [-d display] [action-if-connected]", "set spice/vnc password", static (_, words) =>
-        {
-            string protocol = words.Word();
-            words.Word();
-            if (words.Flag('d')) words.Word();
-            string action = words.Optional() ?? "keep";
-            words.End();
-            if (action is not ("keep" or "fail" or "disconnect")) throw Invalid(action);
-            Check(protocol);
-            throw new CommandException(action == "keep" ? "Could not set password" : "Invalid parameter 'connected'");
-        }) { Completes = [Completions.Words(Vnc)] };
-
-    public static readonly Command ExpirePassword = new HumanCommand("expire_password",
-        "protocol time [-d display]", "set spice/vnc password expire-time", static (_, words) =>
-        {
-            string protocol = words.Word();
-            words.Word();
-            if (words.Flag('d')) words.Word();
-            words.End();
-            Check(protocol);
-            throw new CommandException("Could not set password expire time");
-        }) { Completes = [Completions.Words(Vnc)] };
-
-    const string Vnc = "vnc";
-
-    static void Check(string protocol)
-    {
-        if (protocol == "spice") throw new CommandException("SPICE is not in use");
-        if (protocol != Vnc) throw Invalid(protocol);
-    }
-
-    static CommandException Invalid(string word) => new($"invalid parameter value: {word}");
-
     static Command Says(string name, string arguments, string help, string line) => new HumanCommand(name, arguments,
         help, (monitor, words) =>
         {

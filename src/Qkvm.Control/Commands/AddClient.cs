@@ -25,7 +25,7 @@ static class AddClient
             }
             try
             {
-                Server(context, arguments.Protocol).AddClient(fd);
+                Server(context, arguments.Protocol).AddClient(fd, asksPassword: arguments.Skipauth != true);
                 return Nothing.Value;
             }
             catch (Exception e) when (e is CommandException or ConfigurationException)

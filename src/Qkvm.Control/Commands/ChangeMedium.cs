@@ -12,7 +12,11 @@ public enum ReadOnlyMode { Retain, ReadOnly, ReadWrite }
 /// <param name="Id">Or else the device's id or path.</param>
 /// <param name="Force">Of a tray that the guest has locked, too.</param>
 public sealed record ChangeMediumArguments(string Filename, string? Device = null, string? Id = null,
-    string? Format = null, bool Force = false, ReadOnlyMode ReadOnlyMode = ReadOnlyMode.Retain);
+    string? Format = null, bool Force = false, ReadOnlyMode ReadOnlyMode = ReadOnlyMode.Retain)
+{
+    /// <summary>`change vnc password`: what is no medium at all.</summary>
+    [JsonIgnore] public string? VncPassword { get; init; }
+}
 
 /// <param name="Device">The drive's id.</param>
 /// <param name="Id">Or else the device's id or path.</param>
@@ -76,9 +80,12 @@ static class ChangeMedium
         string file = words.Word("filename");
         string? format = words.Optional(), mode = words.Optional();
         words.End();
+        if (device == "vnc" && file is ("passwd" or "password") && mode == null && format != null)
+            return new(file) { VncPassword = format };
         if (device == "vnc")
             throw new MonitorException(file is not ("passwd" or "password") ? "Expected 'password' after 'vnc'"
-                : mode != null ? "Parameter 'read-only-mode' is invalid for VNC" : "Error: Could not set password");
+                : mode != null ? "Parameter 'read-only-mode' is invalid for VNC"
+                : "give the password behind it: change vnc password PASSWORD");
         return new(file, device, null, format, force, mode switch
         {
             null or "retain" => ReadOnlyMode.Retain,
@@ -91,6 +98,11 @@ static class ChangeMedium
     /// <summary>What cannot be opened leaves the old medium where it is.</summary>
     static async ValueTask<Nothing> ChangeAsync(CommandContext context, ChangeMediumArguments arguments)
     {
+        if (arguments.VncPassword is { } password)
+        {
+            VncPasswords.Set(context, password, null);
+            return Nothing.Value;
+        }
         const string Owner = "blockdev-change-medium";
         BlockDrive drive = BlockDrive.Find(context, arguments.Device, arguments.Id);
         drive.MustBeRemovable();

@@ -3,7 +3,9 @@ using Qkvm.Core.Display;
 
 namespace Qkvm.Control.Commands;
 
-public sealed record VncServerPoint(string Host, string Service, string Family, bool Websocket, string Auth);
+/// <param name="Vencrypt">What lies inside that: "x509-none" …</param>
+public sealed record VncServerPoint(string Host, string Service, string Family, bool Websocket, string Auth,
+    string? Vencrypt = null);
 
 public sealed record VncClientPoint(string Host, string Service, string Family, bool Websocket);
 
@@ -14,15 +16,15 @@ public sealed record VncInfo(bool Enabled, string? Host = null, string? Service 
 
 /// <summary>query-vnc-servers.</summary>
 public sealed record VncServerInfo(string Id, string Auth, IReadOnlyList<VncServerPoint> Server,
-    IReadOnlyList<VncClientPoint> Clients);
+    IReadOnlyList<VncClientPoint> Clients, string? Vencrypt = null);
 
 static class QueryVnc
 {
     public static readonly Command Command = new Command<Nothing, VncInfo>("query-vnc", VncJson.Default, (context, _) =>
     {
-        if (All(context).FirstOrDefault() is not { } first) return new VncInfo(false);
-        VncServerPoint at = first.Server[0];
-        return new VncInfo(true, at.Host, at.Service, at.Family, first.Auth, first.Clients);
+        if (context.Backends.RemoteDisplays.FirstOrDefault()?.Query() is not { } first) return new VncInfo(false);
+        EndPointInfo at = first.Servers[0];
+        return new VncInfo(true, at.Host, at.Service, at.Family, first.Auth.FullName, Describe(first).Clients);
     });
 
     public static readonly Command Servers = new Command<Nothing,
@@ -35,20 +37,28 @@ static class QueryVnc
             {
                 monitor.Write($"{server.Id}:\n");
                 foreach (VncServerPoint s in server.Server)
-                    monitor.Write($"  Server: {s.Host}:{s.Service} ({s.Family})\n    Auth: {s.Auth} (Sub: none)\n");
+                    monitor.Write($"  Server: {s.Host}:{s.Service} ({Family(s.Family, s.Websocket)})\n    Auth: {s.Auth} "
+                        + $"(Sub: {s.Vencrypt ?? "none"})\n");
                 foreach (VncClientPoint c in server.Clients)
-                    monitor.Write($"  Client: {c.Host}:{c.Service} ({c.Family})\n    x509_dname: none\n    " +
+                    monitor.Write($"  Client: {c.Host}:{c.Service} ({Family(c.Family, c.Websocket)})\n    x509_dname: none\n    " +
                         "sasl_username: none\n");
             }
         }),
     };
 
+    static string Family(string family, bool isWeb) => isWeb ? $"{family} (Websocket)" : family;
+
     static IReadOnlyList<VncServerInfo> All(CommandContext context) =>
         [.. context.Backends.RemoteDisplays.Select(d => Describe(d.Query()))];
 
-    static VncServerInfo Describe(RemoteDisplayInfo display) => new(display.Id, display.Auth,
-        [.. display.Servers.Select(s => new VncServerPoint(s.Host, s.Service, s.Family, false, display.Auth))],
-        [.. display.Clients.Select(c => new VncClientPoint(c.Host, c.Service, c.Family, false))]);
+    static VncServerInfo Describe(RemoteDisplayInfo display) => new(display.Id, display.Auth.Name,
+        [.. display.Servers.Select(server => Describe(server,
+            server.IsWebSocket ? display.Auth.Plain : display.Auth))],
+        [.. display.Clients.Select(c => new VncClientPoint(c.Host, c.Service, c.Family, c.IsWebSocket))],
+        display.Auth.SubName);
+
+    static VncServerPoint Describe(EndPointInfo at, RemoteAuth auth) =>
+        new(at.Host, at.Service, at.Family, at.IsWebSocket, auth.Name, auth.SubName);
 }
 
 [JsonSerializable(typeof(VncInfo))]

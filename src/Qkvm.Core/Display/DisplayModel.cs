@@ -9,7 +9,14 @@ namespace Qkvm.Core.Display;
 /// <param name="Title">For windows and viewers.</param>
 /// <param name="Print">Prints a line for the user.</param>
 public sealed record DisplayParts(IDisplaySource? Source, InputRouter Input, EventLoop Loop, string Title,
-    Action<string> Print);
+    Action<string> Print)
+{
+    /// <summary>Objects that options name.</summary>
+    public MachineBackends Backends { get; init; } = new();
+
+    /// <summary>Tells monitors' clients.</summary>
+    public Action<MachineEvent> Raise { get; init; } = static _ => { };
+}
 
 /// <summary>A way to see the screen, as -display names it.</summary>
 public sealed record DisplayModel(string Name, Property[] Properties, Func<Properties, DisplayParts,

@@ -6,6 +6,10 @@ public interface IDisplaySource
     /// <summary>Paints the present picture, resizing the buffer to the mode. Under the machine lock, at most some 60
     /// times a second.</summary>
     void Paint(FrameBuffer target);
+
+    /// <summary>Somebody who watches would like another resolution; false where the screen cannot tell the guest. Under
+    /// the machine lock.</summary>
+    bool RequestSize(int width, int height) => false;
 }
 
 /// <summary>A server that shows the screens to viewers elsewhere.</summary>
@@ -16,18 +20,41 @@ public interface IRemoteDisplay
 
     /// <summary>A viewer that somebody else has connected. Under the machine lock.</summary>
     /// <param name="fd">Its socket, which becomes the server's own.</param>
+    /// <param name="asksPassword">False: who connected it vouches for it.</param>
     /// <exception cref="ConfigurationException">It is no connected socket, and still the caller's.</exception>
-    void AddClient(int fd);
+    void AddClient(int fd, bool asksPassword);
+
+    /// <summary>Of viewers that come from now on; null or nothing lets nobody in. Under the machine lock.</summary>
+    /// <returns>False where nobody is asked for one.</returns>
+    bool SetPassword(string? password);
+
+    /// <summary>When it ends to be good; null: never. The same.</summary>
+    bool ExpirePassword(DateTimeOffset? when);
 }
 
 /// <summary>One end of a connection, as query-vnc names it.</summary>
 /// <param name="Host">Empty for a UNIX socket.</param>
 /// <param name="Service">The port, or a UNIX socket's path.</param>
 /// <param name="Family">"ipv4", "ipv6" or "unix".</param>
-public sealed record EndPointInfo(string Host, string Service, string Family);
+/// <param name="IsWebSocket">For browsers.</param>
+public sealed record EndPointInfo(string Host, string Service, string Family, bool IsWebSocket = false);
 
-/// <param name="Auth">"none", "vnc" …</param>
-public sealed record RemoteDisplayInfo(string Id, string Auth, IReadOnlyList<EndPointInfo> Servers,
+/// <summary>How viewers show that they may watch.</summary>
+/// <param name="Name">"none", "vnc" or "vencrypt".</param>
+/// <param name="Inside">Of vencrypt, inside TLS with certificates: "none" or "vnc"; else null.</param>
+public sealed record RemoteAuth(string Name, string? Inside = null)
+{
+    /// <summary>"x509-none", or null.</summary>
+    public string? SubName => Inside == null ? null : $"x509-{Inside}";
+
+    /// <summary>"vencrypt+x509+none", or just the name.</summary>
+    public string FullName => Inside == null ? Name : $"{Name}+x509+{Inside}";
+
+    /// <summary>Over a connection that is secret already.</summary>
+    public RemoteAuth Plain => new(Inside ?? Name);
+}
+
+public sealed record RemoteDisplayInfo(string Id, RemoteAuth Auth, IReadOnlyList<EndPointInfo> Servers,
     IReadOnlyList<EndPointInfo> Clients);
 
 /// <summary>A picture of 32-bit pixels 0x00RRGGBB, rows from top to bottom without padding.</summary>

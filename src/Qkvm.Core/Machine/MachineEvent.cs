@@ -77,6 +77,21 @@ public sealed record SerialPortChangeEvent(bool Open, string Id) : MachineEvent
     [JsonIgnore] public override string Subject => Id;
 }
 
+/// <param name="Auth">"none", "vnc", "vencrypt+x509+none" …</param>
+public sealed record EventServer(string Host, string Service, string Family, bool Websocket, string Auth);
+
+/// <param name="Service">The port, or a UNIX socket's path.</param>
+public sealed record EventClient(string Host, string Service, string Family, bool Websocket);
+
+/// <summary>A viewer has come.</summary>
+public sealed record VncConnectedEvent(EventServer Server, EventClient Client) : MachineEvent;
+
+/// <summary>It has shown that it may watch.</summary>
+public sealed record VncInitializedEvent(EventServer Server, EventClient Client) : MachineEvent;
+
+/// <summary>It has gone.</summary>
+public sealed record VncDisconnectedEvent(EventServer Server, EventClient Client) : MachineEvent;
+
 /// <summary>The one place that hears of all events and tells all who listen. Under the machine lock.</summary>
 public sealed class EventBus
 {

@@ -21,8 +21,10 @@ sealed class VncBench : IDisplaySource, IKeyboardSink, IPointerSink, IDisposable
     readonly FrameBuffer _screen = new();
 
     public VncBench(int width = 70, int height = 37, string share = "allow-exclusive", bool absolute = true,
-        TimeSpan? handshakeLimit = null, bool lockKeySync = true, IVirtualClock? clock = null)
+        TimeSpan? handshakeLimit = null, bool lockKeySync = true, IVirtualClock? clock = null,
+        string? address = null, Action<MachineBackends>? setUp = null, params OptionPair[] options)
     {
+        setUp?.Invoke(Backends);
         Input = new InputRouter(clock);
         IsAbsolute = absolute;
         Loop = new EventLoop(_lock.Run);
@@ -32,14 +34,17 @@ sealed class VncBench : IDisplaySource, IKeyboardSink, IPointerSink, IDisposable
         {
             Input.Add((IKeyboardSink)this);
             Input.Add((IPointerSink)this);
-            Server = VncServer.Create(new Properties(VncServer.Model, Options.Of("-vnc", new("vnc", $"unix:{Path}"),
-                new("share", share), new("lock-key-sync", lockKeySync ? "on" : "off"))),
-                new DisplayParts(this, Input, Loop, "a name", _ => { }), handshakeLimit);
+            Server = VncServer.Create(new Properties(VncServer.Model, Options.Of("-vnc", [.. Address(address ?? $"unix:{Path}"),
+                new("share", share), new("lock-key-sync", lockKeySync ? "on" : "off"), .. options])),
+                new DisplayParts(this, Input, Loop, "a name", _ => { })
+                { Backends = Backends, Raise = Events.Add }, handshakeLimit);
         }
         _thread = new Thread(Loop.Run) { IsBackground = true };
         _thread.Start();
     }
 
+    public MachineBackends Backends { get; } = new();
+    public BlockingCollection<MachineEvent> Events { get; } = [];
     public EventLoop Loop { get; }
     public string Path { get; }
     public InputRouter Input { get; }
@@ -108,6 +113,26 @@ sealed class VncBench : IDisplaySource, IKeyboardSink, IPointerSink, IDisposable
         viewer.Handshake(8, shared);
         if (encodings.Length > 0) viewer.SetEncodings(encodings);
         return viewer;
+    }
+
+    /// <summary>As -vnc writes it.</summary>
+    static IEnumerable<OptionPair> Address(string text)
+    {
+        string[] words = text.Split(",to=");
+        yield return new OptionPair("vnc", words[0]);
+        if (words.Length > 1) yield return new OptionPair("to", words[1]);
+    }
+
+    public MachineEvent NextEvent() => Events.TryTake(out MachineEvent? happened, Hang) ? happened
+        : throw new TimeoutException("no event came");
+
+    /// <summary>The screen can have what a viewer asks for.</summary>
+    public bool CanResize { get; init; }
+
+    public bool RequestSize(int width, int height)
+    {
+        if (CanResize) _screen.Resize(width, height);
+        return CanResize;
     }
 
     public void Dispose()

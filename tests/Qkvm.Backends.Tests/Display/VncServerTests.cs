@@ -11,7 +11,8 @@ namespace Qkvm.Backends.Tests.Display;
 /// <summary>The server seen by a viewer. Spec: RFC 6143.</summary>
 public class VncServerTests
 {
-    const int Raw = 0, Hextile = 5, DesktopSize = -223, PointerType = -257, ExtendedKey = -258;
+    const int Raw = 0, Hextile = 5, Zlib = 6, Tight = 7, Zrle = 16, DesktopSize = -223, PointerType = -257,
+        ExtendedKey = -258;
 
     [Theory]
     [InlineData(3)] [InlineData(7)] [InlineData(8)] [InlineData(889)] [InlineData(5)]
@@ -46,7 +47,7 @@ public class VncServerTests
             [.. bench.Screen()
             .Select(c => Scale(c >> 16, redMax) << redShift | Scale(c >> 8, greenMax) << greenShift | Scale(c, blueMax)
             << blueShift)];
-        foreach (int encoding in new[] { Raw, Hextile })
+        foreach (int encoding in (int[])[Raw, Hextile, Zlib, Tight, Zrle])
         {
             using VncViewer viewer = bench.ConnectAndStart(true, encoding);
             viewer.SetPixelFormat(bits, bigEndian, true, (redMax, redShift), (greenMax, greenShift),
@@ -279,14 +280,24 @@ public class VncServerTests
     }
 
     [Theory]
-    [InlineData("password", "on")] [InlineData("websocket", "5700")] [InlineData("share", "maybe")]
-    [InlineData("foo", "1")] [InlineData("tls-creds", "tls0")]
+    [InlineData("sasl", "on")] [InlineData("websocket", "some")] [InlineData("share", "maybe")]
+    [InlineData("foo", "1")]
     public void An_option_that_is_not_there_is_named(string name, string value)
     {
         using var bench = new VncBench();
         Assert.Contains(name,
             Assert.Throws<ConfigurationException>(() => Listen(bench, "localhost:0", [], new OptionPair(name, value)))
             .Message);
+    }
+
+    [Theory]
+    [InlineData("tls-creds")] [InlineData("password-secret")]
+    public void An_object_that_is_not_there_is_named(string name)
+    {
+        using var bench = new VncBench();
+        var e = Assert.Throws<ConfigurationException>(() => Listen(bench, "localhost:0", [],
+            new OptionPair(name, "some0")));
+        Assert.Contains("'some0'", e.Message);
     }
 
     [Fact]
@@ -296,7 +307,7 @@ public class VncServerTests
         using var other = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
         other.Bind(new IPEndPoint(IPAddress.Loopback, 0));
         other.Listen();
-        int port = ((IPEndPoint)other.LocalEndPoint!).Port, display = port - VncAddress.FirstPort;
+        int port = ((IPEndPoint)other.LocalEndPoint!).Port, display = port - VncOptions.FirstPort;
         List<string> printed = [];
         var e = Assert.Throws<ConfigurationException>(() => Listen(bench, $"127.0.0.1:{display}", printed));
         Assert.Contains($"port {port}", e.Message);
@@ -307,7 +318,7 @@ public class VncServerTests
         Assert.Equal([$"VNC server running on {server.LocalEndPoint}"], printed);
         Assert.NotEqual($"127.0.0.1:{port}", server.LocalEndPoint);
         RemoteDisplayInfo shown = bench.Ask(server.Query);
-        Assert.Equal(("default", "none", 0), (shown.Id, shown.Auth, shown.Clients.Count));
+        Assert.Equal(("default", "none", 0), (shown.Id, shown.Auth.FullName, shown.Clients.Count));
         EndPointInfo at = Assert.Single(shown.Servers);
         Assert.Equal((server.LocalEndPoint, "ipv4"), ($"{at.Host}:{at.Service}", at.Family));
         bench.Ask(() => { server.Dispose(); return 0; });

@@ -1,22 +1,58 @@
 using System.Buffers.Binary;
+using System.Numerics;
+using System.Net;
 using System.Net.Sockets;
 using System.Text;
 
 namespace Qkvm.Backends.Tests.Display;
 
 /// <summary>A viewer that decodes by the letter of RFC 6143. Pixels stay as the server sent them.</summary>
-sealed class VncViewer : IDisposable
+sealed partial class VncViewer : IDisposable
 {
-    readonly Socket _socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+    Stream _stream;
     int _bytesPerPixel = 4;
     bool _bigEndian;
+    uint _mask = 0xFFFFFF;                                         // of the bits that colours use
+    ((int Max, int Shift) Red, (int Max, int Shift) Green, (int Max, int Shift) Blue) _channels =
+        ((255, 16), (255, 8), (255, 0));
 
     public VncViewer(string path)
+        : this(new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified),
+            new UnixDomainSocketEndPoint(path)) { }
+
+    public VncViewer(Socket socket, EndPoint at)
     {
-        _socket.ReceiveTimeout = (int)VncBench.Hang.TotalMilliseconds;
-        _socket.SendTimeout = (int)VncBench.Hang.TotalMilliseconds;
-        _socket.Connect(new UnixDomainSocketEndPoint(path));
+        socket.Connect(at);
+        _stream = new NetworkStream(socket, ownsSocket: true)
+        {
+            ReadTimeout = (int)VncBench.Hang.TotalMilliseconds, WriteTimeout = (int)VncBench.Hang.TotalMilliseconds,
+        };
     }
+
+    public VncViewer(Stream stream) => _stream = stream;
+
+    public long BytesReceived { get; private set; }
+
+    /// <summary>A line of HTTP.</summary>
+    public string Line()
+    {
+        var line = new StringBuilder();
+        for (char c; (c = (char)Receive(1)[0]) != '\n';) line.Append(c);
+        return line.ToString().TrimEnd('\r');
+    }
+
+    public void SetDesktopSize(int width, int height, int screens = 1)
+    {
+        var message = new byte[8 + screens * 16];
+        message[0] = 251;
+        BinaryPrimitives.WriteUInt16BigEndian(message.AsSpan(2), (ushort)width);
+        BinaryPrimitives.WriteUInt16BigEndian(message.AsSpan(4), (ushort)height);
+        message[6] = (byte)screens;
+        Send(message);
+    }
+
+    /// <summary>What comes now goes through another layer.</summary>
+    public void Layer(Func<Stream, Stream> layer) => _stream = layer(_stream);
 
     public int Width { get; private set; }
     public int Height { get; private set; }
@@ -27,14 +63,15 @@ sealed class VncViewer : IDisposable
 
     public void Send(params byte[] data)
     {
-        for (int sent = 0; sent < data.Length;) sent += _socket.Send(data.AsSpan(sent), SocketFlags.None);
+        _stream.Write(data);
+        _stream.Flush();
     }
 
     public byte[] Receive(int count)
     {
         var data = new byte[count];
-        for (int got = 0, n; got < count; got += n)
-            if ((n = _socket.Receive(data.AsSpan(got))) == 0) throw new EndOfStreamException("the server hung up");
+        _stream.ReadExactly(data);
+        BytesReceived += count;
         return data;
     }
 
@@ -42,8 +79,9 @@ sealed class VncViewer : IDisposable
     public void AssertHungUp()
     {
         var rest = new byte[65536];
-        try { while (_socket.Receive(rest) > 0) { } }
-        catch (SocketException e) when (e.SocketErrorCode is SocketError.ConnectionReset or SocketError.Shutdown) { }
+        try { while (_stream.Read(rest) > 0) { } }
+        catch (IOException e) when (e.InnerException is SocketException
+            { SocketErrorCode: SocketError.ConnectionReset or SocketError.Shutdown }) { }
     }
 
     public int Word() => BinaryPrimitives.ReadUInt16BigEndian(Receive(2));
@@ -60,12 +98,21 @@ sealed class VncViewer : IDisposable
             if (minor == 8) Assert.Equal(0, Dword());
         }
         else Assert.Equal(1, Dword());
+        Begin(shared);
+    }
+
+    /// <summary>It may watch: ClientInit and ServerInit.</summary>
+    public void Begin(bool shared = true)
+    {
         Send((byte)(shared ? 1 : 0));
         (Width, Height) = (Word(), Word());
         Assert.Equal([32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0], Receive(16)[..13]);
         Name = Encoding.UTF8.GetString(Receive(Dword()));
         Picture = new uint[Width * Height];
     }
+
+    /// <summary>Why the layout is what it is, and what became of a wish for another.</summary>
+    public (int Reason, int Result) Layout { get; private set; }
 
     /// <summary>Of the keyboard, as the server told last.</summary>
     public int Lights { get; private set; } = -1;
@@ -93,8 +140,11 @@ sealed class VncViewer : IDisposable
     public void SetPixelFormat(int bits, bool bigEndian, bool trueColor, (int Max, int Shift) red,
         (int Max, int Shift) green, (int Max, int Shift) blue)
     {
-        (_bytesPerPixel, _bigEndian) = (bits / 8, bigEndian);
-        Send(0, 0, 0, 0, (byte)bits, (byte)bits, (byte)(bigEndian ? 1 : 0), (byte)(trueColor ? 1 : 0),
+        (_bytesPerPixel, _bigEndian, _channels) = (bits / 8, bigEndian, (red, green, blue));
+        _mask = (uint)red.Max << red.Shift | (uint)green.Max << green.Shift | (uint)blue.Max << blue.Shift;
+        int depth = trueColor ? BitOperations.PopCount(_mask) : bits;
+        if (depth > 24) _mask = uint.MaxValue;                     // all four bytes are sent
+        Send(0, 0, 0, 0, (byte)bits, (byte)depth, (byte)(bigEndian ? 1 : 0), (byte)(trueColor ? 1 : 0),
             (byte)(red.Max >> 8), (byte)red.Max, (byte)(green.Max >> 8),
             (byte)green.Max, (byte)(blue.Max >> 8), (byte)blue.Max, (byte)red.Shift, (byte)green.Shift,
                 (byte)blue.Shift, 0, 0, 0);
@@ -126,7 +176,17 @@ sealed class VncViewer : IDisposable
             {
                 case 0: Raw(x, y, width, height); break;
                 case 5: Hextile(x, y, width, height); break;
+                case 6: Zlib(x, y, width, height); break;
+                case 7: Tight(x, y, width, height); break;
+                case 16: Zrle(x, y, width, height); break;
                 case -223: (Width, Height, Picture) = (width, height, new uint[width * height]); break;
+                case -308:
+                    Layout = (x, y);
+                    Assert.Equal([1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], Receive(12));
+                    Assert.Equal((width, height, 0), (Word(), Word(), Dword()));
+                    if (width != Width || height != Height) Picture = new uint[width * height];
+                    (Width, Height) = (width, height);
+                    break;
                 case -257 or -258: break;
                 case -261: Lights = Receive(1)[0]; break;
                 case 0x574D5668: Lights = Dword(); break;
@@ -141,7 +201,7 @@ sealed class VncViewer : IDisposable
         ReadUpdate();
     }
 
-    public void Dispose() => _socket.Dispose();
+    public void Dispose() => _stream.Dispose();
 
     uint Pixel(ReadOnlySpan<byte> data)
     {

@@ -1,28 +1,27 @@
 using Qkvm.Core.Display;
 
-namespace Qkvm.Backends.Display;
+namespace Qkvm.Backends.Display.Encodings;
 
 /// <summary>The hextile encoding. Spec: RFC 6143, section 7.7.4. Each tile says its own background; a tile that
 /// rectangles would make longer than its pixels goes raw.</summary>
-static class Hextile
+sealed class HextileEncoder : VncEncoder
 {
-    public const int TileSize = 16;
+    public const int HextileNumber = 5, TileSize = 16;
 
     const byte Raw = 1, Background = 2, Foreground = 4, AnySubrects = 8, SubrectsColored = 16;
 
-    /// <summary>At most as many bytes as this a tile.</summary>
-    public static int Limit(PixelFormat format) => 1 + TileSize * TileSize * format.BytesPerPixel;
+    public override int Number => HextileNumber;
 
-    public static void Encode(VncOutput output, FrameBuffer picture, PixelFormat format, int left, int top, int width,
-        int height)
+    public override void Encode(VncOutput output, FrameBuffer picture, PixelFormat format, ScreenArea area)
     {
         Span<uint> tile = stackalloc uint[TileSize * TileSize];
-        for (int y = top; y < top + height; y += TileSize)
-            for (int x = left; x < left + width; x += TileSize)
+        for (int y = area.Y; y < area.Bottom; y += TileSize)
+            for (int x = area.X; x < area.Right; x += TileSize)
             {
-                int w = Math.Min(TileSize, left + width - x), h = Math.Min(TileSize, top + height - y);
-                for (int row = 0; row < h; row++) picture.Row(y + row).Slice(x, w).CopyTo(tile[(row * w)..]);
-                Encode(output, tile[..(w * h)], w, h, format);
+                var part = new ScreenArea(x, y, Math.Min(TileSize, area.Right - x),
+                    Math.Min(TileSize, area.Bottom - y));
+                Copy(picture, part, tile);
+                Encode(output, tile[..part.Pixels], part.Width, part.Height, format);
             }
     }
 

@@ -13,10 +13,10 @@ public enum VncSharing
     Ignore,
 }
 
-/// <summary>Where -vnc listens: <c>host:d</c> for port 5900 + d, <c>:d</c> for all interfaces,
+/// <summary>Where -vnc listens and what it is to do: <c>host:d</c> for port 5900 + d, <c>:d</c> for all interfaces,
 /// <c>unix:path</c>.</summary>
 /// <param name="Last">Displays from Display to this one are tried.</param>
-public sealed record VncAddress(string? Path, string Host, int Display, int Last, string Owner)
+public sealed record VncOptions(string? Path, string Host, int Display, int Last, string Owner)
 {
     public const int FirstPort = 5900;
 
@@ -36,11 +36,18 @@ public sealed record VncAddress(string? Path, string Host, int Display, int Last
 
     const int MaxKeyDelay = 60_000;
 
+    /// <summary>reverse=on: it connects to a viewer that listens, at a port of this number.</summary>
+    public bool IsReverse { get; private init; }
+
+    /// <summary>websocket=: the port for browsers; null for none.</summary>
+    public int? WebPort { get; private init; }
+
+    const int FirstWebPort = 5700;
+
     bool? Ipv4 { get; init; }
     bool? Ipv6 { get; init; }
 
-    static readonly string[] ThroughSsh = ["password", "sasl", "tls", "password-secret", "tls-creds", "tls-authz",
-        "sasl-authz"];
+    static readonly string[] ThroughSsh = ["sasl", "tls", "tls-authz", "sasl-authz"];
 
     /// <summary>What -vnc takes.</summary>
     internal static readonly Property[] Declared =
@@ -54,14 +61,19 @@ public sealed record VncAddress(string? Path, string Host, int Display, int Last
         Property.Bool("lossy", false, "lossy encodings are permitted; none is used here"),
         Property.Bool("lock-key-sync", true, "bring the guest's locks into step with the viewer's"),
         Property.Number("key-delay-ms", 10, 0, MaxKeyDelay, "between key events, of the guest's time"),
+        Property.Bool("password", false, "viewers are asked for the password that set_password gives"),
+        Property.Text("password-secret", help: "the id of an object with that password"),
+        Property.Text("tls-creds", help: "the id of an object with certificates"),
+        Property.Bool("reverse", false, "connect to a viewer that listens at host:port"),
+        Property.Text("websocket", help: "on, for port 5700 + display, or a port: for browsers"),
         .. ThroughSsh.Select(name => Property.Missing(name, "off",
             "leave it out, listen on localhost or unix:/path, and reach it through ssh")),
-        .. new[] { "reverse", "websocket", "acl", "display", "head", "power-control" }.Select(name =>
+        .. new[] { "acl", "display", "head", "power-control" }.Select(name =>
             Property.Missing(name, "off")),
     ];
 
     /// <exception cref="ConfigurationException">A bad address or option.</exception>
-    public static VncAddress Parse(Properties options)
+    public static VncOptions Parse(Properties options)
     {
         string owner = options.Owner, address = options.Text("vnc") ?? "";
         string? to = options.Text("to");
@@ -75,14 +87,17 @@ public sealed record VncAddress(string? Path, string Host, int Display, int Last
         bool? ipv4 = options.OnOffAuto("ipv4"), ipv6 = options.OnOffAuto("ipv6");
         bool syncsLocks = options.Bool("lock-key-sync");
         int keyDelay = (int)options.Number("key-delay-ms");
+        bool isReverse = options.Bool("reverse");
         const string Expected = "expects host:display (port 5900 + display), such as localhost:0 or :1, or " +
             "unix:/path, or none";
         if (address.StartsWith("unix:", StringComparison.Ordinal))
         {
             string path = address["unix:".Length..];
             if (path.Length == 0) throw new ConfigurationException($"{owner}: {Expected}");
-            return new VncAddress(path, "", 0, 0, owner) { Sharing = sharing, Id = id, SyncsLocks = syncsLocks,
-                KeyDelay = keyDelay };
+            if (options.Has("websocket"))
+                throw options.Error("websocket= needs a port: give host:display in the place of unix:");
+            return new VncOptions(path, "", 0, 0, owner) { Sharing = sharing, Id = id, SyncsLocks = syncsLocks,
+                KeyDelay = keyDelay, IsReverse = isReverse };
         }
         int colon = address.LastIndexOf(':');
         if (colon < 0) throw new ConfigurationException($"{owner}: no vnc port specified; {Expected}");
@@ -91,9 +106,18 @@ public sealed record VncAddress(string? Path, string Host, int Display, int Last
         // QEMU's to= is the last display to try.
         int last = to == null ? display : DisplayNumber(to, "to", owner);
         if (last < display) throw new ConfigurationException($"{owner}: to={to}: lies before display {display}");
-        return new VncAddress(null, host, display, last, owner) { Sharing = sharing, Id = id, SyncsLocks = syncsLocks,
-            KeyDelay = keyDelay, IsRange = to != null, Ipv4 = ipv4, Ipv6 = ipv6 };
+        return new VncOptions(null, host, display, last, owner) { Sharing = sharing, Id = id, SyncsLocks = syncsLocks,
+            KeyDelay = keyDelay, IsRange = to != null, Ipv4 = ipv4, Ipv6 = ipv6, IsReverse = isReverse,
+            WebPort = WebPortOf(options, display) };
     }
+
+    static int? WebPortOf(Properties options, int display) => options.Text("websocket") switch
+    {
+        null or "off" => null,
+        "on" or "" => FirstWebPort + display,
+        var text when ushort.TryParse(text, out ushort port) => port,
+        _ => throw options.Error("websocket= is on, off or a port, such as 5700"),
+    };
 
     static int DisplayNumber(string text, string what, string owner) =>
         int.TryParse(text, out int number) && number is >= 0 and <= ushort.MaxValue - FirstPort ? number
@@ -102,5 +126,9 @@ public sealed record VncAddress(string? Path, string Host, int Display, int Last
 
     /// <summary>The same as a socket's address.</summary>
     public SocketAddress Address => Path != null ? new UnixAddress(Path)
+        : IsReverse ? new InternetAddress(Host, Display, Ipv4: Ipv4, Ipv6: Ipv6)
         : new InternetAddress(Host, FirstPort + Display, FirstPort + Last, Ipv4, Ipv6);
+
+    /// <summary>For browsers.</summary>
+    public InternetAddress? WebAddress => WebPort is { } port ? new(Host, port, Ipv4: Ipv4, Ipv6: Ipv6) : null;
 }
