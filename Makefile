@@ -18,6 +18,7 @@ export DOTNET_CLI_UI_LANGUAGE := en
 
 sources := $(shell find src -type f) Directory.Build.props Directory.Packages.props
 firmware := artifacts/firmware/bios-256k.bin
+web := artifacts/web/complete
 
 .PHONY: build run test fuzz-cpu fuzz-net fuzz-disks fuzz-usb fuzz-control fuzz-images bench clean
 build: out/qkvm
@@ -27,7 +28,10 @@ $(firmware): $(wildcard firmware/*)
 	@firmware/build.sh artifacts/firmware
 	@touch $@
 
-out/qkvm: $(sources) $(firmware)
+$(web): $(wildcard web/*)
+	@web/build.sh artifacts/web
+
+out/qkvm: $(sources) $(firmware) $(web)
 	@scripts/setup.sh build
 	dotnet publish src/Qkvm -c Release -r linux-x64 -v q -nodeReuse:false
 	@install -D artifacts/publish/Qkvm/release_linux-x64/qkvm $@

@@ -199,7 +199,11 @@ sealed class Session : IDisposable
         if (config.Address.Length > 0) config.Options.Add(config.Kind, config.Address);
         string title = _config.Name.Length > 0 ? $"qkvm ({_config.Name})" : "qkvm";
         var parts = new DisplayParts(_machine!.Displays.FirstOrDefault(), _machine.Board.Input, _environment.Loop,
-            title, Console.WriteLine) { Backends = _host.Backends, Raise = _machine.Board.Raise };
+            title, Console.WriteLine) 
+        {
+            Backends = _host.Backends, Raise = _machine.Board.Raise,
+            Power = new(_machine.PowerDown, () => _machine.Board.RequestReset(ShutdownCause.HostReset)),
+        };
         if (model.Create(new Properties(model, config.Options),
             parts) is { } display) _host.Backends.RemoteDisplays.Add(Keep(display));
     }

@@ -12,10 +12,14 @@ sealed partial class VncClient
     const int FirstPointerOffset = 0x7FFF;                         // of relative movements, "Pointer Motion Change"
 
     const byte SetPixelFormat = 0, SetEncodings = 2, FramebufferUpdateRequest = 3, KeyEvent = 4, PointerEvent = 5,
-        ClientCutText = 6, EnableContinuousUpdates = 150, ClientFence = 248, SetDesktopSize = 251, Qemu = 255;
+        ClientCutText = 6, EnableContinuousUpdates = 150, ClientFence = 248, PowerControl = 250, SetDesktopSize = 251,
+        Qemu = 255;
 
     // From the server
-    const byte EndOfContinuousUpdates = 150, ServerFence = 248;
+    const byte EndOfContinuousUpdates = 150, ServerFence = 248, ServerPower = 250;
+
+    // Power control ("xvp"), version 1
+    const byte PowerVersion = 1, PowerFailed = 0, PowerOffered = 1, PowerShutdown = 2, PowerReset = 4;
 
     readonly VncEncodings _encodings = new();
     PixelFormat _format = PixelFormat.TryParse(PixelFormat.ServerFormat)!;
@@ -55,6 +59,7 @@ sealed partial class VncClient
         KeyEvent => 8,
         PointerEvent => 6,
         ClientCutText => 8,
+        PowerControl => 4,
         ClientFence => data.Length < FenceHead ? FenceHead
             : data[8] <= MaxFence ? FenceHead + data[8] : 0,
         SetDesktopSize => LayoutHead,
@@ -85,6 +90,7 @@ sealed partial class VncClient
                 _skipped = (int)length;
                 break;
             case ClientFence: AnswerFence(data); break;
+            case PowerControl: PressButton(data[2], data[3]); break;
             case SetDesktopSize:
                 _skipped = data[6] * LayoutScreen;                 // one screen: its size is the whole one's
                 TakeLayout(Word(data, 2), Word(data, 4), data[6]);
@@ -114,6 +120,7 @@ sealed partial class VncClient
                 _knowsContinuous = true;
                 _output.Byte(EndOfContinuousUpdates);
                 break;
+            case VncEncodings.Power when _server.HasPower: SayPower(PowerOffered); break;
             case VncEncodings.Fence when !_knowsFence:
                 _knowsFence = true;
                 SayFence(0x8000_0000, []);
@@ -164,6 +171,16 @@ sealed partial class VncClient
         if ((flags & request) != 0) SayFence(flags & known, data[FenceHead..]);
         Flush();
     }
+
+    void PressButton(byte version, byte button)
+    {
+        if (_server.HasPower && (version, button) is (PowerVersion, PowerShutdown)) _server.Power.PowerDown();
+        else if (_server.HasPower && (version, button) is (PowerVersion, PowerReset)) _server.Power.Reset();
+        else SayPower(PowerFailed);                                // also of a reboot, which no button means
+        Flush();
+    }
+
+    void SayPower(byte code) => _output.Dword(ServerPower << 24 | PowerVersion << 8 | code);
 
     void SayFence(uint flags, ReadOnlySpan<byte> payload)
     {

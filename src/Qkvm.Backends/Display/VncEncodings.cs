@@ -7,7 +7,7 @@ namespace Qkvm.Backends.Display;
 sealed class VncEncodings : IDisposable
 {
     public const int DesktopSize = -223, ExtendedDesktopSize = -308, PointerTypeChange = -257, ExtendedKeys = -258,
-        LedState = -261, VmwareLedState = 0x574D_5668, Fence = -312, ContinuousUpdates = -313;
+        LedState = -261, Power = -309, VmwareLedState = 0x574D_5668, Fence = -312, ContinuousUpdates = -313;
 
     const int LowestLevel = -256, HighestLevel = -247;
 

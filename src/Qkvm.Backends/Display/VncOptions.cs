@@ -39,6 +39,9 @@ public sealed record VncOptions(string? Path, string Host, int Display, int Last
     /// <summary>reverse=on: it connects to a viewer that listens, at a port of this number.</summary>
     public bool IsReverse { get; private init; }
 
+    /// <summary>power-control=on.</summary>
+    public bool HasPower { get; private init; }
+
     /// <summary>websocket=: the port for browsers; null for none.</summary>
     public int? WebPort { get; private init; }
 
@@ -63,12 +66,13 @@ public sealed record VncOptions(string? Path, string Host, int Display, int Last
         Property.Number("key-delay-ms", 10, 0, MaxKeyDelay, "between key events, of the guest's time"),
         Property.Bool("password", false, "viewers are asked for the password that set_password gives"),
         Property.Text("password-secret", help: "the id of an object with that password"),
+        Property.Bool("power-control", false, "viewers may press the machine's buttons"),
         Property.Text("tls-creds", help: "the id of an object with certificates"),
         Property.Bool("reverse", false, "connect to a viewer that listens at host:port"),
         Property.Text("websocket", help: "on, for port 5700 + display, or a port: for browsers"),
         .. ThroughSsh.Select(name => Property.Missing(name, "off",
             "leave it out, listen on localhost or unix:/path, and reach it through ssh")),
-        .. new[] { "acl", "display", "head", "power-control" }.Select(name =>
+        .. new[] { "acl", "display", "head" }.Select(name =>
             Property.Missing(name, "off")),
     ];
 
@@ -76,18 +80,22 @@ public sealed record VncOptions(string? Path, string Host, int Display, int Last
     public static VncOptions Parse(Properties options)
     {
         string owner = options.Owner, address = options.Text("vnc") ?? "";
-        string? to = options.Text("to");
-        VncSharing sharing = options.Text("share") switch
+        var common = new VncOptions(null, "", 0, 0, owner)
         {
-            "force-shared" => VncSharing.ForceShared,
-            "ignore" => VncSharing.Ignore,
-            _ => VncSharing.AllowExclusive,
+            Sharing = options.Text("share") switch
+            {
+                "force-shared" => VncSharing.ForceShared,
+                "ignore" => VncSharing.Ignore,
+                _ => VncSharing.AllowExclusive,
+            },
+            Id = options.Required("id"),
+            Ipv4 = options.OnOffAuto("ipv4"),
+            Ipv6 = options.OnOffAuto("ipv6"),
+            SyncsLocks = options.Bool("lock-key-sync"),
+            KeyDelay = (int)options.Number("key-delay-ms"),
+            IsReverse = options.Bool("reverse"),
+            HasPower = options.Bool("power-control"),
         };
-        string id = options.Required("id");
-        bool? ipv4 = options.OnOffAuto("ipv4"), ipv6 = options.OnOffAuto("ipv6");
-        bool syncsLocks = options.Bool("lock-key-sync");
-        int keyDelay = (int)options.Number("key-delay-ms");
-        bool isReverse = options.Bool("reverse");
         const string Expected = "expects host:display (port 5900 + display), such as localhost:0 or :1, or " +
             "unix:/path, or none";
         if (address.StartsWith("unix:", StringComparison.Ordinal))
@@ -96,19 +104,24 @@ public sealed record VncOptions(string? Path, string Host, int Display, int Last
             if (path.Length == 0) throw new ConfigurationException($"{owner}: {Expected}");
             if (options.Has("websocket"))
                 throw options.Error("websocket= needs a port: give host:display in the place of unix:");
-            return new VncOptions(path, "", 0, 0, owner) { Sharing = sharing, Id = id, SyncsLocks = syncsLocks,
-                KeyDelay = keyDelay, IsReverse = isReverse };
+            return common with { Path = path };
         }
         int colon = address.LastIndexOf(':');
         if (colon < 0) throw new ConfigurationException($"{owner}: no vnc port specified; {Expected}");
-        string host = address[..colon].Trim('[', ']');
-        int display = DisplayNumber(address[(colon + 1)..], "the display", owner);
+        common = common with { Host = address[..colon].Trim('[', ']') };
+        string number = address[(colon + 1)..];
+        if (common.IsReverse)                                      // a port
+            return ushort.TryParse(number, out ushort port) ? common with { Display = port }
+                : throw options.Error($"reverse=on connects to host:port, and '{number}' is no port");
+        int display = DisplayNumber(number, "the display", owner);
         // QEMU's to= is the last display to try.
+        string? to = options.Text("to");
         int last = to == null ? display : DisplayNumber(to, "to", owner);
         if (last < display) throw new ConfigurationException($"{owner}: to={to}: lies before display {display}");
-        return new VncOptions(null, host, display, last, owner) { Sharing = sharing, Id = id, SyncsLocks = syncsLocks,
-            KeyDelay = keyDelay, IsRange = to != null, Ipv4 = ipv4, Ipv6 = ipv6, IsReverse = isReverse,
-            WebPort = WebPortOf(options, display) };
+        return common with
+        {
+            Display = display, Last = last, IsRange = to != null, WebPort = WebPortOf(options, display),
+        };
     }
 
     static int? WebPortOf(Properties options, int display) => options.Text("websocket") switch
@@ -130,5 +143,6 @@ public sealed record VncOptions(string? Path, string Host, int Display, int Last
         : new InternetAddress(Host, FirstPort + Display, FirstPort + Last, Ipv4, Ipv6);
 
     /// <summary>For browsers.</summary>
-    public InternetAddress? WebAddress => WebPort is { } port ? new(Host, port, Ipv4: Ipv4, Ipv6: Ipv6) : null;
+    public InternetAddress? WebAddress => WebPort is not { } port ? null
+        : new(Host, port, port == FirstWebPort + Display ? FirstWebPort + Last : port, Ipv4, Ipv6);
 }

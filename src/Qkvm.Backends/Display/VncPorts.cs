@@ -17,20 +17,25 @@ sealed record VncPeer(ITransport Transport, SocketName PeerName, SocketName Loca
 /// <remarks>Main loop, under the machine lock.</remarks>
 sealed class VncPorts : IDisposable
 {
+    const int MaxDoors = 64;
+
     readonly VncOptions _options;
     readonly EventLoop _loop;
     readonly TlsCredentials? _credentials;
     readonly TimeSpan _patience;
     readonly Action<VncPeer> _accept;
+    readonly bool _asksPassword;
     readonly Listener? _listener, _webListener;
+    readonly HashSet<HttpDoor> _doors = [];
 
-    /// <param name="credentials">Of TLS, for browsers.</param>
+    /// <param name="security">Its TLS is browsers', too.</param>
     /// <param name="patience">For their handshake.</param>
     /// <exception cref="ConfigurationException">Nothing can listen there, or no viewer does.</exception>
-    public VncPorts(VncOptions options, EventLoop loop, TlsCredentials? credentials, TimeSpan patience,
+    public VncPorts(VncOptions options, EventLoop loop, VncSecurity security, TimeSpan patience,
         Action<VncPeer> accept)
     {
-        (_options, _loop, _credentials, _patience, _accept) = (options, loop, credentials, patience, accept);
+        (_options, _loop, _patience, _accept) = (options, loop, patience, accept);
+        (_credentials, _asksPassword) = (security.Credentials, security.HasPassword);
         try
         {
             if (options.IsReverse)
@@ -62,6 +67,7 @@ sealed class VncPorts : IDisposable
     {
         _listener?.Dispose();
         _webListener?.Dispose();
+        foreach (HttpDoor door in _doors.ToArray()) door.Dispose();
     }
 
     void Accept(StreamSocket peer)
@@ -72,12 +78,20 @@ sealed class VncPorts : IDisposable
 
     void AcceptWeb(StreamSocket peer)
     {
+        if (_doors.Count >= MaxDoors) { peer.Dispose(); return; }
         peer.SetNoDelay(true);
         (SocketName theirs, SocketName ours) = (peer.PeerName, peer.LocalName);
         ITransport below = _credentials == null ? peer
             : new TlsTransport(peer, _credentials, _patience, static () => { }, static _ => { });
-        _accept(new VncPeer(new WebSocketTransport(below, static () => { }), theirs, ours, IsWeb: true, IsSecret: true));
+        _doors.Add(new HttpDoor(below, _loop, _patience, WebPage.Find, Admits,
+            opened => _accept(new VncPeer(opened, theirs, ours, IsWeb: true, IsSecret: true)),
+            door => _doors.Remove(door)));
     }
+
+    /// <summary>A page of another server may not watch through the browser of somebody who may, unless there is a
+    /// password that it would have to know. RFC 6455, section 10.2.</summary>
+    bool Admits(HttpRequest request) => _asksPassword || request.Field("Origin") is not { } origin
+        || Uri.TryCreate(origin, UriKind.Absolute, out Uri? from) && from.Authority == request.Field("Host");
 
     string Explain(Exception e, bool isWeb)
     {

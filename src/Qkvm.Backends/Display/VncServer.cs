@@ -38,10 +38,10 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
     VncServer(VncOptions options, VncSecurity security, DisplayParts parts, TimeSpan handshakeLimit)
     {
         (_options, Security, _source, _loop, _raise) = (options, security, parts.Source, parts.Loop, parts.Raise);
-        (Input, Name, HandshakeLimit) = (parts.Input, parts.Title, handshakeLimit);
+        (Input, Power, Name, HandshakeLimit) = (parts.Input, parts.Power, parts.Title, handshakeLimit);
         _tick = Tick;
         _timer = new Timer(_ => _loop.Post(_tick));
-        _ports = new VncPorts(options, _loop, security.Credentials, handshakeLimit, Accept);
+        _ports = new VncPorts(options, _loop, security, handshakeLimit, Accept);
     }
 
     /// <exception cref="ConfigurationException">A bad address or option, or a busy port.</exception>
@@ -71,6 +71,8 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
 
     /// <summary>lock-key-sync: the guest's locks follow the viewers'.</summary>
     internal bool SyncsLocks => _options.SyncsLocks;
+    internal bool HasPower => _options.HasPower;
+    internal PowerButtons Power { get; }
     internal string Name { get; }
     internal TimeSpan HandshakeLimit { get; }
 

@@ -14,9 +14,15 @@ public sealed record DisplayParts(IDisplaySource? Source, InputRouter Input, Eve
     /// <summary>Objects that options name.</summary>
     public MachineBackends Backends { get; init; } = new();
 
+    /// <summary>For viewers that may switch the machine.</summary>
+    public PowerButtons Power { get; init; } = new(static () => { }, static () => { });
+
     /// <summary>Tells monitors' clients.</summary>
     public Action<MachineEvent> Raise { get; init; } = static _ => { };
 }
+
+/// <summary>What a machine's case has. Under the machine lock.</summary>
+public sealed record PowerButtons(Action PowerDown, Action Reset);
 
 /// <summary>A way to see the screen, as -display names it.</summary>
 public sealed record DisplayModel(string Name, Property[] Properties, Func<Properties, DisplayParts,

@@ -12,35 +12,21 @@ public static class WebSocketHandshake
     /// <returns>The answer, and whether the connection is a websocket from now on.</returns>
     public static (byte[] Answer, bool IsOpen) Answer(ReadOnlySpan<byte> request)
     {
-        string[] lines = Encoding.ASCII.GetString(request).Split("\r\n");
-        string[] first = lines[0].Split(' ');
-        if (first is not [_, _, "HTTP/1.1"]) return Refuse("400 Bad Request");
-        if (first[0] != "GET") return Refuse("405 Method Not Allowed");
-        var fields = new Dictionary<string, string>(StringComparer.OrdinalIgnoreCase);
-        foreach (string line in lines.AsSpan(1))
-        {
-            if (line.Length == 0) continue;
-            int colon = line.IndexOf(':');
-            if (colon <= 0) return Refuse("400 Bad Request");
-            string name = line[..colon], value = line[(colon + 1)..].Trim();
-            fields[name] = fields.TryGetValue(name, out string? before) ? $"{before}, {value}" : value;
-        }
-        if (!Has("Host") || !Lists("Connection", "Upgrade") || !Lists("Upgrade", "websocket"))
+        if (HttpRequest.Parse(request) is not { } asked) return Refuse("400 Bad Request");
+        if (asked.Method != "GET") return Refuse("405 Method Not Allowed");
+        if (!Has("Host") || !asked.Lists("Connection", "Upgrade") || !asked.Lists("Upgrade", "websocket"))
             return Refuse("400 Bad Request");
-        if (fields.GetValueOrDefault("Sec-WebSocket-Version") != "13")
+        if (asked.Field("Sec-WebSocket-Version") != "13")
             return Refuse("426 Upgrade Required", "Sec-WebSocket-Version: 13\r\n");
-        if (fields.GetValueOrDefault("Sec-WebSocket-Key") is not { Length: KeyLength } key)
-            return Refuse("400 Bad Request");
+        if (asked.Field("Sec-WebSocket-Key") is not { Length: KeyLength } key) return Refuse("400 Bad Request");
         bool hasProtocol = Has("Sec-WebSocket-Protocol");
-        if (hasProtocol && !Lists("Sec-WebSocket-Protocol", Protocol)) return Refuse("400 Bad Request");
+        if (hasProtocol && !asked.Lists("Sec-WebSocket-Protocol", Protocol)) return Refuse("400 Bad Request");
         string accept = Convert.ToBase64String(Sha1.Hash(Encoding.ASCII.GetBytes(key + Suffix)));
         return (Encoding.ASCII.GetBytes("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: "
             + $"Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n"
             + (hasProtocol ? $"Sec-WebSocket-Protocol: {Protocol}\r\n" : "") + "\r\n"), true);
 
-        bool Has(string name) => fields.ContainsKey(name);
-        bool Lists(string name, string item) => fields.TryGetValue(name, out string? list) && list.Split(',')
-            .Any(one => one.Trim().Equals(item, StringComparison.OrdinalIgnoreCase));
+        bool Has(string name) => asked.Field(name) != null;
     }
 
     /// <summary>What a request gets that is longer than any that we mean to read.</summary>

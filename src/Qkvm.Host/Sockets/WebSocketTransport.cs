@@ -9,7 +9,10 @@ namespace Qkvm.Host.Sockets;
 /// <param name="onOpened">The handshake is over.</param>
 public sealed class WebSocketTransport(ITransport inner, Action onOpened) : ITransport
 {
-    const int MaxPayload = 4096, MaxRequest = 4096, MaxHeader = 4;
+    /// <summary>Browsers send cookies of a whole site, too.</summary>
+    internal const int MaxRequest = 8192;
+
+    const int MaxPayload = 4096, MaxHeader = 4;
     const byte BinaryFrame = 0x82, CloseFrame = 0x88, PongFrame = 0x8A;
     const ushort ProtocolError = 1002, UnsupportedData = 1003;     // RFC 6455, section 7.4.1
 
@@ -21,7 +24,7 @@ public sealed class WebSocketTransport(ITransport inner, Action onOpened) : ITra
 
     public int InputFd => inner.InputFd;
     public int OutputFd => inner.OutputFd;
-    public bool HasInput => _isOpen && _rawStart < _rawEnd;
+    public bool HasInput => _isOpen && _rawStart < _rawEnd || inner.HasInput;
     public bool WantsToWrite => _outStart < _outEnd;
     public int TakeDescriptor() => inner.TakeDescriptor();
     public void Dispose() => inner.Dispose();

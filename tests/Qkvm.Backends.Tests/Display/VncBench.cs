@@ -37,13 +37,17 @@ sealed class VncBench : IDisplaySource, IKeyboardSink, IPointerSink, IDisposable
             Server = VncServer.Create(new Properties(VncServer.Model, Options.Of("-vnc", [.. Address(address ?? $"unix:{Path}"),
                 new("share", share), new("lock-key-sync", lockKeySync ? "on" : "off"), .. options])),
                 new DisplayParts(this, Input, Loop, "a name", _ => { })
-                { Backends = Backends, Raise = Events.Add }, handshakeLimit);
+                {
+                    Backends = Backends, Raise = Events.Add,
+                    Power = new(() => Buttons.Add("power"), () => Buttons.Add("reset")),
+                }, handshakeLimit);
         }
         _thread = new Thread(Loop.Run) { IsBackground = true };
         _thread.Start();
     }
 
     public MachineBackends Backends { get; } = new();
+    public BlockingCollection<string> Buttons { get; } = [];
     public BlockingCollection<MachineEvent> Events { get; } = [];
     public EventLoop Loop { get; }
     public string Path { get; }

@@ -4,7 +4,7 @@ namespace Qkvm.Backends.Tests.Display;
 /// version.</summary>
 public class VncEncodingTests
 {
-    const int Raw = 0, Zlib = 6, Tight = 7, Zrle = 16, ExtendedDesktopSize = -308, Fence = -312, Continuous = -313;
+    const int Raw = 0, Zlib = 6, Tight = 7, Zrle = 16, ExtendedDesktopSize = -308, Fence = -312, Continuous = -313, Power = -309;
 
     /// <summary>Larger than what one rectangle of each may have; its streams go on from one update to the
     /// next.</summary>
@@ -96,6 +96,22 @@ public class VncEncodingTests
         }
         viewer.Send(150, 0, 0, 0, 0, 0, 0, 70, 0, 37);
         Assert.Equal([150], viewer.Receive(1));
+    }
+
+    [Fact]
+    public void A_viewer_presses_buttons_where_it_may()
+    {
+        using var bench = new VncBench(options: new OptionPair("power-control", "on"));
+        using VncViewer viewer = bench.ConnectAndStart(true, Power);
+        Assert.Equal([250, 0, 1, 1], viewer.Receive(4));
+        viewer.Send(250, 0, 1, 2, 250, 0, 1, 4, 250, 0, 1, 3);
+        Assert.Equal([250, 0, 1, 0], viewer.Receive(4));           // of a reboot
+        Assert.Equal(["power", "reset"], bench.Buttons);
+        using var other = new VncBench();
+        using VncViewer watcher = other.ConnectAndStart(true, Power);
+        watcher.Send(250, 0, 1, 4);
+        Assert.Equal([250, 0, 1, 0], watcher.Receive(4));
+        Assert.Empty(other.Buttons);
     }
 
     [Fact]

@@ -1,7 +1,6 @@
 using System.Net;
 using System.Net.Security;
 using System.Net.Sockets;
-using System.Net.WebSockets;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using Qkvm.Backends.Display;
@@ -13,7 +12,7 @@ using Qkvm.Testing;
 
 namespace Qkvm.Backends.Tests.Display;
 
-/// <summary>Passwords, TLS and browsers' connections. Spec: RFC 6143, section 7.2; VeNCrypt 0.2; RFC 6455.</summary>
+/// <summary>Passwords, TLS, and viewers that listen. Spec: RFC 6143, section 7.2; VeNCrypt 0.2.</summary>
 public sealed class VncSecurityTests : IDisposable
 {
     const byte VncAuth = 2, VeNCrypt = 19;
@@ -143,10 +142,10 @@ public sealed class VncSecurityTests : IDisposable
         return viewer;
     }
 
-    SslStream Secured(Stream below)
+    public static SslStream Secured(Stream below, string folder)
     {
         var secret = new SslStream(below);
-        X509Certificate2 authority = X509CertificateLoader.LoadCertificateFromFile($"{_folder}/ca-cert.pem");
+        X509Certificate2 authority = X509CertificateLoader.LoadCertificateFromFile($"{folder}/ca-cert.pem");
         var trust = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust };
         trust.CustomTrustStore.Add(authority);
         trust.RevocationMode = X509RevocationMode.NoCheck;
@@ -166,7 +165,7 @@ public sealed class VncSecurityTests : IDisposable
         Assert.Equal([0, 1, 0, 0, 1, 4], viewer.Receive(6));       // accepted; one type, X509None
         viewer.Send(0, 0, 1, 4);
         Assert.Equal([1], viewer.Receive(1));
-        viewer.Layer(Secured);
+        viewer.Layer(stream => Secured(stream, _folder));
         Assert.Equal(0, viewer.Dword());
         viewer.Begin();
         viewer.RequestAndRead(incremental: false);
@@ -223,32 +222,7 @@ public sealed class VncSecurityTests : IDisposable
         viewer.AssertHungUp();
     }
 
-    // Browsers, and viewers that listen
-
-    [Theory]
-    [InlineData(false)] [InlineData(true)]
-    public void A_browser_watches_through_a_websocket(bool isSecret)
-    {
-        using var bench = new VncBench(address: "127.0.0.1:0,to=99", options:
-            [new("websocket", "0"), .. isSecret ? (OptionPair[])[new("tls-creds", "tls0")] : []],
-            setUp: backends => backends.Objects["tls0"] = new TlsCredentials(_folder, isServer: true,
-                verifiesPeer: false, password: null));
-        EndPointInfo at = bench.Ask(bench.Server.Query).Servers.Single(server => server.IsWebSocket);
-        using VncViewer viewer = new(new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp),
-            new IPEndPoint(IPAddress.Loopback, int.Parse(at.Service)));
-        if (isSecret) viewer.Layer(Secured);
-        viewer.Send("GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"u8.ToArray());
-        viewer.Send("Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"u8.ToArray());
-        byte[] answer = viewer.Receive("HTTP/1.1 101 Switching Protocols\r\n".Length);
-        Assert.Equal("HTTP/1.1 101 Switching Protocols\r\n", Encoding.ASCII.GetString(answer));
-        for (string line = " "; line.Length > 0;) line = viewer.Line();
-        viewer.Layer(stream => WebSocketStream.Create(WebSocket.CreateFromStream(stream, isServer: false, null,
-            Timeout.InfiniteTimeSpan), WebSocketMessageType.Binary, ownsWebSocket: true));
-        viewer.Handshake(8);
-        viewer.RequestAndRead(incremental: false);
-        Assert.Equal(bench.Screen(), viewer.Picture);
-        Assert.True(Assert.Single(bench.Ask(bench.Server.Query).Clients).IsWebSocket);
-    }
+    // Viewers that listen
 
     [Fact]
     public void A_viewer_that_listens_is_connected_to()
