@@ -67,6 +67,22 @@ public sealed class VirtioGpuTests : IDisposable
         Assert.Equal(Ok, Do(Scanout, 0, 0, 64, 64, 0, 7));
     }
 
+    /// <summary>Section 5.7.4: a viewer's wish is an event, and the size that the monitor prefers from then on.</summary>
+    [Fact]
+    public void A_wish_for_a_size_reaches_the_guest()
+    {
+        Assert.Equal(0u, _guest.Config(0, 4));
+        Assert.True(_screens[1].RequestSize(800, 608));
+        Assert.Equal(1u, _guest.Config(0, 4));
+        Assert.Equal(0x1101u, Do(DisplayInfo));
+        Assert.Equal((1280u, 800u, 1u), (Get(32), Get(36), Get(40)));
+        Assert.Equal((800u, 608u, 1u), (Get(56), Get(60), Get(64)));
+        _guest.Config(4, 4, 1);
+        Assert.Equal(0u, _guest.Config(0, 4));
+        Assert.False(_screens[0].RequestSize(100_000, 600));
+        Assert.Equal(0u, _guest.Config(0, 4));
+    }
+
     [Fact]
     public void It_is_1AF4_1050_with_two_queues_and_tells_of_its_monitors()
     {

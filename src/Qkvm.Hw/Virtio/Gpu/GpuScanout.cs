@@ -1,5 +1,6 @@
 using Qkvm.Core.Display;
 using Qkvm.Core.State;
+using Qkvm.Hw.Display;
 
 namespace Qkvm.Hw.Virtio.Gpu;
 
@@ -14,6 +15,12 @@ sealed class GpuScanout(IDisplaySource? idle) : IDisplaySource
     readonly uint[] _cursor = new uint[CursorSide * CursorSide];
     uint _x, _y, _width, _height, _resourceId;
     uint _cursorId, _cursorX, _cursorY, _hotX, _hotY;
+
+    /// <summary>The size that somebody who watches has asked for last; null: nobody has.</summary>
+    public (int Width, int Height)? Wish { get; private set; }     // not migrated: who watches asks again
+
+    /// <summary>Somebody has asked.</summary>
+    public event Action? Wished;
 
     /// <summary>Null: it shows nothing.</summary>
     public GpuResource? Resource { get; private set; }
@@ -61,6 +68,14 @@ sealed class GpuScanout(IDisplaySource? idle) : IDisplaySource
         target.Resize((int)_width, Math.Min((int)_height, MaxPixels / (int)_width));
         for (int y = 0; y < target.Height; y++) Resource.Paint(target.Row(y), (int)_x, (int)_y + y);
         if (_cursorId != 0) PaintCursor(target);
+    }
+
+    public bool RequestSize(int width, int height)
+    {
+        if (width > Edid.MaxResolution || height > Edid.MaxResolution) return false;
+        Wish = (width, height);
+        Wished?.Invoke();
+        return true;
     }
 
     public void Exchange(StateStream state, Func<uint, GpuResource?> find)

@@ -18,7 +18,8 @@ namespace Qkvm.Hw.Virtio.Gpu;
 public sealed class VirtioGpu : VirtioDevice
 {
     const ushort GpuId = 16;
-    const int ConfigBytes = 16, ScanoutsAt = 8;
+    const int ConfigBytes = 16, EventsAt = 0, EventsClearAt = 4, ScanoutsAt = 8;
+    const int DisplayChanged = 1;                                  // an event
     const ulong EdidFeature = 1 << 1;
     const int ControlQueueSize = 256, CursorQueueSize = 16;
 
@@ -59,7 +60,11 @@ public sealed class VirtioGpu : VirtioDevice
             foreach (Virtqueue queue in _queues) Kick(queue);
         });
         BinaryPrimitives.WriteInt32LittleEndian(ConfigSpace.AsSpan(ScanoutsAt), _scanouts.Length);
-        foreach (GpuScanout scanout in _scanouts) site.AddDisplay(scanout);
+        foreach (GpuScanout scanout in _scanouts)
+        {
+            site.AddDisplay(scanout);
+            scanout.Wished += OnWish;
+        }
     }
 
     public override IReadOnlyList<int> QueueSizes => s_sizes;
@@ -97,6 +102,29 @@ public sealed class VirtioGpu : VirtioDevice
         if (any) queue.Signal();
         if (queue.EnableKicks()) _goOn.ArmAt(0);
     }
+
+    /// <summary>events_clear: what the guest has seen.</summary>
+    public override void WriteConfig(int offset, ReadOnlySpan<byte> data)
+    {
+        if (offset != EventsClearAt || data.Length != 4) return;
+        Events &= ~BinaryPrimitives.ReadInt32LittleEndian(data);
+    }
+
+    /// <summary>events_read, section 5.7.4.</summary>
+    int Events
+    {
+        get => BinaryPrimitives.ReadInt32LittleEndian(ConfigSpace.AsSpan(EventsAt));
+        set => BinaryPrimitives.WriteInt32LittleEndian(ConfigSpace.AsSpan(EventsAt), value);
+    }
+
+    void OnWish()
+    {
+        Events |= DisplayChanged;
+        Control.ConfigChanged();
+    }
+
+    /// <summary>The size that a monitor prefers: what somebody has asked for, or that of the first.</summary>
+    (int Width, int Height) SizeOf(int scanout) => _scanouts[scanout].Wish ?? (_width, _height);
 
     public override void Reset()
     {
@@ -184,15 +212,16 @@ public sealed class VirtioGpu : VirtioDevice
         return resource == null ? InvalidResource : resource.Contains(part) ? OkNoData : InvalidParameter;
     }
 
-    /// <summary>All monitors have the size of the first, which alone is on until the guest shows something.</summary>
+    /// <summary>The first is on; others are once somebody has asked for a size of theirs.</summary>
     uint TellDisplays(ref int length)
     {
         for (int i = 0; i < _scanouts.Length; i++)
         {
             Span<byte> display = _answer.AsSpan(HeaderSize + i * DisplaySize, DisplaySize);
-            BinaryPrimitives.WriteInt32LittleEndian(display[8..], _width);
-            BinaryPrimitives.WriteInt32LittleEndian(display[12..], _height);
-            BinaryPrimitives.WriteInt32LittleEndian(display[16..], i == 0 ? 1 : 0);
+            (int width, int height) = SizeOf(i);
+            BinaryPrimitives.WriteInt32LittleEndian(display[8..], width);
+            BinaryPrimitives.WriteInt32LittleEndian(display[12..], height);
+            BinaryPrimitives.WriteInt32LittleEndian(display[16..], i == 0 || _scanouts[i].Wish != null ? 1 : 0);
         }
         length = HeaderSize + MostScanouts * DisplaySize;
         return OkDisplayInfo;
@@ -202,7 +231,8 @@ public sealed class VirtioGpu : VirtioDevice
     {
         if (scanout >= _scanouts.Length) return InvalidParameter;
         BinaryPrimitives.WriteInt32LittleEndian(_answer.AsSpan(HeaderSize), EdidRoom);
-        Edid.Build(_width, _height).CopyTo(_answer.AsSpan(HeaderSize + 8));
+        (int width, int height) = SizeOf((int)scanout);
+        Edid.Build(width, height).CopyTo(_answer.AsSpan(HeaderSize + 8));
         length = MostAnswer;
         return OkEdid;
     }
