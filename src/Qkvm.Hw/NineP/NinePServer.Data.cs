@@ -39,7 +39,8 @@ public sealed partial class NinePServer
         }
         ScatterList target = request.Target.Slice(NinePRequest.DataOffset, count);
         long done = file.Read((long)offset, target, waits: false);
-        if (done is not (-Errno.Again or -Errno.NotSupported)) return AnswerData(request, done, ref answer);
+        bool isRefused = done is -Errno.NotSupported or -Errno.NotBuilt or -Errno.Perm; // by a kernel, or a filter
+        if (done != -Errno.Again && !isRefused) return AnswerData(request, done, ref answer);
         Postpone(request, new SlowWork(open, file, Message.Read, (long)offset, count));
         return 0;
     }
