@@ -3,6 +3,7 @@ using Qkvm.Backends.Tests.Net;
 using Qkvm.Core.Block.Throttling;
 using Qkvm.Core.Configuration;
 using Qkvm.Core.Files;
+using Qkvm.Host;
 using Qkvm.Testing;
 
 namespace Qkvm.Backends.Tests.Files;
@@ -26,8 +27,8 @@ public sealed class LocalFolderTests : IDisposable
         Directory.Delete(_path);
     }
 
-    SharedFolder Make(string more) => LocalFolder.Model.Create(new Properties(LocalFolder.Model,
-        Options.Parse($"id=f,path={_path},security_model=none,{more}", "-fsdev local")), _host);
+    SharedFolder Make(string more, string? path = null) => LocalFolder.Model.Create(new Properties(LocalFolder.Model,
+        Options.Parse($"id=f,path={path ?? _path},security_model=none,{more}", "-fsdev local")), _host);
 
     [Fact]
     public void Limits_are_those_of_all_devices_with_the_folder_and_go_with_it()
@@ -58,4 +59,42 @@ public sealed class LocalFolderTests : IDisposable
     [InlineData("throttling.speed=5", "Property 'local.throttling.speed' not found")]
     public void Limits_that_make_no_sense_are_refused(string options, string says) =>
         Assert.StartsWith($"-fsdev local: {says}", Assert.Throws<ConfigurationException>(() => Make(options)).Message);
+
+    /// <summary>Of the root's own file system, and of /proc, which is always another.</summary>
+    static (int Done, ulong Number) NumberOf(SharedFolder folder, ReadOnlySpan<byte> name)
+    {
+        Place root = new PlaceTree(4).Root;
+        Place place = name.IsEmpty ? root : PlaceTree.Child(root, name)!;
+        Assert.Equal(0, folder.Stat(place, null, out FileStatus status));
+        return (folder.Identify(status, out ulong number), number);
+    }
+
+    [Theory]
+    [InlineData("multidevs=warn", 0, "multidevs=remap makes them differ")]
+    [InlineData("readonly=on", 0, "multidevs=remap makes them differ")]
+    [InlineData("multidevs=forbid", -Errno.NotSuchDevice, "stays hidden (multidevs=forbid)")]
+    public void Another_file_system_below_is_warned_of_once(string options, int done, string says)
+    {
+        SharedFolder folder = Make(options, "/");
+        using var end = (IDisposable)folder;
+        Assert.Equal(0, NumberOf(folder, default).Done);
+        Assert.Empty(_host.Warnings);
+        for (int i = 0; i < 3; i++) Assert.Equal(done, NumberOf(folder, "proc\0"u8).Done);
+        Assert.EndsWith(says, Assert.Single(_host.Warnings));
+    }
+
+    [Fact]
+    public void Numbers_of_another_file_system_below_are_others_with_remap()
+    {
+        SharedFolder folder = Make("multidevs=remap", "/");
+        using var end = (IDisposable)folder;
+        const int Prefix = 48;
+        (int done, ulong root) = NumberOf(folder, default);
+        ulong other = NumberOf(folder, "proc\0"u8).Number;
+        Assert.Equal((0, 0ul), (done, root >> Prefix));
+        Assert.Equal(1ul << Prefix | 1, other);                    // proc's root is its inode 1
+        Assert.Equal(other, NumberOf(folder, "proc\0"u8).Number);
+        Assert.Null(folder.IdentifyEntry(1));                      // only a stat tells
+        Assert.Empty(_host.Warnings);
+    }
 }
