@@ -2,6 +2,7 @@ using System.Buffers;
 
 namespace Qkvm.Host;
 
+// SAFETY: what calls are given is on the stack.
 /// <summary>An open file or block device: positional vectored I/O on managed memory without copies.</summary>
 /// <remarks>Calls return what the system call returned, or a negative errno. They may run on many threads at
 /// once.</remarks>
@@ -104,18 +105,18 @@ public sealed unsafe class HostFile : IDisposable
         return Status.IsBlockDevice && Libc.ioctl(_fd, Libc.BlkSszGet, &size) >= 0 ? size : 0;
     }
 
-    public long Read(long offset, ReadOnlySpan<Memory<byte>> pieces) => Transfer(offset, pieces, Transfers.Read);
+    public long Read(long offset, ReadOnlySpan<Memory<byte>> pieces) => Transfer(offset, pieces, FileTransfer.Read);
 
     /// <summary>Reads what is in the page cache; EAGAIN or less than all where a disk would have to be waited
     /// for.</summary>
     public long ReadNow(long offset, ReadOnlySpan<Memory<byte>> pieces) =>
-        Transfer(offset, pieces, IsInMemory ? Transfers.Read : Transfers.ReadNow);
+        Transfer(offset, pieces, IsInMemory ? FileTransfer.Read : FileTransfer.ReadNow);
 
-    public long Write(long offset, ReadOnlySpan<Memory<byte>> pieces) => Transfer(offset, pieces, Transfers.Write);
+    public long Write(long offset, ReadOnlySpan<Memory<byte>> pieces) => Transfer(offset, pieces, FileTransfer.Write);
 
     /// <summary>Writes, and waits until that is on stable storage, by <see cref="HasDataSync"/>.</summary>
     public long WriteSync(long offset, ReadOnlySpan<Memory<byte>> pieces) =>
-        Transfer(offset, pieces, Transfers.WriteSync);
+        Transfer(offset, pieces, FileTransfer.WriteSync);
 
     static readonly byte[] s_lookedAt = new byte[1];               // nobody minds what is in it
 
@@ -130,7 +131,7 @@ public sealed unsafe class HostFile : IDisposable
         Result(Libc.sendfile(socket.OutputFd, _fd, &offset, (nuint)length));
 
     /// <summary>The kernel has RWF_DSYNC: since Linux 4.7.</summary>
-    public bool HasDataSync => _hasDataSync ??= Transfer(0, [], Transfers.WriteSync) >= 0;
+    public bool HasDataSync => _hasDataSync ??= Transfer(0, [], FileTransfer.WriteSync) >= 0;
 
     bool? _hasDataSync;
 
@@ -193,40 +194,8 @@ public sealed unsafe class HostFile : IDisposable
 
     static long Result(long value) => value < 0 ? -Libc.Errno : value;
 
-    enum Transfers { Read, ReadNow, Write, WriteSync }
-
-    long Transfer(long offset, ReadOnlySpan<Memory<byte>> pieces, Transfers kind)
-    {
-        int count = Math.Min(pieces.Length, Libc.IovMax);
-        Iovec* vector = stackalloc Iovec[count];
-        MemoryHandle[] pins = ArrayPool<MemoryHandle>.Shared.Rent(count);
-        int pinned = 0;
-        try
-        {
-            for (; pinned < count; pinned++)                       // SAFETY: pinned until the system call returned
-            {
-                pins[pinned] = pieces[pinned].Pin();
-                vector[pinned] = new Iovec { Base = pins[pinned].Pointer, Length = (nuint)pieces[pinned].Length };
-            }
-            while (true)
-            {
-                long done = kind switch
-                {
-                    Transfers.Write => Libc.pwritev(_fd, vector, count, offset),
-                    Transfers.WriteSync => Libc.pwritev2(_fd, vector, count, offset, Libc.DataSync),
-                    Transfers.ReadNow => Libc.preadv2(_fd, vector, count, offset, Libc.NoWait),
-                    _ => Libc.preadv(_fd, vector, count, offset),
-                };
-                if (done >= 0) return done;
-                if (Libc.Errno != Libc.EIntr) return -Libc.Errno;
-            }
-        }
-        finally
-        {
-            for (int i = 0; i < pinned; i++) pins[i].Dispose();
-            ArrayPool<MemoryHandle>.Shared.Return(pins, clearArray: true);
-        }
-    }
+    long Transfer(long offset, ReadOnlySpan<Memory<byte>> pieces, FileTransfer kind) =>
+        FileTransfers.Move(_fd, kind, offset, pieces);
 }
 
 /// <summary>Memory aligned for O_DIRECT.</summary>

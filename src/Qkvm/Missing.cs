@@ -8,6 +8,7 @@ using Qkvm.Core.Files;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Net;
 using Qkvm.Core.Tpm;
+using Qkvm.Hw.Pci;
 using Qkvm.Machines;
 using Qkvm.Storage.Graph;
 
@@ -28,19 +29,28 @@ static class Missing
         ("use virtio-blk-pci", """
             am53c974 dc390 cxl-type3 fdc lsi53c810 lsi53c895a megasas megasas-gen2 mptsas1068
             pvscsi sd-card sdhci-pci spapr-vscsi
-            usb-bot usb-uas vhost-scsi vhost-scsi-pci vhost-scsi-pci-non-transitional
-            vhost-scsi-pci-transitional vhost-user-scsi vhost-user-scsi-pci vhost-user-scsi-pci-non-transitional
-            vhost-user-scsi-pci-transitional virtio-pmem-pci
+            virtio-pmem-pci
             """),
+        ("the kernel's SCSI target is not asked; use virtio-scsi-pci with scsi-hd and its LUN's file or disk", """
+            vhost-scsi vhost-scsi-pci vhost-scsi-pci-non-transitional vhost-scsi-pci-transitional
+            """),
+        ("processes serve disks by vhost-user-blk-pci; use that", """
+            vhost-user-scsi vhost-user-scsi-pci vhost-user-scsi-pci-non-transitional vhost-user-scsi-pci-transitional
+            """),
+        ("guests encrypt faster by their processor's own instructions; leave it out",
+            "virtio-crypto virtio-crypto-device virtio-crypto-pci"),
+        ("queues in hardware are not passed on; use virtio-net-pci with -netdev tap,vhost=on",
+            "vhost-vdpa-device vhost-vdpa-device-pci"),
         ("devices of the host stay with it; use scsi-hd with -drive file=/dev/sdX,if=none,id=ID",
             "scsi-block scsi-generic"),
         ("use nvme with nvme-ns: each controller is a subsystem of its own", "nvme-subsys"),
         ("use ide-hd on ide.0, or ahci", "piix3-ide piix4-ide sysbus-ahci cmd646-ide via-ide ide-cf"),
         ("use VGA, or virtio-vga", """
             ati-vga cirrus-vga isa-cirrus-vga qxl qxl-vga sga vfio-display
-            vhost-user-gpu vhost-user-gpu-pci vhost-user-vga virtio-gpu-gl virtio-gpu-gl-device virtio-gpu-gl-pci
-            virtio-vga-gl vmware-svga
+            virtio-gpu-gl virtio-gpu-gl-device virtio-gpu-gl-pci virtio-vga-gl vmware-svga
             """),
+        ("the screen stays in this process; use virtio-gpu-pci, or virtio-vga",
+            "vhost-user-gpu vhost-user-gpu-pci vhost-user-vga"),
         ("use isa-serial", "ipoctal232 tpci200 virtio-console"),
         ("use usb-serial, and a program of the host that reads its chardev", "usb-braille"),
         ("use usb-storage", "usb-bot usb-uas"),
@@ -60,10 +70,9 @@ static class Missing
         ("the machine has one: say what it plays to, -machine pcspk-audiodev=ID", "isa-pcspk"),
         ("leave it out", """
             i82801b11-bridge ioh3420 pci-bridge-seat pcie-pci-bridge pxb-cxl
-            vfio-pci vfio-pci-igd-lpc-bridge vfio-pci-nohotplug x3130-upstream xio3130-downstream cxl-rp cxl-upstream
+            vfio-pci-igd-lpc-bridge x3130-upstream xio3130-downstream cxl-rp cxl-upstream
             cxl-downstream amd-iommu virtio-iommu virtio-iommu-pci vhost-user-i2c-pci
-            vhost-user-gpio-pci vhost-vdpa-device-pci virtio-crypto-device
-            virtio-crypto-pci virtio-mem virtio-mem-pci edu generic-sdhci guest-loader hpet
+            vhost-user-gpio-pci virtio-mem virtio-mem-pci edu generic-sdhci guest-loader hpet
             hyperv-testdev i2c-echo igd-passthrough-isa-bridge ipmi-bmc-extern ipmi-bmc-sim isa-applesmc
             isa-ipmi-bt isa-ipmi-kcs ivshmem-doorbell ivshmem-plain kvm-pci-assign kvaser_pci loader max31785 mctp-usb
             mioe3680_pci pca954x pci-ipmi-bt pci-ipmi-kcs pcm3680_pci port92 ctucan_pci pvpanic-pci
@@ -77,6 +86,7 @@ static class Missing
     [
         .. DeviceNames.SelectMany(group => Words(group.Names).Distinct().Select(name =>
             DeviceModel.Missing(name, $"; {group.Remedy}"))),
+        .. VfioPci.Models,                                         // which say themselves what stands in the way
     ];
 
     /// <summary>-usbdevice: those of the devices above that it knows.</summary>

@@ -1,4 +1,5 @@
 using Qkvm.Core.Block;
+using Qkvm.Core.Block.Throttling;
 using Qkvm.Core.Files;
 using Qkvm.Host;
 
@@ -9,6 +10,9 @@ namespace Qkvm.Testing;
 public sealed class SlowFolder() : SharedFolder("slow", isReadOnly: false)
 {
     public ManualResetEventSlim Disk { get; } = new();
+
+    public override ThrottleGroup? Throttle => Limits;
+    public ThrottleGroup? Limits { get; init; }
 
     public override int MostOpen => 16;
     public override bool KnowsTypes => true;

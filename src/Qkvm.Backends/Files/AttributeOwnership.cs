@@ -1,5 +1,4 @@
 using System.Buffers.Binary;
-using Qkvm.Core.Files;
 using Qkvm.Host;
 using Qkvm.Host.Folders;
 
@@ -7,7 +6,7 @@ namespace Qkvm.Backends.Files;
 
 /// <summary>security_model=mapped-xattr: extended attributes of the host's files, little endian, as QEMU has
 /// them.</summary>
-sealed class AttributeOwnership : Ownership
+sealed class AttributeOwnership : MappedOwnership
 {
     static ReadOnlySpan<byte> Owner => "user.virtfs.uid\0"u8;
     static ReadOnlySpan<byte> Group => "user.virtfs.gid\0"u8;
@@ -19,34 +18,25 @@ sealed class AttributeOwnership : Ownership
     static ReadOnlySpan<byte> MappedAccess => "user.virtfs.system.posix_acl_access\0"u8;
     static ReadOnlySpan<byte> MappedDefault => "user.virtfs.system.posix_acl_default\0"u8;
 
-    const uint Character = 0x2000, Block = 0x6000;
-
-    public override void Overlay(int folder, ReadOnlySpan<byte> name, int fd, ref FileStatus status)
+    protected override KeptStatus Load(int folder, ReadOnlySpan<byte> name, int fd, in FileStatus status)
     {
-        if (!status.IsRegularFile && !status.IsDirectory) return;  // others have no attributes of users
+        if (!status.IsRegularFile && !status.IsDirectory) return default; // others have no attributes of users
         using Descriptor file = Opened(folder, name, fd);
-        if (file.Failed) return;
-        if (Get(file.Fd, Owner) is { } owner) status.Owner = owner;
-        if (Get(file.Fd, Group) is { } group) status.Group = group;
-        if (Get(file.Fd, Mode) is not { } mode) return;
-        status.Mode = mode;
-        if ((mode & TypeMask) is not (Character or Block)) return;
-        Span<byte> device = stackalloc byte[sizeof(ulong)];
-        if (FileCalls.GetAttribute(file.Fd, Device, device) == sizeof(ulong))
-            status.SpecialDevice = BinaryPrimitives.ReadUInt64LittleEndian(device);
+        if (file.Failed) return default;
+        var kept = new KeptStatus(Get(file.Fd, Mode), Get(file.Fd, Owner), Get(file.Fd, Group), null);
+        return kept.IsDevice ? kept with { Device = GetDevice(file.Fd) } : kept;
     }
 
-    public override int Store(int folder, ReadOnlySpan<byte> name, int fd, in FileChanges changes, ulong? device)
+    protected override int Save(int folder, ReadOnlySpan<byte> name, int fd, in KeptStatus status, bool isNew)
     {
         using Descriptor file = Opened(folder, name, fd);
         if (file.Failed) return file.Fd;
-        int done = 0;
-        if (changes.Owner is { } owner) done = Set(file.Fd, Owner, owner);
-        if (done >= 0 && changes.Group is { } group) done = Set(file.Fd, Group, group);
-        if (done >= 0 && changes.Mode is { } mode) done = Set(file.Fd, Mode, mode);
-        if (done < 0 || device is not { } number || number == 0) return done;
+        int done = Set(file.Fd, Owner, status.Owner);
+        if (done >= 0) done = Set(file.Fd, Group, status.Group);
+        if (done >= 0) done = Set(file.Fd, Mode, status.Mode);
+        if (done < 0 || status.Device is not { } device) return done;
         Span<byte> value = stackalloc byte[sizeof(ulong)];
-        BinaryPrimitives.WriteUInt64LittleEndian(value, number);
+        BinaryPrimitives.WriteUInt64LittleEndian(value, device);
         return FileCalls.SetAttribute(file.Fd, Device, value, 0);
     }
 
@@ -75,10 +65,18 @@ sealed class AttributeOwnership : Ownership
             ? BinaryPrimitives.ReadUInt32LittleEndian(value) : null;
     }
 
-    static int Set(int fd, ReadOnlySpan<byte> name, uint value)
+    static ulong? GetDevice(int fd)
     {
+        Span<byte> value = stackalloc byte[sizeof(ulong)];
+        return FileCalls.GetAttribute(fd, Device, value) == sizeof(ulong)
+            ? BinaryPrimitives.ReadUInt64LittleEndian(value) : null;
+    }
+
+    static int Set(int fd, ReadOnlySpan<byte> name, uint? value)
+    {
+        if (value is not { } number) return 0;
         Span<byte> bytes = stackalloc byte[sizeof(uint)];
-        BinaryPrimitives.WriteUInt32LittleEndian(bytes, value);
+        BinaryPrimitives.WriteUInt32LittleEndian(bytes, number);
         return FileCalls.SetAttribute(fd, name, bytes, 0);
     }
 }

@@ -1,5 +1,4 @@
 using System.Buffers.Text;
-using Qkvm.Core.Files;
 using Qkvm.Host;
 using Qkvm.Host.Folders;
 
@@ -7,7 +6,7 @@ namespace Qkvm.Backends.Files;
 
 /// <summary>security_model=mapped-file: a text file of the same name in a folder .virtfs_metadata beside each file, of
 /// the root .virtfs_metadata_root; as QEMU has them.</summary>
-sealed class FileOwnership : Ownership
+sealed class FileOwnership : MappedOwnership
 {
     const int Longest = 512;
 
@@ -21,30 +20,19 @@ sealed class FileOwnership : Ownership
     public override bool Hides(ReadOnlySpan<byte> name) =>
         name.SequenceEqual(FolderName) || name.SequenceEqual(RootName);
 
-    public override void Overlay(int folder, ReadOnlySpan<byte> name, int fd, ref FileStatus status)
-    {
-        if (folder < 0) return;
-        Kept kept = Read(folder, name);
-        if (kept.Owner is { } owner) status.Owner = (uint)owner;
-        if (kept.Group is { } group) status.Group = (uint)group;
-        if (kept.Mode is { } mode) status.Mode = (uint)mode;
-        if (kept.Device is { } device) status.SpecialDevice = (ulong)device;
-    }
+    protected override KeptStatus Load(int folder, ReadOnlySpan<byte> name, int fd, in FileStatus status) =>
+        folder < 0 ? default : Read(folder, name);
 
-    public override int Store(int folder, ReadOnlySpan<byte> name, int fd, in FileChanges changes, ulong? device)
+    protected override int Save(int folder, ReadOnlySpan<byte> name, int fd, in KeptStatus status, bool isNew)
     {
         if (folder < 0) return 0;                                  // it has no name to keep it by
-        Kept kept = device != null ? default : Read(folder, name); // of a new file nothing is kept yet
-        kept.Owner = changes.Owner ?? kept.Owner;
-        kept.Group = changes.Group ?? kept.Group;
-        kept.Mode = changes.Mode ?? kept.Mode;
-        if (device is > 0) kept.Device = (long)device;
+        KeptStatus kept = isNew ? status : status.Over(Read(folder, name));
         Span<byte> text = stackalloc byte[Longest];
         int length = 0;
         Line(text, ref length, Owner, kept.Owner);
         Line(text, ref length, Group, kept.Group);
         Line(text, ref length, Mode, kept.Mode);
-        Line(text, ref length, Device, kept.Device);
+        Line(text, ref length, Device, (long?)kept.Device);
         using Descriptor metadata = Metadata(folder, name, isMade: true);
         if (metadata.Failed) return metadata.Fd;
         const uint OwnerAlone = 0x180;                             // rw-------
@@ -87,11 +75,6 @@ sealed class FileOwnership : Ownership
         if (!isMoved) At.Remove(to.Fd, newName, isFolder: false);
     }
 
-    struct Kept
-    {
-        public long? Owner, Group, Mode, Device;
-    }
-
     static bool IsRoot(ReadOnlySpan<byte> name) => name.SequenceEqual(At.Self);
 
     static ReadOnlySpan<byte> NameIn(ReadOnlySpan<byte> name) => IsRoot(name) ? RootName : name;
@@ -107,25 +90,25 @@ sealed class FileOwnership : Ownership
         return new Descriptor(At.OpenFolder(folder, FolderName));
     }
 
-    static Kept Read(int folder, ReadOnlySpan<byte> name)
+    static KeptStatus Read(int folder, ReadOnlySpan<byte> name)
     {
-        Kept kept = default;
         using Descriptor metadata = Metadata(folder, name, isMade: false);
-        if (metadata.Failed) return kept;
+        if (metadata.Failed) return default;
         using var file = new Descriptor(At.Open(metadata.Fd, NameIn(name), Libc.ORdOnly));
-        if (file.Failed) return kept;
+        if (file.Failed) return default;
         Span<byte> text = stackalloc byte[Longest];
         int length = FileCalls.Read(file.Fd, 0, text);
-        if (length <= 0) return kept;
+        if (length <= 0) return default;
+        long? owner = null, group = null, mode = null, device = null;
         foreach (Range part in text[..length].Split((byte)'\n'))
         {
             ReadOnlySpan<byte> line = text[part];
-            if (Value(line, Owner) is { } owner) kept.Owner = owner;
-            else if (Value(line, Group) is { } group) kept.Group = group;
-            else if (Value(line, Mode) is { } mode) kept.Mode = mode;
-            else if (Value(line, Device) is { } device) kept.Device = device;
+            owner = Value(line, Owner) ?? owner;
+            group = Value(line, Group) ?? group;
+            mode = Value(line, Mode) ?? mode;
+            device = Value(line, Device) ?? device;
         }
-        return kept;
+        return new KeptStatus((uint?)mode, (uint?)owner, (uint?)group, (ulong?)device);
     }
 
     static long? Value(ReadOnlySpan<byte> line, ReadOnlySpan<byte> name) =>

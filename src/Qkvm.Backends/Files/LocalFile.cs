@@ -15,11 +15,11 @@ sealed class LocalFile(int fd, bool beginsWriteout) : OpenFile
     public int Fd => fd;
 
     public override long Read(long offset, in ScatterList target, bool waits) =>
-        Move(waits ? FileCalls.Transfer.Read : FileCalls.Transfer.ReadNow, offset, target);
+        Move(waits ? FileTransfer.Read : FileTransfer.ReadNow, offset, target);
 
     public override long Write(long offset, in ScatterList source)
     {
-        long done = Move(FileCalls.Transfer.Write, offset, source);
+        long done = Move(FileTransfer.Write, offset, source);
         if (beginsWriteout && done > 0) FileCalls.BeginWriteout(fd, offset, done);
         return done;
     }
@@ -48,7 +48,7 @@ sealed class LocalFile(int fd, bool beginsWriteout) : OpenFile
 
     public override void Dispose() => Libc.close(fd);
 
-    long Move(FileCalls.Transfer kind, long offset, in ScatterList memory)
+    long Move(FileTransfer kind, long offset, in ScatterList memory)
     {
         Memory<byte>[] pieces = ArrayPool<Memory<byte>>.Shared.Rent(Libc.IovMax);
         int count = 0;
@@ -57,7 +57,7 @@ sealed class LocalFile(int fd, bool beginsWriteout) : OpenFile
             if (count == Libc.IovMax) break;
             pieces[count++] = piece;
         }
-        long done = FileCalls.Move(fd, kind, offset, pieces.AsSpan(0, count));
+        long done = FileTransfers.Move(fd, kind, offset, pieces.AsSpan(0, count));
         ArrayPool<Memory<byte>>.Shared.Return(pieces, clearArray: true);
         return done;
     }

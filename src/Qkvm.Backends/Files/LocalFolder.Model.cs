@@ -1,3 +1,4 @@
+using Qkvm.Core.Block.Throttling;
 using Qkvm.Core.Files;
 using Qkvm.Core.Machine;
 using Qkvm.Host;
@@ -12,11 +13,11 @@ public sealed partial class LocalFolder
 {
     const string Valid = "[passthrough|mapped-xattr|mapped-file|none]";
 
-    /// <summary>throttling.* of QEMU's -fsdev.</summary>
-    static readonly Property[] s_throttling = [.. new[] { "bps-total", "bps-read", "bps-write", "iops-total",
-        "iops-read", "iops-write", "bps-total-max", "bps-read-max", "bps-write-max", "iops-total-max",
-        "iops-read-max", "iops-write-max", "iops-size" }
-        .Select(name => Property.Missing($"throttling.{name}", "0", "leave it out: nothing limits a shared folder"))];
+    const string Throttling = "throttling.";
+
+    static readonly Property[] s_limits = [.. ThrottleLimits.Names.Select(name => ThrottleLimits.IsLength(name)
+        ? Property.Number(Throttling + name, 1, max: uint.MaxValue, help: "seconds that a burst may last")
+        : Property.Number(Throttling + name, 0, max: long.MaxValue, help: "a second, of what is read and written"))];
 
     public static readonly FileSystemModel Model = new("local",
         [
@@ -29,7 +30,7 @@ public sealed partial class LocalFolder
             Property.Enum("multidevs", "warn", ["remap", "forbid", "warn"],
                 "file systems mounted below: inode numbers of their own, not seen, or a warning"),
             Property.Text("writeout", help: "immediate: what is written goes to the disk at once"),
-            .. s_throttling,
+            .. s_limits,
         ], Create) { Description = "a folder of the host" };
 
     static LocalFolder Create(Properties given, IBackendHost host)
@@ -51,13 +52,18 @@ public sealed partial class LocalFolder
         string? writeout = given.Text("writeout");
         if (writeout is not (null or "immediate"))
             throw given.Error($"writeout={writeout} means nothing; write writeout=immediate, or leave it out");
+        ThrottleLimits limits = ThrottleLimits.None.With(name => (long)given.Number(Throttling + name));
+        if (limits.Fault is { } fault) throw given.Error(fault);
         int root = At.OpenRoot(path);
         if (root < 0)
             throw given.Error($"cannot initialize fsdev '{given.Text("id")}': failed to open '{path}': "
                 + Libc.Message(-root));
-        string? owner = given.Owner;
-        return new LocalFolder(given.Required("id"), root, ownership, given.Bool("readonly"))
+        string id = given.Required("id"), owner = given.Owner;
+        ThrottleMember? member = limits.IsAny ? host.Backends.Throttles!.Join($"fsdev {id}") : null;
+        member?.Group.Limits = limits;
+        return new LocalFolder(id, root, ownership, given.Bool("readonly"))
         {
+            Membership = member,
             FileMode = Octal(given, "fmode", 0x180),               // rw-------
             FolderMode = Octal(given, "dmode", 0x1C0),             // rwx------
             Others = Enum.Parse<OtherDevices>(given.Text("multidevs")!, ignoreCase: true),

@@ -11,6 +11,9 @@ public sealed partial class LocalFolder
 
     bool _goesByName;                                              // not migrated: what this kernel has
 
+    /// <summary>As where the kernel has no openat2(2), or a filter of system calls refuses it.</summary>
+    public void GoByName() => _goesByName = true;
+
     /// <summary>A folder, from the root down.</summary>
     Descriptor Locate(Place folder, int steps = MostSteps)
     {
@@ -32,7 +35,7 @@ public sealed partial class LocalFolder
         if (!_goesByName)
         {
             int fd = At.OpenBelow(from.Fd, path[start..]);
-            if (fd != -Errno.NotBuilt) return new Descriptor(fd);
+            if (fd is not (-Errno.NotBuilt or -Errno.Perm)) return new Descriptor(fd); // no kernel says EPERM here
             _goesByName = true;
         }
         return ByName(from.Fd, path[start..]);

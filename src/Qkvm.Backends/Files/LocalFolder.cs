@@ -1,3 +1,4 @@
+using Qkvm.Core.Block.Throttling;
 using Qkvm.Core.Files;
 using Qkvm.Host;
 using Qkvm.Host.Folders;
@@ -31,6 +32,11 @@ public sealed partial class LocalFolder : SharedFolder, IDisposable
     internal OtherDevices Others { get; init; }
     internal bool BeginsWriteout { get; init; }
     internal Action<string> Warn { get; init; } = static _ => { };
+
+    /// <summary>Keeps the group, which the devices join.</summary>
+    internal ThrottleMember? Membership { get; init; }
+
+    public override ThrottleGroup? Throttle => Membership?.Group;
 
     public override int MostOpen { get; } = (int)Math.Clamp(HostProcess.MaxDescriptors / 4, 16, 65536);
 
@@ -109,7 +115,11 @@ public sealed partial class LocalFolder : SharedFolder, IDisposable
 
     public override ulong? IdentifyEntry(ulong inode) => Others == OtherDevices.Remap ? null : inode;
 
-    public void Dispose() => Libc.close(_root);
+    public void Dispose()
+    {
+        Membership?.Leave();
+        Libc.close(_root);
+    }
 
     int Opened(int fd, out OpenFile? file)
     {

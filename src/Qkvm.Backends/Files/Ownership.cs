@@ -11,7 +11,7 @@ abstract class Ownership
     public const uint TypeMask = 0xF000, Regular = 0x8000, Folder = 0x4000, Link = 0xA000, Permissions = 0xFFF;
 
     /// <summary>They are not the host's: its files are its user's, and special files and links plain ones.</summary>
-    public virtual bool IsMapped => true;
+    public abstract bool IsMapped { get; }
 
     /// <summary>A name of its own, which guests neither see nor make.</summary>
     public virtual bool Hides(ReadOnlySpan<byte> name) => false;

@@ -34,7 +34,7 @@ public sealed record BusKind(string Name, params Property[] Properties)
         new Property("addr", PropertyKind.PciAddress, null, "slot and optional function: 0x4.0x1"),
         Property.Bool("multifunction", false),
         Property.Text("romfile", null, "option ROM file, empty for none"),
-        Property.Bool("rombar", true),
+        Property.Number("rombar", 1, max: uint.MaxValue, help: "0: no ROM is seen"),
         Property.Number("acpi-index", 0, help: "the guest's number of a card, which it names it by"),
         BootIndex) { IsHotPluggable = true };
 

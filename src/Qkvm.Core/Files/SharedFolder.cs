@@ -1,3 +1,4 @@
+using Qkvm.Core.Block.Throttling;
 using Qkvm.Host;
 
 namespace Qkvm.Core.Files;
@@ -28,6 +29,9 @@ public abstract class SharedFolder(string id, bool isReadOnly)
 
     /// <summary>Nothing below is ever changed.</summary>
     public bool IsReadOnly { get; } = isReadOnly;
+
+    /// <summary>How fast files are read and written by all devices together; null: nothing limits them.</summary>
+    public virtual ThrottleGroup? Throttle => null;
 
     /// <summary>Files that may be open at once.</summary>
     public abstract int MostOpen { get; }

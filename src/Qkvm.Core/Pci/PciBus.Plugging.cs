@@ -33,7 +33,7 @@ public sealed partial class PciBus
         function.IsMultifunction = properties.Bool("multifunction");
         function.Id = site.Id;
         function.AcpiIndex = TakeIndex(properties, site);
-        if (properties.Bool("rombar")) AddRom(function, properties, site);
+        if (properties.Number("rombar") != 0) AddRom(function, properties, site);
         try { Plug(function, properties.Text("addr") is { } address ? ParseAddress(address, properties) : -1); }
         catch (ConfigurationException e) { throw properties.Error(e.Message, e); }
         site.OnLeave(() => Unplug(function));

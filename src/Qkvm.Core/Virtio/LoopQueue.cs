@@ -66,6 +66,7 @@ public abstract class LoopQueue : IMovedQueue, IPolled
                 return default;
             }
             _stopped = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            Stopping();
             return new ValueTask(_stopped.Task);
         }
     }
@@ -78,6 +79,9 @@ public abstract class LoopQueue : IMovedQueue, IPolled
 
     /// <summary>The driver is there. Within <see cref="Gate"/>.</summary>
     protected virtual void Started() { }
+
+    /// <summary>Somebody waits for what is in flight. Within <see cref="Gate"/>.</summary>
+    protected virtual void Stopping() { }
 
     /// <summary>The loop is about to sleep: asks the driver for kicks, where any are wanted. Within
     /// <see cref="Gate"/>.</summary>

@@ -33,7 +33,8 @@ public static unsafe partial class At
     }
 
     /// <summary>A folder some levels below, by names with slashes between them: openat2(2) lets none of them be a
-    /// link or lead out. ENOSYS where the kernel has no such call.</summary>
+    /// link or lead out. ENOSYS where the kernel has no such call, EPERM where a filter refuses what it does not
+    /// know.</summary>
     public static int OpenBelow(int folder, ReadOnlySpan<byte> path)
     {
         var how = new OpenHow { Flags = Libc.OPath | Libc.ODirectory | Libc.OCloexec | Libc.ONoFollow,
@@ -113,7 +114,7 @@ public static unsafe partial class At
     {
         int done;
         fixed (byte* at = Name(name)) done = Result(Libc.fchmodat2(folder, at, mode, Libc.SymlinkNoFollow));
-        if (done != -Errno.NotBuilt) return done;
+        if (done is not (-Errno.NotBuilt or -Errno.Perm)) return done; // EPERM: its owner's refusal, or a filter's
         int fd;
         fixed (byte* at = Name(name)) fd = Result(Libc.openat(folder, at, Libc.OPath | Always, 0));
         using var pinned = new Descriptor(fd);

@@ -1,46 +1,9 @@
-using System.Buffers;
-
 namespace Qkvm.Host.Folders;
 
 // SAFETY: memory is pinned, or on the stack, until the call has returned; names end in NUL.
 /// <summary>What is done to an open file or folder. Each call returns 0 or more, or minus an errno.</summary>
 public static unsafe class FileCalls
 {
-    public enum Transfer { Read, ReadNow, Write, WriteSync }
-
-    /// <returns>Bytes; less than asked for at the file's end, and where there are very many pieces.</returns>
-    public static long Move(int fd, Transfer kind, long offset, ReadOnlySpan<Memory<byte>> pieces)
-    {
-        int count = Math.Min(pieces.Length, Libc.IovMax), pinned = 0;
-        Iovec* vector = stackalloc Iovec[count];
-        MemoryHandle[] pins = ArrayPool<MemoryHandle>.Shared.Rent(count);
-        try
-        {
-            for (; pinned < count; pinned++)
-            {
-                pins[pinned] = pieces[pinned].Pin();
-                vector[pinned] = new Iovec { Base = pins[pinned].Pointer, Length = (nuint)pieces[pinned].Length };
-            }
-            while (true)
-            {
-                long done = kind switch
-                {
-                    Transfer.Write => Libc.pwritev(fd, vector, count, offset),
-                    Transfer.WriteSync => Libc.pwritev2(fd, vector, count, offset, Libc.DataSync),
-                    Transfer.ReadNow => Libc.preadv2(fd, vector, count, offset, Libc.NoWait),
-                    _ => Libc.preadv(fd, vector, count, offset),
-                };
-                if (done >= 0) return done;
-                if (Libc.Errno != Libc.EIntr) return -Libc.Errno;
-            }
-        }
-        finally
-        {
-            for (int i = 0; i < pinned; i++) pins[i].Dispose();
-            ArrayPool<MemoryHandle>.Shared.Return(pins, clearArray: true);
-        }
-    }
-
     public static int Read(int fd, long offset, Span<byte> bytes)
     {
         fixed (byte* to = bytes)

@@ -50,6 +50,9 @@ public class NinePRequest
     /// <summary>It is not answered yet: what is left to do may take time, and any thread may do it.</summary>
     public bool IsSlow => Slow != null;
 
+    /// <summary>What is left to do may begin when this has completed; null: now.</summary>
+    public Task? Until => Slow?.Until;
+
     /// <summary>Not one bit of an answer has room.</summary>
     public bool IsLost { get; private set; }
 

@@ -37,9 +37,11 @@ public sealed partial class NinePServer
             if (status.IsDirectory)
                 return AnswerData(request, ReadStats(request, fid, file, offset, count), ref answer);
         }
+        if (Hold(request, new SlowWork(open, file, Message.Read, (long)offset, count))) return 0;
         ScatterList target = request.Target.Slice(NinePRequest.DataOffset, count);
         long done = file.Read((long)offset, target, waits: false);
-        if (done is not (-Errno.Again or -Errno.NotSupported)) return AnswerData(request, done, ref answer);
+        bool isRefused = done is -Errno.NotSupported or -Errno.NotBuilt or -Errno.Perm; // by a kernel, or a filter
+        if (done != -Errno.Again && !isRefused) return AnswerData(request, done, ref answer);
         Postpone(request, new SlowWork(open, file, Message.Read, (long)offset, count));
         return 0;
     }
@@ -65,9 +67,11 @@ public sealed partial class NinePServer
         if (fid.Open is not { } open) return -Errno.BadFile;
         if (offset > (ulong)(long.MaxValue - count)) return -Errno.FileTooBig;
         if (Use(open, out int wrong) is not { } file) return wrong;
+        var work = new SlowWork(open, file, Message.Write, (long)offset, count);
+        if (Hold(request, work)) return 0;
         if (count > LongWrite)
         {
-            Postpone(request, new SlowWork(open, file, Message.Write, (long)offset, count));
+            Postpone(request, work);
             return 0;
         }
         long done = file.Write((long)offset, source);
@@ -86,6 +90,16 @@ public sealed partial class NinePServer
         if (Use(open, out int wrong) is not { } file) return wrong;
         Postpone(request, new SlowWork(open, file, Message.Fsync, 0, 0, !message.IsCut && dataAlone != 0));
         return 0;
+    }
+
+    /// <summary>Limits of the folder's speed hold it back.</summary>
+    bool Hold(NinePRequest request, in SlowWork work)
+    {
+        if (_throttle == null) return false;
+        ValueTask wait = _throttle.WaitAsync(work.What == Message.Write, work.Count);
+        if (wait.IsCompleted) return false;
+        Postpone(request, work with { Until = wait.AsTask() });
+        return true;
     }
 
     static void Postpone(NinePRequest request, SlowWork work)

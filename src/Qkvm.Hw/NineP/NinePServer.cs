@@ -1,3 +1,4 @@
+using Qkvm.Core.Block.Throttling;
 using Qkvm.Core.Files;
 using Qkvm.Host;
 
@@ -16,6 +17,7 @@ public sealed partial class NinePServer(SharedFolder folder)
     /// <summary>A name's bytes and NUL.</summary>
     const int NameRoom = FileNames.Longest + 1;
 
+    readonly ThrottleMember? _throttle = folder.Throttle?.Join();
     readonly Dictionary<uint, Fid> _fids = [];
     PlaceTree _places = new(MostPlaces);
     Dialect _dialect;
@@ -43,6 +45,15 @@ public sealed partial class NinePServer(SharedFolder folder)
         work.Place.Release();
         End(request, result, length);
     }
+
+    /// <summary>From any thread: somebody waits for all messages, and nothing is held back until
+    /// <see cref="HoldAgain"/>.</summary>
+    public void LetGo() => _throttle?.LetGo();
+
+    public void HoldAgain() => _throttle?.HoldAgain();
+
+    /// <summary>It goes with its device.</summary>
+    public void Leave() => _throttle?.Leave();
 
     /// <summary>The driver is gone: nothing is left of the session.</summary>
     public void Reset()

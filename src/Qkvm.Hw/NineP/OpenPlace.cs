@@ -40,5 +40,6 @@ sealed class OpenPlace
 
 /// <summary>What may take time, for any thread.</summary>
 /// <param name="Place">Held until it is done.</param>
+/// <param name="Until">It may begin when this has completed; null: now.</param>
 readonly record struct SlowWork(OpenPlace Place, OpenFile File, Message What, long Offset, long Count,
-    bool DataAlone = false);
+    bool DataAlone = false, Task? Until = null);

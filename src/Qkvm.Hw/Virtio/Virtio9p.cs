@@ -74,6 +74,8 @@ public sealed class Virtio9p : VirtioDevice
             throw values.Error($"mount tag '{tag}' ({length} bytes) is longer than maximum ({LongestTag} bytes), "
                 + "or empty");
         // a thread of its own: a folder may be on a slow disk
-        return new Virtio9p(name, folder, tag, site.OwnLoop("9p"), site.Board.Post, site.Board.IsGuestAsleep);
+        var device = new Virtio9p(name, folder, tag, site.OwnLoop("9p"), site.Board.Post, site.Board.IsGuestAsleep);
+        site.OnLeave(device.Server.Leave);
+        return device;
     }
 }

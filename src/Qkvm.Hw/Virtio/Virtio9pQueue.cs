@@ -16,6 +16,7 @@ sealed class Virtio9pQueue : LoopQueue
     readonly List<Exchange> _inFlight = [];
     readonly Queue<Exchange> _waiting = new();
     int _slow;
+    bool _letsGo;                                                  // not migrated: only while it stops
 
     public Virtio9pQueue(Virtio9p device, IoLoop loop) : base(loop, device, 0, servesRinger: false) =>
         (_device, _settle) = (device, Settle);
@@ -49,8 +50,26 @@ sealed class Virtio9pQueue : LoopQueue
         try { _device.Server.Begin(exchange); }
         finally { Gate.Enter(); }
         if (!exchange.IsSlow) Finished(exchange);
-        else if (_slow < MostSlow) Start(exchange);
+        else if (exchange.Until is { } until) until.GetAwaiter().UnsafeOnCompleted(exchange.GoOn);
+        else Enqueue(exchange);
+    }
+
+    void Enqueue(Exchange exchange)
+    {
+        if (_slow < MostSlow) Start(exchange);
         else _waiting.Enqueue(exchange);
+    }
+
+    protected override void Started()
+    {
+        if (_letsGo) _device.Server.HoldAgain();
+        _letsGo = false;
+    }
+
+    protected override void Stopping()
+    {
+        if (!_letsGo) _device.Server.LetGo();
+        _letsGo = true;
     }
 
     void Start(Exchange exchange)
@@ -115,6 +134,12 @@ sealed class Virtio9pQueue : LoopQueue
 
         /// <summary>How many it waits for.</summary>
         public int Awaited { get; set; }
+
+        /// <summary>From any thread: its time has come.</summary>
+        public void GoOn()
+        {
+            lock (home.Gate) home.Enqueue(this);
+        }
 
         public void Execute()
         {

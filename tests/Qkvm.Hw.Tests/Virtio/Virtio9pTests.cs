@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Text;
+using Qkvm.Core.Block.Throttling;
 using Qkvm.Core.State;
 using Qkvm.Hw.Virtio;
 using Qkvm.Testing;
@@ -11,13 +12,19 @@ public sealed class Virtio9pTests : IDisposable
     const ulong Messages = 0x20000, Answers = 0x30000, Spacing = 0x200;
 
     readonly PciBench _bench = new();
-    readonly SlowFolder _folder = new();
+    readonly SlowFolder _folder;
     readonly Virtio9p _device;
     readonly VirtioGuest _guest;
     int _sent;
 
     public Virtio9pTests()
     {
+        // of reads and writes together; all else is free
+        var limits = new ThrottleGroup("slow", _bench.Clock, _bench.Pump.Post)
+        {
+            Limits = ThrottleLimits.None with { RequestsTotal = new RateLimit(1) },
+        };
+        _folder = new SlowFolder { Limits = limits };
         _device = new Virtio9p("9p", _folder, "host", new PumpLoop(_bench.Pump), _bench.Pump.Post);
         _guest = new VirtioGuest(_bench, _device);
         _guest.Start();
@@ -112,6 +119,51 @@ public sealed class Virtio9pTests : IDisposable
     {
         _sent = 0;
         Begin();
+    }
+
+    void Read() => Send(116, Number(0), Number(0), Number(0), Number(5));
+
+    [Fact]
+    public void What_is_faster_than_the_folder_s_limits_waits_and_nothing_else_does()
+    {
+        const long Second = 1_000_000_000;
+        Begin();
+        Read();                                                    // 3
+        Assert.Equal((117, 3), Await());
+        Read();                                                    // 4
+        Send(118, Number(0), Number(0), Number(0), Number(1), [77]); // Twrite, 5
+        Send(108, [4, 0]);                                         // Tflush of the read, 6
+        Send(24, Number(0), Number(0), Number(0));                 // Tgetattr, 7
+        Assert.Equal((25, 7), Await());
+        _bench.Pump.RunPosted();                                   // the timer is armed
+        Assert.Null(Answer());
+        _bench.Clock.Advance(Second);
+        Assert.Equal((117, 4), Await());
+        Assert.Equal((109, 6), Await());
+        _bench.Pump.RunPosted();
+        Assert.Null(Answer());
+        _bench.Clock.Advance(Second);
+        Assert.Equal((119, 5), Await());
+    }
+
+    [Fact]
+    public void A_reset_does_not_wait_for_limits()
+    {
+        Begin();
+        for (int i = 0; i < 9; i++) Read();
+        Assert.Equal((117, 3), Await());
+        _guest.Status = 0;
+        _bench.Pump.Until(() => _guest.Status == 0);
+        Assert.Equal(12, _guest.Queues[0].UsedIndex);
+        _guest.Start();
+        Begin2();
+        Read();                                                    // 3: what was let go is not counted
+        _bench.Pump.RunPosted();
+        _bench.Clock.Advance(1_000_000_000);
+        Assert.Equal((117, 3), Await());
+        Read();
+        _bench.Pump.RunPosted();
+        Assert.Null(Answer());                                     // limits hold again
     }
 
     [Fact]

@@ -24,10 +24,12 @@ sealed class NinePClient : IDisposable
     readonly NinePRequest _request = new();
     readonly SharedFolder _folder;
 
-    public NinePClient(string path, string model = "none", string more = "")
+    /// <param name="goesByName">As on a host without openat2(2).</param>
+    public NinePClient(string path, string model = "none", string more = "", bool goesByName = false)
     {
         _folder = LocalFolder.Model.Create(new Properties(LocalFolder.Model,
             Options.Parse($"id=f,path={path.Replace(",", ",,")},security_model={model}{more}", "-fsdev")), null!);
+        if (goesByName) ((LocalFolder)_folder).GoByName();
         Server = new NinePServer(_folder);
     }
 

@@ -11,42 +11,10 @@ namespace Qkvm.Backends.Tests.Net.Vhost;
 
 /// <summary>What devices in other processes have beside networks: a configuration, peers that begin anew, and word
 /// unasked.</summary>
-public sealed class VhostUserLinkTests : IDisposable
+public sealed class VhostUserLinkTests : VhostUserBench
 {
     const ulong Configuring = 0x229;                               // MQ, REPLY_ACK, BACKEND_REQ, CONFIG
     const int ConfigSize = 8;
-    static readonly TimeSpan Hang = TimeSpan.FromMinutes(1);
-
-    readonly TestLoop _loop = new();
-    readonly FakeHost _host;
-    readonly string _folder = Directory.CreateTempSubdirectory("vhost").FullName;
-    readonly MemoryFile _file = MemoryFile.Create("ram", isShared: true);
-    readonly TestMemory _memory;
-    readonly List<IDisposable> _held = [];
-    SocketChar? _chardev;
-    VhostUserLink? _link;
-
-    public VhostUserLinkTests()
-    {
-        _host = new FakeHost(_loop.Loop);
-        _memory = new TestMemory(_file);
-    }
-
-    public void Dispose()
-    {
-        _loop.Do(() =>
-        {
-            _link?.Dispose();
-            _chardev?.Dispose();
-            return 0;
-        });
-        _loop.Dispose();
-        foreach (IDisposable one in _held) one.Dispose();
-        _memory.Dispose();
-        Directory.Delete(_folder, recursive: true);
-    }
-
-    string SocketPath => Path.Combine(_folder, "socket");
 
     EchoPeer Peer(byte first = 1, Func<VhostUserRequest, byte[]?>? lie = null) => new EchoPeer(SocketPath)
     {
@@ -56,31 +24,18 @@ public sealed class VhostUserLinkTests : IDisposable
 
     VhostUserLink Open(VhostUserNeeds needs)
     {
-        if (_chardev == null)
-            _loop.Do(() => _chardev = (SocketChar)SocketChar.Model.Create(new Properties(SocketChar.Model,
-                Options.Parse($"id=c,path={SocketPath},server=on,wait=off", "-chardev socket")), _host));
-        _loop.Await(() => _chardev!.IsOpen);
-        return _link = _loop.Do(() => (VhostUserLink)((IVhostUserSocket)_chardev!).Serve(
+        SocketChar chardev = Chardev();
+        VhostUserLink link = Loop.Do(() => (VhostUserLink)((IVhostUserSocket)chardev).Serve(
             needs with { Owner = "-device test" }));
+        Served = link;
+        return link;
     }
 
     static VhostUserNeeds Needs => new(2, "it does not answer") { ConfigSize = ConfigSize };
 
-    VhostRing RingOf(int index, uint? afterLoss)
-    {
-        var ring = new VhostRing(index, 8, 0x1000, 0x2000, 0x3000, 0, () => afterLoss, new WakeEvent(),
-            new WakeEvent());
-        _held.AddRange([ring.Kick, ring.Call]);
-        return ring;
-    }
+    VhostRing RingOf(int index, uint? afterLoss) => RingOf(index, 8, 0x1000, 0x2000, 0x3000, () => afterLoss);
 
-    static bool Wait(Func<bool> condition) => SpinWait.SpinUntil(condition, Hang);
-
-    static void Stop(VhostUserLink link, int ring)
-    {
-        Task end = link.StopRingAsync(ring);
-        Assert.True(Wait(() => end.IsCompleted));
-    }
+    static void Stop(VhostUserLink link, int ring) => Ends(link.StopRingAsync(ring));
 
     static byte[] Notice(uint request, uint flags = 1, int size = 0)
     {
@@ -125,7 +80,7 @@ public sealed class VhostUserLinkTests : IDisposable
         peer.Say(Notice(2, flags, size), []);
         peer.Config = [9, 2, 3, 4, 5, 6, 7, 8];
         peer.Say(Notice(2), []);
-        _loop.Do(() => { });
+        Loop.Do(() => { });
         Stop(link, 0);
         Assert.Equal(1, link.Config[0]);
         Assert.True(link.IsConnected);
@@ -157,15 +112,11 @@ public sealed class VhostUserLinkTests : IDisposable
         using (Peer())
         {
             Open(Needs);
-            _loop.Do(() =>
-            {
-                _link!.Dispose();
-                return 0;
-            });
+            Loop.Do(() => Served!.Dispose());
         }
         using EchoPeer next = Peer(first: 5);
         Assert.Equal(5, Open(Needs).Config[0]);
-        Assert.Empty(_host.Warnings);
+        Assert.Empty(Host.Warnings);
     }
 
     [Fact]
@@ -177,7 +128,7 @@ public sealed class VhostUserLinkTests : IDisposable
         {
             link = Open(Needs);
             link.Failed += why => { lock (failed) failed.Add(why); };
-            link.Start(1UL << 32, VhostRegion.Of(_memory.Space.View));
+            link.Start(1UL << 32, VhostRegion.Of(Memory.Space.View));
             link.StartRing(RingOf(0, afterLoss: 3));
             Stop(link, 5);                                         // nobody has it: this only waits
         }
@@ -188,8 +139,8 @@ public sealed class VhostUserLinkTests : IDisposable
         Stop(link, 0);
         Stop(link, 1);
         lock (failed) Assert.Equal(["queue 0: its vhost-user peer has gone"], failed);
-        Assert.Contains("-device test: the peer has gone; it does not answer", _loop.Do(() =>
-            Assert.Single(_host.Warnings)));
+        Assert.Contains("-device test: the peer has gone; it does not answer", Loop.Do(() =>
+            Assert.Single(Host.Warnings)));
         lock (next.Heard)
         {
             Assert.Equal(1, Assert.Single(next.Heard, h => h.Request == VhostUserRequest.SetVringBase).Payload[0]);
@@ -207,7 +158,7 @@ public sealed class VhostUserLinkTests : IDisposable
         {
             link = Open(needs);
             link.Failed += why => Volatile.Write(ref failed, why);
-            link.Start(1UL << 32, VhostRegion.Of(_memory.Space.View));
+            link.Start(1UL << 32, VhostRegion.Of(Memory.Space.View));
             link.StartRing(RingOf(0, afterLoss: null));
             link.StartRing(RingOf(1, afterLoss: 7));
             Stop(link, 5);
@@ -226,7 +177,7 @@ public sealed class VhostUserLinkTests : IDisposable
     {
         using EchoPeer peer = Peer();
         VhostUserLink link = Open(Needs);
-        link.Start(1UL << 32, VhostRegion.Of(_memory.Space.View));
+        link.Start(1UL << 32, VhostRegion.Of(Memory.Space.View));
         link.SetMemory([]);
         Stop(link, 5);
         lock (peer.Heard)

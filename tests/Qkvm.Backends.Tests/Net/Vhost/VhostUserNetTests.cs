@@ -14,69 +14,36 @@ using Qkvm.Testing;
 namespace Qkvm.Backends.Tests.Net.Vhost;
 
 /// <summary>-netdev vhost-user with a back-end that echoes, and with some that lie.</summary>
-public sealed class VhostUserNetTests : IDisposable
+public sealed class VhostUserNetTests : VhostUserBench
 {
     const int Receive = 0, Transmit = 1, Size = 8;
     const ulong Data = 0x40000, ReceiveRing = 0x10000, TransmitRing = 0x20000;
-    static readonly TimeSpan Hang = TimeSpan.FromMinutes(1);
 
-    readonly TestLoop _loop = new();
-    readonly FakeHost _host;
-    readonly string _folder = Directory.CreateTempSubdirectory("vhost").FullName;
-    readonly MemoryFile _file = MemoryFile.Create("ram", isShared: true);
-    readonly TestMemory _memory;
     readonly GuestQueue _receive, _transmit;
-    readonly List<IDisposable> _signals = [];
-    VhostUserNet? _net;
-    SocketChar? _chardev;
     int _calls;
 
     public VhostUserNetTests()
     {
-        _host = new FakeHost(_loop.Loop);
-        _memory = new TestMemory(_file);
-        _receive = new GuestQueue(_memory.Space, ReceiveRing, Size);
-        _transmit = new GuestQueue(_memory.Space, TransmitRing, Size);
+        _receive = new GuestQueue(Memory.Space, ReceiveRing, Size);
+        _transmit = new GuestQueue(Memory.Space, TransmitRing, Size);
     }
-
-    public void Dispose()
-    {
-        _loop.Do(() =>
-        {
-            _net?.Dispose();
-            _chardev?.Dispose();
-            return 0;
-        });
-        _loop.Dispose();
-        foreach (IDisposable signal in _signals) signal.Dispose();
-        _memory.Dispose();
-        Directory.Delete(_folder, recursive: true);
-    }
-
-    string SocketPath => Path.Combine(_folder, "socket");
 
     VhostUserNet Open(string options = "", bool hasPeer = true)
     {
-        var given = new Properties(SocketChar.Model, Options.Parse($"id=c,path={SocketPath},server=on,wait=off",
-            "-chardev socket"));
-        _loop.Do(() =>
-        {
-            _chardev = (SocketChar)SocketChar.Model.Create(given, _host);
-            _host.Backends.Chardevs["c"] = _chardev;
-        });
-        if (hasPeer) _loop.Await(() => _chardev!.IsOpen);
-        return _net = _loop.Do(() => (VhostUserNet)VhostUserNet.Model.Create(new Properties(VhostUserNet.Model,
-            Options.Parse($"id=n,chardev=c{options}", "-netdev vhost-user,id=n")), _host));
+        Chardev(hasPeer);
+        VhostUserNet net = Loop.Do(() => (VhostUserNet)VhostUserNet.Model.Create(new Properties(VhostUserNet.Model,
+            Options.Parse($"id=n,chardev=c{options}", "-netdev vhost-user,id=n")), Host));
+        Served = net;
+        return net;
     }
 
     VhostRing RingOf(int index)
     {
         GuestQueue queue = index == Receive ? _receive : _transmit;
-        var ring = new VhostRing(index, Size, queue.Descriptors, queue.Available, queue.Used, 0,
-            () => queue.UsedIndex, new WakeEvent(), new WakeEvent());
-        _signals.AddRange([ring.Kick, ring.Call]);
+        VhostRing ring = RingOf(index, Size, queue.Descriptors, queue.Available, queue.Used,
+            () => queue.UsedIndex);
         if (index == Receive)
-            _loop.Do(() => _loop.Loop.Watch(ring.Call.Fd, FdEvents.Readable, _ =>
+            Loop.Do(() => Loop.Loop.Watch(ring.Call.Fd, FdEvents.Readable, _ =>
             {
                 ring.Call.Clear();
                 Interlocked.Increment(ref _calls);
@@ -86,31 +53,27 @@ public sealed class VhostUserNetTests : IDisposable
 
     (VhostRing Receive, VhostRing Transmit) Start(VhostUserNet net)
     {
-        net.Start(1UL << 32, VhostRegion.Of(_memory.Space.View));
+        net.Start(1UL << 32, VhostRegion.Of(Memory.Space.View));
         (VhostRing Receive, VhostRing Transmit) rings = (RingOf(Receive), RingOf(Transmit));
         net.StartRing(rings.Receive);
         net.StartRing(rings.Transmit);
         return rings;
     }
 
-    static void Stop(VhostUserNet net, int ring)
-    {
-        Task end = net.StopRingAsync(ring);
-        Assert.True(SpinWait.SpinUntil(() => end.IsCompleted, Hang));
-    }
+    static void Stop(VhostUserNet net, int ring) => Ends(net.StopRingAsync(ring));
 
     void SendsAndReceives((VhostRing Receive, VhostRing Transmit) rings, byte mark)
     {
         byte[] frame = [.. new byte[12], .. Enumerable.Repeat(mark, 60)];
-        _memory.Space.Write(Data, frame);
+        Memory.Space.Write(Data, frame);
         _receive.Add((Data + 0x1000, -1526));
         _transmit.Add((Data, frame.Length));
         rings.Transmit.Kick.Set();
         (uint Id, uint Written)? used = null;
-        Assert.True(SpinWait.SpinUntil(() => (used ??= _receive.TakeUsed()) != null, Hang));
+        Assert.True(Wait(() => (used ??= _receive.TakeUsed()) != null));
         Assert.Equal(72u, used!.Value.Written);
-        Assert.Equal(frame, _memory.Bytes(Data + 0x1000, 72));
-        Assert.True(SpinWait.SpinUntil(() => _transmit.TakeUsed() != null, Hang));
+        Assert.Equal(frame, Memory.Bytes(Data + 0x1000, 72));
+        Assert.True(Wait(() => _transmit.TakeUsed() != null));
     }
 
     [Fact]
@@ -123,7 +86,7 @@ public sealed class VhostUserNetTests : IDisposable
         Assert.Equal("index=0,type=vhost-user,vhost-user0 to c", net.Description);
         var rings = Start(net);
         for (byte i = 1; i < 20; i++) SendsAndReceives(rings, i);
-        Assert.True(SpinWait.SpinUntil(() => Volatile.Read(ref _calls) > 0, Hang));
+        Assert.True(Wait(() => Volatile.Read(ref _calls) > 0));
         Stop(net, Receive);
         Stop(net, Transmit);
         Assert.True(net.IsConnected);
@@ -161,11 +124,11 @@ public sealed class VhostUserNetTests : IDisposable
             rings = Start(net);
             for (byte i = 1; i < 12; i++) SendsAndReceives(rings, i);
         }
-        Assert.True(SpinWait.SpinUntil(() => !net.IsConnected, Hang));
+        Assert.True(Wait(() => !net.IsConnected));
         using var next = new EchoPeer(SocketPath).Start();
         SendsAndReceives(rings, 99);
-        Assert.True(SpinWait.SpinUntil(() => net.IsConnected, Hang));
-        Assert.Contains("the peer has gone", _loop.Do(() => Assert.Single(_host.Warnings)));
+        Assert.True(Wait(() => net.IsConnected));
+        Assert.Contains("the peer has gone", Loop.Do(() => Assert.Single(Host.Warnings)));
         lock (next.Heard)
             Assert.Contains(next.Heard, heard => heard.Request == VhostUserRequest.SetVringBase
                 && heard.Payload.SequenceEqual(new byte[] { 1, 0, 0, 0, 11, 0, 0, 0 }));
@@ -178,13 +141,13 @@ public sealed class VhostUserNetTests : IDisposable
         using (new EchoPeer(SocketPath) { Features = 1UL << 32 | 1UL << 30 | 1 << 15 }.Start())
         {
             net = Open();
-            net.Start(1UL << 32 | 1 << 15, VhostRegion.Of(_memory.Space.View));
+            net.Start(1UL << 32 | 1 << 15, VhostRegion.Of(Memory.Space.View));
             Stop(net, 0);
         }
-        Assert.True(SpinWait.SpinUntil(() => !net.IsConnected, Hang));
+        Assert.True(Wait(() => !net.IsConnected));
         using var next = new EchoPeer(SocketPath).Start();
-        Assert.True(SpinWait.SpinUntil(() => _loop.Do(() => _host.Warnings.Count) == 2, Hang));
-        Assert.Contains("lacks features 8000", _host.Warnings[1]);
+        Assert.True(Wait(() => Loop.Do(() => Host.Warnings.Count) == 2));
+        Assert.Contains("lacks features 8000", Host.Warnings[1]);
         Assert.False(net.IsConnected);
     }
 
@@ -194,7 +157,7 @@ public sealed class VhostUserNetTests : IDisposable
         using var peer = new EchoPeer(SocketPath) { Queues = 2 }.Start();
         var error = Assert.Throws<ConfigurationException>(() => Open(",queues=3"));
         Assert.EndsWith("you are asking more queues than supported: 2", error.Message);
-        Assert.Null(_host.Backends.OwnerOfChardev("c"));
+        Assert.Null(Host.Backends.OwnerOfChardev("c"));
     }
 
     [Fact]
@@ -207,9 +170,9 @@ public sealed class VhostUserNetTests : IDisposable
     [Fact]
     public void A_chardev_that_is_no_socket_is_refused()
     {
-        _host.Backends.Chardevs["c"] = new FakeChar();
+        Host.Backends.Chardevs["c"] = new FakeChar();
         var error = Assert.Throws<ConfigurationException>(() => VhostUserNet.Model.Create(
-            new Properties(VhostUserNet.Model, Options.Parse("id=n,chardev=c", "-netdev vhost-user,id=n")), _host));
+            new Properties(VhostUserNet.Model, Options.Parse("id=n,chardev=c", "-netdev vhost-user,id=n")), Host));
         Assert.Contains("chardev \"c\" is not a unix socket", error.Message);
     }
 
@@ -218,15 +181,15 @@ public sealed class VhostUserNetTests : IDisposable
     {
         using var peer = new EchoPeer(SocketPath).Start();
         VhostUserNet net = Open();
-        var error = Assert.Throws<ConfigurationException>(() => net.Open(0, null!, _loop.Loop));
+        var error = Assert.Throws<ConfigurationException>(() => net.Open(0, null!, Loop.Loop));
         Assert.Contains("requires frontend driver virtio-net", error.Message);
     }
 
     [Fact]
     public void Only_shared_memory_is_given_away()
     {
-        Assert.True(VhostRegion.IsShared(_memory.Space.View));
-        VhostRegion region = Assert.Single(VhostRegion.Of(_memory.Space.View));
+        Assert.True(VhostRegion.IsShared(Memory.Space.View));
+        VhostRegion region = Assert.Single(VhostRegion.Of(Memory.Space.View));
         Assert.Equal((0ul, TestMemory.RamSize, 0ul), (region.Address, region.Size, region.Offset));
         using var alone = new TestMemory();
         Assert.False(VhostRegion.IsShared(alone.Space.View));
@@ -262,8 +225,8 @@ public sealed class VhostUserNetTests : IDisposable
         VhostUserNet net = Open();
         Start(net);
         Stop(net, Receive);        // nobody waits for it
-        Assert.True(SpinWait.SpinUntil(() => !net.IsConnected, Hang));
-        Assert.Contains("the peer answers SetMemTable", _loop.Do(() => Assert.Single(_host.Warnings)));
+        Assert.True(Wait(() => !net.IsConnected));
+        Assert.Contains("the peer answers SetMemTable", Loop.Do(() => Assert.Single(Host.Warnings)));
     }
 
     [Fact]
@@ -273,8 +236,8 @@ public sealed class VhostUserNetTests : IDisposable
             { Lie = r => r is VhostUserRequest.SetVringAddr ? EchoPeer.Reply(r, 22) : null }.Start();
         VhostUserNet net = Open();
         Start(net);
-        Assert.True(SpinWait.SpinUntil(() => !net.IsConnected, Hang));
-        Assert.Contains("the peer refuses SetVringAddr: 22", _loop.Do(() => Assert.Single(_host.Warnings)));
+        Assert.True(Wait(() => !net.IsConnected));
+        Assert.Contains("the peer refuses SetVringAddr: 22", Loop.Do(() => Assert.Single(Host.Warnings)));
     }
 
     [Fact]
