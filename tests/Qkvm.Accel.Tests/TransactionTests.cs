@@ -43,7 +43,16 @@ public sealed unsafe class TransactionTests
     [Fact]
     public void Outside_of_one_XABORT_does_nothing_and_XTEST_says_so()
     {
-        using GuestMachine machine = Run(a => { a.mov(rsp, (long)Data); a.stc(); a.xabort(3); a.xtest(); a.pushfq(); a.pop(rbx); a.hlt(); });
+        using GuestMachine machine = Run(a =>
+        {
+            a.mov(rsp, (long)Data);
+            a.stc();
+            a.xabort(3);
+            a.xtest();
+            a.pushfq();
+            a.pop(rbx);
+            a.hlt();
+        });
         Assert.Equal(Rflags.Zf, machine.Cpu.Rbx & Rflags.Arithmetic);
         Assert.Equal(ulong.MaxValue, machine.Cpu.Rax);
     }
