@@ -118,8 +118,8 @@ public abstract partial class Board
         else
         {
             cpu = _accelerator.CreateVCpu(index, new CpuSetup(Config.Cpu.Model, Config.Cpu.Features, (int)apicId,
-                topology.Sockets, topology.Dies * topology.Cores, topology.Threads)
-                { Properties = Config.Cpu.Properties });
+                topology.Sockets, topology.Cores, topology.Threads)
+                { Dies = topology.Dies, Properties = Config.Cpu.Properties });
             Interrupts.Attach(cpu, apicId, Clock, Lock, () => RequestReset(),
                 () => RequestShutdown(ShutdownCause.GuestPanic));
             cpu.CoprocessorErrors = _coprocessor;

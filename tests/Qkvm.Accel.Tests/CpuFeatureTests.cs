@@ -90,14 +90,19 @@ public sealed unsafe class CpuFeatureTests
         Code("xsaveopt", 0x0F, 0xAE, 0x33), Code("xsavec", 0x0F, 0xC7, 0x23),
             new("xgetbv1", m => { m.Cpu.Rcx = 1; return Execute(m, [0x0F, 0x01, 0xD0], keepsRcx: true) < 0; }),
         Code("xsaves", 0x0F, 0xC7, 0x2B), Register("xsaves", 0xDA0),
+        Code("sse4a", 0xF2, 0x0F, 0x79, 0xC1), new("misalignsse", m => (m.Cpu.MxcsrValid >> 17 & 1) != 0),
+            Extended("fxsr-opt", Efer.Ffxsr), Code("rtm", 0x0F, 0x01, 0xD5),
+        Code("movdir64b", 0x66, 0x0F, 0x38, 0xF8, 0x1B), Code("3dnow", 0x0F, 0x0F, 0xC1, 0x9E),
+            Code("3dnowext", 0x0F, 0x0F, 0xC1, 0xBB),
         Extended("auto-ibrs", Efer.Aibrse), new("auto-ibrs", m => TakesEfer(m, Efer.Aibrse)),
     ];
 
     /// <summary>Hints, promises and names: nothing works with them that does not work without. CR8 by a LOCK prefix is
-    /// a form that only AMD's decoder knows.</summary>
+    /// a form that only AMD's decoder knows; SSE has what mmxext has; Intel's alone have registers for acpi.</summary>
     const string NoWitness = "ss ht hypervisor erms fsrm cmp-legacy cr8legacy 3dnowprefetch invtsc wbnoinvd arat " +
         "kvm-nopiodelay kvmclock-stable-bit "
-        + "null-sel-clr-base amd-no-ssb no-nested-data-bp lfence-always-serializing "
+        + "mmxext acpi hle osvw topoext cldemote xsaveerptr null-sel-clr-base amd-no-ssb "
+        + "no-nested-data-bp lfence-always-serializing "
         + CpuFeatures.KvmDefaults;
 
     public static TheoryData<string> Models() => [.. CpuModels.All.Select(model => model.Name)];

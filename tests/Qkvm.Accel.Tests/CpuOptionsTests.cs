@@ -84,8 +84,20 @@ public sealed class CpuOptionsTests
     [InlineData("max,colour=red", "no property 'colour'")]
     [InlineData("max,sse2=maybe", "expects on or off")]
     [InlineData("Haswell,migratable=off", "only max")]
-    [InlineData("max,host-cache-info=on", "not built")]
-    [InlineData("qemu64,+hle,+rtm,enforce", "hle, rtm")]
+    [InlineData("Haswell,host-cache-info=on", "only max")]
+    [InlineData("Haswell,legacy-cache=off", "no caches of its own")]
+    [InlineData("coreduo,phys-bits=40", "not for 32-bit processors")]
+    [InlineData("max,lmce=on", "leave it off")]
+    [InlineData("max,x-force-features=on", "leave it off")]
+    [InlineData("max,lbr-fmt=5", "leave it 0")]
+    [InlineData("max,xlevel2=0xC0000004", "Centaur")]
+    [InlineData("max,socket-id=1", "-smp")]
+    [InlineData("max,family=300", "0 to 270")]
+    [InlineData("max,l3cache=on", "did you mean 'l3-cache'?")]
+    [InlineData("max,tsc-freqency=1G", "did you mean 'tsc-frequency'?")]
+    [InlineData("max,l3-cache=maybe", "expects on or off")]
+    [InlineData("max,+vmx-eptx", "did you mean 'vmx-ept'?")]
+    [InlineData("qemu64,+mpx,+xop,enforce", "mpx, xop")]
     [InlineData("Haswel-v9", "unable to find CPU model")]
     public void What_cannot_be_is_refused(string text, string why) =>
         Assert.Contains(why, Assert.Throws<ConfigurationException>(() => Resolve(text)).Message);
@@ -97,6 +109,12 @@ public sealed class CpuOptionsTests
     [InlineData("max,hv-time=off")]
     [InlineData("max,lmce=off")]
     [InlineData("max,host-phys-bits=on")]
+    [InlineData("max,fill-mtrr-mask=off")]
+    [InlineData("max,x-migrate-smi-count=off")]
+    [InlineData("max,kvm-pv-enforce-cpuid=on")]
+    [InlineData("max,min-xlevel2=0")]
+    [InlineData("max,host-cache-info=on")]
+    [InlineData("max,ucode-rev=0x42")]
     [InlineData("max,enforce")]
     public void What_qemu_takes_is_taken(string text) => Assert.Empty(Resolve(text).Missing);
 
@@ -107,7 +125,7 @@ public sealed class CpuOptionsTests
             [.. "fma cx16 sse4.1 sse4.2 avx avx2 f16c pni ssse3 pclmulqdq aes".Split(' ')
             .Where(name => !HostFeatures.Current.Has(name))];
         Assert.Empty(Resolve("Haswell").Missing);
-        Assert.Equal([.. ((string[])["hle", "rtm", .. lacked]).Order()], Resolve("Haswell,check").Missing.Order());
+        Assert.Equal(lacked.Order(), Resolve("Haswell,check").Missing.Order());
         Assert.Equal(["vmx-ept"], Resolve("max,+vmx-ept,-vmx-ept").Missing);
         Assert.True(Resolve("max").Has("invtsc"));
         Assert.False(Resolve("max,-invtsc").Has("invtsc"));
@@ -152,6 +170,33 @@ public sealed class CpuOptionsTests
         Assert.Equal((denominator, numerator, 1_000_000_000u), (ratio.Eax, ratio.Ebx, ratio.Ecx));
         Assert.Equal((uint)(hertz / 1_000_000), Query(cpuid, 0x16).Eax);
         Assert.Equal((uint)(hertz / 1000), Query(cpuid, 0x40000010).Eax);
+    }
+
+    [Fact]
+    public void Caches_are_the_models_own_unless_told_otherwise()
+    {
+        CpuidResult Second(string text) => Query(Resolve(text), 0x80000006);
+        Assert.Equal((0x02006140u, 0x00408140u), (Second("EPYC").Ecx, Second("EPYC").Edx));
+        Assert.Equal(0x01008140u, Second("EPYC-Milan").Edx);
+        Assert.Equal((0x02008140u, 0x00808140u), (Second("EPYC,legacy-cache=on").Ecx, Second("qemu64").Edx));
+        Assert.Equal(0u, Second("EPYC,l3-cache=off").Edx);
+        Assert.Equal(default, Query(Resolve("EPYC,l3-cache=off"), 0x8000001D, 3));
+        Assert.Equal(new CpuidResult(0x163, 0x3C0003F, 0x1FFF, 6), Query(Resolve("EPYC"), 0x8000001D, 3));
+        Assert.Equal(new CpuidResult(0x163, 0x3C0003F, 0x3FFF, 6), Query(Resolve("Haswell"), 4, 3));
+        Assert.Equal(default, Query(Resolve("EPYC"), 4));
+        Assert.NotEqual(default, Query(Resolve("EPYC,x-vendor-cpuid-only=off"), 4));
+    }
+
+    [Fact]
+    public void Limits_are_as_given()
+    {
+        Assert.Equal(0u, Query(Resolve("max,level-func7=0"), 7).Eax);
+        Assert.Equal(default, Query(Resolve("max,level-func7=0"), 7, 1));
+        Assert.Equal(4u, Query(Resolve("qemu32,+smep,full-cpuid-auto-level=off"), 0).Eax);
+        Assert.Equal(default, Query(Resolve("max,cpuid-0xb=off"), 0xB));
+        Assert.Equal(0x42ul, Resolve("max,ucode-rev=0x42").MicrocodeRevision);
+        Assert.Equal(32u, Query(Resolve("coreduo"), 0x80000008).Eax);
+        Assert.Equal(36u, Query(Resolve("athlon"), 0x80000008).Eax);
     }
 
     [Fact]

@@ -12,11 +12,14 @@ public abstract unsafe class VectorProgram : IDisposable
     /// <summary>No fault.</summary>
     private protected const int Ok = -1;
 
-    private protected readonly GuestMachine _machine = new();
+    private protected readonly GuestMachine _machine;
     private protected ulong _start = At;
 
-    private protected VectorProgram()
+    private protected VectorProgram() : this("max") { }
+
+    private protected VectorProgram(string model, params (string, bool)[] features)
     {
+        _machine = new GuestMachine(1, model, features);
         _machine.Flat(64);
         _machine.Memory.Write(GuestMachine.Tables + 0x2000 + 8, 8, 0UL);                // Absent: the second 2 MiB
         S->Cr0 |= Cr0.Ne | Cr0.Mp;

@@ -26,7 +26,7 @@ static unsafe class KvmCpuid
 
     /// <summary>Not reported although they are there, or reported where they must not be: the kernel's documentation,
     /// and invtsc, which a guest that may move to another machine must not count on.</summary>
-    const string Unreported = "hypervisor arat", Unasked = "invtsc intel-pt";
+    const string Unreported = "hypervisor arat topoext", Unasked = "invtsc intel-pt topoext";
 
     /// <summary>What this kernel and processor support.</summary>
     public static CpuidLeaf[] Supported(int device) => Ask(device, KvmApi.GetSupportedCpuid);
@@ -154,7 +154,7 @@ static unsafe class KvmCpuid
                 case 7:
                     for (uint i = 0; i <= Query(leaf, 0).Eax; i++) Add(leaf, i, true);
                     break;
-                case 0xB: for (uint i = 0; i < 3; i++) Add(leaf, i, true); break;
+                case 0xB or 0x1F: for (uint i = 0; i < 4; i++) Add(leaf, i, true); break;
                 case XsaveLeaf: AddXsave(); break;
                 case 0x15 or 0x16: leaves.Add(new(leaf, 0, false, default)); break;    // the counter is the host's
                 default: Add(leaf, 0, false); break;

@@ -59,6 +59,9 @@ public interface IAccelerator : IDisposable
 public sealed record CpuSetup(string Model, IReadOnlyList<KeyValuePair<string, bool>> Features,
     int ApicId, int Sockets, int Cores, int Threads, int PhysicalAddressBits = 40)
 {
+    /// <summary>Of a socket; cores are a die's.</summary>
+    public int Dies { get; init; } = 1;
+
     /// <summary>-cpu's properties with values other than on and off: vendor=, level= …</summary>
     public IReadOnlyList<OptionPair> Properties { get; init; } = [];
 }

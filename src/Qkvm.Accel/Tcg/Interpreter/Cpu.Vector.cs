@@ -115,7 +115,7 @@ public sealed unsafe partial class Cpu
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
-    byte* VectorCopy(Insn* i, ulong linear, int size)
+    internal byte* VectorCopy(Insn* i, ulong linear, int size)
     {
         byte* scratch = State->VectorScratch;
         if (_checksAlignment) CheckAlignment(linear, size, i->Segment, write: false);

@@ -142,7 +142,7 @@ static unsafe partial class VectorOps
         uint before = Mxcsr(cpu);
         bool isUsual = (before & MxcsrControl) == MxcsrMasks;
         ref uint running = ref *(uint*)(frame + EvexFrame.Mxcsr);
-        running = isUsual ? before : before & ~MxcsrFlags | MxcsrMasks;
+        running = isUsual ? before : before & ~(MxcsrFlags | MxcsrMisaligned) | MxcsrMasks;
         ulong flags = form->Run(frame);
         if (isUsual)
         {

@@ -85,7 +85,7 @@ static unsafe partial class VectorOps
     static void OnMemory<TOp>(Cpu cpu, Insn* i) where TOp : struct, IBinary
     {
         cpu.CheckSse();
-        if ((cpu.VectorLinear(i, 16, write: false) & 15) != 0) throw cpu.Gp();
+        if ((cpu.VectorLinear(i, 16, write: false) & 15) != 0 && !TakesMisaligned(cpu)) throw cpu.Gp();
         Vector128<byte>* to = Low(cpu.State, i->Reg0);
         *to = TOp.Of(*to, cpu.Load<Vector128<byte>>(i));
     }

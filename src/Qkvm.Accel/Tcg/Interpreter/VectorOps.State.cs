@@ -9,7 +9,7 @@ using unsafe Handler = delegate*<Cpu, Insn*, void>;
 static unsafe partial class VectorOps
 {
     const ulong X87State = 1, SseState = 2, AvxState = 4, PkruState = 1 << 9;
-    const uint MxcsrInitial = 0x1F80, MxcsrValid = 0xFFFF;
+    const uint MxcsrInitial = 0x1F80, MxcsrMisaligned = 1 << 17;
     const ushort ControlInitial = 0x37F;
     const int LegacySize = 512, XsaveHeaderSize = 64, CompactedBit = 63;
 
@@ -59,7 +59,7 @@ static unsafe partial class VectorOps
     {
         TFamily.Check(cpu);
         uint value = cpu.Load<uint>(i);
-        if ((value & ~MxcsrValid) != 0) throw cpu.Gp();
+        if ((value & ~cpu.MxcsrValid) != 0) throw cpu.Gp();
         Mxcsr(cpu) = value;
     }
 
@@ -76,7 +76,8 @@ static unsafe partial class VectorOps
         ulong linear = AlignedArea(cpu, i, LegacySize, 16, write: true);
         byte* image = stackalloc byte[LegacySize];
         MakeLegacy(cpu, i, image);
-        cpu.WriteBytes(linear, new ReadOnlySpan<byte>(image, XsaveArea.Xmm0 + RegisterCount(cpu) * 16));
+        cpu.WriteBytes(linear, new ReadOnlySpan<byte>(image, XsaveArea.Xmm0
+            + (SkipsVectors(cpu) ? 0 : RegisterCount(cpu) * 16)));
     }
 
     static void Fxrstor(Cpu cpu, Insn* i)
@@ -86,11 +87,16 @@ static unsafe partial class VectorOps
         byte* image = stackalloc byte[LegacySize];
         cpu.ReadBytes(linear, new Span<byte>(image, LegacySize));
         uint mxcsr = *(uint*)(image + XsaveArea.Mxcsr);
-        if ((mxcsr & ~MxcsrValid) != 0) throw cpu.Gp();
+        if ((mxcsr & ~cpu.MxcsrValid) != 0) throw cpu.Gp();
         Mxcsr(cpu) = mxcsr;
         RestoreX87(cpu, i, image);
+        if (SkipsVectors(cpu)) return;
         CopyRegisters(cpu, image + XsaveArea.Xmm0, cpu.State->Xsave.Bytes + XsaveArea.Xmm0);
     }
+
+    /// <summary>EFER.FFXSR: an operating system's FXSAVE and FXRSTOR leave the XMM registers alone. AMD APM vol. 2,
+    /// section 3.1.7.</summary>
+    static bool SkipsVectors(Cpu cpu) => (cpu.State->Efer & Efer.Ffxsr) != 0 && cpu.Is64Bit && cpu.Cpl == 0;
 
     static ulong AlignedArea(Cpu cpu, Insn* i, int size, ulong alignment, bool write)
     {
@@ -106,7 +112,7 @@ static unsafe partial class VectorOps
     static void MakeLegacy(Cpu cpu, Insn* i, byte* image)
     {
         Buffer.MemoryCopy(cpu.State->Xsave.Bytes, image, LegacySize, LegacySize);
-        *(uint*)(image + XsaveArea.MxcsrMask) = MxcsrValid;
+        *(uint*)(image + XsaveArea.MxcsrMask) = cpu.MxcsrValid;
         if ((i->Reg2 & WidePointers) == 0)
             *(uint*)(image + InstructionPointerAt + 4) = *(uint*)(image + DataPointerAt + 4) = 0;
     }
@@ -189,7 +195,7 @@ static unsafe partial class VectorOps
 
         bool loadsMxcsr = isCompacted ? (restored & SseState) != 0 : (asked & (SseState | AvxState)) != 0;
         uint mxcsr = loadsMxcsr ? *(uint*)(image + XsaveArea.Mxcsr) : MxcsrInitial;
-        if ((mxcsr & ~MxcsrValid) != 0) throw cpu.Gp();
+        if ((mxcsr & ~cpu.MxcsrValid) != 0) throw cpu.Gp();
         ReadComponents(cpu, linear, restored, isCompacted, format, image);
 
         if ((asked & PkruState) != 0)

@@ -13,7 +13,7 @@ using unsafe Handler = delegate*<Cpu, Insn*, void>;
 // RAM that was looked up for the access.
 static unsafe partial class VectorOps
 {
-    const uint MxcsrFlags = 0x3F, MxcsrMasks = 0x1F80, MxcsrControl = 0xFFC0, BeforeComputing = 7;
+    const uint MxcsrFlags = 0x3F, MxcsrMasks = 0x1F80, MxcsrControl = 0x2FFC0, BeforeComputing = 7;
     const int OffsetBits = 16;
 
     static Handler SelectThunk(in Instruction x, Insn* i)
@@ -98,9 +98,16 @@ static unsafe partial class VectorOps
     static byte* Source(Cpu cpu, Insn* i)
     {
         ulong linear = cpu.VectorLinear(i, i->OperandSize, write: false);
-        if ((linear & i->Reg1) != 0) throw cpu.Gp();
+        if ((linear & i->Reg1) != 0) return Misaligned(cpu, i, linear);
         return cpu.VectorSource(i, linear, i->OperandSize);
     }
+
+    /// <summary>As MXCSR.MM allows it: the host's instruction gets a copy. AMD APM vol. 1, section 4.2.2; moves that
+    /// are aligned by name, and stores, want it still.</summary>
+    static byte* Misaligned(Cpu cpu, Insn* i, ulong linear) =>
+        TakesMisaligned(cpu) ? cpu.VectorCopy(i, linear, i->OperandSize) : throw cpu.Gp();
+
+    static bool TakesMisaligned(Cpu cpu) => (Mxcsr(cpu) & MxcsrMisaligned) != 0;
 
     static void General<TFamily>(Cpu cpu, Insn* i) where TFamily : struct, IVectorFamily
     {
@@ -179,7 +186,7 @@ static unsafe partial class VectorOps
     static ulong ComputeUnusually(Cpu cpu, Insn* i, byte* memory, uint* mxcsr)
     {
         CpuState* state = cpu.State;
-        uint before = *mxcsr, running = before & ~MxcsrFlags | MxcsrMasks;
+        uint before = *mxcsr, running = before & ~(MxcsrFlags | MxcsrMisaligned) | MxcsrMasks;
         var destination = (Vector128<byte>*)((byte*)state + (ushort)i->Immediate);
         Vector128<byte>* upper = destination + VectorThunkWriter.UpperHalf / 16;
         (Vector128<byte> oldLow, Vector128<byte> oldHigh) = (*destination, *upper);

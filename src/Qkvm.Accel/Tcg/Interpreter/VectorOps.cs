@@ -20,7 +20,8 @@ static unsafe partial class VectorOps
     /// <summary>False: not of this group.</summary>
     public static bool TrySelect(in Instruction x, Insn* i)
     {
-        if (x.Encoding is not (EncodingKind.Legacy or EncodingKind.VEX or EncodingKind.EVEX)) return false;
+        if (x.Encoding is not (EncodingKind.Legacy or EncodingKind.VEX or EncodingKind.EVEX
+            or EncodingKind.D3NOW)) return false;
         if (IsEvex(x))
         {
             i->Run = SelectEvex(x, i);
@@ -29,6 +30,9 @@ static unsafe partial class VectorOps
         Handler run = SelectState(x, i);
         if (run == null) run = SelectMove(x, i);
         if (run == null) run = SelectElements(x, i);
+        if (run == null) run = SelectSse4a(x);
+        if (run == null) run = SelectThreeDNow(x);
+        if (run == null && x.Encoding == EncodingKind.D3NOW) return false;
         if (run == null && IsX87(x.Code)) run = SelectX87(x, i);
         if (run == null && UsesVectors(x)) run = SelectInteger(x);
         if (run == null && UsesVectors(x)) run = SelectThunk(x, i);

@@ -26,6 +26,10 @@ public sealed unsafe partial class Cpu
     internal bool HasMonitor { get; }
     internal bool HasRdpid { get; }
     internal bool HasRdtscp { get; }
+    internal bool HasMmxExtensions { get; }
+
+    /// <summary>Bits of MXCSR that exist.</summary>
+    internal uint MxcsrValid { get; }
     internal bool HasXinuse { get; }
     internal bool HasXsavec { get; }
 
@@ -42,9 +46,19 @@ public sealed unsafe partial class Cpu
         if (code is Code.Lahf or Code.Sahf && _codeSize == 8 && !HasLahf) return false;
         if (IsHint(code)) return HasHint(code);
         foreach (CpuidFeature feature in code.CpuidFeatures())
-            if (!_decodable[(int)feature]) return false;
+            if (!_decodable[(int)feature]) return HasMmxExtensions && Array.IndexOf(s_mmxExtensions, code) >= 0;
         return true;
     }
+
+    /// <summary>SSE's instructions on MMX registers, which AMD's processors had before SSE. APM vol. 3, appendix
+    /// D.3.</summary>
+    static readonly Code[] s_mmxExtensions =
+    [
+        Code.Maskmovq_rDI_mm_mm, Code.Movntq_m64_mm, Code.Pavgb_mm_mmm64, Code.Pavgw_mm_mmm64, Code.Pextrw_r32_mm_imm8,
+        Code.Pextrw_r64_mm_imm8, Code.Pinsrw_mm_r32m16_imm8, Code.Pinsrw_mm_r64m16_imm8, Code.Pmaxsw_mm_mmm64,
+        Code.Pmaxub_mm_mmm64, Code.Pminsw_mm_mmm64, Code.Pminub_mm_mmm64, Code.Pmovmskb_r32_mm, Code.Pmovmskb_r64_mm,
+        Code.Pmulhuw_mm_mmm64, Code.Psadbw_mm_mmm64, Code.Pshufw_mm_mmm64_imm8, Code.Sfence,
+    ];
 
     /// <summary>0F 0D and 0F 18 to 0F 1F, all prefixes: prefetches, ENDBR, RDSSP and what is reserved. None depends on
     /// a feature: where it is not the instruction of one, it is a NOP. Intel SDM vol. 2, NOP, RDSSP, ENDBR and table
@@ -58,8 +72,7 @@ public sealed unsafe partial class Cpu
     }
 
     /// <summary>Intel's since the P6 have all. AMD's want memory for 0F 0D, which all with 3DNow! or 64 bits have: APM
-    /// vol. 3, PREFETCH.
-    /// That 3DNow! itself is not shown here does not take it from the models that had it.</summary>
+    /// vol. 3, PREFETCH.</summary>
     bool HasHint(Code code)
     {
         if (_cpuid.Model.Family < 6) return false;
@@ -92,5 +105,5 @@ public sealed unsafe partial class Cpu
 
     static ulong EferBitsOf(Cpuid cpuid) =>
         (cpuid.Has("syscall") ? Efer.Sce : 0) | (cpuid.Has("lm") ? Efer.Lme : 0) | (cpuid.Has("nx") ? Efer.Nx : 0)
-        | (cpuid.Has("auto-ibrs") ? Efer.Aibrse : 0);
+        | (cpuid.Has("fxsr-opt") ? Efer.Ffxsr : 0) | (cpuid.Has("auto-ibrs") ? Efer.Aibrse : 0);
 }

@@ -50,7 +50,8 @@ public sealed unsafe partial class Cpu
             case Msr.ApicBase: value = Apic?.BaseMsr ?? 0xFEE00000; break;
             case Msr.FeatureControl: value = _featureControl; break;
             case Msr.TscAdjust: value = state->TscAdjust; break;
-            case Msr.MicrocodeRevision: value = IsAmd ? 0x01000065 : 1UL << 32; break;
+            case Msr.MicrocodeRevision: value = _cpuid.MicrocodeRevision ?? (IsAmd ? 0x01000065 : 1UL << 32);
+            break;
             case Msr.MtrrCap: value = MtrrCount | FixedMtrrs | WriteCombining; break;
             case Msr.SysenterCs: value = state->SysenterCs; break;
             case Msr.SysenterEsp: value = state->SysenterEsp; break;

@@ -7,7 +7,7 @@ public enum CpuidWord { Leaf1Edx, Leaf1Ecx, Leaf7Ebx, Leaf7Ecx, Leaf7Edx, Leaf80
     Leaf80000007Edx, Leaf80000008Ebx, LeafD1Eax, Leaf6Eax, Leaf71Eax, Kvm, Leaf80000021Eax, Count }
 
 /// <summary>Feature bits by QEMU's names. Intel SDM vol. 2, CPUID; AMD APM vol. 3, appendix E.</summary>
-public static class CpuFeatures
+public static partial class CpuFeatures
 {
     /// <summary>Per word the names of bits 0 to 31; "a|b" has two, "" none.</summary>
     static readonly string[][] Names =
@@ -62,18 +62,6 @@ public static class CpuFeatures
 
     static readonly Dictionary<string, (CpuidWord Word, int Bit)> s_places = Places();
 
-    /// <summary>Names that QEMU knows of words that no model here shows: SVM's, IA32_ARCH_CAPABILITIES, SGX's,
-    /// Centaur's.</summary>
-    const string Absent = "npt lbrv svm-lock svm_lock nrip-save nrip_save tsc-scale tsc_scale vmcb-clean vmcb_clean " +
-        "flushbyasid decodeassists pause-filter pause_filter "
-        + "pfthreshold avic v-vmsave-vmload vgif svme-addr-chk rdctl-no ibrs-all rsba skip-l1dfl-vmentry ssb-no " +
-        "mds-no pschange-mc-no tsx-ctrl taa-no "
-        + "split-lock-detect sgx1 sgx2 sgx-debug sgx-exinfo sgx-kss sgx-mode64 sgx-provisionkey sgx-tokenkey xstore " +
-        "xstore-en xcrypt xcrypt-en ace2 ace2-en phe "
-        + "phe-en pmm pmm-en full-width-write intel-pt-lip kvm-hint-dedicated kvm-pv-enforce-cpuid";
-
-    public static bool IsOfAbsentWord(string name) => Array.IndexOf(Absent.Split(' '), name) >= 0;
-
     /// <summary>What the interpreter does by itself, on any host.</summary>
     const string Own = "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr " +
         "sse sse2 ss ht "
@@ -81,7 +69,8 @@ public static class CpuFeatures
         + "fsgsbase tsc-adjust bmi1 smep bmi2 erms invpcid rdseed adx smap clflushopt clwb umip pku pks la57 rdpid " +
         "movdiri fsrm lam serialize "
         + "syscall nx pdpe1gb rdtscp lm lahf-lm cmp-legacy cr8legacy abm 3dnowprefetch invtsc clzero wbnoinvd " +
-        "xsaveopt xsavec xgetbv1 xsaves arat "
+        "xsaveopt xsavec xgetbv1 xsaves arat mmxext fxsr-opt sse4a misalignsse osvw topoext hle rtm cldemote " +
+        "movdir64b acpi xsaveerptr 3dnow 3dnowext "
         + Immunity + " " + KvmDefaults;
 
     /// <summary>Nothing runs speculatively here that a guest could learn from; guests that are told spare themselves
@@ -94,11 +83,12 @@ public static class CpuFeatures
     /// <summary>Features that are nothing without another.</summary>
     static readonly (string Needed, string Dependent)[] s_dependencies =
     [
-        ("pae", "lm nx pdpe1gb"), ("fxsr", "sse"), ("sse", "sse2"), ("sse2", "pni pclmulqdq aes sha-ni gfni"),
+        ("pae", "lm nx pdpe1gb"), ("mmx", "mmxext 3dnow"), ("3dnow", "3dnowext"), ("fxsr", "sse fxsr-opt"),
+            ("sse", "sse2 misalignsse"), ("sse2", "pni sse4a pclmulqdq aes sha-ni gfni"),
             ("pni", "ssse3"), ("ssse3", "sse4.1"), ("sse4.1", "sse4.2"),
         ("xsave", "avx xsaveopt xsavec xgetbv1 xsaves pku"), ("avx", "avx2 fma f16c vaes vpclmulqdq avx-vnni avx-ifma"),
         ("avx2", "avx512f"), ("avx512f", OfAvx512), ("avx512bw", "avx512vbmi avx512vbmi2 avx512bitalg avx512-fp16"),
-        ("lm", "pcid la57 fsgsbase lam pku pks lahf-lm cx16"), ("apic", "x2apic tsc-deadline arat"),
+        ("lm", "pcid la57 fsgsbase lam pku pks cx16"), ("apic", "x2apic tsc-deadline arat"),
         ("kvmclock", "kvmclock-stable-bit"),
     ];
 
@@ -115,22 +105,33 @@ public static class CpuFeatures
     internal const string Copied = "movbe popcnt bmi1 bmi2 abm adx lahf-lm";
 
     /// <summary>Supported, but not part of "max": what guests gain nothing from.</summary>
-    const string Reserved = "cmp-legacy ht";
+    const string Reserved =
+        "cmp-legacy ht acpi fxsr-opt misalignsse osvw topoext hle rtm cldemote xsaveerptr 3dnow 3dnowext";
 
     /// <summary>All that can be switched on; the words of KVM's leaf count where it is shown.</summary>
-    public static uint[] Supported()
+    public static uint[] Supported() => Supported(HostWords());
+
+    static uint[] Supported(uint[] host)
     {
-        uint[] words = Parse(Own);
-        uint[] host = HostWords(), wanted = Parse(OfHost);
+        uint[] words = Parse(Own), wanted = Parse(OfHost);
         for (int i = 0; i < words.Length; i++) words[i] |= host[i] & wanted[i];
         return words;
     }
 
-    public static uint[] Maximum()
+    public static uint[] Maximum() => Maximum(HostWords());
+
+    static uint[] Maximum(uint[] host)
     {
-        uint[] words = Supported(), reserved = Parse(Reserved), host = HostWords(), copied = Parse(Copied);
+        uint[] words = Supported(host), reserved = Parse(Reserved), copied = Parse(Copied);
         for (int i = 0; i < words.Length; i++) words[i] &= ~reserved[i] & ~(copied[i] & ~host[i]);
         return words;
+    }
+
+    /// <summary>The same on a host that has everything.</summary>
+    internal static (uint[] Supported, uint[] Maximum) Most()
+    {
+        uint[] host = Parse($"{OfHost} {Copied}");
+        return (Supported(host), Maximum(host));
     }
 
     public static bool TryFind(string name, out CpuidWord word, out int bit)
@@ -173,7 +174,7 @@ public static class CpuFeatures
     static bool Has(uint[] words, string name) => TryFind(name, out CpuidWord word, out int bit)
         && (words[(int)word] >> bit & 1) != 0;
 
-    /// <summary>Every first name, sorted: `-cpu help`.</summary>
+    /// <summary>Every first name, sorted.</summary>
     public static string[] All()
     {
         var names = new SortedSet<string>(StringComparer.Ordinal);

@@ -16,9 +16,9 @@ sealed class CpuModelCatalogue(CpuHost host) : ICpuModels
     {
         Cpuid cpuid = CpuModels.Resolve(setup, host);
         CpuModel model = cpuid.Model;
-        return new CpuView([.. CpuFeatures.All().Select(name => KeyValuePair.Create(name, cpuid.Has(name)))],
+        return new CpuView([.. CpuFeatures.AllAndAbsent().Select(name => KeyValuePair.Create(name, cpuid.Has(name)))],
             model.Vendor, model.Text, model.Family, model.Model, model.Stepping,
-            cpuid.Query(0, 0, 0, 0, 0).Eax, cpuid.Query(0x80000000, 0, 0, 0, 0).Eax, cpuid.PhysicalBits,
+            cpuid.BasicLevel, cpuid.ExtendedLimit, cpuid.PhysicalBits,
             cpuid.Missing);
     }
 

@@ -8,7 +8,7 @@ namespace Qkvm.Accel.Tcg.Model;
 public static class CpuModels
 {
     /// <summary>Identity of "max" and "host".</summary>
-    const string Default = "qemu64";
+    const string Default = "qemu64", FirstVersion = "-v1";
 
     /// <summary>All that the software CPU can do, with QEMU's identity of it.</summary>
     internal static CpuModel Max { get; } =
@@ -30,13 +30,16 @@ public static class CpuModels
     {
         var text = new System.Text.StringBuilder("Available CPUs:\n");
         IEnumerable<(string Name, string Text)> lines =
-            [.. All.Select(model => (model.Name, Describe(model))),
-            .. Aliases.Select(alias => (alias.Key, $"(alias of {alias.Value})"))];
-        foreach (var (name, description) in lines.OrderBy(line => line.Name, StringComparer.Ordinal))
-            text.Append("x86 ").Append(name.PadRight(20)).Append("  ").Append(description).Append('\n');
+            [.. All.Where(model => !s_last.ContainsKey(model.Name)).Select(model => (model.Name, Describe(model))),
+            .. Aliases.Where(alias => !s_last.ContainsKey(alias.Key)).Select(alias => (alias.Key,
+                alias.Value == alias.Key + FirstVersion ? "(alias configured by machine type)"
+                : $"(alias of {alias.Value})"))];
+        foreach (var (name, description) in lines.OrderBy(line => line.Name, StringComparer.Ordinal)
+            .Concat(s_last.Select(last => (last.Key, last.Value))))
+            text.Append(Line(name, description));
         text.Append("\nRecognized CPUID flags:\n");
         int column = 0;
-        foreach (string name in CpuFeatures.All())
+        foreach (string name in CpuFeatures.AllAndAbsent())
         {
             if (column > 0 && column + name.Length + 1 > 75) { text.Append('\n'); column = 0; }
             text.Append(column == 0 ? "  " : " ").Append(name);
@@ -45,12 +48,22 @@ public static class CpuModels
         return text.Append('\n').ToString();
     }
 
-    static string Describe(CpuModel model) => model.Name switch
+    static string Line(string name, string description) => $"x86 {name,-20}  {description}\n";
+
+    /// <summary>Those that are no processor's stand last.</summary>
+    static readonly Dictionary<string, string> s_last = new()
     {
-        "max" => "Enables all features supported by the accelerator in the current host",
-        "base" => "base CPU model type with no features enabled",
-        _ => model.Text,
+        ["base"] = "base CPU model type with no features enabled",
+        ["host"] = "processor with all supported host features ",
+        ["max"] = "Enables all features supported by the accelerator in the current host",
     };
+
+    static string Describe(CpuModel model)
+    {
+        string? note = CpuModelTable.Notes.Split('\n')
+            .FirstOrDefault(line => line.StartsWith(model.Name + ": ", StringComparison.Ordinal));
+        return note == null ? model.Text : $"{model.Text} [{note[(model.Name.Length + 2)..]}]";
+    }
 
     /// <summary>Null: there is none of this name.</summary>
     public static CpuModel? Find(string name)
@@ -76,7 +89,7 @@ public static class CpuModels
     {
         string? best = known.MinBy(candidate => Distance(wrong.ToLowerInvariant(), candidate.ToLowerInvariant()));
         return best != null && Distance(wrong.ToLowerInvariant(), best.ToLowerInvariant())
-            <= Math.Max(2, wrong.Length / 3) ? $", did you mean '{best}'?" : "";
+            <= Math.Max(1, wrong.Length / 3) ? $", did you mean '{best}'?" : "";
     }
 
     /// <summary>Levenshtein's.</summary>
@@ -100,11 +113,10 @@ public static class CpuModels
 
     static Dictionary<string, string> MakeAliases()
     {
-        const string first = "-v1";
         var aliases = new Dictionary<string, string> { ["host"] = "max" };
         foreach (CpuModel model in All)
-            if (model.Name.EndsWith(first, StringComparison.Ordinal))
-                aliases.Add(model.Name[..^first.Length], model.Name);
+            if (model.Name.EndsWith(FirstVersion, StringComparison.Ordinal))
+                aliases.Add(model.Name[..^FirstVersion.Length], model.Name);
         foreach (string line in CpuModelTable.Aliases.Split('\n', StringSplitOptions.RemoveEmptyEntries))
             aliases.Add(line[..line.IndexOf(':')], line[(line.IndexOf(':') + 2)..]);
         return aliases;

@@ -18,19 +18,22 @@ sealed partial class CpuOptions(string name, CpuModel model, CpuHost host)
     int? _physicalBits;
     readonly CpuidExtras _extras = new() { Kvm = host.IsKvm };
 
-    /// <summary>Properties that may be given, and whose default is all there is: the value that changes
-    /// nothing.</summary>
-    static readonly Dictionary<string, bool> s_fixed = new()
+    /// <summary>What concerns migration alone, or parts that are not there whatever the value: nothing
+    /// changes.</summary>
+    static readonly string[] s_indifferent =
+        ["pmu", "fill-mtrr-mask", "x-migrate-smi-count", "kvm-no-smi-migration", "x-intel-pt-auto-level",
+        "x-hv-synic-kvm-only"];
+
+    /// <summary>Properties whose default is all there is, and why.</summary>
+    static readonly Dictionary<string, string> s_refused = new()
     {
-        ["full-cpuid-auto-level"] = true, ["fill-mtrr-mask"] = true, ["legacy-cache"] = true, ["host-cache-info"]
-        = false, ["lmce"] = false,
-        ["x-vendor-cpuid-only"] = true, ["x-migrate-smi-count"] = true, ["start-powered-off"]
-        = false, ["x-force-features"] = false,
+        ["lmce"] = "machine checks are told to all processors; leave it off",
+        ["x-force-features"] = "would show features that are not there; leave it off",
+        ["start-powered-off"] = "x86 processors start by INIT and SIPI; leave it off",
     };
 
-    /// <summary>Without performance counters and migration to other hosts these mean nothing, whatever their
-    /// value.</summary>
-    static readonly string[] s_indifferent = ["pmu"];
+    /// <summary>QEMU's properties of one processor, not of all.</summary>
+    const string PlaceProperties = " apic-id socket-id die-id core-id thread-id node-id ";
 
     bool IsMax => _model.Name == "max";
 
@@ -90,15 +93,25 @@ sealed partial class CpuOptions(string name, CpuModel model, CpuHost host)
             case "enforce": _enforces = on; return;
             case "tcg-cpuid": _extras.ShowsTcg = on; return;
             case "cpuid-0xb": _extras.HasTopology = on; return;
+            case "kvm-pv-enforce-cpuid":
+                if (on && host.IsKvm) throw Refuse(property, "the kernel is not told so here; leave it off");
+                return;                                            // what CPUID does not show is never there
+            case "legacy-cache": TakeLegacyCaches(on); return;
+            case "host-cache-info" when IsMax: _extras.HasHostCaches = on; return;
+            case "host-cache-info": throw Refuse(property, "only max and host have it");
+            case "x-vendor-cpuid-only": _extras.IsVendorOnly = on; return;
+            case "full-cpuid-auto-level":
+                if (!on) _level = _extendedLevel = true;
+                return;
             case "l3-cache": _extras.HasL3Cache = on; return;
             case "vmware-cpuid-freq": _extras.HasFrequencies = on; return;
             case "host-phys-bits":
                 if (on) _physicalBits = HostPhysicalBits();
                 return;
         }
-        if (s_fixed.TryGetValue(property, out bool given))
+        if (s_refused.TryGetValue(property, out string? reason))
         {
-            if (on != given) throw Refuse(property, "is not built");
+            if (on) throw Refuse(property, reason);
             return;
         }
         if (s_indifferent.Contains(property)) return;
@@ -110,9 +123,8 @@ sealed partial class CpuOptions(string name, CpuModel model, CpuHost host)
         if (!CpuFeatures.TryFind(property, out CpuidWord word, out int bit))
         {
             // Of words that no model here ever shows.
-            if (!property.StartsWith("vmx-", StringComparison.Ordinal) && !CpuFeatures.IsOfAbsentWord(property))
-                throw new ConfigurationException($"-cpu {name}: there is no feature " +
-                    $"'{property}'{CpuModels.Suggest(property, CpuFeatures.All())}; -cpu help lists them");
+            if (!CpuFeatures.IsOfAbsentWord(property))
+                throw Unknown("feature", property);
             if (on) _missing.Add(property);
             return;
         }
@@ -121,6 +133,26 @@ sealed partial class CpuOptions(string name, CpuModel model, CpuHost host)
         else if ((_supported[(int)word] & mask) != 0) _words[(int)word] |= mask;
         else _missing.Add(property);
     }
+
+    void TakeLegacyCaches(bool on)
+    {
+        if (!on && CpuCaches.Of(_model.Name) == null)
+            throw Refuse("legacy-cache=off", "this model has no caches of its own; EPYC and Dhyana have");
+        _extras.HasLegacyCaches = on;
+    }
+
+    ConfigurationException Unknown(string kind, string property)
+    {
+        string near = CpuModels.Suggest(property, [.. CpuFeatures.AllAndAbsent(), .. s_valued]);
+        return new($"-cpu {name}: there is no {kind} '{property}'{near}; -cpu help lists features");
+    }
+
+    /// <summary>Properties with values, and those that are no features.</summary>
+    static readonly string[] s_valued =
+        [.. ("vendor model-id family model stepping level xlevel min-level min-xlevel level-func7 phys-bits "
+        + "host-phys-bits-limit tsc-frequency ucode-rev host-phys-bits check enforce migratable kvm l3-cache "
+        + "legacy-cache host-cache-info cpuid-0xb tcg-cpuid vmware-cpuid-freq full-cpuid-auto-level "
+        + "hv-spinlocks hv-vendor-id").Split(' ')];
 
     void Set(string property, string value)
     {
@@ -144,8 +176,17 @@ sealed partial class CpuOptions(string name, CpuModel model, CpuHost host)
             case "min-xlevel": _model = _model
                 with { ExtendedLevel =
                 Math.Max(_model.ExtendedLevel, (uint)Number(property, value, 0, uint.MaxValue)) }; break;
+            case "level-func7": _extras.SevenLimit = (uint)Number(property, value, 0, uint.MaxValue); break;
+            case "ucode-rev": TakeMicrocode(value); break;
+            case "xlevel2" or "min-xlevel2" or "lbr-fmt" or "lbr_fmt":
+                if (Number(property, value, 0, ulong.MaxValue) != 0)
+                    throw Refuse($"{property}={value}", property[0] == 'l' ? "there are no records of branches; leave "
+                        + "it 0" : "there are no leaves of Centaur's; leave it 0");
+                break;
+            case "x-hv-max-vps" when value == "-1": break;
             case "phys-bits":
                 ulong bits = Number(property, value, 0, 52);
+                if (bits != 0 && !CanAddressLong) throw Refuse($"phys-bits={value}", "is not for 32-bit processors");
                 if (bits is > 0 and < 32) throw Refuse($"phys-bits={value}", "expects 32 to 52, or 0 for the default");
                 if (bits != 0) _physicalBits = (int)bits;
                 break;
@@ -156,11 +197,26 @@ sealed partial class CpuOptions(string name, CpuModel model, CpuHost host)
             case "tsc-frequency" or "tsc-freq": _extras.TscHertz = Frequency(property, value); break;
             default:
                 if (IsHyperV(property) && TrySetHyperV(property.Replace('_', '-'), value)) break;
-                throw new ConfigurationException(CpuFeatures.TryFind(property, out _, out _)
-                    || property is "check" or "enforce" or "kvm"
-                    ? $"-cpu {name}: {property}={value}: expects on or off"
-                    : $"-cpu {name}: there is no property '{property}'");
+                if (PlaceProperties.Contains($" {property} ", StringComparison.Ordinal))
+                    throw Refuse(property, "is one processor's, and -cpu says what all are; -smp and -numa place them");
+                throw IsSwitch(property) ? Refuse($"{property}={value}", "expects on or off")
+                    : Unknown("property", property);
         }
+    }
+
+    static bool IsSwitch(string property) => CpuFeatures.TryFind(property, out _, out _)
+        || CpuFeatures.IsOfAbsentWord(property) || s_refused.ContainsKey(property) || s_indifferent.Contains(property)
+        || s_valued.Contains(property);
+
+    bool CanAddressLong => CpuFeatures.TryFind("lm", out CpuidWord word, out int bit)
+        && (_words[(int)word] >> bit & 1) != 0;
+
+    /// <summary>IA32_BIOS_SIGN_ID; 0: as the model has it.</summary>
+    void TakeMicrocode(string value)
+    {
+        ulong revision = Number("ucode-rev", value, 0, ulong.MaxValue);
+        if (revision != 0 && host.IsKvm) throw Refuse($"ucode-rev={value}", "the kernel shows this machine's");
+        if (revision != 0) _extras.MicrocodeRevision = revision;
     }
 
     /// <summary>What the model has and the software CPU lacks, for check and enforce.</summary>
@@ -218,6 +274,17 @@ public sealed class CpuidExtras
     public bool ShowsTcg { get; set; } = true;
     public bool HasTopology { get; set; } = true;
     public bool HasL3Cache { get; set; } = true;
+
+    /// <summary>Not the model's own; this machine's; leaves 2 and 4 not on AMD's.</summary>
+    public bool HasLegacyCaches { get; set; }
+    public bool HasHostCaches { get; set; }
+    public bool IsVendorOnly { get; set; } = true;
+
+    /// <summary>Of leaf 7; null: that of its features.</summary>
+    public uint? SevenLimit { get; set; }
+
+    /// <summary>Null: as the model's maker has it.</summary>
+    public ulong? MicrocodeRevision { get; set; }
 
     public HyperV HyperV { get; } = new();
 

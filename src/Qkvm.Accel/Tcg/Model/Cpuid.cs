@@ -1,4 +1,3 @@
-using System.Numerics;
 using System.Text;
 using Iced.Intel;
 using Qkvm.Core.Accel;
@@ -9,7 +8,7 @@ namespace Qkvm.Accel.Tcg.Model;
 public readonly record struct CpuidResult(uint Eax, uint Ebx, uint Ecx, uint Edx);
 
 /// <summary>What CPUID shows on one vCPU: a model with its features switched, in a place of the topology.</summary>
-public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExtras extras)
+public sealed partial class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExtras extras)
 {
     const uint Hypervisor = 0x40000000, Extended = 0x80000000;
     const uint LegacyXsave = 576;
@@ -29,6 +28,7 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
 
     public HyperV HyperV => extras.HyperV;
     public ulong TscHertz => extras.TscHertz;
+    public ulong? MicrocodeRevision => extras.MicrocodeRevision;
 
     public int PhysicalBits => setup.PhysicalAddressBits;
     public int ApicId => setup.ApicId;
@@ -44,11 +44,6 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
         : (Has("avx") ? 7u : 3u) | (Has("avx512f") ? Avx512 : 0u) | (Has("pku") ? Pkru : 0u);
 
     uint this[CpuidWord word] => words[(int)word];
-    int LogicalPerPackage => setup.Cores * setup.Threads;
-    int ThreadBits => Width(setup.Threads);
-    int PackageBits => ThreadBits + Width(setup.Cores);
-
-    static int Width(int count) => count <= 1 ? 0 : 32 - BitOperations.LeadingZeroCount((uint)count - 1);
 
     /// <summary>Leaf and subleaf; OSXSAVE, OSPKE and the XSAVE size follow the guest's CR4 and XCR0.</summary>
     public CpuidResult Query(uint leaf, uint subleaf, ulong cr4, ulong xcr0, ulong apicBase)
@@ -61,17 +56,17 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
         {
             case 0: return Text(level, Model.Vendor, 0, 8, 4);
             case 1: return Features(cr4, apicBase);
-            case 2: return new(1, 0, 0x4D, 0x2C307D);
+            case 2: return Descriptors();
             case 4: return Cache(subleaf);
             case 5: return Has("monitor") ? new(CacheLine, CacheLine, MonitorExtensions, 0) : default;
             case 6: return new(this[CpuidWord.Leaf6Eax], 0, 0, 0);
             case 7 when subleaf == 0:
-                return new(this[CpuidWord.Leaf71Eax] != 0 ? 1u
-                    : 0u, this[CpuidWord.Leaf7Ebx],
+                return new(SevenLimit, this[CpuidWord.Leaf7Ebx],
                     this[CpuidWord.Leaf7Ecx] | ((cr4 & Tcg.Cr4.Pke) != 0 ? 0x10u : 0),
                     this[CpuidWord.Leaf7Edx]);
-            case 7 when subleaf == 1: return new(this[CpuidWord.Leaf71Eax], 0, 0, 0);
+            case 7 when subleaf == 1 && SevenLimit != 0: return new(this[CpuidWord.Leaf71Eax], 0, 0, 0);
             case 0xB when extras.HasTopology: return Topology(subleaf);
+            case 0x1F when HasDies: return TopologyWithDies(subleaf);
             case 0xD: return XsaveArea(subleaf, xcr0);
             case 0x15: return Crystal();
             case 0x16: return new((uint)(TscHertz / 1_000_000), (uint)(TscHertz / 1_000_000), BusMegahertz, 0);
@@ -92,22 +87,24 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
                     this[CpuidWord.Leaf80000001Edx] | common);
             case Extended + 2 or Extended + 3 or Extended
                 + 4: return Text(Model.Text.PadRight(48, '\0'), (int)(leaf - Extended - 2) * 16);
-            case Extended + 5: return new(0x01FF01FF, 0x01FF01FF, 0x40020140, 0x40020140);
-            case Extended + 6: return new(0, 0x42004200, 0x02008140, extras.HasL3Cache ? 0x00808140u : 0);
+            case Extended + 5: return FirstLevel();
+            case Extended + 6: return OtherLevels();
             case Extended + 7: return new(0, 0, 0, this[CpuidWord.Leaf80000007Edx]);
             case Extended + 0x1D when Has("topoext"): return AmdCache(subleaf);
-            case Extended + 0x1E when Has("topoext"):
-                return new((uint)ApicId, (uint)(ApicId >> ThreadBits & 0xFF | setup.Threads - 1 << 8), 0, 0);
+            case Extended + 0x1E when Has("topoext"): return Node();
             case Extended + 0x21: return new(this[CpuidWord.Leaf80000021Eax], 0, 0, 0);
             case Extended + 8:
-                uint virtualBits = Has("la57") ? 57u : 48u;
                 uint cores = LogicalPerPackage > 1
                     ? (uint)(PackageBits << 12 | Math.Min(LogicalPerPackage - 1, byte.MaxValue)) : 0;
-                return new((uint)PhysicalBits | (Has("lm") ? virtualBits << 8 : 32u << 8),
-                    this[CpuidWord.Leaf80000008Ebx], cores, 0);
+                return new(AddressBits, this[CpuidWord.Leaf80000008Ebx], cores, 0);
             default: return default;
         }
     }
+
+    /// <summary>Physical bits, and the linear ones in the next byte: 32-bit processors say no more than that they have
+    /// 32 or, with PSE-36, 36 physical ones.</summary>
+    uint AddressBits => !Has("lm") ? Has("pse36") ? 36u : 32u
+        : (uint)PhysicalBits | (Has("la57") ? 57u : 48u) << 8;
 
     /// <summary>Highest basic leaf: the model's, or that of the highest feature.</summary>
     uint Level
@@ -115,13 +112,15 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
         get
         {
             if (IsLevelFixed) return Model.Level;
-            uint wanted = Has("xsave") ? 0xDu
+            uint wanted = HasDies ? 0x1Fu : Has("xsave") ? 0xDu
                 : (this[CpuidWord.Leaf7Ebx] | this[CpuidWord.Leaf7Ecx] | this[CpuidWord.Leaf7Edx]
                 | this[CpuidWord.Leaf71Eax]) != 0 ? 7u
                 : this[CpuidWord.Leaf6Eax] != 0 ? 6u : Has("monitor") ? 5u : 0u;
             return Math.Max(Model.Level, wanted);
         }
     }
+
+    uint SevenLimit => extras.SevenLimit ?? (this[CpuidWord.Leaf71Eax] != 0 ? 1u : 0);
 
     uint ExtendedLevel
     {
@@ -176,51 +175,9 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
         return new(Signature, ebx, ecx, edx);
     }
 
-    /// <summary>Deterministic cache parameters; Intel's models only.</summary>
-    CpuidResult Cache(uint subleaf)
-    {
-        if (Model.Vendor != CpuModel.Intel) return default;
-        (uint type, uint level, uint ways, uint sets, int sharing) = subleaf switch
-        {
-            0 => (1u, 1u, 8u, 64u, setup.Threads),
-            1 => (2u, 1u, 8u, 64u, setup.Threads),
-            2 => (3u, 2u, 16u, 4096u, setup.Threads),
-            3 when extras.HasL3Cache => (3u, 3u, 16u, 16384u, LogicalPerPackage),
-            _ => default,
-        };
-        if (type == 0) return default;
-        uint coreIds = (1u << PackageBits - ThreadBits) - 1;
-        return new(type | level << 5 | 1u << 8 | ((1u << Width(sharing)) - 1) << 14 | coreIds << 26,
-            CacheLine - 1 | ways - 1 << 22, sets - 1, 1);
-    }
-
-    /// <summary>Cache properties of AMD's models. APM vol. 3, Fn8000_001D; the sizes of leaves 80000005h and
-    /// 80000006h.</summary>
-    CpuidResult AmdCache(uint subleaf)
-    {
-        (uint type, uint level, uint ways, uint sets, int sharing) = subleaf switch
-        {
-            0 => (1u, 1u, 2u, 512u, setup.Threads),
-            1 => (2u, 1u, 2u, 512u, setup.Threads),
-            2 => (3u, 2u, 16u, 512u, setup.Threads),
-            3 when extras.HasL3Cache => (3u, 3u, 16u, 16384u, LogicalPerPackage),
-            _ => default,
-        };
-        return type == 0 ? default
-            : new(type | level << 5 | 1u << 8 | (uint)(sharing - 1) << 14, CacheLine - 1 | ways - 1 << 22, sets - 1, 0);
-    }
-
     /// <summary>Highest leaves, for those who list them.</summary>
     internal uint BasicLevel => Level;
     internal uint ExtendedLimit => ExtendedLevel;
-
-    /// <summary>Extended topology: threads of a core, then logical processors of a package.</summary>
-    CpuidResult Topology(uint subleaf) => subleaf switch
-    {
-        0 => new((uint)ThreadBits, (uint)setup.Threads, 0x100, (uint)ApicId),
-        1 => new((uint)PackageBits, (uint)LogicalPerPackage, 0x201, (uint)ApicId),
-        _ => new(0, 0, subleaf & 0xFF, (uint)ApicId),
-    };
 
     /// <summary>Standard format: components at Intel's offsets.</summary>
     CpuidResult XsaveArea(uint subleaf, ulong xcr0)
@@ -278,6 +235,7 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
             has[(int)always] = true;
         has[(int)CpuidFeature.RDPMC] = Model.Family >= 6 || Model.Family == 5 && Has("mmx");
         foreach ((CpuidFeature feature, string name) in Needed) has[(int)feature] = Has(name);
+        has[(int)CpuidFeature.HLE_or_RTM] = Has("hle") || Has("rtm");
         // VMCALL and VMMCALL; nothing else of these is built
         has[(int)CpuidFeature.VMX] = has[(int)CpuidFeature.SVM] = HasKvm || HyperV.IsOn;
         return has;
@@ -326,5 +284,8 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
             (CpuidFeature.MSR, "msr"), (CpuidFeature.TSC, "tsc"),
         (CpuidFeature.SERIALIZE, "serialize"), (CpuidFeature.MONITOR, "monitor"), (CpuidFeature.SEP, "sep"),
             (CpuidFeature.SYSCALL, "syscall"),
+        (CpuidFeature.SSE4A, "sse4a"), (CpuidFeature.D3NOW, "3dnow"), (CpuidFeature.D3NOWEXT, "3dnowext"),
+            (CpuidFeature.RTM, "rtm"), (CpuidFeature.MOVDIR64B, "movdir64b"),
+            (CpuidFeature.CLDEMOTE, "cldemote"),
     ];
 }

@@ -87,6 +87,10 @@ static class VendorMsrs
         new(0x198, 0x198, 0, Access: MsrAccess.ReadOnly, From: 0x609),
         new(0x199, 0x199, 0xFFFF, From: 0x609),                                        // IA32_PERF_CTL
         new(0x1A2, 0x1A2, 0, 100 << 16, MsrAccess.ReadOnly, Nehalem, P6End),           // TEMPERATURE_TARGET
+        // IA32_CLOCK_MODULATION, IA32_THERM_INTERRUPT, IA32_THERM_STATUS
+        new(0x19A, 0x19A, 0x1E, From: P6, Feature: "acpi"),
+        new(0x19B, 0x19B, 0x01FF_FF1F, From: P6, Feature: "acpi"),
+        new(0x19C, 0x19C, 0, From: P6, Feature: "acpi"),
         // LASTBRANCHFROMIP, LASTBRANCHTOIP
         new(0x1DB, 0x1DC, 0, Access: MsrAccess.ReadOnly, From: P6, To: PentiumMEnd - 1),
         new(0x1DD, 0x1DE, 0, Access: MsrAccess.ReadOnly, From: P6, To: P6End),         // LASTINTFROMIP, LASTINTTOIP

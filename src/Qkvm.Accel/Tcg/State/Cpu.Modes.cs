@@ -53,14 +53,14 @@ public sealed unsafe partial class Cpu
 
     ulong ModeBits()
     {
-        const uint mxcsrMasks = 0x1F80;
+        const uint mxcsrMasks = 0x1F80, mxcsrMisaligned = 1 << 17;
         const ushort x87Masks = 0x3F;
         CpuState* s = State;
         ulong bits = s->Cpl switch { 3 => ModeUser, 0 => 0, _ => ModeMiddle };
         if (s->Cpl != 3 && (s->RflagsSystem & Tcg.Rflags.Ac) != 0) bits |= ModeAc;
         bool fpu = (s->Cr0 & (Tcg.Cr0.Em | Tcg.Cr0.Ts)) == 0;
         if (fpu && (s->Cr4 & Cr4.Osfxsr) != 0
-            && (*(uint*)(s->Xsave.Bytes + XsaveArea.Mxcsr) & mxcsrMasks) == mxcsrMasks)
+            && (*(uint*)(s->Xsave.Bytes + XsaveArea.Mxcsr) & (mxcsrMasks | mxcsrMisaligned)) == mxcsrMasks)
         {
             bits |= ModeSse;
             if ((s->Cr4 & Cr4.Osxsave) != 0 && (s->Xcr0 & 6) == 6)

@@ -143,7 +143,6 @@ public sealed unsafe partial class Cpu
     /// <summary>What the interpreter relies on; the rest faults as it would on any processor.</summary>
     void Validate(CpuRegisters r)
     {
-        const uint mxcsrMask = 0xFFFF;
         if (r.Xsave.Length != sizeof(XsaveArea))
             throw new InvalidStateException($"xsave: {r.Xsave.Length} bytes instead of {sizeof(XsaveArea)}");
         uint mxcsr = BinaryPrimitives.ReadUInt32LittleEndian(r.Xsave.AsSpan(XsaveArea.Mxcsr));
@@ -157,6 +156,6 @@ public sealed unsafe partial class Cpu
         if (r.Msrs.TryGetValue(Msr.Xss, out ulong xss) && xss != 0)
             throw new InvalidStateException($"msr.{Msr.Xss:x}: this processor lacks {xss:x}");
         if (r.InSmm && _smmMemory == null) throw new InvalidStateException("smm: this machine has no such mode");
-        if ((mxcsr & ~mxcsrMask) != 0) throw new InvalidStateException($"mxcsr: {mxcsr:x} has reserved bits");
+        if ((mxcsr & ~MxcsrValid) != 0) throw new InvalidStateException($"mxcsr: {mxcsr:x} has reserved bits");
     }
 }

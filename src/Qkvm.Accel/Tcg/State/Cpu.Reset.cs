@@ -47,6 +47,8 @@ public sealed unsafe partial class Cpu : IDisposable
         HasMonitor = cpuid.Has("monitor");
         HasRdpid = cpuid.Has("rdpid");
         HasRdtscp = cpuid.Has("rdtscp");
+        HasMmxExtensions = cpuid.Has("mmxext");
+        MxcsrValid = cpuid.Has("misalignsse") ? 0x2FFFFu : 0xFFFF;
         HasXinuse = cpuid.Has("xgetbv1");
         HasXsavec = cpuid.Has("xsavec");
         Xcr0Supported = cpuid.Xcr0Mask;
