@@ -8,7 +8,7 @@ namespace Qkvm.Accel.Kvm;
 /// <summary>Says in QEMU's words why a processor cannot go on.</summary>
 static unsafe class KvmFailure
 {
-    const uint EmulationFailed = 1;
+    public const uint EmulationFailed = 1;
     const int MostData = 16;
     const ulong InvalidGuestState = 0x80000021;                    // VMX, Intel SDM vol. 3, appendix C
     const int CodeBytes = 50, CodeBefore = 20;

@@ -110,6 +110,7 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
                 continue;
             }
             OfferInterrupts();
+            uint changes = _slots.Changes;
             if (Libc.ioctl(_fd, KvmApi.Run, 0) < 0)
             {
                 int errno = Libc.Errno;
@@ -134,9 +135,18 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
                 case KvmRun.ExitHyperV:                            // SynIC's pages: nothing of ours lies there
                     _run->RefuseHypercall();
                     break;
+                case KvmRun.ExitInternalError when HaveSlotsChanged(changes): break;
                 default: return Fail(KvmFailure.Explain(_run));
             }
         }
+    }
+
+    /// <summary>Since then, or just now: afterwards all is there again.</summary>
+    bool HaveSlotsChanged(uint since)
+    {
+        if (_run->SubError != KvmFailure.EmulationFailed || (since & 1) == 0 && _slots.Changes == since) return false;
+        _interrupts.Lock!.Hold().Dispose();                        // whoever changes them holds it
+        return true;
     }
 
     /// <summary>With the registers and the code at the instruction pointer, as QEMU tells.</summary>
