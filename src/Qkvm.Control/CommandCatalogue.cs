@@ -13,6 +13,7 @@ public sealed class CommandCatalogue
     [
         // The machine
         QueryStatus.Command, QueryVersion.Command, QueryName.Command, QueryUuid.Command, QueryKvm.Command,
+        QueryStatistics.Command, QueryStatistics.Schemas,
         RunControl.Stop, RunControl.Continue, RunControl.Reset, RunControl.PowerDown, RunControl.Quit,
             RunControl.InjectNmi, RunControl.WakeUp, BootSet.Command, SingleStep.Command,
         NegotiateCapabilities.Command, HumanMonitorCommand.Command, QueryCommands.Command, QuerySchema.Command,

@@ -53,10 +53,10 @@ public abstract partial class Board : IBoard, IDisposable
         if (memory.Smm is { } smm) smm.Log = parts.Log;
         Ports = new AddressSpace("I/O", MemoryRegion.Container("io", PortSpace), Lock) { Log = parts.Log };
         Memory.Log = parts.Log;
-        Interrupts = new PcInterrupts(_accelerator.IrqChip, Memory, Ports, interrupts ?? new InterruptPlan());
+        Interrupts = new PcInterrupts(_accelerator, Memory, Ports, interrupts ?? new InterruptPlan());
         FirmwareConfiguration = Own("fw_cfg_io", Tree, new FwCfg(Memory, Ports));
         Describe(FirmwareConfiguration, "FWCF", FwCfg.Describe);
-        Firmware = new PcFirmware(Config, Layout, FirmwareConfiguration, _accelerator.IrqChip != null,
+        Firmware = new PcFirmware(Config, Layout, FirmwareConfiguration, _accelerator.IsKernel,
             _requests.Warn);
         _factory = new DeviceFactory(this, Tree, Slots, catalogue, Config.Globals);
         SystemFlash.Place(this, parts.Flash);

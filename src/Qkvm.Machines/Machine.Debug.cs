@@ -29,7 +29,11 @@ public sealed partial class Machine
         IVCpu? alone = running is [{ } only] && Steps(only) ? only : null;
         State = RunState.Running;
         // One that waits for an interrupt would wait for ever.
-        if (!run.StopsClock || !running.Any(cpu => Steps(cpu) && !cpu.IsHalted)) _clock.Start();
+        if (!run.StopsClock || !running.Any(cpu => Steps(cpu) && !cpu.IsHalted))
+        {
+            _clock.Start();
+            Accelerator.StartClock();
+        }
         Events.Raise(new ResumeEvent());
         if (_resetting) return;
         while (_missed.TryDequeue(out var missed))

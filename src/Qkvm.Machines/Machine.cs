@@ -134,6 +134,7 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
         _debugRun = null;
         State = _sleeps ? RunState.Suspended : RunState.Running;
         _clock.Start();
+        Accelerator.StartClock();
         Events.Raise(new ResumeEvent());
         foreach (BlockBackend drive in _backends.Drives.Values) drive.Errors.Retry();
         if (!_resetting && !_sleeps) RunCpus();
@@ -205,6 +206,7 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
     {
         _clock.Exchange(state.Section("clock"));
         state.Section("sleep").Field("sleeps", ref _sleeps);
+        if (Accelerator.IsKernel) Accelerator.Exchange(state.Section("accelerator"));
         foreach (IVCpu cpu in Cpus) cpu.Exchange(state.Group("cpu", cpu.Index));
         _board.Exchange(state.Group("board"));
     }
@@ -224,6 +226,7 @@ public sealed partial class Machine : IMachine, IMachineRequests, IDisposable
     {
         StopCpus();
         _clock.Stop();
+        Accelerator.StopClock();
     }
 
     void ResetCpus()

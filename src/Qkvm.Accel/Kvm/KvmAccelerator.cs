@@ -1,29 +1,27 @@
+using System.Diagnostics.CodeAnalysis;
 using Qkvm.Accel.Tcg.Model;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Logging;
 using Qkvm.Core.Machine;
 using Qkvm.Core.Memory;
+using Qkvm.Core.State;
 using Qkvm.Host;
 
 namespace Qkvm.Accel.Kvm;
 
 // SAFETY: structures lie on the stack for the time of the call.
 /// <summary>The kernel runs the guest. Documentation/virt/kvm/api.rst.</summary>
-public sealed class KvmAccelerator : IAccelerator
+public sealed partial class KvmAccelerator : IAccelerator
 {
     public static readonly AcceleratorModel Model = new("kvm",
         [
-            Property.Enum("kernel-irqchip", "on", ["on", "off", "split"], "off and split are not built yet"),
+            Property.Enum("kernel-irqchip", "on", ["on", "off", "split"], "which interrupt controllers are the "
+                + "kernel's: all, none, or the local APICs"),
         ],
-        static (properties, machine) =>
-        {
-            string irqChip = machine.KernelIrqChip ?? properties.Required("kernel-irqchip");
-            if (Options.ParseBool(irqChip) != true)
-                throw properties.Error($"kernel-irqchip={irqChip} is not built yet; the interrupt controllers are "
-                    + "the kernel's: leave it out or give on");
-            return new KvmAccelerator();
-        }) { Description = "the kernel runs the guest on the processor itself" };
+        static (properties, machine) => new KvmAccelerator(
+            ParseIrqChip(machine.KernelIrqChip ?? properties.Required("kernel-irqchip")), machine.Topology.MaxCpus))
+         { Description = "the kernel runs the guest on the processor itself" };
 
     // Three pages that Intel processors need below 4 GiB, where no PC has memory or flash, which may have 16 MiB; and
     // one page before them. The firmware is told of them.
@@ -33,13 +31,17 @@ public sealed class KvmAccelerator : IAccelerator
 
     readonly int _device, _machine;
     readonly List<KvmVCpu> _cpus = [];
+    readonly KvmApics? _apics;
+    readonly KvmInterrupts _interrupts;
+    readonly KvmClock _clock;
     readonly Lazy<HyperVFeatures> _hyperV;
     readonly KvmMemory _slots, _smmSlots;
     AddressSpace? _memory, _ports, _smm;
     KvmPoints _points = KvmPoints.None;
 
+    /// <param name="cpus">As many may come.</param>
     /// <exception cref="ConfigurationException">/dev/kvm cannot be used; the message says what helps.</exception>
-    public unsafe KvmAccelerator()
+    public unsafe KvmAccelerator(KernelIrqChip irqChip = KernelIrqChip.On, int cpus = 1)
     {
         _device = KvmDevice.Open();
         _hyperV = new(() => KvmCpuid.SupportedHyperV(_device));
@@ -50,11 +52,19 @@ public sealed class KvmAccelerator : IAccelerator
             Require(KvmApi.ExtensionImmediateExit, "immediate exits (Linux 4.12)");
             Require(KvmApi.ExtensionReadOnlyMemory, "read-only memory");
             Require(KvmApi.ExtensionIoEventFdAnyLength, "doorbells of any width (Linux 4.4)");
+            if (irqChip == KernelIrqChip.Split)
+                Require(KvmApi.ExtensionSplitIrqChip, "kernel-irqchip=split (Linux 4.5): give on or off");
+            int most = Math.Max(4, Libc.ioctl(_device, KvmApi.CheckExtension, KvmApi.ExtensionMaxVCpus));
+            if (cpus > most) Refuse($"-smp: Number of SMP cpus requested ({cpus}) exceeds the maximum cpus "
+                + $"supported by KVM ({most}); give {most} or fewer, or use -accel tcg");
             _machine = KvmApi.Call(_device, KvmApi.CreateVm, 0, "cannot create a machine");
             ulong identity = IdentityMapAddress;
             KvmApi.Call(_machine, KvmApi.SetIdentityMapAddress, &identity, "cannot set the identity map");
             KvmApi.Call(_machine, KvmApi.SetTssAddress, TssAddress, "cannot set the TSS address");
-            IrqChip = new KvmIrqChip(_machine);
+            if (irqChip == KernelIrqChip.On) IrqChip = new KvmIrqChip(_machine);
+            if (irqChip == KernelIrqChip.Split) Apics = _apics = new KvmApics(_machine);
+            _interrupts = new KvmInterrupts(irqChip, _apics);
+            _clock = new KvmClock(_machine);
             _slots = new KvmMemory(_machine, MaxSlots);
             _smmSlots = new KvmMemory(_machine, MaxSlots, space: 1);
         }
@@ -66,14 +76,18 @@ public sealed class KvmAccelerator : IAccelerator
     }
 
     public string Name => Model.Name;
+    public bool IsKernel => true;
     public IKernelIrqChip? IrqChip { get; }
+    public IKernelApics? Apics { get; }
     public LogItem SilentItems => LogItem.SoftwareCpu;
     public ICpuModels CpuModels => field ??= KvmCpuid.ModelsOf(SupportedLeaves, KvmCpuid.HostBrand(), HasDeadline);
 
     /// <summary>Features of -cpu that do not exist here.</summary>
     public IReadOnlyList<string> MissingFeatures { get; private set; } = [];
 
-    CpuidLeaf[] SupportedLeaves => field ??= KvmCpuid.Supported(_device);
+    CpuidLeaf[] SupportedLeaves => field ??= KvmCpuid.Fit(KvmCpuid.Supported(_device), _interrupts.Mode,
+        _apics is { HasWideIds: true });
+
     bool CanBlockInterrupts => (Libc.ioctl(_machine, KvmApi.CheckExtension, KvmApi.ExtensionSetGuestDebug2)
         & KvmGuestDebug.BlockInterrupts) != 0;
 
@@ -81,11 +95,12 @@ public sealed class KvmAccelerator : IAccelerator
     public bool HasSmm => Libc.ioctl(_machine, KvmApi.CheckExtension, KvmApi.ExtensionSmm) > 0
         && Libc.ioctl(_machine, KvmApi.CheckExtension, KvmApi.ExtensionMultiAddressSpace) > 1;
 
-    bool HasDeadline => Libc.ioctl(_machine, KvmApi.CheckExtension, KvmApi.ExtensionTscDeadline) > 0;
+    bool HasDeadline => _interrupts.Mode != KernelIrqChip.Off
+        && Libc.ioctl(_machine, KvmApi.CheckExtension, KvmApi.ExtensionTscDeadline) > 0;
 
     public void Attach(AddressSpace memory, AddressSpace ports, MachineLock machineLock, AddressSpace? smm = null)
     {
-        (_memory, _ports, _smm) = (memory, ports, smm);
+        (_memory, _ports, _smm, _interrupts.Lock) = (memory, ports, smm, machineLock);
         _slots.Follow(memory);
         if (smm != null) _smmSlots.Follow(smm);
         new KvmDoorbells(_machine, isPorts: false).Follow(memory);
@@ -97,9 +112,14 @@ public sealed class KvmAccelerator : IAccelerator
         if (_memory == null || _ports == null) throw new InvalidOperationException("Attach comes first");
         Cpuid cpuid = KvmCpuid.Resolve(setup, SupportedLeaves, KvmCpuid.HostBrand(), HasDeadline, _hyperV.Value);
         MissingFeatures = cpuid.Missing;
+        if (_interrupts.Mode == KernelIrqChip.Off && cpuid.HyperV.Has(HyperVFeatures.SynIc))
+            throw new ConfigurationException($"-cpu {setup.Model},hv-synic: needs local APICs of the kernel: give "
+                + "kernel-irqchip=on or split");
+        ulong hertz = setup.Properties.Any(p => p.Name is "tsc-frequency" or "tsc-freq") ? cpuid.TscHertz : 0;
         var cpu = new KvmVCpu(_device, _machine, index, setup.ApicId, KvmCpuid.Make(cpuid, SupportedLeaves), _memory,
-            _ports, _slots, _smm, cpuid.HyperV) { CanBlockInterrupts = CanBlockInterrupts };
+            _ports, _slots, _smm, cpuid.HyperV, _interrupts, hertz) { CanBlockInterrupts = CanBlockInterrupts };
         _cpus.Add(cpu);
+        if (index == 0 && _apics != null) _apics.Rising = cpu.InterruptPending;
         return cpu;
     }
 
@@ -128,19 +148,39 @@ public sealed class KvmAccelerator : IAccelerator
         _smmSlots.CollectWrites(written);
     }
 
+    public void StopClock() => _clock.Stop();
+
+    public void StartClock()
+    {
+        _clock.Start();
+        foreach (KvmVCpu cpu in _cpus) cpu.TellOfPause();
+    }
+
+    public void Exchange(StateStream state) => _clock.Exchange(state);
+
     public void SetA20(bool open) => _slots.SetA20(open);
 
     public void Dispose()
     {
         foreach (KvmVCpu cpu in _cpus) cpu.Dispose();
+        _statistics?.Dispose();
         Libc.close(_machine);
         Libc.close(_device);
     }
 
+    static KernelIrqChip ParseIrqChip(string value) => value == "split" ? KernelIrqChip.Split
+        : Options.ParseBool(value) == true ? KernelIrqChip.On : KernelIrqChip.Off;
+
     void Require(int extension, string what)
     {
-        if (Libc.ioctl(_device, KvmApi.CheckExtension, extension) > 0) return;
+        if (Libc.ioctl(_device, KvmApi.CheckExtension, extension) <= 0)
+            Refuse($"-accel kvm: this kernel lacks {what}; use -accel tcg");
+    }
+
+    [DoesNotReturn]
+    void Refuse(string why)
+    {
         Libc.close(_device);
-        throw new ConfigurationException($"-accel kvm: this kernel lacks {what}; use -accel tcg");
+        throw new ConfigurationException(why);
     }
 }

@@ -17,7 +17,8 @@ static unsafe class KvmApi
     public const uint CreateVCpu = 0xAE41, SetUserMemoryRegion = 0x4020AE46, SetTssAddress = 0xAE47,
         SetIdentityMapAddress = 0x4008AE48, CreateIrqChip = 0xAE60, IrqLine = 0x4008AE61, GetIrqChip = 0xC208AE62,
         SetIrqChip = 0x8208AE63, SignalMsi = 0x4020AEA5, IoEventFd = 0x4040AE79, SetClock = 0x4030AE7B,
-        GetClock = 0x8030AE7C, GetDirtyLog = 0x4010AE42;
+        GetClock = 0x8030AE7C, GetDirtyLog = 0x4010AE42, SetGsiRouting = 0x4008AE6A,
+        EnableMachineCapability = 0x4068AEA3, GetStatistics = 0xAECE;
 
     // On a vCPU
     public const uint Run = 0xAE80, GetRegs = 0x8090AE81, SetRegs = 0x4090AE82, GetSregs = 0x8138AE83,
@@ -26,12 +27,13 @@ static unsafe class KvmApi
         SetMpState = 0x4004AE99, Nmi = 0xAE9A, GetVCpuEvents = 0x8040AE9F, SetVCpuEvents = 0x4040AEA0,
         GetDebugRegs = 0x8080AEA1, SetDebugRegs = 0x4080AEA2, GetTscKhz = 0xAEA3, GetXsave = 0x9000AEA4,
         SetXsave = 0x5000AEA5, GetXcrs = 0x8188AEA6, SetXcrs = 0x4188AEA7, SetGuestDebug = 0x4048AE9B,
-        Smi = 0xAEB7, EnableCapability = 0x4068AEA3;
+        Smi = 0xAEB7, EnableCapability = 0x4068AEA3, Interrupt = 0x4004AE86, SetTscKhz = 0xAEA2, ClockControl = 0xAEAD;
 
     public const int ExtensionIrqChip = 0, ExtensionUserMemory = 3, ExtensionReadOnlyMemory = 81,
         ExtensionImmediateExit = 136, ExtensionTscDeadline = 72, ExtensionIoEventFdAnyLength = 122,
         ExtensionSetGuestDebug2 = 195, ExtensionSmm = 117, ExtensionMultiAddressSpace = 118,
-        ExtensionHyperVSynIc2 = 148, ExtensionSystemHyperVCpuid = 191;
+        ExtensionHyperVSynIc2 = 148, ExtensionSystemHyperVCpuid = 191, ExtensionSplitIrqChip = 121,
+        ExtensionX2ApicApi = 129, ExtensionMaxVCpus = 66, ExtensionTscControl = 60, ExtensionStatistics = 203;
 
     public static int Call(int fd, uint request, nint argument, string what)
     {
@@ -89,6 +91,15 @@ unsafe struct KvmMsi
 {
     public uint AddressLow, AddressHigh, Data, Flags;
     public fixed byte Pad[16];
+}
+
+/// <summary>struct kvm_irq_routing_entry, of a message.</summary>
+[StructLayout(LayoutKind.Sequential)]
+unsafe struct KvmRoute
+{
+    public const uint Message = 2;
+    public uint Gsi, Type, Flags, Pad, AddressLow, AddressHigh, Data;
+    public fixed uint Rest[5];
 }
 
 /// <summary>struct kvm_irqchip: which chip, and its registers.</summary>
@@ -174,14 +185,19 @@ unsafe struct KvmRun
 {
     public const uint ExitIo = 2, ExitDebug = 4, ExitHlt = 5, ExitMmio = 6, ExitIrqWindow = 7, ExitShutdown = 8,
         ExitFailEntry = 9, ExitInterrupted = 10, ExitInternalError = 17, ExitSystemEvent = 24,
-        ExitHyperV = 27;
+        ExitHyperV = 27, ExitUnknown = 0, ExitException = 1, ExitSetTpr = 11, ExitTprAccess = 12, ExitIoApicEoi = 26;
 
     /// <summary>Of Flags: the vCPU is in system management mode.</summary>
     public const ushort InSmm = 1;
 
+    [FieldOffset(0)] public byte RequestInterruptWindow;
     [FieldOffset(1)] public byte ImmediateExit;
     [FieldOffset(8)] public uint ExitReason;
+    [FieldOffset(12)] public byte ReadyForInterrupt;
+    [FieldOffset(13)] public byte InterruptFlag;
     [FieldOffset(14)] public ushort Flags;
+    [FieldOffset(16)] public ulong Cr8;
+    [FieldOffset(24)] public ulong ApicBase;
     [FieldOffset(32)] public byte IoDirection;                     // 1: out
     [FieldOffset(33)] public byte IoSize;
     [FieldOffset(34)] public ushort IoPort;
@@ -195,7 +211,11 @@ unsafe struct KvmRun
     [FieldOffset(40)] public ulong DebugAddress;                   // linear, of the next instruction
     [FieldOffset(48)] public ulong DebugDr6;
     [FieldOffset(32)] public ulong HardwareReason;
+    [FieldOffset(40)] public uint EntryCpu;
     [FieldOffset(32)] public uint SubError;
+    [FieldOffset(36)] public uint ErrorCount;
+    [FieldOffset(40)] public fixed ulong ErrorData[16];
+    [FieldOffset(32)] public byte EoiVector;
     [FieldOffset(32)] public uint SystemEventType;
     [FieldOffset(32)] public uint HyperVType;                      // struct kvm_hyperv_exit
     [FieldOffset(48)] public ulong HyperVResult;

@@ -22,7 +22,9 @@ static unsafe class KvmCpuid
 
     /// <summary>QEMU's, for every model but max and host.</summary>
     const string Defaults = "kvmclock kvm-nopiodelay kvm-asyncpf kvm-steal-time kvm-pv-eoi kvmclock-stable-bit x2apic",
-        Withdrawn = "acpi monitor svm";
+        Withdrawn = "acpi monitor svm",
+        NeedsLocalApic = "x2apic tsc-deadline kvm-pv-eoi kvm-pv-unhalt kvm-pv-ipi kvm-asyncpf kvm-asyncpf-int "
+            + "kvm-pv-sched-yield";
 
     /// <summary>Not reported although they are there, or reported where they must not be: the kernel's documentation,
     /// and invtsc, which a guest that may move to another machine must not count on.</summary>
@@ -40,6 +42,21 @@ static unsafe class KvmCpuid
         CpuidLeaf[] leaves = Ask(device, KvmApi.GetSupportedHyperVCpuid);
         CpuidResult access = Find(leaves, Hypervisor + 3);
         return HyperV.Of(access.Eax, access.Edx, Find(leaves, Hypervisor + 4).Eax);
+    }
+
+    /// <summary>What is left without the kernel's local APICs, and what becomes possible with nothing but these: QEMU
+    /// offers the same.</summary>
+    public static CpuidLeaf[] Fit(CpuidLeaf[] supported, KernelIrqChip mode, bool hasWideIds)
+    {
+        uint[] lost = CpuFeatures.Parse(mode == KernelIrqChip.Off ? NeedsLocalApic : ""),
+            added = CpuFeatures.Parse(mode == KernelIrqChip.Split && hasWideIds ? "kvm-msi-ext-dest-id" : "");
+        return [.. supported.Select(leaf => leaf.Function switch
+        {
+            1 => leaf with { Result = leaf.Result with { Ecx = leaf.Result.Ecx & ~lost[(int)CpuidWord.Leaf1Ecx] } },
+            KvmFeatures => leaf with { Result = leaf.Result with
+                { Eax = leaf.Result.Eax & ~lost[(int)CpuidWord.Kvm] | added[(int)CpuidWord.Kvm] } },
+            _ => leaf,
+        })];
     }
 
     static CpuidLeaf[] Ask(int device, uint request)

@@ -42,7 +42,21 @@ sealed unsafe class KvmMemory(int machine, int maxSlots, uint space = 0)
         memory.ViewChanged += (_, now) => Update(now);
     }
 
+    /// <summary>Counts changes of slots, at their begin and end: odd while one is under way.</summary>
+    public uint Changes => Volatile.Read(ref _changes);
+
+    uint _changes;
+
+    /// <summary>vCPUs run on. One that comes by while a slot is away finds registers there, which
+    /// <see cref="AddressSpace"/> knows to be memory; or no code, and tries again.</summary>
     void Update(FlatView view)
+    {
+        Interlocked.Increment(ref _changes);
+        Replace(view);
+        Interlocked.Increment(ref _changes);
+    }
+
+    void Replace(FlatView view)
     {
         _view = view;
         HashSet<Slot> wanted = [.. _isA20Closed ? Wrapped(Wanted(view)) : Wanted(view)];

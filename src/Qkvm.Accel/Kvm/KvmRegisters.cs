@@ -56,7 +56,8 @@ static unsafe class KvmRegisters
         return r;
     }
 
-    public static void Write(int vcpu, CpuRegisters r, bool hasHyperV)
+    /// <param name="hasOwnApic">The kernel has no local APIC, and knows no other state than running.</param>
+    public static void Write(int vcpu, CpuRegisters r, bool hasHyperV, bool hasOwnApic)
     {
         // The local APIC's base and the mode must be there before what depends on them.
         KvmSregs sregs = Get<KvmSregs>(vcpu, KvmApi.GetSregs);
@@ -106,8 +107,24 @@ static unsafe class KvmRegisters
             : (byte)0);
         Set(vcpu, KvmApi.SetVCpuEvents, block);
         KvmMsrs.Write(vcpu, KvmMsrs.SmBase, r.SmBase);             // a kernel without the mode has no such register
-        uint state = r.WaitsForSipi ? Uninitialized : r.IsHalted ? Halted : Runnable;
+        uint state = hasOwnApic ? Runnable : r.WaitsForSipi ? Uninitialized : r.IsHalted ? Halted : Runnable;
         Set(vcpu, KvmApi.SetMpState, &state);
+    }
+
+    /// <summary>INIT. Intel SDM vol. 3, table 10-1.</summary>
+    /// <param name="first">As they are after power-on.</param>
+    public static void Initialize(CpuRegisters registers, CpuRegisters first)
+    {
+        const ulong cacheDisable = 1 << 30, notWriteThrough = 1 << 29, kept = cacheDisable | notWriteThrough;
+        first.General.CopyTo(registers.General, 0);
+        first.Segments.CopyTo(registers.Segments, 0);
+        first.Debug.CopyTo(registers.Debug, 0);
+        (registers.Gdtr, registers.Idtr, registers.Rip, registers.Rflags) =
+            (first.Gdtr, first.Idtr, first.Rip, first.Rflags);
+        registers.Cr0 = first.Cr0 & ~kept | registers.Cr0 & kept;
+        (registers.Cr2, registers.Cr3, registers.Cr4, registers.Cr8, registers.Efer) =
+            (first.Cr2, first.Cr3, first.Cr4, first.Cr8, first.Efer);
+        (registers.Cpl, registers.InterruptShadow, registers.NmiBlocked, registers.NmiPending) = (0, 0, false, false);
     }
 
     /// <summary>struct kvm_xcrs: a count, flags, and pairs of number and value.</summary>

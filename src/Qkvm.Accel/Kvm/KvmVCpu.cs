@@ -12,7 +12,8 @@ namespace Qkvm.Accel.Kvm;
 /// <summary>A vCPU of the kernel. It sleeps in HLT, takes interrupts and answers INIT and SIPI by itself.</summary>
 sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
 {
-    const int EIntr = 4, EAgain = 11, EFault = 14;
+    const int EIntr = 4, EAgain = 11;
+    const int TscTolerance = 4000;                                 // 250 millionths, as NTP steers clocks
 
     readonly int _fd;
     readonly KvmRun* _run;
@@ -23,19 +24,21 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
     readonly StateNode _powerOn;
     readonly bool _hasHyperV;
     int _kicked;                                                   // not migrated: a request to the thread, not state
-    int _smi;                                                      // not migrated: the kernel has it before it runs
     int _thread;                                                   // not migrated: who is inside Run, 0 for nobody
 
     public KvmVCpu(int device, int machine, int index, int apicId, CpuidLeaf[] cpuid, AddressSpace memory,
-        AddressSpace ports, KvmMemory slots, AddressSpace? smm, HyperV hyperV)
+        AddressSpace ports, KvmMemory slots, AddressSpace? smm, HyperV hyperV, KvmInterrupts interrupts,
+        ulong timeStampHertz = 0)
     {
         KickSignal.Prepare();
         (Index, _memory, _ports, _slots, _smm, _hasHyperV) = (index, memory, ports, slots, smm, hyperV.IsOn);
+        _interrupts = interrupts;
         _fd = KvmApi.Call(machine, KvmApi.CreateVCpu, apicId, $"cannot create vCPU {index}");
         _runSize = (nuint)KvmApi.Call(device, KvmApi.GetVCpuMmapSize, 0, "cannot size the vCPU's page");
         void* mapped = Libc.mmap(null, _runSize, Libc.ProtRead | Libc.ProtWrite, Libc.MapShared, _fd, 0);
         if (mapped == (void*)-1) throw new HostException($"-accel kvm: cannot map vCPU {index}", Libc.Errno);
         _run = (KvmRun*)mapped;
+        if (timeStampHertz != 0) SetTimeStampFrequency(timeStampHertz / 1000);
         CpuidResult features = cpuid.First(leaf => leaf.Function == 1).Result;
         ProcessorId = features.Eax | (ulong)features.Edx << 32;
         byte* leaves = KvmCpuid.Write(cpuid);
@@ -48,19 +51,36 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
         }
         int kilohertz = Libc.ioctl(_fd, KvmApi.GetTscKhz, 0);
         TimeStampHertz = kilohertz > 0 ? (ulong)kilohertz * 1000 : (ulong)Stopwatch.Frequency;
+        if (HasOwnApic)
+        {
+            (_sleep, _apicBase) = (index == 0 ? Sleep.None : Sleep.UntilStartUp, FirstApicBase);
+            _first = ReadRegisters();
+        }
         _powerOn = StateNode.Save(Exchange);
     }
 
+    /// <summary>KVM_SET_TSC_KHZ: the guest's time stamp counter is scaled, where the processor can.</summary>
+    /// <exception cref="ConfigurationException">It cannot.</exception>
+    void SetTimeStampFrequency(ulong kilohertz)
+    {
+        if (Libc.ioctl(_fd, KvmApi.SetTscKhz, (nint)kilohertz) >= 0) return;
+        int host = Libc.ioctl(_fd, KvmApi.GetTscKhz, 0);
+        if (host > 0 && Math.Abs((long)kilohertz - host) <= host / TscTolerance) return;
+        throw new ConfigurationException($"-cpu tsc-frequency={kilohertz * 1000}: TSC frequency mismatch between VM "
+            + $"({kilohertz} kHz) and host ({host} kHz), and TSC scaling unavailable; leave it out");
+    }
+
     public int Index { get; }
+    public KvmExits Exits { get; } = new();
     public ulong ProcessorId { get; }
-    public ILocalApic? Apic { get; set; }
     public ulong TimeStampHertz { get; }
     public ulong TimeStampCounter => KvmMsrs.Read(_fd, KvmMsrs.TimeStampCounter);
     public ulong InstructionPointer => Get<KvmRegs>(KvmApi.GetRegs).Rip;
 
     /// <summary>While it runs the kernel alone knows; then it counts as not halted.</summary>
     // uninitialized, halted
-    public bool IsHalted => Volatile.Read(ref _thread) == 0 && Get<uint>(KvmApi.GetMpState) is 1 or 3;
+    public bool IsHalted => HasOwnApic ? _sleep != Sleep.None
+        : Volatile.Read(ref _thread) == 0 && Get<uint>(KvmApi.GetMpState) is 1 or 3;
 
     public VCpuExit Run()
     {
@@ -83,18 +103,30 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
         {
             _run->ImmediateExit = 0;
             if (Interlocked.Exchange(ref _kicked, 0) != 0) return new VCpuExit(ExitReason.Kicked);
-            if (Interlocked.Exchange(ref _smi, 0) != 0) KvmApi.Call(_fd, KvmApi.Smi, 0, "cannot inject an SMI");
+            TakeSignals();
+            if (IsAsleep())
+            {
+                _wake.WaitOne();
+                continue;
+            }
+            OfferInterrupts();
+            uint changes = _slots.Changes;
             if (Libc.ioctl(_fd, KvmApi.Run, 0) < 0)
             {
                 int errno = Libc.Errno;
+                Settle();
                 if (errno is EIntr or EAgain) continue;
-                return new VCpuExit(ExitReason.Failed, $"KVM_RUN: {Libc.Message(errno)}");
+                return Fail($"error: kvm run failed {Libc.Message(errno)}");
             }
+            Settle();
+            Exits.Count(_run->ExitReason);
             switch (_run->ExitReason)
             {
                 case KvmRun.ExitIo: Io(); break;
                 case KvmRun.ExitMmio: Mmio(); break;
-                case KvmRun.ExitInterrupted or KvmRun.ExitIrqWindow or KvmRun.ExitHlt: break;
+                case KvmRun.ExitInterrupted or KvmRun.ExitIrqWindow or KvmRun.ExitSetTpr: break;
+                case KvmRun.ExitHlt: _sleep = Sleep.UntilInterrupt; break;
+                case KvmRun.ExitIoApicEoi: _interrupts.End(_run->EoiVector); break;
                 case KvmRun.ExitShutdown: return new VCpuExit(ExitReason.Shutdown);
                 case KvmRun.ExitDebug:
                     if (TakeDebugExit() is { } exit) return exit;
@@ -103,118 +135,45 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
                 case KvmRun.ExitHyperV:                            // SynIC's pages: nothing of ours lies there
                     _run->RefuseHypercall();
                     break;
-                case KvmRun.ExitFailEntry:
-                    return new VCpuExit(ExitReason.Failed, "the processor refused the guest's state (reason " +
-                        $"{_run->HardwareReason:x})");
-                case KvmRun.ExitInternalError:
-                    return new VCpuExit(ExitReason.Failed, $"KVM internal error, suberror {_run->SubError} (1: an " +
-                        "instruction it cannot emulate)");
-                default: return new VCpuExit(ExitReason.Failed, $"KVM exit {_run->ExitReason}");
+                case KvmRun.ExitInternalError when HaveSlotsChanged(changes): break;
+                default: return Fail(KvmFailure.Explain(_run));
             }
         }
     }
 
+    /// <summary>Since then, or just now: afterwards all is there again.</summary>
+    bool HaveSlotsChanged(uint since)
+    {
+        if (_run->SubError != KvmFailure.EmulationFailed || (since & 1) == 0 && _slots.Changes == since) return false;
+        _interrupts.Lock!.Hold().Dispose();                        // whoever changes them holds it
+        return true;
+    }
+
+    /// <summary>With the registers and the code at the instruction pointer, as QEMU tells.</summary>
+    VCpuExit Fail(string why) => new(ExitReason.Failed, $"{why}\n{KvmFailure.Describe(this, _memory)}");
+
+    // The request must be seen before _thread is read, and ImmediateExit set before a signal comes: whoever is about to
+    // enter the kernel finds one of the three.
     public void Kick()
     {
-        Volatile.Write(ref _kicked, 1);
+        Interlocked.Exchange(ref _kicked, 1);
         LeaveKernel();
     }
 
     void LeaveKernel()
     {
         _run->ImmediateExit = 1;
+        Interlocked.MemoryBarrier();
         int thread = Volatile.Read(ref _thread);
         if (thread != 0) KickSignal.Send(thread);
-    }
-
-    public void InterruptPending() { }                             // the kernel's local APIC knows by itself
-
-    public void Signal(CpuSignal signal, byte vector = 0)
-    {
-        if (signal == CpuSignal.Nmi) KvmApi.Call(_fd, KvmApi.Nmi, 0, "cannot inject an NMI");
-        if (signal != CpuSignal.Smi || _smm == null) return;
-        Volatile.Write(ref _smi, 1);                               // its own thread does it, as the kernel wants
-        LeaveKernel();
-    }
-
-    public void Reset() => _powerOn.Load(Exchange);
-
-    public void Exchange(StateStream state)
-    {
-        CpuRegisters registers = ReadRegisters();
-        registers.Exchange(state.Section("registers"));
-        if (state.IsLoading) WriteRegisters(registers);
-        StateStream kernel = state.Section("kvm");
-        Block(kernel, "lapic", KvmApi.GetLapic, KvmApi.SetLapic, 1024);
-        Block(kernel, "events", KvmApi.GetVCpuEvents, KvmApi.SetVCpuEvents, 64);
-        Block<uint>(kernel, "mp-state", KvmApi.GetMpState, KvmApi.SetMpState);
-    }
-
-    public CpuRegisters ReadRegisters() => KvmRegisters.Read(_fd, _hasHyperV);
-    public void WriteRegisters(CpuRegisters registers) => KvmRegisters.Write(_fd, registers, _hasHyperV);
-
-    public bool TryTranslate(ulong linear, out ulong physical)
-    {
-        var translation = new KvmTranslation { LinearAddress = linear };
-        KvmApi.Call(_fd, KvmApi.Translate, &translation, "cannot translate an address");
-        physical = translation.PhysicalAddress;
-        return translation.Valid != 0;
+        _wake.Set();
     }
 
     public void Dispose()
     {
         Libc.munmap(_run, _runSize);
         Libc.close(_fd);
-    }
-
-    void Io()
-    {
-        byte* data = (byte*)_run + _run->IoDataOffset;
-        int size = _run->IoSize;
-        for (uint i = 0; i < _run->IoCount; i++, data += size)
-        {
-            if (_run->IoDirection != 0) _ports.Write(_run->IoPort, size, Load(data, size));
-            else Store(data, size, _ports.Read(_run->IoPort, size));
-        }
-    }
-
-    void Mmio()
-    {
-        int size = (int)Math.Min(_run->MmioLength, 8);
-        bool isSmm = _smm != null && (_run->Flags & KvmRun.InSmm) != 0;
-        AddressSpace memory = isSmm ? _smm! : _memory;
-        ulong address = isSmm ? _run->MmioAddress : _slots.Masked(_run->MmioAddress);
-        if (_run->MmioIsWrite != 0) memory.Write(address, size, Load(_run->MmioData, size));
-        else Store(_run->MmioData, size, memory.Read(address, size));
-    }
-
-    static ulong Load(byte* data, int size)
-    {
-        ulong value = 0;
-        for (int i = 0; i < size; i++) value |= (ulong)data[i] << (i * 8);
-        return value;
-    }
-
-    static void Store(byte* data, int size, ulong value)
-    {
-        for (int i = 0; i < size; i++) data[i] = (byte)(value >> (i * 8));
-    }
-
-    T Get<T>(uint request) where T : unmanaged
-    {
-        T value = default;
-        KvmApi.Call(_fd, request, &value, "cannot read a vCPU");
-        return value;
-    }
-
-    void Block<T>(StateStream state, string name, uint get, uint set) where T
-        : unmanaged => Block(state, name, get, set, sizeof(T));
-
-    void Block(StateStream state, string name, uint get, uint set, int size)
-    {
-        byte* block = stackalloc byte[size];
-        KvmApi.Call(_fd, get, block, $"cannot read {name} of a vCPU");
-        state.Block(name, new Span<byte>(block, size));
-        if (state.IsLoading) KvmApi.Call(_fd, set, block, $"cannot write {name} of a vCPU");
+        _wake.Dispose();
+        _statistics?.Dispose();
     }
 }

@@ -69,7 +69,7 @@ static class QueryCpus
             PlaceOf(machine.Config, cpu.Index), "x86_64")
             { IsHalted = cpu.IsHalted };
 
-    static string PathOf(IMachine machine, int index) =>
+    internal static string PathOf(IMachine machine, int index) =>
         machine.Slots?.Devices.FirstOrDefault(node => node.Device is ICpuDevice cpu && cpu.Index == index) is { } node
             ? node.Site!.ObjectPath : $"/machine/unattached/cpu[{index}]";
 

@@ -9,7 +9,7 @@ public sealed record KvmInfo(bool Enabled, bool Present);
 static class QueryKvm
 {
     public static readonly Command Command = new Command<Nothing, KvmInfo>("query-kvm", KvmJson.Default,
-        (context, _) => new KvmInfo(context.Machine.Accelerator.IrqChip != null, true))
+        (context, _) => new KvmInfo(context.Machine.Accelerator.IsKernel, true))
     {
         Human = new("info kvm", "", "show KVM information", null, (monitor, info) => monitor.Write("kvm support: " +
             $"{(info.Enabled ? "enabled" : "disabled")}\n")),

@@ -14,6 +14,12 @@ public interface IAccelerator : IDisposable
     /// builds its own.</summary>
     IKernelIrqChip? IrqChip { get; }
 
+    /// <summary>The kernel's local APICs, where the board has the rest (KVM's kernel-irqchip=split).</summary>
+    IKernelApics? Apics => null;
+
+    /// <summary>The kernel runs the guest, whoever has the interrupt controllers.</summary>
+    bool IsKernel => false;
+
     /// <summary>Of these log items it tells nothing.</summary>
     LogItem SilentItems => LogItem.None;
 
@@ -36,6 +42,15 @@ public interface IAccelerator : IDisposable
     /// <summary>Pages get that flag again; and those are told, by block and number, whose writes the kernel noticed by
     /// itself. While the vCPUs stand.</summary>
     void CollectWrites(Action<Host.GuestRam, ulong> written) { }
+
+    /// <summary>The machine is paused: a clock of the accelerator's own stands too.</summary>
+    void StopClock() { }
+
+    /// <summary>It is about to go on.</summary>
+    void StartClock() { }
+
+    /// <summary>What belongs to no vCPU. While the vCPUs stand.</summary>
+    void Exchange(StateStream state) { }
 
     /// <summary>The A20M# pin of all processors: while the gate is closed, bit 20 of their physical addresses is zero.
     /// Devices' own accesses are not concerned. Under the machine lock; a vCPU that closes it by an OUT finds it closed
@@ -73,6 +88,33 @@ public interface IKernelIrqChip
     void SendMsi(ulong address, uint data);
     void Exchange(StateStream state);
     void Reset();
+}
+
+/// <summary>Local APICs in the kernel, beside a board's own 8259 pair and I/O APICs.</summary>
+public interface IKernelApics
+{
+    /// <summary>A message to them, from any thread. Bits 63:40 of the address continue the destination, whose low byte
+    /// is in bits 19:12.</summary>
+    void SendMsi(ulong address, uint data);
+
+    /// <summary>Their ids may have 32 bits.</summary>
+    bool HasWideIds { get; }
+
+    /// <summary>INTR of the 8259 to the boot processor. Under the machine lock.</summary>
+    void SetIntr(bool level);
+
+    /// <summary>Answers the processor's acknowledge, under the machine lock: the vector.</summary>
+    Func<int>? AcknowledgeIntr { get; set; }
+
+    /// <summary>This level triggered input of an I/O APIC sends such messages, and is to hear of their ends. Under the
+    /// machine lock.</summary>
+    void Watch(int input, ulong address, uint data);
+
+    /// <summary>It sends none any more.</summary>
+    void Unwatch(int input);
+
+    /// <summary>A processor has ended an interrupt of this vector which is watched. Under the machine lock.</summary>
+    Action<int>? Ended { get; set; }
 }
 
 public enum CpuSignal { Init, StartUp, Nmi, Smi }

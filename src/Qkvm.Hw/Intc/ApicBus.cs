@@ -8,7 +8,7 @@ namespace Qkvm.Hw.Intc;
 /// <remarks>As a register bank it is the MSI window FEE00000h-FEEFFFFFh, for processors that write there outside their
 /// own APIC page. Deviations: lowest priority arbitration prefers the lowest APIC ID among equals.</remarks>
 /// <param name="acknowledgePic">The 8259's interrupt acknowledge, for ExtINT; null: no 8259.</param>
-public sealed class ApicBus(Func<int>? acknowledgePic = null) : IMsiTarget, IRegisterBank
+public sealed partial class ApicBus(Func<int>? acknowledgePic = null) : IMsiTarget, IRegisterBank
 {
     internal const ulong MsiWindow = 0xFEE00000;
     const ulong MsiWindowMask = 0xFFFFFFFF_FFF00000;
@@ -20,7 +20,13 @@ public sealed class ApicBus(Func<int>? acknowledgePic = null) : IMsiTarget, IReg
 
     internal void Attach(LocalApic local) => _locals = [.. _locals, local];
     internal void Detach(LocalApic local) => _locals = [.. _locals.Where(other => other != local)];
-    internal void Attach(IoApic ioApic) => _ioApics.Add(ioApic);
+
+    /// <returns>How many there were.</returns>
+    internal int Attach(IoApic ioApic)
+    {
+        _ioApics.Add(ioApic);
+        return _ioApics.Count - 1;
+    }
 
     public IReadOnlyList<LocalApic> LocalApics => _locals;
 
@@ -31,6 +37,7 @@ public sealed class ApicBus(Func<int>? acknowledgePic = null) : IMsiTarget, IReg
     /// <summary>The 8259's INTR: it is wired to LINT0 of every local APIC.</summary>
     public void SetIntr(bool level)
     {
+        _kernel?.SetIntr(level);
         foreach (LocalApic local in _locals) local.SetLint0(level);
     }
 
@@ -58,15 +65,25 @@ public sealed class ApicBus(Func<int>? acknowledgePic = null) : IMsiTarget, IReg
 
     public void Send(ulong address, uint data)
     {
-        if (TryRead(address, data, out InterruptMessage message)) Deliver(message);
+        if (_kernel != null) _kernel.SendMsi(address, data);
+        else if (TryRead(address, data, out InterruptMessage message)) Deliver(message);
     }
 
     /// <summary>Fixed and lowest priority edges, which is what devices send.</summary>
-    public bool TryPost(ulong address, uint data) =>
-        !TryRead(address, data, out InterruptMessage message) || TryPost(message);
+    public bool TryPost(ulong address, uint data)
+    {
+        if (_kernel == null) return !TryRead(address, data, out InterruptMessage message) || TryPost(message);
+        _kernel.SendMsi(address, data);
+        return true;
+    }
 
     public bool TryPost(in InterruptMessage message)
     {
+        if (_kernel != null)
+        {
+            Deliver(message);
+            return true;
+        }
         if (message.IsLevel || message.Vector < LocalApic.FirstLegalVector
             || message.Mode is not (DeliveryMode.Fixed or DeliveryMode.LowestPriority)) return false;
         LocalApic? lowest = null;
@@ -106,6 +123,11 @@ public sealed class ApicBus(Func<int>? acknowledgePic = null) : IMsiTarget, IReg
 
     public void Deliver(in InterruptMessage message)
     {
+        if (_kernel != null)
+        {
+            _kernel.SendMsi(AddressOf(message), DataOf(message));
+            return;
+        }
         LocalApic? lowest = null;
         foreach (LocalApic local in _locals)
         {

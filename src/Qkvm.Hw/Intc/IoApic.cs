@@ -25,6 +25,7 @@ public sealed partial class IoApic : IDevice, IRegisterBank, IInterruptControlle
     const int AddressShift = 44, VectorAndMode = 0x7FF;            // bits 63:48 become the message's 19:4
 
     readonly ApicBus _bus;
+    readonly int _number;
     readonly ulong[] _table = new ulong[Inputs];
     byte _select;
     byte _id;
@@ -33,7 +34,7 @@ public sealed partial class IoApic : IDevice, IRegisterBank, IInterruptControlle
     public IoApic(ApicBus bus)
     {
         _bus = bus;
-        bus.Attach(this);
+        _number = bus.Attach(this);
         Reset();
     }
 
@@ -44,6 +45,7 @@ public sealed partial class IoApic : IDevice, IRegisterBank, IInterruptControlle
         _select = _id = 0;
         _inputs = 0;
         Array.Fill(_table, Masked);
+        for (int i = 0; i < Inputs; i++) Announce(i);
     }
 
     public void SetIrq(int input, bool level)
@@ -108,6 +110,7 @@ public sealed partial class IoApic : IDevice, IRegisterBank, IInterruptControlle
         for (int i = 0; i < Inputs; i++) state.Group("entry", i).Field("value", ref _table[i]);
         if (_inputs >> Inputs != 0) throw new InvalidStateException("ioapic: more inputs than there are");
         for (int i = 0; i < Inputs; i++) _table[i] &= Writable | RemoteIrr;
+        for (int i = 0; i < Inputs && state.IsLoading; i++) Announce(i);
     }
 
     uint ReadIndexed()
@@ -129,7 +132,16 @@ public sealed partial class IoApic : IDevice, IRegisterBank, IInterruptControlle
         ulong mask = Writable & 0xFFFFFFFFUL << shift;
         entry = entry & ~mask | (ulong)value << shift & mask;
         if ((entry & LevelTriggered) == 0) entry &= ~RemoteIrr;    // how drivers clear it without the EOI register
+        Announce(index >> 1);
         ServeLevel(index >> 1);
+    }
+
+    /// <summary>To a kernel that has the local APICs: masked ones too, whose interrupt may not have ended.</summary>
+    void Announce(int input)
+    {
+        ulong entry = _table[input];
+        bool isLevel = (entry & LevelTriggered) != 0 && (DeliveryMode)(entry >> 8 & 7) <= DeliveryMode.LowestPriority;
+        _bus.Watch(_number * Inputs + input, isLevel, Address(entry), Data(entry));
     }
 
     void ServeLevel(int input)

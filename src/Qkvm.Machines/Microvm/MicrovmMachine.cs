@@ -48,7 +48,7 @@ public static class MicrovmMachine
             MachineType = Model.Name,
             Acpi = parts.Config.Acpi && properties.OnOffAuto("acpi") != false,
             Hpet = false,
-            Cpu = parts.Accelerator.IrqChip == null ? WithClock(parts.Config.Cpu) : parts.Config.Cpu,
+            Cpu = parts.Accelerator.IsKernel ? parts.Config.Cpu : WithClock(parts.Config.Cpu),
             NoGraphic = parts.Config.NoGraphic || properties.OnOffAuto("graphics") == false,
         },
     };
@@ -69,7 +69,7 @@ public static class MicrovmMachine
             IoApics = acpi && second != false && !inKernel ? 2 : 1,
             HasPic = properties.OnOffAuto("pic") != false,
             HasPit = properties.OnOffAuto("pit") != false,
-            HasRtc = properties.OnOffAuto("rtc") ?? !inKernel,
+            HasRtc = properties.OnOffAuto("rtc") ?? !parts.Accelerator.IsKernel,
             HasPcie = acpi && properties.OnOffAuto("pcie") == true,
             HasSerial = properties.Bool(IsaSerial.Model.Name),
             HasOptionRoms = properties.Bool("x-option-roms"),

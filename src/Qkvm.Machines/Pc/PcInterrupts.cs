@@ -34,17 +34,18 @@ sealed class PcInterrupts
     readonly List<HyperVRegisters> _hyperV = [];
     readonly AddressSpace _memory;
 
-    public PcInterrupts(IKernelIrqChip? kernel, AddressSpace memory, AddressSpace ports, InterruptPlan plan)
+    public PcInterrupts(IAccelerator accelerator, AddressSpace memory, AddressSpace ports, InterruptPlan plan)
     {
-        (_kernel, _memory) = (kernel, memory);
+        (_kernel, _memory) = (accelerator.IrqChip, memory);
         _router = new GsiRouter(Math.Max(1, plan.IoApics) * IoApic.Inputs, Drive);
         TimerTicks = new TickFeedback(IsTimerWaiting);
-        if (kernel != null)
+        if (_kernel != null)
         {
-            Msi = new KernelMsi(kernel);
+            Msi = new KernelMsi(_kernel);
             return;
         }
         _bus = new ApicBus(plan.HasPic ? () => _pic!.Acknowledge() : null);
+        if (accelerator.Apics is { } apics) _bus.Use(apics);
         if (plan.HasPic) _pic = NewPic(ports);
         _ioApics = new IoApic[plan.IoApics];
         for (int i = 0; i < _ioApics.Length; i++)
@@ -61,8 +62,8 @@ sealed class PcInterrupts
     /// <summary>About IRQ 0. The kernel's controllers do not tell.</summary>
     public TickFeedback TimerTicks { get; }
 
-    /// <summary>The kernel has them, and its processors do not tell whether they sleep.</summary>
-    public bool AreInKernel => _kernel != null;
+    /// <summary>The kernel's local APICs: its processors do not tell whether they sleep.</summary>
+    public bool AreInKernel => _bus == null || _bus.HasKernelApics;
 
     public I8259Pair? Pic => _pic;
     public IoApic? IoApic => _ioApics.FirstOrDefault();
@@ -77,7 +78,7 @@ sealed class PcInterrupts
     /// <param name="panic">And tell that they have crashed.</param>
     public void Attach(IVCpu cpu, uint apicId, IVirtualClock clock, MachineLock machineLock, Action reset, Action panic)
     {
-        if (_bus == null) return;
+        if (_bus == null || AreInKernel) return;
         var local = new LocalApic(cpu, (int)apicId, cpu.Index == 0, _bus, clock, machineLock);
         Insert(local);
         cpu.Apic = local;
@@ -144,7 +145,8 @@ sealed class PcInterrupts
         return pic;
     }
 
-    bool IsTimerWaiting() => _bus != null && (_pic != null && _pic.Master.IsWaiting(Timer) && _bus.TakesIntr
+    bool IsTimerWaiting() => _bus is { HasKernelApics: false }
+        && (_pic != null && _pic.Master.IsWaiting(Timer) && _bus.TakesIntr
         || _ioApics.Length > 0 && _ioApics[0].IsWaiting(TimerPin));
 
     void Drive(int gsi, bool level)

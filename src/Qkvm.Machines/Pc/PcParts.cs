@@ -83,9 +83,11 @@ public static class PcParts
     {
         CpuTopology topology = parts.Config.Topology;
         if (topology.ApicId(topology.MaxCpus - 1) < byte.MaxValue) return cpu;
-        if (parts.Accelerator.IrqChip != null)
+        if (parts.Accelerator.Apics is { HasWideIds: true }) return cpu;
+        if (parts.Accelerator.IsKernel)
             throw new ConfigurationException($"-smp {topology.Cpus}: current -smp configuration requires kernel "
-                + "irqchip and X2APIC API support; use -accel tcg, or 255 processors at most");
+                + "irqchip and X2APIC API support; use -machine kernel-irqchip=split, -accel tcg, or 255 processors at "
+                + "most");
         return cpu with { Features = [KeyValuePair.Create("x2apic", true), .. cpu.Features] };
     }
 
@@ -106,6 +108,6 @@ public static class PcParts
             throw properties.Error("smm=on: System Management Mode not supported by this hypervisor: "
                 + $"{accelerator.Name} has none here; use -accel tcg, or a firmware that does without and smm=off");
         // Deviation: auto is off under KVM: only firmware that keeps its variables by the mode gains anything from it.
-        return wanted ?? accelerator.HasSmm && accelerator.IrqChip == null;
+        return wanted ?? accelerator.HasSmm && !accelerator.IsKernel;
     }
 }
