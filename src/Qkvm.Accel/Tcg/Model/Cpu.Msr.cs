@@ -46,7 +46,7 @@ public sealed unsafe partial class Cpu
         switch (msr)
         {
             case Msr.McAddress or Msr.McType: break;
-            case Msr.Tsc: value = ReadTsc(); break;
+            case Msr.Tsc: value = SeenTsc; break;
             case Msr.ApicBase: value = Apic?.BaseMsr ?? 0xFEE00000; break;
             case Msr.FeatureControl: value = _featureControl; break;
             case Msr.TscAdjust: value = state->TscAdjust; break;

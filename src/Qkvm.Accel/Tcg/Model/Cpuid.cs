@@ -15,6 +15,9 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
     const uint LegacyXsave = 576;
     const int CacheLine = 64;
 
+    /// <summary>QEMU's.</summary>
+    const uint SvmRevision = 1, SvmAsids = 16;
+
     public CpuModel Model { get; } = model;
 
     /// <summary>Features that were asked for and do not exist here.</summary>
@@ -95,6 +98,8 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
             case Extended + 5: return new(0x01FF01FF, 0x01FF01FF, 0x40020140, 0x40020140);
             case Extended + 6: return new(0, 0x42004200, 0x02008140, extras.HasL3Cache ? 0x00808140u : 0);
             case Extended + 7: return new(0, 0, 0, this[CpuidWord.Leaf80000007Edx]);
+            case Extended + 0xA when Has("svm"):
+                return new(SvmRevision, SvmAsids, 0, this[CpuidWord.Leaf8000000AEdx]);
             case Extended + 0x1D when Has("topoext"): return AmdCache(subleaf);
             case Extended + 0x1E when Has("topoext"):
                 return new((uint)ApicId, (uint)(ApicId >> ThreadBits & 0xFF | setup.Threads - 1 << 8), 0, 0);
@@ -129,6 +134,7 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
         {
             if (IsExtendedLevelFixed) return Model.ExtendedLevel;
             uint wanted = this[CpuidWord.Leaf80000021Eax] != 0 ? 0x21u : Has("topoext") ? 0x1Eu
+                : Has("svm") ? 0xAu
                 : this[CpuidWord.Leaf80000008Ebx] != 0 ? 8u : this[CpuidWord.Leaf80000007Edx] != 0 ? 7u
                 : (this[CpuidWord.Leaf80000001Edx] | this[CpuidWord.Leaf80000001Ecx]) != 0 ? 1u : 0u;
             return wanted == 0 ? Model.ExtendedLevel : Math.Max(Model.ExtendedLevel, Extended + wanted);
@@ -278,8 +284,9 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
             has[(int)always] = true;
         has[(int)CpuidFeature.RDPMC] = Model.Family >= 6 || Model.Family == 5 && Has("mmx");
         foreach ((CpuidFeature feature, string name) in Needed) has[(int)feature] = Has(name);
-        // VMCALL and VMMCALL; nothing else of these is built
-        has[(int)CpuidFeature.VMX] = has[(int)CpuidFeature.SVM] = HasKvm || HyperV.IsOn;
+        // VMCALL and VMMCALL; nothing else of VMX is built, and SVM's other instructions look at EFER.SVME
+        has[(int)CpuidFeature.VMX] = HasKvm || HyperV.IsOn;
+        has[(int)CpuidFeature.SVM] = has[(int)CpuidFeature.SKINIT] = HasKvm || HyperV.IsOn || Has("svm");
         return has;
     }
 
