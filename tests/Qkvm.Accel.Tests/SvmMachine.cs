@@ -17,6 +17,7 @@ sealed unsafe class SvmMachine : IDisposable
 
     public GuestMachine Machine { get; }
     public Cpu Cpu => Machine.Cpu;
+    public Qkvm.Core.Accel.IVCpu VCpu => Machine.VCpu;
 
     public SvmMachine(bool translated = true, int cpus = 1, params (string, bool)[] features)
     {

@@ -286,7 +286,8 @@ public sealed class Cpuid(CpuModel model, uint[] words, CpuSetup setup, CpuidExt
         foreach ((CpuidFeature feature, string name) in Needed) has[(int)feature] = Has(name);
         // VMCALL and VMMCALL; nothing else of VMX is built, and SVM's other instructions look at EFER.SVME
         has[(int)CpuidFeature.VMX] = HasKvm || HyperV.IsOn;
-        has[(int)CpuidFeature.SVM] = has[(int)CpuidFeature.SKINIT] = HasKvm || HyperV.IsOn || Has("svm");
+        has[(int)CpuidFeature.SVM] = HasKvm || HyperV.IsOn || Has("svm");
+        has[(int)CpuidFeature.SKINIT_or_SVM] = Has("svm");
         return has;
     }
 

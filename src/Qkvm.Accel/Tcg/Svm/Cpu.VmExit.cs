@@ -32,7 +32,9 @@ public sealed unsafe partial class Cpu
 
     GuestFault PageFault(ulong linear, uint error)
     {
-        if (error == IsNestedFault) return Exit(SvmExit.NestedPageFault, _nestedError, _nestedAddress);
+        if (error == IsNestedFault)
+            return Exit(SvmExit.NestedPageFault, _nestedError,
+                (_nestedError & SvmExit.FinalAddress) != 0 ? _nestedAddress | linear & PageMask : _nestedAddress);
         _cr2Before = State->Cr2;
         State->Cr2 = linear;
         return Fault(Vector.PageFault, error);

@@ -65,8 +65,7 @@ public sealed unsafe partial class Cpu
             if ((vmcb.ReadSegment(Vmcb.SegmentAt(Seg.Cs)).Access & both) == both) return false;
         }
         if (!_control.Intercepts(SvmExit.Vmrun) || _control.Asid == 0) return false;
-        if ((_control.IoMap & ~PageMask) + mapSize > _physicalMask) return false;
-        if ((_control.MsrMap & ~PageMask) + msrMapSize > _physicalMask) return false;
+        if (_control.IoMap > _physicalMask - mapSize || _control.MsrMap > _physicalMask - msrMapSize) return false;
         if (_control.NestedPaging && (!_hasNestedPaging || (State->Cr0 & Tcg.Cr0.Pg) == 0
             || IsLongMode && (_control.NestedCr3 & ~_physicalMask) != 0)) return false;
         var injected = new SvmEvent(_control.EventInjection);
