@@ -91,6 +91,7 @@ public sealed unsafe class CpuFeatureTests
             new("xgetbv1", m => { m.Cpu.Rcx = 1; return Execute(m, [0x0F, 0x01, 0xD0], keepsRcx: true) < 0; }),
         Code("xsaves", 0x0F, 0xC7, 0x2B), Register("xsaves", 0xDA0),
         Extended("auto-ibrs", Efer.Aibrse), new("auto-ibrs", m => TakesEfer(m, Efer.Aibrse)),
+        Extended("svm", Efer.Svme), Register("svm", 0xC0010117), new("svm", m => TakesEfer(m, Efer.Svme)),
     ];
 
     /// <summary>Hints, promises and names: nothing works with them that does not work without. CR8 by a LOCK prefix is
@@ -98,6 +99,7 @@ public sealed unsafe class CpuFeatureTests
     const string NoWitness = "ss ht hypervisor erms fsrm cmp-legacy cr8legacy 3dnowprefetch invtsc wbnoinvd arat " +
         "kvm-nopiodelay kvmclock-stable-bit "
         + "null-sel-clr-base amd-no-ssb no-nested-data-bp lfence-always-serializing "
+        + CpuFeatures.OfSvm + " "                                  // in a VMCB: SvmTests
         + CpuFeatures.KvmDefaults;
 
     public static TheoryData<string> Models() => [.. CpuModels.All.Select(model => model.Name)];

@@ -105,7 +105,7 @@ public sealed unsafe class SvmPagingTests
             c.Label(ref again);
             c.inc(__qword_ptr[0x70000]);
             c.vmrun();
-            c.mov(__qword_ptr[SvmMachine.VmcbAt + Vmcb.Rip], (uint)SvmMachine.GuestCode);
+            c.mov(__dword_ptr[SvmMachine.VmcbAt + Vmcb.Rip], (int)SvmMachine.GuestCode);
             c.inc(__qword_ptr[0x70000]);
             c.dec(r8d);
             c.jne(again);

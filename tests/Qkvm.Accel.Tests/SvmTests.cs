@@ -139,6 +139,17 @@ public sealed unsafe class SvmTests
         Assert.Throws<GuestFault>(() => without.Cpu.SetEfer(Efer.Svme));
     }
 
+    /// <summary>What CPUID does not show, a VMCB cannot ask for.</summary>
+    [Fact]
+    public void Without_npt_there_is_no_nested_paging()
+    {
+        using SvmMachine m = new(true, 1, ("npt", false), ("nrip-save", false));
+        Assert.Equal(SvmExit.Hlt, m.Run(c => c.hlt()));
+        Assert.Equal(0ul, m[Vmcb.NextRip]);
+        m.Nest();
+        Assert.Equal(SvmExit.Invalid, m.Run());
+    }
+
     /// <summary>The vector that the host's program raises first.</summary>
     static int FaultOfHost(SvmMachine m)
     {
