@@ -144,7 +144,7 @@ public sealed unsafe class SvmPagingTests
                 m.Machine.Ram.Span(SvmMachine.NestedTables, 0x1000).CopyTo(m.Machine.Ram.Span(0x5E000, 0x1000));
                 m[Vmcb.NestedCr3] = 0x5E000;
                 break;
-            default:
+            default:                                               // INVLPGA
                 m.Machine.Place(SvmMachine.HostCode + 0x100, 64, c =>
                 {
                     c.invlpga();

@@ -103,7 +103,8 @@ public sealed unsafe class SvmTests
     [InlineData(Vmcb.Intercepts + 16, 0, 0)] [InlineData(Vmcb.IoMap, 0xFFFF_FFFF_FFFF_F000, 0)]
     [InlineData(Vmcb.MsrMap, 0xFFFF_FFFF_FFFF_F000, 0)]
     [InlineData(Vmcb.EventInjection, 0x80000120, 0)] [InlineData(Vmcb.EventInjection, 0x80000302, 0)]
-    [InlineData(Vmcb.EventInjection, 0x80000320, 0)] [InlineData(Vmcb.NestedCr3, 0xFFF0_0000_0000_0000, 1)]
+    [InlineData(Vmcb.Pat, 2, 1)] [InlineData(Vmcb.EventInjection, 0x80000320, 0)]
+    [InlineData(Vmcb.NestedCr3, 0xFFF0_0000_0000_0000, 1)]
     public void What_cannot_be_is_no_guest(int at, ulong value, ulong nested)
     {
         using SvmMachine m = new();

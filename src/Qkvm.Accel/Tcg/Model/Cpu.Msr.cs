@@ -132,7 +132,7 @@ public sealed unsafe partial class Cpu
                 _debugControl = value & (DebugControlLbr | DebugControlBtf);
                 break;
             case Msr.Pat:
-                for (int i = 0; i < 64; i += 8) if (!IsMemoryType((byte)(value >> i), pat: true)) return false;
+                if (!IsPat(value)) return false;
                 state->Pat = value;
                 break;
             case Msr.MtrrDefault:
@@ -253,6 +253,12 @@ public sealed unsafe partial class Cpu
 
     /// <summary>UC, WC, WT, WP, WB; the PAT has UC- too.</summary>
     static bool IsMemoryType(byte type, bool pat) => type is 0 or 1 or 4 or 5 or 6 || pat && type == 7;
+
+    static bool IsPat(ulong value)
+    {
+        for (int i = 0; i < 64; i += 8) if (!IsMemoryType((byte)(value >> i), pat: true)) return false;
+        return true;
+    }
 
     bool IsMtrr(uint register, ulong value)
     {

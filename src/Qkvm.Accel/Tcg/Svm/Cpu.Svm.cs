@@ -7,8 +7,9 @@ namespace Qkvm.Accel.Tcg;
 /// <summary>AMD's virtualization: what it adds to a processor's state, its registers, and who takes interrupts while a
 /// guest runs. Spec: AMD64 APM vol. 2, chapter 15.</summary>
 /// <remarks>"Guest" is here who runs between VMRUN and the exit, "host" who executed VMRUN. Deviations: an SMI that is
-/// not intercepted waits for the exit; there is one ASID's worth of translations, so that another one empties them;
-/// EVENTINJ's checks do not look at the mode; VM_CR's R_INIT and DIS_A20M are storage.</remarks>
+/// not intercepted waits for the exit; an exit right behind a translated STI tells of no interrupt shadow; VMRUN's
+/// checks of EVENTINJ do not look at the mode; INT 3 of two bytes is told as INT3 is; VM_CR's R_INIT and DIS_A20M are
+/// storage.</remarks>
 public sealed unsafe partial class Cpu
 {
     const uint VmCrMsr = 0xC0010114, VmHsavePaMsr = 0xC0010117;

@@ -66,13 +66,13 @@ public sealed unsafe partial class Cpu
         }
         if (!_control.Intercepts(SvmExit.Vmrun) || _control.Asid == 0) return false;
         if (_control.IoMap > _physicalMask - mapSize || _control.MsrMap > _physicalMask - msrMapSize) return false;
-        if (_control.NestedPaging && (!_hasNestedPaging || (State->Cr0 & Tcg.Cr0.Pg) == 0
+        if (_control.NestedPaging && (!_hasNestedPaging || (State->Cr0 & Tcg.Cr0.Pg) == 0 || !IsPat(vmcb[Vmcb.Pat])
             || IsLongMode && (_control.NestedCr3 & ~_physicalMask) != 0)) return false;
         var injected = new SvmEvent(_control.EventInjection);
         return !injected.IsValid || injected.IsLegal;
     }
 
-    /// <summary>What VMRUN loads of a guest, and an exit of the host. FS, GS, TR, LDTR and others are VMLOAD's.</summary>
+    /// <summary>What VMRUN loads of a guest, and an exit of the host. FS, GS, TR, LDTR and more are VMLOAD's.</summary>
     void LoadWorld(in Vmcb vmcb, bool isGuest)
     {
         CpuState* s = State;
@@ -87,7 +87,7 @@ public sealed unsafe partial class Cpu
         if (isLong || !isGuest || (s->Cr0 & Tcg.Cr0.Pe) == 0) flags &= ~Flag.Vm;
         AllFlags = flags | 2;
         (s->Rip, Rsp, Rax) = (isLong ? vmcb[Vmcb.Rip] : (uint)vmcb[Vmcb.Rip], vmcb[Vmcb.Rsp], vmcb[Vmcb.Rax]);
-        if (!isGuest || _control.NestedPaging) s->Pat = vmcb[Vmcb.Pat];
+        if (_control.NestedPaging) s->Pat = vmcb[Vmcb.Pat];
         if (isGuest) s->Cr2 = vmcb[Vmcb.Cr2];
         s->Dr[6] = isGuest ? vmcb[Vmcb.Dr6] & Dr6Writable | Dr6Fixed : s->Dr[6];
         s->Dr[7] = isGuest ? vmcb[Vmcb.Dr7] & Dr7Writable | Dr7Fixed : Dr7Fixed;

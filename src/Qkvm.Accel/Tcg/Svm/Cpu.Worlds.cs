@@ -53,10 +53,12 @@ public sealed unsafe partial class Cpu
         ForgetContext(true);
     }
 
-    /// <summary>INVLPGA, by the host. Another ASID than the last has no translations.</summary>
+    /// <summary>INVLPGA. ASID 0 is the host's; a guest's has more forgotten than it must, and another than the last
+    /// has no translations.</summary>
     internal void FlushTlbPage(ulong linear, uint asid)
     {
-        if (asid == 0) FlushTlbPage(linear);
+        if (IsGuest) FlushTlb(global: true);                       // a guest that may do so
+        else if (asid == 0) FlushTlbPage(linear);
         else if (asid == _lastAsid) FlushOtherWorld();
     }
 
