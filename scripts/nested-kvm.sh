@@ -5,7 +5,8 @@
 # environment; what it prints and its exit status come back. What it writes is gone afterwards, but for /nested, which
 # is .cache/nested here. test: the tests that say "needs /dev/kvm". As root. CPUS=N and MEMORY=N (MiB) are the
 # machine's.
-# QEMU=PROGRAM is the one that scripts/nested-qemu.sh makes: Debian's does not tell KVM of its guests' breakpoints.
+# QEMU=PROGRAM is another: out/qkvm, or what scripts/nested-qemu.sh makes. Debian's does not tell KVM of its guests'
+# breakpoints.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)

@@ -95,6 +95,7 @@ public sealed unsafe class CpuFeatureTests
         Code("movdir64b", 0x66, 0x0F, 0x38, 0xF8, 0x1B), Code("3dnow", 0x0F, 0x0F, 0xC1, 0x9E),
             Code("3dnowext", 0x0F, 0x0F, 0xC1, 0xBB),
         Extended("auto-ibrs", Efer.Aibrse), new("auto-ibrs", m => TakesEfer(m, Efer.Aibrse)),
+        Extended("svm", Efer.Svme), Register("svm", 0xC0010117), new("svm", m => TakesEfer(m, Efer.Svme)),
     ];
 
     /// <summary>Hints, promises and names: nothing works with them that does not work without. CR8 by a LOCK prefix is
@@ -103,6 +104,7 @@ public sealed unsafe class CpuFeatureTests
         "kvm-nopiodelay kvmclock-stable-bit "
         + "mmxext acpi hle osvw topoext cldemote xsaveerptr null-sel-clr-base amd-no-ssb "
         + "no-nested-data-bp lfence-always-serializing "
+        + CpuFeatures.OfSvm + " "                                  // in a VMCB: SvmTests
         + CpuFeatures.KvmDefaults;
 
     public static TheoryData<string> Models() => [.. CpuModels.All.Select(model => model.Name)];

@@ -143,6 +143,7 @@ static unsafe class KvmCpuid
                 CpuidWord.Leaf80000001Ecx => Find(supported, Extended + 1).Ecx,
                 CpuidWord.Leaf80000007Edx => Find(supported, Extended + 7).Edx,
                 CpuidWord.Leaf80000008Ebx => Find(supported, Extended + 8).Ebx,
+                CpuidWord.Leaf8000000AEdx => Find(supported, Extended + 0xA).Edx,
                 CpuidWord.Leaf80000021Eax => Find(supported, Extended + 0x21).Eax,
                 CpuidWord.LeafD1Eax => Find(supported, XsaveLeaf, 1).Eax,
                 CpuidWord.Leaf6Eax => Find(supported, 6).Eax,

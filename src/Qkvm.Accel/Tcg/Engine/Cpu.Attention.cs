@@ -112,7 +112,7 @@ public sealed unsafe partial class Cpu
                 Trace?.Changed(this, "A20", 1UL - State->A20Masked);
                 ModeChanged();                                      // which empties the TLB
             }
-            if (State->InitPending != 0 && State->Smm == 0 && !CanTakeSmi) TakeInit();
+            if (State->InitPending != 0 && State->Smm == 0 && !_holdsInterrupts && !CanTakeSmi) TakeInit();
             if (State->WaitForSipi != 0)
             {
                 if (State->SipiPending == 0) { Sleep(); continue; }
@@ -126,7 +126,7 @@ public sealed unsafe partial class Cpu
                 throw Fault(Vector.Debug);
             }
             if (State->InterruptShadow == 0 && (Steps != VCpuSteps.OneUndisturbed || State->Halted != 0)
-                && (TakeSmi() || TakeInterrupt()) && Steps != VCpuSteps.None) return StopAfterStep();
+                && (TakeSmi() || TakeInterrupt() || TakeVirtualInterrupt()) && Steps != VCpuSteps.None) return StopAfterStep();
             if (State->Halted != 0 && (EndsWait || TakeKick())) EndHalt();
             if (State->Halted != 0) { Sleep(); continue; }
             if (!NeedsStep) return null;
@@ -146,6 +146,7 @@ public sealed unsafe partial class Cpu
 
     void TakeInit()
     {
+        if (TryLeaveFor(SvmExit.Init)) return;
         State->InitPending = 0;
         ResetRegisters(isInit: true);
         State->WaitForSipi = 1;
@@ -166,15 +167,18 @@ public sealed unsafe partial class Cpu
     /// <summary>NMI first, then the local APIC's. False: there was none.</summary>
     bool TakeInterrupt()
     {
+        if (_holdsInterrupts) return false;
         if (State->NmiPending != 0 && State->NmiBlocked == 0)
         {
+            if (TryLeaveFor(SvmExit.Nmi)) return true;
             State->NmiBlocked = 1;
             while (Volatile.Read(ref State->NmiPending) is byte waiting && Interlocked.CompareExchange(
                 ref State->NmiPending, (byte)(waiting - 1), waiting) != waiting) { }
             DeliverExternal(Vector.Nmi);
             return true;
         }
-        if ((State->RflagsSystem & Tcg.Rflags.If) == 0 || Apic is not { HasInterrupt: true } apic) return false;
+        if (Apic is not { HasInterrupt: true } apic || !LetsInterrupts(State->RflagsSystem)) return false;
+        if (TryLeaveFor(SvmExit.Interrupt)) return true;
         if (_eoiElided) SettleEoi();
         int vector = apic.Acknowledge();
         if (vector < 0) return false;
@@ -238,10 +242,10 @@ public sealed unsafe partial class Cpu
     /// <summary>How long the next halt is waited awake, in ticks of the host's clock.</summary>
     long _awake;
 
-    bool HasWakeReason => State->InitPending != 0 && State->Smm == 0 || CanTakeSmi
+    bool HasWakeReason => State->InitPending != 0 && State->Smm == 0 && !_holdsInterrupts || CanTakeSmi
         || State->WaitForSipi != 0 && State->SipiPending != 0 || State->WaitForSipi == 0
-        && (_kicked || State->NmiPending != 0 && State->NmiBlocked == 0
-            || (State->RflagsSystem & Tcg.Rflags.If) != 0 && Apic is { HasInterrupt: true });
+        && (_kicked || State->NmiPending != 0 && State->NmiBlocked == 0 && !_holdsInterrupts || HasVirtualInterrupt
+            || Apic is { HasInterrupt: true } && LetsInterrupts(State->RflagsSystem));
 }
 
 /// <summary>What -d int, mmu, pcall and cpu_reset want to hear.</summary>

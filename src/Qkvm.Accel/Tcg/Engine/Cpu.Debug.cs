@@ -34,7 +34,7 @@ public sealed unsafe partial class Cpu
         // Intel's suppress them after MOV SS and POP SS (section 17.3.1.1), AMD's do not.
         bool isCovered = (flags & Rf) != 0 || State->InterruptShadow == CpuState.StackShadow && !IsAmd;
         if (_breaksOnCode && !isCovered) CheckCodeBreakpoints();
-        State->InterruptShadow = 0;
+        (_shadowBefore, State->InterruptShadow) = (State->InterruptShadow, 0);
         _hasEnteredHandler = false;
         _hasBranched = false;
         if ((flags & Rf) == 0) RunOne();
@@ -52,6 +52,7 @@ public sealed unsafe partial class Cpu
                 throw;
             }
         }
+        _shadowBefore = 0;
         // INT n cleared TF itself; after MOV SS and POP SS the trap waits with the interrupts.
         bool isStep = (flags & Tf) != 0 && ((_debugControl & DebugControlBtf) == 0 || _hasBranched);
         if (isStep && !_hasEnteredHandler && State->InterruptShadow != CpuState.StackShadow)

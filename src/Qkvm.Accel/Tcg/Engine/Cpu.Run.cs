@@ -188,12 +188,14 @@ public sealed unsafe partial class Cpu
     internal void DeliverFault(GuestFault fault)
     {
         _leave = 0;
-        State->InterruptShadow = 0;
-        if (fault.Number == FrozenByError)
+        if (fault.Number == LeavesGuest) LeaveGuest(_exitCode, _exitInfo1, _exitInfo2);
+        else if (fault.Number == FrozenByError && !TryLeaveFor(SvmExit.FerrFreeze)) Freeze();
+        if (fault.Number >= FrozenByError || TryLeaveForException(fault.Number, fault.ErrorCode))
         {
-            Freeze();
+            (_leave, _shadowBefore, State->InterruptShadow) = (0, 0, 0);
             return;
         }
+        (_shadowBefore, State->InterruptShadow) = (0, 0);
         EndHalt();                                                  // a trap after HLT
         Trace?.Exception(this, fault.Number, fault.ErrorCode);
         Deliver(fault.Number, fault.ErrorCode, software: false, external: false);
@@ -248,10 +250,10 @@ public sealed unsafe partial class Cpu
         if (state->InterruptShadow != 0 || (flags & (Tcg.Rflags.Tf | Tcg.Rflags.Rf)) != 0
             || _breaksOnCode) call = CallStep;
         if (state->Halted != 0 || state->WaitForSipi != 0) call |= CallHalt;
-        if ((flags & Tcg.Rflags.If) != 0 && Apic is { HasInterrupt: true }) call |= CallInterrupt;
+        if (Apic is { HasInterrupt: true } && LetsInterrupts(flags) || HasVirtualInterrupt) call |= CallInterrupt;
         if (_dataBreakpointHit) call |= CallStep;
-        if (state->NmiPending != 0 && state->NmiBlocked == 0) call |= CallSignal;
-        if ((state->SmiPending | state->InitPending) != 0 && state->Smm == 0) call |= CallSignal;
+        if (state->NmiPending != 0 && state->NmiBlocked == 0 && !_holdsInterrupts) call |= CallSignal;
+        if ((state->SmiPending | state->InitPending) != 0 && state->Smm == 0 && !_holdsInterrupts) call |= CallSignal;
         if (call != 0) Interlocked.Or(ref _attention, call);
     }
 

@@ -42,8 +42,7 @@ public sealed unsafe partial class Cpu
     void Enter(uint code, uint through)
     {
         bool interruptible = (State->RflagsSystem & Tcg.Rflags.If) != 0;
-        _jit->InterruptWaits = (byte)(!interruptible && (Apic is { HasInterrupt: true } || State->NmiPending != 0)
-            ? 1 : 0);
+        _jit->InterruptWaits = (byte)(!interruptible && WaitsForFlag() ? 1 : 0);
         ((delegate* unmanaged<ulong, void>)(nint)through)(code);
     }
 
@@ -103,13 +102,13 @@ public sealed unsafe partial class Cpu
 
     bool ReadTsc(ExitRecord* record, ulong rip)
     {
-        if ((State->Cr4 & Cr4.Tsd) != 0 && State->Cpl != 0)
+        if ((State->Cr4 & Cr4.Tsd) != 0 && State->Cpl != 0 || IsGuest && InterceptsTsc)
         {
             UnpackState(rip);
             RunOne();
             return false;
         }
-        ulong value = ReadTsc();
+        ulong value = SeenTsc;
         (State->Gpr[0], State->Gpr[2]) = ((uint)value, value >> 32);
         if (record->Kind == ExitKind.ReadTscAux) State->Gpr[1] = (uint)State->TscAux;
         Enter(record->Host, _engine!.Common.EnterWithVectors);
@@ -177,8 +176,7 @@ public sealed unsafe partial class Cpu
                 && (record->Limit > PageSize - 16 || (linear & (ulong)(PageSize - 1 - record->Limit)) == 0))
             {
                 UnpackState(rip);
-                State->Cr2 = linear;
-                DeliverFault(_fault.With(Vector.PageFault, error));
+                DeliverFault(PageFault(linear, error));
                 return false;
             }
         }
@@ -224,8 +222,7 @@ public sealed unsafe partial class Cpu
             else if (record->IsSimple != 0 && IsCanonical(linear))
             {
                 UnpackState(rip);
-                State->Cr2 = linear;
-                DeliverFault(_fault.With(Vector.PageFault, error));
+                DeliverFault(PageFault(linear, error));
                 return false;
             }
         }

@@ -189,5 +189,6 @@ public sealed unsafe partial class Cpu
         SetKey();
     }
 
-    void SetKey() => _key = _epoch << 4 | (State->Cpl == 3 ? 8u : 0u) | (uint)_codeSize >> 1;
+    void SetKey() =>
+        _key = _epoch << 5 | (IsGuest ? 16u : 0u) | (State->Cpl == 3 ? 8u : 0u) | (uint)_codeSize >> 1;
 }

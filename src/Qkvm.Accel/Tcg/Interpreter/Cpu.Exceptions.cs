@@ -23,16 +23,20 @@ public sealed unsafe partial class Cpu
         {
             try
             {
+                if (IsGuest) _vectoring = EventOf(vector, errorCode, kind);
                 Enter(vector, errorCode, kind, State->Rip);
+                _vectoring = default;
                 return;
             }
             catch (GuestFault fault)
             {
+                if (fault.Number == LeavesGuest) LeaveGuest(_exitCode, _exitInfo1, _exitInfo2);
+                if (fault.Number == LeavesGuest || TryLeaveForException(fault.Number, fault.ErrorCode)) return;
                 (int second, errorCode) = (fault.Number, fault.ErrorCode);
                 if (kind == Event.Exception && vector == Vector.DoubleFault
                     && (IsContributory(second) || IsPageFault(second)))
                 {
-                    TripleFault();
+                    if (!TryLeaveFor(SvmExit.Shutdown)) TripleFault();
                     return;
                 }
                 bool isDouble = kind == Event.Exception
@@ -45,8 +49,21 @@ public sealed unsafe partial class Cpu
     }
 
     /// <summary>INT n, INT3, INTO, INT1: an exception on the way in is raised by the instruction itself.</summary>
-    internal void RaiseInterrupt(int vector, bool privileged, ulong nextRip) =>
+    internal void RaiseInterrupt(int vector, bool privileged, ulong nextRip)
+    {
+        if (IsGuest)
+            _vectoring = EventOf(vector, null,
+                vector is Vector.Debug or Vector.Breakpoint or Vector.Overflow ? Event.Exception : Event.Software);
         Enter(vector, null, privileged ? Event.External : Event.Software, nextRip);
+        _vectoring = default;
+    }
+
+    static SvmEvent EventOf(int vector, uint? errorCode, Event kind) => new(vector, kind switch
+    {
+        Event.Software => SvmEvent.Software,
+        Event.Exception => SvmEvent.Exception,
+        _ => vector == Vector.Nmi ? SvmEvent.Nmi : SvmEvent.Interrupt,
+    }, errorCode);
 
     // Intel SDM vol. 3, table 6-4.
     static bool IsContributory(int vector) => vector is Vector.DivideError or Vector.InvalidTss or Vector.NotPresent

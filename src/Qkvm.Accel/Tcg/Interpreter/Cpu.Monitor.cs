@@ -13,6 +13,8 @@ public sealed unsafe partial class Cpu
     byte* _monitored;
     readonly byte[] _line = new byte[LineSize];
 
+    internal bool IsMonitoring => _monitored != null;
+
     /// <summary>Halted by MWAIT; interrupts end it though IF is clear.</summary>
     bool _waitsForStore, _wakesMasked;
     int _naps;

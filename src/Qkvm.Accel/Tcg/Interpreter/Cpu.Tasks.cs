@@ -36,6 +36,7 @@ public sealed unsafe partial class Cpu
     void EnterTask(ushort selector, uint? errorCode, ulong returnRip, uint external)
     {
         Descriptor task = CheckTaskOfGate(selector, external);
+        CheckTaskSwitch(selector, TaskSwitch.Interrupt, errorCode);
         SwitchTask(selector, task, TaskSwitch.Interrupt, returnRip, external);
         if (errorCode is not { } error) return;
         PushFrame frame = PushFrame.Current(this, external);
@@ -52,6 +53,7 @@ public sealed unsafe partial class Cpu
         if (task.SystemType is not (Descriptor.Tss16Busy or Descriptor.Tss32Busy))
             throw SelectorFault(Vector.InvalidTss, selector);
         if (!task.IsPresent) throw SelectorFault(Vector.NotPresent, selector);
+        CheckTaskSwitch(selector, TaskSwitch.Return, null);
         SwitchTask(selector, task, TaskSwitch.Return, nextRip, 0);
     }
 

@@ -99,9 +99,11 @@ public sealed unsafe partial class Cpu
         {
             case Descriptor.TaskGate:
                 Descriptor task = CheckTaskOfGate(target.GateSelector, 0);
+                CheckTaskSwitch(target.GateSelector, cause, null);
                 SwitchTask(target.GateSelector, task, cause, nextRip, 0);
                 break;
             case Descriptor.Tss16 or Descriptor.Tss32:
+                CheckTaskSwitch(selector, cause, null);
                 SwitchTask(selector, target, cause, nextRip, 0);
                 break;
             default:

@@ -32,7 +32,7 @@ static unsafe partial class SystemOps
             case Code.Wrpkru: return End(i, &Wrpkru, 4);
             case Code.Invlpg_m: return End(i, &Invlpg);
             case Code.Invpcid_r32_m128 or Code.Invpcid_r64_m128: return End(i, &Invpcid);
-            case Code.Invd or Code.Wbinvd or Code.Wbnoinvd: return Set(i, &Privileged, 0);
+            case Code.Invd or Code.Wbinvd or Code.Wbnoinvd: return Set(i, &EmptyCaches, 0);
             case Code.Hlt: return End(i, &Hlt);
             default: return false;
         }
@@ -43,28 +43,42 @@ static unsafe partial class SystemOps
         if (cpu.Cpl != 0) throw cpu.Gp();
     }
 
-    /// <summary>Nothing to do beyond the check.</summary>
-    static void Privileged(Cpu cpu, Insn* i) => CheckPrivileged(cpu);
+    /// <summary>Nothing to do beyond the check: there are none.</summary>
+    static void EmptyCaches(Cpu cpu, Insn* i)
+    {
+        CheckPrivileged(cpu);
+        cpu.Leaves(i, i->Code == Code.Invd ? SvmExit.Invd : SvmExit.Wbinvd);
+    }
 
     static void MovFromCr(Cpu cpu, Insn* i)
     {
         CheckPrivileged(cpu);
+        if (cpu.Leaves(i, SvmExit.ReadCr0 + i->Reg1, cpu.RegisterInfo(i->Reg0, isControl: true))) return;
         SetGpr(cpu, i->Reg0, i->OperandSize, cpu.ReadCr(i->Reg1));
     }
 
     static void MovToCr(Cpu cpu, Insn* i)
     {
         CheckPrivileged(cpu);
+        ulong info = cpu.RegisterInfo(i->Reg1, isControl: true);
+        if (i->Reg0 == 0 ? cpu.LeavesForCr0(i, Operand(cpu, i), info)
+            : cpu.Leaves(i, SvmExit.WriteCr0 + i->Reg0, info)) return;
         cpu.WriteCr(i->Reg0, Operand(cpu, i));
     }
 
     static void MovFromDr(Cpu cpu, Insn* i)
     {
         int number = cpu.CheckDebugRegister(i->Reg1);
+        if (cpu.Leaves(i, SvmExit.ReadDr0 + i->Reg1, cpu.RegisterInfo(i->Reg0, isControl: false))) return;
         SetGpr(cpu, i->Reg0, i->OperandSize, cpu.State->Dr[number]);
     }
 
-    static void MovToDr(Cpu cpu, Insn* i) => cpu.WriteDr(i->Reg0, Operand(cpu, i));
+    static void MovToDr(Cpu cpu, Insn* i)
+    {
+        cpu.CheckDebugRegister(i->Reg0);
+        if (cpu.Leaves(i, SvmExit.WriteDr0 + i->Reg0, cpu.RegisterInfo(i->Reg1, isControl: false))) return;
+        cpu.WriteDr(i->Reg0, Operand(cpu, i));
+    }
 
     static ulong Operand(Cpu cpu, Insn* i)
     {
@@ -76,6 +90,7 @@ static unsafe partial class SystemOps
     static void Smsw(Cpu cpu, Insn* i)
     {
         CheckUserMode(cpu);
+        if (cpu.Leaves(i, SvmExit.ReadCr0)) return;
         if (i->HasMemory) cpu.Store(i, (ushort)cpu.State->Cr0);
         else SetGpr(cpu, i->Reg0, i->OperandSize, cpu.State->Cr0);
     }
@@ -86,18 +101,20 @@ static unsafe partial class SystemOps
         const ulong status = Cr0.Pe | Cr0.Mp | Cr0.Em | Cr0.Ts;
         CheckPrivileged(cpu);
         ulong value = LoadWord(cpu, i, i->Reg0) & status, old = cpu.State->Cr0;
-        cpu.SetCr0(old & ~status | value | old & Cr0.Pe);
+        value = old & ~status | value | old & Cr0.Pe;
+        if (!cpu.LeavesForCr0(i, value, 0)) cpu.SetCr0(value);
     }
 
     static void Clts(Cpu cpu, Insn* i)
     {
         CheckPrivileged(cpu);
-        cpu.SetCr0(cpu.State->Cr0 & ~Cr0.Ts);
+        if (!cpu.Leaves(i, SvmExit.WriteCr0)) cpu.SetCr0(cpu.State->Cr0 & ~Cr0.Ts);
     }
 
     static void Rdmsr(Cpu cpu, Insn* i)
     {
         CheckPrivileged(cpu);
+        if (cpu.LeavesForMsr(i, (uint)cpu.Rcx, write: false)) return;
         if (!cpu.ReadMsr((uint)cpu.Rcx, out ulong value)) throw cpu.Gp();
         SetPair(cpu, value);
     }
@@ -105,6 +122,7 @@ static unsafe partial class SystemOps
     static void Wrmsr(Cpu cpu, Insn* i)
     {
         CheckPrivileged(cpu);
+        if (cpu.LeavesForMsr(i, (uint)cpu.Rcx, write: true)) return;
         if (!cpu.WriteMsr((uint)cpu.Rcx, Pair(cpu))) throw cpu.Gp();
     }
 
@@ -130,6 +148,7 @@ static unsafe partial class SystemOps
     {
         CheckXsaveEnabled(cpu);
         CheckPrivileged(cpu);
+        if (cpu.Leaves(i, SvmExit.Xsetbv)) return;
         if ((uint)cpu.Rcx != 0) throw cpu.Gp();
         cpu.SetXcr0(Pair(cpu));
     }
@@ -159,6 +178,7 @@ static unsafe partial class SystemOps
         ulong linear = cpu.EffectiveOffset(i);
         if (!cpu.Is64Bit || i->Segment >= Seg.Fs) linear += cpu.State->Segment(i->Segment).Base;
         if (!cpu.Is64Bit) linear = (uint)linear;
+        if (cpu.Leaves(i, SvmExit.Invlpg, cpu.AssistInfo(linear))) return;
         if (cpu.IsCanonical(linear)) cpu.FlushTlbPage(linear);
     }
 
@@ -166,6 +186,7 @@ static unsafe partial class SystemOps
     {
         if (!cpu.HasInvpcid) throw cpu.Ud();
         CheckPrivileged(cpu);
+        if (cpu.Leaves(i, SvmExit.Invpcid)) return;
         UInt128 descriptor = cpu.Load<UInt128>(i);
         var (context, linear) = ((ulong)descriptor, (ulong)(descriptor >> 64));
         ulong type = cpu.Is64Bit ? cpu.State->Gpr[i->Reg0] : (uint)cpu.State->Gpr[i->Reg0];
@@ -184,6 +205,6 @@ static unsafe partial class SystemOps
     static void Hlt(Cpu cpu, Insn* i)
     {
         CheckPrivileged(cpu);
-        cpu.State->Halted = 1;
+        if (!cpu.Leaves(i, SvmExit.Hlt)) cpu.State->Halted = 1;
     }
 }

@@ -54,6 +54,7 @@ static unsafe partial class SystemOps
 
     static void Pushf(Cpu cpu, Insn* i)
     {
+        if (cpu.Leaves(i, SvmExit.Pushf)) return;
         ulong flags = cpu.AllFlags & ~(Flag.Vm | Flag.Rf);
         if (cpu.IsVirtual8086 && cpu.Iopl < 3)
         {
@@ -63,7 +64,10 @@ static unsafe partial class SystemOps
         cpu.PushSized(flags, i->OperandSize);
     }
 
-    static void Popf(Cpu cpu, Insn* i) => cpu.PopFlags(i->OperandSize);
+    static void Popf(Cpu cpu, Insn* i)
+    {
+        if (!cpu.Leaves(i, SvmExit.Popf)) cpu.PopFlags(i->OperandSize);
+    }
 
     static void Clac(Cpu cpu, Insn* i) => SetAc(cpu, 0);
     static void Stac(Cpu cpu, Insn* i) => SetAc(cpu, Flag.Ac);

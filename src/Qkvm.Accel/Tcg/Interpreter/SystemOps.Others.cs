@@ -34,7 +34,7 @@ static unsafe partial class SystemOps
             case Code.Mfence or Code.Mfence_F1 or Code.Mfence_F2 or Code.Mfence_F3 or Code.Mfence_F4 or Code.Mfence_F5
                 or Code.Mfence_F6 or Code.Mfence_F7:
                 return Set(i, &Fence, 0);
-            case Code.Vmcall or Code.Vmmcall: return End(i, &Hypercall);
+            case Code.Vmcall: return End(i, &Hypercall);
             case Code.Serialize: return End(i, &Fence);
             case Code.Rsm: return End(i, &Resume);
             case Code.Ud0 or Code.Ud0_r16_rm16 or Code.Ud0_r32_rm32 or Code.Ud0_r64_rm64 or Code.Ud1_r16_rm16
@@ -47,15 +47,17 @@ static unsafe partial class SystemOps
 
     static void CpuId(Cpu cpu, Insn* i)
     {
+        if (cpu.Leaves(i, SvmExit.Cpuid)) return;
         cpu.Cpuid((uint)cpu.Rax, (uint)cpu.Rcx, out uint eax, out uint ebx, out uint ecx, out uint edx);
         (cpu.Rax, cpu.Rbx, cpu.Rcx, cpu.Rdx) = (eax, ebx, ecx, edx);
     }
 
-    /// <summary>Both vendors' forms do, as KVM makes them.</summary>
+    /// <summary>Both vendors' forms do, as KVM makes them; VMMCALL comes here from <see cref="Vmmcall"/>.</summary>
     static void Hypercall(Cpu cpu, Insn* i) => cpu.Hypercall();
 
     static void Resume(Cpu cpu, Insn* i)
     {
+        if (cpu.Leaves(i, SvmExit.Rsm)) return;
         if (cpu.State->Smm == 0) throw cpu.Ud();
         cpu.LeaveSmm();
     }
@@ -68,14 +70,15 @@ static unsafe partial class SystemOps
     static void Rdtsc(Cpu cpu, Insn* i)
     {
         CheckTimeStamp(cpu);
-        SetPair(cpu, cpu.ReadTsc());
+        if (!cpu.Leaves(i, SvmExit.Rdtsc)) SetPair(cpu, cpu.SeenTsc);
     }
 
     static void Rdtscp(Cpu cpu, Insn* i)
     {
         if (!cpu.HasRdtscp) throw cpu.Ud();
         CheckTimeStamp(cpu);
-        SetPair(cpu, cpu.ReadTsc());
+        if (cpu.Leaves(i, SvmExit.Rdtscp)) return;
+        SetPair(cpu, cpu.SeenTsc);
         cpu.Rcx = (uint)cpu.State->TscAux;
     }
 
@@ -88,6 +91,7 @@ static unsafe partial class SystemOps
     static void Rdpmc(Cpu cpu, Insn* i)
     {
         if (cpu.Cpl != 0 && (cpu.State->Cr4 & Cr4.Pce) == 0) throw cpu.Gp();
+        if (cpu.Leaves(i, SvmExit.Rdpmc)) return;
         if (!cpu.ReadCounter((uint)cpu.Rcx, out ulong value)) throw cpu.Gp();
         SetPair(cpu, value);
     }
@@ -95,6 +99,7 @@ static unsafe partial class SystemOps
     static void Monitor(Cpu cpu, Insn* i)
     {
         CheckMonitor(cpu);
+        if (cpu.Leaves(i, SvmExit.Monitor)) return;
         if ((uint)cpu.Rcx != 0) throw cpu.Gp();
         cpu.ArmMonitor(i->Segment, i->AddressSize == 8 ? cpu.Rax : i->AddressSize == 4 ? (uint)cpu.Rax
             : (ushort)cpu.Rax);
@@ -103,6 +108,7 @@ static unsafe partial class SystemOps
     static void Mwait(Cpu cpu, Insn* i)
     {
         CheckMonitor(cpu);
+        if (cpu.IsMonitoring && cpu.Leaves(i, SvmExit.MwaitArmed) || cpu.Leaves(i, SvmExit.Mwait)) return;
         if ((uint)cpu.Rcx > 1) throw cpu.Gp();
         cpu.WaitForStore(((uint)cpu.Rcx & 1) != 0);
     }
@@ -117,5 +123,8 @@ static unsafe partial class SystemOps
 
     static void Fence(Cpu cpu, Insn* i) => Interlocked.MemoryBarrier();
 
-    static void Pause(Cpu cpu, Insn* i) => Thread.SpinWait(1);
+    static void Pause(Cpu cpu, Insn* i)
+    {
+        if (!cpu.LeavesForPause(i)) Thread.SpinWait(1);
+    }
 }

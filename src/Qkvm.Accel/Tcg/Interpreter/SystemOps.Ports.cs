@@ -42,6 +42,7 @@ static unsafe partial class SystemOps
     static void In(Cpu cpu, Insn* i, ushort port)
     {
         cpu.CheckPort(port, i->OperandSize);
+        if (cpu.LeavesForPort(i, port, isIn: true, isString: false)) return;
         ulong value = cpu.PortIn(port, i->OperandSize);
         cpu.CheckPortBreakpoints(port, i->OperandSize);
         if (i->OperandSize == 1) cpu.Rax = cpu.Rax & ~0xFFUL | (byte)value;
@@ -51,6 +52,7 @@ static unsafe partial class SystemOps
     static void Out(Cpu cpu, Insn* i, ushort port)
     {
         cpu.CheckPort(port, i->OperandSize);
+        if (cpu.LeavesForPort(i, port, isIn: false, isString: false)) return;
         cpu.PortOut(port, i->OperandSize, i->OperandSize
             switch { 1 => (byte)cpu.Rax, 2 => (ushort)cpu.Rax, _ => (uint)cpu.Rax });
         cpu.CheckPortBreakpoints(port, i->OperandSize);
@@ -64,6 +66,7 @@ static unsafe partial class SystemOps
         var port = (ushort)cpu.Rdx;
         cpu.CheckPort(port, sizeof(T));
         StringLoop loop = new(cpu, i, sizeof(T));
+        if (loop.HasNext && cpu.LeavesForPort(i, port, isIn: true, isString: true)) return;
         while (loop.HasNext)
         {
             ulong linear = cpu.Linear(Seg.Es, cpu.Rdi & loop.Mask, sizeof(T), true);
@@ -81,6 +84,7 @@ static unsafe partial class SystemOps
         var port = (ushort)cpu.Rdx;
         cpu.CheckPort(port, sizeof(T));
         StringLoop loop = new(cpu, i, sizeof(T));
+        if (loop.HasNext && cpu.LeavesForPort(i, port, isIn: false, isString: true)) return;
         while (loop.HasNext)
         {
             ulong value = 0;

@@ -59,22 +59,31 @@ static unsafe partial class SystemOps
     static void StoreTable(Cpu cpu, Insn* i, uint limit, ulong start)
     {
         CheckUserMode(cpu);
+        bool isIdtr = i->Code.Mnemonic() == Mnemonic.Sidt;
+        if (cpu.Leaves(i, isIdtr ? SvmExit.ReadIdtr : SvmExit.ReadGdtr)) return;
         cpu.StorePseudoDescriptor(i, (ushort)limit, start);
     }
 
     static void Lgdt(Cpu cpu, Insn* i)
     {
+        if (LeavesForTable(cpu, i, SvmExit.WriteGdtr)) return;
         (cpu.State->GdtrLimit, cpu.State->GdtrBase) = LoadTable(cpu, i);
     }
 
     static void Lidt(Cpu cpu, Insn* i)
     {
+        if (LeavesForTable(cpu, i, SvmExit.WriteIdtr)) return;
         (cpu.State->IdtrLimit, cpu.State->IdtrBase) = LoadTable(cpu, i);
+    }
+
+    static bool LeavesForTable(Cpu cpu, Insn* i, uint exit)
+    {
+        CheckPrivileged(cpu);
+        return cpu.Leaves(i, exit);
     }
 
     static (ushort Limit, ulong Base) LoadTable(Cpu cpu, Insn* i)
     {
-        CheckPrivileged(cpu);
         (ushort limit, ulong start) = cpu.LoadPseudoDescriptor(i);
         if (i->OperandSize == 8 && !cpu.IsCanonicalBase(start)) throw cpu.Gp();
         return (limit, i->OperandSize == 2 ? start & 0xFFFFFF : start);
@@ -84,28 +93,28 @@ static unsafe partial class SystemOps
     {
         CheckProtected(cpu);
         CheckUserMode(cpu);
-        StoreWord(cpu, i, cpu.State->Ldtr.Selector);
+        if (!cpu.Leaves(i, SvmExit.ReadLdtr)) StoreWord(cpu, i, cpu.State->Ldtr.Selector);
     }
 
     static void Str(Cpu cpu, Insn* i)
     {
         CheckProtected(cpu);
         CheckUserMode(cpu);
-        StoreWord(cpu, i, cpu.State->Tr.Selector);
+        if (!cpu.Leaves(i, SvmExit.ReadTr)) StoreWord(cpu, i, cpu.State->Tr.Selector);
     }
 
     static void Lldt(Cpu cpu, Insn* i)
     {
         CheckProtected(cpu);
         CheckPrivileged(cpu);
-        cpu.LoadLdt(LoadWord(cpu, i, i->Reg0));
+        if (!cpu.Leaves(i, SvmExit.WriteLdtr)) cpu.LoadLdt(LoadWord(cpu, i, i->Reg0));
     }
 
     static void Ltr(Cpu cpu, Insn* i)
     {
         CheckProtected(cpu);
         CheckPrivileged(cpu);
-        cpu.LoadTaskRegister(LoadWord(cpu, i, i->Reg0));
+        if (!cpu.Leaves(i, SvmExit.WriteTr)) cpu.LoadTaskRegister(LoadWord(cpu, i, i->Reg0));
     }
 
     static void Lar(Cpu cpu, Insn* i)

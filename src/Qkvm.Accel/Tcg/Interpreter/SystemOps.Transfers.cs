@@ -72,20 +72,35 @@ static unsafe partial class SystemOps
     }
 
     static void Retf(Cpu cpu, Insn* i) => cpu.ReturnFar(i->OperandSize, (uint)i->Immediate);
-    static void Iret(Cpu cpu, Insn* i) => cpu.ReturnFromInterrupt(i->OperandSize, cpu.NextRip(i));
+
+    static void Iret(Cpu cpu, Insn* i)
+    {
+        if (!cpu.Leaves(i, SvmExit.Iret)) cpu.ReturnFromInterrupt(i->OperandSize, cpu.NextRip(i));
+    }
 
     static void Int(Cpu cpu, Insn* i)
     {
+        if (cpu.Leaves(i, SvmExit.SoftwareInterrupt, cpu.AssistInfo((byte)i->Immediate))) return;
         if (cpu.IsVirtual8086) cpu.RaiseVirtual8086Interrupt((byte)i->Immediate, cpu.NextRip(i));
         else cpu.RaiseInterrupt((byte)i->Immediate, false, cpu.NextRip(i));
     }
 
-    static void Int3(Cpu cpu, Insn* i) => cpu.RaiseInterrupt(Vector.Breakpoint, false, cpu.NextRip(i));
-    static void Int1(Cpu cpu, Insn* i) => cpu.RaiseInterrupt(Vector.Debug, true, cpu.NextRip(i));
+    static void Int3(Cpu cpu, Insn* i) => Trap(cpu, i, Vector.Breakpoint, false);
+
+    static void Int1(Cpu cpu, Insn* i)
+    {
+        if (!cpu.Leaves(i, SvmExit.Icebp)) Trap(cpu, i, Vector.Debug, true);
+    }
 
     static void Into(Cpu cpu, Insn* i)
     {
-        if (cpu.Overflow) cpu.RaiseInterrupt(Vector.Overflow, false, cpu.NextRip(i));
+        if (cpu.Overflow) Trap(cpu, i, Vector.Overflow, false);
+    }
+
+    /// <summary>An exception that an instruction of its own raises.</summary>
+    static void Trap(Cpu cpu, Insn* i, int vector, bool privileged)
+    {
+        if (!cpu.Leaves(i, SvmExit.Exception + (uint)vector)) cpu.RaiseInterrupt(vector, privileged, cpu.NextRip(i));
     }
 
     static void Bound16(Cpu cpu, Insn* i)

@@ -12,7 +12,8 @@ static unsafe partial class SystemOps
     public static bool TrySelect(in Instruction instruction, Insn* i) =>
         SelectSegments(instruction.Code, i) || SelectTransfers(instruction.Code, i) || SelectTables(instruction.Code, i)
         || SelectControl(instruction.Code, i) || SelectFlags(instruction.Code, i) || SelectPorts(instruction.Code, i)
-        || SelectOthers(instruction.Code, i) || SelectTransactions(instruction.Code, i);
+        || SelectOthers(instruction.Code, i) || SelectTransactions(instruction.Code, i)
+        || SelectSvm(instruction.Code, i);
 
     static bool Set(Insn* i, delegate*<Cpu, Insn*, void> run, int size)
     {

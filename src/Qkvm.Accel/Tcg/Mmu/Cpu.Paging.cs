@@ -42,10 +42,7 @@ public sealed unsafe partial class Cpu
         {
             if (!IsCanonical(linear)) throw SegmentFault(segment);
             if (!Walk(linear, write, set, true, out ulong physical, out ulong known, out uint error))
-            {
-                State->Cr2 = linear;
-                throw Fault(Vector.PageFault, error);
-            }
+                throw PageFault(linear, error);
             Install(entry, page, physical, known, set);
         }
         if (write && entry->WriteTag != page && set != TlbSet.UserAligned) TagWrites(entry, page);
@@ -110,11 +107,11 @@ public sealed unsafe partial class Cpu
         if ((cr0 & Cr0.Pg) == 0)
         {
             physical = MaskA20(linear & ~PageMask);
-            return true;
+            return !IsNested || TryNestPage(ref physical, write, TlbSet.IsFetch(set), commit, ref known, out error);
         }
         bool isLong = (State->Efer & Efer.Lma) != 0, isPae = (cr4 & Cr4.Pae) != 0, hasNx = isPae
             && (State->Efer & Efer.Nx) != 0;
-        bool user = TlbSet.IsUser(set), fetch = TlbSet.IsFetch(set);
+        bool user = TlbSet.IsUser(set), fetch = TlbSet.IsFetch(set), isNested = IsNested;
         int top = isLong ? (cr4 & Cr4.La57) != 0 ? 5 : 4 : isPae ? 3 : 2;
         error = (write ? ErrorWrite : 0) | (user ? ErrorUser : 0)
             | (fetch && (hasNx || (cr4 & Cr4.Smep) != 0) ? ErrorFetch : 0);
@@ -129,6 +126,11 @@ public sealed unsafe partial class Cpu
             int shift = 12 + (isPae ? 9 : 10) * (level - 1);
             ulong place = MaskA20(isPae ? table + (linear >> shift & 0x1FF) * 8
                 : table + (linear >> shift & 0x3FF) * 4);
+            if (isNested && !TryNestTable(ref place, commit, out uint nestedError))
+            {
+                error = nestedError;
+                return false;
+            }
             ulong entry = ReadEntry(place, isPae);
             (places[level], entries[level]) = (place, entry);
             if ((entry & EntryPresent) == 0) return false;
@@ -177,6 +179,12 @@ public sealed unsafe partial class Cpu
             }
         }
         if (write ? !mayWrite : !mayRead) return false;
+        ulong nested = TlbEntry.Write;
+        if (isNested && !TryNestPage(ref physical, write, fetch, commit, ref nested, out uint finalError))
+        {
+            error = finalError;
+            return false;
+        }
         if (commit)
             for (int i = top; i >= level; i--)
             {
@@ -187,7 +195,7 @@ public sealed unsafe partial class Cpu
         bool dirty = write || (entries[level] & EntryDirty) != 0;
         known &= ~(TlbEntry.Read | TlbEntry.Write);
         if (mayRead) known |= TlbEntry.Read;
-        if (mayWrite && dirty) known |= TlbEntry.Write;
+        if (mayWrite && dirty) known |= nested;
         if ((entries[level] & EntryGlobal) != 0 && (cr4 & Cr4.Pge) != 0) known |= TlbEntry.Global;
         return true;
     }

@@ -12,7 +12,7 @@ public sealed unsafe partial class Cpu
     /// <summary>Each takes 3 MB. Linux has six identifiers in turn, of which fewer would keep none.</summary>
     const int MaxContexts = 8;
 
-    readonly List<TlbContext> _contexts = [new TlbContext()];
+    List<TlbContext> _contexts = [new TlbContext()];
     TlbContext _context;
     TlbEntry* _tlbEntries;
     TlbDetail* _tlbDetails;
@@ -33,6 +33,7 @@ public sealed unsafe partial class Cpu
                 context.Identifier = TlbContext.NoIdentifier;
             }
             _context.Identifier = CurrentIdentifier;
+            if (_otherContexts != null) FlushOtherWorld();
             new Span<byte>(_tagPages, TagPagesCount).Clear();
             ForgetContext(true);
             return;
@@ -175,6 +176,7 @@ public sealed unsafe partial class Cpu
         if (*TagsOf(hostPage) == 0) return false;
         bool found = false;
         foreach (TlbContext context in _contexts) found |= context.UntagWrites(hostPage);
+        foreach (TlbContext context in _otherContexts ?? []) found |= context.UntagWrites(hostPage);
         return found;
     }
 }

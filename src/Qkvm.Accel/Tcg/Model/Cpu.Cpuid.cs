@@ -105,5 +105,6 @@ public sealed unsafe partial class Cpu
 
     static ulong EferBitsOf(Cpuid cpuid) =>
         (cpuid.Has("syscall") ? Efer.Sce : 0) | (cpuid.Has("lm") ? Efer.Lme : 0) | (cpuid.Has("nx") ? Efer.Nx : 0)
-        | (cpuid.Has("fxsr-opt") ? Efer.Ffxsr : 0) | (cpuid.Has("auto-ibrs") ? Efer.Aibrse : 0);
+        | (cpuid.Has("fxsr-opt") ? Efer.Ffxsr : 0) | (cpuid.Has("auto-ibrs") ? Efer.Aibrse : 0)
+        | (cpuid.Has("svm") ? Efer.Svme : 0);
 }

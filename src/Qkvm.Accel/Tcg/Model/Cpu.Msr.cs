@@ -46,7 +46,7 @@ public sealed unsafe partial class Cpu
         switch (msr)
         {
             case Msr.McAddress or Msr.McType: break;
-            case Msr.Tsc: value = ReadTsc(); break;
+            case Msr.Tsc: value = SeenTsc; break;
             case Msr.ApicBase: value = Apic?.BaseMsr ?? 0xFEE00000; break;
             case Msr.FeatureControl: value = _featureControl; break;
             case Msr.TscAdjust: value = state->TscAdjust; break;
@@ -133,7 +133,7 @@ public sealed unsafe partial class Cpu
                 _debugControl = value & (DebugControlLbr | DebugControlBtf);
                 break;
             case Msr.Pat:
-                for (int i = 0; i < 64; i += 8) if (!IsMemoryType((byte)(value >> i), pat: true)) return false;
+                if (!IsPat(value)) return false;
                 state->Pat = value;
                 break;
             case Msr.MtrrDefault:
@@ -254,6 +254,12 @@ public sealed unsafe partial class Cpu
 
     /// <summary>UC, WC, WT, WP, WB; the PAT has UC- too.</summary>
     static bool IsMemoryType(byte type, bool pat) => type is 0 or 1 or 4 or 5 or 6 || pat && type == 7;
+
+    static bool IsPat(ulong value)
+    {
+        for (int i = 0; i < 64; i += 8) if (!IsMemoryType((byte)(value >> i), pat: true)) return false;
+        return true;
+    }
 
     bool IsMtrr(uint register, ulong value)
     {

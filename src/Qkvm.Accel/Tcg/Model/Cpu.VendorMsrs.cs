@@ -34,6 +34,7 @@ public sealed unsafe partial class Cpu
 
     bool ReadVendorMsr(uint msr, out ulong value)
     {
+        if (TryReadSvmMsr(msr, out value)) return true;
         value = 0;
         if (!TryFindVendorMsr(msr, out VendorMsr range, out int index) || range.Access == MsrAccess.WriteOnly)
             return false;
@@ -43,6 +44,7 @@ public sealed unsafe partial class Cpu
 
     bool WriteVendorMsr(uint msr, ulong value)
     {
+        if (TryWriteSvmMsr(msr, value) is { } written) return written;
         if (!TryFindVendorMsr(msr, out VendorMsr range, out int index) || range.Access == MsrAccess.ReadOnly)
             return false;
         // vol. 3, section 18.2.5

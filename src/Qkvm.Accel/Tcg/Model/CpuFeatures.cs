@@ -4,7 +4,8 @@ namespace Qkvm.Accel.Tcg.Model;
 
 /// <summary>The registers of CPUID that hold feature bits.</summary>
 public enum CpuidWord { Leaf1Edx, Leaf1Ecx, Leaf7Ebx, Leaf7Ecx, Leaf7Edx, Leaf80000001Edx, Leaf80000001Ecx,
-    Leaf80000007Edx, Leaf80000008Ebx, LeafD1Eax, Leaf6Eax, Leaf71Eax, Kvm, Leaf80000021Eax, Count }
+    Leaf80000007Edx, Leaf80000008Ebx, LeafD1Eax, Leaf6Eax, Leaf71Eax, Kvm, Leaf80000021Eax,
+    Leaf8000000AEdx, Count }
 
 /// <summary>Feature bits by QEMU's names. Intel SDM vol. 2, CPUID; AMD APM vol. 3, appendix E.</summary>
 public static partial class CpuFeatures
@@ -58,6 +59,10 @@ public static partial class CpuFeatures
         ["no-nested-data-bp", "", "lfence-always-serializing", "", "", "", "null-sel-clr-base", "", "auto-ibrs", "", "",
             "", "", "", "", "",
             "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", ""],
+        ["npt", "lbrv", "svm-lock|svm_lock", "nrip-save|nrip_save", "tsc-scale|tsc_scale", "vmcb-clean|vmcb_clean",
+            "flushbyasid", "decodeassists", "", "", "pause-filter|pause_filter", "", "pfthreshold", "avic", "",
+                "v-vmsave-vmload",
+            "vgif", "", "", "", "", "", "", "", "", "", "", "", "svme-addr-chk", "", "", ""],
     ];
 
     static readonly Dictionary<string, (CpuidWord Word, int Bit)> s_places = Places();
@@ -71,7 +76,13 @@ public static partial class CpuFeatures
         + "syscall nx pdpe1gb rdtscp lm lahf-lm cmp-legacy cr8legacy abm 3dnowprefetch invtsc clzero wbnoinvd " +
         "xsaveopt xsavec xgetbv1 xsaves arat mmxext fxsr-opt sse4a misalignsse osvw topoext hle rtm cldemote " +
         "movdir64b acpi xsaveerptr 3dnow 3dnowext "
-        + Immunity + " " + KvmDefaults;
+        + Immunity + " " + KvmDefaults + " " + OnRequest;
+
+    /// <summary>In no model, "max" among them, unless -cpu says so: few guests want to be hosts.</summary>
+    const string OnRequest = "svm " + OfSvm;
+
+    /// <summary>What comes with svm: each of these has to be switched off by itself.</summary>
+    public const string OfSvm = "npt nrip-save vmcb-clean flushbyasid decodeassists pause-filter pfthreshold";
 
     /// <summary>Nothing runs speculatively here that a guest could learn from; guests that are told spare themselves
     /// precautions, of which those around each indirect call cost most.</summary>
@@ -89,7 +100,7 @@ public static partial class CpuFeatures
         ("xsave", "avx xsaveopt xsavec xgetbv1 xsaves pku"), ("avx", "avx2 fma f16c vaes vpclmulqdq avx-vnni avx-ifma"),
         ("avx2", "avx512f"), ("avx512f", OfAvx512), ("avx512bw", "avx512vbmi avx512vbmi2 avx512bitalg avx512-fp16"),
         ("lm", "pcid la57 fsgsbase lam pku pks cx16"), ("apic", "x2apic tsc-deadline arat"),
-        ("kvmclock", "kvmclock-stable-bit"),
+        ("kvmclock", "kvmclock-stable-bit"), ("svm", OfSvm),
     ];
 
     const string OfAvx512 = "avx512dq avx512ifma avx512cd avx512bw avx512vl avx512vbmi avx512vbmi2 avx512vnni " +
@@ -122,7 +133,7 @@ public static partial class CpuFeatures
 
     static uint[] Maximum(uint[] host)
     {
-        uint[] words = Supported(host), reserved = Parse(Reserved), copied = Parse(Copied);
+        uint[] words = Supported(host), reserved = Parse($"{Reserved} {OnRequest}"), copied = Parse(Copied);
         for (int i = 0; i < words.Length; i++) words[i] &= ~reserved[i] & ~(copied[i] & ~host[i]);
         return words;
     }

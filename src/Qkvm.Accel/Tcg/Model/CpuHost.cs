@@ -24,6 +24,7 @@ sealed record CpuHost(string Name, uint[] Supported, uint[] Maximum, CpuModel Ma
     public static CpuHost Software() =>
         new("the software CPU", CpuFeatures.Supported(), CpuFeatures.Maximum(), CpuModels.Max)
     {
-        Added = CpuFeatures.Parse(CpuFeatures.KvmDefaults), HyperV = Model.HyperV.OfSoftware,
+        Added = CpuFeatures.Parse(CpuFeatures.KvmDefaults), Removed = CpuFeatures.Parse("svm"),
+            HyperV = Model.HyperV.OfSoftware,
     };
 }

@@ -50,10 +50,11 @@ sealed partial class CpuOptions(string name, CpuModel model, CpuHost host)
         _words = [.. wanted];
         for (int i = 0; i < _words.Length; i++)
         {
-            if (!IsMax && host.IsKvm)
-                _words[i] = _words[i] & ~host.Removed[i] | (i != (int)CpuidWord.Kvm ? host.Added[i] : 0);
+            if (!IsMax) _words[i] &= ~host.Removed[i];
+            if (!IsMax && host.IsKvm && i != (int)CpuidWord.Kvm) _words[i] |= host.Added[i];
             _words[i] &= _supported[i];
         }
+        if (!host.IsKvm && setup.Features.Any(feature => feature is { Key: "svm", Value: true })) AddSvm();
         foreach ((string property, bool on) in setup.Features) Switch(property, on);
         foreach (OptionPair property in setup.Properties) Set(property.Name, property.Value);
         if (_extras.HyperV.Complaint(host.HyperV, host.Name) is { } complaint)
@@ -76,6 +77,13 @@ sealed partial class CpuOptions(string name, CpuModel model, CpuHost host)
     void SwitchKvm()
     {
         if (!_extras.Kvm) _supported[(int)CpuidWord.Kvm] = 0;
+    }
+
+    /// <summary>The features that come with it, before any is switched off.</summary>
+    void AddSvm()
+    {
+        uint[] features = CpuFeatures.Parse(CpuFeatures.OfSvm);
+        for (int i = 0; i < _words.Length; i++) _words[i] |= features[i];
     }
 
     /// <summary>Changes nothing: max has all of its features either way.</summary>

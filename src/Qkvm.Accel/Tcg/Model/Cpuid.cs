@@ -14,6 +14,9 @@ public sealed partial class Cpuid(CpuModel model, uint[] words, CpuSetup setup, 
     const uint LegacyXsave = 576;
     const int CacheLine = 64;
 
+    /// <summary>QEMU's.</summary>
+    const uint SvmRevision = 1, SvmAsids = 16;
+
     public CpuModel Model { get; } = model;
 
     /// <summary>Features that were asked for and do not exist here.</summary>
@@ -90,6 +93,8 @@ public sealed partial class Cpuid(CpuModel model, uint[] words, CpuSetup setup, 
             case Extended + 5: return FirstLevel();
             case Extended + 6: return OtherLevels();
             case Extended + 7: return new(0, 0, 0, this[CpuidWord.Leaf80000007Edx]);
+            case Extended + 0xA when Has("svm"):
+                return new(SvmRevision, SvmAsids, 0, this[CpuidWord.Leaf8000000AEdx]);
             case Extended + 0x1D when Has("topoext"): return AmdCache(subleaf);
             case Extended + 0x1E when Has("topoext"): return Node();
             case Extended + 0x21: return new(this[CpuidWord.Leaf80000021Eax], 0, 0, 0);
@@ -128,6 +133,7 @@ public sealed partial class Cpuid(CpuModel model, uint[] words, CpuSetup setup, 
         {
             if (IsExtendedLevelFixed) return Model.ExtendedLevel;
             uint wanted = this[CpuidWord.Leaf80000021Eax] != 0 ? 0x21u : Has("topoext") ? 0x1Eu
+                : Has("svm") ? 0xAu
                 : this[CpuidWord.Leaf80000008Ebx] != 0 ? 8u : this[CpuidWord.Leaf80000007Edx] != 0 ? 7u
                 : (this[CpuidWord.Leaf80000001Edx] | this[CpuidWord.Leaf80000001Ecx]) != 0 ? 1u : 0u;
             return wanted == 0 ? Model.ExtendedLevel : Math.Max(Model.ExtendedLevel, Extended + wanted);
@@ -236,8 +242,10 @@ public sealed partial class Cpuid(CpuModel model, uint[] words, CpuSetup setup, 
         has[(int)CpuidFeature.RDPMC] = Model.Family >= 6 || Model.Family == 5 && Has("mmx");
         foreach ((CpuidFeature feature, string name) in Needed) has[(int)feature] = Has(name);
         has[(int)CpuidFeature.HLE_or_RTM] = Has("hle") || Has("rtm");
-        // VMCALL and VMMCALL; nothing else of these is built
-        has[(int)CpuidFeature.VMX] = has[(int)CpuidFeature.SVM] = HasKvm || HyperV.IsOn;
+        // VMCALL and VMMCALL; nothing else of VMX is built, and SVM's other instructions look at EFER.SVME
+        has[(int)CpuidFeature.VMX] = HasKvm || HyperV.IsOn;
+        has[(int)CpuidFeature.SVM] = HasKvm || HyperV.IsOn || Has("svm");
+        has[(int)CpuidFeature.SKINIT_or_SVM] = Has("svm");
         return has;
     }
 

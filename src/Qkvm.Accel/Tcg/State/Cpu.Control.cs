@@ -109,7 +109,7 @@ public sealed unsafe partial class Cpu
     public void SetEfer(ulong value)
     {
         ulong changed = State->Efer ^ value;
-        if ((value & ~(EferSupported | Efer.Lma)) != 0) throw Gp();
+        if ((value & ~(EferWritable | Efer.Lma)) != 0) throw Gp();
         if ((changed & Efer.Lme) != 0 && (State->Cr0 & Cr0.Pg) != 0) throw Gp();
         State->Efer = value & ~Efer.Lma | State->Efer & Efer.Lma;
         if ((changed & Efer.Nx) != 0) FlushTlb(true);
@@ -141,6 +141,7 @@ public sealed unsafe partial class Cpu
         2 => State->Cr2,
         3 => State->Cr3,
         4 => State->Cr4,
+        8 when IsGuest && _control.MasksInterrupts => _control.Tpr,
         8 => Apic is { } apic ? apic.Cr8 : _cr8,
         _ => throw Ud(),
     };
@@ -155,7 +156,8 @@ public sealed unsafe partial class Cpu
             case 4: SetCr4(value); break;
             case 8:
                 if (value > 15) throw Gp();
-                if (Apic is { } apic) apic.Cr8 = (byte)value;
+                if (IsGuest && _control.MasksInterrupts) _control.Tpr = (byte)value;
+                else if (Apic is { } apic) apic.Cr8 = (byte)value;
                 else _cr8 = (byte)value;
                 break;
             default: throw Ud();

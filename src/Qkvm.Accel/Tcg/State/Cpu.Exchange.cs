@@ -31,6 +31,7 @@ public sealed unsafe partial class Cpu
         ExchangeArray(state, "mtrr-fixed", _mtrrFixed);
         ExchangeArray(state, "mc", _mcBanks);
         ExchangeArray(state, "vendor", _vendorValues);
+        ExchangeSvm(state);
     }
 
     static void ExchangeArray(StateStream state, string name, ulong[] values)

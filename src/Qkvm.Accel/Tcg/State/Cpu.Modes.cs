@@ -46,7 +46,7 @@ public sealed unsafe partial class Cpu
     internal const ulong ModeIs64 = 1, ModeUser = 2, ModeAc = 4, ModeSse = 8, ModeAvx = 0x10, ModeX87 = 0x20,
         ModeMiddle = 0x40, ModeSystemCall = 0x80,
         ModeFiveLevels = 1 << 24, ModeAvx512 = 1 << 25, ModeBases = 1 << 28, ModeDown = 1 << 14, ModeCode16 = 1 << 15,
-            ModeReal = 1 << 22, ModeSmallStack = 1 << 23;
+            ModeReal = 1 << 22, ModeSmallStack = 1 << 23, ModeGuest = 1 << 26, ModeIntercepts = 1 << 27;
 
     // Bits by segment: without a limit; with base 0; with the limit FFFFh; with another.
     internal const int ModeOpen = 8, ModeFlat = 16, ModeWord = 32, ModeLimited = 40;
@@ -72,6 +72,7 @@ public sealed unsafe partial class Cpu
         if ((s->Cr4 & Cr4.La57) != 0) bits |= ModeFiveLevels;
         if ((s->Cr4 & Cr4.Fsgsbase) != 0) bits |= ModeBases;
         if (!GoesUp) bits |= ModeDown;
+        if (IsGuest) bits |= GuestModeBits();
         if (_is64Bit) return bits | ModeIs64;
         bool isReal = IsRealAddressing;
         if (isReal) bits |= ModeReal;

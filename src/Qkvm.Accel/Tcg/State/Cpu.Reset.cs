@@ -51,6 +51,12 @@ public sealed unsafe partial class Cpu : IDisposable
         MxcsrValid = cpuid.Has("misalignsse") ? 0x2FFFFu : 0xFFFF;
         HasXinuse = cpuid.Has("xgetbv1");
         HasXsavec = cpuid.Has("xsavec");
+        HasSvm = cpuid.Has("svm");
+        _hasNestedPaging = cpuid.Has("npt");
+        _hasNextRip = cpuid.Has("nrip-save");
+        _hasDecodeAssists = cpuid.Has("decodeassists");
+        _hasPauseFilter = cpuid.Has("pause-filter");
+        _hasPauseThreshold = cpuid.Has("pfthreshold");
         Xcr0Supported = cpuid.Xcr0Mask;
         HasAvx512 = cpuid.Has("avx512f");
         Cr4Supported = Cr4BitsOf(cpuid);
@@ -96,6 +102,7 @@ public sealed unsafe partial class Cpu : IDisposable
         NativeMemory.Free(_transients);
         NativeMemory.Free(_none);
         foreach (TlbContext context in _contexts) context.Dispose();
+        DisposeOtherWorld();
         NativeMemory.Free(_translations);
         NativeMemory.Free(_lower);
         NativeMemory.Free(_tagPages);
@@ -133,6 +140,7 @@ public sealed unsafe partial class Cpu : IDisposable
         EndError();
         _monitored = null;
         (state->Cpl, state->InterruptShadow, state->Halted, state->NmiBlocked, state->NmiPending) = (0, 0, 0, 0, 0);
+        ResetSvm(isInit);
         if (isInit) return;
         state->Xcr0 = 1;
         // FCW 0040h; FTW 5555h is all zeros, i.e. tags valid

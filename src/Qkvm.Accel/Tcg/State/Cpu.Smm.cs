@@ -22,7 +22,7 @@ public sealed unsafe partial class Cpu
     /// <summary>Pending ones wait while another is handled, and while the processor waits for SIPI (SDM, section
     /// 31.3.1).</summary>
     bool CanTakeSmi => State->SmiPending != 0 && State->Smm == 0 && State->WaitForSipi == 0
-        && State->InterruptShadow == 0;
+        && State->InterruptShadow == 0 && !_holdsInterrupts && (!IsGuest || _control.Intercepts(SvmExit.Smi));
 
     /// <summary>Memory as the mode shows it; nothing is known of addresses any more.</summary>
     void UseMemory()
@@ -36,6 +36,7 @@ public sealed unsafe partial class Cpu
     bool TakeSmi()
     {
         if (!CanTakeSmi) return false;
+        if (TryLeaveFor(SvmExit.Smi)) return true;
         // Who waits at MWAIT goes on behind it; one that x87 froze finds that out anew.
         bool halts = State->Halted != 0 && !_waitsForStore && !_isFrozen;
         (State->SmiPending, State->Smm) = (0, 1);

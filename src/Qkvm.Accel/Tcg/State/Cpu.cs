@@ -66,5 +66,5 @@ public static class Cr3
 
 public static class Efer
 {
-    public const ulong Sce = 1, Lme = 0x100, Lma = 0x400, Nx = 0x800, Ffxsr = 0x4000, Aibrse = 1 << 21;
+    public const ulong Sce = 1, Lme = 0x100, Lma = 0x400, Nx = 0x800, Svme = 0x1000, Ffxsr = 0x4000, Aibrse = 1 << 21;
 }

@@ -47,6 +47,8 @@ sealed unsafe class Mode
     /// <summary>RDFSBASE and its like exist.</summary>
     public bool HasBases => (Bits & Cpu.ModeBases) != 0;
     public bool HasFiveLevels => (Bits & Cpu.ModeFiveLevels) != 0;
+    /// <summary>PAUSE or PUSHF may be what the host wants to see.</summary>
+    public bool HasIntercepts => (Bits & Cpu.ModeIntercepts) != 0;
     public bool GoesDown => (Bits & Cpu.ModeDown) != 0;
     public bool Is64 => CodeSize == 8;
 

@@ -154,6 +154,7 @@ sealed unsafe partial class Unit
             case Treatment.BitString when !hasMemory: treatment = Treatment.Native; break;
             case Treatment.LoadSegment or Treatment.PopSegment
                 or Treatment.LoadPointer when !CanLoadSegment(x): return Treatment.Interpret;
+            case Treatment.PushFlags or Treatment.Pause when Mode.HasIntercepts: return Treatment.Interpret;
             case Treatment.PushFlags when Mode.IsReal && Mode.IsUser: return Treatment.Interpret;
             case Treatment.ClearInterrupt or Treatment.SetInterrupt when !Mode.IsInnermost: return Treatment.Interpret;
             case Treatment.SetInterrupt when IsLast(step): return Treatment.Interpret;
