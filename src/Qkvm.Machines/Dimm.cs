@@ -6,7 +6,7 @@ using Qkvm.Core.State;
 namespace Qkvm.Machines;
 
 /// <summary>pc-dimm: memory of an object in a slot of the board. Its contents are saved as RAM.</summary>
-public sealed class Dimm : IMemoryDevice
+public sealed class Dimm : IDimm
 {
     public static readonly DeviceModel Model = new("pc-dimm", BusKind.None,
         [
@@ -25,7 +25,7 @@ public sealed class Dimm : IMemoryDevice
         Id = site.Id;
         Backend = properties.Text("memdev") ?? throw properties.Error("'memdev' property must be set");
         Memory = site.Object<MemoryBackend>(Backend, "memory");
-        if (Memory.IsMapped) throw properties.Error($"can't use already busy memdev: {Backend}");
+        if (Memory.IsTaken) throw properties.Error($"can't use already busy memdev: {Backend}");
         ulong node = properties.Number("node");
         if (node >= (ulong)nodes)
             throw properties.Error($"'DIMM property node has value {node}' which exceeds the number of numa nodes: "
@@ -35,7 +35,8 @@ public sealed class Dimm : IMemoryDevice
     }
 
     public string Name => Model.Name;
-    internal string? Id { get; }
+    public string Kind => "dimm";
+    public string? Id { get; }
     public ulong Address { get; internal set; }
     public ulong Size => Memory.Size;
     public int Slot { get; internal set; }
@@ -43,7 +44,7 @@ public sealed class Dimm : IMemoryDevice
     public string Backend { get; }
     public bool IsHotPlugged { get; internal set; }
 
-    internal MemoryBackend Memory { get; }
+    public MemoryBackend Memory { get; }
     internal MemoryRegion Region { get; }
 
     /// <summary>The address that the user wants, or 0.</summary>

@@ -97,7 +97,7 @@ static class Catalogue
         .. VhostUserRng.Models,
         .. VhostUserVsock.Models,
         .. VhostVsock.Models,
-        .. VirtioBalloon.Models,
+        .. VirtioMem.Models, .. VirtioPmem.Models, .. VirtioBalloon.Models,
         .. VirtioSerialModels.Devices,
         VirtioSerialModels.Console,
         VirtioSerialModels.SerialPort,

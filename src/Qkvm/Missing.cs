@@ -30,7 +30,7 @@ static class Missing
             pvscsi sd-card sdhci-pci spapr-vscsi
             usb-bot usb-uas vhost-scsi vhost-scsi-pci vhost-scsi-pci-non-transitional
             vhost-scsi-pci-transitional vhost-user-scsi vhost-user-scsi-pci vhost-user-scsi-pci-non-transitional
-            vhost-user-scsi-pci-transitional virtio-pmem-pci
+            vhost-user-scsi-pci-transitional
             """),
         ("devices of the host stay with it; use scsi-hd with -drive file=/dev/sdX,if=none,id=ID",
             "scsi-block scsi-generic"),
@@ -63,13 +63,13 @@ static class Missing
             vfio-pci vfio-pci-igd-lpc-bridge vfio-pci-nohotplug x3130-upstream xio3130-downstream cxl-rp cxl-upstream
             cxl-downstream amd-iommu virtio-iommu virtio-iommu-pci vhost-user-i2c-pci
             vhost-user-gpio-pci vhost-vdpa-device-pci virtio-crypto-device
-            virtio-crypto-pci virtio-mem virtio-mem-pci edu generic-sdhci guest-loader hpet
+            virtio-crypto-pci edu generic-sdhci guest-loader hpet
             hyperv-testdev i2c-echo igd-passthrough-isa-bridge ipmi-bmc-extern ipmi-bmc-sim isa-applesmc
             isa-ipmi-bt isa-ipmi-kcs ivshmem-doorbell ivshmem-plain kvm-pci-assign kvaser_pci loader max31785 mctp-usb
             mioe3680_pci pca954x pci-ipmi-bt pci-ipmi-kcs pcm3680_pci port92 ctucan_pci pvpanic-pci
             qemu-s390-pci smbus-ipmi smbus-eeprom tpm-tis-device xen-platform
             xen-pvdevice mc146818rtc i8042 acpi-erst AMDVI-PCI hv-syndbg i2c-ddc vmbus-bridge x-pci-proxy-dev
-            virtio-pmem virtio-iommu-device vhost-user-gpio-device vhost-user-i2c-device
+            virtio-iommu-device vhost-user-gpio-device vhost-user-i2c-device
             """),
     ];
 

@@ -45,8 +45,11 @@ public static class PcParts
             throw properties.Error($"memory-backend={string.Join('+', ids)} has {ram.Size >> 20} MiB, "
                 + $"-m says {config.Memory.Size >> 20} MiB; give both the same");
         foreach (MemoryBackend memory in ram.Pieces)
+        {
+            memory.IsMachines = true;
             memory.Prepare(message => properties.Error(message), properties.Bool("dump-guest-core"),
                 properties.OnOffAuto("mem-merge") == true, config.Memory.IsPreallocated);
+        }
         return ram;
     }
 
