@@ -97,7 +97,7 @@ static class Catalogue
         .. VhostUserRng.Models,
         .. VhostUserVsock.Models,
         .. VhostVsock.Models,
-        .. VirtioMem.Models, .. VirtioPmem.Models, .. VirtioBalloon.Models,
+        VirtioMem.Model, VirtioPmem.Model, .. VirtioBalloon.Models,
         .. VirtioSerialModels.Devices,
         VirtioSerialModels.Console,
         VirtioSerialModels.SerialPort,

@@ -21,6 +21,8 @@ static class Missing
     static readonly (string Remedy, string Names)[] DeviceNames =
     [
         ("use pc-dimm", "nvdimm"),
+        ("use virtio-mem-pci, on pc or q35", "virtio-mem"),
+        ("use virtio-pmem-pci, on pc or q35", "virtio-pmem"),
         ("use virtio-net-pci", """
             e1000-82544gc e1000-82545em i82550 i82551 i82557a i82557b i82557c i82558a i82558b i82559a
             i82559b i82559c i82559er i82562 i82801 igb ne2k_isa ne2k_pci pcnet rocker tulip vmxnet3 rdma pvrdma

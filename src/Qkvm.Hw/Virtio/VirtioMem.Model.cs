@@ -14,7 +14,7 @@ public sealed partial class VirtioMem
     const ulong SmallestBlock = 1 << 20;
     const string BlockSizeName = "block-size", RequestedSizeName = "requested-size";
 
-    public static readonly DeviceModel[] Models = VirtioPciModels.Family("virtio-mem-pci", "memory that grows and "
+    public static readonly DeviceModel Model = VirtioPciModels.Family("virtio-mem-pci", "memory that grows and "
         + "shrinks", DeviceCategory.Misc, 0x00FF00,
         [
             Property.Object("memdev", "what has the memory: -object memory-backend-ram,id=…"),
@@ -24,7 +24,7 @@ public sealed partial class VirtioMem
             Property.Size(RequestedSizeName, 0, "how much the guest is to have; qom-set changes it"),
             Property.OnOffAuto("unplugged-inaccessible", "drivers must not read what is unplugged"),
             Property.Bool("prealloc", false, "the pages of a block exist when it is plugged"),
-        ], null, FromProperties, isModern: true, bareName: "virtio-mem");
+        ], null, FromProperties, isModern: true)[0] with { Aliases = [] }; // alone: no machine takes it on another bus
 
     public IEnumerable<QomProperty> LiveProperties =>
     [

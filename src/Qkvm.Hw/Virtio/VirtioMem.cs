@@ -53,7 +53,7 @@ public sealed partial class VirtioMem : VirtioDevice, IGrowingMemory, ILivePrope
     public string? Id { get; init; }
     public string Backend { get; init; } = "";
     public MemoryBackend Memory { get; }
-    public ulong Address { get; internal set; }
+    public ulong Address { get; set; }
     public ulong Room => Memory.Size;
     public ulong BlockSize { get; }
     public int Node { get; }

@@ -31,7 +31,7 @@ static class VirtioPciModels
             Property.Bool("ats", false, "of PCI Express: it can ask an IOMMU itself")];
         Property[] shared = [.. own, .. ring, .. vectors, .. platform];
         string plain = name[..^"-pci".Length];
-        string[] aliases = plain.StartsWith("virtio", StringComparison.Ordinal) && bareName != plain ? [plain] : [];
+        string[] aliases = plain.StartsWith("virtio", StringComparison.Ordinal) ? [plain] : [];
         DeviceModel bare = Bare(bareName ?? $"{plain}-device");
         if (hasNonTransitional)
             return [Model(name, shared, (Legacy: false, Modern: true), aliases),

@@ -14,12 +14,12 @@ namespace Qkvm.Hw.Virtio;
 /// is refused, as a flush would keep nothing.</remarks>
 public sealed class VirtioPmem : VirtioDevice, IMemoryDevice
 {
-    public static readonly DeviceModel[] Models = VirtioPciModels.Family("virtio-pmem-pci", "a file as persistent "
+    public static readonly DeviceModel Model = VirtioPciModels.Family("virtio-pmem-pci", "a file as persistent "
         + "memory", DeviceCategory.Misc, 0x00FF00,
         [
             Property.Object("memdev", "what has the memory: -object memory-backend-file,share=on,id=…"),
             Property.Number("memaddr", 0, help: "where the guest has it; 0 for where there is room"),
-        ], null, FromProperties, isModern: true, bareName: "virtio-pmem");
+        ], null, FromProperties, isModern: true)[0] with { Aliases = [] }; // alone: no machine takes it on another bus
 
     const ushort PmemDevice = 27;                                  // section 5
     const int ConfigLength = 16, ConfigStart = 0, ConfigBytes = 8;  // struct virtio_pmem_config, 5.19.4
@@ -30,6 +30,7 @@ public sealed class VirtioPmem : VirtioDevice, IMemoryDevice
 
     readonly Func<bool> _flush;
     Virtqueue? _queue;                                             // not migrated: null while stopped
+    int _start;                                                    // not migrated: counts a driver's starts
     bool _isFlushing;                                              // not migrated: what waits is asked for anew
 
     /// <param name="flush">Has the host's disk take what was written; on a thread that may wait.</param>
@@ -43,7 +44,7 @@ public sealed class VirtioPmem : VirtioDevice, IMemoryDevice
     public string? Id { get; init; }
     public string Backend { get; init; } = "";
     public MemoryBackend Memory { get; }
-    public ulong Address { get; internal set; }
+    public ulong Address { get; set; }
     public ulong Size => Memory.Size;
     public string WhyKept => IMemoryDevice.OnBus;
 
@@ -57,6 +58,7 @@ public sealed class VirtioPmem : VirtioDevice, IMemoryDevice
     public override void Start(IReadOnlyList<Virtqueue> queues, ulong features)
     {
         _queue = queues[0];
+        _start++;
         Post(Begin);                                               // requests may have come with a state
     }
 
@@ -82,18 +84,19 @@ public sealed class VirtioPmem : VirtioDevice, IMemoryDevice
         if (waiting == 0 && queue.EnableKicks()) waiting = queue.Available;
         if (waiting == 0) return;
         _isFlushing = true;
+        int start = _start;
         ThreadPool.UnsafeQueueUserWorkItem(_ =>
         {
             bool done = _flush();
-            Post(() => End(queue, waiting, done));
+            Post(() => End(start, waiting, done));
         }, null);
     }
 
     /// <param name="count">Requests that waited when it began.</param>
-    void End(Virtqueue queue, int count, bool done)
+    void End(int start, int count, bool done)
     {
         _isFlushing = false;
-        if (queue == _queue)
+        if (start == _start && _queue is { } queue)
         {
             for (; count > 0 && queue.TryPop(out DescriptorChain? chain); count--)
                 if (!Answer(queue, chain, done)) return;
