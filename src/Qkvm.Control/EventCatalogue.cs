@@ -26,8 +26,6 @@ public sealed record EventInfo(Type Type, string Name, int Interval = 0);
 [JsonSerializable(typeof(BlockIoErrorEvent))]
 [JsonSerializable(typeof(BalloonChangeEvent))]
 [JsonSerializable(typeof(MemoryDeviceSizeChangeEvent))]
-[JsonSerializable(typeof(DeviceUnplugGuestErrorEvent))]
-[JsonSerializable(typeof(MemUnplugErrorEvent))]
 [JsonSerializable(typeof(ReceiveFilterChangedEvent))]
 [JsonSerializable(typeof(DumpCompletedEvent))]
 [JsonSerializable(typeof(SerialPortChangeEvent))]
@@ -62,8 +60,6 @@ public static class EventCatalogue
         new(typeof(BlockIoErrorEvent), "BLOCK_IO_ERROR"),
         new(typeof(BalloonChangeEvent), "BALLOON_CHANGE", Slow),
         new(typeof(MemoryDeviceSizeChangeEvent), "MEMORY_DEVICE_SIZE_CHANGE", Slow),
-        new(typeof(DeviceUnplugGuestErrorEvent), "DEVICE_UNPLUG_GUEST_ERROR"),
-        new(typeof(MemUnplugErrorEvent), "MEM_UNPLUG_ERROR"),
         new(typeof(ReceiveFilterChangedEvent), "NIC_RX_FILTER_CHANGED"),
         new(typeof(DumpCompletedEvent), "DUMP_COMPLETED"),
         new(typeof(SerialPortChangeEvent), "VSERPORT_CHANGE", Slow),

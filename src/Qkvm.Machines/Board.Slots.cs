@@ -85,6 +85,8 @@ public abstract partial class Board
     /// <summary>Its addresses have room for memory beside that of -m, and its tables tell of it.</summary>
     private protected virtual bool TakesMemory => false;
 
+    internal IEnumerable<Nvdimm> Nvdimms => MemoryDevices.OfType<Nvdimm>();
+
     QDevice? InSlot(AcpiSlot kind, int number) => Slots.Devices.FirstOrDefault(node => kind == AcpiSlot.Cpu
         ? node.Device is CpuDevice cpu && cpu.Index == number : node.Device is Dimm dimm && dimm.Slot == number);
 
@@ -93,6 +95,10 @@ public abstract partial class Board
 
     void Plug(Dimm dimm, DeviceSite site)
     {
+        if (dimm is Nvdimm && Config.Nvdimm == null)
+            throw dimm.Error("nvdimm is not enabled: missing 'nvdimm' in '-M'; give -machine nvdimm=on");
+        if (dimm is Nvdimm && _wasReset)
+            throw dimm.Error("an nvdimm does not come while the machine runs; give it at the start: -device nvdimm");
         if (HotPlug == null)
             throw dimm.Error("memory hotplug is not enabled: missing acpi device or acpi disabled");
         dimm.Slot = Places.FindSlot(dimm.WantedSlot, dimm.Error);
@@ -100,6 +106,7 @@ public abstract partial class Board
         site.PlaceMemory(dimm, dimm.Region, MemoryWish.Of(dimm.Memory, dimm.WantedAddress, dimm.Error),
             at => dimm.Address = at);
         dimm.Memory.Prepare(dimm.Error);
+        if (dimm is Nvdimm) return;                                // its own table tells of it
         HotPlug.Memory!.Insert(dimm.Slot, dimm.Address, dimm.Size, (uint)dimm.Node, isNews: _wasReset);
         site.OnLeave(() => HotPlug.Memory.Removed(dimm.Slot));
     }

@@ -155,7 +155,7 @@ static class Catalogue
         TpmTis.Model,
         TpmCrb.Model,
         IntelIommu.Model,
-        Dimm.Model,
+        Dimm.Model, Nvdimm.Model,
         .. Cpus(),
     ], Missing.Devices);
 

@@ -20,7 +20,6 @@ static class Missing
     /// <summary>By what else does the work meanwhile.</summary>
     static readonly (string Remedy, string Names)[] DeviceNames =
     [
-        ("use pc-dimm", "nvdimm"),
         ("use virtio-mem-pci, on pc or q35", "virtio-mem"),
         ("use virtio-pmem-pci, on pc or q35", "virtio-pmem"),
         ("use virtio-net-pci", """

@@ -64,6 +64,9 @@ public readonly record struct MemoryWish(ulong Address, ulong Alignment, Func<st
 
     /// <summary>As memory of slots wants it.</summary>
     public static MemoryWish Of(MemoryBackend memory, ulong address, Func<string, ConfigurationException> error) =>
-        new(address, Math.Max(LargePage, Math.Max(memory.Ram.File?.PageSize ?? 0, memory.Ram.File?.Alignment ?? 0)),
-            error);
+        new(address, AlignmentOf(memory), error);
+
+    /// <summary>Of addresses and sizes: a page of the file, or what large pages have.</summary>
+    public static ulong AlignmentOf(MemoryBackend memory) =>
+        memory.Ram.File is { } file ? Math.Max(file.PageSize, file.Alignment) : LargePage;
 }

@@ -74,14 +74,6 @@ public sealed record MemoryDeviceSizeChangeEvent(string? Id, ulong Size,
     [JsonIgnore] public override string Subject => QomPath;
 }
 
-/// <summary>The guest did not take a device, or did not let go of it.</summary>
-/// <param name="Device">Null for a device without an id.</param>
-/// <param name="Path">"/machine/peripheral/disk1".</param>
-public sealed record DeviceUnplugGuestErrorEvent(string? Device, string Path) : MachineEvent;
-
-/// <summary>The same of memory, as QEMU told it first.</summary>
-public sealed record MemUnplugErrorEvent(string Device, string Msg) : MachineEvent;
-
 /// <param name="Name">The card's id, or null.</param>
 /// <param name="Path">"/machine/peripheral/net0/virtio-backend".</param>
 public sealed record ReceiveFilterChangedEvent(string? Name, string Path) : MachineEvent;
