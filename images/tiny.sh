@@ -20,6 +20,7 @@ esac
 # Modules that tests may want; their dependencies come with them. Skipped are those that a kernel has built in (ext4 and
 # NVMe in the cloud kernel) or does not have (AHCI, e1000, 9p, sound and displays in the cloud kernel).
 modules="virtio_pci virtio_mmio virtio_blk virtio_scsi virtio_net virtio_console virtio_rng virtio_balloon
+         virtio_mem virtio_pmem nd_pmem nfit
          9p 9pnet_virtio virtiofs vmw_vsock_virtio_transport nvme sd_mod sr_mod ata_piix ata_generic ahci
          e1000 e1000e 8139cp ne2k-pci 8021q ext4 vfat isofs nls_ascii nls_cp437 nls_iso8859-1 pvpanic-pci
          i6300esb ib700wdt virtio_input pcspkr button

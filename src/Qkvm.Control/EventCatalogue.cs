@@ -25,6 +25,7 @@ public sealed record EventInfo(Type Type, string Name, int Interval = 0);
 [JsonSerializable(typeof(DeviceTrayMovedEvent))]
 [JsonSerializable(typeof(BlockIoErrorEvent))]
 [JsonSerializable(typeof(BalloonChangeEvent))]
+[JsonSerializable(typeof(MemoryDeviceSizeChangeEvent))]
 [JsonSerializable(typeof(ReceiveFilterChangedEvent))]
 [JsonSerializable(typeof(DumpCompletedEvent))]
 [JsonSerializable(typeof(SerialPortChangeEvent))]
@@ -61,6 +62,7 @@ public static class EventCatalogue
         new(typeof(DeviceTrayMovedEvent), "DEVICE_TRAY_MOVED"),
         new(typeof(BlockIoErrorEvent), "BLOCK_IO_ERROR"),
         new(typeof(BalloonChangeEvent), "BALLOON_CHANGE", Slow),
+        new(typeof(MemoryDeviceSizeChangeEvent), "MEMORY_DEVICE_SIZE_CHANGE", Slow),
         new(typeof(ReceiveFilterChangedEvent), "NIC_RX_FILTER_CHANGED"),
         new(typeof(DumpCompletedEvent), "DUMP_COMPLETED"),
         new(typeof(SerialPortChangeEvent), "VSERPORT_CHANGE", Slow),

@@ -200,8 +200,15 @@ public sealed unsafe class GuestRam : IDisposable
     }
 
     /// <summary>Makes all pages exist now. False where the host has too few.</summary>
-    public bool Populate() => Libc.madvise(Pointer, (nuint)Size,
-        AdvisePopulateWrite) == 0; // SAFETY: the whole block; contents stay
+    public bool Populate() => Populate(0, Size);
+
+    /// <summary>The same for some of them.</summary>
+    public bool Populate(ulong offset, ulong length)
+    {
+        if (offset > Size || length > Size - offset) throw new ArgumentOutOfRangeException(nameof(offset));
+        // SAFETY: checked; contents stay
+        return Libc.madvise(Pointer + offset, (nuint)length, AdvisePopulateWrite) == 0;
+    }
 
     /// <summary>Gives the memory back to the host, and lets the addresses be: what still reads or writes there finds
     /// memory of nobody's.</summary>

@@ -82,6 +82,9 @@ public sealed unsafe class MemoryFile : IDisposable
         if (Libc.ftruncate(_fd, (long)size) < 0) throw new HostException($"cannot make it {size} bytes", Libc.Errno);
     }
 
+    /// <summary>Has the disk take what was written. False where it fails. Any thread; it waits.</summary>
+    public bool Flush() => Libc.fsync(_fd) == 0;
+
     /// <summary>The size stays from now on, whoever has the descriptor.</summary>
     /// <exception cref="HostException">The host refuses.</exception>
     public void Seal()

@@ -37,6 +37,10 @@ sealed class AcpiHotPlug
             board.Ports.Map(AcpiMemoryHotPlug.Port,
                 MemoryRegion.Io("acpi-mem-hotplug", AcpiMemoryHotPlug.Size, Memory, AccessSizes.UpToDword));
         }
+        if (board.Config.Nvdimm != null)
+            board.Ports.Map(NvdimmMethods.Port, MemoryRegion.Io("nvdimm-acpi-io", NvdimmMethods.Size,
+                new NvdimmMethods(board.Memory, handle => board.Nvdimms.FirstOrDefault(one => one.Handle == handle)),
+                AccessSizes.UpToDword));
         if (!plan.IsForRoot && !plan.IsForBridges) return;
         _pci = new AcpiPciHotPlug(gpe, board.Eject);
         parts.Add(_pci);

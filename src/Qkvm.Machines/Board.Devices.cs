@@ -36,6 +36,7 @@ public abstract partial class Board
             throw new CommandException($"Bus '{node.Bus.Name}' does not support hotplugging");
         if (node.Site == null || !node.IsHotPluggable)
             throw new CommandException($"Device '{node.Driver}' does not support hotplugging");
+        if (node.Device?.Facet<IMemoryDevice>() is { WhyKept: { } why }) throw new CommandException(why);
         if (node.Bus.Wires is PciBus && node.UnplugAsked is { } asked && Clock.Nanoseconds - asked < UnplugPatience)
             throw new CommandException($"Device {id} is already in the process of unplug");
         if (node.Bus.Wires?.RequestUnplug(node.Device!) == true) node.UnplugAsked = Clock.Nanoseconds;

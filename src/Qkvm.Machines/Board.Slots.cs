@@ -70,7 +70,22 @@ public abstract partial class Board
     internal void TellOfDimm(int slot, uint happened, uint status) =>
         Raise(new AcpiDeviceOstEvent(Ost(AcpiSlot.Dimm, slot, (happened, status))));
 
-    IEnumerable<Dimm> Dimms => Slots.Devices.Select(node => node.Device).OfType<Dimm>();
+    /// <summary>Memory beside that of -m, in the order of its coming.</summary>
+    public IReadOnlyList<IMemoryDevice> MemoryDevices => Places.Present;
+
+    MemoryPlaces Places => field ??= new MemoryPlaces(Config.Memory, Layout);
+
+    ulong IBoard.FindPlace(IMemoryDevice device, in MemoryWish wish) => TakesMemory
+        ? Places.FindAddress(device.Room, wish)
+        : throw wish.Error("memory devices (e.g. for memory hotplug) are not supported by the machine");
+
+    void IBoard.AddMemory(IMemoryDevice device) => Places.Add(device);
+    void IBoard.RemoveMemory(IMemoryDevice device) => Places.Remove(device);
+
+    /// <summary>Its addresses have room for memory beside that of -m, and its tables tell of it.</summary>
+    private protected virtual bool TakesMemory => false;
+
+    internal IEnumerable<Nvdimm> Nvdimms => MemoryDevices.OfType<Nvdimm>();
 
     QDevice? InSlot(AcpiSlot kind, int number) => Slots.Devices.FirstOrDefault(node => kind == AcpiSlot.Cpu
         ? node.Device is CpuDevice cpu && cpu.Index == number : node.Device is Dimm dimm && dimm.Slot == number);
@@ -80,21 +95,20 @@ public abstract partial class Board
 
     void Plug(Dimm dimm, DeviceSite site)
     {
+        if (dimm is Nvdimm && Config.Nvdimm == null)
+            throw dimm.Error("nvdimm is not enabled: missing 'nvdimm' in '-M'; give -machine nvdimm=on");
+        if (dimm is Nvdimm && _wasReset)
+            throw dimm.Error("an nvdimm does not come while the machine runs; give it at the start: -device nvdimm");
         if (HotPlug == null)
             throw dimm.Error("memory hotplug is not enabled: missing acpi device or acpi disabled");
-        if (Layout.Pieces.Contains(dimm.Memory))
-            throw dimm.Error($"can't use already busy memdev: {dimm.Backend}");
-        (dimm.Slot, dimm.Address) = new DimmSlots(Config.Memory, Layout, Dimms).Find(dimm);
+        dimm.Slot = Places.FindSlot(dimm.WantedSlot, dimm.Error);
         dimm.IsHotPlugged = _wasReset;
+        site.PlaceMemory(dimm, dimm.Region, MemoryWish.Of(dimm.Memory, dimm.WantedAddress, dimm.Error),
+            at => dimm.Address = at);
         dimm.Memory.Prepare(dimm.Error);
-        site.MapMemory(dimm.Address, dimm.Region);
-        dimm.Memory.IsMapped = true;
+        if (dimm is Nvdimm) return;                                // its own table tells of it
         HotPlug.Memory!.Insert(dimm.Slot, dimm.Address, dimm.Size, (uint)dimm.Node, isNews: _wasReset);
-        site.OnLeave(() =>
-        {
-            HotPlug.Memory.Removed(dimm.Slot);
-            dimm.Memory.IsMapped = false;
-        });
+        site.OnLeave(() => HotPlug.Memory.Removed(dimm.Slot));
     }
 
     void Plug(CpuDevice cpu, Properties properties, DeviceSite site)

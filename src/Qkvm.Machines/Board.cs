@@ -183,7 +183,7 @@ public abstract partial class Board : IBoard, IDisposable
     public IReadOnlyList<IVCpu> Cpus => _cpus;
     public IReadOnlyList<IDisplaySource> Displays => _displays;
     public IReadOnlyList<GuestRam> RamBlocks =>
-        [.. Layout.Pieces.Concat(Dimms.Select(dimm => dimm.Memory)).Select(memory => memory.Ram),
+        [.. Layout.Pieces.Concat(MemoryDevices.Select(device => device.Memory)).Select(memory => memory.Ram),
             .. (Pci?.AllDevices ?? []).SelectMany(d => d.BarRegions)
                 .Where(r => r is { Kind: RegionKind.Ram }).Select(r => r!.Ram!)];
     public GuestRam Ram => Layout.Ram;
@@ -205,6 +205,7 @@ public abstract partial class Board : IBoard, IDisposable
         using (Ports.Batch())
         {
             RemoveLeaving();
+            foreach (IGrowingMemory growing in MemoryDevices.OfType<IGrowingMemory>()) growing.UnplugAll();
             foreach (IDevice device in _devices) device.Reset();
             Interrupts.Reset();
         }

@@ -97,7 +97,7 @@ static class Catalogue
         .. VhostUserRng.Models,
         .. VhostUserVsock.Models,
         .. VhostVsock.Models,
-        .. VirtioBalloon.Models,
+        VirtioMem.Model, VirtioPmem.Model, .. VirtioBalloon.Models,
         .. VirtioSerialModels.Devices,
         VirtioSerialModels.Console,
         VirtioSerialModels.SerialPort,
@@ -155,7 +155,7 @@ static class Catalogue
         TpmTis.Model,
         TpmCrb.Model,
         IntelIommu.Model,
-        Dimm.Model,
+        Dimm.Model, Nvdimm.Model,
         .. Cpus(),
     ], Missing.Devices);
 

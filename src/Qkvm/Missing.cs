@@ -21,7 +21,8 @@ static class Missing
     /// <summary>By what else does the work meanwhile.</summary>
     static readonly (string Remedy, string Names)[] DeviceNames =
     [
-        ("use pc-dimm", "nvdimm"),
+        ("use virtio-mem-pci, on pc or q35", "virtio-mem"),
+        ("use virtio-pmem-pci, on pc or q35", "virtio-pmem"),
         ("use virtio-net-pci", """
             e1000-82544gc e1000-82545em i82550 i82551 i82557a i82557b i82557c i82558a i82558b i82559a
             i82559b i82559c i82559er i82562 i82801 igb ne2k_isa ne2k_pci pcnet rocker tulip vmxnet3 rdma pvrdma
@@ -29,7 +30,6 @@ static class Missing
         ("use virtio-blk-pci", """
             am53c974 dc390 cxl-type3 fdc lsi53c810 lsi53c895a megasas megasas-gen2 mptsas1068
             pvscsi sd-card sdhci-pci spapr-vscsi
-            virtio-pmem-pci
             """),
         ("the kernel's SCSI target is not asked; use virtio-scsi-pci with scsi-hd and its LUN's file or disk", """
             vhost-scsi vhost-scsi-pci vhost-scsi-pci-non-transitional vhost-scsi-pci-transitional
@@ -72,13 +72,13 @@ static class Missing
             i82801b11-bridge ioh3420 pci-bridge-seat pcie-pci-bridge pxb-cxl
             vfio-pci-igd-lpc-bridge x3130-upstream xio3130-downstream cxl-rp cxl-upstream
             cxl-downstream amd-iommu virtio-iommu virtio-iommu-pci vhost-user-i2c-pci
-            vhost-user-gpio-pci virtio-mem virtio-mem-pci edu generic-sdhci guest-loader hpet
+            vhost-user-gpio-pci edu generic-sdhci guest-loader hpet
             hyperv-testdev i2c-echo igd-passthrough-isa-bridge ipmi-bmc-extern ipmi-bmc-sim isa-applesmc
             isa-ipmi-bt isa-ipmi-kcs ivshmem-doorbell ivshmem-plain kvm-pci-assign kvaser_pci loader max31785 mctp-usb
             mioe3680_pci pca954x pci-ipmi-bt pci-ipmi-kcs pcm3680_pci port92 ctucan_pci pvpanic-pci
             qemu-s390-pci smbus-ipmi smbus-eeprom tpm-tis-device xen-platform
             xen-pvdevice mc146818rtc i8042 acpi-erst AMDVI-PCI hv-syndbg i2c-ddc vmbus-bridge x-pci-proxy-dev
-            virtio-pmem virtio-iommu-device vhost-user-gpio-device vhost-user-i2c-device
+            virtio-iommu-device vhost-user-gpio-device vhost-user-i2c-device
             """),
     ];
 

@@ -72,9 +72,10 @@ static class QomTree
             Constant("realized", "bool", true), Constant("hotpluggable", "bool", device.IsHotPluggable),
             Constant("parent_bus", $"link<{device.Bus?.Kind.Name}>", device.Bus is { Owner: { } owner } bus
                 ? $"{PathOf(context, owner)}/{bus.Name}" : ""),
-            .. model == null ? [] : QomValues.Shown(model.Properties).Select(p => new QomProperty(p.Name,
-                QomValues.TypeOf(p), () => QomValues.Of(p, Given(device, p)), Refuse(model.Name, device.Id, p.Name))),
-            .. device.Device?.Facet<ILiveProperties>()?.LiveProperties ?? [],
+            .. (device.Device?.Facet<ILiveProperties>()?.LiveProperties ?? []).Concat(model == null ? []
+                : QomValues.Shown(model.Properties).Select(p => new QomProperty(p.Name, QomValues.TypeOf(p),
+                    () => QomValues.Of(p, Given(device, p)), Refuse(model.Name, device.Id, p.Name))))
+                .DistinctBy(p => p.Name),
         ], () => model != null && (device.Driver.StartsWith("virtio-", StringComparison.Ordinal)
                 || device.Driver.StartsWith("vhost-", StringComparison.Ordinal))
             ? [new("virtio-backend", new QomNode(VirtioBackendOf(context, model.Name)))] : []);

@@ -28,6 +28,13 @@ public readonly partial struct Aml
     public static Aml EitherOf(Aml a, Aml b) => new([0x91, .. a.Code, .. b.Code]);
     public static Aml Index(Aml list, Aml at) => new([0x88, .. list.Code, .. at.Code, .. NoTarget.Code]);
     public static Aml DerefOf(Aml reference) => new([0x83, .. reference.Code]);
+    public static Aml ObjectType(Aml value) => new([0x8E, .. value.Code]);
+    public static Aml SizeOf(Aml value) => new([0x87, .. value.Code]);
+
+    /// <summary>Part of a buffer.</summary>
+    public static Aml Mid(Aml source, Aml from, Aml length) =>
+        new([0x9E, .. source.Code, .. from.Code, .. length.Code, .. NoTarget.Code]);
+
     public static Aml ToInteger(Aml value) => new([0x99, .. value.Code, .. NoTarget.Code]);
     public static Aml While(Aml condition, params ReadOnlySpan<Aml> terms) =>
         new([0xA2, .. Sized([.. condition.Code, .. Join(terms)])]);

@@ -19,7 +19,8 @@ public readonly partial struct Aml(byte[] code)
     public byte[] Code { get; } = code;
 
     public static readonly Aml Local0 = new([0x60]), Local1 = new([0x61]), Local2 = new([0x62]), Local3 = new([0x63]),
-        Arg0 = new([0x68]), Arg1 = new([0x69]), Arg2 = new([0x6A]), Arg3 = new([0x6B]), Arg4 = new([0x6C]);
+        Arg0 = new([0x68]), Arg1 = new([0x69]), Arg2 = new([0x6A]), Arg3 = new([0x6B]), Arg4 = new([0x6C]),
+        Arg5 = new([0x6D]);
 
     /// <summary>The result of an operator is not stored.</summary>
     static readonly Aml NoTarget = new([0x00]);

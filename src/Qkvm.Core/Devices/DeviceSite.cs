@@ -102,6 +102,22 @@ public sealed class DeviceSite(IBoard board, string owner, QBus? bus = null, str
         OnLeave(() => container.Unmap(region));
     }
 
+    /// <summary>Shows memory beside that of -m to the guest, and has nobody else use the object.</summary>
+    /// <param name="take">Keeps the address that was found.</param>
+    public void PlaceMemory(IMemoryDevice device, MemoryRegion region, in MemoryWish wish, Action<ulong> take)
+    {
+        ulong at = board.FindPlace(device, wish);
+        take(at);
+        MapMemory(at, region);
+        board.AddMemory(device);
+        device.Memory.IsMapped = true;
+        OnLeave(() =>
+        {
+            board.RemoveMemory(device);
+            device.Memory.IsMapped = false;
+        });
+    }
+
     /// <summary>Memory that goes with the device: of a ROM, say.</summary>
     public GuestRam Ram(string name, ulong size)
     {

@@ -27,6 +27,17 @@ public interface IBoard
 
     /// <summary>Nodes of memory and processors; 0 where all is one piece.</summary>
     int NumaNodes => 0;
+
+    /// <summary>Finds addresses for memory beside that of -m; <see cref="DeviceSite.PlaceMemory"/> puts it
+    /// there.</summary>
+    /// <exception cref="ConfigurationException">There is no room, or not where it is wanted.</exception>
+    ulong FindPlace(IMemoryDevice device, in MemoryWish wish) =>
+        throw wish.Error("memory devices (e.g. for memory hotplug) are not supported by the machine");
+
+    /// <summary>It has the addresses, or gives them back.</summary>
+    void AddMemory(IMemoryDevice device) { }
+    void RemoveMemory(IMemoryDevice device) { }
+
     IVirtualClock Clock { get; }
 
     /// <summary>A wire of its own to a global system interrupt (ISA IRQs are 0 to 15); wires to one number are

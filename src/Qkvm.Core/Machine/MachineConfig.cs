@@ -67,6 +67,9 @@ public sealed record MachineConfig
 
     /// <summary>Processors have system management mode, and the chipset memory and interrupts for it.</summary>
     public bool Smm { get; init; }
+
+    /// <summary>-machine nvdimm=on; null: off.</summary>
+    public NvdimmConfig? Nvdimm { get; init; }
     public bool Acpi { get; init; } = true;
 
     /// <summary>-vga's kind: "std", "virtio", "none" … Its device is among <see cref="Devices"/> already.</summary>
@@ -307,3 +310,8 @@ public sealed record FwCfgConfig(string Name, string? File, string? Text);
 
 /// <param name="Owner">The option as it was typed.</param>
 public sealed record NamedOption(string Value, string Owner);
+
+/// <summary>-machine nvdimm=on: there may be memory that outlasts the machine.</summary>
+/// <param name="Capabilities">What nvdimm-persistence= says, as the NFIT tells it: 1 that caches are flushed at a loss
+/// of power, 2 that memory controllers' queues are; 0: nothing.</param>
+public sealed record NvdimmConfig(uint Capabilities);

@@ -66,6 +66,14 @@ public sealed record AcpiDeviceOstEvent(AcpiOst Info) : MachineEvent;
 /// <param name="Actual">Bytes that the guest has left.</param>
 public sealed record BalloonChangeEvent(ulong Actual) : MachineEvent;
 
+/// <param name="Id">The device's, or null.</param>
+/// <param name="Size">Bytes that are plugged.</param>
+public sealed record MemoryDeviceSizeChangeEvent(string? Id, ulong Size,
+    [property: JsonPropertyName("qom-path")] string QomPath) : MachineEvent
+{
+    [JsonIgnore] public override string Subject => QomPath;
+}
+
 /// <param name="Name">The card's id, or null.</param>
 /// <param name="Path">"/machine/peripheral/net0/virtio-backend".</param>
 public sealed record ReceiveFilterChangedEvent(string? Name, string Path) : MachineEvent;

@@ -44,6 +44,12 @@ public sealed record MemoryBackend(GuestRam Ram, bool IsPreallocated = false, bo
     /// <summary>The guest has it.</summary>
     public bool IsMapped { get; set => field = (WasMapped |= value) && value; }
 
+    /// <summary>It is of the machine's own memory.</summary>
+    public bool IsMachines { get; set; }
+
+    /// <summary>Somebody has it: nobody else may.</summary>
+    public bool IsTaken => IsMapped || IsMachines;
+
     /// <summary>The guest had it while the machine ran: requests in flight may still be about it.</summary>
     bool WasMapped { get; set; }
 

@@ -70,6 +70,9 @@ public sealed record AcpiPlatform
     /// <summary>Which memory and which processors are near each other; told with <see cref="Memory"/>.</summary>
     public NumaConfig Numa { get; init; } = new();
 
+    /// <summary>-machine nvdimm=on, and those that there are; null: off.</summary>
+    internal (IReadOnlyList<Nvdimm> Present, NvdimmConfig Config)? Nvdimms { get; init; }
+
     /// <summary>Its TPM, if any.</summary>
     public ITpmDevice? Tpm { get; init; }
 

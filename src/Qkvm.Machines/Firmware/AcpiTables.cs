@@ -60,9 +60,16 @@ public static class AcpiTables
         if (platform.Hpet) tables.Add(AppendTable(blob, linker, Hpet()));
         if (platform.Memory is { } memory && platform.Numa is { Nodes.Count: > 0 } numa)
         {
-            tables.Add(AppendTable(blob, linker, SratTable.Build(platform.ApicIds, memory, numa)));
+            tables.Add(AppendTable(blob, linker, SratTable.Build(platform.ApicIds, memory, numa,
+                platform.Nvdimms?.Present ?? [])));
             if (numa.Distances.Count > 0) tables.Add(AppendTable(blob, linker, SlitTable.Build(numa)));
             if (numa.HasAttributes) tables.Add(AppendTable(blob, linker, HmatTable.Build(numa)));
+        }
+        if (platform.Nvdimms is { } nvdimms)
+        {
+            tables.Add(AppendNvdimms(blob, linker, nvdimms.Present));
+            if (nvdimms.Present.Count > 0)
+                tables.Add(AppendTable(blob, linker, NfitTable.Build(nvdimms.Present, nvdimms.Config)));
         }
         if (platform.Ecam is { } ecam) tables.Add(AppendTable(blob, linker, Mcfg(ecam.Base, ecam.Size)));
         if (platform.Iommu is { } iommu)
@@ -109,6 +116,17 @@ public static class AcpiTables
         byte[] table = GenerationIdTable.Build(out int pointer);
         int at = Append(blob, table);
         linker.AddPointerTo(IGenerationId.File, TablesFile, at + pointer, sizeof(uint));
+        AddTableChecksum(linker, at, table.Length);
+        return at;
+    }
+
+    /// <summary>The table has the address of the page of calls, which the loader places.</summary>
+    static int AppendNvdimms(List<byte> blob, TableLoader linker, IReadOnlyList<Nvdimm> nvdimms)
+    {
+        linker.AddAllocate(NvdimmTables.PageFile, NvdimmMethods.PageSize, LoaderZone.High);
+        byte[] table = NvdimmTables.Build(nvdimms, out int pointer);
+        int at = Append(blob, table);
+        linker.AddPointerTo(NvdimmTables.PageFile, TablesFile, at + pointer, sizeof(uint));
         AddTableChecksum(linker, at, table.Length);
         return at;
     }

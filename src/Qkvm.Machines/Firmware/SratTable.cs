@@ -7,11 +7,12 @@ namespace Qkvm.Machines.Firmware;
 /// may come. Spec: ACPI 6.5, section 5.2.16.</summary>
 static class SratTable
 {
-    const uint Enabled = 1, HotPluggable = 2;
+    const uint Enabled = 1, HotPluggable = 2, NonVolatile = 4;
     const ulong Hole = 0xA0000, HoleEnd = 0x10_0000;
     const uint FirstX2Id = 255;
 
-    public static byte[] Build(IReadOnlyList<uint> apicIds, PcMemory memory, NumaConfig numa)
+    public static byte[] Build(IReadOnlyList<uint> apicIds, PcMemory memory, NumaConfig numa,
+        IReadOnlyList<Nvdimm> nvdimms)
     {
         AcpiTable srat = new AcpiTable("SRAT", 1).U32(1).Zeros(8);
         for (int cpu = 0; cpu < apicIds.Count; cpu++)
@@ -33,6 +34,8 @@ static class SratTable
             at = end;
         }
         while (ranges < numa.Nodes.Count + 2) Range(0, 0, 0, 0);   // QEMU's number, whatever memory there is
+        foreach (Nvdimm nvdimm in nvdimms)
+            Range(nvdimm.Node, nvdimm.Address, nvdimm.Size, Enabled | NonVolatile);
         if (memory.DeviceMemory.Size > 0)
             Range(numa.Nodes.Count - 1, memory.DeviceMemory.Base, memory.DeviceMemory.Size, Enabled | HotPluggable);
         return srat.ToArray();

@@ -79,6 +79,8 @@ public sealed class PcBoard : Board
     public override bool TakesGenerationId => Config.Acpi;
     public override void SetBootOrder(string letters) => _chips.SetBootOrder(letters);
 
+    private protected override bool TakesMemory => true;
+
     private protected override AcpiRegisters? Acpi => _powerManagement?.Acpi;
 
     private protected override IEnumerable<(PciDevice, IEnumerable<(int, byte[])>)> KeptInSleep =>

@@ -88,6 +88,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
     {
         if (config.Acpi)
         {
+            if (config.Nvdimm != null) fwCfg.AddFile(NvdimmTables.PageFile, new byte[NvdimmMethods.PageSize]);
             fwCfg.OnFirstLook(AddAcpi);
             fwCfg.OnSelect(AcpiTables.LoaderFile, AddAcpi);
         }
@@ -125,6 +126,7 @@ sealed class PcFirmware(MachineConfig config, PcMemory memory, FwCfg fwCfg, bool
                 SleepStates = board.SleepStates,
                 Memory = memory,
                 Numa = config.Numa,
+                Nvdimms = config.Nvdimm == null ? null : ([.. board.Nvdimms], config.Nvdimm),
                 Tree = board.Tree,
                 Terms = [.. terms(), .. board.HotPlugTerms()],
                 Root = board.Pci,

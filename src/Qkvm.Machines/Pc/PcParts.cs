@@ -10,7 +10,7 @@ public static class PcParts
 {
     /// <summary>firmware=uefi: flash with the distribution's firmware, which the program finds.</summary>
     public const string FirmwareOption = "firmware", Uefi = "uefi";
-    const string SpeakerOption = "pcspk-audiodev";
+    const string SpeakerOption = "pcspk-audiodev", PersistenceOption = "nvdimm-persistence";
 
     internal static readonly Property[] Options =
     [
@@ -19,7 +19,9 @@ public static class PcParts
         Property.OnOffAuto("smm", "system management mode; auto: on the software CPU"),
         Property.Enum("smbios-entry-point-type", "32", ["32", "64"], "32: SMBIOS 2.8, 64: SMBIOS 3.0"),
         Property.Bool("usb", false, "the chipset's USB controllers"),
-        Property.Missing("vmport", Property.Auto), Property.Missing("nvdimm", "off"),
+        Property.Missing("vmport", Property.Auto), 
+        Property.Bool("nvdimm", false, "there may be memory that outlasts the machine: -device nvdimm"),
+        Property.Text(PersistenceOption, null, "what of it outlasts a loss of power: cpu or mem-ctrl"),
         Property.Bool("hmat", false, "the guest is told how fast its memory is: -numa hmat-lb"),
         Property.Missing("pit", "on"), Property.Missing("i8042", "on"), Property.Missing("fd-bootchk", "on"),
         Property.Missing("max-ram-below-4g"),
@@ -45,8 +47,11 @@ public static class PcParts
             throw properties.Error($"memory-backend={string.Join('+', ids)} has {ram.Size >> 20} MiB, "
                 + $"-m says {config.Memory.Size >> 20} MiB; give both the same");
         foreach (MemoryBackend memory in ram.Pieces)
+        {
+            memory.IsMachines = true;
             memory.Prepare(message => properties.Error(message), properties.Bool("dump-guest-core"),
                 properties.OnOffAuto("mem-merge") == true, config.Memory.IsPreallocated);
+        }
         return ram;
     }
 
@@ -62,6 +67,7 @@ public static class PcParts
             SpeakerAudio = properties.Text(SpeakerOption) is { } audio ? new NamedOption(audio, properties.Owner)
                 : null,
             Smm = HasSmm(properties, parts.Accelerator),
+            Nvdimm = NvdimmsOf(properties),
             Acpi = parts.Config.Acpi && properties.OnOffAuto("acpi") != false,
             HasWideSmbios = properties.Text("smbios-entry-point-type") == "64",
             NoGraphic = parts.Config.NoGraphic || properties.OnOffAuto("graphics") == false,
@@ -99,6 +105,19 @@ public static class PcParts
         if (firmware.Bios is { } unused)
             parts.Requests.Warn($"-bios {unused}: no effect, as the flash {SystemFlash.Units[0]} has the firmware");
         return [];
+    }
+
+    static NvdimmConfig? NvdimmsOf(Properties properties)
+    {
+        uint capabilities = properties.Text(PersistenceOption) switch
+        {
+            null => 0,
+            "cpu" => 3,                                            // which take the queues with them
+            "mem-ctrl" => 2,
+            var other => throw properties.Error($"{PersistenceOption}={other}: unsupported option; cpu or mem-ctrl is "
+                + "expected"),
+        };
+        return properties.Bool("nvdimm") ? new NvdimmConfig(capabilities) : null;
     }
 
     static bool HasSmm(Properties properties, IAccelerator accelerator)

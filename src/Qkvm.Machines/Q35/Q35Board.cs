@@ -87,6 +87,8 @@ public sealed class Q35Board : Board
 
     public override void SetBootOrder(string letters) => _chips.SetBootOrder(letters);
 
+    private protected override bool TakesMemory => true;
+
     private protected override bool HoldsCpus => _lpc.Smi.IsBroadcast;
 
     private protected override AcpiRegisters? Acpi => _powerManagement.Acpi;

@@ -41,7 +41,8 @@ sealed class NumaOptions(MachineConfig config, bool takesSizes, bool hasAttribut
     /// <exception cref="ConfigurationException">Something is missing.</exception>
     public NumaConfig Finish()
     {
-        if (_count == 0 && config.Memory.Slots > 0) _nodes[_count++] = new NumaNode(config.Memory.Size);
+        if (_count == 0 && (config.Memory.Slots > 0 || config.Memory.MaxSize > config.Memory.Size))
+            _nodes[_count++] = new NumaNode(config.Memory.Size);
         if (_count == 0) return new NumaConfig { HasAttributes = hasAttributes };
         int missing = Array.IndexOf(_nodes, null);
         if (missing >= 0 && missing < _count)

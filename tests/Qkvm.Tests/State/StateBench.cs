@@ -29,6 +29,7 @@ namespace Qkvm.Tests.State;
 sealed class StateBench : IMachineRequests, IDisposable
 {
     const long DiskSize = 1 << 20;
+    const ulong MemorySize = 4 << 20;
 
     readonly MachineLock _lock = new();
     readonly EventLoop _loop;
@@ -56,7 +57,7 @@ sealed class StateBench : IMachineRequests, IDisposable
         Accelerator = new FakeAccelerator { IrqChip = ownIrqChips ? null : Wires };
         var config = new MachineConfig
         {
-            Memory = new MemoryConfig(16 << 20),
+            Memory = new MemoryConfig(16 << 20, models.Any(m => m.Find("memdev") != null) ? 1UL << 30 : 0),
             Rtc = new RtcConfig(RtcBase.Date, new DateTime(2024, 2, 29)),
             Devices =
                 [.. everything && !microvm ? (DeviceConfig[])[Bridge] : [],
@@ -197,6 +198,11 @@ sealed class StateBench : IMachineRequests, IDisposable
                 case PropertyKind.Chardev: Backends.Chardevs[id] = new FakeChar(); break;
                 case PropertyKind.Netdev: Backends.Netdevs[id] = new FakeNet(); break;
                 case PropertyKind.Tpmdev: Backends.Tpms[id] = new FakeTpm { FailsAtOnce = true }; break;
+                case PropertyKind.Object when property.Name == "memdev":
+                    var file = MemoryFile.Create(id, isShared: true);
+                    file.SetLength(MemorySize);
+                    Backends.Objects[id] = new MemoryBackend(new GuestRam(id, MemorySize, file));
+                    break;
                 case PropertyKind.Object when property.Name != "iothread": Backends.Objects[id] = new RngBuiltin();
                 break;
                 case PropertyKind.Text when property.Name == "fsdev": Backends.Folders[id] = new SlowFolder(); break;
