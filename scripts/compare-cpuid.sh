@@ -104,7 +104,8 @@ for (place, what), models in sorted(groups.items()):
     known = explained(place, what)
     unexplained += not known
     example = what or f"({examples.get((place, what), '')})"
-    print(f"{' ' if known else '!'} {place} {example}: {'all' if len(models) == len(wanted) else ' '.join(sorted(models))}")
+    whose = "all" if len(models) == len(wanted) else " ".join(sorted(models))
+    print(f"{' ' if known else '!'} {place} {example}: {whose}")
 print(f"{len(wanted)} models with -accel {accel} -smp {smp}: {len(groups)} differences, {unexplained} of them without "
     "a reason in docs/decisions.md")
 sys.exit(unexplained != 0)

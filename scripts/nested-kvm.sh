@@ -39,7 +39,8 @@ if [ ! -e "$initrd" ] || [ "$0" -nt "$initrd" ]; then
     mkdir -p "$root"/{bin,proc,sys,dev,host,scratch,new}
     cp "$work/debs/bin/busybox" "$root/bin"
     depmod -b "$work/debs" "$version"
-    for module in virtio_pci virtio_console 9p 9pnet_virtio overlay kvm_amd tun bridge veth af_packet vhost_net vhost_vsock; do
+    for module in virtio_pci virtio_console 9p 9pnet_virtio overlay kvm_amd tun bridge veth af_packet \
+        vhost_net vhost_vsock; do
         /sbin/modprobe -d "$work/debs" -S "$version" -D "$module" 2>/dev/null | sed -n 's/^insmod //p'
     done | awk '!seen[$1]++ { print $1 }' | while read -r file; do
         cp "$file" "$root/"

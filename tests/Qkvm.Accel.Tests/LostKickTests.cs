@@ -7,8 +7,8 @@ using Qkvm.Host;
 
 namespace Qkvm.Accel.Tests;
 
-/// <summary>Two processors that sleep or spin are interrupted, paused, reset, unplugged and plugged again in turns. What
-/// is lost shows as something that never comes.</summary>
+/// <summary>Two processors that sleep or spin are interrupted, paused, reset, unplugged and plugged again in turns.
+/// What is lost shows as something that never comes.</summary>
 public sealed class LostKickTests : IDisposable
 {
     const int Rounds = 60, Cpus = 2;

@@ -64,7 +64,8 @@ sealed class PixelFormat
         int bits = wire[0];
         if (bits is not (8 or 16 or 32)) return null;
         bool bigEndian = wire[2] != 0;
-        if (wire[3] == 0) return new PixelFormat(bits, bits, bigEndian, (7, 5), (7, 2), (3, 0)) { NeedsColorMap = true };
+        if (wire[3] == 0)
+            return new PixelFormat(bits, bits, bigEndian, (7, 5), (7, 2), (3, 0)) { NeedsColorMap = true };
         var red = Channel(4, 10, wire);
         var green = Channel(6, 11, wire);
         var blue = Channel(8, 12, wire);

@@ -102,7 +102,8 @@ sealed partial class VncClient
     static int Word(ReadOnlySpan<byte> data, int at) => BinaryPrimitives.ReadUInt16BigEndian(data[at..]);
     static uint Dword(ReadOnlySpan<byte> data, int at) => BinaryPrimitives.ReadUInt32BigEndian(data[at..]);
 
-    static ScreenArea AreaOf(ReadOnlySpan<byte> data) => new(Word(data, 2), Word(data, 4), Word(data, 6), Word(data, 8));
+    static ScreenArea AreaOf(ReadOnlySpan<byte> data) =>
+        new(Word(data, 2), Word(data, 4), Word(data, 6), Word(data, 8));
 
     /// <summary>The viewer lists them in the order it likes them.</summary>
     void TakeEncoding(int encoding)

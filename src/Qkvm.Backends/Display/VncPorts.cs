@@ -95,7 +95,8 @@ sealed class VncPorts : IDisposable
 
     string Explain(Exception e, bool isWeb)
     {
-        if (_options.IsReverse) return $"{e.Message}; start a viewer that listens there first, such as vncviewer -listen";
+        if (_options.IsReverse)
+            return $"{e.Message}; start a viewer that listens there first, such as vncviewer -listen";
         if (isWeb) return $"websocket={_options.WebPort}: {e.Message}";
         if (e is not HostException { Errno: Libc.EAddrInUse } || _options.Path != null) return e.Message;
         int first = VncOptions.FirstPort + _options.Display, last = VncOptions.FirstPort + _options.Last;

@@ -25,7 +25,7 @@ sealed record VncSecurity(VncPassword? Password, TlsCredentials? Credentials) : 
             if (password != null)
                 throw properties.Error("'password' flag is redundant with 'password-secret'; leave password=on out");
             password = new VncPassword();
-            password.Set(backends.FindObject<Secret>(secret, "secret", properties.Owner).Text);
+            password.Set(backends.FindObject<Secret>(secret, "a secret", properties.Owner).Text);
             backends.ReleaseObject(secret);
         }
         if (properties.Text("tls-creds") is not { } id) return new VncSecurity(password, null);

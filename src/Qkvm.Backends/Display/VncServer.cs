@@ -81,7 +81,8 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
         : $"{_ports.Names[0]}";
 
     public RemoteDisplayInfo Query() => new(_options.Id, Security.Auth,
-        [.. _ports.Names.Select(name => Describe(name)), .. _ports.WebNames.Select(name => Describe(name, isWeb: true))],
+        [.. _ports.Names.Select(name => Describe(name)),
+            .. _ports.WebNames.Select(name => Describe(name, isWeb: true))],
         [.. _clients.Select(client => Describe(client.PeerName, client.IsWeb))]);
 
     public void AddClient(int fd, bool asksPassword)

@@ -37,11 +37,11 @@ static class QueryVnc
             {
                 monitor.Write($"{server.Id}:\n");
                 foreach (VncServerPoint s in server.Server)
-                    monitor.Write($"  Server: {s.Host}:{s.Service} ({Family(s.Family, s.Websocket)})\n    Auth: {s.Auth} "
-                        + $"(Sub: {s.Vencrypt ?? "none"})\n");
+                    monitor.Write($"  Server: {s.Host}:{s.Service} ({Family(s.Family, s.Websocket)})\n"
+                        + $"    Auth: {s.Auth} (Sub: {s.Vencrypt ?? "none"})\n");
                 foreach (VncClientPoint c in server.Clients)
-                    monitor.Write($"  Client: {c.Host}:{c.Service} ({Family(c.Family, c.Websocket)})\n    x509_dname: none\n    " +
-                        "sasl_username: none\n");
+                    monitor.Write($"  Client: {c.Host}:{c.Service} ({Family(c.Family, c.Websocket)})\n"
+                        + "    x509_dname: none\n    sasl_username: none\n");
             }
         }),
     };

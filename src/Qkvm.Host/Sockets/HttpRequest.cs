@@ -35,7 +35,8 @@ public sealed class HttpRequest
             int colon = line.IndexOf(':');
             if (colon <= 0) return null;
             string name = line[..colon], value = line[(colon + 1)..].Trim();
-            request._fields[name] = request._fields.TryGetValue(name, out string? before) ? $"{before}, {value}" : value;
+            request._fields[name] =
+                request._fields.TryGetValue(name, out string? before) ? $"{before}, {value}" : value;
         }
         return request;
     }

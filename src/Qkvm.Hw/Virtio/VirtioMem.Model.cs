@@ -66,7 +66,8 @@ public sealed partial class VirtioMem
         (memory with { IsPreallocated = false }).Prepare(message => values.Error(message));
         if (memory.Ram.File != null) memory.Ram.Discard(0, memory.Size);
         site.PlaceMemory(device, MemoryRegion.OfRam(id, memory.Ram, 0, memory.Size),
-            new MemoryWish(values.Number("memaddr"), block, message => values.Error(message)), at => device.Address = at);
+            new MemoryWish(values.Number("memaddr"), block, message => values.Error(message)),
+            at => device.Address = at);
         string path = site.ObjectPath;
         device.SizeChanged += () => site.Board.Raise(new MemoryDeviceSizeChangeEvent(device.Id, device.Size, path));
         return device;

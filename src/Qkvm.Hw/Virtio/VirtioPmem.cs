@@ -134,7 +134,8 @@ public sealed class VirtioPmem : VirtioDevice, IMemoryDevice
             { Id = site.Id, Backend = id, Post = site.Board.Post };
         memory.Prepare(message => values.Error(message));
         site.PlaceMemory(device, MemoryRegion.OfRam(id, memory.Ram, 0, memory.Size),
-            MemoryWish.Of(memory, values.Number("memaddr"), message => values.Error(message)), at => device.Address = at);
+            MemoryWish.Of(memory, values.Number("memaddr"), message => values.Error(message)),
+            at => device.Address = at);
         return device;
     }
 }

@@ -34,8 +34,9 @@ sealed class VncBench : IDisplaySource, IKeyboardSink, IPointerSink, IDisposable
         {
             Input.Add((IKeyboardSink)this);
             Input.Add((IPointerSink)this);
-            Server = VncServer.Create(new Properties(VncServer.Model, Options.Of("-vnc", [.. Address(address ?? $"unix:{Path}"),
-                new("share", share), new("lock-key-sync", lockKeySync ? "on" : "off"), .. options])),
+            Options given = Options.Of("-vnc", [.. Address(address ?? $"unix:{Path}"), new("share", share),
+                new("lock-key-sync", lockKeySync ? "on" : "off"), .. options]);
+            Server = VncServer.Create(new Properties(VncServer.Model, given),
                 new DisplayParts(this, Input, Loop, "a name", _ => { })
                 {
                     Backends = Backends, Raise = Events.Add,

@@ -4,7 +4,8 @@ namespace Qkvm.Backends.Tests.Display;
 /// version.</summary>
 public class VncEncodingTests
 {
-    const int Raw = 0, Zlib = 6, Tight = 7, Zrle = 16, ExtendedDesktopSize = -308, Fence = -312, Continuous = -313, Power = -309;
+    const int Raw = 0, Zlib = 6, Tight = 7, Zrle = 16, ExtendedDesktopSize = -308, Fence = -312, Continuous = -313,
+        Power = -309;
 
     /// <summary>Larger than what one rectangle of each may have; its streams go on from one update to the
     /// next.</summary>

@@ -67,7 +67,7 @@ public sealed class VirtioGpuTests : IDisposable
         Assert.Equal(Ok, Do(Scanout, 0, 0, 64, 64, 0, 7));
     }
 
-    /// <summary>Section 5.7.4: a viewer's wish is an event, and the size that the monitor prefers from then on.</summary>
+    /// <summary>Section 5.7.4: a viewer's wish is an event, and the size that the monitor prefers then.</summary>
     [Fact]
     public void A_wish_for_a_size_reaches_the_guest()
     {

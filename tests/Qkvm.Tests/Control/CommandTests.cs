@@ -187,7 +187,8 @@ public sealed class CommandTests : IDisposable
     [InlineData("singlestep foo", "unexpected option foo\n")]
     [InlineData("info virtio", "/machine/peripheral/balloon0/virtio-backend [virtio-balloon]\n"
         + "/machine/peripheral/disk0/virtio-backend [virtio-blk]\n")]
-    [InlineData("set_password vnc x", "Error: Could not set password; only a server of -vnc …,password=on asks for one\n")]
+    [InlineData("set_password vnc x",
+        "Error: Could not set password; only a server of -vnc …,password=on asks for one\n")]
     [InlineData("p (1+2)*3 % 4", "1\n")]
     [InlineData("p 1/0", "division by zero\nTry \"help p\" for more information\n")]
     [InlineData("p $foo", "unknown register\nTry \"help p\" for more information\n")]
@@ -278,8 +279,8 @@ public sealed class CommandTests : IDisposable
     }
 
     [Theory]
-    [InlineData("info stat", "status")]
-    [InlineData("help info stat", "status")]
+    [InlineData("info statu", "status")]
+    [InlineData("help info statu", "status")]
     [InlineData("help system_p", "system_powerdown")]
     [InlineData("device_del dis", "disk0")]
     [InlineData("eject di", "disk")]

@@ -109,7 +109,8 @@ public sealed class MediaTests : IDisposable
         Assert.Equal("", _bench.Human("drive_del other"));
         Assert.Equal("Device 'other' not found\n", _bench.Human("drive_del other"));
         Assert.Equal("Error: invalid parameter value: foo\n", _bench.Human("change disk /x raw foo"));
-        Assert.Equal("Error: Could not set password; only a server of -vnc …,password=on asks for one\n", _bench.Human("change vnc password x"));
+        Assert.Equal("Error: Could not set password; only a server of -vnc …,password=on asks for one\n",
+            _bench.Human("change vnc password x"));
     }
 
     JsonElement Drive => Assert.Single(Query("query-block").EnumerateArray(),

@@ -126,7 +126,8 @@ public sealed unsafe partial class Cpu
                 throw Fault(Vector.Debug);
             }
             if (State->InterruptShadow == 0 && (Steps != VCpuSteps.OneUndisturbed || State->Halted != 0)
-                && (TakeSmi() || TakeInterrupt() || TakeVirtualInterrupt()) && Steps != VCpuSteps.None) return StopAfterStep();
+                && (TakeSmi() || TakeInterrupt() || TakeVirtualInterrupt())
+                && Steps != VCpuSteps.None) return StopAfterStep();
             if (State->Halted != 0 && (EndsWait || TakeKick())) EndHalt();
             if (State->Halted != 0) { Sleep(); continue; }
             if (!NeedsStep) return null;

@@ -2,7 +2,7 @@ using System.IO.Compression;
 
 namespace Qkvm.Backends.Display.Encodings;
 
-/// <summary>One of zlib's streams of a viewer, which lasts as long as its connection: what is written comes out whole at
+/// <summary>One of zlib's streams of a viewer, which lasts as long as its connection: what is written is whole at
 /// the end of each piece. Spec: RFC 1950, and RFC 6143, section 7.7.6.</summary>
 sealed class DeflateStream : IDisposable
 {

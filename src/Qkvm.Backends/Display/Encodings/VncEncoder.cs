@@ -10,7 +10,7 @@ readonly record struct ScreenArea(int X, int Y, int Width, int Height)
     public int Bottom => Y + Height;
 }
 
-/// <summary>One way to put pixels on the wire, of one viewer: the streams of some go on from update to update.</summary>
+/// <summary>One way to put pixels on the wire, of one viewer: some streams go on from update to update.</summary>
 abstract class VncEncoder : IDisposable
 {
     /// <summary>As RFC 6143, section 7.7, and its registry number them.</summary>

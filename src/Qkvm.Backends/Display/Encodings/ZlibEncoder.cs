@@ -2,7 +2,7 @@ using Qkvm.Core.Display;
 
 namespace Qkvm.Backends.Display.Encodings;
 
-/// <summary>Raw pixels through one stream of zlib. Spec: the RFB protocol's community version, "Zlib Encoding".</summary>
+/// <summary>Raw pixels through one stream of zlib. Spec: RFB, community version, "Zlib Encoding".</summary>
 sealed class ZlibEncoder(int level) : VncEncoder
 {
     public const int ZlibNumber = 6;

@@ -66,7 +66,7 @@ sealed class ZrleEncoder(int level) : VncEncoder
         }
     }
 
-    /// <summary>How many runs of one colour, the bytes that their lengths take, and how many are of one pixel.</summary>
+    /// <summary>How many runs of one colour, the bytes of their lengths, and how many are of one pixel.</summary>
     static (int Runs, int LengthBytes, int Singles) Runs(ReadOnlySpan<uint> tile)
     {
         int runs = 0, bytes = 0, singles = 0;
