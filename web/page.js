@@ -4,20 +4,26 @@ import keysyms from "./novnc/core/input/keysymdef.js";
 
 const at = id => document.getElementById(id);
 const enter = 0xff0d, backspace = 0xff08;
-let rfb, password, reason = "";
+let rfb, password, isIn = false, reason = "";
 
 function show(state) { at("state").textContent = state; }
 
 function connect() {
     show("connecting …");
     reason = "";
+    isIn = false;
     const here = new URL("vnc", location.href);
     here.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     here.search = here.hash = "";
     rfb = new RFB(at("screen"), here.href, { shared: true, credentials: { password } });
     rfb.scaleViewport = isFitted();
     rfb.background = "#0c0e11";
-    rfb.addEventListener("connect", () => { show("connected"); enable(true); rfb.focus(); });
+    rfb.addEventListener("connect", () => {
+        isIn = true;
+        show("connected");
+        enable(true);
+        rfb.focus();
+    });
     rfb.addEventListener("disconnect", event => end(event.detail.clean));
     rfb.addEventListener("credentialsrequired", () => at("ask").showModal());
     rfb.addEventListener("securityfailure", event => { reason = event.detail.reason ?? "not allowed"; });
@@ -37,7 +43,9 @@ function end(isClean) {
     show("not connected");
     password = undefined;
     at("why").textContent = reason ? `The machine refused: ${reason}.`
-        : isClean ? "The connection has ended." : "The machine does not answer, or has been switched off.";
+        : isClean ? "The connection has ended."
+        : isIn ? "The machine has been switched off, or the way to it is interrupted."
+        : "The machine does not answer, or another viewer keeps its screen to itself.";
     at("ended").showModal();
 }
 
