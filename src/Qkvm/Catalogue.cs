@@ -46,6 +46,7 @@ using Qkvm.Machines.Pc;
 using Qkvm.Machines.Q35;
 using Qkvm.Storage.Drivers.Bochs;
 using Qkvm.Storage.Drivers.Cloop;
+using Qkvm.Storage.Drivers.CloudInit;
 using Qkvm.Storage.Drivers.CopyOnRead;
 using Qkvm.Storage.Drivers.Dmg;
 using Qkvm.Storage.Drivers.File;
@@ -224,6 +225,7 @@ static class Catalogue
         HttpDriver.Http,
         HttpDriver.Https,
         VvfatDriver.Model,
+        CloudInitDriver.Model,
         FileDriver.HostCdrom,
         NullDriver.Model,
         NullDriver.Aio,

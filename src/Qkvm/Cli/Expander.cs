@@ -48,6 +48,7 @@ public sealed partial class Expander
             case "drive": AddDrive(argument, owner); break;
             case "blockdev": AddBlockdev(argument, owner); break;
             case "snapshot": _snapshot = true; break;
+            case "cloud-init": TakeCloudInit(argument, owner); break;
             case "pflash":
                 AddDrive(new DriveSpec(new Options(owner)) { File = argument, Interface = Flash });
                 break;
@@ -148,6 +149,7 @@ public sealed partial class Expander
     {
         _machine = Catalogue.Machines.Known(_machineName);
         if (_machine is { Defaults.HasDevices: false }) _noDefaults = true;
+        AddCloudInit();
         MakeDrives();
         FinishUsb();
         FinishDisplays();

@@ -71,6 +71,9 @@ public static class OptionCatalogue
                 "[,cache.no-flush=on|off][,read-only=on|off][,driver specific parameters...]",
                 "configure a block backend"),
             new("snapshot", null, "write to temporary files instead of disk image files"),
+            new("cloud-init", "[user-data=file][,meta-data=file][,vendor-data=file][,network-config=file]" +
+                "[,ssh-key=file][,hostname=name][,password=password][,seed=iso|fat]",
+                "tell a cloud image its name, keys and what to do, by a disk for cloud-init"),
             new("pflash", "file", "use 'file' as a parallel flash image"),
             new("sd", "file", "use 'file' as SecureDigital card image", Later),
             new("mtdblock", "file", "use 'file' as on-board Flash memory image", Later),

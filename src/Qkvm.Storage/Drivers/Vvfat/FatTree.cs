@@ -49,10 +49,36 @@ sealed class FatTree
                 throw new ConfigurationException($"'{directory}' has more names than the root directory of "
                     + $"FAT{geometry.Bits} takes; put them into a directory below");
         }
-        if (_next - 2 > (uint)geometry.Clusters)
-            throw new ConfigurationException($"Directory does not fit in FAT{geometry.Bits} (capacity "
-                + FormattableString.Invariant($"{geometry.Total * 512.0 / 1e6:0.00} MB)"));
+        CheckFit();
         _runs.Sort((a, b) => a.First.CompareTo(b.First));
+    }
+
+    /// <summary>Files that are in memory, on a volume whose root directory lies before its clusters.</summary>
+    /// <exception cref="ConfigurationException">They do not fit.</exception>
+    public FatTree((string Name, byte[] Data)[] files, FatGeometry geometry, string label)
+    {
+        _geometry = geometry;
+        var names = new ShortNames();
+        var changed = new DateTime(2000, 1, 1);
+        List<byte> entries = [.. FatEntry.Short(System.Text.Encoding.ASCII.GetBytes(
+            label.PadRight(FatEntry.ShortLength)), FatEntry.VolumeLabel, changed, 0, 0)];
+        foreach ((string name, byte[] data) in files)
+        {
+            byte[] shortName = names.Make(name, out bool isExact);
+            if (!isExact) entries.AddRange(FatEntry.Long(name, shortName));
+            uint first = data.Length == 0 ? 0 : _next;
+            if (data.Length > 0) _runs.Add(Take(data));
+            entries.AddRange(FatEntry.Short(shortName, FatEntry.Archive, changed, first, (uint)data.Length));
+        }
+        Root = [.. entries];
+        CheckFit();
+    }
+
+    void CheckFit()
+    {
+        if (_next - 2 > (uint)_geometry.Clusters)
+            throw new ConfigurationException($"Directory does not fit in FAT{_geometry.Bits} (capacity "
+                + FormattableString.Invariant($"{_geometry.Total * 512.0 / 1e6:0.00} MB)"));
     }
 
     /// <summary>The root directory's entries.</summary>
