@@ -181,18 +181,15 @@ sealed partial class BackendHost : IBackendHost
     {
         var backend = new BlockBackend(drive.Id, Loop.Post) { IsReadOnly = drive.ReadOnly, Serial = drive.Serial };
         (backend.Errors.OnRead, backend.Errors.OnWrite) = (drive.OnReadError, drive.OnWriteError);
-        if (drive.File is { } file)
-        {
-            drive.Options.Add("file", file);
-            if (drive.Format is { } format) drive.Options.Add("format", format);
-            if (drive.ReadOnly) drive.Options.Add("readonly", "on");
-            if (drive.Snapshot) drive.Options.Add("snapshot", "on");
-            OpenedDrive opened = _blocks.OpenDrive(drive.Options);
-            backend.IsReadOnly = opened.ReadOnly;
-            backend.WriteCache = opened.WriteCache;
-            backend.Description = opened.Description;
-            Insert(backend, opened.Root, drive.Options.Owner);
-        }
+        if (drive.File is { } file) drive.Options.Add("file", file);
+        if (drive.Format is { } format) drive.Options.Add("format", format);
+        if (drive.ReadOnly) drive.Options.Add("readonly", "on");
+        if (drive.Snapshot) drive.Options.Add("snapshot", "on");
+        OpenedDrive opened = _blocks.OpenDrive(drive.Options);     // which a drive without a disk in it takes, too
+        backend.IsReadOnly = opened.ReadOnly;
+        backend.WriteCache = opened.WriteCache;
+        backend.Description = opened.Description;
+        if (opened.Root != null) Insert(backend, opened.Root, drive.Options.Owner);
         Backends.Drives[drive.Id] = backend;
         if (drive.Limits is { } limits) Backends.Limit(backend, limits, drive.ThrottleGroup, drive.Id);
     }

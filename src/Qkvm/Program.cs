@@ -1,5 +1,6 @@
 using Microsoft.Win32.SafeHandles;
 using Qkvm.Cli;
+using Qkvm.Doctor;
 using Qkvm.Core.Machine;
 using Qkvm.Host;
 using Qkvm.Img;
@@ -26,6 +27,9 @@ static class Program
         string name = Path.GetFileName(Environment.GetCommandLineArgs()[0]);
         if (name == NbdTool.LinkName) return NbdTool.Run(arguments, Catalogue.BlockDrivers, isDaemon, name);
         if (arguments is [NbdTool.Word, .. var own]) return NbdTool.Run(own, Catalogue.BlockDrivers, isDaemon);
+        if (arguments is [Doctor.Doctor.Word, .. var asked])
+            return Doctor.Doctor.Run(asked, new HostView(), Console.Out, Console.Error,
+                IsColored(Console.IsOutputRedirected));
         var notices = new Notices(Console.Error);
         try
         {
@@ -50,6 +54,10 @@ static class Program
             return 1;
         }
     }
+
+    /// <summary>For people at a terminal, unless they want none: no-color.org.</summary>
+    static bool IsColored(bool isRedirected) =>
+        !isRedirected && string.IsNullOrEmpty(Environment.GetEnvironmentVariable("NO_COLOR"));
 
     /// <summary>qkvm img …, or this program by the name of the image tool; null for a machine.</summary>
     static string[]? ImageToolWords(string[] arguments, out string program)

@@ -19,7 +19,7 @@ static class UefiFirmware
     internal sealed record Image(string Code, string Variables);
 
     /// <summary>Where descriptors lie; the later go before the earlier.</summary>
-    static string[] Directories => ["/usr/share/qemu/firmware", "/etc/qemu/firmware", Path.Combine(
+    internal static string[] Directories => ["/usr/share/qemu/firmware", "/etc/qemu/firmware", Path.Combine(
         Environment.GetEnvironmentVariable("XDG_CONFIG_HOME") is { Length: > 0 } home ? home
             : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".config"),
         "qemu/firmware")];

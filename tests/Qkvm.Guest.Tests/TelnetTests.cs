@@ -50,7 +50,7 @@ public sealed class TelnetTests
         Assert.Contains("43\r\n", telnet.Run($"{Up}\b3"));
         Assert.Contains("143\r\n", telnet.Run($"{Up}{Left}{Left}{Left}{Left}1"));
         Assert.Contains("7\r\n", telnet.Run($"nonsense{Home}{Cut}print 7"));
-        Assert.Contains("VM status: ", telnet.Run($"info stat{Tab}"));
+        Assert.Contains("VM status: ", telnet.Run($"info statu{Tab}"));
         telnet.Type($"info b{Tab}");
         string words = telnet.Wait("info b");
         while (!words.Contains("balloon")) words += telnet.Wait("info b");

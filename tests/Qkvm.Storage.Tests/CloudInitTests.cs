@@ -83,7 +83,8 @@ public class CloudInitTests
         + "#cloud-config")]
     [InlineData("user-data", "#cloud-config\nusers:\n\t- me\n", "line 3 begins with a tab, which YAML does not take")]
     [InlineData("network-config", "\tversion: 2", "line 1 begins with a tab")]
-    [InlineData("ssh-key", "-----BEGIN OPENSSH PRIVATE KEY-----\n", "is a private key, which stays with you; give FILE.pub")]
+    [InlineData("ssh-key", "-----BEGIN OPENSSH PRIVATE KEY-----\n",
+        "is a private key, which stays with you; give FILE.pub")]
     [InlineData("ssh-key", "hello\n", "'hello' is no public key of OpenSSH")]
     [InlineData("ssh-key", "# none\n", "has no key")]
     public void Files_that_cloud_init_would_not_take_are_refused_by_name(string option, string text, string reason)

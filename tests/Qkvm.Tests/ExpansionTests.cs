@@ -69,6 +69,8 @@ public class ExpansionTests
     [InlineData("identity", "-name guest=web,debug-threads=on -uuid 12345678-1234-1234-1234-123456789abc -rtc " +
         "base=2026-01-31T12:30:00,clock=vm -smbios type=1,manufacturer=ACME -fw_cfg name=opt/x,string=y -S -no-reboot")]
     [InlineData("boot", "-boot order=dc,once=n,menu=on,splash-time=100,reboot-timeout=5,strict=on")]
+    [InlineData("cloud_init", "-cloud-init user-data=u,hostname=h -drive file=a,if=virtio")]
+    [InlineData("cloud_init_microvm", "-M microvm -cloud-init user-data=u")]
     public Task Short_forms_expand(string name, string line) => Verifier.Verify(Print(Expand(line.Split(' '))), name);
 
     public static TheoryData<string> LibvirtLines =>
@@ -93,6 +95,10 @@ public class ExpansionTests
         "topology: product of the hierarchy must match maxcpus: sockets (1) * dies (1) * cores (3) * threads (1) != "
         + "maxcpus (4)")]
     [InlineData("-smp -1", "-smp -1: cpus=-1: expects a number from 0 to 4096")]
+    [InlineData("-cloud-init user-dat=u", "-cloud-init user-dat=u: invalid parameter 'user-dat'; did you mean "
+        + "'user-data'?")]
+    [InlineData("-cloud-init hostname=a -cloud-init hostname=b", "-cloud-init hostname=b: -cloud-init hostname=a is "
+        + "there already")]
     [InlineData("-hda a -drive file=b,index=0", "-drive file=b,index=0: index=0 (bus=0, unit=0) is taken by -hda a")]
     [InlineData("-pflash a -drive if=pflash,unit=0,file=b", "-drive if=pflash,unit=0,file=b: flash unit=0 is taken by "
         + "-machine pflash0= or another drive")]

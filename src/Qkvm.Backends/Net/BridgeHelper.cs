@@ -6,10 +6,10 @@ namespace Qkvm.Backends.Net;
 
 /// <summary>A program, with root's rights as a rule, that opens a tap interface, puts it into a bridge and passes its
 /// descriptor over a socket.</summary>
-static class BridgeHelper
+public static class BridgeHelper
 {
-    public const string DefaultPath = "/usr/lib/qemu/qemu-bridge-helper", DefaultBridge = "br0";
-    const string AllowList = "/etc/qemu/bridge.conf";
+    public const string DefaultPath = "/usr/lib/qemu/qemu-bridge-helper", DefaultBridge = "br0",
+        AllowList = "/etc/qemu/bridge.conf";
 
     /// <returns>The descriptor.</returns>
     public static int Open(string owner, string helper, string bridge)

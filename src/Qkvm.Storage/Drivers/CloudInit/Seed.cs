@@ -5,8 +5,8 @@ using System.Text.RegularExpressions;
 
 namespace Qkvm.Storage.Drivers.CloudInit;
 
-/// <summary>The files of the disk, of what the user gave. Name and keys are meta-data, which every kind of user-data goes
-/// with; a password is vendor-data, which user-data may overrule.</summary>
+/// <summary>The files of the disk, of what the user gave. Name and keys are meta-data, which every kind of user-data
+/// goes with; a password is vendor-data, which user-data may overrule.</summary>
 static partial class Seed
 {
     public const string Label = "cidata";
@@ -21,7 +21,8 @@ static partial class Seed
         if (vendor != null) files.Add(vendor);
         if (properties.Text("password") is { } password)
             files.Add(vendor == null ? Password(password, properties)
-                : throw properties.Error("password= and vendor-data= exclude each other; write password: into the file"));
+                : throw properties.Error(
+                    "password= and vendor-data= exclude each other; write password: into the file"));
         if (Given("network-config", properties) is { } network) files.Add(network);
         files.Add(MetaData(files, properties));
         return files;

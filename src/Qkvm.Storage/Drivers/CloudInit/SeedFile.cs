@@ -7,7 +7,8 @@ sealed record SeedFile(string Name, byte[] Data)
 {
     const int MaxLength = 16 << 20;
 
-    /// <summary>First lines by which cloud-init tells what user-data is. Spec: cloud-init, "User data formats".</summary>
+    /// <summary>First lines by which cloud-init tells what user-data is. Spec: cloud-init,
+    /// "User data formats".</summary>
     static readonly string[] s_kinds =
     [
         "#cloud-config", "#!", "#include", "#cloud-boothook", "#part-handler", "#upstart-job", "## template:",
