@@ -15,7 +15,7 @@ need ssh:openssh-client qemu-img:qemu-utils
 
 work=$(mktemp -d)
 pid=
-trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null; rm -rf "$work"' EXIT
+trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null || true; rm -rf "$work"' EXIT
 ssh-keygen -q -t ed25519 -N '' -f "$work/key"
 cat >"$work/user-data" <<'END'
 #cloud-config
@@ -58,7 +58,7 @@ for machine in pc q35; do
         expect "$name: it used the seed" inside 'grep -q DataSourceNoCloud /run/cloud-init/result.json'
         expect "$name: a file was written" says 'told by cloud-init' 'cat /etc/motd'
         expect "$name: a command was run" says ran 'cat /run/told'
-        kill "$pid"
+        kill "$pid" || true
         wait "$pid" || true
         pid=
     done
