@@ -51,7 +51,8 @@ def dump(program, model):
 source = open(home + "/src/Qkvm.Accel/Tcg/Model/CpuFeatures.cs").read()
 strings = re.findall(r'"([^"]*)"', source[source.index("Names =\n"):source.index("s_places")])
 places = [(1, 0, 3), (1, 0, 2), (7, 0, 1), (7, 0, 2), (7, 0, 3), (0x80000001, 0, 3), (0x80000001, 0, 2),
-    (0x80000007, 0, 3), (0x80000008, 0, 1), (13, 1, 0), (6, 0, 0), (7, 1, 0), (0x40000001, 0, 0), (0x80000021, 0, 0)]
+    (0x80000007, 0, 3), (0x80000008, 0, 1), (13, 1, 0), (6, 0, 0), (7, 1, 0), (0x40000001, 0, 0), (0x80000021, 0, 0),
+    (0x8000000A, 0, 3)]
 names = {place: [name.split("|")[0] for name in strings[i * 32:i * 32 + 32]] for i, place in enumerate(places)}
 REGISTERS = ["EAX", "EBX", "ECX", "EDX"]
 
