@@ -1,9 +1,9 @@
 #!/bin/bash
 # scripts/accept-sharing.sh [EMULATOR]: folders of the host in a Debian guest whose root file system is this machine's
 # by 9P, read only. In a shared folder of each security model, and of virtiofsd, the guest clones, commits and checks
-# with git, compiles with make and gcc, keeps owners, modes, times, devices and attributes with cp and tar, and does what
-# tests/guests/fileuse.c lists; the host looks at what came of it. Then QEMU's guest reads what ours has made, and the
-# other way round. Prints ok and FAILED lines. As root. MODELS names fewer of them; LOG is a file for the consoles;
+# with git, compiles with make and gcc, keeps owners, modes, times, devices and attributes with cp and tar, and does
+# what tests/guests/fileuse.c lists; the host looks at what came of it. Then QEMU's guest reads what ours has made, and
+# the other way round. Prints ok and FAILED lines. As root. MODELS names fewer of them; LOG is a file for the consoles;
 # ACCEL another accelerator than the software CPU.
 set -uo pipefail
 
@@ -117,7 +117,8 @@ for model in $models; do
         "second first "
     case $model in
     mapped-*) same "$model: the host's files are its user's" "$(stat -c '%U %a' "$at/owners/special")" "root 600" ;;
-    *) same "$model: the host's files are the guest's users'" "$(stat -c '%u:%g %a' "$at/owners/special")" "1234:4321 4751" ;;
+    *) same "$model: the host's files are the guest's users'" "$(stat -c '%u:%g %a' "$at/owners/special")" \
+        "1234:4321 4751" ;;
     esac
 done
 

@@ -39,6 +39,7 @@ cat $cards/initrd.cpio.gz >>"$work/initrd" # an uncompressed part comes first
 socat -u VSOCK-LISTEN:1234 CREATE:"$work/heard" &
 listener=$!
 accelerator=${ACCEL:-tcg}
+[ -z "${NESTED:-}" ] || accelerator=kvm:tcg # a software CPU on a software CPU takes for ever
 timeout 900 "$emulator" -machine pc,accel=$accelerator -m 256 -nodefaults -display none -serial stdio -no-reboot \
     -kernel $cards/vmlinuz -initrd "$work/initrd" -append "console=ttyS0 quiet panic=-1 tiny=/run" \
     -device vhost-vsock-pci,guest-cid=$cid </dev/null >"$work/console" 2>"$work/errors" &

@@ -7,7 +7,9 @@ export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 export GIT_AUTHOR_NAME=guest GIT_AUTHOR_EMAIL=guest@localhost GIT_COMMITTER_NAME=guest \
     GIT_COMMITTER_EMAIL=guest@localhost
 
-say() { if [ "$2" = 0 ]; then echo "ok $SHARE: $1"; else echo "FAILED $SHARE: $1: $(tail -n 3 /tmp/out | tr '\n' ' ')"; fi; }
+say() {
+    if [ "$2" = 0 ]; then echo "ok $SHARE: $1"; else echo "FAILED $SHARE: $1: $(tail -n 3 /tmp/out | tr '\n' ' ')"; fi
+}
 check() { "${@:2}" >/tmp/out 2>&1; say "$1" $?; } # check WHAT COMMAND...
 same() { [ "$2" = "$3" ]; local is=$?; echo "'$2' is not '$3'" >/tmp/out; say "$1" $is; }
 
@@ -46,7 +48,8 @@ git_work() {
     check "git clone by file://" git clone -q file:///mnt/repo far
     same "a clone is the same" "$(git -C clone rev-parse HEAD) $(cat clone/numbers | md5sum)" \
         "$(git -C repo rev-parse HEAD) $(cat repo/numbers | md5sum)"
-    check "git worktree and checkout" sh -c 'cd clone && git worktree add -q ../tree HEAD~ && test "$(wc -l <../tree/numbers)" = 10000'
+    check "git worktree and checkout" \
+        sh -c 'cd clone && git worktree add -q ../tree HEAD~ && test "$(wc -l <../tree/numbers)" = 10000'
     rm -rf clone far
     same "git's folders go" "$(ls -d clone far 2>/dev/null)" ""
 }
@@ -86,28 +89,31 @@ owners() {
     chown 0:9 block
     ln -s special/../elsewhere link
     ln special hard
-    python=$(command -v perl) && $python -MSocket -e \
-        'socket(S, PF_UNIX, SOCK_STREAM, 0); bind(S, sockaddr_un("socket")) or die' 2>/dev/null
-    touch -d '2001-02-03 04:05:06.123456789 UTC' folder/old
+    perl -MSocket -e 'socket(S, PF_UNIX, SOCK_STREAM, 0); bind(S, sockaddr_un("socket")) or die'
+    touch -d '2001-02-03 04:05:06 UTC' folder/old                  # Linux 6.1's 9P sets whole seconds
     same "owners and modes" "$(stat -c '%u:%g %a %F' special folder)" "1234:4321 4751 regular file
 5:6 2770 directory"
     same "devices and pipes" "$(stat -c '%F %t:%T %a %u:%g' pipe char block)" "fifo 0:0 640 0:0
 character special file 1:3 600 0:0
 block special file 7:c8 660 0:9"
     same "a symbolic link" "$(readlink link)" special/../elsewhere
-    same "times" "$(TZ=UTC stat -c %y folder/old)" "2001-02-03 04:05:06.123456789 +0000"
+    same "times" "$(TZ=UTC stat -c %y folder/old)" "2001-02-03 04:05:06.000000000 +0000"
     chmod 600 hard
     same "a mode by another name" "$(stat -c %a special)" "$([ "$SHARE" = mapped-file ] && echo 4751 || echo 600)"
     chmod 4751 special hard
     cd ..
     check "tar" sh -c 'tar -C owners --exclude=socket -cf all.tar . && mkdir -p copy && tar -C copy -xpf all.tar'
-    check "cp -a" cp -a owners/folder owners/special owners/link owners/char owners/pipe copy2/ 2>/dev/null
-    mkdir -p copy2 && check "cp -a into a folder" cp -a owners/folder owners/special owners/link owners/char copy2/
+    mkdir -p copy2
+    check "cp -a" cp -a owners/folder owners/special owners/link owners/char owners/pipe copy2/
     same "what tar has copied" "$(cd copy && tree)" "$(cd owners && tree | grep -v socket)"
 }
 
 # What a tree is.
-tree() { find . -printf '%y %m %U:%G %n %p %l\n' | sort -k 5; find . -type f -exec md5sum {} + | sort -k 2; find . \( -type b -o -type c \) -exec stat -c '%n %t:%T' {} + | sort; }
+tree() {
+    find . -printf '%y %m %U:%G %n %p %l\n' | sort -k 5
+    find . -type f -exec md5sum {} + | sort -k 2
+    find . \( -type b -o -type c \) -exec stat -c '%n %t:%T' {} + | sort
+}
 list() { (cd owners && tree && getfattr -R -d . 2>/dev/null) | sed 's/^/LISTED /'; }
 
 attributes() {

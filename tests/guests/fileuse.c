@@ -110,9 +110,9 @@ static void data(int isMapped)
         && fstat(fd, &status) == 0 && status.st_size == 11);
     close(fd);
     close(other);
-    struct timespec times[2] = { { .tv_sec = 1000000000, .tv_nsec = 5 }, { .tv_sec = 1100000000, .tv_nsec = 6 } };
+    struct timespec times[2] = { { .tv_sec = 1000000000 }, { .tv_sec = 1100000000 } }; // Linux 6.1's 9P has no finer
     tell("times", utimensat(AT_FDCWD, "append", times, 0) == 0 && stat("append", &status) == 0
-        && status.st_mtim.tv_sec == 1100000000 && status.st_mtim.tv_nsec == 6);
+        && status.st_mtim.tv_sec == 1100000000 && status.st_mtim.tv_nsec == 0);
 }
 
 // Some are removed while they are listed: each is seen once.
