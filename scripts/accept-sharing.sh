@@ -67,7 +67,7 @@ guest() {
         mkdir -p "$work/$model"
         if [ "$model" = virtiofs ]; then
             rm -f "$work/fs.sock"
-            $virtiofsd --socket-path="$work/fs.sock" -o "source=$work/$model,xattr,flock,posix_lock" \
+            $virtiofsd --socket-path="$work/fs.sock" -o "source=$work/$model,xattr" \
                 >>"$work/virtiofsd" 2>&1 &
             servers+=($!)
             for ((i = 0; i < 100; i++)); do [ ! -S "$work/fs.sock" ] || break; sleep 0.1; done
