@@ -109,9 +109,10 @@ for (place, what), models in sorted(groups.items()):
     known = explained(place, what)
     unexplained += not known
     example = what or f"({examples.get((place, what), '')})"
-    print(f"{' ' if known else '!'} {place} {example}: {'all' if len(models) == len(wanted) - len(alone) else ' '.join(sorted(models))}")
+    who = "all" if len(models) == len(wanted) - len(alone) else " ".join(sorted(models))
+    print(f"{' ' if known else '!'} {place} {example}: {who}")
 if alone: print(f"not compared, as QEMU's does not begin here: {' '.join(alone)}")
-print(f"{len(wanted) - len(alone)} models with -accel {accel} -smp {smp}: {len(groups)} differences, {unexplained} of them without "
-    "a reason in docs/decisions.md")
+print(f"{len(wanted) - len(alone)} models with -accel {accel} -smp {smp}: {len(groups)} differences, {unexplained} "
+    "of them without a reason in docs/decisions.md")
 sys.exit(unexplained != 0)
 END

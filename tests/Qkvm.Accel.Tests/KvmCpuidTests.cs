@@ -66,7 +66,8 @@ public sealed class KvmCpuidTests
     [InlineData("Haswell-noTSX", "GenuineIntel", 0x306C1u, "Intel Core Processor (Haswell, no TSX)")]
     [InlineData("host", "GenuineIntel", 0x50654u, Brand)]
     [InlineData("max", "GenuineIntel", 0x50654u, Brand)]
-    public void The_model_is_the_one_asked_for_and_its_maker_this_machines(string model, string vendor, uint signature, string brand)
+    public void The_model_is_the_one_asked_for_and_its_maker_this_machines(string model, string vendor,
+        uint signature, string brand)
     {
         CpuidLeaf[] leaves = Make(Resolve(model));
         CpuidResult zero = At(leaves, 0)!.Value;
