@@ -1,6 +1,7 @@
 #!/bin/bash
 # scripts/accept-vsock.sh [EMULATOR]: a Linux guest with -device vhost-vsock-pci and its host talk by socat, each to
-# the other. Where there is no /dev/vhost-vsock it does so on the machine of scripts/nested-kvm.sh. As root.
+# the other. Where there is no /dev/vhost-vsock it does so on the machine of scripts/nested-kvm.sh. ACCEL is
+# another accelerator than the software CPU. As root.
 set -uo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -37,8 +38,8 @@ cat $cards/initrd.cpio.gz >>"$work/initrd" # an uncompressed part comes first
 
 socat -u VSOCK-LISTEN:1234 CREATE:"$work/heard" &
 listener=$!
-accelerator=tcg
-[ ! -c /dev/kvm ] || accelerator=kvm:tcg
+accelerator=${ACCEL:-tcg}
+[ -z "${NESTED:-}" ] || accelerator=kvm:tcg # a software CPU on a software CPU takes for ever
 timeout 900 "$emulator" -machine pc,accel=$accelerator -m 256 -nodefaults -display none -serial stdio -no-reboot \
     -kernel $cards/vmlinuz -initrd "$work/initrd" -append "console=ttyS0 quiet panic=-1 tiny=/run" \
     -device vhost-vsock-pci,guest-cid=$cid </dev/null >"$work/console" 2>"$work/errors" &

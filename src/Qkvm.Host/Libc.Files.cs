@@ -35,6 +35,11 @@ public static unsafe partial class Libc
     public const int DataSync = 2;
     public const long TmpFs = 0x01021994, RamFs = 0x858458F6, HugeTlbFs = 0x958458F6;
 
+    /// <summary>A file system that asks no other machine or process: one of those above, ext, XFS, Btrfs, F2FS,
+    /// OverlayFS or ZFS. statfs(2), f_type.</summary>
+    public static bool IsNear(long type) => type is TmpFs or RamFs or HugeTlbFs or 0xEF53 or 0x58465342 or 0x9123683E
+        or 0xF2F52010 or 0x794C7630 or 0x2FC12FC1;
+
     [LibraryImport(Library, SetLastError = true)]
     public static partial int fstatfs(int fd, FileSystemStatus* status);
 

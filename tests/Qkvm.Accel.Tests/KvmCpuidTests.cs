@@ -61,12 +61,13 @@ public sealed class KvmCpuidTests
     }
 
     [Theory]
-    [InlineData("", "AuthenticAMD", 0x60FB1u, "QEMU Virtual CPU version 2.5+")]
-    [InlineData("qemu64", "AuthenticAMD", 0x60FB1u, "QEMU Virtual CPU version 2.5+")]
+    [InlineData("", "GenuineIntel", 0x60FB1u, "QEMU Virtual CPU version 2.5+")]
+    [InlineData("qemu64", "GenuineIntel", 0x60FB1u, "QEMU Virtual CPU version 2.5+")]
     [InlineData("Haswell-noTSX", "GenuineIntel", 0x306C1u, "Intel Core Processor (Haswell, no TSX)")]
     [InlineData("host", "GenuineIntel", 0x50654u, Brand)]
     [InlineData("max", "GenuineIntel", 0x50654u, Brand)]
-    public void The_model_is_the_one_asked_for(string model, string vendor, uint signature, string brand)
+    public void The_model_is_the_one_asked_for_and_its_maker_this_machines(string model, string vendor,
+        uint signature, string brand)
     {
         CpuidLeaf[] leaves = Make(Resolve(model));
         CpuidResult zero = At(leaves, 0)!.Value;
@@ -93,6 +94,8 @@ public sealed class KvmCpuidTests
         Assert.Equal(["hle", "rtm"], Resolve("Haswell").Missing.Order());
         Assert.Empty(Resolve("Haswell-noTSX").Missing);
         Assert.Empty(Resolve("qemu64").Missing);
+        Assert.Empty(Resolve("486").Missing);                            // x2apic is added to all: nobody asked for it
+        Assert.Equal(["x2apic"], Resolve("486,+x2apic").Missing);
         Assert.Contains("KVM here lacks", Assert.Throws<ConfigurationException>(() => Resolve("Haswell,enforce"))
             .Message);
         Assert.Contains("unable to find CPU model 'nonsense'",

@@ -7,8 +7,13 @@ namespace Qkvm.Testing;
 
 /// <summary>A shared folder that is a file, and whose disk is slow: synchronizing takes until the test says
 /// so.</summary>
-public sealed class SlowFolder() : SharedFolder("slow", isReadOnly: false)
+public sealed class SlowFolder(bool isNear = false) : SharedFolder("slow", isReadOnly: false)
 {
+    public override bool IsNear => isNear;
+
+    /// <summary>Does what a client waits for who asks for the file's status.</summary>
+    public Action OnStat { get; set; } = static () => { };
+
     public ManualResetEventSlim Disk { get; } = new();
 
     public override ThrottleGroup? Throttle => Limits;
@@ -20,6 +25,7 @@ public sealed class SlowFolder() : SharedFolder("slow", isReadOnly: false)
 
     public override int Stat(Place place, OpenFile? file, out FileStatus status)
     {
+        OnStat();
         status = new FileStatus { Mode = 0x81A4, Size = 5 };
         return 0;
     }

@@ -52,7 +52,10 @@ public sealed partial class LocalFolder
         ReadOnlySpan<byte> kept = _ownership.HostAttribute(name, isChange: true, out int wrong);
         if (wrong < 0) return wrong;
         using Descriptor opened = ForAttributes(place, file);
-        return opened.Failed ? opened.Fd : FileCalls.RemoveAttribute(opened.Fd, kept);
+        if (opened.Failed) return opened.Fd;
+        int done = FileCalls.RemoveAttribute(opened.Fd, kept);
+        // A kernel removes an ACL whether there is one or not; mapped, it is an attribute like others.
+        return done == -Errno.NoData && !kept.SequenceEqual(name) ? 0 : done;
     }
 
     Descriptor ForAttributes(Place place, OpenFile? file)

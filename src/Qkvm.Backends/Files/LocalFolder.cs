@@ -24,6 +24,7 @@ public sealed partial class LocalFolder : SharedFolder, IDisposable
     {
         (_root, _ownership) = (root, ownership);
         At.Stat(root, out FileStatus status);
+        IsNear = At.StatFileSystem(root, out FileSystemStatus home) >= 0 && Libc.IsNear(home.Type);
         _numbers = new DeviceNumbers(this, status.Device);
     }
 
@@ -37,6 +38,8 @@ public sealed partial class LocalFolder : SharedFolder, IDisposable
     internal ThrottleMember? Membership { get; init; }
 
     public override ThrottleGroup? Throttle => Membership?.Group;
+
+    public override bool IsNear { get; }
 
     public override int MostOpen { get; } = (int)Math.Clamp(HostProcess.MaxDescriptors / 4, 16, 65536);
 

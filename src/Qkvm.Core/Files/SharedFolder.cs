@@ -30,6 +30,9 @@ public abstract class SharedFolder(string id, bool isReadOnly)
     /// <summary>Nothing below is ever changed.</summary>
     public bool IsReadOnly { get; } = isReadOnly;
 
+    /// <summary>It is on a file system of this machine: but for its disk, nobody is waited for.</summary>
+    public virtual bool IsNear => false;
+
     /// <summary>How fast files are read and written by all devices together; null: nothing limits them.</summary>
     public virtual ThrottleGroup? Throttle => null;
 

@@ -102,8 +102,11 @@ public abstract class LoopQueue : IMovedQueue, IPolled
     /// <summary>Chains went back to the driver without <see cref="Ended"/>. Within <see cref="Gate"/>.</summary>
     protected void Returned() => _hasSignal = true;
 
+    /// <summary>The thread that rings may serve now. Within <see cref="Gate"/>.</summary>
+    protected virtual bool MayServeHere => true;
+
     /// <summary>Takes chains while there are any, up to a number; false if there were none. On the loop or on the
-    /// thread that rings, within <see cref="Gate"/>; it waits for nothing.</summary>
+    /// thread that rings, within <see cref="Gate"/>, which it may leave meanwhile; it waits for nothing.</summary>
     protected abstract bool Process(Virtqueue queue, int most);
 
     /// <summary>A chain is being worked at. In <see cref="Process"/>.</summary>
@@ -166,9 +169,10 @@ public abstract class LoopQueue : IMovedQueue, IPolled
         if (!_gate.TryEnter()) return false;                       // the loop is at it
         try
         {
-            if (_queue is not { } queue || _stopped != null || !_kicksOn) return false;
+            if (_queue is not { } queue || _stopped != null || !_kicksOn || !MayServeHere) return false;
             if (!_place.IsHere(Stopwatch.GetTimestamp(), _patience.IsVain)) return false;
             Process(queue, Most);
+            if (Queue != queue) return true;                       // it was stopped meanwhile
             if (_hasSignal && _patience.IsOverHere())
             {
                 _hasSignal = false;

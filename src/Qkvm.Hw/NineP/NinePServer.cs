@@ -23,6 +23,9 @@ public sealed partial class NinePServer(SharedFolder folder)
     Dialect _dialect;
     long _messageSize;
 
+    /// <summary>The folder is on this machine.</summary>
+    public bool IsNear => folder.IsNear;
+
     /// <summary>Fids that the client has.</summary>
     public int Fids => _fids.Count;
 

@@ -1,14 +1,19 @@
+using System.Diagnostics;
 using Qkvm.Core.Virtio;
 using Qkvm.Host;
 using Qkvm.Hw.NineP;
 
 namespace Qkvm.Hw.Virtio;
 
-/// <summary>The queue of 9P's messages. The loop answers them, one after the other; what may wait for the disk goes to
-/// the thread pool, a few at a time, and is answered whenever it is done.</summary>
+/// <summary>The queue of 9P's messages. The loop answers them, one after the other, or the processor that rings while
+/// that takes no time; what may wait for the disk goes to the thread pool, a few at a time, and is answered whenever it
+/// is done.</summary>
 sealed class Virtio9pQueue : LoopQueue
 {
     const int MostSlow = 8;
+
+    // A message that a processor has answered: what is too long, and for how long the loop has them all then.
+    static readonly TimeSpan s_long = TimeSpan.FromMilliseconds(10), s_pause = TimeSpan.FromSeconds(1);
 
     readonly Virtio9p _device;
     readonly Action _settle;
@@ -16,13 +21,16 @@ sealed class Virtio9pQueue : LoopQueue
     readonly List<Exchange> _inFlight = [];
     readonly Queue<Exchange> _waiting = new();
     int _slow;
+    bool _serves;                                                  // not migrated: a thread is at a message
+    long _slowSince = long.MinValue;                               // not migrated: what this host has learned
     bool _letsGo;                                                  // not migrated: only while it stops
 
-    public Virtio9pQueue(Virtio9p device, IoLoop loop) : base(loop, device, 0, servesRinger: false) =>
+    public Virtio9pQueue(Virtio9p device, IoLoop loop) : base(loop, device, 0, servesRinger: device.Server.IsNear) =>
         (_device, _settle) = (device, Settle);
 
     protected override bool Process(Virtqueue queue, int most)
     {
+        if (_serves) return false;                                 // another thread is at it, and looks again
         int left = most;
         for (; left > 0 && Queue == queue && queue.TryPop(out DescriptorChain? chain); left--)
         {
@@ -43,12 +51,22 @@ sealed class Virtio9pQueue : LoopQueue
         return left < most;
     }
 
+    protected override bool MayServeHere => !_serves
+        && (_slowSince == long.MinValue || Stopwatch.GetElapsedTime(_slowSince) > s_pause);
+
     /// <summary>Others may have the gate meanwhile: a file system takes its time.</summary>
     void Serve(Exchange exchange)
     {
+        long since = Stopwatch.GetTimestamp();
+        _serves = true;
         Gate.Exit();
         try { _device.Server.Begin(exchange); }
-        finally { Gate.Enter(); }
+        finally
+        {
+            Gate.Enter();
+            _serves = false;
+        }
+        if (Stopwatch.GetElapsedTime(since) > s_long) _slowSince = since;
         if (!exchange.IsSlow) Finished(exchange);
         else if (exchange.Until is { } until) until.GetAwaiter().UnsafeOnCompleted(exchange.GoOn);
         else Enqueue(exchange);

@@ -1,80 +1,11 @@
-using System.Buffers.Binary;
-using System.Text;
-using Qkvm.Core.Block.Throttling;
 using Qkvm.Core.State;
 using Qkvm.Hw.Virtio;
 using Qkvm.Testing;
 
 namespace Qkvm.Hw.Tests.Virtio;
 
-public sealed class Virtio9pTests : IDisposable
+public sealed class Virtio9pTests : Virtio9pBench
 {
-    const ulong Messages = 0x20000, Answers = 0x30000, Spacing = 0x200;
-
-    readonly PciBench _bench = new();
-    readonly SlowFolder _folder;
-    readonly Virtio9p _device;
-    readonly VirtioGuest _guest;
-    int _sent;
-
-    public Virtio9pTests()
-    {
-        // of reads and writes together; all else is free
-        var limits = new ThrottleGroup("slow", _bench.Clock, _bench.Pump.Post)
-        {
-            Limits = ThrottleLimits.None with { RequestsTotal = new RateLimit(1) },
-        };
-        _folder = new SlowFolder { Limits = limits };
-        _device = new Virtio9p("9p", _folder, "host", new PumpLoop(_bench.Pump), _bench.Pump.Post);
-        _guest = new VirtioGuest(_bench, _device);
-        _guest.Start();
-    }
-
-    public void Dispose()
-    {
-        _folder.Disk.Set();
-        _bench.Dispose();
-    }
-
-    /// <summary>Its tag is its number.</summary>
-    void Send(byte type, params byte[][] fields)
-    {
-        byte[] body = [.. fields.SelectMany(field => field)], message = [0, 0, 0, 0, type, (byte)_sent, 0, .. body];
-        BinaryPrimitives.WriteInt32LittleEndian(message, message.Length);
-        ulong place = Spacing * (ulong)_sent++;
-        for (int i = 0; i < message.Length; i++) _bench.Memory.Space.Write(Messages + place + (ulong)i, 1, message[i]);
-        _guest.Request(0, (Messages + place, message.Length), (Answers + place, -(int)Spacing));
-    }
-
-    static byte[] Number(uint value) => BitConverter.GetBytes(value);
-    static byte[] Text(string text) => [(byte)text.Length, 0, .. Encoding.ASCII.GetBytes(text)];
-
-    /// <summary>The type and tag of the next answer, or null.</summary>
-    (byte Type, int Tag)? Answer()
-    {
-        if (_guest.Queues[0].TakeUsed() is not { } used) return null;
-        byte[] answer = _bench.Memory.Bytes(Answers + Spacing * (used.Id / 2), (int)used.Written);
-        Assert.Equal(used.Written, BinaryPrimitives.ReadUInt32LittleEndian(answer));
-        return (answer[4], answer[5]);
-    }
-
-    (byte Type, int Tag) Await()
-    {
-        (byte, int)? answer = null;
-        _bench.Pump.Until(() => (answer = Answer()) != null);
-        return answer!.Value;
-    }
-
-    void Begin()
-    {
-        Send(100, Number(8192), Text("9P2000.L"));
-        Assert.Equal((101, 0), Await());
-        Send(104, Number(0), Number(uint.MaxValue), Text(""), Text(""), Number(0));
-        Assert.Equal((105, 1), Await());
-        Send(12, Number(0), Number(0));
-        Assert.Equal((13, 2), Await());
-    }
-
     [Fact]
     public void Its_tag_is_in_its_configuration()
     {
@@ -117,7 +48,7 @@ public sealed class Virtio9pTests : IDisposable
     /// <summary>The old session's fids are gone.</summary>
     void Begin2()
     {
-        _sent = 0;
+        Restart();
         Begin();
     }
 

@@ -10,7 +10,9 @@ namespace Qkvm.Accel.Tcg.Model;
 /// meanings; what is not built is refused.</summary>
 sealed partial class CpuOptions(string name, CpuModel model, CpuHost host)
 {
-    CpuModel _model = model;
+    /// <remarks>Under KVM each has this machine's maker, as with QEMU: instructions that makers have differently
+    /// (SYSENTER, SYSCALL) work as the processor does, whatever CPUID says.</remarks>
+    CpuModel _model = host.IsKvm ? model with { Vendor = host.Max.Vendor } : model;
     readonly uint[] _supported = [.. host.Supported];
     readonly List<string> _missing = [];
     uint[] _words = [];
@@ -64,13 +66,17 @@ sealed partial class CpuOptions(string name, CpuModel model, CpuHost host)
         if (_enforces && _missing.Count > 0)
             throw new ConfigurationException($"-cpu {name},enforce: {host.Name} lacks {string.Join(", ", _missing)}");
         if (without.Count > 0 && (_enforces || _checks))
-            _missing.AddRange(without.Where(feature => !_missing.Contains(feature)));
+            _missing.AddRange(without.Where(feature => !_missing.Contains(feature) && IsAsked(feature)));
         return new Cpuid(_model, _words, setup
             with { PhysicalAddressBits = _physicalBits ?? Math.Min(setup.PhysicalAddressBits, host.PhysicalBits) },
             _extras)
         {
             Missing = _missing, IsLevelFixed = _level, IsExtendedLevelFixed = _extendedLevel,
         };
+
+        // And not added to every model.
+        bool IsAsked(string feature) => CpuFeatures.TryFind(feature, out CpuidWord word, out int bit)
+            && (wanted[(int)word] >> bit & 1) != 0 || setup.Features.Any(f => f.Value && f.Key == feature);
     }
 
     /// <summary>The features of KVM's leaf exist where the leaf does.</summary>

@@ -36,8 +36,8 @@ public sealed partial class Cpuid
     /// <summary>Leaf 1Fh is there where packages have dies, on processors that say so.</summary>
     bool HasDies => setup.Dies > 1 && Model.Vendor == CpuModel.Intel && extras.HasTopology;
 
-    CpuCaches Caches => !extras.HasLegacyCaches && CpuCaches.Of(Model.Name) is { } own ? own
-        : Model.IsAmd ? CpuCaches.Amd : CpuCaches.Intel;
+    /// <summary>AMD's leaves show AMD's caches, whoever made the processor.</summary>
+    CpuCaches Caches => (extras.HasLegacyCaches ? null : CpuCaches.Of(Model.Name)) ?? CpuCaches.Amd;
 
     /// <summary>AMD's have neither leaf 2 nor leaf 4.</summary>
     bool HasCacheLeaves => !Model.IsAmd || !extras.IsVendorOnly;
