@@ -114,10 +114,12 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
             if (Libc.ioctl(_fd, KvmApi.Run, 0) < 0)
             {
                 int errno = Libc.Errno;
+                _lateWrites?.Settle();
                 Settle();
                 if (errno is EIntr or EAgain) continue;
                 return Fail($"error: kvm run failed {Libc.Message(errno)}");
             }
+            _lateWrites?.Settle();
             Settle();
             Exits.Count(_run->ExitReason);
             switch (_run->ExitReason)
@@ -135,6 +137,7 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
                 case KvmRun.ExitHyperV:                            // SynIC's pages: nothing of ours lies there
                     _run->RefuseHypercall();
                     break;
+                case KvmRun.ExitReadMsr: ReadMsr(); break;
                 case KvmRun.ExitInternalError when HaveSlotsChanged(changes): break;
                 default: return Fail(KvmFailure.Explain(_run));
             }
