@@ -9,8 +9,10 @@ public sealed partial class KvmTests
 {
     const ulong VideoAt = 0x80000;
 
-    /// <summary>mov ax,8000h; mov ds,ax; mov bx,0; mov cx, so many; loop: mov [bx],bl; inc bx; loop; out 0Fh,al.</summary>
-    static string Fill(int count) => $"B8 00 80 8E D8 BB 00 00 B9 {count & 0xFF:X2} {count >> 8:X2} 88 1F 43 E2 FB E6 0F";
+    /// <summary>mov ax,8000h; mov ds,ax; mov bx,0; mov cx, so many; mov [bx],bl; inc bx; loop to mov; out
+    /// 0Fh,al.</summary>
+    static string Fill(int count) =>
+        $"B8 00 80 8E D8 BB 00 00 B9 {count & 0xFF:X2} {count >> 8:X2} 88 1F 43 E2 FB E6 0F";
 
     [KvmFact]
     public void Late_writes_come_in_order_before_whatever_follows()

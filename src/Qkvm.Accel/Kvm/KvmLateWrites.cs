@@ -22,8 +22,8 @@ unsafe struct KvmCoalescedWrite
     public fixed byte Data[8];
 }
 
-// SAFETY: the ring is a page of a vCPU's mapping, which stays until all vCPUs have ended; the kernel's indices are taken
-// modulo its size.
+// SAFETY: the ring is a page of a vCPU's mapping, which stays until all vCPUs have ended; the kernel's indices are
+// taken modulo its size.
 /// <summary>Writes that the kernel gathers instead of leaving the guest for each: KVM_REGISTER_COALESCED_MMIO of
 /// Documentation/virt/kvm/api.rst. Where the kernel lacks it, nothing is gathered.</summary>
 /// <remarks>One ring for all vCPUs: the kernel moves its end, and we its begin under the machine lock.</remarks>

@@ -3,7 +3,7 @@ namespace Qkvm.Accel.Kvm;
 /// <summary>What a kernel must have for a machine.</summary>
 static class KvmRequirements
 {
-    const int LeastCpus = 4;                                       // of kernels that do not tell, by their documentation
+    const int LeastCpus = 4;                                       // where the kernel does not tell, api.rst
 
     static readonly (int Extension, string What)[] s_always =
     [
