@@ -28,7 +28,6 @@ public sealed partial class KvmTests
             apic.Pend();
             cpu.InterruptPending();
         });
-        Assert.True(cpu.IsHalted);
     }
 
     [KvmFact]
@@ -114,6 +113,7 @@ public sealed partial class KvmTests
             if (i % 3 == 0) cpu.Kick();
             Assert.True(handled.Wait(ModeGuest.Patience), $"interrupt {i} was lost ({exit})");
         }
+        if (cpu.Apic != null) Assert.True(SpinWait.SpinUntil(() => cpu.IsHalted, ModeGuest.Patience), "it goes on");
         Volatile.Write(ref stops, true);
         cpu.Kick();
         Assert.True(thread.Join(ModeGuest.Patience));

@@ -156,6 +156,16 @@ struct KvmTranslation
     public byte Pad2;
 }
 
+/// <summary>What is used of struct kvm_vcpu_events.</summary>
+[StructLayout(LayoutKind.Explicit, Size = 64)]
+struct KvmEvents
+{
+    [FieldOffset(12)] public byte NmiInjected;
+    [FieldOffset(13)] public byte NmiPending;
+    [FieldOffset(14)] public byte NmiMasked;
+    [FieldOffset(25)] public byte SmiPending;
+}
+
 [StructLayout(LayoutKind.Sequential)]
 unsafe struct KvmCpuidEntry
 {

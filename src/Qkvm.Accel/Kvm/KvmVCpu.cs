@@ -127,7 +127,9 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
                 case KvmRun.ExitIo: Io(); break;
                 case KvmRun.ExitMmio: Mmio(); break;
                 case KvmRun.ExitInterrupted or KvmRun.ExitIrqWindow or KvmRun.ExitSetTpr: break;
-                case KvmRun.ExitHlt: _sleep = Sleep.UntilInterrupt; break;
+                case KvmRun.ExitHlt:
+                    if (!IsWokenByKernel()) _sleep = Sleep.UntilInterrupt;
+                    break;
                 case KvmRun.ExitIoApicEoi: _interrupts.End(_run->EoiVector); break;
                 case KvmRun.ExitShutdown: return new VCpuExit(ExitReason.Shutdown);
                 case KvmRun.ExitDebug:
