@@ -56,7 +56,9 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
             (_sleep, _apicBase) = (index == 0 ? Sleep.None : Sleep.UntilStartUp, FirstApicBase);
             _first = ReadRegisters();
         }
+        _wasHalted = AsksKernelIsHalted();
         _powerOn = StateNode.Save(Exchange);
+        _statistics = KvmStatistics.Of(_fd);
     }
 
     /// <summary>KVM_SET_TSC_KHZ: the guest's time stamp counter is scaled, where the processor can.</summary>
@@ -78,9 +80,9 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
     public ulong InstructionPointer => Get<KvmRegs>(KvmApi.GetRegs).Rip;
 
     /// <summary>While it runs the kernel alone knows; then it counts as not halted.</summary>
-    // uninitialized, halted
+    // Nobody may ask the kernel from another thread: that would wait until it is out of KVM_RUN.
     public bool IsHalted => HasOwnApic ? _sleep != Sleep.None
-        : Volatile.Read(ref _thread) == 0 && Get<uint>(KvmApi.GetMpState) is 1 or 3;
+        : Volatile.Read(ref _thread) == 0 && Volatile.Read(ref _wasHalted);
 
     public VCpuExit Run()
     {
@@ -93,6 +95,7 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
         finally
         {
             EndPassing();
+            Volatile.Write(ref _wasHalted, AsksKernelIsHalted());
             Volatile.Write(ref _thread, 0);
         }
     }
