@@ -34,6 +34,24 @@ public sealed partial class KvmTests
     }
 
     [KvmFact]
+    public void Whoever_counts_does_not_wait_for_a_processor_that_sleeps_in_the_kernel()
+    {
+        using var kvm = new KvmAccelerator();
+        IVCpu cpu = Create(kvm);
+        using var sleeps = new ManualResetEventSlim();
+        Place($"E6 0F {SleepForEver}");                            // out 0Fh,al
+        _end.OnWrite = sleeps.Set;
+        Task<VCpuExit> run = Task.Run(cpu.Run);
+        Assert.True(sleeps.Wait(ModeGuest.Patience));
+        Thread.Sleep(50);                                          // likely in HLT now
+        Assert.True(Task.Run(() => kvm.Statistics(cpu)).Wait(ModeGuest.Patience));
+        Assert.False(cpu.IsHalted);                                // the kernel alone knows
+        cpu.Kick();
+        Assert.True(run.Wait(ModeGuest.Patience));
+        Assert.True(cpu.IsHalted);
+    }
+
+    [KvmFact]
     public void More_processors_than_the_kernel_allows_are_refused()
     {
         var e = Assert.Throws<ConfigurationException>(() => new KvmAccelerator(cpus: 1_000_000));

@@ -63,13 +63,16 @@ public sealed unsafe class SvmInterruptTests
 
     [Theory]
     [InlineData(SvmEvent.Interrupt, 0x33)] [InlineData(SvmEvent.Software, 0x34)] [InlineData(SvmEvent.Exception, 6)]
+    [InlineData(SvmEvent.Exception, 3)]
     public void What_was_being_delivered_is_told(int type, int vector)
     {
         using SvmMachine m = Make();
         m.Nest();
         m.NestedPage(SvmMachine.Idt, 0);
         m[Vmcb.EventInjection] = new SvmEvent(vector, type, null).Value;
+        m[Vmcb.NextRip] = SvmMachine.GuestCode + 1;
         Assert.Equal(SvmExit.NestedPageFault, m.Run(c => c.hlt()));
+        Assert.Equal(SvmMachine.GuestCode, m[Vmcb.Rip]);
         Assert.Equal(new SvmEvent(vector, type, null).Value, m[Vmcb.ExitIntInfo]);
         Assert.Equal(SvmMachine.Idt + (ulong)vector * 16, m.Info2);
     }

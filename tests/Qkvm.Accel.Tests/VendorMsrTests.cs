@@ -34,6 +34,16 @@ public sealed unsafe class VendorMsrTests
         Assert.Null(Read(m, 0xC1));
     }
 
+    [Fact]
+    public void Intels_processors_count_their_cores_and_threads()
+    {
+        using var intel = new M("Nehalem");
+        Assert.Equal(0x1_0001ul, Read(intel, 0x35));
+        Assert.False(Write(intel, 0x35, 0x1_0001));
+        using var amd = new M("EPYC");
+        Assert.Null(Read(amd, 0x35));
+    }
+
     /// <summary>Bank 1: CTL, STATUS, ADDR, MISC.</summary>
     [Fact]
     public void Machine_check_banks_of_both()

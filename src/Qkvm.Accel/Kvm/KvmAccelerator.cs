@@ -36,6 +36,7 @@ public sealed partial class KvmAccelerator : IAccelerator
     readonly KvmClock _clock;
     readonly Lazy<HyperVFeatures> _hyperV;
     readonly KvmMemory _slots, _smmSlots;
+    readonly KvmLateWrites _lateWrites;
     AddressSpace? _memory, _ports, _smm;
     KvmPoints _points = KvmPoints.None;
 
@@ -47,16 +48,7 @@ public sealed partial class KvmAccelerator : IAccelerator
         _hyperV = new(() => KvmCpuid.SupportedHyperV(_device));
         try
         {
-            Require(KvmApi.ExtensionUserMemory, "user memory");
-            Require(KvmApi.ExtensionIrqChip, "interrupt controllers in the kernel");
-            Require(KvmApi.ExtensionImmediateExit, "immediate exits (Linux 4.12)");
-            Require(KvmApi.ExtensionReadOnlyMemory, "read-only memory");
-            Require(KvmApi.ExtensionIoEventFdAnyLength, "doorbells of any width (Linux 4.4)");
-            if (irqChip == KernelIrqChip.Split)
-                Require(KvmApi.ExtensionSplitIrqChip, "kernel-irqchip=split (Linux 4.5): give on or off");
-            int most = Math.Max(4, Libc.ioctl(_device, KvmApi.CheckExtension, KvmApi.ExtensionMaxVCpus));
-            if (cpus > most) Refuse($"-smp: Number of SMP cpus requested ({cpus}) exceeds the maximum cpus "
-                + $"supported by KVM ({most}); give {most} or fewer, or use -accel tcg");
+            if (KvmRequirements.WhyNot(Check, irqChip, cpus) is { } why) Refuse(why);
             _machine = KvmApi.Call(_device, KvmApi.CreateVm, 0, "cannot create a machine");
             ulong identity = IdentityMapAddress;
             KvmApi.Call(_machine, KvmApi.SetIdentityMapAddress, &identity, "cannot set the identity map");
@@ -67,6 +59,8 @@ public sealed partial class KvmAccelerator : IAccelerator
             _clock = new KvmClock(_machine);
             _slots = new KvmMemory(_machine, MaxSlots);
             _smmSlots = new KvmMemory(_machine, MaxSlots, space: 1);
+            _lateWrites = new KvmLateWrites(_machine);
+            KvmMsrFilter.Install(_machine);
         }
         catch (HostException e)
         {
@@ -105,6 +99,7 @@ public sealed partial class KvmAccelerator : IAccelerator
         if (smm != null) _smmSlots.Follow(smm);
         new KvmDoorbells(_machine, isPorts: false).Follow(memory);
         new KvmDoorbells(_machine, isPorts: true).Follow(ports);
+        _lateWrites.Follow(memory, machineLock);
     }
 
     public IVCpu CreateVCpu(int index, CpuSetup setup)
@@ -112,12 +107,18 @@ public sealed partial class KvmAccelerator : IAccelerator
         if (_memory == null || _ports == null) throw new InvalidOperationException("Attach comes first");
         Cpuid cpuid = KvmCpuid.Resolve(setup, SupportedLeaves, KvmCpuid.HostBrand(), HasDeadline, _hyperV.Value);
         MissingFeatures = cpuid.Missing;
+        if (KvmRequirements.WhyNot(Check, setup.ApicId) is { } why) throw new ConfigurationException(why);
         if (_interrupts.Mode == KernelIrqChip.Off && cpuid.HyperV.Has(HyperVFeatures.SynIc))
             throw new ConfigurationException($"-cpu {setup.Model},hv-synic: needs local APICs of the kernel: give "
                 + "kernel-irqchip=on or split");
         ulong hertz = setup.Properties.Any(p => p.Name is "tsc-frequency" or "tsc-freq") ? cpuid.TscHertz : 0;
         var cpu = new KvmVCpu(_device, _machine, index, setup.ApicId, KvmCpuid.Make(cpuid, SupportedLeaves), _memory,
-            _ports, _slots, _smm, cpuid.HyperV, _interrupts, hertz) { CanBlockInterrupts = CanBlockInterrupts };
+            _ports, _slots, _smm, cpuid.HyperV, _interrupts, hertz)
+        {
+            CanBlockInterrupts = CanBlockInterrupts,
+            CoreThreadCount = cpuid.CoreThreadCount,
+        };
+        cpu.Use(_lateWrites);
         _cpus.Add(cpu);
         if (index == 0 && _apics != null) _apics.Rising = cpu.InterruptPending;
         return cpu;
@@ -162,6 +163,7 @@ public sealed partial class KvmAccelerator : IAccelerator
 
     public void Dispose()
     {
+        _lateWrites.Detach();
         foreach (KvmVCpu cpu in _cpus) cpu.Dispose();
         _statistics?.Dispose();
         Libc.close(_machine);
@@ -171,11 +173,8 @@ public sealed partial class KvmAccelerator : IAccelerator
     static KernelIrqChip ParseIrqChip(string value) => value == "split" ? KernelIrqChip.Split
         : Options.ParseBool(value) == true ? KernelIrqChip.On : KernelIrqChip.Off;
 
-    void Require(int extension, string what)
-    {
-        if (Libc.ioctl(_device, KvmApi.CheckExtension, extension) <= 0)
-            Refuse($"-accel kvm: this kernel lacks {what}; use -accel tcg");
-    }
+    /// <summary>KVM_CHECK_EXTENSION.</summary>
+    int Check(int extension) => Libc.ioctl(_device, KvmApi.CheckExtension, extension);
 
     [DoesNotReturn]
     void Refuse(string why)

@@ -18,7 +18,8 @@ static unsafe class KvmApi
         SetIdentityMapAddress = 0x4008AE48, CreateIrqChip = 0xAE60, IrqLine = 0x4008AE61, GetIrqChip = 0xC208AE62,
         SetIrqChip = 0x8208AE63, SignalMsi = 0x4020AEA5, IoEventFd = 0x4040AE79, SetClock = 0x4030AE7B,
         GetClock = 0x8030AE7C, GetDirtyLog = 0x4010AE42, SetGsiRouting = 0x4008AE6A,
-        EnableMachineCapability = 0x4068AEA3, GetStatistics = 0xAECE;
+        EnableMachineCapability = 0x4068AEA3, GetStatistics = 0xAECE, RegisterCoalesced = 0x4010AE67,
+        UnregisterCoalesced = 0x4010AE68, SetMsrFilter = 0x4188AEC6;
 
     // On a vCPU
     public const uint Run = 0xAE80, GetRegs = 0x8090AE81, SetRegs = 0x4090AE82, GetSregs = 0x8138AE83,
@@ -33,7 +34,8 @@ static unsafe class KvmApi
         ExtensionImmediateExit = 136, ExtensionTscDeadline = 72, ExtensionIoEventFdAnyLength = 122,
         ExtensionSetGuestDebug2 = 195, ExtensionSmm = 117, ExtensionMultiAddressSpace = 118,
         ExtensionHyperVSynIc2 = 148, ExtensionSystemHyperVCpuid = 191, ExtensionSplitIrqChip = 121,
-        ExtensionX2ApicApi = 129, ExtensionMaxVCpus = 66, ExtensionTscControl = 60, ExtensionStatistics = 203;
+        ExtensionX2ApicApi = 129, ExtensionMaxVCpus = 66, ExtensionTscControl = 60, ExtensionStatistics = 203,
+        ExtensionCoalescedMmio = 15, ExtensionMaxVCpuId = 128, ExtensionUserSpaceMsr = 188, ExtensionMsrFilter = 189;
 
     public static int Call(int fd, uint request, nint argument, string what)
     {
@@ -154,6 +156,16 @@ struct KvmTranslation
     public byte Pad2;
 }
 
+/// <summary>What is used of struct kvm_vcpu_events.</summary>
+[StructLayout(LayoutKind.Explicit, Size = 64)]
+struct KvmEvents
+{
+    [FieldOffset(12)] public byte NmiInjected;
+    [FieldOffset(13)] public byte NmiPending;
+    [FieldOffset(14)] public byte NmiMasked;
+    [FieldOffset(25)] public byte SmiPending;
+}
+
 [StructLayout(LayoutKind.Sequential)]
 unsafe struct KvmCpuidEntry
 {
@@ -185,7 +197,8 @@ unsafe struct KvmRun
 {
     public const uint ExitIo = 2, ExitDebug = 4, ExitHlt = 5, ExitMmio = 6, ExitIrqWindow = 7, ExitShutdown = 8,
         ExitFailEntry = 9, ExitInterrupted = 10, ExitInternalError = 17, ExitSystemEvent = 24,
-        ExitHyperV = 27, ExitUnknown = 0, ExitException = 1, ExitSetTpr = 11, ExitTprAccess = 12, ExitIoApicEoi = 26;
+        ExitHyperV = 27, ExitUnknown = 0, ExitException = 1, ExitSetTpr = 11, ExitTprAccess = 12, ExitIoApicEoi = 26,
+        ExitReadMsr = 29;
 
     /// <summary>Of Flags: the vCPU is in system management mode.</summary>
     public const ushort InSmm = 1;
@@ -219,6 +232,9 @@ unsafe struct KvmRun
     [FieldOffset(32)] public uint SystemEventType;
     [FieldOffset(32)] public uint HyperVType;                      // struct kvm_hyperv_exit
     [FieldOffset(48)] public ulong HyperVResult;
+    [FieldOffset(32)] public byte MsrError;                        // not 0: #GP
+    [FieldOffset(44)] public uint MsrIndex;
+    [FieldOffset(48)] public ulong MsrData;
 
     /// <summary>HvPostMessage and HvSignalEvent: there is no port of this number.</summary>
     public void RefuseHypercall()

@@ -19,15 +19,12 @@ sealed unsafe class KvmStatistics : IDisposable
     readonly record struct Description(Statistic Schema, int Count, long Offset);
 
     readonly int _fd;
-    readonly Description[] _descriptions;
+    Description[]? _descriptions;                                  // read when first asked for
 
-    KvmStatistics(int fd)
-    {
-        _fd = fd;
-        _descriptions = Describe();
-    }
+    KvmStatistics(int fd) => _fd = fd;
 
-    /// <param name="owner">A machine or a vCPU.</param>
+    /// <param name="owner">A machine, or a vCPU before it runs: later the call would wait until it leaves the
+    /// kernel.</param>
     /// <returns>Null where the kernel counts nothing.</returns>
     public static KvmStatistics? Of(int owner)
     {
@@ -37,7 +34,7 @@ sealed unsafe class KvmStatistics : IDisposable
 
     public IEnumerable<Statistic> Read()
     {
-        foreach (Description one in _descriptions)
+        foreach (Description one in _descriptions ??= Describe())
             if (Read(one.Offset, one.Count * sizeof(ulong)) is { } bytes)
                 yield return one.Schema with { Values = MemoryMarshal.Cast<byte, ulong>(bytes).ToArray() };
     }

@@ -6,6 +6,25 @@ namespace Qkvm.Accel.Kvm;
 /// <remarks>What the guest does at ports and registers.</remarks>
 sealed unsafe partial class KvmVCpu
 {
+    KvmLateWrites? _lateWrites;
+
+    /// <summary>MSR_CORE_THREAD_COUNT.</summary>
+    public uint CoreThreadCount { get; init; }
+
+    /// <summary>Before it runs.</summary>
+    public void Use(KvmLateWrites lateWrites)
+    {
+        _lateWrites = lateWrites;
+        lateWrites.Attach(_run, _runSize);
+    }
+
+    void ReadMsr()
+    {
+        bool isOurs = _run->MsrIndex == KvmMsrFilter.CoreThreadCount;
+        _run->MsrError = isOurs ? (byte)0 : (byte)1;
+        _run->MsrData = isOurs ? CoreThreadCount : 0;
+    }
+
     void Io()
     {
         byte* data = (byte*)_run + _run->IoDataOffset;

@@ -74,6 +74,14 @@ sealed unsafe partial class KvmVCpu
         return _sleep != Sleep.None;
     }
 
+    /// <summary>It has an NMI or SMI already that would end the HLT: one that came before the IRET of the last is
+    /// delivered after the next instruction, which may have been this HLT.</summary>
+    bool IsWokenByKernel()
+    {
+        KvmEvents events = Get<KvmEvents>(KvmApi.GetVCpuEvents);
+        return (events.NmiPending | events.NmiInjected) != 0 && events.NmiMasked == 0 || events.SmiPending != 0;
+    }
+
     /// <summary>Before the processor runs: the kernel takes one interrupt, or tells when it can.</summary>
     void OfferInterrupts()
     {

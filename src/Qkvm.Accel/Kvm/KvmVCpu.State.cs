@@ -8,7 +8,8 @@ namespace Qkvm.Accel.Kvm;
 /// <remarks>Its registers, for states, resets and people.</remarks>
 sealed unsafe partial class KvmVCpu
 {
-    KvmStatistics? _statistics;
+    readonly KvmStatistics? _statistics;
+    bool _wasHalted;                                               // when it left Run, or by its registers
 
     const int InterruptFlagBit = 9;                                // of RFLAGS
 
@@ -31,12 +32,12 @@ sealed unsafe partial class KvmVCpu
     }
 
     /// <summary>The kernel's counts, and how often it came back to us.</summary>
-    public IReadOnlyList<Statistic> Statistics()
-    {
-        _statistics ??= KvmStatistics.Of(_fd);
-        return [.. _statistics?.Read() ?? [], .. Exits.All.Where(static exit => exit.Count != 0)
+    public IReadOnlyList<Statistic> Statistics() =>
+        [.. _statistics?.Read() ?? [], .. Exits.All.Where(static exit => exit.Count != 0)
             .Select(static exit => Statistic.Count($"userspace-exits-{exit.Reason}", exit.Count))];
-    }
+
+    // uninitialized, halted
+    bool AsksKernelIsHalted() => !HasOwnApic && Get<uint>(KvmApi.GetMpState) is 1 or 3;
 
     /// <summary>A guest with kvmclock does not take the pause for a processor that hangs; others have no such
     /// flag.</summary>
@@ -53,6 +54,7 @@ sealed unsafe partial class KvmVCpu
     {
         KvmRegisters.Write(_fd, registers, _hasHyperV, HasOwnApic);
         if (HasOwnApic) WriteSleep(registers);
+        _wasHalted = registers.IsHalted || registers.WaitsForSipi;
         // Until it has run, the kernel does not say that it takes interrupts.
         _run->ReadyForInterrupt = 0;
         _run->InterruptFlag = (byte)(registers.Rflags >> InterruptFlagBit & 1);

@@ -56,7 +56,9 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
             (_sleep, _apicBase) = (index == 0 ? Sleep.None : Sleep.UntilStartUp, FirstApicBase);
             _first = ReadRegisters();
         }
+        _wasHalted = AsksKernelIsHalted();
         _powerOn = StateNode.Save(Exchange);
+        _statistics = KvmStatistics.Of(_fd);
     }
 
     /// <summary>KVM_SET_TSC_KHZ: the guest's time stamp counter is scaled, where the processor can.</summary>
@@ -78,9 +80,9 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
     public ulong InstructionPointer => Get<KvmRegs>(KvmApi.GetRegs).Rip;
 
     /// <summary>While it runs the kernel alone knows; then it counts as not halted.</summary>
-    // uninitialized, halted
+    // Nobody may ask the kernel from another thread: that would wait until it is out of KVM_RUN.
     public bool IsHalted => HasOwnApic ? _sleep != Sleep.None
-        : Volatile.Read(ref _thread) == 0 && Get<uint>(KvmApi.GetMpState) is 1 or 3;
+        : Volatile.Read(ref _thread) == 0 && Volatile.Read(ref _wasHalted);
 
     public VCpuExit Run()
     {
@@ -93,6 +95,7 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
         finally
         {
             EndPassing();
+            Volatile.Write(ref _wasHalted, AsksKernelIsHalted());
             Volatile.Write(ref _thread, 0);
         }
     }
@@ -114,10 +117,12 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
             if (Libc.ioctl(_fd, KvmApi.Run, 0) < 0)
             {
                 int errno = Libc.Errno;
+                _lateWrites?.Settle();
                 Settle();
                 if (errno is EIntr or EAgain) continue;
                 return Fail($"error: kvm run failed {Libc.Message(errno)}");
             }
+            _lateWrites?.Settle();
             Settle();
             Exits.Count(_run->ExitReason);
             switch (_run->ExitReason)
@@ -125,7 +130,9 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
                 case KvmRun.ExitIo: Io(); break;
                 case KvmRun.ExitMmio: Mmio(); break;
                 case KvmRun.ExitInterrupted or KvmRun.ExitIrqWindow or KvmRun.ExitSetTpr: break;
-                case KvmRun.ExitHlt: _sleep = Sleep.UntilInterrupt; break;
+                case KvmRun.ExitHlt:
+                    if (!IsWokenByKernel()) _sleep = Sleep.UntilInterrupt;
+                    break;
                 case KvmRun.ExitIoApicEoi: _interrupts.End(_run->EoiVector); break;
                 case KvmRun.ExitShutdown: return new VCpuExit(ExitReason.Shutdown);
                 case KvmRun.ExitDebug:
@@ -135,6 +142,7 @@ sealed unsafe partial class KvmVCpu : IVCpu, IDisposable
                 case KvmRun.ExitHyperV:                            // SynIC's pages: nothing of ours lies there
                     _run->RefuseHypercall();
                     break;
+                case KvmRun.ExitReadMsr: ReadMsr(); break;
                 case KvmRun.ExitInternalError when HaveSlotsChanged(changes): break;
                 default: return Fail(KvmFailure.Explain(_run));
             }

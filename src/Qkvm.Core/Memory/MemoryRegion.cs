@@ -35,8 +35,8 @@ public sealed class MemoryRegion
         IRegisterBank? writes = null, AccessSizes sizes = default) =>
         new(name, size, RegionKind.Rom) { Ram = ram, RamOffset = ramOffset, Bank = writes, Sizes = sizes };
 
-    public static MemoryRegion Io(string name, ulong size, IRegisterBank bank, AccessSizes sizes) =>
-        new(name, size, RegionKind.Io) { Bank = bank, Sizes = sizes };
+    public static MemoryRegion Io(string name, ulong size, IRegisterBank bank, AccessSizes sizes,
+        LateWrites? late = null) => new(name, size, RegionKind.Io) { Bank = bank, Sizes = sizes, LateWrites = late };
 
     public static MemoryRegion Alias(string name, MemoryRegion target, ulong targetOffset, ulong size,
         bool readOnly = false)
@@ -57,6 +57,9 @@ public sealed class MemoryRegion
 
     /// <summary>Writes that do not reach the bank but ring; for a region of registers, before it is mapped.</summary>
     public DoorbellPlace[]? Doorbells { get; set; }
+
+    /// <summary>Not null: writes may come late.</summary>
+    public LateWrites? LateWrites { get; private init; }
 
     /// <summary>Whose trace events tell of accesses.</summary>
     public RegionTraces Traces { get; set; }

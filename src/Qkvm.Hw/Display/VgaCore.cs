@@ -14,6 +14,7 @@ sealed class VgaCore
     readonly BochsDispi _dispi;
     readonly VgaMemory _window;
     readonly VgaPainter _painter;
+    readonly LateWrites _writes = new();
 
     public VgaCore(Properties properties, DeviceSite site, MemoryRegion? windows)
         : this(MemorySize(properties), site, windows) { }
@@ -34,14 +35,18 @@ sealed class VgaCore
         site.MapPorts(BochsDispi.IndexPort,
             MemoryRegion.Io("vbe", BochsDispi.PortCount, _dispi, new AccessSizes(1, 4, 1, 2)));
         site.Map(windows, VgaMemory.Window,
-            MemoryRegion.Io("vga-lowmem", VgaMemory.WindowSize, _window, AccessSizes.Bytes), 1);
+            MemoryRegion.Io("vga-lowmem", VgaMemory.WindowSize, _window, AccessSizes.Bytes, _writes), 1);
     }
 
     public VgaRegisters Registers { get; } = new();
     public BochsDispi Dispi => _dispi;
     public GuestRam Ram { get; }
 
-    public void Paint(FrameBuffer target) => _painter.Paint(target);
+    public void Paint(FrameBuffer target)
+    {
+        _writes.Settle();
+        _painter.Paint(target);
+    }
 
     public void Reset()
     {

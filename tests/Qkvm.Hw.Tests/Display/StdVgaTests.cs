@@ -38,6 +38,15 @@ public sealed class StdVgaTests : IDisposable
     }
 
     [Fact]
+    public void Writes_to_the_window_may_come_late_but_before_the_picture()
+    {
+        int settled = 0;
+        _vga.Late.Gathered = () => settled++;
+        _vga.Card.Paint(_vga.Picture);
+        Assert.Equal(1, settled);
+    }
+
+    [Fact]
     public void BAR_2_shows_the_VGA_ports_and_the_VBE_registers()
     {
         _vga.Write(VgaBench.Mmio + 0x404, 0x0A04, 2);              // 3C4h and 3C5h

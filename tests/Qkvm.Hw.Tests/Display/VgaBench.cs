@@ -1,5 +1,6 @@
 using Qkvm.Core.Devices;
 using Qkvm.Core.Display;
+using Qkvm.Core.Memory;
 using Qkvm.Hw.Display;
 using Qkvm.Testing;
 
@@ -24,6 +25,11 @@ sealed class VgaBench : IDisposable
     }
 
     public StdVga Card { get; }
+
+    /// <summary>Of the window.</summary>
+    public LateWrites Late =>
+        _bench.Memory.Space.View.TryFind(Window, out FlatRange range) ? range.Region.LateWrites! : new();
+
     public FrameBuffer Picture { get; } = new();
 
     public void Dispose() => _bench.Dispose();

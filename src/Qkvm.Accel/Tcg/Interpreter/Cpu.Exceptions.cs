@@ -16,7 +16,8 @@ public sealed unsafe partial class Cpu
 
     /// <summary>Enters the handler; what goes wrong on the way is an exception itself, up to double and triple fault.
     /// RIP is the address to return to.</summary>
-    public void Deliver(int vector, uint? errorCode, bool software, bool external)
+    /// <param name="returnTo">Another such address, for the handler of this vector alone.</param>
+    public void Deliver(int vector, uint? errorCode, bool software, bool external, ulong? returnTo = null)
     {
         Event kind = software ? Event.Software : external ? Event.External : Event.Exception;
         while (true)
@@ -24,7 +25,7 @@ public sealed unsafe partial class Cpu
             try
             {
                 if (IsGuest) _vectoring = EventOf(vector, errorCode, kind);
-                Enter(vector, errorCode, kind, State->Rip);
+                Enter(vector, errorCode, kind, returnTo ?? State->Rip);
                 _vectoring = default;
                 return;
             }
@@ -32,7 +33,7 @@ public sealed unsafe partial class Cpu
             {
                 if (fault.Number == LeavesGuest) LeaveGuest(_exitCode, _exitInfo1, _exitInfo2);
                 if (fault.Number == LeavesGuest || TryLeaveForException(fault.Number, fault.ErrorCode)) return;
-                (int second, errorCode) = (fault.Number, fault.ErrorCode);
+                (int second, errorCode, returnTo) = (fault.Number, fault.ErrorCode, null);
                 if (kind == Event.Exception && vector == Vector.DoubleFault
                     && (IsContributory(second) || IsPageFault(second)))
                 {

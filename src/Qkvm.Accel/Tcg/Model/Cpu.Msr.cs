@@ -9,14 +9,14 @@ public sealed unsafe partial class Cpu
 {
     static class Msr
     {
-        public const uint McAddress = 0, McType = 1, Tsc = 0x10, ApicBase = 0x1B, FeatureControl = 0x3A,
-            TscAdjust = 0x3B, MicrocodeRevision = 0x8B, MtrrCap = 0xFE, SysenterCs = 0x174, SysenterEsp = 0x175,
-            SysenterEip = 0x176, McgCap = 0x179, McgStatus = 0x17A, McgControl = 0x17B, MiscEnable = 0x1A0,
-            DebugControl = 0x1D9, LastBranchFrom = 0x1DB, LastInterruptTo = 0x1DE, MtrrPhysical = 0x200, Pat = 0x277,
-            MtrrDefault = 0x2FF, McBank = 0x400, TscDeadline = 0x6E0, Pkrs = 0x6E1, X2Apic = 0x800, X2ApicEnd = 0x8FF,
-            Xss = 0xDA0, Efer = 0xC0000080, Star = 0xC0000081, LStar = 0xC0000082, CStar = 0xC0000083,
-            FMask = 0xC0000084, FsBase = 0xC0000100, GsBase = 0xC0000101, KernelGsBase = 0xC0000102,
-            TscAux = 0xC0000103;
+        public const uint McAddress = 0, McType = 1, Tsc = 0x10, ApicBase = 0x1B, CoreThreadCount = 0x35,
+            FeatureControl = 0x3A, TscAdjust = 0x3B, MicrocodeRevision = 0x8B, MtrrCap = 0xFE, SysenterCs = 0x174,
+            SysenterEsp = 0x175, SysenterEip = 0x176, McgCap = 0x179, McgStatus = 0x17A, McgControl = 0x17B,
+            MiscEnable = 0x1A0, DebugControl = 0x1D9, LastBranchFrom = 0x1DB, LastInterruptTo = 0x1DE,
+            MtrrPhysical = 0x200, Pat = 0x277, MtrrDefault = 0x2FF, McBank = 0x400, TscDeadline = 0x6E0, Pkrs = 0x6E1,
+            X2Apic = 0x800, X2ApicEnd = 0x8FF, Xss = 0xDA0, Efer = 0xC0000080, Star = 0xC0000081, LStar = 0xC0000082,
+            CStar = 0xC0000083, FMask = 0xC0000084, FsBase = 0xC0000100, GsBase = 0xC0000101,
+            KernelGsBase = 0xC0000102, TscAux = 0xC0000103;
     }
 
     const int MtrrCount = 8, McBanks = 10, McRegistersPerBank = 4;
@@ -48,6 +48,7 @@ public sealed unsafe partial class Cpu
             case Msr.McAddress or Msr.McType: break;
             case Msr.Tsc: value = SeenTsc; break;
             case Msr.ApicBase: value = Apic?.BaseMsr ?? 0xFEE00000; break;
+            case Msr.CoreThreadCount: value = _cpuid.CoreThreadCount; break;
             case Msr.FeatureControl: value = _featureControl; break;
             case Msr.TscAdjust: value = state->TscAdjust; break;
             case Msr.MicrocodeRevision: value = _cpuid.MicrocodeRevision ?? (IsAmd ? 0x01000065 : 1UL << 32);
@@ -230,7 +231,7 @@ public sealed unsafe partial class Cpu
             Msr.Tsc => MsrFeatures.Tsc,
             Msr.ApicBase => MsrFeatures.Apic,
             Msr.TscAdjust => MsrFeatures.TscAdjust,
-            Msr.FeatureControl or Msr.MiscEnable => MsrFeatures.Intel | MsrFeatures.P6,
+            Msr.CoreThreadCount or Msr.FeatureControl or Msr.MiscEnable => MsrFeatures.Intel | MsrFeatures.P6,
             Msr.MicrocodeRevision or Msr.DebugControl => MsrFeatures.P6,
             >= Msr.SysenterCs and <= Msr.SysenterEip => MsrFeatures.Sysenter,
             Msr.MtrrCap or Msr.MtrrDefault or >= Msr.MtrrPhysical and < Msr.MtrrPhysical + MtrrCount

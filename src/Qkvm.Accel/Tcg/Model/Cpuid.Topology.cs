@@ -12,6 +12,11 @@ public sealed partial class Cpuid
 
     int LogicalPerDie => setup.Cores * setup.Threads;
     int LogicalPerPackage => setup.Dies * LogicalPerDie;
+
+    /// <summary>MSR_CORE_THREAD_COUNT: a package's cores in bits 31:16, threads below. Intel SDM vol. 4, table
+    /// 2-15.</summary>
+    public uint CoreThreadCount => (uint)(setup.Dies * setup.Cores) << 16 | (uint)LogicalPerPackage;
+
     int ThreadBits => Width(setup.Threads);
     int DieBits => ThreadBits + Width(setup.Cores);
     int PackageBits => DieBits + Width(setup.Dies);

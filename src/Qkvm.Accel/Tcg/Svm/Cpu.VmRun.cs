@@ -135,17 +135,17 @@ public sealed unsafe partial class Cpu
     void WriteBack(ulong address, ReadOnlySpan<byte> area, int from, int to) =>
         Memory.Write(address + (ulong)from, area[from..to]);
 
-    /// <summary>Section 15.20. No intercept is asked for the event itself.</summary>
+    /// <summary>Section 15.20. No intercept is asked for the event itself. Should the guest be left meanwhile, its RIP
+    /// is still what VMRUN loaded, by which KVM knows the instruction again.</summary>
     void Inject(SvmEvent injected)
     {
         if (!injected.IsValid) return;
         bool isSoft = injected.Type == SvmEvent.Software || injected.Type == SvmEvent.Exception
             && injected.Vector is Vector.Breakpoint or Vector.Overflow;
-        if (isSoft && _hasNextRip) State->Rip = _control.NextRip;
         int vector = injected.Type == SvmEvent.Nmi ? Vector.Nmi : injected.Vector;
         State->InterruptShadow = 0;
         Deliver(vector, injected.Error, injected.Type == SvmEvent.Software,
-            injected.Type is SvmEvent.Interrupt or SvmEvent.Nmi);
+            injected.Type is SvmEvent.Interrupt or SvmEvent.Nmi, isSoft && _hasNextRip ? _control.NextRip : null);
         _leave = Jumped | LeaveBlock;
     }
 }
