@@ -79,6 +79,8 @@ public class CommandLineTests
     [InlineData("-m 128M,slots=300,maxmem=1G", "-m 128M,slots=300,maxmem=1G: unsupported amount of memory slots: 300; "
         + "256 are possible")]
     [InlineData("-smp 1,maxcpus=2 -device qemu64-x86_64-cpu,socket-id=0,core-id=1,thread-id=0", "taken")]
+    [InlineData("-machine nvdimm=on,nvdimm-persistence=cpu -m 1G,slots=2,maxmem=4G -object memory-backend-file,id=m," +
+        "mem-path=x,size=1G,share=on -device nvdimm,memdev=m,label-size=128K,unarmed=off", "taken")]
     [InlineData("-audiodev nosuch,id=a", "-audiodev nosuch,id=a: 'nosuch' is not an audio driver")]
     [InlineData("-audiodev none,id=a", "taken")]
     [InlineData("-vnc :9,audiodev=a -audiodev none,id=a", "taken")]

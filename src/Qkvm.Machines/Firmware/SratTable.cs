@@ -33,9 +33,9 @@ static class SratTable
             Part(node, Math.Max(at, memory.Below), end, memory.AboveStart - memory.Below);
             at = end;
         }
-        while (ranges < numa.Nodes.Count + 2) Range(0, 0, 0, 0);   // QEMU's number, whatever memory there is
         foreach (Nvdimm nvdimm in nvdimms)
             Range(nvdimm.Node, nvdimm.Address, nvdimm.Size, Enabled | NonVolatile);
+        while (ranges < numa.Nodes.Count + 2) Range(0, 0, 0, 0);   // QEMU's number, whatever memory there is
         if (memory.DeviceMemory.Size > 0)
             Range(numa.Nodes.Count - 1, memory.DeviceMemory.Base, memory.DeviceMemory.Size, Enabled | HotPluggable);
         return srat.ToArray();

@@ -185,6 +185,14 @@ public class AcpiTablesTests
         Assert.Equal(structures, Convert.ToHexString(table[48..]));
     }
 
+    /// <summary>The source of a table, which is also left in the directory as dsdt.dsl.</summary>
+    internal static string Disassemble(byte[] table, string directory)
+    {
+        File.WriteAllBytes(Path.Combine(directory, "dsdt.aml"), table);
+        Run(IaslFactAttribute.Compiler, directory, "-d", "dsdt.aml");
+        return File.ReadAllText(Path.Combine(directory, "dsdt.dsl"));
+    }
+
     [IaslFact]
     public void The_disassembler_understands_the_DSDT_and_its_source_compiles_to_the_same()
     {
@@ -194,9 +202,7 @@ public class AcpiTablesTests
             byte[] dsdt = Dsdt(new DeviceConfig("isa-parallel", null, [new("chardev", "lpt")], "-device"),
                 new DeviceConfig("isa-serial", null, [new("chardev", "com"), new("index", "1")], "-device"),
                 new DeviceConfig("pvpanic", null, [], "-device"));
-            File.WriteAllBytes(Path.Combine(directory, "dsdt.aml"), dsdt);
-            Run(IaslFactAttribute.Compiler, directory, "-d", "dsdt.aml");
-            string source = File.ReadAllText(Path.Combine(directory, "dsdt.dsl"));
+            string source = Disassemble(dsdt, directory);
             foreach (string name in (string[])["Device (PCI0)", "Device (LNKA)", "Device (COM2)", "Device (HPET)",
                 "Device (LPT1)", "Device (KBD", "Device (RTC", "Device (PEVT)", "Name (_PRT",
                 "Name (\\_S5", "Method (_SRS, 1"])
