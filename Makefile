@@ -7,6 +7,8 @@
 # make fuzz-usb  random drivers for the USB controllers and what hangs on them; SECONDS=600 SEED=…
 # make fuzz-control  random clients of QMP, monitor, telnet, websocket and gdb; SECONDS=600 SEED=…
 # make fuzz-images  damaged images of every format; SECONDS=600 SEED=…
+# make install   put it below PREFIX (/usr/local) with manual pages and completions; DESTDIR=… in front, for packages
+# make package   a Debian package, and an archive for other systems, in out/
 # make bench     compare with qemu-system-x86_64; IMAGE=disk.qcow2 adds that disk's way to its login
 # make clean     remove what was built; the guests in .cache stay
 # Packages that are missing are installed with apt-get (as root or by sudo).
@@ -20,7 +22,7 @@ sources := $(shell find src -type f) Directory.Build.props Directory.Packages.pr
 firmware := artifacts/firmware/bios-256k.bin
 web := artifacts/web/complete
 
-.PHONY: build run test fuzz-cpu fuzz-net fuzz-disks fuzz-usb fuzz-control fuzz-images bench clean
+.PHONY: build run test fuzz-cpu fuzz-net fuzz-disks fuzz-usb fuzz-control fuzz-images install package bench clean
 build: out/qkvm
 
 $(firmware): $(wildcard firmware/*)
@@ -44,6 +46,13 @@ run: out/qkvm
 test: out/qkvm
 	@scripts/setup.sh test
 	@QKVM=$(CURDIR)/out/qkvm scripts/test.sh $(PROJECTS)
+
+PREFIX ?= /usr/local
+install: out/qkvm
+	@scripts/install.sh $(PREFIX)
+
+package: out/qkvm
+	@scripts/package.sh
 
 SECONDS ?= 600
 fuzz-cpu:

@@ -10,6 +10,10 @@ public static class ImageTool
     /// <summary>The name of a link that makes the program this tool.</summary>
     public const string LinkName = "qkvm-img";
 
+    /// <summary>Each with what it takes.</summary>
+    public static IEnumerable<(string Name, string Usage)> Subcommands =>
+        SubcommandCatalogue.All.Select(command => (command.Name, command.Usage));
+
     /// <param name="program">As messages and help call it.</param>
     /// <returns>The exit code.</returns>
     public static int Run(string program, ReadOnlySpan<string> words, Catalogue<BlockDriverModel> drivers,

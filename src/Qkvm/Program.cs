@@ -30,6 +30,16 @@ static class Program
         if (arguments is [Doctor.Doctor.Word, .. var asked])
             return Doctor.Doctor.Run(asked, new HostView(), Console.Out, Console.Error,
                 IsColored(Console.IsOutputRedirected));
+        if (arguments is [Completion.Completion.Word, .. var shell])
+        {
+            using StreamWriter answers = BufferedOutput();
+            return Completion.Completion.Run(shell, answers, Console.Error);
+        }
+        if (arguments is [Manual.Manual.Word, .. var page])
+        {
+            using StreamWriter output = BufferedOutput();
+            return Manual.Manual.Run(page, output, Console.Error);
+        }
         var notices = new Notices(Console.Error);
         try
         {

@@ -6,6 +6,7 @@ using Qkvm.Control;
 using Qkvm.Control.Commands;
 using Qkvm.Control.Dump;
 using Qkvm.Control.Gdb;
+using Qkvm.Control.Metrics;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Char;
 using Qkvm.Core.Display;
@@ -79,6 +80,8 @@ sealed class Session : IDisposable
             if (_config.GdbChardev is { } gdb) _gdb.Open(gdb, "-gdb");
             _host.MonitorOpener = OpenMonitor;
             foreach (MonitorConfig monitor in _config.Monitors) Keep(OpenMonitor(monitor));
+            foreach (MetricsConfig metrics in _config.Metrics)
+                Keep(new MetricsServer(metrics.Address, metrics.Owner, MakeContext(static () => -1)));
             foreach (ObjectConfig made in _config.Objects.Where(NeedsMachine)) _host.Add(made);
         }
         if (_config.LocksMemory && HostProcess.LockMemory() is not 0 and var errno)

@@ -108,6 +108,9 @@ public sealed record MachineConfig
 
     public IReadOnlyList<MonitorConfig> Monitors { get; init; } = [];
     public IReadOnlyList<DisplayConfig> Displays { get; init; } = [];
+
+    /// <summary>-metrics, each with its address.</summary>
+    public IReadOnlyList<MetricsConfig> Metrics { get; init; } = [];
     public IReadOnlyList<GlobalConfig> Globals { get; init; } = [];
     public IReadOnlyList<SmbiosConfig> Smbios { get; init; } = [];
 
@@ -289,6 +292,10 @@ public sealed record FdConfig(int Fd, int Set, string? Opaque, string Owner);
 /// <summary>A monitor on a chardev: HMP, or QMP where Control.</summary>
 /// <param name="Owner">The option as typed, for messages.</param>
 public sealed record MonitorConfig(string Chardev, bool Control, bool Pretty = false, string Owner = "-monitor");
+
+/// <summary>-metrics.</summary>
+/// <param name="Address">unix:PATH or tcp:HOST:PORT.</param>
+public sealed record MetricsConfig(string Address, string Owner);
 
 /// <summary>-display and -vnc; Kind: "none", "vnc", "curses" …</summary>
 public sealed record DisplayConfig(string Kind, Options Options)

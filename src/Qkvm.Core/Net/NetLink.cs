@@ -7,6 +7,8 @@ namespace Qkvm.Core.Net;
 public sealed class NetLink(NetBackend backend) : NetBackend(backend.Id)
 {
     volatile INetFilter[] _filters = [];                           // replaced whole
+    readonly List<End> _ends = [];
+    TrafficCount _sentBefore, _receivedBefore;                     // through ends that are gone
     volatile bool _isUp = true;
 
     public override string Description => backend.Description;
@@ -24,13 +26,34 @@ public sealed class NetLink(NetBackend backend) : NetBackend(backend.Id)
     public void Add(INetFilter filter) => _filters = [.. _filters, filter];
     public void Remove(INetFilter filter) => _filters = [.. _filters.Where(f => f != filter)];
 
-    public override INetQueue Open(int index, INetPort port, IoLoop loop) => new End(this, backend, index, port, loop);
+    /// <summary>Of the card, since the netdev was made; lost frames do not count. Under the machine lock.</summary>
+    public TrafficCount Sent => _ends.Aggregate(_sentBefore, static (sum, end) => sum + end.Sent);
+
+    /// <summary>For the card. As <see cref="Sent"/>.</summary>
+    public TrafficCount Received => _ends.Aggregate(_receivedBefore,
+        static (sum, end) => sum + end.Received);
+
+    public override INetQueue Open(int index, INetPort port, IoLoop loop)
+    {
+        var end = new End(this, backend, index, port, loop);
+        _ends.Add(end);
+        return end;
+    }
+
+    void Close(End end)
+    {
+        if (!_ends.Remove(end)) return;
+        _sentBefore += end.Sent;
+        _receivedBefore += end.Received;
+    }
 
     sealed class End : INetQueue, INetPort
     {
         readonly NetLink _link;
         readonly INetPort _port;
         readonly INetQueue _queue;
+
+        public TrafficCount Sent, Received;                        // one writer each; readers see what was true lately
 
         public End(NetLink link, NetBackend backend, int index, INetPort port, IoLoop loop)
         {
@@ -40,12 +63,18 @@ public sealed class NetLink(NetBackend backend) : NetBackend(backend.Id)
 
         public void Accept(NetOffloads offloads) => _queue.Accept(offloads);
         public void Resume() => _queue.Resume();
-        public void Dispose() => _queue.Dispose();
+
+        public void Dispose()
+        {
+            _queue.Dispose();
+            _link.Close(this);
+        }
 
         public void Send(in NetHeader header, in ScatterList frame)
         {
             if (!_link._isUp) return;
             foreach (INetFilter filter in _link._filters) filter.See(true, header, frame);
+            Sent.Add(frame.Length);
             _queue.Send(header, frame);
         }
 
@@ -53,6 +82,7 @@ public sealed class NetLink(NetBackend backend) : NetBackend(backend.Id)
         {
             if (!_link._isUp) return true;
             if (!_port.Receive(header, frame)) return false;
+            Received.Add(frame.Length);
             foreach (INetFilter filter in _link._filters) filter.See(false, header, frame);
             return true;
         }

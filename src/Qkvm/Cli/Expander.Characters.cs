@@ -1,6 +1,7 @@
 using System.Text.RegularExpressions;
 using Qkvm.Backends.Char;
 using Qkvm.Control.Gdb;
+using Qkvm.Control.Metrics;
 using Qkvm.Core.Char;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Machine;
@@ -49,6 +50,12 @@ public sealed partial class Expander
         bool pretty = options.Bool("pretty") ?? false;
         options.Close();
         _monitorConfigs.Add(new MonitorConfig(chardev, mode == "control", pretty, owner));
+    }
+
+    void AddMetrics(string address, string owner)
+    {
+        MetricsServer.Parse(address, owner);
+        _config = _config with { Metrics = [.. _config.Metrics, new MetricsConfig(address, owner)] };
     }
 
     void FinishCharacters()

@@ -75,6 +75,7 @@ public sealed partial class Expander
             case "debugcon": _config = _config with { DebugCon = CharacterOf(argument, "debugcon", owner) }; break;
             case "mon": AddMonitor(argument, owner); break;
             case "gdb": _gdb = (argument, owner); break;
+            case "metrics": AddMetrics(argument, owner); break;
             case "s": _gdb = (GdbServer.DefaultDevice, owner); break;
 
             case "audiodev": AddAudiodev(argument, owner); break;

@@ -171,6 +171,7 @@ public static class OptionCatalogue
             new("gdb", "dev", "accept gdb connection on 'dev': tcp::1234, unix:path,server=on,wait=off, stdio, pty, " +
                 "chardev:id, none"),
             new("s", null, "shorthand for -gdb tcp::1234"),
+            new("metrics", "unix:path|tcp:host:port", "tell CPUs, disks, networks and more to Prometheus, at /metrics"),
             new("incoming", "uri", "start with a migration", Later),
             new("loadvm", "[tag|id]", "start right away with a saved state", Later),
             new("icount", "[shift=N|auto]", "enable virtual instruction counter", Later),
