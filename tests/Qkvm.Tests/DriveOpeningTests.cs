@@ -31,7 +31,7 @@ public sealed class DriveOpeningTests : IDisposable
     [InlineData("file=FILE,format=raw", 1 << 16)] [InlineData("driver=raw,file=FILE", 1 << 16)]
     [InlineData("driver=raw,file.driver=file,file.filename=FILE", 1 << 16)]
     [InlineData("driver=file,filename=FILE", 1 << 16)] [InlineData("file.filename=FILE,file.driver=file", 1 << 16)]
-    [InlineData("driver=null-co,size=4096", 4096)] [InlineData("driver=cloud-init,hostname=h,readonly=on", 53248)]
+    [InlineData("driver=null-co,size=4096", 4096)] [InlineData("driver=cloud-init,hostname=h,readonly=on", 55296)]
     public void A_drive_has_the_disk_that_its_options_name(string options, long length)
     {
         DriveConfig drive = Expander.DriveWithoutDevice($"if=none,id=d,{options.Replace("FILE", _file)}");

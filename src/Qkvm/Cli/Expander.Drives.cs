@@ -54,7 +54,7 @@ public sealed partial class Expander
     {
         string[] types = [NoInterface, Ide, "scsi", Floppy, Flash, "mtd", "sd", Virtio, "xen"];
         DriveSpec spec = SpecOf(words, "drive_add");
-        if (spec.File == null && !spec.Options.Has("driver"))
+        if (!spec.Options.Has("file") && !spec.Options.Has("driver"))
             throw new ConfigurationException("Must specify either driver or file");
         if (spec.Interface != NoInterface)
             throw new ConfigurationException($"Can't hot-add drive to type {Array.IndexOf(types, spec.Interface)}");
