@@ -16,7 +16,7 @@ public static class ImageCompletion
         if (Array.Find(command.Options, option => IsName(option, words[^2])) is { TakesValue: true } before)
             return s_formats.Contains(before) ? drivers.Models.Select(driver => driver.Name)
                 : before == Option.Output ? ["human", "json"] : null;
-        return words[^1].StartsWith('-') ? [.. command.Options.SelectMany(NamesOf).Order(StringComparer.Ordinal)] : null;
+        return words[^1].StartsWith('-') ? command.Options.SelectMany(NamesOf).Order(StringComparer.Ordinal) : null;
     }
 
     static bool IsName(Option option, string word) => NamesOf(option).Contains(word);

@@ -13,8 +13,8 @@ public sealed class CompletionTests
     [InlineData("-machine micro", "microvm")]
     [InlineData("-M q35,smm=o", "q35,smm=off q35,smm=on")]
     [InlineData("--accel k", "kvm")]
-    [InlineData("-device virtio-blk-p", "virtio-blk-pci")]
-    [InlineData("-device driver=virtio-blk-p", "driver=virtio-blk-pci")]
+    [InlineData("-device virtio-rng-pci-n", "virtio-rng-pci-non-transitional")]
+    [InlineData("-device driver=isa-debugc", "driver=isa-debugcon")]
     [InlineData("-device virtio-net-pci,netd", "virtio-net-pci,netdev=")]
     [InlineData("-device virtio-net-pci,netdev=a,netd", "")]
     [InlineData("-netdev tap,id=lan -netdev user,id=wan -device e1000,netdev=", "e1000,netdev=lan e1000,netdev=wan")]
@@ -75,12 +75,12 @@ public sealed class CompletionTests
     /// <summary>What bash would complete, with an answer instead of the program's.</summary>
     static string Bash(string directory, string line, string answer)
     {
-        string script = $"{Shells.Bash}\nqkvm() {{ printf '%s\\n' \"$answer\"; }}\nCOMP_POINT=${{#COMP_LINE}}\n"
+        string script = $"{Shells.Bash}\nqkvm() {{ printf '%s\\n' \"$ANSWER\"; }}\nCOMP_POINT=${{#COMP_LINE}}\n"
             + "_qkvm 2>/dev/null\nprintf '%s\\n' \"${COMPREPLY[@]}\" | sort\n";
         var start = new ProcessStartInfo("bash", ["-c", script])
         {
             WorkingDirectory = directory, RedirectStandardOutput = true,
-            Environment = { ["answer"] = answer, ["COMP_LINE"] = line, ["LC_ALL"] = "C" },
+            Environment = { ["ANSWER"] = answer, ["COMP_LINE"] = line, ["LC_ALL"] = "C" },
         };
         using Process bash = Process.Start(start)!;
         return bash.StandardOutput.ReadToEnd().Trim().ReplaceLineEndings(" ");

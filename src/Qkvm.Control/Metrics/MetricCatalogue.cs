@@ -1,3 +1,4 @@
+using Qkvm.Control.Commands;
 using Qkvm.Core.Accel;
 using Qkvm.Core.Block;
 using Qkvm.Core.Block.Jobs;

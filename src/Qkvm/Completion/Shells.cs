@@ -40,7 +40,8 @@ static class Shells
         _qkvm() {
             local answer name
             local -a answers
-            for answer in "${(@f)$("${words[1]/#\~/$HOME}" completion words -- "${(@)words[2,CURRENT]}" 2>/dev/null)}"; do
+            for answer in "${(@f)$("${words[1]/#\~/$HOME}" completion words -- \
+                "${(@)words[2,CURRENT]}" 2>/dev/null)}"; do
                 if [[ $answer == ':files '* ]]; then
                     name=${answer#:files }
                     compset -P "${(q)name}"

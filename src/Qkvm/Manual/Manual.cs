@@ -41,9 +41,9 @@ static class Manual
         page.Item("qkvm doctor", "[--json]", "says what this host can do for guests, and what mends the rest");
         page.Item("qkvm completion", "bash|zsh|fish", "prints what teaches a shell to complete command lines");
         page.Section("Description");
-        page.Paragraph("qkvm emulates x86-64 PCs and takes QEMU's options, monitor commands and machine protocol. Guests "
-            + "run on a software CPU, or on KVM with -enable-kvm. Options begin with one dash or two. What QEMU has "
-            + "and qkvm has not is refused by a line that says so.");
+        page.Paragraph("qkvm emulates x86-64 PCs and takes QEMU's options, monitor commands and machine protocol. "
+            + "Guests run on a software CPU, or on KVM with -enable-kvm. Options begin with one dash or two. What "
+            + "QEMU has and qkvm has not is refused by a line that says so.");
         page.Section("Options");
         foreach ((string section, OptionSpec[] options) in OptionCatalogue.Sections)
         {
