@@ -7,8 +7,8 @@ namespace Qkvm.Img;
 /// <summary><c>qkvm img</c>: images without a machine, with qemu-img's command line.</summary>
 public static class ImageTool
 {
-    /// <summary>The name of a link that makes the program this tool.</summary>
-    public const string LinkName = "qkvm-img";
+    /// <summary>Whether a link of that name makes the program this tool: QEMU's names may lead here.</summary>
+    public static bool IsLink(string name) => name is "qkvm-img" or "qemu-img";
 
     /// <summary>Each with what it takes.</summary>
     public static IEnumerable<(string Name, string Usage)> Subcommands =>

@@ -25,7 +25,7 @@ static class Program
             Console.SetError(Writer(StandardError));
         }
         string name = Path.GetFileName(Environment.GetCommandLineArgs()[0]);
-        if (name == NbdTool.LinkName) return NbdTool.Run(arguments, Catalogue.BlockDrivers, isDaemon, name);
+        if (NbdTool.IsLink(name)) return NbdTool.Run(arguments, Catalogue.BlockDrivers, isDaemon, name);
         if (arguments is [NbdTool.Word, .. var own]) return NbdTool.Run(own, Catalogue.BlockDrivers, isDaemon);
         if (arguments is [Doctor.Doctor.Word, .. var asked])
             return Doctor.Doctor.Run(asked, new HostView(), Console.Out, Console.Error,
@@ -73,7 +73,7 @@ static class Program
     static string[]? ImageToolWords(string[] arguments, out string program)
     {
         program = Path.GetFileName(Environment.GetCommandLineArgs()[0]);
-        if (program == ImageTool.LinkName) return arguments;
+        if (ImageTool.IsLink(program)) return arguments;
         if (arguments is not ["img", .. string[] words]) return null;
         program += " img";
         return words;

@@ -16,9 +16,11 @@ namespace Qkvm.Img.Nbd;
 /// <summary><c>qkvm nbd</c>: serves an image without a machine, with qemu-nbd's command line.</summary>
 public sealed partial class NbdTool
 {
-    /// <summary>The word that begins its command line, and the name of a link that makes the program this
-    /// tool.</summary>
-    public const string Word = "nbd", LinkName = "qkvm-nbd";
+    /// <summary>The word that begins its command line.</summary>
+    public const string Word = "nbd";
+
+    /// <summary>Whether a link of that name makes the program this tool: QEMU's names may lead here.</summary>
+    public static bool IsLink(string name) => name is "qkvm-nbd" or "qemu-nbd";
 
     const string DefaultPort = "10809", AnyInterface = "0.0.0.0";
     const int FirstInherited = 3;                                  // sd_listen_fds(3)
