@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using Qkvm.Backends.Display.Encodings;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Display;
@@ -79,6 +80,12 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
     /// <summary>Where it listens first: "::1:5900" or a path.</summary>
     public string LocalEndPoint => _ports.Names[0] is { Family: not "unix" } name ? $"{name.Host}:{name.Service}"
         : $"{_ports.Names[0]}";
+
+    /// <summary>Where it listens first, as viewers count: port 5900 is 0.</summary>
+    internal int Display => int.Parse(_ports.Names[0].Service, CultureInfo.InvariantCulture) - VncOptions.FirstPort;
+
+    /// <summary>For browsers.</summary>
+    internal int WebPort => int.Parse(_ports.WebNames[0].Service, CultureInfo.InvariantCulture);
 
     public RemoteDisplayInfo Query() => new(_options.Id, Security.Auth,
         [.. _ports.Names.Select(name => Describe(name)),

@@ -7,6 +7,9 @@ public interface IDisplaySource
     /// times a second.</summary>
     void Paint(FrameBuffer target);
 
+    /// <summary>The present picture as characters; false where it does not consist of such. The same.</summary>
+    bool PaintText(TextScreen target) => false;
+
     /// <summary>Somebody who watches would like another resolution; false where the screen cannot tell the guest. Under
     /// the machine lock.</summary>
     bool RequestSize(int width, int height) => false;

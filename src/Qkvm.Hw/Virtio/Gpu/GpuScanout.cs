@@ -70,6 +70,8 @@ sealed class GpuScanout(IDisplaySource? idle) : IDisplaySource
         if (_cursorId != 0) PaintCursor(target);
     }
 
+    public bool PaintText(TextScreen target) => Resource == null && idle != null && idle.PaintText(target);
+
     public bool RequestSize(int width, int height)
     {
         if (width > Edid.MaxResolution || height > Edid.MaxResolution) return false;
