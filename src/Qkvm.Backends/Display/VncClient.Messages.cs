@@ -15,6 +15,9 @@ sealed partial class VncClient
         ClientCutText = 6, EnableContinuousUpdates = 150, ClientFence = 248, PowerControl = 250, SetDesktopSize = 251,
         Qemu = 255;
 
+    // Of Qemu
+    const byte QemuKey = 0, QemuAudio = 1, AudioFormat = 2;
+
     // From the server
     const byte EndOfContinuousUpdates = 150, ServerFence = 248, ServerPower = 250;
 
@@ -23,7 +26,7 @@ sealed partial class VncClient
 
     readonly VncEncodings _encodings = new();
     PixelFormat _format = PixelFormat.TryParse(PixelFormat.ServerFormat)!;
-    bool _mapPending, _isContinuous, _knowsContinuous, _knowsFence;
+    bool _mapPending, _isContinuous, _knowsContinuous, _knowsFence, _knowsPower;
     int _encodingsLeft, _skipped;
     int _pointerX = -1, _pointerY;
     byte _buttons;
@@ -63,7 +66,13 @@ sealed partial class VncClient
         ClientFence => data.Length < FenceHead ? FenceHead
             : data[8] <= MaxFence ? FenceHead + data[8] : 0,
         SetDesktopSize => LayoutHead,
-        Qemu => data.Length < 2 ? 2 : data[1] == 0 ? 12 : 0,
+        Qemu when data.Length < 2 => 2,
+        Qemu => data[1] switch
+        {
+            QemuKey => 12,
+            QemuAudio => data.Length >= 4 && data[3] == AudioFormat ? 10 : 4,
+            _ => 0,
+        },
         _ => 0,
     };
 
@@ -95,6 +104,7 @@ sealed partial class VncClient
                 _skipped = data[6] * LayoutScreen;                 // one screen: its size is the whole one's
                 TakeLayout(Word(data, 2), Word(data, 4), data[6]);
                 break;
+            case Qemu when data[1] == QemuAudio: break;            // nobody told it that there is sound: it hears none
             case Qemu: TakeScanCode(Keysyms.Short(Dword(data, 4)), Dword(data, 8), Word(data, 2) != 0); break;
         }
     }
@@ -121,7 +131,10 @@ sealed partial class VncClient
                 _knowsContinuous = true;
                 _output.Byte(EndOfContinuousUpdates);
                 break;
-            case VncEncodings.Power when _server.HasPower: SayPower(PowerOffered); break;
+            case VncEncodings.Power when _server.HasPower && !_knowsPower:
+                _knowsPower = true;
+                SayPower(PowerOffered);
+                break;
             case VncEncodings.Fence when !_knowsFence:
                 _knowsFence = true;
                 SayFence(0x8000_0000, []);

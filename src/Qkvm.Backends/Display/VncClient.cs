@@ -8,12 +8,13 @@ namespace Qkvm.Backends.Display;
 
 /// <summary>One viewer: its connection, what it can decode, and which tiles it has not seen yet. Spec: RFC 6143,
 /// section 7.</summary>
-/// <remarks>Nothing that a viewer sends or fails to read makes memory grow: input is parsed in a fixed buffer, and no
-/// update is made while the last one is still under way. Main loop, under the machine lock; a large update is encoded
-/// on the thread pool.</remarks>
+/// <remarks>Nothing that a viewer sends or fails to read makes memory grow: input is parsed in a fixed buffer, no update
+/// is made while the last one is still under way, and who does not read answers is not listened to. Main loop, under
+/// the machine lock; a large update is encoded on the thread pool.</remarks>
 sealed partial class VncClient : IConnectionUser
 {
     const int MaxPending = 32 << 20, SmallUpdate = 1 << 14;        // pixels that are encoded at once
+    const int MaxAnswers = 64 << 10;                               // bytes of them that wait to be read
 
     readonly VncServer _server;
     readonly VncSecurity _security;
@@ -23,7 +24,7 @@ sealed partial class VncClient : IConnectionUser
     readonly VncOutput _output = new(), _message = new();          // answers; the update that is being made
     readonly byte[] _input = new byte[4096];
     Connection _connection;
-    int _inputCount;
+    int _inputCount, _answers;                                     // bytes sent beside updates, since all was read
 
     // The screen as the viewer knows it
     int _width, _height;
@@ -81,9 +82,11 @@ sealed partial class VncClient : IConnectionUser
         _update.Begin(_server.Picture);
         if (!isResized) CollectAreas(_server.Picture);             // else the viewer asks again for the new screen
         if (told > 0 || _update.Pixels > 0) _isWaiting = false;
-        if (_update.Pixels <= SmallUpdate) { Finish(head, told + Encode()); return; }
+        // What the viewer says meanwhile is for the next update.
+        (VncEncoder encoder, PixelFormat format) = (_encodings.Encoder, _format);
+        if (_update.Pixels <= SmallUpdate) { Finish(head, told + _update.Encode(_message, encoder, format)); return; }
         _isEncoding = true;
-        Task.Run(Encode).ContinueWith(task => _loop.Post(() => EndEncoding(head, told, task)), TaskScheduler.Default);
+        Task.Run(() => _update.Encode(_message, encoder, format)).ContinueWith(task => _loop.Post(() => EndEncoding(head, told, task)), TaskScheduler.Default);
     }
 
     /// <summary>Runs of changed tiles, as far as the wanted part and the viewer's screen go.</summary>
@@ -99,8 +102,6 @@ sealed partial class VncClient : IConnectionUser
                 Width = Math.Min(area.Right, right) - area.X, Height = Math.Min(area.Bottom, bottom) - area.Y,
             });
     }
-
-    int Encode() => _update.Encode(_message, _encodings.Encoder, _format);
 
     void EndEncoding(int head, int told, Task<int> encoding)
     {
@@ -129,18 +130,29 @@ sealed partial class VncClient : IConnectionUser
     /// gone mad.</summary>
     void Send(VncOutput output)
     {
+        if (output.Count == 0) return;
         if (_connection.Write(output.Pending) < output.Count) Close();
         output.Clear();
     }
 
-    void Flush() => Send(_output);
+    void Flush()
+    {
+        if (_connection.Pending > 0) _answers += _output.Count;
+        Send(_output);
+    }
 
-    int IConnectionUser.Room => _phase == Phase.Tls ? 0 : _input.Length - _inputCount;
+    int IConnectionUser.Room => _phase == Phase.Tls || _answers > MaxAnswers ? 0 : _input.Length - _inputCount;
     void IConnectionUser.Closed() => Close();
     void IConnectionUser.Writable() { }
 
     void IConnectionUser.Sent()
     {
+        if (_answers > MaxAnswers && _phase != Phase.Tls)
+        {
+            _answers = 0;
+            _connection.AcceptInput();
+        }
+        _answers = 0;
         if (CanTakeUpdate) _server.Schedule(soon: false);
     }
 

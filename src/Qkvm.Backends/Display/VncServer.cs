@@ -19,7 +19,7 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
     public static readonly DisplayModel Model = new("vnc", VncOptions.Declared, static (properties, parts) =>
         Create(properties, parts));
 
-    const int MaxClients = 64;
+    const int MaxClients = 128;
     const int FastMilliseconds = 33, SlowMilliseconds = 132;
 
     readonly VncOptions _options;

@@ -31,6 +31,8 @@ sealed partial class VncViewer : IDisposable
 
     public VncViewer(Stream stream) => _stream = stream;
 
+    public int WriteTimeout { set => _stream.WriteTimeout = value; }
+
     public long BytesReceived { get; private set; }
 
     /// <summary>A line of HTTP.</summary>
