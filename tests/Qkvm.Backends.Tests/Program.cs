@@ -21,7 +21,8 @@ static class Program
                     TimeSpan.FromSeconds(int.Parse(seconds)), Console.WriteLine);
                 return 0;
             default:
-                Console.Error.WriteLine("usage: bench-user [SECONDS], fuzz-net SECONDS [SEED] or fuzz-vnc SECONDS [SEED]");
+                Console.Error.WriteLine("usage: bench-user [SECONDS], fuzz-net SECONDS [SEED] or "
+                    + "fuzz-vnc SECONDS [SEED]");
                 return 2;
         }
     }

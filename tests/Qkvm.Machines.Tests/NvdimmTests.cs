@@ -90,7 +90,8 @@ public sealed class NvdimmTests : IDisposable
         finally { Directory.Delete(directory, recursive: true); }
     }
 
-    /// <summary>As the AML does: handle, revision, function and argument in the page, its address to the port.</summary>
+    /// <summary>As the AML does: handle, revision, function and argument in the page, its address to the
+    /// port.</summary>
     /// <returns>What _DSM returns.</returns>
     byte[] Call(uint handle, uint function, byte[]? argument = null, uint revision = 1)
     {

@@ -20,7 +20,8 @@ sealed class TerminalKeeper : IDisposable
         {
             const string script = "trap '' TTOU INT TERM HUP; was=$(stty -g <&3) && echo ready && read end; stty " +
                 "\"$was\" <&3; test -z \"$end\" && test -n \"$1\" && printf %s \"$1\" >&3";
-            var shell = Process.Start(new ProcessStartInfo("/bin/sh", ["-c", $"exec 3<>/dev/tty; {script}", "sh", farewell])
+            string[] words = ["-c", $"exec 3<>/dev/tty; {script}", "sh", farewell];
+            var shell = Process.Start(new ProcessStartInfo("/bin/sh", words)
             {
                 RedirectStandardInput = true,
                 RedirectStandardOutput = true,

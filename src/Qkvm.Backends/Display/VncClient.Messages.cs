@@ -8,7 +8,7 @@ namespace Qkvm.Backends.Display;
 /// version.</summary>
 sealed partial class VncClient
 {
-    const int MaxCutText = 1 << 20, MaxFence = 64, FenceHead = 9, LayoutHead = 8, LayoutScreen = 16;
+    const int MaxFence = 64, FenceHead = 9, LayoutHead = 8, LayoutScreen = 16;
     const int FirstPointerOffset = 0x7FFF;                         // of relative movements, "Pointer Motion Change"
 
     const byte SetPixelFormat = 0, SetEncodings = 2, FramebufferUpdateRequest = 3, KeyEvent = 4, PointerEvent = 5,
@@ -24,7 +24,7 @@ sealed partial class VncClient
     // Power control ("xvp"), version 1
     const byte PowerVersion = 1, PowerFailed = 0, PowerOffered = 1, PowerShutdown = 2, PowerReset = 4;
 
-    readonly VncEncodings _encodings = new();
+    readonly VncEncodings _encodings;
     PixelFormat _format = PixelFormat.TryParse(PixelFormat.ServerFormat)!;
     bool _mapPending, _isContinuous, _knowsContinuous, _knowsFence, _knowsPower;
     int _encodingsLeft, _skipped;
@@ -37,6 +37,7 @@ sealed partial class VncClient
     {
         if (data.IsEmpty) return 0;
         if (_phase == Phase.Tls) { Close(); return 0; }            // it talks before it is asked to
+        if (_cutLength > 0) return GatherCutText(data);
         if (_skipped > 0)
         {
             int skipped = Math.Min(_skipped, data.Length);
@@ -93,11 +94,7 @@ sealed partial class VncClient
             case EnableContinuousUpdates: TakeContinuous(data[1] != 0, AreaOf(data)); break;
             case KeyEvent: TakeKey(Keysyms.Short(Dword(data, 4)), data[1] != 0); break;
             case PointerEvent: MovePointer(data[1], Word(data, 2), Word(data, 4)); break;
-            case ClientCutText:
-                uint length = Dword(data, 4);
-                if (length > MaxCutText) { Close(); return; }
-                _skipped = (int)length;
-                break;
+            case ClientCutText: BeginCutText((int)Dword(data, 4)); break;
             case ClientFence: AnswerFence(data); break;
             case PowerControl: PressButton(data[2], data[3]); break;
             case SetDesktopSize:
@@ -125,6 +122,9 @@ sealed partial class VncClient
             case VncEncodings.PointerTypeChange: _pointerPending = true; break;
             case VncEncodings.LedState or VncEncodings.VmwareLedState: _lightsPending = true; break;
             case VncEncodings.ExtendedDesktopSize: _layoutPending = true; break;
+            case VncEncodings.DesktopName when !_namePending: _namePending = true; break;
+            case VncEncodings.Cursor or VncEncodings.AlphaCursor: _pointer = null; break;
+            case VncEncodings.Clipboard when !_knowsClipboard: OfferClipboard(); break;
             case VncEncodings.ExtendedKeys: _keysPending = true; break;
             // A viewer learns by the first message of each that the server has it.
             case VncEncodings.ContinuousUpdates when !_knowsContinuous:

@@ -8,9 +8,9 @@ namespace Qkvm.Backends.Display;
 
 /// <summary>One viewer: its connection, what it can decode, and which tiles it has not seen yet. Spec: RFC 6143,
 /// section 7.</summary>
-/// <remarks>Nothing that a viewer sends or fails to read makes memory grow: input is parsed in a fixed buffer, no update
-/// is made while the last one is still under way, and who does not read answers is not listened to. Main loop, under
-/// the machine lock; a large update is encoded on the thread pool.</remarks>
+/// <remarks>Nothing that a viewer sends or fails to read makes memory grow: input is parsed in a fixed buffer, no
+/// update is made while the last one is still under way, and who does not read answers is not listened to. Main loop,
+/// under the machine lock; a large update is encoded on the thread pool.</remarks>
 sealed partial class VncClient : IConnectionUser
 {
     const int MaxPending = 32 << 20, SmallUpdate = 1 << 14;        // pixels that are encoded at once
@@ -36,6 +36,7 @@ sealed partial class VncClient : IConnectionUser
     public VncClient(VncServer server, VncSecurity security, VncPeer peer, EventLoop loop)
     {
         (_server, _security, _loop, _peer) = (server, security, loop, peer);
+        _encodings = new VncEncodings(server.IsLossy);
         _connection = new Connection(peer.Transport, loop, this, MaxPending);
         _handshake = new Timer(_ => loop.Post(GiveUpHandshake), null, server.HandshakeLimit, Timeout.InfiniteTimeSpan);
     }
@@ -49,6 +50,9 @@ sealed partial class VncClient : IConnectionUser
 
     /// <summary>It waits for an update, and has read the last one.</summary>
     public bool CanTakeUpdate => _isWaiting && !_isEncoding && _connection.Pending == 0;
+
+    /// <summary>The guest's pointer, if it is told of it; so does who does not watch yet.</summary>
+    public bool DrawsPointer => _phase != Phase.Normal || _encodings.Pointers != 0;
 
     public void Close()
     {
@@ -86,7 +90,8 @@ sealed partial class VncClient : IConnectionUser
         (VncEncoder encoder, PixelFormat format) = (_encodings.Encoder, _format);
         if (_update.Pixels <= SmallUpdate) { Finish(head, told + _update.Encode(_message, encoder, format)); return; }
         _isEncoding = true;
-        Task.Run(() => _update.Encode(_message, encoder, format)).ContinueWith(task => _loop.Post(() => EndEncoding(head, told, task)), TaskScheduler.Default);
+        Task.Run(() => _update.Encode(_message, encoder, format))
+            .ContinueWith(task => _loop.Post(() => EndEncoding(head, told, task)), TaskScheduler.Default);
     }
 
     /// <summary>Runs of changed tiles, as far as the wanted part and the viewer's screen go.</summary>
@@ -153,6 +158,7 @@ sealed partial class VncClient : IConnectionUser
             _connection.AcceptInput();
         }
         _answers = 0;
+        TryTellOfCut();
         if (CanTakeUpdate) _server.Schedule(soon: false);
     }
 

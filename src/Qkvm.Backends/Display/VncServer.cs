@@ -13,7 +13,8 @@ namespace Qkvm.Backends.Display;
 /// <summary>Shows a screen to viewers of the remote framebuffer protocol. Spec: RFC 6143 and the protocol's community
 /// version.</summary>
 /// <remarks>Main loop, under the machine lock. It paints only while some viewer waits for an update and can take one:
-/// at most 30 times a second, less often while nothing changes. Deviations: no clipboard, no sound.</remarks>
+/// at most 30 times a second, less often while nothing changes. Deviations: no sound, and the clipboard is the
+/// viewers', not the guest's.</remarks>
 public sealed class VncServer : IRemoteDisplay, IDisposable
 {
     public static readonly DisplayModel Model = new("vnc", VncOptions.Declared, static (properties, parts) =>
@@ -65,6 +66,9 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
 
     /// <summary>The picture that viewers see.</summary>
     internal FrameBuffer Picture { get; } = new();
+
+    /// <summary>The guest's pointer where viewers are to draw it; null: there is nothing to tell of it.</summary>
+    internal CursorShape? Pointer { get; private set; }
     internal InputRouter Input { get; }
     internal VncSecurity Security { get; }
 
@@ -72,6 +76,7 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
 
     /// <summary>lock-key-sync: the guest's locks follow the viewers'.</summary>
     internal bool SyncsLocks => _options.SyncsLocks;
+    internal bool IsLossy => _options.IsLossy;
     internal bool HasPower => _options.HasPower;
     internal PowerButtons Power { get; }
     internal string Name { get; }
@@ -135,6 +140,17 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
         if (_clients.Remove(client)) Tell(client, static (server, peer) => new VncDisconnectedEvent(server, peer));
     }
 
+    /// <summary>What a viewer has cut last; null: nobody has.</summary>
+    internal string? CutText { get; private set; }
+
+    /// <summary>All others may paste it.</summary>
+    internal void Cut(VncClient from, string text)
+    {
+        CutText = text;
+        foreach (VncClient client in _clients.ToArray())
+            if (client != from) client.TellOfCut();
+    }
+
     /// <summary>A viewer wants another resolution; false where the guest's screen cannot change.</summary>
     internal bool RequestSize(int width, int height) => _source?.RequestSize(width, height) ?? false;
 
@@ -163,7 +179,12 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
     bool Paint()
     {
         _lastPaint = Now;
-        if (_source != null) _source.Paint(_painted);
+        Pointer = _source?.Cursor;
+        // Viewers draw the pointer if all can: it follows their hands, and no pixels are sent when it moves.
+        bool isApart = Pointer != null && !_clients.Exists(client => !client.DrawsPointer);
+        if (Pointer != null && !isApart) Pointer = CursorShape.Hidden;
+        if (isApart) _source!.PaintBare(_painted);
+        else if (_source != null) _source.Paint(_painted);
         else _painted.Resize(720, 400);
         bool resized = _painted.Width != Picture.Width || _painted.Height != Picture.Height;
         if (resized)

@@ -116,6 +116,9 @@ sealed partial class VncViewer : IDisposable
     /// <summary>Why the layout is what it is, and what became of a wish for another.</summary>
     public (int Reason, int Result) Layout { get; private set; }
 
+    public uint[] Pointer { get; private set; } = [];
+    public bool[] PointerMask { get; private set; } = [];
+
     /// <summary>Of the keyboard, as the server told last.</summary>
     public int Lights { get; private set; } = -1;
 
@@ -190,6 +193,23 @@ sealed partial class VncViewer : IDisposable
                     (Width, Height) = (width, height);
                     break;
                 case -257 or -258: break;
+                case -260: TightPng(x, y, width, height); break;
+                case -307: Name = Encoding.UTF8.GetString(Receive(Dword())); break;
+                case -314:
+                    Assert.Equal(0, Dword());
+                    byte[] colors = Receive(width * height * 4);
+                    Pointer = [.. Enumerable.Range(0, width * height).Select(i => (uint)(colors[i * 4 + 3] << 24
+                        | colors[i * 4] << 16 | colors[i * 4 + 1] << 8 | colors[i * 4 + 2]))];
+                    break;
+                case -239:
+                    byte[] pixels = Receive(width * height * _bytesPerPixel);
+                    Pointer = [.. Enumerable.Range(0, width * height).Select(i =>
+                        Pixel(pixels.AsSpan(i * _bytesPerPixel)))];
+                    int stride = (width + 7) / 8;
+                    byte[] mask = Receive(stride * height);
+                    PointerMask = [.. Enumerable.Range(0, width * height).Select(i =>
+                        (mask[i / width * stride + i % width / 8] & 0x80 >> i % width % 8) != 0)];
+                    break;
                 case -261: Lights = Receive(1)[0]; break;
                 case 0x574D5668: Lights = Dword(); break;
                 default: throw new InvalidDataException($"encoding {encoding} was not offered");

@@ -63,8 +63,8 @@ sealed class TerminalPicture(TerminalKind kind)
         return _output.WrittenSpan;
     }
 
-    /// <summary>Where a screen begins: in the middle of a larger terminal; of what is larger than the terminal, the part
-    /// with the cursor is seen.</summary>
+    /// <summary>Where a screen begins: in the middle of a larger terminal; of what is larger than the terminal, the
+    /// part with the cursor is seen.</summary>
     /// <param name="first">The first place that is seen of a screen that is too large.</param>
     static int Offset(int terminal, int screen, int? cursor, ref int first)
     {

@@ -13,7 +13,8 @@ public class ConsoleTests
     readonly List<string> _replies = [];
     readonly ConsoleParser _parser;
 
-    public ConsoleTests() => _parser = new ConsoleParser(_screen, reply => _replies.Add(Encoding.ASCII.GetString(reply)));
+    public ConsoleTests() =>
+        _parser = new ConsoleParser(_screen, reply => _replies.Add(Encoding.ASCII.GetString(reply)));
 
     public static string[] Lines(Action<TextScreen> paint)
     {
