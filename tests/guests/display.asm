@@ -1,6 +1,6 @@
 ; A multiboot kernel that paints: 1024x768 in 32 bits on a Bochs VBE card. It obeys bytes on COM1: 'a' and 'b' fill the
 ; screen with one of two pictures (plain areas, text, a gradient, noise), and 'd' answers when it is done; 's' scrolls
-; lines of text, one each tick of 20 ms, until 'q'; an idle guest halts between its ticks.
+; lines of text, one each tick of 10 ms, until 'q'; an idle guest halts between its ticks.
         bits    32
         org     0x100000
 
@@ -13,7 +13,7 @@ PICTURE equ     0x2000000               ; two of them
 SIZE    equ     WIDTH * HEIGHT * 4
 LINES   equ     0x2800000               ; 128 lines of text
 LINE    equ     WIDTH * 16 * 4
-HERTZ   equ     50
+HERTZ   equ     100
 
 header: dd      MAGIC, FLAGS, -(MAGIC + FLAGS), header, header, 0, 0, start
 

@@ -31,6 +31,7 @@ sealed partial class VncClient : IConnectionUser
     readonly TileMap _tiles = new();
     readonly VncUpdate _update = new();
     bool _isEncoding, _isWaiting;
+    (ScreenArea Area, int Distance)? _copy;
     ScreenArea _wanted;                                            // the part it waits for
 
     public VncClient(VncServer server, VncSecurity security, VncPeer peer, EventLoop loop)
@@ -54,6 +55,14 @@ sealed partial class VncClient : IConnectionUser
     /// <summary>The guest's pointer, if it is told of it; so does who does not watch yet.</summary>
     public bool DrawsPointer => _phase != Phase.Normal || _encodings.Pointers != 0;
 
+    /// <summary>It sees what the server's picture shows, waits for more, and can move parts of it itself.</summary>
+    public bool CanCopy => _encodings.CanCopy && _phase == Phase.Normal && _copy == null && CanTakeUpdate
+        && (_width, _height) == (_server.Picture.Width, _server.Picture.Height)
+        && _wanted is { X: 0, Y: 0 } && _wanted.Width == _width && _wanted.Height == _height && _tiles.IsClean;
+
+    /// <summary>For one that can: before its next pixels, an area becomes what lies some lines below.</summary>
+    public void Copy(ScreenArea area, int distance) => _copy = (area, distance);
+
     public void Close()
     {
         if (_phase == Phase.Closed) return;
@@ -67,7 +76,11 @@ sealed partial class VncClient : IConnectionUser
     }
 
     /// <summary>The server's picture has another size: all of it is new.</summary>
-    public void OnResized() => _tiles.Resize(_server.Picture.Width, _server.Picture.Height);
+    public void OnResized()
+    {
+        _tiles.Resize(_server.Picture.Width, _server.Picture.Height);
+        _copy = null;
+    }
 
     public void MarkTile(int across, int down)
     {
@@ -83,6 +96,14 @@ sealed partial class VncClient : IConnectionUser
         int head = _message.Count;
         _message.Dword(0);                                         // FramebufferUpdate, the number of rectangles below
         int told = TellChanges(out bool isResized);
+        if (!isResized && _copy is var (area, distance))
+        {
+            _message.Rectangle(area, VncEncodings.CopyRect);
+            _message.Word(area.X);
+            _message.Word(area.Y + distance);
+            told++;
+        }
+        _copy = null;
         _update.Begin(_server.Picture);
         if (!isResized) CollectAreas(_server.Picture);             // else the viewer asks again for the new screen
         if (told > 0 || _update.Pixels > 0) _isWaiting = false;

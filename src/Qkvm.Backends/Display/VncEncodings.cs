@@ -11,6 +11,8 @@ sealed class VncEncodings(bool isLossy) : IDisposable
         LedState = -261, DesktopName = -307, Cursor = -239, AlphaCursor = -314, Clipboard = -1063131698,
         Power = -309, VmwareLedState = 0x574D_5668, Fence = -312, ContinuousUpdates = -313;
 
+    public const int CopyRect = 1;
+
     const int LowestLevel = -256, HighestLevel = -247, LowestQuality = -32, HighestQuality = -23;
 
     readonly Dictionary<int, VncEncoder> _encoders = [];           // their streams go on while others are in use
@@ -25,6 +27,7 @@ sealed class VncEncodings(bool isLossy) : IDisposable
     public bool HasFence { get; private set; }
     public bool HasContinuousUpdates { get; private set; }
 
+    public bool CanCopy { get; private set; }
     public bool HasClipboard { get; private set; }
 
     /// <summary>The kind of pointers that it draws itself, the richer one; 0: none.</summary>
@@ -50,7 +53,7 @@ sealed class VncEncodings(bool isLossy) : IDisposable
     public void Clear()
     {
         CanResize = CanChangeLayout = CanChangePointer = HasExtendedKeys = HasFence = HasContinuousUpdates = false;
-        (HasClipboard, Pointers, _quality) = (false, 0, null);
+        (CanCopy, HasClipboard, Pointers, _quality) = (false, false, 0, null);
         (_chosen, _level, Lights) = (null, VncEncoding.DefaultLevel, 0);
     }
 
@@ -66,6 +69,7 @@ sealed class VncEncodings(bool isLossy) : IDisposable
             case Fence: HasFence = true; break;
             case ContinuousUpdates: HasContinuousUpdates = true; break;
             case LedState or VmwareLedState when Lights == 0: Lights = encoding; break;
+            case CopyRect: CanCopy = true; break;
             case Clipboard: HasClipboard = true; break;
             case AlphaCursor: Pointers = AlphaCursor; break;
             case Cursor when Pointers == 0: Pointers = Cursor; break;

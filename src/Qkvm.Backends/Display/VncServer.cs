@@ -13,7 +13,7 @@ namespace Qkvm.Backends.Display;
 /// <summary>Shows a screen to viewers of the remote framebuffer protocol. Spec: RFC 6143 and the protocol's community
 /// version.</summary>
 /// <remarks>Main loop, under the machine lock. It paints only while some viewer waits for an update and can take one:
-/// at most 30 times a second, less often while nothing changes. Deviations: no sound, and the clipboard is the
+/// at most 60 times a second, less often while nothing changes. Deviations: no sound, and the clipboard is the
 /// viewers', not the guest's.</remarks>
 public sealed class VncServer : IRemoteDisplay, IDisposable
 {
@@ -21,7 +21,7 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
         Create(properties, parts));
 
     const int MaxClients = 128;
-    const int FastMilliseconds = 33, SlowMilliseconds = 132;
+    const int FastMilliseconds = 16, SlowMilliseconds = 132;
 
     readonly VncOptions _options;
     readonly IDisplaySource? _source;
@@ -31,7 +31,9 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
     readonly List<VncClient> _clients = [];
     readonly Timer _timer;
     readonly Action _tick;
-    readonly FrameBuffer _painted = new();
+    FrameBuffer _painted = new();
+    bool[] _changed = [];                                          // by lines
+    readonly List<VncClient> _copiers = [];                        // those that are told what moved
     bool _isScheduled;
     long _lastPaint = -FastMilliseconds;
     int _interval = FastMilliseconds;
@@ -65,7 +67,7 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
     }
 
     /// <summary>The picture that viewers see.</summary>
-    internal FrameBuffer Picture { get; } = new();
+    internal FrameBuffer Picture { get; private set; } = new();
 
     /// <summary>The guest's pointer where viewers are to draw it; null: there is nothing to tell of it.</summary>
     internal CursorShape? Pointer { get; private set; }
@@ -192,21 +194,51 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
             Picture.Resize(_painted.Width, _painted.Height);
             foreach (VncClient client in _clients) client.OnResized();
         }
-        bool changed = resized;
-        for (int y = 0; y < Picture.Height; y++)
+        bool changed = FindChanges();
+        (Picture, _painted) = (_painted, Picture);                 // all of it is painted each time
+        return changed || resized;
+    }
+
+    /// <summary>Marks what differs between the picture that was painted and the one that viewers see.</summary>
+    bool FindChanges()
+    {
+        int height = Picture.Height;
+        if (_changed.Length < height) _changed = new bool[height];
+        Span<bool> changed = _changed.AsSpan(0, height);
+        for (int y = 0; y < height; y++) changed[y] = !_painted.Row(y).SequenceEqual(Picture.Row(y));
+        if (!changed.Contains(true)) return false;
+        if (_clients.Exists(client => client.CanCopy)
+            && ScrollFinder.TryFind(_painted, Picture, changed, out int top, out int lines, out int distance))
         {
+            _copiers.Clear();
+            foreach (VncClient client in _clients)
+                if (client.CanCopy) _copiers.Add(client);
+            foreach (VncClient client in _copiers)
+                client.Copy(new ScreenArea(0, top, Picture.Width, lines), distance);
+            MarkTiles(changed, _clients.Where(client => !_copiers.Contains(client)));
+            changed.Slice(top, lines).Clear();
+            MarkTiles(changed, _copiers);
+        }
+        else MarkTiles(changed, _clients);
+        return true;
+    }
+
+    /// <summary>In lines that changed.</summary>
+    void MarkTiles(ReadOnlySpan<bool> changed, IEnumerable<VncClient> viewers)
+    {
+        VncClient[] clients = [.. viewers];
+        if (clients.Length == 0) return;
+        for (int y = 0; y < changed.Length; y++)
+        {
+            if (!changed[y]) continue;
             Span<uint> now = _painted.Row(y), before = Picture.Row(y);
-            if (now.SequenceEqual(before)) continue;
-            changed = true;
             for (int x = 0; x < now.Length; x += TileMap.TileSize)
             {
                 int width = Math.Min(TileMap.TileSize, now.Length - x);
                 if (now.Slice(x, width).SequenceEqual(before.Slice(x, width))) continue;
-                foreach (VncClient client in _clients) client.MarkTile(x / TileMap.TileSize, y / TileMap.TileSize);
+                foreach (VncClient client in clients) client.MarkTile(x / TileMap.TileSize, y / TileMap.TileSize);
             }
-            now.CopyTo(before);
         }
-        return changed;
     }
 
     void Accept(VncPeer peer) => Accept(peer, peer.IsSecret ? Security.Plain : Security);

@@ -23,7 +23,10 @@ sealed class DisplayBench : IDisposable
         _socket = new Socket(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true, ReceiveTimeout = 20_000 };
         _socket.Connect(host, port);
         _stream = new NetworkStream(_socket, ownsSocket: true);
-        _serial = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        _serial = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified)
+        {
+            ReceiveTimeout = 20_000,
+        };
         _serial.Connect(new UnixDomainSocketEndPoint(serial));
     }
 

@@ -90,6 +90,67 @@ public class VncPictureTests
         Assert.Equal(bench.Screen(), viewer.Picture);
     }
 
+    /// <summary>Lines of noise, of which some stand still above and below.</summary>
+    [Theory]
+    [InlineData(16, 40, 560)] [InlineData(-7, 0, 600)] [InlineData(100, 0, 600)] [InlineData(1, 100, 300)]
+    public void What_scrolls_is_moved_by_the_viewer_and_what_is_new_is_sent(int by, int top, int bottom)
+    {
+        using var bench = new VncBench(400, 600);
+        bench.DrawEverything();
+        using VncViewer viewer = bench.ConnectAndStart(true, 1, Tight, Raw);
+        viewer.RequestAndRead(incremental: false);
+        for (int round = 0; round < 4; round++)
+        {
+            bench.Draw(screen =>
+            {
+                uint[] before = [.. screen.Pixels];
+                for (int y = top; y < bottom; y++)
+                    if (y + by >= top && y + by < bottom)
+                        before.AsSpan((y + by) * 400, 400).CopyTo(screen.Row(y));
+                    else for (int x = 0; x < 400; x++) screen.Row(y)[x] = (uint)(x * y * (round + 3)) & 0xFFFFFF;
+            });
+            viewer.RequestAndRead(incremental: true);
+            Assert.Equal(1, viewer.Rectangles[0].Encoding);
+            Assert.Equal(bench.Screen(), viewer.Picture);
+        }
+    }
+
+    /// <summary>Viewers that are behind, or cannot, get the pixels.</summary>
+    [Fact]
+    public void Viewers_of_all_kinds_see_the_same_while_it_scrolls()
+    {
+        using var bench = new VncBench(300, 400);
+        bench.DrawEverything();
+        using VncViewer able = bench.ConnectAndStart(true, 1, Raw), unable = bench.ConnectAndStart(true, Raw),
+            late = bench.ConnectAndStart(true, 1, Raw);
+        VncViewer[] all = [able, unable, late];
+        foreach (VncViewer viewer in all) viewer.RequestAndRead(incremental: false);
+        for (int round = 0; round < 30; round++)
+        {
+            bench.Draw(screen =>
+            {
+                screen.Pixels[(300 * (3 + round % 9))..].ToArray().CopyTo(screen.Pixels);
+                screen.Row(399 - round).Fill((uint)round * 7919);
+            });
+            able.RequestAndRead(incremental: true);
+            if (round % 3 == 0) unable.RequestAndRead(incremental: true);
+            if (round % 4 == 0) late.Request(incremental: true, 0, 0, 200, 400);
+            if (round % 4 == 0) late.ReadUpdate();
+        }
+        foreach (VncViewer viewer in all) viewer.Request(incremental: false);
+        foreach (VncViewer viewer in all)
+        {
+            viewer.ReadUpdate();
+            Assert.Equal(bench.Screen(), viewer.Picture);
+        }
+        bench.Draw(screen => screen.Pixels[3000..].ToArray().CopyTo(screen.Pixels));
+        foreach (VncViewer viewer in all)
+        {
+            viewer.RequestAndRead(incremental: true);
+            Assert.Equal(bench.Screen(), viewer.Picture);
+        }
+    }
+
     [Fact]
     public void The_name_is_told_to_who_asks_for_it()
     {

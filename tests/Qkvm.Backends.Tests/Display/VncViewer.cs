@@ -180,6 +180,7 @@ sealed partial class VncViewer : IDisposable
             switch (encoding)
             {
                 case 0: Raw(x, y, width, height); break;
+                case 1: Copy(x, y, width, height, Word(), Word()); break;
                 case 5: Hextile(x, y, width, height); break;
                 case 6: Zlib(x, y, width, height); break;
                 case 7: Tight(x, y, width, height); break;
@@ -238,6 +239,13 @@ sealed partial class VncViewer : IDisposable
         byte[] data = Receive(width * height * _bytesPerPixel);
         for (int i = 0; i < width * height; i++)
             Picture[(y + i / width) * Width + x + i % width] = Pixel(data.AsSpan(i * _bytesPerPixel));
+    }
+
+    void Copy(int x, int y, int width, int height, int fromX, int fromY)
+    {
+        uint[] before = [.. Picture];
+        for (int row = 0; row < height; row++)
+            before.AsSpan((fromY + row) * Width + fromX, width).CopyTo(Picture.AsSpan((y + row) * Width + x));
     }
 
     void Fill(int x, int y, int width, int height, uint color)
