@@ -5,6 +5,7 @@
 # make fuzz-net  random drivers and frames for the network cards and the user network; SECONDS=600 SEED=…
 # make fuzz-disks  random drivers for NVMe controllers and virtio SCSI hosts; SECONDS=600 SEED=…
 # make fuzz-usb  random drivers for the USB controllers and what hangs on them; SECONDS=600 SEED=…
+# make fuzz-vnc  random viewers and browsers of the VNC server, plain, by TLS and by websocket; SECONDS=600 SEED=…
 # make fuzz-control  random clients of QMP, monitor, telnet, websocket and gdb; SECONDS=600 SEED=…
 # make fuzz-images  damaged images of every format; SECONDS=600 SEED=…
 # make install   put it below PREFIX (/usr/local) with manual pages and completions; DESTDIR=… in front, for packages
@@ -22,7 +23,7 @@ sources := $(shell find src -type f) Directory.Build.props Directory.Packages.pr
 firmware := artifacts/firmware/bios-256k.bin
 web := artifacts/web/complete
 
-.PHONY: build run test fuzz-cpu fuzz-net fuzz-disks fuzz-usb fuzz-control fuzz-images install package bench clean
+.PHONY: build run test fuzz-cpu fuzz-net fuzz-disks fuzz-usb fuzz-vnc fuzz-control fuzz-images install package bench clean
 build: out/qkvm
 
 $(firmware): $(wildcard firmware/*)
@@ -76,6 +77,11 @@ fuzz-usb:
 	@scripts/setup.sh build
 	@dotnet build tests/Qkvm.Hw.Tests -c Release --nologo -v q -nodeReuse:false
 	@dotnet artifacts/bin/Qkvm.Hw.Tests/release/Qkvm.Hw.Tests.dll fuzz-usb $(SECONDS) $(SEED)
+
+fuzz-vnc:
+	@scripts/setup.sh build
+	@dotnet build tests/Qkvm.Backends.Tests -c Release --nologo -v q -nodeReuse:false
+	@DOTNET_GCHeapHardLimit=0x60000000 dotnet artifacts/bin/Qkvm.Backends.Tests/release/Qkvm.Backends.Tests.dll fuzz-vnc $(SECONDS) $(SEED)
 
 fuzz-control:
 	@scripts/setup.sh build

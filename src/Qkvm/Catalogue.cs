@@ -4,6 +4,7 @@ using Qkvm.Accel.Tcg.Model;
 using Qkvm.Backends.Audio;
 using Qkvm.Backends.Char;
 using Qkvm.Backends.Display;
+using Qkvm.Backends.Display.Curses;
 using Qkvm.Backends.Files;
 using Qkvm.Backends.Net;
 using Qkvm.Backends.Net.Hub;
@@ -163,7 +164,7 @@ static class Catalogue
     public static readonly Catalogue<CharModel> Chardevs = new("valid char driver name", static () =>
     [
         NullChar.Model,
-        NullChar.VirtualConsole,
+        ConsoleChar.Model,
         StdioChar.Model,
         FileChar.Model,
         PtyChar.Model,
@@ -269,6 +270,9 @@ static class Catalogue
     [
         NoDisplay.Model,
         VncServer.Model,
+        CursesDisplay.Model,
+        WindowDisplay.Gtk,
+        WindowDisplay.Sdl,
     ], Missing.Displays);
 
     static IEnumerable<DeviceModel> Cpus() => CpuModels.All.Select(model => model.Name)

@@ -182,9 +182,15 @@ static class Missing
     public static IEnumerable<AcceleratorModel> Accelerators() => Words("hax hvf nvmm qtest whpx xen")
         .Select(AcceleratorModel.Missing);
 
-    public static IEnumerable<DisplayModel> Displays() => Words("cocoa curses dbus egl-headless gtk sdl spice-app")
-        .Select(name => DisplayModel.Missing(name,
-            "is not built yet; use -display vnc=:0 with a VNC viewer, or -nographic"));
+    public static IEnumerable<DisplayModel> Displays() =>
+    [
+        DisplayModel.Missing("cocoa", "is of macOS alone; use -display vnc=:0 with a VNC viewer"),
+        DisplayModel.Missing("dbus", "is not built yet; use -display vnc=unix:/path, which other programs can show"),
+        DisplayModel.Missing("egl-headless",
+            "is not built yet: no card here draws in three dimensions; use -display none, or vnc=:0 alone"),
+        DisplayModel.Missing("spice-app", "is not built yet; use -display gtk, which says how to see the screen with "
+            + "a VNC viewer or a browser, or vnc=:0"),
+    ];
 
     static string[] Words(string text) => text.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries);
 }

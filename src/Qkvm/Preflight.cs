@@ -1,4 +1,5 @@
 using Qkvm.Backends.Char;
+using Qkvm.Backends.Display.Curses;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Logging;
 using Qkvm.Core.Machine;
@@ -56,6 +57,10 @@ static class Preflight
                     ? "-nographic cannot be used with -daemonize; write -display none and say where -serial and "
                         + "-monitor go"
                     : $"{chardev.Owner}: cannot use stdio with -daemonize; a socket or pty can be reached later");
+        foreach (DisplayConfig display in config.Displays)
+            if (display.Kind == CursesDisplay.Model.Name)
+                throw new ConfigurationException($"{display.Owner}: curses display cannot be used with -daemonize; "
+                    + "-display vnc=… can be reached later");
     }
 
     static void CheckDevice(DeviceConfig device, IReadOnlyList<GlobalConfig> globals)

@@ -204,11 +204,11 @@ sealed class Session : IDisposable
         var parts = new DisplayParts(_machine!.Displays.FirstOrDefault(), _machine.Board.Input, _environment.Loop,
             title, Console.WriteLine) 
         {
-            Backends = _host.Backends, Raise = _machine.Board.Raise,
+            Backends = _host.Backends, Raise = _machine.Board.Raise, Warn = _notices.Warn,
             Power = new(_machine.PowerDown, () => _machine.Board.RequestReset(ShutdownCause.HostReset)),
         };
-        if (model.Create(new Properties(model, config.Options),
-            parts) is { } display) _host.Backends.RemoteDisplays.Add(Keep(display));
+        if (Keep(model.Create(new Properties(model, config.Options), parts)) is IRemoteDisplay remote)
+            _host.Backends.RemoteDisplays.Add(remote);
     }
 
     OpenedMonitor OpenMonitor(MonitorConfig config) => OpenedMonitor.Open(_host, config, MakeContext);

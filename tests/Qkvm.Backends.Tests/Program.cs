@@ -16,8 +16,16 @@ static class Program
                 int seed = arguments.Length > 2 ? int.Parse(arguments[2]) : Environment.TickCount;
                 UserNetFuzz.Run(seed, TimeSpan.FromSeconds(int.Parse(seconds)), Console.WriteLine);
                 return 0;
+            case ["fuzz-vnc", var seconds, ..]:
+                Display.VncFuzz.Run(arguments.Length > 2 ? int.Parse(arguments[2]) : Environment.TickCount,
+                    TimeSpan.FromSeconds(int.Parse(seconds)), Console.WriteLine);
+                return 0;
+            case ["bench-display", .. { Length: 6 } words]:
+                Display.DisplayBench.Run(words, Console.WriteLine);
+                return 0;
             default:
-                Console.Error.WriteLine("usage: bench-user [SECONDS] or fuzz-net SECONDS [SEED]");
+                Console.Error.WriteLine("usage: bench-user [SECONDS], fuzz-net SECONDS [SEED] or "
+                    + "fuzz-vnc SECONDS [SEED]");
                 return 2;
         }
     }

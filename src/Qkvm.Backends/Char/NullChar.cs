@@ -2,8 +2,7 @@ using Qkvm.Core.Char;
 
 namespace Qkvm.Backends.Char;
 
-/// <summary>Takes everything, gives nothing; also stands in for "none" and for a virtual console without a
-/// screen.</summary>
+/// <summary>Takes everything, gives nothing; also stands in for "none".</summary>
 public sealed class NullChar(string id, string description = "null") : ICharBackend
 {
     public static readonly CharModel Model = new("null", [], static (properties, _) =>
@@ -11,13 +10,6 @@ public sealed class NullChar(string id, string description = "null") : ICharBack
     {
         Description = "takes all, gives nothing",
     };
-
-    /// <summary>A text console inside a window: there is none yet, so what it would show goes nowhere.</summary>
-    public static readonly CharModel VirtualConsole = new("vc",
-        [.. new[] { "width", "height", "cols", "rows" }.Select(name => Property.Number(name, 0, max: 65535,
-            help: "taken, no effect"))],
-        static (properties, _) => new NullChar(properties.Required("id"),
-            VirtualConsole!.Name)) { Description = "a console in a window: takes all, shows nothing yet" };
 
     public string Id { get; } = id;
     public string Description { get; } = description;

@@ -16,6 +16,7 @@ public sealed class StdioChar : StreamChar, IDisposable
         if (In(host.Backends) is { } other)
             throw properties.Error($"stdio is in use by chardev '{other.Id}' already; share it with -chardev "
                 + "stdio,id=X,mux=on or -serial mon:stdio");
+        if (host.Backends.TerminalUser is { } user) throw properties.Error($"stdio is in use by {user}");
         return new StdioChar(properties.Required("id"), host.Loop, properties.Bool("signal"));
     }) { Description = "the terminal that the program was started on" };
 

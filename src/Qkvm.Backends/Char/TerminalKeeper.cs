@@ -13,13 +13,15 @@ sealed class TerminalKeeper : IDisposable
 
     /// <summary>Call it before the terminal is changed. Null where there is no shell or no stty: then only orderly ends
     /// restore.</summary>
-    public static TerminalKeeper? Start()
+    /// <param name="farewell">What the terminal is sent then, too: control sequences in ASCII.</param>
+    public static TerminalKeeper? Start(string farewell = "")
     {
         try
         {
             const string script = "trap '' TTOU INT TERM HUP; was=$(stty -g <&3) && echo ready && read end; stty " +
-                "\"$was\" <&3";
-            var shell = Process.Start(new ProcessStartInfo("/bin/sh", ["-c", $"exec 3</dev/tty; {script}"])
+                "\"$was\" <&3; test -z \"$end\" && test -n \"$1\" && printf %s \"$1\" >&3";
+            string[] words = ["-c", $"exec 3<>/dev/tty; {script}", "sh", farewell];
+            var shell = Process.Start(new ProcessStartInfo("/bin/sh", words)
             {
                 RedirectStandardInput = true,
                 RedirectStandardOutput = true,
@@ -34,7 +36,12 @@ sealed class TerminalKeeper : IDisposable
 
     public void Dispose()
     {
-        _shell.StandardInput.Close();
+        try
+        {
+            _shell.StandardInput.WriteLine("done");                // the farewell was said
+            _shell.StandardInput.Close();
+        }
+        catch (IOException) { }                                    // it has gone with its terminal
         _shell.WaitForExit();
         _shell.Dispose();
     }

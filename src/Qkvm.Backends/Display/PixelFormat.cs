@@ -52,7 +52,7 @@ sealed class PixelFormat
     public int CompactBytes { get; }
 
     /// <summary>A TPIXEL, "Tight Encoding": red, green and blue, whatever their order is else.</summary>
-    bool IsTightRgb { get; }
+    public bool IsTightRgb { get; }
 
     /// <summary>The viewer wants indices: it is told a colour map in which each index is its own RGB332
     /// colour.</summary>

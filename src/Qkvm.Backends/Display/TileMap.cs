@@ -18,6 +18,9 @@ sealed class TileMap
         MarkAll();
     }
 
+    /// <summary>The viewer has seen everything.</summary>
+    public bool IsClean => !_dirty.AsSpan(0, _across * _down).Contains(true);
+
     public void MarkAll() => Array.Fill(_dirty, true);
 
     public void Mark(int across, int down) => _dirty[down * _across + across] = true;

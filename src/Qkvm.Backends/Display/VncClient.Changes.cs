@@ -1,3 +1,4 @@
+using System.Text;
 using Qkvm.Backends.Display.Encodings;
 using Qkvm.Core.Display;
 using Qkvm.Core.Input;
@@ -14,7 +15,8 @@ sealed partial class VncClient
     // What became of a viewer's wish
     internal const int Resized = 0, ResizeProhibited = 1, InvalidLayout = 3;
 
-    bool _keysPending, _pointerPending, _lightsPending, _layoutPending, _pointerIsAbsolute;
+    CursorShape? _pointer;                                         // as it knows it
+    bool _namePending, _keysPending, _pointerPending, _lightsPending, _layoutPending, _pointerIsAbsolute;
     int _layoutReason = ByServer, _layoutResult = Resized;
     KeyboardLocks _lights;                                         // as it knows them
 
@@ -30,6 +32,8 @@ sealed partial class VncClient
         (_pointerPending, _pointerIsAbsolute) = (false, isAbsolute);
         KeyboardLocks lights = _server.Input.Locks;
         if (_encodings.Lights != 0 && (_lightsPending || lights != _lights)) TellLights(lights);
+        if (_namePending) TellName();
+        if (_encodings.Pointers != 0 && _server.Pointer is { } pointer && pointer != _pointer) TellPointer(pointer);
         FrameBuffer picture = _server.Picture;
         isResized = (_encodings.CanResize || _encodings.CanChangeLayout)
             && (picture.Width != _width || picture.Height != _height);
@@ -54,6 +58,20 @@ sealed partial class VncClient
             if (_encodings.Lights == VncEncodings.LedState) _message.Byte((byte)now);
             else _message.Dword((int)now);
             (_lights, _lightsPending) = (now, false);
+        }
+
+        void TellName()
+        {
+            Tell(0, 0, VncEncodings.DesktopName);
+            _message.Text(Encoding.UTF8.GetBytes(_server.Name));
+            _namePending = false;
+        }
+
+        void TellPointer(CursorShape pointer)
+        {
+            Tell(pointer.HotX, pointer.HotY, _encodings.Pointers, pointer.Width, pointer.Height);
+            VncPointer.Write(_message, pointer, _format, hasAlpha: _encodings.Pointers == VncEncodings.AlphaCursor);
+            _pointer = pointer;
         }
 
         void TellLayout()

@@ -8,12 +8,15 @@ namespace Qkvm.Backends.Display;
 /// version.</summary>
 sealed partial class VncClient
 {
-    const int MaxCutText = 1 << 20, MaxFence = 64, FenceHead = 9, LayoutHead = 8, LayoutScreen = 16;
+    const int MaxFence = 64, FenceHead = 9, LayoutHead = 8, LayoutScreen = 16;
     const int FirstPointerOffset = 0x7FFF;                         // of relative movements, "Pointer Motion Change"
 
     const byte SetPixelFormat = 0, SetEncodings = 2, FramebufferUpdateRequest = 3, KeyEvent = 4, PointerEvent = 5,
         ClientCutText = 6, EnableContinuousUpdates = 150, ClientFence = 248, PowerControl = 250, SetDesktopSize = 251,
         Qemu = 255;
+
+    // Of Qemu
+    const byte QemuKey = 0, QemuAudio = 1, AudioFormat = 2;
 
     // From the server
     const byte EndOfContinuousUpdates = 150, ServerFence = 248, ServerPower = 250;
@@ -21,9 +24,9 @@ sealed partial class VncClient
     // Power control ("xvp"), version 1
     const byte PowerVersion = 1, PowerFailed = 0, PowerOffered = 1, PowerShutdown = 2, PowerReset = 4;
 
-    readonly VncEncodings _encodings = new();
+    readonly VncEncodings _encodings;
     PixelFormat _format = PixelFormat.TryParse(PixelFormat.ServerFormat)!;
-    bool _mapPending, _isContinuous, _knowsContinuous, _knowsFence;
+    bool _mapPending, _isContinuous, _knowsContinuous, _knowsFence, _knowsPower;
     int _encodingsLeft, _skipped;
     int _pointerX = -1, _pointerY;
     byte _buttons;
@@ -34,6 +37,7 @@ sealed partial class VncClient
     {
         if (data.IsEmpty) return 0;
         if (_phase == Phase.Tls) { Close(); return 0; }            // it talks before it is asked to
+        if (_cutLength > 0) return GatherCutText(data);
         if (_skipped > 0)
         {
             int skipped = Math.Min(_skipped, data.Length);
@@ -63,7 +67,13 @@ sealed partial class VncClient
         ClientFence => data.Length < FenceHead ? FenceHead
             : data[8] <= MaxFence ? FenceHead + data[8] : 0,
         SetDesktopSize => LayoutHead,
-        Qemu => data.Length < 2 ? 2 : data[1] == 0 ? 12 : 0,
+        Qemu when data.Length < 2 => 2,
+        Qemu => data[1] switch
+        {
+            QemuKey => 12,
+            QemuAudio => data.Length >= 4 && data[3] == AudioFormat ? 10 : 4,
+            _ => 0,
+        },
         _ => 0,
     };
 
@@ -84,17 +94,14 @@ sealed partial class VncClient
             case EnableContinuousUpdates: TakeContinuous(data[1] != 0, AreaOf(data)); break;
             case KeyEvent: TakeKey(Keysyms.Short(Dword(data, 4)), data[1] != 0); break;
             case PointerEvent: MovePointer(data[1], Word(data, 2), Word(data, 4)); break;
-            case ClientCutText:
-                uint length = Dword(data, 4);
-                if (length > MaxCutText) { Close(); return; }
-                _skipped = (int)length;
-                break;
+            case ClientCutText: BeginCutText((int)Dword(data, 4)); break;
             case ClientFence: AnswerFence(data); break;
             case PowerControl: PressButton(data[2], data[3]); break;
             case SetDesktopSize:
                 _skipped = data[6] * LayoutScreen;                 // one screen: its size is the whole one's
                 TakeLayout(Word(data, 2), Word(data, 4), data[6]);
                 break;
+            case Qemu when data[1] == QemuAudio: break;            // nobody told it that there is sound: it hears none
             case Qemu: TakeScanCode(Keysyms.Short(Dword(data, 4)), Dword(data, 8), Word(data, 2) != 0); break;
         }
     }
@@ -115,13 +122,19 @@ sealed partial class VncClient
             case VncEncodings.PointerTypeChange: _pointerPending = true; break;
             case VncEncodings.LedState or VncEncodings.VmwareLedState: _lightsPending = true; break;
             case VncEncodings.ExtendedDesktopSize: _layoutPending = true; break;
+            case VncEncodings.DesktopName when !_namePending: _namePending = true; break;
+            case VncEncodings.Cursor or VncEncodings.AlphaCursor: _pointer = null; break;
+            case VncEncodings.Clipboard when !_knowsClipboard: OfferClipboard(); break;
             case VncEncodings.ExtendedKeys: _keysPending = true; break;
             // A viewer learns by the first message of each that the server has it.
             case VncEncodings.ContinuousUpdates when !_knowsContinuous:
                 _knowsContinuous = true;
                 _output.Byte(EndOfContinuousUpdates);
                 break;
-            case VncEncodings.Power when _server.HasPower: SayPower(PowerOffered); break;
+            case VncEncodings.Power when _server.HasPower && !_knowsPower:
+                _knowsPower = true;
+                SayPower(PowerOffered);
+                break;
             case VncEncodings.Fence when !_knowsFence:
                 _knowsFence = true;
                 SayFence(0x8000_0000, []);

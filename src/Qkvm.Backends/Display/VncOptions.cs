@@ -42,6 +42,9 @@ public sealed record VncOptions(string? Path, string Host, int Display, int Last
     /// <summary>power-control=on.</summary>
     public bool HasPower { get; private init; }
 
+    /// <summary>lossy=on.</summary>
+    public bool IsLossy { get; private init; }
+
     /// <summary>websocket=: the port for browsers; null for none.</summary>
     public int? WebPort { get; private init; }
 
@@ -61,7 +64,7 @@ public sealed record VncOptions(string? Path, string Host, int Display, int Last
         Property.OnOffAuto("ipv4"), Property.OnOffAuto("ipv6"),
         Property.Text("audiodev", help: "an -audiodev; viewers do not hear it yet"),
         Property.Bool("non-adaptive", false, "pictures are always exact: no encoding here depends on it"),
-        Property.Bool("lossy", false, "lossy encodings are permitted; none is used here"),
+        Property.Bool("lossy", false, "viewers that ask for less quality get JPEG"),
         Property.Bool("lock-key-sync", true, "bring the guest's locks into step with the viewer's"),
         Property.Number("key-delay-ms", 10, 0, MaxKeyDelay, "between key events, of the guest's time"),
         Property.Bool("password", false, "viewers are asked for the password that set_password gives"),
@@ -94,6 +97,7 @@ public sealed record VncOptions(string? Path, string Host, int Display, int Last
             SyncsLocks = options.Bool("lock-key-sync"),
             KeyDelay = (int)options.Number("key-delay-ms"),
             IsReverse = options.Bool("reverse"),
+            IsLossy = options.Bool("lossy"),
             HasPower = options.Bool("power-control"),
         };
         const string Expected = "expects host:display (port 5900 + display), such as localhost:0 or :1, or " +

@@ -6,7 +6,7 @@ namespace Qkvm.Backends.Display;
 
 /// <summary>A message to a viewer while it is made, big endian. It grows to what one update needs, which
 /// <see cref="VncUpdate"/> bounds, and gives large memory back.</summary>
-sealed class VncOutput
+sealed class VncOutput : IBufferWriter<byte>
 {
     const int Small = 64 * 1024;
 
@@ -66,6 +66,17 @@ sealed class VncOutput
         ArrayPool<byte>.Shared.Return(_bytes);
         _bytes = new byte[1024];
     }
+
+    void IBufferWriter<byte>.Advance(int count) => _count += count;
+
+    Span<byte> IBufferWriter<byte>.GetSpan(int sizeHint)
+    {
+        Take(Math.Max(sizeHint, 1));
+        Return(Math.Max(sizeHint, 1));
+        return _bytes.AsSpan(_count);
+    }
+
+    Memory<byte> IBufferWriter<byte>.GetMemory(int sizeHint) => throw new NotSupportedException();
 
     void Grow(int size)
     {

@@ -17,7 +17,7 @@ sealed record VncPeer(ITransport Transport, SocketName PeerName, SocketName Loca
 /// <remarks>Main loop, under the machine lock.</remarks>
 sealed class VncPorts : IDisposable
 {
-    const int MaxDoors = 64;
+    const int MaxDoors = 128;
 
     readonly VncOptions _options;
     readonly EventLoop _loop;

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using Qkvm.Backends.Display.Encodings;
 using Qkvm.Core.Devices;
 using Qkvm.Core.Display;
@@ -12,14 +13,15 @@ namespace Qkvm.Backends.Display;
 /// <summary>Shows a screen to viewers of the remote framebuffer protocol. Spec: RFC 6143 and the protocol's community
 /// version.</summary>
 /// <remarks>Main loop, under the machine lock. It paints only while some viewer waits for an update and can take one:
-/// at most 30 times a second, less often while nothing changes. Deviations: no clipboard, no sound.</remarks>
+/// at most 60 times a second, less often while nothing changes. Deviations: no sound, and the clipboard is the
+/// viewers', not the guest's.</remarks>
 public sealed class VncServer : IRemoteDisplay, IDisposable
 {
     public static readonly DisplayModel Model = new("vnc", VncOptions.Declared, static (properties, parts) =>
         Create(properties, parts));
 
-    const int MaxClients = 64;
-    const int FastMilliseconds = 33, SlowMilliseconds = 132;
+    const int MaxClients = 128;
+    const int FastMilliseconds = 16, SlowMilliseconds = 132;
 
     readonly VncOptions _options;
     readonly IDisplaySource? _source;
@@ -29,7 +31,9 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
     readonly List<VncClient> _clients = [];
     readonly Timer _timer;
     readonly Action _tick;
-    readonly FrameBuffer _painted = new();
+    FrameBuffer _painted = new();
+    bool[] _changed = [];                                          // by lines
+    readonly List<VncClient> _copiers = [];                        // those that are told what moved
     bool _isScheduled;
     long _lastPaint = -FastMilliseconds;
     int _interval = FastMilliseconds;
@@ -63,7 +67,10 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
     }
 
     /// <summary>The picture that viewers see.</summary>
-    internal FrameBuffer Picture { get; } = new();
+    internal FrameBuffer Picture { get; private set; } = new();
+
+    /// <summary>The guest's pointer where viewers are to draw it; null: there is nothing to tell of it.</summary>
+    internal CursorShape? Pointer { get; private set; }
     internal InputRouter Input { get; }
     internal VncSecurity Security { get; }
 
@@ -71,6 +78,7 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
 
     /// <summary>lock-key-sync: the guest's locks follow the viewers'.</summary>
     internal bool SyncsLocks => _options.SyncsLocks;
+    internal bool IsLossy => _options.IsLossy;
     internal bool HasPower => _options.HasPower;
     internal PowerButtons Power { get; }
     internal string Name { get; }
@@ -79,6 +87,12 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
     /// <summary>Where it listens first: "::1:5900" or a path.</summary>
     public string LocalEndPoint => _ports.Names[0] is { Family: not "unix" } name ? $"{name.Host}:{name.Service}"
         : $"{_ports.Names[0]}";
+
+    /// <summary>Where it listens first, as viewers count: port 5900 is 0.</summary>
+    internal int Display => int.Parse(_ports.Names[0].Service, CultureInfo.InvariantCulture) - VncOptions.FirstPort;
+
+    /// <summary>For browsers.</summary>
+    internal int WebPort => int.Parse(_ports.WebNames[0].Service, CultureInfo.InvariantCulture);
 
     public RemoteDisplayInfo Query() => new(_options.Id, Security.Auth,
         [.. _ports.Names.Select(name => Describe(name)),
@@ -128,6 +142,17 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
         if (_clients.Remove(client)) Tell(client, static (server, peer) => new VncDisconnectedEvent(server, peer));
     }
 
+    /// <summary>What a viewer has cut last; null: nobody has.</summary>
+    internal string? CutText { get; private set; }
+
+    /// <summary>All others may paste it.</summary>
+    internal void Cut(VncClient from, string text)
+    {
+        CutText = text;
+        foreach (VncClient client in _clients.ToArray())
+            if (client != from) client.TellOfCut();
+    }
+
     /// <summary>A viewer wants another resolution; false where the guest's screen cannot change.</summary>
     internal bool RequestSize(int width, int height) => _source?.RequestSize(width, height) ?? false;
 
@@ -156,7 +181,12 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
     bool Paint()
     {
         _lastPaint = Now;
-        if (_source != null) _source.Paint(_painted);
+        Pointer = _source?.Cursor;
+        // Viewers draw the pointer if all can: it follows their hands, and no pixels are sent when it moves.
+        bool isApart = Pointer != null && !_clients.Exists(client => !client.DrawsPointer);
+        if (Pointer != null && !isApart) Pointer = CursorShape.Hidden;
+        if (isApart) _source!.PaintBare(_painted);
+        else if (_source != null) _source.Paint(_painted);
         else _painted.Resize(720, 400);
         bool resized = _painted.Width != Picture.Width || _painted.Height != Picture.Height;
         if (resized)
@@ -164,21 +194,51 @@ public sealed class VncServer : IRemoteDisplay, IDisposable
             Picture.Resize(_painted.Width, _painted.Height);
             foreach (VncClient client in _clients) client.OnResized();
         }
-        bool changed = resized;
-        for (int y = 0; y < Picture.Height; y++)
+        bool changed = FindChanges();
+        (Picture, _painted) = (_painted, Picture);                 // all of it is painted each time
+        return changed || resized;
+    }
+
+    /// <summary>Marks what differs between the picture that was painted and the one that viewers see.</summary>
+    bool FindChanges()
+    {
+        int height = Picture.Height;
+        if (_changed.Length < height) _changed = new bool[height];
+        Span<bool> changed = _changed.AsSpan(0, height);
+        for (int y = 0; y < height; y++) changed[y] = !_painted.Row(y).SequenceEqual(Picture.Row(y));
+        if (!changed.Contains(true)) return false;
+        if (_clients.Exists(client => client.CanCopy)
+            && ScrollFinder.TryFind(_painted, Picture, changed, out int top, out int lines, out int distance))
         {
+            _copiers.Clear();
+            foreach (VncClient client in _clients)
+                if (client.CanCopy) _copiers.Add(client);
+            foreach (VncClient client in _copiers)
+                client.Copy(new ScreenArea(0, top, Picture.Width, lines), distance);
+            MarkTiles(changed, _clients.Where(client => !_copiers.Contains(client)));
+            changed.Slice(top, lines).Clear();
+            MarkTiles(changed, _copiers);
+        }
+        else MarkTiles(changed, _clients);
+        return true;
+    }
+
+    /// <summary>In lines that changed.</summary>
+    void MarkTiles(ReadOnlySpan<bool> changed, IEnumerable<VncClient> viewers)
+    {
+        VncClient[] clients = [.. viewers];
+        if (clients.Length == 0) return;
+        for (int y = 0; y < changed.Length; y++)
+        {
+            if (!changed[y]) continue;
             Span<uint> now = _painted.Row(y), before = Picture.Row(y);
-            if (now.SequenceEqual(before)) continue;
-            changed = true;
             for (int x = 0; x < now.Length; x += TileMap.TileSize)
             {
                 int width = Math.Min(TileMap.TileSize, now.Length - x);
                 if (now.Slice(x, width).SequenceEqual(before.Slice(x, width))) continue;
-                foreach (VncClient client in _clients) client.MarkTile(x / TileMap.TileSize, y / TileMap.TileSize);
+                foreach (VncClient client in clients) client.MarkTile(x / TileMap.TileSize, y / TileMap.TileSize);
             }
-            now.CopyTo(before);
         }
-        return changed;
     }
 
     void Accept(VncPeer peer) => Accept(peer, peer.IsSecret ? Security.Plain : Security);

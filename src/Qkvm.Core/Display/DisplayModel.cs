@@ -17,6 +17,9 @@ public sealed record DisplayParts(IDisplaySource? Source, InputRouter Input, Eve
     /// <summary>For viewers that may switch the machine.</summary>
     public PowerButtons Power { get; init; } = new(static () => { }, static () => { });
 
+    /// <summary>Tells the user on stderr.</summary>
+    public Action<string> Warn { get; init; } = static _ => { };
+
     /// <summary>Tells monitors' clients.</summary>
     public Action<MachineEvent> Raise { get; init; } = static _ => { };
 }
@@ -25,9 +28,11 @@ public sealed record DisplayParts(IDisplaySource? Source, InputRouter Input, Eve
 public sealed record PowerButtons(Action PowerDown, Action Reset);
 
 /// <summary>A way to see the screen, as -display names it.</summary>
+/// <remarks>What is made is closed when the program ends; an <see cref="IRemoteDisplay"/> is listed by
+/// monitors.</remarks>
 public sealed record DisplayModel(string Name, Property[] Properties, Func<Properties, DisplayParts,
-    IRemoteDisplay?> Create)
-    : Model<DisplayParts, IRemoteDisplay?>(Name, Properties, Create)
+    IDisposable?> Create)
+    : Model<DisplayParts, IDisposable?>(Name, Properties, Create)
 {
     /// <summary>A display that QEMU has and we have not.</summary>
     public static DisplayModel Missing(string name, string why) =>

@@ -7,6 +7,16 @@ public interface IDisplaySource
     /// times a second.</summary>
     void Paint(FrameBuffer target);
 
+    /// <summary>The same without the pointer, where <see cref="Cursor"/> tells of one.</summary>
+    void PaintBare(FrameBuffer target) => Paint(target);
+
+    /// <summary>The pointer that the card draws, another object when it changes; null for a card that draws none. Under
+    /// the machine lock.</summary>
+    CursorShape? Cursor => null;
+
+    /// <summary>The present picture as characters; false where it does not consist of such. The same.</summary>
+    bool PaintText(TextScreen target) => false;
+
     /// <summary>Somebody who watches would like another resolution; false where the screen cannot tell the guest. Under
     /// the machine lock.</summary>
     bool RequestSize(int width, int height) => false;

@@ -12,34 +12,37 @@ public static class PngImage
 
     static ReadOnlySpan<byte> Signature => [0x89, (byte)'P', (byte)'N', (byte)'G', 0x0D, 0x0A, 0x1A, 0x0A];
 
-    public static byte[] Of(FrameBuffer picture)
+    public static byte[] Of(FrameBuffer picture) => Of(picture.Pixels, picture.Width, picture.Height);
+
+    /// <param name="pixels">0x00RRGGBB, rows without gaps.</param>
+    public static byte[] Of(ReadOnlySpan<uint> pixels, int width, int height)
     {
         var file = new MemoryStream();
         file.Write(Signature);
         Span<byte> header = stackalloc byte[13];                   // and compression, filter and interlace methods 0
         header.Clear();
-        BinaryPrimitives.WriteInt32BigEndian(header, picture.Width);
-        BinaryPrimitives.WriteInt32BigEndian(header[4..], picture.Height);
+        BinaryPrimitives.WriteInt32BigEndian(header, width);
+        BinaryPrimitives.WriteInt32BigEndian(header[4..], height);
         (header[8], header[9]) = (8, Truecolour);
         WriteChunk(file, "IHDR"u8, header);
-        WriteChunk(file, "IDAT"u8, Packed(picture));
+        WriteChunk(file, "IDAT"u8, Packed(pixels, width));
         WriteChunk(file, "IEND"u8, default);
         return file.ToArray();
     }
 
     /// <summary>Each row is told by its difference to the one above, of which screens have little.</summary>
-    static byte[] Packed(FrameBuffer picture)
+    static byte[] Packed(ReadOnlySpan<uint> pixels, int width)
     {
         var packed = new MemoryStream();
         using (var zlib = new ZLibStream(packed, CompressionLevel.Fastest, leaveOpen: true))
         {
-            int bytes = picture.Width * 3;
+            int bytes = width * 3;
             byte[] above = new byte[bytes], row = new byte[bytes], line = new byte[1 + bytes];
             line[0] = FilterUp;
-            for (int y = 0; y < picture.Height; y++)
+            for (; pixels.Length > 0; pixels = pixels[width..])
             {
                 int at = 0;
-                foreach (uint pixel in picture.Row(y))
+                foreach (uint pixel in pixels[..width])
                 {
                     row[at++] = (byte)(pixel >> 16);
                     row[at++] = (byte)(pixel >> 8);

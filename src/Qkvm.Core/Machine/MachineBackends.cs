@@ -71,6 +71,12 @@ public sealed class MachineBackends
     /// <summary>What announce-self has begun, by its id.</summary>
     public Dictionary<string, IDisposable> Announcements { get; } = new(StringComparer.Ordinal);
 
+    /// <summary>What has the terminal that the program was started on, other than a chardev; null for nobody.</summary>
+    public string? TerminalUser { get; set; }
+
+    /// <summary>Of chardevs, in the order in which they were made.</summary>
+    public List<ITextConsole> Consoles { get; } = [];
+
     /// <summary>In the order of the options.</summary>
     public List<IRemoteDisplay> RemoteDisplays { get; } = [];
 

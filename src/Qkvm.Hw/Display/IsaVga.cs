@@ -36,6 +36,7 @@ public sealed class IsaVga : IDevice, IDisplaySource
     public string Name => Model.Name;
 
     public void Paint(FrameBuffer target) => _core.Paint(target);
+    public bool PaintText(TextScreen target) => _core.PaintText(target);
     public void Reset() => _core.Reset();
     public void Exchange(StateStream state) => _core.Exchange(state);
 }

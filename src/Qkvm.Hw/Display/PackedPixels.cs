@@ -1,10 +1,14 @@
 using System.Buffers.Binary;
+using System.Numerics;
 
 namespace Qkvm.Hw.Display;
 
 /// <summary>Pixels of linear framebuffers, little endian, blue in the lowest bits.</summary>
 static class PackedPixels
 {
+    const uint Colors = 0xFFFFFF;
+    static readonly Vector<uint> s_colors = new(Colors);
+
     /// <summary>Bytes that a pixel takes.</summary>
     public static int Size(int bits) => (bits + 7) / 8;
 
@@ -28,8 +32,11 @@ static class PackedPixels
                     pixels[x] = source[x * 3] | (uint)source[x * 3 + 1] << 8 | (uint)source[x * 3 + 2] << 16;
                 break;
             default:
-                for (int x = 0; x < pixels.Length; x++)
-                    pixels[x] = BinaryPrimitives.ReadUInt32LittleEndian(source[(x * 4)..]) & 0xFFFFFF;
+                int done = 0;
+                for (; done <= pixels.Length - Vector<uint>.Count; done += Vector<uint>.Count)
+                    (Vector.AsVectorUInt32(new Vector<byte>(source[(done * 4)..])) & s_colors).CopyTo(pixels[done..]);
+                for (; done < pixels.Length; done++)
+                    pixels[done] = BinaryPrimitives.ReadUInt32LittleEndian(source[(done * 4)..]) & Colors;
                 break;
         }
     }

@@ -54,6 +54,7 @@ public sealed class StdVga : PciDevice, IDisplaySource
     }
 
     public void Paint(FrameBuffer target) => _core.Paint(target);
+    public bool PaintText(TextScreen target) => _core.PaintText(target);
 
     protected override void ResetDevice() => _core.Reset();
 

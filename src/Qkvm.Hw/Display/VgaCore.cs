@@ -48,6 +48,12 @@ sealed class VgaCore
         _painter.Paint(target);
     }
 
+    public bool PaintText(TextScreen target)
+    {
+        _writes.Settle();
+        return _painter.PaintText(target);
+    }
+
     public void Reset()
     {
         Registers.Reset();

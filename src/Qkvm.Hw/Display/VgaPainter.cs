@@ -29,6 +29,27 @@ sealed class VgaPainter(VgaRegisters registers, BochsDispi dispi, GuestRam ram)
         else PaintText(target);
     }
 
+    /// <summary>The characters of a text mode; false in graphics.</summary>
+    public bool PaintText(TextScreen target)
+    {
+        if (dispi.IsEnabled || (registers.Graphics[VgaRegisters.Miscellaneous] & GraphicsMode) != 0) return false;
+        AttributeColors();
+        (int columns, int rows, int pitch, int cursor) = (Columns, TextRows, TextPitch, CursorCell);
+        target.Resize(columns, rows);
+        (target.ShowsGlyphs, target.Cursor) = (true, null);
+        bool isOn = registers.IsScreenOn;
+        for (int row = 0; row < rows; row++)
+            for (int column = 0; column < columns; column++)
+            {
+                int cell = StartAddress + row * pitch + column;
+                uint planes = isOn ? Planes(cell * 4) : 0;
+                (uint ink, uint paper) = Colors((byte)(planes >> 8));
+                target.Row(row)[column] = new TextCell((char)(byte)planes, ink, isOn ? paper : 0);
+                if (isOn && cell == cursor) target.Cursor = (column, row);
+            }
+        return true;
+    }
+
     static void Blank(FrameBuffer target)
     {
         if (target.Width == 0) target.Resize(720, 400);
@@ -44,6 +65,20 @@ sealed class VgaPainter(VgaRegisters registers, BochsDispi dispi, GuestRam ram)
     int RowHeight => (Crtc[VgaRegisters.MaximumScanLine] & 31) + 1;
     int LineScale => (Crtc[VgaRegisters.MaximumScanLine] & DoubleScan) != 0 ? 2 : 1;
     int DotScale => (registers.Sequencer[VgaRegisters.ClockingMode] & HalfClock) != 0 ? 2 : 1;
+
+    int TextRows => Math.Max(1, Lines / LineScale / RowHeight);
+    int TextPitch => Crtc[VgaRegisters.Offset] * 2;
+
+    /// <summary>Where the cursor is; -1 for nowhere.</summary>
+    int CursorCell => (Crtc[VgaRegisters.CursorStart] & CursorOff) != 0 ? -1
+        : Crtc[VgaRegisters.CursorHigh] << 8 | Crtc[VgaRegisters.CursorLow];
+
+    /// <summary>Of a character's attribute.</summary>
+    (uint Ink, uint Paper) Colors(byte attribute)
+    {
+        bool blinks = (registers.Attribute[VgaRegisters.ModeControl] & Blinking) != 0;
+        return (_colors[attribute & 15], _colors[attribute >> 4 & (blinks ? 7 : 15)]);
+    }
 
     /// <summary>The scan line after which the picture starts again from address 0 (split screen).</summary>
     int SplitLine =>
@@ -74,12 +109,9 @@ sealed class VgaPainter(VgaRegisters registers, BochsDispi dispi, GuestRam ram)
     void PaintText(FrameBuffer target)
     {
         AttributeColors();
-        int columns = Columns, cellHeight = RowHeight, rows = Math.Max(1, Lines / LineScale / cellHeight),
-            pitch = Crtc[VgaRegisters.Offset] * 2;
+        int columns = Columns, cellHeight = RowHeight, rows = TextRows, pitch = TextPitch, cursor = CursorCell;
         int cellWidth = (registers.Sequencer[VgaRegisters.ClockingMode] & EightDots) != 0 ? 8 : 9;
         target.Resize(columns * cellWidth * DotScale, rows * cellHeight * LineScale);
-        int cursor = Crtc[VgaRegisters.CursorHigh] << 8 | Crtc[VgaRegisters.CursorLow];
-        if ((Crtc[VgaRegisters.CursorStart] & CursorOff) != 0) cursor = -1;
         for (int row = 0; row < rows; row++)
             for (int column = 0; column < columns; column++)
             {
@@ -97,7 +129,7 @@ sealed class VgaPainter(VgaRegisters registers, BochsDispi dispi, GuestRam ram)
         byte map = registers.Sequencer[VgaRegisters.CharacterMap], mode = registers.Attribute[VgaRegisters.ModeControl];
         int a = (map >> 2 & 3) | (map >> 5 & 1) << 2, b = (map & 3) | (map >> 4 & 1) << 2;
         int glyph = FontOffset((attribute & 8) != 0 ? a : b) + code * 32;
-        uint ink = _colors[attribute & 15], paper = _colors[attribute >> 4 & ((mode & Blinking) != 0 ? 7 : 15)];
+        (uint ink, uint paper) = Colors(attribute);
         bool extend = (mode & LineGraphics) != 0 && code is >= 0xC0 and <= 0xDF;
         int firstLine = Crtc[VgaRegisters.CursorStart] & 31, lastLine = Crtc[VgaRegisters.CursorEnd] & 31;
         for (int y = 0; y < RowHeight; y++)

@@ -116,7 +116,7 @@ public sealed partial class Expander
             case "null": return (NullChar.Model, Behind(text, owner));
             case "stdio": return (StdioChar.Model, Behind(text, owner));
             case "pty": return (PtyChar.Model, Behind(text, owner));
-            case "vc": return (NullChar.VirtualConsole, ConsoleSize(rest, text, owner));
+            case "vc": return (ConsoleChar.Model, ConsoleSize(rest, text, owner));
             case "pipe": return (PipeChar.Model, Options.Parse(rest, owner, "path"));
             case "udp": return (UdpChar.Model, Datagrams(rest, owner));
             case "file": return (FileChar.Model, Options.Parse(rest, owner, "path"));

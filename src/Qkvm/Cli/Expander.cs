@@ -85,7 +85,11 @@ public sealed partial class Expander
 
             case "display": AddDisplay(argument, owner); break;
             case "vnc": AddVnc(argument, owner); break;
-            case "nographic": _noGraphic = true; break;
+            case "nographic": TakeNoGraphic(); break;
+            case "full-screen": _isFullScreen = true; break;
+            case "g": _geometry = (argument, owner); break;
+            case "sdl" or "curses" or "no-frame" or "alt-grab" or "ctrl-grab" or "no-quit":
+                throw RemovedDisplayOption(option.Name, owner);
             case "vga": TakeVga(argument, owner); break;
 
             case "usb": _usb = owner; break;

@@ -88,14 +88,21 @@ public static class OptionCatalogue
         ]),
         ("Display options",
         [
-            new("display", "none|vnc=<display>[,<optargs>]", "select display backend type"),
+            new("display", "none|vnc=<display>|curses|gtk|sdl[,<optargs>]", "select display backend type: the " +
+                "screen's text on this terminal by curses; gtk and sdl say how to see it without windows"),
             new("nographic", null, "disable graphical output and redirect serial I/Os to console"),
             new("vga", "[std|none]", "select video card type"),
             new("vnc", "<display>", "show the screen through a VNC server on <display>: host:number, unix:path or " +
                 "none"),
             new("spice", "[port=port]", "enable spice", Later),
-            new("full-screen", null, "start in full screen", Later),
-            new("g", "WxH[xDEPTH]", "set the initial graphical resolution and depth", Later),
+            new("full-screen", null, "start in full screen: with -display gtk or sdl"),
+            new("g", "WxH", "the resolution that the card's monitor prefers"),
+            new("sdl", null, "removed from QEMU; use -display sdl"),
+            new("curses", null, "removed from QEMU; use -display curses"),
+            new("no-frame", null, "removed from QEMU"),
+            new("alt-grab", null, "removed from QEMU; use -display sdl,grab-mod=…"),
+            new("ctrl-grab", null, "removed from QEMU; use -display sdl,grab-mod=…"),
+            new("no-quit", null, "removed from QEMU; use -display sdl,window-close=off"),
         ]),
         ("Network options",
         [

@@ -135,6 +135,63 @@ public class HostileViewerTests
     }
 
     [Fact]
+    public void A_hundred_viewers_watch_together()
+    {
+        using var bench = new VncBench();
+        bench.DrawEverything();
+        List<VncViewer> viewers = [.. Enumerable.Range(0, 100).Select(_ => bench.ConnectAndStart())];
+        foreach (VncViewer viewer in viewers) viewer.Request(incremental: false);
+        foreach (VncViewer viewer in viewers)
+        {
+            viewer.ReadUpdate();
+            Assert.Equal(bench.Screen(), viewer.Picture);
+            viewer.Dispose();
+        }
+    }
+
+    /// <summary>Fences are answered with as many bytes as they have.</summary>
+    [Fact]
+    public void Who_does_not_read_answers_is_not_listened_to_until_it_does()
+    {
+        using var bench = new VncBench();
+        using VncViewer viewer = bench.ConnectAndStart();
+        byte[] fence = [248, 0, 0, 0, 0x80, 0, 0, 0, 64, .. new byte[64]];
+        byte[] many = [.. Enumerable.Repeat(fence, 1000).SelectMany(one => one)];
+        long sent = 0, most = 8 << 20;
+        viewer.WriteTimeout = 300;
+        Assert.Throws<IOException>(() =>
+        {
+            for (; sent < most; sent += many.Length) viewer.Send(many);
+        });
+        AssertOthersAreServed(bench);
+        for (long i = 0; i < sent / fence.Length; i++) Assert.Equal([248, 0, 0, 0], viewer.Receive(73)[..4]);
+    }
+
+    [Fact]
+    public void Viewers_may_wish_for_other_sizes_without_pause()
+    {
+        using var bench = new VncBench { CanResize = true };
+        using VncViewer viewer = bench.ConnectAndStart(true, -308, 0);
+        for (int i = 0; i < 2000; i++) viewer.SetDesktopSize(100 + i % 700, 50 + i % 500);
+        viewer.SetDesktopSize(200, 100);
+        do viewer.RequestAndRead(incremental: false);
+        while ((viewer.Width, viewer.Height) != (200, 100) || viewer.Rectangles[0].Encoding != 0);
+        Assert.Equal(bench.Screen(), viewer.Picture);
+    }
+
+    /// <summary>Sound, of which nobody told it.</summary>
+    [Fact]
+    public void A_viewer_that_asks_for_sound_hears_none_and_stays()
+    {
+        using var bench = new VncBench();
+        using VncViewer viewer = bench.ConnectAndStart(true, -259, 0);
+        viewer.Send(255, 1, 0, 2, 3, 2, 0, 0, 0xAC, 0x44);
+        viewer.Send(255, 1, 0, 0);
+        viewer.RequestAndRead(incremental: false);
+        Assert.Equal(bench.Screen(), viewer.Picture);
+    }
+
+    [Fact]
     public void Random_bytes_after_the_handshake_do_no_harm()
     {
         using var bench = new VncBench();

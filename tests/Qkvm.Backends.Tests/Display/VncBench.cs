@@ -64,6 +64,18 @@ sealed class VncBench : IDisplaySource, IKeyboardSink, IPointerSink, IDisposable
         Paints++;
         target.Resize(_screen.Width, _screen.Height);
         _screen.Pixels.CopyTo(target.Pixels);
+        if (Cursor != null) target.Row(0)[0] = PaintedPointer;
+    }
+
+    /// <summary>The pixel that stands for a pointer that the card has painted.</summary>
+    public const uint PaintedPointer = 0xABCDEF;
+
+    public CursorShape? Cursor { get; set; }
+
+    void IDisplaySource.PaintBare(FrameBuffer target)
+    {
+        target.Resize(_screen.Width, _screen.Height);
+        _screen.Pixels.CopyTo(target.Pixels);
     }
 
     public void Key(KeyCode key, bool down) => Keys.Add((key, down));

@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using System.IO.Compression;
 
 namespace Qkvm.Backends.Tests.Display;
@@ -113,7 +114,11 @@ sealed partial class VncViewer
 
     byte[] TightData(int stream, int length)
     {
-        if (length < 12) return Receive(length);
+        return length < 12 ? Receive(length) : _tight[stream].Inflate(Receive(TightLength()), length);
+    }
+
+    int TightLength()
+    {
         int packed = 0;
         for (int shift = 0, more = 128; more != 0 && shift < 22; shift += 7)
         {
@@ -121,7 +126,36 @@ sealed partial class VncViewer
             more = shift == 14 ? 0 : part & 128;
             packed |= (shift == 14 ? part : part & 127) << shift;
         }
-        return _tight[stream].Inflate(Receive(packed), length);
+        return packed;
+    }
+
+    /// <summary>How many rectangles came as such.</summary>
+    public int JpegCount { get; private set; }
+
+    /// <summary>One colour, or PNG of eight bits a colour, of which each row has no filter or "up".</summary>
+    void TightPng(int x, int y, int width, int height)
+    {
+        int control = Receive(1)[0];
+        if (control == 0x80) { Fill(x, y, width, height, TightPixel(Receive(TightBytes))); return; }
+        Assert.Equal(0xA0, control);
+        byte[] file = Receive(TightLength()), above = new byte[width * 3];
+        Assert.Equal([0x89, (byte)'P', (byte)'N', (byte)'G', 13, 10, 26, 10], file[..8]);
+        Assert.Equal((width, height), (BinaryPrimitives.ReadInt32BigEndian(file.AsSpan(16)),
+            BinaryPrimitives.ReadInt32BigEndian(file.AsSpan(20))));
+        int length = BinaryPrimitives.ReadInt32BigEndian(file.AsSpan(33));
+        Assert.Equal("IDAT"u8.ToArray(), file[37..41]);
+        using var data = new ZLibStream(new MemoryStream(file, 41, length), CompressionMode.Decompress);
+        for (int row = 0; row < height; row++)
+        {
+            int filter = data.ReadByte();
+            Assert.Contains(filter, (int[])[0, 2]);
+            var line = new byte[width * 3];
+            data.ReadExactly(line);
+            for (int i = 0; i < line.Length && filter == 2; i++) line[i] += above[i];
+            for (int i = 0; i < width; i++)
+                Picture[(y + row) * Width + x + i] = (uint)(line[i * 3] << 16 | line[i * 3 + 1] << 8 | line[i * 3 + 2]);
+            above = line;
+        }
     }
 
     void Tight(int x, int y, int width, int height)
@@ -130,6 +164,13 @@ sealed partial class VncViewer
         int control = Receive(1)[0], stream = control >> 4 & 3, size = width * height;
         Assert.Equal(0, control & 15);                             // no stream begins anew
         if (control >> 4 == 8) { Fill(x, y, width, height, TightPixel(Receive(TightBytes))); return; }
+        if (control >> 4 == 9)
+        {
+            JpegCount++;
+            uint[] pixels = JpegDecoder.Decode(Receive(TightLength()), width, height);
+            for (int i = 0; i < size; i++) Put(x, y, width, i, pixels[i]);
+            return;
+        }
         Assert.InRange(control >> 4, 0, 7);
         int filter = (control & 64) != 0 ? Receive(1)[0] : 0;
         if (filter == 0)

@@ -31,6 +31,8 @@ sealed partial class VncViewer : IDisposable
 
     public VncViewer(Stream stream) => _stream = stream;
 
+    public int WriteTimeout { set => _stream.WriteTimeout = value; }
+
     public long BytesReceived { get; private set; }
 
     /// <summary>A line of HTTP.</summary>
@@ -114,6 +116,9 @@ sealed partial class VncViewer : IDisposable
     /// <summary>Why the layout is what it is, and what became of a wish for another.</summary>
     public (int Reason, int Result) Layout { get; private set; }
 
+    public uint[] Pointer { get; private set; } = [];
+    public bool[] PointerMask { get; private set; } = [];
+
     /// <summary>Of the keyboard, as the server told last.</summary>
     public int Lights { get; private set; } = -1;
 
@@ -175,6 +180,7 @@ sealed partial class VncViewer : IDisposable
             switch (encoding)
             {
                 case 0: Raw(x, y, width, height); break;
+                case 1: Copy(x, y, width, height, Word(), Word()); break;
                 case 5: Hextile(x, y, width, height); break;
                 case 6: Zlib(x, y, width, height); break;
                 case 7: Tight(x, y, width, height); break;
@@ -188,6 +194,23 @@ sealed partial class VncViewer : IDisposable
                     (Width, Height) = (width, height);
                     break;
                 case -257 or -258: break;
+                case -260: TightPng(x, y, width, height); break;
+                case -307: Name = Encoding.UTF8.GetString(Receive(Dword())); break;
+                case -314:
+                    Assert.Equal(0, Dword());
+                    byte[] colors = Receive(width * height * 4);
+                    Pointer = [.. Enumerable.Range(0, width * height).Select(i => (uint)(colors[i * 4 + 3] << 24
+                        | colors[i * 4] << 16 | colors[i * 4 + 1] << 8 | colors[i * 4 + 2]))];
+                    break;
+                case -239:
+                    byte[] pixels = Receive(width * height * _bytesPerPixel);
+                    Pointer = [.. Enumerable.Range(0, width * height).Select(i =>
+                        Pixel(pixels.AsSpan(i * _bytesPerPixel)))];
+                    int stride = (width + 7) / 8;
+                    byte[] mask = Receive(stride * height);
+                    PointerMask = [.. Enumerable.Range(0, width * height).Select(i =>
+                        (mask[i / width * stride + i % width / 8] & 0x80 >> i % width % 8) != 0)];
+                    break;
                 case -261: Lights = Receive(1)[0]; break;
                 case 0x574D5668: Lights = Dword(); break;
                 default: throw new InvalidDataException($"encoding {encoding} was not offered");
@@ -216,6 +239,13 @@ sealed partial class VncViewer : IDisposable
         byte[] data = Receive(width * height * _bytesPerPixel);
         for (int i = 0; i < width * height; i++)
             Picture[(y + i / width) * Width + x + i % width] = Pixel(data.AsSpan(i * _bytesPerPixel));
+    }
+
+    void Copy(int x, int y, int width, int height, int fromX, int fromY)
+    {
+        uint[] before = [.. Picture];
+        for (int row = 0; row < height; row++)
+            before.AsSpan((fromY + row) * Width + fromX, width).CopyTo(Picture.AsSpan((y + row) * Width + x));
     }
 
     void Fill(int x, int y, int width, int height, uint color)

@@ -4,19 +4,26 @@ namespace Qkvm.Backends.Display.Encodings;
 
 /// <summary>One colour, a few colours by index, or all of them, through one of three streams of zlib. Spec: the RFB
 /// protocol's community version, "Tight Encoding".</summary>
-/// <remarks>Deviations: no gradient filter, no JPEG: every picture is exact.</remarks>
+/// <remarks>Deviation: no gradient filter. What has more colours than a palette is JPEG where pictures need not be
+/// exact.</remarks>
 sealed class TightEncoder : VncEncoder
 {
-    public const int TightNumber = 7;
+    public const int TightNumber = 7, LengthBytes = 3;
 
     const int Smallest = 12;                                       // bytes that zlib is asked for
     const byte Fill = 0x80, HasFilter = 0x40, PaletteFilter = 1;
+    const byte Jpeg = 0x90;
+    const int SmallestJpeg = 256;                                  // pixels
     const int FullColorStream = 0, TwoColorStream = 1, PaletteStream = 2;
 
     readonly DeflateStream[] _streams;
     readonly VncOutput _data = new();
     readonly Palette _palette = new();
     uint[] _pixels = [];
+    (int Quality, JpegImage Writer)? _jpeg;
+
+    /// <summary>Of JPEG for 0 to 9, as TightVNC has them.</summary>
+    static ReadOnlySpan<byte> Qualities => [15, 29, 41, 42, 62, 77, 79, 86, 92, 100];
 
     /// <param name="level">0 to 9, deflate's own.</param>
     public TightEncoder(int level) => _streams = [new(level), new(level), new(level)];
@@ -36,6 +43,11 @@ sealed class TightEncoder : VncEncoder
         int limit = Math.Clamp(area.Pixels / 4, 2, Palette.Most);  // more would cost more than they save
         if (!_palette.TryFill(pixels, limit))
         {
+            if (Quality is { } quality && format.IsTightRgb && pixels.Length >= SmallestJpeg)
+            {
+                SendJpeg(output, pixels, area, quality);
+                return;
+            }
             output.Byte(FullColorStream << 4);
             format.ConvertTight(pixels, _data);
             SendData(output, FullColorStream);
@@ -51,6 +63,25 @@ sealed class TightEncoder : VncEncoder
     public override void Dispose()
     {
         foreach (DeflateStream stream in _streams) stream.Dispose();
+    }
+
+    void SendJpeg(VncOutput output, ReadOnlySpan<uint> pixels, ScreenArea area, int quality)
+    {
+        if (_jpeg?.Quality != quality) _jpeg = (quality, new JpegImage(Qualities[quality]));
+        output.Byte(Jpeg);
+        int length = output.Count;
+        output.Take(LengthBytes);
+        _jpeg.Value.Writer.Write(output, pixels, area.Width, area.Height);
+        PatchLength(output, length);
+    }
+
+    /// <summary>Of what stands behind it: seven bits, seven, and eight.</summary>
+    internal static void PatchLength(VncOutput output, int at)
+    {
+        int count = output.Count - at - LengthBytes;
+        output.PatchByte(at, count & 0x7F | 0x80);
+        output.PatchByte(at + 1, count >> 7 & 0x7F | 0x80);
+        output.PatchByte(at + 2, count >> 14);
     }
 
     void SendByIndex(VncOutput output, PixelFormat format, ReadOnlySpan<uint> pixels, int width)
@@ -86,12 +117,9 @@ sealed class TightEncoder : VncEncoder
         else
         {
             int length = output.Count;
-            output.Take(3);
+            output.Take(LengthBytes);
             _streams[stream].Append(output, _data.Pending);
-            int count = output.Count - length - 3;
-            output.PatchByte(length, count & 0x7F | 0x80);         // seven bits, seven, and eight
-            output.PatchByte(length + 1, count >> 7 & 0x7F | 0x80);
-            output.PatchByte(length + 2, count >> 14);
+            PatchLength(output, length);
         }
         _data.Clear();
     }

@@ -22,6 +22,9 @@ abstract class VncEncoder : IDisposable
     /// <summary>And so is a wider one.</summary>
     public virtual int MaxWidth => ushort.MaxValue;
 
+    /// <summary>0 to 9: how well pictures are to look, where they need not be exact; null: they must be.</summary>
+    public int? Quality { protected get; set; }
+
     /// <summary>The area's pixels, behind its rectangle's head.</summary>
     public abstract void Encode(VncOutput output, FrameBuffer picture, PixelFormat format, ScreenArea area);
 
@@ -49,6 +52,7 @@ sealed record VncEncoding(int Number, Func<int, VncEncoder> Create)
         new(HextileEncoder.HextileNumber, static _ => new HextileEncoder()),
         new(ZlibEncoder.ZlibNumber, static level => new ZlibEncoder(level)),
         new(TightEncoder.TightNumber, static level => new TightEncoder(level)),
+        new(TightPngEncoder.TightPngNumber, static _ => new TightPngEncoder()),
         new(ZrleEncoder.ZrleNumber, static level => new ZrleEncoder(level)),
     ];
 }

@@ -15,6 +15,7 @@ sealed class GpuScanout(IDisplaySource? idle) : IDisplaySource
     readonly uint[] _cursor = new uint[CursorSide * CursorSide];
     uint _x, _y, _width, _height, _resourceId;
     uint _cursorId, _cursorX, _cursorY, _hotX, _hotY;
+    CursorShape? _shape;                                           // of the last four, made when somebody asks
 
     /// <summary>The size that somebody who watches has asked for last; null: nobody has.</summary>
     public (int Width, int Height)? Wish { get; private set; }     // not migrated: who watches asks again
@@ -32,6 +33,7 @@ sealed class GpuScanout(IDisplaySource? idle) : IDisplaySource
         Show(null, default);
         (_cursorId, _cursorX, _cursorY, _hotX, _hotY) = (0, 0, 0, 0, 0);
         Array.Clear(_cursor);
+        _shape = null;
     }
 
     /// <param name="part">Of the picture, within it.</param>
@@ -46,13 +48,24 @@ sealed class GpuScanout(IDisplaySource? idle) : IDisplaySource
     {
         _cursorId = shape?.Id ?? 0;
         (_hotX, _hotY) = (hotX, hotY);
+        _shape = null;
         if (shape is not { Width: CursorSide, Height: CursorSide }) return;
         for (int i = 0; i < _cursor.Length; i++) _cursor[i] = shape.Raw(i % CursorSide, i / CursorSide);
     }
 
     public void MoveCursor(uint x, uint y) => (_cursorX, _cursorY) = (x, y);
 
+    public CursorShape? Cursor => Resource == null ? null : _shape ??= _cursorId == 0 ? CursorShape.Hidden
+        : new CursorShape(CursorSide, CursorSide, (int)Math.Min(_hotX, CursorSide - 1),
+            (int)Math.Min(_hotY, CursorSide - 1), [.. _cursor]);
+
     public void Paint(FrameBuffer target)
+    {
+        PaintBare(target);
+        if (Resource != null && _cursorId != 0) PaintCursor(target);
+    }
+
+    public void PaintBare(FrameBuffer target)
     {
         if (Resource == null && idle != null)
         {
@@ -67,8 +80,9 @@ sealed class GpuScanout(IDisplaySource? idle) : IDisplaySource
         }
         target.Resize((int)_width, Math.Min((int)_height, MaxPixels / (int)_width));
         for (int y = 0; y < target.Height; y++) Resource.Paint(target.Row(y), (int)_x, (int)_y + y);
-        if (_cursorId != 0) PaintCursor(target);
     }
+
+    public bool PaintText(TextScreen target) => Resource == null && idle != null && idle.PaintText(target);
 
     public bool RequestSize(int width, int height)
     {
@@ -96,6 +110,7 @@ sealed class GpuScanout(IDisplaySource? idle) : IDisplaySource
             for (int j = 0; j < CursorSide; j++) row.Group("pixel", j).Field("value", ref _cursor[i * CursorSide + j]);
         }
         if (!state.IsLoading) return;
+        _shape = null;
         Resource = _resourceId == 0 ? null : find(_resourceId);
         if (_resourceId != 0 && (Resource?.Contains(new(_x, _y, _width, _height)) != true || _width == 0))
             throw state.Refuse("resource", "there is no such picture");

@@ -67,5 +67,6 @@ public static class VirtioGpuModels
         public void Reset() => _core.Reset();
         public void Exchange(StateStream state) => _core.Exchange(state);
         public void Paint(FrameBuffer target) => _core.Paint(target);
+        public bool PaintText(TextScreen target) => _core.PaintText(target);
     }
 }
