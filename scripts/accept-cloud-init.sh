@@ -19,6 +19,8 @@ trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null || true; rm -rf "$work"' EXIT
 ssh-keygen -q -t ed25519 -N '' -f "$work/key"
 cat >"$work/user-data" <<'END'
 #cloud-config
+# the image is made without the files that locales are generated from
+locale: false
 write_files:
 - path: /etc/motd
   content: "told by cloud-init\n"
