@@ -15,18 +15,21 @@ public static class WindowDisplay
     [
         Property.Bool("full-screen", false, "the line that tells of a viewer says how it fills the screen"),
         Property.Bool("window-close", true, Taken), Property.Bool("show-cursor", false, Taken),
-        Property.Missing("gl", "off", "leave it out, or write gl=off: no card here draws in three dimensions"),
     ];
+
+    /// <summary>How a window is drawn, which is no matter of the guest's: cards that draw in three dimensions have
+    /// names of their own.</summary>
+    static readonly Property s_gl = Property.Enum("gl", "off", ["off", "on", "core", "es"], Taken);
 
     public static readonly DisplayModel Gtk = new("gtk",
         [
-            .. Common, Property.Bool("grab-on-hover", false, Taken), Property.Bool("zoom-to-fit", false, Taken),
+            .. Common, s_gl, Property.Bool("grab-on-hover", false, Taken), Property.Bool("zoom-to-fit", false, Taken),
             Property.Bool("show-tabs", false, Taken), Property.Bool("show-menubar", true, Taken),
         ], Open) { Description = "a VNC server in the place of a window" };
 
     public static readonly DisplayModel Sdl = new("sdl",
         [
-            .. Common,
+            .. Common, s_gl,
             Property.Enum("grab-mod", "lshift-lctrl-lalt", ["lshift-lctrl-lalt", "lshift-lctrl", "rctrl"], Taken),
         ], Open) { Description = "a VNC server in the place of a window" };
 

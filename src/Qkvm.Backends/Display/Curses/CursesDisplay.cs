@@ -18,6 +18,7 @@ public sealed class CursesDisplay : IConnectionUser, IDisposable
         [
             Property.Text("charset", CodePage.Default, "of the guest's font: CP437, CP850, ISO-8859-1 …"),
             .. WindowDisplay.Common,
+            Property.Missing("gl", "off", "leave it out, or write gl=off: a terminal draws text alone"),
         ], static (properties, parts) => Open(properties, parts))
     { Description = "the screen's text on this terminal" };
 
