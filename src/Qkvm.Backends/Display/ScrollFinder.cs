@@ -2,8 +2,8 @@ using Qkvm.Core.Display;
 
 namespace Qkvm.Backends.Display;
 
-/// <summary>Finds what was in a picture already and has moved up or down by whole lines, over the picture's whole width:
-/// a text console that scrolls.</summary>
+/// <summary>Finds what was in a picture already and has moved up or down by whole lines, over the picture's whole
+/// width: a text console that scrolls.</summary>
 static class ScrollFinder
 {
     const int LeastHeight = 64, Farthest = 128, Probes = 8;        // lines

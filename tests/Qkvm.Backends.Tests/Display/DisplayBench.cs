@@ -62,8 +62,8 @@ sealed class DisplayBench : IDisposable
         int frames = 0;
         double scroll = bench.Cpu(() => frames = bench.Watch(seconds));
         bench._serial.Send("q"u8);
-        print(FormattableString.Invariant($"change {changes[Changes / 2],6:F1} ms   scroll {(double)frames / seconds,5:F1} ")
-            + FormattableString.Invariant($"frames/s at {scroll - scrollAlone,5:F1} % CPU, ")
+        print(FormattableString.Invariant($"change {changes[Changes / 2],6:F1} ms   ")
+            + FormattableString.Invariant($"scroll {(double)frames / seconds,5:F1} frames/s at {scroll - scrollAlone,5:F1} % CPU, ")
             + FormattableString.Invariant($"{(bench._received - before) / 1e6 / seconds,6:F2} MB/s   ")
             + FormattableString.Invariant($"idle {idle - idleAlone,5:F2} % CPU (the guest's own: {idleAlone:F1}, ")
             + FormattableString.Invariant($"scrolling {scrollAlone:F1})"));
