@@ -25,7 +25,9 @@ public sealed class GdbTests : IDisposable
     string Debug(params string[] commands)
     {
         string script = _files["script"];
-        File.WriteAllLines(script, ["set pagination off", "set confirm off", $"target remote {Socket}", .. commands]);
+        // After two seconds, gdb's default, it asks again, and takes the two answers for those of two questions.
+        File.WriteAllLines(script, ["set pagination off", "set confirm off",
+            $"set remotetimeout {Surroundings.Patience.TotalSeconds:0}", $"target remote {Socket}", .. commands]);
         Assert.True(SpinWait.SpinUntil(() => File.Exists(Socket), Surroundings.Patience), "no socket");
         using GuestProcess gdb = GuestProcess.StartOther("gdb", "-nx", "-batch", "-x", script);
         Assert.True(gdb.WaitExit() == 0, gdb.Output + gdb.Errors);
