@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Qkvm.Control.Commands;
 using Qkvm.Control.Dump;
 using Qkvm.Control.Gdb;
@@ -66,10 +67,18 @@ public sealed class CommandContext(IMachine machine, IBackendHost host, CommandC
         if (running.IsCompleted) return running.GetAwaiter().GetResult();
         Task<T> task = running.AsTask();
         await ((Task)task).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        var back = new TaskCompletionSource();                     // its continuation runs inside the posted action
-        Machine.Board.Post(back.SetResult);
-        await back.Task.ConfigureAwait(false);
+        await new LoopTurn(Machine.Board);
         return task.GetAwaiter().GetResult();
+    }
+
+    /// <summary>What awaits it goes on inside an action of the main loop. (A task that the loop ends would not do: one
+    /// that has ended already goes on where it is awaited.)</summary>
+    readonly struct LoopTurn(IBoard board) : INotifyCompletion
+    {
+        public LoopTurn GetAwaiter() => this;
+        public bool IsCompleted => false;
+        public void OnCompleted(Action continuation) => board.Post(continuation);
+        public void GetResult() { }
     }
 
     static IEnumerable<(QBus, QDevice)> Below(QBus bus) =>

@@ -100,7 +100,7 @@ public class NbdInteropTests
             ["-t", "-r", "-A", "-k", socket, "-f", "qcow2", .. bitmaps.SelectMany(name => new[] { "-B", name }), disk]))
             try
             {
-                Assert.True(SpinWait.SpinUntil(() => File.Exists(socket), TimeSpan.FromMinutes(1)));
+                Assert.True(SpinWait.SpinUntil(() => Listens(socket), TimeSpan.FromMinutes(1)));
                 string[] expected = [.. contexts.Select(one => Run("nbdinfo", $"--map={one}",
                     $"nbd+unix:///?socket={socket}"))];
                 bench.Serve("disk", "qcow2", isWritable: false, showsDepth: true, bitmaps);
@@ -135,12 +135,16 @@ public class NbdInteropTests
         Assert.Contains("Negotiation: ..size = 16MB", output);
     }
 
+    /// <summary>Its file is there before it takes clients, which the kernel tells: proc_net(5), SO_ACCEPTCON.</summary>
+    static bool Listens(string path) => File.ReadLines("/proc/net/unix").Any(line =>
+        line.EndsWith(" " + path, StringComparison.Ordinal) && line.Split(' ')[3] == "00010000");
+
     static async Task WithServer(string socket, string program, string[] arguments, Func<Task> work)
     {
         using Process server = QemuTools.Start(program, arguments);
         try
         {
-            Assert.True(SpinWait.SpinUntil(() => File.Exists(socket), TimeSpan.FromSeconds(20)));
+            Assert.True(SpinWait.SpinUntil(() => Listens(socket), TimeSpan.FromSeconds(20)));
             await work();
         }
         finally
