@@ -58,7 +58,7 @@ chmod +x "$work/initrd/run"
 (cd "$work/initrd" && find . | cpio --quiet -o -H newc) >"$work/initrd.cpio"
 cat $cards/initrd.cpio.gz >>"$work/initrd.cpio" # an uncompressed part comes first
 
-# guest EMULATOR TODO MODEL:CACHE...: what it says about $work/MODEL, without carriage returns.
+# guest EMULATOR WORK MODEL:CACHE...: what it says about $work/MODEL, without carriage returns.
 guest() {
     local emulator=$1 todo=$2 share model devices=()
     shift 2

@@ -9,7 +9,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../images/lib.sh"
 cd "$here/.."
 need nasm:nasm
-seconds=${1:-5}
+seconds=${1:-4} # the viewer waits twice that before it speaks, and the server ten seconds for it to speak
 accel=${ACCEL:-tcg}
 
 work=$(mktemp -d)
